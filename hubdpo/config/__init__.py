@@ -1,0 +1,9 @@
+"""The options of every command, each declared once. Nothing here imports torch or a Hugging Face library."""
+
+from hubdpo.config.base import Cli, Config
+from hubdpo.config.evaluate import EvaluateConfig
+from hubdpo.config.prepare import PrepareConfig
+from hubdpo.config.push import PushConfig
+from hubdpo.config.train import TrainConfig
+
+__all__ = ["Cli", "Config", "EvaluateConfig", "PrepareConfig", "PushConfig", "TrainConfig"]

@@ -1,0 +1,82 @@
+"""How an option is declared, once: a frozen pydantic field with its help, its bounds and its place on the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hubdpo.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Cli:
+    """Command-line facts of a field that its type does not tell: a short flag, or that it is an argument."""
+
+    short: str | None = None
+    argument: bool = False
+    metavar: str | None = None
+    panel: str | None = None
+
+
+class Config(BaseModel):
+    """Base of every command's options: frozen, unknown keys refused with a suggestion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @classmethod
+    def build(cls, options: Mapping[str, Any], *, file: Path | None = None) -> Self:
+        """Make a config from `options` over the flat YAML `file`; `-` and `_` are the same in names.
+
+        Raise ConfigError, naming the option and where it stands, for an unknown key or a value out of bounds.
+        """
+        merged: dict[str, Any] = {}
+        origin: dict[str, str] = {}
+        layers = [(read_yaml(file), f" in `{file}`")] if file is not None else []
+        for values, where in [*layers, (options, "")]:
+            for key, value in values.items():
+                name = str(key).replace("-", "_")
+                if name not in cls.model_fields:
+                    raise ConfigError(f"unknown option{where}: `{key}`", hint=cls._suggest(name))
+                if value is not None:
+                    merged[name], origin[name] = value, where
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else "options"
+            flag = "--" + name.replace("_", "-")
+            if first["type"] == "missing":
+                raise ConfigError(f"option `{flag}` is needed", hint=f"add `{flag} VALUE`") from None
+            message = str(first["msg"]).removeprefix("Value error, ")
+            raise ConfigError(
+                f"option `{flag}`{origin.get(name, '')} is not valid: {message}: {first['input']!r}",
+                hint=cls.model_fields[name].description if name in cls.model_fields else None,
+            ) from None
+
+    @classmethod
+    def _suggest(cls, name: str) -> str:
+        near = difflib.get_close_matches(name, cls.model_fields, n=1)
+        if near:
+            return f"did you mean `{near[0]}`?"
+        return f"the options are: {', '.join(sorted(cls.model_fields))}"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a flat mapping. Raise ConfigError when the file is missing, is not YAML or nests."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"config file not found: {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as problem:
+        raise ConfigError(f"config file cannot be read: {path}: {' '.join(str(problem).split())}") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"config file must map option names to values: {path}", hint="write `beta: 0.1`, one option a line")
+    return loaded

@@ -1,0 +1,44 @@
+"""Options of `hubdpo push`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from hubdpo.config.base import Cli, Config
+
+
+class PushConfig(Config):
+    folder: Annotated[Path, Cli(argument=True, metavar="DIR")] = Field(description="A dataset folder or a run folder.")
+    repo: Annotated[str, Cli(argument=True, metavar="USER/NAME")] = Field(description="Where to publish.")
+    version: str = Field(description="X.Y.Z; becomes the tag vX.Y.Z, which never moves.")
+    dry_run: bool = Field(False, description="Print what would be published; write nothing anywhere.")
+    private: bool = Field(False, description="Create the repo as private.")
+    commit_message: str | None = Field(None, description="Title of the commit.")
+    license: str | None = Field(None, description="Licence, when it cannot be read from the base or the data.")
+    base_model: str | None = Field(None, description="Hub id of the base, when the run used a local folder.")
+    base_revision: str | None = Field(None, description="Commit of --base-model; its main branch's by default.")
+
+    @field_validator("version")
+    @classmethod
+    def _semver(cls, value: str) -> str:
+        bare = value.removeprefix("v")
+        if not re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", bare):
+            raise ValueError("a version is three numbers, X.Y.Z")
+        return bare
+
+    @field_validator("repo", "base_model")
+    @classmethod
+    def _repo_id(cls, value: str | None) -> str | None:
+        if value is not None and not is_repo_id(value):
+            raise ValueError("a repo is USER/NAME")
+        return value
+
+
+def is_repo_id(value: str) -> bool:
+    """Tell whether `value` is `USER/NAME` by the Hub's rules (huggingface_hub `validate_repo_id`), owner required."""
+    part = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
+    return re.fullmatch(f"{part}/{part}", value) is not None and "--" not in value and ".." not in value and not value.endswith(".git")

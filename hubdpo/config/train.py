@@ -1,0 +1,81 @@
+"""Options of `hubdpo train`, spelled as TRL, PEFT and transformers spell them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from hubdpo.config.base import Cli, Config
+
+QWEN2_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+# The names of trl.trainer.dpo_config (trl 1.16.0), repeated here because importing trl takes seconds.
+LOSS_TYPES = (
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+    "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+)  # fmt: skip
+
+
+class TrainConfig(Config):
+    model_name_or_path: str = Field(description="Base model of the Qwen2 family: a Hub id or a local folder.")
+    model_revision: str | None = Field(None, description="Branch, tag or commit of the base; pinned to a commit either way.")
+    dataset: str = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
+    output_dir: Annotated[Path, Cli(short="-o")] = Field(description="The run folder to write.")
+    resume: bool = Field(False, description="Go on from the newest complete checkpoint of the run folder.")
+
+    loss_type: list[str] = Field(["sigmoid"], description="DPO loss of TRL; several are summed with --loss-weights.")
+    loss_weights: list[float] | None = Field(None, description="One weight for each --loss-type.")
+    beta: float = Field(0.1, gt=0, description="Strength of the pull towards the reference model.")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Assumed share of wrong labels (robust DPO).")
+
+    learning_rate: float = Field(5e-6, gt=0, description="Peak learning rate.")
+    lr_scheduler_type: str = Field("cosine", description="Schedule, as transformers names it.")
+    warmup_ratio: float = Field(0.1, ge=0, lt=1, description="Share of the steps spent warming up.")
+    num_train_epochs: float = Field(1.0, gt=0, description="Passes over the train split.")
+    max_steps: int = Field(-1, ge=-1, description="Optimiser steps; -1 goes by --num-train-epochs.")
+    per_device_train_batch_size: int = Field(4, ge=1, description="Pairs in one forward pass.")
+    per_device_eval_batch_size: int = Field(4, ge=1, description="Pairs in one evaluation forward pass.")
+    gradient_accumulation_steps: int = Field(4, ge=1, description="Forward passes in one optimiser step.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping.")
+
+    max_length: int = Field(1024, ge=8, description="Most tokens of prompt and answer together.")
+    max_prompt_length: int | None = Field(None, ge=4, description="Most prompt tokens, cut from the left; half of --max-length by default.")
+
+    lora_r: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
+    lora_alpha: int = Field(32, ge=1, description="LoRA scale times rank.")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
+    lora_target_modules: list[str] = Field(list(QWEN2_PROJECTIONS), description="Projections that get an adapter.")
+    load_in_4bit: bool = Field(True, description="Quantise the base to NF4 with double quantisation.")
+    gradient_checkpointing: bool = Field(True, description="Recompute activations to save memory.")
+
+    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Where to train.")
+    seed: int = Field(42, ge=0, description="Seed of everything random.")
+    logging_steps: int = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
+    eval_steps: int = Field(50, ge=1, description="Steps between evaluations on the test split.")
+    save_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
+    save_total_limit: int = Field(2, ge=1, description="Complete checkpoints to keep.")
+    max_eval_pairs: int = Field(512, ge=1, description="Most test pairs used in each evaluation while training.")
+    report_to: list[str] = Field(default_factory=list, description="Trackers: tensorboard, trackio, wandb. None by default.")
+
+    @field_validator("loss_type")
+    @classmethod
+    def _known_losses(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in LOSS_TYPES:
+                raise ValueError(f"`{name}` is none of {', '.join(LOSS_TYPES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainConfig:
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
+            raise ValueError(f"{len(self.loss_weights)} loss weights for {len(self.loss_type)} loss types")
+        if self.prompt_budget >= self.max_length:
+            raise ValueError("max_prompt_length must be below max_length, or no token is left for the answer")
+        return self
+
+    @property
+    def prompt_budget(self) -> int:
+        return self.max_prompt_length if self.max_prompt_length is not None else self.max_length // 2

@@ -1,0 +1,70 @@
+"""The errors that a user can cause or meet, each with a hint and an exit code.
+
+    HubdpoError                 exit
+    ├── ConfigError             2   an option, a YAML key, a missing argument
+    │   └── UnsupportedBase     2   a base model that is not of the Qwen2 family
+    ├── DataError               3   raw data that cannot be read or told apart
+    ├── ArtefactError           3   a dataset or run folder that is incomplete or was edited
+    ├── TrainingError           8   out of memory, a loss that is not finite
+    │   └── ResumeMismatch      8   a resumed run whose configuration changed
+    └── HubError                4   the Hub refused, or its answer never came
+        ├── VersionTaken        5   the tag exists with other content
+        ├── VerificationFailed  6   what was downloaded is not what was uploaded
+        └── LicenceError        7   the licence is unknown or forbids the release
+
+Exit code 1 is left to bugs, which keep their traceback. Errors are raised where the facts are known and are caught
+once, at the edge of the command line.
+"""
+
+from __future__ import annotations
+
+
+class HubdpoError(Exception):
+    """Say what is wrong in one sentence, and give the next thing to type in `hint`."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(HubdpoError):
+    exit_code = 2
+
+
+class UnsupportedBase(ConfigError):
+    pass
+
+
+class DataError(HubdpoError):
+    exit_code = 3
+
+
+class ArtefactError(HubdpoError):
+    exit_code = 3
+
+
+class TrainingError(HubdpoError):
+    exit_code = 8
+
+
+class ResumeMismatch(TrainingError):
+    pass
+
+
+class HubError(HubdpoError):
+    exit_code = 4
+
+
+class VersionTaken(HubError):
+    exit_code = 5
+
+
+class VerificationFailed(HubError):
+    exit_code = 6
+
+
+class LicenceError(HubError):
+    exit_code = 7

@@ -1,0 +1,223 @@
+"""What the stages leave for each other: small JSON files, written last, that say what a folder holds.
+
+A dataset folder is complete when it has `prepare.json`; a run folder when its `run.json` says `complete`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hubdpo.errors import ArtefactError
+
+PREPARE_FILE = "prepare.json"
+RUN_FILE = "run.json"
+EVAL_FILE = "eval.json"
+METRICS_FILE = "metrics.jsonl"
+RELEASE_FILE = "release.json"
+REJECTED_FILE = "rejected.jsonl"
+BUNDLE_FILE = "hubdpo.json"
+CARD_FILE = "README.md"
+
+LOCAL_ONLY = (REJECTED_FILE, RELEASE_FILE)
+"""Files of a dataset or run folder that never leave the machine; checkpoints are the third kind."""
+
+
+class FileEntry(BaseModel):
+    """Size in bytes and SHA-256 (hex) of one file."""
+
+    sha256: str
+    size: int
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_entry(path: Path) -> FileEntry:
+    return FileEntry(sha256=sha256_file(path), size=path.stat().st_size)
+
+
+def canonical_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, indent=2) + "\n"
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 (hex) of a JSON-able value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` so that a reader, or a crash at any moment, sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+class Manifest(BaseModel):
+    """Base of the files: versioned, refusing unknown fields, read with an error that names the file."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    schema_version: Literal[1] = 1
+
+    def write(self, path: Path) -> None:
+        write_atomic(path, canonical_json(self.model_dump(mode="json")))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raise ArtefactError when the file is missing, is not JSON or does not have the fields of this version."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise ArtefactError(f"`{path}` is missing, so the folder is not complete: {path.parent}") from None
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise ArtefactError(
+                f"`{path}` cannot be read: {where}: {first['msg']}", hint="make the folder again with the stage's command"
+            ) from None
+
+
+class Source(BaseModel):
+    """One raw input: its name as shown to people (never an absolute path), bytes and hash as read."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+class Funnel(BaseModel):
+    """Every row that was read is either kept or dropped for one named reason."""
+
+    read: int
+    kept: int
+    dropped: dict[str, int] = Field(default_factory=dict)
+
+    def adds_up(self) -> bool:
+        return self.read == self.kept + sum(self.dropped.values())
+
+
+class PrepareManifest(Manifest):
+    hubdpo_version: str
+    converter: str
+    detected: bool
+    sources: list[Source]
+    config: dict[str, Any]
+    funnel: Funnel
+    changed: dict[str, int] = Field(default_factory=dict)
+    """Rows kept but altered, by what was done (for example `stripped_leading_whitespace`)."""
+    splits: dict[str, int]
+    statistics: dict[str, Any] = Field(default_factory=dict)
+    license: str | None = None
+    language: list[str] = Field(default_factory=list)
+    files: dict[str, FileEntry] = Field(default_factory=dict)
+    """Every published file but this one, by its path in the folder."""
+    fingerprint: str
+    """Of sources, converter and config: equal fingerprints mean byte-equal folders."""
+
+
+class DatasetRef(BaseModel):
+    """The data a run used. `repo_id` and `revision` (a commit) when it came from the Hub, else a bare folder name."""
+
+    name: str
+    repo_id: str | None = None
+    revision: str | None = None
+    fingerprint: str
+    license: str | None = None
+    train_pairs: int
+    test_pairs: int
+
+
+class BaseRef(BaseModel):
+    """The base model. `revision` is a commit; both are None-able only for a local folder without a Hub id."""
+
+    name: str
+    repo_id: str | None = None
+    revision: str | None = None
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+
+
+class RunManifest(Manifest):
+    hubdpo_version: str
+    status: Literal["running", "complete"]
+    config: dict[str, Any]
+    dataset: DatasetRef
+    base: BaseRef
+    versions: dict[str, str]
+    device: str
+    seed: int
+    tokenization: dict[str, int] = Field(default_factory=dict)
+    """Rows by what the tokeniser did to them (`prompt_cut`, `response_cut`, ...)."""
+    steps: int = 0
+    train_seconds: float | None = None
+    tokens_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """The last logged value of each TRL metric."""
+
+
+class Accuracy(BaseModel):
+    """Share of pairs ranked right, with the 95 % Wilson interval (Wilson 1927)."""
+
+    value: float
+    low: float
+    high: float
+
+
+class EvalReport(Manifest):
+    split: str
+    pairs: int
+    reward_accuracy: Accuracy
+    """DPO implicit reward (arXiv 2305.18290, eq. 5) of chosen above rejected."""
+    reward_margin: float
+    base_accuracy: Accuracy
+    """Length-normalised log-likelihood of chosen above rejected, under the base."""
+    adapter_accuracy: Accuracy
+    """The same under the adapter."""
+    longer_answer_accuracy: Accuracy
+    """The trivial baseline: pick the answer with more tokens."""
+    base_margin: float
+    """Mean difference of length-normalised log-probability, chosen less rejected, nats per token, under the base."""
+    adapter_margin: float
+
+
+class Bundle(Manifest):
+    """`hubdpo.json` of a release: what belongs to it, by hash."""
+
+    kind: Literal["dataset", "adapter"]
+    version: str
+    bundle_id: str
+    files: dict[str, FileEntry]
+
+
+class Release(Manifest):
+    """`release.json`: the local receipt of a verified release."""
+
+    repo: str
+    kind: Literal["dataset", "adapter"]
+    version: str
+    tag: str
+    commit: str
+    bundle_id: str
+    url: str
+    endpoint: str
+    files: list[str]
