@@ -221,3 +221,29 @@ class Release(Manifest):
     url: str
     endpoint: str
     files: list[str]
+
+
+def verify_files(folder: Path, files: dict[str, FileEntry], *, hint: str) -> None:
+    """Compare a folder with its manifest. Raise ArtefactError, naming the file, when one is missing or was changed."""
+    for name, entry in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtefactError(f"`{name}` is missing from {folder}", hint=hint)
+        if path.stat().st_size != entry.size or sha256_file(path) != entry.sha256:
+            raise ArtefactError(f"`{name}` in {folder} was changed after it was written", hint=hint)
+
+
+def read_dataset_folder(folder: Path) -> PrepareManifest:
+    """Read and verify a dataset folder: every file has the hash that `prepare` recorded, and there is no other data.
+
+    Raise ArtefactError when the folder is missing, incomplete or was edited.
+    """
+    again = "run `hubdpo prepare` again, or restore the folder"
+    if not folder.is_dir():
+        raise ArtefactError(f"dataset folder not found: {folder}", hint=f"make it with `hubdpo prepare SOURCE -o {folder}`")
+    manifest = PrepareManifest.read(folder / PREPARE_FILE)
+    verify_files(folder, manifest.files, hint=again)
+    for path in sorted(folder.rglob("*.parquet")):
+        if path.relative_to(folder).as_posix() not in manifest.files:
+            raise ArtefactError(f"`{path.relative_to(folder)}` in {folder} is not a file that prepare wrote", hint=again)
+    return manifest

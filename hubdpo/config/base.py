@@ -60,6 +60,11 @@ class Config(BaseModel):
             ) from None
 
     @classmethod
+    def given(cls, config: Self | None, options: Mapping[str, Any]) -> Self:
+        """Let a stage be called with a ready config or with the options themselves."""
+        return config if config is not None else cls.build(options)
+
+    @classmethod
     def _suggest(cls, name: str) -> str:
         near = difflib.get_close_matches(name, cls.model_fields, n=1)
         if near:
