@@ -58,15 +58,16 @@ def write_atomic(path: Path, text: str) -> None:
     """Write `text` so that a reader, or a crash at any moment, sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    scratch = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        scratch.chmod(0o644)
+        scratch.replace(path)
     except BaseException:
-        os.unlink(name)
+        scratch.unlink()
         raise
 
 
@@ -91,7 +92,8 @@ class Manifest(BaseModel):
             first = problem.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise ArtefactError(
-                f"`{path}` cannot be read: {where}: {first['msg']}", hint="make the folder again with the stage's command"
+                f"`{path}` cannot be read: {where}: {first['msg']}",
+                hint="make the folder again with the stage's command",
             ) from None
 
 
@@ -240,10 +242,14 @@ def read_dataset_folder(folder: Path) -> PrepareManifest:
     """
     again = "run `hubdpo prepare` again, or restore the folder"
     if not folder.is_dir():
-        raise ArtefactError(f"dataset folder not found: {folder}", hint=f"make it with `hubdpo prepare SOURCE -o {folder}`")
+        raise ArtefactError(
+            f"dataset folder not found: {folder}", hint=f"make it with `hubdpo prepare SOURCE -o {folder}`"
+        )
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     verify_files(folder, manifest.files, hint=again)
     for path in sorted(folder.rglob("*.parquet")):
         if path.relative_to(folder).as_posix() not in manifest.files:
-            raise ArtefactError(f"`{path.relative_to(folder)}` in {folder} is not a file that prepare wrote", hint=again)
+            raise ArtefactError(
+                f"`{path.relative_to(folder)}` in {folder} is not a file that prepare wrote", hint=again
+            )
     return manifest

@@ -121,4 +121,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, tiny_base_repo: str, datas
 @pytest.fixture
 def fresh_hf_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """The environment for a new process that has never seen the run: an empty HF_HOME."""
-    yield {**os.environ, "HF_HOME": str(tmp_path / "hf-home"), "HF_DATASETS_CACHE": str(tmp_path / "hf-home" / "datasets")}
+    yield {
+        **os.environ,
+        "HF_HOME": str(tmp_path / "hf-home"),
+        "HF_DATASETS_CACHE": str(tmp_path / "hf-home" / "datasets"),
+    }

@@ -1,4 +1,4 @@
-"""How an option is declared, once: a frozen pydantic field with its help, its bounds and its place on the command line."""
+"""How an option is declared, once: a frozen pydantic field with its help, bounds and place on the command line."""
 
 from __future__ import annotations
 
@@ -83,5 +83,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
-        raise ConfigError(f"config file must map option names to values: {path}", hint="write `beta: 0.1`, one option a line")
+        raise ConfigError(
+            f"config file must map option names to values: {path}", hint="write `beta: 0.1`, one option a line"
+        )
     return loaded

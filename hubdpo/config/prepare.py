@@ -25,7 +25,13 @@ class PrepareConfig(Config):
     card: Path | None = Field(None, description="Your own card: Markdown with a YAML front matter.")
     name: str | None = Field(None, description="Title of the dataset card.")
     license: str | None = Field(None, description="Licence of the data, a Hub id such as cc-by-sa-4.0.")
-    language: list[str] = Field(default_factory=list, description="Language code of the data; may be given more than once.")
-    max_reject: float = Field(1.0, ge=0, le=1, description="Fail, writing nothing, when a larger share of the rows is dropped.")
-    max_line_bytes: int = Field(64 * 2**20, ge=1024, description="Longest row to parse, in bytes; longer ones are dropped.")
+    language: list[str] = Field(
+        default_factory=list, description="Language code of the data; may be given more than once."
+    )
+    max_reject: float = Field(
+        1.0, ge=0, le=1, description="Fail, writing nothing, when a larger share of the rows is dropped."
+    )
+    max_line_bytes: int = Field(
+        64 * 2**20, ge=1024, description="Longest row to parse, in bytes; longer ones are dropped."
+    )
     overwrite: bool = Field(False, description="Replace the folder even when it was edited by hand.")

@@ -20,7 +20,9 @@ LOSS_TYPES = (
 
 class TrainConfig(Config):
     model_name_or_path: str = Field(description="Base model of the Qwen2 family: a Hub id or a local folder.")
-    model_revision: str | None = Field(None, description="Branch, tag or commit of the base; pinned to a commit either way.")
+    model_revision: str | None = Field(
+        None, description="Branch, tag or commit of the base; pinned to a commit either way."
+    )
     dataset: str = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
     output_dir: Annotated[Path, Cli(short="-o")] = Field(description="The run folder to write.")
     resume: bool = Field(False, description="Go on from the newest complete checkpoint of the run folder.")
@@ -42,7 +44,9 @@ class TrainConfig(Config):
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping.")
 
     max_length: int = Field(1024, ge=8, description="Most tokens of prompt and answer together.")
-    max_prompt_length: int | None = Field(None, ge=4, description="Most prompt tokens, cut from the left; half of --max-length by default.")
+    max_prompt_length: int | None = Field(
+        None, ge=4, description="Most prompt tokens, cut from the left; half of --max-length by default."
+    )
 
     lora_r: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     lora_alpha: int = Field(32, ge=1, description="LoRA scale times rank.")
@@ -58,7 +62,9 @@ class TrainConfig(Config):
     save_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
     save_total_limit: int = Field(2, ge=1, description="Complete checkpoints to keep.")
     max_eval_pairs: int = Field(512, ge=1, description="Most test pairs used in each evaluation while training.")
-    report_to: list[str] = Field(default_factory=list, description="Trackers: tensorboard, trackio, wandb. None by default.")
+    report_to: list[str] = Field(
+        default_factory=list, description="Trackers: tensorboard, trackio, wandb. None by default."
+    )
 
     @field_validator("loss_type")
     @classmethod

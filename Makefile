@@ -1,0 +1,40 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := $(shell grep -i '^torch==' constraints.txt)
+
+.PHONY: help setup demo test lint format build clean
+
+help:  ## Show these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: $(VENV)/ready  ## Make .venv with every pinned dependency
+
+# torch goes first and alone, so that the wheel configured for this machine (CPU or CUDA) is the one that is used
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: setup  ## Run the whole road on this machine: prepare, train, push, load
+	$(BIN)/hubdpo demo --output-dir demo-run
+
+test: setup  ## Run every test
+	$(BIN)/python -m pytest
+
+lint: setup  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## Rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: setup  ## Build the wheel and the source archive
+	$(BIN)/python -m build --no-isolation
+
+clean:  ## Remove what the other targets made
+	rm -rf $(VENV) demo-run dist .pytest_cache .mypy_cache .ruff_cache

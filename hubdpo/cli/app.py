@@ -1,0 +1,52 @@
+"""`hubdpo`: raw preference data → Hub dataset → QLoRA DPO adapter → versioned release."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import hubdpo
+from hubdpo import console
+from hubdpo.cli import demo, doctor, evaluate, load, prepare, push, serve_hub, train, verify
+
+app = typer.Typer(
+    name="hubdpo",
+    help="Preference data in, a versioned and verified QLoRA DPO adapter on the Hub out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.result(f"hubdpo {hubdpo.__version__}", {"version": hubdpo.__version__})
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Preference data in, a versioned and verified QLoRA DPO adapter on the Hub out."""
+
+
+for module in (prepare, train, evaluate, push, verify, load, serve_hub, doctor, demo):
+    module.register(app)
+
+
+def main() -> None:
+    """Run the command line; `_` is accepted for `-` in option names."""
+    app(args=[spell(argument) for argument in sys.argv[1:]])
+
+
+def spell(argument: str) -> str:
+    """Write `--max_steps=3` as `--max-steps=3`, leaving values and `--` alone."""
+    if not argument.startswith("--") or argument == "--":
+        return argument
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value

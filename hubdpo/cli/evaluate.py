@@ -1,0 +1,25 @@
+"""`hubdpo evaluate`"""
+
+from __future__ import annotations
+
+import typer
+
+from hubdpo import console
+from hubdpo.cli._options import command
+from hubdpo.config import EvaluateConfig
+
+
+def register(app: typer.Typer) -> None:
+    @command(app, EvaluateConfig)
+    def evaluate(config: EvaluateConfig) -> None:
+        """Compare the adapter with its base on the held-out pairs; writes eval.json and plots."""
+        from hubdpo.evaluation.evaluate import evaluate as run
+
+        report = run(config)
+        console.result(
+            f"{config.run_dir}: adapter {report.adapter_accuracy.value:.1%}, base {report.base_accuracy.value:.1%}, "
+            f"longer answer {report.longer_answer_accuracy.value:.1%} of {report.pairs} held-out pairs",
+            {"run_dir": str(config.run_dir), **report.model_dump(mode="json")},
+            identifier=str(config.run_dir),
+        )
+        console.hint(f"hubdpo push {config.run_dir} USER/NAME --version 0.1.0")

@@ -1,0 +1,38 @@
+"""`hubdpo serve-hub`"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hubdpo import console
+from hubdpo.cli._options import errors_end_here
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("serve-hub")
+    def serve_hub(
+        folder: Annotated[Path, typer.Argument(help="Where repos are kept; created when missing.", metavar="DIR")],
+        port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+        token: Annotated[
+            list[str] | None,
+            typer.Option(help="Token to accept; may be given more than once.", metavar="NAME:VALUE[:read|write]"),
+        ] = None,
+    ) -> None:
+        """Serve a Hub of your own on this machine until stopped."""
+        with errors_end_here():
+            from hubdpo.loopback.server import LoopbackHub
+
+            server = LoopbackHub(folder, port=port, tokens=token or ())
+            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+            console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})
+            console.info(f"serving {folder}; stop with Ctrl-C")
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                console.info("stopped")
+            finally:
+                server.stop()

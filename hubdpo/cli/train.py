@@ -1,0 +1,32 @@
+"""`hubdpo train`"""
+
+from __future__ import annotations
+
+import typer
+
+from hubdpo import console
+from hubdpo.cli._options import command
+from hubdpo.config import TrainConfig
+
+
+def register(app: typer.Typer) -> None:
+    @command(app, TrainConfig)
+    def train(config: TrainConfig) -> None:
+        """Train a QLoRA adapter with DPO on a prepared dataset."""
+        from hubdpo.training.train import train as run
+
+        manifest = run(config)
+        accuracy = manifest.metrics.get("eval_rewards/accuracies")
+        measured = f", held-out rewards/accuracies {accuracy:.3f}" if accuracy is not None else ""
+        console.result(
+            f"{config.output_dir}: {manifest.steps} steps on {manifest.base.name}{measured}",
+            {
+                "output_dir": str(config.output_dir),
+                "status": manifest.status,
+                "steps": manifest.steps,
+                "base": manifest.base.name,
+                "metrics": manifest.metrics,
+            },
+            identifier=str(config.output_dir),
+        )
+        console.hint(f"hubdpo push {config.output_dir} USER/NAME --version 0.1.0")

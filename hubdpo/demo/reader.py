@@ -1,0 +1,33 @@
+"""What a stranger does with a release: load the adapter and the dataset from the Hub, and compare with the base."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import hubdpo
+from hubdpo import console
+
+
+def main(adapter: str, dataset: str) -> None:
+    """Write one JSON line: how base and adapter rank the held-out pairs (see manifest.EvalReport)."""
+    console.quiet_libraries()
+    from hubdpo.training.scoring import score_pairs
+
+    repo, _, revision = adapter.partition("@")
+    loaded = hubdpo.load_adapter(repo, revision=revision)
+    report = score_pairs(loaded.model, loaded.tokenizer, hubdpo.load_preferences(dataset)["test"])
+    json.dump(
+        {
+            "pairs": report.pairs,
+            "base_accuracy": report.base_accuracy.value,
+            "adapter_accuracy": report.adapter_accuracy.value,
+            "base_margin": report.base_margin,
+            "adapter_margin": report.adapter_margin,
+        },
+        sys.stdout,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,130 @@
+"""The whole road on one machine: a Hub of its own, a tiny random Qwen2, a small data set, and the four stages."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from hubdpo import console
+from hubdpo.errors import ConfigError, HubdpoError
+from hubdpo.loopback.server import LoopbackHub
+
+USER, TOKEN = "demo", "hf_demo_token"
+BASE, DATA, ADAPTER = f"{USER}/tiny-qwen2", f"{USER}/preferences", f"{USER}/tiny-qwen2-dpo"
+TAG = "v0.1.0"
+MARKER = ".hubdpo-demo"
+
+
+def run(folder: Path) -> None:
+    """Run the demo in `folder`, replacing what an earlier demo left there.
+
+    Raise ConfigError when the folder holds anything else. Needs no network and no account.
+    """
+    started = time.monotonic()
+    _make_room(folder)
+    with LoopbackHub(folder / "hub", tokens=[f"{USER}:{TOKEN}:write"]) as hub:
+        # read when the Hugging Face libraries are imported, which no line above has done
+        os.environ.update(
+            HF_ENDPOINT=hub.endpoint, HF_HOME=str(folder.resolve() / "hf-home"), HF_TOKEN=TOKEN, HF_HUB_DISABLE_XET="1"
+        )
+        _walk(folder, hub.endpoint)
+    console.info(f"\nThe whole road took {time.monotonic() - started:.0f} s.")
+
+
+def _walk(folder: Path, endpoint: str) -> None:
+    import hubdpo
+
+    _heading(1, f"a Hub of our own at {endpoint}, with a tiny random Qwen2 on it")
+    _publish_base(folder)
+
+    _heading(2, "prepare: raw rows in, a dataset folder out, every dropped row counted")
+    raw = importlib.resources.files("hubdpo.demo") / "data" / "preferences.jsonl"
+    with importlib.resources.as_file(raw) as source:
+        hubdpo.prepare(
+            source=[str(source)], output_dir=folder / "data", name="Demo preferences", license="apache-2.0",
+            language=["en", "zh"], test_size=0.2,
+        )  # fmt: skip
+
+    _heading(3, "push the dataset: one tag, downloaded again and verified")
+    data = hubdpo.push(folder=folder / "data", repo=DATA, version=TAG)
+
+    _heading(4, "train: NF4 base, LoRA, DPO on the CPU")
+    hubdpo.train(
+        model_name_or_path=BASE, dataset=f"{DATA}@{TAG}", output_dir=folder / "run", max_steps=24, learning_rate=2e-3,
+        max_length=192, per_device_train_batch_size=8, gradient_accumulation_steps=1, eval_steps=6, save_steps=12,
+        logging_steps=2,
+    )  # fmt: skip
+    hubdpo.evaluate(run_dir=folder / "run")
+
+    _heading(5, "push the adapter with its card")
+    adapter = hubdpo.push(folder=folder / "run", repo=ADAPTER, version=TAG)
+
+    _heading(6, "load it back from the Hub in a new process, and compare it with its base")
+    found = _compare_in_new_process(folder)
+    console.table(
+        ["on the held-out pairs", "base", "adapter"],
+        [
+            ["ranks the chosen answer higher", f"{found['base_accuracy']:.1%}", f"{found['adapter_accuracy']:.1%}"],
+            ["mean margin, nats per token", f"{found['base_margin']:+.3f}", f"{found['adapter_margin']:+.3f}"],
+        ],
+    )
+    _say_goodbye(folder, data.url, adapter.url, found)
+
+
+def _make_room(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
+        raise ConfigError(f"`{folder}` holds files that are not the demo's", hint="hubdpo demo -o another-folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARKER).touch()
+
+
+def _publish_base(folder: Path) -> None:
+    from huggingface_hub import HfApi
+
+    from hubdpo.demo.tiny_base import make_tiny_base
+
+    base = make_tiny_base(folder / "base")
+    api = HfApi()
+    api.create_repo(BASE)
+    api.upload_folder(repo_id=BASE, folder_path=str(base), commit_message="A tiny random Qwen2")
+    console.info(f"base model: {BASE}")
+
+
+def _compare_in_new_process(folder: Path) -> dict[str, float]:
+    """Score the release in a process whose cache is empty, so that all it knows comes from the Hub."""
+    home = folder.resolve() / "hf-home-reader"
+    command = [sys.executable, "-m", "hubdpo.demo.reader", f"{ADAPTER}@{TAG}", f"{DATA}@{TAG}"]
+    done = subprocess.run(command, env={**os.environ, "HF_HOME": str(home)}, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise HubdpoError(f"the release could not be loaded back:\n{done.stderr}")
+    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def _heading(number: int, title: str) -> None:
+    console.info(f"\n── {number}. {title}")
+
+
+def _say_goodbye(folder: Path, data_url: str, adapter_url: str, found: dict[str, float]) -> None:
+    console.info(f"\ndataset   {data_url}\nadapter   {adapter_url}\ncard      {folder / 'run' / 'README.md'}")
+    console.info(
+        "\nLook around:\n"
+        f"  hubdpo serve-hub {folder / 'hub'} --token {USER}:{TOKEN}     (this Hub again)\n"
+        f"  less {folder / 'data' / 'README.md'} {folder / 'run' / 'README.md'}\n"
+        "\nThe same on a GPU, with your data and your account:\n"
+        "  hubdpo prepare pairs.jsonl -o data\n"
+        "  hubdpo train --model-name-or-path Qwen/Qwen2-7B-Instruct --dataset data -o run\n"
+        "  hubdpo push run USER/qwen2-7b-dpo --version 0.1.0"
+    )
+    console.result(
+        f"demo done: held-out accuracy {found['base_accuracy']:.1%} with the base, "
+        f"{found['adapter_accuracy']:.1%} with the adapter",
+        {"dataset": data_url, "adapter": adapter_url, **found},
+    )

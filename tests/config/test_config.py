@@ -1,0 +1,82 @@
+"""Options: the same names everywhere, refused early, explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hubdpo.config import PrepareConfig, PushConfig, TrainConfig
+from hubdpo.config.push import is_repo_id
+from hubdpo.errors import ConfigError
+
+TRAIN = {"model_name_or_path": "a/b", "dataset": "data", "output_dir": "run"}
+
+
+def test_dashes_and_underscores_are_the_same() -> None:
+    assert TrainConfig.build({**TRAIN, "max-steps": 3}).max_steps == 3
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("beta: 0.5\nlearning-rate: 5e-6\n")
+    config = TrainConfig.build({**TRAIN, "beta": 0.2}, file=file)
+    assert (config.beta, config.learning_rate) == (0.2, 5e-6)
+
+
+def test_an_unknown_key_names_the_file_and_the_nearest_option(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("learning_rte: 1e-5\n")
+    with pytest.raises(ConfigError, match="run.yaml") as caught:
+        TrainConfig.build(TRAIN, file=file)
+    assert caught.value.hint == "did you mean `learning_rate`?"
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "beta: [", "just words"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="run.yaml"):
+        TrainConfig.build(TRAIN, file=file)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beta": 0},
+        {"loss_type": ["sigmod"]},
+        {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]},
+        {"max_length": 64, "max_prompt_length": 64},
+        {"lora_dropout": 1.0},
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        TrainConfig.build({**TRAIN, **options})
+
+
+def test_a_missing_option_is_named() -> None:
+    with pytest.raises(ConfigError, match="--dataset"):
+        TrainConfig.build({"model_name_or_path": "a/b", "output_dir": "run"})
+
+
+def test_a_config_cannot_be_changed() -> None:
+    config = PrepareConfig.build({"source": ["x"], "output_dir": "d"})
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("version", ["1", "1.2", "1.2.x", "01.2.3", "v1.2.3.4", "1.2.3-rc1"])
+def test_a_version_is_three_numbers(version: str) -> None:
+    with pytest.raises(ConfigError, match="X.Y.Z"):
+        PushConfig.build({"folder": "d", "repo": "a/b", "version": version})
+
+
+@pytest.mark.parametrize("repo", ["name", "a/b/c", "../b", "a/b--c", "a/.b", "a/b.git", "/home/me", "a/b c"])
+def test_what_is_not_user_slash_name_is_no_repo(repo: str) -> None:
+    assert not is_repo_id(repo)
+
+
+@pytest.mark.parametrize("repo", ["Qwen/Qwen2-7B-Instruct", "a/b", "me_1/x.y-z"])
+def test_hub_ids_are_repos(repo: str) -> None:
+    assert is_repo_id(repo)
