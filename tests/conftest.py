@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from hubdpo.loopback.server import LoopbackHub
 
 _SCRATCH = Path(tempfile.mkdtemp(prefix="hubdpo-tests-"))

@@ -1,0 +1,74 @@
+"""Data on stdout, talk on stderr, in the format that was asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hubdpo import console
+from hubdpo.cli.app import app, spell
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.setattr(console, "_format", console.Format.human)
+    return CliRunner()
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    path = tmp_path / "raw.jsonl"
+    path.write_text("".join(f'{{"prompt": "p{i}", "chosen": "good", "rejected": "bad"}}\n' for i in range(20)))
+    return path
+
+
+def test_json_gives_one_object(runner: CliRunner, raw: Path, tmp_path: Path) -> None:
+    done = runner.invoke(app, ["prepare", str(raw), "-o", str(tmp_path / "out"), "--json"])
+    assert json.loads(done.stdout)["funnel"] == {"read": 20, "kept": 20, "dropped": {}}
+
+
+def test_quiet_gives_the_identifier_alone(runner: CliRunner, raw: Path, tmp_path: Path) -> None:
+    done = runner.invoke(app, ["prepare", str(raw), "-o", str(tmp_path / "out"), "-q"])
+    assert done.stdout == f"{tmp_path / 'out'}\n"
+    assert "hint" not in done.stderr
+
+
+def test_people_get_the_count_and_the_next_command(runner: CliRunner, raw: Path, tmp_path: Path) -> None:
+    done = runner.invoke(app, ["prepare", str(raw), "-o", str(tmp_path / "out")])
+    assert "20 pairs kept of 20 rows read" in done.stdout
+    assert "hint: hubdpo train" in done.stderr
+
+
+def test_options_come_from_a_file_under_the_flags(runner: CliRunner, raw: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prepare.yaml"
+    file.write_text(f"source: [{raw}]\noutput-dir: {tmp_path / 'from-file'}\ntest-size: 0\n")
+    done = runner.invoke(app, ["prepare", "--config", str(file), "-o", str(tmp_path / "from-flag"), "--json"])
+    assert json.loads(done.stdout)["splits"] == {"train": 20}
+    assert (tmp_path / "from-flag").is_dir()
+    assert not (tmp_path / "from-file").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("--max_steps", "--max-steps"),
+        ("--max_steps=a_b", "--max-steps=a_b"),
+        ("a_b", "a_b"),
+        ("--", "--"),
+        ("-o", "-o"),
+    ],
+)
+def test_underscores_work_in_option_names(typed: str, read: str) -> None:
+    assert spell(typed) == read
+
+
+@pytest.mark.parametrize(
+    "name", ["prepare", "train", "evaluate", "push", "verify", "load", "serve-hub", "doctor", "demo"]
+)
+def test_every_command_has_help(runner: CliRunner, name: str) -> None:
+    done = runner.invoke(app, [name, "--help"])
+    assert done.exit_code == 0
+    assert f"hubdpo {name}" in done.stdout or f"{name} [OPTIONS]" in done.stdout
