@@ -32,7 +32,7 @@ ATTENTION = "hubdpo_shared_prefix"
 
 @dataclass(frozen=True)
 class Branch:
-    """One causal sequence of the packed row: queries `[start, stop)`, which also see the keys `[prefix, prefix_end)`."""
+    """One causal sequence of the packed row: queries `[start, stop)`, which see the keys `[prefix, prefix_end)` too."""
 
     start: int
     stop: int
@@ -122,7 +122,7 @@ def _attention(
     layout: Layout | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend within each branch. Shapes as transformers gives them: query [1, heads, N, d], key and value [1, kv, N, d]."""
+    """Attend within each branch. Shapes are transformers': query [1, heads, N, d], key and value [1, kv, N, d]."""
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     attend = _attend_varlen if query.is_cuda else _attend_by_branch
