@@ -1,0 +1,138 @@
+"""The shared-prefix forward gives stock TRL's losses, metrics and LoRA gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from trl import DPOConfig, DPOTrainer
+
+from hubdpo.config.train import QWEN2_PROJECTIONS
+from hubdpo.training.shared_prefix import SharedPrefix, build_layout
+
+LENGTHS = {
+    "short prompts": ([2, 3, 5, 4], [30, 12, 44, 7], [11, 25, 6, 40]),
+    "long prompts": ([60, 45, 80, 33], [5, 9, 3, 12], [8, 4, 11, 2]),
+    "equal": ([20, 20, 20, 20], [10, 10, 10, 10], [10, 10, 10, 10]),
+    "skewed": ([1, 90, 7, 40], [1, 2, 60, 30], [50, 1, 3, 29]),
+}
+
+
+def pairs(shape: str, count: int) -> Dataset:
+    draw = torch.Generator().manual_seed(3)
+    rows = [
+        {
+            name: torch.randint(10, 400, (lengths[i],), generator=draw).tolist()
+            for name, lengths in zip(("prompt_ids", "chosen_ids", "rejected_ids"), LENGTHS[shape], strict=True)
+        }
+        for i in range(count)
+    ]
+    return Dataset.from_list(rows)
+
+
+class Prepared(DPOTrainer):
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+
+def make_trainer(base: Path, out: Path, data: Dataset, *, nf4: bool = False, **options: Any) -> Prepared:
+    torch.manual_seed(0)
+    quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, quantization_config=quantised if nf4 else None
+    )
+    settings: dict[str, Any] = {
+        "per_device_train_batch_size": len(data), "report_to": [], "bf16": False, "fp16": False, "max_length": None,
+        "use_cpu": True, "gradient_checkpointing": False, **options,
+    }  # fmt: skip
+    trainer = Prepared(
+        model=model,
+        args=DPOConfig(output_dir=str(out), **settings),
+        train_dataset=data,
+        processing_class=AutoTokenizer.from_pretrained(base),
+        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules=list(QWEN2_PROJECTIONS), task_type="CAUSAL_LM"),
+    )
+    draw = torch.Generator().manual_seed(1)
+    for name, weight in trainer.model.named_parameters():
+        if "lora_" in name:
+            weight.data = torch.randn(weight.shape, generator=draw) * 0.05
+    return trainer
+
+
+def one_step(trainer: Prepared) -> tuple[float, dict[str, list[float]], dict[str, torch.Tensor]]:
+    trainer.model.train()
+    trainer.model.zero_grad()
+    trainer._metrics["train"].clear()
+    loss = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
+    loss.backward()
+    gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+    return loss.item(), dict(trainer._metrics["train"]), gradients
+
+
+def assert_parity(trainer: Prepared) -> None:
+    loss, metrics, gradients = one_step(trainer)
+    shared = SharedPrefix(trainer.model.get_base_model())
+    with shared.packed():
+        our_loss, our_metrics, our_gradients = one_step(trainer)
+    assert our_loss == pytest.approx(loss, abs=1e-5)
+    for name, values in metrics.items():
+        assert our_metrics[name] == pytest.approx(values, rel=1e-3, abs=1e-5), name
+    assert gradients.keys() == our_gradients.keys()
+    assert any(gradient.abs().max() > 0 for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        assert (gradient - our_gradients[name]).norm() <= 1e-4 * gradient.norm() + 1e-9, name
+    assert shared.packed_tokens < shared.padded_tokens
+
+
+@pytest.mark.parametrize("shape", LENGTHS)
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_every_length_distribution(tiny_base: Path, tmp_path: Path, shape: str, count: int) -> None:
+    assert_parity(make_trainer(tiny_base, tmp_path, pairs(shape, count)))
+
+
+@pytest.mark.parametrize("loss", ["hinge", "ipo", "robust", "apo_zero", "sigmoid_norm", "sft"])
+def test_every_loss(tiny_base: Path, tmp_path: Path, loss: str) -> None:
+    assert_parity(make_trainer(tiny_base, tmp_path, pairs("skewed", 3), loss_type=[loss], label_smoothing=0.1))
+
+
+def test_a_weighted_sum_of_losses(tiny_base: Path, tmp_path: Path) -> None:
+    options = {"loss_type": ["sigmoid", "sft"], "loss_weights": [0.7, 0.3]}
+    assert_parity(make_trainer(tiny_base, tmp_path, pairs("skewed", 3), **options))
+
+
+def test_on_an_nf4_base(tiny_base: Path, tmp_path: Path) -> None:
+    assert_parity(make_trainer(tiny_base, tmp_path, pairs("skewed", 3), nf4=True))
+
+
+def test_with_gradient_checkpointing(tiny_base: Path, tmp_path: Path) -> None:
+    assert_parity(make_trainer(tiny_base, tmp_path, pairs("long prompts", 3), gradient_checkpointing=True))
+
+
+def test_a_prefix_is_packed_once() -> None:
+    ids = torch.tensor([[5, 6, 7, 8, 0], [5, 6, 9, 0, 0]])
+    layout = build_layout(ids, (ids > 0).long())
+    assert ids.reshape(-1)[layout.gather].tolist() == [5, 6, 7, 8, 9]
+    assert layout.position_ids.tolist() == [[0, 1, 2, 3, 2]]
+
+
+def test_a_rejected_answer_that_begins_the_chosen_one_needs_no_branch() -> None:
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 0]])
+    layout = build_layout(ids, (ids > 0).long())
+    assert ids.reshape(-1)[layout.gather].tolist() == [5, 6, 7, 8]
+    assert layout.packed.tolist() == [0, 1, 2, 3, 0, 1, 2]
+
+
+def test_other_forwards_are_untouched(tiny_base: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    ids = torch.arange(20)[None] + 10
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+        shared = SharedPrefix(model)
+        after = model(input_ids=ids).logits
+    assert torch.equal(before, after)
+    assert shared.packed_tokens == 0
