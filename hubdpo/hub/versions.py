@@ -1,0 +1,21 @@
+"""Versions are tags `vX.Y.Z` (semver.org, without pre-releases)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+Version = tuple[int, int, int]
+_TAG = re.compile(r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+
+
+def parse_tag(tag: str) -> Version | None:
+    """Return the numbers of `vX.Y.Z`, or None for any other tag."""
+    match = _TAG.fullmatch(tag)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def highest(tags: Iterable[str]) -> str | None:
+    """Return the newest version among the tags, or None when there is none."""
+    versions = {version: tag for tag in tags if (version := parse_tag(tag))}
+    return versions[max(versions)] if versions else None
