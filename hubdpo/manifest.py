@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -24,8 +25,9 @@ RELEASE_FILE = "release.json"
 REJECTED_FILE = "rejected.jsonl"
 BUNDLE_FILE = "hubdpo.json"
 CARD_FILE = "README.md"
+LOCAL_FILE = "local.json"
 
-LOCAL_ONLY = (REJECTED_FILE, RELEASE_FILE)
+LOCAL_ONLY = (REJECTED_FILE, RELEASE_FILE, LOCAL_FILE)
 """Files of a dataset or run folder that never leave the machine; checkpoints are the third kind."""
 
 
@@ -183,6 +185,18 @@ class Accuracy(BaseModel):
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, right: int, total: int) -> Self:
+        """Raise ValueError for no pairs at all."""
+        if total < 1:
+            raise ValueError("an accuracy needs at least one pair")
+        z = 1.959963984540054  # normal quantile of 97.5 %
+        share = right / total
+        scale = 1 + z * z / total
+        middle = (share + z * z / (2 * total)) / scale
+        half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / scale
+        return cls(value=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
 
 
 class EvalReport(Manifest):

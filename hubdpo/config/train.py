@@ -53,6 +53,7 @@ class TrainConfig(Config):
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
     lora_target_modules: list[str] = Field(list(QWEN2_PROJECTIONS), description="Projections that get an adapter.")
     load_in_4bit: bool = Field(True, description="Quantise the base to NF4 with double quantisation.")
+    shared_prefix: bool = Field(True, description="Run the prompt of a pair once for both answers; off is stock TRL.")
     gradient_checkpointing: bool = Field(True, description="Recompute activations to save memory.")
 
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Where to train.")
@@ -60,7 +61,7 @@ class TrainConfig(Config):
     logging_steps: int = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
     eval_steps: int = Field(50, ge=1, description="Steps between evaluations on the test split.")
     save_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
-    save_total_limit: int = Field(2, ge=1, description="Complete checkpoints to keep.")
+    save_total_limit: int = Field(2, ge=2, description="Complete checkpoints to keep.")
     max_eval_pairs: int = Field(512, ge=1, description="Most test pairs used in each evaluation while training.")
     report_to: list[str] = Field(
         default_factory=list, description="Trackers: tensorboard, trackio, wandb. None by default."

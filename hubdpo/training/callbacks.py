@@ -1,0 +1,87 @@
+"""What happens beside the steps: the metrics file, the checkpoint marker, and the end of a run that went wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from hubdpo import console
+from hubdpo.errors import TrainingError
+from hubdpo.manifest import METRICS_FILE, write_atomic
+
+MARKER = "hubdpo-complete.json"
+
+
+class MetricsFile(TrainerCallback):
+    """Append one JSON object a logged step to metrics.jsonl, with TRL's keys, and tell it in short."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / METRICS_FILE
+        self._started = time.monotonic()
+        self._first_step: int | None = None
+
+    def forget_after(self, step: int) -> None:
+        """Drop lines past `step`, which a resumed run will log again, and a last line that a kill cut short."""
+        kept = [line for line in self._lines() if line["step"] <= step]
+        write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def _lines(self) -> list[dict[str, Any]]:
+        lines = []
+        for text in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []:
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                break
+        return lines
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._first_step is None:
+            self._first_step = state.global_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if not logs:
+            return
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+        if (loss := logs.get("loss", logs.get("eval_loss"))) is not None:
+            if not math.isfinite(float(loss)):
+                raise TrainingError(
+                    f"the loss is {loss} at step {state.global_step}; the last complete checkpoint is kept",
+                    hint="lower `--learning-rate`, then go on with `--resume`",
+                )
+            self._tell(state, logs)
+
+    def _tell(self, state: Any, logs: dict[str, Any]) -> None:
+        prefix = "eval_" if "eval_loss" in logs else ""
+        done = state.global_step - (self._first_step or 0)
+        left = (time.monotonic() - self._started) / max(done, 1) * (state.max_steps - state.global_step)
+        console.info(
+            f"{'held-out' if prefix else 'step':>8} {state.global_step:>5}/{state.max_steps}"
+            f"  loss {float(logs[prefix + 'loss']):.4f}"
+            f"  rewards/accuracies {float(logs.get(prefix + 'rewards/accuracies', math.nan)):.3f}"
+            f"  rewards/margins {float(logs.get(prefix + 'rewards/margins', math.nan)):+.4f}"
+            f"  {left:.0f} s left"
+        )
+
+
+class CheckpointMarker(TrainerCallback):
+    """Write a marker into each checkpoint once it is whole; transformers writes checkpoints in place and has none."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        write_atomic(folder / MARKER, json.dumps({"step": state.global_step}))
+
+
+def newest_checkpoint(run: Path) -> tuple[Path, int] | None:
+    """Return the newest checkpoint that was written whole, and its step; None when there is none."""
+    complete = [
+        (folder, int(folder.name.removeprefix("checkpoint-")))
+        for folder in run.glob("checkpoint-*")
+        if (folder / MARKER).exists()
+    ]
+    return max(complete, key=lambda found: found[1], default=None)

@@ -1,0 +1,145 @@
+"""The base model: where it is, whether we can train it, how it is quantised, and what adapts it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from peft import LoraConfig, TaskType
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from hubdpo.config import TrainConfig
+from hubdpo.config.push import is_repo_id
+from hubdpo.errors import ConfigError, UnsupportedBase
+from hubdpo.hub.client import download, resolve
+from hubdpo.manifest import BaseRef
+
+FAMILY = ("qwen2", "qwen3")
+BASE_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "README.md"]
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "generation_config.json",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model found and checked: its identity for the manifests, and the folder with its files."""
+
+    ref: BaseRef
+    folder: Path
+
+
+def find_base(name_or_path: str, revision: str | None = None) -> Base:
+    """Find a base and pin it to a commit, without loading any weights.
+
+    Raise UnsupportedBase when it is not a dense model of the Qwen2 family, ConfigError when the name is neither a
+    folder nor a Hub id, HubError when the Hub does not have it.
+    """
+    local = Path(name_or_path)
+    if local.is_dir():
+        _check_family(local, name_or_path)
+        return Base(BaseRef(name=local.resolve().name, **_licence(local)), local)
+    if not is_repo_id(name_or_path):
+        raise ConfigError(
+            f"base model not found: {name_or_path}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct"
+        )
+    sha = resolve(name_or_path, revision)
+    _check_family(download(name_or_path, sha, allow_patterns=["config.json"]), name_or_path)
+    folder = download(name_or_path, sha, allow_patterns=BASE_PATTERNS)
+    ref = BaseRef(name=name_or_path, repo_id=name_or_path, revision=sha, **_licence(folder))
+    return Base(ref, folder)
+
+
+def load_tokenizer(base: Base) -> Any:
+    return AutoTokenizer.from_pretrained(base.folder)
+
+
+def load_model(base: Base, *, device: str, load_in_4bit: bool) -> Any:
+    """Load the base for training: NF4 with double quantisation (QLoRA, arXiv 2305.14314) or plain.
+
+    Computes in bfloat16 where the device has it (float16 gave NaN in DPO), else in float32.
+    """
+    dtype = compute_dtype(device)
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=dtype if device == "cuda" else torch.uint8,
+    )
+    return AutoModelForCausalLM.from_pretrained(
+        base.folder,
+        dtype=dtype,
+        quantization_config=quantised if load_in_4bit else None,
+        device_map={"": 0} if device == "cuda" else None,
+        attn_implementation="sdpa",
+    )
+
+
+def lora_config(config: TrainConfig) -> LoraConfig:
+    """Name the projections one by one and in order: a set's order would change the file from run to run."""
+    return LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=sorted(config.lora_target_modules),
+        task_type=TaskType.CAUSAL_LM,
+        bias="none",
+    )
+
+
+def pick_device(wanted: str) -> str:
+    """Return `cuda` or `cpu`. Raise ConfigError when CUDA was asked for and there is none."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
+    return wanted
+
+
+def compute_dtype(device: str) -> torch.dtype:
+    return torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def adapter_to_float32(model: Any) -> None:
+    """Keep the trained weights in float32: in bfloat16 steps of 5e-6 round away, and a resumed run would differ."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+
+
+def _check_family(folder: Path, name: str) -> None:
+    hint = "use a dense model of the Qwen2 family, such as Qwen/Qwen2-7B-Instruct"
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnsupportedBase(f"`{name}` has no config.json, so it is not a transformers model", hint=hint) from None
+    except ValueError:
+        raise UnsupportedBase(f"config.json of `{name}` is not JSON", hint=hint) from None
+    kind = settings.get("model_type")
+    if kind not in FAMILY:
+        raise UnsupportedBase(f"`{name}` is a `{kind}` model, which is not of the Qwen2 family", hint=hint)
+    if settings.get("use_sliding_window"):
+        raise UnsupportedBase(f"`{name}` attends in a sliding window, which is not supported", hint=hint)
+
+
+def _licence(folder: Path) -> dict[str, str | None]:
+    """Read the licence from the front matter of the base's card; nothing is guessed."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.exists() else ""
+    front = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
+    try:
+        data = yaml.safe_load(front[1]) if front else {}
+    except yaml.YAMLError:
+        data = {}
+    found = data if isinstance(data, dict) else {}
+    return {
+        name: value if isinstance(value := found.get(name), str) else None
+        for name in ("license", "license_name", "license_link")
+    }

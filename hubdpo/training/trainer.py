@@ -1,0 +1,102 @@
+"""TRL's DPOTrainer on token ids of ours, with the shared-prefix forward under it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer
+
+from hubdpo.config import TrainConfig
+from hubdpo.training.model import adapter_to_float32, lora_config
+from hubdpo.training.shared_prefix import SharedPrefix
+
+
+class SharedPrefixDPOTrainer(DPOTrainer):
+    """DPOTrainer whose backbone runs each pair's common prefix once; losses and metrics are TRL's own."""
+
+    shared_prefix: SharedPrefix | None = None
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset  # tokenised already
+
+    def _packed(self) -> contextlib.AbstractContextManager[None]:
+        return self.shared_prefix.packed() if self.shared_prefix else contextlib.nullcontext()
+
+    def compute_ref_log_probs(self, *args: Any, **kwargs: Any) -> Any:
+        with self._packed():
+            return super().compute_ref_log_probs(*args, **kwargs)
+
+    def _compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        with self._packed():
+            return super()._compute_loss(*args, **kwargs)
+
+
+def make_trainer(
+    config: TrainConfig,
+    model: Any,
+    tokenizer: Any,
+    train: Dataset,
+    test: Dataset | None,
+    *,
+    device: str,
+    steps: int,
+    callbacks: list[Any],
+) -> SharedPrefixDPOTrainer:
+    """Build the trainer. The reference is the model with its adapter off, so no second model is loaded."""
+    trainer = SharedPrefixDPOTrainer(
+        model=model,
+        args=dpo_config(config, device=device, steps=steps, evaluates=test is not None),
+        train_dataset=train,
+        eval_dataset=test,
+        processing_class=tokenizer,
+        peft_config=lora_config(config),
+        callbacks=callbacks,
+    )
+    adapter_to_float32(trainer.model)
+    if config.shared_prefix:
+        trainer.shared_prefix = SharedPrefix(trainer.model.get_base_model())
+    return trainer
+
+
+def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool) -> DPOConfig:
+    import torch
+
+    return DPOConfig(
+        output_dir=str(Path(config.output_dir)),
+        loss_type=config.loss_type,
+        loss_weights=config.loss_weights,
+        beta=config.beta,
+        label_smoothing=config.label_smoothing,
+        max_length=None,  # cut already
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler_type,
+        warmup_steps=round(config.warmup_ratio * steps),
+        max_steps=steps,
+        per_device_train_batch_size=config.per_device_train_batch_size,
+        per_device_eval_batch_size=config.per_device_eval_batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
+        disable_dropout=config.lora_dropout == 0,
+        bf16=device == "cuda" and torch.cuda.is_bf16_supported(),
+        fp16=False,
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device == "cuda",
+        seed=config.seed,
+        data_seed=config.seed,
+        logging_steps=config.logging_steps,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=config.eval_steps,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        save_total_limit=config.save_total_limit,
+        report_to=config.report_to or "none",
+        disable_tqdm=True,
+        push_to_hub=False,
+    )
