@@ -94,7 +94,7 @@ class PairTokenizer:
         whole = self._render([*prompt, *answer], ask=False)
         if not whole.startswith(asked):
             raise TrainingError(
-                "the chat template renders a prompt differently once it is answered, so the answer cannot be told apart",
+                "the chat template changes a prompt once it is answered, so the answer cannot be told apart",
                 hint="use a base whose chat template only appends, such as Qwen/Qwen2-7B-Instruct",
             )
         contents = [message["content"] for message in (*prompt, *answer)]

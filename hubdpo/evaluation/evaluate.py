@@ -1,0 +1,65 @@
+"""The evaluate stage: a run folder in, eval.json and plots in the same folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from hubdpo import console
+from hubdpo.config import EvaluateConfig
+from hubdpo.data.load import load_preferences
+from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.evaluation.plots import write_plots
+from hubdpo.manifest import EVAL_FILE, RUN_FILE, EvalReport, RunManifest
+from hubdpo.training.model import find_base, load_model, load_tokenizer, pick_device
+from hubdpo.training.run_folder import remembered_place
+from hubdpo.training.scoring import score_pairs
+
+
+def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport:
+    """Rank the held-out pairs with and without the adapter, on the base as it was quantised for training.
+
+    Raise ArtefactError when the run is not complete or the dataset has no test split, ConfigError when base or dataset
+    cannot be found any more.
+    """
+    config = EvaluateConfig.given(config, options)
+    run = RunManifest.read(config.run_dir / RUN_FILE)
+    if run.status != "complete":
+        raise ArtefactError(f"the run in {config.run_dir} is not finished", hint="run `hubdpo train` with `--resume`")
+    data = load_preferences(config.dataset or _dataset_of(config.run_dir, run))
+    if "test" not in data:
+        raise ArtefactError("the dataset has no test split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
+    test = data["test"].select(range(min(len(data["test"]), config.max_pairs)))
+
+    device = pick_device(config.device)
+    base = find_base(config.model_name_or_path or _base_of(config.run_dir, run), run.base.revision)
+    console.info(f"{len(test):,} held-out pairs, {run.base.name} on {device}")
+    model = load_model(base, device=device, load_in_4bit=run.config["load_in_4bit"])
+    report = score_pairs(
+        PeftModel.from_pretrained(model, config.run_dir), load_tokenizer(base), test, beta=run.config["beta"],
+        max_length=run.config["max_length"], prompt_budget=run.config["max_prompt_length"] or run.config["max_length"] // 2,
+        batch_size=config.per_device_eval_batch_size,
+    )  # fmt: skip
+    report.write(config.run_dir / EVAL_FILE)
+    write_plots(config.run_dir)
+    return report
+
+
+def _dataset_of(folder: Path, run: RunManifest) -> str:
+    if run.dataset.repo_id:
+        return f"{run.dataset.repo_id}@{run.dataset.revision}"
+    place = remembered_place(folder, "dataset")
+    if place is None or not Path(place).is_dir():
+        raise ConfigError(f"the dataset folder `{run.dataset.name}` is gone", hint="give it with `--dataset DIR`")
+    return place
+
+
+def _base_of(folder: Path, run: RunManifest) -> str:
+    if run.base.repo_id:
+        return run.base.repo_id
+    place = remembered_place(folder, "model_name_or_path")
+    if place is None or not Path(place).is_dir():
+        raise ConfigError(f"the base folder `{run.base.name}` is gone", hint="give it with `--model-name-or-path DIR`")
+    return place

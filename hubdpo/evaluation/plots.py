@@ -1,0 +1,51 @@
+"""The training curves as small PNG files, drawn from metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib
+
+from hubdpo.manifest import METRICS_FILE
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402 - after the backend is chosen
+
+PLOTS = {
+    "loss": ("loss",),
+    "accuracies": ("rewards/accuracies",),
+    "margins": ("rewards/margins",),
+    "logps": ("logps/chosen", "logps/rejected"),
+}
+
+
+def write_plots(run: Path) -> list[Path]:
+    """Draw each curve that was logged, training and held-out together, and return the files under `plots/`."""
+    lines = [json.loads(line) for line in (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
+    written = []
+    (run / "plots").mkdir(exist_ok=True)
+    for name, keys in PLOTS.items():
+        series = {
+            label: points
+            for key in keys
+            for label, full in ((key, key), (f"held-out {key}", f"eval_{key}"))
+            if (points := [(line["step"], line[full]) for line in lines if full in line])
+        }
+        if series:
+            written.append(_draw(run / "plots" / f"{name}.png", name, series))
+    return written
+
+
+def _draw(path: Path, title: str, series: dict[str, list[tuple[int, float]]]) -> Path:
+    figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
+    for label, points in series.items():
+        held_out = label.startswith("held-out")
+        axes.plot(*zip(*points, strict=True), label=label, marker="o" if held_out else None, markersize=4)
+    axes.set(title=title, xlabel="step")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    # no date or version inside, so that the same run draws the same bytes
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    pyplot.close(figure)
+    return path

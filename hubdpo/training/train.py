@@ -1,0 +1,189 @@
+"""The train stage: a dataset of preferences and a base in, a run folder with an adapter out."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from typing import Any
+
+from hubdpo import __version__, console
+from hubdpo.config import TrainConfig
+from hubdpo.data.load import load_with_reference
+from hubdpo.errors import ConfigError, TrainingError
+from hubdpo.manifest import EVAL_FILE, RUN_FILE, RunManifest
+
+console.quiet_libraries()  # before the libraries below read the environment
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from datasets import Dataset  # noqa: E402
+
+from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, newest_checkpoint  # noqa: E402
+from hubdpo.training.model import find_base, load_model, load_tokenizer, pick_device  # noqa: E402
+from hubdpo.training.run_folder import (  # noqa: E402
+    check_before_start,
+    check_same_experiment,
+    published_config,
+    remember_places,
+    save_adapter,
+    versions,
+)
+from hubdpo.training.scoring import score_pairs  # noqa: E402
+from hubdpo.training.tokenize import PairTokenizer  # noqa: E402
+from hubdpo.training.trainer import make_trainer  # noqa: E402
+
+
+def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
+    """Train a QLoRA adapter with DPO and return its manifest; call with a TrainConfig or with its options.
+
+    The run folder is complete when `run.json` says so. A run that was killed and is resumed ends with the adapter that
+    it would have had. Raise ConfigError, UnsupportedBase, ArtefactError or HubError before anything is written;
+    TrainingError when memory runs out or the loss is not finite; ResumeMismatch when the options changed.
+    """
+    config = TrainConfig.given(config, options)
+    folder = config.output_dir
+
+    # 1. everything that can be refused is refused before anything is written
+    earlier = check_before_start(config)
+    base = find_base(config.model_name_or_path, config.model_revision)
+    data, dataset = load_with_reference(config.dataset)
+    device = pick_device(config.device)
+    if earlier is not None:
+        check_same_experiment(earlier, config, base.ref, dataset)
+        if earlier.status == "complete":
+            console.info(f"{folder} is complete; nothing is left to train")
+            return earlier
+
+    # 2. tokens
+    tokenizer = load_tokenizer(base)
+    encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
+    train_rows = encoder.rows(data["train"])
+    if not train_rows:
+        raise ConfigError("no pair is left to train on once the answers are cut", hint="raise `--max-length`")
+    test_rows = _rows_for_evaluation(config, tokenizer, data.get("test"))
+
+    # 3. the arithmetic, told before it is spent
+    pairs_per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    steps = (
+        config.max_steps
+        if config.max_steps > 0
+        else math.ceil(config.num_train_epochs * len(train_rows) / pairs_per_step)
+    )
+    _tell_plan(config, encoder, device, len(train_rows), pairs_per_step, steps)
+
+    # 4. the run folder opens
+    manifest = RunManifest(
+        hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
+        versions=versions(), device=_device_name(device), seed=config.seed, tokenization=dict(sorted(encoder.counts.items())),
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest.write(folder / RUN_FILE)
+    remember_places(config)
+
+    # 5. steps
+    transformers.set_seed(config.seed)
+    metrics = MetricsFile(folder)
+    trainer = make_trainer(
+        config, load_model(base, device=device, load_in_4bit=config.load_in_4bit), tokenizer,
+        Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None,
+        device=device, steps=steps, callbacks=[metrics, CheckpointMarker()],
+    )  # fmt: skip
+    checkpoint = newest_checkpoint(folder) if config.resume else None
+    metrics.forget_after(checkpoint[1] if checkpoint else 0)
+    if checkpoint:
+        console.info(f"going on from {checkpoint[0].name}")
+    started = time.monotonic()
+    last = _run_steps(trainer, str(checkpoint[0]) if checkpoint else None, config)
+    seconds = time.monotonic() - started
+
+    # 6. the adapter, and what it learned
+    save_adapter(trainer.model, base, folder)
+    if "test" in data:
+        score_pairs(
+            trainer.model, tokenizer, data["test"], beta=config.beta, max_length=config.max_length,
+            prompt_budget=config.prompt_budget, batch_size=config.per_device_eval_batch_size,
+        ).write(folder / EVAL_FILE)  # fmt: skip
+    else:
+        console.warn("the dataset has no test split, so the run has no eval.json")
+
+    # 7. the manifest closes the folder
+    seen = last.get("num_tokens", 0.0)
+    manifest = manifest.model_copy(
+        update={
+            "status": "complete",
+            "steps": trainer.state.global_step,
+            "train_seconds": round(seconds, 2),
+            "tokens_per_second": round(seen / seconds, 1) if seen and not checkpoint else None,
+            "peak_memory_bytes": _peak_memory(device),
+            "metrics": last,
+        }
+    )
+    manifest.write(folder / RUN_FILE)
+    return manifest
+
+
+def _rows_for_evaluation(config: TrainConfig, tokenizer: Any, test: Any) -> list[dict[str, list[int]]]:
+    if test is None:
+        return []
+    encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
+    return encoder.rows(test.select(range(min(len(test), config.max_eval_pairs))))
+
+
+def _run_steps(trainer: Any, checkpoint: str | None, config: TrainConfig) -> dict[str, float]:
+    """Train, and return the last value of every metric that was logged."""
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except torch.OutOfMemoryError:
+        half = max(config.per_device_train_batch_size // 2, 1)
+        raise TrainingError(
+            f"the device ran out of memory with {config.per_device_train_batch_size} pairs in a forward pass",
+            hint=f"--per-device-train-batch-size {half} --gradient-accumulation-steps "
+            f"{config.gradient_accumulation_steps * config.per_device_train_batch_size // half}, or a shorter `--max-length`",
+        ) from None
+    last: dict[str, float] = {}
+    for line in trainer.state.log_history:
+        last |= {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
+    return {key: value for key, value in sorted(last.items()) if math.isfinite(value)}
+
+
+def _tell_plan(
+    config: TrainConfig, encoder: PairTokenizer, device: str, pairs: int, pairs_per_step: int, steps: int
+) -> None:
+    counts = encoder.counts
+    console.info(
+        f"device    {_device_name(device)}{'' if device == 'cuda' else ', because no CUDA device was chosen or found'}"
+    )
+    console.info(
+        f"base      {config.model_name_or_path}, {'NF4' if config.load_in_4bit else 'not quantised'}, LoRA r {config.lora_r}"
+    )
+    console.info(
+        f"pairs     {pairs:,} of {counts['rows']:,} rows, {counts['tokens'] / (2 * pairs):.0f} tokens a sequence"
+    )
+    for name, what in (
+        ("prompt_cut_by_message", "prompts lost their first messages"),
+        ("prompt_cut_by_token", "prompts lost their first tokens"),
+        ("response_cut", "pairs had an answer cut, end of turn included"),
+        ("dropped_identical", "pairs dropped: the answers are equal once they are cut"),
+        ("special_text_kept_as_text", "rows spell a control token, which was kept as text"),
+    ):
+        if counts[name]:
+            console.warn(f"{counts[name]:,} {what}")
+    console.info(
+        f"steps     {steps:,} x {pairs_per_step} pairs ({config.per_device_train_batch_size} a forward pass, "
+        f"{config.gradient_accumulation_steps} accumulated) = {steps * pairs_per_step / pairs:.2f} epochs"
+    )
+    if config.learning_rate > 5e-5:
+        console.warn(f"learning rate {config.learning_rate:g} is high for DPO with LoRA; 5e-6 is usual")
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
+
+
+def _peak_memory(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
