@@ -1,0 +1,38 @@
+"""`hh-rlhf`: transcripts of Anthropic's helpful and harmless data (arXiv 2204.05862)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hubdpo.data.preference import Message, PreferenceExample, Rejection, text_of
+
+TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
+ROLE = {"Human": "user", "Assistant": "assistant"}
+
+
+def detect(row: dict[str, Any]) -> bool:
+    sides = (row.get("chosen"), row.get("rejected"))
+    return row.get("prompt") is None and all(
+        isinstance(text, str) and text.lstrip().startswith("Human:") and "\n\nAssistant:" in text for text in sides
+    )
+
+
+def convert(row: dict[str, Any]) -> PreferenceExample:
+    """Split at turn markers that stand at the start of a paragraph; the last assistant turn is the answer."""
+    chosen, rejected = _turns(text_of(row, "chosen")), _turns(text_of(row, "rejected"))
+    if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
+        raise Rejection("does_not_end_with_assistant")
+    if chosen[:-1] != rejected[:-1]:
+        raise Rejection("histories_differ")
+    return PreferenceExample(chosen[:-1], chosen[-1:], rejected[-1:])
+
+
+def _turns(transcript: str) -> list[Message]:
+    before, *parts = TURN.split(transcript)
+    if before.strip() or len(parts) < 4:
+        raise Rejection("not_a_transcript")
+    return [
+        {"role": ROLE[speaker], "content": text.removeprefix(" ")}
+        for speaker, text in zip(parts[::2], parts[1::2], strict=True)
+    ]
