@@ -82,7 +82,7 @@ def _expand(source: str, scratch: Path) -> list[RawFile]:
         return _in_folder(path, source)
     if path.exists():
         return [RawFile(path, path.name)]
-    matches = sorted(glob.glob(source, recursive=True))
+    matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not matches:
         raise DataError(f"source not found: {source}", hint="check the path, or quote the glob")
     return [RawFile(Path(match), Path(match).name) for match in matches if Path(match).is_file()]

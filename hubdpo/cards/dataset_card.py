@@ -1,0 +1,164 @@
+"""The dataset card: what the source's card says of provenance, and what prepare measured."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jinja2
+import yaml
+
+from hubdpo.cards.fences import fence
+from hubdpo.errors import ConfigError
+from hubdpo.manifest import PrepareManifest
+
+SIZE_CATEGORIES = (
+    (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"),
+)  # fmt: skip
+LONGEST_SAMPLE = 1500
+FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n?(.*)\Z", re.DOTALL)
+
+
+class Example(Protocol):
+    """What a sample must have: three lists of `{role, content}`."""
+
+    prompt: list[dict[str, str]]
+    chosen: list[dict[str, str]]
+    rejected: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class SourceCard:
+    """A hand-written card of a source: facts in the front matter, provenance and bias in the body."""
+
+    facts: Mapping[str, Any]
+    body: str
+
+    @property
+    def license(self) -> str | None:
+        value = self.facts.get("license")
+        return str(value) if value else None
+
+    @property
+    def language(self) -> list[str]:
+        return [str(code) for code in self.facts.get("language") or []]
+
+
+def card_for(converter: str, own: Path | None = None) -> SourceCard:
+    """Read the user's own card, or the one shipped for a converter. Raise ConfigError when it cannot be read."""
+    if own is not None:
+        return parse_card(own.read_text(encoding="utf-8", errors="replace"), own.name)
+    return parse_card((shipped_cards() / f"{converter}.md").read_text(encoding="utf-8"), converter)
+
+
+def shipped_cards() -> Path:
+    """Return the folder of source cards: inside the wheel, or at the top of a checkout."""
+    inside = Path(str(importlib.resources.files("hubdpo"))) / "dataset_cards"
+    return inside if inside.is_dir() else inside.parents[1] / "dataset_cards"
+
+
+def parse_card(text: str, name: str) -> SourceCard:
+    """Split front matter and body. Raise ConfigError when there is no YAML mapping in front."""
+    match = FRONT_MATTER.match(text)
+    try:
+        facts = yaml.safe_load(match[1]) if match else None
+    except yaml.YAMLError as problem:
+        raise ConfigError(f"the front matter of `{name}` is not YAML: {' '.join(str(problem).split())}") from None
+    if match is None or not isinstance(facts, dict):
+        raise ConfigError(
+            f"`{name}` has no YAML front matter", hint="begin the card with `---`, `license: ...`, `---`, then text"
+        )
+    return SourceCard(facts, match[2].strip())
+
+
+def render_dataset_card(
+    manifest: PrepareManifest, *, card: SourceCard, samples: list[Any], split_bytes: Mapping[str, int]
+) -> str:
+    """Write the card of a dataset folder. Numbers come from the manifest; rows stand in fences they cannot leave."""
+    title = manifest.config.get("name") or card.facts.get("pretty_name") or f"Preferences ({manifest.converter})"
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hubdpo.cards"), undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
+    )  # fmt: skip  # Markdown, whose only untrusted text stands in fences
+    body = environment.get_template("dataset.md").render(
+        title=_one_line(str(title)), m=manifest, body=_fill(card.body, manifest), facts=card.facts,
+        samples=[fence(_sample(sample)) for sample in samples], command=_command(manifest),
+    )  # fmt: skip
+    front = yaml.safe_dump(_front_matter(manifest, card, title, split_bytes), sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n\n{body}"
+
+
+def _front_matter(
+    manifest: PrepareManifest, card: SourceCard, title: Any, split_bytes: Mapping[str, int]
+) -> dict[str, Any]:
+    kept = manifest.funnel.kept
+    message = [{"name": "role", "dtype": "string"}, {"name": "content", "dtype": "string"}]
+    features = [{"name": name, "list": message} for name in ("prompt", "chosen", "rejected")]
+    features += [{"name": name, "dtype": "string"} for name in manifest.config["keep"]]
+    front: dict[str, Any] = {"pretty_name": _one_line(str(title))}
+    if manifest.language:
+        front["language"] = manifest.language
+    if manifest.license:
+        front["license"] = manifest.license
+    front["task_categories"] = ["text-generation"]
+    front["size_categories"] = [next((name for most, name in SIZE_CATEGORIES if kept < most), "n>10M")]
+    if card.facts.get("source_datasets"):
+        front["source_datasets"] = list(card.facts["source_datasets"])
+    front["tags"] = ["preference", "dpo", "rlhf", "trl", "hubdpo"]
+    front["configs"] = [
+        {
+            "config_name": "default",
+            "default": True,
+            "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in manifest.splits],
+        }
+    ]
+    front["dataset_info"] = {
+        "config_name": "default",
+        "features": features,
+        "splits": [
+            {"name": split, "num_bytes": split_bytes[split], "num_examples": pairs}
+            for split, pairs in manifest.splits.items()
+        ],
+        "download_size": sum(entry.size for entry in manifest.files.values()),
+        "dataset_size": sum(split_bytes.values()),
+    }
+    return front
+
+
+def _fill(body: str, manifest: PrepareManifest) -> str:
+    """Fill `{{ pairs }}`, `{{ read }}` and `{{ converter }}` of a source card; other braces stay as they are."""
+    values = {
+        "pairs": f"{manifest.funnel.kept:,}",
+        "read": f"{manifest.funnel.read:,}",
+        "converter": manifest.converter,
+    }
+    return re.sub(r"\{\{ *(\w+) *\}\}", lambda slot: values.get(slot[1], slot[0]), body)
+
+
+def _command(manifest: PrepareManifest) -> str:
+    config = manifest.config
+    words = [
+        "hubdpo prepare",
+        *(source.name for source in manifest.sources[:3]),
+        "-o data",
+        f"--format {manifest.converter}",
+    ]
+    words += [f"--map {config['map']}"] if config["map"] else []
+    words += [f"--test-size {config['test_size']}", f"--seed {config['seed']}", f"--dedupe {config['dedupe']}"]
+    return _one_line(" ".join(words))
+
+
+def _sample(sample: Example) -> str:
+    lines = [f"[{message['role']}] {message['content']}" for message in sample.prompt]
+    lines += [f"[chosen] {message['content']}" for message in sample.chosen]
+    lines += [f"[rejected] {message['content']}" for message in sample.rejected]
+    text = "\n".join(lines)
+    return text if len(text) <= LONGEST_SAMPLE else text[:LONGEST_SAMPLE] + " …"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(re.sub(r"[`<>\[\]]", " ", text).split())
