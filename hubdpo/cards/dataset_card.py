@@ -96,8 +96,11 @@ def _front_matter(
     manifest: PrepareManifest, card: SourceCard, title: Any, split_bytes: Mapping[str, int]
 ) -> dict[str, Any]:
     kept = manifest.funnel.kept
-    message = [{"name": "role", "dtype": "string"}, {"name": "content", "dtype": "string"}]
-    features = [{"name": name, "list": message} for name in ("prompt", "chosen", "rejected")]
+    # a new list for each column: YAML would write a shared one as an alias, which `datasets` cannot read
+    features: list[dict[str, Any]] = [
+        {"name": column, "list": [{"name": part, "dtype": "string"} for part in ("role", "content")]}
+        for column in ("prompt", "chosen", "rejected")
+    ]
     features += [{"name": name, "dtype": "string"} for name in manifest.config["keep"]]
     front: dict[str, Any] = {"pretty_name": _one_line(str(title))}
     if manifest.language:

@@ -13,9 +13,6 @@ COLUMNS = ("prompt", "chosen", "rejected")
 
 # fixed, never inferred: Arrow would add null members where rows differ
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-FEATURES = [
-    {"name": name, "list": [{"name": part, "dtype": "string"} for part in ("role", "content")]} for name in COLUMNS
-]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,155 @@
+"""Trees, commits and refs of one repo, in terms of the Hub: revisions, entries, large-file pointers."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from dulwich.index import commit_tree
+from dulwich.object_store import iter_tree_contents
+from dulwich.objects import Blob, Commit, Tag, Tree
+from dulwich.repo import Repo
+from dulwich.walk import Walker
+
+from hubdpo.loopback.wire import Refusal
+
+Files = dict[bytes, tuple[int, bytes]]
+"""Path to mode and blob id."""
+FILE_MODE = 0o100644
+POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d+)\n")
+
+
+def refs_of(repo: Repo) -> dict[bytes, bytes]:
+    refs: dict[bytes, bytes] = repo.refs.as_dict()
+    return refs
+
+
+def peeled(repo: Repo, sha: bytes) -> bytes:
+    """Return the commit behind an annotated tag, or the commit itself."""
+    thing = repo.object_store[sha]
+    return thing.object[1] if isinstance(thing, Tag) else sha
+
+
+def resolve(repo: Repo, revision: str) -> bytes:
+    """Return the commit of a branch, tag, ref or (short) sha. Raise Refusal 404 RevisionNotFound."""
+    refs = refs_of(repo)
+    for name in (f"refs/heads/{revision}", f"refs/tags/{revision}", revision):
+        if sha := refs.get(name.encode()):
+            return peeled(repo, sha)
+    wanted = revision.encode()
+    if re.fullmatch(r"[0-9a-f]{40}", revision) and wanted in repo.object_store:
+        if isinstance(repo.object_store[wanted], Commit):
+            return wanted
+    elif re.fullmatch(r"[0-9a-f]{5,39}", revision):
+        hits = {entry.commit.id for entry in Walker(repo.object_store, [peeled(repo, sha) for sha in refs.values()])}
+        if len(found := [sha for sha in hits if sha.startswith(wanted)]) == 1:
+            return found[0]
+    raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+
+
+def files_of(repo: Repo, commit: bytes) -> Files:
+    tree = repo.object_store[commit].tree
+    return {entry.path: (entry.mode, entry.sha) for entry in iter_tree_contents(repo.object_store, tree)}
+
+
+def read(repo: Repo, commit: bytes, path: str) -> tuple[bytes, bytes]:
+    """Return blob id and content. Raise Refusal 404 EntryNotFound when the path is no file."""
+    blob, thing = lookup(repo, commit, path)
+    if not isinstance(thing, Blob):
+        raise Refusal(404, "Entry not found", "EntryNotFound")
+    return blob, thing.data
+
+
+def lookup(repo: Repo, commit: bytes, path: str) -> tuple[bytes, Any]:
+    store = repo.object_store
+    try:
+        _, sha = store[store[commit].tree].lookup_path(store.__getitem__, path.strip("/").encode())
+    except Exception:  # dulwich raises KeyError, NotTreeError or ValueError for what is simply not there
+        raise Refusal(404, "Entry not found", "EntryNotFound") from None
+    return sha, store[sha]
+
+
+def pointer(oid: str, size: int) -> bytes:
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n".encode()
+
+
+def parse_pointer(data: bytes) -> tuple[str, int] | None:
+    """Return SHA-256 and size of the large file that a small blob points to, or None."""
+    match = POINTER.fullmatch(data) if len(data) < 200 else None
+    return (match[1].decode(), int(match[2])) if match else None
+
+
+def file_entry(path: bytes, blob: bytes, data: bytes) -> dict[str, Any]:
+    """Describe a file as the tree API does; `size` is that of the real content."""
+    entry: dict[str, Any] = {"type": "file", "oid": blob.decode(), "size": len(data), "path": path.decode()}
+    if large := parse_pointer(data):
+        entry["size"] = large[1]
+        entry["lfs"] = {"oid": large[0], "size": large[1], "pointerSize": len(data)}
+    return entry
+
+
+def folder_entry(path: bytes, tree: bytes) -> dict[str, Any]:
+    return {"type": "directory", "oid": tree.decode(), "size": 0, "path": path.decode()}
+
+
+def list_tree(repo: Repo, tree: bytes, prefix: bytes, *, recursive: bool) -> list[dict[str, Any]]:
+    """List the entries under a tree, folders first in each."""
+    store = repo.object_store
+    folders, files = [], []
+    for name, _, sha in store[tree].iteritems():
+        thing = store[sha]
+        if isinstance(thing, Tree):
+            folders.append(folder_entry(prefix + name, sha))
+            if recursive:
+                folders += list_tree(repo, sha, prefix + name + b"/", recursive=True)
+        else:
+            files.append(file_entry(prefix + name, sha, thing.data))
+    return folders + files
+
+
+def add_blob(repo: Repo, data: bytes) -> bytes:
+    blob = Blob.from_string(data)
+    if blob.id not in repo.object_store:
+        repo.object_store.add_object(blob)
+    return bytes(blob.id)
+
+
+def write_commit(repo: Repo, ref: bytes, parent: bytes | None, files: Files, message: str, user: str) -> bytes:
+    """Commit the files and move the ref from `parent` to the commit. Raise Refusal 412 when the ref is elsewhere."""
+    commit = Commit()
+    commit.tree = commit_tree(repo.object_store, [(path, sha, mode) for path, (mode, sha) in files.items()])
+    commit.parents = [parent] if parent else []
+    commit.author = commit.committer = identity(user)
+    commit.author_time = commit.commit_time = int(time.time())
+    commit.author_timezone = commit.commit_timezone = 0
+    commit.encoding = b"UTF-8"
+    commit.message = message.encode()
+    repo.object_store.add_object(commit)
+    moved = repo.refs.set_if_equals(ref, parent, commit.id) if parent else repo.refs.add_if_new(ref, commit.id)
+    if not moved:
+        raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+    return bytes(commit.id)
+
+
+def write_tag(repo: Repo, name: str, commit: bytes, message: str | None, user: str) -> None:
+    """Make an annotated tag when there is a message, else a plain one. Raise Refusal 409 when the name is taken."""
+    target = commit
+    if message:
+        tag = Tag()
+        tag.name, tag.message, tag.object = name.encode(), message.encode() + b"\n", (Commit, commit)
+        tag.tagger = identity(user)
+        tag.tag_time, tag.tag_timezone = int(time.time()), 0
+        repo.object_store.add_object(tag)
+        target = tag.id
+    if not repo.refs.add_if_new(b"refs/tags/" + name.encode(), target):
+        raise Refusal(409, f"Tag {name} already exists")
+
+
+def identity(user: str) -> bytes:
+    return f"{user} <{user}@users.noreply.localhost>".encode()
+
+
+def iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")

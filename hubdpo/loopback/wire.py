@@ -1,0 +1,110 @@
+"""Requests, answers and refusals of the loopback Hub, before any HTTP library has touched them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qs, unquote
+
+
+class Body(Protocol):
+    def read(self, size: int = -1) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class User:
+    """Who asks: the owner of a token, and whether the token may write."""
+
+    name: str
+    may_write: bool
+
+
+@dataclass
+class Request:
+    """One request. `path` is raw: a name may hold an escaped slash, so it is split before it is decoded."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: Body
+    user: User | None = None
+
+    @property
+    def segments(self) -> list[str]:
+        return [unquote(part) for part in self.path.lstrip("/").split("/")]
+
+    def parameter(self, name: str, default: str = "") -> str:
+        return parse_qs(self.query).get(name, [default])[0]
+
+    def flag(self, name: str) -> bool:
+        return self.parameter(name).lower() in ("true", "1")
+
+    def json(self) -> dict[str, Any]:
+        """Raise Refusal unless the body is a JSON object; an empty body is an empty object."""
+        try:
+            value = json.loads(self.body.read() or b"{}")
+        except ValueError:
+            raise Refusal(400, "the body is not JSON") from None
+        if not isinstance(value, dict):
+            raise Refusal(400, "the body is not a JSON object")
+        return value
+
+
+@dataclass
+class Answer:
+    """One answer: `content`, or `length` bytes of `file` from `start`."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    content: bytes = b""
+    file: Path | None = None
+    start: int = 0
+    length: int = 0
+
+    @property
+    def size(self) -> int:
+        return self.length if self.file else len(self.content)
+
+
+class Refusal(Exception):
+    """An answer of 4xx: the clients read the code and the message from headers."""
+
+    def __init__(self, status: int, message: str, code: str | None = None, **extra: Any) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.extra = status, message, code, extra
+
+    def answer(self) -> Answer:
+        answer = as_json({"error": self.message, **self.extra}, self.status)
+        answer.headers["X-Error-Message"] = self.message.encode("ascii", "replace").decode().replace("\n", " ")
+        if self.code:
+            answer.headers["X-Error-Code"] = self.code
+        return answer
+
+
+def as_json(value: Any, status: int = 200, **headers: str) -> Answer:
+    content = json.dumps(value).encode()
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    return Answer(status, {"Content-Type": "application/json; charset=utf-8", **named}, content)
+
+
+def ranged(request: Request, answer: Answer) -> Answer:
+    """Cut a whole answer of 200 to the `Range` of the request (RFC 9110, one range). Raise Refusal when it is beyond."""
+    total = answer.size
+    answer.headers["Accept-Ranges"] = "bytes"
+    unit, _, span = request.headers.get("range", "").partition("=")
+    first, dash, last = span.partition("-")
+    if unit.strip() != "bytes" or not dash or not (first + last).isdigit():
+        return answer
+    start = int(first) if first else max(total - int(last), 0)
+    stop = min(int(last) + 1, total) if first and last else total
+    if start >= stop:
+        raise Refusal(416, "the range is beyond the file")
+    answer.status = 206
+    answer.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{total}"
+    answer.content = answer.content[start:stop]
+    answer.start, answer.length = answer.start + start, stop - start
+    return answer
