@@ -1,0 +1,188 @@
+"""What changes a repo: commits, branches and tags, each one move of a ref under the repo's lock."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fnmatch
+import json
+from typing import Any
+
+from dulwich.repo import Repo
+
+from hubdpo.loopback import gitio
+from hubdpo.loopback.access import may_write
+from hubdpo.loopback.cards import card_data
+from hubdpo.loopback.repos import Repos
+from hubdpo.loopback.store import Store
+from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
+
+LARGEST_REGULAR = 10 * 2**20
+
+
+class Commits:
+    def __init__(self, store: Store, repos: Repos) -> None:
+        self._store, self._repos = store, repos
+
+    def preupload(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
+        """Tell for each file whether it goes by LFS, whether .gitignore keeps it out, and what stands there now."""
+        may_write(self._store, request, kind, repo_id)
+        asked = request.json()
+        with self._store.git(kind, repo_id) as repo:
+            sha = gitio.resolve(repo, revision)
+            files = gitio.files_of(repo, sha)
+            patterns = [line.split()[0] for line in _lines(repo, files, b".gitattributes") if "filter=lfs" in line]
+            ignored = (asked.get("gitIgnore") or "\n".join(_lines(repo, files, b".gitignore"))).splitlines()
+            shown = []
+            for file in asked.get("files", []):
+                path = str(file["path"])
+                binary = b"\0" in base64.b64decode(file.get("sample") or "")
+                large = binary or file.get("size", 0) > LARGEST_REGULAR or _matches(path, patterns)
+                answer: dict[str, Any] = {
+                    "path": path,
+                    "uploadMode": "lfs" if large else "regular",
+                    "shouldIgnore": _matches(path, [rule.strip() for rule in ignored if rule.strip()]),
+                }
+                if here := files.get(path.encode()):
+                    entry = gitio.file_entry(path.encode(), here[1], repo.object_store[here[1]].data)
+                    answer["oid"] = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
+                shown.append(answer)
+        return as_json({"files": shown, "commitOid": sha.decode()})
+
+    def commit(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
+        """Apply all operations or none. Raise Refusal 412 when the branch is not at `parentCommit`."""
+        user = may_write(self._store, request, kind, repo_id)
+        if request.flag("create_pr"):
+            raise Refusal(501, "pull requests are not implemented by this server")
+        header, operations = _parse(request.body.read())
+        ref = revision.encode() if revision.startswith("refs/") else b"refs/heads/" + revision.encode()
+        with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
+            parent = gitio.refs_of(repo).get(ref)
+            if parent is None:
+                raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+            if (expected := header.get("parentCommit")) and not parent.decode().startswith(expected):
+                raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+            files = gitio.files_of(repo, parent)
+            for key, value in operations:
+                self._apply(repo, kind, repo_id, files, key, value)
+            _check_paths(files)
+            message = header["summary"] + ("\n\n" + header["description"] if header.get("description") else "")
+            sha = gitio.write_commit(repo, ref, parent, files, message, user.name).decode()
+        url = f"{self._repos.url(kind, repo_id)}/commit/{sha}"
+        return as_json({"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": ""})
+
+    def _apply(self, repo: Repo, kind: str, repo_id: str, files: gitio.Files, key: str, value: dict[str, Any]) -> None:
+        path = str(value.get("path", "")).encode()
+        if any(part in (b"", b".", b"..", b".git") for part in path.rstrip(b"/").split(b"/")):
+            raise Refusal(400, f"Invalid path: {path.decode()}")
+        if key == "file":
+            files[path] = (gitio.FILE_MODE, gitio.add_blob(repo, _content(value)))
+        elif key == "lfsFile":
+            oid = str(value.get("oid"))
+            size = self._store.large_size(kind, repo_id, oid)
+            if size is None or value.get("size", size) != size:
+                raise Refusal(400, f"{path.decode()} points to an object that was not uploaded: {oid}")
+            files[path] = (gitio.FILE_MODE, gitio.add_blob(repo, gitio.pointer(oid, size)))
+        elif key in ("deletedFile", "deletedFolder"):
+            prefix = path.rstrip(b"/") + b"/"
+            gone = [name for name in files if name == path or (key == "deletedFolder" and name.startswith(prefix))]
+            if not gone:
+                raise Refusal(404, f"A file with this name doesn't exist: {path.decode()}", "EntryNotFound")
+            for name in gone:
+                del files[name]
+        else:
+            raise Refusal(400, f"unknown operation: {key}")
+
+    def branch(self, request: Request, kind: str, repo_id: str, name: str) -> Answer:
+        may_write(self._store, request, kind, repo_id)
+        ref = b"refs/heads/" + name.encode()
+        with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
+            if request.method == "POST":
+                start = gitio.resolve(repo, request.json().get("startingPoint") or "main")
+                if not repo.refs.add_if_new(ref, start):
+                    raise Refusal(409, f"Reference refs/heads/{name} already exists")
+            else:
+                if name == "main":
+                    raise Refusal(400, "Cannot delete the main branch")
+                _remove(repo, ref, name)
+        return as_json({})
+
+    def tag(self, request: Request, kind: str, repo_id: str, name: str) -> Answer:
+        """Make a tag of the revision in the path, or remove the tag there."""
+        user = may_write(self._store, request, kind, repo_id)
+        with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
+            if request.method == "POST":
+                asked = request.json()
+                gitio.write_tag(repo, str(asked["tag"]), gitio.resolve(repo, name), asked.get("message"), user.name)
+            else:
+                _remove(repo, b"refs/tags/" + name.encode(), name)
+        return as_json({})
+
+    def validate_yaml(self, request: Request) -> Answer:
+        try:
+            data = card_data(str(request.json().get("content", "")))
+        except ValueError as problem:
+            return as_json({"error": str(problem), "errors": [{"message": str(problem)}], "warnings": []}, 400)
+        warnings = [] if data else [{"message": "empty or missing yaml metadata in repo card", "line": 1}]
+        return as_json({"errors": [], "warnings": warnings})
+
+
+def _parse(body: bytes) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+    header: dict[str, Any] = {}
+    operations = []
+    for line in body.splitlines():
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+            key, value = item["key"], item["value"]
+        except (ValueError, KeyError, TypeError):
+            raise Refusal(400, "a line of the commit is malformed") from None
+        if key == "header":
+            header = value
+        else:
+            operations.append((key, value))
+    if not header.get("summary"):
+        raise Refusal(400, "the commit has no summary")
+    return header, operations
+
+
+def _content(value: dict[str, Any]) -> bytes:
+    content = str(value.get("content", ""))
+    try:
+        data = base64.b64decode(content, validate=True) if value.get("encoding") == "base64" else content.encode()
+    except binascii.Error:
+        raise Refusal(400, f"{value['path']} is not base64") from None
+    if len(data) > LARGEST_REGULAR:
+        raise Refusal(413, f"{value['path']} is too large for a regular file")
+    if value["path"] == "README.md":
+        try:
+            card_data(data.decode("utf-8", "replace"))
+        except ValueError as problem:
+            raise Refusal(400, f"Invalid metadata in README.md: {problem}") from None
+    return data
+
+
+def _check_paths(files: gitio.Files) -> None:
+    for path in files:
+        parts = path.split(b"/")
+        if any(b"/".join(parts[:depth]) in files for depth in range(1, len(parts))):
+            raise Refusal(400, f"a file and a folder have one name: {path.decode()}")
+
+
+def _lines(repo: Repo, files: gitio.Files, path: bytes) -> list[str]:
+    if path not in files:
+        return []
+    text: str = repo.object_store[files[path][1]].data.decode("utf-8", "replace")
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _matches(path: str, patterns: list[str]) -> bool:
+    name = path.rpartition("/")[2]
+    return any(fnmatch.fnmatchcase(name, rule) or fnmatch.fnmatchcase(path, rule) for rule in patterns)
+
+
+def _remove(repo: Repo, ref: bytes, name: str) -> None:
+    if ref not in gitio.refs_of(repo):
+        raise Refusal(404, f"Reference {name} does not exist", "RevisionNotFound")
+    del repo.refs[ref]

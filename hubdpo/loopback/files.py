@@ -1,0 +1,103 @@
+"""Content: downloads by revision, and large files in and out through signed addresses.
+
+Large files are read from `localhost`, another origin than the endpoint at 127.0.0.1, as the public Hub reads them from
+a CDN: a client that sent its token there would be found out.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import time
+from urllib.parse import quote
+
+from hubdpo.loopback import gitio
+from hubdpo.loopback.access import may_read, may_write
+from hubdpo.loopback.store import Store
+from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
+
+OID = re.compile(r"[0-9a-f]{64}")
+LIFETIME_S = 3600
+
+
+class Files:
+    def __init__(self, store: Store, endpoint: str) -> None:
+        self._store, self._endpoint = store, endpoint
+        self._cdn = endpoint.replace("127.0.0.1", "localhost")
+
+    def resolve(self, request: Request, kind: str, repo_id: str, revision: str, path: str) -> Answer:
+        may_read(self._store, request, kind, repo_id)
+        with self._store.git(kind, repo_id) as repo:
+            commit = gitio.resolve(repo, revision)
+            blob, data = gitio.read(repo, commit, path)
+        headers = {"X-Repo-Commit": commit.decode(), "ETag": f'"{blob.decode()}"'}
+        if large := gitio.parse_pointer(data):
+            oid, size = large
+            address = f"{self._cdn}/_cdn/{oid}?{self._sign('cdn', oid)}"
+            headers |= {"X-Linked-Size": str(size), "X-Linked-Etag": f'"{oid}"', "Location": address}
+            return Answer(302, headers, b"")
+        headers["Content-Type"] = "application/octet-stream"
+        headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(path.rpartition('/')[2])}"
+        return ranged(request, Answer(200, headers, data))
+
+    def from_cdn(self, request: Request, oid: str) -> Answer:
+        self._check_signature(request, "cdn", oid)
+        path = self._store.large_file(oid)
+        headers = {"ETag": f'"{oid}"', "Content-Type": "application/octet-stream"}
+        return ranged(request, Answer(200, headers, file=path, length=path.stat().st_size))
+
+    def batch(self, request: Request, kind: str, repo_id: str) -> Answer:
+        """Answer git-lfs's batch call: an address for each object that is not here yet."""
+        asked = request.json()
+        upload = asked.get("operation") == "upload"
+        (may_write if upload else may_read)(self._store, request, kind, repo_id)
+        shown = [self._object(kind, repo_id, dict(item), upload) for item in asked.get("objects", [])]
+        content = json.dumps({"transfer": "basic", "objects": shown}).encode()
+        return Answer(200, {"Content-Type": "application/vnd.git-lfs+json"}, content)
+
+    def _object(self, kind: str, repo_id: str, item: dict[str, object], upload: bool) -> dict[str, object]:
+        oid, size = str(item.get("oid")), item.get("size")
+        shown: dict[str, object] = {"oid": oid, "size": size, "authenticated": True}
+        here = self._store.large_size(kind, repo_id, oid)
+        if not OID.fullmatch(oid) or not isinstance(size, int):
+            shown["error"] = {"code": 422, "message": "invalid object"}
+        elif not upload and here is None:
+            shown["error"] = {"code": 404, "message": "object not found"}
+        elif not upload:
+            shown["actions"] = {"download": {"href": f"{self._cdn}/_cdn/{oid}?{self._sign('cdn', oid)}"}}
+        elif here is None:
+            place = f"{kind}/{quote(repo_id, safe='')}/{oid}/{size}"
+            signature = self._sign("put", kind, repo_id, oid, str(size))
+            prefix = "" if kind == "model" else f"{kind}s/"
+            verify = f"{self._endpoint}/{prefix}{repo_id}.git/info/lfs/objects/verify"
+            shown["actions"] = {
+                "upload": {"href": f"{self._endpoint}/_lfs/{place}?{signature}", "header": {}},
+                "verify": {"href": verify},
+            }
+        return shown
+
+    def put(self, request: Request, kind: str, repo_id: str, oid: str, size: str) -> Answer:
+        self._check_signature(request, "put", kind, repo_id, oid, size)
+        self._store.receive(kind, repo_id, oid, int(size), request.body)
+        return Answer(200, {"ETag": f'"{oid}"'})
+
+    def verify(self, request: Request, kind: str, repo_id: str) -> Answer:
+        may_write(self._store, request, kind, repo_id)
+        asked = request.json()
+        if self._store.large_size(kind, repo_id, str(asked.get("oid"))) != asked.get("size"):
+            raise Refusal(404, "the object is not here, or has another size")
+        return as_json({})
+
+    def _sign(self, *parts: str) -> str:
+        until = str(int(time.time()) + LIFETIME_S)
+        return f"until={until}&signature={self._signature(*parts, until)}"
+
+    def _signature(self, *parts: str) -> str:
+        return hmac.new(self._store.secret, "\n".join(parts).encode(), "sha256").hexdigest()
+
+    def _check_signature(self, request: Request, *parts: str) -> None:
+        until = request.parameter("until", "0")
+        good = hmac.compare_digest(self._signature(*parts, until), request.parameter("signature"))
+        if not good or int(until) < time.time():
+            raise Refusal(403, "the address is not signed, or too old")

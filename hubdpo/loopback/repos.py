@@ -1,0 +1,195 @@
+"""Repos as the API shows them: creation, information, refs, history, trees."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+from dulwich.walk import Walker
+
+from hubdpo.loopback import gitio
+from hubdpo.loopback.access import may_read, may_write
+from hubdpo.loopback.cards import card_data
+from hubdpo.loopback.store import Store
+from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
+
+LARGE_PATTERNS = (
+    "*.7z *.arrow *.bin *.bz2 *.ckpt *.gz *.h5 *.joblib *.model *.msgpack *.npy *.npz *.onnx *.parquet *.pb *.pickle "
+    "*.pkl *.pt *.pth *.rar *.safetensors *.tar *.tflite *.tgz *.wasm *.xz *.zip *.zst *tfevents*"
+).split()
+GIT_ATTRIBUTES = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LARGE_PATTERNS).encode()
+NAME = re.compile(r"[\w-][\w.-]{0,94}[\w-]|\w")
+PAGE = 1000
+
+
+class Repos:
+    def __init__(self, store: Store, endpoint: str) -> None:
+        self._store, self._endpoint = store, endpoint
+
+    def url(self, kind: str, repo_id: str) -> str:
+        return f"{self._endpoint}/{'' if kind == 'model' else kind + 's/'}{repo_id}"
+
+    def create(self, request: Request) -> Answer:
+        asked = request.json()
+        kind, name = asked.get("type") or "model", str(asked.get("name", ""))
+        if request.user is None:
+            raise Refusal(401, "Invalid username or password.")
+        owner = asked.get("organization") or request.user.name
+        repo_id = f"{owner}/{name}"
+        if not NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith(".git"):
+            raise Refusal(400, f"Invalid repo name: {name}")
+        if owner != request.user.name or not request.user.may_write:
+            raise Refusal(403, f'You don\'t have the rights to create a {kind} under the namespace "{owner}"')
+        with self._store.lock(kind, repo_id):
+            if self._store.repo(kind, repo_id):
+                raise Refusal(409, f"You already created this {kind} repo: {repo_id}", url=self.url(kind, repo_id))
+            with self._store.init_git(kind, repo_id) as repo:
+                files = {b".gitattributes": (gitio.FILE_MODE, gitio.add_blob(repo, GIT_ATTRIBUTES))}
+                gitio.write_commit(repo, b"refs/heads/main", None, files, "initial commit", "system")
+            private = asked.get("private") or asked.get("visibility") == "private"
+            self._store.add_repo(kind, repo_id, private=bool(private))
+        return as_json({"url": self.url(kind, repo_id), "name": repo_id, "id": _identifier(repo_id)})
+
+    def delete(self, request: Request) -> Answer:
+        asked = request.json()
+        owner = asked.get("organization") or (request.user.name if request.user else "")
+        kind, repo_id = asked.get("type") or "model", f"{owner}/{asked.get('name')}"
+        may_write(self._store, request, kind, repo_id)
+        with self._store.lock(kind, repo_id):
+            self._store.drop_repo(kind, repo_id)
+        return as_json({})
+
+    def list(self, request: Request, kind: str) -> Answer:
+        author = request.parameter("author")
+        shown = []
+        for repo_id in self._store.repo_ids(kind):
+            try:
+                may_read(self._store, request, kind, repo_id)
+            except Refusal:
+                continue
+            if not author or repo_id.startswith(author + "/"):
+                shown.append({"id": repo_id, "modelId": repo_id, "author": repo_id.partition("/")[0]})
+        return as_json(shown)
+
+    def settings(self, request: Request, kind: str, repo_id: str) -> Answer:
+        may_write(self._store, request, kind, repo_id)
+        asked = request.json()
+        if "private" in asked or "visibility" in asked:
+            private = asked.get("private", asked.get("visibility") == "private")
+            self._store.set_private(kind, repo_id, bool(private))
+        return as_json(asked)
+
+    def info(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
+        found = may_read(self._store, request, kind, repo_id)
+        with self._store.git(kind, repo_id) as repo:
+            sha = gitio.resolve(repo, revision)
+            files = gitio.files_of(repo, sha)
+            try:
+                readme = files.get(b"README.md")
+                card = card_data(repo.object_store[readme[1]].data.decode("utf-8", "replace")) if readme else {}
+            except ValueError:
+                card = {}
+            answer: dict[str, Any] = {
+                "_id": _identifier(repo_id), "id": repo_id, "author": repo_id.partition("/")[0], "sha": sha.decode(),
+                "private": found["private"], "gated": False, "disabled": False, "downloads": 0, "likes": 0,
+                "lastModified": gitio.iso(repo.object_store[sha].commit_time),
+                "createdAt": gitio.iso(found["created"]), "tags": card.get("tags") or [], "cardData": card,
+                "siblings": [self._sibling(repo, path, blob, request.flag("blobs")) for path, (_, blob) in sorted(files.items())],
+            }  # fmt: skip
+        if kind == "model":
+            answer |= {"modelId": repo_id} | {k: card[k] for k in ("library_name", "pipeline_tag") if card.get(k)}
+        return as_json(answer, X_Repo_Commit=answer["sha"])
+
+    def _sibling(self, repo: Any, path: bytes, blob: bytes, with_blobs: bool) -> dict[str, Any]:
+        if not with_blobs:
+            return {"rfilename": path.decode()}
+        entry = gitio.file_entry(path, blob, repo.object_store[blob].data)
+        shown = {"rfilename": path.decode(), "size": entry["size"], "blobId": entry["oid"]}
+        if large := entry.get("lfs"):
+            shown["lfs"] = {"sha256": large["oid"], "size": large["size"], "pointerSize": large["pointerSize"]}
+        return shown
+
+    def refs(self, request: Request, kind: str, repo_id: str) -> Answer:
+        may_read(self._store, request, kind, repo_id)
+        shown: dict[str, list[dict[str, str]]] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
+        with self._store.git(kind, repo_id) as repo:
+            for ref, sha in sorted(gitio.refs_of(repo).items()):
+                for group, prefix in (("branches", "refs/heads/"), ("tags", "refs/tags/")):
+                    if (name := ref.decode()).startswith(prefix):
+                        target = gitio.peeled(repo, sha).decode()
+                        shown[group].append({"name": name.removeprefix(prefix), "ref": name, "targetCommit": target})
+        return as_json(shown)
+
+    def commits(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
+        may_read(self._store, request, kind, repo_id)
+        shown = []
+        with self._store.git(kind, repo_id) as repo:
+            for entry in Walker(repo.object_store, [gitio.resolve(repo, revision)], order="topo"):
+                commit = entry.commit
+                title, _, message = commit.message.decode("utf-8", "replace").partition("\n\n")
+                author = commit.author.decode().partition(" <")[0]
+                shown.append(
+                    {
+                        "id": commit.id.decode(), "title": title, "message": message,
+                        "date": gitio.iso(commit.commit_time), "authors": [{"user": author, "avatar": ""}],
+                    }
+                )  # fmt: skip
+        page, size = int(request.parameter("p", "0")), min(int(request.parameter("limit", "50")), PAGE)
+        answer = as_json(shown[page * size : (page + 1) * size], X_Total_Count=str(len(shown)))
+        if (page + 1) * size < len(shown):
+            answer.headers["Link"] = self._next(request, {"p": page + 1, "limit": size})
+        return answer
+
+    def tree(self, request: Request, kind: str, repo_id: str, revision: str, path: str) -> Answer:
+        may_read(self._store, request, kind, repo_id)
+        with self._store.git(kind, repo_id) as repo:
+            sha = gitio.resolve(repo, revision)
+            try:
+                start, thing = gitio.lookup(repo, sha, path) if path else (repo.object_store[sha].tree, None)
+            except Refusal:
+                raise Refusal(404, f'{path} does not exist on "{revision}"', "EntryNotFound") from None
+            if thing is not None and thing.type_name == b"blob":
+                entries = [gitio.file_entry(path.encode(), start, thing.data)]
+            else:
+                prefix = path.strip("/").encode() + b"/" if path else b""
+                entries = gitio.list_tree(repo, start, prefix, recursive=request.flag("recursive"))
+            if request.flag("expand"):
+                commit = repo.object_store[sha]
+                last = {"id": sha.decode(), "title": commit.message.decode().partition("\n")[0]}
+                entries = [{**e, "lastCommit": {**last, "date": gitio.iso(commit.commit_time)}} for e in entries]
+        cursor = int(request.parameter("cursor", "0"))
+        answer = as_json(entries[cursor : cursor + PAGE], X_Repo_Commit=sha.decode())
+        if cursor + PAGE < len(entries):
+            answer.headers["Link"] = self._next(request, {"cursor": cursor + PAGE})
+        return answer
+
+    def paths_info(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
+        may_read(self._store, request, kind, repo_id)
+        if "json" in request.headers.get("content-type", ""):
+            paths = request.json().get("paths", [])
+        else:
+            paths = parse_qs(request.body.read().decode()).get("paths", [])
+        entries = []
+        with self._store.git(kind, repo_id) as repo:
+            sha = gitio.resolve(repo, revision)
+            for path in paths:
+                try:
+                    found, thing = gitio.lookup(repo, sha, path)
+                except Refusal:
+                    continue
+                name = path.strip("/").encode()
+                is_file = thing.type_name == b"blob"
+                entries.append(
+                    gitio.file_entry(name, found, thing.data) if is_file else gitio.folder_entry(name, found)
+                )
+        return as_json(entries, X_Repo_Commit=sha.decode())
+
+    def _next(self, request: Request, changed: dict[str, int]) -> str:
+        query = {key: values[0] for key, values in parse_qs(request.query).items()} | changed
+        return f'<{self._endpoint}{request.path}?{urlencode(query)}>; rel="next"'
+
+
+def _identifier(repo_id: str) -> str:
+    return hashlib.sha256(repo_id.encode()).hexdigest()[:24]

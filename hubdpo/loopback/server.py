@@ -1,0 +1,209 @@
+"""The loopback Hub as an HTTP server on 127.0.0.1."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from hubdpo.errors import ConfigError
+from hubdpo.loopback.access import parse_token
+from hubdpo.loopback.faults import Fault, Faults
+from hubdpo.loopback.routes import Routes
+from hubdpo.loopback.store import CHUNK, Store
+from hubdpo.loopback.wire import Answer, Request
+
+HOST = "127.0.0.1"
+LOGGED = 10_000
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One request as it was answered; `status` 0 when no answer was sent. The token itself is never kept."""
+
+    method: str
+    path: str
+    status: int
+    host: str
+    sent_token: bool
+
+
+class LoopbackHub:
+    """A Hub that keeps its repos in a folder; made when missing, one server at a time.
+
+    `tokens` are `NAME:VALUE[:read|write]` and stay valid across restarts. Raise ConfigError when the port is taken,
+    the folder is in use or a token is malformed.
+    """
+
+    def __init__(self, root: Path, *, port: int = 0, tokens: Sequence[str] = ()) -> None:
+        parsed = [parse_token(token) for token in tokens]
+        self._store = Store(root)
+        for name, value, may_write in parsed:
+            self._store.add_token(name, value, may_write=may_write)
+        self.faults = Faults()
+        self.requests: deque[Logged] = deque(maxlen=LOGGED)
+        try:
+            self._server = _Server((HOST, port), _Handler)
+        except OSError as problem:
+            self._store.close()
+            raise ConfigError(
+                f"port {port} cannot be used: {problem.strerror}", hint="--port 0 takes a free one"
+            ) from None
+        self.endpoint = f"http://{HOST}:{self._server.server_address[1]}"
+        self._server.hub = self
+        self._routes = Routes(self._store, self.endpoint)
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Serve in a thread of its own until `stop`."""
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+
+    def serve_forever(self) -> None:
+        """Serve in this thread until it is interrupted."""
+        self._server.serve_forever(poll_interval=0.2)
+
+    def stop(self) -> None:
+        if self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def answer(self, request: Request) -> Answer:
+        return self._routes.answer(request)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+    hub: LoopbackHub
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):  # a client that went away
+            super().handle_error(request, client_address)
+
+
+class _Body:
+    """The body of a request, by Content-Length or in chunks."""
+
+    def __init__(self, stream: Any, headers: dict[str, str]) -> None:
+        self._stream = stream
+        self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        self._left = int(headers.get("content-length") or 0)
+        self._done = not self._chunked and self._left == 0
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            return b"".join(iter(lambda: self.read(CHUNK), b""))
+        if not self._done and self._chunked and self._left == 0:
+            self._next_chunk()
+        if self._done:
+            return b""
+        data: bytes = self._stream.read(min(size, self._left))
+        if not data:
+            raise ConnectionError("the client went away")
+        self._left -= len(data)
+        if self._left == 0:
+            if self._chunked:
+                self._stream.readline()
+            else:
+                self._done = True
+        return data
+
+    def _next_chunk(self) -> None:
+        self._left = int(self._stream.readline().partition(b";")[0].strip() or b"0", 16)
+        if self._left == 0:
+            while self._stream.readline().strip():
+                pass
+            self._done = True
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16
+    server: _Server
+
+    def handle_request(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        address = urlsplit(self.path)
+        body = _Body(self.rfile, headers)
+        request = Request(self.command, address.path, address.query, headers, body)
+        fault = self.server.hub.faults.meeting(request.method, request.path)
+        answer = self._faulty(fault, request) if fault else self.server.hub.answer(request)
+        status = answer.status if answer else 0
+        self.server.hub.requests.append(
+            Logged(request.method, request.path, status, headers.get("host", ""), "authorization" in headers)
+        )
+        if answer is None:
+            self._reset()
+            return
+        while body.read(CHUNK):  # what a refusal left unread would be taken for the next request
+            pass
+        self._send(answer, cut=fault is not None and fault.kind == "truncate")
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_request  # noqa: N815 - the names that http.server looks for
+
+    def _faulty(self, fault: Fault, request: Request) -> Answer | None:
+        if fault.kind == "reset-before":
+            return None
+        if fault.kind == "status":
+            return Answer(fault.status, {"Content-Type": "application/json", **fault.headers}, b'{"error": "injected"}')
+        if fault.kind == "sleep":
+            time.sleep(fault.seconds)
+        answer = self.server.hub.answer(request)
+        if fault.kind == "reset-after":
+            return None
+        if fault.kind == "corrupt":
+            content = bytearray(answer.file.read_bytes() if answer.file else answer.content)
+            content[len(content) // 2] ^= 1
+            return Answer(answer.status, answer.headers, bytes(content))
+        return answer
+
+    def _send(self, answer: Answer, *, cut: bool) -> None:
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(answer.size))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        left = answer.size // 2 if cut else answer.size
+        if answer.file:
+            with answer.file.open("rb") as stream:
+                stream.seek(answer.start)
+                while left > 0 and (chunk := stream.read(min(CHUNK, left))):
+                    self.wfile.write(chunk)
+                    left -= len(chunk)
+        else:
+            self.wfile.write(answer.content[:left])
+        self.wfile.flush()
+        self.close_connection = self.close_connection or cut
+
+    def _reset(self) -> None:
+        self.close_connection = True
+        # linger of zero seconds: the peer sees a reset, not an end
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.shutdown(socket.SHUT_RD)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: `LoopbackHub.requests` has the log."""
