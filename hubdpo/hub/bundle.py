@@ -1,0 +1,184 @@
+"""What a release holds: an allow-list of files, in canonical form, with nothing of this machine in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hubdpo.cards.licences import adapter_licence
+from hubdpo.cards.model_card import render_model_card
+from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.manifest import (
+    BUNDLE_FILE,
+    CARD_FILE,
+    EVAL_FILE,
+    METRICS_FILE,
+    PREPARE_FILE,
+    RUN_FILE,
+    BaseRef,
+    Bundle,
+    EvalReport,
+    FileEntry,
+    RunManifest,
+    canonical_json,
+    fingerprint,
+    read_dataset_folder,
+)
+
+Kind = Literal["dataset", "adapter"]
+ADAPTER_FILES = ("adapter_model.safetensors",)
+COPIED_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "generation_config.json",
+)  # fmt: skip
+MEASURED_FILES = (METRICS_FILE, EVAL_FILE)
+TEXT = (".json", ".jsonl", ".md", ".jinja", ".txt")
+
+SECRETS = {
+    "Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{30,}"),
+    "GitHub token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{22,})"),
+    "AWS access key": re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
+    "OpenAI or Anthropic key": re.compile(r"\bsk-[A-Za-z0-9_-]{32,}"),
+    "Google API key": re.compile(r"\bAIza[A-Za-z0-9_-]{35}"),
+    "private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
+}
+LOCAL_PATH = re.compile(r"(?<![\w/.:])(?:/(?:home|root|Users|tmp|mnt|work|workspace|content)/|[A-Z]:\\)[\w.~-]+")
+
+
+@dataclass(frozen=True)
+class BundleContent:
+    """The files of a release by their path in the repo: bytes made here, or a file of the folder to send as it is."""
+
+    kind: Kind
+    files: dict[str, bytes | Path]
+    manifest: Bundle
+    card: str = field(repr=False)
+
+
+def canonical_adapter_config(raw: dict[str, Any], base: BaseRef) -> dict[str, Any]:
+    """Return PEFT's config in one form for one run: sorted, with the base's Hub id and commit and no local path.
+
+    PEFT keeps target modules in a set, whose order changes from process to process, and writes the path that the base
+    was loaded from.
+    """
+    config = dict(raw)
+    config["base_model_name_or_path"] = base.repo_id or base.name
+    config["revision"] = base.revision
+    config["inference_mode"] = True
+    if isinstance(modules := config.get("target_modules"), (list, set, tuple)):
+        config["target_modules"] = sorted(modules)
+    return dict(sorted(config.items()))
+
+
+def folder_kind(folder: Path) -> Kind:
+    """Tell a dataset folder from a run folder. Raise ArtefactError when it is neither."""
+    if not folder.is_dir():
+        raise ArtefactError(f"folder not found: {folder}", hint="hubdpo prepare or hubdpo train makes one")
+    if (folder / RUN_FILE).exists():
+        return "adapter"
+    if (folder / PREPARE_FILE).exists():
+        return "dataset"
+    raise ArtefactError(
+        f"`{folder}` is neither a dataset folder nor a run folder: it has no {PREPARE_FILE} and no {RUN_FILE}",
+        hint="hubdpo prepare SOURCE -o DIR, or hubdpo train ... -o RUN",
+    )
+
+
+def dataset_bundle(folder: Path, version: str) -> BundleContent:
+    """Bundle a dataset folder as it is. Raise ArtefactError when it is incomplete or was edited."""
+    manifest = read_dataset_folder(folder)
+    names = [*manifest.files, PREPARE_FILE]
+    return _bundle("dataset", version, {name: folder / name for name in names})
+
+
+def read_run(folder: Path) -> RunManifest:
+    """Read the manifest of a finished run. Raise ArtefactError for one that is not finished."""
+    run = RunManifest.read(folder / RUN_FILE)
+    if run.status != "complete":
+        raise ArtefactError(f"the run in {folder} is not finished", hint="run `hubdpo train` again with `--resume`")
+    return run
+
+
+def adapter_bundle(
+    folder: Path, run: RunManifest, version: str, *, repo: str, base: BaseRef, license: str | None = None
+) -> BundleContent:
+    """Bundle a finished run whose base is `base`, a Hub id at a commit.
+
+    Raise ArtefactError when a file is missing, the weights are not finite or never trained, or a text holds a secret or
+    a path of this machine; LicenceError when the licence is not known.
+    """
+    if base.repo_id is None:
+        raise ConfigError(
+            f"the run used a local base, `{base.name}`, which nobody else can load",
+            hint="add `--base-model USER/NAME` with the Hub id of the same base",
+        )
+    _check_weights(folder / ADAPTER_FILES[0])
+    licence = adapter_licence(base, run.dataset.license, license)
+    run = run.model_copy(update={"base": base})
+    evaluation = EvalReport.read(folder / EVAL_FILE) if (folder / EVAL_FILE).exists() else None
+    plots = [path.relative_to(folder).as_posix() for path in sorted((folder / "plots").glob("*.png"))]
+    card = render_model_card(run, evaluation, repo=repo, version=version, licence=licence, plots=plots)
+    raw_config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    files: dict[str, bytes | Path] = {
+        CARD_FILE: card.encode(),
+        RUN_FILE: canonical_json(run.model_dump(mode="json")).encode(),
+        "adapter_config.json": canonical_json(canonical_adapter_config(raw_config, base)).encode(),
+    }
+    wanted = [*ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES, *plots]
+    files |= {name: folder / name for name in wanted if (folder / name).is_file()}
+    _check_texts(files)
+    return _bundle("adapter", version, files, card=card)
+
+
+def content_of(value: bytes | Path) -> bytes:
+    return value if isinstance(value, bytes) else value.read_bytes()
+
+
+def git_blob_id(data: bytes) -> str:
+    """Return the id that git gives to a file of these bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _bundle(kind: Kind, version: str, files: dict[str, bytes | Path], *, card: str = "") -> BundleContent:
+    entries = {}
+    for name, value in sorted(files.items()):
+        data = content_of(value)
+        entries[name] = FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    bundle_id = fingerprint([version, {name: entry.model_dump() for name, entry in entries.items()}])
+    manifest = Bundle(kind=kind, version=version, bundle_id=bundle_id, files=entries)
+    own = {BUNDLE_FILE: canonical_json(manifest.model_dump(mode="json")).encode()}
+    return BundleContent(kind, dict(sorted({**files, **own}.items())), manifest, card)
+
+
+def _check_weights(path: Path) -> None:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise ArtefactError(f"`{path.name}` is missing from {path.parent}", hint="run `hubdpo train` again")
+    try:
+        weights = load_file(path)
+    except SafetensorError as problem:
+        raise ArtefactError(f"`{path.name}` is broken: {problem}", hint="run `hubdpo train` again") from None
+    for name, weight in weights.items():
+        if not torch.isfinite(weight).all():
+            raise ArtefactError(f"the adapter is not finite: {name}", hint="train with a lower `--learning-rate`")
+    if not any(weight.any() for name, weight in weights.items() if "lora_B" in name):
+        raise ArtefactError("the adapter never trained: every lora_B is zero", hint="train for at least one step")
+
+
+def _check_texts(files: dict[str, bytes | Path]) -> None:
+    for name, value in files.items():
+        if not name.endswith(TEXT) or name in COPIED_FILES:
+            continue
+        text = content_of(value).decode("utf-8", "replace")
+        for what, pattern in SECRETS.items():
+            if pattern.search(text):
+                raise ArtefactError(f"`{name}` holds a {what}", hint="remove it, and revoke it: it was written to disk")
+        if LOCAL_PATH.search(text):
+            raise ArtefactError(f"`{name}` holds a path of this machine", hint="remove the path from the file")
