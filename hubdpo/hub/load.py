@@ -1,0 +1,96 @@
+"""Load a released adapter on the base that it was trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hubdpo import console
+from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.hub.client import download, parse_ref, resolve
+from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest
+
+
+class LoadedAdapter(NamedTuple):
+    """A PEFT model on its base, the base's tokenizer, and the commit that was loaded (None for a local run folder)."""
+
+    model: Any
+    tokenizer: Any
+    revision: str | None
+
+
+def load_adapter(
+    repo: str | Path, *, revision: str | None = None, load_in_4bit: bool | None = None, device_map: Any = None
+) -> LoadedAdapter:
+    """Load an adapter from the Hub, at a tag, branch or commit, or from a run folder.
+
+    The base is loaded at its pinned commit, quantised as it was for training unless `load_in_4bit` says otherwise. Raise
+    HubError when there is no such repo or revision, ArtefactError when it holds no adapter.
+    """
+    console.quiet_libraries()
+    folder, sha = _find(str(repo), revision)
+    if not (folder / "adapter_config.json").exists():
+        raise ArtefactError(f"`{repo}` holds no adapter", hint="give an adapter repo, or a run folder that is complete")
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    name, base_revision = settings["base_model_name_or_path"], settings.get("revision")
+    if load_in_4bit is None:
+        load_in_4bit = _trained_in_4bit(folder)
+
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    dtype = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    base_folder = _local_base(folder) or download(name, base_revision or resolve(name))
+    base = AutoModelForCausalLM.from_pretrained(
+        base_folder,
+        dtype=dtype,
+        quantization_config=quantised if load_in_4bit else None,
+        device_map=device_map or ({"": 0} if torch.cuda.is_available() else None),
+    )
+    model = PeftModel.from_pretrained(base, str(folder)).eval()
+    return LoadedAdapter(model, AutoTokenizer.from_pretrained(folder), sha)
+
+
+def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:
+    """Return the greedy answer to one user message."""
+    import torch
+
+    chat = [{"role": "user", "content": prompt}]
+    inputs = loaded.tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    ).to(loaded.model.device)
+    with torch.no_grad():
+        output = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+    text: str = loaded.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return text.strip()
+
+
+def _find(repo: str, revision: str | None) -> tuple[Path, str | None]:
+    if Path(repo).is_dir():
+        if revision is not None:
+            raise ConfigError("a run folder has no revisions", hint="leave out the revision, or give USER/NAME")
+        return Path(repo), None
+    repo_id, wanted = parse_ref(repo)
+    sha = resolve(repo_id, revision or wanted)
+    return download(repo_id, sha), sha
+
+
+def _trained_in_4bit(folder: Path) -> bool:
+    if not (folder / RUN_FILE).exists():
+        return False
+    return bool(RunManifest.read(folder / RUN_FILE).config.get("load_in_4bit"))
+
+
+def _local_base(folder: Path) -> Path | None:
+    """Return the base folder of a run that was made on this machine from a folder, None for one from the Hub."""
+    place = folder / LOCAL_FILE
+    name = json.loads(place.read_text(encoding="utf-8"))["model_name_or_path"] if place.exists() else ""
+    return Path(name) if name and Path(name).is_dir() else None

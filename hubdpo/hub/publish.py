@@ -1,0 +1,155 @@
+"""The push stage: a folder in, one tagged and verified release on the Hub out.
+
+The tag is the commit point. Files go to a branch of their own, are downloaded again and compared; only then the tag is
+claimed, which the Hub grants once; then `main` follows. Killed or cut off anywhere, the same command goes on: every step
+reads what is there, and the branch's name holds the id of the bundle.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hubdpo import console
+from hubdpo.config import PushConfig
+from hubdpo.errors import HubError, VersionTaken
+from hubdpo.hub.bundle import BundleContent, adapter_bundle, dataset_bundle, folder_kind, read_run
+from hubdpo.hub.client import PUBLIC_HUB, RepoType, api, endpoint, resolve, translate_errors
+from hubdpo.hub.remote import Remote, holds, repeat
+from hubdpo.hub.verify import release_url, verify_commit
+from hubdpo.manifest import CARD_FILE, RELEASE_FILE, BaseRef, Release, RunManifest, write_atomic
+
+
+def push(config: PushConfig | None = None, **options: Any) -> Release:
+    """Publish a dataset or run folder as version X.Y.Z and return the release; call with a PushConfig or its options.
+
+    Publishing the same bundle again writes nothing. Raise ArtefactError or LicenceError before the Hub is asked;
+    VersionTaken when the tag holds another bundle; VerificationFailed, with no tag made, when the download differs;
+    HubError when the Hub refuses or an outcome stays unknown.
+    """
+    config = PushConfig.given(config, options)
+    content = _bundle(config)
+    repo_type: RepoType = "dataset" if content.kind == "dataset" else "model"
+    remote = Remote(config.repo, repo_type)
+    if endpoint() != PUBLIC_HUB:
+        console.info(f"the Hub is {endpoint()}")
+    with translate_errors(config.repo):
+        repeat(lambda: api().whoami())  # a token that is refused is told before anything is made
+        if config.dry_run:
+            return _plan(config, content, remote)
+        commit = _publish(config, content, remote)
+    release = _release(config, content, remote, commit)
+    release.write(config.folder / RELEASE_FILE)
+    if content.card:
+        write_atomic(config.folder / CARD_FILE, content.card)
+    return release
+
+
+def _bundle(config: PushConfig) -> BundleContent:
+    if folder_kind(config.folder) == "dataset":
+        content = dataset_bundle(config.folder, config.version)
+        return content
+    run = read_run(config.folder)
+    base = _base(config, run)
+    return adapter_bundle(config.folder, run, config.version, repo=config.repo, base=base, license=config.license)
+
+
+def _base(config: PushConfig, run: RunManifest) -> BaseRef:
+    """Return the base as others will load it: the run's own, or the Hub id given for a local folder."""
+    if config.base_model is None:
+        return run.base
+    revision = resolve(config.base_model, config.base_revision)
+    return run.base.model_copy(update={"repo_id": config.base_model, "name": config.base_model, "revision": revision})
+
+
+def _publish(config: PushConfig, content: BundleContent, remote: Remote) -> str:
+    """Walk the steps of the protocol and return the commit of the release."""
+    tag = f"v{config.version}"
+    stage = f"hubdpo-stage-{config.version}-{content.manifest.bundle_id[:12]}"
+    title = config.commit_message or f"Release {tag}"
+    remote.create(private=config.private)
+
+    released = remote.tags().get(tag)
+    if released is not None:
+        _check_ours(remote, content, tag, released)
+        console.info(f"{config.repo} {tag} is published already")
+    else:
+        remote.start_branch(stage, remote.branches()["main"])
+        console.info(f"sending {len(content.files)} files, {_megabytes(content)}")
+        staged = remote.bring(stage, content, title)
+        assert staged is not None
+        console.info("downloading them again to compare")
+        verify_commit(config.repo, remote.repo_type, staged, expected=content.manifest)
+        released = remote.make_tag(tag, staged, f"{title}\n\nHubdpo-Bundle: {content.manifest.bundle_id}")
+        if released is None:
+            raise HubError(f"whether the tag {tag} was made stays unknown", hint="run the same command again")
+        if released != staged:
+            try:
+                _check_ours(remote, content, tag, released)
+            except VersionTaken:
+                remote.drop_branch(stage)  # lost a race: leave nothing behind
+                raise
+    remote.bring("main", content, title, never_back=True)
+    if stage in remote.branches():
+        remote.drop_branch(stage)
+    return released
+
+
+def _check_ours(remote: Remote, content: BundleContent, tag: str, commit: str) -> None:
+    """Raise VersionTaken when the tag holds anything but this bundle."""
+    if not holds(remote.tree(commit), content):
+        raise VersionTaken(
+            f"{tag} of `{remote.repo_id}` is taken by another release, and a tag never moves",
+            hint=f"hubdpo push ... --version {_next(remote.tags(), tag)}",
+        )
+
+
+def _next(tags: dict[str, str], tag: str) -> str:
+    from hubdpo.hub.versions import highest, parse_tag
+
+    major, minor, patch = parse_tag(highest([*tags, tag]) or tag) or (0, 0, 0)
+    return f"{major}.{minor}.{patch + 1}"
+
+
+def _plan(config: PushConfig, content: BundleContent, remote: Remote) -> Release:
+    """Show what would be sent, beside what the Hub has; write nothing."""
+    tree = {}
+    if remote.exists():
+        tag = f"v{config.version}"
+        if (taken := remote.tags().get(tag)) is not None:
+            _check_ours(remote, content, tag, taken)
+        if (head := remote.branches().get("main")) is not None:
+            tree = remote.tree(head)
+    rows = []
+    for path, value in content.files.items():
+        size = len(value) if isinstance(value, bytes) else value.stat().st_size
+        entry = content.manifest.files.get(path)
+        same = path in tree and entry is not None and _same(tree[path], value, entry.sha256)
+        rows.append((path, f"{size:,}", "unchanged" if same else "changed" if path in tree else "new"))
+    console.table(["file", "bytes", "on the Hub"], rows, title=f"{config.repo} v{config.version}")
+    return _release(config, content, remote, "")
+
+
+def _same(there: str, value: bytes | Path, sha256: str) -> bool:
+    from hubdpo.hub.bundle import content_of, git_blob_id
+
+    return there in (sha256, git_blob_id(content_of(value)))
+
+
+def _release(config: PushConfig, content: BundleContent, remote: Remote, commit: str) -> Release:
+    tag = f"v{config.version}"
+    return Release(
+        repo=config.repo,
+        kind=content.kind,
+        version=config.version,
+        tag=tag,
+        commit=commit,
+        bundle_id=content.manifest.bundle_id,
+        url=release_url(config.repo, remote.repo_type, tag),
+        endpoint=endpoint(),
+        files=list(content.files),
+    )
+
+
+def _megabytes(content: BundleContent) -> str:
+    return f"{sum(entry.size for entry in content.manifest.files.values()) / 1e6:.1f} MB"
