@@ -12,8 +12,9 @@ from hubdpo.config import EvaluateConfig
 from hubdpo.data.load import load_preferences
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.evaluation.plots import write_plots
+from hubdpo.hub.base import load_base
 from hubdpo.manifest import EVAL_FILE, RUN_FILE, EvalReport, RunManifest
-from hubdpo.training.model import find_base, load_model, load_tokenizer, pick_device
+from hubdpo.training.model import find_base, load_tokenizer, pick_device
 from hubdpo.training.run_folder import remembered_place
 from hubdpo.training.scoring import score_pairs
 
@@ -36,10 +37,11 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
     device = pick_device(config.device)
     base = find_base(config.model_name_or_path or _base_of(config.run_dir, run), run.base.revision)
     console.info(f"{len(test):,} held-out pairs, {run.base.name} on {device}")
-    model = load_model(base, device=device, load_in_4bit=run.config["load_in_4bit"])
+    model = load_base(base.folder, device=device, load_in_4bit=run.config["load_in_4bit"])
+    limit = run.config["max_length"]
     report = score_pairs(
         PeftModel.from_pretrained(model, config.run_dir), load_tokenizer(base), test, beta=run.config["beta"],
-        max_length=run.config["max_length"], prompt_budget=run.config["max_prompt_length"] or run.config["max_length"] // 2,
+        max_length=limit, prompt_budget=run.config["max_prompt_length"] or limit // 2,
         batch_size=config.per_device_eval_batch_size,
     )  # fmt: skip
     report.write(config.run_dir / EVAL_FILE)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hubdpo import console
 from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.hub.base import load_base
 from hubdpo.hub.client import download, parse_ref, resolve
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest
 
@@ -25,8 +26,8 @@ def load_adapter(
 ) -> LoadedAdapter:
     """Load an adapter from the Hub, at a tag, branch or commit, or from a run folder.
 
-    The base is loaded at its pinned commit, quantised as it was for training unless `load_in_4bit` says otherwise. Raise
-    HubError when there is no such repo or revision, ArtefactError when it holds no adapter.
+    The base is loaded at its pinned commit, quantised as it was for training unless `load_in_4bit` says otherwise.
+    Raise HubError when there is no such repo or revision, ArtefactError when it holds no adapter.
     """
     console.quiet_libraries()
     folder, sha = _find(str(repo), revision)
@@ -39,22 +40,11 @@ def load_adapter(
 
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoTokenizer
 
-    dtype = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
-    quantised = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
     base_folder = _local_base(folder) or download(name, base_revision or resolve(name))
-    base = AutoModelForCausalLM.from_pretrained(
-        base_folder,
-        dtype=dtype,
-        quantization_config=quantised if load_in_4bit else None,
-        device_map=device_map or ({"": 0} if torch.cuda.is_available() else None),
-    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    base = load_base(base_folder, device=device, load_in_4bit=load_in_4bit, device_map=device_map)
     model = PeftModel.from_pretrained(base, str(folder)).eval()
     return LoadedAdapter(model, AutoTokenizer.from_pretrained(folder), sha)
 

@@ -1,8 +1,8 @@
 """The push stage: a folder in, one tagged and verified release on the Hub out.
 
 The tag is the commit point. Files go to a branch of their own, are downloaded again and compared; only then the tag is
-claimed, which the Hub grants once; then `main` follows. Killed or cut off anywhere, the same command goes on: every step
-reads what is there, and the branch's name holds the id of the bundle.
+claimed, which the Hub grants once; then `main` follows. Killed or cut off anywhere, the same command goes on: every
+step reads what is there, and the branch's name holds the id of the bundle.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
 
 def _bundle(config: PushConfig) -> BundleContent:
     if folder_kind(config.folder) == "dataset":
-        content = dataset_bundle(config.folder, config.version)
-        return content
+        return dataset_bundle(config.folder, config.version)
     run = read_run(config.folder)
     base = _base(config, run)
     return adapter_bundle(config.folder, run, config.version, repo=config.repo, base=base, license=config.license)

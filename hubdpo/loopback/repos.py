@@ -15,38 +15,14 @@ from hubdpo.loopback.cards import card_data
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
 
-LARGE_PATTERNS = [
-    "*.7z",
-    "*.arrow",
-    "*.bin",
-    "*.bz2",
-    "*.ckpt",
-    "*.gz",
-    "*.h5",
-    "*.joblib",
-    "*.model",
-    "*.msgpack",
-    "*.npy",
-    "*.npz",
-    "*.onnx",
-    "*.parquet",
-    "*.pb",
-    "*.pickle",
-    "*.pkl",
-    "*.pt",
-    "*.pth",
-    "*.rar",
-    "*.safetensors",
-    "*.tar",
-    "*.tflite",
-    "*.tgz",
-    "*.wasm",
-    "*.xz",
-    "*.zip",
-    "*.zst",
-    "*tfevents*",
-]
-GIT_ATTRIBUTES = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LARGE_PATTERNS).encode()
+LARGE_ENDINGS = """
+    7z arrow bin bz2 ckpt gz h5 joblib model msgpack npy npz onnx parquet pb pickle pkl pt pth rar safetensors tar
+    tflite tgz wasm xz zip zst
+"""
+GIT_ATTRIBUTES = "".join(
+    f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
+    for pattern in [*(f"*.{ending}" for ending in LARGE_ENDINGS.split()), "*tfevents*"]
+).encode()
 NAME = re.compile(r"[\w-][\w.-]{0,94}[\w-]|\w")
 PAGE = 1000
 
@@ -118,12 +94,14 @@ class Repos:
                 card = card_data(repo.object_store[readme[1]].data.decode("utf-8", "replace")) if readme else {}
             except ValueError:
                 card = {}
+            blobs = request.flag("blobs")
+            siblings = [self._sibling(repo, path, blob, blobs) for path, (_, blob) in sorted(files.items())]
             answer: dict[str, Any] = {
                 "_id": _identifier(repo_id), "id": repo_id, "author": repo_id.partition("/")[0], "sha": sha.decode(),
                 "private": found["private"], "gated": False, "disabled": False, "downloads": 0, "likes": 0,
                 "lastModified": gitio.iso(repo.object_store[sha].commit_time),
                 "createdAt": gitio.iso(found["created"]), "tags": card.get("tags") or [], "cardData": card,
-                "siblings": [self._sibling(repo, path, blob, request.flag("blobs")) for path, (_, blob) in sorted(files.items())],
+                "siblings": siblings,
             }  # fmt: skip
         if kind == "model":
             answer |= {"modelId": repo_id} | {k: card[k] for k in ("library_name", "pipeline_tag") if card.get(k)}

@@ -92,7 +92,7 @@ def as_json(value: Any, status: int = 200, **headers: str) -> Answer:
 
 
 def ranged(request: Request, answer: Answer) -> Answer:
-    """Cut a whole answer of 200 to the `Range` of the request (RFC 9110, one range). Raise Refusal when it is beyond."""
+    """Cut a whole answer of 200 to the `Range` of the request (RFC 9110, one range). Raise Refusal beyond the end."""
     total = answer.size
     answer.headers["Accept-Ranges"] = "bytes"
     unit, _, span = request.headers.get("range", "").partition("=")

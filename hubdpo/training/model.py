@@ -1,4 +1,4 @@
-"""The base model: where it is, whether we can train it, how it is quantised, and what adapts it."""
+"""The base model: where it is, whether we can train it, and what adapts it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 from peft import LoraConfig, TaskType
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoTokenizer
 
 from hubdpo.config import TrainConfig
 from hubdpo.config.push import is_repo_id
@@ -60,28 +60,6 @@ def load_tokenizer(base: Base) -> Any:
     return AutoTokenizer.from_pretrained(base.folder)
 
 
-def load_model(base: Base, *, device: str, load_in_4bit: bool) -> Any:
-    """Load the base for training: NF4 with double quantisation (QLoRA, arXiv 2305.14314) or plain.
-
-    Computes in bfloat16 where the device has it (float16 gave NaN in DPO), else in float32.
-    """
-    dtype = compute_dtype(device)
-    quantised = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-        bnb_4bit_quant_storage=dtype if device == "cuda" else torch.uint8,
-    )
-    return AutoModelForCausalLM.from_pretrained(
-        base.folder,
-        dtype=dtype,
-        quantization_config=quantised if load_in_4bit else None,
-        device_map={"": 0} if device == "cuda" else None,
-        attn_implementation="sdpa",
-    )
-
-
 def lora_config(config: TrainConfig) -> LoraConfig:
     """Name the projections one by one and in order: a set's order would change the file from run to run."""
     return LoraConfig(
@@ -101,10 +79,6 @@ def pick_device(wanted: str) -> str:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
     return wanted
-
-
-def compute_dtype(device: str) -> torch.dtype:
-    return torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
 
 def adapter_to_float32(model: Any) -> None:

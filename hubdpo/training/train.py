@@ -12,6 +12,7 @@ from hubdpo import __version__, console
 from hubdpo.config import TrainConfig
 from hubdpo.data.load import load_with_reference
 from hubdpo.errors import ConfigError, TrainingError
+from hubdpo.hub.base import load_base
 from hubdpo.manifest import EVAL_FILE, RUN_FILE, RunManifest
 
 console.quiet_libraries()  # before the libraries below read the environment
@@ -21,7 +22,7 @@ import transformers  # noqa: E402
 from datasets import Dataset  # noqa: E402
 
 from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, newest_checkpoint  # noqa: E402
-from hubdpo.training.model import find_base, load_model, load_tokenizer, pick_device  # noqa: E402
+from hubdpo.training.model import find_base, load_tokenizer, pick_device  # noqa: E402
 from hubdpo.training.run_folder import (  # noqa: E402
     check_before_start,
     check_same_experiment,
@@ -76,7 +77,8 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     # 4. the run folder opens
     manifest = RunManifest(
         hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
-        versions=versions(), device=_device_name(device), seed=config.seed, tokenization=dict(sorted(encoder.counts.items())),
+        versions=versions(), device=_device_name(device), seed=config.seed,
+        tokenization=dict(sorted(encoder.counts.items())),
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     manifest.write(folder / RUN_FILE)
@@ -86,7 +88,7 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     transformers.set_seed(config.seed)
     metrics = MetricsFile(folder)
     trainer = make_trainer(
-        config, load_model(base, device=device, load_in_4bit=config.load_in_4bit), tokenizer,
+        config, load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit), tokenizer,
         Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None,
         device=device, steps=steps, callbacks=[metrics, CheckpointMarker()],
     )  # fmt: skip
@@ -137,10 +139,10 @@ def _run_steps(trainer: Any, checkpoint: str | None, config: TrainConfig) -> dic
         trainer.train(resume_from_checkpoint=checkpoint)
     except torch.OutOfMemoryError:
         half = max(config.per_device_train_batch_size // 2, 1)
+        more = config.gradient_accumulation_steps * config.per_device_train_batch_size // half
         raise TrainingError(
             f"the device ran out of memory with {config.per_device_train_batch_size} pairs in a forward pass",
-            hint=f"--per-device-train-batch-size {half} --gradient-accumulation-steps "
-            f"{config.gradient_accumulation_steps * config.per_device_train_batch_size // half}, or a shorter `--max-length`",
+            hint=f"--per-device-train-batch-size {half} --gradient-accumulation-steps {more}, or a lower --max-length",
         ) from None
     last: dict[str, float] = {}
     for line in trainer.state.log_history:
@@ -155,9 +157,8 @@ def _tell_plan(
     console.info(
         f"device    {_device_name(device)}{'' if device == 'cuda' else ', because no CUDA device was chosen or found'}"
     )
-    console.info(
-        f"base      {config.model_name_or_path}, {'NF4' if config.load_in_4bit else 'not quantised'}, LoRA r {config.lora_r}"
-    )
+    quantised = "NF4" if config.load_in_4bit else "not quantised"
+    console.info(f"base      {config.model_name_or_path}, {quantised}, LoRA r {config.lora_r}")
     console.info(
         f"pairs     {pairs:,} of {counts['rows']:,} rows, {counts['tokens'] / (2 * pairs):.0f} tokens a sequence"
     )

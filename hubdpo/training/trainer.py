@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config import TrainConfig
@@ -55,6 +56,7 @@ def make_trainer(
         peft_config=lora_config(config),
         callbacks=callbacks,
     )
+    trainer.remove_callback(PrinterCallback)  # MetricsFile tells the same, for people
     adapter_to_float32(trainer.model)
     if config.shared_prefix:
         trainer.shared_prefix = SharedPrefix(trainer.model.get_base_model())

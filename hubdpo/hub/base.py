@@ -1,0 +1,51 @@
+"""Load a base model from its files, quantised in one way for training, evaluation and loading back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: Any = None) -> Any:
+    """Load the base: NF4 with double quantisation (QLoRA, arXiv 2305.14314), or plain.
+
+    Computes in bfloat16 where the device has it (float16 gave NaN in DPO), else in float32.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    dtype = compute_dtype(device)
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        # FSDP shards the quantised weights only when they are stored in the compute type
+        bnb_4bit_quant_storage=dtype if device == "cuda" else torch.uint8,
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        quantization_config=quantised if load_in_4bit else None,
+        device_map=device_map or ({"": 0} if device == "cuda" else None),
+        attn_implementation="sdpa",
+    )
+    _keep_weights_as_they_are(model)
+    return model
+
+
+def compute_dtype(device: str) -> Any:
+    import torch
+
+    return torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def _keep_weights_as_they_are(model: Any) -> None:
+    """Forbid bitsandbytes to repack 4-bit weights for CPUs with AVX512-BF16.
+
+    It does so at the first forward in evaluation mode, and training after that would run, and fail in, a kernel that is
+    for inference only (bitsandbytes/nn/modules.py, `Linear4bit.forward`).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
