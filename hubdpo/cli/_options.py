@@ -92,7 +92,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     flags = [f"{flag}/--no-{flag[2:]}"] if bare is bool else [flag]
     if cli.short:
         flags.append(cli.short)
-    default = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+    default = field.get_default(call_default_factory=True)
     if default is not PydanticUndefined and default not in (None, [], False):
         shown = " ".join(map(str, default)) if isinstance(default, list) else default
         text += f" \\[default: {shown}]"

@@ -77,9 +77,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"config file not found: {path}") from None
+        raise ConfigError(f"config file not found: {path}", hint="check the path after `--config`") from None
     except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as problem:
-        raise ConfigError(f"config file cannot be read: {path}: {' '.join(str(problem).split())}") from None
+        raise ConfigError(
+            f"config file cannot be read: {path}: {' '.join(str(problem).split())}",
+            hint="write `beta: 0.1`, one option a line",
+        ) from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):

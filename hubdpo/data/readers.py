@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -130,7 +130,7 @@ def _check(file: RawFile) -> None:
 
 
 @contextmanager
-def _opened(file: RawFile) -> Iterator[IO[bytes]]:
+def _opened(file: RawFile) -> Iterator[gzip.GzipFile | io.BufferedReader]:
     try:
         with gzip.open(file.path) if file.path.name.endswith(".gz") else file.path.open("rb") as stream:
             yield stream
@@ -203,7 +203,7 @@ def _read_array(file: RawFile) -> Iterator[RawRow]:
 
 def _read_csv(file: RawFile) -> Iterator[RawRow]:
     csv.field_size_limit(1 << 26)
-    with _opened(file) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:  # type: ignore[type-var]
+    with _opened(file) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
         table = csv.DictReader(text, strict=True)
         try:
             for row in table:

@@ -36,7 +36,7 @@ def endpoint() -> str:
             f"the endpoint is not encrypted, so a token would travel in clear: {constants.ENDPOINT}",
             hint="export HF_ENDPOINT=https://...",
         )
-    return constants.ENDPOINT
+    return str(constants.ENDPOINT)
 
 
 @functools.cache
@@ -118,7 +118,8 @@ def _first_line(problem: Exception) -> str:
 def _token() -> str | None:
     from huggingface_hub import get_token
 
-    return get_token()
+    token: str | None = get_token()
+    return token
 
 
 def parse_ref(ref: str) -> tuple[str, str | None]:
@@ -135,7 +136,7 @@ def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = 
         sha = api().repo_info(repo_id, revision=revision, repo_type=repo_type).sha
     if not sha:
         raise HubError(f"{endpoint()} names no commit for `{repo_id}`", hint="try again later")
-    return sha
+    return str(sha)
 
 
 def download(

@@ -53,7 +53,7 @@ class Remote:
         self._named: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
 
     def exists(self) -> bool:
-        return repeat(lambda: api().repo_exists(**self._named))
+        return bool(repeat(lambda: api().repo_exists(**self._named)))
 
     def create(self, *, private: bool) -> None:
         repeat(lambda: api().create_repo(**self._named, private=private, exist_ok=True))
@@ -154,7 +154,7 @@ class Remote:
                 wait_before(attempt, problem)
                 continue
             if holds(self.tree(done.oid), content):
-                return done.oid
+                return str(done.oid)
         raise HubError(
             f"whether branch `{branch}` of `{self.repo_id}` took the commit stays unknown after {TRIES} tries",
             hint="run the same command again; it goes on where this one stopped",

@@ -29,7 +29,7 @@ def refs_of(repo: Repo) -> dict[bytes, bytes]:
 def peeled(repo: Repo, sha: bytes) -> bytes:
     """Return the commit behind an annotated tag, or the commit itself."""
     thing = repo.object_store[sha]
-    return thing.object[1] if isinstance(thing, Tag) else sha
+    return bytes(thing.object[1]) if isinstance(thing, Tag) else sha
 
 
 def resolve(repo: Repo, revision: str) -> bytes:
@@ -45,7 +45,7 @@ def resolve(repo: Repo, revision: str) -> bytes:
     elif re.fullmatch(r"[0-9a-f]{5,39}", revision):
         hits = {entry.commit.id for entry in Walker(repo.object_store, [peeled(repo, sha) for sha in refs.values()])}
         if len(found := [sha for sha in hits if sha.startswith(wanted)]) == 1:
-            return found[0]
+            return bytes(found[0])
     raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
 
 
