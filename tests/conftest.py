@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from hubdpo.loopback.server import LoopbackHub
 
 _SCRATCH = Path(tempfile.mkdtemp(prefix="hubdpo-tests-"))
@@ -42,6 +43,7 @@ os.environ.update(
 class Hub:
     endpoint: str
     root: Path
+    server: LoopbackHub
     token: str = WRITE_TOKEN
     read_token: str = READ_TOKEN
     other_token: str = OTHER_TOKEN
@@ -50,7 +52,7 @@ class Hub:
 
 @pytest.fixture(scope="session")
 def hub() -> Hub:
-    return Hub(endpoint=_SERVER.endpoint, root=_SCRATCH / "hub")
+    return Hub(endpoint=_SERVER.endpoint, root=_SCRATCH / "hub", server=_SERVER)
 
 
 @pytest.fixture

@@ -1,0 +1,279 @@
+"""Publishing: one verified release, whatever happens on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from huggingface_hub import HfApi, snapshot_download
+
+import hubdpo
+from hubdpo import push, verify
+from hubdpo.errors import ArtefactError, ConfigError, HubError, LicenceError, VerificationFailed, VersionTaken
+from hubdpo.hub import remote
+from hubdpo.loopback.faults import Fault
+from hubdpo.manifest import BUNDLE_FILE, Bundle, Release, RunManifest
+
+if TYPE_CHECKING:
+    from tests.conftest import Hub
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "LONGEST_WAIT_S", 0.02)
+
+
+@pytest.fixture
+def faults(hub: Hub) -> Iterator[Any]:
+    yield hub.server.faults
+    hub.server.faults.clear()
+
+
+@pytest.fixture
+def data(dataset_dir: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(dataset_dir, tmp_path / "data"))
+
+
+@pytest.fixture
+def run(run_dir: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run_dir, tmp_path / "run"))
+
+
+def refs(repo: str) -> dict[str, str]:
+    found = HfApi().list_repo_refs(repo, repo_type="dataset")
+    return {ref.ref: ref.target_commit for ref in (*found.branches, *found.tags)}
+
+
+def published(repo: str, tmp_path: Path, *, repo_type: str = "dataset", revision: str = "v1.0.0") -> dict[str, bytes]:
+    cache = tmp_path / f"cache-{time.monotonic_ns()}"
+    folder = Path(snapshot_download(repo, repo_type=repo_type, revision=revision, cache_dir=cache))
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def assert_one_release(repo: str, release: Release) -> None:
+    found = refs(repo)
+    assert set(found) == {"refs/heads/main", "refs/tags/v1.0.0"}
+    assert found["refs/tags/v1.0.0"] == release.commit
+    for branch in ("main", "v1.0.0"):
+        titles = [c.title for c in HfApi().list_repo_commits(repo, repo_type="dataset", revision=branch)]
+        assert titles.count("Release v1.0.0") == 1
+    assert verify(f"{repo}@v1.0.0").commit == release.commit
+
+
+def test_a_dataset_folder_is_published_byte_for_byte(data: Path, repo_id: str, tmp_path: Path) -> None:
+    release = push(folder=data, repo=repo_id, version="1.0.0")
+    assert_one_release(repo_id, release)
+    files = published(repo_id, tmp_path)
+    for name in set(files) - {BUNDLE_FILE, ".gitattributes"}:
+        assert files[name] == (data / name).read_bytes()
+    assert "rejected.jsonl" not in files
+
+
+def test_the_tag_is_annotated_with_the_bundle(hub: Hub, data: Path, repo_id: str) -> None:
+    release = push(folder=data, repo=repo_id, version="1.0.0")
+    git = ["git", "-C", str(hub.root / "repos" / "dataset" / f"{repo_id}.git")]
+    tag = subprocess.run([*git, "cat-file", "-p", "refs/tags/v1.0.0"], capture_output=True, text=True, check=True)
+    assert f"Hubdpo-Bundle: {release.bundle_id}" in tag.stdout
+
+
+def test_a_run_is_published_without_what_stays_here(run: Path, repo_id: str, tmp_path: Path) -> None:
+    (run / "evil.pkl").write_bytes(b"\x80\x04.")
+    push(folder=run, repo=repo_id, version="1.0.0")
+    files = published(repo_id, tmp_path, repo_type="model")
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "README.md", "run.json"} <= set(files)
+    assert {"metrics.jsonl", "eval.json", "plots/loss.png"} <= set(files)
+    assert not [
+        n for n in files if n.endswith((".pkl", ".pt", ".bin", ".pth")) or "checkpoint" in n or n == "local.json"
+    ]
+    assert all(str(tmp_path).encode() not in content for content in files.values())
+
+
+def test_the_same_bundle_again_writes_nothing(data: Path, repo_id: str) -> None:
+    first = push(folder=data, repo=repo_id, version="1.0.0")
+    before = refs(repo_id)
+    again = push(folder=data, repo=repo_id, version="1.0.0")
+    assert again == first
+    assert refs(repo_id) == before
+
+
+def test_a_taken_version_is_refused_and_nothing_moves(data: Path, repo_id: str, tmp_path: Path) -> None:
+    push(folder=data, repo=repo_id, version="1.0.0")
+    before = refs(repo_id)
+    (tmp_path / "raw.jsonl").write_text('{"prompt": "other", "chosen": "a", "rejected": "b"}\n')
+    hubdpo.prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "other", test_size=0)
+    with pytest.raises(VersionTaken) as caught:
+        push(folder=tmp_path / "other", repo=repo_id, version="1.0.0")
+    assert "1.0.1" in (caught.value.hint or "")
+    assert refs(repo_id) == before
+
+
+def test_main_follows_the_highest_version(data: Path, repo_id: str) -> None:
+    newest = push(folder=data, repo=repo_id, version="2.0.0")
+    push(folder=data, repo=repo_id, version="1.0.0")
+    main = HfApi().hf_hub_download(repo_id, BUNDLE_FILE, repo_type="dataset", revision=refs(repo_id)["refs/heads/main"])
+    assert Bundle.read(Path(main)).version == newest.version
+
+
+def test_files_of_others_survive(data: Path, repo_id: str, tmp_path: Path) -> None:
+    push(folder=data, repo=repo_id, version="1.0.0")
+    HfApi().upload_file(repo_id=repo_id, repo_type="dataset", path_in_repo="NOTES.md", path_or_fileobj=b"mine")
+    push(folder=data, repo=repo_id, version="1.1.0")
+    for revision in ("main", "v1.1.0"):
+        assert published(repo_id, tmp_path, revision=revision)["NOTES.md"] == b"mine"
+
+
+def test_files_of_the_release_before_go(data: Path, repo_id: str, tmp_path: Path) -> None:
+    push(folder=data, repo=repo_id, version="1.0.0")
+    (tmp_path / "raw.jsonl").write_text('{"prompt": "other", "chosen": "a", "rejected": "b"}\n')
+    hubdpo.prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "other", test_size=0)
+    push(folder=tmp_path / "other", repo=repo_id, version="2.0.0")
+    assert not [name for name in published(repo_id, tmp_path, revision="main") if "test-" in name]
+
+
+def test_a_dry_run_writes_nothing(data: Path, repo_id: str) -> None:
+    assert push(folder=data, repo=repo_id, version="1.0.0", dry_run=True).commit == ""
+    assert not HfApi().repo_exists(repo_id, repo_type="dataset")
+    assert not (data / "release.json").exists()
+
+
+def test_a_private_release_is_private(data: Path, repo_id: str) -> None:
+    push(folder=data, repo=repo_id, version="1.0.0", private=True)
+    assert not HfApi(token=False).repo_exists(repo_id, repo_type="dataset")
+
+
+def test_an_edited_dataset_folder_is_refused_before_the_hub_is_asked(data: Path, repo_id: str) -> None:
+    (data / "README.md").write_text("by hand")
+    with pytest.raises(ArtefactError, match=r"README\.md"):
+        push(folder=data, repo=repo_id, version="1.0.0")
+    assert not HfApi().repo_exists(repo_id, repo_type="dataset")
+
+
+def test_a_token_without_the_right_is_told(data: Path) -> None:
+    with pytest.raises(HubError, match="may not") as caught:
+        push(folder=data, repo="bob/not-mine", version="1.0.0")
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("secret", ["hf_" + "a" * 34, "ghp_" + "b" * 36, "AKIA" + "C" * 16, "sk-" + "d" * 40])
+def test_a_secret_in_a_file_is_found_and_not_repeated(run: Path, repo_id: str, secret: str) -> None:
+    with (run / "metrics.jsonl").open("a") as stream:
+        stream.write(f'{{"step": 9, "note": "{secret}"}}\n')
+    with pytest.raises(ArtefactError, match=r"metrics\.jsonl") as caught:
+        push(folder=run, repo=repo_id, version="1.0.0")
+    assert secret not in caught.value.message + str(caught.value.hint)
+    assert not HfApi().repo_exists(repo_id)
+
+
+def test_a_path_of_this_machine_is_found(run: Path, repo_id: str) -> None:
+    with (run / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 9, "note": "/home/someone/model"}\n')
+    with pytest.raises(ArtefactError, match="path of this machine"):
+        push(folder=run, repo=repo_id, version="1.0.0")
+
+
+def test_an_unfinished_run_is_refused(run: Path, repo_id: str) -> None:
+    manifest = RunManifest.read(run / "run.json")
+    manifest.model_copy(update={"status": "running"}).write(run / "run.json")
+    with pytest.raises(ArtefactError, match="not finished"):
+        push(folder=run, repo=repo_id, version="1.0.0")
+
+
+def test_an_adapter_that_never_trained_is_refused(run: Path, repo_id: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(run / "adapter_model.safetensors")
+    save_file({k: v * 0 if "lora_B" in k else v for k, v in weights.items()}, run / "adapter_model.safetensors")
+    with pytest.raises(ArtefactError, match="never trained"):
+        push(folder=run, repo=repo_id, version="1.0.0")
+
+
+def with_base(run: Path, **changes: Any) -> None:
+    manifest = RunManifest.read(run / "run.json")
+    manifest.model_copy(update={"base": manifest.base.model_copy(update=changes)}).write(run / "run.json")
+
+
+def test_an_unknown_licence_needs_the_publishers_word(run: Path, repo_id: str) -> None:
+    with_base(run, license=None)
+    with pytest.raises(LicenceError) as caught:
+        push(folder=run, repo=repo_id, version="1.0.0")
+    assert caught.value.exit_code == 7
+    push(folder=run, repo=repo_id, version="1.0.0", license="mit")
+    assert HfApi().model_info(repo_id).card_data.license == "mit"
+
+
+def test_a_local_base_needs_its_hub_id(run: Path, repo_id: str, tiny_base_repo: str, tmp_path: Path) -> None:
+    with_base(run, repo_id=None, revision=None, name="folder")
+    with pytest.raises(ConfigError, match="local base") as caught:
+        push(folder=run, repo=repo_id, version="1.0.0")
+    assert "--base-model" in (caught.value.hint or "")
+    push(folder=run, repo=repo_id, version="1.0.0", base_model=tiny_base_repo)
+    config = published(repo_id, tmp_path, repo_type="model")["adapter_config.json"].decode()
+    assert f'"{tiny_base_repo}"' in config
+    assert HfApi().model_info(tiny_base_repo).sha in config
+
+
+def test_a_corrupted_download_stops_before_the_tag(data: Path, repo_id: str, faults: Any) -> None:
+    faults.add(Fault("corrupt", "/_cdn/", method="GET", times=50))
+    with pytest.raises(VerificationFailed) as caught:
+        push(folder=data, repo=repo_id, version="1.0.0")
+    assert caught.value.exit_code == 6
+    assert not HfApi().list_repo_refs(repo_id, repo_type="dataset").tags
+    assert HfApi().list_repo_files(repo_id, repo_type="dataset") == [".gitattributes"]
+    faults.clear()
+    assert_one_release(repo_id, push(folder=data, repo=repo_id, version="1.0.0"))
+
+
+@pytest.mark.parametrize("path", ["/commit/", "/tag/", "/branch/", "/repos/create", "/preupload/", "/refs"])
+@pytest.mark.parametrize("kind", ["reset-before", "reset-after", "status"])
+def test_a_failure_on_the_way_ends_in_one_release(data: Path, repo_id: str, faults: Any, path: str, kind: Any) -> None:
+    faults.add(Fault(kind, path, status=503, headers={"Retry-After": "0"}))
+    assert_one_release(repo_id, push(folder=data, repo=repo_id, version="1.0.0"))
+
+
+def test_a_hub_that_stays_away_is_an_error_in_bounded_time(data: Path, repo_id: str, faults: Any) -> None:
+    faults.add(Fault("status", "/commit/", status=503, times=10_000))
+    with pytest.raises(HubError, match="unknown") as caught:
+        push(folder=data, repo=repo_id, version="1.0.0")
+    assert caught.value.exit_code == 4
+    assert "again" in (caught.value.hint or "")
+
+
+def test_verify_finds_a_changed_file(hub: Hub, run: Path, repo_id: str) -> None:
+    push(folder=run, repo=repo_id, version="1.0.0")
+    oid = hashlib.sha256((run / "adapter_model.safetensors").read_bytes()).hexdigest()
+    stored = hub.root / "lfs" / oid[:2] / oid[2:4] / oid
+    data = bytearray(stored.read_bytes())
+    data[-1] ^= 1
+    stored.write_bytes(data)
+    try:
+        with pytest.raises(VerificationFailed, match=r"adapter_model\.safetensors"):
+            verify(f"{repo_id}@v1.0.0")
+    finally:
+        data[-1] ^= 1
+        stored.write_bytes(data)
+
+
+@pytest.mark.slow
+def test_sigkill_anywhere_and_the_same_command_again(hub: Hub, data: Path, repo_id: str) -> None:
+    code = "from hubdpo.cli.app import main; main()"
+    command = [sys.executable, "-c", code, "push", str(data), repo_id, "--version", "1.0.0"]
+    for wanted in range(3, 28, 4):
+        seen = len(hub.server.requests)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while process.poll() is None and len(hub.server.requests) - seen < wanted and time.monotonic() < deadline:
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+        if HfApi().repo_exists(repo_id, repo_type="dataset"):
+            # a tag, once there, already holds the whole verified release
+            for tag in HfApi().list_repo_refs(repo_id, repo_type="dataset").tags:
+                assert verify(f"{repo_id}@{tag.name}")
+    assert_one_release(repo_id, push(folder=data, repo=repo_id, version="1.0.0"))
