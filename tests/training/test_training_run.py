@@ -1,0 +1,168 @@
+"""The train stage, on a tiny NF4 base: what it leaves, what it refuses, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hubdpo import train
+from hubdpo.config.train import QWEN2_PROJECTIONS
+from hubdpo.errors import ConfigError, ResumeMismatch, TrainingError, UnsupportedBase
+from hubdpo.manifest import EvalReport, RunManifest
+from hubdpo.training.callbacks import MARKER, newest_checkpoint
+
+pytestmark = pytest.mark.slow
+CODE = "from hubdpo.cli.app import main; main()"
+
+
+def options(base: str | Path, data: Path, run: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "model_name_or_path": str(base), "dataset": str(data), "output_dir": run, "max_steps": 6, "max_length": 128,
+        "learning_rate": 1e-3, "gradient_accumulation_steps": 1, "save_steps": 2, "eval_steps": 3, **more,
+    }  # fmt: skip
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_has_what_the_contract_names(run_dir: Path) -> None:
+    run = RunManifest.read(run_dir / "run.json")
+    assert (run.status, run.steps) == ("complete", 4)
+    assert EvalReport.read(run_dir / "eval.json").pairs == run.dataset.test_pairs
+    assert (run_dir / "plots" / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_metrics_have_the_keys_of_trl(run_dir: Path) -> None:
+    logged: set[str] = set().union(*metrics(run_dir))
+    assert {"step", "loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"} <= logged
+    assert {"eval_loss", "eval_rewards/accuracies"} <= logged
+
+
+def test_the_adapter_is_float32_on_the_seven_projections(run_dir: Path) -> None:
+    weights = load_file(run_dir / "adapter_model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert {name.split(".")[-3] for name in weights} == set(QWEN2_PROJECTIONS)
+
+
+def test_the_adapter_names_its_base_by_commit(run_dir: Path, tiny_base_repo: str) -> None:
+    config = json.loads((run_dir / "adapter_config.json").read_text())
+    run = RunManifest.read(run_dir / "run.json")
+    assert config["base_model_name_or_path"] == tiny_base_repo
+    assert config["revision"] == run.base.revision
+    assert len(config["revision"]) == 40
+    assert config["target_modules"] == sorted(QWEN2_PROJECTIONS)
+    assert run.base.license == "apache-2.0"
+
+
+def test_the_tokenizer_is_the_bases_unchanged(run_dir: Path, tiny_base: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (run_dir / name).read_bytes() == (tiny_base / name).read_bytes()
+
+
+def test_no_pickle_is_left_beside_the_adapter(run_dir: Path) -> None:
+    assert not [path.name for path in run_dir.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+
+
+def test_the_manifest_names_no_path_of_this_machine(run_dir: Path, dataset_dir: Path) -> None:
+    text = (run_dir / "run.json").read_text()
+    assert str(dataset_dir.parent) not in text
+    assert str(run_dir.parent) not in text
+
+
+def test_the_shared_prefix_gives_the_losses_of_stock_trl(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    losses = []
+    for shared in (True, False):
+        run = tmp_path / str(shared)
+        train(**options(tiny_base, dataset_dir, run, shared_prefix=shared))
+        losses.append([line["loss"] for line in metrics(run) if "loss" in line])
+    assert len(losses[0]) == 6
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(**options(tiny_base, dataset_dir, whole, max_steps=12))
+    flags = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in options(tiny_base, dataset_dir, killed, max_steps=12).items()
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, "train", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while newest_checkpoint(killed) is None and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert RunManifest.read(killed / "run.json").status == "running"
+    train(**options(tiny_base, dataset_dir, killed, max_steps=12, resume=True))
+    name = "adapter_model.safetensors"
+    assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    steps = [line["step"] for line in metrics(killed) if "loss" in line]
+    assert steps == list(range(1, 13))
+
+
+def test_a_checkpoint_without_its_marker_is_not_trusted(tmp_path: Path) -> None:
+    for step, whole in ((2, True), (10, True), (12, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if whole:
+            (tmp_path / f"checkpoint-{step}" / MARKER).write_text("{}")
+    assert newest_checkpoint(tmp_path) == (tmp_path / "checkpoint-10", 10)
+
+
+def test_other_options_cannot_be_resumed(run_dir: Path, tiny_base_repo: str, dataset_dir: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    with pytest.raises(ResumeMismatch, match="beta"):
+        train(
+            **options(tiny_base_repo, dataset_dir, run, max_steps=4, save_steps=2, eval_steps=2, beta=0.3, resume=True)
+        )
+
+
+def test_a_finished_run_is_not_trained_over(run_dir: Path, tiny_base_repo: str, dataset_dir: Path) -> None:
+    before = (run_dir / "adapter_model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="finished run"):
+        train(**options(tiny_base_repo, dataset_dir, run_dir))
+    assert (run_dir / "adapter_model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", None])
+def test_a_base_of_another_family_is_refused(dataset_dir: Path, tmp_path: Path, kind: str | None) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(UnsupportedBase, match="Qwen2"):
+        train(**options(tmp_path / "base", dataset_dir, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"] *= float("inf")
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match="step 1"):
+        train(**options(base, dataset_dir, tmp_path / "run"))
+    assert RunManifest.read(tmp_path / "run" / "run.json").status == "running"
+
+
+def test_without_a_test_split_there_is_no_report(tiny_base: Path, tmp_path: Path) -> None:
+    from hubdpo import prepare
+
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text("".join(f'{{"prompt": "p{i}", "chosen": "good {i}", "rejected": "bad"}}\n' for i in range(8)))
+    prepare(source=[str(raw)], output_dir=tmp_path / "data", test_size=0)
+    train(**options(tiny_base, tmp_path / "data", tmp_path / "run", max_steps=1))
+    assert not (tmp_path / "run" / "eval.json").exists()
