@@ -101,5 +101,14 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     # the spellings we use are those that every admitted version knows, so the newest calls some of them old
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch|accelerate)\b")
-    for name in ("huggingface_hub", "datasets", "transformers", "accelerate", "httpx", "httpx2", "filelock"):
+    for name in (
+        "huggingface_hub",
+        "datasets",
+        "transformers",
+        "accelerate",
+        "bitsandbytes",
+        "httpx",
+        "httpx2",
+        "filelock",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)

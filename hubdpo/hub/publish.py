@@ -74,7 +74,7 @@ def _publish(config: PushConfig, content: BundleContent, remote: Remote) -> str:
         console.info(f"{config.repo} {tag} is published already")
     else:
         remote.start_branch(stage, remote.branches()["main"])
-        console.info(f"sending {len(content.files)} files, {_megabytes(content)}")
+        console.info(f"sending {len(content.files)} files, {_size(content)}")
         staged = remote.bring(stage, content, title)
         assert staged is not None
         console.info("downloading them again to compare")
@@ -150,5 +150,6 @@ def _release(config: PushConfig, content: BundleContent, remote: Remote, commit:
     )
 
 
-def _megabytes(content: BundleContent) -> str:
-    return f"{sum(entry.size for entry in content.manifest.files.values()) / 1e6:.1f} MB"
+def _size(content: BundleContent) -> str:
+    total = sum(entry.size for entry in content.manifest.files.values())
+    return f"{total / 1e6:.1f} MB" if total >= 1e6 else f"{total / 1e3:.0f} kB"

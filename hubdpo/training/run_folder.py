@@ -85,7 +85,9 @@ def save_adapter(model: Any, base: Base, folder: Path) -> None:
         # without the flag PEFT asks the Hub whether the vocabulary was resized
         model.save_pretrained(scratch, safe_serialization=True, save_embedding_layers=False)
         raw = json.loads((Path(scratch) / "adapter_config.json").read_text(encoding="utf-8"))
-        (Path(scratch) / "adapter_model.safetensors").replace(folder / "adapter_model.safetensors")
+        weights = Path(scratch) / "adapter_model.safetensors"
+        weights.chmod(0o644)
+        weights.replace(folder / weights.name)
     write_atomic(folder / "adapter_config.json", canonical_json(canonical_adapter_config(raw, base.ref)))
     for name in TOKENIZER_FILES:
         if (base.folder / name).exists():
