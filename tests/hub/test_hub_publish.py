@@ -38,12 +38,12 @@ def faults(hub: Hub) -> Iterator[Any]:
 
 @pytest.fixture
 def data(dataset_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(dataset_dir, tmp_path / "data"))
+    return Path(shutil.copytree(dataset_dir, tmp_path / "data", ignore=shutil.ignore_patterns("release.json")))
 
 
 @pytest.fixture
 def run(run_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(run_dir, tmp_path / "run"))
+    return Path(shutil.copytree(run_dir, tmp_path / "run", ignore=shutil.ignore_patterns("release.json")))
 
 
 def refs(repo: str) -> dict[str, str]:
