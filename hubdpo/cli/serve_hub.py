@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,7 +27,8 @@ def register(app: typer.Typer) -> None:
             from hubdpo.loopback.server import LoopbackHub
 
             server = LoopbackHub(folder, port=port, tokens=token or ())
-            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+            for ending in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
+                signal.signal(ending, _interrupt)
             console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})
             console.info(f"serving {folder}; stop with Ctrl-C")
             try:
@@ -36,3 +37,7 @@ def register(app: typer.Typer) -> None:
                 console.info("stopped")
             finally:
                 server.stop()
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

@@ -15,8 +15,10 @@ from huggingface_hub import HfApi
 def start(folder: Path) -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-c", "from hubdpo.cli.app import main; main()", "serve-hub", str(folder)]
     server = subprocess.Popen(
-        [*command, "--token", "carol:hf_carol"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+        [*command, "--token", "carol:hf_carol"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        # as a shell starts what ends with `&`
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
     assert server.stdout is not None
     return server, server.stdout.readline().strip()
 
