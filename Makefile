@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep -i '^torch==' constraints.txt)
 
-.PHONY: help setup demo test lint format build clean
+.PHONY: help setup demo test lint bench format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -28,6 +28,9 @@ lint: setup  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: setup  ## Measure the training step beside stock TRL (minutes)
+	$(BIN)/python tests/benchmarks/bench_train.py
 
 format: setup  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
