@@ -7,16 +7,24 @@ step reads what is there, and the branch's name holds the id of the bundle.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from hubdpo import console
 from hubdpo.config import PushConfig
 from hubdpo.errors import HubError, VersionTaken
-from hubdpo.hub.bundle import BundleContent, adapter_bundle, dataset_bundle, folder_kind, read_run
+from hubdpo.hub.bundle import (
+    BundleContent,
+    adapter_bundle,
+    content_of,
+    dataset_bundle,
+    folder_kind,
+    git_blob_id,
+    read_run,
+)
 from hubdpo.hub.client import PUBLIC_HUB, RepoType, api, endpoint, resolve, translate_errors
 from hubdpo.hub.remote import Remote, holds, repeat
 from hubdpo.hub.verify import release_url, verify_commit
+from hubdpo.hub.versions import highest, parse_tag
 from hubdpo.manifest import CARD_FILE, RELEASE_FILE, BaseRef, Release, RunManifest, write_atomic
 
 
@@ -104,8 +112,6 @@ def _check_ours(remote: Remote, content: BundleContent, tag: str, commit: str) -
 
 
 def _next(tags: dict[str, str], tag: str) -> str:
-    from hubdpo.hub.versions import highest, parse_tag
-
     major, minor, patch = parse_tag(highest([*tags, tag]) or tag) or (0, 0, 0)
     return f"{major}.{minor}.{patch + 1}"
 
@@ -123,16 +129,10 @@ def _plan(config: PushConfig, content: BundleContent, remote: Remote) -> Release
     for path, value in content.files.items():
         size = len(value) if isinstance(value, bytes) else value.stat().st_size
         entry = content.manifest.files.get(path)
-        same = path in tree and entry is not None and _same(tree[path], value, entry.sha256)
+        same = path in tree and tree[path] in (entry.sha256 if entry else None, git_blob_id(content_of(value)))
         rows.append((path, f"{size:,}", "unchanged" if same else "changed" if path in tree else "new"))
     console.table(["file", "bytes", "on the Hub"], rows, title=f"{config.repo} v{config.version}")
     return _release(config, content, remote, "")
-
-
-def _same(there: str, value: bytes | Path, sha256: str) -> bool:
-    from hubdpo.hub.bundle import content_of, git_blob_id
-
-    return there in (sha256, git_blob_id(content_of(value)))
 
 
 def _release(config: PushConfig, content: BundleContent, remote: Remote, commit: str) -> Release:

@@ -143,6 +143,16 @@ def test_a_dry_run_writes_nothing(data: Path, repo_id: str) -> None:
     assert not (data / "release.json").exists()
 
 
+def test_a_dry_run_shows_what_would_change(data: Path, repo_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    push(folder=data, repo=repo_id, version="1.0.0")
+    push(folder=data, repo=repo_id, version="1.0.0", dry_run=True)
+    assert capsys.readouterr().err.count("unchanged") == 5
+    push(folder=data, repo=repo_id, version="1.0.1", dry_run=True)
+    assert "hubdpo.json" in [
+        line.split()[0] for line in capsys.readouterr().err.splitlines() if line.endswith(" changed")
+    ]
+
+
 def test_a_private_release_is_private(data: Path, repo_id: str) -> None:
     push(folder=data, repo=repo_id, version="1.0.0", private=True)
     assert not HfApi(token=False).repo_exists(repo_id, repo_type="dataset")
