@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -38,6 +39,15 @@ def test_the_yaml_example_is_a_train_config(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE))))
 def test_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
+
+
+def test_the_bench_table_is_what_was_measured() -> None:
+    report = json.loads((Path(__file__).parent / "benchmarks" / "train.json").read_text(encoding="utf-8"))
+    for row in report["results"]:
+        figures = (
+            f"| {row['pairs']} | {row['tokens_ratio']} | {row['speed_ratio']} | {row['largest_loss_difference']:.0e} |"
+        )
+        assert figures in README
 
 
 def test_the_tree_is_the_tree() -> None:
