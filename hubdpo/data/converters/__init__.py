@@ -4,21 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from hubdpo.data.converters import columns, hh_rlhf, implicit_prompt, preference, sharegpt, stack_exchange_paired
-from hubdpo.data.preference import PreferenceExample
+from hubdpo.data.converters import (
+    alpaca,
+    columns,
+    hh_rlhf,
+    implicit_prompt,
+    openai,
+    preference,
+    ranked,
+    scored,
+    sharegpt,
+    stack_exchange_paired,
+    unpaired,
+    voted,
+)
+from hubdpo.data.converters.choice import Choice
+from hubdpo.data.preference import Made
 
 Row = dict[str, Any]
+Convert = Callable[[Row], Made]
 
 
 @dataclass(frozen=True)
 class Converter:
-    """`convert` makes an example of a row or raises Rejection; `detect` tells whether a row has this shape."""
+    """`convert` makes pairs of a row or raises Rejection; `detect` tells whether a row has this shape.
 
-    convert: Callable[[Row], PreferenceExample]
+    A converter that `chooses` between several answers takes a Choice as well. `attribution` names the columns that the
+    licence of the source asks to keep with the text.
+    """
+
+    convert: Callable[..., Made]
     detect: Callable[[Row], bool]
     evidence: str
+    chooses: bool = False
+    attribution: tuple[str, ...] = ()
 
 
 CONVERTERS = {
@@ -26,12 +48,28 @@ CONVERTERS = {
     "implicit-prompt": Converter(implicit_prompt.convert, implicit_prompt.detect, "whole conversations, no prompt"),
     "hh-rlhf": Converter(hh_rlhf.convert, hh_rlhf.detect, "Human/Assistant transcripts"),
     "stack-exchange-paired": Converter(
-        stack_exchange_paired.convert, stack_exchange_paired.detect, "question, response_j and response_k"
+        stack_exchange_paired.convert, stack_exchange_paired.detect, "question, response_j and response_k",
+        attribution=("qid", "date", "metadata"),
     ),
+    "scored": Converter(scored.convert, scored.detect, "answers with scores", chooses=True),
+    "ranked": Converter(ranked.convert, ranked.detect, "answers with ranks", chooses=True),
+    "voted": Converter(voted.convert, voted.detect, "two answers and a vote", chooses=True),
+    "unpaired": Converter(unpaired.convert, unpaired.detect, "one answer with a label"),
     "sharegpt": Converter(sharegpt.convert, sharegpt.detect, "conversations with from and value"),
-}
+    "alpaca": Converter(alpaca.convert, alpaca.detect, "instruction and two answers"),
+    "openai": Converter(openai.convert, openai.detect, "input, preferred_output and non_preferred_output"),
+}  # fmt: skip
 """The formats that can be told from their rows; `columns` is made from `--map`."""
 
 NAMES = (*CONVERTERS, "columns")
 
-__all__ = ["CONVERTERS", "NAMES", "Converter", "Row", "columns"]
+
+def converter_for(name: str, how: Choice, mapping: dict[str, str] | None = None) -> Convert:
+    """Return the function of one row; `mapping` is what `--map` says, for `columns` alone."""
+    if mapping is not None:
+        return columns.converter(mapping)
+    converter = CONVERTERS[name]
+    return partial(converter.convert, how=how) if converter.chooses else converter.convert
+
+
+__all__ = ["CONVERTERS", "NAMES", "Choice", "Convert", "Converter", "Row", "columns", "converter_for", "voted"]

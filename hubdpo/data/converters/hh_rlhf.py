@@ -12,10 +12,7 @@ ROLE = {"Human": "user", "Assistant": "assistant"}
 
 
 def detect(row: dict[str, Any]) -> bool:
-    sides = (row.get("chosen"), row.get("rejected"))
-    return row.get("prompt") is None and all(
-        isinstance(text, str) and text.lstrip().startswith("Human:") and "\n\nAssistant:" in text for text in sides
-    )
+    return row.get("prompt") is None and is_transcript(row.get("chosen")) and is_transcript(row.get("rejected"))
 
 
 def convert(row: dict[str, Any]) -> PreferenceExample:
@@ -26,6 +23,18 @@ def convert(row: dict[str, Any]) -> PreferenceExample:
     if chosen[:-1] != rejected[:-1]:
         raise Rejection("histories_differ")
     return PreferenceExample(chosen[:-1], chosen[-1:], rejected[-1:])
+
+
+def is_transcript(value: Any) -> bool:
+    return isinstance(value, str) and value.lstrip().startswith("Human:") and "\n\nAssistant:" in value
+
+
+def history(prompt: str) -> list[Message]:
+    """Return the turns of a prompt that ends where the assistant is to speak."""
+    messages = _turns(prompt)
+    if messages[-1]["role"] != "assistant" or messages[-1]["content"].strip():
+        raise Rejection("prompt_does_not_end_with_user")
+    return messages[:-1]
 
 
 def _turns(transcript: str) -> list[Message]:

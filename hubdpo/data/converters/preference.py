@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hubdpo.data.preference import Message, PreferenceExample, Rejection, messages_of, say
+from hubdpo.data.preference import PreferenceExample, answered, asked
 
 
 def detect(row: dict[str, Any]) -> bool:
@@ -17,19 +17,5 @@ def convert(row: dict[str, Any]) -> PreferenceExample:
 
 
 def from_values(prompt: Any, chosen: Any, rejected: Any) -> PreferenceExample:
-    asked = _messages(prompt, "user")
-    return PreferenceExample(asked, _answer(chosen, asked), _answer(rejected, asked))
-
-
-def _messages(value: Any, role: str) -> list[Message]:
-    return say(role, value) if isinstance(value, str) else messages_of(value)
-
-
-def _answer(value: Any, asked: list[Message]) -> list[Message]:
-    messages = _messages(value, "assistant")
-    if messages and messages[0]["role"] == "assistant":
-        return messages
-    # a whole conversation: it must repeat the prompt, or we would train on another question
-    if messages[: len(asked)] != asked:
-        raise Rejection("histories_differ")
-    return messages[len(asked) :]
+    turns = asked(prompt)
+    return PreferenceExample(turns, answered(chosen, turns), answered(rejected, turns))
