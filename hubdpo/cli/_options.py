@@ -84,7 +84,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     cli = next((item for item in field.metadata if isinstance(item, Cli)), Cli())
     # rich reads brackets as markup
     text = (field.description or "").replace("[", "\\[")
-    bare = _bare(field.annotation)
+    bare = str if cli.text else _bare(field.annotation)
     if cli.argument:
         # a value may also come from --config, so that the model, not Typer, says what is missing
         return _keyword(name, Annotated[bare | None, typer.Argument(help=text, metavar=cli.metavar)], None)

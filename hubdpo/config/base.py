@@ -21,6 +21,8 @@ class Cli:
     short: str | None = None
     argument: bool = False
     metavar: str | None = None
+    text: bool = False
+    """The value reaches the model as it was typed, for fields that take more than one kind."""
     panel: str | None = None
 
 
@@ -49,7 +51,9 @@ class Config(BaseModel):
             return cls.model_validate(merged)
         except ValidationError as problem:
             first = problem.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else "options"
+            if not first["loc"]:
+                raise ConfigError(str(first["msg"]).removeprefix("Value error, "), hint="see `--help`") from None
+            name = str(first["loc"][0])
             flag = "--" + name.replace("_", "-")
             if first["type"] == "missing":
                 raise ConfigError(f"option `{flag}` is needed", hint=f"add `{flag} VALUE`") from None

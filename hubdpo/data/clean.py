@@ -2,72 +2,95 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 
 from hubdpo.data.preference import ROLES, Message, PreferenceExample, Rejection
 
+CHANGES = ("stripped_leading_newlines", "redacted_secret", "prompt_cut_by_message")
+"""What may be altered in a row that is kept; its place is its bit in the keys."""
+STRIPPED, REDACTED, CUT = 1, 2, 4
 
-def clean(example: PreferenceExample) -> tuple[PreferenceExample, list[str]]:
-    """Return the example as it will be written, and the codes of what was changed in it.
+BEFORE = {
+    "user": frozenset(("assistant",)), "assistant": frozenset(("user", "tool")),
+    "tool": frozenset(("assistant", "tool")), "system": frozenset[str](),
+}  # fmt: skip
+"""Who may speak before whom, after the system's first word."""
+_LEADING = re.compile(r"\A\s*[\r\n]+")
+
+
+def clean(example: PreferenceExample) -> int:
+    """Check an example, put right what can be, and return the bits of CHANGES.
 
     Raise Rejection unless the prompt is a conversation that ends with a user or tool turn, the answers are the
     assistant's, nothing is empty, and the answers differ.
     """
-    changes: list[str] = []
-    chosen, rejected = (_strip_newlines(answer, changes) for answer in (example.chosen, example.rejected))
-    prompt = example.prompt
+    prompt, chosen, rejected = example.prompt, example.chosen, example.rejected
+    changes = 0
     if not prompt:
         raise Rejection("empty_prompt")
-    for message in (*prompt, *chosen, *rejected):
-        if message["role"] not in ROLES:
-            raise Rejection("unknown_role")
-        if "\0" in message["content"]:
-            raise Rejection("null_character")
     if not chosen or not rejected:
         raise Rejection("empty_answer")
-    if prompt[-1]["role"] not in ("user", "tool"):
-        raise Rejection("prompt_does_not_end_with_user")
-    for answer in (chosen, rejected):
-        if answer[0]["role"] != "assistant" or answer[-1]["role"] != "assistant":
-            raise Rejection("does_not_end_with_assistant")
-        _check_alternates([*prompt, *answer])
-        if any(not message["content"].strip() for message in answer):
-            raise Rejection("empty_answer")
-    if any(not message["content"].strip() for message in prompt if message["role"] != "system"):
-        raise Rejection("empty_prompt")
-    if _folded(chosen) == _folded(rejected):
+    _check_prompt(prompt)
+    last = prompt[-1]["role"]
+    if chosen[0]["content"][:1].isspace() and (bare := _stripped(chosen)) is not None:
+        example.chosen, changes = bare, STRIPPED
+    if rejected[0]["content"][:1].isspace() and (bare := _stripped(rejected)) is not None:
+        example.rejected, changes = bare, STRIPPED
+    _check_answer(example.chosen, last)
+    _check_answer(example.rejected, last)
+    if _folded(example.chosen) == _folded(example.rejected):
         raise Rejection("identical_answers")
-    return PreferenceExample(prompt, chosen, rejected), sorted(set(changes))
+    return changes
 
 
-def pair_key(example: PreferenceExample) -> bytes:
-    """Return 16 bytes that are equal for equal pairs (BLAKE2b)."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (example.prompt, example.chosen, example.rejected):
-        for message in part:
-            for text in (message["role"], message["content"]):
-                data = text.encode()
-                digest.update(len(data).to_bytes(8, "little") + data)
-        digest.update(b"\xff" * 8)
-    return digest.digest()
+def _stripped(answer: list[Message]) -> list[Message] | None:
+    """Take leading newlines away: they would melt into the template's own and change the token before the answer."""
+    first = answer[0]
+    bare = _LEADING.sub("", first["content"])
+    return [{**first, "content": bare}, *answer[1:]] if bare != first["content"] else None
 
 
-def _strip_newlines(answer: list[Message], changes: list[str]) -> list[Message]:
-    # a leading newline would melt into the template's own and change the token before the answer
-    if answer and answer[0]["content"][:1] in ("\n", "\r"):
-        changes.append("stripped_leading_newlines")
-        return [{**answer[0], "content": answer[0]["content"].lstrip("\r\n")}, *answer[1:]]
-    return answer
-
-
-def _check_alternates(messages: list[Message]) -> None:
-    turns = messages[1:] if messages[0]["role"] == "system" else messages
-    if not turns or turns[0]["role"] != "user":
-        raise Rejection("does_not_start_with_user")
-    before = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("assistant", "tool"), "system": ()}
-    for last, message in zip(turns, turns[1:], strict=False):
-        if last["role"] not in before[message["role"]]:
+def _check_prompt(prompt: list[Message]) -> None:
+    before = None
+    for place, message in enumerate(prompt):
+        role, content = message["role"], message["content"]
+        _check_text(role, content)
+        if role == "system":
+            if place:
+                raise Rejection("not_alternating")
+            continue
+        if before is None:
+            if role != "user":
+                raise Rejection("does_not_start_with_user" if place < len(prompt) - 1 else "prompt_does_not_end_with_user")
+        elif before not in BEFORE[role]:
             raise Rejection("not_alternating")
+        if not content or content.isspace():
+            raise Rejection("empty_prompt")
+        before = role
+    if before not in ("user", "tool"):
+        raise Rejection("prompt_does_not_end_with_user")
+
+
+def _check_answer(answer: list[Message], before: str) -> None:
+    if answer[0]["role"] != "assistant" or answer[-1]["role"] != "assistant":
+        if any(message["role"] not in ROLES for message in answer):
+            raise Rejection("unknown_role")
+        raise Rejection("does_not_end_with_assistant")
+    for message in answer:
+        role, content = message["role"], message["content"]
+        _check_text(role, content)
+        if before not in BEFORE[role]:
+            raise Rejection("not_alternating")
+        if not content or content.isspace():
+            raise Rejection("empty_answer")
+        before = role
+
+
+def _check_text(role: str, content: str) -> None:
+    if role not in BEFORE:
+        raise Rejection("unknown_role")
+    if "\0" in content:
+        raise Rejection("null_character")
 
 
 def _folded(answer: list[Message]) -> list[tuple[str, str]]:

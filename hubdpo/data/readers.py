@@ -1,239 +1,214 @@
-"""Raw files to rows. JSON is parsed line by line with orjson before Arrow sees it: Arrow's own JSON reader crashes on
-deep nesting and guesses types from the first block (see the notes on hostile input in the tests)."""
+"""From a piece of a plain file to rows, each with its line. JSON is parsed a row at a time with orjson before Arrow sees
+it: Arrow's own JSON reader crashes on deep nesting and guesses types from the first block."""
 
 from __future__ import annotations
 
 import csv
-import glob
-import gzip
-import hashlib
 import io
-import shutil
-import sys
-import tempfile
-import zlib
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hubdpo.data import storage
+from hubdpo.data.sources import RawFile
 from hubdpo.errors import DataError
-from hubdpo.hub.client import download, parse_ref, resolve
-from hubdpo.manifest import Source, sha256_file
 
-KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
-ENDINGS = tuple(kind + packed for kind in KINDS for packed in ("", ".gz"))
-HUB_PREFIX = "hf://datasets/"
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """One file to read, and the name under which people see it (never an absolute path)."""
-
-    path: Path
-    name: str
-
-    @property
-    def kind(self) -> str:
-        return Path(self.path.name.removesuffix(".gz")).suffix.lower()
-
-    def source(self) -> Source:
-        return Source(name=self.name, sha256=sha256_file(self.path), size=self.path.stat().st_size)
+PIECE_BYTES = 16 * 2**20
+"""Part of a file that one task reads. The output does not depend on how many work, only on this."""
+BOM = b"\xef\xbb\xbf"
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},"]', re.DOTALL)
 
 
 @dataclass(frozen=True)
-class RawRow:
-    """A row and where it stands: `line` counts lines of text from 1, or rows of a table or array. `value` is None for
-    what could not be parsed, and `problem` then is its reason code."""
+class Piece:
+    """Bytes `start` to `stop` of a file of lines, or row groups of a Parquet file, or (0, 0) for all of a file."""
 
-    file: str
+    file: RawFile
+    start: int
+    stop: int
+
+
+class RawRow(NamedTuple):
+    """A row and where it stands: `line` counts from 1 within the piece, lines of text or rows of a table or array.
+
+    `value` is None for what could not be parsed, and `problem` then is its reason code. `size` is in bytes.
+    """
+
     line: int
     value: dict[str, Any] | None
-    problem: str | None = None
+    problem: str | None
+    size: int
 
 
-@contextmanager
-def open_sources(sources: list[str]) -> Iterator[list[RawFile]]:
-    """Give the files behind files, folders, globs, `-` and hf:// addresses, in the order given and by name.
+def cut(file: RawFile) -> list[Piece]:
+    """Return the pieces of a file, in order. Raise DataError when it is no Parquet file though it is called so."""
+    if file.kind == ".parquet":
+        with _Parquet(file) as table:
+            return [Piece(file, group, group + 1) for group in range(table.num_row_groups)]
+    if file.kind == ".csv" or _is_array(file):
+        return [Piece(file, 0, 0)]
+    size = storage.size_of(file.path)
+    return [Piece(file, start, min(start + PIECE_BYTES, size)) for start in range(0, size, PIECE_BYTES)]
 
-    Raise DataError when a source is missing, empty or of an unknown kind. What came from stdin is gone afterwards.
+
+class PieceReader:
+    """Iterate the rows of a piece; `lines` then is how many lines it had, blank ones included.
+
+    Blank lines are no rows. Raise DataError when the file itself is broken.
     """
-    with tempfile.TemporaryDirectory(prefix="hubdpo-stdin-") as scratch:
-        files = [file for source in sources for file in _expand(source, Path(scratch))]
-        for file in files:
-            _check(file)
-        yield files
+
+    def __init__(self, piece: Piece, *, max_line_bytes: int) -> None:
+        self.lines = 0
+        self._piece = piece
+        self._most = max_line_bytes
+
+    def __iter__(self) -> Iterator[RawRow]:
+        kind = self._piece.file.kind
+        if kind == ".parquet":
+            return self._parquet_rows()
+        if kind == ".csv":
+            return self._csv_rows()
+        return self._array_rows() if self._piece.stop == 0 else self._line_rows()
+
+    def _line_rows(self) -> Iterator[RawRow]:
+        start, stop, most, loads = self._piece.start, self._piece.stop, self._most, orjson.loads
+        with storage.open_read(self._piece.file.path) as stream:
+            at = _next_line(stream, start) if start else 0
+            while at < stop and (line := stream.readline(most + 1)):
+                self.lines += 1
+                size = len(line)
+                if size > most and not line.endswith(b"\n"):
+                    while (rest := stream.readline(1 << 20)) and not rest.endswith(b"\n"):
+                        size += len(rest)
+                    at += size + len(rest)
+                    yield RawRow(self.lines, None, "line_too_long", size)
+                    continue
+                if at == 0:
+                    line = line.removeprefix(BOM)
+                at += size
+                try:
+                    value = loads(line)
+                except orjson.JSONDecodeError:
+                    if not line.isspace() and line:
+                        yield RawRow(self.lines, None, "malformed_line", size)
+                    continue
+                if type(value) is dict:
+                    yield RawRow(self.lines, value, None, size)
+                else:
+                    yield RawRow(self.lines, None, "not_an_object", size)
+
+    def _array_rows(self) -> Iterator[RawRow]:
+        with storage.open_read(self._piece.file.path) as stream:
+            for text in _array_items(stream, self._piece.file.name, self._most):
+                self.lines += 1
+                try:
+                    value = orjson.loads(text)
+                except orjson.JSONDecodeError:
+                    yield RawRow(self.lines, None, "malformed_line", len(text))
+                    continue
+                good = type(value) is dict
+                yield RawRow(self.lines, value if good else None, None if good else "not_an_object", len(text))
+
+    def _csv_rows(self) -> Iterator[RawRow]:
+        csv.field_size_limit(self._most)
+        name = self._piece.file.name
+        stream = storage.open_read(self._piece.file.path)
+        with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+            table = csv.DictReader(text, strict=True)
+            try:
+                for row in table:
+                    self.lines = table.line_num
+                    whole = None not in row and None not in row.values()
+                    size = sum(map(len, row.values())) if whole else 0
+                    yield RawRow(self.lines, row if whole else None, None if whole else "malformed_line", size)
+            except (csv.Error, UnicodeDecodeError) as problem:
+                raise DataError(
+                    f"the CSV is broken: {name}, line {table.line_num}: {problem}", hint="save it as UTF-8 CSV again"
+                ) from None
+
+    def _parquet_rows(self) -> Iterator[RawRow]:
+        with _Parquet(self._piece.file) as table:
+            for batch in table.iter_batches(batch_size=1024, row_groups=range(self._piece.start, self._piece.stop)):
+                for value in batch.to_pylist():
+                    self.lines += 1
+                    yield RawRow(self.lines, value, None, batch.nbytes // batch.num_rows)
 
 
-def _expand(source: str, scratch: Path) -> list[RawFile]:
-    if source == "-":
-        with (scratch / "stdin.jsonl").open("wb") as stream:
-            shutil.copyfileobj(sys.stdin.buffer, stream)
-        return [RawFile(scratch / "stdin.jsonl", "stdin")]
-    if source.startswith(HUB_PREFIX):
-        return _from_hub(source)
-    path = Path(source)
-    if path.is_dir():
-        return _in_folder(path, source)
-    if path.exists():
-        return [RawFile(path, path.name)]
-    matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    if not matches:
-        raise DataError(f"source not found: {source}", hint="check the path, or quote the glob")
-    return [RawFile(Path(match), Path(match).name) for match in matches if Path(match).is_file()]
-
-
-def _in_folder(folder: Path, source: str) -> list[RawFile]:
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.lower().endswith(ENDINGS)]
-    if not found:
-        raise DataError(
-            f"the folder holds no file to read: {source}", hint=f"hubdpo reads {', '.join(KINDS)}, also .gz"
-        )
-    return [RawFile(path, path.relative_to(folder).as_posix()) for path in found]
-
-
-def _from_hub(source: str) -> list[RawFile]:
-    parts = source.removeprefix(HUB_PREFIX).split("/", 2)
-    if len(parts) < 2:
-        raise DataError(f"not a Hub address: {source}", hint="hf://datasets/USER/NAME@REVISION/path/file.parquet")
-    repo_id, revision = parse_ref("/".join(parts[:2]))
-    sha = resolve(repo_id, revision, repo_type="dataset")
-    inside = parts[2] if len(parts) == 3 else None
-    patterns = [inside, f"{inside}/*"] if inside else [f"*{ending}" for ending in ENDINGS]
-    folder = download(repo_id, sha, repo_type="dataset", allow_patterns=patterns)
-    return [
-        RawFile(file.path, f"{HUB_PREFIX}{repo_id}@{sha}/{file.name}")
-        for file in _in_folder(folder, source)
-        if file.path.name != "prepare.json"
-    ]
-
-
-def _check(file: RawFile) -> None:
-    if file.kind not in KINDS:
-        raise DataError(
-            f"cannot read this kind of file: {file.name}", hint=f"hubdpo reads {', '.join(KINDS)}, also .gz"
-        )
-    if file.path.stat().st_size == 0:
-        raise DataError(f"the file is empty: {file.name}", hint="check how it was written")
-    if file.kind == ".parquet":
-        return
-    with _opened(file) as stream:
-        if b"\0" in stream.read(1 << 16):
-            raise DataError(
-                f"the file is binary, not {file.kind}: {file.name}", hint=f"hubdpo reads {', '.join(KINDS)}, also .gz"
-            )
-
-
-@contextmanager
-def _opened(file: RawFile) -> Iterator[gzip.GzipFile | io.BufferedReader]:
-    try:
-        with gzip.open(file.path) if file.path.name.endswith(".gz") else file.path.open("rb") as stream:
-            yield stream
-    except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
-        raise DataError(
-            f"the compressed file is broken: {file.name}: {problem}", hint=f"gzip --test {file.name}"
-        ) from None
-
-
-def read_rows(file: RawFile, *, max_line_bytes: int) -> Iterator[RawRow]:
-    """Give every row of a file in order. Blank lines are no rows. Raise DataError when the file itself is broken."""
-    if file.kind == ".parquet":
-        yield from _read_parquet(file)
-    elif file.kind == ".csv":
-        yield from _read_csv(file)
-    elif file.kind == ".json" and _is_array(file):
-        yield from _read_array(file)
-    else:
-        yield from _read_lines(file, max_line_bytes)
-
-
-def _read_lines(file: RawFile, max_line_bytes: int) -> Iterator[RawRow]:
-    with _opened(file) as stream:
-        number = 0
-        while line := stream.readline(max_line_bytes + 1):
-            number += 1
-            if len(line) > max_line_bytes and not line.endswith(b"\n"):
-                while (rest := stream.readline(1 << 20)) and not rest.endswith(b"\n"):
-                    pass
-                yield RawRow(file.name, number, None, "line_too_long")
-                continue
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if line.strip():
-                yield _parsed(file, number, line)
-
-
-def _parsed(file: RawFile, number: int, line: bytes) -> RawRow:
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return RawRow(file.name, number, None, "malformed_line")
-    return _row(file, number, value)
-
-
-def _row(file: RawFile, number: int, value: Any) -> RawRow:
-    if not isinstance(value, dict):
-        return RawRow(file.name, number, None, "not_an_object")
-    return RawRow(file.name, number, value)
+def _next_line(stream: IO[bytes], start: int) -> int:
+    """Move to the first line that begins at or after `start`; the line before it belongs to the piece before."""
+    stream.seek(start - 1)
+    at = start - 1
+    while part := stream.readline(1 << 20):
+        at += len(part)
+        if part.endswith(b"\n"):
+            break
+    return at
 
 
 def _is_array(file: RawFile) -> bool:
-    with _opened(file) as stream:
-        return stream.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+    if file.kind != ".json":
+        return False
+    with storage.open_read(file.path) as stream:
+        return stream.read(1 << 16).removeprefix(BOM).lstrip().startswith(b"[")
 
 
-def _read_array(file: RawFile) -> Iterator[RawRow]:
-    with _opened(file) as stream:
-        data = stream.read().removeprefix(b"\xef\xbb\xbf")
-    try:
-        values = orjson.loads(data)
-    except orjson.JSONDecodeError as problem:
+def _array_items(stream: IO[bytes], name: str, most: int) -> Iterator[bytes]:
+    """Cut a JSON array into the text of its items, in a memory of one item. orjson then judges each."""
+    buffer, begin, scanned, depth, items, closed = b"", 0, 0, 0, 0, False
+    while not closed and (block := stream.read(1 << 20)):
+        buffer, scanned, begin = buffer[begin:] + block, scanned - begin, 0
+        for token in _TOKEN.finditer(buffer, scanned):
+            mark = token[0]
+            if mark == b'"':  # a text whose end is not here yet
+                break
+            scanned = token.end()
+            if depth == 1 and mark in (b",", b"]"):
+                if text := buffer[begin : token.start()].strip():
+                    items += 1
+                    yield text
+                begin = scanned
+            if mark in (b"[", b"{"):
+                depth += 1
+                begin = scanned if depth == 1 else begin
+            elif mark in (b"]", b"}"):
+                depth -= 1
+                if closed := depth == 0:
+                    break
+        if depth == 0:
+            begin = len(buffer)
+        if len(buffer) - begin > most:
+            raise DataError(f"item {items + 1} of the array has more than {most:,} bytes: {name}", hint="write a row a line, as .jsonl")
+    if not closed or buffer[scanned:].strip() or stream.read(1 << 16).strip():
         raise DataError(
-            f"the file is no JSON array: {file.name}, line {problem.lineno}: {problem.msg}",
+            f"the file is no JSON array: {name}, {'text after its end' if closed else 'it ends'} after item {items}",
             hint="mend it, or write one object a line and call it .jsonl",
-        ) from None
-    for number, value in enumerate(values, start=1):
-        yield _row(file, number, value)
+        )
 
 
-def _read_csv(file: RawFile) -> Iterator[RawRow]:
-    csv.field_size_limit(1 << 26)
-    with _opened(file) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-        table = csv.DictReader(text, strict=True)
+class _Parquet:
+    """A Parquet file whose faults become a DataError that names it."""
+
+    def __init__(self, file: RawFile) -> None:
+        self._file = file
+
+    def __enter__(self) -> pq.ParquetFile:
+        self._stream = storage.open_read(self._file.path)
         try:
-            for row in table:
-                whole = None not in row and None not in row.values()
-                yield RawRow(
-                    file.name, table.line_num, dict(row) if whole else None, None if whole else "malformed_line"
-                )
-        except (csv.Error, UnicodeDecodeError) as problem:
-            raise DataError(
-                f"the CSV is broken: {file.name}, line {table.line_num}: {problem}", hint="save it as UTF-8 CSV again"
-            ) from None
+            return pq.ParquetFile(self._stream)
+        except (pa.ArrowException, OSError) as problem:
+            self._stream.close()
+            raise self._explained(problem) from None
 
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: object) -> None:
+        self._stream.close()
+        if isinstance(problem, (pa.ArrowException, OSError, UnicodeDecodeError)):
+            raise self._explained(problem) from None
 
-def _read_parquet(file: RawFile) -> Iterator[RawRow]:
-    if file.path.name.endswith(".gz"):
-        raise DataError(f"Parquet is compressed inside; unpack {file.name} first", hint=f"gunzip {file.name}")
-    try:
-        with pq.ParquetFile(file.path) as table:
-            number = 0
-            for batch in table.iter_batches(batch_size=1024):
-                for value in batch.to_pylist():
-                    number += 1
-                    yield RawRow(file.name, number, value)
-    except (pa.ArrowException, OSError) as problem:
+    def _explained(self, problem: BaseException) -> DataError:
         first = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise DataError(
-            f"the Parquet file is broken: {file.name}: {first}", hint="write or download it again"
-        ) from None
-
-
-def digest_text(path: Path) -> str:
-    """Return the SHA-256 (hex) of a small file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+        return DataError(f"the Parquet file is broken: {self._file.name}: {first}", hint="write or download it again")

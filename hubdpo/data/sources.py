@@ -1,0 +1,191 @@
+"""From what people name (files, folders, globs, stdin, Hub and fsspec addresses) to plain files that can be cut up.
+
+Compressed text and stdin are written out to the scratch folder first: then all workers can read parts of it at once.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import hashlib
+import shutil
+import sys
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import zstandard
+
+from hubdpo import console
+from hubdpo.data import storage
+from hubdpo.errors import DataError
+from hubdpo.hub.client import download, parse_ref, resolve
+from hubdpo.manifest import Source
+
+KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+PACKED = (".gz", ".zst")
+ENDINGS = tuple(kind + packed for kind in KINDS for packed in ("", *PACKED))
+READS = f"hubdpo reads {', '.join(KINDS)}, each also {' or '.join(PACKED)}"
+HUB_PREFIX = "hf://datasets/"
+BLOCK = 1 << 20
+MOST_EXPANSION = 200
+"""Text packs 3 to 20 times; a file that unpacks further than this is no data."""
+FREE_EXPANSION = 64 * 2**20
+"""Bytes that any file may unpack to, whatever its size."""
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One file to read: where it is (a path or URL), and the name that people see, never an absolute path."""
+
+    path: str
+    name: str
+    original: str
+    """The file as it was given: the same as `path` unless that was unpacked."""
+
+    @property
+    def kind(self) -> str:
+        return Path(_plain(self.path)).suffix.lower()
+
+    def source(self) -> Source:
+        digest = hashlib.sha256()
+        with storage.open_read(self.original) as stream:
+            while block := stream.read(BLOCK):
+                digest.update(block)
+        return Source(name=self.name, sha256=digest.hexdigest(), size=storage.size_of(self.original))
+
+
+def find_sources(sources: list[str], scratch: str) -> list[RawFile]:
+    """Give the files behind files, folders, globs, `-` and addresses, in the order given and by name.
+
+    Raise DataError when a source is missing, empty or of an unknown kind. stdin is kept in the folder `scratch`.
+    """
+    files = [file for source in sources for file in _expand(source, scratch)]
+    for file in files:
+        _check(file)
+    return files
+
+
+def unpacked(files: list[RawFile], scratch: str) -> list[RawFile]:
+    """Write compressed files out to the folder `scratch`. Raise DataError for a broken one, or one that never ends."""
+    plain = []
+    for number, file in enumerate(files):
+        if not file.path.lower().endswith(PACKED):
+            plain.append(file)
+            continue
+        place = storage.join(scratch, f"{number:05d}-{Path(_plain(file.name)).name}")
+        console.info(f"unpacking {file.name}")
+        _unpack(file, place)
+        _refuse_binary(plain_file := replace(file, path=place))
+        plain.append(plain_file)
+    return plain
+
+
+def _plain(name: str) -> str:
+    return next((name[: -len(ending)] for ending in PACKED if name.lower().endswith(ending)), name)
+
+
+def _expand(source: str, scratch: str) -> list[RawFile]:
+    if source == "-":
+        place = storage.join(scratch, "stdin.jsonl")
+        with storage.open_write(place) as stream:
+            shutil.copyfileobj(sys.stdin.buffer, stream, BLOCK)
+        return [RawFile(place, "stdin", place)]
+    if source.startswith(HUB_PREFIX):
+        return _from_hub(source)
+    if storage.is_url(source):
+        return _from_url(source)
+    path = Path(source)
+    if path.is_dir():
+        return _in_folder(path, source)
+    if path.exists():
+        return [_local(path, path.name)]
+    matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not matches:
+        raise DataError(f"source not found: {source}", hint="check the path, or quote the glob")
+    return [_local(Path(match), Path(match).name) for match in matches if Path(match).is_file()]
+
+
+def _local(path: Path, name: str) -> RawFile:
+    return RawFile(str(path), name, str(path))
+
+
+def _in_folder(folder: Path, source: str) -> list[RawFile]:
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.lower().endswith(ENDINGS)]
+    if not found:
+        raise DataError(f"the folder holds no file to read: {source}", hint=READS)
+    return [_local(path, path.relative_to(folder).as_posix()) for path in found]
+
+
+def _from_url(url: str) -> list[RawFile]:
+    system, path = storage.filesystem(url)
+    pattern = storage.join(path, "**") if system.isdir(path) else path
+    found = sorted(name for name in system.glob(pattern) if system.isfile(name))
+    if system.isdir(path):
+        found = [name for name in found if name.lower().endswith(ENDINGS)]
+    if not found:
+        raise DataError(f"source not found: {url}", hint="check the address, or quote the glob")
+    addresses = [str(system.unstrip_protocol(name)) for name in found]
+    return [RawFile(address, Path(address).name, address) for address in addresses]
+
+
+def _from_hub(source: str) -> list[RawFile]:
+    parts = source.removeprefix(HUB_PREFIX).split("/", 2)
+    if len(parts) < 2:
+        raise DataError(f"not a Hub address: {source}", hint="hf://datasets/USER/NAME@REVISION/path/file.parquet")
+    repo_id, revision = parse_ref("/".join(parts[:2]))
+    sha = resolve(repo_id, revision, repo_type="dataset")
+    inside = parts[2] if len(parts) == 3 else None
+    patterns = [inside, f"{inside}/*"] if inside else [f"*{ending}" for ending in ENDINGS]
+    folder = download(repo_id, sha, repo_type="dataset", allow_patterns=patterns)
+    found = [file for file in _in_folder(folder, source) if Path(file.path).name != "prepare.json"]
+    return [replace(file, name=f"{HUB_PREFIX}{repo_id}@{sha}/{file.name}") for file in found]
+
+
+def _check(file: RawFile) -> None:
+    if file.kind not in KINDS:
+        raise DataError(f"cannot read this kind of file: {file.name}", hint=READS)
+    if file.kind == ".parquet" and file.path.lower().endswith(PACKED):
+        raise DataError(f"Parquet is compressed inside; unpack {file.name} first", hint=f"gunzip {file.name}")
+    if storage.size_of(file.path) == 0:
+        raise DataError(f"the file is empty: {file.name}", hint="check how it was written")
+    if file.kind != ".parquet" and not file.path.lower().endswith(PACKED):
+        _refuse_binary(file)
+
+
+def _refuse_binary(file: RawFile) -> None:
+    with storage.open_read(file.path) as stream:
+        if b"\0" in stream.read(1 << 16):
+            raise DataError(f"the file is binary, not {file.kind}: {file.name}", hint=READS)
+
+
+def _unpack(file: RawFile, place: str) -> None:
+    most = max(FREE_EXPANSION, MOST_EXPANSION * storage.size_of(file.path))
+    written = 0
+    try:
+        with (
+            storage.open_read(file.path) as packed,
+            _reader(packed, file.path) as stream,
+            storage.open_write(place) as out,
+        ):
+            while block := stream.read(BLOCK):
+                written += len(block)
+                if written > most:
+                    raise DataError(
+                        f"the compressed file unpacks to more than {MOST_EXPANSION} times its size: {file.name}",
+                        hint="unpack it by hand if that is right",
+                    )
+                out.write(block)
+    except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as problem:
+        raise DataError(
+            f"the compressed file is broken: {file.name}: {problem}", hint="download or pack it again"
+        ) from None
+    if written == 0:
+        raise DataError(f"the file is empty: {file.name}", hint="check how it was written")
+
+
+def _reader(packed: IO[bytes], path: str) -> Any:
+    if path.lower().endswith(".gz"):
+        return gzip.GzipFile(fileobj=packed)
+    return zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)

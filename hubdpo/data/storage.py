@@ -1,0 +1,68 @@
+"""Files on this machine or behind an fsspec URL (s3://, gs://, file://, ...), so that a cluster can share them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import IO, Any, cast
+
+import fsspec
+import fsspec.core
+
+from hubdpo.errors import DataError
+
+
+def is_url(place: str) -> bool:
+    return "://" in place
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path inside it. Raise DataError for a protocol that is not installed."""
+    try:
+        return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
+    except (ImportError, ValueError) as problem:
+        raise DataError(f"cannot read {url.partition('://')[0]}:// addresses: {problem}") from None
+
+
+def open_read(place: str) -> IO[bytes]:
+    if not is_url(place):
+        return Path(place).open("rb")
+    system, path = filesystem(place)
+    return cast("IO[bytes]", system.open(path, "rb"))
+
+
+def open_write(place: str) -> IO[bytes]:
+    """Open a new file; behind a URL it is there only once it is closed."""
+    if not is_url(place):
+        return Path(place).open("wb")
+    system, path = filesystem(place)
+    return cast("IO[bytes]", system.open(path, "wb"))
+
+
+def size_of(place: str) -> int:
+    if not is_url(place):
+        return Path(place).stat().st_size
+    system, path = filesystem(place)
+    return int(system.size(path))
+
+
+def join(place: str, *names: str) -> str:
+    return "/".join((place.rstrip("/"), *names))
+
+
+def make_folder(place: str) -> None:
+    if not is_url(place):
+        Path(place).mkdir(parents=True, exist_ok=True)
+        return
+    system, path = filesystem(place)
+    system.makedirs(path, exist_ok=True)
+
+
+def remove_folder(place: str) -> None:
+    """Remove a folder and all in it, if it is there."""
+    if not is_url(place):
+        shutil.rmtree(place, ignore_errors=True)
+        return
+    system, path = filesystem(place)
+    if system.exists(path):
+        system.rm(path, recursive=True)
