@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -82,12 +82,15 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Progress]:
-    """Show a bar on stderr while the body runs; `bar.advance(bar.task_ids[0], n)` moves it. Silent off a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    """Show a bar on stderr while the body runs; `bar.update(bar.task_ids[0], advance=n, note=text)` moves it. Silent off a terminal."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
     console = _stderr()
     hidden = not console.is_terminal or _format is Format.quiet
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        bar.add_task(description, total=total)
+        bar.add_task(description, total=total, note="")
         yield bar
 
 

@@ -108,14 +108,20 @@ class Source(BaseModel):
 
 
 class Funnel(BaseModel):
-    """Every row that was read is either kept or dropped for one named reason."""
+    """Every row that was read is either kept or dropped for one named reason.
+
+    Rows and pairs are counted alike: `added` are the further pairs that rows with several answers gave, `joined` the
+    rows that became the second answer of another row's pair.
+    """
 
     read: int
     kept: int
     dropped: dict[str, int] = Field(default_factory=dict)
+    added: int = 0
+    joined: int = 0
 
     def adds_up(self) -> bool:
-        return self.read == self.kept + sum(self.dropped.values())
+        return self.read + self.added == self.kept + self.joined + sum(self.dropped.values())
 
 
 class PrepareManifest(Manifest):
@@ -127,7 +133,13 @@ class PrepareManifest(Manifest):
     funnel: Funnel
     changed: dict[str, int] = Field(default_factory=dict)
     """Rows kept but altered, by what was done (for example `stripped_leading_whitespace`)."""
+    secrets: dict[str, int] = Field(default_factory=dict)
+    """Credentials that were found, by kind."""
+    max_length: int | None = None
+    """Most tokens of a pair, counted with the tokenizer of `config.model`."""
     splits: dict[str, int]
+    shared_prompts: int = 0
+    """Prompts that are in more than one split."""
     statistics: dict[str, Any] = Field(default_factory=dict)
     license: str | None = None
     language: list[str] = Field(default_factory=list)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.resources
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import jinja2
 import yaml
 
 from hubdpo.cards.fences import fence
+from hubdpo.config import PrepareConfig
 from hubdpo.errors import ConfigError
 from hubdpo.manifest import PrepareManifest
 
@@ -20,6 +22,8 @@ SIZE_CATEGORIES = (
     (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"),
 )  # fmt: skip
 LONGEST_SAMPLE = 1500
+SHOWN = ("pairs", "min_margin", "score_field", "labels", "on_conflict", "max_length", "over_length", "scan")
+"""Options that the card's command names when they are not the default."""
 FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n?(.*)\Z", re.DOTALL)
 
 
@@ -48,11 +52,47 @@ class SourceCard:
         return [str(code) for code in self.facts.get("language") or []]
 
 
-def card_for(converter: str, own: Path | None = None) -> SourceCard:
-    """Read the user's own card, or the one shipped for a converter. Raise ConfigError when it cannot be read."""
+def card_for(converter: str, own: str | None = None, sources: Sequence[str] = ()) -> SourceCard:
+    """Read the user's own card (a file, or the name of a shipped one), the one of a known source, or the converter's.
+
+    A source is known by the Hub id in its address. Raise ConfigError when the card cannot be read.
+    """
     if own is not None:
-        return parse_card(own.read_text(encoding="utf-8", errors="replace"), own.name)
-    return parse_card((shipped_cards() / f"{converter}.md").read_text(encoding="utf-8"), converter)
+        return parse_card(card_text(own), Path(own).name)
+    return parse_card(_of_source(sources) or _shipped(converter), converter)
+
+
+def card_text(own: str) -> str:
+    """Return the text of a card file or of a shipped card. Raise ConfigError when there is neither."""
+    path = Path(own)
+    if path.is_file():
+        return path.read_text(encoding="utf-8", errors="replace")
+    names = sorted(card.stem for card in shipped_cards().glob("*.md"))
+    if own not in names:
+        near = difflib.get_close_matches(own, names, n=1)
+        raise ConfigError(
+            f"card not found: {own}",
+            hint=f"did you mean `--card {near[0]}`?"
+            if near
+            else f"give a Markdown file, or one of: {', '.join(names)}",
+        )
+    return _shipped(own)
+
+
+def _shipped(name: str) -> str:
+    return (shipped_cards() / f"{name}.md").read_text(encoding="utf-8")
+
+
+def _of_source(sources: Sequence[str]) -> str | None:
+    """Return the card of the one known data set that all sources come from."""
+    ids = {match[1] for source in sources if (match := re.match(r"hf://datasets/([^@/]+/[^@/]+)", source))}
+    if len(ids) != 1:
+        return None
+    for path in sorted(shipped_cards().glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if ids <= {str(name) for name in parse_card(text, path.name).facts.get("source_datasets") or []}:
+            return text
+    return None
 
 
 def shipped_cards() -> Path:
@@ -76,7 +116,13 @@ def parse_card(text: str, name: str) -> SourceCard:
 
 
 def render_dataset_card(
-    manifest: PrepareManifest, *, card: SourceCard, samples: list[Any], split_bytes: Mapping[str, int]
+    manifest: PrepareManifest,
+    *,
+    card: SourceCard,
+    samples: Sequence[Example],
+    split_bytes: Mapping[str, int],
+    keep: Sequence[str] = (),
+    plots: Sequence[str] = (),
 ) -> str:
     """Write the card of a dataset folder. Numbers come from the manifest; rows stand in fences they cannot leave."""
     title = manifest.config.get("name") or card.facts.get("pretty_name") or f"Preferences ({manifest.converter})"
@@ -86,14 +132,14 @@ def render_dataset_card(
     )  # fmt: skip  # Markdown, whose only untrusted text stands in fences
     body = environment.get_template("dataset.md").render(
         title=_one_line(str(title)), m=manifest, body=_fill(card.body, manifest), facts=card.facts,
-        samples=[fence(_sample(sample)) for sample in samples], command=_command(manifest),
+        samples=[fence(_sample(sample)) for sample in samples], command=_command(manifest), keep=keep, plots=plots,
     )  # fmt: skip
-    front = yaml.safe_dump(_front_matter(manifest, card, title, split_bytes), sort_keys=False, allow_unicode=True)
+    front = yaml.safe_dump(_front_matter(manifest, card, title, split_bytes, keep), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n{body}"
 
 
 def _front_matter(
-    manifest: PrepareManifest, card: SourceCard, title: Any, split_bytes: Mapping[str, int]
+    manifest: PrepareManifest, card: SourceCard, title: Any, split_bytes: Mapping[str, int], keep: Sequence[str]
 ) -> dict[str, Any]:
     kept = manifest.funnel.kept
     # a new list for each column: YAML would write a shared one as an alias, which `datasets` cannot read
@@ -101,7 +147,7 @@ def _front_matter(
         {"name": column, "list": [{"name": part, "dtype": "string"} for part in ("role", "content")]}
         for column in ("prompt", "chosen", "rejected")
     ]
-    features += [{"name": name, "dtype": "string"} for name in manifest.config["keep"]]
+    features += [{"name": name, "dtype": "string"} for name in keep]
     front: dict[str, Any] = {"pretty_name": _one_line(str(title))}
     if manifest.language:
         front["language"] = manifest.language
@@ -152,7 +198,15 @@ def _command(manifest: PrepareManifest) -> str:
     ]
     words += [f"--map {config['map']}"] if config["map"] else []
     words += [f"--test-size {config['test_size']}", f"--seed {config['seed']}", f"--dedupe {config['dedupe']}"]
+    words += [f"--{name.replace('_', '-')} {config[name]}" for name in SHOWN if config[name] != _default(name)]
+    if config["model"]:
+        words.append(f"--model {config['model']['name']}" + (f"@{rev}" if (rev := config["model"]["revision"]) else ""))
+    words += [f"--keep {name}" for name in config["keep"]] + ["--redact"] * config["redact"]
     return _one_line(" ".join(words))
+
+
+def _default(name: str) -> Any:
+    return PrepareConfig.model_fields[name].default
 
 
 def _sample(sample: Example) -> str:

@@ -16,17 +16,28 @@ def register(app: typer.Typer) -> None:
         from hubdpo.data.prepare import prepare as run
 
         manifest = run(config)
+        if manifest is None:
+            return
         funnel = manifest.funnel
         dropped = sum(funnel.dropped.values())
+        planned = " would be" if config.dry_run else ""
         console.result(
-            f"{config.output_dir}: {funnel.kept:,} pairs kept of {funnel.read:,} rows read, {dropped:,} dropped",
+            f"{config.output_dir}: {funnel.kept:,} pairs{planned} kept of {funnel.read:,} rows read, {dropped:,} dropped",
             {
-                "output_dir": str(config.output_dir),
+                "output_dir": config.output_dir,
+                "dry_run": config.dry_run,
                 "converter": manifest.converter,
                 "funnel": funnel.model_dump(),
                 "splits": manifest.splits,
+                "max_length": manifest.max_length,
                 "fingerprint": manifest.fingerprint,
             },
-            identifier=str(config.output_dir),
+            identifier=config.output_dir,
         )
-        console.hint(f"hubdpo train --model-name-or-path Qwen/Qwen2-7B-Instruct --dataset {config.output_dir} -o run")
+        length = f" --max-length {manifest.max_length}" if manifest.max_length else ""
+        console.hint(
+            "the same command without `--dry-run`"
+            if config.dry_run
+            else f"hubdpo train --model-name-or-path {config.model or 'Qwen/Qwen2-7B-Instruct'} "
+            f"--dataset {config.output_dir}{length} -o run"
+        )

@@ -61,7 +61,9 @@ def _check_prompt(prompt: list[Message]) -> None:
             continue
         if before is None:
             if role != "user":
-                raise Rejection("does_not_start_with_user" if place < len(prompt) - 1 else "prompt_does_not_end_with_user")
+                raise Rejection(
+                    "does_not_start_with_user" if place < len(prompt) - 1 else "prompt_does_not_end_with_user"
+                )
         elif before not in BEFORE[role]:
             raise Rejection("not_alternating")
         if not content or content.isspace():

@@ -56,6 +56,10 @@ class ChatEncoder:
         _, pieces = self._pieces(prompt, answer)
         return self._filled(pieces, [message["content"] for message in (*prompt, *answer)])
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, control tokens shown."""
+        return str(self._tokenizer.decode(ids))
+
     def _pieces(self, prompt: Sequence[Message], answer: Sequence[Message]) -> tuple[list[_Piece], list[_Piece]]:
         messages = [*prompt, *answer]
         if self._renders_plain or (self._renders_odd and any(_ODD.search(m["content"]) for m in messages)):

@@ -63,11 +63,17 @@ class _Ray:
         try:
             import ray
         except ImportError:
-            raise ConfigError("`--engine ray` needs Ray, which is not installed", hint='pip install "hubdpo[ray]"') from None
+            raise ConfigError(
+                "`--engine ray` needs Ray, which is not installed", hint='pip install "hubdpo[ray]"'
+            ) from None
         self._ray = ray
         if not ray.is_initialized():
             # the address of a cluster comes from RAY_ADDRESS, as Ray documents; without one it starts on this machine
-            ray.init(log_to_driver=False, include_dashboard=False, num_cpus=None if os.environ.get("RAY_ADDRESS") else workers)
+            ray.init(
+                log_to_driver=False,
+                include_dashboard=False,
+                num_cpus=None if os.environ.get("RAY_ADDRESS") else workers,
+            )
 
     def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]:
         remote = self._ray.remote(function)

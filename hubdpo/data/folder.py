@@ -6,11 +6,16 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from hubdpo.data import storage
 from hubdpo.errors import ArtefactError
 from hubdpo.manifest import LOCAL_ONLY, PREPARE_FILE, PrepareManifest, read_dataset_folder
+
+UNFINISHED = ".hubdpo-unfinished"
 
 
 def up_to_date(folder: Path, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
@@ -44,30 +49,91 @@ def up_to_date(folder: Path, fingerprint: str, *, overwrite: bool) -> PrepareMan
     return manifest if manifest.fingerprint == fingerprint else None
 
 
+@dataclass
+class Workspace:
+    """`scratch` is for the tasks' own files, `local` for what stays with the one who shares them out, `new` for the
+    files of the dataset; `publish` makes `new` the target."""
+
+    scratch: str
+    local: str
+    new: str
+    publish: Callable[[], None]
+
+
 @contextlib.contextmanager
-def replaced_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder beside `target`, and move it there when the body ends well; else leave no trace."""
+def workspace(target: str, *, dry_run: bool = False) -> Iterator[Workspace]:
+    """Give two empty folders beside `target`; what is not published when the body ends leaves no trace."""
+    if dry_run:
+        with tempfile.TemporaryDirectory(prefix="hubdpo-") as place:
+            (Path(place) / "new").mkdir()
+            yield Workspace(place, place, str(Path(place) / "new"), lambda: None)
+    elif storage.is_url(target):
+        with _remote_workspace(target) as space:
+            yield space
+    else:
+        with _local_workspace(Path(target)) as space:
+            yield space
+
+
+@contextlib.contextmanager
+def _local_workspace(target: Path) -> Iterator[Workspace]:
     parent = target.absolute().parent
     made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
     scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f"{_prefix(target)}{os.getpid()}-"))
-    try:
-        new = scratch / "new"
-        new.mkdir()
-        yield new
-        _sync(new)
+    published = False
+
+    def publish() -> None:
+        nonlocal published
+        _sync(scratch / "new")
         if target.exists():
             target.rename(scratch / "old")
-        new.rename(target)
+        (scratch / "new").rename(target)
         _sync_entry(parent)
-    except BaseException:
+        published = True
+
+    try:
+        for name in ("work", "new"):
+            (scratch / name).mkdir()
+        yield Workspace(str(scratch / "work"), str(scratch), str(scratch / "new"), publish)
+    finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
-    shutil.rmtree(scratch, ignore_errors=True)
+        if not published:
+            for folder in made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+@contextlib.contextmanager
+def _remote_workspace(target: str) -> Iterator[Workspace]:
+    """Work behind a URL, where nothing can be renamed: files go to their place, and `prepare.json` goes last."""
+    scratch = f"{target.rstrip('/')}.hubdpo-tmp-{uuid.uuid4().hex[:12]}"
+    storage.make_folder(scratch)
+    try:
+        with tempfile.TemporaryDirectory(prefix="hubdpo-") as local:
+            yield Workspace(scratch, local, target, lambda: None)
+    finally:
+        storage.remove_folder(scratch)
+
+
+def remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
+    """Do behind a URL what `up_to_date` does, and empty the folder when it is to be written anew.
+
+    Only a folder that holds the manifest of an earlier run, or the mark of one that did not end, is emptied.
+    """
+    system, path = storage.filesystem(target)
+    manifest, mark = storage.join(path, PREPARE_FILE), storage.join(path, UNFINISHED)
+    if system.exists(manifest):
+        found = PrepareManifest.model_validate_json(system.cat_file(manifest))
+        if found.fingerprint == fingerprint and not overwrite:
+            return found
+    elif system.exists(path) and system.ls(path) and not system.exists(mark):
+        raise ArtefactError(f"`{target}` holds files that are no dataset folder", hint="give another `--output-dir`")
+    storage.remove_folder(target)
+    storage.make_folder(target)
+    system.pipe_file(mark, b"")
+    return None
 
 
 def _prefix(target: Path) -> str:

@@ -14,6 +14,7 @@ from hubdpo.data.encoder import ChatEncoder
 from hubdpo.data.preference import Message, PreferenceExample, Rejection
 from hubdpo.errors import ConfigError
 from hubdpo.hub.client import download, parse_ref, resolve
+from hubdpo.manifest import sha256_file
 
 OverLength = Literal["drop", "truncate", "keep", "error"]
 TOKENIZER_FILES = ["tokenizer*", "vocab.json", "merges.txt", "special_tokens_map.json", "*.jinja", "config.json"]
@@ -25,12 +26,17 @@ class Model:
 
     name: str
     revision: str | None = None
+    digest: str | None = None
+    """SHA-256 of the tokenizer, for a folder: what the counts depend on."""
 
 
 def find_model(ref: str) -> Model:
     """Pin `ref`, a folder or `USER/NAME[@REVISION]`. Raise ConfigError or HubError when there is no such model."""
     if Path(ref).is_dir():
-        return Model(str(Path(ref).resolve()))
+        tokenizer = Path(ref) / "tokenizer.json"
+        if not tokenizer.is_file():
+            raise ConfigError(f"no tokenizer.json in {ref}", hint="--model Qwen/Qwen2-7B-Instruct")
+        return Model(str(Path(ref).resolve()), digest=sha256_file(tokenizer))
     name, revision = parse_ref(ref)
     if not is_repo_id(name):
         raise ConfigError(f"model not found: {ref}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct")

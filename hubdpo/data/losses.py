@@ -6,10 +6,19 @@ from typing import Any
 
 import orjson
 
+from hubdpo.config import PrepareConfig
 from hubdpo.secrets import find_secrets, redact
 
 MOST_FIELDS = 20
 LONGEST_NAME = 80
+POLICIES = {"tie": "on_tie", "over_length": "over_length", "contradiction": "on_conflict"}
+"""Reasons that a policy can turn from a loss into an error."""
+
+
+def is_error(reason: str, config: PrepareConfig) -> bool:
+    """Tell whether a row may not be dropped for this reason."""
+    policy = POLICIES.get(reason)
+    return config.strict or (policy is not None and getattr(config, policy) == "error")
 
 
 def loss_line(line: int, reason: str, value: dict[str, Any] | None, *, scan: bool = False) -> bytes:

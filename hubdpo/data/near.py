@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -31,29 +31,48 @@ def signature(parts: Iterable[tuple[str, list[Message]]]) -> Any:
     return sketch.hashvalues.astype(np.uint32)
 
 
-def near_groups(signatures: Any) -> Any:
+def near_groups(signatures: Any, *, same: Any = None) -> Any:
     """Return int64 (rows,): the first row of the group that each row is in; similarity is passed on within a group.
+
+    Rows with equal values in `same` (rows,) are in one group whatever their signatures.
 
     Candidates share one of BANDS bands of the signature; each is compared with the first row of its band in full, so a
     few near-duplicates may be missed and none is found that is not similar to another of its group.
     """
     parent = np.arange(len(signatures), dtype=np.int64)
+    if same is not None:
+        for rows, heads in _candidates(same):
+            _join_all(parent, rows, heads)
     for band in np.array_split(np.arange(PERMUTATIONS), BANDS):
-        keys = np.ascontiguousarray(signatures[:, band]).view(f"V{4 * len(band)}").ravel()
-        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        others = np.flatnonzero(first[inverse] != np.arange(len(keys)))
-        for start in range(0, len(others), 1 << 16):
-            rows = others[start : start + (1 << 16)]
-            heads = first[inverse[rows]]
+        for rows, heads in _candidates(_mixed(signatures[:, band])):
             alike = (signatures[rows] == signatures[heads]).mean(axis=1) >= SIMILAR
-            for row, head in zip(rows[alike].tolist(), heads[alike].tolist(), strict=True):
-                _join(parent, row, head)
+            _join_all(parent, rows[alike], heads[alike])
     return np.array([_root(parent, row) for row in range(len(parent))], np.int64)
 
 
-def _join(parent: Any, a: int, b: int) -> None:
-    a, b = _root(parent, a), _root(parent, b)
-    parent[max(a, b)] = min(a, b)
+def _mixed(band: Any) -> Any:
+    """Return uint64 (rows,) of a band; two bands that meet by chance only make a candidate, which is then compared."""
+    mixed = np.zeros(len(band), np.uint64)
+    for column in range(band.shape[1]):
+        mixed = (mixed ^ band[:, column].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
+
+
+def _candidates(values: Any) -> Iterator[tuple[Any, Any]]:
+    """Give rows that have the value of an earlier row, with the first such row, some at a time."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    heads = first[inverse]
+    others = np.flatnonzero(heads != np.arange(len(values)))
+    for start in range(0, len(others), 1 << 16):
+        rows = others[start : start + (1 << 16)]
+        yield rows, heads[rows]
+
+
+def _join_all(parent: Any, rows: Any, heads: Any) -> None:
+    for row, head in zip(rows.tolist(), heads.tolist(), strict=True):
+        a, b = _root(parent, row), _root(parent, head)
+        parent[max(a, b)] = min(a, b)
 
 
 def _root(parent: Any, row: int) -> int:

@@ -29,8 +29,8 @@ class PairingTask:
     losses: list[tuple[int, str]]
 
 
-def pair_up(staged: list[Staged], rules: Rules, how: Choice, *, labelled: bool) -> tuple[list[PairingTask], int]:
-    """Decide which answers to compare, in the order of the better ones. Return the tasks, and how many rows they use.
+def pair_up(staged: list[Staged], rules: Rules, how: Choice, *, labelled: bool) -> list[PairingTask]:
+    """Decide which answers to compare, in the order of the better ones.
 
     `labelled` answers are good or bad: the first good one goes with the first bad one of its prompt, and so on; scored
     ones are paired as `how` says. Answers that stay alone are losses: `unpaired`, `duplicate_row`, `contradiction` for
@@ -60,7 +60,7 @@ def pair_up(staged: list[Staged], rules: Rules, how: Choice, *, labelled: bool) 
         pairs = [(row - rows.start, place(worse)) for row in rows for worse in partner.get(row, [])]
         losses = [(int(keys["line"][row]), lost[row]) for row in rows if row in lost and row not in used]
         tasks.append(PairingTask(part.number, rules, pairs, losses))
-    return tasks, len(used)
+    return tasks
 
 
 def stage_pairs(task: PairingTask) -> Staged:

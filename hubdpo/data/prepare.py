@@ -1,233 +1,250 @@
-"""The prepare stage: raw preference data in, a dataset folder out, every row counted."""
+"""The prepare stage: raw preference data in, a dataset folder out, every row counted.
+
+Three steps, each a list of independent tasks: stage (raw rows to Arrow rows and keys), decide (on the keys alone), and
+write (Arrow rows to Parquet shards). What comes out depends on the input and the options, never on how many work.
+"""
 
 from __future__ import annotations
 
 import itertools
-import json
+import shutil
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hubdpo import __version__, console
-from hubdpo.cards.dataset_card import card_for, render_dataset_card
-from hubdpo.config import PrepareConfig
-from hubdpo.data.clean import clean, pair_key
-from hubdpo.data.converters import CONVERTERS, NAMES, columns
-from hubdpo.data.detect import MOST_ROWS, detect
-from hubdpo.data.folder import replaced_folder, up_to_date
-from hubdpo.data.preference import PreferenceExample, Rejection
-from hubdpo.data.readers import RawFile, RawRow, digest_text, open_sources, read_rows
-from hubdpo.data.shards import SplitWriter
-from hubdpo.data.split import is_test, prompt_key
-from hubdpo.data.statistics import SplitStatistics
-from hubdpo.errors import ConfigError, DataError
-from hubdpo.manifest import CARD_FILE, PREPARE_FILE, REJECTED_FILE, Funnel, PrepareManifest, file_entry, fingerprint
+import numpy as np
+import pyarrow.parquet as pq
 
-NOT_THE_DATA = {"source", "output_dir", "overwrite", "card"}
-READ_BY_TRL = {"messages", "completion", "label", "image", "images", "prompt", "chosen", "rejected"}
+from hubdpo import __version__, console
+from hubdpo.cards.dataset_card import SourceCard, card_for, card_text, render_dataset_card
+from hubdpo.cards.dataset_plots import draw_dataset_plots
+from hubdpo.config import PrepareConfig
+from hubdpo.data import storage
+from hubdpo.data.decide import REASONS, SPLITS, Decision, decide
+from hubdpo.data.engine import Engine, engine_for
+from hubdpo.data.explain import explain
+from hubdpo.data.folder import UNFINISHED, Workspace, remote_up_to_date, up_to_date, workspace
+from hubdpo.data.keys import KEY
+from hubdpo.data.lengths import Model
+from hubdpo.data.losses import is_error
+from hubdpo.data.near import PERMUTATIONS
+from hubdpo.data.pairing import SECOND, pair_up, stage_pairs
+from hubdpo.data.preference import COLUMNS, PreferenceExample
+from hubdpo.data.readers import Piece, PieceReader, cut
+from hubdpo.data.report import (
+    Round,
+    check_outcome,
+    forbidden_loss,
+    loss_error,
+    make_funnel,
+    tell,
+    write_rejected,
+)
+from hubdpo.data.rules import choice_of, make_rules, pinned_model
+from hubdpo.data.shards import ShardTask, plan_shards, write_shard
+from hubdpo.data.sources import find_sources, unpacked
+from hubdpo.data.stage import Rules, Staged, Task, file_of, stage
+from hubdpo.data.statistics import changed, shared_prompts, summary
+from hubdpo.manifest import (
+    CARD_FILE,
+    PREPARE_FILE,
+    REJECTED_FILE,
+    FileEntry,
+    PrepareManifest,
+    canonical_json,
+    fingerprint,
+)
+
+NOT_THE_DATA = {"source", "output_dir", "overwrite", "card", "engine", "num_proc", "dry_run", "explain", "model"}
 SAMPLES = 2
 
 
-def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManifest:
+def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManifest | None:
     """Write a dataset folder and return its manifest; call with a PrepareConfig or with its options.
 
-    The folder is absent or complete at every moment, and the same sources and options give the same bytes. Raise
-    ConfigError, DataError or ArtefactError with nothing written.
+    The folder is absent or complete at every moment, and the same sources and options give the same bytes. `dry_run`
+    returns the manifest and writes nothing; `explain` shows rows and returns None. Raise ConfigError, DataError,
+    HubError or ArtefactError with nothing written.
     """
     config = PrepareConfig.given(config, options)
-    _check_options(config)
-    with open_sources(config.source) as files:
+    with workspace(config.output_dir, dry_run=config.dry_run or config.explain > 0) as space:
+        files = find_sources(config.source, space.scratch)
+        model = pinned_model(config)
         sources = [file.source() for file in files]
-        settings = config.model_dump(mode="json", exclude=NOT_THE_DATA)
-        settings["card"] = digest_text(config.card) if config.card else None
+        settings = _settings(config, model)
         print_ = fingerprint([__version__, [source.model_dump() for source in sources], settings])
-        if (ready := up_to_date(config.output_dir, print_, overwrite=config.overwrite)) is not None:
+        if not config.dry_run and not config.explain and (ready := _ready(config, print_)) is not None:
             console.info(f"{config.output_dir} is up to date")
             return ready
-        name, convert = _converter(config, files)
-        card = card_for(name, config.card)
-        with replaced_folder(config.output_dir) as folder:
-            road = _run(config, files, convert, folder)
-            funnel = Funnel(read=road.read, kept=road.kept, dropped=dict(sorted(road.dropped.items())))
-            _check_outcome(config, funnel)
-            shards = sorted((folder / "data").glob("*.parquet"))
-            manifest = PrepareManifest(
-                hubdpo_version=__version__,
-                converter=name,
-                detected=config.format is None,
-                sources=sources,
-                config=settings,
-                funnel=funnel,
-                changed=dict(sorted(road.changed.items())),
-                splits={split: statistics.pairs for split, statistics in road.statistics.items()},
-                statistics={split: statistics.summary() for split, statistics in road.statistics.items()},
-                license=config.license or card.license,
-                language=config.language or card.language,
-                files={path.relative_to(folder).as_posix(): file_entry(path) for path in shards},
-                fingerprint=print_,
-            )
-            text = render_dataset_card(manifest, card=card, samples=road.samples, split_bytes=road.split_bytes)
-            (folder / CARD_FILE).write_text(text, encoding="utf-8")
-            manifest = manifest.model_copy(
-                update={"files": {**manifest.files, CARD_FILE: file_entry(folder / CARD_FILE)}}
-            )
-            manifest.write(folder / PREPARE_FILE)
-    _tell(manifest)
+        pieces = [piece for file in unpacked(files, space.scratch) for piece in cut(file)]
+        rules, name = make_rules(config, pieces, model, space.scratch)
+        if config.explain:
+            explain(_first_rows(pieces, config), rules)
+            return None
+        card = card_for(name, config.card, [source.name for source in sources])
+        engine = engine_for(config.engine, config.num_proc)
+
+        first = Round(list(_staged(engine, pieces, rules)))
+        second = _second_round(engine, first, rules, pieces, name)
+        last = second or first
+        keys = _gathered(last, space, "keys", KEY, (-1,))
+        near = _gathered(last, space, "near", np.dtype("<u4"), (-1, 2, PERMUTATIONS))
+        decision = decide(keys, config, near=near if config.dedupe == "near" else None)
+        _refuse(config, decision, keys, last, pieces)
+        funnel = make_funnel(first, second, decision)
+        check_outcome(config, funnel)
+
+        rows = {split: kept for split, code in SPLITS.items() if len(kept := decision.kept(code))}
+        secrets: Counter[str] = sum((part.secrets for part in last.staged), Counter())
+        manifest = PrepareManifest(
+            hubdpo_version=__version__, converter=name, detected=config.format is None and config.map is None,
+            sources=sources, config=settings, funnel=funnel,
+            changed=changed(keys, np.concatenate(list(rows.values()))), secrets=dict(sorted(secrets.items())),
+            max_length=decision.max_length, splits={split: len(kept) for split, kept in rows.items()},
+            shared_prompts=shared_prompts(keys, rows),
+            statistics={split: summary(keys, kept) for split, kept in rows.items()},
+            license=config.license or card.license, language=config.language or card.language, fingerprint=print_,
+        )  # fmt: skip
+        if not config.dry_run:
+            write_rejected(storage.join(space.new, REJECTED_FILE), pieces, first, second, decision, keys, space.scratch)
+            manifest = _write(engine, space, manifest, card, rules, last, keys, rows)
+            space.publish()
+    tell(manifest, dry_run=config.dry_run)
     return manifest
 
 
-@dataclass
-class _Road:
-    """What happened to the rows on their way."""
-
-    read: int = 0
-    kept: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    changed: Counter[str] = field(default_factory=Counter)
-    statistics: dict[str, SplitStatistics] = field(default_factory=dict)
-    split_bytes: dict[str, int] = field(default_factory=dict)
-    samples: list[PreferenceExample] = field(default_factory=list)
+def _settings(config: PrepareConfig, model: Model | None) -> dict[str, Any]:
+    settings = config.model_dump(mode="json", exclude=NOT_THE_DATA)
+    settings["card"] = card_text(config.card) if config.card else None
+    settings["model"] = {"name": Path(model.name).name if model.revision is None else model.name,
+                         "revision": model.revision, "tokenizer": model.digest} if model else None  # fmt: skip
+    return settings
 
 
-def _run(
-    config: PrepareConfig, files: list[RawFile], convert: Callable[[dict[str, Any]], PreferenceExample], folder: Path
-) -> _Road:
-    road = _Road()
-    seen: set[bytes] = set()
-    (folder / "data").mkdir()
-    with ExitStack() as stack:
-        rejected = stack.enter_context((folder / REJECTED_FILE).open("w", encoding="utf-8"))
-        writers = {split: SplitWriter(folder / "data", split, config.keep) for split in ("train", "test")}
-        for writer in writers.values():
-            stack.callback(writer.abandon)
-        statistics = {split: SplitStatistics() for split in writers}
-        for row in _rows(config, files):
-            road.read += 1
-            try:
-                example, changes = _example(row, convert)
-                if config.dedupe == "exact" and (key := pair_key(example)) in seen:
-                    raise Rejection("duplicate_pair")
-            except Rejection as reason:
-                road.dropped[reason.reason] += 1
-                rejected.write(_reject_line(row, reason.reason))
-                continue
-            if config.dedupe == "exact":
-                seen.add(key)
-            prompt = prompt_key(example.prompt)
-            split = "test" if is_test(prompt, config.test_size, config.seed) else "train"
-            writers[split].add(example, row.value or {})
-            statistics[split].add(example, prompt)
-            road.kept += 1
-            road.changed.update(changes)
-            if len(road.samples) < SAMPLES:
-                road.samples.append(example)
-        for split, writer in writers.items():
-            writer.close()
-            if statistics[split].pairs:
-                road.statistics[split] = statistics[split]
-                road.split_bytes[split] = writer.bytes
-    return road
+def _ready(config: PrepareConfig, print_: str) -> PrepareManifest | None:
+    if storage.is_url(config.output_dir):
+        return remote_up_to_date(config.output_dir, print_, overwrite=config.overwrite)
+    return up_to_date(Path(config.output_dir), print_, overwrite=config.overwrite)
 
 
-def _rows(config: PrepareConfig, files: list[RawFile]) -> Iterator[RawRow]:
-    with console.progress("preparing", None) as bar:
-        for row in itertools.chain.from_iterable(
-            read_rows(file, max_line_bytes=config.max_line_bytes) for file in files
-        ):
-            bar.advance(bar.task_ids[0])
-            yield row
+def _first_rows(pieces: list[Piece], config: PrepareConfig) -> Iterator[Any]:
+    readers = (PieceReader(piece, max_line_bytes=config.max_line_bytes) for piece in pieces)
+    return itertools.islice(itertools.chain.from_iterable(readers), config.explain)
 
 
-def _example(
-    row: RawRow, convert: Callable[[dict[str, Any]], PreferenceExample]
-) -> tuple[PreferenceExample, list[str]]:
-    if row.value is None:
-        raise Rejection(row.problem or "malformed_line")
-    return clean(convert(row.value))
+def _staged(engine: Engine, pieces: list[Piece], rules: Rules) -> Iterator[Staged]:
+    tasks = [Task(number, piece, rules) for number, piece in enumerate(pieces)]
+    results = forbidden_loss(pieces, engine.map(stage, tasks), rules.config)
+    yield from _shown("preparing", results, [max(piece.stop - piece.start, 1) for piece in pieces])
 
 
-def _reject_line(row: RawRow, reason: str) -> str:
-    """Say where a dropped row is, and its shape; its text stays in the source."""
-    shape = {key: _shape(value) for key, value in list((row.value or {}).items())[:20]}
-    return (
-        json.dumps({"source": row.file, "line": row.line, "reason": reason, "fields": shape}, ensure_ascii=False) + "\n"
+def _shown(what: str, results: Iterable[Staged], sizes: list[int]) -> Iterator[Staged]:
+    began, read = time.monotonic(), 0
+    with console.progress(what, sum(sizes)) as bar:
+        for result, size in zip(results, sizes, strict=True):
+            read += result.read
+            speed = read / max(time.monotonic() - began, 1e-9)
+            bar.update(bar.task_ids[0], advance=size, note=f"{read:,} rows, {speed:,.0f} rows/s")
+            yield result
+
+
+def _second_round(engine: Engine, first: Round, rules: Rules, pieces: list[Piece], name: str) -> Round | None:
+    """Pair up single answers, when the format is one of those."""
+    if not any(part.rated for part in first.staged):
+        return None
+    tasks = pair_up(first.staged, rules, choice_of(rules.config), labelled=name == "unpaired")
+    results = [result for result in engine.map(stage_pairs, tasks)]
+    for piece_result, source in zip(results, first.staged, strict=True):
+        piece_result.lines = source.lines
+    return Round(list(forbidden_loss(pieces, results, rules.config)), SECOND)
+
+
+def _gathered(last: Round, space: Workspace, kind: str, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Put what the tasks wrote about each pair behind one another, in a file that is mapped and not read."""
+    place = Path(space.local) / kind
+    with place.open("wb") as out:
+        for part in last.staged:
+            with storage.open_read(file_of(space.scratch, part.number, kind + last.suffix)) as stream:
+                shutil.copyfileobj(stream, out, 1 << 20)
+    empty = place.stat().st_size == 0
+    return np.zeros(0, dtype).reshape(shape) if empty else np.memmap(place, dtype, "r").reshape(shape)
+
+
+def _refuse(config: PrepareConfig, decision: Decision, keys: Any, last: Round, pieces: list[Piece]) -> None:
+    """Raise DataError at the first pair that may not be dropped, now that all pairs are known."""
+    forbidden = [number for number, reason in enumerate(REASONS, start=len(SPLITS)) if is_error(reason, config)]
+    rows = np.flatnonzero(np.isin(decision.verdict, forbidden))
+    if not len(rows):
+        return
+    bounds = np.cumsum([0, *(part.pairs for part in last.staged)])
+    number = int(np.searchsorted(bounds, rows[0], "right")) - 1
+    same_file = (
+        part.lines
+        for part, piece in zip(last.staged[:number], pieces, strict=False)
+        if piece.file == pieces[number].file
     )
+    line = sum(same_file) + int(keys["line"][rows[0]])
+    raise loss_error(pieces[number], line, REASONS[decision.verdict[rows[0]] - len(SPLITS)], config)
 
 
-def _shape(value: Any) -> str:
-    size = f" of {len(value)}" if isinstance(value, (str, list, dict)) else ""
-    return f"{type(value).__name__}{size}"
+def _write(
+    engine: Engine,
+    space: Workspace,
+    manifest: PrepareManifest,
+    card: SourceCard,
+    rules: Rules,
+    last: Round,
+    keys: Any,
+    rows: dict[str, Any],
+) -> PrepareManifest:
+    """Write shards, plots and card, and the manifest after all of them."""  # fmt: skip
+    folder = storage.join(space.new, "data")
+    storage.make_folder(folder)
+    tasks: list[ShardTask] = []
+    split_of: list[str] = []
+    counts = [(part.number, part.pairs) for part in last.staged]
+    for split, kept in rows.items():
+        planned = plan_shards(
+            kept, keys["bytes"], counts, folder=folder, split=split, scratch=space.scratch, suffix=last.suffix,
+            keep=rules.keep,
+        )  # fmt: skip
+        tasks += planned
+        split_of += [split] * len(planned)
+    split_bytes = dict.fromkeys(rows, 0)
+    for split, written in zip(split_of, engine.map(write_shard, tasks), strict=True):
+        split_bytes[split] += written.bytes
+    plots = draw_dataset_plots(manifest)
+    for name, picture in plots.items():
+        storage.make_folder(storage.join(space.new, "plots"))
+        _put(space, name, picture)
+    names = [f"data/{task.path.rsplit('/', 1)[1]}" for task in tasks]
+    entries = {name: _entry(space, name) for name in [*names, *plots]}
+    manifest = manifest.model_copy(update={"files": entries})
+    text = render_dataset_card(
+        manifest, card=card, samples=_samples(tasks[0].path), split_bytes=split_bytes, keep=rules.keep,
+        plots=sorted(plots),
+    )  # fmt: skip
+    _put(space, CARD_FILE, text.encode())
+    manifest = manifest.model_copy(update={"files": {**entries, CARD_FILE: _entry(space, CARD_FILE)}})
+    _put(space, PREPARE_FILE, canonical_json(manifest.model_dump(mode="json")).encode())
+    if storage.is_url(space.new):
+        storage.remove_file(storage.join(space.new, UNFINISHED))
+    return manifest
 
 
-def _converter(
-    config: PrepareConfig, files: list[RawFile]
-) -> tuple[str, Callable[[dict[str, Any]], PreferenceExample]]:
-    if config.map is not None:
-        mapping = columns.parse_map(config.map)
-        first = next(_parsed_rows(config, files), {})
-        if missing := [column for column in mapping.values() if column not in first]:
-            raise DataError(
-                f"no column `{missing[0]}` in the first row, which has {', '.join(f'`{key}`' for key in first)}",
-                hint=columns.HINT,
-            )
-        return "columns", columns.converter(mapping)
-    name = config.format or detect(itertools.islice(_parsed_rows(config, files), MOST_ROWS))
-    return name, CONVERTERS[name].convert
+def _put(space: Workspace, name: str, data: bytes) -> None:
+    with storage.open_write(storage.join(space.new, name)) as stream:
+        stream.write(data)
 
 
-def _parsed_rows(config: PrepareConfig, files: Iterable[RawFile]) -> Iterator[dict[str, Any]]:
-    for file in files:
-        for row in read_rows(file, max_line_bytes=config.max_line_bytes):
-            if row.value is not None:
-                yield row.value
+def _entry(space: Workspace, name: str) -> FileEntry:
+    place = storage.join(space.new, name)
+    return FileEntry(sha256=storage.sha256(place), size=storage.size_of(place))
 
 
-def _check_options(config: PrepareConfig) -> None:
-    if config.format is not None and config.format not in NAMES:
-        import difflib
-
-        near = difflib.get_close_matches(config.format, NAMES, n=1)
-        raise ConfigError(
-            f"unknown format: {config.format}",
-            hint=f"did you mean `--format {near[0]}`?" if near else f"the formats are: {', '.join(NAMES)}",
-        )
-    if (config.format == "columns") != (config.map is not None) and config.format is not None:
-        raise ConfigError("`--format columns` and `--map` belong together", hint=f"--format columns {columns.HINT}")
-    if clash := sorted(READ_BY_TRL & set(config.keep)):
-        raise ConfigError(
-            f"`--keep {clash[0]}` would change how trainers read the rows", hint="rename the column in the source"
-        )
-    if config.card is not None and not config.card.is_file():
-        raise ConfigError(f"card not found: {config.card}", hint="give a Markdown file with a YAML front matter")
-
-
-def _check_outcome(config: PrepareConfig, funnel: Funnel) -> None:
-    if not funnel.adds_up():
-        raise AssertionError(f"the funnel does not add up: {funnel}")
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in funnel.dropped.items())
-    if funnel.kept == 0:
-        raise DataError(
-            f"no row can be used of {funnel.read:,} read: {reasons or 'the files hold no rows'}",
-            hint="look at a row, and name its format with `--format` or `--map`",
-        )
-    share = 1 - funnel.kept / funnel.read
-    if share > config.max_reject:
-        raise DataError(
-            f"{share:.1%} of the rows would be dropped, more than `--max-reject {config.max_reject:g}`: {reasons}",
-            hint="mend the source, or raise `--max-reject`",
-        )
-
-
-def _tell(manifest: PrepareManifest) -> None:
-    funnel = manifest.funnel
-    rows = [("read", f"{funnel.read:,}"), *((f"dropped: {k}", f"{v:,}") for k, v in funnel.dropped.items())]
-    rows += [("kept", f"{funnel.kept:,}"), *((f"  {split}", f"{n:,}") for split, n in manifest.splits.items())]
-    rows += [(f"changed: {k}", f"{v:,}") for k, v in manifest.changed.items()]
-    console.table(["rows", ""], rows)
-    if manifest.config["test_size"] > 0 and len(manifest.splits) < 2:
-        console.warn(f"too few prompts for two splits: all rows are in `{next(iter(manifest.splits))}`")
-    if funnel.dropped:
-        console.info(f"each dropped row is named in {REJECTED_FILE}")
+def _samples(path: str) -> list[PreferenceExample]:
+    with storage.open_read(path) as stream:
+        rows = pq.ParquetFile(stream).read_row_group(0, columns=list(COLUMNS)).slice(0, SAMPLES).to_pylist()
+    return [PreferenceExample(**row) for row in rows]

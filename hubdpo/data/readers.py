@@ -182,7 +182,10 @@ def _array_items(stream: IO[bytes], name: str, most: int) -> Iterator[bytes]:
         if depth == 0:
             begin = len(buffer)
         if len(buffer) - begin > most:
-            raise DataError(f"item {items + 1} of the array has more than {most:,} bytes: {name}", hint="write a row a line, as .jsonl")
+            raise DataError(
+                f"item {items + 1} of the array has more than {most:,} bytes: {name}",
+                hint="write a row a line, as .jsonl",
+            )
     if not closed or buffer[scanned:].strip() or stream.read(1 << 16).strip():
         raise DataError(
             f"the file is no JSON array: {name}, {'text after its end' if closed else 'it ends'} after item {items}",

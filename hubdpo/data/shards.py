@@ -1,67 +1,139 @@
-"""Write a split as Parquet shards whose number depends on the data alone."""
+"""Third step of prepare: rows to Parquet shards, whose number and borders depend on the data alone."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hubdpo.data.preference import COLUMNS, PreferenceExample, schema
+from hubdpo.data import storage
+from hubdpo.data.preference import COLUMNS, schema
+from hubdpo.data.stage import file_of
 
+SHARD_BYTES = 128 * 2**20
+"""Text of a shard, UTF-8: big enough for the Hub, small enough that several workers share a data set."""
 ROWS_A_GROUP = 1000  # what the Hub's viewer reads at once
-BYTES_A_SHARD = 500 * 2**20
+ROWS_A_WRITE = 8 * ROWS_A_GROUP
+CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
+"""Content-defined chunking as `datasets` writes it: an edited version shares most of its bytes with the one before."""
 
 
-class SplitWriter:
-    """Append rows to `{split}-xxxxx-of-xxxxx.parquet`; the names are final once `close` knows how many there are."""
+@dataclass(frozen=True)
+class Part:
+    """Rows `start` to `stop` of what the first step wrote for a piece; `mask` (bytes of 0 and 1) tells which to take."""
 
-    def __init__(self, folder: Path, split: str, keep: list[str]) -> None:
-        self.bytes = 0
-        self._folder, self._split, self._keep = folder, split, keep
-        self._schema = schema(keep)
-        self._rows: list[dict[str, Any]] = []
-        self._shard_bytes = 0
-        self._writers: list[tuple[pq.ParquetWriter, Path]] = []
-
-    def add(self, example: PreferenceExample, row: dict[str, Any]) -> None:
-        self._rows.append(
-            {name: getattr(example, name) for name in COLUMNS} | {name: _text(row.get(name)) for name in self._keep}
-        )
-        if len(self._rows) == ROWS_A_GROUP:
-            self._flush()
-
-    def close(self) -> None:
-        """Finish the files and give them their names."""
-        self._flush()
-        for number, (writer, path) in enumerate(self._writers):
-            writer.close()
-            path.rename(self._folder / f"{self._split}-{number:05d}-of-{len(self._writers):05d}.parquet")
-
-    def abandon(self) -> None:
-        """Close the files of a run that failed."""
-        for writer, _ in self._writers:
-            writer.close()
-
-    def _flush(self) -> None:
-        if not self._rows:
-            return
-        table = pa.Table.from_pylist(self._rows, schema=self._schema)
-        if not self._writers or self._shard_bytes > BYTES_A_SHARD:
-            self._open_shard()
-        self._writers[-1][0].write_table(table)
-        self._shard_bytes += table.nbytes
-        self.bytes += table.nbytes
-        self._rows = []
-
-    def _open_shard(self) -> None:
-        path = self._folder / f"{self._split}-{len(self._writers):05d}.part"
-        writer = pq.ParquetWriter(path, self._schema, compression="zstd", write_page_index=True)
-        self._writers.append((writer, path))
-        self._shard_bytes = 0
+    number: int
+    start: int
+    stop: int
+    mask: bytes
 
 
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+@dataclass(frozen=True)
+class ShardTask:
+    path: str
+    scratch: str
+    suffix: str
+    keep: list[str]
+    parts: list[Part]
+
+
+@dataclass(frozen=True)
+class Written:
+    path: str
+    rows: int
+    bytes: int
+    """In memory, as Arrow counts."""
+
+
+def plan_shards(
+    kept: Any,
+    sizes: Any,
+    counts: list[tuple[int, int]],
+    *,
+    folder: str,
+    split: str,
+    scratch: str,
+    suffix: str,
+    keep: list[str],
+) -> list[ShardTask]:
+    """Cut the rows `kept` (their numbers over all pieces, in order) into shards of about SHARD_BYTES.
+
+    `sizes` are the bytes of every row, `counts` the (number, rows) of every piece in order.
+    """  # fmt: skip
+    shard_of = np.cumsum(sizes[kept].astype(np.int64)) // SHARD_BYTES
+    borders = [0, *(np.flatnonzero(np.diff(shard_of)) + 1).tolist(), len(kept)]
+    bounds = np.cumsum([0, *(rows for _, rows in counts)])
+    tasks = []
+    for number, (start, stop) in enumerate(zip(borders, borders[1:], strict=False)):
+        rows = kept[start:stop]
+        path = storage.join(folder, f"{split}-{number:05d}-of-{len(borders) - 1:05d}.parquet")
+        tasks.append(ShardTask(path, scratch, suffix, keep, _parts(rows, bounds, [number for number, _ in counts])))
+    return tasks
+
+
+def _parts(rows: Any, bounds: Any, numbers: list[int]) -> list[Part]:
+    parts = []
+    first = int(np.searchsorted(bounds, rows[0], "right")) - 1
+    last = int(np.searchsorted(bounds, rows[-1], "right")) - 1
+    for piece in range(first, last + 1):
+        inside = rows[(rows >= bounds[piece]) & (rows < bounds[piece + 1])] - bounds[piece]
+        if len(inside):
+            start, stop = int(inside[0]), int(inside[-1]) + 1
+            mask = np.zeros(stop - start, np.uint8)
+            mask[inside - start] = 1
+            parts.append(Part(numbers[piece], start, stop, mask.tobytes()))
+    return parts
+
+
+def write_shard(task: ShardTask) -> Written:
+    """Write one Parquet file: zstd, page index, content-defined chunks, row groups of ROWS_A_GROUP."""
+    rows = size = 0
+    waiting: list[pa.RecordBatch] = []
+    schema_ = schema(task.keep)
+    with (
+        storage.open_write(task.path) as file,
+        pq.ParquetWriter(
+            file, schema_, compression="zstd", write_page_index=True, use_content_defined_chunking=CHUNKING,
+            use_dictionary=[f"{name}.list.element.role" for name in COLUMNS],
+        ) as writer,
+    ):  # fmt: skip
+        for batch in _batches(task):
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            waiting.append(batch)
+            if sum(part.num_rows for part in waiting) >= ROWS_A_WRITE:
+                waiting = _write_groups(writer, waiting, schema_)
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting, schema_), row_group_size=ROWS_A_GROUP)
+        writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
+    return Written(task.path, rows, size)
+
+
+def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.RecordBatch], schema_: pa.Schema) -> list[pa.RecordBatch]:
+    """Write whole row groups, and return the rows that are left over."""
+    table = pa.Table.from_batches(waiting, schema_)
+    whole = table.num_rows // ROWS_A_GROUP * ROWS_A_GROUP
+    writer.write_table(table.slice(0, whole), row_group_size=ROWS_A_GROUP)
+    return list(table.slice(whole).to_batches())
+
+
+def _batches(task: ShardTask) -> Iterator[pa.RecordBatch]:
+    for part in task.parts:
+        mask = np.frombuffer(part.mask, np.uint8).astype(bool)
+        with storage.open_read(file_of(task.scratch, part.number, "rows" + task.suffix)) as source:
+            reader = pa.ipc.open_file(source)
+            at = 0
+            for number in range(reader.num_record_batches):
+                if at >= part.stop:
+                    break
+                batch = reader.get_batch(number)
+                lo, hi = max(part.start, at), min(part.stop, at + batch.num_rows)
+                if lo < hi:
+                    inside = mask[lo - part.start : hi - part.start]
+                    batch_part = batch.slice(lo - at, hi - lo)
+                    yield batch_part if inside.all() else batch_part.filter(pa.array(inside))
+                at += batch.num_rows

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import glob
 import gzip
-import hashlib
 import shutil
 import sys
 import zlib
@@ -49,11 +48,7 @@ class RawFile:
         return Path(_plain(self.path)).suffix.lower()
 
     def source(self) -> Source:
-        digest = hashlib.sha256()
-        with storage.open_read(self.original) as stream:
-            while block := stream.read(BLOCK):
-                digest.update(block)
-        return Source(name=self.name, sha256=digest.hexdigest(), size=storage.size_of(self.original))
+        return Source(name=self.name, sha256=storage.sha256(self.original), size=storage.size_of(self.original))
 
 
 def find_sources(sources: list[str], scratch: str) -> list[RawFile]:

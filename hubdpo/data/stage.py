@@ -17,15 +17,13 @@ from hubdpo.data.columns import BatchBuilder
 from hubdpo.data.converters import Convert
 from hubdpo.data.keys import Encoded, as_array, digest_of, pair_key
 from hubdpo.data.lengths import Lengths, Model, encoder_of, measure
-from hubdpo.data.losses import loss_line
+from hubdpo.data.losses import is_error, loss_line
 from hubdpo.data.preference import Message, PreferenceExample, Rated, Rejection
 from hubdpo.data.readers import Piece, PieceReader
 from hubdpo.data.split import prompt_key
 from hubdpo.secrets import find_secrets, redact
 
 BATCH_BYTES = 8 * 2**20
-ERRORS = {"tie": "on_tie", "over_length": "over_length"}
-"""Reasons that a policy can turn from a loss into an error."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +52,11 @@ class Staged:
     lines: int = 0
     read: int = 0
     made: int = 0
-    rows: int = 0
-    """Rows that gave at least one pair, kept or not."""
+    """Pairs beyond one a row."""
     rated: int = 0
+    """Halves that wait for the second round."""
+    pairs: int = 0
+    """Pairs that were written."""
     dropped: Counter[str] = field(default_factory=Counter)
     secrets: Counter[str] = field(default_factory=Counter)
     first_loss: tuple[int, str] | None = None
@@ -117,7 +117,6 @@ class Stage:
             made = self._rules.convert(value)
             if type(made) is PreferenceExample:
                 self.add_pair(line, made, self._kept(value))
-                self.staged.rows += 1
             elif isinstance(made, Rated):
                 self._add_rated(line, made, self._kept(value))
             else:
@@ -139,19 +138,14 @@ class Stage:
         """Count a row or pair that is left out, and note where it stands."""
         self.staged.dropped[reason] += 1
         self._files["losses"].write(loss_line(line, reason, value, scan=self._config.scan == "secrets"))
-        policy = ERRORS.get(reason)
-        forbidden = policy is not None and getattr(self._config, policy) == "error"
-        if (self._config.strict or forbidden) and self.staged.first_loss is None:
+        if self.staged.first_loss is None and is_error(reason, self._config):
             self.staged.first_loss = (line, reason)
 
-    def _add_several(
-        self, line: int, made: Iterable[PreferenceExample | Rejection], value: dict[str, Any]
-    ) -> None:
+    def _add_several(self, line: int, made: Iterable[PreferenceExample | Rejection], value: dict[str, Any]) -> None:
         pairs = list(made)
         if not pairs:
             raise Rejection("single_answer")
         kept = self._kept(value)
-        self.staged.rows += 1
         self.staged.made += len(pairs) - 1
         for pair in pairs:
             try:
@@ -180,6 +174,7 @@ class Stage:
     ) -> None:
         parts = prompt, chosen, rejected = example.prompt, example.chosen, example.rejected
         encoded = _encoded(prompt), _encoded(chosen), _encoded(rejected)
+        self.staged.pairs += 1
         low, high, flipped = pair_key(*map(digest_of, encoded))
         size = sum([len(text) for part in encoded for _, text in part])
         characters = [sum([len(message["content"]) for message in part]) for part in parts]

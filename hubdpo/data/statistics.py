@@ -1,56 +1,72 @@
-"""What the card tells about a split: counts and lengths, measured while the rows go by."""
+"""What the card tells about the splits, from the keys of the rows that were kept."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Sequence
+from collections import Counter
 from typing import Any
 
-from hubdpo.data.preference import PreferenceExample
+import numpy as np
+
+from hubdpo.data.clean import CHANGES
+from hubdpo.data.decide import total_tokens
 
 SIDES = ("prompt", "chosen", "rejected")
+BINS = 24
 
 
-class SplitStatistics:
-    """Gather one split; eight bytes a row and figure, so that millions of rows fit in memory."""
+def summary(keys: Any, rows: Any) -> dict[str, Any]:
+    """Return what a split is like: pairs, distinct prompts, messages in the prompt, lengths and the length bias.
 
-    def __init__(self) -> None:
-        self.pairs = 0
-        self._prompts: set[bytes] = set()
-        self._turns = array("q")
-        self._characters = {side: array("q") for side in SIDES}
-        self._longer = 0
-
-    def add(self, example: PreferenceExample, key: bytes) -> None:
-        self.pairs += 1
-        self._prompts.add(key)
-        self._turns.append(len(example.prompt))
-        lengths = {side: sum(len(message["content"]) for message in getattr(example, side)) for side in SIDES}
-        for side, length in lengths.items():
-            self._characters[side].append(length)
-        self._longer += lengths["chosen"] > lengths["rejected"]
-
-    @property
-    def prompts(self) -> set[bytes]:
-        return self._prompts
-
-    def summary(self) -> dict[str, Any]:
-        """Return pairs, distinct prompts, messages in the prompt, characters, and how often chosen is the longer."""
-        turns = sorted(self._turns)
-        return {
-            "pairs": self.pairs,
-            "distinct_prompts": len(self._prompts),
-            "prompt_messages": {"min": turns[0], "median": _at(turns, 0.5), "max": turns[-1]},
-            "characters": {side: _spread(self._characters[side]) for side in SIDES},
-            "chosen_is_longer": round(self._longer / self.pairs, 4),
-        }
+    Lengths are in characters, and in tokens too where a tokenizer counted. `chosen_is_longer` is the share of pairs
+    whose chosen answer has more characters. Histograms are {edges, counts}.
+    """
+    messages = keys["messages"][rows]
+    characters = {side: keys[f"{side}_characters"][rows] for side in SIDES}
+    facts: dict[str, Any] = {
+        "pairs": len(rows),
+        "distinct_prompts": len(np.unique(keys["prompt"][rows])),
+        "prompt_messages": {"min": int(messages.min()), "median": _at(messages, 0.5), "max": int(messages.max())},
+        "characters": {side: _spread(values) for side, values in characters.items()},
+        "chosen_is_longer": round(float(np.mean(characters["chosen"] > characters["rejected"])), 4),
+        "histograms": {side: _histogram(values) for side, values in characters.items()},
+        "turns": {str(turns): count for turns, count in sorted(Counter(messages.tolist()).items())[:40]},
+    }
+    if keys["prompt_tokens"][rows[0]] >= 0:
+        facts["tokens"] = {side: _spread(keys[f"{side}_tokens"][rows]) for side in SIDES}
+        facts["tokens"]["pair"] = _spread(total_tokens(keys[rows]))
+    return facts
 
 
-def _spread(values: Sequence[int]) -> dict[str, int]:
-    ordered = sorted(values)
-    return {"p50": _at(ordered, 0.5), "p95": _at(ordered, 0.95), "max": ordered[-1]}
+def shared_prompts(keys: Any, splits: dict[str, Any]) -> int:
+    """Return how many prompts are in more than one split: the proof that it is none."""
+    distinct = [np.unique(keys["prompt"][rows]) for rows in splits.values()]
+    if len(distinct) < 2:
+        return 0
+    _, counts = np.unique(np.concatenate(distinct), return_counts=True)
+    return int(np.count_nonzero(counts > 1))
 
 
-def _at(ordered: Sequence[int], share: float) -> int:
+def changed(keys: Any, kept: Any) -> dict[str, int]:
+    """Return how many kept rows were altered, by what was done."""
+    bits = keys["changes"][kept]
+    counts = {name: int(np.count_nonzero(bits & (1 << place))) for place, name in enumerate(CHANGES)}
+    return {name: count for name, count in sorted(counts.items()) if count}
+
+
+def _spread(values: Any) -> dict[str, int]:
+    ordered = np.sort(values)
+    return {"p50": _at(ordered, 0.5), "p95": _at(ordered, 0.95), "p99": _at(ordered, 0.99), "max": int(ordered[-1])}
+
+
+def _at(values: Any, share: float) -> int:
     """Return the nearest-rank percentile."""
-    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+    ordered = np.sort(values)
+    return int(ordered[min(int(share * len(ordered)), len(ordered) - 1)])
+
+
+def _histogram(values: Any) -> dict[str, list[int]]:
+    """Count lengths in bins of growing width: lengths of text spread over powers of ten."""
+    top = max(int(values.max()), 2)
+    edges = np.unique(np.geomspace(1, top + 1, BINS + 1).astype(np.int64))
+    counts, _ = np.histogram(np.maximum(values, 1), edges)
+    return {"edges": edges.tolist(), "counts": counts.tolist()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import IO, Any, cast
@@ -46,6 +47,15 @@ def size_of(place: str) -> int:
     return int(system.size(path))
 
 
+def sha256(place: str) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    digest = hashlib.sha256()
+    with open_read(place) as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def join(place: str, *names: str) -> str:
     return "/".join((place.rstrip("/"), *names))
 
@@ -66,3 +76,8 @@ def remove_folder(place: str) -> None:
     system, path = filesystem(place)
     if system.exists(path):
         system.rm(path, recursive=True)
+
+
+def remove_file(place: str) -> None:
+    system, path = filesystem(place)
+    system.rm_file(path)

@@ -1,0 +1,119 @@
+"""Second step of prepare, on keys alone: what repeats or contradicts what, what is too long, and which split a row is in."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hubdpo.config import PrepareConfig
+from hubdpo.data.near import near_groups
+from hubdpo.data.split import is_test
+
+TRAIN, TEST = 0, 1
+SPLITS = {"train": TRAIN, "test": TEST}
+REASONS = ("duplicate_pair", "contradiction", "near_duplicate_pair", "over_length")
+DUPLICATE, CONTRADICTION, NEAR, OVER = range(2, 2 + len(REASONS))
+UNDECIDED = 255
+
+ROWS_AT_ONCE = 1 << 21
+KEPT_SHARE = 0.99
+LENGTH_STEP = 64
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`verdict` is uint8 (rows,): a split, or a reason to drop; `max_length` is the limit in tokens that was used."""
+
+    verdict: Any
+    max_length: int | None
+
+    def dropped(self) -> Counter[str]:
+        counts = np.bincount(self.verdict, minlength=2 + len(REASONS))[2:]
+        return Counter({reason: int(count) for reason, count in zip(REASONS, counts, strict=True) if count})
+
+    def kept(self, split: int) -> Any:
+        """Return the rows of a split, in order."""
+        return np.flatnonzero(self.verdict == split)
+
+
+def decide(keys: Any, config: PrepareConfig, *, near: Any = None) -> Decision:
+    """Decide about every row of `keys` (KEY, (rows,)); `near` holds uint32 (rows, 2, permutations) of prompt and pair."""
+    verdict = np.full(len(keys), UNDECIDED, np.uint8)
+    for rows in _buckets(keys):
+        _repeats(keys[rows], rows, verdict, config)
+    split_keys = keys["prompt"]
+    if near is not None:
+        split_keys = _near(keys, near, verdict)
+    most = _limit(keys, verdict, config)
+    open_ = verdict == UNDECIDED
+    if most is not None and config.over_length != "keep":
+        verdict[open_ & (total_tokens(keys) > most)] = OVER
+        open_ = verdict == UNDECIDED
+    held_out = is_test(split_keys, config.test_size, config.seed)
+    verdict[open_] = np.where(held_out[open_], TEST, TRAIN)
+    return Decision(verdict, most)
+
+
+def total_tokens(keys: Any) -> Any:
+    """Return int64 (rows,): tokens of the prompt and the longer answer; negative without a tokenizer."""
+    return keys["prompt_tokens"].astype(np.int64) + np.maximum(keys["chosen_tokens"], keys["rejected_tokens"])
+
+
+def _buckets(keys: Any) -> Iterator[Any]:
+    """Give the rows in groups that hold all that is equal, so that a part of the keys is in memory at a time."""
+    parts = max(1, math.ceil(len(keys) / ROWS_AT_ONCE))
+    for part in range(parts):
+        yield np.flatnonzero(keys["low"] % np.uint64(parts) == part)
+
+
+def _repeats(sub: Any, rows: Any, verdict: Any, config: PrepareConfig) -> None:
+    """Mark the second and later of equal pairs, and what contradicts itself."""
+    if not len(rows):
+        return
+    order = np.lexsort((rows, sub["flipped"], sub["high"], sub["low"]))
+    sub, rows = sub[order], rows[order]
+    new_pair = np.ones(len(rows), bool)
+    new_pair[1:] = (sub["low"][1:] != sub["low"][:-1]) | (sub["high"][1:] != sub["high"][:-1])
+    new_side = new_pair.copy()
+    new_side[1:] |= sub["flipped"][1:] != sub["flipped"][:-1]
+    if config.on_conflict in ("drop", "majority", "error"):
+        starts = np.flatnonzero(new_pair)
+        group = np.cumsum(new_pair) - 1
+        total = np.diff([*starts, len(rows)])
+        flipped = np.add.reduceat(sub["flipped"].astype(np.int64), starts)
+        both = (flipped > 0) & (flipped < total)
+        if config.on_conflict == "majority":
+            winner = np.where(2 * flipped > total, 1, np.where(2 * flipped < total, 0, -1))
+            lost = both[group] & (sub["flipped"] != winner[group])
+        else:
+            lost = both[group]
+        verdict[rows[lost]] = CONTRADICTION
+    if config.dedupe != "none":
+        again = rows[~new_side]
+        verdict[again[verdict[again] == UNDECIDED]] = DUPLICATE
+
+
+def _near(keys: Any, near: Any, verdict: Any) -> Any:
+    """Mark pairs that say almost what an earlier one says; return a split key that similar prompts share."""
+    rows = np.flatnonzero(verdict == UNDECIDED)
+    groups = near_groups(near[rows, 1])
+    verdict[rows[groups != np.arange(len(rows))]] = NEAR
+    prompts = near_groups(near[:, 0], same=keys["prompt"])
+    least = np.full(len(keys), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(least, prompts, keys["prompt"])
+    return least[prompts]
+
+
+def _limit(keys: Any, verdict: Any, config: PrepareConfig) -> int | None:
+    if config.max_length != "auto":
+        return config.max_length
+    totals = np.sort(total_tokens(keys)[verdict == UNDECIDED])
+    if not len(totals):
+        return None
+    least = int(totals[min(math.ceil(KEPT_SHARE * len(totals)), len(totals)) - 1])
+    return math.ceil(least / LENGTH_STEP) * LENGTH_STEP
