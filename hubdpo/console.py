@@ -82,7 +82,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Progress]:
-    """Show a bar on stderr while the body runs; `bar.update(bar.task_ids[0], advance=n, note=text)` moves it. Silent off a terminal."""
+    """Show a bar on stderr while the body runs, silent off a terminal.
+
+    `bar.update(bar.task_ids[0], advance=n, note=text)` moves it.
+    """
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),

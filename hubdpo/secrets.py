@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 KINDS = (
     "AWSKeyDetector", "AzureStorageKeyDetector", "BasicAuthDetector", "DiscordBotTokenDetector", "GitHubTokenDetector",
@@ -68,5 +69,6 @@ def _detectors() -> tuple[tuple[str, Callable[[str], Iterator[str]]], ...]:
     # slow to import, and needed only where something is scanned
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
-    known = {kind.__name__: kind for kind in get_mapping_from_secret_type_to_class().values()}
+    kinds: list[Any] = list(get_mapping_from_secret_type_to_class().values())
+    known = {kind.__name__: kind for kind in kinds}
     return tuple((str(known[name].secret_type), known[name]().analyze_string) for name in KINDS)

@@ -22,7 +22,8 @@ def register(app: typer.Typer) -> None:
         dropped = sum(funnel.dropped.values())
         planned = " would be" if config.dry_run else ""
         console.result(
-            f"{config.output_dir}: {funnel.kept:,} pairs{planned} kept of {funnel.read:,} rows read, {dropped:,} dropped",
+            f"{config.output_dir}: {funnel.kept:,} pairs{planned} kept "
+            f"of {funnel.read:,} rows read, {dropped:,} dropped",
             {
                 "output_dir": config.output_dir,
                 "dry_run": config.dry_run,

@@ -1,4 +1,4 @@
-"""Second step of prepare, on keys alone: what repeats or contradicts what, what is too long, and which split a row is in."""
+"""Second step of prepare, on keys alone: repeats, contradictions, lengths, and the split of every row."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Decision:
 
 
 def decide(keys: Any, config: PrepareConfig, *, near: Any = None) -> Decision:
-    """Decide about every row of `keys` (KEY, (rows,)); `near` holds uint32 (rows, 2, permutations) of prompt and pair."""
+    """Decide about every row of `keys`, KEY (rows,); `near` is uint32 (rows, 2, permutations), of prompt and pair."""
     verdict = np.full(len(keys), UNDECIDED, np.uint8)
     for rows in _buckets(keys):
         _repeats(keys[rows], rows, verdict, config)

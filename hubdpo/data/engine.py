@@ -66,7 +66,7 @@ class _Ray:
             raise ConfigError(
                 "`--engine ray` needs Ray, which is not installed", hint='pip install "hubdpo[ray]"'
             ) from None
-        self._ray = ray
+        self._ray: Any = ray
         if not ray.is_initialized():
             # the address of a cluster comes from RAY_ADDRESS, as Ray documents; without one it starts on this machine
             ray.init(

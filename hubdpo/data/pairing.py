@@ -1,4 +1,4 @@
-"""Second round, for formats with one answer a row: make pairs of the answers to the same prompt, wherever they stand."""
+"""Second round, for formats with one answer a row: pairs of the answers to one prompt, wherever they stand."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def _second_round(engine: Engine, first: Round, rules: Rules, pieces: list[Piece
     if not any(part.rated for part in first.staged):
         return None
     tasks = pair_up(first.staged, rules, choice_of(rules.config), labelled=name == "unpaired")
-    results = [result for result in engine.map(stage_pairs, tasks)]
+    results = list(engine.map(stage_pairs, tasks))
     for piece_result, source in zip(results, first.staged, strict=True):
         piece_result.lines = source.lines
     return Round(list(forbidden_loss(pieces, results, rules.config)), SECOND)

@@ -1,5 +1,8 @@
-"""From a piece of a plain file to rows, each with its line. JSON is parsed a row at a time with orjson before Arrow sees
-it: Arrow's own JSON reader crashes on deep nesting and guesses types from the first block."""
+"""From a piece of a plain file to rows, each with its line.
+
+JSON is parsed a row at a time with orjson before Arrow sees it: Arrow's own JSON reader crashes on deep nesting and
+guesses types from the first block.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_l
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `start` to `stop` of what the first step wrote for a piece; `mask` (bytes of 0 and 1) tells which to take."""
+    """Rows `start` to `stop` of what was written for a piece; `mask` (bytes of 0 and 1) tells which to take."""
 
     number: int
     start: int

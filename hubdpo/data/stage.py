@@ -1,4 +1,4 @@
-"""First step of prepare, on pieces of the input at once: raw rows to Arrow rows, a key for each, and a loss for the rest."""
+"""First step of prepare, on all pieces of the input at once: raw rows to Arrow rows with keys, or to losses."""
 
 from __future__ import annotations
 

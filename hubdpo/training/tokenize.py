@@ -1,4 +1,4 @@
-"""From messages to token ids for training: cuts that are the same for both answers, and a count of every row changed."""
+"""From messages to token ids for training: the same cuts for both answers, and a count of every row changed."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def detect(row: dict[str, Any]) -> bool:
 def convert(row: dict[str, Any], how: Choice) -> Iterator[PreferenceExample | Rejection]:
     """Compare the answers of a row by their ranks; a prompt written as a transcript is split into its turns."""
     value = row.get("prompt", row.get("context"))
-    prompt = hh_rlhf.history(value) if hh_rlhf.is_transcript(value) else asked(value)
+    prompt = hh_rlhf.history(value) if isinstance(value, str) and hh_rlhf.is_transcript(value) else asked(value)
     answers = _first(row, ANSWERS)
     if not isinstance(answers, list):
         raise Rejection("missing_field" if answers is None else "wrong_type")

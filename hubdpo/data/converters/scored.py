@@ -1,4 +1,4 @@
-"""`scored`: one prompt, several answers, a score each (UltraFeedback, HelpSteer, and lists of responses and ratings)."""
+"""`scored`: one prompt, several answers, a score each (UltraFeedback, HelpSteer, lists of responses and ratings)."""
 
 from __future__ import annotations
 

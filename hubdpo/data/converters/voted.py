@@ -1,7 +1,7 @@
 """`voted`: two answers and a vote (SHP, arena battles, HelpSteer preferences, pairwise judges).
 
-The same value means different things in different sets (0 is "the first wins" here and "a tie" there), so a vote is read
-only where a published schema fixes its meaning; any other set must say it with `--labels first=...,second=...,tie=...`.
+The same value means different things in different sets (0 is "the first wins" here and "a tie" there), so a vote is
+read only where a published schema fixes its meaning; any other set must say it with `--labels first=...,second=...`.
 """
 
 from __future__ import annotations
