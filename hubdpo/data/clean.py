@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import numpy as np
 
 from hubdpo.data.preference import ROLES, Message, PreferenceExample, Rejection
 
@@ -11,11 +14,61 @@ CHANGES = ("stripped_leading_newlines", "redacted_secret", "prompt_cut_by_messag
 STRIPPED, REDACTED, CUT = 1, 2, 4
 
 BEFORE = {
-    "user": frozenset(("assistant",)), "assistant": frozenset(("user", "tool")),
+    "user": frozenset(("", "assistant")), "assistant": frozenset(("user", "tool")),
     "tool": frozenset(("assistant", "tool")), "system": frozenset[str](),
 }  # fmt: skip
-"""Who may speak before whom, after the system's first word."""
+"""Who may speak before whom, after the system's first word; the empty text is the beginning."""
+_CODE = {role: number for number, role in enumerate(ROLES)}
+_START, _UNKNOWN = len(ROLES), len(ROLES) + 1
+_MAY_FOLLOW = np.array(
+    [[speaker in BEFORE.get(role, ()) for role in (*ROLES, "", "?")] for speaker in (*ROLES, "", "?")], bool
+)
+"""BEFORE as a table: [who spoke, who speaks]."""
 _LEADING = re.compile(r"\A\s*[\r\n]+")
+
+
+def suspects(examples: list[PreferenceExample]) -> Any:
+    """Return the places of the examples that `clean` may change or refuse: a fast look at many before the exact one."""
+    flagged = np.zeros(len(examples), bool)
+    prompts, last = _turns([example.prompt for example in examples], np.full(len(examples), _START))
+    flagged |= prompts | ~np.isin(last, [_CODE["user"], _CODE["tool"]])
+    for answers in ([example.chosen for example in examples], [example.rejected for example in examples]):
+        bad, end = _turns(answers, last)
+        flagged |= bad | (end != _CODE["assistant"])
+    flagged |= [
+        len(example.chosen) != 1
+        or len(example.rejected) != 1
+        or example.chosen[0]["content"].strip() == example.rejected[0]["content"].strip()
+        for example in examples
+    ]
+    return np.flatnonzero(flagged)
+
+
+def _turns(conversations: list[list[Message]], before: Any) -> tuple[Any, Any]:
+    """Return bool (rows,), what may be wrong, and int64 (rows,), who spoke last; `before` is who spoke before."""
+    counts = np.fromiter(map(len, conversations), np.int64, len(conversations))
+    ends = np.cumsum(counts)
+    flat = [message for messages in conversations for message in messages]
+    if not flat:
+        return np.ones(len(counts), bool), before
+    roles = np.fromiter([_CODE.get(message["role"], _UNKNOWN) for message in flat], np.int64, len(flat))
+    strange = np.array(
+        [not text or text[0].isspace() or "\0" in text for message in flat for text in (message["content"],)], bool
+    )
+    speaker = np.concatenate([[_START], roles[:-1]])
+    some = counts > 0
+    starts = (ends - counts)[some]
+    speaker[starts] = before[some]
+    # the system's first word stands before the beginning
+    opening = np.zeros(len(flat), bool)
+    opening[starts] = (roles[starts] == _CODE["system"]) & (before[some] == _START)
+    speaker[1:][opening[:-1]] = _START
+    strange |= ~(_MAY_FOLLOW[speaker, roles] | opening)
+    bad = np.ones(len(counts), bool)
+    bad[some] = np.logical_or.reduceat(strange, starts)
+    last = np.full(len(counts), _START)
+    last[some] = roles[ends[some] - 1]
+    return bad, last
 
 
 def clean(example: PreferenceExample) -> int:
@@ -25,20 +78,25 @@ def clean(example: PreferenceExample) -> int:
     assistant's, nothing is empty, and the answers differ.
     """
     prompt, chosen, rejected = example.prompt, example.chosen, example.rejected
-    changes = 0
     if not prompt:
         raise Rejection("empty_prompt")
     if not chosen or not rejected:
         raise Rejection("empty_answer")
-    _check_prompt(prompt)
-    last = prompt[-1]["role"]
+    last = _check_prompt(prompt)
+    changes = 0
     if chosen[0]["content"][:1].isspace() and (bare := _stripped(chosen)) is not None:
-        example.chosen, changes = bare, STRIPPED
+        chosen = example.chosen = bare
+        changes = STRIPPED
     if rejected[0]["content"][:1].isspace() and (bare := _stripped(rejected)) is not None:
-        example.rejected, changes = bare, STRIPPED
-    _check_answer(example.chosen, last)
-    _check_answer(example.rejected, last)
-    if _folded(example.chosen) == _folded(example.rejected):
+        rejected = example.rejected = bare
+        changes = STRIPPED
+    _check_answer(chosen, last)
+    _check_answer(rejected, last)
+    # spaces at the ends of one answer only are no preference
+    if len(chosen) == len(rejected) and all(
+        one["content"].strip() == other["content"].strip() and one["role"] == other["role"]
+        for one, other in zip(chosen, rejected, strict=True)
+    ):
         raise Rejection("identical_answers")
     return changes
 
@@ -50,51 +108,38 @@ def _stripped(answer: list[Message]) -> list[Message] | None:
     return [{**first, "content": bare}, *answer[1:]] if bare != first["content"] else None
 
 
-def _check_prompt(prompt: list[Message]) -> None:
-    before = None
+def _check_prompt(prompt: list[Message]) -> str:
+    """Return the role of the last turn."""
+    before = ""
     for place, message in enumerate(prompt):
         role, content = message["role"], message["content"]
-        _check_text(role, content)
-        if role == "system":
-            if place:
-                raise Rejection("not_alternating")
+        if role not in BEFORE:
+            raise Rejection("unknown_role")
+        if "\0" in content:
+            raise Rejection("null_character")
+        if role == "system" and not place:
             continue
-        if before is None:
-            if role != "user":
-                raise Rejection(
-                    "does_not_start_with_user" if place < len(prompt) - 1 else "prompt_does_not_end_with_user"
-                )
-        elif before not in BEFORE[role]:
-            raise Rejection("not_alternating")
+        if before not in BEFORE[role]:
+            raise Rejection("not_alternating" if before or role == "system" else "does_not_start_with_user")
         if not content or content.isspace():
             raise Rejection("empty_prompt")
         before = role
     if before not in ("user", "tool"):
         raise Rejection("prompt_does_not_end_with_user")
+    return before
 
 
 def _check_answer(answer: list[Message], before: str) -> None:
-    if answer[0]["role"] != "assistant" or answer[-1]["role"] != "assistant":
-        if any(message["role"] not in ROLES for message in answer):
-            raise Rejection("unknown_role")
-        raise Rejection("does_not_end_with_assistant")
     for message in answer:
         role, content = message["role"], message["content"]
-        _check_text(role, content)
+        if role not in BEFORE:
+            raise Rejection("unknown_role")
         if before not in BEFORE[role]:
-            raise Rejection("not_alternating")
+            raise Rejection("does_not_end_with_assistant" if message is answer[0] else "not_alternating")
+        if "\0" in content:
+            raise Rejection("null_character")
         if not content or content.isspace():
             raise Rejection("empty_answer")
         before = role
-
-
-def _check_text(role: str, content: str) -> None:
-    if role not in BEFORE:
-        raise Rejection("unknown_role")
-    if "\0" in content:
-        raise Rejection("null_character")
-
-
-def _folded(answer: list[Message]) -> list[tuple[str, str]]:
-    # spaces at the end of one answer only are no preference
-    return [(message["role"], message["content"].strip()) for message in answer]
+    if before != "assistant":
+        raise Rejection("does_not_end_with_assistant")

@@ -1,65 +1,71 @@
-"""Rows to Arrow without going through Python's objects twice: texts are encoded once and handed over as bytes."""
+"""Conversations to Arrow a batch at a time: texts are encoded once, hashed and handed over as bytes."""
 
 from __future__ import annotations
 
-from array import array
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from hubdpo.data.keys import Encoded
-from hubdpo.data.preference import COLUMNS, MESSAGES, ROLES, schema
+from hubdpo.data.preference import MESSAGES, ROLES, Message
 
 _FIELDS = list(MESSAGES.value_type)
-_ROLES = pa.array(ROLES)
 _CODE = {role: number for number, role in enumerate(ROLES)}
 
 
-class _MessagesColumn:
-    """A growing column of message lists."""
+class MessagesColumn:
+    """One column of a batch: for every row its messages, whose roles are known to be good.
 
-    def __init__(self) -> None:
-        self.roles = array("b")
-        self.texts: list[bytes] = []
-        self.offsets = array("i", [0])
+    Raise UnicodeEncodeError for a text with half a surrogate pair.
+    """
 
-    def add(self, messages: Encoded) -> None:
-        for role, text in messages:
-            self.roles.append(_CODE[role])
-            self.texts.append(text)
-        self.offsets.append(len(self.texts))
+    def __init__(self, conversations: list[list[Message]]) -> None:
+        self.texts = [message["content"].encode() for messages in conversations for message in messages]
+        self.roles = bytes([_CODE[message["role"]] for messages in conversations for message in messages])
+        self.ends = np.cumsum([0, *map(len, conversations)])
 
-    def finish(self) -> pa.ListArray:
-        roles = _ROLES.take(pa.array(np.frombuffer(self.roles, np.int8)))
-        texts = pa.array(self.texts, pa.binary()).view(pa.string())
-        offsets = pa.array(np.frombuffer(self.offsets, np.int32))
-        return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays([roles, texts], fields=_FIELDS))
+    def rows(self) -> Iterator[tuple[bytes, list[bytes]]]:
+        """Give the roles, as their places in ROLES, and the texts of each row."""
+        ends = self.ends.tolist()
+        for start, stop in zip(ends, ends[1:], strict=False):
+            yield self.roles[start:stop], self.texts[start:stop]
+
+    def array(self) -> pa.ListArray:
+        roles = _ROLES.take(_numbers(pa.int8(), np.frombuffer(self.roles, np.int8)))
+        self._strings = _strings(self.texts)
+        messages = pa.StructArray.from_arrays([roles, self._strings], fields=_FIELDS)
+        return pa.ListArray.from_arrays(_numbers(pa.int32(), self.ends.astype(np.int32)), messages)
+
+    def lengths(self) -> tuple[Any, Any]:
+        """Return int64 (rows,) twice, after `array`: the bytes and the characters of each row."""
+        sizes = pc.binary_length(self._strings).to_numpy(zero_copy_only=False)
+        characters = pc.utf8_length(self._strings).to_numpy(zero_copy_only=False)
+        return self._a_row(sizes), self._a_row(characters)
+
+    def _a_row(self, values: Any) -> Any:
+        total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+        return total[self.ends[1:]] - total[self.ends[:-1]]
 
 
-class BatchBuilder:
-    """Gather rows, then `finish` them as one record batch of the split's schema."""
+# `pa.array` would import pandas at its first call, which takes as long as a worker's first ten thousand rows
 
-    def __init__(self, keep: list[str]) -> None:
-        self.schema = schema(keep)
-        self.bytes = 0
-        self._keep = keep
-        self._start()
 
-    def _start(self) -> None:
-        self.bytes = 0
-        self._messages = [_MessagesColumn() for _ in COLUMNS]
-        self._kept: list[list[str | None]] = [[] for _ in self._keep]
+def _strings(texts: list[bytes]) -> pa.StringArray:
+    ends = np.zeros(len(texts) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, texts), np.int32, len(texts)), out=ends[1:])
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(texts)))
 
-    def add(self, messages: tuple[Encoded, Encoded, Encoded], kept: list[str | None], size: int) -> None:
-        for column, value in zip(self._messages, messages, strict=True):
-            column.add(value)
-        for texts, text in zip(self._kept, kept, strict=True):
-            texts.append(text)
-        self.bytes += size
 
-    def finish(self) -> pa.RecordBatch:
-        arrays: list[Any] = [column.finish() for column in self._messages]
-        arrays += [pa.array(texts, pa.string()) for texts in self._kept]
-        self._start()
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+def _numbers(kind: pa.DataType, values: Any) -> pa.Array:
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def mask_of(values: Any) -> pa.BooleanArray:
+    """Make an array of bool (rows,)."""
+    bits = np.packbits(values, bitorder="little")
+    return pa.BooleanArray.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits)])
+
+
+_ROLES = _strings([role.encode() for role in ROLES])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import xxhash
-from datasketch import MinHash
 
 from hubdpo.data.preference import Message
 
@@ -17,7 +16,15 @@ BANDS = 16
 SIMILAR = 0.8
 """Least share of equal signature places, an estimate of the Jaccard similarity of the two sets of runs."""
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\w+")
-_EMPTY = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=xxhash.xxh32_intdigest)
+
+
+@functools.cache
+def _empty() -> Any:
+    # slow to import, and needed only for `--dedupe near`
+    import xxhash
+    from datasketch import MinHash
+
+    return MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=xxhash.xxh32_intdigest)
 
 
 def signature(parts: Iterable[tuple[str, list[Message]]]) -> Any:
@@ -26,7 +33,7 @@ def signature(parts: Iterable[tuple[str, list[Message]]]) -> Any:
     for name, messages in parts:
         words = _WORD.findall(" ".join(message["content"] for message in messages).casefold())
         runs += [f"{name} {' '.join(words[i : i + 3])}".encode() for i in range(max(1, len(words) - 2))]
-    sketch = _EMPTY.copy()
+    sketch = _empty().copy()
     sketch.update_batch(runs)
     return sketch.hashvalues.astype(np.uint32)
 

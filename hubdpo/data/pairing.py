@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def stage_pairs(task: PairingTask) -> Staged:
     halves = _Halves(task.rules.scratch)
     lines = np.frombuffer(_read(task.rules.scratch, task.number, "keys"), KEY)["line"]
     events: list[tuple[int, int, Callable[[Stage], None]]] = []
-    with Stage(task.number, task.rules, suffix=SECOND) as stage:
+    with Stage(task.number, replace(task.rules, single=False), suffix=SECOND) as stage:
         for order, (line, reason) in enumerate(task.losses):
             events.append((line, order, _losing(line, reason)))
         for order, (row, worse) in enumerate(task.pairs):
@@ -86,8 +86,9 @@ def _adding(line: int, halves: _Halves, better: tuple[int, int], worse: tuple[in
     def add(stage: Stage) -> None:
         prompt, chosen, kept = halves.get(*better)
         _, rejected, _ = halves.get(*worse)
+        size = sum(len(message["content"]) for message in (*prompt, *chosen, *rejected))
         try:
-            stage.add_pair(line, PreferenceExample(prompt, chosen, rejected), kept)
+            stage.add_pair(line, PreferenceExample(prompt, chosen, rejected), kept, size)
         except Rejection as rejection:
             stage.lose(line, rejection.reason, None)
 

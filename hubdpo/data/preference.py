@@ -83,6 +83,13 @@ def messages_of(value: Any) -> list[Message]:
         raise Rejection("missing_field")
     if not isinstance(value, list):
         raise Rejection("wrong_type")
+    for item in value:
+        if type(item) is not dict or len(item) != 2:
+            break
+        if type(item.get("role")) is not str or type(item.get("content")) is not str:
+            break
+    else:
+        return value  # nearly always: nothing to leave out, so nothing to copy
     messages = []
     for item in value:
         if not isinstance(item, dict):

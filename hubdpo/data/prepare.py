@@ -152,7 +152,7 @@ def _shown(what: str, results: Iterable[Staged], sizes: list[int]) -> Iterator[S
 
 def _second_round(engine: Engine, first: Round, rules: Rules, pieces: list[Piece], name: str) -> Round | None:
     """Pair up single answers, when the format is one of those."""
-    if not any(part.rated for part in first.staged):
+    if not rules.single:
         return None
     tasks = pair_up(first.staged, rules, choice_of(rules.config), labelled=name == "unpaired")
     results = list(engine.map(stage_pairs, tasks))

@@ -24,6 +24,7 @@ from hubdpo.errors import DataError
 PIECE_BYTES = 16 * 2**20
 """Part of a file that one task reads. The output does not depend on how many work, only on this."""
 BOM = b"\xef\xbb\xbf"
+BLOCK = 1 << 20
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},"]', re.DOTALL)
 
 
@@ -79,31 +80,20 @@ class PieceReader:
         return self._array_rows() if self._piece.stop == 0 else self._line_rows()
 
     def _line_rows(self) -> Iterator[RawRow]:
-        start, stop, most, loads = self._piece.start, self._piece.stop, self._most, orjson.loads
-        with storage.open_read(self._piece.file.path) as stream:
-            at = _next_line(stream, start) if start else 0
-            while at < stop and (line := stream.readline(most + 1)):
-                self.lines += 1
-                size = len(line)
-                if size > most and not line.endswith(b"\n"):
-                    while (rest := stream.readline(1 << 20)) and not rest.endswith(b"\n"):
-                        size += len(rest)
-                    at += size + len(rest)
-                    yield RawRow(self.lines, None, "line_too_long", size)
-                    continue
-                if at == 0:
-                    line = line.removeprefix(BOM)
-                at += size
-                try:
-                    value = loads(line)
-                except orjson.JSONDecodeError:
-                    if not line.isspace() and line:
-                        yield RawRow(self.lines, None, "malformed_line", size)
-                    continue
-                if type(value) is dict:
-                    yield RawRow(self.lines, value, None, size)
-                else:
-                    yield RawRow(self.lines, None, "not_an_object", size)
+        loads = orjson.loads
+        for line in _lines(self._piece, self._most):
+            self.lines += 1
+            size = len(line) if line is not None else self._most
+            try:
+                value = loads(line) if line is not None else None
+            except orjson.JSONDecodeError:
+                if line and not line.isspace():
+                    yield RawRow(self.lines, None, "malformed_line", size)
+                continue
+            if type(value) is dict:
+                yield RawRow(self.lines, value, None, size)
+            else:
+                yield RawRow(self.lines, None, "line_too_long" if line is None else "not_an_object", size)
 
     def _array_rows(self) -> Iterator[RawRow]:
         with storage.open_read(self._piece.file.path) as stream:
@@ -142,15 +132,34 @@ class PieceReader:
                     yield RawRow(self.lines, value, None, batch.nbytes // batch.num_rows)
 
 
-def _next_line(stream: IO[bytes], start: int) -> int:
-    """Move to the first line that begins at or after `start`; the line before it belongs to the piece before."""
-    stream.seek(start - 1)
-    at = start - 1
-    while part := stream.readline(1 << 20):
-        at += len(part)
-        if part.endswith(b"\n"):
-            break
-    return at
+def _lines(piece: Piece, most: int) -> Iterator[bytes | None]:
+    """Give the lines that begin in a piece, without their ends; None for one of more than `most` bytes."""
+    with storage.open_read(piece.file.path) as stream:
+        at = piece.start
+        if at:
+            # a line that begins before this piece belongs to the one before
+            stream.seek(at - 1)
+            at -= 1
+            while (part := stream.readline(BLOCK)) and not part.endswith(b"\n"):
+                at += len(part)
+            at += len(part)
+        elif stream.read(len(BOM)) == BOM:
+            at = len(BOM)
+        else:
+            stream.seek(0)
+        rest, skipped = b"", 0
+        while at < piece.stop and (block := stream.read(BLOCK)):
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                if at >= piece.stop:
+                    return
+                at += skipped + len(line) + 1
+                yield None if skipped or len(line) > most else line
+                skipped = 0
+            if len(rest) > most:
+                rest, skipped = b"", skipped + len(rest)
+        if at < piece.stop and (rest or skipped):
+            yield None if skipped else rest
 
 
 def _is_array(file: RawFile) -> bool:

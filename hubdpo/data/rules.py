@@ -9,9 +9,10 @@ from typing import Any
 
 from hubdpo import console
 from hubdpo.config import PrepareConfig
-from hubdpo.data.converters import CONVERTERS, NAMES, Choice, columns, converter_for, voted
+from hubdpo.data.converters import CONVERTERS, NAMES, Choice, Convert, columns, converter_for, voted
 from hubdpo.data.detect import MOST_ROWS, detect
 from hubdpo.data.lengths import Model, encoder_of, find_model
+from hubdpo.data.preference import Rated, Rejection
 from hubdpo.data.readers import Piece, PieceReader
 from hubdpo.data.stage import Rules
 from hubdpo.errors import ConfigError, DataError
@@ -32,7 +33,8 @@ def make_rules(config: PrepareConfig, pieces: list[Piece], model: Model | None, 
     else:
         name, mapping = config.format or detect(islice(_values(config, pieces), MOST_ROWS)), None
     keep = [*config.keep, *_attribution(name, config, pieces)]
-    return Rules(config, converter_for(name, choice_of(config), mapping), keep, model, scratch), name
+    convert = converter_for(name, choice_of(config), mapping)
+    return Rules(config, convert, keep, model, _single(convert, config, pieces), scratch), name
 
 
 def choice_of(config: PrepareConfig) -> Choice:
@@ -75,6 +77,16 @@ def _attribution(name: str, config: PrepareConfig, pieces: list[Piece]) -> list[
     wanted = CONVERTERS[name].attribution if name in CONVERTERS else ()
     first = next(_values(config, pieces), {})
     return [column for column in wanted if column in first and column not in config.keep]
+
+
+def _single(convert: Convert, config: PrepareConfig, pieces: list[Piece]) -> bool:
+    """Tell whether the first row that converts has one answer."""
+    for value in islice(_values(config, pieces), MOST_ROWS):
+        try:
+            return isinstance(convert(value), Rated)
+        except Rejection:
+            continue
+    return False
 
 
 def _values(config: PrepareConfig, pieces: list[Piece]) -> Iterator[dict[str, Any]]:

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hubdpo.data import storage
+from hubdpo.data.columns import mask_of
 from hubdpo.data.preference import COLUMNS, schema
 from hubdpo.data.stage import file_of
 
-SHARD_BYTES = 128 * 2**20
-"""Text of a shard, UTF-8: big enough for the Hub, small enough that several workers share a data set."""
+LEAST_SHARD, MOST_SHARD, SHARDS = 32 * 2**20, 512 * 2**20, 8
+"""Bytes of text (UTF-8) in a shard at least and at most; between these, as many shards as share the work well."""
 ROWS_A_GROUP = 1000  # what the Hub's viewer reads at once
 ROWS_A_WRITE = 8 * ROWS_A_GROUP
 CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
@@ -25,7 +26,7 @@ CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_l
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `start` to `stop` of what was written for a piece; `mask` (bytes of 0 and 1) tells which to take."""
+    """Rows `start` to `stop` of what a piece gave; `mask` (bytes of 0 and 1) tells which to take."""
 
     number: int
     start: int
@@ -61,11 +62,12 @@ def plan_shards(
     suffix: str,
     keep: list[str],
 ) -> list[ShardTask]:
-    """Cut the rows `kept` (their numbers over all pieces, in order) into shards of about SHARD_BYTES.
+    """Cut the rows `kept` (their numbers over all pieces, in order) into shards of LEAST_SHARD to MOST_SHARD.
 
     `sizes` are the bytes of every row, `counts` the (number, rows) of every piece in order.
     """  # fmt: skip
-    shard_of = np.cumsum(sizes[kept].astype(np.int64)) // SHARD_BYTES
+    total = np.cumsum(sizes[kept].astype(np.int64))
+    shard_of = total // min(max(int(total[-1]) // SHARDS + 1, LEAST_SHARD), MOST_SHARD)
     borders = [0, *(np.flatnonzero(np.diff(shard_of)) + 1).tolist(), len(kept)]
     bounds = np.cumsum([0, *(rows for _, rows in counts)])
     tasks = []
@@ -91,14 +93,14 @@ def _parts(rows: Any, bounds: Any, numbers: list[int]) -> list[Part]:
 
 
 def write_shard(task: ShardTask) -> Written:
-    """Write one Parquet file: zstd, page index, content-defined chunks, row groups of ROWS_A_GROUP."""
+    """Write one Parquet file: as `datasets` packs it, page index, content-defined chunks, row groups of ROWS_A_GROUP."""
     rows = size = 0
     waiting: list[pa.RecordBatch] = []
     schema_ = schema(task.keep)
     with (
         storage.open_write(task.path) as file,
         pq.ParquetWriter(
-            file, schema_, compression="zstd", write_page_index=True, use_content_defined_chunking=CHUNKING,
+            file, schema_, compression="snappy", write_page_index=True, use_content_defined_chunking=CHUNKING,
             use_dictionary=[f"{name}.list.element.role" for name in COLUMNS],
         ) as writer,
     ):  # fmt: skip
@@ -135,5 +137,5 @@ def _batches(task: ShardTask) -> Iterator[pa.RecordBatch]:
                 if lo < hi:
                     inside = mask[lo - part.start : hi - part.start]
                     batch_part = batch.slice(lo - at, hi - lo)
-                    yield batch_part if inside.all() else batch_part.filter(pa.array(inside))
+                    yield batch_part if inside.all() else batch_part.filter(mask_of(inside))
                 at += batch.num_rows

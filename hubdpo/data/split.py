@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from typing import Any
 
 import numpy as np
 
-from hubdpo.data.preference import Message
+_LOWER = bytes(range(256)).lower()
+_SPACE = b" \t\n\r\v\f"
 
 
-def prompt_key(prompt: list[Message]) -> int:
-    """Return 64 bits that are equal for prompts that differ in spacing, case or Unicode form alone."""
-    digest = hashlib.blake2b(digest_size=8)
-    for message in prompt:
-        text = message["content"]
-        if not text.isascii():
-            text = unicodedata.normalize("NFKC", text)
-        text = " ".join(text.casefold().split())
-        digest.update(f"{message['role']}\0{text}\1".encode("utf-8", "surrogatepass"))
-    return int.from_bytes(digest.digest(), "little")
+def fold(text: bytes) -> bytes:
+    """Return UTF-8 that is equal for texts that differ in spacing, the case of A to Z, or Unicode form alone."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.decode()).encode()
+    return text.translate(_LOWER, _SPACE)
 
 
 def is_test(keys: Any, test_size: float, seed: int) -> Any:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
 from hubdpo.config import PrepareConfig
 from hubdpo.data import storage
-from hubdpo.data.clean import REDACTED, clean
-from hubdpo.data.columns import BatchBuilder
-from hubdpo.data.converters import Convert
-from hubdpo.data.keys import Encoded, as_array, digest_of, pair_key
+from hubdpo.data.clean import REDACTED, clean, suspects
+from hubdpo.data.columns import MessagesColumn
+from hubdpo.data.converters import Convert, Row
+from hubdpo.data.keys import KEY, digests, folded_keys, pair_digests
 from hubdpo.data.lengths import Lengths, Model, encoder_of, measure
 from hubdpo.data.losses import is_error, loss_line
-from hubdpo.data.preference import Message, PreferenceExample, Rated, Rejection
-from hubdpo.data.readers import Piece, PieceReader
-from hubdpo.data.split import prompt_key
+from hubdpo.data.near import signature
+from hubdpo.data.preference import COLUMNS, ROLES, PreferenceExample, Rated, Rejection, schema
+from hubdpo.data.readers import Piece, PieceReader, RawRow
+from hubdpo.data.split import fold
 from hubdpo.secrets import find_secrets, redact
 
-BATCH_BYTES = 8 * 2**20
+BATCH_BYTES = 2**20
+MOST_LOSSES = 20_000
+UNMEASURED = Lengths(-1, -1, -1)
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Rules:
     convert: Convert
     keep: list[str]
     model: Model | None
+    single: bool
+    """Whether the rows have one answer each, which a second round pairs up."""
     scratch: str
 
 
@@ -68,15 +75,36 @@ def file_of(scratch: str, number: int, kind: str) -> str:
 
 def stage(task: Task) -> Staged:
     """Convert, check and write the rows of a piece. Raise DataError when its file is broken."""
+    gc.disable()  # rows make no cycles, and looking for them takes a fifth of the time
+    try:
+        return _stage(task)
+    finally:
+        gc.enable()
+
+
+def _stage(task: Task) -> Staged:
     with Stage(task.number, task.rules) as stage_:
         reader = PieceReader(task.piece, max_line_bytes=task.rules.config.max_line_bytes)
         for row in reader:
-            stage_.staged.read += 1
-            stage_.add(row.line, row.value, row.problem)
+            stage_.add(row)
             if stage_.staged.first_loss is not None:
                 break
         stage_.staged.lines = reader.lines
     return stage_.staged
+
+
+@dataclass
+class _Waiting:
+    """What is gathered for a batch: a value a pair in each list."""
+
+    lines: list[int] = field(default_factory=list)
+    examples: list[PreferenceExample] = field(default_factory=list)
+    kept: list[list[str | None]] = field(default_factory=list)
+    values: list[Row | None] = field(default_factory=list)
+    changes: list[int] = field(default_factory=list)
+    lengths: list[Lengths] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    bytes: int = 0
 
 
 class Stage:
@@ -88,17 +116,17 @@ class Stage:
         self._suffix = suffix
         self._encoder = encoder_of(rules.model) if rules.model is not None else None
         self._most = rules.config.max_length if isinstance(rules.config.max_length, int) else None
-        self._keys: list[tuple[Any, ...]] = []
-        self._near: list[Any] = []
+        self._waiting = _Waiting()
+        self._losses: list[tuple[int, bytes]] = []
 
     def __enter__(self) -> Stage:
         rules, number = self._rules, self.staged.number
-        self._builder = BatchBuilder(rules.keep)
+        self._schema = schema(rules.keep)
         self._files = {
             kind: storage.open_write(file_of(rules.scratch, number, kind + self._suffix))
             for kind in ("rows", "keys", "losses", "near")
         }
-        self._writer = pa.ipc.new_file(self._files["rows"], self._builder.schema)
+        self._writer = pa.ipc.new_file(self._files["rows"], self._schema)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -108,97 +136,140 @@ class Stage:
         for file in self._files.values():
             file.close()
 
-    def add(self, line: int, value: dict[str, Any] | None, problem: str | None) -> None:
+    def add(self, row: RawRow) -> None:
         """Take one raw row."""
-        if value is None:
-            self.lose(line, problem or "malformed_line", None)
+        self.staged.read += 1
+        if row.value is None:
+            self.lose(row.line, row.problem or "malformed_line", None)
             return
         try:
-            made = self._rules.convert(value)
+            made = self._rules.convert(row.value)
+            if isinstance(made, Rated) is not self._rules.single:
+                raise Rejection("mixed_shapes")
             if type(made) is PreferenceExample:
-                self.add_pair(line, made, self._kept(value))
+                self.add_pair(row.line, made, self._kept(row.value), row.size, row.value)
             elif isinstance(made, Rated):
-                self._add_rated(line, made, self._kept(value))
+                self._add_rated(row, made)
             else:
-                self._add_several(line, made, value)  # type: ignore[arg-type]  # mypy cannot tell what is left
+                self._add_several(row, list(made))  # type: ignore[arg-type]  # mypy cannot tell what is left
         except Rejection as rejection:
-            self.lose(line, rejection.reason, value)
+            self.lose(row.line, rejection.reason, row.value)
+        if len(self._losses) >= MOST_LOSSES:
+            self._flush()
 
-    def add_pair(self, line: int, example: PreferenceExample, kept: list[str | None]) -> None:
-        """Take one pair. Raise Rejection when it is not to be kept."""
-        changes = clean(example)
-        if self._config.scan == "secrets":
-            changes |= self._scan(example, kept)
-        lengths = Lengths(-1, -1, -1)
-        if self._encoder is not None:
-            lengths = measure(example, self._encoder, most=self._most, over=self._config.over_length)
-        self._write(line, example, kept, changes | lengths.changes, lengths)
+    def add_pair(
+        self, line: int, example: PreferenceExample, kept: list[str | None], size: int, value: Row | None = None
+    ) -> None:
+        """Take one pair. Raise Rejection when it is known here already that it is not to be kept."""
+        changes, lengths = 0, UNMEASURED
+        if self._encoder is not None or self._config.scan == "secrets":
+            changes = clean(example)
+            if self._config.scan == "secrets":
+                changes |= self._scan(example, kept)
+            if self._encoder is not None:
+                lengths = measure(example, self._encoder, most=self._most, over=self._config.over_length)
+                changes |= lengths.changes
+        self._wait(line, example, kept, size, value, changes, lengths)
 
     def lose(self, line: int, reason: str, value: dict[str, Any] | None) -> None:
         """Count a row or pair that is left out, and note where it stands."""
-        self.staged.dropped[reason] += 1
-        self._files["losses"].write(loss_line(line, reason, value, scan=self._config.scan == "secrets"))
-        if self.staged.first_loss is None and is_error(reason, self._config):
-            self.staged.first_loss = (line, reason)
+        staged = self.staged
+        staged.dropped[reason] += 1
+        self._losses.append((line, loss_line(line, reason, value, scan=self._config.scan == "secrets")))
+        if is_error(reason, self._config) and (staged.first_loss is None or line < staged.first_loss[0]):
+            staged.first_loss = (line, reason)
 
-    def _add_several(self, line: int, made: Iterable[PreferenceExample | Rejection], value: dict[str, Any]) -> None:
-        pairs = list(made)
+    def _add_several(self, row: RawRow, pairs: list[PreferenceExample | Rejection]) -> None:
         if not pairs:
             raise Rejection("single_answer")
-        kept = self._kept(value)
+        kept = self._kept(row.value or {})
         self.staged.made += len(pairs) - 1
         for pair in pairs:
             try:
                 if isinstance(pair, Rejection):
                     raise pair
-                self.add_pair(line, pair, list(kept))
+                self.add_pair(row.line, pair, list(kept), row.size, row.value)
             except Rejection as rejection:
-                self.lose(line, rejection.reason, value)
+                self.lose(row.line, rejection.reason, row.value)
 
-    def _add_rated(self, line: int, half: Rated, kept: list[str | None]) -> None:
-        """Keep half a pair; the second round makes pairs of them."""
+    def _add_rated(self, row: RawRow, half: Rated) -> None:
+        """Keep half a pair; the second round makes pairs of them, and only then are they cleaned."""
         if not half.prompt or not half.answer:
             raise Rejection("empty_prompt" if half.answer else "empty_answer")
         for message in (*half.prompt, *half.answer):
-            if message["role"] not in ("system", "user", "assistant", "tool"):
+            if message["role"] not in ROLES:
                 raise Rejection("unknown_role")
-        prompt, answer = _encoded(half.prompt), _encoded(half.answer)
-        low, high, _ = pair_key(digest_of(prompt), b"", b"")
-        answer_key = int.from_bytes(digest_of(answer)[:8], "little")
-        self._keys.append((low, high, answer_key, line, 0, len(half.prompt), 0, 0, 0, -1, -1, -1, 0, 0, half.score))
-        self.staged.rated += 1
-        self._put((prompt, answer, ()), kept, sum(len(text) for _, text in (*prompt, *answer)))
+        self._waiting.scores.append(half.score)
+        halves = PreferenceExample(half.prompt, half.answer, [])
+        self._wait(row.line, halves, self._kept(row.value or {}), row.size, row.value, 0, UNMEASURED)
 
-    def _write(
-        self, line: int, example: PreferenceExample, kept: list[str | None], changes: int, lengths: Lengths
-    ) -> None:
-        parts = prompt, chosen, rejected = example.prompt, example.chosen, example.rejected
-        encoded = _encoded(prompt), _encoded(chosen), _encoded(rejected)
-        self.staged.pairs += 1
-        low, high, flipped = pair_key(*map(digest_of, encoded))
-        size = sum([len(text) for part in encoded for _, text in part])
-        characters = [sum([len(message["content"]) for message in part]) for part in parts]
-        self._keys.append((
-            low, high, prompt_key(prompt), line, size, len(prompt), *characters,
-            lengths.prompt, lengths.chosen, lengths.rejected, flipped, changes, 0.0,
-        ))  # fmt: skip
-        if self._config.dedupe == "near":
-            from hubdpo.data.near import signature
-
-            self._near += [signature([("", prompt)]), signature([("", prompt), ("+", chosen), ("-", rejected)])]
-        self._put(encoded, kept, size)
-
-    def _put(self, encoded: tuple[Encoded, Encoded, Encoded], kept: list[str | None], size: int) -> None:
-        self._builder.add(encoded, kept, size)
-        if self._builder.bytes > BATCH_BYTES:
+    def _wait(
+        self, line: int, example: PreferenceExample, kept: list[str | None], size: int, value: Row | None,
+        changes: int, lengths: Lengths,
+    ) -> None:  # fmt: skip
+        waiting = self._waiting
+        waiting.lines.append(line)
+        waiting.examples.append(example)
+        waiting.kept.append(kept)
+        waiting.values.append(value)
+        waiting.changes.append(changes)
+        waiting.lengths.append(lengths)
+        waiting.bytes += size
+        if waiting.bytes > BATCH_BYTES:
             self._flush()
 
     def _flush(self) -> None:
-        if self._keys:
-            self._writer.write_batch(self._builder.finish())
-            self._files["keys"].write(as_array(self._keys).tobytes())
-            self._files["near"].write(b"".join(values.tobytes() for values in self._near))
-        self._keys, self._near = [], []
+        """Clean what waits and write it, with the losses up to here in the order of their lines."""
+        waiting, self._waiting = self._waiting, _Waiting()
+        places = list(range(len(waiting.examples))) if self._rules.single else self._cleaned(waiting)
+        if places:
+            self._write(waiting, places)
+        self._files["losses"].write(b"".join(text for _, text in sorted(self._losses, key=lambda loss: loss[0])))
+        self._losses = []
+
+    def _cleaned(self, waiting: _Waiting) -> list[int]:
+        """Return the places of the pairs to write."""
+        lost = set()
+        for place in suspects(waiting.examples).tolist():
+            try:
+                waiting.changes[place] |= clean(waiting.examples[place])
+            except Rejection as rejection:
+                lost.add(place)
+                self.lose(waiting.lines[place], rejection.reason, waiting.values[place])
+        return [place for place in range(len(waiting.examples)) if place not in lost]
+
+    def _write(self, waiting: _Waiting, places: list[int]) -> None:
+        examples = [waiting.examples[place] for place in places]
+        prompt, chosen, rejected = columns = [
+            MessagesColumn([getattr(example, name) for example in examples]) for name in COLUMNS
+        ]
+        kept = [
+            pa.array([waiting.kept[place][number] for place in places], pa.string())
+            for number in range(len(self._rules.keep))
+        ]
+        arrays = [*(column.array() for column in columns), *kept]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        keys = np.zeros(len(places), KEY)
+        keys["line"] = [waiting.lines[place] for place in places]
+        keys["messages"] = np.diff(prompt.ends)
+        if self._rules.single:
+            keys["score"] = [waiting.scores[place] for place in places]
+            pair, _ = pair_digests(digests(prompt), [b""] * len(places), [b""] * len(places))
+            keys["prompt"] = folded_keys(chosen, bytes)
+            self.staged.rated += len(places)
+        else:
+            pair, keys["flipped"] = pair_digests(digests(prompt), digests(chosen), digests(rejected))
+            keys["prompt"] = folded_keys(prompt, fold)
+            self.staged.pairs += len(places)
+        keys["low"], keys["high"] = pair.T
+        keys["changes"] = [waiting.changes[place] for place in places]
+        for name, column in zip(COLUMNS, columns, strict=True):
+            sizes, keys[f"{name}_characters"] = column.lengths()
+            keys["bytes"] += sizes.astype(np.uint32)
+            keys[f"{name}_tokens"] = [getattr(waiting.lengths[place], name) for place in places]
+        self._files["keys"].write(keys.tobytes())
+        if self._config.dedupe == "near" and not self._rules.single:
+            self._files["near"].write(b"".join(_signatures(example) for example in examples))
 
     def _scan(self, example: PreferenceExample, kept: list[str | None]) -> int:
         """Count credentials by kind, and redact them or raise Rejection."""
@@ -225,11 +296,10 @@ class Stage:
         return [_text(value.get(name)) for name in self._rules.keep]
 
 
-def _encoded(messages: list[Message]) -> Encoded:
-    try:
-        return [(message["role"], message["content"].encode()) for message in messages]
-    except UnicodeEncodeError:
-        raise Rejection("lone_surrogate") from None
+def _signatures(example: PreferenceExample) -> bytes:
+    """Return the near-duplicate signatures of the prompt and of the whole pair."""
+    parts = [("", example.prompt), ("+", example.chosen), ("-", example.rejected)]
+    return b"".join(signature(some).tobytes() for some in (parts[:1], parts))
 
 
 def _text(value: Any) -> str | None:

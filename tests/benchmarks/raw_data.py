@@ -23,9 +23,8 @@ class Writer:
         weights = [1 / (place + 3) for place in range(4000)]
         # drawn once and then cut from, because drawing is slower than all that is to be measured
         drawn = self.random.choices(self._words, weights, k=400_000)
-        text, line = [], 0
-        for word in drawn:
-            line += 1
+        text = []
+        for line, word in enumerate(drawn):
             text.append(word + (". " if line % 13 == 0 else ", " if line % 29 == 0 else " "))
         self._text = "".join(text)
 
@@ -33,7 +32,9 @@ class Writer:
         """Return text of `low` to `high` characters, most of them short."""
         size = int(low * (high / low) ** (self.random.random() ** 1.6))
         start = self.random.randrange(len(self._text) - high - 1)
-        return self._text[start : start + size].strip().capitalize() + "é名\n"[self.random.randrange(3)]
+        return self._text[start : start + size].strip().capitalize() + (
+            "." if self.random.random() < 0.85 else " – né 名."
+        )
 
 
 def chats(write: Writer) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hubdpo.data.preference import Message, PreferenceExample, Rejection, text_of
+from hubdpo.data.preference import Message, PreferenceExample, Rejection, say, text_of
 
 TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
+QUESTION, ANSWER = "\n\nHuman:", "\n\nAssistant:"
 ROLE = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -17,7 +18,18 @@ def detect(row: dict[str, Any]) -> bool:
 
 def convert(row: dict[str, Any]) -> PreferenceExample:
     """Split at turn markers that stand at the start of a paragraph; the last assistant turn is the answer."""
-    chosen, rejected = _turns(text_of(row, "chosen")), _turns(text_of(row, "rejected"))
+    first, second = text_of(row, "chosen"), text_of(row, "rejected")
+    border = first.rfind(ANSWER) + len(ANSWER)
+    tails = first[border:], second[border:]
+    if (
+        border >= len(ANSWER)
+        and second[:border] == first[:border]
+        and not any(QUESTION in tail or ANSWER in tail for tail in tails)
+    ):
+        # nearly always: the transcripts are the same up to their last turn, so one of them is enough to take apart
+        prompt = _turns(first[:border])[:-1]
+        return PreferenceExample(prompt, *(say("assistant", tail.removeprefix(" ")) for tail in tails))
+    chosen, rejected = _turns(first), _turns(second)
     if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
         raise Rejection("does_not_end_with_assistant")
     if chosen[:-1] != rejected[:-1]:

@@ -18,6 +18,9 @@ def _is_conversation(value: Any) -> bool:
 def convert(row: dict[str, Any]) -> PreferenceExample:
     """Split at the longest common run of whole messages, never inside one."""
     chosen, rejected = messages_of(row.get("chosen")), messages_of(row.get("rejected"))
+    shared = len(chosen) - 1
+    if len(rejected) == len(chosen) > 1 and chosen[:shared] == rejected[:shared] and chosen[shared] != rejected[shared]:
+        return PreferenceExample(chosen[:shared], chosen[shared:], rejected[shared:])
     shared = 0
     while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
         shared += 1
