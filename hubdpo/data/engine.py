@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from hubdpo.errors import ConfigError
@@ -13,20 +20,25 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 AHEAD = 4
 """Tasks in flight for each worker: enough to keep it busy, few enough that a failure stops the rest."""
-IDLE_SECONDS = 10
 
 
 class Engine(Protocol):
-    """Applies a pure function to tasks and gives the results in their order; what a task raises is raised here."""
+    """Applies a pure function to tasks, at once, and gives the results in their order; their errors are raised there."""
 
     def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]: ...
 
 
-def engine_for(name: str, num_proc: int | None) -> Engine:
-    """Return the engine of `--engine`. Raise ConfigError when Ray is asked for and not installed."""
+@contextmanager
+def engine_for(name: str, num_proc: int | None) -> Iterator[Engine]:
+    """Give the engine of `--engine`. Raise ConfigError when Ray is asked for and not installed."""
     if name == "ray":
-        return _Ray(num_proc)
-    return _Local(num_proc or _cores())
+        yield _Ray(num_proc)
+        return
+    engine = _Local(num_proc or _cores())
+    try:
+        yield engine
+    finally:
+        engine.stop()
 
 
 def _cores() -> int:
@@ -34,28 +46,48 @@ def _cores() -> int:
 
 
 class _Local:
-    """Processes that import nothing of the caller's script, so no `if __name__` is needed there; one task runs here."""
+    """Processes of this machine, forked where that is the custom, so that they need not load a tokenizer again.
+
+    They run only tasks of hubdpo, which start no threads and touch no accelerator. A single task runs in this process.
+    """
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
+        self._pool: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]:
         if min(self._workers, len(tasks)) < 2:
-            yield from map(function, tasks)
-            return
-        import loky
-
-        executor = loky.get_reusable_executor(max_workers=self._workers, timeout=IDLE_SECONDS)
-        waiting: deque[Any] = deque()
+            return map(function, tasks)
+        if self._pool is None:
+            context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+            self._pool = ProcessPoolExecutor(self._workers, context, initializer=_end_with, initargs=(os.getpid(),))
         todo = iter(tasks)
-        try:
-            for _ in range(len(tasks)):
-                while len(waiting) < AHEAD * self._workers and (task := next(todo, None)) is not None:
-                    waiting.append(executor.submit(function, task))
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        pool = self._pool
+        waiting = deque(pool.submit(function, task) for task in islice(todo, AHEAD * self._workers))
+        return self._results(pool, function, waiting, todo)
+
+    def _results(
+        self, pool: ProcessPoolExecutor, function: Callable[[In], Out], waiting: deque[Future[Out]], todo: Iterator[In]
+    ) -> Iterator[Out]:
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, task) for task in islice(todo, 1))
+            yield result
+
+    def stop(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, which a killed parent cannot ask for."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Ray:
@@ -78,12 +110,15 @@ class _Ray:
     def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]:
         remote = self._ray.remote(function)
         ahead = AHEAD * max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
-        waiting: deque[Any] = deque()
         todo = iter(tasks)
-        for _ in range(len(tasks)):
-            while len(waiting) < ahead and (task := next(todo, None)) is not None:
-                waiting.append(remote.remote(task))
+        waiting = deque(remote.remote(task) for task in islice(todo, ahead))
+        return self._results(remote, waiting, todo)
+
+    def _results(self, remote: Any, waiting: deque[Any], todo: Iterator[Any]) -> Iterator[Any]:
+        while waiting:
             try:
-                yield self._ray.get(waiting.popleft())
+                result = self._ray.get(waiting.popleft())
             except self._ray.exceptions.RayTaskError as problem:
                 raise problem.cause from None
+            waiting.extend(remote.remote(task) for task in islice(todo, 1))
+            yield result

@@ -84,35 +84,37 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
             explain(_first_rows(pieces, config), rules)
             return None
         card = card_for(name, config.card, [source.name for source in sources])
-        engine = engine_for(config.engine, config.num_proc)
-
-        first = Round(list(_staged(engine, pieces, rules)))
-        second = _second_round(engine, first, rules, pieces, name)
-        last = second or first
-        keys = _gathered(last, space, "keys", KEY, (-1,))
-        near = _gathered(last, space, "near", np.dtype("<u4"), (-1, 2, PERMUTATIONS))
-        decision = decide(keys, config, near=near if config.dedupe == "near" else None)
-        _refuse(config, decision, keys, last, pieces)
-        funnel = make_funnel(first, second, decision)
-        check_outcome(config, funnel)
-
-        rows = {split: kept for split, code in SPLITS.items() if len(kept := decision.kept(code))}
-        secrets: Counter[str] = sum((part.secrets for part in last.staged), Counter())
-        manifest = PrepareManifest(
-            hubdpo_version=__version__, converter=name, detected=config.format is None and config.map is None,
-            sources=sources, config=settings, funnel=funnel,
-            changed=changed(keys, np.concatenate(list(rows.values()))), secrets=dict(sorted(secrets.items())),
-            max_length=decision.max_length, splits={split: len(kept) for split, kept in rows.items()},
-            shared_prompts=shared_prompts(keys, rows),
-            statistics={split: summary(keys, kept) for split, kept in rows.items()},
-            license=config.license or card.license, language=config.language or card.language, fingerprint=print_,
-        )  # fmt: skip
-        if not config.dry_run:
-            write_rejected(storage.join(space.new, REJECTED_FILE), pieces, first, second, decision, keys, space.scratch)
-            manifest = _write(engine, space, manifest, card, rules, last, keys, rows)
-            space.publish()
+        with engine_for(config.engine, config.num_proc) as engine:
+            first = Round(list(_staged(engine, pieces, rules)))
+            second = _second_round(engine, first, rules, pieces, name) if rules.single else None
+            last = second or first
+            keys = _gathered(last, space, "keys", KEY, (-1,))
+            near = _gathered(last, space, "near", np.dtype("<u4"), (-1, 2, PERMUTATIONS))
+            decision = decide(keys, config, near=near if config.dedupe == "near" else None)
+            _refuse(config, decision, keys, last, pieces)
+            funnel = make_funnel(first, second, decision)
+            check_outcome(config, funnel)
+            rows = {split: kept for split, code in SPLITS.items() if len(kept := decision.kept(code))}
+            manifest = PrepareManifest(
+                hubdpo_version=__version__, converter=name, detected=config.format is None and config.map is None,
+                sources=sources, config=settings, funnel=funnel, secrets=_secrets(last),
+                changed=changed(keys, np.concatenate(list(rows.values()))), max_length=decision.max_length,
+                splits={split: len(kept) for split, kept in rows.items()}, shared_prompts=shared_prompts(keys, rows),
+                statistics={split: summary(keys, kept) for split, kept in rows.items()},
+                license=config.license or card.license, language=config.language or card.language, fingerprint=print_,
+            )  # fmt: skip
+            if not config.dry_run:
+                rejected = storage.join(space.new, REJECTED_FILE)
+                write_rejected(rejected, pieces, first, second, decision, keys, space.scratch)
+                manifest = _write(engine, space, manifest, card, rules, last, keys, rows)
+                space.publish()
     tell(manifest, dry_run=config.dry_run)
     return manifest
+
+
+def _secrets(last: Round) -> dict[str, int]:
+    found: Counter[str] = sum((part.secrets for part in last.staged), Counter())
+    return dict(sorted(found.items()))
 
 
 def _settings(config: PrepareConfig, model: Model | None) -> dict[str, Any]:
@@ -150,10 +152,8 @@ def _shown(what: str, results: Iterable[Staged], sizes: list[int]) -> Iterator[S
             yield result
 
 
-def _second_round(engine: Engine, first: Round, rules: Rules, pieces: list[Piece], name: str) -> Round | None:
-    """Pair up single answers, when the format is one of those."""
-    if not rules.single:
-        return None
+def _second_round(engine: Engine, first: Round, rules: Rules, pieces: list[Piece], name: str) -> Round:
+    """Pair up the single answers of the first round."""
     tasks = pair_up(first.staged, rules, choice_of(rules.config), labelled=name == "unpaired")
     results = list(engine.map(stage_pairs, tasks))
     for piece_result, source in zip(results, first.staged, strict=True):
@@ -212,13 +212,14 @@ def _write(
         )  # fmt: skip
         tasks += planned
         split_of += [split] * len(planned)
-    split_bytes = dict.fromkeys(rows, 0)
-    for split, written in zip(split_of, engine.map(write_shard, tasks), strict=True):
-        split_bytes[split] += written.bytes
-    plots = draw_dataset_plots(manifest)
+    results = engine.map(write_shard, tasks)
+    plots = draw_dataset_plots(manifest)  # while others write
     for name, picture in plots.items():
         storage.make_folder(storage.join(space.new, "plots"))
         _put(space, name, picture)
+    split_bytes = dict.fromkeys(rows, 0)
+    for split, written in zip(split_of, results, strict=True):
+        split_bytes[split] += written.bytes
     names = [f"data/{task.path.rsplit('/', 1)[1]}" for task in tasks]
     entries = {name: _entry(space, name) for name in [*names, *plots]}
     manifest = manifest.model_copy(update={"files": entries})

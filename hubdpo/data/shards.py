@@ -62,7 +62,7 @@ def plan_shards(
     suffix: str,
     keep: list[str],
 ) -> list[ShardTask]:
-    """Cut the rows `kept` (their numbers over all pieces, in order) into shards of LEAST_SHARD to MOST_SHARD.
+    """Cut the rows `kept` (their numbers over all pieces, in order) into shards.
 
     `sizes` are the bytes of every row, `counts` the (number, rows) of every piece in order.
     """  # fmt: skip
