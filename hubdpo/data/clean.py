@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hubdpo.data.columns import UNKNOWN, MessagesColumn
 from hubdpo.data.preference import ROLES, Message, PreferenceExample, Rejection
 
 CHANGES = ("stripped_leading_newlines", "redacted_secret", "prompt_cut_by_message")
@@ -19,55 +20,46 @@ BEFORE = {
 }  # fmt: skip
 """Who may speak before whom, after the system's first word; the empty text is the beginning."""
 _CODE = {role: number for number, role in enumerate(ROLES)}
-_START, _UNKNOWN = len(ROLES), len(ROLES) + 1
+_START = UNKNOWN + 1
 _MAY_FOLLOW = np.array(
-    [[speaker in BEFORE.get(role, ()) for role in (*ROLES, "", "?")] for speaker in (*ROLES, "", "?")], bool
+    [[speaker in BEFORE.get(role, ()) for role in (*ROLES, "?")] for speaker in (*ROLES, "?", "")], bool
 )
 """BEFORE as a table: [who spoke, who speaks]."""
 _LEADING = re.compile(r"\A\s*[\r\n]+")
 
 
-def suspects(examples: list[PreferenceExample]) -> Any:
-    """Return the places of the examples that `clean` may change or refuse: a fast look at many before the exact one."""
-    flagged = np.zeros(len(examples), bool)
-    prompts, last = _turns([example.prompt for example in examples], np.full(len(examples), _START))
-    flagged |= prompts | ~np.isin(last, [_CODE["user"], _CODE["tool"]])
-    for answers in ([example.chosen for example in examples], [example.rejected for example in examples]):
+def suspects(prompt: MessagesColumn, chosen: MessagesColumn, rejected: MessagesColumn) -> Any:
+    """Return the rows that `clean` may change or refuse: a fast look at many before the exact one at few."""
+    flagged, last = _turns(prompt, np.full(len(prompt.counts), _START))
+    flagged |= ~np.isin(last, [_CODE["user"], _CODE["tool"]])
+    for answers in (chosen, rejected):
         bad, end = _turns(answers, last)
         flagged |= bad | (end != _CODE["assistant"])
-    flagged |= [
-        len(example.chosen) != 1
-        or len(example.rejected) != 1
-        or example.chosen[0]["content"].strip() == example.rejected[0]["content"].strip()
-        for example in examples
-    ]
+    if not chosen.single or not rejected.single:
+        return np.arange(len(flagged))
+    flagged |= [one.strip() == other.strip() for one, other in zip(chosen.texts, rejected.texts, strict=True)]
     return np.flatnonzero(flagged)
 
 
-def _turns(conversations: list[list[Message]], before: Any) -> tuple[Any, Any]:
-    """Return bool (rows,), what may be wrong, and int64 (rows,), who spoke last; `before` is who spoke before."""
-    counts = np.fromiter(map(len, conversations), np.int64, len(conversations))
-    ends = np.cumsum(counts)
-    flat = [message for messages in conversations for message in messages]
-    if not flat:
-        return np.ones(len(counts), bool), before
-    roles = np.fromiter([_CODE.get(message["role"], _UNKNOWN) for message in flat], np.int64, len(flat))
-    strange = np.array(
-        [not text or text[0].isspace() or "\0" in text for message in flat for text in (message["content"],)], bool
-    )
+def _turns(column: MessagesColumn, before: Any) -> tuple[Any, Any]:
+    """Return bool (rows,), what may be wrong, and (rows,) who spoke last; `before` is who spoke before."""
+    if not column.texts:
+        return np.ones(len(column.counts), bool), before
+    roles = np.frombuffer(column.roles, np.uint8)
+    strange = np.array([not text or text[0].isspace() or "\0" in text for text in column.texts], bool)
+    some = column.counts > 0
+    starts, stops = column.ends[:-1][some], column.ends[1:][some]
     speaker = np.concatenate([[_START], roles[:-1]])
-    some = counts > 0
-    starts = (ends - counts)[some]
     speaker[starts] = before[some]
     # the system's first word stands before the beginning
-    opening = np.zeros(len(flat), bool)
+    opening = np.zeros(len(roles), bool)
     opening[starts] = (roles[starts] == _CODE["system"]) & (before[some] == _START)
     speaker[1:][opening[:-1]] = _START
     strange |= ~(_MAY_FOLLOW[speaker, roles] | opening)
-    bad = np.ones(len(counts), bool)
+    bad = np.ones(len(column.counts), bool)
     bad[some] = np.logical_or.reduceat(strange, starts)
-    last = np.full(len(counts), _START)
-    last[some] = roles[ends[some] - 1]
+    last = np.full(len(column.counts), _START)
+    last[some] = roles[stops - 1]
     return bad, last
 
 

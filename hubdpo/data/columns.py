@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,28 +14,37 @@ from hubdpo.data.preference import MESSAGES, ROLES, Message
 
 _FIELDS = list(MESSAGES.value_type)
 _CODE = {role: number for number, role in enumerate(ROLES)}
+UNKNOWN = len(ROLES)
 
 
 class MessagesColumn:
-    """One column of a batch: for every row its messages, whose roles are known to be good.
+    """One column of a batch: for every row its messages. A role that is none of ROLES has the code UNKNOWN.
 
-    Raise UnicodeEncodeError for a text with half a surrogate pair.
+    Raise UnicodeEncodeError, once it is asked for bytes, for a text with half a surrogate pair.
     """
 
     def __init__(self, conversations: list[list[Message]]) -> None:
-        self.texts = [message["content"].encode() for messages in conversations for message in messages]
-        self.roles = bytes([_CODE[message["role"]] for messages in conversations for message in messages])
-        self.ends = np.cumsum([0, *map(len, conversations)])
+        flat = [message for messages in conversations for message in messages]
+        self.texts = [message["content"] for message in flat]
+        self.roles = bytes([_CODE.get(message["role"], UNKNOWN) for message in flat])
+        self.counts = np.fromiter(map(len, conversations), np.int64, len(conversations))
+        self.ends = np.concatenate([[0], np.cumsum(self.counts)])
+        self.single = len(flat) == len(conversations) and bool((self.counts == 1).all())
+        """Whether every row is one message."""
+
+    @functools.cached_property
+    def utf8(self) -> list[bytes]:
+        return [text.encode() for text in self.texts]
 
     def rows(self) -> Iterator[tuple[bytes, list[bytes]]]:
-        """Give the roles, as their places in ROLES, and the texts of each row."""
+        """Give the codes of the roles, and the texts as UTF-8, of each row."""
         ends = self.ends.tolist()
         for start, stop in zip(ends, ends[1:], strict=False):
-            yield self.roles[start:stop], self.texts[start:stop]
+            yield self.roles[start:stop], self.utf8[start:stop]
 
     def array(self) -> pa.ListArray:
         roles = _ROLES.take(_numbers(pa.int8(), np.frombuffer(self.roles, np.int8)))
-        self._strings = _strings(self.texts)
+        self._strings = _strings(self.utf8)
         messages = pa.StructArray.from_arrays([roles, self._strings], fields=_FIELDS)
         return pa.ListArray.from_arrays(_numbers(pa.int32(), self.ends.astype(np.int32)), messages)
 

@@ -23,7 +23,7 @@ AHEAD = 4
 
 
 class Engine(Protocol):
-    """Applies a pure function to tasks, at once, and gives the results in their order; their errors are raised there."""
+    """Applies a pure function to tasks, at once, and gives the results in order; their errors are raised there."""
 
     def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]: ...
 

@@ -24,6 +24,8 @@ SEVERAL = 1
 
 def digests(column: MessagesColumn) -> list[bytes]:
     """Return 16 bytes a row that are equal for equal messages (XXH3). No text holds the NUL that parts them."""
+    if column.single:
+        return [xxh3_128_digest(text) for text in column.utf8]
     return [
         xxh3_128_digest(texts[0]) if len(texts) == 1 else xxh3_128_digest(b"\0".join([roles, *texts]), SEVERAL)
         for roles, texts in column.rows()
@@ -40,6 +42,8 @@ def pair_digests(prompts: list[bytes], chosen: list[bytes], rejected: list[bytes
 
 def folded_keys(column: MessagesColumn, fold: Any) -> Any:
     """Return uint64 (rows,) of messages (XXH3) whose texts `fold` (bytes to bytes) makes equal."""
+    if column.single:
+        return np.array([xxh3_64_intdigest(fold(text)) for text in column.utf8], np.uint64)
     return np.array(
         [
             xxh3_64_intdigest(fold(texts[0]) if len(texts) == 1 else b"\0".join([roles, *map(fold, texts)]))

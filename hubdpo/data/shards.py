@@ -93,7 +93,7 @@ def _parts(rows: Any, bounds: Any, numbers: list[int]) -> list[Part]:
 
 
 def write_shard(task: ShardTask) -> Written:
-    """Write one Parquet file: as `datasets` packs it, page index, content-defined chunks, row groups of ROWS_A_GROUP."""
+    """Write one Parquet file: packed as `datasets` does, page index, content-defined chunks, groups of ROWS_A_GROUP."""
     rows = size = 0
     waiting: list[pa.RecordBatch] = []
     schema_ = schema(task.keep)

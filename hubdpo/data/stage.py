@@ -28,7 +28,6 @@ from hubdpo.secrets import find_secrets, redact
 
 BATCH_BYTES = 2**20
 MOST_LOSSES = 20_000
-UNMEASURED = Lengths(-1, -1, -1)
 
 
 @dataclass(frozen=True)
@@ -93,18 +92,17 @@ def _stage(task: Task) -> Staged:
     return stage_.staged
 
 
-@dataclass
+@dataclass(slots=True)
 class _Waiting:
-    """What is gathered for a batch: a value a pair in each list."""
+    """A pair, or half of one, that is to be written with the next batch."""
 
-    lines: list[int] = field(default_factory=list)
-    examples: list[PreferenceExample] = field(default_factory=list)
-    kept: list[list[str | None]] = field(default_factory=list)
-    values: list[Row | None] = field(default_factory=list)
-    changes: list[int] = field(default_factory=list)
-    lengths: list[Lengths] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    bytes: int = 0
+    line: int
+    example: PreferenceExample
+    kept: list[str | None]
+    value: Row | None
+    changes: int = 0
+    lengths: Lengths | None = None
+    score: float = 0.0
 
 
 class Stage:
@@ -116,7 +114,8 @@ class Stage:
         self._suffix = suffix
         self._encoder = encoder_of(rules.model) if rules.model is not None else None
         self._most = rules.config.max_length if isinstance(rules.config.max_length, int) else None
-        self._waiting = _Waiting()
+        self._waiting: list[_Waiting] = []
+        self._waiting_bytes = 0
         self._losses: list[tuple[int, bytes]] = []
 
     def __enter__(self) -> Stage:
@@ -161,15 +160,18 @@ class Stage:
         self, line: int, example: PreferenceExample, kept: list[str | None], size: int, value: Row | None = None
     ) -> None:
         """Take one pair. Raise Rejection when it is known here already that it is not to be kept."""
-        changes, lengths = 0, UNMEASURED
+        pair = _Waiting(line, example, kept, value)
         if self._encoder is not None or self._config.scan == "secrets":
-            changes = clean(example)
-            if self._config.scan == "secrets":
-                changes |= self._scan(example, kept)
-            if self._encoder is not None:
-                lengths = measure(example, self._encoder, most=self._most, over=self._config.over_length)
-                changes |= lengths.changes
-        self._wait(line, example, kept, size, value, changes, lengths)
+            self._look_closely(pair)
+        self._wait(pair, size)
+
+    def _look_closely(self, pair: _Waiting) -> None:
+        pair.changes = clean(pair.example)
+        if self._config.scan == "secrets":
+            pair.changes |= self._scan(pair.example, pair.kept)
+        if self._encoder is not None:
+            pair.lengths = measure(pair.example, self._encoder, most=self._most, over=self._config.over_length)
+            pair.changes |= pair.lengths.changes
 
     def lose(self, line: int, reason: str, value: dict[str, Any] | None) -> None:
         """Count a row or pair that is left out, and note where it stands."""
@@ -199,77 +201,72 @@ class Stage:
         for message in (*half.prompt, *half.answer):
             if message["role"] not in ROLES:
                 raise Rejection("unknown_role")
-        self._waiting.scores.append(half.score)
-        halves = PreferenceExample(half.prompt, half.answer, [])
-        self._wait(row.line, halves, self._kept(row.value or {}), row.size, row.value, 0, UNMEASURED)
+        pair = PreferenceExample(half.prompt, half.answer, [])
+        self._wait(_Waiting(row.line, pair, self._kept(row.value or {}), row.value, score=half.score), row.size)
 
-    def _wait(
-        self, line: int, example: PreferenceExample, kept: list[str | None], size: int, value: Row | None,
-        changes: int, lengths: Lengths,
-    ) -> None:  # fmt: skip
-        waiting = self._waiting
-        waiting.lines.append(line)
-        waiting.examples.append(example)
-        waiting.kept.append(kept)
-        waiting.values.append(value)
-        waiting.changes.append(changes)
-        waiting.lengths.append(lengths)
-        waiting.bytes += size
-        if waiting.bytes > BATCH_BYTES:
+    def _wait(self, pair: _Waiting, size: int) -> None:
+        self._waiting.append(pair)
+        self._waiting_bytes += size
+        if self._waiting_bytes > BATCH_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         """Clean what waits and write it, with the losses up to here in the order of their lines."""
-        waiting, self._waiting = self._waiting, _Waiting()
-        places = list(range(len(waiting.examples))) if self._rules.single else self._cleaned(waiting)
-        if places:
-            self._write(waiting, places)
+        pairs, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        columns = _columns(pairs)
+        if not self._rules.single:
+            pairs, columns = self._cleaned(pairs, columns)
+        if pairs:
+            self._write(pairs, columns)
         self._files["losses"].write(b"".join(text for _, text in sorted(self._losses, key=lambda loss: loss[0])))
         self._losses = []
 
-    def _cleaned(self, waiting: _Waiting) -> list[int]:
-        """Return the places of the pairs to write."""
+    def _cleaned(
+        self, pairs: list[_Waiting], columns: list[MessagesColumn]
+    ) -> tuple[list[_Waiting], list[MessagesColumn]]:
+        """Return the pairs to write."""
+        found = suspects(*columns).tolist()
+        if not found:
+            return pairs, columns
         lost = set()
-        for place in suspects(waiting.examples).tolist():
+        for place in found:
+            pair = pairs[place]
             try:
-                waiting.changes[place] |= clean(waiting.examples[place])
+                pair.changes |= clean(pair.example)
             except Rejection as rejection:
                 lost.add(place)
-                self.lose(waiting.lines[place], rejection.reason, waiting.values[place])
-        return [place for place in range(len(waiting.examples)) if place not in lost]
+                self.lose(pair.line, rejection.reason, pair.value)
+        good = [pair for place, pair in enumerate(pairs) if place not in lost]
+        return good, _columns(good)
 
-    def _write(self, waiting: _Waiting, places: list[int]) -> None:
-        examples = [waiting.examples[place] for place in places]
-        prompt, chosen, rejected = columns = [
-            MessagesColumn([getattr(example, name) for example in examples]) for name in COLUMNS
-        ]
-        kept = [
-            pa.array([waiting.kept[place][number] for place in places], pa.string())
-            for number in range(len(self._rules.keep))
-        ]
+    def _write(self, pairs: list[_Waiting], columns: list[MessagesColumn]) -> None:
+        prompt, chosen, rejected = columns
+        kept = [pa.array([pair.kept[i] for pair in pairs], pa.string()) for i in range(len(self._rules.keep))]
         arrays = [*(column.array() for column in columns), *kept]
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        keys = np.zeros(len(places), KEY)
-        keys["line"] = [waiting.lines[place] for place in places]
-        keys["messages"] = np.diff(prompt.ends)
+        keys = np.zeros(len(pairs), KEY)
+        keys["line"] = [pair.line for pair in pairs]
+        keys["messages"] = prompt.counts
         if self._rules.single:
-            keys["score"] = [waiting.scores[place] for place in places]
-            pair, _ = pair_digests(digests(prompt), [b""] * len(places), [b""] * len(places))
+            keys["score"] = [pair.score for pair in pairs]
+            nothing = [b""] * len(pairs)
+            digest, _ = pair_digests(digests(prompt), nothing, nothing)
             keys["prompt"] = folded_keys(chosen, bytes)
-            self.staged.rated += len(places)
+            self.staged.rated += len(pairs)
         else:
-            pair, keys["flipped"] = pair_digests(digests(prompt), digests(chosen), digests(rejected))
+            digest, keys["flipped"] = pair_digests(digests(prompt), digests(chosen), digests(rejected))
             keys["prompt"] = folded_keys(prompt, fold)
-            self.staged.pairs += len(places)
-        keys["low"], keys["high"] = pair.T
-        keys["changes"] = [waiting.changes[place] for place in places]
+            self.staged.pairs += len(pairs)
+        keys["low"], keys["high"] = digest.T
+        keys["changes"] = [pair.changes for pair in pairs]
         for name, column in zip(COLUMNS, columns, strict=True):
             sizes, keys[f"{name}_characters"] = column.lengths()
             keys["bytes"] += sizes.astype(np.uint32)
-            keys[f"{name}_tokens"] = [getattr(waiting.lengths[place], name) for place in places]
+            measured = self._encoder is not None and not self._rules.single
+            keys[f"{name}_tokens"] = [getattr(pair.lengths, name) for pair in pairs] if measured else -1
         self._files["keys"].write(keys.tobytes())
         if self._config.dedupe == "near" and not self._rules.single:
-            self._files["near"].write(b"".join(_signatures(example) for example in examples))
+            self._files["near"].write(b"".join(_signatures(pair.example) for pair in pairs))
 
     def _scan(self, example: PreferenceExample, kept: list[str | None]) -> int:
         """Count credentials by kind, and redact them or raise Rejection."""
@@ -294,6 +291,10 @@ class Stage:
 
     def _kept(self, value: dict[str, Any]) -> list[str | None]:
         return [_text(value.get(name)) for name in self._rules.keep]
+
+
+def _columns(pairs: list[_Waiting]) -> list[MessagesColumn]:
+    return [MessagesColumn([getattr(pair.example, name) for pair in pairs]) for name in COLUMNS]
 
 
 def _signatures(example: PreferenceExample) -> bytes:
