@@ -214,7 +214,7 @@ class Stage:
         """Clean what waits and write it, with the losses up to here in the order of their lines."""
         pairs, self._waiting, self._waiting_bytes = self._waiting, [], 0
         columns = _columns(pairs)
-        if not self._rules.single:
+        if pairs and not self._rules.single:
             pairs, columns = self._cleaned(pairs, columns)
         if pairs:
             self._write(pairs, columns)

@@ -47,8 +47,31 @@ def test_every_converter_has_a_card(name: str) -> None:
     assert "Provenance" in card.body
 
 
-def test_no_card_is_without_its_converter() -> None:
-    assert {path.stem for path in shipped_cards().glob("*.md")} == set(NAMES)
+@pytest.mark.parametrize("path", sorted(shipped_cards().glob("*.md")), ids=lambda path: path.stem)
+def test_a_card_is_of_a_converter_or_of_a_source_that_one_reads(path: Path) -> None:
+    card = parse_card(path.read_text(), path.stem)
+    assert path.stem in NAMES or (card.facts["format"] in NAMES and card.facts["source_datasets"])
+
+
+def test_a_known_source_brings_its_own_card() -> None:
+    card = card_for("scored", sources=["hf://datasets/openbmb/UltraFeedback@0123/train.parquet"])
+    assert (card.license, card.facts["source_datasets"]) == ("mit", ["openbmb/UltraFeedback"])
+    assert "2,628" in card.body
+
+
+def test_rows_of_two_sources_take_the_card_of_their_format() -> None:
+    sources = [f"hf://datasets/{name}@0/a.parquet" for name in ("openbmb/UltraFeedback", "nvidia/HelpSteer2")]
+    assert card_for("scored", sources=sources).license is None
+
+
+def test_a_shipped_card_can_be_named() -> None:
+    assert card_for("voted", "shp").facts["source_datasets"] == ["stanfordnlp/SHP"]
+
+
+def test_a_card_that_is_not_there_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="ultrafeedbak") as caught:
+        card_for("scored", "ultrafeedbak")
+    assert "ultrafeedback" in (caught.value.hint or "")
 
 
 def test_the_dataset_card_says_what_the_manifest_says(dataset_dir: Path) -> None:

@@ -27,7 +27,7 @@ def raw(tmp_path: Path) -> Path:
 
 def test_json_gives_one_object(runner: CliRunner, raw: Path, tmp_path: Path) -> None:
     done = runner.invoke(app, ["prepare", str(raw), "-o", str(tmp_path / "out"), "--json"])
-    assert json.loads(done.stdout)["funnel"] == {"read": 20, "kept": 20, "dropped": {}}
+    assert json.loads(done.stdout)["funnel"] == {"read": 20, "kept": 20, "dropped": {}, "added": 0, "joined": 0}
 
 
 def test_quiet_gives_the_identifier_alone(runner: CliRunner, raw: Path, tmp_path: Path) -> None:

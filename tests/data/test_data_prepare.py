@@ -55,6 +55,7 @@ def test_the_funnel_adds_up_and_each_loss_is_named(tmp_path: Path) -> None:
     assert manifest.funnel.model_dump() == {
         "read": 9, "kept": 5,
         "dropped": {"duplicate_pair": 1, "empty_answer": 1, "malformed_line": 1, "not_an_object": 1},
+        "added": 0, "joined": 0,
     }  # fmt: skip
     named = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
     assert [(row["line"], row["reason"]) for row in named] == [
