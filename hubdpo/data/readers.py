@@ -143,9 +143,10 @@ def _lines(piece: Piece, most: int) -> Iterator[bytes | None]:
             while (part := stream.readline(BLOCK)) and not part.endswith(b"\n"):
                 at += len(part)
             at += len(part)
-        elif stream.read(len(BOM)) == BOM:
-            at = len(BOM)
-        else:
+        mark = 0
+        if at == 0 and stream.read(len(BOM)) == BOM:
+            mark = len(BOM)
+        elif at == 0:
             stream.seek(0)
         rest, skipped = b"", 0
         while at < piece.stop and (block := stream.read(BLOCK)):
@@ -153,9 +154,9 @@ def _lines(piece: Piece, most: int) -> Iterator[bytes | None]:
             for line in lines:
                 if at >= piece.stop:
                     return
-                at += skipped + len(line) + 1
+                at += mark + skipped + len(line) + 1
                 yield None if skipped or len(line) > most else line
-                skipped = 0
+                mark = skipped = 0
             if len(rest) > most:
                 rest, skipped = b"", skipped + len(rest)
         if at < piece.stop and (rest or skipped):
