@@ -83,6 +83,8 @@ class PieceReader:
         loads = orjson.loads
         for line in _lines(self._piece, self._most):
             self.lines += 1
+            if line == b"":
+                continue
             size = len(line) if line is not None else self._most
             try:
                 value = loads(line) if line is not None else None
@@ -135,32 +137,39 @@ class PieceReader:
 def _lines(piece: Piece, most: int) -> Iterator[bytes | None]:
     """Give the lines that begin in a piece, without their ends; None for one of more than `most` bytes."""
     with storage.open_read(piece.file.path) as stream:
-        at = piece.start
-        if at:
-            # a line that begins before this piece belongs to the one before
-            stream.seek(at - 1)
-            at -= 1
-            while (part := stream.readline(BLOCK)) and not part.endswith(b"\n"):
-                at += len(part)
-            at += len(part)
-        mark = 0
-        if at == 0 and stream.read(len(BOM)) == BOM:
-            mark = len(BOM)
-        elif at == 0:
-            stream.seek(0)
-        rest, skipped = b"", 0
+        at = _first_line(stream, piece)
+        if at >= piece.stop:
+            return
+        mark = len(BOM) if at == 0 and stream.read(len(BOM)) == BOM else 0
+        stream.seek(at + mark)
+        begun: list[bytes] = []  # blocks of a line that has not ended
+        size = mark
         while at < piece.stop and (block := stream.read(BLOCK)):
-            *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
+            *ended, rest = block.split(b"\n")
+            for line in ended:
                 if at >= piece.stop:
                     return
-                at += mark + skipped + len(line) + 1
-                yield None if skipped or len(line) > most else line
-                mark = skipped = 0
-            if len(rest) > most:
-                rest, skipped = b"", skipped + len(rest)
-        if at < piece.stop and (rest or skipped):
-            yield None if skipped else rest
+                size += len(line)
+                whole = b"".join([*begun, line]) if begun else line
+                yield None if size - mark > most else whole
+                at, size, mark, begun = at + size + 1, 0, 0, []
+            size += len(rest)
+            begun = [*begun, rest] if size - mark <= most else []
+        if at < piece.stop and size > mark:
+            yield None if size - mark > most else b"".join(begun)
+
+
+def _first_line(stream: IO[bytes], piece: Piece) -> int:
+    """Return where the first line of a piece begins, or its stop; a line that began before is not one of its own."""
+    if piece.start == 0:
+        return 0
+    at = piece.start - 1
+    stream.seek(at)
+    while at < piece.stop and (part := stream.readline(BLOCK)):
+        at += len(part)
+        if part.endswith(b"\n"):
+            return at
+    return piece.stop
 
 
 def _is_array(file: RawFile) -> bool:
@@ -173,11 +182,12 @@ def _is_array(file: RawFile) -> bool:
 def _array_items(stream: IO[bytes], name: str, most: int) -> Iterator[bytes]:
     """Cut a JSON array into the text of its items, in a memory of one item. orjson then judges each."""
     buffer, begin, scanned, depth, items, closed = b"", 0, 0, 0, 0, False
-    while not closed and (block := stream.read(1 << 20)):
+    while not closed and (block := _up_to_a_quote(stream, buffer[scanned : scanned + 1] == b'"', most)):
         buffer, scanned, begin = buffer[begin:] + block, scanned - begin, 0
         for token in _TOKEN.finditer(buffer, scanned):
             mark = token[0]
             if mark == b'"':  # a text whose end is not here yet
+                scanned = token.start()
                 break
             scanned = token.end()
             if depth == 1 and mark in (b",", b"]"):
@@ -204,6 +214,14 @@ def _array_items(stream: IO[bytes], name: str, most: int) -> Iterator[bytes]:
             f"the file is no JSON array: {name}, {'text after its end' if closed else 'it ends'} after item {items}",
             hint="mend it, or write one object a line and call it .jsonl",
         )
+
+
+def _up_to_a_quote(stream: IO[bytes], in_text: bool, most: int) -> bytes:
+    """Read a block; inside a text, all up to a quote, so that a long text is not searched again at each block."""
+    blocks = [stream.read(BLOCK)]
+    while in_text and blocks[-1] and b'"' not in blocks[-1] and len(blocks) * BLOCK <= most:
+        blocks.append(stream.read(BLOCK))
+    return b"".join(blocks)
 
 
 class _Parquet:

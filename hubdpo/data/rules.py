@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 from hubdpo import console
 from hubdpo.config import PrepareConfig
-from hubdpo.data.converters import CONVERTERS, NAMES, Choice, Convert, columns, converter_for, voted
+from hubdpo.data.converters import CONVERTERS, NAMES, Choice, Convert, Row, columns, converter_for, voted
 from hubdpo.data.detect import MOST_ROWS, detect
 from hubdpo.data.lengths import Model, encoder_of, find_model
 from hubdpo.data.preference import Rated, Rejection
@@ -17,24 +16,27 @@ from hubdpo.data.readers import Piece, PieceReader
 from hubdpo.data.stage import Rules
 from hubdpo.errors import ConfigError, DataError
 
+FIRST_PIECES = 4
+"""Pieces to look at for a format: a file of blank lines is not read to its end for that."""
 READ_BY_TRL = {"messages", "completion", "label", "image", "images", "prompt", "chosen", "rejected"}
 
 
 def make_rules(config: PrepareConfig, pieces: list[Piece], model: Model | None, scratch: str) -> tuple[Rules, str]:
     """Return the rules and the name of the converter, detected unless it was given. Raise ConfigError or DataError."""
     _check_format(config)
+    first = list(islice(_values(config, pieces[:FIRST_PIECES]), MOST_ROWS))
     if clash := sorted(READ_BY_TRL & set(config.keep)):
         raise ConfigError(
             f"`--keep {clash[0]}` would change how trainers read the rows", hint="rename the column in the source"
         )
     if config.map is not None:
         name, mapping = "columns", columns.parse_map(config.map)
-        _check_columns(mapping, config, pieces)
+        _check_columns(mapping, first)
     else:
-        name, mapping = config.format or detect(islice(_values(config, pieces), MOST_ROWS)), None
-    keep = [*config.keep, *_attribution(name, config, pieces)]
+        name, mapping = config.format or detect(first), None
+    keep = [*config.keep, *_attribution(name, config, first)]
     convert = converter_for(name, choice_of(config), mapping)
-    return Rules(config, convert, keep, model, _single(convert, config, pieces), scratch), name
+    return Rules(config, convert, keep, model, _single(convert, first), scratch), name
 
 
 def choice_of(config: PrepareConfig) -> Choice:
@@ -63,25 +65,24 @@ def _check_format(config: PrepareConfig) -> None:
         raise ConfigError("`--format columns` and `--map` belong together", hint=f"--format columns {columns.HINT}")
 
 
-def _check_columns(mapping: dict[str, str], config: PrepareConfig, pieces: list[Piece]) -> None:
-    first = next(_values(config, pieces), {})
-    if missing := [column for column in mapping.values() if column not in first]:
+def _check_columns(mapping: dict[str, str], first: list[Row]) -> None:
+    row = first[0] if first else {}
+    if missing := [column for column in mapping.values() if column not in row]:
         raise DataError(
-            f"no column `{missing[0]}` in the first row, which has {', '.join(f'`{key}`' for key in first)}",
+            f"no column `{missing[0]}` in the first row, which has {', '.join(f'`{key}`' for key in row)}",
             hint=columns.HINT,
         )
 
 
-def _attribution(name: str, config: PrepareConfig, pieces: list[Piece]) -> list[str]:
+def _attribution(name: str, config: PrepareConfig, first: list[Row]) -> list[str]:
     """Return the columns that the source's licence asks to keep, where the rows have them."""
     wanted = CONVERTERS[name].attribution if name in CONVERTERS else ()
-    first = next(_values(config, pieces), {})
-    return [column for column in wanted if column in first and column not in config.keep]
+    return [column for column in wanted if first and column in first[0] and column not in config.keep]
 
 
-def _single(convert: Convert, config: PrepareConfig, pieces: list[Piece]) -> bool:
+def _single(convert: Convert, first: list[Row]) -> bool:
     """Tell whether the first row that converts has one answer."""
-    for value in islice(_values(config, pieces), MOST_ROWS):
+    for value in first:
         try:
             return isinstance(convert(value), Rated)
         except Rejection:
@@ -89,7 +90,7 @@ def _single(convert: Convert, config: PrepareConfig, pieces: list[Piece]) -> boo
     return False
 
 
-def _values(config: PrepareConfig, pieces: list[Piece]) -> Iterator[dict[str, Any]]:
+def _values(config: PrepareConfig, pieces: list[Piece]) -> Iterator[Row]:
     for piece in pieces:
         for row in PieceReader(piece, max_line_bytes=config.max_line_bytes):
             if row.value is not None:

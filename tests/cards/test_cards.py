@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import subprocess
 import sys
@@ -92,6 +93,24 @@ def test_a_row_cannot_leave_its_fence(tmp_path: Path) -> None:
     outside = re.sub(r"^(`{3,})text\n.*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
     assert "injected" in text
     assert "injected" not in outside
+
+
+@pytest.mark.slow
+def test_20_000_texts_stay_inside_their_fence_for_a_markdown_parser() -> None:
+    from markdown_it import MarkdownIt
+
+    draw = random.Random(0)
+    parser = MarkdownIt("commonmark")
+    parts = [
+        "```", "````", "~~~", "`", "\n", "\n\n", "    ", "\t", "> ", "- ", "1. ", "# h", "<script>", "<!--", "-->", "![x](y)",
+        "---", "</details>", "\r", "\u2028", "\x0b", "\0", "text", "|", "\\", "&lt;", "\x85", "\u202e",
+    ]  # fmt: skip
+    for _ in range(20_000):
+        text = "".join(draw.choices(parts, k=draw.randint(1, 14)))
+        tokens = parser.parse(f"before\n\n{fence(text)}\n\nafter\n")
+        assert [token.type for token in tokens] == [
+            "paragraph_open", "inline", "paragraph_close", "fence", "paragraph_open", "inline", "paragraph_close",
+        ], text  # fmt: skip
 
 
 def test_ones_own_card_gives_licence_and_words(tmp_path: Path) -> None:

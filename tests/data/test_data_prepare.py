@@ -5,10 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -253,30 +251,6 @@ def test_a_folder_of_other_files_is_left_alone(raw: Path, tmp_path: Path) -> Non
         prepare(source=[str(raw)], output_dir=tmp_path / "out", overwrite=True)
 
 
-@pytest.mark.slow
-def test_sigkill_leaves_the_folder_absent_or_complete(tmp_path: Path) -> None:
-    (tmp_path / "raw.jsonl").write_bytes(lines(rows(30_000)))
-    command = [sys.executable, "-c", CODE, "prepare", "raw.jsonl", "-o", "out", "--test-size", "0.3"]
-    prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "whole", test_size=0.3)
-    began = time.monotonic()
-    subprocess.run([*command[:-3], "other", *command[-2:]], cwd=tmp_path, check=True, capture_output=True)
-    full = time.monotonic() - began
-    seen_absent = 0
-    for moment in range(12):
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(full * (0.3 + 0.06 * moment))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if not (tmp_path / "out").exists():
-            seen_absent += 1
-            continue
-        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    assert seen_absent > 0
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-
-
 @pytest.mark.skipif(not REAL.is_dir(), reason="real data are not here")
 @pytest.mark.parametrize(
     ("name", "converter", "read"),
@@ -284,6 +258,7 @@ def test_sigkill_leaves_the_folder_absent_or_complete(tmp_path: Path) -> None:
         ("hh-rlhf-harmless-base-test.jsonl", "hh-rlhf", 2312),
         ("llamafactory-dpo-en.json", "sharegpt", 300),
         ("llamafactory-dpo-zh.json", "sharegpt", 300),
+        ("llamafactory-kto-en.json", "unpaired", 300),
     ],
 )
 def test_real_data(tmp_path: Path, name: str, converter: str, read: int) -> None:
