@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep -i '^torch==' constraints.txt)
 
-.PHONY: help setup demo test lint bench format build clean
+.PHONY: help setup demo test lint bench bench-train bench-prepare format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -29,8 +29,13 @@ lint: setup  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup  ## Measure the training step beside stock TRL (minutes)
+bench: bench-train bench-prepare  ## Measure everything (minutes)
+
+bench-train: setup  ## Measure the training step beside stock TRL
 	$(BIN)/python tests/benchmarks/bench_train.py
+
+bench-prepare: setup  ## Measure prepare beside datasets, and tokens beside TRL
+	$(BIN)/python tests/benchmarks/bench_prepare.py
 
 format: setup  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from hubdpo.config import EvaluateConfig, PrepareConfig, PushConfig, TrainConfig
+from tests.benchmarks.tables import prepare_table
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
@@ -48,6 +49,11 @@ def test_the_bench_table_is_what_was_measured() -> None:
             f"| {row['pairs']} | {row['tokens_ratio']} | {row['speed_ratio']} | {row['largest_loss_difference']:.0e} |"
         )
         assert figures in README
+
+
+def test_the_table_of_prepare_is_what_was_measured() -> None:
+    report = json.loads((Path(__file__).parent / "benchmarks" / "prepare.json").read_text(encoding="utf-8"))
+    assert prepare_table(report) in README
 
 
 def test_the_tree_is_the_tree() -> None:

@@ -28,7 +28,7 @@ from hubdpo import console  # noqa: E402
 
 console.quiet_libraries()
 
-from tests.benchmarks import raw_data  # noqa: E402
+from tests.benchmarks import raw_data, tables  # noqa: E402
 
 HERE = Path(__file__).parent
 OURS = (
@@ -167,6 +167,7 @@ def main() -> None:
             "tokens": tokens(),
         }
     (HERE / "prepare.json").write_text(json.dumps(result, indent=2) + "\n")
+    tables.put("bench-prepare", tables.prepare_table(result))
     for shape in shapes:
         console.info(f"{shape['shape']}: {shape['ratio_work']} times the rows/s, {shape['hubdpo']['peak_mb']} MB")
     console.info(f"median ratio {statistics.median(shape['ratio_work'] for shape in shapes)}")

@@ -102,8 +102,8 @@ def test_20_000_texts_stay_inside_their_fence_for_a_markdown_parser() -> None:
     draw = random.Random(0)
     parser = MarkdownIt("commonmark")
     parts = [
-        "```", "````", "~~~", "`", "\n", "\n\n", "    ", "\t", "> ", "- ", "1. ", "# h", "<script>", "<!--", "-->", "![x](y)",
-        "---", "</details>", "\r", "\u2028", "\x0b", "\0", "text", "|", "\\", "&lt;", "\x85", "\u202e",
+        "```", "````", "~~~", "`", "\n", "\n\n", "    ", "\t", "> ", "- ", "1. ", "# h", "<script>", "<!--", "-->",
+        "![x](y)", "---", "</details>", "\r", "\u2028", "\x0b", "\0", "text", "|", "\\", "&lt;", "\x85", "\u202e",
     ]  # fmt: skip
     for _ in range(20_000):
         text = "".join(draw.choices(parts, k=draw.randint(1, 14)))

@@ -258,7 +258,6 @@ def test_a_folder_of_other_files_is_left_alone(raw: Path, tmp_path: Path) -> Non
         ("hh-rlhf-harmless-base-test.jsonl", "hh-rlhf", 2312),
         ("llamafactory-dpo-en.json", "sharegpt", 300),
         ("llamafactory-dpo-zh.json", "sharegpt", 300),
-        ("llamafactory-kto-en.json", "unpaired", 300),
     ],
 )
 def test_real_data(tmp_path: Path, name: str, converter: str, read: int) -> None:
@@ -273,3 +272,11 @@ def test_real_data(tmp_path: Path, name: str, converter: str, read: int) -> None
             assert turns == ["user", "assistant"] * (len(turns) // 2) + ["user"]
             assert [message["role"] for message in row["chosen"] + row["rejected"]] == ["assistant", "assistant"]
             assert row["chosen"] != row["rejected"]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="real data are not here")
+def test_real_single_answers_rarely_make_a_pair_and_each_is_counted(tmp_path: Path) -> None:
+    manifest = prepare(source=[str(REAL / "llamafactory-kto-en.json")], output_dir=tmp_path / "out")
+    assert manifest is not None
+    funnel = manifest.funnel
+    assert (funnel.read, funnel.kept, funnel.joined, funnel.dropped) == (300, 1, 1, {"unpaired": 298})

@@ -1,0 +1,50 @@
+"""Tables of the README, made from what the benchmarks measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README = HERE.parents[1] / "README.md"
+
+
+def prepare_table(report: dict[str, Any]) -> str:
+    """Return Markdown of prepare.json: rows per second beside the usual way, memory and tokens."""
+    lines = [
+        f"| {report['shapes'][0]['megabytes']} MB of | usual rows/s | hubdpo rows/s | faster by | usual peak | hubdpo peak |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for shape in report["shapes"]:
+        usual, ours = shape["usual"], shape["hubdpo"]
+        lines.append(
+            f"| {shape['shape']} | {usual['rows_per_s']:,} | {ours['rows_per_s']:,} | {shape['ratio_work']} | "
+            f"{usual['peak_mb']:,} MB | {ours['peak_mb']:,} MB |"
+        )
+    notes = [f"Measured on {report['machine']}."]
+    if memory := report["memory"]:
+        small, large = memory["megabytes"]
+        notes.append(
+            f"Peak memory at {small:,} and {large:,} MB of input: {memory['peak_mb'][0]:,} and {memory['peak_mb'][1]:,} MB."
+        )
+    if tokens := report["tokens"]:
+        notes.append(
+            f"Pairs to token ids with the tokenizer of Qwen2: {tokens['hubdpo_pairs_per_cpu_s']:,} per CPU second, "
+            f"{tokens['ratio']} times TRL's way, {tokens['differing']} of {tokens['pairs']:,} different."
+        )
+    return "\n".join([*lines, "", *notes])
+
+
+def put(name: str, table: str) -> None:
+    """Write a table into its place in the README."""
+    text = README.read_text(encoding="utf-8")
+    place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    README.write_text(place.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    put("bench-prepare", prepare_table(json.loads((HERE / "prepare.json").read_text(encoding="utf-8"))))
+    sys.stdout.write(f"wrote {README.name}\n")
