@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
+from hubdpo import console
 from hubdpo.errors import ConfigError
 
 In = TypeVar("In")
@@ -99,6 +100,10 @@ class _Ray:
                 "`--engine ray` needs Ray, which is not installed", hint='pip install "hubdpo[ray]"'
             ) from None
         self._ray: Any = ray
+        if os.environ.get("RAY_ADDRESS"):
+            console.info(
+                "the machines of a cluster must all see the sources and the output: give addresses, such as s3://"
+            )
         if not ray.is_initialized():
             # the address of a cluster comes from RAY_ADDRESS, as Ray documents; without one it starts on this machine
             ray.init(
