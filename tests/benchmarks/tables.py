@@ -14,8 +14,9 @@ README = HERE.parents[1] / "README.md"
 
 def prepare_table(report: dict[str, Any]) -> str:
     """Return Markdown of prepare.json: rows per second beside the usual way, memory and tokens."""
+    size = report["shapes"][0]["megabytes"]
     lines = [
-        f"| {report['shapes'][0]['megabytes']} MB of | usual rows/s | hubdpo rows/s | faster by | usual peak | hubdpo peak |",
+        f"| {size} MB of | usual rows/s | hubdpo rows/s | faster by | usual peak | hubdpo peak |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for shape in report["shapes"]:
@@ -27,9 +28,8 @@ def prepare_table(report: dict[str, Any]) -> str:
     notes = [f"Measured on {report['machine']}."]
     if memory := report["memory"]:
         small, large = memory["megabytes"]
-        notes.append(
-            f"Peak memory at {small:,} and {large:,} MB of input: {memory['peak_mb'][0]:,} and {memory['peak_mb'][1]:,} MB."
-        )
+        peaks = memory["peak_mb"]
+        notes.append(f"Peak memory at {small:,} and {large:,} MB of input: {peaks[0]:,} and {peaks[1]:,} MB.")
     if tokens := report["tokens"]:
         notes.append(
             f"Pairs to token ids with the tokenizer of Qwen2: {tokens['hubdpo_pairs_per_cpu_s']:,} per CPU second, "
