@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from hubdpo import console
@@ -16,6 +18,12 @@ def register(app: typer.Typer) -> None:
         from hubdpo.training.train import train as run
 
         manifest = run(config)
+        if os.environ.get("RANK", "0") != "0":
+            return
+        if config.dry_run:
+            console.result(f"ready to train on {manifest.base.name}", manifest.model_dump(mode="json"))
+            console.hint("the same command without `--dry-run`")
+            return
         accuracy = manifest.metrics.get("eval_rewards/accuracies")
         measured = f", held-out rewards/accuracies {accuracy:.3f}" if accuracy is not None else ""
         console.result(

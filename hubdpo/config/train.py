@@ -26,11 +26,19 @@ class TrainConfig(Config):
     dataset: str = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
     output_dir: Annotated[Path, Cli(short="-o")] = Field(description="The run folder to write.")
     resume: bool = Field(False, description="Go on from the newest complete checkpoint of the run folder.")
+    dry_run: bool = Field(
+        False, description="Check everything, run the longest pairs forward and backward once, and write nothing."
+    )
 
     loss_type: list[str] = Field(["sigmoid"], description="DPO loss of TRL; several are summed with --loss-weights.")
     loss_weights: list[float] | None = Field(None, description="One weight for each --loss-type.")
     beta: float = Field(0.1, gt=0, description="Strength of the pull towards the reference model.")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Assumed share of wrong labels (robust DPO).")
+
+    reference: Literal["online", "cached"] = Field(
+        "online",
+        description="Reference log-probs in each step, or once for all, kept on disk for resumed and further runs.",
+    )
 
     learning_rate: float = Field(5e-6, gt=0, description="Peak learning rate.")
     lr_scheduler_type: str = Field("cosine", description="Schedule, as transformers names it.")
@@ -56,6 +64,9 @@ class TrainConfig(Config):
     shared_prefix: bool = Field(True, description="Run the prompt of a pair once for both answers; off is stock TRL.")
     gradient_checkpointing: bool = Field(True, description="Recompute activations to save memory.")
 
+    num_processes: int = Field(
+        1, ge=1, description="Processes on this machine, one a GPU (or gloo on the CPU); each takes a batch of its own."
+    )
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Where to train.")
     seed: int = Field(42, ge=0, description="Seed of everything random.")
     logging_steps: int = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
@@ -79,6 +90,8 @@ class TrainConfig(Config):
     def _fits_together(self) -> TrainConfig:
         if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
             raise ValueError(f"{len(self.loss_weights)} loss weights for {len(self.loss_type)} loss types")
+        if self.dry_run and self.num_processes > 1:
+            raise ValueError("--dry-run looks at one process; leave --num-processes out")
         if self.prompt_budget >= self.max_length:
             raise ValueError("max_prompt_length must be below max_length, or no token is left for the answer")
         return self

@@ -11,10 +11,10 @@ from hubdpo import console
 from hubdpo.config import EvaluateConfig
 from hubdpo.data.load import load_preferences
 from hubdpo.errors import ArtefactError, ConfigError
-from hubdpo.evaluation.plots import write_plots
 from hubdpo.hub.base import load_base
 from hubdpo.manifest import EVAL_FILE, RUN_FILE, EvalReport, RunManifest
 from hubdpo.training.model import find_base, load_tokenizer, pick_device
+from hubdpo.training.plots import write_plots
 from hubdpo.training.run_folder import remembered_place
 from hubdpo.training.scoring import score_pairs
 

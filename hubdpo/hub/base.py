@@ -27,7 +27,7 @@ def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: Any 
         folder,
         dtype=dtype,
         quantization_config=quantised if load_in_4bit else None,
-        device_map=device_map or ({"": 0} if device == "cuda" else None),
+        device_map=device_map or ({"": torch.cuda.current_device()} if device == "cuda" else None),
         attn_implementation="sdpa",
     )
     _keep_weights_as_they_are(model)

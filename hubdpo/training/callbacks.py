@@ -27,10 +27,11 @@ class MetricsFile(TrainerCallback):
 
     def forget_after(self, step: int) -> None:
         """Drop lines past `step`, which a resumed run will log again, and a last line that a kill cut short."""
-        kept = [line for line in self._lines() if line["step"] <= step]
+        kept = [line for line in self.lines() if line["step"] <= step]
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what was logged so far; a last line that a kill cut short is left out."""
         lines = []
         for text in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []:
             try:
@@ -44,7 +45,7 @@ class MetricsFile(TrainerCallback):
             self._first_step = state.global_step
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if not logs:
+        if not logs or not state.is_world_process_zero:
             return
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
@@ -74,7 +75,8 @@ class CheckpointMarker(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        write_atomic(folder / MARKER, json.dumps({"step": state.global_step}))
+        if state.is_world_process_zero:
+            write_atomic(folder / MARKER, json.dumps({"step": state.global_step}))
 
 
 def newest_checkpoint(run: Path) -> tuple[Path, int] | None:

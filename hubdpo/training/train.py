@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
+import shutil
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hubdpo import __version__, console
@@ -13,7 +19,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.data.load import load_with_reference
 from hubdpo.errors import ConfigError, TrainingError
 from hubdpo.hub.base import load_base
-from hubdpo.manifest import EVAL_FILE, RUN_FILE, RunManifest
+from hubdpo.manifest import EVAL_FILE, RUN_FILE, RunManifest, file_entry
 
 console.quiet_libraries()  # before the libraries below read the environment
 
@@ -21,8 +27,12 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 from datasets import Dataset  # noqa: E402
 
+from hubdpo.training.advice import explain_metrics  # noqa: E402
 from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, newest_checkpoint  # noqa: E402
-from hubdpo.training.model import find_base, load_tokenizer, pick_device  # noqa: E402
+from hubdpo.training.model import Base, find_base, load_tokenizer, pick_device  # noqa: E402
+from hubdpo.training.plots import write_plots  # noqa: E402
+from hubdpo.training.preflight import out_of_memory, preflight  # noqa: E402
+from hubdpo.training.processes import launch, rank, world_size  # noqa: E402
 from hubdpo.training.run_folder import (  # noqa: E402
     check_before_start,
     check_same_experiment,
@@ -33,24 +43,45 @@ from hubdpo.training.run_folder import (  # noqa: E402
 )
 from hubdpo.training.scoring import score_pairs  # noqa: E402
 from hubdpo.training.tokenize import PairTokenizer  # noqa: E402
-from hubdpo.training.trainer import make_trainer  # noqa: E402
+from hubdpo.training.trainer import make_trainer, use_cached_reference  # noqa: E402
 
 
 def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     """Train a QLoRA adapter with DPO and return its manifest; call with a TrainConfig or with its options.
 
     The run folder is complete when `run.json` says so. A run that was killed and is resumed ends with the adapter that
-    it would have had. Raise ConfigError, UnsupportedBase, ArtefactError or HubError before anything is written;
-    TrainingError when memory runs out or the loss is not finite; ResumeMismatch when the options changed.
+    it would have had. `dry_run` stops after the preflight and writes nothing. Raise ConfigError, UnsupportedBase,
+    ArtefactError or HubError before anything is written; TrainingError when memory runs out or the loss is not finite;
+    ResumeMismatch when the options changed.
     """
     config = TrainConfig.given(config, options)
-    folder = config.output_dir
+    if config.num_processes > 1 and world_size() == 1:
+        launch(config)
+        return RunManifest.read(config.output_dir / RUN_FILE)
+    if rank() > 0:
+        console.use_format(console.Format.quiet)
+    with _folder_for(config) as config:
+        return _train(config.model_copy(update={"num_processes": world_size()}))
+
+
+@contextmanager
+def _folder_for(config: TrainConfig) -> Iterator[TrainConfig]:
+    """Give a dry run a folder of its own, which goes away with it."""
+    if not config.dry_run:
+        yield config
+        return
+    with tempfile.TemporaryDirectory(prefix="hubdpo-dry-run-") as place:
+        yield config.model_copy(update={"output_dir": Path(place) / "run"})
+
+
+def _train(config: TrainConfig) -> RunManifest:
+    folder, first = config.output_dir, rank() == 0
 
     # 1. everything that can be refused is refused before anything is written
-    earlier = check_before_start(config)
+    earlier = check_before_start(config) if first else None
     base = find_base(config.model_name_or_path, config.model_revision)
     data, dataset = load_with_reference(config.dataset)
-    device = pick_device(config.device)
+    device = _own_device(config.device)
     if earlier is not None:
         check_same_experiment(earlier, config, base.ref, dataset)
         if earlier.status == "complete":
@@ -66,7 +97,7 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     test_rows = _rows_for_evaluation(config, tokenizer, data.get("test"))
 
     # 3. the arithmetic, told before it is spent
-    pairs_per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    pairs_per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.num_processes
     steps = (
         config.max_steps
         if config.max_steps > 0
@@ -80,11 +111,12 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
         versions=versions(), device=_device_name(device), seed=config.seed,
         tokenization=dict(sorted(encoder.counts.items())),
     )  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest.write(folder / RUN_FILE)
-    remember_places(config)
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest.write(folder / RUN_FILE)
+        remember_places(config)
 
-    # 5. steps
+    # 5. the trainer, and a look at what could stop it
     transformers.set_seed(config.seed)
     metrics = MetricsFile(folder)
     trainer = make_trainer(
@@ -92,15 +124,32 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
         Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None,
         device=device, steps=steps, callbacks=[metrics, CheckpointMarker()],
     )  # fmt: skip
+    try:
+        preflight(config, trainer, train_rows, device=device)
+    except TrainingError:
+        if first and earlier is None:
+            shutil.rmtree(folder)  # nothing of worth is in it yet
+        raise
+    if config.dry_run:
+        return manifest
+    if config.reference == "cached":
+        use_cached_reference(trainer, _what_the_reference_is(config, base, device))
+    elif config.num_train_epochs > 1 and config.max_steps < 0:
+        console.hint("`--reference cached` computes the reference log-probs once instead of in every epoch")
+
+    # 6. steps
     checkpoint = newest_checkpoint(folder) if config.resume else None
-    metrics.forget_after(checkpoint[1] if checkpoint else 0)
+    if first:
+        metrics.forget_after(checkpoint[1] if checkpoint else 0)
     if checkpoint:
         console.info(f"going on from {checkpoint[0].name}")
     started = time.monotonic()
     last = _run_steps(trainer, str(checkpoint[0]) if checkpoint else None, config)
     seconds = time.monotonic() - started
+    if not first:
+        return manifest
 
-    # 6. the adapter, and what it learned
+    # 7. the adapter, what it learned, and what the curves say
     save_adapter(trainer.model, base, folder)
     if "test" in data:
         score_pairs(
@@ -109,8 +158,13 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
         ).write(folder / EVAL_FILE)  # fmt: skip
     else:
         console.warn("the dataset has no test split, so the run has no eval.json")
+    write_plots(folder)
+    for sentence in explain_metrics(
+        metrics.lines(), losses=config.loss_type, learning_rate=config.learning_rate, test_pairs=len(test_rows)
+    ):
+        console.info(f"note: {sentence}")
 
-    # 7. the manifest closes the folder
+    # 8. the manifest closes the folder
     seen = last.get("num_tokens", 0.0)
     manifest = manifest.model_copy(
         update={
@@ -126,6 +180,24 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     return manifest
 
 
+def _own_device(wanted: str) -> str:
+    """Pick the device, and of several GPUs the one of this process."""
+    device = pick_device(wanted)
+    if device == "cuda" and world_size() > 1:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return device
+
+
+def _what_the_reference_is(config: TrainConfig, base: Base, device: str) -> dict[str, Any]:
+    """Name everything that reference log-probs depend on beside the tokens."""
+    weights = base.ref.revision or {path.name: file_entry(path).sha256 for path in base.folder.glob("*.safetensors")}
+    return {
+        "base": base.ref.name, "weights": weights, "load_in_4bit": config.load_in_4bit, "device": device,
+        "shared_prefix": config.shared_prefix,
+        "versions": {name: versions()[name] for name in ("torch", "transformers")},
+    }  # fmt: skip
+
+
 def _rows_for_evaluation(config: TrainConfig, tokenizer: Any, test: Any) -> list[dict[str, list[int]]]:
     if test is None:
         return []
@@ -138,12 +210,7 @@ def _run_steps(trainer: Any, checkpoint: str | None, config: TrainConfig) -> dic
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     except torch.OutOfMemoryError:
-        half = max(config.per_device_train_batch_size // 2, 1)
-        more = config.gradient_accumulation_steps * config.per_device_train_batch_size // half
-        raise TrainingError(
-            f"the device ran out of memory with {config.per_device_train_batch_size} pairs in a forward pass",
-            hint=f"--per-device-train-batch-size {half} --gradient-accumulation-steps {more}, or a lower --max-length",
-        ) from None
+        raise out_of_memory(config) from None
     last: dict[str, float] = {}
     for line in trainer.state.log_history:
         last |= {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
@@ -171,10 +238,10 @@ def _tell_plan(
     ):
         if counts[name]:
             console.warn(f"{counts[name]:,} {what}")
-    console.info(
-        f"steps     {steps:,} x {pairs_per_step} pairs ({config.per_device_train_batch_size} a forward pass, "
-        f"{config.gradient_accumulation_steps} accumulated) = {steps * pairs_per_step / pairs:.2f} epochs"
-    )
+    each = f"{config.per_device_train_batch_size} a forward pass, {config.gradient_accumulation_steps} accumulated"
+    if config.num_processes > 1:
+        each += f", {config.num_processes} processes"
+    console.info(f"steps     {steps:,} x {pairs_per_step} pairs ({each}) = {steps * pairs_per_step / pairs:.2f} epochs")
     if config.learning_rate > 5e-5:
         console.warn(f"learning rate {config.learning_rate:g} is high for DPO with LoRA; 5e-6 is usual")
 

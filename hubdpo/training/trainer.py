@@ -12,6 +12,7 @@ from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config import TrainConfig
 from hubdpo.training.model import adapter_to_float32, lora_config
+from hubdpo.training.reference import add_reference_log_probs
 from hubdpo.training.shared_prefix import SharedPrefix
 
 
@@ -61,6 +62,18 @@ def make_trainer(
     if config.shared_prefix:
         trainer.shared_prefix = SharedPrefix(trainer.model.get_base_model())
     return trainer
+
+
+def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: dict[str, Any]) -> None:
+    """Give every row its reference log-probs, so that a step runs the policy alone."""
+    trainer.train_dataset = _with_reference(trainer, trainer.train_dataset, identity)
+    if trainer.eval_dataset is not None:
+        trainer.eval_dataset = _with_reference(trainer, trainer.eval_dataset, identity)
+    trainer.precompute_ref_logps = True
+
+
+def _with_reference(trainer: SharedPrefixDPOTrainer, data: Any, identity: dict[str, Any]) -> Dataset:
+    return Dataset.from_list(add_reference_log_probs(trainer, data.to_list(), identity=identity))
 
 
 def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool) -> DPOConfig:

@@ -146,7 +146,7 @@ def test_a_dry_run_writes_nothing(data: Path, repo_id: str) -> None:
 def test_a_dry_run_shows_what_would_change(data: Path, repo_id: str, capsys: pytest.CaptureFixture[str]) -> None:
     push(folder=data, repo=repo_id, version="1.0.0")
     push(folder=data, repo=repo_id, version="1.0.0", dry_run=True)
-    assert capsys.readouterr().err.count("unchanged") == 5
+    assert capsys.readouterr().err.count("unchanged") == 6
     push(folder=data, repo=repo_id, version="1.0.1", dry_run=True)
     assert "hubdpo.json" in [
         line.split()[0] for line in capsys.readouterr().err.splitlines() if line.endswith(" changed")

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import matplotlib
+from matplotlib.figure import Figure
 
 from hubdpo.manifest import METRICS_FILE
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402 - after the backend is chosen
 
 PLOTS = {
     "loss": ("loss",),
@@ -38,7 +35,8 @@ def write_plots(run: Path) -> list[Path]:
 
 
 def _draw(path: Path, title: str, series: dict[str, list[tuple[int, float]]]) -> Path:
-    figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    axes = figure.subplots()
     for label, points in series.items():
         held_out = label.startswith("held-out")
         axes.plot(*zip(*points, strict=True), label=label, marker="o" if held_out else None, markersize=4)
@@ -47,5 +45,4 @@ def _draw(path: Path, title: str, series: dict[str, list[tuple[int, float]]]) ->
     axes.legend()
     # no date or version inside, so that the same run draws the same bytes
     figure.savefig(path, dpi=100, metadata={"Software": None})
-    pyplot.close(figure)
     return path

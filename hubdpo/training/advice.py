@@ -1,0 +1,81 @@
+"""Plain sentences for the patterns in a run's metrics that puzzle people, and for what to do about them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+Line = Mapping[str, float]
+
+CHANCE_LOSS = math.log(2)
+"""Loss of `sigmoid` when chosen and rejected are rewarded alike: where every run begins."""
+FLAT = 0.002
+FALLEN = 1.0
+"""Nats by which a mean log-probability must fall to be worth a word."""
+FEWEST_LINES = 8
+
+
+def explain_metrics(
+    lines: Sequence[Line], *, losses: Sequence[str], learning_rate: float, test_pairs: int
+) -> list[str]:
+    """Return what a reader of these lines of metrics.jsonl should know, most urgent first; nothing for a plain run.
+
+    The first and the last quarter of the steps are compared. `test_pairs` is how many held-out pairs were ranked.
+    """
+    steps = [line for line in lines if "loss" in line]
+    if len(steps) < FEWEST_LINES:
+        return []
+    quarter = max(len(steps) // 4, 1)
+    first, last = steps[:quarter], steps[-quarter:]
+    sentences = []
+    if losses == ["sigmoid"]:
+        sentences += _about_the_loss(_mean(first, "loss"), _mean(last, "loss"), learning_rate)
+    sentences += _about_held_out(lines, test_pairs)
+    sentences += _about_log_probs(first, last)
+    return sentences
+
+
+def _about_the_loss(first: float, last: float, learning_rate: float) -> list[str]:
+    if last > max(first, CHANCE_LOSS) + 0.05:
+        return [
+            f"the loss rose from {first:.3f} to {last:.3f}: the learning rate is too high; "
+            f"try `--learning-rate {learning_rate / 10:.2g}`"
+        ]
+    if abs(last - CHANCE_LOSS) < FLAT:
+        return [
+            f"the loss stayed at {last:.4f}, which is ln 2: the adapter has learned nothing yet; train for more steps, "
+            f"or try `--learning-rate {learning_rate * 10:.2g}`"
+        ]
+    return []
+
+
+def _about_held_out(lines: Sequence[Line], test_pairs: int) -> list[str]:
+    key = "eval_rewards/accuracies"
+    values = [line[key] for line in lines if key in line]
+    if not values or not test_pairs:
+        return []
+    # half a 95 % interval around chance, for so many pairs (normal approximation of the binomial)
+    margin = 1.96 * 0.5 / math.sqrt(test_pairs)
+    if abs(values[-1] - 0.5) <= margin:
+        return [
+            f"held-out accuracy is {values[-1]:.2f}, which {test_pairs} pairs cannot tell from chance "
+            f"(0.5 ± {margin:.2f}): it takes more pairs, more steps, or a preference that can be learned"
+        ]
+    return []
+
+
+def _about_log_probs(first: Sequence[Line], last: Sequence[Line]) -> list[str]:
+    chosen, rejected = (_mean(last, f"logps/{side}") - _mean(first, f"logps/{side}") for side in ("chosen", "rejected"))
+    if chosen < -FALLEN and rejected < -FALLEN:
+        return [
+            f"the log-probabilities of both answers fell (chosen {chosen:+.1f}, rejected {rejected:+.1f} nats): usual "
+            "for DPO, which only asks that the rejected one falls further; the loss `sft` with a small weight holds "
+            "the chosen one up"
+        ]
+    return []
+
+
+def _mean(lines: Sequence[Line], key: str) -> float:
+    values = [line[key] for line in lines if key in line]
+    return fmean(values) if values else math.nan

@@ -1,0 +1,122 @@
+"""What would stop a run after hours, found in seconds: room on the disk, memory for the longest pairs, a loss."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hubdpo import console
+from hubdpo.config import TrainConfig
+from hubdpo.errors import TrainingError
+
+FLOAT = 4
+MOMENTS = 2
+"""Of AdamW, each as large as the weights (Loshchilov & Hutter 2019)."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Bytes and seconds of a step on the longest pairs, and the bytes that the checkpoints will take."""
+
+    base_bytes: int
+    adapter_bytes: int
+    logits_bytes: int
+    checkpoint_bytes: int
+    longest_tokens: int
+    seconds: float
+    peak_bytes: int | None
+
+
+def preflight(config: TrainConfig, trainer: Any, rows: list[dict[str, list[int]]], *, device: str) -> Preflight:
+    """Run the longest pairs forward and backward, leaving weights, metrics and random state as they were.
+
+    Raise TrainingError when the disk is too small, memory runs out or the loss is not finite.
+    """
+    model = trainer.model
+    weights = [(p, p.numel() * p.element_size()) for p in model.parameters()]
+    adapter = sum(p.numel() * FLOAT for p, _ in weights if p.requires_grad)
+    checkpoints = (1 + MOMENTS) * adapter * (config.save_total_limit + 1)
+    _check_disk(Path(config.output_dir), checkpoints)
+    longest = sorted(rows, key=_tokens, reverse=True)[: config.per_device_train_batch_size]
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    began = time.monotonic()
+    loss = _one_step(config, trainer, longest)
+    seconds = time.monotonic() - began
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss of the longest pairs is {loss} before the first step",
+            hint="try `--no-load-in-4bit`, another base, or look at the longest rows of the dataset",
+        )
+    found = Preflight(
+        base_bytes=sum(size for p, size in weights if not p.requires_grad),
+        adapter_bytes=adapter,
+        logits_bytes=2 * len(longest) * _tokens(longest[0]) * int(model.config.vocab_size) * FLOAT,
+        checkpoint_bytes=checkpoints,
+        longest_tokens=_tokens(longest[0]),
+        seconds=seconds,
+        peak_bytes=torch.cuda.max_memory_allocated() if device == "cuda" else None,
+    )
+    _tell(found, len(longest))
+    return found
+
+
+def out_of_memory(config: TrainConfig) -> TrainingError:
+    """Return the error of a device that is too small, with the options that keep the run the same."""
+    pairs = config.per_device_train_batch_size
+    half = max(pairs // 2, 1)
+    more = config.gradient_accumulation_steps * pairs // half
+    fewer = f"--per-device-train-batch-size {half} --gradient-accumulation-steps {more}"
+    return TrainingError(
+        f"the device ran out of memory with {pairs} pairs in a forward pass",
+        hint=f"{fewer}, or a lower --max-length" if pairs > 1 else "--gradient-checkpointing, or a lower --max-length",
+    )
+
+
+def _one_step(config: TrainConfig, trainer: Any, longest: list[dict[str, list[int]]]) -> float:
+    model, metrics, seen = trainer.model, trainer._metrics["train"], trainer._total_train_tokens
+    if config.gradient_checkpointing:  # as transformers does at the first step
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs)
+    model.train()
+    try:
+        with torch.random.fork_rng():
+            batch = trainer._prepare_inputs(trainer.data_collator(longest))
+            with trainer.compute_loss_context_manager():
+                loss = trainer.compute_loss(model, batch)
+            loss.backward()
+        return float(loss)
+    except torch.OutOfMemoryError:
+        raise out_of_memory(config) from None
+    finally:
+        model.zero_grad()
+        metrics.clear()
+        trainer._total_train_tokens = seen
+
+
+def _tokens(row: dict[str, list[int]]) -> int:
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+
+def _check_disk(folder: Path, needed: int) -> None:
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise TrainingError(
+            f"the checkpoints take {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left",
+            hint="another `--output-dir`, a lower `--lora-r`, or a lower `--save-total-limit`",
+        )
+
+
+def _tell(found: Preflight, pairs: int) -> None:
+    peak = f", peak {found.peak_bytes / 1e9:.2f} GB" if found.peak_bytes is not None else ""
+    console.info(
+        f"preflight {pairs} longest pairs ({found.longest_tokens:,} tokens) in {found.seconds:.1f} s{peak}; weights "
+        f"{found.base_bytes / 1e9:.2f} GB, adapter with gradients and AdamW {4 * found.adapter_bytes / 1e9:.2f} GB, "
+        f"logits up to {found.logits_bytes / 1e9:.2f} GB, checkpoints {found.checkpoint_bytes / 1e9:.2f} GB"
+    )

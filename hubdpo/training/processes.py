@@ -1,0 +1,47 @@
+"""Several processes for one run: data parallel (DDP), started by `--num-processes`, torchrun or accelerate launch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import yaml
+
+from hubdpo import console
+from hubdpo.config import TrainConfig
+from hubdpo.errors import TrainingError
+
+
+def rank() -> int:
+    """Return which of the processes this is; 0 writes the files and talks."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launch(config: TrainConfig) -> None:
+    """Run the same command in `config.num_processes` processes. Raise TrainingError when one of them fails.
+
+    torchrun, because `accelerate launch --cpu --num_processes 2` runs a single process (accelerate 1.15.0).
+    """
+    options = config.model_dump(mode="json", exclude_defaults=True, exclude={"num_processes"})
+    console.info(
+        f"processes {config.num_processes}, each with {config.per_device_train_batch_size} pairs a forward pass"
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="hubdpo-train-") as file:
+        yaml.safe_dump(options, file)
+        file.flush()
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.num_processes}",
+            "-m", "hubdpo", "train", "--config", file.name,
+        ]  # fmt: skip
+        done = subprocess.run(command)
+    if done.returncode:
+        raise TrainingError(
+            f"one of the {config.num_processes} processes ended with {done.returncode}; what it said is above",
+            hint="run it with `--num-processes 1` to see its error alone",
+        )

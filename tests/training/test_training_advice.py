@@ -1,0 +1,61 @@
+"""The log explains itself: each pattern gets its sentence, and a plain run none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hubdpo.training.advice import explain_metrics
+
+
+def run(
+    losses: list[float], chosen: float = 0.0, rejected: float = -5.0, accuracy: float = 0.8
+) -> list[dict[str, Any]]:
+    """Lines of a run whose log-probs move by these amounts from the first to the last step."""
+    count = len(losses)
+    lines: list[dict[str, Any]] = [
+        {
+            "step": i, "loss": loss, "logps/chosen": -50 + chosen * i / (count - 1),
+            "logps/rejected": -50 + rejected * i / (count - 1),
+        }
+        for i, loss in enumerate(losses)
+    ]  # fmt: skip
+    return [*lines, {"step": count, "eval_loss": losses[-1], "eval_rewards/accuracies": accuracy}]
+
+
+def said(lines: list[dict[str, Any]], losses: tuple[str, ...] = ("sigmoid",), test_pairs: int = 200) -> str:
+    return " ".join(explain_metrics(lines, losses=list(losses), learning_rate=5e-6, test_pairs=test_pairs))
+
+
+FALLING = [0.69 - 0.02 * i for i in range(20)]
+
+
+def test_a_plain_run_needs_no_words() -> None:
+    assert said(run(FALLING)) == ""
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (run([0.6931] * 20), "ln 2"),
+        (run([0.7 + 0.05 * i for i in range(20)]), "--learning-rate 5e-07"),
+        (run(FALLING, chosen=-30, rejected=-40), "both answers fell"),
+        (run(FALLING, accuracy=0.52), "cannot tell from chance"),
+    ],
+)
+def test_each_pattern_has_its_sentence(lines: list[dict[str, Any]], words: str) -> None:
+    assert words in said(lines)
+
+
+def test_the_same_accuracy_means_more_with_more_pairs() -> None:
+    assert said(run(FALLING, accuracy=0.56), test_pairs=50)
+    assert not said(run(FALLING, accuracy=0.56), test_pairs=5000)
+
+
+def test_ln_2_means_nothing_for_other_losses() -> None:
+    assert said(run([0.6931] * 20), losses=("ipo",)) == ""
+
+
+def test_a_few_steps_are_too_few_to_judge() -> None:
+    assert said(run([0.6931] * 4)) == ""
