@@ -18,8 +18,8 @@ def register(app: typer.Typer) -> None:
         from hubdpo.training.train import train as run
 
         manifest = run(config)
-        if os.environ.get("RANK", "0") != "0":
-            return
+        if os.environ.get("RANK", "0") != "0" or "HUBDPO_LAUNCHED" in os.environ:
+            return  # another process tells the result
         if config.dry_run:
             console.result(f"ready to train on {manifest.base.name}", manifest.model_dump(mode="json"))
             console.hint("the same command without `--dry-run`")

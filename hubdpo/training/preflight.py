@@ -90,7 +90,7 @@ def _one_step(config: TrainConfig, trainer: Any, longest: list[dict[str, list[in
             with trainer.compute_loss_context_manager():
                 loss = trainer.compute_loss(model, batch)
             loss.backward()
-        return float(loss)
+        return loss.item()
     except torch.OutOfMemoryError:
         raise out_of_memory(config) from None
     finally:

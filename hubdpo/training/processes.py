@@ -13,6 +13,8 @@ from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
 
+LAUNCHED = "HUBDPO_LAUNCHED"
+
 
 def rank() -> int:
     """Return which of the processes this is; 0 writes the files and talks."""
@@ -39,7 +41,8 @@ def launch(config: TrainConfig) -> None:
             sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.num_processes}",
             "-m", "hubdpo", "train", "--config", file.name,
         ]  # fmt: skip
-        done = subprocess.run(command)
+        # the result is told once, by the process that was asked for it
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, env={**os.environ, LAUNCHED: "1"})
     if done.returncode:
         raise TrainingError(
             f"one of the {config.num_processes} processes ended with {done.returncode}; what it said is above",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from hubdpo.manifest import EvalReport, RunManifest
 from hubdpo.training.callbacks import MARKER, newest_checkpoint
 
 pytestmark = pytest.mark.slow
+KILLS = int(os.environ.get("HUBDPO_KILLS", "3"))
 CODE = "from hubdpo.cli.app import main; main()"
 
 
@@ -91,27 +93,32 @@ def test_the_shared_prefix_gives_the_losses_of_stock_trl(tiny_base: Path, datase
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train(**options(tiny_base, dataset_dir, whole, max_steps=12))
-    flags = [
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """HUBDPO_KILLS sets how often; a checkpoint is written at every step, so many kills fall into one."""
+    whole, killed, steps = tmp_path / "whole", tmp_path / "killed", 8 * KILLS
+    chosen = {"max_steps": steps, "save_steps": 1, "eval_steps": 50, "lora_dropout": 0.1}
+    train(**options(tiny_base, dataset_dir, whole, **chosen))
+    words = [
         f"--{name.replace('_', '-')}={value}"
-        for name, value in options(tiny_base, dataset_dir, killed, max_steps=12).items()
+        for name, value in options(tiny_base, dataset_dir, killed, **chosen).items()
     ]
-    process = subprocess.Popen(
-        [sys.executable, "-c", CODE, "train", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while newest_checkpoint(killed) is None and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    draw = random.Random(0)
+    for _ in range(KILLS):
+        before = newest_checkpoint(killed)
+        command = [sys.executable, "-c", CODE, "train", *words, *(["--resume"] if killed.exists() else [])]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while newest_checkpoint(killed) == before and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     assert RunManifest.read(killed / "run.json").status == "running"
-    train(**options(tiny_base, dataset_dir, killed, max_steps=12, resume=True))
+    train(**options(tiny_base, dataset_dir, killed, **chosen, resume=True))
     name = "adapter_model.safetensors"
     assert (killed / name).read_bytes() == (whole / name).read_bytes()
-    steps = [line["step"] for line in metrics(killed) if "loss" in line]
-    assert steps == list(range(1, 13))
+    assert [line["step"] for line in metrics(killed) if "loss" in line] == list(range(1, steps + 1))
 
 
 def test_a_checkpoint_without_its_marker_is_not_trusted(tmp_path: Path) -> None:
@@ -146,13 +153,16 @@ def test_a_base_of_another_family_is_refused(dataset_dir: Path, tmp_path: Path, 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from safetensors.torch import save_file
 
     base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
     weights = load_file(base / "model.safetensors")
     weights["model.norm.weight"] *= float("inf")
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    monkeypatch.setattr("hubdpo.training.train.preflight", lambda *args, **kwargs: None)
     with pytest.raises(TrainingError, match="step 1"):
         train(**options(base, dataset_dir, tmp_path / "run"))
     assert RunManifest.read(tmp_path / "run" / "run.json").status == "running"

@@ -1,0 +1,160 @@
+"""Before and beside the steps: preflight, dry run, cached reference log-probs, and several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hubdpo import train
+from hubdpo.errors import ConfigError, TrainingError
+from hubdpo.manifest import RunManifest
+from hubdpo.training import preflight, reference
+
+pytestmark = pytest.mark.slow
+CODE = "from hubdpo.cli.app import main; main()"
+
+
+def options(base: Path, data: Path, run: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "model_name_or_path": str(base), "dataset": str(data), "output_dir": run, "max_steps": 4, "max_length": 128,
+        "learning_rate": 1e-3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "save_steps": 2,
+        "eval_steps": 2, **more,
+    }  # fmt: skip
+
+
+def losses(run: Path) -> list[float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_base: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with nothing special about it."""
+    run = tmp_path_factory.mktemp("plain") / "run"
+    train(**options(tiny_base, dataset_dir, run))
+    return run
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HUBDPO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_dry_run_leaves_nothing_and_says_what_it_takes(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = train(**options(tiny_base, dataset_dir, tmp_path / "run", dry_run=True))
+    assert manifest.status == "running"
+    assert not list(tmp_path.iterdir())
+    assert "preflight 2 longest pairs" in capsys.readouterr().err
+
+
+def test_the_preflight_does_not_change_the_run(
+    plain: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubdpo.training.train.preflight", lambda *args, **kwargs: None)
+    train(**options(tiny_base, dataset_dir, tmp_path / "run"))
+    assert (tmp_path / "run" / "adapter_model.safetensors").read_bytes() == (
+        plain / "adapter_model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [("memory", "ran out of memory with 2 pairs"), ("loss", "before the first step"), ("disk", "the disk has")],
+)
+def test_what_would_stop_the_run_stops_it_at_once_and_leaves_nothing(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, message: str
+) -> None:
+    def out_of_memory(*args: Any, **kwargs: Any) -> Any:
+        raise torch.OutOfMemoryError("out")
+
+    if what == "memory":
+        monkeypatch.setattr("hubdpo.training.trainer.SharedPrefixDPOTrainer._compute_loss", out_of_memory)
+    elif what == "loss":
+        monkeypatch.setattr(
+            "hubdpo.training.trainer.SharedPrefixDPOTrainer._compute_loss",
+            lambda self, model, inputs, return_outputs: torch.full((), torch.nan, requires_grad=True) * 1,
+        )
+    else:
+        monkeypatch.setattr(preflight, "FLOAT", 10**15)
+    with pytest.raises(TrainingError, match=message) as caught:
+        train(**options(tiny_base, dataset_dir, tmp_path / "run"))
+    assert caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+def test_cached_reference_log_probs_give_the_same_losses_and_adapter(
+    plain: Path, cache: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    train(**options(tiny_base, dataset_dir, tmp_path / "run", reference="cached"))
+    assert losses(tmp_path / "run") == pytest.approx(losses(plain), abs=1e-5)
+    ours, theirs = (load_file(run / "adapter_model.safetensors") for run in (tmp_path / "run", plain))
+    for name, weight in theirs.items():
+        # Adam divides by the root of tiny squares, so that rounding shows in single weights
+        assert (ours[name] - weight).norm() <= 2e-2 * weight.norm() + 1e-7, name
+
+
+def test_a_sweep_computes_the_reference_once(
+    cache: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(**options(tiny_base, dataset_dir, tmp_path / "a", reference="cached"))
+    files = sorted(path.name for path in (cache / "reference").iterdir())
+    assert len(files) == 2  # train and test
+
+    def never(*args: Any) -> Any:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(reference, "_computed", never)
+    train(**options(tiny_base, dataset_dir, tmp_path / "b", reference="cached", learning_rate=1e-4, beta=0.3, seed=7))
+    assert sorted(path.name for path in (cache / "reference").iterdir()) == files
+
+
+@pytest.mark.parametrize("change", [{"max_length": 40}, {"load_in_4bit": False}])
+def test_the_cache_is_not_read_for_other_tokens_or_weights(
+    cache: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    train(**options(tiny_base, dataset_dir, tmp_path / "a", reference="cached"))
+    train(**options(tiny_base, dataset_dir, tmp_path / "b", reference="cached", **change))
+    assert len(list((cache / "reference").iterdir())) == 4
+
+
+def test_batches_of_the_reference_are_of_like_length_and_hold_every_row_once() -> None:
+    rows = [{"prompt_ids": [1] * (i * 7 % 900), "chosen_ids": [1] * 9, "rejected_ids": [1] * 5} for i in range(300)]
+    batches = reference._batches(rows)
+    assert sorted(place for batch in batches for place in batch) == list(range(300))
+    for batch in batches:
+        longest = max(len(rows[place]["prompt_ids"]) + 9 for place in batch)
+        assert len(batch) == 1 or 2 * longest * len(batch) <= reference.TOKENS_A_BATCH
+
+
+def test_two_processes_give_the_losses_of_one(tiny_base: Path, dataset_dir: Path, tmp_path: Path, plain: Path) -> None:
+    chosen = options(tiny_base, dataset_dir, tmp_path / "run", per_device_train_batch_size=1, num_processes=2)
+    words = [part for name, value in chosen.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    done = subprocess.run([sys.executable, "-c", CODE, "train", *words], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(tmp_path / "run") == pytest.approx(losses(plain), abs=1e-5)
+    run = RunManifest.read(tmp_path / "run" / "run.json")
+    assert (run.status, run.config["num_processes"]) == ("complete", 2)
+    assert done.stdout.count("4 steps on") == 1
+
+
+def test_an_error_in_several_processes_is_told_once_with_what_to_do(tiny_base: Path, tmp_path: Path) -> None:
+    chosen = options(tiny_base, tmp_path / "nowhere", tmp_path / "run", num_processes=2)
+    with pytest.raises(TrainingError, match="2 processes ended with") as caught:
+        train(**chosen)
+    assert "--num-processes 1" in (caught.value.hint or "")
+
+
+def test_a_dry_run_is_of_one_process() -> None:
+    with pytest.raises(ConfigError, match="--num-processes"):
+        train(model_name_or_path="a/b", dataset="d", output_dir=Path("r"), dry_run=True, num_processes=2)
