@@ -1,13 +1,14 @@
 """Run a padded preference batch through the backbone as one packed row in which each pair's common prefix stands once.
 
 Stock DPO gives the backbone `[2B, T]` rows: every pair pays for its prompt twice and every row for the longest one.
-Here two hooks on the backbone change that and nothing else. Before it, the padded batch becomes one row
+Here hooks on the backbone change that and nothing else. Before it, the padded batch becomes one row
 
     prefix₀ | rest of chosen₀ | rest of rejected₀ | prefix₁ | ...
 
-and after it the hidden states return to their padded places, so the language-model head, the losses and the metrics of
-TRL see what they always see. A rejected token attends to its prefix and its own branch only, at the positions it would
-have had in its own row, so the numbers are those of the padded batch up to the order of floating-point sums.
+A rejected token attends to its prefix and its own branch only, at the positions it would have had in its own row, so
+the numbers are those of the padded batch up to the order of floating-point sums. After the backbone, hooks around the
+model give its language-model head the hidden states of the answers' tokens alone, with their labels, and put what it
+returns back to the padded places: the losses and the metrics of TRL see what they always see.
 
 The idea is Prefix Sharing (arXiv 2410.20305). Attention goes through transformers' `AttentionInterface`; with no packed
 batch under way it is plain sdpa, so generation and other forwards are untouched.
@@ -172,8 +173,18 @@ AttentionInterface.register(ATTENTION, _attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """The S positions whose next token has a label, of a padded batch `[2B, T]`."""
+
+    mask: torch.Tensor
+    """[2B, T - 1]"""
+    hidden: torch.Tensor
+    """[S] flat padded index of the token before each label."""
+
+
 class SharedPrefix:
-    """Hooks on a causal language model's backbone, active only inside `with shared_prefix.packed():`.
+    """Hooks on a causal language model and its backbone, active only inside `with shared_prefix.packed():`.
 
     `padded_tokens` and `packed_tokens` count what the backbone would have run and what it ran.
     """
@@ -185,6 +196,9 @@ class SharedPrefix:
         self._active = False
         self._shape: tuple[int, int] = (0, 0)
         self._layout: Layout | None = None
+        self._scored: Scored | None = None
+        causal_lm.register_forward_pre_hook(self._take_labels, with_kwargs=True)
+        causal_lm.register_forward_hook(self._put_back, with_kwargs=True)
         backbone = causal_lm.base_model
         backbone.register_forward_pre_hook(self._pack, with_kwargs=True)
         backbone.register_forward_hook(self._unpack, with_kwargs=True)
@@ -195,7 +209,28 @@ class SharedPrefix:
         try:
             yield
         finally:
-            self._active, self._layout = False, None
+            self._active, self._layout, self._scored = False, None, None
+
+    def _take_labels(self, model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        """Give TRL's head (trl/trainer/utils.py, `add_fused_lm_head`) the labels that count, already shifted."""
+        labels = kwargs.get("labels")
+        if not self._active or not kwargs.get("fused_lm_head") or labels is None:
+            return None
+        mask = labels[:, 1:] != -100
+        rows, places = mask.nonzero(as_tuple=True)
+        self._scored = Scored(mask, rows * labels.shape[1] + places)
+        return args, {**kwargs, "labels": None, "shift_labels": labels[:, 1:][mask][None]}
+
+    def _put_back(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        """Return what the head gave for each label, `[1, S]`, to its place in `[2B, T - 1]`; 0 where there is none."""
+        scored, self._scored = self._scored, None
+        if scored is None:
+            return None
+        for name, value in list(output.items()):
+            if isinstance(value, torch.Tensor) and value.dim() == 2:
+                placed = value.new_zeros(scored.mask.shape).masked_scatter(scored.mask, value)
+                output[name] = placed
+        return output
 
     def _pack(self, backbone: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
@@ -221,6 +256,11 @@ class SharedPrefix:
             return None
         rows, width = self._shape
         hidden = output.last_hidden_state[0]
+        if self._scored is not None:
+            packed_at = layout.padded.new_zeros(rows * width).index_copy(0, layout.padded, layout.packed)
+            wanted = packed_at.index_select(0, self._scored.hidden)
+            output.last_hidden_state = hidden.index_select(0, wanted)[None]
+            return output
         padded = hidden.new_zeros(rows * width, hidden.shape[-1])
         padded = padded.index_copy(0, layout.padded, hidden.index_select(0, layout.packed))
         output.last_hidden_state = padded.view(rows, width, -1)
