@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from hubdpo.config import EvaluateConfig, PrepareConfig, PushConfig, TrainConfig
-from tests.benchmarks.tables import prepare_table
+from tests.benchmarks.tables import prepare_table, train_table
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
@@ -42,18 +44,10 @@ def test_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
 
 
-def test_the_bench_table_is_what_was_measured() -> None:
-    report = json.loads((Path(__file__).parent / "benchmarks" / "train.json").read_text(encoding="utf-8"))
-    for row in report["results"]:
-        figures = (
-            f"| {row['pairs']} | {row['tokens_ratio']} | {row['speed_ratio']} | {row['largest_loss_difference']:.0e} |"
-        )
-        assert figures in README
-
-
-def test_the_table_of_prepare_is_what_was_measured() -> None:
-    report = json.loads((Path(__file__).parent / "benchmarks" / "prepare.json").read_text(encoding="utf-8"))
-    assert prepare_table(report) in README
+@pytest.mark.parametrize(("name", "table"), [("prepare", prepare_table), ("train", train_table)])
+def test_the_tables_are_what_was_measured(name: str, table: Callable[[dict[str, Any]], str]) -> None:
+    report = json.loads((Path(__file__).parent / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+    assert table(report) in README
 
 
 def test_the_tree_is_the_tree() -> None:

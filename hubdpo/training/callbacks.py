@@ -1,4 +1,4 @@
-"""What happens beside the steps: the metrics file, the checkpoint marker, and the end of a run that went wrong."""
+"""What happens beside the steps: the metrics file and the checkpoint marker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hubdpo import console
-from hubdpo.errors import TrainingError
 from hubdpo.manifest import METRICS_FILE, write_atomic
 
 MARKER = "hubdpo-complete.json"
@@ -49,12 +48,7 @@ class MetricsFile(TrainerCallback):
             return
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
-        if (loss := logs.get("loss", logs.get("eval_loss"))) is not None:
-            if not math.isfinite(float(loss)):
-                raise TrainingError(
-                    f"the loss is {loss} at step {state.global_step}; the last complete checkpoint is kept",
-                    hint="lower `--learning-rate`, then go on with `--resume`",
-                )
+        if "loss" in logs or "eval_loss" in logs:
             self._tell(state, logs)
 
     def _tell(self, state: Any, logs: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -47,13 +46,8 @@ def preflight(config: TrainConfig, trainer: Any, rows: list[dict[str, list[int]]
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     began = time.monotonic()
-    loss = _one_step(config, trainer, longest)
+    _one_step(config, trainer, longest)
     seconds = time.monotonic() - began
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss of the longest pairs is {loss} before the first step",
-            hint="try `--no-load-in-4bit`, another base, or look at the longest rows of the dataset",
-        )
     found = Preflight(
         base_bytes=sum(size for p, size in weights if not p.requires_grad),
         adapter_bytes=adapter,
@@ -79,7 +73,7 @@ def out_of_memory(config: TrainConfig) -> TrainingError:
     )
 
 
-def _one_step(config: TrainConfig, trainer: Any, longest: list[dict[str, list[int]]]) -> float:
+def _one_step(config: TrainConfig, trainer: Any, longest: list[dict[str, list[int]]]) -> None:
     model, metrics, seen = trainer.model, trainer._metrics["train"], trainer._total_train_tokens
     if config.gradient_checkpointing:  # as transformers does at the first step
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs)
@@ -90,7 +84,6 @@ def _one_step(config: TrainConfig, trainer: Any, longest: list[dict[str, list[in
             with trainer.compute_loss_context_manager():
                 loss = trainer.compute_loss(model, batch)
             loss.backward()
-        return loss.item()
     except torch.OutOfMemoryError:
         raise out_of_memory(config) from None
     finally:

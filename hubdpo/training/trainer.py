@@ -6,11 +6,13 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config import TrainConfig
+from hubdpo.errors import TrainingError
 from hubdpo.training.model import adapter_to_float32, lora_config
 from hubdpo.training.reference import add_reference_log_probs
 from hubdpo.training.shared_prefix import SharedPrefix
@@ -31,9 +33,30 @@ class SharedPrefixDPOTrainer(DPOTrainer):
         with self._packed():
             return super().compute_ref_log_probs(*args, **kwargs)
 
-    def _compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+    def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
         with self._packed():
-            return super()._compute_loss(*args, **kwargs)
+            result = super()._compute_loss(model, inputs, return_outputs)
+        loss = result[0] if return_outputs else result
+        if not torch.isfinite(loss):
+            rows = ", ".join(map(str, self._rows_of(inputs))) or "unknown"
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}, in rows {rows} of the "
+                f"{'train' if self.model.training else 'test'} split; the last complete checkpoint is kept",
+                hint="look at those rows, or lower `--learning-rate`, then go on with `--resume`",
+            )
+        return result
+
+    def _rows_of(self, inputs: Any) -> list[int]:
+        """Return which rows of the split are in a batch, counted from 0."""
+        data = self.train_dataset if self.model.training else self.eval_dataset
+        places = {
+            tuple(row["prompt_ids"] + row["chosen_ids"]): place
+            for place, row in enumerate(data if data is not None else [])
+        }
+        half = inputs["input_ids"].shape[0] // 2
+        texts = zip(inputs["input_ids"][:half].tolist(), inputs["attention_mask"][:half].sum(1).tolist(), strict=True)
+        found = [places.get(tuple(ids[:length])) for ids, length in texts]
+        return [place for place in found if place is not None]
 
 
 def make_trainer(
@@ -77,8 +100,6 @@ def _with_reference(trainer: SharedPrefixDPOTrainer, data: Any, identity: dict[s
 
 
 def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool) -> DPOConfig:
-    import torch
-
     return DPOConfig(
         output_dir=str(Path(config.output_dir)),
         loss_type=config.loss_type,

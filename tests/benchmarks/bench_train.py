@@ -1,11 +1,14 @@
-"""Time a DPO step with the shared prefix beside the same step of stock TRL, in one interleaved run on the CPU.
+"""Time a DPO step of hubdpo beside the same step of stock TRL, in one interleaved run on the CPU.
 
-Both run the same batches on the same model; lengths are drawn around those of hh-rlhf (median prompt 127, answer 59
-tokens). The ratio is the result: seconds differ from machine to machine. `make bench` writes train.json beside it.
+Two peers: TRL with its defaults (gradient checkpointing, reference in every step, batches as they come), and TRL at its
+best (batches of like length, cached reference, no checkpointing). hubdpo runs the same batches with the same settings.
+The model has the proportions of Qwen2-0.5B, so head and layers take the shares of the time that they take there. The
+ratio is the result: seconds differ from machine to machine. `make bench-train` writes train.json beside it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -16,90 +19,163 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hubdpo import console
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from hubdpo import console  # noqa: E402
 
 console.quiet_libraries()
 
 import torch  # noqa: E402
 import trl  # noqa: E402
 from datasets import Dataset  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM  # noqa: E402
 
 from hubdpo.config import TrainConfig  # noqa: E402
 from hubdpo.demo.tiny_base import make_tiny_base  # noqa: E402
+from hubdpo.training.reference import add_reference_log_probs  # noqa: E402
 from hubdpo.training.trainer import make_trainer  # noqa: E402
+from tests.benchmarks import tables  # noqa: E402
 
-BATCHES, REPEATS = 3, 2
-HIDDEN, LAYERS = 128, 2
+HIDDEN, LAYERS, VOCABULARY = 128, 4, 3584
+BATCHES, REPEATS = 2, 2
+LENGTHS = {  # median tokens and log-normal spread of prompt and answers
+    "HH-RLHF-like": ((127, 0.8), (59, 0.7)),
+    "UltraFeedback-like": ((80, 0.9), (300, 0.6)),
+    "HelpSteer-like": ((560, 0.6), (190, 0.6)),
+    "StackExchange-like": ((230, 0.7), (260, 0.7)),
+}
+LONGEST = 1024
+SETTINGS = {"defaults": {"gradient_checkpointing": True}, "best": {"gradient_checkpointing": False}}
 
 
-def rows(pairs: int, seed: int) -> list[dict[str, list[int]]]:
-    draw = torch.Generator().manual_seed(seed)
+def rows(shape: str, pairs: int) -> list[dict[str, list[int]]]:
+    draw = torch.Generator().manual_seed(0)
 
-    def ids(median: float, sigma: float) -> list[int]:
-        length = int(torch.exp(torch.randn((), generator=draw) * sigma) * median) + 2
-        return torch.randint(10, 400, (min(length, 512),), generator=draw).tolist()
+    def ids(median: float, spread: float) -> list[int]:
+        length = int(torch.exp(torch.randn((), generator=draw) * spread) * median) + 2
+        return torch.randint(10, VOCABULARY, (min(length, LONGEST // 2),), generator=draw).tolist()
 
+    prompt, answer = LENGTHS[shape]
     return [
-        {"prompt_ids": ids(127, 0.8), "chosen_ids": ids(59, 0.7), "rejected_ids": ids(59, 0.7)} for _ in range(pairs)
+        {"prompt_ids": ids(*prompt), "chosen_ids": ids(*answer), "rejected_ids": ids(*answer)} for _ in range(pairs)
     ]
 
 
-def one_step(trainer: Any, batch: dict[str, torch.Tensor]) -> tuple[float, float]:
-    """Return the CPU seconds of forward and backward, and the loss."""
-    trainer.model.zero_grad()
-    began = time.process_time()
-    loss = trainer.compute_loss(trainer.model, dict(batch))
-    loss.backward()
-    return time.process_time() - began, loss.item()
-
-
-def measure(base: Path, out: Path, pairs: int) -> dict[str, Any]:
-    data = Dataset.from_list([row for seed in range(BATCHES) for row in rows(pairs, seed)])
-    config = TrainConfig.build(
-        {"model_name_or_path": "x/y", "dataset": "x", "output_dir": out, "per_device_train_batch_size": pairs}
+def grouped(data: list[dict[str, Any]], pairs: int) -> list[list[dict[str, Any]]]:
+    """Cut into batches of like length, as `group_by_length` does over all it is given."""
+    ordered = sorted(
+        data, key=lambda row: len(row["prompt_ids"]) + max(map(len, (row["chosen_ids"], row["rejected_ids"])))
     )
+    return [ordered[start : start + pairs] for start in range(0, len(ordered), pairs)]
+
+
+def one_step(trainer: Any, batch: dict[str, torch.Tensor]) -> tuple[float, float, float]:
+    """Return the CPU seconds of forward and backward, the loss, and the MB that forward keeps for backward."""
+    trainer.model.zero_grad()
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    began = time.process_time()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = trainer.compute_loss(trainer.model, dict(batch))
+    loss.backward()
+    return time.process_time() - began, loss.item(), sum(kept.values()) / 1e6
+
+
+def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict[str, Any]:
+    data = rows(shape, pairs * BATCHES)
+    config = TrainConfig.build(
+        {
+            "model_name_or_path": "x/y", "dataset": "x", "output_dir": out, "per_device_train_batch_size": pairs,
+            **SETTINGS[setting],
+        }
+    )  # fmt: skip
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     trainer = make_trainer(
-        config, model, AutoTokenizer.from_pretrained(base), data, None, device="cpu", steps=1, callbacks=[]
-    )
-    trainer.model.train()
+        config, model, AutoTokenizer.from_pretrained(base), Dataset.from_list(data), None, device="cpu", steps=1,
+        callbacks=[],
+    )  # fmt: skip
     for name, weight in trainer.model.named_parameters():
         if "lora_B" in name:  # zero at the start, where every loss is ln 2 and no difference could show
             torch.nn.init.normal_(weight, std=0.05)
+    if config.gradient_checkpointing:
+        trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
+    batches = [data[start : start + pairs] for start in range(0, len(data), pairs)]
+    if setting == "best":
+        data = add_reference_log_probs(trainer, data, identity={"benchmark": time.time_ns()})
+        trainer.precompute_ref_logps = True
+        batches = grouped(data, pairs)
+    trainer.model.train()
     shared = trainer.shared_prefix
     assert shared is not None
-    ratios, differences = [], []
-    for batch in trainer.get_train_dataloader():
-        seconds: dict[bool, list[float]] = {True: [], False: []}
+    shared.padded_tokens = shared.packed_tokens = 0
+    seconds: dict[bool, float] = {True: 0.0, False: 0.0}
+    memory: dict[bool, float] = {True: 0.0, False: 0.0}
+    differences = []
+    for batch in batches:
+        collated = trainer.data_collator(batch)
+        took: dict[bool, list[float]] = {True: [], False: []}
         losses = {}
         for _ in range(REPEATS):
             for ours in (True, False):
                 trainer.shared_prefix = shared if ours else None
-                took, losses[ours] = one_step(trainer, batch)
-                seconds[ours].append(took)
-        ratios.append(statistics.median(seconds[False]) / statistics.median(seconds[True]))
+                spent, losses[ours], kept = one_step(trainer, collated)
+                took[ours].append(spent)
+                memory[ours] = max(memory[ours], kept)
+        for ours, values in took.items():
+            seconds[ours] += min(values)
         differences.append(abs(losses[True] - losses[False]))
+    count = len(data)
     return {
-        "pairs": pairs,
+        "lengths": shape, "peer": f"TRL {setting}", "pairs": pairs,
         "tokens_ratio": round(shared.padded_tokens / shared.packed_tokens, 2),
-        "speed_ratio": round(statistics.median(ratios), 2),
+        "trl_pairs_per_s": round(count / seconds[False], 2), "hubdpo_pairs_per_s": round(count / seconds[True], 2),
+        "speed_ratio": round(seconds[False] / seconds[True], 2),
+        "trl_kept_mb": round(memory[False]), "hubdpo_kept_mb": round(memory[True]),
         "largest_loss_difference": max(differences),
-    }
+    }  # fmt: skip
+
+
+def make_base(folder: Path) -> Path:
+    """Write a random model with the proportions of Qwen2-0.5B: the head is a quarter of its weights."""
+    make_tiny_base(folder)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=5 * HIDDEN, num_hidden_layers=LAYERS,
+        num_attention_heads=HIDDEN // 64, num_key_value_heads=1, tie_word_embeddings=True,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pairs", type=int, default=8)
+    pairs = parser.parse_args().pairs
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
-        base = make_tiny_base(Path(scratch) / "base", hidden_size=HIDDEN, num_layers=LAYERS)
-        results = [measure(base, Path(scratch) / "run", pairs) for pairs in (1, 4, 8)]
+        os.environ["HUBDPO_CACHE"] = scratch
+        base = make_base(Path(scratch) / "base")
+        results = [
+            measure(base, Path(scratch) / "run", shape, setting, pairs) for shape in LENGTHS for setting in SETTINGS
+        ]
     environment = {
         "cpu_cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(),
         "torch": torch.__version__, "trl": trl.__version__,
-        "model": f"Qwen2, hidden {HIDDEN}, {LAYERS} layers, float32, gradient checkpointing, online reference",
+        "model": f"Qwen2, hidden {HIDDEN}, {LAYERS} layers, vocabulary {VOCABULARY}, float32",
     }  # fmt: skip
-    report = {"environment": environment, "lengths": "hh-rlhf-like", "results": results}
+    for lengths in LENGTHS:
+        defaults, best = (row for row in results if row["lengths"] == lengths)
+        best["over_defaults"] = round(best["hubdpo_pairs_per_s"] / defaults["trl_pairs_per_s"], 2)
+    report = {
+        "environment": environment,
+        "results": results,
+        "median_speed_ratio": statistics.median(r["speed_ratio"] for r in results),
+    }
     (Path(__file__).parent / "train.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    tables.put("bench-train", tables.train_table(report))
     json.dump(report, sys.stdout, indent=2)
 
 

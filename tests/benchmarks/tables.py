@@ -38,6 +38,30 @@ def prepare_table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *notes])
 
 
+def train_table(report: dict[str, Any]) -> str:
+    """Return Markdown of train.json: pairs per second beside stock TRL."""
+    lines = [
+        "| lengths | beside | fewer tokens by | TRL pairs/s | hubdpo pairs/s | faster by | kept for backward |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in report["results"]:
+        kept = f"{row['trl_kept_mb']:,} → {row['hubdpo_kept_mb']:,} MB"
+        lines.append(
+            f"| {row['lengths']} | {row['peer']} | {row['tokens_ratio']} | {row['trl_pairs_per_s']} | "
+            f"{row['hubdpo_pairs_per_s']} | {row['speed_ratio']} | {kept} |"
+        )
+    differences = max(row["largest_loss_difference"] for row in report["results"])
+    environment = report["environment"]
+    notes = [
+        f"{report['results'][0]['pairs']} pairs a step, {environment['model']}, {environment['cpu_cores']} CPU cores, "
+        f"CPU seconds of forward and backward; largest difference of a loss {differences:.0e}.",
+        "hubdpo with a cached reference and no checkpointing beside TRL's defaults: "
+        + ", ".join(f"{row['lengths']} {row['over_defaults']}" for row in report["results"] if "over_defaults" in row)
+        + ".",
+    ]
+    return "\n".join([*lines, "", *notes])
+
+
 def put(name: str, table: str) -> None:
     """Write a table into its place in the README."""
     text = README.read_text(encoding="utf-8")
@@ -46,5 +70,6 @@ def put(name: str, table: str) -> None:
 
 
 if __name__ == "__main__":
-    put("bench-prepare", prepare_table(json.loads((HERE / "prepare.json").read_text(encoding="utf-8"))))
+    for name, table in (("prepare", prepare_table), ("train", train_table)):
+        put(f"bench-{name}", table(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))))
     sys.stdout.write(f"wrote {README.name}\n")

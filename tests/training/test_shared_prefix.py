@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, Qwen3Config, Qwen3ForCausalLM
 from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config.train import QWEN2_PROJECTIONS
@@ -134,6 +135,19 @@ def test_parity_with_stock_trl(
     data = pairs(shape, count)
     trainer = make_trainer(tiny_base, tmp_path, data, nf4=nf4, gradient_checkpointing=checkpointing, **LOSSES[loss])
     assert_parity(trainer, cached=cached)
+
+
+def test_qwen3_and_untied_heads_as_well(tiny_base: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    config = Qwen3Config(
+        vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=32, tie_word_embeddings=False,
+    )  # fmt: skip
+    Qwen3ForCausalLM(config).save_pretrained(base)
+    for count, way in ((3, (True, True, True)), (5, (False, False, False))):
+        checkpointing, nf4, cached = way
+        trainer = make_trainer(base, tmp_path, pairs("skewed", count), nf4=nf4, gradient_checkpointing=checkpointing)
+        assert_parity(trainer, cached=cached)
 
 
 def test_a_prefix_is_packed_once() -> None:
