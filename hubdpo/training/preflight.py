@@ -107,9 +107,13 @@ def _check_disk(folder: Path, needed: int) -> None:
 
 
 def _tell(found: Preflight, pairs: int) -> None:
-    peak = f", peak {found.peak_bytes / 1e9:.2f} GB" if found.peak_bytes is not None else ""
+    peak = f", peak {_size(found.peak_bytes)}" if found.peak_bytes is not None else ""
+    console.info(f"preflight {pairs} longest pairs, {found.longest_tokens:,} tokens, in {found.seconds:.1f} s{peak}")
     console.info(
-        f"preflight {pairs} longest pairs ({found.longest_tokens:,} tokens) in {found.seconds:.1f} s{peak}; weights "
-        f"{found.base_bytes / 1e9:.2f} GB, adapter with gradients and AdamW {4 * found.adapter_bytes / 1e9:.2f} GB, "
-        f"logits up to {found.logits_bytes / 1e9:.2f} GB, checkpoints {found.checkpoint_bytes / 1e9:.2f} GB"
+        f"memory    weights {_size(found.base_bytes)}, adapter with gradients and AdamW "
+        f"{_size(4 * found.adapter_bytes)}, logits up to {_size(found.logits_bytes)}; checkpoints {_size(found.checkpoint_bytes)} on the disk"
     )
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
