@@ -108,10 +108,11 @@ def _check_disk(folder: Path, needed: int) -> None:
 
 def _tell(found: Preflight, pairs: int) -> None:
     peak = f", peak {_size(found.peak_bytes)}" if found.peak_bytes is not None else ""
+    adapter = _size(4 * found.adapter_bytes)
     console.info(f"preflight {pairs} longest pairs, {found.longest_tokens:,} tokens, in {found.seconds:.1f} s{peak}")
     console.info(
-        f"memory    weights {_size(found.base_bytes)}, adapter with gradients and AdamW "
-        f"{_size(4 * found.adapter_bytes)}, logits up to {_size(found.logits_bytes)}; checkpoints {_size(found.checkpoint_bytes)} on the disk"
+        f"memory    weights {_size(found.base_bytes)}, adapter with gradients and AdamW {adapter}, "
+        f"logits up to {_size(found.logits_bytes)}; checkpoints {_size(found.checkpoint_bytes)} on the disk"
     )
 
 
