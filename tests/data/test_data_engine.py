@@ -22,20 +22,9 @@ from hubdpo.data.readers import Piece, PieceReader, cut
 from hubdpo.data.sources import RawFile
 from hubdpo.data.split import is_test
 from hubdpo.errors import ArtefactError, ConfigError, DataError
+from tests.data.made import contents, lines, rows
 
 CODE = "from hubdpo.cli.app import main; main()"
-
-
-def rows(count: int) -> list[dict[str, str]]:
-    return [{"prompt": f"question {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(count)]
-
-
-def lines(values: list[Any]) -> bytes:
-    return b"".join(orjson.dumps(value) + b"\n" for value in values)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -26,21 +26,10 @@ from hubdpo import prepare
 from hubdpo.data.converters import CONVERTERS, Choice, converter_for
 from hubdpo.data.preference import PreferenceExample, Rated, Rejection
 from hubdpo.errors import HubdpoError
+from tests.data.made import contents, lines, rows
 
 CODE = "from hubdpo.cli.app import main; main()"
 FIXTURES = Path(__file__).parent / "fixtures"
-
-
-def rows(count: int) -> list[dict[str, str]]:
-    return [{"prompt": f"question {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(count)]
-
-
-def lines(values: list[Any]) -> bytes:
-    return b"".join(orjson.dumps(value) + b"\n" for value in values)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def mutated(data: bytes, draw: random.Random) -> bytes:

@@ -18,21 +18,10 @@ from datasets import load_dataset
 from hubdpo import load_preferences, prepare
 from hubdpo.errors import ArtefactError, ConfigError, DataError, HubError
 from hubdpo.manifest import PREPARE_FILE, PrepareManifest
+from tests.data.made import contents, lines, rows
 
 REAL = Path(os.environ.get("HUBDPO_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 CODE = "from hubdpo.cli.app import main; main()"
-
-
-def rows(count: int) -> list[dict[str, str]]:
-    return [{"prompt": f"question {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(count)]
-
-
-def lines(values: list[dict[str, str]]) -> bytes:
-    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -1,0 +1,20 @@
+"""Small raw data, and the files of a folder, for the tests of prepare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    return [{"prompt": f"question {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(count)]
+
+
+def lines(values: list[Any]) -> bytes:
+    return b"".join(orjson.dumps(value) + b"\n" for value in values)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
