@@ -28,6 +28,7 @@ from hubdpo.manifest import (
     fingerprint,
     read_dataset_folder,
 )
+from hubdpo.secrets import find_secrets
 
 Kind = Literal["dataset", "adapter"]
 ADAPTER_FILES = ("adapter_model.safetensors",)
@@ -38,14 +39,6 @@ COPIED_FILES = (
 MEASURED_FILES = (METRICS_FILE, EVAL_FILE)
 TEXT = (".json", ".jsonl", ".md", ".jinja", ".txt")
 
-SECRETS = {
-    "Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{30,}"),
-    "GitHub token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{22,})"),
-    "AWS access key": re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "OpenAI or Anthropic key": re.compile(r"\bsk-[A-Za-z0-9_-]{32,}"),
-    "Google API key": re.compile(r"\bAIza[A-Za-z0-9_-]{35}"),
-    "private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-}
 LOCAL_PATH = re.compile(r"(?<![\w/.:])(?:/(?:home|root|Users|tmp|mnt|work|workspace|content)/|[A-Z]:\\)[\w.~-]+")
 
 
@@ -89,10 +82,12 @@ def folder_kind(folder: Path) -> Kind:
 
 
 def dataset_bundle(folder: Path, version: str) -> BundleContent:
-    """Bundle a dataset folder as it is. Raise ArtefactError when it is incomplete or was edited."""
+    """Bundle a dataset folder as it is. Raise ArtefactError when it is incomplete, was edited or holds a credential."""
     manifest = read_dataset_folder(folder)
     names = [*manifest.files, PREPARE_FILE]
-    return _bundle("dataset", version, {name: folder / name for name in names})
+    files: dict[str, bytes | Path] = {name: folder / name for name in names}
+    _check_texts(files, quoting=(CARD_FILE,))
+    return _bundle("dataset", version, files)
 
 
 def read_run(folder: Path) -> RunManifest:
@@ -172,13 +167,16 @@ def _check_weights(path: Path) -> None:
         raise ArtefactError("the adapter never trained: every lora_B is zero", hint="train for at least one step")
 
 
-def _check_texts(files: dict[str, bytes | Path]) -> None:
+def _check_texts(files: dict[str, bytes | Path], *, quoting: tuple[str, ...] = ()) -> None:
+    """Refuse credentials in any text, and paths of this machine but in those of the base and those `quoting` rows."""
     for name, value in files.items():
-        if not name.endswith(TEXT) or name in COPIED_FILES:
+        if not name.endswith(TEXT):
             continue
         text = content_of(value).decode("utf-8", "replace")
-        for what, pattern in SECRETS.items():
-            if pattern.search(text):
-                raise ArtefactError(f"`{name}` holds a {what}", hint="remove it, and revoke it: it was written to disk")
-        if LOCAL_PATH.search(text):
+        if secrets := find_secrets(text):
+            raise ArtefactError(
+                f"`{name}` holds a {secrets[0].kind}",
+                hint="hubdpo prepare ... --scan secrets" if name in quoting else "remove it, and revoke it",
+            )
+        if name not in (*COPIED_FILES, *quoting) and LOCAL_PATH.search(text):
             raise ArtefactError(f"`{name}` holds a path of this machine", hint="remove the path from the file")

@@ -171,6 +171,18 @@ def test_a_token_without_the_right_is_told(data: Path) -> None:
     assert caught.value.exit_code == 4
 
 
+def test_a_dataset_whose_samples_hold_a_secret_is_not_sent(tmp_path: Path, repo_id: str) -> None:
+    from hubdpo import prepare
+
+    secret = "hf_" + "a" * 34
+    (tmp_path / "raw.jsonl").write_text(f'{{"prompt": "{secret}", "chosen": "a", "rejected": "b"}}\n')
+    prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0)
+    with pytest.raises(ArtefactError, match=r"README.md. holds a Hugging Face Token") as caught:
+        push(folder=tmp_path / "out", repo=repo_id, version="1.0.0")
+    assert "--scan secrets" in (caught.value.hint or "")
+    assert secret not in str(caught.value)
+
+
 @pytest.mark.parametrize("secret", ["hf_" + "a" * 34, "ghp_" + "b" * 36, "AKIA" + "C" * 16, "sk-" + "d" * 40])
 def test_a_secret_in_a_file_is_found_and_not_repeated(run: Path, repo_id: str, secret: str) -> None:
     with (run / "metrics.jsonl").open("a") as stream:
