@@ -17,6 +17,9 @@ LOSS_TYPES = (
     "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 )  # fmt: skip
 
+WHOLE_BATCH_LOSSES = frozenset({"aot", "aot_unpaired"})
+"""Those that sort the scores of all pairs of a batch (trl/trainer/dpo_trainer.py), so that it cannot be cut."""
+
 
 class TrainConfig(Config):
     model_name_or_path: str = Field(description="Base model of the Qwen2 family: a Hub id or a local folder.")
@@ -48,6 +51,11 @@ class TrainConfig(Config):
     per_device_train_batch_size: int = Field(4, ge=1, description="Pairs in one forward pass.")
     per_device_eval_batch_size: int = Field(4, ge=1, description="Pairs in one evaluation forward pass.")
     gradient_accumulation_steps: int = Field(4, ge=1, description="Forward passes in one optimiser step.")
+    tokens_per_batch: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True)] = Field(
+        None,
+        description="Fill each forward pass with N tokens, or with what memory holds, not with a number of pairs; "
+        "a step keeps its --per-device-train-batch-size x --gradient-accumulation-steps pairs.",
+    )
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping.")
 
@@ -90,11 +98,22 @@ class TrainConfig(Config):
     def _fits_together(self) -> TrainConfig:
         if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
             raise ValueError(f"{len(self.loss_weights)} loss weights for {len(self.loss_type)} loss types")
+        if self.tokens_per_batch is not None and (whole := WHOLE_BATCH_LOSSES & set(self.loss_type)):
+            raise ValueError(
+                f"--tokens-per-batch cuts a batch, and {', '.join(sorted(whole))} compares all pairs of one"
+            )
+        if isinstance(self.tokens_per_batch, int) and self.tokens_per_batch < self.max_length:
+            raise ValueError(f"tokens_per_batch must hold a sequence: --max-length is {self.max_length}")
         if self.dry_run and self.num_processes > 1:
             raise ValueError("--dry-run looks at one process; leave --num-processes out")
         if self.prompt_budget >= self.max_length:
             raise ValueError("max_prompt_length must be below max_length, or no token is left for the answer")
         return self
+
+    @property
+    def pairs_per_process(self) -> int:
+        """Pairs that one process gives to an optimiser step."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     @property
     def prompt_budget(self) -> int:

@@ -13,6 +13,10 @@ import torch
 from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
+from hubdpo.training.memory import bytes_of, tokens_that_fit
+from hubdpo.training.token_budget import fill, pair_costs
+
+Row = dict[str, list[int]]
 
 FLOAT = 4
 MOMENTS = 2
@@ -32,7 +36,7 @@ class Preflight:
     peak_bytes: int | None
 
 
-def preflight(config: TrainConfig, trainer: Any, rows: list[dict[str, list[int]]], *, device: str) -> Preflight:
+def preflight(config: TrainConfig, trainer: Any, rows: list[Row], *, device: str) -> Preflight:
     """Run the longest pairs forward and backward, leaving weights, metrics and random state as they were.
 
     Raise TrainingError when the disk is too small, memory runs out or the loss is not finite.
@@ -42,27 +46,56 @@ def preflight(config: TrainConfig, trainer: Any, rows: list[dict[str, list[int]]
     adapter = sum(p.numel() * FLOAT for p, _ in weights if p.requires_grad)
     checkpoints = (1 + MOMENTS) * adapter * (config.save_total_limit + 1)
     _check_disk(Path(config.output_dir), checkpoints)
-    longest = sorted(rows, key=_tokens, reverse=True)[: config.per_device_train_batch_size]
+    longest = sorted(rows, key=_tokens, reverse=True)
+    if config.tokens_per_batch == "auto":
+        trainer.tokens_per_batch = _measured_budget(config, trainer, longest[:1], device)
+    batch = _first_pass(config, trainer, longest)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     began = time.monotonic()
-    _one_step(config, trainer, longest)
-    seconds = time.monotonic() - began
+    _one_step(config, trainer, batch)
     found = Preflight(
         base_bytes=sum(size for p, size in weights if not p.requires_grad),
         adapter_bytes=adapter,
-        logits_bytes=2 * len(longest) * _tokens(longest[0]) * int(model.config.vocab_size) * FLOAT,
+        logits_bytes=2 * len(batch) * _tokens(longest[0]) * int(model.config.vocab_size) * FLOAT,
         checkpoint_bytes=checkpoints,
         longest_tokens=_tokens(longest[0]),
-        seconds=seconds,
+        seconds=time.monotonic() - began,
         peak_bytes=torch.cuda.max_memory_allocated() if device == "cuda" else None,
     )
-    _tell(found, len(longest))
+    _tell(found, len(batch))
     return found
+
+
+def _measured_budget(config: TrainConfig, trainer: Any, longest: list[Row], device: str) -> int:
+    """Measure the longest pair alone; processes that train together take what fits on each of them."""
+    shared = trainer.shared_prefix is not None
+    tokens = int(pair_costs(trainer.data_collator(longest), shared_prefix=shared).sum())
+    taken = bytes_of(lambda: _one_step(config, trainer, longest), trainer.model, device)
+    fitting = torch.tensor([tokens_that_fit(taken, tokens, device)], device=trainer.accelerator.device)
+    budget = int(trainer.accelerator.gather(fitting).min())
+    console.info(f"tokens    {budget:,} a forward pass, from the memory that {tokens:,} took")
+    return budget
+
+
+def _first_pass(config: TrainConfig, trainer: Any, longest: list[Row]) -> list[Row]:
+    """Return the pairs of the largest forward pass that the run can meet."""
+    if trainer.tokens_per_batch is None:
+        return longest[: config.per_device_train_batch_size]
+    candidates = longest[: config.pairs_per_process]
+    shared = trainer.shared_prefix is not None
+    costs = pair_costs(trainer.data_collator(candidates), shared_prefix=shared).tolist()
+    ordered = [row for _, row in sorted(zip(costs, candidates, strict=True), key=lambda pair: pair[0], reverse=True)]
+    return ordered[: fill(sorted(costs, reverse=True), trainer.tokens_per_batch, padded=not shared)[0]]
 
 
 def out_of_memory(config: TrainConfig) -> TrainingError:
     """Return the error of a device that is too small, with the options that keep the run the same."""
+    if config.tokens_per_batch is not None:
+        return TrainingError(
+            "the device ran out of memory with the tokens of one forward pass",
+            hint=f"a lower --tokens-per-batch (at least {config.max_length}), or a lower --max-length",
+        )
     pairs = config.per_device_train_batch_size
     half = max(pairs // 2, 1)
     more = config.gradient_accumulation_steps * pairs // half
@@ -73,7 +106,7 @@ def out_of_memory(config: TrainConfig) -> TrainingError:
     )
 
 
-def _one_step(config: TrainConfig, trainer: Any, longest: list[dict[str, list[int]]]) -> None:
+def _one_step(config: TrainConfig, trainer: Any, longest: list[Row]) -> None:
     model, metrics, seen = trainer.model, trainer._metrics["train"], trainer._total_train_tokens
     if config.gradient_checkpointing:  # as transformers does at the first step
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs)
@@ -92,7 +125,7 @@ def _one_step(config: TrainConfig, trainer: Any, longest: list[dict[str, list[in
         trainer._total_train_tokens = seen
 
 
-def _tokens(row: dict[str, list[int]]) -> int:
+def _tokens(row: Row) -> int:
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 

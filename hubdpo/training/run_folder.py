@@ -44,6 +44,14 @@ def check_before_start(config: TrainConfig) -> RunManifest | None:
     return earlier
 
 
+def with_budget_of(earlier: RunManifest, config: TrainConfig) -> TrainConfig:
+    """Return the config with the tokens a pass that `auto` took in the earlier run: memory may be another now."""
+    taken = earlier.config.get("tokens_per_batch")
+    if config.tokens_per_batch != "auto" or not isinstance(taken, int):
+        return config
+    return config.model_copy(update={"tokens_per_batch": taken})
+
+
 def check_same_experiment(earlier: RunManifest, config: TrainConfig, base: BaseRef, dataset: DatasetRef) -> None:
     """Raise ResumeMismatch, after a table of the differences, when a resumed run would not be the same run."""
     before = {**earlier.config, "base": earlier.base.name, "base revision": earlier.base.revision}

@@ -62,6 +62,14 @@ class Layout:
     longest_key: int
 
 
+def prefix_lengths(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Return `[B]`, the first tokens that rows i and B + i of a right-padded batch `[2B, T]` have in common."""
+    first, second = input_ids.chunk(2)
+    real = attention_mask.bool()
+    alike = (first == second) & real[: len(first)] & real[len(first) :]
+    return alike.long().cumprod(dim=1).sum(dim=1)
+
+
 def build_layout(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Layout:
     """Lay out a right-padded batch `[2B, T]` whose rows i and B + i are the chosen and rejected side of pair i.
 
@@ -69,8 +77,7 @@ def build_layout(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Layou
     """
     pairs, width = input_ids.shape[0] // 2, input_ids.shape[1]
     real = attention_mask.bool()
-    alike = (input_ids[:pairs] == input_ids[pairs:]) & real[:pairs] & real[pairs:]
-    prefix = alike.long().cumprod(dim=1).sum(dim=1)
+    prefix = prefix_lengths(input_ids, attention_mask)
     # the only transfer from the device
     lengths = torch.stack([real[:pairs].sum(dim=1), real[pairs:].sum(dim=1), prefix], dim=1).tolist()
 

@@ -40,6 +40,7 @@ from hubdpo.training.run_folder import (  # noqa: E402
     remember_places,
     save_adapter,
     versions,
+    with_budget_of,
 )
 from hubdpo.training.scoring import score_pairs  # noqa: E402
 from hubdpo.training.tokenize import PairTokenizer  # noqa: E402
@@ -83,6 +84,7 @@ def _train(config: TrainConfig) -> RunManifest:
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
     if earlier is not None:
+        config = with_budget_of(earlier, config)
         check_same_experiment(earlier, config, base.ref, dataset)
         if earlier.status == "complete":
             console.info(f"{folder} is complete; nothing is left to train")
@@ -97,7 +99,7 @@ def _train(config: TrainConfig) -> RunManifest:
     test_rows = _rows_for_evaluation(config, tokenizer, data.get("test"))
 
     # 3. the arithmetic, told before it is spent
-    pairs_per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.num_processes
+    pairs_per_step = config.pairs_per_process * config.num_processes
     steps = (
         config.max_steps
         if config.max_steps > 0
@@ -132,6 +134,11 @@ def _train(config: TrainConfig) -> RunManifest:
         raise
     if config.dry_run:
         return manifest
+    if config.tokens_per_batch == "auto":  # a resumed run cuts its passes as this one does
+        config = config.model_copy(update={"tokens_per_batch": trainer.tokens_per_batch})
+        manifest = manifest.model_copy(update={"config": published_config(config)})
+        if first:
+            manifest.write(folder / RUN_FILE)
     if config.reference == "cached":
         use_cached_reference(trainer, _what_the_reference_is(config, base, device))
     elif config.num_train_epochs > 1 and config.max_steps < 0:
@@ -239,6 +246,10 @@ def _tell_plan(
         if counts[name]:
             console.warn(f"{counts[name]:,} {what}")
     each = f"{config.per_device_train_batch_size} a forward pass, {config.gradient_accumulation_steps} accumulated"
+    if config.tokens_per_batch == "auto":
+        each = "as many tokens a forward pass as memory holds"
+    elif config.tokens_per_batch:
+        each = f"{config.tokens_per_batch:,} tokens a forward pass"
     if config.num_processes > 1:
         each += f", {config.num_processes} processes"
     console.info(f"steps     {steps:,} x {pairs_per_step} pairs ({each}) = {steps * pairs_per_step / pairs:.2f} epochs")

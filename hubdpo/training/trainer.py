@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,18 @@ from hubdpo.errors import TrainingError
 from hubdpo.training.model import adapter_to_float32, lora_config
 from hubdpo.training.reference import add_reference_log_probs
 from hubdpo.training.shared_prefix import SharedPrefix
+from hubdpo.training.token_budget import TOTALS, merged, passes
 
 
 class SharedPrefixDPOTrainer(DPOTrainer):
-    """DPOTrainer whose backbone runs each pair's common prefix once; losses and metrics are TRL's own."""
+    """DPOTrainer whose backbone runs each pair's common prefix once; losses and metrics are TRL's own.
+
+    With `tokens_per_batch` a batch is all the pairs of a step, which is cut into passes of so many tokens.
+    """
 
     shared_prefix: SharedPrefix | None = None
+    tokens_per_batch: int | None = None
+    loss_weights: list[float]
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset  # tokenised already
@@ -45,6 +52,42 @@ class SharedPrefixDPOTrainer(DPOTrainer):
                 hint="look at those rows, or lower `--learning-rate`, then go on with `--resume`",
             )
         return result
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.tokens_per_batch is None:
+            return super().training_step(model, inputs, *args, **kwargs)
+        several = self.accelerator.num_processes > 1
+        cut = passes(
+            self._prepare_inputs(inputs), self.tokens_per_batch, shared_prefix=self.shared_prefix is not None,
+            agree=self._largest_of_all_processes if several else lambda costs: costs,
+        )  # fmt: skip
+        weights: list[float] = self.loss_weights
+        logged, own = self._metrics["train"], []
+        loss = torch.zeros((), device=self.accelerator.device)
+        try:
+            for place, part in enumerate(cut):
+                self.loss_weights = part.loss_weights(self.loss_types, weights)
+                self._metrics["train"] = defaultdict(list)
+                # gradients travel between the processes once, with the last pass
+                last = place == len(cut) - 1
+                with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                    loss += super().training_step(model, part.inputs, *args, **kwargs)
+                own.append(dict(self._metrics["train"]))
+        finally:
+            self.loss_weights, self._metrics["train"] = weights, logged
+        tokens = torch.tensor([part.tokens for part in cut], device=self.accelerator.device)
+        if several:
+            tokens = self.accelerator.reduce(tokens)
+        for name, value in merged(own, tokens.tolist(), [part.pair_share for part in cut]).items():
+            if name in TOTALS:
+                logged[name] = [value]
+            else:
+                logged[name].append(value)
+        return loss
+
+    def _largest_of_all_processes(self, costs: torch.Tensor) -> torch.Tensor:
+        gathered = self.accelerator.gather(costs.to(self.accelerator.device))
+        return gathered.view(self.accelerator.num_processes, -1).amax(dim=0)
 
     def _rows_of(self, inputs: Any) -> list[int]:
         """Return which rows of the split are in a batch, counted from 0."""
@@ -82,6 +125,8 @@ def make_trainer(
     )
     trainer.remove_callback(PrinterCallback)  # MetricsFile tells the same, for people
     adapter_to_float32(trainer.model)
+    if isinstance(config.tokens_per_batch, int):
+        trainer.tokens_per_batch = config.tokens_per_batch
     if config.shared_prefix:
         trainer.shared_prefix = SharedPrefix(trainer.model.get_base_model())
     return trainer
@@ -100,6 +145,7 @@ def _with_reference(trainer: SharedPrefixDPOTrainer, data: Any, identity: dict[s
 
 
 def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool) -> DPOConfig:
+    by_pairs = config.tokens_per_batch is None
     return DPOConfig(
         output_dir=str(Path(config.output_dir)),
         loss_type=config.loss_type,
@@ -111,9 +157,9 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool)
         lr_scheduler_type=config.lr_scheduler_type,
         warmup_steps=round(config.warmup_ratio * steps),
         max_steps=steps,
-        per_device_train_batch_size=config.per_device_train_batch_size,
+        per_device_train_batch_size=config.per_device_train_batch_size if by_pairs else config.pairs_per_process,
         per_device_eval_batch_size=config.per_device_eval_batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        gradient_accumulation_steps=config.gradient_accumulation_steps if by_pairs else 1,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         gradient_checkpointing=config.gradient_checkpointing,

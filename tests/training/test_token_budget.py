@@ -1,0 +1,124 @@
+"""A step cut into passes by tokens is the step in one pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_shared_prefix import LOSSES, pairs
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hubdpo import train
+from hubdpo.config import TrainConfig
+from hubdpo.errors import ConfigError, ResumeMismatch
+from hubdpo.manifest import RunManifest
+from hubdpo.training.token_budget import fill, passes
+from hubdpo.training.trainer import SharedPrefixDPOTrainer, make_trainer
+
+LONGEST = 256
+
+
+def trainer_for(base: Path, out: Path, shape: str, **options: Any) -> SharedPrefixDPOTrainer:
+    config = TrainConfig.build(
+        {
+            "model_name_or_path": "x/y", "dataset": "x", "output_dir": out, "per_device_train_batch_size": 8,
+            "gradient_accumulation_steps": 1, "max_length": LONGEST, **options,
+        }
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    trainer = make_trainer(
+        config, model, AutoTokenizer.from_pretrained(base), pairs(shape, 8), None, device="cpu", steps=1, callbacks=[]
+    )
+    draw = torch.Generator().manual_seed(1)
+    for name, weight in trainer.model.named_parameters():
+        if "lora_" in name:
+            weight.data = torch.randn(weight.shape, generator=draw) * 0.05
+    trainer.current_gradient_accumulation_steps = 1
+    return trainer
+
+
+def step(trainer: SharedPrefixDPOTrainer) -> tuple[float, dict[str, list[float]], dict[str, torch.Tensor]]:
+    trainer.create_optimizer()
+    loss = trainer.training_step(trainer.model, next(iter(trainer.get_train_dataloader())))
+    gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+    return loss.item(), dict(trainer._metrics["train"]), gradients
+
+
+@pytest.mark.parametrize("shared_prefix", [True, False])
+@pytest.mark.parametrize("shape", ["skewed", "long prompts"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_metrics_and_gradients_are_those_of_one_pass(
+    tiny_base: Path, tmp_path: Path, loss: str, shape: str, shared_prefix: bool
+) -> None:
+    options = {**LOSSES[loss], "shared_prefix": shared_prefix}
+    whole = step(trainer_for(tiny_base, tmp_path, shape, **options))
+    cut = step(trainer_for(tiny_base, tmp_path, shape, **options, tokens_per_batch=LONGEST))
+    assert cut[0] == pytest.approx(whole[0], abs=1e-5)
+    for name, values in whole[1].items():
+        assert cut[1][name] == pytest.approx(values, rel=1e-4, abs=1e-5), name
+    floor = 1e-7 * max(gradient.norm() for gradient in whole[2].values())
+    for name, gradient in whole[2].items():
+        assert (gradient - cut[2][name]).norm() <= 1e-4 * gradient.norm() + floor, name
+
+
+def real_rows(batches: list[dict[str, torch.Tensor]]) -> list[list[int]]:
+    return [
+        ids[mask.bool()].tolist()
+        for batch in batches
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+
+
+def test_every_pair_is_in_one_pass_and_no_pass_is_over_the_budget(tiny_base: Path, tmp_path: Path) -> None:
+    trainer = trainer_for(tiny_base, tmp_path, "skewed")
+    batch = trainer.data_collator(list(pairs("skewed", 8)))
+    cut = passes(batch, 150, shared_prefix=True)
+    assert 1 < len(cut) < 8
+    assert sorted(real_rows([part.inputs for part in cut])) == sorted(real_rows([batch]))
+    for part in cut:
+        assert len(part.inputs["input_ids"]) == 2 or int(part.inputs["attention_mask"].sum()) <= 2 * 150
+    assert sum(part.pair_share for part in cut) == pytest.approx(1)
+    assert sum(part.chosen_share for part in cut) == pytest.approx(1)
+
+
+def test_passes_fill_up() -> None:
+    assert fill([90, 40, 30, 20, 10], 100, padded=False) == [1, 4]
+    assert fill([120, 60, 40, 1], 100, padded=False) == [1, 2, 1]
+    assert fill([50, 40, 30, 20], 100, padded=True) == [2, 2]
+
+
+def options(base: Path | str, data: Path, run: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "model_name_or_path": str(base), "dataset": str(data), "output_dir": run, "max_length": 128,
+        "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "learning_rate": 1e-3, "max_steps": 4,
+        "eval_steps": 50, "save_steps": 2, **more,
+    }  # fmt: skip
+
+
+def test_auto_is_a_number_once_the_run_began(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    run = train(**options(tiny_base, dataset_dir, tmp_path / "run", tokens_per_batch="auto"))
+    assert isinstance(run.config["tokens_per_batch"], int)
+    assert run == train(**options(tiny_base, dataset_dir, tmp_path / "run", tokens_per_batch="auto", resume=True))
+    with pytest.raises(ResumeMismatch, match="tokens_per_batch"):
+        train(**options(tiny_base, dataset_dir, tmp_path / "run", resume=True))
+
+
+def test_a_run_by_tokens_learns_as_one_by_pairs(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    losses = []
+    for budget in (None, 128):
+        run = tmp_path / str(budget)
+        train(**options(tiny_base, dataset_dir, run, tokens_per_batch=budget))
+        losses.append(RunManifest.read(run / "run.json").metrics["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_a_budget_below_one_sequence_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tokens_per_batch"):
+        train(**options("x/y", tmp_path, tmp_path / "run", tokens_per_batch=64))
+
+
+def test_a_loss_over_the_whole_batch_is_not_cut(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="aot"):
+        train(**options("x/y", tmp_path, tmp_path / "run", tokens_per_batch=512, loss_type=["aot"]))
