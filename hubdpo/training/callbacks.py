@@ -41,7 +41,7 @@ class MetricsFile(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._first_step is None:
-            self._first_step = state.global_step
+            self._first_step, self._started = state.global_step, time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if not logs or not state.is_world_process_zero:
@@ -54,13 +54,16 @@ class MetricsFile(TrainerCallback):
     def _tell(self, state: Any, logs: dict[str, Any]) -> None:
         prefix = "eval_" if "eval_loss" in logs else ""
         done = state.global_step - (self._first_step or 0)
-        left = (time.monotonic() - self._started) / max(done, 1) * (state.max_steps - state.global_step)
+        spent = time.monotonic() - self._started
+        left = spent / max(done, 1) * (state.max_steps - state.global_step)
+        # counted by TRL from the first step of this process, prompts of both answers included
+        tokens = float(logs.get(prefix + "num_tokens", 0))
         console.info(
             f"{'held-out' if prefix else 'step':>8} {state.global_step:>5}/{state.max_steps}"
             f"  loss {float(logs[prefix + 'loss']):.4f}"
             f"  rewards/accuracies {float(logs.get(prefix + 'rewards/accuracies', math.nan)):.3f}"
             f"  rewards/margins {float(logs.get(prefix + 'rewards/margins', math.nan)):+.4f}"
-            f"  {left:.0f} s left"
+            f"  {tokens / spent:,.0f} tokens/s  {left:.0f} s left"
         )
 
 

@@ -141,15 +141,28 @@ def test_batches_of_the_reference_are_of_like_length_and_hold_every_row_once() -
         assert len(batch) == 1 or 2 * longest * len(batch) <= reference.TOKENS_A_BATCH
 
 
-def test_two_processes_give_the_losses_of_one(tiny_base: Path, dataset_dir: Path, tmp_path: Path, plain: Path) -> None:
-    chosen = options(tiny_base, dataset_dir, tmp_path / "run", per_device_train_batch_size=1, num_processes=2)
-    words = [part for name, value in chosen.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+def train_in_two_processes(**chosen: Any) -> str:
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in {**chosen, "num_processes": 2}.items()]
     done = subprocess.run([sys.executable, "-c", CODE, "train", *words], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_two_processes_give_the_losses_of_one(tiny_base: Path, dataset_dir: Path, tmp_path: Path, plain: Path) -> None:
+    chosen = options(tiny_base, dataset_dir, tmp_path / "run", per_device_train_batch_size=1)
+    said = train_in_two_processes(**chosen)
     assert losses(tmp_path / "run") == pytest.approx(losses(plain), abs=1e-5)
     run = RunManifest.read(tmp_path / "run" / "run.json")
     assert (run.status, run.config["num_processes"]) == ("complete", 2)
-    assert done.stdout.count("4 steps on") == 1
+    assert said.count("4 steps on") == 1
+
+
+def test_two_processes_cut_their_passes_alike(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    train(**options(tiny_base, dataset_dir, tmp_path / "one", per_device_train_batch_size=8))
+    train_in_two_processes(
+        **options(tiny_base, dataset_dir, tmp_path / "two", per_device_train_batch_size=4, tokens_per_batch=128)
+    )
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
 
 
 def test_an_error_in_several_processes_is_told_once_with_what_to_do(tiny_base: Path, tmp_path: Path) -> None:
