@@ -31,6 +31,6 @@ def register(app: typer.Typer) -> None:
             identifier=f"{release.repo}@{release.tag}",
         )
         if config.dry_run:
-            console.hint(f"hubdpo push {config.folder} {config.repo} --version {config.version}")
+            console.hint(f"hubdpo push {config.folder} {config.repo} --version {release.version}")
         else:
             console.hint(f"hubdpo verify {release.repo}@{release.tag}")

@@ -10,11 +10,15 @@ from pydantic import Field, field_validator
 
 from hubdpo.config.base import Cli, Config
 
+BUMPS = ("major", "minor", "patch")
+
 
 class PushConfig(Config):
     folder: Annotated[Path, Cli(argument=True, metavar="DIR")] = Field(description="A dataset folder or a run folder.")
     repo: Annotated[str, Cli(argument=True, metavar="USER/NAME")] = Field(description="Where to publish.")
-    version: str = Field(description="X.Y.Z; becomes the tag vX.Y.Z, which never moves.")
+    version: Annotated[str, Cli(metavar="X.Y.Z|patch|minor|major")] = Field(
+        description="Becomes the tag vX.Y.Z, which never moves; a word counts on from the newest release."
+    )
     dry_run: bool = Field(False, description="Print what would be published; write nothing anywhere.")
     private: bool = Field(False, description="Create the repo as private.")
     commit_message: str | None = Field(None, description="Title of the commit.")
@@ -25,9 +29,11 @@ class PushConfig(Config):
     @field_validator("version")
     @classmethod
     def _semver(cls, value: str) -> str:
+        if value in BUMPS:
+            return value
         bare = value.removeprefix("v")
         if not re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", bare):
-            raise ValueError("a version is three numbers, X.Y.Z")
+            raise ValueError("a version is three numbers, X.Y.Z, or patch, minor or major")
         return bare
 
     @field_validator("repo", "base_model")

@@ -11,6 +11,7 @@ from typing import Any
 
 from hubdpo import console
 from hubdpo.config import PushConfig
+from hubdpo.config.push import BUMPS
 from hubdpo.errors import HubError, VersionTaken
 from hubdpo.hub.bundle import (
     BundleContent,
@@ -24,7 +25,7 @@ from hubdpo.hub.bundle import (
 from hubdpo.hub.client import PUBLIC_HUB, RepoType, api, endpoint, resolve, translate_errors
 from hubdpo.hub.remote import Remote, holds, repeat
 from hubdpo.hub.verify import release_url, verify_commit
-from hubdpo.hub.versions import highest, parse_tag
+from hubdpo.hub.versions import bump, highest
 from hubdpo.manifest import CARD_FILE, RELEASE_FILE, BaseRef, Release, RunManifest, write_atomic
 
 
@@ -43,6 +44,9 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
         console.info(f"the Hub is {endpoint()}")
     with translate_errors(config.repo):
         repeat(lambda: api().whoami())  # a token that is refused is told before anything is made
+        if config.version in BUMPS:
+            config = _numbered(config, remote)
+            content = _bundle(config)
         if config.dry_run:
             return _plan(config, content, remote)
         commit = _publish(config, content, remote)
@@ -59,6 +63,22 @@ def _bundle(config: PushConfig) -> BundleContent:
     run = read_run(config.folder)
     base = _base(config, run)
     return adapter_bundle(config.folder, run, config.version, repo=config.repo, base=base, license=config.license)
+
+
+def _numbered(config: PushConfig, remote: Remote) -> PushConfig:
+    """Turn `patch`, `minor` or `major` into a number: the newest release's own when it holds this very folder.
+
+    So the same command, run again after a kill or for nothing, makes no second release of the same files.
+    """
+    tags = remote.tags() if remote.exists() else {}
+    newest = highest(tags)
+    if newest is not None:
+        same = config.model_copy(update={"version": newest.removeprefix("v")})
+        if holds(remote.tree(tags[newest]), _bundle(same)):
+            return same
+    version = bump(newest, config.version)
+    console.info(f"version   {version}, {config.version} after {newest or 'no release'}")
+    return config.model_copy(update={"version": version})
 
 
 def _base(config: PushConfig, run: RunManifest) -> BaseRef:
@@ -107,13 +127,8 @@ def _check_ours(remote: Remote, content: BundleContent, tag: str, commit: str) -
     if not holds(remote.tree(commit), content):
         raise VersionTaken(
             f"{tag} of `{remote.repo_id}` is taken by another release, and a tag never moves",
-            hint=f"hubdpo push ... --version {_next(remote.tags(), tag)}",
+            hint=f"hubdpo push ... --version {bump(highest([*remote.tags(), tag]), 'patch')}",
         )
-
-
-def _next(tags: dict[str, str], tag: str) -> str:
-    major, minor, patch = parse_tag(highest([*tags, tag]) or tag) or (0, 0, 0)
-    return f"{major}.{minor}.{patch + 1}"
 
 
 def _plan(config: PushConfig, content: BundleContent, remote: Remote) -> Release:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from hubdpo.config.push import BUMPS
+
 Version = tuple[int, int, int]
 _TAG = re.compile(r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 
@@ -19,3 +21,10 @@ def highest(tags: Iterable[str]) -> str | None:
     """Return the newest version among the tags, or None when there is none."""
     versions = {version: tag for tag in tags if (version := parse_tag(tag))}
     return versions[max(versions)] if versions else None
+
+
+def bump(tag: str | None, part: str) -> str:
+    """Return the version after `tag` with its `major`, `minor` or `patch` counted on; after None, one from 0.0.0."""
+    numbers = list(parse_tag(tag or "") or (0, 0, 0))
+    place = BUMPS.index(part)
+    return ".".join(map(str, [*numbers[:place], numbers[place] + 1, *[0] * (2 - place)]))
