@@ -69,6 +69,11 @@ class TrainConfig(Config):
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
     lora_target_modules: list[str] = Field(list(QWEN2_PROJECTIONS), description="Projections that get an adapter.")
     load_in_4bit: bool = Field(True, description="Quantise the base to NF4 with double quantisation.")
+    dequantize_once: bool = Field(
+        False,
+        description="Keep the NF4 weights in memory as de-quantised: the same numbers, sooner, in 4 times the memory "
+        "of the base (8 times in float32).",
+    )
     shared_prefix: bool = Field(True, description="Run the prompt of a pair once for both answers; off is stock TRL.")
     gradient_checkpointing: bool = Field(True, description="Recompute activations to save memory.")
 
@@ -104,6 +109,8 @@ class TrainConfig(Config):
             )
         if isinstance(self.tokens_per_batch, int) and self.tokens_per_batch < self.max_length:
             raise ValueError(f"tokens_per_batch must hold a sequence: --max-length is {self.max_length}")
+        if self.dequantize_once and not self.load_in_4bit:
+            raise ValueError("--dequantize-once needs --load-in-4bit: there is nothing to de-quantise")
         if self.dry_run and self.num_processes > 1:
             raise ValueError("--dry-run looks at one process; leave --num-processes out")
         if self.prompt_budget >= self.max_length:

@@ -91,6 +91,10 @@ def _first_pass(config: TrainConfig, trainer: Any, longest: list[Row]) -> list[R
 
 def out_of_memory(config: TrainConfig) -> TrainingError:
     """Return the error of a device that is too small, with the options that keep the run the same."""
+    if config.dequantize_once:
+        return TrainingError(
+            "the device ran out of memory with the base de-quantised", hint="leave `--dequantize-once` out"
+        )
     if config.tokens_per_batch is not None:
         return TrainingError(
             "the device ran out of memory with the tokens of one forward pass",

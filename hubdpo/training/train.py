@@ -121,8 +121,9 @@ def _train(config: TrainConfig) -> RunManifest:
     # 5. the trainer, and a look at what could stop it
     transformers.set_seed(config.seed)
     metrics = MetricsFile(folder)
+    model = load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit)
     trainer = make_trainer(
-        config, load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit), tokenizer,
+        config, model.dequantize() if config.dequantize_once else model, tokenizer,
         Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None,
         device=device, steps=steps, callbacks=[metrics, CheckpointMarker()],
     )  # fmt: skip

@@ -93,6 +93,13 @@ def test_the_shared_prefix_gives_the_losses_of_stock_trl(tiny_base: Path, datase
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
+def test_weights_dequantised_once_give_the_same_adapter(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    for once in (True, False):
+        train(**options(tiny_base, dataset_dir, tmp_path / str(once), dequantize_once=once))
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "True" / name).read_bytes() == (tmp_path / "False" / name).read_bytes()
+
+
 def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
