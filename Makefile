@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep -i '^torch==' constraints.txt)
 
-.PHONY: help setup demo test lint bench bench-train bench-prepare format build clean
+.PHONY: help setup demo test storm lint bench bench-train bench-prepare format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -23,6 +23,9 @@ demo: setup  ## Run the whole road on this machine: prepare, train, push, load
 
 test: setup  ## Run every test
 	$(BIN)/python -m pytest
+
+storm: setup  ## Run all of the failures, kills and races of push (half an hour)
+	HUBDPO_STORM=1 $(BIN)/python -m pytest tests/hub/test_hub_faults.py -s
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import functools
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -65,9 +66,11 @@ def status_of(problem: BaseException) -> int | None:
 
 
 def is_unknown_outcome(problem: BaseException) -> bool:
-    """Tell whether a write may or may not have happened: no answer came, or the server failed or was busy."""
+    """Tell whether a write may or may not have happened: no readable answer, or the server failed or was busy."""
     import httpx2
 
+    if isinstance(problem, JSONDecodeError):  # a proxy's page in place of the Hub's answer
+        return True
     return isinstance(problem, (httpx2.TransportError, OSError)) and status_of(problem) in (
         None, 408, 429, 500, 502, 503, 504,
     )  # fmt: skip
@@ -92,6 +95,11 @@ def translate_errors(what: str) -> Iterator[None]:
         raise HubError(f"`{what}` lacks a file: {_first_line(problem)}", hint="check the revision") from None
     except errors.HfHubHTTPError as problem:
         raise _http_error(what, problem) from None
+    except JSONDecodeError:
+        raise HubError(
+            f"what {endpoint()} answered for `{what}` is not JSON",
+            hint="check HF_ENDPOINT, and whether a proxy stands between",
+        ) from None
     except httpx2.TransportError as problem:
         raise HubError(
             f"no answer from {endpoint()} for `{what}`: {type(problem).__name__}",

@@ -97,6 +97,7 @@ def _publish(config: PushConfig, content: BundleContent, remote: Remote) -> str:
     remote.create(private=config.private)
 
     released = remote.tags().get(tag)
+    staging = released is None
     if released is not None:
         _check_ours(remote, content, tag, released)
         console.info(f"{config.repo} {tag} is published already")
@@ -117,7 +118,7 @@ def _publish(config: PushConfig, content: BundleContent, remote: Remote) -> str:
                 remote.drop_branch(stage)  # lost a race: leave nothing behind
                 raise
     remote.bring("main", content, title, never_back=True)
-    if stage in remote.branches():
+    if staging or stage in remote.branches():  # the list may lag behind a branch that was just made
         remote.drop_branch(stage)
     return released
 

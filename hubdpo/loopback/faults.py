@@ -1,20 +1,29 @@
-"""Failures that a test switches on: a wrong status, a lost answer, a cut or changed body, a pause."""
+"""Failures that a test switches on: a wrong status, a lost or old answer, a cut, changed or slow body, a pause."""
 
 from __future__ import annotations
 
+import random
 import re
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Kind = Literal["status", "reset-before", "reset-after", "truncate", "corrupt", "sleep"]
+from hubdpo.loopback.wire import Answer
+
+Kind = Literal[
+    "status", "reset-before", "reset-after", "truncate", "corrupt", "slow", "sleep", "hang-before", "hang-after",
+    "stale",
+]  # fmt: skip
 
 
 @dataclass
 class Fault:
     """Happens to `times` requests of this method and path (a regular expression), after `skip` that pass.
 
-    `reset-after` does the work and loses the answer; `corrupt` flips one byte of the body; `sleep` waits `seconds`.
+    `reset-after` does the work and loses the answer; `corrupt` flips one byte of the body; `slow` waits `seconds`
+    after every kilobyte of it, `sleep` once before the work; `hang-before` and `hang-after` never answer, without and
+    with the work done, until the client goes away; `stale` gives what the same address answered before its last change.
     """
 
     kind: Kind
@@ -25,6 +34,11 @@ class Fault:
     status: int = 503
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 1.0
+    reached: threading.Event = field(default_factory=threading.Event)
+    """Set when a request hangs."""
+
+    def fits(self, method: str, path: str) -> bool:
+        return self.method in (None, method) and re.search(self.path, path) is not None
 
 
 class Faults:
@@ -32,24 +46,48 @@ class Faults:
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
+        self._storm: tuple[float, random.Random, Sequence[Fault]] | None = None
+        self._answers: dict[str, list[Answer]] = {}
         self._guard = threading.Lock()
 
     def add(self, fault: Fault) -> None:
         with self._guard:
             self._faults.append(fault)
 
+    def storm(self, rate: float, seed: int, faults: Sequence[Fault]) -> None:
+        """Let a share of all requests meet one of these faults that fits, drawn by chance, until `clear`."""
+        with self._guard:
+            self._storm = (rate, random.Random(seed), list(faults))
+
     def clear(self) -> None:
         with self._guard:
             self._faults.clear()
+            self._storm = None
 
     def meeting(self, method: str, path: str) -> Fault | None:
         with self._guard:
             for fault in self._faults:
-                if fault.times < 1 or fault.method not in (None, method) or not re.search(fault.path, path):
+                if fault.times < 1 or not fault.fits(method, path):
                     continue
                 if fault.skip > 0:
                     fault.skip -= 1
                     continue
                 fault.times -= 1
                 return fault
+            if self._storm is not None:
+                rate, chance, faults = self._storm
+                fitting = [fault for fault in faults if fault.fits(method, path)]
+                if fitting and chance.random() < rate:
+                    return replace(chance.choice(fitting))
         return None
+
+    def remember(self, path: str, answer: Answer) -> None:
+        """Keep the last two different answers of an address that lists refs, for `stale`."""
+        with self._guard:
+            known = self._answers.setdefault(path, [])
+            if not known or known[-1].content != answer.content:
+                self._answers[path] = [*known[-1:], answer]
+
+    def before(self, path: str) -> Answer | None:
+        with self._guard:
+            return self._answers.get(path, [None])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import struct
 import sys
@@ -159,7 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         while body.read(CHUNK):  # what a refusal left unread would be taken for the next request
             pass
-        self._send(answer, cut=fault is not None and fault.kind == "truncate")
+        if fault is None and request.method == "GET" and request.path.endswith("/refs") and answer.status == 200:
+            self.server.hub.faults.remember(request.path, answer)
+        self._send(answer, fault)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_request  # noqa: N815 - the names that http.server looks for
 
@@ -170,16 +173,31 @@ class _Handler(BaseHTTPRequestHandler):
             return Answer(fault.status, {"Content-Type": "application/json", **fault.headers}, b'{"error": "injected"}')
         if fault.kind == "sleep":
             time.sleep(fault.seconds)
+        if fault.kind == "hang-before":
+            self._hang(fault)
+            return None
         answer = self.server.hub.answer(request)
+        if fault.kind == "hang-after":
+            self._hang(fault)
+            return None
         if fault.kind == "reset-after":
             return None
+        if fault.kind == "stale" and answer.status == 200:
+            return self.server.hub.faults.before(request.path) or answer
         if fault.kind == "corrupt":
             content = bytearray(answer.file.read_bytes() if answer.file else answer.content)
             content[len(content) // 2] ^= 1
             return Answer(answer.status, answer.headers, bytes(content))
         return answer
 
-    def _send(self, answer: Answer, *, cut: bool) -> None:
+    def _hang(self, fault: Fault) -> None:
+        fault.reached.set()
+        while self.connection.recv(CHUNK):  # what is still sent goes nowhere; an end means that the client left
+            pass
+
+    def _send(self, answer: Answer, fault: Fault | None) -> None:
+        cut = fault is not None and fault.kind == "truncate"
+        chunk_size = 1024 if fault is not None and fault.kind == "slow" else CHUNK
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
@@ -188,14 +206,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         left = answer.size // 2 if cut else answer.size
-        if answer.file:
-            with answer.file.open("rb") as stream:
-                stream.seek(answer.start)
-                while left > 0 and (chunk := stream.read(min(CHUNK, left))):
-                    self.wfile.write(chunk)
-                    left -= len(chunk)
-        else:
-            self.wfile.write(answer.content[:left])
+        with answer.file.open("rb") if answer.file else io.BytesIO(answer.content) as stream:
+            stream.seek(answer.start if answer.file else 0)
+            while left > 0 and (chunk := stream.read(min(chunk_size, left))):
+                self.wfile.write(chunk)
+                left -= len(chunk)
+                if fault is not None and fault.kind == "slow":
+                    self.wfile.flush()
+                    time.sleep(fault.seconds)
         self.wfile.flush()
         self.close_connection = self.close_connection or cut
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -280,22 +279,3 @@ def test_verify_finds_a_changed_file(hub: Hub, run: Path, repo_id: str) -> None:
     finally:
         data[-1] ^= 1
         stored.write_bytes(data)
-
-
-@pytest.mark.slow
-def test_sigkill_anywhere_and_the_same_command_again(hub: Hub, data: Path, repo_id: str) -> None:
-    code = "from hubdpo.cli.app import main; main()"
-    command = [sys.executable, "-c", code, "push", str(data), repo_id, "--version", "1.0.0"]
-    for wanted in range(3, 28, 4):
-        seen = len(hub.server.requests)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while process.poll() is None and len(hub.server.requests) - seen < wanted and time.monotonic() < deadline:
-            time.sleep(0.001)
-        process.kill()
-        process.wait()
-        if HfApi().repo_exists(repo_id, repo_type="dataset"):
-            # a tag, once there, already holds the whole verified release
-            for tag in HfApi().list_repo_refs(repo_id, repo_type="dataset").tags:
-                assert verify(f"{repo_id}@{tag.name}")
-    assert_one_release(repo_id, push(folder=data, repo=repo_id, version="1.0.0"))
