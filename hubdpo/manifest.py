@@ -20,6 +20,7 @@ from hubdpo.errors import ArtefactError
 PREPARE_FILE = "prepare.json"
 RUN_FILE = "run.json"
 EVAL_FILE = "eval.json"
+PROBES_FILE = "probes.json"
 METRICS_FILE = "metrics.jsonl"
 RELEASE_FILE = "release.json"
 REJECTED_FILE = "rejected.jsonl"
@@ -228,6 +229,23 @@ class EvalReport(Manifest):
     adapter_margin: float
 
 
+class Probe(BaseModel):
+    """An answer of our own to a question of our own, its tokens, and the log-probability of each of them in nats."""
+
+    prompt: str
+    answer: str
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    log_probs: list[float] = Field(default_factory=list)
+
+
+class Probes(Manifest):
+    """`probes.json` of a run: what the trained adapter gave, and on what it was computed."""
+
+    environment: dict[str, str]
+    probes: list[Probe]
+
+
 class Bundle(Manifest):
     """`hubdpo.json` of a release: what belongs to it, by hash."""
 
@@ -249,6 +267,8 @@ class Release(Manifest):
     url: str
     endpoint: str
     files: list[str]
+    checked: Literal["load", "hashes"] | None = None
+    """How it was verified when it was published from this folder; None when it was not from here."""
 
 
 def verify_files(folder: Path, files: dict[str, FileEntry], *, hint: str) -> None:

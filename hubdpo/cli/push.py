@@ -8,6 +8,12 @@ from hubdpo import console
 from hubdpo.cli._options import command
 from hubdpo.config import PushConfig
 
+DONE: dict[str | None, str] = {
+    "load": "published and verified",
+    "hashes": "published, files verified by hash alone, not loaded",
+    None: "published before, not verified now",
+}
+
 
 def register(app: typer.Typer) -> None:
     @command(app, PushConfig)
@@ -16,7 +22,7 @@ def register(app: typer.Typer) -> None:
         from hubdpo.hub.publish import push as run
 
         release = run(config)
-        done = "would publish" if config.dry_run else "published and verified"
+        done = "would publish" if config.dry_run else DONE[release.checked]
         console.result(
             f"{done}: {release.url}",
             {
@@ -26,6 +32,7 @@ def register(app: typer.Typer) -> None:
                 "tag": release.tag,
                 "url": release.url,
                 "files": release.files,
+                "checked": release.checked,
                 "dry_run": config.dry_run,
             },
             identifier=f"{release.repo}@{release.tag}",

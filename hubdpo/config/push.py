@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from hubdpo.config.base import Cli, Config
 
+Check = Literal["load", "hashes"]
+"""How a release is verified: loaded and compared with its probes, or by the hashes of its files alone."""
 BUMPS = ("major", "minor", "patch")
 
 
@@ -20,6 +22,9 @@ class PushConfig(Config):
         description="Becomes the tag vX.Y.Z, which never moves; a word counts on from the newest release."
     )
     dry_run: bool = Field(False, description="Print what would be published; write nothing anywhere.")
+    check: Check = Field(
+        "load", description="Load what was sent before the tag is made; `hashes` where the base does not fit."
+    )
     private: bool = Field(False, description="Create the repo as private.")
     commit_message: str | None = Field(None, description="Title of the commit.")
     license: str | None = Field(None, description="Licence, when it cannot be read from the base or the data.")

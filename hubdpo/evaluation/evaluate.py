@@ -12,7 +12,8 @@ from hubdpo.config import EvaluateConfig
 from hubdpo.data.load import load_preferences
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.base import load_base
-from hubdpo.manifest import EVAL_FILE, RUN_FILE, EvalReport, RunManifest
+from hubdpo.hub.probes import compare_probes, record_probes
+from hubdpo.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, EvalReport, Probes, RunManifest
 from hubdpo.training.model import find_base, load_tokenizer, pick_device
 from hubdpo.training.plots import write_plots
 from hubdpo.training.run_folder import remembered_place
@@ -39,14 +40,30 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
     console.info(f"{len(test):,} held-out pairs, {run.base.name} on {device}")
     model = load_base(base.folder, device=device, load_in_4bit=run.config["load_in_4bit"])
     limit = run.config["max_length"]
+    adapted, tokenizer = PeftModel.from_pretrained(model, config.run_dir), load_tokenizer(base)
+    _compare_or_record(config.run_dir, adapted, tokenizer, load_in_4bit=run.config["load_in_4bit"])
     report = score_pairs(
-        PeftModel.from_pretrained(model, config.run_dir), load_tokenizer(base), test, beta=run.config["beta"],
-        max_length=limit, prompt_budget=run.config["max_prompt_length"] or limit // 2,
+        adapted, tokenizer, test, beta=run.config["beta"], max_length=limit,
+        prompt_budget=run.config["max_prompt_length"] or limit // 2,
         batch_size=config.per_device_eval_batch_size,
     )  # fmt: skip
     report.write(config.run_dir / EVAL_FILE)
     write_plots(config.run_dir)
     return report
+
+
+def _compare_or_record(folder: Path, model: Any, tokenizer: Any, *, load_in_4bit: bool) -> None:
+    """Compare with the probes of training, with a warning where they differ; record them for a run that has none."""
+    place = folder / PROBES_FILE
+    if not place.exists():
+        record_probes(model, tokenizer, load_in_4bit=load_in_4bit).write(place)
+        return
+    result = compare_probes(model, tokenizer, Probes.read(place))
+    if not result.passed:
+        console.warn(
+            f"the adapter does not load as what was trained: log-probabilities differ by {result.mean_difference:.2g} "
+            f"nats a token, {result.tolerance:g} at most; `hubdpo push` will refuse it"
+        )
 
 
 def _dataset_of(folder: Path, run: RunManifest) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+BASE_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "README.md"]
+"""What is downloaded of a base: never a pickle, never code."""
+
 
 def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: Any = None) -> Any:
     """Load the base: NF4 with double quantisation (QLoRA, arXiv 2305.14314), or plain.

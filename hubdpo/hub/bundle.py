@@ -18,6 +18,7 @@ from hubdpo.manifest import (
     EVAL_FILE,
     METRICS_FILE,
     PREPARE_FILE,
+    PROBES_FILE,
     RUN_FILE,
     BaseRef,
     Bundle,
@@ -36,7 +37,7 @@ COPIED_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "generation_config.json",
 )  # fmt: skip
-MEASURED_FILES = (METRICS_FILE, EVAL_FILE)
+MEASURED_FILES = (METRICS_FILE, EVAL_FILE, PROBES_FILE)
 TEXT = (".json", ".jsonl", ".md", ".jinja", ".txt")
 
 LOCAL_PATH = re.compile(r"(?<![\w/.:])(?:/(?:home|root|Users|tmp|mnt|work|workspace|content)/|[A-Z]:\\)[\w.~-]+")

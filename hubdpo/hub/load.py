@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from hubdpo import console
 from hubdpo.errors import ArtefactError, ConfigError
-from hubdpo.hub.base import load_base
+from hubdpo.hub.base import BASE_PATTERNS, load_base
 from hubdpo.hub.client import download, parse_ref, resolve
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest
 
@@ -39,14 +39,24 @@ def load_adapter(
         load_in_4bit = _trained_in_4bit(folder)
 
     import torch
+
+    base_folder = _local_base(folder) or download(name, base_revision or resolve(name), allow_patterns=BASE_PATTERNS)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, tokenizer = load_on_base(
+        folder, base_folder, device=device, load_in_4bit=load_in_4bit, device_map=device_map
+    )
+    return LoadedAdapter(model, tokenizer, sha)
+
+
+def load_on_base(
+    folder: Path, base_folder: Path, *, device: str, load_in_4bit: bool, device_map: Any = None
+) -> tuple[Any, Any]:
+    """Load the adapter of a folder on the base of another; return the PEFT model, in evaluation mode, and tokenizer."""
     from peft import PeftModel
     from transformers import AutoTokenizer
 
-    base_folder = _local_base(folder) or download(name, base_revision or resolve(name))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     base = load_base(base_folder, device=device, load_in_4bit=load_in_4bit, device_map=device_map)
-    model = PeftModel.from_pretrained(base, str(folder)).eval()
-    return LoadedAdapter(model, AutoTokenizer.from_pretrained(folder), sha)
+    return PeftModel.from_pretrained(base, str(folder)).eval(), AutoTokenizer.from_pretrained(folder)
 
 
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from hubdpo import console
 from hubdpo.config import PushConfig
 from hubdpo.config.push import BUMPS
-from hubdpo.errors import HubError, VersionTaken
+from hubdpo.errors import ArtefactError, HubError, VersionTaken
 from hubdpo.hub.bundle import (
     BundleContent,
     adapter_bundle,
@@ -49,8 +49,9 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
             content = _bundle(config)
         if config.dry_run:
             return _plan(config, content, remote)
-        commit = _publish(config, content, remote)
+        commit, fresh = _publish(config, content, remote)
     release = _release(config, content, remote, commit)
+    release = release.model_copy(update={"checked": config.check if fresh else _checked_before(config, release)})
     release.write(config.folder / RELEASE_FILE)
     if content.card:
         write_atomic(config.folder / CARD_FILE, content.card)
@@ -89,8 +90,18 @@ def _base(config: PushConfig, run: RunManifest) -> BaseRef:
     return run.base.model_copy(update={"repo_id": config.base_model, "name": config.base_model, "revision": revision})
 
 
-def _publish(config: PushConfig, content: BundleContent, remote: Remote) -> str:
-    """Walk the steps of the protocol and return the commit of the release."""
+def _checked_before(config: PushConfig, release: Release) -> Any:
+    """Return how this very release was verified when it was published from this folder, None when it was not."""
+    try:
+        receipt = Release.read(config.folder / RELEASE_FILE)
+    except ArtefactError:
+        return None
+    same = (receipt.repo, receipt.commit) == (release.repo, release.commit)
+    return receipt.checked if same else None
+
+
+def _publish(config: PushConfig, content: BundleContent, remote: Remote) -> tuple[str, bool]:
+    """Walk the steps of the protocol; return the commit of the release, and whether it was verified just now."""
     tag = f"v{config.version}"
     stage = f"hubdpo-stage-{config.version}-{content.manifest.bundle_id[:12]}"
     title = config.commit_message or f"Release {tag}"
@@ -107,7 +118,7 @@ def _publish(config: PushConfig, content: BundleContent, remote: Remote) -> str:
         staged = remote.bring(stage, content, title)
         assert staged is not None
         console.info("downloading them again to compare")
-        verify_commit(config.repo, remote.repo_type, staged, expected=content.manifest)
+        verify_commit(config.repo, remote.repo_type, staged, expected=content.manifest, check=config.check)
         released = remote.make_tag(tag, staged, f"{title}\n\nHubdpo-Bundle: {content.manifest.bundle_id}")
         if released is None:
             raise HubError(f"whether the tag {tag} was made stays unknown", hint="run the same command again")
@@ -120,7 +131,7 @@ def _publish(config: PushConfig, content: BundleContent, remote: Remote) -> str:
     remote.bring("main", content, title, never_back=True)
     if staging or stage in remote.branches():  # the list may lag behind a branch that was just made
         remote.drop_branch(stage)
-    return released
+    return released, staging
 
 
 def _check_ours(remote: Remote, content: BundleContent, tag: str, commit: str) -> None:

@@ -1,23 +1,59 @@
-"""Verify a release: download it by commit into an empty cache, and compare every file with the manifest."""
+"""Verify a release: download it by commit into an empty cache, compare every file with the manifest, and load it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pydantic import BaseModel
+
 from hubdpo import console
+from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed
 from hubdpo.hub.client import RepoType, api, download, endpoint, parse_ref, resolve, translate_errors
+from hubdpo.hub.loadable import check_adapter, check_dataset
+from hubdpo.hub.probes import ProbeResult
 from hubdpo.hub.remote import repeat
 from hubdpo.hub.versions import highest, parse_tag
 from hubdpo.manifest import BUNDLE_FILE, RUN_FILE, Bundle, Release, RunManifest, verify_files
 
 
-def verify(ref: str) -> Release:
+class BaseState(BaseModel):
+    """The base of an adapter: its pinned commit, and where its main branch is now (None when that is not known)."""
+
+    repo_id: str
+    revision: str
+    main: str | None = None
+    moved: bool | None = None
+    license: str | None = None
+    license_now: str | None = None
+
+
+class Verified(Release):
+    """A release and what was found out about it now; `probes` and `base` are an adapter's, `splits` a dataset's."""
+
+    probes: ProbeResult | None = None
+    base: BaseState | None = None
+    splits: dict[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What verifying a commit found."""
+
+    bundle: Bundle
+    probes: ProbeResult | None = None
+    base: BaseState | None = None
+    splits: dict[str, int] | None = None
+
+
+def verify(ref: str, *, check: Check = "load") -> Verified:
     """Verify `USER/NAME@vX.Y.Z`, a model or a dataset, and return what it is.
 
-    Raise VerificationFailed when a file differs from `hubdpo.json`, HubError when there is no such release. Warns when
-    the base has moved on since: unpinned loading would then take another base.
+    Every file is compared with its hash. With `check="load"` an adapter is also loaded on its base and its probes are
+    compared, and the rows of a dataset are counted. Raise VerificationFailed when something differs, HubError when
+    there is no such release. Warns when the base has moved on since: unpinned loading would then take another base.
     """
     repo_id, tag = parse_ref(ref)
     repo_type = find_type(repo_id)
@@ -30,26 +66,32 @@ def verify(ref: str) -> Release:
             hint=f"hubdpo verify {repo_id}@{newest}" if newest else "it has no release yet",
         )
     sha = resolve(repo_id, tag, repo_type=repo_type)
-    bundle = verify_commit(repo_id, repo_type, sha)
-    if bundle.version != tag.removeprefix("v"):
+    found = verify_commit(repo_id, repo_type, sha, check=check)
+    if found.bundle.version != tag.removeprefix("v"):
         raise VerificationFailed(
-            f"`{ref}` holds version {bundle.version}", hint=f"publish {tag} again as a new version"
+            f"`{ref}` holds version {found.bundle.version}", hint=f"publish {tag} again as a new version"
         )
-    return Release(
+    return Verified(
         repo=repo_id,
-        kind=bundle.kind,
-        version=bundle.version,
+        kind=found.bundle.kind,
+        version=found.bundle.version,
         tag=tag,
         commit=sha,
-        bundle_id=bundle.bundle_id,
+        bundle_id=found.bundle.bundle_id,
         url=release_url(repo_id, repo_type, tag),
         endpoint=endpoint(),
-        files=[*bundle.files, BUNDLE_FILE],
+        files=[*found.bundle.files, BUNDLE_FILE],
+        checked=check,
+        probes=found.probes,
+        base=found.base,
+        splits=found.splits,
     )
 
 
-def verify_commit(repo_id: str, repo_type: RepoType, sha: str, *, expected: Bundle | None = None) -> Bundle:
-    """Download a commit into an empty cache and compare the SHA-256 of every file, with `expected` when given.
+def verify_commit(
+    repo_id: str, repo_type: RepoType, sha: str, *, expected: Bundle | None = None, check: Check = "load"
+) -> Findings:
+    """Download a commit into an empty cache, compare every SHA-256, with `expected` when given, and load it.
 
     A download alone proves nothing: the client accepts a body that was changed on its way.
     """
@@ -65,22 +107,35 @@ def verify_commit(repo_id: str, repo_type: RepoType, sha: str, *, expected: Bund
             raise VerificationFailed(
                 message, hint="run the same command again; the release is not to be trusted"
             ) from None
-        if bundle.kind == "adapter":
-            _warn_of_drift(folder)
-    return bundle
+        if bundle.kind == "dataset":
+            return Findings(bundle, splits=check_dataset(folder) if check == "load" else None)
+        probes = check_adapter(folder) if check == "load" else None
+        return Findings(bundle, probes=probes, base=_base_state(folder))
 
 
-def _warn_of_drift(folder: Path) -> None:
+def _base_state(folder: Path) -> BaseState | None:
+    """Return where the base is now, with a warning when its main branch or its licence is another than recorded."""
     base = RunManifest.read(folder / RUN_FILE).base
-    if base.repo_id is None:
-        return
+    if base.repo_id is None or base.revision is None:
+        return None
+    name, pinned = base.repo_id, base.revision
+    state = BaseState(repo_id=name, revision=pinned, license=base.license)
     try:
-        now = resolve(base.repo_id)
+        with translate_errors(name):
+            now = repeat(lambda: api().model_info(name))
     except HubError as problem:
         console.warn(f"the base cannot be looked up: {problem.message}")
-        return
-    if now != base.revision:
-        console.warn(f"`{base.repo_id}` has moved on to {now[:12]}; the adapter stays on {str(base.revision)[:12]}")
+        return state
+    licence = now.card_data.license if now.card_data else None
+    state = BaseState(
+        repo_id=name, revision=pinned, main=now.sha, moved=now.sha != pinned, license=base.license,
+        license_now=licence if isinstance(licence, str) else None,
+    )  # fmt: skip
+    if state.moved:
+        console.warn(f"`{name}` has moved on to {str(now.sha)[:12]}; the adapter stays on {pinned[:12]}")
+    if base.license and state.license_now not in (None, base.license):
+        console.warn(f"`{name}` is under {state.license_now} now; it was under {base.license}")
+    return state
 
 
 def find_type(repo_id: str) -> RepoType:

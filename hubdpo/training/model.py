@@ -16,11 +16,11 @@ from transformers import AutoTokenizer
 from hubdpo.config import TrainConfig
 from hubdpo.config.push import is_repo_id
 from hubdpo.errors import ConfigError, UnsupportedBase
+from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.client import download, resolve
 from hubdpo.manifest import BaseRef
 
 FAMILY = ("qwen2", "qwen3")
-BASE_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "README.md"]
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "generation_config.json",

@@ -19,7 +19,8 @@ from hubdpo.config import TrainConfig
 from hubdpo.data.load import load_with_reference
 from hubdpo.errors import ConfigError, TrainingError
 from hubdpo.hub.base import load_base
-from hubdpo.manifest import EVAL_FILE, RUN_FILE, RunManifest, file_entry
+from hubdpo.hub.probes import record_probes
+from hubdpo.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, RunManifest, file_entry
 
 console.quiet_libraries()  # before the libraries below read the environment
 
@@ -159,6 +160,7 @@ def _train(config: TrainConfig) -> RunManifest:
 
     # 7. the adapter, what it learned, and what the curves say
     save_adapter(trainer.model, base, folder)
+    record_probes(trainer.model, tokenizer, load_in_4bit=config.load_in_4bit).write(folder / PROBES_FILE)
     if "test" in data:
         score_pairs(
             trainer.model, tokenizer, data["test"], beta=config.beta, max_length=config.max_length,

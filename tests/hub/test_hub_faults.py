@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 WHOLE = os.environ.get("HUBDPO_STORM") == "1"
 RECORD = Path(__file__).parents[1] / "benchmarks" / "storm.json"
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["hubdpo.hub.publish", "huggingface_hub", "httpx2"])
+FORK.set_forkserver_preload(["hubdpo.hub.publish", "huggingface_hub", "httpx2", "pyarrow.parquet"])
 STORM = [
     Fault("status", "", status=429, headers={"Retry-After": "0"}),
     *(Fault("status", "", status=status) for status in (500, 502, 503, 504)),

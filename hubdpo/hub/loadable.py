@@ -1,0 +1,132 @@
+"""Does a downloaded release load? An adapter on its base, with the probes; a dataset as its card says."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hubdpo import console
+from hubdpo.errors import VerificationFailed
+from hubdpo.hub.base import BASE_PATTERNS
+from hubdpo.hub.client import api, download, translate_errors
+from hubdpo.hub.probes import ProbeResult, compare_probes, record_probes
+from hubdpo.hub.remote import repeat
+from hubdpo.manifest import CARD_FILE, PREPARE_FILE, PROBES_FILE, RUN_FILE, PrepareManifest, Probes, RunManifest
+
+HASHES_ALONE = "`--check hashes` compares the files alone"
+
+
+def check_adapter(folder: Path) -> ProbeResult | None:
+    """Load the adapter on its pinned base, in the precision of its training, and compare the probes.
+
+    None, with a warning, when the run recorded none. Raise VerificationFailed when the base is gone, does not fit into
+    memory or does not take the adapter, or when the log-probabilities are others.
+    """
+    run = RunManifest.read(folder / RUN_FILE)
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    name, revision = str(settings["base_model_name_or_path"]), str(settings.get("revision"))
+    if (name, revision) != (run.base.repo_id, run.base.revision):
+        raise VerificationFailed(
+            f"adapter_config.json names the base {name}@{revision}, run.json {run.base.repo_id}@{run.base.revision}",
+            hint="publish the run again",
+        )
+    recorded = Probes.read(folder / PROBES_FILE) if (folder / PROBES_FILE).exists() else None
+    in_4bit = bool(run.config.get("load_in_4bit"))
+    console.info(f"loading the adapter on {name}@{revision[:12]}, {'NF4' if in_4bit else 'not quantised'}")
+    base = _base_folder(name, revision)
+    try:
+        result = _probe(folder, base, recorded, load_in_4bit=in_4bit)
+    except VerificationFailed:
+        raise
+    except Exception as problem:  # whatever keeps it from loading is what we are here to find
+        first = (str(problem).strip().splitlines() or [""])[0]
+        raise VerificationFailed(
+            f"the adapter cannot be loaded on {name}@{revision[:12]}: {type(problem).__name__}: {first}",
+            hint=f"where the base does not fit into memory, {HASHES_ALONE}",
+        ) from problem
+    if result is None:
+        console.warn(
+            f"the run has no {PROBES_FILE}: it loads, but nothing says what it should give; "
+            "`hubdpo evaluate RUN` records that"
+        )
+        return None
+    if not result.passed:
+        raise VerificationFailed(
+            f"the adapter on {name}@{revision[:12]} is not what was trained: log-probabilities differ by "
+            f"{result.mean_difference:.2g} nats a token, {result.tolerance:g} at most",
+            hint="check the base's commit and that the run folder was not changed after training",
+        )
+    return result
+
+
+def _probe(folder: Path, base: Path, recorded: Probes | None, *, load_in_4bit: bool) -> ProbeResult | None:
+    import torch
+
+    from hubdpo.hub.load import load_on_base
+
+    wanted = recorded.environment["device"] if recorded else "cuda"
+    device = "cuda" if wanted == "cuda" and torch.cuda.is_available() else "cpu"
+    model, tokenizer = load_on_base(folder, base, device=device, load_in_4bit=load_in_4bit)
+    if recorded is None:
+        record_probes(model, tokenizer, load_in_4bit=load_in_4bit)  # it runs; there is nothing to compare with
+        return None
+    return compare_probes(model, tokenizer, recorded)
+
+
+def _base_folder(name: str, revision: str) -> Path:
+    from huggingface_hub import errors
+
+    with translate_errors(name):
+        try:
+            repeat(lambda: api().repo_info(name, revision=revision))
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as problem:
+            raise VerificationFailed(
+                f"the base {name}@{revision[:12]} cannot be had: {type(problem).__name__}",
+                hint=f"log in with access to it; {HASHES_ALONE}",
+            ) from None
+    return download(name, revision, allow_patterns=BASE_PATTERNS)
+
+
+def check_dataset(folder: Path) -> dict[str, int]:
+    """Return the rows of each split. Raise VerificationFailed unless data, `prepare.json` and card agree on them.
+
+    `datasets.load_dataset` reads the splits and features from the card, and refuses what counts otherwise.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    manifest = PrepareManifest.read(folder / PREPARE_FILE)
+    rows: Counter[str] = Counter()
+    for name in manifest.files:
+        if not name.endswith(".parquet"):
+            continue
+        try:
+            rows[Path(name).name.rpartition("-of-")[0].rpartition("-")[0]] += pq.read_metadata(folder / name).num_rows
+        except (pa.ArrowInvalid, OSError) as problem:
+            raise VerificationFailed(
+                f"`{name}` is not a parquet file: {problem}", hint="hubdpo prepare ... --overwrite"
+            ) from None
+    on_card = _splits_of_card((folder / CARD_FILE).read_text(encoding="utf-8"))
+    for who, told in ((PREPARE_FILE, manifest.splits), (CARD_FILE, on_card)):
+        if told is not None and told != dict(rows):
+            raise VerificationFailed(
+                f"the data has {_words(rows)}, but {who} says {_words(told)}", hint="hubdpo prepare ... --overwrite"
+            )
+    return dict(rows)
+
+
+def _splits_of_card(text: str) -> dict[str, int] | None:
+    """Return the rows of each split by the card's `dataset_info`, None when it has none."""
+    front = text.split("\n---", 1)[0].removeprefix("---") if text.startswith("---") else ""
+    data: Any = yaml.safe_load(front) or {}
+    info = data.get("dataset_info") if isinstance(data, dict) else None
+    splits = info.get("splits") if isinstance(info, dict) else None
+    return {str(split["name"]): int(split["num_examples"]) for split in splits} if splits else None
+
+
+def _words(rows: Any) -> str:
+    return ", ".join(f"{count:,} rows in {name}" for name, count in sorted(rows.items()))
