@@ -1,4 +1,4 @@
-"""Who may do what: a user owns the repos under their name; a read token changes nothing."""
+"""Who may do what: a user owns the repos under their name; others may propose; a read token changes nothing."""
 
 from __future__ import annotations
 
@@ -52,6 +52,16 @@ def may_write(store: Store, request: Request, kind: str, repo_id: str) -> User:
         raise Refusal(401, "Invalid username or password.", "RepoNotFound")
     if not _owns(request.user, repo_id) or not request.user.may_write:
         raise Refusal(403, "Forbidden: you must use a write token of the owner to write to this repository.")
+    return request.user
+
+
+def may_propose(store: Store, request: Request, kind: str, repo_id: str) -> User:
+    """Return the user. Raise Refusal unless they may read the repo and hold a write token, whoever owns it."""
+    may_read(store, request, kind, repo_id)
+    if request.user is None:
+        raise Refusal(401, "Invalid username or password.", "RepoNotFound")
+    if not request.user.may_write:
+        raise Refusal(403, "Forbidden: you must use a write token to propose a change.")
     return request.user
 
 

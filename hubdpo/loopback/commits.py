@@ -11,22 +11,23 @@ from typing import Any
 from dulwich.repo import Repo
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.access import may_write
+from hubdpo.loopback.access import may_propose, may_write
 from hubdpo.loopback.cards import card_data
+from hubdpo.loopback.pulls import Pulls
 from hubdpo.loopback.repos import Repos
 from hubdpo.loopback.store import Store
-from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
+from hubdpo.loopback.wire import Answer, Refusal, Request, User, as_json
 
 LARGEST_REGULAR = 10 * 2**20
 
 
 class Commits:
-    def __init__(self, store: Store, repos: Repos) -> None:
-        self._store, self._repos = store, repos
+    def __init__(self, store: Store, repos: Repos, pulls: Pulls) -> None:
+        self._store, self._repos, self._pulls = store, repos, pulls
 
     def preupload(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
         """Tell for each file whether it goes by LFS, whether .gitignore keeps it out, and what stands there now."""
-        may_write(self._store, request, kind, repo_id)
+        self._may_commit(request, kind, repo_id, revision)
         asked = request.json()
         with self._store.git(kind, repo_id) as repo:
             sha = gitio.resolve(repo, revision)
@@ -50,10 +51,11 @@ class Commits:
         return as_json({"files": shown, "commitOid": sha.decode()})
 
     def commit(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
-        """Apply all operations or none. Raise Refusal 412 when the branch is not at `parentCommit`."""
-        user = may_write(self._store, request, kind, repo_id)
-        if request.flag("create_pr"):
-            raise Refusal(501, "pull requests are not implemented by this server")
+        """Apply all operations or none, to the branch or, with `create_pr`, as a pull request onto it.
+
+        Raise Refusal 412 when the branch is not at `parentCommit`.
+        """
+        user = self._may_commit(request, kind, repo_id, revision)
         header, operations = _parse(request.body.read())
         ref = revision.encode() if revision.startswith("refs/") else b"refs/heads/" + revision.encode()
         with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
@@ -66,10 +68,28 @@ class Commits:
             for key, value in operations:
                 self._apply(repo, kind, repo_id, files, key, value)
             _check_paths(files)
-            message = header["summary"] + ("\n\n" + header["description"] if header.get("description") else "")
+            title, description = str(header["summary"]), str(header.get("description") or "")
+            number = 0
+            if request.flag("create_pr"):
+                number = self._pulls.open(
+                    repo, kind, repo_id, user=user, base=parent, title=title, description=description
+                )
+                ref = f"refs/pr/{number}".encode()
+                repo.refs.add_if_new(ref, parent)
+            message = f"{title}\n\n{description}" if description else title
             sha = gitio.write_commit(repo, ref, parent, files, message, user.name).decode()
-        url = f"{self._repos.url(kind, repo_id)}/commit/{sha}"
-        return as_json({"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": ""})
+        page = self._repos.url(kind, repo_id)
+        answer = {"success": True, "commitOid": sha, "commitUrl": f"{page}/commit/{sha}", "hookOutput": ""}
+        return as_json(answer | ({"pullRequestUrl": f"{page}/discussions/{number}"} if number else {}))
+
+    def _may_commit(self, request: Request, kind: str, repo_id: str, revision: str) -> User:
+        """Return the user: the owner, whoever opens a pull request, or who opened the one of this ref."""
+        if request.flag("create_pr"):
+            return may_propose(self._store, request, kind, repo_id)
+        user = request.user
+        if revision.startswith("refs/pr/") and user and user.name == self._pulls.author(kind, repo_id, revision):
+            return may_propose(self._store, request, kind, repo_id)
+        return may_write(self._store, request, kind, repo_id)
 
     def _apply(self, repo: Repo, kind: str, repo_id: str, files: gitio.Files, key: str, value: dict[str, Any]) -> None:
         path = str(value.get("path", "")).encode()

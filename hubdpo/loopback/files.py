@@ -13,7 +13,7 @@ import time
 from urllib.parse import quote
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.access import may_read, may_write
+from hubdpo.loopback.access import may_propose, may_read
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
 
@@ -51,7 +51,7 @@ class Files:
         """Answer git-lfs's batch call: an address for each object that is not here yet."""
         asked = request.json()
         upload = asked.get("operation") == "upload"
-        (may_write if upload else may_read)(self._store, request, kind, repo_id)
+        (may_propose if upload else may_read)(self._store, request, kind, repo_id)
         shown = [self._object(kind, repo_id, dict(item), upload) for item in asked.get("objects", [])]
         content = json.dumps({"transfer": "basic", "objects": shown}).encode()
         return Answer(200, {"Content-Type": "application/vnd.git-lfs+json"}, content)
@@ -83,7 +83,7 @@ class Files:
         return Answer(200, {"ETag": f'"{oid}"'})
 
     def verify(self, request: Request, kind: str, repo_id: str) -> Answer:
-        may_write(self._store, request, kind, repo_id)
+        may_propose(self._store, request, kind, repo_id)
         asked = request.json()
         if self._store.large_size(kind, repo_id, str(asked.get("oid"))) != asked.get("size"):
             raise Refusal(404, "the object is not here, or has another size")

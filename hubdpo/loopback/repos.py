@@ -25,6 +25,7 @@ GIT_ATTRIBUTES = "".join(
 ).encode()
 NAME = re.compile(r"[\w-][\w.-]{0,94}[\w-]|\w")
 PAGE = 1000
+REF_GROUPS = (("branches", "refs/heads/"), ("tags", "refs/tags/"), ("pullRequests", "refs/pr/"))
 
 
 class Repos:
@@ -121,10 +122,12 @@ class Repos:
         shown: dict[str, list[dict[str, str]]] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
         with self._store.git(kind, repo_id) as repo:
             for ref, sha in sorted(gitio.refs_of(repo).items()):
-                for group, prefix in (("branches", "refs/heads/"), ("tags", "refs/tags/")):
+                for group, prefix in REF_GROUPS:
                     if (name := ref.decode()).startswith(prefix):
                         target = gitio.peeled(repo, sha).decode()
                         shown[group].append({"name": name.removeprefix(prefix), "ref": name, "targetCommit": target})
+        if not request.flag("include_prs"):
+            del shown["pullRequests"]
         return as_json(shown)
 
     def commits(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 
 from hubdpo.loopback.access import authenticate, may_read, may_write
+from hubdpo.loopback.collections import Collections
 from hubdpo.loopback.commits import Commits
 from hubdpo.loopback.files import Files
+from hubdpo.loopback.pulls import Pulls
 from hubdpo.loopback.repos import Repos
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
@@ -19,7 +21,8 @@ class Routes:
     def __init__(self, store: Store, endpoint: str) -> None:
         self._store = store
         self._repos = Repos(store, endpoint)
-        self._commits = Commits(store, self._repos)
+        self._pulls, self._collections = Pulls(store), Collections(store)
+        self._commits = Commits(store, self._repos, self._pulls)
         self._files = Files(store, endpoint)
 
     def answer(self, request: Request) -> Answer:
@@ -53,6 +56,8 @@ class Routes:
                 return self._repos.create(request)
             case "DELETE", ["repos", "delete"]:
                 return self._repos.delete(request)
+            case _, ["collections", *rest]:
+                return self._collections.answer(request, rest)
             case "GET", [kinds] if kinds in KINDS:
                 return self._repos.list(request, KINDS[kinds])
             case _, [kinds, owner, name, *rest] if kinds in KINDS:
@@ -72,6 +77,8 @@ class Routes:
                 return self._repos.paths_info(*where, "/".join(revision))
             case "GET", ["refs"]:
                 return self._repos.refs(*where)
+            case _, ["discussions", *rest]:
+                return self._pulls.answer(*where, rest)
             case "GET", ["commits", *revision]:
                 return self._repos.commits(*where, "/".join(revision))
             case "GET", ["auth-check", *write]:

@@ -1,0 +1,110 @@
+"""Collections: lists of repos under a title, which belong to a user."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from typing import Any
+
+from hubdpo.loopback import gitio
+from hubdpo.loopback.access import may_read
+from hubdpo.loopback.documents import read_document, write_document
+from hubdpo.loopback.store import Store
+from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
+
+KINDS = ("model", "dataset", "space")
+
+
+class Collections:
+    def __init__(self, store: Store) -> None:
+        self._store, self._place = store, store.root / "collections.json"
+        self._lock = threading.Lock()
+
+    def answer(self, request: Request, rest: list[str]) -> Answer:
+        """Answer what is below `/api/collections`."""
+        with self._lock:
+            entries = read_document(self._place)
+            match request.method, rest:
+                case "GET", []:
+                    owner = request.parameter("owner")
+                    listed = [e for e in entries if owner in ("", e["owner"]) and _may_see(request, e)]
+                    # a list gives each one's place itself
+                    return as_json([{k: v for k, v in entry.items() if k != "position"} for entry in listed])
+                case "POST", []:
+                    return self._create(request, entries)
+                case "GET", [owner, name]:
+                    return as_json(self._find(request, entries, f"{owner}/{name}"))
+                case "DELETE", [owner, name]:
+                    entries.remove(self._find(request, entries, f"{owner}/{name}", change=True))
+                    write_document(self._place, entries)
+                    return as_json({})
+                case "POST", [owner, name, "items"]:
+                    return self._add(request, entries, self._find(request, entries, f"{owner}/{name}", change=True))
+                case "DELETE", [owner, name, "items", identifier]:
+                    entry = self._find(request, entries, f"{owner}/{name}", change=True)
+                    kept = [item for item in entry["items"] if item["_id"] != identifier]
+                    if len(kept) == len(entry["items"]):
+                        raise Refusal(404, "the item is not in the collection")
+                    return self._save(entries, entry, kept)
+        raise Refusal(404, "Not found")
+
+    def _create(self, request: Request, entries: list[dict[str, Any]]) -> Answer:
+        asked = request.json()
+        title, owner = str(asked.get("title") or "").strip(), str(asked.get("namespace") or "")
+        if not title or len(title) > 60:
+            raise Refusal(400, "a title has 1 to 60 characters")
+        if request.user is None:
+            raise Refusal(401, "Invalid username or password.")
+        if owner != request.user.name or not request.user.may_write:
+            raise Refusal(403, f'You don\'t have the rights to create a collection under the namespace "{owner}"')
+        for entry in entries:
+            if (entry["owner"], entry["title"]) == (owner, title):
+                raise Refusal(409, f"a collection has this title: {title}", slug=entry["slug"])
+        words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "collection"
+        entry = {
+            "slug": f"{owner}/{words}-{_identifier(owner, title)}", "title": title, "owner": owner, "items": [],
+            "lastUpdated": gitio.iso(time.time()), "position": len(entries), "private": bool(asked.get("private")),
+            "theme": "blue", "upvotes": 0, "description": asked.get("description"),
+        }  # fmt: skip
+        entries.append(entry)
+        return self._save(entries, entry, [])
+
+    def _add(self, request: Request, entries: list[dict[str, Any]], entry: dict[str, Any]) -> Answer:
+        asked = request.json()
+        item = dict(asked.get("item") or {})
+        kind, name = str(item.get("type")), str(item.get("id"))
+        if kind not in KINDS:
+            raise Refusal(400, f"cannot be an item: {kind}")
+        may_read(self._store, request, kind, name)
+        if any((i["type"], i["id"]) == (kind, name) for i in entry["items"]):
+            raise Refusal(409, f"{name} is in the collection already")
+        note = {"text": str(asked["note"])} if asked.get("note") else None
+        made = {"_id": _identifier(entry["slug"], kind, name), "id": name, "type": kind, "note": note}
+        return self._save(entries, entry, [*entry["items"], {**made, "position": len(entry["items"])}])
+
+    def _find(
+        self, request: Request, entries: list[dict[str, Any]], slug: str, *, change: bool = False
+    ) -> dict[str, Any]:
+        for entry in entries:
+            if entry["slug"] == slug and _may_see(request, entry):
+                if change and (request.user is None or request.user.name != entry["owner"]):
+                    raise Refusal(403, "only the owner changes a collection")
+                if change and request.user is not None and not request.user.may_write:
+                    raise Refusal(403, "a read token changes nothing")
+                return entry
+        raise Refusal(404, f"Collection not found: {slug}")
+
+    def _save(self, entries: list[dict[str, Any]], entry: dict[str, Any], items: list[dict[str, Any]]) -> Answer:
+        entry |= {"items": items, "lastUpdated": gitio.iso(time.time())}
+        write_document(self._place, entries)
+        return as_json(entry)
+
+
+def _may_see(request: Request, entry: dict[str, Any]) -> bool:
+    return not entry["private"] or (request.user is not None and request.user.name == entry["owner"])
+
+
+def _identifier(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
