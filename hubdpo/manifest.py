@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hubdpo.errors import ArtefactError
+from hubdpo.sections import split_card
 
 PREPARE_FILE = "prepare.json"
 RUN_FILE = "run.json"
@@ -46,6 +47,15 @@ def sha256_file(path: Path) -> str:
 
 def file_entry(path: Path) -> FileEntry:
     return FileEntry(sha256=sha256_file(path), size=path.stat().st_size)
+
+
+def bytes_entry(data: bytes) -> FileEntry:
+    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def card_entry(text: str) -> FileEntry:
+    """Describe a card by what was generated of it, so that the sections that people and releases add may change."""
+    return bytes_entry(split_card(text).generated.encode())
 
 
 def canonical_json(value: Any) -> str:
@@ -145,7 +155,7 @@ class PrepareManifest(Manifest):
     license: str | None = None
     language: list[str] = Field(default_factory=list)
     files: dict[str, FileEntry] = Field(default_factory=dict)
-    """Every published file but this one, by its path in the folder."""
+    """Every published file but this one, by its path in the folder; the card as it was generated, see `card_entry`."""
     fingerprint: str
     """Of sources, converter and config: equal fingerprints mean byte-equal folders."""
 
@@ -254,6 +264,10 @@ class Bundle(Manifest):
     bundle_id: str
     files: dict[str, FileEntry]
 
+    def has(self, name: str, data: bytes) -> bool:
+        """Tell whether these bytes are those of the release's file `name`."""
+        return self.files.get(name) == bytes_entry(data)
+
 
 class Release(Manifest):
     """`release.json`: the local receipt of a verified release."""
@@ -284,7 +298,8 @@ def verify_files(folder: Path, files: dict[str, FileEntry], *, hint: str) -> Non
 def read_dataset_folder(folder: Path) -> PrepareManifest:
     """Read and verify a dataset folder: every file has the hash that `prepare` recorded, and there is no other data.
 
-    Raise ArtefactError when the folder is missing, incomplete or was edited.
+    Of the card, what was generated: its kept sections and its list of releases may have been written since. Raise
+    ArtefactError when the folder is missing, incomplete or was edited.
     """
     again = "run `hubdpo prepare` again, or restore the folder"
     if not folder.is_dir():
@@ -292,10 +307,16 @@ def read_dataset_folder(folder: Path) -> PrepareManifest:
             f"dataset folder not found: {folder}", hint=f"make it with `hubdpo prepare SOURCE -o {folder}`"
         )
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
-    verify_files(folder, manifest.files, hint=again)
+    own_card = {CARD_FILE} if _is_own_card(folder, manifest.files.get(CARD_FILE)) else set()
+    verify_files(folder, {name: e for name, e in manifest.files.items() if name not in own_card}, hint=again)
     for path in sorted(folder.rglob("*.parquet")):
         if path.relative_to(folder).as_posix() not in manifest.files:
             raise ArtefactError(
                 f"`{path.relative_to(folder)}` in {folder} is not a file that prepare wrote", hint=again
             )
     return manifest
+
+
+def _is_own_card(folder: Path, entry: FileEntry | None) -> bool:
+    card = folder / CARD_FILE
+    return card.is_file() and card_entry(card.read_text(encoding="utf-8", errors="replace")) == entry

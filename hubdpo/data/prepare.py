@@ -54,8 +54,10 @@ from hubdpo.manifest import (
     FileEntry,
     PrepareManifest,
     canonical_json,
+    card_entry,
     fingerprint,
 )
+from hubdpo.sections import Card, Section, join_card, kept_of
 
 NOT_THE_DATA = {"source", "output_dir", "overwrite", "card", "engine", "num_proc", "dry_run", "explain", "model"}
 SAMPLES = 2
@@ -106,7 +108,8 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
             if not config.dry_run:
                 rejected = storage.join(space.new, REJECTED_FILE)
                 write_rejected(rejected, pieces, first, second, decision, keys, space.scratch)
-                manifest = _write(engine, space, manifest, card, rules, last, keys, rows)
+                kept = _kept(config.output_dir)
+                manifest = _write(engine, space, manifest, card, rules, last, keys, rows, kept)
                 space.publish()
     tell(manifest, dry_run=config.dry_run)
     return manifest
@@ -198,6 +201,7 @@ def _write(
     last: Round,
     keys: Any,
     rows: dict[str, Any],
+    sections: tuple[Section, ...],
 ) -> PrepareManifest:
     """Write shards, plots and card, and the manifest after all of them."""  # fmt: skip
     folder = storage.join(space.new, "data")
@@ -227,12 +231,17 @@ def _write(
         manifest, card=card, samples=_samples(tasks[0].path), split_bytes=split_bytes, keep=rules.keep,
         plots=sorted(plots),
     )  # fmt: skip
-    _put(space, CARD_FILE, text.encode())
-    manifest = manifest.model_copy(update={"files": {**entries, CARD_FILE: _entry(space, CARD_FILE)}})
+    _put(space, CARD_FILE, join_card(Card(text, sections)).encode())
+    manifest = manifest.model_copy(update={"files": {**entries, CARD_FILE: card_entry(text)}})
     _put(space, PREPARE_FILE, canonical_json(manifest.model_dump(mode="json")).encode())
     if storage.is_url(space.new):
         storage.remove_file(storage.join(space.new, UNFINISHED))
     return manifest
+
+
+def _kept(target: str) -> tuple[Section, ...]:
+    """Return what people wrote in the card of the folder that is replaced."""
+    return () if storage.is_url(target) else kept_of(Path(target) / CARD_FILE)
 
 
 def _put(space: Workspace, name: str, data: bytes) -> None:

@@ -23,9 +23,10 @@ from hubdpo.manifest import (
     BaseRef,
     Bundle,
     EvalReport,
-    FileEntry,
     RunManifest,
+    bytes_entry,
     canonical_json,
+    file_entry,
     fingerprint,
     read_dataset_folder,
 )
@@ -51,6 +52,9 @@ class BundleContent:
     files: dict[str, bytes | Path]
     manifest: Bundle
     card: str = field(repr=False)
+
+    def read(self, name: str) -> bytes:
+        return content_of(self.files[name])
 
 
 def canonical_adapter_config(raw: dict[str, Any], base: BaseRef) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def dataset_bundle(folder: Path, version: str) -> BundleContent:
     manifest = read_dataset_folder(folder)
     names = [*manifest.files, PREPARE_FILE]
     files: dict[str, bytes | Path] = {name: folder / name for name in names}
-    _check_texts(files, quoting=(CARD_FILE,))
+    check_texts(files, quoting=(CARD_FILE,))
     return _bundle("dataset", version, files)
 
 
@@ -126,8 +130,14 @@ def adapter_bundle(
     }
     wanted = [*ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES, *plots]
     files |= {name: folder / name for name in wanted if (folder / name).is_file()}
-    _check_texts(files)
+    check_texts(files)
     return _bundle("adapter", version, files, card=card)
+
+
+def with_card(content: BundleContent, card: str) -> BundleContent:
+    """Return the bundle with another card."""
+    files = {name: value for name, value in content.files.items() if name != BUNDLE_FILE}
+    return _bundle(content.kind, content.manifest.version, {**files, CARD_FILE: card.encode()}, card=card)
 
 
 def content_of(value: bytes | Path) -> bytes:
@@ -142,8 +152,7 @@ def git_blob_id(data: bytes) -> str:
 def _bundle(kind: Kind, version: str, files: dict[str, bytes | Path], *, card: str = "") -> BundleContent:
     entries = {}
     for name, value in sorted(files.items()):
-        data = content_of(value)
-        entries[name] = FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        entries[name] = bytes_entry(value) if isinstance(value, bytes) else file_entry(value)
     bundle_id = fingerprint([version, {name: entry.model_dump() for name, entry in entries.items()}])
     manifest = Bundle(kind=kind, version=version, bundle_id=bundle_id, files=entries)
     own = {BUNDLE_FILE: canonical_json(manifest.model_dump(mode="json")).encode()}
@@ -168,7 +177,7 @@ def _check_weights(path: Path) -> None:
         raise ArtefactError("the adapter never trained: every lora_B is zero", hint="train for at least one step")
 
 
-def _check_texts(files: dict[str, bytes | Path], *, quoting: tuple[str, ...] = ()) -> None:
+def check_texts(files: dict[str, bytes | Path], *, quoting: tuple[str, ...] = ()) -> None:
     """Refuse credentials in any text, and paths of this machine but in those of the base and those `quoting` rows."""
     for name, value in files.items():
         if not name.endswith(TEXT):

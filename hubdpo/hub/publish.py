@@ -16,14 +16,13 @@ from hubdpo.errors import ArtefactError, HubError, VersionTaken
 from hubdpo.hub.bundle import (
     BundleContent,
     adapter_bundle,
-    content_of,
     dataset_bundle,
     folder_kind,
-    git_blob_id,
     read_run,
 )
+from hubdpo.hub.card import compose, warn_of_edit_on_the_way, warn_of_lost
 from hubdpo.hub.client import PUBLIC_HUB, RepoType, api, endpoint, resolve, translate_errors
-from hubdpo.hub.remote import Remote, holds, repeat
+from hubdpo.hub.remote import Remote, holds, is_at, repeat
 from hubdpo.hub.verify import release_url, verify_commit
 from hubdpo.hub.versions import bump, highest
 from hubdpo.manifest import CARD_FILE, RELEASE_FILE, BaseRef, Release, RunManifest, write_atomic
@@ -46,15 +45,25 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
         repeat(lambda: api().whoami())  # a token that is refused is told before anything is made
         if config.version in BUMPS:
             config = _numbered(config, remote)
-            content = _bundle(config)
+        composed = compose(_bundle(config), config.folder, remote)
+        content = composed.content
+        warn_of_lost(composed.lost, show=config.dry_run)
         if config.dry_run:
             return _plan(config, content, remote)
-        commit, fresh = _publish(config, content, remote)
+        try:
+            commit, fresh = _publish(config, content, remote)
+        except VersionTaken:
+            # the list of refs may have lagged behind the tag, whose card has the sections that it was made with
+            content = compose(_bundle(config), config.folder, remote).content
+            if content.manifest == composed.content.manifest:
+                raise
+            commit, fresh = _publish(config, content, remote)
+        warn_of_edit_on_the_way(composed, remote)
     release = _release(config, content, remote, commit)
     release = release.model_copy(update={"checked": config.check if fresh else _checked_before(config, release)})
+    # the card first: a receipt beside an older card would make its sections look edited
+    write_atomic(config.folder / CARD_FILE, content.card)
     release.write(config.folder / RELEASE_FILE)
-    if content.card:
-        write_atomic(config.folder / CARD_FILE, content.card)
     return release
 
 
@@ -75,7 +84,7 @@ def _numbered(config: PushConfig, remote: Remote) -> PushConfig:
     newest = highest(tags)
     if newest is not None:
         same = config.model_copy(update={"version": newest.removeprefix("v")})
-        if holds(remote.tree(tags[newest]), _bundle(same)):
+        if holds(remote.tree(tags[newest]), compose(_bundle(same), config.folder, remote).content):
             return same
     version = bump(newest, config.version)
     console.info(f"version   {version}, {config.version} after {newest or 'no release'}")
@@ -155,8 +164,7 @@ def _plan(config: PushConfig, content: BundleContent, remote: Remote) -> Release
     rows = []
     for path, value in content.files.items():
         size = len(value) if isinstance(value, bytes) else value.stat().st_size
-        entry = content.manifest.files.get(path)
-        same = path in tree and tree[path] in (entry.sha256 if entry else None, git_blob_id(content_of(value)))
+        same = is_at(tree, path, content)
         rows.append((path, f"{size:,}", "unchanged" if same else "changed" if path in tree else "new"))
     console.table(["file", "bytes", "on the Hub"], rows, title=f"{config.repo} v{config.version}")
     return _release(config, content, remote, "")

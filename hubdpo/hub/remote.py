@@ -6,6 +6,7 @@ compared, because the tree alone says what is there (a commit call answers with 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from hubdpo.manifest import BUNDLE_FILE, Bundle
 T = TypeVar("T")
 TRIES = 8
 LONGEST_WAIT_S = 30.0
+SHA256_DIGITS = 64
 Tree = dict[str, str]
 """Path to SHA-256 of a large file, or git blob id of another."""
 
@@ -50,6 +52,8 @@ class Remote:
 
     def __init__(self, repo_id: str, repo_type: RepoType) -> None:
         self.repo_id, self.repo_type = repo_id, repo_type
+        self.replaced: tuple[str, Tree] | None = None
+        """The head of the branch, with its tree, that the last commit made here came after."""
         self._named: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
 
     def exists(self) -> bool:
@@ -58,13 +62,17 @@ class Remote:
     def create(self, *, private: bool) -> None:
         repeat(lambda: api().create_repo(**self._named, private=private, exist_ok=True))
 
-    def branches(self) -> dict[str, str]:
+    def refs(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return tags and branches, each with its commit."""
         refs = repeat(lambda: api().list_repo_refs(**self._named))
-        return {branch.name: branch.target_commit for branch in refs.branches}
+        tags, branches = ({ref.name: ref.target_commit for ref in kind} for kind in (refs.tags, refs.branches))
+        return tags, branches
+
+    def branches(self) -> dict[str, str]:
+        return self.refs()[1]
 
     def tags(self) -> dict[str, str]:
-        refs = repeat(lambda: api().list_repo_refs(**self._named))
-        return {tag.name: tag.target_commit for tag in refs.tags}
+        return self.refs()[0]
 
     def tree(self, commit: str) -> Tree:
         items = repeat(lambda: list(api().list_repo_tree(**self._named, recursive=True, revision=commit)))
@@ -72,16 +80,36 @@ class Remote:
 
     def bundle(self, commit: str, tree: Tree) -> Bundle | None:
         """Return the manifest of the release that a commit holds; None when it holds none that can be read."""
-        if BUNDLE_FILE not in tree:
+        data = self.read(commit, tree, BUNDLE_FILE)
+        try:
+            return Bundle.model_validate(json.loads(data)) if data is not None else None
+        except ValueError:
             return None
-        with TemporaryDirectory(prefix="hubdpo-") as cache:
-            path = repeat(
-                lambda: api().hf_hub_download(**self._named, filename=BUNDLE_FILE, revision=commit, cache_dir=cache)
-            )
-            try:
-                return Bundle.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
-            except ValueError:
-                return None
+
+    def read(self, commit: str, tree: Tree, path: str) -> bytes | None:
+        """Return a small file as the tree has it; None when it has none. Raise HubError when it arrives changed."""
+        for attempt in range(TRIES if path in tree else 0):
+            with TemporaryDirectory(prefix="hubdpo-") as cache:
+                place = repeat(
+                    lambda cache=cache: api().hf_hub_download(  # type: ignore[misc]
+                        **self._named, filename=path, revision=commit, cache_dir=cache
+                    )
+                )
+                data = Path(place).read_bytes()
+            if tree[path] in (git_blob_id(data), hashlib.sha256(data).hexdigest()):
+                return data
+            wait_before(attempt)
+        if path in tree:
+            raise HubError(f"`{path}` of `{self.repo_id}` does not arrive as it was sent", hint="try again later")
+        return None
+
+    def date(self, commit: str) -> str:
+        """Return the day on which a release was committed, YYYY-MM-DD in UTC; empty when the Hub does not say."""
+        (found,) = repeat(
+            lambda: api().get_paths_info(**self._named, paths=[BUNDLE_FILE], revision=commit, expand=True)
+        ) or (None,)
+        last = getattr(found, "last_commit", None)
+        return last.date.date().isoformat() if last else ""
 
     def start_branch(self, name: str, commit: str) -> None:
         # an existing branch is our own, from an earlier try: its name holds the bundle's id
@@ -136,6 +164,8 @@ class Remote:
             old = self.bundle(head, tree)
             if never_back and old and _number(old.version) > _number(content.manifest.version):
                 return None
+            if never_back and old and old.bundle_id == content.manifest.bundle_id:
+                return head  # brought earlier; what differs was edited since
             gone = [path for path in (old.files if old else {}) if path in tree and path not in content.files]
             operations = [CommitOperationDelete(path_in_repo=path) for path in gone]
             operations += [
@@ -154,6 +184,7 @@ class Remote:
                 wait_before(attempt, problem)
                 continue
             if holds(self.tree(done.oid), content):
+                self.replaced = head, tree
                 return str(done.oid)
         raise HubError(
             f"whether branch `{branch}` of `{self.repo_id}` took the commit stays unknown after {TRIES} tries",
@@ -163,13 +194,15 @@ class Remote:
 
 def holds(tree: Tree, content: BundleContent) -> bool:
     """Tell whether a tree has every file of the bundle with the bundle's bytes."""
-    for path, value in content.files.items():
-        entry = content.manifest.files.get(path)
-        if tree.get(path) not in (entry.sha256 if entry else None, git_blob_id(content_of(value))):
-            return False
-        if tree.get(path) is None:
-            return False
-    return True
+    return all(is_at(tree, path, content) for path in content.files)
+
+
+def is_at(tree: Tree, path: str, content: BundleContent) -> bool:
+    """Tell whether a tree has a file of the bundle with the bundle's bytes."""
+    there, entry = tree.get(path, ""), content.manifest.files.get(path)
+    if len(there) == SHA256_DIGITS:  # a large file, which need not be read for this
+        return there == (entry.sha256 if entry else hashlib.sha256(content_of(content.files[path])).hexdigest())
+    return there == git_blob_id(content_of(content.files[path]))
 
 
 def _number(version: str) -> tuple[int, int, int]:

@@ -23,6 +23,12 @@ def highest(tags: Iterable[str]) -> str | None:
     return versions[max(versions)] if versions else None
 
 
+def is_ahead(tag: str | None, other: str) -> bool:
+    """Tell whether a version is the other one or a higher one; False for no version."""
+    numbers = parse_tag(tag or "")
+    return numbers is not None and numbers >= (parse_tag(other) or numbers)
+
+
 def bump(tag: str | None, part: str) -> str:
     """Return the version after `tag` with its `major`, `minor` or `patch` counted on; after None, one from 0.0.0."""
     numbers = list(parse_tag(tag or "") or (0, 0, 0))

@@ -164,9 +164,7 @@ class Repos:
                 prefix = path.strip("/").encode() + b"/" if path else b""
                 entries = gitio.list_tree(repo, start, prefix, recursive=request.flag("recursive"))
             if request.flag("expand"):
-                commit = repo.object_store[sha]
-                last = {"id": sha.decode(), "title": commit.message.decode().partition("\n")[0]}
-                entries = [{**e, "lastCommit": {**last, "date": gitio.iso(commit.commit_time)}} for e in entries]
+                entries = _with_last_commit(entries, repo, sha)
         cursor = int(request.parameter("cursor", "0"))
         answer = as_json(entries[cursor : cursor + PAGE], X_Repo_Commit=sha.decode())
         if cursor + PAGE < len(entries):
@@ -176,9 +174,11 @@ class Repos:
     def paths_info(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
         may_read(self._store, request, kind, repo_id)
         if "json" in request.headers.get("content-type", ""):
-            paths = request.json().get("paths", [])
+            asked = request.json()
+            paths, expand = asked.get("paths", []), bool(asked.get("expand"))
         else:
-            paths = parse_qs(request.body.read().decode()).get("paths", [])
+            form = parse_qs(request.body.read().decode())
+            paths, expand = form.get("paths", []), form.get("expand", [""])[0].lower() == "true"
         entries = []
         with self._store.git(kind, repo_id) as repo:
             sha = gitio.resolve(repo, revision)
@@ -192,11 +192,20 @@ class Repos:
                 entries.append(
                     gitio.file_entry(name, found, thing.data) if is_file else gitio.folder_entry(name, found)
                 )
+            if expand:
+                entries = _with_last_commit(entries, repo, sha)
         return as_json(entries, X_Repo_Commit=sha.decode())
 
     def _next(self, request: Request, changed: dict[str, int]) -> str:
         query = {key: values[0] for key, values in parse_qs(request.query).items()} | changed
         return f'<{self._endpoint}{request.path}?{urlencode(query)}>; rel="next"'
+
+
+def _with_last_commit(entries: list[dict[str, Any]], repo: Any, sha: bytes) -> list[dict[str, Any]]:
+    """Name the commit that was asked about as the last one that changed each entry."""
+    commit = repo.object_store[sha]
+    last = {"id": sha.decode(), "title": commit.message.decode().partition("\n")[0]}
+    return [{**entry, "lastCommit": {**last, "date": gitio.iso(commit.commit_time)}} for entry in entries]
 
 
 def _identifier(repo_id: str) -> str:
