@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -45,8 +46,10 @@ class Faults:
     """The faults that are switched on, and which of them meets a request."""
 
     def __init__(self) -> None:
+        self.met: Counter[str] = Counter()
+        """How often each kind, or status, met a request."""
         self._faults: list[Fault] = []
-        self._storm: tuple[float, random.Random, Sequence[Fault]] | None = None
+        self._storm: tuple[random.Random, Sequence[tuple[float, Sequence[Fault]]]] | None = None
         self._answers: dict[str, list[Answer]] = {}
         self._guard = threading.Lock()
 
@@ -54,10 +57,10 @@ class Faults:
         with self._guard:
             self._faults.append(fault)
 
-    def storm(self, rate: float, seed: int, faults: Sequence[Fault]) -> None:
-        """Let a share of all requests meet one of these faults that fits, drawn by chance, until `clear`."""
+    def storm(self, seed: int, *shares: tuple[float, Sequence[Fault]]) -> None:
+        """Let each share of the requests that its faults fit meet one of them, drawn by chance, until `clear`."""
         with self._guard:
-            self._storm = (rate, random.Random(seed), list(faults))
+            self._storm = (random.Random(seed), shares)
 
     def clear(self) -> None:
         with self._guard:
@@ -66,19 +69,28 @@ class Faults:
 
     def meeting(self, method: str, path: str) -> Fault | None:
         with self._guard:
-            for fault in self._faults:
-                if fault.times < 1 or not fault.fits(method, path):
-                    continue
-                if fault.skip > 0:
-                    fault.skip -= 1
-                    continue
-                fault.times -= 1
-                return fault
-            if self._storm is not None:
-                rate, chance, faults = self._storm
-                fitting = [fault for fault in faults if fault.fits(method, path)]
-                if fitting and chance.random() < rate:
-                    return replace(chance.choice(fitting))
+            fault = self._due(method, path) or self._drawn(method, path)
+            if fault is not None:
+                self.met[str(fault.status) if fault.kind == "status" else fault.kind] += 1
+            return fault
+
+    def _due(self, method: str, path: str) -> Fault | None:
+        for fault in self._faults:
+            if fault.times < 1 or not fault.fits(method, path):
+                continue
+            if fault.skip > 0:
+                fault.skip -= 1
+                continue
+            fault.times -= 1
+            return fault
+        return None
+
+    def _drawn(self, method: str, path: str) -> Fault | None:
+        chance, shares = self._storm or (random.Random(), ())
+        for share, faults in shares:
+            fitting = [fault for fault in faults if fault.fits(method, path)]
+            if fitting and chance.random() < share:
+                return replace(chance.choice(fitting))
         return None
 
     def remember(self, path: str, answer: Answer) -> None:
