@@ -6,24 +6,24 @@ a CDN: a client that sent its token there would be found out.
 
 from __future__ import annotations
 
-import hmac
+import functools
 import json
 import re
-import time
 from urllib.parse import quote
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_propose, may_read
+from hubdpo.loopback.signing import Signer
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
+from hubdpo.loopback.xet.store import XetStore
 
 OID = re.compile(r"[0-9a-f]{64}")
-LIFETIME_S = 3600
 
 
 class Files:
-    def __init__(self, store: Store, endpoint: str) -> None:
-        self._store, self._endpoint = store, endpoint
+    def __init__(self, store: Store, xet: XetStore, signer: Signer, endpoint: str) -> None:
+        self._store, self._xet, self._signer, self._endpoint = store, xet, signer, endpoint
         self._cdn = endpoint.replace("127.0.0.1", "localhost")
 
     def resolve(self, request: Request, kind: str, repo_id: str, revision: str, path: str) -> Answer:
@@ -34,18 +34,29 @@ class Files:
         headers = {"X-Repo-Commit": commit.decode(), "ETag": f'"{blob.decode()}"'}
         if large := gitio.parse_pointer(data):
             oid, size = large
-            address = f"{self._cdn}/_cdn/{oid}?{self._sign('cdn', oid)}"
-            headers |= {"X-Linked-Size": str(size), "X-Linked-Etag": f'"{oid}"', "Location": address}
+            headers |= {"X-Linked-Size": str(size), "X-Linked-Etag": f'"{oid}"', "Location": self._address(oid)}
+            if xet_hash := self._xet.hash_of(oid):
+                # absolute: a client takes a relative one for an address without a host
+                prefix = f"{self._endpoint}/api/{kind}s/{repo_id}"
+                headers["X-Xet-Hash"] = xet_hash
+                headers["Link"] = f'<{prefix}/xet-read-token/{commit.decode()}>; rel="xet-auth"'
             return Answer(302, headers, b"")
         headers["Content-Type"] = "application/octet-stream"
         headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(path.rpartition('/')[2])}"
         return ranged(request, Answer(200, headers, data))
 
     def from_cdn(self, request: Request, oid: str) -> Answer:
-        self._check_signature(request, "cdn", oid)
+        """Send a large file, unpacked when it came by Xet."""
+        self._signer.check(request, "cdn", oid)
         path = self._store.large_file(oid)
         headers = {"ETag": f'"{oid}"', "Content-Type": "application/octet-stream"}
-        return ranged(request, Answer(200, headers, file=path, length=path.stat().st_size))
+        if path.exists():
+            return ranged(request, Answer(200, headers, file=path, length=path.stat().st_size))
+        xet_hash = self._xet.hash_of(oid)
+        if xet_hash is None:
+            raise Refusal(404, "no such large file")
+        source = functools.partial(self._xet.read, xet_hash)
+        return ranged(request, Answer(200, headers, source=source, length=self._xet.size_of(xet_hash)))
 
     def batch(self, request: Request, kind: str, repo_id: str) -> Answer:
         """Answer git-lfs's batch call: an address for each object that is not here yet."""
@@ -65,10 +76,10 @@ class Files:
         elif not upload and here is None:
             shown["error"] = {"code": 404, "message": "object not found"}
         elif not upload:
-            shown["actions"] = {"download": {"href": f"{self._cdn}/_cdn/{oid}?{self._sign('cdn', oid)}"}}
+            shown["actions"] = {"download": {"href": self._address(oid)}}
         elif here is None:
             place = f"{kind}/{quote(repo_id, safe='')}/{oid}/{size}"
-            signature = self._sign("put", kind, repo_id, oid, str(size))
+            signature = self._signer.query("put", kind, repo_id, oid, str(size))
             prefix = "" if kind == "model" else f"{kind}s/"
             verify = f"{self._endpoint}/{prefix}{repo_id}.git/info/lfs/objects/verify"
             shown["actions"] = {
@@ -78,7 +89,7 @@ class Files:
         return shown
 
     def put(self, request: Request, kind: str, repo_id: str, oid: str, size: str) -> Answer:
-        self._check_signature(request, "put", kind, repo_id, oid, size)
+        self._signer.check(request, "put", kind, repo_id, oid, size)
         self._store.receive(kind, repo_id, oid, int(size), request.body)
         return Answer(200, {"ETag": f'"{oid}"'})
 
@@ -89,15 +100,5 @@ class Files:
             raise Refusal(404, "the object is not here, or has another size")
         return as_json({})
 
-    def _sign(self, *parts: str) -> str:
-        until = str(int(time.time()) + LIFETIME_S)
-        return f"until={until}&signature={self._signature(*parts, until)}"
-
-    def _signature(self, *parts: str) -> str:
-        return hmac.new(self._store.secret, "\n".join(parts).encode(), "sha256").hexdigest()
-
-    def _check_signature(self, request: Request, *parts: str) -> None:
-        until = request.parameter("until", "0")
-        good = hmac.compare_digest(self._signature(*parts, until), request.parameter("signature"))
-        if not good or int(until) < time.time():
-            raise Refusal(403, "the address is not signed, or too old")
+    def _address(self, oid: str) -> str:
+        return f"{self._cdn}/_cdn/{oid}?{self._signer.query('cdn', oid)}"

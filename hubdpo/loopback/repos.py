@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -14,6 +15,7 @@ from hubdpo.loopback.access import may_read, may_write
 from hubdpo.loopback.cards import card_data
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
+from hubdpo.loopback.xet.store import XetStore
 
 LARGE_ENDINGS = """
     7z arrow bin bz2 ckpt gz h5 joblib model msgpack npy npz onnx parquet pb pickle pkl pt pth rar safetensors tar
@@ -29,8 +31,8 @@ REF_GROUPS = (("branches", "refs/heads/"), ("tags", "refs/tags/"), ("pullRequest
 
 
 class Repos:
-    def __init__(self, store: Store, endpoint: str) -> None:
-        self._store, self._endpoint = store, endpoint
+    def __init__(self, store: Store, xet: XetStore, endpoint: str) -> None:
+        self._store, self._xet, self._endpoint = store, xet, endpoint
 
     def url(self, kind: str, repo_id: str) -> str:
         return f"{self._endpoint}/{'' if kind == 'model' else kind + 's/'}{repo_id}"
@@ -166,7 +168,7 @@ class Repos:
             if request.flag("expand"):
                 entries = _with_last_commit(entries, repo, sha)
         cursor = int(request.parameter("cursor", "0"))
-        answer = as_json(entries[cursor : cursor + PAGE], X_Repo_Commit=sha.decode())
+        answer = as_json(self._with_xet(entries[cursor : cursor + PAGE]), X_Repo_Commit=sha.decode())
         if cursor + PAGE < len(entries):
             answer.headers["Link"] = self._next(request, {"cursor": cursor + PAGE})
         return answer
@@ -194,7 +196,13 @@ class Repos:
                 )
             if expand:
                 entries = _with_last_commit(entries, repo, sha)
-        return as_json(entries, X_Repo_Commit=sha.decode())
+        return as_json(self._with_xet(entries), X_Repo_Commit=sha.decode())
+
+    def _with_xet(self, entries: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        for entry in entries:
+            if "lfs" in entry and (known := self._xet.hash_of(entry["lfs"]["oid"])):
+                entry["xetHash"] = known
+        return entries
 
     def _next(self, request: Request, changed: dict[str, int]) -> str:
         query = {key: values[0] for key, values in parse_qs(request.query).items()} | changed

@@ -10,8 +10,11 @@ from hubdpo.loopback.commits import Commits
 from hubdpo.loopback.files import Files
 from hubdpo.loopback.pulls import Pulls
 from hubdpo.loopback.repos import Repos
+from hubdpo.loopback.signing import Signer
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
+from hubdpo.loopback.xet.routes import Xet
+from hubdpo.loopback.xet.store import XetStore
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 LARGE_FILES = ["info", "lfs", "objects"]
@@ -20,10 +23,12 @@ LARGE_FILES = ["info", "lfs", "objects"]
 class Routes:
     def __init__(self, store: Store, endpoint: str) -> None:
         self._store = store
-        self._repos = Repos(store, endpoint)
+        signer, xet_store = Signer(store.secret), XetStore(store)
+        self._repos = Repos(store, xet_store, endpoint)
         self._pulls, self._collections = Pulls(store), Collections(store)
         self._commits = Commits(store, self._repos, self._pulls)
-        self._files = Files(store, endpoint)
+        self._files = Files(store, xet_store, signer, endpoint)
+        self._xet = Xet(store, xet_store, signer, endpoint)
 
     def answer(self, request: Request) -> Answer:
         """Answer a request; what is refused becomes an answer too."""
@@ -39,6 +44,8 @@ class Routes:
             return self._files.from_cdn(request, parts[1])
         if parts[0] == "_lfs" and len(parts) == 5 and request.method == "PUT":
             return self._files.put(request, *parts[1:])
+        if parts[0] == "_xet":  # with a token of its own, which the endpoint gave
+            return self._xet.answer(request, parts[1:])
         request.user = authenticate(self._store, request)
         return self._api(request, parts[1:]) if parts[0] == "api" else self._web(request, parts)
 
@@ -84,6 +91,10 @@ class Routes:
             case "GET", ["auth-check", *write]:
                 (may_write if write else may_read)(self._store, *where)
                 return as_json({})
+            case "GET", ["xet-read-token", *_]:
+                return self._xet.token(*where, "read")
+            case "GET", ["xet-write-token", *_]:
+                return self._xet.token(*where, "write")
             case "PUT", ["settings"]:
                 return self._repos.settings(*where)
             case "POST", ["preupload", *revision]:

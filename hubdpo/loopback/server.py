@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import socket
 import struct
 import sys
@@ -185,8 +184,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.kind == "stale" and answer.status == 200:
             return self.server.hub.faults.before(request.path) or answer
         if fault.kind == "corrupt":
-            content = bytearray(answer.file.read_bytes() if answer.file else answer.content)
-            content[len(content) // 2] ^= 1
+            content = bytearray(b"".join(answer.parts(CHUNK)))
+            if content:
+                content[len(content) // 2] ^= 1
             return Answer(answer.status, answer.headers, bytes(content))
         return answer
 
@@ -206,14 +206,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         left = answer.size // 2 if cut else answer.size
-        with answer.file.open("rb") if answer.file else io.BytesIO(answer.content) as stream:
-            stream.seek(answer.start if answer.file else 0)
-            while left > 0 and (chunk := stream.read(min(chunk_size, left))):
-                self.wfile.write(chunk)
-                left -= len(chunk)
-                if fault is not None and fault.kind == "slow":
-                    self.wfile.flush()
-                    time.sleep(fault.seconds)
+        for part in answer.parts(chunk_size):
+            if left <= 0:
+                break
+            self.wfile.write(part[:left])
+            left -= len(part)
+            if fault is not None and fault.kind == "slow":
+                self.wfile.flush()
+                time.sleep(fault.seconds)
         self.wfile.flush()
         self.close_connection = self.close_connection or cut
 

@@ -1,4 +1,4 @@
-"""What the loopback Hub keeps: bare git repositories, large files by SHA-256, and one table of repos, tokens and links.
+"""What the loopback Hub keeps: bare git repositories, large files by SHA-256, and tables of repos, tokens and links.
 
 Everything that a client was told is done is on disk: objects before the refs that name them, large files by rename.
 """
@@ -54,6 +54,10 @@ class Store:
             CREATE TABLE IF NOT EXISTS repo (kind TEXT, id TEXT, private INT, created REAL, PRIMARY KEY (kind, id));
             CREATE TABLE IF NOT EXISTS large (kind TEXT, id TEXT, oid TEXT, size INT, PRIMARY KEY (kind, id, oid));
             CREATE TABLE IF NOT EXISTS token (hash TEXT PRIMARY KEY, user TEXT, may_write INT);
+            CREATE TABLE IF NOT EXISTS xorb (hash TEXT PRIMARY KEY, chunks BLOB);
+            CREATE TABLE IF NOT EXISTS chunk (hash TEXT PRIMARY KEY, xorb TEXT);
+            CREATE TABLE IF NOT EXISTS xet (hash TEXT PRIMARY KEY, oid TEXT, size INT, terms TEXT);
+            CREATE INDEX IF NOT EXISTS xet_by_oid ON xet (oid);
             """
         )
 
@@ -76,38 +80,38 @@ class Store:
                 stream.write(secrets.token_bytes(32))
         return path.read_bytes()
 
-    def _query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._guard:
             return self._database.execute(statement, values).fetchall()
 
     # tokens: only their hashes are kept
 
     def add_token(self, user: str, value: str, *, may_write: bool) -> None:
-        self._query("INSERT OR REPLACE INTO token VALUES (?, ?, ?)", _hash(value), user, int(may_write))
+        self.query("INSERT OR REPLACE INTO token VALUES (?, ?, ?)", _hash(value), user, int(may_write))
 
     def user_of(self, token: str) -> User | None:
-        rows = self._query("SELECT user, may_write FROM token WHERE hash = ?", _hash(token))
+        rows = self.query("SELECT user, may_write FROM token WHERE hash = ?", _hash(token))
         return User(rows[0][0], bool(rows[0][1])) if rows else None
 
     # repos
 
     def add_repo(self, kind: str, repo_id: str, *, private: bool) -> None:
-        self._query("INSERT INTO repo VALUES (?, ?, ?, ?)", kind, repo_id, int(private), time.time())
+        self.query("INSERT INTO repo VALUES (?, ?, ?, ?)", kind, repo_id, int(private), time.time())
 
     def drop_repo(self, kind: str, repo_id: str) -> None:
-        self._query("DELETE FROM repo WHERE kind = ? AND id = ?", kind, repo_id)
-        self._query("DELETE FROM large WHERE kind = ? AND id = ?", kind, repo_id)
+        self.query("DELETE FROM repo WHERE kind = ? AND id = ?", kind, repo_id)
+        self.query("DELETE FROM large WHERE kind = ? AND id = ?", kind, repo_id)
         shutil.rmtree(self.git_folder(kind, repo_id), ignore_errors=True)
 
     def repo(self, kind: str, repo_id: str) -> dict[str, Any] | None:
-        rows = self._query("SELECT private, created FROM repo WHERE kind = ? AND id = ?", kind, repo_id)
+        rows = self.query("SELECT private, created FROM repo WHERE kind = ? AND id = ?", kind, repo_id)
         return {"private": bool(rows[0][0]), "created": rows[0][1]} if rows else None
 
     def set_private(self, kind: str, repo_id: str, private: bool) -> None:
-        self._query("UPDATE repo SET private = ? WHERE kind = ? AND id = ?", int(private), kind, repo_id)
+        self.query("UPDATE repo SET private = ? WHERE kind = ? AND id = ?", int(private), kind, repo_id)
 
     def repo_ids(self, kind: str) -> list[str]:
-        return [row[0] for row in self._query("SELECT id FROM repo WHERE kind = ? ORDER BY id", kind)]
+        return [row[0] for row in self.query("SELECT id FROM repo WHERE kind = ? ORDER BY id", kind)]
 
     def git_folder(self, kind: str, repo_id: str) -> Path:
         return self.root / "repos" / kind / f"{repo_id}.git"
@@ -132,9 +136,15 @@ class Store:
         return self.large / oid[:2] / oid[2:4] / oid
 
     def large_size(self, kind: str, repo_id: str, oid: str) -> int | None:
-        """Return the size of a large file that was uploaded to this repo, or None."""
-        rows = self._query("SELECT size FROM large WHERE kind = ? AND id = ? AND oid = ?", kind, repo_id, oid)
-        return int(rows[0][0]) if rows and self.large_file(oid).exists() else None
+        """Return the size of a large file that was uploaded to this repo, by LFS or by Xet, or None."""
+        rows = self.query("SELECT size FROM large WHERE kind = ? AND id = ? AND oid = ?", kind, repo_id, oid)
+        if not rows or not (self.large_file(oid).exists() or self.query("SELECT 1 FROM xet WHERE oid = ?", oid)):
+            return None
+        return int(rows[0][0])
+
+    def link_large(self, kind: str, repo_id: str, oid: str, size: int) -> None:
+        """Let a repo name a large file that is here, whole and checked."""
+        self.query("INSERT OR REPLACE INTO large VALUES (?, ?, ?, ?)", kind, repo_id, oid, size)
 
     def receive(self, kind: str, repo_id: str, oid: str, size: int, body: Body) -> None:
         """Take in a large file. Raise Refusal, keeping nothing, when the bytes are not those of `oid`."""
@@ -159,7 +169,7 @@ class Store:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        self._query("INSERT OR REPLACE INTO large VALUES (?, ?, ?, ?)", kind, repo_id, oid, size)
+        self.link_large(kind, repo_id, oid, size)
 
 
 def _hash(token: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,18 +56,38 @@ class Request:
 
 @dataclass
 class Answer:
-    """One answer: `content`, or `length` bytes of `file` from `start`."""
+    """One answer: `content`, or `length` bytes from `start` of `file`, or of what `source` yields from a byte on."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     content: bytes = b""
     file: Path | None = None
+    source: Callable[[int], Iterator[bytes]] | None = None
     start: int = 0
     length: int = 0
 
     @property
     def size(self) -> int:
-        return self.length if self.file else len(self.content)
+        return self.length if self.file or self.source else len(self.content)
+
+    def parts(self, size: int) -> Iterator[bytes]:
+        """Yield the body in parts of at most that many bytes."""
+        left = self.size
+        for part in self.source(self.start) if self.source else self._pieces(size):
+            for start in range(0, min(len(part), left), size):
+                yield part[start : min(start + size, left)]
+            left -= len(part)
+            if left <= 0:
+                return
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        if self.file is None:
+            yield self.content
+            return
+        with self.file.open("rb") as stream:
+            stream.seek(self.start)
+            while piece := stream.read(size):
+                yield piece
 
 
 class Refusal(Exception):

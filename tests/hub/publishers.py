@@ -1,11 +1,12 @@
 """Publishers that can be killed: processes with an environment of their own, each one run of `push`.
 
-Run as a module it is their nursery: it imports everything once, then forks a publisher for each line on stdin, so that a
-publisher starts in milliseconds. Which transport huggingface_hub takes is read from the environment at import.
+Run as a module it is their nursery: it imports everything once, then forks a publisher for each line on stdin, so
+that a publisher starts in milliseconds. Which transport huggingface_hub takes is read from the environment at import.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -68,7 +69,7 @@ class Publishers:
         return json.loads(self._process.stdout.readline())
 
     def start(self, folder: str, repo: str, version: str, *, at: float = 0.0, machine: str = "") -> Publisher:
-        """Start `push` at a moment of the clock; publishers of one `machine` share what the Xet client keeps on disk."""
+        """Start `push` at a moment of the clock; publishers of one `machine` share what the Xet client keeps."""
         cache = str(self._home / "xet" / machine)
         pid = self.ask({"folder": folder, "repo": repo, "version": version, "at": at, "cache": cache})
         return Publisher(self, pid)
@@ -83,6 +84,7 @@ def publish(job: dict[str, Any]) -> int:
     from hubdpo import push
     from hubdpo.errors import HubdpoError
 
+    faulthandler.dump_traceback_later(60)  # where it hangs, if it does
     os.environ["HF_XET_CACHE"] = job["cache"]  # read when the Xet client makes its session
     time.sleep(max(0.0, job["at"] - time.time()))
     try:
@@ -104,7 +106,8 @@ def nurse() -> None:
     import safetensors.torch  # noqa: F401
     from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download  # noqa: F401
 
-    from hubdpo.hub import client, publish as stage, remote  # noqa: F401
+    import hubdpo.hub.publish  # noqa: F401
+    from hubdpo.hub import client, remote
 
     remote.LONGEST_WAIT_S, client.READ_S = LONGEST_WAIT_S, READ_S
     client.endpoint()

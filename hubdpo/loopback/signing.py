@@ -1,0 +1,70 @@
+"""Addresses and tokens that the server signs: good for an hour, and only for what they name."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import time
+from dataclasses import dataclass
+
+from hubdpo.loopback.wire import Refusal, Request
+
+LIFETIME_S = 3600
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What the holder of a Xet token may do: read or write the large files of one repo."""
+
+    scope: str
+    kind: str
+    repo_id: str
+    until: int
+
+
+class Signer:
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def query(self, *parts: str) -> str:
+        """Return the query that makes an address good, for what the parts name."""
+        until = str(int(time.time()) + LIFETIME_S)
+        return f"until={until}&signature={self._signature(*parts, until)}"
+
+    def check(self, request: Request, *parts: str) -> None:
+        """Raise Refusal 403 unless the address of the request was signed for these parts, less than an hour ago."""
+        until = request.parameter("until", "0")
+        good = hmac.compare_digest(self._signature(*parts, until), request.parameter("signature"))
+        if not good or int(until) < time.time():
+            raise Refusal(403, "the address is not signed, or too old")
+
+    def token(self, scope: str, kind: str, repo_id: str) -> tuple[str, int]:
+        """Return a bearer token and the second of its end."""
+        until = int(time.time()) + LIFETIME_S
+        claims = base64.urlsafe_b64encode(json.dumps([scope, kind, repo_id, until]).encode()).decode()
+        return f"{claims}.{self._signature('xet', claims)}", until
+
+    def granted(self, request: Request, scope: str) -> Grant:
+        """Return what a bearer token grants. Raise Refusal 401 for a foreign or old one, 403 for one that may less."""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        claims, _, signature = token.partition(".")
+        if kind.lower() != "bearer" or not hmac.compare_digest(self._signature("xet", claims), signature):
+            raise Refusal(401, "the Xet token is not valid")
+        try:
+            grant = Grant(*json.loads(base64.urlsafe_b64decode(claims)))
+        except (binascii.Error, ValueError, TypeError):
+            raise Refusal(401, "the Xet token is not valid") from None
+        if grant.until < time.time():
+            raise Refusal(401, "the Xet token is too old")
+        if scope == "write" and grant.scope != "write":
+            raise Refusal(403, "this needs a write token")
+        return grant
+
+    def key(self, purpose: str) -> bytes:
+        """Return a key of 32 bytes that is kept as long as the folder of the server."""
+        return hmac.new(self._secret, f"key\n{purpose}".encode(), "sha256").digest()
+
+    def _signature(self, *parts: str) -> str:
+        return hmac.new(self._secret, "\n".join(parts).encode(), "sha256").hexdigest()
