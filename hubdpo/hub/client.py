@@ -48,12 +48,15 @@ def api() -> HfApi:
     from huggingface_hub import HfApi, set_client_factory
     from huggingface_hub.utils._http import hf_request_event_hook
 
+    def limit(request: httpx2.Request) -> None:
+        # a timeout of the client does not reach the calls that pass `timeout=None`, such as those for refs and trees
+        limits = httpx2.Timeout(READ_S, connect=CONNECT_S, write=WRITE_S).as_dict()
+        given = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {name: given.get(name) or limit for name, limit in limits.items()}
+
     def client() -> httpx2.Client:
-        return httpx2.Client(
-            event_hooks={"request": [hf_request_event_hook]},
-            follow_redirects=True,
-            timeout=httpx2.Timeout(READ_S, connect=CONNECT_S, write=WRITE_S),
-        )
+        hooks = {"request": [hf_request_event_hook, limit]}
+        return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None)
 
     set_client_factory(client)
     return HfApi(endpoint=where, library_name="hubdpo")

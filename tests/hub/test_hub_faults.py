@@ -318,11 +318,22 @@ def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("short_timeouts")
-def test_a_hub_that_never_answers_is_left(hub: Hub, bundles: list[Path], repo_id: str, tmp_path: Path) -> None:
-    hub.server.faults.add(Fault("hang-before", "/commit/", times=10))
+@pytest.mark.parametrize("path", ["/whoami", "/commit/"])
+def test_a_hub_that_never_answers_is_left(
+    hub: Hub, bundles: list[Path], repo_id: str, tmp_path: Path, path: str
+) -> None:  # fmt: skip
+    hub.server.faults.add(Fault("hang-before", path, times=10))
     with pytest.raises(HubError) as caught:
         push(folder=Path(own(bundles[0], tmp_path / "data")), repo=repo_id, version="1.0.0")
     assert caught.value.exit_code == 4
+
+
+def test_a_list_that_never_comes_is_asked_for_again(
+    hub: Hub, nurseries: Any, bundles: list[Path], repo_id: str, tmp_path: Path
+) -> None:  # fmt: skip
+    """huggingface_hub asks for it with a timeout of its own: none at all."""
+    hub.server.faults.add(Fault("hang-before", "/tree/"))
+    assert nurseries("lfs").start(own(bundles[0], tmp_path / "data"), repo_id, "1.0.0").finished(within=20) == 0
 
 
 @pytest.mark.usefixtures("short_timeouts")
