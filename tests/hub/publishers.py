@@ -46,6 +46,9 @@ class Publisher:
 class Publishers:
     """A nursery in one mode, `lfs` or `xet`; everything its publishers remember is under `home`."""
 
+    check = "load"
+    """How they verify."""
+
     def __init__(self, mode: str, home: Path) -> None:
         self._home = home
         home.mkdir(parents=True, exist_ok=True)
@@ -71,7 +74,8 @@ class Publishers:
     def start(self, folder: str, repo: str, version: str, *, at: float = 0.0, machine: str = "") -> Publisher:
         """Start `push` at a moment of the clock; publishers of one `machine` share what the Xet client keeps."""
         cache = str(self._home / "xet" / machine)
-        pid = self.ask({"folder": folder, "repo": repo, "version": version, "at": at, "cache": cache})
+        job = {"folder": folder, "repo": repo, "version": version, "at": at, "cache": cache}
+        pid = self.ask(job | {"check": self.check})
         return Publisher(self, pid)
 
     def close(self) -> None:
@@ -88,7 +92,7 @@ def publish(job: dict[str, Any]) -> int:
     os.environ["HF_XET_CACHE"] = job["cache"]  # read when the Xet client makes its session
     time.sleep(max(0.0, job["at"] - time.time()))
     try:
-        push(folder=Path(job["folder"]), repo=job["repo"], version=job["version"])
+        push(folder=Path(job["folder"]), repo=job["repo"], version=job["version"], check=job["check"])
     except HubdpoError as problem:
         return problem.exit_code
     except BaseException:
@@ -103,6 +107,7 @@ def polled(pid: int) -> int | None:
 
 
 def nurse() -> None:
+    import pyarrow.parquet  # noqa: F401
     import safetensors.torch  # noqa: F401
     from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download  # noqa: F401
 
