@@ -22,7 +22,14 @@ def register(app: typer.Typer) -> None:
             typer.Option(help="Token to accept; may be given more than once.", metavar="NAME:VALUE[:read|write]"),
         ] = None,
     ) -> None:
-        """Serve a Hub of your own on this machine until stopped."""
+        """Serve a Hub of your own on this machine until stopped.
+
+        Set the HF_ENDPOINT that it prints and HF_TOKEN, and every client of
+        the Hub works against it: by Xet, or with HF_HUB_DISABLE_XET=1 by LFS.
+
+        Everything is kept in DIR; to back it up, stop the server and copy DIR.
+        Tokens are kept as hashes; NAME owns the repos under NAME/.
+        """
         with errors_end_here():
             from hubdpo.loopback.server import LoopbackHub
 

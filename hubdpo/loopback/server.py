@@ -29,13 +29,18 @@ LOGGED = 10_000
 
 @dataclass(frozen=True)
 class Logged:
-    """One request as it was answered; `status` 0 when no answer was sent. The token itself is never kept."""
+    """One request as it was answered; `status` 0 when no answer was sent. The token itself is never kept.
+
+    `received` and `sent` count the bytes of the bodies.
+    """
 
     method: str
     path: str
     status: int
     host: str
     sent_token: bool
+    received: int = 0
+    sent: int = 0
 
 
 class LoopbackHub:
@@ -111,6 +116,8 @@ class _Body:
         self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         self._left = int(headers.get("content-length") or 0)
         self._done = not self._chunked and self._left == 0
+        self.count = 0
+        """Bytes that were read."""
 
     def read(self, size: int = -1) -> bytes:
         if size < 0:
@@ -123,6 +130,7 @@ class _Body:
         if not data:
             raise ConnectionError("the client went away")
         self._left -= len(data)
+        self.count += len(data)
         if self._left == 0:
             if self._chunked:
                 self._stream.readline()
@@ -150,15 +158,18 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, address.path, address.query, headers, body)
         fault = self.server.hub.faults.meeting(request.method, request.path)
         answer = self._faulty(fault, request) if fault else self.server.hub.answer(request)
-        status = answer.status if answer else 0
+        while answer and body.read(CHUNK):  # what a refusal left unread would be taken for the next request
+            pass
+        status, size = (answer.status, answer.size) if answer else (0, 0)
         self.server.hub.requests.append(
-            Logged(request.method, request.path, status, headers.get("host", ""), "authorization" in headers)
-        )
+            Logged(
+                request.method, request.path, status, headers.get("host", ""), "authorization" in headers,
+                received=body.count, sent=0 if request.method == "HEAD" else size,
+            )
+        )  # fmt: skip
         if answer is None:
             self._reset()
             return
-        while body.read(CHUNK):  # what a refusal left unread would be taken for the next request
-            pass
         if fault is None and request.method == "GET" and request.path.endswith("/refs") and answer.status == 200:
             self.server.hub.faults.remember(request.path, answer)
         self._send(answer, fault)

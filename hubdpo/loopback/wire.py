@@ -43,6 +43,16 @@ class Request:
     def flag(self, name: str) -> bool:
         return self.parameter(name).lower() in ("true", "1")
 
+    def whole(self, limit: int) -> bytes:
+        """Return the body. Raise Refusal 413 when it is longer than `limit` bytes."""
+        parts, left = [], limit
+        while part := self.body.read(1 << 20):
+            left -= len(part)
+            if left < 0:
+                raise Refusal(413, f"the body is longer than {limit} bytes")
+            parts.append(part)
+        return b"".join(parts)
+
     def json(self) -> dict[str, Any]:
         """Raise Refusal unless the body is a JSON object; an empty body is an empty object."""
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hubdpo.loopback.access import may_read, may_write
+from hubdpo.loopback.access import may_propose, may_read
 from hubdpo.loopback.signing import Signer
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
@@ -17,8 +17,8 @@ from hubdpo.loopback.xet.store import XetStore
 from hubdpo.loopback.xet.xorbs import LARGEST
 
 HASH = re.compile(r"[0-9a-f]{64}")
-Span = tuple[Term, int, int]
-"""A term with the first and the last byte of its chunks in the xorb."""
+Span = tuple[int, int]
+"""The first chunk of a run of them in a xorb, and the one after the last."""
 
 
 class Xet:
@@ -28,8 +28,8 @@ class Xet:
         self._chunk_key = signer.key("chunks")
 
     def token(self, request: Request, kind: str, repo_id: str, scope: str) -> Answer:
-        """Grant a token to read or to write the large files of one repo."""
-        (may_write if scope == "write" else may_read)(self._store, request, kind, repo_id)
+        """Grant a token to read the large files of one repo, or to send some; a commit to it is another matter."""
+        (may_propose if scope == "write" else may_read)(self._store, request, kind, repo_id)
         token, until = self._signer.token(scope, kind, repo_id)
         address = f"{self._endpoint}/_xet"
         return as_json(
@@ -55,17 +55,11 @@ class Xet:
         self._signer.granted(request, "write")
         if not HASH.fullmatch(xorb):
             raise Refusal(400, "not the hash of a xorb")
-        data = request.body.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise Refusal(413, "the xorb is too large")
-        return as_json({"was_inserted": self._files.add_xorb(xorb, data)})
+        return as_json({"was_inserted": self._files.add_xorb(xorb, request.whole(LARGEST))})
 
     def _take_shard(self, request: Request) -> Answer:
         grant = self._signer.granted(request, "write")
-        data = request.body.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise Refusal(413, "the shard is too large")
-        for file in read_files(data):
+        for file in read_files(request.whole(LARGEST)):
             self._files.add_file(grant.kind, grant.repo_id, file)
         return as_json({"result": 1})
 
@@ -83,11 +77,14 @@ class Xet:
         if found is None or self._store.large_size(grant.kind, grant.repo_id, found[0]) is None:
             raise Refusal(404, "this repo has no such file")
         terms, offset = _within(found[1], request)
-        spans = [self._span(term) for term in terms]
         shown = [{"hash": t.xorb, "unpacked_length": t.size, "range": {"start": t.start, "end": t.stop}} for t in terms]
-        fetch: dict[str, Any] = {}
-        for span in dict.fromkeys(spans):
-            fetch.setdefault(span[0].xorb, []).append(self._address(span, version))
+        fetch = {
+            xorb: [
+                self._address(xorb, span, version)
+                for span in _joined([(t.start, t.stop) for t in terms if t.xorb == xorb])
+            ]
+            for xorb in dict.fromkeys(term.xorb for term in terms)
+        }
         return as_json(
             {
                 "offset_into_first_range": offset, "terms": shown,
@@ -95,18 +92,15 @@ class Xet:
             }
         )  # fmt: skip
 
-    def _span(self, term: Term) -> Span:
-        chunks = self._files.chunks(term.xorb) or []
-        return term, chunks[term.start].start, chunks[term.stop - 1].stop - 1
-
-    def _address(self, span: Span, version: str) -> dict[str, Any]:
-        term, first, last = span
-        signature = self._signer.query("xorb", term.xorb, f"{first}-{last}")
-        url = f"{self._cdn}/_xet/xorb/{term.xorb}?range={first}-{last}&{signature}"
-        chunks, where = {"start": term.start, "end": term.stop}, {"start": first, "end": last}
+    def _address(self, xorb: str, span: Span, version: str) -> dict[str, Any]:
+        chunks = self._files.chunks(xorb) or []
+        first, last = chunks[span[0]].start, chunks[span[1] - 1].stop - 1
+        signature = self._signer.query("xorb", xorb, f"{first}-{last}")
+        url = f"{self._cdn}/_xet/xorb/{xorb}?range={first}-{last}&{signature}"
+        held, where = {"start": span[0], "end": span[1]}, {"start": first, "end": last}
         if version == "v1":
-            return {"range": chunks, "url": url, "url_range": where}
-        return {"url": url, "ranges": [{"chunks": chunks, "bytes": where}]}
+            return {"range": held, "url": url, "url_range": where}
+        return {"url": url, "ranges": [{"chunks": held, "bytes": where}]}
 
     def _range_of(self, request: Request, xorb: str) -> Answer:
         allowed = request.parameter("range")
@@ -116,6 +110,17 @@ class Xet:
         path = self._files.place(xorb)
         headers = {"ETag": f'"{xorb}"', "Content-Type": "application/octet-stream"}
         return ranged(request, Answer(200, headers, file=path, length=path.stat().st_size))
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    """Join runs that touch or overlap: the client takes each run for the only one that holds its chunks."""
+    joined: list[Span] = []
+    for start, stop in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return joined
 
 
 def _within(terms: list[Term], request: Request) -> tuple[list[Term], int]:

@@ -1,0 +1,398 @@
+"""The loopback Hub in Xet mode, asked by the unmodified Xet client in processes of its own.
+
+Which transport huggingface_hub takes is read at import, and the tests themselves run with Xet off: they are the other
+mode, and read what came by Xet over plain HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from huggingface_hub import HfApi
+
+from hubdpo.loopback.server import Logged, LoopbackHub
+from hubdpo.loopback.signing import Signer
+from hubdpo.loopback.store import Store
+from hubdpo.loopback.wire import Refusal
+from hubdpo.loopback.xet import hashes, shards, xorbs
+from hubdpo.loopback.xet.store import XetStore
+
+if TYPE_CHECKING:
+    from tests.conftest import Hub
+
+pytestmark = pytest.mark.slow
+CONTENT = bytes(range(256)) * 8000 + os.urandom(1_500_000) + b"".join(struct.pack("<f", i / 7) for i in range(200_000))
+SEND_AND_READ = """
+import hashlib, sys
+from huggingface_hub import HfApi, hf_hub_download
+api, (source, repo, *names) = HfApi(), sys.argv[1:]
+api.create_repo(repo, exist_ok=True)
+for name in names:
+    api.upload_file(path_or_fileobj=source, path_in_repo=name, repo_id=repo)
+    print(hashlib.sha256(open(hf_hub_download(repo, name), "rb").read()).hexdigest())
+"""
+
+
+def by_xet(endpoint: str, home: Path, code: str, *given: str, token: str = "hf_carol") -> list[str]:
+    """Run Python with Xet on and an HF_HOME of its own; return what it printed."""
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_TOKEN": token, "HF_HOME": str(home)}
+    environment.pop("HF_HUB_DISABLE_XET")
+    done = subprocess.run([sys.executable, "-c", code, *given], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@dataclass
+class Sent:
+    server: LoopbackHub
+    root: Path
+    source: Path
+    requests: list[Logged]
+    printed: list[str]
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
+    """A Hub to which one client has sent some megabytes as two files."""
+    folder = tmp_path_factory.mktemp("xet")
+    source = folder / "content"
+    source.write_bytes(CONTENT)
+    with LoopbackHub(folder / "hub", tokens=["carol:hf_carol", "carol:hf_read:read", "dave:hf_dave"]) as server:
+        printed = by_xet(server.endpoint, folder / "home", SEND_AND_READ, str(source), "carol/x", "a.bin", "b.bin")
+        yield Sent(server, folder / "hub", source, list(server.requests), printed)
+
+
+def called(requests: list[Logged], part: str, method: str | None = None) -> list[Logged]:
+    return [r for r in requests if part in r.path and method in (None, r.method)]
+
+
+def ask(server: LoopbackHub, path: str, *, token: str | None = None, data: bytes | None = None, **headers: str) -> Any:
+    """Return status and body of one plain request."""
+    request = urllib.request.Request(f"{server.endpoint}{path}", data=data, headers=headers)
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as problem:
+        with problem:
+            return problem.code, problem.read()
+
+
+def xet_token(server: LoopbackHub, scope: str, *, repo: str = "carol/x", token: str = "hf_carol") -> str:
+    status, body = ask(server, f"/api/models/{repo}/xet-{scope}-token/main", token=token)
+    assert status == 200
+    return str(json.loads(body)["accessToken"])
+
+
+def a_xorb(sent: Sent) -> tuple[str, bytes]:
+    path = max((sent.root / "xorbs").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    return path.name, path.read_bytes()
+
+
+def test_content_comes_back_as_it_went(sent: Sent) -> None:
+    assert sent.printed == [hashlib.sha256(CONTENT).hexdigest()] * 2
+
+
+def test_it_went_by_xet_and_not_by_lfs(sent: Sent) -> None:
+    assert called(sent.requests, "/_xet/v1/xorbs/", "POST")
+    assert called(sent.requests, "/_xet/xorb/", "GET")
+    assert not called(sent.requests, "/_lfs/") and not called(sent.requests, "/info/lfs/")
+    assert not called(sent.requests, "/_cdn/")
+
+
+def test_xorbs_are_read_from_another_origin_without_a_token(sent: Sent) -> None:
+    reads = called(sent.requests, "/_xet/xorb/")
+    assert all(r.host.startswith("localhost") and not r.sent_token and r.status == 206 for r in reads)
+
+
+def test_what_the_server_has_is_sent_once(sent: Sent) -> None:
+    assert sum(r.received for r in called(sent.requests, "/_xet/v1/xorbs/")) < len(CONTENT)
+    assert len(called(sent.requests, "/_xet/v1/shards", "POST")) == 2
+
+
+def test_another_machine_sends_no_content_again(sent: Sent, tmp_path: Path) -> None:
+    """Its client asks for the first chunk, and learns of the xorb: for another's repo as well."""
+    asked = len(sent.server.requests)
+    code = SEND_AND_READ
+    assert by_xet(sent.server.endpoint, tmp_path, code, str(sent.source), "dave/y", "c.bin", token="hf_dave")
+    again = list(sent.server.requests)[asked:]
+    assert called(again, "/_xet/v1/shards", "POST")
+    assert not called(again, "/_xet/v1/xorbs/")
+    assert sum(r.received for r in again) < 0.05 * len(CONTENT)
+
+
+def test_a_tree_shows_the_hash_of_each_transport(sent: Sent) -> None:
+    api = HfApi(endpoint=sent.server.endpoint, token="hf_carol")
+    (entry,) = api.get_paths_info("carol/x", "a.bin")
+    assert entry.lfs.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert len(entry.xet_hash) == 64
+
+
+def test_what_came_by_xet_is_read_over_plain_http(sent: Sent, tmp_path: Path) -> None:
+    api = HfApi(endpoint=sent.server.endpoint, token="hf_carol")
+    path = api.hf_hub_download("carol/x", "a.bin", cache_dir=tmp_path)
+    assert Path(path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (2_000_000, 2_900_000), (len(CONTENT) - 5, len(CONTENT) - 1)])
+def test_a_part_of_it_too(sent: Sent, first: int, last: int) -> None:
+    path = "/carol/x/resolve/main/a.bin"
+    assert ask(sent.server, path, Range=f"bytes={first}-{last}") == (206, CONTENT[first : last + 1])
+
+
+def test_what_came_by_lfs_is_read_by_the_xet_client(sent: Sent, tmp_path: Path) -> None:
+    api = HfApi(endpoint=sent.server.endpoint, token="hf_carol")
+    other = os.urandom(50_000)
+    api.create_repo("carol/lfs", exist_ok=True)
+    api.upload_file(path_or_fileobj=other, path_in_repo="w.bin", repo_id="carol/lfs")
+    code = "import hashlib; from huggingface_hub import hf_hub_download as get\n"
+    code += "print(hashlib.sha256(open(get('carol/lfs', 'w.bin'), 'rb').read()).hexdigest())"
+    assert by_xet(sent.server.endpoint, tmp_path, code) == [hashlib.sha256(other).hexdigest()]
+
+
+def test_lfs_need_not_send_what_came_by_xet(sent: Sent) -> None:
+    api = HfApi(endpoint=sent.server.endpoint, token="hf_carol")
+    asked = len(sent.server.requests)
+    api.upload_file(path_or_fileobj=CONTENT, path_in_repo="by-lfs.bin", repo_id="carol/x")
+    assert not called(list(sent.server.requests)[asked:], "/_lfs/")
+
+
+@pytest.mark.parametrize("token", ["", "x.y", "hf_carol", "W10=.0"])
+def test_an_unknown_xet_token_is_refused(sent: Sent, token: str) -> None:
+    name, data = a_xorb(sent)
+    assert ask(sent.server, f"/_xet/v1/xorbs/default/{name}", token=token, data=data)[0] == 401
+    assert ask(sent.server, f"/_xet/v2/reconstructions/{name}", token=token)[0] == 401
+
+
+def test_a_xet_token_ends(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hubdpo.loopback.signing.LIFETIME_S", -1)
+    token = xet_token(sent.server, "write")
+    assert ask(sent.server, "/_xet/v1/shards", token=token, data=b"x")[0] == 401
+
+
+def test_a_read_token_sends_nothing(sent: Sent) -> None:
+    name, data = a_xorb(sent)
+    for path in (f"/_xet/v1/xorbs/default/{name}", "/_xet/v1/shards"):
+        assert ask(sent.server, path, token=xet_token(sent.server, "read"), data=data)[0] == 403
+
+
+def test_a_read_token_gets_no_write_token(sent: Sent) -> None:
+    assert ask(sent.server, "/api/models/carol/x/xet-write-token/main", token="hf_read")[0] == 403
+
+
+def test_a_token_is_for_the_files_of_its_repo(sent: Sent) -> None:
+    api = HfApi(endpoint=sent.server.endpoint, token="hf_carol")
+    (entry,) = api.get_paths_info("carol/x", "a.bin")
+    api.create_repo("carol/empty", exist_ok=True)
+    answers = [
+        ask(sent.server, f"/_xet/v1/reconstructions/{entry.xet_hash}", token=xet_token(sent.server, "read", repo=repo))
+        for repo in ("carol/x", "carol/empty")
+    ]
+    assert [status for status, _ in answers] == [200, 404]
+    first = json.loads(answers[0][1])
+    assert sum(term["unpacked_length"] for term in first["terms"]) == len(CONTENT)
+    assert set(first["fetch_info"]) == {term["hash"] for term in first["terms"]}
+
+
+def test_an_address_is_good_for_its_range_alone(sent: Sent) -> None:
+    (entry,) = HfApi(endpoint=sent.server.endpoint, token="hf_carol").get_paths_info("carol/x", "a.bin")
+    token = xet_token(sent.server, "read")
+    _, body = ask(sent.server, f"/_xet/v2/reconstructions/{entry.xet_hash}", token=token)
+    address = next(iter(json.loads(body)["xorbs"].values()))[0]
+    path = "/_xet/" + address["url"].partition("/_xet/")[2]
+    first, last = address["ranges"][0]["bytes"].values()
+    assert ask(sent.server, path, Range=f"bytes={first}-{last}")[0] == 206
+    assert ask(sent.server, path, Range=f"bytes={first}-{last - 1}")[0] == 403
+    assert ask(sent.server, path.replace("signature=", "signature=0"), Range=f"bytes={first}-{last}")[0] == 403
+
+
+def test_a_commit_that_names_what_another_repo_holds_is_refused(sent: Sent) -> None:
+    """The hash of a file is no proof of having it."""
+    HfApi(endpoint=sent.server.endpoint, token="hf_dave").create_repo("dave/z", exist_ok=True)
+    value = {"path": "a.bin", "algo": "sha256", "oid": hashlib.sha256(CONTENT).hexdigest(), "size": len(CONTENT)}
+    lines = [{"key": "header", "value": {"summary": "mine"}}, {"key": "lfsFile", "value": value}]
+    body = "\n".join(json.dumps(line) for line in lines).encode()
+    status, answer = ask(sent.server, "/api/models/dave/z/commit/main", token="hf_dave", data=body)
+    assert status == 400 and b"not uploaded" in answer
+
+
+@pytest.mark.parametrize("place", [0, 4, 5, 900, -1])
+def test_a_changed_xorb_is_not_kept(sent: Sent, tmp_path: Path, place: int) -> None:
+    name, data = a_xorb(sent)
+    changed = bytearray(data)
+    changed[place] ^= 1
+    with LoopbackHub(tmp_path / "hub", tokens=["carol:hf_carol"]) as server:
+        HfApi(endpoint=server.endpoint, token="hf_carol").create_repo("carol/x")
+        path, token = f"/_xet/v1/xorbs/default/{name}", xet_token(server, "write")
+        assert ask(server, path, token=token, data=bytes(changed))[0] == 400
+        assert not [p for p in (tmp_path / "hub" / "xorbs").rglob("*") if p.is_file()]
+        assert ask(server, path, token=token, data=data) == (200, b'{"was_inserted": true}')
+        assert ask(server, path, token=token, data=data) == (200, b'{"was_inserted": false}')
+
+
+def test_another_user_proposes_content_by_xet(sent: Sent, tmp_path: Path) -> None:
+    code = """
+import sys
+from huggingface_hub import HfApi
+done = HfApi().upload_file(path_or_fileobj=sys.argv[1], path_in_repo="d.bin", repo_id="carol/x", create_pr=True)
+print(done.pr_revision)
+"""
+    (revision,) = by_xet(sent.server.endpoint, tmp_path, code, str(sent.source), token="hf_dave")
+    api = HfApi(endpoint=sent.server.endpoint, token="hf_carol")
+    assert api.file_exists("carol/x", "d.bin", revision=revision)
+    assert not api.file_exists("carol/x", "d.bin")
+
+
+@pytest.mark.parametrize("data", [b"", b"not a shard", shards.HEADER.pack(shards.TAG, 2, 0) + bytes(50)])
+def test_a_malformed_shard_is_refused(sent: Sent, data: bytes) -> None:
+    token = xet_token(sent.server, "write")
+    assert ask(sent.server, "/_xet/v1/shards", token=token, data=data or b"\0")[0] == 400
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[tuple[Store, XetStore, shards.SharedFile]]:
+    """A store with one xorb of two chunks, and a file that they make up and that is not known yet."""
+    store = Store(tmp_path / "store")
+    files = XetStore(store)
+    parts = [b"first" * 100, b"second" * 100]
+    leaves = [(hashes.chunk_hash(part), len(part)) for part in parts]
+    xorb = hashes.to_hex(hashes.tree_hash(leaves))
+    files.add_xorb(xorb, b"".join(header(part) + part for part in parts))
+    proof = hashes.range_hash([leaf[0] for leaf in leaves])
+    term = shards.Term(xorb, 0, 2, sum(size for _, size in leaves), proof)
+    name = hashes.to_hex(hashes.file_hash(leaves))
+    yield store, files, shards.SharedFile(name, hashlib.sha256(b"".join(parts)).hexdigest(), [term])
+    store.close()
+
+
+def header(part: bytes) -> bytes:
+    return b"\0" + len(part).to_bytes(3, "little") + b"\0" + len(part).to_bytes(3, "little")
+
+
+def test_a_file_is_known_when_all_of_it_fits(kept: tuple[Store, XetStore, shards.SharedFile]) -> None:
+    store, files, file = kept
+    files.add_file("model", "carol/x", file)
+    assert store.large_size("model", "carol/x", str(file.sha256)) == file.size
+    assert b"".join(files.read(file.hash, 498)) == b"st" + b"second" * 100
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"sha256": "0" * 64}, "object id"), ({"hash": "0" * 64}, "file's hash"), ({"proof": None}, "proof"),
+        ({"proof": bytes(32)}, "proof"), ({"size": 7}, "does not fit"), ({"stop": 3}, "does not fit"),
+        ({"start": 2}, "does not fit"), ({"xorb": "0" * 64}, "not uploaded"),
+    ],
+)  # fmt: skip
+def test_a_file_that_does_not_fit_is_refused(
+    kept: tuple[Store, XetStore, shards.SharedFile], change: dict[str, Any], told: str
+) -> None:
+    store, files, file = kept
+    if not change.keys() & {"sha256", "hash"}:
+        change = {"terms": [replace(file.terms[0], **change)]}
+    with pytest.raises(Refusal, match=told):
+        files.add_file("model", "carol/x", replace(file, **change))
+    assert store.large_size("model", "carol/x", str(file.sha256)) is None
+
+
+def test_a_shard_of_chunks_shows_their_hashes_to_who_has_them() -> None:
+    chunk = xorbs.Chunk(0, 13, 5, hashes.chunk_hash(b"known"))
+    key = Signer(b"secret").key("chunks")
+    shard = shards.write_shard("0" * 64, [chunk], key=key)
+    assert chunk.hash not in shard and hashes.keyed(chunk.hash, key) in shard
+    assert shards.read_files(shard) == []
+
+
+def test_a_hash_is_written_as_four_numbers() -> None:
+    """The example of the protocol's specification."""
+    text = "07060504030201000f0e0d0c0b0a090817161514131211101f1e1d1c1b1a1918"
+    assert hashes.to_hex(bytes(range(32))) == text
+    assert hashes.from_hex(hashes.to_hex(bytes(range(32)))) == bytes(range(32))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 4096, 4099])
+def test_grouped_bytes_are_put_back(size: int) -> None:
+    import lz4.frame
+
+    content = os.urandom(size)
+    packed = lz4.frame.compress(b"".join(content[group::4] for group in range(4)))
+    chunk = b"\0" + len(packed).to_bytes(3, "little") + b"\2" + size.to_bytes(3, "little") + packed
+    assert xorbs.unpack(chunk) == content
+
+
+def test_a_dataset_is_pushed_verified_and_loaded_by_xet(
+    hub: Hub, dataset_dir: Path, repo_id: str, tmp_path: Path
+) -> None:
+    code = """
+import sys
+import hubdpo
+hubdpo.push(folder=sys.argv[1], repo=sys.argv[2], version="1.0.0")
+hubdpo.verify(sys.argv[2] + "@v1.0.0")
+from datasets import load_dataset
+loaded = load_dataset(sys.argv[2], revision="v1.0.0")
+print({name: split.num_rows for name, split in loaded.items()})
+"""
+    asked = len(hub.server.requests)
+    printed = by_xet(hub.endpoint, tmp_path / "home", code, str(dataset_dir), repo_id, token=hub.token)
+    (dataset_dir / "release.json").unlink()
+    counts = json.loads((dataset_dir / "prepare.json").read_text())["splits"]
+    assert json.loads("".join(printed).replace("'", '"')) == counts
+    again = list(hub.server.requests)[asked:]
+    assert called(again, "/_xet/v1/shards", "POST") and called(again, "/_xet/xorb/", "GET")
+    assert not called(again, "/_lfs/") and not called(again, "/_cdn/")
+
+
+def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
+    """The server is killed in the midst of uploads, twice; what was acknowledged is whole, and nothing is half."""
+    command = [sys.executable, "-c", "from hubdpo.cli.app import main; main()", "serve-hub", str(tmp_path / "hub")]
+    code = """
+import os, sys, threading
+from huggingface_hub import HfApi
+api = HfApi()
+api.create_repo("carol/x", exist_ok=True)
+for number in range(100):
+    content = os.urandom(400_000)
+    if number == 3:
+        threading.Timer(0.07, lambda: os.kill(int(sys.argv[1]), 9)).start()
+    api.upload_file(path_or_fileobj=content, path_in_repo=f"{sys.argv[2]}-{number}", repo_id="carol/x")
+    import hashlib
+    print(f"{sys.argv[2]}-{number}", hashlib.sha256(content).hexdigest(), flush=True)
+"""
+    acknowledged: dict[str, str] = {}
+    for turn in range(2):
+        server = subprocess.Popen([*command, "--token", "carol:hf_carol"], stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        endpoint = server.stdout.readline().strip().partition("=")[2]
+        environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_TOKEN": "hf_carol", "HF_HOME": str(tmp_path / "home")}
+        environment.pop("HF_HUB_DISABLE_XET")
+        given = [sys.executable, "-c", code, str(server.pid), str(turn)]
+        sender = subprocess.Popen(given, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert server.wait(60) == -signal.SIGKILL
+        sender.kill()
+        server.communicate()
+        acknowledged |= dict(line.split() for line in sender.communicate()[0].splitlines())
+    assert len(acknowledged) >= 6
+    with LoopbackHub(tmp_path / "hub") as reopened:
+        assert not list((tmp_path / "hub" / "incoming").iterdir())
+        files = XetStore(reopened._store)
+        known = [row[0] for row in reopened._store.query("SELECT hash FROM xorb")]
+        for xorb in known:
+            chunks = xorbs.read_chunks(files.place(xorb).read_bytes())
+            assert hashes.to_hex(hashes.tree_hash([(chunk.hash, chunk.size) for chunk in chunks])) == xorb
+        for name, sha256 in acknowledged.items():
+            status, content = ask(reopened, f"/carol/x/resolve/main/{name}")
+            assert status == 200 and hashlib.sha256(content).hexdigest() == sha256
