@@ -29,6 +29,9 @@ BUNDLE_FILE = "hubdpo.json"
 CARD_FILE = "README.md"
 LOCAL_FILE = "local.json"
 
+Kind = Literal["dataset", "adapter", "merged"]
+"""What a release holds."""
+
 LOCAL_ONLY = (REJECTED_FILE, RELEASE_FILE, LOCAL_FILE)
 """Files of a dataset or run folder that never leave the machine; checkpoints are the third kind."""
 
@@ -259,7 +262,7 @@ class Probes(Manifest):
 class Bundle(Manifest):
     """`hubdpo.json` of a release: what belongs to it, by hash."""
 
-    kind: Literal["dataset", "adapter"]
+    kind: Kind
     version: str
     bundle_id: str
     files: dict[str, FileEntry]
@@ -273,7 +276,7 @@ class Release(Manifest):
     """`release.json`: the local receipt of a verified release."""
 
     repo: str
-    kind: Literal["dataset", "adapter"]
+    kind: Kind
     version: str
     tag: str
     commit: str

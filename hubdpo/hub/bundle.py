@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hubdpo.cards.licences import adapter_licence
 from hubdpo.cards.model_card import render_model_card
@@ -23,6 +23,8 @@ from hubdpo.manifest import (
     BaseRef,
     Bundle,
     EvalReport,
+    Kind,
+    PrepareManifest,
     RunManifest,
     bytes_entry,
     canonical_json,
@@ -32,7 +34,6 @@ from hubdpo.manifest import (
 )
 from hubdpo.secrets import find_secrets
 
-Kind = Literal["dataset", "adapter"]
 ADAPTER_FILES = ("adapter_model.safetensors",)
 COPIED_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
@@ -84,6 +85,16 @@ def folder_kind(folder: Path) -> Kind:
         f"`{folder}` is neither a dataset folder nor a run folder: it has no {PREPARE_FILE} and no {RUN_FILE}",
         hint="hubdpo prepare SOURCE -o DIR, or hubdpo train ... -o RUN",
     )
+
+
+def published_files(folder: Path) -> list[str]:
+    """Return the names of the files of a folder that a release takes, as far as they are there, without its list."""
+    if folder_kind(folder) == "dataset":
+        wanted = [*PrepareManifest.read(folder / PREPARE_FILE).files, PREPARE_FILE]
+    else:
+        wanted = [CARD_FILE, RUN_FILE, "adapter_config.json", *ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES]
+        wanted += [path.relative_to(folder).as_posix() for path in (folder / "plots").glob("*.png")]
+    return sorted(name for name in wanted if (folder / name).is_file())
 
 
 def dataset_bundle(folder: Path, version: str) -> BundleContent:

@@ -23,6 +23,7 @@ from hubdpo.manifest import (
 Read = Callable[[str], bytes | None]
 """Gives the bytes of a file by its name, or None when there is none."""
 M = TypeVar("M", bound=BaseModel)
+MANIFESTS = (PREPARE_FILE, RUN_FILE, EVAL_FILE)
 MOST_OPTIONS = 4
 WEIGHTS = (".safetensors", ".parquet")
 

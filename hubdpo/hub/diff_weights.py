@@ -1,0 +1,129 @@
+"""How far two LoRA adapters are apart, in the weights that they add to the base.
+
+An adapter adds s·B·A to a weight (arXiv 2106.09685), with s = alpha / r. The matrices A and B of two runs say nothing
+beside each other, and their ranks may differ; their products can be compared. No product is formed: it is as large as
+the base. With B = Q·R and Aᵀ = P·S, both of a few columns, its Frobenius norm is that of R·Sᵀ, and the difference of
+two products is one product of the stacked factors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hubdpo.errors import ArtefactError
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Frobenius norms of what is added before and after, and of the difference.
+
+    `relative` is to the norm before, `cosine` of the angle between the two; None where one of them adds nothing.
+    """
+
+    before: float
+    after: float
+    difference: float
+    relative: float | None
+    cosine: float | None
+
+    @classmethod
+    def of(cls, before: float, after: float, difference: float) -> Distance:
+        inner = (before**2 + after**2 - difference**2) / 2  # the law of cosines
+        cosine = inner / (before * after) if before and after else None
+        return cls(before, after, difference, difference / before if before else None, cosine)
+
+
+@dataclass(frozen=True)
+class WeightChanges:
+    """`total` is over all modules; a module that one adapter does not have counts as zero there."""
+
+    total: Distance
+    modules: dict[str, Distance]
+    rank_before: list[int]
+    rank_after: list[int]
+
+
+def compare_weights(before: Path, after: Path) -> WeightChanges:
+    """Compare the adapters in two folders, a module at a time. Raise ArtefactError for what is not plain LoRA."""
+    with _open(before) as old, _open(after) as new:
+        modules = {name: _distance(old.factors(name), new.factors(name)) for name in sorted({*old.names, *new.names})}
+        norms = [(one.before, one.after, one.difference) for one in modules.values()]
+        total = Distance.of(*(math.hypot(*part) for part in zip(*norms, strict=True)))
+        return WeightChanges(total, modules, old.ranks(), new.ranks())
+
+
+class _Adapter:
+    """An adapter's matrices, read when they are asked for."""
+
+    def __init__(self, file: Any, config: dict[str, Any]) -> None:
+        self._file, self._config = file, config
+        keys = list(file.keys())
+        self.names = {key.removesuffix(".lora_A.weight") for key in keys if key.endswith(".lora_A.weight")}
+
+    def factors(self, name: str) -> tuple[Any, Any] | None:
+        """Return s·B and A of a module in float64; None when the adapter does not have it."""
+        if name not in self.names:
+            return None
+        a, b = (self._file.get_tensor(f"{name}.lora_{part}.weight").double().numpy() for part in "AB")
+        return self._scale(name, rank=a.shape[0]) * b, a
+
+    def ranks(self) -> list[int]:
+        return sorted({self._file.get_slice(f"{name}.lora_A.weight").get_shape()[0] for name in self.names})
+
+    def _scale(self, name: str, *, rank: int) -> float:
+        own = (
+            alpha
+            for pattern, alpha in (self._config.get("alpha_pattern") or {}).items()
+            if re.fullmatch(rf"(.*\.)?({pattern})", name)
+        )
+        alpha = float(next(own, self._config["lora_alpha"]))
+        return alpha / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
+
+
+@contextmanager
+def _open(folder: Path) -> Iterator[_Adapter]:
+    from safetensors import SafetensorError, safe_open
+
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if config.get("peft_type") != "LORA" or config.get("use_dora"):
+        raise ArtefactError(f"`{folder / CONFIG}` is not of a plain LoRA adapter", hint="compare LoRA adapters")
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            yield _Adapter(file, config)
+    except SafetensorError as problem:
+        raise ArtefactError(f"`{folder / WEIGHTS}` is broken: {problem}", hint="download it again") from None
+
+
+def _distance(old: tuple[Any, Any] | None, new: tuple[Any, Any] | None) -> Distance:
+    import numpy as np
+
+    if old is None or new is None:
+        here = old or new
+        assert here is not None
+        norm = _norm(*here)
+        return Distance.of(norm if old else 0.0, norm if new else 0.0, norm)
+    if old[1].shape[1] != new[1].shape[1] or old[0].shape[0] != new[0].shape[0]:
+        raise ArtefactError("the adapters are for bases of other shapes", hint="compare adapters of one base")
+    if all(np.array_equal(x, y) for x, y in zip(old, new, strict=True)):
+        norm = _norm(*old)
+        return Distance.of(norm, norm, 0.0)
+    apart = _norm(np.concatenate([new[0], -old[0]], axis=1), np.concatenate([new[1], old[1]]))
+    return Distance.of(_norm(*old), _norm(*new), apart)
+
+
+def _norm(b: Any, a: Any) -> float:
+    """Return the Frobenius norm of b·a, for b of few columns."""
+    import numpy as np
+
+    left: Any = np.linalg.qr(b, mode="r")
+    right: Any = np.linalg.qr(a.T, mode="r")
+    return float(np.linalg.norm(left @ right.T))
