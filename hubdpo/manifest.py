@@ -286,6 +286,10 @@ class Release(Manifest):
     files: list[str]
     checked: Literal["load", "hashes"] | None = None
     """How it was verified when it was published from this folder; None when it was not from here."""
+    pull_request: str | None = None
+    """Address of the pull request, for what was proposed and not released."""
+    collection: str | None = None
+    """Address of the collection to which the repo was added just now."""
 
 
 def verify_files(folder: Path, files: dict[str, FileEntry], *, hint: str) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from hubdpo import console
 from hubdpo.cli._options import command
 from hubdpo.config import PushConfig
+from hubdpo.errors import HubError
 
-DONE: dict[str | None, str] = {
+if TYPE_CHECKING:
+    from hubdpo.manifest import Release
+
+CHECKED: dict[str | None, str] = {
     "load": "published and verified",
     "hashes": "published, files verified by hash alone, not loaded",
     None: "published before, not verified now",
@@ -22,22 +28,24 @@ def register(app: typer.Typer) -> None:
         from hubdpo.hub.publish import push as run
 
         release = run(config)
-        done = "would publish" if config.dry_run else DONE[release.checked]
+        fields = {"repo", "version", "commit", "tag", "url", "files", "checked", "pull_request", "collection"}
         console.result(
-            f"{done}: {release.url}",
-            {
-                "repo": release.repo,
-                "version": release.version,
-                "commit": release.commit,
-                "tag": release.tag,
-                "url": release.url,
-                "files": release.files,
-                "checked": release.checked,
-                "dry_run": config.dry_run,
-            },
-            identifier=f"{release.repo}@{release.tag}",
+            f"{_in_words(config, release)}: {release.url}",
+            {**release.model_dump(mode="json", include=fields), "dry_run": config.dry_run},
+            identifier=release.url if config.create_pr else f"{release.repo}@{release.tag}",
         )
         if config.dry_run:
-            console.hint(f"hubdpo push {config.folder} {config.repo} --version {release.version}")
-        else:
+            flag = " --create-pr" if config.create_pr else ""
+            console.hint(f"hubdpo push {config.folder} {config.repo} --version {release.version}{flag}")
+        elif not config.create_pr:
             console.hint(f"hubdpo verify {release.repo}@{release.tag}")
+            if config.collection and release.collection is None:
+                raise typer.Exit(HubError.exit_code)  # not all of what was asked is done; the result stands
+
+
+def _in_words(config: PushConfig, release: Release) -> str:
+    if config.create_pr:
+        if config.dry_run:
+            return "would propose"
+        return "proposed and verified" if release.pull_request else "nothing to propose"
+    return "would publish" if config.dry_run else CHECKED[release.checked]

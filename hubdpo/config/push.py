@@ -25,7 +25,11 @@ class PushConfig(Config):
     check: Check = Field(
         "load", description="Load what was sent before the tag is made; `hashes` where the base does not fit."
     )
-    private: bool = Field(False, description="Create the repo as private.")
+    create_pr: bool = Field(False, description="Propose the files in a pull request; no tag, and main stays.")
+    private: bool | None = Field(None, description="Create the repo as private; refused where it is public.")
+    collection: str | None = Field(
+        None, description="Add the repo to this collection: OWNER/SLUG, or a title, whose collection is made when new."
+    )
     commit_message: str | None = Field(None, description="Title of the commit.")
     license: str | None = Field(None, description="Licence, when it cannot be read from the base or the data.")
     base_model: str | None = Field(None, description="Hub id of the base, when the run used a local folder.")

@@ -22,7 +22,10 @@ from hubdpo.hub.bundle import (
 )
 from hubdpo.hub.card import compose, warn_of_edit_on_the_way, warn_of_lost
 from hubdpo.hub.client import PUBLIC_HUB, RepoType, api, endpoint, resolve, translate_errors
-from hubdpo.hub.remote import Remote, holds, is_at, repeat
+from hubdpo.hub.collection import add_to_collection, check_collection
+from hubdpo.hub.plan import show_plan
+from hubdpo.hub.proposal import propose
+from hubdpo.hub.remote import Remote, bundle_line, check_ours, check_visibility, holds, repeat, stage_name
 from hubdpo.hub.verify import release_url, verify_commit
 from hubdpo.hub.versions import bump, highest
 from hubdpo.manifest import CARD_FILE, RELEASE_FILE, BaseRef, Release, RunManifest, write_atomic
@@ -33,7 +36,8 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
 
     Publishing the same bundle again writes nothing. Raise ArtefactError or LicenceError before the Hub is asked;
     VersionTaken when the tag holds another bundle; VerificationFailed, with no tag made, when the download differs;
-    HubError when the Hub refuses or an outcome stays unknown.
+    HubError when the Hub refuses or an outcome stays unknown. With `create_pr` the files are proposed in a pull
+    request, verified alike, and nothing is released.
     """
     config = PushConfig.given(config, options)
     content = _bundle(config)
@@ -47,9 +51,14 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
             config = _numbered(config, remote)
         composed = compose(_bundle(config), config.folder, remote)
         content = composed.content
+        if config.collection:
+            check_collection(config.collection)
         warn_of_lost(composed.lost, show=config.dry_run)
         if config.dry_run:
-            return _plan(config, content, remote)
+            show_plan(config, content, remote)
+            return _release(config, content, remote, "")
+        if config.create_pr:
+            return _propose(config, content, remote)
         try:
             commit, fresh = _publish(config, content, remote)
         except VersionTaken:
@@ -64,7 +73,32 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
     # the card first: a receipt beside an older card would make its sections look edited
     write_atomic(config.folder / CARD_FILE, content.card)
     release.write(config.folder / RELEASE_FILE)
+    if config.collection:
+        release = _collect(config.collection, release, remote)
     return release
+
+
+def _collect(collection: str, release: Release, remote: Remote) -> Release:
+    """Add the repo to the collection. Where that fails the release stands all the same, so there is a warning."""
+    try:
+        return release.model_copy(update={"collection": add_to_collection(collection, remote)})
+    except HubError as problem:
+        console.warn(
+            f"{release.repo} {release.tag} is released, but not in the collection `{collection}`: {problem.message}; "
+            "the same command again tries that alone"
+        )
+        return release
+
+
+def _propose(config: PushConfig, content: BundleContent, remote: Remote) -> Release:
+    tag = f"v{config.version}"
+    if remote.exists() and (taken := remote.tags().get(tag)) is not None:
+        check_ours(remote, content, tag, taken)
+    title = config.commit_message or f"Release {tag}"
+    found = propose(remote, content, title, check=config.check)
+    release = _release(config, content, remote, found.commit)
+    proposed = {"url": found.url, "checked": config.check}
+    return release.model_copy(update=proposed | {"pull_request": found.url if found.number else None})
 
 
 def _bundle(config: PushConfig) -> BundleContent:
@@ -112,14 +146,15 @@ def _checked_before(config: PushConfig, release: Release) -> Any:
 def _publish(config: PushConfig, content: BundleContent, remote: Remote) -> tuple[str, bool]:
     """Walk the steps of the protocol; return the commit of the release, and whether it was verified just now."""
     tag = f"v{config.version}"
-    stage = f"hubdpo-stage-{config.version}-{content.manifest.bundle_id[:12]}"
+    stage = stage_name(content)
     title = config.commit_message or f"Release {tag}"
     remote.create(private=config.private)
+    check_visibility(remote, config.private)
 
     released = remote.tags().get(tag)
     staging = released is None
     if released is not None:
-        _check_ours(remote, content, tag, released)
+        check_ours(remote, content, tag, released)
         console.info(f"{config.repo} {tag} is published already")
     else:
         remote.start_branch(stage, remote.branches()["main"])
@@ -128,12 +163,12 @@ def _publish(config: PushConfig, content: BundleContent, remote: Remote) -> tupl
         assert staged is not None
         console.info("downloading them again to compare")
         verify_commit(config.repo, remote.repo_type, staged, expected=content.manifest, check=config.check)
-        released = remote.make_tag(tag, staged, f"{title}\n\nHubdpo-Bundle: {content.manifest.bundle_id}")
+        released = remote.make_tag(tag, staged, f"{title}\n\n{bundle_line(content)}")
         if released is None:
             raise HubError(f"whether the tag {tag} was made stays unknown", hint="run the same command again")
         if released != staged:
             try:
-                _check_ours(remote, content, tag, released)
+                check_ours(remote, content, tag, released)
             except VersionTaken:
                 remote.drop_branch(stage)  # lost a race: leave nothing behind
                 raise
@@ -141,33 +176,6 @@ def _publish(config: PushConfig, content: BundleContent, remote: Remote) -> tupl
     if staging or stage in remote.branches():  # the list may lag behind a branch that was just made
         remote.drop_branch(stage)
     return released, staging
-
-
-def _check_ours(remote: Remote, content: BundleContent, tag: str, commit: str) -> None:
-    """Raise VersionTaken when the tag holds anything but this bundle."""
-    if not holds(remote.tree(commit), content):
-        raise VersionTaken(
-            f"{tag} of `{remote.repo_id}` is taken by another release, and a tag never moves",
-            hint=f"hubdpo push ... --version {bump(highest([*remote.tags(), tag]), 'patch')}",
-        )
-
-
-def _plan(config: PushConfig, content: BundleContent, remote: Remote) -> Release:
-    """Show what would be sent, beside what the Hub has; write nothing."""
-    tree = {}
-    if remote.exists():
-        tag = f"v{config.version}"
-        if (taken := remote.tags().get(tag)) is not None:
-            _check_ours(remote, content, tag, taken)
-        if (head := remote.branches().get("main")) is not None:
-            tree = remote.tree(head)
-    rows = []
-    for path, value in content.files.items():
-        size = len(value) if isinstance(value, bytes) else value.stat().st_size
-        same = is_at(tree, path, content)
-        rows.append((path, f"{size:,}", "unchanged" if same else "changed" if path in tree else "new"))
-    console.table(["file", "bytes", "on the Hub"], rows, title=f"{config.repo} v{config.version}")
-    return _release(config, content, remote, "")
 
 
 def _release(config: PushConfig, content: BundleContent, remote: Remote, commit: str) -> Release:

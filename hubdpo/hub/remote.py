@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from hubdpo.errors import HubError
+from hubdpo import console
+from hubdpo.errors import HubError, VersionTaken
 from hubdpo.hub.bundle import BundleContent, content_of, git_blob_id
 from hubdpo.hub.client import RepoType, api, is_unknown_outcome, status_of
-from hubdpo.hub.versions import parse_tag
+from hubdpo.hub.versions import bump, highest, parse_tag
 from hubdpo.manifest import BUNDLE_FILE, Bundle
 
 T = TypeVar("T")
 TRIES = 8
 LONGEST_WAIT_S = 30.0
 SHA256_DIGITS = 64
+LONGEST_TOLD_WAIT_S = 310.0
+"""The Hub counts requests in windows of five minutes, so it never asks for a longer wait."""
+pause = time.sleep
 Tree = dict[str, str]
 """Path to SHA-256 of a large file, or git blob id of another."""
 
@@ -31,8 +36,26 @@ Tree = dict[str, str]
 def wait_before(attempt: int, problem: BaseException | None = None) -> None:
     """Wait longer from try to try; as long as the server says, when it says."""
     response = getattr(problem, "response", None)
-    told = response.headers.get("Retry-After", "") if response is not None else ""
-    time.sleep(min(float(told) if told.isdigit() else 0.25 * 2**attempt, LONGEST_WAIT_S))
+    told = told_wait(response.headers) if response is not None else None
+    if told is None:
+        pause(min(0.25 * 2**attempt, LONGEST_WAIT_S))
+        return
+    if told > 2:
+        console.info(f"the Hub asks for a pause of {told:.0f} s")
+    pause(min(told, LONGEST_TOLD_WAIT_S))
+
+
+def told_wait(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that an answer asks to wait, None when it asks for none.
+
+    By `RateLimit: "api";r=0;t=55` (draft-ietf-httpapi-ratelimit-headers; r requests are left for t seconds), which the
+    Hub sends, or by `Retry-After: 55`.
+    """
+    limit = re.search(r";\s*r=(\d+).*;\s*t=(\d+)", headers.get("RateLimit", ""))
+    if limit and int(limit[1]) == 0:
+        return int(limit[2]) + 1.0  # the seconds are rounded down
+    told = headers.get("Retry-After", "")
+    return float(told) if told.isdigit() else None
 
 
 def repeat(call: Callable[[], T]) -> T:
@@ -54,17 +77,28 @@ class Remote:
         self.repo_id, self.repo_type = repo_id, repo_type
         self.replaced: tuple[str, Tree] | None = None
         """The head of the branch, with its tree, that the last commit made here came after."""
-        self._named: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
+        self.named: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
 
     def exists(self) -> bool:
-        return bool(repeat(lambda: api().repo_exists(**self._named)))
+        return bool(repeat(lambda: api().repo_exists(**self.named)))
 
-    def create(self, *, private: bool) -> None:
-        repeat(lambda: api().create_repo(**self._named, private=private, exist_ok=True))
+    @property
+    def path(self) -> str:
+        """The repo's place below the endpoint."""
+        return self.repo_id if self.repo_type == "model" else f"datasets/{self.repo_id}"
+
+    def is_private(self) -> bool:
+        return bool(repeat(lambda: api().repo_info(**self.named)).private)
+
+    def commit_of(self, revision: str) -> str:
+        return str(repeat(lambda: api().repo_info(**self.named, revision=revision)).sha)
+
+    def create(self, *, private: bool | None) -> None:
+        repeat(lambda: api().create_repo(**self.named, private=private, exist_ok=True))
 
     def refs(self) -> tuple[dict[str, str], dict[str, str]]:
         """Return tags and branches, each with its commit."""
-        refs = repeat(lambda: api().list_repo_refs(**self._named))
+        refs = repeat(lambda: api().list_repo_refs(**self.named))
         tags, branches = ({ref.name: ref.target_commit for ref in kind} for kind in (refs.tags, refs.branches))
         return tags, branches
 
@@ -75,7 +109,7 @@ class Remote:
         return self.refs()[0]
 
     def tree(self, commit: str) -> Tree:
-        items = repeat(lambda: list(api().list_repo_tree(**self._named, recursive=True, revision=commit)))
+        items = repeat(lambda: list(api().list_repo_tree(**self.named, recursive=True, revision=commit)))
         return {item.path: item.lfs.sha256 if item.lfs else item.blob_id for item in items if hasattr(item, "blob_id")}
 
     def bundle(self, commit: str, tree: Tree) -> Bundle | None:
@@ -92,7 +126,7 @@ class Remote:
             with TemporaryDirectory(prefix="hubdpo-") as cache:
                 place = repeat(
                     lambda cache=cache: api().hf_hub_download(  # type: ignore[misc]
-                        **self._named, filename=path, revision=commit, cache_dir=cache
+                        **self.named, filename=path, revision=commit, cache_dir=cache
                     )
                 )
                 data = Path(place).read_bytes()
@@ -106,20 +140,20 @@ class Remote:
     def date(self, commit: str) -> str:
         """Return the day on which a release was committed, YYYY-MM-DD in UTC; empty when the Hub does not say."""
         (found,) = repeat(
-            lambda: api().get_paths_info(**self._named, paths=[BUNDLE_FILE], revision=commit, expand=True)
+            lambda: api().get_paths_info(**self.named, paths=[BUNDLE_FILE], revision=commit, expand=True)
         ) or (None,)
         last = getattr(found, "last_commit", None)
         return last.date.date().isoformat() if last else ""
 
     def start_branch(self, name: str, commit: str) -> None:
         # an existing branch is our own, from an earlier try: its name holds the bundle's id
-        repeat(lambda: api().create_branch(**self._named, branch=name, revision=commit, exist_ok=True))
+        repeat(lambda: api().create_branch(**self.named, branch=name, revision=commit, exist_ok=True))
 
     def drop_branch(self, name: str) -> None:
         from huggingface_hub.errors import HfHubHTTPError
 
         try:
-            repeat(lambda: api().delete_branch(**self._named, branch=name))
+            repeat(lambda: api().delete_branch(**self.named, branch=name))
         except HfHubHTTPError as problem:
             if status_of(problem) != 404:
                 raise
@@ -133,7 +167,7 @@ class Remote:
 
         for attempt in range(TRIES):
             try:
-                api().create_tag(**self._named, tag=name, revision=commit, tag_message=message)
+                api().create_tag(**self.named, tag=name, revision=commit, tag_message=message)
                 return commit
             except Exception as problem:
                 taken = isinstance(problem, HfHubHTTPError) and status_of(problem) == 409
@@ -150,7 +184,6 @@ class Remote:
         None, with `never_back`, when the branch already holds a higher version. Raise HubError when the outcome stays
         unknown.
         """
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
         from huggingface_hub.errors import HfHubHTTPError
 
         for attempt in range(TRIES):
@@ -166,16 +199,10 @@ class Remote:
                 return None
             if never_back and old and old.bundle_id == content.manifest.bundle_id:
                 return head  # brought earlier; what differs was edited since
-            gone = [path for path in (old.files if old else {}) if path in tree and path not in content.files]
-            operations = [CommitOperationDelete(path_in_repo=path) for path in gone]
-            operations += [
-                CommitOperationAdd(path_in_repo=path, path_or_fileobj=value if isinstance(value, bytes) else str(value))
-                for path, value in content.files.items()
-            ]
             try:
                 done = api().create_commit(
-                    **self._named, operations=operations, commit_message=title, revision=branch, parent_commit=head,
-                    commit_description=f"Hubdpo-Bundle: {content.manifest.bundle_id}",
+                    **self.named, operations=operations_for(content, tree, old), commit_message=title, revision=branch,
+                    parent_commit=head, commit_description=bundle_line(content),
                 )  # fmt: skip
             except Exception as problem:
                 moved = isinstance(problem, HfHubHTTPError) and status_of(problem) in (409, 412)
@@ -190,6 +217,51 @@ class Remote:
             f"whether branch `{branch}` of `{self.repo_id}` took the commit stays unknown after {TRIES} tries",
             hint="run the same command again; it goes on where this one stopped",
         )
+
+
+def operations_for(content: BundleContent, tree: Tree, old: Bundle | None) -> list[Any]:
+    """Return the operations of a commit: all files of the bundle, and away with what the release before had more."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    gone = [path for path in (old.files if old else {}) if path in tree and path not in content.files]
+    return [CommitOperationDelete(path_in_repo=path) for path in gone] + [
+        CommitOperationAdd(path_in_repo=path, path_or_fileobj=value if isinstance(value, bytes) else str(value))
+        for path, value in content.files.items()
+    ]
+
+
+def bundle_line(content: BundleContent) -> str:
+    """Return the line by which commits, tags and pull requests name what they hold."""
+    return f"Hubdpo-Bundle: {content.manifest.bundle_id}"
+
+
+def stage_name(content: BundleContent) -> str:
+    return f"hubdpo-stage-{content.manifest.version}-{content.manifest.bundle_id[:12]}"
+
+
+def check_ours(remote: Remote, content: BundleContent, tag: str, commit: str) -> None:
+    """Raise VersionTaken when the tag holds anything but this bundle."""
+    if not holds(remote.tree(commit), content):
+        raise VersionTaken(
+            f"{tag} of `{remote.repo_id}` is taken by another release, and a tag never moves",
+            hint=f"hubdpo push ... --version {bump(highest([*remote.tags(), tag]), 'patch')}",
+        )
+
+
+def check_visibility(remote: Remote, wanted: bool | None) -> None:
+    """Say that a repo is private. Raise HubError when it is not as wanted: what is sent to a public one is out."""
+    is_private = remote.is_private()
+    if wanted not in (None, is_private):
+        is_so, flag, change = (
+            ("private", "--no-private", "--public") if is_private else ("public", "--private", "--private")
+        )
+        kind = "" if remote.repo_type == "model" else f" --type {remote.repo_type}"
+        raise HubError(
+            f"`{remote.repo_id}` is {is_so}, and `{flag}` was given",
+            hint=f"leave out `{flag}`, or hf repos settings {remote.repo_id} {change}{kind}",
+        )
+    if is_private:
+        console.info(f"{remote.repo_id} is private")
 
 
 def holds(tree: Tree, content: BundleContent) -> bool:
