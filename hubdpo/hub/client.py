@@ -94,6 +94,8 @@ def translate_errors(what: str) -> Iterator[None]:
         raise HubError(f"`{what}` is not on {endpoint()}, or is private", hint=hint) from None
     except errors.RevisionNotFoundError:
         raise HubError(f"`{what}` has no such revision", hint=f"hf repos tag list {what.partition('@')[0]}") from None
+    except errors.LocalEntryNotFoundError:
+        raise HubError(f"`{what}` cannot be downloaded from {endpoint()}", hint="check the network") from None
     except errors.EntryNotFoundError as problem:
         raise HubError(f"`{what}` lacks a file: {_first_line(problem)}", hint="check the revision") from None
     except errors.HfHubHTTPError as problem:
@@ -159,13 +161,20 @@ def download(
     cache_dir: Path | None = None,
 ) -> Path:
     """Return a folder with the files of a commit, from the cache or the Hub. Raise HubError when one does not come."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     with translate_errors(f"{repo_id}@{sha[:12]}"):
-        try:
-            folder = api().snapshot_download(
-                repo_id, revision=sha, repo_type=repo_type, allow_patterns=allow_patterns, cache_dir=cache_dir
-            )
-        except LocalEntryNotFoundError:
-            raise HubError(f"`{repo_id}` cannot be downloaded from {endpoint()}", hint="check the network") from None
+        return fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns, cache_dir=cache_dir)
+
+
+def fetch(
+    repo_id: str,
+    sha: str,
+    *,
+    repo_type: RepoType = "model",
+    allow_patterns: list[str] | None = None,
+    cache_dir: Path | None = None,
+) -> Path:
+    """Do as `download`, with the client's own errors, so that the caller can try again."""
+    folder = api().snapshot_download(
+        repo_id, revision=sha, repo_type=repo_type, allow_patterns=allow_patterns, cache_dir=cache_dir
+    )
     return Path(folder)

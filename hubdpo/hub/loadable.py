@@ -12,7 +12,7 @@ import yaml
 from hubdpo import console
 from hubdpo.errors import VerificationFailed
 from hubdpo.hub.base import BASE_PATTERNS
-from hubdpo.hub.client import api, download, translate_errors
+from hubdpo.hub.client import api, fetch, translate_errors
 from hubdpo.hub.probes import ProbeResult, compare_probes, record_probes
 from hubdpo.hub.remote import repeat
 from hubdpo.manifest import CARD_FILE, PREPARE_FILE, PROBES_FILE, RUN_FILE, PrepareManifest, Probes, RunManifest
@@ -88,7 +88,7 @@ def _base_folder(name: str, revision: str) -> Path:
                 f"the base {name}@{revision[:12]} cannot be had: {type(problem).__name__}",
                 hint=f"log in with access to it; {HASHES_ALONE}",
             ) from None
-    return download(name, revision, allow_patterns=BASE_PATTERNS)
+        return repeat(lambda: fetch(name, revision, allow_patterns=BASE_PATTERNS))
 
 
 def check_dataset(folder: Path) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from hubdpo import console
 from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed
-from hubdpo.hub.client import RepoType, api, download, endpoint, parse_ref, resolve, translate_errors
+from hubdpo.hub.client import RepoType, api, endpoint, fetch, parse_ref, resolve, translate_errors
 from hubdpo.hub.loadable import check_adapter, check_dataset
 from hubdpo.hub.probes import ProbeResult
 from hubdpo.hub.remote import repeat
@@ -96,7 +96,8 @@ def verify_commit(
     A download alone proves nothing: the client accepts a body that was changed on its way.
     """
     with TemporaryDirectory(prefix="hubdpo-verify-") as cache:
-        folder = repeat(lambda: download(repo_id, sha, repo_type=repo_type, cache_dir=Path(cache)))
+        with translate_errors(f"{repo_id}@{sha[:12]}"):
+            folder = repeat(lambda: fetch(repo_id, sha, repo_type=repo_type, cache_dir=Path(cache)))
         try:
             bundle = Bundle.read(folder / BUNDLE_FILE)
             if expected is not None and bundle != expected:

@@ -251,7 +251,7 @@ def test_a_corrupted_download_stops_before_the_tag(data: Path, repo_id: str, fau
     assert_one_release(repo_id, push(folder=data, repo=repo_id, version="1.0.0"))
 
 
-@pytest.mark.parametrize("path", ["/commit/", "/tag/", "/branch/", "/repos/create", "/preupload/", "/refs"])
+@pytest.mark.parametrize("path", ["/commit/", "/tag/", "/branch/", "/repos/create", "/preupload/", "/refs", "/_cdn/"])
 @pytest.mark.parametrize("kind", ["reset-before", "reset-after", "status"])
 def test_a_failure_on_the_way_ends_in_one_release(data: Path, repo_id: str, faults: Any, path: str, kind: Any) -> None:
     faults.add(Fault(kind, path, status=503, headers={"Retry-After": "0"}))
