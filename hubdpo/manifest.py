@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hubdpo.errors import ArtefactError
+from hubdpo.ranking import Accuracy, Stratum
 from hubdpo.sections import split_card
 
 PREPARE_FILE = "prepare.json"
@@ -171,6 +171,9 @@ class DatasetRef(BaseModel):
     revision: str | None = None
     fingerprint: str
     license: str | None = None
+    language: list[str] = Field(default_factory=list)
+    citation: str | None = None
+    """BibTeX of the data, as their card has it."""
     train_pairs: int
     test_pairs: int
 
@@ -205,24 +208,12 @@ class RunManifest(Manifest):
     """The last logged value of each TRL metric."""
 
 
-class Accuracy(BaseModel):
-    """Share of pairs ranked right, with the 95 % Wilson interval (Wilson 1927)."""
+class Sample(BaseModel):
+    """A prompt that hubdpo asks of every adapter, with the greedy answers of base and adapter."""
 
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, right: int, total: int) -> Self:
-        """Raise ValueError for no pairs at all."""
-        if total < 1:
-            raise ValueError("an accuracy needs at least one pair")
-        z = 1.959963984540054  # normal quantile of 97.5 %
-        share = right / total
-        scale = 1 + z * z / total
-        middle = (share + z * z / (2 * total)) / scale
-        half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / scale
-        return cls(value=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
+    prompt: str
+    base: str
+    adapter: str
 
 
 class EvalReport(Manifest):
@@ -240,6 +231,27 @@ class EvalReport(Manifest):
     base_margin: float
     """Mean difference of length-normalised log-probability, chosen less rejected, nats per token, under the base."""
     adapter_margin: float
+    base_summed_accuracy: Accuracy | None = None
+    """Log-likelihood of the whole answer, not divided by its length, of chosen above rejected, under the base."""
+    adapter_summed_accuracy: Accuracy | None = None
+    only_adapter_right: int | None = None
+    """Pairs that the adapter ranks right and the base wrong, length-normalised."""
+    only_base_right: int | None = None
+    mcnemar_p: float | None = None
+    """Exact McNemar test of base and adapter on the same pairs, two-sided."""
+    chosen_longer: Stratum | None = None
+    """Pairs whose chosen answer has more tokens; None when there is none."""
+    chosen_shorter: Stratum | None = None
+    samples: list[Sample] = Field(default_factory=list)
+
+    def balanced(self, who: Literal["base", "adapter"]) -> Accuracy | None:
+        """Return the accuracy with longer and shorter chosen answers counting alike: 50 % for picking the longer one.
+
+        None when the pairs are of one kind.
+        """
+        if self.chosen_longer is None or self.chosen_shorter is None:
+            return None
+        return Accuracy.mean(getattr(self.chosen_longer, who), getattr(self.chosen_shorter, who))
 
 
 class Probe(BaseModel):

@@ -17,6 +17,7 @@ from hubdpo.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, EvalReport, Probes
 from hubdpo.training.model import find_base, load_tokenizer, pick_device
 from hubdpo.training.plots import write_plots
 from hubdpo.training.run_folder import remembered_place
+from hubdpo.training.samples import with_samples
 from hubdpo.training.scoring import score_pairs
 
 
@@ -47,6 +48,7 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
         prompt_budget=run.config["max_prompt_length"] or limit // 2,
         batch_size=config.per_device_eval_batch_size,
     )  # fmt: skip
+    report = with_samples(report, adapted, tokenizer)
     report.write(config.run_dir / EVAL_FILE)
     write_plots(config.run_dir)
     return report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-BASE_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "README.md"]
+BASE_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "README.md", "LICENSE*", "NOTICE*"]
 """What is downloaded of a base: never a pickle, never code."""
 
 

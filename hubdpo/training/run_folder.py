@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hubdpo import console
+from hubdpo.cards.licences import LICENCE_FILES
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError, ResumeMismatch
 from hubdpo.hub.bundle import canonical_adapter_config
@@ -88,7 +89,7 @@ def remembered_place(folder: Path, name: str) -> str | None:
 
 
 def save_adapter(model: Any, base: Base, folder: Path) -> None:
-    """Write the adapter, its canonical config, and the base's tokenizer files unchanged."""
+    """Write the adapter, its canonical config, and what goes along from the base."""
     with TemporaryDirectory(dir=folder, prefix=".adapter-") as scratch:
         # without the flag PEFT asks the Hub whether the vocabulary was resized
         model.save_pretrained(scratch, safe_serialization=True, save_embedding_layers=False)
@@ -97,7 +98,12 @@ def save_adapter(model: Any, base: Base, folder: Path) -> None:
         weights.chmod(0o644)
         weights.replace(folder / weights.name)
     write_atomic(folder / "adapter_config.json", canonical_json(canonical_adapter_config(raw, base.ref)))
-    for name in TOKENIZER_FILES:
+    copy_base_files(base, folder)
+
+
+def copy_base_files(base: Base, folder: Path) -> None:
+    """Copy the base's tokenizer unchanged, and its licence where that is one of its own."""
+    for name in (*TOKENIZER_FILES, *(LICENCE_FILES if base.ref.license == "other" else ())):
         if (base.folder / name).exists():
             shutil.copyfile(base.folder / name, folder / name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from hubdpo import console
 from hubdpo.errors import ArtefactError
-from hubdpo.manifest import Accuracy, EvalReport
+from hubdpo.manifest import EvalReport
+from hubdpo.ranking import Accuracy, Stratum, mcnemar
 from hubdpo.training.tokenize import PairTokenizer
 
 POSITIONS_AT_ONCE = 1024
@@ -31,6 +32,10 @@ class Score:
     def per_token(self) -> float:
         """Chosen less rejected, each divided by its length: nats per token."""
         return self.chosen / self.chosen_length - self.rejected / self.rejected_length
+
+    @property
+    def is_right(self) -> bool:
+        return self.per_token > 0
 
 
 def score_pairs(
@@ -62,16 +67,39 @@ def score_pairs(
     # DPO's implicit reward, beta * log(policy / reference), up to a term both answers share (arXiv 2305.18290, eq. 5)
     margins = [beta * ((a.chosen - b.chosen) - (a.rejected - b.rejected)) for a, b in zip(adapter, base, strict=True)]
     count = len(rows)
+    gained, lost, p = mcnemar([score.is_right for score in base], [score.is_right for score in adapter])
     return EvalReport(
         split=split,
         pairs=count,
         reward_accuracy=Accuracy.of(sum(margin > 0 for margin in margins), count),
         reward_margin=sum(margins) / count,
-        base_accuracy=Accuracy.of(sum(score.per_token > 0 for score in base), count),
-        adapter_accuracy=Accuracy.of(sum(score.per_token > 0 for score in adapter), count),
+        base_accuracy=_accuracy(base),
+        adapter_accuracy=_accuracy(adapter),
         longer_answer_accuracy=Accuracy.of(sum(s.chosen_length > s.rejected_length for s in base), count),
         base_margin=sum(score.per_token for score in base) / count,
         adapter_margin=sum(score.per_token for score in adapter) / count,
+        base_summed_accuracy=Accuracy.of(sum(score.chosen > score.rejected for score in base), count),
+        adapter_summed_accuracy=Accuracy.of(sum(score.chosen > score.rejected for score in adapter), count),
+        only_adapter_right=gained,
+        only_base_right=lost,
+        mcnemar_p=p,
+        chosen_longer=_stratum(base, adapter, lambda score: score.chosen_length > score.rejected_length),
+        chosen_shorter=_stratum(base, adapter, lambda score: score.chosen_length < score.rejected_length),
+    )
+
+
+def _accuracy(scores: Sequence[Score]) -> Accuracy:
+    return Accuracy.of(sum(score.is_right for score in scores), len(scores))
+
+
+def _stratum(base: list[Score], adapter: list[Score], belongs: Callable[[Score], bool]) -> Stratum | None:
+    places = [place for place, score in enumerate(base) if belongs(score)]
+    if not places:
+        return None
+    return Stratum(
+        pairs=len(places),
+        base=_accuracy([base[place] for place in places]),
+        adapter=_accuracy([adapter[place] for place in places]),
     )
 
 

@@ -43,6 +43,7 @@ from hubdpo.training.run_folder import (  # noqa: E402
     versions,
     with_budget_of,
 )
+from hubdpo.training.samples import with_samples  # noqa: E402
 from hubdpo.training.scoring import score_pairs  # noqa: E402
 from hubdpo.training.tokenize import PairTokenizer  # noqa: E402
 from hubdpo.training.trainer import make_trainer, use_cached_reference  # noqa: E402
@@ -162,10 +163,11 @@ def _train(config: TrainConfig) -> RunManifest:
     save_adapter(trainer.model, base, folder)
     record_probes(trainer.model, tokenizer, load_in_4bit=config.load_in_4bit).write(folder / PROBES_FILE)
     if "test" in data:
-        score_pairs(
+        report = score_pairs(
             trainer.model, tokenizer, data["test"], beta=config.beta, max_length=config.max_length,
             prompt_budget=config.prompt_budget, batch_size=config.per_device_eval_batch_size,
-        ).write(folder / EVAL_FILE)  # fmt: skip
+        )  # fmt: skip
+        with_samples(report, trainer.model, tokenizer).write(folder / EVAL_FILE)
     else:
         console.warn("the dataset has no test split, so the run has no eval.json")
     write_plots(folder)

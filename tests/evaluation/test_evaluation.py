@@ -10,8 +10,10 @@ import torch
 from transformers import AutoTokenizer
 
 from hubdpo import evaluate, load_adapter, load_preferences
-from hubdpo.manifest import Accuracy, EvalReport
-from hubdpo.training.scoring import _answer_log_probs, score_pairs
+from hubdpo.manifest import EvalReport
+from hubdpo.ranking import Accuracy, mcnemar
+from hubdpo.training.samples import PROMPTS
+from hubdpo.training.scoring import Score, _answer_log_probs, _stratum, score_pairs
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,46 @@ def test_wilson_intervals(right: int, total: int, low: float, high: float) -> No
 def test_no_pairs_have_no_accuracy() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Accuracy.of(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"),
+    [(7, 1, 18 / 256), (1, 7, 18 / 256), (0, 0, 1.0), (3, 3, 1.0), (10, 0, 2 / 1024), (400, 300, 0.000177)],
+)
+def test_mcnemar_counts_the_pairs_that_changed_sides(gained: int, lost: int, p: float) -> None:
+    before = [False] * gained + [True] * lost + [True, False, True]
+    after = [True] * gained + [False] * lost + [True, False, True]
+    assert mcnemar(before, after) == (gained, lost, pytest.approx(p, rel=0.01))
+
+
+def test_always_preferring_the_longer_answer_is_worth_one_half_once_lengths_are_balanced() -> None:
+    # per token: a longer answer always wins, whatever it says
+    scores = [Score(-1.0, -9.0, 9, 3)] * 8 + [Score(-9.0, -1.0, 3, 9)] * 2
+    report = EvalReport(
+        split="test", pairs=10, reward_margin=0, base_margin=0, adapter_margin=0,
+        **dict.fromkeys(
+            ("reward_accuracy", "base_accuracy", "adapter_accuracy", "longer_answer_accuracy"), Accuracy.of(8, 10)
+        ),
+        chosen_longer=_stratum(scores, scores, lambda score: score.chosen_length > score.rejected_length),
+        chosen_shorter=_stratum(scores, scores, lambda score: score.chosen_length < score.rejected_length),
+    )  # fmt: skip
+    balanced = report.balanced("adapter")
+    assert balanced is not None
+    assert balanced.value == 0.5
+    assert balanced.low < 0.5 < balanced.high
+
+
+def test_the_mean_of_two_shares_has_a_narrower_interval_than_either() -> None:
+    one, other = Accuracy.of(30, 50), Accuracy.of(10, 50)
+    mean = Accuracy.mean(one, other)
+    assert mean.value == pytest.approx(0.4)
+    assert mean.high - mean.low < min(one.high - one.low, other.high - other.low)
+
+
+def test_the_report_holds_the_answers_to_the_fixed_prompts(run_dir: Path) -> None:
+    report = EvalReport.read(run_dir / "eval.json")
+    assert [sample.prompt for sample in report.samples] == list(PROMPTS)
+    assert any(sample.base != sample.adapter for sample in report.samples)
 
 
 def test_an_answers_log_probability_is_that_of_its_tokens(run_dir: Path) -> None:
@@ -57,3 +99,5 @@ def test_an_adapter_that_does_nothing_ranks_like_its_base(run_dir: Path, dataset
     assert report.adapter_margin == report.base_margin
     assert report.reward_margin == 0
     assert report.reward_accuracy.value == 0
+    assert (report.only_adapter_right, report.only_base_right, report.mcnemar_p) == (0, 0, 1.0)
+    assert report.base_summed_accuracy == report.adapter_summed_accuracy

@@ -1,0 +1,53 @@
+"""A few prompts that every adapter is asked, so that a card shows what changed and not what was picked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from hubdpo.manifest import EvalReport, Sample
+from hubdpo.secrets import find_secrets, redact
+
+PROMPTS = (
+    "How do I keep basil alive on a windowsill?",
+    "Explain to a ten-year-old why the sky is blue.",
+    "Write two polite sentences that ask to move a meeting from Monday to Tuesday.",
+    "请用两句话介绍一下茶的历史。",
+)
+NEW_TOKENS = 48
+
+
+def with_samples(report: EvalReport, model: Any, tokenizer: Any) -> EvalReport:
+    """Return the report with the answers of a PEFT model, its adapter off and on, to PROMPTS.
+
+    Greedy, NEW_TOKENS new tokens, with the base's chat template and nothing of its generation config but the tokens
+    that end an answer.
+    """
+    was_training = model.training
+    model.eval()
+    with model.disable_adapter():
+        base = [_answer(model, tokenizer, prompt) for prompt in PROMPTS]
+    adapter = [_answer(model, tokenizer, prompt) for prompt in PROMPTS]
+    model.train(was_training)
+    samples = [
+        Sample(prompt=prompt, base=before, adapter=after)
+        for prompt, before, after in zip(PROMPTS, base, adapter, strict=True)
+    ]
+    return report.model_copy(update={"samples": samples})
+
+
+def _answer(model: Any, tokenizer: Any, prompt: str) -> str:
+    chat = [{"role": "user", "content": prompt}]
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    greedy = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=NEW_TOKENS,
+        eos_token_id=model.generation_config.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.no_grad():
+        output = model.generate(**inputs.to(model.device), generation_config=greedy)
+    text = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    return redact(text, find_secrets(text))
