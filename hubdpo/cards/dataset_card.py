@@ -13,17 +13,16 @@ from typing import Any, Protocol
 import jinja2
 import yaml
 
-from hubdpo.cards.fences import fence
-from hubdpo.config import PrepareConfig
+from hubdpo.cards.commands import OWN_CARD, prepare_command
+from hubdpo.cards.dataset_tables import statistics_table, tokens_table
+from hubdpo.cards.fences import fence, one_line, shortened, wrapped
+from hubdpo.cards.hub_fields import size_category
+from hubdpo.cards.licences import SHARE_ALIKE
 from hubdpo.errors import ConfigError
 from hubdpo.manifest import PrepareManifest
 
-SIZE_CATEGORIES = (
-    (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"),
-)  # fmt: skip
-LONGEST_SAMPLE = 1500
-SHOWN = ("pairs", "min_margin", "score_field", "labels", "on_conflict", "max_length", "over_length", "scan")
-"""Options that the card's command names when they are not the default."""
+LONGEST_MESSAGE = 600
+MOST_MESSAGES = 6
 FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n?(.*)\Z", re.DOTALL)
 
 
@@ -67,7 +66,7 @@ def card_text(own: str) -> str:
     path = Path(own)
     if path.is_file():
         return path.read_text(encoding="utf-8", errors="replace")
-    names = sorted(card.stem for card in shipped_cards().glob("*.md"))
+    names = [card.stem for card in _shipped_files()]
     if own not in names:
         near = difflib.get_close_matches(own, names, n=1)
         raise ConfigError(
@@ -88,7 +87,7 @@ def _of_source(sources: Sequence[str]) -> str | None:
     ids = {match[1] for source in sources if (match := re.match(r"hf://datasets/([^@/]+/[^@/]+)", source))}
     if len(ids) != 1:
         return None
-    for path in sorted(shipped_cards().glob("*.md")):
+    for path in _shipped_files():
         text = path.read_text(encoding="utf-8")
         if ids <= {str(name) for name in parse_card(text, path.name).facts.get("source_datasets") or []}:
             return text
@@ -99,6 +98,10 @@ def shipped_cards() -> Path:
     """Return the folder of source cards: inside the wheel, or at the top of a checkout."""
     inside = Path(str(importlib.resources.files("hubdpo"))) / "dataset_cards"
     return inside if inside.is_dir() else inside.parents[1] / "dataset_cards"
+
+
+def _shipped_files() -> list[Path]:
+    return sorted(shipped_cards().glob("*.md"))
 
 
 def parse_card(text: str, name: str) -> SourceCard:
@@ -130,9 +133,15 @@ def render_dataset_card(
         loader=jinja2.PackageLoader("hubdpo.cards"), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip  # Markdown, whose only untrusted text stands in fences
+    environment.filters["thousands"] = "{:,}".format
+    command = prepare_command(manifest, shipped_cards={p.stem: p.read_text(encoding="utf-8") for p in _shipped_files()})
+    provenance, _, citation = _fill(card.body, manifest).partition("\n## Citation\n")
     body = environment.get_template("dataset.md").render(
-        title=_one_line(str(title)), m=manifest, body=_fill(card.body, manifest), facts=card.facts,
-        samples=[fence(_sample(sample)) for sample in samples], command=_command(manifest), keep=keep, plots=plots,
+        title=one_line(str(title)), m=manifest, body=provenance.strip(), citation=citation.strip(), facts=card.facts,
+        languages=", ".join(manifest.language), statistics=statistics_table(manifest), tokens=tokens_table(manifest),
+        samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
+        keep=[one_line(name) for name in keep], sources=[(one_line(s.name), s) for s in manifest.sources], plots=plots,
+        share_alike=bool(manifest.license and SHARE_ALIKE.search(manifest.license)), longest=LONGEST_MESSAGE,
     )  # fmt: skip
     front = yaml.safe_dump(_front_matter(manifest, card, title, split_bytes, keep), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n{body}"
@@ -141,20 +150,21 @@ def render_dataset_card(
 def _front_matter(
     manifest: PrepareManifest, card: SourceCard, title: Any, split_bytes: Mapping[str, int], keep: Sequence[str]
 ) -> dict[str, Any]:
-    kept = manifest.funnel.kept
     # a new list for each column: YAML would write a shared one as an alias, which `datasets` cannot read
     features: list[dict[str, Any]] = [
         {"name": column, "list": [{"name": part, "dtype": "string"} for part in ("role", "content")]}
         for column in ("prompt", "chosen", "rejected")
     ]
     features += [{"name": name, "dtype": "string"} for name in keep]
-    front: dict[str, Any] = {"pretty_name": _one_line(str(title))}
+    front: dict[str, Any] = {"pretty_name": one_line(str(title))}
     if manifest.language:
         front["language"] = manifest.language
     if manifest.license:
         front["license"] = manifest.license
+        if manifest.license == "other":
+            front |= {key: card.facts[key] for key in ("license_name", "license_link") if card.facts.get(key)}
     front["task_categories"] = ["text-generation"]
-    front["size_categories"] = [next((name for most, name in SIZE_CATEGORIES if kept < most), "n>10M")]
+    front["size_categories"] = [size_category(manifest.funnel.kept)]
     if card.facts.get("source_datasets"):
         front["source_datasets"] = list(card.facts["source_datasets"])
     front["tags"] = ["preference", "dpo", "rlhf", "trl", "hubdpo"]
@@ -188,34 +198,10 @@ def _fill(body: str, manifest: PrepareManifest) -> str:
     return re.sub(r"\{\{ *(\w+) *\}\}", lambda slot: values.get(slot[1], slot[0]), body)
 
 
-def _command(manifest: PrepareManifest) -> str:
-    config = manifest.config
-    words = [
-        "hubdpo prepare",
-        *(source.name for source in manifest.sources[:3]),
-        "-o data",
-        f"--format {manifest.converter}",
-    ]
-    words += [f"--map {config['map']}"] if config["map"] else []
-    words += [f"--test-size {config['test_size']}", f"--seed {config['seed']}", f"--dedupe {config['dedupe']}"]
-    words += [f"--{name.replace('_', '-')} {config[name]}" for name in SHOWN if config[name] != _default(name)]
-    if config["model"]:
-        words.append(f"--model {config['model']['name']}" + (f"@{rev}" if (rev := config["model"]["revision"]) else ""))
-    words += [f"--keep {name}" for name in config["keep"]] + ["--redact"] * config["redact"]
-    return _one_line(" ".join(words))
-
-
-def _default(name: str) -> Any:
-    return PrepareConfig.model_fields[name].default
-
-
 def _sample(sample: Example) -> str:
-    lines = [f"[{message['role']}] {message['content']}" for message in sample.prompt]
-    lines += [f"[chosen] {message['content']}" for message in sample.chosen]
-    lines += [f"[rejected] {message['content']}" for message in sample.rejected]
-    text = "\n".join(lines)
-    return text if len(text) <= LONGEST_SAMPLE else text[:LONGEST_SAMPLE] + " …"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(re.sub(r"[`<>\[\]]", " ", text).split())
+    prompt = [(message["role"], message) for message in sample.prompt]
+    if len(prompt) > MOST_MESSAGES:
+        left_out = {"content": f"{len(prompt) - MOST_MESSAGES} messages are left out here"}
+        prompt = [*prompt[:1], ("…", left_out), *prompt[1 - MOST_MESSAGES :]]
+    parts = [*prompt, *(("chosen", one) for one in sample.chosen), *(("rejected", one) for one in sample.rejected)]
+    return wrapped("\n".join(f"[{role}] {shortened(one['content'], LONGEST_MESSAGE)}" for role, one in parts))

@@ -10,6 +10,8 @@ from hubdpo.manifest import BaseRef
 
 RESTRICTED = re.compile(r"(^|-)(nc|nd)(-|$)")
 SHARE_ALIKE = re.compile(r"(^|-)sa(-|$)|^(a|l)?gpl")
+LICENCE_FILES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt")
+"""Files of a base that go with what is made from it."""
 
 
 @dataclass(frozen=True)
@@ -19,16 +21,21 @@ class Licence:
     id: str
     name: str | None = None
     link: str | None = None
+    given: bool = False
+    """Whether the publisher gave it; else it is the base's."""
 
 
-def adapter_licence(base: BaseRef, data_licence: str | None, given: str | None) -> Licence:
-    """Return what the card states. `given` is the publisher's own word and settles every doubt.
+def adapter_licence(
+    base: BaseRef, data_licence: str | None, given: str | None, *, name: str | None = None, link: str | None = None
+) -> Licence:
+    """Return what the card states. `given`, with `name` and `link`, is the publisher's own word and settles all doubt.
 
-    Raise LicenceError when the base states none, or the data forbid commercial use or derivatives.
+    A link inside the base's repo is written out as an address of its commit. Raise LicenceError when the base states
+    none, or the data forbid commercial use or derivatives, or it is `other` and nobody says which.
     """
     if given:
-        return Licence(given)
-    if not base.license:
+        return _named(Licence(given, name, link, given=True), base)
+    if not base.license or base.license == "unknown":
         raise LicenceError(
             f"the card of `{base.name}` states no licence", hint="add `--license ID` once you know what it allows"
         )
@@ -37,7 +44,22 @@ def adapter_licence(base: BaseRef, data_licence: str | None, given: str | None) 
             f"the training data are `{data_licence}`, which forbids some uses of what is made from them",
             hint=f"add `--license {data_licence}` to pass the limits on, or train on other data",
         )
-    return Licence(base.license, base.license_name, base.license_link)
+    return _named(Licence(base.license, name or base.license_name, link or base.license_link), base)
+
+
+def _named(licence: Licence, base: BaseRef) -> Licence:
+    if licence.id != "other":
+        return Licence(licence.id, given=licence.given)
+    if not licence.name or not licence.link:
+        raise LicenceError(
+            f"the licence of `{base.name}` is `other`, and {'its name' if not licence.name else 'where it stands'} "
+            "is not known",
+            hint="add `--license-name NAME --license-link ADDRESS`",
+        )
+    link = licence.link
+    if "://" not in link:
+        link = f"https://huggingface.co/{base.repo_id}/blob/{base.revision}/{link.lstrip('./')}"
+    return Licence("other", licence.name, link, given=licence.given)
 
 
 def data_remark(data_licence: str | None) -> str:

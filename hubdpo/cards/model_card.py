@@ -1,36 +1,87 @@
-"""The adapter's card, from the manifests of its run alone: every number in it was measured and written down."""
+"""The adapter's card, from the files of its run alone: every number in it was measured and written down."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 import yaml
 
+from hubdpo.cards import citations
+from hubdpo.cards.commands import train_command
+from hubdpo.cards.fences import fence, one_line, wrapped
 from hubdpo.cards.licences import Licence, data_remark
-from hubdpo.manifest import Accuracy, EvalReport, RunManifest
+from hubdpo.cards.results import curve_rows, percent, result_rows, verdict
+from hubdpo.cards.serving import Adapter, problems, vllm_rank, ways
+from hubdpo.manifest import EvalReport, RunManifest, Sample
+
+FILES = {
+    "adapter_model.safetensors": "the adapter's weights",
+    "adapter_config.json": "how they fit on the base, and which commit of it",
+    "tokenizer.json": "with the other tokenizer files and the chat template: the base's, unchanged",
+    "run.json": "every option, versions, hardware, base and data by commit",
+    "metrics.jsonl": "every logged step",
+    "eval.json": "what was measured on the held-out pairs",
+    "probes.json": "log-probabilities that a loaded copy must give",
+    "LICENSE": "the base's licence",
+    "hubdpo.json": "SHA-256 of every file",
+}
+PLOTS = tuple(f"plots/{name}.png" for name in ("loss", "accuracies", "margins", "logps"))
+
+
+@dataclass(frozen=True)
+class Release:
+    """Where a card will stand: the repo, the version, the licence, and the files beside it."""
+
+    repo: str
+    version: str
+    licence: Licence
+    files: Collection[str]
+
+    @property
+    def name(self) -> str:
+        return self.repo.partition("/")[2]
+
+    @property
+    def tag(self) -> str:
+        return f"v{self.version}"
 
 
 def render_model_card(
-    run: RunManifest, evaluation: EvalReport | None, *, repo: str, version: str, licence: Licence, plots: list[str]
+    run: RunManifest,
+    evaluation: EvalReport | None,
+    *,
+    release: Release,
+    adapter: Adapter,
+    log: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Write the card of a release. `plots` are paths inside the bundle."""
+    """Write the card of a release. `adapter` tells of the weights, `log` are the lines of metrics.jsonl."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hubdpo.cards"), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
-    )  # fmt: skip  # Markdown; every value is an id, a number or a word of ours
-    environment.filters["percent"] = _percent
-    environment.filters["interval"] = _interval
+    )  # fmt: skip  # Markdown; every value is an id, a number or a word of ours, or stands in a fence
+    environment.filters["percent"] = percent
+    environment.filters["thousands"] = "{:,}".format
+    found = problems(adapter)
     body = environment.get_template("adapter.md").render(
-        repo=repo, name=repo.partition("/")[2], tag=f"v{version}", run=run, config=run.config, base=run.base,
-        data=run.dataset, evaluation=evaluation, licence=licence, plots=plots, remark=data_remark(run.dataset.license),
-        reproduce=_reproduce(run), margins_rose=_margins_rose(evaluation),
+        release=release, adapter=adapter, run=run, config=run.config, base=run.base, data=run.dataset,
+        data_name=one_line(run.dataset.name), evaluation=evaluation, verdict=evaluation and verdict(evaluation),
+        results=result_rows(evaluation, beta=run.config["beta"]) if evaluation else [], curve=curve_rows(log),
+        samples=[fence(_sample(sample)) for sample in (evaluation.samples if evaluation else ())],
+        plots=_plots(release.files),
+        ways={way.name: way for way in ways(adapter, found)}, problems=found, vllm_rank=vllm_rank(adapter.rank),
+        remark=data_remark(run.dataset.license), reproduce=train_command(run),
+        files={name: what for name, what in FILES.items() if name in release.files or name == "hubdpo.json"},
+        papers=citations.links(run), bibtex=fence(citations.bibtex(run), "bibtex"),
     )  # fmt: skip
-    front = yaml.safe_dump(_front_matter(run, evaluation, repo, licence), sort_keys=False, allow_unicode=True)
+    front = yaml.safe_dump(_front_matter(run, evaluation, release), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n{body}"
 
 
-def _front_matter(run: RunManifest, evaluation: EvalReport | None, repo: str, licence: Licence) -> dict[str, Any]:
+def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Release) -> dict[str, Any]:
+    licence = release.licence
     front: dict[str, Any] = {
         "library_name": "peft",
         "pipeline_tag": "text-generation",
@@ -42,6 +93,8 @@ def _front_matter(run: RunManifest, evaluation: EvalReport | None, repo: str, li
         front["license_name"] = licence.name
     if licence.link:
         front["license_link"] = licence.link
+    if run.dataset.language:
+        front["language"] = list(run.dataset.language)
     if run.dataset.repo_id:
         front["datasets"] = [run.dataset.repo_id]
     front["tags"] = [f"base_model:adapter:{run.base.repo_id}", "lora", "dpo", "trl", "transformers", "hubdpo"]
@@ -49,12 +102,17 @@ def _front_matter(run: RunManifest, evaluation: EvalReport | None, repo: str, li
         front["tags"].insert(2, "qlora")
     if evaluation is not None:
         front["metrics"] = ["accuracy"]
-        front["model-index"] = [{"name": repo.partition("/")[2], "results": [_result(run, evaluation)]}]
+        front["model-index"] = [{"name": release.name, "results": [_result(run, evaluation)]}]
     return front
 
 
 def _result(run: RunManifest, evaluation: EvalReport) -> dict[str, Any]:
-    dataset = {"type": run.dataset.repo_id or "preference", "name": run.dataset.name, "split": evaluation.split}
+    dataset = {
+        "type": run.dataset.repo_id or "preference",
+        "name": one_line(run.dataset.name),
+        "config": "default",
+        "split": evaluation.split,
+    }
     if run.dataset.revision:
         dataset["revision"] = run.dataset.revision
     metrics = (
@@ -68,32 +126,22 @@ def _result(run: RunManifest, evaluation: EvalReport) -> dict[str, Any]:
     }
 
 
-def _reproduce(run: RunManifest) -> str:
-    config = run.config
-    data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
-    words = [
-        f"hubdpo train --model-name-or-path {run.base.repo_id} --model-revision {run.base.revision}",
-        f"--dataset {data} --output-dir run",
+def _plots(files: Collection[str]) -> str:
+    """Return a table of the pictures, two a row, those that say most in front; empty when there is none."""
+    found = [name for name in files if name.startswith("plots/") and name.endswith(".png")]
+    found.sort(key=lambda name: (PLOTS.index(name) if name in PLOTS else len(PLOTS), name))
+    cells = [
+        (name := path.removeprefix("plots/").removesuffix(".png"), f"![{name} over the steps]({path})")
+        for path in found
     ]
-    lists = {"loss_type", "loss_weights", "lora_target_modules", "report_to"}
-    for name, value in config.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif name in lists:
-            words += [f"--{flag} {item}" for item in value or []]
-        elif value is not None:
-            words.append(f"--{flag} {value}")
-    return " \\\n  ".join(words)
+    cells += [("", "")] * (len(cells) % 2)
+    rows: list[str] = []
+    for (one, picture), (other, second) in zip(cells[::2], cells[1::2], strict=True):
+        rows += [f"| **{one}** | **{other}** |".replace("****", "")] if rows else [f"| {one} | {other} |", "|---|---|"]
+        rows.append(f"| {picture} | {second} |")
+    return "\n".join(rows)
 
 
-def _margins_rose(evaluation: EvalReport | None) -> bool:
-    return evaluation is not None and evaluation.adapter_margin > evaluation.base_margin
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _interval(accuracy: Accuracy) -> str:
-    return f"{100 * accuracy.value:.1f} % ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})"
+def _sample(sample: Sample) -> str:
+    nothing = "(ends at once)"
+    return wrapped(f"[prompt] {sample.prompt}\n[base] {sample.base or nothing}\n[adapter] {sample.adapter or nothing}")

@@ -32,6 +32,8 @@ class PushConfig(Config):
     )
     commit_message: str | None = Field(None, description="Title of the commit.")
     license: str | None = Field(None, description="Licence, when it cannot be read from the base or the data.")
+    license_name: str | None = Field(None, description="Name of the licence, when --license is `other`.")
+    license_link: str | None = Field(None, description="Address of the licence, when --license is `other`.")
     base_model: str | None = Field(None, description="Hub id of the base, when the run used a local folder.")
     base_revision: str | None = Field(None, description="Commit of --base-model; its main branch's by default.")
 

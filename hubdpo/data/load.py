@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hubdpo.cards.citations import citation_of
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import download, parse_ref, resolve
 from hubdpo.manifest import DatasetRef, read_dataset_folder
@@ -34,6 +35,8 @@ def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tupl
         revision=sha,
         fingerprint=manifest.fingerprint,
         license=manifest.license,
+        language=manifest.language,
+        citation=citation_of(folder),
         train_pairs=manifest.splits["train"],
         test_pairs=manifest.splits.get("test", 0),
     )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hubdpo.cards.licences import adapter_licence
-from hubdpo.cards.model_card import render_model_card
+from hubdpo.cards.licences import LICENCE_FILES, adapter_licence
+from hubdpo.cards.lint import require_sound_card
+from hubdpo.cards.lint_body import LOCAL_PATH
+from hubdpo.cards.model_card import Release, render_model_card
+from hubdpo.cards.serving import Adapter
 from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.hub.adapter_files import read_shapes
 from hubdpo.manifest import (
     BUNDLE_FILE,
     CARD_FILE,
@@ -33,6 +37,7 @@ from hubdpo.manifest import (
     read_dataset_folder,
 )
 from hubdpo.secrets import find_secrets
+from hubdpo.sections import generated
 
 ADAPTER_FILES = ("adapter_model.safetensors",)
 COPIED_FILES = (
@@ -41,8 +46,6 @@ COPIED_FILES = (
 )  # fmt: skip
 MEASURED_FILES = (METRICS_FILE, EVAL_FILE, PROBES_FILE)
 TEXT = (".json", ".jsonl", ".md", ".jinja", ".txt")
-
-LOCAL_PATH = re.compile(r"(?<![\w/.:])(?:/(?:home|root|Users|tmp|mnt|work|workspace|content)/|[A-Z]:\\)[\w.~-]+")
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,17 @@ def published_files(folder: Path) -> list[str]:
 
 
 def dataset_bundle(folder: Path, version: str) -> BundleContent:
-    """Bundle a dataset folder as it is. Raise ArtefactError when it is incomplete, was edited or holds a credential."""
+    """Bundle a dataset folder as it is.
+
+    Raise ArtefactError when it is incomplete, was edited, holds a credential or has a card that is not sound.
+    """
     manifest = read_dataset_folder(folder)
     names = [*manifest.files, PREPARE_FILE]
     files: dict[str, bytes | Path] = {name: folder / name for name in names}
     check_texts(files, quoting=(CARD_FILE,))
+    # what people wrote in it is looked at once it is known what else the repo has
+    card = generated((folder / CARD_FILE).read_text(encoding="utf-8"))
+    require_sound_card("dataset", {**files, CARD_FILE: card.encode()})
     return _bundle("dataset", version, files)
 
 
@@ -115,12 +124,20 @@ def read_run(folder: Path) -> RunManifest:
 
 
 def adapter_bundle(
-    folder: Path, run: RunManifest, version: str, *, repo: str, base: BaseRef, license: str | None = None
+    folder: Path,
+    run: RunManifest,
+    version: str,
+    *,
+    repo: str,
+    base: BaseRef,
+    license: str | None = None,
+    license_name: str | None = None,
+    license_link: str | None = None,
 ) -> BundleContent:
     """Bundle a finished run whose base is `base`, a Hub id at a commit.
 
-    Raise ArtefactError when a file is missing, the weights are not finite or never trained, or a text holds a secret or
-    a path of this machine; LicenceError when the licence is not known.
+    Raise ArtefactError when a file is missing, the weights are not finite or never trained, a text holds a secret or a
+    path of this machine, or the card is not sound; LicenceError when the licence is not known.
     """
     if base.repo_id is None:
         raise ConfigError(
@@ -128,27 +145,42 @@ def adapter_bundle(
             hint="add `--base-model USER/NAME` with the Hub id of the same base",
         )
     _check_weights(folder / ADAPTER_FILES[0])
-    licence = adapter_licence(base, run.dataset.license, license)
+    licence = adapter_licence(base, run.dataset.license, license, name=license_name, link=license_link)
     run = run.model_copy(update={"base": base})
     evaluation = EvalReport.read(folder / EVAL_FILE) if (folder / EVAL_FILE).exists() else None
     plots = [path.relative_to(folder).as_posix() for path in sorted((folder / "plots").glob("*.png"))]
-    card = render_model_card(run, evaluation, repo=repo, version=version, licence=licence, plots=plots)
     raw_config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config = canonical_adapter_config(raw_config, base)
     files: dict[str, bytes | Path] = {
-        CARD_FILE: card.encode(),
         RUN_FILE: canonical_json(run.model_dump(mode="json")).encode(),
-        "adapter_config.json": canonical_json(canonical_adapter_config(raw_config, base)).encode(),
+        "adapter_config.json": canonical_json(config).encode(),
     }
-    wanted = [*ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES, *plots]
+    wanted = [*ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES, *LICENCE_FILES, *plots]
     files |= {name: folder / name for name in wanted if (folder / name).is_file()}
-    check_texts(files)
+    adapter = Adapter(config, read_shapes(folder / ADAPTER_FILES[0]), [*files, CARD_FILE], repo, f"v{version}")
+    release = Release(repo, version, licence, [*files, CARD_FILE])
+    card = render_model_card(run, evaluation, release=release, adapter=adapter, log=_logged(folder))
+    files[CARD_FILE] = card.encode()
+    # what the models answered is quoted in these two
+    check_texts(files, quoting=(CARD_FILE, EVAL_FILE))
+    require_sound_card("adapter", files)
     return _bundle("adapter", version, files, card=card)
 
 
-def with_card(content: BundleContent, card: str) -> BundleContent:
-    """Return the bundle with another card."""
+def with_card(content: BundleContent, card: str, *, beside: Collection[str] = ()) -> BundleContent:
+    """Return the bundle with another card, which may also lead to the files `beside` that the repo has already.
+
+    Raise ArtefactError when the card is not sound.
+    """
     files = {name: value for name, value in content.files.items() if name != BUNDLE_FILE}
-    return _bundle(content.kind, content.manifest.version, {**files, CARD_FILE: card.encode()}, card=card)
+    files[CARD_FILE] = card.encode()
+    require_sound_card(content.kind, files, beside=beside)
+    return _bundle(content.kind, content.manifest.version, files, card=card)
+
+
+def _logged(folder: Path) -> list[dict[str, Any]]:
+    log = folder / METRICS_FILE
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
 
 
 def content_of(value: bytes | Path) -> bytes:

@@ -7,6 +7,7 @@ version that is already tagged has between its markers stays as it is there, so 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def compose(content: BundleContent, folder: Path, remote: Remote) -> Composed:
         told = changes(remote, tags, content.manifest.version, read_facts(content.manifest.files, content.read))
     kept = merge_kept(_start(folder, remote, tags), theirs=theirs.kept, ours=ours)
     check_texts({KEPT: "\n".join(one.text for one in kept).encode()})
-    return Composed(with_card(content, join_card(Card(generated, kept, told))), lost, main.id)
+    card = join_card(Card(generated, kept, told))
+    return Composed(with_card(content, card, beside=main.files), lost, main.id)
 
 
 def warn_of_lost(lost: Lines, *, show: bool) -> None:
@@ -80,12 +82,13 @@ def warn_of_lost(lost: Lines, *, show: bool) -> None:
 
 @dataclass(frozen=True)
 class _Main:
-    """The card that main has now, the lines of it that no release and no kept section has, and main's release."""
+    """The card that main has now, the lines of it that no release and no kept section has, main's release and files."""
 
     card: Card = Card("")
     by_hand: Lines = field(default_factory=list)
     release: str | None = None
     id: str | None = None
+    files: Collection[str] = ()
 
 
 def warn_of_edit_on_the_way(composed: Composed, remote: Remote) -> None:
@@ -102,7 +105,7 @@ def _main_card(remote: Remote, tags: dict[str, str], head: str | None) -> _Main:
     tree = remote.tree(head) if head else {}
     data = remote.read(head, tree, CARD_FILE) if head else None
     if head is None or data is None:
-        return _Main()
+        return _Main(files=tree)
     now = _parsed(data, f"{CARD_FILE} on main of `{remote.repo_id}`")
     bundle = remote.bundle(head, tree)
     release = f"v{bundle.version}" if bundle else None
@@ -111,7 +114,7 @@ def _main_card(remote: Remote, tags: dict[str, str], head: str | None) -> _Main:
         commit = tags.get(release) if release else None
         released = _card_at(remote, commit) if commit else None
         by_hand = _difference(released.generated if released else "", now.generated)
-    return _Main(now, by_hand, release, tree[CARD_FILE])
+    return _Main(now, by_hand, release, tree[CARD_FILE], tree)
 
 
 def _card_at(remote: Remote, commit: str) -> Card | None:

@@ -106,7 +106,10 @@ def _bundle(config: PushConfig) -> BundleContent:
         return dataset_bundle(config.folder, config.version)
     run = read_run(config.folder)
     base = _base(config, run)
-    return adapter_bundle(config.folder, run, config.version, repo=config.repo, base=base, license=config.license)
+    return adapter_bundle(
+        config.folder, run, config.version, repo=config.repo, base=base, license=config.license,
+        license_name=config.license_name, license_link=config.license_link,
+    )  # fmt: skip
 
 
 def _numbered(config: PushConfig, remote: Remote) -> PushConfig:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import yaml
 from huggingface_hub import DatasetCard, HfApi, ModelCard
 
 from hubdpo import prepare, push
+from hubdpo.cards.citations import citation_of
 from hubdpo.cards.dataset_card import card_for, parse_card, shipped_cards
 from hubdpo.cards.fences import fence, visible
 from hubdpo.cards.licences import adapter_licence, data_remark
@@ -20,6 +20,7 @@ from hubdpo.data.converters import NAMES
 from hubdpo.errors import ConfigError, LicenceError
 from hubdpo.loopback.cards import card_data
 from hubdpo.manifest import BaseRef, EvalReport, PrepareManifest, RunManifest
+from tests.cards.made import adapter_card, report, run_manifest
 
 BASE = BaseRef(name="a/b", repo_id="a/b", revision="0" * 40, license="apache-2.0")
 
@@ -132,39 +133,14 @@ def test_a_card_without_front_matter_is_refused(text: str) -> None:
 def test_the_model_card_is_valid_and_true(run_dir: Path, repo_id: str) -> None:
     push(folder=run_dir, repo=repo_id, version="1.0.0")
     card = ModelCard.load(repo_id)
-    run, report = RunManifest.read(run_dir / "run.json"), EvalReport.read(run_dir / "eval.json")
+    run, measured = RunManifest.read(run_dir / "run.json"), EvalReport.read(run_dir / "eval.json")
     data = card.data.to_dict()
     assert data["base_model"] == run.base.repo_id
     assert (data["library_name"], data["base_model_relation"], data["license"]) == ("peft", "adapter", "apache-2.0")
     values = [result.metric_value for result in card.data.eval_results or []]
-    assert values == [round(report.adapter_accuracy.value, 4), round(report.reward_accuracy.value, 4)]
-    assert f"{100 * report.longer_answer_accuracy.value:.1f} %" in card.text
+    assert values == [round(measured.adapter_accuracy.value, 4), round(measured.reward_accuracy.value, 4)]
+    assert f"{100 * measured.longer_answer_accuracy.value:.1f} %" in card.text
     assert "None" not in card.text
-
-
-@pytest.mark.slow
-def test_the_python_of_the_model_card_runs(run_dir: Path, repo_id: str, fresh_hf_home: dict[str, str]) -> None:
-    push(folder=run_dir, repo=repo_id, version="1.0.0")
-    blocks = re.findall(r"```python\n(.*?)```", ModelCard.load(repo_id).text, re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        done = subprocess.run([sys.executable, "-c", block], env=fresh_hf_home, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-def test_the_command_of_the_model_card_trains_the_same_adapter(
-    run_dir: Path, dataset_dir: Path, repo_id: str, tmp_path: Path
-) -> None:
-    push(folder=run_dir, repo=repo_id, version="1.0.0")
-    (command,) = re.findall(r"```bash\n(hubdpo train.*?)```", ModelCard.load(repo_id).text, re.DOTALL)
-    arguments = command.replace("\\\n", " ").split()[1:]
-    arguments[arguments.index("--dataset") + 1] = str(dataset_dir)
-    code = "from hubdpo.cli.app import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    name = "adapter_model.safetensors"
-    assert (tmp_path / "run" / name).read_bytes() == (run_dir / name).read_bytes()
 
 
 def test_the_card_of_a_repo_is_taken_by_the_hub(run_dir: Path, repo_id: str) -> None:
@@ -185,6 +161,90 @@ def test_data_that_forbid_uses_need_the_publishers_word(data: str) -> None:
     assert adapter_licence(BASE, data, data).id == data
 
 
+def test_a_licence_of_ones_own_needs_a_name_and_a_link() -> None:
+    with pytest.raises(LicenceError, match="`other`") as caught:
+        adapter_licence(BASE, None, "other")
+    assert "--license-name" in (caught.value.hint or "")
+    licence = adapter_licence(BASE, None, "other", name="mine", link="https://example.com")
+    assert (licence.id, licence.name, licence.link, licence.given) == ("other", "mine", "https://example.com", True)
+
+
+def test_a_link_inside_the_bases_repo_leads_to_its_commit() -> None:
+    base = BASE.model_copy(update={"license": "other", "license_name": "tongyi-qianwen", "license_link": "./LICENSE"})
+    assert adapter_licence(base, None, None).link == f"https://huggingface.co/a/b/blob/{'0' * 40}/LICENSE"
+
+
 def test_share_alike_is_stated() -> None:
     assert adapter_licence(BASE, "cc-by-sa-4.0", None).id == "apache-2.0"
     assert "share-alike" in data_remark("cc-by-sa-4.0")
+
+
+def test_the_adapters_card_says_what_was_measured() -> None:
+    text = adapter_card(evaluation=report())
+    for said in (
+        "**67.9 %** of the time; the base does so 58.6 %",
+        "| log-likelihood accuracy, per token | 58.6 % (55.5–61.7) | 67.9 % (64.9–70.8) | +9.3 pt |",
+        "McNemar's exact p = 2e-08.",
+        "the 585 pairs whose preferred answer is the longer one and the 360 whose is the",
+        "| **100** | **1.00** | **0.0100** | **0.0100** |",
+        "(r 16, 2,048 parameters)",
+        "`Qwen/Qwen2-0.5B-Instruct` at `0123456789abcdef0123456789abcdef01234567`",
+        "@inproceedings{rafailov2023direct",
+        "[arXiv:2407.10671](https://arxiv.org/abs/2407.10671)",
+    ):
+        assert said in text, said
+    assert text.count("More Information Needed") == 0
+
+
+def test_a_difference_that_chance_would_give_is_called_so() -> None:
+    assert "which chance alone would often give" in adapter_card(evaluation=report(mcnemar_p=0.3))
+
+
+def test_nothing_is_said_of_what_was_not_measured() -> None:
+    text = adapter_card(evaluation=None)
+    assert "Wilson" not in text
+    assert "McNemar" not in text
+    assert "## Samples" not in text
+    assert "It was not evaluated on held-out pairs." in text
+
+
+def test_what_the_models_said_stays_in_its_fence() -> None:
+    outside = re.sub(r"^(`{3,})text\n.*?^\1$", "", adapter_card(evaluation=report()), flags=re.MULTILINE | re.DOTALL)
+    assert "Because" not in outside
+
+
+def test_the_citation_of_the_data_comes_along(tmp_path: Path) -> None:
+    (tmp_path / "raw.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "out", card="ultrafeedback", test_size=0)
+    cited = citation_of(tmp_path / "out")
+    assert cited is not None
+    assert cited.startswith("@misc{cui2023ultrafeedback")
+    assert cited in adapter_card(run_manifest(dataset={"citation": cited}))
+
+
+def test_the_licence_of_a_base_with_its_own_comes_along(run_dir: Path, repo_id: str, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run", ignore=shutil.ignore_patterns("release.json")))
+    manifest = RunManifest.read(run / "run.json")
+    update = {"license": "other", "license_name": "tongyi-qianwen", "license_link": "LICENSE"}
+    manifest.model_copy(update={"base": manifest.base.model_copy(update=update)}).write(run / "run.json")
+    (run / "LICENSE").write_text("Terms of the base.\n")
+    push(folder=run, repo=repo_id, version="1.0.0")
+    data = ModelCard.load(repo_id).data.to_dict()
+    assert (data["license"], data["license_name"]) == ("other", "tongyi-qianwen")
+    assert data["license_link"].endswith(f"/blob/{manifest.base.revision}/LICENSE")
+    assert Path(HfApi().hf_hub_download(repo_id, "LICENSE")).read_text() == "Terms of the base.\n"
+
+
+def test_a_base_with_a_licence_of_its_own_leaves_it_in_the_run(tmp_path: Path) -> None:
+    from hubdpo.training.model import Base
+    from hubdpo.training.run_folder import copy_base_files
+
+    base, run = tmp_path / "base", tmp_path / "run"
+    base.mkdir()
+    run.mkdir()
+    for name in ("LICENSE", "NOTICE", "tokenizer.json", "model.safetensors"):
+        (base / name).write_text(name)
+    copy_base_files(Base(BASE, base), run)
+    assert {path.name for path in run.iterdir()} == {"tokenizer.json"}
+    copy_base_files(Base(BASE.model_copy(update={"license": "other"}), base), run)
+    assert {path.name for path in run.iterdir()} == {"LICENSE", "NOTICE", "tokenizer.json"}

@@ -1,0 +1,82 @@
+"""The command that makes an artefact again, as its card shows it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hubdpo.cards.fences import visible
+from hubdpo.config import PrepareConfig, TrainConfig
+from hubdpo.config.base import Config
+from hubdpo.manifest import PrepareManifest, RunManifest
+
+MOST_SOURCES = 10
+HUB_DATASETS = "hf://datasets/"
+OWN_CARD = "card.md"
+
+
+def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, str]) -> str:
+    """Return the `hubdpo prepare` of a dataset folder. `shipped_cards` are texts by name, to tell one's own from."""
+    config = dict(manifest.config)
+    card, model = config.pop("card", None), config.pop("model", None)
+    if config.get("map") is None:
+        config["format"] = manifest.converter
+    lines = [f"hubdpo prepare {' '.join(map(_word, sources_of(manifest)))} -o data", *flags(config, PrepareConfig)]
+    if model:
+        lines.append("--model " + _word(model["name"] + (f"@{model['revision']}" if model["revision"] else "")))
+    if card:
+        lines.append("--card " + next((name for name, text in shipped_cards.items() if text == card), OWN_CARD))
+    return _lines(lines)
+
+
+def sources_of(manifest: PrepareManifest) -> list[str]:
+    """Return what to name as the sources: the repo, where all come from one; at most MOST_SOURCES files."""
+    names = [source.name for source in manifest.sources]
+    if len(names) <= MOST_SOURCES:
+        return names
+    repos = {"/".join(name.split("/")[:5]) for name in names}  # hf://datasets/USER/NAME@COMMIT
+    if len(repos) == 1 and names[0].startswith(HUB_DATASETS):
+        return [*repos]
+    return ["SOURCES"]
+
+
+def train_command(run: RunManifest) -> str:
+    """Return the `hubdpo train` of a run, base and data by commit."""
+    data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
+    lines = [
+        f"hubdpo train --model-name-or-path {run.base.repo_id} --model-revision {run.base.revision}",
+        f"--dataset {_word(data)} --output-dir run",
+    ]
+    return _lines([*lines, *flags(run.config, TrainConfig)])
+
+
+def flags(values: Mapping[str, Any], model: type[Config]) -> Iterator[str]:
+    """Give the options that are not as this version has them by default, one a line."""
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        default = field.get_default(call_default_factory=True) if field is not None else None
+        if value is None or value == default:
+            continue
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            yield flag if value else f"--no-{flag[2:]}"
+        elif isinstance(value, list):
+            yield " ".join(f"{flag} {_word(item)}" for item in value)
+        else:
+            yield f"{flag} {_word(value)}"
+
+
+def _word(value: Any) -> str:
+    return shlex.quote(visible(str(value)).replace("\n", " "))
+
+
+def _lines(parts: list[str]) -> str:
+    """Put short options together on lines of at most 100 characters."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + len(part) < 100:
+            lines[-1] += f" {part}"
+        else:
+            lines.append(part)
+    return " \\\n  ".join(lines)

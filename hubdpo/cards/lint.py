@@ -1,0 +1,97 @@
+"""A card looked over before the Hub sees it: what the Hub would refuse, and what it would take though it is wrong.
+
+The Hub checks a card only when it is pushed, and only its front matter. Here the body is looked at too, and whether
+both say what the files beside them are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+
+from hubdpo.cards.dataset_card import FRONT_MATTER
+from hubdpo.cards.finding import FileContent, Finding
+from hubdpo.cards.lint_body import lint_body
+from hubdpo.cards.lint_data import lint_data
+from hubdpo.cards.lint_fields import lint_fields
+from hubdpo.errors import ArtefactError
+from hubdpo.manifest import CARD_FILE
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the card is beside: the other files of the repo, and what it is a card of.
+
+    The value of a file is None where its content is not at hand; what would need it is then not compared.
+    """
+
+    kind: Literal["adapter", "dataset", "model"]
+    files: Mapping[str, FileContent | None]
+
+
+def require_sound_card(
+    kind: Literal["adapter", "dataset"], files: Mapping[str, FileContent], *, beside: Iterable[str] = ()
+) -> None:
+    """Raise ArtefactError, naming the field and what to do, for the first thing wrong with the card of a release.
+
+    `beside` are files that the repo has of others, where links may lead as well.
+    """
+    content = files[CARD_FILE]
+    text = (content if isinstance(content, bytes) else content.read_bytes()).decode("utf-8", "replace")
+    others = {name: None for name in beside if not name.endswith(".parquet")}
+    for finding in lint_card(text, Beside(kind, {**others, **files})):
+        raise ArtefactError(f"{CARD_FILE}: `{finding.field}` {finding.message}", hint=finding.hint)
+
+
+def lint_card(text: str, beside: Beside) -> list[Finding]:
+    """Return everything that is wrong with a card, front matter first."""
+    match = FRONT_MATTER.match(text)
+    if match is None:
+        return [Finding("front matter", "is missing", "begin the card with `---`, YAML, `---`")]
+    try:
+        front = yaml.load(match[1], _StrictLoader)  # a SafeLoader
+    except yaml.YAMLError as problem:
+        return [Finding("front matter", f"is not YAML: {' '.join(str(problem).split())}", "mend the YAML")]
+    if not isinstance(front, dict):
+        return [Finding("front matter", "is no mapping of names to values", "write `license: mit`, one field a line")]
+    found = [*_needed(front, beside), *lint_fields(front), *_licence_link(front, beside)]
+    if beside.kind == "dataset":
+        found += lint_data(front, beside.files)
+    return [*found, *lint_body(match[1], match[2], beside.files)]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML as the Hub reads it: a key that is given twice is an error, not the last one's word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` is given twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        return super().construct_mapping(node, deep=deep)
+
+
+def _needed(front: dict[str, Any], beside: Beside) -> Iterator[Finding]:
+    if beside.kind == "dataset":
+        return
+    if not front.get("license"):
+        yield Finding("license", "is missing", "add `--license ID` once you know what the base allows")
+    if not front.get("base_model"):
+        yield Finding("base_model", "is missing, so the Hub does not know what the adapter belongs to", "name the base")
+    if beside.kind == "adapter" and front.get("library_name") != "peft":
+        yield Finding("library_name", "must be peft, or the Hub shows no way to load the adapter", "library_name: peft")
+
+
+def _licence_link(front: dict[str, Any], beside: Beside) -> Iterator[Finding]:
+    link = front.get("license_link")
+    if link is None:
+        return
+    if not isinstance(link, str) or not (link in beside.files or link.startswith("https://")):
+        yield Finding(
+            "license_link", f"is neither a file beside the card nor an https address: {link}",
+            "license_link: LICENSE, with that file",
+        )  # fmt: skip

@@ -1,0 +1,97 @@
+"""What was measured, as rows of tables and as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hubdpo.manifest import EvalReport
+from hubdpo.ranking import Accuracy
+
+Row = tuple[str, str, str, str]
+NONE = "–"
+MOST_POINTS = 8
+CHANCE = 0.05
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def result_rows(report: EvalReport, *, beta: float) -> list[Row]:
+    """Return (what, base, adapter, difference), the difference of shares in percentage points."""
+    rows = [
+        _shares("log-likelihood accuracy, per token", report.base_accuracy, report.adapter_accuracy),
+        _shares("… of the whole answer", report.base_summed_accuracy, report.adapter_summed_accuracy),
+        _shares("… lengths balanced", report.balanced("base"), report.balanced("adapter")),
+        (
+            "mean margin, nats per token",
+            f"{report.base_margin:+.4f}",
+            f"{report.adapter_margin:+.4f}",
+            f"{report.adapter_margin - report.base_margin:+.4f}",
+        ),
+        (f"DPO implicit-reward accuracy, β {beta:g}", NONE, interval(report.reward_accuracy), ""),
+        ("mean reward margin", NONE, f"{report.reward_margin:+.4f}", ""),
+        (
+            "picking the longer answer",
+            interval(report.longer_answer_accuracy),
+            interval(report.longer_answer_accuracy),
+            "",
+        ),
+    ]
+    return [row for row in rows if row is not None]
+
+
+def verdict(report: EvalReport) -> str:
+    """Say whether base and adapter differ by more than chance; empty for a report that did not test it."""
+    if report.mcnemar_p is None:
+        return ""
+    counts = (
+        f"The adapter ranks {report.only_adapter_right:,} pairs right that the base ranks wrong, and "
+        f"{report.only_base_right:,} the other way round: McNemar's exact p = {probability(report.mcnemar_p)}"
+    )
+    if report.mcnemar_p > CHANCE:
+        return counts + ", which chance alone would often give."
+    return counts + "."
+
+
+def probability(p: float) -> str:
+    return f"{p:.3f}".rstrip("0").rstrip(".") if p >= 0.001 else f"{p:.0e}"
+
+
+def interval(accuracy: Accuracy) -> str:
+    return f"{percent(accuracy.value)} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})"
+
+
+def curve_rows(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return step, epoch, training loss, and held-out loss, accuracy and margin, from the lines of metrics.jsonl.
+
+    At most MOST_POINTS of the evaluations, evenly spread, the last among them.
+    """
+    evaluations = [line for line in log if "eval_loss" in line]
+    points = min(len(evaluations), MOST_POINTS)
+    places = [round(i * (len(evaluations) - 1) / max(points - 1, 1)) for i in range(points)]
+    rows: list[tuple[str, ...]] = []
+    for line in (evaluations[place] for place in places):
+        losses = [float(before["loss"]) for before in log if "loss" in before and before["step"] <= line["step"]]
+        rows.append(
+            (
+                f"{line['step']:,}",
+                f"{float(line['epoch']):.2f}" if "epoch" in line else NONE,
+                f"{losses[-1]:.4f}" if losses else NONE,
+                f"{float(line['eval_loss']):.4f}",
+                _number(line, "eval_rewards/accuracies", ".3f"),
+                _number(line, "eval_rewards/margins", "+.4f"),
+            )
+        )
+    return rows
+
+
+def _number(line: Mapping[str, Any], key: str, form: str) -> str:
+    return format(float(line[key]), form) if key in line else NONE
+
+
+def _shares(what: str, base: Accuracy | None, adapter: Accuracy | None) -> Row | None:
+    if base is None or adapter is None:
+        return None
+    return what, interval(base), interval(adapter), f"{100 * (adapter.value - base.value):+.1f} pt"

@@ -1,0 +1,50 @@
+"""What the files of an adapter tell without loading it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hubdpo.errors import ArtefactError
+
+LONGEST_HEADER = 100_000_000
+"""Bytes, the limit of the safetensors format."""
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor from the header of a safetensors file. Raise ArtefactError when it has none."""
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 0 < length <= LONGEST_HEADER:
+                raise ValueError("the length of the header is out of bounds")
+            header = json.loads(stream.read(length))
+        return {name: tuple(map(int, facts["shape"])) for name, facts in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ArtefactError(
+            f"`{path.name}` is no safetensors file: {problem}", hint="run `hubdpo train` again"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raise ArtefactError, naming the file, when it is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise ArtefactError(f"`{path.name}` cannot be read: {problem}", hint="fetch or make the folder again") from None
+    if not isinstance(value, dict):
+        raise ArtefactError(f"`{path.name}` is no JSON object", hint="fetch or make the folder again")
+    return value
+
+
+def count_tokens(tokenizer: dict[str, Any]) -> int | None:
+    """Return the number of ids of a tokenizer.json, added ones included; None when its kind is not known."""
+    vocabulary = (tokenizer.get("model") or {}).get("vocab")
+    if isinstance(vocabulary, dict):
+        highest = max(vocabulary.values(), default=-1)
+    elif isinstance(vocabulary, list):
+        highest = len(vocabulary) - 1
+    else:
+        return None
+    return 1 + max([int(highest), *(int(token["id"]) for token in tokenizer.get("added_tokens") or [])])

@@ -1,0 +1,109 @@
+"""What is said of running an adapter elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hubdpo.cards.serving import (
+    ALL,
+    LLAMA_CPP,
+    PEFT,
+    SERVERS,
+    TGI,
+    TRANSFORMERS,
+    VLLM,
+    Adapter,
+    problems,
+    vllm_rank,
+    ways,
+)
+from tests.cards.made import CONFIG, SHAPES
+
+FILES = ("adapter_model.safetensors", "adapter_config.json")
+EMBEDDING = {"base_model.model.model.embed_tokens.weight": (1000, 64)}
+
+
+def adapter(config: dict[str, Any] | None = None, **changes: Any) -> Adapter:
+    shapes = changes.pop("shapes", SHAPES)
+    files = changes.pop("files", FILES)
+    return Adapter({**CONFIG, **(config or {})}, shapes, files, "me/adapter", "v1.0.0", **changes)
+
+
+def test_an_adapter_of_hubdpo_runs_everywhere() -> None:
+    assert problems(adapter()) == []
+    assert all(way.works for way in ways(adapter(), []))
+
+
+PROBLEMS: dict[str, tuple[Adapter, str, tuple[str, ...]]] = {
+    "path of a machine": (
+        adapter({"base_model_name_or_path": "/home/me/Qwen2"}), "base_model_name_or_path", (PEFT, TRANSFORMERS),
+    ),
+    "no base": (adapter({"base_model_name_or_path": None}), "base_model_name_or_path", (PEFT, TRANSFORMERS)),
+    "no revision": (adapter({"revision": None}), "revision", ()),
+    "branch for a revision": (adapter({"revision": "main"}), "revision", ()),
+    "no task": (adapter({"task_type": None}), "task_type", ()),
+    "classifier": (adapter({"task_type": "SEQ_CLS"}), "task_type", (PEFT, *SERVERS)),
+    "pickled weights": (adapter(files=("adapter_model.bin",)), "adapter_model.bin", (TGI,)),
+    "no weights": (adapter(files=()), "adapter_model.safetensors", ALL),
+    "pickle beside them": (adapter(files=(*FILES, "training_args.bin")), "training_args.bin", ()),
+    "not LoRA": (adapter({"peft_type": "IA3"}), "peft_type", SERVERS),
+    "whole layers": (adapter({"modules_to_save": ["lm_head"]}), "modules_to_save", SERVERS),
+    "DoRA": (adapter({"use_dora": True}), "use_dora", SERVERS),
+    "bias": (adapter({"bias": "all"}), "bias", SERVERS),
+    "token rows": (adapter({"trainable_token_indices": [1]}), "trainable_token_indices", SERVERS),
+    "rank-stabilised": (adapter({"use_rslora": True}), "use_rslora", (LLAMA_CPP,)),
+    "ranks by layer": (adapter({"rank_pattern": {"q_proj": 32}}), "rank_pattern", (VLLM, TGI)),
+    "alphas by layer": (adapter({"alpha_pattern": {"q_proj": 32}}), "alpha_pattern", SERVERS),
+    "rank too high": (adapter({"r": 1024}, shapes={"x.lora_A.weight": (1024, 2)}), "r", (VLLM,)),
+    "rank of other weights": (adapter({"r": 8}), "r", ALL),
+    "embedding saved": (adapter(shapes=SHAPES | EMBEDDING), "embeddings", SERVERS),
+    "head adapted": (adapter(shapes={**SHAPES, "lm_head.lora_A.weight": (16, 64)}), "lm_head", (LLAMA_CPP,)),
+    "tokens added": (adapter(tokens=1001, vocabulary=1000), "tokenizer.json", SERVERS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("made", "field", "breaks"), PROBLEMS.values(), ids=PROBLEMS)
+def test_what_breaks_is_named(made: Adapter, field: str, breaks: tuple[str, ...]) -> None:
+    (found,) = problems(made)
+    assert (found.field, found.breaks) == (field, breaks)
+    assert {way.name for way in ways(made, [found]) if not way.works} == set(breaks)
+
+
+def test_tokens_below_the_rows_of_the_embedding_are_no_problem() -> None:
+    # Qwen2 has 151,646 tokens and 151,936 rows
+    assert problems(adapter(tokens=151_646, vocabulary=151_936)) == []
+
+
+@pytest.mark.parametrize(("rank", "allowed"), [(1, 8), (8, 8), (12, 16), (33, 64), (257, 320), (512, 512), (513, None)])
+def test_vllm_takes_some_ranks_only(rank: int, allowed: int | None) -> None:
+    assert vllm_rank(rank) == allowed
+
+
+def test_the_largest_rank_of_any_layer_counts() -> None:
+    made = adapter({"rank_pattern": {"q_proj": 48}})
+    assert made.rank == 48
+    assert "--max-lora-rank 64 " in {way.name: way.code for way in ways(made, [])}[VLLM]
+
+
+def test_commands_pin_the_adapter_and_its_base() -> None:
+    for way in ways(adapter(), []):
+        assert "v1.0.0" in way.code
+        assert CONFIG["revision"] in way.code or way.name == PEFT  # PEFT reads it from the config
+    assert "LORA_ADAPTERS=me/adapter@v1.0.0" in {way.name: way.code for way in ways(adapter(), [])}[TGI]
+
+
+def test_a_folder_is_named_as_it_is() -> None:
+    made = Adapter(CONFIG, SHAPES, FILES, "/runs/one")
+    codes = {way.name: way.code for way in ways(made, [])}
+    assert "--lora-modules one=/runs/one" in codes[VLLM]
+    assert "LORA_ADAPTERS=one=/runs/one" in codes[TGI]
+    assert 'load_adapter("/runs/one")' in codes[TRANSFORMERS]
+    assert "hf download me" not in "".join(codes.values())
+
+
+def test_a_base_that_nobody_else_has_is_left_open() -> None:
+    codes = {way.name: way.code for way in ways(adapter({"base_model_name_or_path": "/home/me/Qwen2"}), [])}
+    assert "vllm serve BASE" in codes[VLLM]
+    assert "/home/me" not in "".join(codes.values())
