@@ -1,0 +1,136 @@
+"""Files of a folder and of a repo behind one face, of which only what is asked for is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from hubdpo.errors import ArtefactError, HubError
+from hubdpo.hub.adapter_files import read_json, read_shapes
+from hubdpo.hub.client import RepoType, api, parse_ref, resolve, translate_errors
+from hubdpo.hub.remote import repeat
+from hubdpo.manifest import LOCAL_ONLY, RUN_FILE
+
+
+class Place(Protocol):
+    """A folder, or a repo at a commit. `files` are sizes by name, `pin` the revision to ask for, None for a folder."""
+
+    ref: str
+    name: str
+    pin: str | None
+    commit: str | None
+    repo_type: RepoType | None
+    files: dict[str, int]
+
+    def read(self, name: str) -> bytes: ...
+    def read_json(self, name: str) -> dict[str, Any]: ...
+    def shapes(self, name: str) -> dict[str, tuple[int, ...]]: ...
+    def open(self, name: str) -> IO[bytes]: ...
+    def local(self, name: str) -> Path | None: ...
+
+
+def find_place(ref: str) -> Place:
+    """Return the folder `ref`, or the repo `USER/NAME[@REVISION]`. Raise ConfigError or HubError when it is neither."""
+    if Path(ref).is_dir():
+        return _Folder(ref)
+    if ref.startswith((".", "/", "~")):
+        raise ArtefactError(f"folder not found: {ref}", hint="give a folder that is there, or USER/NAME")
+    return _Repo(ref)
+
+
+class _Folder:
+    def __init__(self, ref: str) -> None:
+        self.ref = self.name = ref
+        self.pin: str | None = None
+        self.commit: str | None = None
+        self.repo_type: RepoType | None = None
+        self._root = Path(ref)
+        found = [path for path in sorted(self._root.rglob("*")) if path.is_file()]
+        self.files = {path.relative_to(self._root).as_posix(): path.stat().st_size for path in found}
+        if RUN_FILE in self.files:  # what would be published of a run
+            self.files = {
+                name: size
+                for name, size in self.files.items()
+                if not name.startswith("checkpoint-") and name not in LOCAL_ONLY
+            }
+
+    def read(self, name: str) -> bytes:
+        return (self._root / name).read_bytes()
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        return read_json(self._root / name)
+
+    def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
+        return read_shapes(self._root / name)
+
+    def open(self, name: str) -> IO[bytes]:
+        return (self._root / name).open("rb")
+
+    def local(self, name: str) -> Path | None:
+        return self._root / name
+
+
+class _Repo:
+    def __init__(self, ref: str) -> None:
+        self.ref = ref
+        self.name, self.pin = parse_ref(ref)
+        repo_type, commit = _find(self.name, self.pin)
+        self.repo_type: RepoType | None = repo_type
+        self.commit: str | None = commit
+        self._named: dict[str, Any] = {"repo_id": self.name, "repo_type": self.repo_type, "revision": self.commit}
+        with translate_errors(ref):
+            items = repeat(lambda: list(api().list_repo_tree(**self._named, recursive=True)))
+        self.files = {item.path: int(item.size) for item in items if hasattr(item, "size")}
+
+    def read(self, name: str) -> bytes:
+        with translate_errors(self.ref):
+            return Path(repeat(lambda: api().hf_hub_download(**self._named, filename=name))).read_bytes()
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self.read(name))
+        except ValueError as problem:
+            raise ArtefactError(f"`{name}` of {self.ref} is not JSON: {problem}", hint="tell its owner") from None
+        if not isinstance(value, dict):
+            raise ArtefactError(f"`{name}` of {self.ref} is no JSON object", hint="tell its owner")
+        return value
+
+    def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
+        from huggingface_hub.errors import SafetensorsParsingError
+
+        try:
+            with translate_errors(self.ref):
+                found = repeat(lambda: api().parse_safetensors_file_metadata(**self._named, filename=name))
+        except SafetensorsParsingError as problem:
+            raise ArtefactError(
+                f"`{name}` of {self.ref} is no safetensors file: {str(problem).splitlines()[0]}", hint="tell its owner"
+            ) from None
+        return {tensor: tuple(facts.shape) for tensor, facts in found.tensors.items()}
+
+    def open(self, name: str) -> IO[bytes]:
+        from huggingface_hub import HfFileSystem
+
+        prefix = "datasets/" if self.repo_type == "dataset" else ""
+        with translate_errors(self.ref):
+            stream: IO[bytes] = HfFileSystem(endpoint=api().endpoint).open(
+                f"{prefix}{self.name}@{self.commit}/{name}", "rb"
+            )
+        return stream
+
+    def local(self, name: str) -> Path | None:
+        return None
+
+
+def _find(repo_id: str, revision: str | None) -> tuple[RepoType, str]:
+    """Tell what a name is, a model first, and the commit. Raise HubError when it is neither or has no such revision."""
+    from hubdpo.hub.verify import find_type
+
+    repo_type = find_type(repo_id)
+    try:
+        return repo_type, resolve(repo_id, revision, repo_type=repo_type)
+    except HubError:
+        # a name may be a model and a dataset; the revision then tells which is meant
+        if repo_type == "model" and api().repo_exists(repo_id, repo_type="dataset"):
+            return "dataset", resolve(repo_id, revision, repo_type="dataset")
+        raise
