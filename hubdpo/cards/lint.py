@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -18,7 +18,7 @@ from hubdpo.cards.lint_body import lint_body
 from hubdpo.cards.lint_data import lint_data
 from hubdpo.cards.lint_fields import lint_fields
 from hubdpo.errors import ArtefactError
-from hubdpo.manifest import CARD_FILE
+from hubdpo.manifest import CARD_FILE, Kind
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,11 @@ class Beside:
     The value of a file is None where its content is not at hand; what would need it is then not compared.
     """
 
-    kind: Literal["adapter", "dataset", "model"]
+    kind: Kind
     files: Mapping[str, FileContent | None]
 
 
-def require_sound_card(
-    kind: Literal["adapter", "dataset"], files: Mapping[str, FileContent], *, beside: Iterable[str] = ()
-) -> None:
+def require_sound_card(kind: Kind, files: Mapping[str, FileContent], *, beside: Iterable[str] = ()) -> None:
     """Raise ArtefactError, naming the field and what to do, for the first thing wrong with the card of a release.
 
     `beside` are files that the repo has of others, where links may lead as well.

@@ -15,7 +15,8 @@ from hubdpo.hub.diff_rows import RowChanges, compare_rows
 from hubdpo.hub.diff_weights import CONFIG, WEIGHTS, WeightChanges, compare_weights
 from hubdpo.hub.facts import MANIFESTS, Facts, changed_options, read_facts, what_changed
 from hubdpo.hub.verify import find_type
-from hubdpo.manifest import BUNDLE_FILE, Accuracy, Bundle, EvalReport, FileEntry, Kind, file_entry, verify_files
+from hubdpo.manifest import BUNDLE_FILE, Bundle, EvalReport, FileEntry, Kind, file_entry, verify_files
+from hubdpo.ranking import Accuracy
 
 PARQUET = ".parquet"
 A_KIND = {"dataset": "a dataset", "adapter": "an adapter", "merged": "a merged model"}

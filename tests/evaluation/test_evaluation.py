@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from hubdpo import evaluate, load_adapter, load_preferences
 from hubdpo.manifest import EvalReport
 from hubdpo.ranking import Accuracy, mcnemar
-from hubdpo.training.samples import PROMPTS
+from hubdpo.training.samples import PROMPTS, with_samples
 from hubdpo.training.scoring import Score, _answer_log_probs, _stratum, score_pairs
 
 
@@ -69,7 +69,13 @@ def test_the_mean_of_two_shares_has_a_narrower_interval_than_either() -> None:
 def test_the_report_holds_the_answers_to_the_fixed_prompts(run_dir: Path) -> None:
     report = EvalReport.read(run_dir / "eval.json")
     assert [sample.prompt for sample in report.samples] == list(PROMPTS)
-    assert any(sample.base != sample.adapter for sample in report.samples)
+    loaded = load_adapter(run_dir)
+    for name, weight in loaded.model.named_parameters():
+        if "lora_B" in name:
+            weight.data.mul_(1000)
+    again = with_samples(report, loaded.model, loaded.tokenizer)
+    assert [sample.base for sample in again.samples] == [sample.base for sample in report.samples]
+    assert any(sample.base != sample.adapter for sample in again.samples)
 
 
 def test_an_answers_log_probability_is_that_of_its_tokens(run_dir: Path) -> None:
