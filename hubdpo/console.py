@@ -1,4 +1,4 @@
-"""What hubdpo says: results on stdout, talk and progress on stderr."""
+"""What hubdpo says: results on stdout, talk and progress on stderr; never a credential."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from hubdpo.secrets import cleaned
 
 
 class Format(StrEnum):
@@ -46,27 +48,27 @@ def result(line: str, data: Mapping[str, Any], *, identifier: str | None = None)
         text = identifier or line
     else:
         text = line
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(cleaned(text) + "\n")
     sys.stdout.flush()
 
 
 def info(line: str = "") -> None:
     if _format is not Format.quiet:
-        _stderr().print(Text(line))
+        _stderr().print(Text(cleaned(line)))
 
 
 def warn(line: str) -> None:
-    _stderr().print(Text.assemble(("warning: ", "yellow"), line))
+    _stderr().print(Text.assemble(("warning: ", "yellow"), cleaned(line)))
 
 
 def error(line: str) -> None:
-    _stderr().print(Text.assemble(("error: ", "bold red"), line))
+    _stderr().print(Text.assemble(("error: ", "bold red"), cleaned(line)))
 
 
 def hint(line: str) -> None:
     """Show the next command to type."""
     if _format is not Format.quiet:
-        _stderr().print(Text.assemble(("hint: ", "cyan"), line))
+        _stderr().print(Text.assemble(("hint: ", "cyan"), cleaned(line)))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
@@ -76,7 +78,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
     for i, name in enumerate(columns):
         drawn.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(str(cell)) for cell in row))
+        drawn.add_row(*(Text(cleaned(str(cell))) for cell in row))
     _stderr().print(drawn)
 
 

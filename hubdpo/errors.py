@@ -18,16 +18,18 @@ once, at the edge of the command line.
 
 from __future__ import annotations
 
+from hubdpo.secrets import cleaned
+
 
 class HubdpoError(Exception):
-    """Say what is wrong in one sentence, and give the next thing to type in `hint`."""
+    """Say what is wrong in one sentence, and give the next thing to type in `hint`; credentials in either are cut."""
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = cleaned(message)
+        self.hint = cleaned(hint) if hint is not None else None
+        super().__init__(self.message)
 
 
 class ConfigError(HubdpoError):

@@ -10,11 +10,12 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hubdpo.errors import ArtefactError
+from hubdpo.places import inside
 from hubdpo.ranking import Accuracy, Stratum
 from hubdpo.sections import split_card
 
@@ -41,6 +42,10 @@ class FileEntry(BaseModel):
 
     sha256: str
     size: int
+
+
+Files = Annotated[dict[str, FileEntry], AfterValidator(inside)]
+"""Entries by their path in the folder, with `/` between the parts."""
 
 
 def sha256_file(path: Path) -> str:
@@ -157,7 +162,7 @@ class PrepareManifest(Manifest):
     statistics: dict[str, Any] = Field(default_factory=dict)
     license: str | None = None
     language: list[str] = Field(default_factory=list)
-    files: dict[str, FileEntry] = Field(default_factory=dict)
+    files: Files = Field(default_factory=dict)
     """Every published file but this one, by its path in the folder; the card as it was generated, see `card_entry`."""
     fingerprint: str
     """Of sources, converter and config: equal fingerprints mean byte-equal folders."""
@@ -277,7 +282,7 @@ class Bundle(Manifest):
     kind: Kind
     version: str
     bundle_id: str
-    files: dict[str, FileEntry]
+    files: Files
 
     def has(self, name: str, data: bytes) -> bool:
         """Tell whether these bytes are those of the release's file `name`."""

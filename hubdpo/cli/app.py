@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 import hubdpo
 from hubdpo import console
 from hubdpo.cli import demo, diff, doctor, evaluate, inspect, load, prepare, push, serve_hub, train, verify, versions
+from hubdpo.secrets import cleaned
 
 app = typer.Typer(
     name="hubdpo",
@@ -40,8 +42,12 @@ for module in (prepare, train, evaluate, push, verify, versions, diff, inspect, 
 
 
 def main() -> None:
-    """Run the command line; `_` is accepted for `-` in option names."""
-    app(args=[spell(argument) for argument in sys.argv[1:]])
+    """Run the command line; `_` is accepted for `-` in option names. A bug shows its traceback, credentials cut."""
+    try:
+        app(args=[spell(argument) for argument in sys.argv[1:]])
+    except Exception:
+        sys.stderr.write(cleaned(traceback.format_exc()))
+        sys.exit(1)
 
 
 def spell(argument: str) -> str:

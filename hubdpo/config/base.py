@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hubdpo.errors import ConfigError
+from hubdpo.secrets import known_secrets
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Config(BaseModel):
     def build(cls, options: Mapping[str, Any], *, file: Path | None = None) -> Self:
         """Make a config from `options` over the flat YAML `file`; `-` and `_` are the same in names.
 
-        Raise ConfigError, naming the option and where it stands, for an unknown key or a value out of bounds.
+        Raise ConfigError, naming the option and where it stands, for an unknown key, a value out of bounds or a
+        credential.
         """
         merged: dict[str, Any] = {}
         origin: dict[str, str] = {}
@@ -47,6 +49,12 @@ class Config(BaseModel):
                     raise ConfigError(f"unknown option{where}: `{key}`", hint=cls._suggest(name))
                 if value is not None:
                     merged[name], origin[name] = value, where
+        for name, value in merged.items():
+            if found := known_secrets(str(value)):
+                raise ConfigError(
+                    f"option `--{name.replace('_', '-')}`{origin[name]} holds a {found[0].kind}; options are recorded",
+                    hint="credentials come from the environment or `hf auth login` alone; revoke this one",
+                )
         try:
             return cls.model_validate(merged)
         except ValidationError as problem:

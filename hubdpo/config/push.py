@@ -25,6 +25,9 @@ class PushConfig(Config):
     check: Check = Field(
         "load", description="Load what was sent before the tag is made; `hashes` where the base does not fit."
     )
+    secrets: Literal["refuse", "keep"] = Field(
+        "refuse", description="Rows of a dataset that look like credentials: `keep` publishes them."
+    )
     create_pr: bool = Field(False, description="Propose the files in a pull request; no tag, and main stays.")
     private: bool | None = Field(None, description="Create the repo as private; refused where it is public.")
     collection: str | None = Field(

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from hubdpo.config import PrepareConfig
-from hubdpo.secrets import find_secrets, redact
+from hubdpo.secrets import cleaned, find_secrets, redact
 
 MOST_FIELDS = 20
 LONGEST_NAME = 80
@@ -28,7 +28,7 @@ def loss_line(line: int, reason: str, value: dict[str, Any] | None, *, scan: boo
 
 
 def _name(name: str, scan: bool) -> str:
-    return (redact(name, find_secrets(name)) if scan else name)[:LONGEST_NAME]
+    return (redact(name, find_secrets(name)) if scan else cleaned(name))[:LONGEST_NAME]
 
 
 def _shape(value: Any) -> str:

@@ -21,6 +21,7 @@ from hubdpo.data import storage
 from hubdpo.errors import DataError
 from hubdpo.hub.client import download, parse_ref, resolve
 from hubdpo.manifest import Source
+from hubdpo.secrets import known_secrets
 
 KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 PACKED = (".gz", ".zst")
@@ -139,6 +140,11 @@ def _from_hub(source: str) -> list[RawFile]:
 
 
 def _check(file: RawFile) -> None:
+    if found := known_secrets(file.name):
+        raise DataError(
+            f"the name of a source holds a {found[0].kind}, and names are recorded",
+            hint="rename the file, and revoke the credential",
+        )
     if file.kind not in KINDS:
         raise DataError(f"cannot read this kind of file: {file.name}", hint=READS)
     if file.kind == ".parquet" and file.path.lower().endswith(PACKED):

@@ -25,6 +25,7 @@ from hubdpo.hub.client import PUBLIC_HUB, RepoType, api, endpoint, resolve, tran
 from hubdpo.hub.collection import add_to_collection, check_collection
 from hubdpo.hub.plan import show_plan
 from hubdpo.hub.proposal import propose
+from hubdpo.hub.refusals import check_links, check_rows
 from hubdpo.hub.remote import Remote, bundle_line, check_ours, check_visibility, holds, repeat, stage_name
 from hubdpo.hub.verify import release_url, verify_commit
 from hubdpo.hub.versions import bump, highest
@@ -40,6 +41,7 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
     request, verified alike, and nothing is released.
     """
     config = PushConfig.given(config, options)
+    _refuse(config)
     content = _bundle(config)
     repo_type: RepoType = "dataset" if content.kind == "dataset" else "model"
     remote = Remote(config.repo, repo_type)
@@ -99,6 +101,14 @@ def _propose(config: PushConfig, content: BundleContent, remote: Remote) -> Rele
     release = _release(config, content, remote, found.commit)
     proposed = {"url": found.url, "checked": config.check}
     return release.model_copy(update=proposed | {"pull_request": found.url if found.number else None})
+
+
+def _refuse(config: PushConfig) -> None:
+    """Raise ArtefactError, before the Hub is asked, for what must not leave the machine and takes long to look for."""
+    kind = folder_kind(config.folder)
+    check_links(config.folder)
+    if kind == "dataset" and config.secrets == "refuse":
+        check_rows(config.folder)
 
 
 def _bundle(config: PushConfig) -> BundleContent:

@@ -177,7 +177,7 @@ def test_a_dataset_whose_samples_hold_a_secret_is_not_sent(tmp_path: Path, repo_
     (tmp_path / "raw.jsonl").write_text(f'{{"prompt": "{secret}", "chosen": "a", "rejected": "b"}}\n')
     prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0)
     with pytest.raises(ArtefactError, match=r"README.md. holds a Hugging Face Token") as caught:
-        push(folder=tmp_path / "out", repo=repo_id, version="1.0.0")
+        push(folder=tmp_path / "out", repo=repo_id, version="1.0.0", secrets="keep")
     assert "--scan secrets" in (caught.value.hint or "")
     assert secret not in str(caught.value)
 
