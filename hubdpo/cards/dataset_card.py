@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.resources
 import re
 from collections.abc import Mapping, Sequence
@@ -129,14 +130,9 @@ def render_dataset_card(
 ) -> str:
     """Write the card of a dataset folder. Numbers come from the manifest; rows stand in fences they cannot leave."""
     title = manifest.config.get("name") or card.facts.get("pretty_name") or f"Preferences ({manifest.converter})"
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hubdpo.cards"), undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
-    )  # fmt: skip  # Markdown, whose only untrusted text stands in fences
-    environment.filters["thousands"] = "{:,}".format
     command = prepare_command(manifest, shipped_cards={p.stem: p.read_text(encoding="utf-8") for p in _shipped_files()})
     provenance, _, citation = _fill(card.body, manifest).partition("\n## Citation\n")
-    body = environment.get_template("dataset.md").render(
+    body = template().render(
         title=one_line(str(title)), m=manifest, body=provenance.strip(), citation=citation.strip(), facts=card.facts,
         languages=", ".join(manifest.language), statistics=statistics_table(manifest), tokens=tokens_table(manifest),
         samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
@@ -145,6 +141,17 @@ def render_dataset_card(
     )  # fmt: skip
     front = yaml.safe_dump(_front_matter(manifest, card, title, split_bytes, keep), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n{body}"
+
+
+@functools.cache
+def template() -> jinja2.Template:
+    """Return the card's template; compiled at the first call, which `prepare` makes while others work."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hubdpo.cards"), undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
+    )  # fmt: skip  # Markdown, whose only untrusted text stands in fences
+    environment.filters["thousands"] = "{:,}".format
+    return environment.get_template("dataset.md")
 
 
 def _front_matter(

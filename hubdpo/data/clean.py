@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hubdpo.data.columns import UNKNOWN, MessagesColumn
+from hubdpo.data.columns import CODE, UNKNOWN, MessagesColumn
 from hubdpo.data.preference import ROLES, Message, PreferenceExample, Rejection
 
 CHANGES = ("stripped_leading_newlines", "redacted_secret", "prompt_cut_by_message")
@@ -19,25 +19,33 @@ BEFORE = {
     "tool": frozenset(("assistant", "tool")), "system": frozenset[str](),
 }  # fmt: skip
 """Who may speak before whom, after the system's first word; the empty text is the beginning."""
-_CODE = {role: number for number, role in enumerate(ROLES)}
 _START = UNKNOWN + 1
 _MAY_FOLLOW = np.array(
     [[speaker in BEFORE.get(role, ()) for role in (*ROLES, "?")] for speaker in (*ROLES, "?", "")], bool
 )
 """BEFORE as a table: [who spoke, who speaks]."""
+_ASKS = np.array([role in ("user", "tool") for role in (*ROLES, "?", "")], bool)
+_SPACES = [chr(code).encode() for code in range(0x3001) if chr(code).isspace()]
+_MAY_BEGIN_SPACE, _MAY_END_SPACE = (np.isin(np.arange(256), [space[edge] for space in _SPACES]) for edge in (0, -1))
+"""Whether a byte of UTF-8 may be the first, or the last, of white space."""
 _LEADING = re.compile(r"\A\s*[\r\n]+")
 
 
 def suspects(prompt: MessagesColumn, chosen: MessagesColumn, rejected: MessagesColumn) -> Any:
     """Return the rows that `clean` may change or refuse: a fast look at many before the exact one at few."""
     flagged, last = _turns(prompt, np.full(len(prompt.counts), _START))
-    flagged |= ~np.isin(last, [_CODE["user"], _CODE["tool"]])
+    flagged |= ~_ASKS[last]
     for answers in (chosen, rejected):
         bad, end = _turns(answers, last)
-        flagged |= bad | (end != _CODE["assistant"])
+        flagged |= bad | (end != CODE["assistant"])
     if not chosen.single or not rejected.single:
         return np.arange(len(flagged))
-    flagged |= [one.strip() == other.strip() for one, other in zip(chosen.texts, rejected.texts, strict=True)]
+    # texts that begin with a space are flagged already: without one at the end either, equal texts have equal sizes
+    alike = (chosen.sizes == rejected.sizes) | np.logical_or(
+        *_MAY_END_SPACE[[_edge_bytes(answers)[1] for answers in (chosen, rejected)]]
+    )
+    for row in np.flatnonzero(alike & ~flagged).tolist():
+        flagged[row] = chosen.texts[row].strip() == rejected.texts[row].strip()
     return np.flatnonzero(flagged)
 
 
@@ -46,14 +54,16 @@ def _turns(column: MessagesColumn, before: Any) -> tuple[Any, Any]:
     if not column.texts:
         return np.ones(len(column.counts), bool), before
     roles = np.frombuffer(column.roles, np.uint8)
-    strange = np.array([not text or text[0].isspace() or "\0" in text for text in column.texts], bool)
+    strange = _strange(column)
+    if column.single:
+        return strange | ~_MAY_FOLLOW[before, roles], roles
     some = column.counts > 0
     starts, stops = column.ends[:-1][some], column.ends[1:][some]
     speaker = np.concatenate([[_START], roles[:-1]])
     speaker[starts] = before[some]
     # the system's first word stands before the beginning
     opening = np.zeros(len(roles), bool)
-    opening[starts] = (roles[starts] == _CODE["system"]) & (before[some] == _START)
+    opening[starts] = (roles[starts] == CODE["system"]) & (before[some] == _START)
     speaker[1:][opening[:-1]] = _START
     strange |= ~(_MAY_FOLLOW[speaker, roles] | opening)
     bad = np.ones(len(column.counts), bool)
@@ -61,6 +71,23 @@ def _turns(column: MessagesColumn, before: Any) -> tuple[Any, Any]:
     last = np.full(len(column.counts), _START)
     last[some] = roles[stops - 1]
     return bad, last
+
+
+def _strange(column: MessagesColumn) -> Any:
+    """Return bool (messages,): empty, begun with a space, or with a NUL inside."""
+    strange = column.sizes == 0
+    for place in np.flatnonzero(_MAY_BEGIN_SPACE[_edge_bytes(column)[0]] & ~strange).tolist():
+        strange[place] = column.texts[place][0].isspace()
+    if b"\0" in column.blob:
+        strange |= np.array(["\0" in text for text in column.texts], bool)
+    return strange
+
+
+def _edge_bytes(column: MessagesColumn) -> Any:
+    """Return uint8 (2, messages): the first and the last byte of each; those of an empty one are anything."""
+    ends = np.cumsum(column.sizes, dtype=np.int64)
+    places = np.stack([np.minimum(ends - column.sizes, ends[-1] - 1), ends - 1])
+    return np.frombuffer(column.blob, np.uint8)[places] if column.blob else np.zeros(places.shape, np.uint8)
 
 
 def clean(example: PreferenceExample) -> int:

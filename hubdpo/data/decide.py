@@ -44,7 +44,7 @@ class Decision:
 def decide(keys: Any, config: PrepareConfig, *, near: Any = None) -> Decision:
     """Decide about every row of `keys`, KEY (rows,); `near` is uint32 (rows, 2, permutations), of prompt and pair."""
     verdict = np.full(len(keys), UNDECIDED, np.uint8)
-    for rows in _buckets(keys):
+    for rows in _buckets(keys["low"]):
         _repeats(keys[rows], rows, verdict, config)
     split_keys = keys["prompt"]
     if near is not None:
@@ -64,16 +64,23 @@ def total_tokens(keys: Any) -> Any:
     return keys["prompt_tokens"].astype(np.int64) + np.maximum(keys["chosen_tokens"], keys["rejected_tokens"])
 
 
-def _buckets(keys: Any) -> Iterator[Any]:
-    """Give the rows in groups that hold all that is equal, so that a part of the keys is in memory at a time."""
-    parts = max(1, math.ceil(len(keys) / ROWS_AT_ONCE))
+def _buckets(low: Any) -> Iterator[Any]:
+    """Give the rows that may be equal to others, in groups that hold all that is equal: some of them at a time."""
+    parts = max(1, math.ceil(len(low) / ROWS_AT_ONCE))
     for part in range(parts):
-        yield np.flatnonzero(keys["low"] % np.uint64(parts) == part)
+        rows = np.flatnonzero(low % np.uint64(parts) == part) if parts > 1 else np.arange(len(low))
+        order = np.argsort(low[rows])
+        values = low[rows[order]]
+        # nearly all rows are like no other, and need no further look
+        alike = np.zeros(len(rows), bool)
+        alike[1:] = values[1:] == values[:-1]
+        alike[:-1] |= alike[1:]
+        yield np.sort(rows[order[alike]])
 
 
 def _repeats(sub: Any, rows: Any, verdict: Any, config: PrepareConfig) -> None:
     """Mark the second and later of equal pairs, and what contradicts itself."""
-    if not len(rows):
+    if not len(sub):
         return
     order = np.lexsort((rows, sub["flipped"], sub["high"], sub["low"]))
     sub, rows = sub[order], rows[order]

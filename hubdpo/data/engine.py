@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -24,9 +25,14 @@ AHEAD = 4
 
 
 class Engine(Protocol):
-    """Applies a pure function to tasks, at once, and gives the results in order; their errors are raised there."""
+    """Applies a pure function to tasks, at once, and gives the results in order; their errors are raised there.
+
+    `later` applies one to a single task, beside others where there are workers, and gives what to call for the result.
+    """
 
     def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]: ...
+
+    def later(self, function: Callable[[In], Out], task: In) -> Callable[[], Out]: ...
 
 
 @contextmanager
@@ -75,6 +81,11 @@ class _Local:
             waiting.extend(pool.submit(function, task) for task in islice(todo, 1))
             yield result
 
+    def later(self, function: Callable[[In], Out], task: In) -> Callable[[], Out]:
+        if self._pool is None:
+            return partial(function, task)
+        return self._pool.submit(function, task).result
+
     def stop(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
@@ -119,11 +130,17 @@ class _Ray:
         waiting = deque(remote.remote(task) for task in islice(todo, ahead))
         return self._results(remote, waiting, todo)
 
+    def later(self, function: Callable[[In], Out], task: In) -> Callable[[], Out]:
+        return partial(self._result, self._ray.remote(function).remote(task))
+
     def _results(self, remote: Any, waiting: deque[Any], todo: Iterator[Any]) -> Iterator[Any]:
         while waiting:
-            try:
-                result = self._ray.get(waiting.popleft())
-            except self._ray.exceptions.RayTaskError as problem:
-                raise problem.cause from None
+            result = self._result(waiting.popleft())
             waiting.extend(remote.remote(task) for task in islice(todo, 1))
             yield result
+
+    def _result(self, reference: Any) -> Any:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as problem:
+            raise problem.cause from None

@@ -111,8 +111,7 @@ class _Halves:
     def _reader(self, piece: int) -> tuple[pa.ipc.RecordBatchFileReader, list[int]]:
         if piece not in self._open:
             place = file_of(self._scratch, piece, "rows")
-            source = storage.open_read(place) if storage.is_url(place) else pa.memory_map(place)
-            reader = pa.ipc.open_file(source)
+            reader = pa.ipc.open_file(storage.map_arrow(place))
             sizes = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
             self._open[piece] = reader, np.cumsum([0, *sizes])[:-1].tolist() or [0]
         return self._open[piece]

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from hubdpo import __version__, console
-from hubdpo.cards.dataset_card import SourceCard, card_for, card_text, render_dataset_card
+from hubdpo.cards.dataset_card import SourceCard, card_for, card_text, render_dataset_card, template
 from hubdpo.cards.dataset_plots import draw_dataset_plots
 from hubdpo.config import PrepareConfig
 from hubdpo.data import storage
@@ -44,7 +44,7 @@ from hubdpo.data.report import (
 )
 from hubdpo.data.rules import choice_of, make_rules, pinned_model
 from hubdpo.data.shards import ShardTask, plan_shards, write_shard
-from hubdpo.data.sources import find_sources, unpacked
+from hubdpo.data.sources import RawFile, find_sources, unpacked
 from hubdpo.data.stage import Rules, Staged, Task, file_of, stage
 from hubdpo.data.statistics import changed, shared_prompts, summary
 from hubdpo.manifest import (
@@ -53,6 +53,7 @@ from hubdpo.manifest import (
     REJECTED_FILE,
     FileEntry,
     PrepareManifest,
+    Source,
     canonical_json,
     card_entry,
     fingerprint,
@@ -74,28 +75,34 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
     with workspace(config.output_dir, dry_run=config.dry_run or config.explain > 0) as space:
         files = find_sources(config.source, space.scratch)
         model = pinned_model(config)
-        sources = [file.source() for file in files]
         settings = _settings(config, model)
-        print_ = fingerprint([__version__, [source.model_dump() for source in sources], settings])
-        if not config.dry_run and not config.explain and (ready := _ready(config, print_)) is not None:
-            console.info(f"{config.output_dir} is up to date")
-            return ready
+        sources: list[Source] = []
+        if not config.dry_run and not config.explain and _exists(config.output_dir):
+            sources = list(map(RawFile.source, files))
+            if (ready := _ready(config, _print(sources, settings))) is not None:
+                console.info(f"{config.output_dir} is up to date")
+                return ready
         pieces = [piece for file in unpacked(files, space.scratch) for piece in cut(file)]
         rules, name = make_rules(config, pieces, model, space.scratch)
         if config.explain:
             explain(_first_rows(pieces, config), rules)
             return None
-        card = card_for(name, config.card, [source.name for source in sources])
+        card = card_for(name, config.card, [file.name for file in files])
         with engine_for(config.engine, config.num_proc) as engine:
-            first = Round(list(_staged(engine, pieces, rules)))
+            results = engine.map(stage, [Task(number, piece, rules) for number, piece in enumerate(pieces)])
+            hashed = [] if sources else [engine.later(RawFile.source, file) for file in files]
+            first = Round(list(_shown("preparing", forbidden_loss(pieces, results, config), pieces)))
             second = _second_round(engine, first, rules, pieces, name) if rules.single else None
             last = second or first
             keys = _gathered(last, space, "keys", KEY, (-1,))
-            near = _gathered(last, space, "near", np.dtype("<u4"), (-1, 2, PERMUTATIONS))
-            decision = decide(keys, config, near=near if config.dedupe == "near" else None)
+            near = None
+            if config.dedupe == "near":
+                near = _gathered(last, space, "near", np.dtype("<u4"), (-1, 2, PERMUTATIONS))
+            decision = decide(keys, config, near=near)
             _refuse(config, decision, keys, last, pieces)
             funnel = make_funnel(first, second, decision)
             check_outcome(config, funnel)
+            sources = sources or [result() for result in hashed]
             rows = {split: kept for split, code in SPLITS.items() if len(kept := decision.kept(code))}
             manifest = PrepareManifest(
                 hubdpo_version=__version__, converter=name, detected=config.format is None and config.map is None,
@@ -103,7 +110,8 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
                 changed=changed(keys, np.concatenate(list(rows.values()))), max_length=decision.max_length,
                 splits={split: len(kept) for split, kept in rows.items()}, shared_prompts=shared_prompts(keys, rows),
                 statistics={split: summary(keys, kept) for split, kept in rows.items()},
-                license=config.license or card.license, language=config.language or card.language, fingerprint=print_,
+                license=config.license or card.license, language=config.language or card.language, 
+                fingerprint=_print(sources, settings),
             )  # fmt: skip
             if not config.dry_run:
                 rejected = storage.join(space.new, REJECTED_FILE)
@@ -128,6 +136,14 @@ def _settings(config: PrepareConfig, model: Model | None) -> dict[str, Any]:
     return settings
 
 
+def _print(sources: list[Source], settings: dict[str, Any]) -> str:
+    return fingerprint([__version__, [source.model_dump() for source in sources], settings])
+
+
+def _exists(folder: str | Path) -> bool:
+    return storage.is_url(str(folder)) or Path(folder).exists()
+
+
 def _ready(config: PrepareConfig, print_: str) -> PrepareManifest | None:
     if storage.is_url(config.output_dir):
         return remote_up_to_date(config.output_dir, print_, overwrite=config.overwrite)
@@ -139,14 +155,9 @@ def _first_rows(pieces: list[Piece], config: PrepareConfig) -> Iterator[Any]:
     return itertools.islice(itertools.chain.from_iterable(readers), config.explain)
 
 
-def _staged(engine: Engine, pieces: list[Piece], rules: Rules) -> Iterator[Staged]:
-    tasks = [Task(number, piece, rules) for number, piece in enumerate(pieces)]
-    results = forbidden_loss(pieces, engine.map(stage, tasks), rules.config)
-    yield from _shown("preparing", results, [max(piece.stop - piece.start, 1) for piece in pieces])
-
-
-def _shown(what: str, results: Iterable[Staged], sizes: list[int]) -> Iterator[Staged]:
+def _shown(what: str, results: Iterable[Staged], pieces: list[Piece]) -> Iterator[Staged]:
     began, read = time.monotonic(), 0
+    sizes = [max(piece.stop - piece.start, 1) for piece in pieces]
     with console.progress(what, sum(sizes)) as bar:
         for result, size in zip(results, sizes, strict=True):
             read += result.read
@@ -221,11 +232,14 @@ def _write(
     for name, picture in plots.items():
         storage.make_folder(storage.join(space.new, "plots"))
         _put(space, name, picture)
+    template()
     split_bytes = dict.fromkeys(rows, 0)
-    for split, written in zip(split_of, results, strict=True):
+    entries: dict[str, FileEntry] = {}
+    for task, split, written in zip(tasks, split_of, results, strict=True):
         split_bytes[split] += written.bytes
-    names = [f"data/{task.path.rsplit('/', 1)[1]}" for task in tasks]
-    entries = {name: _entry(space, name) for name in [*names, *plots]}
+        entries[f"data/{task.path.rsplit('/', 1)[1]}"] = FileEntry(sha256=written.sha256, size=written.size)
+        storage.secure(task.path)
+    entries |= {name: _entry(space, name) for name in plots}
     manifest = manifest.model_copy(update={"files": entries})
     text = render_dataset_card(
         manifest, card=card, samples=_samples(tasks[0].path), split_bytes=split_bytes, keep=rules.keep,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
@@ -49,6 +49,18 @@ class RawRow(NamedTuple):
     size: int
 
 
+class Block(NamedTuple):
+    """Rows that were read at once: those that are objects, with their lines, and the others as RawRow.
+
+    `size` is in bytes, of all rows together.
+    """
+
+    lines: Sequence[int]
+    values: list[dict[str, Any]]
+    broken: list[RawRow]
+    size: int
+
+
 def cut(file: RawFile) -> list[Piece]:
     """Return the pieces of a file, in order. Raise DataError when it is no Parquet file though it is called so."""
     if file.kind == ".parquet":
@@ -61,7 +73,7 @@ def cut(file: RawFile) -> list[Piece]:
 
 
 class PieceReader:
-    """Iterate the rows of a piece; `lines` then is how many lines it had, blank ones included.
+    """Read the rows of a piece; `lines` then is how many lines it had, blank ones included.
 
     Blank lines are no rows. Raise DataError when the file itself is broken.
     """
@@ -72,30 +84,34 @@ class PieceReader:
         self._most = max_line_bytes
 
     def __iter__(self) -> Iterator[RawRow]:
+        """Give the rows one by one."""
+        for block in self.blocks():
+            share = block.size // max(len(block.lines) + len(block.broken), 1)
+            good = [RawRow(line, value, None, share) for line, value in zip(block.lines, block.values, strict=True)]
+            yield from sorted([*good, *block.broken], key=lambda row: row.line)
+
+    def blocks(self) -> Iterator[Block]:
+        """Give the rows many at a time."""
         kind = self._piece.file.kind
         if kind == ".parquet":
-            return self._parquet_rows()
+            return self._parquet_blocks()
         if kind == ".csv":
-            return self._csv_rows()
-        return self._array_rows() if self._piece.stop == 0 else self._line_rows()
+            return _in_blocks(self._csv_rows())
+        return _in_blocks(self._array_rows()) if self._piece.stop == 0 else self._line_blocks()
 
-    def _line_rows(self) -> Iterator[RawRow]:
-        loads = orjson.loads
-        for line in _lines(self._piece, self._most):
-            self.lines += 1
-            if line == b"":
-                continue
-            size = len(line) if line is not None else self._most
+    def _line_blocks(self) -> Iterator[Block]:
+        for lines in _lines(self._piece, self._most):
+            size = sum(map(len, filter(None, lines)))
+            first = self.lines + 1
+            self.lines += len(lines)
             try:
-                value = loads(line) if line is not None else None
+                values = list(map(orjson.loads, lines))  # type: ignore[arg-type]  # None is caught below
             except orjson.JSONDecodeError:
-                if line and not line.isspace():
-                    yield RawRow(self.lines, None, "malformed_line", size)
-                continue
-            if type(value) is dict:
-                yield RawRow(self.lines, value, None, size)
+                values = []
+            if values and set(map(type, values)) == {dict}:
+                yield Block(range(first, first + len(values)), values, [], size)
             else:
-                yield RawRow(self.lines, None, "line_too_long" if line is None else "not_an_object", size)
+                yield from _in_blocks(_rows(lines, first, self._most))
 
     def _array_rows(self) -> Iterator[RawRow]:
         with storage.open_read(self._piece.file.path) as stream:
@@ -126,37 +142,80 @@ class PieceReader:
                     f"the CSV is broken: {name}, line {table.line_num}: {problem}", hint="save it as UTF-8 CSV again"
                 ) from None
 
-    def _parquet_rows(self) -> Iterator[RawRow]:
+    def _parquet_blocks(self) -> Iterator[Block]:
         with _Parquet(self._piece.file) as table:
             for batch in table.iter_batches(batch_size=1024, row_groups=range(self._piece.start, self._piece.stop)):
-                for value in batch.to_pylist():
-                    self.lines += 1
-                    yield RawRow(self.lines, value, None, batch.nbytes // batch.num_rows)
+                lines = range(self.lines + 1, self.lines + 1 + batch.num_rows)
+                self.lines += batch.num_rows
+                yield Block(lines, batch.to_pylist(), [], batch.nbytes)
 
 
-def _lines(piece: Piece, most: int) -> Iterator[bytes | None]:
-    """Give the lines that begin in a piece, without their ends; None for one of more than `most` bytes."""
+def _rows(lines: list[bytes | None], first: int, most: int) -> Iterator[RawRow]:
+    """Parse lines each for itself, `first` the number of the first; None is one that is too long."""
+    for number, line in enumerate(lines, first):
+        if line is None:
+            yield RawRow(number, None, "line_too_long", most)
+            continue
+        if not line or line.isspace():
+            continue
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            yield RawRow(number, None, "malformed_line", len(line))
+            continue
+        good = type(value) is dict
+        yield RawRow(number, value if good else None, None if good else "not_an_object", len(line))
+
+
+def _in_blocks(rows: Iterable[RawRow]) -> Iterator[Block]:
+    """Put rows together until they have BLOCK bytes."""
+    block = Block([], [], [], 0)
+    for row in rows:
+        if row.value is None:
+            block.broken.append(row)
+        else:
+            block.lines.append(row.line)  # type: ignore[attr-defined]  # a list here
+            block.values.append(row.value)
+        block = block._replace(size=block.size + row.size)
+        if block.size >= BLOCK:
+            yield block
+            block = Block([], [], [], 0)
+    if block.values or block.broken:
+        yield block
+
+
+def _lines(piece: Piece, most: int) -> Iterator[list[bytes | None]]:
+    """Give the lines that begin in a piece, without their ends, many at a time; None for one above `most` bytes."""
     with storage.open_read(piece.file.path) as stream:
         at = _first_line(stream, piece)
         if at >= piece.stop:
             return
-        mark = len(BOM) if at == 0 and stream.read(len(BOM)) == BOM else 0
-        stream.seek(at + mark)
-        begun: list[bytes] = []  # blocks of a line that has not ended
-        size = mark
-        while at < piece.stop and (block := stream.read(BLOCK)):
-            *ended, rest = block.split(b"\n")
-            for line in ended:
-                if at >= piece.stop:
-                    return
-                size += len(line)
-                whole = b"".join([*begun, line]) if begun else line
-                yield None if size - mark > most else whole
-                at, size, mark, begun = at + size + 1, 0, 0, []
-            size += len(rest)
-            begun = [*begun, rest] if size - mark <= most else []
-        if at < piece.stop and size > mark:
-            yield None if size - mark > most else b"".join(begun)
+        at += len(BOM) if at == 0 and stream.read(len(BOM)) == BOM else 0
+        stream.seek(at)
+        begun: list[bytes] = []  # blocks of the line that has not ended; none once it is too long
+        size = 0
+        while block := stream.read(BLOCK):
+            parts = block.split(b"\n")
+            # a line is one of this piece when it begins in it
+            room = piece.stop - 1 - at
+            own = len(parts) if len(block) <= room else 1 + block.count(b"\n", 0, max(room, 0))
+            at += len(block)
+            size += len(parts[0])
+            begun = [*begun, parts[0]] if size <= most else []
+            if len(parts) == 1:
+                continue
+            more = parts[1 : min(own, len(parts) - 1)]
+            short = len(block) <= most
+            yield [
+                b"".join(begun) if size <= most else None,
+                *(more if short else (line if len(line) <= most else None for line in more)),
+            ]
+            if own < len(parts):
+                return
+            size = len(parts[-1])
+            begun = [parts[-1]] if size <= most else []
+        if size:
+            yield [b"".join(begun) if size <= most else None]
 
 
 def _first_line(stream: IO[bytes], piece: Piece) -> int:

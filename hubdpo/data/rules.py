@@ -8,7 +8,17 @@ from itertools import islice
 
 from hubdpo import console
 from hubdpo.config import PrepareConfig
-from hubdpo.data.converters import CONVERTERS, NAMES, Choice, Convert, Row, columns, converter_for, voted
+from hubdpo.data.converters import (
+    CONVERTERS,
+    NAMES,
+    Choice,
+    Convert,
+    Row,
+    columns,
+    converter_for,
+    converter_of_many,
+    voted,
+)
 from hubdpo.data.detect import MOST_ROWS, detect
 from hubdpo.data.lengths import Model, encoder_of, find_model
 from hubdpo.data.preference import Rated, Rejection
@@ -36,7 +46,8 @@ def make_rules(config: PrepareConfig, pieces: list[Piece], model: Model | None, 
         name, mapping = config.format or detect(first), None
     keep = [*config.keep, *_attribution(name, config, first)]
     convert = converter_for(name, choice_of(config), mapping)
-    return Rules(config, convert, keep, model, _single(convert, first), scratch), name
+    many = converter_of_many(name, mapping)
+    return Rules(config, convert, many, keep, model, _single(convert, first), scratch), name
 
 
 def choice_of(config: PrepareConfig) -> Choice:

@@ -45,10 +45,10 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class Written:
-    path: str
-    rows: int
     bytes: int
     """In memory, as Arrow counts."""
+    sha256: str
+    size: int
 
 
 def plan_shards(
@@ -94,25 +94,25 @@ def _parts(rows: Any, bounds: Any, numbers: list[int]) -> list[Part]:
 
 def write_shard(task: ShardTask) -> Written:
     """Write one Parquet file: packed as `datasets` does, page index, content-defined chunks, groups of ROWS_A_GROUP."""
-    rows = size = 0
+    size = 0
     waiting: list[pa.RecordBatch] = []
     schema_ = schema(task.keep)
     with (
-        storage.open_write(task.path) as file,
+        storage.open_arrow(task.path) as file,
         pq.ParquetWriter(
             file, schema_, compression="snappy", write_page_index=True, use_content_defined_chunking=CHUNKING,
             use_dictionary=[f"{name}.list.element.role" for name in COLUMNS],
         ) as writer,
     ):  # fmt: skip
         for batch in _batches(task):
-            rows, size = rows + batch.num_rows, size + batch.nbytes
+            size += batch.nbytes
             waiting.append(batch)
             if sum(part.num_rows for part in waiting) >= ROWS_A_WRITE:
                 waiting = _write_groups(writer, waiting, schema_)
         if waiting:
             writer.write_table(pa.Table.from_batches(waiting, schema_), row_group_size=ROWS_A_GROUP)
         writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
-    return Written(task.path, rows, size)
+    return Written(size, storage.sha256(task.path), storage.size_of(task.path))
 
 
 def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.RecordBatch], schema_: pa.Schema) -> list[pa.RecordBatch]:
@@ -126,7 +126,7 @@ def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.RecordBatch], schem
 def _batches(task: ShardTask) -> Iterator[pa.RecordBatch]:
     for part in task.parts:
         mask = np.frombuffer(part.mask, np.uint8).astype(bool)
-        with storage.open_read(file_of(task.scratch, part.number, "rows" + task.suffix)) as source:
+        with storage.map_arrow(file_of(task.scratch, part.number, "rows" + task.suffix)) as source:
             reader = pa.ipc.open_file(source)
             at = 0
             for number in range(reader.num_record_batches):

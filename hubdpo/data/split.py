@@ -9,22 +9,31 @@ import numpy as np
 
 _LOWER = bytes(range(256)).lower()
 _SPACE = b" \t\n\r\v\f"
+_BETWEEN = b"\xff"
+"""A byte that no UTF-8 holds."""
 
 
-def fold(text: bytes) -> bytes:
-    """Return UTF-8 that is equal for texts that differ in spacing, the case of A to Z, or Unicode form alone."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text.decode()).encode()
-    return text.translate(_LOWER, _SPACE)
+def fold(texts: list[str], utf8: list[bytes]) -> list[bytes]:
+    """Return UTF-8 that is equal for texts that differ in spacing, the case of A to Z, or Unicode form alone.
+
+    `utf8` are the texts encoded, which most of them need no more than.
+    """
+    if not all(map(str.isascii, texts)):
+        utf8 = [
+            one if text.isascii() or (normal := unicodedata.normalize("NFKC", text)) is text else normal.encode()
+            for text, one in zip(texts, utf8, strict=True)
+        ]
+    return _BETWEEN.join(utf8).translate(_LOWER, _SPACE).split(_BETWEEN) if utf8 else []
 
 
 def is_test(keys: Any, test_size: float, seed: int) -> Any:
-    """Tell which prompts of these keys (uint64) are held out; their share tends to `test_size`.
+    """Tell which prompts of these keys (uint64) are held out; their share tends to `test_size`."""
+    drawn = mixed(np.asarray(keys, np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15) % 2**64))
+    return (drawn >> np.uint64(11)).astype(np.float64) < test_size * 2**53
 
-    The keys are mixed with the seed by the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
-    """
-    mixed = np.asarray(keys, np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15) % 2**64)
+
+def mixed(values: Any) -> Any:
+    """Return uint64 whose bits depend on all bits of a value: the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)).astype(np.float64) < test_size * 2**53
+        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
+    return values ^ (values >> np.uint64(31))

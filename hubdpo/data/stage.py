@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,19 +15,22 @@ import pyarrow as pa
 from hubdpo.config import PrepareConfig
 from hubdpo.data import storage
 from hubdpo.data.clean import REDACTED, clean, suspects
-from hubdpo.data.columns import MessagesColumn
-from hubdpo.data.converters import Convert, Row
+from hubdpo.data.columns import text_array
+from hubdpo.data.converters import Convert, ConvertMany, Row
 from hubdpo.data.keys import KEY, digests, folded_keys, pair_digests
-from hubdpo.data.lengths import Lengths, Model, encoder_of, measure
+from hubdpo.data.lengths import Model, encoder_of, measure
 from hubdpo.data.losses import is_error, loss_line
 from hubdpo.data.near import signature
+from hubdpo.data.pairs import Kept, Pair, Pairs
 from hubdpo.data.preference import COLUMNS, ROLES, PreferenceExample, Rated, Rejection, schema
-from hubdpo.data.readers import Piece, PieceReader, RawRow
+from hubdpo.data.readers import Block, Piece, PieceReader
 from hubdpo.data.split import fold
 from hubdpo.secrets import find_secrets, redact
 
 BATCH_BYTES = 2**20
-MOST_LOSSES = 20_000
+"""Text of pairs that are written at once in the second round; in the first one the reader's blocks are."""
+FEW = 16
+"""Rows that are converted one by one when they are not all plain."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Rules:
 
     config: PrepareConfig
     convert: Convert
+    convert_many: ConvertMany | None
+    """The same for many plain rows at once, where the converter has it."""
     keep: list[str]
     model: Model | None
     single: bool
@@ -84,25 +89,12 @@ def stage(task: Task) -> Staged:
 def _stage(task: Task) -> Staged:
     with Stage(task.number, task.rules) as stage_:
         reader = PieceReader(task.piece, max_line_bytes=task.rules.config.max_line_bytes)
-        for row in reader:
-            stage_.add(row)
+        for block in reader.blocks():
+            stage_.add(block)
             if stage_.staged.first_loss is not None:
                 break
         stage_.staged.lines = reader.lines
     return stage_.staged
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A pair, or half of one, that is to be written with the next batch."""
-
-    line: int
-    example: PreferenceExample
-    kept: list[str | None]
-    value: Row | None
-    changes: int = 0
-    lengths: Lengths | None = None
-    score: float = 0.0
 
 
 class Stage:
@@ -114,16 +106,20 @@ class Stage:
         self._suffix = suffix
         self._encoder = encoder_of(rules.model) if rules.model is not None else None
         self._most = rules.config.max_length if isinstance(rules.config.max_length, int) else None
-        self._waiting: list[_Waiting] = []
+        self._closely = self._encoder is not None or rules.config.scan == "secrets"
+        self._many = None if self._closely or rules.single else rules.convert_many
+        self._waiting: list[Pair] = []
         self._waiting_bytes = 0
+        self._parts: list[Pairs] = []
         self._losses: list[tuple[int, bytes]] = []
 
     def __enter__(self) -> Stage:
         rules, number = self._rules, self.staged.number
         self._schema = schema(rules.keep)
-        self._files = {
+        rows = file_of(rules.scratch, number, "rows" + self._suffix)
+        self._files = {"rows": storage.open_arrow(rows)} | {
             kind: storage.open_write(file_of(rules.scratch, number, kind + self._suffix))
-            for kind in ("rows", "keys", "losses", "near")
+            for kind in ("keys", "losses", *(["near"] if rules.config.dedupe == "near" else []))
         }
         self._writer = pa.ipc.new_file(self._files["rows"], self._schema)
         return self
@@ -135,43 +131,22 @@ class Stage:
         for file in self._files.values():
             file.close()
 
-    def add(self, row: RawRow) -> None:
-        """Take one raw row."""
-        self.staged.read += 1
-        if row.value is None:
+    def add(self, block: Block) -> None:
+        """Take raw rows."""
+        self.staged.read += len(block.values) + len(block.broken)
+        for row in block.broken:
             self.lose(row.line, row.problem or "malformed_line", None)
-            return
-        try:
-            made = self._rules.convert(row.value)
-            if isinstance(made, Rated) is not self._rules.single:
-                raise Rejection("mixed_shapes")
-            if type(made) is PreferenceExample:
-                self.add_pair(row.line, made, self._kept(row.value), row.size, row.value)
-            elif isinstance(made, Rated):
-                self._add_rated(row, made)
-            else:
-                self._add_several(row, list(made))  # type: ignore[arg-type]  # mypy cannot tell what is left
-        except Rejection as rejection:
-            self.lose(row.line, rejection.reason, row.value)
-        if len(self._losses) >= MOST_LOSSES:
-            self._flush()
+        self._convert(block.lines, block.values)
+        if len(block.values) > FEW and not self._parts:
+            self._many = None  # this source writes its rows another way: no need to try again
+        self._flush()
 
-    def add_pair(
-        self, line: int, example: PreferenceExample, kept: list[str | None], size: int, value: Row | None = None
-    ) -> None:
+    def add_pair(self, line: int, example: PreferenceExample, kept: list[str | None], size: int) -> None:
         """Take one pair. Raise Rejection when it is known here already that it is not to be kept."""
-        pair = _Waiting(line, example, kept, value)
-        if self._encoder is not None or self._config.scan == "secrets":
-            self._look_closely(pair)
-        self._wait(pair, size)
-
-    def _look_closely(self, pair: _Waiting) -> None:
-        pair.changes = clean(pair.example)
-        if self._config.scan == "secrets":
-            pair.changes |= self._scan(pair.example, pair.kept)
-        if self._encoder is not None:
-            pair.lengths = measure(pair.example, self._encoder, most=self._most, over=self._config.over_length)
-            pair.changes |= pair.lengths.changes
+        self._take(line, example, kept, None)
+        self._waiting_bytes += size
+        if self._waiting_bytes > BATCH_BYTES:
+            self._flush()
 
     def lose(self, line: int, reason: str, value: dict[str, Any] | None) -> None:
         """Count a row or pair that is left out, and note where it stands."""
@@ -181,20 +156,61 @@ class Stage:
         if is_error(reason, self._config) and (staged.first_loss is None or line < staged.first_loss[0]):
             staged.first_loss = (line, reason)
 
-    def _add_several(self, row: RawRow, pairs: list[PreferenceExample | Rejection]) -> None:
+    def _convert(self, lines: Sequence[int], values: list[Row]) -> None:
+        """Convert rows together where all of them are plain, the halves of them where not, few one by one."""
+        if self._many is None or len(values) <= FEW:
+            for line, value in zip(lines, values, strict=True):
+                self._convert_one(line, value)
+        elif (columns := self._many(values)) is None or (kept := self._kept_of(values)) is None:
+            half = len(values) // 2
+            self._convert(lines[:half], values[:half])
+            self._convert(lines[half:], values[half:])
+        else:
+            self._settle()
+            self._parts.append(Pairs.plain(lines, values, columns, kept))
+
+    def _convert_one(self, line: int, value: Row) -> None:
+        try:
+            made = self._rules.convert(value)
+            if isinstance(made, Rated) is not self._rules.single:
+                raise Rejection("mixed_shapes")
+            if isinstance(made, PreferenceExample):
+                self._take(line, made, self._kept(value), value)
+            elif isinstance(made, Rated):
+                self._take_rated(line, made, value)
+            else:
+                self._take_several(line, list(made), value)
+        except Rejection as rejection:
+            self.lose(line, rejection.reason, value)
+
+    def _take(self, line: int, example: PreferenceExample, kept: list[str | None], value: Row | None) -> None:
+        pair = Pair(line, example, kept, value)
+        if self._closely:
+            self._look_closely(pair)
+        self._waiting.append(pair)
+
+    def _look_closely(self, pair: Pair) -> None:
+        pair.changes = clean(pair.example)
+        if self._config.scan == "secrets":
+            pair.changes |= self._scan(pair.example, pair.kept)
+        if self._encoder is not None:
+            pair.lengths = measure(pair.example, self._encoder, most=self._most, over=self._config.over_length)
+            pair.changes |= pair.lengths.changes
+
+    def _take_several(self, line: int, pairs: list[PreferenceExample | Rejection], value: Row) -> None:
         if not pairs:
             raise Rejection("single_answer")
-        kept = self._kept(row.value or {})
+        kept = self._kept(value)
         self.staged.made += len(pairs) - 1
         for pair in pairs:
             try:
                 if isinstance(pair, Rejection):
                     raise pair
-                self.add_pair(row.line, pair, list(kept), row.size, row.value)
+                self._take(line, pair, list(kept), value)
             except Rejection as rejection:
-                self.lose(row.line, rejection.reason, row.value)
+                self.lose(line, rejection.reason, value)
 
-    def _add_rated(self, row: RawRow, half: Rated) -> None:
+    def _take_rated(self, line: int, half: Rated, value: Row) -> None:
         """Keep half a pair; the second round makes pairs of them, and only then are they cleaned."""
         if not half.prompt or not half.answer:
             raise Rejection("empty_prompt" if half.answer else "empty_answer")
@@ -202,71 +218,71 @@ class Stage:
             if message["role"] not in ROLES:
                 raise Rejection("unknown_role")
         pair = PreferenceExample(half.prompt, half.answer, [])
-        self._wait(_Waiting(row.line, pair, self._kept(row.value or {}), row.value, score=half.score), row.size)
+        self._waiting.append(Pair(line, pair, self._kept(value), value, score=half.score))
 
-    def _wait(self, pair: _Waiting, size: int) -> None:
-        self._waiting.append(pair)
-        self._waiting_bytes += size
-        if self._waiting_bytes > BATCH_BYTES:
-            self._flush()
+    def _settle(self) -> None:
+        """Put the pairs that came one by one behind those that came together."""
+        if self._waiting:
+            self._parts.append(Pairs.of(self._waiting, len(self._rules.keep)))
+            self._waiting, self._waiting_bytes = [], 0
 
     def _flush(self) -> None:
         """Clean what waits and write it, with the losses up to here in the order of their lines."""
-        pairs, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        columns = _columns(pairs)
-        if pairs and not self._rules.single:
-            pairs, columns = self._cleaned(pairs, columns)
-        if pairs:
-            self._write(pairs, columns)
+        self._settle()
+        parts, self._parts = self._parts, []
+        if parts:
+            pairs = Pairs.joined(parts)
+            if not self._rules.single:
+                pairs = self._cleaned(pairs)
+            if pairs.lines:
+                self._write(pairs)
         self._files["losses"].write(b"".join(text for _, text in sorted(self._losses, key=lambda loss: loss[0])))
         self._losses = []
 
-    def _cleaned(
-        self, pairs: list[_Waiting], columns: list[MessagesColumn]
-    ) -> tuple[list[_Waiting], list[MessagesColumn]]:
+    def _cleaned(self, pairs: Pairs) -> Pairs:
         """Return the pairs to write."""
-        found = suspects(*columns).tolist()
-        if not found:
-            return pairs, columns
-        lost = set()
-        for place in found:
-            pair = pairs[place]
+        keep = np.ones(len(pairs.lines), bool)
+        for place in suspects(*pairs.columns).tolist():
+            example = pairs.example(place)
             try:
-                pair.changes |= clean(pair.example)
+                changes = clean(example)
             except Rejection as rejection:
-                lost.add(place)
-                self.lose(pair.line, rejection.reason, pair.value)
-        good = [pair for place, pair in enumerate(pairs) if place not in lost]
-        return good, _columns(good)
+                keep[place] = False
+                self.lose(pairs.lines[place], rejection.reason, pairs.values[place])
+                continue
+            if changes:
+                pairs.changes[place] |= changes
+                _, chosen, rejected = pairs.columns
+                chosen.put(place, example.chosen[0]["content"])
+                rejected.put(place, example.rejected[0]["content"])
+        return pairs if keep.all() else pairs.only(keep)
 
-    def _write(self, pairs: list[_Waiting], columns: list[MessagesColumn]) -> None:
-        prompt, chosen, rejected = columns
-        kept = [pa.array([pair.kept[i] for pair in pairs], pa.string()) for i in range(len(self._rules.keep))]
-        arrays = [*(column.array() for column in columns), *kept]
+    def _write(self, pairs: Pairs) -> None:
+        prompt, chosen, rejected = pairs.columns
+        arrays = [*(column.array() for column in pairs.columns), *map(text_array, pairs.kept)]
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        keys = np.zeros(len(pairs), KEY)
-        keys["line"] = [pair.line for pair in pairs]
-        keys["messages"] = prompt.counts
+        keys = np.zeros(len(pairs.lines), KEY)
+        keys["line"], keys["messages"], keys["changes"] = pairs.lines, prompt.counts, pairs.changes
         if self._rules.single:
-            keys["score"] = [pair.score for pair in pairs]
-            nothing = [b""] * len(pairs)
+            keys["score"] = pairs.scores
+            nothing = np.zeros((len(pairs.lines), 2), np.uint64)
             digest, _ = pair_digests(digests(prompt), nothing, nothing)
-            keys["prompt"] = folded_keys(chosen, bytes)
-            self.staged.rated += len(pairs)
+            keys["prompt"] = folded_keys(chosen, lambda texts, utf8: utf8)
+            self.staged.rated += len(pairs.lines)
         else:
-            digest, keys["flipped"] = pair_digests(digests(prompt), digests(chosen), digests(rejected))
+            digest, keys["flipped"] = pair_digests(*map(digests, pairs.columns))
             keys["prompt"] = folded_keys(prompt, fold)
-            self.staged.pairs += len(pairs)
+            self.staged.pairs += len(pairs.lines)
         keys["low"], keys["high"] = digest.T
-        keys["changes"] = [pair.changes for pair in pairs]
-        for name, column in zip(COLUMNS, columns, strict=True):
+        measured = self._encoder is not None and not self._rules.single
+        for name, column in zip(COLUMNS, pairs.columns, strict=True):
             sizes, keys[f"{name}_characters"] = column.lengths()
             keys["bytes"] += sizes.astype(np.uint32)
-            measured = self._encoder is not None and not self._rules.single
-            keys[f"{name}_tokens"] = [getattr(pair.lengths, name) for pair in pairs] if measured else -1
+            keys[f"{name}_tokens"] = [getattr(lengths, name) for lengths in pairs.lengths] if measured else -1
         self._files["keys"].write(keys.tobytes())
         if self._config.dedupe == "near" and not self._rules.single:
-            self._files["near"].write(b"".join(_signatures(pair.example) for pair in pairs))
+            signatures = [_signatures(pairs.example(place)) for place in range(len(pairs.lines))]
+            self._files["near"].write(b"".join(signatures))
 
     def _scan(self, example: PreferenceExample, kept: list[str | None]) -> int:
         """Count credentials by kind, and redact them or raise Rejection."""
@@ -289,12 +305,22 @@ class Stage:
         self.staged.secrets.update(secret.kind for secret in secrets)
         return redact(text, secrets)
 
-    def _kept(self, value: dict[str, Any]) -> list[str | None]:
+    def _kept(self, value: Row) -> list[str | None]:
         return [_text(value.get(name)) for name in self._rules.keep]
 
-
-def _columns(pairs: list[_Waiting]) -> list[MessagesColumn]:
-    return [MessagesColumn([getattr(pair.example, name) for pair in pairs]) for name in COLUMNS]
+    def _kept_of(self, values: list[Row]) -> list[Kept] | None:
+        """Return the kept columns of many rows, or None when one of them cannot be kept."""
+        columns: list[list[Any]] = [[value.get(name) for value in values] for name in self._rules.keep]
+        for place, some in enumerate(columns):
+            kinds = set(map(type, some))
+            try:
+                if kinds <= {int, list}:
+                    columns[place] = list(map(orjson.dumps, some))
+                elif kinds != {str}:
+                    columns[place] = list(map(_text, some))
+            except (Rejection, TypeError):
+                return None
+        return columns
 
 
 def _signatures(example: PreferenceExample) -> bytes:
@@ -307,7 +333,7 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     try:
-        return orjson.dumps(value, default=str).decode()
+        return str(orjson.dumps(value, default=str), "utf-8")
     except TypeError:
         raise Rejection("wrong_type") from None
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from typing import IO, Any, cast
 
 import fsspec
 import fsspec.core
+import pyarrow as pa
 
 from hubdpo.errors import DataError
 
@@ -40,6 +42,16 @@ def open_write(place: str) -> IO[bytes]:
     return cast("IO[bytes]", system.open(path, "wb"))
 
 
+def open_arrow(place: str) -> Any:
+    """Open a new file for Arrow, which writes to this machine's own without asking Python."""
+    return open_write(place) if is_url(place) else pa.OSFile(place, "wb")
+
+
+def map_arrow(place: str) -> Any:
+    """Open a file of Arrow's; one of this machine is mapped and not read."""
+    return open_read(place) if is_url(place) else pa.memory_map(place)
+
+
 def size_of(place: str) -> int:
     if not is_url(place):
         return Path(place).stat().st_size
@@ -54,6 +66,13 @@ def sha256(place: str) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def secure(place: str) -> None:
+    """Wait until a file of this machine is on its disk."""
+    if not is_url(place):
+        with Path(place).open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def join(place: str, *names: str) -> str:

@@ -31,7 +31,7 @@ CODE = "from hubdpo.cli.app import main; main()"
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut a small file into many pieces and shards."""
     monkeypatch.setattr(readers, "PIECE_BYTES", 4000)
-    monkeypatch.setattr(stage, "BATCH_BYTES", 1000)
+    monkeypatch.setattr(readers, "BLOCK", 1000)
     monkeypatch.setattr(shards, "LEAST_SHARD", 2000)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from hubdpo.data.columns import Columns
 from hubdpo.data.converters import (
     alpaca,
     columns,
@@ -26,6 +27,8 @@ from hubdpo.data.preference import Made
 
 Row = dict[str, Any]
 Convert = Callable[[Row], Made]
+ConvertMany = Callable[[list[Row]], Columns | None]
+"""Converts rows together when each of them is one pair as plain as they come; None when one is not."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Converter:
     """`convert` makes pairs of a row or raises Rejection; `detect` tells whether a row has this shape.
 
     A converter that `chooses` between several answers takes a Choice as well. `attribution` names the columns that the
-    licence of the source asks to keep with the text.
+    licence of the source asks to keep with the text. `many` gives what `convert` gives of each row, in a fraction of
+    the time.
     """
 
     convert: Callable[..., Made]
@@ -41,15 +45,21 @@ class Converter:
     evidence: str
     chooses: bool = False
     attribution: tuple[str, ...] = ()
+    many: ConvertMany | None = None
 
 
 CONVERTERS = {
-    "preference": Converter(preference.convert, preference.detect, "prompt, chosen and rejected"),
-    "implicit-prompt": Converter(implicit_prompt.convert, implicit_prompt.detect, "whole conversations, no prompt"),
-    "hh-rlhf": Converter(hh_rlhf.convert, hh_rlhf.detect, "Human/Assistant transcripts"),
+    "preference": Converter(
+        preference.convert, preference.detect, "prompt, chosen and rejected", many=preference.convert_many
+    ),
+    "implicit-prompt": Converter(
+        implicit_prompt.convert, implicit_prompt.detect, "whole conversations, no prompt",
+        many=implicit_prompt.convert_many,
+    ),
+    "hh-rlhf": Converter(hh_rlhf.convert, hh_rlhf.detect, "Human/Assistant transcripts", many=hh_rlhf.convert_many),
     "stack-exchange-paired": Converter(
         stack_exchange_paired.convert, stack_exchange_paired.detect, "question, response_j and response_k",
-        attribution=("qid", "date", "metadata"),
+        attribution=("qid", "date", "metadata"), many=stack_exchange_paired.convert_many,
     ),
     "scored": Converter(scored.convert, scored.detect, "answers with scores", chooses=True),
     "ranked": Converter(ranked.convert, ranked.detect, "answers with ranks", chooses=True),
@@ -72,4 +82,12 @@ def converter_for(name: str, how: Choice, mapping: dict[str, str] | None = None)
     return partial(converter.convert, how=how) if converter.chooses else converter.convert
 
 
-__all__ = ["CONVERTERS", "NAMES", "Choice", "Convert", "Converter", "Row", "columns", "converter_for", "voted"]
+def converter_of_many(name: str, mapping: dict[str, str] | None = None) -> ConvertMany | None:
+    """Return the function of many plain rows, for the formats that have one."""
+    return columns.converter_of_many(mapping) if mapping is not None else CONVERTERS[name].many
+
+
+__all__ = [
+    "CONVERTERS", "NAMES", "Choice", "Convert", "ConvertMany", "Converter", "Row", "columns", "converter_for",
+    "converter_of_many", "voted",
+]  # fmt: skip

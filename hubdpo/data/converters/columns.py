@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hubdpo.data.converters.preference import from_values
+from hubdpo.data.columns import Columns
+from hubdpo.data.converters.preference import from_values, many_from_texts
 from hubdpo.data.preference import COLUMNS, PreferenceExample
 from hubdpo.errors import ConfigError
 
@@ -28,3 +29,12 @@ def converter(mapping: dict[str, str]) -> Callable[[dict[str, Any]], PreferenceE
         return from_values(*(row.get(mapping[name]) for name in COLUMNS))
 
     return convert
+
+
+def converter_of_many(mapping: dict[str, str]) -> Callable[[list[dict[str, Any]]], Columns | None]:
+    """Return the same for many rows at once."""
+
+    def convert_many(rows: list[dict[str, Any]]) -> Columns | None:
+        return many_from_texts(*([row.get(mapping[name]) for row in rows] for name in COLUMNS))
+
+    return convert_many

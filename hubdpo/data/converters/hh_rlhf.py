@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
+
+from hubdpo.data.columns import CODE, Columns, MessagesColumn
 from hubdpo.data.preference import Message, PreferenceExample, Rejection, say, text_of
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
 QUESTION, ANSWER = "\n\nHuman:", "\n\nAssistant:"
 ROLE = {"Human": "user", "Assistant": "assistant"}
+_USER, _ASSISTANT = (bytes([CODE[role]]) for role in ROLE.values())
 
 
 def detect(row: dict[str, Any]) -> bool:
@@ -35,6 +39,50 @@ def convert(row: dict[str, Any]) -> PreferenceExample:
     if chosen[:-1] != rejected[:-1]:
         raise Rejection("histories_differ")
     return PreferenceExample(chosen[:-1], chosen[-1:], rejected[-1:])
+
+
+def convert_many(rows: list[dict[str, Any]]) -> Columns | None:
+    """Convert rows whose transcripts are the same up to their last turn."""
+    texts: list[str] = []
+    roles = bytearray()
+    counts: list[int] = []
+    answers: tuple[list[str], list[str]] = [], []
+    for row in rows:
+        first, second = row.get("chosen"), row.get("rejected")
+        if type(first) is not str or type(second) is not str:
+            return None
+        border = first.rfind(ANSWER)
+        asked = first[: max(border, 0)]
+        if not second.startswith(asked) or not second.startswith(ANSWER, border):
+            return None
+        one, other = first[border + len(ANSWER) :], second[border + len(ANSWER) :]
+        before, *rest = asked.split(QUESTION)
+        if before or not rest or _has_turn(one) or _has_turn(other):
+            return None
+        start = len(texts)
+        for part in rest:
+            if ANSWER in part:
+                asks, *answered = part.split(ANSWER)
+                texts.append(asks)
+                texts += answered
+                roles += _USER + _ASSISTANT * len(answered)
+            else:
+                texts.append(part)
+                roles += _USER
+        counts.append(len(texts) - start)
+        answers[0].append(one)
+        answers[1].append(other)
+    chosen, rejected = (MessagesColumn.turns(_bare(some), "assistant") for some in answers)
+    return MessagesColumn.of(_bare(texts), bytes(roles), np.array(counts, np.int64)), chosen, rejected
+
+
+def _has_turn(text: str) -> bool:
+    # most answers are one paragraph, and one character is found faster than several
+    return "\n" in text and (QUESTION in text or ANSWER in text)
+
+
+def _bare(texts: list[str]) -> list[str]:
+    return [text.removeprefix(" ") for text in texts]
 
 
 def is_transcript(value: Any) -> bool:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import operator
+from itertools import compress
 from typing import Any
 
+import numpy as np
+
+from hubdpo.data.columns import Columns, MessagesColumn, plain_messages
 from hubdpo.data.preference import PreferenceExample, Rejection, messages_of
 
 
@@ -32,3 +37,27 @@ def convert(row: dict[str, Any]) -> PreferenceExample:
     if shared == 0:
         raise Rejection("histories_differ")
     return PreferenceExample(chosen[:shared], chosen[shared:], rejected[shared:])
+
+
+def convert_many(rows: list[dict[str, Any]]) -> Columns | None:
+    """Convert rows whose conversations differ in their last message alone."""
+    chosen = plain_messages([row.get("chosen") for row in rows])
+    rejected = plain_messages([row.get("rejected") for row in rows])
+    if chosen is None or rejected is None or not np.array_equal(chosen.counts, rejected.counts):
+        return None
+    if (chosen.counts < 2).any():
+        return None
+    last = np.zeros(len(chosen.texts), bool)
+    last[chosen.ends[1:] - 1] = True
+    same = np.fromiter(map(operator.eq, chosen.texts, rejected.texts), bool, len(last))
+    same &= np.frombuffer(chosen.roles, np.uint8) == np.frombuffer(rejected.roles, np.uint8)
+    if not (same ^ last).all():
+        return None
+    prompt = MessagesColumn.of(
+        list(compress(chosen.texts, ~last)), bytes(compress(chosen.roles, ~last)), chosen.counts - 1
+    )
+    return prompt, _last(chosen, last), _last(rejected, last)
+
+
+def _last(column: MessagesColumn, last: Any) -> MessagesColumn:
+    return MessagesColumn.of(list(compress(column.texts, last)), bytes(compress(column.roles, last)))
