@@ -145,15 +145,13 @@ def plain_messages(values: Sequence[Any]) -> MessagesColumn | None:
 # `pa.array` would import pandas at its first call, which takes as long as a worker's first ten thousand rows
 
 
-def text_array(values: Sequence[str | None] | Sequence[bytes]) -> pa.StringArray:
-    """Make an array of texts, some of them missing, or of UTF-8."""
-    kinds, valid = set(map(type, values)), None
-    utf8: Any = values
-    if kinds == {str}:
-        utf8 = list(map(str.encode, values))  # type: ignore[arg-type]
-    elif kinds != {bytes}:
-        utf8 = [b"" if value is None else value.encode() for value in values]  # type: ignore[union-attr]
-        valid = mask_of([value is not None for value in values]).buffers()[1]
+def text_array(values: Sequence[str | bytes | None]) -> pa.StringArray:
+    """Make an array of texts, or UTF-8, some of them missing."""
+    if set(map(type, values)) == {bytes}:
+        utf8: Any = values
+    else:
+        utf8 = [value.encode() if isinstance(value, str) else value or b"" for value in values]
+    valid = mask_of([value is not None for value in values]).buffers()[1] if None in values else None
     return _strings(b"".join(utf8), np.fromiter(map(len, utf8), np.int32, len(utf8)), valid)
 
 

@@ -26,8 +26,8 @@ class Pair:
     score: float = 0.0
 
 
-Kept = list[str | None] | list[bytes]
-"""A column that is kept: texts, some of them missing, or all of them as UTF-8."""
+Kept = list[str | bytes | None]
+"""A column that is kept: texts, or UTF-8, some of them missing."""
 
 
 @dataclass

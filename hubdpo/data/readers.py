@@ -6,6 +6,7 @@ guesses types from the first block.
 
 from __future__ import annotations
 
+import bisect
 import csv
 import io
 import re
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +27,8 @@ PIECE_BYTES = 16 * 2**20
 """Part of a file that one task reads. The output does not depend on how many work, only on this."""
 BOM = b"\xef\xbb\xbf"
 BLOCK = 1 << 20
+Line = bytes | memoryview
+_END = ord("\n")
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},"]', re.DOTALL)
 
 
@@ -150,13 +154,13 @@ class PieceReader:
                 yield Block(lines, batch.to_pylist(), [], batch.nbytes)
 
 
-def _rows(lines: list[bytes | None], first: int, most: int) -> Iterator[RawRow]:
+def _rows(lines: list[Line | None], first: int, most: int) -> Iterator[RawRow]:
     """Parse lines each for itself, `first` the number of the first; None is one that is too long."""
     for number, line in enumerate(lines, first):
         if line is None:
             yield RawRow(number, None, "line_too_long", most)
             continue
-        if not line or line.isspace():
+        if not line or bytes(line).isspace():
             continue
         try:
             value = orjson.loads(line)
@@ -184,8 +188,11 @@ def _in_blocks(rows: Iterable[RawRow]) -> Iterator[Block]:
         yield block
 
 
-def _lines(piece: Piece, most: int) -> Iterator[list[bytes | None]]:
-    """Give the lines that begin in a piece, without their ends, many at a time; None for one above `most` bytes."""
+def _lines(piece: Piece, most: int) -> Iterator[list[Line | None]]:
+    """Give the lines that begin in a piece, without their ends, many at a time; None for one above `most` bytes.
+
+    What was given is written over when more is asked for.
+    """
     with storage.open_read(piece.file.path) as stream:
         at = _first_line(stream, piece)
         if at >= piece.stop:
@@ -194,26 +201,27 @@ def _lines(piece: Piece, most: int) -> Iterator[list[bytes | None]]:
         stream.seek(at)
         begun: list[bytes] = []  # blocks of the line that has not ended; none once it is too long
         size = 0
-        while block := stream.read(BLOCK):
-            parts = block.split(b"\n")
+        buffer = memoryview(bytearray(BLOCK))
+        while count := stream.readinto(buffer):  # type: ignore[attr-defined]  # files of bytes have it
+            block = buffer[:count]
+            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == _END).tolist()
             # a line is one of this piece when it begins in it
-            room = piece.stop - 1 - at
-            own = len(parts) if len(block) <= room else 1 + block.count(b"\n", 0, max(room, 0))
-            at += len(block)
-            size += len(parts[0])
-            begun = [*begun, parts[0]] if size <= most else []
-            if len(parts) == 1:
+            own = bisect.bisect_left(ends, piece.stop - 1 - at)
+            at += count
+            size += ends[0] if ends else count
+            begun = [*begun, bytes(block[: ends[0] if ends else count])] if size <= most else []
+            if not ends:
                 continue
-            more = parts[1 : min(own, len(parts) - 1)]
-            short = len(block) <= most
+            more = [block[start + 1 : stop] for start, stop in zip(ends[:own], ends[1:], strict=False)]
+            short = count <= most
             yield [
                 b"".join(begun) if size <= most else None,
                 *(more if short else (line if len(line) <= most else None for line in more)),
             ]
-            if own < len(parts):
+            if own < len(ends):
                 return
-            size = len(parts[-1])
-            begun = [parts[-1]] if size <= most else []
+            size = count - ends[-1] - 1
+            begun = [bytes(block[ends[-1] + 1 :])] if size <= most else []
         if size:
             yield [b"".join(begun) if size <= most else None]
 

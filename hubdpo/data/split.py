@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-_LOWER = bytes(range(256)).lower()
-_SPACE = b" \t\n\r\v\f"
 _BETWEEN = b"\xff"
 """A byte that no UTF-8 holds."""
+_AT_ONCE = 1 << 15
 
 
 def fold(texts: list[str], utf8: list[bytes]) -> list[bytes]:
@@ -23,7 +22,13 @@ def fold(texts: list[str], utf8: list[bytes]) -> list[bytes]:
             one if text.isascii() or (normal := unicodedata.normalize("NFKC", text)) is text else normal.encode()
             for text, one in zip(texts, utf8, strict=True)
         ]
-    return _BETWEEN.join(utf8).translate(_LOWER, _SPACE).split(_BETWEEN) if utf8 else []
+    return _without_spaces(_BETWEEN.join(utf8).lower()).split(_BETWEEN) if utf8 else []
+
+
+def _without_spaces(text: bytes) -> bytes:
+    """Leave out spaces and control characters: in half the time of bytes.translate, which a space takes by surprise."""
+    parts = (np.frombuffer(text[at : at + _AT_ONCE], np.uint8) for at in range(0, len(text), _AT_ONCE))
+    return b"".join([part.take(np.flatnonzero(part > ord(" "))).tobytes() for part in parts])
 
 
 def is_test(keys: Any, test_size: float, seed: int) -> Any:

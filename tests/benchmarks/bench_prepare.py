@@ -36,7 +36,7 @@ OURS = (
     "prepare(source=sys.argv[2], output_dir=sys.argv[3] + '/data'); "
     "sys.stdout.write(f'{time.perf_counter() - began}\\n')"
 )
-WAYS = {"usual": [str(HERE / "usual_way.py")], "hubdpo": ["-c", OURS]}
+WAYS = {"usual": [str(HERE / "usual_way.py")], "hubdpo": ["-c", OURS], "floor": [str(HERE / "floor.py")]}
 REAL_TOKENIZER = Path(os.environ.get("HUBDPO_REAL_DATA", HERE.parents[2] / "shared" / "data")) / "qwen2-tokenizer"
 PAIRS = 5000
 
@@ -46,7 +46,7 @@ def run(way: str, shape: str, source: Path, place: Path) -> dict[str, float]:
     folder = place / "out"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    env = {**os.environ, "HF_HOME": str(place / "hf"), "HF_HUB_OFFLINE": "1"}
+    env = {**os.environ, "HF_HOME": str(place / "hf"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE.parents[1])}
     began = time.perf_counter()
     command = [sys.executable, *WAYS[way], shape, str(source), str(folder)]
     before = psutil.Process().cpu_times()
@@ -91,6 +91,7 @@ def compare(shape: str, place: Path, megabytes: int, repeats: int) -> dict[str, 
         }  # fmt: skip
     for name in ("work_s", "wall_s", "cpu_s"):
         result[f"ratio_{name[:-2]}"] = round(result["usual"][name] / result["hubdpo"][name], 2)
+        result[f"floor_ratio_{name[:-2]}"] = round(result["usual"][name] / result["floor"][name], 2)
     source.unlink()
     return result
 

@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data import decide, readers, shards, stage
+from hubdpo.data import decide, readers, shards
 from hubdpo.data.readers import Piece, PieceReader, cut
 from hubdpo.data.sources import RawFile
 from hubdpo.data.split import is_test
