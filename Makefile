@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep -i '^torch==' constraints.txt)
 
-.PHONY: help setup demo test storm lint bench bench-train bench-prepare format build clean
+.PHONY: help setup demo test storm lint bench bench-train bench-prepare bench-push format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -32,10 +32,13 @@ lint: setup  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: bench-train bench-prepare  ## Measure everything (minutes)
+bench: bench-train bench-prepare bench-push  ## Measure everything (minutes)
 
 bench-train: setup  ## Measure the training step beside stock TRL
 	$(BIN)/python tests/benchmarks/bench_train.py
+
+bench-push: setup  ## Measure push beside a bare upload, by LFS and by Xet
+	$(BIN)/python tests/benchmarks/bench_push.py
 
 bench-prepare: setup  ## Measure prepare beside datasets, and tokens beside TRL
 	$(BIN)/python tests/benchmarks/bench_prepare.py

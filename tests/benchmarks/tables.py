@@ -69,6 +69,25 @@ def train_table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *notes])
 
 
+def push_table(report: dict[str, Any]) -> str:
+    """Return Markdown of push.json: what a verified release costs beside a bare upload."""
+    lines = [
+        f"| an adapter of {report['adapter_mb']:.0f} MB | by | seconds | requests | MB sent | MB read back |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row['way']} | {row['by']} | {row['seconds']:.1f} | {row['requests']} | {row['sent_mb']:.1f} | "
+        f"{row['read_mb']:.1f} |"
+        for row in report["results"]
+    ]
+    versions = report["versions"]
+    note = (
+        f"Best of {report['rounds']}, taking turns, on {report['machine']}, huggingface_hub "
+        f"{versions['huggingface_hub']}, hf_xet {versions['hf_xet']}; base {report['base']}."
+    )
+    return "\n".join([*lines, "", note])
+
+
 def put(name: str, table: str) -> None:
     """Write a table into its place in the README."""
     text = README.read_text(encoding="utf-8")
@@ -77,6 +96,6 @@ def put(name: str, table: str) -> None:
 
 
 if __name__ == "__main__":
-    for name, table in (("prepare", prepare_table), ("train", train_table)):
+    for name, table in (("prepare", prepare_table), ("train", train_table), ("push", push_table)):
         put(f"bench-{name}", table(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))))
     sys.stdout.write(f"wrote {README.name}\n")

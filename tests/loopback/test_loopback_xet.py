@@ -75,6 +75,12 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
         yield Sent(server, folder / "hub", source, list(server.requests), printed)
 
 
+@pytest.fixture
+def by_v1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_XET_CLIENT_SHARD_API_VERSION", "1")
+    monkeypatch.setenv("HF_XET_CLIENT_RECONSTRUCTION_API_VERSION", "1")
+
+
 def called(requests: list[Logged], part: str, method: str | None = None) -> list[Logged]:
     return [r for r in requests if part in r.path and method in (None, r.method)]
 
@@ -121,7 +127,7 @@ def test_xorbs_are_read_from_another_origin_without_a_token(sent: Sent) -> None:
 
 def test_what_the_server_has_is_sent_once(sent: Sent) -> None:
     assert sum(r.received for r in called(sent.requests, "/_xet/v1/xorbs/")) < len(CONTENT)
-    assert len(called(sent.requests, "/_xet/v1/shards", "POST")) == 2
+    assert [r.status for r in called(sent.requests, "/_xet/v2/shards", "POST")] == [200, 200]
 
 
 def test_another_machine_sends_no_content_again(sent: Sent, tmp_path: Path) -> None:
@@ -130,7 +136,7 @@ def test_another_machine_sends_no_content_again(sent: Sent, tmp_path: Path) -> N
     code = SEND_AND_READ
     assert by_xet(sent.server.endpoint, tmp_path, code, str(sent.source), "dave/y", "c.bin", token="hf_dave")
     again = list(sent.server.requests)[asked:]
-    assert called(again, "/_xet/v1/shards", "POST")
+    assert called(again, "/_xet/v2/shards", "POST")
     assert not called(again, "/_xet/v1/xorbs/")
     assert sum(r.received for r in again) < 0.05 * len(CONTENT)
 
@@ -257,6 +263,13 @@ print(done.pr_revision)
     assert not api.file_exists("carol/x", "d.bin")
 
 
+def test_an_older_client_sends_its_shards_by_the_first_version(sent: Sent, tmp_path: Path, by_v1: None) -> None:
+    code = SEND_AND_READ
+    assert by_xet(sent.server.endpoint, tmp_path, code, str(sent.source), "carol/v1", "a.bin") == sent.printed[:1]
+    assert called(list(sent.server.requests), "/_xet/v1/shards", "POST")
+    assert called(list(sent.server.requests), "/_xet/v1/reconstructions/", "GET")
+
+
 @pytest.mark.parametrize("data", [b"", b"not a shard", shards.HEADER.pack(shards.TAG, 2, 0) + bytes(50)])
 def test_a_malformed_shard_is_refused(sent: Sent, data: bytes) -> None:
     token = xet_token(sent.server, "write")
@@ -352,7 +365,7 @@ print({name: split.num_rows for name, split in loaded.items()})
     counts = json.loads((dataset_dir / "prepare.json").read_text())["splits"]
     assert json.loads("".join(printed).replace("'", '"')) == counts
     again = list(hub.server.requests)[asked:]
-    assert called(again, "/_xet/v1/shards", "POST") and called(again, "/_xet/xorb/", "GET")
+    assert called(again, "/_xet/v2/shards", "POST") and called(again, "/_xet/xorb/", "GET")
     assert not called(again, "/_lfs/") and not called(again, "/_cdn/")
 
 

@@ -5,6 +5,7 @@ Xorbs are read from another origin than the endpoint, by addresses that are each
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -45,8 +46,8 @@ class Xet:
                 return self._known_chunks(request, chunk)
             case "POST", ["v1", "xorbs", _, xorb]:
                 return self._take_xorb(request, xorb)
-            case "POST", ["v1", "shards"]:
-                return self._take_shard(request)
+            case "POST", ["v1" | "v2" as version, "shards"]:
+                return self._take_shard(request, version)
             case "GET", ["v1" | "v2" as version, "reconstructions", file]:
                 return self._reconstruction(request, file, version)
         raise Refusal(404, "Not found")
@@ -57,11 +58,17 @@ class Xet:
             raise Refusal(400, "not the hash of a xorb")
         return as_json({"was_inserted": self._files.add_xorb(xorb, request.whole(LARGEST))})
 
-    def _take_shard(self, request: Request) -> Answer:
+    def _take_shard(self, request: Request, version: str) -> Answer:
+        """Know the files of a shard. Version 2 tells its progress in lines, of which the last is the result."""
         grant = self._signer.granted(request, "write")
-        for file in read_files(request.whole(LARGEST)):
+        files = read_files(request.whole(LARGEST))
+        for file in files:
             self._files.add_file(grant.kind, grant.repo_id, file)
-        return as_json({"result": 1})
+        if version == "v1":
+            return as_json({"result": 1})
+        lines = [{"type": "validating", "verified": len(files), "total": len(files)}, {"type": "result"}]
+        content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        return Answer(200, {"Content-Type": "application/x-ndjson"}, content)
 
     def _known_chunks(self, request: Request, chunk: str) -> Answer:
         self._signer.granted(request, "read")
