@@ -74,6 +74,8 @@ def is_unknown_outcome(problem: BaseException) -> bool:
 
     if isinstance(problem, JSONDecodeError):  # a proxy's page in place of the Hub's answer
         return True
+    if isinstance(problem, RuntimeError) and problem.__cause__:  # of huggingface_hub, about a file that it was sending
+        return is_unknown_outcome(problem.__cause__)
     return isinstance(problem, (httpx2.TransportError, OSError)) and status_of(problem) in (
         None, 408, 429, 500, 502, 503, 504,
     )  # fmt: skip
@@ -104,6 +106,15 @@ def translate_errors(what: str) -> Iterator[None]:
         raise HubError(
             f"what {endpoint()} answered for `{what}` is not JSON",
             hint="check HF_ENDPOINT, and whether a proxy stands between",
+        ) from None
+    except RuntimeError as problem:
+        if isinstance(problem.__cause__, errors.HfHubHTTPError):  # a large file that was not taken
+            raise _http_error(what, problem.__cause__) from None
+        raise
+    except ConnectionError as problem:
+        raise HubError(
+            f"large files of `{what}` cannot be sent or read: {_first_line(problem)}",
+            hint="check the network, then run the same command again",
         ) from None
     except httpx2.TransportError as problem:
         raise HubError(
@@ -174,7 +185,10 @@ def fetch(
     cache_dir: Path | None = None,
 ) -> Path:
     """Do as `download`, with the client's own errors, so that the caller can try again."""
-    folder = api().snapshot_download(
-        repo_id, revision=sha, repo_type=repo_type, allow_patterns=allow_patterns, cache_dir=cache_dir
-    )
+    try:
+        folder = api().snapshot_download(
+            repo_id, revision=sha, repo_type=repo_type, allow_patterns=allow_patterns, cache_dir=cache_dir
+        )
+    except RuntimeError as problem:  # of hf_xet, whatever kept it from reading; what it cannot send is such an error
+        raise ConnectionError(_first_line(problem)) from problem
     return Path(folder)

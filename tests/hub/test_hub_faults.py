@@ -332,6 +332,23 @@ def test_a_hub_that_never_answers_is_left(
     assert caught.value.exit_code == 4
 
 
+def test_a_large_file_that_is_not_taken_by_lfs_is_an_error(
+    hub: Hub, bundles: list[Path], repo_id: str, tmp_path: Path
+) -> None:  # fmt: skip
+    hub.server.faults.add(Fault("status", "/_lfs/", status=403, times=20))
+    with pytest.raises(HubError, match="the token may not do this"):
+        push(folder=Path(own(bundles[0], tmp_path / "data")), repo=repo_id, version="1.0.0")
+
+
+@pytest.mark.parametrize("path", ["/_xet/v1/xorbs/", "/_xet/v2/shards", "/_xet/xorb/"])
+def test_a_large_file_that_does_not_go_or_come_by_xet_is_an_error(
+    hub: Hub, nurseries: Any, bundles: list[Path], repo_id: str, tmp_path: Path, path: str
+) -> None:  # fmt: skip
+    hub.server.faults.add(Fault("status", path, status=403, times=1000))
+    assert nurseries("xet").start(own(bundles[0], tmp_path / "data"), repo_id, "1.0.0", machine=repo_id).finished() == 4
+    assert not HfApi().list_repo_refs(repo_id, repo_type="dataset").tags
+
+
 def test_a_list_that_never_comes_is_asked_for_again(
     hub: Hub, nurseries: Any, bundles: list[Path], repo_id: str, tmp_path: Path
 ) -> None:  # fmt: skip
