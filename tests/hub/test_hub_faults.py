@@ -342,10 +342,15 @@ def test_a_large_file_that_is_not_taken_by_lfs_is_an_error(
 
 @pytest.mark.parametrize("path", ["/_xet/v1/xorbs/", "/_xet/v2/shards", "/_xet/xorb/"])
 def test_a_large_file_that_does_not_go_or_come_by_xet_is_an_error(
-    hub: Hub, nurseries: Any, bundles: list[Path], repo_id: str, tmp_path: Path, path: str
-) -> None:  # fmt: skip
+    hub: Hub, nurseries: Any, repo_id: str, tmp_path: Path, path: str
+) -> None:
+    rows = [
+        {"prompt": f"{i} {repo_id}?", "chosen": "yes", "rejected": "no"} for i in range(12)
+    ]  # that no xorb holds yet
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    hubdpo.prepare(source=[str(tmp_path / "rows.jsonl")], output_dir=tmp_path / "data", license="mit")
     hub.server.faults.add(Fault("status", path, status=403, times=1000))
-    assert nurseries("xet").start(own(bundles[0], tmp_path / "data"), repo_id, "1.0.0", machine=repo_id).finished() == 4
+    assert nurseries("xet").start(str(tmp_path / "data"), repo_id, "1.0.0", machine=repo_id).finished() == 4
     assert not HfApi().list_repo_refs(repo_id, repo_type="dataset").tags
 
 
