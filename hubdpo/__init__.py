@@ -1,6 +1,7 @@
 """Preference data in, a versioned and verified QLoRA DPO adapter on the Hub out.
 
-The stages are `prepare`, `train`, `evaluate` and `push`; `load_adapter` and `load_preferences` read releases back.
+The stages are `prepare`, `train`, `evaluate`, `merge` and `push`; `load_adapter` and `load_preferences` read releases
+back.
 Each is imported when first used, because torch and trl take seconds.
 """
 
@@ -19,15 +20,22 @@ _HOME = {
     "push": "hubdpo.hub.publish",
     "verify": "hubdpo.hub.verify",
     "load_adapter": "hubdpo.hub.load",
+    "merge": "hubdpo.hub.merge",
+    "diff": "hubdpo.hub.diff",
 }
 
-__all__ = ["__version__", "evaluate", "load_adapter", "load_preferences", "prepare", "push", "train", "verify"]
+__all__ = [
+    "__version__", "diff", "evaluate", "load_adapter", "load_preferences", "merge", "prepare", "push", "train",
+    "verify",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from hubdpo.data.load import load_preferences
     from hubdpo.data.prepare import prepare
     from hubdpo.evaluation.evaluate import evaluate
+    from hubdpo.hub.diff import diff
     from hubdpo.hub.load import load_adapter
+    from hubdpo.hub.merge import merge
     from hubdpo.hub.publish import push
     from hubdpo.hub.verify import verify
     from hubdpo.training.train import train

@@ -27,6 +27,7 @@ METRICS_FILE = "metrics.jsonl"
 RELEASE_FILE = "release.json"
 REJECTED_FILE = "rejected.jsonl"
 BUNDLE_FILE = "hubdpo.json"
+MERGE_FILE = "merge.json"
 CARD_FILE = "README.md"
 LOCAL_FILE = "local.json"
 

@@ -12,13 +12,19 @@ from typing import Any
 import pytest
 import yaml
 
-from hubdpo.config import EvaluateConfig, PrepareConfig, PushConfig, TrainConfig
+from hubdpo.config import EvaluateConfig, MergeConfig, PrepareConfig, PushConfig, TrainConfig
 from tests.benchmarks.tables import prepare_table, push_table, train_table
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
-MODELS = {"prepare": PrepareConfig, "train": TrainConfig, "evaluate": EvaluateConfig, "push": PushConfig}
-COMMANDS = sorted(set(re.findall(r"^ *(hubdpo (?:prepare|train|evaluate|push) .*)$", README, re.MULTILINE)))
+MODELS = {
+    "prepare": PrepareConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "push": PushConfig,
+    "merge": MergeConfig,
+}
+COMMANDS = sorted(set(re.findall(r"^ *(hubdpo (?:prepare|train|evaluate|push|merge) .*)$", README, re.MULTILINE)))
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -10,7 +10,21 @@ import typer
 
 import hubdpo
 from hubdpo import console
-from hubdpo.cli import demo, diff, doctor, evaluate, inspect, load, prepare, push, serve_hub, train, verify, versions
+from hubdpo.cli import (
+    demo,
+    diff,
+    doctor,
+    evaluate,
+    inspect,
+    load,
+    merge,
+    prepare,
+    push,
+    serve_hub,
+    train,
+    verify,
+    versions,
+)
 from hubdpo.secrets import cleaned
 
 app = typer.Typer(
@@ -37,7 +51,7 @@ def root(
     """Preference data in, a versioned and verified QLoRA DPO adapter on the Hub out."""
 
 
-for module in (prepare, train, evaluate, push, verify, versions, diff, inspect, load, serve_hub, doctor, demo):
+for module in (prepare, train, evaluate, push, verify, versions, diff, inspect, merge, load, serve_hub, doctor, demo):
     module.register(app)
 
 

@@ -2,8 +2,9 @@
 
 from hubdpo.config.base import Cli, Config
 from hubdpo.config.evaluate import EvaluateConfig
+from hubdpo.config.merge import MergeConfig
 from hubdpo.config.prepare import PrepareConfig
 from hubdpo.config.push import PushConfig
 from hubdpo.config.train import TrainConfig
 
-__all__ = ["Cli", "Config", "EvaluateConfig", "PrepareConfig", "PushConfig", "TrainConfig"]
+__all__ = ["Cli", "Config", "EvaluateConfig", "MergeConfig", "PrepareConfig", "PushConfig", "TrainConfig"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +13,17 @@ from typing import Any
 from hubdpo.cards.licences import LICENCE_FILES, adapter_licence
 from hubdpo.cards.lint import require_sound_card
 from hubdpo.cards.lint_body import LOCAL_PATH
+from hubdpo.cards.merged_card import render_merged_card
 from hubdpo.cards.model_card import Release, render_model_card
 from hubdpo.cards.serving import Adapter
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.adapter_files import read_shapes
+from hubdpo.hub.merged import MergeManifest, read_merged_folder
 from hubdpo.manifest import (
     BUNDLE_FILE,
     CARD_FILE,
     EVAL_FILE,
+    MERGE_FILE,
     METRICS_FILE,
     PREPARE_FILE,
     PROBES_FILE,
@@ -45,6 +49,10 @@ COPIED_FILES = (
     "added_tokens.json", "chat_template.jinja", "generation_config.json",
 )  # fmt: skip
 MEASURED_FILES = (METRICS_FILE, EVAL_FILE, PROBES_FILE)
+MERGED_FILE = re.compile(
+    rf"model(-\d{{5}}-of-\d{{5}})?\.safetensors|model\.safetensors\.index\.json|config\.json|{re.escape(PROBES_FILE)}|"
+    + "|".join(map(re.escape, [*COPIED_FILES, *LICENCE_FILES]))
+)
 TEXT = (".json", ".jsonl", ".md", ".jinja", ".txt")
 
 
@@ -77,13 +85,15 @@ def canonical_adapter_config(raw: dict[str, Any], base: BaseRef) -> dict[str, An
 
 
 def folder_kind(folder: Path) -> Kind:
-    """Tell a dataset folder from a run folder. Raise ArtefactError when it is neither."""
+    """Tell dataset, run and merged model apart. Raise ArtefactError when a folder is none of them."""
     if not folder.is_dir():
         raise ArtefactError(f"folder not found: {folder}", hint="hubdpo prepare or hubdpo train makes one")
     if (folder / RUN_FILE).exists():
         return "adapter"
     if (folder / PREPARE_FILE).exists():
         return "dataset"
+    if (folder / MERGE_FILE).exists():
+        return "merged"
     raise ArtefactError(
         f"`{folder}` is neither a dataset folder nor a run folder: it has no {PREPARE_FILE} and no {RUN_FILE}",
         hint="hubdpo prepare SOURCE -o DIR, or hubdpo train ... -o RUN",
@@ -92,8 +102,11 @@ def folder_kind(folder: Path) -> Kind:
 
 def published_files(folder: Path) -> list[str]:
     """Return the names of the files of a folder that a release takes, as far as they are there, without its list."""
-    if folder_kind(folder) == "dataset":
+    kind = folder_kind(folder)
+    if kind == "dataset":
         wanted = [*PrepareManifest.read(folder / PREPARE_FILE).files, PREPARE_FILE]
+    elif kind == "merged":
+        wanted = [*MergeManifest.read(folder / MERGE_FILE).files, MERGE_FILE, CARD_FILE]
     else:
         wanted = [CARD_FILE, RUN_FILE, "adapter_config.json", *ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES]
         wanted += [path.relative_to(folder).as_posix() for path in (folder / "plots").glob("*.png")]
@@ -139,11 +152,7 @@ def adapter_bundle(
     Raise ArtefactError when a file is missing, the weights are not finite or never trained, a text holds a secret or a
     path of this machine, or the card is not sound; LicenceError when the licence is not known.
     """
-    if base.repo_id is None:
-        raise ConfigError(
-            f"the run used a local base, `{base.name}`, which nobody else can load",
-            hint="add `--base-model USER/NAME` with the Hub id of the same base",
-        )
+    _check_base(base)
     _check_weights(folder / ADAPTER_FILES[0])
     licence = adapter_licence(base, run.dataset.license, license, name=license_name, link=license_link)
     run = run.model_copy(update={"base": base})
@@ -165,6 +174,36 @@ def adapter_bundle(
     check_texts(files, quoting=(CARD_FILE, EVAL_FILE))
     require_sound_card("adapter", files)
     return _bundle("adapter", version, files, card=card)
+
+
+def merged_bundle(
+    folder: Path,
+    version: str,
+    *,
+    repo: str,
+    base: BaseRef,
+    license: str | None = None,
+    license_name: str | None = None,
+    license_link: str | None = None,
+) -> BundleContent:
+    """Bundle a merged model. Raise what `adapter_bundle` raises; nothing of it may have been changed."""
+    _check_base(base)
+    manifest = read_merged_folder(folder).model_copy(update={"base": base})
+    licence = adapter_licence(base, manifest.dataset.license, license, name=license_name, link=license_link)
+    card = render_merged_card(manifest, repo=repo, version=version, licence=licence)
+    files: dict[str, bytes | Path] = {name: folder / name for name in manifest.files if MERGED_FILE.fullmatch(name)}
+    files |= {CARD_FILE: card.encode(), MERGE_FILE: canonical_json(manifest.model_dump(mode="json")).encode()}
+    check_texts(files)
+    require_sound_card("merged", files)
+    return _bundle("merged", version, files, card=card)
+
+
+def _check_base(base: BaseRef) -> None:
+    if base.repo_id is None:
+        raise ConfigError(
+            f"the run used a local base, `{base.name}`, which nobody else can load",
+            hint="add `--base-model USER/NAME` with the Hub id of the same base",
+        )
 
 
 def with_card(content: BundleContent, card: str, *, beside: Collection[str] = ()) -> BundleContent:

@@ -173,7 +173,11 @@ def _lineage(old: Facts, new: Facts) -> dict[str, Change]:
             found |= {"dataset": data.name, "dataset revision": data.revision, "dataset fingerprint": data.fingerprint}
             found |= {"training pairs": data.train_pairs, "steps": facts.run.steps, "device": facts.run.device}
             found |= facts.run.versions
-        if made := facts.run or facts.prepare:
+        if facts.merge:
+            one = facts.merge.adapter
+            found |= {"adapter": one.name, "adapter version": one.version, "adapter weights": one.sha256}
+            found |= {"largest difference from the adapter": facts.merge.check.largest_difference}
+        if made := facts.run or facts.prepare or facts.merge:
             found["hubdpo"] = made.hubdpo_version
         sides.append(found)
     return _options(*sides)

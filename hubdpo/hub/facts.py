@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from hubdpo.hub.merged import AdapterRef, MergeManifest
 from hubdpo.manifest import (
     EVAL_FILE,
+    MERGE_FILE,
     PREPARE_FILE,
     RUN_FILE,
     BaseRef,
@@ -23,7 +25,7 @@ from hubdpo.manifest import (
 Read = Callable[[str], bytes | None]
 """Gives the bytes of a file by its name, or None when there is none."""
 M = TypeVar("M", bound=BaseModel)
-MANIFESTS = (PREPARE_FILE, RUN_FILE, EVAL_FILE)
+MANIFESTS = (PREPARE_FILE, RUN_FILE, EVAL_FILE, MERGE_FILE)
 MOST_OPTIONS = 4
 WEIGHTS = (".safetensors", ".parquet")
 
@@ -36,14 +38,17 @@ class Facts:
     prepare: PrepareManifest | None = None
     run: RunManifest | None = None
     evaluation: EvalReport | None = None
+    merge: MergeManifest | None = None
 
     @property
     def config(self) -> dict[str, Any]:
-        return self.prepare.config if self.prepare else self.run.config if self.run else {}
+        made = self.prepare or self.run or self.merge
+        return made.config if made else {}
 
     @property
     def base(self) -> BaseRef | None:
-        return self.run.base if self.run else None
+        made = self.run or self.merge
+        return made.base if made else None
 
     def content(self) -> dict[str, str]:
         """Return the hashes of the files that hold the data or the weights."""
@@ -65,6 +70,7 @@ def read_facts(files: dict[str, FileEntry], read: Read) -> Facts:
         prepare=manifest(PREPARE_FILE, PrepareManifest),
         run=manifest(RUN_FILE, RunManifest),
         evaluation=manifest(EVAL_FILE, EvalReport),
+        merge=manifest(MERGE_FILE, MergeManifest),
     )
 
 
@@ -103,6 +109,8 @@ def _lineage(before: Facts, after: Facts) -> list[str]:
     old, new = before.base, after.base
     if old and new and (old.name, old.revision) != (new.name, new.revision):
         said.append(f"base {_ref(old)} → {_ref(new)}")
+    if before.merge and after.merge and before.merge.adapter.sha256 != after.merge.adapter.sha256:
+        said.append(f"adapter {_adapter(before.merge.adapter)} → {_adapter(after.merge.adapter)}")
     if before.run and after.run and before.run.dataset.fingerprint != after.run.dataset.fingerprint:
         pairs = before.run.dataset.train_pairs, after.run.dataset.train_pairs
         said.append(f"other data, {pairs[0]:,} → {pairs[1]:,} training pairs")
@@ -129,6 +137,10 @@ def _number(value: int | None) -> str:
 
 def _ref(base: BaseRef) -> str:
     return f"`{base.name}`" + (f" at `{base.revision[:12]}`" if base.revision else "")
+
+
+def _adapter(adapter: AdapterRef) -> str:
+    return f"`{adapter.name}`" + (f" {adapter.version}" if adapter.version else f" (`{adapter.sha256[:12]}`)")
 
 
 def _value(value: Any) -> str:

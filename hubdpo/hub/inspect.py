@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -20,7 +20,7 @@ from hubdpo.cards.serving import WEIGHTS, Adapter, Way, problems, ways
 from hubdpo.errors import ArtefactError, HubError
 from hubdpo.hub.adapter_files import count_tokens
 from hubdpo.hub.places import Place, find_place
-from hubdpo.manifest import BUNDLE_FILE, CARD_FILE, PREPARE_FILE, RUN_FILE
+from hubdpo.manifest import BUNDLE_FILE, CARD_FILE, MERGE_FILE, PREPARE_FILE, RUN_FILE, Kind
 
 ADAPTER_CONFIG = "adapter_config.json"
 MOST_FOOTERS = 200
@@ -31,7 +31,7 @@ class Inspection:
     """What was found: facts by their names, what is wrong, and for an adapter what to type for each program."""
 
     ref: str
-    kind: Literal["adapter", "dataset"]
+    kind: Kind
     commit: str | None
     facts: Mapping[str, Any]
     findings: list[Finding]
@@ -55,6 +55,8 @@ def inspect(ref: str) -> Inspection:
     USER/NAME, HubError when the Hub has no such repo or revision.
     """
     place = find_place(ref)
+    if MERGE_FILE in place.files:
+        return _merged(place)
     if ADAPTER_CONFIG in place.files:
         return _adapter(place)
     if place.repo_type == "dataset" or PREPARE_FILE in place.files or _parquet(place):
@@ -101,6 +103,27 @@ def _adapter(place: Place) -> Inspection:
     return Inspection(place.ref, "adapter", place.commit, _known(facts), findings + card, ways(adapter, found))
 
 
+def _merged(place: Place) -> Inspection:
+    made = place.read_json(MERGE_FILE)
+    card, about = _card(place, "merged")
+    adapter, base, check = (made.get(name) or {} for name in ("adapter", "base", "check"))
+    facts = {
+        "base": base.get("name"),
+        "base revision": base.get("revision"),
+        "adapter": adapter.get("name"),
+        "adapter version": adapter.get("version"),
+        "merged into": "NF4 weights, de-quantised" if made.get("dequantised") else "the original weights",
+        "type": made.get("dtype"),
+        "parameters": made.get("parameters"),
+        "bytes of weights": sum(size for name, size in place.files.items() if name.endswith(".safetensors")),
+        "largest difference from the adapter, nats": check.get("largest_difference"),
+        "release": _version(place),
+        "licence": about.get("license"),
+        "data": about.get("datasets"),
+    }
+    return Inspection(place.ref, "merged", place.commit, _known(facts), card)
+
+
 def _dataset(place: Place) -> Inspection:
     card, about = _card(place, "dataset")
     facts: dict[str, Any] = {"licence": about.get("license"), "languages": about.get("language")}
@@ -131,7 +154,7 @@ def _dataset(place: Place) -> Inspection:
     return Inspection(place.ref, "dataset", place.commit, _known(facts), findings)
 
 
-def _card(place: Place, kind: Literal["adapter", "dataset"]) -> tuple[list[Finding], dict[str, Any]]:
+def _card(place: Place, kind: Kind) -> tuple[list[Finding], dict[str, Any]]:
     """Return what is wrong with the card, and its front matter."""
     if CARD_FILE not in place.files:
         if RUN_FILE in place.files:  # the card is written when the run is pushed

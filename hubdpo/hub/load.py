@@ -40,7 +40,7 @@ def load_adapter(
 
     import torch
 
-    base_folder = _local_base(folder) or download(name, base_revision or resolve(name), allow_patterns=BASE_PATTERNS)
+    base_folder = local_base(folder) or download(name, base_revision or resolve(name), allow_patterns=BASE_PATTERNS)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = load_on_base(
         folder, base_folder, device=device, load_in_4bit=load_in_4bit, device_map=device_map
@@ -89,7 +89,7 @@ def _trained_in_4bit(folder: Path) -> bool:
     return bool(RunManifest.read(folder / RUN_FILE).config.get("load_in_4bit"))
 
 
-def _local_base(folder: Path) -> Path | None:
+def local_base(folder: Path) -> Path | None:
     """Return the base folder of a run that was made on this machine from a folder, None for one from the Hub."""
     place = folder / LOCAL_FILE
     name = json.loads(place.read_text(encoding="utf-8"))["model_name_or_path"] if place.exists() else ""

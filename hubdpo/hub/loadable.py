@@ -13,9 +13,19 @@ from hubdpo import console
 from hubdpo.errors import VerificationFailed
 from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.client import api, fetch, translate_errors
+from hubdpo.hub.merged import MergeManifest
 from hubdpo.hub.probes import ProbeResult, compare_probes, record_probes
 from hubdpo.hub.remote import repeat
-from hubdpo.manifest import CARD_FILE, PREPARE_FILE, PROBES_FILE, RUN_FILE, PrepareManifest, Probes, RunManifest
+from hubdpo.manifest import (
+    CARD_FILE,
+    MERGE_FILE,
+    PREPARE_FILE,
+    PROBES_FILE,
+    RUN_FILE,
+    PrepareManifest,
+    Probes,
+    RunManifest,
+)
 
 HASHES_ALONE = "`--check hashes` compares the files alone"
 
@@ -75,6 +85,34 @@ def _probe(folder: Path, base: Path, recorded: Probes | None, *, load_in_4bit: b
         record_probes(model, tokenizer, load_in_4bit=load_in_4bit)  # it runs; there is nothing to compare with
         return None
     return compare_probes(model, tokenizer, recorded)
+
+
+def check_merged(folder: Path) -> ProbeResult:
+    """Load a merged model and compare its probes. Raise VerificationFailed when they differ or it does not load."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    manifest, recorded = MergeManifest.read(folder / MERGE_FILE), Probes.read(folder / PROBES_FILE)
+    device = "cuda" if recorded.environment["device"] == "cuda" and torch.cuda.is_available() else "cpu"
+    console.info(f"loading the model, {manifest.dtype}")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, manifest.dtype)).to(device)
+        result = compare_probes(model, AutoTokenizer.from_pretrained(folder), recorded)
+    except VerificationFailed:
+        raise
+    except Exception as problem:  # whatever keeps it from loading is what we are here to find
+        first = (str(problem).strip().splitlines() or [""])[0]
+        raise VerificationFailed(
+            f"the model cannot be loaded: {type(problem).__name__}: {first}",
+            hint=f"where it does not fit into memory, {HASHES_ALONE}",
+        ) from problem
+    if not result.passed:
+        raise VerificationFailed(
+            f"the model is not what was merged: log-probabilities differ by {result.mean_difference:.2g} nats a token, "
+            f"{result.tolerance:g} at most",
+            hint="hubdpo merge, into another folder, and publish that",
+        )
+    return result
 
 
 def _base_folder(name: str, revision: str) -> Path:

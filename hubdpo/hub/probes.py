@@ -50,7 +50,7 @@ class ProbeResult:
 
 
 def record_probes(model: Any, tokenizer: Any, *, load_in_4bit: bool) -> Probes:
-    """Return the probes with what a PEFT model gives for them now, and all that the numbers depend on."""
+    """Return the probes with what a model gives for them now, and all that the numbers depend on."""
     probes = []
     for question, *answers in PAIRS:
         for answer in answers:
@@ -104,7 +104,7 @@ def _log_probs(model: Any, probes: list[Probe]) -> list[list[float]]:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    causal_lm = model.get_base_model()
+    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
     # padded on the right, which no earlier position sees, so no mask is needed
     ids = pad_sequence([torch.tensor(p.prompt_ids + p.answer_ids) for p in probes], batch_first=True).to(model.device)
     before, was_training = causal_lm.config._attn_implementation, model.training
@@ -129,13 +129,13 @@ def _log_probs(model: Any, probes: list[Probe]) -> list[list[float]]:
 def _environment(model: Any, *, load_in_4bit: bool) -> dict[str, str]:
     import torch
 
-    device = model.device.type
+    device, is_adapter = model.device.type, hasattr(model, "get_base_model")
     packages = ("torch", "transformers", "peft", "bitsandbytes")
     return {
         "device": device,
         "hardware": torch.cuda.get_device_name() if device == "cuda" else f"{_processor()}, {_instructions()}",
         "threads": str(torch.get_num_threads()),
-        "dtype": str(compute_dtype(device)).removeprefix("torch."),
+        "dtype": str(compute_dtype(device) if is_adapter else model.dtype).removeprefix("torch."),
         "load_in_4bit": str(load_in_4bit),
         **{name: importlib.metadata.version(name) for name in packages},
     }

@@ -18,18 +18,20 @@ from hubdpo.hub.bundle import (
     adapter_bundle,
     dataset_bundle,
     folder_kind,
+    merged_bundle,
     read_run,
 )
 from hubdpo.hub.card import compose, warn_of_edit_on_the_way, warn_of_lost
 from hubdpo.hub.client import PUBLIC_HUB, RepoType, api, endpoint, resolve, translate_errors
 from hubdpo.hub.collection import add_to_collection, check_collection
+from hubdpo.hub.merged import MergeManifest
 from hubdpo.hub.plan import show_plan
 from hubdpo.hub.proposal import propose
 from hubdpo.hub.refusals import check_links, check_rows
 from hubdpo.hub.remote import Remote, bundle_line, check_ours, check_visibility, holds, repeat, stage_name
 from hubdpo.hub.verify import release_url, verify_commit
 from hubdpo.hub.versions import bump, highest
-from hubdpo.manifest import CARD_FILE, RELEASE_FILE, BaseRef, Release, RunManifest, write_atomic
+from hubdpo.manifest import CARD_FILE, MERGE_FILE, RELEASE_FILE, BaseRef, Release, write_atomic
 
 
 def push(config: PushConfig | None = None, **options: Any) -> Release:
@@ -112,10 +114,17 @@ def _refuse(config: PushConfig) -> None:
 
 
 def _bundle(config: PushConfig) -> BundleContent:
-    if folder_kind(config.folder) == "dataset":
+    kind = folder_kind(config.folder)
+    if kind == "dataset":
         return dataset_bundle(config.folder, config.version)
+    if kind == "merged":
+        base = _base(config, MergeManifest.read(config.folder / MERGE_FILE).base)
+        return merged_bundle(
+            config.folder, config.version, repo=config.repo, base=base, license=config.license,
+            license_name=config.license_name, license_link=config.license_link,
+        )  # fmt: skip
     run = read_run(config.folder)
-    base = _base(config, run)
+    base = _base(config, run.base)
     return adapter_bundle(
         config.folder, run, config.version, repo=config.repo, base=base, license=config.license,
         license_name=config.license_name, license_link=config.license_link,
@@ -138,12 +147,12 @@ def _numbered(config: PushConfig, remote: Remote) -> PushConfig:
     return config.model_copy(update={"version": version})
 
 
-def _base(config: PushConfig, run: RunManifest) -> BaseRef:
+def _base(config: PushConfig, base: BaseRef) -> BaseRef:
     """Return the base as others will load it: the run's own, or the Hub id given for a local folder."""
     if config.base_model is None:
-        return run.base
+        return base
     revision = resolve(config.base_model, config.base_revision)
-    return run.base.model_copy(update={"repo_id": config.base_model, "name": config.base_model, "revision": revision})
+    return base.model_copy(update={"repo_id": config.base_model, "name": config.base_model, "revision": revision})
 
 
 def _checked_before(config: PushConfig, release: Release) -> Any:

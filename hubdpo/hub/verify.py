@@ -12,7 +12,7 @@ from hubdpo import console
 from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed
 from hubdpo.hub.client import RepoType, api, endpoint, fetch, parse_ref, resolve, translate_errors
-from hubdpo.hub.loadable import check_adapter, check_dataset
+from hubdpo.hub.loadable import check_adapter, check_dataset, check_merged
 from hubdpo.hub.probes import ProbeResult
 from hubdpo.hub.remote import repeat
 from hubdpo.hub.versions import highest, parse_tag
@@ -110,6 +110,8 @@ def verify_commit(
             ) from None
         if bundle.kind == "dataset":
             return Findings(bundle, splits=check_dataset(folder) if check == "load" else None)
+        if bundle.kind == "merged":
+            return Findings(bundle, probes=check_merged(folder) if check == "load" else None)
         probes = check_adapter(folder) if check == "load" else None
         return Findings(bundle, probes=probes, base=_base_state(folder))
 

@@ -66,7 +66,7 @@ def test_underscores_work_in_option_names(typed: str, read: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["prepare", "train", "evaluate", "push", "verify", "diff", "load", "serve-hub", "doctor", "demo"]
+    "name", ["prepare", "train", "evaluate", "push", "verify", "diff", "merge", "load", "serve-hub", "doctor", "demo"]
 )
 def test_every_command_has_help(runner: CliRunner, name: str) -> None:
     done = runner.invoke(app, [name, "--help"])

@@ -1,0 +1,25 @@
+"""`hubdpo merge`"""
+
+from __future__ import annotations
+
+import typer
+
+from hubdpo import console
+from hubdpo.cli._options import command
+from hubdpo.config import MergeConfig
+
+
+def register(app: typer.Typer) -> None:
+    @command(app, MergeConfig)
+    def merge(config: MergeConfig) -> None:
+        """Write an adapter and its base as one model, once it gives the adapter's log-probabilities."""
+        from hubdpo.hub.merge import merge as run
+
+        made = run(config)
+        console.result(
+            f"{config.output_dir}: {made.parameters:,} weights in {made.dtype}; log-probabilities differ from the "
+            f"adapter's by {made.check.largest_difference:.2g} at most",
+            {"output_dir": str(config.output_dir), **made.model_dump(mode="json")},
+            identifier=str(config.output_dir),
+        )
+        console.hint(f"hubdpo push {config.output_dir} USER/NAME --version 0.1.0")

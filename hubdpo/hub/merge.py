@@ -1,0 +1,264 @@
+"""The merge stage: an adapter and its base in, one model that plain transformers loads out.
+
+An adapter that was trained on NF4 weights is right for those, so these, de-quantised, are what it is merged into; into
+the original weights on request. It is never merged into 4 bits: rounding would take most of it away. The folder is
+absent, or a model that gives the adapter's log-probabilities: it is loaded as it was written and compared before it
+gets its name.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hubdpo import __version__, console
+from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
+from hubdpo.cards.merged_card import render_merged_card
+from hubdpo.config import MergeConfig
+from hubdpo.data.folder import workspace
+from hubdpo.errors import ArtefactError, ConfigError, LicenceError, VerificationFailed
+from hubdpo.hub.base import BASE_PATTERNS
+from hubdpo.hub.bundle import COPIED_FILES, read_run
+from hubdpo.hub.client import download, parse_ref, resolve
+from hubdpo.hub.load import load_on_base, local_base
+from hubdpo.hub.merged import AdapterRef, MergeCheck, MergeManifest, read_merged_folder
+from hubdpo.hub.merged_weights import plan_weights, write_weights
+from hubdpo.hub.probes import record_probes
+from hubdpo.hub.versions import parse_tag
+from hubdpo.manifest import (
+    CARD_FILE,
+    MERGE_FILE,
+    PROBES_FILE,
+    RUN_FILE,
+    Probes,
+    RunManifest,
+    file_entry,
+    write_atomic,
+)
+
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25}
+"""Largest difference of a token's log-probability, in nats, by the coarser of the types of adapter and merged model."""
+MOST_LOST = 0.5
+"""Largest share of what the adapter changes that rounding may take, as root mean squares over the tokens."""
+
+
+class _Source(NamedTuple):
+    folder: Path
+    ref: AdapterRef
+    run: RunManifest
+    base: Path
+
+
+def merge(config: MergeConfig | None = None, **options: Any) -> MergeManifest:
+    """Merge an adapter into its base and return the manifest; call with a MergeConfig or with its options.
+
+    Weights are written a file of `max_shard_size` at a time. Raise ArtefactError for what is no finished run, is no
+    plain LoRA or has a base that is stored quantised; VerificationFailed, with nothing written, when the model that was
+    written does not give the adapter's log-probabilities.
+    """
+    config = MergeConfig.given(config, options)
+    console.quiet_libraries()
+    source = _find(config)
+    settings = _check_base(source)
+    if (ready := _ready(config, source)) is not None:
+        console.info(f"{config.output_dir} is up to date")
+        return ready
+
+    device = _device(config.device)
+    in_4bit = bool(source.run.config.get("load_in_4bit")) and config.base_weights == "as-trained"
+    console.info(f"base      {source.run.base.name}, {'NF4, de-quantised' if in_4bit else 'as it is stored'}")
+    model, tokenizer = load_on_base(source.folder, source.base, device=device, load_in_4bit=in_4bit)
+    plan = plan_weights(model, config.dtype, config.shard_bytes)
+    _check_disk(config.output_dir, plan.bytes)
+    console.info(f"writing   {len(plan.shards)} file{'s' * (len(plan.shards) > 1)}, {plan.bytes / 1e6:,.1f} MB")
+    with workspace(str(config.output_dir)) as space:
+        new = Path(space.new)
+        write_weights(plan, new)
+        _write_settings(settings, source, config, new)
+        adapter, base = _probe_both(model, tokenizer, load_in_4bit=in_4bit)
+        computed_in = adapter.environment["dtype"]
+        del model, plan
+        gc.collect()
+
+        console.info("loading what was written, to compare")
+        merged = _probe_written(new, config.dtype, device)
+        check = _compare(adapter, base, merged, config, computed_in)
+        merged.write(new / PROBES_FILE)
+        names = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
+        manifest = MergeManifest(
+            hubdpo_version=__version__, adapter=source.ref, base=source.run.base, dataset=source.run.dataset,
+            config=_lasting(config), dtype=config.dtype, dequantised=in_4bit, parameters=_parameters(new, names),
+            check=check, files={name: file_entry(new / name) for name in names},
+        )  # fmt: skip
+        card = render_merged_card(manifest, repo="USER/NAME", version="0.1.0", licence=_licence(source.run))
+        write_atomic(new / CARD_FILE, card)
+        manifest.write(new / MERGE_FILE)
+        space.publish()
+    return manifest
+
+
+def _find(config: MergeConfig) -> _Source:
+    """Find the adapter and its base, and check that the run is finished."""
+    if Path(config.adapter).is_dir():
+        folder, repo_id, version, sha = Path(config.adapter), None, None, None
+        if not (folder / RUN_FILE).exists():
+            raise ArtefactError(f"`{folder}` is no run folder", hint="give the output_dir of `hubdpo train`")
+    else:
+        repo_id, wanted = parse_ref(config.adapter)
+        version = wanted if wanted and parse_tag(wanted) else None
+        sha = resolve(repo_id, wanted)
+        folder = download(repo_id, sha)
+        if not (folder / RUN_FILE).exists():
+            raise ArtefactError(
+                f"`{config.adapter}` is no adapter that hubdpo released", hint=f"hubdpo versions {repo_id}"
+            )
+    run = read_run(folder)
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise ArtefactError(f"`{weights.name}` is missing from {folder}", hint="run `hubdpo train` again")
+    ref = AdapterRef(
+        name=repo_id or folder.resolve().name, repo_id=repo_id, revision=sha, version=version,
+        sha256=file_entry(weights).sha256,
+    )  # fmt: skip
+    return _Source(folder, ref, run, _base_folder(folder, run))
+
+
+def _base_folder(folder: Path, run: RunManifest) -> Path:
+    if (local := local_base(folder)) is not None:
+        return local
+    if run.base.repo_id is None or run.base.revision is None:
+        raise ConfigError(f"the base folder `{run.base.name}` is gone", hint="put it back where it was in training")
+    return download(run.base.repo_id, run.base.revision, allow_patterns=BASE_PATTERNS)
+
+
+def _check_base(source: _Source) -> dict[str, Any]:
+    """Return config.json of the base. Raise ArtefactError when its weights are stored quantised."""
+    settings: dict[str, Any] = json.loads((source.base / "config.json").read_text(encoding="utf-8"))
+    if "quantization_config" in settings:
+        raise ArtefactError(
+            f"the weights of `{source.run.base.name}` are stored quantised, and a merge would be rounded to their bits",
+            hint="train on, and merge into, the 16-bit model that it was made from",
+        )
+    return settings
+
+
+def _ready(config: MergeConfig, source: _Source) -> MergeManifest | None:
+    """Return the manifest of a folder that is this merge already. Raise ConfigError for any other folder."""
+    folder = config.output_dir
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    hint = "give another `--output-dir`"
+    if not folder.is_dir() or not (folder / MERGE_FILE).exists():
+        raise ConfigError(f"`{folder}` holds files that are no merged model", hint=hint)
+    found = read_merged_folder(folder)
+    same = (found.adapter.sha256, found.base, found.config) == (source.ref.sha256, source.run.base, _lasting(config))
+    if not same:
+        raise ConfigError(f"`{folder}` holds another merge, of {found.adapter.name}", hint=hint)
+    return found
+
+
+def _licence(run: RunManifest) -> Licence | None:
+    """Return the licence as far as it is known already; `push` settles it."""
+    try:
+        return adapter_licence(run.base, run.dataset.license, None)
+    except LicenceError:
+        return None
+
+
+def _lasting(config: MergeConfig) -> dict[str, Any]:
+    """Return the options that make the model what it is."""
+    return config.model_dump(mode="json", include={"dtype", "base_weights", "max_shard_size"})
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _check_disk(target: Path, needed: int) -> None:
+    place = next(folder for folder in target.absolute().parents if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise ConfigError(
+            f"the model takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {place}",
+            hint="give an `--output-dir` on another disk, or make room",
+        )
+
+
+def _write_settings(settings: dict[str, Any], source: _Source, config: MergeConfig, new: Path) -> None:
+    """Write config.json with the type of the weights, and the base's tokenizer and generation settings unchanged."""
+    settings = {key: value for key, value in settings.items() if key != "_name_or_path"}
+    for key in [key for key in ("dtype", "torch_dtype") if key in settings] or ["dtype"]:
+        settings[key] = config.dtype
+    write_atomic(new / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    licence = LICENCE_FILES if source.run.base.license == "other" else ()
+    for name in (*COPIED_FILES, *licence):
+        if (source.base / name).exists():
+            shutil.copyfile(source.base / name, new / name)
+
+
+def _probe_both(model: Any, tokenizer: Any, *, load_in_4bit: bool) -> tuple[Probes, Probes]:
+    """Return what the adapter gives on its base, and what the base gives alone."""
+    adapter = record_probes(model, tokenizer, load_in_4bit=load_in_4bit)
+    with model.disable_adapter():
+        return adapter, record_probes(model, tokenizer, load_in_4bit=load_in_4bit)
+
+
+def _probe_written(folder: Path, dtype: str, device: str) -> Probes:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device)
+    return record_probes(model, AutoTokenizer.from_pretrained(folder), load_in_4bit=False)
+
+
+def _compare(adapter: Probes, base: Probes, merged: Probes, config: MergeConfig, computed_in: str) -> MergeCheck:
+    """Raise VerificationFailed when the merged model is not the adapter's, as far as its type can tell."""
+    told = [[value for probe in probes.probes for value in probe.log_probs] for probes in (adapter, base, merged)]
+    off = [there - here for here, there in zip(told[0], told[2], strict=True)]
+    effect = [here - there for here, there in zip(told[0], told[1], strict=True)]
+    check = MergeCheck(
+        tokens=len(off),
+        mean_difference=sum(map(abs, off)) / len(off),
+        largest_difference=max(map(abs, off)),
+        adapter_effect=_rms(effect),
+        share_lost=_rms(off) / _rms(effect) if _rms(effect) else 0.0,
+        tolerance=config.tolerance or max(TOLERANCES[computed_in], TOLERANCES[config.dtype]),
+        compared_in=computed_in,
+    )
+    if not check.largest_difference <= check.tolerance:  # also when it is not a number
+        raise VerificationFailed(
+            f"the merged model does not give the adapter's log-probabilities: they differ by "
+            f"{check.largest_difference:.3g} nats, {check.tolerance:g} at most; nothing was written",
+            hint="--dtype float32"
+            if config.dtype != "float32"
+            else "--base-weights as-trained, and the run's own base",
+        )
+    if check.share_lost > MOST_LOST:
+        sentence = f"rounding to {config.dtype} takes {check.share_lost:.0%} of what the adapter changes"
+        if computed_in == "float32":
+            raise VerificationFailed(f"{sentence}; nothing was written", hint="--dtype float32")
+        console.warn(f"{sentence}, or the comparison in {computed_in} is not finer than that")
+    return check
+
+
+def _rms(values: list[float]) -> float:
+    return math.sqrt(sum(value * value for value in values) / len(values))
+
+
+def _parameters(folder: Path, names: list[str]) -> int:
+    from safetensors import safe_open
+
+    total = 0
+    for name in names:
+        if name.endswith(".safetensors"):
+            with safe_open(folder / name, framework="pt") as file:
+                total += sum(math.prod(file.get_slice(key).get_shape()) for key in list(file.keys()))
+    return total

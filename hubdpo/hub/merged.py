@@ -1,0 +1,61 @@
+"""`merge.json`: what a merged model was made of, and how it compares with the adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from hubdpo.manifest import MERGE_FILE, BaseRef, DatasetRef, FileEntry, Manifest, verify_files
+
+
+class AdapterRef(BaseModel):
+    """The adapter that was merged: a release (`revision` is its commit, `version` its tag), or a run folder."""
+
+    name: str
+    repo_id: str | None = None
+    revision: str | None = None
+    version: str | None = None
+    sha256: str
+    """Of its weights."""
+
+
+class MergeCheck(BaseModel):
+    """How far the merged model is from the adapter on its base: differences of log-probabilities, in nats a token."""
+
+    tokens: int
+    mean_difference: float
+    largest_difference: float
+    tolerance: float
+    """What the largest difference had to stay within."""
+    adapter_effect: float
+    """Root mean square of what the adapter changes."""
+    share_lost: float
+    """Root mean square of the difference, relative to that."""
+    compared_in: str
+    """The type in which the adapter was computed."""
+
+
+class MergeManifest(Manifest):
+    """`merge.json` of a merged model, written last."""
+
+    hubdpo_version: str
+    adapter: AdapterRef
+    base: BaseRef
+    dataset: DatasetRef
+    config: dict[str, Any]
+    dtype: str
+    dequantised: bool
+    """Whether the base's weights are its NF4 weights, de-quantised."""
+    parameters: int
+    check: MergeCheck
+    files: dict[str, FileEntry]
+    """Every published file but this one and the card."""
+
+
+def read_merged_folder(folder: Path) -> MergeManifest:
+    """Read and verify a merged model. Raise ArtefactError when it is incomplete or was edited."""
+    manifest = MergeManifest.read(folder / MERGE_FILE)
+    verify_files(folder, manifest.files, hint="run `hubdpo merge` again, into another folder")
+    return manifest
