@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hubdpo.errors import ArtefactError
-from hubdpo.places import inside
+from hubdpo.paths import inside
 from hubdpo.ranking import Accuracy, Stratum
 from hubdpo.sections import split_card
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from huggingface_hub import HfApi
 
 import hubdpo
 from hubdpo import push, verify
-from hubdpo.errors import ArtefactError, ConfigError, VerificationFailed
+from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed
+from hubdpo.hub import client
 from hubdpo.manifest import BUNDLE_FILE, Bundle, PrepareManifest
+
+if TYPE_CHECKING:
+    from tests.conftest import Hub
 
 SECRET = "hf_" + "QwErTyUiOpAsDfGhJkLzXcVbNmQwErTyUi"
 
@@ -93,3 +98,43 @@ def test_a_release_whose_manifest_leads_out_is_not_verified(data: Path, repo_id:
     HfApi().create_tag(repo_id, tag="v1.0.0", revision=made.oid, repo_type="dataset")
     with pytest.raises(VerificationFailed, match="not a place in the folder"):
         verify(f"{repo_id}@{release.tag}")
+
+
+@pytest.mark.parametrize(
+    ("address", "accepted"),
+    [
+        ("https://huggingface.co", True), ("https://hub.example.com", True), ("http://127.0.0.1:8800", True),
+        ("http://localhost:8800", True), ("http://[::1]:8800", True), ("http://hub.example.com", False),
+        ("http://127.0.0.1.example.com", False), ("http://localhost@example.com", False),
+    ],
+)  # fmt: skip
+def test_a_token_travels_encrypted_or_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, address: str, accepted: bool
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    client.endpoint.cache_clear()
+    try:
+        if accepted:
+            assert client.endpoint() == address
+        else:
+            with pytest.raises(HubError, match="not encrypted"):
+                client.endpoint()
+    finally:
+        client.endpoint.cache_clear()
+
+
+def test_the_token_is_in_no_file_and_no_line(
+    data: Path, repo_id: str, hub: Hub, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    push(folder=data, repo=repo_id, version="1.0.0", collection="Of tokens")
+    verify(f"{repo_id}@v1.0.0")
+    with pytest.raises(HubError):
+        push(folder=data, repo="bob/not-mine", version="1.0.0")
+    cache = tmp_path / "cache"
+    HfApi().snapshot_download(repo_id, repo_type="dataset", revision="v1.0.0", cache_dir=cache)
+    files = [path for folder in (data, cache) for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if hub.token.encode() in path.read_bytes()]
+    told = capsys.readouterr()
+    assert hub.token not in told.out + told.err
