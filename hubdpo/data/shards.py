@@ -16,7 +16,7 @@ from hubdpo.data.columns import mask_of
 from hubdpo.data.preference import COLUMNS, schema
 from hubdpo.data.stage import file_of
 
-LEAST_SHARD, MOST_SHARD, SHARDS = 32 * 2**20, 512 * 2**20, 8
+LEAST_SHARD, MOST_SHARD, SHARDS = 16 * 2**20, 512 * 2**20, 8
 """Bytes of text (UTF-8) in a shard at least and at most; between these, as many shards as share the work well."""
 ROWS_A_GROUP = 1000  # what the Hub's viewer reads at once
 ROWS_A_WRITE = 8 * ROWS_A_GROUP

@@ -59,7 +59,7 @@ def mixed_rows(name: str) -> list[Any]:
     rows: list[Any] = [plain_row(name, i) for i in range(400)]
     odd: list[Any] = ["", " ", "\n x", "x\0", "\u3000", "a\u2003", None, 3, [], ["x"], {"role": "assistant"}, "no "]
     for _ in range(60):
-        row = plain_row(name, draw.randrange(400))
+        row = json.loads(json.dumps(plain_row(name, draw.randrange(400))))  # no message is in it twice
         key = draw.choice(list(row))
         if isinstance(row[key], list) and draw.random() < 0.7:
             draw.choice(row[key])[draw.choice(("role", "content", "name"))] = draw.choice([*odd, "tool"])
@@ -99,6 +99,16 @@ def test_plain_rows_are_taken_together(name: str) -> None:
         alone = CONVERTERS[name].convert(row)
         assert alone == PreferenceExample(*(column.row(number) for column in columns))
     assert many([*rows, {}]) is None
+
+
+def test_what_is_put_right_among_rows_taken_together_is_counted(tmp_path: Path) -> None:
+    rows = [plain_row("preference", i) for i in range(50)]
+    rows[20]["chosen"] = "\n yes"
+    rows[30]["rejected"] = "\r\nno"
+    (tmp_path / "raw.jsonl").write_bytes(lines(rows))
+    manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0)
+    assert manifest is not None
+    assert (manifest.funnel.kept, manifest.changed) == (50, {"stripped_leading_newlines": 2})
 
 
 SPACES = [chr(code) for code in range(0x3001) if chr(code).isspace()]
