@@ -76,6 +76,11 @@ class TrainConfig(Config):
     )
     shared_prefix: bool = Field(True, description="Run the prompt of a pair once for both answers; off is stock TRL.")
     gradient_checkpointing: bool = Field(True, description="Recompute activations to save memory.")
+    checkpoint_layers: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True)] = Field(
+        None,
+        description="Layers that the longest forward pass recomputes, or as few as memory allows; shorter passes "
+        "recompute fewer in the same memory. All layers in every pass by default.",
+    )
 
     num_processes: int = Field(
         1, ge=1, description="Processes on this machine, one a GPU (or gloo on the CPU); each takes a batch of its own."
@@ -109,6 +114,10 @@ class TrainConfig(Config):
             )
         if isinstance(self.tokens_per_batch, int) and self.tokens_per_batch < self.max_length:
             raise ValueError(f"tokens_per_batch must hold a sequence: --max-length is {self.max_length}")
+        if self.checkpoint_layers is not None and not self.gradient_checkpointing:
+            raise ValueError("--checkpoint-layers needs --gradient-checkpointing: nothing is recomputed without it")
+        if isinstance(self.checkpoint_layers, int) and self.checkpoint_layers < 0:
+            raise ValueError("checkpoint_layers must be 0 or more")
         if self.dequantize_once and not self.load_in_4bit:
             raise ValueError("--dequantize-once needs --load-in-4bit: there is nothing to de-quantise")
         if self.dry_run and self.num_processes > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 
 MOST_TOKENS = 16_384
 """Past about 5,000 tokens a pass de-quantising NF4 weights is a few per cent of a step, and more buys nothing."""
+ENOUGH_TOKENS = 5_120
+"""Where memory can be spent on layers that are not recomputed instead."""
 SHARE = 0.6
 """Of the free memory that `auto` fills: fragments and the widest layer are not in the measurement."""
 
@@ -18,7 +21,7 @@ def free_bytes(device: str) -> int:
     """Return what this process can still take: on the GPU with what PyTorch holds back, on the CPU without swapping."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    return int(psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def bytes_of(step: Callable[[], None], model: Any, device: str) -> int:
@@ -31,6 +34,11 @@ def bytes_of(step: Callable[[], None], model: Any, device: str) -> int:
         before = torch.cuda.memory_allocated()
         step()
         return torch.cuda.max_memory_allocated() - before
+    return 2 * kept_bytes(step, model)
+
+
+def kept_bytes(step: Callable[[], None], model: Any) -> int:
+    """Run a forward and backward pass and return the bytes that forward keeps for backward, weights apart."""
     kept: dict[int, int] = {}
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
 
@@ -42,10 +50,19 @@ def bytes_of(step: Callable[[], None], model: Any, device: str) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         step()
-    return 2 * sum(kept.values())
+    return sum(kept.values())
 
 
-def tokens_that_fit(taken: int, tokens: int, device: str) -> int:
-    """Return how many tokens a pass may hold, when one of `tokens` took `taken` bytes; a whole number of 256."""
+def tokens_that_fit(taken: int, tokens: int, device: str, *, keeps_layers: bool = False) -> int:
+    """Return how many tokens a pass may hold, when one of `tokens` took `taken` bytes; a whole number of 256.
+
+    With `keeps_layers` it stops at what is enough, and leaves the rest of the memory to layers that are kept.
+    """
     fitting = int(SHARE * free_bytes(device) * tokens / max(taken, 1))
-    return max(tokens, min(fitting, MOST_TOKENS) // 256 * 256)
+    return max(tokens, min(fitting, ENOUGH_TOKENS if keeps_layers else MOST_TOKENS) // 256 * 256)
+
+
+def layers_that_fit(taken: int, layer: int, device: str) -> int:
+    """Return how many layers can be kept, each of `layer` bytes, beside a pass that took `taken` bytes without."""
+    # what backward needs beside is in `taken` already: it holds the gradients of one layer at a time
+    return max(int((SHARE * free_bytes(device) - taken) / max(layer, 1)), 0)

@@ -56,6 +56,16 @@ def find_base(name_or_path: str, revision: str | None = None) -> Base:
     return Base(ref, folder)
 
 
+def check_layers(base: Base, wanted: int | str | None) -> None:
+    """Raise ConfigError when `--checkpoint-layers` asks for more layers than the base has."""
+    layers = json.loads((base.folder / "config.json").read_text(encoding="utf-8")).get("num_hidden_layers")
+    if isinstance(wanted, int) and isinstance(layers, int) and wanted > layers:
+        raise ConfigError(
+            f"--checkpoint-layers {wanted} is more than the {layers} layers of {base.ref.name}",
+            hint="a number up to that, or `auto`; without the option all are recomputed",
+        )
+
+
 def load_tokenizer(base: Base) -> Any:
     return AutoTokenizer.from_pretrained(base.folder)
 

@@ -13,7 +13,7 @@ import torch
 from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
-from hubdpo.training.memory import bytes_of, tokens_that_fit
+from hubdpo.training.memory import bytes_of, kept_bytes, layers_that_fit, tokens_that_fit
 from hubdpo.training.token_budget import fill, pair_costs
 
 Row = dict[str, list[int]]
@@ -50,6 +50,11 @@ def preflight(config: TrainConfig, trainer: Any, rows: list[Row], *, device: str
     if config.tokens_per_batch == "auto":
         trainer.tokens_per_batch = _measured_budget(config, trainer, longest[:1], device)
     batch = _first_pass(config, trainer, longest)
+    if trainer.recomputed is not None:
+        if config.checkpoint_layers == "auto":
+            trainer.recomputed.count = _measured_layers(config, trainer, batch, device)
+        if not trainer.is_fsdp_enabled:  # which may gather weights to recompute: all processes must do the same
+            trainer.recomputed.longest = _pass_tokens(trainer, batch)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     began = time.monotonic()
@@ -69,13 +74,43 @@ def preflight(config: TrainConfig, trainer: Any, rows: list[Row], *, device: str
 
 def _measured_budget(config: TrainConfig, trainer: Any, longest: list[Row], device: str) -> int:
     """Measure the longest pair alone; processes that train together take what fits on each of them."""
-    shared = trainer.shared_prefix is not None
-    tokens = int(pair_costs(trainer.data_collator(longest), shared_prefix=shared).sum())
+    tokens = _pass_tokens(trainer, longest)
     taken = bytes_of(lambda: _one_step(config, trainer, longest), trainer.model, device)
-    fitting = torch.tensor([tokens_that_fit(taken, tokens, device)], device=trainer.accelerator.device)
-    budget = int(trainer.accelerator.gather(fitting).min())
+    both = config.checkpoint_layers == "auto"
+    budget = _least(trainer, tokens_that_fit(taken, tokens, device, keeps_layers=both))
     console.info(f"tokens    {budget:,} a forward pass, from the memory that {tokens:,} took")
     return budget
+
+
+def _measured_layers(config: TrainConfig, trainer: Any, batch: list[Row], device: str) -> int:
+    """Measure the largest pass with every layer recomputed, and what one layer more keeps of the longest pair."""
+    recomputed, step = trainer.recomputed, lambda: _one_step(config, trainer, batch[:1])
+    least = kept_bytes(step, trainer.model)
+    recomputed.count -= 1
+    layer = kept_bytes(step, trainer.model) - least
+    recomputed.count += 1
+    taken = bytes_of(lambda: _one_step(config, trainer, batch), trainer.model, device)
+    share = _pass_tokens(trainer, batch) / _pass_tokens(trainer, batch[:1])
+    keeps = _least(trainer, min(layers_that_fit(taken, round(layer * share), device), recomputed.count))
+    count: int = recomputed.count - keeps
+    console.info(
+        f"layers    {count} of {recomputed.count} recomputed in the longest pass, each {_size(layer * share)} if kept"
+    )
+    return count
+
+
+def _least(trainer: Any, value: int) -> int:
+    """Return the least of the values of all processes."""
+    values = torch.tensor([value], device=trainer.accelerator.device)
+    return int(trainer.accelerator.gather(values).min())
+
+
+def _pass_tokens(trainer: Any, rows: list[Row]) -> int:
+    """Return the tokens that the backbone runs for these pairs in one pass."""
+    batch = trainer.data_collator(rows)
+    if trainer.shared_prefix is None:
+        return int(batch["input_ids"].numel())
+    return int(pair_costs(batch, shared_prefix=True).sum())
 
 
 def _first_pass(config: TrainConfig, trainer: Any, longest: list[Row]) -> list[Row]:
@@ -94,6 +129,11 @@ def out_of_memory(config: TrainConfig) -> TrainingError:
     if config.dequantize_once:
         return TrainingError(
             "the device ran out of memory with the base de-quantised", hint="leave `--dequantize-once` out"
+        )
+    if isinstance(config.checkpoint_layers, int):
+        return TrainingError(
+            "the device ran out of memory with layers that are not recomputed",
+            hint="leave `--checkpoint-layers` out, which recomputes all of them",
         )
     if config.tokens_per_batch is not None:
         return TrainingError(

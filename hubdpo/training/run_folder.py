@@ -45,12 +45,14 @@ def check_before_start(config: TrainConfig) -> RunManifest | None:
     return earlier
 
 
-def with_budget_of(earlier: RunManifest, config: TrainConfig) -> TrainConfig:
-    """Return the config with the tokens a pass that `auto` took in the earlier run: memory may be another now."""
-    taken = earlier.config.get("tokens_per_batch")
-    if config.tokens_per_batch != "auto" or not isinstance(taken, int):
-        return config
-    return config.model_copy(update={"tokens_per_batch": taken})
+def with_measured_of(earlier: RunManifest, config: TrainConfig) -> TrainConfig:
+    """Return the config with the numbers that `auto` took in the earlier run: memory may be another now."""
+    taken = {
+        name: earlier.config[name]
+        for name in ("tokens_per_batch", "checkpoint_layers")
+        if getattr(config, name) == "auto" and isinstance(earlier.config.get(name), int)
+    }
+    return config.model_copy(update=taken)
 
 
 def check_same_experiment(earlier: RunManifest, config: TrainConfig, base: BaseRef, dataset: DatasetRef) -> None:

@@ -30,7 +30,7 @@ from datasets import Dataset  # noqa: E402
 
 from hubdpo.training.advice import explain_metrics  # noqa: E402
 from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, newest_checkpoint  # noqa: E402
-from hubdpo.training.model import Base, find_base, load_tokenizer, pick_device  # noqa: E402
+from hubdpo.training.model import Base, check_layers, find_base, load_tokenizer, pick_device  # noqa: E402
 from hubdpo.training.plots import write_plots  # noqa: E402
 from hubdpo.training.preflight import out_of_memory, preflight  # noqa: E402
 from hubdpo.training.processes import launch, rank, world_size  # noqa: E402
@@ -41,12 +41,12 @@ from hubdpo.training.run_folder import (  # noqa: E402
     remember_places,
     save_adapter,
     versions,
-    with_budget_of,
+    with_measured_of,
 )
 from hubdpo.training.samples import with_samples  # noqa: E402
 from hubdpo.training.scoring import score_pairs  # noqa: E402
 from hubdpo.training.tokenize import PairTokenizer  # noqa: E402
-from hubdpo.training.trainer import make_trainer, use_cached_reference  # noqa: E402
+from hubdpo.training.trainer import make_trainer, settled, use_cached_reference  # noqa: E402
 
 
 def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
@@ -83,10 +83,11 @@ def _train(config: TrainConfig) -> RunManifest:
     # 1. everything that can be refused is refused before anything is written
     earlier = check_before_start(config) if first else None
     base = find_base(config.model_name_or_path, config.model_revision)
+    check_layers(base, config.checkpoint_layers)
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
     if earlier is not None:
-        config = with_budget_of(earlier, config)
+        config = with_measured_of(earlier, config)
         check_same_experiment(earlier, config, base.ref, dataset)
         if earlier.status == "complete":
             console.info(f"{folder} is complete; nothing is left to train")
@@ -137,8 +138,8 @@ def _train(config: TrainConfig) -> RunManifest:
         raise
     if config.dry_run:
         return manifest
-    if config.tokens_per_batch == "auto":  # a resumed run cuts its passes as this one does
-        config = config.model_copy(update={"tokens_per_batch": trainer.tokens_per_batch})
+    if "auto" in (config.tokens_per_batch, config.checkpoint_layers):
+        config = settled(config, trainer)
         manifest = manifest.model_copy(update={"config": published_config(config)})
         if first:
             manifest.write(folder / RUN_FILE)

@@ -14,6 +14,7 @@ from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
+from hubdpo.training.checkpointing import Recomputed
 from hubdpo.training.model import adapter_to_float32, lora_config
 from hubdpo.training.reference import add_reference_log_probs
 from hubdpo.training.shared_prefix import SharedPrefix
@@ -28,6 +29,7 @@ class SharedPrefixDPOTrainer(DPOTrainer):
 
     shared_prefix: SharedPrefix | None = None
     tokens_per_batch: int | None = None
+    recomputed: Recomputed | None = None
     loss_weights: list[float]
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -129,7 +131,21 @@ def make_trainer(
         trainer.tokens_per_batch = config.tokens_per_batch
     if config.shared_prefix:
         trainer.shared_prefix = SharedPrefix(trainer.model.get_base_model())
+    if config.checkpoint_layers is not None:
+        layers = trainer.model.config.num_hidden_layers
+        count = layers if config.checkpoint_layers == "auto" else config.checkpoint_layers
+        trainer.recomputed = Recomputed(trainer.model.get_base_model(), count)
     return trainer
+
+
+def settled(config: TrainConfig, trainer: SharedPrefixDPOTrainer) -> TrainConfig:
+    """Return the config with the numbers that `auto` became, so that a resumed run takes the same."""
+    taken: dict[str, int | None] = {}
+    if config.tokens_per_batch == "auto":
+        taken["tokens_per_batch"] = trainer.tokens_per_batch
+    if config.checkpoint_layers == "auto" and trainer.recomputed is not None:
+        taken["checkpoint_layers"] = trainer.recomputed.count
+    return config.model_copy(update=taken)
 
 
 def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: dict[str, Any]) -> None:

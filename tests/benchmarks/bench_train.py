@@ -2,13 +2,15 @@
 
 Two peers: TRL with its defaults (gradient checkpointing, reference in every step, batches as they come), and TRL at its
 best (batches of like length, cached reference, no checkpointing). hubdpo runs the same batches with the same settings.
-The model has the proportions of Qwen2-0.5B, so head and layers take the shares of the time that they take there. The
-ratio is the result: seconds differ from machine to machine. `make bench-train` writes train.json beside it.
+The model has the proportions of Qwen2-0.5B, so head and layers take the shares of the time that they take there. Then
+each option for speed, on an NF4 base, beside TRL's defaults: steps of STEP pairs, again interleaved. The ratio is the
+result: seconds differ from machine to machine. `make bench-train` writes train.json beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -16,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 
 from hubdpo.config import TrainConfig  # noqa: E402
 from hubdpo.demo.tiny_base import make_tiny_base  # noqa: E402
+from hubdpo.hub.base import load_base  # noqa: E402
+from hubdpo.training.preflight import preflight  # noqa: E402
 from hubdpo.training.reference import add_reference_log_probs  # noqa: E402
 from hubdpo.training.trainer import make_trainer  # noqa: E402
 from tests.benchmarks import tables  # noqa: E402
@@ -46,6 +51,19 @@ LENGTHS = {  # median tokens and log-normal spread of prompt and answers
 }
 LONGEST = 1024
 SETTINGS = {"defaults": {"gradient_checkpointing": True}, "best": {"gradient_checkpointing": False}}
+STEP = 32
+OPTIONS: dict[str, dict[str, Any]] = {  # each beside TRL's defaults, which the first is
+    "TRL": {"shared_prefix": False},
+    "hubdpo": {},
+    "--tokens-per-batch 4096": {"tokens_per_batch": 4096},
+    f"--checkpoint-layers {LAYERS // 2}": {"checkpoint_layers": LAYERS // 2},
+    "--checkpoint-layers 0": {"checkpoint_layers": 0},
+    "--dequantize-once": {"dequantize_once": True},
+    "--reference cached": {"reference": "cached"},
+    "all of them, 0 layers": {
+        "tokens_per_batch": 4096, "checkpoint_layers": 0, "dequantize_once": True, "reference": "cached",
+    },
+}  # fmt: skip
 
 
 def rows(shape: str, pairs: int) -> list[dict[str, list[int]]]:
@@ -69,20 +87,44 @@ def grouped(data: list[dict[str, Any]], pairs: int) -> list[list[dict[str, Any]]
     return [ordered[start : start + pairs] for start in range(0, len(ordered), pairs)]
 
 
-def one_step(trainer: Any, batch: dict[str, torch.Tensor]) -> tuple[float, float, float]:
-    """Return the CPU seconds of forward and backward, the loss, and the MB that forward keeps for backward."""
+class Kept:
+    """The most bytes that a forward pass keeps for backward, weights apart."""
+
+    def __init__(self, model: Any) -> None:
+        self.most = 0
+        self._weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in self._weights:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            yield
+        self.most = max(self.most, sum(kept.values()))
+
+
+def one_step(trainer: Any, batch: dict[str, torch.Tensor], kept: Kept) -> tuple[float, float]:
+    """Return the CPU seconds of forward and backward, and the loss."""
     trainer.model.zero_grad()
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
     began = time.process_time()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with kept.watched():
         loss = trainer.compute_loss(trainer.model, dict(batch))
     loss.backward()
-    return time.process_time() - began, loss.item(), sum(kept.values()) / 1e6
+    return time.process_time() - began, loss.item()
+
+
+def trained_a_little(trainer: Any) -> None:
+    """Move lora_B from zero, where every loss is ln 2 and no difference could show; alike in every trainer."""
+    draw = torch.Generator().manual_seed(0)
+    for name, weight in trainer.model.named_parameters():
+        if "lora_" in name:
+            weight.data = torch.randn(weight.shape, generator=draw) * 0.05
 
 
 def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict[str, Any]:
@@ -98,9 +140,7 @@ def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict
         config, model, AutoTokenizer.from_pretrained(base), Dataset.from_list(data), None, device="cpu", steps=1,
         callbacks=[],
     )  # fmt: skip
-    for name, weight in trainer.model.named_parameters():
-        if "lora_B" in name:  # zero at the start, where every loss is ln 2 and no difference could show
-            torch.nn.init.normal_(weight, std=0.05)
+    trained_a_little(trainer)
     if config.gradient_checkpointing:
         trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
     batches = [data[start : start + pairs] for start in range(0, len(data), pairs)]
@@ -113,7 +153,7 @@ def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict
     assert shared is not None
     shared.padded_tokens = shared.packed_tokens = 0
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}
-    memory: dict[bool, float] = {True: 0.0, False: 0.0}
+    memory = {ours: Kept(trainer.model) for ours in (True, False)}
     differences = []
     for batch in batches:
         collated = trainer.data_collator(batch)
@@ -122,9 +162,8 @@ def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict
         for _ in range(REPEATS):
             for ours in (True, False):
                 trainer.shared_prefix = shared if ours else None
-                spent, losses[ours], kept = one_step(trainer, collated)
+                spent, losses[ours] = one_step(trainer, collated, memory[ours])
                 took[ours].append(spent)
-                memory[ours] = max(memory[ours], kept)
         for ours, values in took.items():
             seconds[ours] += min(values)
         differences.append(abs(losses[True] - losses[False]))
@@ -134,9 +173,74 @@ def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict
         "tokens_ratio": round(shared.padded_tokens / shared.packed_tokens, 2),
         "trl_pairs_per_s": round(count / seconds[False], 2), "hubdpo_pairs_per_s": round(count / seconds[True], 2),
         "speed_ratio": round(seconds[False] / seconds[True], 2),
-        "trl_kept_mb": round(memory[False]), "hubdpo_kept_mb": round(memory[True]),
+        "trl_kept_mb": round(memory[False].most / 1e6), "hubdpo_kept_mb": round(memory[True].most / 1e6),
         "largest_loss_difference": max(differences),
     }  # fmt: skip
+
+
+class Arm:
+    """A trainer with one option for speed, which runs steps of STEP pairs."""
+
+    def __init__(self, base: Path, out: Path, option: str, pairs: int, data: list[dict[str, Any]]) -> None:
+        config = TrainConfig.build(
+            {
+                "model_name_or_path": "x/y", "dataset": "x", "output_dir": out, "per_device_train_batch_size": pairs,
+                "gradient_accumulation_steps": STEP // pairs, "max_length": LONGEST, **OPTIONS[option],
+            }
+        )  # fmt: skip
+        torch.manual_seed(0)
+        model = load_base(base, device="cpu", load_in_4bit=True)
+        self.trainer = trainer = make_trainer(
+            config, model.dequantize() if config.dequantize_once else model, AutoTokenizer.from_pretrained(base),
+            Dataset.from_list(data), None, device="cpu", steps=1, callbacks=[],
+        )  # fmt: skip
+        trained_a_little(trainer)
+        trainer.create_optimizer()
+        preflight(config, trainer, data, device="cpu")
+        self.data = data
+        if config.reference == "cached":
+            self.data = add_reference_log_probs(trainer, data, identity={"benchmark": time.time_ns(), "arm": option})
+            trainer.precompute_ref_logps = True
+        self.pairs = STEP if config.tokens_per_batch else pairs
+        trainer.current_gradient_accumulation_steps = STEP // self.pairs
+        self.kept = Kept(trainer.model)
+        plain = trainer.compute_loss
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            with self.kept.watched():
+                return plain(*args, **kwargs)
+
+        trainer.compute_loss = watched  # type: ignore[method-assign]
+
+    def step(self, first: int) -> tuple[float, float]:
+        """Return the CPU seconds of a step on the STEP pairs from `first` on, and its loss."""
+        starts = range(first, first + STEP, self.pairs)
+        batches = [self.trainer.data_collator(self.data[start : start + self.pairs]) for start in starts]
+        self.trainer.model.zero_grad()
+        began = time.process_time()
+        losses = [self.trainer.training_step(self.trainer.model, batch).item() for batch in batches]
+        return time.process_time() - began, sum(losses)
+
+
+def measure_options(base: Path, out: Path, shape: str, pairs: int) -> list[dict[str, Any]]:
+    """Run the same steps with every option, one arm after the other, and again."""
+    data = rows(shape, BATCHES * STEP)
+    arms = {option: Arm(base, out, option, pairs, data) for option in OPTIONS}
+    seconds = dict.fromkeys(OPTIONS, 0.0)
+    differences = dict.fromkeys(OPTIONS, 0.0)
+    for first in range(0, len(data), STEP):
+        found = [{option: arm.step(first) for option, arm in arms.items()} for _ in range(REPEATS)]
+        for option in OPTIONS:
+            seconds[option] += min(run[option][0] for run in found)
+            differences[option] = max(differences[option], abs(found[0][option][1] - found[0]["TRL"][1]))
+    return [
+        {
+            "lengths": shape, "option": option, "pairs_per_s": round(len(data) / seconds[option], 2),
+            "speed_ratio": round(seconds["TRL"] / seconds[option], 2), "kept_mb": round(arms[option].kept.most / 1e6),
+            "largest_loss_difference": differences[option],
+        }
+        for option in OPTIONS
+    ]  # fmt: skip
 
 
 def make_base(folder: Path) -> Path:
@@ -155,14 +259,16 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=8)
     pairs = parser.parse_args().pairs
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # CPU seconds of threads that wait for each other are no measure
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["HUBDPO_CACHE"] = scratch
         base = make_base(Path(scratch) / "base")
         results = [
             measure(base, Path(scratch) / "run", shape, setting, pairs) for shape in LENGTHS for setting in SETTINGS
         ]
+        options = measure_options(base, Path(scratch) / "run", next(iter(LENGTHS)), pairs)
     environment = {
-        "cpu_cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(),
+        "cpu_threads": torch.get_num_threads(), "machine": platform.machine(), "python": platform.python_version(),
         "torch": torch.__version__, "trl": trl.__version__,
         "model": f"Qwen2, hidden {HIDDEN}, {LAYERS} layers, vocabulary {VOCABULARY}, float32",
     }  # fmt: skip
@@ -172,6 +278,9 @@ def main() -> None:
     report = {
         "environment": environment,
         "results": results,
+        "options": options,
+        "pairs_a_step": STEP,
+        "layers": LAYERS,
         "median_speed_ratio": statistics.median(r["speed_ratio"] for r in results),
     }
     (Path(__file__).parent / "train.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -59,14 +59,34 @@ def train_table(report: dict[str, Any]) -> str:
     differences = max(row["largest_loss_difference"] for row in report["results"])
     environment = report["environment"]
     notes = [
-        f"{report['results'][0]['pairs']} pairs a step, {environment['model']}, {environment['cpu_cores']} CPU cores, "
-        f"CPU seconds of forward and backward; largest difference of a loss {differences:.0e}.",
+        f"{report['results'][0]['pairs']} pairs a step, {environment['model']}, "
+        f"CPU seconds of forward and backward on one thread; largest difference of a loss {differences:.0e}.",
         "On CUDA TRL's head, too, scores only tokens with a label; on the CPU it scores all.",
         "hubdpo with a cached reference and no checkpointing beside TRL's defaults: "
         + ", ".join(f"{row['lengths']} {row['over_defaults']}" for row in report["results"] if "over_defaults" in row)
         + ".",
     ]
-    return "\n".join([*lines, "", *notes])
+    return "\n".join([*lines, "", *notes, "", *_options_table(report)])
+
+
+def _options_table(report: dict[str, Any]) -> list[str]:
+    options = report["options"]
+    stock, plain, *others = options
+    lines = [
+        f"| {stock['lengths']}, NF4 | pairs/s | faster than TRL by | than hubdpo by | kept for backward |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in (stock, plain, *others):
+        name = f"`{row['option']}`" if row["option"].startswith("--") else row["option"]
+        beside = f"{row['pairs_per_s'] / plain['pairs_per_s']:.2f}"
+        lines.append(f"| {name} | {row['pairs_per_s']} | {row['speed_ratio']} | {beside} | {row['kept_mb']:,} MB |")
+    most = max(row["largest_loss_difference"] for row in options)
+    return [
+        *lines,
+        "",
+        f"Steps of {report['pairs_a_step']} pairs, {report['results'][0]['pairs']} a pass; each option alone beside "
+        f"hubdpo's defaults, which checkpoint all {report['layers']} layers; largest difference of a loss {most:.0e}.",
+    ]
 
 
 def push_table(report: dict[str, Any]) -> str:

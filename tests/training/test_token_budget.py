@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from test_shared_prefix import LOSSES, pairs
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from hubdpo import train
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError, ResumeMismatch
+from hubdpo.hub.base import load_base
 from hubdpo.manifest import RunManifest
 from hubdpo.training.token_budget import fill, passes
 from hubdpo.training.trainer import SharedPrefixDPOTrainer, make_trainer
@@ -20,16 +21,26 @@ from hubdpo.training.trainer import SharedPrefixDPOTrainer, make_trainer
 LONGEST = 256
 
 
-def trainer_for(base: Path, out: Path, shape: str, **options: Any) -> SharedPrefixDPOTrainer:
-    config = TrainConfig.build(
+def config_for(out: Path, **options: Any) -> TrainConfig:
+    return TrainConfig.build(
         {
             "model_name_or_path": "x/y", "dataset": "x", "output_dir": out, "per_device_train_batch_size": 8,
             "gradient_accumulation_steps": 1, "max_length": LONGEST, **options,
         }
     )  # fmt: skip
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+
+
+def trainer_for(base: Path, out: Path, shape: str, *, nf4: bool = False, **options: Any) -> SharedPrefixDPOTrainer:
+    config = config_for(out, **options)
     trainer = make_trainer(
-        config, model, AutoTokenizer.from_pretrained(base), pairs(shape, 8), None, device="cpu", steps=1, callbacks=[]
+        config,
+        load_base(base, device="cpu", load_in_4bit=nf4),
+        AutoTokenizer.from_pretrained(base),
+        pairs(shape, 8),
+        None,
+        device="cpu",
+        steps=1,
+        callbacks=[],
     )
     draw = torch.Generator().manual_seed(1)
     for name, weight in trainer.model.named_parameters():
