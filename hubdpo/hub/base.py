@@ -24,7 +24,7 @@ def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: Any 
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
         # FSDP shards the quantised weights only when they are stored in the compute type
-        bnb_4bit_quant_storage=dtype if device == "cuda" else torch.uint8,
+        bnb_4bit_quant_storage=dtype,
     )
     model = AutoModelForCausalLM.from_pretrained(
         folder,

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from hubdpo import console
@@ -72,6 +73,8 @@ class CheckpointMarker(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # each process writes a part of it
         if state.is_world_process_zero:
             write_atomic(folder / MARKER, json.dumps({"step": state.global_step}))
 

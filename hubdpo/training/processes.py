@@ -1,4 +1,7 @@
-"""Several processes for one run: data parallel (DDP), started by `--num-processes`, torchrun or accelerate launch."""
+"""Several processes for one run: data parallel (DDP), started by `--num-processes`, torchrun or accelerate launch.
+
+Under `accelerate launch` the base may be spread over the GPUs as well (FSDP 2, launch/fsdp_qlora.yaml).
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import yaml
 
 from hubdpo import console
 from hubdpo.config import TrainConfig
-from hubdpo.errors import TrainingError
+from hubdpo.errors import ConfigError, TrainingError
 
 LAUNCHED = "HUBDPO_LAUNCHED"
+FSDP_CONFIG = Path(__file__).parent / "launch" / "fsdp_qlora.yaml"
 
 
 def rank() -> int:
@@ -23,6 +28,25 @@ def rank() -> int:
 
 def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_launch(device: str) -> None:
+    """Raise ConfigError when accelerate was told to spread the run in a way that hubdpo does not know."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise ConfigError(
+            "hubdpo does not train under DeepSpeed", hint=f"accelerate launch --config_file {FSDP_CONFIG}"
+        )
+    if os.environ.get("ACCELERATE_USE_FSDP") != "true":
+        return
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ConfigError(
+            "FSDP 1 does not take a float32 adapter beside a bfloat16 base; hubdpo shards with FSDP 2",
+            hint=f"accelerate launch --config_file {FSDP_CONFIG}",
+        )
+    if device != "cuda":
+        raise ConfigError(
+            "FSDP shards over GPUs, and no CUDA device was chosen or found", hint="hubdpo train --num-processes N"
+        )
 
 
 def launch(config: TrainConfig) -> None:

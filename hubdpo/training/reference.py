@@ -31,7 +31,7 @@ def add_reference_log_probs(trainer: Any, rows: Rows, *, identity: dict[str, Any
     if not rows:
         return rows
     place = _folder() / f"{fingerprint([identity, rows])}.safetensors"
-    if place.exists():
+    if _everywhere(trainer, place.exists()):
         values = load_file(place)
         console.info(f"reference {len(rows):,} pairs from {place}")
     else:
@@ -43,16 +43,25 @@ def add_reference_log_probs(trainer: Any, rows: Rows, *, identity: dict[str, Any
     ]
 
 
+def _everywhere(trainer: Any, found: bool) -> bool:
+    """Tell whether every process found it: they must read, or compute, together."""
+    answers = torch.tensor([int(found)], device=trainer.accelerator.device)
+    return bool(trainer.accelerator.gather(answers).all())
+
+
 def _computed(trainer: Any, rows: Rows) -> dict[str, torch.Tensor]:
+    """Compute the values of all rows, each process those of its share of the batches."""
     values = {side: torch.zeros(len(rows), dtype=torch.float64) for side in ("chosen", "rejected")}
+    accelerator = trainer.accelerator
     with console.progress("reference log-probs", len(rows)) as bar:
-        for places in _batches(rows):
+        for places in _batches(rows)[accelerator.process_index :: accelerator.num_processes]:
             batch = trainer._prepare_inputs(trainer.data_collator([rows[place] for place in places]))
             chosen, rejected = trainer.compute_ref_log_probs(trainer.model, batch)
             values["chosen"][places] = chosen.double().cpu()
             values["rejected"][places] = rejected.double().cpu()
-            bar.update(bar.task_ids[0], advance=len(places))
-    return values
+            bar.update(bar.task_ids[0], advance=len(places) * accelerator.num_processes)
+    # every row is 0 in all processes but one
+    return {side: accelerator.reduce(column.to(accelerator.device)).cpu() for side, column in values.items()}
 
 
 def _batches(rows: Rows) -> list[list[int]]:

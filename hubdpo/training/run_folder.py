@@ -10,6 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+from torch.distributed.tensor import DTensor
+
 from hubdpo import console
 from hubdpo.cards.licences import LICENCE_FILES
 from hubdpo.config import TrainConfig
@@ -90,15 +93,24 @@ def remembered_place(folder: Path, name: str) -> str | None:
         return None
 
 
-def save_adapter(model: Any, base: Base, folder: Path) -> None:
+def whole_adapter(model: Any) -> dict[str, torch.Tensor]:
+    """Return the trained weights, put together where FSDP shards them; every process must call it."""
+    return {
+        name: weight.full_tensor() if isinstance(weight, DTensor) else weight
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
+
+
+def save_adapter(model: Any, weights: dict[str, torch.Tensor], base: Base, folder: Path) -> None:
     """Write the adapter, its canonical config, and what goes along from the base."""
     with TemporaryDirectory(dir=folder, prefix=".adapter-") as scratch:
         # without the flag PEFT asks the Hub whether the vocabulary was resized
-        model.save_pretrained(scratch, safe_serialization=True, save_embedding_layers=False)
+        model.save_pretrained(scratch, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
         raw = json.loads((Path(scratch) / "adapter_config.json").read_text(encoding="utf-8"))
-        weights = Path(scratch) / "adapter_model.safetensors"
-        weights.chmod(0o644)
-        weights.replace(folder / weights.name)
+        file = Path(scratch) / "adapter_model.safetensors"
+        file.chmod(0o644)
+        file.replace(folder / file.name)
     write_atomic(folder / "adapter_config.json", canonical_json(canonical_adapter_config(raw, base.ref)))
     copy_base_files(base, folder)
 

@@ -33,7 +33,7 @@ from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, newest_chec
 from hubdpo.training.model import Base, check_layers, find_base, load_tokenizer, pick_device  # noqa: E402
 from hubdpo.training.plots import write_plots  # noqa: E402
 from hubdpo.training.preflight import out_of_memory, preflight  # noqa: E402
-from hubdpo.training.processes import launch, rank, world_size  # noqa: E402
+from hubdpo.training.processes import check_launch, launch, rank, world_size  # noqa: E402
 from hubdpo.training.run_folder import (  # noqa: E402
     check_before_start,
     check_same_experiment,
@@ -41,6 +41,7 @@ from hubdpo.training.run_folder import (  # noqa: E402
     remember_places,
     save_adapter,
     versions,
+    whole_adapter,
     with_measured_of,
 )
 from hubdpo.training.samples import with_samples  # noqa: E402
@@ -86,6 +87,7 @@ def _train(config: TrainConfig) -> RunManifest:
     check_layers(base, config.checkpoint_layers)
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
+    check_launch(device)
     if earlier is not None:
         config = with_measured_of(earlier, config)
         check_same_experiment(earlier, config, base.ref, dataset)
@@ -157,18 +159,25 @@ def _train(config: TrainConfig) -> RunManifest:
     started = time.monotonic()
     last = _run_steps(trainer, str(checkpoint[0]) if checkpoint else None, config)
     seconds = time.monotonic() - started
-    if not first:
+    # 7. the adapter, what it learned, and what the curves say; where FSDP shards the model, all processes take part
+    weights = whole_adapter(trainer.model)
+    if first:
+        save_adapter(trainer.model, weights, base, folder)
+    if not (first or trainer.is_fsdp_enabled):
         return manifest
-
-    # 7. the adapter, what it learned, and what the curves say
-    save_adapter(trainer.model, base, folder)
-    record_probes(trainer.model, tokenizer, load_in_4bit=config.load_in_4bit).write(folder / PROBES_FILE)
+    probes = record_probes(trainer.model, tokenizer, load_in_4bit=config.load_in_4bit)
+    report = None
     if "test" in data:
         report = score_pairs(
             trainer.model, tokenizer, data["test"], beta=config.beta, max_length=config.max_length,
             prompt_budget=config.prompt_budget, batch_size=config.per_device_eval_batch_size,
         )  # fmt: skip
-        with_samples(report, trainer.model, tokenizer).write(folder / EVAL_FILE)
+        report = with_samples(report, trainer.model, tokenizer)
+    if not first:
+        return manifest
+    probes.write(folder / PROBES_FILE)
+    if report is not None:
+        report.write(folder / EVAL_FILE)
     else:
         console.warn("the dataset has no test split, so the run has no eval.json")
     write_plots(folder)

@@ -3,7 +3,7 @@
 Two peers: TRL with its defaults (gradient checkpointing, reference in every step, batches as they come), and TRL at its
 best (batches of like length, cached reference, no checkpointing). hubdpo runs the same batches with the same settings.
 The model has the proportions of Qwen2-0.5B, so head and layers take the shares of the time that they take there. Then
-each option for speed, on an NF4 base, beside TRL's defaults: steps of STEP pairs, again interleaved. The ratio is the
+each option for speed, on an NF4 base, beside TRL's defaults: a step of STEP pairs, again interleaved. The ratio is the
 result: seconds differ from machine to machine. `make bench-train` writes train.json beside it.
 """
 
@@ -179,7 +179,7 @@ def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict
 
 
 class Arm:
-    """A trainer with one option for speed, which runs steps of STEP pairs."""
+    """A trainer with one option for speed, and a step of STEP pairs."""
 
     def __init__(self, base: Path, out: Path, option: str, pairs: int, data: list[dict[str, Any]]) -> None:
         config = TrainConfig.build(
@@ -212,9 +212,9 @@ class Arm:
 
         trainer.compute_loss = watched  # type: ignore[method-assign]
 
-    def step(self, first: int) -> tuple[float, float]:
-        """Return the CPU seconds of a step on the STEP pairs from `first` on, and its loss."""
-        starts = range(first, first + STEP, self.pairs)
+    def step(self) -> tuple[float, float]:
+        """Return the CPU seconds of the step, and its loss."""
+        starts = range(0, STEP, self.pairs)
         batches = [self.trainer.data_collator(self.data[start : start + self.pairs]) for start in starts]
         self.trainer.model.zero_grad()
         began = time.process_time()
@@ -223,21 +223,16 @@ class Arm:
 
 
 def measure_options(base: Path, out: Path, shape: str, pairs: int) -> list[dict[str, Any]]:
-    """Run the same steps with every option, one arm after the other, and again."""
-    data = rows(shape, BATCHES * STEP)
+    """Run the same step with every option, one after the other, and again."""
+    data = rows(shape, STEP)
     arms = {option: Arm(base, out, option, pairs, data) for option in OPTIONS}
-    seconds = dict.fromkeys(OPTIONS, 0.0)
-    differences = dict.fromkeys(OPTIONS, 0.0)
-    for first in range(0, len(data), STEP):
-        found = [{option: arm.step(first) for option, arm in arms.items()} for _ in range(REPEATS)]
-        for option in OPTIONS:
-            seconds[option] += min(run[option][0] for run in found)
-            differences[option] = max(differences[option], abs(found[0][option][1] - found[0]["TRL"][1]))
+    found = [{option: arm.step() for option, arm in arms.items()} for _ in range(REPEATS)]
+    seconds = {option: min(run[option][0] for run in found) for option in OPTIONS}
     return [
         {
-            "lengths": shape, "option": option, "pairs_per_s": round(len(data) / seconds[option], 2),
+            "lengths": shape, "option": option, "pairs_per_s": round(STEP / seconds[option], 2),
             "speed_ratio": round(seconds["TRL"] / seconds[option], 2), "kept_mb": round(arms[option].kept.most / 1e6),
-            "largest_loss_difference": differences[option],
+            "loss_difference": abs(found[0][option][1] - found[0]["TRL"][1]),
         }
         for option in OPTIONS
     ]  # fmt: skip

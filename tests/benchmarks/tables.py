@@ -80,11 +80,11 @@ def _options_table(report: dict[str, Any]) -> list[str]:
         name = f"`{row['option']}`" if row["option"].startswith("--") else row["option"]
         beside = f"{row['pairs_per_s'] / plain['pairs_per_s']:.2f}"
         lines.append(f"| {name} | {row['pairs_per_s']} | {row['speed_ratio']} | {beside} | {row['kept_mb']:,} MB |")
-    most = max(row["largest_loss_difference"] for row in options)
+    most = max(row["loss_difference"] for row in options)
     return [
         *lines,
         "",
-        f"Steps of {report['pairs_a_step']} pairs, {report['results'][0]['pairs']} a pass; each option alone beside "
+        f"A step of {report['pairs_a_step']} pairs, {report['results'][0]['pairs']} a pass; each option alone beside "
         f"hubdpo's defaults, which checkpoint all {report['layers']} layers; largest difference of a loss {most:.0e}.",
     ]
 

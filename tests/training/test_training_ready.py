@@ -157,12 +157,14 @@ def test_two_processes_give_the_losses_of_one(tiny_base: Path, dataset_dir: Path
     assert said.count("4 steps on") == 1
 
 
-def test_two_processes_cut_their_passes_alike(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+def test_two_processes_cut_their_passes_alike_and_share_the_work_on_the_reference(
+    cache: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
     train(**options(tiny_base, dataset_dir, tmp_path / "one", per_device_train_batch_size=8))
-    train_in_two_processes(
-        **options(tiny_base, dataset_dir, tmp_path / "two", per_device_train_batch_size=4, tokens_per_batch=128)
-    )
+    chosen = {"per_device_train_batch_size": 4, "tokens_per_batch": 128, "reference": "cached"}
+    train_in_two_processes(**options(tiny_base, dataset_dir, tmp_path / "two", **chosen))
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
+    assert len(list((cache / "reference").iterdir())) == 2  # train and test
 
 
 def test_an_error_in_several_processes_is_told_once_with_what_to_do(tiny_base: Path, tmp_path: Path) -> None:

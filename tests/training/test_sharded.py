@@ -1,0 +1,88 @@
+"""The shipped configuration for accelerate shards the NF4 base, and the numbers stay."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+
+from hubdpo import train
+from hubdpo.errors import ConfigError
+from hubdpo.hub.base import load_base
+from hubdpo.training.processes import FSDP_CONFIG, check_launch
+
+pytestmark = pytest.mark.slow
+HERE = Path(__file__).parent
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(FSDP_CONFIG), "--num_processes", "2"]
+
+
+def launch(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*LAUNCH, *words], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="module")
+def found(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two processes found, with accelerate's plugin as the shipped file makes it, in float32."""
+    out = tmp_path_factory.mktemp("sharded")
+    done = launch("--mixed_precision", "no", str(HERE / "sharded_step.py"), str(tiny_base), str(out))
+    assert done.returncode == 0, done.stderr[-3000:]
+    result: dict[str, Any] = json.loads((out / "found.json").read_text())
+    return result
+
+
+def test_every_weight_is_sharded_the_quantised_ones_too(found: dict[str, Any]) -> None:
+    assert (found["saved"]["version"], found["saved"]["sharded"]) == (2, 1.0)
+
+
+def test_losses_gradients_reference_and_scores_are_those_of_one_process(found: dict[str, Any]) -> None:
+    for name, values in found["alone"].items():
+        assert found["sharded"][name] == pytest.approx(values, rel=1e-5), name
+
+
+def test_the_adapter_is_put_together_to_be_saved(found: dict[str, Any]) -> None:
+    assert (found["saved"]["weights"], found["saved"]["the same"]) == (28, True)
+
+
+def test_the_configuration_says_what_the_training_code_expects() -> None:
+    config = load_config_from_file(str(FSDP_CONFIG))
+    assert (config.distributed_type.value, config.mixed_precision, config.use_cpu) == ("FSDP", "bf16", False)
+    assert config.fsdp_config["fsdp_cpu_ram_efficient_loading"] is False  # accelerate skips it for 4-bit weights
+    assert config.fsdp_config["fsdp_activation_checkpointing"] is False  # transformers refuses both kinds at once
+
+
+def test_quantised_weights_are_stored_in_the_type_that_is_computed_in(tiny_base: Path) -> None:
+    model = load_base(tiny_base, device="cpu", load_in_4bit=True)
+    settings = model.config.quantization_config
+    assert settings.bnb_4bit_quant_storage == settings.bnb_4bit_compute_dtype == model.dtype
+    assert {weight.dtype for weight in model.parameters()} == {model.dtype}
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP 1"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "no CUDA device"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
+    ],
+)
+def test_other_ways_to_shard_are_refused_before_anything_is_written(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str], message: str,
+) -> None:  # fmt: skip
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=message):
+        train(model_name_or_path=str(tiny_base), dataset=str(dataset_dir), output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_fsdp_2_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    check_launch("cuda")
