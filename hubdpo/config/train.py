@@ -17,6 +17,8 @@ LOSS_TYPES = (
     "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 )  # fmt: skip
 
+TRACKERS = ("tensorboard", "trackio", "wandb")
+
 WHOLE_BATCH_LOSSES = frozenset({"aot", "aot_unpaired"})
 """Those that sort the scores of all pairs of a batch (trl/trainer/dpo_trainer.py), so that it cannot be cut."""
 
@@ -102,6 +104,16 @@ class TrainConfig(Config):
         for name in value:
             if name not in LOSS_TYPES:
                 raise ValueError(f"`{name}` is none of {', '.join(LOSS_TYPES)}")
+        return value
+
+    @field_validator("report_to")
+    @classmethod
+    def _known_trackers(cls, value: list[str]) -> list[str]:
+        if value == ["none"]:  # as transformers spells it
+            return []
+        for name in value:
+            if name not in TRACKERS:
+                raise ValueError(f"`{name}` is none of {', '.join(TRACKERS)}")
         return value
 
     @model_validator(mode="after")

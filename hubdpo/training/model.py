@@ -99,7 +99,7 @@ def adapter_to_float32(model: Any) -> None:
 
 
 def _check_family(folder: Path, name: str) -> None:
-    hint = "use a dense model of the Qwen2 family, such as Qwen/Qwen2-7B-Instruct"
+    hint = "use a dense text model of Qwen2, Qwen2.5 or Qwen3, such as Qwen/Qwen2-7B-Instruct"
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -108,9 +108,21 @@ def _check_family(folder: Path, name: str) -> None:
         raise UnsupportedBase(f"config.json of `{name}` is not JSON", hint=hint) from None
     kind = settings.get("model_type")
     if kind not in FAMILY:
-        raise UnsupportedBase(f"`{name}` is a `{kind}` model, which is not of the Qwen2 family", hint=hint)
+        raise UnsupportedBase(f"`{name}` is {_kind(kind, settings)}", hint=hint)
     if settings.get("use_sliding_window"):
         raise UnsupportedBase(f"`{name}` attends in a sliding window, which is not supported", hint=hint)
+
+
+def _kind(kind: str | None, settings: dict[str, Any]) -> str:
+    """Say what the model is instead; of Qwen's other kinds, why they are not supported."""
+    if kind is None:
+        return "of no type that its config.json names"
+    if kind.startswith(FAMILY):
+        if "vision_config" in settings or kind.endswith(("_vl", "_vl_text")):
+            return f"a `{kind}` model, which reads images; only text models of the Qwen2 family are supported"
+        if "num_experts" in settings or kind.endswith("_moe"):
+            return f"a `{kind}` model, a mixture of experts; only dense models of the Qwen2 family are supported"
+    return f"a `{kind}` model, which is not of the Qwen2 family"
 
 
 def _licence(folder: Path) -> dict[str, str | None]:

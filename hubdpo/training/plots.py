@@ -35,14 +35,23 @@ def write_plots(run: Path) -> list[Path]:
 
 
 def _draw(path: Path, title: str, series: dict[str, list[tuple[int, float]]]) -> Path:
+    # no date or version inside, so that the same run draws the same bytes
+    curves(title, series).savefig(path, dpi=100, metadata={"Software": None})
+    return path
+
+
+def curves(title: str, series: dict[str, list[tuple[int, float]]]) -> Figure:
+    """Draw points `(step, value)` by label; a held-out curve has the colour of the one it belongs to, and marks."""
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots()
+    colours: dict[str, str] = {}
     for label, points in series.items():
-        held_out = label.startswith("held-out")
-        axes.plot(*zip(*points, strict=True), label=label, marker="o" if held_out else None, markersize=4)
-    axes.set(title=title, xlabel="step")
+        held_out = label.startswith("held-out ")
+        colour = colours.setdefault(label.removeprefix("held-out "), f"C{len(colours)}")
+        style = {"marker": "o", "markersize": 4} if held_out else {"alpha": 0.6}
+        axes.plot(*zip(*points, strict=True), label=label, color=colour, **style)
+    axes.set(xlabel="step", ylabel=title)
     axes.grid(alpha=0.3)
-    axes.legend()
-    # no date or version inside, so that the same run draws the same bytes
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    return path
+    # above the axes, where it covers no curve
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
+    return figure

@@ -22,7 +22,9 @@ from hubdpo.manifest import LOCAL_FILE, RUN_FILE, BaseRef, DatasetRef, RunManife
 from hubdpo.training.model import TOKENIZER_FILES, Base
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "huggingface_hub")
-NOT_THE_EXPERIMENT = {"output_dir", "resume", "dry_run", "model_name_or_path", "model_revision", "dataset"}
+NOT_THE_EXPERIMENT = {
+    "output_dir", "resume", "dry_run", "model_name_or_path", "model_revision", "dataset", "report_to"
+}  # fmt: skip
 """Options that say where, not what; base and dataset are recorded by commit and fingerprint instead."""
 
 

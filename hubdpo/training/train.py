@@ -47,6 +47,7 @@ from hubdpo.training.run_folder import (  # noqa: E402
 from hubdpo.training.samples import with_samples  # noqa: E402
 from hubdpo.training.scoring import score_pairs  # noqa: E402
 from hubdpo.training.tokenize import PairTokenizer  # noqa: E402
+from hubdpo.training.trackers import check_trackers  # noqa: E402
 from hubdpo.training.trainer import make_trainer, settled, use_cached_reference  # noqa: E402
 
 
@@ -83,6 +84,7 @@ def _train(config: TrainConfig) -> RunManifest:
 
     # 1. everything that can be refused is refused before anything is written
     earlier = check_before_start(config) if first else None
+    check_trackers(config.report_to)
     base = find_base(config.model_name_or_path, config.model_revision)
     check_layers(base, config.checkpoint_layers)
     data, dataset = load_with_reference(config.dataset)

@@ -195,6 +195,7 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool)
         save_steps=config.save_steps,
         save_total_limit=config.save_total_limit,
         report_to=config.report_to or "none",
+        run_name=Path(config.output_dir).absolute().name,
         disable_tqdm=True,
         push_to_hub=False,
     )

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.attention.varlen
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, Qwen3Config, Qwen3ForCausalLM
 from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config.train import QWEN2_PROJECTIONS
-from hubdpo.training import reference
+from hubdpo.training import reference, shared_prefix
 from hubdpo.training.shared_prefix import SharedPrefix, build_layout
 
 LENGTHS = {  # of prompt, chosen and rejected of up to eight pairs
@@ -162,6 +165,39 @@ def test_a_rejected_answer_that_begins_the_chosen_one_needs_no_branch() -> None:
     layout = build_layout(ids, (ids > 0).long())
     assert ids.reshape(-1)[layout.gather].tolist() == [5, 6, 7, 8]
     assert layout.packed.tolist() == [0, 1, 2, 3, 0, 1, 2]
+
+
+def varlen(q: Any, k: Any, v: Any, q_bounds: Any, k_bounds: Any, longest_q: int, longest_k: int, **options: Any) -> Any:
+    """What torch.nn.attention.varlen computes, which runs on CUDA alone: sequences aligned at their last key."""
+    assert (options["window_size"], options["enable_gqa"]) == ((-1, 0), True)
+    answers = []
+    for (q0, q1), (k0, k1) in zip(
+        *(itertools.pairwise(bounds.tolist()) for bounds in (q_bounds, k_bounds)), strict=True
+    ):
+        assert q1 - q0 <= longest_q and k1 - k0 <= longest_k
+        mask = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool).tril(k1 - k0 - q1 + q0)
+        one, two, three = (states.transpose(0, 1) for states in (q[q0:q1], k[k0:k1], v[k0:k1]))
+        answer = torch.nn.functional.scaled_dot_product_attention(
+            one, two, three, mask, scale=options["scale"], enable_gqa=True
+        )
+        answers.append(answer.transpose(0, 1))
+    return torch.cat(answers)
+
+
+@pytest.mark.parametrize("shape", LENGTHS)
+def test_what_cuda_is_asked_for_is_the_attention_of_the_branches(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = inspect.signature(torch.nn.attention.varlen.varlen_attn).parameters
+    assert {"scale", "window_size", "enable_gqa"} <= set(ours)
+    monkeypatch.setattr(inspect, "signature", lambda function: SimpleNamespace(parameters=ours))
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", varlen)
+    rows = list(pairs(shape, 8))
+    sides = [torch.tensor(row["prompt_ids"] + row[side]) for side in ("chosen_ids", "rejected_ids") for row in rows]
+    ids = torch.nn.utils.rnn.pad_sequence(sides, batch_first=True)
+    layout = build_layout(ids, (ids > 0).long())
+    tokens = len(layout.gather)
+    query, key, value = (torch.randn(1, heads, tokens, 16) for heads in (4, 2, 2))
+    expected = shared_prefix._attend_by_branch(query, key, value, 0.25, layout)
+    assert torch.allclose(shared_prefix._attend_varlen(query, key, value, 0.25, layout), expected, atol=1e-5)
 
 
 def test_other_forwards_are_untouched(tiny_base: Path) -> None:

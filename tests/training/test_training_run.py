@@ -151,12 +151,28 @@ def test_a_finished_run_is_not_trained_over(run_dir: Path, tiny_base_repo: str, 
     assert (run_dir / "adapter_model.safetensors").read_bytes() == before
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral", None])
-def test_a_base_of_another_family_is_refused(dataset_dir: Path, tmp_path: Path, kind: str | None) -> None:
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model_type": "llama"}, "`llama` model, which is not of the Qwen2 family"),
+        ({"model_type": "qwen2_moe", "num_experts": 60}, "`qwen2_moe` model, a mixture of experts"),
+        ({"model_type": "qwen3_moe", "num_experts": 128}, "`qwen3_moe` model, a mixture of experts"),
+        ({"model_type": "qwen2_vl", "vision_config": {}}, "`qwen2_vl` model, which reads images"),
+        ({"model_type": "qwen2_5_vl", "vision_config": {}}, "`qwen2_5_vl` model, which reads images"),
+        ({"model_type": "qwen2_audio"}, "`qwen2_audio` model, which is not of the Qwen2 family"),
+        ({"model_type": "qwen3_next", "num_experts": 512}, "`qwen3_next` model, a mixture of experts"),
+        ({"model_type": "qwen2", "use_sliding_window": True}, "attends in a sliding window"),
+        ({}, "of no type"),
+    ],
+)
+def test_a_base_that_is_not_supported_is_refused_with_the_reason(
+    dataset_dir: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
     (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "config.json").write_text(json.dumps({"model_type": kind}))
-    with pytest.raises(UnsupportedBase, match="Qwen2"):
+    (tmp_path / "base" / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UnsupportedBase, match=message) as caught:
         train(**options(tmp_path / "base", dataset_dir, tmp_path / "run"))
+    assert "Qwen2" in (caught.value.hint or "")
     assert not (tmp_path / "run").exists()
 
 

@@ -1,0 +1,59 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["hubdpo"]
+#
+# [tool.hf-jobs]
+# flavor = "l40sx1"
+# timeout = "12h"
+# secrets = ["HF_TOKEN"]
+# ///
+"""Train on HF Jobs and publish the adapter: `hf jobs uv run hf_job.py --push-to USER/NAME OPTIONS OF hubdpo train`.
+
+The run folder of a job goes with it, so the release is all that stays; `-o` in a mounted volume keeps checkpoints, and
+the same command with `--resume` then goes on from them. What would stop the release after the training (no token, one
+that may only read) stops the job before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+
+def main(words: list[str]) -> int:
+    """Run `hubdpo train` and `hubdpo push`, and return the exit code of the first that fails."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, epilog="All other options are those of `hubdpo train`.")
+    parser.add_argument("--push-to", required=True, metavar="USER/NAME", help="repo of the adapter")
+    parser.add_argument("--version", default="minor", metavar="X.Y.Z|patch|minor|major", help="default: minor")
+    parser.add_argument("--private", action="store_true", help="create the repo as private")
+    parser.add_argument("-o", "--output-dir", default="run", metavar="DIR", help="run folder; default: run")
+    job, options = parser.parse_known_args(words)
+    if problem := _why_no_release():
+        sys.stderr.write(f"error: {problem}\n")
+        return 4
+    publish = [job.output_dir, job.push_to, "--version", job.version, *(["--private"] if job.private else [])]
+    for command in (["train", *options, "--output-dir", job.output_dir], ["push", *publish]):
+        done = subprocess.run([sys.executable, "-m", "hubdpo", *command])
+        if done.returncode:
+            return done.returncode
+    return 0
+
+
+def _why_no_release() -> str | None:
+    """Ask the Hub who we are, and return why it would refuse the release, if it would."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not os.environ.get("HF_TOKEN"):
+        return "the job has no HF_TOKEN; start it with `--secrets HF_TOKEN`"
+    try:
+        token = HfApi().whoami().get("auth", {}).get("accessToken", {})
+    except HfHubHTTPError as refusal:
+        return f"the Hub refuses HF_TOKEN: {' '.join(str(refusal).split())}"
+    return "HF_TOKEN may only read; give the job one that writes" if token.get("role") == "read" else None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,60 @@
+"""Trackers are known and installed before anything is written, and leave nothing in a release."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdpo import train
+from hubdpo.config import TrainConfig
+from hubdpo.errors import ConfigError
+from hubdpo.hub.bundle import adapter_bundle, read_run
+
+NAMES = {"model_name_or_path": "x/y", "dataset": "d", "output_dir": "r"}
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    real = importlib.util.find_spec
+
+    def find(name: str, *rest: Any) -> Any:
+        return None if name in packages else real(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "trackio", "wandb"])
+def test_a_missing_package_is_told_before_anything_is_written(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    without(monkeypatch, name, "tensorboardX")
+    with pytest.raises(ConfigError, match=f"--report-to {name}") as caught:
+        train(
+            model_name_or_path=str(tiny_base), dataset=str(dataset_dir), output_dir=tmp_path / "run", report_to=[name]
+        )
+    assert caught.value.hint == f"pip install {name}"
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_tracker_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="`mlflow` is none of tensorboard, trackio, wandb"):
+        TrainConfig.build({**NAMES, "report_to": ["mlflow"]})
+
+
+def test_none_is_no_tracker() -> None:
+    assert TrainConfig.build({**NAMES, "report_to": ["none"]}).report_to == []
+
+
+def test_what_a_tracker_leaves_in_the_run_folder_is_not_released(run_dir: Path) -> None:
+    run = read_run(run_dir)
+    left = run_dir / "runs" / "Nov24_host" / "events.out.tfevents.1"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"x")
+    try:
+        names = adapter_bundle(run_dir, run, "0.1.0", repo="alice/x", base=run.base).files
+    finally:
+        left.unlink()
+    assert not [name for name in names if "tfevents" in name]
+    assert "report_to" not in run.config
