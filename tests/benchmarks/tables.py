@@ -60,7 +60,8 @@ def train_table(report: dict[str, Any]) -> str:
     environment = report["environment"]
     notes = [
         f"{report['results'][0]['pairs']} pairs a step, {environment['model']}, "
-        f"CPU seconds of forward and backward on one thread; largest difference of a loss {differences:.0e}.",
+        f"CPU seconds of forward and backward ({environment['cpu_threads']} CPU threads); "
+        f"largest difference of a loss {differences:.0e}.",
         "On CUDA TRL's head, too, scores only tokens with a label; on the CPU it scores all.",
         "hubdpo with a cached reference and no checkpointing beside TRL's defaults: "
         + ", ".join(f"{row['lengths']} {row['over_defaults']}" for row in report["results"] if "over_defaults" in row)
