@@ -23,6 +23,7 @@ from safetensors.torch import load_file  # noqa: E402
 from test_token_budget import trainer_for  # noqa: E402
 from torch.distributed.tensor import DTensor  # noqa: E402
 
+from hubdpo.hub.probes import record_probes  # noqa: E402
 from hubdpo.manifest import BaseRef  # noqa: E402
 from hubdpo.training.model import Base  # noqa: E402
 from hubdpo.training.run_folder import save_adapter, whole_adapter  # noqa: E402
@@ -44,10 +45,12 @@ def all_of(trainer: Any, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
     trainer.model.eval()
     with torch.no_grad():
         scores = _scores(trainer.model, rows, 0, 4, "adapter")
+    probes = record_probes(trainer.model, trainer.processing_class, load_in_4bit=True).probes
     return {
         "loss": loss.item(),
         "gradients": {name: gradient.norm().item() for name, gradient in gradients.items()},
         "reference": torch.cat(reference).tolist(),
+        "probes": [value for probe in probes for value in probe.log_probs],
         "scores": [score.per_token for score in scores],
     }
 
