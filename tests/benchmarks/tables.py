@@ -60,7 +60,7 @@ def train_table(report: dict[str, Any]) -> str:
     environment = report["environment"]
     notes = [
         f"{report['results'][0]['pairs']} pairs a step, {environment['model']}, "
-        f"CPU seconds of forward and backward ({environment['cpu_threads']} CPU threads); "
+        f"CPU seconds of forward and backward (threads: {environment['cpu_threads']}); "
         f"largest difference of a loss {differences:.0e}.",
         "On CUDA TRL's head, too, scores only tokens with a label; on the CPU it scores all.",
         "hubdpo with a cached reference and no checkpointing beside TRL's defaults: "
