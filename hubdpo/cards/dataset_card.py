@@ -24,6 +24,8 @@ from hubdpo.manifest import PrepareManifest
 
 LONGEST_MESSAGE = 600
 MOST_MESSAGES = 6
+TAKEN_OVER = ("pretty_name", "source_datasets", "license_name", "license_link")
+"""Fields of a source's card that go into the dataset's as they are."""
 FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n?(.*)\Z", re.DOTALL)
 
 

@@ -28,7 +28,7 @@ def fence(text: str, language: str = "text") -> str:
 
 
 def wrapped(text: str, columns: int = 100) -> str:
-    """Break long lines, at a space where there is one; a wide character takes two columns."""
+    """Break long lines, at a space where that leaves no short line; a wide character takes two columns."""
     return "\n".join(line for long in text.split("\n") for line in _broken(long, columns))
 
 
@@ -40,7 +40,7 @@ def _broken(line: str, columns: int) -> Iterator[str]:
         if char == " ":
             space = place
         if width > columns:
-            stop = space + 1 if space > start else place
+            stop = space + 1 if space > start + columns // 3 else place
             yield line[start:stop].rstrip()
             start, space = stop, -1
             width = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in line[start : place + 1])

@@ -30,7 +30,9 @@ def _licence(name: str, value: Any, front: dict[str, Any]) -> Iterator[Finding]:
         elif one == "other":
             for other in ("license_name", "license_link"):
                 if not isinstance(front.get(other), str) or not front[other].strip():
-                    yield Finding(other, "must say which licence `other` is", f"--{other.replace('_', '-')} ...")
+                    yield Finding(
+                        other, "must say which licence `other` is", f"write `{other}: ...` in the front matter"
+                    )
     if not _listed(value):
         yield Finding(name, "is empty", "license: apache-2.0")
 

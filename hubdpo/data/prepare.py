@@ -18,8 +18,16 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from hubdpo import __version__, console
-from hubdpo.cards.dataset_card import SourceCard, card_for, card_text, render_dataset_card, template
+from hubdpo.cards.dataset_card import (
+    TAKEN_OVER,
+    SourceCard,
+    card_for,
+    card_text,
+    render_dataset_card,
+    template,
+)
 from hubdpo.cards.dataset_plots import draw_dataset_plots
+from hubdpo.cards.lint_fields import lint_fields
 from hubdpo.config import PrepareConfig
 from hubdpo.data import storage
 from hubdpo.data.decide import REASONS, SPLITS, Decision, decide
@@ -47,6 +55,7 @@ from hubdpo.data.shards import ShardTask, plan_shards, write_shard
 from hubdpo.data.sources import RawFile, find_sources, unpacked
 from hubdpo.data.stage import Rules, Staged, Task, file_of, stage
 from hubdpo.data.statistics import changed, shared_prompts, summary
+from hubdpo.errors import ConfigError
 from hubdpo.manifest import (
     CARD_FILE,
     PREPARE_FILE,
@@ -88,6 +97,7 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
             explain(_first_rows(pieces, config), rules)
             return None
         card = card_for(name, config.card, [file.name for file in files])
+        _check_facts(config.license or card.license, config.language or card.language, card)
         with engine_for(config.engine, config.num_proc) as engine:
             results = engine.map(stage, [Task(number, piece, rules) for number, piece in enumerate(pieces)])
             hashed = [] if sources else [engine.later(RawFile.source, file) for file in files]
@@ -121,6 +131,13 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
                 space.publish()
     tell(manifest, dry_run=config.dry_run)
     return manifest
+
+
+def _check_facts(licence: str | None, language: list[str], card: SourceCard) -> None:
+    """Raise ConfigError for what the card would say and the Hub would refuse, before any work is done."""
+    facts = {name: card.facts[name] for name in TAKEN_OVER if name in card.facts}
+    for finding in lint_fields({**facts, "license": licence or "unknown", "language": language}):
+        raise ConfigError(f"`{finding.field}` of the card {finding.message}", hint=finding.hint)
 
 
 def _secrets(last: Round) -> dict[str, int]:

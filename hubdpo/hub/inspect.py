@@ -150,7 +150,11 @@ def _dataset(place: Place) -> Inspection:
             )
     facts |= {"bytes of Parquet": sum(place.files[name] for name in _parquet(place)), "release": _version(place)}
     if not facts["licence"]:
-        findings.append(Finding("license", "is not stated: nobody may know what the rows allow", "--license ID"))
+        findings.append(
+            Finding(
+                "license", "is not stated, so nobody knows what may be done with the rows", "license: ID in the card"
+            )
+        )
     return Inspection(place.ref, "dataset", place.commit, _known(facts), findings)
 
 

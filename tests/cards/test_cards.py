@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -14,7 +15,7 @@ from huggingface_hub import DatasetCard, HfApi, ModelCard
 from hubdpo import prepare, push
 from hubdpo.cards.citations import citation_of
 from hubdpo.cards.dataset_card import card_for, parse_card, shipped_cards
-from hubdpo.cards.fences import fence, visible
+from hubdpo.cards.fences import fence, visible, wrapped
 from hubdpo.cards.licences import adapter_licence, data_remark
 from hubdpo.data.converters import NAMES
 from hubdpo.errors import ConfigError, LicenceError
@@ -84,6 +85,24 @@ def test_the_dataset_card_says_what_the_manifest_says(dataset_dir: Path) -> None
     assert card.data.license == "mit"
     assert f"| **kept** | **{manifest.funnel.kept}** |" in card.text
     assert card_data(card.content)
+
+
+def test_wrapped_lines_say_the_same_and_are_short() -> None:
+    draw = random.Random(1)
+    for _ in range(500):
+        text = "".join(draw.choices(["word ", "茶", "x" * 30, " ", "\n", "`", "é"], k=draw.randint(0, 60)))
+        lines = wrapped(text, 40).split("\n")
+        assert "".join(lines).replace(" ", "") == text.replace("\n", "").replace(" ", "")
+        assert all(sum(2 if char == "茶" else 1 for char in line) <= 40 for line in lines)
+
+
+def test_a_long_row_shows_all_three_of_its_parts(tmp_path: Path) -> None:
+    row = {"prompt": "p" * 5_000, "chosen": "c" * 5_000, "rejected": "r" * 5_000}
+    (tmp_path / "raw.jsonl").write_text(json.dumps(row) + "\n")
+    prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "out", test_size=0)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert all(f"[{part}] {part[0] * 80}" in text for part in ("chosen", "rejected"))
+    assert max(map(len, text.split("## Samples")[1].splitlines())) <= 120
 
 
 def test_a_row_cannot_leave_its_fence(tmp_path: Path) -> None:
@@ -167,6 +186,16 @@ def test_a_licence_of_ones_own_needs_a_name_and_a_link() -> None:
     assert "--license-name" in (caught.value.hint or "")
     licence = adapter_licence(BASE, None, "other", name="mine", link="https://example.com")
     assert (licence.id, licence.name, licence.link, licence.given) == ("other", "mine", "https://example.com", True)
+
+
+def test_push_takes_the_publishers_licence(run_dir: Path, repo_id: str) -> None:
+    with pytest.raises(LicenceError, match="`other`"):
+        push(folder=run_dir, repo=repo_id, version="1.0.0", license="other")
+    link = "https://example.com/licence"
+    push(folder=run_dir, repo=repo_id, version="1.0.0", license="other", license_name="mine", license_link=link)
+    card = ModelCard.load(repo_id)
+    assert (card.data.license, card.data.license_name, card.data.license_link) == ("other", "mine", link)
+    assert f"[mine]({link}), as\nthe publisher gave it." in card.text
 
 
 def test_a_link_inside_the_bases_repo_leads_to_its_commit() -> None:

@@ -14,7 +14,8 @@ from huggingface_hub import HfApi
 from hubdpo import prepare, push
 from hubdpo.cards.dataset_card import FRONT_MATTER, shipped_cards
 from hubdpo.cards.hub_fields import LICENCES, is_arxiv, is_id, is_language, size_category
-from hubdpo.errors import ArtefactError
+from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.hub.bundle import dataset_bundle
 from hubdpo.manifest import PREPARE_FILE, PrepareManifest, card_entry
 from hubdpo.sections import split_card
 from tests.cards.made import FILES, adapter_card, files_of, findings_in, report, run_manifest
@@ -216,6 +217,26 @@ def test_every_dataset_card_passes(rows: list[Any], options: dict[str, Any], tmp
     assert findings_in((out / "README.md").read_text(), "dataset", files_of(out)) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"license": "Apache-2.0"}, "license"),
+        ({"license": "other"}, "license_name"),
+        ({"language": ["english"]}, "language"),
+        ({"card": "own.md"}, "source_datasets"),
+    ],
+)
+def test_prepare_refuses_what_the_hub_would_refuse_before_it_works(
+    options: dict[str, Any], field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("raw.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    Path("own.md").write_text("---\nsource_datasets: [/home/me/data]\nsize_categories: [any]\n---\n")
+    with pytest.raises(ConfigError, match=f"`{field}` of the card"):
+        prepare(source=["raw.jsonl"], output_dir="out", **options)
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize("path", sorted(shipped_cards().glob("*.md")), ids=lambda path: path.stem)
 def test_the_words_of_every_source_card_pass(path: Path) -> None:
     match = FRONT_MATTER.match(path.read_text(encoding="utf-8"))
@@ -256,6 +277,8 @@ def test_push_refuses_a_card_and_names_the_field(dataset_dir: Path, repo_id: str
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     manifest.files["README.md"] = card_entry(readme.read_text())
     manifest.write(folder / PREPARE_FILE)
+    with pytest.raises(ArtefactError, match="`license`"):
+        dataset_bundle(folder, "1.0.0")  # before the Hub is asked for anything
     with pytest.raises(ArtefactError, match="`license` is not one that the Hub knows: mitt") as caught:
         push(folder=folder, repo=repo_id, version="1.0.0")
     assert caught.value.hint == "did you mean `mit`?"
