@@ -132,7 +132,8 @@ def render_dataset_card(
 ) -> str:
     """Write the card of a dataset folder. Numbers come from the manifest; rows stand in fences they cannot leave."""
     title = manifest.config.get("name") or card.facts.get("pretty_name") or f"Preferences ({manifest.converter})"
-    command = prepare_command(manifest, shipped_cards={p.stem: p.read_text(encoding="utf-8") for p in _shipped_files()})
+    names = _shipped_files() if manifest.config.get("card") else []
+    command = prepare_command(manifest, shipped_cards={p.stem: p.read_text(encoding="utf-8") for p in names})
     provenance, _, citation = _fill(card.body, manifest).partition("\n## Citation\n")
     body = template().render(
         title=one_line(str(title)), m=manifest, body=provenance.strip(), citation=citation.strip(), facts=card.facts,
