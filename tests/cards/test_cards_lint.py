@@ -247,7 +247,7 @@ def test_the_words_of_every_source_card_pass(path: Path) -> None:
 
 
 DATASET_CHANGES = {
-    "rows that are not there": ("dataset_info", "num_examples: 34", "num_examples: 33"),
+    "rows that are not there": ("dataset_info", "num_examples: ", "num_examples: 1"),
     "split that is not there": ("configs", "path: data/test-*.parquet", "path: data/tset-*.parquet"),
     "split under another name": ("dataset_info", "- name: test", "- name: tets"),
     "column that is not there": ("dataset_info", "- name: prompt", "- name: question"),
@@ -354,6 +354,6 @@ def test_sizes(rows: int, name: str) -> None:
 
 
 def test_files_without_content_are_not_compared(dataset_dir: Path) -> None:
-    text = (dataset_dir / "README.md").read_text().replace("num_examples: 34", "num_examples: 1")
+    text = (dataset_dir / "README.md").read_text().replace("num_examples: ", "num_examples: 1")
     assert findings_in(text, "dataset", dict.fromkeys(files_of(dataset_dir))) == []
     assert FILES["README.md"] == b""

@@ -19,6 +19,7 @@ from hubdpo import push
 from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.hub.adapter_files import count_tokens, read_shapes
 from hubdpo.hub.inspect import inspect
+from hubdpo.manifest import PrepareManifest
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -91,7 +92,7 @@ def test_a_dataset_folder_has_nothing_wrong_with_it(dataset_dir: Path, repo_id: 
         found = inspect(ref)
         assert found.findings == []
         assert (found.facts["rows"], found.facts["read"], found.facts["licence"]) == (
-            {"train": 34, "test": 14},
+            PrepareManifest.read(dataset_dir / "prepare.json").splits,
             48,
             "mit",
         )
