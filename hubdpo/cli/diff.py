@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
         quiet: QuietOption = False,
     ) -> None:
-        """Compare two datasets or two adapters: data, options, base, metrics, weights and files."""
+        """Compare two datasets, adapters or merged models: data, options, base, metrics, weights and files."""
         choose_format(format, json=json, quiet=quiet)
         with errors_end_here():
             from hubdpo.hub.diff import diff as run
@@ -60,17 +60,18 @@ def _show(found: Diff) -> None:
 
 def _show_weights(found: Diff) -> None:
     if found.weights is None:
-        if found.kind == "adapter":
+        if found.kind != "dataset":
             console.info("the weights are the same")
         return
     total, modules = found.weights.total, found.weights.modules
     furthest = sorted(modules, key=lambda name: -modules[name].difference)[:MOST_MODULES]
     rows = [("all", total), *((_short(name), modules[name]) for name in furthest)]
+    ranks = f"rank {_list(found.weights.rank_before)} → {_list(found.weights.rank_after)}, "
     console.table(
-        ["what LoRA adds, norm", "before", "after", "of the difference", "relative"],
+        ["norm of what LoRA adds" if found.kind == "adapter" else "norm", "before", "after", "difference", "relative"],
         [(name, *map(_cell, (one.before, one.after, one.difference, one.relative))) for name, one in rows],
-        title=f"rank {_list(found.weights.rank_before)} → {_list(found.weights.rank_after)}, cosine "
-        f"{_cell(total.cosine)}; the {len(furthest)} of {len(modules)} modules that moved most",
+        title=f"{ranks * (found.kind == 'adapter')}cosine {_cell(total.cosine)}; the {len(furthest)} of {len(modules)} "
+        "that moved most",
     )
 
 

@@ -24,7 +24,7 @@ CHECKED: dict[str | None, str] = {
 def register(app: typer.Typer) -> None:
     @command(app, PushConfig)
     def push(config: PushConfig) -> None:
-        """Publish a dataset or run folder as one tagged, verified release."""
+        """Publish a dataset, a run or a merged model as one tagged, verified release."""
         from hubdpo.hub.publish import push as run
 
         release = run(config)

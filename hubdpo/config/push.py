@@ -16,7 +16,9 @@ BUMPS = ("major", "minor", "patch")
 
 
 class PushConfig(Config):
-    folder: Annotated[Path, Cli(argument=True, metavar="DIR")] = Field(description="A dataset folder or a run folder.")
+    folder: Annotated[Path, Cli(argument=True, metavar="DIR")] = Field(
+        description="A dataset folder, a run folder or a merged model."
+    )
     repo: Annotated[str, Cli(argument=True, metavar="USER/NAME")] = Field(description="Where to publish.")
     version: Annotated[str, Cli(metavar="X.Y.Z|patch|minor|major")] = Field(
         description="Becomes the tag vX.Y.Z, which never moves; a word counts on from the newest release."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from hubdpo.manifest import (
     BaseRef,
     Bundle,
     EvalReport,
+    FileEntry,
     Kind,
     PrepareManifest,
     RunManifest,
@@ -214,7 +215,8 @@ def with_card(content: BundleContent, card: str, *, beside: Collection[str] = ()
     files = {name: value for name, value in content.files.items() if name != BUNDLE_FILE}
     files[CARD_FILE] = card.encode()
     require_sound_card(content.kind, files, beside=beside)
-    return _bundle(content.kind, content.manifest.version, files, card=card)
+    hashed = {name: entry for name, entry in content.manifest.files.items() if name != CARD_FILE}
+    return _bundle(content.kind, content.manifest.version, files, card=card, hashed=hashed)
 
 
 def _logged(folder: Path) -> list[dict[str, Any]]:
@@ -231,10 +233,20 @@ def git_blob_id(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-def _bundle(kind: Kind, version: str, files: dict[str, bytes | Path], *, card: str = "") -> BundleContent:
-    entries = {}
-    for name, value in sorted(files.items()):
-        entries[name] = bytes_entry(value) if isinstance(value, bytes) else file_entry(value)
+def _bundle(
+    kind: Kind,
+    version: str,
+    files: dict[str, bytes | Path],
+    *,
+    card: str = "",
+    hashed: Mapping[str, FileEntry] | None = None,
+) -> BundleContent:
+    """Make the list of files; those in `hashed` are not read again."""
+    entries = dict(hashed or {})
+    for name, value in files.items():
+        if name not in entries:
+            entries[name] = bytes_entry(value) if isinstance(value, bytes) else file_entry(value)
+    entries = dict(sorted(entries.items()))
     bundle_id = fingerprint([version, {name: entry.model_dump() for name, entry in entries.items()}])
     manifest = Bundle(kind=kind, version=version, bundle_id=bundle_id, files=entries)
     own = {BUNDLE_FILE: canonical_json(manifest.model_dump(mode="json")).encode()}

@@ -12,13 +12,13 @@ from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.bundle import folder_kind, published_files
 from hubdpo.hub.client import download, parse_ref, resolve
 from hubdpo.hub.diff_rows import RowChanges, compare_rows
-from hubdpo.hub.diff_weights import CONFIG, WEIGHTS, WeightChanges, compare_weights
+from hubdpo.hub.diff_weights import CONFIG, WEIGHTS, WeightChanges, compare_tensors, compare_weights
 from hubdpo.hub.facts import MANIFESTS, Facts, changed_options, read_facts, what_changed
 from hubdpo.hub.verify import find_type
 from hubdpo.manifest import BUNDLE_FILE, Bundle, EvalReport, FileEntry, Kind, file_entry, verify_files
 from hubdpo.ranking import Accuracy
 
-PARQUET = ".parquet"
+PARQUET, SAFETENSORS = ".parquet", ".safetensors"
 A_KIND = {"dataset": "a dataset", "adapter": "an adapter", "merged": "a merged model"}
 
 
@@ -98,7 +98,7 @@ def diff(before: str, after: str) -> Diff:
         lineage=_lineage(old, new),
         metrics=_metrics(old.evaluation, new.evaluation) if old.evaluation and new.evaluation else {},
         same_test_data=old.run.dataset.fingerprint == new.run.dataset.fingerprint if old.run and new.run else None,
-        weights=_weights(one, other) if one.kind == "adapter" else None,
+        weights=_weights(one, other) if one.kind != "dataset" else None,
     )
 
 
@@ -211,5 +211,7 @@ def _change(before: Any, after: Any) -> Change:
 def _weights(one: Side, other: Side) -> WeightChanges | None:
     if one.facts.content() == other.facts.content():
         return None
+    if one.kind == "merged":
+        return compare_tensors(*(side.fetch(side.files(SAFETENSORS)) for side in (one, other)))
     names = [CONFIG, WEIGHTS]
     return compare_weights(one.fetch(names), other.fetch(names))

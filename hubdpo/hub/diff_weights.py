@@ -1,4 +1,4 @@
-"""How far two LoRA adapters are apart, in the weights that they add to the base.
+"""How far two LoRA adapters are apart, in the weights that they add to the base, and two whole models.
 
 An adapter adds s·B·A to a weight (arXiv 2106.09685), with s = alpha / r. The matrices A and B of two runs say nothing
 beside each other, and their ranks may differ; their products can be compared. No product is formed: it is as large as
@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,42 @@ def compare_weights(before: Path, after: Path) -> WeightChanges:
         norms = [(one.before, one.after, one.difference) for one in modules.values()]
         total = Distance.of(*(math.hypot(*part) for part in zip(*norms, strict=True)))
         return WeightChanges(total, modules, old.ranks(), new.ranks())
+
+
+def compare_tensors(before: Path, after: Path) -> WeightChanges:
+    """Compare two whole models in folders, a tensor at a time. Raise ArtefactError when they have other shapes."""
+    with _tensors(before) as old, _tensors(after) as new:
+        modules = {name: _apart(old.get(name), new.get(name)) for name in sorted({*old, *new})}
+    norms = [(one.before, one.after, one.difference) for one in modules.values()]
+    return WeightChanges(Distance.of(*(math.hypot(*part) for part in zip(*norms, strict=True))), modules, [], [])
+
+
+@contextmanager
+def _tensors(folder: Path) -> Iterator[dict[str, Callable[[], Any]]]:
+    """Give what reads each tensor of all files, in float64."""
+    from safetensors import safe_open
+
+    with ExitStack() as stack:
+        found: dict[str, Callable[[], Any]] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            file = stack.enter_context(safe_open(path, framework="pt"))
+            found |= {name: partial(_read, file, name) for name in list(file.keys())}
+        yield found
+
+
+def _read(file: Any, name: str) -> Any:
+    return file.get_tensor(name).double().numpy()
+
+
+def _apart(old: Callable[[], Any] | None, new: Callable[[], Any] | None) -> Distance:
+    import numpy as np
+
+    here, there = (read() if read else None for read in (old, new))
+    if here is not None and there is not None and here.shape != there.shape:
+        raise ArtefactError("the models have other shapes", hint="compare models of one base")
+    norms = [0.0 if value is None else float(np.linalg.norm(value)) for value in (here, there)]
+    apart = max(norms) if here is None or there is None else float(np.linalg.norm(there - here))
+    return Distance.of(norms[0], norms[1], apart)
 
 
 class _Adapter:

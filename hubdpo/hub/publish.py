@@ -35,7 +35,7 @@ from hubdpo.manifest import CARD_FILE, MERGE_FILE, RELEASE_FILE, BaseRef, Releas
 
 
 def push(config: PushConfig | None = None, **options: Any) -> Release:
-    """Publish a dataset or run folder as version X.Y.Z and return the release; call with a PushConfig or its options.
+    """Publish a dataset, run or merged model as X.Y.Z and return the release; call with a PushConfig or its options.
 
     Publishing the same bundle again writes nothing. Raise ArtefactError or LicenceError before the Hub is asked;
     VersionTaken when the tag holds another bundle; VerificationFailed, with no tag made, when the download differs;
@@ -53,7 +53,8 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
         repeat(lambda: api().whoami())  # a token that is refused is told before anything is made
         if config.version in BUMPS:
             config = _numbered(config, remote)
-        composed = compose(_bundle(config), config.folder, remote)
+            content = _bundle(config)
+        composed = compose(content, config.folder, remote)
         content = composed.content
         if config.collection:
             check_collection(config.collection)

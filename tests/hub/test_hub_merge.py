@@ -78,13 +78,19 @@ def test_the_weights_are_those_of_peft_on_the_dequantised_base(merged: Path, run
     assert all(torch.allclose(found[name], expected[name], rtol=0, atol=1e-7) for name in found)
 
 
-def test_the_original_weights_on_request(run_dir: Path, tiny_base: Path, tmp_path: Path) -> None:
+def test_the_original_weights_on_request(run_dir: Path, merged: Path, tiny_base: Path, tmp_path: Path) -> None:
     made = merge(adapter=str(run_dir), output_dir=tmp_path / "m", dtype="float32", base_weights="original")
     assert not made.dequantised
     found, base = weights_of(tmp_path / "m"), weights_of(tiny_base)
     assert torch.equal(found["model.embed_tokens.weight"], base["model.embed_tokens.weight"])
     name = "model.layers.0.self_attn.q_proj.weight"
     assert 0 < (found[name] - base[name]).abs().max() < 0.01
+    between = diff(str(merged), str(tmp_path / "m"))
+    assert between.config["base_weights"].after == "original"
+    assert between.weights is not None
+    assert between.weights.modules["model.embed_tokens.weight"].difference == 0
+    expected = torch.linalg.norm(found[name].double() - weights_of(merged)[name].double()).item()
+    assert between.weights.modules[name].difference == pytest.approx(expected)
 
 
 def test_bfloat16_is_the_default_and_is_told(run_dir: Path, tmp_path: Path) -> None:
