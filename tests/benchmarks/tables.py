@@ -109,6 +109,21 @@ def push_table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
+def storm_text(report: dict[str, dict[str, int]]) -> str:
+    """Return what a whole `make storm` counted, from storm.json."""
+    kills = sum(figures["kills"] for name, figures in report.items() if name.startswith("SIGKILL"))
+    ends = [figures for name, figures in report.items() if name.startswith("publishes")]
+    published, all_ends = (sum(sum(f.values()) if k is None else f.get(k, 0) for f in ends) for k in ("0", None))
+    faults = sum(sum(figures.values()) for name, figures in report.items() if name.startswith("faults"))
+    races = sum(sum(figures.values()) for name, figures in report.items() if name.startswith("races"))
+    return (
+        f"`make storm` killed `push` {kills} times, before and after each of its requests, by LFS and by Xet; let "
+        f"{all_ends} publishes meet {faults:,} failures of the Hub, of which {published} ended published and the others "
+        f"said why not; and ran {races} races. Each time the same command finished what was left, no tag moved, no "
+        "release was committed twice, and what was said to be published was there, byte for byte."
+    )
+
+
 def put(name: str, table: str) -> None:
     """Write a table into its place in the README."""
     text = README.read_text(encoding="utf-8")
@@ -116,7 +131,9 @@ def put(name: str, table: str) -> None:
     README.write_text(place.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text), encoding="utf-8")
 
 
+TABLES = {"prepare": prepare_table, "train": train_table, "push": push_table, "storm": storm_text}
+
 if __name__ == "__main__":
-    for name, table in (("prepare", prepare_table), ("train", train_table), ("push", push_table)):
+    for name, table in TABLES.items():
         put(f"bench-{name}", table(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))))
     sys.stdout.write(f"wrote {README.name}\n")
