@@ -24,7 +24,7 @@ demo: setup  ## Run the whole road on this machine: prepare, train, push, load
 test: setup  ## Run every test
 	$(BIN)/python -m pytest
 
-storm: setup  ## Run all of the failures, kills and races of push (half an hour)
+storm: setup  ## Run all of the failures, kills and races of push (an hour or two)
 	HUBDPO_STORM=1 $(BIN)/python -m pytest tests/hub/test_hub_faults.py -s
 
 lint: setup  ## Check style and types

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from hubdpo.config import EvaluateConfig, MergeConfig, PrepareConfig, PushConfig, TrainConfig
-from tests.benchmarks.tables import prepare_table, push_table, train_table
+from tests.benchmarks.tables import TABLES
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def test_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("name", "table"), [("prepare", prepare_table), ("train", train_table), ("push", push_table)])
+@pytest.mark.parametrize(("name", "table"), TABLES.items())
 def test_the_tables_are_what_was_measured(name: str, table: Callable[[dict[str, Any]], str]) -> None:
     report = json.loads((Path(__file__).parent / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
     assert table(report) in README

@@ -113,14 +113,15 @@ def storm_text(report: dict[str, dict[str, int]]) -> str:
     """Return what a whole `make storm` counted, from storm.json."""
     kills = sum(figures["kills"] for name, figures in report.items() if name.startswith("SIGKILL"))
     ends = [figures for name, figures in report.items() if name.startswith("publishes")]
-    published, all_ends = (sum(sum(f.values()) if k is None else f.get(k, 0) for f in ends) for k in ("0", None))
+    published, all_ends = sum(f.get("0", 0) for f in ends), sum(sum(f.values()) for f in ends)
     faults = sum(sum(figures.values()) for name, figures in report.items() if name.startswith("faults"))
     races = sum(sum(figures.values()) for name, figures in report.items() if name.startswith("races"))
     return (
         f"`make storm` killed `push` {kills} times, before and after each of its requests, by LFS and by Xet; let "
-        f"{all_ends} publishes meet {faults:,} failures of the Hub, of which {published} ended published and the others "
-        f"said why not; and ran {races} races. Each time the same command finished what was left, no tag moved, no "
-        "release was committed twice, and what was said to be published was there, byte for byte."
+        f"{all_ends} publishes meet {faults:,} failures of the Hub, of which {published} ended published and the "
+        f"others said why not; and ran {races} races. After each kill and failure the same command finished what was "
+        "left; no tag moved, no release was committed twice, and what was said to be published was there, byte for "
+        "byte."
     )
 
 
