@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hubdpo import console
 from hubdpo.errors import ArtefactError
 from hubdpo.manifest import PREPARE_FILE, PrepareManifest
 from hubdpo.secrets import find_secrets
@@ -34,19 +35,25 @@ def check_rows(folder: Path) -> None:
         return
     import pyarrow.parquet as pq
 
-    for name in manifest.files:
-        if not name.endswith(".parquet"):
-            continue
-        first = 0
-        with pq.ParquetFile(folder / name) as file:
-            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
-                for row, text in _texts(batch):
-                    if secrets := find_secrets(text):
-                        raise ArtefactError(
-                            f"row {first + row + 1:,} of `{name}` holds a {secrets[0].kind}",
-                            hint="hubdpo prepare ... --scan secrets [--redact]; or `--secrets keep` where it is none",
-                        )
-                first += batch.num_rows
+    with console.progress("looking for credentials", sum(manifest.splits.values())) as bar:
+        for name in manifest.files:
+            if not name.endswith(".parquet"):
+                continue
+            first = 0
+            with pq.ParquetFile(folder / name) as file:
+                for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+                    _check_batch(batch, name, first)
+                    first += batch.num_rows
+                    bar.advance(bar.task_ids[0], batch.num_rows)
+
+
+def _check_batch(batch: Any, name: str, first: int) -> None:
+    for row, text in _texts(batch):
+        if secrets := find_secrets(text):
+            raise ArtefactError(
+                f"row {first + row + 1:,} of `{name}` holds a {secrets[0].kind}",
+                hint="hubdpo prepare ... --scan secrets [--redact]; or `--secrets keep` where it is none",
+            )
 
 
 def _texts(batch: Any) -> Iterator[tuple[int, str]]:

@@ -126,7 +126,7 @@ def test_another_machine_may_differ_a_little(run: Path, repo_id: str) -> None:
         probe.model_copy(update={"log_probs": [value + 1e-5 for value in probe.log_probs]}) for probe in recorded.probes
     ]
     recorded.model_copy(update={"environment": elsewhere, "probes": near}).write(run / "probes.json")
-    push(folder=run, repo=repo_id, version="1.0.0")
+    push(folder=run, repo=repo_id, version="1.0.0", check="hashes")
     found = verify(f"{repo_id}@v1.0.0").probes
     assert found is not None and not found.exact
     assert 0 < found.mean_difference < found.tolerance == 1e-3
@@ -138,18 +138,17 @@ def test_a_run_of_before_there_were_probes_is_published_with_a_warning(
     (run / "probes.json").unlink()
     push(folder=run, repo=repo_id, version="1.0.0")
     assert "has no probes.json" in capsys.readouterr().err
-    assert verify(f"{repo_id}@v1.0.0").probes is None
 
 
 def test_a_base_that_moved_is_reported_and_no_failure(run: Path, repo_id: str, own_base: str, hubdpo: Any) -> None:
     set_base(run, own_base)
     pinned = HfApi().model_info(own_base).sha
-    push(folder=run, repo=repo_id, version="1.0.0")
-    assert verify(f"{repo_id}@v1.0.0").base.moved is False  # type: ignore[union-attr]
+    push(folder=run, repo=repo_id, version="1.0.0", check="hashes")
+    assert verify(f"{repo_id}@v1.0.0", check="hashes").base.moved is False  # type: ignore[union-attr]
     HfApi().upload_file(
         repo_id=own_base, path_in_repo="README.md", path_or_fileobj=b"---\nlicense: mit\n---\nanother base\n"
     )
-    done = hubdpo("verify", f"{repo_id}@v1.0.0", "--json")
+    done = hubdpo("verify", f"{repo_id}@v1.0.0", "--check", "hashes", "--json")
     assert done.exit_code == 0
     assert "has moved on" in done.stderr and "is under mit now" in done.stderr
     base = json.loads(done.stdout)["base"]
