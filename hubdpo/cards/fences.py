@@ -9,6 +9,8 @@ from collections.abc import Iterator
 _TICKS = re.compile("`+")
 _UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 _KEPT = "\n\t"
+_NEVER_FIRST = "，。、；：？！）」』》”’"
+"""Marks that no line of Chinese or Japanese begins with."""
 
 
 def visible(text: str) -> str:
@@ -41,10 +43,13 @@ def _broken(line: str, columns: int) -> Iterator[str]:
             space = place
         if width > columns:
             stop = space + 1 if space > start + columns // 3 else place
+            while start + 1 < stop < len(line) and line[stop] in _NEVER_FIRST:
+                stop -= 1
             yield line[start:stop].rstrip()
             start, space = stop, -1
             width = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in line[start : place + 1])
-    yield line[start:]
+    if start < len(line) or not line:
+        yield line[start:]
 
 
 def shortened(text: str, most: int) -> str:

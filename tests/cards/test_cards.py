@@ -96,6 +96,11 @@ def test_wrapped_lines_say_the_same_and_are_short() -> None:
         assert all(sum(2 if char == "茶" else 1 for char in line) <= 40 for line in lines)
 
 
+def test_no_line_begins_with_a_closing_mark() -> None:
+    assert wrapped("茶的历史，很长。" * 9, 16).split("\n")[0] == "茶的历史，很长。"
+    assert wrapped("茶的历史很长吧，" * 9, 14).split("\n")[0] == "茶的历史很长"
+
+
 def test_a_long_row_shows_all_three_of_its_parts(tmp_path: Path) -> None:
     row = {"prompt": "p" * 5_000, "chosen": "c" * 5_000, "rejected": "r" * 5_000}
     (tmp_path / "raw.jsonl").write_text(json.dumps(row) + "\n")
