@@ -35,6 +35,8 @@ os.environ.update(
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # for tensors as small as these, threads spend more time on each other than on the work
+        "OMP_NUM_THREADS": "1",
     }
 )
 

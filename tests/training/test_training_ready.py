@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,10 +44,23 @@ def plain(tiny_base: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathF
     return run
 
 
+@pytest.fixture(scope="module")
+def cached(tiny_base: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run whose reference was cached, and the cache that it made."""
+    folder = tmp_path_factory.mktemp("cached")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBDPO_CACHE", str(folder / "cache"))
+        train(**options(tiny_base, dataset_dir, folder / "run", reference="cached"))
+    return folder
+
+
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HUBDPO_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+def cache(cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What that run left in the cache: one file for each split."""
+    place = shutil.copytree(cached / "cache", tmp_path / "cache")
+    monkeypatch.setenv("HUBDPO_CACHE", str(place))
+    assert len(list((place / "reference").iterdir())) == 2
+    return place
 
 
 def test_a_dry_run_leaves_nothing_and_says_what_it_takes(
@@ -97,12 +111,9 @@ def test_what_would_stop_the_run_stops_it_at_once_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_cached_reference_log_probs_give_the_same_losses_and_adapter(
-    plain: Path, cache: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
-) -> None:
-    train(**options(tiny_base, dataset_dir, tmp_path / "run", reference="cached"))
-    assert losses(tmp_path / "run") == pytest.approx(losses(plain), abs=1e-5)
-    ours, theirs = (load_file(run / "adapter_model.safetensors") for run in (tmp_path / "run", plain))
+def test_cached_reference_log_probs_give_the_same_losses_and_adapter(plain: Path, cached: Path) -> None:
+    assert losses(cached / "run") == pytest.approx(losses(plain), abs=1e-5)
+    ours, theirs = (load_file(run / "adapter_model.safetensors") for run in (cached / "run", plain))
     for name, weight in theirs.items():
         # Adam divides by the root of tiny squares, so that rounding shows in single weights
         assert (ours[name] - weight).norm() <= 2e-2 * weight.norm() + 1e-7, name
@@ -111,15 +122,13 @@ def test_cached_reference_log_probs_give_the_same_losses_and_adapter(
 def test_a_sweep_computes_the_reference_once(
     cache: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(**options(tiny_base, dataset_dir, tmp_path / "a", reference="cached"))
     files = sorted(path.name for path in (cache / "reference").iterdir())
-    assert len(files) == 2  # train and test
 
     def never(*args: Any) -> Any:
         raise AssertionError("computed again")
 
     monkeypatch.setattr(reference, "_computed", never)
-    train(**options(tiny_base, dataset_dir, tmp_path / "b", reference="cached", learning_rate=1e-4, beta=0.3, seed=7))
+    train(**options(tiny_base, dataset_dir, tmp_path / "run", reference="cached", learning_rate=1e-4, beta=0.3, seed=7))
     assert sorted(path.name for path in (cache / "reference").iterdir()) == files
 
 
@@ -127,8 +136,7 @@ def test_a_sweep_computes_the_reference_once(
 def test_the_cache_is_not_read_for_other_tokens_or_weights(
     cache: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    train(**options(tiny_base, dataset_dir, tmp_path / "a", reference="cached"))
-    train(**options(tiny_base, dataset_dir, tmp_path / "b", reference="cached", **change))
+    train(**options(tiny_base, dataset_dir, tmp_path / "run", reference="cached", **change))
     assert len(list((cache / "reference").iterdir())) == 4
 
 
@@ -158,13 +166,14 @@ def test_two_processes_give_the_losses_of_one(tiny_base: Path, dataset_dir: Path
 
 
 def test_two_processes_cut_their_passes_alike_and_share_the_work_on_the_reference(
-    cache: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HUBDPO_CACHE", str(tmp_path / "cache"))
     train(**options(tiny_base, dataset_dir, tmp_path / "one", per_device_train_batch_size=8))
     chosen = {"per_device_train_batch_size": 4, "tokens_per_batch": 128, "reference": "cached"}
     train_in_two_processes(**options(tiny_base, dataset_dir, tmp_path / "two", **chosen))
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
-    assert len(list((cache / "reference").iterdir())) == 2  # train and test
+    assert len(list((tmp_path / "cache" / "reference").iterdir())) == 2  # train and test
 
 
 def test_an_error_in_several_processes_is_told_once_with_what_to_do(tiny_base: Path, tmp_path: Path) -> None:
