@@ -58,7 +58,7 @@ HfApi().create_repo(base)
 HfApi().upload_folder(repo_id=base, folder_path=scratch / "base")
 rows = [{"prompt": f"What is {i}?", "chosen": f"It is {i}, gladly.", "rejected": "No idea."} for i in range(8)]
 (scratch / "pairs.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
-hubdpo.prepare(source=[str(scratch / "pairs.jsonl")], output_dir=scratch / "data", license="mit")
+hubdpo.prepare(source=[str(scratch / "pairs.jsonl")], output_dir=scratch / "data", license="mit", test_size=0)
 hubdpo.train(
     model_name_or_path=base, dataset=str(scratch / "data"), output_dir=scratch / "run", max_steps=4, lora_r=rank,
     max_length=64, gradient_accumulation_steps=1, per_device_train_batch_size=1,
