@@ -28,11 +28,6 @@ MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
 
 
 @pytest.fixture
-def run(run_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(run_dir, tmp_path / "run", ignore=shutil.ignore_patterns("release.json")))
-
-
-@pytest.fixture
 def other_run(run: Path, tmp_path: Path) -> Path:
     """The same run with other options, other numbers, and weights that add twice as much."""
     folder = Path(shutil.copytree(run, tmp_path / "other"))

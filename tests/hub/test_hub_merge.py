@@ -45,11 +45,6 @@ def own(merged: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(merged, tmp_path / "own", ignore=shutil.ignore_patterns("release.json")))
 
 
-@pytest.fixture
-def run(run_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(run_dir, tmp_path / "run", ignore=shutil.ignore_patterns("release.json")))
-
-
 def log_probs(model: Any) -> torch.Tensor:
     with torch.no_grad():
         return model.eval()(input_ids=IDS).logits.float().log_softmax(dim=-1)

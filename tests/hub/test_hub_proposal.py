@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from huggingface_hub import HfApi
-from typer.testing import CliRunner, Result
 
-import hubdpo
-from hubdpo import console, push, verify
-from hubdpo.cli.app import app
+from hubdpo import push, verify
 from hubdpo.errors import HubError, VerificationFailed, VersionTaken
 from hubdpo.hub import remote
 from hubdpo.hub.remote import told_wait
@@ -24,42 +19,10 @@ if TYPE_CHECKING:
     from tests.conftest import Hub
 
 
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "LONGEST_WAIT_S", 0.02)
-
-
-@pytest.fixture
-def faults(hub: Hub) -> Iterator[Any]:
-    yield hub.server.faults
-    hub.server.faults.clear()
-
-
-@pytest.fixture
-def data(dataset_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(dataset_dir, tmp_path / "data", ignore=shutil.ignore_patterns("release.json")))
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Path:
-    (tmp_path / "raw.jsonl").write_text('{"prompt": "other", "chosen": "a", "rejected": "b"}\n')
-    hubdpo.prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "other", test_size=0)
-    return tmp_path / "other"
-
-
 @pytest.fixture
 def repo(repo_id: str) -> str:
     HfApi().create_repo(repo_id, repo_type="dataset")
     return repo_id
-
-
-@pytest.fixture
-def run_cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(console, "_format", console.Format.human)
-        return CliRunner().invoke(app, list(arguments))
-
-    return run
 
 
 def proposals(repo: str) -> list[int]:

@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from huggingface_hub import HfApi, snapshot_download
 
-import hubdpo
 from hubdpo import push, verify
 from hubdpo.errors import ArtefactError, ConfigError, HubError, LicenceError, VerificationFailed, VersionTaken
-from hubdpo.hub import remote
 from hubdpo.loopback.faults import Fault
 from hubdpo.manifest import BUNDLE_FILE, Bundle, Release, RunManifest
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "LONGEST_WAIT_S", 0.02)
-
-
-@pytest.fixture
-def faults(hub: Hub) -> Iterator[Any]:
-    yield hub.server.faults
-    hub.server.faults.clear()
-
-
-@pytest.fixture
-def data(dataset_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(dataset_dir, tmp_path / "data", ignore=shutil.ignore_patterns("release.json")))
-
-
-@pytest.fixture
-def run(run_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(run_dir, tmp_path / "run", ignore=shutil.ignore_patterns("release.json")))
 
 
 def refs(repo: str) -> dict[str, str]:
@@ -102,13 +77,11 @@ def test_the_same_bundle_again_writes_nothing(data: Path, repo_id: str) -> None:
     assert refs(repo_id) == before
 
 
-def test_a_taken_version_is_refused_and_nothing_moves(data: Path, repo_id: str, tmp_path: Path) -> None:
+def test_a_taken_version_is_refused_and_nothing_moves(data: Path, other: Path, repo_id: str) -> None:
     push(folder=data, repo=repo_id, version="1.0.0")
     before = refs(repo_id)
-    (tmp_path / "raw.jsonl").write_text('{"prompt": "other", "chosen": "a", "rejected": "b"}\n')
-    hubdpo.prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "other", test_size=0)
     with pytest.raises(VersionTaken) as caught:
-        push(folder=tmp_path / "other", repo=repo_id, version="1.0.0")
+        push(folder=other, repo=repo_id, version="1.0.0")
     assert "1.0.1" in (caught.value.hint or "")
     assert refs(repo_id) == before
 
@@ -128,11 +101,9 @@ def test_files_of_others_survive(data: Path, repo_id: str, tmp_path: Path) -> No
         assert published(repo_id, tmp_path, revision=revision)["NOTES.md"] == b"mine"
 
 
-def test_files_of_the_release_before_go(data: Path, repo_id: str, tmp_path: Path) -> None:
+def test_files_of_the_release_before_go(data: Path, other: Path, repo_id: str, tmp_path: Path) -> None:
     push(folder=data, repo=repo_id, version="1.0.0")
-    (tmp_path / "raw.jsonl").write_text('{"prompt": "other", "chosen": "a", "rejected": "b"}\n')
-    hubdpo.prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "other", test_size=0)
-    push(folder=tmp_path / "other", repo=repo_id, version="2.0.0")
+    push(folder=other, repo=repo_id, version="2.0.0")
     assert not [name for name in published(repo_id, tmp_path, revision="main") if "test-" in name]
 
 

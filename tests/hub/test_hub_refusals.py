@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
     from tests.conftest import Hub
 
 SECRET = "hf_" + "QwErTyUiOpAsDfGhJkLzXcVbNmQwErTyUi"
-
-
-@pytest.fixture
-def data(dataset_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(dataset_dir, tmp_path / "data", ignore=shutil.ignore_patterns("release.json")))
 
 
 def prepared(tmp_path: Path, **options: object) -> Path:

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
-from typer.testing import CliRunner, Result
 
-from hubdpo import console, push, verify
-from hubdpo.cli.app import app
+from hubdpo import push, verify
 from hubdpo.errors import VerificationFailed
 from hubdpo.hub.loadable import check_dataset
 from hubdpo.hub.probes import PAIRS
 from hubdpo.manifest import PrepareManifest, Probes, RunManifest
-
-IGNORED = shutil.ignore_patterns("release.json", "checkpoint-*")
-
-
-@pytest.fixture
-def run(run_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(run_dir, tmp_path / "run", ignore=IGNORED))
-
-
-@pytest.fixture
-def data(dataset_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(dataset_dir, tmp_path / "data", ignore=IGNORED))
 
 
 @pytest.fixture
@@ -39,17 +23,6 @@ def own_base(tiny_base: Path, repo_id: str) -> str:
     HfApi().create_repo(name)
     HfApi().upload_folder(repo_id=name, folder_path=str(tiny_base))
     return name
-
-
-@pytest.fixture
-def hubdpo(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """The command line in this process."""
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(console, "_format", console.Format.human)
-        return CliRunner().invoke(app, list(arguments))
-
-    return run
 
 
 def set_base(run: Path, name: str) -> None:
@@ -107,16 +80,16 @@ def test_what_is_not_as_trained_gets_no_tag(run: Path, repo_id: str, own_base: s
     assert_nothing_was_released(repo_id)
 
 
-def test_hashes_alone_are_called_so(run: Path, repo_id: str, hubdpo: Any) -> None:
+def test_hashes_alone_are_called_so(run: Path, repo_id: str, run_cli: Any) -> None:
     scale_adapter(run, 1.01)  # what the hashes cannot see
     command = ["push", str(run), repo_id, "--version", "1.0.0", "--check", "hashes"]
     for _ in range(2):  # published, then known from the receipt
-        done = hubdpo(*command)
+        done = run_cli(*command)
         assert (done.exit_code, "hash alone, not loaded" in done.stdout) == (0, True)
-    assert json.loads(hubdpo(*command, "--json").stdout)["checked"] == "hashes"
-    done = hubdpo("verify", f"{repo_id}@v1.0.0", "--check", "hashes")
+    assert json.loads(run_cli(*command, "--json").stdout)["checked"] == "hashes"
+    done = run_cli("verify", f"{repo_id}@v1.0.0", "--check", "hashes")
     assert (done.exit_code, "hash alone, not loaded" in done.stdout) == (0, True)
-    assert hubdpo("verify", f"{repo_id}@v1.0.0").exit_code == 6
+    assert run_cli("verify", f"{repo_id}@v1.0.0").exit_code == 6
 
 
 def test_another_machine_may_differ_a_little(run: Path, repo_id: str) -> None:
@@ -140,7 +113,7 @@ def test_a_run_of_before_there_were_probes_is_published_with_a_warning(
     assert "has no probes.json" in capsys.readouterr().err
 
 
-def test_a_base_that_moved_is_reported_and_no_failure(run: Path, repo_id: str, own_base: str, hubdpo: Any) -> None:
+def test_a_base_that_moved_is_reported_and_no_failure(run: Path, repo_id: str, own_base: str, run_cli: Any) -> None:
     set_base(run, own_base)
     pinned = HfApi().model_info(own_base).sha
     push(folder=run, repo=repo_id, version="1.0.0", check="hashes")
@@ -148,7 +121,7 @@ def test_a_base_that_moved_is_reported_and_no_failure(run: Path, repo_id: str, o
     HfApi().upload_file(
         repo_id=own_base, path_in_repo="README.md", path_or_fileobj=b"---\nlicense: mit\n---\nanother base\n"
     )
-    done = hubdpo("verify", f"{repo_id}@v1.0.0", "--check", "hashes", "--json")
+    done = run_cli("verify", f"{repo_id}@v1.0.0", "--check", "hashes", "--json")
     assert done.exit_code == 0
     assert "has moved on" in done.stderr and "is under mit now" in done.stderr
     base = json.loads(done.stdout)["base"]

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
 
-import hubdpo
 from hubdpo import push
 from hubdpo.errors import ConfigError, HubError
 from hubdpo.hub.releases import releases
 from hubdpo.hub.versions import bump
 from hubdpo.loopback.faults import Fault
-
-
-@pytest.fixture
-def data(dataset_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(dataset_dir, tmp_path / "data"))
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Path:
-    (tmp_path / "raw.jsonl").write_text('{"prompt": "other", "chosen": "a", "rejected": "b"}\n')
-    hubdpo.prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "other", test_size=0)
-    return tmp_path / "other"
-
-
-@pytest.fixture
-def faults(hub: Any) -> Any:
-    yield hub.server.faults
-    hub.server.faults.clear()
 
 
 def tags(repo_id: str) -> set[str]:
