@@ -16,6 +16,8 @@ batch under way it is plain sdpa, so generation and other forwards are untouched
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +29,8 @@ import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from hubdpo import console
 
 ATTENTION = "hubdpo_shared_prefix"
 
@@ -133,8 +137,24 @@ def _attention(
     """Attend within each branch. Shapes are transformers': query [1, heads, N, d], key and value [1, kv, N, d]."""
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    attend = _attend_varlen if query.is_cuda else _attend_by_branch
+    flash = query.is_cuda and flash_takes(query.device, query.dtype, query.shape[-1])
+    attend = _attend_varlen if flash else _attend_by_branch
     return attend(query, key, value, scaling, layout), None
+
+
+@functools.cache
+def flash_takes(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Tell whether flash attention runs on a GPU (torch/nn/attention/varlen.py); where it does not, warn once."""
+    reasons = {
+        "a GPU of compute capability 8.0": torch.cuda.get_device_capability(device) >= (8, 0),
+        "16-bit states": dtype in (torch.bfloat16, torch.float16),
+        "heads of 256 numbers at most": head_dim <= 256,
+        "torch.nn.attention.varlen": importlib.util.find_spec("torch.nn.attention.varlen") is not None,
+    }
+    missing = [what for what, there in reasons.items() if not there]
+    if missing:
+        console.warn(f"attention goes pair by pair, which is slower: flash attention needs {', '.join(missing)}")
+    return not missing
 
 
 def _attend_by_branch(

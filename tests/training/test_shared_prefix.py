@@ -200,6 +200,25 @@ def test_what_cuda_is_asked_for_is_the_attention_of_the_branches(shape: str, mon
     assert torch.allclose(shared_prefix._attend_varlen(query, key, value, 0.25, layout), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("capability", "dtype", "head_dim", "lacks"),
+    [
+        ((9, 0), torch.bfloat16, 128, ""),
+        ((7, 5), torch.float16, 128, "compute capability 8.0"),
+        ((9, 0), torch.float32, 128, "16-bit states"),
+        ((9, 0), torch.bfloat16, 512, "heads of 256"),
+    ],
+)
+def test_a_gpu_without_flash_attention_goes_pair_by_pair_and_says_why(
+    capability: Any, dtype: Any, head_dim: int, lacks: str, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    shared_prefix.flash_takes.cache_clear()
+    assert shared_prefix.flash_takes(torch.device("cuda", 0), dtype, head_dim) is not bool(lacks)
+    assert lacks in capsys.readouterr().err
+    shared_prefix.flash_takes.cache_clear()
+
+
 def test_other_forwards_are_untouched(tiny_base: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
     ids = torch.arange(20)[None] + 10
