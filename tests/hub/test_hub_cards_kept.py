@@ -132,7 +132,7 @@ def test_a_released_dataset_is_what_its_manifest_says(data: Path, more: Path, re
     push(folder=data, repo=repo_id, version="1.0.0")
     edit(repo_id, card(repo_id).replace(NOTE, KEPT))
     push(folder=more, repo=repo_id, version="1.1.0")
-    folder = Path(snapshot_download(repo_id, repo_type="dataset", revision="v1.1.0", cache_dir=tmp_path / "cache"))
+    folder = Path(snapshot_download(repo_id, repo_type="dataset", revision="v1.1.0", local_dir=tmp_path / "copy"))
     assert read_dataset_folder(folder) == read_dataset_folder(more)
     assert len(hubdpo.load_preferences(f"{repo_id}@v1.1.0")["train"]) == 16
     again = hubdpo.push(folder=folder, repo=f"{repo_id}-copy", version="1.0.0", dry_run=True)
