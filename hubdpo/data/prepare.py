@@ -127,7 +127,9 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
                 rejected = storage.join(space.new, REJECTED_FILE)
                 write_rejected(rejected, pieces, first, second, decision, keys, space.scratch)
                 kept = _kept(config.output_dir)
-                manifest = _write(engine, space, manifest, card, rules, last, keys, rows, kept)
+                shards = _shards(space, rules, last, keys, rows)
+                del keys, near, decision, rows  # memory that would grow with the input while the shards are written
+                manifest = _write(engine, space, manifest, card, rules, shards, kept)
                 space.publish()
     tell(manifest, dry_run=config.dry_run)
     return manifest
@@ -220,37 +222,38 @@ def _refuse(config: PrepareConfig, decision: Decision, keys: Any, last: Round, p
     raise loss_error(pieces[number], line, REASONS[decision.verdict[rows[0]] - len(SPLITS)], config)
 
 
+def _shards(space: Workspace, rules: Rules, last: Round, keys: Any, rows: dict[str, Any]) -> dict[str, list[ShardTask]]:
+    """Plan the shards of every split."""
+    counts = [(part.number, part.pairs) for part in last.staged]
+    return {
+        split: plan_shards(
+            kept, keys["bytes"], counts, folder=storage.join(space.new, "data"), split=split, scratch=space.scratch,
+            suffix=last.suffix, keep=rules.keep,
+        )
+        for split, kept in rows.items()
+    }  # fmt: skip
+
+
 def _write(
     engine: Engine,
     space: Workspace,
     manifest: PrepareManifest,
     card: SourceCard,
     rules: Rules,
-    last: Round,
-    keys: Any,
-    rows: dict[str, Any],
+    shards: dict[str, list[ShardTask]],
     sections: tuple[Section, ...],
 ) -> PrepareManifest:
     """Write shards, plots and card, and the manifest after all of them."""  # fmt: skip
-    folder = storage.join(space.new, "data")
-    storage.make_folder(folder)
-    tasks: list[ShardTask] = []
-    split_of: list[str] = []
-    counts = [(part.number, part.pairs) for part in last.staged]
-    for split, kept in rows.items():
-        planned = plan_shards(
-            kept, keys["bytes"], counts, folder=folder, split=split, scratch=space.scratch, suffix=last.suffix,
-            keep=rules.keep,
-        )  # fmt: skip
-        tasks += planned
-        split_of += [split] * len(planned)
+    storage.make_folder(storage.join(space.new, "data"))
+    tasks = [task for planned in shards.values() for task in planned]
+    split_of = [split for split, planned in shards.items() for _ in planned]
     results = engine.map(write_shard, tasks)
     plots = draw_dataset_plots(manifest)  # while others write
     for name, picture in plots.items():
         storage.make_folder(storage.join(space.new, "plots"))
         _put(space, name, picture)
     template()
-    split_bytes = dict.fromkeys(rows, 0)
+    split_bytes = dict.fromkeys(shards, 0)
     entries: dict[str, FileEntry] = {}
     for task, split, written in zip(tasks, split_of, results, strict=True):
         split_bytes[split] += written.bytes

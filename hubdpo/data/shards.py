@@ -19,7 +19,7 @@ from hubdpo.data.stage import file_of
 LEAST_SHARD, MOST_SHARD, SHARDS = 16 * 2**20, 512 * 2**20, 8
 """Bytes of text (UTF-8) in a shard at least and at most; between these, as many shards as share the work well."""
 ROWS_A_GROUP = 1000  # what the Hub's viewer reads at once
-ROWS_A_WRITE = 8 * ROWS_A_GROUP
+ROWS_A_WRITE = 4 * ROWS_A_GROUP
 CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
 """Content-defined chunking as `datasets` writes it: an edited version shares most of its bytes with the one before."""
 
