@@ -21,8 +21,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: setup  ## Run the whole road on this machine: prepare, train, push, load
 	$(BIN)/hubdpo demo --output-dir demo-run
 
-test: setup  ## Run every test
-	$(BIN)/python -m pytest
+test: setup  ## Run every test, in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 storm: setup  ## Run all of the failures, kills and races of push (an hour or two)
 	HUBDPO_STORM=1 $(BIN)/python -m pytest tests/hub/test_hub_faults.py -s
