@@ -212,7 +212,9 @@ def _lines(piece: Piece, most: int) -> Iterator[list[Line | None]]:
             begun = [*begun, bytes(block[: ends[0] if ends else count])] if size <= most else []
             if not ends:
                 continue
-            more = [block[start + 1 : stop] for start, stop in zip(ends[:own], ends[1:], strict=False)]
+            # a view costs more than all else that is done for an empty line
+            spans = zip(ends[:own], ends[1:], strict=False)
+            more = [block[start + 1 : stop] if stop - start > 1 else b"" for start, stop in spans]
             short = count <= most
             yield [
                 b"".join(begun) if size <= most else None,
