@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hubdpo import console
 from hubdpo.config.push import is_repo_id
-from hubdpo.errors import ConfigError, HubError
+from hubdpo.errors import ArtefactError, ConfigError, HubError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -152,6 +152,13 @@ def parse_ref(ref: str) -> tuple[str, str | None]:
     if not is_repo_id(repo_id):
         raise ConfigError(f"not a repo: `{ref}`", hint="write USER/NAME or USER/NAME@v1.0.0")
     return repo_id, revision or None
+
+
+def parse_unless_folder(ref: str) -> tuple[str, str | None]:
+    """Do as `parse_ref` with what is no folder but could have been. Raise ArtefactError when it was meant to be one."""
+    if ref.startswith((".", "/", "~")):
+        raise ArtefactError(f"folder not found: {ref}", hint="give a folder that is there, or USER/NAME")
+    return parse_ref(ref)
 
 
 def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = "model") -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.bundle import folder_kind, published_files
-from hubdpo.hub.client import download, parse_ref, resolve
+from hubdpo.hub.client import download, parse_unless_folder, resolve
 from hubdpo.hub.diff_rows import RowChanges, compare_rows
 from hubdpo.hub.diff_weights import CONFIG, WEIGHTS, WeightChanges, compare_tensors, compare_weights
 from hubdpo.hub.facts import MANIFESTS, Facts, changed_options, read_facts, what_changed
@@ -109,7 +109,7 @@ def open_side(ref: str) -> Side:
         entries = {name: file_entry(folder / name) for name in published_files(folder)}
         facts = read_facts(entries, lambda name: (folder / name).read_bytes())
         return Side(ref, folder_kind(folder), facts, lambda names: folder)
-    repo_id, revision = parse_ref(ref)
+    repo_id, revision = parse_unless_folder(ref)
     repo_type = find_type(repo_id)
     sha = resolve(repo_id, revision, repo_type=repo_type)
 

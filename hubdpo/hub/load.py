@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from hubdpo import console
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.base import BASE_PATTERNS, load_base
-from hubdpo.hub.client import download, parse_ref, resolve
+from hubdpo.hub.client import download, parse_unless_folder, resolve
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest
 
 
@@ -78,7 +78,7 @@ def _find(repo: str, revision: str | None) -> tuple[Path, str | None]:
         if revision is not None:
             raise ConfigError("a run folder has no revisions", hint="leave out the revision, or give USER/NAME")
         return Path(repo), None
-    repo_id, wanted = parse_ref(repo)
+    repo_id, wanted = parse_unless_folder(repo)
     sha = resolve(repo_id, revision or wanted)
     return download(repo_id, sha), sha
 

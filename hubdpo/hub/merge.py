@@ -23,7 +23,7 @@ from hubdpo.data.folder import workspace
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError, VerificationFailed
 from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.bundle import COPIED_FILES, read_run
-from hubdpo.hub.client import download, parse_ref, resolve
+from hubdpo.hub.client import download, parse_unless_folder, resolve
 from hubdpo.hub.load import load_on_base, local_base
 from hubdpo.hub.merged import AdapterRef, MergeCheck, MergeManifest, read_merged_folder
 from hubdpo.hub.merged_weights import plan_weights, write_weights
@@ -108,7 +108,7 @@ def _find(config: MergeConfig) -> _Source:
         if not (folder / RUN_FILE).exists():
             raise ArtefactError(f"`{folder}` is no run folder", hint="give the output_dir of `hubdpo train`")
     else:
-        repo_id, wanted = parse_ref(config.adapter)
+        repo_id, wanted = parse_unless_folder(config.adapter)
         version = wanted if wanted and parse_tag(wanted) else None
         sha = resolve(repo_id, wanted)
         folder = download(repo_id, sha)

@@ -8,7 +8,7 @@ from typing import IO, Any, Protocol
 
 from hubdpo.errors import ArtefactError, HubError
 from hubdpo.hub.adapter_files import read_json, read_shapes
-from hubdpo.hub.client import RepoType, api, parse_ref, resolve, translate_errors
+from hubdpo.hub.client import RepoType, api, parse_unless_folder, resolve, translate_errors
 from hubdpo.hub.remote import repeat
 from hubdpo.manifest import LOCAL_ONLY, RUN_FILE
 
@@ -34,8 +34,6 @@ def find_place(ref: str) -> Place:
     """Return the folder `ref`, or the repo `USER/NAME[@REVISION]`. Raise ConfigError or HubError when it is neither."""
     if Path(ref).is_dir():
         return _Folder(ref)
-    if ref.startswith((".", "/", "~")):
-        raise ArtefactError(f"folder not found: {ref}", hint="give a folder that is there, or USER/NAME")
     return _Repo(ref)
 
 
@@ -74,7 +72,7 @@ class _Folder:
 class _Repo:
     def __init__(self, ref: str) -> None:
         self.ref = ref
-        self.name, self.pin = parse_ref(ref)
+        self.name, self.pin = parse_unless_folder(ref)
         repo_type, commit = _find(self.name, self.pin)
         self.repo_type: RepoType | None = repo_type
         self.commit: str | None = commit

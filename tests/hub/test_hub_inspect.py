@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 from safetensors.numpy import save_file
+from typer.testing import Result
 
 from hubdpo import push
 from hubdpo.errors import ArtefactError, ConfigError, HubError
@@ -134,6 +136,15 @@ def test_the_command_ends_well_with_findings(foreign: Path) -> None:
 def test_what_cannot_be_looked_at_is_said(ref: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         inspect(ref)
+
+
+@pytest.mark.parametrize("command", ["inspect", "diff", "merge", "load"])
+def test_a_folder_that_is_not_there_is_called_so_by_every_command(
+    command: str, tmp_path: Path, run_cli: Callable[..., Result]
+) -> None:
+    missing = str(tmp_path / "missing")
+    done = run_cli(command, missing, *{"diff": [missing], "merge": ["-o", str(tmp_path / "out")]}.get(command, []))
+    assert (done.exit_code, f"folder not found: {missing}" in done.stderr.replace("\n", "")) == (3, True)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
