@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hubdpo.data import storage
+from hubdpo.data.published import Split, split_of
 from hubdpo.data.sources import RawFile
 from hubdpo.errors import DataError
 
@@ -39,6 +40,13 @@ class Piece:
     file: RawFile
     start: int
     stop: int
+    key: str | None = None
+    """The key that the list of rows stands under, in a JSON file that holds lists."""
+
+    @property
+    def split(self) -> Split | None:
+        """The split that these rows were published in, where the key or the name of the file tells."""
+        return (split_of(self.key) if self.key else None) or self.file.split
 
 
 class RawRow(NamedTuple):

@@ -18,6 +18,7 @@ import zstandard
 
 from hubdpo import console
 from hubdpo.data import storage
+from hubdpo.data.published import Split, is_split_name, split_of
 from hubdpo.errors import DataError
 from hubdpo.hub.client import download, parse_ref, resolve
 from hubdpo.manifest import Source
@@ -43,6 +44,10 @@ class RawFile:
     name: str
     original: str
     """The file as it was given: the same as `path` unless that was unpacked."""
+    split: Split | None = None
+    """The split that it was published in, where its name tells."""
+    argument: str = ""
+    """The source that it belongs to, as it was named on the command line."""
 
     @property
     def kind(self) -> str:
@@ -57,7 +62,7 @@ def find_sources(sources: list[str], scratch: str) -> list[RawFile]:
 
     Raise DataError when a source is missing, empty or of an unknown kind. stdin is kept in the folder `scratch`.
     """
-    files = [file for source in sources for file in _expand(source, scratch)]
+    files = [replace(file, argument=source) for source in sources for file in _expand(source, scratch)]
     for file in files:
         _check(file)
     return files
@@ -96,22 +101,29 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
     if path.is_dir():
         return _in_folder(path, source)
     if path.exists():
-        return [_local(path, path.name)]
+        return [_named(path)]
     matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not matches:
         raise DataError(f"source not found: {source}", hint="check the path, or quote the glob")
-    return [_local(Path(match), Path(match).name) for match in matches if Path(match).is_file()]
+    return [_named(Path(match)) for match in matches if Path(match).is_file()]
 
 
-def _local(path: Path, name: str) -> RawFile:
-    return RawFile(str(path), name, str(path))
+def _named(path: Path) -> RawFile:
+    """Give a file that was named itself; the folder it is in tells its split only when it is called as one."""
+    parent = path.parent.name
+    return _local(path, path.name, split_of(f"{parent}/{path.name}" if is_split_name(parent) else path.name))
+
+
+def _local(path: Path, name: str, split: Split | None) -> RawFile:
+    return RawFile(str(path), name, str(path), split)
 
 
 def _in_folder(folder: Path, source: str) -> list[RawFile]:
     found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.lower().endswith(ENDINGS)]
     if not found:
         raise DataError(f"the folder holds no file to read: {source}", hint=READS)
-    return [_local(path, path.relative_to(folder).as_posix()) for path in found]
+    names = [path.relative_to(folder).as_posix() for path in found]
+    return [_local(path, name, split_of(name)) for path, name in zip(found, names, strict=True)]
 
 
 def _from_url(url: str) -> list[RawFile]:
@@ -122,8 +134,11 @@ def _from_url(url: str) -> list[RawFile]:
         found = [name for name in found if name.lower().endswith(ENDINGS)]
     if not found:
         raise DataError(f"source not found: {url}", hint="check the address, or quote the glob")
-    addresses = [str(system.unstrip_protocol(name)) for name in found]
-    return [RawFile(address, Path(address).name, address) for address in addresses]
+    addresses = [(str(system.unstrip_protocol(name)), name.removeprefix(path).lstrip("/")) for name in found]
+    return [
+        RawFile(address, Path(address).name, address, split_of(inside or Path(address).name))
+        for address, inside in addresses
+    ]
 
 
 def _from_hub(source: str) -> list[RawFile]:
