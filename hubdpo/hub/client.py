@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hubdpo import console
 from hubdpo.config.push import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError, HubError
+from hubdpo.hub.transport import http
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -44,19 +45,18 @@ def endpoint() -> str:
 def api() -> HfApi:
     """Return the client. Its requests time out; those of huggingface_hub alone wait for ever."""
     where = endpoint()
-    import httpx2
     from huggingface_hub import HfApi, set_client_factory
     from huggingface_hub.utils._http import hf_request_event_hook
 
-    def limit(request: httpx2.Request) -> None:
+    def limit(request: Any) -> None:
         # a timeout of the client does not reach the calls that pass `timeout=None`, such as those for refs and trees
-        limits = httpx2.Timeout(READ_S, connect=CONNECT_S, write=WRITE_S).as_dict()
+        limits = http().Timeout(READ_S, connect=CONNECT_S, write=WRITE_S).as_dict()
         given = request.extensions.get("timeout", {})
         request.extensions["timeout"] = {name: given.get(name) or limit for name, limit in limits.items()}
 
-    def client() -> httpx2.Client:
+    def client() -> Any:
         hooks = {"request": [hf_request_event_hook, limit]}
-        return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None)
+        return http().Client(event_hooks=hooks, follow_redirects=True, timeout=None)
 
     set_client_factory(client)
     return HfApi(endpoint=where, library_name="hubdpo")
@@ -70,13 +70,11 @@ def status_of(problem: BaseException) -> int | None:
 
 def is_unknown_outcome(problem: BaseException) -> bool:
     """Tell whether a write may or may not have happened: no readable answer, or the server failed or was busy."""
-    import httpx2
-
     if isinstance(problem, JSONDecodeError):  # a proxy's page in place of the Hub's answer
         return True
     if isinstance(problem, RuntimeError) and problem.__cause__:  # of huggingface_hub, about a file that it was sending
         return is_unknown_outcome(problem.__cause__)
-    return isinstance(problem, (httpx2.TransportError, OSError)) and status_of(problem) in (
+    return isinstance(problem, (http().TransportError, OSError)) and status_of(problem) in (
         None, 408, 429, 500, 502, 503, 504,
     )  # fmt: skip
 
@@ -84,7 +82,6 @@ def is_unknown_outcome(problem: BaseException) -> bool:
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
     """Raise HubError, with a hint, for whatever the Hub or the network refuses in the body. `what` names the thing."""
-    import httpx2
     from huggingface_hub import errors
 
     try:
@@ -116,7 +113,7 @@ def translate_errors(what: str) -> Iterator[None]:
             f"large files of `{what}` cannot be sent or read: {_first_line(problem)}",
             hint="check the network, then run the same command again",
         ) from None
-    except httpx2.TransportError as problem:
+    except http().TransportError as problem:
         raise HubError(
             f"no answer from {endpoint()} for `{what}`: {type(problem).__name__}",
             hint="check the network and HF_ENDPOINT, then run the same command again",
