@@ -195,6 +195,13 @@ class BaseRef(BaseModel):
     license_link: str | None = None
 
 
+class Change(BaseModel):
+    """What a resumed run took anew: the values `[before, now]` by name, in force after `step`."""
+
+    step: int
+    values: dict[str, tuple[Any, Any]]
+
+
 class RunManifest(Manifest):
     hubdpo_version: str
     status: Literal["running", "complete"]
@@ -206,6 +213,10 @@ class RunManifest(Manifest):
     seed: int
     tokenization: dict[str, int] = Field(default_factory=dict)
     """Rows by what the tokeniser did to them (`prompt_cut`, `response_cut`, ...)."""
+    planned_steps: int | None = None
+    """Steps that the schedule of the learning rate is made for; None in runs of hubdpo 0.2 and before."""
+    changes: list[Change] = Field(default_factory=list)
+    """In the order in which they were made. `config`, `versions` and `device` are those of the last start."""
     steps: int = 0
     train_seconds: float | None = None
     tokens_per_second: float | None = None
@@ -318,30 +329,3 @@ def verify_files(folder: Path, files: dict[str, FileEntry], *, hint: str) -> Non
             raise ArtefactError(f"`{name}` is missing from {folder}", hint=hint)
         if path.stat().st_size != entry.size or sha256_file(path) != entry.sha256:
             raise ArtefactError(f"`{name}` in {folder} was changed after it was written", hint=hint)
-
-
-def read_dataset_folder(folder: Path) -> PrepareManifest:
-    """Read and verify a dataset folder: every file has the hash that `prepare` recorded, and there is no other data.
-
-    Of the card, what was generated: its kept sections and its list of releases may have been written since. Raise
-    ArtefactError when the folder is missing, incomplete or was edited.
-    """
-    again = "run `hubdpo prepare` again, or restore the folder"
-    if not folder.is_dir():
-        raise ArtefactError(
-            f"dataset folder not found: {folder}", hint=f"make it with `hubdpo prepare SOURCE -o {folder}`"
-        )
-    manifest = PrepareManifest.read(folder / PREPARE_FILE)
-    own_card = {CARD_FILE} if _is_own_card(folder, manifest.files.get(CARD_FILE)) else set()
-    verify_files(folder, {name: e for name, e in manifest.files.items() if name not in own_card}, hint=again)
-    for path in sorted(folder.rglob("*.parquet")):
-        if path.relative_to(folder).as_posix() not in manifest.files:
-            raise ArtefactError(
-                f"`{path.relative_to(folder)}` in {folder} is not a file that prepare wrote", hint=again
-            )
-    return manifest
-
-
-def _is_own_card(folder: Path, entry: FileEntry | None) -> bool:
-    card = folder / CARD_FILE
-    return card.is_file() and card_entry(card.read_text(encoding="utf-8", errors="replace")) == entry

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubdpo.data import storage
+from hubdpo.data.prepared import read_dataset_folder
 from hubdpo.errors import ArtefactError
-from hubdpo.manifest import LOCAL_ONLY, PREPARE_FILE, PrepareManifest, read_dataset_folder
+from hubdpo.manifest import LOCAL_ONLY, PREPARE_FILE, PrepareManifest
 
 UNFINISHED = ".hubdpo-unfinished"
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubdpo.cards.citations import citation_of
+from hubdpo.data.prepared import read_dataset_folder
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import download, parse_ref, resolve
-from hubdpo.manifest import DatasetRef, read_dataset_folder
+from hubdpo.manifest import DatasetRef
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -16,6 +16,7 @@ from hubdpo.cards.lint_body import LOCAL_PATH
 from hubdpo.cards.merged_card import render_merged_card
 from hubdpo.cards.model_card import Release, render_model_card
 from hubdpo.cards.serving import Adapter
+from hubdpo.data.prepared import read_dataset_folder
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.adapter_files import read_shapes
 from hubdpo.hub.merged import MergeManifest, read_merged_folder
@@ -39,7 +40,6 @@ from hubdpo.manifest import (
     canonical_json,
     file_entry,
     fingerprint,
-    read_dataset_folder,
 )
 from hubdpo.secrets import find_secrets
 from hubdpo.sections import generated

@@ -12,10 +12,11 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
 import hubdpo
 from hubdpo import push
+from hubdpo.data.prepared import read_dataset_folder
 from hubdpo.errors import ArtefactError, HubError
 from hubdpo.hub import publish
 from hubdpo.loopback.faults import Fault
-from hubdpo.manifest import EVAL_FILE, EvalReport, RunManifest, read_dataset_folder
+from hubdpo.manifest import EVAL_FILE, EvalReport, RunManifest
 from hubdpo.sections import NOTE, split_card
 
 if TYPE_CHECKING:
