@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,78 +24,120 @@ WHOLE_BATCH_LOSSES = frozenset({"aot", "aot_unpaired"})
 """Those that sort the scores of all pairs of a batch (trl/trainer/dpo_trainer.py), so that it cannot be cut."""
 
 
+class Role(Enum):
+    """What an option is to a run, and so whether a resumed run may have another value; every field has one."""
+
+    WEIGHTS = "changes what is learned: a resumed run must have the same"
+    MANNER = "how and when the run is told, saved or laid out in memory: a resumed run may change it, up to rounding"
+    COMMAND = "what this command reads, writes and does: not of the run, whose base and data are pinned by content"
+
+
 class TrainConfig(Config):
-    model_name_or_path: str = Field(description="Base model of the Qwen2 family: a Hub id or a local folder.")
-    model_revision: str | None = Field(
+    model_name_or_path: Annotated[str, Role.COMMAND] = Field(
+        description="Base model of the Qwen2 family: a Hub id or a local folder."
+    )
+    model_revision: Annotated[str | None, Role.COMMAND] = Field(
         None, description="Branch, tag or commit of the base; pinned to a commit either way."
     )
-    dataset: str = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
-    output_dir: Annotated[Path, Cli(short="-o")] = Field(description="The run folder to write.")
-    resume: bool = Field(False, description="Go on from the newest complete checkpoint of the run folder.")
-    dry_run: bool = Field(
+    dataset: Annotated[str, Role.COMMAND] = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
+    output_dir: Annotated[Path, Cli(short="-o"), Role.COMMAND] = Field(description="The run folder to write.")
+    resume: Annotated[bool, Role.COMMAND] = Field(
+        False, description="Go on from the newest complete checkpoint of the run folder."
+    )
+    dry_run: Annotated[bool, Role.COMMAND] = Field(
         False, description="Check everything, run the longest pairs forward and backward once, and write nothing."
     )
 
-    loss_type: list[str] = Field(["sigmoid"], description="DPO loss of TRL; several are summed with --loss-weights.")
-    loss_weights: list[float] | None = Field(None, description="One weight for each --loss-type.")
-    beta: float = Field(0.1, gt=0, description="Strength of the pull towards the reference model.")
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Assumed share of wrong labels (robust DPO).")
+    loss_type: Annotated[list[str], Role.WEIGHTS] = Field(
+        ["sigmoid"], description="DPO loss of TRL; several are summed with --loss-weights."
+    )
+    loss_weights: Annotated[list[float] | None, Role.WEIGHTS] = Field(
+        None, description="One weight for each --loss-type."
+    )
+    beta: Annotated[float, Role.WEIGHTS] = Field(
+        0.1, gt=0, description="Strength of the pull towards the reference model."
+    )
+    label_smoothing: Annotated[float, Role.WEIGHTS] = Field(
+        0.0, ge=0, lt=0.5, description="Assumed share of wrong labels (robust DPO)."
+    )
 
-    reference: Literal["online", "cached"] = Field(
+    reference: Annotated[Literal["online", "cached"], Role.MANNER] = Field(
         "online",
         description="Reference log-probs in each step, or once for all, kept on disk for resumed and further runs.",
     )
 
-    learning_rate: float = Field(5e-6, gt=0, description="Peak learning rate.")
-    lr_scheduler_type: str = Field("cosine", description="Schedule, as transformers names it.")
-    warmup_ratio: float = Field(0.1, ge=0, lt=1, description="Share of the steps spent warming up.")
-    num_train_epochs: float = Field(1.0, gt=0, description="Passes over the train split.")
-    max_steps: int = Field(-1, ge=-1, description="Optimiser steps; -1 goes by --num-train-epochs.")
-    per_device_train_batch_size: int = Field(4, ge=1, description="Pairs in one forward pass.")
-    per_device_eval_batch_size: int = Field(4, ge=1, description="Pairs in one evaluation forward pass.")
-    gradient_accumulation_steps: int = Field(4, ge=1, description="Forward passes in one optimiser step.")
-    tokens_per_batch: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True)] = Field(
+    learning_rate: Annotated[float, Role.WEIGHTS] = Field(5e-6, gt=0, description="Peak learning rate.")
+    lr_scheduler_type: Annotated[str, Role.WEIGHTS] = Field("cosine", description="Schedule, as transformers names it.")
+    warmup_ratio: Annotated[float, Role.WEIGHTS] = Field(
+        0.1, ge=0, lt=1, description="Share of the steps spent warming up."
+    )
+    num_train_epochs: Annotated[float, Role.WEIGHTS] = Field(1.0, gt=0, description="Passes over the train split.")
+    max_steps: Annotated[int, Role.WEIGHTS] = Field(
+        -1, ge=-1, description="Optimiser steps; -1 goes by --num-train-epochs."
+    )
+    per_device_train_batch_size: Annotated[int, Role.MANNER] = Field(4, ge=1, description="Pairs in one forward pass.")
+    per_device_eval_batch_size: Annotated[int, Role.MANNER] = Field(
+        4, ge=1, description="Pairs in one evaluation forward pass."
+    )
+    gradient_accumulation_steps: Annotated[int, Role.MANNER] = Field(
+        4, ge=1, description="Forward passes in one optimiser step."
+    )
+    tokens_per_batch: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True), Role.MANNER] = Field(
         None,
         description="Fill each forward pass with N tokens, or with what memory holds, not with a number of pairs; "
         "a step keeps its --per-device-train-batch-size x --gradient-accumulation-steps pairs.",
     )
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping.")
+    weight_decay: Annotated[float, Role.WEIGHTS] = Field(0.0, ge=0, description="AdamW weight decay.")
+    max_grad_norm: Annotated[float, Role.WEIGHTS] = Field(1.0, gt=0, description="Gradient clipping.")
 
-    max_length: int = Field(1024, ge=8, description="Most tokens of prompt and answer together.")
-    max_prompt_length: int | None = Field(
+    max_length: Annotated[int, Role.WEIGHTS] = Field(
+        1024, ge=8, description="Most tokens of prompt and answer together."
+    )
+    max_prompt_length: Annotated[int | None, Role.WEIGHTS] = Field(
         None, ge=4, description="Most prompt tokens, cut from the left; half of --max-length by default."
     )
 
-    lora_r: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
-    lora_alpha: int = Field(32, ge=1, description="LoRA scale times rank.")
-    lora_dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
-    lora_target_modules: list[str] = Field(list(QWEN2_PROJECTIONS), description="Projections that get an adapter.")
-    load_in_4bit: bool = Field(True, description="Quantise the base to NF4 with double quantisation.")
-    dequantize_once: bool = Field(
+    lora_r: Annotated[int, Role.WEIGHTS] = Field(16, ge=1, description="Rank of the LoRA matrices.")
+    lora_alpha: Annotated[int, Role.WEIGHTS] = Field(32, ge=1, description="LoRA scale times rank.")
+    lora_dropout: Annotated[float, Role.WEIGHTS] = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
+    lora_target_modules: Annotated[list[str], Role.WEIGHTS] = Field(
+        list(QWEN2_PROJECTIONS), description="Projections that get an adapter."
+    )
+    load_in_4bit: Annotated[bool, Role.WEIGHTS] = Field(
+        True, description="Quantise the base to NF4 with double quantisation."
+    )
+    dequantize_once: Annotated[bool, Role.MANNER] = Field(
         False,
         description="Keep the NF4 weights in memory as de-quantised: the same numbers, sooner, in 4 times the memory "
         "of the base (8 times in float32).",
     )
-    shared_prefix: bool = Field(True, description="Run the prompt of a pair once for both answers; off is stock TRL.")
-    gradient_checkpointing: bool = Field(True, description="Recompute activations to save memory.")
-    checkpoint_layers: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True)] = Field(
+    shared_prefix: Annotated[bool, Role.MANNER] = Field(
+        True, description="Run the prompt of a pair once for both answers; off is stock TRL."
+    )
+    gradient_checkpointing: Annotated[bool, Role.MANNER] = Field(
+        True, description="Recompute activations to save memory."
+    )
+    checkpoint_layers: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True), Role.MANNER] = Field(
         None,
         description="Layers that the longest forward pass recomputes, or as few as memory allows; shorter passes "
         "recompute fewer in the same memory. All layers in every pass by default.",
     )
 
-    num_processes: int = Field(
+    num_processes: Annotated[int, Role.WEIGHTS] = Field(
         1, ge=1, description="Processes on this machine, one a GPU (or gloo on the CPU); each takes a batch of its own."
     )
-    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Where to train.")
-    seed: int = Field(42, ge=0, description="Seed of everything random.")
-    logging_steps: int = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
-    eval_steps: int = Field(50, ge=1, description="Steps between evaluations on the test split.")
-    save_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
-    save_total_limit: int = Field(2, ge=2, description="Complete checkpoints to keep.")
-    max_eval_pairs: int = Field(512, ge=1, description="Most test pairs used in each evaluation while training.")
-    report_to: list[str] = Field(
+    device: Annotated[Literal["auto", "cuda", "cpu"], Role.MANNER] = Field("auto", description="Where to train.")
+    seed: Annotated[int, Role.WEIGHTS] = Field(42, ge=0, description="Seed of everything random.")
+    logging_steps: Annotated[int, Role.MANNER] = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
+    eval_steps: Annotated[int, Role.MANNER] = Field(
+        50, ge=1, description="Steps between evaluations on the test split."
+    )
+    save_steps: Annotated[int, Role.MANNER] = Field(50, ge=1, description="Steps between checkpoints.")
+    save_total_limit: Annotated[int, Role.MANNER] = Field(2, ge=2, description="Complete checkpoints to keep.")
+    max_eval_pairs: Annotated[int, Role.MANNER] = Field(
+        512, ge=1, description="Most test pairs used in each evaluation while training."
+    )
+    report_to: Annotated[list[str], Role.COMMAND] = Field(
         default_factory=list, description="Trackers: tensorboard, trackio, wandb. None by default."
     )
 
@@ -137,6 +180,11 @@ class TrainConfig(Config):
         if self.prompt_budget >= self.max_length:
             raise ValueError("max_prompt_length must be below max_length, or no token is left for the answer")
         return self
+
+    @classmethod
+    def names(cls, *roles: Role) -> list[str]:
+        """Return the fields of these roles, in their order."""
+        return [name for name, field in cls.model_fields.items() if any(role in field.metadata for role in roles)]
 
     @property
     def pairs_per_process(self) -> int:

@@ -16,21 +16,18 @@ from torch.distributed.tensor import DTensor
 from hubdpo import console
 from hubdpo.cards.licences import LICENCE_FILES
 from hubdpo.config import TrainConfig
+from hubdpo.config.train import Role
 from hubdpo.errors import ConfigError, ResumeMismatch
 from hubdpo.hub.bundle import canonical_adapter_config
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, BaseRef, DatasetRef, RunManifest, canonical_json, write_atomic
 from hubdpo.training.model import TOKENIZER_FILES, Base
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "huggingface_hub")
-NOT_THE_EXPERIMENT = {
-    "output_dir", "resume", "dry_run", "model_name_or_path", "model_revision", "dataset", "report_to"
-}  # fmt: skip
-"""Options that say where, not what; base and dataset are recorded by commit and fingerprint instead."""
 
 
 def published_config(config: TrainConfig) -> dict[str, Any]:
     """Return the options that make the run what it is, without a path of this machine."""
-    return config.model_dump(mode="json", exclude=NOT_THE_EXPERIMENT)
+    return config.model_dump(mode="json", exclude=set(TrainConfig.names(Role.COMMAND)))
 
 
 def check_before_start(config: TrainConfig) -> RunManifest | None:
