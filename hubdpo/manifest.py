@@ -47,6 +47,7 @@ class FileEntry(BaseModel):
 
 Files = Annotated[dict[str, FileEntry], AfterValidator(inside)]
 """Entries by their path in the folder, with `/` between the parts."""
+FileNames = Annotated[list[str], AfterValidator(inside)]
 
 
 def sha256_file(path: Path) -> str:
@@ -312,7 +313,7 @@ class Release(Manifest):
     bundle_id: str
     url: str
     endpoint: str
-    files: list[str]
+    files: FileNames
     checked: Literal["load", "hashes"] | None = None
     """How it was verified when it was published from this folder; None when it was not from here."""
     pull_request: str | None = None

@@ -1,15 +1,27 @@
-"""Names of files in a folder that may be anybody's: they must not lead out of it."""
+"""Names of files in a folder that may be anybody's: they must not lead out of it, on any system."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import PureWindowsPath
 from typing import TypeVar
 
-V = TypeVar("V")
+Names = TypeVar("Names", bound=Iterable[str])
 
 
-def inside(files: dict[str, V]) -> dict[str, V]:
-    """Return `files`, keyed by path with `/` between the parts. Raise ValueError for a path that leads outside."""
-    for name in files:
-        if "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+def inside(names: Names) -> Names:
+    """Return `names`, paths with `/` between the parts, as they are. Raise ValueError for one that leads outside."""
+    for name in names:
+        if not is_inside(name):
             raise ValueError(f"not a place in the folder: {name!r}")
-    return files
+    return names
+
+
+def is_inside(name: str) -> bool:
+    """Tell whether a path stays in the folder: no `..`, not absolute, no drive, nothing that a system reads as such."""
+    return (
+        "\\" not in name
+        and not any(ord(char) < 32 for char in name)
+        and not PureWindowsPath(name).drive  # `C:name` leads to another folder on Windows
+        and all(part not in ("", ".", "..") for part in name.split("/"))
+    )

@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+import hubdpo
 from hubdpo.errors import ArtefactError
-from hubdpo.manifest import Bundle, FileEntry, Funnel, file_entry, fingerprint, verify_files, write_atomic
+from hubdpo.hub.merged import MergeManifest
+from hubdpo.hub.verify import Verified
+from hubdpo.manifest import (
+    Bundle,
+    EvalReport,
+    FileEntry,
+    Funnel,
+    Manifest,
+    PrepareManifest,
+    Probes,
+    Release,
+    RunManifest,
+    file_entry,
+    fingerprint,
+    verify_files,
+    write_atomic,
+)
+
+MANIFESTS = [PrepareManifest, RunManifest, EvalReport, Probes, Bundle, Release, Verified, MergeManifest]
+LISTING = [PrepareManifest, Bundle, Release, Verified, MergeManifest]
+"""Manifests with paths of files in them."""
+LEADS_OUT = [
+    "../outside", "data/../../outside", "..", ".", "", "/etc/hostname", "//host/share", "data//x", "data/", "a\\b",
+    "..\\outside", "C:/outside", "c:outside", "data/x\0.parquet", "new\nline",
+]  # fmt: skip
+STAYS = [
+    "README.md",
+    "data/train-00000-of-00001.parquet",
+    "..hidden",
+    "a/...",
+    "été/日本.txt",
+    "with space",
+    "v1:2.txt",
+]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -49,3 +87,39 @@ def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
 @pytest.mark.parametrize(("kept", "dropped", "whole"), [(3, {"x": 2}, True), (3, {"x": 1}, False), (5, {}, True)])
 def test_a_funnel_adds_up_or_not(kept: int, dropped: dict[str, int], whole: bool) -> None:
     assert Funnel(read=5, kept=kept, dropped=dropped).adds_up() is whole
+
+
+def classes_of_manifests() -> Iterator[str]:
+    """Names of all classes in the package that are built on Manifest, directly or not."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in Path(hubdpo.__file__).parent.rglob("*.py")]
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    known = {"Manifest"}
+    for _ in range(3):
+        for node in classes:
+            if {base.id for base in node.bases if isinstance(base, ast.Name)} & known:
+                known.add(node.name)
+    yield from known - {"Manifest"}
+
+
+def listed(kind: type[Manifest], names: list[str]) -> Any:
+    """What the field `files` of a manifest holds for these names, in the form that it has in this class."""
+    is_list = kind.model_fields["files"].annotation == list[str]
+    return names if is_list else {name: {"sha256": "0" * 64, "size": 1} for name in names}
+
+
+def test_every_manifest_is_tried_here() -> None:
+    assert {kind.__name__ for kind in MANIFESTS} == set(classes_of_manifests())
+    assert [kind for kind in MANIFESTS if "files" in kind.model_fields] == LISTING
+
+
+@pytest.mark.parametrize("kind", LISTING, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("name", LEADS_OUT)
+def test_no_manifest_names_a_file_outside_its_folder(kind: type[Manifest], name: str) -> None:
+    validator = kind.__pydantic_validator__
+    with pytest.raises(ValidationError, match="not a place in the folder"):
+        validator.validate_assignment(kind.model_construct(), "files", listed(kind, ["README.md", name]))
+
+
+@pytest.mark.parametrize("kind", LISTING, ids=lambda kind: kind.__name__)
+def test_every_manifest_takes_names_inside(kind: type[Manifest]) -> None:
+    kind.__pydantic_validator__.validate_assignment(kind.model_construct(), "files", listed(kind, STAYS))

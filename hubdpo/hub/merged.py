@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hubdpo.manifest import MERGE_FILE, BaseRef, DatasetRef, FileEntry, Manifest, verify_files
+from hubdpo.manifest import MERGE_FILE, BaseRef, DatasetRef, Files, Manifest, verify_files
 
 
 class AdapterRef(BaseModel):
@@ -50,7 +50,7 @@ class MergeManifest(Manifest):
     """Whether the base's weights are its NF4 weights, de-quantised."""
     parameters: int
     check: MergeCheck
-    files: dict[str, FileEntry]
+    files: Files
     """Every published file but this one and the card."""
 
 
