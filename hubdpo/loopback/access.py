@@ -15,7 +15,7 @@ TOKEN_FORM = "NAME:VALUE[:read|write]"
 
 def parse_token(text: str) -> tuple[str, str, bool]:
     """Read `NAME:VALUE[:read|write]` into name, value and whether it may write. Raise ConfigError for another form."""
-    match = re.fullmatch(r"([A-Za-z0-9][\w.-]*):([^:\s]+)(?::(read|write))?", text)
+    match = re.fullmatch(r"(\w[\w.-]*):([^:\s]+)(?::(read|write))?", text, re.ASCII)
     if match is None:
         raise ConfigError(f"a token is {TOKEN_FORM}", hint="--token me:hf_local_token:write")
     return match[1], match[2], match[3] != "read"
@@ -27,7 +27,10 @@ def authenticate(store: Store, request: Request) -> User | None:
     if not kind:
         return None
     if kind.lower() == "basic":
-        value = base64.b64decode(value).decode("utf-8", "replace").partition(":")[2]
+        try:
+            value = base64.b64decode(value).decode("utf-8", "replace").partition(":")[2]
+        except ValueError:
+            raise Refusal(401, "Invalid credentials in Authorization header") from None
     user = store.user_of(value.strip())
     if user is None:
         raise Refusal(401, "Invalid credentials in Authorization header")

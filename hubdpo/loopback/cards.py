@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -18,14 +19,24 @@ def card_data(text: str) -> dict[str, Any]:
         return {}
     try:
         data = yaml.safe_load(match[1])
-    except yaml.YAMLError as problem:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as problem:
         raise ValueError("YAML parse error: " + " ".join(str(problem).split())) from None
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise ValueError("the metadata should be a mapping")
+    data = _as_json(data)
     _check(data)
     return data
+
+
+def _as_json(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata as the API shows it: a date, for one, as text."""
+    try:
+        shown: dict[str, Any] = json.loads(json.dumps(data, default=str, allow_nan=False))
+    except (ValueError, TypeError, RecursionError) as problem:
+        raise ValueError(f"the metadata cannot be shown as JSON: {problem}") from None
+    return shown
 
 
 def _check(data: dict[str, Any]) -> None:

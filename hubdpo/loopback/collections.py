@@ -11,10 +11,10 @@ from typing import Any
 from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_read
 from hubdpo.loopback.documents import read_document, write_document
+from hubdpo.loopback.fields import sent_fields
+from hubdpo.loopback.names import repo_kind
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
-
-KINDS = ("model", "dataset", "space")
 
 
 class Collections:
@@ -51,8 +51,8 @@ class Collections:
         raise Refusal(404, "Not found")
 
     def _create(self, request: Request, entries: list[dict[str, Any]]) -> Answer:
-        asked = request.json()
-        title, owner = str(asked.get("title") or "").strip(), str(asked.get("namespace") or "")
+        asked = sent_fields(request)
+        title, owner = asked.text("title").strip(), asked.text("namespace")
         if not title or len(title) > 60:
             raise Refusal(400, "a title has 1 to 60 characters")
         if request.user is None:
@@ -65,22 +65,20 @@ class Collections:
         words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "collection"
         entry = {
             "slug": f"{owner}/{words}-{_identifier(owner, title)}", "title": title, "owner": owner, "items": [],
-            "lastUpdated": gitio.iso(time.time()), "position": len(entries), "private": bool(asked.get("private")),
-            "theme": "blue", "upvotes": 0, "description": asked.get("description"),
+            "lastUpdated": gitio.iso(time.time()), "position": len(entries), "private": asked.flag("private"),
+            "theme": "blue", "upvotes": 0, "description": asked.text("description") or None,
         }  # fmt: skip
         entries.append(entry)
         return self._save(entries, entry, [])
 
     def _add(self, request: Request, entries: list[dict[str, Any]], entry: dict[str, Any]) -> Answer:
-        asked = request.json()
-        item = dict(asked.get("item") or {})
-        kind, name = str(item.get("type")), str(item.get("id"))
-        if kind not in KINDS:
-            raise Refusal(400, f"cannot be an item: {kind}")
+        asked = sent_fields(request)
+        item = asked.object("item")
+        kind, name = repo_kind(item.text("type")), item.text("id")
         may_read(self._store, request, kind, name)
         if any((i["type"], i["id"]) == (kind, name) for i in entry["items"]):
             raise Refusal(409, f"{name} is in the collection already")
-        note = {"text": str(asked["note"])} if asked.get("note") else None
+        note = {"text": asked.text("note")} if asked.text("note") else None
         made = {"_id": _identifier(entry["slug"], kind, name), "id": name, "type": kind, "note": note}
         return self._save(entries, entry, [*entry["items"], {**made, "position": len(entry["items"])}])
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import fnmatch
-import json
 from typing import Any
 
 from dulwich.repo import Repo
@@ -13,12 +11,18 @@ from dulwich.repo import Repo
 from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_propose, may_write
 from hubdpo.loopback.cards import card_data
+from hubdpo.loopback.fields import Fields, parse, sent_fields
+from hubdpo.loopback.names import file_path, ref_name
 from hubdpo.loopback.pulls import Pulls
 from hubdpo.loopback.repos import Repos
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, User, as_json
 
 LARGEST_REGULAR = 10 * 2**20
+LARGEST_COMMIT = 2**30
+"""Most bytes of the body of a commit, in which regular files stand as base64."""
+OPEN_REFS = ("refs/heads/", "refs/pr/")
+"""Where a commit may go by the full name of a ref: a tag stays where it is."""
 
 
 class Commits:
@@ -28,24 +32,25 @@ class Commits:
     def preupload(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
         """Tell for each file whether it goes by LFS, whether .gitignore keeps it out, and what stands there now."""
         self._may_commit(request, kind, repo_id, revision)
-        asked = request.json()
+        asked = sent_fields(request)
         with self._store.git(kind, repo_id) as repo:
             sha = gitio.resolve(repo, revision)
             files = gitio.files_of(repo, sha)
             patterns = [line.split()[0] for line in _lines(repo, files, b".gitattributes") if "filter=lfs" in line]
-            ignored = (asked.get("gitIgnore") or "\n".join(_lines(repo, files, b".gitignore"))).splitlines()
+            ignored = (asked.text("gitIgnore") or "\n".join(_lines(repo, files, b".gitignore"))).splitlines()
             shown = []
-            for file in asked.get("files", []):
-                path = str(file["path"])
-                binary = b"\0" in base64.b64decode(file.get("sample") or "")
-                large = binary or file.get("size", 0) > LARGEST_REGULAR or _matches(path, patterns)
+            for file in map(Fields, asked.items("files")):
+                path = file.text("path")
+                name = file_path(path)
+                binary = b"\0" in _decoded(file.text("sample"), f"the sample of {path}")
+                large = binary or file.count("size") > LARGEST_REGULAR or _matches(path, patterns)
                 answer: dict[str, Any] = {
                     "path": path,
                     "uploadMode": "lfs" if large else "regular",
                     "shouldIgnore": _matches(path, [rule.strip() for rule in ignored if rule.strip()]),
                 }
-                if here := files.get(path.encode()):
-                    entry = gitio.file_entry(path.encode(), here[1], repo.object_store[here[1]].data)
+                if here := files.get(name):
+                    entry = gitio.file_entry(name, here[1], repo.object_store[here[1]].data)
                     answer["oid"] = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
                 shown.append(answer)
         return as_json({"files": shown, "commitOid": sha.decode()})
@@ -56,19 +61,18 @@ class Commits:
         Raise Refusal 412 when the branch is not at `parentCommit`.
         """
         user = self._may_commit(request, kind, repo_id, revision)
-        header, operations = _parse(request.body.read())
-        ref = revision.encode() if revision.startswith("refs/") else b"refs/heads/" + revision.encode()
+        header, operations = _parse(request.whole(LARGEST_COMMIT))
+        ref = revision.encode() if revision.startswith(OPEN_REFS) else b"refs/heads/" + revision.encode()
         with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
             parent = gitio.refs_of(repo).get(ref)
             if parent is None:
                 raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-            if (expected := header.get("parentCommit")) and not parent.decode().startswith(expected):
+            if (expected := header.text("parentCommit")) and not parent.decode().startswith(expected):
                 raise Refusal(412, "A commit has happened since. Please refresh and try again.")
             files = gitio.files_of(repo, parent)
             for key, value in operations:
                 self._apply(repo, kind, repo_id, files, key, value)
-            _check_paths(files)
-            title, description = str(header["summary"]), str(header.get("description") or "")
+            title, description = header.text("summary"), header.text("description")
             number = 0
             if request.flag("create_pr"):
                 number = self._pulls.open(
@@ -91,20 +95,19 @@ class Commits:
             return may_propose(self._store, request, kind, repo_id)
         return may_write(self._store, request, kind, repo_id)
 
-    def _apply(self, repo: Repo, kind: str, repo_id: str, files: gitio.Files, key: str, value: dict[str, Any]) -> None:
-        path = str(value.get("path", "")).encode()
-        if any(part in (b"", b".", b"..", b".git") for part in path.rstrip(b"/").split(b"/")):
-            raise Refusal(400, f"Invalid path: {path.decode()}")
+    def _apply(self, repo: Repo, kind: str, repo_id: str, files: gitio.Files, key: str, value: Fields) -> None:
+        named = value.text("path")
+        path = file_path(named.removesuffix("/") if key == "deletedFolder" else named)
         if key == "file":
             files[path] = (gitio.FILE_MODE, gitio.add_blob(repo, _content(value)))
         elif key == "lfsFile":
-            oid = str(value.get("oid"))
+            oid = value.text("oid")
             size = self._store.large_size(kind, repo_id, oid)
-            if size is None or value.get("size", size) != size:
+            if size is None or value.count("size", size) != size:
                 raise Refusal(400, f"{path.decode()} points to an object that was not uploaded: {oid}")
             files[path] = (gitio.FILE_MODE, gitio.add_blob(repo, gitio.pointer(oid, size)))
         elif key in ("deletedFile", "deletedFolder"):
-            prefix = path.rstrip(b"/") + b"/"
+            prefix = path + b"/"
             gone = [name for name in files if name == path or (key == "deletedFolder" and name.startswith(prefix))]
             if not gone:
                 raise Refusal(404, f"A file with this name doesn't exist: {path.decode()}", "EntryNotFound")
@@ -115,16 +118,16 @@ class Commits:
 
     def branch(self, request: Request, kind: str, repo_id: str, name: str) -> Answer:
         may_write(self._store, request, kind, repo_id)
-        ref = b"refs/heads/" + name.encode()
         with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
             if request.method == "POST":
-                start = gitio.resolve(repo, request.json().get("startingPoint") or "main")
+                ref = ref_name("refs/heads/", name, gitio.refs_of(repo))
+                start = gitio.resolve(repo, sent_fields(request).text("startingPoint") or "main")
                 if not repo.refs.add_if_new(ref, start):
                     raise Refusal(409, f"Reference refs/heads/{name} already exists")
             else:
                 if name == "main":
                     raise Refusal(400, "Cannot delete the main branch")
-                _remove(repo, ref, name)
+                _remove(repo, b"refs/heads/" + name.encode(), name)
         return as_json({})
 
     def tag(self, request: Request, kind: str, repo_id: str, name: str) -> Answer:
@@ -132,50 +135,45 @@ class Commits:
         user = may_write(self._store, request, kind, repo_id)
         with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
             if request.method == "POST":
-                asked = request.json()
-                gitio.write_tag(repo, str(asked["tag"]), gitio.resolve(repo, name), asked.get("message"), user.name)
+                asked = sent_fields(request)
+                ref = ref_name("refs/tags/", asked.text("tag"), gitio.refs_of(repo))
+                gitio.write_tag(repo, ref, gitio.resolve(repo, name), asked.text("message"), user.name)
             else:
                 _remove(repo, b"refs/tags/" + name.encode(), name)
         return as_json({})
 
     def validate_yaml(self, request: Request) -> Answer:
         try:
-            data = card_data(str(request.json().get("content", "")))
+            data = card_data(sent_fields(request).text("content"))
         except ValueError as problem:
             return as_json({"error": str(problem), "errors": [{"message": str(problem)}], "warnings": []}, 400)
         warnings = [] if data else [{"message": "empty or missing yaml metadata in repo card", "line": 1}]
         return as_json({"errors": [], "warnings": warnings})
 
 
-def _parse(body: bytes) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-    header: dict[str, Any] = {}
+def _parse(body: bytes) -> tuple[Fields, list[tuple[str, Fields]]]:
+    header = Fields({})
     operations = []
-    for line in body.splitlines():
+    for line in body.split(b"\n"):
         if not line.strip():
             continue
-        try:
-            item = json.loads(line)
-            key, value = item["key"], item["value"]
-        except (ValueError, KeyError, TypeError):
-            raise Refusal(400, "a line of the commit is malformed") from None
+        item = Fields(parse(line))
+        key, value = item.text("key"), item.object("value")
         if key == "header":
             header = value
         else:
             operations.append((key, value))
-    if not header.get("summary"):
+    if not header.text("summary"):
         raise Refusal(400, "the commit has no summary")
     return header, operations
 
 
-def _content(value: dict[str, Any]) -> bytes:
-    content = str(value.get("content", ""))
-    try:
-        data = base64.b64decode(content, validate=True) if value.get("encoding") == "base64" else content.encode()
-    except binascii.Error:
-        raise Refusal(400, f"{value['path']} is not base64") from None
+def _content(value: Fields) -> bytes:
+    path, content = value.text("path"), value.text("content")
+    data = _decoded(content, path) if value.text("encoding") == "base64" else content.encode()
     if len(data) > LARGEST_REGULAR:
-        raise Refusal(413, f"{value['path']} is too large for a regular file")
-    if value["path"] == "README.md":
+        raise Refusal(413, f"{path} is too large for a regular file")
+    if path == "README.md":
         try:
             card_data(data.decode("utf-8", "replace"))
         except ValueError as problem:
@@ -183,11 +181,11 @@ def _content(value: dict[str, Any]) -> bytes:
     return data
 
 
-def _check_paths(files: gitio.Files) -> None:
-    for path in files:
-        parts = path.split(b"/")
-        if any(b"/".join(parts[:depth]) in files for depth in range(1, len(parts))):
-            raise Refusal(400, f"a file and a folder have one name: {path.decode()}")
+def _decoded(text: str, name: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise Refusal(400, f"{name} is not base64") from None
 
 
 def _lines(repo: Repo, files: gitio.Files, path: bytes) -> list[str]:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_propose, may_read
+from hubdpo.loopback.fields import Fields, sent_fields
 from hubdpo.loopback.signing import Signer
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
@@ -60,18 +61,18 @@ class Files:
 
     def batch(self, request: Request, kind: str, repo_id: str) -> Answer:
         """Answer git-lfs's batch call: an address for each object that is not here yet."""
-        asked = request.json()
-        upload = asked.get("operation") == "upload"
+        asked = sent_fields(request)
+        upload = asked.text("operation") == "upload"
         (may_propose if upload else may_read)(self._store, request, kind, repo_id)
-        shown = [self._object(kind, repo_id, dict(item), upload) for item in asked.get("objects", [])]
+        shown = [self._object(kind, repo_id, Fields(item), upload) for item in asked.items("objects")]
         content = json.dumps({"transfer": "basic", "objects": shown}).encode()
         return Answer(200, {"Content-Type": "application/vnd.git-lfs+json"}, content)
 
-    def _object(self, kind: str, repo_id: str, item: dict[str, object], upload: bool) -> dict[str, object]:
-        oid, size = str(item.get("oid")), item.get("size")
+    def _object(self, kind: str, repo_id: str, item: Fields, upload: bool) -> dict[str, object]:
+        oid, size = item.text("oid"), item.count("size")
         shown: dict[str, object] = {"oid": oid, "size": size, "authenticated": True}
         here = self._store.large_size(kind, repo_id, oid)
-        if not OID.fullmatch(oid) or not isinstance(size, int):
+        if not OID.fullmatch(oid):
             shown["error"] = {"code": 422, "message": "invalid object"}
         elif not upload and here is None:
             shown["error"] = {"code": 404, "message": "object not found"}
@@ -95,8 +96,8 @@ class Files:
 
     def verify(self, request: Request, kind: str, repo_id: str) -> Answer:
         may_propose(self._store, request, kind, repo_id)
-        asked = request.json()
-        if self._store.large_size(kind, repo_id, str(asked.get("oid"))) != asked.get("size"):
+        asked = sent_fields(request)
+        if self._store.large_size(kind, repo_id, asked.text("oid")) != asked.count("size"):
             raise Refusal(404, "the object is not here, or has another size")
         return as_json({})
 

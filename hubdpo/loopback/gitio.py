@@ -117,7 +117,14 @@ def add_blob(repo: Repo, data: bytes) -> bytes:
 
 
 def write_commit(repo: Repo, ref: bytes, parent: bytes | None, files: Files, message: str, user: str) -> bytes:
-    """Commit the files and move the ref from `parent` to the commit. Raise Refusal 412 when the ref is elsewhere."""
+    """Commit the files and move the ref from `parent` to the commit.
+
+    Raise Refusal 400 when a file and a folder have one name or the message holds a NUL, 412 when the ref is elsewhere.
+    """
+    for path in files:
+        parts = path.split(b"/")
+        if any(b"/".join(parts[:depth]) in files for depth in range(1, len(parts))):
+            raise Refusal(400, f"a file and a folder have one name: {path.decode()}")
     commit = Commit()
     commit.tree = commit_tree(repo.object_store, [(path, sha, mode) for path, (mode, sha) in files.items()])
     commit.parents = [parent] if parent else []
@@ -125,7 +132,7 @@ def write_commit(repo: Repo, ref: bytes, parent: bytes | None, files: Files, mes
     commit.author_time = commit.commit_time = int(time.time())
     commit.author_timezone = commit.commit_timezone = 0
     commit.encoding = b"UTF-8"
-    commit.message = message.encode()
+    commit.message = _message(message)
     repo.object_store.add_object(commit)
     moved = repo.refs.set_if_equals(ref, parent, commit.id) if parent else repo.refs.add_if_new(ref, commit.id)
     if not moved:
@@ -133,18 +140,25 @@ def write_commit(repo: Repo, ref: bytes, parent: bytes | None, files: Files, mes
     return bytes(commit.id)
 
 
-def write_tag(repo: Repo, name: str, commit: bytes, message: str | None, user: str) -> None:
-    """Make an annotated tag when there is a message, else a plain one. Raise Refusal 409 when the name is taken."""
+def write_tag(repo: Repo, ref: bytes, commit: bytes, message: str, user: str) -> None:
+    """Make an annotated tag when there is a message, else a plain one. Raise Refusal 409 when the ref is there."""
     target = commit
+    name = ref.removeprefix(b"refs/tags/")
     if message:
         tag = Tag()
-        tag.name, tag.message, tag.object = name.encode(), message.encode() + b"\n", (Commit, commit)
+        tag.name, tag.message, tag.object = name, _message(message) + b"\n", (Commit, commit)
         tag.tagger = identity(user)
         tag.tag_time, tag.tag_timezone = int(time.time()), 0
         repo.object_store.add_object(tag)
         target = tag.id
-    if not repo.refs.add_if_new(b"refs/tags/" + name.encode(), target):
-        raise Refusal(409, f"Tag {name} already exists")
+    if not repo.refs.add_if_new(ref, target):
+        raise Refusal(409, f"Tag {name.decode()} already exists")
+
+
+def _message(text: str) -> bytes:
+    if "\0" in text:
+        raise Refusal(400, "a message of git holds no NUL")
+    return text.encode()
 
 
 def identity(user: str) -> bytes:

@@ -16,6 +16,7 @@ from dulwich.repo import Repo
 from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_propose, may_read, may_write
 from hubdpo.loopback.documents import read_document, write_document
+from hubdpo.loopback.fields import Fields, sent_fields
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, User, as_json
 
@@ -78,19 +79,17 @@ class Pulls:
             and (states is None or entry["status"] in states)
             and author in ("", entry["author"])
         ]
-        start = int(request.parameter("p", "0")) * PAGE
+        start = request.count("p", 0) * PAGE
         return as_json({"discussions": shown[start : start + PAGE], "count": len(shown), "start": start})
 
     def _create(self, request: Request, kind: str, repo_id: str) -> Answer:
         user = may_propose(self._store, request, kind, repo_id)
-        asked = request.json()
-        title, pull_request = str(asked.get("title") or "").strip(), bool(asked.get("pullRequest"))
-        if len(title) < 3:
-            raise Refusal(400, "a title has at least 3 characters")
+        asked = sent_fields(request)
+        title, pull_request = _title(asked), asked.flag("pullRequest")
         with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
             base = gitio.resolve(repo, "main")
             number = self.open(
-                repo, kind, repo_id, user=user, base=base, title=title, description=str(asked.get("description") or ""),
+                repo, kind, repo_id, user=user, base=base, title=title, description=asked.text("description"),
                 status="draft" if pull_request else "open", pull_request=pull_request,
             )  # fmt: skip
             if pull_request:
@@ -112,7 +111,7 @@ class Pulls:
         return as_json(shown)
 
     def _change(self, request: Request, kind: str, repo_id: str, number: str, what: str) -> Answer:
-        asked = request.json()
+        asked = sent_fields(request)
         user = may_propose(self._store, request, kind, repo_id)
         with self._store.lock(kind, repo_id):
             entries = self._read(kind, repo_id)
@@ -121,13 +120,15 @@ class Pulls:
                 may_write(self._store, request, kind, repo_id)
             answer: dict[str, Any] = {}
             if what == "comment":
-                answer = {"newMessage": _add_event(entry, user, "comment", _comment(str(asked.get("comment"))))}
+                answer = {"newMessage": _add_event(entry, user, "comment", _comment(asked.text("comment")))}
             elif what == "title":
-                change = {"from": entry["title"], "to": str(asked["title"])}
+                change = {"from": entry["title"], "to": _title(asked)}
                 entry["title"] = change["to"]
                 answer = {"newTitle": _add_event(entry, user, "title-change", change)}
             elif what == "status":
-                entry["status"] = str(asked.get("status"))
+                if asked.text("status") not in ("open", "closed") or entry["status"] == "merged":
+                    raise Refusal(409, f"a discussion that is {entry['status']} cannot be {asked.text('status')!r}")
+                entry["status"] = asked.text("status")
                 answer = {"newStatus": _add_event(entry, user, "status-change", {"status": entry["status"]})}
             else:
                 with self._store.git(kind, repo_id) as repo:
@@ -174,6 +175,13 @@ class Pulls:
 
     def _read(self, kind: str, repo_id: str) -> list[dict[str, Any]]:
         return read_document(self._place(kind, repo_id))
+
+
+def _title(asked: Fields) -> str:
+    title = asked.text("title").strip()
+    if len(title) < 3:
+        raise Refusal(400, "a title has at least 3 characters")
+    return title
 
 
 def _comment(text: str) -> dict[str, Any]:

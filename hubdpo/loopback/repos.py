@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -13,6 +12,8 @@ from dulwich.walk import Walker
 from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_read, may_write
 from hubdpo.loopback.cards import card_data
+from hubdpo.loopback.fields import LARGEST, Fields, sent_fields
+from hubdpo.loopback.names import repo_kind, repo_name
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
 from hubdpo.loopback.xet.store import XetStore
@@ -25,7 +26,6 @@ GIT_ATTRIBUTES = "".join(
     f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
     for pattern in [*(f"*.{ending}" for ending in LARGE_ENDINGS.split()), "*tfevents*"]
 ).encode()
-NAME = re.compile(r"[\w-][\w.-]{0,94}[\w-]|\w")
 PAGE = 1000
 REF_GROUPS = (("branches", "refs/heads/"), ("tags", "refs/tags/"), ("pullRequests", "refs/pr/"))
 
@@ -38,14 +38,12 @@ class Repos:
         return f"{self._endpoint}/{'' if kind == 'model' else kind + 's/'}{repo_id}"
 
     def create(self, request: Request) -> Answer:
-        asked = request.json()
-        kind, name = asked.get("type") or "model", str(asked.get("name", ""))
+        asked = sent_fields(request)
+        kind, name = repo_kind(asked.text("type")), repo_name(asked.text("name"))
         if request.user is None:
             raise Refusal(401, "Invalid username or password.")
-        owner = asked.get("organization") or request.user.name
+        owner = asked.text("organization") or request.user.name
         repo_id = f"{owner}/{name}"
-        if not NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith(".git"):
-            raise Refusal(400, f"Invalid repo name: {name}")
         if owner != request.user.name or not request.user.may_write:
             raise Refusal(403, f'You don\'t have the rights to create a {kind} under the namespace "{owner}"')
         with self._store.lock(kind, repo_id):
@@ -54,14 +52,13 @@ class Repos:
             with self._store.init_git(kind, repo_id) as repo:
                 files = {b".gitattributes": (gitio.FILE_MODE, gitio.add_blob(repo, GIT_ATTRIBUTES))}
                 gitio.write_commit(repo, b"refs/heads/main", None, files, "initial commit", "system")
-            private = asked.get("private") or asked.get("visibility") == "private"
-            self._store.add_repo(kind, repo_id, private=bool(private))
+            self._store.add_repo(kind, repo_id, private=_is_private(asked))
         return as_json({"url": self.url(kind, repo_id), "name": repo_id, "id": _identifier(repo_id)})
 
     def delete(self, request: Request) -> Answer:
-        asked = request.json()
-        owner = asked.get("organization") or (request.user.name if request.user else "")
-        kind, repo_id = asked.get("type") or "model", f"{owner}/{asked.get('name')}"
+        asked = sent_fields(request)
+        owner = asked.text("organization") or (request.user.name if request.user else "")
+        kind, repo_id = repo_kind(asked.text("type")), f"{owner}/{asked.text('name')}"
         may_write(self._store, request, kind, repo_id)
         with self._store.lock(kind, repo_id):
             self._store.drop_repo(kind, repo_id)
@@ -81,11 +78,12 @@ class Repos:
 
     def settings(self, request: Request, kind: str, repo_id: str) -> Answer:
         may_write(self._store, request, kind, repo_id)
-        asked = request.json()
+        asked = sent_fields(request)
+        if asked.values.get("gated"):
+            raise Refusal(501, "this Hub has no gated repos; a private one is seen by its owner alone")
         if "private" in asked or "visibility" in asked:
-            private = asked.get("private", asked.get("visibility") == "private")
-            self._store.set_private(kind, repo_id, bool(private))
-        return as_json(asked)
+            self._store.set_private(kind, repo_id, _is_private(asked))
+        return as_json(asked.values)
 
     def info(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
         found = may_read(self._store, request, kind, repo_id)
@@ -146,7 +144,7 @@ class Repos:
                         "date": gitio.iso(commit.commit_time), "authors": [{"user": author, "avatar": ""}],
                     }
                 )  # fmt: skip
-        page, size = int(request.parameter("p", "0")), min(int(request.parameter("limit", "50")), PAGE)
+        page, size = request.count("p", 0), min(request.count("limit", 50), PAGE)
         answer = as_json(shown[page * size : (page + 1) * size], X_Total_Count=str(len(shown)))
         if (page + 1) * size < len(shown):
             answer.headers["Link"] = self._next(request, {"p": page + 1, "limit": size})
@@ -167,7 +165,7 @@ class Repos:
                 entries = gitio.list_tree(repo, start, prefix, recursive=request.flag("recursive"))
             if request.flag("expand"):
                 entries = _with_last_commit(entries, repo, sha)
-        cursor = int(request.parameter("cursor", "0"))
+        cursor = request.count("cursor", 0)
         answer = as_json(self._with_xet(entries[cursor : cursor + PAGE]), X_Repo_Commit=sha.decode())
         if cursor + PAGE < len(entries):
             answer.headers["Link"] = self._next(request, {"cursor": cursor + PAGE})
@@ -176,10 +174,10 @@ class Repos:
     def paths_info(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
         may_read(self._store, request, kind, repo_id)
         if "json" in request.headers.get("content-type", ""):
-            asked = request.json()
-            paths, expand = asked.get("paths", []), bool(asked.get("expand"))
+            asked = sent_fields(request)
+            paths, expand = asked.texts("paths"), asked.flag("expand")
         else:
-            form = parse_qs(request.body.read().decode())
+            form = parse_qs(request.whole(LARGEST).decode("utf-8", "replace"))
             paths, expand = form.get("paths", []), form.get("expand", [""])[0].lower() == "true"
         entries = []
         with self._store.git(kind, repo_id) as repo:
@@ -214,6 +212,10 @@ def _with_last_commit(entries: list[dict[str, Any]], repo: Any, sha: bytes) -> l
     commit = repo.object_store[sha]
     last = {"id": sha.decode(), "title": commit.message.decode().partition("\n")[0]}
     return [{**entry, "lastCommit": {**last, "date": gitio.iso(commit.commit_time)}} for entry in entries]
+
+
+def _is_private(asked: Fields) -> bool:
+    return asked.flag("private") or asked.text("visibility") == "private"
 
 
 def _identifier(repo_id: str) -> str:

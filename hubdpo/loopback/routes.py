@@ -8,6 +8,7 @@ from hubdpo.loopback.access import authenticate, may_read, may_write
 from hubdpo.loopback.collections import Collections
 from hubdpo.loopback.commits import Commits
 from hubdpo.loopback.files import Files
+from hubdpo.loopback.names import KINDS
 from hubdpo.loopback.pulls import Pulls
 from hubdpo.loopback.repos import Repos
 from hubdpo.loopback.signing import Signer
@@ -16,7 +17,6 @@ from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
 from hubdpo.loopback.xet.routes import Xet
 from hubdpo.loopback.xet.store import XetStore
 
-KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 LARGE_FILES = ["info", "lfs", "objects"]
 
 
@@ -69,6 +69,8 @@ class Routes:
                 return self._repos.list(request, KINDS[kinds])
             case _, [kinds, owner, name, *rest] if kinds in KINDS:
                 return self._repo(request, KINDS[kinds], f"{owner}/{name}", rest)
+            case _, [kinds, name] if kinds in KINDS:
+                may_read(self._store, request, KINDS[kinds], name)
         raise Refusal(404, "Not found")
 
     def _repo(self, request: Request, kind: str, repo_id: str, rest: list[str]) -> Answer:
@@ -105,6 +107,8 @@ class Routes:
                 return self._commits.branch(*where, "/".join(name))
             case (("POST" | "DELETE"), ["tag", *name]):
                 return self._commits.tag(*where, "/".join(name))
+        # also for an id without a namespace, whose address puts another word in the place of the name
+        may_read(self._store, *where)
         raise Refusal(404, "Not found")
 
     def _web(self, request: Request, parts: list[str]) -> Answer:
@@ -123,6 +127,8 @@ class Routes:
                 return self._files.resolve(request, kind, f"{owner}/{name}", f"refs/{group}/{ref}", "/".join(path))
             case (("GET" | "HEAD"), [owner, name, "resolve" | "raw", revision, *path]) if path:
                 return self._files.resolve(request, kind, f"{owner}/{name}", revision, "/".join(path))
+            case (("GET" | "HEAD"), [name, "resolve" | "raw", *_]):
+                may_read(self._store, request, kind, name)
         raise Refusal(404, "Not found")
 
 

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import sys
 import threading
 import time
+import traceback
+import uuid
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from hubdpo.errors import ConfigError
 from hubdpo.loopback.access import parse_token
 from hubdpo.loopback.faults import Fault, Faults
 from hubdpo.loopback.routes import Routes
 from hubdpo.loopback.store import CHUNK, Store
-from hubdpo.loopback.wire import Answer, Request
+from hubdpo.loopback.wire import Answer, Refusal, Request
 
 HOST = "127.0.0.1"
 LOGGED = 10_000
+LONGEST_LINE = 8192
+"""Most bytes of a line between the chunks of a body."""
 
 
 @dataclass(frozen=True)
 class Logged:
     """One request as it was answered; `status` 0 when no answer was sent. The token itself is never kept.
 
-    `received` and `sent` count the bytes of the bodies.
+    `received` and `sent` count the bytes of the bodies; `id` is what the answer's `X-Request-Id` says.
     """
 
     method: str
@@ -41,6 +46,7 @@ class Logged:
     sent_token: bool
     received: int = 0
     sent: int = 0
+    id: str = ""
 
 
 class LoopbackHub:
@@ -95,7 +101,14 @@ class LoopbackHub:
         self.stop()
 
     def answer(self, request: Request) -> Answer:
-        return self._routes.answer(request)
+        """Answer a request. What fails without being foreseen is a 500, with its traceback on stderr."""
+        try:
+            return self._routes.answer(request)
+        except (ConnectionError, TimeoutError):  # the client went away
+            raise
+        except Exception:
+            sys.stderr.write(f"request {request.id}: {request.method} {request.path!a}\n{traceback.format_exc()}")
+            return Refusal(500, f"Internal Server Error, request {request.id}").answer()
 
 
 class _Server(ThreadingHTTPServer):
@@ -114,16 +127,22 @@ class _Body:
     def __init__(self, stream: Any, headers: dict[str, str]) -> None:
         self._stream = stream
         self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        self._left = int(headers.get("content-length") or 0)
+        self.broken = False
+        """Whether the end of the body cannot be found, so that the connection cannot be used again."""
+        self._left = self._number(headers.get("content-length") or "0", 10)
         self._done = not self._chunked and self._left == 0
         self.count = 0
         """Bytes that were read."""
 
     def read(self, size: int = -1) -> bytes:
+        if self.broken:
+            raise Refusal(400, "the body has no length that can be read")
         if size < 0:
             return b"".join(iter(lambda: self.read(CHUNK), b""))
         if not self._done and self._chunked and self._left == 0:
             self._next_chunk()
+        if self.broken:
+            return self.read(size)
         if self._done:
             return b""
         data: bytes = self._stream.read(min(size, self._left))
@@ -133,38 +152,51 @@ class _Body:
         self.count += len(data)
         if self._left == 0:
             if self._chunked:
-                self._stream.readline()
+                self._stream.readline(LONGEST_LINE)
             else:
                 self._done = True
         return data
 
     def _next_chunk(self) -> None:
-        self._left = int(self._stream.readline().partition(b";")[0].strip() or b"0", 16)
+        self._left = self._number(self._stream.readline(LONGEST_LINE).partition(b";")[0].strip().decode("latin-1"), 16)
         if self._left == 0:
-            while self._stream.readline().strip():
+            while not self.broken and self._stream.readline(LONGEST_LINE).strip():
                 pass
             self._done = True
+
+    def _number(self, text: str, base: int) -> int:
+        """Return a length; 0 for what is none, after which nothing more is read."""
+        digits = "[0-9]{1,18}" if base == 10 else "[0-9A-Fa-f]{1,15}"
+        self.broken = not re.fullmatch(digits, text)
+        return 0 if self.broken else int(text, base)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = 1 << 16
     server: _Server
+    request_id = ""
 
     def handle_request(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        address = urlsplit(self.path)
+        given = headers.get("x-request-id") or headers.get("x-amzn-trace-id") or ""
+        self.request_id = given if re.fullmatch(r"[\w.:=;-]{1,128}", given, re.ASCII) else uuid.uuid4().hex
+        path, _, query = self.path.partition("#")[0].partition("?")
         body = _Body(self.rfile, headers)
-        request = Request(self.command, address.path, address.query, headers, body)
+        request = Request(self.command, path, query, headers, body, id=self.request_id)
         fault = self.server.hub.faults.meeting(request.method, request.path)
         answer = self._faulty(fault, request) if fault else self.server.hub.answer(request)
-        while answer and body.read(CHUNK):  # what a refusal left unread would be taken for the next request
+        while (
+            answer and not body.broken and body.read(CHUNK)
+        ):  # what a refusal left unread would be taken for the next request
             pass
+        if answer and body.broken:
+            answer, self.close_connection = Refusal(400, "the body has no length that can be read").answer(), True
         status, size = (answer.status, answer.size) if answer else (0, 0)
         self.server.hub.requests.append(
             Logged(
                 request.method, request.path, status, headers.get("host", ""), "authorization" in headers,
-                received=body.count, sent=0 if request.method == "HEAD" else size,
+                received=body.count, sent=0 if request.method == "HEAD" else size, id=request.id,
             )
         )  # fmt: skip
         if answer is None:
@@ -174,7 +206,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.hub.faults.remember(request.path, answer)
         self._send(answer, fault)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_request  # noqa: N815 - the names that http.server looks for
+    # the names that http.server looks for
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = handle_request  # noqa: N815
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is not HTTP, or a method that nothing here answers, and close the connection."""
+        self.request_id, self.close_connection = uuid.uuid4().hex, True
+        self._send(Refusal(code, message or HTTPStatus(code).phrase).answer(), None)
 
     def _faulty(self, fault: Fault, request: Request) -> Answer | None:
         if fault.kind == "reset-before":
@@ -212,6 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
+        self.send_header("X-Request-Id", self.request_id)
         self.send_header("Content-Length", str(answer.size))
         self.end_headers()
         if self.command == "HEAD":

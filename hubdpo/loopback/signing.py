@@ -36,7 +36,7 @@ class Signer:
     def check(self, request: Request, *parts: str) -> None:
         """Raise Refusal 403 unless the address of the request was signed for these parts, less than an hour ago."""
         until = request.parameter("until", "0")
-        good = hmac.compare_digest(self._signature(*parts, until), request.parameter("signature"))
+        good = _same(self._signature(*parts, until), request.parameter("signature"))
         if not good or int(until) < time.time():
             raise Refusal(403, "the address is not signed, or too old")
 
@@ -50,7 +50,7 @@ class Signer:
         """Return what a bearer token grants. Raise Refusal 401 for a foreign or old one, 403 for one that may less."""
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         claims, _, signature = token.partition(".")
-        if kind.lower() != "bearer" or not hmac.compare_digest(self._signature("xet", claims), signature):
+        if kind.lower() != "bearer" or not _same(self._signature("xet", claims), signature):
             raise Refusal(401, "the Xet token is not valid")
         try:
             grant = Grant(*json.loads(base64.urlsafe_b64decode(claims)))
@@ -68,3 +68,7 @@ class Signer:
 
     def _signature(self, *parts: str) -> str:
         return hmac.new(self._secret, "\n".join(parts).encode(), "sha256").hexdigest()
+
+
+def _same(good: str, given: str) -> bool:
+    return hmac.compare_digest(good.encode(), given.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ class Request:
     headers: Mapping[str, str]
     body: Body
     user: User | None = None
+    id: str = ""
+    """Goes out with the answer, and into the log."""
 
     @property
     def segments(self) -> list[str]:
@@ -39,6 +42,13 @@ class Request:
 
     def parameter(self, name: str, default: str = "") -> str:
         return parse_qs(self.query).get(name, [default])[0]
+
+    def count(self, name: str, default: int) -> int:
+        """Return a parameter that is a whole number. Raise Refusal 400 for another text."""
+        text = self.parameter(name) or str(default)
+        if not re.fullmatch("[0-9]{1,18}", text):
+            raise Refusal(400, f"`{name}` must be a whole number")
+        return int(text)
 
     def flag(self, name: str) -> bool:
         return self.parameter(name).lower() in ("true", "1")
@@ -52,16 +62,6 @@ class Request:
                 raise Refusal(413, f"the body is longer than {limit} bytes")
             parts.append(part)
         return b"".join(parts)
-
-    def json(self) -> dict[str, Any]:
-        """Raise Refusal unless the body is a JSON object; an empty body is an empty object."""
-        try:
-            value = json.loads(self.body.read() or b"{}")
-        except ValueError:
-            raise Refusal(400, "the body is not JSON") from None
-        if not isinstance(value, dict):
-            raise Refusal(400, "the body is not a JSON object")
-        return value
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Answer:
 
 
 class Refusal(Exception):
-    """An answer of 4xx: the clients read the code and the message from headers."""
+    """An answer of 4xx or 5xx: the clients read the code and the message from headers."""
 
     def __init__(self, status: int, message: str, code: str | None = None, **extra: Any) -> None:
         super().__init__(message)
@@ -109,7 +109,7 @@ class Refusal(Exception):
 
     def answer(self) -> Answer:
         answer = as_json({"error": self.message, **self.extra}, self.status)
-        answer.headers["X-Error-Message"] = self.message.encode("ascii", "replace").decode().replace("\n", " ")
+        answer.headers["X-Error-Message"] = re.sub("[^ -~]", "?", self.message)
         if self.code:
             answer.headers["X-Error-Code"] = self.code
         return answer
@@ -127,7 +127,7 @@ def ranged(request: Request, answer: Answer) -> Answer:
     answer.headers["Accept-Ranges"] = "bytes"
     unit, _, span = request.headers.get("range", "").partition("=")
     first, dash, last = span.partition("-")
-    if unit.strip() != "bytes" or not dash or not (first + last).isdigit():
+    if unit.strip() != "bytes" or not dash or not re.fullmatch("[0-9]{1,18}", first + last):
         return answer
     start = int(first) if first else max(total - int(last), 0)
     stop = min(int(last) + 1, total) if first and last else total

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import signal
 import struct
 import subprocess
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import lz4.frame
 import pytest
 from huggingface_hub import HfApi
 
@@ -248,6 +250,23 @@ def test_a_changed_xorb_is_not_kept(sent: Sent, tmp_path: Path, place: int) -> N
         assert not [p for p in (tmp_path / "hub" / "xorbs").rglob("*") if p.is_file()]
         assert ask(server, path, token=token, data=data) == (200, b'{"was_inserted": true}')
         assert ask(server, path, token=token, data=data) == (200, b'{"was_inserted": false}')
+
+
+def test_content_that_does_not_compress_goes_up_in_full_xorbs(sent: Sent, tmp_path: Path) -> None:
+    """Quantised weights and archives: the client fills a xorb with 64 MiB, whose headers come on top."""
+    source = tmp_path / "noise"
+    source.write_bytes(random.Random(5).randbytes(xorbs.LARGEST_CONTENT))
+    (printed,) = by_xet(sent.server.endpoint, tmp_path, SEND_AND_READ, str(source), "carol/noise", "w.bin")
+    assert printed == hashlib.sha256(source.read_bytes()).hexdigest()
+    largest = max(request.received for request in called(list(sent.server.requests), "/_xet/v1/xorbs/", "POST"))
+    assert xorbs.LARGEST_CONTENT < largest <= xorbs.LARGEST
+
+
+def test_a_chunk_that_unpacks_to_more_than_it_says_is_refused() -> None:
+    packed = lz4.frame.compress(bytes(10**8))
+    head = bytes([0]) + len(packed).to_bytes(3, "little") + bytes([xorbs.LZ4]) + (1000).to_bytes(3, "little")
+    with pytest.raises(Refusal, match="another size"):
+        xorbs.unpack(head + packed)
 
 
 def test_another_user_proposes_content_by_xet(sent: Sent, tmp_path: Path) -> None:

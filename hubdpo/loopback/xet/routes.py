@@ -13,6 +13,7 @@ from hubdpo.loopback.access import may_propose, may_read
 from hubdpo.loopback.signing import Signer
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
+from hubdpo.loopback.xet.shards import LARGEST as LARGEST_SHARD
 from hubdpo.loopback.xet.shards import Term, read_files, write_shard
 from hubdpo.loopback.xet.store import XetStore
 from hubdpo.loopback.xet.xorbs import LARGEST
@@ -61,7 +62,7 @@ class Xet:
     def _take_shard(self, request: Request, version: str) -> Answer:
         """Know the files of a shard. Version 2 tells its progress in lines, of which the last is the result."""
         grant = self._signer.granted(request, "write")
-        files = read_files(request.whole(LARGEST))
+        files = read_files(request.whole(LARGEST_SHARD))
         for file in files:
             self._files.add_file(grant.kind, grant.repo_id, file)
         if version == "v1":

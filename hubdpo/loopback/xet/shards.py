@@ -24,6 +24,7 @@ CHUNK = struct.Struct("<32sII8x")
 FOOTER = struct.Struct("<QQQQQQQQQ32sQQ72xQ")
 END = b"\xff" * 32 + bytes(16)
 WITH_PROOFS, WITH_SHA256 = 1 << 31, 1 << 30
+LARGEST = 64 * 2**20
 LIFETIME_S = 7 * 24 * 3600
 
 
@@ -65,6 +66,8 @@ def _files(data: bytes, position: int) -> list[SharedFile]:
     while data[position : position + len(END)] != END:
         digest, flags, count = FILE.unpack_from(data, position)
         position += FILE.size
+        if not count:
+            raise Refusal(400, f"a file has no terms: {to_hex(digest)}")
         rows = [TERM.unpack_from(data, position + index * TERM.size) for index in range(count)]
         position += count * TERM.size
         proofs: list[bytes | None] = [None] * count

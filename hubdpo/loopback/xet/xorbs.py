@@ -11,8 +11,10 @@ from hubdpo.loopback.wire import Refusal
 from hubdpo.loopback.xet.hashes import chunk_hash
 
 HEADER = 8
-LARGEST = 64 * 2**20
-LARGEST_CHUNK = 2**24
+LARGEST_CONTENT, MOST_CHUNKS, LARGEST_CHUNK = 64 * 2**20, 8192, 2**24
+LARGEST = LARGEST_CONTENT + MOST_CHUNKS * (HEADER + 48) + 4096
+"""Most bytes of a xorb as it is sent. The client fills it with 64 MiB of content; content that does not compress then
+takes its full size, and to it come a header for each chunk and the tables at the end, 48 bytes for each chunk."""
 STORED = struct.Struct("<II32s")
 PLAIN, LZ4, GROUPED_LZ4 = range(3)
 
@@ -37,6 +39,8 @@ def read_chunks(data: bytes) -> list[Chunk]:
         content = unpack(data[position:stop])
         chunks.append(Chunk(position, stop, len(content), chunk_hash(content)))
         position = stop
+        if len(chunks) > MOST_CHUNKS:
+            raise Refusal(400, "the xorb holds too many chunks")
     if not chunks:
         raise Refusal(400, "the xorb holds no chunk")
     return chunks
@@ -50,8 +54,9 @@ def unpack(packed: bytes) -> bytes:
         raise Refusal(400, "a chunk of the xorb is malformed")
     if scheme != PLAIN:
         try:
-            data = lz4.frame.decompress(data)
-        except RuntimeError as problem:
+            # no more than it says, and one byte to tell: a few kilobytes may unpack to gigabytes
+            data = lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=size + 1)
+        except (RuntimeError, EOFError) as problem:
             raise Refusal(400, f"a chunk of the xorb cannot be unpacked: {problem}") from None
     if len(data) != size:
         raise Refusal(400, "a chunk of the xorb has another size than it says")

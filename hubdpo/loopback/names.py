@@ -1,0 +1,63 @@
+"""What a client may call things: kinds, repos, refs and files, each checked before it reaches a folder or git."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from dulwich.index import validate_path, validate_path_element_hfs, validate_path_element_ntfs
+from dulwich.refs import check_ref_format
+
+from hubdpo.loopback.wire import Refusal
+
+KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
+"""The kind of a repo by its name in addresses."""
+NAME = re.compile(r"[\w-][\w.-]{0,94}[\w-]|\w", re.ASCII)
+UNSEEN = re.compile(r"[\x00-\x1f\x7f]")
+DRIVE = re.compile(r"[A-Za-z]:(/|$)")
+LONGEST_PATH, LONGEST_PART, DEEPEST = 1024, 255, 64
+"""Most bytes of a path and of one name in it, and most names in it: clients keep them as files."""
+LONGEST_REF = 200
+
+
+def repo_kind(value: str) -> str:
+    """Return the kind that a request names, a model when it names none. Raise Refusal 400 for any other text."""
+    kind = value or "model"
+    if kind not in KINDS.values():
+        raise Refusal(400, f"Invalid repo type: {value}")
+    return kind
+
+
+def repo_name(value: str) -> str:
+    """Return the name of a repo without its owner. Raise Refusal 400 unless the public Hub takes it as well."""
+    if not NAME.fullmatch(value) or "--" in value or ".." in value or value.endswith(".git"):
+        raise Refusal(400, f"Invalid repo name: {value}")
+    return value
+
+
+def ref_name(prefix: str, value: str, present: Iterable[bytes]) -> bytes:
+    """Return the ref of a new branch or tag. Raise Refusal for a name that git refuses, 409 for one beside `present`.
+
+    git keeps a ref as a file, so that `a/b` cannot stand beside `a`.
+    """
+    ref = prefix.encode() + value.encode()
+    if value in ("", "HEAD") or len(ref) > LONGEST_REF or not check_ref_format(ref):
+        raise Refusal(400, f"Invalid reference name: {value}")
+    if near := [other for other in present if other.startswith(ref + b"/") or ref.startswith(other + b"/")]:
+        raise Refusal(409, f"Reference {value} cannot stand beside {near[0].decode()}")
+    return ref
+
+
+def file_path(value: str) -> bytes:
+    """Return the path of a file in a repo. Raise Refusal 422 for one that git or a file system of a client refuses."""
+    path = value.encode()
+    parts = path.split(b"/")
+    short = len(path) <= LONGEST_PATH and len(parts) <= DEEPEST and max(map(len, parts)) <= LONGEST_PART
+    plain = not UNSEEN.search(value) and "\\" not in value and not DRIVE.match(value)
+    if not (short and plain and validate_path(path, _is_safe)):
+        raise Refusal(422, f"Invalid path: {value[:LONGEST_PATH]!r}")
+    return path
+
+
+def _is_safe(part: bytes) -> bool:
+    return bool(validate_path_element_ntfs(part) and validate_path_element_hfs(part))
