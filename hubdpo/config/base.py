@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +25,14 @@ class Cli:
     text: bool = False
     """The value reaches the model as it was typed, for fields that take more than one kind."""
     panel: str | None = None
+
+
+class Unfit(ValueError):
+    """What a validator raises, so that the option and where it stands are named, with a hint of its own."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class Config(BaseModel):
@@ -59,8 +67,10 @@ class Config(BaseModel):
             return cls.model_validate(merged)
         except ValidationError as problem:
             first = problem.errors()[0]
+            hint = getattr(first.get("ctx", {}).get("error"), "hint", None)
             if not first["loc"]:
-                raise ConfigError(str(first["msg"]).removeprefix("Value error, "), hint="see `--help`") from None
+                message = str(first["msg"]).removeprefix("Value error, ")
+                raise ConfigError(message, hint=hint or "see `--help`") from None
             name = str(first["loc"][0])
             flag = "--" + name.replace("_", "-")
             if first["type"] == "missing":
@@ -68,7 +78,7 @@ class Config(BaseModel):
             message = str(first["msg"]).removeprefix("Value error, ")
             raise ConfigError(
                 f"option `{flag}`{origin.get(name, '')} is not valid: {message}: {first['input']!r}",
-                hint=cls.model_fields[name].description if name in cls.model_fields else None,
+                hint=hint or (cls.model_fields[name].description if name in cls.model_fields else None),
             ) from None
 
     @classmethod
@@ -82,6 +92,19 @@ class Config(BaseModel):
         if near:
             return f"did you mean `{near[0]}`?"
         return f"the options are: {', '.join(sorted(cls.model_fields))}"
+
+
+def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise Unfit, with the nearest of the `known` values ready to paste, when `value` is none of them."""
+    choices = list(known)
+    if value in choices:
+        return
+    near = difflib.get_close_matches(value, choices, n=1)
+    flag = "--" + name.replace("_", "-")
+    raise Unfit(
+        f"there is no `{value}`",
+        hint=f"did you mean `{flag} {near[0]}`?" if near else f"it is one of: {', '.join(choices)}",
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

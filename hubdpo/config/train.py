@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hubdpo.config.base import Cli, Config
+from hubdpo.config.base import Cli, Config, Unfit, check_choice
+from hubdpo.config.schedules import SCHEDULES, check_schedule, read_arguments
 
+ALL_LINEAR = "all-linear"
+"""PEFT's word for every linear layer but the output head."""
 QWEN2_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 # The names of trl.trainer.dpo_config (trl 1.16.0), repeated here because importing trl takes seconds.
@@ -68,6 +71,9 @@ class TrainConfig(Config):
 
     learning_rate: Annotated[float, Role.WEIGHTS] = Field(5e-6, gt=0, description="Peak learning rate.")
     lr_scheduler_type: Annotated[str, Role.WEIGHTS] = Field("cosine", description="Schedule, as transformers names it.")
+    lr_scheduler_kwargs: Annotated[
+        dict[str, float | int | str] | None, Cli(metavar="JSON", text=True), Role.WEIGHTS
+    ] = Field(None, description='Arguments of the schedule, such as {"min_lr_rate": 0.1}.')
     warmup_ratio: Annotated[float, Role.WEIGHTS] = Field(
         0.1, ge=0, lt=1, description="Share of the steps spent warming up."
     )
@@ -101,7 +107,7 @@ class TrainConfig(Config):
     lora_alpha: Annotated[int, Role.WEIGHTS] = Field(32, ge=1, description="LoRA scale times rank.")
     lora_dropout: Annotated[float, Role.WEIGHTS] = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
     lora_target_modules: Annotated[list[str], Role.WEIGHTS] = Field(
-        list(QWEN2_PROJECTIONS), description="Projections that get an adapter."
+        list(QWEN2_PROJECTIONS), description="Linear layers that get an adapter, or `all-linear`."
     )
     load_in_4bit: Annotated[bool, Role.WEIGHTS] = Field(
         True, description="Quantise the base to NF4 with double quantisation."
@@ -145,9 +151,39 @@ class TrainConfig(Config):
     @classmethod
     def _known_losses(cls, value: list[str]) -> list[str]:
         for name in value:
-            if name not in LOSS_TYPES:
-                raise ValueError(f"`{name}` is none of {', '.join(LOSS_TYPES)}")
+            check_choice("loss_type", name, LOSS_TYPES)
         return value
+
+    @field_validator("lora_target_modules", mode="before")
+    @classmethod
+    def _one_word_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value  # PEFT takes `all-linear` as text
+
+    @field_validator("lora_target_modules")
+    @classmethod
+    def _known_layers(cls, value: list[str]) -> list[str]:
+        """What the base has is looked up once it is known; here what PEFT would read in a way that is not meant."""
+        if not value:
+            raise Unfit("no layer is named", hint="--lora-target-modules all-linear")
+        if ALL_LINEAR in [name.lower() for name in value]:
+            if len(set(value)) > 1:
+                raise Unfit(
+                    "`all-linear` is every linear layer but the output head, and stands alone",
+                    hint="--lora-target-modules all-linear",
+                )
+            return [ALL_LINEAR]
+        return value
+
+    @field_validator("lr_scheduler_type")
+    @classmethod
+    def _known_schedule(cls, value: str) -> str:
+        check_choice("lr_scheduler_type", value, SCHEDULES)
+        return value
+
+    @field_validator("lr_scheduler_kwargs", mode="before")
+    @classmethod
+    def _arguments_of_the_schedule(cls, value: Any) -> Any:
+        return read_arguments(value)
 
     @field_validator("report_to")
     @classmethod
@@ -155,12 +191,14 @@ class TrainConfig(Config):
         if value == ["none"]:  # as transformers spells it
             return []
         for name in value:
-            if name not in TRACKERS:
-                raise ValueError(f"`{name}` is none of {', '.join(TRACKERS)}")
+            check_choice("report_to", name, TRACKERS)
         return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
+        check_schedule(self.lr_scheduler_type, self.lr_scheduler_kwargs)
+        if "exo_pair" in self.loss_type and self.label_smoothing == 0:  # TRL's own condition, and its value
+            raise Unfit("the loss `exo_pair` needs label smoothing", hint="--label-smoothing 1e-3")
         if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
             raise ValueError(f"{len(self.loss_weights)} loss weights for {len(self.loss_type)} loss types")
         if self.tokens_per_batch is not None and (whole := WHOLE_BATCH_LOSSES & set(self.loss_type)):

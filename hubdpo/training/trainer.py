@@ -171,6 +171,7 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool)
         max_length=None,  # cut already
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_scheduler_type,
+        lr_scheduler_kwargs=config.lr_scheduler_kwargs,
         warmup_steps=round(config.warmup_ratio * steps),
         max_steps=steps,
         per_device_train_batch_size=config.per_device_train_batch_size if by_pairs else config.pairs_per_process,

@@ -55,6 +55,34 @@ def test_a_value_out_of_bounds_is_refused(options: dict[str, object]) -> None:
         TrainConfig.build({**TRAIN, **options})
 
 
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"loss_type": ["sigmod"]}, "did you mean `--loss-type sigmoid`?"),
+        ({"report_to": ["wandbb"]}, "did you mean `--report-to wandb`?"),
+        ({"loss_type": ["exo_pair"]}, "--label-smoothing 1e-3"),
+        ({"lora_target_modules": []}, "--lora-target-modules all-linear"),
+        ({"lora_target_modules": ["all-linear", "q_proj"]}, "--lora-target-modules all-linear"),
+    ],
+)
+def test_a_value_that_no_library_takes_is_refused_with_what_to_type(options: dict[str, object], hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.build({**TRAIN, **options})
+    assert caught.value.hint == hint
+
+
+def test_a_value_that_is_refused_is_refused_with_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("lr_scheduler_type: cosin\n")
+    with pytest.raises(ConfigError, match="--lr-scheduler-type` in `.*run.yaml`"):
+        TrainConfig.build(TRAIN, file=file)
+
+
+@pytest.mark.parametrize("given", ["all-linear", ["all-linear"], "All-Linear"])
+def test_all_linear_is_spelled_as_peft_spells_it(given: object) -> None:
+    assert TrainConfig.build({**TRAIN, "lora_target_modules": given}).lora_target_modules == ["all-linear"]
+
+
 def test_a_missing_option_is_named() -> None:
     with pytest.raises(ConfigError, match="--dataset"):
         TrainConfig.build({"model_name_or_path": "a/b", "output_dir": "run"})

@@ -1,0 +1,80 @@
+"""Learning rate schedules: their names and arguments, checked before a model is loaded for one that does not exist."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hubdpo.config.base import Unfit
+
+_ON_PLATEAU = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
+_GREEDY = (*_ON_PLATEAU, "warmup", "max_lr", "verbose", "smooth", "window_size", "reset_start")
+
+# The names of transformers.trainer_utils.SchedulerType and the arguments that each takes beside the numbers of steps
+# (transformers 5.18), repeated here because importing transformers takes seconds.
+SCHEDULES: dict[str, tuple[str, ...]] = {
+    "linear": (),
+    "cosine": ("num_cycles",),
+    "cosine_with_restarts": ("num_cycles",),
+    "polynomial": ("lr_end", "power"),
+    "constant": (),
+    "constant_with_warmup": (),
+    "inverse_sqrt": ("timescale",),
+    "reduce_lr_on_plateau": _ON_PLATEAU,
+    "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
+    "cosine_warmup_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate", "warmup_lr_rate"),
+    "warmup_stable_decay": (
+        "num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio", "num_cycles",
+    ),
+    "greedy": _GREEDY,
+}  # fmt: skip
+
+NEEDED: dict[str, dict[str, float]] = {
+    "cosine_with_min_lr": {"min_lr_rate": 0.1, "min_lr": 5e-7},
+    "cosine_warmup_with_min_lr": {"min_lr_rate": 0.1, "min_lr": 5e-7},
+    "warmup_stable_decay": {"num_decay_steps": 100},
+}
+"""Of these arguments exactly one is needed; beside each a value to begin with."""
+
+BY_EVALUATION = frozenset({"reduce_lr_on_plateau", "greedy"})
+"""Schedules that follow the loss on the test split."""
+
+
+def read_arguments(value: Any) -> Any:
+    """Read the JSON object of the command line; what came from YAML or Python is an object already."""
+    if not isinstance(value, str):
+        return value
+    try:
+        read = json.loads(value)
+    except ValueError:
+        read = None
+    if not isinstance(read, dict):
+        raise Unfit("this is no JSON object", hint="--lr-scheduler-kwargs '{\"min_lr_rate\": 0.1}'")
+    return read
+
+
+def check_schedule(name: str, arguments: Mapping[str, Any] | None) -> None:
+    """Raise Unfit when a known schedule lacks an argument, or has one that it does not take."""
+    given, taken, needed = arguments or {}, SCHEDULES[name], NEEDED.get(name, {})
+    first = next(iter(needed.items()), None)
+    for key in given:
+        if key not in taken:
+            raise Unfit(
+                f"the schedule `{name}` takes no `{key}`, but {_words(taken) if taken else 'no arguments at all'}",
+                hint=_pasted(dict([first])) if first else "leave `--lr-scheduler-kwargs` out",
+            )
+    if first and len(found := [key for key in needed if key in given]) != 1:
+        raise Unfit(
+            f"the schedule `{name}` needs {'one of ' if len(needed) > 1 else ''}{_words(tuple(needed))}"
+            + (f", and has {len(found)} of them" if found else ""),
+            hint=_pasted({**{key: value for key, value in given.items() if key not in needed}, first[0]: first[1]}),
+        )
+
+
+def _words(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _pasted(arguments: Mapping[str, Any]) -> str:
+    return f"--lr-scheduler-kwargs '{json.dumps(arguments)}'"
