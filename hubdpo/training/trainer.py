@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,25 @@ from hubdpo.training.checkpointing import Recomputed
 from hubdpo.training.model import adapter_to_float32, lora_config
 from hubdpo.training.reference import add_reference_log_probs
 from hubdpo.training.shared_prefix import SharedPrefix
-from hubdpo.training.token_budget import TOTALS, merged, passes
+from hubdpo.training.shares import TOTALS, Counts, Step, Tally
+from hubdpo.training.token_budget import Pass, passes
+
+Metrics = defaultdict[str, list[float]]
 
 
 class SharedPrefixDPOTrainer(DPOTrainer):
     """DPOTrainer whose backbone runs each pair's common prefix once; losses and metrics are TRL's own.
 
-    With `tokens_per_batch` a batch is all the pairs of a step, which is cut into passes of so many tokens.
+    Every pair weighs alike in its step and in an evaluation, however they are cut into passes. With `tokens_per_batch`
+    a batch is all the pairs of a step, which is cut into passes of so many tokens.
     """
 
     shared_prefix: SharedPrefix | None = None
     tokens_per_batch: int | None = None
     recomputed: Recomputed | None = None
     loss_weights: list[float]
+    _step: Step
+    _held_out: Tally
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset  # tokenised already
@@ -55,37 +62,88 @@ class SharedPrefixDPOTrainer(DPOTrainer):
             )
         return result
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        if batches:
+            self.begin_step(batches)
+        return batches, items
+
+    def begin_step(self, batches: Sequence[Mapping[str, torch.Tensor]]) -> None:
+        """Note what the step consists of, so that each of its passes weighs as much as it holds."""
+        own = [Counts.of(batch) for batch in batches]
+        self._step = Step(self._of_all_processes([sum(own[1:], own[0])])[0], len(batches))
+
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Run one of the batches of the step that has begun, in one pass or, by tokens, in several."""
+        inputs, several = self._prepare_inputs(inputs), self.accelerator.num_processes > 1
         if self.tokens_per_batch is None:
-            return super().training_step(model, inputs, *args, **kwargs)
-        several = self.accelerator.num_processes > 1
-        cut = passes(
-            self._prepare_inputs(inputs), self.tokens_per_batch, shared_prefix=self.shared_prefix is not None,
-            agree=self._largest_of_all_processes if several else lambda costs: costs,
-        )  # fmt: skip
-        weights: list[float] = self.loss_weights
-        logged, own = self._metrics["train"], []
+            cut = [Pass(inputs, Counts.of(inputs))]
+        else:
+            cut = passes(
+                inputs, self.tokens_per_batch, shared_prefix=self.shared_prefix is not None,
+                agree=self._largest_of_all_processes if several else lambda costs: costs,
+            )  # fmt: skip
+        divided_by = self.current_gradient_accumulation_steps * self.accelerator.num_processes
+        weights, logged = self.loss_weights, self._metrics["train"]
         loss = torch.zeros((), device=self.accelerator.device)
         try:
             for place, part in enumerate(cut):
-                self.loss_weights = part.loss_weights(self.loss_types, weights)
-                self._metrics["train"] = defaultdict(list)
+                self.loss_weights = self._step.loss_weights(
+                    part.counts, self.loss_types, weights, divided_by=divided_by
+                )
+                self._metrics["train"] = own = Metrics(list)
                 # gradients travel between the processes once, with the last pass
                 last = place == len(cut) - 1
                 with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
                     loss += super().training_step(model, part.inputs, *args, **kwargs)
-                own.append(dict(self._metrics["train"]))
+                self._step.tally.add(part.counts, own)
         finally:
             self.loss_weights, self._metrics["train"] = weights, logged
-        tokens = torch.tensor([part.tokens for part in cut], device=self.accelerator.device)
-        if several:
-            tokens = self.accelerator.reduce(tokens)
-        for name, value in merged(own, tokens.tolist(), [part.pair_share for part in cut]).items():
-            if name in TOTALS:
-                logged[name] = [value]
-            else:
-                logged[name].append(value)
+        self._step.batches -= 1
+        if not self._step.batches:
+            self._step.tally.counts = self._of_all_processes(self._step.tally.counts)
+            _log_together(self._step.tally, logged)
         return loss
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        self._held_out = Tally()
+        output = super().evaluation_loop(*args, **kwargs)
+        _log_together(self._held_out, self._metrics["eval"])
+        return output
+
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        inputs, logged = self._prepare_inputs(inputs), self._metrics["eval"]
+        self._metrics["eval"] = own = Metrics(list)
+        try:
+            with self._without_repeats():
+                result = super().prediction_step(model, inputs, *args, **kwargs)
+                self._held_out.add(Counts.of(inputs, self.accelerator.gather), own)
+        finally:
+            self._metrics["eval"] = logged
+        return result
+
+    @contextlib.contextmanager
+    def _without_repeats(self) -> Iterator[None]:
+        """Leave out of what TRL gathers the pairs that accelerate repeats so that every process has a last batch."""
+        gather, state = self.accelerator.gather, self.accelerator.gradient_state
+
+        def once(tensor: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = gather(tensor)
+            return (
+                found[: state.remainder] if found.dim() and state.end_of_dataloader and state.remainder > 0 else found
+            )
+
+        self.accelerator.gather = once
+        try:
+            yield
+        finally:
+            del self.accelerator.gather
+
+    def _of_all_processes(self, counts: list[Counts]) -> list[Counts]:
+        if self.accelerator.num_processes == 1 or not counts:
+            return counts
+        table = torch.tensor([[each.pairs, each.chosen, each.rejected] for each in counts])
+        return [Counts(*row) for row in self.accelerator.reduce(table.to(self.accelerator.device)).tolist()]
 
     def _largest_of_all_processes(self, costs: torch.Tensor) -> torch.Tensor:
         gathered = self.accelerator.gather(costs.to(self.accelerator.device))
@@ -102,6 +160,12 @@ class SharedPrefixDPOTrainer(DPOTrainer):
         texts = zip(inputs["input_ids"][:half].tolist(), inputs["attention_mask"][:half].sum(1).tolist(), strict=True)
         found = [places.get(tuple(ids[:length])) for ids, length in texts]
         return [place for place in found if place is not None]
+
+
+def _log_together(tally: Tally, logged: dict[str, list[float]]) -> None:
+    """Log the metrics of several passes as one value each."""
+    for name, value in tally.merged().items():
+        logged[name] = [value] if name in TOTALS else [*logged[name], value]
 
 
 def make_trainer(

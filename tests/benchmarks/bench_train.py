@@ -218,6 +218,7 @@ class Arm:
         batches = [self.trainer.data_collator(self.data[start : start + self.pairs]) for start in starts]
         self.trainer.model.zero_grad()
         began = time.process_time()
+        self.trainer.begin_step(batches)
         losses = [self.trainer.training_step(self.trainer.model, batch).item() for batch in batches]
         return time.process_time() - began, sum(losses)
 

@@ -43,7 +43,9 @@ def one_step(trainer: SharedPrefixDPOTrainer, count: int | None = None) -> tuple
     trainer.create_optimizer()
     trainer.model.zero_grad()
     torch.manual_seed(5)
-    loss = trainer.training_step(trainer.model, trainer.data_collator(list(trainer.train_dataset)))
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    trainer.begin_step([batch])
+    loss = trainer.training_step(trainer.model, batch)
     for hook in hooks:
         hook.remove()
     return loss, [p.grad.clone() for p in trainer.model.parameters() if p.grad is not None], ran

@@ -15,6 +15,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError, ResumeMismatch
 from hubdpo.hub.base import load_base
 from hubdpo.manifest import RunManifest
+from hubdpo.training.shares import Counts
 from hubdpo.training.token_budget import fill, passes
 from hubdpo.training.trainer import SharedPrefixDPOTrainer, make_trainer
 
@@ -52,7 +53,8 @@ def trainer_for(base: Path, out: Path, shape: str, *, nf4: bool = False, **optio
 
 def step(trainer: SharedPrefixDPOTrainer) -> tuple[float, dict[str, list[float]], dict[str, torch.Tensor]]:
     trainer.create_optimizer()
-    loss = trainer.training_step(trainer.model, next(iter(trainer.get_train_dataloader())))
+    batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, torch.device("cpu"))
+    loss = trainer.training_step(trainer.model, batches[0])
     gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
     return loss.item(), dict(trainer._metrics["train"]), gradients
 
@@ -90,8 +92,7 @@ def test_every_pair_is_in_one_pass_and_no_pass_is_over_the_budget(tiny_base: Pat
     assert sorted(real_rows([part.inputs for part in cut])) == sorted(real_rows([batch]))
     for part in cut:
         assert len(part.inputs["input_ids"]) == 2 or int(part.inputs["attention_mask"].sum()) <= 2 * 150
-    assert sum(part.pair_share for part in cut) == pytest.approx(1)
-    assert sum(part.chosen_share for part in cut) == pytest.approx(1)
+    assert sum((part.counts for part in cut[1:]), cut[0].counts) == Counts.of(batch)
 
 
 def test_passes_fill_up() -> None:

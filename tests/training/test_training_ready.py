@@ -157,10 +157,15 @@ def train_in_two_processes(**chosen: Any) -> str:
 
 
 def test_two_processes_give_the_losses_of_one(tiny_base: Path, dataset_dir: Path, tmp_path: Path, plain: Path) -> None:
-    chosen = options(tiny_base, dataset_dir, tmp_path / "run", per_device_train_batch_size=1)
+    chosen = options(
+        tiny_base, dataset_dir, tmp_path / "run", per_device_train_batch_size=1, per_device_eval_batch_size=5
+    )
     said = train_in_two_processes(**chosen)
     assert losses(tmp_path / "run") == pytest.approx(losses(plain), abs=1e-5)
-    run = RunManifest.read(tmp_path / "run" / "run.json")
+    run, alone = (RunManifest.read(folder / "run.json") for folder in (tmp_path / "run", plain))
+    assert run.dataset.test_pairs % 10  # so that accelerate repeats pairs to fill the last batch of both
+    for name in ("rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"):
+        assert run.metrics[f"eval_{name}"] == pytest.approx(alone.metrics[f"eval_{name}"], rel=1e-4, abs=1e-5), name
     assert (run.status, run.config["num_processes"]) == ("complete", 2)
     assert said.count("4 steps on") == 1
 
