@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hubdpo.data.columns import Columns
@@ -23,18 +24,18 @@ def parse_map(text: str) -> dict[str, str]:
 
 
 def converter(mapping: dict[str, str]) -> Callable[[dict[str, Any]], PreferenceExample]:
-    """Return a converter that reads text or messages from the columns of `mapping`."""
-
-    def convert(row: dict[str, Any]) -> PreferenceExample:
-        return from_values(*(row.get(mapping[name]) for name in COLUMNS))
-
-    return convert
+    """Return a converter, one that pickles, that reads text or messages from the columns of `mapping`."""
+    return partial(convert, mapping=mapping)
 
 
 def converter_of_many(mapping: dict[str, str]) -> Callable[[list[dict[str, Any]]], Columns | None]:
     """Return the same for many rows at once."""
+    return partial(convert_many, mapping=mapping)
 
-    def convert_many(rows: list[dict[str, Any]]) -> Columns | None:
-        return many_from_texts(*([row.get(mapping[name]) for row in rows] for name in COLUMNS))
 
-    return convert_many
+def convert(row: dict[str, Any], mapping: dict[str, str]) -> PreferenceExample:
+    return from_values(*(row.get(mapping[name]) for name in COLUMNS))
+
+
+def convert_many(rows: list[dict[str, Any]], mapping: dict[str, str]) -> Columns | None:
+    return many_from_texts(*([row.get(mapping[name]) for row in rows] for name in COLUMNS))

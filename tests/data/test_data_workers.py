@@ -1,0 +1,141 @@
+"""Worker processes: what is sent to them pickles, and whatever goes wrong is one error in seconds, none left."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import pickle
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdpo import errors, prepare
+from hubdpo.config import PrepareConfig
+from hubdpo.data import readers
+from hubdpo.data.converters import CONVERTERS
+from hubdpo.data.engine import engine_for
+from hubdpo.data.ray_engine import RayEngine
+from hubdpo.data.readers import cut
+from hubdpo.data.rules import make_rules
+from hubdpo.data.sources import RawFile
+from hubdpo.data.stage import Task
+from hubdpo.errors import ConfigError, DataError
+from tests.data.made import lines, rows
+
+CHOICES = [
+    {"pairs": pairs, "labels": labels, "score_field": field}
+    for pairs, labels, field in itertools.product(
+        ("best-worst", "all", "adjacent"), (None, "first=1,second=2"), (None, "a")
+    )
+]
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + 5
+    while multiprocessing.active_children():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", [*CONVERTERS, "columns"])
+def test_what_is_sent_to_workers_pickles(tmp_path: Path, name: str) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines(rows(3)))
+    pieces = cut(RawFile(str(tmp_path / "raw.jsonl"), "raw.jsonl", str(tmp_path / "raw.jsonl")))
+    mapped = {"map": "prompt=prompt,chosen=chosen,rejected=rejected"} if name == "columns" else {}
+    for options in CHOICES:
+        config = PrepareConfig(source=["raw.jsonl"], output_dir="out", format=name, **mapped, **options)
+        rules, _ = make_rules(config, pieces, None, str(tmp_path))
+        task = Task(0, pieces[0], rules)
+        assert pickle.loads(pickle.dumps(task)).rules.config == config
+
+
+ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.HubdpoError)]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_our_errors_come_back_from_workers_whole(kind: type[errors.HubdpoError]) -> None:
+    problem = pickle.loads(pickle.dumps(kind("no `x`", hint="--y")))
+    assert (type(problem), problem.message, problem.hint) == (kind, "no `x`", "--y")
+
+
+def test_named_columns_are_read_by_several_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "PIECE_BYTES", 2000)
+    values = [{"q": row["prompt"], "good": row["chosen"], "bad": row["rejected"]} for row in rows(200)]
+    (tmp_path / "raw.jsonl").write_bytes(lines(values))
+    manifest = prepare(
+        source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", map="prompt=q,chosen=good,rejected=bad",
+        num_proc=2,
+    )  # fmt: skip
+    assert manifest is not None
+    assert manifest.funnel.kept == 200
+
+
+def killed(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_killed_worker_is_one_error_in_seconds() -> None:
+    began = time.monotonic()
+    with pytest.raises(DataError, match="killed by SIGKILL") as caught, engine_for("local", 2) as engine:
+        list(engine.map(killed, list(range(100))))
+    assert time.monotonic() - began < 10
+    assert caught.value.hint == "--num-proc 1"
+
+
+def test_a_worker_killed_between_tasks_is_the_same_error() -> None:
+    with pytest.raises(DataError, match="killed by SIGKILL"), engine_for("local", 2) as engine:
+        list(engine.map(abs, [1, 2]))
+        last = max(process.pid or 0 for process in multiprocessing.active_children())
+        os.kill(last, signal.SIGKILL)
+        list(engine.map(slow, [0.1] * 9))
+
+
+def slow(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def test_what_does_not_pickle_is_raised_where_it_is_sent() -> None:
+    with pytest.raises((AttributeError, pickle.PicklingError)), engine_for("local", 2) as engine:
+        engine.map(lambda number: number, [1, 2, 3])
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt, DataError("x")])
+def test_after_an_error_no_task_is_waited_for(problem: Any) -> None:
+    began = time.monotonic()
+    with pytest.raises((KeyboardInterrupt, DataError)), engine_for("local", 2) as engine:
+        engine.map(slow, [60.0, 60.0])
+        raise problem
+    assert time.monotonic() - began < 10
+
+
+def test_workers_that_cannot_start_are_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, calls = os.fork, itertools.count()
+
+    def some() -> int:
+        if next(calls) == 1:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", some)
+    with pytest.raises(ConfigError, match="cannot start 3.*unavailable") as caught, engine_for("local", 3) as engine:
+        engine.map(abs, [1, 2, 3])
+    assert caught.value.hint == "--num-proc 1"
+
+
+def test_a_cluster_that_does_not_answer_is_one_error_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:1 does not answer"):
+        RayEngine(2)
+    assert time.monotonic() - began < 10
