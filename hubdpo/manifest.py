@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hubdpo.errors import ArtefactError
+from hubdpo.funnel import Funnel, Source
 from hubdpo.paths import inside
 from hubdpo.ranking import Accuracy, Stratum
 from hubdpo.sections import split_card
@@ -120,34 +121,10 @@ class Manifest(BaseModel):
             ) from None
 
 
-class Source(BaseModel):
-    """One raw input: its name as shown to people (never an absolute path), bytes and hash as read."""
-
-    name: str
-    sha256: str
-    size: int
-
-
-class Funnel(BaseModel):
-    """Every row that was read is either kept or dropped for one named reason.
-
-    Rows and pairs are counted alike: `added` are the further pairs that rows with several answers gave, `joined` the
-    rows that became the second answer of another row's pair.
-    """
-
-    read: int
-    kept: int
-    dropped: dict[str, int] = Field(default_factory=dict)
-    added: int = 0
-    joined: int = 0
-
-    def adds_up(self) -> bool:
-        return self.read + self.added == self.kept + self.joined + sum(self.dropped.values())
-
-
 class PrepareManifest(Manifest):
     hubdpo_version: str
     converter: str
+    """Name of the converter; of several, all of them, with a comma between two."""
     detected: bool
     sources: list[Source]
     config: dict[str, Any]
@@ -159,8 +136,10 @@ class PrepareManifest(Manifest):
     max_length: int | None = None
     """Most tokens of a pair, counted with the tokenizer of `config.model`."""
     splits: dict[str, int]
+    published_split: bool = False
+    """Whether rows stayed in the split that their source was published in; else a hash of the prompt decided."""
     shared_prompts: int = 0
-    """Prompts that are in more than one split."""
+    """Prompts that are in more than one split: 0, or prepare would have stopped."""
     statistics: dict[str, Any] = Field(default_factory=dict)
     license: str | None = None
     language: list[str] = Field(default_factory=list)

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 import hubdpo
 from hubdpo.errors import ArtefactError
+from hubdpo.funnel import Funnel
 from hubdpo.hub.merged import MergeManifest
 from hubdpo.hub.verify import Verified
 from hubdpo.manifest import (
     Bundle,
     EvalReport,
     FileEntry,
-    Funnel,
     Manifest,
     PrepareManifest,
     Probes,

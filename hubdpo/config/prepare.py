@@ -81,8 +81,12 @@ class PrepareConfig(Config):
         64 * 2**20, ge=1024, description="Longest row to parse, in bytes; longer ones are dropped."
     )
 
-    test_size: Annotated[float, Cli(panel=SPLIT)] = Field(
-        0.05, ge=0, lt=1, description="Share of the prompts held out in the test split."
+    test_size: Annotated[float | None, Cli(panel=SPLIT)] = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share of the prompts held out in the test split, drawn anew; not given, the "
+        "split of the source stays, or 0.05 are drawn where it has none.",
     )
     seed: Annotated[int, Cli(panel=SPLIT)] = Field(0, ge=0, description="Changes which prompts are held out.")
 

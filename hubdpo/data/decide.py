@@ -16,13 +16,15 @@ from hubdpo.data.split import is_test
 
 TRAIN, TEST = 0, 1
 SPLITS = {"train": TRAIN, "test": TEST}
-REASONS = ("duplicate_pair", "contradiction", "near_duplicate_pair", "over_length")
-DUPLICATE, CONTRADICTION, NEAR, OVER = range(2, 2 + len(REASONS))
+REASONS = ("duplicate_pair", "contradiction", "near_duplicate_pair", "over_length", "prompt_in_test")
+DUPLICATE, CONTRADICTION, NEAR, OVER, IN_TEST = range(2, 2 + len(REASONS))
 UNDECIDED = 255
 
 ROWS_AT_ONCE = 1 << 21
 KEPT_SHARE = 0.99
 LENGTH_STEP = 64
+TEST_SIZE = 0.05
+"""Share of the prompts that is held out unless `--test-size` or the split of the source says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +43,29 @@ class Decision:
         return np.flatnonzero(self.verdict == split)
 
 
-def decide(keys: Any, config: PrepareConfig, *, near: Any = None) -> Decision:
-    """Decide about every row of `keys`, KEY (rows,); `near` is uint32 (rows, 2, permutations), of prompt and pair."""
+def decide(keys: Any, config: PrepareConfig, *, near: Any = None, published: Any = None) -> Decision:
+    """Decide about every row of `keys`, KEY (rows,).
+
+    `near` is uint32 (rows, 2, permutations), of prompt and pair. `published`, bool (rows,), tells which rows were
+    published as test rows: then all rows stay where they are, and a prompt that both splits have is dropped from train,
+    so that the test rows are those that others measure on.
+    """
     verdict = np.full(len(keys), UNDECIDED, np.uint8)
+    split_keys = keys["prompt"] if near is None else _near_prompts(keys, near)
+    if published is not None:
+        verdict[~published & np.isin(split_keys, split_keys[published])] = IN_TEST
     for rows in _buckets(keys["low"]):
-        _repeats(keys[rows], rows, verdict, config)
-    split_keys = keys["prompt"]
+        open_ = rows[verdict[rows] == UNDECIDED]
+        _repeats(keys[open_], open_, verdict, config)
     if near is not None:
-        split_keys = _near(keys, near, verdict)
+        _near_pairs(near, verdict, published)
     most = _limit(keys, verdict, config)
-    open_ = verdict == UNDECIDED
     if most is not None and config.over_length != "keep":
-        verdict[open_ & (total_tokens(keys) > most)] = OVER
-        open_ = verdict == UNDECIDED
-    held_out = is_test(split_keys, config.test_size, config.seed)
-    verdict[open_] = np.where(held_out[open_], TEST, TRAIN)
+        verdict[(verdict == UNDECIDED) & (total_tokens(keys) > most)] = OVER
+    if published is None:
+        published = is_test(split_keys, TEST_SIZE if config.test_size is None else config.test_size, config.seed)
+    open_ = verdict == UNDECIDED
+    verdict[open_] = np.where(published[open_], TEST, TRAIN)
     return Decision(verdict, most)
 
 
@@ -105,15 +115,21 @@ def _repeats(sub: Any, rows: Any, verdict: Any, config: PrepareConfig) -> None:
         verdict[again[verdict[again] == UNDECIDED]] = DUPLICATE
 
 
-def _near(keys: Any, near: Any, verdict: Any) -> Any:
-    """Mark pairs that say almost what an earlier one says; return a split key that similar prompts share."""
-    rows = np.flatnonzero(verdict == UNDECIDED)
-    groups = near_groups(near[rows, 1])
-    verdict[rows[groups != np.arange(len(rows))]] = NEAR
+def _near_prompts(keys: Any, near: Any) -> Any:
+    """Return a split key, uint64 (rows,), that equal and similar prompts share."""
     prompts = near_groups(near[:, 0], same=keys["prompt"])
     least = np.full(len(keys), np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(least, prompts, keys["prompt"])
     return least[prompts]
+
+
+def _near_pairs(near: Any, verdict: Any, published: Any) -> None:
+    """Mark pairs that say almost what an earlier one says, or what a published test row says."""
+    rows = np.flatnonzero(verdict == UNDECIDED)
+    if published is not None:
+        rows = np.concatenate([rows[published[rows]], rows[~published[rows]]])
+    groups = near_groups(near[rows, 1])
+    verdict[rows[groups != np.arange(len(rows))]] = NEAR
 
 
 def _limit(keys: Any, verdict: Any, config: PrepareConfig) -> int | None:

@@ -1,8 +1,10 @@
-"""Which converter fits: decided by many rows, told with the evidence, never guessed when two fit."""
+"""Which converter fits a file: decided by many rows, told with the evidence, never guessed when two fit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from hubdpo import console
@@ -12,30 +14,113 @@ from hubdpo.errors import DataError
 MOST_ROWS = 1000
 ENOUGH = 0.5
 """Share of the rows that must have a shape for it to be a candidate: real files hold some broken rows."""
+MOST_NAMES = 3
+
+
+@dataclass
+class Look:
+    """What the first rows of a file look like; `name` is the file's, `source` what was named on the command line."""
+
+    name: str = "the source"
+    source: str = ""
+    seen: int = 0
+    shapes: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """Rows by the names of all converters whose shape they have."""
+    fields: dict[str, None] = field(default_factory=dict)
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.seen += 1
+        self.fields.update(dict.fromkeys(row))
+        self.shapes[tuple(name for name, converter in CONVERTERS.items() if converter.detect(row))] += 1
+
+    def hits(self, name: str) -> int:
+        """Return how many rows have the shape of a converter."""
+        return sum(count for names, count in self.shapes.items() if name in names)
+
+    @property
+    def fitting(self) -> list[str]:
+        return [name for name in CONVERTERS if self.seen and self.hits(name) >= ENOUGH * self.seen]
+
+    def others(self, name: str) -> Counter[str]:
+        """Count the rows that have another shape and not that of `name`."""
+        found: Counter[str] = Counter()
+        for names, count in self.shapes.items():
+            if names and name not in names:
+                found[names[0]] += count
+        return found
+
+
+def look(rows: Iterable[dict[str, Any]], name: str = "the source", source: str = "") -> Look:
+    found = Look(name, source)
+    for row in rows:
+        found.add(row)
+    return found
 
 
 def detect(rows: Iterable[dict[str, Any]]) -> str:
     """Return the name of the one converter that fits. Raise DataError when none or several do."""
-    seen = 0
-    hits = dict.fromkeys(CONVERTERS, 0)
-    fields: dict[str, None] = {}
-    for row in rows:
-        seen += 1
-        fields.update(dict.fromkeys(row))
-        for name, converter in CONVERTERS.items():
-            hits[name] += converter.detect(row)
-    candidates = [name for name, count in hits.items() if seen and count >= ENOUGH * seen]
-    if len(candidates) == 1:
-        name = candidates[0]
-        console.info(f"detected {name}: {hits[name]:,} of the first {seen:,} rows have {CONVERTERS[name].evidence}")
-        return name
-    names = ", ".join(f"`{key}`" for key in list(fields)[:12]) or "no fields"
-    if not candidates:
-        raise DataError(
-            f"no converter fits; the rows have {names}",
+    return detect_all([look(rows)])[0]
+
+
+def detect_all(looks: Sequence[Look]) -> list[str]:
+    """Return the name of the converter of each file, and tell it.
+
+    A file that several fit takes the only one of them that another file has for sure. A file that none fits, and that
+    has no field which its source's other files lack, holds broken rows of their shape. Raise DataError for any other.
+    """
+    sure: dict[str, list[Look]] = {}
+    for one in looks:
+        if len(one.fitting) == 1:
+            sure.setdefault(one.fitting[0], []).append(one)
+    names = [_name(one, sure) for one in looks]
+    for name in dict.fromkeys(names):
+        _tell(name, [one for one, found in zip(looks, names, strict=True) if found == name], alone=len({*names}) == 1)
+    return names
+
+
+def _name(one: Look, sure: dict[str, list[Look]]) -> str:
+    fitting = one.fitting
+    if not fitting and one.fields:
+        near = [
+            name
+            for name, looks in sure.items()
+            if any(other.source == one.source and one.fields.keys() <= other.fields.keys() for other in looks)
+        ]
+    else:
+        near = fitting if len(fitting) == 1 else [name for name in fitting if name in sure]
+    if len(near) == 1:
+        return near[0]
+    raise _unfit(one, fitting, sure)
+
+
+def _unfit(one: Look, fitting: list[str], sure: dict[str, list[Look]]) -> DataError:
+    where = f"{one.name}: " if sure or one.source else ""
+    names = ", ".join(f"`{key}`" for key in list(one.fields)[:12]) or "no fields"
+    if not fitting:
+        return DataError(
+            f"{where}no converter fits; the rows have {names}",
             hint=f"--format columns --map prompt=...,chosen=...,rejected=..., or --format {'|'.join(NAMES)}",
         )
-    raise DataError(
-        f"several converters fit these rows: {', '.join(f'{n} ({hits[n]} of {seen})' for n in candidates)}",
-        hint=" or ".join(f"--format {name}" for name in candidates),
+    counts = ", ".join(f"{name} ({one.hits(name)} of {one.seen})" for name in fitting)
+    return DataError(
+        f"{where}several converters fit these rows: {counts}",
+        hint=" or ".join(f"--format {name}" for name in fitting),
     )
+
+
+def _tell(name: str, looks: list[Look], *, alone: bool) -> None:
+    hits, seen = sum(one.hits(name) for one in looks), sum(one.seen for one in looks)
+    where = "" if alone else f" in {named([one.name for one in looks])}"
+    console.info(f"detected {name}{where}: {hits:,} of the first {seen:,} rows have {CONVERTERS[name].evidence}")
+    for one in looks:
+        for other, count in one.others(name).items():
+            console.warn(
+                f"{one.name} mixes shapes: {count:,} of its first {one.seen:,} rows have {CONVERTERS[other].evidence}, "
+                f"which `{name}` does not read; write them to a file of their own"
+            )
+
+
+def named(names: Sequence[str]) -> str:
+    """Write a list of files, cut after MOST_NAMES."""
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more

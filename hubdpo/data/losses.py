@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import orjson
 
 from hubdpo.config import PrepareConfig
+from hubdpo.data.converters import voted
 from hubdpo.secrets import cleaned, find_secrets, redact
 
 MOST_FIELDS = 20
 LONGEST_NAME = 80
 POLICIES = {"tie": "on_tie", "over_length": "over_length", "contradiction": "on_conflict"}
 """Reasons that a policy can turn from a loss into an error."""
+
+NEXT_STEPS = {
+    "duplicate_pair": "repeats teach nothing new; `--dedupe none` keeps them",
+    "near_duplicate_pair": "`--dedupe exact` keeps pairs that only say almost the same",
+    "contradiction": "`--on-conflict majority` keeps what most rows say",
+    "over_length": "raise `--max-length`, or shorten prompts with `--over-length truncate`",
+    "prompt_in_test": "the published splits share prompts; `--test-size 0.05` draws a new split of all rows",
+    "below_margin": "lower `--min-margin`",
+    "unpaired": "DPO compares two answers to one prompt; single labelled answers are for TRL's KTOTrainer",
+    "single_answer": "DPO compares two answers to one prompt; these rows have one",
+    "secret_found": "`--redact` keeps rows with credentials, each replaced by its kind",
+    "unknown_label": voted.LABELS_HINT,
+}
+"""What to do about rows that are lost, by the reason of most of them."""
+
+
+def main_reason(dropped: Counter[str]) -> str:
+    """Return the reason of most losses."""
+    return max(sorted(dropped), key=lambda reason: dropped[reason])
+
+
+def next_step(dropped: Counter[str]) -> str:
+    """Return what to do about losses, given their reasons."""
+    if "unknown_label" in dropped:
+        return NEXT_STEPS["unknown_label"]
+    look = "look at rows with `--explain 3`, and name their format with `--format` or `--map`"
+    return NEXT_STEPS.get(main_reason(dropped), look) if dropped else look
 
 
 def is_error(reason: str, config: PrepareConfig) -> bool:

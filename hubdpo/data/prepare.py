@@ -7,7 +7,6 @@ write (Arrow rows to Parquet shards). What comes out depends on the input and th
 from __future__ import annotations
 
 import itertools
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -30,39 +29,32 @@ from hubdpo.cards.dataset_plots import draw_dataset_plots
 from hubdpo.cards.lint_fields import lint_fields
 from hubdpo.config import PrepareConfig
 from hubdpo.data import storage
-from hubdpo.data.decide import REASONS, SPLITS, Decision, decide
+from hubdpo.data.accounts import accounts_of, judge
+from hubdpo.data.decide import SPLITS, decide
 from hubdpo.data.engine import Engine, engine_for
 from hubdpo.data.explain import explain
 from hubdpo.data.folder import UNFINISHED, Workspace, remote_up_to_date, up_to_date, workspace
 from hubdpo.data.keys import KEY
 from hubdpo.data.lengths import Model
-from hubdpo.data.losses import is_error
 from hubdpo.data.near import PERMUTATIONS
-from hubdpo.data.pairing import SECOND, pair_up, stage_pairs
 from hubdpo.data.preference import COLUMNS, PreferenceExample
+from hubdpo.data.published import has_published_split
 from hubdpo.data.readers import Piece, PieceReader, cut
-from hubdpo.data.report import (
-    Round,
-    check_outcome,
-    forbidden_loss,
-    loss_error,
-    make_funnel,
-    tell,
-    write_rejected,
-)
-from hubdpo.data.rules import choice_of, make_rules, pinned_model
+from hubdpo.data.report import check_outcome, make_funnel, tell, write_rejected
+from hubdpo.data.rounds import Rounds, allowed, gathered, published_test, refuse, second_round
+from hubdpo.data.rules import make_rules, pinned_model
 from hubdpo.data.shards import ShardTask, plan_shards, write_shard
 from hubdpo.data.sources import RawFile, find_sources, unpacked
 from hubdpo.data.stage import Rules, Staged, Task, file_of, stage
 from hubdpo.data.statistics import changed, shared_prompts, summary
 from hubdpo.errors import ConfigError
+from hubdpo.funnel import Source
 from hubdpo.manifest import (
     CARD_FILE,
     PREPARE_FILE,
     REJECTED_FILE,
     FileEntry,
     PrepareManifest,
-    Source,
     canonical_json,
     card_entry,
     fingerprint,
@@ -92,44 +84,54 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
                 console.info(f"{config.output_dir} is up to date")
                 return ready
         pieces = [piece for file in unpacked(files, space.scratch) for piece in cut(file)]
-        rules, name = make_rules(config, pieces, model, space.scratch)
+        rules = make_rules(config, pieces, model, space.scratch)
         if config.explain:
-            explain(_first_rows(pieces, config), rules)
+            _explain(config, pieces, rules)
             return None
-        card = card_for(name, config.card, [file.name for file in files])
+        names = list(dict.fromkeys(rule.converter for rule in rules))
+        card = card_for(names[0], config.card, [file.name for file in files])
         _check_facts(config.license or card.license, config.language or card.language, card)
         with engine_for(config.engine, config.num_proc) as engine:
-            results = engine.map(stage, [Task(number, piece, rules) for number, piece in enumerate(pieces)])
+            tasks = [Task(number, piece, rule) for number, (piece, rule) in enumerate(zip(pieces, rules, strict=True))]
+            results = engine.map(stage, tasks)
             hashed = [] if sources else [engine.later(RawFile.source, file) for file in files]
-            first = Round(list(_shown("preparing", forbidden_loss(pieces, results, config), pieces)))
-            second = _second_round(engine, first, rules, pieces, name) if rules.single else None
-            last = second or first
-            keys = _gathered(last, space, "keys", KEY, (-1,))
+            first = list(_shown("preparing", allowed(pieces, results, config), pieces))
+            published = config.test_size is None and has_published_split(piece.split for piece in pieces)
+            rounds = second_round(engine, first, rules, pieces, apart=published)
+            keys = gathered(rounds, space, "keys", KEY, (-1,))
             near = None
             if config.dedupe == "near":
-                near = _gathered(last, space, "near", np.dtype("<u4"), (-1, 2, PERMUTATIONS))
-            decision = decide(keys, config, near=near)
-            _refuse(config, decision, keys, last, pieces)
-            funnel = make_funnel(first, second, decision)
+                near = gathered(rounds, space, "near", np.dtype("<u4"), (-1, 2, PERMUTATIONS))
+            decision = decide(keys, config, near=near, published=published_test(rounds, pieces) if published else None)
+            refuse(config, decision, keys, rounds, pieces)
+            funnel = make_funnel(rounds, decision)
             check_outcome(config, funnel)
+            accounts = accounts_of(pieces, rules, rounds, decision)
+            judge(accounts, space.scratch)
             sources = sources or [result() for result in hashed]
             rows = {split: kept for split, code in SPLITS.items() if len(kept := decision.kept(code))}
+            if shared := shared_prompts(keys, rows):
+                raise AssertionError(f"{shared} prompts are in both splits")
             manifest = PrepareManifest(
-                hubdpo_version=__version__, converter=name, detected=config.format is None and config.map is None,
-                sources=sources, config=settings, funnel=funnel, secrets=_secrets(last),
+                hubdpo_version=__version__, converter=", ".join(names),
+                detected=config.format is None and config.map is None,
+                sources=[
+                    one.record(source, published=published) for one, source in zip(accounts, sources, strict=True)
+                ],
+                config=settings, funnel=funnel, secrets=_secrets(rounds),
                 changed=changed(keys, np.concatenate(list(rows.values()))), max_length=decision.max_length,
-                splits={split: len(kept) for split, kept in rows.items()}, shared_prompts=shared_prompts(keys, rows),
+                splits={split: len(kept) for split, kept in rows.items()}, published_split=published,
                 statistics={split: summary(keys, kept) for split, kept in rows.items()},
                 license=config.license or card.license, language=config.language or card.language, 
                 fingerprint=_print(sources, settings),
             )  # fmt: skip
             if not config.dry_run:
                 rejected = storage.join(space.new, REJECTED_FILE)
-                write_rejected(rejected, pieces, first, second, decision, keys, space.scratch)
+                write_rejected(rejected, pieces, rounds, decision, keys, space.scratch)
                 kept = _kept(config.output_dir)
-                shards = _shards(space, rules, last, keys, rows)
+                shards = _shards(space, rules[0].keep, rounds, keys, rows)
                 del keys, near, decision, rows  # memory that would grow with the input while the shards are written
-                manifest = _write(engine, space, manifest, card, rules, shards, kept)
+                manifest = _write(engine, space, manifest, card, rules[0].keep, shards, kept)
                 space.publish()
     tell(manifest, dry_run=config.dry_run)
     return manifest
@@ -142,8 +144,8 @@ def _check_facts(licence: str | None, language: list[str], card: SourceCard) -> 
         raise ConfigError(f"`{finding.field}` of the card {finding.message}", hint=finding.hint)
 
 
-def _secrets(last: Round) -> dict[str, int]:
-    found: Counter[str] = sum((part.secrets for part in last.staged), Counter())
+def _secrets(rounds: Rounds) -> dict[str, int]:
+    found: Counter[str] = sum((part.secrets for part in rounds.last), Counter())
     return dict(sorted(found.items()))
 
 
@@ -156,7 +158,7 @@ def _settings(config: PrepareConfig, model: Model | None) -> dict[str, Any]:
 
 
 def _print(sources: list[Source], settings: dict[str, Any]) -> str:
-    return fingerprint([__version__, [source.model_dump() for source in sources], settings])
+    return fingerprint([__version__, [source.identity() for source in sources], settings])
 
 
 def _exists(folder: str | Path) -> bool:
@@ -169,9 +171,17 @@ def _ready(config: PrepareConfig, print_: str) -> PrepareManifest | None:
     return up_to_date(Path(config.output_dir), print_, overwrite=config.overwrite)
 
 
-def _first_rows(pieces: list[Piece], config: PrepareConfig) -> Iterator[Any]:
-    readers = (PieceReader(piece, max_line_bytes=config.max_line_bytes) for piece in pieces)
-    return itertools.islice(itertools.chain.from_iterable(readers), config.explain)
+def _explain(config: PrepareConfig, pieces: list[Piece], rules: list[Rules]) -> None:
+    """Show the first rows of the first file that each converter reads."""
+    shown = {
+        rule.converter: (piece.file.number, rule) for piece, rule in reversed(list(zip(pieces, rules, strict=True)))
+    }
+    for name, (number, rule) in sorted(shown.items(), key=lambda one: one[1][0]):
+        own = [piece for piece in pieces if piece.file.number == number]
+        if len(shown) > 1:
+            console.info(f"══ {own[0].file.name}, `{name}`")
+        readers = (PieceReader(piece, max_line_bytes=config.max_line_bytes) for piece in own)
+        explain(itertools.islice(itertools.chain.from_iterable(readers), config.explain), rule)
 
 
 def _shown(what: str, results: Iterable[Staged], pieces: list[Piece]) -> Iterator[Staged]:
@@ -185,53 +195,16 @@ def _shown(what: str, results: Iterable[Staged], pieces: list[Piece]) -> Iterato
             yield result
 
 
-def _second_round(engine: Engine, first: Round, rules: Rules, pieces: list[Piece], name: str) -> Round:
-    """Pair up the single answers of the first round."""
-    tasks = pair_up(first.staged, rules, choice_of(rules.config), labelled=name == "unpaired")
-    results = list(engine.map(stage_pairs, tasks))
-    for piece_result, source in zip(results, first.staged, strict=True):
-        piece_result.lines = source.lines
-    return Round(list(forbidden_loss(pieces, results, rules.config)), SECOND)
-
-
-def _gathered(last: Round, space: Workspace, kind: str, dtype: Any, shape: tuple[int, ...]) -> Any:
-    """Put what the tasks wrote about each pair behind one another, in a file that is mapped and not read."""
-    place = Path(space.local) / kind
-    with place.open("wb") as out:
-        for part in last.staged:
-            with storage.open_read(file_of(space.scratch, part.number, kind + last.suffix)) as stream:
-                shutil.copyfileobj(stream, out, 1 << 20)
-    empty = place.stat().st_size == 0
-    return np.zeros(0, dtype).reshape(shape) if empty else np.memmap(place, dtype, "r").reshape(shape)
-
-
-def _refuse(config: PrepareConfig, decision: Decision, keys: Any, last: Round, pieces: list[Piece]) -> None:
-    """Raise DataError at the first pair that may not be dropped, now that all pairs are known."""
-    forbidden = [number for number, reason in enumerate(REASONS, start=len(SPLITS)) if is_error(reason, config)]
-    rows = np.flatnonzero(np.isin(decision.verdict, forbidden))
-    if not len(rows):
-        return
-    bounds = np.cumsum([0, *(part.pairs for part in last.staged)])
-    number = int(np.searchsorted(bounds, rows[0], "right")) - 1
-    same_file = (
-        part.lines
-        for part, piece in zip(last.staged[:number], pieces, strict=False)
-        if piece.file == pieces[number].file
-    )
-    line = sum(same_file) + int(keys["line"][rows[0]])
-    raise loss_error(pieces[number], line, REASONS[decision.verdict[rows[0]] - len(SPLITS)], config)
-
-
-def _shards(space: Workspace, rules: Rules, last: Round, keys: Any, rows: dict[str, Any]) -> dict[str, list[ShardTask]]:
+def _shards(
+    space: Workspace, keep: list[str], rounds: Rounds, keys: Any, rows: dict[str, Any]
+) -> dict[str, list[ShardTask]]:
     """Plan the shards of every split."""
-    counts = [(part.number, part.pairs) for part in last.staged]
+    counts = [(file_of(space.scratch, part.number, "rows" + part.suffix), part.pairs) for part in rounds.last]
+    folder = storage.join(space.new, "data")
     return {
-        split: plan_shards(
-            kept, keys["bytes"], counts, folder=storage.join(space.new, "data"), split=split, scratch=space.scratch,
-            suffix=last.suffix, keep=rules.keep,
-        )
+        split: plan_shards(kept, keys["bytes"], counts, folder=folder, split=split, keep=keep)
         for split, kept in rows.items()
-    }  # fmt: skip
+    }
 
 
 def _write(
@@ -239,7 +212,7 @@ def _write(
     space: Workspace,
     manifest: PrepareManifest,
     card: SourceCard,
-    rules: Rules,
+    keep: list[str],
     shards: dict[str, list[ShardTask]],
     sections: tuple[Section, ...],
 ) -> PrepareManifest:
@@ -262,7 +235,7 @@ def _write(
     entries |= {name: _entry(space, name) for name in plots}
     manifest = manifest.model_copy(update={"files": entries})
     text = render_dataset_card(
-        manifest, card=card, samples=_samples(tasks[0].path), split_bytes=split_bytes, keep=rules.keep,
+        manifest, card=card, samples=_samples(tasks[0].path), split_bytes=split_bytes, keep=keep,
         plots=sorted(plots),
     )  # fmt: skip
     _put(space, CARD_FILE, join_card(Card(text, sections)).encode())

@@ -6,6 +6,7 @@ hubdpo has two splits. Validation rows are held out as well, so they count as te
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 Split = Literal["train", "test"]
@@ -34,3 +35,8 @@ def split_of(name: str) -> Split | None:
 def is_split_name(name: str) -> bool:
     """Tell whether a folder is called as a split and nothing else, as `train` or `dev`."""
     return name.lower() in TRAIN_WORDS | TEST_WORDS
+
+
+def has_published_split(splits: Iterable[Split | None]) -> bool:
+    """Tell whether some rows, but not all, were published as test rows; what names no split then is train."""
+    return {split == "test" for split in splits} == {True, False}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,61 +13,50 @@ import orjson
 from hubdpo import console
 from hubdpo.config import PrepareConfig
 from hubdpo.data import storage
-from hubdpo.data.converters import voted
 from hubdpo.data.decide import REASONS, UNDECIDED, Decision
-from hubdpo.data.losses import POLICIES
+from hubdpo.data.detect import named
+from hubdpo.data.losses import next_step
 from hubdpo.data.readers import Piece
-from hubdpo.data.stage import Staged, read_losses
+from hubdpo.data.rounds import Rounds
+from hubdpo.data.stage import read_losses
 from hubdpo.errors import DataError
-from hubdpo.manifest import REJECTED_FILE, Funnel, PrepareManifest
+from hubdpo.funnel import Funnel
+from hubdpo.manifest import REJECTED_FILE, PrepareManifest
 
 
-@dataclass(frozen=True)
-class Round:
-    """What one step over all pieces left behind, and the suffix of its files."""
-
-    staged: list[Staged]
-    suffix: str = ""
-
-
-def make_funnel(first: Round, second: Round | None, decision: Decision) -> Funnel:
+def make_funnel(rounds: Rounds, decision: Decision) -> Funnel:
     """Add up both rounds."""
-    rounds = [first, *([second] if second else [])]
     dropped = decision.dropped()
-    for round_ in rounds:
-        for part in round_.staged:
-            dropped.update(part.dropped)
+    for part in rounds.all:
+        dropped.update(part.dropped)
     kept = int(np.count_nonzero(decision.verdict < 2))
-    read = sum(part.read for part in first.staged)
-    made = read + sum(part.made for part in first.staged)
+    read = sum(part.read for part in rounds.first)
+    made = read + sum(part.made for part in rounds.first)
     # pairs of rows with one answer each: two rows or more give one pair, or few rows give many
     difference = kept + dropped.total() - made
     return Funnel(
         read=read, kept=kept, dropped=dict(sorted(dropped.items())),
-        added=sum(part.made for part in first.staged) + max(difference, 0), joined=max(-difference, 0),
+        added=sum(part.made for part in rounds.first) + max(difference, 0), joined=max(-difference, 0),
     )  # fmt: skip
 
 
-def write_rejected(
-    path: str, pieces: list[Piece], first: Round, second: Round | None, decision: Decision, keys: Any, scratch: str
-) -> None:
+def write_rejected(path: str, pieces: list[Piece], rounds: Rounds, decision: Decision, keys: Any, scratch: str) -> None:
     """Write every loss with its source and line, in the order of the input."""
-    last = second or first
     with storage.open_write(path) as out:
-        before: dict[str, int] = {}
+        before: dict[int, int] = {}
         at = 0
-        for piece, part, late in zip(pieces, first.staged, last.staged, strict=True):
-            base = before.get(piece.file.path, 0)
+        for piece, part, late in zip(pieces, rounds.first, rounds.last, strict=True):
+            base = before.get(piece.file.number, 0)
             rows = slice(at, at + late.pairs)
             at = rows.stop
             streams: list[Iterable[dict[str, Any]]] = [
-                read_losses(scratch, part.number, round_.suffix) for round_ in (first, *([second] if second else []))
+                read_losses(scratch, one.number, one.suffix) for one in rounds.of(part.number)
             ]
             streams.append(_decided(keys["line"][rows], decision.verdict[rows]))
             for loss in heapq.merge(*streams, key=lambda loss: loss["line"]):
                 where = {"source": piece.file.name, "line": base + loss.pop("line")}
                 out.write(orjson.dumps({**where, **loss}) + b"\n")
-            before[piece.file.path] = base + part.lines
+            before[piece.file.number] = base + part.lines
 
 
 def _decided(lines: Any, verdict: Any) -> Iterator[dict[str, Any]]:
@@ -84,9 +72,7 @@ def check_outcome(config: PrepareConfig, funnel: Funnel) -> None:
     if funnel.kept == 0:
         raise DataError(
             f"no row can be used of {funnel.read:,} read: {reasons or 'the files hold no rows'}",
-            hint=voted.LABELS_HINT
-            if "unknown_label" in funnel.dropped
-            else "look at a row with `--explain 3`, and name its format with `--format` or `--map`",
+            hint=next_step(Counter(funnel.dropped)),
         )
     lost = sum(funnel.dropped.values())
     if lost / (lost + funnel.kept) > config.max_reject:
@@ -95,25 +81,6 @@ def check_outcome(config: PrepareConfig, funnel: Funnel) -> None:
             f"`--max-reject {config.max_reject:g}`: {reasons}",
             hint="mend the source, or raise `--max-reject`",
         )
-
-
-def forbidden_loss(pieces: list[Piece], staged: Iterable[Staged], config: PrepareConfig) -> Iterator[Staged]:
-    """Pass results on, and raise DataError, with its place, at the first row that may not be dropped."""
-    before: Counter[str] = Counter()
-    for piece, part in zip(pieces, staged, strict=True):
-        if part.first_loss is not None:
-            line, reason = part.first_loss
-            raise loss_error(piece, before[piece.file.path] + line, reason, config)
-        before[piece.file.path] += part.lines
-        yield part
-
-
-def loss_error(piece: Piece, line: int, reason: str, config: PrepareConfig) -> DataError:
-    option = "--strict" if config.strict else f"--{POLICIES[reason].replace('_', '-')} error"
-    return DataError(
-        f"{piece.file.name}, line {line}: {reason}",
-        hint=f"mend the row, or leave `{option}` out to drop and count such rows",
-    )
 
 
 def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
@@ -129,7 +96,25 @@ def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
     console.table(["rows", ""], rows)
     if manifest.max_length is not None and manifest.config["max_length"] == "auto":
         console.info(f"--max-length auto takes {manifest.max_length:,} tokens, which keeps 99 % of the pairs")
-    if manifest.config["test_size"] > 0 and len(manifest.splits) < 2:
-        console.warn(f"too few prompts for two splits: all rows are in `{next(iter(manifest.splits))}`")
+    _tell_split(manifest)
     if funnel.dropped and not dry_run:
         console.info(f"each dropped row is named in {REJECTED_FILE}")
+
+
+def _tell_split(manifest: PrepareManifest) -> None:
+    only = next(iter(manifest.splits)) if len(manifest.splits) < 2 else None
+    if not manifest.published_split:
+        if only and manifest.config["test_size"] != 0:
+            console.warn(f"too few prompts for two splits: all rows are in `{only}`")
+        return
+    held = [source.name for source in manifest.sources if "test" in (source.split or "")]
+    console.info(
+        f"rows stay in the split they were published in: {named(held)} {'is' if len(held) == 1 else 'are'} `test`, "
+        "all else is `train`; `--test-size SHARE` draws a new split"
+    )
+    if shared := manifest.funnel.dropped.get("prompt_in_test"):
+        console.warn(
+            f"{shared:,} published train pairs have a prompt of the published test split, and were dropped from train"
+        )
+    if only:
+        console.warn(f"nothing is left of the published {'test' if only == 'train' else 'train'} split")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from hubdpo import console
 from hubdpo.config import PrepareConfig
 from hubdpo.data.converters import (
-    CONVERTERS,
     NAMES,
     Choice,
     Convert,
@@ -19,35 +18,60 @@ from hubdpo.data.converters import (
     converter_of_many,
     voted,
 )
-from hubdpo.data.detect import MOST_ROWS, detect
+from hubdpo.data.detect import MOST_ROWS, detect_all, look
 from hubdpo.data.lengths import Model, encoder_of, find_model
 from hubdpo.data.preference import Rated, Rejection
 from hubdpo.data.readers import Piece, PieceReader
 from hubdpo.data.stage import Rules
 from hubdpo.errors import ConfigError, DataError
 
-FIRST_PIECES = 4
-"""Pieces to look at for a format: a file of blank lines is not read to its end for that."""
+LEAST_ROWS = 64
+"""Rows to look at of each file for its format, and of each piece of a large one a share of them, however many."""
+LEAST_OF_A_PIECE = 8
 READ_BY_TRL = {"messages", "completion", "label", "image", "images", "prompt", "chosen", "rejected"}
 
 
-def make_rules(config: PrepareConfig, pieces: list[Piece], model: Model | None, scratch: str) -> tuple[Rules, str]:
-    """Return the rules and the name of the converter, detected unless it was given. Raise ConfigError or DataError."""
+def make_rules(
+    config: PrepareConfig, pieces: list[Piece], model: Model | None, scratch: str, *, attribution: Sequence[str] = ()
+) -> list[Rules]:
+    """Return the rules of each piece; the converter of each file is detected unless one was given for all.
+
+    `attribution` are the columns that the licence of the source asks to keep. Raise ConfigError or DataError.
+    """
     _check_format(config)
-    first = list(islice(_values(config, pieces[:FIRST_PIECES]), MOST_ROWS))
     if clash := sorted(READ_BY_TRL & set(config.keep)):
         raise ConfigError(
             f"`--keep {clash[0]}` would change how trainers read the rows", hint="rename the column in the source"
         )
-    if config.map is not None:
-        name, mapping = "columns", columns.parse_map(config.map)
-        _check_columns(mapping, first)
+    files = by_file(pieces)
+    most = max(MOST_ROWS // max(len(files), 1), LEAST_ROWS)
+    mapping = columns.parse_map(config.map) if config.map is not None else None
+    looks = [look(_first_rows(config, some, most), some[0].file.name, some[0].file.argument) for some in files.values()]
+    if mapping is not None:
+        names = ["columns"] * len(files)
     else:
-        name, mapping = config.format or detect(first), None
-    keep = [*config.keep, *_attribution(name, config, first)]
-    convert = converter_for(name, choice_of(config), mapping)
-    many = converter_of_many(name, mapping)
-    return Rules(config, convert, many, keep, model, _single(convert, first), scratch), name
+        names = [config.format] * len(files) if config.format else detect_all(looks)
+    columns_ = {column: None for one in looks for column in one.fields}
+    keep = [*config.keep, *(column for column in attribution if column in columns_ and column not in config.keep)]
+    made: dict[tuple[str, bool], Rules] = {}
+    of_file: dict[int, Rules] = {}
+    for name, (number, some) in zip(names, files.items(), strict=True):
+        if mapping is not None:
+            _check_columns(mapping, list(islice(_first_rows(config, some, most), 1)))
+        convert = converter_for(name, choice_of(config), mapping)
+        single = _single(convert, _first_rows(config, some, most))
+        many = converter_of_many(name, mapping)
+        rules = Rules(name, config, convert, many, keep, model, single, scratch)
+        of_file[number] = made.setdefault((name, single), rules)
+    return [of_file[piece.file.number] for piece in pieces]
+
+
+def by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
+    """Return the pieces of each file, by its number."""
+    files: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        files.setdefault(piece.file.number, []).append(piece)
+    return files
 
 
 def choice_of(config: PrepareConfig) -> Choice:
@@ -85,13 +109,7 @@ def _check_columns(mapping: dict[str, str], first: list[Row]) -> None:
         )
 
 
-def _attribution(name: str, config: PrepareConfig, first: list[Row]) -> list[str]:
-    """Return the columns that the source's licence asks to keep, where the rows have them."""
-    wanted = CONVERTERS[name].attribution if name in CONVERTERS else ()
-    return [column for column in wanted if first and column in first[0] and column not in config.keep]
-
-
-def _single(convert: Convert, first: list[Row]) -> bool:
+def _single(convert: Convert, first: Iterable[Row]) -> bool:
     """Tell whether the first row that converts has one answer."""
     for value in first:
         try:
@@ -101,8 +119,8 @@ def _single(convert: Convert, first: list[Row]) -> bool:
     return False
 
 
-def _values(config: PrepareConfig, pieces: list[Piece]) -> Iterator[Row]:
+def _first_rows(config: PrepareConfig, pieces: list[Piece], most: int) -> Iterator[Row]:
+    """Give the first rows of every piece of a file, `most` of them in all where there are few pieces."""
     for piece in pieces:
-        for row in PieceReader(piece, max_line_bytes=config.max_line_bytes):
-            if row.value is not None:
-                yield row.value
+        values = (row.value for row in PieceReader(piece, max_line_bytes=config.max_line_bytes))
+        yield from islice((value for value in values if value is not None), max(most // len(pieces), LEAST_OF_A_PIECE))

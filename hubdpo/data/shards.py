@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from hubdpo.data import storage
 from hubdpo.data.columns import mask_of
 from hubdpo.data.preference import COLUMNS, schema
-from hubdpo.data.stage import file_of
 
 LEAST_SHARD, MOST_SHARD, SHARDS = 16 * 2**20, 512 * 2**20, 8
 """Bytes of text (UTF-8) in a shard at least and at most; between these, as many shards as share the work well."""
@@ -26,9 +25,9 @@ CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_l
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `start` to `stop` of what a piece gave; `mask` (bytes of 0 and 1) tells which to take."""
+    """Rows `start` to `stop` of the file `rows`, what a piece gave; `mask` (bytes of 0 and 1) tells which to take."""
 
-    number: int
+    rows: str
     start: int
     stop: int
     mask: bytes
@@ -37,8 +36,6 @@ class Part:
 @dataclass(frozen=True)
 class ShardTask:
     path: str
-    scratch: str
-    suffix: str
     keep: list[str]
     parts: list[Part]
 
@@ -54,17 +51,15 @@ class Written:
 def plan_shards(
     kept: Any,
     sizes: Any,
-    counts: list[tuple[int, int]],
+    counts: list[tuple[str, int]],
     *,
     folder: str,
     split: str,
-    scratch: str,
-    suffix: str,
     keep: list[str],
 ) -> list[ShardTask]:
     """Cut the rows `kept` (their numbers over all pieces, in order) into shards.
 
-    `sizes` are the bytes of every row, `counts` the (number, rows) of every piece in order.
+    `sizes` are the bytes of every row, `counts` the (file of rows, their number) of every piece in order.
     """  # fmt: skip
     total = np.cumsum(sizes[kept].astype(np.int64))
     shard_of = total // min(max(int(total[-1]) // SHARDS + 1, LEAST_SHARD), MOST_SHARD)
@@ -74,11 +69,11 @@ def plan_shards(
     for number, (start, stop) in enumerate(zip(borders, borders[1:], strict=False)):
         rows = kept[start:stop]
         path = storage.join(folder, f"{split}-{number:05d}-of-{len(borders) - 1:05d}.parquet")
-        tasks.append(ShardTask(path, scratch, suffix, keep, _parts(rows, bounds, [number for number, _ in counts])))
+        tasks.append(ShardTask(path, keep, _parts(rows, bounds, [place for place, _ in counts])))
     return tasks
 
 
-def _parts(rows: Any, bounds: Any, numbers: list[int]) -> list[Part]:
+def _parts(rows: Any, bounds: Any, places: list[str]) -> list[Part]:
     parts = []
     first = int(np.searchsorted(bounds, rows[0], "right")) - 1
     last = int(np.searchsorted(bounds, rows[-1], "right")) - 1
@@ -88,7 +83,7 @@ def _parts(rows: Any, bounds: Any, numbers: list[int]) -> list[Part]:
             start, stop = int(inside[0]), int(inside[-1]) + 1
             mask = np.zeros(stop - start, np.uint8)
             mask[inside - start] = 1
-            parts.append(Part(numbers[piece], start, stop, mask.tobytes()))
+            parts.append(Part(places[piece], start, stop, mask.tobytes()))
     return parts
 
 
@@ -126,7 +121,7 @@ def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.RecordBatch], schem
 def _batches(task: ShardTask) -> Iterator[pa.RecordBatch]:
     for part in task.parts:
         mask = np.frombuffer(part.mask, np.uint8).astype(bool)
-        with storage.map_arrow(file_of(task.scratch, part.number, "rows" + task.suffix)) as source:
+        with storage.map_arrow(part.rows) as source:
             reader = pa.ipc.open_file(source)
             at = 0
             for number in range(reader.num_record_batches):

@@ -20,8 +20,8 @@ from hubdpo import console
 from hubdpo.data import storage
 from hubdpo.data.published import Split, is_split_name, split_of
 from hubdpo.errors import DataError
+from hubdpo.funnel import Source
 from hubdpo.hub.client import download, parse_ref, resolve
-from hubdpo.manifest import Source
 from hubdpo.secrets import known_secrets
 
 KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
@@ -29,6 +29,11 @@ PACKED = (".gz", ".zst")
 ENDINGS = tuple(kind + packed for kind in KINDS for packed in ("", *PACKED))
 READS = f"hubdpo reads {', '.join(KINDS)}, each also {' or '.join(PACKED)}"
 HUB_PREFIX = "hf://datasets/"
+NOT_ROWS = frozenset({
+    "prepare.json", "hubdpo.json", "release.json", "rejected.jsonl", "dataset_info.json", "dataset_infos.json",
+    "dataset_dict.json", "state.json",
+})  # fmt: skip
+"""What hubdpo and `datasets` write about rows, beside them."""
 BLOCK = 1 << 20
 MOST_EXPANSION = 200
 """Text packs 3 to 20 times; a file that unpacks further than this is no data."""
@@ -48,6 +53,8 @@ class RawFile:
     """The split that it was published in, where its name tells."""
     argument: str = ""
     """The source that it belongs to, as it was named on the command line."""
+    number: int = 0
+    """Its place among all files: a file that is named twice is read twice."""
 
     @property
     def kind(self) -> str:
@@ -62,7 +69,8 @@ def find_sources(sources: list[str], scratch: str) -> list[RawFile]:
 
     Raise DataError when a source is missing, empty or of an unknown kind. stdin is kept in the folder `scratch`.
     """
-    files = [replace(file, argument=source) for source in sources for file in _expand(source, scratch)]
+    found = [replace(file, argument=source) for source in sources for file in _expand(source, scratch)]
+    files = [replace(file, number=number) for number, file in enumerate(found)]
     for file in files:
         _check(file)
     return files
@@ -119,11 +127,15 @@ def _local(path: Path, name: str, split: Split | None) -> RawFile:
 
 
 def _in_folder(folder: Path, source: str) -> list[RawFile]:
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.lower().endswith(ENDINGS)]
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _holds_rows(path.name)]
     if not found:
         raise DataError(f"the folder holds no file to read: {source}", hint=READS)
     names = [path.relative_to(folder).as_posix() for path in found]
     return [_local(path, name, split_of(name)) for path, name in zip(found, names, strict=True)]
+
+
+def _holds_rows(name: str) -> bool:
+    return name.lower().endswith(ENDINGS) and name not in NOT_ROWS
 
 
 def _from_url(url: str) -> list[RawFile]:
@@ -131,7 +143,7 @@ def _from_url(url: str) -> list[RawFile]:
     pattern = storage.join(path, "**") if system.isdir(path) else path
     found = sorted(name for name in system.glob(pattern) if system.isfile(name))
     if system.isdir(path):
-        found = [name for name in found if name.lower().endswith(ENDINGS)]
+        found = [name for name in found if _holds_rows(name.rsplit("/", 1)[-1])]
     if not found:
         raise DataError(f"source not found: {url}", hint="check the address, or quote the glob")
     addresses = [(str(system.unstrip_protocol(name)), name.removeprefix(path).lstrip("/")) for name in found]
@@ -150,8 +162,7 @@ def _from_hub(source: str) -> list[RawFile]:
     inside = parts[2] if len(parts) == 3 else None
     patterns = [inside, f"{inside}/*"] if inside else [f"*{ending}" for ending in ENDINGS]
     folder = download(repo_id, sha, repo_type="dataset", allow_patterns=patterns)
-    found = [file for file in _in_folder(folder, source) if Path(file.path).name != "prepare.json"]
-    return [replace(file, name=f"{HUB_PREFIX}{repo_id}@{sha}/{file.name}") for file in found]
+    return [replace(file, name=f"{HUB_PREFIX}{repo_id}@{sha}/{file.name}") for file in _in_folder(folder, source)]
 
 
 def _check(file: RawFile) -> None:

@@ -35,8 +35,10 @@ FEW = 16
 
 @dataclass(frozen=True)
 class Rules:
-    """What every task needs to know to treat a row: the same for all of them."""
+    """What a task needs to know to treat a row: the same for all pieces of a file, and for all files of one shape."""
 
+    converter: str
+    """The name of what converts."""
     config: PrepareConfig
     convert: Convert
     convert_many: ConvertMany | None
@@ -57,9 +59,12 @@ class Task:
 
 @dataclass
 class Staged:
-    """What became of a piece. `first_loss` is (line, reason) of the first row that a policy does not allow to drop."""
+    """What became of a piece; its files end in `suffix`.
+
+    `first_loss` is (line, reason) of the first row that a policy does not allow to drop."""
 
     number: int
+    suffix: str = ""
     lines: int = 0
     read: int = 0
     made: int = 0
@@ -101,7 +106,7 @@ class Stage:
     """Takes rows or pairs in the order of their lines, and writes rows, keys and losses of one piece."""
 
     def __init__(self, number: int, rules: Rules, *, suffix: str = "") -> None:
-        self.staged = Staged(number)
+        self.staged = Staged(number, suffix)
         self._rules, self._config = rules, rules.config
         self._suffix = suffix
         self._encoder = encoder_of(rules.model) if rules.model is not None else None

@@ -1,0 +1,43 @@
+"""What was read and what became of it, counted: for all rows together, and for each source."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+
+class Source(BaseModel):
+    """One raw input: its name as shown to people (never an absolute path), bytes and hash as read.
+
+    The rest says what was made of it, which folders of earlier versions do not say: `split` is the one it was published
+    in, where that was kept; `kept` counts the pairs whose better answer it gave.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    converter: str | None = None
+    split: str | None = None
+    read: int | None = None
+    kept: int | None = None
+    dropped: dict[str, int] = Field(default_factory=dict)
+
+    def identity(self) -> dict[str, str | int]:
+        """Return what tells this input from another one."""
+        return {"name": self.name, "sha256": self.sha256, "size": self.size}
+
+
+class Funnel(BaseModel):
+    """Every row that was read is either kept or dropped for one named reason.
+
+    Rows and pairs are counted alike: `added` are the further pairs that rows with several answers gave, `joined` the
+    rows that became the second answer of another row's pair.
+    """
+
+    read: int
+    kept: int
+    dropped: dict[str, int] = Field(default_factory=dict)
+    added: int = 0
+    joined: int = 0
+
+    def adds_up(self) -> bool:
+        return self.read + self.added == self.kept + self.joined + sum(self.dropped.values())
