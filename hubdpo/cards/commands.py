@@ -20,7 +20,7 @@ def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, st
     """Return the `hubdpo prepare` of a dataset folder. `shipped_cards` are texts by name, to tell one's own from."""
     config = dict(manifest.config)
     card, model = config.pop("card", None), config.pop("model", None)
-    if config.get("map") is None:
+    if config.get("map") is None and "," not in manifest.converter:
         config["format"] = manifest.converter
     lines = [f"hubdpo prepare {' '.join(map(_word, sources_of(manifest)))} -o data", *flags(config, PrepareConfig)]
     if model:

@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from hubdpo.cards.dataset_card import FRONT_MATTER
 from hubdpo.cards.finding import FileContent, Finding
 from hubdpo.cards.lint_body import lint_body
 from hubdpo.cards.lint_data import lint_data
 from hubdpo.cards.lint_fields import lint_fields
+from hubdpo.cards.source_card import FRONT_MATTER
 from hubdpo.errors import ArtefactError
 from hubdpo.manifest import CARD_FILE, Kind
 

@@ -24,7 +24,7 @@ MOST_LOST = 0.5
 
 @dataclass
 class Account:
-    """The rows of one file; `converted` counts the pairs, or halves of them, that they gave before repeats were found."""
+    """The rows of one file; `converted` counts the pairs, or halves of them, that they gave, repeats too."""
 
     file: RawFile
     converter: str

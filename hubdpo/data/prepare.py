@@ -17,20 +17,15 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from hubdpo import __version__, console
-from hubdpo.cards.dataset_card import (
-    TAKEN_OVER,
-    SourceCard,
-    card_for,
-    card_text,
-    render_dataset_card,
-    template,
-)
+from hubdpo.cards.dataset_card import TAKEN_OVER, render_dataset_card, template
 from hubdpo.cards.dataset_plots import draw_dataset_plots
 from hubdpo.cards.lint_fields import lint_fields
+from hubdpo.cards.source_card import SourceCard, card_of_shape, card_text, source_card
 from hubdpo.config import PrepareConfig
 from hubdpo.data import storage
 from hubdpo.data.accounts import accounts_of, judge
 from hubdpo.data.decide import SPLITS, decide
+from hubdpo.data.detect import named
 from hubdpo.data.engine import Engine, engine_for
 from hubdpo.data.explain import explain
 from hubdpo.data.folder import UNFINISHED, Workspace, remote_up_to_date, up_to_date, workspace
@@ -84,19 +79,21 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
                 console.info(f"{config.output_dir} is up to date")
                 return ready
         pieces = [piece for file in unpacked(files, space.scratch) for piece in cut(file)]
-        rules = make_rules(config, pieces, model, space.scratch)
+        card = source_card(config.card, [file.name for file in files])
+        rules = make_rules(config, pieces, model, space.scratch, attribution=card.attribution)
         if config.explain:
             _explain(config, pieces, rules)
             return None
         names = list(dict.fromkeys(rule.converter for rule in rules))
-        card = card_for(names[0], config.card, [file.name for file in files])
+        if config.card is None and not card.body:
+            _offer_card(names)
         _check_facts(config.license or card.license, config.language or card.language, card)
         with engine_for(config.engine, config.num_proc) as engine:
             tasks = [Task(number, piece, rule) for number, (piece, rule) in enumerate(zip(pieces, rules, strict=True))]
             results = engine.map(stage, tasks)
             hashed = [] if sources else [engine.later(RawFile.source, file) for file in files]
             first = list(_shown("preparing", allowed(pieces, results, config), pieces))
-            published = config.test_size is None and has_published_split(piece.split for piece in pieces)
+            published = _keeps_split(config, pieces)
             rounds = second_round(engine, first, rules, pieces, apart=published)
             keys = gathered(rounds, space, "keys", KEY, (-1,))
             near = None
@@ -142,6 +139,30 @@ def _check_facts(licence: str | None, language: list[str], card: SourceCard) -> 
     facts = {name: card.facts[name] for name in TAKEN_OVER if name in card.facts}
     for finding in lint_fields({**facts, "license": licence or "unknown", "language": language}):
         raise ConfigError(f"`{finding.field}` of the card {finding.message}", hint=finding.hint)
+
+
+def _keeps_split(config: PrepareConfig, pieces: list[Piece]) -> bool:
+    """Tell whether rows stay in the split that they were published in."""
+    published = has_published_split(piece.split for piece in pieces)
+    if published and config.test_size is not None:
+        held = named(list(dict.fromkeys(piece.file.name for piece in pieces if piece.split == "test")))
+        console.warn(
+            f"`--test-size` draws a new split: the published test rows ({held}) are split with all others; "
+            "leave it out to keep them apart"
+        )
+    return published and config.test_size is None
+
+
+def _offer_card(converters: list[str]) -> None:
+    """Say which card would state the source of rows of this shape: only who has them knows where they come from."""
+    offered = card_of_shape(converters)
+    if offered is None:
+        return
+    columns = f" and keeps {', '.join(offered.attribution)} for attribution" if offered.attribution else ""
+    console.info(
+        f"nothing is claimed of the source; if these rows come from {offered.facts['source_datasets'][0]}, "
+        f"`--card {offered.facts['format']}` states its licence ({offered.license}) and history{columns}"
+    )
 
 
 def _secrets(rounds: Rounds) -> dict[str, int]:

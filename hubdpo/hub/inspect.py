@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from hubdpo.cards.dataset_card import FRONT_MATTER
 from hubdpo.cards.finding import Finding
 from hubdpo.cards.hub_fields import is_id
 from hubdpo.cards.lint import Beside, lint_card
 from hubdpo.cards.serving import WEIGHTS, Adapter, Way, problems, ways
+from hubdpo.cards.source_card import FRONT_MATTER
 from hubdpo.errors import ArtefactError, HubError
 from hubdpo.hub.adapter_files import count_tokens
 from hubdpo.hub.places import Place, find_place

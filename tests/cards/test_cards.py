@@ -14,9 +14,9 @@ from huggingface_hub import DatasetCard, HfApi, ModelCard
 
 from hubdpo import prepare, push
 from hubdpo.cards.citations import citation_of
-from hubdpo.cards.dataset_card import card_for, parse_card, shipped_cards
 from hubdpo.cards.fences import fence, visible, wrapped
 from hubdpo.cards.licences import adapter_licence, data_remark
+from hubdpo.cards.source_card import card_of_shape, parse_card, shipped_cards, source_card
 from hubdpo.data.converters import NAMES
 from hubdpo.errors import ConfigError, LicenceError
 from hubdpo.loopback.cards import card_data
@@ -44,37 +44,88 @@ def test_what_cannot_be_seen_is_shown(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_converter_has_a_card(name: str) -> None:
-    card = card_for(name)
-    assert card.facts["format"]
-    assert "Provenance" in card.body
+def test_every_converter_says_how_its_rows_came_and_claims_nothing(name: str) -> None:
+    text = (shipped_cards() / "formats" / f"{name}.md").read_text()
+    assert text.startswith("came ")
+    assert not re.search(
+        r"licen[cs]e|https?:|CC BY|United States|hh-rlhf|Anthropic|Stack Exchange", text, re.IGNORECASE
+    )
 
 
 @pytest.mark.parametrize("path", sorted(shipped_cards().glob("*.md")), ids=lambda path: path.stem)
-def test_a_card_is_of_a_converter_or_of_a_source_that_one_reads(path: Path) -> None:
+def test_a_shipped_card_is_of_a_source_that_a_converter_reads(path: Path) -> None:
     card = parse_card(path.read_text(), path.stem)
-    assert path.stem in NAMES or (card.facts["format"] in NAMES and card.facts["source_datasets"])
+    assert card.facts["format"] in NAMES
+    assert card.facts["source_datasets"]
+    assert "Provenance" in card.body
 
 
 def test_a_known_source_brings_its_own_card() -> None:
-    card = card_for("scored", sources=["hf://datasets/openbmb/UltraFeedback@0123/train.parquet"])
+    card = source_card(None, ["hf://datasets/openbmb/UltraFeedback@0123/train.parquet"])
     assert (card.license, card.facts["source_datasets"]) == ("mit", ["openbmb/UltraFeedback"])
     assert "2,628" in card.body
 
 
-def test_rows_of_two_sources_take_the_card_of_their_format() -> None:
-    sources = [f"hf://datasets/{name}@0/a.parquet" for name in ("openbmb/UltraFeedback", "nvidia/HelpSteer2")]
-    assert card_for("scored", sources=sources).license is None
+@pytest.mark.parametrize(
+    ("sources", "ids"),
+    [
+        (["openbmb/UltraFeedback", "nvidia/HelpSteer2"], ["openbmb/UltraFeedback", "nvidia/HelpSteer2"]),
+        (["openbmb/UltraFeedback", None], ["openbmb/UltraFeedback"]),
+        (["nobody/knows-it"], ["nobody/knows-it"]),
+        ([None], None),
+    ],
+    ids=["two known", "known and local", "unknown", "local"],
+)
+def test_other_sources_bring_their_ids_and_nothing_else(sources: list[str | None], ids: list[str] | None) -> None:
+    names = [f"hf://datasets/{name}@0/a.parquet" if name else "a.parquet" for name in sources]
+    card = source_card(None, names)
+    assert (card.license, card.language, card.body, card.facts.get("source_datasets")) == (None, [], "", ids)
+
+
+SHAPES = {
+    "hh-rlhf": {"chosen": "\n\nHuman: hi\n\nAssistant: yes", "rejected": "\n\nHuman: hi\n\nAssistant: no"},
+    "stack-exchange-paired": {"qid": 1, "question": "why", "response_j": "so", "response_k": "not", "date": "d",
+                              "metadata": ["https://example.org"]},
+    "preference": {"prompt": "why", "chosen": "so", "rejected": "not"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_shape_of_rows_claims_nothing_about_their_source(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "raw.jsonl").write_text(json.dumps(SHAPES[name]) + "\n")
+    manifest = prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "out", test_size=0)
+    card = DatasetCard.load(tmp_path / "out" / "README.md")
+    assert (manifest.converter, manifest.license, manifest.language) == (name, None, [])
+    assert card.data.pretty_name == "Preference pairs"
+    assert not {"license", "language", "source_datasets"} & card.data.to_dict().keys()
+    assert "Nothing is known here of who wrote the answers" in card.text
+    assert "## Citation" not in card.text
+    assert (f"`--card {name}` states" in capsys.readouterr().err) is (card_of_shape([name]) is not None)
+
+
+def test_a_named_card_claims_its_source_and_keeps_what_its_licence_asks_for(tmp_path: Path) -> None:
+    (tmp_path / "raw.jsonl").write_text(json.dumps(SHAPES["stack-exchange-paired"]) + "\n")
+    prepare(
+        source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "out", test_size=0, card="stack-exchange-paired"
+    )
+    card = DatasetCard.load(tmp_path / "out" / "README.md")
+    assert (card.data.license, card.data.to_dict()["source_datasets"]) == (
+        "cc-by-sa-4.0", ["lvwerra/stack-exchange-paired"],
+    )  # fmt: skip
+    assert all(f"| `{name}` | text |" in card.text for name in ("qid", "date", "metadata"))
 
 
 def test_a_shipped_card_can_be_named() -> None:
-    assert card_for("voted", "shp").facts["source_datasets"] == ["stanfordnlp/SHP"]
+    assert source_card("shp", []).facts["source_datasets"] == ["stanfordnlp/SHP"]
 
 
-def test_a_card_that_is_not_there_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(ConfigError, match="ultrafeedbak") as caught:
-        card_for("scored", "ultrafeedbak")
-    assert "ultrafeedback" in (caught.value.hint or "")
+@pytest.mark.parametrize(("name", "hint"), [("ultrafeedbak", "ultrafeedback"), ("preference", "one of: ")])
+def test_a_card_that_is_not_there_is_refused_with_what_there_is(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=name) as caught:
+        source_card(name, [])
+    assert hint in (caught.value.hint or "")
 
 
 def test_the_dataset_card_says_what_the_manifest_says(dataset_dir: Path) -> None:

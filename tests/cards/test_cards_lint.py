@@ -12,8 +12,8 @@ import yaml
 from huggingface_hub import HfApi
 
 from hubdpo import prepare, push
-from hubdpo.cards.dataset_card import FRONT_MATTER, shipped_cards
 from hubdpo.cards.hub_fields import LICENCES, is_arxiv, is_id, is_language, size_category
+from hubdpo.cards.source_card import FRONT_MATTER, shipped_cards
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.bundle import dataset_bundle
 from hubdpo.manifest import PREPARE_FILE, PrepareManifest, card_entry

@@ -189,7 +189,7 @@ def test_rows_with_one_answer_among_rows_with_several_are_told(tmp_path: Path) -
 
 
 def test_attribution_columns_are_kept_where_the_licence_asks(tmp_path: Path) -> None:
-    make(tmp_path, "stack-exchange-paired")
+    make(tmp_path, "stack-exchange-paired", card="stack-exchange-paired")
     row = load_preferences(tmp_path / "out")["train"][0]
     assert row["metadata"].startswith('["https://example.org/q/')
     assert {"qid", "date"} <= row.keys()

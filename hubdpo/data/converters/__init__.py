@@ -35,16 +35,14 @@ ConvertMany = Callable[[list[Row]], Columns | None]
 class Converter:
     """`convert` makes pairs of a row or raises Rejection; `detect` tells whether a row has this shape.
 
-    A converter that `chooses` between several answers takes a Choice as well. `attribution` names the columns that the
-    licence of the source asks to keep with the text. `many` gives what `convert` gives of each row, in a fraction of
-    the time.
+    A converter that `chooses` between several answers takes a Choice as well. `many` gives what `convert` gives of each
+    row, in a fraction of the time.
     """
 
     convert: Callable[..., Made]
     detect: Callable[[Row], bool]
     evidence: str
     chooses: bool = False
-    attribution: tuple[str, ...] = ()
     many: ConvertMany | None = None
 
 
@@ -59,7 +57,7 @@ CONVERTERS = {
     "hh-rlhf": Converter(hh_rlhf.convert, hh_rlhf.detect, "Human/Assistant transcripts", many=hh_rlhf.convert_many),
     "stack-exchange-paired": Converter(
         stack_exchange_paired.convert, stack_exchange_paired.detect, "question, response_j and response_k",
-        attribution=("qid", "date", "metadata"), many=stack_exchange_paired.convert_many,
+        many=stack_exchange_paired.convert_many,
     ),
     "scored": Converter(scored.convert, scored.detect, "answers with scores", chooses=True),
     "ranked": Converter(ranked.convert, ranked.detect, "answers with ranks", chooses=True),
