@@ -19,6 +19,19 @@ SERVERS = (VLLM, LLAMA_CPP, TGI)
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that every vLLM takes for `--max-lora-rank` (vllm/config/lora.py, `MaxLoRARanks`)."""
 
+VARIANTS = {
+    "use_dora": ("adds magnitudes to the LoRA matrices, which these servers do not know", SERVERS),
+    "lora_bias": ("trains a bias beside the LoRA matrices, which these servers do not load", SERVERS),
+    "trainable_token_indices": ("changes rows of the embedding", SERVERS),
+    "layer_replication": ("builds a deeper model out of the base's layers, which these servers do not", SERVERS),
+    "use_qalora": ("pools the inputs of the LoRA matrices, which these servers do not", SERVERS),
+    "use_bdlora": ("keeps the LoRA matrices in blocks, which these servers take for whole ones", SERVERS),
+    "alora_invocation_tokens": ("acts from certain tokens on; these apply it to all, or refuse it", (VLLM, TGI)),
+}
+"""Fields of LoRA's variants: what they do, and who cannot run that (vllm/lora/peft_helper.py of vLLM 0.32)."""
+PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+"""Named ways to begin that leave the base's weights as they are when the adapter is loaded."""
+
 WEIGHTS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 SHA = re.compile(r"[0-9a-f]{40}")
@@ -161,12 +174,14 @@ def _method(adapter: Adapter) -> Iterator[Problem]:
     if saved := config.get("modules_to_save"):
         # vllm/lora/peft_helper.py and llama.cpp's convert_lora_to_gguf.py refuse; TGI reads lora_A and lora_B alone
         yield Problem("modules_to_save", f"holds whole layers ({', '.join(saved)}), not only LoRA matrices", SERVERS)
-    if config.get("use_dora"):
-        yield Problem("use_dora", "adds magnitudes to the LoRA matrices, which these servers do not know", SERVERS)
-    if config.get("bias", "none") != "none" or config.get("lora_bias"):
+    if config.get("bias", "none") != "none":
         yield Problem("bias", "is trained as well, which these servers do not load", SERVERS)
-    if config.get("trainable_token_indices"):
-        yield Problem("trainable_token_indices", "changes rows of the embedding", SERVERS)
+    yield from (Problem(name, *told) for name, told in VARIANTS.items() if config.get(name))
+    init = config.get("init_lora_weights")
+    if isinstance(init, str) and init.lower() not in PLAIN_INITS:
+        yield Problem(
+            "init_lora_weights", f"is {init}, which changes the weights of the base: these servers do not", SERVERS
+        )
     if config.get("use_rslora"):
         # the converter writes lora_alpha, and llama.cpp divides it by the rank
         yield Problem(
@@ -174,10 +189,12 @@ def _method(adapter: Adapter) -> Iterator[Problem]:
         )
     if config.get("rank_pattern"):
         yield Problem(
-            "rank_pattern", "gives layers ranks of their own; these read one `r`, and scale wrong", (VLLM, TGI)
+            "rank_pattern", "gives layers ranks of their own; TGI reads one `r`, and scales wrong", (TGI,)
         )
     if config.get("alpha_pattern"):
-        yield Problem("alpha_pattern", "gives layers scales of their own; these read one `lora_alpha`", SERVERS)
+        yield Problem(
+            "alpha_pattern", "gives layers scales of their own; these read one `lora_alpha`", (LLAMA_CPP, TGI)
+        )
     if vllm_rank(adapter.rank) is None:
         yield Problem("r", f"is {adapter.rank}, and vLLM takes at most {VLLM_RANKS[-1]}", (VLLM,))
 

@@ -52,10 +52,17 @@ PROBLEMS: dict[str, tuple[Adapter, str, tuple[str, ...]]] = {
     "whole layers": (adapter({"modules_to_save": ["lm_head"]}), "modules_to_save", SERVERS),
     "DoRA": (adapter({"use_dora": True}), "use_dora", SERVERS),
     "bias": (adapter({"bias": "all"}), "bias", SERVERS),
+    "bias beside": (adapter({"lora_bias": True}), "lora_bias", SERVERS),
+    "base changed at the start": (adapter({"init_lora_weights": "PiSSA"}), "init_lora_weights", SERVERS),
+    "base changed step by step": (adapter({"init_lora_weights": "pissa_niter_4"}), "init_lora_weights", SERVERS),
+    "activated": (adapter({"alora_invocation_tokens": [1, 2]}), "alora_invocation_tokens", (VLLM, TGI)),
+    "quantisation-aware": (adapter({"use_qalora": True}), "use_qalora", SERVERS),
+    "layers repeated": (adapter({"layer_replication": [[0, 2], [1, 3]]}), "layer_replication", SERVERS),
+    "in blocks": (adapter({"use_bdlora": {"nblocks": 2}}), "use_bdlora", SERVERS),
     "token rows": (adapter({"trainable_token_indices": [1]}), "trainable_token_indices", SERVERS),
     "rank-stabilised": (adapter({"use_rslora": True}), "use_rslora", (LLAMA_CPP,)),
-    "ranks by layer": (adapter({"rank_pattern": {"q_proj": 32}}), "rank_pattern", (VLLM, TGI)),
-    "alphas by layer": (adapter({"alpha_pattern": {"q_proj": 32}}), "alpha_pattern", SERVERS),
+    "ranks by layer": (adapter({"rank_pattern": {"q_proj": 32}}), "rank_pattern", (TGI,)),
+    "alphas by layer": (adapter({"alpha_pattern": {"q_proj": 32}}), "alpha_pattern", (LLAMA_CPP, TGI)),
     "rank too high": (adapter({"r": 1024}, shapes={"x.lora_A.weight": (1024, 2)}), "r", (VLLM,)),
     "rank of other weights": (adapter({"r": 8}), "r", ALL),
     "embedding saved": (adapter(shapes=SHAPES | EMBEDDING), "embeddings", SERVERS),
@@ -69,6 +76,11 @@ def test_what_breaks_is_named(made: Adapter, field: str, breaks: tuple[str, ...]
     (found,) = problems(made)
     assert (found.field, found.breaks) == (field, breaks)
     assert {way.name for way in ways(made, [found]) if not way.works} == set(breaks)
+
+
+@pytest.mark.parametrize("init", [True, False, None, "gaussian", "eva", "orthogonal"])
+def test_a_start_that_leaves_the_base_alone_is_no_problem(init: Any) -> None:
+    assert problems(adapter({"init_lora_weights": init})) == []
 
 
 def test_tokens_below_the_rows_of_the_embedding_are_no_problem() -> None:
