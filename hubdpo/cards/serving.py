@@ -188,9 +188,7 @@ def _method(adapter: Adapter) -> Iterator[Problem]:
             "use_rslora", "divides by the root of the rank, llama.cpp by the rank: it scales wrong", (LLAMA_CPP,)
         )
     if config.get("rank_pattern"):
-        yield Problem(
-            "rank_pattern", "gives layers ranks of their own; TGI reads one `r`, and scales wrong", (TGI,)
-        )
+        yield Problem("rank_pattern", "gives layers ranks of their own; TGI reads one `r`, and scales wrong", (TGI,))
     if config.get("alpha_pattern"):
         yield Problem(
             "alpha_pattern", "gives layers scales of their own; these read one `lora_alpha`", (LLAMA_CPP, TGI)

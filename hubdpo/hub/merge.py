@@ -20,30 +20,24 @@ from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
 from hubdpo.cards.merged_card import render_merged_card
 from hubdpo.config import MergeConfig
 from hubdpo.data.folder import workspace
-from hubdpo.errors import ArtefactError, ConfigError, LicenceError, VerificationFailed
+from hubdpo.errors import ArtefactError, ConfigError, LicenceError
 from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.bundle import COPIED_FILES, read_run
 from hubdpo.hub.client import download, parse_unless_folder, resolve
 from hubdpo.hub.load import load_on_base, local_base
-from hubdpo.hub.merged import AdapterRef, MergeCheck, MergeManifest, read_merged_folder
+from hubdpo.hub.merge_check import compare, probe_adapter, probe_written
+from hubdpo.hub.merged import AdapterRef, MergeManifest, read_merged_folder
 from hubdpo.hub.merged_weights import plan_weights, write_weights
-from hubdpo.hub.probes import record_probes
 from hubdpo.hub.versions import parse_tag
 from hubdpo.manifest import (
     CARD_FILE,
     MERGE_FILE,
     PROBES_FILE,
     RUN_FILE,
-    Probes,
     RunManifest,
     file_entry,
     write_atomic,
 )
-
-TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25}
-"""Largest difference of a token's log-probability, in nats, by the coarser of the types of adapter and merged model."""
-MOST_LOST = 0.5
-"""Largest share of what the adapter changes that rounding may take, as root mean squares over the tokens."""
 
 
 class _Source(NamedTuple):
@@ -79,15 +73,14 @@ def merge(config: MergeConfig | None = None, **options: Any) -> MergeManifest:
         new = Path(space.new)
         write_weights(plan, new)
         _write_settings(settings, source, config, new)
-        adapter, base = _probe_both(model, tokenizer, load_in_4bit=in_4bit)
-        computed_in = adapter.environment["dtype"]
+        there = probe_adapter(model, tokenizer, load_in_4bit=in_4bit)
         del model, plan
         gc.collect()
 
         console.info("loading what was written, to compare")
-        merged = _probe_written(new, config.dtype, device)
-        check = _compare(adapter, base, merged, config, computed_in)
-        merged.write(new / PROBES_FILE)
+        merged = probe_written(new, config.dtype, device, computed_in=there.adapter.environment["dtype"])
+        check = compare(there, merged, config)
+        merged.loaded.write(new / PROBES_FILE)
         names = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
         manifest = MergeManifest(
             hubdpo_version=__version__, adapter=source.ref, base=source.run.base, dataset=source.run.dataset,
@@ -202,55 +195,6 @@ def _write_settings(settings: dict[str, Any], source: _Source, config: MergeConf
     for name in (*COPIED_FILES, *licence):
         if (source.base / name).exists():
             shutil.copyfile(source.base / name, new / name)
-
-
-def _probe_both(model: Any, tokenizer: Any, *, load_in_4bit: bool) -> tuple[Probes, Probes]:
-    """Return what the adapter gives on its base, and what the base gives alone."""
-    adapter = record_probes(model, tokenizer, load_in_4bit=load_in_4bit)
-    with model.disable_adapter():
-        return adapter, record_probes(model, tokenizer, load_in_4bit=load_in_4bit)
-
-
-def _probe_written(folder: Path, dtype: str, device: str) -> Probes:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device)
-    return record_probes(model, AutoTokenizer.from_pretrained(folder), load_in_4bit=False)
-
-
-def _compare(adapter: Probes, base: Probes, merged: Probes, config: MergeConfig, computed_in: str) -> MergeCheck:
-    """Raise VerificationFailed when the merged model is not the adapter's, as far as its type can tell."""
-    told = [[value for probe in probes.probes for value in probe.log_probs] for probes in (adapter, base, merged)]
-    off = [there - here for here, there in zip(told[0], told[2], strict=True)]
-    effect = [here - there for here, there in zip(told[0], told[1], strict=True)]
-    check = MergeCheck(
-        tokens=len(off),
-        mean_difference=sum(map(abs, off)) / len(off),
-        largest_difference=max(map(abs, off)),
-        adapter_effect=_rms(effect),
-        share_lost=_rms(off) / _rms(effect) if _rms(effect) else 0.0,
-        tolerance=config.tolerance or max(TOLERANCES[computed_in], TOLERANCES[config.dtype]),
-        compared_in=computed_in,
-    )
-    if not check.largest_difference <= check.tolerance:  # also when it is not a number
-        raise VerificationFailed(
-            f"the merged model does not give the adapter's log-probabilities: they differ by "
-            f"{check.largest_difference:.3g} nats, {check.tolerance:g} at most; nothing was written",
-            hint="--dtype float32"
-            if config.dtype != "float32"
-            else "--base-weights as-trained, and the run's own base",
-        )
-    if check.share_lost > MOST_LOST:
-        sentence = f"rounding to {config.dtype} takes {check.share_lost:.0%} of what the adapter changes"
-        if computed_in == "float32":
-            raise VerificationFailed(f"{sentence}; nothing was written", hint="--dtype float32")
-        console.warn(f"{sentence}, or the comparison in {computed_in} is not finer than that")
-    return check
-
-
-def _rms(values: list[float]) -> float:
-    return math.sqrt(sum(value * value for value in values) / len(values))
 
 
 def _parameters(folder: Path, names: list[str]) -> int:

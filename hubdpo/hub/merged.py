@@ -29,6 +29,8 @@ class MergeCheck(BaseModel):
     largest_difference: float
     tolerance: float
     """What the largest difference had to stay within."""
+    noise: float | None = None
+    """What 16-bit arithmetic alone moves the merged model's log-probabilities by at most; 0 where all is float32."""
     adapter_effect: float
     """Root mean square of what the adapter changes."""
     share_lost: float

@@ -24,10 +24,11 @@ from hubdpo.errors import ArtefactError, ConfigError, LicenceError, Verification
 from hubdpo.hub.diff import diff
 from hubdpo.hub.inspect import inspect
 from hubdpo.hub.merge import merge
+from hubdpo.hub.merge_check import Adapter, Merged, compare, computing_in_float32
 from hubdpo.hub.merged import MergeManifest
 from hubdpo.hub.merged_weights import plan_weights
 from hubdpo.hub.releases import releases
-from hubdpo.manifest import RunManifest
+from hubdpo.manifest import Probe, Probes, RunManifest
 
 IDS = torch.arange(40)[None]
 
@@ -252,3 +253,62 @@ def test_the_command_writes_one_object(run_dir: Path, tmp_path: Path, monkeypatc
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["check"]["largest_difference"] < 1e-3
+
+
+def test_sharp_logits_are_no_fault_of_the_merge(run: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """Random models have flat logits. Those of a trained one are tens, and 16-bit arithmetic moves them by tenths."""
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"] *= 150
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    (run / "local.json").write_text(json.dumps({"model_name_or_path": str(base)}))
+    check = merge(adapter=str(run), output_dir=tmp_path / "m").check
+    assert check.noise is not None and check.noise > 0.25
+    assert check.largest_difference <= check.tolerance
+    assert check.share_lost < 0.2
+
+
+def told(*values: float, dtype: str = "float32") -> Probes:
+    probe = Probe(prompt="q", answer="a", prompt_ids=[1], answer_ids=[2] * len(values), log_probs=list(values))
+    return Probes(environment={"dtype": dtype}, probes=[probe])
+
+
+@pytest.mark.parametrize(
+    ("loaded", "fine", "passes"),
+    [
+        ((-1.0, -2.0), (-1.0, -2.0), True),
+        ((-1.3, -2.3), (-1.01, -2.01), True),  # the arithmetic is to blame
+        ((-1.3, -2.3), (-1.7, -2.7), True),
+        ((-1.3, -2.3), (-1.3, -2.3), False),  # the weights are
+        ((-1.9, -2.8), (-1.95, -2.85), False),
+        ((float("nan"), -2.0), (float("nan"), -2.0), False),
+    ],
+)
+def test_a_difference_may_be_twice_the_noise(loaded: Any, fine: Any, passes: bool) -> None:
+    there = Adapter(adapter=told(-1.0, -2.0), base=told(-3.0, -5.0))
+    written = Merged(told(*loaded), told(*fine), told(*loaded))
+    config = MergeConfig.build({"adapter": "run", "output_dir": "m"})
+    if passes:
+        assert compare(there, written, config).share_lost < 0.5
+        return
+    with pytest.raises(VerificationFailed, match="does not give the adapter's"):
+        compare(there, written, config)
+
+
+def test_an_adapter_in_16_bits_is_compared_in_16_bits() -> None:
+    there = Adapter(adapter=told(-1.3, dtype="bfloat16"), base=told(-5.0, dtype="bfloat16"))
+    written = Merged(told(-1.3), told(-1.0), told(-1.3))
+    config = MergeConfig.build({"adapter": "run", "output_dir": "m"})
+    assert compare(there, written, config).largest_difference == 0
+    lost = Merged(told(-5.0), told(-5.0), told(-5.0))
+    with pytest.raises(VerificationFailed):
+        compare(there, lost, config)
+
+
+def test_computing_in_float32_leaves_the_weights_as_they_were(merged: Path) -> None:
+    coarse = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.bfloat16).eval()
+    before = {name: value.clone() for name, value in coarse.state_dict().items()}
+    fine = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.bfloat16).eval().float()
+    with computing_in_float32(coarse):
+        assert (log_probs(coarse) - log_probs(fine)).abs().max() < 1e-5
+    assert all(torch.equal(value, before[name]) for name, value in coarse.state_dict().items())
