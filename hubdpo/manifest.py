@@ -164,6 +164,18 @@ class DatasetRef(BaseModel):
     test_pairs: int
 
 
+class Ancestor(BaseModel):
+    """A merge: an adapter put into an older base. Revisions are commits, None for what was only a folder."""
+
+    adapter: str
+    adapter_version: str | None = None
+    adapter_revision: str | None = None
+    base: str
+    base_revision: str | None = None
+    dequantised: bool
+    """Whether the weights merged into were the base's NF4 weights, de-quantised."""
+
+
 class BaseRef(BaseModel):
     """The base model. `revision` is a commit; both are None-able only for a local folder without a Hub id."""
 
@@ -173,6 +185,8 @@ class BaseRef(BaseModel):
     license: str | None = None
     license_name: str | None = None
     license_link: str | None = None
+    made_by: list[Ancestor] = Field(default_factory=list)
+    """The merges that it was made by, newest first."""
 
 
 class Change(BaseModel):

@@ -12,8 +12,9 @@ from hubdpo.config import EvaluateConfig
 from hubdpo.data.load import load_preferences
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.base import load_base
+from hubdpo.hub.bundle import read_run
 from hubdpo.hub.probes import compare_probes, record_probes
-from hubdpo.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, EvalReport, Probes, RunManifest
+from hubdpo.manifest import EVAL_FILE, PROBES_FILE, EvalReport, Probes, RunManifest
 from hubdpo.training.model import find_base, load_tokenizer, pick_device
 from hubdpo.training.plots import write_plots
 from hubdpo.training.run_folder import remembered_place
@@ -28,9 +29,7 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
     cannot be found any more.
     """
     config = EvaluateConfig.given(config, options)
-    run = RunManifest.read(config.run_dir / RUN_FILE)
-    if run.status != "complete":
-        raise ArtefactError(f"the run in {config.run_dir} is not finished", hint="run `hubdpo train` with `--resume`")
+    run = read_run(config.run_dir)
     data = load_preferences(config.dataset or _dataset_of(config.run_dir, run))
     if "test" not in data:
         raise ArtefactError("the dataset has no test split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")

@@ -19,6 +19,7 @@ from hubdpo.cards.serving import Adapter
 from hubdpo.data.prepared import read_dataset_folder
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.adapter_files import read_shapes
+from hubdpo.hub.lineage import not_by_hubdpo
 from hubdpo.hub.merged import MergeManifest, read_merged_folder
 from hubdpo.manifest import (
     BUNDLE_FILE,
@@ -95,7 +96,7 @@ def folder_kind(folder: Path) -> Kind:
         return "dataset"
     if (folder / MERGE_FILE).exists():
         return "merged"
-    raise ArtefactError(
+    raise not_by_hubdpo(folder, str(folder)) or ArtefactError(
         f"`{folder}` is neither a dataset folder nor a run folder: it has no {PREPARE_FILE} and no {RUN_FILE}",
         hint="hubdpo prepare SOURCE -o DIR, or hubdpo train ... -o RUN",
     )
@@ -130,7 +131,9 @@ def dataset_bundle(folder: Path, version: str) -> BundleContent:
 
 
 def read_run(folder: Path) -> RunManifest:
-    """Read the manifest of a finished run. Raise ArtefactError for one that is not finished."""
+    """Read the manifest of a finished run. Raise ArtefactError for one that is not finished, or not a run."""
+    if not (folder / RUN_FILE).exists() and (problem := not_by_hubdpo(folder, str(folder))):
+        raise problem
     run = RunManifest.read(folder / RUN_FILE)
     if run.status != "complete":
         raise ArtefactError(f"the run in {folder} is not finished", hint="run `hubdpo train` again with `--resume`")

@@ -24,6 +24,7 @@ from hubdpo.errors import ArtefactError, ConfigError, LicenceError
 from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.bundle import COPIED_FILES, read_run
 from hubdpo.hub.client import download, parse_unless_folder, resolve
+from hubdpo.hub.lineage import not_by_hubdpo
 from hubdpo.hub.load import load_on_base, local_base
 from hubdpo.hub.merge_check import compare, probe_adapter, probe_written
 from hubdpo.hub.merged import AdapterRef, MergeManifest, read_merged_folder
@@ -99,14 +100,16 @@ def _find(config: MergeConfig) -> _Source:
     if Path(config.adapter).is_dir():
         folder, repo_id, version, sha = Path(config.adapter), None, None, None
         if not (folder / RUN_FILE).exists():
-            raise ArtefactError(f"`{folder}` is no run folder", hint="give the output_dir of `hubdpo train`")
+            raise not_by_hubdpo(folder, config.adapter) or ArtefactError(
+                f"`{folder}` is no run folder", hint="give the output_dir of `hubdpo train`"
+            )
     else:
         repo_id, wanted = parse_unless_folder(config.adapter)
         version = wanted if wanted and parse_tag(wanted) else None
         sha = resolve(repo_id, wanted)
         folder = download(repo_id, sha)
         if not (folder / RUN_FILE).exists():
-            raise ArtefactError(
+            raise not_by_hubdpo(folder, config.adapter) or ArtefactError(
                 f"`{config.adapter}` is no adapter that hubdpo released", hint=f"hubdpo versions {repo_id}"
             )
     run = read_run(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,12 +12,15 @@ from pydantic import BaseModel
 from hubdpo import console
 from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed
+from hubdpo.hub.bundle import COPIED_FILES
 from hubdpo.hub.client import RepoType, api, endpoint, fetch, parse_ref, resolve, translate_errors
 from hubdpo.hub.loadable import check_adapter, check_dataset, check_merged
 from hubdpo.hub.probes import ProbeResult
 from hubdpo.hub.remote import repeat
 from hubdpo.hub.versions import highest, parse_tag
 from hubdpo.manifest import BUNDLE_FILE, RUN_FILE, Bundle, Release, RunManifest, verify_files
+
+MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", *COPIED_FILES)
 
 
 class BaseState(BaseModel):
@@ -117,7 +121,7 @@ def verify_commit(
 
 
 def _base_state(folder: Path) -> BaseState | None:
-    """Return where the base is now, with a warning when its main branch or its licence is another than recorded."""
+    """Return where the base is now, with a warning when main holds another model or licence than recorded."""
     base = RunManifest.read(folder / RUN_FILE).base
     if base.repo_id is None or base.revision is None:
         return None
@@ -126,12 +130,13 @@ def _base_state(folder: Path) -> BaseState | None:
     try:
         with translate_errors(name):
             now = repeat(lambda: api().model_info(name))
+            moved = now.sha != pinned and _model_files(name, str(now.sha)) != _model_files(name, pinned)
     except HubError as problem:
         console.warn(f"the base cannot be looked up: {problem.message}")
         return state
     licence = now.card_data.license if now.card_data else None
     state = BaseState(
-        repo_id=name, revision=pinned, main=now.sha, moved=now.sha != pinned, license=base.license,
+        repo_id=name, revision=pinned, main=now.sha, moved=moved, license=base.license,
         license_now=licence if isinstance(licence, str) else None,
     )  # fmt: skip
     if state.moved:
@@ -139,6 +144,19 @@ def _base_state(folder: Path) -> BaseState | None:
     if base.license and state.license_now not in (None, base.license):
         console.warn(f"`{name}` is under {state.license_now} now; it was under {base.license}")
     return state
+
+
+def _model_files(repo_id: str, revision: str) -> dict[str, str | None]:
+    """Return the hashes of the files that make a model what it is: another card or history is no other model.
+
+    A release of hubdpo is a commit of its own, beside the one on main with the same files.
+    """
+    info = repeat(lambda: api().model_info(repo_id, revision=revision, files_metadata=True))
+    return {
+        file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id
+        for file in info.siblings or []
+        if any(fnmatch.fnmatchcase(file.rfilename, pattern) for pattern in MODEL_FILES)
+    }
 
 
 def find_type(repo_id: str) -> RepoType:

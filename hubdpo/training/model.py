@@ -18,6 +18,7 @@ from hubdpo.config.push import is_repo_id
 from hubdpo.errors import ConfigError, UnsupportedBase
 from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.client import download, resolve
+from hubdpo.hub.lineage import ADAPTER_CONFIG, ancestors, check_not_an_adapter
 from hubdpo.manifest import BaseRef
 
 FAMILY = ("qwen2", "qwen3")
@@ -44,15 +45,15 @@ def find_base(name_or_path: str, revision: str | None = None) -> Base:
     local = Path(name_or_path)
     if local.is_dir():
         _check_family(local, name_or_path)
-        return Base(BaseRef(name=local.resolve().name, **_licence(local)), local)
+        return Base(BaseRef(name=local.resolve().name, made_by=ancestors(local), **_licence(local)), local)
     if not is_repo_id(name_or_path):
         raise ConfigError(
             f"base model not found: {name_or_path}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct"
         )
     sha = resolve(name_or_path, revision)
-    _check_family(download(name_or_path, sha, allow_patterns=["config.json"]), name_or_path)
+    _check_family(download(name_or_path, sha, allow_patterns=["config.json", ADAPTER_CONFIG]), name_or_path)
     folder = download(name_or_path, sha, allow_patterns=BASE_PATTERNS)
-    ref = BaseRef(name=name_or_path, repo_id=name_or_path, revision=sha, **_licence(folder))
+    ref = BaseRef(name=name_or_path, repo_id=name_or_path, revision=sha, made_by=ancestors(folder), **_licence(folder))
     return Base(ref, folder)
 
 
@@ -99,6 +100,7 @@ def adapter_to_float32(model: Any) -> None:
 
 
 def _check_family(folder: Path, name: str) -> None:
+    check_not_an_adapter(folder, name)
     hint = "use a dense text model of Qwen2, Qwen2.5 or Qwen3, such as Qwen/Qwen2-7B-Instruct"
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))

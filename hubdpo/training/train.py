@@ -28,6 +28,7 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 from datasets import Dataset  # noqa: E402
 
+from hubdpo.hub.lineage import check_not_rounded_away  # noqa: E402
 from hubdpo.training.advice import explain_metrics  # noqa: E402
 from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, newest_checkpoint  # noqa: E402
 from hubdpo.training.model import Base, check_layers, find_base, load_tokenizer, pick_device  # noqa: E402
@@ -86,6 +87,7 @@ def _train(config: TrainConfig) -> RunManifest:
     earlier = check_before_start(config) if first else None
     check_trackers(config.report_to)
     base = find_base(config.model_name_or_path, config.model_revision)
+    check_not_rounded_away(base.ref, load_in_4bit=config.load_in_4bit)
     check_layers(base, config.checkpoint_layers)
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)

@@ -121,6 +121,7 @@ def test_a_base_that_moved_is_reported_and_no_failure(run: Path, repo_id: str, o
     HfApi().upload_file(
         repo_id=own_base, path_in_repo="README.md", path_or_fileobj=b"---\nlicense: mit\n---\nanother base\n"
     )
+    HfApi().upload_file(repo_id=own_base, path_in_repo="generation_config.json", path_or_fileobj=b"{}")
     done = run_cli("verify", f"{repo_id}@v1.0.0", "--check", "hashes", "--json")
     assert done.exit_code == 0
     assert "has moved on" in done.stderr and "is under mit now" in done.stderr
