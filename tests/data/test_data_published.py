@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 
+from hubdpo import load_preferences, prepare
+from hubdpo.config import PrepareConfig
+from hubdpo.data.decide import NEAR, TEST, TRAIN, Decision, decide
+from hubdpo.data.keys import KEY
+from hubdpo.data.near import PERMUTATIONS
 from hubdpo.data.published import split_of
+from tests.data.made import lines, rows
+
+stage_module = importlib.import_module("hubdpo.data.prepare")
+
+
+def write(path: Path, values: list[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(lines(values))
 
 
 @pytest.mark.parametrize(
@@ -21,3 +40,141 @@ from hubdpo.data.published import split_of
 )  # fmt: skip
 def test_a_name_tells_a_split_by_whole_words(name: str, split: str | None) -> None:
     assert split_of(name) == split
+
+
+def in_splits(folder: Path) -> dict[str, set[str]]:
+    """Return the text of the prompts of each split."""
+    return {
+        name: {row["prompt"][0]["content"] for row in table.to_list()}
+        for name, table in load_preferences(folder).items()
+    }
+
+
+LAYOUTS = {
+    "files": ("train.jsonl", "test.jsonl"),
+    "shards": ("data/train-00000-of-00001.jsonl", "data/validation-00000-of-00001.jsonl"),
+    "folders": ("train/part.jsonl", "dev/part.jsonl"),
+    "words": ("dpo_train.jsonl", "dpo_eval.jsonl"),
+    "only test is named": ("pairs.jsonl", "pairs_test.jsonl"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("how", ["folder", "files"])
+def test_rows_stay_in_the_split_they_were_published_in(
+    layout: str, how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, test = (tmp_path / "in" / name for name in LAYOUTS[layout])
+    write(train, rows(40)[:30])
+    write(test, rows(40)[30:])
+    source = [str(tmp_path / "in")] if how == "folder" else [str(train), str(test)]
+    manifest = prepare(source=source, output_dir=tmp_path / "out")
+    assert in_splits(tmp_path / "out") == {
+        "train": {f"question {i}" for i in range(30)}, "test": {f"question {i}" for i in range(30, 40)},
+    }  # fmt: skip
+    assert manifest.published_split
+    assert [source.split for source in manifest.sources] == (["train", "test"] if train < test or how == "files"
+                                                             else ["test", "train"])  # fmt: skip
+    assert "rows stay in the split they were published in" in capsys.readouterr().err
+    assert "Rows stay in the split that they were published in" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_split_is_drawn_anew_when_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "in" / "train.jsonl", rows(200)[:100])
+    write(tmp_path / "in" / "test.jsonl", rows(200)[100:])
+    manifest = prepare(source=str(tmp_path / "in"), output_dir=tmp_path / "out", test_size=0.3)
+    assert not manifest.published_split
+    assert {f"question {i}" for i in range(100)} & in_splits(tmp_path / "out")["test"]
+    assert "`--test-size` draws a new split: the published test rows (test.jsonl)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "test.jsonl", "pairs.jsonl"])
+def test_one_split_alone_is_split_by_hash(name: str, tmp_path: Path) -> None:
+    write(tmp_path / name, rows(200))
+    manifest = prepare(source=str(tmp_path / name), output_dir=tmp_path / "out")
+    assert not manifest.published_split
+    assert 0 < manifest.splits["test"] < 40
+
+
+@pytest.mark.parametrize("dedupe", ["exact", "near", "none"])
+def test_a_prompt_of_both_published_splits_stays_in_test(
+    dedupe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "in" / "train.jsonl", rows(12))
+    # the same pair, the same prompt spaced and spelt another way, and the other way round
+    shared = [
+        rows(12)[0], {"prompt": "Question  1", "chosen": "x", "rejected": "y"},
+        {"prompt": "question 2", "chosen": "bad 2", "rejected": "good 2"},
+    ]  # fmt: skip
+    write(tmp_path / "in" / "test.jsonl", shared)
+    manifest = prepare(source=str(tmp_path / "in"), output_dir=tmp_path / "out", dedupe=dedupe)
+    assert (manifest.splits, manifest.funnel.dropped) == ({"train": 9, "test": 3}, {"prompt_in_test": 3})
+    assert in_splits(tmp_path / "out")["test"] == {row["prompt"] for row in shared}
+    assert "3 published train pairs have a prompt of the published test split" in capsys.readouterr().err
+    rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    assert [(row["source"], row["line"], row["reason"]) for row in rejected] == [
+        ("train.jsonl", line, "prompt_in_test") for line in (1, 2, 3)
+    ]
+    assert "`prompt_in_test`: 3" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_answers_of_two_published_splits_are_not_paired(tmp_path: Path) -> None:
+    both = [
+        {"prompt": f"q {i}", "completion": f"{label} {i}", "label": label} for i in range(8) for label in (True, False)
+    ]
+    apart = [{"prompt": "both", "completion": str(label), "label": label} for label in (True, False)]
+    write(tmp_path / "in" / "train.jsonl", [*both[:12], apart[0]])
+    write(tmp_path / "in" / "test.jsonl", [*both[12:], apart[1]])
+    manifest = prepare(source=str(tmp_path / "in"), output_dir=tmp_path / "out")
+    assert (manifest.splits, manifest.funnel.dropped) == ({"train": 6, "test": 2}, {"unpaired": 2})
+
+
+def some_keys(draw: np.random.Generator, rows: int) -> tuple[Any, Any]:
+    """Draw keys of pairs with few prompts, and signatures of which some are alike though their prompts differ."""
+    keys = np.zeros(rows, KEY)
+    keys["prompt"] = draw.integers(0, 40, rows).astype(np.uint64) * np.uint64(2**58 + 12345)
+    keys["low"], keys["high"] = draw.integers(0, 300, (2, rows))
+    keys["flipped"] = draw.integers(0, 2, rows)
+    families = draw.integers(0, 2**32, (90, PERMUTATIONS), dtype=np.uint32)
+    return keys, families[draw.integers((0, 50), (50, 90), (rows, 2))]
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["drawn", "published"])
+@pytest.mark.parametrize("dedupe", ["exact", "near"])
+def test_no_prompt_and_no_similar_one_is_in_both_splits(dedupe: str, published: bool) -> None:
+    config = PrepareConfig(source=["x"], output_dir="y", dedupe=dedupe, test_size=None if published else 0.4)
+    for seed in range(200):
+        draw = np.random.default_rng(seed)
+        keys, signatures = some_keys(draw, int(draw.integers(2, 120)))
+        near = signatures if dedupe == "near" else None
+        held = draw.random(len(keys)) < 0.3 if published else None
+        decision = decide(keys, config.model_copy(update={"seed": seed}), near=near, published=held)
+        train, test = decision.kept(TRAIN), decision.kept(TEST)
+        assert not set(keys["prompt"][train].tolist()) & set(keys["prompt"][test].tolist())
+        if near is not None:
+            families = [{row.tobytes() for row in near[part, 0]} for part in (train, test)]
+            assert not families[0] & families[1]
+        if held is not None:
+            assert held[test].all()
+            assert not held[train].any()
+
+
+def test_of_similar_pairs_the_published_test_row_stays() -> None:
+    config = PrepareConfig(source=["x"], output_dir="y", dedupe="near")
+    keys, near = some_keys(np.random.default_rng(0), 2)
+    keys["prompt"], keys["low"] = (1, 2), (1, 2)
+    near[1] = ~near[0, 0], near[0, 1]
+    decision = decide(keys, config, near=near, published=np.array([False, True]))
+    assert decision.verdict.tolist() == [NEAR, TEST]
+
+
+def test_a_prompt_in_both_splits_is_a_bug_that_stops_prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(keys: Any, *rest: Any, **options: Any) -> Decision:
+        return Decision((np.arange(len(keys)) % 2).astype(np.uint8), None)
+
+    monkeypatch.setattr(stage_module, "decide", broken)
+    same = [{"prompt": "q", "chosen": f"c {i}", "rejected": f"r {i}"} for i in range(4)]
+    write(tmp_path / "raw.jsonl", same)
+    with pytest.raises(AssertionError, match="1 prompts are in both splits"):
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
