@@ -85,7 +85,8 @@ def provenance(manifest: PrepareManifest, card: SourceCard) -> str:
         kept = manifest.funnel.kept if alone else sum(source.kept or 0 for source in files)
         read = manifest.funnel.read if alone else sum(source.read or 0 for source in files)
         how = (shipped_cards() / "formats" / f"{name}.md").read_text(encoding="utf-8").strip()
-        parts.append(f"{kept:,} pairs were made of {read:,} rows that {how}")
+        pairs, rows = "pair was" if kept == 1 else "pairs were", "row" if read == 1 else "rows"
+        parts.append(f"{kept:,} {pairs} made of {read:,} {rows} that {how}")
     ids = _words(card.facts.get("source_datasets"))
     links = ", ".join(f"[{name}](https://huggingface.co/datasets/{name})" for name in ids)
     ask = f"read what its makers say ({links})" if ids else "ask whoever gave you the source"

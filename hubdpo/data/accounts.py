@@ -82,7 +82,8 @@ def judge(accounts: list[Account], scratch: str) -> None:
             raise _gives_nothing(nothing, scratch)
         if nothing:
             dropped = sum((one.dropped for one in nothing), Counter[str]())
-            console.warn(f"{named([one.file.name for one in nothing])}: nothing of it can be used: {_told(dropped)}")
+            them = "it" if len(nothing) == 1 else "them"
+            console.warn(f"{named([one.file.name for one in nothing])}: no row of {them} can be used: {_told(dropped)}")
             console.hint(next_step(dropped))
     for files in sources.values():
         _tell_losses([one for one in files if one.converted])
