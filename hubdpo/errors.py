@@ -8,6 +8,7 @@
     ├── TrainingError           8   out of memory, a loss that is not finite
     │   └── ResumeMismatch      8   a resumed run whose configuration changed
     └── HubError                4   the Hub refused, or its answer never came
+        ├── NoSuchRevision      4   no branch, tag or commit of that name
         ├── VersionTaken        5   the tag exists with other content
         ├── VerificationFailed  6   what was downloaded is not what was uploaded
         └── LicenceError        7   the licence is unknown or forbids the release
@@ -58,6 +59,10 @@ class ResumeMismatch(TrainingError):
 
 class HubError(HubdpoError):
     exit_code = 4
+
+
+class NoSuchRevision(HubError):
+    pass
 
 
 class VersionTaken(HubError):

@@ -48,14 +48,13 @@ def _device() -> dict[str, Any]:
 
 
 def _hub() -> dict[str, Any]:
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-
+    from hubdpo.errors import HubError
     from hubdpo.hub.client import api, endpoint
+    from hubdpo.hub.failures import translate_errors
 
     try:
-        login = api().whoami()["name"]
-    except LocalTokenNotFoundError:
-        login = "not logged in: `hf auth login`"
-    except (HfHubHTTPError, OSError) as problem:
-        login = f"unknown: {type(problem).__name__}"
+        with translate_errors("your login"):
+            login = api().whoami()["name"]
+    except HubError as problem:
+        login = f"unknown: {problem.message}" + (f": `{problem.hint}`" if problem.hint else "")
     return {"endpoint": endpoint(), "login": login}

@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
         choose_format(format, json=json, quiet=quiet)
         with errors_end_here():
             from hubdpo.hub.inspect import inspect as run
+            from hubdpo.hub.reference import parse_ref
 
             found = run(what)
             console.table(["", found.kind], [(name, _shown(value)) for name, value in found.facts.items()])
@@ -37,7 +38,7 @@ def register(app: typer.Typer) -> None:
             told = f"{count} thing{'' if count == 1 else 's'} to look at" if count else "nothing is wrong with it"
             console.result(
                 f"{found.ref}: {found.kind}, {told}", found.as_dict(),
-                identifier=f"{found.ref.partition('@')[0]}@{found.commit}" if found.commit else found.ref,
+                identifier=f"{parse_ref(found.ref).repo_id}@{found.commit}" if found.commit else found.ref,
             )  # fmt: skip
 
 

@@ -25,7 +25,6 @@ def register(app: typer.Typer) -> None:
         with errors_end_here():
             from hubdpo.hub.load import answer, load_adapter
 
-            repo, _, revision = adapter.partition("@")
-            loaded = load_adapter(repo, revision=revision or None)
+            loaded = load_adapter(adapter)
             text = answer(loaded, prompt, max_new_tokens=max_new_tokens)
             console.result(text, {"adapter": adapter, "prompt": prompt, "answer": text}, identifier=text)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hubdpo.config.push import is_repo_id
 from hubdpo.data.clean import CUT
 from hubdpo.data.encoder import ChatEncoder
 from hubdpo.data.preference import Message, PreferenceExample, Rejection
 from hubdpo.errors import ConfigError
-from hubdpo.hub.client import download, parse_ref, resolve
+from hubdpo.hub.client import download, resolve
+from hubdpo.hub.reference import looks_like_folder, parse_ref
 from hubdpo.manifest import sha256_file
 
 OverLength = Literal["drop", "truncate", "keep", "error"]
@@ -37,9 +37,9 @@ def find_model(ref: str) -> Model:
         if not tokenizer.is_file():
             raise ConfigError(f"no tokenizer.json in {ref}", hint="--model Qwen/Qwen2-7B-Instruct")
         return Model(str(Path(ref).resolve()), digest=sha256_file(tokenizer))
-    name, revision = parse_ref(ref)
-    if not is_repo_id(name):
+    if looks_like_folder(ref):
         raise ConfigError(f"model not found: {ref}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct")
+    name, revision = parse_ref(ref)
     return Model(name, resolve(name, revision))
 
 

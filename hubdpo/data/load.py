@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubdpo.cards.citations import citation_of
 from hubdpo.data.prepared import read_dataset_folder
 from hubdpo.errors import ArtefactError
-from hubdpo.hub.client import download, parse_ref, resolve
+from hubdpo.hub.client import download, resolve
+from hubdpo.hub.reference import looks_like_folder, parse_ref
 from hubdpo.manifest import DatasetRef
 
 if TYPE_CHECKING:
@@ -47,11 +49,13 @@ def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tupl
 def _find(ref: str, revision: str | None) -> tuple[Path, str | None, str | None]:
     if Path(ref).is_dir():
         return Path(ref), None, None
-    looks_local = ref.startswith((".", "/", "~")) or ref.count("/") != 1
-    if looks_local:
-        raise ArtefactError(f"dataset folder not found: {ref}", hint=f"hubdpo prepare SOURCE -o {ref}")
-    repo_id, wanted = parse_ref(ref)
-    sha = resolve(repo_id, revision or wanted, repo_type="dataset")
+    if Path(ref).is_file():
+        hint = f"hubdpo prepare {shlex.quote(ref)} -o DIR"
+        raise ArtefactError(f"`{ref}` is a file, not a dataset folder", hint=hint)
+    if looks_like_folder(ref):
+        raise ArtefactError(f"dataset folder not found: {ref}", hint=f"hubdpo prepare SOURCE -o {shlex.quote(ref)}")
+    repo_id, wanted = parse_ref(ref).at(revision)
+    sha = resolve(repo_id, wanted, repo_type="dataset")
     return download(repo_id, sha, repo_type="dataset"), repo_id, sha
 
 

@@ -21,14 +21,14 @@ from hubdpo.data import storage
 from hubdpo.data.published import Split, is_split_name, split_of
 from hubdpo.errors import DataError
 from hubdpo.funnel import Source
-from hubdpo.hub.client import download, parse_ref, resolve
+from hubdpo.hub.client import download, resolve_address
+from hubdpo.hub.reference import DATASETS
 from hubdpo.secrets import known_secrets
 
 KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 PACKED = (".gz", ".zst")
 ENDINGS = tuple(kind + packed for kind in KINDS for packed in ("", *PACKED))
 READS = f"hubdpo reads {', '.join(KINDS)}, each also {' or '.join(PACKED)}"
-HUB_PREFIX = "hf://datasets/"
 NOT_ROWS = frozenset({
     "prepare.json", "hubdpo.json", "release.json", "rejected.jsonl", "dataset_info.json", "dataset_infos.json",
     "dataset_dict.json", "state.json",
@@ -101,7 +101,7 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
         with storage.open_write(place) as stream:
             shutil.copyfileobj(sys.stdin.buffer, stream, BLOCK)
         return [RawFile(place, "stdin", place)]
-    if source.startswith(HUB_PREFIX):
+    if source.startswith(DATASETS):
         return _from_hub(source)
     if storage.is_url(source):
         return _from_url(source)
@@ -154,15 +154,14 @@ def _from_url(url: str) -> list[RawFile]:
 
 
 def _from_hub(source: str) -> list[RawFile]:
-    parts = source.removeprefix(HUB_PREFIX).split("/", 2)
-    if len(parts) < 2:
-        raise DataError(f"not a Hub address: {source}", hint="hf://datasets/USER/NAME@REVISION/path/file.parquet")
-    repo_id, revision = parse_ref("/".join(parts[:2]))
-    sha = resolve(repo_id, revision, repo_type="dataset")
-    inside = parts[2] if len(parts) == 3 else None
+    from huggingface_hub.utils import filter_repo_objects
+
+    repo, inside = resolve_address(source)
     patterns = [inside, f"{inside}/*"] if inside else [f"*{ending}" for ending in ENDINGS]
-    folder = download(repo_id, sha, repo_type="dataset", allow_patterns=patterns)
-    return [replace(file, name=f"{HUB_PREFIX}{repo_id}@{sha}/{file.name}") for file in _in_folder(folder, source)]
+    folder = download(repo.repo_id, str(repo.revision), repo_type="dataset", allow_patterns=patterns)
+    # the cache's folder may hold other files of the same commit, from other downloads
+    wanted = filter_repo_objects(_in_folder(folder, source), allow_patterns=patterns, key=lambda file: file.name)
+    return [replace(file, name=f"{DATASETS}{repo}/{file.name}") for file in wanted]
 
 
 def _check(file: RawFile) -> None:

@@ -14,8 +14,7 @@ def main(adapter: str, dataset: str) -> None:
     console.quiet_libraries()
     from hubdpo.training.scoring import score_pairs
 
-    repo, _, revision = adapter.partition("@")
-    loaded = hubdpo.load_adapter(repo, revision=revision)
+    loaded = hubdpo.load_adapter(adapter)
     report = score_pairs(loaded.model, loaded.tokenizer, hubdpo.load_preferences(dataset)["test"])
     json.dump(
         {

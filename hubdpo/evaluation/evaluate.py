@@ -36,7 +36,8 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
     test = data["test"].select(range(min(len(data["test"]), config.max_pairs)))
 
     device = pick_device(config.device)
-    base = find_base(config.model_name_or_path or _base_of(config.run_dir, run), run.base.revision)
+    given = config.model_name_or_path or _base_of(config.run_dir, run)
+    base = find_base(given, None if "@" in given else run.base.revision)
     console.info(f"{len(test):,} held-out pairs, {run.base.name} on {device}")
     model = load_base(base.folder, device=device, load_in_4bit=run.config["load_in_4bit"])
     limit = run.config["max_length"]

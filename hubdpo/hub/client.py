@@ -1,19 +1,23 @@
-"""One door to the Hub: an HfApi with timeouts, and its errors turned into ours."""
+"""One door to the Hub: an HfApi with timeouts, and what is downloaded through it, pinned to commits.
+
+What is in the cache is used without the Hub: a commit is never asked for, and a tag or branch that was asked before is
+read from the cache when the Hub does not answer, or must not be asked (`HF_HUB_OFFLINE`).
+"""
 
 from __future__ import annotations
 
 import functools
+import shlex
 import urllib.parse
-from collections.abc import Iterator
-from contextlib import contextmanager
-from json import JSONDecodeError
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from hubdpo import console
-from hubdpo.config.push import is_repo_id
-from hubdpo.errors import ArtefactError, ConfigError, HubError
+from hubdpo.errors import HubError, NoSuchRevision
+from hubdpo.hub.failures import first_line, is_offline, is_unreachable, translate_errors
+from hubdpo.hub.reference import COMMIT, Address, RepoRef, checked_revision, parse_address
 from hubdpo.hub.transport import http
+from hubdpo.manifest import write_atomic
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -62,109 +66,84 @@ def api() -> HfApi:
     return HfApi(endpoint=where, library_name="hubdpo")
 
 
-def status_of(problem: BaseException) -> int | None:
-    """Return the HTTP status behind an error of the client, or None when no answer came."""
-    response = getattr(problem, "response", None)
-    return getattr(response, "status_code", None)
-
-
-def is_unknown_outcome(problem: BaseException) -> bool:
-    """Tell whether a write may or may not have happened: no readable answer, or the server failed or was busy."""
-    if isinstance(problem, JSONDecodeError):  # a proxy's page in place of the Hub's answer
-        return True
-    if isinstance(problem, RuntimeError) and problem.__cause__:  # of huggingface_hub, about a file that it was sending
-        return is_unknown_outcome(problem.__cause__)
-    return isinstance(problem, (http().TransportError, OSError)) and status_of(problem) in (
-        None, 408, 429, 500, 502, 503, 504,
-    )  # fmt: skip
-
-
-@contextmanager
-def translate_errors(what: str) -> Iterator[None]:
-    """Raise HubError, with a hint, for whatever the Hub or the network refuses in the body. `what` names the thing."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.GatedRepoError:
-        raise HubError(f"`{what}` is gated", hint=f"ask for access at {endpoint()}/{what}") from None
-    except errors.RepositoryNotFoundError:
-        hint = "hf auth login, or check the name" if _token() else "hf auth login, or export HF_TOKEN=..."
-        raise HubError(f"`{what}` is not on {endpoint()}, or is private", hint=hint) from None
-    except errors.RevisionNotFoundError:
-        raise HubError(f"`{what}` has no such revision", hint=f"hf repos tag list {what.partition('@')[0]}") from None
-    except errors.LocalEntryNotFoundError:
-        raise HubError(f"`{what}` cannot be downloaded from {endpoint()}", hint="check the network") from None
-    except errors.EntryNotFoundError as problem:
-        raise HubError(f"`{what}` lacks a file: {_first_line(problem)}", hint="check the revision") from None
-    except errors.HfHubHTTPError as problem:
-        raise _http_error(what, problem) from None
-    except JSONDecodeError:
-        raise HubError(
-            f"what {endpoint()} answered for `{what}` is not JSON",
-            hint="check HF_ENDPOINT, and whether a proxy stands between",
-        ) from None
-    except RuntimeError as problem:
-        if isinstance(problem.__cause__, errors.HfHubHTTPError):  # a large file that was not taken
-            raise _http_error(what, problem.__cause__) from None
-        raise
-    except ConnectionError as problem:
-        raise HubError(
-            f"large files of `{what}` cannot be sent or read: {_first_line(problem)}",
-            hint="check the network, then run the same command again",
-        ) from None
-    except http().TransportError as problem:
-        raise HubError(
-            f"no answer from {endpoint()} for `{what}`: {type(problem).__name__}",
-            hint="check the network and HF_ENDPOINT, then run the same command again",
-        ) from None
-
-
-def _http_error(what: str, problem: Exception) -> HubError:
-    status = status_of(problem)
-    if status == 401:
-        return HubError(f"{endpoint()} does not accept the token", hint="hf auth login, or export HF_TOKEN=...")
-    if status == 403:
-        return HubError(
-            f"the token may not do this to `{what}`", hint="use a token with write access to that namespace"
-        )
-    return HubError(f"{endpoint()} answered {status} for `{what}`: {_first_line(problem)}", hint="try again later")
-
-
-def _first_line(problem: Exception) -> str:
-    message = getattr(problem, "server_message", None) or str(problem)
-    return " ".join(str(message).split())[:200]
-
-
-def _token() -> str | None:
-    from huggingface_hub import get_token
-
-    token: str | None = get_token()
-    return token
-
-
-def parse_ref(ref: str) -> tuple[str, str | None]:
-    """Split `USER/NAME[@REVISION]`. Raise ConfigError when it is not of that form."""
-    repo_id, _, revision = ref.partition("@")
-    if not is_repo_id(repo_id):
-        raise ConfigError(f"not a repo: `{ref}`", hint="write USER/NAME or USER/NAME@v1.0.0")
-    return repo_id, revision or None
-
-
-def parse_unless_folder(ref: str) -> tuple[str, str | None]:
-    """Do as `parse_ref` with what is no folder but could have been. Raise ArtefactError when it was meant to be one."""
-    if ref.startswith((".", "/", "~")):
-        raise ArtefactError(f"folder not found: {ref}", hint="give a folder that is there, or USER/NAME")
-    return parse_ref(ref)
-
-
 def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = "model") -> str:
-    """Return the commit (40 hex digits) that a branch, tag or commit names now. Raise HubError when there is none."""
-    with translate_errors(f"{repo_id}@{revision}" if revision else repo_id):
-        sha = api().repo_info(repo_id, revision=revision, repo_type=repo_type).sha
+    """Return the commit (40 hex digits) that a branch, tag or commit names now.
+
+    In offline mode, and with a warning when no answer comes, the commit that it named when it was last asked for. Raise
+    NoSuchRevision when the Hub, or in offline mode the cache, has none of that name; HubError for any other failure.
+    """
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    ref = RepoRef(repo_id, checked_revision(revision) if revision is not None else None)
+    if is_offline():
+        return _cached_commit(ref, repo_type) or never_cached(ref, repo_type)
+    with translate_errors(str(ref)):
+        try:
+            sha = api().repo_info(repo_id, revision=revision, repo_type=repo_type).sha
+        except Exception as problem:
+            cached = _cached_commit(ref, repo_type) if is_unreachable(problem) else None
+            if cached is None:
+                raise
+            console.warn(
+                f"{endpoint()} does not answer ({type(problem).__name__}); `{ref}` is {cached[:12]}, from the cache"
+            )
+            return cached
     if not sha:
         raise HubError(f"{endpoint()} names no commit for `{repo_id}`", hint="try again later")
+    _remember(ref, repo_type, str(sha))
     return str(sha)
+
+
+def resolve_address(address: str) -> Address:
+    """Return the repo, at its commit, and the path that `hf://datasets/USER/NAME[@REVISION][/PATH]` means now.
+
+    Raise DataError when it is no such address, NoSuchRevision when the repo has none of the revisions that it can name.
+    """
+    ways = parse_address(address)
+    for (repo_id, revision), path in ways:
+        try:
+            return Address(RepoRef(repo_id, resolve(repo_id, revision, repo_type="dataset")), path)
+        except NoSuchRevision:
+            if len(ways) == 1:
+                raise
+    raise NoSuchRevision(
+        f"`{ways[0].repo.repo_id}` has no revision {' or '.join(f'`{way.repo.revision}`' for way in ways)}",
+        hint=f"hf repos tag list {ways[0].repo.repo_id} --type dataset",
+    )
+
+
+def cache_of(repo_id: str, repo_type: RepoType) -> Path:
+    """Return the folder that the cache has, or would have, for a repo."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(str(constants.HF_HUB_CACHE)) / str(repo_folder_name(repo_id=repo_id, repo_type=repo_type))
+
+
+def _cached_commit(ref: RepoRef, repo_type: RepoType) -> str | None:
+    place = cache_of(ref.repo_id, repo_type) / "refs" / (ref.revision or "main")
+    found = place.read_text(encoding="utf-8").strip() if place.is_file() else ""
+    return found if COMMIT.fullmatch(found) else None
+
+
+def _remember(ref: RepoRef, repo_type: RepoType, sha: str) -> None:
+    """Note in the cache what a name stands for: the client does so in downloads by name, and ours are by commit."""
+    if _cached_commit(ref, repo_type) == sha:
+        return
+    try:
+        write_atomic(cache_of(ref.repo_id, repo_type) / "refs" / (ref.revision or "main"), sha)
+    except OSError as problem:  # a cache that others fill need not be writable
+        console.info(f"the cache does not keep which commit `{ref}` is: {problem.strerror}")
+
+
+def never_cached(ref: RepoRef, repo_type: RepoType | None, *, part: str = "") -> NoReturn:
+    """Raise NoSuchRevision in offline mode for what is not there, with the command that fetches it."""
+    command = ["hf", "download", ref.repo_id]
+    command += ["--repo-type", "dataset"] if repo_type == "dataset" else []
+    command += ["--revision", ref.revision] if ref.revision else []
+    raise NoSuchRevision(
+        f"`{ref}` is not in the cache{part}, and offline mode is on", hint=f"HF_HUB_OFFLINE=0 {shlex.join(command)}"
+    )
 
 
 def download(
@@ -176,8 +155,16 @@ def download(
     cache_dir: Path | None = None,
 ) -> Path:
     """Return a folder with the files of a commit, from the cache or the Hub. Raise HubError when one does not come."""
+    from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
+
     with translate_errors(f"{repo_id}@{sha[:12]}"):
-        return fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns, cache_dir=cache_dir)
+        try:
+            return fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns, cache_dir=cache_dir)
+        except LocalEntryNotFoundError as problem:
+            if is_offline():
+                whole = not isinstance(problem, IncompleteSnapshotError)
+                never_cached(RepoRef(repo_id, sha), repo_type, part="" if whole else " with all its files")
+            raise
 
 
 def fetch(
@@ -194,5 +181,5 @@ def fetch(
             repo_id, revision=sha, repo_type=repo_type, allow_patterns=allow_patterns, cache_dir=cache_dir
         )
     except RuntimeError as problem:  # of hf_xet, whatever kept it from reading; what it cannot send is such an error
-        raise ConnectionError(_first_line(problem)) from problem
+        raise ConnectionError(first_line(problem)) from problem
     return Path(folder)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hubdpo.errors import HubError
-from hubdpo.hub.client import api, translate_errors
+from hubdpo.hub.client import api
+from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.remote import Remote, repeat
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.bundle import folder_kind, published_files
-from hubdpo.hub.client import download, parse_unless_folder, resolve
+from hubdpo.hub.client import download, resolve
 from hubdpo.hub.diff_rows import RowChanges, compare_rows
 from hubdpo.hub.diff_weights import CONFIG, WEIGHTS, WeightChanges, compare_tensors, compare_weights
 from hubdpo.hub.facts import MANIFESTS, Facts, changed_options, read_facts, what_changed
-from hubdpo.hub.verify import find_type
+from hubdpo.hub.places import find_type
+from hubdpo.hub.reference import parse_unless_folder
 from hubdpo.manifest import BUNDLE_FILE, Bundle, EvalReport, FileEntry, Kind, file_entry, verify_files
 from hubdpo.ranking import Accuracy
 

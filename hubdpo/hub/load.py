@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hubdpo import console
+from hubdpo.config.push import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.hub.adapter_files import read_json
 from hubdpo.hub.base import BASE_PATTERNS, load_base
-from hubdpo.hub.client import download, parse_unless_folder, resolve
+from hubdpo.hub.client import download, resolve
+from hubdpo.hub.reference import parse_unless_folder
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest
 
 
@@ -33,14 +36,15 @@ def load_adapter(
     folder, sha = _find(str(repo), revision)
     if not (folder / "adapter_config.json").exists():
         raise ArtefactError(f"`{repo}` holds no adapter", hint="give an adapter repo, or a run folder that is complete")
-    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    name, base_revision = settings["base_model_name_or_path"], settings.get("revision")
+    name, base_revision = _base_of(folder, str(repo))
     if load_in_4bit is None:
         load_in_4bit = _trained_in_4bit(folder)
 
     import torch
 
-    base_folder = local_base(folder) or download(name, base_revision or resolve(name), allow_patterns=BASE_PATTERNS)
+    # only a run of this machine says where its base is: a release could name any folder
+    here = local_base(folder) if sha is None else None
+    base_folder = here or download(name, resolve(name, base_revision), allow_patterns=BASE_PATTERNS)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = load_on_base(
         folder, base_folder, device=device, load_in_4bit=load_in_4bit, device_map=device_map
@@ -78,9 +82,20 @@ def _find(repo: str, revision: str | None) -> tuple[Path, str | None]:
         if revision is not None:
             raise ConfigError("a run folder has no revisions", hint="leave out the revision, or give USER/NAME")
         return Path(repo), None
-    repo_id, wanted = parse_unless_folder(repo)
-    sha = resolve(repo_id, revision or wanted)
+    repo_id, wanted = parse_unless_folder(repo).at(revision)
+    sha = resolve(repo_id, wanted)
     return download(repo_id, sha), sha
+
+
+def _base_of(folder: Path, adapter: str) -> tuple[str, str | None]:
+    """Return the id and the revision of the base that an adapter names, and check that they are such."""
+    settings = read_json(folder / "adapter_config.json")
+    name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
+    if local_base(folder) is None and not (isinstance(name, str) and is_repo_id(name)):
+        raise ArtefactError(
+            f"`{adapter}` names the base {name!r}, which is no repo on the Hub", hint="give a release of hubdpo"
+        )
+    return str(name), str(revision) if revision is not None else None
 
 
 def _trained_in_4bit(folder: Path) -> bool:

@@ -12,7 +12,8 @@ import yaml
 from hubdpo import console
 from hubdpo.errors import VerificationFailed
 from hubdpo.hub.base import BASE_PATTERNS
-from hubdpo.hub.client import api, fetch, translate_errors
+from hubdpo.hub.client import api, fetch
+from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.merged import MergeManifest
 from hubdpo.hub.probes import ProbeResult, compare_probes, record_probes
 from hubdpo.hub.remote import repeat

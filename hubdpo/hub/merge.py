@@ -23,12 +23,13 @@ from hubdpo.data.folder import workspace
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
 from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.bundle import COPIED_FILES, read_run
-from hubdpo.hub.client import download, parse_unless_folder, resolve
+from hubdpo.hub.client import download, resolve
 from hubdpo.hub.lineage import not_by_hubdpo
 from hubdpo.hub.load import load_on_base, local_base
 from hubdpo.hub.merge_check import compare, probe_adapter, probe_written
 from hubdpo.hub.merged import AdapterRef, MergeManifest, read_merged_folder
 from hubdpo.hub.merged_weights import plan_weights, write_weights
+from hubdpo.hub.reference import parse_unless_folder
 from hubdpo.hub.versions import parse_tag
 from hubdpo.manifest import (
     CARD_FILE,

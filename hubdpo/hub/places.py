@@ -8,7 +8,9 @@ from typing import IO, Any, Protocol
 
 from hubdpo.errors import ArtefactError, HubError
 from hubdpo.hub.adapter_files import read_json, read_shapes
-from hubdpo.hub.client import RepoType, api, parse_unless_folder, resolve, translate_errors
+from hubdpo.hub.client import RepoType, api, cache_of, endpoint, never_cached, resolve
+from hubdpo.hub.failures import is_offline, translate_errors
+from hubdpo.hub.reference import RepoRef, parse_unless_folder
 from hubdpo.hub.remote import repeat
 from hubdpo.manifest import LOCAL_ONLY, RUN_FILE
 
@@ -77,9 +79,20 @@ class _Repo:
         self.repo_type: RepoType | None = repo_type
         self.commit: str | None = commit
         self._named: dict[str, Any] = {"repo_id": self.name, "repo_type": self.repo_type, "revision": self.commit}
-        with translate_errors(ref):
+        self.files = self._list()
+
+    def _list(self) -> dict[str, int]:
+        from huggingface_hub import get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+        if is_offline():
+            try:
+                return {item.path: int(item.size) for item in get_cached_repo_tree(**self._named)}
+            except CachedRepoTreeNotFoundError:
+                never_cached(RepoRef(self.name, self.commit), self.repo_type)
+        with translate_errors(self.ref):
             items = repeat(lambda: list(api().list_repo_tree(**self._named, recursive=True)))
-        self.files = {item.path: int(item.size) for item in items if hasattr(item, "size")}
+        return {item.path: int(item.size) for item in items if hasattr(item, "size")}
 
     def read(self, name: str) -> bytes:
         with translate_errors(self.ref):
@@ -97,18 +110,23 @@ class _Repo:
     def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
         from huggingface_hub.errors import SafetensorsParsingError
 
-        try:
-            with translate_errors(self.ref):
+        if (here := self._cached(name)) is not None:
+            return read_shapes(here)
+        with translate_errors(self.ref):
+            try:
                 found = repeat(lambda: api().parse_safetensors_file_metadata(**self._named, filename=name))
-        except SafetensorsParsingError as problem:
-            raise ArtefactError(
-                f"`{name}` of {self.ref} is no safetensors file: {str(problem).splitlines()[0]}", hint="tell its owner"
-            ) from None
+            except SafetensorsParsingError as problem:
+                raise ArtefactError(
+                    f"`{name}` of {self.ref} is no safetensors file: {str(problem).splitlines()[0]}",
+                    hint="tell its owner",
+                ) from None
         return {tensor: tuple(facts.shape) for tensor, facts in found.tensors.items()}
 
     def open(self, name: str) -> IO[bytes]:
         from huggingface_hub import HfFileSystem
 
+        if (here := self._cached(name)) is not None:
+            return here.open("rb")
         prefix = "datasets/" if self.repo_type == "dataset" else ""
         with translate_errors(self.ref):
             stream: IO[bytes] = HfFileSystem(endpoint=api().endpoint).open(
@@ -119,11 +137,28 @@ class _Repo:
     def local(self, name: str) -> Path | None:
         return None
 
+    def _cached(self, name: str) -> Path | None:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(**self._named, filename=name)
+        return Path(found) if isinstance(found, str) else None
+
+
+def find_type(repo_id: str) -> RepoType:
+    """Tell whether a name is a model or a dataset, in offline mode by the cache. Raise HubError when it is neither."""
+    kinds: tuple[RepoType, ...] = ("model", "dataset")
+    if is_offline():
+        found = next((kind for kind in kinds if cache_of(repo_id, kind).is_dir()), None)
+        return found or never_cached(RepoRef(repo_id), None)
+    with translate_errors(repo_id):
+        for repo_type in kinds:
+            if repeat(lambda repo_type=repo_type: api().repo_exists(repo_id, repo_type=repo_type)):  # type: ignore[misc]
+                return repo_type
+    raise HubError(f"`{repo_id}` is not on {endpoint()}, or is private", hint="hf auth login, or check the name")
+
 
 def _find(repo_id: str, revision: str | None) -> tuple[RepoType, str]:
     """Tell what a name is, a model first, and the commit. Raise HubError when it is neither or has no such revision."""
-    from hubdpo.hub.verify import find_type
-
     repo_type = find_type(repo_id)
     try:
         return repo_type, resolve(repo_id, revision, repo_type=repo_type)

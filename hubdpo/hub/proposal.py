@@ -8,7 +8,8 @@ from hubdpo import console
 from hubdpo.config.push import Check
 from hubdpo.errors import HubError
 from hubdpo.hub.bundle import BundleContent
-from hubdpo.hub.client import api, endpoint, is_unknown_outcome, status_of
+from hubdpo.hub.client import api, endpoint
+from hubdpo.hub.failures import is_unknown_outcome, status_of
 from hubdpo.hub.plan import no_repo_for_proposal
 from hubdpo.hub.remote import TRIES, Remote, bundle_line, holds, operations_for, repeat, wait_before
 from hubdpo.hub.verify import verify_commit

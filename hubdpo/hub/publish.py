@@ -22,8 +22,9 @@ from hubdpo.hub.bundle import (
     read_run,
 )
 from hubdpo.hub.card import compose, warn_of_edit_on_the_way, warn_of_lost
-from hubdpo.hub.client import PUBLIC_HUB, RepoType, api, endpoint, resolve, translate_errors
+from hubdpo.hub.client import PUBLIC_HUB, RepoType, api, endpoint, resolve
 from hubdpo.hub.collection import add_to_collection, check_collection
+from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.merged import MergeManifest
 from hubdpo.hub.plan import show_plan
 from hubdpo.hub.proposal import propose
@@ -47,6 +48,7 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
     content = _bundle(config)
     repo_type: RepoType = "dataset" if content.kind == "dataset" else "model"
     remote = Remote(config.repo, repo_type)
+    require_online("`push`")
     if endpoint() != PUBLIC_HUB:
         console.info(f"the Hub is {endpoint()}")
     with translate_errors(config.repo):

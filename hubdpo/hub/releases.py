@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hubdpo.hub.client import api, parse_ref, translate_errors
+from hubdpo.errors import ConfigError
+from hubdpo.hub.client import api
+from hubdpo.hub.failures import require_online, translate_errors
+from hubdpo.hub.places import find_type
+from hubdpo.hub.reference import parse_ref
 from hubdpo.hub.remote import Remote, repeat
-from hubdpo.hub.verify import find_type
 from hubdpo.hub.versions import parse_tag
 
 
@@ -32,7 +35,10 @@ def releases(repo_id: str) -> list[Listed]:
 
     Raise ConfigError when `repo_id` is not USER/NAME, HubError when there is no such repo.
     """
-    repo_id, _ = parse_ref(repo_id)
+    repo_id, revision = parse_ref(repo_id)
+    if revision is not None:
+        raise ConfigError(f"all releases of a repo are listed, not `{revision}`", hint=f"hubdpo versions {repo_id}")
+    require_online("`versions`")
     remote = Remote(repo_id, find_type(repo_id))
     with translate_errors(repo_id):
         tags = {name: commit for name, commit in remote.tags().items() if parse_tag(name)}

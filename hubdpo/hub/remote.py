@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from hubdpo import console
 from hubdpo.errors import HubError, VersionTaken
 from hubdpo.hub.bundle import BundleContent, content_of, git_blob_id
-from hubdpo.hub.client import RepoType, api, is_unknown_outcome, status_of
+from hubdpo.hub.client import RepoType, api
+from hubdpo.hub.failures import is_unknown_outcome, status_of
 from hubdpo.hub.versions import bump, highest, parse_tag
 from hubdpo.manifest import BUNDLE_FILE, Bundle
 

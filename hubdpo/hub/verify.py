@@ -13,9 +13,12 @@ from hubdpo import console
 from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed
 from hubdpo.hub.bundle import COPIED_FILES
-from hubdpo.hub.client import RepoType, api, endpoint, fetch, parse_ref, resolve, translate_errors
+from hubdpo.hub.client import RepoType, api, endpoint, fetch, resolve
+from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.loadable import check_adapter, check_dataset, check_merged
+from hubdpo.hub.places import find_type
 from hubdpo.hub.probes import ProbeResult
+from hubdpo.hub.reference import parse_ref
 from hubdpo.hub.remote import repeat
 from hubdpo.hub.versions import highest, parse_tag
 from hubdpo.manifest import BUNDLE_FILE, RUN_FILE, Bundle, Release, RunManifest, verify_files
@@ -60,6 +63,7 @@ def verify(ref: str, *, check: Check = "load") -> Verified:
     there is no such release. Warns when the base has moved on since: unpinned loading would then take another base.
     """
     repo_id, tag = parse_ref(ref)
+    require_online("`verify`")
     repo_type = find_type(repo_id)
     if tag is None or parse_tag(tag) is None:
         with translate_errors(repo_id):
@@ -157,16 +161,6 @@ def _model_files(repo_id: str, revision: str) -> dict[str, str | None]:
         for file in info.siblings or []
         if any(fnmatch.fnmatchcase(file.rfilename, pattern) for pattern in MODEL_FILES)
     }
-
-
-def find_type(repo_id: str) -> RepoType:
-    """Tell whether a name is a model or a dataset. Raise HubError when it is neither."""
-    kinds: tuple[RepoType, ...] = ("model", "dataset")
-    with translate_errors(repo_id):
-        for repo_type in kinds:
-            if repeat(lambda repo_type=repo_type: api().repo_exists(repo_id, repo_type=repo_type)):  # type: ignore[misc]
-                return repo_type
-    raise HubError(f"`{repo_id}` is not on {endpoint()}, or is private", hint="hf auth login, or check the name")
 
 
 def release_url(repo_id: str, repo_type: RepoType, tag: str) -> str:

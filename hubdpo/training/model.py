@@ -14,11 +14,11 @@ from peft import LoraConfig, TaskType
 from transformers import AutoTokenizer
 
 from hubdpo.config import TrainConfig
-from hubdpo.config.push import is_repo_id
 from hubdpo.errors import ConfigError, UnsupportedBase
 from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.lineage import ADAPTER_CONFIG, ancestors, check_not_an_adapter
+from hubdpo.hub.reference import looks_like_folder, parse_ref
 from hubdpo.manifest import BaseRef
 
 FAMILY = ("qwen2", "qwen3")
@@ -37,7 +37,7 @@ class Base:
 
 
 def find_base(name_or_path: str, revision: str | None = None) -> Base:
-    """Find a base and pin it to a commit, without loading any weights.
+    """Find a base, a folder or `USER/NAME[@REVISION]`, and pin it to a commit, without loading any weights.
 
     Raise UnsupportedBase when it is not a dense model of the Qwen2 family, ConfigError when the name is neither a
     folder nor a Hub id, HubError when the Hub does not have it.
@@ -46,14 +46,15 @@ def find_base(name_or_path: str, revision: str | None = None) -> Base:
     if local.is_dir():
         _check_family(local, name_or_path)
         return Base(BaseRef(name=local.resolve().name, made_by=ancestors(local), **_licence(local)), local)
-    if not is_repo_id(name_or_path):
+    if looks_like_folder(name_or_path):
         raise ConfigError(
             f"base model not found: {name_or_path}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct"
         )
-    sha = resolve(name_or_path, revision)
-    _check_family(download(name_or_path, sha, allow_patterns=["config.json", ADAPTER_CONFIG]), name_or_path)
-    folder = download(name_or_path, sha, allow_patterns=BASE_PATTERNS)
-    ref = BaseRef(name=name_or_path, repo_id=name_or_path, revision=sha, made_by=ancestors(folder), **_licence(folder))
+    repo_id, wanted = parse_ref(name_or_path).at(revision)
+    sha = resolve(repo_id, wanted)
+    _check_family(download(repo_id, sha, allow_patterns=["config.json", ADAPTER_CONFIG]), name_or_path)
+    folder = download(repo_id, sha, allow_patterns=BASE_PATTERNS)
+    ref = BaseRef(name=repo_id, repo_id=repo_id, revision=sha, made_by=ancestors(folder), **_licence(folder))
     return Base(ref, folder)
 
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from typer.testing import Result
 
 from hubdpo import push
-from hubdpo.errors import ArtefactError, ConfigError, HubError
+from hubdpo.errors import ArtefactError, HubError
 from hubdpo.hub.adapter_files import count_tokens, read_shapes
 from hubdpo.hub.inspect import inspect
 from hubdpo.manifest import PrepareManifest
@@ -129,7 +129,7 @@ def test_the_command_ends_well_with_findings(foreign: Path) -> None:
     ("ref", "error", "message"),
     [
         ("./nothing-here", ArtefactError, "folder not found"),
-        ("one word", ConfigError, "not a repo"),
+        ("one word", ArtefactError, "folder not found"),
         ("alice/never-made", HubError, "alice/never-made"),
     ],
 )

@@ -1,0 +1,190 @@
+"""What the Hub, the network and their libraries raise, in our words: one line, and what to type next."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
+
+from hubdpo.errors import HubError, NoSuchRevision
+from hubdpo.hub.transport import http
+
+LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
+"""Whose errors tell of the Hub or of the network, whatever they are called."""
+OUR_MISTAKES = frozenset({
+    # the library was called wrongly
+    "StrictDataclassError", "DryRunError", "StreamError", "StreamConsumedError", "UnrewindableBodyError",
+    "CookieConflict",
+    # of parts of huggingface_hub that hubdpo never calls: inference, DDUF files, sandboxes and the `hf` command
+    "InferenceTimeoutError", "InferenceEndpointError", "TextGenerationError", "DDUFError", "SandboxError", "CLIError",
+})  # fmt: skip
+"""Errors, with what derives from them, that only a bug of ours can bring: they keep their traceback."""
+LOCAL = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EMFILE,
+})  # fmt: skip
+"""Failures of this machine's disk, which no second try mends."""
+AGAIN = "run the same command again"
+
+
+def is_offline() -> bool:
+    """Tell whether the Hub must not be asked: `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` is set."""
+    from huggingface_hub import is_offline_mode
+
+    return bool(is_offline_mode())
+
+
+def require_online(what: str) -> None:
+    """Raise HubError in offline mode. `what` says, as a subject, what cannot do without the Hub."""
+    if is_offline():
+        raise HubError(f"{what} must ask the Hub, and offline mode is on", hint="export HF_HUB_OFFLINE=0")
+
+
+def status_of(problem: BaseException) -> int | None:
+    """Return the HTTP status behind an error of the client, or None when no answer came."""
+    response = getattr(problem, "response", None)
+    return getattr(response, "status_code", None)
+
+
+def is_unknown_outcome(problem: BaseException) -> bool:
+    """Tell whether a write may or may not have happened: no readable answer, or the server failed or was busy."""
+    from huggingface_hub import errors
+
+    if isinstance(problem, JSONDecodeError):  # a proxy's page in place of the Hub's answer
+        return True
+    if isinstance(problem, RuntimeError) and problem.__cause__:  # of huggingface_hub, about a file that it was sending
+        return is_unknown_outcome(problem.__cause__)
+    if isinstance(problem, (errors.OfflineModeIsEnabled, errors.LocalTokenNotFoundError)):  # nothing was sent
+        return False
+    if isinstance(problem, errors.LocalEntryNotFoundError) and is_offline():
+        return False
+    if isinstance(problem, OSError) and problem.errno in LOCAL:
+        return False
+    return isinstance(problem, (http().TransportError, OSError)) and status_of(problem) in (
+        None, 408, 429, 500, 502, 503, 504,
+    )  # fmt: skip
+
+
+def is_unreachable(problem: BaseException) -> bool:
+    """Tell whether no answer came from the Hub, or only that it is down. A proxy that refuses is another matter."""
+    if isinstance(problem, http().TransportError):
+        return not isinstance(problem, http().ProxyError)
+    return (status_of(problem) or 0) >= 500
+
+
+@contextmanager
+def translate_errors(what: str) -> Iterator[None]:
+    """Raise HubError, with a hint, for whatever the Hub or the network refuses in the body. `what` names the thing."""
+    try:
+        yield
+    except Exception as problem:
+        told = as_hub_error(what, problem)
+        if told is None:
+            raise
+        raise told from None
+
+
+def as_hub_error(what: str, problem: BaseException) -> HubError | None:
+    """Return what an error means for the user, None for one that is ours or a bug."""
+    from huggingface_hub import errors
+
+    kinds = type(problem).__mro__
+    if OUR_MISTAKES.intersection(kind.__name__ for kind in kinds):
+        return None
+    if isinstance(problem, RuntimeError) and isinstance(problem.__cause__, Exception):  # about a file to send
+        return as_hub_error(what, problem.__cause__)
+    if isinstance(problem, (errors.LocalTokenNotFoundError, errors.DeviceCodeError, errors.OIDCError)):
+        reason = "" if isinstance(problem, errors.LocalTokenNotFoundError) else f": {first_line(problem)}"
+        return HubError(f"you are not logged in to {_where()}{reason}", hint="hf auth login")
+    if isinstance(problem, errors.OfflineModeIsEnabled):
+        return HubError(f"`{what}` must be asked of the Hub, and offline mode is on", hint="export HF_HUB_OFFLINE=0")
+    if isinstance(problem, errors.LocalEntryNotFoundError):
+        return HubError(f"`{what}` cannot be downloaded from {_where()}", hint=f"check the network, then {AGAIN}")
+    if isinstance(problem, (errors.HFValidationError, errors.HfUriError)):
+        return HubError(f"`{what}` is no name on the Hub: {first_line(problem)}", hint="write USER/NAME")
+    if isinstance(problem, (errors.SafetensorsParsingError, errors.NotASafetensorsRepoError)):
+        return HubError(f"`{what}` has no safetensors that can be read: {first_line(problem)}", hint="tell its owner")
+    if isinstance(problem, JSONDecodeError):
+        return HubError(
+            f"what {_where()} answered for `{what}` is not JSON",
+            hint="check HF_ENDPOINT, and whether a proxy stands between",
+        )
+    if isinstance(problem, errors.EntryNotFoundError):
+        return HubError(f"`{what}` lacks a file: {first_line(problem)}", hint="check the revision")
+    if status_of(problem) is not None:
+        return _refused(what, problem)
+    if isinstance(problem, OSError) and problem.errno in LOCAL:
+        place = f": {problem.filename}" if problem.filename else ""
+        return HubError(
+            f"the files of `{what}` cannot be kept on this machine: {problem.strerror}{place}",
+            hint="make room, or export HF_HOME=... to a disk that has some",
+        )
+    if isinstance(problem, (ConnectionError, errors.XetDownloadError)):
+        return HubError(
+            f"large files of `{what}` cannot be sent or read: {first_line(problem)}",
+            hint=f"check the network, then {AGAIN}",
+        )
+    if isinstance(problem, TimeoutError) or _is_of_http(kinds):
+        return HubError(
+            f"no answer from {_where()} for `{what}`: {type(problem).__name__}",
+            hint=f"check the network and HF_ENDPOINT, then {AGAIN}",
+        )
+    if _libraries(kinds):
+        return HubError(
+            f"`{what}`: {type(problem).__name__}: {first_line(problem)}", hint=f"hubdpo doctor, then {AGAIN}"
+        )
+    return None
+
+
+def _refused(what: str, problem: BaseException) -> HubError:
+    """Say what an answer of the Hub means, by its kind and its status."""
+    from huggingface_hub import errors
+
+    status = status_of(problem)
+    if isinstance(problem, errors.GatedRepoError):
+        return HubError(f"`{what}` is gated", hint=f"ask for access at {_where()}/{what}")
+    if isinstance(problem, errors.RepositoryNotFoundError):
+        hint = "hf auth login, or check the name" if _token() else "hf auth login, or export HF_TOKEN=..."
+        return HubError(f"`{what}` is not on {_where()}, or is private", hint=hint)
+    if isinstance(problem, errors.RevisionNotFoundError):
+        return NoSuchRevision(f"`{what}` has no such revision", hint=f"hf repos tag list {what.partition('@')[0]}")
+    if isinstance(problem, errors.DisabledRepoError):
+        return HubError(f"`{what}` was disabled by {_where()}", hint=f"read why at {_where()}/{what}")
+    if status == 401:
+        return HubError(f"{_where()} does not accept the token", hint="hf auth login, or export HF_TOKEN=...")
+    if status == 403:
+        return HubError(
+            f"the token may not do this to `{what}`", hint="use a token with write access to that namespace"
+        )
+    later = status is None or status >= 500 or status in (408, 429)
+    return HubError(
+        f"{_where()} answered {status} for `{what}`: {first_line(problem)}",
+        hint="try again later" if later else f"mend what it names, then {AGAIN}",
+    )
+
+
+def first_line(problem: BaseException) -> str:
+    """Return what an error says in at most 200 characters, without line breaks."""
+    message = getattr(problem, "server_message", None) or str(problem)
+    return " ".join(str(message).split())[:200]
+
+
+def _libraries(kinds: tuple[type, ...]) -> frozenset[str]:
+    return LIBRARIES.intersection(kind.__module__.partition(".")[0] for kind in kinds)
+
+
+def _is_of_http(kinds: tuple[type, ...]) -> bool:
+    return bool(_libraries(kinds) - {"huggingface_hub", "hf_xet"})
+
+
+def _where() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def _token() -> str | None:
+    from huggingface_hub import get_token
+
+    token: str | None = get_token()
+    return token
