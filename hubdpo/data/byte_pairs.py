@@ -8,9 +8,11 @@ ranks, both have the same two neighbours before them whenever a token can arise.
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 QWEN2 = (
@@ -20,7 +22,10 @@ QWEN2 = (
 
 
 def byte_pair_encoder(tokenizer: Any) -> Callable[[str], list[int]] | None:
-    """Return a function from text to ids (control tokens stay text), or None when tiktoken might differ."""
+    """Return a function from text to ids, or None when tiktoken might differ.
+
+    Control tokens (added with `special: true`) stay text; other added tokens, such as `<think>`, are one id each.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None
@@ -28,15 +33,69 @@ def byte_pair_encoder(tokenizer: Any) -> Callable[[str], list[int]] | None:
     normalizer = facts.get("normalizer")
     if normalizer not in (None, {"type": "NFC"}) or not _is_qwen2_words(facts.get("pre_tokenizer")):
         return None
+    added = facts.get("added_tokens") or []
     ranks = _ranks(facts["model"], backend.model)
-    if ranks is None:
+    if ranks is None or not all(map(_stands_alone, added)):
         return None
     import tiktoken
 
+    encode: Callable[[str], list[int]]
     encode = tiktoken.Encoding("hubdpo", pat_str=QWEN2, mergeable_ranks=ranks, special_tokens={}).encode_ordinary
+    # as tokenizers does: those that are matched in the text as it is, then the others in the normalised rest
     if normalizer is None:
+        encode = _with_added(encode, (token for token in added if token["normalized"]))
+    else:
+        nfc = functools.partial(unicodedata.normalize, "NFC")
+        composed = [{**token, "content": nfc(token["content"])} for token in added if token["normalized"]]
+        of_normal = _with_added(encode, composed)
+        encode = lambda text: of_normal(nfc(text))  # noqa: E731
+    return _with_added(encode, (token for token in added if not token["normalized"]))
+
+
+def cuts_at_added_tokens(tokenizer: Any) -> bool:
+    """Tell whether what stands between two added tokens is encoded as it would be alone."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return False
+    facts = json.loads(backend.to_str())
+    cutter = facts.get("pre_tokenizer") or {}
+    steps = cutter["pretokenizers"] if cutter.get("type") == "Sequence" else [cutter]
+    return (
+        facts["model"].get("type") == "BPE"
+        and facts.get("normalizer") in (None, {"type": "NFC"})
+        and all(step.get("type") in ("Split", "ByteLevel", "Digits") for step in steps)
+        and not any(step.get("add_prefix_space") for step in steps)
+        and all(map(_stands_alone, facts["added_tokens"]))
+    )
+
+
+def _stands_alone(token: dict[str, Any]) -> bool:
+    """Tell whether an added token neither takes nor looks at what stands beside it; `normalized` composes with it."""
+    return not (
+        token["single_word"] or token["lstrip"] or token["rstrip"] or (token["special"] and token["normalized"])
+    )
+
+
+def _with_added(encode: Callable[[str], list[int]], tokens: Iterable[dict[str, Any]]) -> Callable[[str], list[int]]:
+    """Return `encode` for the text between the added tokens; the longest of those that begin alike is taken."""
+    ids = {token["content"]: None if token["special"] else token["id"] for token in tokens}
+    if not any(id_ is not None for id_ in ids.values()):
         return encode
-    return lambda text: encode(unicodedata.normalize("NFC", text))
+    names = re.compile("|".join(map(re.escape, sorted(ids, key=len, reverse=True))))
+
+    def encode_all(text: str) -> list[int]:
+        found: list[int] = []
+        at = 0
+        for match in names.finditer(text):
+            if (id_ := ids[match[0]]) is None:
+                continue
+            if match.start() > at:
+                found += encode(text[at : match.start()])
+            found.append(id_)
+            at = match.end()
+        return found + encode(text[at:]) if at else encode(text)
+
+    return encode_all
 
 
 def _is_qwen2_words(cutter: dict[str, Any] | None) -> bool:

@@ -60,25 +60,72 @@ def encoder_of(model: Model) -> ChatEncoder:
         ) from None
 
 
+Spans = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True)
 class Fitted:
-    """Token ids of a pair that has at most the length asked for, and what was cut away to reach it."""
+    """Token ids of a pair that has at most the length asked for, and what was done to reach it.
+
+    `chosen_ids` and `rejected_ids` are all that follows the prompt. Of these the spans `[start, stop)` in `..._context`
+    are other turns inside an answer and headers: read, and not scored.
+    """
 
     prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
-    cuts: tuple[str, ...] = ()
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    chosen_context: Spans = ()
+    rejected_context: Spans = ()
+    taken: int = 0
+    """How many of the last ids of the prompt, as it is asked, are left out: the answers have what stands there."""
+    notes: tuple[str, ...] = ()
+    """What is to be counted of it."""
+
+    @property
+    def chosen(self) -> list[int]:
+        """The ids of the chosen answer that are scored."""
+        return _scored(self.chosen_ids, self.chosen_context)
+
+    @property
+    def rejected(self) -> list[int]:
+        return _scored(self.rejected_ids, self.rejected_context)
 
     @property
     def longest(self) -> int:
-        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+        return len(self.prompt) + max(len(self.chosen_ids), len(self.rejected_ids))
+
+
+def _scored(ids: list[int], context: Spans) -> list[int]:
+    if not context:
+        return ids
+    edges = [0, *(edge for span in context for edge in span), len(ids)]
+    return [id_ for start, stop in zip(edges[::2], edges[1::2], strict=True) for id_ in ids[start:stop]]
 
 
 def encode_pair(
     encoder: ChatEncoder, prompt: Sequence[Message], chosen: Sequence[Message], rejected: Sequence[Message]
 ) -> Fitted:
-    """Encode a pair in full; a sequence trained on is `prompt + chosen` or `prompt + rejected`."""
-    return Fitted(encoder.prompt(prompt), encoder.answer(prompt, chosen), encoder.answer(prompt, rejected))
+    """Encode a pair in full; a sequence trained on is the prompt and all ids of an answer.
+
+    The prompt ends where the sequences no longer go on as it is asked: TRL does the same. Raise Rejection when the
+    template refuses the conversation or writes the prompt otherwise once it is answered.
+    """
+    asked = encoder.prompt(prompt)
+    sides = [encoder.answered(prompt, answer) for answer in (chosen, rejected)]
+    taken = max(side.taken for side in sides)
+    given = [asked[len(asked) - taken : len(asked) - side.taken] for side in sides]
+    ids = [before + side.ids for before, side in zip(given, sides, strict=True)]
+    contexts = [
+        tuple((start + len(before), stop + len(before)) for start, stop in side.context)
+        for before, side in zip(given, sides, strict=True)
+    ]
+    notes = {
+        "asked_otherwise": any(side.asked_otherwise for side in sides),
+        "prompt_end_merged": taken > 0 and not any(side.asked_otherwise for side in sides),
+        "turns_in_answer": any(contexts),
+    }
+    noted = tuple(name for name, holds in notes.items() if holds)
+    return Fitted(asked[: len(asked) - taken], ids[0], ids[1], contexts[0], contexts[1], taken, noted)
 
 
 def fit(encoder: ChatEncoder, prompt: Sequence[Message], pair: Fitted, *, most: int, prompt_budget: int) -> Fitted:
@@ -87,24 +134,32 @@ def fit(encoder: ChatEncoder, prompt: Sequence[Message], pair: Fitted, *, most: 
     A pair that is too long loses the beginning of its prompt first, whole messages before single tokens, down to
     `prompt_budget` tokens or to what the longer answer leaves; then both answers are cut at the same length.
     """
-    longest = max(len(pair.chosen), len(pair.rejected))
+    longest = max(len(pair.chosen_ids), len(pair.rejected_ids))
     if pair.longest <= most:
         return pair
-    ids, cuts = _cut_prompt(encoder, prompt, pair.prompt, max(prompt_budget, most - longest))
+    ids, cuts = _cut_prompt(encoder, prompt, pair, max(prompt_budget, most - longest))
     room = most - len(ids)
     if longest > room:
         cuts = (*cuts, "response_cut")
-    return Fitted(ids, pair.chosen[:room], pair.rejected[:room], cuts)
+    return Fitted(
+        ids, pair.chosen_ids[:room], pair.rejected_ids[:room], _within(pair.chosen_context, room),
+        _within(pair.rejected_context, room), pair.taken, (*pair.notes, *cuts),
+    )  # fmt: skip
+
+
+def _within(context: Spans, room: int) -> Spans:
+    return tuple((start, min(stop, room)) for start, stop in context if start < room)
 
 
 def _cut_prompt(
-    encoder: ChatEncoder, prompt: Sequence[Message], ids: list[int], room: int
+    encoder: ChatEncoder, prompt: Sequence[Message], pair: Fitted, room: int
 ) -> tuple[list[int], tuple[str, ...]]:
-    if len(ids) <= room:
-        return ids, ()
-    if (shorter := shortened(encoder, prompt, room)) is not None:
-        return encoder.prompt(shorter), ("prompt_cut_by_message",)
-    return ids[-room:], ("prompt_cut_by_token",)
+    if len(pair.prompt) <= room:
+        return pair.prompt, ()
+    if (shorter := shortened(encoder, prompt, room + pair.taken)) is not None:
+        ids = encoder.prompt(shorter)
+        return ids[: len(ids) - pair.taken], ("prompt_cut_by_message",)
+    return pair.prompt[-room:], ("prompt_cut_by_token",)
 
 
 def shortened(encoder: ChatEncoder, prompt: Sequence[Message], room: int) -> list[Message] | None:
@@ -135,7 +190,7 @@ def measure(example: PreferenceExample, encoder: ChatEncoder, *, most: int | Non
     with `keep` equal as far as training at this length would read them.
     """
     pair = encode_pair(encoder, example.prompt, example.chosen, example.rejected)
-    prompt, chosen, rejected = len(pair.prompt), len(pair.chosen), len(pair.rejected)
+    prompt, chosen, rejected = len(pair.prompt), len(pair.chosen_ids), len(pair.rejected_ids)
     if pair.chosen == pair.rejected:
         raise Rejection("zero_signal")
     if most is None or pair.longest <= most:
@@ -146,8 +201,8 @@ def measure(example: PreferenceExample, encoder: ChatEncoder, *, most: int | Non
             raise Rejection("zero_signal")
         return Lengths(prompt, chosen, rejected)
     if over == "truncate":
-        shorter = shortened(encoder, example.prompt, most - max(chosen, rejected))
+        shorter = shortened(encoder, example.prompt, most - max(chosen, rejected) + pair.taken)
         if shorter is not None:
             example.prompt = shorter
-            return Lengths(len(encoder.prompt(shorter)), chosen, rejected, CUT)
+            return Lengths(len(encoder.prompt(shorter)) - pair.taken, chosen, rejected, CUT)
     raise Rejection("over_length")

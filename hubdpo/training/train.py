@@ -104,7 +104,10 @@ def _train(config: TrainConfig) -> RunManifest:
     encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
     train_rows = encoder.rows(data["train"])
     if not train_rows:
-        raise ConfigError("no pair is left to train on once the answers are cut", hint="raise `--max-length`")
+        raise ConfigError(
+            f"no pair is left to train on: {'; '.join(encoder.dropped())}",
+            hint="raise `--max-length`, or mend the rows",
+        )
     test_rows = _rows_for_evaluation(config, tokenizer, data.get("test"))
 
     # 3. the arithmetic, told before it is spent
@@ -255,15 +258,8 @@ def _tell_plan(
     console.info(
         f"pairs     {pairs:,} of {counts['rows']:,} rows, {counts['tokens'] / (2 * pairs):.0f} tokens a sequence"
     )
-    for name, what in (
-        ("prompt_cut_by_message", "prompts lost their first messages"),
-        ("prompt_cut_by_token", "prompts lost their first tokens"),
-        ("response_cut", "pairs had an answer cut, end of turn included"),
-        ("dropped_identical", "pairs dropped: the answers are equal once they are cut"),
-        ("special_text_kept_as_text", "rows spell a control token, which was kept as text"),
-    ):
-        if counts[name]:
-            console.warn(f"{counts[name]:,} {what}")
+    for sentence in encoder.told():
+        console.warn(sentence)
     each = f"{config.per_device_train_batch_size} a forward pass, {config.gradient_accumulation_steps} accumulated"
     if config.tokens_per_batch == "auto":
         each = "as many tokens a forward pass as memory holds"
