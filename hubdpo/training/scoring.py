@@ -13,7 +13,7 @@ from hubdpo import console
 from hubdpo.errors import ArtefactError
 from hubdpo.manifest import EvalReport
 from hubdpo.ranking import Accuracy, Stratum, mcnemar
-from hubdpo.training.tokenize import PairTokenizer
+from hubdpo.training.tokenize import PairTokenizer, scored_places
 
 POSITIONS_AT_ONCE = 1024
 """Positions whose logits are held together: 1,024 rows of Qwen2's vocabulary take 0.6 GB in float32."""
@@ -56,7 +56,10 @@ def score_pairs(
     encoder = PairTokenizer(tokenizer, max_length=max_length, prompt_budget=prompt_budget)
     rows = encoder.rows(examples)
     if not rows:
-        raise ArtefactError(f"no pair of the `{split}` split can be scored", hint="raise `--max-length`")
+        why = "; ".join(encoder.dropped())
+        raise ArtefactError(f"no pair of the `{split}` split can be scored: {why}", hint="raise `--max-length`")
+    for sentence in encoder.dropped():
+        console.warn(f"`{split}` split: {sentence}")
     was_training = model.training
     model.eval()
     with torch.no_grad():
@@ -108,33 +111,34 @@ def _scores(model: Any, rows: Sequence[dict[str, list[int]]], pad: int, batch_si
     with console.progress(f"scoring with the {name}", len(rows)) as bar:
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            sequences = [(row["prompt_ids"], row[side]) for side in ("chosen_ids", "rejected_ids") for row in batch]
+            sequences = [
+                (row["prompt_ids"] + row[f"{side}_ids"], scored_places(row, side))
+                for side in ("chosen", "rejected")
+                for row in batch
+            ]
             sums = _answer_log_probs(model, sequences, pad)
-            for i, row in enumerate(batch):
-                lengths = (len(row["chosen_ids"]), len(row["rejected_ids"]))
-                scores.append(Score(sums[i], sums[len(batch) + i], *lengths))
+            lengths = [len(places) for _, places in sequences]
+            for i, j in enumerate(range(len(batch), len(sequences))):
+                scores.append(Score(sums[i], sums[j], lengths[i], lengths[j]))
             bar.advance(bar.task_ids[0], len(batch))
     return scores
 
 
 def _answer_log_probs(model: Any, sequences: list[tuple[list[int], list[int]]], pad: int) -> list[float]:
-    """Return the summed log-probability of each answer after its prompt."""
+    """Return the summed log-probability of the tokens at the places given with each sequence."""
     causal_lm = model.get_base_model()
-    ids = pad_sequence(
-        [torch.tensor(prompt + answer) for prompt, answer in sequences], batch_first=True, padding_value=pad
-    ).to(model.device)
-    lengths = torch.tensor([len(prompt) + len(answer) for prompt, answer in sequences], device=ids.device)
+    ids = pad_sequence([torch.tensor(ids) for ids, _ in sequences], batch_first=True, padding_value=pad).to(
+        model.device
+    )
+    lengths = torch.tensor([len(ids) for ids, _ in sequences], device=ids.device)
     mask = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
     hidden = causal_lm.base_model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     sums = []
-    for row, (prompt, answer) in enumerate(sequences):
+    for row, (_, places) in enumerate(sequences):
         total = torch.zeros((), dtype=torch.float64)
-        for start in range(0, len(answer), POSITIONS_AT_ONCE):
-            stop = min(start + POSITIONS_AT_ONCE, len(answer))
+        for at in torch.tensor(places, device=ids.device).split(POSITIONS_AT_ONCE):
             # the state at a position predicts the token after it
-            states = hidden[row, len(prompt) + start - 1 : len(prompt) + stop - 1]
-            targets = ids[row, len(prompt) + start : len(prompt) + stop]
-            log_probs = causal_lm.lm_head(states).float().log_softmax(dim=-1)
-            total += log_probs.gather(1, targets[:, None]).double().sum().cpu()
+            log_probs = causal_lm.lm_head(hidden[row, at - 1]).float().log_softmax(dim=-1)
+            total += log_probs.gather(1, ids[row, at, None]).double().sum().cpu()
         sums.append(total.item())
     return sums

@@ -16,6 +16,7 @@ from trl import DPOConfig, DPOTrainer
 from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
 from hubdpo.training.checkpointing import Recomputed
+from hubdpo.training.collator import AssistantCollator
 from hubdpo.training.model import adapter_to_float32, lora_config
 from hubdpo.training.reference import add_reference_log_probs
 from hubdpo.training.shared_prefix import SharedPrefix
@@ -189,6 +190,7 @@ def make_trainer(
         peft_config=lora_config(config),
         callbacks=callbacks,
     )
+    trainer.data_collator = AssistantCollator(pad_token_id=trainer.data_collator.pad_token_id)
     trainer.remove_callback(PrinterCallback)  # MetricsFile tells the same, for people
     adapter_to_float32(trainer.model)
     if isinstance(config.tokens_per_batch, int):
@@ -233,6 +235,7 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool)
         beta=config.beta,
         label_smoothing=config.label_smoothing,
         max_length=None,  # cut already
+        remove_unused_columns=False,  # what is read and not scored has columns of its own
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_scheduler_type,
         lr_scheduler_kwargs=config.lr_scheduler_kwargs,

@@ -80,11 +80,11 @@ def test_the_report_holds_the_answers_to_the_fixed_prompts(run_dir: Path) -> Non
 
 def test_an_answers_log_probability_is_that_of_its_tokens(run_dir: Path) -> None:
     loaded = load_adapter(run_dir)
-    prompt, answer = [20, 21, 22, 23], [30, 31, 32]
+    ids, places = [20, 21, 22, 23, 30, 31, 32], [4, 6]  # 31 is read and not scored
     with torch.no_grad():
-        logits = loaded.model(input_ids=torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
-        (summed, _) = _answer_log_probs(loaded.model, [(prompt, answer), (prompt * 3, answer * 2)], 0)
-    expected = sum(logits[len(prompt) + i - 1, token].item() for i, token in enumerate(answer))
+        logits = loaded.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        (summed, _) = _answer_log_probs(loaded.model, [(ids, places), (ids * 3, [8, 9])], 0)
+    expected = sum(logits[place - 1, ids[place]].item() for place in places)
     assert summed == pytest.approx(expected, abs=1e-4)
 
 

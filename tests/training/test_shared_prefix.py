@@ -20,6 +20,7 @@ from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.training import reference, shared_prefix
+from hubdpo.training.collator import AssistantCollator
 from hubdpo.training.shared_prefix import SharedPrefix, build_layout
 
 LENGTHS = {  # of prompt, chosen and rejected of up to eight pairs
@@ -122,6 +123,25 @@ MATRIX = [
 where HUBDPO_FULL_PARITY is set."""
 if "HUBDPO_FULL_PARITY" in os.environ:
     MATRIX = list(itertools.product(LOSSES, LENGTHS, range(1, 9), WAYS))
+
+
+def with_turns(data: Dataset) -> Dataset:
+    """Give the answers of more than six tokens another turn inside, and one that starts alike on both sides."""
+    sides = {f"{side}_context": [[2, len(ids) - 2] if len(ids) > 6 else [] for ids in data[f"{side}_ids"]]
+             for side in ("chosen", "rejected")}  # fmt: skip
+    alike = [ids[:3] + rest[3:] for ids, rest in zip(data["chosen_ids"], data["rejected_ids"], strict=True)]
+    return Dataset.from_dict({**data.to_dict(), **sides, "rejected_ids": alike})
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("loss", ["sigmoid", "sigmoid and sft"])
+def test_parity_where_other_turns_stand_inside_answers(
+    tiny_base: Path, tmp_path: Path, loss: str, cached: bool
+) -> None:
+    data = with_turns(pairs("skewed", 4))
+    trainer = make_trainer(tiny_base, tmp_path, data, remove_unused_columns=False, **LOSSES[loss])
+    trainer.data_collator = AssistantCollator(pad_token_id=trainer.data_collator.pad_token_id)
+    assert_parity(trainer, cached=cached)
 
 
 def _name(value: Any) -> str:

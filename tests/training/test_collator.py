@@ -1,0 +1,37 @@
+"""Labels: on what the assistant says, and on all of it."""
+
+from __future__ import annotations
+
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from hubdpo.training.collator import AssistantCollator
+from hubdpo.training.tokenize import scored_places
+
+PLAIN = {"prompt_ids": [1, 2], "chosen_ids": [3, 4, 5], "rejected_ids": [6]}
+TURNS = {
+    "prompt_ids": [1, 2, 3], "chosen_ids": [4, 5, 6, 7, 8, 9], "rejected_ids": [4, 5], "chosen_context": [1, 3, 5, 6],
+    "rejected_context": [],
+}  # fmt: skip
+
+
+def test_rows_of_one_turn_make_the_batch_of_trl() -> None:
+    ours, theirs = (kind(pad_token_id=0)([PLAIN, PLAIN]) for kind in (AssistantCollator, DataCollatorForPreference))
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].tolist() == theirs[name].tolist() for name in theirs)
+
+
+def test_what_is_not_scored_stays_to_be_read() -> None:
+    batch = AssistantCollator(pad_token_id=0)([PLAIN, TURNS])
+    assert batch["input_ids"][1].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert batch["attention_mask"][1].tolist() == [1] * 9
+    assert batch["completion_mask"].tolist() == [
+        [0, 0, 1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 1, 1, 0], [0, 0, 1, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 1, 1, 0, 0, 0, 0],
+    ]  # fmt: skip
+
+
+def test_scoring_takes_the_tokens_that_have_a_label() -> None:
+    batch = AssistantCollator(pad_token_id=0)([PLAIN, TURNS])
+    rows = [(row, side) for side in ("chosen", "rejected") for row in (PLAIN, TURNS)]
+    for (row, side), mask in zip(rows, batch["completion_mask"], strict=True):
+        assert scored_places(row, side) == mask.nonzero()[:, 0].tolist()
