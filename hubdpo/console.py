@@ -1,10 +1,11 @@
-"""What hubdpo says: results on stdout, talk and progress on stderr; never a credential."""
+"""What hubdpo says: results on stdout, talk and progress on stderr; never a credential, nor a terminal's commands."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,12 +28,22 @@ class Format(StrEnum):
 
 
 _format = Format.human
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves the cursor, colours, or turns the order of letters round, and bytes of file names that are not text."""
 
 
 def use_format(value: Format) -> None:
     """Choose how results are written: for a person, as one JSON object a line, or as the bare identifier."""
     global _format
     _format = value
+
+
+def printable(text: str) -> str:
+    """Cut credentials out, and spell as `\\u001b` what a terminal would obey: a repo, a row or a file name may hold it.
+
+    Line breaks and tabs stay. JSON stays the same JSON.
+    """
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", cleaned(text).replace("\r\n", "\n"))
 
 
 def _stderr() -> Console:
@@ -48,37 +59,44 @@ def result(line: str, data: Mapping[str, Any], *, identifier: str | None = None)
         text = identifier or line
     else:
         text = line
-    sys.stdout.write(cleaned(text) + "\n")
+    sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
 
 
 def info(line: str = "") -> None:
     if _format is not Format.quiet:
-        _stderr().print(Text(cleaned(line)))
+        _stderr().print(Text(printable(line)))
 
 
 def warn(line: str) -> None:
-    _stderr().print(Text.assemble(("warning: ", "yellow"), cleaned(line)))
+    _stderr().print(Text.assemble(("warning: ", "yellow"), printable(line)))
 
 
 def error(line: str) -> None:
-    _stderr().print(Text.assemble(("error: ", "bold red"), cleaned(line)))
+    _stderr().print(Text.assemble(("error: ", "bold red"), printable(line)))
+
+
+def bug(trace: str) -> None:
+    """Show the traceback of a bug of ours."""
+    sys.stderr.write(printable(trace))
 
 
 def hint(line: str) -> None:
     """Show the next command to type."""
     if _format is not Format.quiet:
-        _stderr().print(Text.assemble(("hint: ", "cyan"), cleaned(line)))
+        _stderr().print(Text.assemble(("hint: ", "cyan"), printable(line)))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
     if _format is Format.quiet:
         return
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    drawn = Table(
+        title=None if title is None else Text(printable(title)), title_justify="left", box=None, pad_edge=False
+    )
     for i, name in enumerate(columns):
-        drawn.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+        drawn.add_column(Text(printable(name)), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cleaned(str(cell))) for cell in row))
+        drawn.add_row(*(Text(printable(str(cell))) for cell in row))
     _stderr().print(drawn)
 
 
@@ -89,13 +107,13 @@ def progress(description: str, total: int | None) -> Iterator[Progress]:
     `bar.update(bar.task_ids[0], advance=n, note=text)` moves it.
     """
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
+        TextColumn("{task.fields[note]}", markup=False), TimeRemainingColumn(),
     )  # fmt: skip
     console = _stderr()
     hidden = not console.is_terminal or _format is Format.quiet
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        bar.add_task(description, total=total, note="")
+        bar.add_task(printable(description), total=total, note="")
         yield bar
 
 

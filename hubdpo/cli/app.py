@@ -25,7 +25,6 @@ from hubdpo.cli import (
     verify,
     versions,
 )
-from hubdpo.secrets import cleaned
 
 app = typer.Typer(
     name="hubdpo",
@@ -60,7 +59,7 @@ def main() -> None:
     try:
         app(args=[spell(argument) for argument in sys.argv[1:]])
     except Exception:
-        sys.stderr.write(cleaned(traceback.format_exc()))
+        console.bug(traceback.format_exc())
         sys.exit(1)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hubdpo import console
 from hubdpo.errors import ConfigError
 from hubdpo.loopback.access import parse_token
 from hubdpo.loopback.faults import Fault, Faults
@@ -107,7 +108,7 @@ class LoopbackHub:
         except (ConnectionError, TimeoutError):  # the client went away
             raise
         except Exception:
-            sys.stderr.write(f"request {request.id}: {request.method} {request.path!a}\n{traceback.format_exc()}")
+            console.bug(f"request {request.id}: {request.method} {request.path!a}\n{traceback.format_exc()}")
             return Refusal(500, f"Internal Server Error, request {request.id}").answer()
 
 

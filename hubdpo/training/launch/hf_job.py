@@ -21,6 +21,8 @@ import os
 import subprocess
 import sys
 
+from hubdpo import console
+
 
 def main(words: list[str]) -> int:
     """Run `hubdpo train` and `hubdpo push`, and return the exit code of the first that fails."""
@@ -31,7 +33,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("-o", "--output-dir", default="run", metavar="DIR", help="run folder; default: run")
     job, options = parser.parse_known_args(words)
     if problem := _why_no_release():
-        sys.stderr.write(f"error: {problem}\n")
+        console.error(problem)
         return 4
     publish = [job.output_dir, job.push_to, "--version", job.version, *(["--private"] if job.private else [])]
     for command in (["train", *options, "--output-dir", job.output_dir], ["push", *publish]):
