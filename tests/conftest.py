@@ -35,10 +35,10 @@ os.environ.update(
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        # for tensors as small as these, threads spend more time on each other than on the work
-        "OMP_NUM_THREADS": "1",
     }
 )
+# for tensors as small as these, threads spend more time on each other than on the work
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @dataclass(frozen=True)

@@ -240,17 +240,11 @@ print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 
 def _transformers(adapter: Adapter) -> str:
-    if not adapter.on_the_hub:
-        return (
-            "from transformers import AutoModelForCausalLM\n\n"
-            f'model = AutoModelForCausalLM.from_pretrained("{_base_name(adapter)}"{_commit(adapter)})\n'
-            f'model.load_adapter("{adapter.place}")'
-        )
-    pinned = f'\n    adapter_kwargs={{"revision": "{adapter.tag}"}},' if adapter.tag else ""
+    pinned = f', adapter_kwargs={{"revision": "{adapter.tag}"}}' if adapter.tag else ""
     return (
         "from transformers import AutoModelForCausalLM\n\n"
-        "# here `revision` is the base's\n"
-        f'model = AutoModelForCausalLM.from_pretrained(\n    "{adapter.place}"{_commit(adapter)},{pinned}\n)'
+        f'model = AutoModelForCausalLM.from_pretrained("{_base_name(adapter)}"{_commit(adapter)})\n'
+        f'model.load_adapter("{adapter.place}"{pinned})'
     )
 
 

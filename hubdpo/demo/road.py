@@ -29,10 +29,12 @@ def run(folder: Path) -> None:
     started = time.monotonic()
     _make_room(folder)
     with LoopbackHub(folder / "hub", tokens=[f"{USER}:{TOKEN}:write"]) as hub:
-        # read when the Hugging Face libraries are imported, which no line above has done
+        # read when torch and the Hugging Face libraries are imported, which no line above has done
         os.environ.update(
             HF_ENDPOINT=hub.endpoint, HF_HOME=str(folder.resolve() / "hf-home"), HF_TOKEN=TOKEN, HF_HUB_DISABLE_XET="1"
         )
+        # threads that share two small layers wait for each other, and on a busy machine for most of the time
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
         _walk(folder, hub.endpoint)
     console.info(f"\nThe whole road took {time.monotonic() - started:.0f} s.")
 

@@ -183,14 +183,13 @@ def _attend_varlen(
     known = inspect.signature(varlen_attn).parameters
     q = query[0].transpose(0, 1)
     k, v = (states[0].transpose(0, 1).index_select(0, layout.keys) for states in (key, value))
-    options: dict[str, Any] = {"scale": scale} if "scale" in known else {}
+    # this window is causality, with the queries aligned with the last keys
+    options: dict[str, Any] = {"scale": scale, "window_size": (-1, 0)}
     if q.shape[1] != k.shape[1]:
         if "enable_gqa" in known:
             options["enable_gqa"] = True
-        else:
+        else:  # torch 2.11 takes no fewer heads of keys than of queries
             k, v = (states.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for states in (k, v))
-    # torch 2.13 names causality by its window, 2.11 by a flag; both align the queries with the last keys
-    options |= {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
     longest = (layout.longest_query, layout.longest_key)
     return varlen_attn(q, k, v, layout.query_bounds, layout.key_bounds, *longest, **options)[None]
 

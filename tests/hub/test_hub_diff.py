@@ -23,6 +23,7 @@ from hubdpo.hub import diff_rows
 from hubdpo.hub.diff import diff
 from hubdpo.hub.diff_weights import compare_weights
 from hubdpo.manifest import EVAL_FILE, Accuracy, EvalReport, RunManifest
+from tests.near import assert_near
 
 MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
 
@@ -70,7 +71,8 @@ def test_distances_are_those_of_the_products(one: dict[str, Any], other: dict[st
     (before, old), (after, new) = lora(tmp_path / "a", **one), lora(tmp_path / "b", **other)
     found = compare_weights(before, after).modules[MODULE]
     norms = [float(np.linalg.norm(x)) for x in (old, new, new - old)]
-    assert (found.before, found.after, found.difference) == pytest.approx(norms, rel=1e-9)
+    # the squared difference is summed from the squares of both
+    assert_near((found.before, found.after, found.difference), norms, share=1e-9)
     assert found.cosine == pytest.approx(float((old * new).sum() / (norms[0] * norms[1])), abs=1e-9)
 
 

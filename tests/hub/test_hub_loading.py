@@ -90,9 +90,6 @@ WAYS: dict[str, tuple[Callable[[Released], Any], str]] = {
     "AutoPeft, revision, dtype": (lambda r: AUTO_PEFT(r.adapter, revision=TAG, dtype=torch.float32), "same"),
     "PeftModel on the pinned base": (lambda r: on_the_base(r, attach=False), "same"),
     "load_adapter on the pinned base": (lambda r: on_the_base(r, attach=True), "same"),
-    "Auto, base revision, adapter_kwargs": (
-        lambda r: AUTO(r.adapter, revision=r.first, adapter_kwargs={"revision": TAG}), "same",
-    ),
     "Auto": (lambda r: AUTO(r.adapter), "other"),
     "Auto, revision": (lambda r: AUTO(r.adapter, revision=TAG), "refused"),
     "pipeline, revision": (lambda r: pipeline("text-generation", r.adapter, revision=TAG), "refused"),

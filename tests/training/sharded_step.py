@@ -48,10 +48,10 @@ def all_of(trainer: Any, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
     probes = record_probes(trainer.model, trainer.processing_class, load_in_4bit=True).probes
     return {
         "loss": loss.item(),
-        "gradients": {name: gradient.norm().item() for name, gradient in gradients.items()},
+        "gradients": [gradients[name].norm().item() for name in sorted(gradients)],
         "reference": torch.cat(reference).tolist(),
         "probes": [value for probe in probes for value in probe.log_probs],
-        "scores": [score.per_token for score in scores],
+        "scores": [total for score in scores for total in (score.chosen, score.rejected)],
     }
 
 

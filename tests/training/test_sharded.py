@@ -16,6 +16,7 @@ from hubdpo import train
 from hubdpo.errors import ConfigError
 from hubdpo.hub.base import load_base
 from hubdpo.training.processes import FSDP_CONFIG, check_launch
+from tests.near import assert_near
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
@@ -41,8 +42,10 @@ def test_every_weight_is_sharded_the_quantised_ones_too(found: dict[str, Any]) -
 
 
 def test_losses_gradients_reference_and_scores_are_those_of_one_process(found: dict[str, Any]) -> None:
-    for name, values in found["alone"].items():
-        assert found["sharded"][name] == pytest.approx(values, rel=1e-5), name
+    alone, sharded = found["alone"], found["sharded"]
+    assert_near(sharded["loss"], alone["loss"], share=1e-5, scale=1)  # a function of order one of the rewards
+    for name in ("gradients", "reference", "probes", "scores"):  # sums over tokens
+        assert_near(sharded[name], alone[name], share=1e-5, name=name)
 
 
 def test_the_adapter_is_put_together_to_be_saved(found: dict[str, Any]) -> None:

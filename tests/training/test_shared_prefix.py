@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.training import reference, shared_prefix
 from hubdpo.training.collator import AssistantCollator
 from hubdpo.training.shared_prefix import SharedPrefix, build_layout
+from tests.near import assert_near, assert_same_step
 
 LENGTHS = {  # of prompt, chosen and rejected of up to eight pairs
     "short prompts": ([2, 3, 5, 4, 1, 6, 2, 3], [30, 12, 44, 7, 21, 3, 60, 9], [11, 25, 6, 40, 33, 18, 2, 50]),
@@ -99,16 +99,9 @@ def assert_parity(trainer: Prepared, *, cached: bool = False) -> None:
             trainer.precompute_ref_logps = True
     with shared.packed():
         our_loss, our_metrics, our_gradients = one_step(trainer)
-    assert our_loss == pytest.approx(loss, abs=1e-5)
     metrics.pop("num_tokens")  # counts all tokens since the start
-    for name, values in metrics.items():
-        assert our_metrics[name] == pytest.approx(values, rel=1e-3, abs=1e-5), name
-    assert gradients.keys() == our_gradients.keys()
+    assert_same_step((our_loss, our_metrics, our_gradients), (loss, metrics, gradients))
     assert any(gradient.abs().max() > 0 for gradient in gradients.values())
-    # a query that has one key has no gradient but rounding
-    floor = 1e-7 * max(gradient.norm() for gradient in gradients.values())
-    for name, gradient in gradients.items():
-        assert (gradient - our_gradients[name]).norm() <= 1e-4 * gradient.norm() + floor, name
     assert shared.packed_tokens < shared.padded_tokens
 
 
@@ -187,9 +180,11 @@ def test_a_rejected_answer_that_begins_the_chosen_one_needs_no_branch() -> None:
     assert layout.packed.tolist() == [0, 1, 2, 3, 0, 1, 2]
 
 
-def varlen(q: Any, k: Any, v: Any, q_bounds: Any, k_bounds: Any, longest_q: int, longest_k: int, **options: Any) -> Any:
+def varlen(
+    q: Any, k: Any, v: Any, q_bounds: Any, k_bounds: Any, longest_q: int, longest_k: int, scale: Any, window_size: Any
+) -> Any:
     """What torch.nn.attention.varlen computes, which runs on CUDA alone: sequences aligned at their last key."""
-    assert (options["window_size"], options["enable_gqa"]) == ((-1, 0), True)
+    assert window_size == (-1, 0)
     answers = []
     for (q0, q1), (k0, k1) in zip(
         *(itertools.pairwise(bounds.tolist()) for bounds in (q_bounds, k_bounds)), strict=True
@@ -197,27 +192,53 @@ def varlen(q: Any, k: Any, v: Any, q_bounds: Any, k_bounds: Any, longest_q: int,
         assert q1 - q0 <= longest_q and k1 - k0 <= longest_k
         mask = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool).tril(k1 - k0 - q1 + q0)
         one, two, three = (states.transpose(0, 1) for states in (q[q0:q1], k[k0:k1], v[k0:k1]))
-        answer = torch.nn.functional.scaled_dot_product_attention(
-            one, two, three, mask, scale=options["scale"], enable_gqa=True
-        )
+        answer = torch.nn.functional.scaled_dot_product_attention(one, two, three, mask, scale=scale, enable_gqa=True)
         answers.append(answer.transpose(0, 1))
     return torch.cat(answers)
 
 
+def of_torch_2_11(
+    query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, *, return_aux: Any = None,
+    scale: float | None = None, window_size: tuple[int, int] = (-1, -1),
+) -> Any:  # fmt: skip
+    assert key.shape[1] == query.shape[1]
+    return varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale, window_size)
+
+
+def of_torch_2_13(
+    query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, *, return_aux: Any = None,
+    scale: float | None = None, window_size: tuple[int, int] = (-1, -1), enable_gqa: bool = False, **more: Any,
+) -> Any:  # fmt: skip
+    assert enable_gqa or key.shape[1] == query.shape[1]
+    return varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale, window_size)
+
+
+def test_the_installed_torch_takes_what_is_asked_of_it() -> None:
+    names = list(inspect.signature(torch.nn.attention.varlen.varlen_attn).parameters)
+    known = list(inspect.signature(of_torch_2_11).parameters)
+    assert names[:7] == known[:7]
+    assert set(known) <= set(names)
+
+
+@pytest.mark.parametrize("kernel", [of_torch_2_11, of_torch_2_13])
+@pytest.mark.parametrize("heads", [(4, 2), (4, 4)], ids=["grouped heads", "equal heads"])
 @pytest.mark.parametrize("shape", LENGTHS)
-def test_what_cuda_is_asked_for_is_the_attention_of_the_branches(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = inspect.signature(torch.nn.attention.varlen.varlen_attn).parameters
-    assert {"scale", "window_size", "enable_gqa"} <= set(ours)
-    monkeypatch.setattr(inspect, "signature", lambda function: SimpleNamespace(parameters=ours))
-    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", varlen)
+def test_what_cuda_is_asked_for_is_the_attention_of_the_branches(
+    shape: str, heads: tuple[int, int], kernel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", kernel)
     rows = list(pairs(shape, 8))
     sides = [torch.tensor(row["prompt_ids"] + row[side]) for side in ("chosen_ids", "rejected_ids") for row in rows]
     ids = torch.nn.utils.rnn.pad_sequence(sides, batch_first=True)
     layout = build_layout(ids, (ids > 0).long())
     tokens = len(layout.gather)
-    query, key, value = (torch.randn(1, heads, tokens, 16) for heads in (4, 2, 2))
+    draw = torch.Generator().manual_seed(5)
+    query, key, value = (torch.randn(1, count, tokens, 16, generator=draw) for count in (*heads, heads[1]))
     expected = shared_prefix._attend_by_branch(query, key, value, 0.25, layout)
-    assert torch.allclose(shared_prefix._attend_varlen(query, key, value, 0.25, layout), expected, atol=1e-5)
+    # each number is a mean of values, weighted by the softmax
+    assert_near(
+        shared_prefix._attend_varlen(query, key, value, 0.25, layout), expected, share=1e-5, scale=value.abs().max()
+    )
 
 
 @pytest.mark.parametrize(

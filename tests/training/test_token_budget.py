@@ -18,6 +18,7 @@ from hubdpo.manifest import RunManifest
 from hubdpo.training.shares import Counts
 from hubdpo.training.token_budget import fill, passes
 from hubdpo.training.trainer import SharedPrefixDPOTrainer, make_trainer
+from tests.near import assert_near, assert_same_step
 
 LONGEST = 256
 
@@ -68,12 +69,7 @@ def test_loss_metrics_and_gradients_are_those_of_one_pass(
     options = {**LOSSES[loss], "shared_prefix": shared_prefix}
     whole = step(trainer_for(tiny_base, tmp_path, shape, **options))
     cut = step(trainer_for(tiny_base, tmp_path, shape, **options, tokens_per_batch=LONGEST))
-    assert cut[0] == pytest.approx(whole[0], abs=1e-5)
-    for name, values in whole[1].items():
-        assert cut[1][name] == pytest.approx(values, rel=1e-4, abs=1e-5), name
-    floor = 1e-7 * max(gradient.norm() for gradient in whole[2].values())
-    for name, gradient in whole[2].items():
-        assert (gradient - cut[2][name]).norm() <= 1e-4 * gradient.norm() + floor, name
+    assert_same_step(cut, whole)
 
 
 def real_rows(batches: list[dict[str, torch.Tensor]]) -> list[list[int]]:
@@ -123,7 +119,8 @@ def test_a_run_by_tokens_learns_as_one_by_pairs(tiny_base: Path, dataset_dir: Pa
         run = tmp_path / str(budget)
         train(**options(tiny_base, dataset_dir, run, tokens_per_batch=budget))
         losses.append(RunManifest.read(run / "run.json").metrics["loss"])
-    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    # rounding grows from step to step, as Adam divides by the root of tiny squares
+    assert_near(losses[0], losses[1], share=1e-4, scale=1)
 
 
 def test_a_budget_below_one_sequence_is_refused(tmp_path: Path) -> None:

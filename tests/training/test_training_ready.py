@@ -18,6 +18,7 @@ from hubdpo import train
 from hubdpo.errors import ConfigError, TrainingError
 from hubdpo.manifest import RunManifest
 from hubdpo.training import preflight, reference
+from tests.near import assert_near
 
 pytestmark = pytest.mark.slow
 CODE = "from hubdpo.cli.app import main; main()"
@@ -34,6 +35,12 @@ def options(base: Path, data: Path, run: Path, **more: Any) -> dict[str, Any]:
 def losses(run: Path) -> list[float]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if "loss" in line]
+
+
+def assert_like_losses(run: Path, other: Path) -> None:
+    """Losses are of order one; rounding grows from step to step, as Adam divides by the root of tiny squares."""
+    assert_near(losses(run)[0], losses(other)[0], share=1e-5, scale=1)
+    assert_near(losses(run), losses(other), share=1e-4, scale=1)
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +119,12 @@ def test_what_would_stop_the_run_stops_it_at_once_and_leaves_nothing(
 
 
 def test_cached_reference_log_probs_give_the_same_losses_and_adapter(plain: Path, cached: Path) -> None:
-    assert losses(cached / "run") == pytest.approx(losses(plain), abs=1e-5)
+    assert_like_losses(cached / "run", plain)
     ours, theirs = (load_file(run / "adapter_model.safetensors") for run in (cached / "run", plain))
+    largest = max(weight.norm() for weight in theirs.values())
     for name, weight in theirs.items():
         # Adam divides by the root of tiny squares, so that rounding shows in single weights
-        assert (ours[name] - weight).norm() <= 2e-2 * weight.norm() + 1e-7, name
+        assert (ours[name] - weight).norm() <= 2e-2 * largest, name
 
 
 def test_a_sweep_computes_the_reference_once(
@@ -161,7 +169,7 @@ def test_two_processes_give_the_losses_of_one(tiny_base: Path, dataset_dir: Path
         tiny_base, dataset_dir, tmp_path / "run", per_device_train_batch_size=1, per_device_eval_batch_size=5
     )
     said = train_in_two_processes(**chosen)
-    assert losses(tmp_path / "run") == pytest.approx(losses(plain), abs=1e-5)
+    assert_like_losses(tmp_path / "run", plain)
     run, alone = (RunManifest.read(folder / "run.json") for folder in (tmp_path / "run", plain))
     assert run.dataset.test_pairs % 10  # so that accelerate repeats pairs to fill the last batch of both
     for name in ("rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"):
@@ -177,7 +185,7 @@ def test_two_processes_cut_their_passes_alike_and_share_the_work_on_the_referenc
     train(**options(tiny_base, dataset_dir, tmp_path / "one", per_device_train_batch_size=8))
     chosen = {"per_device_train_batch_size": 4, "tokens_per_batch": 128, "reference": "cached"}
     train_in_two_processes(**options(tiny_base, dataset_dir, tmp_path / "two", **chosen))
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
+    assert_like_losses(tmp_path / "two", tmp_path / "one")
     assert len(list((tmp_path / "cache" / "reference").iterdir())) == 2  # train and test
 
 

@@ -22,6 +22,7 @@ from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.errors import ConfigError, ResumeMismatch, TrainingError, UnsupportedBase
 from hubdpo.manifest import EvalReport, RunManifest
 from hubdpo.training.callbacks import MARKER, newest_checkpoint
+from tests.near import assert_near
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("HUBDPO_KILLS", "3"))
@@ -90,7 +91,9 @@ def test_the_shared_prefix_gives_the_losses_of_stock_trl(tiny_base: Path, datase
         train(**options(tiny_base, dataset_dir, run, shared_prefix=shared))
         losses.append([line["loss"] for line in metrics(run) if "loss" in line])
     assert len(losses[0]) == 6
-    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert_near(losses[0][0], losses[1][0], share=1e-5, scale=1)
+    # rounding grows from step to step, as Adam divides by the root of tiny squares
+    assert_near(losses[0], losses[1], share=1e-4, scale=1)
 
 
 def test_weights_dequantised_once_give_the_same_adapter(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
