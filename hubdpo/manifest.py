@@ -18,7 +18,7 @@ from hubdpo.errors import ArtefactError
 from hubdpo.funnel import Funnel, Source
 from hubdpo.paths import inside
 from hubdpo.ranking import Accuracy, Stratum
-from hubdpo.sections import split_card
+from hubdpo.sections import loading_here, split_card
 
 PREPARE_FILE = "prepare.json"
 RUN_FILE = "run.json"
@@ -65,8 +65,8 @@ def bytes_entry(data: bytes) -> FileEntry:
 
 
 def card_entry(text: str) -> FileEntry:
-    """Describe a card by what was generated of it, so that the sections that people and releases add may change."""
-    return bytes_entry(split_card(text).generated.encode())
+    """Describe a card by what was generated of it, so that what people and releases write in it may change."""
+    return bytes_entry(loading_here(split_card(text).generated).encode())
 
 
 def canonical_json(value: Any) -> str:

@@ -20,6 +20,11 @@ NOTE = "<!-- Write here by hand: what stands between these two markers stays in 
 _OPEN = re.compile(r"<!-- hubdpo:(keep|changes)(?: ([\w.-]+))? -->\s*")
 _CLOSE = re.compile(r"<!-- /hubdpo:(keep|changes)(?: [\w.-]+)? -->\s*")
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})")
+LOAD_HERE = 'data = load_dataset(".")  # in this folder'
+_LOAD = re.compile(
+    rf'^(?:{re.escape(LOAD_HERE)}|data = load_dataset\("[\w.-]+/[\w.-]+", revision="[\w.+-]+"\))$', re.MULTILINE
+)
+"""How a dataset is loaded: the one line of its card that is written when it is published."""
 _HEADING = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 
 
@@ -150,6 +155,17 @@ def join_card(card: Card) -> str:
 def generated(text: str) -> str:
     """Return what hubdpo wrote of a card: the sections and their markers left out."""
     return split_card(text).generated
+
+
+def loading_release(text: str, repo: str, tag: str) -> str:
+    """Return a dataset card that loads a release, where it loaded the folder or another release."""
+    line = f'data = load_dataset("{repo}", revision="{tag}")'
+    return _LOAD.sub(lambda found: line, text, count=1)
+
+
+def loading_here(text: str) -> str:
+    """Return a dataset card as it was before it was published."""
+    return _LOAD.sub(lambda found: LOAD_HERE, text, count=1)
 
 
 def kept_of(path: Path) -> tuple[Section, ...]:

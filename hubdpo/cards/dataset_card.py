@@ -16,6 +16,7 @@ from hubdpo.cards.hub_fields import size_category
 from hubdpo.cards.licences import SHARE_ALIKE
 from hubdpo.cards.source_card import SourceCard, provenance, shipped_files
 from hubdpo.manifest import PrepareManifest
+from hubdpo.sections import LOAD_HERE
 
 LONGEST_MESSAGE = 600
 MOST_MESSAGES = 6
@@ -51,6 +52,7 @@ def render_dataset_card(
         samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
         keep=[one_line(name) for name in keep], sources=[(one_line(s.name), s) for s in manifest.sources], plots=plots,
         share_alike=bool(manifest.license and SHARE_ALIKE.search(manifest.license)), longest=LONGEST_MESSAGE,
+        load_here=LOAD_HERE,
     )  # fmt: skip
     front = yaml.safe_dump(_front_matter(manifest, card, title, split_bytes, keep), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n{text}"

@@ -43,7 +43,7 @@ from hubdpo.manifest import (
     fingerprint,
 )
 from hubdpo.secrets import find_secrets
-from hubdpo.sections import generated
+from hubdpo.sections import generated, loading_release
 
 ADAPTER_FILES = ("adapter_model.safetensors",)
 COPIED_FILES = (
@@ -115,8 +115,8 @@ def published_files(folder: Path) -> list[str]:
     return sorted(name for name in wanted if (folder / name).is_file())
 
 
-def dataset_bundle(folder: Path, version: str) -> BundleContent:
-    """Bundle a dataset folder as it is.
+def dataset_bundle(folder: Path, version: str, *, repo: str) -> BundleContent:
+    """Bundle a dataset folder as it is, but for the line of its card that says how to load the release.
 
     Raise ArtefactError when it is incomplete, was edited, holds a credential or has a card that is not sound.
     """
@@ -124,10 +124,10 @@ def dataset_bundle(folder: Path, version: str) -> BundleContent:
     names = [*manifest.files, PREPARE_FILE]
     files: dict[str, bytes | Path] = {name: folder / name for name in names}
     check_texts(files, quoting=(CARD_FILE,))
+    card = loading_release((folder / CARD_FILE).read_text(encoding="utf-8"), repo, f"v{version}")
     # what people wrote in it is looked at once it is known what else the repo has
-    card = generated((folder / CARD_FILE).read_text(encoding="utf-8"))
-    require_sound_card("dataset", {**files, CARD_FILE: card.encode()})
-    return _bundle("dataset", version, files)
+    require_sound_card("dataset", {**files, CARD_FILE: generated(card).encode()})
+    return _bundle("dataset", version, {**files, CARD_FILE: card.encode()})
 
 
 def read_run(folder: Path) -> RunManifest:

@@ -119,7 +119,7 @@ def _refuse(config: PushConfig) -> None:
 def _bundle(config: PushConfig) -> BundleContent:
     kind = folder_kind(config.folder)
     if kind == "dataset":
-        return dataset_bundle(config.folder, config.version)
+        return dataset_bundle(config.folder, config.version, repo=config.repo)
     if kind == "merged":
         base = _base(config, MergeManifest.read(config.folder / MERGE_FILE).base)
         return merged_bundle(

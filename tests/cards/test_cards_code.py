@@ -68,7 +68,7 @@ def test_all_code_of_both_cards_runs(
     data_python, data_shell = blocks(DatasetCard.load(repo_id).text)
     assert [len(python), len(data_python)] == [3, 1]
     assert {words[0] for words in shell} >= {"hf", "vllm", "python", "llama-server", "pip", "hubdpo"}
-    python += [block.replace("USER/NAME", repo_id) for block in data_python]
+    python += data_python
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL], input=json.dumps(python), env=env, capture_output=True, text=True
     )

@@ -278,7 +278,7 @@ def test_push_refuses_a_card_and_names_the_field(dataset_dir: Path, repo_id: str
     manifest.files["README.md"] = card_entry(readme.read_text())
     manifest.write(folder / PREPARE_FILE)
     with pytest.raises(ArtefactError, match="`license`"):
-        dataset_bundle(folder, "1.0.0")  # before the Hub is asked for anything
+        dataset_bundle(folder, "1.0.0", repo="alice/pairs")  # before the Hub is asked for anything
     with pytest.raises(ArtefactError, match="`license` is not one that the Hub knows: mitt") as caught:
         push(folder=folder, repo=repo_id, version="1.0.0")
     assert caught.value.hint == "did you mean `mit`?"

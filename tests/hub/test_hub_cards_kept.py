@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import DatasetCard, HfApi, hf_hub_download, snapshot_download
 
 import hubdpo
 from hubdpo import push
@@ -283,3 +285,33 @@ def test_data_that_are_prepared_again_keep_what_was_written(tmp_path: Path) -> N
     hubdpo.prepare(source=[str(raw)], output_dir=out, test_size=0)
     assert read_dataset_folder(out).splits == {"train": 2}
     assert KEPT in (out / "README.md").read_text()
+
+
+SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def test_the_first_snippet_of_a_dataset_card_runs_in_the_folder_and_from_the_hub(
+    tmp_path: Path, repo_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, out = tmp_path / "raw.jsonl", tmp_path / "out"
+    raw.write_text("".join(json.dumps({"prompt": f"q {i}", "chosen": "a", "rejected": "b"}) + "\n" for i in range(7)))
+    hubdpo.prepare(source=[str(raw)], output_dir=out, test_size=0)
+
+    def loaded(card: str) -> int:
+        space: dict[str, Any] = {}
+        exec(SNIPPET.findall(card)[0], space)
+        return len(space["data"]["train"])
+
+    monkeypatch.chdir(out)
+    here = (out / "README.md").read_text()
+    assert loaded(here) == 7
+    for version, repo in (("1.0.0", repo_id), ("1.1.0", repo_id), ("2.0.0", f"{repo_id}-other")):
+        hubdpo.push(folder=out, repo=repo, version=version)
+        published = DatasetCard.load(repo).content
+        assert f'load_dataset("{repo}", revision="v{version}")' in published
+        assert loaded(published) == 7
+        assert "USER/NAME" not in published
+        assert hubdpo.prepare(source=[str(raw)], output_dir=out, test_size=0) == read_dataset_folder(out)
+    with pytest.raises(ArtefactError, match="README.md"):
+        (out / "README.md").write_text(published.replace('revision="v2.0.0"', 'revision="v2.0.0", streaming=True'))
+        read_dataset_folder(out)
