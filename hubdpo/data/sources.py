@@ -11,6 +11,7 @@ import shutil
 import sys
 import zlib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ import zstandard
 
 from hubdpo import console
 from hubdpo.data import storage
+from hubdpo.data.hub_configs import CARD_FILE, choose, read_configs
 from hubdpo.data.published import Split, is_split_name, split_of
 from hubdpo.errors import DataError
 from hubdpo.funnel import Source
@@ -156,11 +158,23 @@ def _from_url(url: str) -> list[RawFile]:
 def _from_hub(source: str) -> list[RawFile]:
     from huggingface_hub.utils import filter_repo_objects
 
-    repo, inside = resolve_address(source)
-    patterns = [inside, f"{inside}/*"] if inside else [f"*{ending}" for ending in ENDINGS]
-    folder = download(repo.repo_id, str(repo.revision), repo_type="dataset", allow_patterns=patterns)
-    # the cache's folder may hold other files of the same commit, from other downloads
-    wanted = filter_repo_objects(_in_folder(folder, source), allow_patterns=patterns, key=lambda file: file.name)
+    repo, path = resolve_address(source)
+    get = partial(download, repo.repo_id, str(repo.revision), repo_type="dataset")
+    config, inside = choose(read_configs(get(allow_patterns=[CARD_FILE]) / CARD_FILE), repo, path)
+    if config is not None:
+        patterns = config.patterns()
+    else:
+        patterns = [inside, f"{inside}/*"] if inside else [f"*{ending}" for ending in ENDINGS]
+    folder = get(allow_patterns=patterns)
+    found = _in_folder(folder, source)
+    if config is not None:
+        splits = config.splits(folder)
+        wanted = [replace(file, split=splits[file.name] or file.split) for file in found if file.name in splits]
+    else:
+        # the cache's folder may hold other files of the same commit, from other downloads
+        wanted = list(filter_repo_objects(found, allow_patterns=patterns, key=lambda file: file.name))
+    if not wanted:
+        raise DataError(f"source not found: {source}", hint="check the path against the files of the repo")
     return [replace(file, name=f"{DATASETS}{repo}/{file.name}") for file in wanted]
 
 

@@ -1,0 +1,108 @@
+"""Data sets on the Hub: what their card declares is read as it is declared, and sets are not mixed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import HfApi
+
+from hubdpo import load_preferences, prepare
+from hubdpo.data.hub_configs import read_configs
+from hubdpo.errors import DataError
+from hubdpo.manifest import PrepareManifest
+from tests.data.made import lines, rows
+
+FILES = {
+    "a/part1.jsonl": rows(30)[:20], "a/part2.jsonl": rows(30)[20:], "b/part1.jsonl": rows(50)[30:],
+    "notes.json": [{"x": 1}],
+}  # fmt: skip
+A = {
+    "config_name": "a",
+    "data_files": [{"split": "train", "path": "a/part1.jsonl"}, {"split": "test", "path": ["a/part2*"]}],
+}
+B = {"config_name": "b", "data_dir": "b"}
+
+
+def publish(repo_id: str, configs: list[dict[str, Any]] | None, files: dict[str, Any] = FILES) -> None:
+    api = HfApi()
+    api.create_repo(repo_id, repo_type="dataset")
+    card = f"---\n{yaml.safe_dump({'configs': configs})}---\n" if configs else "---\nlicense: mit\n---\n"
+    for name, data in {**{name: lines(values) for name, values in files.items()}, "README.md": card.encode()}.items():
+        api.upload_file(path_or_fileobj=data, path_in_repo=name, repo_id=repo_id, repo_type="dataset")
+
+
+def prompts(folder: Path) -> dict[str, int]:
+    return {name: len(table) for name, table in load_preferences(folder).items()}
+
+
+def names(manifest: PrepareManifest) -> list[str]:
+    return [source.name.split("/", 5)[-1] for source in manifest.sources]
+
+
+@pytest.mark.parametrize("path", ["", "/a"])
+def test_the_files_and_splits_of_a_configuration_are_read_as_declared(path: str, repo_id: str, tmp_path: Path) -> None:
+    publish(repo_id, [A] if not path else [A, B])
+    manifest = prepare(source=f"hf://datasets/{repo_id}{path}", output_dir=tmp_path / "out")
+    assert names(manifest) == ["a/part1.jsonl", "a/part2.jsonl"]
+    assert prompts(tmp_path / "out") == {"train": 20, "test": 10}
+
+
+def test_one_of_several_configurations_must_be_named(repo_id: str, tmp_path: Path) -> None:
+    publish(repo_id, [A, B])
+    with pytest.raises(DataError, match="has 2 configurations, which are different sets: `a`, `b`") as caught:
+        prepare(source=f"hf://datasets/{repo_id}", output_dir=tmp_path / "out")
+    pasted = (caught.value.hint or "").removeprefix("name one, or several: ").split(" ")
+    manifest = prepare(source=pasted, output_dir=tmp_path / "out")
+    assert names(manifest) == ["a/part1.jsonl", "a/part2.jsonl", "b/part1.jsonl"]
+
+
+@pytest.mark.parametrize("mark", [{"default": True}, {"config_name": "default"}])
+def test_the_default_configuration_is_taken_and_the_others_are_named(
+    mark: dict[str, Any], repo_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(repo_id, [A, {**B, **mark}])
+    manifest = prepare(source=f"hf://datasets/{repo_id}", output_dir=tmp_path / "out")
+    assert names(manifest) == ["b/part1.jsonl"]
+    assert (
+        f"not read: hf://datasets/{repo_id}@{manifest.sources[0].name.split('@')[1][:40]}/a" in capsys.readouterr().err
+    )
+
+
+def test_a_path_is_a_path_where_no_configuration_has_its_name(repo_id: str, tmp_path: Path) -> None:
+    publish(repo_id, [A, B])
+    manifest = prepare(source=f"hf://datasets/{repo_id}/b/part1.jsonl", output_dir=tmp_path / "out")
+    assert names(manifest) == ["b/part1.jsonl"]
+    with pytest.raises(DataError, match="source not found"):
+        prepare(source=f"hf://datasets/{repo_id}/c", output_dir=tmp_path / "out")
+
+
+def test_the_published_split_of_a_repo_without_a_declaration_stays(repo_id: str, tmp_path: Path) -> None:
+    publish(repo_id, None, {"data/train-0.jsonl": rows(30)[:20], "data/test-0.jsonl": rows(30)[20:]})
+    prepare(source=f"hf://datasets/{repo_id}", output_dir=tmp_path / "out")
+    assert prompts(tmp_path / "out") == {"train": 20, "test": 10}
+
+
+@pytest.mark.parametrize(
+    ("configs", "found"),
+    [
+        ({"config_name": "x", "data_files": "a*.jsonl"}, [("a*.jsonl", None)]),
+        ({"config_name": "x", "data_files": ["train.csv", "dev.csv"]}, [("train.csv", "train"), ("dev.csv", "test")]),
+        ({"config_name": "x", "data_files": {"validation": "v/*"}}, [("v/*", "test")]),
+        ({"config_name": "x", "data_dir": "./d/", "data_files": "*.csv"}, [("d/*.csv", None)]),
+        ({"config_name": "x"}, [("**", None)]),
+        ("no mapping", None), ({"data_files": "a"}, None),
+    ],
+)  # fmt: skip
+def test_forms_of_a_declaration(configs: Any, found: Any, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': [configs]})}---\n")
+    read = read_configs(tmp_path / "README.md")
+    assert [list(one.files) for one in read] == ([found] if found else [])
+
+
+@pytest.mark.parametrize("card", ["", "---\n{broken\n---\n", "---\nconfigs: 3\n---\n"])
+def test_a_card_that_declares_nothing_leaves_all_files(card: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(card)
+    assert read_configs(tmp_path / "README.md") == []
