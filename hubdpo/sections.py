@@ -20,7 +20,7 @@ NOTE = "<!-- Write here by hand: what stands between these two markers stays in 
 _OPEN = re.compile(r"<!-- hubdpo:(keep|changes)(?: ([\w.-]+))? -->\s*")
 _CLOSE = re.compile(r"<!-- /hubdpo:(keep|changes)(?: [\w.-]+)? -->\s*")
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})")
-LOAD_HERE = 'data = load_dataset(".")  # in this folder'
+LOAD_HERE = 'data = load_dataset("parquet", data_dir="data")  # in this folder'
 _LOAD = re.compile(
     rf'^(?:{re.escape(LOAD_HERE)}|data = load_dataset\("[\w.-]+/[\w.-]+", revision="[\w.+-]+"\))$', re.MULTILINE
 )
