@@ -15,7 +15,7 @@ __version__ = "0.2.0"
 _HOME = {
     "prepare": "hubdpo.data.prepare",
     "load_preferences": "hubdpo.data.load",
-    "train": "hubdpo.training.train",
+    "train": "hubdpo.training.start",
     "evaluate": "hubdpo.evaluation.evaluate",
     "push": "hubdpo.hub.publish",
     "verify": "hubdpo.hub.verify",
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from hubdpo.hub.merge import merge
     from hubdpo.hub.publish import push
     from hubdpo.hub.verify import verify
-    from hubdpo.training.train import train
+    from hubdpo.training.start import train
 
 
 def __getattr__(name: str) -> Any:

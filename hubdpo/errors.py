@@ -2,7 +2,7 @@
 
     HubdpoError                 exit
     ├── ConfigError             2   an option, a YAML key, a missing argument
-    │   └── UnsupportedBase     2   a base model that is not of the Qwen2 family
+    │   └── UnsupportedBase     2   a base model that cannot be trained on
     ├── DataError               3   raw data that cannot be read or told apart
     ├── ArtefactError           3   a dataset or run folder that is incomplete or was edited
     ├── TrainingError           8   out of memory, a loss that is not finite

@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     @command(app, TrainConfig)
     def train(config: TrainConfig) -> None:
         """Train a QLoRA adapter with DPO on a prepared dataset."""
-        from hubdpo.training.train import train as run
+        from hubdpo.training.start import train as run
 
         manifest = run(config)
         if os.environ.get("RANK", "0") != "0" or "HUBDPO_LAUNCHED" in os.environ:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +11,13 @@ from hubdpo.cards.citations import citation_of
 from hubdpo.data.prepared import read_dataset_folder
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import download, resolve
-from hubdpo.hub.reference import looks_like_folder, parse_ref
-from hubdpo.manifest import DatasetRef
+from hubdpo.hub.reference import RepoRef, looks_like_folder, parse_ref
+from hubdpo.manifest import PREPARE_FILE, DatasetRef, PrepareManifest
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
+
+RAW_NAME = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|xlsx|txt|ya?ml)(\.(gz|zst|bz2|xz))?$", re.IGNORECASE)
 
 
 def load_preferences(ref: str | Path, *, revision: str | None = None) -> DatasetDict:
@@ -30,8 +33,7 @@ def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tupl
     """Load the splits, and say exactly which data they are."""
     folder, repo_id, sha = _find(str(ref), revision)
     manifest = read_dataset_folder(folder)
-    if "train" not in manifest.splits:
-        raise ArtefactError(f"`{ref}` has no train split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
+    _require_train(manifest, str(ref))
     reference = DatasetRef(
         name=repo_id or folder.resolve().name,
         repo_id=repo_id,
@@ -46,17 +48,56 @@ def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tupl
     return _read(folder, list(manifest.splits)), reference
 
 
+def look_at_dataset(ref: str) -> tuple[PrepareManifest, str]:
+    """Return the manifest of a dataset, and its name with the commit; nothing else of it is read or downloaded.
+
+    Raise what `load_preferences` raises, as far as that needs no data.
+    """
+    if Path(ref).is_dir():
+        manifest = _manifest_of(Path(ref), ref, source=shlex.quote(ref))
+    else:
+        repo_id, wanted = _repo_of(ref)
+        sha = resolve(repo_id, wanted, repo_type="dataset")
+        folder = download(repo_id, sha, repo_type="dataset", allow_patterns=[PREPARE_FILE])
+        manifest = _manifest_of(folder, ref, source=f"hf://datasets/{ref}")
+        ref = f"{repo_id}@{sha}"
+    _require_train(manifest, ref)
+    return manifest, ref
+
+
+def _manifest_of(folder: Path, ref: str, *, source: str) -> PrepareManifest:
+    if not (folder / PREPARE_FILE).is_file():
+        raise ArtefactError(
+            f"`{ref}` was not made by `hubdpo prepare`: it has no {PREPARE_FILE}",
+            hint=f"hubdpo prepare {source} -o data, then `--dataset data`",
+        )
+    return PrepareManifest.read(folder / PREPARE_FILE)
+
+
+def _require_train(manifest: PrepareManifest, ref: str) -> None:
+    if "train" not in manifest.splits:
+        raise ArtefactError(f"`{ref}` has no train split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
+
+
 def _find(ref: str, revision: str | None) -> tuple[Path, str | None, str | None]:
     if Path(ref).is_dir():
         return Path(ref), None, None
-    if Path(ref).is_file():
-        hint = f"hubdpo prepare {shlex.quote(ref)} -o DIR"
-        raise ArtefactError(f"`{ref}` is a file, not a dataset folder", hint=hint)
-    if looks_like_folder(ref):
-        raise ArtefactError(f"dataset folder not found: {ref}", hint=f"hubdpo prepare SOURCE -o {shlex.quote(ref)}")
-    repo_id, wanted = parse_ref(ref).at(revision)
+    repo_id, wanted = _repo_of(ref).at(revision)
     sha = resolve(repo_id, wanted, repo_type="dataset")
     return download(repo_id, sha, repo_type="dataset"), repo_id, sha
+
+
+def _repo_of(ref: str) -> RepoRef:
+    """Read the name of a repo. Raise ArtefactError for what was meant to be a folder, or is raw data."""
+    if Path(ref).is_file() or RAW_NAME.search(ref):
+        state = "is raw data" if Path(ref).is_file() else "is not there, and is named like raw data"
+        raise ArtefactError(
+            f"`{ref}` {state}, not a dataset folder",
+            hint=f"hubdpo prepare {shlex.quote(ref)} -o data, then `--dataset data`",
+        )
+    if looks_like_folder(ref):
+        raise ArtefactError(f"dataset folder not found: {ref}", hint=f"hubdpo prepare SOURCE -o {shlex.quote(ref)}")
+    return parse_ref(ref)
 
 
 def _read(folder: Path, splits: list[str]) -> DatasetDict:

@@ -15,7 +15,8 @@ from hubdpo.hub.base import load_base
 from hubdpo.hub.bundle import read_run
 from hubdpo.hub.probes import compare_probes, record_probes
 from hubdpo.manifest import EVAL_FILE, PROBES_FILE, EvalReport, Probes, RunManifest
-from hubdpo.training.model import find_base, load_tokenizer, pick_device
+from hubdpo.training.base import find_base
+from hubdpo.training.model import load_tokenizer, pick_device
 from hubdpo.training.plots import write_plots
 from hubdpo.training.run_folder import remembered_place
 from hubdpo.training.samples import with_samples

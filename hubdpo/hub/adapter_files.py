@@ -7,21 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo.errors import ArtefactError
-
-LONGEST_HEADER = 100_000_000
-"""Bytes, the limit of the safetensors format."""
+from hubdpo.hub.safetensors_header import read_header
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor from the header of a safetensors file. Raise ArtefactError when it has none."""
     try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 0 < length <= LONGEST_HEADER:
-                raise ValueError("the length of the header is out of bounds")
-            header = json.loads(stream.read(length))
-        return {name: tuple(map(int, facts["shape"])) for name, facts in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        return read_header(path)
+    except (OSError, ValueError) as problem:
         raise ArtefactError(
             f"`{path.name}` is no safetensors file: {problem}", hint="run `hubdpo train` again"
         ) from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hubdpo.errors import UnsupportedBase
+
 BASE_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "README.md", "LICENSE*", "NOTICE*"]
 """What is downloaded of a base: never a pickle, never code."""
 
@@ -12,7 +14,8 @@ BASE_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "README.md"
 def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: Any = None) -> Any:
     """Load the base: NF4 with double quantisation (QLoRA, arXiv 2305.14314), or plain.
 
-    Computes in bfloat16 where the device has it (float16 gave NaN in DPO), else in float32.
+    Computes in bfloat16 where the device has it (float16 gave NaN in DPO), else in float32. No pickle is ever opened.
+    Raise UnsupportedBase when the files lack weights, which transformers would make up at random.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -26,21 +29,36 @@ def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: Any 
         # FSDP shards the quantised weights only when they are stored in the compute type
         bnb_4bit_quant_storage=dtype,
     )
-    model = AutoModelForCausalLM.from_pretrained(
+    model, loading = AutoModelForCausalLM.from_pretrained(
         folder,
+        use_safetensors=True,
+        output_loading_info=True,
         dtype=dtype,
         quantization_config=quantised if load_in_4bit else None,
         device_map=device_map or ({"": torch.cuda.current_device()} if device == "cuda" else None),
         attn_implementation="sdpa",
     )
+    if missing := sorted(loading["missing_keys"]):
+        raise UnsupportedBase(
+            f"the weights in {folder} lack {len(missing)} tensors of the model, `{missing[0]}` first",
+            hint="fetch config.json and the weights again",
+        )
     _keep_weights_as_they_are(model)
     return model
 
 
 def compute_dtype(device: str) -> Any:
+    """Return bfloat16 for a GPU that computes in it, else float32."""
     import torch
 
-    return torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if device == "cuda" and has_bfloat16() else torch.float32
+
+
+def has_bfloat16() -> bool:
+    """Tell whether the GPU computes in bfloat16. Those before Ampere emulate it, which PyTorch counts by default."""
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _keep_weights_as_they_are(model: Any) -> None:

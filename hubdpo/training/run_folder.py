@@ -20,7 +20,8 @@ from hubdpo.config.train import Role
 from hubdpo.errors import ConfigError, ResumeMismatch
 from hubdpo.hub.bundle import canonical_adapter_config
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, BaseRef, DatasetRef, RunManifest, canonical_json, write_atomic
-from hubdpo.training.model import TOKENIZER_FILES, Base
+from hubdpo.training.base import Base
+from hubdpo.training.model import TOKENIZER_FILES
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "huggingface_hub")
 

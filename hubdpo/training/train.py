@@ -28,10 +28,10 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 from datasets import Dataset  # noqa: E402
 
-from hubdpo.hub.lineage import check_not_rounded_away  # noqa: E402
 from hubdpo.training.advice import explain_metrics  # noqa: E402
+from hubdpo.training.base import Base, check_base_options, find_base  # noqa: E402
 from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, newest_checkpoint  # noqa: E402
-from hubdpo.training.model import Base, check_layers, find_base, load_tokenizer, pick_device  # noqa: E402
+from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
 from hubdpo.training.plots import write_plots  # noqa: E402
 from hubdpo.training.preflight import out_of_memory, preflight  # noqa: E402
 from hubdpo.training.processes import check_launch, launch, rank, world_size  # noqa: E402
@@ -53,13 +53,7 @@ from hubdpo.training.trainer import make_trainer, settled, use_cached_reference 
 
 
 def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
-    """Train a QLoRA adapter with DPO and return its manifest; call with a TrainConfig or with its options.
-
-    The run folder is complete when `run.json` says so. A run that was killed and is resumed ends with the adapter that
-    it would have had. `dry_run` stops after the preflight and writes nothing. Raise ConfigError, UnsupportedBase,
-    ArtefactError or HubError before anything is written; TrainingError when memory runs out or the loss is not finite;
-    ResumeMismatch when the options changed.
-    """
+    """Do as `hubdpo.training.start.train`, which comes first."""
     config = TrainConfig.given(config, options)
     if config.num_processes > 1 and world_size() == 1:
         launch(config)
@@ -86,9 +80,8 @@ def _train(config: TrainConfig) -> RunManifest:
     # 1. everything that can be refused is refused before anything is written
     earlier = check_before_start(config) if first else None
     check_trackers(config.report_to)
-    base = find_base(config.model_name_or_path, config.model_revision)
-    check_not_rounded_away(base.ref, load_in_4bit=config.load_in_4bit)
-    check_layers(base, config.checkpoint_layers)
+    base = find_base(config.model_name_or_path, config.model_revision, load_in_4bit=config.load_in_4bit)
+    check_base_options(config, base)
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
     check_launch(device)

@@ -15,6 +15,7 @@ from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
+from hubdpo.hub.base import compute_dtype
 from hubdpo.training.checkpointing import Recomputed
 from hubdpo.training.collator import AssistantCollator
 from hubdpo.training.model import adapter_to_float32, lora_config
@@ -187,7 +188,7 @@ def make_trainer(
         train_dataset=train,
         eval_dataset=test,
         processing_class=tokenizer,
-        peft_config=lora_config(config),
+        peft_config=lora_config(config, model),
         callbacks=callbacks,
     )
     trainer.data_collator = AssistantCollator(pad_token_id=trainer.data_collator.pad_token_id)
@@ -249,7 +250,7 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool)
         gradient_checkpointing=config.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
         disable_dropout=config.lora_dropout == 0,
-        bf16=device == "cuda" and torch.cuda.is_bf16_supported(),
+        bf16=compute_dtype(device) == torch.bfloat16,
         fp16=False,
         use_cpu=device == "cpu",
         dataloader_pin_memory=device == "cuda",

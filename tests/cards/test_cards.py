@@ -321,7 +321,7 @@ def test_the_licence_of_a_base_with_its_own_comes_along(run_dir: Path, repo_id: 
 
 
 def test_a_base_with_a_licence_of_its_own_leaves_it_in_the_run(tmp_path: Path) -> None:
-    from hubdpo.training.model import Base
+    from hubdpo.training.base import Base
     from hubdpo.training.run_folder import copy_base_files
 
     base, run = tmp_path / "base", tmp_path / "run"

@@ -25,7 +25,7 @@ from torch.distributed.tensor import DTensor  # noqa: E402
 
 from hubdpo.hub.probes import record_probes  # noqa: E402
 from hubdpo.manifest import BaseRef  # noqa: E402
-from hubdpo.training.model import Base  # noqa: E402
+from hubdpo.training.base import Base  # noqa: E402
 from hubdpo.training.run_folder import save_adapter, whole_adapter  # noqa: E402
 from hubdpo.training.scoring import _scores  # noqa: E402
 

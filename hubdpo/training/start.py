@@ -1,0 +1,72 @@
+"""The way into the train stage: what needs neither weights nor torch is refused before either is loaded."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from hubdpo import console
+from hubdpo.config import TrainConfig
+from hubdpo.config.schedules import BY_EVALUATION
+from hubdpo.data.load import look_at_dataset
+from hubdpo.errors import ConfigError
+from hubdpo.manifest import RunManifest
+from hubdpo.training.base import look_at_base
+from hubdpo.training.processes import LAUNCHED, rank
+from hubdpo.training.trackers import check_trackers
+
+
+def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
+    """Train a QLoRA adapter with DPO and return its manifest; call with a TrainConfig or with its options.
+
+    The run folder is complete when `run.json` says so. A run that was killed and is resumed ends with the adapter that
+    it would have had. `dry_run` stops after the preflight and writes nothing. Raise ConfigError, UnsupportedBase,
+    ArtefactError or HubError before anything is written; TrainingError when memory runs out or the loss is not finite;
+    ResumeMismatch when the options changed.
+    """
+    config = TrainConfig.given(config, options)
+    if rank() == 0 and LAUNCHED not in os.environ:  # once for all processes
+        console.quiet_libraries()
+        config = check_start(config)
+    from hubdpo.training.train import train as run
+
+    return run(config)
+
+
+def check_start(config: TrainConfig) -> TrainConfig:
+    """Check options, device, dataset and base in seconds, without torch; return the config with the commits of both.
+
+    Raise ConfigError, UnsupportedBase, ArtefactError or HubError.
+    """
+    if config.device == "cuda" and not cuda_is_possible():
+        raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
+    check_trackers(config.report_to)
+    dataset, pinned = look_at_dataset(config.dataset)
+    if config.lr_scheduler_type in BY_EVALUATION and not dataset.splits.get("test"):
+        raise ConfigError(
+            f"the schedule `{config.lr_scheduler_type}` follows the loss on a test split, and the dataset has none",
+            hint="--lr-scheduler-type cosine, or hubdpo prepare SOURCE -o DIR --test-size 0.05",
+        )
+    return look_at_base(config.model_copy(update={"dataset": pinned}))
+
+
+def cuda_is_possible() -> bool:
+    """Tell, without importing torch, whether its build and the driver's library leave any hope of a GPU."""
+    torch = importlib.util.find_spec("torch")
+    version = Path(str(torch.origin)).with_name("version.py") if torch else Path()
+    text = version.read_text(encoding="utf-8") if version.is_file() else ""
+    built_for = {kind: not re.search(rf"^{kind}\b.*= None$", text, re.MULTILINE) for kind in ("cuda", "hip")}
+    if not any(built_for.values()):
+        return False
+    if not built_for["cuda"] or built_for["hip"] or not sys.platform.startswith("linux"):
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,229 @@
+"""What needs no weights is refused within seconds, before torch is imported and before anything is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdpo.config import TrainConfig
+from hubdpo.config.train import QWEN2_PROJECTIONS
+from hubdpo.data.load import look_at_dataset
+from hubdpo.errors import ArtefactError, ConfigError, HubError, UnsupportedBase
+from hubdpo.hub.base_files import BaseFacts, check_base
+from hubdpo.hub.places import find_place
+from hubdpo.training.base import look_at_base
+from hubdpo.training.start import check_start, cuda_is_possible
+from hubdpo.training.targets import check_targets
+
+COMMANDS = """
+import json, sys, time
+from hubdpo.cli.app import app
+for words in json.loads(sys.argv[1]):
+    began = time.monotonic()
+    try: app(words)
+    except SystemExit as end: code = end.code
+    heavy = sorted({'torch', 'transformers', 'datasets', 'trl', 'peft'} & set(sys.modules))
+    print(json.dumps([code, time.monotonic() - began, heavy]))
+"""
+
+
+def options(base: Any, data: Any, out: Path, **more: Any) -> dict[str, Any]:
+    return {"model_name_or_path": str(base), "dataset": str(data), "output_dir": out, **more}
+
+
+def config(base: Any, data: Any, out: Path, **more: Any) -> TrainConfig:
+    return TrainConfig.build(options(base, data, out, **more))
+
+
+@pytest.fixture(scope="module")
+def facts(tiny_base: Path) -> BaseFacts:
+    return check_base(find_place(str(tiny_base)))
+
+
+def test_mistakes_are_told_before_torch_is_imported(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "pairs.jsonl"
+    raw.write_text("{}\n")
+    cut = Path(shutil.copytree(tiny_base, tmp_path / "cut"))
+    (cut / "model.safetensors").write_bytes((tiny_base / "model.safetensors").read_bytes()[:-1])
+    good = ["--model-name-or-path", str(tiny_base), "--dataset", str(dataset_dir)]
+    mistakes = [
+        (2, [*good, "--lr-scheduler-type", "cosin"], "--lr-scheduler-type cosine"),
+        (2, [*good, "--lora-target-modules", "c_attn"], "no linear layer `c_attn`"),
+        (2, [*good, "--lora-target-modules", "lm_head", "--dry-run"], "lm_head"),
+        (2, [*good, "--checkpoint-layers", "3"], "more than the 2 layers"),
+        (2, [*good, "--device", "cuda"], "no CUDA device"),
+        (3, ["--model-name-or-path", str(tiny_base), "--dataset", "nodata"], "hubdpo prepare SOURCE -o nodata"),
+        (3, ["--model-name-or-path", str(tiny_base), "--dataset", str(raw)], f"hubdpo prepare {raw} -o data"),
+        (2, ["--model-name-or-path", str(cut), "--dataset", str(dataset_dir)], "cut short"),
+        (2, ["--model-name-or-path", "nowhere", "--dataset", str(dataset_dir)], "base model not found"),
+        (4, ["--model-name-or-path", "alice/nothing", "--dataset", str(dataset_dir)], "alice/nothing"),
+    ]
+    if cuda_is_possible():
+        mistakes = [mistake for mistake in mistakes if "cuda" not in mistake[1]]
+    said = ""
+    lines = json.dumps([["train", *words, "-o", str(tmp_path / "run")] for _, words, _ in mistakes])
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, lines], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    ends = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [code for code, _, _ in ends] == [code for code, _, _ in mistakes], done.stderr
+    assert [heavy for _, _, heavy in ends] == [[]] * len(mistakes)
+    assert "Traceback" not in done.stderr
+    said = " ".join(done.stderr.split())
+    for _, _, words in mistakes:
+        assert words in said
+    assert said.count("hint: ") == len(mistakes)
+    assert not (tmp_path / "run").exists()
+    assert time.monotonic() - began < 3 * len(mistakes)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message", "hint"),
+    [
+        (["c_attn"], "no linear layer `c_attn`", "--lora-target-modules all-linear"),
+        (["q_prj"], "no linear layer `q_prj`", "--lora-target-modules q_proj"),
+        (["all"], "no linear layer `all`", "--lora-target-modules all-linear"),
+        (["q_proj,v_proj"], "no linear layer", "--lora-target-modules q_proj --lora-target-modules v_proj"),
+        (["self_attn"], "no linear layer `self_attn`", "all-linear"),
+        (["input_layernorm"], "no linear layer `input_layernorm`", "all-linear"),
+        (["proj"], "no linear layer `proj`", "--lora-target-modules v_proj"),
+        ([".*_proj"], "no linear layer", "all-linear"),
+        (["q_proj", "lm_head"], "never be trained", "--lora-target-modules q_proj"),
+        (["q_proj", "embed_tokens"], "is its output head as well", "--lora-target-modules q_proj"),
+    ],
+)
+def test_layers_that_the_base_does_not_have_are_refused_with_those_it_has(
+    facts: BaseFacts, targets: list[str], message: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        check_targets(targets, facts)
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "targets", [["all-linear"], list(QWEN2_PROJECTIONS), ["self_attn.q_proj"], ["model.layers.0.mlp.up_proj"]]
+)
+def test_layers_that_the_base_has_are_taken_as_peft_takes_them(facts: BaseFacts, targets: list[str]) -> None:
+    check_targets(targets, facts)
+
+
+def test_an_embedding_of_its_own_may_have_an_adapter(facts: BaseFacts) -> None:
+    check_targets(["embed_tokens"], BaseFacts(facts.name, {"tie_word_embeddings": False}, facts.linear_layers))
+
+
+def test_all_linear_is_what_peft_makes_of_it(tiny_base: Path, facts: BaseFacts) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from hubdpo.training.model import lora_config
+
+    def adapted(made: LoraConfig) -> set[str]:
+        return {name for name, _ in get_peft_model(model(), made).named_parameters() if "lora_" in name}
+
+    def model() -> Any:
+        return AutoModelForCausalLM.from_pretrained(tiny_base)
+
+    asked = config("a/b", "data", Path("run"), lora_target_modules=["all-linear"])
+    made = lora_config(asked, model())
+    assert made.target_modules == set(QWEN2_PROJECTIONS)
+    assert adapted(made) == adapted(LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"))
+    assert {layer.rpartition(".")[2] for layer in facts.linear_layers} == set(QWEN2_PROJECTIONS)
+
+
+def test_a_base_on_the_hub_is_looked_at_without_its_weights(
+    tiny_base: Path, tmp_path: Path, repo_id: str, fresh_cache: Path
+) -> None:
+    from huggingface_hub import HfApi
+
+    HfApi().create_repo(repo_id)
+    HfApi().upload_folder(repo_id=repo_id, folder_path=tiny_base)
+    look_at_base(config(repo_id, "data", tmp_path / "run"))
+    with pytest.raises(ConfigError, match="no linear layer `c_attn`"):
+        look_at_base(config(repo_id, "data", tmp_path / "run", lora_target_modules=["c_attn"]))
+    assert not list(fresh_cache.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("broken", ["pickle", "pointer", "quantised"])
+def test_a_base_on_the_hub_that_cannot_be_trained_on_is_refused_without_its_weights(
+    tiny_base: Path, tmp_path: Path, repo_id: str, fresh_cache: Path, broken: str
+) -> None:
+    from huggingface_hub import HfApi
+
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    if broken == "pickle":
+        (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    elif broken == "pointer":
+        (base / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    else:
+        settings = json.loads((base / "config.json").read_text())
+        (base / "config.json").write_text(json.dumps({**settings, "quantization_config": {"quant_method": "gptq"}}))
+    HfApi().create_repo(repo_id)
+    HfApi().upload_folder(repo_id=repo_id, folder_path=base)
+    with pytest.raises(UnsupportedBase, match=repo_id) as caught:
+        look_at_base(config(repo_id, "data", tmp_path / "run"))
+    assert caught.value.hint
+    assert not [path for kind in ("*.safetensors", "*.bin") for path in fresh_cache.rglob(kind)]
+
+
+@pytest.fixture
+def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the Hub's files, in this process."""
+    place = tmp_path / f"cache-{uuid.uuid4().hex}"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place))
+    return place
+
+
+def test_raw_data_is_told_which_way_round_prepare_goes(tmp_path: Path) -> None:
+    raw = tmp_path / "pairs.csv"
+    raw.write_text("prompt,chosen,rejected\n")
+    for ref, state in ((str(raw), "is raw data"), ("missing.jsonl.gz", "is not there")):
+        with pytest.raises(ArtefactError, match=state) as caught:
+            look_at_dataset(ref)
+        assert (caught.value.hint or "").startswith(f"hubdpo prepare {ref} -o data")
+
+
+def test_a_folder_of_raw_data_is_told_to_be_prepared(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    with pytest.raises(ArtefactError, match="was not made by `hubdpo prepare`") as caught:
+        look_at_dataset(str(tmp_path))
+    assert f"hubdpo prepare {tmp_path} -o data" in (caught.value.hint or "")
+
+
+def test_a_dataset_on_the_hub_that_was_not_prepared_is_told_where_it_is_from(repo_id: str) -> None:
+    from huggingface_hub import HfApi
+
+    HfApi().create_repo(repo_id, repo_type="dataset")
+    with pytest.raises(ArtefactError, match="was not made by `hubdpo prepare`") as caught:
+        look_at_dataset(repo_id)
+    assert f"hubdpo prepare hf://datasets/{repo_id} -o data" in (caught.value.hint or "")
+    with pytest.raises(HubError, match="alice/nothing"):
+        look_at_dataset("alice/nothing")
+
+
+@pytest.mark.parametrize("schedule", ["reduce_lr_on_plateau", "greedy"])
+def test_a_schedule_that_follows_the_test_split_needs_one(tiny_base: Path, tmp_path: Path, schedule: str) -> None:
+    from hubdpo import prepare
+
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text("".join(f'{{"prompt": "p{i}", "chosen": "good {i}", "rejected": "bad"}}\n' for i in range(8)))
+    prepare(source=[str(raw)], output_dir=tmp_path / "data", test_size=0)
+    with pytest.raises(ConfigError, match=f"`{schedule}` follows the loss on a test split"):
+        check_start(config(tiny_base, tmp_path / "data", tmp_path / "run", lr_scheduler_type=schedule))
+
+
+def test_no_driver_or_no_build_for_it_leaves_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    if torch.version.cuda is None and torch.version.hip is None:
+        assert not cuda_is_possible()
+    if torch.cuda.is_available():
+        assert cuda_is_possible()
