@@ -226,7 +226,7 @@ def test_train_takes_a_base_and_data_with_their_revisions(
 
 
 def test_a_base_with_two_revisions_is_refused(tiny_base_repo: str) -> None:
-    from hubdpo.training.model import find_base
+    from hubdpo.training.base import find_base
 
     with pytest.raises(HubdpoError, match="two revisions"):
         find_base(f"{tiny_base_repo}@main", "v1")

@@ -189,8 +189,12 @@ def test_two_processes_cut_their_passes_alike_and_share_the_work_on_the_referenc
     assert len(list((tmp_path / "cache" / "reference").iterdir())) == 2  # train and test
 
 
-def test_an_error_in_several_processes_is_told_once_with_what_to_do(tiny_base: Path, tmp_path: Path) -> None:
-    chosen = options(tiny_base, tmp_path / "nowhere", tmp_path / "run", num_processes=2)
+def test_an_error_in_several_processes_is_told_once_with_what_to_do(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(dataset_dir, tmp_path / "data"))
+    next((data / "data").glob("train-*.parquet")).write_bytes(b"edited")  # which only those that load it see
+    chosen = options(tiny_base, data, tmp_path / "run", num_processes=2)
     with pytest.raises(TrainingError, match="2 processes ended with") as caught:
         train(**chosen)
     assert "--num-processes 1" in (caught.value.hint or "")
