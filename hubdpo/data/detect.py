@@ -27,10 +27,14 @@ class Look:
     shapes: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """Rows by the names of all converters whose shape they have."""
     fields: dict[str, None] = field(default_factory=dict)
+    split_column: dict[str, None] = field(default_factory=dict)
+    """The values of a column `split`."""
 
     def add(self, row: dict[str, Any]) -> None:
         self.seen += 1
         self.fields.update(dict.fromkeys(row))
+        if isinstance(split := row.get("split"), str):
+            self.split_column[split] = None
         self.shapes[tuple(name for name, converter in CONVERTERS.items() if converter.detect(row))] += 1
 
     def hits(self, name: str) -> int:

@@ -18,9 +18,10 @@ from hubdpo.data.converters import (
     converter_of_many,
     voted,
 )
-from hubdpo.data.detect import MOST_ROWS, detect_all, look
+from hubdpo.data.detect import MOST_ROWS, Look, detect_all, look, named
 from hubdpo.data.lengths import Model, encoder_of, find_model
 from hubdpo.data.preference import Rated, Rejection
+from hubdpo.data.published import has_published_split, split_of
 from hubdpo.data.readers import Piece, PieceReader
 from hubdpo.data.stage import Rules
 from hubdpo.errors import ConfigError, DataError
@@ -51,6 +52,8 @@ def make_rules(
         names = ["columns"] * len(files)
     else:
         names = [config.format] * len(files) if config.format else detect_all(looks)
+    if config.test_size is None:
+        _tell_split_column(looks)
     columns_ = {column: None for one in looks for column in one.fields}
     keep = [*config.keep, *(column for column in attribution if column in columns_ and column not in config.keep)]
     made: dict[tuple[str, bool], Rules] = {}
@@ -64,6 +67,16 @@ def make_rules(
         rules = Rules(name, config, convert, many, keep, model, single, scratch)
         of_file[number] = made.setdefault((name, single), rules)
     return [of_file[piece.file.number] for piece in pieces]
+
+
+def _tell_split_column(looks: list[Look]) -> None:
+    """Say that a split in a column is not kept: only names of files and lists tell where a row belongs."""
+    for one in looks:
+        if has_published_split(map(split_of, one.split_column)):
+            console.warn(
+                f"{one.name}: the column `split` ({named(list(one.split_column))}) is not used; to keep that split, "
+                "write its rows to files of their own, such as train.jsonl and test.jsonl"
+            )
 
 
 def by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:

@@ -96,6 +96,19 @@ def test_one_split_alone_is_split_by_hash(name: str, tmp_path: Path) -> None:
     assert 0 < manifest.splits["test"] < 40
 
 
+@pytest.mark.parametrize(
+    ("values", "options", "told"),
+    [(("train", "valid1"), {}, True), (("train", "valid1"), {"test_size": 0.1}, False), (("a", "b"), {}, False)],
+)
+def test_a_split_in_a_column_is_told_not_to_be_kept(
+    values: tuple[str, str], options: dict[str, Any], told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "raw.jsonl", [{**row, "split": values[i % 2]} for i, row in enumerate(rows(9))])
+    prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", **options)
+    said = capsys.readouterr().err
+    assert ("warning: raw.jsonl: the column `split` (train, valid1) is not used" in said) is told
+
+
 @pytest.mark.parametrize("dedupe", ["exact", "near", "none"])
 def test_a_prompt_of_both_published_splits_stays_in_test(
     dedupe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
