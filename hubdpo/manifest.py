@@ -196,6 +196,18 @@ class Change(BaseModel):
     values: dict[str, tuple[Any, Any]]
 
 
+class EndOfTurn(BaseModel):
+    """The control token with which the chat template ends an answer, where the base's generation stops elsewhere."""
+
+    token: str
+    id: int
+    base_stops_at: list[int]
+
+    @property
+    def all_stops(self) -> list[int]:
+        return [self.id, *self.base_stops_at]
+
+
 class RunManifest(Manifest):
     hubdpo_version: str
     status: Literal["running", "complete"]
@@ -211,6 +223,8 @@ class RunManifest(Manifest):
     """Steps that the schedule of the learning rate is made for; None in runs of hubdpo 0.2 and before."""
     changes: list[Change] = Field(default_factory=list)
     """In the order in which they were made. `config`, `versions` and `device` are those of the last start."""
+    end_of_turn: EndOfTurn | None = None
+    """None where the base's generation stops at it."""
     steps: int = 0
     train_seconds: float | None = None
     tokens_per_second: float | None = None
@@ -280,6 +294,8 @@ class Probes(Manifest):
 
     environment: dict[str, str]
     probes: list[Probe]
+    chat_template_kwargs: dict[str, Any] | None = None
+    """With which the chat template wrote them."""
 
 
 class Bundle(Manifest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -63,6 +64,8 @@ def flags(values: Mapping[str, Any], model: type[Config]) -> Iterator[str]:
             yield flag if value else f"--no-{flag[2:]}"
         elif isinstance(value, list):
             yield " ".join(f"{flag} {_word(item)}" for item in value)
+        elif isinstance(value, dict):
+            yield f"{flag} {_word(json.dumps(value, sort_keys=True))}"
         else:
             yield f"{flag} {_word(value)}"
 

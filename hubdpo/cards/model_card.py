@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,7 @@ def render_model_card(
         samples=[fence(_sample(sample)) for sample in (evaluation.samples if evaluation else ())],
         plots=_plots(release.files),
         ways={way.name: way for way in ways(adapter, found)}, problems=found, vllm_rank=vllm_rank(adapter.rank),
+        template_kwargs=fence(json.dumps(run.config.get("chat_template_kwargs"), sort_keys=True), "json"),
         remark=data_remark(run.dataset.license), reproduce=train_command(run),
         files={name: what for name, what in FILES.items() if name in release.files or name == "hubdpo.json"},
         papers=citations.links(run), bibtex=fence(citations.bibtex(run), "bibtex"),

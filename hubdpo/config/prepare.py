@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hubdpo.config.base import Cli, Config
+from hubdpo.config.template_kwargs import HELP, METAVAR, TemplateKwargs
 
 SHAPE, CLEAN, SPLIT, CARD, ENGINE = "What comes in", "Cleaning", "Split", "Card", "Engine"
 
@@ -58,6 +59,9 @@ class PrepareConfig(Config):
     )
     model: Annotated[str | None, Cli(panel=CLEAN)] = Field(
         None, description="Base whose tokenizer and chat template count tokens: a folder or USER/NAME[@REVISION]."
+    )
+    chat_template_kwargs: Annotated[TemplateKwargs, Cli(panel=CLEAN, metavar=METAVAR, text=True)] = Field(
+        None, description=HELP
     )
     max_length: Annotated[int | Literal["auto"] | None, Cli(panel=CLEAN, metavar="N|auto", text=True)] = Field(
         None, description="Most tokens of prompt and answer; `auto` takes the length that keeps 99 % of the pairs."
@@ -134,6 +138,8 @@ class PrepareConfig(Config):
     def _belong_together(self) -> Self:
         if self.max_length is not None and self.model is None:
             raise ValueError("--max-length counts tokens, so it needs --model")
+        if self.chat_template_kwargs is not None and self.model is None:
+            raise ValueError("--chat-template-kwargs is for counting tokens, so it needs --model")
         if self.max_length == "auto" and self.over_length == "truncate":
             raise ValueError("--over-length truncate needs a number: see what `auto` takes with --dry-run first")
         if isinstance(self.max_length, int) and self.max_length < 16:

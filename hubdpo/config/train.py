@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hubdpo.config.base import Cli, Config, Unfit, check_choice
 from hubdpo.config.schedules import SCHEDULES, check_schedule, read_arguments
+from hubdpo.config.template_kwargs import HELP, METAVAR, TemplateKwargs
 
 ALL_LINEAR = "all-linear"
 """PEFT's word for every linear layer but the output head."""
@@ -101,6 +102,10 @@ class TrainConfig(Config):
     )
     max_prompt_length: Annotated[int | None, Role.WEIGHTS] = Field(
         None, ge=4, description="Most prompt tokens, cut from the left; half of --max-length by default."
+    )
+
+    chat_template_kwargs: Annotated[TemplateKwargs, Cli(metavar=METAVAR, text=True), Role.WEIGHTS] = Field(
+        None, description=HELP
     )
 
     lora_r: Annotated[int, Role.WEIGHTS] = Field(16, ge=1, description="Rank of the LoRA matrices.")

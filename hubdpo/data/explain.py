@@ -56,10 +56,15 @@ def _pair(pair: PreferenceExample, rules: Rules) -> None:
         return
     encoder = encoder_of(rules.model)
     ids = encode_pair(encoder, pair.prompt, pair.chosen, pair.rejected)
-    for name, tokens in (("prompt", ids.prompt), ("chosen", ids.chosen), ("rejected", ids.rejected)):
+    for name, tokens, scored in (
+        ("prompt", ids.prompt, ids.prompt),
+        ("chosen", ids.chosen_ids, ids.chosen),
+        ("rejected", ids.rejected_ids, ids.rejected),
+    ):
         _say(f"{name} rendered", encoder.decode(tokens))
         shown = " ".join(map(str, tokens[:FIRST_TOKENS]))
-        console.info(f"{name}: {len(tokens):,} tokens: {shown}{' …' if len(tokens) > FIRST_TOKENS else ''}")
+        of_them = f", {len(scored):,} of them scored" if len(scored) < len(tokens) else ""
+        console.info(f"{name}: {len(tokens):,} tokens{of_them}: {shown}{' …' if len(tokens) > FIRST_TOKENS else ''}")
     limit = _limit(rules.config, ids.longest)
     console.info(f"longest sequence: {ids.longest:,} tokens{limit}")
 

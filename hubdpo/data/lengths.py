@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.data.clean import CUT
 from hubdpo.data.encoder import ChatEncoder
 from hubdpo.data.preference import Message, PreferenceExample, Rejection
@@ -28,6 +30,8 @@ class Model:
     revision: str | None = None
     digest: str | None = None
     """SHA-256 of the tokenizer, for a folder: what the counts depend on."""
+    template_kwargs: str | None = None
+    """What its chat template is given, as JSON."""
 
 
 def find_model(ref: str) -> Model:
@@ -51,8 +55,9 @@ def encoder_of(model: Model) -> ChatEncoder:
     folder = Path(model.name)
     if model.revision is not None:
         folder = download(model.name, model.revision, allow_patterns=TOKENIZER_FILES)
+    kwargs = json.loads(model.template_kwargs) if model.template_kwargs else None
     try:
-        return ChatEncoder(AutoTokenizer.from_pretrained(folder))
+        return ChatEncoder(with_template_kwargs(AutoTokenizer.from_pretrained(folder), kwargs, model.name))
     except (OSError, ValueError) as problem:
         first = str(problem).splitlines()[0]
         raise ConfigError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from hubdpo import console
@@ -97,6 +99,8 @@ def pinned_model(config: PrepareConfig) -> Model | None:
     if config.model is None:
         return None
     model = find_model(config.model)
+    if config.chat_template_kwargs is not None:
+        model = replace(model, template_kwargs=json.dumps(config.chat_template_kwargs, sort_keys=True))
     encoder = encoder_of(model)
     console.info(f"tokens are counted by {'tiktoken, with the ids of ' if encoder.fast else ''}{config.model}")
     return model

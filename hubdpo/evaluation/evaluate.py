@@ -14,6 +14,7 @@ from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.base import load_base
 from hubdpo.hub.bundle import read_run
 from hubdpo.hub.probes import compare_probes, record_probes
+from hubdpo.hub.stopping import use_stops
 from hubdpo.manifest import EVAL_FILE, PROBES_FILE, EvalReport, Probes, RunManifest
 from hubdpo.training.base import find_base
 from hubdpo.training.model import load_tokenizer, pick_device
@@ -42,8 +43,10 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
     console.info(f"{len(test):,} held-out pairs, {run.base.name} on {device}")
     model = load_base(base.folder, device=device, load_in_4bit=run.config["load_in_4bit"])
     limit = run.config["max_length"]
-    adapted, tokenizer = PeftModel.from_pretrained(model, config.run_dir), load_tokenizer(base)
-    _compare_or_record(config.run_dir, adapted, tokenizer, load_in_4bit=run.config["load_in_4bit"])
+    use_stops(model, run)
+    adapted = PeftModel.from_pretrained(model, config.run_dir)
+    tokenizer = load_tokenizer(base, run.config.get("chat_template_kwargs"))
+    _compare_or_record(config.run_dir, run, adapted, tokenizer)
     report = score_pairs(
         adapted, tokenizer, test, beta=run.config["beta"], max_length=limit,
         prompt_budget=run.config["max_prompt_length"] or limit // 2,
@@ -55,11 +58,14 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
     return report
 
 
-def _compare_or_record(folder: Path, model: Any, tokenizer: Any, *, load_in_4bit: bool) -> None:
+def _compare_or_record(folder: Path, run: RunManifest, model: Any, tokenizer: Any) -> None:
     """Compare with the probes of training, with a warning where they differ; record them for a run that has none."""
     place = folder / PROBES_FILE
     if not place.exists():
-        record_probes(model, tokenizer, load_in_4bit=load_in_4bit).write(place)
+        record_probes(
+            model, tokenizer, load_in_4bit=run.config["load_in_4bit"],
+            template_kwargs=run.config.get("chat_template_kwargs"),
+        ).write(place)  # fmt: skip
         return
     result = compare_probes(model, tokenizer, Probes.read(place))
     if not result.passed:

@@ -78,13 +78,15 @@ def _adapter(place: Place) -> Inspection:
         try:
             base = find_place(f"{adapter.base}@{adapter.base_commit}" if adapter.base_commit else adapter.base)
             vocabulary = base.read_json("config.json").get("vocab_size") if "config.json" in base.files else None
-        except HubError as problem:
+        except (HubError, ArtefactError) as problem:  # a run on a base in a folder names that alone
             findings.append(Finding("base_model_name_or_path", f"cannot be looked up: {problem.message}", problem.hint))
     adapter = Adapter(config, shapes, place.files, place.name, place.pin, tokens, vocabulary)
     found = problems(adapter)
     findings += [
         Finding(one.field, one.message + (f" (breaks {', '.join(one.breaks)})" if one.breaks else "")) for one in found
     ]
+    run = place.read_json(RUN_FILE) if RUN_FILE in place.files else {}
+    findings += _stopping(run)
     card, about = _card(place, "adapter")
     facts = {
         "base": adapter.base,
@@ -96,11 +98,23 @@ def _adapter(place: Place) -> Inspection:
         "modules": config.get("target_modules"),
         "parameters": adapter.parameters or None,
         "bytes of weights": place.files.get(WEIGHTS),
+        "chat template kwargs": (run.get("config") or {}).get("chat_template_kwargs"),
         "release": _version(place),
         "licence": about.get("license"),
         "data": about.get("datasets"),
     }
     return Inspection(place.ref, "adapter", place.commit, _known(facts), findings + card, ways(adapter, found))
+
+
+def _stopping(run: Mapping[str, Any]) -> list[Finding]:
+    """Say where answers end at a token at which the base's generation does not stop."""
+    if not isinstance(end := run.get("end_of_turn"), dict):
+        return []
+    where = f"`{end.get('token')}` (id {end.get('id')})"
+    message = f"answers end in {where}, at which the generation of the base does not stop"
+    return [
+        Finding("eos_token_id", message, f"give {end.get('id')} as one of `stop_token_ids` where the base is served")
+    ]
 
 
 def _merged(place: Place) -> Inspection:

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 from hubdpo import console
 from hubdpo.config.push import is_repo_id
+from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.adapter_files import read_json
 from hubdpo.hub.base import BASE_PATTERNS, load_base
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.reference import parse_unless_folder
+from hubdpo.hub.stopping import use_stops
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest
 
 
@@ -55,12 +57,20 @@ def load_adapter(
 def load_on_base(
     folder: Path, base_folder: Path, *, device: str, load_in_4bit: bool, device_map: Any = None
 ) -> tuple[Any, Any]:
-    """Load the adapter of a folder on the base of another; return the PEFT model, in evaluation mode, and tokenizer."""
+    """Load the adapter of a folder on the base of another; return the PEFT model, in evaluation mode, and tokenizer.
+
+    Where a run made it, the chat template writes prompts as in training, and generation stops where its answers end.
+    """
     from peft import PeftModel
     from transformers import AutoTokenizer
 
     base = load_base(base_folder, device=device, load_in_4bit=load_in_4bit, device_map=device_map)
-    return PeftModel.from_pretrained(base, str(folder)).eval(), AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if (folder / RUN_FILE).exists():
+        run = RunManifest.read(folder / RUN_FILE)
+        use_stops(base, run)
+        tokenizer = with_template_kwargs(tokenizer, run.config.get("chat_template_kwargs"), str(folder))
+    return PeftModel.from_pretrained(base, str(folder)).eval(), tokenizer
 
 
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:

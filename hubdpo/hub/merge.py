@@ -30,6 +30,7 @@ from hubdpo.hub.merge_check import compare, probe_adapter, probe_written
 from hubdpo.hub.merged import AdapterRef, MergeManifest, read_merged_folder
 from hubdpo.hub.merged_weights import plan_weights, write_weights
 from hubdpo.hub.reference import parse_unless_folder
+from hubdpo.hub.stopping import write_stops
 from hubdpo.hub.versions import parse_tag
 from hubdpo.manifest import (
     CARD_FILE,
@@ -75,12 +76,15 @@ def merge(config: MergeConfig | None = None, **options: Any) -> MergeManifest:
         new = Path(space.new)
         write_weights(plan, new)
         _write_settings(settings, source, config, new)
-        there = probe_adapter(model, tokenizer, load_in_4bit=in_4bit)
+        template_kwargs = source.run.config.get("chat_template_kwargs")
+        there = probe_adapter(model, tokenizer, load_in_4bit=in_4bit, template_kwargs=template_kwargs)
         del model, plan
         gc.collect()
 
         console.info("loading what was written, to compare")
-        merged = probe_written(new, config.dtype, device, computed_in=there.adapter.environment["dtype"])
+        merged = probe_written(
+            new, config.dtype, device, computed_in=there.adapter.environment["dtype"], template_kwargs=template_kwargs
+        )
         check = compare(there, merged, config)
         merged.loaded.write(new / PROBES_FILE)
         names = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
@@ -190,7 +194,7 @@ def _check_disk(target: Path, needed: int) -> None:
 
 
 def _write_settings(settings: dict[str, Any], source: _Source, config: MergeConfig, new: Path) -> None:
-    """Write config.json with the type of the weights, and the base's tokenizer and generation settings unchanged."""
+    """Write config.json with the type of the weights, the base's tokenizer, and where generation stops."""
     settings = {key: value for key, value in settings.items() if key != "_name_or_path"}
     for key in [key for key in ("dtype", "torch_dtype") if key in settings] or ["dtype"]:
         settings[key] = config.dtype
@@ -199,6 +203,8 @@ def _write_settings(settings: dict[str, Any], source: _Source, config: MergeConf
     for name in (*COPIED_FILES, *licence):
         if (source.base / name).exists():
             shutil.copyfile(source.base / name, new / name)
+    if source.run.end_of_turn is not None:
+        write_stops(new, source.run.end_of_turn)
 
 
 def _parameters(folder: Path, names: list[str]) -> int:

@@ -10,6 +10,7 @@ import gc
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,26 +44,32 @@ class Merged(NamedTuple):
     coarse: Probes
 
 
-def probe_adapter(model: Any, tokenizer: Any, *, load_in_4bit: bool) -> Adapter:
-    adapter = record_probes(model, tokenizer, load_in_4bit=load_in_4bit)
+def probe_adapter(
+    model: Any, tokenizer: Any, *, load_in_4bit: bool, template_kwargs: dict[str, Any] | None = None
+) -> Adapter:
+    record = partial(record_probes, template_kwargs=template_kwargs)
+    adapter = record(model, tokenizer, load_in_4bit=load_in_4bit)
     with model.disable_adapter():
-        return Adapter(adapter, record_probes(model, tokenizer, load_in_4bit=load_in_4bit))
+        return Adapter(adapter, record(model, tokenizer, load_in_4bit=load_in_4bit))
 
 
-def probe_written(folder: Path, dtype: str, device: str, *, computed_in: str) -> Merged:
+def probe_written(
+    folder: Path, dtype: str, device: str, *, computed_in: str, template_kwargs: dict[str, Any] | None = None
+) -> Merged:
     """Load a merged model and compute the probes in its own type; in the other one too when a 16-bit type is in it."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device)
+    record = partial(record_probes, template_kwargs=template_kwargs)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    loaded = record_probes(model, tokenizer, load_in_4bit=False)
+    loaded = record(model, tokenizer, load_in_4bit=False)
     if dtype != "float32":
         with computing_in_float32(model):
-            return Merged(loaded, record_probes(model, tokenizer, load_in_4bit=False), loaded)
+            return Merged(loaded, record(model, tokenizer, load_in_4bit=False), loaded)
     if computed_in == "float32":
         return Merged(loaded, loaded, loaded)
-    coarse = record_probes(model.to(getattr(torch, computed_in)), tokenizer, load_in_4bit=False)
+    coarse = record(model.to(getattr(torch, computed_in)), tokenizer, load_in_4bit=False)
     del model
     gc.collect()
     return Merged(loaded, loaded, coarse)

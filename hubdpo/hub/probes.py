@@ -49,16 +49,19 @@ class ProbeResult:
         return (self.largest_difference if self.exact else self.mean_difference) <= self.tolerance
 
 
-def record_probes(model: Any, tokenizer: Any, *, load_in_4bit: bool) -> Probes:
+def record_probes(
+    model: Any, tokenizer: Any, *, load_in_4bit: bool, template_kwargs: dict[str, Any] | None = None
+) -> Probes:
     """Return the probes with what a model gives for them now, and all that the numbers depend on."""
     probes = []
     for question, *answers in PAIRS:
         for answer in answers:
-            prompt_ids, answer_ids = _encode(tokenizer, question, answer)
+            prompt_ids, answer_ids = _encode(tokenizer, question, answer, template_kwargs)
             probes.append(Probe(prompt=question, answer=answer, prompt_ids=prompt_ids, answer_ids=answer_ids))
     values = _log_probs(model, probes)
     probes = [probe.model_copy(update={"log_probs": found}) for probe, found in zip(probes, values, strict=True)]
-    return Probes(environment=_environment(model, load_in_4bit=load_in_4bit), probes=probes)
+    environment = _environment(model, load_in_4bit=load_in_4bit)
+    return Probes(environment=environment, probes=probes, chat_template_kwargs=template_kwargs)
 
 
 def compare_probes(model: Any, tokenizer: Any, recorded: Probes) -> ProbeResult:
@@ -69,7 +72,8 @@ def compare_probes(model: Any, tokenizer: Any, recorded: Probes) -> ProbeResult:
     when the tokenizer no longer gives the recorded tokens.
     """
     for probe in recorded.probes:
-        if _encode(tokenizer, probe.prompt, probe.answer) != (probe.prompt_ids, probe.answer_ids):
+        ids = _encode(tokenizer, probe.prompt, probe.answer, recorded.chat_template_kwargs)
+        if ids != (probe.prompt_ids, probe.answer_ids):
             raise VerificationFailed(
                 f"the tokenizer gives other tokens than in training for: {probe.prompt}",
                 hint="publish the tokenizer files of the base unchanged",
@@ -92,10 +96,13 @@ def compare_probes(model: Any, tokenizer: Any, recorded: Probes) -> ProbeResult:
     )
 
 
-def _encode(tokenizer: Any, question: str, answer: str) -> tuple[list[int], list[int]]:
+def _encode(
+    tokenizer: Any, question: str, answer: str, template_kwargs: dict[str, Any] | None
+) -> tuple[list[int], list[int]]:
     chat = [{"role": "user", "content": question}]
-    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    both = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer + tokenizer.eos_token)]
+    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **(template_kwargs or {}))
+    texts = (prompt, answer + (tokenizer.eos_token or ""))
+    both = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     return list(both[0]), list(both[1])
 
 

@@ -30,9 +30,10 @@ from hubdpo.hub.plan import show_plan
 from hubdpo.hub.proposal import propose
 from hubdpo.hub.refusals import check_links, check_rows
 from hubdpo.hub.remote import Remote, bundle_line, check_ours, check_visibility, holds, repeat, stage_name
+from hubdpo.hub.stopping import stops_elsewhere
 from hubdpo.hub.verify import release_url, verify_commit
 from hubdpo.hub.versions import bump, highest
-from hubdpo.manifest import CARD_FILE, MERGE_FILE, RELEASE_FILE, BaseRef, Release, write_atomic
+from hubdpo.manifest import CARD_FILE, MERGE_FILE, RELEASE_FILE, RUN_FILE, BaseRef, Release, RunManifest, write_atomic
 
 
 def push(config: PushConfig | None = None, **options: Any) -> Release:
@@ -46,6 +47,8 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
     config = PushConfig.given(config, options)
     _refuse(config)
     content = _bundle(config)
+    if content.kind == "adapter" and (sentence := stops_elsewhere(RunManifest.read(config.folder / RUN_FILE))):
+        console.warn(sentence)
     repo_type: RepoType = "dataset" if content.kind == "dataset" else "model"
     remote = Remote(config.repo, repo_type)
     require_online("`push`")

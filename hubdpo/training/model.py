@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from transformers import AutoTokenizer
 
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import ALL_LINEAR
+from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.errors import ConfigError
 from hubdpo.training.base import Base
 
@@ -19,8 +21,9 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 
 
-def load_tokenizer(base: Base) -> Any:
-    return AutoTokenizer.from_pretrained(base.folder)
+def load_tokenizer(base: Base, template_kwargs: Mapping[str, Any] | None = None) -> Any:
+    """Load the tokenizer, its chat template with these defaults. Raise ConfigError for one that it does not read."""
+    return with_template_kwargs(AutoTokenizer.from_pretrained(base.folder), template_kwargs, base.ref.name)
 
 
 def lora_config(config: TrainConfig, model: Any) -> LoraConfig:

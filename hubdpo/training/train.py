@@ -20,6 +20,7 @@ from hubdpo.data.load import load_with_reference
 from hubdpo.errors import ConfigError, TrainingError
 from hubdpo.hub.base import load_base
 from hubdpo.hub.probes import record_probes
+from hubdpo.hub.stopping import stops_elsewhere, unstopped, use_stops, write_stops
 from hubdpo.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, RunManifest, file_entry
 
 console.quiet_libraries()  # before the libraries below read the environment
@@ -93,7 +94,7 @@ def _train(config: TrainConfig) -> RunManifest:
             return earlier
 
     # 2. tokens
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(base, config.chat_template_kwargs)
     encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
     train_rows = encoder.rows(data["train"])
     if not train_rows:
@@ -116,8 +117,10 @@ def _train(config: TrainConfig) -> RunManifest:
     manifest = RunManifest(
         hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
         versions=versions(), device=_device_name(device), seed=config.seed,
-        tokenization=dict(sorted(encoder.counts.items())),
+        tokenization=dict(sorted(encoder.counts.items())), end_of_turn=unstopped(base.folder, encoder.end_of_turn),
     )  # fmt: skip
+    if (sentence := stops_elsewhere(manifest)) is not None:
+        console.warn(sentence)
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         manifest.write(folder / RUN_FILE)
@@ -127,6 +130,7 @@ def _train(config: TrainConfig) -> RunManifest:
     transformers.set_seed(config.seed)
     metrics = MetricsFile(folder)
     model = load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit)
+    use_stops(model, manifest)
     trainer = make_trainer(
         config, model.dequantize() if config.dequantize_once else model, tokenizer,
         Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None,
@@ -163,9 +167,13 @@ def _train(config: TrainConfig) -> RunManifest:
     weights = whole_adapter(trainer.model)
     if first:
         save_adapter(trainer.model, weights, base, folder)
+        if manifest.end_of_turn is not None:
+            write_stops(folder, manifest.end_of_turn)
     if not (first or trainer.is_fsdp_enabled):
         return manifest
-    probes = record_probes(trainer.model, tokenizer, load_in_4bit=config.load_in_4bit)
+    probes = record_probes(
+        trainer.model, tokenizer, load_in_4bit=config.load_in_4bit, template_kwargs=config.chat_template_kwargs
+    )
     report = None
     if "test" in data:
         report = score_pairs(
