@@ -131,6 +131,8 @@ class PrepareManifest(Manifest):
     funnel: Funnel
     changed: dict[str, int] = Field(default_factory=dict)
     """Rows kept but altered, by what was done (for example `stripped_leading_whitespace`)."""
+    repaired: dict[str, int] = Field(default_factory=dict)
+    """Rows that had to be put right to be read at all, kept or not, by what was done (for example `nan_as_null`)."""
     secrets: dict[str, int] = Field(default_factory=dict)
     """Credentials that were found, by kind."""
     max_length: int | None = None

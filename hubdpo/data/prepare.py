@@ -78,7 +78,11 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
             if (ready := _ready(config, _print(sources, settings))) is not None:
                 console.info(f"{config.output_dir} is up to date")
                 return ready
-        pieces = [piece for file in unpacked(files, space.scratch) for piece in cut(file)]
+        pieces = [
+            piece
+            for file in unpacked(files, space.scratch)
+            for piece in cut(file, max_line_bytes=config.max_line_bytes)
+        ]
         card = source_card(config.card, [file.name for file in files])
         rules = make_rules(config, pieces, model, space.scratch, attribution=card.attribution)
         if config.explain:
@@ -115,7 +119,8 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
                 sources=[
                     one.record(source, published=published) for one, source in zip(accounts, sources, strict=True)
                 ],
-                config=settings, funnel=funnel, secrets=_secrets(rounds),
+                config=settings, funnel=funnel, secrets=_sum(part.secrets for part in rounds.last),
+                repaired=_sum(part.repaired for part in rounds.first),
                 changed=changed(keys, np.concatenate(list(rows.values()))), max_length=decision.max_length,
                 splits={split: len(kept) for split, kept in rows.items()}, published_split=published,
                 statistics={split: summary(keys, kept) for split, kept in rows.items()},
@@ -165,9 +170,8 @@ def _offer_card(converters: list[str]) -> None:
     )
 
 
-def _secrets(rounds: Rounds) -> dict[str, int]:
-    found: Counter[str] = sum((part.secrets for part in rounds.last), Counter())
-    return dict(sorted(found.items()))
+def _sum(counts: Iterable[Counter[str]]) -> dict[str, int]:
+    return dict(sorted(sum(counts, Counter[str]()).items()))
 
 
 def _settings(config: PrepareConfig, model: Model | None) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
     rows = [("read", f"{funnel.read:,}")]
     rows += [("further pairs of rows with several answers", f"{funnel.added:,}")] if funnel.added else []
     rows += [("second answers of a pair", f"{funnel.joined:,}")] if funnel.joined else []
+    rows += [(f"put right: {what}", f"{count:,}") for what, count in manifest.repaired.items()]
     rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in funnel.dropped.items()]
     rows += [("kept", f"{funnel.kept:,}"), *((f"  {split}", f"{n:,}") for split, n in manifest.splits.items())]
     rows += [(f"changed: {what}", f"{count:,}") for what, count in manifest.changed.items()]

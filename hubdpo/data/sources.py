@@ -19,6 +19,8 @@ import zstandard
 
 from hubdpo import console
 from hubdpo.data import storage
+from hubdpo.data.detect import named
+from hubdpo.data.encodings import convert_command, marked_encoding, unmarked_utf16, write_newlines, write_utf8
 from hubdpo.data.hub_configs import CARD_FILE, choose, read_configs
 from hubdpo.data.published import Split, is_split_name, split_of
 from hubdpo.errors import DataError
@@ -27,7 +29,9 @@ from hubdpo.hub.client import download, resolve_address
 from hubdpo.hub.reference import DATASETS
 from hubdpo.secrets import known_secrets
 
-KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+DELIMITED = (".csv", ".tsv")
+TABLES = (".parquet", ".arrow")
+KINDS = (".jsonl", ".ndjson", ".json", *DELIMITED, *TABLES)
 PACKED = (".gz", ".zst")
 ENDINGS = tuple(kind + packed for kind in KINDS for packed in ("", *PACKED))
 READS = f"hubdpo reads {', '.join(KINDS)}, each also {' or '.join(PACKED)}"
@@ -37,6 +41,13 @@ NOT_ROWS = frozenset({
 })  # fmt: skip
 """What hubdpo and `datasets` write about rows, beside them."""
 BLOCK = 1 << 20
+HEAD = 1 << 16
+MAGIC = {
+    b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow", b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK": "a ZIP archive or an Excel workbook", b"SQLite": "an SQLite database",
+}  # fmt: skip
+"""What a binary file begins with."""
 MOST_EXPANSION = 200
 """Text packs 3 to 20 times; a file that unpacks further than this is no data."""
 FREE_EXPANSION = 64 * 2**20
@@ -79,18 +90,41 @@ def find_sources(sources: list[str], scratch: str) -> list[RawFile]:
 
 
 def unpacked(files: list[RawFile], scratch: str) -> list[RawFile]:
-    """Write compressed files out to the folder `scratch`. Raise DataError for a broken one, or one that never ends."""
+    """Write what is compressed, or is UTF-16, UTF-32 or lines that end in CR, out to the folder `scratch` as UTF-8.
+
+    Raise DataError for a broken file, or one that never ends.
+    """
     plain = []
     for number, file in enumerate(files):
-        if not file.path.lower().endswith(PACKED):
-            plain.append(file)
-            continue
-        place = storage.join(scratch, f"{number:05d}-{Path(_plain(file.name)).name}")
-        console.info(f"unpacking {file.name}")
-        _unpack(file, place)
-        _refuse_binary(plain_file := replace(file, path=place))
-        plain.append(plain_file)
+        place = storage.join(scratch, f"{number:05d}-{{}}{Path(_plain(file.name)).name}")
+        if file.path.lower().endswith(PACKED):
+            console.info(f"unpacking {file.name}")
+            _unpack(file, place.format(""))
+            file = replace(file, path=place.format(""))
+            _refuse_binary(file)
+        plain.append(_as_utf8(file, place.format("utf8-")))
     return plain
+
+
+def _as_utf8(file: RawFile, place: str) -> RawFile:
+    """Write a file out as UTF-8 lines, where it is none and says so itself."""
+    if file.kind in TABLES:
+        return file
+    with storage.open_read(file.path) as stream:
+        head = stream.read(HEAD)
+        stream.seek(0)
+        encoding = marked_encoding(head)
+        if encoding is None and (file.kind in DELIMITED or b"\r" not in head or b"\n" in head):
+            return file
+        console.info(f"{file.name} is {encoding or 'JSON with CR at the ends of its lines'}: reading it as such")
+        with storage.open_write(place) as out:
+            try:
+                write_utf8(stream, out, encoding) if encoding else write_newlines(stream, out)
+            except UnicodeDecodeError as problem:
+                raise DataError(
+                    f"the {encoding} of {file.name} is broken: {problem.reason}", hint="save it as UTF-8"
+                ) from None
+    return replace(file, path=place)
 
 
 def _plain(name: str) -> str:
@@ -129,11 +163,19 @@ def _local(path: Path, name: str, split: Split | None) -> RawFile:
 
 
 def _in_folder(folder: Path, source: str) -> list[RawFile]:
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _holds_rows(path.name)]
+    known = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.lower().endswith(ENDINGS)]
+    found = [path for path in known if path.name not in NOT_ROWS and not _is_cache(path)]
+    if passed := [path.relative_to(folder).as_posix() for path in known if path not in found]:
+        console.info(f"passed over in {source}, as no rows of its own: {named(passed)}")
     if not found:
         raise DataError(f"the folder holds no file to read: {source}", hint=READS)
     names = [path.relative_to(folder).as_posix() for path in found]
     return [_local(path, name, split_of(name)) for path, name in zip(found, names, strict=True)]
+
+
+def _is_cache(path: Path) -> bool:
+    """Tell whether a file is what `datasets` keeps of an earlier `map` beside the rows."""
+    return path.name.startswith("cache-") and path.suffix == ".arrow" and (path.parent / "dataset_info.json").exists()
 
 
 def _holds_rows(name: str) -> bool:
@@ -186,18 +228,26 @@ def _check(file: RawFile) -> None:
         )
     if file.kind not in KINDS:
         raise DataError(f"cannot read this kind of file: {file.name}", hint=READS)
-    if file.kind == ".parquet" and file.path.lower().endswith(PACKED):
-        raise DataError(f"Parquet is compressed inside; unpack {file.name} first", hint=f"gunzip {file.name}")
+    if file.kind in TABLES and file.path.lower().endswith(PACKED):
+        command = "gunzip" if file.path.lower().endswith(".gz") else "unzstd"
+        raise DataError(f"tables are compressed inside; unpack {file.name} first", hint=f"{command} {file.name}")
     if storage.size_of(file.path) == 0:
         raise DataError(f"the file is empty: {file.name}", hint="check how it was written")
-    if file.kind != ".parquet" and not file.path.lower().endswith(PACKED):
+    if file.kind not in TABLES and not file.path.lower().endswith(PACKED):
         _refuse_binary(file)
 
 
 def _refuse_binary(file: RawFile) -> None:
     with storage.open_read(file.path) as stream:
-        if b"\0" in stream.read(1 << 16):
-            raise DataError(f"the file is binary, not {file.kind}: {file.name}", hint=READS)
+        head = stream.read(HEAD)
+    if b"\0" not in head or marked_encoding(head):
+        return
+    if encoding := unmarked_utf16(head):
+        raise DataError(
+            f"the text is {encoding} without a byte order mark: {file.name}", hint=convert_command(encoding, file.name)
+        )
+    kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "binary")
+    raise DataError(f"the file is {kind}, not {file.kind}: {file.name}", hint=READS)
 
 
 def _unpack(file: RawFile, place: str) -> None:

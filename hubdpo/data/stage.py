@@ -75,6 +75,7 @@ class Staged:
     """Pairs that were written."""
     dropped: Counter[str] = field(default_factory=Counter)
     secrets: Counter[str] = field(default_factory=Counter)
+    repaired: Counter[str] = field(default_factory=Counter)
     first_loss: tuple[int, str] | None = None
 
 
@@ -98,7 +99,7 @@ def _stage(task: Task) -> Staged:
             stage_.add(block)
             if stage_.staged.first_loss is not None:
                 break
-        stage_.staged.lines = reader.lines
+        stage_.staged.lines, stage_.staged.repaired = reader.lines, reader.repaired
     return stage_.staged
 
 
@@ -219,9 +220,8 @@ class Stage:
         """Keep half a pair; the second round makes pairs of them, and only then are they cleaned."""
         if not half.prompt or not half.answer:
             raise Rejection("empty_prompt" if half.answer else "empty_answer")
-        for message in (*half.prompt, *half.answer):
-            if message["role"] not in ROLES:
-                raise Rejection("unknown_role")
+        if any(message["role"] not in ROLES for message in (*half.prompt, *half.answer)):
+            raise Rejection("unknown_role")
         pair = PreferenceExample(half.prompt, half.answer, [])
         self._waiting.append(Pair(line, pair, self._kept(value), value, score=half.score))
 

@@ -17,7 +17,8 @@ import pytest
 import zstandard
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data import decide, readers, shards
+from hubdpo.data import decide, raw, readers, shards
+from hubdpo.data.layout import Layout
 from hubdpo.data.readers import Piece, PieceReader, cut
 from hubdpo.data.sources import RawFile
 from hubdpo.data.split import is_test
@@ -31,7 +32,7 @@ CODE = "from hubdpo.cli.app import main; main()"
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut a small file into many pieces and shards."""
     monkeypatch.setattr(readers, "PIECE_BYTES", 4000)
-    monkeypatch.setattr(readers, "BLOCK", 1000)
+    monkeypatch.setattr(raw, "BLOCK", 1000)
     monkeypatch.setattr(shards, "LEAST_SHARD", 2000)
 
 
@@ -94,7 +95,7 @@ def test_pieces_together_are_the_file(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "raw.jsonl"
     path.write_bytes(data)
     monkeypatch.setattr(readers, "PIECE_BYTES", size)
-    monkeypatch.setattr(readers, "BLOCK", max(size // 2, 1))
+    monkeypatch.setattr(raw, "BLOCK", max(size // 2, 1))
     found, base = [], 0
     for piece in cut(RawFile(str(path), "raw.jsonl", str(path))):
         reader = PieceReader(piece, max_line_bytes=1 << 20)
@@ -111,7 +112,7 @@ def test_a_line_beyond_the_limit_is_one_loss_wherever_pieces_end(
     path = tmp_path / "raw.jsonl"
     path.write_bytes(b"{}\n" + b"x" * 500 + b"\n{}\n" + b"y" * 300)
     monkeypatch.setattr(readers, "PIECE_BYTES", size)
-    monkeypatch.setattr(readers, "BLOCK", 64)
+    monkeypatch.setattr(raw, "BLOCK", 64)
     found = [
         row.problem
         for piece in cut(RawFile(str(path), "raw.jsonl", str(path)))
@@ -125,8 +126,8 @@ def test_an_array_is_read_item_by_item(tmp_path: Path, monkeypatch: pytest.Monke
     values = [{"a": 'x"]},{[\\'}, {"b": [[1], {"c": "é名"}]}, {}, {"d": "\\"}]
     path = tmp_path / "raw.json"
     path.write_text("\ufeff" + json.dumps(values, indent=1, ensure_ascii=False))
-    monkeypatch.setattr(readers, "BLOCK", block)
-    piece = Piece(RawFile(str(path), "raw.json", str(path)), 0, 0)
+    monkeypatch.setattr(raw, "BLOCK", block)
+    piece = Piece(RawFile(str(path), "raw.json", str(path)), 0, 0, layout=Layout.ARRAY)
     assert [row.value for row in PieceReader(piece, max_line_bytes=1000)] == values
 
 

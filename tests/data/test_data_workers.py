@@ -51,7 +51,7 @@ def test_what_is_sent_to_workers_pickles(tmp_path: Path, name: str) -> None:
     mapped = {"map": "prompt=prompt,chosen=chosen,rejected=rejected"} if name == "columns" else {}
     for options in CHOICES:
         config = PrepareConfig(source=["raw.jsonl"], output_dir="out", format=name, **mapped, **options)
-        rules, _ = make_rules(config, pieces, None, str(tmp_path))
+        (rules,) = make_rules(config, pieces, None, str(tmp_path))
         task = Task(0, pieces[0], rules)
         assert pickle.loads(pickle.dumps(task)).rules.config == config
 

@@ -1,0 +1,66 @@
+"""Parquet and Arrow files, whose faults become a DataError that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hubdpo.data import storage
+from hubdpo.data.raw import Block
+from hubdpo.errors import DataError
+
+ROWS = 1024
+"""Rows of a table that are taken at once."""
+_FILE_MAGIC = b"ARROW1"
+"""What an Arrow file begins with; `datasets.save_to_disk` writes Arrow streams, which begin with none."""
+
+
+def row_groups(path: str, name: str) -> int:
+    """Return how many row groups a Parquet file has."""
+    with _parquet(path, name) as table:
+        return int(table.num_row_groups)
+
+
+def parquet_blocks(path: str, name: str, groups: range) -> Iterator[Block]:
+    with _parquet(path, name) as table:
+        yield from _blocks(table.iter_batches(batch_size=ROWS, row_groups=groups))
+
+
+def arrow_blocks(path: str, name: str) -> Iterator[Block]:
+    """Give the rows of an Arrow stream or an Arrow file (Feather)."""
+    with _explained("Arrow", name), storage.open_read(path) as head:
+        is_file = head.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+    with _explained("Arrow", name), storage.map_arrow(path) as source:
+        if is_file:
+            table = pa.ipc.open_file(source)
+            yield from _blocks(table.get_batch(number) for number in range(table.num_record_batches))
+        else:
+            yield from _blocks(iter(pa.ipc.open_stream(source)))
+
+
+def _blocks(batches: Iterator[Any]) -> Iterator[Block]:
+    line = 1
+    for batch in batches:
+        for start in range(0, batch.num_rows, ROWS):
+            part = batch.slice(start, ROWS)
+            yield Block(range(line, line + part.num_rows), part.to_pylist(), [], part.nbytes)
+            line += part.num_rows
+
+
+@contextmanager
+def _parquet(path: str, name: str) -> Iterator[pq.ParquetFile]:
+    with _explained("Parquet", name), storage.open_read(path) as stream:
+        yield pq.ParquetFile(stream)
+
+
+@contextmanager
+def _explained(kind: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
+        first = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+        raise DataError(f"the {kind} file is broken: {name}: {first}", hint="write or download it again") from None
