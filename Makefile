@@ -2,9 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TORCH := $(shell grep -i '^torch==' constraints.txt)
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+TESTS ?= tests
+# one line for each package that pip gets, with its size, in place of all that it says
+SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; fflush() } \
+	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
+	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup demo test storm lint bench bench-train bench-prepare bench-push format build clean
+.PHONY: help setup demo test test-lowest test-newest storm lint bench bench-train bench-prepare bench-push format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -13,16 +18,36 @@ setup: $(VENV)/ready  ## Make .venv with every pinned dependency
 
 # torch goes first and alone, so that the wheel configured for this machine (CPU or CUDA) is the one that is used
 $(VENV)/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	touch $@
+	@echo "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "getting torch $(TORCH), the largest part: 0.2 GB for the CPU, 2.5 GB and more for CUDA"
+	@$(BIN)/python -m pip install "torch==$(TORCH)"
+	@echo "getting the other pinned packages, 0.3 GB in all"
+	@{ $(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]" && echo ready; } | $(SHOWN)
+	@touch $@
 
 demo: setup  ## Run the whole road on this machine: prepare, train, push, load
 	$(BIN)/hubdpo demo --output-dir demo-run
 
 test: setup  ## Run every test, in two processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+
+test-lowest: .venv-lowest/torch-$(TORCH)  ## Run demo and tests on the lowest versions admitted (TORCH=2.11.0 TESTS=...)
+	.venv-lowest/bin/hubdpo demo --output-dir .venv-lowest/demo
+	.venv-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+
+.venv-lowest/torch-$(TORCH): pyproject.toml
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install "torch==$(TORCH)" "uv>=0.9"
+	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct --editable ".[dev]"
+	touch $@
+
+test-newest:  ## Run demo and tests on what pip gives today
+	$(PYTHON) -m venv --clear .venv-newest
+	@{ .venv-newest/bin/python -m pip install --editable ".[dev]" && echo ready; } | $(SHOWN)
+	.venv-newest/bin/python -m pip freeze
+	.venv-newest/bin/hubdpo demo --output-dir .venv-newest/demo
+	.venv-newest/bin/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
 
 storm: setup  ## Run all of the failures, kills and races of push (an hour or two)
 	HUBDPO_STORM=1 $(BIN)/python -m pytest tests/hub/test_hub_faults.py -s
@@ -51,4 +76,4 @@ build: setup  ## Build the wheel and the source archive
 	$(BIN)/python -m build --no-isolation
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) demo-run dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-newest demo-run dist .pytest_cache .mypy_cache .ruff_cache
