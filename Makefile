@@ -12,7 +12,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 .PHONY: help setup demo test test-lowest test-newest storm lint bench bench-train bench-prepare bench-push format build clean
 
 help:  ## Show these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 setup: $(VENV)/ready  ## Make .venv with every pinned dependency
 
