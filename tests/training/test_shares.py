@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from hubdpo.hub.base import load_base
 from hubdpo.training.shares import Counts, Step, Tally
 from hubdpo.training.trainer import SharedPrefixDPOTrainer, make_trainer
+from tests.near import assert_near, assert_same_step
 
 ROWS = 5
 
@@ -58,13 +59,7 @@ def test_a_step_with_a_short_last_pass_is_that_of_one_pass(
 ) -> None:
     whole = step(trainer_for(tiny_base, tmp_path, per_device_train_batch_size=ROWS, **losses))
     found = step(trainer_for(tiny_base, tmp_path, **cut, **losses))
-    assert found[0] == pytest.approx(whole[0], abs=1e-5)
-    for name, values in whole[1].items():
-        scale = max(map(abs, values))
-        assert found[1][name] == pytest.approx(values, rel=1e-4, abs=1e-5 * max(scale, 1)), name
-    floor = 1e-7 * max(gradient.norm() for gradient in whole[2].values())
-    for name, gradient in whole[2].items():
-        assert (gradient - found[2][name]).norm() <= 1e-4 * gradient.norm() + floor, name
+    assert_same_step(found, whole)
 
 
 def test_an_evaluation_in_batches_is_that_of_one_batch(tiny_base: Path, tmp_path: Path) -> None:
@@ -76,7 +71,7 @@ def test_an_evaluation_in_batches_is_that_of_one_batch(tiny_base: Path, tmp_path
     assert found[0]["eval_rewards/accuracies"] in {right / ROWS for right in range(ROWS + 1)}
     for name, value in found[1].items():
         if "per_second" not in name and "time" not in name:
-            assert found[0][name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+            assert_near(found[0][name], value, share=1e-5, scale=max(1, abs(value)), name=name)  # means of the same
 
 
 @pytest.mark.parametrize("size", range(1, 33))

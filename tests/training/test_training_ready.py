@@ -173,7 +173,9 @@ def test_two_processes_give_the_losses_of_one(tiny_base: Path, dataset_dir: Path
     run, alone = (RunManifest.read(folder / "run.json") for folder in (tmp_path / "run", plain))
     assert run.dataset.test_pairs % 10  # so that accelerate repeats pairs to fill the last batch of both
     for name in ("rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"):
-        assert run.metrics[f"eval_{name}"] == pytest.approx(alone.metrics[f"eval_{name}"], rel=1e-4, abs=1e-5), name
+        one, other = (float(each.metrics[f"eval_{name}"]) for each in (run, alone))
+        # margins are differences of these log-probabilities, after steps in which rounding grew
+        assert_near(one, other, share=1e-4, scale=max(1, abs(other)), name=name)
     assert (run.status, run.config["num_processes"]) == ("complete", 2)
     assert said.count("4 steps on") == 1
 
