@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from hubdpo.cards.fences import visible
 from hubdpo.cards.licences import Licence, data_remark
 from hubdpo.hub.merged import MergeManifest
 
@@ -18,6 +19,9 @@ def render_merged_card(manifest: MergeManifest, *, repo: str, version: str, lice
         lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip  # Markdown; every value is an id, a number or a word of ours
     body = environment.get_template("merged.md").render(
+        template_kwargs=visible("".join(
+            f", {name}={value!r}" for name, value in sorted((manifest.chat_template_kwargs or {}).items())
+        )),
         repo=repo, name=repo.partition("/")[2], tag=f"v{version}", m=manifest, base=manifest.base,
         data=manifest.dataset, adapter=manifest.adapter, licence=licence, remark=data_remark(manifest.dataset.license),
     )  # fmt: skip

@@ -91,7 +91,7 @@ def merge(config: MergeConfig | None = None, **options: Any) -> MergeManifest:
         manifest = MergeManifest(
             hubdpo_version=__version__, adapter=source.ref, base=source.run.base, dataset=source.run.dataset,
             config=_lasting(config), dtype=config.dtype, dequantised=in_4bit, parameters=_parameters(new, names),
-            check=check, files={name: file_entry(new / name) for name in names},
+            chat_template_kwargs=template_kwargs, check=check, files={name: file_entry(new / name) for name in names},
         )  # fmt: skip
         card = render_merged_card(manifest, repo="USER/NAME", version="0.1.0", licence=_licence(source.run))
         write_atomic(new / CARD_FILE, card)

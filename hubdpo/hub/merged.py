@@ -51,6 +51,8 @@ class MergeManifest(Manifest):
     dequantised: bool
     """Whether the base's weights are its NF4 weights, de-quantised."""
     parameters: int
+    chat_template_kwargs: dict[str, Any] | None = None
+    """What the chat template was given in training."""
     check: MergeCheck
     files: Files
     """Every published file but this one and the card."""

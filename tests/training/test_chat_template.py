@@ -98,6 +98,8 @@ def test_a_merged_model_stops_too_and_gives_the_probes(run: Path, base: Path, tm
     settings = json.loads((tmp_path / "merged" / "generation_config.json").read_text(encoding="utf-8"))
     assert settings["eos_token_id"] == end_of(base).all_stops
     assert check_merged(tmp_path / "merged").passed
+    card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+    assert "return_dict=True, enable_thinking=False)" in card
 
 
 def test_inspecting_and_the_card_say_both(run: Path, base: Path) -> None:
