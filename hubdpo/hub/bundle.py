@@ -18,6 +18,7 @@ from hubdpo.cards.model_card import Release, render_model_card
 from hubdpo.cards.serving import Adapter
 from hubdpo.data.prepared import read_dataset_folder
 from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.hub.adapter_config import canonical_adapter_config
 from hubdpo.hub.adapter_files import read_shapes
 from hubdpo.hub.lineage import not_by_hubdpo
 from hubdpo.hub.merged import MergeManifest, read_merged_folder
@@ -69,21 +70,6 @@ class BundleContent:
 
     def read(self, name: str) -> bytes:
         return content_of(self.files[name])
-
-
-def canonical_adapter_config(raw: dict[str, Any], base: BaseRef) -> dict[str, Any]:
-    """Return PEFT's config in one form for one run: sorted, with the base's Hub id and commit and no local path.
-
-    PEFT keeps target modules in a set, whose order changes from process to process, and writes the path that the base
-    was loaded from.
-    """
-    config = dict(raw)
-    config["base_model_name_or_path"] = base.repo_id or base.name
-    config["revision"] = base.revision
-    config["inference_mode"] = True
-    if isinstance(modules := config.get("target_modules"), (list, set, tuple)):
-        config["target_modules"] = sorted(modules)
-    return dict(sorted(config.items()))
 
 
 def folder_kind(folder: Path) -> Kind:

@@ -18,7 +18,7 @@ from hubdpo.cards.licences import LICENCE_FILES
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import Role
 from hubdpo.errors import ConfigError, ResumeMismatch
-from hubdpo.hub.bundle import canonical_adapter_config
+from hubdpo.hub.adapter_config import canonical_adapter_config
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, BaseRef, DatasetRef, RunManifest, canonical_json, write_atomic
 from hubdpo.training.base import Base
 from hubdpo.training.model import TOKENIZER_FILES

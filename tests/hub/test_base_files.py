@@ -116,6 +116,18 @@ def test_a_pickle_is_never_opened(base: Path) -> None:
     refused(base, "pytorch_model.bin", "never opened")
 
 
+def test_transformers_is_not_let_open_a_pickle(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hubdpo.hub.base import load_base
+
+    def opened(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("opened")
+
+    (base / WEIGHTS).rename(base / "pytorch_model.bin")
+    monkeypatch.setattr("torch.load", opened)
+    with pytest.raises(OSError, match="safetensors"):
+        load_base(base, device="cpu", load_in_4bit=False)
+
+
 @pytest.mark.parametrize(
     ("name", "word"), [("model-q4.gguf", "GGUF"), ("other.safetensors", "has no model.safetensors")]
 )
