@@ -9,12 +9,15 @@ from typing import Any
 
 from hubdpo import console
 from hubdpo.data.converters import CONVERTERS, NAMES
+from hubdpo.data.suggest import advice
 from hubdpo.errors import DataError
 
 MOST_ROWS = 1000
 ENOUGH = 0.5
 """Share of the rows that must have a shape for it to be a candidate: real files hold some broken rows."""
 MOST_NAMES = 3
+MOST_FIELDS = 12
+MOST_EXAMPLES = 20
 
 
 @dataclass
@@ -29,13 +32,23 @@ class Look:
     fields: dict[str, None] = field(default_factory=dict)
     split_column: dict[str, None] = field(default_factory=dict)
     """The values of a column `split`."""
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    """The first few of the rows."""
 
     def add(self, row: dict[str, Any]) -> None:
         self.seen += 1
+        if self.seen <= MOST_EXAMPLES:
+            self.examples.append(row)
         self.fields.update(dict.fromkeys(row))
         if isinstance(split := row.get("split"), str):
             self.split_column[split] = None
         self.shapes[tuple(name for name, converter in CONVERTERS.items() if converter.detect(row))] += 1
+
+    @property
+    def columns(self) -> str:
+        """The names of the columns, cut after MOST_FIELDS."""
+        names = ", ".join(f"`{key}`" for key in list(self.fields)[:MOST_FIELDS])
+        return names + (f" and {len(self.fields) - MOST_FIELDS:,} more" if len(self.fields) > MOST_FIELDS else "")
 
     def hits(self, name: str) -> int:
         """Return how many rows have the shape of a converter."""
@@ -99,12 +112,15 @@ def _name(one: Look, sure: dict[str, list[Look]]) -> str:
 
 def _unfit(one: Look, fitting: list[str], sure: dict[str, list[Look]]) -> DataError:
     where = f"{one.name}: " if sure or one.source else ""
-    names = ", ".join(f"`{key}`" for key in list(one.fields)[:12]) or "no fields"
+    if not one.fields:
+        rows = f"{one.seen:,} rows without a field" if one.seen else "no rows"
+        return DataError(f"{one.name} holds {rows}", hint="look at the file, or leave it out")
     if not fitting:
-        return DataError(
-            f"{where}no converter fits; the rows have {names}",
-            hint=f"--format columns --map prompt=...,chosen=...,rejected=..., or --format {'|'.join(NAMES)}",
-        )
+        told, options = advice(one.examples)
+        general = f"--format columns --map prompt=...,chosen=...,rejected=..., or --format {'|'.join(NAMES)}"
+        if told:
+            general = "DPO needs two answers to each prompt, and which of them is the better one"
+        return DataError(f"{where}no converter fits; the rows have {one.columns}{told}", hint=options or general)
     counts = ", ".join(f"{name} ({one.hits(name)} of {one.seen})" for name in fitting)
     return DataError(
         f"{where}several converters fit these rows: {counts}",

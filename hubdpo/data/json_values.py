@@ -30,7 +30,8 @@ def parse(line: int, text: bytes | memoryview) -> RawRow:
         except orjson.JSONDecodeError:
             repair = None
         if repair is None or type(value) is not dict:
-            return RawRow(line, None, "malformed_line", size, said(problem))
+            quotes = ", with the single quotes of a Python dict" if data.lstrip().startswith(b"{'") else ""
+            return RawRow(line, None, "malformed_line", size, said(problem) + quotes)
     if type(value) is not dict:
         return RawRow(line, None, "not_an_object", size, f"{_NAMES[type(value)]}, not an object")
     return RawRow(line, value, None, size, repair=repair)

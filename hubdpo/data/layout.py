@@ -131,7 +131,7 @@ def _of_object(file: RawFile, most: int) -> tuple[Layout, list[str]]:
         if not lists:
             raise DataError(
                 f"{file.name} is one JSON object of more than {most:,} bytes without a list of objects",
-                hint="write a row a line, as .jsonl",
+                hint=f"--max-line-bytes {storage.size_of(file.path)}",
             )
     if len(lists) > 1 and not all(map(split_of, lists)):
         named = ", ".join(f"`{key}` ({count:,})" for key, count in lists.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -26,6 +27,8 @@ from hubdpo.data.preference import Rated, Rejection
 from hubdpo.data.published import has_published_split, split_of
 from hubdpo.data.readers import Piece, PieceReader
 from hubdpo.data.stage import Rules
+from hubdpo.data.suggest import advice, near_name
+from hubdpo.data.unreadable import unreadable
 from hubdpo.errors import ConfigError, DataError
 
 LEAST_ROWS = 64
@@ -50,6 +53,9 @@ def make_rules(
     most = max(MOST_ROWS // max(len(files), 1), LEAST_ROWS)
     mapping = columns.parse_map(config.map) if config.map is not None else None
     looks = [look(_first_rows(config, some, most), some[0].file.name, some[0].file.argument) for some in files.values()]
+    for one, some in zip(looks, files.values(), strict=True):
+        if not one.seen and (problem := unreadable(some, config.max_line_bytes)):
+            raise problem
     if mapping is not None:
         names = ["columns"] * len(files)
     else:
@@ -60,9 +66,9 @@ def make_rules(
     keep = [*config.keep, *(column for column in attribution if column in columns_ and column not in config.keep)]
     made: dict[tuple[str, bool], Rules] = {}
     of_file: dict[int, Rules] = {}
-    for name, (number, some) in zip(names, files.items(), strict=True):
-        if mapping is not None:
-            _check_columns(mapping, list(islice(_first_rows(config, some, most), 1)))
+    for name, one, (number, some) in zip(names, looks, files.items(), strict=True):
+        if mapping is not None and one.seen:
+            _check_columns(mapping, one)
         convert = converter_for(name, choice_of(config), mapping)
         single = _single(convert, _first_rows(config, some, most))
         many = converter_of_many(name, mapping)
@@ -117,13 +123,18 @@ def _check_format(config: PrepareConfig) -> None:
         raise ConfigError("`--format columns` and `--map` belong together", hint=f"--format columns {columns.HINT}")
 
 
-def _check_columns(mapping: dict[str, str], first: list[Row]) -> None:
-    row = first[0] if first else {}
-    if missing := [column for column in mapping.values() if column not in row]:
-        raise DataError(
-            f"no column `{missing[0]}` in the first row, which has {', '.join(f'`{key}`' for key in row)}",
-            hint=columns.HINT,
-        )
+def _check_columns(mapping: dict[str, str], one: Look) -> None:
+    """Raise DataError when no row has a column of `--map`, with the names that were meant where some come near."""
+    missing = [column for column in mapping.values() if column not in one.fields]
+    if not missing:
+        return
+    near = {column: near_name(column, one.fields) for column in missing}
+    if all(near.values()):
+        corrected = {name: near.get(column) or column for name, column in mapping.items()}
+        hint = f"--map {shlex.quote(','.join(f'{name}={column}' for name, column in corrected.items()))}"
+    else:
+        hint = advice(one.examples)[1] or columns.HINT
+    raise DataError(f"{one.name}: no row has a column `{missing[0]}`; the rows have {one.columns}", hint=hint)
 
 
 def _single(convert: Convert, first: Iterable[Row]) -> bool:

@@ -1,0 +1,159 @@
+"""What to type for rows that no converter knows, filled in from the names of their columns and never from a guess at
+what a value means: two answers and a vote get no better one here."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = dict[str, Any]
+PROMPTS = (
+    "prompt", "question", "instruction", "query", "request", "messages", "conversations", "conversation", "input",
+    "problem", "task", "context", "history", "user", "post", "source",
+)  # fmt: skip
+"""What columns with a prompt are called, the likeliest first."""
+SYSTEMS = ("system", "systemprompt", "systemmessage")
+GOOD = frozenset((
+    "chosen", "good", "preferred", "pos", "positive", "better", "accepted", "accept", "win", "winning", "best",
+))  # fmt: skip
+BAD = frozenset((
+    "rejected", "reject", "bad", "other", "dispreferred", "nonpreferred", "unpreferred", "neg", "negative", "worse",
+    "lose", "losing", "worst",
+))  # fmt: skip
+ABOUT = frozenset((
+    "model", "models", "score", "scores", "rating", "ratings", "id", "name", "reward", "rewards", "logps", "logprob",
+    "length", "len", "tokens", "source", "reason", "rationale", "label", "type", "url", "avg",
+))  # fmt: skip
+"""Words of columns that tell something about an answer."""
+SIDES = (("a", "b"), ("0", "1"), ("1", "2"), ("first", "second"), ("left", "right"), ("j", "k"))
+VOTES = frozenset((
+    "winner", "vote", "preference", "preferred", "better", "choice", "label", "labels", "verdict", "judgement",
+    "judgment", "comparison", "result", "annotation", "winning", "best",
+))  # fmt: skip
+ANSWERS = ("completion", "response", "output", "answer", "text", "assistant", "solution")
+MOST_VALUES = 4
+_NOT_PREFERRED = re.compile(r"(non|un|dis|not)[\W_]?preferred")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of the first rows that hold texts or messages, in their order, and the other ones."""
+
+    said: list[str]
+    others: list[str]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Columns:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        said = [name for name in names if 2 * sum(_speaks(row.get(name)) for row in rows) >= len(rows)]
+        return cls(said, [name for name in names if name not in said])
+
+
+def advice(rows: Sequence[Row]) -> tuple[str, str | None]:
+    """Return what can be told of rows that no converter knows, or an empty text, and the options that may read them."""
+    columns = Columns.of(rows)
+    if pair := _answers(columns.said):
+        return "", _map(columns, {"chosen": pair[0], "rejected": pair[1]})
+    if sides := _sides(columns.said):
+        return _voted(rows, columns, sides)
+    if kept := _single_answer(columns.said):
+        return f"; they have one answer each (`{kept}`) and nothing that says which of two is better", None
+    return "", None
+
+
+def near_name(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of `names` that was meant by another: the same but for case and signs, or nearly the same."""
+    plain = {_plain(one): one for one in names}
+    found = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.8)
+    return plain[found[0]] if found else None
+
+
+def _voted(rows: Sequence[Row], columns: Columns, sides: tuple[str, str]) -> tuple[str, str | None]:
+    """Tell of two answers, and of the column that may say which is better; what its values mean, a person must say."""
+    two = f"; they have two answers, `{sides[0]}` and `{sides[1]}`"
+    names = [name for name in (*columns.others, *columns.said) if name not in sides and VOTES & set(_words(name))]
+    if not names:
+        return f"{two}, and nothing that says which is better", None
+    values = list(dict.fromkeys(str(row[names[0]]) for row in rows if row.get(names[0]) is not None))
+    shown = ", ".join(values[:MOST_VALUES])
+    options = _map(columns, {"first": sides[0], "second": sides[1], "vote": names[0]})
+    said = f"{two}, and perhaps a vote, `{names[0]}` ({shown})"
+    return said, options and f"{options} --labels first=...,second=..."
+
+
+def _map(columns: Columns, answers: dict[str, str]) -> str | None:
+    """Return `--map` with the prompt filled in, or None when no column can be the prompt."""
+    rest = [name for name in columns.said if name not in answers.values()]
+    prompt = next((name for known in PROMPTS for name in rest if _plain(name) == known), None)
+    if prompt is None:
+        alike = [name for name in rest if set(_words(name)) & set(PROMPTS)]
+        prompt = next(iter(alike), None) or (rest[0] if len(rest) == 1 else None)
+    if prompt is None:
+        return None
+    system = next((name for name in rest if _plain(name) in SYSTEMS), None)
+    named = {"prompt": prompt, **answers, **({"system": system} if system else {})}
+    if any("," in name or "=" in name or name != name.strip() for name in named.values()):
+        return None
+    return f"--format columns --map {shlex.quote(','.join(f'{key}={name}' for key, name in named.items()))}"
+
+
+def _answers(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the columns of the better and the worse answer, when exactly two say so of themselves.
+
+    `chosen` and `rejected` and the like come before `chosen_text` and `rejected_text`.
+    """
+    found: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
+    for name in names:
+        words = _words(name)
+        good, bad = GOOD & set(words), BAD & set(words)
+        rest = tuple(word for word in words if word not in good | bad)
+        if bool(good) != bool(bad) and not ABOUT & set(rest):
+            found.setdefault(rest, ([], []))[0 if good else 1].append(name)
+    pairs = {rest: (good[0], bad[0]) for rest, (good, bad) in found.items() if len(good) == len(bad) == 1}
+    if () in pairs:
+        return pairs[()]
+    return next(iter(pairs.values())) if len(pairs) == 1 else None
+
+
+def _sides(names: Sequence[str]) -> tuple[str, str] | None:
+    """Return two columns whose names differ in nothing but a letter or number."""
+    words = {name: _words(name) for name in names}
+    for one, other in ((one, other) for one in names for other in names):
+        differ = [(a, b) for a, b in zip(words[one], words[other], strict=False) if a != b]
+        alike = len(words[one]) == len(words[other]) and len(differ) == 1
+        if alike and differ[0] in SIDES and not ABOUT & set(words[one]):
+            return one, other
+    return None
+
+
+def _single_answer(names: Sequence[str]) -> str | None:
+    """Return the column that rows for supervised training have their answer in."""
+    plain = {_plain(name): name for name in names}
+    if any((GOOD | BAD) & set(_words(name)) for name in names):
+        return None
+    if found := next((plain[name] for name in ("messages", "conversations", "conversation") if name in plain), None):
+        return found
+    if not plain.keys() & set(PROMPTS):
+        return None
+    return next((plain[name] for name in ANSWERS if name in plain), None)
+
+
+def _words(name: str) -> list[str]:
+    name = _NOT_PREFERRED.sub("nonpreferred", name) if _NOT_PREFERRED.search(name.lower()) else name
+    return [word.lower() for word in _WORD.findall(name)]
+
+
+def _plain(name: str) -> str:
+    return "".join(_words(name))
+
+
+def _speaks(value: Any) -> bool:
+    """Tell whether a value is a text, or one or more messages."""
+    if isinstance(value, list):
+        return bool(value) and isinstance(value[0], dict)
+    return isinstance(value, dict) or (isinstance(value, str) and bool(value.strip()))

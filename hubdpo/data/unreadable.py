@@ -1,0 +1,41 @@
+"""The error for a file of which no row can be read: which line is the first that failed, and why."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from hubdpo.data import storage
+from hubdpo.data.encodings import convert_command
+from hubdpo.data.layout import Layout
+from hubdpo.data.readers import Piece, PieceReader
+from hubdpo.data.sources import DELIMITED
+from hubdpo.errors import DataError
+
+
+def unreadable(pieces: Sequence[Piece], max_line_bytes: int) -> DataError | None:
+    """Return the error for the pieces of a file that gave no row, or None when no row failed: it has none."""
+    before = 0
+    for piece in pieces:
+        reader = PieceReader(piece, max_line_bytes=max_line_bytes)
+        for row in reader:
+            if row.value is None:
+                return _error(piece, before + row.line, row.problem or "malformed_line", row.detail)
+        before += reader.lines
+    return None
+
+
+def _error(piece: Piece, line: int, problem: str, detail: str) -> DataError:
+    name = piece.file.name
+    lines = piece.layout is Layout.LINES or piece.file.kind in DELIMITED
+    place = f"{'line' if lines else 'item'} {line:,}"
+    if problem == "not_utf8":
+        hint = convert_command(None, name)
+    elif problem == "line_too_long":
+        hint = f"--max-line-bytes {storage.size_of(piece.file.path)}"
+    elif lines:
+        hint = f"sed -n {line}p {shlex.quote(Path(name).name)} | cut -c 1-300"
+    else:
+        hint = f"jq '.[{line - 1}]' {shlex.quote(Path(name).name)}"
+    return DataError(f"no row of {name} can be read; {place} is the first: {problem}, {detail}", hint=hint)

@@ -1,0 +1,180 @@
+"""What rows that no converter knows are told: their cause, and options filled in from their own names."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdpo import prepare
+from hubdpo.data import readers
+from hubdpo.data.converters.columns import parse_map
+from hubdpo.data.suggest import advice, near_name
+from hubdpo.errors import DataError
+from tests.data.made import lines, rows
+
+
+def row(*names: str, **more: Any) -> dict[str, Any]:
+    return {**{name: f"some text of {name}" for name in names}, **more}
+
+
+NAMED = {
+    # columns: what the map says
+    ("Prompt", "Chosen", "Rejected"): "prompt=Prompt,chosen=Chosen,rejected=Rejected",
+    ("request", "chosen", "rejected"): "prompt=request,chosen=chosen,rejected=rejected",
+    ("query", "pos_resp", "neg_resp"): "prompt=query,chosen=pos_resp,rejected=neg_resp",
+    ("prompt", "preferred", "other"): "prompt=prompt,chosen=preferred,rejected=other",
+    ("question", "chosen", "reject"): "prompt=question,chosen=chosen,rejected=reject",
+    ("input", "chosenResponse", "rejectedResponse"): "prompt=input,chosen=chosenResponse,rejected=rejectedResponse",
+    ("preferred_output", "non_preferred_output", "text"): (
+        "prompt=text,chosen=preferred_output,rejected=non_preferred_output"
+    ),
+    ("user prompt", "better answer", "worse answer"): ("prompt=user prompt,chosen=better answer,rejected=worse answer"),
+    ("query", "chosen_model", "rejected_model", "chosen", "rejected"): "prompt=query,chosen=chosen,rejected=rejected",
+    ("query", "chosen_text", "rejected_text", "chosen_model", "rejected_model"): (
+        "prompt=query,chosen=chosen_text,rejected=rejected_text"
+    ),
+    ("query", "chosen", "rejected", "chosen_text", "rejected_text"): "prompt=query,chosen=chosen,rejected=rejected",
+    ("user context", "prompt", "good", "bad"): "prompt=prompt,chosen=good,rejected=bad",
+    ("id", "query", "chosen_text", "rejected_text", "chosen_id"): (
+        "prompt=query,chosen=chosen_text,rejected=rejected_text"
+    ),
+}
+
+
+@pytest.mark.parametrize("names", NAMED)
+def test_the_map_is_filled_in_from_the_names(names: tuple[str, ...]) -> None:
+    told, options = advice([row(*names), row(*names)])
+    assert (told, options) == ("", f"--format columns --map {shlex.quote(NAMED[names])}")
+    parse_map(NAMED[names])
+
+
+def test_a_suggested_map_can_be_pasted(tmp_path: Path) -> None:
+    values = [{"Request": one["prompt"], "good one": one["chosen"], "bad one": one["rejected"]} for one in rows(3)]
+    (tmp_path / "raw.jsonl").write_bytes(lines(values))
+    with pytest.raises(DataError, match="no converter fits") as caught:
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
+    words = shlex.split(caught.value.hint or "")
+    options = {name.removeprefix("--"): value for name, value in zip(words[::2], words[1::2], strict=True)}
+    manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", **options)  # type: ignore[arg-type]
+    assert manifest is not None
+    assert manifest.funnel.kept == 3
+
+
+def test_a_system_column_goes_along() -> None:
+    _, options = advice([row("system", "instruction", "chosen_response", "rejected_response")])
+    named = "prompt=instruction,chosen=chosen_response,rejected=rejected_response,system=system"
+    assert options == f"--format columns --map {named}"
+
+
+VOTED = [
+    row("query", "ans A", "ans B", our_winner="A"),
+    row("prompt", "reply1", "reply2", preference=0),
+    row("request", "left_text", "right_text", choice="left"),
+]
+
+
+@pytest.mark.parametrize("value", VOTED)
+def test_of_two_answers_and_a_vote_no_better_one_is_guessed(value: dict[str, Any]) -> None:
+    told, options = advice([value])
+    prompt, first, second, vote = value
+    assert f"two answers, `{first}` and `{second}`, and perhaps a vote, `{vote}` ({value[vote]})" in told
+    assert options == (
+        f"--format columns --map {shlex.quote(f'prompt={prompt},first={first},second={second},vote={vote}')} "
+        "--labels first=...,second=..."
+    )
+
+
+def test_rows_that_call_a_column_rejected_are_not_told_that_they_have_one_answer() -> None:
+    assert advice([row("prompt", "completion", "rejected_completion")]) == ("", None)
+
+
+def test_two_answers_without_a_vote_are_told() -> None:
+    told, options = advice([row("prompt", "answer_1", "answer_2")])
+    assert "nothing that says which is better" in told
+    assert options is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+        row("prompt", "completion"),
+        row("instruction", "input", "output"),
+        {"conversations": [{"from": "human", "value": "q"}]},
+    ],
+)
+def test_rows_with_one_answer_are_told_so(tmp_path: Path, value: dict[str, Any]) -> None:
+    for text in (lines([value] * 3), json.dumps(value, indent=1).encode()):
+        (tmp_path / "raw.json").write_bytes(text)
+        with pytest.raises(DataError, match="one answer each") as caught:
+            prepare(source=str(tmp_path / "raw.json"), output_dir=tmp_path / "out")
+        assert "two answers to each prompt" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message", "hint"),
+    [
+        (
+            "a.jsonl",
+            b"\n\n{'prompt': 'x'}\n{}x\n",
+            "line 3 is the first: malformed_line, .* single quotes",
+            "sed -n 3p",
+        ),
+        ("b.jsonl", b"not json\n" * 3, "line 1 is the first: malformed_line, .* at column 1", "sed -n 1p b.jsonl"),
+        ("c.json", b"[1, 2]", "item 1 is the first: not_an_object, a number, not an object", "jq '.\\[0\\]' c.json"),
+        ("d.jsonl", (b'{"a": "' + b"x" * 3000 + b'"}\n') * 2, "line_too_long, it has more than 2,000", "--max-line-b"),
+        (
+            "h.jsonl",
+            b'{"a": "' + b"x" * 3000 + b'"}\n',
+            "more than 2,000 bytes without a list",
+            "--max-line-bytes 3010",
+        ),
+        ("e.csv", b"prompt,chosen,rejected\na,b\n", "line 2 is the first: .* it has fewer values", "sed -n 2p e.csv"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"format": "preference"}, {"map": "prompt=a,chosen=b,rejected=c"}])
+def test_a_file_without_a_row_says_which_line_failed_and_why(
+    tmp_path: Path, name: str, data: bytes, message: str, hint: str, options: dict[str, str]
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=message) as caught:
+        prepare(source=str(tmp_path / name), output_dir=tmp_path / "out", max_line_bytes=2000, **options)  # type: ignore[arg-type]
+    assert hint.replace("\\", "") in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("data", "what"), [(b"\n\n \n", "no rows"), (b"{}\n{}\n", "2 rows without a field")])
+def test_a_file_without_a_field_says_so(tmp_path: Path, data: bytes, what: str) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(data)
+    with pytest.raises(DataError, match=f"raw.jsonl holds {what}"):
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
+
+
+def test_the_line_is_counted_over_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "PIECE_BYTES", 8)
+    (tmp_path / "raw.jsonl").write_bytes(b"\n" * 29 + b"x\n")
+    with pytest.raises(DataError, match="line 30 is the first"):
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("prompt=Prompt,chosen=chosn,rejected=rejected", "--map prompt=prompt,chosen=chosen,rejected=rejected"),
+        ("prompt=question,chosen=x,rejected=y", "--format columns --map prompt=prompt,chosen=chosen,rejected=rejected"),
+    ],
+)
+def test_a_column_that_no_row_has_is_told_with_the_one_that_was_meant(tmp_path: Path, given: str, hint: str) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([{"id": 1}, *rows(3)]))
+    with pytest.raises(DataError, match="no row has a column .*; the rows have `id`, `prompt`") as caught:
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", map=given)
+    assert caught.value.hint == hint
+
+
+def test_names_are_near_whatever_their_case_and_signs() -> None:
+    names = ["chosen_response", "id"]
+    assert near_name("Chosen Response", names) == near_name("chosenResponse", names) == "chosen_response"
+    assert near_name("rejected", names) is None
