@@ -20,6 +20,8 @@ from hubdpo.funnel import Source
 
 MOST_LOST = 0.5
 """Share of a source's rows whose loss is told as a warning."""
+FEW_ROWS = 4
+"""A file among others that has fewer rows loses more than half of them with one or two."""
 
 
 @dataclass
@@ -103,16 +105,27 @@ def _gives_nothing(files: list[Account], scratch: str) -> DataError:
 
 
 def _tell_losses(files: list[Account]) -> None:
-    lost = sum((one.dropped for one in files), Counter[str]())
-    rows = sum(one.read + one.made for one in files)
-    if lost.total() <= MOST_LOST * rows:
+    """Warn of a source that lost more than half, or of its files that did."""
+    told = files if _lost_most(files) else [one for one in files if one.read >= FEW_ROWS and _lost_most([one])]
+    if not told:
         return
+    lost, rows = _losses(told)
     reason = main_reason(lost)
     console.warn(
-        f"{named([one.file.name for one in files])}: {lost.total():,} of {rows:,} rows are lost, "
+        f"{named([one.file.name for one in told])}: {lost.total():,} of {rows:,} rows are lost, "
         f"most of them as `{reason}` ({lost[reason]:,})"
     )
     console.hint(next_step(lost))
+
+
+def _lost_most(files: list[Account]) -> bool:
+    lost, rows = _losses(files)
+    return lost.total() > MOST_LOST * rows
+
+
+def _losses(files: list[Account]) -> tuple[Counter[str], int]:
+    """Return the losses by reason, and the number of rows, each pair of a row counted."""
+    return sum((one.dropped for one in files), Counter[str]()), sum(one.read + one.made for one in files)
 
 
 def _told(dropped: Counter[str]) -> str:

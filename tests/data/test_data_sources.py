@@ -203,6 +203,17 @@ def test_more_than_half_lost_is_a_warning_with_the_next_step(
     assert ("hint: " in said) is told
 
 
+def test_one_file_that_lost_more_than_half_is_told_among_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "in" / "a.jsonl", [preference(n) for n in range(90)])
+    write(tmp_path / "in" / "b.jsonl", [preference(91), *({**preference(n), "chosen": " "} for n in range(92, 95))])
+    write(tmp_path / "in" / "c.jsonl", [preference(96), *({**preference(n), "chosen": " "} for n in range(97, 99))])
+    prepare(source=str(tmp_path / "in"), output_dir=tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "warning: b.jsonl: 3 of 4 rows are lost, most of them as `empty_answer` (3)" in said
+
+
 def test_rows_of_another_shape_in_a_file_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "a.jsonl", [*(preference(n) for n in range(6)), *(sharegpt(n) for n in range(6, 9))])
     manifest = prepare(source=str(tmp_path / "a.jsonl"), output_dir=tmp_path / "out")
