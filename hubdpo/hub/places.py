@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from hubdpo.errors import ArtefactError, HubError
+from hubdpo.errors import ArtefactError, HubError, NoSuchRevision
 from hubdpo.hub.adapter_files import read_json, read_shapes
 from hubdpo.hub.client import RepoType, api, cache_of, endpoint, never_cached, resolve
 from hubdpo.hub.failures import is_offline, translate_errors
@@ -147,14 +147,19 @@ class _Repo:
 def find_type(repo_id: str) -> RepoType:
     """Tell whether a name is a model or a dataset, in offline mode by the cache. Raise HubError when it is neither."""
     kinds: tuple[RepoType, ...] = ("model", "dataset")
+    found = next((kind for kind in kinds if _exists(repo_id, kind)), None)
+    if found is not None:
+        return found
     if is_offline():
-        found = next((kind for kind in kinds if cache_of(repo_id, kind).is_dir()), None)
-        return found or never_cached(RepoRef(repo_id), None)
-    with translate_errors(repo_id):
-        for repo_type in kinds:
-            if repeat(lambda repo_type=repo_type: api().repo_exists(repo_id, repo_type=repo_type)):  # type: ignore[misc]
-                return repo_type
+        never_cached(RepoRef(repo_id), None)
     raise HubError(f"`{repo_id}` is not on {endpoint()}, or is private", hint="hf auth login, or check the name")
+
+
+def _exists(repo_id: str, repo_type: RepoType) -> bool:
+    if is_offline():
+        return cache_of(repo_id, repo_type).is_dir()
+    with translate_errors(repo_id):
+        return bool(repeat(lambda: api().repo_exists(repo_id, repo_type=repo_type)))
 
 
 def _find(repo_id: str, revision: str | None) -> tuple[RepoType, str]:
@@ -162,8 +167,8 @@ def _find(repo_id: str, revision: str | None) -> tuple[RepoType, str]:
     repo_type = find_type(repo_id)
     try:
         return repo_type, resolve(repo_id, revision, repo_type=repo_type)
-    except HubError:
+    except NoSuchRevision:
         # a name may be a model and a dataset; the revision then tells which is meant
-        if repo_type == "model" and api().repo_exists(repo_id, repo_type="dataset"):
-            return "dataset", resolve(repo_id, revision, repo_type="dataset")
-        raise
+        if repo_type == "dataset" or not _exists(repo_id, "dataset"):
+            raise
+        return "dataset", resolve(repo_id, revision, repo_type="dataset")

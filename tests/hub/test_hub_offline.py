@@ -206,6 +206,14 @@ def test_what_was_never_cached_is_named_with_the_command_that_fetches_it(
 
 
 @pytest.mark.usefixtures("cache")
+def test_a_model_in_the_cache_without_the_revision_is_told_so(tiny_base_repo: str, offline: Callable[[], None]) -> None:
+    resolve(tiny_base_repo)
+    offline()
+    with pytest.raises(NoSuchRevision, match="`alice/tiny-qwen2@v7` is not in the cache"):
+        find_place(f"{tiny_base_repo}@v7")
+
+
+@pytest.mark.usefixtures("cache")
 def test_a_part_of_a_repo_in_the_cache_is_told_as_a_part(tiny_base_repo: str, offline: Callable[[], None]) -> None:
     encoder_of(find_model(tiny_base_repo))
     offline()
