@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hubdpo.errors import ArtefactError
+from hubdpo.front_matter import lines_of_front
 
 KEEP, CHANGES = "keep", "changes"
 NOTE = "<!-- Write here by hand: what stands between these two markers stays in the card of the next release. -->"
@@ -86,8 +87,8 @@ class _Block:
 
 def split_card(text: str) -> Card:
     """Take a card apart. Raise ArtefactError for a section that is never closed."""
-    lines = text.replace("\r\n", "\n").split("\n")
-    head = _front_matter(lines)
+    text = text.replace("\r\n", "\n")
+    lines, head = text.split("\n"), lines_of_front(text)
     out, place, written = lines[:head], "", 0
     fences = _Fences()
     block: _Block | None = None
@@ -211,18 +212,12 @@ def _block(kind: str, name: str, text: str) -> list[str]:
     return [f"<!-- hubdpo:{kind}{f' {name}' if name else ''} -->", *text.split("\n"), f"<!-- /hubdpo:{kind} -->"]
 
 
-def _front_matter(lines: list[str]) -> int:
-    """Return the number of lines that the YAML in front takes."""
-    if not lines or lines[0].rstrip() != "---":
-        return 0
-    return next((number + 1 for number, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), 0)
-
-
 def _ends(lines: list[str]) -> dict[str, int]:
     """Return the line after each part, by the part's heading; of two headings alike, the first."""
     place, fences = "", _Fences()
     ends: dict[str, int] = {}
-    for number, line in enumerate(lines[_front_matter(lines) :], _front_matter(lines)):
+    head = lines_of_front("\n".join(lines))
+    for number, line in enumerate(lines[head:], head):
         if not fences.holds(line) and _HEADING.match(line):
             ends.setdefault(place, number)
             place = line.strip()

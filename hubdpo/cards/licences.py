@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
+from hubdpo import console
 from hubdpo.errors import LicenceError
-from hubdpo.manifest import BaseRef
+from hubdpo.front_matter import fields, part
+from hubdpo.manifest import CARD_FILE, BaseRef
 
 RESTRICTED = re.compile(r"(^|-)(nc|nd)(-|$)")
 SHARE_ALIKE = re.compile(r"(^|-)sa(-|$)|^(a|l)?gpl")
@@ -23,6 +26,22 @@ class Licence:
     link: str | None = None
     given: bool = False
     """Whether the publisher gave it; else it is the base's."""
+
+
+def licence_of(folder: Path) -> dict[str, str | None]:
+    """Return the licence fields of a model's card, None for each that it does not state; nothing is guessed.
+
+    Warns of a card whose fields cannot be read.
+    """
+    card = folder / CARD_FILE
+    text = card.read_text(encoding="utf-8", errors="replace") if card.exists() else ""
+    found = fields(text)
+    if not found and part(text).front is not None:
+        console.warn(f"the front matter of {folder.name}/{CARD_FILE} cannot be read, so no licence is known from it")
+    values = {name: found.get(name) for name in ("license", "license_name", "license_link")}
+    if isinstance(values["license"], list) and len(values["license"]) == 1:
+        values["license"] = values["license"][0]
+    return {name: value if isinstance(value, str) else None for name, value in values.items()}
 
 
 def adapter_licence(

@@ -16,8 +16,8 @@ from hubdpo.cards.finding import FileContent, Finding
 from hubdpo.cards.lint_body import lint_body
 from hubdpo.cards.lint_data import lint_data
 from hubdpo.cards.lint_fields import lint_fields
-from hubdpo.cards.source_card import FRONT_MATTER
 from hubdpo.errors import ArtefactError
+from hubdpo.front_matter import part, read_yaml
 from hubdpo.manifest import CARD_FILE, Kind
 
 
@@ -46,19 +46,19 @@ def require_sound_card(kind: Kind, files: Mapping[str, FileContent], *, beside: 
 
 def lint_card(text: str, beside: Beside) -> list[Finding]:
     """Return everything that is wrong with a card, front matter first."""
-    match = FRONT_MATTER.match(text)
-    if match is None:
+    block, body = part(text)
+    if block is None:
         return [Finding("front matter", "is missing", "begin the card with `---`, YAML, `---`")]
     try:
-        front = yaml.load(match[1], _StrictLoader)  # a SafeLoader
-    except yaml.YAMLError as problem:
-        return [Finding("front matter", f"is not YAML: {' '.join(str(problem).split())}", "mend the YAML")]
+        front = read_yaml(block, _StrictLoader)
+    except ValueError as problem:
+        return [Finding("front matter", f"is not YAML: {problem}", "mend the YAML")]
     if not isinstance(front, dict):
         return [Finding("front matter", "is no mapping of names to values", "write `license: mit`, one field a line")]
     found = [*_needed(front, beside), *lint_fields(front), *_licence_link(front, beside)]
     if beside.kind == "dataset":
         found += lint_data(front, beside.files)
-    return [*found, *lint_body(match[1], match[2], beside.files)]
+    return [*found, *lint_body(block, body, beside.files)]
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -66,10 +66,10 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` is given twice", key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+            seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 

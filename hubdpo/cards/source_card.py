@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hubdpo.errors import ConfigError
+from hubdpo.front_matter import part, read_yaml
 from hubdpo.manifest import PrepareManifest
 
-FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n?(.*)\Z", re.DOTALL)
 UNKNOWN = """\
 Nothing is known here of who wrote the answers, who compared them, or with what instructions; {ask} before you rely on
 them. A model trained on these pairs learns the taste of those who compared them, and their mistakes."""
@@ -122,16 +120,16 @@ def shipped_files() -> list[Path]:
 
 def parse_card(text: str, name: str) -> SourceCard:
     """Split front matter and body. Raise ConfigError when there is no YAML mapping in front."""
-    match = FRONT_MATTER.match(text)
+    front, body = part(text)
     try:
-        facts = yaml.safe_load(match[1]) if match else None
-    except yaml.YAMLError as problem:
-        raise ConfigError(f"the front matter of `{name}` is not YAML: {' '.join(str(problem).split())}") from None
-    if match is None or not isinstance(facts, dict):
+        facts = read_yaml(front) if front is not None else None
+    except ValueError as problem:
+        raise ConfigError(f"the front matter of `{name}` is not YAML: {problem}", hint="mend the YAML") from None
+    if not isinstance(facts, dict):
         raise ConfigError(
             f"`{name}` has no YAML front matter", hint="begin the card with `---`, `license: ...`, `---`, then text"
         )
-    return SourceCard(facts, match[2].strip())
+    return SourceCard(facts, body.strip())
 
 
 def _words(value: Any) -> list[str]:

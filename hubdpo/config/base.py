@@ -113,7 +113,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"config file not found: {path}", hint="check the path after `--config`") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as problem:
+    except (yaml.YAMLError, ValueError, IsADirectoryError) as problem:  # ValueError: a date, or bytes, that are none
         raise ConfigError(
             f"config file cannot be read: {path}: {' '.join(str(problem).split())}",
             hint="write `beta: 0.1`, one option a line",

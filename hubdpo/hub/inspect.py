@@ -10,14 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import yaml
-
 from hubdpo.cards.finding import Finding
 from hubdpo.cards.hub_fields import is_id
 from hubdpo.cards.lint import Beside, lint_card
 from hubdpo.cards.serving import WEIGHTS, Adapter, Way, problems, ways
-from hubdpo.cards.source_card import FRONT_MATTER
 from hubdpo.errors import ArtefactError, HubError
+from hubdpo.front_matter import fields
 from hubdpo.hub.adapter_files import count_tokens
 from hubdpo.hub.places import Place, find_place
 from hubdpo.manifest import BUNDLE_FILE, CARD_FILE, MERGE_FILE, PREPARE_FILE, RUN_FILE, Kind
@@ -179,13 +177,7 @@ def _card(place: Place, kind: Kind) -> tuple[list[Finding], dict[str, Any]]:
             return [], {}
         return [Finding(CARD_FILE, "is missing", "write one, or let `hubdpo push` write it")], {}
     text = place.read(CARD_FILE).decode("utf-8", "replace")
-    match = FRONT_MATTER.match(text)
-    try:
-        about = yaml.safe_load(match[1]) if match else None
-    except yaml.YAMLError:
-        about = None
-    found = lint_card(text, Beside(kind, {name: place.local(name) for name in place.files}))
-    return found, about if isinstance(about, dict) else {}
+    return lint_card(text, Beside(kind, {name: place.local(name) for name in place.files})), fields(text)
 
 
 def _rows(place: Place, about: Mapping[str, Any]) -> tuple[dict[str, int] | None, list[str] | None]:

@@ -7,10 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hubdpo import console
 from hubdpo.errors import VerificationFailed
+from hubdpo.front_matter import fields
 from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.client import api, fetch
 from hubdpo.hub.failures import translate_errors
@@ -160,9 +159,7 @@ def check_dataset(folder: Path) -> dict[str, int]:
 
 def _splits_of_card(text: str) -> dict[str, int] | None:
     """Return the rows of each split by the card's `dataset_info`, None when it has none."""
-    front = text.split("\n---", 1)[0].removeprefix("---") if text.startswith("---") else ""
-    data: Any = yaml.safe_load(front) or {}
-    info = data.get("dataset_info") if isinstance(data, dict) else None
+    info = fields(text).get("dataset_info")
     splits = info.get("splits") if isinstance(info, dict) else None
     return {str(split["name"]): int(split["num_examples"]) for split in splits} if splits else None
 

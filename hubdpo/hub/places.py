@@ -76,9 +76,17 @@ class _Repo:
         self.ref = ref
         self.name, self.pin = parse_unless_folder(ref)
         repo_type, commit = _find(self.name, self.pin)
+        try:
+            self._take(repo_type, commit)
+        except NoSuchRevision:  # a full commit was not asked for, and may be one of the dataset of that name
+            if repo_type == "dataset" or not _exists(self.name, "dataset"):
+                raise
+            self._take("dataset", commit)
+
+    def _take(self, repo_type: RepoType, commit: str) -> None:
         self.repo_type: RepoType | None = repo_type
         self.commit: str | None = commit
-        self._named: dict[str, Any] = {"repo_id": self.name, "repo_type": self.repo_type, "revision": self.commit}
+        self._named: dict[str, Any] = {"repo_id": self.name, "repo_type": repo_type, "revision": commit}
         self.files = self._list()
 
     def _list(self) -> dict[str, int]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from hubdpo.cards.licences import licence_of
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError, HubError
 from hubdpo.hub.base import BASE_PATTERNS
@@ -39,12 +37,12 @@ def find_base(name_or_path: str, revision: str | None = None, *, load_in_4bit: b
     if local.is_dir():
         check_not_an_adapter(local, name_or_path)
         facts = check_base(find_place(name_or_path), load_in_4bit=load_in_4bit)
-        return Base(BaseRef(name=local.resolve().name, made_by=ancestors(local), **_licence(local)), local, facts)
+        return Base(BaseRef(name=local.resolve().name, made_by=ancestors(local), **licence_of(local)), local, facts)
     repo_id, sha = _commit_of(name_or_path, revision)
     check_config(_downloaded(repo_id, sha, _what_it_is(repo_id, sha)), load_in_4bit=load_in_4bit)
     folder = download(repo_id, sha, allow_patterns=BASE_PATTERNS)
     facts = check_base(_downloaded(repo_id, sha, folder), load_in_4bit=load_in_4bit)
-    ref = BaseRef(name=repo_id, repo_id=repo_id, revision=sha, made_by=ancestors(folder), **_licence(folder))
+    ref = BaseRef(name=repo_id, repo_id=repo_id, revision=sha, made_by=ancestors(folder), **licence_of(folder))
     return Base(ref, folder, facts)
 
 
@@ -105,19 +103,3 @@ def _downloaded(name: str, sha: str, folder: Path) -> Place:
     place = find_place(str(folder))
     place.name, place.commit = name, sha
     return place
-
-
-def _licence(folder: Path) -> dict[str, str | None]:
-    """Read the licence from the front matter of the base's card; nothing is guessed."""
-    card = folder / "README.md"
-    text = card.read_text(encoding="utf-8", errors="replace") if card.exists() else ""
-    front = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
-    try:
-        data = yaml.safe_load(front[1]) if front else {}
-    except yaml.YAMLError:
-        data = {}
-    found = data if isinstance(data, dict) else {}
-    return {
-        name: value if isinstance(value := found.get(name), str) else None
-        for name in ("license", "license_name", "license_link")
-    }

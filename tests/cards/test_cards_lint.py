@@ -13,8 +13,9 @@ from huggingface_hub import HfApi
 
 from hubdpo import prepare, push
 from hubdpo.cards.hub_fields import LICENCES, is_arxiv, is_id, is_language, size_category
-from hubdpo.cards.source_card import FRONT_MATTER, shipped_cards
+from hubdpo.cards.source_card import shipped_cards
 from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.front_matter import fields, part
 from hubdpo.hub.bundle import dataset_bundle
 from hubdpo.manifest import PREPARE_FILE, PrepareManifest, card_entry
 from hubdpo.sections import split_card
@@ -239,10 +240,12 @@ def test_prepare_refuses_what_the_hub_would_refuse_before_it_works(
 
 @pytest.mark.parametrize("path", sorted(shipped_cards().glob("*.md")), ids=lambda path: path.stem)
 def test_the_words_of_every_source_card_pass(path: Path) -> None:
-    match = FRONT_MATTER.match(path.read_text(encoding="utf-8"))
-    assert match
-    front = yaml.safe_load(match[1])
-    text = card(match[2], **{key: front[key] for key in ("license", "language", "source_datasets") if key in front})
+    source = path.read_text(encoding="utf-8")
+    front = fields(source)
+    assert front
+    text = card(
+        part(source).body, **{key: front[key] for key in ("license", "language", "source_datasets") if key in front}
+    )
     assert findings_in(text) == []
 
 

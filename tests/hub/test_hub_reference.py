@@ -169,6 +169,18 @@ def test_every_reader_finds_it(
     assert take(slashed, revision) in refs
 
 
+def test_a_commit_tells_a_dataset_from_a_model_of_its_name(slashed: dict[str, str]) -> None:
+    api, name = HfApi(), slashed["dataset"]
+    sha = api.repo_info(name, repo_type="dataset", revision="feature/clean").sha
+    api.create_repo(name, exist_ok=True)
+    try:
+        assert find_place(f"{name}@{sha}").repo_type == "dataset"
+        with pytest.raises(NoSuchRevision):
+            find_place(f"{name}@{'0' * 40}")
+    finally:
+        api.delete_repo(name)
+
+
 def test_the_repo_tells_where_the_branch_ends_and_the_path_begins(slashed: dict[str, str], tmp_path: Path) -> None:
     address = f"hf://datasets/{slashed['dataset']}@raw/more"
     found = [
