@@ -22,7 +22,7 @@ from hubdpo.hub.diff import diff
 from hubdpo.hub.inspect import inspect
 from hubdpo.hub.places import find_place, find_type
 from hubdpo.loopback.faults import Fault, Faults, Kind
-from hubdpo.training.model import find_base
+from hubdpo.training.base import find_base
 
 if TYPE_CHECKING:
     from typer.testing import Result
