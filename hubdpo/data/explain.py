@@ -25,7 +25,7 @@ def explain(rows: Iterable[RawRow], rules: Rules) -> None:
     for row in rows:
         console.info(f"── line {row.line}")
         if row.value is None:
-            console.info(f"dropped: {row.problem}")
+            console.info(f"dropped: {row.problem}{row.detail and f', {row.detail}'}")
             continue
         _say("raw", orjson.dumps(row.value, default=str).decode())
         try:

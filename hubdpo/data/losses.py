@@ -29,6 +29,9 @@ NEXT_STEPS = {
     "unpaired": "DPO compares two answers to one prompt; single labelled answers are for TRL's KTOTrainer",
     "single_answer": "DPO compares two answers to one prompt; these rows have one",
     "secret_found": "`--redact` keeps rows with credentials, each replaced by its kind",
+    "malformed_line": "`rejected.jsonl` says what is wrong with each line",
+    "not_utf8": "convert the text: iconv -f ENCODING -t UTF-8",
+    "line_too_long": "raise `--max-line-bytes`",
     "unknown_label": voted.LABELS_HINT,
 }
 """What to do about rows that are lost, by the reason of most of them."""
@@ -53,10 +56,14 @@ def is_error(reason: str, config: PrepareConfig) -> bool:
     return config.strict or (policy is not None and getattr(config, policy) == "error")
 
 
-def loss_line(line: int, reason: str, value: dict[str, Any] | None, *, scan: bool = False) -> bytes:
-    """Write one loss, its line still counted within the piece, with the shape of the row and none of its text."""
+def loss_line(line: int, reason: str, value: dict[str, Any] | None, detail: str = "", *, scan: bool = False) -> bytes:
+    """Write one loss, its line still counted within the piece, with the shape of the row and none of its text.
+
+    `detail` says what is wrong with a row that could not be read.
+    """
     fields = {_name(str(key), scan): _shape(field) for key, field in list((value or {}).items())[:MOST_FIELDS]}
-    return orjson.dumps({"line": line, "reason": reason, "fields": fields}) + b"\n"
+    said = {"detail": detail} if detail else {}
+    return orjson.dumps({"line": line, "reason": reason, **said, "fields": fields}) + b"\n"
 
 
 def _name(name: str, scan: bool) -> str:

@@ -141,7 +141,7 @@ class Stage:
         """Take raw rows."""
         self.staged.read += len(block.values) + len(block.broken)
         for row in block.broken:
-            self.lose(row.line, row.problem or "malformed_line", None)
+            self.lose(row.line, row.problem or "malformed_line", None, row.detail)
         self._convert(block.lines, block.values)
         if len(block.values) > FEW and not self._parts:
             self._many = None  # this source writes its rows another way: no need to try again
@@ -154,11 +154,11 @@ class Stage:
         if self._waiting_bytes > BATCH_BYTES:
             self._flush()
 
-    def lose(self, line: int, reason: str, value: dict[str, Any] | None) -> None:
+    def lose(self, line: int, reason: str, value: dict[str, Any] | None, detail: str = "") -> None:
         """Count a row or pair that is left out, and note where it stands."""
         staged = self.staged
         staged.dropped[reason] += 1
-        self._losses.append((line, loss_line(line, reason, value, scan=self._config.scan == "secrets")))
+        self._losses.append((line, loss_line(line, reason, value, detail, scan=self._config.scan == "secrets")))
         if is_error(reason, self._config) and (staged.first_loss is None or line < staged.first_loss[0]):
             staged.first_loss = (line, reason)
 

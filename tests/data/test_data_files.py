@@ -170,6 +170,16 @@ def test_rows_put_right_are_counted_and_told(tmp_path: Path, name: str, capsys: 
     assert told in capsys.readouterr().err
 
 
+def test_what_is_wrong_with_a_line_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, "raw.jsonl", lines(rows(3)) + b'{"prompt": SECRET}\n')
+    loss = json.loads((tmp_path / "out" / "rejected.jsonl").read_text())
+    assert (loss["line"], loss["reason"]) == (4, "malformed_line")
+    assert "at column 12" in loss["detail"]
+    assert "SECRET" not in loss["detail"]
+    prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "shown", explain=4)
+    assert "dropped: malformed_line, " in capsys.readouterr().err
+
+
 def test_few_lines_that_are_not_utf8_are_counted_as_such(tmp_path: Path) -> None:
     data = lines(rows(5)) + '{"prompt": "é", "chosen": "a", "rejected": "b"}\n'.encode("latin-1")
     assert make(tmp_path, "raw.jsonl", data).funnel.dropped == {"not_utf8": 1}
