@@ -110,8 +110,8 @@ def _tell_split(manifest: PrepareManifest) -> None:
         return
     held = [source.name for source in manifest.sources if "test" in (source.split or "")]
     console.info(
-        f"rows stay in the split they were published in: {named(held)} {'is' if len(held) == 1 else 'are'} `test`, "
-        "all else is `train`; `--test-size SHARE` draws a new split"
+        f"rows stay in the split they were published in: `test` holds the test rows of {named(held)}, `train` all "
+        "else; `--test-size SHARE` draws a new split"
     )
     if shared := manifest.funnel.dropped.get("prompt_in_test"):
         console.warn(

@@ -170,7 +170,8 @@ def _in_folder(folder: Path, source: str) -> list[RawFile]:
     if not found:
         raise DataError(f"the folder holds no file to read: {source}", hint=READS)
     names = [path.relative_to(folder).as_posix() for path in found]
-    return [_local(path, name, split_of(name)) for path, name in zip(found, names, strict=True)]
+    above = f"{folder.name}/" if is_split_name(folder.name) else ""
+    return [_local(path, name, split_of(above + name)) for path, name in zip(found, names, strict=True)]
 
 
 def _is_cache(path: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset, DatasetDict
 
 from hubdpo import load_preferences, prepare
 from hubdpo.config import PrepareConfig
@@ -77,6 +78,24 @@ def test_rows_stay_in_the_split_they_were_published_in(
                                                              else ["test", "train"])  # fmt: skip
     assert "rows stay in the split they were published in" in capsys.readouterr().err
     assert "Rows stay in the split that they were published in" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_folder_that_is_called_as_a_split_tells_it(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "rows.jsonl", rows(9)[:6])
+    write(tmp_path / "test" / "rows.jsonl", rows(9)[6:])
+    sources = [str(tmp_path / name) for name in ("train", "test")]
+    assert prepare(source=sources, output_dir=tmp_path / "out").splits == {"train": 6, "test": 3}
+
+
+def test_the_splits_of_one_json_file_and_of_save_to_disk_stay(tmp_path: Path) -> None:
+    parts = {"train": rows(40)[:30], "validation": rows(40)[30:]}
+    (tmp_path / "rows.json").write_text(json.dumps(parts, indent=1))
+    saved = DatasetDict({name: Dataset.from_list(values) for name, values in parts.items()})
+    saved.save_to_disk(tmp_path / "saved")
+    for source in ("rows.json", "saved"):
+        manifest = prepare(source=str(tmp_path / source), output_dir=tmp_path / f"out-{source}")
+        assert (manifest.published_split, manifest.splits) == (True, {"train": 30, "test": 10})
+        assert in_splits(tmp_path / f"out-{source}")["test"] == {f"question {i}" for i in range(30, 40)}
 
 
 def test_a_split_is_drawn_anew_when_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
