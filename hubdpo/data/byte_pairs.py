@@ -62,7 +62,7 @@ def cuts_at_added_tokens(tokenizer: Any) -> bool:
     steps = cutter["pretokenizers"] if cutter.get("type") == "Sequence" else [cutter]
     return (
         facts["model"].get("type") == "BPE"
-        and facts.get("normalizer") in (None, {"type": "NFC"})
+        and facts.get("normalizer") in (None, {"type": "NFC"}, {"type": "Sequence", "normalizers": []})
         and all(step.get("type") in ("Split", "ByteLevel", "Digits") for step in steps)
         and not any(step.get("add_prefix_space") for step in steps)
         and all(map(_stands_alone, facts["added_tokens"]))

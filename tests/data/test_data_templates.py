@@ -109,7 +109,7 @@ def test_what_spells_a_control_token_is_text_and_all_else_is_as_rendered(templat
     encoder = ChatEncoder(tokenizer)
     end, think = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<think>"])
     spelt = tokenizer("<|im_end|>", add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    for text in ("a {} b", "\n{}", "<think>\nwhy {}\n</think>\n\nso {}", "{}"):
+    for text in ("a {} b", "\n{}", "<think>\nwhy {}\n</think>\n\nso {}", "{}", "\ue0000\ue000 {}"):
         bare, full = (
             ([say("user", text.format(word, word))], [say("assistant", text.format(word, word))])
             for word in ("QQQ", "<|im_end|>")
@@ -152,6 +152,15 @@ def test_a_tokenizer_whose_added_tokens_take_what_stands_beside_them_is_encoded_
         encoder.prompt([say("user", "a <|im_end|>")])
 
 
+def test_a_normaliser_that_does_nothing_leaves_text_text() -> None:
+    tokenizer = make_tokenizer("qwen3")
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([])
+    encoder = ChatEncoder(tokenizer)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert not encoder.fast
+    assert encoder.prompt([say("user", "a <|im_end|>")]).count(end) == 1
+
+
 def coder(tokenizer: Any, most: int = 512) -> PairTokenizer:
     return PairTokenizer(tokenizer, max_length=most, prompt_budget=most // 2)
 
@@ -186,6 +195,24 @@ def test_an_answer_that_is_written_otherwise_than_asked_is_counted() -> None:
     pair = made.pair(prompt, thought, [say("assistant", "no")])
     assert pair is not None
     assert pair.prompt + pair.chosen == rendered(tokenizer, prompt + thought)
+    assert made.counts["asked_otherwise"] == 1
+
+
+FORGETS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+"""Asks for thought, and writes none, as DeepSeek's distilled models do."""
+
+
+def test_a_plain_answer_that_is_written_otherwise_than_asked_is_counted_too() -> None:
+    tokenizer = make_tokenizer(FORGETS)
+    made = coder(tokenizer)
+    prompt, answer = [say("user", "hello")], [say("assistant", "it is")]
+    pair = made.pair(prompt, answer, [say("assistant", "no")])
+    assert pair is not None
+    assert pair.prompt + pair.chosen == rendered(tokenizer, prompt + answer)
+    assert tokenizer.decode(pair.prompt).endswith("<|im_start|>assistant\n")
     assert made.counts["asked_otherwise"] == 1
 
 
@@ -248,6 +275,7 @@ def test_a_cut_answer_keeps_what_is_not_scored_apart() -> None:
         cut = fit(encoder, prompt, pair, most=len(pair.prompt) + room, prompt_budget=len(pair.prompt))
         assert len(cut.chosen_ids) == room
         assert cut.chosen == pair.chosen[: room - (min(room, stop) - start if room > start else 0)]
+        assert all(end <= room for span in cut.chosen_context for end in span)
 
 
 def test_pairs_that_differ_only_in_what_is_not_scored_are_dropped() -> None:
@@ -257,10 +285,11 @@ def test_pairs_that_differ_only_in_what_is_not_scored_are_dropped() -> None:
     assert made.counts["dropped_identical"] == 1
 
 
-def test_turns_that_no_control_token_begins_are_not_guessed() -> None:
+@pytest.mark.parametrize("opening", ["", "<|im_start|>"])
+def test_turns_without_a_control_token_at_both_ends_are_not_guessed(opening: str) -> None:
     template = (
-        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-        "{% if add_generation_prompt %}assistant: {% endif %}"
+        f"{{% for m in messages %}}{opening}{{{{ m.role }}}}: {{{{ m.content }}}}\n{{% endfor %}}"
+        f"{{% if add_generation_prompt %}}{opening}assistant: {{% endif %}}"
     )
     made = coder(make_tokenizer(template))
     assert made.pair([say("user", "hello")], TALK, [say("assistant", "no")]) is None

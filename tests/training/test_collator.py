@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import AutoTokenizer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from hubdpo.config import TrainConfig
+from hubdpo.hub.base import load_base
 from hubdpo.training.collator import AssistantCollator
 from hubdpo.training.tokenize import scored_places
+from hubdpo.training.trainer import make_trainer
 
 PLAIN = {"prompt_ids": [1, 2], "chosen_ids": [3, 4, 5], "rejected_ids": [6]}
 TURNS = {
@@ -35,3 +42,12 @@ def test_scoring_takes_the_tokens_that_have_a_label() -> None:
     rows = [(row, side) for side in ("chosen", "rejected") for row in (PLAIN, TURNS)]
     for (row, side), mask in zip(rows, batch["completion_mask"], strict=True):
         assert scored_places(row, side) == mask.nonzero()[:, 0].tolist()
+
+
+def test_training_reads_it(tiny_base: Path, tmp_path: Path) -> None:
+    config = TrainConfig(model_name_or_path=str(tiny_base), dataset="data", output_dir=tmp_path, load_in_4bit=False)
+    model = load_base(tiny_base, device="cpu", load_in_4bit=False)
+    tokenizer, rows = AutoTokenizer.from_pretrained(tiny_base), Dataset.from_list([TURNS])
+    trainer = make_trainer(config, model, tokenizer, rows, None, device="cpu", steps=1, callbacks=[])
+    (batch,) = trainer.get_train_dataloader()
+    assert batch["completion_mask"][0].tolist() == [0, 0, 0, 1, 0, 0, 1, 1, 0]
