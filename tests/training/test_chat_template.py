@@ -10,7 +10,7 @@ import pytest
 import trl
 from transformers import AutoTokenizer
 
-from hubdpo import evaluate, load_adapter, merge, prepare, train
+from hubdpo import evaluate, load_adapter, merge, prepare, push, train
 from hubdpo.cards.commands import train_command
 from hubdpo.data.lengths import encoder_of
 from hubdpo.errors import ConfigError, VerificationFailed
@@ -110,6 +110,13 @@ def test_inspecting_and_the_card_say_both(run: Path, base: Path) -> None:
     card = adapter_bundle(run, RunManifest.read(run / RUN_FILE), "1.0.0", repo="me/it", base=ref).card
     assert f"`stop_token_ids` `[{end_of(base).id}]`" in card
     assert '```json\n{"enable_thinking": false}\n```' in card
+
+
+def test_publishing_says_where_it_stops(
+    run: Path, tiny_base_repo: str, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push(folder=run, repo=repo_id, version="1.0.0", base_model=tiny_base_repo, dry_run=True)
+    assert "the chat template ends a turn with `<|im_end|>`" in capsys.readouterr().err
 
 
 def test_preparing_counts_with_them_and_says_so(base: Path, tmp_path: Path) -> None:
