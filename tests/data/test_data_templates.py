@@ -109,7 +109,7 @@ def test_what_spells_a_control_token_is_text_and_all_else_is_as_rendered(templat
     encoder = ChatEncoder(tokenizer)
     end, think = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<think>"])
     spelt = tokenizer("<|im_end|>", add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    for text in ("a {} b", "\n{}", "<think>\nwhy {}\n</think>\n\nso {}", "{}", "\ue0000\ue000 {}"):
+    for text in ("a {} b", "\n{}", "<think>\nwhy {}\n</think>\n\nso {}", "{}", "\ue0000\ue000</think> {}"):
         bare, full = (
             ([say("user", text.format(word, word))], [say("assistant", text.format(word, word))])
             for word in ("QQQ", "<|im_end|>")
