@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
 import torch
+
+from hubdpo.errors import HubdpoError
 
 MOST_TOKENS = 16_384
 """Past about 5,000 tokens a pass de-quantising NF4 weights is a few per cent of a step, and more buys nothing."""
@@ -15,6 +19,37 @@ ENOUGH_TOKENS = 5_120
 """Where memory can be spent on layers that are not recomputed instead."""
 SHARE = 0.6
 """Of the free memory that `auto` fills: fragments and the widest layer are not in the measurement."""
+
+
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|CU\w+_STATUS_ALLOC_FAILED"
+    # a handle of cuBLAS is the first thing that it allocates
+    r"|CUBLAS_STATUS_NOT_INITIALIZED.*cublasCreate",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What CUDA, Triton, cuBLAS, bitsandbytes and the CPU's allocator say, each in a RuntimeError."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error, or what it was raised from, is a device or a host that is out of memory."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
+
+
+@contextmanager
+def out_of_memory_is(told: Callable[[], HubdpoError]) -> Iterator[None]:
+    """Raise what `told` returns in place of whatever says that memory ran out in the body."""
+    try:
+        yield
+    except HubdpoError:
+        raise
+    except Exception as problem:
+        if not is_out_of_memory(problem):
+            raise
+        raise told() from None
 
 
 def free_bytes(device: str) -> int:
@@ -53,13 +88,22 @@ def kept_bytes(step: Callable[[], None], model: Any) -> int:
     return sum(kept.values())
 
 
-def tokens_that_fit(taken: int, tokens: int, device: str, *, keeps_layers: bool = False) -> int:
-    """Return how many tokens a pass may hold, when one of `tokens` took `taken` bytes; a whole number of 256.
+def tokens_that_fit(measured: Sequence[tuple[int, int]], device: str, *, keeps_layers: bool = False) -> int:
+    """Return how many tokens a pass may hold, a whole number of 256, when passes of so many tokens took so many bytes.
 
-    With `keeps_layers` it stops at what is enough, and leaves the rest of the memory to layers that are kept.
+    The passes come in order of size. Of the last two only what grows with the tokens is counted for a token: gradients
+    of the adapter and the widest de-quantised weight are the same for any pass. With `keeps_layers` it stops at what is
+    enough, and leaves the rest of the memory to layers that are kept.
     """
-    fitting = int(SHARE * free_bytes(device) * tokens / max(taken, 1))
-    return max(tokens, min(fitting, ENOUGH_TOKENS if keeps_layers else MOST_TOKENS) // 256 * 256)
+    fewest, (tokens, taken) = measured[0][0], measured[-1]
+    fixed, each = 0.0, max(taken, 1) / tokens
+    if len(measured) > 1:
+        before, less = measured[-2]
+        slope = (taken - less) / max(tokens - before, 1)
+        if slope > 0:
+            fixed, each = max(taken - slope * tokens, 0.0), slope
+    fitting = int((SHARE * free_bytes(device) - fixed) / each)
+    return max(fewest, min(fitting, ENOUGH_TOKENS if keeps_layers else MOST_TOKENS) // 256 * 256)
 
 
 def layers_that_fit(taken: int, layer: int, device: str) -> int:

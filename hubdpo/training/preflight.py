@@ -13,7 +13,7 @@ import torch
 from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
-from hubdpo.training.memory import bytes_of, kept_bytes, layers_that_fit, tokens_that_fit
+from hubdpo.training.memory import bytes_of, kept_bytes, layers_that_fit, out_of_memory_is, tokens_that_fit
 from hubdpo.training.token_budget import fill, pair_costs
 
 Row = dict[str, list[int]]
@@ -21,6 +21,9 @@ Row = dict[str, list[int]]
 FLOAT = 4
 MOMENTS = 2
 """Of AdamW, each as large as the weights (Loshchilov & Hutter 2019)."""
+
+MEASURED_PAIRS = (1, 2, 4)
+"""Pairs in the passes that tell `auto` what a token takes."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def preflight(config: TrainConfig, trainer: Any, rows: list[Row], *, device: str
     _check_disk(Path(config.output_dir), checkpoints)
     longest = sorted(rows, key=_tokens, reverse=True)
     if config.tokens_per_batch == "auto":
-        trainer.tokens_per_batch = _measured_budget(config, trainer, longest[:1], device)
+        trainer.tokens_per_batch = _measured_budget(config, trainer, longest[: MEASURED_PAIRS[-1]], device)
     batch = _first_pass(config, trainer, longest)
     if trainer.recomputed is not None:
         if config.checkpoint_layers == "auto":
@@ -73,12 +76,21 @@ def preflight(config: TrainConfig, trainer: Any, rows: list[Row], *, device: str
 
 
 def _measured_budget(config: TrainConfig, trainer: Any, longest: list[Row], device: str) -> int:
-    """Measure the longest pair alone; processes that train together take what fits on each of them."""
-    tokens = _pass_tokens(trainer, longest)
-    taken = bytes_of(lambda: _one_step(config, trainer, longest), trainer.model, device)
+    """Measure the longest pair alone and with others; processes that train together take what fits on each of them."""
+    measured: list[tuple[int, int]] = []
+    for count in MEASURED_PAIRS[: max(len(longest), 1)]:
+        rows = longest[:count]
+        try:
+            taken = bytes_of(lambda: _one_step(config, trainer, rows), trainer.model, device)  # noqa: B023
+        except TrainingError:
+            if not measured:
+                raise
+            break  # so many do not fit: the smaller passes say what does
+        measured.append((_pass_tokens(trainer, rows), taken))
     both = config.checkpoint_layers == "auto"
-    budget = _least(trainer, tokens_that_fit(taken, tokens, device, keeps_layers=both))
-    console.info(f"tokens    {budget:,} a forward pass, from the memory that {tokens:,} took")
+    budget = _least(trainer, tokens_that_fit(measured, device, keeps_layers=both))
+    sizes = " and ".join(f"{tokens:,}" for tokens, _ in measured[-2:])
+    console.info(f"tokens    {budget:,} a forward pass, from the memory that {sizes} took")
     return budget
 
 
@@ -155,14 +167,15 @@ def _one_step(config: TrainConfig, trainer: Any, longest: list[Row]) -> None:
     if config.gradient_checkpointing:  # as transformers does at the first step
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs)
     model.train()
+    # the state of other GPUs is not touched: to ask for it opens a context on each
+    devices = [torch.cuda.current_device()] if trainer.accelerator.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng():
+        with out_of_memory_is(lambda: out_of_memory(config)), torch.random.fork_rng(devices=devices):
             batch = trainer._prepare_inputs(trainer.data_collator(longest))
-            with trainer.compute_loss_context_manager():
+            # the trainer wraps its model in autocast once it trains; until then a forward would be another computation
+            with trainer.accelerator.autocast(), trainer.compute_loss_context_manager():
                 loss = trainer.compute_loss(model, batch)
             loss.backward()
-    except torch.OutOfMemoryError:
-        raise out_of_memory(config) from None
     finally:
         model.zero_grad()
         metrics.clear()

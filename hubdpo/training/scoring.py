@@ -132,7 +132,7 @@ def _answer_log_probs(model: Any, sequences: list[tuple[list[int], list[int]]], 
     )
     lengths = torch.tensor([len(ids) for ids, _ in sequences], device=ids.device)
     mask = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
-    hidden = causal_lm.base_model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+    hidden = causal_lm.base_model(input_ids=ids, attention_mask=mask.long(), use_cache=False).last_hidden_state
     sums = []
     for row, (_, places) in enumerate(sequences):
         total = torch.zeros((), dtype=torch.float64)

@@ -110,3 +110,22 @@ def test_an_adapter_that_does_nothing_ranks_like_its_base(run_dir: Path, dataset
     assert report.reward_accuracy.value == 0
     assert (report.only_adapter_right, report.only_base_right, report.mcnemar_p) == (0, 0, 1.0)
     assert report.base_summed_accuracy == report.adapter_summed_accuracy
+
+
+def test_scoring_keeps_no_cache_of_keys_and_values(
+    run_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_adapter(run_dir)
+    kept: list[object] = []
+    backbone = loaded.model.get_base_model().model
+    hook = backbone.register_forward_hook(lambda module, given, output: kept.append(output.past_key_values))
+    score_pairs(
+        loaded.model,
+        loaded.tokenizer,
+        load_preferences(dataset_dir)["test"].select(range(2)),
+        max_length=128,
+        prompt_budget=64,
+    )
+    hook.remove()
+    assert kept
+    assert set(kept) == {None}

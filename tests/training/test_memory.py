@@ -1,0 +1,186 @@
+"""How memory is measured, what counts as running out of it, and that the measuring pass is a pass of training."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hubdpo.errors import ArtefactError, TrainingError
+from hubdpo.hub.base import compute_dtype
+from hubdpo.training import memory
+from hubdpo.training.memory import SHARE, is_out_of_memory, out_of_memory_is, tokens_that_fit
+from hubdpo.training.preflight import MEASURED_PAIRS, _measured_budget, _one_step
+from tests.training.test_token_budget import config_for, pairs, trainer_for
+
+TEXTS = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB.",
+    "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+    "Triton Error [CUDA]: out of memory",
+    "HIP out of memory. Tried to allocate 20.00 MiB",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "Error out of memory at line 380 in file /src/csrc/ops.cu",
+    "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.",
+    "DefaultCPUAllocator: not enough memory: you tried to allocate 4096 bytes.",
+)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_library_s_way_of_saying_it_counts_as_out_of_memory(text: str) -> None:
+    assert is_out_of_memory(RuntimeError(text))
+    assert not is_out_of_memory(ValueError(text))
+
+
+def test_out_of_memory_is_told_by_its_type_and_by_what_it_was_raised_from() -> None:
+    assert is_out_of_memory(torch.OutOfMemoryError("x"))
+    assert is_out_of_memory(MemoryError())
+    outer = OSError("cannot load")
+    outer.__cause__ = RuntimeError(TEXTS[0])
+    assert is_out_of_memory(outer)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasSgemm`",
+        "CUDA error: an illegal memory access was encountered",
+        "mat1 and mat2 shapes cannot be multiplied",
+    ],
+)
+def test_other_errors_are_not_taken_for_it(text: str) -> None:
+    error = RuntimeError(text)
+    with pytest.raises(RuntimeError) as caught, out_of_memory_is(lambda: TrainingError("told")):
+        raise error
+    assert caught.value is error
+
+
+def test_an_error_that_is_told_already_stays_as_it_is() -> None:
+    problem = ArtefactError("gone")
+    problem.__cause__ = MemoryError()
+    with pytest.raises(ArtefactError, match="gone"), out_of_memory_is(lambda: TrainingError("told")):
+        raise problem
+
+
+@pytest.mark.parametrize(("fixed", "each", "free"), [(0, 1000, 20e6), (3_000_000, 1000, 20e6), (500, 7, 1e5)])
+def test_what_a_token_takes_is_told_apart_from_what_any_pass_takes(
+    monkeypatch: pytest.MonkeyPatch, fixed: int, each: int, free: float
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(free))
+    measured = [(tokens, fixed + each * tokens) for tokens in (100, 200, 400)]
+    assert tokens_that_fit(measured, "cpu") == int((SHARE * free - fixed) / each) // 256 * 256
+
+
+@pytest.mark.parametrize(
+    "measured", [[(100, 10**5)], [(100, 10**5), (200, 10**5)], [(100, 10**5), (200, 9 * 10**4)], [(100, 10**5)] * 2]
+)
+def test_passes_that_tell_nothing_about_a_token_are_taken_whole(
+    monkeypatch: pytest.MonkeyPatch, measured: list[tuple[int, int]]
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**7)
+    tokens, taken = measured[-1]
+    assert tokens_that_fit(measured, "cpu") == int(SHARE * 10**7 * tokens / taken) // 256 * 256
+
+
+def test_the_longest_pair_is_let_through_whatever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1)
+    assert tokens_that_fit([(700, 10**9), (1400, 2 * 10**9)], "cpu") == 700
+
+
+@pytest.fixture(scope="module")
+def trainer(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return trainer_for(tiny_base, tmp_path_factory.mktemp("run"), "skewed", tokens_per_batch="auto")
+
+
+@pytest.fixture
+def rows() -> list[dict[str, list[int]]]:
+    return list(pairs("skewed", 8))
+
+
+def test_the_measuring_pass_runs_under_the_autocast_of_training(
+    trainer: Any, rows: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU there is none; it is put in place here, and has to reach the backbone."""
+    seen: list[bool] = []
+    hook = trainer.model.get_base_model().model.register_forward_pre_hook(
+        lambda *_: seen.append(torch.is_autocast_enabled("cpu"))
+    )
+
+    @contextlib.contextmanager
+    def autocast() -> Iterator[None]:
+        with torch.autocast("cpu", torch.bfloat16):
+            yield
+
+    monkeypatch.setattr(trainer.accelerator, "autocast", autocast)
+    try:
+        _one_step(config_for(tmp_path), trainer, rows[:1])
+    finally:
+        hook.remove()
+    assert seen
+    assert all(seen)
+
+
+def test_the_measuring_pass_asks_no_other_device_for_its_random_state(
+    trainer: Any, rows: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    fork = torch.random.fork_rng
+
+    def forked(*args: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs.get("devices"))
+        return fork(*args, **kwargs)
+
+    monkeypatch.setattr(torch.random, "fork_rng", forked)
+    state = torch.random.get_rng_state()
+    _one_step(config_for(tmp_path), trainer, rows[:1])
+    assert asked  # by recomputed layers as well
+    assert all(devices == [] for devices in asked)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("text", [TEXTS[2], TEXTS[4]])
+def test_the_measuring_pass_tells_out_of_memory_of_any_library_with_a_hint(
+    trainer: Any, rows: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(trainer, "compute_loss", failing)
+    with pytest.raises(TrainingError, match="ran out of memory") as caught:
+        _one_step(config_for(tmp_path), trainer, rows[:1])
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(("fits", "sizes"), [(8, MEASURED_PAIRS), (2, (1, 2)), (1, (1,))])
+def test_auto_measures_several_sizes_as_far_as_they_fit(
+    trainer: Any, rows: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: int, sizes: tuple[int, ...]
+) -> None:
+    measured: list[list[tuple[int, int]]] = []
+
+    def step(config: Any, trainer: Any, longest: list[Any]) -> None:
+        if len(longest) > fits:
+            raise TrainingError("the device ran out of memory")
+
+    monkeypatch.setattr("hubdpo.training.preflight._one_step", step)
+    monkeypatch.setattr("hubdpo.training.preflight.bytes_of", lambda step, model, device: step() or 100)
+    monkeypatch.setattr(
+        "hubdpo.training.preflight.tokens_that_fit", lambda found, device, **_: measured.append(found) or 512
+    )
+    assert _measured_budget(config_for(tmp_path, tokens_per_batch="auto"), trainer, rows, "cpu") == 512
+    assert len(measured[0]) == len(sizes)
+    assert [tokens for tokens, _ in measured[0]] == sorted({tokens for tokens, _ in measured[0]})
+
+
+@pytest.mark.parametrize(("capable", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_that_is_emulated_is_none(monkeypatch: pytest.MonkeyPatch, capable: bool, dtype: torch.dtype) -> None:
+    """As on a T4, where PyTorch answers yes unless it is asked about emulation."""
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: capable or including_emulation
+    )
+    assert compute_dtype("cuda") == dtype
+    assert compute_dtype("cpu") == torch.float32
