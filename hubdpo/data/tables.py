@@ -37,9 +37,15 @@ def arrow_blocks(path: str, name: str) -> Iterator[Block]:
     with _explained("Arrow", name), storage.map_arrow(path) as source:
         if is_file:
             table = pa.ipc.open_file(source)
-            yield from _blocks(table.get_batch(number) for number in range(table.num_record_batches))
+            yield from _blocks(_valid(table.get_batch(number)) for number in range(table.num_record_batches))
         else:
-            yield from _blocks(iter(pa.ipc.open_stream(source)))
+            yield from _blocks(map(_valid, pa.ipc.open_stream(source)))
+
+
+def _valid(batch: Any) -> Any:
+    """Return a batch whose offsets lie inside it: Arrow trusts those of a file, and a damaged one crashes Python."""
+    batch.validate(full=True)
+    return batch
 
 
 def _blocks(batches: Iterator[Any]) -> Iterator[Block]:

@@ -115,8 +115,18 @@ def _parquet(values: list[dict[str, str]]) -> bytes:
     return sink.getvalue()
 
 
+def _arrow(values: list[dict[str, str]]) -> bytes:
+    sink = io.BytesIO()
+    table = pa.Table.from_pylist(values)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=9)
+    return sink.getvalue()
+
+
 KINDS: dict[str, Callable[[list[dict[str, str]]], bytes]] = {
-    "jsonl": lines, "json": orjson.dumps, "csv": _csv, "parquet": _parquet,
+    "jsonl": lines, "json": orjson.dumps, "csv": _csv, "parquet": _parquet, "arrow": _arrow,
+    "object.json": lambda values: json.dumps({"data": values}, indent=1).encode(),
+    "utf16.csv": lambda values: _csv(values).decode().replace(",", ";").encode("utf-16"),
     "jsonl.gz": lambda values: gzip.compress(lines(values), mtime=0),
 }  # fmt: skip
 
