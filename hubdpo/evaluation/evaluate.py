@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hubdpo.manifest import EVAL_FILE, PROBES_FILE, EvalReport, Probes, RunManif
 from hubdpo.training.base import find_base
 from hubdpo.training.model import load_tokenizer, pick_device
 from hubdpo.training.plots import write_plots
+from hubdpo.training.room import room_for_base, room_for_scoring
 from hubdpo.training.run_folder import remembered_place
 from hubdpo.training.samples import with_samples
 from hubdpo.training.scoring import score_pairs
@@ -28,7 +30,7 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
     """Rank the held-out pairs with and without the adapter, on the base as it was quantised for training.
 
     Raise ArtefactError when the run is not complete or the dataset has no test split, ConfigError when base or dataset
-    cannot be found any more.
+    cannot be found any more, TrainingError when memory runs out.
     """
     config = EvaluateConfig.given(config, options)
     run = read_run(config.run_dir)
@@ -41,21 +43,31 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
     given = config.model_name_or_path or _base_of(config.run_dir, run)
     base = find_base(given, None if "@" in given else run.base.revision)
     console.info(f"{len(test):,} held-out pairs, {run.base.name} on {device}")
-    model = load_base(base.folder, device=device, load_in_4bit=run.config["load_in_4bit"])
-    limit = run.config["max_length"]
-    use_stops(model, run)
-    adapted = PeftModel.from_pretrained(model, config.run_dir)
+    in_4bit, limit, pairs = run.config["load_in_4bit"], run.config["max_length"], config.per_device_eval_batch_size
+    with room_for_base(load_in_4bit=in_4bit):
+        model = load_base(base.folder, device=device, load_in_4bit=in_4bit)
+        use_stops(model, run)
+        adapted = PeftModel.from_pretrained(model, config.run_dir)
     tokenizer = load_tokenizer(base, run.config.get("chat_template_kwargs"))
-    _compare_or_record(config.run_dir, run, adapted, tokenizer)
-    report = score_pairs(
-        adapted, tokenizer, test, beta=run.config["beta"], max_length=limit,
-        prompt_budget=run.config["max_prompt_length"] or limit // 2,
-        batch_size=config.per_device_eval_batch_size,
-    )  # fmt: skip
-    report = with_samples(report, adapted, tokenizer)
+    with room_for_scoring(pairs, lambda fewer: _with_fewer(config, fewer)):
+        _compare_or_record(config.run_dir, run, adapted, tokenizer)
+        report = score_pairs(
+            adapted, tokenizer, test, beta=run.config["beta"], max_length=limit,
+            prompt_budget=run.config["max_prompt_length"] or limit // 2, batch_size=pairs,
+        )  # fmt: skip
+        report = with_samples(report, adapted, tokenizer)
     report.write(config.run_dir / EVAL_FILE)
     write_plots(config.run_dir)
     return report
+
+
+def _with_fewer(config: EvaluateConfig, pairs: int) -> str:
+    """Return the command that scores fewer pairs at a time, or where it is already one, without the GPU."""
+    fewer = pairs < config.per_device_eval_batch_size
+    return (
+        f"hubdpo evaluate {shlex.quote(str(config.run_dir))} "
+        f"{f'--per-device-eval-batch-size {pairs}' if fewer else '--device cpu'}"
+    )
 
 
 def _compare_or_record(folder: Path, run: RunManifest, model: Any, tokenizer: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from hubdpo import evaluate, load_adapter, load_preferences
+from hubdpo.errors import TrainingError
 from hubdpo.manifest import EvalReport
 from hubdpo.ranking import Accuracy, mcnemar
 from hubdpo.training.samples import PROMPTS, with_samples
@@ -129,3 +130,26 @@ def test_scoring_keeps_no_cache_of_keys_and_values(
     hook.remove()
     assert kept
     assert set(kept) == {None}
+
+
+@pytest.mark.parametrize(
+    ("place", "pairs", "hint"),
+    [
+        ("score_pairs", 8, "--per-device-eval-batch-size 4"),
+        ("with_samples", 2, "--per-device-eval-batch-size 1"),
+        ("compare_probes", 1, "--device cpu"),
+        ("load_base", 4, "--device cpu"),
+    ],
+)
+def test_out_of_memory_is_told_with_the_next_command(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, place: str, pairs: int, hint: str
+) -> None:
+    def failing(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    before = (run_dir / "eval.json").read_bytes()
+    monkeypatch.setattr(f"hubdpo.evaluation.evaluate.{place}", failing)
+    with pytest.raises(TrainingError, match="out of memory|no room for the base") as caught:
+        evaluate(run_dir=run_dir, per_device_eval_batch_size=pairs)
+    assert hint in (caught.value.hint or "")
+    assert (run_dir / "eval.json").read_bytes() == before
