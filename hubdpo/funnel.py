@@ -26,6 +26,13 @@ class Source(BaseModel):
         return {"name": self.name, "sha256": self.sha256, "size": self.size}
 
 
+class Markers(BaseModel):
+    """Texts that hold marks of a chat template: how many pairs have one, and how many have each."""
+
+    rows: int
+    markers: dict[str, int]
+
+
 class Funnel(BaseModel):
     """Every row that was read is either kept or dropped for one named reason.
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hubdpo.errors import ArtefactError
-from hubdpo.funnel import Funnel, Source
+from hubdpo.funnel import Funnel, Markers, Source
 from hubdpo.paths import inside
 from hubdpo.ranking import Accuracy, Stratum
 from hubdpo.sections import loading_here, split_card
@@ -133,6 +133,10 @@ class PrepareManifest(Manifest):
     """Rows kept but altered, by what was done (for example `stripped_leading_whitespace`)."""
     repaired: dict[str, int] = Field(default_factory=dict)
     """Rows that had to be put right to be read at all, kept or not, by what was done (for example `nan_as_null`)."""
+    unused_columns: dict[str, int] = Field(default_factory=dict)
+    """Rows that have a value in a column of the source that was not used, by the column."""
+    template_markers: dict[str, Markers] = Field(default_factory=dict)
+    """Of `prompts` and `answers`, those that hold marks of a chat template."""
     secrets: dict[str, int] = Field(default_factory=dict)
     """Credentials that were found, by kind."""
     max_length: int | None = None

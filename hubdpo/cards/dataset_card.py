@@ -11,7 +11,7 @@ import yaml
 
 from hubdpo.cards.commands import OWN_CARD, prepare_command
 from hubdpo.cards.dataset_tables import statistics_table, tokens_table
-from hubdpo.cards.fences import fence, one_line, shortened, wrapped
+from hubdpo.cards.fences import fence, one_line, shortened, visible, wrapped
 from hubdpo.cards.hub_fields import size_category
 from hubdpo.cards.licences import SHARE_ALIKE
 from hubdpo.cards.source_card import SourceCard, provenance, shipped_files
@@ -50,7 +50,12 @@ def render_dataset_card(
         title=one_line(str(title)), m=manifest, body=body.strip(), citation=citation.strip(), facts=card.facts,
         languages=", ".join(manifest.language), statistics=statistics_table(manifest), tokens=tokens_table(manifest),
         samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
-        keep=[one_line(name) for name in keep], sources=[(one_line(s.name), s) for s in manifest.sources], plots=plots,
+        keep=[one_line(name) for name in keep], unused=_named(manifest.unused_columns),
+        markers=[
+            (side, found.rows, [(visible(name).replace("`", " "), count) for name, count in found.markers.items()])
+            for side, found in manifest.template_markers.items()
+        ],
+        sources=[(one_line(s.name), s) for s in manifest.sources], plots=plots,
         share_alike=bool(manifest.license and SHARE_ALIKE.search(manifest.license)), longest=LONGEST_MESSAGE,
         load_here=LOAD_HERE,
     )  # fmt: skip
@@ -113,6 +118,10 @@ def _front_matter(
         "dataset_size": sum(split_bytes.values()),
     }
     return front
+
+
+def _named(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return [(one_line(name), count) for name, count in counts.items()]
 
 
 def _sample(sample: Example) -> str:

@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from hubdpo.data.changes import STRIPPED
 from hubdpo.data.columns import CODE, UNKNOWN, MessagesColumn
 from hubdpo.data.preference import ROLES, Message, PreferenceExample, Rejection
-
-CHANGES = ("stripped_leading_newlines", "redacted_secret", "prompt_cut_by_message")
-"""What may be altered in a row that is kept; its place is its bit in the keys."""
-STRIPPED, REDACTED, CUT = 1, 2, 4
 
 BEFORE = {
     "user": frozenset(("", "assistant")), "assistant": frozenset(("user", "tool")),
@@ -42,7 +39,7 @@ def suspects(prompt: MessagesColumn, chosen: MessagesColumn, rejected: MessagesC
         return np.arange(len(flagged))
     # texts that begin with a space are flagged already: without one at the end either, equal texts have equal sizes
     alike = (chosen.sizes == rejected.sizes) | np.logical_or(
-        *_MAY_END_SPACE[[_edge_bytes(answers)[1] for answers in (chosen, rejected)]]
+        *_MAY_END_SPACE[[answers.edges[1] for answers in (chosen, rejected)]]
     )
     for row in np.flatnonzero(alike & ~flagged).tolist():
         flagged[row] = chosen.texts[row].strip() == rejected.texts[row].strip()
@@ -76,22 +73,15 @@ def _turns(column: MessagesColumn, before: Any) -> tuple[Any, Any]:
 def _strange(column: MessagesColumn) -> Any:
     """Return bool (messages,): empty, begun with a space, or with a NUL inside."""
     strange = column.sizes == 0
-    for place in np.flatnonzero(_MAY_BEGIN_SPACE[_edge_bytes(column)[0]] & ~strange).tolist():
+    for place in np.flatnonzero(_MAY_BEGIN_SPACE[column.edges[0]] & ~strange).tolist():
         strange[place] = column.texts[place][0].isspace()
     if b"\0" in column.blob:
         strange |= np.array(["\0" in text for text in column.texts], bool)
     return strange
 
 
-def _edge_bytes(column: MessagesColumn) -> Any:
-    """Return uint8 (2, messages): the first and the last byte of each; those of an empty one are anything."""
-    ends = np.cumsum(column.sizes, dtype=np.int64)
-    places = np.stack([np.minimum(ends - column.sizes, ends[-1] - 1), ends - 1])
-    return np.frombuffer(column.blob, np.uint8)[places] if column.blob else np.zeros(places.shape, np.uint8)
-
-
 def clean(example: PreferenceExample) -> int:
-    """Check an example, put right what can be, and return the bits of CHANGES.
+    """Check an example, put right what can be, and return the bits of CHANGES that were.
 
     Raise Rejection unless the prompt is a conversation that ends with a user or tool turn, the answers are the
     assistant's, nothing is empty, and the answers differ.

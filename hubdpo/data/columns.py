@@ -71,6 +71,13 @@ class MessagesColumn:
         """All messages one after another."""
         return b"".join(self.utf8)
 
+    @functools.cached_property
+    def edges(self) -> Any:
+        """uint8 (2, messages): the first and the last byte of each; those of an empty one are anything."""
+        ends = np.cumsum(self.sizes, dtype=np.int64)
+        places = np.stack([np.minimum(ends - self.sizes, ends[-1:] - 1), ends - 1])
+        return np.frombuffer(self.blob, np.uint8)[places] if self.blob else np.zeros(places.shape, np.uint8)
+
     def row(self, number: int) -> list[Message]:
         """Return the messages of a row; an unknown role is named `?`."""
         where = slice(int(self.ends[number]), int(self.ends[number + 1]))
@@ -85,7 +92,7 @@ class MessagesColumn:
         place = int(self.ends[number])
         self.texts[place] = content
         self.utf8[place] = content.encode()
-        for name in ("sizes", "blob"):
+        for name in ("sizes", "blob", "edges"):
             self.__dict__.pop(name, None)
 
     def only(self, keep: Any) -> MessagesColumn:
@@ -126,7 +133,7 @@ def plain_texts(values: Sequence[Any]) -> list[str] | None:
 
 
 def plain_messages(values: Sequence[Any]) -> MessagesColumn | None:
-    """Make a column of values that all are lists of `{role, content}`, both texts, or return None."""
+    """Make a column of values that all are lists of `{role, content}`, known roles and texts, or return None."""
     if set(map(type, values)) != {list}:
         return None
     flat = list(chain.from_iterable(values))
@@ -139,7 +146,27 @@ def plain_messages(values: Sequence[Any]) -> MessagesColumn | None:
     if set(map(type, texts)) != {str} or set(map(type, roles)) != {str}:
         return None
     codes = bytes([CODE.get(role, UNKNOWN) for role in roles])
+    if UNKNOWN in codes:
+        return None
     return MessagesColumn.of(texts, codes, np.fromiter(map(len, values), np.int64, len(values)))
+
+
+def with_systems(prompt: MessagesColumn, systems: Sequence[Any]) -> MessagesColumn | None:
+    """Put the system turn of each row before its prompt; None unless all are texts and no row has its own."""
+    kinds = set(map(type, systems))
+    if kinds == {type(None)}:
+        return prompt
+    if not kinds <= {str, type(None)} or not prompt.counts.all():
+        return None
+    some = np.fromiter([bool(text and text.strip()) for text in systems], bool, len(systems))
+    begins = prompt.ends[:-1]
+    if (np.frombuffer(prompt.roles, np.uint8)[begins[some]] == CODE["system"]).any():
+        return None
+    texts, roles = list(prompt.texts), bytearray(prompt.roles)
+    for row in np.flatnonzero(some)[::-1].tolist():
+        texts.insert(begins[row], systems[row])
+        roles.insert(begins[row], CODE["system"])
+    return MessagesColumn.of(texts, bytes(roles), prompt.counts + some)
 
 
 # `pa.array` would import pandas at its first call, which takes as long as a worker's first ten thousand rows

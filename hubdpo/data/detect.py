@@ -56,7 +56,9 @@ class Look:
 
     @property
     def fitting(self) -> list[str]:
-        return [name for name in CONVERTERS if self.seen and self.hits(name) >= ENOUGH * self.seen]
+        """Return who reads most rows: those told which answer is better, before those who look at scores or votes."""
+        names = [name for name in CONVERTERS if self.seen and self.hits(name) >= ENOUGH * self.seen]
+        return [name for name in names if CONVERTERS[name].says_better] or names
 
     def others(self, name: str) -> Counter[str]:
         """Count the rows that have another shape and not that of `name`."""

@@ -9,9 +9,10 @@ import orjson
 from hubdpo import console
 from hubdpo.cards.fences import visible
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean import CHANGES, clean
+from hubdpo.data.changes import names_of
+from hubdpo.data.clean import clean
 from hubdpo.data.lengths import encode_pair, encoder_of
-from hubdpo.data.preference import Message, PreferenceExample, Rated, Rejection
+from hubdpo.data.preference import Message, NotText, PreferenceExample, Rated, Rejection
 from hubdpo.data.readers import RawRow
 from hubdpo.data.stage import Rules
 from hubdpo.secrets import find_secrets, redact
@@ -29,8 +30,10 @@ def explain(rows: Iterable[RawRow], rules: Rules) -> None:
             continue
         _say("raw", orjson.dumps(row.value, default=str).decode())
         try:
-            made = rules.convert(row.value)
+            made = rules.convert(rules.screen.one(row.value))
             _explain(list(made) if not isinstance(made, (PreferenceExample, Rated)) else [made], rules)
+        except NotText as found:
+            raise found.refusal() from None
         except Rejection as rejection:
             console.info(f"dropped: {rejection.reason}")
 
@@ -47,11 +50,11 @@ def _explain(made: list[PreferenceExample | Rejection | Rated], rules: Rules) ->
 
 
 def _pair(pair: PreferenceExample, rules: Rules) -> None:
-    changes = clean(pair)
+    changes = pair.changes | clean(pair)
     for name, messages in (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected)):
         _messages(name, messages)
     if changes:
-        console.info(f"changed: {', '.join(name for bit, name in enumerate(CHANGES) if changes & 1 << bit)}")
+        console.info(f"changed: {', '.join(names_of(changes))}")
     if rules.model is None:
         return
     encoder = encoder_of(rules.model)

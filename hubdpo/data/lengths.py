@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hubdpo.data.changes import CUT
 from hubdpo.data.chat_template import with_template_kwargs
-from hubdpo.data.clean import CUT
 from hubdpo.data.encoder import ChatEncoder
 from hubdpo.data.preference import Message, PreferenceExample, Rejection
 from hubdpo.errors import ConfigError

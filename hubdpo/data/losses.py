@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from hubdpo.config import PrepareConfig
-from hubdpo.data.converters import voted
+from hubdpo.data.converters import votes
 from hubdpo.secrets import cleaned, find_secrets, redact
 
 MOST_FIELDS = 20
@@ -26,13 +26,19 @@ NEXT_STEPS = {
     "template_refuses": "the chat template refuses these conversations, by their order of roles as a rule",
     "turns_not_told_apart": "give answers of one turn: under this chat template other turns in them cannot be told",
     "below_margin": "lower `--min-margin`",
-    "unpaired": "DPO compares two answers to one prompt; single labelled answers are for TRL's KTOTrainer",
+    "unpaired": "each prompt has one answer and DPO needs two; train KTO on them (TRL's KTOTrainer)",
     "single_answer": "DPO compares two answers to one prompt; these rows have one",
     "secret_found": "`--redact` keeps rows with credentials, each replaced by its kind",
     "malformed_line": "`rejected.jsonl` says what is wrong with each line",
     "not_utf8": "convert the text: iconv -f ENCODING -t UTF-8",
     "line_too_long": "raise `--max-line-bytes`",
-    "unknown_label": voted.LABELS_HINT,
+    "tie": "nobody preferred an answer in these rows, so there is nothing to learn from them",
+    "tool_calls": "the rows call tools, which a dataset cannot hold yet; use those that do not",
+    "reasoning_content": "the rows keep their reasoning beside the text; put it into the text, as your model writes it",
+    "unreadable_messages": "write the messages as JSON, or the rows as .jsonl",
+    "broken_template": "give the rows as lists of messages, without the template",
+    "inverted": "the source scores `rejected` above `chosen`; take the scores out where less is better",
+    "unknown_label": votes.LABELS_HINT,
 }
 """What to do about rows that are lost, by the reason of most of them."""
 
@@ -61,12 +67,12 @@ def loss_line(line: int, reason: str, value: dict[str, Any] | None, detail: str 
 
     `detail` says what is wrong with a row that could not be read.
     """
-    fields = {_name(str(key), scan): _shape(field) for key, field in list((value or {}).items())[:MOST_FIELDS]}
+    fields = {shown_name(str(key), scan): _shape(field) for key, field in list((value or {}).items())[:MOST_FIELDS]}
     said = {"detail": detail} if detail else {}
     return orjson.dumps({"line": line, "reason": reason, **said, "fields": fields}) + b"\n"
 
 
-def _name(name: str, scan: bool) -> str:
+def shown_name(name: str, scan: bool) -> str:
     return (redact(name, find_secrets(name)) if scan else cleaned(name))[:LONGEST_NAME]
 
 

@@ -88,7 +88,8 @@ def _adding(line: int, halves: _Halves, better: tuple[int, int], worse: tuple[in
         _, rejected, _ = halves.get(*worse)
         size = sum(len(message["content"]) for message in (*prompt, *chosen, *rejected))
         try:
-            stage.add_pair(line, PreferenceExample(prompt, chosen, rejected), kept, size)
+            changes = halves.changes(*better) | halves.changes(*worse)
+            stage.add_pair(line, PreferenceExample(prompt, chosen, rejected, changes), kept, size)
         except Rejection as rejection:
             stage.lose(line, rejection.reason, None)
 
@@ -101,6 +102,13 @@ class _Halves:
     def __init__(self, scratch: str) -> None:
         self._scratch = scratch
         self._open: dict[int, tuple[pa.ipc.RecordBatchFileReader, list[int]]] = {}
+        self._changes: dict[int, Any] = {}
+
+    def changes(self, piece: int, row: int) -> int:
+        """Return what was altered in a row."""
+        if piece not in self._changes:
+            self._changes[piece] = np.frombuffer(_read(self._scratch, piece, "keys"), KEY)["changes"].copy()
+        return int(self._changes[piece][row])
 
     def get(self, piece: int, row: int) -> tuple[list[Message], list[Message], list[str | None]]:
         reader, starts = self._reader(piece)

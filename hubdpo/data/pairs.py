@@ -9,6 +9,7 @@ from typing import Any
 
 from hubdpo.data.columns import Columns, MessagesColumn
 from hubdpo.data.converters import Row
+from hubdpo.data.kept import Kept
 from hubdpo.data.lengths import Lengths
 from hubdpo.data.preference import COLUMNS, PreferenceExample
 
@@ -24,10 +25,6 @@ class Pair:
     changes: int = 0
     lengths: Lengths | None = None
     score: float = 0.0
-
-
-Kept = list[str | bytes | None]
-"""A column that is kept: texts, or UTF-8, some of them missing."""
 
 
 @dataclass
@@ -87,4 +84,5 @@ class Pairs:
         )  # fmt: skip
 
     def example(self, place: int) -> PreferenceExample:
-        return PreferenceExample(*(column.row(place) for column in self.columns))
+        prompt, chosen, rejected = (column.row(place) for column in self.columns)
+        return PreferenceExample(prompt, chosen, rejected)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from hubdpo.errors import DataError
+
 Message = dict[str, str]
 ROLES = ("system", "user", "assistant", "tool")
 COLUMNS = ("prompt", "chosen", "rejected")
@@ -23,6 +25,8 @@ class PreferenceExample:
     prompt: list[Message]
     chosen: list[Message]
     rejected: list[Message]
+    changes: int = 0
+    """What conversion altered, as the bits of CHANGES."""
 
 
 @dataclass(slots=True)
@@ -32,6 +36,7 @@ class Rated:
     prompt: list[Message]
     answer: list[Message]
     score: float
+    changes: int = 0
 
 
 class Rejection(Exception):
@@ -40,6 +45,20 @@ class Rejection(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class NotText(Rejection):
+    """A row with an image, a video or sound, which no option drops: its text alone would teach something else."""
+
+    def __init__(self, kind: str, where: str) -> None:
+        super().__init__({"image": "images", "video": "videos"}.get(kind, kind))
+        self.where = where
+
+    def refusal(self) -> DataError:
+        return DataError(
+            f"the rows have {self.reason} ({self.where}): hubdpo trains text",
+            hint="take these rows, or the column where the text alone makes sense, out of the source",
+        )
 
 
 Made = PreferenceExample | Rated | Iterable[PreferenceExample | Rejection]
@@ -74,60 +93,5 @@ def number_of(value: Any) -> float:
     return number
 
 
-def messages_of(value: Any) -> list[Message]:
-    """Return a list of `{role, content}`, other members left out. Raise Rejection when it is anything else.
-
-    Content written as typed parts is joined when every part is text.
-    """
-    if value is None:
-        raise Rejection("missing_field")
-    if not isinstance(value, list):
-        raise Rejection("wrong_type")
-    for item in value:
-        if type(item) is not dict or len(item) != 2:
-            break
-        if type(item.get("role")) is not str or type(item.get("content")) is not str:
-            break
-    else:
-        return value  # nearly always: nothing to leave out, so nothing to copy
-    messages = []
-    for item in value:
-        if not isinstance(item, dict):
-            raise Rejection("wrong_type")
-        role, content = item.get("role"), item.get("content")
-        if isinstance(content, list):
-            content = _joined(content)
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise Rejection("wrong_type")
-        messages.append({"role": role, "content": content})
-    return messages
-
-
-def _joined(parts: list[Any]) -> str | None:
-    texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in parts]
-    whole = [text for text in texts if isinstance(text, str)]
-    return "".join(whole) if whole and len(whole) == len(texts) else None
-
-
 def say(role: str, content: str) -> list[Message]:
     return [{"role": role, "content": content}]
-
-
-def asked(value: Any) -> list[Message]:
-    """Return a prompt given as text (one user turn) or as messages."""
-    return say("user", value) if isinstance(value, str) else messages_of(value)
-
-
-def answered(value: Any, prompt: list[Message]) -> list[Message]:
-    """Return an answer given as text, as one message, as assistant messages or as a conversation with its prompt.
-
-    Raise Rejection when the conversation does not begin with `prompt`: it would answer another question.
-    """
-    if isinstance(value, str):
-        return say("assistant", value)
-    messages = messages_of([value] if isinstance(value, dict) else value)
-    if not messages or messages[0]["role"] == "assistant":
-        return messages
-    if messages[: len(prompt)] != prompt:
-        raise Rejection("histories_differ")
-    return messages[len(prompt) :]

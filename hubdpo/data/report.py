@@ -17,6 +17,7 @@ from hubdpo.data.decide import REASONS, UNDECIDED, Decision
 from hubdpo.data.detect import named
 from hubdpo.data.losses import next_step
 from hubdpo.data.readers import Piece
+from hubdpo.data.remarks import tell_remarks
 from hubdpo.data.rounds import Rounds
 from hubdpo.data.stage import read_losses
 from hubdpo.errors import DataError
@@ -98,6 +99,7 @@ def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
     if manifest.max_length is not None and manifest.config["max_length"] == "auto":
         console.info(f"--max-length auto takes {manifest.max_length:,} tokens, which keeps 99 % of the pairs")
     _tell_split(manifest)
+    tell_remarks(manifest)
     if funnel.dropped and not dry_run:
         console.info(f"each dropped row is named in {REJECTED_FILE}")
 

@@ -12,6 +12,7 @@ from itertools import islice
 from hubdpo import console
 from hubdpo.config import PrepareConfig
 from hubdpo.data.converters import (
+    CONVERTERS,
     NAMES,
     Choice,
     Convert,
@@ -19,16 +20,19 @@ from hubdpo.data.converters import (
     columns,
     converter_for,
     converter_of_many,
-    voted,
+    reads_of,
+    votes,
 )
 from hubdpo.data.detect import MOST_ROWS, Look, detect_all, look, named
 from hubdpo.data.lengths import Model, encoder_of, find_model
 from hubdpo.data.preference import Rated, Rejection
 from hubdpo.data.published import has_published_split, split_of
 from hubdpo.data.readers import Piece, PieceReader
+from hubdpo.data.screen import SIDES, Screen, opened_row
 from hubdpo.data.stage import Rules
 from hubdpo.data.suggest import advice, near_name
 from hubdpo.data.unreadable import unreadable
+from hubdpo.data.vote_hints import unknown_votes
 from hubdpo.errors import ConfigError, DataError
 
 LEAST_ROWS = 64
@@ -62,6 +66,7 @@ def make_rules(
         names = [config.format] * len(files) if config.format else detect_all(looks)
     if config.test_size is None:
         _tell_split_column(looks)
+    how = choice_of(config)
     columns_ = {column: None for one in looks for column in one.fields}
     keep = [*config.keep, *(column for column in attribution if column in columns_ and column not in config.keep)]
     made: dict[tuple[str, bool], Rules] = {}
@@ -69,10 +74,13 @@ def make_rules(
     for name, one, (number, some) in zip(names, looks, files.items(), strict=True):
         if mapping is not None and one.seen:
             _check_columns(mapping, one)
-        convert = converter_for(name, choice_of(config), mapping)
+        convert, many = converter_for(name, how, mapping), converter_of_many(name, mapping)
         single = _single(convert, _first_rows(config, some, most))
-        many = converter_of_many(name, mapping)
-        rules = Rules(name, config, convert, many, keep, model, single, scratch)
+        if how.labels is None and (name == "voted" or (mapping and "vote" in mapping)):
+            vote = mapping["vote"] if mapping else None
+            if problem := unknown_votes(convert, _first_rows(config, some, most), vote):
+                raise problem
+        rules = Rules(name, config, convert, many, screen_for(name, how, mapping, keep), keep, model, single, scratch)
         of_file[number] = made.setdefault((name, single), rules)
     return [of_file[piece.file.number] for piece in pieces]
 
@@ -87,6 +95,14 @@ def _tell_split_column(looks: list[Look]) -> None:
             )
 
 
+def screen_for(name: str, how: Choice, mapping: dict[str, str] | None, keep: list[str]) -> Screen:
+    """Return what looks at each row before the converter of this name does."""
+    sides = (mapping["chosen"], mapping["rejected"]) if mapping and "chosen" in mapping else None
+    if mapping is None and CONVERTERS[name].says_better:
+        sides = SIDES
+    return Screen(reads_of(name, how, mapping), tuple(keep), how, sides)
+
+
 def by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
     """Return the pieces of each file, by its number."""
     files: dict[int, list[Piece]] = {}
@@ -96,7 +112,7 @@ def by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
 
 
 def choice_of(config: PrepareConfig) -> Choice:
-    labels = voted.parse_labels(config.labels) if config.labels else None
+    labels = votes.parse_labels(config.labels) if config.labels else None
     return Choice(config.pairs, config.min_margin, config.score_field, labels)
 
 
@@ -151,4 +167,5 @@ def _first_rows(config: PrepareConfig, pieces: list[Piece], most: int) -> Iterat
     """Give the first rows of every piece of a file, `most` of them in all where there are few pieces."""
     for piece in pieces:
         values = (row.value for row in PieceReader(piece, max_line_bytes=config.max_line_bytes))
-        yield from islice((value for value in values if value is not None), max(most // len(pieces), LEAST_OF_A_PIECE))
+        some = islice((value for value in values if value is not None), max(most // len(pieces), LEAST_OF_A_PIECE))
+        yield from map(opened_row, some)

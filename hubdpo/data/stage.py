@@ -14,16 +14,20 @@ import pyarrow as pa
 
 from hubdpo.config import PrepareConfig
 from hubdpo.data import storage
-from hubdpo.data.clean import REDACTED, clean, suspects
+from hubdpo.data.changes import REDACTED
+from hubdpo.data.clean import clean, suspects
 from hubdpo.data.columns import text_array
 from hubdpo.data.converters import Convert, ConvertMany, Row
+from hubdpo.data.kept import kept_of, kept_of_many
 from hubdpo.data.keys import KEY, digests, folded_keys, pair_digests
 from hubdpo.data.lengths import Model, encoder_of, measure
 from hubdpo.data.losses import is_error, loss_line
 from hubdpo.data.near import signature
-from hubdpo.data.pairs import Kept, Pair, Pairs
-from hubdpo.data.preference import COLUMNS, ROLES, PreferenceExample, Rated, Rejection, schema
+from hubdpo.data.pairs import Pair, Pairs
+from hubdpo.data.preference import COLUMNS, ROLES, NotText, PreferenceExample, Rated, Rejection, schema
 from hubdpo.data.readers import Block, Piece, PieceReader
+from hubdpo.data.rendered import count_markers
+from hubdpo.data.screen import Screen
 from hubdpo.data.split import fold
 from hubdpo.secrets import find_secrets, redact
 
@@ -43,6 +47,8 @@ class Rules:
     convert: Convert
     convert_many: ConvertMany | None
     """The same for many plain rows at once, where the converter has it."""
+    screen: Screen
+    """What is looked at in each row first."""
     keep: list[str]
     model: Model | None
     single: bool
@@ -76,6 +82,10 @@ class Staged:
     dropped: Counter[str] = field(default_factory=Counter)
     secrets: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
+    """Rows that have a value in a column that was not read, by column."""
+    markers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Pairs that hold a marker of a chat template, by side and marker; by side and nothing, those that hold any."""
     first_loss: tuple[int, str] | None = None
 
 
@@ -142,7 +152,14 @@ class Stage:
         self.staged.read += len(block.values) + len(block.broken)
         for row in block.broken:
             self.lose(row.line, row.problem or "malformed_line", None, row.detail)
-        self._convert(block.lines, block.values)
+        try:
+            looked = self._rules.screen.look(block.values, self.staged.unused)
+            for place, reason in looked.refused:
+                self.lose(block.lines[place], reason, block.values[place])
+            lines = [block.lines[place] for place in looked.places] if looked.refused else block.lines
+            self._convert(lines, looked.rows)
+        except NotText as found:
+            raise found.refusal() from None
         if len(block.values) > FEW and not self._parts:
             self._many = None  # this source writes its rows another way: no need to try again
         self._flush()
@@ -167,7 +184,7 @@ class Stage:
         if self._many is None or len(values) <= FEW:
             for line, value in zip(lines, values, strict=True):
                 self._convert_one(line, value)
-        elif (columns := self._many(values)) is None or (kept := self._kept_of(values)) is None:
+        elif (columns := self._many(values)) is None or (kept := kept_of_many(values, self._rules.keep)) is None:
             half = len(values) // 2
             self._convert(lines[:half], values[:half])
             self._convert(lines[half:], values[half:])
@@ -181,22 +198,24 @@ class Stage:
             if isinstance(made, Rated) is not self._rules.single:
                 raise Rejection("mixed_shapes")
             if isinstance(made, PreferenceExample):
-                self._take(line, made, self._kept(value), value)
+                self._take(line, made, kept_of(value, self._rules.keep), value)
             elif isinstance(made, Rated):
                 self._take_rated(line, made, value)
             else:
                 self._take_several(line, list(made), value)
+        except NotText:
+            raise
         except Rejection as rejection:
             self.lose(line, rejection.reason, value)
 
     def _take(self, line: int, example: PreferenceExample, kept: list[str | None], value: Row | None) -> None:
-        pair = Pair(line, example, kept, value)
+        pair = Pair(line, example, kept, value, changes=example.changes)
         if self._closely:
             self._look_closely(pair)
         self._waiting.append(pair)
 
     def _look_closely(self, pair: Pair) -> None:
-        pair.changes = clean(pair.example)
+        pair.changes |= clean(pair.example)
         if self._config.scan == "secrets":
             pair.changes |= self._scan(pair.example, pair.kept)
         if self._encoder is not None:
@@ -206,7 +225,7 @@ class Stage:
     def _take_several(self, line: int, pairs: list[PreferenceExample | Rejection], value: Row) -> None:
         if not pairs:
             raise Rejection("single_answer")
-        kept = self._kept(value)
+        kept = kept_of(value, self._rules.keep)
         self.staged.made += len(pairs) - 1
         for pair in pairs:
             try:
@@ -223,7 +242,7 @@ class Stage:
         if any(message["role"] not in ROLES for message in (*half.prompt, *half.answer)):
             raise Rejection("unknown_role")
         pair = PreferenceExample(half.prompt, half.answer, [])
-        self._waiting.append(Pair(line, pair, self._kept(value), value, score=half.score))
+        self._waiting.append(Pair(line, pair, kept_of(value, self._rules.keep), value, half.changes, score=half.score))
 
     def _settle(self) -> None:
         """Put the pairs that came one by one behind those that came together."""
@@ -275,6 +294,7 @@ class Stage:
             keys["prompt"] = folded_keys(chosen, lambda texts, utf8: utf8)
             self.staged.rated += len(pairs.lines)
         else:
+            self.staged.markers.update(count_markers(pairs.columns))
             digest, keys["flipped"] = pair_digests(*map(digests, pairs.columns))
             keys["prompt"] = folded_keys(prompt, fold)
             self.staged.pairs += len(pairs.lines)
@@ -310,37 +330,11 @@ class Stage:
         self.staged.secrets.update(secret.kind for secret in secrets)
         return redact(text, secrets)
 
-    def _kept(self, value: Row) -> list[str | None]:
-        return [_text(value.get(name)) for name in self._rules.keep]
-
-    def _kept_of(self, values: list[Row]) -> list[Kept] | None:
-        """Return the kept columns of many rows, or None when one of them cannot be kept."""
-        columns: list[list[Any]] = [[value.get(name) for value in values] for name in self._rules.keep]
-        for place, some in enumerate(columns):
-            kinds = set(map(type, some))
-            try:
-                if kinds <= {int, list}:
-                    columns[place] = list(map(orjson.dumps, some))
-                elif kinds != {str}:
-                    columns[place] = list(map(_text, some))
-            except (Rejection, TypeError):
-                return None
-        return columns
-
 
 def _signatures(example: PreferenceExample) -> bytes:
     """Return the near-duplicate signatures of the prompt and of the whole pair."""
     parts = [("", example.prompt), ("+", example.chosen), ("-", example.rejected)]
     return b"".join(signature(some).tobytes() for some in (parts[:1], parts))
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    try:
-        return str(orjson.dumps(value, default=str), "utf-8")
-    except TypeError:
-        raise Rejection("wrong_type") from None
 
 
 def read_losses(scratch: str, number: int, suffix: str = "") -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hubdpo.data.clean import CHANGES
+from hubdpo.data.changes import CHANGES
 from hubdpo.data.decide import total_tokens
 
 SIDES = ("prompt", "chosen", "rejected")

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hubdpo.data.converters.votes import says_a_side, text_of_value
+from hubdpo.data.vote_hints import labels_for
+
 Row = dict[str, Any]
 PROMPTS = (
     "prompt", "question", "instruction", "query", "request", "messages", "conversations", "conversation", "input",
@@ -79,11 +82,13 @@ def _voted(rows: Sequence[Row], columns: Columns, sides: tuple[str, str]) -> tup
     names = [name for name in (*columns.others, *columns.said) if name not in sides and VOTES & set(_words(name))]
     if not names:
         return f"{two}, and nothing that says which is better", None
-    values = list(dict.fromkeys(str(row[names[0]]) for row in rows if row.get(names[0]) is not None))
+    values = list(dict.fromkeys(text_of_value(row[names[0]]) for row in rows if row.get(names[0]) is not None))
     shown = ", ".join(values[:MOST_VALUES])
     options = _map(columns, {"first": sides[0], "second": sides[1], "vote": names[0]})
     said = f"{two}, and perhaps a vote, `{names[0]}` ({shown})"
-    return said, options and f"{options} --labels first=...,second=..."
+    if values and all(says_a_side(row[names[0]], sides) for row in rows if row.get(names[0]) is not None):
+        return said, options
+    return f"{said}: look up which value means which", options and f"{options} {labels_for(values)}"
 
 
 def _map(columns: Columns, answers: dict[str, str]) -> str | None:

@@ -50,7 +50,19 @@ EDITS: list[Callable[[str], str]] = [
     lambda text: text + "\n\nHuman: more", lambda text: text + "\0", lambda text: "\n" + text, lambda text: " " + text,
     lambda text: text[: len(text) // 2], lambda text: text.replace("Human", "Assistant", 1),
     lambda text: text.rpartition("\n\nAssistant:")[0] + "\n\nAssistant: ", lambda text: text.replace("Human", "Robot"),
+    lambda text: text + "<|im_end|>\n", lambda text: f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n",
+    lambda text: f"Human: {text}\n\nAssistant:", lambda text: json.dumps([say("user", text), say("assistant", "a")]),
+    lambda text: str([say("assistant", text)]), lambda text: "[{'role': 'user', " + text,
+    lambda text: f"[INST] {text} [/INST]", lambda text: f"### Question: {text}\n### Answer:",
+    lambda text: text + "</s>",
 ]  # fmt: skip
+BESIDE: list[dict[str, Any]] = [
+    {"system": "Be brief."}, {"system": ""}, {"system": None, "system_prompt": "Be é."}, {"system": ["x"]},
+    {"score_chosen": 2, "score_rejected": 1}, {"score_chosen": 1, "score_rejected": 1.0},
+    {"score_chosen": "1", "score_rejected": "3"}, {"score_chosen": None, "score_rejected": "high"},
+    {"tools": [], "note": 0}, {"tools": [{"type": "function"}], "note": None}, {"image_prompt": "a red cat"},
+]  # fmt: skip
+"""What may stand beside the columns that are read."""
 
 
 def mixed_rows(name: str) -> list[Any]:
@@ -58,13 +70,17 @@ def mixed_rows(name: str) -> list[Any]:
     draw = random.Random(name)
     rows: list[Any] = [plain_row(name, i) for i in range(400)]
     odd: list[Any] = ["", " ", "\n x", "x\0", "\u3000", "a\u2003", None, 3, [], ["x"], {"role": "assistant"}, "no "]
-    for _ in range(60):
+    for _ in range(200):
         row = json.loads(json.dumps(plain_row(name, draw.randrange(400))))  # no message is in it twice
         key = draw.choice(list(row))
         if isinstance(row[key], list) and draw.random() < 0.7:
-            draw.choice(row[key])[draw.choice(("role", "content", "name"))] = draw.choice([*odd, "tool"])
+            draw.choice(row[key])[draw.choice(("role", "content", "name", "tool_calls", "thinking"))] = draw.choice(
+                [*odd, "tool", "human", "system"]
+            )
         elif isinstance(row[key], str) and draw.random() < 0.7:
             row[key] = draw.choice(EDITS)(row[key])
+        elif draw.random() < 0.5:
+            row |= draw.choice(BESIDE)
         else:
             row[key] = draw.choice(odd)
         rows.insert(draw.randrange(len(rows)), row)

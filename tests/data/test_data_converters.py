@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from hubdpo.data.clean import CHANGES, clean
+from hubdpo.data.changes import names_of
+from hubdpo.data.clean import clean
 from hubdpo.data.converters import CONVERTERS
 from hubdpo.data.converters.columns import converter, parse_map
 from hubdpo.data.detect import detect
@@ -72,7 +73,7 @@ def test_the_implicit_prompt_is_never_split_inside_a_message() -> None:
 def test_sharegpt_roles_and_system_are_mapped() -> None:
     row = {
         "system": "s",
-        "conversations": [HUMAN, {"from": "function_call", "value": "f"}, {"from": "observation", "value": "o"}],
+        "conversations": [HUMAN, {"from": "gpt", "value": "f"}, {"from": "tool", "value": "o"}],
         "chosen": "good", "rejected": "bad",
     }  # fmt: skip
     roles = [message["role"] for message in CONVERTERS["sharegpt"].convert(row).prompt]
@@ -119,7 +120,7 @@ def test_leading_newlines_of_an_answer_go_and_are_told() -> None:
     example = CONVERTERS["preference"].convert(row)
     changes = clean(example)
     assert example.chosen == [GOOD]
-    assert [name for bit, name in enumerate(CHANGES) if changes >> bit & 1] == ["stripped_leading_newlines"]
+    assert names_of(changes) == ["stripped_leading_newlines"]
 
 
 def test_columns_are_named_by_hand() -> None:

@@ -219,7 +219,7 @@ def test_rows_of_another_shape_in_a_file_are_told(tmp_path: Path, capsys: pytest
     manifest = prepare(source=str(tmp_path / "a.jsonl"), output_dir=tmp_path / "out")
     assert manifest.funnel.dropped == {"missing_field": 3}
     said = capsys.readouterr().err
-    assert "a.jsonl mixes shapes: 3 of its first 9 rows have conversations with from and value" in said
+    assert "a.jsonl mixes shapes: 3 of its first 9 rows have conversations with two answers" in said
 
 
 def test_two_shapes_that_fit_one_file_are_told_apart_by_another(tmp_path: Path) -> None:

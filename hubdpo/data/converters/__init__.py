@@ -13,6 +13,7 @@ from hubdpo.data.converters import (
     columns,
     hh_rlhf,
     implicit_prompt,
+    label_studio,
     openai,
     preference,
     ranked,
@@ -21,9 +22,12 @@ from hubdpo.data.converters import (
     stack_exchange_paired,
     unpaired,
     voted,
+    votes,
 )
+from hubdpo.data.converters.asking import Reads
 from hubdpo.data.converters.choice import Choice
 from hubdpo.data.preference import Made
+from hubdpo.data.question import SYSTEM
 
 Row = dict[str, Any]
 Convert = Callable[[Row], Made]
@@ -35,37 +39,57 @@ ConvertMany = Callable[[list[Row]], Columns | None]
 class Converter:
     """`convert` makes pairs of a row or raises Rejection; `detect` tells whether a row has this shape.
 
-    A converter that `chooses` between several answers takes a Choice as well. `many` gives what `convert` gives of each
-    row, in a fraction of the time.
+    `reads` are the columns that it may read: any other one is told as unused. A converter that `chooses` between
+    several answers takes a Choice as well; of one that has `one_answer` a row, two rows make a pair. `many` gives
+    what `convert` gives of each row, in a fraction of the time.
     """
 
     convert: Callable[..., Made]
     detect: Callable[[Row], bool]
     evidence: str
+    reads: Reads = ()
     chooses: bool = False
+    one_answer: bool = False
     many: ConvertMany | None = None
+
+    @property
+    def says_better(self) -> bool:
+        """Whether the columns themselves say which of two answers is the better one."""
+        return not self.chooses and not self.one_answer
 
 
 CONVERTERS = {
     "preference": Converter(
-        preference.convert, preference.detect, "prompt, chosen and rejected", many=preference.convert_many
+        preference.convert, preference.detect, "prompt, chosen and rejected", preference.READS,
+        many=preference.convert_many,
     ),
     "implicit-prompt": Converter(
-        implicit_prompt.convert, implicit_prompt.detect, "whole conversations, no prompt",
+        implicit_prompt.convert, implicit_prompt.detect, "whole conversations, no prompt", implicit_prompt.READS,
         many=implicit_prompt.convert_many,
     ),
-    "hh-rlhf": Converter(hh_rlhf.convert, hh_rlhf.detect, "Human/Assistant transcripts", many=hh_rlhf.convert_many),
+    "hh-rlhf": Converter(
+        hh_rlhf.convert, hh_rlhf.detect, "Human/Assistant transcripts", hh_rlhf.READS, many=hh_rlhf.convert_many
+    ),
     "stack-exchange-paired": Converter(
         stack_exchange_paired.convert, stack_exchange_paired.detect, "question, response_j and response_k",
-        many=stack_exchange_paired.convert_many,
+        stack_exchange_paired.READS, many=stack_exchange_paired.convert_many,
     ),
-    "scored": Converter(scored.convert, scored.detect, "answers with scores", chooses=True),
-    "ranked": Converter(ranked.convert, ranked.detect, "answers with ranks", chooses=True),
-    "voted": Converter(voted.convert, voted.detect, "two answers and a vote", chooses=True),
-    "unpaired": Converter(unpaired.convert, unpaired.detect, "one answer with a label"),
-    "sharegpt": Converter(sharegpt.convert, sharegpt.detect, "conversations with from and value"),
-    "alpaca": Converter(alpaca.convert, alpaca.detect, "instruction and two answers"),
-    "openai": Converter(openai.convert, openai.detect, "input, preferred_output and non_preferred_output"),
+    "scored": Converter(scored.convert, scored.detect, "answers with scores", scored.READS, chooses=True),
+    "ranked": Converter(ranked.convert, ranked.detect, "answers with ranks", ranked.READS, chooses=True),
+    "voted": Converter(voted.convert, voted.detect, "two answers and a vote", voted.READS, chooses=True),
+    "label-studio": Converter(
+        label_studio.convert, label_studio.detect, "annotated comparisons", label_studio.READS, chooses=True
+    ),
+    "unpaired": Converter(
+        unpaired.convert, unpaired.detect, "one answer with a label", unpaired.READS, one_answer=True
+    ),
+    "sharegpt": Converter(
+        sharegpt.convert, sharegpt.detect, "conversations with two answers", sharegpt.READS
+    ),
+    "alpaca": Converter(alpaca.convert, alpaca.detect, "instruction and two answers", alpaca.READS),
+    "openai": Converter(
+        openai.convert, openai.detect, "input, preferred_output and non_preferred_output", openai.READS
+    ),
 }  # fmt: skip
 """The formats that can be told from their rows; `columns` is made from `--map`."""
 
@@ -75,7 +99,7 @@ NAMES = (*CONVERTERS, "columns")
 def converter_for(name: str, how: Choice, mapping: dict[str, str] | None = None) -> Convert:
     """Return the function of one row; `mapping` is what `--map` says, for `columns` alone."""
     if mapping is not None:
-        return columns.converter(mapping)
+        return columns.converter(mapping, how)
     converter = CONVERTERS[name]
     return partial(converter.convert, how=how) if converter.chooses else converter.convert
 
@@ -85,7 +109,15 @@ def converter_of_many(name: str, mapping: dict[str, str] | None = None) -> Conve
     return columns.converter_of_many(mapping) if mapping is not None else CONVERTERS[name].many
 
 
+def reads_of(name: str, how: Choice, mapping: dict[str, str] | None = None) -> Reads:
+    """Return the columns that a format reads; `mapping` is what `--map` says."""
+    if mapping is not None:
+        return columns.reads(mapping)
+    named = (how.score_field,) if how.score_field and CONVERTERS[name].chooses else ()
+    return (*CONVERTERS[name].reads, SYSTEM, *named)
+
+
 __all__ = [
     "CONVERTERS", "NAMES", "Choice", "Convert", "ConvertMany", "Converter", "Row", "columns", "converter_for",
-    "converter_of_many", "voted",
+    "converter_of_many", "reads_of", "votes",
 ]  # fmt: skip

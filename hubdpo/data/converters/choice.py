@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from hubdpo.data.preference import PreferenceExample, Rejection
+from hubdpo.data.question import Question
 
 Pairing = Literal["best-worst", "all", "adjacent"]
 
@@ -46,3 +49,15 @@ def too_close(margin: float, how: Choice) -> str | None:
     if margin == 0:
         return "tie"
     return "below_margin" if margin < how.min_margin else None
+
+
+def compared(
+    question: Question, answers: Sequence[Any], scores: Sequence[float], how: Choice
+) -> Iterator[PreferenceExample | Rejection]:
+    """Read all answers, and give the pairs that their scores make, with a Rejection for each that is no preference."""
+    read = [question.answer(answer) for answer in answers]
+    for better, worse in candidates(scores, how.pairs):
+        if reason := too_close(scores[better] - scores[worse], how):
+            yield Rejection(reason)
+        else:
+            yield PreferenceExample(question.prompt, read[better], read[worse], question.changes)

@@ -1,41 +1,70 @@
-"""`columns`: any three columns, named by `--map prompt=...,chosen=...,rejected=...`."""
+"""`columns`: any columns, named by `--map prompt=...,chosen=...,rejected=...`, or two answers and a vote."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from hubdpo.data.columns import Columns
-from hubdpo.data.converters.preference import from_values, many_from_texts
-from hubdpo.data.preference import COLUMNS, PreferenceExample
+from hubdpo.data.converters.asking import Reads
+from hubdpo.data.converters.choice import Choice
+from hubdpo.data.converters.preference import many_from_texts
+from hubdpo.data.converters.voted import checked, decided
+from hubdpo.data.converters.votes import named_vote
+from hubdpo.data.preference import COLUMNS, PreferenceExample, Rejection
+from hubdpo.data.question import ask
 from hubdpo.errors import ConfigError
 
+Row = dict[str, Any]
 HINT = "--map prompt=question,chosen=good,rejected=bad"
+VOTED = ("prompt", "first", "second", "vote")
 
 
 def parse_map(text: str) -> dict[str, str]:
-    """Read `prompt=a,chosen=b,rejected=c`. Raise ConfigError unless each of the three is named once."""
+    """Read `prompt=a,chosen=b,rejected=c`, or `prompt=a,first=b,second=c,vote=d`; both may have `system=e`.
+
+    Raise ConfigError unless each of the columns is named once.
+    """
     pairs = [part.partition("=") for part in text.split(",")]
-    names = [name.strip() for name, _, _ in pairs]
-    if sorted(names) != sorted(COLUMNS) or not all(column.strip() for _, _, column in pairs):
-        raise ConfigError(f"`--map` must name prompt, chosen and rejected once each: {text}", hint=HINT)
+    names = sorted(name.strip() for name, _, _ in pairs if name.strip() != "system")
+    twice = len({name.strip() for name, _, _ in pairs}) != len(pairs)
+    if names not in (sorted(COLUMNS), sorted(VOTED)) or twice or not all(column.strip() for _, _, column in pairs):
+        raise ConfigError(
+            f"`--map` must name prompt, chosen and rejected (or prompt, first, second and vote) once each: {text}",
+            hint=HINT,
+        )
     return {name.strip(): column.strip() for name, _, column in pairs}
 
 
-def converter(mapping: dict[str, str]) -> Callable[[dict[str, Any]], PreferenceExample]:
-    """Return a converter, one that pickles, that reads text or messages from the columns of `mapping`."""
-    return partial(convert, mapping=mapping)
+def reads(mapping: dict[str, str]) -> Reads:
+    return tuple(mapping.values())
 
 
-def converter_of_many(mapping: dict[str, str]) -> Callable[[list[dict[str, Any]]], Columns | None]:
-    """Return the same for many rows at once."""
+def convert(row: Row, mapping: dict[str, str], how: Choice) -> PreferenceExample:
+    """Read text or messages from the columns of `mapping`."""
+    system = row.get(mapping["system"]) if "system" in mapping else None
+    if "vote" not in mapping:
+        prompt, chosen, rejected = (row.get(mapping[name]) for name in COLUMNS)
+        return ask(prompt, system=system).pair(chosen, rejected)
+    prompt, first, second, value = (row.get(mapping[name]) for name in VOTED)
+    if value is None:
+        raise Rejection("missing_field")
+    vote = checked(named_vote(value, (mapping["first"], mapping["second"]), how.labels), how)
+    return decided(vote, ask(prompt, system=system).pair(first, second))
+
+
+def convert_many(rows: list[Row], mapping: dict[str, str]) -> Columns | None:
+    """Do the same for many rows at once."""
+    if "vote" in mapping:
+        return None
+    systems = [row.get(mapping["system"]) for row in rows] if "system" in mapping else None
+    prompts, chosen, rejected = ([row.get(mapping[name]) for row in rows] for name in COLUMNS)
+    return many_from_texts(prompts, chosen, rejected, systems)
+
+
+def converter(mapping: dict[str, str], how: Choice | None = None) -> partial[PreferenceExample]:
+    return partial(convert, mapping=mapping, how=how or Choice())
+
+
+def converter_of_many(mapping: dict[str, str]) -> partial[Columns | None]:
     return partial(convert_many, mapping=mapping)
-
-
-def convert(row: dict[str, Any], mapping: dict[str, str]) -> PreferenceExample:
-    return from_values(*(row.get(mapping[name]) for name in COLUMNS))
-
-
-def convert_many(rows: list[dict[str, Any]], mapping: dict[str, str]) -> Columns | None:
-    return many_from_texts(*([row.get(mapping[name]) for row in rows] for name in COLUMNS))

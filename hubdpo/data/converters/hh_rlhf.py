@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 
-from hubdpo.data.columns import CODE, Columns, MessagesColumn
-from hubdpo.data.preference import Message, PreferenceExample, Rejection, say, text_of
+from hubdpo.data.columns import CODE, Columns, MessagesColumn, with_systems
+from hubdpo.data.converters.preference import systems_of
+from hubdpo.data.preference import PreferenceExample, Rejection, say, text_of
+from hubdpo.data.question import ask, system_of
+from hubdpo.data.rendered import ANSWER, QUESTION, SPEAKER, is_transcript, transcript
 
-TURN = re.compile(r"\n\n(Human|Assistant):")
-QUESTION, ANSWER = "\n\nHuman:", "\n\nAssistant:"
-ROLE = {"Human": "user", "Assistant": "assistant"}
-_USER, _ASSISTANT = (bytes([CODE[role]]) for role in ROLE.values())
+READS = ("chosen", "rejected")
+_USER, _ASSISTANT = (bytes([CODE[role]]) for role in SPEAKER.values())
 
 
 def detect(row: dict[str, Any]) -> bool:
-    return row.get("prompt") is None and is_transcript(row.get("chosen")) and is_transcript(row.get("rejected"))
+    return row.get("prompt") is None and all(
+        isinstance(text := row.get(name), str) and is_transcript(text) for name in READS
+    )
 
 
 def convert(row: dict[str, Any]) -> PreferenceExample:
@@ -31,14 +33,15 @@ def convert(row: dict[str, Any]) -> PreferenceExample:
         and not any(QUESTION in tail or ANSWER in tail for tail in tails)
     ):
         # nearly always: the transcripts are the same up to their last turn, so one of them is enough to take apart
-        prompt = _turns(first[:border])[:-1]
-        return PreferenceExample(prompt, *(say("assistant", tail.removeprefix(" ")) for tail in tails))
-    chosen, rejected = _turns(first), _turns(second)
+        prompt = transcript(first[:border])[:-1]
+        one, other = (say("assistant", tail.removeprefix(" ")) for tail in tails)
+        return PreferenceExample(ask(prompt, system=system_of(row)).prompt, one, other)
+    chosen, rejected = transcript(first), transcript(second)
     if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
         raise Rejection("does_not_end_with_assistant")
     if chosen[:-1] != rejected[:-1]:
         raise Rejection("histories_differ")
-    return PreferenceExample(chosen[:-1], chosen[-1:], rejected[-1:])
+    return PreferenceExample(ask(chosen[:-1], system=system_of(row)).prompt, chosen[-1:], rejected[-1:])
 
 
 def convert_many(rows: list[dict[str, Any]]) -> Columns | None:
@@ -73,7 +76,10 @@ def convert_many(rows: list[dict[str, Any]]) -> Columns | None:
         answers[0].append(one)
         answers[1].append(other)
     chosen, rejected = (MessagesColumn.turns(_bare(some), "assistant") for some in answers)
-    return MessagesColumn.of(_bare(texts), bytes(roles), np.array(counts, np.int64)), chosen, rejected
+    prompt = MessagesColumn.of(_bare(texts), bytes(roles), np.array(counts, np.int64))
+    systems = systems_of(rows)
+    whole = with_systems(prompt, systems) if systems is not None else prompt
+    return (whole, chosen, rejected) if whole is not None else None
 
 
 def _has_turn(text: str) -> bool:
@@ -83,26 +89,3 @@ def _has_turn(text: str) -> bool:
 
 def _bare(texts: list[str]) -> list[str]:
     return [text.removeprefix(" ") for text in texts]
-
-
-def is_transcript(value: Any) -> bool:
-    return isinstance(value, str) and value.lstrip().startswith("Human:") and "\n\nAssistant:" in value
-
-
-def history(prompt: str) -> list[Message]:
-    """Return the turns of a prompt that ends where the assistant is to speak."""
-    messages = _turns(prompt)
-    if messages[-1]["role"] != "assistant" or messages[-1]["content"].strip():
-        raise Rejection("prompt_does_not_end_with_user")
-    return messages[:-1]
-
-
-def _turns(transcript: str) -> list[Message]:
-    # the first marker may stand at the very start; a pattern that begins with fixed text is found several times as fast
-    before, *parts = TURN.split(transcript if transcript.startswith("\n\n") else "\n\n" + transcript)
-    if before.strip() or len(parts) < 4:
-        raise Rejection("not_a_transcript")
-    return [
-        {"role": ROLE[speaker], "content": text.removeprefix(" ")}
-        for speaker, text in zip(parts[::2], parts[1::2], strict=True)
-    ]

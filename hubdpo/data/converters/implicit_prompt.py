@@ -8,24 +8,44 @@ from typing import Any
 
 import numpy as np
 
-from hubdpo.data.columns import Columns, MessagesColumn, plain_messages
-from hubdpo.data.preference import PreferenceExample, Rejection, messages_of
+from hubdpo.data.columns import Columns, MessagesColumn, plain_messages, with_systems
+from hubdpo.data.converters.preference import systems_of
+from hubdpo.data.messages import ROLE_KEYS, first_of, messages_of
+from hubdpo.data.preference import Message, PreferenceExample, Rejection
+from hubdpo.data.question import ask, system_of
+
+CHOSEN, REJECTED = ("chosen", "chosen_messages"), ("rejected", "rejected_messages")
+READS = (CHOSEN, REJECTED)
 
 
 def detect(row: dict[str, Any]) -> bool:
-    return row.get("prompt") is None and all(_is_conversation(row.get(name)) for name in ("chosen", "rejected"))
+    return row.get("prompt") is None and all(_is_conversation(first_of(row, names)) for names in (CHOSEN, REJECTED))
 
 
 def _is_conversation(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 1 and all(isinstance(m, dict) and "role" in m for m in value)
+    return (
+        isinstance(value, list) and len(value) > 1
+        and all(isinstance(m, dict) and first_of(m, ROLE_KEYS) is not None for m in value)
+    )  # fmt: skip
 
 
 def convert(row: dict[str, Any]) -> PreferenceExample:
     """Split at the longest common run of whole messages, never inside one."""
-    chosen, rejected = messages_of(row.get("chosen")), messages_of(row.get("rejected"))
+    return split(messages_of(first_of(row, CHOSEN)), messages_of(first_of(row, REJECTED)), system_of(row))
+
+
+def split(chosen: list[Message], rejected: list[Message], system: Any = None) -> PreferenceExample:
+    """Make a pair of two conversations; `system` is the text of a column beside them."""
+    shared = _shared(chosen, rejected)
+    question = ask(chosen[:shared], system=system)
+    return PreferenceExample(question.prompt, chosen[shared:], rejected[shared:], question.changes)
+
+
+def _shared(chosen: list[Message], rejected: list[Message]) -> int:
+    """Return how many messages are the prompt."""
     shared = len(chosen) - 1
     if len(rejected) == len(chosen) > 1 and chosen[:shared] == rejected[:shared] and chosen[shared] != rejected[shared]:
-        return PreferenceExample(chosen[:shared], chosen[shared:], rejected[shared:])
+        return shared
     shared = 0
     while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
         shared += 1
@@ -36,7 +56,7 @@ def convert(row: dict[str, Any]) -> PreferenceExample:
         shared -= 1
     if shared == 0:
         raise Rejection("histories_differ")
-    return PreferenceExample(chosen[:shared], chosen[shared:], rejected[shared:])
+    return shared
 
 
 def convert_many(rows: list[dict[str, Any]]) -> Columns | None:
@@ -56,7 +76,9 @@ def convert_many(rows: list[dict[str, Any]]) -> Columns | None:
     prompt = MessagesColumn.of(
         list(compress(chosen.texts, ~last)), bytes(compress(chosen.roles, ~last)), chosen.counts - 1
     )
-    return prompt, _last(chosen, last), _last(rejected, last)
+    systems = systems_of(rows)
+    whole = with_systems(prompt, systems) if systems is not None else prompt
+    return (whole, _last(chosen, last), _last(rejected, last)) if whole is not None else None
 
 
 def _last(column: MessagesColumn, last: Any) -> MessagesColumn:

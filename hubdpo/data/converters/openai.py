@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hubdpo.data.preference import PreferenceExample, answered, messages_of
+from hubdpo.data.preference import PreferenceExample, Rejection
+from hubdpo.data.question import ask, system_of
+
+READS = ("input.messages", "preferred_output", "non_preferred_output")
 
 
 def detect(row: dict[str, Any]) -> bool:
@@ -14,7 +17,8 @@ def detect(row: dict[str, Any]) -> bool:
 def convert(row: dict[str, Any]) -> PreferenceExample:
     """Convert a row; some writers make `input` the bare list of messages."""
     asked = row.get("input")
-    prompt = messages_of(asked.get("messages") if isinstance(asked, dict) else asked)
-    return PreferenceExample(
-        prompt, answered(row.get("preferred_output"), prompt), answered(row.get("non_preferred_output"), prompt)
-    )
+    messages = asked.get("messages") if isinstance(asked, dict) else asked
+    if isinstance(messages, str):
+        raise Rejection("wrong_type")
+    question = ask(messages, system=system_of(row))
+    return question.pair(row.get("preferred_output"), row.get("non_preferred_output"))

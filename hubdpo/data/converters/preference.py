@@ -5,34 +5,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hubdpo.data.columns import Columns, MessagesColumn, plain_texts
-from hubdpo.data.preference import COLUMNS, PreferenceExample, answered, asked
+from hubdpo.data.columns import Columns, MessagesColumn, plain_texts, with_systems
+from hubdpo.data.messages import first_of
+from hubdpo.data.preference import COLUMNS, PreferenceExample
+from hubdpo.data.question import SYSTEM, ask, system_of
+from hubdpo.data.rendered import any_rendered
+
+CHOSEN, REJECTED = ("chosen", "chosen_response"), ("rejected", "rejected_response")
+READS = ("prompt", CHOSEN, REJECTED)
 
 
 def detect(row: dict[str, Any]) -> bool:
-    return all(isinstance(row.get(name), (str, list)) for name in ("prompt", "chosen", "rejected"))
+    answers = (first_of(row, CHOSEN), first_of(row, REJECTED))
+    return isinstance(row.get("prompt"), (str, list)) and all(isinstance(value, (str, list, dict)) for value in answers)
 
 
 def convert(row: dict[str, Any]) -> PreferenceExample:
     """Convert a row; with a text prompt, chosen and rejected may also be whole conversations that begin with it."""
-    return from_values(row.get("prompt"), row.get("chosen"), row.get("rejected"))
-
-
-def from_values(prompt: Any, chosen: Any, rejected: Any) -> PreferenceExample:
-    turns = asked(prompt)
-    return PreferenceExample(turns, answered(chosen, turns), answered(rejected, turns))
+    return ask(row.get("prompt"), system=system_of(row)).pair(first_of(row, CHOSEN), first_of(row, REJECTED))
 
 
 def convert_many(rows: list[dict[str, Any]]) -> Columns | None:
-    return many_from_texts(*([row.get(name) for row in rows] for name in COLUMNS))
+    prompts, chosen, rejected = ([row.get(name) for row in rows] for name in COLUMNS)
+    return many_from_texts(prompts, chosen, rejected, systems_of(rows))
 
 
-def many_from_texts(prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any]) -> Columns | None:
-    """Make what `from_values` makes of values that all are texts, or return None."""
+def systems_of(rows: list[dict[str, Any]]) -> list[Any] | None:
+    """Return what each row has in a column for the system prompt, or None when no row has one."""
+    if set().union(*rows).isdisjoint(SYSTEM):
+        return None
+    return [system_of(row) for row in rows]
+
+
+def many_from_texts(
+    prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any], systems: Sequence[Any] | None = None
+) -> Columns | None:
+    """Make what `ask` and `pair` make of values that all are texts, none of them rendered, or return None."""
     texts = plain_texts(prompts), plain_texts(chosen), plain_texts(rejected)
     if texts[0] is None or texts[1] is None or texts[2] is None:
         return None
-    return (
-        MessagesColumn.turns(texts[0], "user"), MessagesColumn.turns(texts[1], "assistant"),
-        MessagesColumn.turns(texts[2], "assistant"),
-    )  # fmt: skip
+    asked = MessagesColumn.turns(texts[0], "user")
+    answers = MessagesColumn.turns(texts[1], "assistant"), MessagesColumn.turns(texts[2], "assistant")
+    if any(map(any_rendered, (asked, *answers))):
+        return None
+    whole = with_systems(asked, systems) if systems is not None else asked
+    return (whole, *answers) if whole is not None else None

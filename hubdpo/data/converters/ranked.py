@@ -5,47 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hubdpo.data.converters import hh_rlhf
-from hubdpo.data.converters.choice import Choice, candidates, too_close
-from hubdpo.data.preference import PreferenceExample, Rejection, answered, asked, number_of
+from hubdpo.data.converters.asking import ask_row, prompts
+from hubdpo.data.converters.choice import Choice, compared
+from hubdpo.data.messages import first_of
+from hubdpo.data.preference import PreferenceExample, Rejection, number_of
 
+PROMPTS = ("prompt", "context")
 ANSWERS = ("answers", "completions", "responses")
 TEXTS = ("answer", "completion", "response", "text")
+READS = (prompts(*PROMPTS), ANSWERS, "ranks", "history")
 
 
 def detect(row: dict[str, Any]) -> bool:
-    if row.get("prompt") is None and row.get("context") is None:
+    if first_of(row, PROMPTS) is None:
         return False
-    answers = _first(row, ANSWERS)
+    answers = first_of(row, ANSWERS)
     if not isinstance(answers, list) or len(answers) < 2:
         return False
     if all(isinstance(item, dict) for item in answers):
-        return all("rank" in item and _first(item, TEXTS) is not None for item in answers)
+        return all("rank" in item and first_of(item, TEXTS) is not None for item in answers)
     return isinstance(row.get("ranks"), list)
 
 
 def convert(row: dict[str, Any], how: Choice) -> Iterator[PreferenceExample | Rejection]:
-    """Compare the answers of a row by their ranks; a prompt written as a transcript is split into its turns."""
-    value = row.get("prompt", row.get("context"))
-    prompt = hh_rlhf.history(value) if isinstance(value, str) and hh_rlhf.is_transcript(value) else asked(value)
-    answers = _first(row, ANSWERS)
+    """Compare the answers of a row by their ranks."""
+    question = ask_row(row, PROMPTS)
+    answers = first_of(row, ANSWERS)
     if not isinstance(answers, list):
         raise Rejection("missing_field" if answers is None else "wrong_type")
     if len(answers) < 2:
         raise Rejection("single_answer")
     if all(isinstance(item, dict) for item in answers):
         ranks = [number_of(item.get("rank")) for item in answers]
-        answers = [_first(item, TEXTS) for item in answers]
+        answers = [first_of(item, TEXTS) for item in answers]
     else:
         ranks = [number_of(rank) for rank in row.get("ranks") or []]
     if len(ranks) != len(answers):
         raise Rejection("missing_field")
-    for better, worse in candidates([-rank for rank in ranks], how.pairs):
-        if reason := too_close(ranks[worse] - ranks[better], how):
-            yield Rejection(reason)
-        else:
-            yield PreferenceExample(prompt, answered(answers[better], prompt), answered(answers[worse], prompt))
-
-
-def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:
-    return next((row[name] for name in names if row.get(name) is not None), None)
+    return compared(question, answers, [-rank for rank in ranks], how)

@@ -5,41 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hubdpo.data.converters.choice import Choice, candidates, too_close
-from hubdpo.data.preference import Message, PreferenceExample, Rated, Rejection, answered, asked, number_of, text_of
+from hubdpo.data.converters.asking import ask_row, prompts
+from hubdpo.data.converters.choice import Choice, compared
+from hubdpo.data.messages import first_of
+from hubdpo.data.preference import PreferenceExample, Rated, Rejection, number_of
 
-PROMPTS = ("prompt", "instruction", "question", "input")
-ANSWERS = ("completions", "responses", "generations", "answers")
+PROMPTS = ("prompt", "instruction", "question", "user_input", "input")
+ANSWERS = ("completions", "responses", "generations", "answers", "responses_and_scores")
 TEXTS = ("response", "completion", "text", "answer", "content")
 SCORES = ("overall_score", "fine-grained_score", "score", "rating")
 LISTS = ("scores", "ratings", "rating")
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+READS = (prompts(*PROMPTS), (*ANSWERS, ("response", HELPSTEER[0])), LISTS, "history")
 
 
 def detect(row: dict[str, Any]) -> bool:
-    if _first(row, PROMPTS) is None:
+    if first_of(row, PROMPTS) is None:
         return False
     if isinstance(row.get("response"), str) and all(isinstance(row.get(name), (int, float)) for name in HELPSTEER):
         return True
-    answers = _first(row, ANSWERS)
+    answers = first_of(row, ANSWERS)
     if not isinstance(answers, list) or len(answers) < 2:
         return False
     if all(isinstance(item, dict) for item in answers):
-        return all(_first(item, TEXTS) is not None and _first(item, SCORES) is not None for item in answers)
-    return isinstance(_first(row, LISTS), list)
+        return all(first_of(item, TEXTS) is not None and first_of(item, SCORES) is not None for item in answers)
+    return isinstance(first_of(row, LISTS), list)
 
 
 def convert(row: dict[str, Any], how: Choice) -> Rated | Iterator[PreferenceExample | Rejection]:
     """Compare the answers of a row by their scores; a row of one answer waits for the others to its prompt."""
-    prompt = asked(_first(row, PROMPTS))
-    if "response" in row and _first(row, ANSWERS) is None:
-        answer = answered(text_of(row, "response"), prompt)
-        return Rated(prompt, answer, number_of(row.get(how.score_field or HELPSTEER[0])))
-    return _compared(prompt, *_scored(row, prompt, how), how)
+    question = ask_row(row, PROMPTS)
+    if "response" in row and first_of(row, ANSWERS) is None:
+        return question.rated(row.get("response"), number_of(row.get(how.score_field or HELPSTEER[0])))
+    return compared(question, *_scored(row, how), how)
 
 
-def _scored(row: dict[str, Any], prompt: list[Message], how: Choice) -> tuple[list[list[Message]], list[float]]:
-    answers = _first(row, ANSWERS)
+def _scored(row: dict[str, Any], how: Choice) -> tuple[list[Any], list[float]]:
+    answers = first_of(row, ANSWERS)
     if answers is None:
         raise Rejection("missing_field")
     if not isinstance(answers, list):
@@ -48,23 +50,8 @@ def _scored(row: dict[str, Any], prompt: list[Message], how: Choice) -> tuple[li
         raise Rejection("single_answer")
     if all(isinstance(item, dict) for item in answers):
         fields = (how.score_field,) if how.score_field else SCORES
-        scores = [number_of(_first(item, fields)) for item in answers]
-        return [answered(_first(item, TEXTS), prompt) for item in answers], scores
-    values = _first(row, (how.score_field,) if how.score_field else LISTS)
+        return [first_of(item, TEXTS) for item in answers], [number_of(first_of(item, fields)) for item in answers]
+    values = first_of(row, (how.score_field,) if how.score_field else LISTS)
     if not isinstance(values, list) or len(values) != len(answers):
         raise Rejection("missing_field" if values is None else "wrong_type")
-    return [answered(item, prompt) for item in answers], [number_of(value) for value in values]
-
-
-def _compared(
-    prompt: list[Message], answers: list[list[Message]], scores: list[float], how: Choice
-) -> Iterator[PreferenceExample | Rejection]:
-    for better, worse in candidates(scores, how.pairs):
-        if reason := too_close(scores[better] - scores[worse], how):
-            yield Rejection(reason)
-        else:
-            yield PreferenceExample(prompt, answers[better], answers[worse])
-
-
-def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:
-    return next((row[name] for name in names if row.get(name) is not None), None)
+    return answers, [number_of(value) for value in values]

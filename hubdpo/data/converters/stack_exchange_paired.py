@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from hubdpo.data.columns import Columns
-from hubdpo.data.converters.preference import many_from_texts
-from hubdpo.data.preference import PreferenceExample, say, text_of
+from hubdpo.data.converters.preference import many_from_texts, systems_of
+from hubdpo.data.preference import PreferenceExample
+from hubdpo.data.question import ask, system_of
 
 FIELDS = ("question", "response_j", "response_k")
+READS = FIELDS
 
 
 def detect(row: dict[str, Any]) -> bool:
@@ -16,12 +18,10 @@ def detect(row: dict[str, Any]) -> bool:
 
 
 def convert(row: dict[str, Any]) -> PreferenceExample:
-    return PreferenceExample(
-        say("user", text_of(row, "question")),
-        say("assistant", text_of(row, "response_j")),
-        say("assistant", text_of(row, "response_k")),
-    )
+    question, better, worse = (row.get(name) for name in FIELDS)
+    return ask(question, system=system_of(row)).pair(better, worse)
 
 
 def convert_many(rows: list[dict[str, Any]]) -> Columns | None:
-    return many_from_texts(*([row.get(name) for row in rows] for name in FIELDS))
+    questions, better, worse = ([row.get(name) for row in rows] for name in FIELDS)
+    return many_from_texts(questions, better, worse, systems_of(rows))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from hubdpo.data.preference import Rated, Rejection, answered, asked, messages_of
+from hubdpo.data.messages import first_of, messages_of
+from hubdpo.data.preference import Rated, Rejection
+from hubdpo.data.question import ask, system_of
 
 TRUE, FALSE = (True, 1, "true", "True", "1"), (False, 0, "false", "False", "0")
+LABELS = ("label", "kto_tag")
+READS = (LABELS, ("messages", ("prompt", "completion")))
 
 
 def detect(row: dict[str, Any]) -> bool:
-    if not isinstance(row.get("label"), bool) and row.get("label") not in ("true", "false", "True", "False"):
+    label = first_of(row, LABELS)
+    if not isinstance(label, (bool, int, str)) or (label not in TRUE and label not in FALSE):
         return False
     whole = row.get("messages")
     return isinstance(whole, list) or (row.get("prompt") is not None and row.get("completion") is not None)
@@ -18,17 +23,15 @@ def detect(row: dict[str, Any]) -> bool:
 
 def convert(row: dict[str, Any]) -> Rated:
     """Return the answer with score 1 or 0; it becomes a pair with an answer of the other label to the same prompt."""
-    label = row.get("label")
+    label = first_of(row, LABELS)
     if label is None:
         raise Rejection("missing_field")
     if label not in TRUE and label not in FALSE:
         raise Rejection("unknown_label")
+    score = 1.0 if label in TRUE else 0.0
     if row.get("messages") is not None:
         whole = messages_of(row["messages"])
         if not whole or whole[-1]["role"] != "assistant":
             raise Rejection("does_not_end_with_assistant")
-        prompt, answer = whole[:-1], whole[-1:]
-    else:
-        prompt = asked(row.get("prompt"))
-        answer = answered(row.get("completion"), prompt)
-    return Rated(prompt, answer, 1.0 if label in TRUE else 0.0)
+        return ask(whole[:-1], system=system_of(row)).rated(whole[-1:], score)
+    return ask(row.get("prompt"), system=system_of(row)).rated(row.get("completion"), score)

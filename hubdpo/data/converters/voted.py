@@ -1,147 +1,113 @@
-"""`voted`: two answers and a vote (SHP, arena battles, HelpSteer preferences, pairwise judges).
-
-The same value means different things in different sets (0 is "the first wins" here and "a tie" there), so a vote is
-read only where a published schema fixes its meaning; any other set must say it with `--labels first=...,second=...`.
-"""
+"""`voted`: two answers and a vote (SHP, arena battles, HelpSteer preferences, safety comparisons, pairwise judges)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from hubdpo.data.converters.asking import Reads, ask_row, prompts
 from hubdpo.data.converters.choice import Choice, too_close
-from hubdpo.data.preference import Message, PreferenceExample, Rejection, answered, asked, number_of
-from hubdpo.errors import ConfigError
+from hubdpo.data.converters.votes import ANNOTATORS, ONE_OF_THREE, VOTES, Vote, has_vote, vote_of
+from hubdpo.data.messages import ROLE_KEYS, first_of, role_of
+from hubdpo.data.preference import Message, PreferenceExample, Rejection
+from hubdpo.data.question import ask, system_of
 
 PROMPTS = ("prompt", "instruction", "question", "context", "history", "input")
 ANSWERS = (
     ("human_ref_A", "human_ref_B"), ("conversation_a", "conversation_b"), ("response_a", "response_b"),
-    ("response_1", "response_2"), ("response1", "response2"), ("output_1", "output_2"), ("answer_a", "answer_b"),
-    ("completion_a", "completion_b"),
+    ("response_A", "response_B"), ("response_1", "response_2"), ("response1", "response2"),
+    ("response 1", "response 2"), ("response_0", "response_1"), ("output_1", "output_2"), ("output_a", "output_b"),
+    ("answer_a", "answer_b"), ("answer_0", "answer_1"), ("answer_1", "answer_2"), ("answer1", "answer2"),
+    ("completion_a", "completion_b"), ("completion_0", "completion_1"),
 )  # fmt: skip
-VOTES = ("labels", "winner", "overall_preference", "preference_strength", "preference", "winner_model_a", "label")
-TIES = ("tie", "tie (bothbad)", "tie (inconsistent)")
-LABELS_HINT = "--labels first=1,second=2,tie=0"
-
-
-@dataclass(frozen=True)
-class Vote:
-    """Above 0 the first answer won, below 0 the second, 0 is a tie; the size is the margin where the set has one."""
-
-    value: float
-
-
-def parse_labels(text: str) -> dict[str, str]:
-    """Read `first=1,second=2,tie=0` into {value: meaning}. Raise ConfigError unless first and second are named."""
-    pairs = [part.partition("=") for part in text.split(",")]
-    meanings = {value.strip(): name.strip() for name, _, value in pairs}
-    named = sorted(meanings.values())
-    if named not in (["first", "second"], ["first", "second", "tie"]) or len(meanings) != len(pairs):
-        raise ConfigError(f"`--labels` must give first and second one value each: {text}", hint=LABELS_HINT)
-    return meanings
+SCORES = tuple(
+    tuple(f"{what}_{part}" for part in parts) for what in ("score", "rating") for parts in ("ab", "01", "12")
+)
+READS: Reads = (
+    prompts(*PROMPTS), ANSWERS,
+    (*((name, *ONE_OF_THREE[1:]) if name == ONE_OF_THREE[0] else
+       (name, *ANNOTATORS[1:]) if name == ANNOTATORS[0] else name for name in VOTES), *SCORES),
+    "turn", "info.post", "info.article", "summaries",
+)  # fmt: skip
 
 
 def detect(row: dict[str, Any]) -> bool:
-    return _sides(row) is not None and any(name in row for name in VOTES)
+    sides = _sides(row)
+    return _has_summaries(row) or (sides is not None and has_vote(row, sides))
 
 
 def convert(row: dict[str, Any], how: Choice) -> PreferenceExample:
     """Convert a row whose vote is known; a tie, or a margin below the least one, is a Rejection."""
+    if _has_summaries(row):
+        return _summaries(row)
     sides = _sides(row)
     if sides is None:
         raise Rejection("missing_field")
-    vote = _vote(row, how).value
-    if reason := too_close(abs(vote), how):
+    vote = checked(vote_of(row, sides, how.labels), how)
+    return decided(vote, _compared(row, *sides))
+
+
+def checked(vote: Vote, how: Choice) -> Vote:
+    """Raise Rejection when neither answer won, or not by enough."""
+    if reason := too_close(abs(vote.value), how):
         raise Rejection(reason)
-    prompt, first, second = _conversations(row, *sides)
-    return PreferenceExample(prompt, first, second) if vote > 0 else PreferenceExample(prompt, second, first)
+    return vote
+
+
+def decided(vote: Vote, pair: PreferenceExample) -> PreferenceExample:
+    """Put the answer that won in front."""
+    return pair if vote.value > 0 else PreferenceExample(pair.prompt, pair.rejected, pair.chosen, pair.changes)
 
 
 def _sides(row: dict[str, Any]) -> tuple[str, str] | None:
     return next((names for names in ANSWERS if names[0] in row and names[1] in row), None)
 
 
-def _vote(row: dict[str, Any], how: Choice) -> Vote:
-    if how.labels is not None:
-        return _named(row, how.labels)
-    for name, read in READERS.items():
-        if name in row:
-            return read(row)
-    raise Rejection("unknown_label")
-
-
-def _named(row: dict[str, Any], labels: dict[str, str]) -> Vote:
-    value = next((row[name] for name in VOTES if row.get(name) is not None), None)
-    if value is None:
-        raise Rejection("missing_field")
-    text = f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
-    if text not in labels:
-        raise Rejection("unknown_label")
-    return Vote({"first": 1.0, "second": -1.0, "tie": 0.0}[labels[text]])
-
-
-def _shp(row: dict[str, Any]) -> Vote:
-    if row["labels"] not in (0, 1) or isinstance(row["labels"], bool):
-        raise Rejection("unknown_label")
-    return Vote(1.0 if row["labels"] == 1 else -1.0)
-
-
-def _winner(row: dict[str, Any]) -> Vote:
-    value = row["winner"]
-    if value in TIES:
-        return Vote(0.0)
-    if value not in ("model_a", "model_b"):
-        raise Rejection("missing_field" if value is None else "unknown_label")
-    return Vote(1.0 if value == "model_a" else -1.0)
-
-
-def _columns(row: dict[str, Any]) -> Vote:
-    flags = [number_of(row.get(name)) for name in ("winner_model_a", "winner_model_b", "winner_tie")]
-    if sorted(flags) != [0.0, 0.0, 1.0]:
-        raise Rejection("unknown_label")
-    return Vote(flags[0] - flags[1])
-
-
-def _signed(name: str) -> Callable[[dict[str, Any]], Vote]:
-    """HelpSteer: from -3 (the first is much better) to 3 (the second is)."""
-    return lambda row: Vote(-number_of(row[name]))
-
-
-def _one_or_two(row: dict[str, Any]) -> Vote:
-    """Pairwise judges: 1 the first, 2 the second, and where votes were averaged anything between (1.5 is a tie)."""
-    value = number_of(row["preference"])
-    if not 1 <= value <= 2:
-        raise Rejection("unknown_label")
-    return Vote(1.5 - value)
-
-
-READERS: dict[str, Callable[[dict[str, Any]], Vote]] = {
-    "labels": _shp, "winner": _winner, "winner_model_a": _columns, "overall_preference": _signed("overall_preference"),
-    "preference_strength": _signed("preference_strength"), "preference": _one_or_two,
-}  # fmt: skip
-"""Votes whose meaning a published schema fixes. A column named `label` is not among them."""
-
-
-def _conversations(row: dict[str, Any], a: str, b: str) -> tuple[list[Message], list[Message], list[Message]]:
+def _compared(row: dict[str, Any], a: str, b: str) -> PreferenceExample:
     if a == "conversation_a":
-        return _whole(asked(row[a]), asked(row[b]))
-    value = next((row[name] for name in PROMPTS if row.get(name) is not None), None)
+        return _whole(row, ask(_until(row, row[a])).prompt, ask(_until(row, row[b])).prompt)
     if "winner_model_a" in row:
-        turns, first, second = (_texts(item) for item in (value, row[a], row[b]))
-        return _whole(_interleaved(turns, first), _interleaved(turns, second))
-    prompt = asked(value)
-    return prompt, answered(row[a], prompt), answered(row[b], prompt)
+        turns, first, second = (_texts(item) for item in (first_of(row, PROMPTS), row[a], row[b]))
+        return _whole(row, _interleaved(turns, first), _interleaved(turns, second))
+    return ask_row(row, PROMPTS).pair(row[a], row[b])
 
 
-def _whole(first: list[Message], second: list[Message]) -> tuple[list[Message], list[Message], list[Message]]:
+def _until(row: dict[str, Any], conversation: Any) -> Any:
+    """Return a conversation up to the turn that was judged (MT-Bench), all of it where the row does not say."""
+    turn = row.get("turn")
+    if not isinstance(turn, int) or isinstance(turn, bool) or turn < 1 or not isinstance(conversation, list):
+        return conversation
+    asked = [place for place, message in enumerate(conversation) if _is_user(message)]
+    return conversation[: asked[turn]] if turn < len(asked) else conversation
+
+
+def _is_user(message: Any) -> bool:
+    role = first_of(message, ROLE_KEYS) if isinstance(message, dict) else None
+    return isinstance(role, str) and role_of(role) == "user"
+
+
+def _whole(row: dict[str, Any], first: list[Message], second: list[Message]) -> PreferenceExample:
     if not first or not second:
         raise Rejection("empty_answer")
     if first[:-1] != second[:-1]:
         raise Rejection("histories_differ")
-    return first[:-1], first[-1:], second[-1:]
+    question = ask(first[:-1], system=system_of(row))
+    return PreferenceExample(question.prompt, first[-1:], second[-1:], question.changes)
+
+
+def _has_summaries(row: dict[str, Any]) -> bool:
+    """Tell the comparisons of summarize_from_feedback."""
+    return isinstance(row.get("summaries"), list) and isinstance(row.get("info"), dict) and "choice" in row
+
+
+def _summaries(row: dict[str, Any]) -> PreferenceExample:
+    """Convert a post, two summaries of it and the number of the better one."""
+    texts = [item.get("text") if isinstance(item, dict) else None for item in row["summaries"]]
+    if len(texts) != 2 or row["choice"] not in (0, 1) or isinstance(row["choice"], bool):
+        raise Rejection("wrong_type" if len(texts) != 2 else "unknown_label")
+    post = first_of(row["info"], ("post", "article"))
+    return ask(post, system=system_of(row)).pair(texts[row["choice"]], texts[1 - row["choice"]])
 
 
 def _texts(value: Any) -> list[Any]:

@@ -1,0 +1,114 @@
+"""The one way from a row's values to a prompt and its answers, which all converters go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hubdpo.data import rendered
+from hubdpo.data.changes import SYSTEM_LEFT_OUT, UNRENDERED
+from hubdpo.data.messages import messages_of
+from hubdpo.data.preference import Message, PreferenceExample, Rated, Rejection, say
+
+SYSTEM = ("system", "system_prompt")
+"""Columns that hold the system prompt, in every format."""
+
+
+def system_of(row: dict[str, Any]) -> Any:
+    """Return what a row has in a column for the system prompt, or None."""
+    for name in SYSTEM:
+        if value := row.get(name):
+            return value
+    return None
+
+
+@dataclass(slots=True)
+class Question:
+    """A prompt, and how answers to it are read; an answer may tell the system turn that the prompt lacks."""
+
+    system: list[Message]
+    turns: list[Message]
+    from_column: bool = False
+    """Whether the system turn stood beside the conversation."""
+    changes: int = 0
+    transcript: bool = False
+    heard: list[Message] | None = None
+    """The system turn of the first answer that was a whole conversation."""
+
+    @property
+    def prompt(self) -> list[Message]:
+        return [*self.system, *self.turns] if self.system else self.turns
+
+    def answer(self, value: Any) -> list[Message]:
+        """Return an answer given as text, as one message, as assistant messages or as a conversation with its prompt.
+
+        Raise Rejection when the conversation does not begin with the prompt: it would answer another question.
+        """
+        if isinstance(value, str):
+            if not self.transcript and not rendered.is_rendered(value):
+                return say("assistant", value)
+            if not rendered.is_chatml(value) and not rendered.is_transcript(value):
+                self.changes |= UNRENDERED
+                return rendered.answer_of(value, transcript_before=self.transcript)
+            self.changes |= UNRENDERED
+            messages = rendered.turns_of(value)
+        else:
+            messages = messages_of([value] if isinstance(value, dict) else value)
+        if not messages or messages[0]["role"] == "assistant":
+            return messages
+        return self._after(messages)
+
+    def _after(self, messages: list[Message]) -> list[Message]:
+        border = 1 if messages[0]["role"] == "system" else 0
+        system, turns = messages[:border], messages[border:]
+        if turns[: len(self.turns)] != self.turns or (self.heard is not None and self.heard != system):
+            raise Rejection("histories_differ")
+        self.heard = system
+        if system and system != self.system:
+            if self.system and not self.from_column:
+                raise Rejection("histories_differ")
+            self.changes |= SYSTEM_LEFT_OUT if self.system and not _alike(self.system, system) else 0
+            self.system = system
+        return turns[len(self.turns) :]
+
+    def pair(self, chosen: Any, rejected: Any) -> PreferenceExample:
+        one, other = self.answer(chosen), self.answer(rejected)
+        return PreferenceExample(self.prompt, one, other, self.changes)
+
+    def rated(self, value: Any, score: float) -> Rated:
+        answer = self.answer(value)
+        return Rated(self.prompt, answer, score, self.changes)
+
+
+def ask(value: Any, *, system: Any = None, history: Sequence[Message] = ()) -> Question:
+    """Read a prompt given as text (one user turn, unless it is rendered) or as messages; `history` goes before it.
+
+    `system` is the text of a column beside it. A system turn that the conversation has itself wins over it.
+    """
+    changes, transcript = 0, False
+    if not isinstance(value, str):
+        turns = messages_of(value)
+    elif rendered.is_chatml(value) or rendered.is_transcript(value):
+        turns, changes, transcript = rendered.turns_of(value), UNRENDERED, rendered.is_transcript(value)
+    else:
+        turns = say("user", value)
+    turns = [*history, *turns] if history else turns
+    beside = system_turn(system)
+    own = turns[:1] if turns and turns[0]["role"] == "system" else []
+    if beside and own and not _alike(beside, own):
+        changes |= SYSTEM_LEFT_OUT
+    return Question(own or beside, turns[len(own) :], bool(beside) and not own, changes, transcript)
+
+
+def system_turn(system: Any) -> list[Message]:
+    """Return the system turn that a column gives, none when it is empty."""
+    if system is None or system == "":
+        return []
+    if not isinstance(system, str):
+        raise Rejection("wrong_type")
+    return say("system", system) if system.strip() else []
+
+
+def _alike(one: list[Message], other: list[Message]) -> bool:
+    return one[0]["content"].strip() == other[0]["content"].strip()

@@ -1,0 +1,209 @@
+"""What is looked at in every row before any converter sees it, in the same way whether rows come alone or together.
+
+Messages that text cells hold are read, rows with pictures stop the run, the scores of a pair are compared, and what
+nobody reads is counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hubdpo.data.cells import OPENERS, opened
+from hubdpo.data.converters.asking import Reads
+from hubdpo.data.converters.choice import Choice, too_close
+from hubdpo.data.media import could_hold_media, media_in
+from hubdpo.data.preference import NotText, Rejection, number_of
+
+Row = dict[str, Any]
+SIDES = ("chosen", "rejected")
+SCORE, SCORES = frozenset(("score", "rating", "reward")), frozenset((
+    "score", "rating", "reward", "overall", "avg", "average", "mean", "final", "total", "model", "rm",
+))  # fmt: skip
+"""Words of which one, and those that together, make the name of a pair's score beside `chosen` or `rejected`."""
+MOST_NAMES = 256
+"""Unused columns that are told by name; rows whose keys are data would have as many as there are rows."""
+OTHERS = "…"
+_WORDS = re.compile(r"[\s_\-]+")
+
+
+@dataclass
+class Looked:
+    """Rows to convert, with their places among those given, and (place, reason) of each other one."""
+
+    places: list[int]
+    rows: list[Row]
+    refused: list[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Screen:
+    """`reads` is what the converter reads, `keep` what is kept beside it.
+
+    `sides` are the words for better and worse in the names of columns, where they say it.
+    """
+
+    reads: Reads = ()
+    keep: tuple[str, ...] = ()
+    how: Choice = field(default_factory=Choice)
+    sides: tuple[str, str] | None = SIDES
+
+    def one(self, row: Row) -> Row:
+        """Return a row as the converter is to see it. Raise Rejection."""
+        looked = self.look([row], Counter())
+        if looked.refused:
+            raise Rejection(looked.refused[0][1])
+        return looked.rows[0]
+
+    def look(self, rows: Sequence[Row], unused: Counter[str]) -> Looked:
+        """Look at rows, and count in `unused`, by column, those that have a value there. Raise NotText."""
+        whole = Looked(list(range(len(rows))), list(rows), [])
+        refused: dict[int, str] = {}
+        for keys, places in _alike(rows).items():
+            self._look_alike(keys, places, whole.rows, refused, unused)
+        if refused:
+            whole.places = [i for i in whole.places if i not in refused]
+            whole.rows = [whole.rows[i] for i in whole.places]
+            whole.refused = sorted(refused.items())
+        return whole
+
+    def _look_alike(
+        self, keys: tuple[str, ...], places: list[int], rows: list[Row], refused: dict[int, str], unused: Counter[str]
+    ) -> None:
+        """Look at the rows that have the same columns."""
+        read = _columns(self.reads)
+        scores = self._score_columns(keys)
+        for name in keys:
+            values = [rows[i][name] for i in places]
+            kinds = set(map(type, values))
+            if (members := read.get(name)) is not None:
+                if str in kinds:
+                    self._open(name, places, values, rows, refused)
+                if members:
+                    self._members(name, members, values, unused)
+                continue
+            if could_hold_media(name, values, kinds):
+                for value in values:
+                    if kind := media_in(name, value):
+                        raise NotText(kind, f"column `{name}`")
+            if name not in scores and name not in self.keep and (count := _filled(values)):
+                _count(unused, name, count)
+        if scores:
+            self._compare(scores, places, rows, refused, unused)
+        self._contested(keys, places, rows, unused)
+
+    def _open(self, name: str, places: list[int], values: list[Any], rows: list[Row], refused: dict[int, str]) -> None:
+        for place, value in zip(places, values, strict=True):
+            if value.__class__ is not str or value[:1] not in OPENERS or not value:
+                continue
+            try:
+                held = opened(value)
+            except Rejection as rejection:
+                refused.setdefault(place, rejection.reason)
+                continue
+            if held is not value:
+                rows[place] = {**rows[place], name: held}
+
+    def _members(self, name: str, members: set[str], values: list[Any], unused: Counter[str]) -> None:
+        """Count what is not read of an object."""
+        for value in values:
+            for member, held in value.items() if isinstance(value, dict) else ():
+                if member in members or not _filled([held]):
+                    continue
+                if kind := media_in(member, held):
+                    raise NotText(kind, f"column `{name}.{member}`")
+                _count(unused, f"{name}.{member}", 1)
+
+    def _score_columns(self, keys: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the columns that score the better and the worse answer: `score_chosen` and `score_rejected`."""
+        if self.sides is None:
+            return ()
+        better, worse = self.sides
+        for name in keys:
+            words = set(_WORDS.split(name.lower().replace(better.lower(), "")))  # what else the name says
+            other = name.replace(better, worse)
+            if other != name and other in keys and words & SCORE and words <= SCORES | {""}:
+                return name, other
+        return ()
+
+    def _compare(
+        self, scores: tuple[str, ...], places: list[int], rows: list[Row], refused: dict[int, str],
+        unused: Counter[str],
+    ) -> None:  # fmt: skip
+        for place in places:
+            try:
+                margin = number_of(rows[place][scores[0]]) - number_of(rows[place][scores[1]])
+            except Rejection:
+                for name in scores:
+                    if _filled([rows[place][name]]):
+                        _count(unused, name, 1)
+                continue
+            reason = "inverted" if margin < 0 else too_close(margin, self.how)
+            if reason:
+                refused.setdefault(place, reason)
+
+    def _contested(self, keys: tuple[str, ...], places: list[int], rows: list[Row], unused: Counter[str]) -> None:
+        """Count columns that another one was read instead of."""
+        for group in self.reads:
+            if isinstance(group, str):
+                continue
+            ways = [(way,) if isinstance(way, str) else way for way in group]
+            ways = [way for way in ways if way[0] in keys]
+            if len(ways) < 2:
+                continue
+            for place in places:
+                row = rows[place]
+                said = [way for way in ways if row[way[0]] is not None]
+                # `response_1` is the first answer in some sets and the second in others
+                taken = next((way for way in said if all(name in row for name in way)), next(iter(said), ()))
+                for name in dict.fromkeys(name for way in ways for name in way if name not in taken):
+                    if name not in self.keep and _filled([row.get(name)]):
+                        _count(unused, name, 1)
+
+
+def opened_row(row: Row) -> Row:
+    """Return a row with the messages that any text cell holds, for those who look what shape it has."""
+    new = dict(row)
+    for name, value in row.items():
+        if isinstance(value, str) and value[:1] in OPENERS:
+            try:
+                new[name] = opened(value)
+            except Rejection:
+                continue
+    return new
+
+
+@functools.cache
+def _columns(reads: Reads) -> dict[str, set[str]]:
+    """Return the columns that are read, each with its members where not all of it is."""
+    names: dict[str, set[str]] = {}
+    for group in reads:
+        for way in (group,) if isinstance(group, str) else group:
+            for name in (way,) if isinstance(way, str) else way:
+                column, _, member = name.partition(".")
+                names.setdefault(column, set()).update({member} - {""})
+    return names
+
+
+def _alike(rows: Sequence[Row]) -> dict[tuple[str, ...], list[int]]:
+    """Bring the places of rows together that have the same columns."""
+    keys = list(map(tuple, rows))
+    if len(set(keys)) == 1:
+        return {keys[0]: list(range(len(rows)))}
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, names in enumerate(keys):
+        groups.setdefault(names, []).append(place)
+    return groups
+
+
+def _filled(values: list[Any]) -> int:
+    """Return how many values say something: not None, and no empty text, list or object."""
+    return sum(map(bool, values)) + values.count(0)
+
+
+def _count(unused: Counter[str], name: str, count: int) -> None:
+    unused[name if name in unused or len(unused) < MOST_NAMES else OTHERS] += count

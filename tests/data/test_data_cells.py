@@ -1,0 +1,200 @@
+"""Messages in every spelling: as text in a cell, with other keys, with what text cannot hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hubdpo import load_preferences, prepare
+from hubdpo.data.cells import opened
+from hubdpo.data.converters import CONVERTERS, Choice, columns, converter_for, reads_of
+from hubdpo.data.converters.columns import parse_map
+from hubdpo.data.media import media_in
+from hubdpo.data.messages import messages_of
+from hubdpo.data.preference import NotText, PreferenceExample, Rejection
+from hubdpo.data.screen import Screen
+from hubdpo.errors import DataError
+from tests.data.made import lines
+
+USER, GOOD = {"role": "user", "content": "q"}, {"role": "assistant", "content": "good\nï} {'"}
+BAD = {"role": "assistant", "content": "bad"}
+CALL = {"id": "1", "type": "function", "function": {"name": "tide", "arguments": "{}"}}
+PAIR = PreferenceExample([USER], [GOOD], [BAD])
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value)
+
+
+def as_python(value: Any) -> str:
+    return str(value)
+
+
+def as_numpy(value: Any) -> str:
+    return str(np.array(value, dtype=object)) if isinstance(value, list) else str(value)
+
+
+def read(name: str, row: dict[str, Any], mapping: dict[str, str] | None = None) -> Any:
+    row = Screen(reads_of(name, Choice(), mapping)).one(row)
+    return converter_for(name, Choice(), mapping)(row)
+
+
+TEXTS: dict[str, dict[str, Any]] = {
+    "preference": {"prompt": [USER], "chosen": [GOOD], "rejected": [USER, BAD]},
+    "implicit-prompt": {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
+    "alpaca": {"instruction": "q", "chosen": [GOOD], "rejected": BAD},
+    "sharegpt": {"messages": [USER, GOOD], "rejected_messages": [USER, BAD]},
+    "stack-exchange-paired": {"question": "q", "response_j": [GOOD], "response_k": [BAD]},
+    "openai": {"input": [USER], "preferred_output": [GOOD], "non_preferred_output": [BAD]},
+    "voted": {"prompt": [USER], "response_a": [GOOD], "response_b": [BAD], "winner": "model_a"},
+    "columns": {"ask": [USER], "yes": [GOOD], "no": BAD},
+}
+
+
+@pytest.mark.parametrize("write", [as_json, as_python, as_numpy])
+@pytest.mark.parametrize("name", TEXTS)
+def test_messages_written_as_text_are_messages_in_every_format(name: str, write: Any) -> None:
+    mapping = parse_map("prompt=ask,chosen=yes,rejected=no") if name == "columns" else None
+    row = {key: write(value) if isinstance(value, (list, dict)) else value for key, value in TEXTS[name].items()}
+    assert read(name, row, mapping) == PAIR
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"role": "user", "content": "cut',
+        "[{'content': 'x', 'role': 'user'} {",
+        "{'role': 'user', 'content': open('x')}",
+    ],
+)
+def test_messages_that_cannot_be_read_are_refused_by_name(text: str) -> None:
+    with pytest.raises(Rejection, match="unreadable_messages"):
+        opened(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"role": "admin", "content": "x"}', "[1, 2]", '{"a": 1}', "[{", "[link](x)", "{'role' is a word", '[{"role": 3}]',
+     '[{"name": "x"}]', '{"role": "user"}', "[" * 3000 + '{"x":"role":'],
+)  # fmt: skip
+def test_text_that_only_looks_like_it_stays_text(text: str) -> None:
+    assert opened(text) is text
+
+
+def test_a_csv_of_conversations_is_one_of_conversations(tmp_path: Path) -> None:
+    cell = json.dumps([USER, GOOD]).replace('"', '""')
+    other = json.dumps([USER, BAD]).replace('"', '""')
+    (tmp_path / "raw.csv").write_text(f'chosen,rejected\n"{cell}","{other}"\n')
+    prepare(source=str(tmp_path / "raw.csv"), output_dir=tmp_path / "out", test_size=0)
+    assert load_preferences(tmp_path / "out")["train"][0]["chosen"] == [GOOD]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"from": "human", "value": "q"}, {"from": "human", "content": "q"}, {"role": "user", "text": "q"},
+        {"role": "User", "value": "q"}, {"role": "user", "content": [{"type": "text", "value": "q"}], "loss_weight": 0},
+        {"role": "user", "content": [{"type": "input_text", "text": "q"}]},
+    ],
+)  # fmt: skip
+def test_messages_have_many_keys(message: dict[str, Any]) -> None:
+    assert messages_of([message]) == [USER]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"role": "assistant", "content": "Let me look.", "tool_calls": [CALL]}, "tool_calls"),
+        ({"role": "assistant", "content": None, "tool_calls": [CALL]}, "tool_calls"),
+        ({"role": "assistant", "content": "", "tool_calls": [CALL]}, "tool_calls"),
+        ({"role": "assistant", "tool_calls": [CALL]}, "tool_calls"),
+        ({"role": "assistant", "content": "", "function_call": {"name": "f"}}, "tool_calls"),
+        ({"role": "tool", "content": "12", "tool_call_id": "1"}, "tool_calls"),
+        ({"from": "function_call", "value": "f()"}, "tool_calls"),
+        ({"from": "observation", "value": "12"}, "tool_calls"),
+        ({"role": "tool-response", "content": "12"}, "tool_calls"),
+        ({"role": "assistant", "content": [{"type": "tool_use", "input": {}}]}, "tool_calls"),
+        ({"role": "assistant", "content": "a", "reasoning_content": "hm"}, "reasoning_content"),
+        ({"role": "assistant", "content": "a", "thinking": "hm"}, "reasoning_content"),
+        ({"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}]}, "reasoning_content"),
+        ({"role": "user", "content": "q", "images": ["a.png"]}, "images"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": "a"}]}, "images"),
+        ({"role": "user", "content": [{"type": "video"}]}, "videos"),
+        ({"role": "user", "content": [{"type": "input_audio"}]}, "audio"),
+        ({"role": "user", "content": None}, "wrong_type"),
+    ],
+)  # fmt: skip
+def test_what_text_cannot_hold_has_a_reason_of_its_own(message: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Rejection) as caught:
+        messages_of([USER, message])
+    assert caught.value.reason == reason
+
+
+def test_empty_members_are_none() -> None:
+    message = {**GOOD, "tool_calls": [], "reasoning_content": "", "images": None, "name": None}
+    assert messages_of([message]) == [GOOD]
+
+
+def test_no_row_is_kept_without_its_call_and_tools_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = [{"tools": [CALL], "prompt": f"q{i}", "chosen": "a", "rejected": "b"} for i in range(3)]
+    calls = {**plain[0], "chosen": [{"role": "assistant", "content": None, "tool_calls": [CALL]}]}
+    (tmp_path / "raw.jsonl").write_bytes(lines([*plain, calls]))
+    manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0)
+    assert manifest is not None
+    assert (manifest.funnel.kept, manifest.funnel.dropped) == (3, {"tool_calls": 1})
+    assert manifest.unused_columns == {"tools": 4}
+    assert "column `tools` is not used, in 4 rows" in capsys.readouterr().err
+    assert "`tools` (4)" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("images", ["a.png"], "image"), ("image", "http://x.org/a", "image"), ("image_path", "a b/c.JPG?x=1", "image"),
+        ("video_path", "v_12", "video"), ("audio", {"path": "a.wav", "array": None}, "audio"), ("img", b"12", "image"),
+        ("jpg_0", b"\xff\xd8\xff", "image"), ("x", b"\x89PNG1", "image"),
+        ("x", {"bytes": b"12", "path": "a.mp4"}, "video"),
+        ("image", "data:image/png;base64,AA", "image"), ("x", {"array": [0.1], "sampling_rate": 8}, "audio"),
+        ("images", "['a.png', 'b.png']", "image"), ("photos", [{"url": "x"}], "image"),
+        ("images", [], None), ("image", "", None), ("image", None, None), ("image", "a red cat", None),
+        ("image_prompt", "sunset", None), ("image_caption", "sunset", None), ("has_image", False, None),
+        ("has_image", "yes", None), ("image_id", 3, None), ("x", "a.png", None), ("x", {"url": "y"}, None),
+        ("x", b"1234", None), ("image", "none", None),
+    ],
+)  # fmt: skip
+def test_pictures_are_told_by_name_and_value(name: str, value: Any, kind: str | None) -> None:
+    assert media_in(name, value) == kind
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "<image>q", "chosen": "a", "rejected": "b", "images": ["a.png"]},
+        {"instruction": "q", "chosen": "a", "rejected": "b", "video_path": "v/1.mp4"},
+        {"input": {"messages": [USER], "images": ["a.png"]}, "preferred_output": [GOOD], "non_preferred_output": [BAD]},
+        {"prompt": [{"role": "user", "content": [{"type": "image"}]}], "chosen": "a", "rejected": "b"},
+    ],
+)
+@pytest.mark.parametrize("few", [0, 40])
+def test_rows_with_pictures_stop_the_run_and_name_the_place(
+    tmp_path: Path, row: dict[str, Any], few: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = {key: value for key, value in row.items() if key not in ("images", "video_path")}
+    (tmp_path / "raw.jsonl").write_bytes(lines([*[text] * few, row]))
+    with pytest.raises(DataError, match=r"the rows have (images|videos) \((column|part).*hubdpo trains text"):
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match="hubdpo trains text"):
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", explain=99)
+
+
+def test_every_format_takes_pictures_for_none_of_its_text() -> None:
+    with pytest.raises(NotText):
+        Screen(CONVERTERS["scored"].reads).one({"prompt": "q", "image": "a.png"})
+    assert columns.reads({"prompt": "image"}) == ("image",)

@@ -1,0 +1,161 @@
+"""What is looked at before conversion: scores of a pair, columns that nobody reads, and who reads a row at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdpo import prepare
+from hubdpo.data import readers
+from hubdpo.data.converters import CONVERTERS, Choice, converter_for, reads_of
+from hubdpo.data.detect import detect
+from hubdpo.data.preference import Rejection
+from hubdpo.data.screen import MOST_NAMES, OTHERS, Screen
+from hubdpo.errors import DataError
+from hubdpo.manifest import PrepareManifest
+from tests.data.made import lines
+
+ROW: dict[str, Any] = {"prompt": "q", "chosen": "a", "rejected": "b"}
+
+
+def unused_of(name: str, *rows: dict[str, Any], keep: tuple[str, ...] = (), how: Choice | None = None) -> Counter[str]:
+    unused: Counter[str] = Counter()
+    Screen(reads_of(name, how or Choice()), keep, how or Choice()).look(rows, unused)
+    return unused
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen-rating", "rejected-rating"),
+        ("chosen_rating", "rejected_rating"), ("rating_chosen", "rating_rejected"),
+        ("chosen_avg_rating", "rejected_avg_rating"),
+        ("chosen_reward", "rejected_reward"), ("chosen score", "rejected score"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("better", "worse", "reason"),
+    [
+        (1, 1.0, "tie"), ("2", "2", "tie"), (1, 2, "inverted"), (2, 1.5, "below_margin"), (3, 1, None), (None, 1, None),
+        ("high", "low", None),
+    ],
+)  # fmt: skip
+def test_the_scores_of_a_pair_are_compared(names: tuple[str, str], better: Any, worse: Any, reason: str | None) -> None:
+    row = {**ROW, names[0]: better, names[1]: worse}
+    screen = Screen(reads_of("preference", Choice()), how=Choice(min_margin=1))
+    if reason is None:
+        assert screen.one(row) == row
+    else:
+        with pytest.raises(Rejection) as caught:
+            screen.one(row)
+        assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("name", ["chosen_toxicity_score", "chosen_model", "chosen_length", "score"])
+def test_other_numbers_are_no_scores_and_are_named(name: str) -> None:
+    row = {**ROW, name: 1, name.replace("chosen", "rejected"): 2}
+    assert name in unused_of("preference", row)
+
+
+def test_scores_that_are_no_numbers_are_named() -> None:
+    rows = [{**ROW, "score_chosen": 2, "score_rejected": 1}, {**ROW, "score_chosen": "good", "score_rejected": ""}]
+    assert unused_of("preference", *rows) == {"score_chosen": 1}
+
+
+def test_a_tie_in_the_columns_can_be_an_error(tmp_path: Path) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([{**ROW, "score_chosen": 2, "score_rejected": 2}]))
+    with pytest.raises(DataError, match="line 1: tie"):
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", on_tie="error")
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "unused"),
+    [
+        ("preference", {**ROW, "id": 0, "note": "", "tags": [], "flag": False, "meta": {}, "x": None}, {"id", "flag"}),
+        ("preference", {**ROW, "chosen_response": "c"}, {"chosen_response"}),
+        ("scored", {"prompt": "q", "instruction": "i", "input": "x", "responses": ["a"], "ratings": [1]},
+         {"instruction", "input"}),
+        ("scored", {"instruction": "i", "input": "x", "responses": ["a"], "ratings": [1]}, set()),
+        ("scored", {"prompt": "q", "response": "a", "helpfulness": 1, "verbosity": 2}, {"verbosity"}),
+        ("voted", {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 1, "winner": None},
+         set()),
+        ("voted", {"prompt": "q", "response_1": "a", "response_2": "b", "preference": 1, "label": 2}, {"label"}),
+        ("openai", {"input": {"messages": [], "tools": [1], "x": None}, "preferred_output": 1,
+                    "non_preferred_output": 2}, {"input.tools"}),
+        ("voted", {"info": {"post": "p", "title": "t"}, "summaries": [], "choice": 1, "split": "s"},
+         {"info.title", "split"}),
+    ],
+)  # fmt: skip
+def test_columns_that_were_not_used_are_named(name: str, row: dict[str, Any], unused: set[str]) -> None:
+    assert set(unused_of(name, row)) == unused
+
+
+def test_kept_columns_are_used() -> None:
+    assert unused_of("preference", {**ROW, "id": 1, "x": 2}, keep=("id",)) == {"x": 1}
+
+
+def test_the_score_that_was_named_is_read() -> None:
+    row = {"prompt": "q", "response": "a", "helpfulness": 1, "verbosity": 2}
+    assert unused_of("scored", row, how=Choice(score_field="verbosity")).keys() <= {"helpfulness"}
+
+
+def test_names_without_end_are_counted_together() -> None:
+    unused = unused_of("preference", *({**ROW, f"key {i}": 1} for i in range(1000)))
+    assert len(unused) == MOST_NAMES + 1
+    assert unused[OTHERS] == 1000 - MOST_NAMES
+
+
+def test_unused_columns_are_told_the_same_by_any_number_of_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(readers, "PIECE_BYTES", 3000)
+    values = [{**ROW, "prompt": f"q{i}", "id": i, "rare" if i % 7 else "seldom": i % 3} for i in range(300)]
+    (tmp_path / "raw.jsonl").write_bytes(lines(values))
+    found = []
+    for workers in (1, 2):
+        manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / f"{workers}", num_proc=workers)
+        assert isinstance(manifest, PrepareManifest)
+        found.append(manifest.unused_columns)
+    assert found[0] == found[1] == {"id": 300, "rare": 257, "seldom": 43}
+    assert "columns not used: `id` (300 rows), `rare` (257 rows), `seldom` (43 rows)" in capsys.readouterr().err
+    assert "`id` (300), `rare` (257), `seldom` (43)." in (tmp_path / "1" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({**ROW, "completion": "a", "label": True}, "preference"),
+        ({"input": "q", "chosen": "a", "rejected": "b", "generations": ["a", "b"], "rating": [2, 1]}, "alpaca"),
+        ({**ROW, "response_a": "a", "response_b": "b", "winner": "model_a"}, "preference"),
+        ({"chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+          "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}],
+          "messages": [{"role": "user", "content": "q"}]}, "implicit-prompt"),
+        ({"messages": [{"role": "user", "content": "q"}], "chosen": {"role": "assistant", "content": "a"},
+          "rejected": {"role": "assistant", "content": "b"}}, "sharegpt"),
+        ({"prompt": "q", "completion": "a", "label": 1}, "unpaired"),
+    ],
+)  # fmt: skip
+def test_columns_that_say_which_is_better_win(row: dict[str, Any], name: str) -> None:
+    assert detect([row]) == name
+    converter_for(name, Choice())(row)
+
+
+def test_every_converter_says_what_it_reads() -> None:
+    assert all(converter.reads for converter in CONVERTERS.values())
+
+
+def test_answers_that_stay_alone_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = [{"prompt": f"q{i // 2}", "completion": f"a{i}", "label": i % 2 == 0} for i in range(20)]
+    (tmp_path / "raw.jsonl").write_bytes(lines([*values, {"prompt": "x", "completion": "a", "label": True}]))
+    prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0)
+    assert (
+        "1 rows are alone: their prompt has one answer or one kind of label, and DPO needs two"
+        in capsys.readouterr().err
+    )
+    (tmp_path / "raw.jsonl").write_bytes(lines(values[::2]))
+    with pytest.raises(DataError) as caught:
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "two", test_size=0)
+    assert "each prompt has one answer and DPO needs two" in (caught.value.hint or "")
