@@ -229,7 +229,7 @@ def _with_reference(trainer: SharedPrefixDPOTrainer, data: Any, identity: dict[s
 
 def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool) -> DPOConfig:
     by_pairs = config.tokens_per_batch is None
-    return DPOConfig(
+    args = DPOConfig(
         output_dir=str(Path(config.output_dir)),
         loss_type=config.loss_type,
         loss_weights=config.loss_weights,
@@ -268,3 +268,6 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool)
         disable_tqdm=True,
         push_to_hub=False,
     )
+    # one GPU a process: where more are visible transformers would wrap the model in DataParallel, which TRL refuses
+    args._n_gpu = min(args.n_gpu, 1)
+    return args

@@ -15,6 +15,7 @@ from hubdpo.hub.base import compute_dtype
 from hubdpo.training import memory
 from hubdpo.training.memory import SHARE, is_out_of_memory, out_of_memory_is, tokens_that_fit
 from hubdpo.training.preflight import MEASURED_PAIRS, _measured_budget, _one_step
+from hubdpo.training.trainer import dpo_config
 from tests.training.test_token_budget import config_for, pairs, trainer_for
 
 TEXTS = (
@@ -184,3 +185,12 @@ def test_bfloat16_that_is_emulated_is_none(monkeypatch: pytest.MonkeyPatch, capa
     )
     assert compute_dtype("cuda") == dtype
     assert compute_dtype("cpu") == torch.float32
+
+
+@pytest.mark.parametrize(("visible", "used"), [(0, 0), (1, 1), (4, 1)])
+def test_a_process_takes_one_gpu_however_many_it_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: int, used: int
+) -> None:
+    monkeypatch.setattr("transformers.TrainingArguments.n_gpu", property(lambda self: visible))
+    args = dpo_config(config_for(tmp_path), device="cpu", steps=1, evaluates=False)
+    assert args._n_gpu == used
