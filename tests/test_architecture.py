@@ -71,3 +71,16 @@ def test_help_leaves_the_heavy_libraries_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-W", "error", "-c", "import hubdpo"],
+        ["-c", "import hubdpo; [getattr(hubdpo, name) for name in hubdpo.__all__]"],
+    ],
+    ids=["the package, warnings being errors", "all that it offers"],
+)
+def test_imports_say_nothing(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -6,8 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
-
 from hubdpo import console
 from hubdpo.config import EvaluateConfig
 from hubdpo.data.load import load_preferences
@@ -17,13 +15,18 @@ from hubdpo.hub.bundle import read_run
 from hubdpo.hub.probes import compare_probes, record_probes
 from hubdpo.hub.stopping import use_stops
 from hubdpo.manifest import EVAL_FILE, PROBES_FILE, EvalReport, Probes, RunManifest
-from hubdpo.training.base import find_base
-from hubdpo.training.model import load_tokenizer, pick_device
-from hubdpo.training.plots import write_plots
-from hubdpo.training.room import room_for_base, room_for_scoring
-from hubdpo.training.run_folder import remembered_place
-from hubdpo.training.samples import with_samples
-from hubdpo.training.scoring import score_pairs
+
+console.quiet_libraries()  # before the libraries below are imported
+
+from peft import PeftModel  # noqa: E402
+
+from hubdpo.training.base import find_base  # noqa: E402
+from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
+from hubdpo.training.plots import write_plots  # noqa: E402
+from hubdpo.training.room import room_for_base, room_for_scoring  # noqa: E402
+from hubdpo.training.run_folder import remembered_place  # noqa: E402
+from hubdpo.training.samples import with_samples  # noqa: E402
+from hubdpo.training.scoring import score_pairs  # noqa: E402
 
 
 def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport:

@@ -249,6 +249,8 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool)
         max_grad_norm=config.max_grad_norm,
         gradient_checkpointing=config.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
+        # every weight of the adapter has a part in every pass, so there is none to look for
+        ddp_find_unused_parameters=False,
         disable_dropout=config.lora_dropout == 0,
         bf16=compute_dtype(device) == torch.bfloat16,
         fp16=False,
