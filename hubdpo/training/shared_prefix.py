@@ -222,6 +222,8 @@ class SharedPrefix:
         self._active = False
         self._shape: tuple[int, int] = (0, 0)
         self._layout: Layout | None = None
+        # policy and reference see the same batch, and a layout takes a transfer from the device
+        self._built: tuple[torch.Tensor, torch.Tensor, Layout] | None = None
         self._scored: Scored | None = None
         causal_lm.register_forward_pre_hook(self._take_labels, with_kwargs=True)
         causal_lm.register_forward_hook(self._put_back, with_kwargs=True)
@@ -235,7 +237,7 @@ class SharedPrefix:
         try:
             yield
         finally:
-            self._active, self._layout, self._scored = False, None, None
+            self._active, self._layout, self._scored, self._built = False, None, None, None
 
     def _take_labels(self, model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         """Give TRL's head (trl/trainer/utils.py, `add_fused_lm_head`) the labels that count, already shifted."""
@@ -262,7 +264,9 @@ class SharedPrefix:
         ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
         if not self._active or ids is None or mask is None:
             return None
-        self._layout = layout = build_layout(ids, mask)
+        if self._built is None or self._built[0] is not ids or self._built[1] is not mask:
+            self._built = (ids, mask, build_layout(ids, mask))
+        self._layout = layout = self._built[2]
         self._shape = (ids.shape[0], ids.shape[1])
         self.padded_tokens += ids.numel()
         self.packed_tokens += layout.gather.numel()

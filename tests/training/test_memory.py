@@ -12,7 +12,7 @@ import torch
 
 from hubdpo.errors import ArtefactError, TrainingError
 from hubdpo.hub.base import compute_dtype
-from hubdpo.training import memory
+from hubdpo.training import memory, shared_prefix
 from hubdpo.training.memory import SHARE, is_out_of_memory, out_of_memory_is, tokens_that_fit
 from hubdpo.training.preflight import MEASURED_PAIRS, _measured_budget, _one_step
 from hubdpo.training.trainer import dpo_config
@@ -93,9 +93,9 @@ def test_the_longest_pair_is_let_through_whatever_fits(monkeypatch: pytest.Monke
     assert tokens_that_fit([(700, 10**9), (1400, 2 * 10**9)], "cpu") == 700
 
 
-@pytest.fixture(scope="module")
-def trainer(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return trainer_for(tiny_base, tmp_path_factory.mktemp("run"), "skewed", tokens_per_batch="auto")
+@pytest.fixture
+def trainer(tiny_base: Path, tmp_path: Path) -> Any:
+    return trainer_for(tiny_base, tmp_path / "run", "skewed", tokens_per_batch="auto")
 
 
 @pytest.fixture
@@ -194,3 +194,22 @@ def test_a_process_takes_one_gpu_however_many_it_sees(
     monkeypatch.setattr("transformers.TrainingArguments.n_gpu", property(lambda self: visible))
     args = dpo_config(config_for(tmp_path), device="cpu", steps=1, evaluates=False)
     assert args._n_gpu == used
+
+
+def test_policy_and_reference_of_a_pass_share_one_layout(
+    trainer: Any, rows: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+    build = shared_prefix.build_layout
+    monkeypatch.setattr(shared_prefix, "build_layout", lambda *args: built.append(1) or build(*args))
+    before = trainer.shared_prefix.packed_tokens
+    for count in (1, 2):
+        _one_step(config_for(tmp_path), trainer, rows[:count])
+    assert len(built) == 2
+    lengths = [len(build(*_batch(trainer, rows[:count])).gather) for count in (1, 2)]
+    assert trainer.shared_prefix.packed_tokens - before == 2 * sum(lengths)  # once for each of the two models
+
+
+def _batch(trainer: Any, rows: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    batch = trainer.data_collator(rows)
+    return batch["input_ids"], batch["attention_mask"]
