@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hubdpo import console
-from hubdpo.config.push import is_repo_id
+from hubdpo.cards.hub_fields import is_id
 from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.adapter_files import read_json
@@ -38,15 +38,13 @@ def load_adapter(
     folder, sha = _find(str(repo), revision)
     if not (folder / "adapter_config.json").exists():
         raise ArtefactError(f"`{repo}` holds no adapter", hint="give an adapter repo, or a run folder that is complete")
-    name, base_revision = _base_of(folder, str(repo))
+    # only a run of this machine says where its base is: a release could name any folder
+    base_folder = (local_base(folder) if sha is None else None) or _base_folder(folder, str(repo))
     if load_in_4bit is None:
         load_in_4bit = _trained_in_4bit(folder)
 
     import torch
 
-    # only a run of this machine says where its base is: a release could name any folder
-    here = local_base(folder) if sha is None else None
-    base_folder = here or download(name, resolve(name, base_revision), allow_patterns=BASE_PATTERNS)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = load_on_base(
         folder, base_folder, device=device, load_in_4bit=load_in_4bit, device_map=device_map
@@ -97,15 +95,16 @@ def _find(repo: str, revision: str | None) -> tuple[Path, str | None]:
     return download(repo_id, sha), sha
 
 
-def _base_of(folder: Path, adapter: str) -> tuple[str, str | None]:
-    """Return the id and the revision of the base that an adapter names, and check that they are such."""
+def _base_folder(folder: Path, adapter: str) -> Path:
+    """Download the base that an adapter names. Raise ArtefactError when that is no repo on the Hub."""
     settings = read_json(folder / "adapter_config.json")
     name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
-    if local_base(folder) is None and not (isinstance(name, str) and is_repo_id(name)):
+    if not isinstance(name, str) or not is_id(name):
         raise ArtefactError(
             f"`{adapter}` names the base {name!r}, which is no repo on the Hub", hint="give a release of hubdpo"
         )
-    return str(name), str(revision) if revision is not None else None
+    sha = resolve(name, str(revision) if revision is not None else None)
+    return download(name, sha, allow_patterns=BASE_PATTERNS)
 
 
 def _trained_in_4bit(folder: Path) -> bool:

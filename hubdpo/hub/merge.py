@@ -125,15 +125,17 @@ def _find(config: MergeConfig) -> _Source:
         name=repo_id or folder.resolve().name, repo_id=repo_id, revision=sha, version=version,
         sha256=file_entry(weights).sha256,
     )  # fmt: skip
-    return _Source(folder, ref, run, _base_folder(folder, run))
+    # only a run of this machine says where its base is: a release could name any folder
+    return _Source(folder, ref, run, _base_folder(run, local_base(folder) if sha is None else None))
 
 
-def _base_folder(folder: Path, run: RunManifest) -> Path:
-    if (local := local_base(folder)) is not None:
+def _base_folder(run: RunManifest, local: Path | None) -> Path:
+    if local is not None:
         return local
     if run.base.repo_id is None or run.base.revision is None:
         raise ConfigError(f"the base folder `{run.base.name}` is gone", hint="put it back where it was in training")
-    return download(run.base.repo_id, run.base.revision, allow_patterns=BASE_PATTERNS)
+    sha = resolve(run.base.repo_id, run.base.revision)
+    return download(run.base.repo_id, sha, allow_patterns=BASE_PATTERNS)
 
 
 def _check_base(source: _Source) -> dict[str, Any]:
