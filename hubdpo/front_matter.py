@@ -41,7 +41,7 @@ def read_yaml(front: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
     """Read YAML. Raise ValueError, in one line, whatever is wrong with it."""
     try:
         return yaml.load(front, loader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as problem:
+    except Exception as problem:  # for a value of another kind than its tag PyYAML raises KeyError, IndexError and more
         raise ValueError(" ".join(str(problem).split())) from None
 
 

@@ -37,6 +37,10 @@ NO_FRONT = [
     "----\na: 1\n---\n",
 ]
 NO_YAML = [
+    "---\na: !!int ''\n---\n",
+    "---\na: !!bool x\n---\n",
+    "---\na: !!timestamp x\n---\n",
+    f"---\na: {'[' * 2_000}{']' * 2_000}\n---\n",
     "---\na: [\n---\n",
     "---\na: 2024-99-99\n---\n",
     "---\n? [a]\n: b\n---\n",
@@ -90,7 +94,9 @@ def test_what_is_no_yaml_is_told_and_never_a_traceback(
     (tmp_path / "README.md").write_text(text)
     assert licence_of(tmp_path)["license"] is None
     assert "cannot be read" in capsys.readouterr().err
-    assert [one.field for one in lint_card(text, Beside("adapter", {}))][:1] == ["front matter"]
+    (found,) = lint_card(text, Beside("adapter", {}))
+    assert found.field == "front matter"
+    assert found.message.removeprefix("is not YAML: ").strip()
 
 
 def test_a_broken_yaml_is_told_in_one_line() -> None:

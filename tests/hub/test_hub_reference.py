@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from tests.conftest import Hub
 
 NO_REVISIONS = [
-    "", "../x", "a/../b", "..", "/etc", "a//b", "a/", "-x", ".hidden", "a/.b", "a b", "a\tb", "a\0b", "a~1", "a^",
-    "a:b", "a?", "a*", "[a", "a\\b", "@{1}", "x.lock", "x.lock/y", "v1.",
+    "", "../x", "a/../b", "..", "a..b", "/etc", "a//b", "a/", "-x", ".hidden", "a/.b", "a b", "a\tb", "a\0b", "a~1",
+    "a^", "a:b", "a?", "a*", "[a", "a\\b", "@{1}", "x.lock", "x.lock/y", "v1.",
 ]  # fmt: skip
 SLASHED = ["refs/pr/1", "feature/clean"]
 
