@@ -68,6 +68,7 @@ def test_a_system_column_goes_along() -> None:
     _, options = advice([row("system", "instruction", "chosen_response", "rejected_response")])
     named = "prompt=instruction,chosen=chosen_response,rejected=rejected_response,system=system"
     assert options == f"--format columns --map {named}"
+    parse_map(named)
 
 
 VOTED = [
@@ -84,6 +85,7 @@ def test_of_two_answers_and_a_vote_no_better_one_is_guessed(value: dict[str, Any
     assert f"two answers, `{first}` and `{second}`, and perhaps a vote, `{vote}` ({value[vote]})" in told
     mapping = shlex.quote(f"prompt={prompt},first={first},second={second},vote={vote}")
     assert options == f"--format columns --map {mapping}{labels}"
+    parse_map(shlex.split(options)[3])
 
 
 def test_rows_that_call_a_column_rejected_are_not_told_that_they_have_one_answer() -> None:
