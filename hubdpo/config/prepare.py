@@ -30,7 +30,9 @@ class PrepareConfig(Config):
         None, description="Converter to use; detected from the rows when not given."
     )
     map: Annotated[str | None, Cli(panel=SHAPE)] = Field(
-        None, description="Columns to use: prompt=question,chosen=good,rejected=bad."
+        None,
+        description="Columns to use: prompt=question,chosen=good,rejected=bad, or prompt=q,first=a1,second=a2,vote=v; "
+        "system=... beside them.",
     )
     pairs: Annotated[Literal["best-worst", "all", "adjacent"], Cli(panel=SHAPE)] = Field(
         "best-worst", description="Which pairs to make of several scored or ranked answers."
@@ -42,7 +44,7 @@ class PrepareConfig(Config):
         None, description="The score to compare by, where answers have several."
     )
     labels: Annotated[str | None, Cli(panel=SHAPE)] = Field(
-        None, description="What the values of a vote mean: first=1,second=2,tie=0."
+        None, description="What the values of a vote mean: first=1,second=2,tie=0; several may be tie."
     )
     keep: Annotated[list[str], Cli(panel=SHAPE)] = Field(
         default_factory=list, description="Extra column to keep; may be given more than once."

@@ -35,6 +35,10 @@ def opened(text: str) -> Any:
         if opening[2] in (*ROLE_KEYS, *CONTENT_KEYS):
             raise Rejection("unreadable_messages")
         return text
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        if any(held for name, held in value.items() if name != "messages"):
+            raise Rejection("unreadable_messages")  # of tools and the like, nothing would be left
+        value = value["messages"]
     items = value if isinstance(value, list) else [value]
     return value if items and all(map(_is_message, items)) else text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hubdpo.data.messages import media_of
+from hubdpo.data.messages import media_of, words_of
 
 ENDINGS = {
     ".png": "image", ".jpg": "image", ".jpeg": "image", ".gif": "image", ".webp": "image", ".bmp": "image",
@@ -59,7 +59,7 @@ def could_hold_media(name: str, values: list[Any], kinds: set[type]) -> bool:
 def _in_text(text: str, named: str | None, name: str) -> str | None:
     if text.lower() in NOTHING:
         return None
-    if named is None or ABOUT & set(name.lower().replace("-", "_").split("_")):
+    if named is None or ABOUT & set(words_of(name)):
         return None
     if len(text) <= LONGEST_PATH and (kind := _by_ending(text)):
         return kind

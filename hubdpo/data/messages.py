@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import Any
 
 from hubdpo.data.preference import ROLES, Message, NotText, Rejection
@@ -20,10 +22,13 @@ CALLS = ("tool_calls", "function_call", "tool_call_id")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 MEDIA = {
     "image": "image", "images": "image", "img": "image", "imgs": "image", "photo": "image", "photos": "image",
-    "picture": "image", "pictures": "image", "jpg": "image", "png": "image", "video": "video", "videos": "video",
-    "audio": "audio", "audios": "audio",
+    "picture": "image", "pictures": "image", "pic": "image", "pics": "image", "screenshot": "image",
+    "screenshots": "image", "jpg": "image", "jpeg": "image", "png": "image", "video": "video", "videos": "video",
+    "mp4": "video", "audio": "audio", "audios": "audio", "wav": "audio", "mp3": "audio",
+    "图片": "image", "图像": "image", "视频": "video", "音频": "audio",
 }  # fmt: skip
 """Words in the names of columns, members and types of parts that are no text."""
+_WORD = re.compile(r"[A-Z]?[a-z]+[0-9]?|[A-Z]+(?![a-z])|[^\W_A-Za-z]+")
 
 
 def messages_of(value: Any) -> list[Message]:
@@ -93,8 +98,14 @@ def _text_of_part(part: Any) -> str:
 
 def media_of(name: str) -> str | None:
     """Return `image`, `video` or `audio` when a column, a member or a type is named so, also with other words."""
-    words = name.lower().replace("-", "_").replace(" ", "_").split("_")
-    return next((MEDIA[word] for word in words if word in MEDIA), None)
+    words = words_of(name)
+    return next((MEDIA[word] for word in (*words, *(w.rstrip("0123456789") for w in words)) if word in MEDIA), None)
+
+
+@functools.lru_cache(maxsize=4096)
+def words_of(name: str) -> tuple[str, ...]:
+    """Return the words of a name, in lower case, whichever way they are joined."""
+    return tuple(word.lower() for word in _WORD.findall(name))
 
 
 def first_of(item: dict[str, Any], names: tuple[str, ...], *, empty: bool = True) -> Any:

@@ -82,13 +82,14 @@ class Question:
 
 
 def ask(value: Any, *, system: Any = None, history: Sequence[Message] = ()) -> Question:
-    """Read a prompt given as text (one user turn, unless it is rendered) or as messages; `history` goes before it.
+    """Read a prompt given as text (one user turn, unless it is rendered), as one message or as several.
 
-    `system` is the text of a column beside it. A system turn that the conversation has itself wins over it.
+    `history` goes before it. `system` is the text of a column beside it; a system turn that the conversation has itself
+    wins over it.
     """
     changes, transcript = 0, False
     if not isinstance(value, str):
-        turns = messages_of(value)
+        turns = messages_of([value] if isinstance(value, dict) else value)
     elif rendered.is_chatml(value) or rendered.is_transcript(value):
         turns, changes, transcript = rendered.turns_of(value), UNRENDERED, rendered.is_transcript(value)
     else:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hubdpo.data.converters import Convert
-from hubdpo.data.converters.votes import TIES, VOTES, text_of_value
+from hubdpo.data.converters.votes import VOTES, is_tie, text_of_value
 from hubdpo.data.preference import Rejection
 from hubdpo.errors import DataError
 
@@ -42,7 +42,7 @@ def unknown_votes(convert: Convert, rows: Iterable[Row], vote: str | None = None
 
 def labels_for(values: Sequence[str]) -> str:
     """Return `--labels` with these values of a vote; which is which is a guess for the user to check."""
-    ties = [value for value in values if value.strip().lower() in TIES]
+    ties = [value for value in values if is_tie(value.strip().lower())]
     sides = sorted(value for value in values if value not in ties)
     if len(sides) == 3 and sides[0] in ("0", "0.0"):
         ties, sides = [sides[0], *ties], sides[1:]

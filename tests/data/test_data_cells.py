@@ -85,6 +85,20 @@ def test_text_that_only_looks_like_it_stays_text(text: str) -> None:
     assert opened(text) is text
 
 
+def test_an_object_of_messages_is_opened_and_one_with_more_refused() -> None:
+    assert opened(json.dumps({"messages": [USER], "tools": []})) == [USER]
+    with pytest.raises(Rejection, match="unreadable_messages"):
+        opened(json.dumps({"messages": [USER], "tools": [CALL]}))
+
+
+def test_one_message_is_a_prompt() -> None:
+    assert read("preference", {"prompt": json.dumps(USER), "chosen": GOOD, "rejected": str([BAD])}) == PAIR
+
+
+def test_rejected_messages_may_be_the_answer_alone() -> None:
+    assert read("sharegpt", {"messages": [USER, GOOD], "rejected_messages": [BAD]}) == PAIR
+
+
 def test_a_csv_of_conversations_is_one_of_conversations(tmp_path: Path) -> None:
     cell = json.dumps([USER, GOOD]).replace('"', '""')
     other = json.dumps([USER, BAD]).replace('"', '""')
@@ -165,7 +179,8 @@ def test_no_row_is_kept_without_its_call_and_tools_are_named(
         ("images", [], None), ("image", "", None), ("image", None, None), ("image", "a red cat", None),
         ("image_prompt", "sunset", None), ("image_caption", "sunset", None), ("has_image", False, None),
         ("has_image", "yes", None), ("image_id", 3, None), ("x", "a.png", None), ("x", {"url": "y"}, None),
-        ("x", b"1234", None), ("image", "none", None),
+        ("imageUrl", "http://x.org/a", "image"), ("screenshotPath", "a", "image"), ("image2", "a", "image"),
+        ("图片", "a.png", "image"), ("x", b"1234", None), ("image", "none", None),
     ],
 )  # fmt: skip
 def test_pictures_are_told_by_name_and_value(name: str, value: Any, kind: str | None) -> None:

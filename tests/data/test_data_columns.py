@@ -20,7 +20,8 @@ from hubdpo.cards.dataset_plots import PLOT, draw_dataset_plots
 from hubdpo.data import stage
 from hubdpo.data.clean import suspects
 from hubdpo.data.columns import MessagesColumn, text_array
-from hubdpo.data.converters import CONVERTERS, converter_of_many
+from hubdpo.data.converters import CONVERTERS, Choice, converter_for, converter_of_many
+from hubdpo.data.converters.columns import parse_map
 from hubdpo.data.keys import digests, folded_keys, pair_digests
 from hubdpo.data.preference import PreferenceExample
 from hubdpo.data.split import fold
@@ -115,6 +116,27 @@ def test_plain_rows_are_taken_together(name: str) -> None:
         alone = CONVERTERS[name].convert(row)
         assert alone == PreferenceExample(*(column.row(number) for column in columns))
     assert many([*rows, {}]) is None
+
+
+def test_roles_of_other_names_are_not_taken_together() -> None:
+    many = converter_of_many("implicit-prompt")
+    assert many is not None
+    row = {"chosen": [say("human", "q"), say("gpt", "a")], "rejected": [say("human", "q"), say("gpt", "b")]}
+    assert many([row] * 9) is None
+    assert CONVERTERS["implicit-prompt"].convert(row).prompt == [say("user", "q")]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("system", ["s", "", None])
+def test_named_columns_are_taken_together_as_alone(system: str | None) -> None:
+    mapping = parse_map("prompt=q,chosen=a,rejected=b,system=s")
+    many = converter_of_many("columns", mapping)
+    assert many is not None
+    rows = [{"q": f"q{i}", "a": "yes", "b": "no", "s": system if i % 2 else "t"} for i in range(9)]
+    columns = many(rows)
+    assert columns is not None
+    for number, row in enumerate(rows):
+        prompt, chosen, rejected = (column.row(number) for column in columns)
+        assert converter_for("columns", Choice(), mapping)(row) == PreferenceExample(prompt, chosen, rejected)
 
 
 def test_what_is_put_right_among_rows_taken_together_is_counted(tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data.converters import CONVERTERS, Choice, converter_for
+from hubdpo.data.converters import CONVERTERS, Choice, converter_for, reads_of
 from hubdpo.data.preference import PreferenceExample, Rated, Rejection
+from hubdpo.data.screen import Screen
 from hubdpo.errors import HubdpoError
 from tests.data.made import contents, lines, rows
 
@@ -60,14 +61,21 @@ ODD: list[Any] = [
     None, True, False, 0, -1, 1.5, 10**30, "", " ", "\n", "x", "Human:", "\n\nHuman: a\n\nAssistant: b", "[1]", [],
     [[]], [None], {}, {"role": "user"}, [{"role": "user", "content": "x"}], [{"role": None, "content": []}],
     [{"from": 1}], {"messages": []}, ["a", "b"], [1, 2], [{"response": "x", "score": 1}, {"response": [], "score": {}}],
+    "[{'role':", '[{"role": "user", "content": 1}]', '{"messages": [], "role": 1}', "<|im_start|>", "x<|im_end|>",
+    [{"role": "user", "content": [{"type": "text"}, {"type": []}]}], {"selected": []}, {"bytes": 1, "path": []}, "tie",
+    [{"role": "assistant", "content": None, "tool_calls": [1]}], [{"type": "pairwise"}], [[[[[[["a.png"]]]]]]],
 ]  # fmt: skip
 
 
 def test_converters_take_any_json_and_raise_only_rejections() -> None:
     draw = random.Random(0)
     samples = [orjson.loads(line) for path in FIXTURES.glob("*.jsonl") for line in path.read_bytes().splitlines()[:6]]
-    for _ in range(20_000):
+    for _ in range(10_000):
         row = dict(draw.choice(samples))
+        if draw.random() < 0.2:
+            row[draw.choice(("system", "image", "score_chosen", "score_rejected", "turn", "history"))] = draw.choice(
+                ODD
+            )
         for key in draw.sample(list(row), min(len(row), draw.randint(1, 3))):
             if draw.random() < 0.3:
                 del row[key]
@@ -77,7 +85,7 @@ def test_converters_take_any_json_and_raise_only_rejections() -> None:
         for name, converter in CONVERTERS.items():
             converter.detect(row)
             try:
-                made = converter_for(name, how)(row)
+                made = converter_for(name, how)(Screen(reads_of(name, how), (), how).one(row))
                 if not isinstance(made, (PreferenceExample, Rated)):
                     list(made)
             except Rejection as rejection:

@@ -150,6 +150,26 @@ def test_marks_of_other_templates_are_found(text: str, expected: set[str]) -> No
         assert markers(column, answers=False) == {(len(before), marker) for marker in expected}
 
 
+@pytest.mark.parametrize("before", range(6))
+def test_marks_are_found_at_every_place(before: int) -> None:
+    texts = ["x" * before, "<|user|>", "yy"]
+    assert markers(MessagesColumn.turns(texts, "user"), answers=False) == {(1, "<|user|>")}
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("alpaca", {"question": "q", "input": "i", "chosen": "good", "rejected": "bad"}),
+        ("scored", {"instruction": "q", "input": "i", "responses": ["good", "bad"], "ratings": [2, 1]}),
+        ("voted", {"instruction": "q", "input": "i", "response1": "good", "response2": "bad", "annotator1": 1}),
+    ],
+)
+def test_an_input_beside_an_instruction_is_a_part_of_it(name: str, row: dict[str, Any]) -> None:
+    assert pairs_of(name, row).prompt == [m("user", "q\ni")]
+    with pytest.raises(Rejection, match="wrong_type"):
+        pairs_of(name, {**row, "input": 3})
+
+
 def test_marks_are_counted_and_named_in_output_manifest_and_card(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,6 +42,9 @@ def convert(row: dict[str, Any]) -> PreferenceExample:
     whole = messages_of(turns)
     if not whole or whole[-1]["role"] != "assistant":
         raise Rejection("does_not_end_with_assistant")
-    if (other := row.get("rejected_messages")) is not None:
-        return implicit_prompt.split(whole, messages_of(other), system_of(row))
+    if (value := row.get("rejected_messages")) is not None:
+        other = messages_of(value)
+        if other and other[0]["role"] != "assistant":
+            return implicit_prompt.split(whole, other, system_of(row))
+        return ask(whole[:-1], system=system_of(row)).pair(whole[-1:], other)
     return ask(whole[:-1], system=system_of(row)).pair(whole[-1:], row.get("rejected_response"))

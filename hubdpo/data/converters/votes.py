@@ -27,8 +27,7 @@ VOTES = (
 ANNOTATORS = ("annotator1", "annotator2", "annotator3")
 ONE_OF_THREE = ("winner_model_a", "winner_model_b", "winner_tie")
 TIES = frozenset((
-    "tie", "ties", "tied", "tie (bothbad)", "tie (inconsistent)", "both_bad", "bothbad", "both bad", "both_good",
-    "both good", "equal", "draw", "neither", "both",
+    "tie", "ties", "tied", "bothbad", "equal", "draw", "neither", "none", "same",
 ))  # fmt: skip
 FIRST, SECOND = ("left", "first", "model_a"), ("right", "second", "model_b")
 LABELS_HINT = "--labels first=1,second=2,tie=0"
@@ -83,7 +82,7 @@ def named_vote(value: Any, sides: Sides, labels: dict[str, str] | None) -> Vote:
             raise Rejection("unknown_label")
         return Vote({"first": 1.0, "second": -1.0, "tie": 0.0}[meaning])
     text = value.strip().lower() if isinstance(value, str) else None
-    if text in TIES:
+    if text is not None and is_tie(text):
         return Vote(0.0)
     first, second = (side.lower() for side in sides)
     letters = last_part(first), last_part(second)
@@ -97,6 +96,11 @@ def named_vote(value: Any, sides: Sides, labels: dict[str, str] | None) -> Vote:
         size = {">": 1, "<": -1}.get(verdict[2][0], 0) * len(verdict[2])
         return Vote(float(size if verdict[1] == "a" else -size))
     raise Rejection("unknown_label")
+
+
+def is_tie(text: str) -> bool:
+    """Tell `tie`, `both_bad`, `Tie (both good)` and the like."""
+    return text in TIES or text.startswith(("tie ", "tie(", "both ", "both_", "both-"))
 
 
 def says_a_side(value: Any, sides: Sides) -> bool:
