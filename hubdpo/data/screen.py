@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 from hubdpo.data.cells import OPENERS, opened
@@ -28,6 +29,7 @@ SCORE, SCORES = frozenset(("score", "rating", "reward")), frozenset((
 MOST_NAMES = 256
 """Unused columns that are told by name; rows whose keys are data would have as many as there are rows."""
 OTHERS = "…"
+NUMBERS = (int, float)
 _WORDS = re.compile(r"[\s_\-]+")
 
 
@@ -97,8 +99,9 @@ class Screen:
         self._contested(keys, places, rows, unused)
 
     def _open(self, name: str, places: list[int], values: list[Any], rows: list[Row], refused: dict[int, str]) -> None:
-        for place, value in zip(places, values, strict=True):
-            if value.__class__ is not str or value[:1] not in OPENERS or not value:
+        begins = [value[:1] in OPENERS if value.__class__ is str else False for value in values]
+        for place, value in compress(zip(places, values, strict=True), begins):
+            if not value.lstrip().startswith(("[", "{")):
                 continue
             try:
                 held = opened(value)
@@ -134,9 +137,14 @@ class Screen:
         self, scores: tuple[str, ...], places: list[int], rows: list[Row], refused: dict[int, str],
         unused: Counter[str],
     ) -> None:  # fmt: skip
+        one, other = scores
+        least = self.how.min_margin
         for place in places:
+            better, worse = rows[place][one], rows[place][other]
+            if type(better) in NUMBERS and type(worse) in NUMBERS and better > worse and better - worse >= least:
+                continue  # nearly always
             try:
-                margin = number_of(rows[place][scores[0]]) - number_of(rows[place][scores[1]])
+                margin = number_of(better) - number_of(worse)
             except Rejection:
                 for name in scores:
                     if _filled([rows[place][name]]):
