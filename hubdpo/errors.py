@@ -75,3 +75,11 @@ class VerificationFailed(HubError):
 
 class LicenceError(HubError):
     exit_code = 7
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C in work that can be gone on with; `hint` is the command for it."""
+
+    def __init__(self, hint: str) -> None:
+        super().__init__("stopped")
+        self.hint = cleaned(hint)

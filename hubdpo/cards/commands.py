@@ -45,11 +45,34 @@ def sources_of(manifest: PrepareManifest) -> list[str]:
 def train_command(run: RunManifest) -> str:
     """Return the `hubdpo train` of a run, base and data by commit."""
     data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
-    lines = [
+    start = [
         f"hubdpo train --model-name-or-path {run.base.repo_id} --model-revision {run.base.revision}",
         f"--dataset {_word(data)} --output-dir run",
     ]
-    return _lines([*lines, *flags(run.config, TrainConfig)])
+    starts = _starts(run)
+    return "\n".join(
+        _lines([*start, *flags(config, TrainConfig), *(["--resume --extend"] if place else [])]) + remark
+        for place, (config, remark) in enumerate(starts)
+    )
+
+
+def _starts(run: RunManifest) -> list[tuple[dict[str, Any], str]]:
+    """Return the options of the first start and of each that made the run longer, and a remark where it had stopped."""
+    starts = [(run.config, "")]
+    for change in reversed(run.changes):
+        planned = change.values.get("planned_steps")
+        if planned is None:
+            continue
+        before = {name: old for name, (old, _) in change.values.items() if name in ("max_steps", "num_train_epochs")}
+        remark = "" if change.step == planned[0] else f"  # stopped after step {change.step:,}"
+        starts.insert(0, ({**starts[0][0], **before}, remark))
+    return starts
+
+
+def resume_command(config: TrainConfig) -> str:
+    """Return the command that goes on with the run of these options."""
+    values = config.model_dump(mode="json", exclude={"resume", "extend", "dry_run"})
+    return " ".join(["hubdpo train", *flags(values, TrainConfig), "--resume"])
 
 
 def flags(values: Mapping[str, Any], model: type[Config]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from hubdpo import console
 from hubdpo.config import Cli, Config
-from hubdpo.errors import HubdpoError
+from hubdpo.errors import HubdpoError, Stopped
 
 OUTPUT = "Output"
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of options; flags win over it.")]
@@ -74,6 +74,8 @@ class errors_end_here:  # noqa: N801 - read as a statement: `with errors_end_her
             raise typer.Exit(problem.exit_code) from None
         if isinstance(problem, KeyboardInterrupt):
             console.error("stopped")
+            if isinstance(problem, Stopped):
+                console.hint(problem.hint)
             raise typer.Exit(130) from None
         if isinstance(problem, BrokenPipeError):
             sys.stderr.close()

@@ -48,6 +48,11 @@ class TrainConfig(Config):
     resume: Annotated[bool, Role.COMMAND] = Field(
         False, description="Go on from the newest complete checkpoint of the run folder."
     )
+    extend: Annotated[bool, Role.COMMAND] = Field(
+        False,
+        description="Train a finished or stopped run for longer, to the --max-steps or --num-train-epochs given; "
+        "implies --resume.",
+    )
     dry_run: Annotated[bool, Role.COMMAND] = Field(
         False, description="Check everything, run the longest pairs forward and backward once, and write nothing."
     )
@@ -228,6 +233,11 @@ class TrainConfig(Config):
     def names(cls, *roles: Role) -> list[str]:
         """Return the fields of these roles, in their order."""
         return [name for name, field in cls.model_fields.items() if any(role in field.metadata for role in roles)]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a run that is in the folder is gone on with."""
+        return self.resume or self.extend
 
     @property
     def pairs_per_process(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 
 from hubdpo import console
@@ -26,8 +27,8 @@ class MetricsFile(TrainerCallback):
         self._first_step: int | None = None
 
     def forget_after(self, step: int) -> None:
-        """Drop lines past `step`, which a resumed run will log again, and a last line that a kill cut short."""
-        kept = [line for line in self.lines() if line["step"] <= step]
+        """Drop what a run that goes on from `step` will log again: later lines, the summary, and a line cut short."""
+        kept = [line for line in self.lines() if line["step"] <= step and "train_runtime" not in line]
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def lines(self) -> list[dict[str, Any]]:
@@ -79,11 +80,34 @@ class CheckpointMarker(TrainerCallback):
             write_atomic(folder / MARKER, json.dumps({"step": state.global_step}))
 
 
-def newest_checkpoint(run: Path) -> tuple[Path, int] | None:
-    """Return the newest checkpoint that was written whole, and its step; None when there is none."""
-    complete = [
+class OwnOptions(TrainerCallback):
+    """Have a resumed run go by its own options, where transformers goes by those that the checkpoint was saved with."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.compute_steps(args, state.max_steps)
+        # it looks for the end after a step alone, and would train a run that was killed after its last step on
+        control.should_training_stop = state.global_step >= state.max_steps
+        schedule = kwargs.get("lr_scheduler")
+        if not isinstance(schedule, LambdaLR):
+            return
+        # the optimizer's state holds the next rate of the schedule as it was when it was saved
+        pairs = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        rates = [base * rate(schedule.last_epoch) for base, rate in pairs]
+        for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
+
+
+def complete_checkpoints(run: Path) -> list[tuple[Path, int]]:
+    """Return the checkpoints that were written whole, each with its step, oldest first."""
+    found = [
         (folder, int(folder.name.removeprefix("checkpoint-")))
         for folder in run.glob("checkpoint-*")
         if (folder / MARKER).exists()
     ]
-    return max(complete, key=lambda found: found[1], default=None)
+    return sorted(found, key=lambda each: each[1])
+
+
+def newest_checkpoint(run: Path) -> tuple[Path, int] | None:
+    """Return the newest checkpoint that was written whole, and its step; None when there is none."""
+    return next(reversed(complete_checkpoints(run)), None)

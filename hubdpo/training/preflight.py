@@ -136,30 +136,43 @@ def _first_pass(config: TrainConfig, trainer: Any, longest: list[Row]) -> list[R
     return ordered[: fill(sorted(costs, reverse=True), trainer.tokens_per_batch, padded=not shared)[0]]
 
 
-def out_of_memory(config: TrainConfig) -> TrainingError:
-    """Return the error of a device that is too small, with the options that keep the run the same."""
-    if config.dequantize_once:
-        return TrainingError(
-            "the device ran out of memory with the base de-quantised", hint="leave `--dequantize-once` out"
+def out_of_memory(config: TrainConfig, *, resume: bool = False) -> TrainingError:
+    """Return the error of a device that is too small, with what to change in the command so that the run is the same.
+
+    With `resume` a checkpoint is there to go on from.
+    """
+    what, options = _less_memory(config)
+    if options is None:
+        hint = "a lower `--max-length`" + (", which is another run: give another `--output-dir`" if resume else "")
+    else:
+        hint = options + (
+            " --resume" if resume and options.startswith("--") else ", and add `--resume`" if resume else ""
         )
-    if isinstance(config.checkpoint_layers, int):
-        return TrainingError(
-            "the device ran out of memory with layers that are not recomputed",
-            hint="leave `--checkpoint-layers` out, which recomputes all of them",
-        )
-    if config.tokens_per_batch is not None:
-        return TrainingError(
-            "the device ran out of memory with the tokens of one forward pass",
-            hint=f"a lower --tokens-per-batch (at least {config.max_length}), or a lower --max-length",
-        )
+    return TrainingError(f"the device ran out of memory with {what}", hint=hint)
+
+
+def _less_memory(config: TrainConfig) -> tuple[str, str | None]:
+    """Return what took the memory, and the options that take less in the same steps, None where there are none."""
     pairs = config.per_device_train_batch_size
-    half = max(pairs // 2, 1)
-    more = config.gradient_accumulation_steps * pairs // half
-    fewer = f"--per-device-train-batch-size {half} --gradient-accumulation-steps {more}"
-    return TrainingError(
-        f"the device ran out of memory with {pairs} pairs in a forward pass",
-        hint=f"{fewer}, or a lower --max-length" if pairs > 1 else "--gradient-checkpointing, or a lower --max-length",
-    )
+    if config.dequantize_once:
+        return "the base de-quantised", "--no-dequantize-once"
+    if isinstance(config.checkpoint_layers, int):
+        return "layers that are not recomputed", "leave `--checkpoint-layers` out"
+    if config.tokens_per_batch is not None:
+        least, now = config.max_length, config.tokens_per_batch
+        if now != least:
+            lower = least if now == "auto" else max(now // 2, least)
+            return "the tokens of one forward pass", f"--tokens-per-batch {lower}"
+    elif pairs > 1:
+        fewer = max(size for size in range(1, pairs // 2 + 1) if pairs % size == 0)
+        more = config.gradient_accumulation_steps * pairs // fewer
+        return (
+            f"{pairs} pairs in a forward pass",
+            f"--per-device-train-batch-size {fewer} --gradient-accumulation-steps {more}",
+        )
+    if not config.gradient_checkpointing:
+        return "all activations kept", "--gradient-checkpointing"
+    return "the fewest pairs in a forward pass", None
 
 
 def _one_step(config: TrainConfig, trainer: Any, longest: list[Row]) -> None:

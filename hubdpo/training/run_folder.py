@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +21,11 @@ from hubdpo import console
 from hubdpo.cards.licences import LICENCE_FILES
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import Role
-from hubdpo.errors import ConfigError, ResumeMismatch
+from hubdpo.errors import ConfigError
 from hubdpo.hub.adapter_config import canonical_adapter_config
-from hubdpo.manifest import LOCAL_FILE, RUN_FILE, BaseRef, DatasetRef, RunManifest, canonical_json, write_atomic
+from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest, canonical_json, write_atomic
 from hubdpo.training.base import Base
+from hubdpo.training.callbacks import MARKER, newest_checkpoint
 from hubdpo.training.model import TOKENIZER_FILES
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "huggingface_hub")
@@ -32,48 +37,78 @@ def published_config(config: TrainConfig) -> dict[str, Any]:
 
 
 def check_before_start(config: TrainConfig) -> RunManifest | None:
-    """Return the earlier run of this folder, or None when it is free.
+    """Return the run of this folder that is gone on with, or None when the folder is free.
 
-    Raise ConfigError when a run is there and `--resume` is not given, or the folder holds other files.
+    It is free, too, with a run that has not saved anything yet. Raise ConfigError when a run is there and is not to be
+    gone on with, when there is none to extend, or when the folder holds other files.
     """
     folder = config.output_dir
+    _check_place(folder)
     if not folder.exists() or not any(folder.iterdir()):
+        if config.extend:
+            raise ConfigError(f"there is no run in `{folder}` to extend", hint="leave `--extend` out to start one")
         return None
     if not (folder / RUN_FILE).exists():
         raise ConfigError(f"`{folder}` holds files that are no run", hint="give another `--output-dir`")
-    earlier = RunManifest.read(folder / RUN_FILE)
-    if not config.resume:
-        state = "a finished run" if earlier.status == "complete" else "an unfinished run"
-        raise ConfigError(f"`{folder}` holds {state}", hint="add `--resume`, or give another `--output-dir`")
+    earlier, checkpoint = RunManifest.read(folder / RUN_FILE), newest_checkpoint(folder)
+    if earlier.status == "running" and checkpoint is None:
+        console.info(f"{folder} holds a run that had not saved anything yet; it starts anew")
+        return None
+    if not config.goes_on:
+        if checkpoint is None or earlier.status == "complete":
+            state, way = "a finished run", "add `--extend` and a higher `--max-steps`"
+        else:
+            state, way = f"an unfinished run, saved at step {checkpoint[1]:,}", "add `--resume`"
+        raise ConfigError(f"`{folder}` holds {state}", hint=f"{way}, or give another `--output-dir`")
     return earlier
 
 
-def with_measured_of(earlier: RunManifest, config: TrainConfig) -> TrainConfig:
-    """Return the config with the numbers that `auto` took in the earlier run: memory may be another now."""
-    taken = {
-        name: earlier.config[name]
-        for name in ("tokens_per_batch", "checkpoint_layers")
-        if getattr(config, name) == "auto" and isinstance(earlier.config.get(name), int)
-    }
-    return config.model_copy(update=taken)
+def _check_place(folder: Path) -> None:
+    """Raise ConfigError when no folder can be made here, which would only show once the model is loaded."""
+    place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise ConfigError(f"`{place}` is a file, not a folder", hint="give another `--output-dir`")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"nothing can be written in `{place}`", hint="give another `--output-dir`")
 
 
-def check_same_experiment(earlier: RunManifest, config: TrainConfig, base: BaseRef, dataset: DatasetRef) -> None:
-    """Raise ResumeMismatch, after a table of the differences, when a resumed run would not be the same run."""
-    before = {**earlier.config, "base": earlier.base.name, "base revision": earlier.base.revision}
-    before["dataset fingerprint"] = earlier.dataset.fingerprint
-    now = {**published_config(config), "base": base.name, "base revision": base.revision}
-    now["dataset fingerprint"] = dataset.fingerprint
-    differences = [
-        (key, before.get(key), now.get(key)) for key in sorted({*before, *now}) if before.get(key) != now.get(key)
-    ]
-    if differences:
-        console.table(["option", "the run has", "now"], differences)
-        names = ", ".join(key for key, _, _ in differences)
-        raise ResumeMismatch(
-            f"the run in `{config.output_dir}` was started with another configuration: {names}",
-            hint="give the same options as before, or another `--output-dir`",
-        )
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in the folder meanwhile; the lock ends with this process, however it ends.
+
+    Raise ConfigError when another one trains there.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another process is training in `{folder}`", hint="wait for it, or give another `--output-dir`"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def nothing_left_of(folder: Path) -> Iterator[None]:
+    """Take away again, when what follows fails, what libraries made of the folder and its parents, if that is empty."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        for place in missing:
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
+        raise
+
+
+def drop_partial_checkpoints(folder: Path) -> None:
+    """Delete checkpoints of this run that a kill cut short: transformers would count them among those to keep."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not (checkpoint / MARKER).exists():
+            shutil.rmtree(checkpoint)
 
 
 def remember_places(config: TrainConfig) -> None:

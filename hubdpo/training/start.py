@@ -25,9 +25,10 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     """Train a QLoRA adapter with DPO and return its manifest; call with a TrainConfig or with its options.
 
     The run folder is complete when `run.json` says so. A run that was killed and is resumed ends with the adapter that
-    it would have had. `dry_run` stops after the preflight and writes nothing. Raise ConfigError, UnsupportedBase,
-    ArtefactError or HubError before anything is written; TrainingError when memory runs out or the loss is not finite;
-    ResumeMismatch when the options changed.
+    it would have had; one that is extended goes on as one longer run would, as far as its schedule allows. `dry_run`
+    stops after the preflight and writes nothing. Raise ConfigError, UnsupportedBase, ArtefactError or HubError before
+    anything is written; TrainingError when memory runs out or the loss is not finite; ResumeMismatch when options
+    changed that change the weights; Stopped, with the command that goes on, at Ctrl-C.
     """
     config = TrainConfig.given(config, options)
     if rank() == 0 and LAUNCHED not in os.environ:  # once for all processes

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import resource
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hubdpo import __version__, console
+from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
 from hubdpo.data.load import load_with_reference
-from hubdpo.errors import ConfigError, TrainingError
+from hubdpo.errors import ConfigError, Stopped
 from hubdpo.hub.base import load_base
 from hubdpo.hub.probes import record_probes
 from hubdpo.hub.stopping import stops_elsewhere, unstopped, use_stops, write_stops
@@ -31,22 +31,25 @@ from datasets import Dataset  # noqa: E402
 
 from hubdpo.training.advice import explain_metrics  # noqa: E402
 from hubdpo.training.base import Base, check_base_options, find_base  # noqa: E402
-from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, newest_checkpoint  # noqa: E402
+from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, OwnOptions, newest_checkpoint  # noqa: E402
 from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
 from hubdpo.training.plots import write_plots  # noqa: E402
 from hubdpo.training.preflight import out_of_memory, preflight  # noqa: E402
-from hubdpo.training.processes import check_launch, launch, rank, world_size  # noqa: E402
+from hubdpo.training.processes import LAUNCHED, check_launch, launch, rank, world_size  # noqa: E402
+from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take, with_measured_of  # noqa: E402
 from hubdpo.training.run_folder import (  # noqa: E402
+    alone_in,
     check_before_start,
-    check_same_experiment,
+    drop_partial_checkpoints,
+    nothing_left_of,
     published_config,
     remember_places,
     save_adapter,
     versions,
     whole_adapter,
-    with_measured_of,
 )
 from hubdpo.training.samples import with_samples  # noqa: E402
+from hubdpo.training.schedule import Epoch, tell_extension  # noqa: E402
 from hubdpo.training.scoring import score_pairs  # noqa: E402
 from hubdpo.training.tokenize import PairTokenizer  # noqa: E402
 from hubdpo.training.trackers import check_trackers  # noqa: E402
@@ -57,15 +60,18 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     """Do as `hubdpo.training.start.train`, which comes first."""
     config = TrainConfig.given(config, options)
     if config.num_processes > 1 and world_size() == 1:
-        launch(config)
+        try:
+            launch(config)
+        except KeyboardInterrupt:
+            raise Stopped(_how_to_go_on(config)) from None
         return RunManifest.read(config.output_dir / RUN_FILE)
     if rank() > 0:
         console.use_format(console.Format.quiet)
-    with _folder_for(config) as config:
-        return _train(config.model_copy(update={"num_processes": world_size()}))
+    with _folder_for(config) as config, nothing_left_of(config.output_dir), contextlib.ExitStack() as held:
+        return _train(config.model_copy(update={"num_processes": world_size()}), held)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _folder_for(config: TrainConfig) -> Iterator[TrainConfig]:
     """Give a dry run a folder of its own, which goes away with it."""
     if not config.dry_run:
@@ -75,11 +81,15 @@ def _folder_for(config: TrainConfig) -> Iterator[TrainConfig]:
         yield config.model_copy(update={"output_dir": Path(place) / "run"})
 
 
-def _train(config: TrainConfig) -> RunManifest:
+def _train(config: TrainConfig, held: contextlib.ExitStack) -> RunManifest:
     folder, first = config.output_dir, rank() == 0
+    held_already = first and folder.is_dir()
+    if held_already:
+        held.enter_context(alone_in(folder))
 
     # 1. everything that can be refused is refused before anything is written
-    earlier = check_before_start(config) if first else None
+    found = check_before_start(config)
+    earlier = Earlier(found, newest_checkpoint(folder)) if found else None
     check_trackers(config.report_to)
     base = find_base(config.model_name_or_path, config.model_revision, load_in_4bit=config.load_in_4bit)
     check_base_options(config, base)
@@ -87,11 +97,10 @@ def _train(config: TrainConfig) -> RunManifest:
     device = _own_device(config.device)
     check_launch(device)
     if earlier is not None:
-        config = with_measured_of(earlier, config)
-        check_same_experiment(earlier, config, base.ref, dataset)
-        if earlier.status == "complete":
-            console.info(f"{folder} is complete; nothing is left to train")
-            return earlier
+        config = with_measured_of(earlier.manifest, config)
+        check_same_experiment(earlier.manifest, config, base.ref, dataset)
+        if earlier.manifest.status == "complete" and not config.extend:
+            return _nothing_left(config, earlier)
 
     # 2. tokens
     tokenizer = load_tokenizer(base, config.chat_template_kwargs)
@@ -105,28 +114,22 @@ def _train(config: TrainConfig) -> RunManifest:
     test_rows = _rows_for_evaluation(config, tokenizer, data.get("test"))
 
     # 3. the arithmetic, told before it is spent
-    pairs_per_step = config.pairs_per_process * config.num_processes
-    steps = (
-        config.max_steps
-        if config.max_steps > 0
-        else math.ceil(config.num_train_epochs * len(train_rows) / pairs_per_step)
-    )
-    _tell_plan(config, encoder, device, len(train_rows), pairs_per_step, steps)
-
-    # 4. the run folder opens
+    steps = steps_to_take(config, len(train_rows), earlier)
+    if earlier is not None and earlier.manifest.status == "complete" and steps == earlier.planned:
+        return _nothing_left(config, earlier)
+    warmup_steps = round(config.warmup_ratio * ((earlier and earlier.first_planned) or steps))
+    _tell_plan(config, encoder, device, Epoch.of(config, len(train_rows)), steps)
+    if earlier is not None and earlier.planned not in (None, steps):
+        tell_extension(config, before=earlier.planned, now=steps, warmup_steps=warmup_steps, reached=earlier.step)
     manifest = RunManifest(
         hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
-        versions=versions(), device=_device_name(device), seed=config.seed,
+        versions=versions(), device=_device_name(device), seed=config.seed, planned_steps=steps,
         tokenization=dict(sorted(encoder.counts.items())), end_of_turn=unstopped(base.folder, encoder.end_of_turn),
     )  # fmt: skip
     if (sentence := stops_elsewhere(manifest)) is not None:
         console.warn(sentence)
-    if first:
-        folder.mkdir(parents=True, exist_ok=True)
-        manifest.write(folder / RUN_FILE)
-        remember_places(config)
 
-    # 5. the trainer, and a look at what could stop it
+    # 4. the trainer, and a look at what could stop it
     transformers.set_seed(config.seed)
     metrics = MetricsFile(folder)
     model = load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit)
@@ -134,30 +137,33 @@ def _train(config: TrainConfig) -> RunManifest:
     trainer = make_trainer(
         config, model.dequantize() if config.dequantize_once else model, tokenizer,
         Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None,
-        device=device, steps=steps, callbacks=[metrics, CheckpointMarker()],
+        device=device, steps=steps, warmup_steps=warmup_steps, callbacks=[metrics, CheckpointMarker(), OwnOptions()],
     )  # fmt: skip
-    try:
-        preflight(config, trainer, train_rows, device=device)
-    except TrainingError:
-        if first and earlier is None:
-            shutil.rmtree(folder)  # nothing of worth is in it yet
-        raise
-    if config.dry_run:
-        return manifest
+    preflight(config, trainer, train_rows, device=device)
     if "auto" in (config.tokens_per_batch, config.checkpoint_layers):
         config = settled(config, trainer)
         manifest = manifest.model_copy(update={"config": published_config(config)})
-        if first:
-            manifest.write(folder / RUN_FILE)
+    if config.dry_run:
+        return manifest
     if config.reference == "cached":
         use_cached_reference(trainer, _what_the_reference_is(config, base, device))
     elif config.num_train_epochs > 1 and config.max_steps < 0:
         console.hint("`--reference cached` computes the reference log-probs once instead of in every epoch")
 
-    # 6. steps
-    checkpoint = newest_checkpoint(folder) if config.resume else None
+    # 5. the run folder opens: what failed until here left nothing
     if first:
-        metrics.forget_after(checkpoint[1] if checkpoint else 0)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not held_already:
+            held.enter_context(alone_in(folder))
+        if earlier is not None:
+            manifest = note_changes(earlier, manifest)
+        manifest.write(folder / RUN_FILE)
+        remember_places(config)
+        metrics.forget_after(earlier.step if earlier else 0)
+        drop_partial_checkpoints(folder)
+
+    # 6. steps
+    checkpoint = earlier.checkpoint if earlier else None
     if checkpoint:
         console.info(f"going on from {checkpoint[0].name}")
     started = time.monotonic()
@@ -190,8 +196,8 @@ def _train(config: TrainConfig) -> RunManifest:
         console.warn("the dataset has no test split, so the run has no eval.json")
     write_plots(folder)
     for sentence in explain_metrics(
-        metrics.lines(), losses=config.loss_type, learning_rate=config.learning_rate, test_pairs=len(test_rows)
-    ):
+        metrics.lines(), losses=config.loss_type, learning_rate=config.learning_rate, test_pairs=len(test_rows),
+    ):  # fmt: skip
         console.info(f"note: {sentence}")
 
     # 8. the manifest closes the folder
@@ -208,6 +214,11 @@ def _train(config: TrainConfig) -> RunManifest:
     )
     manifest.write(folder / RUN_FILE)
     return manifest
+
+
+def _nothing_left(config: TrainConfig, earlier: Earlier) -> RunManifest:
+    console.info(f"{config.output_dir} is complete; nothing is left to train")
+    return earlier.manifest
 
 
 def _own_device(wanted: str) -> str:
@@ -240,17 +251,28 @@ def _run_steps(trainer: Any, checkpoint: str | None, config: TrainConfig) -> dic
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     except torch.OutOfMemoryError:
-        raise out_of_memory(config) from None
+        raise out_of_memory(config, resume=newest_checkpoint(config.output_dir) is not None) from None
+    except KeyboardInterrupt:
+        if LAUNCHED in os.environ:  # the process that was asked says how to go on
+            raise
+        raise Stopped(_how_to_go_on(config)) from None
     last: dict[str, float] = {}
     for line in trainer.state.log_history:
         last |= {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
     return {key: value for key, value in sorted(last.items()) if math.isfinite(value)}
 
 
-def _tell_plan(
-    config: TrainConfig, encoder: PairTokenizer, device: str, pairs: int, pairs_per_step: int, steps: int
-) -> None:
-    counts = encoder.counts
+def _how_to_go_on(config: TrainConfig) -> str:
+    saved = newest_checkpoint(config.output_dir)
+    if saved is None:
+        return (
+            f"nothing was saved yet (the first checkpoint is of step {config.save_steps}): the same command starts anew"
+        )
+    return resume_command(config)
+
+
+def _tell_plan(config: TrainConfig, encoder: PairTokenizer, device: str, epoch: Epoch, steps: int) -> None:
+    counts, pairs = encoder.counts, epoch.rows
     console.info(
         f"device    {_device_name(device)}{'' if device == 'cuda' else ', because no CUDA device was chosen or found'}"
     )
@@ -268,7 +290,11 @@ def _tell_plan(
         each = f"{config.tokens_per_batch:,} tokens a forward pass"
     if config.num_processes > 1:
         each += f", {config.num_processes} processes"
-    console.info(f"steps     {steps:,} x {pairs_per_step} pairs ({each}) = {steps * pairs_per_step / pairs:.2f} epochs")
+    console.info(f"steps     {steps:,} x {epoch.pairs_per_step} pairs ({each}) = {epoch.done(steps):.2f} epochs")
+    if steps >= epoch.steps and epoch.in_last_step < epoch.pairs_per_step:
+        console.info(f"          of these, {epoch.in_last_step} in the last step of each epoch")
+    if epoch.repeated:
+        console.info(f"          {epoch.repeated} pairs come twice in each epoch, so that the processes have as many")
     if config.learning_rate > 5e-5:
         console.warn(f"learning rate {config.learning_rate:g} is high for DPO with LoRA; 5e-6 is usual")
 

@@ -20,6 +20,7 @@ from hubdpo.training.checkpointing import Recomputed
 from hubdpo.training.collator import AssistantCollator
 from hubdpo.training.model import adapter_to_float32, lora_config
 from hubdpo.training.reference import add_reference_log_probs
+from hubdpo.training.schedule import batches_of
 from hubdpo.training.shared_prefix import SharedPrefix
 from hubdpo.training.shares import TOTALS, Counts, Step, Tally
 from hubdpo.training.token_budget import Pass, passes
@@ -65,6 +66,8 @@ class SharedPrefixDPOTrainer(DPOTrainer):
         return result
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        if self.control.should_training_stop:
+            return [], None
         batches, items = super().get_batch_samples(*args, **kwargs)
         if batches:
             self.begin_step(batches)
@@ -180,11 +183,15 @@ def make_trainer(
     device: str,
     steps: int,
     callbacks: list[Any],
+    warmup_steps: int | None = None,
 ) -> SharedPrefixDPOTrainer:
-    """Build the trainer. The reference is the model with its adapter off, so no second model is loaded."""
+    """Build the trainer. The reference is the model with its adapter off, so no second model is loaded.
+
+    The warm-up is `--warmup-ratio` of the steps, unless `warmup_steps` says otherwise.
+    """
     trainer = SharedPrefixDPOTrainer(
         model=model,
-        args=dpo_config(config, device=device, steps=steps, evaluates=test is not None),
+        args=dpo_config(config, device=device, steps=steps, evaluates=test is not None, warmup_steps=warmup_steps),
         train_dataset=train,
         eval_dataset=test,
         processing_class=tokenizer,
@@ -227,8 +234,10 @@ def _with_reference(trainer: SharedPrefixDPOTrainer, data: Any, identity: dict[s
     return Dataset.from_list(add_reference_log_probs(trainer, data.to_list(), identity=identity))
 
 
-def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool) -> DPOConfig:
-    by_pairs = config.tokens_per_batch is None
+def dpo_config(
+    config: TrainConfig, *, device: str, steps: int, evaluates: bool, warmup_steps: int | None = None
+) -> DPOConfig:
+    batch, accumulated = batches_of(config)
     args = DPOConfig(
         output_dir=str(Path(config.output_dir)),
         loss_type=config.loss_type,
@@ -240,11 +249,11 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool)
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_scheduler_type,
         lr_scheduler_kwargs=config.lr_scheduler_kwargs,
-        warmup_steps=round(config.warmup_ratio * steps),
+        warmup_steps=round(config.warmup_ratio * steps) if warmup_steps is None else warmup_steps,
         max_steps=steps,
-        per_device_train_batch_size=config.per_device_train_batch_size if by_pairs else config.pairs_per_process,
+        per_device_train_batch_size=batch,
         per_device_eval_batch_size=config.per_device_eval_batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps if by_pairs else 1,
+        gradient_accumulation_steps=accumulated,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         gradient_checkpointing=config.gradient_checkpointing,

@@ -1,0 +1,369 @@
+"""Going on with a run: with other options, for longer, from what Ctrl-C or a full GPU left, and after a bad start."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hubdpo import train
+from hubdpo.cards.commands import train_command
+from hubdpo.cli.app import app
+from hubdpo.config import TrainConfig
+from hubdpo.config.train import Role
+from hubdpo.errors import ConfigError, ResumeMismatch, Stopped, TrainingError
+from hubdpo.manifest import BaseRef, Change, DatasetRef, RunManifest
+from hubdpo.training import train as stage
+from hubdpo.training.callbacks import MARKER
+from hubdpo.training.preflight import out_of_memory
+from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take
+from hubdpo.training.run_folder import alone_in, check_before_start, nothing_left_of, published_config
+from hubdpo.training.schedule import rates
+
+pytestmark = pytest.mark.slow
+ADAPTER = "adapter_model.safetensors"
+
+
+def options(base: Path, data: Path, run: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "model_name_or_path": str(base), "dataset": str(data), "output_dir": run, "max_steps": 3, "max_length": 128,
+        "learning_rate": 1e-3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "save_steps": 1,
+        "save_total_limit": 9, "lr_scheduler_type": "constant", **more,
+    }  # fmt: skip
+
+
+def words(chosen: dict[str, Any]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_base: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three steps at a constant learning rate, each of them saved."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    train(**options(tiny_base, dataset_dir, run))
+    return run
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def cut(copied: Path) -> Path:
+    """The run as a kill after its second step left it."""
+    shutil.rmtree(copied / "checkpoint-3")
+    manifest = RunManifest.read(copied / "run.json")
+    manifest.model_copy(update={"status": "running"}).write(copied / "run.json")
+    return copied
+
+
+def test_a_run_that_is_extended_is_the_longer_run(
+    copied: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    chosen = options(tiny_base, dataset_dir, copied, max_steps=5)
+    with pytest.raises(ResumeMismatch, match="max_steps") as caught:
+        train(**chosen, resume=True)
+    assert "--extend" in (caught.value.hint or "")
+    found = train(**chosen, extend=True)
+    train(**options(tiny_base, dataset_dir, tmp_path / "whole", max_steps=5))
+    assert (copied / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
+    assert [line["step"] for line in metrics(copied) if "loss" in line] == [1, 2, 3, 4, 5]
+    assert [line["step"] for line in metrics(copied) if "train_runtime" in line] == [5]
+    assert (found.status, found.steps, found.planned_steps) == ("complete", 5, 5)
+    assert found.changes == [Change(step=3, values={"max_steps": (3, 5), "planned_steps": (3, 5)})]
+    first, second = train_command(found).replace(" \\\n ", "").splitlines()
+    assert "--max-steps 3" in first
+    assert second.endswith("--save-total-limit 9 --resume --extend")
+    assert "--max-steps 5" in second
+    assert train(**chosen, extend=True) == found  # the same command again finds nothing left to do
+
+
+def test_a_schedule_that_decays_is_made_anew_from_the_step_that_was_reached(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    chosen = options(tiny_base, dataset_dir, tmp_path / "run", lr_scheduler_type="linear", warmup_ratio=0.4)
+    train(**chosen)
+    train(**(chosen | {"max_steps": 6}), extend=True)
+    config = TrainConfig.build(chosen)
+    before = rates(config, steps=3, warmup_steps=1, at=[1, 2, 3]) or []
+    after = rates(config, steps=6, warmup_steps=1, at=[4, 5, 6]) or []
+    logged = [line["learning_rate"] for line in metrics(tmp_path / "run") if "learning_rate" in line]
+    assert logged == pytest.approx([*before, *after])
+    assert after[0] > 0
+
+
+def test_how_a_run_is_saved_told_and_laid_out_may_change(cut: Path, tiny_base: Path, dataset_dir: Path) -> None:
+    (cut / "checkpoint-9").mkdir()  # cut short by a kill
+    changed = {
+        "max_steps": 3, "save_steps": 2, "eval_steps": 3, "logging_steps": 3, "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 2, "per_device_eval_batch_size": 8, "tokens_per_batch": None,
+    }  # fmt: skip
+    found = train(**options(tiny_base, dataset_dir, cut, **changed), resume=True)
+    assert [line["step"] for line in metrics(cut) if "loss" in line] == [1, 2, 3]
+    assert [path.name for path in sorted(cut.glob("checkpoint-*"))] == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
+    (change,) = found.changes
+    assert change.step == 2
+    assert change.values == {
+        name: (before, changed[name])
+        for name, before in {
+            "save_steps": 1, "eval_steps": 50, "logging_steps": 1, "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 1, "per_device_eval_batch_size": 4,
+        }.items()
+    }  # fmt: skip
+    assert found.config["save_steps"] == 2
+
+
+def test_new_intervals_hold_from_the_checkpoint_on(cut: Path, tiny_base: Path, dataset_dir: Path) -> None:
+    changed = {"max_steps": 6, "save_steps": 4, "eval_steps": 4, "logging_steps": 2}
+    train(**options(tiny_base, dataset_dir, cut, **changed), extend=True)
+    lines = metrics(cut)
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 4, 6]
+    assert [line["step"] for line in lines if "eval_loss" in line] == [4, 6]
+    assert sorted(path.name for path in cut.glob("checkpoint-*")) == [f"checkpoint-{step}" for step in (1, 2, 4, 6)]
+
+
+def test_a_run_that_was_killed_after_its_last_step_is_not_trained_on(
+    copied: Path, finished: Path, tiny_base: Path, dataset_dir: Path
+) -> None:
+    manifest = RunManifest.read(copied / "run.json")
+    manifest.model_copy(update={"status": "running"}).write(copied / "run.json")
+    (copied / ADAPTER).unlink()
+    found = train(**options(tiny_base, dataset_dir, copied), resume=True)
+    assert (found.status, found.steps, found.changes) == ("complete", 3, [])
+    assert (copied / ADAPTER).read_bytes() == (finished / ADAPTER).read_bytes()
+    assert [line["step"] for line in metrics(copied) if "loss" in line] == [1, 2, 3]
+
+
+def stop_at(step: int, what: BaseException, patch: pytest.MonkeyPatch) -> None:
+    from hubdpo.training.trainer import SharedPrefixDPOTrainer
+
+    plain = SharedPrefixDPOTrainer.training_step
+
+    def stopping(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == step:
+            raise what
+        return plain(self, *args, **kwargs)
+
+    patch.setattr(SharedPrefixDPOTrainer, "training_step", stopping)
+
+
+@pytest.mark.parametrize("what", [torch.OutOfMemoryError("out"), KeyboardInterrupt()], ids=["memory", "Ctrl-C"])
+def test_the_hint_of_a_run_that_stops_goes_on_with_it(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: BaseException
+) -> None:
+    chosen = options(tiny_base, dataset_dir, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        stop_at(2, what, patch)
+        with pytest.raises((TrainingError, Stopped)) as caught:
+            train(**chosen)
+    hint = shlex.split(str(caught.value.hint))
+    command = hint[1:] if hint[0] == "hubdpo" else ["train", *words(chosen), *hint]
+    app(args=command, standalone_mode=False)
+    assert RunManifest.read(tmp_path / "run" / "run.json").status == "complete"
+    assert [line["step"] for line in metrics(tmp_path / "run") if "loss" in line] == [1, 2, 3]
+
+
+def test_a_run_that_stops_before_it_saved_says_so_and_starts_anew(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = options(tiny_base, dataset_dir, tmp_path / "run", save_steps=50)
+    with monkeypatch.context() as patch:
+        stop_at(1, KeyboardInterrupt(), patch)
+        with pytest.raises(Stopped) as caught:
+            train(**chosen)
+    assert "nothing was saved yet" in caught.value.hint
+    mended = train(**(chosen | {"learning_rate": 1e-4}))
+    assert (mended.status, mended.changes) == ("complete", [])
+    assert [line["step"] for line in metrics(tmp_path / "run") if "loss" in line] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("pairs", range(1, 13))
+@pytest.mark.parametrize("accumulated", [1, 3, 4])
+def test_less_memory_takes_the_same_pairs_a_step(pairs: int, accumulated: int) -> None:
+    base = {"model_name_or_path": "x/y", "dataset": "x", "output_dir": "r"}
+    config = TrainConfig.build(
+        {**base, "per_device_train_batch_size": pairs, "gradient_accumulation_steps": accumulated}
+    )
+    hint = out_of_memory(config).hint or ""
+    if pairs == 1:
+        assert "--max-length" in hint
+        return
+    names, values = shlex.split(hint)[::2], shlex.split(hint)[1::2]
+    mended = TrainConfig.build(
+        {**base, **{name.removeprefix("--"): int(value) for name, value in zip(names, values, strict=True)}}
+    )
+    assert mended.pairs_per_process == config.pairs_per_process
+    assert mended.per_device_train_batch_size <= pairs / 2
+
+
+OTHER = {
+    "loss_type": ["ipo"], "loss_weights": [2.0], "max_prompt_length": 100, "lora_target_modules": ["q_proj"],
+    "lr_scheduler_type": "linear", "lr_scheduler_kwargs": {"num_cycles": 1}, "reference": "cached", "device": "cpu",
+    "tokens_per_batch": 4096, "checkpoint_layers": 1, "max_steps": 9,
+    "chat_template_kwargs": {"enable_thinking": False},
+}  # fmt: skip
+
+
+def other(config: TrainConfig, name: str) -> TrainConfig:
+    """The config with another value of one option; a split of the same pairs for those that split them."""
+    value = getattr(config, name)
+    changed = OTHER.get(name, not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else 0.37)
+    if name == "per_device_train_batch_size":
+        return config.model_copy(update={name: 2, "gradient_accumulation_steps": 8})
+    if name == "gradient_accumulation_steps":
+        return config.model_copy(update={name: 1, "per_device_train_batch_size": 16})
+    return config.model_copy(update={name: changed})
+
+
+def manifest_of(config: TrainConfig, **more: Any) -> RunManifest:
+    return RunManifest(
+        hubdpo_version="0", status="running", config=published_config(config), dataset=DATA, base=BaseRef(name="b"),
+        versions={}, device="cpu", seed=1, **more,
+    )  # fmt: skip
+
+
+DATA = DatasetRef(name="d", fingerprint="f", train_pairs=8, test_pairs=0)
+CONFIG = TrainConfig.build({"model_name_or_path": "b", "dataset": "d", "output_dir": "r"})
+
+
+@pytest.mark.parametrize("name", TrainConfig.names(Role.WEIGHTS, Role.MANNER))
+def test_an_option_may_change_unless_the_weights_depend_on_it(name: str) -> None:
+    now = other(CONFIG, name)
+    assert published_config(now)[name] != published_config(CONFIG)[name]
+    if name in TrainConfig.names(Role.WEIGHTS):
+        with pytest.raises(ResumeMismatch, match=name):
+            check_same_experiment(manifest_of(CONFIG), now, BaseRef(name="b"), DATA)
+    else:
+        check_same_experiment(manifest_of(CONFIG), now, BaseRef(name="b"), DATA)
+        noted = note_changes(Earlier(manifest_of(CONFIG, planned_steps=8), (Path(), 4)), manifest_of(now)).changes
+        assert name in noted[0].values
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"loss_type": ["aot"]}, "per_device_train_batch_size"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "eval_steps"),
+        ({"lr_scheduler_type": "greedy"}, "max_eval_pairs"),
+        ({}, "pairs per step"),
+    ],
+)
+def test_what_the_weights_depend_on_goes_by_the_other_options(options: dict[str, Any], name: str) -> None:
+    config = CONFIG.model_copy(update=options)
+    now = config.model_copy(update={"gradient_accumulation_steps": 5}) if " " in name else other(config, name)
+    with pytest.raises(ResumeMismatch, match=name):
+        check_same_experiment(manifest_of(config), now, BaseRef(name="b"), DATA)
+
+
+@pytest.mark.parametrize("what", ["base", "dataset fingerprint"])
+def test_another_base_or_other_data_are_another_run(what: str) -> None:
+    base = BaseRef(name="another" if what == "base" else "b")
+    data = DATA if what == "base" else DATA.model_copy(update={"fingerprint": "g"})
+    with pytest.raises(ResumeMismatch, match=what):
+        check_same_experiment(manifest_of(CONFIG), CONFIG, base, data)
+
+
+def test_options_that_are_newer_than_the_run_were_at_their_default() -> None:
+    old = manifest_of(CONFIG)
+    del old.config["lr_scheduler_kwargs"], old.config["reference"]
+    check_same_experiment(old, CONFIG, BaseRef(name="b"), DATA)
+    with pytest.raises(ResumeMismatch, match="lr_scheduler_kwargs"):
+        check_same_experiment(old, other(CONFIG, "lr_scheduler_kwargs"), BaseRef(name="b"), DATA)
+
+
+def test_a_run_ends_where_its_own_schedule_ends(tmp_path: Path) -> None:
+    """hubdpo 0.2 counted epochs otherwise and did not note the steps; the checkpoint has them."""
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"max_steps": 5}))
+    config = CONFIG.model_copy(update={"num_train_epochs": 3, "per_device_train_batch_size": 1})
+    old = Earlier(manifest_of(config), (tmp_path, 2))
+    assert steps_to_take(config, 10, None) == 9
+    assert steps_to_take(config, 10, old) == 5
+    assert steps_to_take(config.model_copy(update={"extend": True}), 10, old) == 9
+    with pytest.raises(ConfigError, match="of 5 steps already"):
+        steps_to_take(config.model_copy(update={"extend": True, "max_steps": 4}), 10, old)
+    with pytest.raises(ConfigError, match="no checkpoint is left"):
+        steps_to_take(
+            config.model_copy(update={"extend": True}), 10, Earlier(manifest_of(config, planned_steps=5), None)
+        )
+
+
+def run_in(folder: Path, status: str = "running", saved: int | None = None) -> TrainConfig:
+    config = CONFIG.model_copy(update={"output_dir": folder})
+    folder.mkdir(parents=True)
+    manifest_of(config).model_copy(update={"status": status}).write(folder / "run.json")
+    if saved is not None:
+        (folder / f"checkpoint-{saved}").mkdir()
+        (folder / f"checkpoint-{saved}" / MARKER).write_text("{}")
+    return config
+
+
+def test_a_folder_is_free_until_a_run_has_saved_something(tmp_path: Path) -> None:
+    config = run_in(tmp_path / "nothing yet")
+    (config.output_dir / "checkpoint-50").mkdir()  # cut short
+    assert check_before_start(config) is None
+    assert check_before_start(config.model_copy(update={"resume": True})) is None
+    saved = run_in(tmp_path / "saved", saved=50)
+    with pytest.raises(ConfigError, match="unfinished run, saved at step 50") as caught:
+        check_before_start(saved)
+    assert "--resume" in (caught.value.hint or "")
+    assert check_before_start(saved.model_copy(update={"resume": True})) is not None
+    with pytest.raises(ConfigError, match="a finished run"):
+        check_before_start(run_in(tmp_path / "done", status="complete"))
+
+
+def test_there_must_be_a_run_to_extend(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run in"):
+        check_before_start(CONFIG.model_copy(update={"output_dir": tmp_path / "run", "extend": True}))
+
+
+def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/run"):
+        with pytest.raises(ConfigError, match="is a file"):
+            check_before_start(CONFIG.model_copy(update={"output_dir": tmp_path / place}))
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
+    config = run_in(tmp_path / "run")
+    with alone_in(config.output_dir), pytest.raises(ConfigError, match="another process"):
+        stage.train(config)
+    with alone_in(config.output_dir):
+        pass
+
+
+def fails(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("where", ["load_base", "preflight", "settled", "use_cached_reference"])
+def test_a_start_that_fails_leaves_nothing(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(f"hubdpo.training.train.{where}", fails)
+    monkeypatch.setenv("HUBDPO_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(RuntimeError, match="no"):
+        train(**options(tiny_base, dataset_dir, tmp_path / "a" / "run", tokens_per_batch="auto", reference="cached"))
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda place: None, lambda place: (place / "mine").write_text("")], ids=["empty", "full"]
+)
+def test_what_was_there_before_a_failed_start_stays(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    (tmp_path / "run").mkdir()
+    make(tmp_path / "run")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RuntimeError), nothing_left_of(tmp_path / "run"):
+        fails()
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,88 @@
+"""Steps are counted as the trainer counts them, and the learning rate of a longer run is told as it will be."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler
+from transformers import Trainer, TrainingArguments
+
+from hubdpo.config import TrainConfig
+from hubdpo.training.schedule import Epoch, batches_of, planned_steps, rates, tell_extension
+
+
+def config_for(**options: Any) -> TrainConfig:
+    return TrainConfig.build({"model_name_or_path": "x/y", "dataset": "x", "output_dir": "r", **options})
+
+
+def counted_by_the_trainer(rows: int, epochs: float, batch: int, accumulated: int, processes: int) -> tuple[int, int]:
+    """Return steps and batches of an epoch as transformers counts them over the batches that accelerate gives."""
+    shard = BatchSamplerShard(BatchSampler(range(rows), batch, drop_last=False), num_processes=processes)
+    arguments = SimpleNamespace(max_steps=-1, num_train_epochs=epochs, gradient_accumulation_steps=accumulated)
+    itself: Any = SimpleNamespace(
+        get_total_train_batch_size=lambda args: batch * accumulated * processes, get_sp_size=lambda: 1,
+        num_examples=lambda loader: rows,
+    )  # fmt: skip
+    values = Trainer.set_initial_training_values(itself, arguments, shard)  # type: ignore[arg-type]
+    return int(values[-1]), len(list(shard))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 3, 10, 17, 37, 64])
+def test_steps_and_epochs_are_those_of_the_trainer(rows: int, processes: int) -> None:
+    for epochs, batch, accumulated in itertools.product((0.5, 1, 2.5, 3, 10), (1, 4, 7), (1, 2, 5)):
+        config = config_for(
+            num_train_epochs=epochs, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulated,
+            num_processes=processes,
+        )  # fmt: skip
+        steps, batches = counted_by_the_trainer(rows, epochs, batch, accumulated, processes)
+        assert planned_steps(config, rows) == steps
+        epoch = Epoch.of(config, rows)
+        assert epoch.batches == batches
+        if epochs == int(epochs):
+            assert epoch.done(steps) == epochs
+        assert rows + epoch.repeated == (epoch.steps - 1) * epoch.pairs_per_step + epoch.in_last_step
+
+
+def test_passes_by_tokens_leave_the_steps_as_they_are() -> None:
+    chosen = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_train_epochs": 3}
+    by_pairs, by_tokens = config_for(**chosen), config_for(**chosen, tokens_per_batch=2048)
+    assert (batches_of(by_pairs), batches_of(by_tokens)) == ((4, 2), (8, 1))
+    for rows in range(1, 40):
+        assert planned_steps(by_pairs, rows) == planned_steps(by_tokens, rows)
+
+
+def test_max_steps_come_before_epochs() -> None:
+    assert planned_steps(config_for(max_steps=7, num_train_epochs=3), 1000) == 7
+
+
+def test_rates_are_those_of_the_trainer() -> None:
+    config = config_for(learning_rate=1.0, lr_scheduler_type="linear")
+    assert rates(config, steps=10, warmup_steps=2, at=[1, 2, 3, 7, 10]) == [0.0, 0.5, 1.0, 0.5, 0.125]
+    assert TrainingArguments(warmup_steps=2).get_warmup_steps(10) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lr_scheduler_type": "constant"}, "`constant` goes on: learning rate 5.00e-06 at step 11, 5.00e-06 at 20"),
+        ({"lr_scheduler_type": "inverse_sqrt"}, "goes on: learning rate"),
+        ({"lr_scheduler_type": "greedy"}, "goes on: it follows the held-out loss"),
+        ({"lr_scheduler_type": "linear"}, "made anew for 20 steps: learning rate 2.63e-06 at step 11, where it was 0"),
+        (
+            {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.5}},
+            "where it was 2.50e-06",
+        ),
+    ],
+)
+def test_an_extension_says_what_the_learning_rate_does(
+    capsys: pytest.CaptureFixture[str], options: dict[str, Any], words: str
+) -> None:
+    tell_extension(config_for(**options), before=10, now=20, warmup_steps=1, reached=10)
+    said = capsys.readouterr().err
+    assert "from 10 to 20 steps, on from step 10" in said
+    assert words in said
