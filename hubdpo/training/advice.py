@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 
 Line = Mapping[str, float]
@@ -14,26 +14,55 @@ FLAT = 0.002
 FALLEN = 1.0
 """Nats by which a mean log-probability must fall to be worth a word."""
 FEWEST_LINES = 8
+RISEN = 0.02
+"""Share of its least value by which a held-out loss must rise to be worth a word."""
 
 
 def explain_metrics(
-    lines: Sequence[Line], *, losses: Sequence[str], learning_rate: float, test_pairs: int
+    lines: Sequence[Line],
+    *,
+    losses: Sequence[str],
+    learning_rate: float,
+    test_pairs: int,
+    checkpoints: Collection[int] = (),
 ) -> list[str]:
     """Return what a reader of these lines of metrics.jsonl should know, most urgent first; nothing for a plain run.
 
-    The first and the last quarter of the steps are compared. `test_pairs` is how many held-out pairs were ranked.
+    The first and the last quarter of the steps are compared. `test_pairs` is how many held-out pairs were ranked,
+    `checkpoints` are the steps that are still saved.
     """
     steps = [line for line in lines if "loss" in line]
+    sentences = _about_overfitting(lines, steps, checkpoints)
     if len(steps) < FEWEST_LINES:
-        return []
+        return sentences
     quarter = max(len(steps) // 4, 1)
     first, last = steps[:quarter], steps[-quarter:]
-    sentences = []
     if losses == ["sigmoid"]:
         sentences += _about_the_loss(_mean(first, "loss"), _mean(last, "loss"), learning_rate)
     sentences += _about_held_out(lines, test_pairs)
     sentences += _about_log_probs(first, last)
     return sentences
+
+
+def _about_overfitting(lines: Sequence[Line], steps: Sequence[Line], checkpoints: Collection[int]) -> list[str]:
+    held_out = [(line["eval_loss"], int(line["step"])) for line in lines if "eval_loss" in line]
+    if not held_out:
+        return []
+    (least, best), (now, end) = min(held_out), held_out[-1]
+    until = [line for line in steps if line["step"] <= best]
+    since = [line for line in steps if line["step"] > best]
+    if now - least <= RISEN * abs(least) or not until or not since:
+        return []
+    near = min(len(until), len(since))
+    before, after = _mean(until[-near:], "loss"), _mean(since[-near:], "loss")
+    if after >= before:
+        return []
+    where = f"its adapter is in `checkpoint-{best}`" if best in checkpoints else "no checkpoint of that step is kept"
+    return [
+        f"the held-out loss rose from {least:.4f} at step {best:,} to {now:.4f} at step {end:,} while the training "
+        f"loss fell from {before:.4f} to {after:.4f}: the run overfits, and step {best:,} was the best; {where}; "
+        f"train again with `--max-steps {best}`, or on more pairs"
+    ]
 
 
 def _about_the_loss(first: float, last: float, learning_rate: float) -> list[str]:

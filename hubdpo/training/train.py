@@ -31,7 +31,7 @@ from datasets import Dataset  # noqa: E402
 
 from hubdpo.training.advice import explain_metrics  # noqa: E402
 from hubdpo.training.base import Base, check_base_options, find_base  # noqa: E402
-from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, OwnOptions, newest_checkpoint  # noqa: E402
+from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, OwnOptions, complete_checkpoints, newest_checkpoint  # noqa: E402
 from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
 from hubdpo.training.plots import write_plots  # noqa: E402
 from hubdpo.training.preflight import out_of_memory, preflight  # noqa: E402
@@ -197,6 +197,7 @@ def _train(config: TrainConfig, held: contextlib.ExitStack) -> RunManifest:
     write_plots(folder)
     for sentence in explain_metrics(
         metrics.lines(), losses=config.loss_type, learning_rate=config.learning_rate, test_pairs=len(test_rows),
+        checkpoints=[step for _, step in complete_checkpoints(folder)],
     ):  # fmt: skip
         console.info(f"note: {sentence}")
 

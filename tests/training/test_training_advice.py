@@ -59,3 +59,38 @@ def test_ln_2_means_nothing_for_other_losses() -> None:
 
 def test_a_few_steps_are_too_few_to_judge() -> None:
     assert said(run([0.6931] * 4)) == ""
+
+
+def overfitting(held_out: list[float], losses: list[float] = FALLING) -> list[dict[str, Any]]:
+    """Lines of a run that was evaluated as often, evenly spread over its steps."""
+    every = len(losses) // len(held_out)
+    return [
+        *({"step": i + 1, "loss": loss} for i, loss in enumerate(losses)),
+        *({"step": every * (i + 1), "eval_loss": loss} for i, loss in enumerate(held_out)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"), [([10, 15], "its adapter is in `checkpoint-10`"), ([15, 20], "no checkpoint")]
+)
+def test_overfitting_is_named_with_the_best_checkpoint(kept: list[int], words: str) -> None:
+    lines = overfitting([0.66, 0.60, 0.64, 0.70])
+    (sentence,) = explain_metrics(lines, losses=["ipo"], learning_rate=1e-4, test_pairs=9, checkpoints=kept)
+    assert "rose from 0.6000 at step 10 to 0.7000 at step 20" in sentence
+    assert words in sentence
+    assert "`--max-steps 10`" in sentence
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        overfitting([0.66, 0.62, 0.60, 0.605]),  # within what evaluations differ by
+        overfitting([0.66, 0.62, 0.60, 0.58]),
+        overfitting([0.60, 0.64, 0.70, 0.75], losses=[0.5 + 0.02 * i for i in range(20)]),  # nothing is learned at all
+        overfitting([0.60]),
+    ],
+)
+def test_a_held_out_loss_that_does_not_rise_against_the_training_loss_needs_no_words(
+    lines: list[dict[str, Any]],
+) -> None:
+    assert "overfits" not in said(lines)
