@@ -17,7 +17,7 @@ from hubdpo import __version__, console
 from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
 from hubdpo.data.load import load_with_reference
-from hubdpo.errors import ConfigError, Stopped
+from hubdpo.errors import ConfigError, Stopped, TrainingError
 from hubdpo.hub.base import load_base
 from hubdpo.hub.probes import record_probes
 from hubdpo.hub.stopping import stops_elsewhere, unstopped, use_stops, write_stops
@@ -32,11 +32,13 @@ from datasets import Dataset  # noqa: E402
 from hubdpo.training.advice import explain_metrics  # noqa: E402
 from hubdpo.training.base import Base, check_base_options, find_base  # noqa: E402
 from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, OwnOptions, complete_checkpoints, newest_checkpoint  # noqa: E402
+from hubdpo.training.memory import out_of_memory_is  # noqa: E402
 from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
 from hubdpo.training.plots import write_plots  # noqa: E402
 from hubdpo.training.preflight import out_of_memory, preflight  # noqa: E402
 from hubdpo.training.processes import LAUNCHED, check_launch, launch, rank, world_size  # noqa: E402
 from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take, with_measured_of  # noqa: E402
+from hubdpo.training.room import room_for_base, room_for_reference, room_for_scoring  # noqa: E402
 from hubdpo.training.run_folder import (  # noqa: E402
     alone_in,
     check_before_start,
@@ -132,7 +134,8 @@ def _train(config: TrainConfig, held: contextlib.ExitStack) -> RunManifest:
     # 4. the trainer, and a look at what could stop it
     transformers.set_seed(config.seed)
     metrics = MetricsFile(folder)
-    model = load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit)
+    with room_for_base(load_in_4bit=config.load_in_4bit):
+        model = load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit)
     use_stops(model, manifest)
     trainer = make_trainer(
         config, model.dequantize() if config.dequantize_once else model, tokenizer,
@@ -146,7 +149,8 @@ def _train(config: TrainConfig, held: contextlib.ExitStack) -> RunManifest:
     if config.dry_run:
         return manifest
     if config.reference == "cached":
-        use_cached_reference(trainer, _what_the_reference_is(config, base, device))
+        with room_for_reference():
+            use_cached_reference(trainer, _what_the_reference_is(config, base, device))
     elif config.num_train_epochs > 1 and config.max_steps < 0:
         console.hint("`--reference cached` computes the reference log-probs once instead of in every epoch")
 
@@ -177,16 +181,20 @@ def _train(config: TrainConfig, held: contextlib.ExitStack) -> RunManifest:
             write_stops(folder, manifest.end_of_turn)
     if not (first or trainer.is_fsdp_enabled):
         return manifest
-    probes = record_probes(
-        trainer.model, tokenizer, load_in_4bit=config.load_in_4bit, template_kwargs=config.chat_template_kwargs
-    )
-    report = None
-    if "test" in data:
-        report = score_pairs(
-            trainer.model, tokenizer, data["test"], beta=config.beta, max_length=config.max_length,
-            prompt_budget=config.prompt_budget, batch_size=config.per_device_eval_batch_size,
-        )  # fmt: skip
-        report = with_samples(report, trainer.model, tokenizer)
+    with room_for_scoring(
+        config.per_device_eval_batch_size, lambda pairs: resume_command(_evaluating(config, pairs)),
+        kept="; all steps are done and saved",
+    ):  # fmt: skip
+        probes = record_probes(
+            trainer.model, tokenizer, load_in_4bit=config.load_in_4bit, template_kwargs=config.chat_template_kwargs
+        )
+        report = None
+        if "test" in data:
+            report = score_pairs(
+                trainer.model, tokenizer, data["test"], beta=config.beta, max_length=config.max_length,
+                prompt_budget=config.prompt_budget, batch_size=config.per_device_eval_batch_size,
+            )  # fmt: skip
+            report = with_samples(report, trainer.model, tokenizer)
     if not first:
         return manifest
     probes.write(folder / PROBES_FILE)
@@ -249,10 +257,19 @@ def _rows_for_evaluation(config: TrainConfig, tokenizer: Any, test: Any) -> list
 
 def _run_steps(trainer: Any, checkpoint: str | None, config: TrainConfig) -> dict[str, float]:
     """Train, and return the last value of every metric that was logged."""
+
+    def no_room() -> TrainingError:
+        resume, pairs = newest_checkpoint(config.output_dir) is not None, config.per_device_eval_batch_size
+        if trainer.model.training or pairs == 1:
+            return out_of_memory(config, resume=resume)
+        return TrainingError(
+            f"the device ran out of memory with {pairs} pairs in an evaluation pass",
+            hint=f"--per-device-eval-batch-size {pairs // 2}" + (" --resume" if resume else ""),
+        )
+
     try:
-        trainer.train(resume_from_checkpoint=checkpoint)
-    except torch.OutOfMemoryError:
-        raise out_of_memory(config, resume=newest_checkpoint(config.output_dir) is not None) from None
+        with out_of_memory_is(no_room):
+            trainer.train(resume_from_checkpoint=checkpoint)
     except KeyboardInterrupt:
         if LAUNCHED in os.environ:  # the process that was asked says how to go on
             raise
@@ -261,6 +278,10 @@ def _run_steps(trainer: Any, checkpoint: str | None, config: TrainConfig) -> dic
     for line in trainer.state.log_history:
         last |= {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
     return {key: value for key, value in sorted(last.items()) if math.isfinite(value)}
+
+
+def _evaluating(config: TrainConfig, pairs: int) -> TrainConfig:
+    return config.model_copy(update={"per_device_eval_batch_size": pairs})
 
 
 def _how_to_go_on(config: TrainConfig) -> str:

@@ -145,26 +145,39 @@ def test_a_run_that_was_killed_after_its_last_step_is_not_trained_on(
     assert [line["step"] for line in metrics(copied) if "loss" in line] == [1, 2, 3]
 
 
-def stop_at(step: int, what: BaseException, patch: pytest.MonkeyPatch) -> None:
+def stop_at(step: int, what: BaseException, patch: pytest.MonkeyPatch, where: str = "training_step") -> None:
     from hubdpo.training.trainer import SharedPrefixDPOTrainer
 
-    plain = SharedPrefixDPOTrainer.training_step
+    plain = getattr(SharedPrefixDPOTrainer, where)
 
     def stopping(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.state.global_step == step:
             raise what
         return plain(self, *args, **kwargs)
 
-    patch.setattr(SharedPrefixDPOTrainer, "training_step", stopping)
+    patch.setattr(SharedPrefixDPOTrainer, where, stopping)
 
 
-@pytest.mark.parametrize("what", [torch.OutOfMemoryError("out"), KeyboardInterrupt()], ids=["memory", "Ctrl-C"])
+OUT = torch.OutOfMemoryError("out")
+
+
+@pytest.mark.parametrize(
+    ("what", "where"),
+    [(OUT, "training_step"), (OUT, "prediction_step"), (OUT, "scoring"), (KeyboardInterrupt(), "training_step")],
+    ids=["memory", "memory in an evaluation", "memory in scoring", "Ctrl-C"],
+)
 def test_the_hint_of_a_run_that_stops_goes_on_with_it(
-    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: BaseException
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: BaseException, where: str
 ) -> None:
-    chosen = options(tiny_base, dataset_dir, tmp_path / "run")
+    def no_room(*args: Any, **kwargs: Any) -> Any:
+        raise what
+
+    chosen = options(tiny_base, dataset_dir, tmp_path / "run", eval_steps=2)
     with monkeypatch.context() as patch:
-        stop_at(2, what, patch)
+        if where == "scoring":
+            patch.setattr(stage, "score_pairs", no_room)
+        else:
+            stop_at(2, what, patch, where)
         with pytest.raises((TrainingError, Stopped)) as caught:
             train(**chosen)
     hint = shlex.split(str(caught.value.hint))
