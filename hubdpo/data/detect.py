@@ -119,7 +119,10 @@ def _unfit(one: Look, fitting: list[str], sure: dict[str, list[Look]]) -> DataEr
         return DataError(f"{one.name} holds {rows}", hint="look at the file, or leave it out")
     if not fitting:
         told, options = advice(one.examples)
-        general = f"--format columns --map prompt=...,chosen=...,rejected=..., or --format {'|'.join(NAMES)}"
+        general = (
+            "--map prompt=...,chosen=...,rejected=..., or, where a column says which answer is better, "
+            f"--map prompt=...,first=...,second=...,vote=..., or --format {'|'.join(NAMES)}"
+        )
         if told:
             general = "DPO needs two answers to each prompt, and which of them is the better one"
         return DataError(f"{where}no converter fits; the rows have {one.columns}{told}", hint=options or general)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubdpo.data.converters.votes import says_a_side, text_of_value
-from hubdpo.data.vote_hints import labels_for
+from hubdpo.data.vote_hints import guess, labels_for
 
 Row = dict[str, Any]
 PROMPTS = (
@@ -88,7 +88,7 @@ def _voted(rows: Sequence[Row], columns: Columns, sides: tuple[str, str]) -> tup
     said = f"{two}, and perhaps a vote, `{names[0]}` ({shown})"
     if values and all(says_a_side(row[names[0]], sides) for row in rows if row.get(names[0]) is not None):
         return said, options
-    return f"{said}: look up which value means which", options and f"{options} {labels_for(values)}"
+    return f"{said}; {guess(values)} the hint is right", options and f"{options} {labels_for(values)}"
 
 
 def _map(columns: Columns, answers: dict[str, str]) -> str | None:

@@ -14,7 +14,6 @@ from hubdpo.errors import DataError
 
 Row = dict[str, Any]
 MOST_VALUES = 8
-CHECK = "look up which value means which, and say it:"
 
 
 def unknown_votes(convert: Convert, rows: Iterable[Row], vote: str | None = None) -> DataError | None:
@@ -36,19 +35,30 @@ def unknown_votes(convert: Convert, rows: Iterable[Row], vote: str | None = None
         return None
     return DataError(
         f"nothing says which answer a vote of `{column}` prefers: its values are {_listed(values)}",
-        hint=f"{CHECK} {labels_for(list(values))}",
+        hint=f"{guess(list(values))} {labels_for(list(values))}",
     )
 
 
 def labels_for(values: Sequence[str]) -> str:
     """Return `--labels` with these values of a vote; which is which is a guess for the user to check."""
+    first, second, ties = _sides(values)
+    text = ",".join([f"first={first}", f"second={second}", *(f"tie={tie}" for tie in ties)])
+    return f"--labels {shlex.quote(text)}"
+
+
+def guess(values: Sequence[str]) -> str:
+    """Say what `labels_for` takes the values to mean: pasted unread, the wrong way round, it inverts every pair."""
+    first, second, _ = _sides(values)
+    return f"look it up: if `{first}` means that the first answer is better, and `{second}` the second,"
+
+
+def _sides(values: Sequence[str]) -> tuple[str, str, list[str]]:
     ties = [value for value in values if is_tie(value.strip().lower())]
     sides = sorted(value for value in values if value not in ties)
     if len(sides) == 3 and sides[0] in ("0", "0.0"):
         ties, sides = [sides[0], *ties], sides[1:]
     first, second = (*sides, "FIRST", "SECOND")[:2] if len(sides) != 1 else (sides[0], "SECOND")
-    text = ",".join([f"first={first}", f"second={second}", *(f"tie={tie}" for tie in ties)])
-    return f"--labels {shlex.quote(text)}"
+    return first, second, ties
 
 
 def _listed(values: Counter[str]) -> str:
