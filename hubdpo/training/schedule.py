@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from transformers import get_scheduler
 
 from hubdpo import console
 from hubdpo.config import TrainConfig
+from hubdpo.errors import ConfigError
 
 
 def batches_of(config: TrainConfig) -> tuple[int, int]:
@@ -79,6 +81,26 @@ def rates(config: TrainConfig, *, steps: int, warmup_steps: int, at: Sequence[in
     if not isinstance(made, LambdaLR):
         return None
     return [config.learning_rate * made.lr_lambdas[0](step - 1) for step in at]
+
+
+def check_rates(config: TrainConfig, *, steps: int, warmup_steps: int) -> None:
+    """Raise ConfigError for arguments of the schedule that it cannot be made of, or that give no learning rate."""
+    name, hint = config.lr_scheduler_type, "mend `--lr-scheduler-kwargs`"
+    at = sorted({*range(1, steps + 1, max(steps // 1000, 1)), warmup_steps + 1, steps})
+    try:
+        found = rates(config, steps=steps, warmup_steps=warmup_steps, at=at)
+    except (ValueError, TypeError, ArithmeticError) as problem:
+        raise ConfigError(f"the schedule `{name}` cannot be made with these arguments: {problem}", hint=hint) from None
+    for step, rate in zip(at, found or [], strict=False):
+        if isinstance(rate, complex) or not 0 <= rate < math.inf:
+            raise ConfigError(f"the schedule `{name}` gives a learning rate of {rate} at step {step:,}", hint=hint)
+    given = config.lr_scheduler_kwargs or {}
+    decay = given.get("num_decay_steps", 0)
+    if isinstance(decay, (int, float)) and warmup_steps + decay > steps:
+        raise ConfigError(
+            f"a decay of {decay:g} steps does not fit into {steps:,} steps with {warmup_steps:,} of warm-up",
+            hint=f"--lr-scheduler-kwargs '{json.dumps({**given, 'num_decay_steps': max(steps // 10, 1)})}'",
+        )
 
 
 def tell_extension(config: TrainConfig, *, before: int, now: int, warmup_steps: int, reached: int) -> None:

@@ -51,7 +51,7 @@ from hubdpo.training.run_folder import (  # noqa: E402
     whole_adapter,
 )
 from hubdpo.training.samples import with_samples  # noqa: E402
-from hubdpo.training.schedule import Epoch, tell_extension  # noqa: E402
+from hubdpo.training.schedule import Epoch, check_rates, tell_extension  # noqa: E402
 from hubdpo.training.scoring import score_pairs  # noqa: E402
 from hubdpo.training.tokenize import PairTokenizer  # noqa: E402
 from hubdpo.training.trackers import check_trackers  # noqa: E402
@@ -120,6 +120,7 @@ def _train(config: TrainConfig, held: contextlib.ExitStack) -> RunManifest:
     if earlier is not None and earlier.manifest.status == "complete" and steps == earlier.planned:
         return _nothing_left(config, earlier)
     warmup_steps = round(config.warmup_ratio * ((earlier and earlier.first_planned) or steps))
+    check_rates(config, steps=steps, warmup_steps=warmup_steps)
     _tell_plan(config, encoder, device, Epoch.of(config, len(train_rows)), steps)
     if earlier is not None and earlier.planned not in (None, steps):
         tell_extension(config, before=earlier.planned, now=steps, warmup_steps=warmup_steps, reached=earlier.step)
@@ -137,11 +138,12 @@ def _train(config: TrainConfig, held: contextlib.ExitStack) -> RunManifest:
     with room_for_base(load_in_4bit=config.load_in_4bit):
         model = load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit)
     use_stops(model, manifest)
-    trainer = make_trainer(
-        config, model.dequantize() if config.dequantize_once else model, tokenizer,
-        Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None,
-        device=device, steps=steps, warmup_steps=warmup_steps, callbacks=[metrics, CheckpointMarker(), OwnOptions()],
-    )  # fmt: skip
+    with out_of_memory_is(lambda: out_of_memory(config)):
+        trainer = make_trainer(
+            config, model.dequantize() if config.dequantize_once else model, tokenizer,
+            Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None, device=device,
+            steps=steps, warmup_steps=warmup_steps, callbacks=[metrics, CheckpointMarker(), OwnOptions()],
+        )  # fmt: skip
     preflight(config, trainer, train_rows, device=device)
     if "auto" in (config.tokens_per_batch, config.checkpoint_layers):
         config = settled(config, trainer)

@@ -12,7 +12,9 @@ from torch.utils.data import BatchSampler
 from transformers import Trainer, TrainingArguments
 
 from hubdpo.config import TrainConfig
-from hubdpo.training.schedule import Epoch, batches_of, planned_steps, rates, tell_extension
+from hubdpo.config.schedules import NEEDED, SCHEDULES
+from hubdpo.errors import ConfigError
+from hubdpo.training.schedule import Epoch, batches_of, check_rates, planned_steps, rates, tell_extension
 
 
 def config_for(**options: Any) -> TrainConfig:
@@ -86,3 +88,33 @@ def test_an_extension_says_what_the_learning_rate_does(
     said = capsys.readouterr().err
     assert "from 10 to 20 steps, on from step 10" in said
     assert words in said
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("polynomial", {"lr_end": 1.0}, "must be smaller than initial lr"),
+        ("polynomial", {"power": "two"}, "cannot be made with these arguments"),
+        ("warmup_stable_decay", {"num_decay_steps": 5, "decay_type": "steep"}, "Unknown decay type"),
+        ("warmup_stable_decay", {"num_decay_steps": 19}, "does not fit into 20 steps with 2 of warm-up"),
+        ("cosine", {"num_cycles": "many"}, "cannot be made with these arguments"),
+        ("polynomial", {"lr_end": -1.0}, "gives a learning rate of -"),
+        ("reduce_lr_on_plateau", {"factor": 2.0}, "cannot be made with these arguments"),
+    ],
+)
+def test_arguments_that_give_no_schedule_are_refused(name: str, arguments: dict[str, Any], message: str) -> None:
+    config = config_for(lr_scheduler_type=name, lr_scheduler_kwargs=arguments)
+    with pytest.raises(ConfigError, match=message) as caught:
+        check_rates(config, steps=20, warmup_steps=2)
+    assert "--lr-scheduler-kwargs" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 20, 5000])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_of_right_arguments_is_let_through(name: str, steps: int) -> None:
+    arguments = (
+        {"num_decay_steps": 1} if name == "warmup_stable_decay" else dict(list(NEEDED.get(name, {}).items())[:1])
+    )
+    config = config_for(lr_scheduler_type=name, lr_scheduler_kwargs=arguments or None)
+    check_rates(config, steps=steps, warmup_steps=0)
+    check_rates(config, steps=steps, warmup_steps=steps - 1)

@@ -118,6 +118,21 @@ def test_what_would_stop_the_run_stops_it_at_once_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("place", ["load_base", "make_trainer", "use_cached_reference"])
+def test_out_of_memory_before_the_steps_is_told_and_leaves_nothing(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(f"hubdpo.training.train.{place}", out_of_room)
+    with pytest.raises(TrainingError, match="no room for the base|ran out of memory") as caught:
+        train(**options(tiny_base, dataset_dir, tmp_path / "run", reference="cached"))
+    assert caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+def out_of_room(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("Triton Error [CUDA]: out of memory")
+
+
 def test_cached_reference_log_probs_give_the_same_losses_and_adapter(plain: Path, cached: Path) -> None:
     assert_like_losses(cached / "run", plain)
     ours, theirs = (load_file(run / "adapter_model.safetensors") for run in (cached / "run", plain))
@@ -206,3 +221,13 @@ def test_an_error_in_several_processes_is_told_once_with_what_to_do(
 def test_a_dry_run_is_of_one_process() -> None:
     with pytest.raises(ConfigError, match="--num-processes"):
         train(model_name_or_path="a/b", dataset="d", output_dir=Path("r"), dry_run=True, num_processes=2)
+
+
+def test_arguments_that_give_no_schedule_are_refused_before_the_base_is_loaded(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubdpo.training.train.load_base", out_of_room)
+    wrong = {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 1.0}}
+    with pytest.raises(ConfigError, match="the schedule `polynomial` cannot be made"):
+        train(**options(tiny_base, dataset_dir, tmp_path / "run", **wrong))
+    assert not (tmp_path / "run").exists()
