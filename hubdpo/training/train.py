@@ -237,6 +237,8 @@ def _own_device(wanted: str) -> str:
     device = pick_device(wanted)
     if device == "cuda" and world_size() > 1:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    elif device == "cuda" and (visible := torch.cuda.device_count()) > 1:
+        console.hint(f"{visible} GPUs are visible and one is used; `--num-processes {visible}` takes all of them")
     return device
 
 

@@ -15,6 +15,7 @@ from hubdpo.hub.base import compute_dtype
 from hubdpo.training import memory, shared_prefix
 from hubdpo.training.memory import SHARE, is_out_of_memory, out_of_memory_is, tokens_that_fit
 from hubdpo.training.preflight import MEASURED_PAIRS, _measured_budget, _one_step
+from hubdpo.training.train import _own_device
 from hubdpo.training.trainer import dpo_config
 from tests.training.test_token_budget import config_for, pairs, trainer_for
 
@@ -213,3 +214,13 @@ def test_policy_and_reference_of_a_pass_share_one_layout(
 def _batch(trainer: Any, rows: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
     batch = trainer.data_collator(rows)
     return batch["input_ids"], batch["attention_mask"]
+
+
+@pytest.mark.parametrize(("visible", "said"), [(1, False), (4, True)])
+def test_gpus_that_are_not_used_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], visible: int, said: bool
+) -> None:
+    monkeypatch.setattr("hubdpo.training.train.pick_device", lambda wanted: "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    assert _own_device("auto") == "cuda"
+    assert ("`--num-processes 4`" in capsys.readouterr().err) == said
