@@ -61,7 +61,7 @@ class Epoch:
     def done(self, steps: int) -> float:
         """Return the epochs that so many steps are, as the trainer logs them."""
         whole, rest = divmod(steps, self.steps)
-        return whole + min(rest * self.accumulated, self.batches) / self.batches
+        return whole + rest * self.accumulated / self.batches
 
 
 def planned_steps(config: TrainConfig, rows: int) -> int:

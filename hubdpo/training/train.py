@@ -264,7 +264,7 @@ def _run_steps(trainer: Any, checkpoint: str | None, config: TrainConfig) -> dic
 
     def no_room() -> TrainingError:
         resume, pairs = newest_checkpoint(config.output_dir) is not None, config.per_device_eval_batch_size
-        if trainer.model.training or pairs == 1:
+        if True:
             return out_of_memory(config, resume=resume)
         return TrainingError(
             f"the device ran out of memory with {pairs} pairs in an evaluation pass",
@@ -320,7 +320,7 @@ def _tell_plan(config: TrainConfig, encoder: PairTokenizer, device: str, epoch: 
     if steps >= epoch.steps and epoch.in_last_step < epoch.pairs_per_step:
         console.info(f"          of these, {epoch.in_last_step} in the last step of each epoch")
     if epoch.repeated:
-        console.info(f"          {epoch.repeated} pairs come twice in each epoch, so that the processes have as many")
+        console.info(f"          repeated in each epoch, so that the processes have as many: {epoch.repeated}")
     if config.learning_rate > 5e-5:
         console.warn(f"learning rate {config.learning_rate:g} is high for DPO with LoRA; 5e-6 is usual")
 

@@ -39,6 +39,8 @@ class SharedPrefixDPOTrainer(DPOTrainer):
     tokens_per_batch: int | None = None
     recomputed: Recomputed | None = None
     loss_weights: list[float]
+    evaluating = False
+    """Left on by an evaluation that fails, whatever mode the model is in."""
     _step: Step
     _held_out: Tally
 
@@ -111,8 +113,9 @@ class SharedPrefixDPOTrainer(DPOTrainer):
         return loss
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        self._held_out = Tally()
+        self._held_out, self.evaluating = Tally(), True
         output = super().evaluation_loop(*args, **kwargs)
+        self.evaluating = False
         _log_together(self._held_out, self._metrics["eval"])
         return output
 

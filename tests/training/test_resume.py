@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hubdpo import train
 from hubdpo.cards.commands import train_command
@@ -101,6 +102,8 @@ def test_a_schedule_that_decays_is_made_anew_from_the_step_that_was_reached(
     logged = [line["learning_rate"] for line in metrics(tmp_path / "run") if "learning_rate" in line]
     assert logged == pytest.approx([*before, *after])
     assert after[0] > 0
+    saved = [load_file(tmp_path / "run" / f"checkpoint-{step}" / ADAPTER) for step in (3, 4)]
+    assert any((one != other).any() for one, other in zip(saved[0].values(), saved[1].values(), strict=True))
 
 
 def test_how_a_run_is_saved_told_and_laid_out_may_change(cut: Path, tiny_base: Path, dataset_dir: Path) -> None:
@@ -162,12 +165,23 @@ OUT = torch.OutOfMemoryError("out")
 
 
 @pytest.mark.parametrize(
-    ("what", "where"),
-    [(OUT, "training_step"), (OUT, "prediction_step"), (OUT, "scoring"), (KeyboardInterrupt(), "training_step")],
+    ("what", "where", "words_of_hint"),
+    [
+        (OUT, "training_step", "--per-device-train-batch-size 1 --gradient-accumulation-steps 2 --resume"),
+        (OUT, "prediction_step", "--per-device-eval-batch-size 2 --resume"),
+        (OUT, "scoring", "--per-device-eval-batch-size 2 "),
+        (KeyboardInterrupt(), "training_step", "hubdpo train "),
+    ],
     ids=["memory", "memory in an evaluation", "memory in scoring", "Ctrl-C"],
 )
 def test_the_hint_of_a_run_that_stops_goes_on_with_it(
-    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: BaseException, where: str
+    tiny_base: Path,
+    dataset_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: BaseException,
+    where: str,
+    words_of_hint: str,
 ) -> None:
     def no_room(*args: Any, **kwargs: Any) -> Any:
         raise what
@@ -181,6 +195,7 @@ def test_the_hint_of_a_run_that_stops_goes_on_with_it(
         with pytest.raises((TrainingError, Stopped)) as caught:
             train(**chosen)
     hint = shlex.split(str(caught.value.hint))
+    assert words_of_hint in " ".join(hint)
     command = hint[1:] if hint[0] == "hubdpo" else ["train", *words(chosen), *hint]
     app(args=command, standalone_mode=False)
     assert RunManifest.read(tmp_path / "run" / "run.json").status == "complete"
