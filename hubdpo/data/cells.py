@@ -17,6 +17,10 @@ OPENERS = frozenset("[{ \t\r\n")
 MOST_PYTHON = 1 << 20
 """Characters of the longest Python literal to parse; JSON has no limit but that of the row."""
 _OPENING = re.compile(r"""\s*(?:\[\s*)?\{\s*(['"])(\w+)\1\s*:""")
+_LIST = re.compile(
+    r"""\s*\[\s*(?:\w+\([\[(]*|\{)\s*(?:role\s*=|['"“”‘’](?:role|from|content|value)['"“”‘’]|['"]\w{0,7}$)"""
+)
+"""How a list of messages begins, whoever printed it, also one that was cut off."""
 _ROLE = re.compile(r"""['"](?:role|from)['"]\s*:""")
 _BETWEEN = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\}\s+\{""")
 """A text, which stays, or two items without a comma."""
@@ -29,6 +33,8 @@ def opened(text: str) -> Any:
     """
     opening = _OPENING.match(text)
     if opening is None or not _ROLE.search(text):
+        if _LIST.match(text) and _parsed(text) is None:
+            raise Rejection("unreadable_messages")
         return text
     value = _parsed(text)
     if value is None:

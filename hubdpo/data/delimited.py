@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 from typing import IO
 
@@ -39,6 +40,10 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[Raw
             before = 1
         table = csv.DictReader(text, strict=True, delimiter=delimiter_of(head, kind))
         try:
+            if twice := [column for column, count in Counter(table.fieldnames or ()).items() if count > 1 and column]:
+                raise DataError(
+                    f"{name} has two columns `{twice[0]}`", hint="give each a name of its own in its header"
+                )
             for row in table:
                 line = table.line_num + before
                 if None not in row and None not in row.values():

@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 
 from hubdpo.config import PrepareConfig
-from hubdpo.data.converters import votes
 from hubdpo.secrets import cleaned, find_secrets, redact
 
 MOST_FIELDS = 20
@@ -38,7 +37,7 @@ NEXT_STEPS = {
     "unreadable_messages": "write the messages as JSON, or the rows as .jsonl",
     "broken_template": "give the rows as lists of messages, without the template",
     "inverted": "the source scores `rejected` above `chosen`; take the scores out where less is better",
-    "unknown_label": votes.LABELS_HINT,
+    "unknown_label": "say what every value of the vote means: --labels first=VALUE,second=VALUE,tie=VALUE",
 }
 """What to do about rows that are lost, by the reason of most of them."""
 

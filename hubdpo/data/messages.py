@@ -18,7 +18,8 @@ CALL_ROLES = frozenset((
 ))  # fmt: skip
 ROLE_KEYS = ("role", "from")
 CONTENT_KEYS = ("content", "value", "text")
-CALLS = ("tool_calls", "function_call", "tool_call_id")
+CALLS = ("tool", "call"), ("tool", "calls"), ("tool", "use"), ("function", "call"), ("function", "calls")
+"""The first words of a member that calls a tool or answers a call, `toolCalls` and `tool_call_id` among them."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
 MEDIA = {
     "image": "image", "images": "image", "img": "image", "imgs": "image", "photo": "image", "photos": "image",
@@ -66,7 +67,7 @@ def _message(item: Any) -> Message:
     role, content = first_of(item, ROLE_KEYS), first_of(item, CONTENT_KEYS)
     if not isinstance(role, str):
         raise Rejection("wrong_type")
-    if is_call_role(role) or first_of(item, CALLS, empty=False):
+    if is_call_role(role) or any(member and _is_call(name) for name, member in item.items()):
         raise Rejection("tool_calls")
     if first_of(item, REASONING, empty=False):
         raise Rejection("reasoning_content")
@@ -94,6 +95,10 @@ def _text_of_part(part: Any) -> str:
     if "tool" in kind or "function" in kind:
         raise Rejection("tool_calls")
     raise Rejection("reasoning_content" if "thinking" in kind or "reasoning" in kind else "wrong_type")
+
+
+def _is_call(name: Any) -> bool:
+    return isinstance(name, str) and words_of(name)[:2] in CALLS
 
 
 def media_of(name: str) -> str | None:

@@ -127,6 +127,9 @@ def test_messages_have_many_keys(message: dict[str, Any]) -> None:
         ({"role": "assistant", "content": "", "tool_calls": [CALL]}, "tool_calls"),
         ({"role": "assistant", "tool_calls": [CALL]}, "tool_calls"),
         ({"role": "assistant", "content": "", "function_call": {"name": "f"}}, "tool_calls"),
+        ({"role": "assistant", "content": "Let me look.", "toolCalls": [CALL]}, "tool_calls"),
+        ({"role": "assistant", "content": "Let me look.", "tool_call": CALL}, "tool_calls"),
+        ({"role": "assistant", "content": "Let me look.", "functionCall": CALL}, "tool_calls"),
         ({"role": "tool", "content": "12", "tool_call_id": "1"}, "tool_calls"),
         ({"from": "function_call", "value": "f()"}, "tool_calls"),
         ({"from": "observation", "value": "12"}, "tool_calls"),
@@ -213,3 +216,23 @@ def test_every_format_takes_pictures_for_none_of_its_text() -> None:
     with pytest.raises(NotText):
         Screen(CONVERTERS["scored"].reads).one({"prompt": "q", "image": "a.png"})
     assert columns.reads({"prompt": "image"}) == ("image",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{'content': 'a long answer that a spreadsheet cut",
+        '[{"rol',
+        "[OrderedDict([('role', 'assistant'), ('content', 'good')])]",
+        "[Message(role='assistant', content='good')]",
+        "[{“role”: “assistant”, “content”: “good”}]",
+    ],
+)
+def test_a_list_of_messages_that_cannot_be_read_is_never_an_answer(text: str) -> None:
+    with pytest.raises(Rejection, match="unreadable_messages"):
+        opened(text)
+
+
+@pytest.mark.parametrize("text", ['[{"content": "x"}]', '[{"value": 1}]', "[1, 2]", "[x](y)", '[{"name": "An', "['a']"])
+def test_a_list_of_other_things_is_an_answer(text: str) -> None:
+    assert opened(text) == text

@@ -249,3 +249,9 @@ def test_losses_of_a_list_are_named_by_their_place(tmp_path: Path, monkeypatch: 
     make(tmp_path, "raw.json", wrapped(data=[*rows(20), 5, *rows(22)[20:]]), num_proc=2)
     loss = json.loads((tmp_path / "out" / "rejected.jsonl").read_text())
     assert (loss["line"], loss["reason"]) == (21, "not_an_object")
+
+
+def test_a_column_that_a_csv_has_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("prompt,chosen,chosen,rejected\nq,good,other,bad\n")
+    with pytest.raises(DataError, match="two columns `chosen`"):
+        prepare(source=[str(tmp_path / "x.csv")], output_dir=tmp_path / "d")
