@@ -155,12 +155,12 @@ def download(
     cache_dir: Path | None = None,
 ) -> Path:
     """Return a folder with the files of a commit, from the cache or the Hub. Raise HubError when one does not come."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     with translate_errors(f"{repo_id}@{sha[:12]}"):
         try:
             return fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns, cache_dir=cache_dir)
-        except LocalEntryNotFoundError:
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled):  # the second by huggingface_hub 1
             if is_offline():
                 begun = (cache_of(repo_id, repo_type) / "snapshots" / sha).is_dir()
                 never_cached(RepoRef(repo_id, sha), repo_type, part=" with all its files" if begun else "")
