@@ -264,7 +264,7 @@ def _run_steps(trainer: Any, checkpoint: str | None, config: TrainConfig) -> dic
 
     def no_room() -> TrainingError:
         resume, pairs = newest_checkpoint(config.output_dir) is not None, config.per_device_eval_batch_size
-        if True:
+        if not trainer.evaluating or pairs == 1:
             return out_of_memory(config, resume=resume)
         return TrainingError(
             f"the device ran out of memory with {pairs} pairs in an evaluation pass",
