@@ -176,7 +176,8 @@ def train_in_two_processes(**chosen: Any) -> str:
     words = [f"--{name.replace('_', '-')}={value}" for name, value in {**chosen, "num_processes": 2}.items()]
     done = subprocess.run([sys.executable, "-c", CODE, "train", *words], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "find_unused_parameters" not in done.stderr  # older bitsandbytes warn of newer torch
+    # bitsandbytes 0.49 has one of its own beside torch 2.13
+    assert not [line for line in done.stderr.splitlines() if "Warning" in line and "_check_is_size" not in line]
     return done.stdout
 
 
