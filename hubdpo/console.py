@@ -30,6 +30,7 @@ class Format(StrEnum):
 _format = Format.human
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves the cursor, colours, or turns the order of letters round, and bytes of file names that are not text."""
+_BREAKS = {ord("\n"): "\\n", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
 def use_format(value: Format) -> None:
@@ -46,34 +47,43 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", cleaned(text).replace("\r\n", "\n"))
 
 
+def one_line(text: str) -> str:
+    """Do as `printable`, and spell line breaks out too, so that no name and no row begins a line of its own."""
+    return printable(text).translate(_BREAKS)
+
+
 def _stderr() -> Console:
     # made anew at each call, so that a test's or a caller's redirected stream is honoured
     return Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
 def result(line: str, data: Mapping[str, Any], *, identifier: str | None = None) -> None:
-    """Write the command's one result to stdout: `line` for people, `data` as JSON, or `identifier` when quiet."""
+    """Write the command's one result to stdout: `line` for people, `data` as JSON, or `identifier` when quiet.
+
+    A line that is its own identifier, such as a model's answer, may have line breaks.
+    """
     if _format is Format.json:
         text = json.dumps(data, ensure_ascii=False, default=str)
     elif _format is Format.quiet:
         text = identifier or line
     else:
-        text = line
+        text = line if line == identifier else one_line(line)
     sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
 
 
-def info(line: str = "") -> None:
+def info(*lines: str) -> None:
+    """Say something, each argument on a line of its own."""
     if _format is not Format.quiet:
-        _stderr().print(Text(printable(line)))
+        _stderr().print(Text("\n".join(map(one_line, lines))))
 
 
 def warn(line: str) -> None:
-    _stderr().print(Text.assemble(("warning: ", "yellow"), printable(line)))
+    _stderr().print(Text.assemble(("warning: ", "yellow"), one_line(line)))
 
 
 def error(line: str) -> None:
-    _stderr().print(Text.assemble(("error: ", "bold red"), printable(line)))
+    _stderr().print(Text.assemble(("error: ", "bold red"), one_line(line)))
 
 
 def bug(trace: str) -> None:
@@ -84,19 +94,19 @@ def bug(trace: str) -> None:
 def hint(line: str) -> None:
     """Show the next command to type."""
     if _format is not Format.quiet:
-        _stderr().print(Text.assemble(("hint: ", "cyan"), printable(line)))
+        _stderr().print(Text.assemble(("hint: ", "cyan"), one_line(line)))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
     if _format is Format.quiet:
         return
     drawn = Table(
-        title=None if title is None else Text(printable(title)), title_justify="left", box=None, pad_edge=False
+        title=None if title is None else Text(one_line(title)), title_justify="left", box=None, pad_edge=False
     )
     for i, name in enumerate(columns):
-        drawn.add_column(Text(printable(name)), justify="left" if i == 0 else "right", overflow="fold")
+        drawn.add_column(Text(one_line(name)), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(printable(str(cell))) for cell in row))
+        drawn.add_row(*(Text(one_line(str(cell))) for cell in row))
     _stderr().print(drawn)
 
 
@@ -113,7 +123,7 @@ def progress(description: str, total: int | None) -> Iterator[Progress]:
     console = _stderr()
     hidden = not console.is_terminal or _format is Format.quiet
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        bar.add_task(printable(description), total=total, note="")
+        bar.add_task(one_line(description), total=total, note="")
         yield bar
 
 

@@ -66,6 +66,27 @@ def test_every_way_to_speak_spells_it_out(
     assert "[red]" in said
 
 
+FORGED = "odd\nhint: rm -rf data\r\nerror: x\u2028warning: y"
+
+
+@pytest.mark.parametrize("way", [way for way in SAY if way != "bug"])
+def test_no_value_begins_a_line_of_its_own(
+    way: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_format", console.Format.human)
+    SAY[way](FORGED)
+    said = "".join(capsys.readouterr())
+    assert not [line for line in said.splitlines() if line.startswith(("hint: rm", "error: x", "warning: y"))]
+    assert r"odd\nhint: rm -rf data\nerror: x\u2028warning: y" in said
+
+
+def test_lines_of_our_own_and_an_answer_keep_their_breaks(capsys: pytest.CaptureFixture[str]) -> None:
+    console.info("", "one", "two")
+    console.result("a poem\nof two lines", {}, identifier="a poem\nof two lines")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("a poem\nof two lines\n", "\none\ntwo\n")
+
+
 def test_the_bars_text_is_neither_escape_nor_markup() -> None:
     with console.progress(EVIL, 1) as bar:
         own = [column for column in bar.columns if type(column) is TextColumn]

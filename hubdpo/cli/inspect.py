@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
                     console.hint(finding.hint)
             for way in found.ways:
                 stands = f"broken by {', '.join(way.broken_by)}" if way.broken_by else "nothing known stands in the way"
-                console.info(f"\n── {way.name}: {stands}\n{way.code}")
+                console.info("", f"── {way.name}: {stands}", *way.code.splitlines())
             count = len(found.findings)
             told = f"{count} thing{'' if count == 1 else 's'} to look at" if count else "nothing is wrong with it"
             console.result(

@@ -36,7 +36,7 @@ def run(folder: Path) -> None:
         # threads that share two small layers wait for each other, and on a busy machine for most of the time
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         _walk(folder, hub.endpoint)
-    console.info(f"\nThe whole road took {time.monotonic() - started:.0f} s.")
+    console.info("", f"The whole road took {time.monotonic() - started:.0f} s.")
 
 
 def _walk(folder: Path, endpoint: str) -> None:
@@ -105,26 +105,27 @@ def _compare_in_new_process(folder: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "hubdpo.demo.reader", f"{ADAPTER}@{TAG}", f"{DATA}@{TAG}"]
     done = subprocess.run(command, env={**os.environ, "HF_HOME": str(home)}, capture_output=True, text=True)
     if done.returncode != 0:
-        raise HubdpoError(f"the release could not be loaded back:\n{done.stderr}")
+        console.bug(done.stderr)
+        raise HubdpoError("the release could not be loaded back, for the reason above")
     answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
 
 def _heading(number: int, title: str) -> None:
-    console.info(f"\n── {number}. {title}")
+    console.info("", f"── {number}. {title}")
 
 
 def _say_goodbye(folder: Path, data_url: str, adapter_url: str, found: dict[str, float]) -> None:
-    console.info(f"\ndataset   {data_url}\nadapter   {adapter_url}\ncard      {folder / 'run' / 'README.md'}")
     console.info(
-        "\nLook around:\n"
-        f"  hubdpo serve-hub {folder / 'hub'} --token {USER}:{TOKEN}     (this Hub again)\n"
-        f"  less {folder / 'data' / 'README.md'} {folder / 'run' / 'README.md'}\n"
-        "\nThe same on a GPU, with your data and your account:\n"
-        "  hubdpo prepare pairs.jsonl -o data\n"
-        "  hubdpo train --model-name-or-path Qwen/Qwen2-7B-Instruct --dataset data -o run\n"
-        "  hubdpo push run USER/qwen2-7b-dpo --version 0.1.0"
-    )
+        "", f"dataset   {data_url}", f"adapter   {adapter_url}", f"card      {folder / 'run' / 'README.md'}", "",
+        "Look around:",
+        f"  hubdpo serve-hub {folder / 'hub'} --token {USER}:{TOKEN}     (this Hub again)",
+        f"  less {folder / 'data' / 'README.md'} {folder / 'run' / 'README.md'}", "",
+        "The same on a GPU, with your data and your account:",
+        "  hubdpo prepare pairs.jsonl -o data",
+        "  hubdpo train --model-name-or-path Qwen/Qwen2-7B-Instruct --dataset data -o run",
+        "  hubdpo push run USER/qwen2-7b-dpo --version 0.1.0",
+    )  # fmt: skip
     console.result(
         f"demo done: held-out accuracy {found['base_accuracy']:.1%} with the base, "
         f"{found['adapter_accuracy']:.1%} with the adapter",
