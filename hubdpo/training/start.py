@@ -17,6 +17,7 @@ from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ConfigError
 from hubdpo.manifest import RunManifest
 from hubdpo.training.base import look_at_base
+from hubdpo.training.counted import tell_other_counts
 from hubdpo.training.processes import LAUNCHED, rank
 from hubdpo.training.trackers import check_trackers
 
@@ -53,7 +54,9 @@ def check_start(config: TrainConfig) -> TrainConfig:
             f"the schedule `{config.lr_scheduler_type}` follows the loss on a test split, and the dataset has none",
             hint="--lr-scheduler-type cosine, or hubdpo prepare SOURCE -o DIR --test-size 0.05",
         )
-    return look_at_base(config.model_copy(update={"dataset": pinned}))
+    config = look_at_base(config.model_copy(update={"dataset": pinned}))
+    tell_other_counts(dataset, config)
+    return config
 
 
 def cuda_is_possible() -> bool:
