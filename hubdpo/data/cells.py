@@ -12,18 +12,28 @@ import orjson
 from hubdpo.data.messages import CONTENT_KEYS, ROLE_KEYS, first_of, is_call_role, role_of
 from hubdpo.data.preference import ROLES, Rejection
 
-OPENERS = frozenset("[{ \t\r\n")
+OPENERS = frozenset("[{(\"' \t\r\nan")
 """What such a text may begin with."""
 MOST_PYTHON = 1 << 20
 """Characters of the longest Python literal to parse; JSON has no limit but that of the row."""
-_OPENING = re.compile(r"""\s*(?:\[\s*)?\{\s*(['"])(\w+)\1\s*:""")
+MESSAGES = "messages"
+_ARRAY = r"(?:(?:np\.|numpy\.)?array\(\s*)?"
+_DTYPE = r"""\s*,\s*dtype=[\w.'"<>]+(?=\s*\))"""
+BEGINS = re.compile(rf"""\s*(?:["']\s*)?{_ARRAY}[\[{{(]""")
+"""How such a text begins: NumPy and pandas print `array([`, and what was encoded twice stands in quotes."""
+_OPENING = re.compile(rf"""\s*{_ARRAY}(?:[\[(]\s*)?\{{\s*(['"])(\w+)\1\s*:""")
+_NAME = r"(?:role|from|content|value)"
 _LIST = re.compile(
-    r"""\s*\[\s*(?:\w+\([\[(]*|\{)\s*(?:role\s*=|['"“”‘’](?:role|from|content|value)['"“”‘’]|['"]\w{0,7}$)"""
+    rf"""\s*{_ARRAY}[\[(]\s*(?:[\w.]+\([\[({{]*|[\[{{]+)\s*"""
+    rf"""(?:role\s*=|['"“”‘’]{_NAME}['"“”‘’]|['"]\w{{0,7}}$)"""
 )
 """How a list of messages begins, whoever printed it, also one that was cut off."""
+_QUOTED_LIST = re.compile(rf"""\s*["']\s*{_ARRAY}[\[(]\s*\{{\s*\\*["']{_NAME}\\*["']\s*:""")
 _ROLE = re.compile(r"""['"](?:role|from)['"]\s*:""")
-_BETWEEN = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\}\s+\{""")
-"""A text, which stays, or two items without a comma."""
+_TEXT = r"""('(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")"""
+_PRINTED = re.compile(rf"{_TEXT}|(\}}\s+\{{)|(\b(?:np\.|numpy\.)?array\()|{_DTYPE}", re.DOTALL)
+"""A text, which stays; two items without a comma; what stands before and behind the list of an array."""
+_ONE_TEXT = re.compile(rf"\s*{_ARRAY}\[\s*(?:{_TEXT}\s*)?\](?:(?:{_DTYPE})?\s*\))?\s*", re.DOTALL)
 
 
 def opened(text: str) -> Any:
@@ -31,22 +41,53 @@ def opened(text: str) -> Any:
 
     Raise Rejection for a text that begins as messages do and cannot be read.
     """
-    opening = _OPENING.match(text)
-    if opening is None or not _ROLE.search(text):
-        if _LIST.match(text) and _parsed(text) is None:
-            raise Rejection("unreadable_messages")
+    if (inner := _unquoted(text)) is not None:
+        held = opened(inner)
+        return text if held is inner else held
+    opening, begins_list = _OPENING.match(text), _LIST.match(text)
+    if not begins_list and (opening is None or not _ROLE.search(text)):
         return text
     value = _parsed(text)
     if value is None:
-        if opening[2] in (*ROLE_KEYS, *CONTENT_KEYS):
+        if begins_list or (opening and opening[2] in (MESSAGES, *ROLE_KEYS, *CONTENT_KEYS)):
             raise Rejection("unreadable_messages")
         return text
-    if isinstance(value, dict) and isinstance(value.get("messages"), list):
-        if any(held for name, held in value.items() if name != "messages"):
+    if isinstance(value, dict) and isinstance(value.get(MESSAGES), (list, tuple)):
+        if any(held for name, held in value.items() if name != MESSAGES):
             raise Rejection("unreadable_messages")  # of tools and the like, nothing would be left
-        value = value["messages"]
+        value = value[MESSAGES]
+    value = list(value) if isinstance(value, tuple) else value
     items = value if isinstance(value, list) else [value]
-    return value if items and all(map(_is_message, items)) else text
+    if items and all(map(_is_message, items)):
+        return value
+    if any(_is_message(item) or (isinstance(item, (list, tuple)) and any(map(_is_message, item))) for item in items):
+        raise Rejection("unreadable_messages")  # as where `...` stands for some of them
+    return text
+
+
+def texts_in(text: str) -> list[str] | None:
+    """Return the list that a text holds when it is one of a single text or of nothing, as `['good']`; None if not."""
+    if (inner := _unquoted(text)) is not None:
+        return texts_in(inner)
+    found = _ONE_TEXT.fullmatch(text)
+    if found is None:
+        return None
+    if found[1] is None:
+        return []
+    value = _parsed(found[1])
+    return [value] if isinstance(value, str) else None
+
+
+def _unquoted(text: str) -> str | None:
+    """Return the text of a list or object that was encoded twice, or None. Raise Rejection for messages cut off."""
+    if text.lstrip()[:1] not in ("'", '"') or not BEGINS.match(text):
+        return None
+    value = _parsed(text.strip())
+    if isinstance(value, str):
+        return value
+    if _QUOTED_LIST.match(text):
+        raise Rejection("unreadable_messages")
+    return None
 
 
 def _parsed(text: str) -> Any:
@@ -56,8 +97,7 @@ def _parsed(text: str) -> Any:
         pass
     if len(text) > MOST_PYTHON:
         return None
-    # arrays of numpy are printed without commas
-    for attempt in (text, _BETWEEN.sub(lambda found: found[1] or "}, {", text)):
+    for attempt in (text, _PRINTED.sub(_as_literal, text)):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of odd escapes
@@ -65,6 +105,11 @@ def _parsed(text: str) -> Any:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
     return None
+
+
+def _as_literal(found: re.Match[str]) -> str:
+    """Write what NumPy prints, arrays and items without commas, as Python does."""
+    return found[1] or (found[2] and "}, {") or (found[3] and "(") or ""
 
 
 def _is_message(item: Any) -> bool:

@@ -36,7 +36,7 @@ from hubdpo.data.preference import COLUMNS, PreferenceExample
 from hubdpo.data.published import has_published_split
 from hubdpo.data.readers import Piece, PieceReader, cut
 from hubdpo.data.remarks import template_markers, unused_columns
-from hubdpo.data.report import check_outcome, make_funnel, tell, write_rejected
+from hubdpo.data.report import check_outcome, make_funnel, tell, tell_listed, write_rejected
 from hubdpo.data.rounds import Rounds, allowed, gathered, published_test, refuse, second_round
 from hubdpo.data.rules import make_rules, pinned_model
 from hubdpo.data.shards import ShardTask, plan_shards, write_shard
@@ -110,6 +110,7 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
             check_outcome(config, funnel)
             accounts = accounts_of(pieces, rules, rounds, decision)
             judge(accounts, space.scratch)
+            tell_listed(rounds)
             sources = sources or [result() for result in hashed]
             rows = {split: kept for split, code in SPLITS.items() if len(kept := decision.kept(code))}
             if shared := shared_prompts(keys, rows):

@@ -43,8 +43,10 @@ class Question:
     def answer(self, value: Any) -> list[Message]:
         """Return an answer given as text, as one message, as assistant messages or as a conversation with its prompt.
 
-        Raise Rejection when the conversation does not begin with the prompt: it would answer another question.
+        A list of one text is that text. Raise Rejection when the conversation does not begin with the prompt: it would
+        answer another question.
         """
+        value = _alone(value)
         if isinstance(value, str):
             if not self.transcript and not rendered.is_rendered(value):
                 return say("assistant", value)
@@ -84,10 +86,13 @@ class Question:
 def ask(value: Any, *, system: Any = None, history: Sequence[Message] = ()) -> Question:
     """Read a prompt given as text (one user turn, unless it is rendered), as one message or as several.
 
+    A list of one text is that text.
+
     `history` goes before it. `system` is the text of a column beside it; a system turn that the conversation has itself
     wins over it.
     """
     changes, transcript = 0, False
+    value = _alone(value)
     if not isinstance(value, str):
         turns = messages_of([value] if isinstance(value, dict) else value)
     elif rendered.is_chatml(value) or rendered.is_transcript(value):
@@ -109,6 +114,10 @@ def system_turn(system: Any) -> list[Message]:
     if not isinstance(system, str):
         raise Rejection("wrong_type")
     return say("system", system) if system.strip() else []
+
+
+def _alone(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else value
 
 
 def _alike(one: list[Message], other: list[Message]) -> bool:

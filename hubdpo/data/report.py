@@ -84,6 +84,15 @@ def check_outcome(config: PrepareConfig, funnel: Funnel) -> None:
         )
 
 
+def tell_listed(rounds: Rounds) -> None:
+    """Say which texts may be lists of one text; a Python list can be an answer, so they stay as they are."""
+    found = sum((part.listed for part in rounds.first), Counter[str]())
+    for name, count in sorted(found.items()):
+        console.warn(f"{count:,} texts of `{name}` are a list of one text, as `['good']`: they stay as they are")
+    if found:
+        console.hint("write the rows as .jsonl with the text alone, unless these lists are what the model shall say")
+
+
 def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
     """Show the funnel and what comes after it."""
     funnel = manifest.funnel

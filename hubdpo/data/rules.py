@@ -28,7 +28,7 @@ from hubdpo.data.lengths import Model, encoder_of, find_model
 from hubdpo.data.preference import Rated, Rejection
 from hubdpo.data.published import has_published_split, split_of
 from hubdpo.data.readers import Piece, PieceReader
-from hubdpo.data.screen import SIDES, Screen, opened_row
+from hubdpo.data.screen import SIDES, Screen, list_columns, opened_row
 from hubdpo.data.stage import Rules
 from hubdpo.data.suggest import advice, near_name
 from hubdpo.data.unreadable import unreadable
@@ -69,7 +69,7 @@ def make_rules(
     how = choice_of(config)
     columns_ = {column: None for one in looks for column in one.fields}
     keep = [*config.keep, *(column for column in attribution if column in columns_ and column not in config.keep)]
-    made: dict[tuple[str, bool], Rules] = {}
+    made: dict[tuple[str, bool, frozenset[str]], Rules] = {}
     of_file: dict[int, Rules] = {}
     for name, one, (number, some) in zip(names, looks, files.items(), strict=True):
         if mapping is not None and one.seen:
@@ -80,8 +80,14 @@ def make_rules(
             vote = mapping["vote"] if mapping else None
             if problem := unknown_votes(convert, _first_rows(config, some, most), vote):
                 raise problem
-        rules = Rules(name, config, convert, many, screen_for(name, how, mapping, keep), keep, model, single, scratch)
-        of_file[number] = made.setdefault((name, single), rules)
+        screen = screen_for(name, how, mapping, keep)
+        lists = list_columns(_first_rows(config, some, most), screen.reads)
+        if votes.ONE_OF_THREE[0] in one.fields:  # sets of this shape have each turn of a conversation in such a list
+            lists = dict.fromkeys(one.fields, "")
+        _tell_lists(one.name, lists)
+        screen = replace(screen, lists=frozenset(lists))
+        rules = Rules(name, config, convert, many, screen, keep, model, single, scratch)
+        of_file[number] = made.setdefault((name, single, screen.lists), rules)
     return [of_file[piece.file.number] for piece in pieces]
 
 
@@ -93,6 +99,12 @@ def _tell_split_column(looks: list[Look]) -> None:
                 f"{one.name}: the column `split` ({named(list(one.split_column))}) is not used; to keep that split, "
                 "write its rows to files of their own, such as train.jsonl and test.jsonl"
             )
+
+
+def _tell_lists(name: str, lists: dict[str, str]) -> None:
+    """Say which columns hold lists of one text that are written as text."""
+    if written := [f"`{column}`" for column, text in lists.items() if text]:
+        console.info(f"{name}: {named(written)} hold lists of one text each, written as text: the text in them is read")
 
 
 def screen_for(name: str, how: Choice, mapping: dict[str, str] | None, keep: list[str]) -> Screen:

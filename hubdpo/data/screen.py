@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
 
-from hubdpo.data.cells import OPENERS, opened
+from hubdpo.data.cells import BEGINS, OPENERS, opened, texts_in
 from hubdpo.data.converters.asking import Reads
 from hubdpo.data.converters.choice import Choice, too_close
 from hubdpo.data.media import could_hold_media, media_in
@@ -35,24 +35,30 @@ _WORDS = re.compile(r"[\s_\-]+")
 
 @dataclass
 class Looked:
-    """Rows to convert, with their places among those given, and (place, reason) of each other one."""
+    """Rows to convert, with their places among those given, and (place, reason) of each other one.
+
+    `listed` counts by column the texts that may be lists of one text, such as `['good']`, and stay as they are.
+    """
 
     places: list[int]
     rows: list[Row]
     refused: list[tuple[int, str]]
+    listed: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
 class Screen:
     """`reads` is what the converter reads, `keep` what is kept beside it.
 
-    `sides` are the words for better and worse in the names of columns, where they say it.
+    `sides` are the words for better and worse in the names of columns, where they say it; `lists` are the columns that
+    hold lists alone, so that `['good']` in them is one.
     """
 
     reads: Reads = ()
     keep: tuple[str, ...] = ()
     how: Choice = field(default_factory=Choice)
     sides: tuple[str, str] | None = SIDES
+    lists: frozenset[str] = frozenset()
 
     def one(self, row: Row) -> Row:
         """Return a row as the converter is to see it. Raise Rejection."""
@@ -66,7 +72,7 @@ class Screen:
         whole = Looked(list(range(len(rows))), list(rows), [])
         refused: dict[int, str] = {}
         for keys, places in _alike(rows).items():
-            self._look_alike(keys, places, whole.rows, refused, unused)
+            self._look_alike(keys, places, whole, refused, unused)
         if refused:
             whole.places = [i for i in whole.places if i not in refused]
             whole.rows = [whole.rows[i] for i in whole.places]
@@ -74,9 +80,10 @@ class Screen:
         return whole
 
     def _look_alike(
-        self, keys: tuple[str, ...], places: list[int], rows: list[Row], refused: dict[int, str], unused: Counter[str]
+        self, keys: tuple[str, ...], places: list[int], whole: Looked, refused: dict[int, str], unused: Counter[str]
     ) -> None:
         """Look at the rows that have the same columns."""
+        rows = whole.rows
         read = _columns(self.reads)
         scores = self._score_columns(keys)
         for name in keys:
@@ -84,7 +91,7 @@ class Screen:
             kinds = set(map(type, values))
             if (members := read.get(name)) is not None:
                 if str in kinds:
-                    self._open(name, places, values, rows, refused)
+                    self._open(name, places, values, whole, refused)
                 if members:
                     self._members(name, members, values, unused)
                 continue
@@ -98,18 +105,21 @@ class Screen:
             self._compare(scores, places, rows, refused, unused)
         self._contested(keys, places, rows, unused)
 
-    def _open(self, name: str, places: list[int], values: list[Any], rows: list[Row], refused: dict[int, str]) -> None:
+    def _open(self, name: str, places: list[int], values: list[Any], whole: Looked, refused: dict[int, str]) -> None:
         begins = [value[:1] in OPENERS if value.__class__ is str else False for value in values]
         for place, value in compress(zip(places, values, strict=True), begins):
-            if not value.lstrip().startswith(("[", "{")):
+            if not BEGINS.match(value):
                 continue
             try:
                 held = opened(value)
+                if held is value and (texts := texts_in(value)) is not None:
+                    held = texts if name in self.lists else value
+                    whole.listed[name] += len(texts) if held is value else 0
             except Rejection as rejection:
                 refused.setdefault(place, rejection.reason)
                 continue
             if held is not value:
-                rows[place] = {**rows[place], name: held}
+                whole.rows[place] = {**whole.rows[place], name: held}
 
     def _members(self, name: str, members: set[str], values: list[Any], unused: Counter[str]) -> None:
         """Count what is not read of an object."""
@@ -177,12 +187,39 @@ def opened_row(row: Row) -> Row:
     """Return a row with the messages that any text cell holds, for those who look what shape it has."""
     new = dict(row)
     for name, value in row.items():
-        if isinstance(value, str) and value[:1] in OPENERS:
+        if isinstance(value, str) and value[:1] in OPENERS and BEGINS.match(value):
             try:
                 new[name] = opened(value)
             except Rejection:
                 continue
     return new
+
+
+def list_columns(rows: Iterable[Row], reads: Reads) -> dict[str, str]:
+    """Return the columns that hold lists alone in these rows, each with the first of them that is written as text.
+
+    That is `['good']`, a list of one text or of nothing; the text is empty where all are real lists.
+    """
+    found: dict[str, str] = {}
+    others: set[str] = set()
+    for row in rows:
+        for name in _columns(reads):
+            value = row.get(name)
+            if isinstance(value, str) and _is_list(value):
+                found[name] = found.get(name) or value
+            elif isinstance(value, (list, dict)):
+                found.setdefault(name, "")
+            elif value:
+                others.add(name)
+    return {name: text for name, text in found.items() if name not in others}
+
+
+def _is_list(text: str) -> bool:
+    """Tell a list of one text or of nothing, or messages that cannot be read."""
+    try:
+        return BEGINS.match(text) is not None and (opened(text) is not text or texts_in(text) is not None)
+    except Rejection:
+        return True
 
 
 @functools.cache

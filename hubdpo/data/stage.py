@@ -84,6 +84,8 @@ class Staged:
     repaired: Counter[str] = field(default_factory=Counter)
     unused: Counter[str] = field(default_factory=Counter)
     """Rows that have a value in a column that was not read, by column."""
+    listed: Counter[str] = field(default_factory=Counter)
+    """Texts that may be lists of one text, and were not read as such, by column."""
     markers: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Pairs that hold a marker of a chat template, by side and marker; by side and nothing, those that hold any."""
     first_loss: tuple[int, str] | None = None
@@ -154,6 +156,7 @@ class Stage:
             self.lose(row.line, row.problem or "malformed_line", None, row.detail)
         try:
             looked = self._rules.screen.look(block.values, self.staged.unused)
+            self.staged.listed.update(looked.listed)
             for place, reason in looked.refused:
                 self.lose(block.lines[place], reason, block.values[place])
             lines = [block.lines[place] for place in looked.places] if looked.refused else block.lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.cells import opened
+from hubdpo.data.cells import opened, texts_in
 from hubdpo.data.converters import CONVERTERS, Choice, columns, converter_for, reads_of
 from hubdpo.data.converters.columns import parse_map
 from hubdpo.data.media import media_in
@@ -38,6 +39,26 @@ def as_numpy(value: Any) -> str:
     return str(np.array(value, dtype=object)) if isinstance(value, list) else str(value)
 
 
+def as_array(value: Any) -> str:
+    """As pandas writes a cell that holds an array, with `...` nowhere: of few items."""
+    return repr(np.array(value, dtype=object)) if isinstance(value, list) else str({"messages": np.array([value])})
+
+
+def as_json_twice(value: Any) -> str:
+    return json.dumps(json.dumps(value))
+
+
+def as_json_in_python(value: Any) -> str:
+    return repr(json.dumps(value))
+
+
+def as_tuple(value: Any) -> str:
+    return str(tuple(value)) if isinstance(value, list) else str(value)
+
+
+WRITERS = [as_json, as_python, as_numpy, as_array, as_json_twice, as_json_in_python, as_tuple]
+
+
 def read(name: str, row: dict[str, Any], mapping: dict[str, str] | None = None) -> Any:
     row = Screen(reads_of(name, Choice(), mapping)).one(row)
     return converter_for(name, Choice(), mapping)(row)
@@ -55,7 +76,7 @@ TEXTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("write", [as_json, as_python, as_numpy])
+@pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("name", TEXTS)
 def test_messages_written_as_text_are_messages_in_every_format(name: str, write: Any) -> None:
     mapping = parse_map("prompt=ask,chosen=yes,rejected=no") if name == "columns" else None
@@ -69,6 +90,18 @@ def test_messages_written_as_text_are_messages_in_every_format(name: str, write:
         '[{"role": "user", "content": "cut',
         "[{'content': 'x', 'role': 'user'} {",
         "{'role': 'user', 'content': open('x')}",
+        "array([{'role': 'user', 'content': 'x'}, ...,\n       {'role': 'user', 'content': 'y'}], dtype=object)",
+        "[{'role': 'user', 'content': 'x'}, ..., {'role': 'user', 'content': 'y'}]",
+        "array([{'role': 'user', 'content': 'cut",
+        "np.array([{'role': 'user', 'content': 'cut",
+        "[array([{'role': 'user', 'content': 'x'}], dtype=object)]",
+        "[[{'role': 'user', 'content': 'x'}]]",
+        "[{'role': 'user', 'content': 'x'}, {'role': 'admin', 'content': 'y'}]",
+        "({'role': 'user', 'content': 'cut",
+        '{"messages": [{"role": "user", "content": "cut',
+        '"[{\\"role\\": \\"user\\", \\"content\\": \\"cut',
+        json.dumps('[{"role": "user", "content": "cut'),
+        '\'[{"role": "user", "content": "cut',
     ],
 )
 def test_messages_that_cannot_be_read_are_refused_by_name(text: str) -> None:
@@ -79,7 +112,10 @@ def test_messages_that_cannot_be_read_are_refused_by_name(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ['{"role": "admin", "content": "x"}', "[1, 2]", '{"a": 1}', "[{", "[link](x)", "{'role' is a word", '[{"role": 3}]',
-     '[{"name": "x"}]', '{"role": "user"}', "[" * 3000 + '{"x":"role":'],
+     '[{"name": "x"}]', '{"role": "user"}', "[" * 3000 + '{"x":"role":', "array([1, 2])",
+     "array(['a', 'b'], dtype=object)", '"hello"', "'[1, 2]'", '"[a] is cited" he said', '"{\\"a\\": 1}"',
+     "(aside) yes",
+     "(1, 2)", "array of things", "np.array([[1]])"],
 )  # fmt: skip
 def test_text_that_only_looks_like_it_stays_text(text: str) -> None:
     assert opened(text) is text
@@ -236,3 +272,79 @@ def test_a_list_of_messages_that_cannot_be_read_is_never_an_answer(text: str) ->
 @pytest.mark.parametrize("text", ['[{"content": "x"}]', '[{"value": 1}]', "[1, 2]", "[x](y)", '[{"name": "An', "['a']"])
 def test_a_list_of_other_things_is_an_answer(text: str) -> None:
     assert opened(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("['good']", ["good"]), ('["good"]', ["good"]), ('[ "a\\n\\"b" ]', ['a\n"b']), ("['it\\'s']", ["it's"]),
+        ("[]", []),
+        ("array(['good'], dtype=object)", ["good"]), ("array(['good'], dtype='<U4')", ["good"]), (" [ ]\n", []),
+        ("array([], dtype=object)", []), ('"[\\"good\\"]"', ["good"]), ("[\"it's\"]", ["it's"]),
+        ("['a', 'b']", None), ("['a' 'b']", None), ("[1]", None), ("['a'] is a list", None), ("[['a']]", None),
+        ("['a'", None),
+        ("('a')", None), ("[a]", None), ("x", None),
+    ],
+)  # fmt: skip
+def test_lists_of_one_text_are_told(text: str, held: list[str] | None) -> None:
+    assert texts_in(text) == held
+
+
+def csv_of(path: Path, rows: list[dict[str, str]]) -> str:
+    with path.open("w", newline="") as stream:
+        table = csv.DictWriter(stream, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return str(path)
+
+
+def one_text_rows(write: Any) -> list[dict[str, Any]]:
+    return [{"prompt": f"q{i}", "chosen": write([f"good {i}"]), "rejected": write([f"bad {i}"])} for i in range(3)]
+
+
+@pytest.mark.parametrize("write", [as_json, as_python, as_array, as_json_twice, None])
+def test_a_column_of_lists_of_one_text_holds_these_texts(
+    tmp_path: Path, write: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = one_text_rows(write or (lambda value: value))
+    if write:
+        source = csv_of(tmp_path / "raw.csv", rows)
+    else:
+        (tmp_path / "raw.jsonl").write_bytes(lines(rows))
+        source = str(tmp_path / "raw.jsonl")
+    prepare(source=source, output_dir=tmp_path / "out", test_size=0)
+    kept = load_preferences(tmp_path / "out")["train"]
+    assert [row["chosen"][0]["content"] for row in kept] == [f"good {i}" for i in range(3)]
+    assert [row["rejected"][0]["content"] for row in kept] == [f"bad {i}" for i in range(3)]
+    told = "`chosen`, `rejected` hold lists of one text each, written as text" in capsys.readouterr().err
+    assert told is bool(write)
+
+
+@pytest.mark.parametrize("other", ["a text", "['a', 'b']", "[1, 2]"])
+def test_a_list_of_one_text_among_other_answers_stays_and_is_told(
+    tmp_path: Path, other: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*one_text_rows(as_python), {"prompt": "q", "chosen": other, "rejected": "['bad']"}]
+    prepare(source=csv_of(tmp_path / "raw.csv", rows), output_dir=tmp_path / "out", test_size=0)
+    kept = load_preferences(tmp_path / "out")["train"]
+    assert [row["chosen"][0]["content"] for row in kept] == ["['good 0']", "['good 1']", "['good 2']", other]
+    assert kept[3]["rejected"][0]["content"] == "bad"
+    assert "3 texts of `chosen` are a list of one text" in capsys.readouterr().err
+
+
+def test_nothing_printed_as_a_list_is_no_answer_among_messages(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}", "chosen": str([GOOD]), "rejected": str([BAD] if i else [])} for i in range(3)]
+    manifest = prepare(source=csv_of(tmp_path / "raw.csv", rows), output_dir=tmp_path / "out", test_size=0)
+    assert manifest is not None
+    assert (manifest.funnel.kept, manifest.funnel.dropped) == (2, {"empty_answer": 1})
+
+
+def test_turns_that_a_battle_has_in_lists_are_not_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"prompt": as_json(turns), "response_a": as_json([f"a{i}" for i in turns]), "response_b": as_json(turns[::-1]),
+         "winner_model_a": "1", "winner_model_b": "0", "winner_tie": "0"}
+        for turns in (["p"], ["q"], ["r", "s"])
+    ]  # fmt: skip
+    prepare(source=csv_of(tmp_path / "raw.csv", rows), output_dir=tmp_path / "out", test_size=0)
+    assert "list of one text" not in capsys.readouterr().err
+    assert load_preferences(tmp_path / "out")["train"][0]["prompt"] == [{"role": "user", "content": "p"}]

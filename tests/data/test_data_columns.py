@@ -55,7 +55,8 @@ EDITS: list[Callable[[str], str]] = [
     lambda text: f"Human: {text}\n\nAssistant:", lambda text: json.dumps([say("user", text), say("assistant", "a")]),
     lambda text: str([say("assistant", text)]), lambda text: "[{'role': 'user', " + text,
     lambda text: f"[INST] {text} [/INST]", lambda text: f"### Question: {text}\n### Answer:",
-    lambda text: text + "</s>",
+    lambda text: text + "</s>", lambda text: str([text]), lambda text: json.dumps(json.dumps([say("assistant", text)])),
+    lambda text: repr(np.array([say("user", text), say("assistant", "b")])), lambda text: f"array([{{'role': '{text}",
 ]  # fmt: skip
 BESIDE: list[dict[str, Any]] = [
     {"system": "Be brief."}, {"system": ""}, {"system": None, "system_prompt": "Be é."}, {"system": ["x"]},
