@@ -16,7 +16,7 @@ _HOME = {
     "prepare": "hubdpo.data.prepare",
     "load_preferences": "hubdpo.data.load",
     "train": "hubdpo.training.start",
-    "evaluate": "hubdpo.evaluation.evaluate",
+    "evaluate": "hubdpo.evaluation.start",
     "push": "hubdpo.hub.publish",
     "verify": "hubdpo.hub.verify",
     "load_adapter": "hubdpo.hub.load",
@@ -32,7 +32,7 @@ __all__ = [
 if TYPE_CHECKING:
     from hubdpo.data.load import load_preferences
     from hubdpo.data.prepare import prepare
-    from hubdpo.evaluation.evaluate import evaluate
+    from hubdpo.evaluation.start import evaluate
     from hubdpo.hub.diff import diff
     from hubdpo.hub.load import load_adapter
     from hubdpo.hub.merge import merge

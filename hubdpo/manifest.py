@@ -111,7 +111,9 @@ class Manifest(BaseModel):
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
-            raise ArtefactError(f"`{path}` is missing, so the folder is not complete: {path.parent}") from None
+            folder = path.parent
+            state = f"has no {path.name}, so it is not complete" if folder.is_dir() else "is not there"
+            raise ArtefactError(f"`{folder}` {state}", hint="check the path, or make the folder again") from None
         except ValidationError as problem:
             first = problem.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -9,9 +9,7 @@ from typing import Any
 from hubdpo import console
 from hubdpo.config import EvaluateConfig
 from hubdpo.data.load import load_preferences
-from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.base import load_base
-from hubdpo.hub.bundle import read_run
 from hubdpo.hub.probes import compare_probes, record_probes
 from hubdpo.hub.stopping import use_stops
 from hubdpo.manifest import EVAL_FILE, PROBES_FILE, EvalReport, Probes, RunManifest
@@ -24,27 +22,17 @@ from hubdpo.training.base import find_base  # noqa: E402
 from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
 from hubdpo.training.plots import write_plots  # noqa: E402
 from hubdpo.training.room import room_for_base, room_for_scoring  # noqa: E402
-from hubdpo.training.run_folder import remembered_place  # noqa: E402
 from hubdpo.training.samples import with_samples  # noqa: E402
 from hubdpo.training.scoring import score_pairs  # noqa: E402
 
 
-def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport:
-    """Rank the held-out pairs with and without the adapter, on the base as it was quantised for training.
-
-    Raise ArtefactError when the run is not complete or the dataset has no test split, ConfigError when base or dataset
-    cannot be found any more, TrainingError when memory runs out.
-    """
-    config = EvaluateConfig.given(config, options)
-    run = read_run(config.run_dir)
-    data = load_preferences(config.dataset or _dataset_of(config.run_dir, run))
-    if "test" not in data:
-        raise ArtefactError("the dataset has no test split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
+def evaluate_on(config: EvaluateConfig, run: RunManifest, dataset: str, base_name: str) -> EvalReport:
+    """Do as `hubdpo.evaluation.start.evaluate`, which comes first and finds dataset and base."""
+    data = load_preferences(dataset)
     test = data["test"].select(range(min(len(data["test"]), config.max_pairs)))
 
     device = pick_device(config.device)
-    given = config.model_name_or_path or _base_of(config.run_dir, run)
-    base = find_base(given, None if "@" in given else run.base.revision)
+    base = find_base(base_name, None if "@" in base_name else run.base.revision)
     console.info(f"{len(test):,} held-out pairs, {run.base.name} on {device}")
     in_4bit, limit, pairs = run.config["load_in_4bit"], run.config["max_length"], config.per_device_eval_batch_size
     with room_for_base(load_in_4bit=in_4bit):
@@ -88,21 +76,3 @@ def _compare_or_record(folder: Path, run: RunManifest, model: Any, tokenizer: An
             f"the adapter does not load as what was trained: log-probabilities differ by {result.mean_difference:.2g} "
             f"nats a token, {result.tolerance:g} at most; `hubdpo push` will refuse it"
         )
-
-
-def _dataset_of(folder: Path, run: RunManifest) -> str:
-    if run.dataset.repo_id:
-        return f"{run.dataset.repo_id}@{run.dataset.revision}"
-    place = remembered_place(folder, "dataset")
-    if place is None or not Path(place).is_dir():
-        raise ConfigError(f"the dataset folder `{run.dataset.name}` is gone", hint="give it with `--dataset DIR`")
-    return place
-
-
-def _base_of(folder: Path, run: RunManifest) -> str:
-    if run.base.repo_id:
-        return run.base.repo_id
-    place = remembered_place(folder, "model_name_or_path")
-    if place is None or not Path(place).is_dir():
-        raise ConfigError(f"the base folder `{run.base.name}` is gone", hint="give it with `--model-name-or-path DIR`")
-    return place

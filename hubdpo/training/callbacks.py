@@ -14,8 +14,7 @@ from transformers import TrainerCallback
 
 from hubdpo import console
 from hubdpo.manifest import METRICS_FILE, write_atomic
-
-MARKER = "hubdpo-complete.json"
+from hubdpo.training.output_folder import MARKER
 
 
 class MetricsFile(TrainerCallback):
@@ -96,18 +95,3 @@ class OwnOptions(TrainerCallback):
         for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         schedule._last_lr = rates
-
-
-def complete_checkpoints(run: Path) -> list[tuple[Path, int]]:
-    """Return the checkpoints that were written whole, each with its step, oldest first."""
-    found = [
-        (folder, int(folder.name.removeprefix("checkpoint-")))
-        for folder in run.glob("checkpoint-*")
-        if (folder / MARKER).exists()
-    ]
-    return sorted(found, key=lambda each: each[1])
-
-
-def newest_checkpoint(run: Path) -> tuple[Path, int] | None:
-    """Return the newest checkpoint that was written whole, and its step; None when there is none."""
-    return next(reversed(complete_checkpoints(run)), None)

@@ -5,6 +5,7 @@ Under `accelerate launch` the base may be spread over the GPUs as well (FSDP 2, 
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
@@ -28,6 +29,22 @@ def rank() -> int:
 
 def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leave_at_exit() -> None:
+    """Have this process leave its process group before the interpreter ends.
+
+    Threads of a group that is still there can abort the process after its work is done ("terminate called without an
+    active exception"), and torchrun then kills the process that still writes the run folder.
+    """
+    import torch.distributed
+
+    def leave() -> None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+    if world_size() > 1:
+        atexit.register(leave)
 
 
 def check_launch(device: str) -> None:

@@ -18,6 +18,7 @@ from hubdpo.errors import ConfigError
 from hubdpo.manifest import RunManifest
 from hubdpo.training.base import look_at_base
 from hubdpo.training.counted import tell_other_counts
+from hubdpo.training.output_folder import check_before_start
 from hubdpo.training.processes import LAUNCHED, rank
 from hubdpo.training.trackers import check_trackers
 
@@ -41,12 +42,15 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
 
 
 def check_start(config: TrainConfig) -> TrainConfig:
-    """Check options, device, dataset and base in seconds, without torch; return the config with the commits of both.
+    """Check options, device, output folder, dataset and base in seconds, without torch; return the config with the
+    commits of both.
 
     Raise ConfigError, UnsupportedBase, ArtefactError or HubError.
     """
     if config.device == "cuda" and not cuda_is_possible():
         raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
+    if not config.dry_run:
+        check_before_start(config)
     check_trackers(config.report_to)
     dataset, pinned = look_at_dataset(config.dataset)
     if config.lr_scheduler_type in BY_EVALUATION and not dataset.splits.get("test"):

@@ -31,21 +31,25 @@ from datasets import Dataset  # noqa: E402
 
 from hubdpo.training.advice import explain_metrics  # noqa: E402
 from hubdpo.training.base import Base, check_base_options, find_base  # noqa: E402
-from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, OwnOptions, complete_checkpoints, newest_checkpoint  # noqa: E402
+from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, OwnOptions  # noqa: E402
 from hubdpo.training.memory import out_of_memory_is  # noqa: E402
 from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
+from hubdpo.training.output_folder import (  # noqa: E402
+    check_before_start,
+    complete_checkpoints,
+    drop_partial_checkpoints,
+    newest_checkpoint,
+    remember_places,
+)
 from hubdpo.training.plots import write_plots  # noqa: E402
 from hubdpo.training.preflight import out_of_memory, preflight  # noqa: E402
-from hubdpo.training.processes import LAUNCHED, check_launch, launch, rank, world_size  # noqa: E402
+from hubdpo.training.processes import LAUNCHED, check_launch, launch, leave_at_exit, rank, world_size  # noqa: E402
 from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take, with_measured_of  # noqa: E402
 from hubdpo.training.room import room_for_base, room_for_reference, room_for_scoring  # noqa: E402
 from hubdpo.training.run_folder import (  # noqa: E402
     alone_in,
-    check_before_start,
-    drop_partial_checkpoints,
     nothing_left_of,
     published_config,
-    remember_places,
     save_adapter,
     versions,
     whole_adapter,
@@ -69,6 +73,7 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
         return RunManifest.read(config.output_dir / RUN_FILE)
     if rank() > 0:
         console.use_format(console.Format.quiet)
+    leave_at_exit()
     with _folder_for(config) as config, nothing_left_of(config.output_dir), contextlib.ExitStack() as held:
         return _train(config.model_copy(update={"num_processes": world_size()}), held)
 

@@ -21,10 +21,10 @@ from hubdpo.config.train import Role
 from hubdpo.errors import ConfigError, ResumeMismatch, Stopped, TrainingError
 from hubdpo.manifest import BaseRef, Change, DatasetRef, RunManifest
 from hubdpo.training import train as stage
-from hubdpo.training.callbacks import MARKER
+from hubdpo.training.output_folder import MARKER, check_before_start
 from hubdpo.training.preflight import out_of_memory
 from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take
-from hubdpo.training.run_folder import alone_in, check_before_start, nothing_left_of, published_config
+from hubdpo.training.run_folder import alone_in, nothing_left_of, published_config
 from hubdpo.training.schedule import rates
 
 pytestmark = pytest.mark.slow

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from hubdpo import prepare
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError, HubError, UnsupportedBase
 from hubdpo.hub.base_files import BaseFacts, check_base
 from hubdpo.hub.places import find_place
+from hubdpo.manifest import LOCAL_FILE
 from hubdpo.training.base import look_at_base
 from hubdpo.training.start import check_start, cuda_is_possible
 from hubdpo.training.targets import check_targets
@@ -33,6 +35,22 @@ for words in json.loads(sys.argv[1]):
     heavy = sorted({'torch', 'transformers', 'datasets', 'trl', 'peft'} & set(sys.modules))
     print(json.dumps([code, time.monotonic() - began, heavy]))
 """
+
+
+def assert_told_early(mistakes: list[tuple[int, list[str], str]], folder: Path) -> None:
+    """Run commands, one after another in one process: each ends with its code, its words and no heavy import."""
+    lines = json.dumps([words for _, words, _ in mistakes])
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, lines], capture_output=True, text=True, cwd=folder, check=True
+    )
+    ends = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [code for code, _, _ in ends] == [code for code, _, _ in mistakes], done.stderr
+    assert [heavy for _, _, heavy in ends] == [[]] * len(mistakes)
+    assert "Traceback" not in done.stderr
+    told = " ".join(done.stderr.split())
+    for _, _, words in mistakes:
+        assert words in told
+    assert told.count("hint: ") == len(mistakes)
 
 
 def options(base: Any, data: Any, out: Path, **more: Any) -> dict[str, Any]:
@@ -51,6 +69,7 @@ def facts(tiny_base: Path) -> BaseFacts:
 def test_mistakes_are_told_before_torch_is_imported(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
     raw = tmp_path / "pairs.jsonl"
     raw.write_text("{}\n")
+    (tmp_path / "empty").mkdir()
     cut = Path(shutil.copytree(tiny_base, tmp_path / "cut"))
     (cut / "model.safetensors").write_bytes((tiny_base / "model.safetensors").read_bytes()[:-1])
     good = ["--model-name-or-path", str(tiny_base), "--dataset", str(dataset_dir)]
@@ -64,26 +83,47 @@ def test_mistakes_are_told_before_torch_is_imported(tiny_base: Path, dataset_dir
         (3, ["--model-name-or-path", str(tiny_base), "--dataset", str(raw)], f"hubdpo prepare {raw} -o data"),
         (2, ["--model-name-or-path", str(cut), "--dataset", str(dataset_dir)], "cut short"),
         (2, ["--model-name-or-path", "nowhere", "--dataset", str(dataset_dir)], "base model not found"),
-        (4, ["--model-name-or-path", "alice/nothing", "--dataset", str(dataset_dir)], "alice/nothing"),
+        (4, ["--model-name-or-path", "alice/nothing", "--dataset", str(dataset_dir)], "nor is there a folder `alice/n"),
+        (4, ["--model-name-or-path", str(tiny_base), "--dataset", "mistyped/d"], "nor is there a folder `mistyped/d`"),
+        (3, ["--model-name-or-path", str(tiny_base), "--dataset", "empty"], "hubdpo prepare SOURCE -o data"),
     ]
     if cuda_is_possible():
         mistakes = [mistake for mistake in mistakes if "cuda" not in mistake[1]]
-    said = ""
-    lines = json.dumps([["train", *words, "-o", str(tmp_path / "run")] for _, words, _ in mistakes])
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, lines], capture_output=True, text=True, cwd=tmp_path, check=True
+    assert_told_early(
+        [(code, ["train", "-o", str(tmp_path / "run"), *words], said) for code, words, said in mistakes], tmp_path
     )
-    ends = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [code for code, _, _ in ends] == [code for code, _, _ in mistakes], done.stderr
-    assert [heavy for _, _, heavy in ends] == [[]] * len(mistakes)
-    assert "Traceback" not in done.stderr
-    said = " ".join(done.stderr.split())
-    for _, _, words in mistakes:
-        assert words in said
-    assert said.count("hint: ") == len(mistakes)
     assert not (tmp_path / "run").exists()
     assert time.monotonic() - began < 3 * len(mistakes)
+
+
+def test_an_output_folder_is_looked_at_before_torch_is_imported(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    (tmp_path / "blocked").touch()
+    train = ["train", "--model-name-or-path", str(tiny_base), "--dataset", str(dataset_dir), "-o"]
+    mistakes = [
+        (2, [*train, "other"], "`other` holds files that are no run"),
+        (2, [*train, "blocked/run"], "is a file, not a folder"),
+        (2, [*train, "run", "--extend"], "there is no run in `run` to extend"),
+    ]
+    assert_told_early(mistakes, tmp_path)
+
+
+def test_what_cannot_be_evaluated_is_told_before_torch_is_imported(run_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_dir, tmp_path / "moved")
+    (tmp_path / "moved" / LOCAL_FILE).unlink()
+    (tmp_path / "all.jsonl").write_text('{"prompt": "p", "chosen": "good", "rejected": "bad"}\n')
+    prepare(source=[str(tmp_path / "all.jsonl")], output_dir=str(tmp_path / "all"), test_size=0)
+    mistakes = [
+        (3, ["evaluate", "nowhere"], "nowhere"),
+        (2, ["evaluate", "moved"], "is gone"),
+        (3, ["evaluate", "moved", "--dataset", "all"], "the dataset has no test split"),
+        (4, ["evaluate", "moved", "--dataset", "mistyped/all"], "nor is there a folder `mistyped/all` here"),
+    ]
+    assert_told_early(mistakes, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -232,3 +232,16 @@ def test_arguments_that_give_no_schedule_are_refused_before_the_base_is_loaded(
     with pytest.raises(ConfigError, match="the schedule `polynomial` cannot be made"):
         train(**options(tiny_base, dataset_dir, tmp_path / "run", **wrong))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_process_leaves_its_group_before_it_ends(tmp_path: Path) -> None:
+    code = (
+        "import torch.distributed as dist\n"
+        "from hubdpo.training.processes import leave_at_exit\n"
+        "leave_at_exit()\n"
+        f"dist.init_process_group('gloo', init_method='file://{tmp_path}/meet', rank=0, world_size=1)\n"
+        "dist.destroy_process_group = lambda leave=dist.destroy_process_group: (leave(), print('left'))\n"
+    )
+    env = {**os.environ, "WORLD_SIZE": "2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr

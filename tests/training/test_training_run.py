@@ -21,7 +21,7 @@ from hubdpo import train
 from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.errors import ConfigError, ResumeMismatch, TrainingError, UnsupportedBase
 from hubdpo.manifest import EvalReport, RunManifest
-from hubdpo.training.callbacks import MARKER, newest_checkpoint
+from hubdpo.training.output_folder import MARKER, newest_checkpoint
 from tests.near import assert_near
 
 pytestmark = pytest.mark.slow
