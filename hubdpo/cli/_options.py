@@ -21,8 +21,11 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file o
 FormatOption = Annotated[
     console.Format | None, typer.Option("--format", help="How the result is written.", rich_help_panel=OUTPUT)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="The same as --format json.", rich_help_panel=OUTPUT)]
+JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON.", rich_help_panel=OUTPUT)]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="The identifier alone.", rich_help_panel=OUTPUT)]
+
+MODELS: dict[str, type[Config]] = {}
+"""The options of each command that has a config."""
 
 
 def command(app: typer.Typer, model: type[Config], **settings: Any) -> Callable[[Callable[[Any], None]], None]:
@@ -46,9 +49,24 @@ def command(app: typer.Typer, model: type[Config], **settings: Any) -> Callable[
         parameters += [_keyword("json", JsonOption, False), _keyword("quiet", QuietOption, False)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__doc__ = body.__doc__
-        app.command(body.__name__.replace("_", "-"), **settings)(run)
+        name = body.__name__.replace("_", "-")
+        MODELS[name] = model
+        app.command(name, **settings)(run)
 
     return register
+
+
+def meant_option(arguments: list[str]) -> str | None:
+    """Return the option that the first unknown one of a command line most likely means, None when all are known."""
+    model = MODELS.get(arguments[0]) if arguments else None
+    if model is None:
+        return None
+    known = {*model.model_fields, *(f"no_{name}" for name in model.model_fields), "config", "format", "json", "quiet"}
+    for argument in arguments[1:]:
+        name = argument[2:].partition("=")[0].replace("-", "_")
+        if argument.startswith("--") and name not in known and (near := model.near_field(name)):
+            return "--" + near.replace("_", "-")
+    return None
 
 
 def choose_format(value: console.Format | None, *, json: bool, quiet: bool) -> None:

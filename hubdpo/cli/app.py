@@ -25,6 +25,8 @@ from hubdpo.cli import (
     verify,
     versions,
 )
+from hubdpo.cli._options import meant_option
+from hubdpo.errors import ConfigError
 
 app = typer.Typer(
     name="hubdpo",
@@ -56,8 +58,13 @@ for module in (prepare, train, evaluate, push, verify, versions, diff, inspect, 
 
 def main() -> None:
     """Run the command line; `_` is accepted for `-` in option names. A bug shows its traceback, credentials cut."""
+    arguments = [spell(argument) for argument in sys.argv[1:]]
     try:
-        app(args=[spell(argument) for argument in sys.argv[1:]])
+        app(args=arguments)
+    except SystemExit as end:
+        if end.code == ConfigError.exit_code and (option := meant_option(arguments)):
+            console.hint(option)
+        raise
     except Exception:
         console.bug(traceback.format_exc())
         sys.exit(1)

@@ -14,6 +14,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hubdpo.errors import ConfigError
 from hubdpo.secrets import known_secrets
 
+OTHER_WORDS = {
+    "model": "model_name_or_path", "base_model": "model_name_or_path", "lr": "learning_rate",
+    "epochs": "num_train_epochs", "num_epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size",
+    "train_file": "dataset", "dataset_name": "dataset", "data": "dataset", "cutoff_len": "max_length",
+    "max_seq_length": "max_length", "lora_rank": "lora_r", "pref_beta": "beta", "pref_loss": "loss_type",
+    "out": "output_dir", "save_dir": "output_dir", "repo_id": "repo", "hub_model_id": "repo", "tag": "version",
+}  # fmt: skip
+"""What other trainers call an option, or what is typed in place of it."""
+
 
 @dataclass(frozen=True)
 class Cli:
@@ -87,10 +96,16 @@ class Config(BaseModel):
         return config if config is not None else cls.build(options)
 
     @classmethod
+    def near_field(cls, name: str) -> str | None:
+        """Return the option that an unknown name most likely means: another word for it, or nearly the same letters."""
+        if (known := OTHER_WORDS.get(name)) in cls.model_fields:
+            return known
+        return next(iter(difflib.get_close_matches(name, cls.model_fields, n=1)), None)
+
+    @classmethod
     def _suggest(cls, name: str) -> str:
-        near = difflib.get_close_matches(name, cls.model_fields, n=1)
-        if near:
-            return f"did you mean `{near[0]}`?"
+        if near := cls.near_field(name):
+            return f"did you mean `{near}`?"
         return f"the options are: {', '.join(sorted(cls.model_fields))}"
 
 

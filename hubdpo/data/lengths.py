@@ -15,6 +15,7 @@ from hubdpo.data.encoder import ChatEncoder
 from hubdpo.data.preference import Message, PreferenceExample, Rejection
 from hubdpo.errors import ConfigError
 from hubdpo.hub.client import download, resolve
+from hubdpo.hub.failures import no_folder
 from hubdpo.hub.reference import looks_like_folder, parse_ref
 from hubdpo.manifest import sha256_file
 
@@ -44,7 +45,8 @@ def find_model(ref: str) -> Model:
     if looks_like_folder(ref):
         raise ConfigError(f"model not found: {ref}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct")
     name, revision = parse_ref(ref)
-    return Model(name, resolve(name, revision))
+    with no_folder(ref):
+        return Model(name, resolve(name, revision))
 
 
 @functools.lru_cache(maxsize=2)

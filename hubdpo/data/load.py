@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from hubdpo.cards.citations import citation_of
 from hubdpo.data.prepared import read_dataset_folder
+from hubdpo.data.sources import ENDINGS
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import download, resolve
+from hubdpo.hub.failures import no_folder
 from hubdpo.hub.reference import RepoRef, looks_like_folder, parse_ref
 from hubdpo.manifest import PREPARE_FILE, DatasetRef, PrepareManifest
 
@@ -54,10 +56,11 @@ def look_at_dataset(ref: str) -> tuple[PrepareManifest, str]:
     Raise what `load_preferences` raises, as far as that needs no data.
     """
     if Path(ref).is_dir():
-        manifest = _manifest_of(Path(ref), ref, source=shlex.quote(ref))
+        manifest = _manifest_of(Path(ref), ref, source=shlex.quote(ref) if _holds_data(Path(ref)) else "SOURCE")
     else:
         repo_id, wanted = _repo_of(ref)
-        sha = resolve(repo_id, wanted, repo_type="dataset")
+        with no_folder(ref):
+            sha = resolve(repo_id, wanted, repo_type="dataset")
         folder = download(repo_id, sha, repo_type="dataset", allow_patterns=[PREPARE_FILE])
         manifest = _manifest_of(folder, ref, source=f"hf://datasets/{ref}")
         ref = f"{repo_id}@{sha}"
@@ -74,6 +77,10 @@ def _manifest_of(folder: Path, ref: str, *, source: str) -> PrepareManifest:
     return PrepareManifest.read(folder / PREPARE_FILE)
 
 
+def _holds_data(folder: Path) -> bool:
+    return any(path.name.lower().endswith(ENDINGS) for path in folder.rglob("*"))
+
+
 def _require_train(manifest: PrepareManifest, ref: str) -> None:
     if "train" not in manifest.splits:
         raise ArtefactError(f"`{ref}` has no train split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
@@ -83,7 +90,8 @@ def _find(ref: str, revision: str | None) -> tuple[Path, str | None, str | None]
     if Path(ref).is_dir():
         return Path(ref), None, None
     repo_id, wanted = _repo_of(ref).at(revision)
-    sha = resolve(repo_id, wanted, repo_type="dataset")
+    with no_folder(ref):
+        sha = resolve(repo_id, wanted, repo_type="dataset")
     return download(repo_id, sha, repo_type="dataset"), repo_id, sha
 
 

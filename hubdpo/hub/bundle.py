@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,11 @@ class BundleContent:
 
 def folder_kind(folder: Path) -> Kind:
     """Tell dataset, run and merged model apart. Raise ArtefactError when a folder is none of them."""
+    if folder.is_file():
+        raise ArtefactError(
+            f"`{folder}` is a file, and a release is a folder",
+            hint=f"hubdpo prepare {shlex.quote(str(folder))} -o data, then push `data`",
+        )
     if not folder.is_dir():
         raise ArtefactError(f"folder not found: {folder}", hint="hubdpo prepare or hubdpo train makes one")
     if (folder / RUN_FILE).exists():

@@ -14,6 +14,7 @@ from hubdpo.hub.client import download, resolve
 from hubdpo.hub.diff_rows import RowChanges, compare_rows
 from hubdpo.hub.diff_weights import CONFIG, WEIGHTS, WeightChanges, compare_tensors, compare_weights
 from hubdpo.hub.facts import MANIFESTS, Facts, changed_options, read_facts, what_changed
+from hubdpo.hub.failures import no_folder
 from hubdpo.hub.places import find_type
 from hubdpo.hub.reference import parse_unless_folder
 from hubdpo.manifest import BUNDLE_FILE, Bundle, EvalReport, FileEntry, Kind, file_entry, verify_files
@@ -111,8 +112,9 @@ def open_side(ref: str) -> Side:
         facts = read_facts(entries, lambda name: (folder / name).read_bytes())
         return Side(ref, folder_kind(folder), facts, lambda names: folder)
     repo_id, revision = parse_unless_folder(ref)
-    repo_type = find_type(repo_id)
-    sha = resolve(repo_id, revision, repo_type=repo_type)
+    with no_folder(ref):
+        repo_type = find_type(repo_id)
+        sha = resolve(repo_id, revision, repo_type=repo_type)
 
     def fetch(names: list[str]) -> Path:
         place = download(repo_id, sha, repo_type=repo_type, allow_patterns=names)

@@ -86,6 +86,15 @@ def translate_errors(what: str) -> Iterator[None]:
         raise told from None
 
 
+@contextmanager
+def no_folder(ref: str) -> Iterator[None]:
+    """Add to a HubError of the body that there is no folder `ref` either: a name with one slash may mean both."""
+    try:
+        yield
+    except HubError as problem:
+        raise type(problem)(f"{problem.message}; nor is there a folder `{ref}` here", hint=problem.hint) from None
+
+
 def as_hub_error(what: str, problem: BaseException) -> HubError | None:
     """Return what an error means for the user, None for one that is ours or a bug."""
     from huggingface_hub import errors

@@ -13,6 +13,7 @@ from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.adapter_files import read_json
 from hubdpo.hub.base import BASE_PATTERNS, load_base
 from hubdpo.hub.client import download, resolve
+from hubdpo.hub.failures import no_folder
 from hubdpo.hub.reference import parse_unless_folder
 from hubdpo.hub.stopping import use_stops
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest
@@ -91,7 +92,8 @@ def _find(repo: str, revision: str | None) -> tuple[Path, str | None]:
             raise ConfigError("a run folder has no revisions", hint="leave out the revision, or give USER/NAME")
         return Path(repo), None
     repo_id, wanted = parse_unless_folder(repo).at(revision)
-    sha = resolve(repo_id, wanted)
+    with no_folder(repo):
+        sha = resolve(repo_id, wanted)
     return download(repo_id, sha), sha
 
 

@@ -24,6 +24,7 @@ from hubdpo.errors import ArtefactError, ConfigError, LicenceError
 from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.bundle import COPIED_FILES, read_run
 from hubdpo.hub.client import download, resolve
+from hubdpo.hub.failures import no_folder
 from hubdpo.hub.lineage import not_by_hubdpo
 from hubdpo.hub.load import load_on_base, local_base
 from hubdpo.hub.merge_check import compare, probe_adapter, probe_written
@@ -111,7 +112,8 @@ def _find(config: MergeConfig) -> _Source:
     else:
         repo_id, wanted = parse_unless_folder(config.adapter)
         version = wanted if wanted and parse_tag(wanted) else None
-        sha = resolve(repo_id, wanted)
+        with no_folder(config.adapter):
+            sha = resolve(repo_id, wanted)
         folder = download(repo_id, sha)
         if not (folder / RUN_FILE).exists():
             raise not_by_hubdpo(folder, config.adapter) or ArtefactError(

@@ -9,7 +9,7 @@ from typing import IO, Any, Protocol
 from hubdpo.errors import ArtefactError, HubError, NoSuchRevision
 from hubdpo.hub.adapter_files import read_json, read_shapes
 from hubdpo.hub.client import RepoType, api, cache_of, endpoint, never_cached, resolve
-from hubdpo.hub.failures import is_offline, translate_errors
+from hubdpo.hub.failures import is_offline, no_folder, translate_errors
 from hubdpo.hub.reference import RepoRef, parse_unless_folder
 from hubdpo.hub.remote import repeat
 from hubdpo.manifest import LOCAL_ONLY, RUN_FILE
@@ -75,7 +75,8 @@ class _Repo:
     def __init__(self, ref: str) -> None:
         self.ref = ref
         self.name, self.pin = parse_unless_folder(ref)
-        repo_type, commit = _find(self.name, self.pin)
+        with no_folder(ref):
+            repo_type, commit = _find(self.name, self.pin)
         try:
             self._take(repo_type, commit)
         except NoSuchRevision:  # a full commit was not asked for, and may be one of the dataset of that name

@@ -11,6 +11,7 @@ from hubdpo.errors import ConfigError, HubError
 from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.base_files import CONFIG, BaseFacts, check_base, check_config
 from hubdpo.hub.client import download, resolve
+from hubdpo.hub.failures import no_folder
 from hubdpo.hub.lineage import ADAPTER_CONFIG, ancestors, check_not_an_adapter, check_not_rounded_away
 from hubdpo.hub.places import Place, find_place
 from hubdpo.hub.reference import looks_like_folder, parse_ref
@@ -88,7 +89,8 @@ def _commit_of(name: str, revision: str | None) -> tuple[str, str]:
             f"base model not found: {name}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct"
         )
     repo_id, wanted = parse_ref(name).at(revision)
-    return repo_id, resolve(repo_id, wanted)
+    with no_folder(name):
+        return repo_id, resolve(repo_id, wanted)
 
 
 def _what_it_is(name: str, sha: str) -> Path:
