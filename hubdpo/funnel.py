@@ -26,8 +26,17 @@ class Source(BaseModel):
         return {"name": self.name, "sha256": self.sha256, "size": self.size}
 
 
+KINDS = {
+    "template": "marks of a chat template",
+    "speakers": "names of speakers",
+    "tool_calls": "tool calls or their results",
+    "media": "placeholders of pictures, video or sound",
+}
+"""What marks in a text mark, by kind, in words."""
+
+
 class Markers(BaseModel):
-    """Texts that hold marks of a chat template: how many pairs have one, and how many have each."""
+    """Texts that hold marks of one kind: how many pairs have one, and how many have each."""
 
     rows: int
     markers: dict[str, int]

@@ -138,7 +138,8 @@ class PrepareManifest(Manifest):
     unused_columns: dict[str, int] = Field(default_factory=dict)
     """Rows that have a value in a column of the source that was not used, by the column."""
     template_markers: dict[str, Markers] = Field(default_factory=dict)
-    """Of `prompts` and `answers`, those that hold marks of a chat template."""
+    text_markers: dict[str, dict[str, Markers]] = Field(default_factory=dict)
+    """Of `prompts` and `answers`, those that hold marks of a chat template, and of the other KINDS in texts."""
     secrets: dict[str, int] = Field(default_factory=dict)
     """Credentials that were found, by kind."""
     max_length: int | None = None

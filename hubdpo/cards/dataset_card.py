@@ -15,6 +15,7 @@ from hubdpo.cards.fences import fence, one_line, shortened, visible, wrapped
 from hubdpo.cards.hub_fields import size_category
 from hubdpo.cards.licences import SHARE_ALIKE
 from hubdpo.cards.source_card import SourceCard, provenance, shipped_files
+from hubdpo.funnel import KINDS
 from hubdpo.manifest import PrepareManifest
 from hubdpo.sections import LOAD_HERE
 
@@ -52,8 +53,12 @@ def render_dataset_card(
         samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
         keep=[one_line(name) for name in keep], unused=_named(manifest.unused_columns),
         markers=[
-            (side, found.rows, [(visible(name).replace("`", " "), count) for name, count in found.markers.items()])
-            for side, found in manifest.template_markers.items()
+            (
+                f"{side} hold {KINDS[kind]}", found.rows,
+                [(visible(name).replace("`", " "), count) for name, count in found.markers.items()],
+            )
+            for kind, sides in {"template": manifest.template_markers, **manifest.text_markers}.items()
+            for side, found in sides.items()
         ],
         sources=[(one_line(s.name), s) for s in manifest.sources], plots=plots,
         share_alike=bool(manifest.license and SHARE_ALIKE.search(manifest.license)), longest=LONGEST_MESSAGE,

@@ -23,7 +23,10 @@ NEXT_STEPS = {
     "prompt_in_test": "the published splits share prompts; `--test-size 0.05` draws a new split of all rows",
     "template_rewrites_prompt": "the chat template writes the prompt otherwise once it is answered",
     "template_refuses": "the chat template refuses these conversations, by their order of roles as a rule",
-    "turns_not_told_apart": "give answers of one turn: under this chat template other turns in them cannot be told",
+    "turns_not_told_apart": "give answers of one turn: this chat template begins or ends the assistant's turns with no "
+    "control token, so turns inside an answer cannot be told apart",
+    "prompt_does_not_end_with_user": "the prompts end with the assistant's own words: begin both answers with "
+    "them instead",
     "below_margin": "lower `--min-margin`",
     "unpaired": "each prompt has one answer and DPO needs two; train KTO on them (TRL's KTOTrainer)",
     "single_answer": "DPO compares two answers to one prompt; these rows have one",

@@ -35,7 +35,7 @@ from hubdpo.data.near import PERMUTATIONS
 from hubdpo.data.preference import COLUMNS, PreferenceExample
 from hubdpo.data.published import has_published_split
 from hubdpo.data.readers import Piece, PieceReader, cut
-from hubdpo.data.remarks import template_markers, unused_columns
+from hubdpo.data.remarks import text_markers, unused_columns
 from hubdpo.data.report import check_outcome, make_funnel, tell, tell_listed, write_rejected
 from hubdpo.data.rounds import Rounds, allowed, gathered, published_test, refuse, second_round
 from hubdpo.data.rules import make_rules, pinned_model
@@ -124,7 +124,7 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
                 config=settings, funnel=funnel, secrets=_sum(part.secrets for part in rounds.last),
                 repaired=_sum(part.repaired for part in rounds.first),
                 unused_columns=unused_columns(rounds, scan=config.scan == "secrets"),
-                template_markers=template_markers(rounds),
+                **text_markers(rounds),
                 changed=changed(keys, np.concatenate(list(rows.values()))), max_length=decision.max_length,
                 splits={split: len(kept) for split, kept in rows.items()}, published_split=published,
                 statistics={split: summary(keys, kept) for split, kept in rows.items()},

@@ -33,6 +33,8 @@ class Question:
     """Whether the system turn stood beside the conversation."""
     changes: int = 0
     transcript: bool = False
+    opening: str = ""
+    """How the prompt has begun the answer."""
     heard: list[Message] | None = None
     """The system turn of the first answer that was a whole conversation."""
 
@@ -46,7 +48,12 @@ class Question:
         A list of one text is that text. Raise Rejection when the conversation does not begin with the prompt: it would
         answer another question.
         """
-        value = _alone(value)
+        messages = self._read(_alone(value))
+        if self.opening and messages and not messages[0]["content"].lstrip().startswith(self.opening.strip()):
+            messages = [{**messages[0], "content": self.opening + messages[0]["content"]}, *messages[1:]]
+        return messages
+
+    def _read(self, value: Any) -> list[Message]:
         if isinstance(value, str):
             if not self.transcript and not rendered.is_rendered(value):
                 return say("assistant", value)
@@ -54,7 +61,7 @@ class Question:
                 self.changes |= UNRENDERED
                 return rendered.answer_of(value, transcript_before=self.transcript)
             self.changes |= UNRENDERED
-            messages = rendered.turns_of(value)
+            messages = rendered.asked(value)[0]
         else:
             messages = messages_of([value] if isinstance(value, dict) else value)
         if not messages or messages[0]["role"] == "assistant":
@@ -91,12 +98,13 @@ def ask(value: Any, *, system: Any = None, history: Sequence[Message] = ()) -> Q
     `history` goes before it. `system` is the text of a column beside it; a system turn that the conversation has itself
     wins over it.
     """
-    changes, transcript = 0, False
+    changes, transcript, opening = 0, False, ""
     value = _alone(value)
     if not isinstance(value, str):
         turns = messages_of([value] if isinstance(value, dict) else value)
     elif rendered.is_chatml(value) or rendered.is_transcript(value):
-        turns, changes, transcript = rendered.turns_of(value), UNRENDERED, rendered.is_transcript(value)
+        turns, opening = rendered.asked(value)
+        changes, transcript = UNRENDERED, rendered.is_transcript(value)
     else:
         turns = say("user", value)
     turns = [*history, *turns] if history else turns
@@ -104,7 +112,7 @@ def ask(value: Any, *, system: Any = None, history: Sequence[Message] = ()) -> Q
     own = turns[:1] if turns and turns[0]["role"] == "system" else []
     if beside and own and not _alike(beside, own):
         changes |= SYSTEM_LEFT_OUT
-    return Question(own or beside, turns[len(own) :], bool(beside) and not own, changes, transcript)
+    return Question(own or beside, turns[len(own) :], bool(beside) and not own, changes, transcript, opening)
 
 
 def system_turn(system: Any) -> list[Message]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from typing import Any
 
 from hubdpo import console
 from hubdpo.data.losses import shown_name
 from hubdpo.data.messages import media_of
 from hubdpo.data.rounds import Rounds
 from hubdpo.data.screen import MOST_NAMES, OTHERS
-from hubdpo.funnel import Markers
+from hubdpo.funnel import KINDS, Markers
 from hubdpo.manifest import PrepareManifest
 
 MOST_MARKERS = 20
@@ -23,6 +25,20 @@ MATTER = {
 }  # fmt: skip
 """Columns whose absence changes what the answers answer to."""
 
+FOLLOWS = {
+    "template": "they stay as text, so the model's own template is laid over them",
+    "speakers": "they stay as text, so that several turns are learned as one",
+    "tool_calls": "they are learned as plain text, and the chat template is told of no tools",
+    "media": "what they stand for is missing: hubdpo trains text",
+}
+"""What comes of marks, by their kind."""
+NEXT = {
+    "template": "take the marks out of the source, or give the rows as lists of messages",
+    "speakers": "give the rows as lists of messages, a turn each",
+    "tool_calls": "leave such rows out, unless your model writes its calls so and its prompt names the tools",
+    "media": "leave such rows out, or take the placeholders out where the text alone makes sense",
+}
+
 
 def unused_columns(rounds: Rounds, *, scan: bool) -> dict[str, int]:
     """Return how many rows have a value in a column that was not used, by the column."""
@@ -34,16 +50,17 @@ def unused_columns(rounds: Rounds, *, scan: bool) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def template_markers(rounds: Rounds) -> dict[str, Markers]:
-    """Return how many prompts and answers hold a marker of a chat template, and which."""
-    total = sum((part.markers for part in rounds.all), Counter[tuple[str, str]]())
-    found = {}
-    for side in ("prompts", "answers"):
-        counts = {marker: count for (where, marker), count in total.items() if where == side and marker}
+def text_markers(rounds: Rounds) -> dict[str, Any]:
+    """Return how many prompts and answers hold a marker, and which, as the manifest has it."""
+    total = sum((part.markers for part in rounds.all), Counter[tuple[str, str, str]]())
+    found: dict[str, dict[str, Markers]] = {}
+    for kind, side in itertools.product(KINDS, ("prompts", "answers")):
+        counts = {marker: count for (*where, marker), count in total.items() if where == [side, kind] and marker}
         if counts:
             most = sorted(counts, key=lambda marker: (-counts[marker], marker))[:MOST_MARKERS]
-            found[side] = Markers(rows=total[side, ""], markers={marker: counts[marker] for marker in most})
-    return found
+            held = Markers(rows=total[side, kind, ""], markers={marker: counts[marker] for marker in most})
+            found.setdefault(kind, {})[side] = held
+    return {"template_markers": found.pop("template", {}), "text_markers": found}
 
 
 def tell_remarks(manifest: PrepareManifest) -> None:
@@ -55,14 +72,12 @@ def tell_remarks(manifest: PrepareManifest) -> None:
         for name, count in manifest.unused_columns.items():
             if why := _why(name):
                 console.warn(f"column `{name}` is not used, in {count:,} rows: {why}")
-    for side, found in manifest.template_markers.items():
-        told = ", ".join(f"`{_bare(marker)}` {count:,}" for marker, count in found.markers.items())
-        console.warn(
-            f"{found.rows:,} {side} hold marks of a chat template: {told}; they stay as text, so the model's own "
-            "template is laid over them"
-        )
-    if manifest.template_markers:
-        console.hint("take the marks out of the source, or give the rows as lists of messages")
+    for kind, sides in {"template": manifest.template_markers, **manifest.text_markers}.items():
+        for side, found in sides.items():
+            told = ", ".join(f"`{_bare(marker)}` {count:,}" for marker, count in found.markers.items())
+            console.warn(f"{found.rows:,} {side} hold {KINDS[kind]}: {told}; {FOLLOWS[kind]}")
+        if sides:
+            console.hint(NEXT[kind])
     if alone := manifest.funnel.dropped.get("unpaired"):
         console.warn(f"{alone:,} rows are alone: their prompt has one answer or one kind of label, and DPO needs two")
 

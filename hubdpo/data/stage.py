@@ -22,11 +22,11 @@ from hubdpo.data.kept import kept_of, kept_of_many
 from hubdpo.data.keys import KEY, digests, folded_keys, pair_digests
 from hubdpo.data.lengths import Model, encoder_of, measure
 from hubdpo.data.losses import is_error, loss_line
+from hubdpo.data.markers import Found, count_markers
 from hubdpo.data.near import signature
 from hubdpo.data.pairs import Pair, Pairs
 from hubdpo.data.preference import COLUMNS, ROLES, NotText, PreferenceExample, Rated, Rejection, schema
 from hubdpo.data.readers import Block, Piece, PieceReader
-from hubdpo.data.rendered import count_markers
 from hubdpo.data.screen import Screen
 from hubdpo.data.split import fold
 from hubdpo.secrets import find_secrets, redact
@@ -86,8 +86,7 @@ class Staged:
     """Rows that have a value in a column that was not read, by column."""
     listed: Counter[str] = field(default_factory=Counter)
     """Texts that may be lists of one text, and were not read as such, by column."""
-    markers: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Pairs that hold a marker of a chat template, by side and marker; by side and nothing, those that hold any."""
+    markers: Found = field(default_factory=Counter)
     first_loss: tuple[int, str] | None = None
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubdpo.data.converters.votes import says_a_side, text_of_value
+from hubdpo.data.markers import template_mark
 from hubdpo.data.vote_hints import guess, labels_for
 
 Row = dict[str, Any]
@@ -61,7 +62,12 @@ def advice(rows: Sequence[Row]) -> tuple[str, str | None]:
     """Return what can be told of rows that no converter knows, or an empty text, and the options that may read them."""
     columns = Columns.of(rows)
     if pair := _answers(columns.said):
-        return "", _map(columns, {"chosen": pair[0], "rejected": pair[1]})
+        options = _map(columns, {"chosen": pair[0], "rejected": pair[1]})
+        texts = [row[pair[0]] for row in rows if isinstance(row.get(pair[0]), str)]
+        if options is None and (mark := next(filter(None, map(template_mark, texts)), None)):
+            whole = f"; `{pair[0]}` and `{pair[1]}` hold whole conversations as a chat template wrote them (`{mark}`)"
+            return whole, 'write each of them as a list of messages: [{"role": "user", "content": "..."}, ...]'
+        return "", options
     if sides := _sides(columns.said):
         return _voted(rows, columns, sides)
     if kept := _single_answer(columns.said):

@@ -28,7 +28,8 @@ DROPPED = {
     "dropped_identical": "the answers are equal once they are cut",
     "dropped_template_rewrites_prompt": "the chat template writes the prompt otherwise once it is answered",
     "dropped_template_refuses": "the chat template refuses the conversation",
-    "dropped_turns_not_told_apart": "the turns inside an answer cannot be told apart as the chat template writes them",
+    "dropped_turns_not_told_apart": "the turns inside an answer cannot be told apart: the chat template begins or ends "
+    "the assistant's with no control token",
     "dropped_special_text": "they spell a control token, which this tokenizer cannot keep as text",
 }
 """Why pairs are left out."""

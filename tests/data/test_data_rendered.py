@@ -12,8 +12,11 @@ from hubdpo.data.changes import names_of
 from hubdpo.data.columns import MessagesColumn
 from hubdpo.data.converters import Choice, converter_for
 from hubdpo.data.converters.columns import parse_map
+from hubdpo.data.detect import detect
+from hubdpo.data.markers import markers
 from hubdpo.data.preference import PreferenceExample, Rejection
-from hubdpo.data.rendered import any_rendered, markers
+from hubdpo.data.rendered import any_rendered
+from hubdpo.errors import DataError
 from tests.data.made import lines
 
 
@@ -81,6 +84,74 @@ def test_a_system_prompt_beside_a_prompt_is_used(name: str, row: dict[str, Any],
 def test_a_system_prompt_beside_messages_is_used(name: str, row: dict[str, Any]) -> None:
     pair = pairs_of(name, {**row, "system": "s"})
     assert (pair.prompt, pair.chosen, pair.rejected) == ([SYSTEM, USER], [GOOD], [BAD])
+
+
+ASKED = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "chosen"),
+    [
+        ("", "good"), ("<think>\n\n</think>\n\n", "good"), ("<think></think>", "good"), ("<think>\n", "<think>\ngood"),
+        ("<think>", "<think>good"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["text", "closed", "messages", "whole"])
+def test_thinking_that_a_prompt_asks_for_belongs_to_the_question_or_to_the_answer(
+    end: str, chosen: str, how: str
+) -> None:
+    def given(text: str) -> Any:
+        whole = {"text": text, "closed": f"{text}<|im_end|>\n", "messages": [m("assistant", text)]}
+        return {**whole, "whole": f"{ASKED}{end if '</' not in end else ''}{text}<|im_end|>"}[how]
+
+    pair = pairs_of("preference", {"prompt": ASKED + end, "chosen": given("good"), "rejected": given("bad")})
+    assert (pair.prompt, pair.chosen) == ([USER], [m("assistant", chosen)])
+    assert pair.rejected == [m("assistant", chosen.replace("good", "bad"))]
+
+
+def test_an_answer_that_has_its_thinking_opened_already_is_left_alone() -> None:
+    answer = "<think>\nso\n</think>\n\ngood"
+    pair = pairs_of("preference", {"prompt": ASKED + "<think>\n", "chosen": answer, "rejected": "no\n</think>\n\nbad"})
+    assert pair.chosen == [m("assistant", answer)]
+    assert pair.rejected == [m("assistant", "<think>\nno\n</think>\n\nbad")]
+
+
+def test_a_prompt_that_answers_itself_is_dropped_with_a_next_step(tmp_path: Path) -> None:
+    values = [{"prompt": f"{ASKED}<think>\nit is {i}", "chosen": "good", "rejected": "bad"} for i in range(4)]
+    (tmp_path / "raw.jsonl").write_bytes(lines(values))
+    with pytest.raises(DataError, match="prompt_does_not_end_with_user 4") as caught:
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
+    assert "begin both answers with them instead" in (caught.value.hint or "")
+
+
+WHOLE = "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize("end", ["", "<|im_end|>", "<|im_end|>\n<|endoftext|>"])
+def test_whole_conversations_in_chatml_need_no_prompt(end: str) -> None:
+    row = {"chosen": WHOLE + "good" + end, "rejected": WHOLE + "bad" + end}
+    assert detect([row]) == "implicit-prompt"
+    pair = pairs_of("implicit-prompt", row)
+    assert (pair.prompt, pair.chosen, pair.rejected) == ([SYSTEM, USER], [GOOD], [BAD])
+    assert names_of(pair.changes) == ["taken_out_of_template"]
+    beside = pairs_of("implicit-prompt", {**row, "rejected": [SYSTEM, USER, BAD]})
+    assert (beside.prompt, beside.rejected) == (pair.prompt, pair.rejected)
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        ("<s>[INST] q [/INST] {} </s>", "[INST]"),
+        ("<|start_header_id|>user<|end_header_id|>\n\nq{}", "<|start_header_id|>"),
+        ("<start_of_turn>user\nq<end_of_turn>{}", "<start_of_turn>"), ("<｜User｜>q<｜Assistant｜>{}", "<｜User｜>"),
+    ],
+)  # fmt: skip
+def test_whole_conversations_of_other_templates_are_named(tmp_path: Path, text: str, mark: str) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([{"chosen": text.format(i), "rejected": text} for i in range(3)]))
+    with pytest.raises(DataError) as caught:
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
+    assert f"hold whole conversations as a chat template wrote them (`{mark}`)" in caught.value.message
+    assert "as a list of messages" in (caught.value.hint or "")
 
 
 def test_a_map_takes_a_system_prompt_and_only_when_named() -> None:

@@ -1,4 +1,4 @@
-"""`implicit-prompt`: chosen and rejected are whole conversations; the prompt is the messages that they share."""
+"""`implicit-prompt`: chosen and rejected are whole conversations, messages or ChatML; the prompt is what they share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from hubdpo.data.changes import UNRENDERED
 from hubdpo.data.columns import Columns, MessagesColumn, plain_messages, with_systems
 from hubdpo.data.converters.preference import systems_of
 from hubdpo.data.messages import ROLE_KEYS, first_of, messages_of
 from hubdpo.data.preference import Message, PreferenceExample, Rejection
 from hubdpo.data.question import ask, system_of
+from hubdpo.data.rendered import CHATML, is_chatml, turns_of
 
 CHOSEN, REJECTED = ("chosen", "chosen_messages"), ("rejected", "rejected_messages")
 READS = (CHOSEN, REJECTED)
@@ -23,6 +25,8 @@ def detect(row: dict[str, Any]) -> bool:
 
 
 def _is_conversation(value: Any) -> bool:
+    if isinstance(value, str):
+        return is_chatml(value) and value.count(CHATML) > 1
     return (
         isinstance(value, list) and len(value) > 1
         and all(isinstance(m, dict) and first_of(m, ROLE_KEYS) is not None for m in value)
@@ -31,7 +35,16 @@ def _is_conversation(value: Any) -> bool:
 
 def convert(row: dict[str, Any]) -> PreferenceExample:
     """Split at the longest common run of whole messages, never inside one."""
-    return split(messages_of(first_of(row, CHOSEN)), messages_of(first_of(row, REJECTED)), system_of(row))
+    values = first_of(row, CHOSEN), first_of(row, REJECTED)
+    chosen, rejected = map(_conversation, values)
+    made = split(chosen, rejected, system_of(row))
+    if str in map(type, values):
+        made.changes |= UNRENDERED
+    return made
+
+
+def _conversation(value: Any) -> list[Message]:
+    return turns_of(value) if isinstance(value, str) and is_chatml(value) else messages_of(value)
 
 
 def split(chosen: list[Message], rejected: list[Message], system: Any = None) -> PreferenceExample:
