@@ -4,18 +4,45 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import IO
 
 from hubdpo.data.encodings import not_utf8
+from hubdpo.data.losses import shown_name
 from hubdpo.data.raw import RawRow
 from hubdpo.errors import DataError
 
 HEAD = 1 << 16
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+MISSING = frozenset((
+    "nan", "NaN", "-nan", "-NaN", "null", "NULL", "None", "<NA>", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A",
+    "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
+))  # fmt: skip
+"""What pandas, and so `datasets`, reads as a missing value in every column of a CSV, and writes or is given for one."""
+NULL_TEXT = "null_text_in_"
+"""What such values are counted under, before the name of their column."""
+MOST_SAMPLES = 50
 _DECLARED = "sep="
 """What Excel writes in a line before the header, with the delimiter behind it."""
+_PLAIN_NAME = re.compile(r"[\w -]{1,40}")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a file of columns is written. `spaced`: a space follows each delimiter, and is part of no value."""
+
+    delimiter: str
+    spaced: bool
+    header: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        """The columns, without spaces around their names unless two would then have the same one."""
+        names = [name.strip() for name in self.header]
+        return names if len(set(names)) == len(set(self.header)) else self.header
 
 
 def delimiter_of(head: bytes, kind: str) -> str:
@@ -24,45 +51,90 @@ def delimiter_of(head: bytes, kind: str) -> str:
     if text.startswith(_DECLARED) and text[4:5] in DELIMITERS:
         return text[4]
     usual = "\t" if kind == ".tsv" else ","
-    widths = {mark: _width(text, mark) for mark in (usual, *DELIMITERS)}
+    widths = {mark: len(_records(text, mark, most=1)[0]) for mark in (usual, *DELIMITERS)}
     return max(widths, key=lambda mark: widths[mark])
 
 
+def form_of(head: bytes, kind: str) -> Form:
+    """Tell how a file is written from its first bytes, HEAD of them where it has as many."""
+    text, delimiter = head.decode("utf-8-sig", errors="replace"), delimiter_of(head, kind)
+    if text.startswith(_DECLARED):
+        text = text.partition("\n")[2]
+    plain, closer = (_records(text, delimiter, spaced=spaced) for spaced in (False, True))
+    if len(head) >= HEAD and len(plain) > 2:
+        plain, closer = plain[:-1], closer[:-1]
+    header = plain[0]
+    spaced = len(plain) > 1 and len(header) > 1 and all(name.startswith(" ") for name in header[1:])
+    if spaced and not all(value.startswith(" ") for record in plain for value in record[1:]):
+        spaced = _fits(closer) and not _fits(plain)  # as with quotes behind the space
+    return Form(delimiter, spaced, closer[0] if spaced else header)
+
+
 def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[RawRow]:
-    """Give the rows of a CSV, each with the line it ends on. Raise DataError when it is broken or not UTF-8."""
+    """Give the rows of a CSV, each with the line it begins on; a value of MISSING is None, and counted.
+
+    Raise DataError when the CSV is broken or not UTF-8.
+    """
     csv.field_size_limit(most)
     head = stream.read(HEAD)
     stream.seek(0)
+    form = form_of(head, kind)
     with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-        before = 0
+        end = 0
         if head.decode("utf-8-sig", errors="replace").startswith(_DECLARED):
             text.readline()
-            before = 1
-        table = csv.DictReader(text, strict=True, delimiter=delimiter_of(head, kind))
+            end = 1
+        table = csv.reader(text, strict=True, delimiter=form.delimiter, skipinitialspace=form.spaced)
+        before = end
         try:
-            if twice := [column for column, count in Counter(table.fieldnames or ()).items() if count > 1 and column]:
+            names = Form(form.delimiter, form.spaced, next(filter(None, table), [])).names
+            if twice := [column for column, count in Counter(names).items() if count > 1 and column]:
                 raise DataError(
                     f"{name} has two columns `{twice[0]}`", hint="give each a name of its own in its header"
                 )
-            for row in table:
-                line = table.line_num + before
-                if None not in row and None not in row.values():
-                    yield RawRow(line, row, None, sum(map(len, row.values())))
-                else:
-                    extra = len(row.get(None) or [])  # where DictReader puts them
-                    more = f"{extra} values more" if extra else "fewer values"
-                    yield RawRow(line, None, "malformed_line", 0, f"it has {more} than the header has columns")
+            end = table.line_num + before
+            for values in table:
+                line, end = end + 1, table.line_num + before
+                if values:
+                    yield _row(line, names, values)
         except UnicodeDecodeError:
             raise not_utf8(name, head, f", at line {table.line_num + before + 1} or soon after") from None
         except csv.Error as problem:
             raise DataError(
-                f"the CSV is broken: {name}, line {table.line_num + before}: {problem}",
+                f"the CSV is broken: {name}, in the row that begins on line {end + 1}: {problem}",
                 hint="save it as UTF-8 CSV again",
             ) from None
 
 
-def _width(text: str, delimiter: str) -> int:
+def _row(line: int, names: list[str], values: list[str]) -> RawRow:
+    if len(values) != len(names):
+        extra = len(values) - len(names)
+        more = f"{extra} values more" if extra > 0 else "fewer values"
+        return RawRow(line, None, "malformed_line", 0, f"it has {more} than the header has columns")
+    size = sum(map(len, values))
+    if MISSING.isdisjoint(values):
+        return RawRow(line, dict(zip(names, values, strict=True)), None, size)
+    row = {name: None if value in MISSING else value for name, value in zip(names, values, strict=True)}
+    return RawRow(line, row, None, size, repairs=tuple(_null_text(name) for name in row if row[name] is None))
+
+
+def _null_text(name: str) -> str:
+    return NULL_TEXT + (shown_name(name, scan=True) if _PLAIN_NAME.fullmatch(name) else "a_column")
+
+
+def _records(text: str, delimiter: str, *, spaced: bool = False, most: int = MOST_SAMPLES) -> list[list[str]]:
+    """Return the first records that are not blank, at least one; those before a broken one where there is one."""
+    found: list[list[str]] = []
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=spaced)
     try:
-        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), []))
+        for record in table:
+            found += [record] if record else []
+            if len(found) >= most:
+                break
     except csv.Error:
-        return 0
+        pass
+    return found or [[]]
+
+
+def _fits(records: list[list[str]]) -> bool:
+    return {len(record) for record in records} == {len(records[0])}

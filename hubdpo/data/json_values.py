@@ -34,7 +34,7 @@ def parse(line: int, text: bytes | memoryview) -> RawRow:
             return RawRow(line, None, "malformed_line", size, said(problem) + quotes)
     if type(value) is not dict:
         return RawRow(line, None, "not_an_object", size, f"{_NAMES[type(value)]}, not an object")
-    return RawRow(line, value, None, size, repair=repair)
+    return RawRow(line, value, None, size, repairs=(repair,) if repair else ())
 
 
 def too_long(line: int, most: int) -> RawRow:

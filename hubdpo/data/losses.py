@@ -32,6 +32,7 @@ NEXT_STEPS = {
     "single_answer": "DPO compares two answers to one prompt; these rows have one",
     "secret_found": "`--redact` keeps rows with credentials, each replaced by its kind",
     "malformed_line": "`rejected.jsonl` says what is wrong with each line",
+    "missing_field": "a prompt or an answer is missing; look at rows with `--explain 3`, and name columns with `--map`",
     "not_utf8": "convert the text: iconv -f ENCODING -t UTF-8",
     "line_too_long": "raise `--max-line-bytes`",
     "tie": "nobody preferred an answer in these rows, so there is nothing to learn from them",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from hubdpo.errors import DataError
 
 Message = dict[str, str]
 ROLES = ("system", "user", "assistant", "tool")
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?(?:0,\d+|\d+,\d{1,2})\s*")
+"""`1,5`, and not `1,500`, which is another number elsewhere."""
 COLUMNS = ("prompt", "chosen", "rejected")
 
 # fixed, never inferred: Arrow would add null members where rows differ
@@ -81,9 +84,14 @@ def text_of(row: dict[str, Any], key: str) -> str:
 
 
 def number_of(value: Any) -> float:
-    """Return a finite number, also one written as text. Raise Rejection for anything else; a bool is no number."""
+    """Return a finite number, also one written as text: `1.0`, ` 1 `, `1,5`.
+
+    Raise Rejection for anything else; a bool is no number.
+    """
     if value is None:
         raise Rejection("missing_field")
+    if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
+        value = value.replace(",", ".")
     try:
         number = float(value) if not isinstance(value, bool) else float("nan")
     except (TypeError, ValueError):

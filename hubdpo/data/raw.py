@@ -14,8 +14,8 @@ BOM = b"\xef\xbb\xbf"
 class RawRow(NamedTuple):
     """A row and where it stands: `line` counts from 1 within the piece, lines of text or rows of a table or array.
 
-    `value` is None for what could not be parsed; `problem` then is its reason code, and `detail` says more. `repair`
-    names what had to be put right to read it. `size` is in bytes.
+    `value` is None for what could not be parsed; `problem` then is its reason code, and `detail` says more. `repairs`
+    name what had to be put right to read it. `size` is in bytes.
     """
 
     line: int
@@ -23,7 +23,7 @@ class RawRow(NamedTuple):
     problem: str | None
     size: int
     detail: str = ""
-    repair: str | None = None
+    repairs: tuple[str, ...] = ()
 
 
 class Block(NamedTuple):
@@ -48,8 +48,7 @@ def in_blocks(rows: Iterable[RawRow]) -> Iterator[Block]:
         else:
             block.lines.append(row.line)  # type: ignore[attr-defined]  # a list here
             block.values.append(row.value)
-        if row.repair is not None:
-            block.repaired[row.repair] += 1
+        block.repaired.update(row.repairs)
         block = block._replace(size=block.size + row.size)
         if block.size >= BLOCK:
             yield block

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hubdpo import console
 from hubdpo.data import storage
-from hubdpo.data.delimited import DELIMITERS, HEAD, csv_rows, delimiter_of
+from hubdpo.data.delimited import DELIMITERS, HEAD, csv_rows, form_of
 from hubdpo.data.json_lines import line_blocks
 from hubdpo.data.json_lists import list_items
 from hubdpo.data.json_values import parse, too_long
@@ -46,7 +46,7 @@ def cut(file: RawFile, *, max_line_bytes: int = MOST_LINE_BYTES) -> list[Piece]:
     if file.kind == ".parquet":
         return [Piece(file, group, group + 1) for group in range(row_groups(file.path, file.name))]
     if file.kind in DELIMITED:
-        _tell_delimiter(file)
+        _tell_form(file)
         return [Piece(file, 0, 0)]
     if file.kind == ".arrow":
         return [Piece(file, 0, 0)]
@@ -118,11 +118,16 @@ class PieceReader:
             yield block
 
 
-def _tell_delimiter(file: RawFile) -> None:
+def _tell_form(file: RawFile) -> None:
+    """Say what is not usual about a file of columns."""
     with storage.open_read(file.path) as stream:
-        found = delimiter_of(stream.read(HEAD), file.kind)
-    if found != ("\t" if file.kind == ".tsv" else ","):
-        console.info(f"{file.name}: the columns are separated by {DELIMITERS[found]}")
+        form = form_of(stream.read(HEAD), file.kind)
+    if form.delimiter != ("\t" if file.kind == ".tsv" else ","):
+        console.info(f"{file.name}: the columns are separated by {DELIMITERS[form.delimiter]}")
+    if form.spaced:
+        console.info(f"{file.name}: the space behind each {DELIMITERS[form.delimiter][:-1]} is part of no value")
+    if form.names != form.header:
+        console.info(f"{file.name}: spaces around the names of its columns are left out")
 
 
 __all__ = ["Block", "Piece", "PieceReader", "RawRow", "cut"]

@@ -14,6 +14,7 @@ from hubdpo import console
 from hubdpo.config import PrepareConfig
 from hubdpo.data import storage
 from hubdpo.data.decide import REASONS, UNDECIDED, Decision
+from hubdpo.data.delimited import NULL_TEXT
 from hubdpo.data.detect import named
 from hubdpo.data.losses import next_step
 from hubdpo.data.readers import Piece
@@ -107,10 +108,23 @@ def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
     console.table(["rows", ""], rows)
     if manifest.max_length is not None and manifest.config["max_length"] == "auto":
         console.info(f"--max-length auto takes {manifest.max_length:,} tokens, which keeps 99 % of the pairs")
+    _tell_nulls(manifest)
     _tell_split(manifest)
     tell_remarks(manifest)
     if funnel.dropped and not dry_run:
         console.info(f"each dropped row is named in {REJECTED_FILE}")
+
+
+def _tell_nulls(manifest: PrepareManifest) -> None:
+    """Say that a CSV cannot hold every word as a text, and warn where prompts or answers may be lost by it."""
+    found = [what.removeprefix(NULL_TEXT) for what in manifest.repaired if what.startswith(NULL_TEXT)]
+    if not found:
+        return
+    say = console.warn if manifest.funnel.dropped.get("missing_field") else console.info
+    say(
+        f"`nan`, `None`, `NULL` and the like in a CSV are missing values, as in pandas and `datasets`: found in "
+        f"{named([f'`{name}`' for name in found])}; in .jsonl such a text stays one"
+    )
 
 
 def _tell_split(manifest: PrepareManifest) -> None:

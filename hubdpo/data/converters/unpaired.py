@@ -8,14 +8,14 @@ from hubdpo.data.messages import first_of, messages_of
 from hubdpo.data.preference import Rated, Rejection
 from hubdpo.data.question import ask, system_of
 
-TRUE, FALSE = (True, 1, "true", "True", "1"), (False, 0, "false", "False", "0")
+SCORES = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
+"""Labels in lower case: Excel writes TRUE, and pandas 1.0 where some are missing."""
 LABELS = ("label", "kto_tag")
 READS = (LABELS, ("messages", ("prompt", "completion")))
 
 
 def detect(row: dict[str, Any]) -> bool:
-    label = first_of(row, LABELS)
-    if not isinstance(label, (bool, int, str)) or (label not in TRUE and label not in FALSE):
+    if _score(first_of(row, LABELS)) is None:
         return False
     whole = row.get("messages")
     return isinstance(whole, list) or (row.get("prompt") is not None and row.get("completion") is not None)
@@ -26,12 +26,16 @@ def convert(row: dict[str, Any]) -> Rated:
     label = first_of(row, LABELS)
     if label is None:
         raise Rejection("missing_field")
-    if label not in TRUE and label not in FALSE:
+    score = _score(label)
+    if score is None:
         raise Rejection("unknown_label")
-    score = 1.0 if label in TRUE else 0.0
     if row.get("messages") is not None:
         whole = messages_of(row["messages"])
         if not whole or whole[-1]["role"] != "assistant":
             raise Rejection("does_not_end_with_assistant")
         return ask(whole[:-1], system=system_of(row)).rated(whole[-1:], score)
     return ask(row.get("prompt"), system=system_of(row)).rated(row.get("completion"), score)
+
+
+def _score(label: Any) -> float | None:
+    return SCORES.get(str(label).strip().lower()) if isinstance(label, (bool, int, float, str)) else None

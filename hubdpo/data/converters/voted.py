@@ -10,7 +10,7 @@ from hubdpo.data.converters.asking import Reads, ask_row, prompts
 from hubdpo.data.converters.choice import Choice, too_close
 from hubdpo.data.converters.votes import ANNOTATORS, ONE_OF_THREE, VOTES, Vote, has_vote, vote_of
 from hubdpo.data.messages import ROLE_KEYS, first_of, role_of
-from hubdpo.data.preference import Message, PreferenceExample, Rejection
+from hubdpo.data.preference import Message, PreferenceExample, Rejection, number_of
 from hubdpo.data.question import ask, system_of
 
 PROMPTS = ("prompt", "instruction", "question", "context", "history", "input")
@@ -75,11 +75,14 @@ def _compared(row: dict[str, Any], a: str, b: str) -> PreferenceExample:
 
 def _until(row: dict[str, Any], conversation: Any) -> Any:
     """Return a conversation up to the turn that was judged (MT-Bench), all of it where the row does not say."""
-    turn = row.get("turn")
-    if not isinstance(turn, int) or isinstance(turn, bool) or turn < 1 or not isinstance(conversation, list):
+    try:
+        turn = number_of(row.get("turn"))  # a CSV has it as text
+    except Rejection:
+        return conversation
+    if turn < 1 or not turn.is_integer() or not isinstance(conversation, list):
         return conversation
     asked = [place for place, message in enumerate(conversation) if _is_user(message)]
-    return conversation[: asked[turn]] if turn < len(asked) else conversation
+    return conversation[: asked[int(turn)]] if turn < len(asked) else conversation
 
 
 def _is_user(message: Any) -> bool:
