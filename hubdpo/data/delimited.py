@@ -55,6 +55,14 @@ def delimiter_of(head: bytes, kind: str) -> str:
     return max(widths, key=lambda mark: widths[mark])
 
 
+def has_equal_rows(head: bytes, kind: str) -> bool:
+    """Tell whether a text is a header and rows of as many columns, two or more."""
+    text = head.decode("utf-8-sig", errors="replace")
+    records = _records(text, delimiter_of(head, kind), spaced=True)
+    records = records[:-1] if len(head) >= HEAD and len(records) > 2 else records
+    return len(records) > 1 and len(records[0]) > 1 and _fits(records)
+
+
 def form_of(head: bytes, kind: str) -> Form:
     """Tell how a file is written from its first bytes, HEAD of them where it has as many."""
     text, delimiter = head.decode("utf-8-sig", errors="replace"), delimiter_of(head, kind)

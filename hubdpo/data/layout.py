@@ -23,6 +23,8 @@ from hubdpo.errors import DataError
 HEAD = 1 << 16
 MOST_NAMES = 12
 MOST_DEPTH = 4
+PAGE_ROWS, PAGE_ROW, CUT = "rows", "row", "truncated_cells"
+"""Members of the Hub's answer, and of its items; the cells named under CUT were cut by the Hub."""
 MESSAGE = ({"role", "content"}, {"from", "value"})
 """Members of an object that is a message of a row, and no row."""
 
@@ -34,6 +36,8 @@ class Layout(StrEnum):
     """The whole file is one row."""
     LISTS = "lists"
     """The rows are in lists that are members of one object."""
+    PAGE = "page"
+    """An answer of the Hub's API for rows (datasets-server): each row is a member of an item of its list `rows`."""
 
 
 def json_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
@@ -119,6 +123,9 @@ def _of_object(file: RawFile, most: int) -> tuple[Layout, list[str]]:
     """Decide whether a file that is one object is a row, or holds lists of rows."""
     if storage.size_of(file.path) <= most:
         value = _read_object(file)
+        if is_page(value):
+            _tell_page(file, value)
+            return Layout.PAGE, [PAGE_ROWS]
         _refuse_columns(file, value)
         lists = {key: len(items) for key, items in value.items() if _is_rows(items)}
         if not lists or any(converter.detect(value) for converter in CONVERTERS.values()):
@@ -139,6 +146,24 @@ def _of_object(file: RawFile, most: int) -> tuple[Layout, list[str]]:
     for key, count in lists.items():
         console.info(f"{file.name}: the rows are the {count:,} objects under `{key}`")
     return Layout.LISTS, list(lists)
+
+
+def is_page(value: dict[str, Any]) -> bool:
+    """Tell an answer of the Hub's API: `{"features": [...], "rows": [{"row_idx": 0, "row": {...}, ...}]}`."""
+    items = value.get(PAGE_ROWS)
+    return isinstance(value.get("features"), list) and isinstance(items, list) and bool(items) and all(
+        isinstance(item, dict) and isinstance(item.get(PAGE_ROW), dict) for item in items
+    )  # fmt: skip
+
+
+def _tell_page(file: RawFile, value: dict[str, Any]) -> None:
+    count, total = len(value[PAGE_ROWS]), value.get("num_rows_total")
+    console.info(f"{file.name}: the rows are the {count:,} that the Hub's API gave")
+    if (isinstance(total, int) and total > count) or value.get("truncated") is True:
+        of = f" of {total:,}" if isinstance(total, int) else ""
+        console.warn(
+            f"{file.name} holds {count:,}{of} rows of its dataset; `hf://datasets/USER/NAME` reads all of them"
+        )
 
 
 def _read_object(file: RawFile) -> dict[str, Any]:

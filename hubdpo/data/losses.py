@@ -33,6 +33,8 @@ NEXT_STEPS = {
     "secret_found": "`--redact` keeps rows with credentials, each replaced by its kind",
     "malformed_line": "`rejected.jsonl` says what is wrong with each line",
     "missing_field": "a prompt or an answer is missing; look at rows with `--explain 3`, and name columns with `--map`",
+    "truncated_cells": "the Hub's API cuts long texts; read the dataset itself: hf://datasets/USER/NAME",
+    "unscored": "fewer than two answers of these rows have a score or rank; `--score-field` names another member",
     "not_utf8": "convert the text: iconv -f ENCODING -t UTF-8",
     "line_too_long": "raise `--max-line-bytes`",
     "tie": "nobody preferred an answer in these rows, so there is nothing to learn from them",

@@ -16,7 +16,10 @@ TEST_WORDS = frozenset({
     "test", "testing", "testset", "val", "valid", "validation", "valset", "dev", "devset", "eval", "evaluation",
     "heldout", "holdout",
 })  # fmt: skip
+TRAIN_CHINESE, TEST_CHINESE = ("训练", "訓練"), ("测试", "測試", "验证", "驗證", "评测", "評測")
+"""Parts of names: Chinese puts no space between words."""
 _WORD = re.compile(r"[a-z]+")
+_SET = re.compile(r"(?:[数數][据據])?[集组組]?")
 
 
 def split_of(name: str) -> Split | None:
@@ -26,15 +29,18 @@ def split_of(name: str) -> Split | None:
     """
     for part in reversed(name.lower().split("/")):
         words = set(_WORD.findall(part))
-        train, test = not words.isdisjoint(TRAIN_WORDS), not words.isdisjoint(TEST_WORDS)
+        train = not words.isdisjoint(TRAIN_WORDS) or any(word in part for word in TRAIN_CHINESE)
+        test = not words.isdisjoint(TEST_WORDS) or any(word in part for word in TEST_CHINESE)
         if train != test:
             return "train" if train else "test"
     return None
 
 
 def is_split_name(name: str) -> bool:
-    """Tell whether a folder is called as a split and nothing else, as `train` or `dev`."""
-    return name.lower() in TRAIN_WORDS | TEST_WORDS
+    """Tell whether a folder is called as a split and nothing else, as `train`, `dev` or `训练集`."""
+    if name.lower() in TRAIN_WORDS | TEST_WORDS:
+        return True
+    return any(name.startswith(word) and _SET.fullmatch(name, len(word)) for word in TRAIN_CHINESE + TEST_CHINESE)
 
 
 def has_published_split(splits: Iterable[Split | None]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from hubdpo import console
 from hubdpo.data import storage
@@ -12,7 +13,8 @@ from hubdpo.data.delimited import DELIMITERS, HEAD, csv_rows, form_of
 from hubdpo.data.json_lines import line_blocks
 from hubdpo.data.json_lists import list_items
 from hubdpo.data.json_values import parse, too_long
-from hubdpo.data.layout import Layout, json_layout, whole_text
+from hubdpo.data.layout import CUT, PAGE_ROW, Layout, json_layout, whole_text
+from hubdpo.data.losses import shown_name
 from hubdpo.data.published import Split, split_of
 from hubdpo.data.raw import Block, RawRow, in_blocks
 from hubdpo.data.sources import DELIMITED, RawFile
@@ -109,13 +111,27 @@ class PieceReader:
             for key, text in list_items(stream, piece.file.name, self._most):
                 if key == piece.key:
                     line += 1
-                    yield too_long(line, self._most) if len(text) > self._most else parse(line, text)
+                    row = too_long(line, self._most) if len(text) > self._most else parse(line, text)
+                    yield _of_page(row) if piece.layout is Layout.PAGE else row
 
     def _counted(self, blocks: Iterator[Block]) -> Iterator[Block]:
         """Pass blocks on whose last row is on the last line."""
         for block in blocks:
             self.lines = max([self.lines, *block.lines[-1:], *(row.line for row in block.broken[-1:])])
             yield block
+
+
+def _of_page(item: RawRow) -> RawRow:
+    """Return the row that an item of the Hub's answer holds; one whose text was cut there is a loss."""
+    if item.value is None:
+        return item
+    if cut := item.value.get(CUT):
+        return RawRow(item.line, None, CUT, item.size, f"the Hub's API cut {_names(cut)}")
+    return item._replace(value=item.value[PAGE_ROW])
+
+
+def _names(cut: Any) -> str:
+    return ", ".join(shown_name(str(name), scan=True) for name in cut) if isinstance(cut, list) else "some cells"
 
 
 def _tell_form(file: RawFile) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import gzip
+import shlex
 import shutil
 import sys
 import zlib
@@ -22,7 +23,9 @@ from hubdpo.data import storage
 from hubdpo.data.detect import named
 from hubdpo.data.encodings import convert_command, marked_encoding, unmarked_utf16, write_newlines, write_utf8
 from hubdpo.data.hub_configs import CARD_FILE, choose, read_configs
+from hubdpo.data.likely_kinds import likely_kind
 from hubdpo.data.published import Split, is_split_name, split_of
+from hubdpo.data.selections import refuse_selection
 from hubdpo.errors import DataError
 from hubdpo.funnel import Source
 from hubdpo.hub.client import download, resolve_address
@@ -228,14 +231,29 @@ def _check(file: RawFile) -> None:
             hint="rename the file, and revoke the credential",
         )
     if file.kind not in KINDS:
-        raise DataError(f"cannot read this kind of file: {file.name}", hint=READS)
+        raise _unknown(file)
     if file.kind in TABLES and file.path.lower().endswith(PACKED):
         command = "gunzip" if file.path.lower().endswith(".gz") else "unzstd"
         raise DataError(f"tables are compressed inside; unpack {file.name} first", hint=f"{command} {file.name}")
     if storage.size_of(file.path) == 0:
         raise DataError(f"the file is empty: {file.name}", hint="check how it was written")
+    if file.kind == ".arrow" and not storage.is_url(file.path):
+        refuse_selection(Path(file.path))
     if file.kind not in TABLES and not file.path.lower().endswith(PACKED):
         _refuse_binary(file)
+
+
+def _unknown(file: RawFile) -> DataError:
+    """Return the error for a name that tells no kind, with the name that fits what is in the file."""
+    with storage.open_read(file.path) as stream:
+        likely = likely_kind(stream.read(HEAD))
+    if likely is None:
+        return DataError(f"cannot read this kind of file: {file.name}", hint=READS)
+    name = Path(file.name)
+    return DataError(
+        f"cannot read this kind of file: {file.name}; its content looks like {likely}",
+        hint=f"cp {shlex.quote(name.name)} {shlex.quote(name.stem + likely)}",
+    )
 
 
 def _refuse_binary(file: RawFile) -> None:

@@ -6,9 +6,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import orjson
+
 from hubdpo.data import storage
 from hubdpo.data.encodings import convert_command
-from hubdpo.data.layout import Layout
+from hubdpo.data.layout import CUT, Layout
+from hubdpo.data.losses import NEXT_STEPS
 from hubdpo.data.readers import Piece, PieceReader
 from hubdpo.data.sources import DELIMITED
 from hubdpo.errors import DataError
@@ -34,8 +37,11 @@ def _error(piece: Piece, line: int, problem: str, detail: str) -> DataError:
         hint = convert_command(None, name)
     elif problem == "line_too_long":
         hint = f"--max-line-bytes {storage.size_of(piece.file.path)}"
+    elif problem == CUT:
+        hint = NEXT_STEPS[CUT]
     elif lines:
         hint = f"sed -n {line}p {shlex.quote(Path(name).name)} | cut -c 1-300"
     else:
-        hint = f"jq '.[{line - 1}]' {shlex.quote(Path(name).name)}"
+        of = f"[{orjson.dumps(piece.key).decode()}]" if piece.key is not None else ""
+        hint = f"jq {shlex.quote(f'.{of}[{line - 1}]')} {shlex.quote(Path(name).name)}"
     return DataError(f"no row of {name} can be read; {place} is the first: {problem}, {detail}", hint=hint)

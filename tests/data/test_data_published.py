@@ -16,7 +16,7 @@ from hubdpo.config import PrepareConfig
 from hubdpo.data.decide import NEAR, TEST, TRAIN, Decision, decide
 from hubdpo.data.keys import KEY
 from hubdpo.data.near import PERMUTATIONS
-from hubdpo.data.published import split_of
+from hubdpo.data.published import is_split_name, split_of
 from tests.data.made import lines, rows
 
 stage_module = importlib.import_module("hubdpo.data.prepare")
@@ -37,10 +37,25 @@ def write(path: Path, values: list[Any]) -> None:
         ("train/train_test.csv", "train"),
         ("pairs.jsonl", None), ("latest.jsonl", None), ("contest.jsonl", None), ("pretrained.jsonl", None),
         ("tests/rows.jsonl", None), ("value.json", None),
+        ("训练集.jsonl", "train"), ("data/测试集.csv", "test"), ("我的测试数据.jsonl", "test"),
+        ("验证.parquet", "test"),
+        ("dpo_訓練集_v2.jsonl", "train"), ("驗證集", "test"), ("训练/测试.jsonl", "test"), ("训练测试.jsonl", None),
+        ("评测集/a.jsonl", "test"), ("train_测试.jsonl", None), ("试题.jsonl", None), ("训 练.jsonl", None),
     ],
 )  # fmt: skip
 def test_a_name_tells_a_split_by_whole_words(name: str, split: str | None) -> None:
     assert split_of(name) == split
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("Train", True), ("heldout", True), ("训练集", True), ("测试", True), ("验证数据集", True), ("評測組", True),
+        ("my train", False), ("训练营", False), ("我的训练集", False), ("tests", False),
+    ],
+)  # fmt: skip
+def test_a_folder_is_a_split_by_its_whole_name(name: str, named: bool) -> None:
+    assert is_split_name(name) is named
 
 
 def in_splits(folder: Path) -> dict[str, set[str]]:
@@ -56,6 +71,8 @@ LAYOUTS = {
     "shards": ("data/train-00000-of-00001.jsonl", "data/validation-00000-of-00001.jsonl"),
     "folders": ("train/part.jsonl", "dev/part.jsonl"),
     "words": ("dpo_train.jsonl", "dpo_eval.jsonl"),
+    "Chinese": ("训练集.jsonl", "测试集.jsonl"),
+    "Chinese folders": ("訓練/part.jsonl", "验证集/part.jsonl"),
     "only test is named": ("pairs.jsonl", "pairs_test.jsonl"),
 }
 

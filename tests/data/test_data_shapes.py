@@ -159,10 +159,10 @@ def test_both_meanings_of_the_lists_inside_the_kaggle_file() -> None:
 @pytest.mark.parametrize(
     ("name", "row", "reason"),
     [
-        ("scored", {"prompt": "q", "completions": [{"response": "x"}, {"response": "y"}]}, "missing_field"),
+        ("scored", {"prompt": "q", "completions": [{"response": "x"}, {"response": "y"}]}, "unscored"),
         ("scored", {"prompt": "q", "responses": ["x", "y"], "ratings": ["high", "low"]}, "wrong_type"),
         ("scored", {"prompt": "q", "completions": "x"}, "wrong_type"),
-        ("ranked", {"prompt": "q", "answers": [{"answer": "x", "rank": 1}, {"answer": "y"}]}, "missing_field"),
+        ("ranked", {"prompt": "q", "answers": [{"answer": "x", "rank": 1}, {"answer": "y"}]}, "unscored"),
         ("ranked", {"prompt": "q", "answers": [{"answer": "x", "rank": True}, {"answer": "y"}]}, "wrong_type"),
         ("voted", {"prompt": "q", "response_a": "x", "response_b": "y", "winner": "model_c"}, "unknown_label"),
         ("voted", {"prompt": "q", "response_a": "x", "response_b": "y", "winner": None}, "missing_field"),

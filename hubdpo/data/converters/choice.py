@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hubdpo.data.preference import PreferenceExample, Rejection
+from hubdpo.data.changes import UNSCORED
+from hubdpo.data.delimited import MISSING
+from hubdpo.data.preference import Message, PreferenceExample, Rejection, number_of
 from hubdpo.data.question import Question
 
 Pairing = Literal["best-worst", "all", "adjacent"]
@@ -52,12 +54,31 @@ def too_close(margin: float, how: Choice) -> str | None:
 
 
 def compared(
-    question: Question, answers: Sequence[Any], scores: Sequence[float], how: Choice
+    question: Question, answers: Sequence[Any], scores: Sequence[float | None], how: Choice
 ) -> Iterator[PreferenceExample | Rejection]:
-    """Read all answers, and give the pairs that their scores make, with a Rejection for each that is no preference."""
-    read = [question.answer(answer) for answer in answers]
+    """Read all answers, and give the pairs that their scores make, with a Rejection for each that is no preference.
+
+    An answer without a score is left out. Raise Rejection unless two have one.
+    """
+    known = [(answer, score) for answer, score in zip(answers, scores, strict=True) if score is not None]
+    if len(known) < 2:
+        raise Rejection("unscored")
+    read = [question.answer(answer) for answer, _ in known]
+    changes = question.changes | (UNSCORED if len(known) < len(answers) else 0)
+    return _pairs(question.prompt, read, [score for _, score in known], changes, how)
+
+
+def score_of(value: Any) -> float | None:
+    """Return a score, or None where there is none: null, nan, or a word that says so. Raise Rejection for a text."""
+    missing = value is None or value != value or (isinstance(value, str) and value.strip() in {"", *MISSING})
+    return None if missing else number_of(value)
+
+
+def _pairs(
+    prompt: list[Message], answers: list[list[Message]], scores: Sequence[float], changes: int, how: Choice
+) -> Iterator[PreferenceExample | Rejection]:
     for better, worse in candidates(scores, how.pairs):
         if reason := too_close(scores[better] - scores[worse], how):
             yield Rejection(reason)
         else:
-            yield PreferenceExample(question.prompt, read[better], read[worse], question.changes)
+            yield PreferenceExample(prompt, answers[better], answers[worse], changes)

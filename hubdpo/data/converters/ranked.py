@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from hubdpo.data.converters.asking import ask_row, prompts
-from hubdpo.data.converters.choice import Choice, compared
+from hubdpo.data.converters.choice import Choice, compared, score_of
 from hubdpo.data.messages import first_of
-from hubdpo.data.preference import PreferenceExample, Rejection, number_of
+from hubdpo.data.preference import PreferenceExample, Rejection
 
 PROMPTS = ("prompt", "context")
 ANSWERS = ("answers", "completions", "responses")
@@ -36,10 +36,10 @@ def convert(row: dict[str, Any], how: Choice) -> Iterator[PreferenceExample | Re
     if len(answers) < 2:
         raise Rejection("single_answer")
     if all(isinstance(item, dict) for item in answers):
-        ranks = [number_of(item.get("rank")) for item in answers]
+        ranks = [score_of(item.get("rank")) for item in answers]
         answers = [first_of(item, TEXTS) for item in answers]
     else:
-        ranks = [number_of(rank) for rank in row.get("ranks") or []]
+        ranks = [score_of(rank) for rank in row.get("ranks") or []]
     if len(ranks) != len(answers):
         raise Rejection("missing_field")
-    return compared(question, answers, [-rank for rank in ranks], how)
+    return compared(question, answers, [None if rank is None else -rank for rank in ranks], how)

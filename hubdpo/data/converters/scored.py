@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hubdpo.data.converters.asking import ask_row, prompts
-from hubdpo.data.converters.choice import Choice, compared
+from hubdpo.data.converters.choice import Choice, compared, score_of
 from hubdpo.data.messages import first_of
 from hubdpo.data.preference import PreferenceExample, Rated, Rejection, number_of
 
@@ -28,7 +28,8 @@ def detect(row: dict[str, Any]) -> bool:
     if not isinstance(answers, list) or len(answers) < 2:
         return False
     if all(isinstance(item, dict) for item in answers):
-        return all(first_of(item, TEXTS) is not None and first_of(item, SCORES) is not None for item in answers)
+        scored = [any(name in item for name in SCORES) and first_of(item, TEXTS) is not None for item in answers]
+        return all(scored) and any(first_of(item, SCORES) is not None for item in answers)
     return isinstance(first_of(row, LISTS), list)
 
 
@@ -40,7 +41,7 @@ def convert(row: dict[str, Any], how: Choice) -> Rated | Iterator[PreferenceExam
     return compared(question, *_scored(row, how), how)
 
 
-def _scored(row: dict[str, Any], how: Choice) -> tuple[list[Any], list[float]]:
+def _scored(row: dict[str, Any], how: Choice) -> tuple[list[Any], list[float | None]]:
     answers = first_of(row, ANSWERS)
     if answers is None:
         raise Rejection("missing_field")
@@ -50,8 +51,8 @@ def _scored(row: dict[str, Any], how: Choice) -> tuple[list[Any], list[float]]:
         raise Rejection("single_answer")
     if all(isinstance(item, dict) for item in answers):
         fields = (how.score_field,) if how.score_field else SCORES
-        return [first_of(item, TEXTS) for item in answers], [number_of(first_of(item, fields)) for item in answers]
+        return [first_of(item, TEXTS) for item in answers], [score_of(first_of(item, fields)) for item in answers]
     values = first_of(row, (how.score_field,) if how.score_field else LISTS)
     if not isinstance(values, list) or len(values) != len(answers):
         raise Rejection("missing_field" if values is None else "wrong_type")
-    return answers, [number_of(value) for value in values]
+    return answers, [score_of(value) for value in values]
