@@ -67,7 +67,7 @@ def _message(item: Any) -> Message:
     role, content = first_of(item, ROLE_KEYS), first_of(item, CONTENT_KEYS)
     if not isinstance(role, str):
         raise Rejection("wrong_type")
-    if is_call_role(role) or any(member and _is_call(name) for name, member in item.items()):
+    if is_call_role(role) or any(member and is_call(name) for name, member in item.items()):
         raise Rejection("tool_calls")
     if first_of(item, REASONING, empty=False):
         raise Rejection("reasoning_content")
@@ -97,7 +97,8 @@ def _text_of_part(part: Any) -> str:
     raise Rejection("reasoning_content" if "thinking" in kind or "reasoning" in kind else "wrong_type")
 
 
-def _is_call(name: Any) -> bool:
+def is_call(name: Any) -> bool:
+    """Tell a member that calls a tool or answers a call."""
     return isinstance(name, str) and words_of(name)[:2] in CALLS
 
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hubdpo.data import rendered
 from hubdpo.data.changes import SYSTEM_LEFT_OUT, UNRENDERED
-from hubdpo.data.messages import messages_of
+from hubdpo.data.messages import messages_of, words_of
 from hubdpo.data.preference import Message, PreferenceExample, Rated, Rejection, say
 
-SYSTEM = ("system", "system_prompt")
-"""Columns that hold the system prompt, in every format."""
+SYSTEM = (
+    "system", "systemprompt", "systemmessage", "systeminstruction", "systeminstructions", "sysprompt", "systemmsg",
+    "sysmessage", "sysmsg", "系统提示", "系统提示词", "系统消息", "系统指令", "系统",
+)  # fmt: skip
+"""Names of columns that hold the system prompt in every format, the likeliest first, whichever way words are joined."""
+
+
+@functools.lru_cache(maxsize=4096)
+def system_columns(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return which of the columns of a row hold a system prompt, in the order in which they are asked for one."""
+    plain = {name: "".join(words_of(name)) for name in names}
+    return tuple(sorted((name for name in names if plain[name] in SYSTEM), key=lambda name: SYSTEM.index(plain[name])))
 
 
 def system_of(row: dict[str, Any]) -> Any:
-    """Return what a row has in a column for the system prompt, or None."""
-    for name in SYSTEM:
-        if value := row.get(name):
-            return value
-    return None
+    """Return what a row has in the first column for the system prompt that says something, or None."""
+    return next((value for name in system_columns(tuple(row)) if (value := row[name])), None)
 
 
 @dataclass(slots=True)
@@ -116,9 +124,14 @@ def ask(value: Any, *, system: Any = None, history: Sequence[Message] = ()) -> Q
 
 
 def system_turn(system: Any) -> list[Message]:
-    """Return the system turn that a column gives, none when it is empty."""
+    """Return the system turn that a column gives as text or as a message, none when it is empty."""
     if system is None or system == "":
         return []
+    if isinstance(system, (dict, list)):
+        messages = messages_of(system if isinstance(system, list) else [system])
+        if [message["role"] for message in messages] != ["system"]:
+            raise Rejection("wrong_type")
+        system = messages[0]["content"]
     if not isinstance(system, str):
         raise Rejection("wrong_type")
     return say("system", system) if system.strip() else []

@@ -8,7 +8,9 @@ from typing import Any
 
 from hubdpo import console
 from hubdpo.data.losses import shown_name
-from hubdpo.data.messages import media_of
+from hubdpo.data.members import MASKS, SHARES
+from hubdpo.data.messages import media_of, words_of
+from hubdpo.data.question import SYSTEM
 from hubdpo.data.rounds import Rounds
 from hubdpo.data.screen import MOST_NAMES, OTHERS
 from hubdpo.funnel import KINDS, Markers
@@ -16,15 +18,33 @@ from hubdpo.manifest import PrepareManifest
 
 MOST_MARKERS = 20
 MOST_TOLD = 40
-MATTER = {
-    "tools": "the answers are learned without the tools that they may call", "functions": "the answers are learned "
-    "without the functions that they may call", "history": "earlier turns are not in the prompt",
-    "input": "it is not in the prompt", "context": "it is not in the prompt", "instruction": "it is not in the prompt",
-    "system": "the answers are learned without it", "system_prompt": "the answers are learned without it",
+MATTER = (
+    ("the answers are learned without the tools that they may call", ("tools", "functions", "工具")),
+    ("the answers are learned without it", (*SYSTEM, "sys", "persona")),
+    ("earlier turns are not in the prompt", ("history", "histories", "历史")),
+    ("it is not in the prompt", (
+        "context", "contexts", "document", "documents", "docs", "passage", "passages", "knowledge", "background",
+        "reference", "references", "evidence", "上下文", "背景", "知识", "文档", "参考", "资料",
+    )),
+    ("all rows weigh the same", ("weight", "weights")),
+)  # fmt: skip
+"""What comes of it when a column is not used, by words of its name; Chinese ones may stand inside longer ones."""
+MATTER_ALONE = {
+    "input": "it is not in the prompt", "instruction": "it is not in the prompt",
     "initial_reason_steps": "the answers begin in the middle",
 }  # fmt: skip
-"""Columns whose absence changes what the answers answer to."""
-
+"""The same by the whole name."""
+ABOUT = frozenset((
+    "id", "ids", "num", "number", "count", "n", "len", "length", "token", "tokens", "type", "name", "source", "model",
+    "score", "url", "title", "has", "is", "hash", "index", "language", "lang", "version", "time", "date", "answer",
+    "answers", "response", "output", "completion", "solution", "used", "hint",
+))  # fmt: skip
+"""Words of columns that tell something about such a thing, or of an answer."""
+OF_MEMBERS = (
+    ("an answer is learned whole, and nothing of a prompt", SHARES | MASKS),
+    ("who speaks is lost", frozenset(("name", "speaker", "author", "sender"))),
+)
+"""What comes of members of messages that nobody read, by words of their name."""
 FOLLOWS = {
     "template": "they stay as text, so the model's own template is laid over them",
     "speakers": "they stay as text, so that several turns are learned as one",
@@ -71,7 +91,8 @@ def tell_remarks(manifest: PrepareManifest) -> None:
         console.info(f"columns not used: {', '.join(names[:MOST_TOLD])}{more}")
         for name, count in manifest.unused_columns.items():
             if why := _why(name):
-                console.warn(f"column `{name}` is not used, in {count:,} rows: {why}")
+                what = "member" if "[]." in name else "column"
+                console.warn(f"{what} `{name}` is not used, in {count:,} rows: {why}")
     for kind, sides in {"template": manifest.template_markers, **manifest.text_markers}.items():
         for side, found in sides.items():
             told = ", ".join(f"`{_bare(marker)}` {count:,}" for marker, count in found.markers.items())
@@ -83,9 +104,17 @@ def tell_remarks(manifest: PrepareManifest) -> None:
 
 
 def _why(name: str) -> str | None:
-    last = name.rpartition(".")[2].lower()
-    if last in MATTER:
-        return MATTER[last]
+    """Return what is learned otherwise because a column, or a member of messages, was not used."""
+    column, _, last = name.rpartition(".")
+    words = {"".join(words_of(last)), *words_of(last)}
+    if column.endswith("[]"):
+        return next((why for why, terms in OF_MEMBERS if words & terms), None)
+    if last.lower() in MATTER_ALONE:
+        return MATTER_ALONE[last.lower()]
+    if not words & ABOUT:
+        for why, terms in MATTER:
+            if any(term in words or (not term.isascii() and term in last) for term in terms):
+                return why
     return f"hubdpo trains text, not {kind}" if (kind := media_of(last)) else None
 
 

@@ -18,7 +18,9 @@ from hubdpo.data.cells import BEGINS, OPENERS, opened, texts_in
 from hubdpo.data.converters.asking import Reads
 from hubdpo.data.converters.choice import Choice, too_close
 from hubdpo.data.media import could_hold_media, media_in
+from hubdpo.data.members import unread_members
 from hubdpo.data.preference import NotText, Rejection, number_of
+from hubdpo.data.question import SYSTEM, system_columns
 
 Row = dict[str, Any]
 SIDES = ("chosen", "rejected")
@@ -84,16 +86,19 @@ class Screen:
     ) -> None:
         """Look at the rows that have the same columns."""
         rows = whole.rows
+        systems = system_columns(keys) if SYSTEM in self.reads else ()
         read = _columns(self.reads)
         scores = self._score_columns(keys)
         for name in keys:
             values = [rows[i][name] for i in places]
             kinds = set(map(type, values))
-            if (members := read.get(name)) is not None:
+            if (members := read.get(name)) is not None or name in systems:
                 if str in kinds:
-                    self._open(name, places, values, whole, refused)
+                    kinds |= self._open(name, places, values, whole, refused)
                 if members:
                     self._members(name, members, values, unused)
+                elif dict in kinds or list in kinds:
+                    _count_all(unused, unread_members(name, values))
                 continue
             if could_hold_media(name, values, kinds):
                 for value in values:
@@ -104,10 +109,27 @@ class Screen:
         if scores:
             self._compare(scores, places, rows, refused, unused)
         self._contested(keys, places, rows, unused)
+        if len(systems) > 1:
+            self._several_systems(systems, places, rows, unused)
 
-    def _open(self, name: str, places: list[int], values: list[Any], whole: Looked, refused: dict[int, str]) -> None:
+    def _several_systems(
+        self, names: tuple[str, ...], places: list[int], rows: list[Row], unused: Counter[str]
+    ) -> None:
+        """Count columns whose system prompt is another one than that which is read."""
+        for place in places:
+            said = [(name, value) for name in names if (value := rows[place][name])]
+            for name, value in said[1:]:
+                if value != said[0][1] and name not in self.keep:
+                    _count(unused, name, 1)
+
+    def _open(
+        self, name: str, places: list[int], values: list[Any], whole: Looked, refused: dict[int, str]
+    ) -> set[type]:
+        """Read what text cells hold, also in `values`; return the types of what was read."""
+        kinds = set[type]()
         begins = [value[:1] in OPENERS if value.__class__ is str else False for value in values]
-        for place, value in compress(zip(places, values, strict=True), begins):
+        for at in compress(range(len(values)), begins):
+            place, value = places[at], values[at]
             if not BEGINS.match(value):
                 continue
             try:
@@ -120,9 +142,15 @@ class Screen:
                 continue
             if held is not value:
                 whole.rows[place] = {**whole.rows[place], name: held}
+                values[at] = held
+                kinds.add(type(held))
+        return kinds
 
     def _members(self, name: str, members: set[str], values: list[Any], unused: Counter[str]) -> None:
         """Count what is not read of an object."""
+        for member in sorted(members):
+            held = [value.get(member) for value in values if isinstance(value, dict)]
+            _count_all(unused, unread_members(f"{name}.{member}", held))
         for value in values:
             for member, held in value.items() if isinstance(value, dict) else ():
                 if member in members or not _filled([held]):
@@ -167,7 +195,7 @@ class Screen:
     def _contested(self, keys: tuple[str, ...], places: list[int], rows: list[Row], unused: Counter[str]) -> None:
         """Count columns that another one was read instead of."""
         for group in self.reads:
-            if isinstance(group, str):
+            if isinstance(group, str) or group == SYSTEM:
                 continue
             ways = [(way,) if isinstance(way, str) else way for way in group]
             ways = [way for way in ways if way[0] in keys]
@@ -248,6 +276,11 @@ def _alike(rows: Sequence[Row]) -> dict[tuple[str, ...], list[int]]:
 def _filled(values: list[Any]) -> int:
     """Return how many values say something: not None, and no empty text, list or object."""
     return sum(map(bool, values)) + values.count(0)
+
+
+def _count_all(unused: Counter[str], found: Counter[str]) -> None:
+    for name, count in found.items():
+        _count(unused, name, count)
 
 
 def _count(unused: Counter[str], name: str, count: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hubdpo.data.converters.votes import says_a_side, text_of_value
 from hubdpo.data.markers import template_mark
+from hubdpo.data.question import system_columns
 from hubdpo.data.vote_hints import guess, labels_for
 
 Row = dict[str, Any]
@@ -20,7 +21,6 @@ PROMPTS = (
     "problem", "task", "context", "history", "user", "post", "source",
 )  # fmt: skip
 """What columns with a prompt are called, the likeliest first."""
-SYSTEMS = ("system", "systemprompt", "systemmessage")
 GOOD = frozenset((
     "chosen", "good", "preferred", "pos", "positive", "better", "accepted", "accept", "win", "winning", "best",
 ))  # fmt: skip
@@ -106,7 +106,7 @@ def _map(columns: Columns, answers: dict[str, str]) -> str | None:
         prompt = next(iter(alike), None) or (rest[0] if len(rest) == 1 else None)
     if prompt is None:
         return None
-    system = next((name for name in rest if _plain(name) in SYSTEMS), None)
+    system = next(iter(system_columns(tuple(rest))), None)
     named = {"prompt": prompt, **answers, **({"system": system} if system else {})}
     if any("," in name or "=" in name or name != name.strip() for name in named.values()):
         return None

@@ -62,6 +62,8 @@ BESIDE: list[dict[str, Any]] = [
     {"system": "Be brief."}, {"system": ""}, {"system": None, "system_prompt": "Be é."}, {"system": ["x"]},
     {"score_chosen": 2, "score_rejected": 1}, {"score_chosen": 1, "score_rejected": 1.0},
     {"score_chosen": "1", "score_rejected": "3"}, {"score_chosen": None, "score_rejected": "high"},
+    {"systemPrompt": "Be brief."}, {"system": "", "sys_prompt": "Be é."}, {"system": "x", "System Message": "other"},
+    {"system_message": {"role": "system", "content": "Be brief."}}, {"系统提示": "简短"}, {"sys_msg": 3},
     {"tools": [], "note": 0}, {"tools": [{"type": "function"}], "note": None}, {"image_prompt": "a red cat"},
 ]  # fmt: skip
 """What may stand beside the columns that are read."""

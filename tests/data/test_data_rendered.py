@@ -62,12 +62,19 @@ def test_a_transcript_is_taken_apart(name: str, row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("name", "row"), rows_of("q", "good", "bad"))
-@pytest.mark.parametrize("column", ["system", "system_prompt"])
+@pytest.mark.parametrize(
+    "column",
+    ["system", "system_prompt", "systemPrompt", "System Message", "sys_prompt", "system-instruction", "系统提示"],
+)
 def test_a_system_prompt_beside_a_prompt_is_used(name: str, row: dict[str, Any], column: str) -> None:
     assert pairs_of(name, {**row, column: "s"}).prompt == [SYSTEM, USER]
+    assert pairs_of(name, {**row, "system": "", "system_prompt": None, column: "s"}).prompt == [SYSTEM, USER]
+    for message in (SYSTEM, [SYSTEM]):
+        assert pairs_of(name, {**row, column: message}).prompt == [SYSTEM, USER]
     assert pairs_of(name, {**row, column: ""}).prompt == [USER]
-    with pytest.raises(Rejection, match="wrong_type"):
-        pairs_of(name, {**row, column: ["s"]})
+    for value in (["s"], [SYSTEM, SYSTEM], USER):
+        with pytest.raises(Rejection, match="wrong_type"):
+            pairs_of(name, {**row, column: value})
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hubdpo.data import readers
 from hubdpo.data.converters import CONVERTERS, Choice, converter_for, reads_of
 from hubdpo.data.detect import detect
 from hubdpo.data.preference import Rejection
+from hubdpo.data.remarks import tell_remarks
 from hubdpo.data.screen import MOST_NAMES, OTHERS, Screen
 from hubdpo.errors import DataError
 from hubdpo.manifest import PrepareManifest
@@ -91,6 +92,75 @@ def test_a_tie_in_the_columns_can_be_an_error(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_columns_that_were_not_used_are_named(name: str, row: dict[str, Any], unused: set[str]) -> None:
     assert set(unused_of(name, row)) == unused
+
+
+@pytest.mark.parametrize(
+    ("row", "unused"),
+    [
+        ({**ROW, "system": "s", "sys_prompt": "t"}, {"sys_prompt"}), ({**ROW, "system": "s", "sysPrompt": "s"}, set()),
+        ({**ROW, "system": "", "system_message": "s"}, set()), ({**ROW, "系统": "s", "system": "t"}, {"系统"}),
+        ({**ROW, "system": "", "systemprompt": "s"}, set()),
+        ({**ROW, "sys": "s", "system_id": 3}, {"sys", "system_id"}),
+    ],
+)  # fmt: skip
+def test_of_several_system_prompts_those_not_used_are_named(row: dict[str, Any], unused: set[str]) -> None:
+    assert set(unused_of("preference", row)) == unused
+
+
+def turn(role: str, content: Any = "x", **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+@pytest.mark.parametrize(
+    ("messages", "unused"),
+    [
+        ([turn("user", name="Ann"), turn("assistant")], {"name"}), ([turn("user", id=0, ts="")], {"id"}),
+        ([turn("assistant", weight=0)], {"weight"}), ([turn("assistant", loss_weight=0.5)], {"loss_weight"}),
+        ([turn("assistant", weight=1), turn("user", weight=0)], set()), ([turn("assistant", train=True)], set()),
+        ([turn("assistant", train=False)], {"train"}), ([turn("gpt", loss="False")], {"loss"}),
+        ([turn("assistant", mask=True)], {"mask"}), ([turn("assistant", mask=0)], set()),
+        ([turn("assistant", refusal=None, annotations=[])], set()), ([turn("assistant", refusal="no")], {"refusal"}),
+        ([turn("assistant", value="x")], set()), ([turn("assistant", text="y")], {"text"}),
+        ([turn("assistant", tool_calls=[1], thinking="t", images=["a"])], set()),
+        ([{"from": "human", "value": "x", "name": "Ann"}], {"name"}),
+        ([{"response": "a", "model": "m", "id": 1}], set()),
+        (turn("assistant", name="Bob"), {"name"}), ([turn("user"), 3, None], set()),
+        ('[{"role": "user", "content": "x", "name": "Ann"}]', {"name"}),
+    ],
+)  # fmt: skip
+def test_members_of_messages_that_nobody_reads_are_named(messages: Any, unused: set[str]) -> None:
+    plain = {**ROW, "chosen": [turn("assistant")]}
+    found = unused_of("preference", plain, {**plain, "chosen": messages}, plain)
+    assert found == {f"chosen[].{name}": 1 for name in unused}
+
+
+def test_members_of_messages_inside_an_object_are_named() -> None:
+    row = {"input": {"messages": [turn("user", name="Ann")]}, "preferred_output": 1, "non_preferred_output": 2}
+    assert unused_of("openai", row) == {"input.messages[].name": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("tools", "without the tools"), ("available_tools", "without the tools"), ("tools_used", None),
+        ("sys", "learned without it"), ("system_prompt", "learned without it"), ("系统提示", "learned without it"),
+        ("dialogHistory", "earlier turns"), ("历史对话", "earlier turns"), ("documents", "not in the prompt"),
+        ("retrieved_context", "not in the prompt"), ("context_id", None), ("reference_answer", None),
+        ("参考资料", "not in the prompt"), ("input", "not in the prompt"), ("input_tokens", None), ("id", None),
+        ("sample_weight", "weigh the same"), ("info.context", "not in the prompt"), ("name", None),
+        ("chosen[].name", "who speaks"), ("chosen[].weight", "learned whole"), ("chosen[].loss_mask", "learned whole"),
+        ("chosen[].id", None), ("photo", "not image"),
+    ],
+)  # fmt: skip
+def test_columns_that_change_what_is_learned_are_warned_of(
+    name: str, why: str | None, capsys: pytest.CaptureFixture[str], dataset_dir: Path
+) -> None:
+    manifest = PrepareManifest.read(dataset_dir / "prepare.json")
+    capsys.readouterr()
+    tell_remarks(manifest.model_copy(update={"unused_columns": {name: 3}}))
+    warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(warned) == (why is not None)
+    assert all(why in line and f"`{name}` is not used, in 3 rows" in line for line in warned if why)
 
 
 def test_kept_columns_are_used() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hubdpo.data.columns import Columns, MessagesColumn, plain_texts, with_systems
 from hubdpo.data.messages import first_of
 from hubdpo.data.preference import COLUMNS, PreferenceExample
-from hubdpo.data.question import SYSTEM, ask, system_of
+from hubdpo.data.question import ask, system_columns, system_of
 from hubdpo.data.rendered import any_rendered
 
 CHOSEN, REJECTED = ("chosen", "chosen_response"), ("rejected", "rejected_response")
@@ -32,7 +32,7 @@ def convert_many(rows: list[dict[str, Any]]) -> Columns | None:
 
 def systems_of(rows: list[dict[str, Any]]) -> list[Any] | None:
     """Return what each row has in a column for the system prompt, or None when no row has one."""
-    if set().union(*rows).isdisjoint(SYSTEM):
+    if not system_columns(tuple(sorted(set().union(*rows)))):
         return None
     return [system_of(row) for row in rows]
 
