@@ -12,8 +12,8 @@ import orjson
 from hubdpo.data.messages import CONTENT_KEYS, ROLE_KEYS, first_of, is_call_role, role_of
 from hubdpo.data.preference import ROLES, Rejection
 
-OPENERS = frozenset("[{(\"' \t\r\nan")
-"""What such a text may begin with."""
+OPENERS, ARRAYS = frozenset("[{(\"' \t\r\n"), frozenset(("ar", "np", "nu"))
+"""What such a text may begin with, one character or two: only texts that do cost more than a look into these."""
 MOST_PYTHON = 1 << 20
 """Characters of the longest Python literal to parse; JSON has no limit but that of the row."""
 MESSAGES = "messages"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
 
-from hubdpo.data.cells import BEGINS, OPENERS, opened, texts_in
+from hubdpo.data.cells import ARRAYS, BEGINS, OPENERS, opened, texts_in
 from hubdpo.data.converters.asking import Reads
 from hubdpo.data.converters.choice import Choice, too_close
 from hubdpo.data.media import could_hold_media, media_in
@@ -127,7 +127,7 @@ class Screen:
     ) -> set[type]:
         """Read what text cells hold, also in `values`; return the types of what was read."""
         kinds = set[type]()
-        begins = [value[:1] in OPENERS if value.__class__ is str else False for value in values]
+        begins = [value[:1] in OPENERS or value[:2] in ARRAYS if value.__class__ is str else False for value in values]
         for at in compress(range(len(values)), begins):
             place, value = places[at], values[at]
             if not BEGINS.match(value):
@@ -215,7 +215,7 @@ def opened_row(row: Row) -> Row:
     """Return a row with the messages that any text cell holds, for those who look what shape it has."""
     new = dict(row)
     for name, value in row.items():
-        if isinstance(value, str) and value[:1] in OPENERS and BEGINS.match(value):
+        if isinstance(value, str) and BEGINS.match(value):
             try:
                 new[name] = opened(value)
             except Rejection:
