@@ -124,7 +124,8 @@ def ask(value: Any, *, system: Any = None, history: Sequence[Message] = ()) -> Q
 
 
 def system_turn(system: Any) -> list[Message]:
-    """Return the system turn that a column gives as text or as a message, none when it is empty."""
+    """Return the system turn that a column gives as text, as a list of one or as a message, none when it is empty."""
+    system = _alone(system)
     if system is None or system == "":
         return []
     if isinstance(system, (dict, list)):

@@ -231,7 +231,8 @@ def list_columns(rows: Iterable[Row], reads: Reads) -> dict[str, str]:
     found: dict[str, str] = {}
     others: set[str] = set()
     for row in rows:
-        for name in _columns(reads):
+        systems = system_columns(tuple(row)) if SYSTEM in reads else ()
+        for name in {*_columns(reads), *systems}:
             value = row.get(name)
             if isinstance(value, str) and _is_list(value):
                 found[name] = found.get(name) or value
@@ -239,7 +240,7 @@ def list_columns(rows: Iterable[Row], reads: Reads) -> dict[str, str]:
                 found.setdefault(name, "")
             elif value:
                 others.add(name)
-    return {name: text for name, text in found.items() if name not in others}
+    return {name: found[name] for name in sorted(found) if name not in others}
 
 
 def _is_list(text: str) -> bool:

@@ -320,6 +320,16 @@ def test_a_column_of_lists_of_one_text_holds_these_texts(
     assert told is bool(write)
 
 
+@pytest.mark.parametrize("name", ["system", "systemPrompt"])
+@pytest.mark.parametrize("value", [["Be brief"], "['Be brief']", "[]", []])
+def test_a_system_prompt_may_be_a_list_of_one_text(tmp_path: Path, name: str, value: Any) -> None:
+    rows = [{"prompt": f"q{i}", name: value, "chosen": "a", "rejected": "b"} for i in range(3)]
+    (tmp_path / "raw.jsonl").write_bytes(lines(rows))
+    prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0)
+    prompt = load_preferences(tmp_path / "out")["train"][0]["prompt"]
+    assert [message["content"] for message in prompt] == (["Be brief", "q0"] if len(value) in (1, 12) else ["q0"])
+
+
 @pytest.mark.parametrize("other", ["a text", "['a', 'b']", "[1, 2]"])
 def test_a_list_of_one_text_among_other_answers_stays_and_is_told(
     tmp_path: Path, other: str, capsys: pytest.CaptureFixture[str]

@@ -69,10 +69,10 @@ def test_a_transcript_is_taken_apart(name: str, row: dict[str, Any]) -> None:
 def test_a_system_prompt_beside_a_prompt_is_used(name: str, row: dict[str, Any], column: str) -> None:
     assert pairs_of(name, {**row, column: "s"}).prompt == [SYSTEM, USER]
     assert pairs_of(name, {**row, "system": "", "system_prompt": None, column: "s"}).prompt == [SYSTEM, USER]
-    for message in (SYSTEM, [SYSTEM]):
+    for message in (SYSTEM, [SYSTEM], ["s"]):
         assert pairs_of(name, {**row, column: message}).prompt == [SYSTEM, USER]
     assert pairs_of(name, {**row, column: ""}).prompt == [USER]
-    for value in (["s"], [SYSTEM, SYSTEM], USER):
+    for value in (["s", "s"], [SYSTEM, SYSTEM], USER):
         with pytest.raises(Rejection, match="wrong_type"):
             pairs_of(name, {**row, column: value})
 
