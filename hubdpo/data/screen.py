@@ -28,6 +28,11 @@ SCORE, SCORES = frozenset(("score", "rating", "reward")), frozenset((
     "score", "rating", "reward", "overall", "avg", "average", "mean", "final", "total", "model", "rm",
 ))  # fmt: skip
 """Words of which one, and those that together, make the name of a pair's score beside `chosen` or `rejected`."""
+RANK, RANKS = (
+    frozenset(("rank", "ranking")),
+    frozenset(("rank", "ranking", "overall", "avg", "average", "mean", "final")),
+)
+"""The same of a rank, 1 the best. A position may be where an answer was shown."""
 MOST_NAMES = 256
 """Unused columns that are told by name; rows whose keys are data would have as many as there are rows."""
 OTHERS = "…"
@@ -88,7 +93,8 @@ class Screen:
         rows = whole.rows
         systems = system_columns(keys) if SYSTEM in self.reads else ()
         read = _columns(self.reads)
-        scores = self._score_columns(keys)
+        compared = self._compared_columns(keys)
+        scores = {name for better, worse, _ in compared for name in (better, worse)}
         for name in keys:
             values = [rows[i][name] for i in places]
             kinds = set(map(type, values))
@@ -106,8 +112,8 @@ class Screen:
                         raise NotText(kind, f"column `{name}`")
             if name not in scores and name not in self.keep and (count := _filled(values)):
                 _count(unused, name, count)
-        if scores:
-            self._compare(scores, places, rows, refused, unused)
+        for columns in compared:
+            self._compare(columns, places, rows, refused, unused)
         self._contested(keys, places, rows, unused)
         if len(systems) > 1:
             self._several_systems(systems, places, rows, unused)
@@ -159,32 +165,41 @@ class Screen:
                     raise NotText(kind, f"column `{name}.{member}`")
                 _count(unused, f"{name}.{member}", 1)
 
-    def _score_columns(self, keys: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the columns that score the better and the worse answer: `score_chosen` and `score_rejected`."""
+    def _compared_columns(self, keys: tuple[str, ...]) -> list[tuple[str, str, int]]:
+        """Return the columns that score the better and the worse answer with 1, those that rank them with -1.
+
+        They are called `score_chosen` and `score_rejected`, `chosen_rank` and `rejected_rank`, and the like.
+        """
         if self.sides is None:
-            return ()
+            return []
         better, worse = self.sides
+        found: dict[int, tuple[str, str, int]] = {}
         for name in keys:
             words = set(_WORDS.split(name.lower().replace(better.lower(), "")))  # what else the name says
             other = name.replace(better, worse)
-            if other != name and other in keys and words & SCORE and words <= SCORES | {""}:
-                return name, other
-        return ()
+            if other == name or other not in keys:
+                continue
+            for some, most, sign in ((SCORE, SCORES, 1), (RANK, RANKS, -1)):
+                if words & some and words <= most | {""}:
+                    found.setdefault(sign, (name, other, sign))
+        return list(found.values())
 
     def _compare(
-        self, scores: tuple[str, ...], places: list[int], rows: list[Row], refused: dict[int, str],
+        self, columns: tuple[str, str, int], places: list[int], rows: list[Row], refused: dict[int, str],
         unused: Counter[str],
     ) -> None:  # fmt: skip
-        one, other = scores
+        one, other, sign = columns
         least = self.how.min_margin
         for place in places:
             better, worse = rows[place][one], rows[place][other]
-            if type(better) in NUMBERS and type(worse) in NUMBERS and better > worse and better - worse >= least:
-                continue  # nearly always
+            if type(better) in NUMBERS and type(worse) in NUMBERS:
+                margin = sign * (better - worse)
+                if margin > 0 and margin >= least:
+                    continue  # nearly always
             try:
-                margin = number_of(better) - number_of(worse)
+                margin = sign * (number_of(better) - number_of(worse))
             except Rejection:
-                for name in scores:
+                for name in (one, other):
                     if _filled([rows[place][name]]):
                         _count(unused, name, 1)
                 continue

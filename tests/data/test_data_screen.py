@@ -55,6 +55,27 @@ def test_the_scores_of_a_pair_are_compared(names: tuple[str, str], better: Any, 
         assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("chosen_rank", "rejected_rank"), ("rank_chosen", "rank_rejected"), ("chosen ranking", "rejected ranking"),
+     ("chosen_avg_rank", "rejected_avg_rank")],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("better", "worse", "reason"),
+    [(1, 2, None), (2, 1, "inverted"), ("2", "1.0", "inverted"), (1, 1, "tie"), ("", 1, None)],
+)
+def test_of_ranks_the_lower_one_is_better(names: tuple[str, str], better: Any, worse: Any, reason: str | None) -> None:
+    row = {**ROW, names[0]: better, names[1]: worse}
+    screen = Screen(reads_of("preference", Choice()))
+    assert [reason for _, reason in screen.look([row], Counter()).refused] == ([reason] if reason else [])
+    scored = {**row, "chosen_score": 2, "rejected_score": 1}
+    assert len(screen.look([scored], Counter()).refused) == (reason is not None)
+
+
+def test_a_position_is_no_rank() -> None:
+    assert "chosen_position" in unused_of("preference", {**ROW, "chosen_position": 2, "rejected_position": 1})
+
+
 @pytest.mark.parametrize("name", ["chosen_toxicity_score", "chosen_model", "chosen_length", "score"])
 def test_other_numbers_are_no_scores_and_are_named(name: str) -> None:
     row = {**ROW, name: 1, name.replace("chosen", "rejected"): 2}
