@@ -44,7 +44,9 @@ class PrepareConfig(Config):
         None, description="The score to compare by, where answers have several."
     )
     labels: Annotated[str | None, Cli(panel=SHAPE)] = Field(
-        None, description="What the values of a vote mean: first=1,second=2,tie=0; several may be tie."
+        None,
+        description="What the values of a vote mean: first=1,second=2,tie=0; several may be tie; "
+        "of one answer a row: good=1,bad=0.",
     )
     keep: Annotated[list[str], Cli(panel=SHAPE)] = Field(
         default_factory=list, description="Extra column to keep; may be given more than once."

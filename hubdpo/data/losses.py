@@ -42,8 +42,12 @@ NEXT_STEPS = {
     "reasoning_content": "the rows keep their reasoning beside the text; put it into the text, as your model writes it",
     "unreadable_messages": "write the messages as JSON, or the rows as .jsonl",
     "broken_template": "give the rows as lists of messages, without the template",
-    "inverted": "the source scores `rejected` above `chosen`; take the scores out where less is better",
-    "unknown_label": "say what every value of the vote means: --labels first=VALUE,second=VALUE,tie=VALUE",
+    "inverted": "the source scores or ranks `rejected` above `chosen`; take out what means something else",
+    "unknown_label": "say what every value of the vote means: --labels first=...,second=...,tie=..., "
+    "or of one answer a row: --labels good=...,bad=...",
+    "same_model": "the vote names the model of both answers; name the side that won, such as model_a",
+    "identical_answers": "two answers that are the same text teach nothing",
+    "lists_differ": "a row needs a score or rank for each of its answers, in the same order",
 }
 """What to do about rows that are lost, by the reason of most of them."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -21,8 +20,9 @@ from hubdpo.data.converters import (
     converter_for,
     converter_of_many,
     reads_of,
-    votes,
 )
+from hubdpo.data.converters.verdicts import parse_labels
+from hubdpo.data.converters.votes import ONE_OF_THREE
 from hubdpo.data.detect import MOST_ROWS, Look, detect_all, look, named
 from hubdpo.data.lengths import Model, encoder_of, find_model
 from hubdpo.data.preference import Rated, Rejection
@@ -30,9 +30,9 @@ from hubdpo.data.published import has_published_split, split_of
 from hubdpo.data.readers import Piece, PieceReader
 from hubdpo.data.screen import SIDES, Screen, list_columns, opened_row
 from hubdpo.data.stage import Rules
-from hubdpo.data.suggest import advice, near_name
+from hubdpo.data.suggest import corrected
 from hubdpo.data.unreadable import unreadable
-from hubdpo.data.vote_hints import unknown_votes
+from hubdpo.data.vote_hints import check_votes, models_read, reads_votes
 from hubdpo.errors import ConfigError, DataError
 
 LEAST_ROWS = 64
@@ -67,27 +67,30 @@ def make_rules(
     if config.test_size is None:
         _tell_split_column(looks)
     how = choice_of(config)
+    if how.labels is not None and not any(reads_votes(name, mapping) for name in names):
+        console.warn(f"`--labels` is not used: no vote or label is read by {named(sorted({*names}))}")
     columns_ = {column: None for one in looks for column in one.fields}
     keep = [*config.keep, *(column for column in attribution if column in columns_ and column not in config.keep)]
-    made: dict[tuple[str, bool, frozenset[str]], Rules] = {}
+    made: dict[tuple[str, bool, Screen], Rules] = {}
     of_file: dict[int, Rules] = {}
     for name, one, (number, some) in zip(names, looks, files.items(), strict=True):
         if mapping is not None and one.seen:
             _check_columns(mapping, one)
         convert, many = converter_for(name, how, mapping), converter_of_many(name, mapping)
         single = _single(convert, _first_rows(config, some, most))
-        if how.labels is None and (name == "voted" or (mapping and "vote" in mapping)):
-            vote = mapping["vote"] if mapping else None
-            if problem := unknown_votes(convert, _first_rows(config, some, most), vote):
-                raise problem
-        screen = screen_for(name, how, mapping, keep)
+        models: tuple[str, ...] = ()
+        if reads_votes(name, mapping):
+            if wrong := check_votes(name, mapping, how, convert, _first_rows(config, some, most)):
+                raise wrong
+            models = models_read(mapping, how, _first_rows(config, some, most))
+        screen = screen_for(name, how, mapping, keep, models)
         lists = list_columns(_first_rows(config, some, most), screen.reads)
-        if votes.ONE_OF_THREE[0] in one.fields:  # sets of this shape have each turn of a conversation in such a list
+        if ONE_OF_THREE[0] in one.fields:  # sets of this shape have each turn of a conversation in such a list
             lists = dict.fromkeys(one.fields, "")
         _tell_lists(one.name, lists)
         screen = replace(screen, lists=frozenset(lists))
         rules = Rules(name, config, convert, many, screen, keep, model, single, scratch)
-        of_file[number] = made.setdefault((name, single, screen.lists), rules)
+        of_file[number] = made.setdefault((name, single, screen), rules)
     return [of_file[piece.file.number] for piece in pieces]
 
 
@@ -107,12 +110,14 @@ def _tell_lists(name: str, lists: dict[str, str]) -> None:
         console.info(f"{name}: {named(written)} hold lists of one text each, written as text: the text in them is read")
 
 
-def screen_for(name: str, how: Choice, mapping: dict[str, str] | None, keep: list[str]) -> Screen:
-    """Return what looks at each row before the converter of this name does."""
+def screen_for(
+    name: str, how: Choice, mapping: dict[str, str] | None, keep: list[str], models: tuple[str, ...] = ()
+) -> Screen:
+    """Return what looks at each row before the converter of this name does; a vote refers to `models`."""
     sides = (mapping["chosen"], mapping["rejected"]) if mapping and "chosen" in mapping else None
     if mapping is None and CONVERTERS[name].says_better:
         sides = SIDES
-    return Screen(reads_of(name, how, mapping), tuple(keep), how, sides)
+    return Screen((*reads_of(name, how, mapping), *models), tuple(keep), how, sides)
 
 
 def by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
@@ -124,7 +129,7 @@ def by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
 
 
 def choice_of(config: PrepareConfig) -> Choice:
-    labels = votes.parse_labels(config.labels) if config.labels else None
+    labels = parse_labels(config.labels) if config.labels else None
     return Choice(config.pairs, config.min_margin, config.score_field, labels)
 
 
@@ -156,12 +161,7 @@ def _check_columns(mapping: dict[str, str], one: Look) -> None:
     missing = [column for column in mapping.values() if column not in one.fields]
     if not missing:
         return
-    near = {column: near_name(column, one.fields) for column in missing}
-    if all(near.values()):
-        corrected = {name: near.get(column) or column for name, column in mapping.items()}
-        hint = f"--map {shlex.quote(','.join(f'{name}={column}' for name, column in corrected.items()))}"
-    else:
-        hint = advice(one.examples)[1] or columns.HINT
+    hint = corrected(mapping, missing, one.examples, one.fields)
     raise DataError(f"{one.name}: no row has a column `{missing[0]}`; the rows have {one.columns}", hint=hint)
 
 

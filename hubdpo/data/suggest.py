@@ -10,7 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hubdpo.data.converters.votes import says_a_side, text_of_value
+from hubdpo.data.converters.columns import parse_map
+from hubdpo.data.converters.unpaired import LABELS as KNOWN_LABELS
+from hubdpo.data.converters.unpaired import says_good
+from hubdpo.data.converters.verdicts import OPEN, PAIRED, normal, says_a_side, words_of
 from hubdpo.data.markers import template_mark
 from hubdpo.data.question import system_columns
 from hubdpo.data.vote_hints import guess, labels_for
@@ -33,15 +36,20 @@ ABOUT = frozenset((
     "length", "len", "tokens", "source", "reason", "rationale", "label", "type", "url", "avg",
 ))  # fmt: skip
 """Words of columns that tell something about an answer."""
-SIDES = (("a", "b"), ("0", "1"), ("1", "2"), ("first", "second"), ("left", "right"), ("j", "k"))
+MISSPELT = ("chosen", "rejected", "preferred", "dispreferred", "nonpreferred")
+"""Words of GOOD and BAD that are recognised with a letter wrong; in short ones it would make another word."""
+CLOSE = 0.75
 VOTES = frozenset((
-    "winner", "vote", "preference", "preferred", "better", "choice", "label", "labels", "verdict", "judgement",
-    "judgment", "comparison", "result", "annotation", "winning", "best",
+    "winner", "vote", "votes", "preference", "preferred", "better", "choice", "label", "labels", "verdict", "judgement",
+    "judgment", "comparison", "result", "annotation", "annotator", "rater", "winning", "best", "chosen", "selected",
 ))  # fmt: skip
+LABELS = frozenset(("label", "labels", "feedback", "rating", "score", "tag", "thumbs", "vote", "quality", "desirable"))
+"""Words of columns that may say whether one answer is good."""
+LISTS = ("responses", "completions", "answers", "generations", "outputs", "candidates")
 ANSWERS = ("completion", "response", "output", "answer", "text", "assistant", "solution")
 MOST_VALUES = 4
+LONGEST = 40
 _NOT_PREFERRED = re.compile(r"(non|un|dis|not)[\W_]?preferred")
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,23 @@ def advice(rows: Sequence[Row]) -> tuple[str, str | None]:
     if sides := _sides(columns.said):
         return _voted(rows, columns, sides)
     if kept := _single_answer(columns.said):
-        return f"; they have one answer each (`{kept}`) and nothing that says which of two is better", None
-    return "", None
+        return _labelled(rows, columns, kept)
+    return _listed_answers(rows), None
+
+
+def corrected(mapping: dict[str, str], missing: Sequence[str], rows: Sequence[Row], names: Iterable[str]) -> str:
+    """Return the `--map` of a user with each missing column replaced: by a name that is nearly the same, or by what the
+    rows suggest for it where they agree about the others; else it stays open.
+    """
+    free = [name for name in names if name not in mapping.values()]
+    right = {key: column for key, column in mapping.items() if column not in missing}
+    options = shlex.split(advice(rows)[1] or "")
+    known = parse_map(options[options.index("--map") + 1]) if "--map" in options else {}
+    agrees = all(known.get(key) == column for key, column in right.items())
+    new = {key: column if key in right else near_name(column, free) for key, column in mapping.items()}
+    if agrees and known.keys() == mapping.keys():
+        new = {key: column or known[key] for key, column in new.items()}
+    return f"--map {shlex.quote(','.join(f'{key}={column or OPEN}' for key, column in new.items()))}"
 
 
 def near_name(name: str, names: Iterable[str]) -> str | None:
@@ -88,13 +111,46 @@ def _voted(rows: Sequence[Row], columns: Columns, sides: tuple[str, str]) -> tup
     names = [name for name in (*columns.others, *columns.said) if name not in sides and VOTES & set(_words(name))]
     if not names:
         return f"{two}, and nothing that says which is better", None
-    values = list(dict.fromkeys(text_of_value(row[names[0]]) for row in rows if row.get(names[0]) is not None))
-    shown = ", ".join(values[:MOST_VALUES])
-    options = _map(columns, {"first": sides[0], "second": sides[1], "vote": names[0]})
-    said = f"{two}, and perhaps a vote, `{names[0]}` ({shown})"
-    if values and all(says_a_side(row[names[0]], sides) for row in rows if row.get(names[0]) is not None):
+    if len(names) > 1 and len({tuple(word for word in _words(name) if not word.isdigit()) for name in names}) == 1:
+        few = ", ".join(f"`{name}`" for name in names[:MOST_VALUES])
+        return f"{two}, and perhaps votes of several people, {few}; write what most say into one column `winner`", None
+    vote = names[0]
+    values = list(dict.fromkeys(normal(row[vote]) for row in rows if row.get(vote) is not None))
+    shown = ", ".join(value[:LONGEST] for value in values[:MOST_VALUES])
+    options = _map(columns, {"first": sides[0], "second": sides[1], "vote": vote})
+    said = f"{two}, and perhaps a vote, `{vote}` ({shown})"
+    if values and all(says_a_side(row, vote, sides) for row in rows if row.get(vote) is not None):
         return said, options
-    return f"{said}; {guess(values)} the hint is right", options and f"{options} {labels_for(values)}"
+    look_up = guess(values, vote, sides)
+    return (f"{said}; {look_up.removesuffix(':')}" if look_up else said), (
+        options and f"{options} {labels_for(values, vote, sides)}"
+    )
+
+
+def _labelled(rows: Sequence[Row], columns: Columns, answer: str) -> tuple[str, str | None]:
+    """Tell of rows with one answer, and of the column that may say whether it is a good one."""
+    one = f"; they have one answer each (`{answer}`)"
+    names = [name for name in (*columns.others, *columns.said) if name != answer and LABELS & {*_words(name)}]
+    if not names or names[0] in KNOWN_LABELS:
+        return f"{one} and nothing that says which of two is better", None
+    label = names[0]
+    values = list(dict.fromkeys(normal(row[label]) for row in rows if row.get(label) is not None))
+    shown = ", ".join(value[:LONGEST] for value in values[:MOST_VALUES])
+    renamed = f"rename `{label}` to `label`"
+    if not all(says_good(value) is not None for value in values):
+        renamed += f"; {guess(values)} {labels_for(values)}"
+    return f"{one}, and perhaps a label, `{label}` ({shown})", renamed
+
+
+def _listed_answers(rows: Sequence[Row]) -> str:
+    """Tell of rows with a list of answers, which no column scores."""
+    for name in LISTS:
+        if rows and all(isinstance(row.get(name), list) for row in rows):
+            return (
+                f"; they have a list of answers each (`{name}`), and no list `scores`, where more is better, "
+                "or `ranks`, where 1 is best, with a number for each answer"
+            )
+    return ""
 
 
 def _map(columns: Columns, answers: dict[str, str]) -> str | None:
@@ -121,6 +177,7 @@ def _answers(names: Iterable[str]) -> tuple[str, str] | None:
     found: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
     for name in names:
         words = _words(name)
+        words = [_meant(word) for word in words]
         good, bad = GOOD & set(words), BAD & set(words)
         rest = tuple(word for word in words if word not in good | bad)
         if bool(good) != bool(bad) and not ABOUT & set(rest):
@@ -135,17 +192,28 @@ def _sides(names: Sequence[str]) -> tuple[str, str] | None:
     """Return two columns whose names differ in nothing but a letter or number."""
     words = {name: _words(name) for name in names}
     for one, other in ((one, other) for one in names for other in names):
-        differ = [(a, b) for a, b in zip(words[one], words[other], strict=False) if a != b]
-        alike = len(words[one]) == len(words[other]) and len(differ) == 1
-        if alike and differ[0] in SIDES and not ABOUT & set(words[one]):
+        if len(words[one]) != len(words[other]) or ABOUT & set(words[one]):
+            continue
+        differ = [(a, b) for a, b in zip(words[one], words[other], strict=True) if a != b and not _close(a, b)]
+        if len(differ) == 1 and differ[0] in PAIRED:
             return one, other
     return None
+
+
+def _close(word: str, other: str) -> bool:
+    """Tell whether two words are one, misspelt: `reponse` and `response`."""
+    alike = difflib.SequenceMatcher(None, word, other).ratio
+    return len(word) > 4 and word[:1] == other[:1] and alike() >= CLOSE
+
+
+def _meant(word: str) -> str:
+    return next((known for known in MISSPELT if word not in GOOD | BAD and _close(word, known)), word)
 
 
 def _single_answer(names: Sequence[str]) -> str | None:
     """Return the column that rows for supervised training have their answer in."""
     plain = {_plain(name): name for name in names}
-    if any((GOOD | BAD) & set(_words(name)) for name in names):
+    if any((GOOD | BAD) & set(map(_meant, _words(name))) for name in names):
         return None
     if found := next((plain[name] for name in ("messages", "conversations", "conversation") if name in plain), None):
         return found
@@ -156,7 +224,7 @@ def _single_answer(names: Sequence[str]) -> str | None:
 
 def _words(name: str) -> list[str]:
     name = _NOT_PREFERRED.sub("nonpreferred", name) if _NOT_PREFERRED.search(name.lower()) else name
-    return [word.lower() for word in _WORD.findall(name)]
+    return words_of(name)
 
 
 def _plain(name: str) -> str:

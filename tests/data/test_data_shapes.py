@@ -10,7 +10,7 @@ import pytest
 from hubdpo import load_preferences, prepare
 from hubdpo.data.converters import CONVERTERS, Choice, converter_for
 from hubdpo.data.converters.choice import candidates
-from hubdpo.data.converters.votes import parse_labels
+from hubdpo.data.converters.verdicts import parse_labels
 from hubdpo.data.preference import PreferenceExample, Rejection
 from hubdpo.errors import ConfigError, DataError
 
@@ -33,7 +33,7 @@ SHAPES: dict[str, tuple[str, int, int, int, dict[str, int]]] = {
     "shp": ("voted", 6, 6, 0, {}),
     "helpsteer2": ("scored", 15, 6, 6, {"tie": 2, "unpaired": 1}),
     "ultrafeedback": ("scored", 8, 6, 0, {"single_answer": 1, "tie": 1}),
-    "scored-lists": ("scored", 7, 6, 0, {"wrong_type": 1}),
+    "scored-lists": ("scored", 7, 6, 0, {"lists_differ": 1}),
     "nectar": ("ranked", 6, 6, 0, {}),
     "nemo-rl-ranked": ("ranked", 6, 6, 0, {}),
     "kto": ("unpaired", 16, 6, 6, {"contradiction": 2, "duplicate_row": 1, "unpaired": 1}),

@@ -39,6 +39,9 @@ NAMED = {
     ),
     ("query", "chosen", "rejected", "chosen_text", "rejected_text"): "prompt=query,chosen=chosen,rejected=rejected",
     ("user context", "prompt", "good", "bad"): "prompt=prompt,chosen=good,rejected=bad",
+    ("prompt", "choosen", "rejeted"): "prompt=prompt,chosen=choosen,rejected=rejeted",
+    ("prompt", "choosed answer", "rejectd answer"): "prompt=prompt,chosen=choosed answer,rejected=rejectd answer",
+    ("prompt", "prefered", "dispreffered"): "prompt=prompt,chosen=prefered,rejected=dispreffered",
     ("id", "query", "chosen_text", "rejected_text", "chosen_id"): (
         "prompt=query,chosen=chosen_text,rejected=rejected_text"
     ),
@@ -73,7 +76,7 @@ def test_a_system_column_goes_along() -> None:
 
 VOTED = [
     (row("query", "ans A", "ans B", our_winner="A"), ""),
-    (row("prompt", "reply1", "reply2", preference=0), " --labels first=0,second=SECOND"),
+    (row("prompt", "reply1", "reply2", preference=0), " --labels first=...,second=..."),
     (row("request", "left_text", "right_text", choice="left"), ""),
 ]
 
@@ -86,6 +89,35 @@ def test_of_two_answers_and_a_vote_no_better_one_is_guessed(value: dict[str, Any
     mapping = shlex.quote(f"prompt={prompt},first={first},second={second},vote={vote}")
     assert options == f"--format columns --map {mapping}{labels}"
     parse_map(shlex.split(options)[3])
+
+
+@pytest.mark.parametrize("name", ["selected", "projected", "letter", "prepared", "choices"])
+def test_another_word_is_no_misspelt_one(name: str) -> None:
+    assert advice([row("prompt", name, "rejected")])[1] is None
+
+
+def test_of_two_answers_one_may_be_misspelt() -> None:
+    _, options = advice([row("prompt", "reponse_a", "response_b", winner="A")])
+    assert options == "--format columns --map prompt=prompt,first=reponse_a,second=response_b,vote=winner"
+
+
+def test_the_votes_of_several_people_are_named_and_none_is_taken() -> None:
+    told, options = advice([row("prompt", "reply_a", "reply_b", rater_1="A", rater_2="B")])
+    assert "votes of several people, `rater_1`, `rater_2`" in told
+    assert options is None
+
+
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [
+        ("good", "rename `feedback` to `label`"),
+        (5, "rename `feedback` to `label`; look up which of `5` means a good answer: --labels good=...,bad=..."),
+    ],
+)
+def test_the_label_of_one_answer_is_told(value: Any, options: str) -> None:
+    told, hint = advice([row("prompt", "completion", feedback=value)])
+    assert f"and perhaps a label, `feedback` ({value})" in told
+    assert hint == options
 
 
 def test_rows_that_call_a_column_rejected_are_not_told_that_they_have_one_answer() -> None:
@@ -164,7 +196,14 @@ def test_the_line_is_counted_over_pieces(tmp_path: Path, monkeypatch: pytest.Mon
     ("given", "hint"),
     [
         ("prompt=Prompt,chosen=chosn,rejected=rejected", "--map prompt=prompt,chosen=chosen,rejected=rejected"),
-        ("prompt=question,chosen=x,rejected=y", "--format columns --map prompt=prompt,chosen=chosen,rejected=rejected"),
+        ("prompt=question,chosen=x,rejected=y", "--map prompt=prompt,chosen=chosen,rejected=rejected"),
+        ("prompt=prompt,chosen=chosen,rejected=z", "--map prompt=prompt,chosen=chosen,rejected=rejected"),
+        ("prompt=prompt,chosen=rejected,rejected=z", "--map prompt=prompt,chosen=rejected,rejected=..."),
+        ("prompt=id,chosen=chosen,rejected=rejectd", "--map prompt=id,chosen=chosen,rejected=rejected"),
+        (
+            "prompt=prompt,first=chosen,second=rejecte,vote=w",
+            "--map prompt=prompt,first=chosen,second=rejected,vote=...",
+        ),
     ],
 )
 def test_a_column_that_no_row_has_is_told_with_the_one_that_was_meant(tmp_path: Path, given: str, hint: str) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from hubdpo import load_preferences, prepare
 from hubdpo.data.converters.columns import parse_map
-from hubdpo.data.converters.votes import named_vote, parse_labels
+from hubdpo.data.converters.verdicts import named_vote, normal, parse_labels
 from hubdpo.data.preference import Rejection
-from hubdpo.data.vote_hints import labels_for
+from hubdpo.data.vote_hints import guess, labels_for
 from hubdpo.errors import ConfigError, DataError
 from tests.data.made import lines
 
@@ -29,8 +29,14 @@ from tests.data.made import lines
          ({"selected": "right"}, ("x", "y"), -1),
         ("1", ("r_1", "r_2"), None), (1, ("r_1", "r_2"), None), (True, ("r_a", "r_b"), None),
         ("C", ("r_a", "r_b"), None),
-        ("A", ("r_1", "r_2"), None), ("A>A", ("r_A", "r_B"), None), ("", ("x", "y"), None),
-        (None, ("r_a", "r_b"), None),
+        ("A", ("r_1", "r_2"), 1), ("A", ("r_2", "r_1"), None), ("A", ("r_c", "r_d"), None),
+        ("A>A", ("r_A", "r_B"), None), ("", ("x", "y"), None), (None, ("r_a", "r_b"), None),
+        ("[[B]]", ("r_a", "r_b"), -1), ("[A]", ("left text", "right text"), 1),
+        ("A>>B", ("left text", "right text"), 1),
+        ("1>2", ("r_1", "r_2"), 1), ("1>2", ("r_0", "r_1"), None), ("A~B", ("r_1", "r_2"), 0),
+        ("Response B", ("r_a", "r_b"), -1), ("Assistant A", ("r_1", "r_2"), 1), ("response 1", ("r_0", "r_1"), -1),
+        ("response_a", ("answer_b", "answer_a"), -1), ("model_a", ("r_b", "r_a"), -1), ("A>B", ("r_b", "r_a"), -1),
+        ("left", ("right text", "left text"), -1), ("first", ("second", "first"), -1), ("[[C]]", ("r_a", "r_b"), None),
     ],
 )  # fmt: skip
 def test_a_vote_is_read_where_its_words_name_a_side(value: Any, sides: tuple[str, str], sign: int | None) -> None:
@@ -50,15 +56,85 @@ def test_several_values_may_be_ties() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "labels"),
+    ("values", "sides", "labels"),
     [
-        (["B", "A"], "--labels first=A,second=B"), (["0", "1", "2"], "--labels first=1,second=2,tie=0"),
-        (["tie", "x", "y"], "--labels first=x,second=y,tie=tie"), (["B>A", "A>B"], "--labels 'first=A>B,second=B>A'"),
-        (["1"], "--labels first=1,second=SECOND"), ([], "--labels first=FIRST,second=SECOND"),
+        (["B", "A"], ("x 1", "x 2"), "first=A,second=B"), (["A", "B"], ("x b", "x a"), "first=B,second=A"),
+        (["2", "1"], ("x a", "x b"), "first=1,second=2"), (["1", "0"], ("x 0", "x 1"), "first=0,second=1"),
+        (["zeta_1", "alpha_2"], ("x 1", "x 2"), "first=zeta_1,second=alpha_2"),
+        (["R", "L", "tie"], ("left x", "right x"), "first=L,second=R,tie=tie"),
+        (["the B one", "the A one"], ("x a", "x b"), "first=the A one,second=the B one"),
+        (["a better start", "the second"], ("x a", "x b"), "first=...,second=..."),
+        (["0", "1", "2"], ("x 1", "x 2"), "first=...,second=..."), (["0", "1"], ("x 1", "x 2"), "first=...,second=..."),
+        (["tie", "x", "y"], ("x a", "x b"), "first=...,second=...,tie=tie"),
+        (["1"], ("x 1", "x 2"), "first=...,second=..."),
+        (["A", "zeta"], ("x a", "x b"), "first=...,second=..."),
+        (["A, by far", "B, by far"], ("x a", "x b"), "first=...,second=..."),
+        (["good", "bad"], None, "good=good,bad=bad"), (["no", "yes"], None, "good=yes,bad=no"),
+        (["1", "2", "3"], None, "good=...,bad=..."), (["gut", "schlecht"], None, "good=...,bad=..."),
     ],
 )  # fmt: skip
-def test_labels_are_filled_in_from_the_values(values: list[str], labels: str) -> None:
-    assert labels_for(values) == labels
+def test_labels_are_filled_in_where_the_values_say_what_they_mean(
+    values: list[str], sides: tuple[str, str] | None, labels: str
+) -> None:
+    assert shlex.split(labels_for(values, "choice", sides)) == ["--labels", labels]
+    if "..." in labels:
+        assert "look up which of" in guess(values, "choice", sides)
+        with pytest.raises(ConfigError, match="not filled in"):
+            parse_labels(labels)
+    else:
+        parse_labels(labels)
+
+
+@pytest.mark.parametrize(
+    ("column", "labels"),
+    [
+        ("a_is_better", "first=true,second=false"),
+        ("second_won", "first=false,second=true"),
+        ("won", "first=...,second=..."),
+    ],
+)
+def test_a_yes_is_of_the_side_that_the_column_names(column: str, labels: str) -> None:
+    assert labels_for(["false", "true"], column, ("r_a", "r_b")) == f"--labels {labels}"
+
+
+@pytest.mark.parametrize(
+    ("value", "spelt"),
+    [(1, "1"), (1.0, "1"), ("1.0", "1"), (" 1 ", "1"), ("+1", "1"), ("-1.00", "-1"), ("0.0", "0"), (-0.0, "0"),
+     ("1.", "1"),
+     (True, "true"), ("TRUE", "true"), (0.5, "0.5"), ("1.5", "1.5"), ("01", "01"), (12345678.0, "12345678"),
+     ("A", "A")],
+)  # fmt: skip
+def test_a_value_has_one_spelling(value: Any, spelt: str) -> None:
+    assert normal(value) == spelt
+    assert parse_labels(f"first={value},second=x") == {spelt: "first", "x": "second"}
+
+
+@pytest.mark.parametrize(
+    ("sides", "row", "vote"),
+    [
+        (("r_a", "r_b"), {"model_a": "gpt", "model_b": "llama"}, 1),
+        (("r_a", "r_b"), {"model_a": "x", "model_b": "GPT "}, -1),
+        (("r_1", "r_2"), {"model1": "x", "model2": "gpt"}, -1),
+        (("left r", "right r"), {"left_model": "gpt", "right_model": "x"}, 1),
+        (("response_a", "response_b"), {"response_a_model": "x", "response_b_model": "gpt"}, -1),
+        (("r_b", "r_a"), {"model_a": "gpt", "model_b": "llama"}, -1),
+        (("r_2", "r_1"), {"model_a": "gpt", "model_b": "x"}, None),
+        (("good", "text"), {"model_1": "x", "model_2": "gpt"}, -1),
+        (("r_a", "r_b"), {"model_a": "x", "model_b": "y"}, None), (("r_a", "r_b"), {"model": "gpt"}, None),
+        (("r_a", "r_b"), {"model_a": "gpt", "model_b": "x", "models a": "y", "models b": "gpt"}, None),
+        (("r_a", "r_b"), {"model_a": "gpt", "model_b": "gpt"}, "same_model"),
+        (("r_a", "r_b"), {"model_a": None, "model_b": "gpt"}, -1),
+        (("r_a", "r_b"), {"r_a": "x", "r_b": " gpt"}, -1), (("r_a", "r_b"), {"r_a": "gpt", "r_b": "gpt"}, None),
+    ],
+)  # fmt: skip
+def test_a_vote_may_be_the_name_of_a_model_or_the_answer_itself(
+    sides: tuple[str, str], row: dict[str, Any], vote: Any
+) -> None:
+    if isinstance(vote, int):
+        assert named_vote("gpt", sides, None, row).value == vote
+    else:
+        with pytest.raises(Rejection, match=vote or "unknown_label"):
+            named_vote("gpt", sides, None, row)
 
 
 VOTED = [

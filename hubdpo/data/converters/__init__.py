@@ -22,7 +22,6 @@ from hubdpo.data.converters import (
     stack_exchange_paired,
     unpaired,
     voted,
-    votes,
 )
 from hubdpo.data.converters.asking import Reads
 from hubdpo.data.converters.choice import Choice
@@ -39,8 +38,8 @@ ConvertMany = Callable[[list[Row]], Columns | None]
 class Converter:
     """`convert` makes pairs of a row or raises Rejection; `detect` tells whether a row has this shape.
 
-    `reads` are the columns that it may read: any other one is told as unused. A converter that `chooses` between
-    several answers takes a Choice as well; of one that has `one_answer` a row, two rows make a pair. `many` gives
+    `reads` are the columns that it may read: any other one is told as unused. A converter that `chooses` by scores,
+    votes or labels takes a Choice as well; of one that has `one_answer` a row, two rows make a pair. `many` gives
     what `convert` gives of each row, in a fraction of the time.
     """
 
@@ -55,7 +54,7 @@ class Converter:
     @property
     def says_better(self) -> bool:
         """Whether the columns themselves say which of two answers is the better one."""
-        return not self.chooses and not self.one_answer
+        return not self.chooses
 
 
 CONVERTERS = {
@@ -81,7 +80,7 @@ CONVERTERS = {
         label_studio.convert, label_studio.detect, "annotated comparisons", label_studio.READS, chooses=True
     ),
     "unpaired": Converter(
-        unpaired.convert, unpaired.detect, "one answer with a label", unpaired.READS, one_answer=True
+        unpaired.convert, unpaired.detect, "one answer with a label", unpaired.READS, chooses=True, one_answer=True
     ),
     "sharegpt": Converter(
         sharegpt.convert, sharegpt.detect, "conversations with two answers", sharegpt.READS
@@ -93,6 +92,8 @@ CONVERTERS = {
 }  # fmt: skip
 """The formats that can be told from their rows; `columns` is made from `--map`."""
 
+SCORED = frozenset(("scored",))
+"""Those that read `--score-field`."""
 NAMES = (*CONVERTERS, "columns")
 
 
@@ -113,11 +114,11 @@ def reads_of(name: str, how: Choice, mapping: dict[str, str] | None = None) -> R
     """Return the columns that a format reads; `mapping` is what `--map` says."""
     if mapping is not None:
         return columns.reads(mapping)
-    named = (how.score_field,) if how.score_field and CONVERTERS[name].chooses else ()
+    named = (how.score_field,) if how.score_field and name in SCORED else ()
     return (*CONVERTERS[name].reads, SYSTEM, *named)
 
 
 __all__ = [
     "CONVERTERS", "NAMES", "Choice", "Convert", "ConvertMany", "Converter", "Row", "columns", "converter_for",
-    "converter_of_many", "reads_of", "votes",
+    "converter_of_many", "reads_of",
 ]  # fmt: skip

@@ -9,8 +9,8 @@ from hubdpo.data.columns import Columns
 from hubdpo.data.converters.asking import Reads
 from hubdpo.data.converters.choice import Choice
 from hubdpo.data.converters.preference import many_from_texts
+from hubdpo.data.converters.verdicts import named_vote
 from hubdpo.data.converters.voted import checked, decided
-from hubdpo.data.converters.votes import named_vote
 from hubdpo.data.preference import COLUMNS, PreferenceExample, Rejection
 from hubdpo.data.question import ask
 from hubdpo.errors import ConfigError
@@ -49,7 +49,7 @@ def convert(row: Row, mapping: dict[str, str], how: Choice) -> PreferenceExample
     prompt, first, second, value = (row.get(mapping[name]) for name in VOTED)
     if value is None:
         raise Rejection("missing_field")
-    vote = checked(named_vote(value, (mapping["first"], mapping["second"]), how.labels), how)
+    vote = checked(named_vote(value, (mapping["first"], mapping["second"]), how.labels, row), how)
     return decided(vote, ask(prompt, system=system).pair(first, second))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from hubdpo.data.converters.asking import Reads, ask_row
 from hubdpo.data.converters.choice import Choice
+from hubdpo.data.converters.verdicts import Vote
 from hubdpo.data.converters.voted import PROMPTS, checked, decided
-from hubdpo.data.converters.votes import Vote
 from hubdpo.data.messages import first_of
 from hubdpo.data.preference import PreferenceExample, Rejection
 

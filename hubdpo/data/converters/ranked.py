@@ -13,18 +13,19 @@ from hubdpo.data.preference import PreferenceExample, Rejection
 PROMPTS = ("prompt", "context")
 ANSWERS = ("answers", "completions", "responses")
 TEXTS = ("answer", "completion", "response", "text")
-READS = (prompts(*PROMPTS), ANSWERS, "ranks", "history")
+RANKS = ("ranks", "rank")
+READS = (prompts(*PROMPTS), ANSWERS, RANKS, "history")
 
 
 def detect(row: dict[str, Any]) -> bool:
     if first_of(row, PROMPTS) is None:
         return False
     answers = first_of(row, ANSWERS)
-    if not isinstance(answers, list) or len(answers) < 2:
+    if not isinstance(answers, list) or not answers:
         return False
     if all(isinstance(item, dict) for item in answers):
         return all("rank" in item and first_of(item, TEXTS) is not None for item in answers)
-    return isinstance(row.get("ranks"), list)
+    return isinstance(first_of(row, RANKS), list)
 
 
 def convert(row: dict[str, Any], how: Choice) -> Iterator[PreferenceExample | Rejection]:
@@ -34,12 +35,15 @@ def convert(row: dict[str, Any], how: Choice) -> Iterator[PreferenceExample | Re
     if not isinstance(answers, list):
         raise Rejection("missing_field" if answers is None else "wrong_type")
     if len(answers) < 2:
-        raise Rejection("single_answer")
+        raise Rejection("single_answer" if answers else "missing_field")
     if all(isinstance(item, dict) for item in answers):
         ranks = [score_of(item.get("rank")) for item in answers]
         answers = [first_of(item, TEXTS) for item in answers]
     else:
-        ranks = [score_of(rank) for rank in row.get("ranks") or []]
+        given = first_of(row, RANKS)
+        if not isinstance(given, list):
+            raise Rejection("missing_field" if given is None else "wrong_type")
+        ranks = [score_of(rank) for rank in given]
     if len(ranks) != len(answers):
-        raise Rejection("missing_field")
+        raise Rejection("lists_differ")
     return compared(question, answers, [None if rank is None else -rank for rank in ranks], how)

@@ -14,7 +14,7 @@ PROMPTS = ("prompt", "instruction", "question", "user_input", "input")
 ANSWERS = ("completions", "responses", "generations", "answers", "responses_and_scores")
 TEXTS = ("response", "completion", "text", "answer", "content")
 SCORES = ("overall_score", "fine-grained_score", "score", "rating")
-LISTS = ("scores", "ratings", "rating")
+LISTS = ("scores", "ratings", "rating", "rewards")
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 READS = (prompts(*PROMPTS), (*ANSWERS, ("response", HELPSTEER[0])), LISTS, "history")
 
@@ -25,7 +25,7 @@ def detect(row: dict[str, Any]) -> bool:
     if isinstance(row.get("response"), str) and all(isinstance(row.get(name), (int, float)) for name in HELPSTEER):
         return True
     answers = first_of(row, ANSWERS)
-    if not isinstance(answers, list) or len(answers) < 2:
+    if not isinstance(answers, list) or not answers:
         return False
     if all(isinstance(item, dict) for item in answers):
         scored = [any(name in item for name in SCORES) and first_of(item, TEXTS) is not None for item in answers]
@@ -48,11 +48,13 @@ def _scored(row: dict[str, Any], how: Choice) -> tuple[list[Any], list[float | N
     if not isinstance(answers, list):
         raise Rejection("wrong_type")
     if len(answers) < 2:
-        raise Rejection("single_answer")
+        raise Rejection("single_answer" if answers else "missing_field")
     if all(isinstance(item, dict) for item in answers):
         fields = (how.score_field,) if how.score_field else SCORES
         return [first_of(item, TEXTS) for item in answers], [score_of(first_of(item, fields)) for item in answers]
     values = first_of(row, (how.score_field,) if how.score_field else LISTS)
-    if not isinstance(values, list) or len(values) != len(answers):
+    if not isinstance(values, list):
         raise Rejection("missing_field" if values is None else "wrong_type")
+    if len(values) != len(answers):
+        raise Rejection("lists_differ")
     return answers, [score_of(value) for value in values]

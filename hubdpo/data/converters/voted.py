@@ -8,7 +8,17 @@ import orjson
 
 from hubdpo.data.converters.asking import Reads, ask_row, prompts
 from hubdpo.data.converters.choice import Choice, too_close
-from hubdpo.data.converters.votes import ANNOTATORS, ONE_OF_THREE, VOTES, Vote, has_vote, vote_of
+from hubdpo.data.converters.verdicts import Vote, normal
+from hubdpo.data.converters.votes import (
+    ANNOTATORS,
+    ONE_OF_THREE,
+    RANKS,
+    SCORES,
+    VOTES,
+    has_vote,
+    score_names,
+    vote_of,
+)
 from hubdpo.data.messages import ROLE_KEYS, first_of, role_of
 from hubdpo.data.preference import Message, PreferenceExample, Rejection, number_of
 from hubdpo.data.question import ask, system_of
@@ -21,19 +31,20 @@ ANSWERS = (
     ("answer_a", "answer_b"), ("answer_0", "answer_1"), ("answer_1", "answer_2"), ("answer1", "answer2"),
     ("completion_a", "completion_b"), ("completion_0", "completion_1"),
 )  # fmt: skip
-SCORES = tuple(
-    tuple(f"{what}_{part}" for part in parts) for what in ("score", "rating") for parts in ("ab", "01", "12")
-)
+SCORED = tuple(dict.fromkeys(
+    pair for sides in ANSWERS for what in (*SCORES, *RANKS)
+    for pair in zip(*(score_names(side, what) for side in sides), strict=True) if pair[0] != pair[1]
+))  # fmt: skip
 READS: Reads = (
     prompts(*PROMPTS), ANSWERS,
     (*((name, *ONE_OF_THREE[1:]) if name == ONE_OF_THREE[0] else
-       (name, *ANNOTATORS[1:]) if name == ANNOTATORS[0] else name for name in VOTES), *SCORES),
+       (name, *ANNOTATORS[1:]) if name == ANNOTATORS[0] else name for name in VOTES), *SCORED),
     "turn", "info.post", "info.article", "summaries",
 )  # fmt: skip
 
 
 def detect(row: dict[str, Any]) -> bool:
-    sides = _sides(row)
+    sides = sides_of(row)
     return _has_summaries(row) or (sides is not None and has_vote(row, sides))
 
 
@@ -41,7 +52,7 @@ def convert(row: dict[str, Any], how: Choice) -> PreferenceExample:
     """Convert a row whose vote is known; a tie, or a margin below the least one, is a Rejection."""
     if _has_summaries(row):
         return _summaries(row)
-    sides = _sides(row)
+    sides = sides_of(row)
     if sides is None:
         raise Rejection("missing_field")
     vote = checked(vote_of(row, sides, how.labels), how)
@@ -60,7 +71,8 @@ def decided(vote: Vote, pair: PreferenceExample) -> PreferenceExample:
     return pair if vote.value > 0 else PreferenceExample(pair.prompt, pair.rejected, pair.chosen, pair.changes)
 
 
-def _sides(row: dict[str, Any]) -> tuple[str, str] | None:
+def sides_of(row: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the columns of the two answers."""
     return next((names for names in ANSWERS if names[0] in row and names[1] in row), None)
 
 
@@ -107,10 +119,11 @@ def _has_summaries(row: dict[str, Any]) -> bool:
 def _summaries(row: dict[str, Any]) -> PreferenceExample:
     """Convert a post, two summaries of it and the number of the better one."""
     texts = [item.get("text") if isinstance(item, dict) else None for item in row["summaries"]]
-    if len(texts) != 2 or row["choice"] not in (0, 1) or isinstance(row["choice"], bool):
+    choice = normal(row["choice"])
+    if len(texts) != 2 or choice not in ("0", "1"):
         raise Rejection("wrong_type" if len(texts) != 2 else "unknown_label")
     post = first_of(row["info"], ("post", "article"))
-    return ask(post, system=system_of(row)).pair(texts[row["choice"]], texts[1 - row["choice"]])
+    return ask(post, system=system_of(row)).pair(texts[int(choice)], texts[1 - int(choice)])
 
 
 def _texts(value: Any) -> list[Any]:
