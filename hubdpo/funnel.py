@@ -9,7 +9,8 @@ class Source(BaseModel):
     """One raw input: its name as shown to people (never an absolute path), bytes and hash as read.
 
     The rest says what was made of it, which folders of earlier versions do not say: `split` is the one it was published
-    in, where that was kept; `kept` counts the pairs whose better answer it gave.
+    in, where that was kept; `kept` counts the pairs whose better answer it gave. `address` is what
+    named it on the Hub, by commit: a repo, one of its configurations, a folder or the file itself.
     """
 
     name: str
@@ -19,6 +20,7 @@ class Source(BaseModel):
     split: str | None = None
     read: int | None = None
     kept: int | None = None
+    address: str | None = None
     dropped: dict[str, int] = Field(default_factory=dict)
 
     def identity(self) -> dict[str, str | int]:

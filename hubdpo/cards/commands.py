@@ -32,10 +32,15 @@ def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, st
 
 
 def sources_of(manifest: PrepareManifest) -> list[str]:
-    """Return what to name as the sources: the repo, where all come from one; at most MOST_SOURCES files."""
-    names = [source.name for source in manifest.sources]
+    """Return what to name as the sources, at most MOST_SOURCES: files, or what named them on the Hub.
+
+    A file by itself does not say in which configuration, and so in which split, its repo has it.
+    """
+    names = list(dict.fromkeys(source.address or source.name for source in manifest.sources))
     if len(names) <= MOST_SOURCES:
         return names
+    if any(source.address for source in manifest.sources):
+        return ["SOURCES"]  # its repo may have more files than were named
     repos = {"/".join(name.split("/")[:5]) for name in names}  # hf://datasets/USER/NAME@COMMIT
     if len(repos) == 1 and names[0].startswith(HUB_DATASETS):
         return [*repos]

@@ -42,6 +42,7 @@ class Account:
         """Return the manifest's entry of the file."""
         return source.model_copy(update={
             "converter": self.converter, "split": ", ".join(self.splits) if published else None,
+            "address": self.file.address,
             "read": self.read, "kept": self.kept, "dropped": dict(sorted(self.dropped.items())),
         })  # fmt: skip
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,15 @@ def choose(configs: list[HubConfig], repo: RepoRef, path: str) -> tuple[HubConfi
         f"{', '.join(f'`{one.name}`' for one in configs)}",
         hint="name one, or several: " + " ".join(_address(one, repo) for one in configs),
     )
+
+
+def declared_splits(configs: Iterable[HubConfig], folder: Path) -> dict[str, Split | None]:
+    """Return the split of each file of a downloaded repo for which all configurations that have it declare the same."""
+    found: dict[str, set[Split | None]] = {}
+    for config in configs:
+        for name, split in config.splits(folder).items():
+            found.setdefault(name, set()).add(split)
+    return {name: next(iter(splits)) for name, splits in found.items() if len(splits) == 1}
 
 
 def _address(config: HubConfig, repo: RepoRef) -> str:

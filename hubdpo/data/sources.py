@@ -22,7 +22,7 @@ from hubdpo import console
 from hubdpo.data import storage
 from hubdpo.data.detect import named
 from hubdpo.data.encodings import convert_command, marked_encoding, unmarked_utf16, write_newlines, write_utf8
-from hubdpo.data.hub_configs import CARD_FILE, choose, read_configs
+from hubdpo.data.hub_configs import CARD_FILE, choose, declared_splits, read_configs
 from hubdpo.data.likely_kinds import likely_kind
 from hubdpo.data.published import Split, is_split_name, split_of
 from hubdpo.data.selections import refuse_selection
@@ -69,6 +69,8 @@ class RawFile:
     """The split that it was published in, where its name tells."""
     argument: str = ""
     """The source that it belongs to, as it was named on the command line."""
+    address: str | None = None
+    """The same, of what is on the Hub, by commit: to name it again gives the same files and splits."""
     number: int = 0
     """Its place among all files: a file that is named twice is read twice."""
 
@@ -206,7 +208,8 @@ def _from_hub(source: str) -> list[RawFile]:
 
     repo, path = resolve_address(source)
     get = partial(download, repo.repo_id, str(repo.revision), repo_type="dataset")
-    config, inside = choose(read_configs(get(allow_patterns=[CARD_FILE]) / CARD_FILE), repo, path)
+    configs = read_configs(get(allow_patterns=[CARD_FILE]) / CARD_FILE)
+    config, inside = choose(configs, repo, path)
     if config is not None:
         patterns = config.patterns()
     else:
@@ -215,13 +218,18 @@ def _from_hub(source: str) -> list[RawFile]:
     found = _in_folder(folder, source)
     if config is not None:
         splits = config.splits(folder)
-        wanted = [replace(file, split=splits[file.name] or file.split) for file in found if file.name in splits]
+        wanted = [file for file in found if file.name in splits]
     else:
+        splits = declared_splits(configs, folder)
         # the cache's folder may hold other files of the same commit, from other downloads
         wanted = list(filter_repo_objects(found, allow_patterns=patterns, key=lambda file: file.name))
     if not wanted:
         raise DataError(f"source not found: {source}", hint="check the path against the files of the repo")
-    return [replace(file, name=f"{DATASETS}{repo}/{file.name}") for file in wanted]
+    address = f"{DATASETS}{repo}/{path}" if path else f"{DATASETS}{repo}"
+    return [
+        replace(file, name=f"{DATASETS}{repo}/{file.name}", split=splits.get(file.name) or file.split, address=address)
+        for file in wanted
+    ]
 
 
 def _check(file: RawFile) -> None:

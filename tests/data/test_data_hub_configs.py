@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,44 @@ def test_a_path_is_a_path_where_no_configuration_has_its_name(repo_id: str, tmp_
     assert names(manifest) == ["b/part1.jsonl"]
     with pytest.raises(DataError, match="source not found"):
         prepare(source=f"hf://datasets/{repo_id}/c", output_dir=tmp_path / "out")
+
+
+def again(folder: Path) -> list[str]:
+    """Return the sources of the command that the card of a dataset folder shows."""
+    command = (folder / "README.md").read_text().partition("hubdpo prepare ")[2].partition("```")[0]
+    words = shlex.split(command.replace("\\\n", " "))
+    return words[: words.index("-o")]
+
+
+@pytest.mark.parametrize("sources", [[""], ["/a"], ["/a", "/b"], ["/a/part1.jsonl", "/a/part2.jsonl"]])
+@pytest.mark.parametrize("count", [2, 12])
+def test_the_command_of_the_card_gives_the_same_rows_and_splits(
+    sources: list[str], count: int, repo_id: str, tmp_path: Path
+) -> None:
+    more = {f"a/part2-{number:02d}.jsonl": [row] for number, row in enumerate(rows(60)[50 : 50 + count - 2])}
+    publish(repo_id, [{**A, "default": True}, B], {**FILES, **more})
+    manifest = prepare(source=[f"hf://datasets/{repo_id}{path}" for path in sources], output_dir=tmp_path / "out")
+    assert manifest.published_split
+    sources_again = again(tmp_path / "out")
+    assert len(sources_again) == len(sources)
+    assert prepare(source=sources_again, output_dir=tmp_path / "again") == manifest
+    for name in ("train", "test"):
+        parts = [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob(f"{name}*.parquet")]
+        assert parts
+        for part in parts:
+            assert (tmp_path / "again" / part).read_bytes() == (tmp_path / "out" / part).read_bytes()
+
+
+@pytest.mark.parametrize(("split", "test"), [("test", 10), ("train", None)])
+def test_a_file_that_is_named_is_in_the_split_that_all_configurations_declare(
+    split: str, test: int | None, repo_id: str, tmp_path: Path
+) -> None:
+    other = {"config_name": "c", "data_files": {split: "a/part2.jsonl"}}
+    publish(repo_id, [A, other])
+    files = [f"hf://datasets/{repo_id}/a/part{number}.jsonl" for number in (1, 2)]
+    manifest = prepare(source=files, output_dir=tmp_path / "out")
+    assert manifest.published_split == (test is not None)
+    assert test is None or manifest.splits["test"] == test
 
 
 def test_the_published_split_of_a_repo_without_a_declaration_stays(repo_id: str, tmp_path: Path) -> None:
