@@ -68,8 +68,9 @@ def test_of_ranks_the_lower_one_is_better(names: tuple[str, str], better: Any, w
     row = {**ROW, names[0]: better, names[1]: worse}
     screen = Screen(reads_of("preference", Choice()))
     assert [reason for _, reason in screen.look([row], Counter()).refused] == ([reason] if reason else [])
-    scored = {**row, "chosen_score": 2, "rejected_score": 1}
-    assert len(screen.look([scored], Counter()).refused) == (reason is not None)
+    for scored in ({**row, "chosen_score": 2, "rejected_score": 1}, {"chosen_score": 2, "rejected_score": 1, **row}):
+        assert len(screen.look([scored], Counter()).refused) == (reason is not None)
+        assert screen.look([{**scored, "rejected_score": 3}], Counter()).refused
 
 
 def test_a_position_is_no_rank() -> None:

@@ -199,6 +199,7 @@ def test_the_line_is_counted_over_pieces(tmp_path: Path, monkeypatch: pytest.Mon
         ("prompt=question,chosen=x,rejected=y", "--map prompt=prompt,chosen=chosen,rejected=rejected"),
         ("prompt=prompt,chosen=chosen,rejected=z", "--map prompt=prompt,chosen=chosen,rejected=rejected"),
         ("prompt=prompt,chosen=rejected,rejected=z", "--map prompt=prompt,chosen=rejected,rejected=..."),
+        ("prompt=prompt,chosen=chosen,rejected=chosenn", "--map prompt=prompt,chosen=chosen,rejected=rejected"),
         ("prompt=id,chosen=chosen,rejected=rejectd", "--map prompt=id,chosen=chosen,rejected=rejected"),
         (
             "prompt=prompt,first=chosen,second=rejecte,vote=w",

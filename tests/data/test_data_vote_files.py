@@ -72,7 +72,7 @@ READ: dict[str, tuple[str, Rows]] = {
     "pandas": ("csv", battles(N12, winner=("1.0", "2.0"))),
     "pandas, from 0": ("csv", battles(N01, better_response_id=("0.0", "1.0"))),
     "pandas, SHP": ("csv", battles(("human_ref_A", "human_ref_B"), labels=("1.0", "0.0"))),
-    "three people": ("jsonl", battles(AB, annotator1=("A", "B"), annotator2=("B", "B"), annotator3=("A", "A"))),
+    "three people": ("jsonl", battles(AB, annotator1=("B", "A"), annotator2=("A", "B"), annotator3=("A", "B"))),
     "the scores of columns": ("jsonl", battles(AB, response_a_score=(3, 1), response_b_score=(2, 2))),
     "the ranks of columns": ("jsonl", battles(AB, rank_a=(1, 2), rank_b=(2, 1))),
     "a strength beside a vote": ("jsonl", battles(AB, preference_strength=(3, 3), preference=("A", "B"))),
@@ -131,6 +131,7 @@ OPEN: dict[str, tuple[Rows, str]] = {
     "0 and 1 of judges": (battles(AB, preference=(0, 1)), "`0`, `1`"),
     "0, 1 and 2": (battles(N12, winner=(0, 1)) + battles(N12, winner=(2, 2))[:1], "`0`, `1`, `2`"),
     "SHP's column beside others": (battles(AB, labels=(0, 1)), "`0`, `1`"),
+    "always the first, and a 0": (battles(AB, preference=(1, 1)) * 4 + battles(AB, preference=(0, 1))[:1], "`0`, `1`"),
     "no integers": (battles(N12, choice=(0.5, 1.5)), "`0.5`, `1.5`"),
     "words": (battles(AB, winner=("zeta", "alpha")), "`alpha`, `zeta`"),
     "other labels": (labelled("gut", "schlecht"), "`gut`, `schlecht`"),
@@ -156,7 +157,7 @@ def test_values_that_say_nothing_are_named_and_the_hint_must_be_filled_in(name: 
         (battles(N12, choice=(" 1 ", "+2")), "first=1.0,second=2"),
         (battles(N12, choice=(1.0, 2.0)), "first=1,second=2"),
         (battles(AB, a_won=(True, False), vote=(True, False)), "first=TRUE,second=False"),
-        (battles(AB, annotator1=(7, 9), annotator2=(9, 9), annotator3=(7, 7)), "first=7,second=9"),
+        (battles(AB, annotator1=(9, 7), annotator2=(7, 9), annotator3=(7, 9)), "first=7,second=9"),
         (labelled("ja", "nein"), "good=ja,bad=nein"), (labelled(5, 1.0), "good=4,good=5,bad=1,bad=2,tie=3"),
         (labelled(True, False)[:0] + labelled("bad", "good"), "good=bad,bad=good"),
     ],
@@ -164,6 +165,20 @@ def test_values_that_say_nothing_are_named_and_the_hint_must_be_filled_in(name: 
 def test_what_labels_say_is_done(rows: Rows, labels: str, tmp_path: Path) -> None:
     path = write(tmp_path / "raw.jsonl", rows)
     prepared(path, labels=labels)
+    assert_right(path)
+
+
+def test_what_labels_call_a_tie_or_leave_out_is_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "raw.jsonl", [*labelled(5, 1), *labelled(3, 4)])
+    manifest = prepared(path, labels="good=5,bad=1,tie=3")
+    assert manifest.funnel.dropped == {"tie": COUNT, "unknown_label": COUNT}
+    assert_right(path)
+
+
+def test_models_are_found_with_a_map(tmp_path: Path) -> None:
+    rows = battles(("left reply", "right reply"), best=("x", "z"), model_left=("x", "y"), model_right=("y", "z"))
+    path = write(tmp_path / "raw.jsonl", rows)
+    prepared(path, map="prompt=prompt,first=left reply,second=right reply,vote=best")
     assert_right(path)
 
 

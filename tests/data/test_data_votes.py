@@ -36,7 +36,8 @@ from tests.data.made import lines
         ("1>2", ("r_1", "r_2"), 1), ("1>2", ("r_0", "r_1"), None), ("A~B", ("r_1", "r_2"), 0),
         ("Response B", ("r_a", "r_b"), -1), ("Assistant A", ("r_1", "r_2"), 1), ("response 1", ("r_0", "r_1"), -1),
         ("response_a", ("answer_b", "answer_a"), -1), ("model_a", ("r_b", "r_a"), -1), ("A>B", ("r_b", "r_a"), -1),
-        ("left", ("right text", "left text"), -1), ("first", ("second", "first"), -1), ("[[C]]", ("r_a", "r_b"), None),
+        ("left", ("right text", "left text"), -1),
+        ("left", ("r_b", "r_a"), None), ("first", ("second", "first"), -1), ("[[C]]", ("r_a", "r_b"), None),
     ],
 )  # fmt: skip
 def test_a_vote_is_read_where_its_words_name_a_side(value: Any, sides: tuple[str, str], sign: int | None) -> None:
@@ -70,7 +71,8 @@ def test_several_values_may_be_ties() -> None:
         (["A", "zeta"], ("x a", "x b"), "first=...,second=..."),
         (["A, by far", "B, by far"], ("x a", "x b"), "first=...,second=..."),
         (["good", "bad"], None, "good=good,bad=bad"), (["no", "yes"], None, "good=yes,bad=no"),
-        (["1", "2", "3"], None, "good=...,bad=..."), (["gut", "schlecht"], None, "good=...,bad=..."),
+        (["1", "2", "3"], None, "good=...,bad=..."), (["good", "bad", "hm"], None, "good=...,bad=..."),
+        (["gut", "schlecht"], None, "good=...,bad=..."),
     ],
 )  # fmt: skip
 def test_labels_are_filled_in_where_the_values_say_what_they_mean(
