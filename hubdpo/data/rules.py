@@ -71,7 +71,7 @@ def make_rules(
         console.warn(f"`--labels` is not used: no vote or label is read by {named(sorted({*names}))}")
     columns_ = {column: None for one in looks for column in one.fields}
     keep = [*config.keep, *(column for column in attribution if column in columns_ and column not in config.keep)]
-    made: dict[tuple[str, bool, Screen], Rules] = {}
+    made: dict[tuple[object, ...], Rules] = {}
     of_file: dict[int, Rules] = {}
     for name, one, (number, some) in zip(names, looks, files.items(), strict=True):
         if mapping is not None and one.seen:
@@ -90,7 +90,7 @@ def make_rules(
         _tell_lists(one.name, lists)
         screen = replace(screen, lists=frozenset(lists))
         rules = Rules(name, config, convert, many, screen, keep, model, single, scratch)
-        of_file[number] = made.setdefault((name, single, screen), rules)
+        of_file[number] = made.setdefault((name, single, screen.reads, screen.lists), rules)
     return [of_file[piece.file.number] for piece in pieces]
 
 

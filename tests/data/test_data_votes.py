@@ -121,6 +121,8 @@ def test_a_value_has_one_spelling(value: Any, spelt: str) -> None:
         (("response_a", "response_b"), {"response_a_model": "x", "response_b_model": "gpt"}, -1),
         (("r_b", "r_a"), {"model_a": "gpt", "model_b": "llama"}, -1),
         (("r_2", "r_1"), {"model_a": "gpt", "model_b": "x"}, None),
+        (("r_a", "r_b"), {"model_a": "x", "model_b": "gpt", "model_a_score": "gpt", "model_b_score": 2}, -1),
+        (("r_a", "r_b"), {"winner_model_a": "gpt", "winner_model_b": "x"}, None),
         (("good", "text"), {"model_1": "x", "model_2": "gpt"}, -1),
         (("r_a", "r_b"), {"model_a": "x", "model_b": "y"}, None), (("r_a", "r_b"), {"model": "gpt"}, None),
         (("r_a", "r_b"), {"model_a": "gpt", "model_b": "x", "models a": "y", "models b": "gpt"}, None),

@@ -23,6 +23,8 @@ PAIRED = (("a", "b"), ("0", "1"), ("1", "2"), ("first", "second"), ("left", "rig
 """What the names of two columns differ in, the first one in front."""
 FIRST, SECOND = frozenset(("left", "first", "model_a")), frozenset(("right", "second", "model_b"))
 MODEL = frozenset(("model", "models"))
+OF_MODELS = frozenset(("winner", "score", "scores", "rating", "ratings", "elo", "rank", "reward", "tokens", "length"))
+"""Words of columns that tell something else of a model than its name."""
 LABELS_HINT = "--labels first=1,second=2,tie=0; for one answer a row --labels good=1,bad=0"
 OPEN = "..."
 """What stands in a hint for a value that a person must fill in."""
@@ -162,7 +164,10 @@ def model_columns(names: tuple[str, ...], sides: Sides) -> tuple[str, ...]:
     `response_b`. Nothing where there are none, or several.
     """
     own = differing(*sides)
-    models = [name for name in names if MODEL & {*words_of(name)} and name not in sides]
+    models = [
+        name for name in names
+        if name not in sides and MODEL & {*words_of(name)} and not OF_MODELS & {*words_of(name)}
+    ]  # fmt: skip
     pairs = {(one, other): marks for one in models for other in models if (marks := differing(one, other)) is not None}
     same = [columns for columns, marks in pairs.items() if marks == own]
     if not same and own not in PAIRED and (own is None or own[::-1] not in PAIRED):
@@ -178,7 +183,7 @@ def is_tie(text: str) -> bool:
 def says_a_side(row: Row, column: str, sides: Sides) -> bool:
     """Tell whether the vote of a row needs no `--labels`."""
     try:
-        named_vote(row[column], sides, None, row)
+        named_vote(row.get(column), sides, None, row)
     except Rejection as rejection:
         return rejection.reason == "same_model"
     return True
