@@ -106,6 +106,13 @@ def test_the_command_of_the_card_gives_the_same_rows_and_splits(
             assert (tmp_path / "again" / part).read_bytes() == (tmp_path / "out" / part).read_bytes()
 
 
+def test_many_files_of_a_repo_are_not_told_as_all_of_it(repo_id: str, tmp_path: Path) -> None:
+    publish(repo_id, None, {f"{number:02d}.jsonl": [row] for number, row in enumerate(rows(13))})
+    files = [f"hf://datasets/{repo_id}/{number:02d}.jsonl" for number in range(11)]
+    prepare(source=files, output_dir=tmp_path / "out")
+    assert again(tmp_path / "out") == ["SOURCES"]
+
+
 @pytest.mark.parametrize(("split", "test"), [("test", 10), ("train", None)])
 def test_a_file_that_is_named_is_in_the_split_that_all_configurations_declare(
     split: str, test: int | None, repo_id: str, tmp_path: Path

@@ -182,6 +182,16 @@ def test_models_are_found_with_a_map(tmp_path: Path) -> None:
     assert_right(path)
 
 
+def test_the_models_of_a_file_are_used_where_its_own_votes_name_them(tmp_path: Path) -> None:
+    for name, winner in (("a", ("A", "B")), ("b", ("x", "y")), ("c", ("A", "B"))):
+        write(tmp_path / f"{name}.jsonl", battles(AB, winner=winner, model_a=("x", "x"), model_b=("y", "y")))
+    manifest = prepared(tmp_path / "b.jsonl", dedupe="none")
+    assert not manifest.unused_columns
+    both = [str(tmp_path / f"{name}.jsonl") for name in "abc"]
+    manifest = prepare(source=both, output_dir=tmp_path / "out", overwrite=True, dedupe="none")
+    assert manifest.unused_columns == {"model_a": 2 * COUNT, "model_b": 2 * COUNT}
+
+
 @pytest.mark.parametrize(
     ("rows", "labels", "error", "hint"),
     [
