@@ -11,14 +11,15 @@ import orjson
 
 from hubdpo.data.messages import CONTENT_KEYS, ROLE_KEYS, first_of, is_call_role, role_of
 from hubdpo.data.preference import ROLES, Rejection
+from hubdpo.data.spaces import SPACES
 
-OPENERS, ARRAYS = frozenset("[{(\"' \t\r\n"), frozenset(("ar", "np", "nu"))
+OPENERS, ARRAYS = frozenset(("[", "{", "(", '"', "'", *SPACES)), frozenset(("ar", "np", "nu"))
 """What such a text may begin with, one character or two: only texts that do cost more than a look into these."""
 MOST_PYTHON = 1 << 20
 """Characters of the longest Python literal to parse; JSON has no limit but that of the row."""
 MESSAGES = "messages"
 _ARRAY = r"(?:(?:np\.|numpy\.)?array\(\s*)?"
-_DTYPE = r"""\s*,\s*dtype=[\w.'"<>]+(?=\s*\))"""
+_DTYPE = r""",\s*dtype=[\w.'"<>]+(?=\s*\))"""
 BEGINS = re.compile(rf"""\s*(?:["']\s*)?{_ARRAY}[\[{{(]""")
 """How such a text begins: NumPy and pandas print `array([`, and what was encoded twice stands in quotes."""
 _OPENING = re.compile(rf"""\s*{_ARRAY}(?:[\[(]\s*)?\{{\s*(['"])(\w+)\1\s*:""")
@@ -31,9 +32,13 @@ _LIST = re.compile(
 _QUOTED_LIST = re.compile(rf"""\s*["']\s*{_ARRAY}[\[(]\s*\{{\s*\\*["']{_NAME}\\*["']\s*:""")
 _ROLE = re.compile(r"""['"](?:role|from)['"]\s*:""")
 _TEXT = r"""('(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")"""
-_PRINTED = re.compile(rf"{_TEXT}|(\}}\s+\{{)|(\b(?:np\.|numpy\.)?array\()|{_DTYPE}", re.DOTALL)
-"""A text, which stays; two items without a comma; what stands before and behind the list of an array."""
-_ONE_TEXT = re.compile(rf"\s*{_ARRAY}\[\s*(?:{_TEXT}\s*)?\](?:(?:{_DTYPE})?\s*\))?\s*", re.DOTALL)
+_TO_ITS_END = r"""('(?:[^'\\]|\\.)*+(?:'|\\?\Z)|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))"""
+_PRINTED = re.compile(rf"{_TO_ITS_END}|(\}}\s+\{{)|(\b(?:np\.|numpy\.)?array\()|{_DTYPE}", re.DOTALL)
+"""A text, which stays; two items without a comma; what stands before and behind the list of an array.
+
+Searched for, so that each place of a text is looked at once: a text that is not closed goes on to the end.
+"""
+_ONE_TEXT = re.compile(rf"\s*{_ARRAY}\[\s*(?:{_TEXT}\s*)?\](?:\s*(?:{_DTYPE}\s*)?\))?\s*", re.DOTALL)
 
 
 def opened(text: str) -> Any:
@@ -52,21 +57,23 @@ def opened(text: str) -> Any:
         if begins_list or (opening and opening[2] in (MESSAGES, *ROLE_KEYS, *CONTENT_KEYS)):
             raise Rejection("unreadable_messages")
         return text
-    if isinstance(value, dict) and isinstance(value.get(MESSAGES), (list, tuple)):
+    if isinstance(value, dict) and isinstance(value.get(MESSAGES), list):
         if any(held for name, held in value.items() if name != MESSAGES):
             raise Rejection("unreadable_messages")  # of tools and the like, nothing would be left
         value = value[MESSAGES]
-    value = list(value) if isinstance(value, tuple) else value
     items = value if isinstance(value, list) else [value]
     if items and all(map(_is_message, items)):
         return value
-    if any(_is_message(item) or (isinstance(item, (list, tuple)) and any(map(_is_message, item))) for item in items):
+    if any(_is_message(item) or (isinstance(item, list) and any(map(_is_message, item))) for item in items):
         raise Rejection("unreadable_messages")  # as where `...` stands for some of them
     return text
 
 
 def texts_in(text: str) -> list[str] | None:
-    """Return the list that a text holds when it is one of a single text or of nothing, as `['good']`; None if not."""
+    """Return the list that a text holds when it is one of a single text or of nothing, as `['good']`; None if not.
+
+    Raise Rejection for a text that cannot be read.
+    """
     if (inner := _unquoted(text)) is not None:
         return texts_in(inner)
     found = _ONE_TEXT.fullmatch(text)
@@ -75,14 +82,17 @@ def texts_in(text: str) -> list[str] | None:
     if found[1] is None:
         return []
     value = _parsed(found[1])
-    return [value] if isinstance(value, str) else None
+    if not isinstance(value, str):
+        raise Rejection("unreadable_messages")
+    return [value]
 
 
 def _unquoted(text: str) -> str | None:
     """Return the text of a list or object that was encoded twice, or None. Raise Rejection for messages cut off."""
-    if text.lstrip()[:1] not in ("'", '"') or not BEGINS.match(text):
+    quotes = ("'", '"')
+    if not text.lstrip().startswith(quotes) or not BEGINS.match(text):
         return None
-    value = _parsed(text.strip())
+    value = _parsed(text) if text.rstrip().endswith(quotes) else None
     if isinstance(value, str):
         return value
     if _QUOTED_LIST.match(text):
@@ -91,6 +101,11 @@ def _unquoted(text: str) -> str | None:
 
 
 def _parsed(text: str) -> Any:
+    """Return the JSON value that a text holds as JSON or as a Python literal, None when it holds none.
+
+    What JSON cannot hold, half of a surrogate pair among it, is nothing that could be written.
+    """
+    text = text.strip()
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -101,7 +116,7 @@ def _parsed(text: str) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of odd escapes
-                return ast.literal_eval(attempt.strip())
+                return orjson.loads(orjson.dumps(ast.literal_eval(attempt), option=orjson.OPT_NON_STR_KEYS))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
     return None

@@ -10,6 +10,7 @@ import numpy as np
 from hubdpo.data.changes import STRIPPED
 from hubdpo.data.columns import CODE, UNKNOWN, MessagesColumn
 from hubdpo.data.preference import ROLES, Message, PreferenceExample, Rejection
+from hubdpo.data.spaces import MAY_BEGIN_SPACE, MAY_END_SPACE
 
 BEFORE = {
     "user": frozenset(("", "assistant")), "assistant": frozenset(("user", "tool")),
@@ -22,9 +23,6 @@ _MAY_FOLLOW = np.array(
 )
 """BEFORE as a table: [who spoke, who speaks]."""
 _ASKS = np.array([role in ("user", "tool") for role in (*ROLES, "?", "")], bool)
-_SPACES = [chr(code).encode() for code in range(0x3001) if chr(code).isspace()]
-_MAY_BEGIN_SPACE, _MAY_END_SPACE = (np.isin(np.arange(256), [space[edge] for space in _SPACES]) for edge in (0, -1))
-"""Whether a byte of UTF-8 may be the first, or the last, of white space."""
 _LEADING = re.compile(r"\A\s*[\r\n]+")
 
 
@@ -39,7 +37,7 @@ def suspects(prompt: MessagesColumn, chosen: MessagesColumn, rejected: MessagesC
         return np.arange(len(flagged))
     # texts that begin with a space are flagged already: without one at the end either, equal texts have equal sizes
     alike = (chosen.sizes == rejected.sizes) | np.logical_or(
-        *_MAY_END_SPACE[[answers.edges[1] for answers in (chosen, rejected)]]
+        *MAY_END_SPACE[[answers.edges[1] for answers in (chosen, rejected)]]
     )
     for row in np.flatnonzero(alike & ~flagged).tolist():
         flagged[row] = chosen.texts[row].strip() == rejected.texts[row].strip()
@@ -73,7 +71,7 @@ def _turns(column: MessagesColumn, before: Any) -> tuple[Any, Any]:
 def _strange(column: MessagesColumn) -> Any:
     """Return bool (messages,): empty, begun with a space, or with a NUL inside."""
     strange = column.sizes == 0
-    for place in np.flatnonzero(_MAY_BEGIN_SPACE[column.edges[0]] & ~strange).tolist():
+    for place in np.flatnonzero(MAY_BEGIN_SPACE[column.edges[0]] & ~strange).tolist():
         strange[place] = column.texts[place][0].isspace()
     if b"\0" in column.blob:
         strange |= np.array(["\0" in text for text in column.texts], bool)

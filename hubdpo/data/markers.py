@@ -6,6 +6,7 @@ too (`<img src=...>`, `docker run <image>`) are no marks.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hubdpo.data.columns import Columns, MessagesColumn
+from hubdpo.data.spaces import MAY_BEGIN_SPACE, MAY_END_SPACE
 
 Found = Counter[tuple[str, str, str]]
 """Pairs by (side, kind, marker); by (side, kind, nothing) those that have any of that kind."""
@@ -53,11 +55,10 @@ def _bytes_of(*texts: str, edge: int) -> Any:
     return np.isin(np.arange(256), [text.encode()[edge] for text in texts])
 
 
-_SPACES = (" ", "\t", "\r", "\n")
-_MAY_BEGIN = _bytes_of("#", "B", "<", "U", "H", "用", "人", *_SPACES, edge=0)
-_MAY_BEGIN_ANSWER = _bytes_of("#", "<", "A", "助", "机", *_SPACES, edge=0)
-_MAY_END = _bytes_of(":", ">", "s", "t", "：", *_SPACES, edge=-1)
-_MAY_END_ANSWER = _bytes_of(">", *_SPACES, edge=-1)
+_MAY_BEGIN = MAY_BEGIN_SPACE | _bytes_of("#", "B", "<", "U", "H", "用", "人", edge=0)
+_MAY_BEGIN_ANSWER = MAY_BEGIN_SPACE | _bytes_of("#", "<", "A", "助", "机", edge=0)
+_MAY_END = MAY_END_SPACE | _bytes_of(":", ">", "r", "e", "t", "：", edge=-1)
+_MAY_END_ANSWER = MAY_END_SPACE | _bytes_of(">", edge=-1)
 _MEDIA = re.compile(r"image|img|picture|vision|video|audio|data:", re.IGNORECASE)
 _TOOLS = re.compile(r"tool|function|python_tag", re.IGNORECASE)
 
@@ -153,6 +154,11 @@ def _spelt(marker: bytes, text: bytes, at: int) -> str | None:
     """Return a marker as it is told, None for what code says in the same words."""
     if marker == b"[":
         return "![](data:image/…)" if text[at - 1 : at] == b"!" else None
-    if marker == b"<image>" and (b"</image>" in text or not _BEFORE_IMAGE.search(text[max(at - 20, 0) : at])):
+    if marker == b"<image>" and (_closes_image(text) or not _BEFORE_IMAGE.search(text[max(at - 20, 0) : at])):
         return None
     return {b"<img>": "<img>…</img>", b"<function=": "<function=…>"}.get(marker) or marker.decode()
+
+
+@functools.lru_cache(maxsize=1)  # a text is asked at each `<image>` of it, one after the other
+def _closes_image(text: bytes) -> bool:
+    return b"</image>" in text

@@ -12,6 +12,7 @@ import numpy as np
 from hubdpo.data.columns import MessagesColumn
 from hubdpo.data.messages import role_of
 from hubdpo.data.preference import Message, Rejection
+from hubdpo.data.spaces import MAY_BEGIN_SPACE, MAY_END_SPACE
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
 QUESTION, ANSWER = "\n\nHuman:", "\n\nAssistant:"
@@ -21,8 +22,8 @@ CHATML, CHATML_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 _NOTHING = re.compile(r"\s*(?:<think>\s*</think>\s*)?")
 """An assistant's turn in which nothing is said: an empty block of thinking belongs to how a template asks."""
 _THINKS = re.compile(r"\s*(<think>\s*)")
-_MAY_BEGIN_RENDERED = np.isin(np.arange(256), list(b"<H \t\r\n"))
-_MAY_END_RENDERED = np.isin(np.arange(256), list(b"> \t\r\n"))
+_MAY_BEGIN_RENDERED = MAY_BEGIN_SPACE | np.isin(np.arange(256), list(b"<H"))
+_MAY_END_RENDERED = MAY_END_SPACE | (np.arange(256) == ord(">"))
 
 
 def is_chatml(text: str) -> bool:
@@ -81,7 +82,7 @@ def answer_of(text: str, *, transcript_before: bool) -> list[Message]:
 def transcript(text: str) -> list[Message]:
     """Split at the turn markers that begin a paragraph. Raise Rejection when the text does not begin with one."""
     # the first marker may stand at the very start; a pattern that begins with fixed text is found several times as fast
-    before, *parts = TURN.split(text if text.startswith("\n\n") else "\n\n" + text)
+    before, *parts = TURN.split(text if text.startswith((QUESTION, ANSWER)) else "\n\n" + text.lstrip())
     if before.strip() or len(parts) < 4:
         raise Rejection("not_a_transcript")
     return [

@@ -140,9 +140,7 @@ class Screen:
                 continue
             try:
                 held = opened(value)
-                if held is value and (texts := texts_in(value)) is not None:
-                    held = texts if name in self.lists else value
-                    whole.listed[name] += len(texts) if held is value else 0
+                held = self._listed(name, value, whole) if held is value else held
             except Rejection as rejection:
                 refused.setdefault(place, rejection.reason)
                 continue
@@ -151,6 +149,18 @@ class Screen:
                 values[at] = held
                 kinds.add(type(held))
         return kinds
+
+    def _listed(self, name: str, value: str, whole: Looked) -> Any:
+        """Return the list that a cell of a column of lists holds; one in another column is text, and is counted."""
+        try:
+            texts = texts_in(value)
+        except Rejection:
+            if name in self.lists:
+                raise
+            return value
+        if texts is not None and name not in self.lists:
+            whole.listed[name] += len(texts)
+        return value if texts is None or name not in self.lists else texts
 
     def _members(self, name: str, members: set[str], values: list[Any], unused: Counter[str]) -> None:
         """Count what is not read of an object."""

@@ -28,8 +28,9 @@ OF_MODELS = frozenset(("winner", "score", "scores", "rating", "ratings", "elo", 
 LABELS_HINT = "--labels first=1,second=2,tie=0; for one answer a row --labels good=1,bad=0"
 OPEN = "..."
 """What stands in a hint for a value that a person must fill in."""
-_WHOLE = re.compile(r"([+-]?)(0|[1-9]\d*)(?:\.0*)?")
-_COMPARED = re.compile(r"([^<>=~]+?)\s*(>{1,3}|<{1,3}|={1,2}|~=?)\s*([^<>=~]+)")
+_WHOLE = re.compile(r"([+-]?)(0|[1-9]\d{0,29})(?:\.0*)?")
+"""Python refuses to read numbers of thousands of digits; a longer one than these is compared as it is written."""
+_COMPARED = re.compile(r"([^<>=~]+)(>{1,3}|<{1,3}|={1,2}|~=?)([^<>=~]+)")
 _BRACKETS = re.compile(r"\[{1,2}([^\[\]]+)\]{1,2}")
 _NOUN = re.compile(
     r"(?:response|answer|output|completion|model|assistant|option|candidate|reply|text|summary)[\s_\-]*(?=\w$)"
@@ -102,7 +103,8 @@ def named_vote(value: Any, sides: Sides, labels: dict[str, str] | None, row: Row
     if side := _side(text, sides):
         return Vote(float(side))
     if compared := _COMPARED.fullmatch(text):
-        one, other = (_side(part, sides) or _digit(part, sides) for part in (compared[1], compared[3]))
+        words = compared[1].strip(), compared[3].strip()
+        one, other = (_side(part, sides) or _digit(part, sides) for part in words)
         if one and other == -one:
             size = {">": 1, "<": -1}.get(compared[2][0], 0) * len(compared[2])
             return Vote(float(size * one))

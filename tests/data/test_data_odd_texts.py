@@ -1,0 +1,195 @@
+"""Texts that hurt: half of a surrogate pair, every kind of white space, and what a search could go over again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdpo import load_preferences, prepare
+from hubdpo.data.cells import opened, texts_in
+from hubdpo.data.columns import MessagesColumn
+from hubdpo.data.converters import CONVERTERS, Choice, reads_of
+from hubdpo.data.converters.verdicts import named_vote, normal
+from hubdpo.data.json_values import parse
+from hubdpo.data.markers import markers
+from hubdpo.data.preference import Rejection
+from hubdpo.data.rendered import any_rendered, is_rendered, turns_of
+from hubdpo.data.screen import Screen
+from hubdpo.data.spaces import SPACES
+
+HALF = "\\ud83d"
+"""Half of an emoji, as JSON escapes it; no text of UTF-8 can hold it."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[{{"role": "user", "content": "hi {HALF}"}}]', f"[{{'role': 'user', 'content': 'hi {HALF}'}}]",
+        f'[{{"role": "user", "content": "hi", "na{HALF}me": 1}}]', f'{{"role": "user", "content": "{HALF}"}}',
+        json.dumps(f'[{{"role": "user", "content": "{HALF}"}}]'), f"array([{{'role': 'user', 'content': '{HALF}'}}])",
+        f'{{"messages": [{{"role": "user", "content": "{HALF}"}}]}}',
+    ],
+)  # fmt: skip
+def test_messages_with_half_of_a_surrogate_pair_cannot_be_read(text: str) -> None:
+    with pytest.raises(Rejection, match="unreadable_messages"):
+        opened(text)
+
+
+def csv_of(path: Path, texts: list[str]) -> str:
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows(
+            [["prompt", "chosen", "rejected"], *([f"q{i}", text, "bad"] for i, text in enumerate(texts))]
+        )
+    return str(path)
+
+
+@pytest.mark.parametrize("place", [0, 7])
+def test_half_of_a_surrogate_pair_costs_its_row_in_a_column_of_lists(tmp_path: Path, place: int) -> None:
+    texts = [json.dumps([f"good {i}"]) for i in range(30)]
+    texts[place] = f'["a {HALF}"]'
+    manifest = prepare(source=csv_of(tmp_path / "raw.csv", texts), output_dir=tmp_path / "out", test_size=0)
+    assert manifest is not None
+    assert (manifest.funnel.kept, manifest.funnel.dropped) == (29, {"unreadable_messages": 1})
+    kept = load_preferences(tmp_path / "out")["train"]
+    assert kept[10]["chosen"][0]["content"].startswith("good 1")
+
+
+def test_a_list_with_half_of_a_surrogate_pair_is_text_among_texts(tmp_path: Path) -> None:
+    texts = ["It escapes to:", f'["{HALF}"]', "yes"]
+    prepare(source=csv_of(tmp_path / "raw.csv", texts), output_dir=tmp_path / "out", test_size=0)
+    kept = load_preferences(tmp_path / "out")["train"]
+    assert [row["chosen"][0]["content"] for row in kept] == texts
+
+
+@pytest.mark.parametrize(
+    "literal", ["b'x'", "{1, 2}", "1j", "...", "0x" + "f" * 40, "{(1, 2): 3}"], ids=lambda text: text[:6]
+)
+def test_what_json_could_not_hold_is_no_message(literal: str) -> None:
+    with pytest.raises(Rejection, match="unreadable_messages"):
+        opened(f"[{{'role': 'user', 'content': 'q', 'more': {literal}}}]")
+
+
+each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: f"U+{ord(space):04X}")
+CHATML = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_spaces_are_all_that_strip_takes_away() -> None:
+    assert [chr(code) for code in range(0x110000) if not chr(code).strip()] == list(SPACES)
+
+
+@each_space
+def test_a_rendered_text_is_told_with_any_space_around_it(space: str) -> None:
+    answers = f"good<|im_end|>{space}", f"good<|im_end|>{space}<|endoftext|>{space}"
+    for text in (space + CHATML, f"{space}Human: q\n\nAssistant:", f"\n\n{space}Human: q\n\nAssistant:", *answers):
+        assert is_rendered(text)
+        assert any_rendered(MessagesColumn.turns(["x", text, "y"], "user"))
+        if text not in answers:
+            assert [turn["role"] for turn in turns_of(text)] == ["user", "assistant"]
+            assert turns_of(text)[0]["content"] == "q"
+
+
+@each_space
+def test_rows_with_any_space_at_their_ends_are_the_same_alone_and_among_others(space: str) -> None:
+    converter = CONVERTERS["preference"]
+    assert converter.many is not None
+    texts = "q", CHATML, "Human: q\n\nAssistant:", "q<|im_end|>", "Human: q", "x\n\nAssistant: y"
+    for text in (f"{before}{text}{after}" for text in texts for before in ("", space) for after in ("", space)):
+        for row in ({"prompt": text, "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": text, "rejected": "b"}):
+            try:
+                alone: Any = converter.convert(row)
+            except Rejection:
+                alone = None
+            if (many := converter.many([row])) is not None:
+                assert alone is not None
+                assert [column.row(0) for column in many] == [alone.prompt, alone.chosen, alone.rejected]
+                assert not alone.changes
+
+
+BEGIN_PROMPT = ["### Question:", "Below is an instruction", "<s>", "<image>", "<video>", "<audio>"]
+BEGIN_ANSWER = ["### Answer:", "<s>", "<image>", "Assistant:", "ASSISTANT：", "助手:", "助理：", "机器人:"]
+ENDS = [
+    "### Answer", "### Response", "### Assistant", "### Output", "### Answer:", "Assistant:", "助手：", "</s>",
+    "<image>", "<video>", "<audio>",
+]  # fmt: skip
+ASKERS = ["User:", "USER：", "Human:", "HUMAN:", "用户：", "人类:"]
+
+
+@each_space
+def test_marks_at_the_ends_of_texts_are_found_beside_any_space(space: str) -> None:
+    def found(text: str, *, answers: bool) -> set[str]:
+        column = MessagesColumn.turns(["x", text, "y"], "user")
+        return {marker for row, marker in markers(column, answers=answers) if row == 1}
+
+    for before in ("", space):
+        assert all(mark in found(f"{before}{mark} q", answers=False) for mark in BEGIN_PROMPT if mark != "<image>")
+        assert all(mark in found(f"{before}{mark} q", answers=True) for mark in BEGIN_ANSWER)
+        assert all({mark, "AI:"} == found(f"{before}{mark} a\nAI: b", answers=False) for mark in ASKERS)
+        assert all(mark in found(f"q\n{mark}{before}", answers=False) for mark in ENDS)
+        assert "</s>" in found(f"q</s>{before}", answers=True)
+
+
+@each_space
+def test_messages_in_a_cell_are_read_with_any_space_around_them(space: str) -> None:
+    message = {"role": "user", "content": "q", "kept": True}
+    for text in (json.dumps([message]), str([message]), json.dumps(json.dumps([message]))):
+        for cell in (space + text, text + space):
+            row = Screen(reads_of("preference", Choice())).one({"prompt": cell, "chosen": "a", "rejected": "b"})
+            assert row["prompt"] == [message]
+
+
+def conversation() -> str:
+    """Return one that was encoded twice and then cut off: each quote in it has three backslashes."""
+    said = " ".join(f'say "w{number}"' for number in range(20_000))
+    return json.dumps(json.dumps([{"role": "user", "content": said}]))[:200_000]
+
+
+def read(text: str) -> None:
+    for way in (opened, texts_in):
+        way(text)
+
+
+def marked(text: str) -> None:
+    for answers in (True, False):
+        markers(MessagesColumn.turns([text], "user"), answers=answers)
+
+
+LIST = '[{"role": "user", "content": '
+HOSTILE: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "cut off, encoded twice": (read, conversation()),
+    "never closed, escaped quotes": (read, LIST + '\\"' * 100_000),
+    "never closed, ends in a backslash": (read, LIST + "'" + "\\'" * 100_000 + "\\"),
+    "newlines before no dtype": (read, LIST + '"""x' + "\n" * 100_000),
+    "spaces in an object that is not closed": (read, LIST + '"x"}' + " " * 200_000),
+    "commas in a list of one text": (read, "array(['x']" + ", " * 100_000),
+    "a vote of spaces": (lambda text: named_vote(text, ("r_a", "r_b"), None), "the first" + " " * 40_000 + "is better"),
+    "a vote of digits": (lambda text: named_vote(normal(text), ("r_a", "r_b"), None), "9" * 100_000),
+    "placeholders": (marked, "<image>" * 80_000),
+    "marks that begin": (marked, "![<|<img>[/INST<function=" * 8_000),
+    "names of speakers": (marked, "User: AI " * 20_000),
+    "NaN beside a text that is not closed": (
+        lambda text: parse(1, text), b'{"a": NaN, "b": "' + b'\\"' * 100_000,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_texts_take_time_by_their_length(name: str) -> None:
+    work, text = HOSTILE[name]
+    began = time.process_time()
+    try:
+        work(text)
+    except Rejection as rejection:
+        assert rejection.reason in ("unreadable_messages", "unknown_label")
+    assert time.process_time() - began < 2
+
+
+def test_numbers_have_one_spelling_up_to_thirty_digits() -> None:
+    assert normal("+" + "1" * 30 + ".0") == "1" * 30
+    assert normal("+" + "1" * 31) == "+" + "1" * 31
+    assert normal("9" * 5000) == "9" * 5000
