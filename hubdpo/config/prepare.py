@@ -45,7 +45,7 @@ class PrepareConfig(Config):
     )
     labels: Annotated[str | None, Cli(panel=SHAPE)] = Field(
         None,
-        description="What the values of a vote mean: first=1,second=2,tie=0; several may be tie; "
+        description="What the values of a vote mean: first=1,second=2,tie=0; each may have several values; "
         "of one answer a row: good=1,bad=0.",
     )
     keep: Annotated[list[str], Cli(panel=SHAPE)] = Field(

@@ -45,9 +45,14 @@ NEXT_STEPS = {
     "inverted": "the source scores or ranks `rejected` above `chosen`; take out what means something else",
     "unknown_label": "say what every value of the vote means: --labels first=...,second=...,tie=..., "
     "or of one answer a row: --labels good=...,bad=...",
+    "ambiguous_vote": "a vote such as `A` names one side, and the model or the answer of the other side is called the "
+    "same; write the side that won, such as first, into the vote, or the models into columns of other names",
+    "histories_differ": "the two conversations differ before their last turns, so their last answers answer different "
+    "prompts; keep such rows out, or cut both after the first answer",
     "same_model": "the vote names the model of both answers; name the side that won, such as model_a",
     "identical_answers": "two answers that are the same text teach nothing",
-    "lists_differ": "a row needs a score or rank for each of its answers, in the same order",
+    "lists_differ": "a row needs a score or rank for each of its answers, and an answer for each turn of the prompt, "
+    "in the same order",
 }
 """What to do about rows that are lost, by the reason of most of them."""
 

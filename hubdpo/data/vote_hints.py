@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hubdpo import console
 from hubdpo.data.converters import Convert, unpaired, voted
 from hubdpo.data.converters.choice import Choice
 from hubdpo.data.converters.verdicts import (
@@ -23,15 +24,15 @@ from hubdpo.data.converters.verdicts import (
     says_a_side,
     words_of,
 )
-from hubdpo.data.converters.votes import ANNOTATORS, vote_column
+from hubdpo.data.converters.votes import ANNOTATORS, ONE_OF_THREE, STRENGTHS, has_flags, vote_column
 from hubdpo.data.preference import Rejection
 from hubdpo.errors import ConfigError, DataError
 
 Row = dict[str, Any]
 MOST_VALUES = 8
 LONGEST = 40
-STRAY = 0.25
-"""Share of a column's numbers that a broken row may explain."""
+MOST_ROWS = 64
+"""Rows that are looked at for a column that says a side."""
 FIRST, SECOND = frozenset(("a", "first", "left", "1")), frozenset(("b", "second", "right", "2"))
 GOOD = frozenset(("1", "true", "yes", "y", "up", "positive", "pass", "win", "+", "right", "ok"))
 BAD = frozenset(("0", "-1", "false", "no", "n", "down", "negative", "fail", "lose", "-", "wrong"))
@@ -50,11 +51,16 @@ def check_votes(
 ) -> ConfigError | DataError | None:
     """Return the error to raise about the votes, or labels, of a file; None where they are understood.
 
-    They are not when no row's is, and when some numbers of a column are no votes in the schema by which others would
-    be read: then that schema is another's, and half of the pairs would be lost and half be the wrong way round.
+    They are not when no row's is, when any number of a column is no vote in the schema by which others would be read,
+    and when a strength is never negative: then that schema is another's, and pairs would be the wrong way round.
+    Values that are not understood beside others are told.
     """
     votes: dict[str, Votes] = {}
+    some: list[Row] = []
+    looked = 0
     for row in rows:
+        looked += 1
+        some += [row] if len(some) < MOST_ROWS else []
         try:
             convert(row)
             known = True
@@ -64,22 +70,33 @@ def check_votes(
                 continue
         columns = [name for name in _columns(converter, mapping, row) if row.get(name) is not None]
         for name in columns:
-            found = votes.setdefault(columns[0], Votes(columns[0], _sides(mapping, row)))
-            (found.known if known else found.unknown)[normal(row[name])] += 1
+            flags = has_flags(row, name)
+            found = votes.setdefault(columns[0], Votes(columns[0], _sides(mapping, row), flags))
+            value = "/".join(normal(row[flag]) for flag in ONE_OF_THREE) if flags else normal(row[name])
+            (found.known if known else found.unknown)[value] += 1
     if not votes:
         return None
     one_answer = converter == "unpaired"
     most = max(votes.values(), key=lambda found: (found.known + found.unknown).total())
     if how.labels is not None:
+        if most.flags:
+            return ConfigError(
+                f"`--labels` says nothing of the flags {_all(ONE_OF_THREE)}", hint="leave `--labels` out"
+            )
         if one_answer is not ("good" in how.labels.values()):
             names = "good and bad, as rows have one" if one_answer else "first and second, as rows have two"
             return ConfigError(
                 f"`--labels` must say which values of `{most.column}` mean {names} answer{'' if one_answer else 's'}",
                 hint=most.hint,
             )
-        if not any(found.known for found in votes.values()):
+        if not any(how.labels.keys() & found.known.keys() for found in votes.values()):
             return DataError(f"`--labels` names no value of `{most.column}`: {most.listed}", hint=most.hint)
+        _tell_unknown(votes.values(), how.labels, looked)
         return None
+    for found in votes.values():
+        if found.is_strength:
+            told = f"`{found.column}` is never negative, so it does not say which answer is better"
+            return DataError(f"{told}: {found.listed}", hint=_vote_hint(found, some))
     if not any(found.known for found in votes.values()):
         what = "whether a label of `{}` means a good answer" if one_answer else "which answer a vote of `{}` prefers"
         return DataError(f"nothing says {what.format(most.column)}: {most.listed}", hint=most.hint)
@@ -87,28 +104,71 @@ def check_votes(
         if found.is_anothers or (one_answer and {"0", "-1"} <= found.known.keys()):
             told = f"the votes of `{found.column}` are not those that this column has where its meaning is published"
             return DataError(f"{told}: {found.listed}", hint=found.hint)
+    _tell_unknown(votes.values(), {}, looked)
     return None
+
+
+def _tell_unknown(votes: Iterable[Votes], labels: dict[str, str], looked: int) -> None:
+    """Name the values that are not understood, and those of `--labels` that no row has."""
+    votes = list(votes)
+    for found in votes:
+        if not found.unknown:
+            continue
+        few = ", ".join(f"`{value[:LONGEST]}` ({count:,})" for value, count in found.unknown.most_common(MOST_VALUES))
+        more = f" and {len(found.unknown) - MOST_VALUES:,} more" if len(found.unknown) > MOST_VALUES else ""
+        console.warn(
+            f"of `{found.column}`, values that nothing explains: {few}{more}; such rows are dropped "
+            f"(counted in the first {looked:,} rows)"
+        )
+        if labels:
+            given = [f"{meaning}={value}" for value, meaning in labels.items()]
+            added = [f"{OPEN}={value}" for value in list(found.unknown)[:MOST_VALUES] if "," not in value]
+            console.hint(f"say what they mean: --labels {shlex.quote(','.join([*given, *added]))}")
+        else:
+            console.hint(found.hint)
+    had = {value for found in votes for value in found.known}
+    if absent := [value for value in labels if value not in had]:
+        console.warn(f"`--labels` names {_all(absent[:MOST_VALUES])}, which none of the first {looked:,} rows has")
+
+
+def _vote_hint(found: Votes, rows: Sequence[Row]) -> str:
+    """Return `--map` with the column that says a side in all of these rows; it stays open where there is none."""
+    if (sides := found.sides) is None or not rows:
+        return found.hint
+    others = [name for name in rows[0] if name not in (*sides, found.column)]
+    vote = next((name for name in others if all(says_a_side(row, name, sides) for row in rows)), OPEN)
+    prompt = next((name for name in voted.PROMPTS if name in rows[0]), OPEN)
+    columns = f"prompt={prompt},first={sides[0]},second={sides[1]},vote={vote}"
+    return f"name the column that says which is better: --map {shlex.quote(columns)}"
 
 
 @dataclass
 class Votes:
-    """The values of a column, those whose meaning is understood and the others; without `sides` they are labels."""
+    """The values of a column, those whose meaning is understood and the others; without `sides` they are labels.
+
+    Of `flags` a value is all three, such as `0/0/0`.
+    """
 
     column: str
     sides: Sides | None
+    flags: bool = False
     known: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
 
     @property
     def is_anothers(self) -> bool:
-        """Whether many numbers are none of the published ones, or those always the same: they mean something else."""
-        known, unknown = (
-            Counter({value: count for value, count in some.items() if _is_number(value)})
-            for some in (self.known, self.unknown)
+        """Whether a number is none of the published ones, so that all of them may mean something else."""
+        return any(map(_is_number, self.known)) and any(map(_is_number, self.unknown))
+
+    @property
+    def is_strength(self) -> bool:
+        """Whether these are numbers of a scale that has two signs where its meaning is published, and has one here."""
+        values = [*self.known, *self.unknown]
+        return (
+            self.column in STRENGTHS
+            and all(_is_number(value) and float(value) >= 0 for value in values)
+            and any(float(value) > 0 for value in values)
         )
-        if not known or not unknown:
-            return False
-        return len(known) == 1 or unknown.total() > STRAY * (known + unknown).total()
 
     @property
     def listed(self) -> str:
@@ -118,6 +178,8 @@ class Votes:
 
     @property
     def hint(self) -> str:
+        if self.flags:
+            return f"one of {_all(ONE_OF_THREE)} must be 1, and the others 0"
         values = sorted(self.known + self.unknown)
         said = guess(values, self.column, self.sides), labels_for(values, self.column, self.sides)
         return " ".join(filter(None, said))
@@ -189,7 +251,7 @@ def _told(values: Sequence[str], column: str, sides: Sides | None) -> tuple[list
         said[value] = _side(value, values, column, sides) if sides else _quality(value, values)
     one, other = ([value for value, side in said.items() if side == wanted] for wanted in (1, -1))
     all_said = bool(one and other) and len(one) + len(other) == len(said)
-    if not all_said or any("," in value for value in values) or (sides and len(said) > 2):
+    if not all_said or any("," in value for value in values) or len(said) > MOST_VALUES:
         return [], [], [value for value in ties if "," not in value]
     return one, other, ties
 

@@ -76,6 +76,25 @@ READ: dict[str, tuple[str, Rows]] = {
     "the scores of columns": ("jsonl", battles(AB, response_a_score=(3, 1), response_b_score=(2, 2))),
     "the ranks of columns": ("jsonl", battles(AB, rank_a=(1, 2), rank_b=(2, 1))),
     "a strength beside a vote": ("jsonl", battles(AB, preference_strength=(3, 3), preference=("A", "B"))),
+    "a strength beside a choice": ("jsonl", battles(AB, preference_strength=(1, 2), choice=("A", "B"))),
+    "a strength beside a preferred response": (
+        "csv",
+        battles(AB, overall_preference=(1, 2), preferred_response=("A", "B")),
+    ),
+    "HelpSteer3": ("jsonl", battles(("response1", "response2"), overall_preference=(-2, 3))),
+    "flags": ("csv", battles(AB, winner_model_a=(True, False), winner_model_b=(False, True), winner_tie=(False,) * 2)),
+    "turns": (
+        "jsonl",
+        [
+            {
+                "prompt": [f"q {i}", "and?"],
+                AB[i % 2]: ["same", f"good {i}"],
+                AB[1 - i % 2]: ["same", f"bad {i}"],
+                "winner": "AB"[i % 2],
+            }
+            for i in range(COUNT)
+        ],
+    ),
     "KTO": ("csv", labelled("1.0", "0.0")),
     "KTO in capitals": ("csv", labelled("TRUE", "FALSE")),
     "KTO with a minus": ("jsonl", labelled(1, -1)),
@@ -102,6 +121,7 @@ def test_a_file_whose_words_are_plain_is_read(name: str, tmp_path: Path, capsys:
 
 PASTED: dict[str, Rows] = {
     "numbers": battles(AB, winner=(1, 2)),
+    "numbers of judges beside letters": battles(AB, preference=(1, 2)),
     "index": battles(N01, choice=(0, 1)),
     "a column for one side": battles(AB, a_is_better=(True, False)),
     "a column of any name": battles(("left text", "right text"), chosen=("left", "right")),
@@ -132,6 +152,9 @@ OPEN: dict[str, tuple[Rows, str]] = {
     "0, 1 and 2": (battles(N12, winner=(0, 1)) + battles(N12, winner=(2, 2))[:1], "`0`, `1`, `2`"),
     "SHP's column beside others": (battles(AB, labels=(0, 1)), "`0`, `1`"),
     "always the first, and a 0": (battles(AB, preference=(1, 1)) * 4 + battles(AB, preference=(0, 1))[:1], "`0`, `1`"),
+    "a scale of 5": (battles(N12, preference=(1, 2)) * 9 + battles(N12, preference=(5, 5))[:1], "`1`, `2`, `5`"),
+    "strengths with a sign": (battles(AB, preference_strength=(-1, 1)), "`-1`, `1`"),
+    "a third label": (labelled(1, 0) * 9 + labelled(2, 2)[:1], "`0`, `1`, `2`"),
     "no integers": (battles(N12, choice=(0.5, 1.5)), "`0.5`, `1.5`"),
     "words": (battles(AB, winner=("zeta", "alpha")), "`alpha`, `zeta`"),
     "other labels": (labelled("gut", "schlecht"), "`gut`, `schlecht`"),
@@ -151,6 +174,69 @@ def test_values_that_say_nothing_are_named_and_the_hint_must_be_filled_in(name: 
         prepared(path, **options_of(caught.value.hint or ""))
 
 
+STRENGTHS = {
+    "a strength": (battles(AB, preference_strength=(1, 3)), "vote=..."),
+    "a rating": (battles(N12, overall_preference=(1, 7)), "vote=..."),
+    "a share": (battles(AB, overall_preference=(0.2, 0.9)), "vote=..."),
+    "a binary vote": (battles(("response1", "response2"), overall_preference=(0, 1)), "vote=..."),
+    "HelpSteer's columns": (battles(("response_1", "response_2"), preference_strength=(1, 2)), "vote=..."),
+    "beside a vote": (battles(AB, preference_strength=(1, 2), picked=("A", "B")), "vote=picked"),
+}
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_a_strength_that_is_never_negative_is_no_vote(name: str, tmp_path: Path) -> None:
+    rows, vote = STRENGTHS[name]
+    path = write(tmp_path / "raw.jsonl", rows)
+    with pytest.raises(DataError, match="is never negative, so it does not say which") as caught:
+        prepared(path)
+    assert vote in (caught.value.hint or "")
+    if "..." not in vote:
+        prepared(path, **options_of(caught.value.hint or ""))
+        assert_right(path)
+
+
+def test_flags_that_say_nothing_lead_to_no_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = battles(AB, winner_model_a=(1, 0), winner_model_b=(0, 1), winner_tie=(0, 0))
+    rows += battles(AB, winner_model_a=(0, 1), winner_model_b=(0, 1), winner_tie=(0, 0))
+    path = write(tmp_path / "raw.jsonl", rows)
+    assert prepared(path).funnel.dropped == {"unknown_label": COUNT}
+    assert_right(path)
+    told = capsys.readouterr().err
+    assert "`0/0/0` (3), `1/1/0` (3)" in told
+    assert "--labels" not in told.replace("\n", " ").split("hint:")[1]
+    with pytest.raises(ConfigError, match="says nothing of the flags"):
+        prepared(path, labels="first=1,second=0")
+
+
+@pytest.mark.parametrize("labels", [None, "first=A,second=B,tie=0"])
+def test_values_that_nothing_explains_are_named(
+    labels: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "raw.jsonl", battles(AB, winner=("A", "B")) + battles(AB, winner=("Answer X", "Y"))[:3])
+    assert prepared(path, labels=labels).funnel.dropped == {"unknown_label": 3}
+    told = " ".join(capsys.readouterr().err.split())
+    assert "of `winner`, values that nothing explains: `Answer X` (2), `Y` (1)" in told
+    assert "(counted in the first 9 rows)" in told
+    added = "--labels 'first=A,second=B,tie=0,...=Answer X,...=Y'"
+    assert (added if labels else "--labels first=...,second=...") in told
+    assert ("`--labels` names `0`, which none of the first 9 rows has" in told) == bool(labels)
+
+
+def test_labels_are_told_where_words_stay_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "raw.jsonl", battles(AB, winner=("A", "B")) + battles(AB, winner=("Alpha", "Zeta")))
+    prepared(path, labels="first=Alpha,second=Zeta", dedupe="none")
+    assert_right(path, 2 * COUNT)
+    assert "nothing explains" not in capsys.readouterr().err
+    path = write(
+        tmp_path / "raw.jsonl", labelled(5, 1) + [{**row, "prompt": "x"} for row in labelled("good", "bad")[:2]]
+    )
+    prepared(path, labels="good=5,bad=1")
+    assert_right(path, COUNT + 1)
+    path = write(tmp_path / "raw.jsonl", labelled("bad", "good") + labelled("correct", "x")[:2])
+    assert prepared(path, labels="good=bad,bad=good").funnel.dropped == {"unknown_label": 2}
+
+
 @pytest.mark.parametrize(
     ("rows", "labels"),
     [
@@ -158,6 +244,7 @@ def test_values_that_say_nothing_are_named_and_the_hint_must_be_filled_in(name: 
         (battles(N12, choice=(1.0, 2.0)), "first=1,second=2"),
         (battles(AB, a_won=(True, False), vote=(True, False)), "first=TRUE,second=False"),
         (battles(AB, annotator1=(9, 7), annotator2=(7, 9), annotator3=(7, 9)), "first=7,second=9"),
+        (battles(AB, choice=("Alpha", "Zeta")), "first=Alpha,first=x,second=Zeta"),
         (labelled("ja", "nein"), "good=ja,bad=nein"), (labelled(5, 1.0), "good=4,good=5,bad=1,bad=2,tie=3"),
         (labelled(True, False)[:0] + labelled("bad", "good"), "good=bad,bad=good"),
     ],

@@ -12,6 +12,7 @@ import pytest
 from hubdpo import load_preferences, prepare
 from hubdpo.data.converters.columns import parse_map
 from hubdpo.data.converters.verdicts import named_vote, normal, parse_labels
+from hubdpo.data.converters.votes import mapped_vote, vote_of
 from hubdpo.data.preference import Rejection
 from hubdpo.data.vote_hints import guess, labels_for
 from hubdpo.errors import ConfigError, DataError
@@ -49,9 +50,10 @@ def test_a_vote_is_read_where_its_words_name_a_side(value: Any, sides: tuple[str
         assert (vote > 0) - (vote < 0) == sign
 
 
-def test_several_values_may_be_ties() -> None:
+def test_several_values_may_mean_the_same() -> None:
     assert parse_labels("first=1,second=2,tie=0,tie=both") == {"1": "first", "2": "second", "0": "tie", "both": "tie"}
-    for text in ("first=1,first=2,second=3", "first=1,second=2,tie=1", "tie=1,tie=2"):
+    assert parse_labels("first=-1,first=-2,second=1.0") == {"-1": "first", "-2": "first", "1": "second"}
+    for text in ("first=1,second=2,tie=1", "tie=1,tie=2", "first=1,first=2", "first=1,second=2,...=3"):
         with pytest.raises(ConfigError, match="--labels"):
             parse_labels(text)
 
@@ -68,6 +70,7 @@ def test_several_values_may_be_ties() -> None:
         (["0", "1", "2"], ("x 1", "x 2"), "first=...,second=..."), (["0", "1"], ("x 1", "x 2"), "first=...,second=..."),
         (["tie", "x", "y"], ("x a", "x b"), "first=...,second=...,tie=tie"),
         (["1"], ("x 1", "x 2"), "first=...,second=..."),
+        (["A", "Answer B", "Answer A"], ("x a", "x b"), "first=A,first=Answer A,second=Answer B"),
         (["A", "zeta"], ("x a", "x b"), "first=...,second=..."),
         (["A, by far", "B, by far"], ("x a", "x b"), "first=...,second=..."),
         (["good", "bad"], None, "good=good,bad=bad"), (["no", "yes"], None, "good=yes,bad=no"),
@@ -139,6 +142,94 @@ def test_a_vote_may_be_the_name_of_a_model_or_the_answer_itself(
     else:
         with pytest.raises(Rejection, match=vote or "unknown_label"):
             named_vote("gpt", sides, None, row)
+
+
+@pytest.mark.parametrize(
+    ("value", "sides", "row", "sign"),
+    [
+        ("A", ("r_a", "r_b"), {"model_a": "B", "model_b": "A"}, None),
+        ("[[a]]", ("r_a", "r_b"), {"model_a": "B", "model_b": "A"}, None),
+        ("A>B", ("r_a", "r_b"), {"model_a": "B", "model_b": "A"}, None),
+        ("B<A", ("r_a", "r_b"), {"model_a": "x", "model_b": "A"}, None),
+        ("model_a", ("r_a", "r_b"), {"model_a": "model_b", "model_b": "model_a"}, None),
+        ("A", ("r_a", "r_b"), {"r_a": "B", "r_b": "A"}, None), ("A", ("r_a", "r_b"), {"r_a": "x", "r_b": " a"}, None),
+        ("A", ("r_a", "r_b"), {"model_a": "A", "model_b": "B"}, 1), ("A", ("r_a", "r_b"), {"r_a": "A", "r_b": "B"}, 1),
+        ("B", ("r_a", "r_b"), {"model_a": "B", "model_b": "B"}, -1),
+        ("B", ("r_a", "r_b"), {"model_a": "x", "model_b": "A"}, -1),
+    ],
+)  # fmt: skip
+def test_a_word_of_one_side_that_is_a_name_of_the_other_is_no_vote(
+    value: str, sides: tuple[str, str], row: dict[str, Any], sign: int | None
+) -> None:
+    if sign is None:
+        with pytest.raises(Rejection, match="ambiguous_vote"):
+            named_vote(value, sides, None, row)
+    else:
+        assert named_vote(value, sides, None, row).value == sign
+
+
+@pytest.mark.parametrize(
+    ("row", "dropped"),
+    [
+        ({"response_1": "x", "response_2": "y", "winner": 1, "model_1": 2, "model_2": 1}, "ambiguous_vote"),
+        ({"response_1": "2", "response_2": "1", "winner": 1}, None),
+    ],
+)
+def test_the_number_of_a_side_may_be_the_name_of_a_model_but_hardly_an_answer(
+    row: dict[str, Any], dropped: str | None
+) -> None:
+    if dropped:
+        with pytest.raises(Rejection, match=dropped):
+            vote_of(row, ("response_1", "response_2"), None)
+    else:
+        assert vote_of(row, ("response_1", "response_2"), None).value == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "labels", "sign"),
+    [
+        ("B", "first=one,second=two", -1), ("A=B", "first=one,second=two", 0), ("tie", "first=1,second=2", 0),
+        ("Answer B", "first=A,second=B", -1), ("B", "first=B,second=A", 1), ("r_a", "first=B,second=A", None),
+        ("tie", "first=B,second=A", None), ("tie", "first=1,second=2,tie=A", None), ("zeta", "first=1,second=2", None),
+    ],
+)  # fmt: skip
+def test_words_keep_their_meaning_beside_labels_that_do_not_contradict_them(
+    value: str, labels: str, sign: int | None
+) -> None:
+    if sign is None:
+        with pytest.raises(Rejection, match="unknown_label"):
+            named_vote(value, ("r_a", "r_b"), parse_labels(labels))
+    else:
+        assert named_vote(value, ("r_a", "r_b"), parse_labels(labels)).value == sign
+
+
+FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sign"),
+    [
+        ((1, 0, 0), 1), ((False, True, False), -1), (("0.0", "0.0", "1.0"), 0), (("True", "False", "False"), 1),
+        ((0, 1.0, "0"), -1), ((0, 0, 0), "unknown_label"), ((1, 1, 0), "unknown_label"), ((2, 0, 0), "unknown_label"),
+        ((1, 0, None), "missing_field"), ((1, 0, "x"), "unknown_label"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("labels", [None, {"1": "first", "0": "second"}])
+def test_three_flags_are_read_together_whatever_labels_say(
+    flags: tuple[Any, ...], sign: int | str, labels: dict[str, str] | None
+) -> None:
+    row = dict(zip(FLAGS, flags, strict=True))
+    swapped = ("r_b", "r_a")
+    if isinstance(sign, str):
+        with pytest.raises(Rejection, match=sign):
+            vote_of(row, ("r_a", "r_b"), labels)
+        return
+    assert vote_of(row, ("r_a", "r_b"), labels).value == sign
+    for name in FLAGS:
+        assert mapped_vote(row, name, ("r_a", "r_b"), labels).value == sign
+        assert mapped_vote(row, name, swapped, labels).value == -sign
+        with pytest.raises(Rejection, match="unknown_label"):
+            mapped_vote(row, name, ("one", "another"), labels)
 
 
 VOTED = [

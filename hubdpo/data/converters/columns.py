@@ -9,8 +9,8 @@ from hubdpo.data.columns import Columns
 from hubdpo.data.converters.asking import Reads
 from hubdpo.data.converters.choice import Choice
 from hubdpo.data.converters.preference import many_from_texts
-from hubdpo.data.converters.verdicts import named_vote
 from hubdpo.data.converters.voted import checked, decided
+from hubdpo.data.converters.votes import ONE_OF_THREE, mapped_vote
 from hubdpo.data.preference import COLUMNS, PreferenceExample, Rejection
 from hubdpo.data.question import ask
 from hubdpo.errors import ConfigError
@@ -37,7 +37,8 @@ def parse_map(text: str) -> dict[str, str]:
 
 
 def reads(mapping: dict[str, str]) -> Reads:
-    return tuple(mapping.values())
+    flags = ONE_OF_THREE if mapping.get("vote") in ONE_OF_THREE else ()
+    return (*mapping.values(), *(name for name in flags if name != mapping["vote"]))
 
 
 def convert(row: Row, mapping: dict[str, str], how: Choice) -> PreferenceExample:
@@ -49,7 +50,7 @@ def convert(row: Row, mapping: dict[str, str], how: Choice) -> PreferenceExample
     prompt, first, second, value = (row.get(mapping[name]) for name in VOTED)
     if value is None:
         raise Rejection("missing_field")
-    vote = checked(named_vote(value, (mapping["first"], mapping["second"]), how.labels, row), how)
+    vote = checked(mapped_vote(row, mapping["vote"], (mapping["first"], mapping["second"]), how.labels), how)
     return decided(vote, ask(prompt, system=system).pair(first, second))
 
 

@@ -30,6 +30,7 @@ WORDS = (
 )  # fmt: skip
 """What calls an answer good or bad, whatever the column. `positive` may be a mood and `yes` the answer to anything."""
 GOOD, BAD = ({words[side] for words in WORDS} for side in (0, 1))
+MEANINGS = {"good": 1.0, "bad": 0.0}
 NUMBERS = {"true": 1.0, "1": 1.0, "false": 0.0, "0": 0.0, "-1": 0.0}
 """What says it in the columns that KTO's own formats have."""
 
@@ -63,7 +64,11 @@ def _score(row: Row, labels: dict[str, str] | None) -> float:
         meaning = labels.get(text)
         if meaning == "tie":
             raise Rejection("tie")
-        score = {"good": 1.0, "bad": 0.0}.get(meaning or "")
+        score = MEANINGS.get(meaning or "")
+        if score is None and not any(
+            _score_of_words(one) not in (None, MEANINGS.get(said)) for one, said in labels.items()
+        ):
+            score = _score_of_words(text)  # what words say by themselves, unless a label contradicts one
     else:
         score = _score_of_words(text)
         if score is None and (column in KTO_LABELS or _is_published(row)):

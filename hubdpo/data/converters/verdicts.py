@@ -26,6 +26,8 @@ MODEL = frozenset(("model", "models"))
 OF_MODELS = frozenset(("winner", "score", "scores", "rating", "ratings", "elo", "rank", "reward", "tokens", "length"))
 """Words of columns that tell something else of a model than its name."""
 LABELS_HINT = "--labels first=1,second=2,tie=0; for one answer a row --labels good=1,bad=0"
+MOST_WORD = 100
+"""Characters of an answer that may be taken for the word of a vote."""
 OPEN = "..."
 """What stands in a hint for a value that a person must fill in."""
 _WHOLE = re.compile(r"([+-]?)(0|[1-9]\d{0,29})(?:\.0*)?")
@@ -52,16 +54,15 @@ MEANINGS = {"first": 1.0, "second": -1.0, "tie": 0.0}
 def parse_labels(text: str) -> dict[str, str]:
     """Read `first=1,second=2,tie=0`, or `good=1,bad=0` for one answer a row, into {value: meaning}.
 
-    Ties, good and bad may be several. Raise ConfigError for anything else, also where a value is not filled in.
+    Each may have several values. Raise ConfigError for anything else, also where something is not filled in.
     """
     pairs = [part.partition("=") for part in text.split(",")]
     meanings = {normal(value): name.strip() for name, _, value in pairs}
-    if {OPEN, ""} & meanings.keys():
+    if {OPEN, ""} & meanings.keys() or OPEN in meanings.values():
         raise ConfigError(f"`--labels` has a value that is not filled in: {text}", hint=LABELS_HINT)
-    named = sorted(name for name in meanings.values() if name != "tie")
-    if len(meanings) != len(pairs) or (named != ["first", "second"] and {*named} != {"good", "bad"}):
+    if len(meanings) != len(pairs) or {*meanings.values()} - {"tie"} not in ({"first", "second"}, {"good", "bad"}):
         raise ConfigError(
-            f"`--labels` must give first and second one value each, or good and bad, and no value twice: {text}",
+            f"`--labels` must give first and second a value each, or good and bad, and no value twice: {text}",
             hint=LABELS_HINT,
         )
     return meanings
@@ -82,17 +83,20 @@ def is_whole(text: str) -> bool:
 
 def named_vote(value: Any, sides: Sides, labels: dict[str, str] | None, row: Row | None = None) -> Vote:
     """Read a vote as `labels` says, or one that names a side: in words, by the column's own letter, by the name of the
-    model that the row gives for one side alone, or by the text of one answer.
+    model that the row gives for one side alone, or by the text of one answer. Words that `labels` does not name keep
+    their meaning, unless it gives another one to some word.
 
-    Raise Rejection: `unknown_label`, or `same_model` where both answers are of the model that won.
+    Raise Rejection: `unknown_label`, `same_model` where both answers are of the model that won, or `ambiguous_vote`
+    where a word names one side, and a model or an answer of the other side is called the same.
     """
     if isinstance(value, dict) and "selected" in value:  # as Label Studio exports it
         value = value["selected"]
     if labels is not None:
-        meaning = MEANINGS.get(labels.get(normal(value), ""))
-        if meaning is None:
+        if (meaning := MEANINGS.get(labels.get(normal(value), ""))) is not None:
+            return Vote(meaning)
+        if _contradict(tuple(labels.items()), sides):
             raise Rejection("unknown_label")
-        return Vote(meaning)
+        row = None  # words alone; models are not looked at where labels are given
     if not isinstance(value, str) or sides[0].lower() == sides[1].lower():
         raise Rejection("unknown_label")
     text = value.strip().lower()
@@ -101,16 +105,47 @@ def named_vote(value: Any, sides: Sides, labels: dict[str, str] | None, row: Row
     if is_tie(text):
         return Vote(0.0)
     if side := _side(text, sides):
-        return Vote(float(side))
+        return Vote(float(agreed(side, text, sides, row)))
     if compared := _COMPARED.fullmatch(text):
         words = compared[1].strip(), compared[3].strip()
         one, other = (_side(part, sides) or _digit(part, sides) for part in words)
         if one and other == -one:
+            for part, side in ((compared[1], one), (compared[3], other)):
+                agreed(side, part, sides, row)
             size = {">": 1, "<": -1}.get(compared[2][0], 0) * len(compared[2])
             return Vote(float(size * one))
     if row is not None and (side := _model(text, sides, row) or _text(value, sides, row)):
         return Vote(float(side))
     raise Rejection("unknown_label")
+
+
+@functools.lru_cache(maxsize=64)
+def _contradict(labels: tuple[tuple[str, str], ...], sides: Sides) -> bool:
+    """Tell whether labels give a word another meaning than it has by itself: then no word can be trusted."""
+    for value, meaning in labels:
+        try:
+            said = named_vote(value, sides, None).value
+        except Rejection:
+            continue
+        if (said > 0) - (said < 0) != MEANINGS.get(meaning):
+            return True
+    return False
+
+
+def agreed(side: int, text: str, sides: Sides, row: Row | None) -> int:
+    """Return the side that a word names. Raise Rejection where the row calls the model, or the answer, of the other
+    side alone the same: `A` beside `model_b: A`.
+    """
+    if row is not None:
+        models = _models(sides, row)
+        answers = tuple(
+            answer.strip().lower() if isinstance(answer := row.get(name), str) and len(answer) < MOST_WORD else None
+            for name in sides
+        )
+        for one, other in (models, answers) if not is_whole(text) else (models,):  # a number may be an answer's text
+            if (text == one) - (text == other) == -side:
+                raise Rejection("ambiguous_vote")
+    return side
 
 
 def _side(text: str, sides: Sides) -> int:
@@ -147,11 +182,18 @@ def _digit(text: str, sides: Sides) -> int:
 
 def _model(text: str, sides: Sides, row: Row) -> int:
     """Return the side whose model, by the row's own columns, is the one that won."""
-    columns = model_columns(tuple(row), sides)
-    models = [str(row[name]).strip().lower() if row[name] is not None else None for name in columns]
-    if models and models[0] == models[1] == text:
+    one, other = _models(sides, row)
+    if one == other == text:
         raise Rejection("same_model")
-    return models.index(text) * -2 + 1 if text in models else 0
+    return (text == one) - (text == other)
+
+
+def _models(sides: Sides, row: Row) -> tuple[str | None, str | None]:
+    """Return the names of the models of the two answers, by the row's own columns; None where it has none."""
+    if not (columns := model_columns(tuple(row), sides)):
+        return None, None
+    one, other = (str(row[name]).strip().lower() if row[name] is not None else None for name in columns)
+    return one, other
 
 
 def _text(value: str, sides: Sides, row: Row) -> int:

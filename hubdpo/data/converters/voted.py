@@ -79,8 +79,9 @@ def sides_of(row: dict[str, Any]) -> tuple[str, str] | None:
 def _compared(row: dict[str, Any], a: str, b: str) -> PreferenceExample:
     if a == "conversation_a":
         return _whole(row, ask(_until(row, row[a])).prompt, ask(_until(row, row[b])).prompt)
-    if "winner_model_a" in row:
-        turns, first, second = (_texts(item) for item in (first_of(row, PROMPTS), row[a], row[b]))
+    asked = first_of(row, PROMPTS)
+    if "winner_model_a" in row or all(map(_is_turns, (asked, row[a], row[b]))):
+        turns, first, second = (_texts(item) for item in (asked, row[a], row[b]))
         return _whole(row, _interleaved(turns, first), _interleaved(turns, second))
     return ask_row(row, PROMPTS).pair(row[a], row[b])
 
@@ -136,9 +137,14 @@ def _texts(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _is_turns(value: Any) -> bool:
+    """Tell a list of texts, a turn each, as arenas have them for a prompt and for both answers."""
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+
 def _interleaved(turns: list[Any], answers: list[Any]) -> list[Message]:
     if len(turns) != len(answers):
-        raise Rejection("histories_differ")
+        raise Rejection("lists_differ")
     messages: list[Message] = []
     for question, answer in zip(turns, answers, strict=True):
         if question is None or answer is None:

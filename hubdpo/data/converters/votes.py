@@ -10,17 +10,33 @@ from collections.abc import Callable
 
 import orjson
 
-from hubdpo.data.converters.verdicts import Row, Sides, Vote, is_whole, last_part, named_vote, normal
+from hubdpo.data.converters.verdicts import (
+    PAIRED,
+    Row,
+    Sides,
+    Vote,
+    agreed,
+    differing,
+    is_whole,
+    last_part,
+    named_vote,
+    normal,
+)
 from hubdpo.data.preference import Rejection, number_of
 
 VOTES = (
-    "labels", "winner", "preference", "overall_preference", "preference_strength", "winner_model_a",
-    "better_response_id", "choice", "comparison", "annotator1", "better", "verdict", "judgement", "judgment", "vote",
-    "label",
+    "labels", "winner", "winner_model_a", "better_response_id", "preferred_response", "preferred_answer",
+    "preferred_output", "better_response", "better_answer", "better_output", "preferred", "choice", "preference",
+    "comparison", "annotator1", "better", "verdict", "judgement", "judgment", "vote", "label", "overall_preference",
+    "preference_strength",
 )  # fmt: skip
-"""Columns that hold a vote; the first that has a value is read. A bare strength comes after what says the side."""
+"""Columns that hold a vote; the first that has a value is read. Strengths come after what says the side."""
+STRENGTHS = ("overall_preference", "preference_strength")
+HELPSTEER = (("response1", "response2"), ("response_1", "response_2"))
+JUDGED = ("output_1", "output_2")
 ANNOTATORS = ("annotator1", "annotator2", "annotator3")
 ONE_OF_THREE = ("winner_model_a", "winner_model_b", "winner_tie")
+FLAGS = {"1": 1, "true": 1, "0": 0, "false": 0}
 SCORES, RANKS = ("score", "rating", "reward"), ("rank",)
 STRONGEST = 3
 """HelpSteer's: much better."""
@@ -45,9 +61,21 @@ def vote_of(row: Row, sides: Sides, labels: dict[str, str] | None) -> Vote:
         return Vote(-margin if any(rank in columns[0] for rank in RANKS) else margin)
     if name == ANNOTATORS[0]:
         return _annotators(row, sides, labels)
+    if has_flags(row, name):
+        return _one_of_three(row, sides)
     if labels is None and (read := PUBLISHED.get(name)) and (vote := read(row, sides)) is not None:
         return vote
     return named_vote(row[name], sides, labels, row)
+
+
+def mapped_vote(row: Row, name: str, sides: Sides, labels: dict[str, str] | None) -> Vote:
+    """Read the vote of a column that `--map` names. Raise Rejection."""
+    return _one_of_three(row, sides) if has_flags(row, name) else named_vote(row[name], sides, labels, row)
+
+
+def has_flags(row: Row, name: str) -> bool:
+    """Tell whether a column is one of three flags, which are read together and need no labels."""
+    return name in ONE_OF_THREE and all(flag in row for flag in ONE_OF_THREE)
 
 
 def score_names(side: str, what: str) -> tuple[str, str]:
@@ -71,17 +99,26 @@ def _shp(row: Row, sides: Sides) -> Vote | None:
     return Vote(1.0 if text == "1" else -1.0)
 
 
-def _one_of_three(row: Row, sides: Sides) -> Vote | None:
-    flags = [number_of(row.get(name)) for name in ONE_OF_THREE]
-    if sorted(flags) != [0.0, 0.0, 1.0]:
+def _one_of_three(row: Row, sides: Sides) -> Vote:
+    """A flag each for `a`, `b` and a tie, as numbers, words or text: 1, True, `1.0`."""
+    values = [row.get(name) for name in ONE_OF_THREE]
+    if None in values:
+        raise Rejection("missing_field")
+    flags = [FLAGS.get(normal(value)) for value in values]
+    own = differing(*sides)
+    swapped = own is not None and own[::-1] in PAIRED
+    if (own not in PAIRED and not swapped) or sorted(map(str, flags)) != ["0", "0", "1"]:
         raise Rejection("unknown_label")
-    return Vote(flags[0] - flags[1])
+    a, b, _ = (flag or 0 for flag in flags)
+    return Vote(float(b - a if swapped else a - b))
 
 
 def _signed(name: str) -> Callable[[Row, Sides], Vote | None]:
     """HelpSteer: from -3 (the first is much better) to 3 (the second is)."""
 
     def read(row: Row, sides: Sides) -> Vote | None:
+        if sides not in HELPSTEER:
+            return None
         try:
             value = number_of(row[name])
         except Rejection:
@@ -95,6 +132,8 @@ def _signed(name: str) -> Callable[[Row, Sides], Vote | None]:
 
 def _one_or_two(row: Row, sides: Sides) -> Vote | None:
     """Pairwise judges: 1 the first, 2 the second, and where votes were averaged anything between (1.5 is a tie)."""
+    if sides != JUDGED:
+        return _by_number("preference")(row, sides)
     try:
         value = number_of(row["preference"])
     except Rejection:
@@ -112,7 +151,7 @@ def _by_number(name: str) -> Callable[[Row, Sides], Vote | None]:
         text = normal(row[name])
         if not all(map(str.isdigit, digits)) or digits[0] == digits[1] or text not in digits:
             return None
-        return Vote(1.0 if text == digits[0] else -1.0)
+        return Vote(float(agreed(1 if text == digits[0] else -1, text, sides, row)))
 
     return read
 
@@ -145,7 +184,7 @@ def _selected(row: Row, sides: Sides) -> Vote | None:
 
 
 PUBLISHED: dict[str, Callable[[Row, Sides], Vote | None]] = {
-    "labels": _shp, "winner": _by_number("winner"), "winner_model_a": _one_of_three,
+    "labels": _shp, "winner": _by_number("winner"),
     "overall_preference": _signed("overall_preference"), "preference_strength": _signed("preference_strength"),
     "preference": _one_or_two, "better_response_id": _by_number("better_response_id"),
     "label": _auto_j, "comparison": _selected,
