@@ -13,6 +13,7 @@ from hubdpo.config import PrepareConfig
 from hubdpo.data.converters import (
     CONVERTERS,
     NAMES,
+    SCORED,
     Choice,
     Convert,
     Row,
@@ -28,6 +29,7 @@ from hubdpo.data.lengths import Model, encoder_of, find_model
 from hubdpo.data.preference import Rated, Rejection
 from hubdpo.data.published import has_published_split, split_of
 from hubdpo.data.readers import Piece, PieceReader
+from hubdpo.data.score_fields import check_score_field
 from hubdpo.data.screen import SIDES, Screen, list_columns, opened_row
 from hubdpo.data.stage import Rules
 from hubdpo.data.suggest import corrected
@@ -77,6 +79,12 @@ def make_rules(
         if mapping is not None and one.seen:
             _check_columns(mapping, one)
         convert, many = converter_for(name, how, mapping), converter_of_many(name, mapping)
+        if (
+            how.score_field
+            and name in SCORED
+            and (unknown := check_score_field(how.score_field, _first_rows(config, some, most)))
+        ):
+            raise unknown
         single = _single(convert, _first_rows(config, some, most))
         models: tuple[str, ...] = ()
         if reads_votes(name, mapping):

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubdpo.data.converters.columns import parse_map
+from hubdpo.data.converters.scored import PROMPTS as ASKED
 from hubdpo.data.converters.unpaired import LABELS as KNOWN_LABELS
 from hubdpo.data.converters.unpaired import says_good
 from hubdpo.data.converters.verdicts import OPEN, PAIRED, normal, says_a_side, words_of
 from hubdpo.data.markers import template_mark
+from hubdpo.data.preference import Rejection, number_of
 from hubdpo.data.question import system_columns
 from hubdpo.data.vote_hints import guess, labels_for
 
@@ -45,6 +47,8 @@ VOTES = frozenset((
 ))  # fmt: skip
 LABELS = frozenset(("label", "labels", "feedback", "rating", "score", "tag", "thumbs", "vote", "quality", "desirable"))
 """Words of columns that may say whether one answer is good."""
+SCORES = frozenset(("rating", "score", "quality"))
+"""Those that may just as well say how good it is."""
 LISTS = ("responses", "completions", "answers", "generations", "outputs", "candidates")
 ANSWERS = ("completion", "response", "output", "answer", "text", "assistant", "solution")
 MOST_VALUES = 4
@@ -76,6 +80,8 @@ def advice(rows: Sequence[Row]) -> tuple[str, str | None]:
             whole = f"; `{pair[0]}` and `{pair[1]}` hold whole conversations as a chat template wrote them (`{mark}`)"
             return whole, 'write each of them as a list of messages: [{"role": "user", "content": "..."}, ...]'
         return "", options
+    if several := _several(columns.said):
+        return _too_many(columns, *several)
     if sides := _sides(columns.said):
         return _voted(rows, columns, sides)
     if kept := _single_answer(columns.said):
@@ -134,12 +140,53 @@ def _labelled(rows: Sequence[Row], columns: Columns, answer: str) -> tuple[str, 
     if not names or names[0] in KNOWN_LABELS:
         return f"{one} and nothing that says which of two is better", None
     label = names[0]
+    if SCORES & {*_words(label)} and (scored := _scored(rows, columns, answer, label)):
+        return f"{one}, and perhaps a score, `{label}`", scored
     values = list(dict.fromkeys(normal(row[label]) for row in rows if row.get(label) is not None))
     shown = ", ".join(value[:LONGEST] for value in values[:MOST_VALUES])
     renamed = f"rename `{label}` to `label`"
     if not all(says_good(value) is not None for value in values):
         renamed += f"; {guess(values)} {labels_for(values)}"
     return f"{one}, and perhaps a label, `{label}` ({shown})", renamed
+
+
+def _scored(rows: Sequence[Row], columns: Columns, answer: str, score: str) -> str | None:
+    """Return how rows with a score each are read, where its values are numbers that are no label."""
+    values = [row[score] for row in rows if row.get(score) is not None]
+    try:
+        numbers = {number_of(value) for value in values}
+    except Rejection:
+        return None
+    if not numbers or numbers <= {0, 1, -1}:
+        return None
+    options = f"--format scored --score-field {shlex.quote(score)}"
+    named = {answer: "response"}
+    if not any(name in ASKED for name in columns.said):
+        named |= {name: "prompt" for name in columns.said if name != answer and _plain(name) in PROMPTS}
+    renamed = [f"`{old}` to `{new}`" for old, new in named.items() if old != new]
+    return f"rename {' and '.join(renamed)}; {options}" if renamed else options
+
+
+def _several(names: Sequence[str]) -> tuple[list[str], list[str]] | None:
+    """Return the columns of the better and the worse answers, where there is one of the one and several of the other,
+    told apart by a letter or number: `chosen`, `rejected_1` and `rejected_2`.
+    """
+    good: list[str] = []
+    bad: list[str] = []
+    for name in names:
+        words = [_meant(word) for word in _words(name)]
+        is_good, is_bad = bool(GOOD & {*words}), bool(BAD & {*words})
+        if is_good != is_bad and not ABOUT & {*words}:
+            (good if is_good else bad).append(name)
+    return (good, bad) if min(len(good), len(bad)) == 1 and len(good) + len(bad) > 2 else None
+
+
+def _too_many(columns: Columns, good: list[str], bad: list[str]) -> tuple[str, str | None]:
+    """Tell of one better and several worse answers, or the other way round, of which a map reads one pair."""
+    better, worse = (", ".join(f"`{name}`" for name in names) for names in (good, bad))
+    told = f"; they have {better} as better and {worse} as worse, of which `--map` reads one each: write a row a pair"
+    rest = Columns([name for name in columns.said if name not in (*good[1:], *bad[1:])], columns.others)
+    return told, _map(rest, {"chosen": good[0], "rejected": bad[0]})
 
 
 def _listed_answers(rows: Sequence[Row]) -> str:

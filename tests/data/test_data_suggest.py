@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hubdpo import prepare
+from hubdpo import load_preferences, prepare
 from hubdpo.data import readers
 from hubdpo.data.converters.columns import parse_map
 from hubdpo.data.suggest import advice, near_name
@@ -118,6 +118,78 @@ def test_the_label_of_one_answer_is_told(value: Any, options: str) -> None:
     told, hint = advice([row("prompt", "completion", feedback=value)])
     assert f"and perhaps a label, `feedback` ({value})" in told
     assert hint == options
+
+
+@pytest.mark.parametrize(
+    ("names", "scores", "options"),
+    [
+        (("prompt", "response", "score"), (4.5, 2, 10), "--format scored --score-field score"),
+        (("question", "response", "my rating"), ("4", "2", "3"), "--format scored --score-field 'my rating'"),
+        (("prompt", "answer", "score"), (1, 5), "rename `answer` to `response`; --format scored --score-field score"),
+        (
+            ("query", "output", "quality"), (0.1, 0.9),
+            "rename `output` to `response` and `query` to `prompt`; --format scored --score-field quality",
+        ),
+        (("prompt", "response", "score"), (1, 0), "rename `score` to `label`; look"),
+        (("prompt", "response", "rating"), ("good", "bad"), "rename `rating` to `label`"),
+    ],
+)  # fmt: skip
+def test_the_score_of_one_answer_is_told_from_a_label(
+    names: tuple[str, ...], scores: tuple[Any, ...], options: str
+) -> None:
+    prompt, answer, score = names
+    _, hint = advice([row(prompt, answer, **{score: value}) for value in scores])
+    assert hint is not None
+    assert hint.startswith(options)
+
+
+def test_rows_with_a_score_each_are_read_as_the_hint_says(tmp_path: Path) -> None:
+    values = [{"prompt": f"q{i}", "response": f"{s} of {i}", "score": s} for i in range(3) for s in (2, 10)]
+    (tmp_path / "raw.jsonl").write_bytes(lines(values))
+    with pytest.raises(DataError, match="perhaps a score, `score`") as caught:
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
+    assert "--format scored --score-field score" in (caught.value.hint or "")
+    manifest = prepare(
+        source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", format="scored", score_field="score",
+        test_size=0,
+    )  # fmt: skip
+    assert manifest is not None
+    assert manifest.funnel.kept == 3
+    (chosen,) = {one["chosen"][0]["content"][:2] for one in load_preferences(tmp_path / "out")["train"]}
+    assert chosen == "10"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("prompt", "chosen", "rejected_1", "rejected_2"), "prompt=prompt,chosen=chosen,rejected=rejected_1"),
+        (("prompt", "chosen_a", "chosen_b", "rejected"), "prompt=prompt,chosen=chosen_a,rejected=rejected"),
+        (("query", "good reply", "bad reply 1", "bad reply 2"), "prompt=query,chosen=good reply,rejected=bad reply 1"),
+    ],
+)
+def test_one_answer_and_several_worse_ones_are_no_vote(names: tuple[str, ...], said: str) -> None:
+    told, options = advice([row(*names)])
+    assert all(f"`{name}`" in told for name in names[1:])
+    assert options == f"--format columns --map {shlex.quote(said)}"
+
+
+@pytest.mark.parametrize(
+    ("values", "given", "message", "hint"),
+    [
+        ({"completions": [{"response": "a", "score": 1, "taste": 2}, {"response": "b", "score": 2, "taste": 1}]},
+         "tastee", "`score`, `taste`", "--score-field taste"),
+        ({"completions": [{"response": "a", "score": 1, "taste": 2}, {"response": "b", "score": 2, "taste": 1}]},
+         "fun", "`score`, `taste`", "--score-field ..."),
+        ({"responses": ["a", "b"], "scores": [1, 2]}, "scoer", "`scores`", "--score-field scores"),
+    ],
+)  # fmt: skip
+def test_a_score_that_no_answer_has_is_told_with_those_that_they_have(
+    values: dict[str, Any], given: str, message: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([{"prompt": "q", **values}] * 2))
+    with pytest.raises(DataError, match=f"no answer has a member `{given}`; their scores are {message}$") as caught:
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", score_field=given)
+    assert caught.value.hint == hint
 
 
 def test_rows_that_call_a_column_rejected_are_not_told_that_they_have_one_answer() -> None:
