@@ -126,7 +126,8 @@ def _front_matter(
 
 
 def _named(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return [(one_line(name), count) for name, count in counts.items()]
+    """Names as code: with their brackets, and without what would end the code or the row of a table."""
+    return [(visible(name).replace("`", " ").replace("|", " ").strip() or "(no name)", n) for name, n in counts.items()]
 
 
 def _sample(sample: Example) -> str:

@@ -12,6 +12,7 @@ from typing import IO
 
 from hubdpo.data.encodings import not_utf8
 from hubdpo.data.losses import shown_name
+from hubdpo.data.messages import words_of
 from hubdpo.data.raw import RawRow
 from hubdpo.errors import DataError
 
@@ -19,11 +20,21 @@ HEAD = 1 << 16
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MISSING = frozenset((
     "nan", "NaN", "-nan", "-NaN", "null", "NULL", "None", "<NA>", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A",
-    "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
+    "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", r"\N",
 ))  # fmt: skip
-"""What pandas, and so `datasets`, reads as a missing value in every column of a CSV, and writes or is given for one."""
+r"""What pandas, and so `datasets`, reads as a missing value in every column of a CSV, and `\N`, which MySQL writes."""
+SAID = frozenset(("None", "NA", "N/A", "n/a"))
+"""Those of them that a person who judges answers may have meant: no preference."""
+JUDGEMENTS = frozenset((
+    "winner", "winning", "vote", "votes", "preference", "choice", "label", "labels", "verdict", "judgement", "judgment",
+    "comparison", "annotation", "annotator", "rater", "tag",
+))  # fmt: skip
+ANSWERS = frozenset(("response", "answer", "output", "completion", "text"))
+"""Words in the names of columns that hold a vote or a label, and those of an answer that won one."""
 NULL_TEXT = "null_text_in_"
 """What such values are counted under, before the name of their column."""
+OTHER_COLUMNS = "other_columns"
+"""In place of names that cannot be shown."""
 MOST_SAMPLES = 50
 _DECLARED = "sep="
 """What Excel writes in a line before the header, with the delimiter behind it."""
@@ -81,6 +92,7 @@ def form_of(head: bytes, kind: str) -> Form:
 def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[RawRow]:
     """Give the rows of a CSV, each with the line it begins on; a value of MISSING is None, and counted.
 
+    In a column of votes or labels `None` and `N/A` stay what was said: a tie, or what `--labels` makes of it.
     Raise DataError when the CSV is broken or not UTF-8.
     """
     csv.field_size_limit(most)
@@ -100,11 +112,12 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[Raw
                 raise DataError(
                     f"{name} has two columns `{twice[0]}`", hint="give each a name of its own in its header"
                 )
+            judging = frozenset(name for name in names if _judges(name))
             end = table.line_num + before
             for values in table:
                 line, end = end + 1, table.line_num + before
                 if values:
-                    yield _row(line, names, values)
+                    yield _row(line, names, values, judging)
         except UnicodeDecodeError:
             raise not_utf8(name, head, f", at line {table.line_num + before + 1} or soon after") from None
         except csv.Error as problem:
@@ -114,7 +127,12 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[Raw
             ) from None
 
 
-def _row(line: int, names: list[str], values: list[str]) -> RawRow:
+def _judges(name: str) -> bool:
+    words = {word.rstrip("0123456789") for word in words_of(name)}
+    return not words.isdisjoint(JUDGEMENTS) and words.isdisjoint(ANSWERS)
+
+
+def _row(line: int, names: list[str], values: list[str], judging: frozenset[str]) -> RawRow:
     if len(values) != len(names):
         extra = len(values) - len(names)
         more = f"{extra} values more" if extra > 0 else "fewer values"
@@ -122,12 +140,16 @@ def _row(line: int, names: list[str], values: list[str]) -> RawRow:
     size = sum(map(len, values))
     if MISSING.isdisjoint(values):
         return RawRow(line, dict(zip(names, values, strict=True)), None, size)
-    row = {name: None if value in MISSING else value for name, value in zip(names, values, strict=True)}
-    return RawRow(line, row, None, size, repairs=tuple(_null_text(name) for name in row if row[name] is None))
+    row = {
+        name: None if value in MISSING and not (value in SAID and name in judging) else value
+        for name, value in zip(names, values, strict=True)
+    }
+    repairs = dict.fromkeys(_null_text(name) for name in row if row[name] is None)
+    return RawRow(line, row, None, size, repairs=tuple(repairs))
 
 
 def _null_text(name: str) -> str:
-    return NULL_TEXT + (shown_name(name, scan=True) if _PLAIN_NAME.fullmatch(name) else "a_column")
+    return NULL_TEXT + (shown_name(name, scan=True) if _PLAIN_NAME.fullmatch(name) else OTHER_COLUMNS)
 
 
 def _records(text: str, delimiter: str, *, spaced: bool = False, most: int = MOST_SAMPLES) -> list[list[str]]:

@@ -23,7 +23,9 @@ SYSTEM = (
 def system_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return which of the columns of a row hold a system prompt, in the order in which they are asked for one."""
     plain = {name: "".join(words_of(name)) for name in names}
-    return tuple(sorted((name for name in names if plain[name] in SYSTEM), key=lambda name: SYSTEM.index(plain[name])))
+    return tuple(
+        sorted((name for name in names if plain[name] in SYSTEM), key=lambda name: (SYSTEM.index(plain[name]), name))
+    )
 
 
 def system_of(row: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from hubdpo import console
 from hubdpo.config import PrepareConfig
 from hubdpo.data import storage
 from hubdpo.data.decide import REASONS, UNDECIDED, Decision
-from hubdpo.data.delimited import NULL_TEXT
+from hubdpo.data.delimited import NULL_TEXT, OTHER_COLUMNS
 from hubdpo.data.detect import named
 from hubdpo.data.losses import next_step
 from hubdpo.data.readers import Piece
@@ -120,10 +120,11 @@ def _tell_nulls(manifest: PrepareManifest) -> None:
     found = [what.removeprefix(NULL_TEXT) for what in manifest.repaired if what.startswith(NULL_TEXT)]
     if not found:
         return
+    names = named(["other columns" if name == OTHER_COLUMNS else f"`{name}`" for name in found])
     say = console.warn if manifest.funnel.dropped.get("missing_field") else console.info
     say(
         f"`nan`, `None`, `NULL` and the like in a CSV are missing values, as in pandas and `datasets`: found in "
-        f"{named([f'`{name}`' for name in found])}; in .jsonl such a text stays one"
+        f"{names}; in .jsonl such a text stays one"
     )
 
 

@@ -10,7 +10,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
 
@@ -113,7 +113,9 @@ class Screen:
             if name not in scores and name not in self.keep and (count := _filled(values)):
                 _count(unused, name, count)
         for columns in compared:
-            self._compare(columns, places, rows, refused, unused)
+            # the least margin is one of scores, where there are any
+            how = self.how if columns[2] > 0 or len(compared) == 1 else replace(self.how, min_margin=0.0)
+            self._compare(columns, how, places, rows, refused, unused)
         self._contested(keys, places, rows, unused)
         if len(systems) > 1:
             self._several_systems(systems, places, rows, unused)
@@ -195,16 +197,15 @@ class Screen:
         return list(found.values())
 
     def _compare(
-        self, columns: tuple[str, str, int], places: list[int], rows: list[Row], refused: dict[int, str],
+        self, columns: tuple[str, str, int], how: Choice, places: list[int], rows: list[Row], refused: dict[int, str],
         unused: Counter[str],
     ) -> None:  # fmt: skip
         one, other, sign = columns
-        least = self.how.min_margin
         for place in places:
             better, worse = rows[place][one], rows[place][other]
             if type(better) in NUMBERS and type(worse) in NUMBERS:
                 margin = sign * (better - worse)
-                if margin > 0 and margin >= least:
+                if margin > 0 and margin >= how.min_margin:
                     continue  # nearly always
             try:
                 margin = sign * (number_of(better) - number_of(worse))
@@ -213,7 +214,7 @@ class Screen:
                     if _filled([rows[place][name]]):
                         _count(unused, name, 1)
                 continue
-            reason = "inverted" if margin < 0 else too_close(margin, self.how)
+            reason = "inverted" if margin < 0 else too_close(margin, how)
             if reason:
                 refused.setdefault(place, reason)
 

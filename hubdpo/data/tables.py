@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -53,8 +55,39 @@ def _blocks(batches: Iterator[Any]) -> Iterator[Block]:
     for batch in batches:
         for start in range(0, batch.num_rows, ROWS):
             part = batch.slice(start, ROWS)
-            yield Block(range(line, line + part.num_rows), part.to_pylist(), [], part.nbytes)
+            rows, repaired = _without_nan(part)
+            yield Block(range(line, line + part.num_rows), rows, [], part.nbytes, repaired)
             line += part.num_rows
+
+
+def _without_nan(part: Any) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Return the rows with null for NaN and infinity, as JSON has it, and how many rows were put right so."""
+    rows = part.to_pylist()
+    count = 0
+    names = [field.name for field in part.schema if _holds_floats(field.type)]
+    for row in rows if names else ():
+        plain = {name: _plain(row[name]) for name in names}
+        if any(plain[name] is not row[name] for name in names):
+            row.update(plain)
+            count += 1
+    return rows, Counter({"nan_as_null": count} if count else {})
+
+
+def _holds_floats(kind: Any) -> bool:
+    return pa.types.is_floating(kind) or any(_holds_floats(kind.field(at).type) for at in range(kind.num_fields))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with None for each number in it that is not finite; the very same where there is none."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        items = list(map(_plain, value))
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    if isinstance(value, dict):
+        members = {name: _plain(held) for name, held in value.items()}
+        return members if any(members[name] is not held for name, held in value.items()) else value
+    return value
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import os
 import shutil
 from pathlib import Path
 
-from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest, canonical_json, write_atomic
@@ -32,7 +31,6 @@ def check_before_start(config: TrainConfig) -> RunManifest | None:
         raise ConfigError(f"`{folder}` holds files that are no run", hint="give another `--output-dir`")
     earlier, checkpoint = RunManifest.read(folder / RUN_FILE), newest_checkpoint(folder)
     if earlier.status == "running" and checkpoint is None:
-        console.info(f"{folder} holds a run that had not saved anything yet; it starts anew")
         return None
     if not config.goes_on:
         if checkpoint is None or earlier.status == "complete":

@@ -96,6 +96,8 @@ def _train(config: TrainConfig, held: contextlib.ExitStack) -> RunManifest:
 
     # 1. everything that can be refused is refused before anything is written
     found = check_before_start(config)
+    if found is None and (folder / RUN_FILE).exists():
+        console.info(f"{folder} holds a run that had not saved anything yet; it starts anew")
     earlier = Earlier(found, newest_checkpoint(folder)) if found else None
     check_trackers(config.report_to)
     base = find_base(config.model_name_or_path, config.model_revision, load_in_4bit=config.load_in_4bit)

@@ -138,6 +138,15 @@ def test_the_dataset_card_says_what_the_manifest_says(dataset_dir: Path) -> None
     assert card_data(card.content)
 
 
+def test_names_of_columns_stand_in_the_card_as_they_are(tmp_path: Path) -> None:
+    answers = {name: [{"role": "assistant", "content": name, "weight": 0.5}] for name in ("chosen", "rejected")}
+    (tmp_path / "raw.jsonl").write_text(json.dumps({"prompt": "q", **answers, "": 1, "x`y|z": 1}))
+    prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "out", test_size=0)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for shown in ("`chosen[].weight` (1", "`(no name)` (1", "`x y z` (1"):
+        assert shown in card
+
+
 def test_wrapped_lines_say_the_same_and_are_short() -> None:
     draw = random.Random(1)
     for _ in range(500):

@@ -38,7 +38,7 @@ def losses(tmp_path: Path) -> list[tuple[int, str]]:
 
 
 def test_the_words_for_missing_values_are_those_of_pandas() -> None:
-    assert set(STR_NA_VALUES) - {""} == MISSING
+    assert set(STR_NA_VALUES) - {""} == MISSING - {r"\N"}
 
 
 @pytest.mark.parametrize("word", sorted(MISSING))
@@ -65,7 +65,7 @@ def test_a_word_for_a_missing_value_is_none_of_the_text(
     assert manifest.unused_columns == {"score_rejected": 1}
     assert "warning: `nan`, `None`, `NULL` and the like in a CSV are missing" in capsys.readouterr().err
     frame = pd.read_csv(tmp_path / f"raw.{kind}", sep=mark)
-    assert frame.isna().sum().sum() == sum(manifest.repaired.values())
+    assert word == r"\N" or frame.isna().sum().sum() == sum(manifest.repaired.values())
 
 
 @pytest.mark.parametrize("word", ["none", "Nan", "NULL ", "nil", "", "missing", "-"])
@@ -82,8 +82,31 @@ def test_such_words_are_text_where_a_file_can_say_null(tmp_path: Path) -> None:
 
 
 def test_odd_names_of_columns_are_not_written_down(tmp_path: Path) -> None:
-    manifest = make(tmp_path, "prompt,chosen,rejected,a|`b`\nq,a,b,nan\n")
-    assert manifest.repaired == {"null_text_in_a_column": 1}
+    manifest = make(tmp_path, "prompt,chosen,rejected,a|`b`,c;d\nq,a,b,nan,nan\n")
+    assert manifest.repaired == {"null_text_in_other_columns": 1}
+
+
+@pytest.mark.parametrize("column", ["winner", "choice", "annotator1", "Final verdict"])
+def test_a_vote_may_say_none(tmp_path: Path, column: str) -> None:
+    mapped = {"map": f"prompt=prompt,first=response_a,second=response_b,vote={column}"}
+    votes = "".join(f"q{n},a{n},b{n},{vote},1,2\n" for n, vote in enumerate(("A", "None", "B", "A")))
+    text = f"prompt,response_a,response_b,{column},score_a,score_b\n{votes}"
+    manifest = make(tmp_path, text, **(mapped if column == "Final verdict" else {}))
+    assert (manifest.funnel.dropped, manifest.repaired) == ({"tie": 1}, {})
+
+
+def test_labels_reach_a_word_for_no_preference(tmp_path: Path) -> None:
+    text = "prompt,response_a,response_b,winner\nq1,a,b,x\nq2,a,b,y\nq3,a,b,NA\nq4,a,b,NaN\n"
+    manifest = make(tmp_path, text, labels="first=x,second=y,tie=NA")
+    assert manifest.funnel.dropped == {"missing_field": 1, "tie": 1}
+
+
+@pytest.mark.parametrize("column", ["chosen", "preferred_response", "winning_answer"])
+def test_an_answer_that_won_is_no_vote(tmp_path: Path, column: str) -> None:
+    rows = "".join(f"q{n},{answer},b\n" for n, answer in enumerate(("a", "None", "c")))
+    mapped = f"prompt=prompt,chosen={column},rejected=rejected"
+    manifest = make(tmp_path, f"prompt,{column},rejected\n{rows}", map=mapped)
+    assert manifest.funnel.dropped == {"missing_field": 1}
 
 
 SPACED = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 
@@ -255,3 +256,20 @@ def test_a_column_that_a_csv_has_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("prompt,chosen,chosen,rejected\nq,good,other,bad\n")
     with pytest.raises(DataError, match="two columns `chosen`"):
         prepare(source=[str(tmp_path / "x.csv")], output_dir=tmp_path / "d")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_nan_in_a_table_is_null_wherever_it_stands(tmp_path: Path, bad: float) -> None:
+    table = [
+        {
+            "prompt": f"q{n}", "chosen": [{"role": "assistant", "content": "a", "weight": weight}],
+            "rejected": [{"role": "assistant", "content": "b"}], "score_chosen": score, "score_rejected": 1.0,
+            "system": bad,
+        }
+        for n, (weight, score) in enumerate([(bad, 2.0), (1.0, bad), (1.0, 2.0)])
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "raw.parquet")
+    manifest = prepare(source=str(tmp_path / "raw.parquet"), output_dir=tmp_path / "out", test_size=0)
+    assert manifest is not None
+    assert manifest.funnel.kept == 3
+    assert (manifest.repaired, manifest.unused_columns) == ({"nan_as_null": 3}, {"score_rejected": 1})

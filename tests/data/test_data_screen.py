@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hubdpo import prepare
+from hubdpo import load_preferences, prepare
 from hubdpo.data import readers
 from hubdpo.data.converters import CONVERTERS, Choice, converter_for, reads_of
 from hubdpo.data.detect import detect
@@ -73,6 +73,15 @@ def test_of_ranks_the_lower_one_is_better(names: tuple[str, str], better: Any, w
         assert screen.look([{**scored, "rejected_score": 3}], Counter()).refused
 
 
+def test_the_least_margin_is_one_of_scores_where_there_are_any() -> None:
+    how = Choice(min_margin=3)
+    ranks = {**ROW, "chosen_rank": 1, "rejected_rank": 2}
+    screen = Screen(reads_of("preference", how), how=how)
+    assert not screen.look([{**ranks, "score_chosen": 9, "score_rejected": 2}], Counter()).refused
+    assert screen.look([{**ranks, "score_chosen": 3, "score_rejected": 2}], Counter()).refused == [(0, "below_margin")]
+    assert screen.look([ranks], Counter()).refused == [(0, "below_margin")]
+
+
 def test_a_position_is_no_rank() -> None:
     assert "chosen_position" in unused_of("preference", {**ROW, "chosen_position": 2, "rejected_position": 1})
 
@@ -129,6 +138,15 @@ def test_of_several_system_prompts_those_not_used_are_named(row: dict[str, Any],
     assert set(unused_of("preference", row)) == unused
 
 
+def test_of_several_system_prompts_the_same_column_is_read_in_every_row(tmp_path: Path) -> None:
+    said = {"systemPrompt": "one", "system_prompt": "two"}
+    table = [{**ROW, "prompt": f"q{n}", **dict(sorted(said.items(), reverse=n % 2 == 0))} for n in range(6)]
+    (tmp_path / "raw.jsonl").write_bytes(lines(table))
+    prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "out", test_size=0)
+    prompts = load_preferences(tmp_path / "out")["train"]["prompt"]
+    assert {prompt[0]["content"] for prompt in prompts} == {"one"}
+
+
 def turn(role: str, content: Any = "x", **more: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **more}
 
@@ -171,7 +189,7 @@ def test_members_of_messages_inside_an_object_are_named() -> None:
         ("参考资料", "not in the prompt"), ("input", "not in the prompt"), ("input_tokens", None), ("id", None),
         ("sample_weight", "weigh the same"), ("info.context", "not in the prompt"), ("name", None),
         ("chosen[].name", "who speaks"), ("chosen[].weight", "learned whole"), ("chosen[].loss_mask", "learned whole"),
-        ("chosen[].id", None), ("photo", "not image"),
+        ("chosen[].id", None), ("chosen[].x.tools", None), ("photo", "not image"),
     ],
 )  # fmt: skip
 def test_columns_that_change_what_is_learned_are_warned_of(

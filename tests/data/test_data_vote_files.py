@@ -100,6 +100,7 @@ READ: dict[str, tuple[str, Rows]] = {
     "KTO with a minus": ("jsonl", labelled(1, -1)),
     "good and bad": ("jsonl", labelled("Good", "bad", answer="response")),
     "desirable": ("jsonl", labelled("desirable", "undesirable")),
+    "a topic beside": ("jsonl", [{**row, "label": "math"} for row in labelled(True, False, "kto_tag")]),
     "thumbs": ("jsonl", labelled("thumbs_up", "thumbs-down", "kto_tag")),
     "emoji": ("jsonl", labelled("👍🏽", "👎", asked="question", answer="answer")),
     "Chinese": ("jsonl", labelled("好", "坏")),
@@ -116,7 +117,7 @@ def test_a_file_whose_words_are_plain_is_read(name: str, tmp_path: Path, capsys:
     path = write(tmp_path / f"raw.{kind}", rows)
     prepared(path)
     assert_right(path)
-    assert ("not used" in capsys.readouterr().err) == ("strength" in name)
+    assert ("not used" in capsys.readouterr().err) == ("strength" in name or name.endswith("beside"))
 
 
 PASTED: dict[str, Rows] = {

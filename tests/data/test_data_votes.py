@@ -38,7 +38,10 @@ from tests.data.made import lines
         ("Response B", ("r_a", "r_b"), -1), ("Assistant A", ("r_1", "r_2"), 1), ("response 1", ("r_0", "r_1"), -1),
         ("response_a", ("answer_b", "answer_a"), -1), ("model_a", ("r_b", "r_a"), -1), ("A>B", ("r_b", "r_a"), -1),
         ("left", ("right text", "left text"), -1),
-        ("left", ("r_b", "r_a"), None), ("first", ("second", "first"), -1), ("[[C]]", ("r_a", "r_b"), None),
+        ("left", ("r_b", "r_a"), None), ("first", ("second", "first"), -1), ("[[C]]", ("r_a", "r_b"), 0),
+        ("[[C]]", ("r_c", "r_d"), 1), ("Both are fine, but B is better: [[B]]", ("r_a", "r_b"), -1),
+        ("Both are fine, but the second is better by far", ("r_a", "r_b"), None), ("Both (bad)", ("r_a", "r_b"), 0),
+        ("A says [[A]], B says [[B]]", ("r_a", "r_b"), None), ("[[A]] it is, [[A]]", ("r_1", "r_2"), 1),
     ],
 )  # fmt: skip
 def test_a_vote_is_read_where_its_words_name_a_side(value: Any, sides: tuple[str, str], sign: int | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hubdpo import prepare
+from hubdpo import prepare, train
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.data.load import look_at_dataset
@@ -110,6 +110,17 @@ def test_an_output_folder_is_looked_at_before_torch_is_imported(
         (2, [*train, "run", "--extend"], "there is no run in `run` to extend"),
     ]
     assert_told_early(mistakes, tmp_path)
+
+
+def test_a_run_that_saved_nothing_is_told_once_to_start_anew(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = options(tiny_base, dataset_dir, tmp_path / "run", max_steps=1, max_length=64, load_in_4bit=False)
+    train(**chosen).model_copy(update={"status": "running"}).write(tmp_path / "run" / "run.json")
+    shutil.rmtree(tmp_path / "run" / "checkpoint-1")
+    capsys.readouterr()
+    train(**chosen)
+    assert capsys.readouterr().err.count("it starts anew") == 1
 
 
 def test_what_cannot_be_evaluated_is_told_before_torch_is_imported(run_dir: Path, tmp_path: Path) -> None:

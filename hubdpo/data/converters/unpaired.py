@@ -13,7 +13,7 @@ from hubdpo.data.question import ask, system_of
 
 Row = dict[str, Any]
 KTO_LABELS = ("kto_tag", "desirable", "is_desirable", "thumbs_up")
-LABELS = ("label", *KTO_LABELS)
+LABELS = (*KTO_LABELS, "label")
 WHOLE = ("messages", "conversations", "conversation")
 PROMPTS, ANSWERS = ("prompt", "instruction", "question", "query"), ("completion", "response", "output", "answer")
 READS: Reads = (

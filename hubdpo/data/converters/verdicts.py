@@ -28,12 +28,16 @@ OF_MODELS = frozenset(("winner", "score", "scores", "rating", "ratings", "elo", 
 LABELS_HINT = "--labels first=1,second=2,tie=0; for one answer a row --labels good=1,bad=0"
 MOST_WORD = 100
 """Characters of an answer that may be taken for the word of a vote."""
+LONGEST_TIE = 30
+"""Characters of the words for a tie: `Both answers are fine, but ...` is none."""
 OPEN = "..."
 """What stands in a hint for a value that a person must fill in."""
 _WHOLE = re.compile(r"([+-]?)(0|[1-9]\d{0,29})(?:\.0*)?")
 """Python refuses to read numbers of thousands of digits; a longer one than these is compared as it is written."""
 _COMPARED = re.compile(r"([^<>=~]+)(>{1,3}|<{1,3}|={1,2}|~=?)([^<>=~]+)")
 _BRACKETS = re.compile(r"\[{1,2}([^\[\]]+)\]{1,2}")
+_VERDICT = re.compile(r"\[\[([^\[\]]{1,40})\]\]")
+"""How MT-Bench has judges end what they say, `[[C]]` for a tie (arXiv 2306.05685)."""
 _NOUN = re.compile(
     r"(?:response|answer|output|completion|model|assistant|option|candidate|reply|text|summary)[\s_\-]*(?=\w$)"
 )
@@ -100,7 +104,11 @@ def named_vote(value: Any, sides: Sides, labels: dict[str, str] | None, row: Row
     if not isinstance(value, str) or sides[0].lower() == sides[1].lower():
         raise Rejection("unknown_label")
     text = value.strip().lower()
-    if bare := _BRACKETS.fullmatch(text):
+    if len(verdicts := {verdict.strip() for verdict in _VERDICT.findall(text)}) == 1:
+        text = verdicts.pop()  # of a judge who says why before
+        if text == "c" and "c" not in map(last_part, map(str.lower, sides)):
+            return Vote(0.0)
+    elif bare := _BRACKETS.fullmatch(text):
         text = bare[1].strip()
     if is_tie(text):
         return Vote(0.0)
@@ -221,7 +229,8 @@ def model_columns(names: tuple[str, ...], sides: Sides) -> tuple[str, ...]:
 
 def is_tie(text: str) -> bool:
     """Tell `tie`, `both_bad`, `Tie (both good)` and the like."""
-    return text in TIES or text.startswith(("tie ", "tie(", "both ", "both_", "both-"))
+    opens = text.startswith(("tie ", "tie(", "both ", "both_", "both-"))
+    return text in TIES or (opens and len(text) <= LONGEST_TIE)
 
 
 def says_a_side(row: Row, column: str, sides: Sides) -> bool:
