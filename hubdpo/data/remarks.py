@@ -106,7 +106,7 @@ def tell_remarks(manifest: PrepareManifest) -> None:
 def _why(name: str) -> str | None:
     """Return what is learned otherwise because a column, or a member of messages, was not used."""
     column, mark, last = name.rpartition("[].")
-    last = last if mark else last.rpartition(".")[2]
+    last = last.rpartition(".")[2]
     words = {"".join(words_of(last)), *words_of(last)}
     if mark:
         return next((why for why, terms in OF_MEMBERS if words & terms), None)
