@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -142,7 +144,8 @@ def test_a_selection_of_early_datasets_is_refused_with_the_command_that_makes_it
             prepare(source=str(source), output_dir=tmp_path / "out")
     if state is not None:
         return
-    subprocess.run(caught.value.hint or "", shell=True, check=True, cwd=tmp_path)
+    own = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # the python with `datasets`
+    subprocess.run(caught.value.hint or "", shell=True, check=True, cwd=tmp_path, env=own)
     prepare(source=str(tmp_path / "saved-selected.parquet"), output_dir=tmp_path / "out", test_size=0)
     assert pairs(tmp_path / "out") == [EXPECTED[2], EXPECTED[0]]
 
