@@ -14,6 +14,7 @@ from hubdpo.data.clean import clean
 from hubdpo.data.lengths import encode_pair, encoder_of
 from hubdpo.data.preference import Message, NotText, PreferenceExample, Rated, Rejection
 from hubdpo.data.readers import RawRow
+from hubdpo.data.screen import unlisted
 from hubdpo.data.stage import Rules
 from hubdpo.secrets import find_secrets, redact
 
@@ -30,7 +31,10 @@ def explain(rows: Iterable[RawRow], rules: Rules) -> None:
             continue
         _say("raw", orjson.dumps(row.value, default=str).decode())
         try:
-            made = rules.convert(rules.screen.one(row.value))
+            value = rules.screen.one(row.value)
+            made = rules.convert(value)
+            if isinstance(made, PreferenceExample):
+                made.changes |= unlisted(value)
             _explain(list(made) if not isinstance(made, (PreferenceExample, Rated)) else [made], rules)
         except NotText as found:
             raise found.refusal() from None

@@ -86,7 +86,7 @@ def check_outcome(config: PrepareConfig, funnel: Funnel) -> None:
 
 
 def tell_listed(rounds: Rounds) -> None:
-    """Say which texts may be lists of one text; a Python list can be an answer, so they stay as they are."""
+    """Say which texts may be lists of one text; a list can be an answer, so they stay as they are."""
     found = sum((part.listed for part in rounds.first), Counter[str]())
     for name, count in sorted(found.items()):
         console.warn(f"{count:,} texts of `{name}` are a list of one text, as `['good']`: they stay as they are")

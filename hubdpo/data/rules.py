@@ -17,6 +17,7 @@ from hubdpo.data.converters import (
     Choice,
     Convert,
     Row,
+    answers_of,
     columns,
     converter_for,
     converter_of_many,
@@ -92,11 +93,12 @@ def make_rules(
                 raise wrong
             models = models_read(mapping, how, _first_rows(config, some, most))
         screen = screen_for(name, how, mapping, keep, models)
-        lists = list_columns(_first_rows(config, some, most), screen.reads)
+        answers = answers_of(mapping)
+        lists = list_columns(_first_rows(config, some, most), screen.reads, answers)
         if ONE_OF_THREE[0] in one.fields:  # sets of this shape have each turn of a conversation in such a list
-            lists = dict.fromkeys(one.fields, "")
+            lists, answers = dict.fromkeys(one.fields, ""), frozenset[str]()
         _tell_lists(one.name, lists)
-        screen = replace(screen, lists=frozenset(lists))
+        screen = replace(screen, lists=frozenset(lists), answers=answers)
         rules = Rules(name, config, convert, many, screen, keep, model, single, scratch)
         of_file[number] = made.setdefault((name, single, screen.reads, screen.lists), rules)
     return [of_file[piece.file.number] for piece in pieces]

@@ -15,6 +15,7 @@ from itertools import compress
 from typing import Any
 
 from hubdpo.data.cells import ARRAYS, BEGINS, OPENERS, opened, texts_in
+from hubdpo.data.changes import UNLISTED
 from hubdpo.data.converters.asking import Reads
 from hubdpo.data.converters.choice import Choice, too_close
 from hubdpo.data.media import could_hold_media, media_in
@@ -58,7 +59,8 @@ class Screen:
     """`reads` is what the converter reads, `keep` what is kept beside it.
 
     `sides` are the words for better and worse in the names of columns, where they say it; `lists` are the columns that
-    hold lists alone, so that `['good']` in them is one.
+    hold lists alone, so that `['good']` in them is one, if all `answers` of the row are lists: the way one of them is
+    written must not tell which is better.
     """
 
     reads: Reads = ()
@@ -66,6 +68,7 @@ class Screen:
     how: Choice = field(default_factory=Choice)
     sides: tuple[str, str] | None = SIDES
     lists: frozenset[str] = frozenset()
+    answers: frozenset[str] = frozenset()
 
     def one(self, row: Row) -> Row:
         """Return a row as the converter is to see it. Raise Rejection."""
@@ -142,7 +145,7 @@ class Screen:
                 continue
             try:
                 held = opened(value)
-                held = self._listed(name, value, whole) if held is value else held
+                held = self._listed(name, value, whole, place) if held is value else held
             except Rejection as rejection:
                 refused.setdefault(place, rejection.reason)
                 continue
@@ -152,17 +155,25 @@ class Screen:
                 kinds.add(type(held))
         return kinds
 
-    def _listed(self, name: str, value: str, whole: Looked) -> Any:
+    def _listed(self, name: str, value: str, whole: Looked, place: int) -> Any:
         """Return the list that a cell of a column of lists holds; one in another column is text, and is counted."""
+        written = self._is_written(name, whole.rows[place])
         try:
             texts = texts_in(value)
         except Rejection:
-            if name in self.lists:
+            if written:
                 raise
             return value
-        if texts is not None and name not in self.lists:
+        if texts is not None and not written:
             whole.listed[name] += len(texts)
-        return value if texts is None or name not in self.lists else texts
+        return Written(texts) if texts is not None and written else value
+
+    def _is_written(self, name: str, row: Row) -> bool:
+        """Tell whether `['good']` in this column of the row is a list, and no text that an answer is to be."""
+        if name not in self.lists:
+            return False
+        others = (row.get(other) for other in self.answers) if name in self.answers else ()
+        return all(not value or isinstance(value, (list, dict)) or _is_list(value) for value in others)
 
     def _members(self, name: str, members: set[str], values: list[Any], unused: Counter[str]) -> None:
         """Count what is not read of an object."""
@@ -237,6 +248,15 @@ class Screen:
                         _count(unused, name, 1)
 
 
+class Written(list[str]):
+    """A list of one text or of nothing that was written as text."""
+
+
+def unlisted(row: Row | None) -> int:
+    """Return the bit of CHANGES for a row that has a text which was taken out of such a list."""
+    return UNLISTED if row and any(value.__class__ is Written and value for value in row.values()) else 0
+
+
 def opened_row(row: Row) -> Row:
     """Return a row with the messages that any text cell holds, for those who look what shape it has."""
     new = dict(row)
@@ -249,10 +269,11 @@ def opened_row(row: Row) -> Row:
     return new
 
 
-def list_columns(rows: Iterable[Row], reads: Reads) -> dict[str, str]:
+def list_columns(rows: Iterable[Row], reads: Reads, answers: frozenset[str] = frozenset()) -> dict[str, str]:
     """Return the columns that hold lists alone in these rows, each with the first of them that is written as text.
 
-    That is `['good']`, a list of one text or of nothing; the text is empty where all are real lists.
+    That is `['good']`, a list of one text or of nothing; the text is empty where all are real lists. Of `answers` all
+    or none are given back.
     """
     found: dict[str, str] = {}
     others: set[str] = set()
@@ -266,13 +287,19 @@ def list_columns(rows: Iterable[Row], reads: Reads) -> dict[str, str]:
                 found.setdefault(name, "")
             elif value:
                 others.add(name)
+    if others & answers:
+        others |= answers
     return {name: found[name] for name in sorted(found) if name not in others}
 
 
-def _is_list(text: str) -> bool:
+def _is_list(text: Any) -> bool:
     """Tell a list of one text or of nothing, or messages that cannot be read."""
     try:
-        return BEGINS.match(text) is not None and (opened(text) is not text or texts_in(text) is not None)
+        return (
+            isinstance(text, str)
+            and BEGINS.match(text) is not None
+            and (opened(text) is not text or texts_in(text) is not None)
+        )
     except Rejection:
         return True
 

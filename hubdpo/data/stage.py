@@ -27,7 +27,7 @@ from hubdpo.data.near import signature
 from hubdpo.data.pairs import Pair, Pairs
 from hubdpo.data.preference import COLUMNS, ROLES, NotText, PreferenceExample, Rated, Rejection, schema
 from hubdpo.data.readers import Block, Piece, PieceReader
-from hubdpo.data.screen import Screen
+from hubdpo.data.screen import Screen, unlisted
 from hubdpo.data.split import fold
 from hubdpo.secrets import find_secrets, redact
 
@@ -211,7 +211,7 @@ class Stage:
             self.lose(line, rejection.reason, value)
 
     def _take(self, line: int, example: PreferenceExample, kept: list[str | None], value: Row | None) -> None:
-        pair = Pair(line, example, kept, value, changes=example.changes)
+        pair = Pair(line, example, kept, value, changes=example.changes | unlisted(value))
         if self._closely:
             self._look_closely(pair)
         self._waiting.append(pair)
@@ -244,7 +244,9 @@ class Stage:
         if any(message["role"] not in ROLES for message in (*half.prompt, *half.answer)):
             raise Rejection("unknown_role")
         pair = PreferenceExample(half.prompt, half.answer, [])
-        self._waiting.append(Pair(line, pair, kept_of(value, self._rules.keep), value, half.changes, score=half.score))
+        self._waiting.append(
+            Pair(line, pair, kept_of(value, self._rules.keep), value, half.changes | unlisted(value), score=half.score)
+        )
 
     def _settle(self) -> None:
         """Put the pairs that came one by one behind those that came together."""

@@ -312,7 +312,9 @@ def test_a_column_of_lists_of_one_text_holds_these_texts(
     else:
         (tmp_path / "raw.jsonl").write_bytes(lines(rows))
         source = str(tmp_path / "raw.jsonl")
-    prepare(source=source, output_dir=tmp_path / "out", test_size=0)
+    manifest = prepare(source=source, output_dir=tmp_path / "out", test_size=0)
+    assert manifest is not None
+    assert manifest.changed == ({"text_taken_out_of_list": 3} if write else {})
     kept = load_preferences(tmp_path / "out")["train"]
     assert [row["chosen"][0]["content"] for row in kept] == [f"good {i}" for i in range(3)]
     assert [row["rejected"][0]["content"] for row in kept] == [f"bad {i}" for i in range(3)]
@@ -338,8 +340,50 @@ def test_a_list_of_one_text_among_other_answers_stays_and_is_told(
     prepare(source=csv_of(tmp_path / "raw.csv", rows), output_dir=tmp_path / "out", test_size=0)
     kept = load_preferences(tmp_path / "out")["train"]
     assert [row["chosen"][0]["content"] for row in kept] == ["['good 0']", "['good 1']", "['good 2']", other]
-    assert kept[3]["rejected"][0]["content"] == "bad"
-    assert "3 texts of `chosen` are a list of one text" in capsys.readouterr().err
+    assert kept[3]["rejected"][0]["content"] == "['bad']"
+    told = capsys.readouterr().err
+    assert "3 texts of `chosen` are a list of one text" in told
+    assert "4 texts of `rejected` are a list of one text" in told
+
+
+@pytest.mark.parametrize("name", ["preference", "alpaca", "columns"])
+@pytest.mark.parametrize("other", ["The capital is {}.", "{}", '["{}", "no"]'])
+@pytest.mark.parametrize(("table", "workers"), [(True, 1), (False, 1), (False, 2)])
+def test_a_list_that_one_answer_alone_is_stays_the_text_that_was_asked_for(
+    tmp_path: Path, name: str, other: str, table: bool, workers: int
+) -> None:
+    cities = [f"City {i}" for i in range(40)]
+    prompt = {"alpaca": "query", "columns": "ask"}.get(name, "prompt")
+    rows = [
+        {prompt: f"Give a JSON list: {city}", "chosen": as_json([city]), "rejected": other.replace("{}", city)}
+        for city in cities
+    ]
+    source = tmp_path / "raw.jsonl"
+    source.write_bytes(lines(rows))
+    mapping = "prompt=ask,chosen=chosen,rejected=rejected" if name == "columns" else None
+    manifest = prepare(
+        source=csv_of(tmp_path / "raw.csv", rows) if table else str(source), output_dir=tmp_path / "out", test_size=0,
+        map=mapping, num_proc=workers,
+    )  # fmt: skip
+    assert manifest is not None
+    assert (manifest.funnel.kept, manifest.changed) == (40, {})
+    kept = load_preferences(tmp_path / "out")["train"]
+    assert {row["chosen"][0]["content"] for row in kept} == {as_json([city]) for city in cities}
+
+
+def test_a_row_whose_other_answer_is_no_list_keeps_its_own_though_the_first_rows_had_lists_alone(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"prompt": f"q{i}", "chosen": as_json([f"good {i}"]), "rejected": as_json([f"bad {i}"])} for i in range(1500)
+    ]
+    rows[1400]["rejected"] = "bad"
+    (tmp_path / "raw.jsonl").write_bytes(lines(rows))
+    manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0)
+    assert manifest is not None
+    assert manifest.changed == {"text_taken_out_of_list": 1499}
+    kept = load_preferences(tmp_path / "out")["train"]
+    assert [row["chosen"][0]["content"] for row in kept][1399:1401] == ["good 1399", '["good 1400"]']
 
 
 def test_nothing_printed_as_a_list_is_no_answer_among_messages(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from hubdpo.data.columns import Columns
@@ -118,7 +119,20 @@ def reads_of(name: str, how: Choice, mapping: dict[str, str] | None = None) -> R
     return (*CONVERTERS[name].reads, SYSTEM, *named)
 
 
+ANSWERS = frozenset((
+    *implicit_prompt.CHOSEN, *implicit_prompt.REJECTED, *alpaca.CHOSEN, *sharegpt.REJECTED, *openai.READS[1:],
+    *stack_exchange_paired.FIELDS[1:], *chain.from_iterable(voted.ANSWERS),
+))  # fmt: skip
+
+
+def answers_of(mapping: dict[str, str] | None = None) -> frozenset[str]:
+    """Return the columns that may hold one of the two answers of a row; `mapping` is what `--map` says."""
+    if mapping is None:
+        return ANSWERS
+    return frozenset(column for name, column in mapping.items() if name in ("chosen", "rejected", "first", "second"))
+
+
 __all__ = [
-    "CONVERTERS", "NAMES", "Choice", "Convert", "ConvertMany", "Converter", "Row", "columns", "converter_for",
-    "converter_of_many", "reads_of",
+    "CONVERTERS", "NAMES", "Choice", "Convert", "ConvertMany", "Converter", "Row", "answers_of", "columns",
+    "converter_for", "converter_of_many", "reads_of",
 ]  # fmt: skip
