@@ -19,13 +19,14 @@ def check_before_start(config: TrainConfig) -> RunManifest | None:
     """Return the run of this folder that is gone on with, or None when the folder is free.
 
     It is free, too, with a run that has not saved anything yet. Raise ConfigError when a run is there and is not to be
-    gone on with, when there is none to extend, or when the folder holds other files.
+    gone on with, when there is none to go on with, or when the folder holds other files.
     """
     folder = config.output_dir
     _check_place(folder)
     if not folder.exists() or not any(folder.iterdir()):
-        if config.extend:
-            raise ConfigError(f"there is no run in `{folder}` to extend", hint="leave `--extend` out to start one")
+        if config.goes_on and not config.dry_run:
+            way = "extend" if config.extend else "resume"
+            raise ConfigError(f"there is no run in `{folder}` to {way}", hint=f"leave `--{way}` out to start one")
         return None
     if not (folder / RUN_FILE).exists():
         raise ConfigError(f"`{folder}` holds files that are no run", hint="give another `--output-dir`")

@@ -22,6 +22,7 @@ from hubdpo.hub.base_files import BaseFacts, check_base
 from hubdpo.hub.places import find_place
 from hubdpo.manifest import LOCAL_FILE
 from hubdpo.training.base import look_at_base
+from hubdpo.training.output_folder import check_before_start
 from hubdpo.training.start import check_start, cuda_is_possible
 from hubdpo.training.targets import check_targets
 
@@ -103,11 +104,14 @@ def test_an_output_folder_is_looked_at_before_torch_is_imported(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     (tmp_path / "blocked").touch()
+    (tmp_path / "empty").mkdir()
     train = ["train", "--model-name-or-path", str(tiny_base), "--dataset", str(dataset_dir), "-o"]
     mistakes = [
         (2, [*train, "other"], "`other` holds files that are no run"),
         (2, [*train, "blocked/run"], "is a file, not a folder"),
         (2, [*train, "run", "--extend"], "there is no run in `run` to extend"),
+        (2, [*train, "rum", "--resume"], "there is no run in `rum` to resume"),
+        (2, [*train, "empty", "--resume"], "there is no run in `empty` to resume"),
     ]
     assert_told_early(mistakes, tmp_path)
 
@@ -121,6 +125,11 @@ def test_a_run_that_saved_nothing_is_told_once_to_start_anew(
     capsys.readouterr()
     train(**chosen)
     assert capsys.readouterr().err.count("it starts anew") == 1
+
+
+@pytest.mark.parametrize("way", ["resume", "extend"])
+def test_a_dry_run_of_going_on_needs_no_run(tmp_path: Path, way: str) -> None:
+    assert check_before_start(config("base", "data", tmp_path / "run", dry_run=True, **{way: True})) is None
 
 
 def test_what_cannot_be_evaluated_is_told_before_torch_is_imported(run_dir: Path, tmp_path: Path) -> None:
