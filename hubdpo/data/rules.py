@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -25,7 +26,7 @@ from hubdpo.data.converters import (
 )
 from hubdpo.data.converters.verdicts import parse_labels
 from hubdpo.data.converters.votes import ONE_OF_THREE
-from hubdpo.data.detect import MOST_ROWS, Look, detect_all, look, named
+from hubdpo.data.detect import MOST_FIELDS, MOST_ROWS, Look, detect_all, look, named
 from hubdpo.data.lengths import Model, encoder_of, find_model
 from hubdpo.data.preference import Rated, Rejection
 from hubdpo.data.published import has_published_split, split_of
@@ -33,7 +34,7 @@ from hubdpo.data.readers import Piece, PieceReader
 from hubdpo.data.score_fields import check_score_field
 from hubdpo.data.screen import SIDES, Screen, list_columns, opened_row
 from hubdpo.data.stage import Rules
-from hubdpo.data.suggest import corrected
+from hubdpo.data.suggest import corrected, near_name
 from hubdpo.data.unreadable import unreadable
 from hubdpo.data.vote_hints import check_votes, models_read, reads_votes
 from hubdpo.errors import ConfigError, DataError
@@ -73,6 +74,7 @@ def make_rules(
     if how.labels is not None and not any(reads_votes(name, mapping) for name in names):
         console.warn(f"`--labels` is not used: no vote or label is read by {named(sorted({*names}))}")
     columns_ = {column: None for one in looks for column in one.fields}
+    _check_keep(config, pieces, columns_)
     keep = [*config.keep, *(column for column in attribution if column in columns_ and column not in config.keep)]
     made: dict[tuple[object, ...], Rules] = {}
     of_file: dict[int, Rules] = {}
@@ -173,6 +175,21 @@ def _check_columns(mapping: dict[str, str], one: Look) -> None:
         return
     hint = corrected(mapping, missing, one.examples, one.fields)
     raise DataError(f"{one.name}: no row has a column `{missing[0]}`; the rows have {one.columns}", hint=hint)
+
+
+def _check_keep(config: PrepareConfig, pieces: list[Piece], columns_: dict[str, None]) -> None:
+    """Raise DataError when no row of any file has a column of `--keep`, also none behind those that were looked at."""
+    missing = {name for name in config.keep if name not in columns_}
+    for row in (row for piece in pieces if missing for row in PieceReader(piece, max_line_bytes=config.max_line_bytes)):
+        missing -= (row.value or {}).keys()
+        if not missing:
+            return
+    for name in config.keep:
+        if name in missing:
+            near = near_name(name, columns_) or next(iter(difflib.get_close_matches(name, columns_, n=1)), None)
+            have = ", ".join(f"`{column}`" for column in list(columns_)[:MOST_FIELDS])
+            hint = f"--keep {shlex.quote(near)}" if near else "leave it out, or give the name as the rows have it"
+            raise DataError(f"`--keep {name}`: no row has a column `{name}`; the rows have {have}", hint=hint)
 
 
 def _single(convert: Convert, first: Iterable[Row]) -> bool:

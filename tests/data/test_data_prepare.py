@@ -171,6 +171,25 @@ def test_kept_columns_are_text(tmp_path: Path) -> None:
     assert load_preferences(tmp_path / "out")["train"]["qid"][:] == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("have", "asked", "hint"),
+    [("src", "scr", "--keep src"), ("Source", "source", "--keep Source"), ("a", "z", "leave it")],
+)
+def test_a_column_to_keep_that_no_row_has_is_refused_with_the_one_that_is_meant(
+    tmp_path: Path, have: str, asked: str, hint: str
+) -> None:
+    with pytest.raises(DataError, match=f"no row has a column `{asked}`; the rows have .*`{have}`") as caught:
+        make(tmp_path, lines([{**row, have: "x"} for row in rows(3)]), keep=[asked], test_size=0)
+    assert hint in (caught.value.hint or "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_column_to_keep_may_first_stand_far_down(tmp_path: Path) -> None:
+    values = [*rows(1500), {**rows(1501)[-1], "late": "x"}]
+    make(tmp_path, lines(values), keep=["late"], test_size=0)
+    assert load_preferences(tmp_path / "out")["train"]["late"][-2:] == [None, "x"]
+
+
 def test_a_column_that_trainers_read_is_not_kept(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="messages"):
         prepare(source=[str(raw)], output_dir=tmp_path / "out", keep=["messages"])
