@@ -83,7 +83,7 @@ class Config(BaseModel):
             name = str(first["loc"][0])
             flag = "--" + name.replace("_", "-")
             if first["type"] == "missing":
-                raise ConfigError(f"option `{flag}` is needed", hint=f"add `{flag} VALUE`") from None
+                raise cls._missing(name) from None
             message = str(first["msg"]).removeprefix("Value error, ")
             raise ConfigError(
                 f"option `{flag}`{origin.get(name, '')} is not valid: {message}: {first['input']!r}",
@@ -101,6 +101,24 @@ class Config(BaseModel):
         if (known := OTHER_WORDS.get(name)) in cls.model_fields:
             return known
         return next(iter(difflib.get_close_matches(name, cls.model_fields, n=1)), None)
+
+    @classmethod
+    def _missing(cls, name: str) -> ConfigError:
+        """Return the error for an option, or an argument, that is needed and was not given."""
+        arguments = {
+            field: cli.metavar or field.upper()
+            for field, info in cls.model_fields.items()
+            for cli in info.metadata
+            if isinstance(cli, Cli) and cli.argument
+        }
+        if name not in arguments:
+            flag = "--" + name.replace("_", "-")
+            return ConfigError(f"option `{flag}` is needed", hint=f"add `{flag} VALUE`")
+        command = cls.__name__.removesuffix("Config").lower()
+        return ConfigError(
+            f"`{arguments[name]}` is needed: {cls.model_fields[name].description}".rstrip("."),
+            hint=f"hubdpo {command} {' '.join(arguments.values())}",
+        )
 
     @classmethod
     def _suggest(cls, name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hubdpo.config import PrepareConfig, PushConfig, TrainConfig
+from hubdpo.config import Config, EvaluateConfig, PrepareConfig, PushConfig, TrainConfig
 from hubdpo.config.push import is_repo_id
 from hubdpo.errors import ConfigError
 
@@ -30,6 +30,29 @@ def test_an_unknown_key_names_the_file_and_the_nearest_option(tmp_path: Path) ->
     with pytest.raises(ConfigError, match="run.yaml") as caught:
         TrainConfig.build(TRAIN, file=file)
     assert caught.value.hint == "did you mean `learning_rate`?"
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "message", "hint"),
+    [
+        (PushConfig, {"folder": "run"}, "`USER/NAME` is needed: Where to publish", "hubdpo push DIR USER/NAME"),
+        (EvaluateConfig, {}, "`RUN` is needed: A complete run folder", "hubdpo evaluate RUN"),
+        (PrepareConfig, {"output_dir": "out"}, "`SOURCE...` is needed: Raw files", "hubdpo prepare SOURCE..."),
+        (
+            TrainConfig,
+            {"dataset": "data"},
+            "option `--model-name-or-path` is needed",
+            "add `--model-name-or-path VALUE`",
+        ),
+    ],
+)
+def test_what_is_missing_is_named_as_it_is_typed(
+    config: type[Config], given: dict[str, str], message: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.build(given)
+    assert caught.value.message.startswith(message)
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "beta: [", "just words"])
