@@ -44,7 +44,7 @@ NEXT_STEPS = {
     "broken_template": "give the rows as lists of messages, without the template",
     "inverted": "the source scores or ranks `rejected` above `chosen`; take out what means something else",
     "unknown_label": "say what every value of the vote means: --labels first=...,second=...,tie=..., "
-    "or of one answer a row: --labels good=...,bad=...",
+    "or of one answer a row: --labels good=...,bad=...; of flags such as winner_model_a one must be 1",
     "ambiguous_vote": "a vote such as `A` names one side, and the model or the answer of the other side is called the "
     "same; write the side that won, such as first, into the vote, or the models into columns of other names",
     "histories_differ": "the two conversations differ before their last turns, so their last answers answer different "

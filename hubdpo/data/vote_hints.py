@@ -139,7 +139,8 @@ def _vote_hint(found: Votes, rows: Sequence[Row]) -> str:
     vote = next((name for name in others if all(says_a_side(row, name, sides) for row in rows)), OPEN)
     prompt = next((name for name in voted.PROMPTS if name in rows[0]), OPEN)
     columns = f"prompt={prompt},first={sides[0]},second={sides[1]},vote={vote}"
-    return f"name the column that says which is better: --map {shlex.quote(columns)}"
+    hint = f"name the column that says which is better: --map {shlex.quote(columns)}"
+    return f"{hint}; or, if its values do, {labels_for([], sides=sides)}" if vote == OPEN else hint
 
 
 @dataclass

@@ -56,9 +56,11 @@ def test_a_vote_is_read_where_its_words_name_a_side(value: Any, sides: tuple[str
 def test_several_values_may_mean_the_same() -> None:
     assert parse_labels("first=1,second=2,tie=0,tie=both") == {"1": "first", "2": "second", "0": "tie", "both": "tie"}
     assert parse_labels("first=-1,first=-2,second=1.0") == {"-1": "first", "-2": "first", "1": "second"}
-    for text in ("first=1,second=2,tie=1", "tie=1,tie=2", "first=1,first=2", "first=1,second=2,...=3"):
+    for text in ("first=1,second=2,tie=1", "tie=1,tie=2", "first=1,first=2"):
         with pytest.raises(ConfigError, match="--labels"):
             parse_labels(text)
+    with pytest.raises(ConfigError, match="not filled in"):
+        parse_labels("first=1,second=2,...=3")
 
 
 @pytest.mark.parametrize(
@@ -204,6 +206,12 @@ def test_words_keep_their_meaning_beside_labels_that_do_not_contradict_them(
             named_vote(value, ("r_a", "r_b"), parse_labels(labels))
     else:
         assert named_vote(value, ("r_a", "r_b"), parse_labels(labels)).value == sign
+
+
+@pytest.mark.parametrize(("value", "reason"), [("B", "ambiguous_vote"), ("gpt", "unknown_label")])
+def test_a_model_is_no_word_beside_labels(value: str, reason: str) -> None:
+    with pytest.raises(Rejection, match=reason):
+        named_vote(value, ("r_a", "r_b"), parse_labels("first=1,second=2"), {"model_a": value, "model_b": "x"})
 
 
 FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")

@@ -100,7 +100,6 @@ def named_vote(value: Any, sides: Sides, labels: dict[str, str] | None, row: Row
             return Vote(meaning)
         if _contradict(tuple(labels.items()), sides):
             raise Rejection("unknown_label")
-        row = None  # words alone; models are not looked at where labels are given
     if not isinstance(value, str) or sides[0].lower() == sides[1].lower():
         raise Rejection("unknown_label")
     text = value.strip().lower()
@@ -122,7 +121,8 @@ def named_vote(value: Any, sides: Sides, labels: dict[str, str] | None, row: Row
                 agreed(side, part, sides, row)
             size = {">": 1, "<": -1}.get(compared[2][0], 0) * len(compared[2])
             return Vote(float(size * one))
-    if row is not None and (side := _model(text, sides, row) or _text(value, sides, row)):
+    # beside labels, a name of a model is no word: the labels may name models as well, each as one side
+    if labels is None and row is not None and (side := _model(text, sides, row) or _text(value, sides, row)):
         return Vote(float(side))
     raise Rejection("unknown_label")
 
