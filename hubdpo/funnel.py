@@ -33,6 +33,7 @@ KINDS = {
     "speakers": "names of speakers",
     "tool_calls": "tool calls or their results",
     "media": "placeholders of pictures, video or sound",
+    "repeats": "their prompt once more",
 }
 """What marks in a text mark, by kind, in words."""
 

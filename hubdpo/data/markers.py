@@ -49,6 +49,8 @@ _LAST = re.compile(
 _FIRST_OF_ANSWER = re.compile(rf"\s*(###\s*(?:Answer|Response|Assistant|Output):|<s>|<image>|(?:{_SPEAKERS}) ?[:：])")
 _LAST_OF_ANSWER = re.compile(r"(</s>)\s*\Z")
 _NEAR_AN_END = 60
+_SHORTEST = 10
+"""Characters of a prompt that two answers do not begin with by chance."""
 
 
 def _bytes_of(*texts: str, edge: int) -> Any:
@@ -81,7 +83,26 @@ def count_markers(columns: Columns) -> Found:
         if found:
             counts.update((side, kind_of(marker), marker) for _, marker in found)
             counts.update((side, kind, "") for _, kind in {(row, kind_of(marker)) for row, marker in found})
+    if repeated := _repeated(prompt, chosen, rejected):
+        counts.update({("answers", "repeats", "prompt + answer"): repeated, ("answers", "repeats", ""): repeated})
     return counts
+
+
+def _repeated(prompt: MessagesColumn, chosen: MessagesColumn, rejected: MessagesColumn) -> int:
+    """Count the pairs whose answers both begin with all of the prompt's last message: one alone may quote it."""
+    if not len(prompt.counts) or not all((column.counts > 0).all() for column in (prompt, chosen, rejected)):
+        return 0
+    asked, one, other = prompt.ends[1:] - 1, chosen.ends[:-1], rejected.ends[:-1]
+    first = prompt.edges[0][asked]
+    alike = np.flatnonzero((chosen.edges[0][one] == first) & (rejected.edges[0][other] == first))
+    count = 0
+    for row in alike.tolist():
+        text = prompt.texts[asked[row]].strip()
+        count += len(text) >= _SHORTEST and all(
+            answer.startswith(text) and len(answer) > len(text)
+            for answer in (chosen.texts[one[row]], rejected.texts[other[row]])
+        )
+    return count
 
 
 def markers(column: MessagesColumn, *, answers: bool) -> set[tuple[int, str]]:

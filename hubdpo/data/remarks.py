@@ -50,12 +50,14 @@ FOLLOWS = {
     "speakers": "they stay as text, so that several turns are learned as one",
     "tool_calls": "they are learned as plain text, and the chat template is told of no tools",
     "media": "what they stand for is missing: hubdpo trains text",
+    "repeats": "it is learned as the beginning of the answer",
 }
 """What comes of marks, by their kind."""
 NEXT = {
     "template": "take the marks out of the source, or give the rows as lists of messages",
     "speakers": "give the rows as lists of messages, a turn each",
     "tool_calls": "leave such rows out, unless your model writes its calls so and its prompt names the tools",
+    "repeats": "cut the prompt off the beginning of the answers",
     "media": "leave such rows out, or take the placeholders out where the text alone makes sense",
 }
 

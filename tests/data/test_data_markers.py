@@ -137,3 +137,30 @@ def test_marks_are_told_by_kind(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_the_first_mark_of_turns_is_named() -> None:
     assert template_mark("<s>[INST] q [/INST] <tool_call> a</s>") == "[INST]"
     assert template_mark("a <tool_call> b") is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "rejected", "count"),
+    [
+        ("What is the colour of {n}?", "What is the colour of {n}? Blue.", "What is the colour of {n}?\nRed.", 3),
+        ("What is the colour of {n}? ", "What is the colour of {n}? It's blue", "What is the colour of {n}? Red", 3),
+        ("What is the colour of {n}?", "What is the colour of {n}? Blue.", "Red.", 0),
+        ("What is the colour of {n}?", "What is the colour of {n}?", "What is the colour of {n}? Red.", 0),
+        ("Who? {n}", "Who? {n} Ann.", "Who? {n} Bob.", 0),
+        ("What is the colour of {n}?", "What a question: blue is the colour.", "Well, it is the colour of red.", 0),
+        ([("user", "hi"), ("assistant", "yes?"), ("user", "A river, {n}?")], "A river, {n}? Po", "A river, {n}? Ob", 3),
+    ],
+)  # fmt: skip
+def test_answers_that_begin_with_their_prompt_are_counted(
+    tmp_path: Path, prompt: Any, chosen: str, rejected: str, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(text: Any, n: int) -> Any:
+        return text.format(n=n) if isinstance(text, str) else [{"role": r, "content": c.format(n=n)} for r, c in text]
+
+    rows = [{"prompt": said(prompt, n), "chosen": said(chosen, n), "rejected": said(rejected, n)} for n in range(3)]
+    (tmp_path / "raw.jsonl").write_bytes(lines(rows))
+    manifest = prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "out", test_size=0)
+    assert manifest is not None
+    found = manifest.text_markers.get("repeats", {})
+    assert [held.rows for held in found.values()] == ([count] if count else [])
+    assert (f"warning: {count} answers hold their prompt once more" in capsys.readouterr().err) == bool(count)
