@@ -165,6 +165,7 @@ def test_rows_with_a_score_each_are_read_as_the_hint_says(tmp_path: Path) -> Non
         (("prompt", "chosen", "rejected_1", "rejected_2"), "prompt=prompt,chosen=chosen,rejected=rejected_1"),
         (("prompt", "chosen_a", "chosen_b", "rejected"), "prompt=prompt,chosen=chosen_a,rejected=rejected"),
         (("query", "good reply", "bad reply 1", "bad reply 2"), "prompt=query,chosen=good reply,rejected=bad reply 1"),
+        (("frage", "chosen", "rejected_1", "rejected_2"), "prompt=frage,chosen=chosen,rejected=rejected_1"),
     ],
 )
 def test_one_answer_and_several_worse_ones_are_no_vote(names: tuple[str, ...], said: str) -> None:
