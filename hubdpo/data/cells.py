@@ -89,10 +89,9 @@ def texts_in(text: str) -> list[str] | None:
 
 def _unquoted(text: str) -> str | None:
     """Return the text of a list or object that was encoded twice, or None. Raise Rejection for messages cut off."""
-    quotes = ("'", '"')
-    if not text.lstrip().startswith(quotes) or not BEGINS.match(text):
+    if not text.lstrip().startswith(("'", '"')) or not BEGINS.match(text):
         return None
-    value = _parsed(text) if text.rstrip().endswith(quotes) else None
+    value = _parsed(text)
     if isinstance(value, str):
         return value
     if _QUOTED_LIST.match(text):

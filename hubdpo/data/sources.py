@@ -23,6 +23,7 @@ from hubdpo.data import storage
 from hubdpo.data.detect import named
 from hubdpo.data.encodings import convert_command, marked_encoding, unmarked_utf16, write_newlines, write_utf8
 from hubdpo.data.hub_configs import CARD_FILE, choose, declared_splits, read_configs
+from hubdpo.data.json_values import is_utf8
 from hubdpo.data.likely_kinds import likely_kind
 from hubdpo.data.published import Split, is_split_name, split_of
 from hubdpo.data.selections import refuse_selection
@@ -233,6 +234,11 @@ def _from_hub(source: str) -> list[RawFile]:
 
 
 def _check(file: RawFile) -> None:
+    if not is_utf8(f"{file.name}{file.argument}".encode(errors="surrogateescape")):
+        raise DataError(
+            f"the name of a source is not UTF-8, and names are recorded: {ascii(file.argument or file.name)}",
+            hint="rename it",
+        )
     if found := known_secrets(file.name):
         raise DataError(
             f"the name of a source holds a {found[0].kind}, and names are recorded",

@@ -22,6 +22,8 @@ from hubdpo.data.preference import Rejection
 from hubdpo.data.rendered import any_rendered, is_rendered, turns_of
 from hubdpo.data.screen import Screen
 from hubdpo.data.spaces import SPACES
+from hubdpo.errors import DataError
+from tests.data.made import lines, rows
 
 HALF = "\\ud83d"
 """Half of an emoji, as JSON escapes it; no text of UTF-8 can hold it."""
@@ -73,6 +75,23 @@ def test_a_list_with_half_of_a_surrogate_pair_is_text_among_texts(tmp_path: Path
 def test_what_json_could_not_hold_is_no_message(literal: str) -> None:
     with pytest.raises(Rejection, match="unreadable_messages"):
         opened(f"[{{'role': 'user', 'content': 'q', 'more': {literal}}}]")
+
+
+@pytest.mark.parametrize("place", ["na\udcffme.jsonl", "fol\udcffder/raw.jsonl"])
+def test_a_source_whose_name_is_not_utf8_is_refused(tmp_path: Path, place: str) -> None:
+    path = tmp_path / place
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(lines(rows(3)))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    source = path if path.parent == tmp_path else path.parent
+    with pytest.raises(DataError, match=r"not UTF-8, and names are recorded: .*\\udcff"):
+        prepare(source=str(source), output_dir=tmp_path / "out")
+
+
+def test_members_of_messages_may_be_named_by_numbers() -> None:
+    assert opened("[{'role': 'user', 'content': 'q', 1: (2,)}]") == [{"role": "user", "content": "q", "1": [2]}]
 
 
 each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: f"U+{ord(space):04X}")
@@ -145,8 +164,8 @@ def test_messages_in_a_cell_are_read_with_any_space_around_them(space: str) -> N
 
 def conversation() -> str:
     """Return one that was encoded twice and then cut off: each quote in it has three backslashes."""
-    said = " ".join(f'say "w{number}"' for number in range(20_000))
-    return json.dumps(json.dumps([{"role": "user", "content": said}]))[:200_000]
+    said = " ".join(f'say "w{number}"' for number in range(10_000))
+    return json.dumps(json.dumps([{"role": "user", "content": said}]))[:100_000]
 
 
 def read(text: str) -> None:
@@ -162,18 +181,18 @@ def marked(text: str) -> None:
 LIST = '[{"role": "user", "content": '
 HOSTILE: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "cut off, encoded twice": (read, conversation()),
-    "never closed, escaped quotes": (read, LIST + '\\"' * 100_000),
-    "never closed, ends in a backslash": (read, LIST + "'" + "\\'" * 100_000 + "\\"),
-    "newlines before no dtype": (read, LIST + '"""x' + "\n" * 100_000),
+    "never closed, escaped quotes": (read, LIST + '\\"' * 40_000),
+    "never closed, ends in a backslash": (read, LIST + "'" + "\\'" * 30_000 + "\\"),
+    "newlines before no dtype": (read, LIST + "x" + "\n" * 60_000),
     "spaces in an object that is not closed": (read, LIST + '"x"}' + " " * 200_000),
     "commas in a list of one text": (read, "array(['x']" + ", " * 100_000),
-    "a vote of spaces": (lambda text: named_vote(text, ("r_a", "r_b"), None), "the first" + " " * 40_000 + "is better"),
+    "a vote of spaces": (lambda text: named_vote(text, ("r_a", "r_b"), None), "the first" + " " * 20_000 + "is better"),
     "a vote of digits": (lambda text: named_vote(normal(text), ("r_a", "r_b"), None), "9" * 100_000),
-    "placeholders": (marked, "<image>" * 80_000),
+    "placeholders": (marked, "<image>" * 60_000),
     "marks that begin": (marked, "![<|<img>[/INST<function=" * 8_000),
     "names of speakers": (marked, "User: AI " * 20_000),
     "NaN beside a text that is not closed": (
-        lambda text: parse(1, text), b'{"a": NaN, "b": "' + b'\\"' * 100_000,
+        lambda text: parse(1, text), b'{"a": NaN, "b": "' + b'\\"' * 40_000,
     ),
 }  # fmt: skip
 

@@ -24,7 +24,8 @@ from tests.data.made import lines
     [
         ("A", ("response_a", "response_b"), 1), ("b", ("answer_A", "answer_B"), -1), ("left", ("x1", "x2"), 1),
         ("model_b", ("x", "y"), -1), ("response_2", ("response_1", "response_2"), -1), ("A>B", ("r_A", "r_B"), 1),
-        ("[[B>>A]]", ("r_A", "r_B"), -1), ("A=B", ("r_A", "r_B"), 0), ("B<A", ("r_A", "r_B"), 1),
+        ("[[B>>A]]", ("r_A", "r_B"), -1), ("b  >> a", ("r_a", "r_b"), -1),
+        ("Response A\t= response B", ("r_a", "r_b"), 0), ("A=B", ("r_A", "r_B"), 0), ("B<A", ("r_A", "r_B"), 1),
         ("both_bad", ("x", "y"), 0),
         ("Tie", ("x", "y"), 0), ("tie (bothbad)", ("x", "y"), 0), ("both good", ("x", "y"), 0),
          ({"selected": "right"}, ("x", "y"), -1),
