@@ -37,6 +37,9 @@ def register(app: typer.Typer) -> None:
             },
             identifier=config.output_dir,
         )
+        if "train" not in manifest.splits:
+            console.hint("the same command with `--test-size 0`, so that there are rows to train on")
+            return
         length = f" --max-length {manifest.max_length}" if manifest.max_length else ""
         console.hint(
             "the same command without `--dry-run`"

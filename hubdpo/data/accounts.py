@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hubdpo import console
+from hubdpo.config import PrepareConfig
 from hubdpo.data.decide import REASONS, SPLITS, Decision
 from hubdpo.data.detect import named
 from hubdpo.data.losses import main_reason, next_step
@@ -71,7 +72,7 @@ def accounts_of(pieces: list[Piece], rules: list[Rules], rounds: Rounds, decisio
     return list(found.values())
 
 
-def judge(accounts: list[Account], scratch: str) -> None:
+def judge(accounts: list[Account], scratch: str, config: PrepareConfig) -> None:
     """Warn of each source that lost more than half of its rows. Raise DataError for one that gives nothing at all.
 
     A file that gives nothing among others of its source that do is told by a warning.
@@ -82,17 +83,17 @@ def judge(accounts: list[Account], scratch: str) -> None:
     for files in sources.values():
         nothing = [one for one in files if not one.converted]
         if len(nothing) == len(files):
-            raise _gives_nothing(nothing, scratch)
+            raise _gives_nothing(nothing, scratch, config)
         if nothing:
             dropped = sum((one.dropped for one in nothing), Counter[str]())
             them = "it" if len(nothing) == 1 else "them"
             console.warn(f"{named([one.file.name for one in nothing])}: no row of {them} can be used: {_told(dropped)}")
-            console.hint(next_step(dropped))
+            console.hint(next_step(dropped, config))
     for files in sources.values():
-        _tell_losses([one for one in files if one.converted])
+        _tell_losses([one for one in files if one.converted], config)
 
 
-def _gives_nothing(files: list[Account], scratch: str) -> DataError:
+def _gives_nothing(files: list[Account], scratch: str, config: PrepareConfig) -> DataError:
     dropped = sum((one.dropped for one in files), Counter[str]())
     fields: dict[str, str] = next(
         (loss["fields"] for one in files for n in one.pieces for loss in read_losses(scratch, n)), {}
@@ -101,11 +102,11 @@ def _gives_nothing(files: list[Account], scratch: str) -> DataError:
     return DataError(
         f"{named([one.file.name for one in files])}: none of {sum(one.read for one in files):,} rows can be used: "
         f"{_told(dropped) or 'it holds no rows'}{have}",
-        hint=f"{next_step(dropped)}; or leave the source out",
+        hint=f"{next_step(dropped, config)}; or leave the source out",
     )
 
 
-def _tell_losses(files: list[Account]) -> None:
+def _tell_losses(files: list[Account], config: PrepareConfig) -> None:
     """Warn of a source that lost more than half, or of its files that did."""
     told = files if _lost_most(files) else [one for one in files if one.read >= FEW_ROWS and _lost_most([one])]
     if not told:
@@ -116,7 +117,7 @@ def _tell_losses(files: list[Account]) -> None:
         f"{named([one.file.name for one in told])}: {lost.total():,} of {rows:,} rows are lost, "
         f"most of them as `{reason}` ({lost[reason]:,})"
     )
-    console.hint(next_step(lost))
+    console.hint(next_step(lost, config))
 
 
 def _lost_most(files: list[Account]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from hubdpo.config import PrepareConfig
+from hubdpo.data.messages import unknown_roles
 from hubdpo.secrets import cleaned, find_secrets, redact
 
 MOST_FIELDS = 20
@@ -51,6 +52,8 @@ NEXT_STEPS = {
     "prompts; keep such rows out, or cut both after the first answer",
     "same_model": "the vote names the model of both answers; name the side that won, such as model_a",
     "identical_answers": "two answers that are the same text teach nothing",
+    "unknown_role": "a role is one of system, user, assistant, or a name that stands for one, such as human and gpt; "
+    "`rejected.jsonl` names the others",
     "lists_differ": "a row needs a score or rank for each of its answers, and an answer for each turn of the prompt, "
     "in the same order",
 }
@@ -62,12 +65,25 @@ def main_reason(dropped: Counter[str]) -> str:
     return max(sorted(dropped), key=lambda reason: dropped[reason])
 
 
-def next_step(dropped: Counter[str]) -> str:
-    """Return what to do about losses, given their reasons."""
+DONE = {
+    "contradiction": (
+        "on_conflict",
+        "majority",
+        "as many rows say the one as the other; mend them",
+    ),
+    "over_length": ("over_length", "truncate", "raise `--max-length`: these do not fit even without their older turns"),
+}
+"""What to do where the option that NEXT_STEPS names has been given this value."""
+
+
+def next_step(dropped: Counter[str], config: PrepareConfig) -> str:
+    """Return what to do about losses, given their reasons and the options that were used."""
     if "unknown_label" in dropped:
         return NEXT_STEPS["unknown_label"]
     look = "look at rows with `--explain 3`, and name their format with `--format` or `--map`"
-    return NEXT_STEPS.get(main_reason(dropped), look) if dropped else look
+    reason = main_reason(dropped) if dropped else ""
+    option, value, instead = DONE.get(reason, ("", None, ""))
+    return instead if option and getattr(config, option) == value else NEXT_STEPS.get(reason, look)
 
 
 def is_error(reason: str, config: PrepareConfig) -> bool:
@@ -79,9 +95,11 @@ def is_error(reason: str, config: PrepareConfig) -> bool:
 def loss_line(line: int, reason: str, value: dict[str, Any] | None, detail: str = "", *, scan: bool = False) -> bytes:
     """Write one loss, its line still counted within the piece, with the shape of the row and none of its text.
 
-    `detail` says what is wrong with a row that could not be read.
+    `detail` says what is wrong with a row that could not be read; it names the roles that are unknown.
     """
     fields = {shown_name(str(key), scan): _shape(field) for key, field in list((value or {}).items())[:MOST_FIELDS]}
+    if reason == "unknown_role" and not detail:
+        detail = ", ".join(shown_name(name, scan) for name in unknown_roles(value)[:MOST_FIELDS])
     said = {"detail": detail} if detail else {}
     return orjson.dumps({"line": line, "reason": reason, **said, "fields": fields}) + b"\n"
 

@@ -10,7 +10,7 @@ from hubdpo.data.preference import ROLES, Message, NotText, Rejection
 
 ROLE_OF = {
     "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "chatbot": "assistant",
-    "model": "assistant",
+    "model": "assistant", "developer": "system",
 }  # fmt: skip
 """Other names for a role, in lower case."""
 CALL_ROLES = frozenset((
@@ -55,6 +55,17 @@ def role_of(name: str) -> str:
     """Return the role that a name stands for; one that is unknown stays as it is."""
     known = name.strip().lower()
     return known if known in ROLES else ROLE_OF.get(known, name)
+
+
+def unknown_roles(value: Any) -> list[str]:
+    """Return the names of roles in a row's messages, at any depth, that stand for none, each once."""
+    found: dict[str, None] = {}
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        found |= dict.fromkeys(unknown_roles(item))
+    name = first_of(value, ROLE_KEYS) if isinstance(value, dict) else None
+    if isinstance(name, str) and role_of(name) not in ROLES and first_of(value, CONTENT_KEYS) is not None:
+        found[name] = None
+    return list(found)
 
 
 def is_call_role(name: str) -> bool:

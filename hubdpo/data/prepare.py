@@ -109,7 +109,7 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
             funnel = make_funnel(rounds, decision)
             check_outcome(config, funnel)
             accounts = accounts_of(pieces, rules, rounds, decision)
-            judge(accounts, space.scratch)
+            judge(accounts, space.scratch, config)
             tell_listed(rounds)
             sources = sources or [result() for result in hashed]
             rows = {split: kept for split, code in SPLITS.items() if len(kept := decision.kept(code))}

@@ -74,7 +74,7 @@ def check_outcome(config: PrepareConfig, funnel: Funnel) -> None:
     if funnel.kept == 0:
         raise DataError(
             f"no row can be used of {funnel.read:,} read: {reasons or 'the files hold no rows'}",
-            hint=next_step(Counter(funnel.dropped)),
+            hint=next_step(Counter(funnel.dropped), config),
         )
     lost = sum(funnel.dropped.values())
     if lost / (lost + funnel.kept) > config.max_reject:

@@ -15,6 +15,7 @@ from hubdpo.data.converters import (
     CONVERTERS,
     NAMES,
     SCORED,
+    SEVERAL,
     Choice,
     Convert,
     Row,
@@ -73,6 +74,7 @@ def make_rules(
     how = choice_of(config)
     if how.labels is not None and not any(reads_votes(name, mapping) for name in names):
         console.warn(f"`--labels` is not used: no vote or label is read by {named(sorted({*names}))}")
+    _tell_unread(config, names, looks, mapping)
     columns_ = {column: None for one in looks for column in one.fields}
     _check_keep(config, pieces, columns_)
     keep = [*config.keep, *(column for column in attribution if column in columns_ and column not in config.keep)]
@@ -175,6 +177,28 @@ def _check_columns(mapping: dict[str, str], one: Look) -> None:
         return
     hint = corrected(mapping, missing, one.examples, one.fields)
     raise DataError(f"{one.name}: no row has a column `{missing[0]}`; the rows have {one.columns}", hint=hint)
+
+
+def _tell_unread(
+    config: PrepareConfig, names: Sequence[str], looks: Sequence[Look], mapping: dict[str, str] | None
+) -> None:
+    """Warn of options that were given and that no converter reads."""
+    how = choice_of(config)
+    votes = any(reads_votes(name, mapping) or (mapping is None and CONVERTERS[name].chooses) for name in names)
+    scores = votes or any(
+        screen_for(name, how, mapping, []).compared_columns(tuple(one.fields))
+        for name, one in zip(names, looks, strict=True)
+    )
+    read = {
+        "pairs": any(name in SEVERAL for name in names),
+        "score_field": any(name in SCORED for name in names),
+        "min_margin": scores,
+        "on_tie": scores,
+    }
+    for option, is_read in read.items():
+        if not is_read and getattr(config, option) != type(config).model_fields[option].default:
+            flag = "--" + option.replace("_", "-")
+            console.warn(f"`{flag}` is not used: nothing that it is about is read by {named(sorted({*names}))}")
 
 
 def _check_keep(config: PrepareConfig, pieces: list[Piece], columns_: dict[str, None]) -> None:

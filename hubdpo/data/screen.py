@@ -95,8 +95,8 @@ class Screen:
         """Look at the rows that have the same columns."""
         rows = whole.rows
         systems = system_columns(keys) if SYSTEM in self.reads else ()
-        read = _columns(self.reads)
-        compared = self._compared_columns(keys)
+        read = _columns(self.reads, frozenset(keys) & _dotted(self.reads))
+        compared = self.compared_columns(keys)
         scores = {name for better, worse, _ in compared for name in (better, worse)}
         for name in keys:
             values = [rows[i][name] for i in places]
@@ -188,7 +188,7 @@ class Screen:
                     raise NotText(kind, f"column `{name}.{member}`")
                 _count(unused, f"{name}.{member}", 1)
 
-    def _compared_columns(self, keys: tuple[str, ...]) -> list[tuple[str, str, int]]:
+    def compared_columns(self, keys: tuple[str, ...]) -> list[tuple[str, str, int]]:
         """Return the columns that score the better and the worse answer with 1, those that rank them with -1.
 
         They are called `score_chosen` and `score_rejected`, `chosen_rank` and `rejected_rank`, and the like.
@@ -279,7 +279,7 @@ def list_columns(rows: Iterable[Row], reads: Reads, answers: frozenset[str] = fr
     others: set[str] = set()
     for row in rows:
         systems = system_columns(tuple(row)) if SYSTEM in reads else ()
-        for name in {*_columns(reads), *systems}:
+        for name in {*_columns(reads, frozenset(row) & _dotted(reads)), *systems}:
             value = row.get(name)
             if isinstance(value, str) and _is_list(value):
                 found[name] = found.get(name) or value
@@ -305,15 +305,23 @@ def _is_list(text: Any) -> bool:
 
 
 @functools.cache
-def _columns(reads: Reads) -> dict[str, set[str]]:
-    """Return the columns that are read, each with its members where not all of it is."""
+def _columns(reads: Reads, whole: frozenset[str]) -> dict[str, set[str]]:
+    """Return the columns that are read, each with its members where not all of it is; a dot in `whole` parts none."""
     names: dict[str, set[str]] = {}
-    for group in reads:
-        for way in (group,) if isinstance(group, str) else group:
-            for name in (way,) if isinstance(way, str) else way:
-                column, _, member = name.partition(".")
-                names.setdefault(column, set()).update({member} - {""})
+    for name in _names(reads):
+        column, _, member = (name, "", "") if name in whole else name.partition(".")
+        names.setdefault(column, set()).update({member} - {""})
     return names
+
+
+@functools.cache
+def _dotted(reads: Reads) -> frozenset[str]:
+    return frozenset(name for name in _names(reads) if "." in name)
+
+
+def _names(reads: Reads) -> list[str]:
+    ways = [way for group in reads for way in ((group,) if isinstance(group, str) else group)]
+    return [name for way in ways for name in ((way,) if isinstance(way, str) else way)]
 
 
 def _alike(rows: Sequence[Row]) -> dict[tuple[str, ...], list[int]]:

@@ -187,6 +187,26 @@ def test_what_text_cannot_hold_has_a_reason_of_its_own(message: dict[str, Any], 
     assert caught.value.reason == reason
 
 
+def test_the_developer_speaks_as_the_system() -> None:
+    assert messages_of([{"role": "developer", "content": "Be brief"}, USER]) == [
+        {"role": "system", "content": "Be brief"}, USER,
+    ]  # fmt: skip
+
+
+def test_a_role_that_is_unknown_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "prompt": [{"from": "narrator", "value": "x"}, USER],
+        "chosen": [GOOD],
+        "rejected": "bad",
+        "of": {"role": "x"},
+    }
+    (tmp_path / "raw.jsonl").write_bytes(lines([row, {**row, "prompt": [USER]}, row, row]))
+    prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0)
+    lost = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    assert [(loss["reason"], loss["detail"]) for loss in lost] == [("unknown_role", "narrator")] * 3
+    assert "a role is one of system, user" in capsys.readouterr().err
+
+
 def test_empty_members_are_none() -> None:
     message = {**GOOD, "tool_calls": [], "reasoning_content": "", "images": None, "name": None}
     assert messages_of([message]) == [GOOD]

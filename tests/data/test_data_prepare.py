@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ import pytest
 from datasets import load_dataset
 
 from hubdpo import load_preferences, prepare
+from hubdpo.cli.app import app
+from hubdpo.config import PrepareConfig
+from hubdpo.data.losses import next_step
 from hubdpo.errors import ArtefactError, ConfigError, DataError, HubError
 from hubdpo.manifest import PREPARE_FILE, PrepareManifest
 from tests.data.made import contents, lines, rows
@@ -288,3 +292,30 @@ def test_real_single_answers_rarely_make_a_pair_and_each_is_counted(tmp_path: Pa
     assert manifest is not None
     funnel = manifest.funnel
     assert (funnel.read, funnel.kept, funnel.joined, funnel.dropped) == (300, 1, 1, {"unpaired": 298})
+
+
+@pytest.mark.parametrize(
+    ("reason", "given", "hint"),
+    [
+        ("contradiction", {}, "`--on-conflict majority` keeps"),
+        ("contradiction", {"on_conflict": "majority"}, "as many rows"),
+        ("over_length", {}, "--over-length truncate"),
+        ("over_length", {"over_length": "truncate"}, "even without their older"),
+        ("tie", {"on_conflict": "majority"}, "nobody preferred"), ("new", {}, "--explain 3"),
+    ],
+)  # fmt: skip
+def test_a_next_step_is_none_that_was_taken(reason: str, given: dict[str, str], hint: str) -> None:
+    config = PrepareConfig.build({"source": ["a.jsonl"], "output_dir": "out", **given})
+    assert hint in next_step(Counter({reason: 2}), config)
+
+
+def test_rows_of_a_test_split_alone_are_not_told_to_be_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "test.jsonl").write_bytes(lines(rows(3)))
+    (tmp_path / "in" / "train.jsonl").write_bytes(lines([{**row, "chosen": "another"} for row in rows(3)]))
+    app(["prepare", str(tmp_path / "in"), "-o", str(tmp_path / "out")], standalone_mode=False)
+    told = capsys.readouterr().err
+    assert "hubdpo train" not in told
+    assert "`--test-size 0`" in told

@@ -269,3 +269,46 @@ def test_answers_that_stay_alone_are_named(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(DataError) as caught:
         prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "two", test_size=0)
     assert "each prompt has one answer and DPO needs two" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_a_column_with_a_dot_in_its_name_is_no_member(tmp_path: Path, rows: int) -> None:
+    values = [
+        {"q": f"q{i}", "resp.a": f"a{i}", "resp.b": f"b{i}", "vote.x": "one", "meta.system": "Be brief", "meta.id": 3}
+        for i in range(rows)
+    ]
+    (tmp_path / "raw.jsonl").write_bytes(lines(values))
+    manifest = prepare(
+        source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0, labels="first=one,second=two",
+        map="prompt=q,first=resp.a,second=resp.b,vote=vote.x,system=meta.system",
+    )  # fmt: skip
+    assert manifest is not None
+    assert (manifest.funnel.kept, manifest.unused_columns) == (rows, {"meta.id": rows})
+
+
+OPTIONS = {"pairs": "all", "min_margin": 0.5, "score_field": "score", "on_tie": "error"}
+
+
+@pytest.mark.parametrize(
+    ("row", "unread"),
+    [
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, {"pairs", "min_margin", "score_field", "on_tie"}),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 3, "score_rejected": 1},
+         {"pairs", "score_field"}),
+        ({"prompt": "q", "response_a": "a", "response_b": "b", "winner": "model_a"}, {"pairs", "score_field"}),
+        ({"prompt": "q", "completions": [{"response": "a", "score": 3}, {"response": "b", "score": 1}]}, set()),
+    ],
+)  # fmt: skip
+def test_options_that_nothing_reads_are_told(
+    tmp_path: Path, row: dict[str, Any], unread: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([{**row, "prompt": f"q{i}"} for i in range(3)]))
+    prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0, **OPTIONS)
+    told = capsys.readouterr().err
+    assert {name for name in OPTIONS if f"`--{name.replace('_', '-')}` is not used" in told} == unread
+
+
+def test_an_option_at_its_default_is_not_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([{"prompt": "q", "chosen": "a", "rejected": "b"}]))
+    prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0, pairs="best-worst")
+    assert "is not used" not in capsys.readouterr().err

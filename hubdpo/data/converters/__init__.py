@@ -95,6 +95,8 @@ CONVERTERS = {
 
 SCORED = frozenset(("scored",))
 """Those that read `--score-field`."""
+SEVERAL = frozenset(("scored", "ranked", "unpaired"))
+"""Those that may have several answers to a prompt, which `--pairs` makes pairs of."""
 NAMES = (*CONVERTERS, "columns")
 
 
