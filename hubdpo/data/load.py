@@ -14,7 +14,7 @@ from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
 from hubdpo.hub.reference import RepoRef, looks_like_folder, parse_ref
-from hubdpo.manifest import PREPARE_FILE, DatasetRef, PrepareManifest
+from hubdpo.manifest import PREPARE_FILE, RUN_FILE, DatasetRef, PrepareManifest
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -69,6 +69,10 @@ def look_at_dataset(ref: str) -> tuple[PrepareManifest, str]:
 
 
 def _manifest_of(folder: Path, ref: str, *, source: str) -> PrepareManifest:
+    if not (folder / PREPARE_FILE).is_file() and (folder / RUN_FILE).is_file():
+        raise ArtefactError(
+            f"`{ref}` is a run, not a dataset", hint="give the dataset that `hubdpo prepare` made: --dataset DIR"
+        )
     if not (folder / PREPARE_FILE).is_file():
         raise ArtefactError(
             f"`{ref}` was not made by `hubdpo prepare`: it has no {PREPARE_FILE}",

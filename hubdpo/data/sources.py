@@ -279,6 +279,9 @@ def _refuse_binary(file: RawFile) -> None:
         raise DataError(
             f"the text is {encoding} without a byte order mark: {file.name}", hint=convert_command(encoding, file.name)
         )
+    for magic, ending in ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst")):
+        if head.startswith(magic) and not file.original.lower().endswith(PACKED):
+            raise DataError(f"the file is packed, and its name lacks {ending}: {file.name}", hint=_rename(file, ending))
     kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "binary")
     raise DataError(f"the file is {kind}, not {file.kind}: {file.name}", hint=READS)
 
@@ -301,11 +304,26 @@ def _unpack(file: RawFile, place: str) -> None:
                     )
                 out.write(block)
     except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as problem:
+        if not written and _is_text(file):
+            raise DataError(
+                f"the file is not packed, though its name says so: {file.name}", hint=_rename(file, "")
+            ) from None
         raise DataError(
             f"the compressed file is broken: {file.name}: {problem}", hint="download or pack it again"
         ) from None
     if written == 0:
         raise DataError(f"the file is empty: {file.name}", hint="check how it was written")
+
+
+def _is_text(file: RawFile) -> bool:
+    with storage.open_read(file.path) as stream:
+        return likely_kind(stream.read(HEAD)) is not None
+
+
+def _rename(file: RawFile, ending: str) -> str:
+    """Return what gives a local file one more ending, or one less."""
+    path = file.original
+    return f"mv {shlex.quote(path)} {shlex.quote(path + ending if ending else _plain(path))}"
 
 
 def _reader(packed: IO[bytes], path: str) -> Any:

@@ -126,6 +126,11 @@ def read_run(folder: Path) -> RunManifest:
     """Read the manifest of a finished run. Raise ArtefactError for one that is not finished, or not a run."""
     if not (folder / RUN_FILE).exists() and (problem := not_by_hubdpo(folder, str(folder))):
         raise problem
+    if folder.is_dir() and not (folder / RUN_FILE).exists():
+        kind = "a dataset folder" if (folder / PREPARE_FILE).exists() else "no run folder"
+        raise ArtefactError(
+            f"`{folder}` is {kind}: it has no {RUN_FILE}", hint="give the `--output-dir` of `hubdpo train`"
+        )
     run = RunManifest.read(folder / RUN_FILE)
     if run.status != "complete":
         raise ArtefactError(f"the run in {folder} is not finished", hint="run `hubdpo train` again with `--resume`")

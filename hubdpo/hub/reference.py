@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+from pathlib import Path
 from typing import NamedTuple
 
 from hubdpo.config.push import is_repo_id
@@ -55,6 +56,10 @@ def parse_ref(ref: str) -> RepoRef:
 
 def parse_unless_folder(ref: str) -> RepoRef:
     """Do as `parse_ref` with what is no folder but could have been. Raise ArtefactError when it was meant to be one."""
+    if Path(ref).is_file():
+        raise ArtefactError(
+            f"`{ref}` is a file, not a folder", hint="give a run folder or dataset folder, or USER/NAME"
+        )
     if looks_like_folder(ref):
         raise ArtefactError(f"folder not found: {ref}", hint="give a folder that is there, or USER/NAME")
     return parse_ref(ref)

@@ -207,7 +207,9 @@ REFUSED = {
     "lfs.jsonl": (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS", "git lfs pull"),
     "page.json": (b"\n<!DOCTYPE html><html>", "a web page", "download"),
     "book.csv": (b"PK\x03\x04\0\0\0\0\0\x01", "an Excel workbook, not .csv", "hubdpo reads"),
-    "packed.jsonl": (b"\x1f\x8b\x08\0\0\0\0\0", "gzip, not .jsonl", "hubdpo reads"),
+    "packed.jsonl": (b"\x1f\x8b\x08\0\0\0\0\0", "its name lacks .gz", "packed.jsonl.gz"),
+    "plain.jsonl.gz": (b'{"prompt": "q"}', "is not packed, though its name says so", "plain.jsonl"),
+    "plain.csv.zst": (b"prompt,chosen,rejected\nq,a,b\nr,a,b\n", "is not packed, though its name says so", "plain.csv"),
     "cut.arrow": (arrow(pa.ipc.new_stream)[:200], "the Arrow file is broken: cut.arrow", "download"),
 }  # fmt: skip
 

@@ -139,6 +139,10 @@ def test_what_cannot_be_evaluated_is_told_before_torch_is_imported(run_dir: Path
     prepare(source=[str(tmp_path / "all.jsonl")], output_dir=str(tmp_path / "all"), test_size=0)
     mistakes = [
         (3, ["evaluate", "nowhere"], "nowhere"),
+        (3, ["evaluate", "all"], "`all` is a dataset folder: it has no run.json"),
+        (3, ["evaluate", "."], "`.` is no run folder"),
+        (3, ["evaluate", str(run_dir), "--dataset", "moved"], "`moved` is a run, not a dataset"),
+        (3, ["inspect", "all.jsonl"], "`all.jsonl` is a file, not a folder"),
         (2, ["evaluate", "moved"], "is gone"),
         (3, ["evaluate", "moved", "--dataset", "all"], "the dataset has no test split"),
         (4, ["evaluate", "moved", "--dataset", "mistyped/all"], "nor is there a folder `mistyped/all` here"),
