@@ -89,7 +89,7 @@ def form_of(head: bytes, kind: str) -> Form:
     return Form(delimiter, spaced, closer[0] if spaced else header)
 
 
-def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[RawRow]:
+def csv_rows(stream: IO[bytes], name: str, kind: str, most: int, typed: str) -> Iterator[RawRow]:
     """Give the rows of a CSV, each with the line it begins on; a value of MISSING is None, and counted.
 
     In a column of votes or labels `None` and `N/A` stay what was said: a tie, or what `--labels` makes of it.
@@ -119,11 +119,11 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[Raw
                 if values:
                     yield _row(line, names, values, judging)
         except UnicodeDecodeError:
-            raise not_utf8(name, head, f", at line {table.line_num + before + 1} or soon after") from None
+            raise not_utf8(name, head, f", at line {table.line_num + before + 1} or soon after", typed=typed) from None
         except csv.Error as problem:
             raise DataError(
                 f"the CSV is broken: {name}, in the row that begins on line {end + 1}: {problem}",
-                hint="save it as UTF-8 CSV again",
+                hint='write a quote in a text as "", not as \\"' if b'\\"' in head else "save it as UTF-8 CSV again",
             ) from None
 
 

@@ -125,12 +125,21 @@ def _unfit(one: Look, fitting: list[str], sure: dict[str, list[Look]]) -> DataEr
         )
         if told:
             general = "DPO needs two answers to each prompt, and which of them is the better one"
-        return DataError(f"{where}no converter fits; the rows have {one.columns}{told}", hint=options or general)
+        said = f"{where}no converter fits; the rows have {one.columns}{_empty(one)}{told}"
+        return DataError(said, hint=options or general)
     counts = ", ".join(f"{name} ({one.hits(name)} of {one.seen})" for name in fitting)
     return DataError(
         f"{where}several converters fit these rows: {counts}",
         hint=" or ".join(f"--format {name}" for name in fitting),
     )
+
+
+def _empty(one: Look) -> str:
+    """Name the columns with nothing in most of the first rows: a file that lost its answers has no shape."""
+    rows = one.examples
+    counts = {name: sum(row.get(name) in (None, "") for row in rows) for name in one.fields}
+    found = [f"`{name}` in {count} of the first {len(rows)}" for name, count in counts.items() if 2 * count > len(rows)]
+    return f"; nothing stands in {named(found)}" if found else ""
 
 
 def _tell(name: str, looks: list[Look], *, alone: bool) -> None:

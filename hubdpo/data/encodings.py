@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import io
 import re
+import shlex
 from pathlib import Path
 from typing import IO
 
@@ -49,19 +50,20 @@ def foreign_encoding(sample: bytes) -> str | None:
     return "WINDOWS-1252" if _decodes(sample, "cp1252") else None
 
 
-def not_utf8(name: str, sample: bytes, place: str = "") -> DataError:
-    """Return the error for a file whose text is in another encoding; `sample` is some of it."""
+def not_utf8(name: str, sample: bytes, place: str = "", *, typed: str) -> DataError:
+    """Return the error for a file whose text is in another encoding; `sample` is some of it, `typed` its path."""
     guess = foreign_encoding(sample)
     return DataError(
         f"the text is not UTF-8{f' but perhaps {guess}' if guess else ''}: {name}{place}",
-        hint=convert_command(guess, name),
+        hint=convert_command(guess, typed),
     )
 
 
-def convert_command(encoding: str | None, name: str) -> str:
+def convert_command(encoding: str | None, typed: str) -> str:
     """Return what to type to have a file as UTF-8."""
-    file = Path(name)
-    return f"iconv -f {encoding or 'ENCODING'} -t UTF-8 {file.name} > {file.stem}-utf8{file.suffix}"
+    file = Path(typed)
+    new = shlex.quote(str(file.with_name(f"{file.stem}-utf8{file.suffix}")))
+    return f"iconv -f {encoding or 'ENCODING'} -t UTF-8 {shlex.quote(typed)} > {new}"
 
 
 def write_utf8(stream: IO[bytes], out: IO[bytes], encoding: str) -> None:

@@ -205,11 +205,11 @@ def _refuse_columns(file: RawFile, value: dict[str, Any]) -> None:
     ):
         return
     there = f"to_json('{_stem(file)}.jsonl', orient='records', lines=True)"
-    code = f"import pandas; pandas.read_json('{Path(file.name).name}').{there}"
+    code = f"import pandas; pandas.read_json({file.typed!r}).{there}"
     names = ", ".join(f"`{name}`" for name in list(value)[:MOST_NAMES])
     raise DataError(
         f"{file.name} holds columns and not rows: {names}, each with {len(columns[0]):,} values",
-        hint=f'python -c "{code}"',
+        hint=f"python -c {shlex.quote(code)}",
     )
 
 
@@ -236,7 +236,7 @@ def _refuse_other_encodings(file: RawFile, text: bytes) -> None:
     parts = [part for part in text.split(b"}") if part.strip()]
     if not parts or is_utf8(text) or 2 * sum(not is_utf8(part) for part in parts[:-1]) <= len(parts[:-1]):
         return
-    raise not_utf8(file.name, text)
+    raise not_utf8(file.name, text, typed=file.typed)
 
 
 def _parsed(text: bytes) -> Any:
@@ -251,4 +251,4 @@ def _stem(file: RawFile) -> str:
 
 
 def _quoted(file: RawFile) -> str:
-    return shlex.quote(Path(file.name).name)
+    return shlex.quote(file.typed)

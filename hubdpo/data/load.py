@@ -87,7 +87,7 @@ def _holds_data(folder: Path) -> bool:
 
 def _require_train(manifest: PrepareManifest, ref: str) -> None:
     if "train" not in manifest.splits:
-        raise ArtefactError(f"`{ref}` has no train split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
+        raise ArtefactError(f"`{ref}` has no train split", hint="hubdpo prepare SOURCE -o DIR --test-size 0")
 
 
 def _find(ref: str, revision: str | None) -> tuple[Path, str | None, str | None]:

@@ -37,6 +37,7 @@ DELIMITED = (".csv", ".tsv")
 TABLES = (".parquet", ".arrow")
 KINDS = (".jsonl", ".ndjson", ".json", *DELIMITED, *TABLES)
 PACKED = (".gz", ".zst")
+STDIN = "stdin"
 ENDINGS = tuple(kind + packed for kind in KINDS for packed in ("", *PACKED))
 READS = f"hubdpo reads {', '.join(KINDS)}, each also {' or '.join(PACKED)}"
 NOT_ROWS = frozenset({
@@ -78,6 +79,15 @@ class RawFile:
     @property
     def kind(self) -> str:
         return Path(_plain(self.path)).suffix.lower()
+
+    @property
+    def typed(self) -> str:
+        """The path as it is typed where the command was run, for the command of a hint."""
+        if self.name == STDIN or storage.is_url(self.original):
+            return Path(self.name).name
+        path = Path(self.original)
+        here = Path.cwd()
+        return str(path.absolute().relative_to(here)) if path.absolute().is_relative_to(here) else self.original
 
     def source(self) -> Source:
         return Source(name=self.name, sha256=storage.sha256(self.original), size=storage.size_of(self.original))
@@ -142,7 +152,7 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
         place = storage.join(scratch, "stdin.jsonl")
         with storage.open_write(place) as stream:
             shutil.copyfileobj(sys.stdin.buffer, stream, BLOCK)
-        return [RawFile(place, "stdin", place)]
+        return [RawFile(place, STDIN, place)]
     if source.startswith(DATASETS):
         return _from_hub(source)
     if storage.is_url(source):
@@ -248,7 +258,9 @@ def _check(file: RawFile) -> None:
         raise _unknown(file)
     if file.kind in TABLES and file.path.lower().endswith(PACKED):
         command = "gunzip" if file.path.lower().endswith(".gz") else "unzstd"
-        raise DataError(f"tables are compressed inside; unpack {file.name} first", hint=f"{command} {file.name}")
+        raise DataError(
+            f"tables are compressed inside; unpack {file.name} first", hint=f"{command} {shlex.quote(file.typed)}"
+        )
     if storage.size_of(file.path) == 0:
         raise DataError(f"the file is empty: {file.name}", hint="check how it was written")
     if file.kind == ".arrow" and not storage.is_url(file.path):
@@ -263,10 +275,10 @@ def _unknown(file: RawFile) -> DataError:
         likely = likely_kind(stream.read(HEAD))
     if likely is None:
         return DataError(f"cannot read this kind of file: {file.name}", hint=READS)
-    name = Path(file.name)
+    path = Path(file.typed)
     return DataError(
         f"cannot read this kind of file: {file.name}; its content looks like {likely}",
-        hint=f"cp {shlex.quote(name.name)} {shlex.quote(name.stem + likely)}",
+        hint=f"cp {shlex.quote(str(path))} {shlex.quote(str(path.with_name(path.stem + likely)))}",
     )
 
 
@@ -277,7 +289,7 @@ def _refuse_binary(file: RawFile) -> None:
         return
     if encoding := unmarked_utf16(head):
         raise DataError(
-            f"the text is {encoding} without a byte order mark: {file.name}", hint=convert_command(encoding, file.name)
+            f"the text is {encoding} without a byte order mark: {file.name}", hint=convert_command(encoding, file.typed)
         )
     for magic, ending in ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst")):
         if head.startswith(magic) and not file.original.lower().endswith(PACKED):
@@ -322,7 +334,7 @@ def _is_text(file: RawFile) -> bool:
 
 def _rename(file: RawFile, ending: str) -> str:
     """Return what gives a local file one more ending, or one less."""
-    path = file.original
+    path = file.typed
     return f"mv {shlex.quote(path)} {shlex.quote(path + ending if ending else _plain(path))}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 import orjson
 
@@ -15,6 +14,8 @@ from hubdpo.data.losses import NEXT_STEPS
 from hubdpo.data.readers import Piece, PieceReader
 from hubdpo.data.sources import DELIMITED
 from hubdpo.errors import DataError
+
+UNPACK = {".gz": "gunzip -c", ".zst": "zstd -dc"}
 
 
 def unreadable(pieces: Sequence[Piece], max_line_bytes: int) -> DataError | None:
@@ -30,18 +31,21 @@ def unreadable(pieces: Sequence[Piece], max_line_bytes: int) -> DataError | None
 
 
 def _error(piece: Piece, line: int, problem: str, detail: str) -> DataError:
-    name = piece.file.name
+    name, typed = piece.file.name, piece.file.typed
+    quoted = shlex.quote(typed)
+    unpack = next((f"{command} {quoted} | " for ending, command in UNPACK.items() if typed.endswith(ending)), "")
+    source = "" if unpack else f" {quoted}"
     lines = piece.layout is Layout.LINES or piece.file.kind in DELIMITED
     place = f"{'line' if lines else 'item'} {line:,}"
     if problem == "not_utf8":
-        hint = convert_command(None, name)
+        hint = convert_command(None, typed)
     elif problem == "line_too_long":
         hint = f"--max-line-bytes {storage.size_of(piece.file.path)}"
     elif problem == CUT:
         hint = NEXT_STEPS[CUT]
     elif lines:
-        hint = f"sed -n {line}p {shlex.quote(Path(name).name)} | cut -c 1-300"
+        hint = f"{unpack}sed -n {line}p{source} | cut -c 1-300"
     else:
         of = f"[{orjson.dumps(piece.key).decode()}]" if piece.key is not None else ""
-        hint = f"jq {shlex.quote(f'.{of}[{line - 1}]')} {shlex.quote(Path(name).name)}"
+        hint = f"{unpack}jq {shlex.quote(f'.{of}[{line - 1}]')}{source}"
     return DataError(f"no row of {name} can be read; {place} is the first: {problem}, {detail}", hint=hint)

@@ -210,3 +210,9 @@ def test_the_turn_that_was_judged_is_a_number_however_it_is_written(turn: Any) -
     row = {"conversation_a": talk("a"), "conversation_b": talk("b"), "winner": "model_a", "turn": turn}
     made: Any = converter_for("voted", Choice())(row)
     assert (len(made.prompt), made.chosen[0]["content"]) == (1, "a")
+
+
+def test_quotes_escaped_by_a_backslash_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the CSV is broken") as caught:
+        make(tmp_path, 'prompt,chosen,rejected\nq,"she said \\"hi\\" to me","b"\n')
+    assert caught.value.hint == 'write a quote in a text as "", not as \\"'

@@ -215,7 +215,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_read_is_refused_with_its_cause(tmp_path: Path, name: str) -> None:
+def test_what_cannot_be_read_is_refused_with_its_cause(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     data, message, hint = REFUSED[name]
     with pytest.raises(DataError, match=message) as caught:
         make(tmp_path, name, data)

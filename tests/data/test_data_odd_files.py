@@ -49,7 +49,10 @@ SAME_ROWS = ("unicode.txt", "marked.txt", "commas.txt", "no ending", "array.txt"
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_a_name_that_tells_no_kind_is_refused_with_one_that_fits(tmp_path: Path, name: str) -> None:
+def test_a_name_that_tells_no_kind_is_refused_with_one_that_fits(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     data, hint = UNKNOWN[name]
     with pytest.raises(DataError, match="cannot read this kind of file") as caught:
         make(tmp_path, name, data)

@@ -43,10 +43,10 @@ def test_messages_with_half_of_a_surrogate_pair_cannot_be_read(text: str) -> Non
         opened(text)
 
 
-def csv_of(path: Path, texts: list[str]) -> str:
+def csv_of(path: Path, texts: list[str], rejected: str = "bad") -> str:
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows(
-            [["prompt", "chosen", "rejected"], *([f"q{i}", text, "bad"] for i, text in enumerate(texts))]
+            [["prompt", "chosen", "rejected"], *([f"q{i}", text, rejected] for i, text in enumerate(texts))]
         )
     return str(path)
 
@@ -55,7 +55,8 @@ def csv_of(path: Path, texts: list[str]) -> str:
 def test_half_of_a_surrogate_pair_costs_its_row_in_a_column_of_lists(tmp_path: Path, place: int) -> None:
     texts = [json.dumps([f"good {i}"]) for i in range(30)]
     texts[place] = f'["a {HALF}"]'
-    manifest = prepare(source=csv_of(tmp_path / "raw.csv", texts), output_dir=tmp_path / "out", test_size=0)
+    source = csv_of(tmp_path / "raw.csv", texts, rejected='["bad"]')
+    manifest = prepare(source=source, output_dir=tmp_path / "out", test_size=0)
     assert manifest is not None
     assert (manifest.funnel.kept, manifest.funnel.dropped) == (29, {"unreadable_messages": 1})
     kept = load_preferences(tmp_path / "out")["train"]

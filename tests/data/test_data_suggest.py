@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -243,8 +245,10 @@ def test_rows_with_one_answer_are_told_so(tmp_path: Path, value: dict[str, Any])
 )
 @pytest.mark.parametrize("options", [{}, {"format": "preference"}, {"map": "prompt=a,chosen=b,rejected=c"}])
 def test_a_file_without_a_row_says_which_line_failed_and_why(
-    tmp_path: Path, name: str, data: bytes, message: str, hint: str, options: dict[str, str]
-) -> None:
+    tmp_path: Path, name: str, data: bytes, message: str, hint: str, options: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DataError, match=message) as caught:
         prepare(source=str(tmp_path / name), output_dir=tmp_path / "out", max_line_bytes=2000, **options)  # type: ignore[arg-type]
@@ -256,6 +260,23 @@ def test_a_file_without_a_field_says_so(tmp_path: Path, data: bytes, what: str) 
     (tmp_path / "raw.jsonl").write_bytes(data)
     with pytest.raises(DataError, match=f"raw.jsonl holds {what}"):
         prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a b.jsonl", "a.csv", "a.jsonl.gz"])
+def test_the_command_for_a_line_runs_from_anywhere(tmp_path: Path, name: str) -> None:
+    data = b"prompt,chosen,rejected\nq,a,b,line two\n" if name.endswith("csv") else b"line two\n"
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    with pytest.raises(DataError) as caught:
+        prepare(source=str(tmp_path / name), output_dir=tmp_path / "out")
+    done = subprocess.run(caught.value.hint or "", shell=True, check=True, capture_output=True, text=True)
+    assert "line two" in done.stdout
+
+
+def test_columns_with_nothing_in_them_are_named(tmp_path: Path) -> None:
+    rows = "q1,a,b\nq2,NULL,b\nq3,nan,b\nq4,NaN,b\n"
+    (tmp_path / "raw.csv").write_text(f"prompt,chosen,rejected\n{rows}")
+    with pytest.raises(DataError, match="no converter fits.*; nothing stands in `chosen` in 3 of the first 4 rows"):
+        prepare(source=str(tmp_path / "raw.csv"), output_dir=tmp_path / "out")
 
 
 def test_the_line_is_counted_over_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

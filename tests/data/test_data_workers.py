@@ -46,7 +46,7 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", [*CONVERTERS, "columns"])
 def test_what_is_sent_to_workers_pickles(tmp_path: Path, name: str) -> None:
-    (tmp_path / "raw.jsonl").write_bytes(lines(rows(3)))
+    (tmp_path / "raw.jsonl").write_bytes(lines([{**row, "a": 1} for row in rows(3)]))  # a score, for `--score-field a`
     pieces = cut(RawFile(str(tmp_path / "raw.jsonl"), "raw.jsonl", str(tmp_path / "raw.jsonl")))
     mapped = {"map": "prompt=prompt,chosen=chosen,rejected=rejected"} if name == "columns" else {}
     for options in CHOICES:
