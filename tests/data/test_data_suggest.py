@@ -275,7 +275,7 @@ def test_the_command_for_a_line_runs_from_anywhere(tmp_path: Path, name: str) ->
 def test_columns_with_nothing_in_them_are_named(tmp_path: Path) -> None:
     rows = "q1,a,b\nq2,NULL,b\nq3,nan,b\nq4,NaN,b\n"
     (tmp_path / "raw.csv").write_text(f"prompt,chosen,rejected\n{rows}")
-    with pytest.raises(DataError, match="no converter fits.*; nothing stands in `chosen` in 3 of the first 4 rows"):
+    with pytest.raises(DataError, match="no converter fits.*; nothing stands in `chosen` in 3 of the first 4"):
         prepare(source=str(tmp_path / "raw.csv"), output_dir=tmp_path / "out")
 
 
