@@ -87,6 +87,14 @@ def texts_in(text: str) -> list[str] | None:
     return [value]
 
 
+def holds_texts(text: str) -> bool:
+    """Tell whether a text is a list of two or more texts, as Python or JSON writes it."""
+    if not text.lstrip().startswith("[") or not text.rstrip().endswith("]"):
+        return False
+    found = _parsed(text)
+    return isinstance(found, list) and len(found) > 1 and all(isinstance(item, str) for item in found)
+
+
 def _unquoted(text: str) -> str | None:
     """Return the text of a list or object that was encoded twice, or None. Raise Rejection for messages cut off."""
     if not text.lstrip().startswith(("'", '"')) or not BEGINS.match(text):

@@ -48,8 +48,8 @@ NEXT_STEPS = {
     "or of one answer a row: --labels good=...,bad=...; of flags such as winner_model_a one must be 1",
     "ambiguous_vote": "a vote such as `A` names one side, and the model or the answer of the other side is called the "
     "same; write the side that won, such as first, into the vote, or the models into columns of other names",
-    "histories_differ": "the two conversations differ before their last turns, so their last answers answer different "
-    "prompts; keep such rows out, or cut both after the first answer",
+    "histories_differ": "the conversations differ before their last turns, or do not begin with the prompt; where they "
+    "hold all of it, `--format implicit-prompt` takes it from them; else their answers answer different prompts",
     "same_model": "the vote names the model of both answers; name the side that won, such as model_a",
     "identical_answers": "two answers that are the same text teach nothing",
     "unknown_role": "a role is one of system, user, assistant, or a name that stands for one, such as human and gpt; "

@@ -11,6 +11,7 @@ from itertools import islice
 
 from hubdpo import console
 from hubdpo.config import PrepareConfig
+from hubdpo.data.cells import holds_texts
 from hubdpo.data.converters import (
     CONVERTERS,
     NAMES,
@@ -102,6 +103,7 @@ def make_rules(
         if ONE_OF_THREE[0] in one.fields:  # sets of this shape have each turn of a conversation in such a list
             lists, answers = dict.fromkeys(one.fields, ""), frozenset[str]()
         _tell_lists(one.name, lists)
+        _tell_several(one, answers)
         screen = replace(screen, lists=frozenset(lists), answers=answers)
         rules = Rules(name, config, convert, many, screen, keep, model, single, scratch)
         of_file[number] = made.setdefault((name, single, screen.reads, screen.lists), rules)
@@ -122,6 +124,15 @@ def _tell_lists(name: str, lists: dict[str, str]) -> None:
     """Say which columns hold lists of one text that are written as text."""
     if written := [f"`{column}`" for column, text in lists.items() if text]:
         console.info(f"{name}: {named(written)} hold lists of one text each, written as text: the text in them is read")
+
+
+def _tell_several(one: Look, answers: frozenset[str]) -> None:
+    """Warn of answers that are lists of several texts in all first rows: likely a way of writing, not the answer."""
+    texts = {name: [row[name] for row in one.examples if isinstance(row.get(name), str)] for name in answers}
+    for name in sorted(name for name, held in texts.items() if len(held) > 1 and all(map(holds_texts, held))):
+        console.warn(
+            f"{one.name}: `{name}` holds lists of several texts, written as text: they are learned with their brackets"
+        )
 
 
 def screen_for(

@@ -86,7 +86,7 @@ def advice(rows: Sequence[Row]) -> tuple[str, str | None]:
         return _voted(rows, columns, sides)
     if kept := _single_answer(columns.said):
         return _labelled(rows, columns, kept)
-    return _listed_answers(rows), None
+    return _listed_answers(rows)
 
 
 def corrected(mapping: dict[str, str], missing: Sequence[str], rows: Sequence[Row], names: Iterable[str]) -> str:
@@ -189,15 +189,26 @@ def _too_many(columns: Columns, good: list[str], bad: list[str]) -> tuple[str, s
     return told, _map(rest, {"chosen": good[0], "rejected": bad[0]})
 
 
-def _listed_answers(rows: Sequence[Row]) -> str:
-    """Tell of rows with a list of answers, which no column scores."""
+def _listed_answers(rows: Sequence[Row]) -> tuple[str, str | None]:
+    """Tell of rows with a list of answers that no known column or member scores, or that is written as text."""
     for name in LISTS:
-        if rows and all(isinstance(row.get(name), list) for row in rows):
-            return (
-                f"; they have a list of answers each (`{name}`), and no list `scores`, where more is better, "
-                "or `ranks`, where 1 is best, with a number for each answer"
-            )
-    return ""
+        values = [row.get(name) for row in rows]
+        if values and all(isinstance(value, str) and value.lstrip().startswith("[") for value in values):
+            return f"; `{name}` holds lists written as text", "write the rows as .jsonl or Parquet, where a list is one"
+        if not values or not all(isinstance(value, list) for value in values):
+            continue
+        if numbers := [member for member, value in _first_item(values).items() if isinstance(value, (int, float))]:
+            told = ", ".join(f"`{member}`" for member in numbers)
+            return f"; the answers in `{name}` have {told}", f"--format scored --score-field {shlex.quote(numbers[0])}"
+        return (
+            f"; they have a list of answers each (`{name}`), and no list `scores`, where more is better, "
+            "or `ranks`, where 1 is best, with a number for each answer"
+        ), None
+    return "", None
+
+
+def _first_item(values: Sequence[Any]) -> dict[str, Any]:
+    return next((item for value in values for item in value if isinstance(item, dict)), {})
 
 
 def _map(columns: Columns, answers: dict[str, str]) -> str | None:

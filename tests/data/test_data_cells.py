@@ -422,3 +422,24 @@ def test_turns_that_a_battle_has_in_lists_are_not_told(tmp_path: Path, capsys: p
     prepare(source=csv_of(tmp_path / "raw.csv", rows), output_dir=tmp_path / "out", test_size=0)
     assert "list of one text" not in capsys.readouterr().err
     assert load_preferences(tmp_path / "out")["train"][0]["prompt"] == [{"role": "user", "content": "p"}]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "warned"),
+    [
+        ("['a {n}', 'b']", True),
+        ('["a {n}", "b"]', True),
+        ("[{n}, 2]", False),
+        ("['a {n}'] it is", False),
+        ("['a {n}']", False),
+    ],
+)
+def test_answers_that_are_lists_of_several_texts_are_told(
+    tmp_path: Path, chosen: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"q{n}", "chosen": chosen.format(n=n), "rejected": "bad"} for n in range(3)]
+    (tmp_path / "raw.jsonl").write_bytes(lines(rows))
+    manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0)
+    assert manifest is not None
+    assert manifest.funnel.kept == 3
+    assert ("`chosen` holds lists of several texts" in capsys.readouterr().err) == warned

@@ -312,3 +312,29 @@ def test_names_are_near_whatever_their_case_and_signs() -> None:
     names = ["chosen_response", "id"]
     assert near_name("Chosen Response", names) == near_name("chosenResponse", names) == "chosen_response"
     assert near_name("rejected", names) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "told", "hint"),
+    [
+        (
+            {"completions": [{"text": "good", "quality": 9, "style": 1}, {"text": "bad", "quality": 2, "style": 2}]},
+            "the answers in `completions` have `quality`, `style`", "--format scored --score-field quality",
+        ),
+        ({"responses": "['good', 'bad']", "ratings": "[5, 2]"}, "`responses` holds lists written as text", ".jsonl"),
+    ],
+)  # fmt: skip
+def test_lists_of_answers_that_nothing_scores_get_what_reads_them(
+    tmp_path: Path, row: dict[str, Any], told: str, hint: str
+) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([{"prompt": f"q{n}", **row} for n in range(3)]))
+    with pytest.raises(DataError, match=told) as caught:
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
+    assert hint in (caught.value.hint or "")
+    if not (caught.value.hint or "").startswith("--"):
+        return
+    words = shlex.split(caught.value.hint or "")
+    options = {words[n][2:].replace("-", "_"): words[n + 1] for n in range(0, len(words), 2)}
+    manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0, **options)  # type: ignore[arg-type]
+    assert manifest is not None
+    assert manifest.funnel.kept == 3
