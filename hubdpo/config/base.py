@@ -53,8 +53,8 @@ class Config(BaseModel):
     def build(cls, options: Mapping[str, Any], *, file: Path | None = None) -> Self:
         """Make a config from `options` over the flat YAML `file`; `-` and `_` are the same in names.
 
-        Raise ConfigError, naming the option and where it stands, for an unknown key, a value out of bounds or a
-        credential.
+        Raise ConfigError, naming the option and where it stands, for an unknown key, a value out of bounds, a
+        credential or text that is not UTF-8.
         """
         merged: dict[str, Any] = {}
         origin: dict[str, str] = {}
@@ -67,6 +67,11 @@ class Config(BaseModel):
                 if value is not None:
                     merged[name], origin[name] = value, where
         for name, value in merged.items():
+            if isinstance(value, str) and not _is_utf8(value):
+                raise ConfigError(
+                    f"option `--{name.replace('_', '-')}`{origin[name]} is not UTF-8, and options are recorded",
+                    hint="give it a name in UTF-8",
+                )
             if found := known_secrets(str(value)):
                 raise ConfigError(
                     f"option `--{name.replace('_', '-')}`{origin[name]} holds a {found[0].kind}; options are recorded",
@@ -125,6 +130,15 @@ class Config(BaseModel):
         if near := cls.near_field(name):
             return f"did you mean `{near}`?"
         return f"the options are: {', '.join(sorted(cls.model_fields))}"
+
+
+def _is_utf8(text: str) -> bool:
+    """Tell whether a text can be written down: bytes of a command line that are no UTF-8 reach Python as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:

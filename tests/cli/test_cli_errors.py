@@ -67,6 +67,11 @@ def test_prepare_refuses(work: Path, arguments: list[str], code: int, words: lis
     assert sorted(work.rglob("*")) == before
 
 
+def test_an_output_folder_whose_name_is_not_utf8_is_refused(work: Path) -> None:
+    done = hubdpo("prepare", "good.jsonl", "-o", os.fsdecode(b"caf\xe9"), cwd=work)
+    assert_refused(done, 2, "`--output-dir` is not UTF-8")
+
+
 def test_prepare_without_an_output_folder_is_refused(work: Path) -> None:
     assert_refused(hubdpo("prepare", "good.jsonl", cwd=work), 2, "--output-dir")
 
