@@ -27,7 +27,7 @@ SAID = frozenset(("None", "NA", "N/A", "n/a"))
 """Those of them that a person who judges answers may have meant: no preference."""
 JUDGEMENTS = frozenset((
     "winner", "winning", "vote", "votes", "preference", "choice", "label", "labels", "verdict", "judgement", "judgment",
-    "comparison", "annotation", "annotator", "rater", "tag",
+    "comparison", "annotation", "annotator", "rater",
 ))  # fmt: skip
 ANSWERS = frozenset(("response", "answer", "output", "completion", "text"))
 """Words in the names of columns that hold a vote or a label, and those of an answer that won one."""
@@ -129,7 +129,7 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int, typed: str) -> 
 
 def _judges(name: str) -> bool:
     words = {word.rstrip("0123456789") for word in words_of(name)}
-    return not words.isdisjoint(JUDGEMENTS) and words.isdisjoint(ANSWERS)
+    return not words.isdisjoint(JUDGEMENTS | {"tag"}) and words.isdisjoint(ANSWERS)
 
 
 def _row(line: int, names: list[str], values: list[str], judging: frozenset[str]) -> RawRow:

@@ -15,6 +15,7 @@ from hubdpo.data.converters.scored import PROMPTS as ASKED
 from hubdpo.data.converters.unpaired import LABELS as KNOWN_LABELS
 from hubdpo.data.converters.unpaired import says_good
 from hubdpo.data.converters.verdicts import OPEN, PAIRED, normal, says_a_side, words_of
+from hubdpo.data.delimited import JUDGEMENTS
 from hubdpo.data.markers import template_mark
 from hubdpo.data.preference import Rejection, number_of
 from hubdpo.data.question import system_columns
@@ -41,10 +42,8 @@ ABOUT = frozenset((
 MISSPELT = ("chosen", "rejected", "preferred", "dispreferred", "nonpreferred")
 """Words of GOOD and BAD that are recognised with a letter wrong; in short ones it would make another word."""
 CLOSE = 0.75
-VOTES = frozenset((
-    "winner", "vote", "votes", "preference", "preferred", "better", "choice", "label", "labels", "verdict", "judgement",
-    "judgment", "comparison", "result", "annotation", "annotator", "rater", "winning", "best", "chosen", "selected",
-))  # fmt: skip
+VOTES = JUDGEMENTS | {"preferred", "better", "result", "best", "chosen", "selected"}
+"""Words of columns that may hold a vote."""
 LABELS = frozenset(("label", "labels", "feedback", "rating", "score", "tag", "thumbs", "vote", "quality", "desirable"))
 """Words of columns that may say whether one answer is good."""
 SCORES = frozenset(("rating", "score", "quality"))

@@ -27,7 +27,7 @@ from hubdpo.training.scoring import score_pairs  # noqa: E402
 
 
 def evaluate_on(config: EvaluateConfig, run: RunManifest, dataset: str, base_name: str) -> EvalReport:
-    """Do as `hubdpo.evaluation.start.evaluate`, which comes first and finds dataset and base."""
+    """Do as `hubdpo.evaluation.start.evaluate`, which comes first and finds base and dataset, this at its commit."""
     data = load_preferences(dataset)
     test = data["test"].select(range(min(len(data["test"]), config.max_pairs)))
 

@@ -27,12 +27,13 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
     if config.device == "cuda" and not cuda_is_possible():
         raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
     dataset = config.dataset or _dataset_of(config.run_dir, run)
-    if not look_at_dataset(dataset)[0].splits.get("test"):
+    manifest, pinned = look_at_dataset(dataset)
+    if not manifest.splits.get("test"):
         raise ArtefactError("the dataset has no test split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
     base = config.model_name_or_path or _base_of(config.run_dir, run)
     from hubdpo.evaluation.evaluate import evaluate_on
 
-    return evaluate_on(config, run, dataset, base)
+    return evaluate_on(config, run, pinned, base)
 
 
 def _dataset_of(folder: Path, run: RunManifest) -> str:

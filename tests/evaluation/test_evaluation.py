@@ -11,9 +11,11 @@ import torch
 from transformers import AutoTokenizer
 
 from hubdpo import evaluate, load_adapter, load_preferences
+from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import TrainingError
 from hubdpo.manifest import EvalReport
 from hubdpo.ranking import Accuracy, mcnemar
+from hubdpo.training.output_folder import remembered_place
 from hubdpo.training.samples import PROMPTS, with_samples
 from hubdpo.training.scoring import Score, _answer_log_probs, _stratum, score_pairs
 from tests.near import assert_near
@@ -153,3 +155,13 @@ def test_out_of_memory_is_told_with_the_next_command(
         evaluate(run_dir=run_dir, per_device_eval_batch_size=pairs)
     assert hint in (caught.value.hint or "")
     assert (run_dir / "eval.json").read_bytes() == before
+
+
+def test_a_dataset_is_read_at_the_commit_that_was_looked_at(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = look_at_dataset(remembered_place(run_dir, "dataset") or "")[0]
+    monkeypatch.setattr("hubdpo.evaluation.start.look_at_dataset", lambda ref: (looked, f"{ref}@{'a' * 40}"))
+    read: list[str] = []
+    run = "hubdpo.evaluation.evaluate.evaluate_on"
+    monkeypatch.setattr(run, lambda config, run, dataset, base: read.append(dataset))
+    evaluate(run_dir=run_dir, dataset="me/data")
+    assert read == [f"me/data@{'a' * 40}"]
