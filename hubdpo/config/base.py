@@ -67,7 +67,8 @@ class Config(BaseModel):
                 if value is not None:
                     merged[name], origin[name] = value, where
         for name, value in merged.items():
-            if isinstance(value, str) and not _is_utf8(value):
+            # what an argument names, such as a source, is refused where it is found
+            if isinstance(value, str) and not cls._is_argument(name) and not _is_utf8(value):
                 raise ConfigError(
                     f"option `--{name.replace('_', '-')}`{origin[name]} is not UTF-8, and options are recorded",
                     hint="give it a name in UTF-8",
@@ -106,6 +107,10 @@ class Config(BaseModel):
         if (known := OTHER_WORDS.get(name)) in cls.model_fields:
             return known
         return next(iter(difflib.get_close_matches(name, cls.model_fields, n=1)), None)
+
+    @classmethod
+    def _is_argument(cls, name: str) -> bool:
+        return any(isinstance(item, Cli) and item.argument for item in cls.model_fields[name].metadata)
 
     @classmethod
     def _missing(cls, name: str) -> ConfigError:
