@@ -9,7 +9,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup demo test test-lowest test-newest storm lint bench bench-train bench-prepare bench-push format build clean
+.PHONY: help setup demo test test-lowest test-newest packages storm lint bench bench-train bench-prepare bench-push format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -48,6 +48,9 @@ test-newest:  ## Run demo and tests on what pip gives today
 	.venv-newest/bin/python -m pip freeze
 	.venv-newest/bin/hubdpo demo --output-dir .venv-newest/demo
 	.venv-newest/bin/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+
+packages: setup  ## Install the wheel, and the source archive, on every Python that is here, and run the demo
+	$(BIN)/python tests/check_packages.py
 
 storm: setup  ## Run all of the failures, kills and races of push (an hour or two)
 	HUBDPO_STORM=1 $(BIN)/python -m pytest tests/hub/test_hub_faults.py -s
