@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Literal
 
 from hubdpo.data.changes import CUT
-from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.data.encoder import ChatEncoder
 from hubdpo.data.preference import Message, PreferenceExample, Rejection
 from hubdpo.errors import ConfigError
+from hubdpo.hub.base import TOKENIZER_FILES
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
+from hubdpo.hub.pretrained import read_tokenizer
 from hubdpo.hub.reference import looks_like_folder, parse_ref
 from hubdpo.manifest import sha256_file
 
 OverLength = Literal["drop", "truncate", "keep", "error"]
-TOKENIZER_FILES = ["tokenizer*", "vocab.json", "merges.txt", "special_tokens_map.json", "*.jinja", "config.json"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,12 @@ def find_model(ref: str) -> Model:
 @functools.lru_cache(maxsize=2)
 def encoder_of(model: Model) -> ChatEncoder:
     """Load the tokenizer of a model, once a process. Raise HubError or DataError when that cannot be."""
-    from transformers import AutoTokenizer
-
     folder = Path(model.name)
     if model.revision is not None:
-        folder = download(model.name, model.revision, allow_patterns=TOKENIZER_FILES)
+        folder = download(model.name, model.revision, allow_patterns=[*TOKENIZER_FILES, "config.json"])
     kwargs = json.loads(model.template_kwargs) if model.template_kwargs else None
     try:
-        return ChatEncoder(with_template_kwargs(AutoTokenizer.from_pretrained(folder), kwargs, model.name))
+        return ChatEncoder(read_tokenizer(folder, kwargs))
     except (OSError, ValueError) as problem:
         first = str(problem).splitlines()[0]
         raise ConfigError(

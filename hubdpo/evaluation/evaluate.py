@@ -10,13 +10,12 @@ from hubdpo import console
 from hubdpo.config import EvaluateConfig
 from hubdpo.data.load import load_preferences
 from hubdpo.hub.base import load_base
+from hubdpo.hub.pretrained import attach_adapter
 from hubdpo.hub.probes import compare_probes, record_probes
 from hubdpo.hub.stopping import use_stops
 from hubdpo.manifest import EVAL_FILE, PROBES_FILE, EvalReport, Probes, RunManifest
 
 console.quiet_libraries()  # before the libraries below are imported
-
-from peft import PeftModel  # noqa: E402
 
 from hubdpo.training.base import find_base  # noqa: E402
 from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
@@ -38,7 +37,7 @@ def evaluate_on(config: EvaluateConfig, run: RunManifest, dataset: str, base_nam
     with room_for_base(load_in_4bit=in_4bit):
         model = load_base(base.folder, device=device, load_in_4bit=in_4bit)
         use_stops(model, run)
-        adapted = PeftModel.from_pretrained(model, config.run_dir)
+        adapted = attach_adapter(model, config.run_dir)
     tokenizer = load_tokenizer(base, run.config.get("chat_template_kwargs"))
     with room_for_scoring(pairs, lambda fewer: _with_fewer(config, fewer)):
         _compare_or_record(config.run_dir, run, adapted, tokenizer)

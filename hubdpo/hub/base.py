@@ -6,9 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo.errors import UnsupportedBase
+from hubdpo.hub.pretrained import called, read_causal_lm
 
+TOKENIZER_FILES = [
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",
+    "special_tokens_map.json", "chat_template.jinja", "additional_chat_templates/*.jinja",
+]  # fmt: skip
 BASE_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "README.md", "LICENSE*", "NOTICE*"]
 """What is downloaded of a base: never a pickle, never code."""
+ADAPTER_PATTERNS = [
+    *TOKENIZER_FILES, "adapter_config.json", "adapter_model.safetensors", "run.json", "probes.json", "config.json",
+    "generation_config.json", "vocab.txt", "spiece.model", "chat_template.json",
+]  # fmt: skip
+"""What is downloaded of an adapter to load it: whatever else its repo holds stays there."""
 
 
 def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: Any = None) -> Any:
@@ -18,7 +28,7 @@ def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: Any 
     Raise UnsupportedBase when the files lack weights, which transformers would make up at random.
     """
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     dtype = compute_dtype(device)
     quantised = BitsAndBytesConfig(
@@ -29,18 +39,15 @@ def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: Any 
         # FSDP shards the quantised weights only when they are stored in the compute type
         bnb_4bit_quant_storage=dtype,
     )
-    model, loading = AutoModelForCausalLM.from_pretrained(
+    model, loading = read_causal_lm(
         folder,
-        use_safetensors=True,
-        output_loading_info=True,
         dtype=dtype,
         quantization_config=quantised if load_in_4bit else None,
         device_map=device_map or ({"": torch.cuda.current_device()} if device == "cuda" else None),
-        attn_implementation="sdpa",
     )
     if missing := sorted(loading["missing_keys"]):
         raise UnsupportedBase(
-            f"the weights in {folder} lack {len(missing)} tensors of the model, `{missing[0]}` first",
+            f"the weights of `{called(folder)}` lack {len(missing)} tensors of the model, `{missing[0]}` first",
             hint="fetch config.json and the weights again",
         )
     _keep_weights_as_they_are(model)

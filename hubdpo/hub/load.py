@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from hubdpo import console
 from hubdpo.cards.hub_fields import is_id
-from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.adapter_files import read_json
-from hubdpo.hub.base import BASE_PATTERNS, load_base
+from hubdpo.hub.base import ADAPTER_PATTERNS, BASE_PATTERNS, load_base
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
+from hubdpo.hub.pretrained import attach_adapter, read_tokenizer
 from hubdpo.hub.reference import parse_unless_folder
 from hubdpo.hub.stopping import use_stops
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest
@@ -60,16 +60,13 @@ def load_on_base(
 
     Where a run made it, the chat template writes prompts as in training, and generation stops where its answers end.
     """
-    from peft import PeftModel
-    from transformers import AutoTokenizer
-
     base = load_base(base_folder, device=device, load_in_4bit=load_in_4bit, device_map=device_map)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if (folder / RUN_FILE).exists():
-        run = RunManifest.read(folder / RUN_FILE)
+    run = RunManifest.read(folder / RUN_FILE) if (folder / RUN_FILE).exists() else None
+    if run is not None:
         use_stops(base, run)
-        tokenizer = with_template_kwargs(tokenizer, run.config.get("chat_template_kwargs"), str(folder))
-    return PeftModel.from_pretrained(base, str(folder)).eval(), tokenizer
+    template_kwargs = run.config.get("chat_template_kwargs") if run is not None else None
+    tokenizer = read_tokenizer(folder, template_kwargs, error=ArtefactError)
+    return attach_adapter(base, folder).eval(), tokenizer
 
 
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:
@@ -94,7 +91,7 @@ def _find(repo: str, revision: str | None) -> tuple[Path, str | None]:
     repo_id, wanted = parse_unless_folder(repo).at(revision)
     with no_folder(repo):
         sha = resolve(repo_id, wanted)
-    return download(repo_id, sha), sha
+    return download(repo_id, sha, allow_patterns=ADAPTER_PATTERNS), sha
 
 
 def _base_folder(folder: Path, adapter: str) -> Path:

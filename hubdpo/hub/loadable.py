@@ -14,6 +14,7 @@ from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.client import api, fetch
 from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.merged import MergeManifest
+from hubdpo.hub.pretrained import read_causal_lm, read_tokenizer
 from hubdpo.hub.probes import ProbeResult, compare_probes, record_probes
 from hubdpo.hub.remote import repeat
 from hubdpo.manifest import (
@@ -90,14 +91,13 @@ def _probe(folder: Path, base: Path, recorded: Probes | None, *, load_in_4bit: b
 def check_merged(folder: Path) -> ProbeResult:
     """Load a merged model and compare its probes. Raise VerificationFailed when they differ or it does not load."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     manifest, recorded = MergeManifest.read(folder / MERGE_FILE), Probes.read(folder / PROBES_FILE)
     device = "cuda" if recorded.environment["device"] == "cuda" and torch.cuda.is_available() else "cpu"
     console.info(f"loading the model, {manifest.dtype}")
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, manifest.dtype)).to(device)
-        result = compare_probes(model, AutoTokenizer.from_pretrained(folder), recorded)
+        model = read_causal_lm(folder, dtype=getattr(torch, manifest.dtype))[0].to(device)
+        result = compare_probes(model, read_tokenizer(folder), recorded)
     except VerificationFailed:
         raise
     except Exception as problem:  # whatever keeps it from loading is what we are here to find

@@ -21,7 +21,7 @@ from hubdpo.cards.merged_card import render_merged_card
 from hubdpo.config import MergeConfig
 from hubdpo.data.folder import workspace
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
-from hubdpo.hub.base import BASE_PATTERNS
+from hubdpo.hub.base import ADAPTER_PATTERNS, BASE_PATTERNS
 from hubdpo.hub.bundle import COPIED_FILES, read_run
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
@@ -114,7 +114,7 @@ def _find(config: MergeConfig) -> _Source:
         version = wanted if wanted and parse_tag(wanted) else None
         with no_folder(config.adapter):
             sha = resolve(repo_id, wanted)
-        folder = download(repo_id, sha)
+        folder = download(repo_id, sha, allow_patterns=ADAPTER_PATTERNS)
         if not (folder / RUN_FILE).exists():
             raise not_by_hubdpo(folder, config.adapter) or ArtefactError(
                 f"`{config.adapter}` is no adapter that hubdpo released", hint=f"hubdpo versions {repo_id}"

@@ -18,6 +18,7 @@ from hubdpo import console
 from hubdpo.config import MergeConfig
 from hubdpo.errors import VerificationFailed
 from hubdpo.hub.merged import MergeCheck
+from hubdpo.hub.pretrained import read_causal_lm, read_tokenizer
 from hubdpo.hub.probes import record_probes
 from hubdpo.manifest import Probes
 
@@ -58,11 +59,10 @@ def probe_written(
 ) -> Merged:
     """Load a merged model and compute the probes in its own type; in the other one too when a 16-bit type is in it."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device)
+    model = read_causal_lm(folder, dtype=getattr(torch, dtype))[0].to(device)
     record = partial(record_probes, template_kwargs=template_kwargs)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = read_tokenizer(folder)
     loaded = record(model, tokenizer, load_in_4bit=False)
     if dtype != "float32":
         with computing_in_float32(model):

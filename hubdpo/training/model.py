@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, TaskType
-from transformers import AutoTokenizer
 
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import ALL_LINEAR
-from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.errors import ConfigError
+from hubdpo.hub.pretrained import read_tokenizer
 from hubdpo.training.base import Base
 
 TOKENIZER_FILES = (
@@ -23,7 +22,7 @@ TOKENIZER_FILES = (
 
 def load_tokenizer(base: Base, template_kwargs: Mapping[str, Any] | None = None) -> Any:
     """Load the tokenizer, its chat template with these defaults. Raise ConfigError for one that it does not read."""
-    return with_template_kwargs(AutoTokenizer.from_pretrained(base.folder), template_kwargs, base.ref.name)
+    return read_tokenizer(base.folder, template_kwargs)
 
 
 def lora_config(config: TrainConfig, model: Any) -> LoraConfig:
