@@ -63,7 +63,9 @@ def result(line: str, data: Mapping[str, Any], *, identifier: str | None = None)
     A line that is its own identifier, such as a model's answer, may have line breaks.
     """
     if _format is Format.json:
-        text = json.dumps(data, ensure_ascii=False, default=str)
+        # where the stream has no such letters, they are spelled as JSON spells them
+        ascii_alone = (getattr(sys.stdout, "encoding", None) or "").lower() not in ("utf-8", "utf8")
+        text = json.dumps(data, ensure_ascii=ascii_alone, default=str)
     elif _format is Format.quiet:
         text = identifier or line
     else:

@@ -7,6 +7,7 @@
     ├── ArtefactError           3   a dataset or run folder that is incomplete or was edited
     ├── TrainingError           8   out of memory, a loss that is not finite
     │   └── ResumeMismatch      8   a resumed run whose configuration changed
+    ├── MachineError            9   this machine refused: no room, no right, no memory, a limit
     └── HubError                4   the Hub refused, or its answer never came
         ├── NoSuchRevision      4   no branch, tag or commit of that name
         ├── VersionTaken        5   the tag exists with other content
@@ -55,6 +56,10 @@ class TrainingError(HubdpoError):
 
 class ResumeMismatch(TrainingError):
     pass
+
+
+class MachineError(HubdpoError):
+    exit_code = 9
 
 
 class HubError(HubdpoError):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -15,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from hubdpo import console
 from hubdpo.config import Cli, Config
 from hubdpo.errors import HubdpoError, Stopped
+from hubdpo.machine import Place, machine_error
 
 OUTPUT = "Output"
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of options; flags win over it.")]
@@ -24,6 +24,8 @@ FormatOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON.", rich_help_panel=OUTPUT)]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="The identifier alone.", rich_help_panel=OUTPUT)]
 
+PLACES = ("output_dir", "run_dir", "folder")
+"""Options that say where a command writes."""
 MODELS: dict[str, type[Config]] = {}
 """The options of each command that has a config."""
 
@@ -39,8 +41,10 @@ def command(app: typer.Typer, model: type[Config], **settings: Any) -> Callable[
             file = options.pop("config")
             output = None if "format" in model.model_fields else options.pop("format")
             choose_format(output, json=options.pop("json"), quiet=options.pop("quiet"))
-            with errors_end_here():
-                body(model.build({k: v for k, v in options.items() if v not in (None, [])}, file=file))
+            with errors_end_here() as edge:
+                config = model.build({k: v for k, v in options.items() if v not in (None, [])}, file=file)
+                edge.places = [place for name in PLACES if (place := getattr(config, name, None))]
+                body(config)
 
         parameters = [_parameter(name, field) for name, field in model.model_fields.items()]
         parameters.append(_keyword("config", ConfigOption, None))
@@ -79,12 +83,18 @@ def choose_format(value: console.Format | None, *, json: bool, quiet: bool) -> N
 
 
 class errors_end_here:  # noqa: N801 - read as a statement: `with errors_end_here():`
-    """Turn a HubdpoError into its message, hint and exit code; a bug keeps its traceback."""
+    """Turn a HubdpoError into its message, hint and exit code, and so what this machine refuses; a bug keeps its
+    traceback. `places` are folders that the body writes to."""
 
-    def __enter__(self) -> None:
+    places: Sequence[Place] = ()
+
+    def __enter__(self) -> Self:
         console.quiet_libraries()
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: object) -> None:
+        if isinstance(problem, Exception) and not isinstance(problem, HubdpoError):
+            problem = machine_error(problem, self.places)
         if isinstance(problem, HubdpoError):
             console.error(problem.message)
             if problem.hint:
@@ -95,9 +105,6 @@ class errors_end_here:  # noqa: N801 - read as a statement: `with errors_end_her
             if isinstance(problem, Stopped):
                 console.hint(problem.hint)
             raise typer.Exit(130) from None
-        if isinstance(problem, BrokenPipeError):
-            sys.stderr.close()
-            raise typer.Exit(1) from None
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:

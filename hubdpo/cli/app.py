@@ -26,6 +26,7 @@ from hubdpo.cli import (
     versions,
 )
 from hubdpo.cli._options import meant_option
+from hubdpo.cli.streams import lossy_streams
 from hubdpo.errors import ConfigError
 
 app = typer.Typer(
@@ -59,15 +60,16 @@ for module in (prepare, train, evaluate, push, verify, versions, diff, inspect, 
 def main() -> None:
     """Run the command line; `_` is accepted for `-` in option names. A bug shows its traceback, credentials cut."""
     arguments = [spell(argument) for argument in sys.argv[1:]]
-    try:
-        app(args=arguments)
-    except SystemExit as end:
-        if end.code == ConfigError.exit_code and (option := meant_option(arguments)):
-            console.hint(option)
-        raise
-    except Exception:
-        console.bug(traceback.format_exc())
-        sys.exit(1)
+    with lossy_streams():
+        try:
+            app(args=arguments)
+        except SystemExit as end:
+            if end.code == ConfigError.exit_code and (option := meant_option(arguments)):
+                console.hint(option)
+            raise
+        except Exception:
+            console.bug(traceback.format_exc())
+            sys.exit(1)
 
 
 def spell(argument: str) -> str:

@@ -7,6 +7,7 @@ import typer
 from hubdpo import console
 from hubdpo.cli._options import command
 from hubdpo.config import MergeConfig
+from hubdpo.machine import AGAIN, machine_errors
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +16,8 @@ def register(app: typer.Typer) -> None:
         """Write an adapter and its base as one model, once it gives the adapter's log-probabilities."""
         from hubdpo.hub.merge import merge as run
 
-        made = run(config)
+        with machine_errors([config.output_dir], lambda: ("the output folder is as it was", AGAIN)):
+            made = run(config)
         console.result(
             f"{config.output_dir}: {made.parameters:,} weights in {made.dtype}; log-probabilities differ from the "
             f"adapter's by {made.check.largest_difference:.2g} at most",

@@ -7,6 +7,7 @@ import typer
 from hubdpo import console
 from hubdpo.cli._options import command
 from hubdpo.config import PrepareConfig
+from hubdpo.machine import AGAIN, machine_errors
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +16,8 @@ def register(app: typer.Typer) -> None:
         """Turn raw preference data into a dataset folder of prompt, chosen and rejected."""
         from hubdpo.data.prepare import prepare as run
 
-        manifest = run(config)
+        with machine_errors([config.output_dir], lambda: ("the output folder is as it was", AGAIN)):
+            manifest = run(config)
         if manifest is None:
             return
         funnel = manifest.funnel

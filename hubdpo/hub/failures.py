@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
 
 from hubdpo import console
-from hubdpo.errors import HubError, NoSuchRevision
+from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
 from hubdpo.hub.transport import http
+from hubdpo.machine import machine_error
 
 LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
 """Whose errors tell of the Hub or of the network, whatever they are called."""
@@ -21,10 +21,6 @@ OUR_MISTAKES = frozenset({
     "InferenceTimeoutError", "InferenceEndpointError", "TextGenerationError", "DDUFError", "SandboxError", "CLIError",
 })  # fmt: skip
 """Errors, with what derives from them, that only a bug of ours can bring: they keep their traceback."""
-LOCAL = frozenset({
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EMFILE,
-})  # fmt: skip
-"""Failures of this machine's disk, which no second try mends."""
 AGAIN = "run the same command again"
 
 
@@ -52,6 +48,8 @@ def is_unknown_outcome(problem: BaseException) -> bool:
     """Tell whether a write may or may not have happened: no readable answer, or the server failed or was busy."""
     from huggingface_hub import errors
 
+    if isinstance(problem, PermissionError) or machine_error(problem) is not None:  # no second try mends that
+        return False
     if isinstance(problem, JSONDecodeError):  # a proxy's page in place of the Hub's answer
         return True
     if isinstance(problem, RuntimeError) and problem.__cause__:  # of huggingface_hub, about a file that it was sending
@@ -59,8 +57,6 @@ def is_unknown_outcome(problem: BaseException) -> bool:
     if isinstance(problem, (errors.OfflineModeIsEnabled, errors.LocalTokenNotFoundError)):  # nothing was sent
         return False
     if isinstance(problem, errors.LocalEntryNotFoundError) and is_offline():
-        return False
-    if isinstance(problem, OSError) and problem.errno in LOCAL:
         return False
     return isinstance(problem, (http().TransportError, OSError)) and status_of(problem) in (
         None, 408, 429, 500, 502, 503, 504,
@@ -76,7 +72,10 @@ def is_unreachable(problem: BaseException) -> bool:
 
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
-    """Raise HubError, with a hint, for whatever the Hub or the network refuses in the body. `what` names the thing."""
+    """Raise HubError, with a hint, for whatever the Hub or the network refuses in the body. `what` names the thing.
+
+    What this machine refuses is a MachineError.
+    """
     try:
         yield
     except Exception as problem:
@@ -95,10 +94,12 @@ def no_folder(ref: str) -> Iterator[None]:
         raise type(problem)(f"{problem.message}; nor is there a folder `{ref}` here", hint=problem.hint) from None
 
 
-def as_hub_error(what: str, problem: BaseException) -> HubError | None:
-    """Return what an error means for the user, None for one that is ours or a bug."""
+def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
+    """Return what an error means for the user, MachineError for one of this machine, None for one of ours or a bug."""
     from huggingface_hub import errors
 
+    if not isinstance(problem, HubdpoError) and (told := machine_error(problem)) is not None:
+        return MachineError(f"files of `{what}`: {told.message}", hint=told.hint)
     kinds = type(problem).__mro__
     if OUR_MISTAKES.intersection(kind.__name__ for kind in kinds):
         return None
@@ -124,12 +125,6 @@ def as_hub_error(what: str, problem: BaseException) -> HubError | None:
         return HubError(f"`{what}` lacks a file: {first_line(problem)}", hint="check the revision")
     if status_of(problem) is not None:
         return _refused(what, problem)
-    if isinstance(problem, OSError) and problem.errno in LOCAL:
-        place = f": {problem.filename}" if problem.filename else ""
-        return HubError(
-            f"the files of `{what}` cannot be kept on this machine: {problem.strerror}{place}",
-            hint="make room, or export HF_HOME=... to a disk that has some",
-        )
     if isinstance(problem, (ConnectionError, errors.XetDownloadError)):
         return HubError(
             f"large files of `{what}` cannot be sent or read: {first_line(problem)}",

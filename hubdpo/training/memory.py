@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ import psutil
 import torch
 
 from hubdpo.errors import HubdpoError
+from hubdpo.machine import OUT_OF_MEMORY
 
 MOST_TOKENS = 16_384
 """Past about 5,000 tokens a pass de-quantising NF4 weights is a few per cent of a step, and more buys nothing."""
@@ -19,15 +19,6 @@ ENOUGH_TOKENS = 5_120
 """Where memory can be spent on layers that are not recomputed instead."""
 SHARE = 0.6
 """Of the free memory that `auto` fills: fragments and the widest layer are not in the measurement."""
-
-
-OUT_OF_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|CU\w+_STATUS_ALLOC_FAILED"
-    # a handle of cuBLAS is the first thing that it allocates
-    r"|CUBLAS_STATUS_NOT_INITIALIZED.*cublasCreate",
-    re.IGNORECASE | re.DOTALL,
-)
-"""What CUDA, Triton, cuBLAS, bitsandbytes and the CPU's allocator say, each in a RuntimeError."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from huggingface_hub import constants, errors
 
-from hubdpo.errors import HubError
+from hubdpo.errors import HubError, MachineError
 from hubdpo.hub import failures
 from hubdpo.hub.client import api
 from hubdpo.hub.failures import OUR_MISTAKES, as_hub_error, is_unknown_outcome, translate_errors
@@ -101,8 +101,6 @@ def test_every_status_is_one_line_with_a_hint(status: int) -> None:
         (errors.HFValidationError("Repo id must use"), "no name on the Hub"),
         (ConnectionError("cas broke"), "large files"),
         (TimeoutError(), "no answer"),
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-        (PermissionError(errno.EACCES, "Permission denied", "/cache/x"), "/cache/x"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -113,9 +111,24 @@ def test_the_line_says_what_it_is(problem: Exception, word: str) -> None:
 
 def test_a_file_that_could_not_be_sent_is_told_by_its_cause() -> None:
     problem = RuntimeError("Error while uploading")
-    problem.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(HubError, match="No space left"), translate_errors(WHAT):
+    problem.__cause__ = ConnectionError("cas broke")
+    with pytest.raises(HubError, match="cas broke"), translate_errors(WHAT):
         raise problem
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        PermissionError(errno.EACCES, "Permission denied", "/cache/x"),
+        RuntimeError("Data processing error: I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["a full disk", "no right", "a full disk by Xet"],
+)
+def test_what_this_machine_refuses_is_no_answer_of_the_hub(problem: Exception) -> None:
+    with pytest.raises(MachineError, match=WHAT), translate_errors(WHAT):
+        raise problem
+    assert not is_unknown_outcome(problem)
 
 
 @pytest.mark.parametrize("problem", [KeyError("x"), RuntimeError("x"), FileNotFoundError(2, "no", "x"), TypeError("x")])
