@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -19,7 +20,14 @@ def register(app: typer.Typer) -> None:
         port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
         token: Annotated[
             list[str] | None,
-            typer.Option(help="Token to accept; may be given more than once.", metavar="NAME:VALUE[:read|write]"),
+            typer.Option(
+                help="Token to accept; may be given more than once. Other users see it in the list of processes.",
+                metavar="NAME:VALUE[:read|write]",
+            ),
+        ] = None,
+        token_file: Annotated[
+            Path | None,
+            typer.Option(help="File of tokens, one a line, that you alone can read.", metavar="FILE"),
         ] = None,
     ) -> None:
         """Serve a Hub of your own on this machine until stopped.
@@ -28,12 +36,18 @@ def register(app: typer.Typer) -> None:
         the Hub works against it: by Xet, or with HF_HUB_DISABLE_XET=1 by LFS.
 
         Everything is kept in DIR; to back it up, stop the server and copy DIR.
-        Tokens are kept as hashes; NAME owns the repos under NAME/.
+        Tokens come from --token-file, from HUBDPO_HUB_TOKENS (with spaces
+        between them) or from --token, and are kept as hashes; NAME owns the
+        repos under NAME/.
         """
         with errors_end_here():
             from hubdpo.loopback.server import LoopbackHub
+            from hubdpo.loopback.tokens import tokens_in_environment, tokens_in_file
 
-            server = LoopbackHub(folder, port=port, tokens=token or ())
+            tokens = [*tokens_in_environment(os.environ), *(token or ())]
+            if token_file is not None:
+                tokens += tokens_in_file(token_file)
+            server = LoopbackHub(folder, port=port, tokens=tokens)
             for ending in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
                 signal.signal(ending, _interrupt)
             console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import base64
-import re
 from typing import Any
 
-from hubdpo.errors import ConfigError
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Refusal, Request, User
-
-TOKEN_FORM = "NAME:VALUE[:read|write]"
-
-
-def parse_token(text: str) -> tuple[str, str, bool]:
-    """Read `NAME:VALUE[:read|write]` into name, value and whether it may write. Raise ConfigError for another form."""
-    match = re.fullmatch(r"(\w[\w.-]*):([^:\s]+)(?::(read|write))?", text, re.ASCII)
-    if match is None:
-        raise ConfigError(f"a token is {TOKEN_FORM}", hint="--token me:hf_local_token:write")
-    return match[1], match[2], match[3] != "read"
 
 
 def authenticate(store: Store, request: Request) -> User | None:

@@ -16,7 +16,7 @@ from hubdpo.loopback.names import file_path, ref_name
 from hubdpo.loopback.pulls import Pulls
 from hubdpo.loopback.repos import Repos
 from hubdpo.loopback.store import Store
-from hubdpo.loopback.wire import Answer, Refusal, Request, User, as_json
+from hubdpo.loopback.wire import LONGEST_MESSAGE, Answer, Refusal, Request, User, as_json, shortened
 
 LARGEST_REGULAR = 10 * 2**20
 LARGEST_COMMIT = 2**30
@@ -146,7 +146,8 @@ class Commits:
         try:
             data = card_data(sent_fields(request).text("content"))
         except ValueError as problem:
-            return as_json({"error": str(problem), "errors": [{"message": str(problem)}], "warnings": []}, 400)
+            message = shortened(str(problem), LONGEST_MESSAGE)
+            return as_json({"error": message, "errors": [{"message": message}], "warnings": []}, 400)
         warnings = [] if data else [{"message": "empty or missing yaml metadata in repo card", "line": 1}]
         return as_json({"errors": [], "warnings": warnings})
 

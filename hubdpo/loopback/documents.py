@@ -1,12 +1,34 @@
-"""JSON that is kept in a file and replaced whole: what is not git and not a large file."""
+"""Files that are written whole or not at all, private to the user: what is not git goes to disk through here."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def written_whole(path: Path, *, beside: Path | None = None) -> Iterator[BinaryIO]:
+    """Yield a stream whose bytes take the place of `path`, on disk, when the block ends; an error leaves nothing.
+
+    The part that is written stands in `beside`, else next to `path`, with a name that a start sweeps away.
+    """
+    handle, name = tempfile.mkstemp(dir=beside or path.parent, prefix=path.name, suffix=".lock")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def read_document(path: Path) -> list[dict[str, Any]]:
@@ -17,9 +39,5 @@ def read_document(path: Path) -> list[dict[str, Any]]:
 
 def write_document(path: Path, entries: list[dict[str, Any]]) -> None:
     """Replace the file, on disk before this returns; a crash leaves the old one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".lock")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(entries, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    Path(name).replace(path)
+    with written_whole(path) as stream:
+        stream.write(json.dumps(entries).encode())

@@ -21,10 +21,10 @@ from typing import Any, Self
 
 from hubdpo import console
 from hubdpo.errors import ConfigError
-from hubdpo.loopback.access import parse_token
 from hubdpo.loopback.faults import Fault, Faults
 from hubdpo.loopback.routes import Routes
 from hubdpo.loopback.store import CHUNK, Store
+from hubdpo.loopback.tokens import parse_token
 from hubdpo.loopback.wire import Answer, Refusal, Request
 
 HOST = "127.0.0.1"

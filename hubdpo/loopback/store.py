@@ -5,13 +5,9 @@ Everything that a client was told is done is on disk: objects before the refs th
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-import secrets
 import shutil
 import sqlite3
-import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -20,78 +16,79 @@ from typing import Any
 
 from dulwich.repo import Repo
 
-from hubdpo.errors import ConfigError
+from hubdpo import console
+from hubdpo.loopback.documents import written_whole
+from hubdpo.loopback.folder import close_to_others, hold, made_or_left, signing_secret, sweep
+from hubdpo.loopback.signing import Signer
+from hubdpo.loopback.tokens import KEYED, bare_hash, keyed_hash
 from hubdpo.loopback.wire import Body, Refusal, User
 
 CHUNK = 1 << 20
+TABLES = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA secure_delete = ON;
+CREATE TABLE IF NOT EXISTS repo (kind TEXT, id TEXT, private INT, created REAL, PRIMARY KEY (kind, id));
+CREATE TABLE IF NOT EXISTS large (kind TEXT, id TEXT, oid TEXT, size INT, PRIMARY KEY (kind, id, oid));
+CREATE TABLE IF NOT EXISTS token (hash TEXT PRIMARY KEY, user TEXT, may_write INT);
+CREATE TABLE IF NOT EXISTS xorb (hash TEXT PRIMARY KEY, chunks BLOB);
+CREATE TABLE IF NOT EXISTS chunk (hash TEXT PRIMARY KEY, xorb TEXT);
+CREATE TABLE IF NOT EXISTS xet (hash TEXT PRIMARY KEY, oid TEXT, size INT, terms TEXT);
+CREATE INDEX IF NOT EXISTS xet_by_oid ON xet (oid);
+"""
 
 
 class Store:
-    """Open a folder for one server. Raise ConfigError when another server has it."""
+    """Open a folder for one server. Raise ConfigError when another has it, or when nothing can be kept there."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.large, self.incoming = root / "lfs", root / "incoming"
-        for folder in (root, self.large, self.incoming, root / "repos"):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._owner = (root / "owner.lock").open("w")
-        try:
-            fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._owner.close()
-            raise ConfigError(
-                f"another server has this folder: {root}", hint="stop it, or give another folder"
-            ) from None
-        self._sweep()
-        self.secret = self._load_secret()
+        with made_or_left(root):
+            self._owner = hold(root)
+            try:
+                close_to_others(root)
+                sweep(root)
+                self.secret, new = signing_secret(root)
+                self._database = sqlite3.connect(root / "hub.sqlite", check_same_thread=False, isolation_level=None)
+                self._database.executescript(TABLES)
+            except BaseException:
+                self._owner.close()
+                raise
         self._guard = threading.RLock()
         self._locks: defaultdict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
-        self._database = sqlite3.connect(root / "hub.sqlite", check_same_thread=False, isolation_level=None)
-        self._database.executescript(
-            """
-            PRAGMA journal_mode = WAL;
-            PRAGMA synchronous = FULL;
-            CREATE TABLE IF NOT EXISTS repo (kind TEXT, id TEXT, private INT, created REAL, PRIMARY KEY (kind, id));
-            CREATE TABLE IF NOT EXISTS large (kind TEXT, id TEXT, oid TEXT, size INT, PRIMARY KEY (kind, id, oid));
-            CREATE TABLE IF NOT EXISTS token (hash TEXT PRIMARY KEY, user TEXT, may_write INT);
-            CREATE TABLE IF NOT EXISTS xorb (hash TEXT PRIMARY KEY, chunks BLOB);
-            CREATE TABLE IF NOT EXISTS chunk (hash TEXT PRIMARY KEY, xorb TEXT);
-            CREATE TABLE IF NOT EXISTS xet (hash TEXT PRIMARY KEY, oid TEXT, size INT, terms TEXT);
-            CREATE INDEX IF NOT EXISTS xet_by_oid ON xet (oid);
-            """
-        )
+        self._token_key = Signer(self.secret).key("tokens")
+        self._rekey_tokens(new)
 
     def close(self) -> None:
         with self._guard:
             self._database.close()
         self._owner.close()
 
-    def _sweep(self) -> None:
-        """Remove what a killed server left half-written; dulwich's lock files would block every later commit."""
-        for left in [*self.incoming.iterdir(), *(self.root / "repos").rglob("*.lock")]:
-            if left.is_file():
-                left.unlink()
-
-    def _load_secret(self) -> bytes:
-        path = self.root / "secret"
-        if not path.exists():
-            handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(secrets.token_bytes(32))
-        return path.read_bytes()
-
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._guard:
             return self._database.execute(statement, values).fetchall()
 
-    # tokens: only their hashes are kept
+    # tokens: only their hashes are kept, under a key made from the secret
 
     def add_token(self, user: str, value: str, *, may_write: bool) -> None:
-        self.query("INSERT OR REPLACE INTO token VALUES (?, ?, ?)", _hash(value), user, int(may_write))
+        hashed = keyed_hash(self._token_key, bare_hash(value))
+        self.query("INSERT OR REPLACE INTO token VALUES (?, ?, ?)", hashed, user, int(may_write))
 
     def user_of(self, token: str) -> User | None:
-        rows = self.query("SELECT user, may_write FROM token WHERE hash = ?", _hash(token))
+        hashed = keyed_hash(self._token_key, bare_hash(token))
+        rows = self.query("SELECT user, may_write FROM token WHERE hash = ?", hashed)
         return User(rows[0][0], bool(rows[0][1])) if rows else None
+
+    def _rekey_tokens(self, new_secret: bool) -> None:
+        """Put hashes without a key, of an older version, under the key; drop those that no key opens any more."""
+        kept = [row[0] for row in self.query("SELECT hash FROM token")]
+        if new_secret and (dead := [hashed for hashed in kept if hashed.startswith(KEYED)]):
+            console.warn(f"the signing secret is new, so that {len(dead)} tokens are forgotten: give them again")
+            self.query("DELETE FROM token WHERE hash LIKE ?", f"{KEYED}%")
+        if bare := [hashed for hashed in kept if not hashed.startswith(KEYED)]:
+            for hashed in bare:
+                self.query("UPDATE token SET hash = ? WHERE hash = ?", keyed_hash(self._token_key, hashed), hashed)
 
     # repos
 
@@ -149,28 +146,11 @@ class Store:
     def receive(self, kind: str, repo_id: str, oid: str, size: int, body: Body) -> None:
         """Take in a large file. Raise Refusal, keeping nothing, when the bytes are not those of `oid`."""
         digest, count = hashlib.sha256(), 0
-        handle, name = tempfile.mkstemp(dir=self.incoming)
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                while chunk := body.read(CHUNK):
-                    count += len(chunk)
-                    if count > size:
-                        break
-                    digest.update(chunk)
-                    stream.write(chunk)
-                stream.flush()
-                os.fsync(stream.fileno())
+        with written_whole(self.large_file(oid), beside=self.incoming) as stream:
+            while count <= size and (chunk := body.read(CHUNK)):
+                count += len(chunk)
+                digest.update(chunk)
+                stream.write(chunk)
             if count != size or digest.hexdigest() != oid:
                 raise Refusal(400, "the content is not that of the object id")
-            target = self.large_file(oid)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part.replace(target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
         self.link_large(kind, repo_id, oid, size)
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
+LONGEST_MESSAGE = 400
+"""Most characters of a refusal, which may repeat what was sent."""
+
 
 class Body(Protocol):
     def read(self, size: int = -1) -> bytes: ...
@@ -100,12 +103,17 @@ class Answer:
                 yield piece
 
 
+def shortened(text: str, most: int = 100) -> str:
+    """Return a text of at most so many characters, cut in the middle."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
+
+
 class Refusal(Exception):
-    """An answer of 4xx or 5xx: the clients read the code and the message from headers."""
+    """An answer of 4xx or 5xx: the clients read the code and the message from headers. A long message is cut."""
 
     def __init__(self, status: int, message: str, code: str | None = None, **extra: Any) -> None:
         super().__init__(message)
-        self.status, self.message, self.code, self.extra = status, message, code, extra
+        self.status, self.message, self.code, self.extra = status, shortened(message, LONGEST_MESSAGE), code, extra
 
     def answer(self) -> Answer:
         answer = as_json({"error": self.message, **self.extra}, self.status)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from hubdpo.loopback.documents import written_whole
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Refusal
 from hubdpo.loopback.xet import hashes, xorbs
@@ -27,7 +26,6 @@ class XetStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._folder = store.root / "xorbs"
-        self._folder.mkdir(exist_ok=True)
 
     # xorbs
 
@@ -46,13 +44,8 @@ class XetStore:
         chunks = xorbs.read_chunks(data)
         if hashes.to_hex(hashes.tree_hash([(chunk.hash, chunk.size) for chunk in chunks])) != xorb:
             raise Refusal(400, "the content is not that of the xorb's hash")
-        handle, name = tempfile.mkstemp(dir=self._store.incoming)
-        with os.fdopen(handle, "wb") as stream:
+        with written_whole(self.place(xorb), beside=self._store.incoming) as stream:
             stream.write(data[: chunks[-1].stop])
-            stream.flush()
-            os.fsync(stream.fileno())
-        self.place(xorb).parent.mkdir(exist_ok=True)
-        Path(name).replace(self.place(xorb))
         # the row comes last: without it, a xorb that a kill left is not there
         self._store.query("INSERT OR REPLACE INTO xorb VALUES (?, ?)", xorb, xorbs.store_chunks(chunks))
         for chunk in chunks:
