@@ -13,10 +13,21 @@ from pathlib import Path
 
 from hubdpo.data import storage
 from hubdpo.data.prepared import read_dataset_folder
+from hubdpo.data.publication import finish, is_begun, make_target, put_in_place
+from hubdpo.data.scratch import beside, empty, entries, held, inside, sweep
+from hubdpo.data.walk import files_below
 from hubdpo.errors import ArtefactError
 from hubdpo.manifest import LOCAL_ONLY, PREPARE_FILE, PrepareManifest
 
 UNFINISHED = ".hubdpo-unfinished"
+
+
+def check_is_ours(target: str) -> None:
+    """Raise ArtefactError, before any work, when a folder of this machine holds files and no dataset."""
+    if storage.is_url(target):
+        return
+    if entries(Path(target)) and not (Path(target) / PREPARE_FILE).exists():
+        raise ArtefactError(f"`{target}` holds files that are no dataset folder", hint="give another `--output-dir`")
 
 
 def up_to_date(folder: Path, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
@@ -24,15 +35,8 @@ def up_to_date(folder: Path, fingerprint: str, *, overwrite: bool) -> PrepareMan
 
     Raise ArtefactError when it holds anything that prepare did not write or that was edited, unless `overwrite`.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not entries(folder) or overwrite:
         return None
-    if overwrite and (folder / PREPARE_FILE).exists():
-        return None
-    hint = "give another `--output-dir`"
-    if not folder.is_dir():
-        raise ArtefactError(f"`{folder}` is a file", hint=hint)
-    if not (folder / PREPARE_FILE).exists():
-        raise ArtefactError(f"`{folder}` holds files that are no dataset folder", hint=hint)
     try:
         manifest = read_dataset_folder(folder)
     except ArtefactError as problem:
@@ -40,9 +44,7 @@ def up_to_date(folder: Path, fingerprint: str, *, overwrite: bool) -> PrepareMan
             problem.message, hint="add `--overwrite` to lose the edits, or give another `--output-dir`"
         ) from None
     known = {*manifest.files, PREPARE_FILE, *LOCAL_ONLY}
-    foreign = [
-        path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in known
-    ]
+    foreign = [path for path in files_below(folder) if path.relative_to(folder).as_posix() not in known]
     if foreign:
         raise ArtefactError(
             f"`{foreign[0]}` was not written by prepare", hint="move it away, or add `--overwrite` to lose it"
@@ -62,8 +64,12 @@ class Workspace:
 
 
 @contextlib.contextmanager
-def workspace(target: str, *, dry_run: bool = False) -> Iterator[Workspace]:
-    """Give two empty folders beside `target`; what is not published when the body ends leaves no trace."""
+def workspace(target: str, *, last: str = PREPARE_FILE, dry_run: bool = False) -> Iterator[Workspace]:
+    """Give two empty folders on the disk of `target`; what is not published when the body ends leaves no trace.
+
+    The file `last` goes to its place after all others, so that the folder counts as complete with it. Raise ConfigError
+    when another process writes the target, ArtefactError when it is a file.
+    """
     if dry_run:
         with tempfile.TemporaryDirectory(prefix="hubdpo-") as place:
             (Path(place) / "new").mkdir()
@@ -72,38 +78,51 @@ def workspace(target: str, *, dry_run: bool = False) -> Iterator[Workspace]:
         with _remote_workspace(target) as space:
             yield space
     else:
-        with _local_workspace(Path(target)) as space:
+        with _local_workspace(real_place(target), last) as space:
             yield space
 
 
+def real_place(target: str) -> Path:
+    """Return the folder that an output folder is or leads to, there or not. Raise ArtefactError when it can be none."""
+    place = Path(os.path.realpath(target))
+    hint = "give another `--output-dir`"
+    if place.is_symlink():
+        raise ArtefactError(f"`{target}` is a link that leads to itself", hint=hint)
+    if place.exists() and not place.is_dir():
+        raise ArtefactError(f"`{target}` is a file", hint=hint)
+    return place
+
+
 @contextlib.contextmanager
-def _local_workspace(target: Path) -> Iterator[Workspace]:
-    parent = target.absolute().parent
-    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-    parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target)
-    scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f"{_prefix(target)}{os.getpid()}-"))
-    published = False
-
-    def publish() -> None:
-        nonlocal published
-        _sync(scratch / "new")
-        if target.exists():
-            target.rename(scratch / "old")
-        (scratch / "new").rename(target)
-        _sync_entry(parent)
-        published = True
-
+def _local_workspace(target: Path, last: str) -> Iterator[Workspace]:
+    """Work inside a folder that is there already, which may be a mount point; beside one that is not."""
+    made = [folder for folder in target.parents if not folder.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for name in ("work", "new"):
-            (scratch / name).mkdir()
-        yield Workspace(str(scratch / "work"), str(scratch), str(scratch / "new"), publish)
+        sweep(target.parent)
+        there = target.is_dir()
+        if there and beside(target).is_dir():  # the target came into being while another process makes it
+            with held(beside(target), target):
+                pass
+        scratch = inside(target) if there else beside(target)
+        with held(scratch, target):
+            try:
+                finish(target, scratch)
+                empty(scratch)
+                before = entries(target)
+                for name in ("work", "new"):
+                    (scratch / name).mkdir()
+                yield Workspace(
+                    str(scratch / "work"), str(scratch), str(scratch / "new"),
+                    lambda: put_in_place(scratch, target, before, last) if there else make_target(scratch, target),
+                )  # fmt: skip
+            finally:
+                if not is_begun(scratch):
+                    shutil.rmtree(scratch, ignore_errors=True)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if not published:
-            for folder in made:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+        for folder in made:
+            with contextlib.suppress(OSError):  # the target is in it
+                folder.rmdir()
 
 
 @contextlib.contextmanager
@@ -135,41 +154,3 @@ def remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> Prep
     storage.make_folder(target)
     system.pipe_file(mark, b"")
     return None
-
-
-def _prefix(target: Path) -> str:
-    return f".{target.name}.hubdpo-tmp-"
-
-
-def _sweep(target: Path) -> None:
-    """Remove what a killed prepare of the same folder left, unless its process still runs."""
-    prefix = _prefix(target)
-    for left in target.absolute().parent.glob(f"{prefix}*"):
-        owner = left.name.removeprefix(prefix).partition("-")[0]
-        if not (owner.isdigit() and _is_running(int(owner))):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-
-
-def _sync_entry(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -28,7 +28,7 @@ from hubdpo.data.decide import SPLITS, decide
 from hubdpo.data.detect import named
 from hubdpo.data.engine import Engine, engine_for
 from hubdpo.data.explain import explain
-from hubdpo.data.folder import UNFINISHED, Workspace, remote_up_to_date, up_to_date, workspace
+from hubdpo.data.folder import UNFINISHED, Workspace, check_is_ours, remote_up_to_date, up_to_date, workspace
 from hubdpo.data.keys import KEY
 from hubdpo.data.lengths import Model
 from hubdpo.data.near import PERMUTATIONS
@@ -39,10 +39,13 @@ from hubdpo.data.remarks import text_markers, unused_columns
 from hubdpo.data.report import check_outcome, make_funnel, tell, tell_listed, write_rejected
 from hubdpo.data.rounds import Rounds, allowed, gathered, published_test, refuse, second_round
 from hubdpo.data.rules import make_rules, pinned_model
+from hubdpo.data.scratch import entries
 from hubdpo.data.shards import ShardTask, plan_shards, write_shard
-from hubdpo.data.sources import RawFile, find_sources, unpacked
+from hubdpo.data.source_state import check_unchanged, told_of_changes
+from hubdpo.data.sources import RawFile, find_sources
 from hubdpo.data.stage import Rules, Staged, Task, file_of, stage
 from hubdpo.data.statistics import changed, shared_prompts, summary
+from hubdpo.data.unpack import unpacked
 from hubdpo.errors import ConfigError
 from hubdpo.funnel import Source
 from hubdpo.manifest import (
@@ -69,76 +72,84 @@ def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManif
     HubError or ArtefactError with nothing written.
     """
     config = PrepareConfig.given(config, options)
-    with workspace(config.output_dir, dry_run=config.dry_run or config.explain > 0) as space:
+    only_look = config.dry_run or config.explain > 0
+    with workspace(config.output_dir, dry_run=only_look) as space:
+        if not only_look:
+            check_is_ours(config.output_dir)
         files = find_sources(config.source, space.scratch)
-        model = pinned_model(config)
-        settings = _settings(config, model)
-        sources: list[Source] = []
-        if not config.dry_run and not config.explain and _exists(config.output_dir):
-            sources = list(map(RawFile.source, files))
-            if (ready := _ready(config, _print(sources, settings))) is not None:
-                console.info(f"{config.output_dir} is up to date")
-                return ready
-        pieces = [
-            piece
-            for file in unpacked(files, space.scratch)
-            for piece in cut(file, max_line_bytes=config.max_line_bytes)
-        ]
-        card = source_card(config.card, [file.name for file in files])
-        rules = make_rules(config, pieces, model, space.scratch, attribution=card.attribution)
-        if config.explain:
-            _explain(config, pieces, rules)
-            return None
-        names = list(dict.fromkeys(rule.converter for rule in rules))
-        if config.card is None and not card.body:
-            _offer_card(names)
-        _check_facts(config.license or card.license, config.language or card.language, card)
-        with engine_for(config.engine, config.num_proc) as engine:
-            tasks = [Task(number, piece, rule) for number, (piece, rule) in enumerate(zip(pieces, rules, strict=True))]
-            results = engine.map(stage, tasks)
-            hashed = [] if sources else [engine.later(RawFile.source, file) for file in files]
-            first = list(_shown("preparing", allowed(pieces, results, config), pieces))
-            published = _keeps_split(config, pieces)
-            rounds = second_round(engine, first, rules, pieces, apart=published)
-            keys = gathered(rounds, space, "keys", KEY, (-1,))
-            near = None
-            if config.dedupe == "near":
-                near = gathered(rounds, space, "near", np.dtype("<u4"), (-1, 2, PERMUTATIONS))
-            decision = decide(keys, config, near=near, published=published_test(rounds, pieces) if published else None)
-            refuse(config, decision, keys, rounds, pieces)
-            funnel = make_funnel(rounds, decision)
-            check_outcome(config, funnel)
-            accounts = accounts_of(pieces, rules, rounds, decision)
-            judge(accounts, space.scratch, config)
-            tell_listed(rounds)
-            sources = sources or [result() for result in hashed]
-            rows = {split: kept for split, code in SPLITS.items() if len(kept := decision.kept(code))}
-            if shared := shared_prompts(keys, rows):
-                raise AssertionError(f"{shared} prompts are in both splits")
-            manifest = PrepareManifest(
-                hubdpo_version=__version__, converter=", ".join(names),
-                detected=config.format is None and config.map is None,
-                sources=[
-                    one.record(source, published=published) for one, source in zip(accounts, sources, strict=True)
-                ],
-                config=settings, funnel=funnel, secrets=_sum(part.secrets for part in rounds.last),
-                repaired=_sum(part.repaired for part in rounds.first),
-                unused_columns=unused_columns(rounds, scan=config.scan == "secrets"),
-                **text_markers(rounds),
-                changed=changed(keys, np.concatenate(list(rows.values()))), max_length=decision.max_length,
-                splits={split: len(kept) for split, kept in rows.items()}, published_split=published,
-                statistics={split: summary(keys, kept) for split, kept in rows.items()},
-                license=config.license or card.license, language=config.language or card.language, 
-                fingerprint=_print(sources, settings),
-            )  # fmt: skip
-            if not config.dry_run:
-                rejected = storage.join(space.new, REJECTED_FILE)
-                write_rejected(rejected, pieces, rounds, decision, keys, space.scratch)
-                kept = _kept(config.output_dir)
-                shards = _shards(space, rules[0].keep, rounds, keys, rows)
-                del keys, near, decision, rows  # memory that would grow with the input while the shards are written
-                manifest = _write(engine, space, manifest, card, rules[0].keep, shards, kept)
-                space.publish()
+        with told_of_changes(files):
+            return _prepared(config, space, files)
+
+
+def _prepared(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> PrepareManifest | None:
+    model = pinned_model(config)
+    settings = _settings(config, model)
+    sources: list[Source] = []
+    if not config.dry_run and not config.explain and _exists(config.output_dir):
+        sources = list(map(RawFile.source, files))
+        if (ready := _ready(config, _print(sources, settings))) is not None:
+            check_unchanged(files)
+            console.info(f"{config.output_dir} is up to date")
+            return ready
+    pieces = [
+        piece for file in unpacked(files, space.scratch) for piece in cut(file, max_line_bytes=config.max_line_bytes)
+    ]
+    card = source_card(config.card, [file.name for file in files])
+    rules = make_rules(config, pieces, model, space.scratch, attribution=card.attribution)
+    if config.explain:
+        _explain(config, pieces, rules)
+        return None
+    names = list(dict.fromkeys(rule.converter for rule in rules))
+    if config.card is None and not card.body:
+        _offer_card(names)
+    _check_facts(config.license or card.license, config.language or card.language, card)
+    with engine_for(config.engine, config.num_proc) as engine:
+        tasks = [Task(number, piece, rule) for number, (piece, rule) in enumerate(zip(pieces, rules, strict=True))]
+        results = engine.map(stage, tasks)
+        hashed = [] if sources else [engine.later(RawFile.source, file) for file in files]
+        first = list(_shown("preparing", allowed(pieces, results, config), pieces))
+        published = _keeps_split(config, pieces)
+        rounds = second_round(engine, first, rules, pieces, apart=published)
+        keys = gathered(rounds, space, "keys", KEY, (-1,))
+        near = None
+        if config.dedupe == "near":
+            near = gathered(rounds, space, "near", np.dtype("<u4"), (-1, 2, PERMUTATIONS))
+        decision = decide(keys, config, near=near, published=published_test(rounds, pieces) if published else None)
+        refuse(config, decision, keys, rounds, pieces)
+        funnel = make_funnel(rounds, decision)
+        check_outcome(config, funnel)
+        accounts = accounts_of(pieces, rules, rounds, decision)
+        judge(accounts, space.scratch, config)
+        tell_listed(rounds)
+        sources = sources or [result() for result in hashed]
+        check_unchanged(files)  # nothing reads them from here on
+        rows = {split: kept for split, code in SPLITS.items() if len(kept := decision.kept(code))}
+        if shared := shared_prompts(keys, rows):
+            raise AssertionError(f"{shared} prompts are in both splits")
+        manifest = PrepareManifest(
+            hubdpo_version=__version__, converter=", ".join(names),
+            detected=config.format is None and config.map is None,
+            sources=[
+                one.record(source, published=published) for one, source in zip(accounts, sources, strict=True)
+            ],
+            config=settings, funnel=funnel, secrets=_sum(part.secrets for part in rounds.last),
+            repaired=_sum(part.repaired for part in rounds.first),
+            unused_columns=unused_columns(rounds, scan=config.scan == "secrets"),
+            **text_markers(rounds),
+            changed=changed(keys, np.concatenate(list(rows.values()))), max_length=decision.max_length,
+            splits={split: len(kept) for split, kept in rows.items()}, published_split=published,
+            statistics={split: summary(keys, kept) for split, kept in rows.items()},
+            license=config.license or card.license, language=config.language or card.language, 
+            fingerprint=_print(sources, settings),
+        )  # fmt: skip
+        if not config.dry_run:
+            rejected = storage.join(space.new, REJECTED_FILE)
+            write_rejected(rejected, pieces, rounds, decision, keys, space.scratch)
+            kept = _kept(config.output_dir)
+            shards = _shards(space, rules[0].keep, rounds, keys, rows)
+            del keys, near, decision, rows  # memory that would grow with the input while the shards are written
+            manifest = _write(engine, space, manifest, card, rules[0].keep, shards, kept)
+            space.publish()
     tell(manifest, dry_run=config.dry_run)
     return manifest
 
@@ -190,8 +201,8 @@ def _print(sources: list[Source], settings: dict[str, Any]) -> str:
     return fingerprint([__version__, [source.identity() for source in sources], settings])
 
 
-def _exists(folder: str | Path) -> bool:
-    return storage.is_url(str(folder)) or Path(folder).exists()
+def _exists(folder: str) -> bool:
+    return storage.is_url(folder) or bool(entries(Path(folder)))
 
 
 def _ready(config: PrepareConfig, print_: str) -> PrepareManifest | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hubdpo.data.walk import files_below
 from hubdpo.errors import ArtefactError
 from hubdpo.manifest import CARD_FILE, PREPARE_FILE, FileEntry, PrepareManifest, card_entry, verify_files
 
@@ -22,8 +23,8 @@ def read_dataset_folder(folder: Path) -> PrepareManifest:
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     own_card = {CARD_FILE} if _is_own_card(folder, manifest.files.get(CARD_FILE)) else set()
     verify_files(folder, {name: e for name, e in manifest.files.items() if name not in own_card}, hint=again)
-    for path in sorted(folder.rglob("*.parquet")):
-        if path.relative_to(folder).as_posix() not in manifest.files:
+    for path in files_below(folder):
+        if path.suffix == ".parquet" and path.relative_to(folder).as_posix() not in manifest.files:
             raise ArtefactError(
                 f"`{path.relative_to(folder)}` in {folder} is not a file that prepare wrote", hint=again
             )

@@ -1,32 +1,28 @@
-"""From what people name (files, folders, globs, stdin, Hub and fsspec addresses) to plain files that can be cut up.
-
-Compressed text and stdin are written out to the scratch folder first: then all workers can read parts of it at once.
-"""
+"""From what people name (files, folders, globs, stdin, Hub and fsspec addresses) to files of a kind that is read."""
 
 from __future__ import annotations
 
 import glob
-import gzip
 import shlex
 import shutil
 import sys
-import zlib
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
 
-import zstandard
+from fsspec.implementations.local import LocalFileSystem
 
 from hubdpo import console
 from hubdpo.data import storage
 from hubdpo.data.detect import named
-from hubdpo.data.encodings import convert_command, marked_encoding, unmarked_utf16, write_newlines, write_utf8
+from hubdpo.data.encodings import convert_command, marked_encoding, unmarked_utf16
 from hubdpo.data.hub_configs import CARD_FILE, choose, declared_splits, read_configs
 from hubdpo.data.json_values import is_utf8
 from hubdpo.data.likely_kinds import likely_kind
 from hubdpo.data.published import Split, is_split_name, split_of
 from hubdpo.data.selections import refuse_selection
+from hubdpo.data.source_state import State, let_clock_tick, state_of
+from hubdpo.data.walk import check_glob, files_below
 from hubdpo.errors import DataError
 from hubdpo.funnel import Source
 from hubdpo.hub.client import download, resolve_address
@@ -53,10 +49,6 @@ MAGIC = {
     b"PK": "a ZIP archive or an Excel workbook", b"SQLite": "an SQLite database",
 }  # fmt: skip
 """What a binary file begins with."""
-MOST_EXPANSION = 200
-"""Text packs 3 to 20 times; a file that unpacks further than this is no data."""
-FREE_EXPANSION = 64 * 2**20
-"""Bytes that any file may unpack to, whatever its size."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +67,12 @@ class RawFile:
     """The same, of what is on the Hub, by commit: to name it again gives the same files and splits."""
     number: int = 0
     """Its place among all files: a file that is named twice is read twice."""
+    state: State = ()
+    """What told of `original`, before anybody looked into it, that it is this file and no later one."""
 
     @property
     def kind(self) -> str:
-        return Path(_plain(self.path)).suffix.lower()
+        return Path(plain_name(self.path)).suffix.lower()
 
     @property
     def typed(self) -> str:
@@ -96,54 +90,19 @@ class RawFile:
 def find_sources(sources: list[str], scratch: str) -> list[RawFile]:
     """Give the files behind files, folders, globs, `-` and addresses, in the order given and by name.
 
-    Raise DataError when a source is missing, empty or of an unknown kind. stdin is kept in the folder `scratch`.
+    Raise DataError when a source is missing, empty, of an unknown kind or not to be read. stdin is kept in `scratch`.
     """
     found = [replace(file, argument=source) for source in sources for file in _expand(source, scratch)]
-    files = [replace(file, number=number) for number, file in enumerate(found)]
+    files = [
+        replace(file, number=number, state=state_of(file.original, file.name)) for number, file in enumerate(found)
+    ]
+    let_clock_tick([file.state for file in files])
     for file in files:
         _check(file)
     return files
 
 
-def unpacked(files: list[RawFile], scratch: str) -> list[RawFile]:
-    """Write what is compressed, or is UTF-16, UTF-32 or lines that end in CR, out to the folder `scratch` as UTF-8.
-
-    Raise DataError for a broken file, or one that never ends.
-    """
-    plain = []
-    for number, file in enumerate(files):
-        place = storage.join(scratch, f"{number:05d}-{{}}{Path(_plain(file.name)).name}")
-        if file.path.lower().endswith(PACKED):
-            console.info(f"unpacking {file.name}")
-            _unpack(file, place.format(""))
-            file = replace(file, path=place.format(""))
-            _refuse_binary(file)
-        plain.append(_as_utf8(file, place.format("utf8-")))
-    return plain
-
-
-def _as_utf8(file: RawFile, place: str) -> RawFile:
-    """Write a file out as UTF-8 lines, where it is none and says so itself."""
-    if file.kind in TABLES:
-        return file
-    with storage.open_read(file.path) as stream:
-        head = stream.read(HEAD)
-        stream.seek(0)
-        encoding = marked_encoding(head)
-        if encoding is None and (file.kind in DELIMITED or b"\r" not in head or b"\n" in head):
-            return file
-        console.info(f"{file.name} is {encoding or 'JSON with CR at the ends of its lines'}: reading it as such")
-        with storage.open_write(place) as out:
-            try:
-                write_utf8(stream, out, encoding) if encoding else write_newlines(stream, out)
-            except UnicodeDecodeError as problem:
-                raise DataError(
-                    f"the {encoding} of {file.name} is broken: {problem.reason}", hint="save it as UTF-8"
-                ) from None
-    return replace(file, path=place)
-
-
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     return next((name[: -len(ending)] for ending in PACKED if name.lower().endswith(ending)), name)
 
 
@@ -162,6 +121,7 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
         return _in_folder(path, source)
     if path.exists():
         return [_named(path)]
+    check_glob(source)
     matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not matches:
         raise DataError(f"source not found: {source}", hint="check the path, or quote the glob")
@@ -179,8 +139,8 @@ def _local(path: Path, name: str, split: Split | None) -> RawFile:
 
 
 def _in_folder(folder: Path, source: str) -> list[RawFile]:
-    known = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.lower().endswith(ENDINGS)]
-    found = [path for path in known if path.name not in NOT_ROWS and not _is_cache(path)]
+    known = [path for path in files_below(folder) if path.name.lower().endswith(ENDINGS)]
+    found = [path for path in known if path.name not in NOT_ROWS and not _is_cache(path) and not _is_lock(path)]
     if passed := [path.relative_to(folder).as_posix() for path in known if path not in found]:
         console.info(f"passed over in {source}, as no rows of its own: {named(passed)}")
     if not found:
@@ -195,6 +155,11 @@ def _is_cache(path: Path) -> bool:
     return path.name.startswith("cache-") and path.suffix == ".arrow" and (path.parent / "dataset_info.json").exists()
 
 
+def _is_lock(path: Path) -> bool:
+    """Tell whether this is the mark that Emacs puts beside a file which has unsaved changes."""
+    return path.name.startswith(".#") and path.is_symlink()
+
+
 def _holds_rows(name: str) -> bool:
     return name.lower().endswith(ENDINGS) and name not in NOT_ROWS
 
@@ -204,6 +169,8 @@ def _from_url(url: str) -> list[RawFile]:
     pattern = storage.join(path, "**") if system.isdir(path) else path
     found = sorted(name for name in system.glob(pattern) if system.isfile(name))
     if system.isdir(path):
+        if isinstance(system, LocalFileSystem):  # which passes over what may not be listed
+            files_below(Path(path))
         found = [name for name in found if _holds_rows(name.rsplit("/", 1)[-1])]
     if not found:
         raise DataError(f"source not found: {url}", hint="check the address, or quote the glob")
@@ -266,7 +233,7 @@ def _check(file: RawFile) -> None:
     if file.kind == ".arrow" and not storage.is_url(file.path):
         refuse_selection(Path(file.path))
     if file.kind not in TABLES and not file.path.lower().endswith(PACKED):
-        _refuse_binary(file)
+        refuse_binary(file)
 
 
 def _unknown(file: RawFile) -> DataError:
@@ -282,7 +249,7 @@ def _unknown(file: RawFile) -> DataError:
     )
 
 
-def _refuse_binary(file: RawFile) -> None:
+def refuse_binary(file: RawFile) -> None:
     with storage.open_read(file.path) as stream:
         head = stream.read(HEAD)
     if b"\0" not in head or marked_encoding(head):
@@ -293,52 +260,14 @@ def _refuse_binary(file: RawFile) -> None:
         )
     for magic, ending in ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst")):
         if head.startswith(magic) and not file.original.lower().endswith(PACKED):
-            raise DataError(f"the file is packed, and its name lacks {ending}: {file.name}", hint=_rename(file, ending))
+            raise DataError(
+                f"the file is packed, and its name lacks {ending}: {file.name}", hint=rename_command(file, ending)
+            )
     kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "binary")
     raise DataError(f"the file is {kind}, not {file.kind}: {file.name}", hint=READS)
 
 
-def _unpack(file: RawFile, place: str) -> None:
-    most = max(FREE_EXPANSION, MOST_EXPANSION * storage.size_of(file.path))
-    written = 0
-    try:
-        with (
-            storage.open_read(file.path) as packed,
-            _reader(packed, file.path) as stream,
-            storage.open_write(place) as out,
-        ):
-            while block := stream.read(BLOCK):
-                written += len(block)
-                if written > most:
-                    raise DataError(
-                        f"the compressed file unpacks to more than {MOST_EXPANSION} times its size: {file.name}",
-                        hint="unpack it by hand if that is right",
-                    )
-                out.write(block)
-    except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as problem:
-        if not written and _is_text(file):
-            raise DataError(
-                f"the file is not packed, though its name says so: {file.name}", hint=_rename(file, "")
-            ) from None
-        raise DataError(
-            f"the compressed file is broken: {file.name}: {problem}", hint="download or pack it again"
-        ) from None
-    if written == 0:
-        raise DataError(f"the file is empty: {file.name}", hint="check how it was written")
-
-
-def _is_text(file: RawFile) -> bool:
-    with storage.open_read(file.path) as stream:
-        return likely_kind(stream.read(HEAD)) is not None
-
-
-def _rename(file: RawFile, ending: str) -> str:
+def rename_command(file: RawFile, ending: str) -> str:
     """Return what gives a local file one more ending, or one less."""
     path = file.typed
-    return f"mv {shlex.quote(path)} {shlex.quote(path + ending if ending else _plain(path))}"
-
-
-def _reader(packed: IO[bytes], path: str) -> Any:
-    if path.lower().endswith(".gz"):
-        return gzip.GzipFile(fileobj=packed)
-    return zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+    return f"mv {shlex.quote(path)} {shlex.quote(path + ending if ending else plain_name(path))}"

@@ -12,6 +12,7 @@ import gc
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
 from hubdpo.cards.merged_card import render_merged_card
 from hubdpo.config import MergeConfig
 from hubdpo.data.folder import workspace
+from hubdpo.data.scratch import entries
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
 from hubdpo.hub.base import ADAPTER_PATTERNS, BASE_PATTERNS
 from hubdpo.hub.bundle import COPIED_FILES, read_run
@@ -61,6 +63,11 @@ def merge(config: MergeConfig | None = None, **options: Any) -> MergeManifest:
     config = MergeConfig.given(config, options)
     console.quiet_libraries()
     source = _find(config)
+    with workspace(str(config.output_dir), last=MERGE_FILE) as space:
+        return _merged(config, source, Path(space.new), space.publish)
+
+
+def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[], None]) -> MergeManifest:
     settings = _check_base(source)
     if (ready := _ready(config, source)) is not None:
         console.info(f"{config.output_dir} is up to date")
@@ -73,31 +80,29 @@ def merge(config: MergeConfig | None = None, **options: Any) -> MergeManifest:
     plan = plan_weights(model, config.dtype, config.shard_bytes)
     _check_disk(config.output_dir, plan.bytes)
     console.info(f"writing   {len(plan.shards)} file{'s' * (len(plan.shards) > 1)}, {plan.bytes / 1e6:,.1f} MB")
-    with workspace(str(config.output_dir)) as space:
-        new = Path(space.new)
-        write_weights(plan, new)
-        _write_settings(settings, source, config, new)
-        template_kwargs = source.run.config.get("chat_template_kwargs")
-        there = probe_adapter(model, tokenizer, load_in_4bit=in_4bit, template_kwargs=template_kwargs)
-        del model, plan
-        gc.collect()
+    write_weights(plan, new)
+    _write_settings(settings, source, config, new)
+    template_kwargs = source.run.config.get("chat_template_kwargs")
+    there = probe_adapter(model, tokenizer, load_in_4bit=in_4bit, template_kwargs=template_kwargs)
+    del model, plan
+    gc.collect()
 
-        console.info("loading what was written, to compare")
-        merged = probe_written(
-            new, config.dtype, device, computed_in=there.adapter.environment["dtype"], template_kwargs=template_kwargs
-        )
-        check = compare(there, merged, config)
-        merged.loaded.write(new / PROBES_FILE)
-        names = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
-        manifest = MergeManifest(
-            hubdpo_version=__version__, adapter=source.ref, base=source.run.base, dataset=source.run.dataset,
-            config=_lasting(config), dtype=config.dtype, dequantised=in_4bit, parameters=_parameters(new, names),
-            chat_template_kwargs=template_kwargs, check=check, files={name: file_entry(new / name) for name in names},
-        )  # fmt: skip
-        card = render_merged_card(manifest, repo="USER/NAME", version="0.1.0", licence=_licence(source.run))
-        write_atomic(new / CARD_FILE, card)
-        manifest.write(new / MERGE_FILE)
-        space.publish()
+    console.info("loading what was written, to compare")
+    merged = probe_written(
+        new, config.dtype, device, computed_in=there.adapter.environment["dtype"], template_kwargs=template_kwargs
+    )
+    check = compare(there, merged, config)
+    merged.loaded.write(new / PROBES_FILE)
+    names = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
+    manifest = MergeManifest(
+        hubdpo_version=__version__, adapter=source.ref, base=source.run.base, dataset=source.run.dataset,
+        config=_lasting(config), dtype=config.dtype, dequantised=in_4bit, parameters=_parameters(new, names),
+        chat_template_kwargs=template_kwargs, check=check, files={name: file_entry(new / name) for name in names},
+    )  # fmt: skip
+    card = render_merged_card(manifest, repo="USER/NAME", version="0.1.0", licence=_licence(source.run))
+    write_atomic(new / CARD_FILE, card)
+    manifest.write(new / MERGE_FILE)
+    publish()
     return manifest
 
 
@@ -154,10 +159,10 @@ def _check_base(source: _Source) -> dict[str, Any]:
 def _ready(config: MergeConfig, source: _Source) -> MergeManifest | None:
     """Return the manifest of a folder that is this merge already. Raise ConfigError for any other folder."""
     folder = config.output_dir
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not entries(folder):
         return None
     hint = "give another `--output-dir`"
-    if not folder.is_dir() or not (folder / MERGE_FILE).exists():
+    if not (folder / MERGE_FILE).exists():
         raise ConfigError(f"`{folder}` holds files that are no merged model", hint=hint)
     found = read_merged_folder(folder)
     same = (found.adapter.sha256, found.base, found.config) == (source.ref.sha256, source.run.base, _lasting(config))
@@ -188,7 +193,7 @@ def _device(wanted: str) -> str:
 
 
 def _check_disk(target: Path, needed: int) -> None:
-    place = next(folder for folder in target.absolute().parents if folder.exists())
+    place = next(folder for folder in (target.resolve(), *target.resolve().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     if free < needed:
         raise ConfigError(

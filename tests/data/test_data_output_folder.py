@@ -1,0 +1,306 @@
+"""The output folder: absent or complete after a kill at any moment, wherever it lies, and one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdpo import prepare
+from hubdpo.data import prepare as stage
+from hubdpo.data import publication
+from hubdpo.data.folder import workspace
+from hubdpo.data.prepared import read_dataset_folder
+from hubdpo.data.scratch import LOCK, SCRATCH, beside, inside
+from hubdpo.errors import ArtefactError, ConfigError, HubdpoError
+from hubdpo.manifest import MERGE_FILE, PREPARE_FILE
+from tests.data.made import contents, lines, rows
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a source and what it is made into."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw.jsonl").write_bytes(lines(rows(40)) + b"broken\n")
+    prepare(source="raw.jsonl", output_dir="expected")
+    return tmp_path
+
+
+def is_made(folder: Path) -> bool:
+    return contents(folder) == contents(folder.with_name("expected"))
+
+
+def is_mounted(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the system treat a folder as a mount point: it cannot be renamed, and nothing is renamed into it."""
+    rename = os.rename
+
+    def guarded(source: Any, place: Any) -> None:
+        ends = [Path(os.path.realpath(end)) for end in (source, place)]
+        if target in ends:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(source))
+        if ends[0].is_relative_to(target) != ends[1].is_relative_to(target):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source))
+        rename(source, place)
+
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(os, name, guarded)
+
+
+def test_a_mount_point_is_written_into_and_written_anew(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (work / "out").mkdir()
+    is_mounted(work / "out", monkeypatch)
+    with pytest.raises(OSError, match="busy"):
+        (work / "out").rename(work / "other")
+    for seed in (3, 0):
+        prepare(source="raw.jsonl", output_dir="out", seed=seed)
+    assert is_made(work / "out")
+
+
+def test_the_current_folder_stays_the_current_folder(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (work / "out").mkdir()
+    monkeypatch.chdir(work / "out")
+    for seed in (3, 0):
+        prepare(source="../raw.jsonl", output_dir=".", seed=seed)
+    assert Path(PREPARE_FILE).is_file()
+    assert is_made(work / "out")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_written(work: Path, there: bool) -> None:
+    if there:
+        (work / "disk" / "out").mkdir(parents=True)
+    (work / "link").symlink_to("disk/out", target_is_directory=True)
+    prepare(source="raw.jsonl", output_dir="link")
+    assert (work / "link").is_symlink()
+    assert contents(work / "disk" / "out") == contents(work / "expected")
+    assert [path.name for path in (work / "disk").iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: path.symlink_to(path.name), "is a link that leads to itself"),
+        (lambda path: path.touch(), "is a file"),
+        (lambda path: path.symlink_to("raw.jsonl"), "is a file"),
+        (lambda path: (path / "notes").mkdir(parents=True), "no dataset folder"),
+        (lambda path: beside(path).symlink_to("expected"), "by another user or is no folder"),
+    ],
+)
+def test_what_is_no_place_for_a_dataset_is_refused_before_any_work(
+    work: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], told: str
+) -> None:
+    make(work / "out")
+    before = contents(work)
+    monkeypatch.setattr(stage, "find_sources", None)
+    with pytest.raises(HubdpoError, match=told) as caught:
+        prepare(source="raw.jsonl", output_dir="out")
+    assert caught.value.hint
+    assert contents(work) == before
+
+
+def test_an_empty_folder_that_is_there_is_left_so_by_a_failure(work: Path) -> None:
+    (work / "out").mkdir()
+    (work / "empty.jsonl").touch()
+    with pytest.raises(HubdpoError, match="empty"):
+        prepare(source="empty.jsonl", output_dir="out")
+    assert list((work / "out").iterdir()) == []
+
+
+# locks
+
+HOLD = "import sys, time\nfrom hubdpo.data.folder import workspace\n" \
+    "with workspace(sys.argv[1]) as space:\n    print('held', flush=True)\n    time.sleep(60)"  # fmt: skip
+
+
+@pytest.fixture
+def holder(work: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts a process that works on `out`; it ends with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        process = subprocess.Popen([sys.executable, "-c", HOLD, "out"], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_of_two_writers_one_is_told(
+    work: Path, holder: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    if there:
+        (work / "out").mkdir()
+    holder()
+    monkeypatch.setattr(stage, "find_sources", None)
+    with pytest.raises(ConfigError, match="another process is writing `.*out`") as caught:
+        prepare(source="raw.jsonl", output_dir="out")
+    assert caught.value.exit_code == 2
+
+
+def test_a_folder_made_while_another_makes_it_is_not_shared(work: Path, holder: Callable[[], Any]) -> None:
+    holder()
+    (work / "out").mkdir()
+    with pytest.raises(ConfigError, match="another process"):
+        prepare(source="raw.jsonl", output_dir="out")
+
+
+def test_other_folders_of_the_same_place_are_free_meanwhile(work: Path, holder: Callable[[], Any]) -> None:
+    holder()
+    prepare(source="raw.jsonl", output_dir="out2")
+    assert is_made(work / "out2")
+    assert beside(work / "out").is_dir()
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("name", ["out", "out2"])
+def test_what_a_kill_left_is_swept(work: Path, holder: Callable[[], Any], there: bool, name: str) -> None:
+    if there:
+        (work / "out").mkdir()
+    process = holder()
+    process.kill()
+    process.wait()
+    left = inside(work / "out") if there else beside(work / "out")
+    assert (left / LOCK).is_file()
+    prepare(source="raw.jsonl", output_dir=name)
+    assert is_made(work / name)
+    assert not (left.exists() and not (there and name == "out2"))  # what lies in another target is its own matter
+
+
+def test_a_worker_that_outlives_its_parent_holds_nothing(work: Path) -> None:
+    code = HOLD.replace("print('held'", "child = os.fork()\n    if child: print(child")
+    code = code.replace("import sys", "import os, sys")
+    process = subprocess.Popen([sys.executable, "-c", code, "out"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        process.kill()
+        process.wait()
+        prepare(source="raw.jsonl", output_dir="out")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.communicate()
+    assert is_made(work / "out")
+
+
+def test_a_disk_without_locks_is_told(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    prepare(source="raw.jsonl", output_dir="out")
+    assert is_made(work / "out")
+    assert "knows no locks" in capsys.readouterr().err
+
+
+# publication
+
+
+class Killed(BaseException):
+    """As if the process ended here: nothing of ours runs."""
+
+
+def test_after_a_kill_at_any_move_the_folder_is_whole_or_no_dataset_and_the_next_run_finishes_it(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(source="raw.jsonl", output_dir="old", seed=3, test_size=0)
+    move, kills = publication._move, 0
+    for stop in range(99):
+        target, scratch = work / f"out{stop}", inside(work / f"out{stop}")
+        for origin, place in ((work / "old", target), (work / "expected", scratch / "new")):
+            place.mkdir(parents=True)
+            for name, data in contents(origin).items():
+                (place / name).parent.mkdir(exist_ok=True)
+                (place / name).write_bytes(data)
+        moves = iter(range(stop))
+
+        def some(source: Path, place: Path, moves: Iterator[int] = moves) -> None:
+            if next(moves, None) is None:
+                raise Killed
+            move(source, place)
+
+        before = [path.name for path in (work / "old").iterdir()]
+        monkeypatch.setattr(publication, "_move", some)
+        try:
+            publication.put_in_place(scratch, target, before, PREPARE_FILE)
+        except Killed:
+            kills += 1
+            found = {name: data for name, data in contents(target).items() if not name.startswith(SCRATCH)}
+            assert PREPARE_FILE not in found or found in (contents(work / "old"), contents(work / "expected"))
+        else:
+            break
+        finally:
+            monkeypatch.setattr(publication, "_move", move)
+        manifest = prepare(source="raw.jsonl", output_dir=str(target))
+        assert manifest is not None
+        assert is_made(target)
+    assert kills > 6
+
+
+def test_what_cannot_be_moved_is_moved_back(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(source="raw.jsonl", output_dir="out")
+    move = publication._move
+
+    def refuse(source: Path, place: Path) -> None:
+        if source.parent.name == "new" and place == work / "out" / "data":
+            raise OSError(errno.EACCES, "Permission denied")
+        move(source, place)
+
+    monkeypatch.setattr(publication, "_move", refuse)
+    with pytest.raises(OSError, match="denied"):
+        prepare(source="raw.jsonl", output_dir="out", seed=3)
+    assert is_made(work / "out")
+
+
+def test_a_stop_in_the_midst_of_the_moves_waits_for_the_last(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    move, seen = publication._move, []
+
+    def interrupted(source: Path, place: Path) -> None:
+        seen.append(source)
+        move(source, place)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    (work / "out").mkdir()
+    monkeypatch.setattr(publication, "_move", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source="raw.jsonl", output_dir="out")
+    assert is_made(work / "out")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_came_into_being_meanwhile_is_not_replaced(work: Path, there: bool) -> None:
+    if there:
+        (work / "out").mkdir()
+    with pytest.raises(ArtefactError, match="came into being"), workspace("out", last=MERGE_FILE) as space:
+        (work / "out").mkdir(exist_ok=True)
+        (work / "out" / MERGE_FILE).write_text("mine")
+        (Path(space.new) / MERGE_FILE).write_text("ours")
+        space.publish()
+    assert contents(work / "out") == {MERGE_FILE: b"mine"}
+
+
+def test_a_dataset_is_read_while_its_folder_is_written_anew(work: Path) -> None:
+    prepare(source="raw.jsonl", output_dir="out")
+    with workspace("out") as space:
+        (Path(space.new) / "data").mkdir()
+        (Path(space.new) / "data" / "train-00000-of-00001.parquet").touch()
+        assert read_dataset_folder(work / "out")
+        assert json.loads((work / "out" / PREPARE_FILE).read_text())
+        assert (work / "out" / SCRATCH).is_dir()
+    assert is_made(work / "out")
