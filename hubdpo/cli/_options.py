@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
@@ -12,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hubdpo import console
+from hubdpo.cli.signals import stopped_by
 from hubdpo.config import Cli, Config
 from hubdpo.errors import HubdpoError, Stopped
 from hubdpo.machine import Place, machine_error
@@ -101,10 +104,12 @@ class errors_end_here:  # noqa: N801 - read as a statement: `with errors_end_her
                 console.hint(problem.hint)
             raise typer.Exit(problem.exit_code) from None
         if isinstance(problem, KeyboardInterrupt):
-            console.error("stopped")
+            number = stopped_by()
+            if "HUBDPO_LAUNCHED" not in os.environ:  # else the process that was asked tells it
+                console.error("stopped" if number is signal.SIGINT else f"stopped by {number.name}")
             if isinstance(problem, Stopped):
                 console.hint(problem.hint)
-            raise typer.Exit(130) from None
+            raise typer.Exit(128 + number) from None
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:

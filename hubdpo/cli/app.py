@@ -26,6 +26,7 @@ from hubdpo.cli import (
     versions,
 )
 from hubdpo.cli._options import meant_option
+from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
 from hubdpo.errors import ConfigError
 
@@ -60,7 +61,7 @@ for module in (prepare, train, evaluate, push, verify, versions, diff, inspect, 
 def main() -> None:
     """Run the command line; `_` is accepted for `-` in option names. A bug shows its traceback, credentials cut."""
     arguments = [spell(argument) for argument in sys.argv[1:]]
-    with lossy_streams():
+    with lossy_streams(), signals_unwind():
         try:
             app(args=arguments)
         except SystemExit as end:

@@ -6,22 +6,30 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from hubdpo import console
 from hubdpo.data.engine import AHEAD, FEWER, In, Out
 from hubdpo.errors import ConfigError, DataError
+from hubdpo.orphans import end_with_parent
 
 ENDS_IN = 5.0
 """Seconds that the pool has to end its processes."""
+LOOKS_EVERY = 0.5
+"""Seconds between two looks at the workers while a result is waited for."""
+WARNS_AFTER, GIVES_UP_AFTER = 4, 24
+"""Looks in a row that find a worker stopped. They are counted, for Ctrl-Z and `fg` stop this process too."""
+LEFT_TO_PARENT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name))
 
 
 class LocalEngine:
@@ -34,6 +42,7 @@ class LocalEngine:
         self._workers = workers
         self._context: Any = _Context("fork" if sys.platform == "linux" else "spawn")
         self._pool: ProcessPoolExecutor | None = None
+        self._told: set[int | None] = set()
 
     def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]:
         if min(self._workers, len(tasks)) < 2:
@@ -60,7 +69,8 @@ class LocalEngine:
             self._context.kill()
         if self._pool is not None:
             # what is broken is not waited for: the threads of a pool may never end
-            self._pool.shutdown(wait=not failed, cancel_futures=True)
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._context.end()
 
     def _start(self) -> None:
         try:
@@ -83,6 +93,19 @@ class LocalEngine:
             raise self._died() from None
 
     def _result(self, future: Future[Out]) -> Out:
+        looks = 0
+        while not wait([future], LOOKS_EVERY).done:
+            stopped = self._context.stopped()
+            looks = looks + 1 if stopped else 0
+            if looks == WARNS_AFTER and stopped not in self._told:
+                self._told.add(stopped)
+                console.warn(f"worker process {stopped} is stopped: `kill -CONT {stopped}` lets it go on")
+            if looks == GIVES_UP_AFTER:
+                raise DataError(
+                    f"worker process {stopped} is stopped (SIGSTOP) and did not go on in "
+                    f"{LOOKS_EVERY * looks:.0f} seconds",
+                    hint=f"run the same command again and let nothing stop it, or add {FEWER}",
+                )
         try:
             return future.result()
         except BrokenProcessPool:
@@ -112,17 +135,27 @@ class _Context:
         self._processes.append(process)
         return process
 
+    def stopped(self) -> int | None:
+        """Return the number of a process that is stopped by a signal, None when there is none."""
+        return next((process.pid for process in self._started() if _state(process.pid) == "T"), None)
+
+    def end(self) -> None:
+        """Wait for processes that have nothing more to do; kill those that do not end in time."""
+        deadline = time.monotonic() + ENDS_IN
+        for process in self._started():
+            process.join(max(deadline - time.monotonic(), 0))
+        self.kill()
+
     def kill(self) -> None:
         """End all processes, and wait until they are gone."""
-        started = [process for process in self._processes if process.pid is not None]
-        for process in started:
+        for process in self._started():
             process.kill()
-        for process in started:
+        for process in self._started():
             process.join()
 
     def ended(self) -> str:
         """Tell how the process has ended whose end broke the pool, which then ends the others by SIGTERM."""
-        started = [process for process in self._processes if process.pid is not None]
+        started = self._started()
         deadline = time.monotonic() + ENDS_IN
         while any(process.exitcode is None for process in started) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -131,15 +164,25 @@ class _Context:
             return "ended too early"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
+    def _started(self) -> list[Any]:
+        return [process for process in self._processes if process.pid is not None]
+
+
+def _state(process: int) -> str:
+    """Return the state of a process by the first letter of what `ps` writes, "" when it is not known."""
+    status = Path(f"/proc/{process}/stat")
+    try:
+        if status.exists():
+            return status.read_text(errors="replace").rpartition(")")[2].split()[0]  # the name may hold anything
+        found = subprocess.run(["ps", "-o", "state=", "-p", str(process)], capture_output=True, text=True)
+    except OSError:
+        return ""
+    return found.stdout.strip()[:1]
+
 
 def _be_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and end when it is gone, which a killed one cannot ask for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave the signals that a terminal sends to all to the parent, and end when it is gone."""
+    for number in LEFT_TO_PARENT:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent(parent)

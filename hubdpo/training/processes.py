@@ -19,6 +19,8 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError, TrainingError
 
 LAUNCHED = "HUBDPO_LAUNCHED"
+ENDS_IN = 40.0
+"""Seconds that torchrun has to end its processes, of which it kills after 30 those that do not."""
 FSDP_CONFIG = Path(__file__).parent / "launch" / "fsdp_qlora.yaml"
 
 
@@ -75,17 +77,33 @@ def launch(config: TrainConfig) -> None:
     console.info(
         f"processes {config.num_processes}, each with {config.per_device_train_batch_size} pairs a forward pass"
     )
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="hubdpo-train-") as file:
-        yaml.safe_dump(options, file)
-        file.flush()
+    with tempfile.TemporaryDirectory(prefix="hubdpo-train-") as place:
+        file = Path(place) / "config.yaml"
+        file.write_text(yaml.safe_dump(options), encoding="utf-8")
         command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.num_processes}",
-            "-m", "hubdpo", "train", "--config", file.name,
+            sys.executable, "-m", "hubdpo.training.agent", "--standalone", f"--nproc-per-node={config.num_processes}",
+            f"--log-dir={place}", "-m", "hubdpo", "train", "--config", str(file),
         ]  # fmt: skip
-        # the result is told once, by the process that was asked for it
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, env={**os.environ, LAUNCHED: "1"})
-    if done.returncode:
+        code = _run(command)
+    if code:
         raise TrainingError(
-            f"one of the {config.num_processes} processes ended with {done.returncode}; what it said is above",
+            f"one of the {config.num_processes} processes ended with {code}; what it said is above",
             hint="run it with `--num-processes 1` to see its error alone",
         )
+
+
+def _run(command: list[str]) -> int:
+    """Run torchrun and return its exit code; a signal that stops this process stops its processes first."""
+    # a session of its own: Ctrl-C comes from here alone, and once. The result is told by who was asked for it
+    agent = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, LAUNCHED: "1"}, start_new_session=True
+    )
+    try:
+        return agent.wait()
+    except BaseException:
+        agent.terminate()
+        try:
+            agent.wait(ENDS_IN)
+        except subprocess.TimeoutExpired:
+            agent.kill()
+        raise

@@ -16,6 +16,7 @@ from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ConfigError
 from hubdpo.manifest import RunManifest
+from hubdpo.orphans import end_with_parent
 from hubdpo.training.base import look_at_base
 from hubdpo.training.counted import tell_other_counts
 from hubdpo.training.output_folder import check_before_start
@@ -36,6 +37,8 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     if rank() == 0 and LAUNCHED not in os.environ:  # once for all processes
         console.quiet_libraries()
         config = check_start(config)
+    if LAUNCHED in os.environ:
+        end_with_parent(os.getppid())
     from hubdpo.training.train import train as run
 
     return run(config)

@@ -6,7 +6,9 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 
 from hubdpo import errors, prepare
 from hubdpo.config import PrepareConfig
-from hubdpo.data import readers
+from hubdpo.data import local_engine, readers
 from hubdpo.data.converters import CONVERTERS
 from hubdpo.data.engine import engine_for
 from hubdpo.data.ray_engine import RayEngine
@@ -102,6 +104,55 @@ def test_a_worker_killed_between_tasks_is_the_same_error() -> None:
 def slow(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+def stopped(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return number
+
+
+def test_a_worker_that_is_stopped_is_told_and_then_one_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(local_engine, "LOOKS_EVERY", 0.02)
+    with pytest.raises(DataError, match="stopped") as caught, engine_for("local", 2) as engine:
+        list(engine.map(stopped, list(range(100))))
+    (process,) = re.findall(r"worker process (\d+) is stopped \(SIGSTOP\)", caught.value.message)
+    assert "--num-proc 1" in (caught.value.hint or "")
+    assert capsys.readouterr().err.count(f"kill -CONT {process}") == 1
+
+
+def test_a_worker_that_goes_on_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_engine, "LOOKS_EVERY", 0.05)
+
+    def wake(line: str) -> None:
+        os.kill(int(re.findall(r"kill -CONT (\d+)", line)[0]), signal.SIGCONT)
+
+    monkeypatch.setattr(local_engine.console, "warn", wake)
+    with engine_for("local", 2) as engine:
+        assert list(engine.map(stopped, list(range(100)))) == list(range(100))
+
+
+def test_a_worker_that_works_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_engine, "LOOKS_EVERY", 0.001)
+    with engine_for("local", 2) as engine:
+        assert list(engine.map(slow, [0.5, 0.5])) == [0.5, 0.5]
+
+
+def test_a_worker_that_is_stopped_when_all_is_done_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_engine, "ENDS_IN", 0.5)
+    with engine_for("local", 2) as engine:
+        list(engine.map(abs, [1, 2]))
+        os.kill(max(process.pid or 0 for process in multiprocessing.active_children()), signal.SIGSTOP)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="here `ps` is asked anyway")
+def test_ps_tells_the_same_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = subprocess.CompletedProcess([], 0, stdout="T+\n")
+    monkeypatch.setattr(local_engine.subprocess, "run", lambda *_, **__: found)
+    monkeypatch.setattr(local_engine.Path, "exists", lambda _: False)
+    assert local_engine._state(1) == "T"
 
 
 def test_what_does_not_pickle_is_raised_where_it_is_sent() -> None:
