@@ -88,10 +88,20 @@ def in_units(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+def check_room(place: Place, needed: int, what: str, *, hint: str) -> None:
+    """Raise MachineError when `what`, so many bytes in a few files, does not fit where `place` is or is to be."""
+    found = os.statvfs(existing(place))
+    free = found.f_bavail * found.f_frsize
+    if free < needed:
+        raise MachineError(f"{what}: {in_units(needed)}, and {in_units(free)} are free at `{place}`", hint=hint)
+    if found.f_files and found.f_favail < FEW_INODES:
+        raise MachineError(f"{what} need files, and `{place}` has room for {found.f_favail} more", hint=hint)
+
+
 def existing(place: Place) -> Path:
-    """Return the place, or where it is not there yet, the nearest folder above that is."""
-    path = Path(place).absolute()
-    return next(each for each in (path, *path.parents) if os.path.lexists(each) or each == each.parent)
+    """Return where a place or a link leads, or where it is not there yet, the nearest folder above that is."""
+    path = Path(os.path.realpath(place))
+    return next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
 
 
 def _chain(problem: BaseException) -> Iterator[BaseException]:

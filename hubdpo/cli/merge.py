@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
         """Write an adapter and its base as one model, once it gives the adapter's log-probabilities."""
         from hubdpo.hub.merge import merge as run
 
-        with machine_errors([config.output_dir], lambda: ("the output folder is as it was", AGAIN)):
+        with machine_errors([config.output_dir], lambda: ("the output folder lost nothing", AGAIN)):
             made = run(config)
         console.result(
             f"{config.output_dir}: {made.parameters:,} weights in {made.dtype}; log-probabilities differ from the "

@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
         """Turn raw preference data into a dataset folder of prompt, chosen and rejected."""
         from hubdpo.data.prepare import prepare as run
 
-        with machine_errors([config.output_dir], lambda: ("the output folder is as it was", AGAIN)):
+        with machine_errors([config.output_dir], lambda: ("the output folder lost nothing", AGAIN)):
             manifest = run(config)
         if manifest is None:
             return

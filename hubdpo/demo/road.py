@@ -31,7 +31,11 @@ def run(folder: Path) -> None:
     with LoopbackHub(folder / "hub", tokens=[f"{USER}:{TOKEN}:write"]) as hub:
         # read when torch and the Hugging Face libraries are imported, which no line above has done
         os.environ.update(
-            HF_ENDPOINT=hub.endpoint, HF_HOME=str(folder.resolve() / "hf-home"), HF_TOKEN=TOKEN, HF_HUB_DISABLE_XET="1"
+            HF_ENDPOINT=hub.endpoint,
+            HF_HOME=str(folder.resolve() / "hf-home"),
+            HF_TOKEN=TOKEN,
+            HF_HUB_DISABLE_XET="1",
+            MPLCONFIGDIR=str(folder.resolve() / "matplotlib"),  # nothing is left in the home folder
         )
         # threads that share two small layers wait for each other, and on a busy machine for most of the time
         os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.bundle import read_run
 from hubdpo.manifest import EvalReport, RunManifest
-from hubdpo.training.output_folder import remembered_place
+from hubdpo.training.output_folder import alone_in, remembered_place
 from hubdpo.training.start import cuda_is_possible
 
 
@@ -19,10 +20,16 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
     """Rank the held-out pairs with and without the adapter, on the base as it was quantised for training.
 
     Raise ArtefactError when the run is not complete or the dataset has no test split, ConfigError when base or dataset
-    cannot be found any more, HubError when the Hub has no such dataset, TrainingError when memory runs out.
+    cannot be found any more or another process works in the folder, HubError when the Hub has no such dataset,
+    TrainingError when memory runs out.
     """
     config = EvaluateConfig.given(config, options)
     console.quiet_libraries()
+    with alone_in(config.run_dir) if config.run_dir.is_dir() else contextlib.nullcontext():
+        return _evaluate(config)
+
+
+def _evaluate(config: EvaluateConfig) -> EvalReport:
     run = read_run(config.run_dir)
     if config.device == "cuda" and not cuda_is_possible():
         raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")

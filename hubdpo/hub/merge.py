@@ -35,6 +35,7 @@ from hubdpo.hub.merged_weights import plan_weights, write_weights
 from hubdpo.hub.reference import parse_unless_folder
 from hubdpo.hub.stopping import write_stops
 from hubdpo.hub.versions import parse_tag
+from hubdpo.machine import check_room
 from hubdpo.manifest import (
     CARD_FILE,
     MERGE_FILE,
@@ -78,7 +79,7 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
     console.info(f"base      {source.run.base.name}, {'NF4, de-quantised' if in_4bit else 'as it is stored'}")
     model, tokenizer = load_on_base(source.folder, source.base, device=device, load_in_4bit=in_4bit)
     plan = plan_weights(model, config.dtype, config.shard_bytes)
-    _check_disk(config.output_dir, plan.bytes)
+    check_room(config.output_dir, plan.bytes, "the merged weights", hint="another `--output-dir`, or make room")
     console.info(f"writing   {len(plan.shards)} file{'s' * (len(plan.shards) > 1)}, {plan.bytes / 1e6:,.1f} MB")
     write_weights(plan, new)
     _write_settings(settings, source, config, new)
@@ -190,16 +191,6 @@ def _device(wanted: str) -> str:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def _check_disk(target: Path, needed: int) -> None:
-    place = next(folder for folder in (target.resolve(), *target.resolve().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise ConfigError(
-            f"the model takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {place}",
-            hint="give an `--output-dir` on another disk, or make room",
-        )
 
 
 def _write_settings(settings: dict[str, Any], source: _Source, config: MergeConfig, new: Path) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+from hubdpo import console
+from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
-from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest, canonical_json, write_atomic
+from hubdpo.manifest import LOCAL_FILE, METRICS_FILE, RUN_FILE, RunManifest, canonical_json, write_atomic
 
 MARKER = "hubdpo-complete.json"
 """In a checkpoint, once it was written whole."""
+SCRATCH = ".adapter-"
+ANEW = "the same command starts anew"
 
 
 def check_before_start(config: TrainConfig) -> RunManifest | None:
@@ -23,7 +30,7 @@ def check_before_start(config: TrainConfig) -> RunManifest | None:
     """
     folder = config.output_dir
     _check_place(folder)
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or not any(not _is_scratch(path) for path in folder.iterdir()):
         if config.goes_on and not config.dry_run:
             way = "extend" if config.extend else "resume"
             raise ConfigError(f"there is no run in `{folder}` to {way}", hint=f"leave `--{way}` out to start one")
@@ -66,11 +73,70 @@ def newest_checkpoint(run: Path) -> tuple[Path, int] | None:
     return next(reversed(complete_checkpoints(run)), None)
 
 
-def drop_partial_checkpoints(folder: Path) -> None:
-    """Delete checkpoints of this run that a kill cut short: transformers would count them among those to keep."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not (checkpoint / MARKER).exists():
-            shutil.rmtree(checkpoint)
+def drop_partial(folder: Path) -> None:
+    """Delete what a kill or a full disk cut short: checkpoints, which transformers would count, and scratch files."""
+    for path in folder.iterdir():
+        if path.name.startswith("checkpoint-") and not (path / MARKER).exists():
+            shutil.rmtree(path)
+        elif _is_scratch(path):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_scratch(path: Path) -> bool:
+    """Tell whether this is the start of a file of ours, which was to be renamed once it was whole."""
+    return path.name.startswith((f".{RUN_FILE}.", f".{METRICS_FILE}.", f".{LOCAL_FILE}.", SCRATCH))
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder meanwhile; the lock ends with this process, however it ends.
+
+    The folder is made, and taken away again when the body fails and leaves it empty. Raise ConfigError when another
+    process works there.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, folder)
+        with nothing_left_of(missing):
+            yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # who ended without having written anything may just have taken the folder away
+        is_there = folder.exists() and os.path.samestat(os.fstat(handle), folder.stat())
+    except BlockingIOError:
+        is_there = False
+    except OSError as problem:  # some network disks have no locks
+        console.warn(f"`{folder}` cannot be locked ({problem.strerror}): start no other process on it")
+        return
+    if not is_there:
+        raise ConfigError(f"another process works in `{folder}`", hint="wait until it ends, or take another folder")
+
+
+@contextlib.contextmanager
+def nothing_left_of(missing: list[Path]) -> Iterator[None]:
+    """Take away again, when the body fails, those of the folders that were missing before it and are empty now."""
+    try:
+        yield
+    except BaseException:
+        for place in missing:
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
+        raise
+
+
+def what_is_kept(config: TrainConfig) -> tuple[str, str]:
+    """Return what a run that stopped has saved, in words, and how to go on."""
+    saved = newest_checkpoint(config.output_dir)
+    if saved is None:
+        return f"nothing was saved yet (the first checkpoint is of step {config.save_steps})", ANEW
+    return f"`{saved[0]}` is kept", resume_command(config) + (" --extend" if config.extend else "")
 
 
 def remember_places(config: TrainConfig) -> None:
@@ -88,3 +154,9 @@ def remembered_place(folder: Path, name: str) -> str | None:
         return json.loads((folder / LOCAL_FILE).read_text(encoding="utf-8")).get(name)
     except FileNotFoundError:
         return None
+
+
+def how_to_go_on(config: TrainConfig) -> str:
+    """Return the command that goes on with a run that was stopped, or that there is nothing to go on from."""
+    left, way = what_is_kept(config)
+    return f"{left}: {way}" if way == ANEW else way

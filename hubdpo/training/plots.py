@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hubdpo.manifest import METRICS_FILE
+from hubdpo.manifest import METRICS_FILE, write_atomic
 
 PLOTS = {
     "loss": ("loss",),
@@ -36,7 +37,9 @@ def write_plots(run: Path) -> list[Path]:
 
 def _draw(path: Path, title: str, series: dict[str, list[tuple[int, float]]]) -> Path:
     # no date or version inside, so that the same run draws the same bytes
-    curves(title, series).savefig(path, dpi=100, metadata={"Software": None})
+    drawn = io.BytesIO()
+    curves(title, series).savefig(drawn, dpi=100, metadata={"Software": None})
+    write_atomic(path, drawn.getvalue())
     return path
 
 

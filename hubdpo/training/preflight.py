@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ import torch
 from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
+from hubdpo.machine import check_room, in_units
 from hubdpo.training.memory import bytes_of, kept_bytes, layers_that_fit, out_of_memory_is, tokens_that_fit
 from hubdpo.training.token_budget import fill, pair_costs
 
@@ -42,13 +41,16 @@ class Preflight:
 def preflight(config: TrainConfig, trainer: Any, rows: list[Row], *, device: str) -> Preflight:
     """Run the longest pairs forward and backward, leaving weights, metrics and random state as they were.
 
-    Raise TrainingError when the disk is too small, memory runs out or the loss is not finite.
+    Raise MachineError when the disk is too small, TrainingError when memory runs out or the loss is not finite.
     """
     model = trainer.model
     weights = [(p, p.numel() * p.element_size()) for p in model.parameters()]
     adapter = sum(p.numel() * FLOAT for p, _ in weights if p.requires_grad)
     checkpoints = (1 + MOMENTS) * adapter * (config.save_total_limit + 1)
-    _check_disk(Path(config.output_dir), checkpoints)
+    check_room(
+        config.output_dir, checkpoints, "checkpoints",
+        hint="another `--output-dir`, a lower `--lora-r`, or a lower `--save-total-limit`",
+    )  # fmt: skip
     longest = sorted(rows, key=_tokens, reverse=True)
     if config.tokens_per_batch == "auto":
         trainer.tokens_per_batch = _measured_budget(config, trainer, longest[: MEASURED_PAIRS[-1]], device)
@@ -105,9 +107,8 @@ def _measured_layers(config: TrainConfig, trainer: Any, batch: list[Row], device
     share = _pass_tokens(trainer, batch) / _pass_tokens(trainer, batch[:1])
     keeps = _least(trainer, min(layers_that_fit(taken, round(layer * share), device), recomputed.count))
     count: int = recomputed.count - keeps
-    console.info(
-        f"layers    {count} of {recomputed.count} recomputed in the longest pass, each {_size(layer * share)} if kept"
-    )
+    each = in_units(layer * share)
+    console.info(f"layers    {count} of {recomputed.count} recomputed in the longest pass, each {each} if kept")
     return count
 
 
@@ -199,25 +200,11 @@ def _tokens(row: Row) -> int:
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
-def _check_disk(folder: Path, needed: int) -> None:
-    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise TrainingError(
-            f"the checkpoints take {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left",
-            hint="another `--output-dir`, a lower `--lora-r`, or a lower `--save-total-limit`",
-        )
-
-
 def _tell(found: Preflight, pairs: int) -> None:
-    peak = f", peak {_size(found.peak_bytes)}" if found.peak_bytes is not None else ""
-    adapter = _size(4 * found.adapter_bytes)
+    peak = f", peak {in_units(found.peak_bytes)}" if found.peak_bytes is not None else ""
+    adapter = in_units(4 * found.adapter_bytes)
     console.info(f"preflight {pairs} longest pairs, {found.longest_tokens:,} tokens, in {found.seconds:.1f} s{peak}")
     console.info(
-        f"memory    weights {_size(found.base_bytes)}, adapter with gradients and AdamW {adapter}, "
-        f"logits up to {_size(found.logits_bytes)}; checkpoints {_size(found.checkpoint_bytes)} on the disk"
+        f"memory    weights {in_units(found.base_bytes)}, adapter with gradients and AdamW {adapter}, "
+        f"logits up to {in_units(found.logits_bytes)}; checkpoints {in_units(found.checkpoint_bytes)} on the disk"
     )
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

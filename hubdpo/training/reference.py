@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hubdpo import console
+from hubdpo.machine import machine_error
 from hubdpo.manifest import fingerprint
 
 Rows = list[dict[str, Any]]
@@ -81,8 +82,18 @@ def _folder() -> Path:
 
 
 def _keep(values: dict[str, torch.Tensor], place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-    os.close(handle)
-    save_file(values, scratch)
-    Path(scratch).replace(place)
+    """Write the values for later runs. This one has them: where they cannot be kept it goes on, with a warning."""
+    scratch = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+        os.close(handle)
+        save_file(values, scratch)
+        Path(scratch).replace(place)
+    except Exception as problem:
+        if scratch is not None:
+            Path(scratch).unlink(missing_ok=True)
+        told = machine_error(problem, [place.parent])
+        if told is None:
+            raise
+        console.warn(f"reference log-probs cannot be kept for another run: {told.message}")

@@ -1,15 +1,11 @@
-"""The run folder: what may be started in it, what is resumed from it, and what is left in it."""
+"""The run folder: what a run writes down of itself, and the adapter that it leaves."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,11 +16,11 @@ from torch.distributed.tensor import DTensor
 from hubdpo.cards.licences import LICENCE_FILES
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import Role
-from hubdpo.errors import ConfigError
 from hubdpo.hub.adapter_config import canonical_adapter_config
 from hubdpo.manifest import canonical_json, write_atomic
 from hubdpo.training.base import Base
 from hubdpo.training.model import TOKENIZER_FILES
+from hubdpo.training.output_folder import SCRATCH
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "huggingface_hub")
 
@@ -32,38 +28,6 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate"
 def published_config(config: TrainConfig) -> dict[str, Any]:
     """Return the options that make the run what it is, without a path of this machine."""
     return config.model_dump(mode="json", exclude=set(TrainConfig.names(Role.COMMAND)))
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in the folder meanwhile; the lock ends with this process, however it ends.
-
-    Raise ConfigError when another one trains there.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"another process is training in `{folder}`", hint="wait for it, or give another `--output-dir`"
-            ) from None
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def nothing_left_of(folder: Path) -> Iterator[None]:
-    """Take away again, when what follows fails, what libraries made of the folder and its parents, if that is empty."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        yield
-    except BaseException:
-        for place in missing:
-            if place.is_dir() and not any(place.iterdir()):
-                place.rmdir()
-        raise
 
 
 def whole_adapter(model: Any) -> dict[str, torch.Tensor]:
@@ -77,12 +41,13 @@ def whole_adapter(model: Any) -> dict[str, torch.Tensor]:
 
 def save_adapter(model: Any, weights: dict[str, torch.Tensor], base: Base, folder: Path) -> None:
     """Write the adapter, its canonical config, and what goes along from the base."""
-    with TemporaryDirectory(dir=folder, prefix=".adapter-") as scratch:
+    with TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
         # without the flag PEFT asks the Hub whether the vocabulary was resized
         model.save_pretrained(scratch, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
         raw = json.loads((Path(scratch) / "adapter_config.json").read_text(encoding="utf-8"))
         file = Path(scratch) / "adapter_model.safetensors"
-        file.chmod(0o644)
+        # safetensors lets nobody else read what it writes; PEFT wrote the other file as the umask has it
+        file.chmod((Path(scratch) / "adapter_config.json").stat().st_mode)
         file.replace(folder / file.name)
     write_atomic(folder / "adapter_config.json", canonical_json(canonical_adapter_config(raw, base.ref)))
     copy_base_files(base, folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import importlib.util
 import os
 import re
@@ -15,12 +17,13 @@ from hubdpo.config import TrainConfig
 from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ConfigError
+from hubdpo.machine import machine_errors
 from hubdpo.manifest import RunManifest
 from hubdpo.orphans import end_with_parent
 from hubdpo.training.base import look_at_base
 from hubdpo.training.counted import tell_other_counts
-from hubdpo.training.output_folder import check_before_start
-from hubdpo.training.processes import LAUNCHED, rank
+from hubdpo.training.output_folder import alone_in, check_before_start, what_is_kept
+from hubdpo.training.processes import LAUNCHED, rank, world_size
 from hubdpo.training.trackers import check_trackers
 
 
@@ -31,17 +34,29 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     it would have had; one that is extended goes on as one longer run would, as far as its schedule allows. `dry_run`
     stops after the preflight and writes nothing. Raise ConfigError, UnsupportedBase, ArtefactError or HubError before
     anything is written; TrainingError when memory runs out or the loss is not finite; ResumeMismatch when options
-    changed that change the weights; Stopped, with the command that goes on, at Ctrl-C.
+    changed that change the weights; MachineError when the disk is full or this machine refuses anything else; Stopped
+    at Ctrl-C. The hints of the last two are the command that goes on.
     """
     config = TrainConfig.given(config, options)
-    if rank() == 0 and LAUNCHED not in os.environ:  # once for all processes
-        console.quiet_libraries()
-        config = check_start(config)
-    if LAUNCHED in os.environ:
-        end_with_parent(os.getppid())
-    from hubdpo.training.train import train as run
+    checks = rank() == 0 and LAUNCHED not in os.environ  # once for all processes
+    launches = config.num_processes > 1 and world_size() == 1  # others that write, and lock
+    folder, writes = config.output_dir, rank() == 0 and not config.dry_run
+    kept = functools.partial(what_is_kept, config)
+    with machine_errors([folder], kept), contextlib.ExitStack() as held:
+        if writes and folder.is_dir():
+            held.enter_context(alone_in(folder))
+        if checks:
+            console.quiet_libraries()
+            config = check_start(config)
+        if launches:
+            held.close()
+        elif writes and not folder.is_dir():
+            held.enter_context(alone_in(folder))
+        if LAUNCHED in os.environ:
+            end_with_parent(os.getppid())
+        from hubdpo.training.train import train as run
 
-    return run(config)
+        return run(config)
 
 
 def check_start(config: TrainConfig) -> TrainConfig:

@@ -37,7 +37,8 @@ from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
 from hubdpo.training.output_folder import (  # noqa: E402
     check_before_start,
     complete_checkpoints,
-    drop_partial_checkpoints,
+    drop_partial,
+    how_to_go_on,
     newest_checkpoint,
     remember_places,
 )
@@ -47,8 +48,6 @@ from hubdpo.training.processes import LAUNCHED, check_launch, launch, leave_at_e
 from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take, with_measured_of  # noqa: E402
 from hubdpo.training.room import room_for_base, room_for_reference, room_for_scoring  # noqa: E402
 from hubdpo.training.run_folder import (  # noqa: E402
-    alone_in,
-    nothing_left_of,
     published_config,
     save_adapter,
     versions,
@@ -69,13 +68,13 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
         try:
             launch(config)
         except KeyboardInterrupt:
-            raise Stopped(_how_to_go_on(config)) from None
+            raise Stopped(how_to_go_on(config)) from None
         return RunManifest.read(config.output_dir / RUN_FILE)
     if rank() > 0:
         console.use_format(console.Format.quiet)
     leave_at_exit()
-    with _folder_for(config) as config, nothing_left_of(config.output_dir), contextlib.ExitStack() as held:
-        return _train(config.model_copy(update={"num_processes": world_size()}), held)
+    with _folder_for(config) as config:
+        return _train(config.model_copy(update={"num_processes": world_size()}))
 
 
 @contextlib.contextmanager
@@ -88,11 +87,8 @@ def _folder_for(config: TrainConfig) -> Iterator[TrainConfig]:
         yield config.model_copy(update={"output_dir": Path(place) / "run"})
 
 
-def _train(config: TrainConfig, held: contextlib.ExitStack) -> RunManifest:
+def _train(config: TrainConfig) -> RunManifest:
     folder, first = config.output_dir, rank() == 0
-    held_already = first and folder.is_dir()
-    if held_already:
-        held.enter_context(alone_in(folder))
 
     # 1. everything that can be refused is refused before anything is written
     found = check_before_start(config)
@@ -165,15 +161,12 @@ def _train(config: TrainConfig, held: contextlib.ExitStack) -> RunManifest:
 
     # 5. the run folder opens: what failed until here left nothing
     if first:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not held_already:
-            held.enter_context(alone_in(folder))
         if earlier is not None:
             manifest = note_changes(earlier, manifest)
+        drop_partial(folder)  # first: a full disk may need the room
         manifest.write(folder / RUN_FILE)
         remember_places(config)
         metrics.forget_after(earlier.step if earlier else 0)
-        drop_partial_checkpoints(folder)
 
     # 6. steps
     checkpoint = earlier.checkpoint if earlier else None
@@ -284,7 +277,7 @@ def _run_steps(trainer: Any, checkpoint: str | None, config: TrainConfig) -> dic
     except KeyboardInterrupt:
         if LAUNCHED in os.environ:  # the process that was asked says how to go on
             raise
-        raise Stopped(_how_to_go_on(config)) from None
+        raise Stopped(how_to_go_on(config)) from None
     last: dict[str, float] = {}
     for line in trainer.state.log_history:
         last |= {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
@@ -293,15 +286,6 @@ def _run_steps(trainer: Any, checkpoint: str | None, config: TrainConfig) -> dic
 
 def _evaluating(config: TrainConfig, pairs: int) -> TrainConfig:
     return config.model_copy(update={"per_device_eval_batch_size": pairs})
-
-
-def _how_to_go_on(config: TrainConfig) -> str:
-    saved = newest_checkpoint(config.output_dir)
-    if saved is None:
-        return (
-            f"nothing was saved yet (the first checkpoint is of step {config.save_steps}): the same command starts anew"
-        )
-    return resume_command(config)
 
 
 def _tell_plan(config: TrainConfig, encoder: PairTokenizer, device: str, epoch: Epoch, steps: int) -> None:

@@ -34,11 +34,11 @@ def work(tmp_path: Path) -> Path:
 REFUSED: dict[str, tuple[str, list[str]]] = {
     "a limit on files": (
         "ulimit -f 2; hubdpo prepare raw.jsonl -o out",
-        ["error: no file may be larger than 2.0 kB here; the output folder is as it was", "hint: ulimit -f unlimited"],
+        ["error: no file may be larger than 2.0 kB here; the output folder lost nothing", "hint: ulimit -f unlimited"],
     ),
     "a long name": (f"hubdpo prepare raw.jsonl -o {'n' * 300}", ["the name is too long", "hint: give a shorter one"]),
     "a part that is a file": ("hubdpo prepare raw.jsonl -o raw.jsonl/out", ["raw.jsonl` is a file, not a folder"]),
-    "a place where nothing can be made": ("hubdpo prepare raw.jsonl -o /sys/out", ["/sys", "output folder is as"]),
+    "a place where nothing can be made": ("hubdpo prepare raw.jsonl -o /sys/out", ["/sys", "folder lost nothing"]),
 }  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from hubdpo.training import train as stage
 from hubdpo.training.output_folder import MARKER, check_before_start
 from hubdpo.training.preflight import out_of_memory
 from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take
-from hubdpo.training.run_folder import alone_in, nothing_left_of, published_config
+from hubdpo.training.run_folder import published_config
 from hubdpo.training.schedule import rates
 
 pytestmark = pytest.mark.slow
@@ -362,14 +361,6 @@ def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
             check_before_start(CONFIG.model_copy(update={"output_dir": tmp_path / place}))
 
 
-def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
-    config = run_in(tmp_path / "run")
-    with alone_in(config.output_dir), pytest.raises(ConfigError, match="another process"):
-        stage.train(config)
-    with alone_in(config.output_dir):
-        pass
-
-
 def fails(*args: Any, **kwargs: Any) -> Any:
     raise RuntimeError("no")
 
@@ -383,15 +374,3 @@ def test_a_start_that_fails_leaves_nothing(
     with pytest.raises(RuntimeError, match="no"):
         train(**options(tiny_base, dataset_dir, tmp_path / "a" / "run", tokens_per_batch="auto", reference="cached"))
     assert not (tmp_path / "a").exists()
-
-
-@pytest.mark.parametrize(
-    "make", [lambda place: None, lambda place: (place / "mine").write_text("")], ids=["empty", "full"]
-)
-def test_what_was_there_before_a_failed_start_stays(tmp_path: Path, make: Callable[[Path], Any]) -> None:
-    (tmp_path / "run").mkdir()
-    make(tmp_path / "run")
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(RuntimeError), nothing_left_of(tmp_path / "run"):
-        fails()
-    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,149 @@
+"""A run folder is for one process at a time, from its first look at it until it ends, and no failed start stays."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdpo import evaluate, train
+from hubdpo.config import TrainConfig
+from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.manifest import BaseRef, DatasetRef, RunManifest
+from hubdpo.training import start
+from hubdpo.training.output_folder import MARKER, alone_in, check_before_start, drop_partial
+from hubdpo.training.run_folder import published_config
+
+OPTIONS: dict[str, Any] = {"model_name_or_path": "b", "dataset": "d"}
+
+
+def run_in(folder: Path, status: str = "running") -> Path:
+    config = TrainConfig.build({**OPTIONS, "output_dir": folder})
+    RunManifest(
+        hubdpo_version="0", status=status, config=published_config(config), base=BaseRef(name="b"), versions={},
+        dataset=DatasetRef(name="d", fingerprint="f", train_pairs=8, test_pairs=0), device="cpu", seed=1,
+    ).write(folder / "run.json")  # fmt: skip
+    (folder / "checkpoint-2").mkdir()
+    (folder / "checkpoint-2" / MARKER).write_text("{}")
+    return folder
+
+
+WAYS: dict[str, Callable[[Path], object]] = {
+    "train": lambda run: train(**OPTIONS, output_dir=run),
+    "train --resume": lambda run: train(**OPTIONS, output_dir=run, resume=True),
+    "train --extend": lambda run: train(**OPTIONS, output_dir=run, extend=True),
+    "train in several processes": lambda run: train(**OPTIONS, output_dir=run, num_processes=2, resume=True),
+    "evaluate": lambda run: evaluate(run_dir=run),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("status", ["running", "complete"])
+def test_the_second_is_told_in_one_line(tmp_path: Path, way: str, status: str) -> None:
+    run = run_in(tmp_path, status)
+    with alone_in(run), pytest.raises(ConfigError, match="another process works in") as caught:
+        WAYS[way](run)
+    assert caught.value.hint
+    with alone_in(run):
+        pass
+
+
+def test_the_lock_is_one_between_processes(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    words = ["--model-name-or-path=b", "--dataset=d", f"--output-dir={run}", "--resume"]
+    with alone_in(run):
+        done = subprocess.run(
+            [sys.executable, "-m", "hubdpo", "train", *words], capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == 2
+    assert f"error: another process works in `{run}`\nhint: wait" in done.stderr
+
+
+def test_a_run_that_came_between_the_look_and_the_lock_is_not_trained_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_run_ends(config: TrainConfig) -> TrainConfig:
+        run_in(config.output_dir, "complete")
+        return config
+
+    monkeypatch.setattr(start, "check_start", other_run_ends)
+    with pytest.raises(ConfigError, match="a finished run"):
+        train(**OPTIONS, output_dir=tmp_path / "run")
+
+
+def test_push_of_a_run_that_goes_on_is_refused(tmp_path: Path) -> None:
+    from hubdpo import push
+
+    with alone_in(run_in(tmp_path)), pytest.raises(ArtefactError, match="not finished"):
+        push(folder=tmp_path, repo="alice/x", version="0.1.0")
+
+
+def test_a_folder_that_went_away_under_the_lock_is_not_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = fcntl.flock
+
+    def too_late(handle: int, operation: int) -> None:
+        (tmp_path / "run").rmdir()
+        (tmp_path / "run").mkdir()
+        plain(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    with pytest.raises(ConfigError, match="another process"), alone_in(tmp_path / "run"):
+        pass
+
+
+def test_a_disk_without_locks_is_told_and_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none_here(handle: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", none_here)
+    with alone_in(tmp_path / "run"):
+        pass
+    assert "cannot be locked (Bad file descriptor)" in capsys.readouterr().err
+
+
+def fail_in(folder: Path) -> None:
+    with alone_in(folder):
+        raise RuntimeError("no")
+
+
+def test_a_failed_start_takes_its_folders_away(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        fail_in(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "make", [lambda place: None, lambda place: (place / "mine").write_text("")], ids=["empty", "full"]
+)
+def test_what_was_there_before_a_failed_start_stays(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    (tmp_path / "run").mkdir()
+    make(tmp_path / "run")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RuntimeError):
+        fail_in(tmp_path / "run")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_is_free_with_the_start_of_a_first_file(tmp_path: Path) -> None:
+    (tmp_path / ".run.json.0123abcd").write_text('{"schema')
+    assert check_before_start(TrainConfig.build({**OPTIONS, "output_dir": tmp_path})) is None
+    drop_partial(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_cut_short_is_dropped_and_nothing_else(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    (run / "checkpoint-3").mkdir()
+    (run / ".adapter-x1").mkdir()
+    (run / ".metrics.jsonl.0123abcd").write_text("")
+    (run / ".mine").write_text("")
+    drop_partial(run)
+    assert sorted(path.name for path in run.iterdir()) == [".mine", "checkpoint-2", "run.json"]
