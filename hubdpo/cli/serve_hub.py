@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -41,6 +42,7 @@ def register(app: typer.Typer) -> None:
         repos under NAME/.
         """
         with errors_end_here():
+            from hubdpo.loopback.room import say_it_once
             from hubdpo.loopback.server import LoopbackHub
             from hubdpo.loopback.tokens import tokens_in_environment, tokens_in_file
 
@@ -48,6 +50,7 @@ def register(app: typer.Typer) -> None:
             if token_file is not None:
                 tokens += tokens_in_file(token_file)
             server = LoopbackHub(folder, port=port, tokens=tokens)
+            sys.unraisablehook = say_it_once
             for ending in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
                 signal.signal(ending, _interrupt)
             console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.access import may_read
+from hubdpo.loopback.access import may_read, readable
 from hubdpo.loopback.documents import read_document, write_document
 from hubdpo.loopback.fields import sent_fields
 from hubdpo.loopback.names import repo_kind
@@ -31,11 +31,12 @@ class Collections:
                     owner = request.parameter("owner")
                     listed = [e for e in entries if owner in ("", e["owner"]) and _may_see(request, e)]
                     # a list gives each one's place itself
-                    return as_json([{k: v for k, v in entry.items() if k != "position"} for entry in listed])
+                    shown = [self._shown(request, entry) for entry in listed]
+                    return as_json([{k: v for k, v in entry.items() if k != "position"} for entry in shown])
                 case "POST", []:
                     return self._create(request, entries)
                 case "GET", [owner, name]:
-                    return as_json(self._find(request, entries, f"{owner}/{name}"))
+                    return as_json(self._shown(request, self._find(request, entries, f"{owner}/{name}")))
                 case "DELETE", [owner, name]:
                     entries.remove(self._find(request, entries, f"{owner}/{name}", change=True))
                     write_document(self._place, entries)
@@ -47,7 +48,7 @@ class Collections:
                     kept = [item for item in entry["items"] if item["_id"] != identifier]
                     if len(kept) == len(entry["items"]):
                         raise Refusal(404, "the item is not in the collection")
-                    return self._save(entries, entry, kept)
+                    return self._save(request, entries, entry, kept)
         raise Refusal(404, "Not found")
 
     def _create(self, request: Request, entries: list[dict[str, Any]]) -> Answer:
@@ -69,7 +70,7 @@ class Collections:
             "theme": "blue", "upvotes": 0, "description": asked.text("description") or None,
         }  # fmt: skip
         entries.append(entry)
-        return self._save(entries, entry, [])
+        return self._save(request, entries, entry, [])
 
     def _add(self, request: Request, entries: list[dict[str, Any]], entry: dict[str, Any]) -> Answer:
         asked = sent_fields(request)
@@ -80,7 +81,7 @@ class Collections:
             raise Refusal(409, f"{name} is in the collection already")
         note = {"text": asked.text("note")} if asked.text("note") else None
         made = {"_id": _identifier(entry["slug"], kind, name), "id": name, "type": kind, "note": note}
-        return self._save(entries, entry, [*entry["items"], {**made, "position": len(entry["items"])}])
+        return self._save(request, entries, entry, [*entry["items"], {**made, "position": len(entry["items"])}])
 
     def _find(
         self, request: Request, entries: list[dict[str, Any]], slug: str, *, change: bool = False
@@ -94,10 +95,18 @@ class Collections:
                 return entry
         raise Refusal(404, f"Collection not found: {slug}")
 
-    def _save(self, entries: list[dict[str, Any]], entry: dict[str, Any], items: list[dict[str, Any]]) -> Answer:
+    def _save(
+        self, request: Request, entries: list[dict[str, Any]], entry: dict[str, Any], items: list[dict[str, Any]]
+    ) -> Answer:
         entry |= {"items": items, "lastUpdated": gitio.iso(time.time())}
         write_document(self._place, entries)
-        return as_json(entry)
+        return as_json(self._shown(request, entry))
+
+    def _shown(self, request: Request, entry: dict[str, Any]) -> dict[str, Any]:
+        """Leave out the repos that the asker may not read: even their names are private."""
+        reader = request.user.name if request.user else ""
+        items = [item for item in entry["items"] if readable(self._store, reader, item["type"], item["id"])]
+        return {**entry, "items": items}
 
 
 def _may_see(request: Request, entry: dict[str, Any]) -> bool:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import fnmatch
-from typing import Any
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, cast
 
 from dulwich.repo import Repo
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_propose, may_write
 from hubdpo.loopback.cards import card_data
-from hubdpo.loopback.fields import Fields, parse, sent_fields
+from hubdpo.loopback.fields import Fields, parse, sent_fields, sent_json_parts
+from hubdpo.loopback.limits import LARGEST_LINE_OF_COMMIT, MOST_OPERATIONS
 from hubdpo.loopback.names import file_path, ref_name
 from hubdpo.loopback.pulls import Pulls
 from hubdpo.loopback.repos import Repos
@@ -19,6 +23,7 @@ from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import LONGEST_MESSAGE, Answer, Refusal, Request, User, as_json, shortened
 
 LARGEST_REGULAR = 10 * 2**20
+KEPT_IN_MEMORY = 8 * 2**20
 LARGEST_COMMIT = 2**30
 """Most bytes of the body of a commit, in which regular files stand as base64."""
 OPEN_REFS = ("refs/heads/", "refs/pr/")
@@ -61,27 +66,41 @@ class Commits:
         Raise Refusal 412 when the branch is not at `parentCommit`.
         """
         user = self._may_commit(request, kind, repo_id, revision)
-        header, operations = _parse(request.whole(LARGEST_COMMIT))
+        with self._received(request) as body:
+            return self._commit(request, kind, repo_id, revision, user, body)
+
+    @contextmanager
+    def _received(self, request: Request) -> Iterator[IO[bytes]]:
+        """Yield the body of a commit, on disk when it is large: nobody's files stand in memory all at once."""
+        with tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY, mode="w+b", dir=str(self._store.incoming)) as body:
+            for part in sent_json_parts(request, LARGEST_COMMIT):
+                body.write(part)
+            yield cast("IO[bytes]", body)
+
+    def _commit(self, request: Request, kind: str, repo_id: str, revision: str, user: User, body: IO[bytes]) -> Answer:
+        header = _header(body)
         ref = revision.encode() if revision.startswith(OPEN_REFS) else b"refs/heads/" + revision.encode()
-        with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
+        with self._store.changing(kind, repo_id) as repo:
             parent = gitio.refs_of(repo).get(ref)
             if parent is None:
                 raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
             if (expected := header.text("parentCommit")) and not parent.decode().startswith(expected):
                 raise Refusal(412, "A commit has happened since. Please refresh and try again.")
             files = gitio.files_of(repo, parent)
-            for key, value in operations:
-                self._apply(repo, kind, repo_id, files, key, value)
+            for key, value in _lines_sent(body):
+                if key != "header":
+                    self._apply(repo, kind, repo_id, files, key, value)
             title, description = header.text("summary"), header.text("description")
-            number = 0
-            if request.flag("create_pr"):
-                number = self._pulls.open(
-                    repo, kind, repo_id, user=user, base=parent, title=title, description=description
-                )
-                ref = f"refs/pr/{number}".encode()
-                repo.refs.add_if_new(ref, parent)
             message = f"{title}\n\n{description}" if description else title
-            sha = gitio.write_commit(repo, ref, parent, files, message, user.name).decode()
+            number = self._pulls.next_number(repo, kind, repo_id) if request.flag("create_pr") else 0
+            if number:
+                with self._pulls.ref_of(repo, number, parent) as ref:
+                    sha = gitio.write_commit(repo, ref, parent, files, message, user.name).decode()
+                    self._pulls.open(
+                        number, kind, repo_id, user=user, base=parent, title=title, description=description
+                    )
+            else:
+                sha = gitio.write_commit(repo, ref, parent, files, message, user.name).decode()
         page = self._repos.url(kind, repo_id)
         answer = {"success": True, "commitOid": sha, "commitUrl": f"{page}/commit/{sha}", "hookOutput": ""}
         return as_json(answer | ({"pullRequestUrl": f"{page}/discussions/{number}"} if number else {}))
@@ -118,7 +137,7 @@ class Commits:
 
     def branch(self, request: Request, kind: str, repo_id: str, name: str) -> Answer:
         may_write(self._store, request, kind, repo_id)
-        with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
+        with self._store.changing(kind, repo_id) as repo:
             if request.method == "POST":
                 ref = ref_name("refs/heads/", name, gitio.refs_of(repo))
                 start = gitio.resolve(repo, sent_fields(request).text("startingPoint") or "main")
@@ -133,7 +152,7 @@ class Commits:
     def tag(self, request: Request, kind: str, repo_id: str, name: str) -> Answer:
         """Make a tag of the revision in the path, or remove the tag there."""
         user = may_write(self._store, request, kind, repo_id)
-        with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
+        with self._store.changing(kind, repo_id) as repo:
             if request.method == "POST":
                 asked = sent_fields(request)
                 ref = ref_name("refs/tags/", asked.text("tag"), gitio.refs_of(repo))
@@ -152,21 +171,30 @@ class Commits:
         return as_json({"errors": [], "warnings": warnings})
 
 
-def _parse(body: bytes) -> tuple[Fields, list[tuple[str, Fields]]]:
+def _lines_sent(body: IO[bytes]) -> Iterator[tuple[str, Fields]]:
+    """Yield key and value of each line. Raise Refusal 413 for lines that are too long or too many."""
+    body.seek(0)
+    for _ in range(MOST_OPERATIONS):
+        line = body.readline(LARGEST_LINE_OF_COMMIT + 1)
+        if not line:
+            return
+        if len(line) > LARGEST_LINE_OF_COMMIT:
+            raise Refusal(413, f"a line has more than {LARGEST_LINE_OF_COMMIT} bytes: too large for a regular file")
+        if line.strip():
+            item = Fields(parse(line))
+            yield item.text("key"), item.object("value")
+    raise Refusal(413, f"a commit has at most {MOST_OPERATIONS} operations")
+
+
+def _header(body: IO[bytes]) -> Fields:
+    """Return the header, having seen that all the other lines can be read."""
     header = Fields({})
-    operations = []
-    for line in body.split(b"\n"):
-        if not line.strip():
-            continue
-        item = Fields(parse(line))
-        key, value = item.text("key"), item.object("value")
+    for key, value in _lines_sent(body):
         if key == "header":
             header = value
-        else:
-            operations.append((key, value))
     if not header.text("summary"):
         raise Refusal(400, "the commit has no summary")
-    return header, operations
+    return header
 
 
 def _content(value: Fields) -> bytes:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, cast
 
+from hubdpo.loopback.limits import DEEPEST_JSON, LARGEST_JSON
 from hubdpo.loopback.wire import Refusal, Request
-
-LARGEST = 32 * 2**20
-"""Most bytes of a JSON body that carries no file."""
 
 
 class Fields:
@@ -57,15 +56,34 @@ class Fields:
 
 def sent_fields(request: Request) -> Fields:
     """Return the body of a request, no fields when it is empty. Raise Refusal unless it is a JSON object."""
-    return Fields(parse(request.whole(LARGEST) or b"{}"))
+    return Fields(parse(b"".join(sent_json_parts(request, LARGEST_JSON)) or b"{}"))
+
+
+def sent_json_parts(request: Request, limit: int) -> Iterator[bytes]:
+    """Yield a body that is JSON. Raise Refusal 415 for another type: that is what the forms of web pages can send."""
+    for part in request.parts(limit):
+        if "json" not in request.headers.get("content-type", "").lower():
+            raise Refusal(415, "the Content-Type of JSON is application/json")
+        yield part
 
 
 def parse(data: bytes) -> Any:
-    """Return a JSON value whose texts can be written as UTF-8. Raise Refusal 400 for anything else."""
+    """Return a JSON value of a few levels whose texts can be written as UTF-8. Raise Refusal 400 for anything else."""
     try:
         value = json.loads(data)
         if b"\\ud" in data or b"\\uD" in data:  # half of a surrogate pair alone is JSON, and no text
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refusal(400, "the body is not JSON") from None
+    if _depth(value) > DEEPEST_JSON:
+        raise Refusal(400, f"the JSON has more than {DEEPEST_JSON} levels")
     return value
+
+
+def _depth(value: Any) -> int:
+    """Return how many levels a value has, counted level by level."""
+    level, depth = [value], 0
+    while level := [node for node in level if isinstance(node, (dict, list))]:
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
+        depth += 1
+    return depth

@@ -9,11 +9,14 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
+from typing import Any
 from urllib.parse import quote
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.access import may_propose, may_read
+from hubdpo.loopback.access import may_propose, may_read, still_readable
 from hubdpo.loopback.fields import Fields, sent_fields
+from hubdpo.loopback.limits import KEPT_FREE, LARGEST_FILE
 from hubdpo.loopback.signing import Signer
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
@@ -28,14 +31,18 @@ class Files:
         self._cdn = endpoint.replace("127.0.0.1", "localhost")
 
     def resolve(self, request: Request, kind: str, repo_id: str, revision: str, path: str) -> Answer:
-        may_read(self._store, request, kind, repo_id)
+        reader = _reader(request, may_read(self._store, request, kind, repo_id))
         with self._store.git(kind, repo_id) as repo:
             commit = gitio.resolve(repo, revision)
             blob, data = gitio.read(repo, commit, path)
         headers = {"X-Repo-Commit": commit.decode(), "ETag": f'"{blob.decode()}"'}
         if large := gitio.parse_pointer(data):
             oid, size = large
-            headers |= {"X-Linked-Size": str(size), "X-Linked-Etag": f'"{oid}"', "Location": self._address(oid)}
+            headers |= {
+                "X-Linked-Size": str(size),
+                "X-Linked-Etag": f'"{oid}"',
+                "Location": self._address(kind, repo_id, reader, oid),
+            }
             if xet_hash := self._xet.hash_of(oid):
                 # absolute: a client takes a relative one for an address without a host
                 prefix = f"{self._endpoint}/api/{kind}s/{repo_id}"
@@ -48,7 +55,10 @@ class Files:
 
     def from_cdn(self, request: Request, oid: str) -> Answer:
         """Send a large file, unpacked when it came by Xet."""
-        self._signer.check(request, "cdn", oid)
+        where = self._signer.check_repo(request, "cdn", oid)
+        still_readable(self._store, *where)
+        if self._store.large_size(*where[1:], oid) is None:
+            raise Refusal(404, "no such large file")
         path = self._store.large_file(oid)
         headers = {"ETag": f'"{oid}"', "Content-Type": "application/octet-stream"}
         if path.exists():
@@ -64,11 +74,23 @@ class Files:
         asked = sent_fields(request)
         upload = asked.text("operation") == "upload"
         (may_propose if upload else may_read)(self._store, request, kind, repo_id)
-        shown = [self._object(kind, repo_id, Fields(item), upload) for item in asked.items("objects")]
+        objects = [Fields(item) for item in asked.items("objects")]
+        if upload:
+            self._check_room([item.count("size") for item in objects])
+        reader = _reader(request, may_read(self._store, request, kind, repo_id))
+        shown = [self._object(kind, repo_id, reader, item, upload) for item in objects]
         content = json.dumps({"transfer": "basic", "objects": shown}).encode()
         return Answer(200, {"Content-Type": "application/vnd.git-lfs+json"}, content)
 
-    def _object(self, kind: str, repo_id: str, item: Fields, upload: bool) -> dict[str, object]:
+    def _check_room(self, sizes: list[int]) -> None:
+        """Raise Refusal 413 for a file that is larger than any may be, 507 for files that the disk has no room for."""
+        if max(sizes, default=0) > LARGEST_FILE:
+            raise Refusal(413, f"a large file has at most {LARGEST_FILE:,} bytes")
+        free = max(shutil.disk_usage(self._store.root).free - KEPT_FREE, 0)
+        if sum(sizes) > free:
+            raise Refusal(507, f"the disk of this Hub has room for {free:,} bytes, not for {sum(sizes):,}")
+
+    def _object(self, kind: str, repo_id: str, reader: str, item: Fields, upload: bool) -> dict[str, object]:
         oid, size = item.text("oid"), item.count("size")
         shown: dict[str, object] = {"oid": oid, "size": size, "authenticated": True}
         here = self._store.large_size(kind, repo_id, oid)
@@ -77,10 +99,10 @@ class Files:
         elif not upload and here is None:
             shown["error"] = {"code": 404, "message": "object not found"}
         elif not upload:
-            shown["actions"] = {"download": {"href": self._address(oid)}}
+            shown["actions"] = {"download": {"href": self._address(kind, repo_id, reader, oid)}}
         elif here is None:
             place = f"{kind}/{quote(repo_id, safe='')}/{oid}/{size}"
-            signature = self._signer.query("put", kind, repo_id, oid, str(size))
+            signature = self._signer.repo_query(kind, repo_id, reader, "put", oid, str(size))
             prefix = "" if kind == "model" else f"{kind}s/"
             verify = f"{self._endpoint}/{prefix}{repo_id}.git/info/lfs/objects/verify"
             shown["actions"] = {
@@ -90,7 +112,12 @@ class Files:
         return shown
 
     def put(self, request: Request, kind: str, repo_id: str, oid: str, size: str) -> Answer:
-        self._signer.check(request, "put", kind, repo_id, oid, size)
+        where = self._signer.check_repo(request, "put", oid, size)
+        if where[1:] != (kind, repo_id):
+            raise Refusal(403, "the address is signed for another repo")
+        still_readable(self._store, *where)
+        request.body.trust()
+        request.body.allow(int(size))
         self._store.receive(kind, repo_id, oid, int(size), request.body)
         return Answer(200, {"ETag": f'"{oid}"'})
 
@@ -101,5 +128,10 @@ class Files:
             raise Refusal(404, "the object is not here, or has another size")
         return as_json({})
 
-    def _address(self, oid: str) -> str:
-        return f"{self._cdn}/_cdn/{oid}?{self._signer.query('cdn', oid)}"
+    def _address(self, kind: str, repo_id: str, reader: str, oid: str) -> str:
+        return f"{self._cdn}/_cdn/{oid}?{self._signer.repo_query(kind, repo_id, reader, 'cdn', oid)}"
+
+
+def _reader(request: Request, repo: dict[str, Any]) -> str:
+    """Return whom an address is signed for: the user of a private repo, else anybody, as long as it stays public."""
+    return request.user.name if request.user and repo["private"] else ""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, User, as_json
 
 PAGE = 50
-LARGEST_DIFF = 100_000
+LARGEST_DIFF, LARGEST_COMPARED, MOST_LINES_COMPARED = 100_000, 200_000, 2_000
+"""Most characters of a diff, and the largest file that is compared for it: the time grows with its square."""
 
 
 class Pulls:
@@ -42,24 +45,34 @@ class Pulls:
                 return self._change(*where, number, what)
         raise Refusal(404, "Not found")
 
-    def open(
-        self, repo: Repo, kind: str, repo_id: str, *, user: User, base: bytes, title: str, description: str,
-        status: str = "open", pull_request: bool = True,
-    ) -> int:  # fmt: skip
-        """Note a discussion, or a pull request onto `base` whose ref the caller makes, and return its number.
-
-        The caller holds the lock of the repo.
-        """
-        entries = self._read(kind, repo_id)
+    def next_number(self, repo: Repo, kind: str, repo_id: str) -> int:
+        """Return the number of the next discussion or pull request; the caller holds the lock of the repo."""
         taken = [int(ref.rpartition(b"/")[2]) for ref in gitio.refs_of(repo) if ref.startswith(b"refs/pr/")]
-        number = max([*taken, *(entry["num"] for entry in entries)], default=0) + 1
+        return max([*taken, *(entry["num"] for entry in self._read(kind, repo_id))], default=0) + 1
+
+    @contextmanager
+    def ref_of(self, repo: Repo, number: int, base: bytes) -> Iterator[bytes]:
+        """Make the ref of a pull request at `base`; an error in the block, such as a full disk, removes it again."""
+        ref = f"refs/pr/{number}".encode()
+        repo.refs.add_if_new(ref, base)
+        try:
+            yield ref
+        except BaseException:
+            del repo.refs[ref]
+            raise
+
+    def open(
+        self, number: int, kind: str, repo_id: str, *, user: User, base: bytes, title: str, description: str,
+        status: str = "open", pull_request: bool = True,
+    ) -> None:  # fmt: skip
+        """Note a discussion, or a pull request onto `base` that has its ref; the caller holds the lock of the repo."""
+        entries = self._read(kind, repo_id)
         entry: dict[str, Any] = {
             "num": number, "title": title, "author": user.name, "created": time.time(), "status": status,
             "pull_request": pull_request, "base": base.decode(), "merge": None, "events": [],
         }  # fmt: skip
         _add_event(entry, user, "comment", _comment(description))
         write_document(self._place(kind, repo_id), [*entries, entry])
-        return number
 
     def author(self, kind: str, repo_id: str, ref: str) -> str | None:
         """Return who opened the pull request of a ref `refs/pr/N` that is still open."""
@@ -86,14 +99,14 @@ class Pulls:
         user = may_propose(self._store, request, kind, repo_id)
         asked = sent_fields(request)
         title, pull_request = _title(asked), asked.flag("pullRequest")
-        with self._store.lock(kind, repo_id), self._store.git(kind, repo_id) as repo:
+        with self._store.changing(kind, repo_id) as repo:
             base = gitio.resolve(repo, "main")
-            number = self.open(
-                repo, kind, repo_id, user=user, base=base, title=title, description=asked.text("description"),
-                status="draft" if pull_request else "open", pull_request=pull_request,
-            )  # fmt: skip
-            if pull_request:
-                repo.refs.add_if_new(f"refs/pr/{number}".encode(), base)
+            number = self.next_number(repo, kind, repo_id)
+            with self.ref_of(repo, number, base) if pull_request else nullcontext():
+                self.open(
+                    number, kind, repo_id, user=user, base=base, title=title, description=asked.text("description"),
+                    status="draft" if pull_request else "open", pull_request=pull_request,
+                )  # fmt: skip
         return as_json({"num": number})
 
     def _details(self, request: Request, kind: str, repo_id: str, number: str) -> Answer:
@@ -131,7 +144,7 @@ class Pulls:
                 entry["status"] = asked.text("status")
                 answer = {"newStatus": _add_event(entry, user, "status-change", {"status": entry["status"]})}
             else:
-                with self._store.git(kind, repo_id) as repo:
+                with self._store.changing(kind, repo_id) as repo:
                     self._merge(repo, entry, user)
             write_document(self._place(kind, repo_id), entries)
         return as_json(answer)
@@ -207,6 +220,8 @@ def _merged(base: gitio.Files, head: gitio.Files, main: gitio.Files) -> tuple[gi
 def _diff(repo: Repo, base: gitio.Files, head: gitio.Files) -> str:
     def lines(side: gitio.Files, path: bytes) -> list[str]:
         data: bytes = repo.object_store[side[path][1]].data if path in side else b""
+        if len(data) > LARGEST_COMPARED or data.count(b"\n") > MOST_LINES_COMPARED:
+            return [f"(a file of {len(data):,} bytes, blob {side[path][1].decode()})"]
         return data.decode("utf-8", "replace").splitlines()
 
     parts: list[str] = []

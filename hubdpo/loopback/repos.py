@@ -10,9 +10,10 @@ from urllib.parse import parse_qs, urlencode
 from dulwich.walk import Walker
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.access import may_read, may_write
+from hubdpo.loopback.access import may_read, may_write, readable
 from hubdpo.loopback.cards import card_data
-from hubdpo.loopback.fields import LARGEST, Fields, sent_fields
+from hubdpo.loopback.fields import Fields, sent_fields
+from hubdpo.loopback.limits import LARGEST_JSON
 from hubdpo.loopback.names import repo_kind, repo_name
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
@@ -52,7 +53,7 @@ class Repos:
             with self._store.init_git(kind, repo_id) as repo:
                 files = {b".gitattributes": (gitio.FILE_MODE, gitio.add_blob(repo, GIT_ATTRIBUTES))}
                 gitio.write_commit(repo, b"refs/heads/main", None, files, "initial commit", "system")
-            self._store.add_repo(kind, repo_id, private=_is_private(asked))
+                self._store.add_repo(kind, repo_id, private=_is_private(asked))
         return as_json({"url": self.url(kind, repo_id), "name": repo_id, "id": _identifier(repo_id)})
 
     def delete(self, request: Request) -> Answer:
@@ -68,9 +69,7 @@ class Repos:
         author = request.parameter("author")
         shown = []
         for repo_id in self._store.repo_ids(kind):
-            try:
-                may_read(self._store, request, kind, repo_id)
-            except Refusal:
+            if not readable(self._store, request.user.name if request.user else "", kind, repo_id):
                 continue
             if not author or repo_id.startswith(author + "/"):
                 shown.append({"id": repo_id, "modelId": repo_id, "author": repo_id.partition("/")[0]})
@@ -177,7 +176,7 @@ class Repos:
             asked = sent_fields(request)
             paths, expand = asked.texts("paths"), asked.flag("expand")
         else:
-            form = parse_qs(request.whole(LARGEST).decode("utf-8", "replace"))
+            form = parse_qs(request.whole(LARGEST_JSON).decode("utf-8", "replace"))
             paths, expand = form.get("paths", []), form.get("expand", [""])[0].lower() == "true"
         entries = []
         with self._store.git(kind, repo_id) as repo:

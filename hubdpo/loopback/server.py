@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import socket
+import socketserver
 import struct
-import sys
 import threading
 import time
 import traceback
@@ -13,15 +15,20 @@ import uuid
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from hubdpo import console
 from hubdpo.errors import ConfigError
+from hubdpo.loopback.body import SentBody
+from hubdpo.loopback.connections import ConnectionServer, PatientSocket
 from hubdpo.loopback.faults import Fault, Faults
+from hubdpo.loopback.head import Head, read_head, refuse_foreign
+from hubdpo.loopback.limits import HEAD_S, IDLE_S, LINGER_S, STRANGER_S, most_connections
+from hubdpo.loopback.room import of_this_machine
 from hubdpo.loopback.routes import Routes
 from hubdpo.loopback.store import CHUNK, Store
 from hubdpo.loopback.tokens import parse_token
@@ -29,8 +36,8 @@ from hubdpo.loopback.wire import Answer, Refusal, Request
 
 HOST = "127.0.0.1"
 LOGGED = 10_000
-LONGEST_LINE = 8192
-"""Most bytes of a line between the chunks of a body."""
+LONGEST_LOGGED = 2000
+"""Most characters of a path in the log."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class LoopbackHub:
         self.faults = Faults()
         self.requests: deque[Logged] = deque(maxlen=LOGGED)
         try:
-            self._server = _Server((HOST, port), _Handler)
+            self._server = _Server((HOST, port), _Handler, most_connections())
         except OSError as problem:
             self._store.close()
             raise ConfigError(
@@ -107,113 +114,110 @@ class LoopbackHub:
             return self._routes.answer(request)
         except (ConnectionError, TimeoutError):  # the client went away
             raise
-        except Exception:
+        except Exception as problem:
+            if refusal := of_this_machine(problem):
+                console.warn(f"request {request.id}: {refusal.message}")
+                return refusal.answer()
             console.bug(f"request {request.id}: {request.method} {request.path!a}\n{traceback.format_exc()}")
             return Refusal(500, f"Internal Server Error, request {request.id}").answer()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
+class _Server(ConnectionServer):
     hub: LoopbackHub
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):  # a client that went away
-            super().handle_error(request, client_address)
 
+class _Handler(socketserver.BaseRequestHandler):
+    """One connection: its requests one after the other, until either side ends it."""
 
-class _Body:
-    """The body of a request, by Content-Length or in chunks."""
-
-    def __init__(self, stream: Any, headers: dict[str, str]) -> None:
-        self._stream = stream
-        self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        self.broken = False
-        """Whether the end of the body cannot be found, so that the connection cannot be used again."""
-        self._left = self._number(headers.get("content-length") or "0", 10)
-        self._done = not self._chunked and self._left == 0
-        self.count = 0
-        """Bytes that were read."""
-
-    def read(self, size: int = -1) -> bytes:
-        if self.broken:
-            raise Refusal(400, "the body has no length that can be read")
-        if size < 0:
-            return b"".join(iter(lambda: self.read(CHUNK), b""))
-        if not self._done and self._chunked and self._left == 0:
-            self._next_chunk()
-        if self.broken:
-            return self.read(size)
-        if self._done:
-            return b""
-        data: bytes = self._stream.read(min(size, self._left))
-        if not data:
-            raise ConnectionError("the client went away")
-        self._left -= len(data)
-        self.count += len(data)
-        if self._left == 0:
-            if self._chunked:
-                self._stream.readline(LONGEST_LINE)
-            else:
-                self._done = True
-        return data
-
-    def _next_chunk(self) -> None:
-        self._left = self._number(self._stream.readline(LONGEST_LINE).partition(b";")[0].strip().decode("latin-1"), 16)
-        if self._left == 0:
-            while not self.broken and self._stream.readline(LONGEST_LINE).strip():
-                pass
-            self._done = True
-
-    def _number(self, text: str, base: int) -> int:
-        """Return a length; 0 for what is none, after which nothing more is read."""
-        digits = "[0-9]{1,18}" if base == 10 else "[0-9A-Fa-f]{1,15}"
-        self.broken = not re.fullmatch(digits, text)
-        return 0 if self.broken else int(text, base)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = 1 << 16
     server: _Server
-    request_id = ""
+    request: socket.socket
 
-    def handle_request(self) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        given = headers.get("x-request-id") or headers.get("x-amzn-trace-id") or ""
-        self.request_id = given if re.fullmatch(r"[\w.:=;-]{1,128}", given, re.ASCII) else uuid.uuid4().hex
-        path, _, query = self.path.partition("#")[0].partition("?")
-        body = _Body(self.rfile, headers)
-        request = Request(self.command, path, query, headers, body, id=self.request_id)
-        fault = self.server.hub.faults.meeting(request.method, request.path)
-        answer = self._faulty(fault, request) if fault else self.server.hub.answer(request)
-        while (
-            answer and not body.broken and body.read(CHUNK)
-        ):  # what a refusal left unread would be taken for the next request
-            pass
-        if answer and body.broken:
-            answer, self.close_connection = Refusal(400, "the body has no length that can be read").answer(), True
-        status, size = (answer.status, answer.size) if answer else (0, 0)
-        self.server.hub.requests.append(
-            Logged(
-                request.method, request.path, status, headers.get("host", ""), "authorization" in headers,
-                received=body.count, sent=0 if request.method == "HEAD" else size, id=request.id,
-            )
-        )  # fmt: skip
+    def handle(self) -> None:
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = PatientSocket(self.request, self.server.waiting)
+        self._reader = io.BufferedReader(self._socket, 1 << 16)
+        self._writer = io.BufferedWriter(self._socket, 1 << 16)
+        self._keep = True
+        try:
+            while self._keep and self._next_comes():
+                self._answer_one()
+        finally:
+            self._socket.end()
+
+    def _next_comes(self) -> bool:
+        self._socket.wait(IDLE_S)
+        try:
+            return bool(self._reader.peek(1))
+        except TimeoutError:
+            return False
+
+    def _answer_one(self) -> None:
+        self._socket.wait(HEAD_S)
+        try:
+            head = read_head(self._reader)
+        except TimeoutError:
+            self._refuse(Refusal(408, "the head of the request came too slowly"))
+            return
+        except Refusal as refusal:
+            self._refuse(Refusal(503, "too many connections") if self._socket.dropped else refusal)
+            return
+        self._socket.wait(STRANGER_S)
+        given = head.headers.get("x-request-id") or head.headers.get("x-amzn-trace-id") or ""
+        known = given if re.fullmatch(r"[\w.:=;-]{1,128}", given, re.ASCII) else uuid.uuid4().hex
+        path, _, query = head.target.partition("#")[0].partition("?")
+        body = SentBody(self._reader, head, proceed=self._proceed, no_hurry=lambda: self._socket.wait(None))
+        request = Request(head.method, path, query, head.headers, body, id=known)
+        fault, answer = None, self._foreign(head)
+        if answer is None:
+            fault = self.server.hub.faults.meeting(request.method, request.path)
+            answer = self._faulty(fault, request) if fault else self.server.hub.answer(request)
+        if answer and not body.drain():  # it would be taken for the next request
+            self._keep = False
+        self._keep = self._keep and head.keep
+        self._log(request, answer, body.count)
         if answer is None:
             self._reset()
             return
         if fault is None and request.method == "GET" and request.path.endswith("/refs") and answer.status == 200:
             self.server.hub.faults.remember(request.path, answer)
-        self._send(answer, fault)
+        self._send(answer, fault, known, with_body=head.method != "HEAD")
+        if not self._keep:
+            self._linger()
 
-    # the names that http.server looks for
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = handle_request  # noqa: N815
+    def _foreign(self, head: Head) -> Answer | None:
+        try:
+            refuse_foreign(head, self.server.server_address[1])
+        except Refusal as refusal:
+            return refusal.answer()
+        return None
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what is not HTTP, or a method that nothing here answers, and close the connection."""
-        self.request_id, self.close_connection = uuid.uuid4().hex, True
-        self._send(Refusal(code, message or HTTPStatus(code).phrase).answer(), None)
+    def _log(self, request: Request, answer: Answer | None, received: int) -> None:
+        status, size = (answer.status, answer.size) if answer else (0, 0)
+        self.server.hub.requests.append(
+            Logged(
+                request.method, request.path[:LONGEST_LOGGED], status, request.headers.get("host", ""),
+                "authorization" in request.headers, received=received,
+                sent=0 if request.method == "HEAD" else size, id=request.id,
+            )
+        )  # fmt: skip
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what is no request, and end the connection."""
+        self._keep = False
+        self._send(refusal.answer(), None, uuid.uuid4().hex, with_body=True)
+        self._linger()
+
+    def _proceed(self) -> None:
+        self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._writer.flush()
+
+    def _linger(self) -> None:
+        """Read on for a moment: closing before the client has sent all would reset the answer that it is to read."""
+        with contextlib.suppress(OSError):
+            self.request.shutdown(socket.SHUT_WR)
+            self._socket.wait(LINGER_S)
+            while self._reader.read1(1 << 16):
+                pass
 
     def _faulty(self, fault: Fault, request: Request) -> Answer | None:
         if fault.kind == "reset-before":
@@ -242,37 +246,34 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hang(self, fault: Fault) -> None:
         fault.reached.set()
-        while self.connection.recv(CHUNK):  # what is still sent goes nowhere; an end means that the client left
+        self.request.settimeout(None)
+        while self.request.recv(CHUNK):  # what is still sent goes nowhere; an end means that the client left
             pass
 
-    def _send(self, answer: Answer, fault: Fault | None) -> None:
+    def _send(self, answer: Answer, fault: Fault | None, known: str, *, with_body: bool) -> None:
         cut = fault is not None and fault.kind == "truncate"
         chunk_size = 1024 if fault is not None and fault.kind == "slow" else CHUNK
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("X-Request-Id", self.request_id)
-        self.send_header("Content-Length", str(answer.size))
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        left = answer.size // 2 if cut else answer.size
-        for part in answer.parts(chunk_size):
+        self._keep = self._keep and not cut
+        headers = {
+            **answer.headers, "Date": formatdate(usegmt=True), "X-Request-Id": known,
+            "Content-Length": str(answer.size), "Connection": "keep-alive" if self._keep else "close",
+        }  # fmt: skip
+        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+        lines += [f"{name}: {re.sub('[^ -~]', '?', value)}" for name, value in headers.items()]
+        self._writer.write("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+        left = (answer.size // 2 if cut else answer.size) if with_body else 0
+        for part in answer.parts(chunk_size) if left else ():
             if left <= 0:
                 break
-            self.wfile.write(part[:left])
+            self._writer.write(part[:left])
             left -= len(part)
             if fault is not None and fault.kind == "slow":
-                self.wfile.flush()
+                self._writer.flush()
                 time.sleep(fault.seconds)
-        self.wfile.flush()
-        self.close_connection = self.close_connection or cut
+        self._writer.flush()
 
     def _reset(self) -> None:
-        self.close_connection = True
+        self._keep = False
         # linger of zero seconds: the peer sees a reset, not an end
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.shutdown(socket.SHUT_RD)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: `LoopbackHub.requests` has the log."""
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.request.shutdown(socket.SHUT_RD)

@@ -11,6 +11,8 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from hubdpo.loopback.documents import written_whole
 from hubdpo.loopback.folder import close_to_others, hold, made_or_left, signing_secret, sweep
 from hubdpo.loopback.signing import Signer
 from hubdpo.loopback.tokens import KEYED, bare_hash, keyed_hash
-from hubdpo.loopback.wire import Body, Refusal, User
+from hubdpo.loopback.wire import Readable, Refusal, User
 
 CHUNK = 1 << 20
 TABLES = """
@@ -116,12 +118,33 @@ class Store:
     def git(self, kind: str, repo_id: str) -> Repo:
         return Repo(str(self.git_folder(kind, repo_id)))
 
-    def init_git(self, kind: str, repo_id: str) -> Repo:
+    @contextmanager
+    def changing(self, kind: str, repo_id: str) -> Iterator[Repo]:
+        """Yield a repo that nobody else changes meanwhile. After an error no lock file of git's is left.
+
+        dulwich leaves one where the disk is full, and nothing could be written in its place from then on.
+        """
+        with self.lock(kind, repo_id), self.git(kind, repo_id) as repo:
+            try:
+                yield repo
+            except BaseException:
+                for left in self.git_folder(kind, repo_id).rglob("*.lock"):
+                    left.unlink(missing_ok=True)
+                raise
+
+    @contextmanager
+    def init_git(self, kind: str, repo_id: str) -> Iterator[Repo]:
+        """Yield a new repo, which is gone again after an error; the caller holds its lock."""
         folder = self.git_folder(kind, repo_id)
         # left by a kill between making the folder and listing the repo
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return Repo.init_bare(str(folder), default_branch=b"main")
+        try:
+            folder.mkdir(parents=True)
+            with Repo.init_bare(str(folder), default_branch=b"main") as repo:
+                yield repo
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def lock(self, kind: str, repo_id: str) -> threading.RLock:
         with self._guard:
@@ -143,7 +166,7 @@ class Store:
         """Let a repo name a large file that is here, whole and checked."""
         self.query("INSERT OR REPLACE INTO large VALUES (?, ?, ?, ?)", kind, repo_id, oid, size)
 
-    def receive(self, kind: str, repo_id: str, oid: str, size: int, body: Body) -> None:
+    def receive(self, kind: str, repo_id: str, oid: str, size: int, body: Readable) -> None:
         """Take in a large file. Raise Refusal, keeping nothing, when the bytes are not those of `oid`."""
         digest, count = hashlib.sha256(), 0
         with written_whole(self.large_file(oid), beside=self.incoming) as stream:

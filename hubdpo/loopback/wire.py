@@ -14,8 +14,14 @@ LONGEST_MESSAGE = 400
 """Most characters of a refusal, which may repeat what was sent."""
 
 
-class Body(Protocol):
-    def read(self, size: int = -1) -> bytes: ...
+class Readable(Protocol):
+    def read(self, size: int) -> bytes: ...
+
+
+class Body(Readable, Protocol):
+    def allow(self, most: int) -> None: ...
+
+    def trust(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -57,14 +63,13 @@ class Request:
         return self.parameter(name).lower() in ("true", "1")
 
     def whole(self, limit: int) -> bytes:
-        """Return the body. Raise Refusal 413 when it is longer than `limit` bytes."""
-        parts, left = [], limit
-        while part := self.body.read(1 << 20):
-            left -= len(part)
-            if left < 0:
-                raise Refusal(413, f"the body is longer than {limit} bytes")
-            parts.append(part)
-        return b"".join(parts)
+        """Return the body. Raise Refusal 413 when it is longer than `limit` bytes, or than a stranger may send."""
+        return b"".join(self.parts(limit))
+
+    def parts(self, limit: int) -> Iterator[bytes]:
+        """Yield the body, as `whole` returns it."""
+        self.body.allow(limit)
+        return iter(lambda: self.body.read(1 << 20), b"")
 
 
 @dataclass

@@ -18,7 +18,6 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from hubdpo.errors import ConfigError
-from hubdpo.loopback import documents
 from hubdpo.loopback.folder import hold
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.loopback.store import Store
@@ -62,7 +61,7 @@ def test_a_secret_is_in_its_place_whole_or_not_at_all(tmp_path: Path, monkeypatc
 
     (tmp_path / "hub").mkdir()
     with monkeypatch.context() as patch, pytest.raises(ConfigError, match="No space left"):
-        patch.setattr(documents.os, "fsync", full)
+        patch.setattr("hubdpo.loopback.documents.os.fsync", full)
         Store(tmp_path / "hub")
     assert not [path for path in (tmp_path / "hub").iterdir() if path.name.startswith("secret")]
     Store(tmp_path / "hub").close()

@@ -18,6 +18,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from hubdpo.loopback.server import LoopbackHub
+from tests.loopback.ask import Answered, ask
 
 
 class Place(NamedTuple):
@@ -37,25 +38,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(server, root, api)
 
 
-class Answered(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
 def send(
     place: Place, method: str, path: str, body: Any = None, *, token: str = "hf_carol", **headers: str
 ) -> Answered:
-    """Send one request as it is; `body` as JSON, or bytes."""
-    _, _, address = place.server.endpoint.partition("//")
-    connection = http.client.HTTPConnection(address, timeout=30)
-    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    try:
-        connection.request(method, path, data, {"Authorization": f"Bearer {token}", **headers})
-        answer = connection.getresponse()
-        return Answered(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
-    finally:
-        connection.close()
+    return ask(place.server, method, path, body, token=token, **headers)
 
 
 def commit(path: str, content: bytes = b"x", *, key: str = "file", summary: str = "s") -> bytes:
@@ -197,9 +183,9 @@ def test_a_date_in_a_card_is_shown_as_text(place: Place) -> None:
 
 @pytest.mark.parametrize("kind", ["model", "dataset", "space"])
 def test_an_id_without_a_namespace_is_a_repo_that_is_not_there(place: Place, kind: str) -> None:
-    for ask in (place.api.repo_exists, place.api.file_exists, place.api.revision_exists):
-        arguments = () if ask == place.api.repo_exists else ("main",)
-        assert ask("gpt2", *arguments, repo_type=kind) is False
+    for exists in (place.api.repo_exists, place.api.file_exists, place.api.revision_exists):
+        arguments = () if exists == place.api.repo_exists else ("main",)
+        assert exists("gpt2", *arguments, repo_type=kind) is False
     for ask_more in (place.api.repo_info, place.api.list_repo_commits, place.api.list_repo_refs):
         with pytest.raises(RepositoryNotFoundError):
             ask_more("gpt2", repo_type=kind)
@@ -230,6 +216,7 @@ def test_a_body_without_a_length_is_refused(place: Place, header: str) -> None:
     _, _, address = place.server.endpoint.partition("//")
     connection = http.client.HTTPConnection(address, timeout=30)
     connection.putrequest("POST", "/api/repos/create")
+    connection.putheader("Content-Type", "application/json")
     connection.putheader(*header.split(": "))
     connection.endheaders()
     connection.send(b"zz\r\n")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tests.conftest import Hub
 
 pytestmark = pytest.mark.slow
+JSON = {"Content-Type": "application/json"}
 CONTENT = bytes(range(256)) * 8000 + os.urandom(1_500_000) + b"".join(struct.pack("<f", i / 7) for i in range(200_000))
 SEND_AND_READ = """
 import hashlib, sys
@@ -234,7 +235,7 @@ def test_a_commit_that_names_what_another_repo_holds_is_refused(sent: Sent) -> N
     value = {"path": "a.bin", "algo": "sha256", "oid": hashlib.sha256(CONTENT).hexdigest(), "size": len(CONTENT)}
     lines = [{"key": "header", "value": {"summary": "mine"}}, {"key": "lfsFile", "value": value}]
     body = "\n".join(json.dumps(line) for line in lines).encode()
-    status, answer = ask(sent.server, "/api/models/dave/z/commit/main", token="hf_dave", data=body)
+    status, answer = ask(sent.server, "/api/models/dave/z/commit/main", token="hf_dave", data=body, **JSON)
     assert status == 400 and b"not uploaded" in answer
 
 

@@ -9,8 +9,8 @@ import json
 import re
 from typing import Any
 
-from hubdpo.loopback.access import may_propose, may_read
-from hubdpo.loopback.signing import Signer
+from hubdpo.loopback.access import may_propose, may_read, still_readable
+from hubdpo.loopback.signing import Grant, Signer
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
 from hubdpo.loopback.xet.shards import LARGEST as LARGEST_SHARD
@@ -32,7 +32,7 @@ class Xet:
     def token(self, request: Request, kind: str, repo_id: str, scope: str) -> Answer:
         """Grant a token to read the large files of one repo, or to send some; a commit to it is another matter."""
         (may_propose if scope == "write" else may_read)(self._store, request, kind, repo_id)
-        token, until = self._signer.token(scope, kind, repo_id)
+        token, until = self._signer.token(scope, kind, repo_id, request.user.name if request.user else "")
         address = f"{self._endpoint}/_xet"
         return as_json(
             {"accessToken": token, "exp": until, "casUrl": address},
@@ -53,15 +53,20 @@ class Xet:
                 return self._reconstruction(request, file, version)
         raise Refusal(404, "Not found")
 
+    def _granted(self, request: Request, scope: str) -> Grant:
+        grant = self._signer.granted(request, scope)
+        still_readable(self._store, grant.reader, grant.kind, grant.repo_id)
+        return grant
+
     def _take_xorb(self, request: Request, xorb: str) -> Answer:
-        self._signer.granted(request, "write")
+        self._granted(request, "write")
         if not HASH.fullmatch(xorb):
             raise Refusal(400, "not the hash of a xorb")
         return as_json({"was_inserted": self._files.add_xorb(xorb, request.whole(LARGEST))})
 
     def _take_shard(self, request: Request, version: str) -> Answer:
         """Know the files of a shard. Version 2 tells its progress in lines, of which the last is the result."""
-        grant = self._signer.granted(request, "write")
+        grant = self._granted(request, "write")
         files = read_files(request.whole(LARGEST_SHARD))
         for file in files:
             self._files.add_file(grant.kind, grant.repo_id, file)
@@ -72,7 +77,7 @@ class Xet:
         return Answer(200, {"Content-Type": "application/x-ndjson"}, content)
 
     def _known_chunks(self, request: Request, chunk: str) -> Answer:
-        self._signer.granted(request, "read")
+        self._granted(request, "read")
         xorb = self._files.xorb_with(chunk)
         chunks = self._files.chunks(xorb) if xorb else None
         if xorb is None or not chunks:
@@ -80,7 +85,7 @@ class Xet:
         return Answer(200, {"Content-Type": "application/octet-stream"}, write_shard(xorb, chunks, key=self._chunk_key))
 
     def _reconstruction(self, request: Request, file: str, version: str) -> Answer:
-        grant = self._signer.granted(request, "read")
+        grant = self._granted(request, "read")
         found = self._files.oid_and_terms(file)
         if found is None or self._store.large_size(grant.kind, grant.repo_id, found[0]) is None:
             raise Refusal(404, "this repo has no such file")
@@ -88,7 +93,7 @@ class Xet:
         shown = [{"hash": t.xorb, "unpacked_length": t.size, "range": {"start": t.start, "end": t.stop}} for t in terms]
         fetch = {
             xorb: [
-                self._address(xorb, span, version)
+                self._address(grant, xorb, span, version)
                 for span in _joined([(t.start, t.stop) for t in terms if t.xorb == xorb])
             ]
             for xorb in dict.fromkeys(term.xorb for term in terms)
@@ -100,10 +105,10 @@ class Xet:
             }
         )  # fmt: skip
 
-    def _address(self, xorb: str, span: Span, version: str) -> dict[str, Any]:
+    def _address(self, grant: Grant, xorb: str, span: Span, version: str) -> dict[str, Any]:
         chunks = self._files.chunks(xorb) or []
         first, last = chunks[span[0]].start, chunks[span[1] - 1].stop - 1
-        signature = self._signer.query("xorb", xorb, f"{first}-{last}")
+        signature = self._signer.repo_query(grant.kind, grant.repo_id, grant.reader, "xorb", xorb, f"{first}-{last}")
         url = f"{self._cdn}/_xet/xorb/{xorb}?range={first}-{last}&{signature}"
         held, where = {"start": span[0], "end": span[1]}, {"start": first, "end": last}
         if version == "v1":
@@ -112,7 +117,7 @@ class Xet:
 
     def _range_of(self, request: Request, xorb: str) -> Answer:
         allowed = request.parameter("range")
-        self._signer.check(request, "xorb", xorb, allowed)
+        still_readable(self._store, *self._signer.check_repo(request, "xorb", xorb, allowed))
         if request.headers.get("range") != f"bytes={allowed}":
             raise Refusal(403, "the address is signed for another range")
         path = self._files.place(xorb)
@@ -134,7 +139,7 @@ def _joined(spans: list[Span]) -> list[Span]:
 def _within(terms: list[Term], request: Request) -> tuple[list[Term], int]:
     """Return the terms that hold the range of the request, and where in the first it starts. Raise Refusal 416."""
     total = sum(term.size for term in terms)
-    match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+    match = re.fullmatch(r"bytes=([0-9]{1,18})-([0-9]{0,18})", request.headers.get("range", ""))
     start = int(match[1]) if match else 0
     stop = min(int(match[2]) + 1, total) if match and match[2] else total
     if start >= stop:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hubdpo.loopback.limits import LARGEST_FILE
 from hubdpo.loopback.wire import Refusal
 from hubdpo.loopback.xet.hashes import from_hex, keyed, to_hex
 from hubdpo.loopback.xet.xorbs import Chunk
@@ -83,6 +84,8 @@ def _files(data: bytes, position: int) -> list[SharedFile]:
             for (xorb, _, size, start, stop), proof in zip(rows, proofs, strict=True)
         ]
         files.append(SharedFile(to_hex(digest), sha256, terms))
+        if files[-1].size > LARGEST_FILE:
+            raise Refusal(413, f"a large file has at most {LARGEST_FILE:,} bytes")
     return files
 
 

@@ -32,15 +32,16 @@ class Chunk:
 def read_chunks(data: bytes) -> list[Chunk]:
     """Unpack and hash every chunk of a xorb, whatever follows them. Raise Refusal 400 when one cannot be read."""
     chunks: list[Chunk] = []
-    position = 0
+    position = total = 0
     while position + HEADER <= len(data) and data[position] == 0:
         packed = int.from_bytes(data[position + 1 : position + 4], "little")
         stop = position + HEADER + packed
         content = unpack(data[position:stop])
         chunks.append(Chunk(position, stop, len(content), chunk_hash(content)))
         position = stop
-        if len(chunks) > MOST_CHUNKS:
-            raise Refusal(400, "the xorb holds too many chunks")
+        total += len(content)
+        if len(chunks) > MOST_CHUNKS or total > LARGEST_CONTENT:
+            raise Refusal(400, "the xorb holds too many chunks, or unpacks to too much")
     if not chunks:
         raise Refusal(400, "the xorb holds no chunk")
     return chunks

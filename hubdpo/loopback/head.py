@@ -1,0 +1,112 @@
+"""The head of a request, read strictly: what two readers could take for different requests is refused (RFC 9112)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from hubdpo.loopback.limits import LARGEST_HEAD, LONGEST_LINE, MOST_HEADERS
+from hubdpo.loopback.wire import Refusal, shortened
+
+REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
+FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00-\x08\x0a-\x1f\x7f]*)\r\n")
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+ONCE = {
+    "host", "origin", "content-length", "transfer-encoding", "content-type", "authorization", "range", "expect",
+}  # fmt: skip
+"""Headers whose second line has no meaning, or one that somebody else reads otherwise."""
+OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+class Lines(Protocol):
+    """A stream that is read by lines or bytes."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def readline(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Head:
+    """Method, target and headers (in lower case), and how the body ends: after `length` bytes, or by chunks."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    length: int
+    chunked: bool
+    keep: bool
+    """Whether the client goes on with this connection."""
+
+
+def read_head(stream: Lines) -> Head:
+    """Read a head. Raise Refusal for anything that is not one."""
+    line = _line(stream, 414)
+    match = REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise Refusal(400, "the first line is not that of a request by HTTP")
+    method, target = match[1].decode(), match[2].decode()
+    if match[3] != b"1":
+        raise Refusal(505, "this server speaks HTTP/1.1")
+    headers = _headers(stream)
+    if method not in METHODS:
+        raise Refusal(501, f"Unsupported method ({shortened(method)!r})")
+    old = match[4] == b"0"
+    length, chunked = _framing(headers, old)
+    words = [word.strip() for word in headers.get("connection", "").lower().split(",")]
+    keep = "keep-alive" in words if old else "close" not in words
+    return Head(method, target, headers, length, chunked, keep)
+
+
+def refuse_foreign(head: Head, port: int) -> None:
+    """Raise Refusal for a host that is not this machine, and for a change that the page of another host asks for.
+
+    A page can point its own host name at 127.0.0.1, and its reader's browser then sends the page's requests here.
+    """
+    own = {f"{name}:{port}" for name in OWN_NAMES} | ({*OWN_NAMES} if port == 80 else set())
+    host = head.headers.get("host", "")
+    if host.lower() not in own:
+        raise Refusal(421, f"this is 127.0.0.1:{port}, and the request is for another host: {shortened(host)!a}")
+    origin = head.headers.get("origin")
+    if origin is not None and head.method not in ("GET", "HEAD") and origin.lower() not in {f"http://{o}" for o in own}:
+        raise Refusal(403, f"a page of another host changes nothing here: {shortened(origin)!a}")
+
+
+def _line(stream: Lines, status: int) -> bytes:
+    line = stream.readline(LONGEST_LINE + 1)
+    if len(line) > LONGEST_LINE:
+        raise Refusal(status, f"a line has more than {LONGEST_LINE} bytes")
+    if not line.endswith(b"\r\n"):
+        raise Refusal(400, "a line of the head does not end")
+    return line
+
+
+def _headers(stream: Lines) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    size = count = 0
+    while (line := _line(stream, 431)) != b"\r\n":
+        size, count = size + len(line), count + 1
+        if size > LARGEST_HEAD or count > MOST_HEADERS:
+            raise Refusal(431, f"more than {MOST_HEADERS} headers, or {LARGEST_HEAD} bytes of them")
+        match = FIELD.fullmatch(line)
+        if match is None:
+            raise Refusal(400, "a header is malformed")
+        name, value = match[1].decode().lower(), match[2].decode("latin-1").strip(" \t")
+        if name in headers and name in ONCE:
+            raise Refusal(400, f"the header {name} stands there twice")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _framing(headers: dict[str, str], old: bool) -> tuple[int, bool]:
+    length, coding = headers.get("content-length"), headers.get("transfer-encoding")
+    if coding is not None:
+        if length is not None or old:
+            raise Refusal(400, "the body has a length and chunks, or chunks before HTTP/1.1")
+        if coding.lower() != "chunked":
+            raise Refusal(501, f"no transfer coding but chunked is read here: {shortened(coding)!a}")
+        return 0, True
+    if length is not None and not re.fullmatch("[0-9]{1,18}", length):
+        raise Refusal(400, "the body has no length that can be read")
+    return int(length or "0"), False

@@ -1,0 +1,32 @@
+"""What this machine has no more room for, as answers: the fault is not one of the code, and not one of the request."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import sys
+
+from hubdpo.loopback.wire import Refusal
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+NO_ROOM_IN_TABLES = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR")
+
+
+def of_this_machine(problem: Exception) -> Refusal | None:
+    """Return the answer to a request that met a full disk (507) or the end of files and memory (503), else None."""
+    if isinstance(problem, OSError) and problem.errno in NO_ROOM:
+        return Refusal(507, f"this Hub cannot keep it: {os.strerror(problem.errno)}")
+    if isinstance(problem, sqlite3.OperationalError):
+        name = getattr(problem, "sqlite_errorname", "")
+        return Refusal(507, f"this Hub cannot keep it: {problem}") if name.startswith(NO_ROOM_IN_TABLES) else None
+    if isinstance(problem, MemoryError) or (isinstance(problem, OSError) and problem.errno in NO_FILES):
+        return Refusal(503, "this Hub has too much to do at this time")
+    return None
+
+
+def say_it_once(problem: sys.UnraisableHookArgs) -> None:
+    """Take the place of `sys.unraisablehook`: dulwich's files meet a full disk again when they are thrown away."""
+    if not (isinstance(problem.exc_value, OSError) and problem.exc_value.errno in NO_ROOM):
+        sys.__unraisablehook__(problem)
