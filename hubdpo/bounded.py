@@ -23,6 +23,12 @@ LIMITS = {
     "metrics.jsonl": 64 * MB,
     "model.safetensors.index.json": 32 * MB,
     "tokenizer.json": 64 * MB,
+    "vocab.json": 16 * MB,
+    "merges.txt": 16 * MB,
+    "vocab.txt": 16 * MB,
+    "tokenizer.model": 16 * MB,
+    "spiece.model": 16 * MB,
+    "chat_template.jinja": MB,
 }
 """Most bytes of a file, by its name. The largest tokenizers in use take 34 MB; 100,000 sources in prepare.json, 15."""
 OTHERWISE = 4 * MB
@@ -91,10 +97,7 @@ def parse_json(data: bytes | str, *, ours: bool = False) -> Any:
     NaN and infinity are refused, as JSON has neither. With `ours`, where Python's json wrote the file, they are taken,
     and a key that is given twice is refused.
     """
-    comma, lists, objects = (",", "[", "{") if isinstance(data, str) else (b",", b"[", b"{")
-    inner = data.count(lists) + data.count(objects)  # type: ignore[arg-type]
-    if inner + data.count(comma) > MOST_VALUES:  # type: ignore[arg-type]
-        raise ValueError(f"it has more than {MOST_VALUES:,} values")
+    inner = check_count(data)
     hooks: dict[str, Any] = {"object_pairs_hook": _once} if ours else {"parse_constant": _no_number}
     try:
         value = json.loads(data, parse_int=_int, parse_float=_float, **hooks)
@@ -105,6 +108,15 @@ def parse_json(data: bytes | str, *, ours: bool = False) -> Any:
     if inner > MOST_DEPTH:  # fewer brackets cannot be nested deeper
         check_depth(value)
     return value
+
+
+def check_count(data: bytes | str) -> int:
+    """Return the number of lists and objects in JSON, at most. Raise ValueError for too many values."""
+    comma, lists, objects = (",", "[", "{") if isinstance(data, str) else (b",", b"[", b"{")
+    inner = data.count(lists) + data.count(objects)  # type: ignore[arg-type]
+    if inner + data.count(comma) > MOST_VALUES:  # type: ignore[arg-type]
+        raise ValueError(f"it has more than {MOST_VALUES:,} values")
+    return inner
 
 
 def check_depth(value: Any) -> None:

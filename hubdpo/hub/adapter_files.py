@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from hubdpo.bounded import read_object
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.safetensors_header import read_header
 
@@ -23,12 +23,9 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raise ArtefactError, naming the file, when it is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+        return read_object(path)
+    except OSError as problem:
         raise ArtefactError(f"`{path.name}` cannot be read: {problem}", hint="fetch or make the folder again") from None
-    if not isinstance(value, dict):
-        raise ArtefactError(f"`{path.name}` is no JSON object", hint="fetch or make the folder again")
-    return value
 
 
 def count_tokens(tokenizer: dict[str, Any]) -> int | None:

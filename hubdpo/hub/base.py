@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo.errors import UnsupportedBase
-from hubdpo.hub.pretrained import called, read_causal_lm
+from hubdpo.hub.client import called
+from hubdpo.hub.pretrained import read_causal_lm
 
 TOKENIZER_FILES = [
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",

@@ -120,6 +120,14 @@ def cache_of(repo_id: str, repo_type: RepoType) -> Path:
     return Path(str(constants.HF_HUB_CACHE)) / str(repo_folder_name(repo_id=repo_id, repo_type=repo_type))
 
 
+def called(folder: Path) -> str:
+    """Return the name of the repo that a folder of the cache is of; of any other folder its path."""
+    repo = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repo.startswith("models--"):
+        return repo.removeprefix("models--").replace("--", "/")
+    return str(folder)
+
+
 def _cached_commit(ref: RepoRef, repo_type: RepoType) -> str | None:
     place = cache_of(ref.repo_id, repo_type) / "refs" / (ref.revision or "main")
     found = place.read_text(encoding="utf-8").strip() if place.is_file() else ""

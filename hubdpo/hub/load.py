@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from hubdpo import console
 from hubdpo.cards.hub_fields import is_id
 from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.hub.adapter_check import check_adapter_files
 from hubdpo.hub.adapter_files import read_json
 from hubdpo.hub.base import ADAPTER_PATTERNS, BASE_PATTERNS, load_base
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
-from hubdpo.hub.pretrained import attach_adapter, read_tokenizer
+from hubdpo.hub.pretrained import attach_adapter, read_tokenizer, render
 from hubdpo.hub.reference import parse_unless_folder
 from hubdpo.hub.stopping import use_stops
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest
@@ -39,6 +40,7 @@ def load_adapter(
     folder, sha = _find(str(repo), revision)
     if not (folder / "adapter_config.json").exists():
         raise ArtefactError(f"`{repo}` holds no adapter", hint="give an adapter repo, or a run folder that is complete")
+    check_adapter_files(folder)
     # only a run of this machine says where its base is: a release could name any folder
     base_folder = (local_base(folder) if sha is None else None) or _base_folder(folder, str(repo))
     if load_in_4bit is None:
@@ -74,9 +76,7 @@ def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> s
     import torch
 
     chat = [{"role": "user", "content": prompt}]
-    inputs = loaded.tokenizer.apply_chat_template(
-        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    ).to(loaded.model.device)
+    inputs = render(loaded.tokenizer, chat, return_tensors="pt", return_dict=True).to(loaded.model.device)
     with torch.no_grad():
         output = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
     text: str = loaded.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

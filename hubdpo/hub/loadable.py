@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from hubdpo import console
-from hubdpo.errors import VerificationFailed
+from hubdpo.errors import ArtefactError, HubdpoError, VerificationFailed
 from hubdpo.front_matter import fields
+from hubdpo.hub.adapter_check import check_adapter_files
 from hubdpo.hub.base import BASE_PATTERNS
 from hubdpo.hub.client import api, fetch
 from hubdpo.hub.failures import translate_errors
@@ -38,7 +38,10 @@ def check_adapter(folder: Path) -> ProbeResult | None:
     memory or does not take the adapter, or when the log-probabilities are others.
     """
     run = RunManifest.read(folder / RUN_FILE)
-    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    try:
+        settings = check_adapter_files(folder)
+    except ArtefactError as problem:
+        raise VerificationFailed(problem.message, hint=problem.hint) from None
     name, revision = str(settings["base_model_name_or_path"]), str(settings.get("revision"))
     if (name, revision) != (run.base.repo_id, run.base.revision):
         raise VerificationFailed(
@@ -53,6 +56,8 @@ def check_adapter(folder: Path) -> ProbeResult | None:
         result = _probe(folder, base, recorded, load_in_4bit=in_4bit)
     except VerificationFailed:
         raise
+    except HubdpoError as problem:
+        raise VerificationFailed(problem.message, hint=problem.hint) from None
     except Exception as problem:  # whatever keeps it from loading is what we are here to find
         first = (str(problem).strip().splitlines() or [""])[0]
         raise VerificationFailed(
@@ -100,6 +105,8 @@ def check_merged(folder: Path) -> ProbeResult:
         result = compare_probes(model, read_tokenizer(folder), recorded)
     except VerificationFailed:
         raise
+    except HubdpoError as problem:
+        raise VerificationFailed(problem.message, hint=problem.hint) from None
     except Exception as problem:  # whatever keeps it from loading is what we are here to find
         first = (str(problem).strip().splitlines() or [""])[0]
         raise VerificationFailed(

@@ -23,6 +23,7 @@ from hubdpo.config import MergeConfig
 from hubdpo.data.folder import workspace
 from hubdpo.data.scratch import entries
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
+from hubdpo.hub.adapter_check import check_adapter_files
 from hubdpo.hub.base import ADAPTER_PATTERNS, BASE_PATTERNS
 from hubdpo.hub.bundle import COPIED_FILES, read_run
 from hubdpo.hub.client import download, resolve
@@ -129,6 +130,7 @@ def _find(config: MergeConfig) -> _Source:
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         raise ArtefactError(f"`{weights.name}` is missing from {folder}", hint="run `hubdpo train` again")
+    check_adapter_files(folder)
     ref = AdapterRef(
         name=repo_id or folder.resolve().name, repo_id=repo_id, revision=sha, version=version,
         sha256=file_entry(weights).sha256,

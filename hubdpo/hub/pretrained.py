@@ -8,19 +8,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hubdpo.bounded import check_count, parse_json, read_bytes
 from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
+from hubdpo.hub.adapter_check import FROM_THE_BASE, check_adapter_files, try_config_patterns
+from hubdpo.hub.client import called
 from hubdpo.hub.failures import first_line
 from hubdpo.hub.lineage import check_not_an_adapter
+from hubdpo.hub.trial import try_template
 
-WEIGHTS = "adapter_model.safetensors"
+SMALL = (
+    "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "adapter_config.json", "chat_template.json", "processor_config.json", "preprocessor_config.json",
+)  # fmt: skip
+"""What transformers and PEFT read as JSON, whole and before anything else."""
+LARGE = (
+    "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "chat_template.jinja",
+    "model.safetensors.index.json",
+)  # fmt: skip
 AGAIN = "fetch its files again, or tell its owner"
 _OUT_OF_MEMORY = re.compile(r"out of memory|allocate memory|not enough memory", re.IGNORECASE)
+_OF_AN_ADAPTER = re.compile(r"\.lora_|\.modules_to_save\.|\.trainable_tokens")
 _MAY_NAME_CODE = ("tokenizer_config.json", "config.json")
 
 
@@ -34,9 +48,47 @@ def read_tokenizer(
     """
     from transformers import AutoTokenizer
 
+    check_files(folder, error)
     with _in_one_line(folder, "the tokenizer", error):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        templates = tokenizer.chat_template or {}
+        templates = list(templates.values()) if isinstance(templates, dict) else [templates]
+        if not all(isinstance(template, str) for template in templates):
+            raise TypeError("its chat template is no text")
+    variables = {**tokenizer.special_tokens_map, **(template_kwargs or {})}
+    for template in templates:
+        try_template(_where(folder), template, variables, error=error)
     return with_template_kwargs(tokenizer, template_kwargs, called(folder))
+
+
+def render(tokenizer: Any, chat: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+    """Return what `apply_chat_template` gives for a chat that goes on with the assistant; `options` are its own.
+
+    Raise ArtefactError when the tokenizer has no chat template, or it refuses this chat or does not end on it.
+    """
+    folder = Path(tokenizer.name_or_path)
+    with _in_one_line(folder, "the chat template", ArtefactError):
+        template = tokenizer.get_chat_template()
+        try_template(_where(folder), template, tokenizer.special_tokens_map, chats=[chat])
+        return tokenizer.apply_chat_template(chat, add_generation_prompt=True, **options)
+
+
+def check_files(folder: Path, error: type[HubdpoError]) -> None:
+    """Raise `error` when a JSON file or a text that transformers reads of a folder is beyond a limit or is none."""
+    for name in (*SMALL, *LARGE):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            data = read_bytes(path, of=called(folder))
+            if name in SMALL:
+                parse_json(data, ours=True)
+            elif path.suffix == ".json":
+                check_count(data)
+        except ArtefactError as problem:
+            raise error(problem.message, hint=AGAIN) from None
+        except ValueError as problem:
+            raise error(f"`{name}` of `{called(folder)}` cannot be read: {problem}", hint=AGAIN) from None
 
 
 def read_causal_lm(
@@ -49,6 +101,7 @@ def read_causal_lm(
     """
     from transformers import AutoModelForCausalLM
 
+    check_files(folder, error)
     check_not_an_adapter(folder, called(folder))
     with _in_one_line(folder, "the model", error):
         model, loading = AutoModelForCausalLM.from_pretrained(
@@ -64,21 +117,22 @@ def attach_adapter(base: Any, folder: Path) -> Any:
     """
     from peft import PeftModel
 
-    if not (folder / WEIGHTS).is_file():
+    config = check_adapter_files(folder)
+    try_config_patterns(config, [name for name, _ in base.named_modules() if name])
+    from_base = str(config.get("init_lora_weights")).lower().startswith(FROM_THE_BASE)
+    with _in_one_line(folder, "the adapter", ArtefactError), warnings.catch_warnings():
+        if not from_base:  # told below
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+        # room is made for what the weights hold, not for what the config asks for
+        model = PeftModel.from_pretrained(base, str(folder), local_files_only=True, low_cpu_mem_usage=not from_base)
+    lacking = [name for name, weight in model.named_parameters() if weight.is_meta and _OF_AN_ADAPTER.search(name)]
+    if lacking:
         raise ArtefactError(
-            f"`{called(folder)}` has no {WEIGHTS}, and weights in any other form are not opened",
-            hint="ask its owner for a revision with safetensors",
+            f"adapter_config.json of `{called(folder)}` asks for {len(lacking)} tensors that its weights lack, "
+            f"`{lacking[0]}` first",
+            hint=f"hubdpo inspect {called(folder)}, and tell its owner",
         )
-    with _in_one_line(folder, "the adapter", ArtefactError):
-        return PeftModel.from_pretrained(base, str(folder), local_files_only=True)
-
-
-def called(folder: Path) -> str:
-    """Return the name of the repo that a folder of the cache is of; of any other folder its path."""
-    repo = folder.parent.parent.name
-    if folder.parent.name == "snapshots" and repo.startswith("models--"):
-        return repo.removeprefix("models--").replace("--", "/")
-    return str(folder)
+    return model
 
 
 @contextmanager
@@ -101,6 +155,13 @@ def _in_one_line(folder: Path, what: str, error: type[HubdpoError]) -> Iterator[
             f"{what} of `{called(folder)}` cannot be loaded: {type(problem).__name__}: {first_line(problem)}",
             hint=AGAIN,
         ) from problem
+
+
+def _where(folder: Path) -> str:
+    """Say where the chat template of a folder is."""
+    own = folder / "chat_template.jinja"
+    name = own.name if own.exists() else "`chat_template` in tokenizer_config.json"
+    return f"{name} of `{called(folder)}`"
 
 
 def _asks_for_code(path: Path) -> bool:

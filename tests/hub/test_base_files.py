@@ -124,7 +124,7 @@ def test_transformers_is_not_let_open_a_pickle(base: Path, monkeypatch: pytest.M
 
     (base / WEIGHTS).rename(base / "pytorch_model.bin")
     monkeypatch.setattr("torch.load", opened)
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(UnsupportedBase, match="safetensors"):
         load_base(base, device="cpu", load_in_4bit=False)
 
 

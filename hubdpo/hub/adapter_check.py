@@ -1,0 +1,142 @@
+"""Is an adapter's config within what its weights hold? Told from two small reads, before a base is fetched or built.
+
+PEFT takes the ranks, tokens and modules of adapter_config.json at their word and makes room for them; what the weights
+hold is compared afterwards, if the room was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hubdpo.errors import ArtefactError
+from hubdpo.hub.adapter_files import read_json, read_shapes
+from hubdpo.hub.client import called
+from hubdpo.hub.trial import try_patterns
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+FROM_THE_BASE = ("pissa", "olora")
+"""Beginnings of `init_lora_weights` whose adapters are differences to the base, decomposed while they are loaded."""
+MOST_ITERATIONS = 64
+_TEXTS: dict[str, tuple[type, ...]] = {
+    "target_modules": (str, list), "exclude_modules": (str, list), "layers_pattern": (str, list),
+    "modules_to_save": (list,), "target_parameters": (list,),
+}  # fmt: skip
+
+
+def check_adapter_files(folder: Path) -> dict[str, Any]:
+    """Return adapter_config.json of a folder once it asks for no more than the weights beside it hold.
+
+    Raise ArtefactError, naming the field, its value and the limit; for an adapter that is no LoRA; for one whose
+    weights are not safetensors.
+    """
+    name = called(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise ArtefactError(
+            f"`{name}` has no {WEIGHTS}, and weights in any other form are not opened",
+            hint="ask its owner for a revision with safetensors",
+        )
+    config, shapes = read_json(folder / CONFIG), read_shapes(folder / WEIGHTS)
+    if config.get("peft_type") != "LORA":
+        raise ArtefactError(
+            f"`{name}` is of peft_type {str(config.get('peft_type'))[:40]!r}, and hubdpo loads LoRA alone",
+            hint="load it with PEFT itself",
+        )
+    modules = {tensor.partition(".lora_")[0].removeprefix("base_model.model.") for tensor in shapes}
+    try:
+        _check_kinds(config)
+        _check_ranks(config, shapes)
+        _check_counts(config, shapes)
+        try_config_patterns(config, modules)
+    except ArtefactError as problem:
+        hint = f"hubdpo inspect {name}, and tell its owner"
+        raise ArtefactError(f"`{name}`: {problem.message}", hint=hint) from None
+    return config
+
+
+def try_config_patterns(config: dict[str, Any], names: Iterable[str]) -> None:
+    """Match every pattern of a config against the names of modules, in a process that may not end. Raise
+    ArtefactError when it does not.
+    """
+
+    def texts(field: str) -> list[str]:
+        value = config.get(field) or ()
+        return [value] if isinstance(value, str) else list(value)
+
+    names = list(names)
+    for field in ("target_modules", "exclude_modules"):
+        if isinstance(value := config.get(field), str) and value.lower() != "all-linear":
+            try_patterns(_where(field), names, whole=[value])
+    for field in ("rank_pattern", "alpha_pattern"):
+        try_patterns(_where(field), names, ends=texts(field))
+    try_patterns(_where("modules_to_save"), names, parts=texts("modules_to_save"))
+    try_patterns(_where("layers_pattern"), names, layers=texts("layers_pattern"))
+
+
+def _where(field: str) -> str:
+    return f"`{field}` of {CONFIG}"
+
+
+def _refused(field: str, value: Any, limit: str) -> ArtefactError:
+    return ArtefactError(f"{_where(field)} is {str(value)[:80]}, and {limit}")
+
+
+def _check_kinds(config: dict[str, Any]) -> None:
+    """Refuse values of a kind that PEFT does not take."""
+    for field, kinds in _TEXTS.items():
+        given = config.get(field)
+        if given is None or (isinstance(given, str) and str in kinds):
+            continue
+        if not isinstance(given, list) or not all(isinstance(part, str) for part in given):
+            raise _refused(field, given, "it must be made of names")
+    for field in ("rank_pattern", "alpha_pattern"):
+        value = config.get(field) or {}
+        if not isinstance(value, dict) or not all(isinstance(n, (int, float)) and n > 0 for n in value.values()):
+            raise _refused(field, value, "it must be an object of numbers above 0")
+    for field in ("lora_alpha", "lora_dropout"):
+        if not isinstance(config.get(field, 0), (int, float)):
+            raise _refused(field, config[field], "it must be a number")
+    init = str(config.get("init_lora_weights"))
+    iterations = init.rpartition("_niter_")[2] if "_niter_" in init else "1"
+    loftq = config.get("loftq_config") or {}
+    rounds = loftq.get("loftq_iter", 1) if isinstance(loftq, dict) else loftq
+    for field, told in (("init_lora_weights", iterations), ("loftq_config", str(rounds))):
+        if not told.isdecimal() or int(told) > MOST_ITERATIONS:
+            raise _refused(field, config[field], f"it may take {MOST_ITERATIONS} iterations at most")
+
+
+def _check_ranks(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
+    held = [shape[0] for name, shape in shapes.items() if ".lora_A" in name or ".lora_embedding_A" in name if shape]
+    if not held:
+        raise ArtefactError(f"{WEIGHTS} holds no LoRA weights")
+    rank = config.get("r", 8)
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise _refused("r", rank, "it must be a whole number above 0")
+    pattern = config.get("rank_pattern") or {}
+    if rank > max(held) and not pattern:  # where every module has a rank of its own, `r` is of none
+        raise _refused("r", rank, f"the largest rank in {WEIGHTS} is {max(held)}")
+    for name, value in pattern.items():
+        if not isinstance(value, int) or value > max(held):
+            raise _refused("rank_pattern", f"{value} for {name[:40]}", f"the largest rank in {WEIGHTS} is {max(held)}")
+    if rank > max(held) and str(config.get("init_lora_weights")).lower().startswith(FROM_THE_BASE):
+        raise _refused("r", rank, f"the largest rank in {WEIGHTS} is {max(held)}")
+
+
+def _check_counts(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
+    for name in config.get("modules_to_save") or ():
+        if not any(f".{name}." in f".{tensor}" for tensor in shapes):
+            raise _refused("modules_to_save", name, f"{WEIGHTS} holds nothing of it")
+    indices = config.get("trainable_token_indices") or []
+    held = max((shape[0] for name, shape in shapes.items() if ".trainable_tokens_delta" in name and shape), default=0)
+    for listed in indices.values() if isinstance(indices, dict) else [indices]:
+        if not isinstance(listed, list) or len(listed) > held:
+            raise _refused("trainable_token_indices", listed, f"{WEIGHTS} holds {held} of them")
+    ranges = config.get("layer_replication") or []
+    layers = {part for name in shapes for part in name.split(".") if part.isdecimal()}
+    if not isinstance(ranges, list) or not all(
+        isinstance(span, list) and len(span) == 2 and all(isinstance(end, int) for end in span) for span in ranges
+    ):
+        raise _refused("layer_replication", ranges, "it must be a list of pairs of whole numbers")
+    if sum(max(0, stop - start) for start, stop in ranges) > len(layers):
+        raise _refused("layer_replication", ranges, f"{WEIGHTS} holds {len(layers)} layers")

@@ -1,0 +1,265 @@
+"""Adapters, bases and tokenizers that would take time or memory without end: one line each, and nothing is built."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from typer.testing import Result
+
+from hubdpo.hub import trial
+from hubdpo.hub.pretrained import attach_adapter, read_tokenizer
+from tests.hub.hostile import Edit, adapter_on_hub, base_on_hub, edited
+
+DEEP = "[" * 100_000
+ENDLESS = "(([a-z._0-9]+)+)+!"
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}" * 2
+LOOPS = (
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(9) %}x{% endfor %}{% endfor %}{% endfor %}"
+)
+
+
+@pytest.fixture(autouse=True)
+def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "SECONDS", 2)
+
+
+@pytest.fixture
+def adapter(run_dir: Path, tmp_path: Path) -> Path:
+    ignored = shutil.ignore_patterns("checkpoint-*", "release.json")
+    return Path(shutil.copytree(run_dir, tmp_path / "adapter", ignore=ignored))
+
+
+def config(**fields: Any) -> Edit:
+    return lambda folder: edited(folder, "adapter_config.json", **fields)
+
+
+def written(name: str, text: str | bytes) -> Edit:
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+
+    return write
+
+
+def header(told: Any) -> Edit:
+    """Weights whose header is this, padded to what it says."""
+    text = told if isinstance(told, bytes) else json.dumps(told).encode()
+    return written("adapter_model.safetensors", len(text).to_bytes(8, "little") + text + bytes(64))
+
+
+def tokenizer(**fields: Any) -> Edit:
+    return lambda folder: edited(folder, "tokenizer_config.json", **fields)
+
+
+def fewer_weights(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    weights = load_file(path)
+    save_file({name: value for name, value in weights.items() if "layers.1.mlp.up_proj" not in name}, path)
+
+
+ROWS: dict[str, tuple[Edit, str]] = {
+    "a rank of two million": (config(r=2_000_000), "`r` of adapter_config.json is 2000000"),
+    "a rank of 30 digits": (config(r=10**30), "`r` of adapter_config.json"),
+    "no rank": (config(r=0), "a whole number above 0"),
+    "a rank below 0": (config(r=-8), "a whole number above 0"),
+    "a rank that is true": (config(r=True), "a whole number above 0"),
+    "a rank that is text": (config(r="8"), "a whole number above 0"),
+    "a rank that is no number": (config(r=float("nan")), "NaN in place of a number"),
+    "a rank for one module": (config(rank_pattern={"q_proj": 10**6}), "the largest rank in adapter_model.safetensors"),
+    "ranks that are a list": (config(rank_pattern=[1]), "an object of numbers"),
+    "an alpha that is text": (config(alpha_pattern={"q_proj": "x"}), "an object of numbers"),
+    "a rank beside ranks": (config(r=10**6, rank_pattern={"x": 1}), "cannot be loaded"),
+    "a rank beside ranks, from the base": (
+        config(r=10**6, rank_pattern={"x": 1}, init_lora_weights="pissa"), "the largest rank",
+    ),
+    "more modules than there are weights of": (fewer_weights, "asks for 2 tensors that its weights lack"),
+    "modules that are numbers": (config(target_modules=[1]), "made of names"),
+    "modules that are an object": (config(target_modules={"a": 1}), "made of names"),
+    "a module to save that is not there": (config(modules_to_save=["lm_head"]), "holds nothing of it"),
+    "two million tokens": (config(trainable_token_indices=[1] * 2 * 10**6), "at most 4,000,000 are read"),
+    "more tokens than there are weights of": (config(trainable_token_indices=[1] * 1000), "holds 0 of them"),
+    "layers without end": (config(layer_replication=[[0, 2]] * 10**5), "layer_replication"),
+    "a million rounds": (config(init_lora_weights="pissa_niter_1000000"), "64 iterations at most"),
+    "a million rounds of LoftQ": (
+        config(init_lora_weights="loftq", loftq_config={"loftq_bits": 4, "loftq_iter": 10**6}), "64 iterations",
+    ),
+    "a prompt of ten million tokens": (
+        config(peft_type="PROMPT_TUNING", num_virtual_tokens=10**7), "hubdpo loads LoRA alone",
+    ),
+    "a kind that is a list": (config(peft_type=["LORA"]), "hubdpo loads LoRA alone"),
+    "a task that is a list": (config(task_type=[]), "cannot be loaded"),
+    "dropout of five": (config(lora_dropout=5), "cannot be loaded"),
+    "modules by a pattern that does not end": (config(target_modules=ENDLESS), "takes more than 2 seconds"),
+    "exceptions by one": (config(exclude_modules=ENDLESS), "takes more than 2 seconds"),
+    "a rank by one": (config(rank_pattern={ENDLESS: 1}), "`rank_pattern` of adapter_config.json"),
+    "an alpha by one": (config(alpha_pattern={ENDLESS: 1}), "`alpha_pattern` of adapter_config.json"),
+    "modules to save by one": (config(modules_to_save=[ENDLESS]), "holds nothing of it"),
+    "layers by one": (
+        config(layers_to_transform=[0], layers_pattern=ENDLESS), "`layers_pattern` of adapter_config.json",
+    ),
+    "200,000 patterns": (config(rank_pattern={f"x{i}": 1 for i in range(200_000)}), "takes more than 2 seconds"),
+    "a pattern that is none": (config(target_modules="(q_proj"), "no regular expression"),
+    "a pattern 10,000 deep": (config(target_modules="(" * 10_000), "the depth"),
+    "a config 100,000 deep": (written("adapter_config.json", DEEP), "nested more than 100 deep"),
+    "a config of 63 MB": (written("adapter_config.json", b" " * 63_000_000), "at most 4,000,000 are read"),
+    "a config that is no JSON": (written("adapter_config.json", "{"), "is not JSON"),
+    "a header 100,000 deep": (header(DEEP.encode()), "no safetensors file"),
+    "a header that is a list": (header([]), "no safetensors file"),
+    "a header of numbers": (header({"a": 5}), "no safetensors file"),
+    "a shape that is text": (header({"a": {"dtype": "F32", "shape": "64", "data_offsets": [0, 64]}}), "no safetensors"),
+    "a shape below 0": (header({"a": {"dtype": "F32", "shape": [-16], "data_offsets": [0, 64]}}), "no safetensors"),
+    "a shape without bounds": (
+        header({"a": {"dtype": "F32", "shape": [10**40], "data_offsets": [0, 64]}}), "no safetensors file",
+    ),
+    "offsets that are no number": (
+        header(b'{"a": {"dtype": "F32", "shape": [16], "data_offsets": [0, Infinity]}}'), "no safetensors file",
+    ),
+    "a shape that its bytes do not hold": (
+        header({"a": {"dtype": "F32", "shape": [99], "data_offsets": [0, 64]}}), "no safetensors file",
+    ),
+    "two tensors in the same bytes": (
+        header({name: {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]} for name in "ab"}), "no safetensors",
+    ),
+    "a template with loops in loops": (written("chat_template.jinja", LOOPS), "takes more than 2 seconds"),
+    "a template of ten gigabytes": (
+        written("chat_template.jinja", "{{ 'a' * 1000000000 * 10 }}"), "takes more than 512 MB",
+    ),
+    "a template that doubles a text": (
+        written(
+            "chat_template.jinja",
+            "{%- set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        ),
+        "takes more than 512 MB",
+    ),
+    "a template that writes a book": (written("chat_template.jinja", "{{ 'a' * 3000000 }}"), "3,000,000 characters"),
+    "a template 100,000 deep": (written("chat_template.jinja", "{{" + "(" * 100_000), "the depth"),
+    "a template that calls itself": (
+        written("chat_template.jinja", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), "the depth",
+    ),
+    "a template of two megabytes": (written("chat_template.jinja", "a" * 2_000_000), "at most 1,000,000 are read"),
+    "a template that is none": (written("chat_template.jinja", "{{ nope"), "TemplateSyntaxError"),
+    "a template that reaches out": (written("chat_template.jinja", "{{ ''.__class__.__mro__ }}"), "SecurityError"),
+    "a template that refuses": (written("chat_template.jinja", "{{ raise_exception('no') }}"), "TemplateError: no"),
+    "a tokenizer_config 100,000 deep": (written("tokenizer_config.json", DEEP), "nested more than 100 deep"),
+    "a tokenizer_config that is a list": (written("tokenizer_config.json", "[]"), "cannot be loaded"),
+    "a tokenizer 100,000 deep": (written("tokenizer.json", DEEP), "the tokenizer of"),
+    "a tokenizer that is none": (written("tokenizer.json", '{"version": "1.0"}'), "the tokenizer of"),
+    "a tokenizer of 16 million values": (written("tokenizer.json", b"[" + b"[]," * 16_000_000), "more than 4,000,000"),
+    "a special token that is a number": (tokenizer(eos_token=5), "the tokenizer of"),
+}  # fmt: skip
+
+
+def short(name: str) -> Any:
+    return pytest.param(*ROWS[name], id=name)
+
+
+def one_line(done: Result, code: int, says: str) -> None:
+    told = " ".join(done.output.split())
+    assert done.exit_code == code, done.output
+    assert says in told, done.output
+    assert "hint:" in told
+    assert "Traceback" not in told
+    assert len(done.output) < 2_000
+
+
+@pytest.mark.parametrize(("edit", "says"), [short(name) for name in ROWS])
+def test_load_refuses_in_one_line(adapter: Path, edit: Edit, says: str, run_cli: Callable[..., Result]) -> None:
+    edit(adapter)
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    one_line(run_cli("load", str(adapter), "--max-new-tokens", "1"), 3, says)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB
+    assert time.process_time() - began < 20
+
+
+OF_TOKENIZERS = [name for name in ROWS if name.startswith("a tokenizer")]
+
+
+@pytest.mark.parametrize("command", ["verify", "merge"])
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        short(name)
+        for name in (
+            "a rank of two million", "a rank by one", "modules by a pattern that does not end",
+            "a template with loops in loops", "a template of ten gigabytes", "a config 100,000 deep",
+            "a tokenizer 100,000 deep", "more modules than there are weights of", "a header 100,000 deep",
+        )
+    ],
+)  # fmt: skip
+def test_verify_and_merge_refuse_it_too(
+    run_dir: Path, tmp_path: Path, repo_id: str, run_cli: Callable[..., Result], edit: Edit, says: str, command: str
+) -> None:
+    adapter_on_hub(run_dir, tmp_path, repo_id, edit=edit)
+    if command == "verify":
+        one_line(run_cli("verify", f"{repo_id}@v1.0.0"), 6, says)
+    else:
+        one_line(run_cli("merge", repo_id, "-o", str(tmp_path / "merged")), 3, says)
+        assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [short(name) for name in ("a template with loops in loops", "a template of ten gigabytes", *OF_TOKENIZERS)],
+)
+def test_prepare_refuses_a_tokenizer(
+    tiny_base: Path, tmp_path: Path, run_cli: Callable[..., Result], edit: Edit, says: str
+) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    edit(base)
+    (tmp_path / "raw.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
+    done = run_cli("prepare", str(tmp_path / "raw.jsonl"), "-o", str(tmp_path / "out"), "--model", str(base))
+    one_line(done, 2, says)
+    assert not (tmp_path / "out").exists()
+
+
+def test_train_refuses_a_template_that_does_not_end(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, repo_id: str, run_cli: Callable[..., Result]
+) -> None:
+    _, base = base_on_hub(tiny_base, tmp_path, repo_id, written("chat_template.jinja", LOOPS))
+    done = run_cli("train", "--dataset", str(dataset_dir), "--model-name-or-path", base, "-o", str(tmp_path / "run"))
+    one_line(done, 2, "takes more than 2 seconds")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"use_dora": True}, {"use_rslora": True}, {"init_lora_weights": "pissa"}, {"init_lora_weights": "olora"},
+        {"init_lora_weights": "gaussian"}, {"target_modules": r"^(?!.*visual).*\.(q_proj|v_proj)$"},
+        {"target_modules": r"(?:.*?layers.*?self_attn.*?(?:q_proj|v_proj).*?)|(?:.*?mlp.*?up_proj)"},
+        {"rank_pattern": {"q_proj": 2, r"layers\.1\.self_attn\.v_proj": 4}, "r": 16},
+        {"layers_to_transform": [1], "layers_pattern": "layers"}, {"trainable_token_indices": [1, 2, 3]},
+        {"exclude_modules": r".*layers\.0.*"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_merely_unusual_still_loads(tiny_base: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    def base() -> Any:
+        return AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+
+    adapted = get_peft_model(base(), LoraConfig(**{"target_modules": ["q_proj", "v_proj"], "r": 8} | options))
+    for weight in adapted.parameters():
+        if weight.requires_grad:
+            weight.data = torch.randn_like(weight) / 50
+    adapted.save_pretrained(tmp_path / "adapter")
+    edited(tmp_path / "adapter", "adapter_config.json", a_field_of_tomorrow=[1])
+    ids = torch.arange(30)[None]
+    with torch.no_grad(), pytest.warns(UserWarning, match="a_field_of_tomorrow"):
+        expected = adapted.eval()(input_ids=ids).logits
+        assert torch.equal(attach_adapter(base(), tmp_path / "adapter").eval()(input_ids=ids).logits, expected)
+
+
+def test_a_tokenizer_without_padding_or_template_still_loads(tiny_base: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    (folder / "chat_template.jinja").unlink()
+    edited(folder, "tokenizer_config.json", pad_token=None, model_max_length=10**30)
+    assert read_tokenizer(folder).pad_token is None
