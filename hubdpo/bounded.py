@@ -158,3 +158,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"it gives {twice[:80]!r} twice")
     return found
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most so many characters, one that is longer with the number that it has."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"

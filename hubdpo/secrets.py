@@ -10,27 +10,32 @@ from typing import Any
 
 KINDS = (
     "AWSKeyDetector", "AzureStorageKeyDetector", "BasicAuthDetector", "DiscordBotTokenDetector", "GitHubTokenDetector",
-    "GitLabTokenDetector", "JwtTokenDetector", "MailchimpDetector", "NpmDetector", "OpenAIDetector",
-    "PypiTokenDetector", "SendGridDetector", "SlackDetector", "SquareOAuthDetector", "StripeDetector",
-    "TelegramBotTokenDetector", "TwilioKeyDetector",
+    "GitLabTokenDetector", "JwtTokenDetector", "MailchimpDetector", "PypiTokenDetector", "SendGridDetector",
+    "SlackDetector", "SquareOAuthDetector", "StripeDetector", "TelegramBotTokenDetector", "TwilioKeyDetector",
 )  # fmt: skip
-"""Detectors of detect-secrets that know a credential by its form; those that guess from entropy find ordinary text."""
+"""Detectors of detect-secrets that know a credential by its form; those that guess from entropy find ordinary text.
+
+Those for npm and OpenAI are not among them: the time that they take grows with the square of a line's length.
+"""
 
 OWN = {
     "Hugging Face Token": re.compile(r"\bhf_[A-Za-z0-9]{30,}"),
     "OpenAI or Anthropic Key": re.compile(r"\bsk-[A-Za-z0-9_-]{32,}"),
+    "OpenAI Token": re.compile(r"sk-[A-Za-z0-9_-]{20,250}T3BlbkFJ[A-Za-z0-9]{20}"),
     "Google API Key": re.compile(r"\bAIza[A-Za-z0-9_-]{35}"),
     "GitHub Fine-grained Token": re.compile(r"\bgithub_pat_\w{22,}"),
     "GitHub Token": re.compile(r"\bgh[opusr]_[A-Za-z0-9]{36}"),
     "GitLab Token": re.compile(r"\bgl[a-z]{2,5}-[A-Za-z0-9_-]{20,}"),
-    "npm Token": re.compile(r"\bnpm_[A-Za-z0-9]{36}"),
+    "npm Token": re.compile(r"\bnpm_[A-Za-z0-9]{36}|(?<=/:_authToken=)(?:npm_\S+|[A-Fa-f0-9-]{36})"),
     "PyPI Token": re.compile(r"\bpypi-[A-Za-z0-9_-]{60,}"),
     "AWS Access Key": re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"),
     "Slack Token": re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
     "Stripe Access Key": re.compile(r"\b[rs]k_live_[A-Za-z0-9]{24,}"),
     "SendGrid API Key": re.compile(r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"),
     "JSON Web Token": re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
-    "Private Key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----)?"),
+    "Private Key": re.compile(
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:(?:(?!-----BEGIN)[\s\S])*?-----END [A-Z ]*PRIVATE KEY-----)?"
+    ),
     "Basic Auth Credentials": re.compile(r"(?<=://)[^\s:/@]+:[^\s:/@]+(?=@)"),
 }
 """Kinds that are known by their first letters alone, so that they are found in any line at once."""
@@ -89,7 +94,7 @@ def _own(text: str) -> Iterator[Secret]:
 
 def _detected(text: str) -> Iterator[Secret]:
     for kind, analyze in _detectors():
-        for value in analyze(text):
+        for value in dict.fromkeys(analyze(text)):
             at = text.find(value)
             while value and at >= 0:
                 yield Secret(kind, at, at + len(value))

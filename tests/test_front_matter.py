@@ -96,7 +96,7 @@ def test_what_is_no_yaml_is_told_and_never_a_traceback(
     assert "cannot be read" in capsys.readouterr().err
     (found,) = lint_card(text, Beside("adapter", {}))
     assert found.field == "front matter"
-    assert found.message.removeprefix("is not YAML: ").strip()
+    assert found.message.removeprefix("cannot be read as YAML: ").strip()
 
 
 def test_a_broken_yaml_is_told_in_one_line() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hubdpo.bounded import shortened
+
 FileContent = bytes | Path
 
 
@@ -15,3 +17,9 @@ class Finding:
     field: str
     message: str
     hint: str | None = None
+
+    def __post_init__(self) -> None:
+        # what is quoted in it may be of any length
+        object.__setattr__(self, "field", shortened(self.field, 100))
+        object.__setattr__(self, "message", shortened(self.message, 400))
+        object.__setattr__(self, "hint", shortened(self.hint, 400) if self.hint else self.hint)

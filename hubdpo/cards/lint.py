@@ -6,19 +6,23 @@ both say what the files beside them are.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from hubdpo.bounded import read_text
 from hubdpo.cards.finding import FileContent, Finding
 from hubdpo.cards.lint_body import lint_body
 from hubdpo.cards.lint_data import lint_data
 from hubdpo.cards.lint_fields import lint_fields
 from hubdpo.errors import ArtefactError
-from hubdpo.front_matter import part, read_yaml
+from hubdpo.front_matter import FrontLoader, part, read_yaml
 from hubdpo.manifest import CARD_FILE, Kind
+
+MOST_FINDINGS = 50
 
 
 @dataclass(frozen=True)
@@ -38,30 +42,43 @@ def require_sound_card(kind: Kind, files: Mapping[str, FileContent], *, beside: 
     `beside` are files that the repo has of others, where links may lead as well.
     """
     content = files[CARD_FILE]
-    text = (content if isinstance(content, bytes) else content.read_bytes()).decode("utf-8", "replace")
+    text = content.decode("utf-8", "replace") if isinstance(content, bytes) else read_text(content)
     others = {name: None for name in beside if not name.endswith(".parquet")}
     for finding in lint_card(text, Beside(kind, {**others, **files})):
         raise ArtefactError(f"{CARD_FILE}: `{finding.field}` {finding.message}", hint=finding.hint)
 
 
 def lint_card(text: str, beside: Beside) -> list[Finding]:
-    """Return everything that is wrong with a card, front matter first."""
+    """Return what is wrong with a card, front matter first; of more than MOST_FINDINGS, that there are more."""
+    findings = _findings(text, beside)
+    found = list(itertools.islice(findings, MOST_FINDINGS))
+    if next(findings, None):
+        found.append(Finding(CARD_FILE, f"has more to look at than these {MOST_FINDINGS} things", "begin with these"))
+    return found
+
+
+def _findings(text: str, beside: Beside) -> Iterator[Finding]:
     block, body = part(text)
     if block is None:
-        return [Finding("front matter", "is missing", "begin the card with `---`, YAML, `---`")]
+        yield Finding("front matter", "is missing", "begin the card with `---`, YAML, `---`")
+        return
     try:
         front = read_yaml(block, _StrictLoader)
     except ValueError as problem:
-        return [Finding("front matter", f"is not YAML: {problem}", "mend the YAML")]
+        yield Finding("front matter", f"cannot be read as YAML: {problem}", "mend the YAML")
+        return
     if not isinstance(front, dict):
-        return [Finding("front matter", "is no mapping of names to values", "write `license: mit`, one field a line")]
-    found = [*_needed(front, beside), *lint_fields(front), *_licence_link(front, beside)]
+        yield Finding("front matter", "is no mapping of names to values", "write `license: mit`, one field a line")
+        return
+    yield from _needed(front, beside)
+    yield from lint_fields(front)
+    yield from _licence_link(front, beside)
     if beside.kind == "dataset":
-        found += lint_data(front, beside.files)
-    return [*found, *lint_body(block, body, beside.files)]
+        yield from lint_data(front, beside.files)
+    yield from lint_body(block, body, beside.files)
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(FrontLoader):
     """YAML as the Hub reads it: a key that is given twice is an error, not the last one's word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

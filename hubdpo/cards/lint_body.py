@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import posixpath
 import re
 import urllib.parse
 from collections.abc import Collection, Iterator
-from html.parser import HTMLParser
 from typing import Any
 
 from hubdpo.cards.finding import Finding
@@ -21,6 +21,11 @@ HARMLESS_TAG = re.compile(
     "summary|sup|table|tbody|td|th|thead|tr|u|ul"
 )
 HARMLESS_ATTRIBUTE = re.compile("align|alt|class|colspan|height|href|id|open|rowspan|src|title|width")
+MOST_CHARACTERS = 100_000
+"""Of a body that are looked at: Markdown can be written so that reading it takes the square of its length."""
+TAG = re.compile(r"""<([A-Za-z][^\s/>]*+)((?:[^>"']|"[^"]*+"|'[^']*+')*+)""")
+ATTRIBUTE = re.compile(r"""([^\s/>="'][^\s/>=]*+)(?:\s*+=\s*+("[^"]*+"|'[^']*+'|[^\s>"']*+))?""")
+COMMENT_END = re.compile("--!?>")
 QUOTES = "text"
 """Language of the fences in which rows and answers stand; what they quote is not the card's own word."""
 
@@ -29,6 +34,9 @@ def lint_body(front: str, body: str, files: Collection[str]) -> Iterator[Finding
     """Give what is wrong with a body, with the front matter looked through for paths and credentials as well."""
     from markdown_it import MarkdownIt
 
+    if len(body) > MOST_CHARACTERS:
+        yield Finding("body", f"has {len(body):,} characters; {MOST_CHARACTERS:,} of them were looked at", "part it")
+        body = body[:MOST_CHARACTERS]
     if secrets := find_secrets(f"{front}\n{body}"):
         yield Finding("body", f"holds a {secrets[0].kind}", "take it out of the card, and revoke it")
     if path := LOCAL_PATH.search(front):
@@ -79,29 +87,34 @@ def _dead_end(target: str, files: Collection[str]) -> str | None:
     return None
 
 
-class _Tags(HTMLParser):
-    """Collects the tags of a piece of HTML, with their attributes."""
+def _tags(text: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Give the tags that begin in a piece of HTML, with their attributes, in time that grows with its length alone.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+    `html.parser` looks for the end of every comment and every tag anew: 800 kB of `<!--` take it minutes. What is in a
+    comment that never ends is looked at too.
+    """
+    for tag, attributes in TAG.findall(_without_comments(text)):
+        pairs = ATTRIBUTE.findall(attributes)
+        yield tag.lower(), [(name.lower(), html.unescape(value.strip("\"'"))) for name, value in pairs]
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+
+def _without_comments(text: str) -> str:
+    parts, at = [], 0
+    while (start := text.find("<!--", at)) >= 0 and (end := COMMENT_END.search(text, start + 2)):
+        parts.append(text[at:start])
+        at = end.end()
+    return " ".join([*parts, text[at:]])
 
 
 def _html(tokens: list[Any], files: Collection[str]) -> Iterator[Finding]:
     for token in tokens:
         if token.type not in ("html_block", "html_inline"):
             continue
-        parser = _Tags()
-        parser.feed(token.content)
-        parser.close()
-        for tag, attributes in parser.found:
+        for tag, attributes in _tags(token.content):
             if not HARMLESS_TAG.fullmatch(tag):
                 yield Finding("html", f"has a tag that the Hub strips or that can do harm: <{tag}>", "use Markdown")
-            for name, value in attributes.items():
+            for name, value in attributes:
                 if not HARMLESS_ATTRIBUTE.fullmatch(name):
                     yield Finding("html", f"has an attribute that can do harm: {name}", "leave it out")
-                elif name in ("href", "src") and (problem := _dead_end(value or "", files)):
+                elif name in ("href", "src") and (problem := _dead_end(value, files)):
                     yield Finding("html", f"{problem}: {value}", "name a file beside the card, or an https address")
