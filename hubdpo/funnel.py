@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from hubdpo.ranking import Count
+
 
 class Source(BaseModel):
     """One raw input: its name as shown to people (never an absolute path), bytes and hash as read.
@@ -15,13 +17,13 @@ class Source(BaseModel):
 
     name: str
     sha256: str
-    size: int
+    size: Count
     converter: str | None = None
     split: str | None = None
-    read: int | None = None
-    kept: int | None = None
+    read: Count | None = None
+    kept: Count | None = None
     address: str | None = None
-    dropped: dict[str, int] = Field(default_factory=dict)
+    dropped: dict[str, Count] = Field(default_factory=dict)
 
     def identity(self) -> dict[str, str | int]:
         """Return what tells this input from another one."""
@@ -41,8 +43,8 @@ KINDS = {
 class Markers(BaseModel):
     """Texts that hold marks of one kind: how many pairs have one, and how many have each."""
 
-    rows: int
-    markers: dict[str, int]
+    rows: Count
+    markers: dict[str, Count]
 
 
 class Funnel(BaseModel):
@@ -52,11 +54,11 @@ class Funnel(BaseModel):
     rows that became the second answer of another row's pair.
     """
 
-    read: int
-    kept: int
-    dropped: dict[str, int] = Field(default_factory=dict)
-    added: int = 0
-    joined: int = 0
+    read: Count
+    kept: Count
+    dropped: dict[str, Count] = Field(default_factory=dict)
+    added: Count = 0
+    joined: Count = 0
 
     def adds_up(self) -> bool:
         return self.read + self.added == self.kept + self.joined + sum(self.dropped.values())

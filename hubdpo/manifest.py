@@ -12,12 +12,13 @@ import uuid
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hubdpo.bounded import check_size, parse_json, read_bytes, shortened
 from hubdpo.errors import ArtefactError
+from hubdpo.file_entries import FileEntry, FileNames, Files, bytes_entry
 from hubdpo.funnel import Funnel, Markers, Source
-from hubdpo.paths import inside
-from hubdpo.ranking import Accuracy, Stratum
+from hubdpo.ranking import READ, Accuracy, Count, Number, Share, Stratum
 from hubdpo.sections import loading_here, split_card
 
 PREPARE_FILE = "prepare.json"
@@ -39,29 +40,14 @@ LOCAL_ONLY = (REJECTED_FILE, RELEASE_FILE, LOCAL_FILE)
 """Files of a dataset or run folder that never leave the machine; checkpoints are the third kind."""
 
 
-class FileEntry(BaseModel):
-    """Size in bytes and SHA-256 (hex) of one file."""
-
-    sha256: str
-    size: int
+LONGEST_TEXT = 10_000
+"""Characters of a name, a licence, a citation or another fact in a manifest; the texts of samples and rows apart."""
 
 
-Files = Annotated[dict[str, FileEntry], AfterValidator(inside)]
-"""Entries by their path in the folder, with `/` between the parts."""
-FileNames = Annotated[list[str], AfterValidator(inside)]
+class Part(BaseModel):
+    """A part of a manifest, whose texts are short: a repo's manifest is somebody else's."""
 
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def file_entry(path: Path) -> FileEntry:
-    return FileEntry(sha256=sha256_file(path), size=path.stat().st_size)
-
-
-def bytes_entry(data: bytes) -> FileEntry:
-    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    model_config = ConfigDict(str_max_length=LONGEST_TEXT, protected_namespaces=())
 
 
 def card_entry(text: str) -> FileEntry:
@@ -96,7 +82,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 class Manifest(BaseModel):
     """Base of the files: versioned, refusing unknown fields, read with an error that names the file."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), str_max_length=LONGEST_TEXT)
 
     schema_version: Literal[1] = 1
 
@@ -107,18 +93,26 @@ class Manifest(BaseModel):
     def read(cls, path: Path) -> Self:
         """Raise ArtefactError when the file is missing, is not JSON or does not have the fields of this version."""
         try:
-            return cls.model_validate_json(path.read_bytes())
+            data = read_bytes(path)
         except FileNotFoundError:
             folder = path.parent
             state = f"has no {path.name}, so it is not complete" if folder.is_dir() else "is not there"
             raise ArtefactError(f"`{folder}` {state}", hint="check the path, or make the folder again") from None
+        return cls.parse(data, str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, name: str) -> Self:
+        """Read a manifest from its bytes. Raise ArtefactError, naming the file, field and limit; `name` may be long."""
+        check_size(name, len(data))
+        try:
+            return cls.model_validate(parse_json(data, ours=True), context=READ)
         except ValidationError as problem:
             first = problem.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise ArtefactError(
-                f"`{path}` cannot be read: {where}: {first['msg']}",
-                hint="make the folder again with the stage's command",
-            ) from None
+            where = shortened(".".join(str(part) for part in first["loc"]), 100) or "the file"
+            told = f"{where}: {shortened(first['msg'], 300)}"
+        except ValueError as problem:
+            told = str(problem)
+        raise ArtefactError(f"`{name}` cannot be read: {told}", hint="make the folder again with the stage's command")
 
 
 class PrepareManifest(Manifest):
@@ -129,23 +123,23 @@ class PrepareManifest(Manifest):
     sources: list[Source]
     config: dict[str, Any]
     funnel: Funnel
-    changed: dict[str, int] = Field(default_factory=dict)
+    changed: dict[str, Count] = Field(default_factory=dict)
     """Rows kept but altered, by what was done (for example `stripped_leading_whitespace`)."""
-    repaired: dict[str, int] = Field(default_factory=dict)
+    repaired: dict[str, Count] = Field(default_factory=dict)
     """Rows that had to be put right to be read at all, kept or not, by what was done (for example `nan_as_null`)."""
-    unused_columns: dict[str, int] = Field(default_factory=dict)
+    unused_columns: dict[str, Count] = Field(default_factory=dict)
     """Rows that have a value in a column of the source that was not used, by the column."""
     template_markers: dict[str, Markers] = Field(default_factory=dict)
     text_markers: dict[str, dict[str, Markers]] = Field(default_factory=dict)
     """Of `prompts` and `answers`, those that hold marks of a chat template, and of the other KINDS in texts."""
-    secrets: dict[str, int] = Field(default_factory=dict)
+    secrets: dict[str, Count] = Field(default_factory=dict)
     """Credentials that were found, by kind."""
-    max_length: int | None = None
+    max_length: Count | None = None
     """Most tokens of a pair, counted with the tokenizer of `config.model`."""
-    splits: dict[str, int]
+    splits: dict[str, Count]
     published_split: bool = False
     """Whether rows stayed in the split that their source was published in; else a hash of the prompt decided."""
-    shared_prompts: int = 0
+    shared_prompts: Count = 0
     """Prompts that are in more than one split: 0, or prepare would have stopped."""
     statistics: dict[str, Any] = Field(default_factory=dict)
     license: str | None = None
@@ -156,7 +150,7 @@ class PrepareManifest(Manifest):
     """Of sources, converter and config: equal fingerprints mean byte-equal folders."""
 
 
-class DatasetRef(BaseModel):
+class DatasetRef(Part):
     """The data a run used. `repo_id` and `revision` (a commit) when it came from the Hub, else a bare folder name."""
 
     name: str
@@ -167,11 +161,11 @@ class DatasetRef(BaseModel):
     language: list[str] = Field(default_factory=list)
     citation: str | None = None
     """BibTeX of the data, as their card has it."""
-    train_pairs: int
-    test_pairs: int
+    train_pairs: Count
+    test_pairs: Count
 
 
-class Ancestor(BaseModel):
+class Ancestor(Part):
     """A merge: an adapter put into an older base. Revisions are commits, None for what was only a folder."""
 
     adapter: str
@@ -183,7 +177,7 @@ class Ancestor(BaseModel):
     """Whether the weights merged into were the base's NF4 weights, de-quantised."""
 
 
-class BaseRef(BaseModel):
+class BaseRef(Part):
     """The base model. `revision` is a commit; both are None-able only for a local folder without a Hub id."""
 
     name: str
@@ -196,19 +190,19 @@ class BaseRef(BaseModel):
     """The merges that it was made by, newest first."""
 
 
-class Change(BaseModel):
+class Change(Part):
     """What a resumed run took anew: the values `[before, now]` by name, in force after `step`."""
 
-    step: int
+    step: Count
     values: dict[str, tuple[Any, Any]]
 
 
-class EndOfTurn(BaseModel):
+class EndOfTurn(Part):
     """The control token with which the chat template ends an answer, where the base's generation stops elsewhere."""
 
     token: str
-    id: int
-    base_stops_at: list[int]
+    id: Count
+    base_stops_at: list[Count]
 
     @property
     def all_stops(self) -> list[int]:
@@ -223,19 +217,19 @@ class RunManifest(Manifest):
     base: BaseRef
     versions: dict[str, str]
     device: str
-    seed: int
-    tokenization: dict[str, int] = Field(default_factory=dict)
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)]
+    tokenization: dict[str, Count] = Field(default_factory=dict)
     """Rows by what the tokeniser did to them (`prompt_cut`, `response_cut`, ...)."""
-    planned_steps: int | None = None
+    planned_steps: Count | None = None
     """Steps that the schedule of the learning rate is made for; None in runs of hubdpo 0.2 and before."""
     changes: list[Change] = Field(default_factory=list)
     """In the order in which they were made. `config`, `versions` and `device` are those of the last start."""
     end_of_turn: EndOfTurn | None = None
     """None where the base's generation stops at it."""
-    steps: int = 0
-    train_seconds: float | None = None
-    tokens_per_second: float | None = None
-    peak_memory_bytes: int | None = None
+    steps: Count = 0
+    train_seconds: Number | None = None
+    tokens_per_second: Number | None = None
+    peak_memory_bytes: Count | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     """The last logged value of each TRL metric."""
 
@@ -250,26 +244,26 @@ class Sample(BaseModel):
 
 class EvalReport(Manifest):
     split: str
-    pairs: int
+    pairs: Count
     reward_accuracy: Accuracy
     """DPO implicit reward (arXiv 2305.18290, eq. 5) of chosen above rejected."""
-    reward_margin: float
+    reward_margin: Number
     base_accuracy: Accuracy
     """Length-normalised log-likelihood of chosen above rejected, under the base."""
     adapter_accuracy: Accuracy
     """The same under the adapter."""
     longer_answer_accuracy: Accuracy
     """The trivial baseline: pick the answer with more tokens."""
-    base_margin: float
+    base_margin: Number
     """Mean difference of length-normalised log-probability, chosen less rejected, nats per token, under the base."""
-    adapter_margin: float
+    adapter_margin: Number
     base_summed_accuracy: Accuracy | None = None
     """Log-likelihood of the whole answer, not divided by its length, of chosen above rejected, under the base."""
     adapter_summed_accuracy: Accuracy | None = None
-    only_adapter_right: int | None = None
+    only_adapter_right: Count | None = None
     """Pairs that the adapter ranks right and the base wrong, length-normalised."""
-    only_base_right: int | None = None
-    mcnemar_p: float | None = None
+    only_base_right: Count | None = None
+    mcnemar_p: Share | None = None
     """Exact McNemar test of base and adapter on the same pairs, two-sided."""
     chosen_longer: Stratum | None = None
     """Pairs whose chosen answer has more tokens; None when there is none."""
@@ -291,9 +285,9 @@ class Probe(BaseModel):
 
     prompt: str
     answer: str
-    prompt_ids: list[int]
-    answer_ids: list[int]
-    log_probs: list[float] = Field(default_factory=list)
+    prompt_ids: list[Count]
+    answer_ids: list[Count]
+    log_probs: list[Number] = Field(default_factory=list)
 
 
 class Probes(Manifest):
@@ -309,13 +303,18 @@ class Bundle(Manifest):
     """`hubdpo.json` of a release: what belongs to it, by hash."""
 
     kind: Kind
-    version: str
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$", max_length=100)]
     bundle_id: str
     files: Files
 
     def has(self, name: str, data: bytes) -> bool:
         """Tell whether these bytes are those of the release's file `name`."""
         return self.files.get(name) == bytes_entry(data)
+
+
+def bundle_id_of(version: str, files: dict[str, FileEntry]) -> str:
+    """Return the id of a bundle, which stands for its version and for every byte of its files."""
+    return fingerprint([version, {name: files[name].model_dump() for name in sorted(files)}])
 
 
 class Release(Manifest):
@@ -336,13 +335,3 @@ class Release(Manifest):
     """Address of the pull request, for what was proposed and not released."""
     collection: str | None = None
     """Address of the collection to which the repo was added just now."""
-
-
-def verify_files(folder: Path, files: dict[str, FileEntry], *, hint: str) -> None:
-    """Compare a folder with its manifest. Raise ArtefactError, naming the file, when one is missing or was changed."""
-    for name, entry in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise ArtefactError(f"`{name}` is missing from {folder}", hint=hint)
-        if path.stat().st_size != entry.size or sha256_file(path) != entry.sha256:
-            raise ArtefactError(f"`{name}` in {folder} was changed after it was written", hint=hint)

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""A number of things; above 2**53 other readers of JSON round it."""
+
+
+def _finite(value: float, info: ValidationInfo) -> float:
+    if info.context == READ and not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+READ = "read"
+"""Context of pydantic for a manifest that is read; what is measured here may be NaN until it is judged."""
+Number = Annotated[float, AfterValidator(_finite)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Accuracy(BaseModel):
     """Share of pairs ranked right, with the 95 % Wilson interval (Wilson 1927)."""
 
-    value: float
-    low: float
-    high: float
+    value: Share
+    low: Share
+    high: Share
 
     @classmethod
     def of(cls, right: int, total: int) -> Self:
@@ -34,13 +49,13 @@ class Accuracy(BaseModel):
         middle = (one.value + other.value) / 2
         down = math.hypot(one.value - one.low, other.value - other.low) / 2
         up = math.hypot(one.high - one.value, other.high - other.value) / 2
-        return cls(value=middle, low=middle - down, high=middle + up)
+        return cls(value=middle, low=max(0.0, middle - down), high=min(1.0, middle + up))
 
 
 class Stratum(BaseModel):
     """Log-likelihood accuracy, length-normalised, among some of the pairs."""
 
-    pairs: int
+    pairs: Count
     base: Accuracy
     adapter: Accuracy
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hubdpo.bounded import read_text
 from hubdpo.errors import ArtefactError
 from hubdpo.front_matter import lines_of_front
 
@@ -171,7 +172,7 @@ def loading_here(text: str) -> str:
 
 def kept_of(path: Path) -> tuple[Section, ...]:
     """Return the kept sections of a card file; none when there is no file."""
-    return split_card(path.read_text(encoding="utf-8", errors="replace")).kept if path.is_file() else ()
+    return split_card(read_text(path)).kept if path.is_file() else ()
 
 
 def merge_kept(base: Iterable[Section], *, theirs: Iterable[Section], ours: Iterable[Section]) -> tuple[Section, ...]:

@@ -12,21 +12,19 @@ from pydantic import ValidationError
 
 import hubdpo
 from hubdpo.errors import ArtefactError
+from hubdpo.file_entries import FileEntry, file_entry, verify_files
 from hubdpo.funnel import Funnel
 from hubdpo.hub.merged import MergeManifest
 from hubdpo.hub.verify import Verified
 from hubdpo.manifest import (
     Bundle,
     EvalReport,
-    FileEntry,
     Manifest,
     PrepareManifest,
     Probes,
     Release,
     RunManifest,
-    file_entry,
     fingerprint,
-    verify_files,
     write_atomic,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from hubdpo.bounded import read_text
 from hubdpo.manifest import CARD_FILE, RunManifest
 
 BIBTEX = re.compile(r"^```bibtex\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
@@ -33,7 +34,7 @@ PAPERS = {"Qwen/Qwen2-": "2407.10671", "Qwen/Qwen2.5-": "2412.15115", "Qwen/Qwen
 def citation_of(folder: Path) -> str | None:
     """Return the BibTeX in a dataset's card, or None when it has none."""
     card = folder / CARD_FILE
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    text = read_text(card) if card.is_file() else ""
     found = "\n".join(match[1] for match in BIBTEX.finditer(text))
     return found[:LONGEST] or None
 

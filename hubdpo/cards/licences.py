@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubdpo import console
+from hubdpo.bounded import read_text
 from hubdpo.errors import LicenceError
 from hubdpo.front_matter import fields, part
 from hubdpo.manifest import CARD_FILE, BaseRef
@@ -34,7 +35,7 @@ def licence_of(folder: Path) -> dict[str, str | None]:
     Warns of a card whose fields cannot be read.
     """
     card = folder / CARD_FILE
-    text = card.read_text(encoding="utf-8", errors="replace") if card.exists() else ""
+    text = read_text(card, of=folder.name) if card.exists() else ""
     found = fields(text)
     if not found and part(text).front is not None:
         console.warn(f"the front matter of {folder.name}/{CARD_FILE} cannot be read, so no licence is known from it")

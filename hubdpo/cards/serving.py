@@ -217,7 +217,7 @@ def _tensors(adapter: Adapter) -> Iterator[Problem]:
     told = adapter.config.get("r")
     patterns = adapter.config.get("rank_pattern")
     if isinstance(told, int) and not patterns and adapter.shapes:
-        odd = [n for n, shape in adapter.shapes.items() if n.endswith("lora_A.weight") and shape[0] != told]
+        odd = [n for n, shape in adapter.shapes.items() if n.endswith("lora_A.weight") and shape and shape[0] != told]
         if odd:
             yield Problem(
                 "r", f"is {told}, and {odd[0]} has rank {adapter.shapes[odd[0]][0]}: config and weights differ", ALL

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hubdpo.bounded import read_text
 from hubdpo.errors import ConfigError
 from hubdpo.front_matter import part, read_yaml
 from hubdpo.manifest import PrepareManifest
@@ -95,7 +96,7 @@ def card_text(own: str) -> str:
     """Return the text of a card file or of a shipped card. Raise ConfigError when there is neither."""
     path = Path(own)
     if path.is_file():
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_text(path)
     names = [card.stem for card in shipped_files()]
     if own not in names:
         near = difflib.get_close_matches(own, names, n=1)

@@ -145,7 +145,7 @@ def remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> Prep
     system, path = storage.filesystem(target)
     manifest, mark = storage.join(path, PREPARE_FILE), storage.join(path, UNFINISHED)
     if system.exists(manifest):
-        found = PrepareManifest.model_validate_json(system.cat_file(manifest))
+        found = PrepareManifest.parse(system.cat_file(manifest), manifest)
         if found.fingerprint == fingerprint and not overwrite:
             return found
     elif system.exists(path) and system.ls(path) and not system.exists(mark):

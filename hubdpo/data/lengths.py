@@ -13,12 +13,12 @@ from hubdpo.data.changes import CUT
 from hubdpo.data.encoder import ChatEncoder
 from hubdpo.data.preference import Message, PreferenceExample, Rejection
 from hubdpo.errors import ConfigError
+from hubdpo.file_entries import sha256_file
 from hubdpo.hub.base import TOKENIZER_FILES
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
 from hubdpo.hub.pretrained import read_tokenizer
 from hubdpo.hub.reference import looks_like_folder, parse_ref
-from hubdpo.manifest import sha256_file
 
 OverLength = Literal["drop", "truncate", "keep", "error"]
 

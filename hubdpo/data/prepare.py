@@ -47,12 +47,12 @@ from hubdpo.data.stage import Rules, Staged, Task, file_of, stage
 from hubdpo.data.statistics import changed, shared_prompts, summary
 from hubdpo.data.unpack import unpacked
 from hubdpo.errors import ConfigError
+from hubdpo.file_entries import FileEntry
 from hubdpo.funnel import Source
 from hubdpo.manifest import (
     CARD_FILE,
     PREPARE_FILE,
     REJECTED_FILE,
-    FileEntry,
     PrepareManifest,
     canonical_json,
     card_entry,

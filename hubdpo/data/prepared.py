@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hubdpo.bounded import read_text
 from hubdpo.data.walk import files_below
 from hubdpo.errors import ArtefactError
-from hubdpo.manifest import CARD_FILE, PREPARE_FILE, FileEntry, PrepareManifest, card_entry, verify_files
+from hubdpo.file_entries import FileEntry, verify_files
+from hubdpo.manifest import CARD_FILE, PREPARE_FILE, PrepareManifest, card_entry
 
 
 def read_dataset_folder(folder: Path) -> PrepareManifest:
@@ -33,4 +35,4 @@ def read_dataset_folder(folder: Path) -> PrepareManifest:
 
 def _is_own_card(folder: Path, entry: FileEntry | None) -> bool:
     card = folder / CARD_FILE
-    return card.is_file() and card_entry(card.read_text(encoding="utf-8", errors="replace")) == entry
+    return card.is_file() and card_entry(read_text(card)) == entry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
 from collections.abc import Collection, Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hubdpo.bounded import parse_json, read_object, read_text
 from hubdpo.cards.licences import LICENCE_FILES, adapter_licence
 from hubdpo.cards.lint import require_sound_card
 from hubdpo.cards.lint_body import LOCAL_PATH
@@ -19,6 +19,7 @@ from hubdpo.cards.model_card import Release, render_model_card
 from hubdpo.cards.serving import Adapter
 from hubdpo.data.prepared import read_dataset_folder
 from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.file_entries import FileEntry, bytes_entry, file_entry
 from hubdpo.hub.adapter_config import canonical_adapter_config
 from hubdpo.hub.adapter_files import read_shapes
 from hubdpo.hub.lineage import not_by_hubdpo
@@ -35,14 +36,11 @@ from hubdpo.manifest import (
     BaseRef,
     Bundle,
     EvalReport,
-    FileEntry,
     Kind,
     PrepareManifest,
     RunManifest,
-    bytes_entry,
+    bundle_id_of,
     canonical_json,
-    file_entry,
-    fingerprint,
 )
 from hubdpo.secrets import find_secrets
 from hubdpo.sections import generated, loading_release
@@ -116,7 +114,7 @@ def dataset_bundle(folder: Path, version: str, *, repo: str) -> BundleContent:
     names = [*manifest.files, PREPARE_FILE]
     files: dict[str, bytes | Path] = {name: folder / name for name in names}
     check_texts(files, quoting=(CARD_FILE,))
-    card = loading_release((folder / CARD_FILE).read_text(encoding="utf-8"), repo, f"v{version}")
+    card = loading_release(read_text(folder / CARD_FILE), repo, f"v{version}")
     # what people wrote in it is looked at once it is known what else the repo has
     require_sound_card("dataset", {**files, CARD_FILE: generated(card).encode()})
     return _bundle("dataset", version, {**files, CARD_FILE: card.encode()})
@@ -159,8 +157,7 @@ def adapter_bundle(
     run = run.model_copy(update={"base": base})
     evaluation = EvalReport.read(folder / EVAL_FILE) if (folder / EVAL_FILE).exists() else None
     plots = [path.relative_to(folder).as_posix() for path in sorted((folder / "plots").glob("*.png"))]
-    raw_config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    config = canonical_adapter_config(raw_config, base)
+    config = canonical_adapter_config(read_object(folder / "adapter_config.json"), base)
     files: dict[str, bytes | Path] = {
         RUN_FILE: canonical_json(run.model_dump(mode="json")).encode(),
         "adapter_config.json": canonical_json(config).encode(),
@@ -221,7 +218,11 @@ def with_card(content: BundleContent, card: str, *, beside: Collection[str] = ()
 
 def _logged(folder: Path) -> list[dict[str, Any]]:
     log = folder / METRICS_FILE
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+    lines = read_text(log).splitlines() if log.is_file() else []
+    try:
+        return [parse_json(line, ours=True) for line in lines]
+    except ValueError as problem:
+        raise ArtefactError(f"`{log}` cannot be read: {problem}", hint="hubdpo train again, with `--resume`") from None
 
 
 def content_of(value: bytes | Path) -> bytes:
@@ -247,8 +248,7 @@ def _bundle(
         if name not in entries:
             entries[name] = bytes_entry(value) if isinstance(value, bytes) else file_entry(value)
     entries = dict(sorted(entries.items()))
-    bundle_id = fingerprint([version, {name: entry.model_dump() for name, entry in entries.items()}])
-    manifest = Bundle(kind=kind, version=version, bundle_id=bundle_id, files=entries)
+    manifest = Bundle(kind=kind, version=version, bundle_id=bundle_id_of(version, entries), files=entries)
     own = {BUNDLE_FILE: canonical_json(manifest.model_dump(mode="json")).encode()}
     return BundleContent(kind, dict(sorted({**files, **own}.items())), manifest, card)
 

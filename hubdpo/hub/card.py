@@ -57,7 +57,9 @@ def compose(content: BundleContent, folder: Path, remote: Remote) -> Composed:
         # main comes to this tag when it is behind: what was written there since the tag was made is not in it
         lost = [] if is_ahead(main.release, tag) else lost + _difference(_texts(theirs), _texts(main.card))
     else:
-        told = changes(remote, tags, content.manifest.version, read_facts(content.manifest.files, content.read))
+        told = changes(
+            remote, tags, content.manifest.version, read_facts(content.manifest.files, content.read, of=str(folder))
+        )
     kept = merge_kept(_start(folder, remote, tags), theirs=theirs.kept, ours=ours)
     check_texts({KEPT: "\n".join(one.text for one in kept).encode()})
     card = join_card(Card(generated, kept, told))
@@ -119,8 +121,8 @@ def _main_card(remote: Remote, tags: dict[str, str], head: str | None) -> _Main:
 
 def _card_at(remote: Remote, commit: str) -> Card | None:
     """Return the card of a release; None when the commit has none that hubdpo could have written."""
-    data = remote.read(commit, remote.tree(commit), CARD_FILE)
     try:
+        data = remote.read(commit, remote.tree(commit), CARD_FILE)
         return split_card(data.decode("utf-8", "replace")) if data is not None else None
     except ArtefactError:  # somebody else's tag
         return None

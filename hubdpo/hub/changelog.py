@@ -61,7 +61,9 @@ class _Earlier:
             bundle = self._remote.bundle(commit, tree)
             made = bundle is not None and tag == f"v{bundle.version}"
             read = partial(self._remote.read, commit, tree)
-            self._facts[tag] = read_facts(bundle.files, read) if made and bundle else None
+            self._facts[tag] = (
+                read_facts(bundle.files, read, of=f"{self._remote.repo_id}@{tag}") if made and bundle else None
+            )
         return self._facts[tag]
 
     def since(self, facts: Facts | None, lower: list[str]) -> str:
@@ -73,8 +75,8 @@ class _Earlier:
 
     def rows_in_card(self, tag: str) -> dict[str, Row]:
         commit = self._tags[tag]
-        card = self._remote.read(commit, self._remote.tree(commit), CARD_FILE)
         try:
+            card = self._remote.read(commit, self._remote.tree(commit), CARD_FILE)
             told = split_card(card.decode("utf-8", "replace")).changes if card else None
         except ArtefactError:  # a card that hubdpo did not write
             told = None

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hubdpo.bounded import read_bytes
 from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.file_entries import FileEntry, file_entry, verify_files
 from hubdpo.hub.bundle import folder_kind, published_files
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.diff_rows import RowChanges, compare_rows
@@ -17,7 +19,7 @@ from hubdpo.hub.facts import MANIFESTS, Facts, changed_options, read_facts, what
 from hubdpo.hub.failures import no_folder
 from hubdpo.hub.places import find_type
 from hubdpo.hub.reference import parse_unless_folder
-from hubdpo.manifest import BUNDLE_FILE, Bundle, EvalReport, FileEntry, Kind, file_entry, verify_files
+from hubdpo.manifest import BUNDLE_FILE, Bundle, EvalReport, Kind
 from hubdpo.ranking import Accuracy
 
 PARQUET, SAFETENSORS = ".parquet", ".safetensors"
@@ -109,7 +111,7 @@ def open_side(ref: str) -> Side:
     if Path(ref).is_dir():
         folder = Path(ref)
         entries = {name: file_entry(folder / name) for name in published_files(folder)}
-        facts = read_facts(entries, lambda name: (folder / name).read_bytes())
+        facts = read_facts(entries, lambda name: read_bytes(folder / name), of=ref)
         return Side(ref, folder_kind(folder), facts, lambda names: folder)
     repo_id, revision = parse_unless_folder(ref)
     with no_folder(ref):
@@ -125,7 +127,7 @@ def open_side(ref: str) -> Side:
     if not (place / BUNDLE_FILE).is_file():
         raise ArtefactError(f"`{ref}` is no release of hubdpo", hint=f"hubdpo versions {repo_id}")
     bundle = Bundle.read(place / BUNDLE_FILE)
-    facts = read_facts(bundle.files, lambda name: (fetch(list(MANIFESTS)) / name).read_bytes())
+    facts = read_facts(bundle.files, lambda name: read_bytes(fetch(list(MANIFESTS)) / name), of=ref)
     return Side(f"{repo_id}@{revision or sha[:12]}", bundle.kind, facts, fetch, sha)
 
 

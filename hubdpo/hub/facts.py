@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
+from hubdpo import console
+from hubdpo.bounded import check_size
+from hubdpo.errors import ArtefactError
+from hubdpo.file_entries import FileEntry
 from hubdpo.hub.merged import AdapterRef, MergeManifest
 from hubdpo.manifest import (
     EVAL_FILE,
@@ -17,14 +19,14 @@ from hubdpo.manifest import (
     RUN_FILE,
     BaseRef,
     EvalReport,
-    FileEntry,
+    Manifest,
     PrepareManifest,
     RunManifest,
 )
 
 Read = Callable[[str], bytes | None]
 """Gives the bytes of a file by its name, or None when there is none."""
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Manifest)
 MANIFESTS = (PREPARE_FILE, RUN_FILE, EVAL_FILE, MERGE_FILE)
 MOST_OPTIONS = 4
 WEIGHTS = (".safetensors", ".parquet")
@@ -55,14 +57,18 @@ class Facts:
         return {name: entry.sha256 for name, entry in self.files.items() if name.endswith(WEIGHTS)}
 
 
-def read_facts(files: dict[str, FileEntry], read: Read) -> Facts:
-    """Read the manifests among `files`."""
+def read_facts(files: dict[str, FileEntry], read: Read, *, of: str) -> Facts:
+    """Read the manifests among `files` of a release or folder `of`, with a warning for one that cannot be read."""
 
     def manifest(name: str, model: type[M]) -> M | None:
-        data = read(name) if name in files else None
+        if name not in files:
+            return None
         try:
-            return model.model_validate(json.loads(data)) if data is not None else None
-        except (ValueError, ValidationError):
+            check_size(name, files[name].size)
+            data = read(name)
+            return model.parse(data, name) if data is not None else None
+        except ArtefactError as problem:
+            console.warn(f"{of}: {problem.message}; what it says is left out")
             return None
 
     return Facts(

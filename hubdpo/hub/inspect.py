@@ -5,23 +5,41 @@ Weights are known by their header alone, and Parquet files by their footers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from hubdpo.bounded import parse_object, shortened
+from hubdpo.cards.adapter_fields import readable_fields
 from hubdpo.cards.finding import Finding
 from hubdpo.cards.hub_fields import is_id
 from hubdpo.cards.lint import Beside, lint_card
 from hubdpo.cards.serving import WEIGHTS, Adapter, Way, problems, ways
-from hubdpo.errors import ArtefactError, HubError
+from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.front_matter import fields
 from hubdpo.hub.adapter_files import count_tokens
+from hubdpo.hub.merged import MergeManifest
 from hubdpo.hub.places import Place, find_place
-from hubdpo.manifest import BUNDLE_FILE, CARD_FILE, MERGE_FILE, PREPARE_FILE, RUN_FILE, Kind
+from hubdpo.manifest import (
+    BUNDLE_FILE,
+    CARD_FILE,
+    MERGE_FILE,
+    PREPARE_FILE,
+    RUN_FILE,
+    Bundle,
+    Kind,
+    Manifest,
+    PrepareManifest,
+    RunManifest,
+)
+from hubdpo.ranking import Count
 
 ADAPTER_CONFIG = "adapter_config.json"
 MOST_FOOTERS = 200
+MOST_WORDS, LONGEST_NAME = 100, 200
+M = TypeVar("M", bound=Manifest)
 
 
 @dataclass(frozen=True)
@@ -66,24 +84,24 @@ def inspect(ref: str) -> Inspection:
 
 
 def _adapter(place: Place) -> Inspection:
-    config = place.read_json(ADAPTER_CONFIG)
+    config, findings = readable_fields(_object(place, ADAPTER_CONFIG))
     shapes = place.shapes(WEIGHTS) if WEIGHTS in place.files else {}
-    tokens = count_tokens(place.read_json("tokenizer.json")) if "tokenizer.json" in place.files else None
+    tokens = count_tokens(_object(place, "tokenizer.json")) if "tokenizer.json" in place.files else None
     adapter = Adapter(config, shapes, place.files, place.name, place.pin, tokens=tokens)
-    findings: list[Finding] = []
     vocabulary = None
     if adapter.base is not None and is_id(adapter.base):
         try:
             base = find_place(f"{adapter.base}@{adapter.base_commit}" if adapter.base_commit else adapter.base)
-            vocabulary = base.read_json("config.json").get("vocab_size") if "config.json" in base.files else None
-        except (HubError, ArtefactError) as problem:  # a run on a base in a folder names that alone
+            vocabulary = _object(base, "config.json").get("vocab_size") if "config.json" in base.files else None
+        except (ConfigError, HubError, ArtefactError) as problem:  # a run on a base in a folder names that alone
             findings.append(Finding("base_model_name_or_path", f"cannot be looked up: {problem.message}", problem.hint))
+    vocabulary = vocabulary if isinstance(vocabulary, int) else None
     adapter = Adapter(config, shapes, place.files, place.name, place.pin, tokens, vocabulary)
     found = problems(adapter)
     findings += [
         Finding(one.field, one.message + (f" (breaks {', '.join(one.breaks)})" if one.breaks else "")) for one in found
     ]
-    run = place.read_json(RUN_FILE) if RUN_FILE in place.files else {}
+    run = _manifest(place, RUN_FILE, RunManifest, findings)
     findings += _stopping(run)
     card, about = _card(place, "adapter")
     facts = {
@@ -96,63 +114,63 @@ def _adapter(place: Place) -> Inspection:
         "modules": config.get("target_modules"),
         "parameters": adapter.parameters or None,
         "bytes of weights": place.files.get(WEIGHTS),
-        "chat template kwargs": (run.get("config") or {}).get("chat_template_kwargs"),
-        "release": _version(place),
-        "licence": about.get("license"),
-        "data": about.get("datasets"),
+        "chat template kwargs": run.config.get("chat_template_kwargs") if run else None,
+        "release": _version(place, findings),
+        "licence": _words(about.get("license")),
+        "data": _words(about.get("datasets")),
     }
     return Inspection(place.ref, "adapter", place.commit, _known(facts), findings + card, ways(adapter, found))
 
 
-def _stopping(run: Mapping[str, Any]) -> list[Finding]:
+def _stopping(run: RunManifest | None) -> list[Finding]:
     """Say where answers end at a token at which the base's generation does not stop."""
-    if not isinstance(end := run.get("end_of_turn"), dict):
+    if run is None or (end := run.end_of_turn) is None:
         return []
-    where = f"`{end.get('token')}` (id {end.get('id')})"
-    message = f"answers end in {where}, at which the generation of the base does not stop"
-    return [
-        Finding("eos_token_id", message, f"give {end.get('id')} as one of `stop_token_ids` where the base is served")
-    ]
+    message = f"answers end in `{end.token}` (id {end.id}), at which the generation of the base does not stop"
+    return [Finding("eos_token_id", message, f"give {end.id} as one of `stop_token_ids` where the base is served")]
 
 
 def _merged(place: Place) -> Inspection:
-    made = place.read_json(MERGE_FILE)
+    findings: list[Finding] = []
+    made = _manifest(place, MERGE_FILE, MergeManifest, findings)
     card, about = _card(place, "merged")
-    adapter, base, check = (made.get(name) or {} for name in ("adapter", "base", "check"))
-    facts = {
-        "base": base.get("name"),
-        "base revision": base.get("revision"),
-        "adapter": adapter.get("name"),
-        "adapter version": adapter.get("version"),
-        "merged into": "NF4 weights, de-quantised" if made.get("dequantised") else "the original weights",
-        "type": made.get("dtype"),
-        "parameters": made.get("parameters"),
+    facts: dict[str, Any] = {}
+    if made is not None:
+        facts = {
+            "base": made.base.name,
+            "base revision": made.base.revision,
+            "adapter": made.adapter.name,
+            "adapter version": made.adapter.version,
+            "merged into": "NF4 weights, de-quantised" if made.dequantised else "the original weights",
+            "type": made.dtype,
+            "parameters": made.parameters,
+            "largest difference from the adapter, nats": made.check.largest_difference,
+        }
+    facts |= {
         "bytes of weights": sum(size for name, size in place.files.items() if name.endswith(".safetensors")),
-        "largest difference from the adapter, nats": check.get("largest_difference"),
-        "release": _version(place),
-        "licence": about.get("license"),
-        "data": about.get("datasets"),
+        "release": _version(place, findings),
+        "licence": _words(about.get("license")),
+        "data": _words(about.get("datasets")),
     }
-    return Inspection(place.ref, "merged", place.commit, _known(facts), card)
+    return Inspection(place.ref, "merged", place.commit, _known(facts), findings + card)
 
 
 def _dataset(place: Place) -> Inspection:
     card, about = _card(place, "dataset")
-    facts: dict[str, Any] = {"licence": about.get("license"), "languages": about.get("language")}
+    facts: dict[str, Any] = {"licence": _words(about.get("license")), "languages": _words(about.get("language"))}
     findings = list(card)
     if PREPARE_FILE in place.files:
-        made = place.read_json(PREPARE_FILE)
-        funnel = made.get("funnel") or {}
-        facts |= {
-            "rows": made.get("splits"),
-            "converter": made.get("converter"),
-            "read": funnel.get("read"),
-            "dropped": funnel.get("dropped"),
-            "kept": funnel.get("kept"),
-            "prompts in two splits": made.get("shared_prompts"),
-            "fingerprint": made.get("fingerprint"),
-            "licence": facts["licence"] or made.get("license"),
-        }
+        if (made := _manifest(place, PREPARE_FILE, PrepareManifest, findings)) is not None:
+            facts |= {
+                "rows": made.splits,
+                "converter": made.converter,
+                "read": made.funnel.read,
+                "dropped": made.funnel.dropped,
+                "kept": made.funnel.kept,
+                "prompts in two splits": made.shared_prompts,
+                "fingerprint": made.fingerprint,
+                "licence": facts["licence"] or made.license,
+            }
     else:
         rows, columns = _rows(place, about)
         facts |= {"rows": rows, "columns": columns}
@@ -160,7 +178,9 @@ def _dataset(place: Place) -> Inspection:
             findings.append(
                 Finding("columns", "have no `chosen` and `rejected`, so DPO cannot train on them", "hubdpo prepare")
             )
-    facts |= {"bytes of Parquet": sum(place.files[name] for name in _parquet(place)), "release": _version(place)}
+    facts |= {
+        "bytes of Parquet": sum(place.files[name] for name in _parquet(place)), "release": _version(place, findings)
+    }  # fmt: skip
     if not facts["licence"]:
         findings.append(
             Finding(
@@ -170,45 +190,98 @@ def _dataset(place: Place) -> Inspection:
     return Inspection(place.ref, "dataset", place.commit, _known(facts), findings)
 
 
+def _object(place: Place, name: str) -> dict[str, Any]:
+    return parse_object(place.read(name), name, of=place.ref)
+
+
+def _manifest(place: Place, name: str, kind: type[M], findings: list[Finding]) -> M | None:
+    """Return a manifest, None with a finding where it cannot be read, None where there is none."""
+    if name not in place.files:
+        return None
+    try:
+        return kind.parse(place.read(name), name)
+    except ArtefactError as problem:
+        findings.append(Finding(name, problem.message.removeprefix(f"`{name}` "), problem.hint))
+        return None
+
+
 def _card(place: Place, kind: Kind) -> tuple[list[Finding], dict[str, Any]]:
     """Return what is wrong with the card, and its front matter."""
     if CARD_FILE not in place.files:
         if RUN_FILE in place.files:  # the card is written when the run is pushed
             return [], {}
         return [Finding(CARD_FILE, "is missing", "write one, or let `hubdpo push` write it")], {}
-    text = place.read(CARD_FILE).decode("utf-8", "replace")
+    try:
+        text = place.read(CARD_FILE).decode("utf-8", "replace")
+    except ArtefactError as problem:
+        return [Finding(CARD_FILE, problem.message.removeprefix(f"`{CARD_FILE}` "), problem.hint)], {}
     return lint_card(text, Beside(kind, {name: place.local(name) for name in place.files})), fields(text)
 
 
 def _rows(place: Place, about: Mapping[str, Any]) -> tuple[dict[str, int] | None, list[str] | None]:
     """Return rows by split and the columns, as the card tells them, or by the footers of the Parquet files."""
     info = about.get("dataset_info")
-    info = info[0] if isinstance(info, list) and info else info
-    if isinstance(info, dict) and isinstance(info.get("splits"), list) and isinstance(info.get("features"), list):
-        rows = {str(split.get("name")): int(split.get("num_examples") or 0) for split in info["splits"]}
-        return rows, [str(feature.get("name")) for feature in info["features"]]
+    try:
+        told = _TOLD.validate_python(info[0] if isinstance(info, list) and info else info)
+        return (
+            {split.name: split.num_examples or 0 for split in told.splits},
+            [shortened(feature.name, LONGEST_NAME) for feature in told.features],
+        )
+    except ValidationError:
+        pass  # a card that does not tell
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     names = _parquet(place)
     if not names or len(names) > MOST_FOOTERS:
         return None, None
-    rows, columns = {}, None
+    rows: dict[str, int] = {}
+    columns = None
     for name in names:
         with place.open(name) as stream:
-            footer = pq.ParquetFile(stream)
+            try:
+                footer = pq.ParquetFile(stream)
+            except (pa.ArrowException, OSError) as problem:
+                raise ArtefactError(
+                    f"`{name}` of {place.ref} is no Parquet file: {shortened(str(problem), 200)}", hint="tell its owner"
+                ) from None
             split = next((word for word in ("train", "test", "validation") if word in name.rpartition("/")[2]), name)
             rows[split] = rows.get(split, 0) + footer.metadata.num_rows
-            columns = list(footer.schema_arrow.names)
+            columns = [shortened(column, LONGEST_NAME) for column in footer.schema_arrow.names]
     return rows, columns
 
 
-def _version(place: Place) -> str | None:
-    if BUNDLE_FILE not in place.files:
+class _Split(BaseModel):
+    name: Annotated[str, Field(max_length=LONGEST_NAME)]
+    num_examples: Count | None = None
+
+
+class _Feature(BaseModel):
+    name: str
+
+
+class _Told(BaseModel):
+    """What `dataset_info` of a card tells."""
+
+    splits: list[_Split]
+    features: list[_Feature]
+
+
+_TOLD = TypeAdapter(_Told)
+
+
+def _version(place: Place, findings: list[Finding]) -> str | None:
+    bundle = _manifest(place, BUNDLE_FILE, Bundle, findings)
+    return f"v{bundle.version}" if bundle is not None else None
+
+
+def _words(value: Any) -> str | list[str] | None:
+    """Return what a field of a card says, a word or several; None for anything else, which is a finding of the card."""
+    several = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in several):
         return None
-    try:
-        return f"v{json.loads(place.read(BUNDLE_FILE))['version']}"
-    except (ValueError, KeyError, TypeError):
-        return None
+    words = [shortened(one, LONGEST_NAME) for one in several[:MOST_WORDS]]
+    return words if isinstance(value, list) else words[0]
 
 
 def _parquet(place: Place) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from hubdpo.bounded import read_object
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
 from hubdpo.hub.merged import MergeManifest
 from hubdpo.manifest import MERGE_FILE, Ancestor, BaseRef
@@ -54,10 +54,9 @@ def check_not_rounded_away(base: BaseRef, *, load_in_4bit: bool) -> None:
 def base_of_adapter(folder: Path) -> str | None:
     """Return the base that a PEFT adapter names, or None where its config cannot be read."""
     try:
-        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        base = read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    except (OSError, ArtefactError):
         return None
-    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     return base if isinstance(base, str) and base else None
 
 

@@ -23,6 +23,7 @@ from hubdpo.config import MergeConfig
 from hubdpo.data.folder import workspace
 from hubdpo.data.scratch import entries
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
+from hubdpo.file_entries import file_entry
 from hubdpo.hub.adapter_check import check_adapter_files
 from hubdpo.hub.base import ADAPTER_PATTERNS, BASE_PATTERNS
 from hubdpo.hub.bundle import COPIED_FILES, read_run
@@ -37,15 +38,7 @@ from hubdpo.hub.reference import parse_unless_folder
 from hubdpo.hub.stopping import write_stops
 from hubdpo.hub.versions import parse_tag
 from hubdpo.machine import check_room
-from hubdpo.manifest import (
-    CARD_FILE,
-    MERGE_FILE,
-    PROBES_FILE,
-    RUN_FILE,
-    RunManifest,
-    file_entry,
-    write_atomic,
-)
+from hubdpo.manifest import CARD_FILE, MERGE_FILE, PROBES_FILE, RUN_FILE, RunManifest, write_atomic
 
 
 class _Source(NamedTuple):

@@ -5,35 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from hubdpo.file_entries import Files, Sha256, verify_files
+from hubdpo.manifest import MERGE_FILE, BaseRef, DatasetRef, Manifest, Part
+from hubdpo.ranking import Count, Number
 
-from hubdpo.manifest import MERGE_FILE, BaseRef, DatasetRef, Files, Manifest, verify_files
 
-
-class AdapterRef(BaseModel):
+class AdapterRef(Part):
     """The adapter that was merged: a release (`revision` is its commit, `version` its tag), or a run folder."""
 
     name: str
     repo_id: str | None = None
     revision: str | None = None
     version: str | None = None
-    sha256: str
+    sha256: Sha256
     """Of its weights."""
 
 
-class MergeCheck(BaseModel):
+class MergeCheck(Part):
     """How far the merged model is from the adapter on its base: differences of log-probabilities, in nats a token."""
 
-    tokens: int
-    mean_difference: float
-    largest_difference: float
-    tolerance: float
+    tokens: Count
+    mean_difference: Number
+    largest_difference: Number
+    tolerance: Number
     """What the largest difference had to stay within."""
-    noise: float | None = None
+    noise: Number | None = None
     """What 16-bit arithmetic alone moves the merged model's log-probabilities by at most; 0 where all is float32."""
-    adapter_effect: float
+    adapter_effect: Number
     """Root mean square of what the adapter changes."""
-    share_lost: float
+    share_lost: Number
     """Root mean square of the difference, relative to that."""
     compared_in: str
     """The type in which the adapter was computed."""
@@ -50,7 +50,7 @@ class MergeManifest(Manifest):
     dtype: str
     dequantised: bool
     """Whether the base's weights are its NF4 weights, de-quantised."""
-    parameters: int
+    parameters: Count
     chat_template_kwargs: dict[str, Any] | None = None
     """What the chat template was given in training."""
     check: MergeCheck

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from hubdpo.bounded import check_size, read_bytes
 from hubdpo.errors import ArtefactError, HubError, NoSuchRevision
-from hubdpo.hub.adapter_files import read_json, read_shapes
+from hubdpo.hub.adapter_files import read_shapes
 from hubdpo.hub.client import RepoType, api, cache_of, endpoint, never_cached, resolve
 from hubdpo.hub.failures import is_offline, no_folder, translate_errors
 from hubdpo.hub.reference import RepoRef, parse_unless_folder
@@ -26,7 +26,6 @@ class Place(Protocol):
     files: dict[str, int]
 
     def read(self, name: str) -> bytes: ...
-    def read_json(self, name: str) -> dict[str, Any]: ...
     def shapes(self, name: str) -> dict[str, tuple[int, ...]]: ...
     def open(self, name: str) -> IO[bytes]: ...
     def local(self, name: str) -> Path | None: ...
@@ -56,10 +55,7 @@ class _Folder:
             }
 
     def read(self, name: str) -> bytes:
-        return (self._root / name).read_bytes()
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        return read_json(self._root / name)
+        return read_bytes(self._root / name)
 
     def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
         return read_shapes(self._root / name)
@@ -104,17 +100,10 @@ class _Repo:
         return {item.path: int(item.size) for item in items if hasattr(item, "size")}
 
     def read(self, name: str) -> bytes:
+        check_size(name, self.files.get(name, 0), of=self.ref)
         with translate_errors(self.ref):
-            return Path(repeat(lambda: api().hf_hub_download(**self._named, filename=name))).read_bytes()
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        try:
-            value = json.loads(self.read(name))
-        except ValueError as problem:
-            raise ArtefactError(f"`{name}` of {self.ref} is not JSON: {problem}", hint="tell its owner") from None
-        if not isinstance(value, dict):
-            raise ArtefactError(f"`{name}` of {self.ref} is no JSON object", hint="tell its owner")
-        return value
+            path = Path(repeat(lambda: api().hf_hub_download(**self._named, filename=name)))
+        return read_bytes(path, of=self.ref)
 
     def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
         from huggingface_hub.errors import SafetensorsParsingError

@@ -11,7 +11,7 @@ from hubdpo.hub.bundle import BundleContent
 from hubdpo.hub.client import api, endpoint
 from hubdpo.hub.failures import is_unknown_outcome, status_of
 from hubdpo.hub.plan import no_repo_for_proposal
-from hubdpo.hub.remote import TRIES, Remote, bundle_line, holds, operations_for, repeat, wait_before
+from hubdpo.hub.remote import TRIES, Remote, bundle_line, check_others, holds, operations_for, repeat, wait_before
 from hubdpo.hub.verify import verify_commit
 
 
@@ -42,9 +42,11 @@ def propose(remote: Remote, content: BundleContent, title: str, *, check: Check)
         if found is not None:
             console.info(f"found the open pull request {found.url}")
         else:
+            old = remote.bundle(head, tree)
+            check_others(remote, content, tree, old)
             try:
                 done = api().create_commit(
-                    **remote.named, operations=operations_for(content, tree, remote.bundle(head, tree)),
+                    **remote.named, operations=operations_for(content, tree, old),
                     commit_message=title, commit_description=bundle_line(content), revision="main",
                     parent_commit=head, create_pr=True,
                 )  # fmt: skip

@@ -7,8 +7,8 @@ compared, because the tree alone says what is there (a commit call answers with 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,12 +16,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from hubdpo import console
-from hubdpo.errors import HubError, VersionTaken
+from hubdpo.bounded import check_size, shortened
+from hubdpo.errors import ArtefactError, HubError, VersionTaken
 from hubdpo.hub.bundle import BundleContent, content_of, git_blob_id
 from hubdpo.hub.client import RepoType, api
 from hubdpo.hub.failures import is_unknown_outcome, status_of
+from hubdpo.hub.release_files import beside, data_patterns, first_loaded
 from hubdpo.hub.versions import bump, highest, parse_tag
-from hubdpo.manifest import BUNDLE_FILE, Bundle
+from hubdpo.manifest import BUNDLE_FILE, CARD_FILE, Bundle
 
 T = TypeVar("T")
 TRIES = 8
@@ -78,6 +80,7 @@ class Remote:
         self.repo_id, self.repo_type = repo_id, repo_type
         self.replaced: tuple[str, Tree] | None = None
         """The head of the branch, with its tree, that the last commit made here came after."""
+        self._sizes: dict[str, int] = {}
         self.named: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
 
     def exists(self) -> bool:
@@ -111,18 +114,26 @@ class Remote:
 
     def tree(self, commit: str) -> Tree:
         items = repeat(lambda: list(api().list_repo_tree(**self.named, recursive=True, revision=commit)))
-        return {item.path: item.lfs.sha256 if item.lfs else item.blob_id for item in items if hasattr(item, "blob_id")}
+        files = [item for item in items if hasattr(item, "blob_id")]
+        tree = {item.path: str(item.lfs.sha256 if item.lfs else item.blob_id) for item in files}
+        self._sizes |= {tree[item.path]: int(item.size) for item in files}
+        return tree
 
     def bundle(self, commit: str, tree: Tree) -> Bundle | None:
         """Return the manifest of the release that a commit holds; None when it holds none that can be read."""
-        data = self.read(commit, tree, BUNDLE_FILE)
         try:
-            return Bundle.model_validate(json.loads(data)) if data is not None else None
-        except ValueError:
+            data = self.read(commit, tree, BUNDLE_FILE)
+            return Bundle.parse(data, BUNDLE_FILE) if data is not None else None
+        except ArtefactError as problem:
+            console.warn(f"{self.repo_id}@{commit[:12]} is taken for no release: {problem.message}")
             return None
 
     def read(self, commit: str, tree: Tree, path: str) -> bytes | None:
-        """Return a small file as the tree has it; None when it has none. Raise HubError when it arrives changed."""
+        """Return a small file as the tree has it; None when it has none.
+
+        Raise HubError when it arrives changed, ArtefactError, before it is downloaded, when it is too large.
+        """
+        check_size(path, self._sizes.get(tree.get(path, ""), 0), of=self.repo_id)
         for attempt in range(TRIES if path in tree else 0):
             with TemporaryDirectory(prefix="hubdpo-") as cache:
                 place = repeat(
@@ -200,6 +211,12 @@ class Remote:
                 return None
             if never_back and old and old.bundle_id == content.manifest.bundle_id:
                 return head  # brought earlier; what differs was edited since
+            if branch == stage_name(content):
+                try:
+                    check_others(self, content, tree, old)
+                except HubError:
+                    self.drop_branch(branch)  # it was made of main as it is, and would keep the file
+                    raise
             try:
                 done = api().create_commit(
                     **self.named, operations=operations_for(content, tree, old), commit_message=title, revision=branch,
@@ -229,6 +246,19 @@ def operations_for(content: BundleContent, tree: Tree, old: Bundle | None) -> li
         CommitOperationAdd(path_in_repo=path, path_or_fileobj=value if isinstance(value, bytes) else str(value))
         for path, value in content.files.items()
     ]
+
+
+def check_others(remote: Remote, content: BundleContent, tree: Tree, old: Bundle | None) -> None:
+    """Raise HubError for a file that would stay beside the release, unlisted, though loading would read it."""
+    stay = beside(tree, {*content.files, *(old.files if old else ())})
+    patterns = data_patterns(content.card or content.read(CARD_FILE).decode()) if content.kind == "dataset" else []
+    if (found := first_loaded(content.kind, stay, patterns)) is not None:
+        kind = " --type dataset" if remote.repo_type == "dataset" else ""
+        raise HubError(
+            f"main of `{remote.repo_id}` holds `{shortened(found, 200)}`, which is not of the release, and loading the "
+            "release would read it",
+            hint=f"hf repos delete-files {remote.repo_id} {shlex.quote(found)}{kind}, then push again",
+        )
 
 
 def bundle_line(content: BundleContent) -> str:

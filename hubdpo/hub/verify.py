@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,8 +12,10 @@ from tempfile import TemporaryDirectory
 from pydantic import BaseModel
 
 from hubdpo import console
+from hubdpo.bounded import shortened
 from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed
+from hubdpo.file_entries import verify_files
 from hubdpo.hub.bundle import COPIED_FILES
 from hubdpo.hub.client import RepoType, api, endpoint, fetch, resolve
 from hubdpo.hub.failures import require_online, translate_errors
@@ -19,10 +23,13 @@ from hubdpo.hub.loadable import check_adapter, check_dataset, check_merged
 from hubdpo.hub.places import find_type
 from hubdpo.hub.probes import ProbeResult
 from hubdpo.hub.reference import parse_ref
+from hubdpo.hub.release_files import check_files
 from hubdpo.hub.remote import repeat
 from hubdpo.hub.versions import highest, parse_tag
-from hubdpo.manifest import BUNDLE_FILE, RUN_FILE, Bundle, Release, RunManifest, verify_files
+from hubdpo.manifest import BUNDLE_FILE, RUN_FILE, Bundle, Release, RunManifest
 
+MOST_NAMED = 300
+A_KIND = {"dataset": "a dataset", "adapter": "an adapter", "merged": "a merged model"}
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", *COPIED_FILES)
 
 
@@ -106,22 +113,34 @@ def verify_commit(
     with TemporaryDirectory(prefix="hubdpo-verify-") as cache:
         with translate_errors(f"{repo_id}@{sha[:12]}"):
             folder = repeat(lambda: fetch(repo_id, sha, repo_type=repo_type, cache_dir=Path(cache)))
-        try:
+        with _as_failure(folder, f"{repo_id}@{sha[:12]}"):
             bundle = Bundle.read(folder / BUNDLE_FILE)
             if expected is not None and bundle != expected:
                 raise ArtefactError(f"`{BUNDLE_FILE}` is not the one that was sent")
+            if (bundle.kind == "dataset") != (repo_type == "dataset"):
+                raise ArtefactError(f"`{BUNDLE_FILE}` lists {A_KIND[bundle.kind]}, and the repo is a {repo_type}")
             verify_files(folder, bundle.files, hint="")
-        except ArtefactError as problem:
-            message = problem.message.replace(str(folder), f"{repo_id}@{sha[:12]}")
-            raise VerificationFailed(
-                message, hint="run the same command again; the release is not to be trusted"
-            ) from None
-        if bundle.kind == "dataset":
-            return Findings(bundle, splits=check_dataset(folder) if check == "load" else None)
-        if bundle.kind == "merged":
-            return Findings(bundle, probes=check_merged(folder) if check == "load" else None)
-        probes = check_adapter(folder) if check == "load" else None
-        return Findings(bundle, probes=probes, base=_base_state(folder))
+            if others := check_files(folder, bundle):
+                console.warn(
+                    f"{repo_id} holds {len(others)} file{'s' * (len(others) > 1)} that the release does not list, and "
+                    f"that were not compared: {shortened(', '.join(others), MOST_NAMED)}"
+                )
+            if bundle.kind == "dataset":
+                return Findings(bundle, splits=check_dataset(folder) if check == "load" else None)
+            if bundle.kind == "merged":
+                return Findings(bundle, probes=check_merged(folder) if check == "load" else None)
+            probes = check_adapter(folder) if check == "load" else None
+            return Findings(bundle, probes=probes, base=_base_state(folder))
+
+
+@contextmanager
+def _as_failure(folder: Path, release: str) -> Iterator[None]:
+    """Raise VerificationFailed for whatever is wrong with the files of a downloaded release."""
+    try:
+        yield
+    except ArtefactError as problem:
+        message = problem.message.replace(str(folder), release)
+        raise VerificationFailed(message, hint="run the same command again; the release is not to be trusted") from None
 
 
 def _base_state(folder: Path) -> BaseState | None:

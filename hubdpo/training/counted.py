@@ -10,8 +10,9 @@ from typing import Any
 from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.errors import HubError
+from hubdpo.file_entries import sha256_file
 from hubdpo.hub.client import download
-from hubdpo.manifest import PrepareManifest, sha256_file
+from hubdpo.manifest import PrepareManifest
 
 TOKENIZER = "tokenizer.json"
 

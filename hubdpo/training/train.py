@@ -18,10 +18,11 @@ from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
 from hubdpo.data.load import load_with_reference
 from hubdpo.errors import ConfigError, Stopped, TrainingError
+from hubdpo.file_entries import file_entry
 from hubdpo.hub.base import load_base
 from hubdpo.hub.probes import record_probes
 from hubdpo.hub.stopping import stops_elsewhere, unstopped, use_stops, write_stops
-from hubdpo.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, RunManifest, file_entry
+from hubdpo.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, RunManifest
 
 console.quiet_libraries()  # before the libraries below read the environment
 

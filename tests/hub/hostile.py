@@ -10,7 +10,8 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from hubdpo.manifest import Bundle, RunManifest, file_entry, fingerprint
+from hubdpo.file_entries import file_entry
+from hubdpo.manifest import Bundle, RunManifest, fingerprint
 
 Edit = Callable[[Path], None]
 

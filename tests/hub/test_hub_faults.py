@@ -25,10 +25,11 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 import hubdpo
 from hubdpo import push
 from hubdpo.errors import HubError
+from hubdpo.file_entries import verify_files
 from hubdpo.hub import remote
 from hubdpo.hub.versions import highest
 from hubdpo.loopback.faults import Fault
-from hubdpo.manifest import BUNDLE_FILE, RELEASE_FILE, Bundle, Release, verify_files
+from hubdpo.manifest import BUNDLE_FILE, RELEASE_FILE, Bundle, Release
 from tests.hub.made import made_base, made_run
 from tests.hub.publishers import Publisher, Publishers
 

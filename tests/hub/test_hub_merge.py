@@ -241,7 +241,7 @@ def test_verify_loads_a_merged_model(own: Path, repo_id: str) -> None:
     weights = load_file(own / "model.safetensors")
     save_file({k: v * 1.01 for k, v in weights.items()}, own / "model.safetensors", metadata={"format": "pt"})
     made = MergeManifest.read(own / "merge.json")
-    from hubdpo.manifest import file_entry
+    from hubdpo.file_entries import file_entry
 
     files = {**made.files, "model.safetensors": file_entry(own / "model.safetensors")}
     made.model_copy(update={"files": files}).write(own / "merge.json")

@@ -10,7 +10,8 @@ import pytest
 
 from hubdpo import prepare
 from hubdpo.config import TrainConfig
-from hubdpo.manifest import PREPARE_FILE, PrepareManifest, sha256_file
+from hubdpo.file_entries import sha256_file
+from hubdpo.manifest import PREPARE_FILE, PrepareManifest
 from hubdpo.training.counted import tell_other_counts
 from hubdpo.training.start import check_start
 
