@@ -18,6 +18,7 @@ from hubdpo.bounded import check_count, parse_json, read_bytes
 from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
 from hubdpo.hub.adapter_check import FROM_THE_BASE, check_adapter_files, try_config_patterns
+from hubdpo.hub.base_check import check_counts, check_layers, check_shapes, stored_shapes
 from hubdpo.hub.client import called
 from hubdpo.hub.failures import first_line
 from hubdpo.hub.lineage import check_not_an_adapter
@@ -50,6 +51,7 @@ def read_tokenizer(
 
     check_files(folder, error)
     with _in_one_line(folder, "the tokenizer", error):
+        check_counts(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         templates = tokenizer.chat_template or {}
         templates = list(templates.values()) if isinstance(templates, dict) else [templates]
@@ -103,12 +105,28 @@ def read_causal_lm(
 
     check_files(folder, error)
     check_not_an_adapter(folder, called(folder))
+    _check_fits(folder, error)
     with _in_one_line(folder, "the model", error):
         model, loading = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, use_safetensors=True, local_files_only=True, output_loading_info=True,
             attn_implementation="sdpa", **options,
         )  # fmt: skip
     return model, loading
+
+
+def _check_fits(folder: Path, error: type[HubdpoError]) -> None:
+    """Raise `error` when a model is not what its weights hold: its parameters are named, and take no memory."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with _in_one_line(folder, "the model", error):
+        config, stored = check_counts(folder), stored_shapes(folder)
+        check_layers(config, stored)
+        known = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(known, trust_remote_code=False, attn_implementation="sdpa")
+        asked = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+        check_shapes(asked, stored, packed="quantization_config" in config)
 
 
 def attach_adapter(base: Any, folder: Path) -> Any:
@@ -146,13 +164,14 @@ def _in_one_line(folder: Path, what: str, error: type[HubdpoError]) -> Iterator[
         if isinstance(problem, MemoryError) or _OUT_OF_MEMORY.search(str(problem)):
             raise
         for name in _MAY_NAME_CODE:
-            if _asks_for_code(folder / name):
+            if "custom code" in str(problem) and _asks_for_code(folder / name):
                 raise error(
                     f"`{called(folder)}` asks to run code of its own (`auto_map` in {name}), which hubdpo never does",
                     hint="use a model whose architecture and tokenizer transformers has itself",
                 ) from problem
+        kind = "" if type(problem) is ValueError else f"{type(problem).__name__}: "
         raise error(
-            f"{what} of `{called(folder)}` cannot be loaded: {type(problem).__name__}: {first_line(problem)}",
+            f"{what} of `{called(folder)}` cannot be loaded: {kind}{first_line(problem)}",
             hint=AGAIN,
         ) from problem
 

@@ -26,6 +26,8 @@ FLAGS = {
     "AutoTokenizer": {"trust_remote_code": False, "local_files_only": True},
     "AutoModelForCausalLM": {"trust_remote_code": False, "local_files_only": True, "use_safetensors": True},
     "PeftModel": {"local_files_only": True},
+    "AutoConfig": {"trust_remote_code": False, "local_files_only": True},
+    "AutoModelForCausalLM.from_config": {"trust_remote_code": False},
 }
 
 

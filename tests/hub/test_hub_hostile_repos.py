@@ -184,6 +184,75 @@ def test_load_refuses_in_one_line(adapter: Path, edit: Edit, says: str, run_cli:
 OF_TOKENIZERS = [name for name in ROWS if name.startswith("a tokenizer")]
 
 
+def base_config(**fields: Any) -> Edit:
+    def edit(folder: Path) -> None:
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        config.pop("layer_types", None)
+        path.write_text(json.dumps(config | fields))
+
+    return edit
+
+
+def index(**files: str) -> Edit:
+    def edit(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+
+    return edit
+
+
+BASES: dict[str, tuple[Edit, str]] = {
+    "a million layers": (base_config(num_hidden_layers=10**6), "at most 2,000 are built"),
+    "400 layers": (base_config(num_hidden_layers=400), "`num_hidden_layers` of config.json is 400, and"),
+    "30 million labels": (base_config(num_labels=3 * 10**7), "`num_labels` of config.json"),
+    "layers inside": (base_config(text_config={"num_layers": 10**9}), "at most 2,000 are built"),
+    "30 million words": (base_config(vocab_size=3 * 10**7), "asks for `model.embed_tokens.weight` of 30,000,000 x 64"),
+    "a width of 8,192": (base_config(hidden_size=8192), "and its weights hold"),
+    "a width of 10^11": (base_config(intermediate_size=10**11), "and its weights hold"),
+    "a head of 10^9": (base_config(head_dim=10**9), "and its weights hold"),
+    "packed, and far too large": (
+        base_config(vocab_size=3 * 10**7, quantization_config={"quant_method": "gptq"}), "1,920,0",
+    ),
+    "100,000 heads": (base_config(num_attention_heads=100_000), "cannot be loaded"),
+    "a width below 0": (base_config(hidden_size=-64), "cannot be loaded"),
+    "a width that is text": (base_config(hidden_size="64"), "cannot be loaded"),
+    "a kind that is a list": (base_config(model_type=["qwen2"]), "cannot be loaded"),
+    "a kind that is none": (base_config(model_type="evil"), "cannot be loaded"),
+    "a type that is none": (base_config(dtype="evil", hidden_act="evil"), "cannot be loaded"),
+    "padding out of bounds": (base_config(pad_token_id=10**9), "cannot be loaded"),
+    "a config 100,000 deep": (written("config.json", DEEP), "nested more than 100 deep"),
+    "a config of 5 MB": (written("config.json", b" " * 5_000_000), "at most 4,000,000 are read"),
+    "a generation config 100,000 deep": (written("generation_config.json", DEEP), "nested more than 100 deep"),
+    "an index 100,000 deep": (
+        lambda folder: (index()(folder), written("model.safetensors.index.json", DEEP)(folder))[0],
+        "nested more than 100 deep",
+    ),
+    "an index that leads outside": (index(a="../../outside.safetensors"), "no safetensors file beside it"),
+    "an index of pickles": (index(a="pytorch_model.bin"), "no safetensors file beside it"),
+    "an index of files that are not there": (index(a="x.safetensors"), "cannot be loaded"),
+    "a header 100,000 deep": (
+        written("model.safetensors", (10**5).to_bytes(8, "little") + DEEP.encode()), "nested more than 100 deep",
+    ),
+    "an adapter in the place of a base": (
+        written("adapter_config.json", '{"base_model_name_or_path": "who/what"}'), "is an adapter of who/what",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("edit", "says"), [pytest.param(*row, id=name) for name, row in BASES.items()])
+def test_load_refuses_a_base_in_one_line(
+    adapter: Path, tiny_base: Path, tmp_path: Path, run_cli: Callable[..., Result], edit: Edit, says: str
+) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    edit(base)
+    (adapter / "local.json").write_text(json.dumps({"model_name_or_path": str(base)}))
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    one_line(run_cli("load", str(adapter), "--max-new-tokens", "1"), 2, says)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB
+    assert time.process_time() - began < 20
+
+
 @pytest.mark.parametrize("command", ["verify", "merge"])
 @pytest.mark.parametrize(
     ("edit", "says"),
@@ -209,7 +278,10 @@ def test_verify_and_merge_refuse_it_too(
 
 @pytest.mark.parametrize(
     ("edit", "says"),
-    [short(name) for name in ("a template with loops in loops", "a template of ten gigabytes", *OF_TOKENIZERS)],
+    [
+        *(short(name) for name in ("a template with loops in loops", "a template of ten gigabytes", *OF_TOKENIZERS)),
+        *(pytest.param(*BASES[name], id=name) for name in ("a million layers", "30 million labels")),
+    ],
 )
 def test_prepare_refuses_a_tokenizer(
     tiny_base: Path, tmp_path: Path, run_cli: Callable[..., Result], edit: Edit, says: str
