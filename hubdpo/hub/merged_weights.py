@@ -79,7 +79,11 @@ def write_weights(plan: Plan, folder: Path) -> None:
                     raise ArtefactError(f"the merged weight is not finite: {weight.name}", hint="--dtype float32")
                 made[weight.name] = value
                 index[weight.name] = name
-            save_file(made, folder / name, metadata={"format": "pt"})
+            file = folder / name
+            file.touch(exist_ok=False)
+            rights = file.stat().st_mode  # that the umask leaves; safetensors lets nobody else read what it writes
+            save_file(made, file, metadata={"format": "pt"})
+            file.chmod(rights)
             bar.advance(bar.task_ids[0], shard.bytes)
     if len(plan.shards) > 1:
         told = {"metadata": {"total_size": plan.bytes}, "weight_map": dict(sorted(index.items()))}

@@ -64,6 +64,12 @@ def test_plain_transformers_gives_the_log_probs_of_the_adapter(merged: Path, run
         assert (found - log_probs(adapter)).abs().max() > 1e-2
 
 
+def test_all_files_have_the_rights_that_the_umask_leaves(merged: Path) -> None:
+    assert {path.stat().st_mode for path in merged.iterdir() if path.is_file()} == {
+        (merged / "merge.json").stat().st_mode
+    }
+
+
 def test_the_weights_are_those_of_peft_on_the_dequantised_base(merged: Path, run_dir: Path) -> None:
     adapter = hubdpo.load_adapter(run_dir).model
     base = adapter.unload().dequantize()

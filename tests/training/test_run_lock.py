@@ -77,6 +77,19 @@ def test_a_run_that_came_between_the_look_and_the_lock_is_not_trained_over(
         train(**OPTIONS, output_dir=tmp_path / "run")
 
 
+def test_a_folder_that_is_new_is_locked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(config: TrainConfig) -> None:
+        with alone_in(config.output_dir):
+            pass
+
+    monkeypatch.setattr(start, "check_start", lambda config: config)
+    monkeypatch.setattr("hubdpo.training.train.train", work)
+    with pytest.raises(ConfigError, match="another process works in"):
+        train(**OPTIONS, output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(**OPTIONS, output_dir=tmp_path / "run", dry_run=True)  # writes nothing there
+
+
 def test_push_of_a_run_that_goes_on_is_refused(tmp_path: Path) -> None:
     from hubdpo import push
 
