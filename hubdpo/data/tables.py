@@ -12,36 +12,50 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hubdpo.data import storage
+from hubdpo.data.arrow_messages import unpacked_sizes
+from hubdpo.data.expansion import Budget, batch_rows, check_footer, group_budget, rows_within
 from hubdpo.data.raw import Block
 from hubdpo.errors import DataError
 
 ROWS = 1024
 """Rows of a table that are taken at once."""
+BLOCK_BYTES = 16 * 2**20
+"""Bytes of rows from which on fewer are taken."""
 _FILE_MAGIC = b"ARROW1"
 """What an Arrow file begins with; `datasets.save_to_disk` writes Arrow streams, which begin with none."""
 
 
 def row_groups(path: str, name: str) -> int:
-    """Return how many row groups a Parquet file has."""
+    """Return how many row groups a Parquet file has. Raise DataError when it unpacks too far."""
     with _parquet(path, name) as table:
+        check_footer(table.metadata, storage.size_of(path), name)
         return int(table.num_row_groups)
 
 
 def parquet_blocks(path: str, name: str, groups: range) -> Iterator[Block]:
-    with _parquet(path, name) as table:
-        yield from _blocks(table.iter_batches(batch_size=ROWS, row_groups=groups))
+    with _parquet(path, name) as table, storage.open_read(path) as stream:
+        for group in groups:
+            rows = batch_rows(table.metadata, group, stream)
+            batches = table.iter_batches(batch_size=rows, row_groups=[group])
+            yield from _blocks(batches, group_budget(table.metadata, group, name))
 
 
 def arrow_blocks(path: str, name: str) -> Iterator[Block]:
     """Give the rows of an Arrow stream or an Arrow file (Feather)."""
     with _explained("Arrow", name), storage.open_read(path) as head:
         is_file = head.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+    size = storage.size_of(path)
+    with _explained("Arrow", name), storage.map_arrow(path) as source:
+        told = Budget.of_table(size, name)
+        for unpacked in unpacked_sizes(source, is_file=is_file):
+            told.spend(unpacked)
+    budget = Budget.of_table(size, name)
     with _explained("Arrow", name), storage.map_arrow(path) as source:
         if is_file:
             table = pa.ipc.open_file(source)
-            yield from _blocks(_valid(table.get_batch(number)) for number in range(table.num_record_batches))
+            yield from _blocks((_valid(table.get_batch(number)) for number in range(table.num_record_batches)), budget)
         else:
-            yield from _blocks(map(_valid, pa.ipc.open_stream(source)))
+            yield from _blocks(map(_valid, pa.ipc.open_stream(source)), budget)
 
 
 def _valid(batch: Any) -> Any:
@@ -50,14 +64,20 @@ def _valid(batch: Any) -> Any:
     return batch
 
 
-def _blocks(batches: Iterator[Any]) -> Iterator[Block]:
-    line = 1
+def _blocks(batches: Iterator[Any], budget: Budget) -> Iterator[Block]:
+    """Give blocks of ROWS rows, or of fewer where these are long."""
+    line, rows, size, repaired = 1, list[dict[str, Any]](), 0, Counter[str]()
     for batch in batches:
-        for start in range(0, batch.num_rows, ROWS):
-            part = batch.slice(start, ROWS)
-            rows, repaired = _without_nan(part)
-            yield Block(range(line, line + part.num_rows), rows, [], part.nbytes, repaired)
-            line += part.num_rows
+        for part in rows_within(batch, budget, ROWS):
+            if rows and (len(rows) + part.num_rows > ROWS or size > BLOCK_BYTES):
+                yield Block(range(line, line + len(rows)), rows, [], size, repaired)
+                line, rows, size, repaired = line + len(rows), [], 0, Counter()
+            more, counts = _without_nan(part)
+            rows += more
+            size += part.nbytes
+            repaired += counts
+    if rows:
+        yield Block(range(line, line + len(rows)), rows, [], size, repaired)
 
 
 def _without_nan(part: Any) -> tuple[list[dict[str, Any]], Counter[str]]:

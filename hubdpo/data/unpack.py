@@ -13,6 +13,7 @@ import zstandard
 from hubdpo import console
 from hubdpo.data import storage
 from hubdpo.data.encodings import marked_encoding, write_newlines, write_utf8
+from hubdpo.data.expansion import Budget
 from hubdpo.data.likely_kinds import likely_kind
 from hubdpo.data.sources import (
     BLOCK,
@@ -26,11 +27,6 @@ from hubdpo.data.sources import (
     rename_command,
 )
 from hubdpo.errors import DataError
-
-MOST_EXPANSION = 200
-"""Text packs 3 to 20 times; a file that unpacks further than this is no data."""
-FREE_EXPANSION = 64 * 2**20
-"""Bytes that any file may unpack to, whatever its size."""
 
 
 def unpacked(files: list[RawFile], scratch: str) -> list[RawFile]:
@@ -72,7 +68,7 @@ def _as_utf8(file: RawFile, place: str) -> RawFile:
 
 
 def _unpack(file: RawFile, place: str) -> None:
-    most = max(FREE_EXPANSION, MOST_EXPANSION * storage.size_of(file.path))
+    budget = Budget.of_text(file.path, file.name)
     written = 0
     try:
         with (
@@ -82,11 +78,7 @@ def _unpack(file: RawFile, place: str) -> None:
         ):
             while block := stream.read(BLOCK):
                 written += len(block)
-                if written > most:
-                    raise DataError(
-                        f"the compressed file unpacks to more than {MOST_EXPANSION} times its size: {file.name}",
-                        hint="unpack it by hand if that is right",
-                    )
+                budget.spend(len(block))
                 out.write(block)
     except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as problem:
         if not written and _is_text(file):

@@ -16,7 +16,8 @@ from hubdpo.orphans import end_with_parent
 def run() -> None:
     """Run torchrun with the arguments of this process; exit as a shell tells it when a signal ends it."""
     end_with_parent(os.getppid(), lambda: os.kill(os.getpid(), signal.SIGTERM))  # it then ends its processes
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)
+    for part in ("", ".agent.server.api"):  # the second has a level of its own
+        logging.getLogger(f"torch.distributed.elastic{part}").setLevel(logging.ERROR)
     try:
         main(sys.argv[1:])
     except SignalException as ended:
