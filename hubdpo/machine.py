@@ -10,7 +10,6 @@ import os
 import re
 import resource
 import shlex
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
@@ -41,6 +40,7 @@ _WORDS = {
     "attempt to write a readonly database": errno.EROFS,
     "disk I/O error": errno.EIO,
     "can't start new thread": errno.EAGAIN,
+    "Failed to launch worker thread": errno.EAGAIN,
 }
 _TORCH_WRITES = re.compile(r"unexpected pos \d+ vs|file write failed|PytorchStreamWriter failed|iostream error")
 MOVES = "free some room there; `--output-dir`, TMPDIR and HF_HOME say where files go"
@@ -122,9 +122,7 @@ def _number(problem: BaseException) -> int | None:
         return int(found[1])
     if isinstance(problem, RuntimeError) and _TORCH_WRITES.search(text):  # torch drops the number
         return errno.ENOSPC if _limit(resource.RLIMIT_FSIZE) is None else errno.EFBIG
-    if isinstance(problem, sqlite3.OperationalError | RuntimeError | OSError) or type(problem) is Exception:
-        return next((number for words, number in _WORDS.items() if words in text), None)
-    return None
+    return next((number for words, number in _WORDS.items() if words in text), None)
 
 
 def _told(problem: BaseException, places: Sequence[Place]) -> MachineError | None:
@@ -177,7 +175,10 @@ def _told(problem: BaseException, places: Sequence[Place]) -> MachineError | Non
                 f"the disk{place and f' of {place}'} {why}", hint="look at `dmesg`, then run the same command again"
             )
         case errno.EAGAIN if not isinstance(problem, OSError):
-            return MachineError("no further thread can be started", hint="ulimit -u $(ulimit -Hu)")
+            limited = _limit(resource.RLIMIT_AS) is not None  # each takes megabytes of addresses for its stack
+            return MachineError(
+                "no further thread can be started", hint=_memory() if limited else "ulimit -u $(ulimit -Hu)"
+            )
     return None
 
 

@@ -54,6 +54,10 @@ TOLD: dict[str, tuple[Exception, str, str]] = {
     "memory of torch": (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "memory", "memory"),
     "memory of the loader": (ImportError("x.so: failed to map segment from shared object"), "memory", "memory"),
     "threads": (RuntimeError("can't start new thread"), "no further thread", "ulimit -u"),
+    "threads of Arrow": (
+        pa.ArrowException("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
+        "no further thread", "ulimit -u",
+    ),
     "a worker": (BrokenProcessPool("terminated abruptly"), "a worker process ended too early", "memory"),
     "temporary": (FileNotFoundError(2, "No usable temporary directory found in ['/t']"), "temporary", "TMPDIR"),
     "safetensors": (SafetensorError("I/O error: No space left on device (os error 28)"), "disk is full", "room"),
@@ -131,6 +135,7 @@ def test_a_disk_without_inodes_is_told_apart(monkeypatch: pytest.MonkeyPatch) ->
         (OSError(errno.EFBIG, "no"), "RLIMIT_FSIZE", "no file may be larger than 1.5 MB here"),
         (RuntimeError("basic_ios::clear: iostream error"), "RLIMIT_FSIZE", "no file may be larger than 1.5 MB here"),
         (MemoryError(), "RLIMIT_AS", "ulimit -v unlimited: this process may take 1.5 MB"),
+        (RuntimeError("can't start new thread"), "RLIMIT_AS", "ulimit -v unlimited: this process may take 1.5 MB"),
     ],
 )
 def test_a_limit_is_named(problem: Exception, which: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,8 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     checks = rank() == 0 and LAUNCHED not in os.environ  # once for all processes
     launches = config.num_processes > 1 and world_size() == 1  # others that write, and lock
     folder, writes = config.output_dir, rank() == 0 and not config.dry_run
-    kept = functools.partial(what_is_kept, config)
+    all_processes = {"num_processes": max(config.num_processes, world_size())}
+    kept = functools.partial(what_is_kept, config.model_copy(update=all_processes))
     with machine_errors([folder], kept), contextlib.ExitStack() as held:
         if writes and folder.is_dir():
             held.enter_context(alone_in(folder))
