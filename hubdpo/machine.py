@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hubdpo.errors import HubdpoError, MachineError
@@ -221,12 +221,26 @@ def _no_folder(text: str) -> MachineError | None:
     return None
 
 
+def unspelled(arguments: Sequence[str]) -> MachineError | None:
+    """Return the error for UTF-8 on a command line that the locale cannot spell, None when there is none."""
+    for argument in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):
+            with suppress(UnicodeDecodeError):  # else it is not UTF-8, and told of where it is used
+                return _of_locale(os.fsencode(argument).decode())
+    return None
+
+
 def _not_spelled(problem: UnicodeEncodeError) -> MachineError | None:
-    """Tell of a path that the locale has no bytes for; any other text that cannot be encoded is a mistake of ours."""
-    system = sys.getfilesystemencoding()
-    if system == "utf-8" or problem.encoding.replace("-", "") not in (system.replace("-", ""), "ascii", "charmap"):
+    """Tell of a path that the locale has no letters for; any other text that cannot be encoded is a mistake of ours."""
+    if sys.getfilesystemencoding() == "utf-8":
         return None
-    return MachineError(f"the locale ({system}) cannot spell `{problem.object}`", hint="export PYTHONUTF8=1")
+    read_so = "surrogates not allowed" in problem.reason  # a name that was read as bytes, amid other text
+    return _of_locale(None if read_so else problem.object)
+
+
+def _of_locale(name: str | None) -> MachineError:
+    what = "the name of a file" if name is None else f"`{name}`"
+    return MachineError(f"the locale ({sys.getfilesystemencoding()}) cannot spell {what}", hint="export PYTHONUTF8=1")
 
 
 def _memory() -> str:

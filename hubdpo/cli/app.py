@@ -25,10 +25,11 @@ from hubdpo.cli import (
     verify,
     versions,
 )
-from hubdpo.cli._options import meant_option
+from hubdpo.cli._options import errors_end_here, meant_option
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
 from hubdpo.errors import ConfigError
+from hubdpo.machine import unspelled
 
 app = typer.Typer(
     name="hubdpo",
@@ -52,6 +53,9 @@ def root(
     ] = False,
 ) -> None:
     """Preference data in, a versioned and verified QLoRA DPO adapter on the Hub out."""
+    with errors_end_here():
+        if told := unspelled(sys.argv[1:]):
+            raise told
 
 
 for module in (prepare, train, evaluate, push, verify, versions, diff, inspect, merge, load, serve_hub, doctor, demo):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +69,8 @@ class Config(BaseModel):
         for name, value in merged.items():
             # what an argument names, such as a source, is refused where it is found
             if isinstance(value, str) and not cls._is_argument(name) and not _is_utf8(value):
-                flag = f"--{name.replace('_', '-')}"
-                if _is_utf8(os.fsencode(value).decode("utf-8", "surrogateescape")):
-                    raise ConfigError(
-                        f"the locale ({sys.getfilesystemencoding()}) cannot spell what `{flag}` says",
-                        hint="export PYTHONUTF8=1",
-                    )
                 raise ConfigError(
-                    f"option `{flag}`{origin[name]} is not UTF-8, and options are recorded",
+                    f"option `--{name.replace('_', '-')}`{origin[name]} is not UTF-8, and options are recorded",
                     hint="give it a name in UTF-8",
                 )
             if found := known_secrets(str(value)):

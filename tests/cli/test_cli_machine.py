@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,14 +111,29 @@ def test_letters_that_a_stream_has_not_are_spelled(work: Path, encoding: str, wa
         assert json.loads(done.stdout.decode(encoding))["output_dir"] == str(folder / "out")
 
 
-def test_a_locale_that_cannot_spell_an_option_is_told(work: Path) -> None:
-    done = shell("hubdpo prepare raw.jsonl -o b\u00fccher", work, **ASCII)
-    assert done.returncode == 2
-    assert (
-        "error: the locale (ascii) cannot spell what `--output-dir` says\nhint: export PYTHONUTF8=1\n"
-        in done.stderr.decode()
-    )
-    assert shell("hubdpo prepare raw.jsonl -o b\u00fccher", work, LC_ALL="C", PYTHONUTF8="1").returncode == 0
+LOCALE = "error: the locale (ascii) cannot spell"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("hubdpo prepare raw.jsonl -o b\u00fccher", "`b\\xfccher`"),
+        ("hubdpo prepare b\u00fccher/raw.jsonl -o out", "`b\\xfccher/raw.jsonl`"),
+        ("hubdpo prepare b*/ -o out", "`b\\xfccher/`"),
+        ("cd b*; hubdpo prepare . -o out", "the name of a file"),
+        ("hubdpo prepare --config b.yaml", "`b\\xfccher"),
+        ("hubdpo inspect b\u00fccher", "`b\\xfccher`"),
+    ],
+)
+def test_a_locale_that_cannot_spell_a_path_is_told(work: Path, line: str, words: str) -> None:
+    (work / "b\u00fccher").mkdir()
+    shutil.copy(work / "raw.jsonl", work / "b\u00fccher" / "\u4e66.jsonl")
+    (work / "b.yaml").write_text("source: [raw.jsonl]\noutput-dir: b\u00fccher/new\n")
+    done = shell(line, work, **ASCII)
+    talk = done.stderr.decode()
+    assert (done.returncode, "Traceback" in talk) == (9, False), talk
+    assert f"{LOCALE} {words}" in talk
+    assert "hint: export PYTHONUTF8=1" in talk
 
 
 def test_json_keeps_its_letters_where_the_stream_has_them(capsys: pytest.CaptureFixture[str]) -> None:
