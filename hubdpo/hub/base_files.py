@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hubdpo.bounded import check_count, check_size
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
 from hubdpo.hub.places import Place
 from hubdpo.hub.safetensors_header import is_lfs_pointer, read_header
@@ -215,11 +216,16 @@ def _no_weights(place: Place) -> UnsupportedBase:
 
 
 def _read_json(place: Place, name: str) -> dict[str, Any]:
+    try:
+        check_size(name, place.files[name], of=place.name)
+    except ArtefactError as problem:
+        raise UnsupportedBase(problem.message, hint=f"fetch it again: {_fetched(place, name)}") from None
     data = place.read(name)
     _refuse_pointer(place, name, data[:64])
     try:
+        check_count(data)
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise UnsupportedBase(

@@ -25,6 +25,7 @@ from hubdpo.data.scratch import entries
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
 from hubdpo.file_entries import file_entry
 from hubdpo.hub.adapter_check import check_adapter_files
+from hubdpo.hub.adapter_files import read_json
 from hubdpo.hub.base import ADAPTER_PATTERNS, BASE_PATTERNS
 from hubdpo.hub.bundle import COPIED_FILES, read_run
 from hubdpo.hub.client import download, resolve
@@ -143,7 +144,7 @@ def _base_folder(run: RunManifest, local: Path | None) -> Path:
 
 def _check_base(source: _Source) -> dict[str, Any]:
     """Return config.json of the base. Raise ArtefactError when its weights are stored quantised."""
-    settings: dict[str, Any] = json.loads((source.base / "config.json").read_text(encoding="utf-8"))
+    settings = read_json(source.base / "config.json")
     if "quantization_config" in settings:
         raise ArtefactError(
             f"the weights of `{source.run.base.name}` are stored quantised, and a merge would be rounded to their bits",

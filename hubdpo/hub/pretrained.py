@@ -22,6 +22,7 @@ from hubdpo.hub.base_check import check_counts, check_layers, check_shapes, stor
 from hubdpo.hub.client import called
 from hubdpo.hub.failures import first_line
 from hubdpo.hub.lineage import check_not_an_adapter
+from hubdpo.hub.tokenizer_check import check_tokenizer_growth
 from hubdpo.hub.trial import try_template
 
 SMALL = (
@@ -50,8 +51,11 @@ def read_tokenizer(
     from transformers import AutoTokenizer
 
     check_files(folder, error)
+    if not isinstance(template_kwargs or {}, Mapping):
+        raise error(f"`chat_template_kwargs` of `{called(folder)}` is no object", hint=AGAIN)
     with _in_one_line(folder, "the tokenizer", error):
         check_counts(folder)
+        check_tokenizer_growth(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         templates = tokenizer.chat_template or {}
         templates = list(templates.values()) if isinstance(templates, dict) else [templates]
@@ -160,7 +164,10 @@ def _in_one_line(folder: Path, what: str, error: type[HubdpoError]) -> Iterator[
         yield
     except HubdpoError:
         raise
-    except Exception as problem:
+    except BaseException as problem:
+        # what Rust panics with, such as at a regular expression that it gives up, is no Exception
+        if not isinstance(problem, Exception) and type(problem).__name__ != "PanicException":
+            raise
         if isinstance(problem, MemoryError) or _OUT_OF_MEMORY.search(str(problem)):
             raise
         for name in _MAY_NAME_CODE:

@@ -6,10 +6,10 @@ that learned to end its answers so would run on for ever if only the base's own 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from hubdpo.hub.adapter_files import read_json
 from hubdpo.manifest import EndOfTurn, RunManifest, canonical_json, write_atomic
 
 GENERATION_FILE, CONFIG_FILE = "generation_config.json", "config.json"
@@ -26,7 +26,7 @@ def unstopped(base: Path, end_of_turn: tuple[str, int] | None) -> EndOfTurn | No
 def write_stops(folder: Path, end: EndOfTurn) -> None:
     """Have the generation config of a folder, the base's as far as it is there, stop at the end of a turn too."""
     place = folder / GENERATION_FILE
-    settings = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+    settings = read_json(place) if place.exists() else {}
     settings.pop("_from_model_config", None)  # with it transformers may go by config.json after all
     write_atomic(place, canonical_json({**settings, "eos_token_id": end.all_stops}))
 
@@ -53,7 +53,7 @@ def stops_elsewhere(run: RunManifest) -> str | None:
 def _stops(base: Path) -> list[int]:
     for name in (GENERATION_FILE, CONFIG_FILE):
         if (base / name).exists():
-            found = json.loads((base / name).read_text(encoding="utf-8")).get("eos_token_id")
+            found = read_json(base / name).get("eos_token_id")
             if found is not None:
-                return [found] if isinstance(found, int) else list(found)
+                return [id_ for id_ in (found if isinstance(found, list) else [found]) if isinstance(id_, int)]
     return []

@@ -86,7 +86,7 @@ def test_in_a_clone_the_hint_is_what_git_needs(base: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", *JSON_FILES])
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"<html>"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"<html>", b"[" * 100_000])
 def test_json_that_is_none_is_named(base: Path, name: str, content: bytes) -> None:
     (base / name).write_bytes(content)
     refused(base, name)

@@ -67,6 +67,16 @@ def fewer_weights(folder: Path) -> None:
     save_file({name: value for name, value in weights.items() if "layers.1.mlp.up_proj" not in name}, path)
 
 
+def tokenizer_json(**fields: Any) -> Edit:
+    return lambda folder: edited(folder, "tokenizer.json", **fields)
+
+
+def run_config(**options: Any) -> Edit:
+    return lambda folder: edited(
+        folder, "run.json", config=json.loads((folder / "run.json").read_text())["config"] | options
+    )
+
+
 ROWS: dict[str, tuple[Edit, str]] = {
     "a rank of two million": (config(r=2_000_000), "`r` of adapter_config.json is 2000000"),
     "a rank of 30 digits": (config(r=10**30), "`r` of adapter_config.json"),
@@ -155,6 +165,28 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "a tokenizer 100,000 deep": (written("tokenizer.json", DEEP), "the tokenizer of"),
     "a tokenizer that is none": (written("tokenizer.json", '{"version": "1.0"}'), "the tokenizer of"),
     "a tokenizer of 16 million values": (written("tokenizer.json", b"[" + b"[]," * 16_000_000), "more than 4,000,000"),
+    "a tokenizer that makes ten of one, ten times over": (
+        tokenizer_json(
+            normalizer={
+                "type": "Sequence",
+                "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}] * 10,
+            }
+        ),
+        "10,000,000,000 times longer, 256 at most",
+    ),
+    "a tokenizer that puts a book before": (
+        tokenizer_json(normalizer={"type": "Prepend", "prepend": "a" * 1_000_000}), "1,000,001 times longer",
+    ),
+    "options of a template that are no object": (run_config(chat_template_kwargs=["a"]), "chat_template_kwargs"),
+    "a tokenizer whose pattern Rust gives up": (
+        tokenizer_json(
+            pre_tokenizer={
+                "type": "Split", "pattern": {"Regex": "(([A-Za-z !?]+)+)+[?][?]"}, "behavior": "Isolated",
+                "invert": False,
+            }
+        ),
+        "PanicException",
+    ),
     "a special token that is a number": (tokenizer(eos_token=5), "the tokenizer of"),
 }  # fmt: skip
 
@@ -181,7 +213,7 @@ def test_load_refuses_in_one_line(adapter: Path, edit: Edit, says: str, run_cli:
     assert time.process_time() - began < 20
 
 
-OF_TOKENIZERS = [name for name in ROWS if name.startswith("a tokenizer")]
+OF_TOKENIZERS = [name for name in ROWS if name.startswith("a tokenizer") and "Rust" not in name]
 
 
 def base_config(**fields: Any) -> Edit:

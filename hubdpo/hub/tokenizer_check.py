@@ -1,0 +1,53 @@
+"""Does a tokenizer make more of a text than the text is? Told from tokenizer.json before it is loaded.
+
+A normalizer that replaces each letter by ten, ten times over, takes all memory at the first text, and Rust ends the
+process there. It runs while the tokenizer is loaded already, on the added tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hubdpo.bounded import check_count, read_bytes
+
+TOKENIZER = "tokenizer.json"
+MOST_GROWTH = 256
+"""How many times longer a text may become. Real tokenizers replace a blank by one character."""
+
+
+def check_tokenizer_growth(folder: Path) -> None:
+    """Raise ValueError for a tokenizer.json whose normalizer or decoder lets texts grow beyond MOST_GROWTH."""
+    if not (folder / TOKENIZER).is_file():
+        return
+    data = read_bytes(folder / TOKENIZER)
+    check_count(data)
+    try:
+        made = json.loads(data)
+    except RecursionError:
+        raise ValueError(f"{TOKENIZER} is nested too deep") from None
+    for part in ("normalizer", "pre_tokenizer", "decoder"):
+        grown = _growth(made.get(part) if isinstance(made, dict) else None)
+        if grown > MOST_GROWTH:
+            raise ValueError(f"the {part} of {TOKENIZER} makes texts {grown:,.0f} times longer, {MOST_GROWTH} at most")
+
+
+def _growth(step: Any) -> float:
+    if isinstance(step, list):
+        product = 1.0
+        for one in step:
+            product *= _growth(one)
+        return product
+    if not isinstance(step, dict):
+        return 1.0
+    product = 1.0
+    for name in ("normalizers", "pretokenizers", "decoders"):
+        product *= _growth(step.get(name))
+    if step.get("type") in ("Replace", "Prepend"):
+        pattern = step.get("pattern")
+        replaced = pattern.get("String") if isinstance(pattern, dict) else None
+        put_in = str(step.get("content") or step.get("prepend") or "")
+        # a regular expression may match nothing, before every character
+        product *= max(1.0, len(put_in) / len(replaced)) if isinstance(replaced, str) and replaced else 1 + len(put_in)
+    return product
