@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hubdpo.loopback.limits import PAUSE_S
+from hubdpo.loopback.limits import PAUSE_S, ROOM_S
 
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -22,7 +22,7 @@ FULL = (
 
 
 class Waiting:
-    """The connections that wait for bytes of a client who has shown no right to write, in the order of their turn."""
+    """The connections that wait for a client who has shown no right to write, to send or to read, longest first."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -50,12 +50,12 @@ class Waiting:
 
 
 class PatientSocket(io.RawIOBase):
-    """A socket as a stream: a read ends at `until`, or is cut when others need the room; without it, after a pause."""
+    """A socket as a stream: reading ends at `until`, or when others need the room; without it, after a pause."""
 
     def __init__(self, connection: socket.socket, waiting: Waiting) -> None:
         self._socket, self._waiting = connection, waiting
         self.until: float | None = None
-        self.dropped = self._ended = False
+        self.dropped = self._ended = self._sending = False
 
     def readable(self) -> bool:
         return True
@@ -78,7 +78,14 @@ class PatientSocket(io.RawIOBase):
         if self._ended:
             return len(data)
         self._socket.settimeout(PAUSE_S)
-        return self._socket.send(data)
+        if self.until is None:
+            return self._socket.send(data)
+        with self._waiting.noted(self):
+            self._sending = True
+            try:
+                return self._socket.send(data)
+            finally:
+                self._sending = False
 
     def wait(self, seconds: float | None) -> None:
         """Give all reads from now on so many seconds together, or none a limit but that of a pause."""
@@ -87,7 +94,8 @@ class PatientSocket(io.RawIOBase):
     def drop(self) -> None:
         self.dropped = True
         with contextlib.suppress(OSError):  # it went by itself
-            self._socket.shutdown(socket.SHUT_RD)
+            # who is sent to hears no more; who was sending may still read that there was no room
+            self._socket.shutdown(socket.SHUT_RDWR if self._sending else socket.SHUT_RD)
 
     def end(self) -> None:
         """Let what a buffer still holds go nowhere."""
@@ -118,8 +126,10 @@ class ConnectionServer(socketserver.ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._room:
-            if self.served >= self.most and self.waiting.drop_longest():
-                self._room.wait_for(lambda: self.served < self.most, timeout=1)
+            until = time.monotonic() + ROOM_S
+            while self.served >= self.most and time.monotonic() < until:
+                self.waiting.drop_longest()
+                self._room.wait(0.05)
             free = self.served < self.most
             self.served += free
         if not free:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hubdpo import console
-from hubdpo.errors import ConfigError
+from hubdpo.errors import ConfigError, MachineError
 from hubdpo.loopback.documents import written_whole
 
 SECRET_SIZE = 32
@@ -29,7 +29,7 @@ class Taken(ConfigError):
 
 @contextmanager
 def made_or_left(root: Path) -> Iterator[None]:
-    """Raise ConfigError, in one line, when the folder cannot be opened; a folder that did not exist is gone again."""
+    """Raise MachineError when the folder cannot be opened; one that did not exist before is gone again."""
     absent = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         yield
@@ -39,7 +39,7 @@ def made_or_left(root: Path) -> Iterator[None]:
         if isinstance(problem, (OSError, sqlite3.Error)):
             reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
             place = absent[-1].parent if absent else root
-            raise ConfigError(f"the Hub cannot keep its files in {root}: {reason}", hint=f"df -h {place}") from None
+            raise MachineError(f"the Hub cannot keep its files in {root}: {reason}", hint=f"df -h {place}") from None
         raise
 
 

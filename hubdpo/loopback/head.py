@@ -77,8 +77,6 @@ def _line(stream: Lines, status: int) -> bytes:
     line = stream.readline(LONGEST_LINE + 1)
     if len(line) > LONGEST_LINE:
         raise Refusal(status, f"a line has more than {LONGEST_LINE} bytes")
-    if not line.endswith(b"\r\n"):
-        raise Refusal(400, "a line of the head does not end")
     return line
 
 

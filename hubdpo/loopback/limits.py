@@ -15,9 +15,9 @@ LARGEST_FILE, KEPT_FREE = 500 * 10**9, 64 * 2**20
 """Most bytes of a large file, as on the public Hub, and how many of the disk stay free of them."""
 
 MOST_CONNECTIONS = 200
-IDLE_S, HEAD_S, STRANGER_S, PAUSE_S, LINGER_S = 120.0, 20.0, 30.0, 60.0, 2.0
+IDLE_S, HEAD_S, STRANGER_S, PAUSE_S, LINGER_S, ROOM_S = 120.0, 20.0, 30.0, 60.0, 2.0, 0.5
 """Seconds to wait for the next request, for all of its head, for all of the body of a stranger, between two pieces of
-a longer body or of an answer, and for a client that is refused to stop sending."""
+a longer body or of an answer, for a client that is refused to stop sending, and for room before a client is refused."""
 
 
 def most_connections() -> int:

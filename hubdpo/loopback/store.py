@@ -41,7 +41,7 @@ CREATE INDEX IF NOT EXISTS xet_by_oid ON xet (oid);
 
 
 class Store:
-    """Open a folder for one server. Raise ConfigError when another has it, or when nothing can be kept there."""
+    """Open a folder for one server. Raise ConfigError when another has it, MachineError when the disk refuses."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -17,7 +17,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from hubdpo.errors import ConfigError
+from hubdpo.errors import ConfigError, MachineError
 from hubdpo.loopback.folder import hold
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.loopback.store import Store
@@ -49,7 +49,7 @@ def test_a_secret_that_is_not_whole_is_refused(tmp_path: Path, size: int) -> Non
 @pytest.mark.parametrize("largest_file", [0, 16, 1000])
 def test_a_first_start_on_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, largest_file: int) -> None:
     done = serve(tmp_path / "deep" / "hub", largest_file=largest_file)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (9, "")
     error, hint = done.stderr.splitlines()
     assert error.startswith("error: the Hub cannot keep its files in") and hint.startswith("hint: df -h")
     assert list(tmp_path.iterdir()) == []
@@ -60,7 +60,7 @@ def test_a_secret_is_in_its_place_whole_or_not_at_all(tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     (tmp_path / "hub").mkdir()
-    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="No space left"):
+    with monkeypatch.context() as patch, pytest.raises(MachineError, match="No space left"):
         patch.setattr("hubdpo.loopback.documents.os.fsync", full)
         Store(tmp_path / "hub")
     assert not [path for path in (tmp_path / "hub").iterdir() if path.name.startswith("secret")]
@@ -124,7 +124,7 @@ def test_who_comes_second_leaves_the_folder_alone(tmp_path: Path, monkeypatch: p
 
 def test_a_folder_that_is_no_hub_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "hub.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(ConfigError, match="not a database"):
+    with pytest.raises(MachineError, match="not a database"):
         Store(tmp_path)
 
 

@@ -15,8 +15,10 @@ import pytest
 from huggingface_hub import HfApi
 
 from hubdpo.loopback import connections, server
+from hubdpo.loopback.body import SentBody
 from hubdpo.loopback.limits import LARGEST_HEAD, LONGEST_LINE, MOST_HEADERS, STRANGER_BODY
 from hubdpo.loopback.server import LoopbackHub
+from hubdpo.loopback.wire import Answer
 from tests.loopback.raw import port_of, talk
 
 
@@ -169,20 +171,34 @@ def test_idle_clients_lock_nobody_out(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_who_comes_beyond_the_most_is_answered_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When everybody who is served has shown the right to write, and is in the midst of it."""
     monkeypatch.setattr(server, "most_connections", lambda: 2)
+    real, trusted = SentBody.trust, threading.Semaphore(0)
+    monkeypatch.setattr(SentBody, "trust", lambda self: (real(self), trusted.release()))
     with LoopbackHub(tmp_path / "hub", tokens=["carol:hf_carol"]) as hub:
         sent = POST + AUTHORIZED + "Content-Length: 9\r\n\r\n{"
         held = [socket.create_connection(("127.0.0.1", port_of(hub.endpoint)), timeout=20) for _ in range(2)]
         for connection in held:
             connection.sendall(sent.replace("HOST", f"Host: 127.0.0.1:{port_of(hub.endpoint)}").encode())
-        deadline = time.monotonic() + 20
-        while hub._server.waiting._patients or hub._server.served < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(0.2)
+        assert trusted.acquire(timeout=20) and trusted.acquire(timeout=20)
         assert talk(hub.endpoint, GET + "\r\n").statuses == [503]
         held[0].sendall(b'"a": 1} ')
         assert held[0].recv(20).startswith(b"HTTP/1.1 200")
         assert talk(hub.endpoint, GET + "\r\n").statuses == [200]
+        for connection in held:
+            connection.close()
+
+
+def test_who_reads_no_answer_locks_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "most_connections", lambda: 4)
+    with LoopbackHub(tmp_path / "hub") as hub:
+        real = hub.answer
+        monkeypatch.setattr(hub, "answer", lambda r: Answer(200, {}, bytes(50_000_000)) if "big" in r.path else real(r))
+        held = [socket.create_connection(("127.0.0.1", port_of(hub.endpoint)), timeout=20) for _ in range(8)]
+        for connection in held:
+            connection.sendall(f"GET /big HTTP/1.1\r\nHost: 127.0.0.1:{port_of(hub.endpoint)}\r\n\r\n".encode())
+        time.sleep(0.5)
+        started = time.monotonic()
+        assert talk(hub.endpoint, GET + "\r\n").statuses == [200]
+        assert time.monotonic() - started < 20
         for connection in held:
             connection.close()
 
@@ -223,7 +239,7 @@ def test_who_stops_sending_is_told_so_and_left(hub: LoopbackHub, name: str, monk
         monkeypatch.setattr(server, limit, 0.3)
     monkeypatch.setattr(connections, "PAUSE_S", 0.3)
     sent, statuses = SLOW[name]
-    answer = talk(hub.endpoint, sent)
+    answer = talk(hub.endpoint, sent, patience=8)
     assert (answer.statuses, answer.closed) == (statuses, True)
 
 

@@ -429,3 +429,20 @@ for number in range(100):
         for name, sha256 in acknowledged.items():
             status, content = ask(reopened, f"/carol/x/resolve/main/{name}")
             assert status == 200 and hashlib.sha256(content).hexdigest() == sha256
+
+
+def test_the_address_of_a_xorb_ends_with_its_repo(sent: Sent) -> None:
+    api = HfApi(endpoint=sent.server.endpoint, token="hf_carol")
+    (entry,) = api.get_paths_info("carol/x", "a.bin")
+    token = xet_token(sent.server, "read", token="hf_dave")
+    _, body = ask(sent.server, f"/_xet/v2/reconstructions/{entry.xet_hash}", token=token)
+    address = next(iter(json.loads(body)["xorbs"].values()))[0]
+    path = "/_xet/" + address["url"].partition("/_xet/")[2]
+    first, last = address["ranges"][0]["bytes"].values()
+    try:
+        api.update_repo_settings("carol/x", private=True)
+        assert ask(sent.server, path, Range=f"bytes={first}-{last}")[0] == 403
+        assert ask(sent.server, f"/_xet/v2/reconstructions/{entry.xet_hash}", token=token)[0] == 403
+    finally:
+        api.update_repo_settings("carol/x", private=False)
+    assert ask(sent.server, path, Range=f"bytes={first}-{last}")[0] == 206
