@@ -7,6 +7,7 @@ step reads what is there, and the branch's name holds the id of the bundle.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hubdpo import console
@@ -80,12 +81,23 @@ def push(config: PushConfig | None = None, **options: Any) -> Release:
         warn_of_edit_on_the_way(composed, remote)
     release = _release(config, content, remote, commit)
     release = release.model_copy(update={"checked": config.check if fresh else _checked_before(config, release)})
-    # the card first: a receipt beside an older card would make its sections look edited
-    write_atomic(config.folder / CARD_FILE, content.card)
-    release.write(config.folder / RELEASE_FILE)
+    _keep_receipt(config.folder, content.card, release)
     if config.collection:
         release = _collect(config.collection, release, remote)
     return release
+
+
+def _keep_receipt(folder: Path, card: str, release: Release) -> None:
+    """Write the card and the receipt into the folder. Where that fails the release stands, so there is a warning."""
+    try:
+        # the card first: a receipt beside an older card would make its sections look edited
+        write_atomic(folder / CARD_FILE, card)
+        release.write(folder / RELEASE_FILE)
+    except OSError as problem:
+        console.warn(
+            f"{release.repo} {release.tag} is released, but its receipt and its card cannot be kept in `{folder}`: "
+            f"{problem.strerror}; the same command again, where it can be written to, keeps them"
+        )
 
 
 def _collect(collection: str, release: Release, remote: Remote) -> Release:
