@@ -28,9 +28,9 @@ class Format(StrEnum):
 
 
 _format = Format.human
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves the cursor, colours, or turns the order of letters round, and bytes of file names that are not text."""
-_BREAKS = {ord("\n"): "\\n", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+_BREAKS = {ord("\n"): "\\n"}
 
 
 def use_format(value: Format) -> None:

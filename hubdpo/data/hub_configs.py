@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo import console
+from hubdpo.bounded import read_text
 from hubdpo.data.published import Split, split_of
 from hubdpo.errors import DataError
+from hubdpo.front_matter import fields, part
 from hubdpo.hub.reference import DATASETS, RepoRef
 
 CARD_FILE = "README.md"
@@ -44,16 +46,11 @@ class HubConfig:
 
 def read_configs(card: Path) -> list[HubConfig]:
     """Return what a card declares; nothing for a repo without a card, or with one that cannot be read."""
-    import yaml
-    from huggingface_hub import DatasetCard
-
-    if not card.is_file():
-        return []
-    try:
-        data = DatasetCard(card.read_text(encoding="utf-8", errors="replace"), ignore_metadata_errors=True).data
-    except (ValueError, yaml.YAMLError):
-        return []
-    declared = data.to_dict().get("configs")
+    text = read_text(card) if card.is_file() else ""
+    front = fields(text)
+    if not front and (block := part(text).front) is not None and block.strip():
+        console.warn(f"the front matter of {card.name} cannot be read, so no configuration is known from it")
+    declared = front.get("configs")
     return [
         HubConfig(str(one["config_name"]), tuple(_files(one)), bool(one.get("default")))
         for one in (declared if isinstance(declared, list) else [])

@@ -30,11 +30,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def count_tokens(tokenizer: dict[str, Any]) -> int | None:
     """Return the number of ids of a tokenizer.json, added ones included; None when its kind is not known."""
-    vocabulary = (tokenizer.get("model") or {}).get("vocab")
-    if isinstance(vocabulary, dict):
-        highest = max(vocabulary.values(), default=-1)
-    elif isinstance(vocabulary, list):
-        highest = len(vocabulary) - 1
-    else:
+    model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(vocabulary, dict | list):
         return None
-    return 1 + max([int(highest), *(int(token["id"]) for token in tokenizer.get("added_tokens") or [])])
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+    ids += [token.get("id") for token in (added if isinstance(added, list) else []) if isinstance(token, dict)]
+    return 1 + max((one for one in ids if isinstance(one, int)), default=-1)

@@ -6,13 +6,12 @@ bases comes minutes later, as a traceback.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hubdpo.bounded import check_count, check_size
+from hubdpo.bounded import check_size, parse_object
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
 from hubdpo.hub.places import Place
 from hubdpo.hub.safetensors_header import is_lfs_pointer, read_header
@@ -223,16 +222,9 @@ def _read_json(place: Place, name: str) -> dict[str, Any]:
     data = place.read(name)
     _refuse_pointer(place, name, data[:64])
     try:
-        check_count(data)
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise UnsupportedBase(
-            f"{name} of `{place.name}` is not JSON" if value is None else f"{name} of `{place.name}` is no JSON object",
-            hint=f"fetch it again: {_fetched(place, name)}",
-        )
-    return value
+        return parse_object(data, name, of=f"`{place.name}`")
+    except ArtefactError as problem:
+        raise UnsupportedBase(problem.message, hint=f"fetch it again: {_fetched(place, name)}") from None
 
 
 def _refuse_pointer(place: Place, name: str, start: bytes) -> None:

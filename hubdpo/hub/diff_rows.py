@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROWS_AT_ONCE = 2000
+from hubdpo.errors import ArtefactError
+
 MOST_HASHES = 2**24
 """Hashes that are held together; of more rows each pass takes those whose hash falls into its share."""
 
@@ -26,9 +27,7 @@ class RowChanges:
 
 def compare_rows(before: Sequence[Path], after: Sequence[Path]) -> RowChanges:
     """Compare two lists of Parquet files. Memory does not grow with them."""
-    import pyarrow.parquet as pq
-
-    rows = max(sum(pq.read_metadata(path).num_rows for path in paths) for paths in (before, after))
+    rows = max(sum(map(_check, paths)) for paths in (before, after))
     passes = -(-max(rows, 1) // MOST_HASHES)
     counts = [0] * 6
     for share in range(passes):
@@ -50,7 +49,7 @@ def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Any, Any]:
     parts: tuple[list[Any], list[Any]] = ([], [])
     for path in paths:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(COLUMNS)):
+            for batch in _batches(file, path, list(COLUMNS)):
                 columns = [digests(MessagesColumn(batch.column(name).to_pylist())) for name in COLUMNS]
                 whole = [_short(b"".join(row)) for row in zip(*columns, strict=True)]
                 for part, values in zip(parts, (whole, [_short(prompt) for prompt in columns[0]]), strict=True):
@@ -58,6 +57,40 @@ def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Any, Any]:
                     part.append(np.unique(hashes[hashes % np.uint64(passes) == share]))
     pairs, prompts = (np.unique(np.concatenate(part)) if part else np.zeros(0, np.uint64) for part in parts)
     return pairs, prompts
+
+
+def _check(path: Path) -> int:
+    """Return the rows of a file. Raise ArtefactError when it holds no pairs, DataError when it unpacks too far."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from hubdpo.data.expansion import check_footer
+    from hubdpo.data.preference import COLUMNS
+
+    try:
+        metadata, schema = pq.read_metadata(path), pq.read_schema(path)
+    except pa.ArrowInvalid as problem:
+        raise ArtefactError(f"`{path.name}` is no Parquet file: {problem}", hint="download it again") from None
+    check_footer(metadata, path.stat().st_size, path.name)
+    for name in COLUMNS:
+        kind = schema.field(name).type if name in schema.names else None
+        if kind is None or not (pa.types.is_string(kind) or pa.types.is_list(kind) or pa.types.is_large_string(kind)):
+            raise ArtefactError(
+                f"`{path.name}` has no texts or messages in a column `{name}`, so its pairs cannot be compared",
+                hint="compare datasets that hubdpo prepared",
+            )
+    return int(metadata.num_rows)
+
+
+def _batches(file: Any, path: Path, columns: list[str]) -> Iterator[Any]:
+    from hubdpo.data.expansion import batch_rows, group_budget, rows_within
+
+    with path.open("rb") as stream:
+        for group in range(file.num_row_groups):
+            rows = batch_rows(file.metadata, group, stream)
+            budget = group_budget(file.metadata, group, path.name)
+            for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
+                yield from rows_within(batch, budget, rows)
 
 
 def _short(digest: bytes) -> int:

@@ -8,7 +8,6 @@ two products is one product of the stacked factors.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -18,9 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hubdpo.bounded import read_object
+from hubdpo.cards.adapter_fields import readable_fields
 from hubdpo.errors import ArtefactError
+from hubdpo.hub.trial import try_patterns
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PEFTS_ALPHA = 8
+"""`lora_alpha` of a config that does not give it."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class _Adapter:
             for pattern, alpha in (self._config.get("alpha_pattern") or {}).items()
             if re.fullmatch(rf"(.*\.)?({pattern})", name)
         )
-        alpha = float(next(own, self._config["lora_alpha"]))
+        alpha = float(next(own, self._config.get("lora_alpha", PEFTS_ALPHA)))
         return alpha / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
 
 
@@ -130,12 +134,17 @@ class _Adapter:
 def _open(folder: Path) -> Iterator[_Adapter]:
     from safetensors import SafetensorError, safe_open
 
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config, wrong = readable_fields(read_object(folder / CONFIG))
+    if wrong:
+        raise ArtefactError(f"`{folder / CONFIG}`: `{wrong[0].field}` {wrong[0].message}", hint=wrong[0].hint)
     if config.get("peft_type") != "LORA" or config.get("use_dora"):
         raise ArtefactError(f"`{folder / CONFIG}` is not of a plain LoRA adapter", hint="compare LoRA adapters")
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
-            yield _Adapter(file, config)
+            adapter = _Adapter(file, config)
+            if patterns := list(config.get("alpha_pattern") or ()):
+                try_patterns(f"`alpha_pattern` of {CONFIG}", sorted(adapter.names), ends=patterns)
+            yield adapter
     except SafetensorError as problem:
         raise ArtefactError(f"`{folder / WEIGHTS}` is broken: {problem}", hint="download it again") from None
 

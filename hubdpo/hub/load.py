@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hubdpo import console
+from hubdpo.bounded import read_object, shortened
 from hubdpo.cards.hub_fields import is_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.adapter_check import check_adapter_files
@@ -100,7 +100,8 @@ def _base_folder(folder: Path, adapter: str) -> Path:
     name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not isinstance(name, str) or not is_id(name):
         raise ArtefactError(
-            f"`{adapter}` names the base {name!r}, which is no repo on the Hub", hint="give a release of hubdpo"
+            f"`{adapter}` names the base {shortened(repr(name), 100)}, which is no repo on the Hub",
+            hint="give a release of hubdpo",
         )
     sha = resolve(name, str(revision) if revision is not None else None)
     return download(name, sha, allow_patterns=BASE_PATTERNS)
@@ -115,5 +116,5 @@ def _trained_in_4bit(folder: Path) -> bool:
 def local_base(folder: Path) -> Path | None:
     """Return the base folder of a run that was made on this machine from a folder, None for one from the Hub."""
     place = folder / LOCAL_FILE
-    name = json.loads(place.read_text(encoding="utf-8"))["model_name_or_path"] if place.exists() else ""
-    return Path(name) if name and Path(name).is_dir() else None
+    name = read_object(place).get("model_name_or_path") if place.exists() else None
+    return Path(name) if isinstance(name, str) and name and Path(name).is_dir() else None

@@ -6,7 +6,6 @@ pickle where an adapter has no safetensors. Here both are told no, and whatever 
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hubdpo.bounded import check_count, parse_json, read_bytes
+from hubdpo.bounded import check_count, parse_json, read_bytes, read_object
 from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
 from hubdpo.hub.adapter_check import FROM_THE_BASE, check_adapter_files, try_config_patterns
@@ -192,6 +191,6 @@ def _where(folder: Path) -> str:
 
 def _asks_for_code(path: Path) -> bool:
     try:
-        return bool(json.loads(path.read_text(encoding="utf-8")).get("auto_map"))
-    except (OSError, ValueError, AttributeError, RecursionError):
+        return bool(read_object(path).get("auto_map"))
+    except (OSError, ArtefactError):
         return False

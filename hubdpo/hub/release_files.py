@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from hubdpo.bounded import read_object, read_text
+from hubdpo.bounded import read_object, read_text, shortened
 from hubdpo.cards.hub_fields import is_id
 from hubdpo.cards.serving import PICKLES, SHA
 from hubdpo.errors import ArtefactError
@@ -135,4 +135,5 @@ def _weights(folder: Path, bundle: Bundle) -> list[str]:
 def _check_base(name: str, made: RunManifest | MergeManifest) -> None:
     base = made.base
     if not is_id(base.repo_id) or base.revision is None or not SHA.fullmatch(base.revision):
-        raise ArtefactError(f"`{name}` names the base {base.repo_id!r} at {base.revision!r}, no repo at a commit")
+        told = f"{shortened(repr(base.repo_id), 100)} at {shortened(repr(base.revision), 50)}"
+        raise ArtefactError(f"`{name}` names the base {told}, which is no repo at a commit")

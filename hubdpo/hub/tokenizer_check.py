@@ -6,11 +6,10 @@ process there. It runs while the tokenizer is loaded already, on the added token
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from hubdpo.bounded import check_count, read_bytes
+from hubdpo.bounded import parse_json, read_bytes
 
 TOKENIZER = "tokenizer.json"
 MOST_GROWTH = 256
@@ -21,12 +20,7 @@ def check_tokenizer_growth(folder: Path) -> None:
     """Raise ValueError for a tokenizer.json whose normalizer or decoder lets texts grow beyond MOST_GROWTH."""
     if not (folder / TOKENIZER).is_file():
         return
-    data = read_bytes(folder / TOKENIZER)
-    check_count(data)
-    try:
-        made = json.loads(data)
-    except RecursionError:
-        raise ValueError(f"{TOKENIZER} is nested too deep") from None
+    made = parse_json(read_bytes(folder / TOKENIZER))
     for part in ("normalizer", "pre_tokenizer", "decoder"):
         grown = _growth(made.get(part) if isinstance(made, dict) else None)
         if grown > MOST_GROWTH:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from hubdpo import console
+from hubdpo.bounded import read_object
 from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
@@ -151,7 +151,8 @@ def remember_places(config: TrainConfig) -> None:
 def remembered_place(folder: Path, name: str) -> str | None:
     """Return where `dataset` or `model_name_or_path` was when the run was made, or None when it is not known."""
     try:
-        return json.loads((folder / LOCAL_FILE).read_text(encoding="utf-8")).get(name)
+        place = read_object(folder / LOCAL_FILE).get(name)
+        return place if isinstance(place, str) else None
     except FileNotFoundError:
         return None
 

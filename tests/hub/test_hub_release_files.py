@@ -23,13 +23,15 @@ from tests.hub.made import made_run
 Cli = Callable[..., Result]
 
 
-def listing(folder: Path, kind: Kind, *, without: tuple[str, ...] = (), **changes: Any) -> Bundle:
+def listing(
+    folder: Path, kind: Kind, *, without: tuple[str, ...] = (), version: str = "1.0.0", **changes: Any
+) -> Bundle:
     """The list of a folder as a release would have it, written there too."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     files: dict[str, FileEntry] = {
         name: bytes_entry((folder / name).read_bytes()) for name in names if name not in (*without, BUNDLE_FILE)
     }
-    told = {"kind": kind, "version": "1.0.0", "files": files, "bundle_id": bundle_id_of("1.0.0", files)} | changes
+    told = {"kind": kind, "version": version, "files": files, "bundle_id": bundle_id_of(version, files)} | changes
     bundle = Bundle(**told)
     bundle.write(folder / BUNDLE_FILE)
     return bundle
@@ -185,7 +187,7 @@ def test_every_file_of_the_data_must_be_listed(pairs: Path) -> None:
         ("base", {"name": "x", "repo_id": ["a", "b"], "revision": "0" * 40}, "base.repo_id"),
         ("base", {"name": "x", "repo_id": "", "revision": "0" * 40}, "names the base ''"),
         ("base", {"name": "x", "repo_id": None}, "names the base None"),
-        ("base", {"name": "a/b", "repo_id": "a/b", "revision": "main"}, "at 'main', no repo at a commit"),
+        ("base", {"name": "a/b", "repo_id": "a/b", "revision": "main"}, "at 'main', which is no repo"),
         ("steps", 10**39, "steps:"),
         ("train_seconds", float("nan"), "train_seconds:"),
         ("status", "maybe", "status:"),
