@@ -131,6 +131,8 @@ def test_what_is_only_unusual_is_answered_and_the_next_request_too(hub: Loopback
 def test_a_client_that_asks_first_hears_the_refusal_before_it_sends(hub: LoopbackHub) -> None:
     sent = POST + "Expect: 100-continue\r\nContent-Length: 999999999\r\n\r\n"
     assert talk(hub.endpoint, sent).statuses == [413]
+    unknown = "Authorization: Bearer hf_none\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    assert talk(hub.endpoint, POST + unknown)[:2] == ([401], True)
     assert talk(hub.endpoint, POST + "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}").statuses[0] == 100
 
 
@@ -241,6 +243,18 @@ def test_who_stops_sending_is_told_so_and_left(hub: LoopbackHub, name: str, monk
     sent, statuses = SLOW[name]
     answer = talk(hub.endpoint, sent, patience=8)
     assert (answer.statuses, answer.closed) == (statuses, True)
+
+
+def test_a_head_has_its_time_however_it_drips(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_S", 0.5)
+    with socket.create_connection(("127.0.0.1", port_of(hub.endpoint)), timeout=20) as connection:
+        for _ in range(100):
+            try:
+                connection.sendall(b"G")
+            except ConnectionError:
+                break
+            time.sleep(0.03)
+        assert connection.recv(20)[9:12] == b"408"
 
 
 @pytest.mark.parametrize(("token", "status"), [(AUTHORIZED, b"200"), ("", b"408")])
