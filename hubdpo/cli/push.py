@@ -9,7 +9,7 @@ import typer
 from hubdpo import console
 from hubdpo.cli._options import command
 from hubdpo.config import PushConfig
-from hubdpo.errors import HubError
+from hubdpo.errors import HubError, Stopped
 
 if TYPE_CHECKING:
     from hubdpo.manifest import Release
@@ -27,7 +27,10 @@ def register(app: typer.Typer) -> None:
         """Publish a dataset, a run or a merged model as one tagged, verified release."""
         from hubdpo.hub.publish import push as run
 
-        release = run(config)
+        try:
+            release = run(config)
+        except KeyboardInterrupt:
+            raise Stopped("the same command again finishes what was begun, and tells what is published") from None
         fields = {"repo", "version", "commit", "tag", "url", "files", "checked", "pull_request", "collection"}
         console.result(
             f"{_in_words(config, release)}: {release.url}",

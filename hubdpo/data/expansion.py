@@ -23,7 +23,7 @@ ROW, VALUE = 64, 8
 """Bytes that a row and a value count for at least: a billion empty ones take few bytes in a file, and much time."""
 BATCH_BYTES = 256 * 2**20
 """Bytes that rows which are decoded at once may have."""
-BATCH_ROWS = 64
+BATCH_ROWS = 256
 """Rows of Parquet that are decoded at once: more are not faster."""
 
 

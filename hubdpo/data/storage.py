@@ -52,6 +52,11 @@ def map_arrow(place: str) -> Any:
     return open_read(place) if is_url(place) else pa.memory_map(place)
 
 
+def read_arrow(place: str) -> Any:
+    """Open a file of Arrow's without mapping it: one that is cut while it is mapped ends the process by SIGBUS."""
+    return open_read(place) if is_url(place) else pa.OSFile(place)
+
+
 def size_of(place: str) -> int:
     if not is_url(place):
         return Path(place).stat().st_size

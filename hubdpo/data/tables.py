@@ -21,6 +21,8 @@ ROWS = 1024
 """Rows of a table that are taken at once."""
 BLOCK_BYTES = 16 * 2**20
 """Bytes of rows from which on fewer are taken."""
+MOST_IN_MEMORY = 64 * 2**20
+"""Bytes of a batch of Arrow that is read as a whole."""
 _FILE_MAGIC = b"ARROW1"
 """What an Arrow file begins with; `datasets.save_to_disk` writes Arrow streams, which begin with none."""
 
@@ -46,11 +48,14 @@ def arrow_blocks(path: str, name: str) -> Iterator[Block]:
         is_file = head.read(len(_FILE_MAGIC)) == _FILE_MAGIC
     size = storage.size_of(path)
     with _explained("Arrow", name), storage.map_arrow(path) as source:
-        told = Budget.of_table(size, name)
+        budget, largest = Budget.of_table(size, name), 0
         for unpacked in unpacked_sizes(source, is_file=is_file):
-            told.spend(unpacked)
+            budget.spend(unpacked)
+            largest = max(largest, unpacked)
     budget = Budget.of_table(size, name)
-    with _explained("Arrow", name), storage.map_arrow(path) as source:
+    # a batch as large as the file may be is left where it is
+    opened = storage.read_arrow(path) if largest <= MOST_IN_MEMORY else storage.map_arrow(path)
+    with _explained("Arrow", name), opened as source:
         if is_file:
             table = pa.ipc.open_file(source)
             yield from _blocks((_valid(table.get_batch(number)) for number in range(table.num_record_batches)), budget)

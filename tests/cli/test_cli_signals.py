@@ -153,3 +153,19 @@ def test_a_command_without_a_signal_leaves_the_handlers_as_they_were(
         main()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert "hubdpo" in capsys.readouterr().out
+
+
+def test_a_stopped_push_says_how_it_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hubdpo.cli.app import main
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hubdpo.hub.publish.push", stop)
+    monkeypatch.setattr(sys, "argv", ["hubdpo", "push", str(tmp_path), "me/x", "--version", "1.0.0"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert "hint: the same command again finishes what was begun" in capsys.readouterr().err

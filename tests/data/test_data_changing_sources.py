@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -103,6 +105,30 @@ def test_every_kind_of_file_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(DataError, match=f"{name} changed while it was read: it had .* bytes and has"):
         prepare(source=str(raw), output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+CUT = """
+import os
+from hubdpo.data.tables import arrow_blocks
+from hubdpo.errors import DataError
+blocks = arrow_blocks("raw.arrow", "raw.arrow")
+next(blocks)
+os.truncate("raw.arrow", 20_000)
+try:
+    list(blocks)
+except DataError as problem:
+    print(problem.message)
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("form", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_an_arrow_file_that_is_cut_does_not_end_the_process(tmp_path: Path, form: Callable[..., Any]) -> None:
+    table = pa.Table.from_pylist(rows(50_000))
+    with form(tmp_path / "raw.arrow", table.schema) as writer:
+        writer.write_table(table, max_chunksize=1000)
+    done = subprocess.run([sys.executable, "-c", CUT], cwd=tmp_path, capture_output=True, text=True)
+    assert "alive" in done.stdout, (done.returncode, done.stderr)  # a stream may end anywhere: its state tells
 
 
 def test_a_folder_is_not_called_up_to_date_when_a_source_grew_meanwhile(
