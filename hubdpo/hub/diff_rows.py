@@ -69,17 +69,27 @@ def _check(path: Path) -> int:
 
     try:
         metadata, schema = pq.read_metadata(path), pq.read_schema(path)
-    except pa.ArrowInvalid as problem:
+    except (pa.ArrowInvalid, OSError) as problem:
+        if getattr(problem, "errno", None) is not None:  # of this machine, and not of the file
+            raise
         raise ArtefactError(f"`{path.name}` is no Parquet file: {problem}", hint="download it again") from None
     check_footer(metadata, path.stat().st_size, path.name)
     for name in COLUMNS:
-        kind = schema.field(name).type if name in schema.names else None
-        if kind is None or not (pa.types.is_string(kind) or pa.types.is_list(kind) or pa.types.is_large_string(kind)):
+        if name not in schema.names or not _is_messages(schema.field(name).type):
             raise ArtefactError(
-                f"`{path.name}` has no texts or messages in a column `{name}`, so its pairs cannot be compared",
+                f"`{path.name}` has no messages in a column `{name}`, so its pairs cannot be compared",
                 hint="compare datasets that hubdpo prepared",
             )
     return int(metadata.num_rows)
+
+
+def _is_messages(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
+        return False
+    texts = [part.name for part in kind.value_type if pa.types.is_string(part.type)]
+    return {"role", "content"} <= set(texts)
 
 
 def _batches(file: Any, path: Path, columns: list[str]) -> Iterator[Any]:
