@@ -177,6 +177,13 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "a tokenizer that puts a book before": (
         tokenizer_json(normalizer={"type": "Prepend", "prepend": "a" * 1_000_000}), "1,000,001 times longer",
     ),
+    "a tokenizer that spells it otherwise": (
+        written(
+            "tokenizer.json",
+            '{"normalizer": {"type": "\\u0052eplace", "pattern": {"Regex": ""}, "content": "' + "a" * 999 + '"}}',
+        ),
+        "1,000 times longer",
+    ),
     "options of a template that are no object": (run_config(chat_template_kwargs=["a"]), "chat_template_kwargs"),
     "a tokenizer whose pattern Rust gives up": (
         tokenizer_json(
