@@ -64,11 +64,11 @@ def is_begun(scratch: Path) -> bool:
 def finish(target: Path, scratch: Path) -> None:
     """Move what the plan of a scratch folder names and is not moved yet; nothing where there is no plan.
 
-    At an OSError all is moved back.
+    At an OSError all is moved back. Raise ArtefactError, with nothing moved, for a plan that is not ours.
     """
     if not is_begun(scratch):
         return
-    plan = json.loads((scratch / PLAN).read_text(encoding="utf-8"))
+    plan = _read_plan(scratch / PLAN)
     new, old = scratch / NEW, scratch / OLD
     # an entry of both kinds is the old one as long as the new one waits
     moves = [(target / name, old / name) for name in plan["old"] if name not in plan["new"] or _is_there(new / name)]
@@ -86,6 +86,17 @@ def finish(target: Path, scratch: Path) -> None:
         raise
     _sync_entries(target)
     (scratch / PLAN).unlink()
+
+
+def _read_plan(path: Path) -> dict[str, list[str]]:
+    """Return the names of a plan: whoever gave the folder may have written it, and a name could lead out of it."""
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        if all(Path(name).name == name not in ("", ".", "..") for name in [*plan["old"], *plan["new"]]):
+            return {"old": plan["old"], "new": plan["new"]}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise ArtefactError(f"`{path}` is no plan that hubdpo wrote", hint=f"look at {path.parent}, and remove it")
 
 
 def _is_there(path: Path) -> bool:

@@ -36,12 +36,13 @@ def inside(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def held(scratch: Path, target: Path) -> Iterator[None]:
+def held(scratch: Path, target: Path, *, surely: bool = False) -> Iterator[None]:
     """Keep other processes from the scratch folder of `target`, made here if need be, in the body.
 
-    Raise ConfigError when another one works there. On a disk that knows no locks, warn and go on.
+    Raise ConfigError when another one works there. On a disk that knows no locks, warn and go on; with `surely` raise
+    OSError there.
     """
-    handle = _lock(scratch, target)
+    handle = _lock(scratch, target, surely)
     _held.add(handle)
     try:
         yield
@@ -55,7 +56,7 @@ def sweep(folder: Path) -> None:
     for left in folder.glob(f".?*{SCRATCH}"):
         with contextlib.suppress(ConfigError, OSError):  # one is at work there, or it is another user's
             if (left / LOCK).is_file():
-                with held(left, left):
+                with held(left, left, surely=True):
                     shutil.rmtree(left)
 
 
@@ -71,7 +72,7 @@ def entries(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != SCRATCH) if folder.is_dir() else []
 
 
-def _lock(scratch: Path, target: Path) -> int:
+def _lock(scratch: Path, target: Path, surely: bool) -> int:
     while True:
         _make(scratch)
         try:
@@ -81,7 +82,7 @@ def _lock(scratch: Path, target: Path) -> int:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
-            if problem.errno in NO_LOCKS:
+            if problem.errno in NO_LOCKS and not surely:
                 console.warn(f"the disk of `{target}` knows no locks: let no second command write there meanwhile")
                 return handle
             os.close(handle)

@@ -208,7 +208,41 @@ def test_a_disk_without_locks_is_told(
     assert "knows no locks" in capsys.readouterr().err
 
 
+def test_on_a_disk_without_locks_the_scratch_folder_of_another_is_left(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    of_another = beside(work / "other")
+    of_another.mkdir()
+    (of_another / LOCK).touch()
+    prepare(source="raw.jsonl", output_dir="out")
+    assert of_another.is_dir()
+
+
 # publication
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        '{"old": [], "new": ["../stolen"]}', '{"old": ["../raw.jsonl"], "new": []}', '{"old": ["/etc"], "new": []}',
+        '{"old": [".."], "new": []}', '{"old": [""], "new": []}', '{"old": [3], "new": []}', '{"old": []}', "[]",
+        "[" * 9999,
+    ],
+)  # fmt: skip
+def test_a_plan_of_someone_else_moves_nothing(work: Path, plan: str) -> None:
+    scratch = inside(work / "out")
+    (scratch / "new").mkdir(parents=True)
+    (scratch / "old").mkdir()
+    (scratch / "stolen").touch()
+    (scratch / "plan.json").write_text(plan)
+    before = sorted(path.relative_to(work) for path in work.rglob("*"))
+    with pytest.raises(ArtefactError, match=r"no plan that hubdpo wrote"):
+        prepare(source="raw.jsonl", output_dir="out")
+    assert {*before} == {path.relative_to(work) for path in work.rglob("*")} - {(scratch / LOCK).relative_to(work)}
 
 
 class Killed(BaseException):
