@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from hubdpo.bounded import check_size, parse_json, read_bytes, shortened
 from hubdpo.errors import ArtefactError
@@ -299,11 +300,18 @@ class Probes(Manifest):
     """With which the chat template wrote them."""
 
 
+def _of_a_release(version: str, info: ValidationInfo) -> str:
+    # while a release is made its version may be a word, `minor`, until the Hub has told what it counts on from
+    if info.context == READ and re.fullmatch(r"\d+\.\d+\.\d+", version, re.ASCII) is None:
+        raise ValueError("must be X.Y.Z")
+    return version
+
+
 class Bundle(Manifest):
     """`hubdpo.json` of a release: what belongs to it, by hash."""
 
     kind: Kind
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$", max_length=100)]
+    version: Annotated[str, Field(max_length=100), AfterValidator(_of_a_release)]
     bundle_id: str
     files: Files
 
