@@ -103,7 +103,7 @@ def _local_workspace(target: Path, last: str) -> Iterator[Workspace]:
         there = target.is_dir()
         if there and beside(target).is_dir():  # the target came into being while another process makes it
             with held(beside(target), target):
-                pass
+                shutil.rmtree(beside(target))
         scratch = inside(target) if there else beside(target)
         with held(scratch, target):
             try:

@@ -7,12 +7,16 @@ comes back last. A plan in the scratch folder says what is to be moved, so that 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import shlex
 import shutil
+import stat
 from pathlib import Path
 
+from hubdpo.bounded import read_object
 from hubdpo.errors import ArtefactError
 
 PLAN, NEW, OLD = "plan.json", "new", "old"
@@ -26,9 +30,7 @@ def make_target(scratch: Path, target: Path) -> None:
     except OSError as problem:
         if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
-        raise ArtefactError(
-            f"`{target}` came into being meanwhile, and is not replaced", hint="give another `--output-dir`"
-        ) from None
+        raise _meanwhile(target, "give another `--output-dir`") from None
     _sync_entries(target.parent)
 
 
@@ -39,14 +41,13 @@ def put_in_place(scratch: Path, target: Path, before: list[str], last: str) -> N
     """
     new = sorted((path.name for path in (scratch / NEW).iterdir()), key=lambda name: (name == last, name))
     for name in new:
-        if name not in before and os.path.lexists(target / name):
-            raise ArtefactError(
-                f"`{target / name}` came into being meanwhile, and is not replaced", hint="move it away"
-            )
+        if name not in before and _is_there(target / name):
+            raise _meanwhile(target / name, "move it away")
     _sync(scratch / NEW)
     (scratch / OLD).mkdir()
     old = sorted(before, key=lambda name: (name != last, name))
-    (scratch / f"{PLAN}.part").write_text(json.dumps({"old": old, "new": new}), encoding="utf-8")
+    plan = {"old": old, "new": new, "folder": _identity(scratch)}
+    (scratch / f"{PLAN}.part").write_text(json.dumps(plan), encoding="utf-8")
     _sync_file(scratch / f"{PLAN}.part")
     (scratch / f"{PLAN}.part").rename(scratch / PLAN)
     try:
@@ -58,7 +59,7 @@ def put_in_place(scratch: Path, target: Path, before: list[str], last: str) -> N
 
 def is_begun(scratch: Path) -> bool:
     """Tell whether entries are on their way to the target: then `finish` must be called, now or by the next run."""
-    return (scratch / PLAN).exists()
+    return _is_there(scratch / PLAN)
 
 
 def finish(target: Path, scratch: Path) -> None:
@@ -68,11 +69,15 @@ def finish(target: Path, scratch: Path) -> None:
     """
     if not is_begun(scratch):
         return
-    plan = _read_plan(scratch / PLAN)
+    plan = _read_plan(scratch)
     new, old = scratch / NEW, scratch / OLD
     # an entry of both kinds is the old one as long as the new one waits
     moves = [(target / name, old / name) for name in plan["old"] if name not in plan["new"] or _is_there(new / name)]
     moves += [(new / name, target / name) for name in plan["new"]]
+    for name in plan["new"]:
+        is_old = name in plan["old"] and not _is_there(old / name)
+        if _is_there(new / name) and _is_there(target / name) and not is_old:
+            raise _meanwhile(target / name, "move it away")
     done = []
     try:
         for source, place in moves:
@@ -88,15 +93,31 @@ def finish(target: Path, scratch: Path) -> None:
     (scratch / PLAN).unlink()
 
 
-def _read_plan(path: Path) -> dict[str, list[str]]:
-    """Return the names of a plan: whoever gave the folder may have written it, and a name could lead out of it."""
-    try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        if all(Path(name).name == name not in ("", ".", "..") for name in [*plan["old"], *plan["new"]]):
-            return {"old": plan["old"], "new": plan["new"]}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    raise ArtefactError(f"`{path}` is no plan that hubdpo wrote", hint=f"look at {path.parent}, and remove it")
+def _read_plan(scratch: Path) -> dict[str, list[str]]:
+    """Return the names of a plan. One that was not made in this very folder came with a copy of it from elsewhere, and
+    may name whatever its maker liked; nobody foresees the number of a folder on the disk of another.
+    """
+    path, plan = scratch / PLAN, {}
+    if all(place.is_dir() and not place.is_symlink() for place in (scratch / NEW, scratch / OLD)) and stat.S_ISREG(
+        path.lstat().st_mode
+    ):
+        with contextlib.suppress(ArtefactError):
+            plan = read_object(path)
+    if plan.get("folder") != _identity(scratch):
+        raise ArtefactError(
+            f"`{scratch}` came from elsewhere with what is in it, or is broken",
+            hint=f"look into it, then: rm -r {shlex.quote(str(scratch))}",
+        )
+    return plan
+
+
+def _identity(folder: Path) -> int:
+    """Return the number of a folder on its disk, which a copy does not have."""
+    return folder.stat().st_ino
+
+
+def _meanwhile(place: Path, hint: str) -> ArtefactError:
+    return ArtefactError(f"`{place}` came into being meanwhile, and is not replaced", hint=hint)
 
 
 def _is_there(path: Path) -> bool:

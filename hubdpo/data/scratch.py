@@ -64,7 +64,7 @@ def empty(scratch: Path) -> None:
     """Remove what is in a scratch folder that is held here, but its lock."""
     for left in scratch.iterdir():
         if left.name != LOCK:
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def entries(folder: Path) -> list[str]:
@@ -76,9 +76,13 @@ def _lock(scratch: Path, target: Path, surely: bool) -> int:
     while True:
         _make(scratch)
         try:
-            handle = os.open(scratch / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(scratch / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:  # who held it has just removed it
             continue
+        except OSError as problem:
+            if problem.errno not in (errno.ELOOP, errno.EISDIR):
+                raise
+            raise _not_ours(scratch) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
@@ -105,10 +109,14 @@ def _make(scratch: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             found = scratch.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-                raise ConfigError(
-                    f"`{scratch}` was made by another user or is no folder, and hubdpo works in a folder of that name",
-                    hint="remove it, or give another `--output-dir`",
-                ) from None
+                raise _not_ours(scratch) from None
+
+
+def _not_ours(scratch: Path) -> ConfigError:
+    return ConfigError(
+        f"`{scratch}` is not as hubdpo makes it, and hubdpo works in a folder of that name",
+        hint="look into it and remove it, or give another `--output-dir`",
+    )
 
 
 def _let_go_in_child() -> None:

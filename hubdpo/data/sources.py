@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import shlex
 import shutil
 import sys
@@ -22,7 +21,7 @@ from hubdpo.data.likely_kinds import likely_kind
 from hubdpo.data.published import Split, is_split_name, split_of
 from hubdpo.data.selections import refuse_selection
 from hubdpo.data.source_state import State, let_clock_tick, state_of
-from hubdpo.data.walk import check_glob, files_below
+from hubdpo.data.walk import files_below, matching
 from hubdpo.errors import DataError
 from hubdpo.funnel import Source
 from hubdpo.hub.client import download, resolve_address
@@ -121,8 +120,7 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
         return _in_folder(path, source)
     if path.exists():
         return [_named(path)]
-    check_glob(source)
-    matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    matches = matching(source)
     if not matches:
         raise DataError(f"source not found: {source}", hint="check the path, or quote the glob")
     return [_named(Path(match)) for match in matches if Path(match).is_file()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import shlex
@@ -25,7 +26,11 @@ def files_below(folder: Path) -> list[Path]:
 
     def walk(top: Path) -> None:
         for place, folders, files in os.walk(top, onerror=_refuse):
+            if _identity(Path(place)) in seen:  # a link led above a folder that was listed already
+                folders.clear()
+                continue
             seen.add(_identity(Path(place)))
+            folders.sort()  # the first of several links gives the names
             found.extend(Path(place) / name for name in files)
             links.extend(Path(place) / name for name in folders if (Path(place) / name).is_symlink())
             folders[:] = [name for name in folders if not name.endswith(SCRATCH)]
@@ -38,12 +43,41 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def check_glob(pattern: str) -> None:
-    """Raise DataError when a folder that a glob looks into may not be listed: the glob itself passes it over."""
+def matching(pattern: str) -> list[str]:
+    """Return what a glob matches, in order. Below `**` each folder is looked into once, as `files_below` does: links
+    that lead round would be followed until their paths are too long.
+
+    Raise DataError for a folder that may not be listed, which the glob itself would pass over.
+    """
+    parts = pattern.split("/")
+    at = parts.index("**") if "**" in parts else None
+    if at is None:
+        _check_listed(pattern)
+        return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    above = "/".join(parts[:at]) or ("/" if at else ".")
+    _check_listed(above)
+    tops = [Path(top) for top in sorted(glob.glob(above)) if Path(top).is_dir()]  # noqa: PTH207
+    found = [path for top in tops for path in files_below(top) if _fits(path.relative_to(top).parts, parts[at:])]
+    return sorted(map(str, found))
+
+
+def _fits(names: tuple[str, ...], pattern: list[str]) -> bool:
+    """Tell whether names match the parts of a glob; those that begin with a dot are matched only by a dot."""
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        shown = next((n for n, name in enumerate(names) if name.startswith(".")), len(names))
+        return any(_fits(names[start:], pattern[1:] or ["*"]) for start in range(shown + 1))
+    if not names or (names[0].startswith(".") and not pattern[0].startswith(".")):
+        return False
+    return fnmatch.fnmatch(names[0], pattern[0]) and _fits(names[1:], pattern[1:])
+
+
+def _check_listed(pattern: str) -> None:
     place = pattern
     while glob.has_magic(place):
         place = os.path.dirname(place)  # noqa: PTH120 - Path takes `**/` apart in its own way
-        for found in glob.glob(place or ".", recursive=True):  # noqa: PTH207
+        for found in glob.glob(place or "."):  # noqa: PTH207
             if os.path.isdir(found):  # noqa: PTH112
                 try:
                     os.scandir(found).close()

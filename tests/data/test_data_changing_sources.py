@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import os
 import re
@@ -24,6 +25,7 @@ from hubdpo.data import prepare as stage
 from hubdpo.data import source_state
 from hubdpo.data.source_state import check_unchanged, let_clock_tick, state_of
 from hubdpo.data.sources import find_sources
+from hubdpo.data.walk import matching
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 
@@ -279,3 +281,34 @@ def test_what_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], None], 
 def test_the_state_of_a_file_is_told_by_more_than_its_size_and_time(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     assert {key for key, _ in state_of(str(tmp_path / "a"), "a")} == {"size", "mtime", "ctime", "ino", "dev"}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "**/*.jsonl", "in/**/*.jsonl", "in/**", "in/**/b/*.jsonl", "in/*/**/*.jsonl", "in/**/**/c.jsonl",
+        "i*/**/?.jsonl", "in/**/.hidden/*", "in/*.jsonl", "in/a/*", "in/[ab]/*.jsonl", "nothing/**",
+    ],
+)  # fmt: skip
+def test_a_glob_matches_what_a_shell_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.jsonl", "in/a/b.jsonl", "in/a/b/c.jsonl", "in/b/d.txt", "in/.hidden/e.jsonl", "in/.f.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for place in (pattern, f"{tmp_path}/{pattern}"):
+        files = [name for name in matching(place) if Path(name).is_file()]
+        expected = {str(Path(name)) for name in glob.glob(place, recursive=True) if Path(name).is_file()}  # noqa: PTH207
+        assert files == sorted(expected)
+
+
+def test_links_that_lead_round_are_followed_once_below_a_glob(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for place in (tmp_path / "x", tmp_path / "elsewhere"):
+        (place / "a.jsonl").write_bytes(lines(rows(1)))
+    for name in ("one", "two", "three"):  # 3 to the power of 40 paths
+        (tmp_path / "x" / name).symlink_to("..")
+    (tmp_path / "x" / "aside").symlink_to(tmp_path / "elsewhere")
+    found = matching(f"{tmp_path}/x/**/*.jsonl")
+    assert len(found) == 2
+    assert {Path(name).resolve().parent.name for name in found} == {"x", "elsewhere"}

@@ -91,7 +91,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(work: Path, there: bool) -
         (lambda path: path.touch(), "is a file"),
         (lambda path: path.symlink_to("raw.jsonl"), "is a file"),
         (lambda path: (path / "notes").mkdir(parents=True), "no dataset folder"),
-        (lambda path: beside(path).symlink_to("expected"), "by another user or is no folder"),
+        (lambda path: beside(path).symlink_to("expected"), "is not as hubdpo makes it"),
     ],
 )
 def test_what_is_no_place_for_a_dataset_is_refused_before_any_work(
@@ -225,24 +225,96 @@ def test_on_a_disk_without_locks_the_scratch_folder_of_another_is_left(
 # publication
 
 
+def plant(folder: Path, plan: str | None = None) -> Path:
+    """Make a scratch folder as it comes with a copy of a folder from elsewhere; `HERE` is the number it would need."""
+    scratch = inside(folder)
+    (scratch / "new").mkdir(parents=True)
+    (scratch / "old").mkdir()
+    if plan is not None:
+        (scratch / "plan.json").write_text(plan.replace("HERE", str(scratch.stat().st_ino)))
+    return scratch
+
+
+def all_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != LOCK}
+
+
 @pytest.mark.parametrize(
     "plan",
     [
-        '{"old": [], "new": ["../stolen"]}', '{"old": ["../raw.jsonl"], "new": []}', '{"old": ["/etc"], "new": []}',
-        '{"old": [".."], "new": []}', '{"old": [""], "new": []}', '{"old": [3], "new": []}', '{"old": []}', "[]",
-        "[" * 9999,
+        '{"old": [], "new": ["../stolen"], "folder": 7}', '{"old": ["../raw.jsonl"], "new": []}',
+        '{"old": ["thesis.txt"], "new": []}', '{"old": [".hubdpo-tmp"], "new": [], "folder": "HERE"}', "[]",
+        "[" * 9999, "",
     ],
 )  # fmt: skip
-def test_a_plan_of_someone_else_moves_nothing(work: Path, plan: str) -> None:
-    scratch = inside(work / "out")
-    (scratch / "new").mkdir(parents=True)
-    (scratch / "old").mkdir()
+def test_a_plan_that_came_with_the_folder_moves_nothing(work: Path, plan: str) -> None:
+    scratch = plant(work / "out", plan)
     (scratch / "stolen").touch()
-    (scratch / "plan.json").write_text(plan)
-    before = sorted(path.relative_to(work) for path in work.rglob("*"))
-    with pytest.raises(ArtefactError, match=r"no plan that hubdpo wrote"):
+    (work / "out" / "thesis.txt").write_text("years of work")
+    before = all_below(work)
+    with pytest.raises(ArtefactError, match=r"came from elsewhere.*|is broken"):
         prepare(source="raw.jsonl", output_dir="out")
-    assert {*before} == {path.relative_to(work) for path in work.rglob("*")} - {(scratch / LOCK).relative_to(work)}
+    assert all_below(work) == before
+
+
+@pytest.mark.parametrize("name", ["old", "new", "plan.json"])
+def test_no_link_of_a_scratch_folder_is_followed(work: Path, name: str) -> None:
+    victim, elsewhere = work / "victim", work / "elsewhere.json"
+    victim.mkdir()
+    (victim / "key").touch()
+    scratch = plant(work / "out", '{"old": [], "new": ["key"], "folder": HERE}')
+    if name == "plan.json":
+        (scratch / name).rename(elsewhere)
+        (scratch / name).symlink_to(elsewhere)
+    else:
+        (scratch / name).rmdir()
+        (scratch / name).symlink_to(victim)
+    with pytest.raises(ArtefactError, match="came from elsewhere"):
+        prepare(source="raw.jsonl", output_dir="out")
+    assert (victim / "key").exists()
+
+
+def test_a_pipe_in_place_of_a_plan_is_not_waited_for(work: Path) -> None:
+    os.mkfifo(plant(work / "out") / "plan.json")
+    with pytest.raises(ArtefactError, match="came from elsewhere"):
+        prepare(source="raw.jsonl", output_dir="out")
+
+
+def test_a_link_without_a_plan_is_removed_and_not_what_it_leads_to(work: Path) -> None:
+    scratch = plant(work / "out")
+    (work / "victim").mkdir()
+    (scratch / "new").rmdir()
+    (scratch / "new").symlink_to(work / "victim")
+    prepare(source="raw.jsonl", output_dir="out")
+    assert is_made(work / "out")
+    assert (work / "victim").is_dir()
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_lock_that_is_no_file_of_ours_is_refused(work: Path, kind: str) -> None:
+    lock = plant(work / "out") / LOCK
+    lock.mkdir() if kind == "folder" else lock.symlink_to(work / "made")
+    with pytest.raises(ConfigError, match="not as hubdpo makes it"):
+        prepare(source="raw.jsonl", output_dir="out")
+    assert not (work / "made").exists()
+
+
+def test_a_file_made_after_a_kill_is_not_replaced_by_the_run_that_finishes(work: Path) -> None:
+    scratch = plant(work / "out", '{"old": [], "new": ["README.md"], "folder": HERE}')
+    (scratch / "new" / "README.md").write_text("made")
+    (work / "out" / "README.md").write_text("my own notes")
+    with pytest.raises(ArtefactError, match=r"README\.md` came into being meanwhile"):
+        prepare(source="raw.jsonl", output_dir="out")
+    assert (work / "out" / "README.md").read_text() == "my own notes"
+    assert (scratch / "new" / "README.md").read_text() == "made"
+
+
+def test_what_was_held_beside_a_target_that_came_into_being_goes_away(work: Path) -> None:
+    (work / "out").mkdir()
+    beside(work / "out").mkdir()
+    prepare(source="raw.jsonl", output_dir="out")
+    assert is_made(work / "out")
+    assert not beside(work / "out").exists()
 
 
 class Killed(BaseException):
