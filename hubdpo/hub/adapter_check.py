@@ -55,6 +55,15 @@ def check_adapter_files(folder: Path) -> dict[str, Any]:
     return config
 
 
+def is_built_in_full(config: dict[str, Any]) -> bool:
+    """Tell whether PEFT makes room for all that a config asks for before it reads the weights.
+
+    It decomposes the base for some, and cannot copy its layers without their memory.
+    """
+    from_base = str(config.get("init_lora_weights")).lower().startswith(FROM_THE_BASE)
+    return from_base or bool(config.get("layer_replication"))
+
+
 def try_config_patterns(config: dict[str, Any], names: Iterable[str]) -> None:
     """Match every pattern of a config against the names of modules, in a process that may not end. Raise
     ArtefactError when it does not.
@@ -119,7 +128,7 @@ def _check_ranks(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
     for name, value in pattern.items():
         if not isinstance(value, int) or value > max(held):
             raise _refused("rank_pattern", f"{value} for {name[:40]}", f"the largest rank in {WEIGHTS} is {max(held)}")
-    if rank > max(held) and str(config.get("init_lora_weights")).lower().startswith(FROM_THE_BASE):
+    if rank > max(held) and is_built_in_full(config):
         raise _refused("r", rank, f"the largest rank in {WEIGHTS} is {max(held)}")
 
 

@@ -58,9 +58,13 @@ def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def check_layers(config: Mapping[str, Any], shapes: Shapes) -> None:
-    """Raise ValueError for more layers than the weights have numbers for."""
+    """Raise ValueError for more layers of text than the weights have numbers for.
+
+    Other fields within fields may tell of what is not built: of images that a text model was cut from, of tasks.
+    """
     held = 1 + max((int(part) for name in shapes for part in name.split(".") if part.isdecimal()), default=-1)
-    for name, value in _fields(config):
+    text = config.get("text_config")
+    for name, value in (*config.items(), *(text.items() if isinstance(text, dict) else ())):
         if name in COUNTS and "layer" in name and isinstance(value, int) and value > held:
             raise ValueError(f"`{name}` of {CONFIG} is {value:,}, and its weights hold {held:,}")
 

@@ -16,7 +16,7 @@ from typing import Any
 from hubdpo.bounded import check_count, parse_json, read_bytes, read_object
 from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
-from hubdpo.hub.adapter_check import FROM_THE_BASE, check_adapter_files, try_config_patterns
+from hubdpo.hub.adapter_check import check_adapter_files, is_built_in_full, try_config_patterns
 from hubdpo.hub.base_check import check_counts, check_layers, check_shapes, stored_shapes
 from hubdpo.hub.client import called
 from hubdpo.hub.failures import first_line
@@ -140,12 +140,11 @@ def attach_adapter(base: Any, folder: Path) -> Any:
 
     config = check_adapter_files(folder)
     try_config_patterns(config, [name for name, _ in base.named_modules() if name])
-    from_base = str(config.get("init_lora_weights")).lower().startswith(FROM_THE_BASE)
+    in_full = is_built_in_full(config)
     with _in_one_line(folder, "the adapter", ArtefactError), warnings.catch_warnings():
-        if not from_base:  # told below
-            warnings.filterwarnings("ignore", message="Found missing adapter keys")
-        # room is made for what the weights hold, not for what the config asks for
-        model = PeftModel.from_pretrained(base, str(folder), local_files_only=True, low_cpu_mem_usage=not from_base)
+        # where room is made for what the weights hold and not for what the config asks for, it is told below
+        warnings.filterwarnings("error" if in_full else "ignore", message="Found missing adapter keys")
+        model = PeftModel.from_pretrained(base, str(folder), local_files_only=True, low_cpu_mem_usage=not in_full)
     lacking = [name for name, weight in model.named_parameters() if weight.is_meta and _OF_AN_ADAPTER.search(name)]
     if lacking:
         raise ArtefactError(

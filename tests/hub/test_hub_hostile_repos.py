@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from typer.testing import Result
 
 from hubdpo.hub import trial
-from hubdpo.hub.pretrained import attach_adapter, read_tokenizer
+from hubdpo.hub.pretrained import attach_adapter, read_causal_lm, read_tokenizer
 from tests.hub.hostile import Edit, adapter_on_hub, base_on_hub, edited
 
 DEEP = "[" * 100_000
@@ -99,6 +99,13 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "two million tokens": (config(trainable_token_indices=[1] * 2 * 10**6), "at most 4,000,000 are read"),
     "more tokens than there are weights of": (config(trainable_token_indices=[1] * 1000), "holds 0 of them"),
     "layers without end": (config(layer_replication=[[0, 2]] * 10**5), "layer_replication"),
+    "a rank beside ranks, of layers that are copies": (
+        config(r=10**6, rank_pattern={"x": 1}, layer_replication=[[0, 2]]), "the largest rank",
+    ),
+    "fewer weights than layers that are copies": (
+        lambda folder: (fewer_weights(folder), config(layer_replication=[[0, 2]])(folder))[0],
+        "Found missing adapter keys",
+    ),
     "a million rounds": (config(init_lora_weights="pissa_niter_1000000"), "64 iterations at most"),
     "a million rounds of LoftQ": (
         config(init_lora_weights="loftq", loftq_config={"loftq_bits": 4, "loftq_iter": 10**6}), "64 iterations",
@@ -245,6 +252,9 @@ BASES: dict[str, tuple[Edit, str]] = {
     "a million layers": (base_config(num_hidden_layers=10**6), "at most 2,000 are built"),
     "400 layers": (base_config(num_hidden_layers=400), "`num_hidden_layers` of config.json is 400, and"),
     "30 million labels": (base_config(num_labels=3 * 10**7), "`num_labels` of config.json"),
+    "more layers inside than weights": (
+        base_config(text_config={"num_layers": 400}), "`num_layers` of config.json is 400, and its weights hold",
+    ),
     "layers inside": (base_config(text_config={"num_layers": 10**9}), "at most 2,000 are built"),
     "30 million words": (base_config(vocab_size=3 * 10**7), "asks for `model.embed_tokens.weight` of 30,000,000 x 64"),
     "a width of 8,192": (base_config(hidden_size=8192), "and its weights hold"),
@@ -349,7 +359,7 @@ def test_train_refuses_a_template_that_does_not_end(
         {"target_modules": r"(?:.*?layers.*?self_attn.*?(?:q_proj|v_proj).*?)|(?:.*?mlp.*?up_proj)"},
         {"rank_pattern": {"q_proj": 2, r"layers\.1\.self_attn\.v_proj": 4}, "r": 16},
         {"layers_to_transform": [1], "layers_pattern": "layers"}, {"trainable_token_indices": [1, 2, 3]},
-        {"exclude_modules": r".*layers\.0.*"},
+        {"exclude_modules": r".*layers\.0.*"}, {"layer_replication": [[0, 1], [0, 1]], "r": 4},
     ],
     ids=str,
 )  # fmt: skip
@@ -367,6 +377,19 @@ def test_what_is_merely_unusual_still_loads(tiny_base: Path, tmp_path: Path, opt
     with torch.no_grad(), pytest.warns(UserWarning, match="a_field_of_tomorrow"):
         expected = adapted.eval()(input_ids=ids).logits
         assert torch.equal(attach_adapter(base(), tmp_path / "adapter").eval()(input_ids=ids).logits, expected)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"vision_config": {"num_hidden_layers": 27}}, {"task_specific_params": {"summaries": {"num_layers": 12}}}],
+    ids=str,
+)
+def test_a_base_that_tells_of_what_is_not_built_still_loads(
+    tiny_base: Path, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    base_config(**fields)(folder)
+    assert read_causal_lm(folder)[1]["missing_keys"] == set()
 
 
 def test_a_tokenizer_without_padding_or_template_still_loads(tiny_base: Path, tmp_path: Path) -> None:
