@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,6 +75,11 @@ def meant_option(arguments: list[str]) -> str | None:
         if argument.startswith("--") and name not in known and (near := model.near_field(name)):
             return "--" + near.replace("_", "-")
     return None
+
+
+def typed(place: str | Path) -> str:
+    """Return a place as it is typed on a command line, where blanks end a word and a dash begins an option."""
+    return shlex.quote(f"./{place}" if str(place).startswith("-") else str(place))
 
 
 def choose_format(value: console.Format | None, *, json: bool, quiet: bool) -> None:

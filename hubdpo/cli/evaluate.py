@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import command
+from hubdpo.cli._options import command, typed
 from hubdpo.config import EvaluateConfig
 
 
@@ -22,4 +22,4 @@ def register(app: typer.Typer) -> None:
             {"run_dir": str(config.run_dir), **report.model_dump(mode="json")},
             identifier=str(config.run_dir),
         )
-        console.hint(f"hubdpo push {config.run_dir} USER/NAME --version 0.1.0")
+        console.hint(f"hubdpo push {typed(config.run_dir)} USER/NAME --version 0.1.0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import command
+from hubdpo.cli._options import command, typed
 from hubdpo.config import MergeConfig
 from hubdpo.machine import AGAIN, machine_errors
 
@@ -24,4 +24,4 @@ def register(app: typer.Typer) -> None:
             {"output_dir": str(config.output_dir), **made.model_dump(mode="json")},
             identifier=str(config.output_dir),
         )
-        console.hint(f"hubdpo push {config.output_dir} USER/NAME --version 0.1.0")
+        console.hint(f"hubdpo push {typed(config.output_dir)} USER/NAME --version 0.1.0")

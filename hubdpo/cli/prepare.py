@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import command
+from hubdpo.cli._options import command, typed
 from hubdpo.config import PrepareConfig
 from hubdpo.machine import AGAIN, machine_errors
 
@@ -46,6 +46,6 @@ def register(app: typer.Typer) -> None:
         console.hint(
             "the same command without `--dry-run`"
             if config.dry_run
-            else f"hubdpo train --model-name-or-path {config.model or 'Qwen/Qwen2-7B-Instruct'} "
-            f"--dataset {config.output_dir}{length} -o run"
+            else f"hubdpo train --model-name-or-path {typed(config.model or 'Qwen/Qwen2-7B-Instruct')} "
+            f"--dataset {typed(config.output_dir)}{length} -o run"
         )

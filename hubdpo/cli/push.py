@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import command
+from hubdpo.cli._options import command, typed
 from hubdpo.config import PushConfig
 from hubdpo.errors import HubError, Stopped
 
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
         )
         if config.dry_run:
             flag = " --create-pr" if config.create_pr else ""
-            console.hint(f"hubdpo push {config.folder} {config.repo} --version {release.version}{flag}")
+            console.hint(f"hubdpo push {typed(config.folder)} {config.repo} --version {release.version}{flag}")
         elif not config.create_pr:
             console.hint(f"hubdpo verify {release.repo}@{release.tag}")
             if config.collection and release.collection is None:

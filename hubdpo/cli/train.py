@@ -7,7 +7,7 @@ import os
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import command
+from hubdpo.cli._options import command, typed
 from hubdpo.config import TrainConfig
 
 
@@ -37,4 +37,4 @@ def register(app: typer.Typer) -> None:
             },
             identifier=str(config.output_dir),
         )
-        console.hint(f"hubdpo push {config.output_dir} USER/NAME --version 0.1.0")
+        console.hint(f"hubdpo push {typed(config.output_dir)} USER/NAME --version 0.1.0")

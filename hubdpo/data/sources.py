@@ -106,7 +106,7 @@ def plain_name(name: str) -> str:
 
 
 def _expand(source: str, scratch: str) -> list[RawFile]:
-    if source == "-":
+    if source in ("-", "/dev/stdin"):
         place = storage.join(scratch, "stdin.jsonl")
         with storage.open_write(place) as stream:
             shutil.copyfileobj(sys.stdin.buffer, stream, BLOCK)

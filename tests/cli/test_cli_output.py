@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,20 @@ def test_people_get_the_count_and_the_next_command(runner: CliRunner, raw: Path,
     done = runner.invoke(app, ["prepare", str(raw), "-o", str(tmp_path / "out")])
     assert "20 pairs kept of 20 rows read" in done.stdout
     assert "hint: hubdpo train" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["with a blank", "-x", "it's", "a\nb"])
+def test_the_next_command_can_be_pasted_whatever_the_folder_is_called(
+    runner: CliRunner, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    monkeypatch.setattr(console, "hint", said.append)
+    runner.invoke(app, ["prepare", str(raw), f"--output-dir={name}"])
+    words = shlex.split(said[-1])
+    place = words[words.index("--dataset") + 1]
+    assert Path(place) == Path(name)
+    assert not place.startswith("-")
 
 
 def test_options_come_from_a_file_under_the_flags(runner: CliRunner, raw: Path, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_stdin_folders_and_globs(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_bytes(lines(rows(3)))
     (tmp_path / "in" / "b.jsonl").write_bytes(lines(rows(6)[3:]))
-    for source, stdin in (("in", b""), ("in/*.jsonl", b""), ("-", lines(rows(6)))):
+    for source, stdin in (("in", b""), ("in/*.jsonl", b""), ("-", lines(rows(6))), ("/dev/stdin", lines(rows(6)))):
         command = [sys.executable, "-c", CODE, "prepare", source, "-o", "out", "--json"]
         done = subprocess.run(command, cwd=tmp_path, input=stdin, capture_output=True)
         assert json.loads(done.stdout)["funnel"]["kept"] == 6, done.stderr.decode()
