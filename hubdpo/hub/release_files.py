@@ -6,23 +6,21 @@ A repo may hold files that people put there by hand. A licence or a picture does
 
 from __future__ import annotations
 
-import fnmatch
-import re
+import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from hubdpo.bounded import read_object, read_text, shortened
 from hubdpo.cards.hub_fields import is_id
-from hubdpo.cards.serving import PICKLES, SHA
-from hubdpo.errors import ArtefactError
-from hubdpo.front_matter import fields
+from hubdpo.cards.serving import SHA
+from hubdpo.errors import ArtefactError, VerificationFailed
+from hubdpo.hub.loaded_names import first_loaded
 from hubdpo.hub.merged import MergeManifest
 from hubdpo.manifest import (
     BUNDLE_FILE,
     CARD_FILE,
     EVAL_FILE,
-    LOCAL_FILE,
     MERGE_FILE,
     PREPARE_FILE,
     PROBES_FILE,
@@ -49,22 +47,13 @@ MANIFESTS: dict[str, type[Manifest]] = {
 }  # fmt: skip
 THE_HUBS = (".gitattributes",)
 """Files that the Hub makes itself."""
-LOADED_ANYWHERE = re.compile("|".join([r".*\.py", r".*\.safetensors", *(rf".*\{end}" for end in PICKLES)]))
-LOADED_AT_THE_TOP = re.compile(
-    r"tokenizer.*|.*\.model|vocab\.(json|txt)|merges\.txt|(special_tokens_map|added_tokens)\.json|chat_template.*"
-    r"|additional_chat_templates/.*|(config|adapter_config|generation_config|processor_config)\.json"
-    rf"|.*\.index\.json|{re.escape(LOCAL_FILE)}|" + "|".join(re.escape(name) for name in MANIFESTS)
-)
-"""What transformers and PEFT read, of a model or an adapter, by its name alone."""
-DATA = re.compile(r".*\.(py|parquet|arrow)|data/.*")
-"""What `datasets` reads where a card names no files; those that it names are read as well."""
 
 
-def check_files(folder: Path, bundle: Bundle) -> list[str]:
+def check_files(folder: Path, bundle: Bundle, repo_id: str = "USER/NAME") -> list[str]:
     """Return the files of a downloaded release that it does not list and that do no harm.
 
-    Raise ArtefactError, naming the file, when one that loading reads is not listed, the id of the bundle is not that of
-    its list, or a manifest says what cannot be.
+    Raise ArtefactError, naming the file, when one that loading needs is not listed, the id of the bundle is not that of
+    its list, or a manifest says what cannot be; VerificationFailed when loading would read one that is not listed.
     """
     if bundle.bundle_id != bundle_id_of(bundle.version, bundle.files):
         raise ArtefactError(f"`bundle_id` of {BUNDLE_FILE} is not that of its list of files")
@@ -81,45 +70,24 @@ def check_files(folder: Path, bundle: Bundle) -> list[str]:
                 _check_base(name, found)
     there = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()]
     others = beside(there, bundle.files)
-    patterns = data_patterns(read_text(folder / CARD_FILE)) if bundle.kind == "dataset" else []
-    if (harmful := first_loaded(bundle.kind, others, patterns)) is not None:
-        raise ArtefactError(f"`{harmful}` is not listed in {BUNDLE_FILE}, and loading would read it")
+    card = read_text(folder / CARD_FILE) if bundle.kind == "dataset" else ""
+    if (harmful := first_loaded(bundle.kind, others, card)) is not None:
+        raise VerificationFailed(
+            f"`{shortened(harmful, 200)}` of `{repo_id}` is not listed in {BUNDLE_FILE}, and loading would read it",
+            hint=f"where the repo is yours, {deleting(repo_id, harmful, bundle.kind)}, then publish a new version; "
+            "else tell its owner",
+        )
     return others
+
+
+def deleting(repo_id: str, name: str, kind: Kind) -> str:
+    """Return the command that deletes a file of a repo."""
+    return f"hf repos delete-files {repo_id} {shlex.quote(name)}{' --type dataset' * (kind == 'dataset')}"
 
 
 def beside(names: Iterable[str], listed: Collection[str]) -> list[str]:
     """Return the names that a release does not list, apart from its list and what the Hub makes itself."""
     return [name for name in names if name not in listed and name not in (BUNDLE_FILE, *THE_HUBS)]
-
-
-def first_loaded(kind: Kind, names: Iterable[str], patterns: Collection[str] = ()) -> str | None:
-    """Return the first of the files that loading would read or run; `patterns` are those that a dataset's card names.
-
-    Case is not told apart, as some systems do not.
-    """
-    for name in names:
-        folded = name.casefold()
-        if kind == "dataset":
-            if DATA.fullmatch(folded) or any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
-                return name
-        elif LOADED_ANYWHERE.fullmatch(folded) or LOADED_AT_THE_TOP.fullmatch(folded):
-            return name
-    return None
-
-
-def data_patterns(card: str) -> list[str]:
-    """Return the patterns of the files that a dataset's card says to load."""
-    found = []
-    configs = fields(card).get("configs")
-    for config in configs if isinstance(configs, list) else []:
-        pending = [config.get("data_files")] if isinstance(config, dict) else []
-        while pending:
-            one = pending.pop()
-            if isinstance(one, str):
-                found.append(one)
-            elif isinstance(one, (list, dict)):
-                pending += list(one.values()) if isinstance(one, dict) else one
-    return found
 
 
 def _weights(folder: Path, bundle: Bundle) -> list[str]:

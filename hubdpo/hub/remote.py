@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,8 @@ from hubdpo.errors import ArtefactError, HubError, VersionTaken
 from hubdpo.hub.bundle import BundleContent, content_of, git_blob_id
 from hubdpo.hub.client import RepoType, api
 from hubdpo.hub.failures import is_unknown_outcome, status_of
-from hubdpo.hub.release_files import beside, data_patterns, first_loaded
+from hubdpo.hub.loaded_names import first_loaded
+from hubdpo.hub.release_files import beside, deleting
 from hubdpo.hub.versions import bump, highest, parse_tag
 from hubdpo.manifest import BUNDLE_FILE, CARD_FILE, Bundle
 
@@ -251,13 +251,12 @@ def operations_for(content: BundleContent, tree: Tree, old: Bundle | None) -> li
 def check_others(remote: Remote, content: BundleContent, tree: Tree, old: Bundle | None) -> None:
     """Raise HubError for a file that would stay beside the release, unlisted, though loading would read it."""
     stay = beside(tree, {*content.files, *(old.files if old else ())})
-    patterns = data_patterns(content.card or content.read(CARD_FILE).decode()) if content.kind == "dataset" else []
-    if (found := first_loaded(content.kind, stay, patterns)) is not None:
-        kind = " --type dataset" if remote.repo_type == "dataset" else ""
+    card = content.card or content.read(CARD_FILE).decode() if content.kind == "dataset" else ""
+    if (found := first_loaded(content.kind, stay, card)) is not None:
         raise HubError(
             f"main of `{remote.repo_id}` holds `{shortened(found, 200)}`, which is not of the release, and loading the "
             "release would read it",
-            hint=f"hf repos delete-files {remote.repo_id} {shlex.quote(found)}{kind}, then push again",
+            hint=f"{deleting(remote.repo_id, found, content.kind)}, then push again",
         )
 
 

@@ -28,7 +28,8 @@ from hubdpo.hub.remote import repeat
 from hubdpo.hub.versions import highest, parse_tag
 from hubdpo.manifest import BUNDLE_FILE, RUN_FILE, Bundle, Release, RunManifest
 
-MOST_NAMED = 300
+MOST_NAMED, LONGEST_NAME = 5, 100
+DO_NOT_USE = "do not use this release; where it is yours, publish a new version, else tell its owner"
 A_KIND = {"dataset": "a dataset", "adapter": "an adapter", "merged": "a merged model"}
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", *COPIED_FILES)
 
@@ -113,17 +114,19 @@ def verify_commit(
     with TemporaryDirectory(prefix="hubdpo-verify-") as cache:
         with translate_errors(f"{repo_id}@{sha[:12]}"):
             folder = repeat(lambda: fetch(repo_id, sha, repo_type=repo_type, cache_dir=Path(cache)))
-        with _as_failure(folder, f"{repo_id}@{sha[:12]}"):
+        release = f"{repo_id}@{sha[:12]}"
+        with _as_failure(folder, release, hint=f"run the same command again; where it says the same, {DO_NOT_USE}"):
             bundle = Bundle.read(folder / BUNDLE_FILE)
             if expected is not None and bundle != expected:
                 raise ArtefactError(f"`{BUNDLE_FILE}` is not the one that was sent")
             if (bundle.kind == "dataset") != (repo_type == "dataset"):
                 raise ArtefactError(f"`{BUNDLE_FILE}` lists {A_KIND[bundle.kind]}, and the repo is a {repo_type}")
             verify_files(folder, bundle.files, hint="")
-            if others := check_files(folder, bundle):
+        with _as_failure(folder, release, hint=DO_NOT_USE):
+            if others := check_files(folder, bundle, repo_id):
                 console.warn(
                     f"{repo_id} holds {len(others)} file{'s' * (len(others) > 1)} that the release does not list, and "
-                    f"that were not compared: {shortened(', '.join(others), MOST_NAMED)}"
+                    f"that were not compared; loading reads none of them: {_named(others)}"
                 )
             if bundle.kind == "dataset":
                 return Findings(bundle, splits=check_dataset(folder) if check == "load" else None)
@@ -134,13 +137,18 @@ def verify_commit(
 
 
 @contextmanager
-def _as_failure(folder: Path, release: str) -> Iterator[None]:
+def _as_failure(folder: Path, release: str, *, hint: str) -> Iterator[None]:
     """Raise VerificationFailed for whatever is wrong with the files of a downloaded release."""
     try:
         yield
     except ArtefactError as problem:
-        message = problem.message.replace(str(folder), release)
-        raise VerificationFailed(message, hint="run the same command again; the release is not to be trusted") from None
+        raise VerificationFailed(problem.message.replace(str(folder), release), hint=hint) from None
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - MOST_NAMED
+    told = ", ".join(shortened(name, LONGEST_NAME) for name in names[:MOST_NAMED])
+    return f"{told} and {more:,} more" if more > 0 else told
 
 
 def _base_state(folder: Path) -> BaseState | None:

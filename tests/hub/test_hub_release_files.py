@@ -15,7 +15,7 @@ from typer.testing import Result
 from hubdpo import prepare, push, verify
 from hubdpo.errors import ArtefactError, HubError, VerificationFailed
 from hubdpo.file_entries import FileEntry, bytes_entry
-from hubdpo.hub.release_files import check_files, first_loaded
+from hubdpo.hub.release_files import check_files
 from hubdpo.hub.verify import verify_commit
 from hubdpo.manifest import BUNDLE_FILE, BaseRef, Bundle, Kind, bundle_id_of
 from tests.hub.made import made_run
@@ -66,59 +66,24 @@ def test_the_id_of_a_bundle_is_computed_again(adapter: Path) -> None:
         check_files(adapter, listing(adapter, "adapter", bundle_id="0" * 64))
 
 
-HARMFUL = [
-    "evil.py",
-    "lib/evil.py",
-    "adapter_model.bin",
-    "training_args.bin",
-    "weights.pt",
-    "sub/x.pkl",
-    "model.ckpt",
-    "model.safetensors",
-    "EXTRA.SAFETENSORS",
-    "model.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    "tokenizer_config.json",
-    "Tokenizer.model",
-    "spiece.model",
-    "vocab.txt",
-    "merges.txt",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "additional_chat_templates/tools.jinja",
-    "processor_config.json",
-    "local.json",
-    "probes.json",
-    "merge.json",
-]
-HARMLESS = ["LICENSE", "NOTICE.md", "plots/mine.png", "docs/about.md", "samples.jsonl", "q4.gguf", "notes/config.json"]
-
-
-@pytest.mark.parametrize("name", HARMFUL)
+@pytest.mark.parametrize("name", ["adapter_model.bin", "custom_generate/generate.py"])
 def test_a_file_that_loading_would_read_is_refused(adapter: Path, name: str) -> None:
     bundle = listing(adapter, "adapter")
     (adapter / name).parent.mkdir(parents=True, exist_ok=True)
     (adapter / name).write_text("{}")
-    with pytest.raises(ArtefactError, match=rf"`{name}` is not listed in hubdpo.json, and loading would read it"):
-        check_files(adapter, bundle)
+    with pytest.raises(VerificationFailed, match="not listed in hubdpo.json, and loading would read it") as caught:
+        check_files(adapter, bundle, "a/b")
+    assert f"`{name}` of `a/b`" in caught.value.message
+    assert f"hf repos delete-files a/b {name}, then publish a new version" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("name", HARMLESS)
-def test_a_file_that_does_no_harm_is_named(adapter: Path, name: str) -> None:
+def test_what_a_trainer_leaves_does_no_harm_and_is_named(adapter: Path) -> None:
     bundle = listing(adapter, "adapter")
-    for path in (adapter / name, adapter / ".gitattributes"):
+    left = ["checkpoint-4/adapter_model.safetensors", "checkpoint-4/optimizer.pt", "train.py", "training_args.bin"]
+    for path in (adapter / name for name in (*left, ".gitattributes")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
-    assert check_files(adapter, bundle) == [name]
-    assert first_loaded("merged", [name]) is None
-
-
-@pytest.mark.parametrize("name", ["data/extra.csv", "other.parquet", "data.py", "x/y.arrow", "more/train-1.json"])
-def test_data_beside_the_listed_are_refused(name: str) -> None:
-    assert first_loaded("dataset", ["LICENSE", "a.png", name], ["more/train-*"]) == name
-    assert first_loaded("dataset", ["LICENSE", "a.png"], ["data/train-*"]) is None
+    assert check_files(adapter, bundle) == left
 
 
 def merged(folder: Path, shards: dict[str, str] | None) -> Path:
@@ -232,17 +197,25 @@ def test_files_by_hand_are_named_by_verify(pairs: Path, repo_id: str, run_cli: C
     assert done.exit_code == 0
     assert "warning" in done.stderr and "1 file that the release does not list" in done.stderr
     assert "LICENSE" in done.stderr and ".gitattributes" not in done.stderr
+    api.upload_folder(**named, folder_path=str(pairs / "data"), path_in_repo="old", revision="main")
+    for n in range(7):
+        api.upload_file(**named, path_in_repo=f"notes/{n}.md", path_or_fileobj=b"by hand")
+    push(folder=pairs, repo=repo_id, version="1.0.2")
+    done = run_cli("verify", f"{repo_id}@v1.0.2", "--check", "hashes")
+    assert done.exit_code == 0 and " more" in done.stderr and "notes/6.md" not in done.stderr
 
 
 def test_push_leaves_no_release_beside_files_that_loading_would_read(pairs: Path, repo_id: str, run_cli: Cli) -> None:
     api, named = HfApi(), {"repo_id": repo_id, "repo_type": "dataset"}
     api.create_repo(**named)
-    api.upload_file(**named, path_in_repo="data/more.parquet", path_or_fileobj=b"PAR1")
-    with pytest.raises(HubError, match=r"holds `data/more.parquet`, which is not of the release") as caught:
+    api.upload_file(**named, path_in_repo="data/train-more.parquet", path_or_fileobj=b"PAR1")
+    with pytest.raises(HubError, match=r"holds `data/train-more.parquet`, which is not of the release") as caught:
         push(folder=pairs, repo=repo_id, version="1.0.0")
-    assert caught.value.hint == f"hf repos delete-files {repo_id} data/more.parquet --type dataset, then push again"
+    assert (
+        caught.value.hint == f"hf repos delete-files {repo_id} data/train-more.parquet --type dataset, then push again"
+    )
     refs = api.list_repo_refs(**named)
     assert not refs.tags and [branch.name for branch in refs.branches] == ["main"]
-    api.delete_file("data/more.parquet", **named)
+    api.delete_file("data/train-more.parquet", **named)
     push(folder=pairs, repo=repo_id, version="1.0.0")
     assert verify(f"{repo_id}@v1.0.0").splits
