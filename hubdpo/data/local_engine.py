@@ -39,7 +39,8 @@ class LocalEngine:
     """
 
     def __init__(self, workers: int) -> None:
-        self._workers = workers
+        # a worker of multiprocessing.Pool may start none of its own
+        self._workers = 1 if multiprocessing.current_process().daemon else workers
         self._context: Any = _Context("fork" if sys.platform == "linux" else "spawn")
         self._pool: ProcessPoolExecutor | None = None
         self._told: set[int | None] = set()

@@ -79,6 +79,20 @@ def test_named_columns_are_read_by_several_workers(tmp_path: Path, monkeypatch: 
     assert manifest.funnel.kept == 200
 
 
+def doubled_by_an_engine(numbers: list[int]) -> list[int]:
+    with engine_for("local", 2) as engine:
+        return list(engine.map(double, numbers))
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def test_a_process_that_may_start_none_works_alone() -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(doubled_by_an_engine, ([1, 2, 3],)) == [2, 4, 6]
+
+
 def killed(number: int) -> int:
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
