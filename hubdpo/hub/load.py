@@ -14,6 +14,7 @@ from hubdpo.hub.adapter_files import read_json
 from hubdpo.hub.base import ADAPTER_PATTERNS, BASE_PATTERNS, load_base
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
+from hubdpo.hub.greedy import generate_greedily
 from hubdpo.hub.pretrained import attach_adapter, read_tokenizer, render
 from hubdpo.hub.reference import parse_unless_folder
 from hubdpo.hub.stopping import use_stops
@@ -73,14 +74,9 @@ def load_on_base(
 
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:
     """Return the greedy answer to one user message."""
-    import torch
-
     chat = [{"role": "user", "content": prompt}]
     inputs = render(loaded.tokenizer, chat, return_tensors="pt", return_dict=True).to(loaded.model.device)
-    with torch.no_grad():
-        output = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-    text: str = loaded.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return text.strip()
+    return generate_greedily(loaded.model, loaded.tokenizer, inputs, max_new_tokens=max_new_tokens)
 
 
 def _find(repo: str, revision: str | None) -> tuple[Path, str | None]:

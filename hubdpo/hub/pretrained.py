@@ -20,7 +20,9 @@ from hubdpo.hub.adapter_check import check_adapter_files, is_built_in_full, try_
 from hubdpo.hub.base_check import check_counts, check_layers, check_shapes, stored_shapes
 from hubdpo.hub.client import called
 from hubdpo.hub.failures import first_line
+from hubdpo.hub.greedy import stop_ids
 from hubdpo.hub.lineage import check_not_an_adapter
+from hubdpo.hub.stopping import GENERATION_FILE
 from hubdpo.hub.tokenizer_check import check_tokenizer_growth
 from hubdpo.hub.trial import try_template
 
@@ -109,6 +111,7 @@ def read_causal_lm(
     check_files(folder, error)
     check_not_an_adapter(folder, called(folder))
     _check_fits(folder, error)
+    _check_generation(folder, error)
     with _in_one_line(folder, "the model", error):
         model, loading = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, use_safetensors=True, local_files_only=True, output_loading_info=True,
@@ -130,6 +133,20 @@ def _check_fits(folder: Path, error: type[HubdpoError]) -> None:
             model = AutoModelForCausalLM.from_config(known, trust_remote_code=False, attn_implementation="sdpa")
         asked = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
         check_shapes(asked, stored, packed="quantization_config" in config)
+
+
+def _check_generation(folder: Path, error: type[HubdpoError]) -> None:
+    """Raise `error`, naming the file, for a generation_config.json that transformers does not take."""
+    from transformers import GenerationConfig
+
+    if not (folder / GENERATION_FILE).is_file():
+        return
+    with _in_one_line(folder, GENERATION_FILE, error):
+        found = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    try:
+        stop_ids(found.eos_token_id)
+    except ArtefactError as problem:
+        raise error(f"`{called(folder)}`: {problem.message}", hint=problem.hint) from None
 
 
 def attach_adapter(base: Any, folder: Path) -> Any:

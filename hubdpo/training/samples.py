@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from transformers import GenerationConfig
-
+from hubdpo.hub.greedy import generate_greedily
 from hubdpo.manifest import EvalReport, Sample
 from hubdpo.secrets import find_secrets, redact
 
@@ -41,13 +39,5 @@ def with_samples(report: EvalReport, model: Any, tokenizer: Any) -> EvalReport:
 def _answer(model: Any, tokenizer: Any, prompt: str) -> str:
     chat = [{"role": "user", "content": prompt}]
     inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    greedy = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=NEW_TOKENS,
-        eos_token_id=model.generation_config.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.no_grad():
-        output = model.generate(**inputs.to(model.device), generation_config=greedy)
-    text = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    text = generate_greedily(model, tokenizer, inputs.to(model.device), max_new_tokens=NEW_TOKENS)
     return redact(text, find_secrets(text))

@@ -240,6 +240,10 @@ def base_config(**fields: Any) -> Edit:
     return edit
 
 
+def generation(**fields: Any) -> Edit:
+    return lambda folder: edited(folder, "generation_config.json", **fields)
+
+
 def index(**files: str) -> Edit:
     def edit(folder: Path) -> None:
         (folder / "model.safetensors").unlink()
@@ -273,6 +277,10 @@ BASES: dict[str, tuple[Edit, str]] = {
     "a config 100,000 deep": (written("config.json", DEEP), "nested more than 100 deep"),
     "a config of 5 MB": (written("config.json", b" " * 5_000_000), "at most 4,000,000 are read"),
     "a generation config 100,000 deep": (written("generation_config.json", DEEP), "nested more than 100 deep"),
+    "a generation config that is a list": (written("generation_config.json", "[1]"), "generation_config.json of"),
+    "a cache that is none": (generation(cache_implementation="x"), "generation_config.json of"),
+    "an end that is text": (generation(eos_token_id="x"), "`eos_token_id` of generation_config.json is 'x'"),
+    "an end of 30 digits": (generation(eos_token_id=[1, 10**30]), "`eos_token_id` of generation_config.json is 1000"),
     "an index 100,000 deep": (
         lambda folder: (index()(folder), written("model.safetensors.index.json", DEEP)(folder))[0],
         "nested more than 100 deep",
@@ -300,6 +308,27 @@ def test_load_refuses_a_base_in_one_line(
     one_line(run_cli("load", str(adapter), "--max-new-tokens", "1"), 2, says)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_beams": 20_000}, {"stop_strings": ["x"]}, {"penalty_alpha": 0.6, "top_k": 4}, {"dola_layers": "high"},
+        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0}, {"return_dict_in_generate": True},
+        {"suppress_tokens": ["a"]}, {"num_beams": 2, "length_penalty": "x"}, {"max_length": 1, "min_new_tokens": 10**9},
+        {"pad_token_id": 10**30, "bos_token_id": "x"}, {"do_sample": True, "temperature": 9.0, "top_k": 50},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_how_a_base_wants_to_generate_changes_no_answer(
+    adapter: Path, tiny_base: Path, tmp_path: Path, run_cli: Callable[..., Result], fields: dict[str, Any]
+) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    (adapter / "local.json").write_text(json.dumps({"model_name_or_path": str(base)}))
+    expected = run_cli("load", str(adapter), "--max-new-tokens", "8")
+    generation(**fields)(base)
+    done = run_cli("load", str(adapter), "--max-new-tokens", "8")
+    assert (done.exit_code, done.stdout) == (0, expected.stdout), done.output
 
 
 @pytest.mark.parametrize("command", ["verify", "merge"])
