@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from hubdpo.bounded import shortened
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.adapter_files import read_json, read_shapes
 from hubdpo.hub.client import called
@@ -19,6 +20,8 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FROM_THE_BASE = ("pissa", "olora")
 """Beginnings of `init_lora_weights` whose adapters are differences to the base, decomposed while they are loaded."""
 MOST_ITERATIONS = 64
+MOST_ALPHA = 1_000_000
+"""Largest scale of an adapter, over its rank. Tens are usual, and with 10^39 every answer is NaN."""
 _TEXTS: dict[str, tuple[type, ...]] = {
     "target_modules": (str, list), "exclude_modules": (str, list), "layers_pattern": (str, list),
     "modules_to_save": (list,), "target_parameters": (list,),
@@ -88,7 +91,7 @@ def _where(field: str) -> str:
 
 
 def _refused(field: str, value: Any, limit: str) -> ArtefactError:
-    return ArtefactError(f"{_where(field)} is {str(value)[:80]}, and {limit}")
+    return ArtefactError(f"{_where(field)} is {shortened(repr(value), 80)}, and {limit}")
 
 
 def _check_kinds(config: dict[str, Any]) -> None:
@@ -106,11 +109,18 @@ def _check_kinds(config: dict[str, Any]) -> None:
     for field in ("lora_alpha", "lora_dropout"):
         if not isinstance(config.get(field, 0), (int, float)):
             raise _refused(field, config[field], "it must be a number")
+    for field, alpha in (
+        ("lora_alpha", config.get("lora_alpha", 0)),
+        *(("alpha_pattern", value) for value in (config.get("alpha_pattern") or {}).values()),
+    ):
+        if abs(alpha) > MOST_ALPHA:
+            raise _refused(field, alpha, f"it may be {MOST_ALPHA:,} at most")
     init = str(config.get("init_lora_weights"))
     iterations = init.rpartition("_niter_")[2] if "_niter_" in init else "1"
     loftq = config.get("loftq_config") or {}
-    rounds = loftq.get("loftq_iter", 1) if isinstance(loftq, dict) else loftq
-    for field, told in (("init_lora_weights", iterations), ("loftq_config", str(rounds))):
+    if not isinstance(loftq, dict):
+        raise _refused("loftq_config", loftq, "it must be an object")
+    for field, told in (("init_lora_weights", iterations), ("loftq_config", str(loftq.get("loftq_iter", 1)))):
         if not told.isdecimal() or int(told) > MOST_ITERATIONS:
             raise _refused(field, config[field], f"it may take {MOST_ITERATIONS} iterations at most")
 
@@ -127,7 +137,7 @@ def _check_ranks(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
         raise _refused("r", rank, f"the largest rank in {WEIGHTS} is {max(held)}")
     for name, value in pattern.items():
         if not isinstance(value, int) or value > max(held):
-            raise _refused("rank_pattern", f"{value} for {name[:40]}", f"the largest rank in {WEIGHTS} is {max(held)}")
+            raise _refused("rank_pattern", {name: value}, f"the largest rank in {WEIGHTS} is {max(held)}")
     if rank > max(held) and is_built_in_full(config):
         raise _refused("r", rank, f"the largest rank in {WEIGHTS} is {max(held)}")
 

@@ -8,6 +8,7 @@ and whoever verifies a release computes them again. The texts are ours, so nothi
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 import re
 from dataclasses import dataclass
@@ -46,13 +47,17 @@ class ProbeResult:
 
     @property
     def passed(self) -> bool:
-        return (self.largest_difference if self.exact else self.mean_difference) <= self.tolerance
+        told = self.largest_difference if self.exact else self.mean_difference
+        return math.isfinite(told) and told <= self.tolerance
 
 
 def record_probes(
     model: Any, tokenizer: Any, *, load_in_4bit: bool, template_kwargs: dict[str, Any] | None = None
 ) -> Probes:
-    """Return the probes with what a model gives for them now, and all that the numbers depend on."""
+    """Return the probes with what a model gives for them now, and all that the numbers depend on.
+
+    Raise VerificationFailed for numbers that are none.
+    """
     probes = []
     for question, *answers in PAIRS:
         for answer in answers:
@@ -69,7 +74,7 @@ def compare_probes(model: Any, tokenizer: Any, recorded: Probes) -> ProbeResult:
 
     They must be equal where everything that `environment` names is equal and nothing is computed on a GPU, whose
     kernels may differ from run to run; else the mean difference must be within TOLERANCES. Raise VerificationFailed
-    when the tokenizer no longer gives the recorded tokens.
+    when the tokenizer no longer gives the recorded tokens, and for numbers that are none.
     """
     for probe in recorded.probes:
         ids = _encode(tokenizer, probe.prompt, probe.answer, recorded.chat_template_kwargs)
@@ -107,7 +112,10 @@ def _encode(
 
 
 def _log_probs(model: Any, probes: list[Probe]) -> list[list[float]]:
-    """Return the log-probability of every token of each answer, from one forward pass of all."""
+    """Return the log-probability of every token of each answer, from one forward pass of all.
+
+    Raise VerificationFailed where one is NaN or infinite: no comparison of such numbers tells anything.
+    """
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
@@ -130,6 +138,11 @@ def _log_probs(model: Any, probes: list[Probe]) -> list[list[float]]:
     finally:
         causal_lm.set_attn_implementation(before)
         model.train(was_training)
+    if odd := sum(not math.isfinite(value) for values in found for value in values):
+        raise VerificationFailed(
+            f"the model gives no finite log-probability for {odd} of {sum(map(len, found))} tokens",
+            hint="check the weights and `lora_alpha` of the adapter, or train it again at a lower `--learning-rate`",
+        )
     return found
 
 

@@ -88,6 +88,13 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "a rank for one module": (config(rank_pattern={"q_proj": 10**6}), "the largest rank in adapter_model.safetensors"),
     "ranks that are a list": (config(rank_pattern=[1]), "an object of numbers"),
     "an alpha that is text": (config(alpha_pattern={"q_proj": "x"}), "an object of numbers"),
+    "an alpha of 40 digits": (config(lora_alpha=10**39), "`lora_alpha` of adapter_config.json is 1000000"),
+    "an alpha far below 0": (config(lora_alpha=-2e6), "and it may be 1,000,000 at most"),
+    "an alpha of 40 digits for a module": (
+        config(alpha_pattern={"q_proj": 10**38}), "`alpha_pattern` of adapter_config.json is 1000000",
+    ),
+    "an alpha in quotes": (config(lora_alpha="16"), "is '16', and it must be a number"),
+    "LoftQ by a list": (config(loftq_config=[1]), "`loftq_config` of adapter_config.json is [1], and it must be an"),
     "a rank beside ranks": (config(r=10**6, rank_pattern={"x": 1}), "cannot be loaded"),
     "a rank beside ranks, from the base": (
         config(r=10**6, rank_pattern={"x": 1}, init_lora_weights="pissa"), "the largest rank",

@@ -12,7 +12,8 @@ from huggingface_hub import HfApi
 from hubdpo import push, verify
 from hubdpo.errors import VerificationFailed
 from hubdpo.hub.loadable import check_dataset
-from hubdpo.hub.probes import PAIRS
+from hubdpo.hub.merge_check import probe_adapter
+from hubdpo.hub.probes import PAIRS, ProbeResult, compare_probes, record_probes
 from hubdpo.manifest import PrepareManifest, Probes, RunManifest
 
 
@@ -177,3 +178,25 @@ def test_a_card_of_another_tool_does_not_break_the_next_release(data: Path, repo
     push(folder=data, repo=repo_id, version="1.0.1")
     splits = PrepareManifest.read(data / "prepare.json").splits
     assert loaded("main") == loaded("tag", revision="v1.0.1") == splits
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1e38])
+def test_numbers_that_are_none_are_never_verified(run: Path, tiny_base: Path, factor: float) -> None:
+    from hubdpo.hub.load import load_on_base
+
+    recorded = Probes.read(run / "probes.json")
+    scale_adapter(run, factor)
+    model, tokenizer = load_on_base(run, tiny_base, device="cpu", load_in_4bit=True)
+    for judge in (
+        lambda: compare_probes(model, tokenizer, recorded),
+        lambda: record_probes(model, tokenizer, load_in_4bit=True),
+        lambda: probe_adapter(model, tokenizer, load_in_4bit=True),
+    ):
+        with pytest.raises(VerificationFailed, match="no finite log-probability for"):
+            judge()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_difference_that_is_no_number_is_none_that_passes(number: float, exact: bool) -> None:
+    assert not ProbeResult(8, 60, number, number, exact=exact, tolerance=float("inf")).passed
