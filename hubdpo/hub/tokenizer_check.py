@@ -6,6 +6,7 @@ process there. It runs while the tokenizer is loaded already, on the added token
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ TOKENIZER = "tokenizer.json"
 MOST_GROWTH = 256
 """How many times longer a text may become. Real tokenizers replace a blank by one character."""
 
-_MAY_GROW = re.compile(rb':\s*"(?:Replace|Prepend)"|\\u00[2-7]')
+_MAY_GROW = re.compile(rb':\s*"(?:Replace|Prepend|Precompiled)"|\\u00[2-7]')
 """What names a step that makes texts longer, or could spell such a name by escapes of ASCII, which nobody writes."""
 
 
@@ -51,4 +52,21 @@ def _growth(step: Any) -> float:
         put_in = str(step.get("content") or step.get("prepend") or "")
         # a regular expression may match nothing, before every character
         product *= max(1.0, len(put_in) / len(replaced)) if isinstance(replaced, str) and replaced else 1 + len(put_in)
+    if step.get("type") == "Precompiled":
+        product *= _longest_in_charsmap(step.get("precompiled_charsmap"))
     return product
+
+
+def _longest_in_charsmap(told: Any) -> int:
+    """Return the characters of the longest text that SentencePiece's map puts in place of one, at least 1.
+
+    The map is base64 of the size of a trie in bytes (u32, little-endian), the trie, and the texts, each ended by NUL.
+    """
+    if not isinstance(told, str):
+        return 1
+    try:
+        data = base64.b64decode(told)
+    except ValueError as problem:
+        raise ValueError(f"a charsmap of {TOKENIZER} is no base64: {problem}") from None
+    texts = data[4 + int.from_bytes(data[:4], "little") :]
+    return max(1, *(len(text.decode("utf-8", "replace")) for text in texts.split(b"\0")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import resource
 import shutil
@@ -19,6 +20,7 @@ from typer.testing import Result
 
 from hubdpo.hub import trial
 from hubdpo.hub.pretrained import attach_adapter, read_causal_lm, read_tokenizer
+from hubdpo.hub.tokenizer_check import check_tokenizer_growth
 from tests.hub.hostile import Edit, adapter_on_hub, base_on_hub, edited
 
 DEEP = "[" * 100_000
@@ -75,6 +77,12 @@ def run_config(**options: Any) -> Edit:
     return lambda folder: edited(
         folder, "run.json", config=json.loads((folder / "run.json").read_text())["config"] | options
     )
+
+
+def charsmap(*texts: str) -> dict[str, Any]:
+    """A normalizer by SentencePiece's map, of an empty trie and these texts."""
+    data = (8).to_bytes(4, "little") + bytes(8) + b"".join(text.encode() + b"\0" for text in texts)
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(data).decode()}
 
 
 ROWS: dict[str, tuple[Edit, str]] = {
@@ -190,6 +198,16 @@ ROWS: dict[str, tuple[Edit, str]] = {
     ),
     "a tokenizer that puts a book before": (
         tokenizer_json(normalizer={"type": "Prepend", "prepend": "a" * 1_000_000}), "1,000,001 times longer",
+    ),
+    "a tokenizer that has a map of 60,000 for one": (
+        tokenizer_json(normalizer=charsmap("a", "o" * 60_000, "b")), "60,000 times longer",
+    ),
+    "a tokenizer that has two maps": (
+        tokenizer_json(normalizer={"type": "Sequence", "normalizers": [charsmap("o" * 100)] * 2}),
+        "10,000 times longer",
+    ),
+    "a tokenizer whose map is none": (
+        tokenizer_json(normalizer={"type": "Precompiled", "precompiled_charsmap": "x"}), "is no base64",
     ),
     "a tokenizer that spells it otherwise": (
         written(
@@ -426,6 +444,13 @@ def test_a_base_that_tells_of_what_is_not_built_still_loads(
     folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
     base_config(**fields)(folder)
     assert read_causal_lm(folder)[1]["missing_keys"] == set()
+
+
+@pytest.mark.parametrize("normalizer", [charsmap("صلى الله عليه وسلم", "a"), charsmap()], ids=["18 for one", "empty"])
+def test_a_map_of_usual_texts_is_taken(tiny_base: Path, tmp_path: Path, normalizer: dict[str, Any]) -> None:
+    folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    tokenizer_json(normalizer=normalizer)(folder)
+    check_tokenizer_growth(folder)
 
 
 def test_a_tokenizer_without_padding_or_template_still_loads(tiny_base: Path, tmp_path: Path) -> None:
