@@ -32,6 +32,13 @@ LIMITS = {
 }
 """Most bytes of a file, by its name. The largest tokenizers in use take 34 MB; 100,000 sources in prepare.json, 15."""
 OTHERWISE = 4 * MB
+OF_PYTHON = frozenset(
+    {
+        "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json",
+        "added_tokens.json", "chat_template.json", "processor_config.json", "preprocessor_config.json",
+    }
+)  # fmt: skip
+"""Files that Python's json wrote and reads, Infinity among their numbers: Mamba's `time_step_limit` ends in it."""
 MOST_VALUES = 4_000_000
 """Values of one JSON file: each takes up to 240 bytes of memory, and the largest tokenizers have 2 million."""
 MOST_DEPTH = 100
@@ -83,7 +90,7 @@ def parse_object(data: bytes | str, name: str, *, of: str = "") -> dict[str, Any
     where = f"`{name}`{f' of {of}' if of else ''}"
     check_size(name, len(data), of=of)
     try:
-        value = parse_json(data)
+        value = parse_file(data, name)
     except ValueError as problem:
         raise ArtefactError(f"{where} cannot be read: {problem}", hint=HINT) from None
     if not isinstance(value, dict):
@@ -91,14 +98,21 @@ def parse_object(data: bytes | str, name: str, *, of: str = "") -> dict[str, Any
     return value
 
 
-def parse_json(data: bytes | str, *, ours: bool = False) -> Any:
+def parse_file(data: bytes | str, name: str) -> Any:
+    """Return the JSON value that others wrote into the file `name`. Raise what `parse_json` raises."""
+    return parse_json(data, constants=PurePosixPath(name).name in OF_PYTHON)
+
+
+def parse_json(data: bytes | str, *, ours: bool = False, constants: bool = False) -> Any:
     """Return a JSON value. Raise ValueError, saying in one line what is wrong or which limit it is beyond.
 
-    NaN and infinity are refused, as JSON has neither. With `ours`, where Python's json wrote the file, they are taken,
-    and a key that is given twice is refused.
+    NaN and infinity are refused, as JSON has neither, unless `constants`, and of a key that is given twice the last
+    counts, as for every reader of such files. With `ours` they are taken, and a key that is given twice is refused.
     """
     inner = check_count(data)
-    hooks: dict[str, Any] = {"object_pairs_hook": _once} if ours else {"parse_constant": _no_number}
+    hooks: dict[str, Any] = {"object_pairs_hook": _once} if ours else {}
+    if not (ours or constants):
+        hooks["parse_constant"] = _no_number
     try:
         value = json.loads(data, parse_int=_int, parse_float=_float, **hooks)
     except RecursionError:

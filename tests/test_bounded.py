@@ -33,9 +33,9 @@ from hubdpo.errors import ArtefactError
 )
 def test_an_object_that_is_none_or_beyond_a_limit_is_one_line(data: bytes, says: str) -> None:
     with pytest.raises(ArtefactError) as caught:
-        parse_object(data, "config.json", of="who/what")
+        parse_object(data, "adapter_config.json", of="who/what")
     assert says in caught.value.message
-    assert caught.value.message.startswith("`config.json` of who/what")
+    assert caught.value.message.startswith("`adapter_config.json` of who/what")
     assert "\n" not in caught.value.message
 
 
@@ -53,6 +53,13 @@ def test_what_is_within_the_limits_is_read() -> None:
     assert parse_json(deep)
     assert parse_object('{"model_max_length": 1000000000000000019884624838656}', "tokenizer_config.json")
     assert parse_object(b"\xef\xbb\xbf" + '{"ä": 1.5}'.encode(), "config.json") == {"ä": 1.5}
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "generation_config.json"])
+def test_what_python_wrote_is_taken_as_python_takes_it(name: str) -> None:
+    assert parse_object(b'{"a": Infinity, "b": [1, -Infinity], "a": 2}', name) == {"a": 2, "b": [1, float("-inf")]}
+    with pytest.raises(ArtefactError, match="too large"):
+        parse_object(b'{"a": 1e400}', name)
 
 
 def test_our_own_files_may_hold_nan_but_no_key_twice() -> None:

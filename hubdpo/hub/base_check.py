@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hubdpo.bounded import parse_json, read_bytes
+from hubdpo.bounded import parse_file, read_bytes
 from hubdpo.hub.safetensors_header import read_header
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -30,7 +30,7 @@ def check_counts(folder: Path) -> dict[str, Any]:
     """Return config.json of a folder, empty when there is none. Raise ValueError for counts that nothing has."""
     if not (folder / CONFIG).is_file():
         return {}
-    config = parse_json(read_bytes(folder / CONFIG), ours=True)
+    config = parse_file(read_bytes(folder / CONFIG), CONFIG)
     for name, value in _fields(config):
         if name in COUNTS and isinstance(value, (int, float)) and value > COUNTS[name]:
             raise ValueError(f"`{name}` of {CONFIG} is {value:,}, and at most {COUNTS[name]:,} are built")
@@ -43,7 +43,7 @@ def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """
     names = [WEIGHTS]
     if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
-        index = parse_json(read_bytes(folder / INDEX))
+        index = parse_file(read_bytes(folder / INDEX), INDEX)
         listed = index.get("weight_map") if isinstance(index, dict) else None
         names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) else []
         if odd := [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]:

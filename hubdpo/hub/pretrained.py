@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hubdpo.bounded import check_count, parse_json, read_bytes, read_object
+from hubdpo.bounded import check_count, parse_file, read_bytes, read_object
 from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
 from hubdpo.hub.adapter_check import check_adapter_files, is_built_in_full, try_config_patterns
@@ -89,7 +89,7 @@ def check_files(folder: Path, error: type[HubdpoError]) -> None:
         try:
             data = read_bytes(path, of=called(folder))
             if name in SMALL:
-                parse_json(data, ours=True)
+                parse_file(data, name)
             elif path.suffix == ".json":
                 check_count(data)
         except ArtefactError as problem:

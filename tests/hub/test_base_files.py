@@ -12,6 +12,7 @@ import pytest
 from hubdpo.errors import ConfigError, HubdpoError, UnsupportedBase
 from hubdpo.hub.base_files import INDEX, JSON_FILES, WEIGHTS, BaseFacts, check_base
 from hubdpo.hub.places import find_place
+from hubdpo.hub.pretrained import read_causal_lm, read_tokenizer
 from hubdpo.hub.safetensors_header import read_header
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4096\n"
@@ -63,6 +64,15 @@ def test_a_sound_base_is_told_by_its_layers(base: Path) -> None:
     assert facts.linear_layers == {
         f"model.layers.{layer}.{block}.{name}_proj" for layer in (0, 1) for block in parts for name in parts[block]
     }
+
+
+@pytest.mark.parametrize("added", [b'"time_step_limit": [0.0, Infinity],', b'"model_type": "qwen1",'])
+def test_a_config_is_read_as_python_reads_it_everywhere(base: Path, added: bytes) -> None:
+    whole = (base / "config.json").read_bytes()
+    (base / "config.json").write_bytes(whole.replace(b"{", b"{" + added, 1))
+    assert checked(base).layers == 2
+    assert read_tokenizer(base).chat_template
+    assert read_causal_lm(base)[1]["missing_keys"] == set()
 
 
 def test_shards_are_read_like_one_file(base: Path) -> None:

@@ -27,6 +27,7 @@ FLAGS = {
     "AutoModelForCausalLM": {"trust_remote_code": False, "local_files_only": True, "use_safetensors": True},
     "PeftModel": {"local_files_only": True},
     "AutoConfig": {"trust_remote_code": False, "local_files_only": True},
+    "GenerationConfig": {"local_files_only": True},
     "AutoModelForCausalLM.from_config": {"trust_remote_code": False},
 }
 
