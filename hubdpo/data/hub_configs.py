@@ -6,6 +6,7 @@ The form of `configs` in the card is that of `datasets` ("Structure your reposit
 from __future__ import annotations
 
 import glob
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo import console
-from hubdpo.bounded import read_text
+from hubdpo.bounded import read_text, shortened
 from hubdpo.data.published import Split, split_of
 from hubdpo.errors import DataError
 from hubdpo.front_matter import fields, part
@@ -106,5 +107,9 @@ def _files(config: dict[str, Any]) -> Iterator[tuple[str, Split | None]]:
         entry = one if isinstance(one, dict) else {"path": one}
         paths = entry.get("path") or []
         for path in paths if isinstance(paths, list) else [paths]:
-            pattern = f"{folder}/{path}" if folder else str(path)
-            yield pattern.removeprefix("./"), split_of(str(entry.get("split") or "")) or split_of(pattern)
+            pattern = (f"{folder}/{path}" if folder else str(path)).removeprefix("./")
+            if pattern.startswith("/") or ".." in pattern.split("/"):
+                console.warn(f"the card names `{shortened(pattern, 100)}`, which leads out of the repo and is not read")
+                continue
+            pattern = re.sub(r"(\*\*/)+", "**/", pattern)  # many walk the same folders again and again
+            yield pattern, split_of(str(entry.get("split") or "")) or split_of(pattern)

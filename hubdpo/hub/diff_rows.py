@@ -65,6 +65,7 @@ def _check(path: Path) -> int:
     import pyarrow.parquet as pq
 
     from hubdpo.data.expansion import check_footer
+    from hubdpo.data.footers import is_messages
     from hubdpo.data.preference import COLUMNS
 
     try:
@@ -75,21 +76,12 @@ def _check(path: Path) -> int:
         raise ArtefactError(f"`{path.name}` is no Parquet file: {problem}", hint="download it again") from None
     check_footer(metadata, path.stat().st_size, path.name)
     for name in COLUMNS:
-        if name not in schema.names or not _is_messages(schema.field(name).type):
+        if name not in schema.names or not is_messages(schema.field(name).type):
             raise ArtefactError(
                 f"`{path.name}` has no messages in a column `{name}`, so its pairs cannot be compared",
                 hint="compare datasets that hubdpo prepared",
             )
     return int(metadata.num_rows)
-
-
-def _is_messages(kind: Any) -> bool:
-    import pyarrow as pa
-
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
-        return False
-    texts = [part.name for part in kind.value_type if pa.types.is_string(part.type)]
-    return {"role", "content"} <= set(texts)
 
 
 def _batches(file: Any, path: Path, columns: list[str]) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from hubdpo.cards.serving import WEIGHTS, Adapter, Way, problems, ways
 from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.front_matter import fields
 from hubdpo.hub.adapter_files import count_tokens
+from hubdpo.hub.inspect_parquet import look_at_parquet, parquet_files
 from hubdpo.hub.merged import MergeManifest
 from hubdpo.hub.places import Place, find_place
 from hubdpo.manifest import (
@@ -37,7 +38,6 @@ from hubdpo.manifest import (
 from hubdpo.ranking import Count
 
 ADAPTER_CONFIG = "adapter_config.json"
-MOST_FOOTERS = 200
 MOST_WORDS, LONGEST_NAME = 100, 200
 M = TypeVar("M", bound=Manifest)
 
@@ -75,7 +75,7 @@ def inspect(ref: str) -> Inspection:
         return _merged(place)
     if ADAPTER_CONFIG in place.files:
         return _adapter(place)
-    if place.repo_type == "dataset" or PREPARE_FILE in place.files or _parquet(place):
+    if place.repo_type == "dataset" or PREPARE_FILE in place.files or parquet_files(place):
         return _dataset(place)
     raise ArtefactError(
         f"`{ref}` holds neither an adapter nor a dataset: no {ADAPTER_CONFIG}, no {PREPARE_FILE}, no Parquet file",
@@ -159,28 +159,32 @@ def _dataset(place: Place) -> Inspection:
     card, about = _card(place, "dataset")
     facts: dict[str, Any] = {"licence": _words(about.get("license")), "languages": _words(about.get("language"))}
     findings = list(card)
-    if PREPARE_FILE in place.files:
-        if (made := _manifest(place, PREPARE_FILE, PrepareManifest, findings)) is not None:
-            facts |= {
-                "rows": made.splits,
-                "converter": made.converter,
-                "read": made.funnel.read,
-                "dropped": made.funnel.dropped,
-                "kept": made.funnel.kept,
-                "prompts in two splits": made.shared_prompts,
-                "fingerprint": made.fingerprint,
-                "licence": facts["licence"] or made.license,
-            }
-    else:
-        rows, columns = _rows(place, about)
-        facts |= {"rows": rows, "columns": columns}
-        if columns is not None and not {"chosen", "rejected"} <= set(columns):
+    if (made := _manifest(place, PREPARE_FILE, PrepareManifest, findings)) is not None:
+        facts |= {
+            "rows": made.splits,
+            "converter": made.converter,
+            "read": made.funnel.read,
+            "dropped": made.funnel.dropped,
+            "kept": made.funnel.kept,
+            "prompts in two splits": made.shared_prompts,
+            "fingerprint": made.fingerprint,
+            "licence": facts["licence"] or made.license,
+        }
+    rows, columns = _told(about)
+    seen = look_at_parquet(place, about, known=rows is not None or "rows" in facts)
+    findings += seen.findings
+    if PREPARE_FILE not in place.files:
+        columns = columns or seen.columns
+        facts |= {"rows": rows or seen.rows, "columns": columns}
+        if columns is not None and not seen.findings and not {"chosen", "rejected"} <= set(columns):
             findings.append(
                 Finding("columns", "have no `chosen` and `rejected`, so DPO cannot train on them", "hubdpo prepare")
             )
     facts |= {
-        "bytes of Parquet": sum(place.files[name] for name in _parquet(place)), "release": _version(place, findings)
-    }  # fmt: skip
+        "bytes of Parquet": sum(place.files[name] for name in parquet_files(place)),
+        "Parquet files looked at": seen.share,
+        "release": _version(place, findings),
+    }
     if not facts["licence"]:
         findings.append(
             Finding(
@@ -218,37 +222,17 @@ def _card(place: Place, kind: Kind) -> tuple[list[Finding], dict[str, Any]]:
     return lint_card(text, Beside(kind, {name: place.local(name) for name in place.files})), fields(text)
 
 
-def _rows(place: Place, about: Mapping[str, Any]) -> tuple[dict[str, int] | None, list[str] | None]:
-    """Return rows by split and the columns, as the card tells them, or by the footers of the Parquet files."""
+def _told(about: Mapping[str, Any]) -> tuple[dict[str, int] | None, list[str] | None]:
+    """Return rows by split and the columns as the card tells them, None where it does not."""
     info = about.get("dataset_info")
     try:
         told = _TOLD.validate_python(info[0] if isinstance(info, list) and info else info)
-        return (
-            {split.name: split.num_examples or 0 for split in told.splits},
-            [shortened(feature.name, LONGEST_NAME) for feature in told.features],
-        )
     except ValidationError:
-        pass  # a card that does not tell
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names = _parquet(place)
-    if not names or len(names) > MOST_FOOTERS:
         return None, None
-    rows: dict[str, int] = {}
-    columns = None
-    for name in names:
-        with place.open(name) as stream:
-            try:
-                footer = pq.ParquetFile(stream)
-            except (pa.ArrowException, OSError) as problem:
-                raise ArtefactError(
-                    f"`{name}` of {place.ref} is no Parquet file: {shortened(str(problem), 200)}", hint="tell its owner"
-                ) from None
-            split = next((word for word in ("train", "test", "validation") if word in name.rpartition("/")[2]), name)
-            rows[split] = rows.get(split, 0) + footer.metadata.num_rows
-            columns = [shortened(column, LONGEST_NAME) for column in footer.schema_arrow.names]
-    return rows, columns
+    return (
+        {split.name: split.num_examples or 0 for split in told.splits},
+        [shortened(feature.name, LONGEST_NAME) for feature in told.features],
+    )
 
 
 class _Split(BaseModel):
@@ -282,10 +266,6 @@ def _words(value: Any) -> str | list[str] | None:
         return None
     words = [shortened(one, LONGEST_NAME) for one in several[:MOST_WORDS]]
     return words if isinstance(value, list) else words[0]
-
-
-def _parquet(place: Place) -> list[str]:
-    return sorted(name for name in place.files if name.endswith(".parquet"))
 
 
 def _known(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo import console
+from hubdpo.bounded import read_text
+from hubdpo.cards.told_splits import told_splits
+from hubdpo.data.footers import read_footer, wrong_column
 from hubdpo.errors import ArtefactError, HubdpoError, VerificationFailed
 from hubdpo.front_matter import fields
 from hubdpo.hub.adapter_check import check_adapter_files
@@ -28,6 +31,7 @@ from hubdpo.manifest import (
     RunManifest,
 )
 
+AGAIN = "hubdpo prepare ... --overwrite, then publish a new version"
 HASHES_ALONE = "`--check hashes` compares the files alone"
 
 
@@ -141,34 +145,27 @@ def check_dataset(folder: Path) -> dict[str, int]:
 
     `datasets.load_dataset` reads the splits and features from the card, and refuses what counts otherwise.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     rows: Counter[str] = Counter()
     for name in manifest.files:
         if not name.endswith(".parquet"):
             continue
-        try:
-            rows[Path(name).name.rpartition("-of-")[0].rpartition("-")[0]] += pq.read_metadata(folder / name).num_rows
-        except (pa.ArrowInvalid, OSError) as problem:
-            raise VerificationFailed(
-                f"`{name}` is not a parquet file: {problem}", hint="hubdpo prepare ... --overwrite"
-            ) from None
-    on_card = _splits_of_card((folder / CARD_FILE).read_text(encoding="utf-8"))
+        with (folder / name).open("rb") as stream:
+            try:
+                count, schema = read_footer(stream, name, hint=AGAIN)
+            except ArtefactError as problem:
+                raise VerificationFailed(problem.message, hint=problem.hint) from None
+        if (wrong := wrong_column(schema, prepared=True)) is not None:
+            raise VerificationFailed(f"DPO cannot train on `{name}`: {wrong}", hint=AGAIN)
+        rows[Path(name).name.rpartition("-of-")[0].rpartition("-")[0]] += count
+    try:
+        on_card = told_splits(fields(read_text(folder / CARD_FILE)).get("dataset_info"))
+    except ValueError as problem:
+        raise VerificationFailed(f"{CARD_FILE}: {problem}", hint=AGAIN) from None
     for who, told in ((PREPARE_FILE, manifest.splits), (CARD_FILE, on_card)):
         if told is not None and told != dict(rows):
-            raise VerificationFailed(
-                f"the data has {_words(rows)}, but {who} says {_words(told)}", hint="hubdpo prepare ... --overwrite"
-            )
+            raise VerificationFailed(f"the data has {_words(rows)}, but {who} says {_words(told)}", hint=AGAIN)
     return dict(rows)
-
-
-def _splits_of_card(text: str) -> dict[str, int] | None:
-    """Return the rows of each split by the card's `dataset_info`, None when it has none."""
-    info = fields(text).get("dataset_info")
-    splits = info.get("splits") if isinstance(info, dict) else None
-    return {str(split["name"]): int(split["num_examples"]) for split in splits} if splits else None
 
 
 def _words(rows: Any) -> str:

@@ -152,3 +152,24 @@ def test_forms_of_a_declaration(configs: Any, found: Any, tmp_path: Path) -> Non
 def test_a_card_that_declares_nothing_leaves_all_files(card: str, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(card)
     assert read_configs(tmp_path / "README.md") == []
+
+
+@pytest.mark.parametrize("named", ["/**", "../*", "/etc/host*", "a/../../**"])
+def test_a_pattern_that_leads_out_of_the_repo_is_named_and_not_walked(
+    tmp_path: Path, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    (tmp_path / "secret.jsonl").write_text("{}")
+    (repo / "a.jsonl").write_text("{}")
+    (repo / "README.md").write_text(f"---\nconfigs: [{{config_name: x, data_files: [{named!r}, a.jsonl]}}]\n---\n")
+    (config,) = read_configs(repo / "README.md")
+    assert list(config.splits(repo)) == ["a.jsonl"]
+    assert f"the card names `{named}`, which leads out of the repo" in capsys.readouterr().err
+
+
+def test_many_stars_walk_a_folder_once(tmp_path: Path) -> None:
+    stars = "**/" * 50
+    (tmp_path / "README.md").write_text(f"---\nconfigs: [{{config_name: x, data_files: '{stars}*.json'}}]\n---\n")
+    (config,) = read_configs(tmp_path / "README.md")
+    assert config.patterns() == ["**/*.json", "*.json"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -99,6 +100,47 @@ def test_a_dataset_folder_has_nothing_wrong_with_it(dataset_dir: Path, repo_id: 
             "mit",
         )
     assert found.facts["release"] == "v1.0.0"
+
+
+def odd(folder: Path) -> pa.Table:
+    rows = pq.read_metadata(next(folder.glob("data/train*"))).num_rows
+    return pa.table({"prompt": pa.nulls(rows), "chosen": [1] * rows, "rejected": [b"\xff"] * rows})
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_parquet_that_is_none_and_columns_that_dpo_cannot_take_are_named(
+    dataset_dir: Path, tmp_path: Path, repo_id: str, prepared: bool
+) -> None:
+    folder = Path(shutil.copytree(dataset_dir, tmp_path / "data"))
+    train, test = (next(folder.glob(f"data/{split}*")) for split in ("train", "test"))
+    pq.write_table(odd(folder), train)
+    test.write_bytes(b"PAR1" + b"\xff" * 100 + b"PAR1")
+    for name in () if prepared else ("prepare.json", "README.md"):
+        (folder / name).unlink()
+    HfApi().create_repo(repo_id, repo_type="dataset")
+    HfApi().upload_folder(repo_id=repo_id, repo_type="dataset", folder_path=str(folder))
+    for ref in (str(folder), repo_id):
+        found = {finding.field: finding.message for finding in inspect(ref).findings}
+        assert "is no Parquet file" in found[f"data/{test.name}"]
+        assert f"of `data/{train.name}` are not what DPO trains on: `prompt` holds null" in found["columns"]
+
+
+def test_of_several_sets_one_may_be_the_pairs(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"question": ["a"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"chosen": ["a"], "rejected": ["b"]}), tmp_path / "b.parquet")
+    assert "columns" in fields(inspect(str(tmp_path)))
+    (tmp_path / "README.md").write_text("---\nconfigs: [{config_name: a}, {config_name: b}]\n---\n")
+    found = inspect(str(tmp_path))
+    assert "columns" not in fields(found) and found.facts["Parquet files looked at"] == "2 of 2"
+
+
+def test_of_a_repo_that_tells_its_rows_a_few_footers_are_read(
+    dataset_dir: Path, tmp_path: Path, repo_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubdpo.hub.inspect_parquet.MOST_WHERE_KNOWN", 1)
+    push(folder=dataset_dir, repo=repo_id, version="1.0.0")
+    assert inspect(repo_id).facts["Parquet files looked at"] == "1 of 2"
+    assert inspect(str(dataset_dir)).facts["Parquet files looked at"] == "2 of 2"
 
 
 @pytest.mark.slow

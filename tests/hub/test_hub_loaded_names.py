@@ -37,7 +37,7 @@ configs:
 - config_name: more
   data_dir: ./more
 - config_name: json
-  data_files: {train: ["**/j-*.json", "./k.csv"]}
+  data_files: {train: ["**/j-*.json", "./K.csv"]}
 ---
 """
 BY_THE_CARD = ["data/train-9.parquet", "DATA/train-9.parquet", "more/x.csv", "a/j-1.json", "j-1.json", "k.csv"]

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 
@@ -157,6 +159,22 @@ def test_a_dataset_that_counts_otherwise_fails(data: Path, liar: str) -> None:
     assert f"{key}{rows}" in text
     (data / liar).write_text(text.replace(f"{key}{rows}", f"{key}{rows + 1}"))
     with pytest.raises(VerificationFailed, match=liar):
+        check_dataset(data)
+
+
+@pytest.mark.parametrize("column", ["prompt", "chosen", "rejected"])
+def test_columns_that_dpo_cannot_take_fail(data: Path, column: str) -> None:
+    path = next(data.glob("data/train*"))
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(column).append_column(column, pa.array([1] * len(table))), path)
+    with pytest.raises(VerificationFailed, match=rf"DPO cannot train on `data/{path.name}`: `{column}` holds int64"):
+        check_dataset(data)
+
+
+def test_a_card_whose_splits_are_odd_fails_in_one_line(data: Path) -> None:
+    card = (data / "README.md").read_text()
+    (data / "README.md").write_text(card.replace("- name: train", "- nom: train"))
+    with pytest.raises(VerificationFailed, match=r"README.md: `dataset_info.splits\[\d\].name` is missing"):
         check_dataset(data)
 
 
