@@ -115,6 +115,11 @@ def _check_kinds(config: dict[str, Any]) -> None:
     ):
         if abs(alpha) > MOST_ALPHA:
             raise _refused(field, alpha, f"it may be {MOST_ALPHA:,} at most")
+    invoked = config.get("alora_invocation_tokens")
+    if invoked is not None and (
+        not isinstance(invoked, list) or not all(type(token) is int and 0 <= token < 2**31 for token in invoked)
+    ):
+        raise _refused("alora_invocation_tokens", invoked, "it must be a list of ids of tokens")
     init = str(config.get("init_lora_weights"))
     iterations = init.rpartition("_niter_")[2] if "_niter_" in init else "1"
     loftq = config.get("loftq_config") or {}

@@ -58,6 +58,10 @@ def read_tokenizer(
         check_counts(folder)
         check_tokenizer_growth(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if not isinstance(most := tokenizer.model_max_length, (int, float)):
+            raise ValueError(
+                f"`model_max_length` of tokenizer_config.json is {repr(most)[:80]}, and it must be a number"
+            )
         templates = tokenizer.chat_template or {}
         templates = list(templates.values()) if isinstance(templates, dict) else [templates]
         if not all(isinstance(template, str) for template in templates):

@@ -103,6 +103,9 @@ ROWS: dict[str, tuple[Edit, str]] = {
     ),
     "an alpha in quotes": (config(lora_alpha="16"), "is '16', and it must be a number"),
     "LoftQ by a list": (config(loftq_config=[1]), "`loftq_config` of adapter_config.json is [1], and it must be an"),
+    "tokens to act from that are text": (
+        config(alora_invocation_tokens=["x"]), "is ['x'], and it must be a list of ids",
+    ),
     "a rank beside ranks": (config(r=10**6, rank_pattern={"x": 1}), "cannot be loaded"),
     "a rank beside ranks, from the base": (
         config(r=10**6, rank_pattern={"x": 1}, init_lora_weights="pissa"), "the largest rank",
@@ -202,6 +205,7 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "a tokenizer that has a map of 60,000 for one": (
         tokenizer_json(normalizer=charsmap("a", "o" * 60_000, "b")), "60,000 times longer",
     ),
+    "a tokenizer whose length is text": (tokenizer(model_max_length="x"), "`model_max_length` of tokenizer_config"),
     "a tokenizer that has two maps": (
         tokenizer_json(normalizer={"type": "Sequence", "normalizers": [charsmap("o" * 100)] * 2}),
         "10,000 times longer",
@@ -414,6 +418,7 @@ def test_train_refuses_a_template_that_does_not_end(
         {"rank_pattern": {"q_proj": 2, r"layers\.1\.self_attn\.v_proj": 4}, "r": 16},
         {"layers_to_transform": [1], "layers_pattern": "layers"}, {"trainable_token_indices": [1, 2, 3]},
         {"exclude_modules": r".*layers\.0.*"}, {"layer_replication": [[0, 1], [0, 1]], "r": 4},
+        {"alora_invocation_tokens": [1, 2], "task_type": "CAUSAL_LM"},
     ],
     ids=str,
 )  # fmt: skip
