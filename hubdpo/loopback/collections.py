@@ -11,7 +11,7 @@ from typing import Any
 from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_read, readable
 from hubdpo.loopback.documents import read_document, write_document
-from hubdpo.loopback.fields import sent_fields
+from hubdpo.loopback.fields import Fields, sent_fields
 from hubdpo.loopback.names import repo_kind
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
@@ -24,6 +24,13 @@ class Collections:
 
     def answer(self, request: Request, rest: list[str]) -> Answer:
         """Answer what is below `/api/collections`."""
+        asked = Fields({})
+        if request.method == "POST":  # a client may take its time to send it, and nobody waits for it under the lock
+            if request.user is None:
+                raise Refusal(401, "Invalid username or password.")
+            if not request.user.may_write:
+                raise Refusal(403, "a read token changes nothing")
+            asked = sent_fields(request)
         with self._lock:
             entries = read_document(self._place)
             match request.method, rest:
@@ -34,7 +41,7 @@ class Collections:
                     shown = [self._shown(request, entry) for entry in listed]
                     return as_json([{k: v for k, v in entry.items() if k != "position"} for entry in shown])
                 case "POST", []:
-                    return self._create(request, entries)
+                    return self._create(request, asked, entries)
                 case "GET", [owner, name]:
                     return as_json(self._shown(request, self._find(request, entries, f"{owner}/{name}")))
                 case "DELETE", [owner, name]:
@@ -42,7 +49,8 @@ class Collections:
                     write_document(self._place, entries)
                     return as_json({})
                 case "POST", [owner, name, "items"]:
-                    return self._add(request, entries, self._find(request, entries, f"{owner}/{name}", change=True))
+                    entry = self._find(request, entries, f"{owner}/{name}", change=True)
+                    return self._add(request, asked, entries, entry)
                 case "DELETE", [owner, name, "items", identifier]:
                     entry = self._find(request, entries, f"{owner}/{name}", change=True)
                     kept = [item for item in entry["items"] if item["_id"] != identifier]
@@ -51,14 +59,11 @@ class Collections:
                     return self._save(request, entries, entry, kept)
         raise Refusal(404, "Not found")
 
-    def _create(self, request: Request, entries: list[dict[str, Any]]) -> Answer:
-        asked = sent_fields(request)
+    def _create(self, request: Request, asked: Fields, entries: list[dict[str, Any]]) -> Answer:
         title, owner = asked.text("title").strip(), asked.text("namespace")
         if not title or len(title) > 60:
             raise Refusal(400, "a title has 1 to 60 characters")
-        if request.user is None:
-            raise Refusal(401, "Invalid username or password.")
-        if owner != request.user.name or not request.user.may_write:
+        if request.user is None or owner != request.user.name:
             raise Refusal(403, f'You don\'t have the rights to create a collection under the namespace "{owner}"')
         for entry in entries:
             if (entry["owner"], entry["title"]) == (owner, title):
@@ -72,8 +77,7 @@ class Collections:
         entries.append(entry)
         return self._save(request, entries, entry, [])
 
-    def _add(self, request: Request, entries: list[dict[str, Any]], entry: dict[str, Any]) -> Answer:
-        asked = sent_fields(request)
+    def _add(self, request: Request, asked: Fields, entries: list[dict[str, Any]], entry: dict[str, Any]) -> Answer:
         item = asked.object("item")
         kind, name = repo_kind(item.text("type")), item.text("id")
         may_read(self._store, request, kind, name)

@@ -137,10 +137,11 @@ class Commits:
 
     def branch(self, request: Request, kind: str, repo_id: str, name: str) -> Answer:
         may_write(self._store, request, kind, repo_id)
+        asked = sent_fields(request)  # all of it before the lock: a client may take its time
         with self._store.changing(kind, repo_id) as repo:
             if request.method == "POST":
                 ref = ref_name("refs/heads/", name, gitio.refs_of(repo))
-                start = gitio.resolve(repo, sent_fields(request).text("startingPoint") or "main")
+                start = gitio.resolve(repo, asked.text("startingPoint") or "main")
                 if not repo.refs.add_if_new(ref, start):
                     raise Refusal(409, f"Reference refs/heads/{name} already exists")
             else:
@@ -152,9 +153,9 @@ class Commits:
     def tag(self, request: Request, kind: str, repo_id: str, name: str) -> Answer:
         """Make a tag of the revision in the path, or remove the tag there."""
         user = may_write(self._store, request, kind, repo_id)
+        asked = sent_fields(request)
         with self._store.changing(kind, repo_id) as repo:
             if request.method == "POST":
-                asked = sent_fields(request)
                 ref = ref_name("refs/tags/", asked.text("tag"), gitio.refs_of(repo))
                 gitio.write_tag(repo, ref, gitio.resolve(repo, name), asked.text("message"), user.name)
             else:
