@@ -14,6 +14,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tracemalloc
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -273,6 +274,7 @@ def test_a_chunk_that_unpacks_to_more_than_it_says_is_refused() -> None:
 def test_another_user_proposes_content_by_xet(sent: Sent, tmp_path: Path) -> None:
     code = """
 import sys
+import tracemalloc
 from huggingface_hub import HfApi
 done = HfApi().upload_file(path_or_fileobj=sys.argv[1], path_in_repo="d.bin", repo_id="carol/x", create_pr=True)
 print(done.pr_revision)
@@ -372,6 +374,7 @@ def test_a_dataset_is_pushed_verified_and_loaded_by_xet(
 ) -> None:
     code = """
 import sys
+import tracemalloc
 import hubdpo
 hubdpo.push(folder=sys.argv[1], repo=sys.argv[2], version="1.0.0")
 hubdpo.verify(sys.argv[2] + "@v1.0.0")
@@ -446,3 +449,42 @@ def test_the_address_of_a_xorb_ends_with_its_repo(sent: Sent) -> None:
     finally:
         api.update_repo_settings("carol/x", private=False)
     assert ask(sent.server, path, Range=f"bytes={first}-{last}")[0] == 206
+
+
+def test_a_small_shard_that_names_millions_of_chunks_is_refused_before_work() -> None:
+    """500 times a xorb of 8192 chunks of one byte: 24 kB that took 0.9 GB."""
+    row = shards.TERM.pack(bytes(32), 0, 8192, 0, 8192)
+    for count in (1, 500):
+        head = shards.HEADER.pack(shards.TAG, 2, 0) + shards.FILE.pack(bytes(32), 0, count)
+        with pytest.raises(Refusal, match="has no"):
+            shards.read_files(head + row * count + shards.END)
+
+
+def test_the_chunks_of_a_shard_are_counted_over_its_files() -> None:
+    row = shards.TERM.pack(bytes(32), 0, 2**26, 0, 8192)
+    file = shards.FILE.pack(bytes(32), 0, 1) + row
+    head = shards.HEADER.pack(shards.TAG, 2, 0)
+    assert len(shards.read_files(head + file * 2048 + shards.END)) == 2048
+    with pytest.raises(Refusal, match="the files of a shard"):
+        shards.read_files(head + file * 2049 + shards.END)
+
+
+def test_a_file_is_checked_term_by_term(
+    kept: tuple[Store, XetStore, shards.SharedFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first term without a proof ends it, no xorb is looked up twice, and nothing is held for the terms."""
+    _, files, file = kept
+    looked: list[str] = []
+    real = files.chunks
+    monkeypatch.setattr(files, "chunks", lambda xorb: looked.append(xorb) or real(xorb))
+    terms = [*file.terms * 20_000, replace(file.terms[0], proof=None)]
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal, match="proof"):
+            files.add_file("model", "carol/x", replace(file, terms=terms))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert looked == [file.terms[0].xorb]
+    with pytest.raises(Refusal, match="proof"):
+        files.add_file("model", "carol/x", replace(file, terms=[terms[-1], replace(file.terms[0], xorb="0" * 64)]))

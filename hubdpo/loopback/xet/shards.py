@@ -27,9 +27,14 @@ END = b"\xff" * 32 + bytes(16)
 WITH_PROOFS, WITH_SHA256 = 1 << 31, 1 << 30
 LARGEST = 64 * 2**20
 LIFETIME_S = 7 * 24 * 3600
+SMALLEST_CHUNK = 8 * 2**10
+"""Fewest bytes of a chunk that is not the last of its file: clients cut none that is smaller."""
+MOST_CONTENT, MOST_CHUNKS = 2 * LARGEST_FILE, 2**24
+"""Most bytes and chunks of the files of a shard, which are all unpacked and hashed. Chunks have 64 KiB on average: a
+file of the largest size has some 8 million, and the 64 MiB of a shard list the chunks of some 90 GB that are new."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Term:
     """A part of a file: chunks `start` to `stop` of a xorb, `size` bytes when unpacked."""
 
@@ -63,7 +68,8 @@ def read_files(data: bytes) -> list[SharedFile]:
 
 
 def _files(data: bytes, position: int) -> list[SharedFile]:
-    files = []
+    files: list[SharedFile] = []
+    content = chunks = 0
     while data[position : position + len(END)] != END:
         digest, flags, count = FILE.unpack_from(data, position)
         position += FILE.size
@@ -84,8 +90,14 @@ def _files(data: bytes, position: int) -> list[SharedFile]:
             for (xorb, _, size, start, stop), proof in zip(rows, proofs, strict=True)
         ]
         files.append(SharedFile(to_hex(digest), sha256, terms))
-        if files[-1].size > LARGEST_FILE:
+        size, count = files[-1].size, sum(max(term.stop - term.start, 0) for term in terms)
+        if size > LARGEST_FILE:
             raise Refusal(413, f"a large file has at most {LARGEST_FILE:,} bytes")
+        if count > size // SMALLEST_CHUNK + 1:
+            raise Refusal(413, f"a file of {size:,} bytes has no {count:,} chunks: {files[-1].hash}")
+        content, chunks = content + size, chunks + count
+        if content > MOST_CONTENT or chunks > MOST_CHUNKS:
+            raise Refusal(413, f"the files of a shard have at most {MOST_CONTENT:,} bytes and {MOST_CHUNKS:,} chunks")
     return files
 
 

@@ -5,9 +5,10 @@ A file is known when every byte of it was unpacked once and had the SHA-256 that
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,12 +21,16 @@ from hubdpo.loopback.xet.xorbs import Chunk
 
 SAMPLED = 1024
 """One chunk in so many is looked up by clients that look for what the server has."""
+CACHED = 16
+"""Xorbs whose chunks stay in memory, up to 2 MB each."""
 
 
 class XetStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._folder = store.root / "xorbs"
+        # a file takes many parts of one xorb after each other; a xorb that is here never changes
+        self._cached = functools.lru_cache(CACHED)(self._present)
 
     # xorbs
 
@@ -68,13 +73,7 @@ class XetStore:
 
         Raise Refusal 400 when a xorb is not here, the terms do not fit together, or the content has another SHA-256.
         """
-        parts = [self._chunks_of(term) for term in file.terms]
-        for term, part in zip(file.terms, parts, strict=True):
-            # who names a part of a xorb must have known its chunks: the xorb may be of a repo that they cannot read
-            if term.proof != hashes.range_hash([chunk.hash for chunk in part]):
-                raise Refusal(400, f"a term comes without its proof: {term.xorb}")
-        leaves = [(chunk.hash, chunk.size) for part in parts for chunk in part]
-        if hashes.to_hex(hashes.file_hash(leaves)) != file.hash:
+        if hashes.to_hex(hashes.file_hash(self._proven(file.terms))) != file.hash:
             raise Refusal(400, "the terms are not those of the file's hash")
         known = self._store.query("SELECT oid FROM xet WHERE hash = ?", file.hash)
         oid = known[0][0] if known else self._sha256(file.terms)
@@ -83,13 +82,28 @@ class XetStore:
         if not known:
             terms = json.dumps([asdict(term) | {"proof": None} for term in file.terms])
             self._store.query("INSERT OR REPLACE INTO xet VALUES (?, ?, ?, ?)", file.hash, oid, file.size, terms)
-            self._sample(parts[0][0], file.terms[0].xorb)  # the first chunk of a file is always looked up
+            self._sample(
+                self._chunks_of(file.terms[0])[0], file.terms[0].xorb
+            )  # the first chunk of a file is always looked up
         self._store.link_large(kind, repo_id, oid, file.size)
 
-    def _chunks_of(self, term: Term) -> list[Chunk]:
-        chunks = self.chunks(term.xorb)
+    def _proven(self, terms: Iterable[Term]) -> Iterator[hashes.Leaf]:
+        """Yield the chunks of a file, those of one term at a time: a small shard may name millions of them."""
+        for term in terms:
+            part = self._chunks_of(term)
+            # who names a part of a xorb must have known its chunks: the xorb may be of a repo that they cannot read
+            if term.proof != hashes.range_hash([chunk.hash for chunk in part]):
+                raise Refusal(400, f"a term comes without its proof: {term.xorb}")
+            yield from ((chunk.hash, chunk.size) for chunk in part)
+
+    def _present(self, xorb: str) -> list[Chunk]:
+        chunks = self.chunks(xorb)
         if chunks is None:
-            raise Refusal(400, f"a xorb was not uploaded: {term.xorb}")
+            raise Refusal(400, f"a xorb was not uploaded: {xorb}")
+        return chunks
+
+    def _chunks_of(self, term: Term) -> list[Chunk]:
+        chunks = self._cached(term.xorb)
         part = chunks[term.start : term.stop]
         if not 0 <= term.start < term.stop <= len(chunks) or sum(chunk.size for chunk in part) != term.size:
             raise Refusal(400, f"a term does not fit its xorb: {term.xorb}")
