@@ -43,7 +43,7 @@ class Files:
                 "X-Linked-Etag": f'"{oid}"',
                 "Location": self._address(kind, repo_id, reader, oid),
             }
-            if xet_hash := self._xet.hash_of(oid):
+            if xet_hash := self._xet.hash_of(kind, repo_id, oid):
                 # absolute: a client takes a relative one for an address without a host
                 prefix = f"{self._endpoint}/api/{kind}s/{repo_id}"
                 headers["X-Xet-Hash"] = xet_hash
@@ -63,7 +63,7 @@ class Files:
         headers = {"ETag": f'"{oid}"', "Content-Type": "application/octet-stream"}
         if path.exists():
             return ranged(request, Answer(200, headers, file=path, length=path.stat().st_size))
-        xet_hash = self._xet.hash_of(oid)
+        xet_hash = self._xet.hash_of(*where[1:], oid)
         if xet_hash is None:
             raise Refusal(404, "no such large file")
         source = functools.partial(self._xet.read, xet_hash)

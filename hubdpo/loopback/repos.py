@@ -165,7 +165,7 @@ class Repos:
             if request.flag("expand"):
                 entries = _with_last_commit(entries, repo, sha)
         cursor = request.count("cursor", 0)
-        answer = as_json(self._with_xet(entries[cursor : cursor + PAGE]), X_Repo_Commit=sha.decode())
+        answer = as_json(self._with_xet(kind, repo_id, entries[cursor : cursor + PAGE]), X_Repo_Commit=sha.decode())
         if cursor + PAGE < len(entries):
             answer.headers["Link"] = self._next(request, {"cursor": cursor + PAGE})
         return answer
@@ -193,11 +193,11 @@ class Repos:
                 )
             if expand:
                 entries = _with_last_commit(entries, repo, sha)
-        return as_json(self._with_xet(entries), X_Repo_Commit=sha.decode())
+        return as_json(self._with_xet(kind, repo_id, entries), X_Repo_Commit=sha.decode())
 
-    def _with_xet(self, entries: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    def _with_xet(self, kind: str, repo_id: str, entries: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         for entry in entries:
-            if "lfs" in entry and (known := self._xet.hash_of(entry["lfs"]["oid"])):
+            if "lfs" in entry and (known := self._xet.hash_of(kind, repo_id, entry["lfs"]["oid"])):
                 entry["xetHash"] = known
         return entries
 

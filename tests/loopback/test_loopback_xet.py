@@ -7,6 +7,7 @@ mode, and read what came by Xet over plain HTTP.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import random
@@ -26,10 +27,12 @@ import lz4.frame
 import pytest
 from huggingface_hub import HfApi
 
+from hubdpo.loopback import gitio
+from hubdpo.loopback.routes import Routes
 from hubdpo.loopback.server import Logged, LoopbackHub
 from hubdpo.loopback.signing import Signer
 from hubdpo.loopback.store import Store
-from hubdpo.loopback.wire import Refusal
+from hubdpo.loopback.wire import Answer, Refusal, Request
 from hubdpo.loopback.xet import hashes, shards, xorbs
 from hubdpo.loopback.xet.store import XetStore
 
@@ -488,3 +491,36 @@ def test_a_file_is_checked_term_by_term(
     assert looked == [file.terms[0].xorb]
     with pytest.raises(Refusal, match="proof"):
         files.add_file("model", "carol/x", replace(file, terms=[terms[-1], replace(file.terms[0], xorb="0" * 64)]))
+
+
+def test_a_pointer_tells_nothing_of_what_another_repo_holds(
+    kept: tuple[Store, XetStore, shards.SharedFile], tmp_path: Path
+) -> None:
+    """Who guesses the content of a private file could have seen by its SHA-256 that it is here."""
+    store, files, file = kept
+    files.add_file("model", "carol/secret", file)
+    store.add_token("dave", "hf_dave", may_write=True)
+    routes = Routes(store, "http://127.0.0.1:1")
+
+    def answer(method: str, path: str, data: bytes = b"") -> Answer:
+        class Body(io.BytesIO):
+            allow = trust = lambda *_: None
+
+        headers = {"authorization": "Bearer hf_dave", "content-type": "application/json"}
+        return routes.answer(Request(method, path, "", headers, Body(data)))
+
+    answer("POST", "/api/repos/create", b'{"name": "probe"}')
+    told = []
+    for oid in (str(file.sha256), "0" * 64):
+        pointer = gitio.pointer(oid, file.size).decode()
+        value = {"path": "p.bin", "content": pointer, "encoding": "utf-8"}
+        lines = [{"key": "header", "value": {"summary": "p"}}, {"key": "file", "value": value}]
+        assert (
+            answer("POST", "/api/models/dave/probe/commit/main", "\n".join(map(json.dumps, lines)).encode()).status
+            == 200
+        )
+        (entry,) = json.loads(answer("GET", "/api/models/dave/probe/tree/main/p.bin").content)
+        info = answer("POST", "/api/models/dave/probe/paths-info/main", b'{"paths": ["p.bin"]}')
+        shown = answer("HEAD", "/dave/probe/resolve/main/p.bin").headers
+        told.append((sorted(entry), sorted(json.loads(info.content)[0]), sorted(shown)))
+    assert told[0] == told[1] and "X-Xet-Hash" not in told[0][2]

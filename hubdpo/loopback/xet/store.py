@@ -82,9 +82,8 @@ class XetStore:
         if not known:
             terms = json.dumps([asdict(term) | {"proof": None} for term in file.terms])
             self._store.query("INSERT OR REPLACE INTO xet VALUES (?, ?, ?, ?)", file.hash, oid, file.size, terms)
-            self._sample(
-                self._chunks_of(file.terms[0])[0], file.terms[0].xorb
-            )  # the first chunk of a file is always looked up
+            first = file.terms[0]
+            self._sample(self._chunks_of(first)[0], first.xorb)  # always looked up
         self._store.link_large(kind, repo_id, oid, file.size)
 
     def _proven(self, terms: Iterable[Term]) -> Iterator[hashes.Leaf]:
@@ -115,8 +114,13 @@ class XetStore:
             digest.update(part)
         return digest.hexdigest()
 
-    def hash_of(self, oid: str) -> str | None:
-        """Return the Xet hash of a large file that came by Xet, or None."""
+    def hash_of(self, kind: str, repo_id: str, oid: str) -> str | None:
+        """Return the Xet hash of a large file of this repo that came by Xet, or None.
+
+        Of a file that the repo only names nothing is told: that it is here would be news of another's private repo.
+        """
+        if self._store.large_size(kind, repo_id, oid) is None:
+            return None
         rows = self._store.query("SELECT hash FROM xet WHERE oid = ?", oid)
         return rows[0][0] if rows else None
 
