@@ -13,6 +13,8 @@ from hubdpo.loopback.wire import Refusal
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 """The kind of a repo by its name in addresses."""
 NAME = re.compile(r"[\w-][\w.-]{0,94}[\w-]|\w", re.ASCII)
+RESERVED = {*KINDS, "api", "collections", "resolve", "raw", "_cdn", "_lfs", "_xet"}
+"""Words that begin addresses of their own."""
 UNSEEN = re.compile(r"[\x00-\x1f\x7f]")
 DRIVE = re.compile(r"[A-Za-z]:(/|$)")
 LONGEST_PATH, LONGEST_PART, DEEPEST = 1024, 255, 64
@@ -26,6 +28,13 @@ def repo_kind(value: str) -> str:
     if kind not in KINDS.values():
         raise Refusal(400, f"Invalid repo type: {value}")
     return kind
+
+
+def owner_name(value: str) -> str:
+    """Return the name of a user, under which repos stand. Raise Refusal 400 when none of them could be reached."""
+    if value.lower() in RESERVED or value.startswith("-") or value.endswith("-"):
+        raise Refusal(400, f"a reserved name: {value}")
+    return repo_name(value)
 
 
 def repo_name(value: str) -> str:

@@ -31,7 +31,7 @@ from hubdpo.loopback.limits import HEAD_S, IDLE_S, LINGER_S, STRANGER_S, most_co
 from hubdpo.loopback.room import of_this_machine
 from hubdpo.loopback.routes import Routes
 from hubdpo.loopback.store import CHUNK, Store
-from hubdpo.loopback.tokens import parse_token
+from hubdpo.loopback.tokens import parse_tokens
 from hubdpo.loopback.wire import Answer, Refusal, Request
 
 HOST = "127.0.0.1"
@@ -61,23 +61,29 @@ class LoopbackHub:
     """A Hub that keeps its repos in a folder; made when missing, one server at a time.
 
     `tokens` are `NAME:VALUE[:read|write]` and stay valid across restarts. Raise ConfigError when the port is taken,
-    the folder is in use or a token is malformed.
+    the folder is in use, or a token is malformed or another user's.
     """
 
     def __init__(self, root: Path, *, port: int = 0, tokens: Sequence[str] = ()) -> None:
-        parsed = [parse_token(token) for token in tokens]
-        self._store = Store(root)
-        for name, value, may_write in parsed:
-            self._store.add_token(name, value, may_write=may_write)
-        self.faults = Faults()
-        self.requests: deque[Logged] = deque(maxlen=LOGGED)
-        try:
+        parsed = parse_tokens(tokens)
+        try:  # before the folder is made or changed
             self._server = _Server((HOST, port), _Handler, most_connections())
         except OSError as problem:
-            self._store.close()
             raise ConfigError(
                 f"port {port} cannot be used: {problem.strerror}", hint="--port 0 takes a free one"
             ) from None
+        try:
+            self._store = Store(root)
+            try:
+                self._store.add_tokens(parsed)
+            except BaseException:
+                self._store.close()
+                raise
+        except BaseException:
+            self._server.server_close()
+            raise
+        self.faults = Faults()
+        self.requests: deque[Logged] = deque(maxlen=LOGGED)
         self.endpoint = f"http://{HOST}:{self._server.server_address[1]}"
         self._server.hub = self
         self._routes = Routes(self._store, self.endpoint)

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from dulwich.repo import Repo
 
 from hubdpo import console
+from hubdpo.errors import ConfigError
 from hubdpo.loopback.documents import written_whole
 from hubdpo.loopback.folder import close_to_others, hold, made_or_left, signing_secret, sweep
 from hubdpo.loopback.signing import Signer
@@ -76,6 +77,14 @@ class Store:
     def add_token(self, user: str, value: str, *, may_write: bool) -> None:
         hashed = keyed_hash(self._token_key, bare_hash(value))
         self.query("INSERT OR REPLACE INTO token VALUES (?, ?, ?)", hashed, user, int(may_write))
+
+    def add_tokens(self, tokens: Sequence[tuple[str, str, bool]]) -> None:
+        """Keep tokens: name, value, right. Raise ConfigError, keeping none, when one is another user's."""
+        for name, value, _ in tokens:
+            if (owner := self.user_of(value)) and owner.name != name:
+                raise ConfigError(f"a token of {name} is one of {owner.name} already", hint="give another VALUE")
+        for name, value, may_write in tokens:
+            self.add_token(name, value, may_write=may_write)
 
     def user_of(self, token: str) -> User | None:
         hashed = keyed_hash(self._token_key, bare_hash(token))

@@ -6,12 +6,15 @@ import hashlib
 import hmac
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hubdpo.errors import ConfigError
+from hubdpo.loopback.names import RESERVED, owner_name
+from hubdpo.loopback.wire import Refusal
 
 FORM = "NAME:VALUE[:read|write]"
+EXAMPLE = "--token me:hf_local_token:write"
 VARIABLE = "HUBDPO_HUB_TOKENS"
 LARGEST_FILE = 1 << 20
 KEYED = "k:"
@@ -23,10 +26,28 @@ def parse_token(text: str, where: str = "a token") -> tuple[str, str, bool]:
 
     The error names the place and not the text, which is a secret.
     """
-    match = re.fullmatch(r"(\w[\w.-]*):([^:\s]+)(?::(read|write))?", text, re.ASCII)
+    match = re.fullmatch(r"([\w.-]+):([^:\s]+)(?::(read|write))?", text, re.ASCII)
     if match is None or not text.isascii():
-        raise ConfigError(f"{where} is not {FORM}, in ASCII", hint="--token me:hf_local_token:write")
+        raise ConfigError(f"{where} is not {FORM}, in ASCII", hint=EXAMPLE)
+    try:
+        owner_name(match[1])
+    except Refusal:
+        raise ConfigError(
+            f"{where} is not {FORM}: NAME has at most 96 characters, as the first part of a repo's id, and is no word "
+            f"of the Hub's own ({', '.join(sorted(RESERVED))})",
+            hint=EXAMPLE,
+        ) from None
     return match[1], match[2], match[3] != "read"
+
+
+def parse_tokens(texts: Iterable[str]) -> list[tuple[str, str, bool]]:
+    """Read tokens; the last word about one counts. Raise ConfigError, without the value, for one of two users."""
+    names: dict[str, str] = {}
+    parsed = [parse_token(text) for text in texts]
+    for name, value, _ in parsed:
+        if names.setdefault(value, name) != name:
+            raise ConfigError(f"{names[value]} and {name} have the same token", hint="give each a VALUE of their own")
+    return parsed
 
 
 def tokens_in_file(path: Path) -> list[str]:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import resource
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -21,7 +22,7 @@ from hubdpo.errors import ConfigError, MachineError
 from hubdpo.loopback.folder import hold
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.loopback.store import Store
-from hubdpo.loopback.tokens import tokens_in_environment, tokens_in_file
+from hubdpo.loopback.tokens import parse_tokens, tokens_in_environment, tokens_in_file
 
 
 def serve(folder: Path, *options: str, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -194,3 +195,42 @@ def test_a_token_file_that_cannot_be_taken_is_one_line(
     error, _ = done.stderr.splitlines()
     assert error.startswith("error: ") and told in error.replace("other users can read", "others can read")
     assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 97, "a" * 300, "api", "API", "datasets", "_cdn", "..", ".", "a..b", "a-", "x.git"]
+)
+def test_a_name_whose_repos_could_not_be_reached_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="NAME has at most 96") as told:
+        parse_tokens([f"{name}:hf_secret"])
+    assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["a" * 96, "a", "me", "a.b-c_d", "rapid"])
+def test_a_name_that_can_be_reached_is_taken(name: str) -> None:
+    assert parse_tokens([f"{name}:hf_x", f"{name}:hf_x:read"])[1] == (name, "hf_x", False)
+
+
+def test_a_token_has_one_user(tmp_path: Path) -> None:
+    """Given at once or at another start: the second would have got the first one's token without a word."""
+    both = ["--token", "alice:hf_secret", "--token", "bob:hf_secret"]
+    assert_refused(serve(tmp_path / "hub", *both), "alice and bob have the same token")
+    assert not (tmp_path / "hub").exists()
+    with LoopbackHub(tmp_path / "hub", tokens=["alice:hf_secret"]):
+        pass
+    before = hashes(tmp_path / "hub")
+    done = serve(tmp_path / "hub", "--token", "bob:hf_new", "--token", "bob:hf_secret")
+    assert_refused(done, "a token of bob is one of alice already")
+    assert hashes(tmp_path / "hub") == before
+
+
+def test_a_taken_port_changes_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert_refused(serve(tmp_path / "hub", "--port", port, "--token", "bob:hf_secret"), f"port {port} cannot")
+    assert not (tmp_path / "hub").exists()
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], told: str) -> None:
+    error, _ = done.stderr.splitlines()
+    assert done.returncode == 2 and error.startswith("error: ") and told in error and "secret" not in done.stderr
