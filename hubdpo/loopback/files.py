@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-import shutil
 from typing import Any
 from urllib.parse import quote
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_propose, may_read, still_readable
 from hubdpo.loopback.fields import Fields, sent_fields
-from hubdpo.loopback.limits import KEPT_FREE, LARGEST_FILE
+from hubdpo.loopback.limits import LARGEST_FILE
+from hubdpo.loopback.room import check_room
 from hubdpo.loopback.signing import Signer
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
@@ -86,9 +86,7 @@ class Files:
         """Raise Refusal 413 for a file that is larger than any may be, 507 for files that the disk has no room for."""
         if max(sizes, default=0) > LARGEST_FILE:
             raise Refusal(413, f"a large file has at most {LARGEST_FILE:,} bytes")
-        free = max(shutil.disk_usage(self._store.root).free - KEPT_FREE, 0)
-        if sum(sizes) > free:
-            raise Refusal(507, f"the disk of this Hub has room for {free:,} bytes, not for {sum(sizes):,}")
+        check_room(self._store.root, sum(sizes))
 
     def _object(self, kind: str, repo_id: str, reader: str, item: Fields, upload: bool) -> dict[str, object]:
         oid, size = item.text("oid"), item.count("size")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 import sys
+from pathlib import Path
 
+from hubdpo.loopback.limits import KEPT_FREE
 from hubdpo.loopback.wire import Refusal
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -24,6 +27,13 @@ def of_this_machine(problem: Exception) -> Refusal | None:
     if isinstance(problem, MemoryError) or (isinstance(problem, OSError) and problem.errno in NO_FILES):
         return Refusal(503, "this Hub has too much to do at this time")
     return None
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise Refusal 507 when the disk has no room for so many bytes of large files beside what stays free of them."""
+    free = max(shutil.disk_usage(folder).free - KEPT_FREE, 0)
+    if size > free:
+        raise Refusal(507, f"the disk of this Hub has room for {free:,} bytes, not for {size:,}")
 
 
 def say_it_once(problem: sys.UnraisableHookArgs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
-from hubdpo.loopback.files import shutil as files_shutil
 from hubdpo.loopback.limits import LARGEST_FILE
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.loopback.xet import shards, xorbs
@@ -104,8 +104,8 @@ def batch(hub: LoopbackHub, token: str, *sizes: Any) -> Answered:
 def test_an_upload_that_the_disk_has_no_room_for_is_refused_before_it_is_signed(
     hub: LoopbackHub, api: HfApi, sizes: list[Any], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = files_shutil.disk_usage("/")
-    monkeypatch.setattr("hubdpo.loopback.files.shutil.disk_usage", lambda _: usage._replace(free=10**9))
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr("hubdpo.loopback.room.shutil.disk_usage", lambda _: usage._replace(free=10**9))
     answer = batch(hub, "hf_carol", *sizes)
     assert answer.status == status and (status == 200) == (b"signature" in answer.body)
 

@@ -524,3 +524,12 @@ def test_a_pointer_tells_nothing_of_what_another_repo_holds(
         shown = answer("HEAD", "/dave/probe/resolve/main/p.bin").headers
         told.append((sorted(entry), sorted(json.loads(info.content)[0]), sorted(shown)))
     assert told[0] == told[1] and "X-Xet-Hash" not in told[0][2]
+
+
+@pytest.mark.parametrize("path", ["xorbs/default/{name}", "shards"])
+def test_xet_leaves_the_disk_the_room_that_lfs_leaves(sent: Sent, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    name, data = a_xorb(sent)
+    token = xet_token(sent.server, "write")
+    monkeypatch.setattr("hubdpo.loopback.room.KEPT_FREE", 2**62)
+    status, said = ask(sent.server, f"/_xet/v1/{path.format(name=name)}", token=token, data=data[:1000])
+    assert status == 507 and b"has room for 0 bytes" in said

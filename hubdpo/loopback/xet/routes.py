@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from hubdpo.loopback.access import may_propose, may_read, still_readable
+from hubdpo.loopback.room import check_room
 from hubdpo.loopback.signing import Grant, Signer
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
@@ -62,12 +63,16 @@ class Xet:
         self._granted(request, "write")
         if not HASH.fullmatch(xorb):
             raise Refusal(400, "not the hash of a xorb")
-        return as_json({"was_inserted": self._files.add_xorb(xorb, request.whole(LARGEST))})
+        data = request.whole(LARGEST)
+        check_room(self._store.root, len(data))
+        return as_json({"was_inserted": self._files.add_xorb(xorb, data)})
 
     def _take_shard(self, request: Request, version: str) -> Answer:
         """Know the files of a shard. Version 2 tells its progress in lines, of which the last is the result."""
         grant = self._granted(request, "write")
-        files = read_files(request.whole(LARGEST_SHARD))
+        data = request.whole(LARGEST_SHARD)
+        check_room(self._store.root, len(data))
+        files = read_files(data)
         for file in files:
             self._files.add_file(grant.kind, grant.repo_id, file)
         if version == "v1":
