@@ -165,7 +165,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"config file not found: {path}", hint="check the path after `--config`") from None
-    except (yaml.YAMLError, ValueError, IsADirectoryError) as problem:  # ValueError: a date, or bytes, that are none
+    except (yaml.YAMLError, ValueError, IsADirectoryError, LookupError, AttributeError, TypeError) as problem:
+        # a date, or bytes, that are none: ValueError; a tag on a wrong value (`!!bool x`): one of the last three
         raise ConfigError(
             f"config file cannot be read: {path}: {' '.join(str(problem).split())}",
             hint="write `beta: 0.1`, one option a line",

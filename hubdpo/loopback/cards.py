@@ -36,7 +36,7 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         _measure(text)
         data = yaml.load(text, LOADER)
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as problem:
+    except Exception as problem:  # a tag on a wrong value (`!!bool x`): KeyError, IndexError, AttributeError
         raise ValueError("YAML parse error: " + " ".join(str(problem).split())) from None
     if data is None:
         return {}

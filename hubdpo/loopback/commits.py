@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fnmatch
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_propose, may_write
 from hubdpo.loopback.cards import card_data
 from hubdpo.loopback.fields import Fields, parse, sent_fields, sent_json_parts
-from hubdpo.loopback.limits import LARGEST_LINE_OF_COMMIT, MOST_OPERATIONS
+from hubdpo.loopback.limits import LARGEST_LINE_OF_COMMIT, LONGEST_RULE, MOST_NAMED, MOST_OPERATIONS, MOST_RULES
 from hubdpo.loopback.names import file_path, ref_name
 from hubdpo.loopback.pulls import Pulls
 from hubdpo.loopback.repos import Repos
@@ -43,16 +44,19 @@ class Commits:
             files = gitio.files_of(repo, sha)
             patterns = [line.split()[0] for line in _lines(repo, files, b".gitattributes") if "filter=lfs" in line]
             ignored = (asked.text("gitIgnore") or "\n".join(_lines(repo, files, b".gitignore"))).splitlines()
+            large_rules, ignore_rules = _rules(patterns, ".gitattributes"), _rules(ignored, ".gitignore")
+            if len(asked.items("files")) > MOST_NAMED:
+                raise Refusal(413, f"one request names at most {MOST_NAMED:,} files")
             shown = []
             for file in map(Fields, asked.items("files")):
                 path = file.text("path")
                 name = file_path(path)
                 binary = b"\0" in _decoded(file.text("sample"), f"the sample of {path}")
-                large = binary or file.count("size") > LARGEST_REGULAR or _matches(path, patterns)
+                large = binary or file.count("size") > LARGEST_REGULAR or _matches(path, large_rules)
                 answer: dict[str, Any] = {
                     "path": path,
                     "uploadMode": "lfs" if large else "regular",
-                    "shouldIgnore": _matches(path, [rule.strip() for rule in ignored if rule.strip()]),
+                    "shouldIgnore": _matches(path, ignore_rules),
                 }
                 if here := files.get(name):
                     entry = gitio.file_entry(name, here[1], repo.object_store[here[1]].data)
@@ -225,9 +229,16 @@ def _lines(repo: Repo, files: gitio.Files, path: bytes) -> list[str]:
     return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def _matches(path: str, patterns: list[str]) -> bool:
+def _rules(lines: list[str], name: str) -> list[re.Pattern[str]]:
+    rules = dict.fromkeys(line.strip() for line in lines if line.strip())
+    if len(rules) > MOST_RULES or max(map(len, rules), default=0) > LONGEST_RULE:
+        raise Refusal(413, f"{name} has at most {MOST_RULES:,} rules, each of at most {LONGEST_RULE} characters")
+    return [re.compile(fnmatch.translate(rule)) for rule in rules]
+
+
+def _matches(path: str, rules: list[re.Pattern[str]]) -> bool:
     name = path.rpartition("/")[2]
-    return any(fnmatch.fnmatchcase(name, rule) or fnmatch.fnmatchcase(path, rule) for rule in patterns)
+    return any(rule.match(name) or rule.match(path) for rule in rules)
 
 
 def _remove(repo: Repo, ref: bytes, name: str) -> None:

@@ -17,6 +17,9 @@ Kind = Literal[
     "stale",
 ]  # fmt: skip
 
+MOST_REMEMBERED = 100
+"""Most addresses whose answers are kept for `stale`."""
+
 
 @dataclass
 class Fault:
@@ -65,6 +68,7 @@ class Faults:
     def clear(self) -> None:
         with self._guard:
             self._faults.clear()
+            self._answers.clear()
             self._storm = None
 
     def meeting(self, method: str, path: str) -> Fault | None:
@@ -94,8 +98,13 @@ class Faults:
         return None
 
     def remember(self, path: str, answer: Answer) -> None:
-        """Keep the last two different answers of an address that lists refs, for `stale`."""
+        """Keep the last two different answers of an address that lists refs, while a `stale` fault waits for it."""
         with self._guard:
+            drawn = [fault for _, faults in (self._storm or (None, ()))[1] for fault in faults]
+            if not any(fault.kind == "stale" for fault in [*self._faults, *drawn]):
+                return
+            if path not in self._answers and len(self._answers) >= MOST_REMEMBERED:
+                del self._answers[next(iter(self._answers))]
             known = self._answers.setdefault(path, [])
             if not known or known[-1].content != answer.content:
                 self._answers[path] = [*known[-1:], answer]

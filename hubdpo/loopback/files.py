@@ -9,6 +9,9 @@ from __future__ import annotations
 import functools
 import json
 import re
+import tempfile
+import threading
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +25,8 @@ from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
 from hubdpo.loopback.xet.store import XetStore
 
+IN_MEMORY = 256 * 2**10
+"""Most bytes of a regular file that wait in memory for a client to read them."""
 OID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -29,6 +34,7 @@ class Files:
     def __init__(self, store: Store, xet: XetStore, signer: Signer, endpoint: str) -> None:
         self._store, self._xet, self._signer, self._endpoint = store, xet, signer, endpoint
         self._cdn = endpoint.replace("127.0.0.1", "localhost")
+        self._reading = threading.Lock()
 
     def resolve(self, request: Request, kind: str, repo_id: str, revision: str, path: str) -> Answer:
         reader = _reader(request, may_read(self._store, request, kind, repo_id))
@@ -51,7 +57,19 @@ class Files:
             return Answer(302, headers, b"")
         headers["Content-Type"] = "application/octet-stream"
         headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(path.rpartition('/')[2])}"
-        return ranged(request, Answer(200, headers, data))
+        if len(data) <= IN_MEMORY:
+            return ranged(request, Answer(200, headers, data))
+        source = functools.partial(self._from_disk, kind, repo_id, blob)
+        return ranged(request, Answer(200, headers, source=source, length=len(data)))
+
+    def _from_disk(self, kind: str, repo_id: str, blob: bytes, start: int) -> Iterator[bytes]:
+        """Yield a regular file from a byte on, by a nameless file on disk: many may read it slowly."""
+        with tempfile.TemporaryFile(dir=self._store.incoming) as spooled:
+            with self._reading, self._store.git(kind, repo_id) as repo:  # one at a time stands in memory
+                spooled.write(repo.object_store[blob].data)
+            spooled.seek(start)
+            while piece := spooled.read(2**16):
+                yield piece
 
     def from_cdn(self, request: Request, oid: str) -> Answer:
         """Send a large file, unpacked when it came by Xet."""

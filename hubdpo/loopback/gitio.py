@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,12 +64,17 @@ def read(repo: Repo, commit: bytes, path: str) -> tuple[bytes, bytes]:
 
 
 def lookup(repo: Repo, commit: bytes, path: str) -> tuple[bytes, Any]:
-    store = repo.object_store
+    sha = find(repo.object_store.__getitem__, commit, path)
+    return sha, repo.object_store[sha]
+
+
+def find(read: Callable[[bytes], Any], commit: bytes, path: str) -> bytes:
+    """Return the id of what stands at a path, without reading it. Raise Refusal 404 EntryNotFound."""
     try:
-        _, sha = store[store[commit].tree].lookup_path(store.__getitem__, path.strip("/").encode())
+        sha: bytes = read(read(commit).tree).lookup_path(read, path.strip("/").encode())[1]
     except Exception:  # dulwich raises KeyError, NotTreeError or ValueError for what is simply not there
         raise Refusal(404, "Entry not found", "EntryNotFound") from None
-    return sha, store[sha]
+    return sha
 
 
 def pointer(oid: str, size: int) -> bytes:

@@ -11,6 +11,8 @@ STRANGER_BODY = 256 * 2**10
 LARGEST_JSON, DEEPEST_JSON = 4 * 2**20, 32
 """Most bytes of a JSON body that carries no file, and most levels in it."""
 LARGEST_LINE_OF_COMMIT, MOST_OPERATIONS = 14 * 2**20, 100_000
+MOST_NAMED, MOST_RULES, LONGEST_RULE = 1000, 1000, 256
+"""Most files that one question names, most rules of .gitattributes or .gitignore, and most characters of one."""
 LARGEST_FILE, KEPT_FREE = 500 * 10**9, 64 * 2**20
 """Most bytes of a large file, as on the public Hub, and how many of the disk stay free of them."""
 

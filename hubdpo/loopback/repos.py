@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_read, may_write, readable
 from hubdpo.loopback.cards import card_data
 from hubdpo.loopback.fields import Fields, sent_fields
-from hubdpo.loopback.limits import LARGEST_JSON
+from hubdpo.loopback.limits import LARGEST_JSON, MOST_NAMED
 from hubdpo.loopback.names import repo_kind, repo_name
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
@@ -66,12 +67,12 @@ class Repos:
         return as_json({})
 
     def list(self, request: Request, kind: str) -> Answer:
-        author = request.parameter("author")
+        author, search = request.parameter("author"), request.parameter("search").lower()
         shown = []
         for repo_id in self._store.repo_ids(kind):
             if not readable(self._store, request.user.name if request.user else "", kind, repo_id):
                 continue
-            if not author or repo_id.startswith(author + "/"):
+            if search in repo_id.lower() and (not author or repo_id.startswith(author + "/")):
                 shown.append({"id": repo_id, "modelId": repo_id, "author": repo_id.partition("/")[0]})
         return as_json(shown)
 
@@ -178,19 +179,26 @@ class Repos:
         else:
             form = parse_qs(request.whole(LARGEST_JSON).decode("utf-8", "replace"))
             paths, expand = form.get("paths", []), form.get("expand", [""])[0].lower() == "true"
-        entries = []
+        names = dict.fromkeys("/".join(part for part in path.split("/") if part) for path in paths)
+        if len(names) > MOST_NAMED:
+            raise Refusal(413, f"one request names at most {MOST_NAMED:,} paths")
+        entries: list[dict[str, Any]] = []
         with self._store.git(kind, repo_id) as repo:
             sha = gitio.resolve(repo, revision)
-            for path in paths:
+            read = functools.lru_cache(maxsize=16)(repo.object_store.__getitem__)  # the folders above the paths
+            known: dict[bytes, dict[str, Any]] = {}  # by object: each is read once, however many names it has
+            for name in names:
                 try:
-                    found, thing = gitio.lookup(repo, sha, path)
+                    found = gitio.find(read, sha, name)
                 except Refusal:
                     continue
-                name = path.strip("/").encode()
-                is_file = thing.type_name == b"blob"
-                entries.append(
-                    gitio.file_entry(name, found, thing.data) if is_file else gitio.folder_entry(name, found)
-                )
+                if found not in known:
+                    thing = repo.object_store[found]
+                    is_file = thing.type_name == b"blob"
+                    known[found] = (
+                        gitio.file_entry(b"", found, thing.data) if is_file else gitio.folder_entry(b"", found)
+                    )
+                entries.append(known[found] | {"path": name})
             if expand:
                 entries = _with_last_commit(entries, repo, sha)
         return as_json(self._with_xet(kind, repo_id, entries), X_Repo_Commit=sha.decode())
@@ -214,7 +222,12 @@ def _with_last_commit(entries: list[dict[str, Any]], repo: Any, sha: bytes) -> l
 
 
 def _is_private(asked: Fields) -> bool:
-    return asked.flag("private") or asked.text("visibility") == "private"
+    visibility = asked.text("visibility")
+    if visibility not in ("", "private", "public"):
+        raise Refusal(400, "`visibility` must be private or public")
+    if "private" in asked and visibility and asked.flag("private") != (visibility == "private"):
+        raise Refusal(400, "`private` and `visibility` contradict each other")
+    return asked.flag("private") or visibility == "private"
 
 
 def _identifier(repo_id: str) -> str:
