@@ -93,7 +93,7 @@ def _assigned(tree: nodes.Template) -> dict[str, list[nodes.Node]]:
 def _tree(template: str) -> nodes.Template | None:
     try:
         return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_GENERATION.sub("", template))
-    except TemplateSyntaxError:
+    except (TemplateSyntaxError, RecursionError):
         return None
 
 

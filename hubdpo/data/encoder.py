@@ -19,8 +19,9 @@ from jinja2 import TemplateError
 from hubdpo.data.byte_pairs import byte_pair_encoder, cuts_at_added_tokens
 from hubdpo.data.chat_template import looked_for
 from hubdpo.data.preference import Message, Rejection
+from hubdpo.data.rendering import rendered
 from hubdpo.data.turns import turns_of
-from hubdpo.errors import DataError
+from hubdpo.errors import DataError, UnsupportedBase
 
 PLAIN = ("what is it?", "It is 名 1.")
 PRIVATE_USE = range(0xE000, 0xF900)
@@ -196,8 +197,8 @@ class ChatEncoder:
 
     def _template(self, messages: Sequence[Message], *, ask: bool) -> str:
         try:
-            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
-        except TemplateError as problem:
+            return rendered(self._tokenizer, messages, ask=ask, error=UnsupportedBase)
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as problem:
             raise Rejection("template_refuses") from problem
 
     def _encoded(self, rendered: str, spelt: list[str], mark: str) -> list[int]:

@@ -75,7 +75,7 @@ def load_on_base(
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:
     """Return the greedy answer to one user message."""
     chat = [{"role": "user", "content": prompt}]
-    inputs = render(loaded.tokenizer, chat, return_tensors="pt", return_dict=True).to(loaded.model.device)
+    inputs = render(loaded.tokenizer, chat).to(loaded.model.device)
     return generate_greedily(loaded.model, loaded.tokenizer, inputs, max_new_tokens=max_new_tokens)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from hubdpo.bounded import check_count, parse_file, read_bytes, read_object
 from hubdpo.data.chat_template import with_template_kwargs
+from hubdpo.data.rendering import check_template, encoded
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
 from hubdpo.hub.adapter_check import check_adapter_files, is_built_in_full, try_config_patterns
 from hubdpo.hub.base_check import check_counts, check_layers, check_shapes, stored_shapes
@@ -24,7 +25,6 @@ from hubdpo.hub.greedy import stop_ids
 from hubdpo.hub.lineage import check_not_an_adapter
 from hubdpo.hub.stopping import GENERATION_FILE
 from hubdpo.hub.tokenizer_check import check_tokenizer_growth
-from hubdpo.hub.trial import try_template
 
 SMALL = (
     "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -66,22 +66,25 @@ def read_tokenizer(
         templates = list(templates.values()) if isinstance(templates, dict) else [templates]
         if not all(isinstance(template, str) for template in templates):
             raise TypeError("its chat template is no text")
-    variables = {**tokenizer.special_tokens_map, **(template_kwargs or {})}
     for template in templates:
-        try_template(_where(folder), template, variables, error=error)
-    return with_template_kwargs(tokenizer, template_kwargs, called(folder))
+        check_template(tokenizer, template, error)
+    if template_kwargs:
+        tokenizer = with_template_kwargs(tokenizer, template_kwargs, called(folder))
+        templates = tokenizer.chat_template
+        for template in templates.values() if isinstance(templates, dict) else [templates]:
+            check_template(tokenizer, template, error)
+    return tokenizer
 
 
-def render(tokenizer: Any, chat: Sequence[Mapping[str, Any]], **options: Any) -> Any:
-    """Return what `apply_chat_template` gives for a chat that goes on with the assistant; `options` are its own.
+def render(tokenizer: Any, chat: Sequence[Mapping[str, Any]]) -> Any:
+    """Return what a model takes of a chat that the assistant goes on with: tensors of shape [1, tokens].
 
-    Raise ArtefactError when the tokenizer has no chat template, or it refuses this chat or does not end on it.
+    Raise ArtefactError when the tokenizer has no chat template, or it refuses this chat, is beyond a limit on it or
+    writes nothing of it.
     """
     folder = Path(tokenizer.name_or_path)
     with _in_one_line(folder, "the chat template", ArtefactError):
-        template = tokenizer.get_chat_template()
-        try_template(_where(folder), template, tokenizer.special_tokens_map, chats=[chat])
-        return tokenizer.apply_chat_template(chat, add_generation_prompt=True, **options)
+        return encoded(tokenizer, chat)
 
 
 def check_files(folder: Path, error: type[HubdpoError]) -> None:
@@ -200,13 +203,6 @@ def _in_one_line(folder: Path, what: str, error: type[HubdpoError]) -> Iterator[
             f"{what} of `{called(folder)}` cannot be loaded: {kind}{first_line(problem)}",
             hint=AGAIN,
         ) from problem
-
-
-def _where(folder: Path) -> str:
-    """Say where the chat template of a folder is."""
-    own = folder / "chat_template.jinja"
-    name = own.name if own.exists() else "`chat_template` in tokenizer_config.json"
-    return f"{name} of `{called(folder)}`"
 
 
 def _asks_for_code(path: Path) -> bool:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubdpo.errors import VerificationFailed
+from hubdpo.data.rendering import rendered
+from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase, VerificationFailed
 from hubdpo.hub.base import compute_dtype
 from hubdpo.manifest import Probe, Probes
 
@@ -61,7 +62,7 @@ def record_probes(
     probes = []
     for question, *answers in PAIRS:
         for answer in answers:
-            prompt_ids, answer_ids = _encode(tokenizer, question, answer, template_kwargs)
+            prompt_ids, answer_ids = _encode(tokenizer, question, answer, template_kwargs, UnsupportedBase)
             probes.append(Probe(prompt=question, answer=answer, prompt_ids=prompt_ids, answer_ids=answer_ids))
     values = _log_probs(model, probes)
     probes = [probe.model_copy(update={"log_probs": found}) for probe, found in zip(probes, values, strict=True)]
@@ -102,10 +103,14 @@ def compare_probes(model: Any, tokenizer: Any, recorded: Probes) -> ProbeResult:
 
 
 def _encode(
-    tokenizer: Any, question: str, answer: str, template_kwargs: dict[str, Any] | None
+    tokenizer: Any,
+    question: str,
+    answer: str,
+    template_kwargs: dict[str, Any] | None,
+    error: type[HubdpoError] = ArtefactError,
 ) -> tuple[list[int], list[int]]:
     chat = [{"role": "user", "content": question}]
-    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **(template_kwargs or {}))
+    prompt = rendered(tokenizer, chat, ask=True, error=error, **(template_kwargs or {}))
     texts = (prompt, answer + (tokenizer.eos_token or ""))
     both = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     return list(both[0]), list(both[1])

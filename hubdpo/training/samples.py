@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hubdpo.data.rendering import encoded
+from hubdpo.errors import UnsupportedBase
 from hubdpo.hub.greedy import generate_greedily
 from hubdpo.manifest import EvalReport, Sample
 from hubdpo.secrets import find_secrets, redact
@@ -38,6 +40,6 @@ def with_samples(report: EvalReport, model: Any, tokenizer: Any) -> EvalReport:
 
 def _answer(model: Any, tokenizer: Any, prompt: str) -> str:
     chat = [{"role": "user", "content": prompt}]
-    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    inputs = encoded(tokenizer, chat, error=UnsupportedBase)
     text = generate_greedily(model, tokenizer, inputs.to(model.device), max_new_tokens=NEW_TOKENS)
     return redact(text, find_secrets(text))

@@ -17,6 +17,7 @@ import torch
 from typer.testing import Result
 
 import hubdpo
+from hubdpo.data import rendering
 from hubdpo.data.lengths import encoder_of, find_model
 from hubdpo.hub import load, pretrained
 from tests.hub.hostile import adapter_on_hub, base_on_hub, edited
@@ -54,6 +55,14 @@ def test_one_module_alone_loads_what_others_made(path: Path) -> None:
         for call in found
     }
     assert told == FLAGS
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_one_module_alone_renders_chat_templates(path: Path) -> None:
+    used = [
+        node for node in ast.walk(ast.parse(path.read_text())) if getattr(node, "attr", "") == "apply_chat_template"
+    ]
+    assert len(used) == (path == Path(rendering.__file__))
 
 
 def evil(folder: Path, marker: Path, **fields: Any) -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from typer.testing import Result
 
+from hubdpo.data import rendering
 from hubdpo.hub import trial
 from hubdpo.hub.pretrained import attach_adapter, read_causal_lm, read_tokenizer
 from hubdpo.hub.tokenizer_check import check_tokenizer_growth
@@ -34,6 +35,7 @@ LOOPS = (
 @pytest.fixture(autouse=True)
 def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "SECONDS", 2)
+    monkeypatch.setattr(rendering, "SECONDS", 2)
 
 
 @pytest.fixture
@@ -181,6 +183,27 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "a template that calls itself": (
         written("chat_template.jinja", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), "the depth",
     ),
+    "a template with loops in blocks of transformers": (
+        written("chat_template.jinja", "{%+ generation %}" + LOOPS + "{%+ endgeneration %}"),
+        "takes more than 2 seconds",
+    ),
+    "a template that loops this year": (
+        written("chat_template.jinja", "{% if strftime_now('%Y') != '2024' %}" + LOOPS + "{% endif %}"),
+        "takes more than 2 seconds",
+    ),
+    "a template that loops where transformers renders": (
+        written("chat_template.jinja", "{% if continue_final_message is defined or true %}" + LOOPS + "{% endif %}"),
+        "takes more than 2 seconds",
+    ),
+    "a template that grows for the real question": (
+        written("chat_template.jinja", "{% if 'Hello' in messages[0].content %}{{ 'a' * 10 ** 10 }}{% endif %}x"),
+        "takes more than 512 MB",
+    ),
+    "a template that loops for the real question": (
+        written("chat_template.jinja", "{% if 'Hello' in messages[0].content %}" + LOOPS + "{% endif %}x"),
+        "takes more than 2 seconds",
+    ),
+    "a template that writes nothing": (written("chat_template.jinja", "{{ a }}"), "writes nothing of a chat"),
     "a template of two megabytes": (written("chat_template.jinja", "a" * 2_000_000), "at most 1,000,000 are read"),
     "a template that is none": (written("chat_template.jinja", "{{ nope"), "TemplateSyntaxError"),
     "a template that reaches out": (written("chat_template.jinja", "{{ ''.__class__.__mro__ }}"), "SecurityError"),
@@ -399,6 +422,26 @@ def test_prepare_refuses_a_tokenizer(
     done = run_cli("prepare", str(tmp_path / "raw.jsonl"), "-o", str(tmp_path / "out"), "--model", str(base))
     one_line(done, 2, says)
     assert not (tmp_path / "out").exists()
+
+
+GROWS = {"loops": (LOOPS, "takes more than 2 seconds"), "memory": ("{{ 'a' * 10 ** 10 }}", "takes more than 512 MB")}
+
+
+@pytest.mark.parametrize("grows", GROWS)
+def test_prepare_refuses_a_template_that_grows_for_one_chat(
+    tiny_base: Path, tmp_path: Path, run_cli: Callable[..., Result], grows: str
+) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    own, (what, says) = (base / "chat_template.jinja"), GROWS[grows]
+    # a content with a text that the template looks for is rendered as it is
+    own.write_text("{% if 'Question 40' in messages[-1].content or 'Question 40' in messages[0].content %}" + what
+                   + "{% endif %}" + own.read_text())  # fmt: skip
+    pairs = [{"prompt": f"Question {i} of them?", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(50)]
+    (tmp_path / "raw.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    done = run_cli(
+        "prepare", str(tmp_path / "raw.jsonl"), "-o", str(tmp_path / "out"), "--model", str(base)
+    )  # fmt: skip
+    one_line(done, 2, says)
 
 
 def test_train_refuses_a_template_that_does_not_end(

@@ -1,0 +1,159 @@
+"""A chat template is rendered within limits of time, memory and length, and leaves the process as it was."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jinja2 import TemplateError
+from transformers import AutoTokenizer
+
+from hubdpo.data import rendering
+from hubdpo.data.encoder import ChatEncoder
+from hubdpo.data.rendering import encoded, rendered
+from hubdpo.errors import ArtefactError, UnsupportedBase
+from hubdpo.hub.probes import PAIRS, _encode
+from hubdpo.training.samples import PROMPTS, _answer
+
+CHAT = [{"role": "user", "content": "Hello there"}]
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{{ '' }}{% endfor %}{% endfor %}"
+MEMORY = "{{ 'a' * 10 ** 10 }}"
+ROWS = {
+    "loops": (LOOPS, "more than 1 seconds"),
+    "loops in a block of transformers": ("{%+ generation %}" + LOOPS + "{% endgeneration %}", "more than 1 seconds"),
+    "loops this year": ("{% if strftime_now('%Y') != '2024' %}" + LOOPS + "{% endif %}", "more than 1 seconds"),
+    "a power that is folded": ("{{ 9 ** (9 ** 9) }}", "more than 1 seconds"),
+    "memory": (MEMORY, "more than 512 MB"),
+    "memory, bit by bit": (
+        "{% set n = namespace(t='a') %}{% for i in range(40) %}{% set n.t = n.t + n.t %}{% endfor %}",
+        "more than 512 MB",
+    ),
+    "calls of itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "the depth"),
+    "nesting": ("{{" + "(" * 100_000, "the depth"),
+    "length": ("{{ 'a' * 1001000 }}", "1,001,000 characters of a chat, and at most 1,000,"),
+}
+
+
+@pytest.fixture
+def tokenizer(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(rendering, "SECONDS", 1)
+    return AutoTokenizer.from_pretrained(tiny_base)
+
+
+def state() -> list[Any]:
+    limits = [resource.getrlimit(kind) for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU)]
+    return [*limits, signal.getsignal(signal.SIGPROF), signal.getitimer(signal.ITIMER_PROF)]
+
+
+@pytest.mark.parametrize(("template", "says"), [pytest.param(*row, id=name) for name, row in ROWS.items()])
+@pytest.mark.parametrize("thread", ["main", "other"])
+def test_what_is_beyond_a_limit_is_one_error(tokenizer: Any, template: str, says: str, thread: str) -> None:
+    if thread == "other" and "9 **" in template:
+        pytest.skip("an operation of C lets no other thread run: the kernel ends it, as below")
+    tokenizer.chat_template, before, found = template, state(), []
+
+    def render() -> None:
+        with pytest.raises(ArtefactError) as caught:
+            rendered(tokenizer, CHAT, ask=True)
+        found.append(caught.value)
+
+    if thread == "main":
+        render()
+    else:
+        other = threading.Thread(target=render)
+        other.start()
+        other.join(60)
+    assert says in found[0].message
+    assert "chat_template" in found[0].message
+    assert found[0].hint
+    assert state() == before
+
+
+def test_a_rendering_within_limits_is_that_of_transformers(tokenizer: Any) -> None:
+    before = state()
+    for ask in (True, False):
+        theirs = tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=ask)
+        assert rendered(tokenizer, CHAT, ask=ask) == theirs
+    theirs = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    ours = encoded(tokenizer, CHAT)
+    assert {name: value.tolist() for name, value in ours.items()} == {name: v.tolist() for name, v in theirs.items()}
+    assert state() == before
+
+
+def test_a_chat_that_says_much_may_be_long(tokenizer: Any) -> None:
+    text = "a" * 1_500_000
+    assert text in rendered(tokenizer, [{"role": "user", "content": text}], ask=True)
+
+
+def test_the_timer_of_another_goes_on(tokenizer: Any) -> None:
+    mine = lambda *given: None  # noqa: E731
+    before = signal.signal(signal.SIGPROF, mine)
+    signal.setitimer(signal.ITIMER_PROF, 1000, 500)
+    try:
+        rendered(tokenizer, CHAT, ask=True)
+        left, interval = signal.getitimer(signal.ITIMER_PROF)
+        assert (900 < left <= 1001, interval, signal.getsignal(signal.SIGPROF)) == (True, 500, mine)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def test_a_lower_limit_of_memory_stays(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    was = resource.getrlimit(resource.RLIMIT_AS)
+    low = (rendering._virtual_size() or 0) + (100 << 20)
+    tokenizer.apply_chat_template = lambda *args, **kwargs: str(resource.getrlimit(resource.RLIMIT_AS)[0])
+    resource.setrlimit(resource.RLIMIT_AS, (low, was[1]))
+    try:
+        assert rendered(tokenizer, CHAT, ask=True) == str(low)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, was)
+
+
+def test_a_template_that_refuses_is_heard(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    with pytest.raises(TemplateError, match="no"):
+        rendered(tokenizer, CHAT, ask=True)
+
+
+def test_what_python_cannot_stop_the_kernel_does(tiny_base: Path) -> None:
+    # a search from the right, quadratic and in C
+    template = "{{ ('a' * 100000000).rfind('b' + 'a' * 10000000) }}"
+    code = (
+        "import sys; from transformers import AutoTokenizer; from hubdpo.data import rendering\n"
+        "rendering.SECONDS, rendering.SECONDS_IN_C = 1, 2\n"
+        f"made = AutoTokenizer.from_pretrained({str(tiny_base)!r}); made.chat_template = {json.dumps(template)}\n"
+        f"rendering.rendered(made, {CHAT!r}, ask=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGXCPU, done.stderr
+
+
+@pytest.mark.parametrize(("what", "says"), [(LOOPS, "more than 1 seconds"), (MEMORY, "more than 512 MB")])
+def test_every_place_that_renders_is_bounded(tokenizer: Any, what: str, says: str) -> None:
+    plain = tokenizer.chat_template
+
+    def grown_for(text: str) -> Any:
+        condition = f"{{% if {json.dumps(text)} in messages[0].content %}}"
+        tokenizer.chat_template = f"{condition}{what}{{% endif %}}{plain}"
+        return tokenizer
+
+    encoder = ChatEncoder(grown_for("Question 40"))
+    with pytest.raises(UnsupportedBase, match=says):
+        encoder.prompt([{"role": "user", "content": "Question 40?"}])
+    with pytest.raises(ArtefactError, match=says):
+        _encode(grown_for(PAIRS[0][0]), *PAIRS[0][:2], None)
+    with pytest.raises(UnsupportedBase, match=says):
+        _answer(None, grown_for(PROMPTS[0]), PROMPTS[0])
+
+
+def test_a_template_that_writes_nothing_is_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{{ a }}"
+    with pytest.raises(ArtefactError, match="writes nothing of a chat"):
+        encoded(tokenizer, CHAT)
