@@ -124,7 +124,7 @@ def test_a_template_that_refuses_is_heard(tokenizer: Any) -> None:
 
 def test_what_python_cannot_stop_the_kernel_does(tiny_base: Path) -> None:
     # a search from the right, quadratic and in C
-    template = "{{ ('a' * 100000000).rfind('b' + 'a' * 10000000) }}"
+    template = "{{ ('a' * 100000000).rfind('ab' + 'a' * 10000000) }}"
     code = (
         "import sys; from transformers import AutoTokenizer; from hubdpo.data import rendering\n"
         "rendering.SECONDS, rendering.SECONDS_IN_C = 1, 2\n"
