@@ -19,7 +19,7 @@ from jinja2 import TemplateError
 from hubdpo.data.byte_pairs import byte_pair_encoder, cuts_at_added_tokens
 from hubdpo.data.chat_template import looked_for
 from hubdpo.data.preference import Message, Rejection
-from hubdpo.data.rendering import rendered
+from hubdpo.data.rendering import bounded, rendered
 from hubdpo.data.turns import turns_of
 from hubdpo.errors import DataError, UnsupportedBase
 
@@ -76,7 +76,7 @@ class ChatEncoder:
         self._control = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or r"(?!)")
         self._cuts = self.fast or cuts_at_added_tokens(tokenizer)
         self._skeletons: dict[tuple[str, ...], _Skeleton] = {}
-        self._looked_for = looked_for(tokenizer.get_chat_template())
+        self._looked_for = bounded(lambda: looked_for(tokenizer.get_chat_template()), tokenizer, UnsupportedBase)
         try:
             if not self._cuts or self._changes_plain_text():
                 self._looked_for = None

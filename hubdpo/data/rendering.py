@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hubdpo.errors import ArtefactError, HubdpoError
 
@@ -35,6 +35,7 @@ CHATS: list[list[dict[str, str]]] = [
     ],
 ]
 """What every template is tried on before any work."""
+T = TypeVar("T")
 _STATM = "/proc/self/statm"
 
 
@@ -58,24 +59,30 @@ def rendered(
     def call() -> str:
         return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=ask, **options))
 
-    beyond = ""
-    try:
-        text = _within_limits(call)
-    except _OutOfTime:
-        beyond = f"{SECONDS} seconds"
-    except MemoryError:
-        beyond = f"{MEGABYTES} MB"
-    except RecursionError:
-        beyond = "the depth that Python nests to"
-    if beyond:  # raised here, where nothing holds what filled the memory
-        where = template_of(tokenizer)
-        raise error(f"{where} is refused: rendering a chat with it takes more than {beyond}", hint=_hint(where))
+    text = bounded(call, tokenizer, error)
     if len(text) > MOST_CHARACTERS:
         most, where = MOST_CHARACTERS + 20 * sum(len(str(turn)) for turn in chat), template_of(tokenizer)
         if len(text) > most:
             made = f"{where} makes {len(text):,} characters of a chat"
             raise error(f"{made}, and at most {most:,} are taken", hint=_hint(where))
     return text
+
+
+def bounded(call: Callable[[], T], tokenizer: Any, error: type[HubdpoError]) -> T:
+    """Return what `call` does with the chat template of a tokenizer: whatever has Jinja compile it folds constants.
+
+    Raise `error` when that is beyond a limit.
+    """
+    try:
+        return _within_limits(call)
+    except _OutOfTime:
+        beyond = f"{SECONDS} seconds"
+    except MemoryError:
+        beyond = f"{MEGABYTES} MB"
+    except RecursionError:
+        beyond = "the depth that Python nests to"
+    where = template_of(tokenizer)  # raised here, where nothing holds what filled the memory
+    raise error(f"{where} is refused: rendering a chat with it takes more than {beyond}", hint=_hint(where))
 
 
 def encoded(tokenizer: Any, chat: Sequence[Mapping[str, Any]], *, error: type[HubdpoError] = ArtefactError) -> Any:
@@ -115,7 +122,7 @@ def _hint(where: str) -> str:
     return f"mend {where.partition(' of ')[0]}, or tell whoever made it"
 
 
-def _within_limits(call: Callable[[], str]) -> str:
+def _within_limits(call: Callable[[], T]) -> T:
     try:
         import resource
     except ImportError:  # Windows, which has the limit of time alone
@@ -148,7 +155,7 @@ def _virtual_size() -> int | None:
         os.close(file)
 
 
-def _in_time(call: Callable[[], str]) -> str:
+def _in_time(call: Callable[[], T]) -> T:
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         return _watched(call)
     running = True
@@ -167,7 +174,7 @@ def _in_time(call: Callable[[], str]) -> str:
         signal.signal(signal.SIGPROF, signal.SIG_DFL if before is None else before)
 
 
-def _watched(call: Callable[[], str]) -> str:
+def _watched(call: Callable[[], T]) -> T:
     """Call in a thread to which no signal comes: another one watches the time and raises in it."""
     thread, began = ctypes.c_ulong(threading.get_ident()), time.process_time()
     done, lock = threading.Event(), threading.Lock()

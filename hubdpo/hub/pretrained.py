@@ -15,7 +15,7 @@ from typing import Any
 
 from hubdpo.bounded import check_count, parse_file, read_bytes, read_object
 from hubdpo.data.chat_template import with_template_kwargs
-from hubdpo.data.rendering import check_template, encoded
+from hubdpo.data.rendering import bounded, check_template, encoded
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
 from hubdpo.hub.adapter_check import check_adapter_files, is_built_in_full, try_config_patterns
 from hubdpo.hub.base_check import check_counts, check_layers, check_shapes, stored_shapes
@@ -69,7 +69,7 @@ def read_tokenizer(
     for template in templates:
         check_template(tokenizer, template, error)
     if template_kwargs:
-        tokenizer = with_template_kwargs(tokenizer, template_kwargs, called(folder))
+        tokenizer = bounded(lambda: with_template_kwargs(tokenizer, template_kwargs, called(folder)), tokenizer, error)
         templates = tokenizer.chat_template
         for template in templates.values() if isinstance(templates, dict) else [templates]:
             check_template(tokenizer, template, error)
