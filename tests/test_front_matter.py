@@ -11,8 +11,8 @@ from huggingface_hub import RepoCard
 from hubdpo.cards.licences import licence_of
 from hubdpo.cards.lint import Beside, lint_card
 from hubdpo.cards.source_card import parse_card
+from hubdpo.cards.told_splits import told_splits
 from hubdpo.front_matter import BOM, fields, lines_of_front, part, read_yaml
-from hubdpo.hub.loadable import _splits_of_card
 from hubdpo.sections import split_card
 
 PLAIN = "---\nlicense: mit\nlicense_name: m\n---\n\n# Title\n"
@@ -58,7 +58,7 @@ def test_every_reader_finds_the_licence(tmp_path: Path, text: str) -> None:
     assert parse_card(text, "card").facts["license"] == "mit"
     assert not [one for one in lint_card(text, Beside("adapter", {})) if one.field == "front matter"]
     with_splits = text.replace("license: mit", "license: mit\ndataset_info: {splits: [{name: train, num_examples: 3}]}")
-    assert _splits_of_card(with_splits) == {"train": 3}
+    assert told_splits(fields(with_splits)["dataset_info"]) == {"train": 3}
 
 
 @pytest.mark.parametrize("text", [*AS_EDITORS_LEAVE_IT.values(), *NO_FRONT])

@@ -17,7 +17,6 @@ OURS = {
     "config/schedules.py": "the user's own options",
     "config/template_kwargs.py": "the user's own options",
     "data/lengths.py": "the user's own options",
-    "data/publication.py": "the plan of this machine's own output",
     "data/byte_pairs.py": "what a tokenizer that is loaded says of itself",
     "demo/road.py": "what the demo's own process says",
     "training/callbacks.py": "the log of this run, a line at a time",
