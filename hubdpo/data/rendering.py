@@ -37,6 +37,10 @@ CHATS: list[list[dict[str, str]]] = [
 """What every template is tried on before any work."""
 T = TypeVar("T")
 _STATM = "/proc/self/statm"
+_ALONE = threading.RLock()
+"""Held while a limit of the whole process is lower: of two threads, each would restore the limit of the other."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_ALONE.acquire, after_in_parent=_ALONE.release, after_in_child=_ALONE.release)
 
 
 class _OutOfTime(BaseException):
@@ -74,7 +78,8 @@ def bounded(call: Callable[[], T], tokenizer: Any, error: type[HubdpoError]) -> 
     Raise `error` when that is beyond a limit.
     """
     try:
-        return _within_limits(call)
+        with _ALONE:
+            return _within_limits(call)
     except _OutOfTime:
         beyond = f"{SECONDS} seconds"
     except MemoryError:

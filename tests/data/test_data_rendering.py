@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,43 @@ def test_a_lower_limit_of_memory_stays(tokenizer: Any, monkeypatch: pytest.Monke
         assert rendered(tokenizer, CHAT, ask=True) == str(low)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, was)
+
+
+def test_threads_that_render_at_once_leave_the_limits_as_they_were(tokenizer: Any) -> None:
+    before, first_renders, second_renders = state(), threading.Event(), threading.Event()
+
+    def render(mine: threading.Event, others: threading.Event) -> None:
+        def call() -> None:
+            mine.set()
+            others.wait(0.5)  # the one that began first ends first
+
+        rendering.bounded(call, tokenizer, ArtefactError)
+
+    first = threading.Thread(target=render, args=(first_renders, second_renders))
+    second = threading.Thread(target=render, args=(second_renders, threading.Event()))
+    first.start()
+    assert first_renders.wait(10)
+    second.start()
+    first.join(10)
+    second.join(10)
+    assert state() == before
+
+
+def test_a_process_forked_while_a_thread_renders_has_no_lower_limit(tokenizer: Any) -> None:
+    before, renders = state(), threading.Event()
+
+    def call() -> None:
+        renders.set()
+        time.sleep(0.5)
+
+    other = threading.Thread(target=rendering.bounded, args=(call, tokenizer, ArtefactError))
+    other.start()
+    assert renders.wait(10)
+    child = os.fork()
+    if not child:
+        os._exit(0 if state() == before and rendered(tokenizer, CHAT, ask=True) else 1)
+    other.join(10)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_template_that_refuses_is_heard(tokenizer: Any) -> None:
