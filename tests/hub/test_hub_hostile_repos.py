@@ -108,6 +108,10 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "tokens to act from that are text": (
         config(alora_invocation_tokens=["x"]), "is ['x'], and it must be a list of ids",
     ),
+    "tokens to act from below 0": (config(alora_invocation_tokens=[1, -1]), "is [1, -1], and it must be a list of ids"),
+    "tokens to act from that no tensor holds": (
+        config(alora_invocation_tokens=[2**31]), "is [2147483648], and it must be a list of ids",
+    ),
     "a rank beside ranks": (config(r=10**6, rank_pattern={"x": 1}), "cannot be loaded"),
     "a rank beside ranks, from the base": (
         config(r=10**6, rank_pattern={"x": 1}, init_lora_weights="pissa"), "the largest rank",
