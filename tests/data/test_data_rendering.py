@@ -17,10 +17,12 @@ import pytest
 from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
-from hubdpo.data import rendering
+from hubdpo.data import encoder, rendering
 from hubdpo.data.encoder import ChatEncoder
 from hubdpo.data.rendering import encoded, rendered
-from hubdpo.errors import ArtefactError, UnsupportedBase
+from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
+from hubdpo.hub import pretrained
+from hubdpo.hub.pretrained import read_tokenizer
 from hubdpo.hub.probes import PAIRS, _encode
 from hubdpo.training.samples import PROMPTS, _answer
 
@@ -192,6 +194,29 @@ def test_every_place_that_renders_is_bounded(tokenizer: Any, what: str, says: st
         _encode(grown_for(PAIRS[0][0]), *PAIRS[0][:2], None)
     with pytest.raises(UnsupportedBase, match=says):
         _answer(None, grown_for(PROMPTS[0]), PROMPTS[0])
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "read"),
+    [
+        (encoder, "looked_for", lambda folder: ChatEncoder(AutoTokenizer.from_pretrained(folder))),
+        (pretrained, "with_template_kwargs", lambda folder: read_tokenizer(folder, {"a": 1})),
+    ],
+)
+def test_a_template_is_read_within_the_limits_too(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, read: Any
+) -> None:
+    """Jinja folds constants where it looks for variables, which can take for ever."""
+    before, during = state(), []
+
+    def look(*_: Any) -> None:
+        during.append(state())
+        raise MemoryError
+
+    monkeypatch.setattr(module, name, look)
+    with pytest.raises(HubdpoError, match="takes more than 512 MB"):
+        read(tiny_base)
+    assert during[0] != before == state()
 
 
 def test_a_template_that_writes_nothing_is_refused(tokenizer: Any) -> None:
