@@ -31,6 +31,8 @@ _format = Format.human
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves the cursor, colours, or turns the order of letters round, and bytes of file names that are not text."""
 _BREAKS = {ord("\n"): "\\n"}
+MOST_OF_A_WARNING = 500
+"""Characters of what a library warns of."""
 
 
 def use_format(value: Format) -> None:
@@ -82,6 +84,27 @@ def info(*lines: str) -> None:
 
 def warn(line: str) -> None:
     _stderr().print(Text.assemble(("warning: ", "yellow"), one_line(line)))
+
+
+@contextmanager
+def library_warnings() -> Iterator[None]:
+    """Say what libraries warn of in the body as warnings of ours: Python writes texts of a repo as they are, over
+    several lines, with a place in code that is not the reader's.
+    """
+
+    def say(message: Warning | str, _category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
+        text = " ".join(str(message).split())
+        if len(text) > MOST_OF_A_WARNING:
+            text = f"{text[:MOST_OF_A_WARNING]}… ({len(text):,} characters)"
+        library = re.search(r"[/\\]site-packages[/\\](\w+)", filename)
+        warn(f"{library[1]} says: {text}" if library else text)
+
+    before = warnings.showwarning
+    warnings.showwarning = say  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def error(line: str) -> None:

@@ -65,7 +65,7 @@ for module in (prepare, train, evaluate, push, verify, versions, diff, inspect, 
 def main() -> None:
     """Run the command line; `_` is accepted for `-` in option names. A bug shows its traceback, credentials cut."""
     arguments = [spell(argument) for argument in sys.argv[1:]]
-    with lossy_streams(), signals_unwind():
+    with lossy_streams(), signals_unwind(), console.library_warnings():
         try:
             app(args=arguments)
         except SystemExit as end:

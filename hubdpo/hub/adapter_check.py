@@ -6,15 +6,18 @@ hold is compared afterwards, if the room was there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hubdpo.bounded import shortened
 from hubdpo.errors import ArtefactError
+from hubdpo.hub import trial
 from hubdpo.hub.adapter_files import read_json, read_shapes
 from hubdpo.hub.client import called
-from hubdpo.hub.trial import try_patterns
+from hubdpo.hub.trial import Patterns, try_patterns
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FROM_THE_BASE = ("pissa", "olora")
@@ -22,6 +25,10 @@ FROM_THE_BASE = ("pissa", "olora")
 MOST_ITERATIONS = 64
 MOST_ALPHA = 1_000_000
 """Largest scale of an adapter, over its rank. Tens are usual, and with 10^39 every answer is NaN."""
+MOST_NAMES, MOST_PATTERNS = 5_000, 1_000
+"""Modules in one list, and those with a rank or alpha of their own. PEFT compares every name with every other, and it
+compiles every pattern anew for every module."""
+_LEARNED = re.compile(r"[.](?:lora_|trainable_tokens)")
 _TEXTS: dict[str, tuple[type, ...]] = {
     "target_modules": (str, list), "exclude_modules": (str, list), "layers_pattern": (str, list),
     "modules_to_save": (list,), "target_parameters": (list,),
@@ -46,16 +53,44 @@ def check_adapter_files(folder: Path) -> dict[str, Any]:
             f"`{name}` is of peft_type {str(config.get('peft_type'))[:40]!r}, and hubdpo loads LoRA alone",
             hint="load it with PEFT itself",
         )
-    modules = {tensor.partition(".lora_")[0].removeprefix("base_model.model.") for tensor in shapes}
-    try:
+    with _of(name):
         _check_kinds(config)
         _check_ranks(config, shapes)
         _check_counts(config, shapes)
-        try_config_patterns(config, modules)
+        _try_patterns(config, _modules(shapes))
+    return config
+
+
+def check_on_base(folder: Path, config: dict[str, Any], names: Sequence[str]) -> None:
+    """Check a config that passed `check_adapter_files` against the `names` of its base's modules.
+
+    Raise ArtefactError when matching its patterns takes more time than what that check has left, or when PEFT would
+    copy modules of which the weights hold nothing.
+    """
+    shapes = read_shapes(folder / WEIGHTS)
+    with _of(called(folder)):
+        taken = _try_patterns(config, _modules(shapes))  # tried already, and remembered
+        _try_patterns(config, names, seconds=trial.SECONDS - taken)
+        saved = [name for name in shapes if not _LEARNED.search(name)]
+        for name in config.get("modules_to_save") or ():
+            if any(f".{name}." in f".{tensor}" for tensor in saved):
+                continue
+            if any(module.endswith(name) for module in names):
+                raise _refused("modules_to_save", name, f"{WEIGHTS} holds nothing of it")
+
+
+@contextmanager
+def _of(name: str) -> Iterator[None]:
+    """Say in an ArtefactError of the body which adapter it is of."""
+    try:
+        yield
     except ArtefactError as problem:
         hint = f"hubdpo inspect {name}, and tell its owner"
         raise ArtefactError(f"`{name}`: {problem.message}", hint=hint) from None
-    return config
+
+
+def _modules(shapes: Iterable[str]) -> list[str]:
+    return sorted({tensor.partition(".lora_")[0].removeprefix("base_model.model.") for tensor in shapes})
 
 
 def is_built_in_full(config: dict[str, Any]) -> bool:
@@ -67,23 +102,23 @@ def is_built_in_full(config: dict[str, Any]) -> bool:
     return from_base or bool(config.get("layer_replication"))
 
 
-def try_config_patterns(config: dict[str, Any], names: Iterable[str]) -> None:
-    """Match every pattern of a config against the names of modules, in a process that may not end. Raise
-    ArtefactError when it does not.
+def _try_patterns(config: dict[str, Any], names: Sequence[str], *, seconds: float | None = None) -> float:
+    """Match every pattern of a config against the names of modules, in a process that may not end; return the seconds
+    that it took. Raise ArtefactError when it does not end.
     """
 
     def texts(field: str) -> list[str]:
         value = config.get(field) or ()
         return [value] if isinstance(value, str) else list(value)
 
-    names = list(names)
-    for field in ("target_modules", "exclude_modules"):
-        if isinstance(value := config.get(field), str) and value.lower() != "all-linear":
-            try_patterns(_where(field), names, whole=[value])
-    for field in ("rank_pattern", "alpha_pattern"):
-        try_patterns(_where(field), names, ends=texts(field))
-    try_patterns(_where("modules_to_save"), names, parts=texts("modules_to_save"))
-    try_patterns(_where("layers_pattern"), names, layers=texts("layers_pattern"))
+    whole = [field for field in ("target_modules", "exclude_modules") if isinstance(config.get(field), str)]
+    fields = [
+        *(Patterns(_where(field), whole=texts(field)) for field in whole if config[field].lower() != "all-linear"),
+        *(Patterns(_where(field), ends=texts(field)) for field in ("rank_pattern", "alpha_pattern")),
+        Patterns(_where("modules_to_save"), parts=texts("modules_to_save")),
+        Patterns(_where("layers_pattern"), layers=texts("layers_pattern")),
+    ]
+    return try_patterns(fields, names, seconds=seconds)
 
 
 def _where(field: str) -> str:
@@ -102,10 +137,14 @@ def _check_kinds(config: dict[str, Any]) -> None:
             continue
         if not isinstance(given, list) or not all(isinstance(part, str) for part in given):
             raise _refused(field, given, "it must be made of names")
+        if len(given) > MOST_NAMES:
+            raise _refused(field, given, f"it may have {MOST_NAMES:,} names at most, not {len(given):,}")
     for field in ("rank_pattern", "alpha_pattern"):
         value = config.get(field) or {}
-        if not isinstance(value, dict) or not all(isinstance(n, (int, float)) and n > 0 for n in value.values()):
-            raise _refused(field, value, "it must be an object of numbers above 0")
+        if not isinstance(value, dict) or not all(isinstance(n, (int, float)) for n in value.values()):
+            raise _refused(field, value, "it must be an object of numbers")
+        if len(value) > MOST_PATTERNS:
+            raise _refused(field, value, f"it may have {MOST_PATTERNS:,} of them at most, not {len(value):,}")
     for field in ("lora_alpha", "lora_dropout"):
         if not isinstance(config.get(field, 0), (int, float)):
             raise _refused(field, config[field], "it must be a number")
@@ -141,16 +180,15 @@ def _check_ranks(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> 
     if rank > max(held) and not pattern:  # where every module has a rank of its own, `r` is of none
         raise _refused("r", rank, f"the largest rank in {WEIGHTS} is {max(held)}")
     for name, value in pattern.items():
-        if not isinstance(value, int) or value > max(held):
-            raise _refused("rank_pattern", {name: value}, f"the largest rank in {WEIGHTS} is {max(held)}")
-    if rank > max(held) and is_built_in_full(config):
-        raise _refused("r", rank, f"the largest rank in {WEIGHTS} is {max(held)}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise _refused("rank_pattern", {name: value}, "it must be of whole numbers above 0")
+    # elsewhere a rank that no weights have takes no room, and one of a module that has none is of no account
+    if is_built_in_full(config) and (largest := max([rank, *pattern.values()])) > max(held):
+        field, value = ("r", rank) if rank == largest else ("rank_pattern", pattern)
+        raise _refused(field, value, f"the largest rank in {WEIGHTS} is {max(held)}")
 
 
 def _check_counts(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
-    for name in config.get("modules_to_save") or ():
-        if not any(f".{name}." in f".{tensor}" for tensor in shapes):
-            raise _refused("modules_to_save", name, f"{WEIGHTS} holds nothing of it")
     indices = config.get("trainable_token_indices") or []
     held = max((shape[0] for name, shape in shapes.items() if ".trainable_tokens_delta" in name and shape), default=0)
     for listed in indices.values() if isinstance(indices, dict) else [indices]:

@@ -20,7 +20,7 @@ from typing import Any
 from hubdpo.bounded import read_object
 from hubdpo.cards.adapter_fields import readable_fields
 from hubdpo.errors import ArtefactError
-from hubdpo.hub.trial import try_patterns
+from hubdpo.hub.trial import Patterns, try_patterns
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PEFTS_ALPHA = 8
@@ -143,7 +143,7 @@ def _open(folder: Path) -> Iterator[_Adapter]:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             adapter = _Adapter(file, config)
             if patterns := list(config.get("alpha_pattern") or ()):
-                try_patterns(f"`alpha_pattern` of {CONFIG}", sorted(adapter.names), ends=patterns)
+                try_patterns([Patterns(f"`alpha_pattern` of {CONFIG}", ends=patterns)], adapter.names)
             yield adapter
     except SafetensorError as problem:
         raise ArtefactError(f"`{folder / WEIGHTS}` is broken: {problem}", hint="download it again") from None

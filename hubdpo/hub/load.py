@@ -14,8 +14,7 @@ from hubdpo.hub.adapter_files import read_json
 from hubdpo.hub.base import ADAPTER_PATTERNS, BASE_PATTERNS, load_base
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
-from hubdpo.hub.greedy import generate_greedily
-from hubdpo.hub.pretrained import attach_adapter, read_tokenizer, render
+from hubdpo.hub.pretrained import answer_chat, attach_adapter, read_tokenizer
 from hubdpo.hub.reference import parse_unless_folder
 from hubdpo.hub.stopping import use_stops
 from hubdpo.manifest import LOCAL_FILE, RUN_FILE, RunManifest
@@ -75,8 +74,7 @@ def load_on_base(
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:
     """Return the greedy answer to one user message."""
     chat = [{"role": "user", "content": prompt}]
-    inputs = render(loaded.tokenizer, chat).to(loaded.model.device)
-    return generate_greedily(loaded.model, loaded.tokenizer, inputs, max_new_tokens=max_new_tokens)
+    return answer_chat(loaded.model, loaded.tokenizer, chat, max_new_tokens=max_new_tokens)
 
 
 def _find(repo: str, revision: str | None) -> tuple[Path, str | None]:

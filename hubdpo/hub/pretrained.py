@@ -17,11 +17,11 @@ from hubdpo.bounded import check_count, parse_file, read_bytes, read_object
 from hubdpo.data.chat_template import with_template_kwargs
 from hubdpo.data.rendering import bounded, check_template, encoded
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
-from hubdpo.hub.adapter_check import check_adapter_files, is_built_in_full, try_config_patterns
+from hubdpo.hub.adapter_check import check_adapter_files, check_on_base, is_built_in_full
 from hubdpo.hub.base_check import check_counts, check_layers, check_shapes, stored_shapes
 from hubdpo.hub.client import called
 from hubdpo.hub.failures import first_line
-from hubdpo.hub.greedy import stop_ids
+from hubdpo.hub.greedy import generate_greedily, stop_ids
 from hubdpo.hub.lineage import check_not_an_adapter
 from hubdpo.hub.stopping import GENERATION_FILE
 from hubdpo.hub.tokenizer_check import check_tokenizer_growth
@@ -76,15 +76,17 @@ def read_tokenizer(
     return tokenizer
 
 
-def render(tokenizer: Any, chat: Sequence[Mapping[str, Any]]) -> Any:
-    """Return what a model takes of a chat that the assistant goes on with: tensors of shape [1, tokens].
+def answer_chat(model: Any, tokenizer: Any, chat: Sequence[Mapping[str, Any]], *, max_new_tokens: int) -> str:
+    """Return the greedy answer of a model to a chat.
 
     Raise ArtefactError when the tokenizer has no chat template, or it refuses this chat, is beyond a limit on it or
-    writes nothing of it.
+    writes nothing of it; when the model fails, as one does whose config was loaded and makes no sense.
     """
     folder = Path(tokenizer.name_or_path)
     with _in_one_line(folder, "the chat template", ArtefactError):
-        return encoded(tokenizer, chat)
+        inputs = encoded(tokenizer, chat).to(model.device)
+    with _in_one_line(folder, "the model", ArtefactError, "cannot answer"):
+        return generate_greedily(model, tokenizer, inputs, max_new_tokens=max_new_tokens)
 
 
 def check_files(folder: Path, error: type[HubdpoError]) -> None:
@@ -163,7 +165,7 @@ def attach_adapter(base: Any, folder: Path) -> Any:
     from peft import PeftModel
 
     config = check_adapter_files(folder)
-    try_config_patterns(config, [name for name, _ in base.named_modules() if name])
+    check_on_base(folder, config, [name for name, _ in base.named_modules() if name])
     in_full = is_built_in_full(config)
     with _in_one_line(folder, "the adapter", ArtefactError), warnings.catch_warnings():
         # where room is made for what the weights hold and not for what the config asks for, it is told below
@@ -180,7 +182,7 @@ def attach_adapter(base: Any, folder: Path) -> Any:
 
 
 @contextmanager
-def _in_one_line(folder: Path, what: str, error: type[HubdpoError]) -> Iterator[None]:
+def _in_one_line(folder: Path, what: str, error: type[HubdpoError], fails: str = "cannot be loaded") -> Iterator[None]:
     """Raise `error` for whatever the libraries raise in the body; what says that memory ran out is left alone."""
     try:
         yield
@@ -200,7 +202,7 @@ def _in_one_line(folder: Path, what: str, error: type[HubdpoError]) -> Iterator[
                 ) from problem
         kind = "" if type(problem) is ValueError else f"{type(problem).__name__}: "
         raise error(
-            f"{what} of `{called(folder)}` cannot be loaded: {kind}{first_line(problem)}",
+            f"{what} of `{called(folder)}` {fails}: {kind}{first_line(problem)}",
             hint=AGAIN,
         ) from problem
 

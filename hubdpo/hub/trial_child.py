@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from typing import Any
 
 
@@ -23,34 +24,44 @@ def limit(seconds: int, megabytes: int) -> None:
             continue
 
 
-def match(job: dict[str, Any]) -> int:
-    """Match as PEFT does; return how many of the names a pattern matches."""
-    found = 0
-    for name in job["names"]:
-        found += any(re.fullmatch(pattern, name) for pattern in job["whole"])
-        for pattern in job["ends"]:
+def match(field: dict[str, Any], names: list[str]) -> None:
+    """Match as PEFT does, which takes the first pattern that fits the end of a name."""
+    for name in names:
+        for pattern in field["whole"]:
+            re.fullmatch(pattern, name)
+        for pattern in field["ends"]:
             if re.match(rf"(.*\.)?({pattern})$", name):
                 break
-        for pattern in job["parts"]:
+        for pattern in field["parts"]:
             re.match(rf"(^|.*\.){pattern}($|\..*)", name)
-        for pattern in job["layers"]:
+        for pattern in field["layers"]:
             re.match(rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\.", name)
-    return found
 
 
 def main() -> None:
+    """Write a line with the number of each field before its patterns are matched, and what came of them at the end."""
     job = json.load(sys.stdin)
     sys.setrecursionlimit(750)  # whoever comes after stands deeper in the stack
     limit(job["seconds"], job["megabytes"])
-    try:
-        told: dict[str, Any] = {"found": match(job)}
-    except MemoryError:
-        told = {"beyond": "memory"}
-    except RecursionError:
-        told = {"beyond": "depth"}
-    except Exception as problem:  # a pattern that is none
-        told = {"wrong": f"{type(problem).__name__}: {problem}"[:200]}
-    json.dump(told, sys.stdout)
+    for number, field in enumerate(job["fields"]):
+        told: dict[str, Any] = {"in": number}
+        _say(told)
+        try:
+            match(field, job["names"])
+        except MemoryError:
+            told["beyond"] = "memory"
+        except RecursionError:
+            told["beyond"] = "depth"
+        except Exception as problem:  # a pattern that is none
+            told["wrong"] = f"{type(problem).__name__}: {problem}"[:200]
+        if len(told) > 1:
+            break
+    _say(told if len(told) > 1 else {"took": time.process_time()})
+
+
+def _say(told: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()  # what does not end is killed
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import resource
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from transformers import AutoModelForCausalLM
 from typer.testing import Result
 
 from hubdpo.data import rendering
+from hubdpo.errors import ArtefactError
 from hubdpo.hub import trial
+from hubdpo.hub.load import LoadedAdapter, answer, load_on_base
 from hubdpo.hub.pretrained import attach_adapter, read_causal_lm, read_tokenizer
 from hubdpo.hub.tokenizer_check import check_tokenizer_growth
 from tests.hub.hostile import Edit, adapter_on_hub, base_on_hub, edited
+from tests.limited import run_limited
 
 DEEP = "[" * 100_000
 ENDLESS = "(([a-z._0-9]+)+)+!"
@@ -95,7 +99,12 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "a rank that is true": (config(r=True), "a whole number above 0"),
     "a rank that is text": (config(r="8"), "a whole number above 0"),
     "a rank that is no number": (config(r=float("nan")), "NaN in place of a number"),
-    "a rank for one module": (config(rank_pattern={"q_proj": 10**6}), "the largest rank in adapter_model.safetensors"),
+    "a rank for one module": (config(rank_pattern={"q_proj": 10**6}), "size mismatch for base_model"),
+    "a rank of 30 digits for one module": (config(rank_pattern={"q_proj": 10**30}), "cannot be loaded"),
+    "a rank of 0 for one module": (config(rank_pattern={"q_proj": 0}), "of whole numbers above 0"),
+    "a rank for one module, from the base": (
+        config(rank_pattern={"q_proj": 10**6}, init_lora_weights="pissa"), "the largest rank in adapter_model",
+    ),
     "ranks that are a list": (config(rank_pattern=[1]), "an object of numbers"),
     "an alpha that is text": (config(alpha_pattern={"q_proj": "x"}), "an object of numbers"),
     "an alpha of 40 digits": (config(lora_alpha=10**39), "`lora_alpha` of adapter_config.json is 1000000"),
@@ -144,11 +153,13 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "exceptions by one": (config(exclude_modules=ENDLESS), "takes more than 2 seconds"),
     "a rank by one": (config(rank_pattern={ENDLESS: 1}), "`rank_pattern` of adapter_config.json"),
     "an alpha by one": (config(alpha_pattern={ENDLESS: 1}), "`alpha_pattern` of adapter_config.json"),
-    "modules to save by one": (config(modules_to_save=[ENDLESS]), "holds nothing of it"),
+    "modules to save by one": (config(modules_to_save=[ENDLESS]), "`modules_to_save` of adapter_config.json"),
     "layers by one": (
         config(layers_to_transform=[0], layers_pattern=ENDLESS), "`layers_pattern` of adapter_config.json",
     ),
-    "200,000 patterns": (config(rank_pattern={f"x{i}": 1 for i in range(200_000)}), "takes more than 2 seconds"),
+    "1,001 patterns": (config(rank_pattern={f"x{i}": 1 for i in range(1001)}), "1,000 of them at most, not 1,001"),
+    "5,001 modules": (config(target_modules=[f"x{i}" for i in range(5001)]), "5,000 names at most, not 5,001"),
+    "a copy of all layers": (config(modules_to_save=["layers"]), "holds nothing of it"),
     "a pattern that is none": (config(target_modules="(q_proj"), "no regular expression"),
     "a pattern 10,000 deep": (config(target_modules="(" * 10_000), "the depth"),
     "a config 100,000 deep": (written("adapter_config.json", DEEP), "nested more than 100 deep"),
@@ -465,7 +476,8 @@ def test_train_refuses_a_template_that_does_not_end(
         {"rank_pattern": {"q_proj": 2, r"layers\.1\.self_attn\.v_proj": 4}, "r": 16},
         {"layers_to_transform": [1], "layers_pattern": "layers"}, {"trainable_token_indices": [1, 2, 3]},
         {"exclude_modules": r".*layers\.0.*"}, {"layer_replication": [[0, 1], [0, 1]], "r": 4},
-        {"alora_invocation_tokens": [1, 2], "task_type": "CAUSAL_LM"},
+        {"alora_invocation_tokens": [1, 2], "task_type": "CAUSAL_LM"}, {"modules_to_save": ["lm_head", "score", "wte"]},
+        {"rank_pattern": {"lm_head": 64, "down_proj": 128}}, {"alpha_pattern": {"q_proj": 0, "v_proj": -4}},
     ],
     ids=str,
 )  # fmt: skip
@@ -473,16 +485,39 @@ def test_what_is_merely_unusual_still_loads(tiny_base: Path, tmp_path: Path, opt
     def base() -> Any:
         return AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
 
-    adapted = get_peft_model(base(), LoraConfig(**{"target_modules": ["q_proj", "v_proj"], "r": 8} | options))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adapted = get_peft_model(base(), LoraConfig(**{"target_modules": ["q_proj", "v_proj"], "r": 8} | options))
     for weight in adapted.parameters():
         if weight.requires_grad:
             weight.data = torch.randn_like(weight) / 50
     adapted.save_pretrained(tmp_path / "adapter")
     edited(tmp_path / "adapter", "adapter_config.json", a_field_of_tomorrow=[1])
     ids = torch.arange(30)[None]
-    with torch.no_grad(), pytest.warns(UserWarning, match="a_field_of_tomorrow"):
+    with torch.no_grad(), pytest.warns((UserWarning, RuntimeWarning)) as told:
         expected = adapted.eval()(input_ids=ids).logits
         assert torch.equal(attach_adapter(base(), tmp_path / "adapter").eval()(input_ids=ids).logits, expected)
+    assert any("a_field_of_tomorrow" in str(one.message) for one in told)
+
+
+def test_what_peft_warns_of_is_one_clean_line(adapter: Path) -> None:
+    edited(adapter, "adapter_config.json", exclude_modules="\x1b]0;owned\x07\u202e\nerror: forged" + "x" * 10_000)
+    done = run_limited(["-m", "hubdpo", "load", str(adapter), "--max-new-tokens", "1"], cwd=Path(__file__).parents[2])
+    assert done.code == 0, done.err
+    assert done.err.startswith("warning: peft says: You have passed exclude_modules=\\u001b]0;owned\\u0007\\u202e ")
+    assert (done.err.count("\n"), "characters)" in done.err) == (1, True)
+
+
+def test_a_model_that_loads_and_fails_is_one_error(tiny_base: Path, tmp_path: Path) -> None:
+    """PEFT counts the layers of a cache by the base's config, not by the copies."""
+    base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    twice = LoraConfig(target_modules=["q_proj"], r=4, layer_replication=[[0, 2], [0, 2]], task_type="CAUSAL_LM")
+    get_peft_model(base, twice).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(tiny_base / name, tmp_path)
+    model, tokenizer = load_on_base(tmp_path, tiny_base, device="cpu", load_in_4bit=False)
+    with pytest.raises(ArtefactError, match="the model of .* cannot answer: IndexError"):
+        answer(LoadedAdapter(model, tokenizer, None), "hello")
 
 
 @pytest.mark.parametrize(
