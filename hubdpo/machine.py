@@ -175,10 +175,9 @@ def _told(problem: BaseException, places: Sequence[Place]) -> MachineError | Non
                 f"the disk{place and f' of {place}'} {why}", hint="look at `dmesg`, then run the same command again"
             )
         case errno.EAGAIN if not isinstance(problem, OSError):
-            limited = _limit(resource.RLIMIT_AS) is not None  # each takes megabytes of addresses for its stack
-            return MachineError(
-                "no further thread can be started", hint=_memory() if limited else "ulimit -u $(ulimit -Hu)"
-            )
+            # each takes megabytes of addresses for its stack
+            hint = "ulimit -u $(ulimit -Hu)" if memory_limit() is None else _memory()
+            return MachineError("no further thread can be started", hint=hint)
     return None
 
 
@@ -243,10 +242,17 @@ def _of_locale(name: str | None) -> MachineError:
     return MachineError(f"the locale ({sys.getfilesystemencoding()}) cannot spell {what}", hint="export PYTHONUTF8=1")
 
 
+def memory_limit() -> tuple[str, int] | None:
+    """Return the option of `ulimit` that bounds the memory of this process, and its bytes; None where nothing does."""
+    for option, which in (("-v", resource.RLIMIT_AS), ("-d", resource.RLIMIT_DATA)):
+        if (limit := _limit(which)) is not None:
+            return option, limit
+    return None
+
+
 def _memory() -> str:
-    limit = _limit(resource.RLIMIT_AS)
-    if limit is not None:
-        return f"ulimit -v unlimited: this process may take {in_units(limit)}"
+    if (limited := memory_limit()) is not None:
+        return f"ulimit {limited[0]} unlimited: this process may take {in_units(limited[1])}"
     return "end what else runs, or take fewer processes or a machine with more memory"
 
 

@@ -135,6 +135,7 @@ def test_a_disk_without_inodes_is_told_apart(monkeypatch: pytest.MonkeyPatch) ->
         (OSError(errno.EFBIG, "no"), "RLIMIT_FSIZE", "no file may be larger than 1.5 MB here"),
         (RuntimeError("basic_ios::clear: iostream error"), "RLIMIT_FSIZE", "no file may be larger than 1.5 MB here"),
         (MemoryError(), "RLIMIT_AS", "ulimit -v unlimited: this process may take 1.5 MB"),
+        (MemoryError(), "RLIMIT_DATA", "ulimit -d unlimited: this process may take 1.5 MB"),
         (RuntimeError("can't start new thread"), "RLIMIT_AS", "ulimit -v unlimited: this process may take 1.5 MB"),
     ],
 )

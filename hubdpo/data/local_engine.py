@@ -20,7 +20,8 @@ from typing import Any
 
 from hubdpo import console
 from hubdpo.data.engine import AHEAD, FEWER, In, Out
-from hubdpo.errors import ConfigError, DataError
+from hubdpo.errors import DataError, MachineError
+from hubdpo.machine import machine_error
 from hubdpo.orphans import end_with_parent
 
 ENDS_IN = 5.0
@@ -29,6 +30,8 @@ LOOKS_EVERY = 0.5
 """Seconds between two looks at the workers while a result is waited for."""
 WARNS_AFTER, GIVES_UP_AFTER = 4, 24
 """Looks in a row that find a worker stopped. They are counted, for Ctrl-Z and `fg` stop this process too."""
+SEMAPHORES = "/dev/shm"
+"""Where the locks between processes are files, on Linux; a container may have given it little room."""
 LEFT_TO_PARENT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name))
 
 
@@ -80,9 +83,9 @@ class LocalEngine:
             )
             self._pool.submit(os.getpid).result()
         except (OSError, ImportError, RuntimeError) as problem:
-            raise ConfigError(
-                f"cannot start {self._workers} worker processes: {problem or type(problem).__name__}", hint=FEWER
-            ) from None
+            told = machine_error(problem, [SEMAPHORES])
+            why = told.message if told else problem or type(problem).__name__
+            raise MachineError(f"cannot start {self._workers} worker processes: {why}", hint=FEWER) from None
 
     def _submit(self, function: Callable[[In], Out], task: In) -> Future[Out]:
         assert self._pool is not None

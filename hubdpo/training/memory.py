@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,12 +12,13 @@ import psutil
 import torch
 
 from hubdpo.errors import HubdpoError
-from hubdpo.machine import OUT_OF_MEMORY
+from hubdpo.machine import OUT_OF_MEMORY, machine_error, memory_limit
 
 MOST_TOKENS = 16_384
 """Past about 5,000 tokens a pass de-quantising NF4 weights is a few per cent of a step, and more buys nothing."""
 ENOUGH_TOKENS = 5_120
 """Where memory can be spent on layers that are not recomputed instead."""
+_OF_THE_HOST = re.compile(r"\AMemoryError|CPUAllocator|an(?:no|')t allocate memory|not enough memory|map segment")
 SHARE = 0.6
 """Of the free memory that `auto` fills: fragments and the widest layer are not in the measurement."""
 
@@ -32,7 +34,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def out_of_memory_is(told: Callable[[], HubdpoError]) -> Iterator[None]:
-    """Raise what `told` returns in place of whatever says that memory ran out in the body."""
+    """Raise what `told` returns in place of whatever says that memory ran out in the body.
+
+    A host that ran into a limit of this process has no use for a smaller step, and is told as what the machine refuses.
+    """
     try:
         yield
     except HubdpoError:
@@ -40,6 +45,8 @@ def out_of_memory_is(told: Callable[[], HubdpoError]) -> Iterator[None]:
     except Exception as problem:
         if not is_out_of_memory(problem):
             raise
+        if memory_limit() and _OF_THE_HOST.search(repr(problem)) and (limited := machine_error(problem)):
+            raise limited from problem
         raise told() from None
 
 

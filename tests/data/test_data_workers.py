@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ from hubdpo.data.readers import cut
 from hubdpo.data.rules import make_rules
 from hubdpo.data.sources import RawFile
 from hubdpo.data.stage import Task
-from hubdpo.errors import ConfigError, DataError
+from hubdpo.errors import ConfigError, DataError, MachineError
 from tests.data.made import lines, rows
 
 CHOICES = [
@@ -192,7 +193,20 @@ def test_workers_that_cannot_start_are_one_error(monkeypatch: pytest.MonkeyPatch
         return fork()
 
     monkeypatch.setattr(os, "fork", some)
-    with pytest.raises(ConfigError, match="cannot start 3.*unavailable") as caught, engine_for("local", 3) as engine:
+    with pytest.raises(MachineError, match="cannot start 3.*unavailable") as caught, engine_for("local", 3) as engine:
+        engine.map(abs, [1, 2, 3])
+    assert caught.value.hint == "--num-proc 1"
+
+
+def test_workers_that_have_no_room_for_their_locks_are_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", full)
+    with (
+        pytest.raises(MachineError, match="cannot start 3.*the disk is full; free now: .* at `/dev/shm`") as caught,
+        engine_for("local", 3) as engine,
+    ):
         engine.map(abs, [1, 2, 3])
     assert caught.value.hint == "--num-proc 1"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from hubdpo.errors import ArtefactError, TrainingError
+from hubdpo.errors import ArtefactError, MachineError, TrainingError
 from hubdpo.hub.base import compute_dtype
 from hubdpo.training import memory, shared_prefix
 from hubdpo.training.memory import SHARE, is_out_of_memory, out_of_memory_is, tokens_that_fit
@@ -60,6 +61,29 @@ def test_other_errors_are_not_taken_for_it(text: str) -> None:
     with pytest.raises(RuntimeError) as caught, out_of_memory_is(lambda: TrainingError("told")):
         raise error
     assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        (MemoryError(), MachineError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), MachineError),
+        (torch.OutOfMemoryError("CUDA out of memory"), TrainingError),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), TrainingError),
+    ],
+)
+def test_a_limit_of_this_process_is_told_apart_from_a_small_device(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception, told: type[Exception]
+) -> None:
+    plain = resource.getrlimit
+    limits = {resource.RLIMIT_AS: (1_500_000, -1)}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits.get(kind) or plain(kind))
+    with pytest.raises(told) as caught, out_of_memory_is(lambda: TrainingError("told", hint="fewer pairs")):
+        raise problem
+    assert caught.value.hint.startswith("ulimit -v" if told is MachineError else "fewer pairs")
+    limits[resource.RLIMIT_AS] = (-1, -1)
+    with pytest.raises(TrainingError), out_of_memory_is(lambda: TrainingError("told")):
+        raise problem
 
 
 def test_an_error_that_is_told_already_stays_as_it_is() -> None:
