@@ -45,11 +45,12 @@ def lint_body(front: str, body: str, files: Collection[str]) -> Iterator[Finding
     reader.validateLink = lambda url: True  # type: ignore[method-assign]  # else it hides the links to refuse
     tokens = list(_flat(reader.parse(body)))
     for token in tokens:
-        if token.type in ("text", "code_inline", "fence", "code_block") and token.info.strip() != QUOTES:
-            if path := LOCAL_PATH.search(token.content):
-                yield Finding("body", f"holds a path of this machine: {path[0]}", "take the path out")
-            elif token.type == "text" and (empty := PLACEHOLDER.search(token.content)):
-                yield Finding("body", f"holds a placeholder: {empty[0]}", "write it, or leave the line out")
+        own = token.type in ("text", "code_inline", "fence", "code_block") and token.info.strip() != QUOTES
+        if own and (path := LOCAL_PATH.search(token.content)):
+            yield Finding("body", f"holds a path of this machine: {path[0]}", "take the path out")
+    if empty := [found for token in tokens if token.type == "text" and (found := PLACEHOLDER.search(token.content))]:
+        times = f", {len(empty)} times" if len(empty) > 1 else ""  # most of PEFT's own card, and one thing to do
+        yield Finding("body", f"holds a placeholder: {empty[0][0]}{times}", "write it, or leave the line out")
     for kind, target in _targets(tokens):
         if problem := _dead_end(target, files):
             yield Finding(kind, f"{problem}: {target}", "name a file beside the card, or an https address")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
 
 from hubdpo import console
 from hubdpo.cli._options import FormatOption, JsonOption, QuietOption, choose_format, errors_end_here
+
+MOST_SHOWN = 40
+"""Columns, and whatever else is a list, in the table for people."""
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +47,14 @@ def register(app: typer.Typer) -> None:
 
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
+        return _first(f"{name} {_shown(inner)}" for name, inner in value.items())
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return _first(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _first(parts: Iterable[str]) -> str:
+    """Join MOST_SHOWN of the parts, and say how many more there are; JSON has them all."""
+    shown = list(parts)
+    more = f" and {len(shown) - MOST_SHOWN:,} more" if len(shown) > MOST_SHOWN else ""
+    return ", ".join(shown[:MOST_SHOWN]) + more

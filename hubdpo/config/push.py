@@ -36,7 +36,9 @@ class PushConfig(Config):
         None, description="Add the repo to this collection: OWNER/SLUG, or a title, whose collection is made when new."
     )
     commit_message: str | None = Field(None, description="Title of the commit.")
-    license: str | None = Field(None, description="Licence, when it cannot be read from the base or the data.")
+    license: str | None = Field(
+        None, description="Licence of an adapter or a merge, when base and data do not tell it."
+    )
     license_name: str | None = Field(None, description="Name of the licence, when --license is `other`.")
     license_link: str | None = Field(None, description="Address of the licence, when --license is `other`.")
     base_model: str | None = Field(None, description="Hub id of the base, when the run used a local folder.")

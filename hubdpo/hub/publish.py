@@ -7,13 +7,14 @@ step reads what is there, and the branch's name holds the id of the bundle.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from hubdpo import console
 from hubdpo.config import PushConfig
 from hubdpo.config.push import BUMPS
-from hubdpo.errors import ArtefactError, HubError, VersionTaken
+from hubdpo.errors import ArtefactError, ConfigError, HubError, VersionTaken
 from hubdpo.hub.bundle import (
     BundleContent,
     adapter_bundle,
@@ -34,7 +35,18 @@ from hubdpo.hub.remote import Remote, bundle_line, check_ours, check_visibility,
 from hubdpo.hub.stopping import stops_elsewhere
 from hubdpo.hub.verify import release_url, verify_commit
 from hubdpo.hub.versions import bump, highest
-from hubdpo.manifest import CARD_FILE, MERGE_FILE, RELEASE_FILE, RUN_FILE, BaseRef, Release, RunManifest, write_atomic
+from hubdpo.manifest import (
+    CARD_FILE,
+    MERGE_FILE,
+    PREPARE_FILE,
+    RELEASE_FILE,
+    RUN_FILE,
+    BaseRef,
+    PrepareManifest,
+    Release,
+    RunManifest,
+    write_atomic,
+)
 
 
 def push(config: PushConfig | None = None, **options: Any) -> Release:
@@ -126,6 +138,8 @@ def _propose(config: PushConfig, content: BundleContent, remote: Remote) -> Rele
 def _refuse(config: PushConfig) -> None:
     """Raise ArtefactError, before the Hub is asked, for what must not leave the machine and takes long to look for."""
     kind = folder_kind(config.folder)
+    if kind == "dataset":
+        _check_options_of_dataset(config)
     check_links(config.folder)
     if kind == "dataset" and config.secrets == "refuse":
         check_rows(config.folder)
@@ -147,6 +161,20 @@ def _bundle(config: PushConfig) -> BundleContent:
         config.folder, run, config.version, repo=config.repo, base=base, license=config.license,
         license_name=config.license_name, license_link=config.license_link,
     )  # fmt: skip
+
+
+def _check_options_of_dataset(config: PushConfig) -> None:
+    """Raise ConfigError for options that the release of a dataset has no use for."""
+    for name in ("license_name", "license_link", "base_model", "base_revision"):
+        if getattr(config, name) is not None:
+            raise ConfigError(f"`--{name.replace('_', '-')}` is not for datasets", hint="leave it out")
+    stated = PrepareManifest.read(config.folder / PREPARE_FILE).license
+    if config.license not in (None, stated):
+        own = f"`{stated}`" if stated else "none"
+        raise ConfigError(
+            f"`--license` is not for datasets: the card of `{config.folder}` states {own}",
+            hint=f"hubdpo prepare ... -o {shlex.quote(str(config.folder))} --license {shlex.quote(config.license)}",
+        )
 
 
 def _numbered(config: PushConfig, remote: Remote) -> PushConfig:

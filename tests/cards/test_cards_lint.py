@@ -120,6 +120,11 @@ def test_a_bad_text_is_named(field: str, text: str) -> None:
     assert all(finding.hint for finding in found)
 
 
+def test_placeholders_are_one_thing_to_do() -> None:
+    (found,) = findings_in(card("## Bias\n\n[More Information Needed]\n\n" * 40))
+    assert found.message == "holds a placeholder: [More Information Needed], 40 times"
+
+
 @pytest.mark.parametrize(
     "body",
     [

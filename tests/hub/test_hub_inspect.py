@@ -89,6 +89,13 @@ def test_a_foreign_dataset_is_read_by_its_footers(tmp_path: Path, repo_id: str) 
         assert fields(found) == ["README.md", "columns", "license"]
 
 
+def test_of_many_columns_people_see_the_first(tmp_path: Path, run_cli: Callable[..., Result]) -> None:
+    pq.write_table(pa.table({f"c{i:04}": ["a"] for i in range(1234)}), tmp_path / "train.parquet")
+    told = " ".join(run_cli("inspect", str(tmp_path)).output.split())
+    assert "c0039 and 1,194 more" in told and "c0040" not in told
+    assert "c1233" in run_cli("inspect", str(tmp_path), "--json").output
+
+
 def test_a_dataset_folder_has_nothing_wrong_with_it(dataset_dir: Path, repo_id: str) -> None:
     push(folder=dataset_dir, repo=repo_id, version="1.0.0")
     for ref in (str(dataset_dir), f"{repo_id}@v1.0.0"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -198,6 +199,27 @@ def test_an_unknown_licence_needs_the_publishers_word(run: Path, repo_id: str) -
     assert caught.value.exit_code == 7
     push(folder=run, repo=repo_id, version="1.0.0", license="mit")
     assert HfApi().model_info(repo_id).card_data.license == "mit"
+
+
+@pytest.mark.parametrize(
+    ("options", "says", "hint"),
+    [
+        ({"license": "apache-2.0"}, "states `mit`", "hubdpo prepare ... -o"),
+        ({"base_model": "me/base"}, "`--base-model` is not for datasets", "leave it out"),
+        ({"license_name": "mine"}, "`--license-name` is not for datasets", "leave it out"),
+    ],
+    ids=str,
+)
+def test_options_that_a_dataset_has_no_use_for_are_refused(
+    data: Path, repo_id: str, options: dict[str, Any], says: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)) as caught:
+        push(folder=data, repo=repo_id, version="1.0.0", **options)
+    assert (caught.value.hint or "").startswith(hint)
+
+
+def test_the_licence_that_a_dataset_has_may_be_repeated(data: Path, repo_id: str) -> None:
+    assert push(folder=data, repo=repo_id, version="1.0.0", license="mit").tag == "v1.0.0"
 
 
 def test_a_local_base_needs_its_hub_id(run: Path, repo_id: str, tiny_base_repo: str, tmp_path: Path) -> None:
