@@ -21,7 +21,8 @@ from typer.testing import Result
 
 from hubdpo.data import rendering
 from hubdpo.errors import ArtefactError
-from hubdpo.hub import trial
+from hubdpo.hub import adapter_check, trial
+from hubdpo.hub.adapter_check import check_adapter_files, check_on_base
 from hubdpo.hub.load import LoadedAdapter, answer, load_on_base
 from hubdpo.hub.pretrained import attach_adapter, read_causal_lm, read_tokenizer
 from hubdpo.hub.tokenizer_check import check_tokenizer_growth
@@ -498,6 +499,22 @@ def test_what_is_merely_unusual_still_loads(tiny_base: Path, tmp_path: Path, opt
         expected = adapted.eval()(input_ids=ids).logits
         assert torch.equal(attach_adapter(base(), tmp_path / "adapter").eval()(input_ids=ids).logits, expected)
     assert any("a_field_of_tomorrow" in str(one.message) for one in told)
+
+
+def test_what_a_trial_has_passed_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = [trial.Patterns("`x`", ends=[r"a.*[0-9]+"])]
+    taken = trial.try_patterns(fields, ["b", "a1"])
+    monkeypatch.setattr(trial.subprocess, "run", None)
+    assert trial.try_patterns(fields, ["a1", "b", "b"]) == taken > 0
+
+
+def test_an_adapter_has_one_budget_for_its_trials(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets: list[float | None] = []
+    monkeypatch.setattr(
+        adapter_check, "try_patterns", lambda fields, names, *, seconds: (budgets.append(seconds), 0.5)[1]
+    )
+    check_on_base(adapter, check_adapter_files(adapter), ["model.layers.0.self_attn.q_proj"])
+    assert budgets == [None, None, trial.SECONDS - 0.5]
 
 
 def test_what_peft_warns_of_is_one_clean_line(adapter: Path) -> None:
