@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import resource
 import shutil
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -289,10 +289,10 @@ def one_line(done: Result, code: int, says: str) -> None:
 @pytest.mark.parametrize(("edit", "says"), [short(name) for name in ROWS])
 def test_load_refuses_in_one_line(adapter: Path, edit: Edit, says: str, run_cli: Callable[..., Result]) -> None:
     edit(adapter)
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, sum(os.times()[:4])
     one_line(run_cli("load", str(adapter), "--max-new-tokens", "1"), 3, says)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB
-    assert time.process_time() - began < 20
+    assert sum(os.times()[:4]) - began < 20
 
 
 OF_TOKENIZERS = [name for name in ROWS if name.startswith("a tokenizer") and "Rust" not in name]
@@ -372,10 +372,10 @@ def test_load_refuses_a_base_in_one_line(
     base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
     edit(base)
     (adapter / "local.json").write_text(json.dumps({"model_name_or_path": str(base)}))
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, sum(os.times()[:4])
     one_line(run_cli("load", str(adapter), "--max-new-tokens", "1"), 2, says)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB
-    assert time.process_time() - began < 20
+    assert sum(os.times()[:4]) - began < 20
 
 
 @pytest.mark.parametrize(
