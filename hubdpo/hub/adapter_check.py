@@ -26,8 +26,8 @@ MOST_ITERATIONS = 64
 MOST_ALPHA = 1_000_000
 """Largest scale of an adapter, over its rank. Tens are usual, and with 10^39 every answer is NaN."""
 MOST_NAMES, MOST_PATTERNS = 5_000, 1_000
-"""Modules in one list, and those with a rank or alpha of their own. PEFT compares every name with every other, and it
-compiles every pattern anew for every module."""
+"""Modules in one list, and those that are saved or have a rank or alpha of their own. PEFT compares every name with
+every other, and it compiles every pattern anew for every module."""
 _LEARNED = re.compile(r"[.](?:lora_|trainable_tokens)")
 _TEXTS: dict[str, tuple[type, ...]] = {
     "target_modules": (str, list), "exclude_modules": (str, list), "layers_pattern": (str, list),
@@ -71,11 +71,9 @@ def check_on_base(folder: Path, config: dict[str, Any], names: Sequence[str]) ->
     with _of(called(folder)):
         taken = _try_patterns(config, _modules(shapes))  # tried already, and remembered
         _try_patterns(config, names, seconds=trial.SECONDS - taken)
-        saved = [name for name in shapes if not _LEARNED.search(name)]
+        saved = "\n".join(f".{name}" for name in shapes if not _LEARNED.search(name))
         for name in config.get("modules_to_save") or ():
-            if any(f".{name}." in f".{tensor}" for tensor in saved):
-                continue
-            if any(module.endswith(name) for module in names):
+            if f".{name}." not in saved and any(module.endswith(name) for module in names):
                 raise _refused("modules_to_save", name, f"{WEIGHTS} holds nothing of it")
 
 
@@ -137,8 +135,8 @@ def _check_kinds(config: dict[str, Any]) -> None:
             continue
         if not isinstance(given, list) or not all(isinstance(part, str) for part in given):
             raise _refused(field, given, "it must be made of names")
-        if len(given) > MOST_NAMES:
-            raise _refused(field, given, f"it may have {MOST_NAMES:,} names at most, not {len(given):,}")
+        if len(given) > (most := MOST_PATTERNS if field == "modules_to_save" else MOST_NAMES):
+            raise _refused(field, given, f"it may have {most:,} names at most, not {len(given):,}")
     for field in ("rank_pattern", "alpha_pattern"):
         value = config.get(field) or {}
         if not isinstance(value, dict) or not all(isinstance(n, (int, float)) for n in value.values()):

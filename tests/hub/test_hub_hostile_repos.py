@@ -160,6 +160,7 @@ ROWS: dict[str, tuple[Edit, str]] = {
     ),
     "1,001 patterns": (config(rank_pattern={f"x{i}": 1 for i in range(1001)}), "1,000 of them at most, not 1,001"),
     "5,001 modules": (config(target_modules=[f"x{i}" for i in range(5001)]), "5,000 names at most, not 5,001"),
+    "1,001 modules to save": (config(modules_to_save=["x"] * 1001), "1,000 names at most, not 1,001"),
     "a copy of all layers": (config(modules_to_save=["layers"]), "holds nothing of it"),
     "a pattern that is none": (config(target_modules="(q_proj"), "no regular expression"),
     "a pattern 10,000 deep": (config(target_modules="(" * 10_000), "the depth"),
