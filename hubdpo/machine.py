@@ -1,6 +1,7 @@
 """What this machine refuses, in our words: room, rights, memory, open files. One line with the place, and a way on.
 
 Libraries wrap such a failure, or keep no more of it than its text, so the whole chain of an error is looked through.
+What a server answered is never one, whatever its words.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ OUT_OF_MEMORY = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """What CUDA, Triton, cuBLAS, bitsandbytes, the loader and the CPU's allocator say, in errors without a number."""
+QUOTED_ANSWER = re.compile(
+    r"HTTP status (?:client|server) error \((\d{3}) ?(.*?)\)(?:, |$)|^LFS batch API returned errors:", re.DOTALL
+)
+"""How hf_xet, with status and reason, and huggingface_hub tell of an answer in errors that do not carry it."""
 _NUMBER = re.compile(r"\b(?:os error|errno) (\d+)", re.IGNORECASE)
 _WORDS = {
     "No space left on device": errno.ENOSPC,
@@ -104,6 +109,18 @@ def existing(place: Place) -> Path:
     return next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
 
 
+def is_answer(problem: BaseException) -> bool:
+    """Tell whether an error is, or was raised from, what a server answered: its words are about another machine."""
+    seen: set[int] = set()
+    each: BaseException | None = problem
+    while each is not None and id(each) not in seen:
+        if getattr(each, "response", None) is not None or QUOTED_ANSWER.search(str(each)):
+            return True
+        seen.add(id(each))
+        each = each.__cause__
+    return False
+
+
 def _chain(problem: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     each: BaseException | None = problem
@@ -117,6 +134,8 @@ def _number(problem: BaseException) -> int | None:
     """Return the errno of an error, from its text where a library left it only there."""
     if isinstance(problem, OSError) and problem.errno is not None:
         return problem.errno
+    if is_answer(problem):
+        return None
     text = str(problem)
     if found := _NUMBER.search(text):
         return int(found[1])
@@ -129,7 +148,8 @@ def _told(problem: BaseException, places: Sequence[Place]) -> MachineError | Non
     if isinstance(problem, BrokenExecutor):
         return MachineError("a worker process ended too early; too little memory is the usual cause", hint=_memory())
     number, name = _number(problem), _name(problem)
-    said = isinstance(problem, RuntimeError | ImportError | OSError) and OUT_OF_MEMORY.search(str(problem))
+    may_say = isinstance(problem, RuntimeError | ImportError | OSError) and not is_answer(problem)
+    said = may_say and OUT_OF_MEMORY.search(str(problem))
     if isinstance(problem, MemoryError) or number == errno.ENOMEM or said:
         return MachineError("this machine ran out of memory", hint=_memory())
     if isinstance(problem, UnicodeEncodeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
@@ -9,7 +10,7 @@ from json import JSONDecodeError
 from hubdpo import console
 from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
 from hubdpo.hub.transport import http
-from hubdpo.machine import machine_error
+from hubdpo.machine import QUOTED_ANSWER, machine_error
 
 LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
 """Whose errors tell of the Hub or of the network, whatever they are called."""
@@ -21,6 +22,10 @@ OUR_MISTAKES = frozenset({
     "InferenceTimeoutError", "InferenceEndpointError", "TextGenerationError", "DDUFError", "SandboxError", "CLIError",
 })  # fmt: skip
 """Errors, with what derives from them, that only a bug of ours can bring: they keep their traceback."""
+NO_ROOM_THERE = re.compile(
+    r"no space left|disk of this Hub|disk is full|disk quota|readonly database|disk I/O error", re.IGNORECASE
+)
+"""What a Hub says of its own disk, with 413 or any 5xx; 507 means it whatever is said."""
 AGAIN = "run the same command again"
 
 
@@ -39,8 +44,10 @@ def require_online(what: str) -> None:
 
 
 def status_of(problem: BaseException) -> int | None:
-    """Return the HTTP status behind an error of the client, or None when no answer came."""
+    """Return the HTTP status behind an error of the client, or None when no answer came. hf_xet has it in its text."""
     response = getattr(problem, "response", None)
+    if response is None and (found := QUOTED_ANSWER.search(str(problem))) and found[1]:
+        return int(found[1])
     return getattr(response, "status_code", None)
 
 
@@ -123,7 +130,8 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
         )
     if isinstance(problem, errors.EntryNotFoundError):
         return HubError(f"`{what}` lacks a file: {first_line(problem)}", hint="check the revision")
-    if status_of(problem) is not None:
+    quoted = QUOTED_ANSWER.search(str(problem)) is not None  # and its status, except by git-lfs's batch call
+    if status_of(problem) is not None or quoted:
         return _refused(what, problem)
     if isinstance(problem, (ConnectionError, errors.XetDownloadError)):
         return HubError(
@@ -162,17 +170,27 @@ def _refused(what: str, problem: BaseException) -> HubError:
         return HubError(
             f"the token may not do this to `{what}`", hint="use a token with write access to that namespace"
         )
+    if status == 507 or ((status is None or status == 413 or status >= 500) and NO_ROOM_THERE.search(_said(problem))):
+        return HubError(
+            f"{_where()} has no room for `{what}` ({status or 'by LFS'}): {first_line(problem)}",
+            hint=f"free room on the disk of that Hub, not on this machine's, or wait until its owner has, then {AGAIN}",
+        )
     later = status is None or status >= 500 or status in (408, 429)
     return HubError(
-        f"{_where()} answered {status} for `{what}`: {first_line(problem)}",
+        f"{_where()} answered {status or 'with an error'} for `{what}`: {first_line(problem)}",
         hint="try again later" if later else f"mend what it names, then {AGAIN}",
     )
 
 
 def first_line(problem: BaseException) -> str:
     """Return what an error says in at most 200 characters, without line breaks."""
-    message = getattr(problem, "server_message", None) or str(problem)
-    return " ".join(str(message).split())[:200]
+    return " ".join(_said(problem).split())[:200]
+
+
+def _said(problem: BaseException) -> str:
+    """Return what the Hub answered, where it is known, else the error's own text."""
+    quoted = QUOTED_ANSWER.search(str(problem))
+    return str(getattr(problem, "server_message", None) or (quoted and quoted[2]) or problem)
 
 
 def _libraries(kinds: tuple[type, ...]) -> frozenset[str]:

@@ -20,6 +20,7 @@ from hubdpo.loopback.limits import LARGEST_LINE_OF_COMMIT, LONGEST_RULE, MOST_NA
 from hubdpo.loopback.names import file_path, ref_name
 from hubdpo.loopback.pulls import Pulls
 from hubdpo.loopback.repos import Repos
+from hubdpo.loopback.room import check_any_room
 from hubdpo.loopback.store import Store
 from hubdpo.loopback.wire import LONGEST_MESSAGE, Answer, Refusal, Request, User, as_json, shortened
 
@@ -62,6 +63,8 @@ class Commits:
                     entry = gitio.file_entry(name, here[1], repo.object_store[here[1]].data)
                     answer["oid"] = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
                 shown.append(answer)
+        if any(file["uploadMode"] == "lfs" and not file["shouldIgnore"] for file in shown):
+            check_any_room(self._store.root)
         return as_json({"files": shown, "commitOid": sha.decode()})
 
     def commit(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:

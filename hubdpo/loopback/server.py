@@ -28,7 +28,7 @@ from hubdpo.loopback.connections import ConnectionServer, PatientSocket
 from hubdpo.loopback.faults import Fault, Faults
 from hubdpo.loopback.head import Head, read_head, refuse_foreign
 from hubdpo.loopback.limits import HEAD_S, IDLE_S, LINGER_S, STRANGER_S, most_connections
-from hubdpo.loopback.room import of_this_machine
+from hubdpo.loopback.room import of_this_machine, told_to_xet
 from hubdpo.loopback.routes import Routes
 from hubdpo.loopback.store import CHUNK, Store
 from hubdpo.loopback.tokens import parse_tokens
@@ -116,6 +116,10 @@ class LoopbackHub:
 
     def answer(self, request: Request) -> Answer:
         """Answer a request. What fails without being foreseen is a 500, with its traceback on stderr."""
+        answer = self._answer(request)
+        return told_to_xet(answer) if request.segments[0] == "_xet" else answer
+
+    def _answer(self, request: Request) -> Answer:
         try:
             return self._routes.answer(request)
         except (ConnectionError, TimeoutError):  # the client went away
@@ -264,7 +268,8 @@ class _Handler(socketserver.BaseRequestHandler):
             **answer.headers, "Date": formatdate(usegmt=True), "X-Request-Id": known,
             "Content-Length": str(answer.size), "Connection": "keep-alive" if self._keep else "close",
         }  # fmt: skip
-        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+        reason = re.sub("[^ -~]", "?", answer.reason) or HTTPStatus(answer.status).phrase
+        lines = [f"HTTP/1.1 {answer.status} {reason}"]
         lines += [f"{name}: {re.sub('[^ -~]', '?', value)}" for name, value in headers.items()]
         self._writer.write("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
         left = (answer.size // 2 if cut else answer.size) if with_body else 0

@@ -74,7 +74,10 @@ class Request:
 
 @dataclass
 class Answer:
-    """One answer: `content`, or `length` bytes from `start` of `file`, or of what `source` yields from a byte on."""
+    """One answer: `content`, or `length` bytes from `start` of `file`, or of what `source` yields from a byte on.
+
+    `reason` takes the place of the usual words beside the status.
+    """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -83,6 +86,7 @@ class Answer:
     source: Callable[[int], Iterator[bytes]] | None = None
     start: int = 0
     length: int = 0
+    reason: str = ""
 
     @property
     def size(self) -> int:

@@ -131,6 +131,65 @@ def test_what_this_machine_refuses_is_no_answer_of_the_hub(problem: Exception) -
     assert not is_unknown_outcome(problem)
 
 
+def answered(status: int, words: str) -> Exception:
+    request = http().Request("POST", "http://127.0.0.1/x")
+    return errors.HfHubHTTPError(words, response=http().Response(status, request=request), server_message=words)
+
+
+def sent_on(problem: Exception) -> Exception:
+    around = RuntimeError(f"Error while uploading 'a': {problem}")
+    around.__cause__ = problem
+    return around
+
+
+BY_XET = "Network error: Request error: HTTP status {} error ({}), domain: http://127.0.0.1/_xet/v1/xorbs/default/0a"
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        answered(507, "this Hub cannot keep it: No space left on device"),
+        answered(507, "Insufficient Storage"),
+        answered(500, "OSError: [Errno 28] No space left on device"),
+        answered(500, "attempt to write a readonly database"),
+        answered(503, "disk I/O error"),
+        answered(500, "database or disk is full"),
+        sent_on(answered(507, "No space left on device (os error 28)")),
+        ConnectionError(BY_XET.format("server", "507 Insufficient Storage")),
+        ConnectionError(BY_XET.format("client", "413 the disk of this Hub has room for 0 bytes (all kept), not for 9")),
+        sent_on(ConnectionError(BY_XET.format("client", "413 No space left on device"))),
+        ValueError("LFS batch API returned errors:\nError for LFS file 'a': No space left on device (507)"),
+    ],
+    ids=lambda problem: f"{type(problem).__name__} {str(problem)[-60:]}",
+)
+def test_a_full_disk_of_the_hub_is_not_one_of_this_machine(problem: Exception) -> None:
+    said = f"{constants.ENDPOINT} has no room for `{WHAT}`"
+    with pytest.raises(HubError, match=said) as caught, translate_errors(WHAT):
+        raise problem
+    assert caught.value.hint and "disk of that Hub" in caught.value.hint and "TMPDIR" not in caught.value.hint
+    assert "domain:" not in caught.value.message
+
+
+@pytest.mark.parametrize("words", ["CUDA out of memory", "can't start new thread", "[Errno 12] Cannot allocate memory"])
+def test_whatever_else_the_hub_says_is_not_of_this_machine(words: str) -> None:
+    told = as_hub_error(WHAT, answered(500, words))
+    assert isinstance(told, HubError) and words in told.message and told.hint == "try again later"
+
+
+def test_a_disk_that_fills_after_an_answer_is_the_one_of_this_machine() -> None:
+    problem = OSError(errno.ENOSPC, "No space left on device")
+    problem.__context__ = answered(507, "No space left on device")
+    assert isinstance(as_hub_error(WHAT, problem), MachineError)
+
+
+@pytest.mark.parametrize(("status", "unknown"), [(403, False), (413, False), (503, True)])
+def test_an_answer_by_xet_is_known_by_its_status(status: int, unknown: bool) -> None:
+    assert (
+        is_unknown_outcome(ConnectionError(BY_XET.format("x", f"{status} Some Words").replace(" x ", " client ")))
+        is unknown
+    )
+
+
 @pytest.mark.parametrize("problem", [KeyError("x"), RuntimeError("x"), FileNotFoundError(2, "no", "x"), TypeError("x")])
 def test_a_bug_keeps_its_traceback(problem: Exception) -> None:
     with pytest.raises(type(problem)), translate_errors(WHAT):

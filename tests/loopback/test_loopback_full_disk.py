@@ -117,7 +117,7 @@ def test_a_large_file_that_does_not_fit_leaves_nothing(served: Served, tmp_path:
     place = SimpleNamespace(endpoint=served.endpoint)
     for _ in range(2):
         answer = ask(place, method, path, data, **headers)  # type: ignore[arg-type]
-        assert (answer.status, answer.body.count(b"\n")) == (507, 0)
+        assert (answer.status, answer.body.count(b"\n")) == (413 if xet else 507, 0)  # hf_xet asks on after a 507
     assert {name for name in files(served.root) - before if "sqlite" not in name} == set()
     served.largest_file(resource.RLIM_INFINITY)
     assert ask(place, method, path, data, **headers).status == 200  # type: ignore[arg-type]

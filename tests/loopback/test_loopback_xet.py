@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -27,7 +28,7 @@ import lz4.frame
 import pytest
 from huggingface_hub import HfApi
 
-from hubdpo.loopback import gitio
+from hubdpo.loopback import gitio, limits
 from hubdpo.loopback.routes import Routes
 from hubdpo.loopback.server import Logged, LoopbackHub
 from hubdpo.loopback.signing import Signer
@@ -532,4 +533,40 @@ def test_xet_leaves_the_disk_the_room_that_lfs_leaves(sent: Sent, monkeypatch: p
     token = xet_token(sent.server, "write")
     monkeypatch.setattr("hubdpo.loopback.room.KEPT_FREE", 2**62)
     status, said = ask(sent.server, f"/_xet/v1/{path.format(name=name)}", token=token, data=data[:1000])
-    assert status == 507 and b"has room for 0 bytes" in said
+    assert status == 413 and b"has room for 0 bytes" in said
+
+
+SEND_OR_TELL = """
+import sys, time
+from huggingface_hub import HfApi
+from hubdpo.hub.failures import translate_errors
+began = time.monotonic()
+try:
+    with translate_errors("carol/x"):
+        HfApi().upload_file(path_or_fileobj=sys.argv[1], path_in_repo="x.bin", repo_id="carol/x")
+except Exception as problem:
+    print(type(problem).__name__, problem)
+print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [(0, "(507): the disk of this Hub has no room for large"), (10**6, "(413): the disk of this Hub has")],
+)
+def test_the_client_tells_in_seconds_of_a_hub_without_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int, words: str
+) -> None:
+    """The client asks for minutes on after a 507 to what it sends by Xet."""
+    (tmp_path / "content").write_bytes(CONTENT)
+    with LoopbackHub(tmp_path / "hub", tokens=["carol:hf_carol"]) as hub:
+        HfApi(endpoint=hub.endpoint, token="hf_carol").create_repo("carol/x")
+        usage = shutil.disk_usage("/")
+        monkeypatch.setattr(
+            "hubdpo.loopback.room.shutil.disk_usage", lambda _: usage._replace(free=left + limits.KEPT_FREE)
+        )
+        *told, took = by_xet(hub.endpoint, tmp_path / "home", SEND_OR_TELL, str(tmp_path / "content"))
+        assert " ".join(told).startswith(f"HubError {hub.endpoint} has no room for `carol/x` {words}"), told
+        assert float(took) < 20
+        assert not list((tmp_path / "hub" / "xorbs").rglob("*.xorb"))
+        assert [asked.status for asked in called(list(hub.requests), "/xorbs/")] == ([413] if left else [])
