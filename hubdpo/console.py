@@ -161,7 +161,9 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     # the spellings we use are those that every admitted version knows, so the newest calls some of them old
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch|accelerate)\b")
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch|accelerate|bitsandbytes)\b"
+    )
     # a disk that is full is told as an error
     warnings.filterwarnings("ignore", message="Not enough free disk space", module="huggingface_hub")
     for name in (

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from hubdpo import console
 from hubdpo.manifest import METRICS_FILE, write_atomic
-from hubdpo.training.output_folder import MARKER
+from hubdpo.training.checkpoints import mark_complete
 
 
 class MetricsFile(TrainerCallback):
@@ -76,7 +76,7 @@ class CheckpointMarker(TrainerCallback):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()  # each process writes a part of it
         if state.is_world_process_zero:
-            write_atomic(folder / MARKER, json.dumps({"step": state.global_step}))
+            mark_complete(folder, state.global_step)
 
 
 class OwnOptions(TrainerCallback):

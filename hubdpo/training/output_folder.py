@@ -1,4 +1,4 @@
-"""What stands in an output folder, told without torch: whether a run may start there, its checkpoints, its places."""
+"""What stands in an output folder, told without torch: whether a run may start there, what it has saved, its places."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
 from hubdpo.manifest import LOCAL_FILE, METRICS_FILE, RUN_FILE, RunManifest, canonical_json, write_atomic
+from hubdpo.training.checkpoints import MARKER, newest_checkpoint
 
-MARKER = "hubdpo-complete.json"
-"""In a checkpoint, once it was written whole."""
 SCRATCH = ".adapter-"
 ANEW = "the same command starts anew"
 
@@ -38,10 +37,12 @@ def check_before_start(config: TrainConfig) -> RunManifest | None:
     if not (folder / RUN_FILE).exists():
         raise ConfigError(f"`{folder}` holds files that are no run", hint="give another `--output-dir`")
     earlier, checkpoint = RunManifest.read(folder / RUN_FILE), newest_checkpoint(folder)
-    if earlier.status == "running" and checkpoint is None:
+    if earlier.status == "running" and not any(folder.glob(f"checkpoint-*/{MARKER}")):
         return None
     if not config.goes_on:
-        if checkpoint is None or earlier.status == "complete":
+        if earlier.status == "running" and checkpoint is None:
+            state, way = "an unfinished run whose checkpoints are damaged", "add `--resume` to see how"
+        elif checkpoint is None or earlier.status == "complete":
             state, way = "a finished run", "add `--extend` and a higher `--max-steps`"
         else:
             state, way = f"an unfinished run, saved at step {checkpoint[1]:,}", "add `--resume`"
@@ -56,21 +57,6 @@ def _check_place(folder: Path) -> None:
         raise ConfigError(f"`{place}` is a file, not a folder", hint="give another `--output-dir`")
     if not os.access(place, os.W_OK | os.X_OK):
         raise ConfigError(f"nothing can be written in `{place}`", hint="give another `--output-dir`")
-
-
-def complete_checkpoints(run: Path) -> list[tuple[Path, int]]:
-    """Return the checkpoints that were written whole, each with its step, oldest first."""
-    found = [
-        (folder, int(folder.name.removeprefix("checkpoint-")))
-        for folder in run.glob("checkpoint-*")
-        if (folder / MARKER).exists()
-    ]
-    return sorted(found, key=lambda each: each[1])
-
-
-def newest_checkpoint(run: Path) -> tuple[Path, int] | None:
-    """Return the newest checkpoint that was written whole, and its step; None when there is none."""
-    return next(reversed(complete_checkpoints(run)), None)
 
 
 def drop_partial(folder: Path) -> None:

@@ -21,6 +21,7 @@ from hubdpo.machine import machine_errors
 from hubdpo.manifest import RunManifest
 from hubdpo.orphans import end_with_parent
 from hubdpo.training.base import look_at_base
+from hubdpo.training.checkpoints import set_damaged_aside
 from hubdpo.training.counted import tell_other_counts
 from hubdpo.training.output_folder import alone_in, check_before_start, what_is_kept
 from hubdpo.training.processes import LAUNCHED, rank, world_size
@@ -69,6 +70,8 @@ def check_start(config: TrainConfig) -> TrainConfig:
     if config.device == "cuda" and not cuda_is_possible():
         raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
     if not config.dry_run:
+        if config.goes_on and config.output_dir.is_dir():
+            set_damaged_aside(config.output_dir)
         check_before_start(config)
     check_trackers(config.report_to)
     dataset, pinned = look_at_dataset(config.dataset)

@@ -33,14 +33,13 @@ from datasets import Dataset  # noqa: E402
 from hubdpo.training.advice import explain_metrics  # noqa: E402
 from hubdpo.training.base import Base, check_base_options, find_base  # noqa: E402
 from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, OwnOptions  # noqa: E402
+from hubdpo.training.checkpoints import complete_checkpoints, newest_checkpoint  # noqa: E402
 from hubdpo.training.memory import out_of_memory_is  # noqa: E402
 from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
 from hubdpo.training.output_folder import (  # noqa: E402
     check_before_start,
-    complete_checkpoints,
     drop_partial,
     how_to_go_on,
-    newest_checkpoint,
     remember_places,
 )
 from hubdpo.training.plots import write_plots  # noqa: E402

@@ -522,8 +522,10 @@ def test_what_peft_warns_of_is_one_clean_line(adapter: Path) -> None:
     edited(adapter, "adapter_config.json", exclude_modules="\x1b]0;owned\x07\u202e\nerror: forged" + "x" * 10_000)
     done = run_limited(["-m", "hubdpo", "load", str(adapter), "--max-new-tokens", "1"], cwd=Path(__file__).parents[2])
     assert done.code == 0, done.err
-    assert done.err.startswith("warning: peft says: You have passed exclude_modules=\\u001b]0;owned\\u0007\\u202e ")
-    assert (done.err.count("\n"), "characters)" in done.err) == (1, True)
+    (told,) = [line for line in done.err.splitlines() if "peft says" in line]
+    assert told.startswith("warning: peft says: You have passed exclude_modules=\\u001b]0;owned\\u0007\\u202e ")
+    assert told.endswith("characters)")
+    assert not [line for line in done.err.splitlines() if not line.startswith("warning: ")]
 
 
 def test_a_model_that_loads_and_fails_is_one_error(tiny_base: Path, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from hubdpo.config.train import Role
 from hubdpo.errors import ConfigError, ResumeMismatch, Stopped, TrainingError
 from hubdpo.manifest import BaseRef, Change, DatasetRef, RunManifest
 from hubdpo.training import train as stage
-from hubdpo.training.output_folder import MARKER, check_before_start
+from hubdpo.training.checkpoints import mark_complete
+from hubdpo.training.output_folder import check_before_start
 from hubdpo.training.preflight import out_of_memory
 from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take
 from hubdpo.training.run_folder import published_config
@@ -331,7 +332,7 @@ def run_in(folder: Path, status: str = "running", saved: int | None = None) -> T
     manifest_of(config).model_copy(update={"status": status}).write(folder / "run.json")
     if saved is not None:
         (folder / f"checkpoint-{saved}").mkdir()
-        (folder / f"checkpoint-{saved}" / MARKER).write_text("{}")
+        mark_complete(folder / f"checkpoint-{saved}", saved)
     return config
 
 

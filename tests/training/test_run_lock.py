@@ -17,7 +17,8 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.manifest import BaseRef, DatasetRef, RunManifest
 from hubdpo.training import start
-from hubdpo.training.output_folder import MARKER, alone_in, check_before_start, drop_partial
+from hubdpo.training.checkpoints import mark_complete
+from hubdpo.training.output_folder import alone_in, check_before_start, drop_partial
 from hubdpo.training.run_folder import published_config
 
 OPTIONS: dict[str, Any] = {"model_name_or_path": "b", "dataset": "d"}
@@ -30,7 +31,7 @@ def run_in(folder: Path, status: str = "running") -> Path:
         dataset=DatasetRef(name="d", fingerprint="f", train_pairs=8, test_pairs=0), device="cpu", seed=1,
     ).write(folder / "run.json")  # fmt: skip
     (folder / "checkpoint-2").mkdir()
-    (folder / "checkpoint-2" / MARKER).write_text("{}")
+    mark_complete(folder / "checkpoint-2", 2)
     return folder
 
 

@@ -21,7 +21,7 @@ from hubdpo import train
 from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.errors import ConfigError, ResumeMismatch, TrainingError, UnsupportedBase
 from hubdpo.manifest import EvalReport, RunManifest
-from hubdpo.training.output_folder import MARKER, newest_checkpoint
+from hubdpo.training.checkpoints import mark_complete, newest_checkpoint
 from tests.near import assert_near
 
 pytestmark = pytest.mark.slow
@@ -131,11 +131,36 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
     assert [line["step"] for line in metrics(killed) if "loss" in line] == list(range(1, steps + 1))
 
 
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers goes on without the state of the optimizer when the file is missing."""
+    whole, damaged = tmp_path / "whole", tmp_path / "damaged"
+    chosen = {"max_steps": 4, "save_steps": 1, "save_total_limit": 3, "eval_steps": 50, "lora_dropout": 0.1}
+    train(**options(tiny_base, dataset_dir, whole, **chosen))
+    shutil.copytree(whole, damaged)
+    run = RunManifest.read(damaged / "run.json")
+    run.model_copy(update={"status": "running"}).write(damaged / "run.json")
+    (damaged / "checkpoint-4" / "optimizer.pt").unlink()
+    (damaged / "checkpoint-3" / "scheduler.pt").write_bytes(
+        bytes((damaged / "checkpoint-3" / "scheduler.pt").stat().st_size)
+    )
+    (damaged / "adapter_model.safetensors").unlink()
+    capsys.readouterr()
+    train(**options(tiny_base, dataset_dir, damaged, **chosen, resume=True))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "checkpoint-4` is damaged (`optimizer.pt` is missing) and is left out; `checkpoint-2` before it" in told
+    assert "checkpoint-3` is damaged (`scheduler.pt` is not what was written)" in told
+    name = "adapter_model.safetensors"
+    assert (damaged / name).read_bytes() == (whole / name).read_bytes()
+    assert [line["step"] for line in metrics(damaged) if "loss" in line] == [1, 2, 3, 4]
+
+
 def test_a_checkpoint_without_its_marker_is_not_trusted(tmp_path: Path) -> None:
     for step, whole in ((2, True), (10, True), (12, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if whole:
-            (tmp_path / f"checkpoint-{step}" / MARKER).write_text("{}")
+            mark_complete(tmp_path / f"checkpoint-{step}", step)
     assert newest_checkpoint(tmp_path) == (tmp_path / "checkpoint-10", 10)
 
 
