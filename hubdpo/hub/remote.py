@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -250,14 +250,18 @@ def operations_for(content: BundleContent, tree: Tree, old: Bundle | None) -> li
 
 def check_others(remote: Remote, content: BundleContent, tree: Tree, old: Bundle | None) -> None:
     """Raise HubError for a file that would stay beside the release, unlisted, though loading would read it."""
-    stay = beside(tree, {*content.files, *(old.files if old else ())})
-    card = content.card or content.read(CARD_FILE).decode() if content.kind == "dataset" else ""
-    if (found := first_loaded(content.kind, stay, card)) is not None:
+    if (found := _loaded_beside(content, tree, {*content.files, *(old.files if old else ())})) is not None:
         raise HubError(
             f"main of `{remote.repo_id}` holds `{shortened(found, 200)}`, which is not of the release, and loading the "
             "release would read it",
             hint=f"{deleting(remote.repo_id, found, content.kind)}, then push again",
         )
+
+
+def _loaded_beside(content: BundleContent, tree: Tree, listed: Collection[str]) -> str | None:
+    """Return the first file of a tree that is not listed and that loading the bundle would read."""
+    card = content.card or content.read(CARD_FILE).decode() if content.kind == "dataset" else ""
+    return first_loaded(content.kind, beside(tree, listed), card)
 
 
 def bundle_line(content: BundleContent) -> str:
@@ -270,12 +274,18 @@ def stage_name(content: BundleContent) -> str:
 
 
 def check_ours(remote: Remote, content: BundleContent, tag: str, commit: str) -> None:
-    """Raise VersionTaken when the tag holds anything but this bundle."""
-    if not holds(remote.tree(commit), content):
-        raise VersionTaken(
-            f"{tag} of `{remote.repo_id}` is taken by another release, and a tag never moves",
-            hint=f"hubdpo push ... --version {bump(highest([*remote.tags(), tag]), 'patch')}",
+    """Raise VersionTaken when the tag holds anything but this bundle, or a file beside it that loading would read."""
+    tree = remote.tree(commit)
+    if not holds(tree, content):
+        why = f"{tag} of `{remote.repo_id}` is taken by another release, and a tag never moves"
+    elif (found := _loaded_beside(content, tree, content.files)) is not None:
+        why = (
+            f"{tag} of `{remote.repo_id}` was moved: beside this release it holds `{shortened(found, 200)}`, which "
+            "loading the release would read"
         )
+    else:
+        return
+    raise VersionTaken(why, hint=f"hubdpo push ... --version {bump(highest([*remote.tags(), tag]), 'patch')}")
 
 
 def check_visibility(remote: Remote, wanted: bool | None) -> None:

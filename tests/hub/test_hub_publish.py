@@ -87,6 +87,24 @@ def test_a_taken_version_is_refused_and_nothing_moves(data: Path, other: Path, r
     assert refs(repo_id) == before
 
 
+@pytest.mark.parametrize(("name", "is_read"), [("config.json", True), ("pytorch_model.bin", True), ("NOTES.md", False)])
+def test_a_tag_that_was_moved_is_no_release_that_is_out_already(
+    run: Path, repo_id: str, name: str, is_read: bool
+) -> None:
+    released = push(folder=run, repo=repo_id, version="1.0.0", check="hashes")
+    hub = HfApi()
+    hub.create_branch(repo_id, branch="other", revision=released.commit)
+    hub.upload_file(repo_id=repo_id, path_in_repo=name, path_or_fileobj=b"{}", revision="other")
+    hub.delete_tag(repo_id, tag="v1.0.0")
+    hub.create_tag(repo_id, tag="v1.0.0", revision="other")
+    if not is_read:
+        assert push(folder=run, repo=repo_id, version="1.0.0", check="hashes").tag == "v1.0.0"
+        return
+    with pytest.raises(VersionTaken, match=f"was moved: beside this release it holds `{re.escape(name)}`") as caught:
+        push(folder=run, repo=repo_id, version="1.0.0", check="hashes")
+    assert "1.0.1" in (caught.value.hint or "")
+
+
 def test_main_follows_the_highest_version(data: Path, repo_id: str) -> None:
     newest = push(folder=data, repo=repo_id, version="2.0.0")
     push(folder=data, repo=repo_id, version="1.0.0")
