@@ -18,9 +18,9 @@ from hubdpo.cli.app import app
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import Role
 from hubdpo.errors import ConfigError, ResumeMismatch, Stopped, TrainingError
-from hubdpo.manifest import BaseRef, Change, DatasetRef, RunManifest
+from hubdpo.manifest import BaseRef, Change, DatasetRef, RunManifest, canonical_json
 from hubdpo.training import train as stage
-from hubdpo.training.checkpoints import mark_complete
+from hubdpo.training.checkpoints import MARKER, mark_complete
 from hubdpo.training.output_folder import check_before_start
 from hubdpo.training.preflight import out_of_memory
 from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take
@@ -334,6 +334,14 @@ def run_in(folder: Path, status: str = "running", saved: int | None = None) -> T
         (folder / f"checkpoint-{saved}").mkdir()
         mark_complete(folder / f"checkpoint-{saved}", saved)
     return config
+
+
+def test_a_run_whose_checkpoints_are_damaged_is_not_begun_anew_in_silence(tmp_path: Path) -> None:
+    config = run_in(tmp_path / "run", saved=3)
+    (config.output_dir / "checkpoint-3" / MARKER).write_text(canonical_json({"files": {"optimizer.pt": {"size": 9}}}))
+    with pytest.raises(ConfigError, match="an unfinished run whose checkpoints are damaged") as caught:
+        check_before_start(config)
+    assert "--resume" in (caught.value.hint or "")
 
 
 def test_a_folder_is_free_until_a_run_has_saved_something(tmp_path: Path) -> None:
