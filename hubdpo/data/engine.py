@@ -18,7 +18,7 @@ class Engine(Protocol):
     """Applies a pure function to tasks, at once, and gives the results in order; their errors are raised there.
 
     `later` applies one to a single task, beside others where there are workers, and gives what to call for the result.
-    Functions, tasks and results must pickle. A worker that dies is a DataError at the next result.
+    Functions, tasks and results must pickle. A worker that dies is a MachineError at the next result.
     """
 
     def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]: ...

@@ -14,7 +14,7 @@ from pathlib import Path
 from hubdpo.data import storage
 from hubdpo.data.prepared import read_dataset_folder
 from hubdpo.data.publication import finish, is_begun, make_target, put_in_place
-from hubdpo.data.scratch import beside, empty, entries, held, inside, sweep
+from hubdpo.data.scratch import LOCK, beside, empty, entries, held, inside, removed, sweep, told_of_removal
 from hubdpo.data.walk import files_below
 from hubdpo.errors import ArtefactError
 from hubdpo.manifest import LOCAL_ONLY, PREPARE_FILE, PrepareManifest
@@ -105,19 +105,24 @@ def _local_workspace(target: Path, last: str) -> Iterator[Workspace]:
             with held(beside(target), target):
                 shutil.rmtree(beside(target))
         scratch = inside(target) if there else beside(target)
-        with held(scratch, target):
+        with held(scratch, target) as is_held:
+
+            def publish() -> None:
+                if not is_held():  # what lies there now may be the unfinished work of another process
+                    raise removed(target)
+                put_in_place(scratch, target, before, last) if there else make_target(scratch, target)
+
             try:
                 finish(target, scratch)
                 empty(scratch)
                 before = entries(target)
                 for name in ("work", "new"):
                     (scratch / name).mkdir()
-                yield Workspace(
-                    str(scratch / "work"), str(scratch), str(scratch / "new"),
-                    lambda: put_in_place(scratch, target, before, last) if there else make_target(scratch, target),
-                )  # fmt: skip
+                with told_of_removal(target, lambda: is_held() and (scratch / "work").is_dir()):
+                    yield Workspace(str(scratch / "work"), str(scratch), str(scratch / "new"), publish)
             finally:
-                if not is_begun(scratch):
+                is_another = (scratch / LOCK).exists() and not is_held()
+                if not is_begun(scratch) and not is_another:
                     shutil.rmtree(scratch, ignore_errors=True)
     finally:
         for folder in made:

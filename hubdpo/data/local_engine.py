@@ -20,7 +20,7 @@ from typing import Any
 
 from hubdpo import console
 from hubdpo.data.engine import AHEAD, FEWER, In, Out
-from hubdpo.errors import DataError, MachineError
+from hubdpo.errors import MachineError
 from hubdpo.machine import machine_error
 from hubdpo.orphans import end_with_parent
 
@@ -105,7 +105,7 @@ class LocalEngine:
                 self._told.add(stopped)
                 console.warn(f"worker process {stopped} is stopped: `kill -CONT {stopped}` lets it go on")
             if looks == GIVES_UP_AFTER:
-                raise DataError(
+                raise MachineError(
                     f"worker process {stopped} is stopped (SIGSTOP) and did not go on in "
                     f"{LOOKS_EVERY * looks:.0f} seconds",
                     hint=f"run the same command again and let nothing stop it, or add {FEWER}",
@@ -115,8 +115,9 @@ class LocalEngine:
         except BrokenProcessPool:
             raise self._died() from None
 
-    def _died(self) -> DataError:
-        return DataError(f"a worker process {self._context.ended()}; too little memory is the usual cause", hint=FEWER)
+    def _died(self) -> MachineError:
+        how = self._context.ended()
+        return MachineError(f"a worker process {how}; too little memory is the usual cause", hint=FEWER)
 
 
 def _call(call: bytes) -> Any:

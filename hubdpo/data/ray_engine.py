@@ -12,7 +12,7 @@ from typing import Any
 
 from hubdpo import console
 from hubdpo.data.engine import AHEAD, FEWER, In, Out
-from hubdpo.errors import ConfigError, DataError
+from hubdpo.errors import ConfigError, MachineError
 
 ANSWERS_IN = 5.0
 """Seconds that the address of a cluster has to answer; Ray itself tries for two minutes, then ends this process."""
@@ -71,7 +71,7 @@ class RayEngine:
             raise problem.cause from None
         except self._ray.exceptions.RayError as problem:
             first = next(iter(str(problem).splitlines()), type(problem).__name__)
-            raise DataError(f"a worker of Ray died: {first}", hint=f"--engine local {FEWER}") from None
+            raise MachineError(f"a worker of Ray died: {first}", hint=f"--engine local {FEWER}") from None
 
 
 def _reach(address: str) -> None:

@@ -11,12 +11,13 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hubdpo import console
 from hubdpo.data.walk import SCRATCH
-from hubdpo.errors import ConfigError
+from hubdpo.errors import ConfigError, DataError, HubdpoError, MachineError
+from hubdpo.machine import AGAIN, OURS
 
 LOCK = "lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
@@ -36,19 +37,39 @@ def inside(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def held(scratch: Path, target: Path, *, surely: bool = False) -> Iterator[None]:
+def held(scratch: Path, target: Path, *, surely: bool = False) -> Iterator[Callable[[], bool]]:
     """Keep other processes from the scratch folder of `target`, made here if need be, in the body.
 
+    What is given tells whether it still is that folder: anybody may remove it, and then another process make it again.
     Raise ConfigError when another one works there. On a disk that knows no locks, warn and go on; with `surely` raise
     OSError there.
     """
     handle = _lock(scratch, target, surely)
     _held.add(handle)
     try:
-        yield
+        yield lambda: _is_locked_by(handle, scratch)
     finally:
         _held.discard(handle)
         os.close(handle)
+
+
+@contextlib.contextmanager
+def told_of_removal(target: Path, is_whole: Callable[[], bool]) -> Iterator[None]:
+    """Raise MachineError for a body that fails where the scratch folder of `target` is no longer whole.
+
+    Mistakes of the code keep their traceback, and what is wrong for another reason keeps its words.
+    """
+    try:
+        yield
+    except Exception as problem:
+        another = isinstance(problem, HubdpoError) and not isinstance(problem, DataError)
+        if another or isinstance(problem, OURS) or is_whole():
+            raise
+        raise removed(target) from problem
+
+
+def removed(target: Path) -> MachineError:
+    return MachineError(f"the scratch folder of `{target}` was removed while it was in use", hint=AGAIN)
 
 
 def sweep(folder: Path) -> None:
@@ -95,10 +116,16 @@ def _lock(scratch: Path, target: Path, surely: bool) -> int:
                     f"another process is writing `{target}`", hint="wait for it, or give another `--output-dir`"
                 ) from None
             raise
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), (scratch / LOCK).stat()):
-                return handle
+        if _is_locked_by(handle, scratch):
+            return handle
         os.close(handle)
+
+
+def _is_locked_by(handle: int, scratch: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), (scratch / LOCK).stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _make(scratch: Path) -> None:

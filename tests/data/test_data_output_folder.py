@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hubdpo.data import publication
 from hubdpo.data.folder import workspace
 from hubdpo.data.prepared import read_dataset_folder
 from hubdpo.data.scratch import LOCK, SCRATCH, beside, inside
-from hubdpo.errors import ArtefactError, ConfigError, HubdpoError
+from hubdpo.errors import ArtefactError, ConfigError, HubdpoError, MachineError
 from hubdpo.manifest import MERGE_FILE, PREPARE_FILE
 from tests.data.made import contents, lines, rows
 
@@ -410,3 +411,49 @@ def test_a_dataset_is_read_while_its_folder_is_written_anew(work: Path) -> None:
         assert json.loads((work / "out" / PREPARE_FILE).read_text())
         assert (work / "out" / SCRATCH).is_dir()
     assert is_made(work / "out")
+
+
+MOMENTS = ["make_rules", "second_round", "decide", "judge", "write_rejected", "_write"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_scratch_folder_that_is_removed_midway_is_one_error(
+    work: Path, monkeypatch: pytest.MonkeyPatch, moment: str, there: bool
+) -> None:
+    if there:
+        (work / "out").mkdir()
+    scratch = inside(work / "out") if there else beside(work / "out")
+    do = getattr(stage, moment)
+
+    def remove_and_do(*given: Any, **named: Any) -> Any:
+        shutil.rmtree(scratch)
+        return do(*given, **named)
+
+    monkeypatch.setattr(stage, moment, remove_and_do)
+    with pytest.raises(MachineError) as caught:
+        prepare(source="raw.jsonl", output_dir="out")
+    said = f"the scratch folder of `{work / 'out'}` was removed while it was in use"
+    assert (caught.value.message, caught.value.exit_code) == (said, 9)
+    assert caught.value.hint == "run the same command again"
+    assert not scratch.exists() and (work / "out").exists() == there
+    monkeypatch.setattr(stage, moment, do)
+    prepare(source="raw.jsonl", output_dir="out")
+    assert is_made(work / "out")
+
+
+def test_the_scratch_folder_that_another_process_made_anew_is_left_to_it(work: Path) -> None:
+    scratch = beside(work / "out")
+    with pytest.raises(MachineError, match="was removed"), workspace("out") as space:
+        shutil.rmtree(scratch)
+        for name in ("work", "new"):
+            (scratch / name).mkdir(parents=True)
+        (scratch / LOCK).touch()
+        space.publish()
+    assert not (work / "out").exists() and sorted(path.name for path in scratch.iterdir()) == [LOCK, "new", "work"]
+
+
+def test_a_bug_keeps_its_traceback_whatever_became_of_the_scratch_folder(work: Path) -> None:
+    with pytest.raises(KeyError), workspace("out") as space:
+        shutil.rmtree(beside(work / "out"))
+        raise KeyError(space.new)

@@ -102,14 +102,14 @@ def killed(number: int) -> int:
 
 def test_a_killed_worker_is_one_error_in_seconds() -> None:
     began = time.monotonic()
-    with pytest.raises(DataError, match="killed by SIGKILL") as caught, engine_for("local", 2) as engine:
+    with pytest.raises(MachineError, match="killed by SIGKILL") as caught, engine_for("local", 2) as engine:
         list(engine.map(killed, list(range(100))))
     assert time.monotonic() - began < 10
-    assert caught.value.hint == "--num-proc 1"
+    assert (caught.value.hint, caught.value.exit_code) == ("--num-proc 1", 9)
 
 
 def test_a_worker_killed_between_tasks_is_the_same_error() -> None:
-    with pytest.raises(DataError, match="killed by SIGKILL"), engine_for("local", 2) as engine:
+    with pytest.raises(MachineError, match="killed by SIGKILL"), engine_for("local", 2) as engine:
         list(engine.map(abs, [1, 2]))
         last = max(process.pid or 0 for process in multiprocessing.active_children())
         os.kill(last, signal.SIGKILL)
@@ -131,7 +131,7 @@ def test_a_worker_that_is_stopped_is_told_and_then_one_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(local_engine, "LOOKS_EVERY", 0.02)
-    with pytest.raises(DataError, match="stopped") as caught, engine_for("local", 2) as engine:
+    with pytest.raises(MachineError, match="stopped") as caught, engine_for("local", 2) as engine:
         list(engine.map(stopped, list(range(100))))
     (process,) = re.findall(r"worker process (\d+) is stopped \(SIGSTOP\)", caught.value.message)
     assert "--num-proc 1" in (caught.value.hint or "")
