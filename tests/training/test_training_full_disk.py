@@ -24,7 +24,7 @@ from hubdpo import train
 from hubdpo.cli.app import app
 from hubdpo.errors import MachineError
 from hubdpo.manifest import PROBES_FILE, Probes, RunManifest
-from hubdpo.training import callbacks, plots, reference
+from hubdpo.training import checkpoints, plots, reference
 from hubdpo.training.output_folder import newest_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -79,14 +79,10 @@ def full_at_checkpoint(patch: pytest.MonkeyPatch) -> None:
 
 
 def full_at_marker(patch: pytest.MonkeyPatch) -> None:
-    plain = callbacks.write_atomic
-
     def write(path: Path, text: str) -> None:
-        if "checkpoint-" in str(path):
-            raise FULL
-        plain(path, text)
+        raise FULL
 
-    patch.setattr(callbacks, "write_atomic", write)
+    patch.setattr(checkpoints, "write_atomic", write)
 
 
 def full_at_metrics(patch: pytest.MonkeyPatch) -> None:
