@@ -28,6 +28,7 @@ class Format(StrEnum):
 
 
 _format = Format.human
+_silent = False
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves the cursor, colours, or turns the order of letters round, and bytes of file names that are not text."""
 _BREAKS = {ord("\n"): "\\n"}
@@ -39,6 +40,17 @@ def use_format(value: Format) -> None:
     """Choose how results are written: for a person, as one JSON object a line, or as the bare identifier."""
     global _format
     _format = value
+
+
+def is_quiet() -> bool:
+    return _format is Format.quiet
+
+
+def be_silent() -> None:
+    """Say no more than errors from here on: another process of this run says the same."""
+    global _silent
+    _silent = True
+    use_format(Format.quiet)
 
 
 def printable(text: str) -> str:
@@ -83,7 +95,8 @@ def info(*lines: str) -> None:
 
 
 def warn(line: str) -> None:
-    _stderr().print(Text.assemble(("warning: ", "yellow"), one_line(line)))
+    if not _silent:
+        _stderr().print(Text.assemble(("warning: ", "yellow"), one_line(line)))
 
 
 @contextmanager

@@ -82,6 +82,10 @@ class LicenceError(HubError):
     exit_code = 7
 
 
+class BugElsewhere(Exception):
+    """A bug in a process that this one launched; its text is the traceback there."""
+
+
 class Stopped(KeyboardInterrupt):
     """Ctrl-C in work that can be gone on with; `hint` is the command for it."""
 

@@ -17,11 +17,13 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hubdpo.errors import HubdpoError, MachineError
+from hubdpo.errors import BugElsewhere, HubdpoError, MachineError
 
 Place = str | Path
 
-OURS = (TypeError, AttributeError, NameError, LookupError, ArithmeticError, AssertionError, SyntaxError)
+OURS = (
+    TypeError, AttributeError, NameError, LookupError, ArithmeticError, AssertionError, SyntaxError, BugElsewhere,
+)  # fmt: skip
 """Mistakes of the code, whatever failed before them: they keep their traceback."""
 NAMED = frozenset({
     errno.EACCES, errno.EPERM, errno.EBUSY, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ETXTBSY,

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hubdpo"
 FLOORS = {
-    "errors": 0, "console": 0, "secrets": 0, "machine": 0, "orphans": 0,
+    "errors": 0, "endings": 0, "console": 0, "secrets": 0, "machine": 0, "orphans": 0,
     "bounded": 1, "file_entries": 1, "funnel": 1, "manifest": 1, "config": 1, "paths": 1, "front_matter": 1,
     "ranking": 1, "sections": 1,
     "data": 2, "cards": 2, "hub": 2, "loopback": 2,

@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 from hubdpo import console
 from hubdpo.cli.signals import stopped_by
 from hubdpo.config import Cli, Config
+from hubdpo.endings import LAUNCHED, leave_error
 from hubdpo.errors import HubdpoError, Stopped
 from hubdpo.machine import Place, machine_error
 
@@ -105,13 +106,14 @@ class errors_end_here:  # noqa: N801 - read as a statement: `with errors_end_her
         if isinstance(problem, Exception) and not isinstance(problem, HubdpoError):
             problem = machine_error(problem, self.places)
         if isinstance(problem, HubdpoError):
-            console.error(problem.message)
-            if problem.hint:
-                console.hint(problem.hint)
+            if not leave_error(problem):
+                console.error(problem.message)
+                if problem.hint:
+                    console.hint(problem.hint)
             raise typer.Exit(problem.exit_code) from None
         if isinstance(problem, KeyboardInterrupt):
             number = stopped_by()
-            if "HUBDPO_LAUNCHED" not in os.environ:  # else the process that was asked tells it
+            if LAUNCHED not in os.environ:  # else the process that was asked tells it
                 console.error("stopped" if number is signal.SIGINT else f"stopped by {number.name}")
             if isinstance(problem, Stopped):
                 console.hint(problem.hint)

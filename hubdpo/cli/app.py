@@ -28,7 +28,8 @@ from hubdpo.cli import (
 from hubdpo.cli._options import errors_end_here, meant_option
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
-from hubdpo.errors import ConfigError
+from hubdpo.endings import leave_bug
+from hubdpo.errors import BugElsewhere, ConfigError
 from hubdpo.machine import unspelled
 
 app = typer.Typer(
@@ -72,8 +73,10 @@ def main() -> None:
             if end.code == ConfigError.exit_code and (option := meant_option(arguments)):
                 console.hint(option)
             raise
-        except Exception:
-            console.bug(traceback.format_exc())
+        except Exception as problem:
+            trace = str(problem) if isinstance(problem, BugElsewhere) else traceback.format_exc()
+            if not leave_bug(trace):
+                console.bug(trace)
             sys.exit(1)
 
 

@@ -9,6 +9,7 @@ import typer
 from hubdpo import console
 from hubdpo.cli._options import command, typed
 from hubdpo.config import TrainConfig
+from hubdpo.endings import LAUNCHED
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +19,7 @@ def register(app: typer.Typer) -> None:
         from hubdpo.training.start import train as run
 
         manifest = run(config)
-        if os.environ.get("RANK", "0") != "0" or "HUBDPO_LAUNCHED" in os.environ:
+        if os.environ.get("RANK", "0") != "0" or LAUNCHED in os.environ:
             return  # another process tells the result
         if config.dry_run:
             console.result(f"ready to train on {manifest.base.name}", manifest.model_dump(mode="json"))

@@ -6,21 +6,28 @@ Under `accelerate launch` the base may be spread over the GPUs as well (FSDP 2, 
 from __future__ import annotations
 
 import atexit
+import functools
 import os
+import select
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 from hubdpo import console
 from hubdpo.config import TrainConfig
-from hubdpo.errors import ConfigError, TrainingError
+from hubdpo.endings import LAUNCHED, first_failure, make_room
+from hubdpo.errors import ConfigError
+from hubdpo.training.output_folder import what_is_kept
 
-LAUNCHED = "HUBDPO_LAUNCHED"
 ENDS_IN = 40.0
 """Seconds that torchrun has to end its processes, of which it kills after 30 those that do not."""
+LAST_WORDS = 5.0
+"""Seconds for processes whose torchrun was killed, to notice it; a stray child may hold on for longer."""
 FSDP_CONFIG = Path(__file__).parent / "launch" / "fsdp_qlora.yaml"
 
 
@@ -69,7 +76,7 @@ def check_launch(device: str) -> None:
 
 
 def launch(config: TrainConfig) -> None:
-    """Run the same command in `config.num_processes` processes. Raise TrainingError when one of them fails.
+    """Run the same command in `config.num_processes` processes. Raise what the first one that fails raised.
 
     torchrun, because `accelerate launch --cpu --num_processes 2` runs a single process (accelerate 1.15.0).
     """
@@ -80,26 +87,25 @@ def launch(config: TrainConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="hubdpo-train-") as place:
         file = Path(place) / "config.yaml"
         file.write_text(yaml.safe_dump(options), encoding="utf-8")
-        command = [
-            sys.executable, "-m", "hubdpo.training.agent", "--standalone", f"--nproc-per-node={config.num_processes}",
-            f"--log-dir={place}", "-m", "hubdpo", "train", "--config", str(file),
-        ]  # fmt: skip
-        code = _run(command)
-    if code:
-        raise TrainingError(
-            f"one of the {config.num_processes} processes ended with {code}; what it said is above",
-            hint="run it with `--num-processes 1` to see its error alone",
-        )
+        words = ["-m", "hubdpo", "train", "--config", str(file), *(["--quiet"] if console.is_quiet() else [])]
+        run_in_processes(config.num_processes, words, Path(place), functools.partial(what_is_kept, config))
 
 
-def _run(command: list[str]) -> int:
-    """Run torchrun and return its exit code; a signal that stops this process stops its processes first."""
+def run_in_processes(count: int, words: list[str], place: Path, kept: Callable[[], tuple[str, str]]) -> None:
+    """Run `python WORDS` under torchrun; raise what `first_failure` returns of it. Notes are kept in `place`.
+
+    A signal that stops this process stops those first.
+    """
+    make_room(place, count)
+    options = ["--standalone", f"--nproc-per-node={count}", f"--log-dir={place}"]
     # a session of its own: Ctrl-C comes from here alone, and once. The result is told by who was asked for it
     agent = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, env={**os.environ, LAUNCHED: "1"}, start_new_session=True
-    )
+        [sys.executable, "-m", "hubdpo.training.agent", *options, *words],
+        stdout=subprocess.PIPE, start_new_session=True,
+        env={"TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ, LAUNCHED: str(place)},
+    )  # fmt: skip
     try:
-        return agent.wait()
+        _wait_for_all(agent)
     except BaseException:
         agent.terminate()
         try:
@@ -107,3 +113,23 @@ def _run(command: list[str]) -> int:
         except subprocess.TimeoutExpired:
             agent.kill()
         raise
+    finally:
+        if agent.stdout is not None:
+            agent.stdout.close()
+    if code := agent.wait():
+        raise first_failure(place, count, code, kept)
+
+
+def _wait_for_all(agent: subprocess.Popen[bytes]) -> None:
+    """Wait until torchrun and all of its processes have closed their stdout, and so have said their last.
+
+    Processes whose torchrun was killed end a little later than it.
+    """
+    assert agent.stdout is not None
+    ended: float | None = None
+    while ended is None or time.monotonic() < ended + LAST_WORDS:
+        readable, _, _ = select.select([agent.stdout], [], [], 0.5)
+        if readable and not os.read(agent.stdout.fileno(), 1 << 16):
+            return
+        if ended is None and agent.poll() is not None:
+            ended = time.monotonic()

@@ -16,6 +16,7 @@ from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.data.load import look_at_dataset
+from hubdpo.endings import LAUNCHED
 from hubdpo.errors import ConfigError
 from hubdpo.machine import machine_errors
 from hubdpo.manifest import RunManifest
@@ -24,7 +25,7 @@ from hubdpo.training.base import look_at_base
 from hubdpo.training.checkpoints import set_damaged_aside
 from hubdpo.training.counted import tell_other_counts
 from hubdpo.training.output_folder import alone_in, check_before_start, what_is_kept
-from hubdpo.training.processes import LAUNCHED, rank, world_size
+from hubdpo.training.processes import rank, world_size
 from hubdpo.training.trackers import check_trackers
 
 
@@ -39,6 +40,8 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     at Ctrl-C. The hints of the last two are the command that goes on.
     """
     config = TrainConfig.given(config, options)
+    if rank() > 0:
+        console.be_silent()
     checks = rank() == 0 and LAUNCHED not in os.environ  # once for all processes
     launches = config.num_processes > 1 and world_size() == 1  # others that write, and lock
     folder, writes = config.output_dir, rank() == 0 and not config.dry_run

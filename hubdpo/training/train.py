@@ -17,6 +17,7 @@ from hubdpo import __version__, console
 from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
 from hubdpo.data.load import load_with_reference
+from hubdpo.endings import LAUNCHED
 from hubdpo.errors import ConfigError, Stopped, TrainingError
 from hubdpo.file_entries import file_entry
 from hubdpo.hub.base import load_base
@@ -44,7 +45,7 @@ from hubdpo.training.output_folder import (  # noqa: E402
 )
 from hubdpo.training.plots import write_plots  # noqa: E402
 from hubdpo.training.preflight import out_of_memory, preflight  # noqa: E402
-from hubdpo.training.processes import LAUNCHED, check_launch, launch, leave_at_exit, rank, world_size  # noqa: E402
+from hubdpo.training.processes import check_launch, launch, leave_at_exit, rank, world_size  # noqa: E402
 from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take, with_measured_of  # noqa: E402
 from hubdpo.training.room import room_for_base, room_for_reference, room_for_scoring  # noqa: E402
 from hubdpo.training.run_folder import (  # noqa: E402
@@ -70,8 +71,6 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
         except KeyboardInterrupt:
             raise Stopped(how_to_go_on(config)) from None
         return RunManifest.read(config.output_dir / RUN_FILE)
-    if rank() > 0:
-        console.use_format(console.Format.quiet)
     leave_at_exit()
     with _folder_for(config) as config:
         return _train(config.model_copy(update={"num_processes": world_size()}))

@@ -1,4 +1,4 @@
-"""torchrun as `--num-processes` starts it: it and its processes end with the process that asked, however that ends."""
+"""torchrun as `--num-processes` starts it: it and its processes end with the process that asked, which tells why."""
 
 from __future__ import annotations
 
@@ -8,28 +8,159 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from hubdpo import console, train
+from hubdpo.config import TrainConfig
+from hubdpo.endings import LAUNCHED, first_failure, leave_bug, leave_code, leave_error, make_room
+from hubdpo.errors import ArtefactError, BugElsewhere, DataError, MachineError, TrainingError
+from hubdpo.training import processes
+
 RUN = """
-import sys
-from hubdpo.cli.signals import signals_unwind
-from hubdpo.training.processes import _run
-with signals_unwind():
-    options = ["--standalone", "--nproc-per-node=2", "--log-dir=logs"]
-    _run([sys.executable, "-m", "hubdpo.training.agent", *options, "w.py"])
+from pathlib import Path
+import hubdpo.training.start
+from hubdpo.cli.app import main
+from hubdpo.training.processes import run_in_processes
+
+def train(config):
+    Path("notes").mkdir()
+    words = ["w.py", "train", "--model-name-or-path=b", "--dataset=d", "--output-dir=r"]
+    run_in_processes(2, words, Path("notes"), lambda: ("`r/checkpoint-6` is kept", "go on"))
+
+hubdpo.training.start.train = train
+main()
 """
+LAUNCH = [sys.executable, "-c", RUN, "train", "--model-name-or-path=b", "--dataset=d", "--output-dir=r"]
 WORK = """
 import os, pathlib, time
 pathlib.Path(f"rank-{os.environ['RANK']}").write_text(f"{os.getpid()} {os.getppid()}")
 time.sleep(300)
 """
+TOGETHER = """
+import os, signal, sys
+import torch
+import hubdpo.training.start
+from hubdpo.cli.app import main
+from hubdpo.errors import MachineError
+from hubdpo.orphans import end_with_parent
+
+def train(config):
+    end_with_parent(os.getppid())
+    torch.distributed.init_process_group("gloo")
+    torch.distributed.all_reduce(torch.ones(1))
+    while os.environ["RANK"] == "0":
+        torch.distributed.all_reduce(torch.ones(1))
+    {fails}
+
+hubdpo.training.start.train = train
+main()
+"""
+KEPT = "`r/checkpoint-6` is kept\nhint: go on\n"
+FAILURES = {
+    "killed": (
+        "os.kill(os.getpid(), signal.SIGKILL)", 8,
+        f"error: process 2 of 2 was killed by SIGKILL; too little memory is the usual cause; {KEPT}",
+    ),
+    "the machine refuses": ("raise MachineError('the disk is full', hint='free some')", 9,
+                            "error: the disk is full\nhint: free some\n"),
+    "a bug": ("{}['no errno 28']", 1, None),
+    "torchrun is killed": (
+        "os.kill(os.getppid(), signal.SIGKILL); signal.pause()", 8,
+        f"error: torchrun was killed by SIGKILL; too little memory is the usual cause; {KEPT}",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", FAILURES)
+def test_the_first_failure_alone_is_told(tmp_path: Path, way: str) -> None:
+    fails, code, told = FAILURES[way]
+    (tmp_path / "w.py").write_text(TOGETHER.replace("{fails}", fails))
+    done = subprocess.run(LAUNCH, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    if told is None:
+        assert done.stderr.startswith("Traceback")
+        assert done.stderr.count("Traceback") == 1
+        assert done.stderr.endswith("KeyError: 'no errno 28'\n")
+    else:
+        assert done.stderr == told
+
+
+def no_checkpoint() -> tuple[str, str]:
+    return "nothing was saved yet", "start anew"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "type_", "exit_code", "message"),
+    [
+        ([("0", leave_error, ArtefactError("no `a`", hint="b"))], 1, ArtefactError, 3, "no `a`"),
+        ([("1", leave_error, DataError("first")), ("0", leave_bug, "a consequence")], 1, DataError, 3, "first"),
+        ([("1", leave_bug, "Traceback: x"), ("0", leave_bug, "Traceback: y")], 1, BugElsewhere, None, "Traceback: x"),
+        ([], -9, TrainingError, 8, "torchrun was killed by SIGKILL; too little memory is the usual cause; nothing"),
+        ([], 143, TrainingError, 8, "torchrun was stopped by SIGTERM; nothing"),
+        ([("agent", leave_code, (1, -11))], 1, TrainingError, 8, "process 2 of 2 was stopped by SIGSEGV; nothing"),
+        ([("agent", leave_code, (1, 143))], 1, TrainingError, 8, "process 2 of 2 was stopped by SIGTERM; nothing"),
+        ([("agent", leave_code, (0, 134))], 1, TrainingError, 8, "process 1 of 2 was stopped by SIGABRT; nothing"),
+        ([("agent", leave_code, (0, 9))], 1, TrainingError, 9, "process 1 of 2 ended with 9; what it said is above"),
+        (
+            [("0", leave_error, MachineError("full")), ("agent", leave_code, (0, -9))], 1, MachineError, 9, "full",
+        ),
+        (
+            [("0", leave_bug, "late"), ("agent", leave_code, (1, -9))], 1, TrainingError, 8, "process 2 of 2 was kill",
+        ),
+    ],
+)  # fmt: skip
+def test_what_was_first_is_found_in_the_words_that_were_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: Any, code: int, type_: Any, exit_code: int, message: str
+) -> None:
+    monkeypatch.setattr("hubdpo.endings.IS_ENDED_IN", 0)
+    monkeypatch.setenv(LAUNCHED, str(tmp_path))
+    make_room(tmp_path, 2)
+    for rank, leave, word in words:
+        monkeypatch.setenv("RANK", rank)
+        assert leave(*word) is None if leave is leave_code else leave(word)
+    found = first_failure(tmp_path, 2, code, no_checkpoint)
+    assert type(found) is type_
+    assert str(found).startswith(message)
+    assert getattr(found, "exit_code", None) == exit_code
+    if isinstance(found, ArtefactError | TrainingError):
+        assert found.hint == ("b" if isinstance(found, ArtefactError) else "start anew")
+
+
+def test_a_word_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LAUNCHED, str(tmp_path))
+    make_room(tmp_path, 1)
+    before = (tmp_path / "ended-0").stat()
+    assert leave_error(MachineError("the disk is full", hint="é" * 100))
+    after = (tmp_path / "ended-0").stat()
+    assert (after.st_size, after.st_ino, after.st_blocks) == (before.st_size, before.st_ino, before.st_blocks)
+
+
+def test_who_cannot_leave_word_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not leave_error(MachineError("x"))
+    monkeypatch.setenv(LAUNCHED, str(tmp_path / "gone"))
+    assert not leave_error(MachineError("x"))
+
+
+def test_other_processes_than_the_first_do_not_warn(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_silent", False)
+    monkeypatch.setattr(console, "_format", console.Format.human)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    heavy = SimpleNamespace(train=lambda config: console.warn("high"))
+    monkeypatch.setitem(sys.modules, "hubdpo.training.train", heavy)
+    train(model_name_or_path="b", dataset="d", output_dir=Path("r"))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "w.py").write_text(WORK)
-    process = subprocess.Popen([sys.executable, "-c", RUN], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(LAUNCH, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("rank-*"))) < 2:
         assert process.poll() is None
@@ -45,6 +176,15 @@ def test_no_process_is_left(tmp_path: Path, number: signal.Signals) -> None:
     while any(Path(f"/proc/{each}").exists() if Path("/proc").exists() else is_there(each) for each in left):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("way", console.Format)
+def test_processes_are_as_quiet_as_the_one_that_was_asked(monkeypatch: pytest.MonkeyPatch, way: console.Format) -> None:
+    words: list[str] = []
+    monkeypatch.setattr(console, "_format", way)
+    monkeypatch.setattr(processes, "run_in_processes", lambda count, given, *_: words.extend(given))
+    processes.launch(TrainConfig.build({"model_name_or_path": "b", "dataset": "d", "output_dir": "r"}))
+    assert ("--quiet" in words) is (way is console.Format.quiet)
 
 
 def is_there(process: int) -> bool:

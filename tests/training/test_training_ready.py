@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from hubdpo import train
-from hubdpo.errors import ConfigError, MachineError, TrainingError
+from hubdpo.errors import ArtefactError, ConfigError, MachineError, TrainingError
 from hubdpo.manifest import RunManifest
 from hubdpo.training import preflight, reference
 from tests.near import assert_near
@@ -214,9 +214,9 @@ def test_an_error_in_several_processes_is_told_once_with_what_to_do(
     data = Path(shutil.copytree(dataset_dir, tmp_path / "data"))
     next((data / "data").glob("train-*.parquet")).write_bytes(b"edited")  # which only those that load it see
     chosen = options(tiny_base, data, tmp_path / "run", num_processes=2)
-    with pytest.raises(TrainingError, match="2 processes ended with") as caught:
+    with pytest.raises(ArtefactError, match="was changed after it was written") as caught:
         train(**chosen)
-    assert "--num-processes 1" in (caught.value.hint or "")
+    assert "hubdpo prepare" in (caught.value.hint or "")
 
 
 def test_a_dry_run_is_of_one_process() -> None:
