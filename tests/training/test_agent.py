@@ -40,7 +40,7 @@ pathlib.Path(f"rank-{os.environ['RANK']}").write_text(f"{os.getpid()} {os.getppi
 time.sleep(300)
 """
 TOGETHER = """
-import os, signal, sys
+import os, signal, time
 import torch
 import hubdpo.training.start
 from hubdpo.cli.app import main
@@ -48,7 +48,8 @@ from hubdpo.errors import MachineError
 from hubdpo.orphans import end_with_parent
 
 def train(config):
-    end_with_parent(os.getppid())
+    if os.environ["RANK"] == "0":
+        end_with_parent(os.getppid())
     torch.distributed.init_process_group("gloo")
     torch.distributed.all_reduce(torch.ones(1))
     while os.environ["RANK"] == "0":
@@ -68,8 +69,8 @@ FAILURES = {
                             "error: the disk is full\nhint: free some\n"),
     "a bug": ("{}['no errno 28']", 1, None),
     "torchrun is killed": (
-        "os.kill(os.getppid(), signal.SIGKILL); signal.pause()", 8,
-        f"error: torchrun was killed by SIGKILL; too little memory is the usual cause; {KEPT}",
+        "os.kill(os.getppid(), signal.SIGKILL); time.sleep(1); os.write(2, b'late\\n'); os._exit(1)", 8,
+        f"late\nerror: torchrun was killed by SIGKILL; too little memory is the usual cause; {KEPT}",
     ),
 }  # fmt: skip
 
