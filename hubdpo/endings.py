@@ -91,9 +91,8 @@ def _leave(name: str | None, **word: Any) -> bool:
         return False
     text = json.dumps({"at": time.time(), **word})
     try:
-        with _place(folder, name or os.environ.get("RANK", "0")).open(
-            "r+b"
-        ) as stream:  # in place: what is kept is taken
+        # in place, in the room that was kept for it
+        with _place(folder, name or os.environ.get("RANK", "0")).open("r+b") as stream:
             stream.write(text.encode())
     except OSError:  # the one that launched this was killed
         return False
