@@ -18,6 +18,7 @@ OURS = {
     "config/template_kwargs.py": "the user's own options",
     "data/lengths.py": "the user's own options",
     "data/byte_pairs.py": "what a tokenizer that is loaded says of itself",
+    "endings.py": "what our own processes say",
     "demo/road.py": "what the demo's own process says",
     "training/callbacks.py": "the log of this run, a line at a time",
     "hub/trial.py": "what our own process says",
