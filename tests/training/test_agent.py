@@ -46,8 +46,10 @@ import hubdpo.training.start
 from hubdpo.cli.app import main
 from hubdpo.errors import MachineError
 from hubdpo.orphans import end_with_parent
+from hubdpo.training.processes import leave_at_exit
 
 def train(config):
+    leave_at_exit()
     if os.environ["RANK"] == "0":
         end_with_parent(os.getppid())
     torch.distributed.init_process_group("gloo")
