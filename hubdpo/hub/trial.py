@@ -55,11 +55,11 @@ def try_patterns(fields: Sequence[Patterns], names: Iterable[str], *, seconds: f
 
 @lru_cache(maxsize=4)  # an adapter is checked before its base is fetched, and again where it is loaded
 def _run(job: str, seconds: float | None) -> float:
-    limits = {"seconds": max(1, round(SECONDS if seconds is None else seconds)), "megabytes": MEGABYTES}
+    limits = [str(max(1, round(SECONDS if seconds is None else seconds))), str(MEGABYTES)]
     try:
         done = subprocess.run(
-            [sys.executable, "-I", str(Path(__file__).with_name("trial_child.py"))],
-            input=json.dumps({**json.loads(job), **limits}), capture_output=True, text=True, timeout=LONGEST_S,
+            [sys.executable, "-I", str(Path(__file__).with_name("trial_child.py")), *limits],
+            input=job, capture_output=True, text=True, timeout=LONGEST_S,
         )  # fmt: skip
         lines = done.stdout.splitlines()
     except subprocess.TimeoutExpired as problem:

@@ -1,6 +1,7 @@
 """The process of a trial, alone with the patterns: what never ends or grows ends with it.
 
-Run as a script by `hubdpo.hub.trial`; it reads a job as JSON and writes what came of it. It imports nothing of hubdpo.
+Run as a script by `hubdpo.hub.trial`, its seconds and megabytes as arguments; it reads a job as JSON and writes what
+came of it. It imports nothing of hubdpo.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def main() -> None:
     """Write a line with the number of each field before its patterns are matched, and what came of them at the end."""
     job = json.load(sys.stdin)
     sys.setrecursionlimit(750)  # whoever comes after stands deeper in the stack
-    limit(job["seconds"], job["megabytes"])
+    limit(*map(int, sys.argv[1:]))
     for number, field in enumerate(job["fields"]):
         told: dict[str, Any] = {"in": number}
         _say(told)
