@@ -12,7 +12,7 @@ from pathlib import Path
 from hubdpo import console
 from hubdpo.bounded import read_object
 from hubdpo.errors import ArtefactError
-from hubdpo.file_entries import file_entry, sha256_file
+from hubdpo.file_entries import FileEntry, file_entry, sha256_file
 from hubdpo.manifest import canonical_json, write_atomic
 
 MARKER = "hubdpo-complete.json"
@@ -46,21 +46,20 @@ def newest_checkpoint(run: Path) -> tuple[Path, int] | None:
 def damage_of(folder: Path, *, hashes: bool = False) -> str | None:
     """Say what is wrong with a checkpoint that has a marker, None when nothing is. With `hashes`, read every file."""
     try:
-        files = read_object(folder / MARKER).get("files")
-    except ArtefactError:
+        listed = read_object(folder / MARKER).get("files", dict.fromkeys(OF_0_2))
+        files = {name: None if each is None else FileEntry.model_validate(each) for name, each in dict(listed).items()}
+    except (ArtefactError, TypeError, ValueError):
         return f"`{MARKER}` cannot be read"
-    if not isinstance(files, dict):
-        files = dict.fromkeys(OF_0_2, {})
     for name, entry in files.items():
         path = folder / name
         if not path.is_file():
             return f"`{name}` is missing"
         size = path.stat().st_size
-        if not size and entry.get("size") != 0:
+        if not size and (entry is None or entry.size):
             return f"`{name}` is empty"
-        if size != entry.get("size", size):
-            return f"`{name}` has {size:,} of {entry['size']:,} bytes"
-        if hashes and entry and sha256_file(path) != entry["sha256"]:
+        if entry is not None and size != entry.size:
+            return f"`{name}` has {size:,} of {entry.size:,} bytes"
+        if hashes and entry is not None and sha256_file(path) != entry.sha256:
             return f"`{name}` is not what was written"
     return None
 

@@ -37,6 +37,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file that is empty": (lambda folder: (folder / "optimizer.pt").write_bytes(b""), "`optimizer.pt` is empty"),
     "a file that is cut": (lambda folder: (folder / "optimizer.pt").write_bytes(b"123"), "has 3 of 5 bytes"),
     "a file that was longer": (lambda folder: (folder / "optimizer.pt").write_bytes(b"123456"), "has 6 of 5 bytes"),
+    "a marker with other contents": (
+        lambda folder: (folder / MARKER).write_text('{"files": {"a": 5}}'),
+        "cannot be read",
+    ),
+    "a marker that is no list of files": (
+        lambda folder: (folder / MARKER).write_text('{"files": [5]}'),
+        "cannot be read",
+    ),
     "a marker that is cut": (lambda folder: (folder / MARKER).write_text('{"st'), "cannot be read"),
 }
 
