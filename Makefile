@@ -53,7 +53,7 @@ packages: setup  ## Install the wheel, and the source archive, on every Python t
 	$(BIN)/python tests/check_packages.py
 
 storm: setup  ## Run all of the failures, kills and races of push, and 100,000 odd requests (an hour or two)
-	HUBDPO_STORM=1 $(BIN)/python -m pytest tests/hub/test_hub_faults.py tests/loopback/test_loopback_mutations.py -s
+	HUBDPO_STORM=1 $(BIN)/python -m pytest tests/release/test_release_faults.py tests/loopback/test_loopback_mutations.py -s
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

@@ -10,18 +10,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+from hubdpo.version import __version__
 
 _HOME = {
-    "prepare": "hubdpo.data.prepare",
+    "prepare": "hubdpo.data.prepare.prepare",
     "load_preferences": "hubdpo.data.load",
     "train": "hubdpo.training.start",
     "evaluate": "hubdpo.evaluation.start",
-    "push": "hubdpo.hub.publish",
-    "verify": "hubdpo.hub.verify",
-    "load_adapter": "hubdpo.hub.load",
-    "merge": "hubdpo.hub.merge",
-    "diff": "hubdpo.hub.diff",
+    "push": "hubdpo.release.push",
+    "verify": "hubdpo.release.verify.verify",
+    "load_adapter": "hubdpo.model.adapters.load",
+    "merge": "hubdpo.model.merge.merge",
+    "diff": "hubdpo.release.diff.diff",
 }
 
 __all__ = [
@@ -31,13 +31,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from hubdpo.data.load import load_preferences
-    from hubdpo.data.prepare import prepare
+    from hubdpo.data.prepare.prepare import prepare
     from hubdpo.evaluation.start import evaluate
-    from hubdpo.hub.diff import diff
-    from hubdpo.hub.load import load_adapter
-    from hubdpo.hub.merge import merge
-    from hubdpo.hub.publish import push
-    from hubdpo.hub.verify import verify
+    from hubdpo.model.adapters.load import load_adapter
+    from hubdpo.model.merge.merge import merge
+    from hubdpo.release.diff.diff import diff
+    from hubdpo.release.push import push
+    from hubdpo.release.verify.verify import verify
     from hubdpo.training.start import train
 
 

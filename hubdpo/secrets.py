@@ -109,3 +109,10 @@ def _detectors() -> tuple[tuple[str, Callable[[str], Iterator[str]]], ...]:
     kinds: list[Any] = list(get_mapping_from_secret_type_to_class().values())
     known = {kind.__name__: kind for kind in kinds}
     return tuple((str(known[name].secret_type), known[name]().analyze_string) for name in KINDS)
+
+
+LONGEST_NAME = 80
+
+
+def shown_name(name: str, scan: bool) -> str:
+    return (redact(name, find_secrets(name)) if scan else cleaned(name))[:LONGEST_NAME]

@@ -10,21 +10,22 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hubdpo"
-FLOORS = {
-    "errors": 0, "endings": 0, "console": 0, "secrets": 0, "machine": 0, "orphans": 0,
-    "bounded": 1, "file_entries": 1, "funnel": 1, "manifest": 1, "config": 1, "paths": 1, "front_matter": 1,
-    "ranking": 1, "sections": 1,
-    "data": 2, "cards": 2, "hub": 2, "loopback": 2,
-    "training": 3,
-    "evaluation": 4,
-    "cli": 5, "demo": 5,
-}  # fmt: skip
+FLOORS = (
+    "version", "secrets", "errors", "console", "machine", "config", "artefacts", "loopback", "hub", "cards", "model",
+    "data", "evaluation", "training", "release", "demo", "cli",
+)  # fmt: skip
+"""The rooms from the ground up: a module imports from lower ones alone, and no two are on the same floor."""
+DRAWERS = {
+    "artefacts": ("formats", "manifests", "folders"),
+    "data": ("pairs", "converters", "raw", "detection", "tokens", "clean", "prepare", "load"),
+}
+"""The order within a room, where it has one."""
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def imports(path: Path) -> set[str]:
-    """The parts of hubdpo that a module imports: the first name after `hubdpo.`."""
-    found: set[str] = set()
+def imports(path: Path) -> set[tuple[str, ...]]:
+    """The modules and names that a module imports from hubdpo, each as the parts of its dotted name after `hubdpo`."""
+    found: set[tuple[str, ...]] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -32,26 +33,41 @@ def imports(path: Path) -> set[str]:
             names = [node.module + "." + alias.name for alias in node.names]
         else:
             continue
-        found |= {name.split(".")[1] for name in names if name.startswith("hubdpo.")}
-    return found & FLOORS.keys()
+        found |= {tuple(name.split(".")[1:]) for name in names if name.partition(".")[0] == "hubdpo"}
+    return found
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def rooms(path: Path) -> set[str]:
+    return {name[0] for name in imports(path) if name}
+
+
+def parts_of(path: Path) -> tuple[str, ...]:
+    return path.relative_to(PACKAGE).with_suffix("").parts
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_down(path: Path) -> None:
-    own = part_of(path)
-    if own in ("__init__", "__main__"):
+    own = parts_of(path)
+    if own in (("__init__",), ("__main__",)):
         return
-    above = {name for name in imports(path) if name != own and FLOORS[name] > FLOORS[own]}
-    assert not above
+    floor = FLOORS.index(own[0])
+    assert not {name for name in imports(path) if not name or name[0] not in FLOORS}, "the package's face is for users"
+    assert not {name for name in imports(path) if name[0] != own[0] and FLOORS.index(name[0]) >= floor}
+    drawers = DRAWERS.get(own[0], ())
+    if len(own) > 1 and own[1] in drawers:
+        inside = {name[1] for name in imports(path) if name[0] == own[0] and name[1] in drawers and name[1] != own[1]}
+        assert not {drawer for drawer in inside if drawers.index(drawer) >= drawers.index(own[1])}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) == "loopback"], ids=lambda path: path.name)
+def test_every_room_has_its_floor() -> None:
+    assert {parts_of(path)[0] for path in MODULES} - {"__init__", "__main__"} == set(FLOORS)
+    for room, drawers in DRAWERS.items():
+        assert {parts_of(path)[1] for path in MODULES if parts_of(path)[0] == room} - {"__init__"} == set(drawers)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if parts_of(p)[0] == "loopback"], ids=lambda path: path.name)
 def test_the_loopback_hub_shares_no_code_with_its_clients(path: Path) -> None:
-    assert imports(path) <= {"errors", "console", "loopback"}
+    assert rooms(path) <= {"errors", "console", "loopback"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -60,7 +76,7 @@ def test_files_stay_short(path: Path) -> None:
 
 
 def test_nothing_imports_the_command_line() -> None:
-    assert not [path for path in MODULES if part_of(path) not in ("cli", "__main__") and "cli" in imports(path)]
+    assert not [path for path in MODULES if parts_of(path)[0] not in ("cli", "__main__") and "cli" in rooms(path)]
 
 
 def test_help_leaves_the_heavy_libraries_alone() -> None:

@@ -10,22 +10,22 @@ READERS = {
     "json.load", "json.loads", "yaml.load", "yaml.safe_load", "yaml.full_load", "yaml.unsafe_load", "HTMLParser",
     "RepoCard", "ModelCard", "DatasetCard", "metadata_load", "RepoCard.load", "ModelCard.load", "DatasetCard.load",
 }  # fmt: skip
-PLACES = {"bounded.py": "json.loads", "front_matter.py": "yaml.load"}
+PLACES = {"artefacts/formats/bounded.py": "json.loads", "artefacts/formats/front_matter.py": "yaml.load"}
 OURS = {
-    "cards/hub_fields.py": "ships with the package",
+    "cards/lint/hub_fields.py": "ships with the package",
     "config/base.py": "the user's own options",
     "config/schedules.py": "the user's own options",
     "config/template_kwargs.py": "the user's own options",
-    "data/lengths.py": "the user's own options",
-    "data/byte_pairs.py": "what a tokenizer that is loaded says of itself",
-    "endings.py": "what our own processes say",
+    "data/tokens/tokenizer.py": "the user's own options",
+    "data/tokens/tiktoken_bpe.py": "what a tokenizer that is loaded says of itself",
+    "machine/endings.py": "what our own processes say",
     "demo/road.py": "what the demo's own process says",
-    "training/callbacks.py": "the log of this run, a line at a time",
-    "hub/trial.py": "what our own process says",
-    "hub/trial_child.py": "what our own process is told",
-    "training/plots.py": "the log of this run",
-    "training/resume.py": "the state of this run's own checkpoint",
-    "training/run_folder.py": "what PEFT wrote just now",
+    "training/run/callbacks.py": "the log of this run, a line at a time",
+    "model/tokenizer/trial.py": "what our own process says",
+    "model/tokenizer/trial_child.py": "what our own process is told",
+    "cards/model/plots.py": "the log of this run",
+    "training/run/resume.py": "the state of this run's own checkpoint",
+    "training/run/record.py": "what PEFT wrote just now",
 }
 LOOPBACK = "loopback"
 """Shares no code with its clients, and has limits of its own."""

@@ -69,7 +69,8 @@ def test_the_released_dataset_equals_the_folder(dataset_dir: Path, repo_id: str,
 
 def test_load_adapter_pins_the_release_and_its_base(run_dir: Path, repo_id: str, fresh_hf_home: dict[str, str]) -> None:
     from hubdpo import push
-    from hubdpo.manifest import RUN_FILE, RunManifest
+    from hubdpo.artefacts.manifests.manifest import RUN_FILE
+    from hubdpo.artefacts.manifests.run import RunManifest
 
     release = push(folder=run_dir, repo=repo_id, version="0.1.0")
     revision, base_revision, _ = in_new_process(USE_PUBLIC_API, repo_id, "v0.1.0", env=fresh_hf_home).split()

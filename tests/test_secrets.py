@@ -107,7 +107,7 @@ def test_each_is_found_or_refused_and_its_value_is_nowhere(
     (tmp_path / f"a {secret}.jsonl").write_bytes(orjson.dumps(pair(1)))
     with pytest.raises(HubdpoError) as caught:
         if place == "file name":
-            from hubdpo.data.sources import find_sources
+            from hubdpo.data.raw.sources import find_sources
 
             find_sources([str(tmp_path)], str(tmp_path))
         elif place == "config":
@@ -151,7 +151,7 @@ def test_a_config_file_with_a_credential_is_refused_without_it(tmp_path: Path, v
 def test_the_traceback_of_a_bug_shows_no_credential(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    import hubdpo.data.prepare as stage
+    import hubdpo.data.prepare.prepare as stage
 
     def broken(config: PrepareConfig) -> None:
         raise RuntimeError(f"Authorization: Bearer {SECRETS['hugging face']}")

@@ -7,10 +7,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.fences import visible
 from hubdpo.config import PrepareConfig, TrainConfig
 from hubdpo.config.base import Config
-from hubdpo.manifest import PrepareManifest, RunManifest
 
 MOST_SOURCES = 10
 HUB_DATASETS = "hf://datasets/"

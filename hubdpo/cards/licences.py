@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubdpo import console
-from hubdpo.bounded import read_text
+from hubdpo.artefacts.formats.bounded import read_text
+from hubdpo.artefacts.formats.front_matter import fields, part
+from hubdpo.artefacts.manifests.manifest import CARD_FILE
+from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.errors import LicenceError
-from hubdpo.front_matter import fields, part
-from hubdpo.manifest import CARD_FILE, BaseRef
 
 RESTRICTED = re.compile(r"(^|-)(nc|nd)(-|$)")
 SHARE_ALIKE = re.compile(r"(^|-)sa(-|$)|^(a|l)?gpl")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hubdpo.manifest import EvalReport
-from hubdpo.ranking import Accuracy
+from hubdpo.artefacts.manifests.accuracy import Accuracy
+from hubdpo.artefacts.manifests.evaluation import EvalReport
 
 Row = tuple[str, str, str, str]
 NONE = "–"

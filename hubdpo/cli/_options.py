@@ -17,9 +17,9 @@ from pydantic_core import PydanticUndefined
 from hubdpo import console
 from hubdpo.cli.signals import stopped_by
 from hubdpo.config import Cli, Config
-from hubdpo.endings import LAUNCHED, leave_error
 from hubdpo.errors import HubdpoError, Stopped
-from hubdpo.machine import Place, machine_error
+from hubdpo.machine.endings import LAUNCHED, leave_error
+from hubdpo.machine.refusals import Place, machine_error
 
 OUTPUT = "Output"
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of options; flags win over it.")]

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-import hubdpo
 from hubdpo import console
 from hubdpo.cli import (
     demo,
@@ -28,9 +27,10 @@ from hubdpo.cli import (
 from hubdpo.cli._options import errors_end_here, meant_option
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
-from hubdpo.endings import leave_bug
 from hubdpo.errors import BugElsewhere, ConfigError
-from hubdpo.machine import unspelled
+from hubdpo.machine.endings import leave_bug
+from hubdpo.machine.refusals import unspelled
+from hubdpo.version import __version__
 
 app = typer.Typer(
     name="hubdpo",
@@ -43,7 +43,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.result(f"hubdpo {hubdpo.__version__}", {"version": hubdpo.__version__})
+        console.result(f"hubdpo {__version__}", {"version": __version__})
         raise typer.Exit
 
 

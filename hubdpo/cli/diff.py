@@ -10,7 +10,7 @@ from hubdpo import console
 from hubdpo.cli._options import FormatOption, JsonOption, QuietOption, choose_format, errors_end_here
 
 if TYPE_CHECKING:
-    from hubdpo.hub.diff import Change, Diff
+    from hubdpo.release.diff.diff import Change, Diff
 
 REF = "USER/NAME[@vX.Y.Z]|DIR"
 MOST_MODULES = 12
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
         """Compare two datasets, adapters or merged models: data, options, base, metrics, weights and files."""
         choose_format(format, json=json, quiet=quiet)
         with errors_end_here():
-            from hubdpo.hub.diff import diff as run
+            from hubdpo.release.diff.diff import diff as run
 
             found = run(before, after)
             _show(found)

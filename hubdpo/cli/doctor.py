@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-import hubdpo
 from hubdpo import console
 from hubdpo.cli._options import FormatOption, JsonOption, QuietOption, choose_format, errors_end_here
+from hubdpo.version import __version__
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "huggingface_hub")
 
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
             found = {**_software(), **_device(), "free_disk_gb": shutil.disk_usage(".").free // 10**9}
             found |= _hub() if hub else {}
             console.table(["", "found"], list(found.items()))
-            console.result(f"hubdpo {hubdpo.__version__} on {found['device']}", found)
+            console.result(f"hubdpo {__version__} on {found['device']}", found)
 
 
 def _software() -> dict[str, Any]:

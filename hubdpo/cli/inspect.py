@@ -25,8 +25,8 @@ def register(app: typer.Typer) -> None:
         """Show what an adapter or a dataset is, what is wrong with it, and how to run it elsewhere."""
         choose_format(format, json=json, quiet=quiet)
         with errors_end_here():
-            from hubdpo.hub.inspect import inspect as run
             from hubdpo.hub.reference import parse_ref
+            from hubdpo.release.inspect.inspect import inspect as run
 
             found = run(what)
             console.table(["", found.kind], [(name, _shown(value)) for name, value in found.facts.items()])

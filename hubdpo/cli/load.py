@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         """Load an adapter on its pinned base and answer one prompt, greedily."""
         choose_format(format, json=json, quiet=quiet)
         with errors_end_here():
-            from hubdpo.hub.load import answer, load_adapter
+            from hubdpo.model.adapters.load import answer, load_adapter
 
             loaded = load_adapter(adapter)
             text = answer(loaded, prompt, max_new_tokens=max_new_tokens)

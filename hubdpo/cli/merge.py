@@ -7,14 +7,14 @@ import typer
 from hubdpo import console
 from hubdpo.cli._options import command, typed
 from hubdpo.config import MergeConfig
-from hubdpo.machine import AGAIN, machine_errors
+from hubdpo.machine.refusals import AGAIN, machine_errors
 
 
 def register(app: typer.Typer) -> None:
     @command(app, MergeConfig)
     def merge(config: MergeConfig) -> None:
         """Write an adapter and its base as one model, once it gives the adapter's log-probabilities."""
-        from hubdpo.hub.merge import merge as run
+        from hubdpo.model.merge.merge import merge as run
 
         with machine_errors([config.output_dir], lambda: ("the output folder lost nothing", AGAIN)):
             made = run(config)

@@ -7,14 +7,14 @@ import typer
 from hubdpo import console
 from hubdpo.cli._options import command, typed
 from hubdpo.config import PrepareConfig
-from hubdpo.machine import AGAIN, machine_errors
+from hubdpo.machine.refusals import AGAIN, machine_errors
 
 
 def register(app: typer.Typer) -> None:
     @command(app, PrepareConfig)
     def prepare(config: PrepareConfig) -> None:
         """Turn raw preference data into a dataset folder of prompt, chosen and rejected."""
-        from hubdpo.data.prepare import prepare as run
+        from hubdpo.data.prepare.prepare import prepare as run
 
         with machine_errors([config.output_dir], lambda: ("the output folder lost nothing", AGAIN)):
             manifest = run(config)

@@ -12,7 +12,7 @@ from hubdpo.config import PushConfig
 from hubdpo.errors import HubError, Stopped
 
 if TYPE_CHECKING:
-    from hubdpo.manifest import Release
+    from hubdpo.artefacts.manifests.bundle import Release
 
 CHECKED: dict[str | None, str] = {
     "load": "published and verified",
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     @command(app, PushConfig)
     def push(config: PushConfig) -> None:
         """Publish a dataset, a run or a merged model as one tagged, verified release."""
-        from hubdpo.hub.publish import push as run
+        from hubdpo.release.push import push as run
 
         try:
             release = run(config)

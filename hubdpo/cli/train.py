@@ -9,7 +9,7 @@ import typer
 from hubdpo import console
 from hubdpo.cli._options import command, typed
 from hubdpo.config import TrainConfig
-from hubdpo.endings import LAUNCHED
+from hubdpo.machine.endings import LAUNCHED
 
 
 def register(app: typer.Typer) -> None:

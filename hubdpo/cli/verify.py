@@ -12,7 +12,7 @@ from hubdpo.config.push import Check
 from hubdpo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hubdpo.hub.verify import Verified
+    from hubdpo.release.verify.verify import Verified
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         with errors_end_here():
             if check not in ("load", "hashes"):
                 raise ConfigError(f"option `--check` is not valid: {check!r}", hint="--check load, or --check hashes")
-            from hubdpo.hub.verify import verify as run
+            from hubdpo.release.verify.verify import verify as run
 
             level: Check = "load" if check == "load" else "hashes"
             found = run(release, check=level)

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         """List the releases of a repo, newest first."""
         choose_format(format, json=json, quiet=quiet)
         with errors_end_here():
-            from hubdpo.hub.releases import releases
+            from hubdpo.release.list import releases
 
             found = releases(repo)
             rows = [

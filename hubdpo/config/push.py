@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from hubdpo.config.base import Cli, Config
+from hubdpo.config.repo_id import is_repo_id
 
 Check = Literal["load", "hashes"]
 """How a release is verified: loaded and compared with its probes, or by the hashes of its files alone."""
@@ -60,14 +61,3 @@ class PushConfig(Config):
         if value is not None and not is_repo_id(value):
             raise ValueError("a repo is USER/NAME")
         return value
-
-
-def is_repo_id(value: str) -> bool:
-    """Tell whether `value` is `USER/NAME` by the Hub's rules (huggingface_hub `validate_repo_id`), owner required."""
-    part = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
-    return (
-        re.fullmatch(f"{part}/{part}", value) is not None
-        and "--" not in value
-        and ".." not in value
-        and not value.endswith(".git")
-    )

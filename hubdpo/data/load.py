@@ -7,14 +7,16 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hubdpo.cards.citations import citation_of
-from hubdpo.data.prepared import read_dataset_folder
-from hubdpo.data.sources import ENDINGS
+from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
+from hubdpo.artefacts.manifests.manifest import PREPARE_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.run import DatasetRef
+from hubdpo.cards.model.citations import citation_of
+from hubdpo.data.raw.sources import ENDINGS
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
 from hubdpo.hub.reference import RepoRef, looks_like_folder, parse_ref
-from hubdpo.manifest import PREPARE_FILE, RUN_FILE, DatasetRef, PrepareManifest
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

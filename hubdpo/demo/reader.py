@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import sys
 
-import hubdpo
 from hubdpo import console
 
 
 def main(adapter: str, dataset: str) -> None:
     """Write one JSON line: how base and adapter rank the held-out pairs (see manifest.EvalReport)."""
     console.quiet_libraries()
-    from hubdpo.training.scoring import score_pairs
+    from hubdpo.data.load import load_preferences
+    from hubdpo.evaluation.scoring import score_pairs
+    from hubdpo.model.adapters.load import load_adapter
 
-    loaded = hubdpo.load_adapter(adapter)
-    report = score_pairs(loaded.model, loaded.tokenizer, hubdpo.load_preferences(dataset)["test"])
+    loaded = load_adapter(adapter)
+    report = score_pairs(loaded.model, loaded.tokenizer, load_preferences(dataset)["test"])
     json.dump(
         {
             "pairs": report.pairs,

@@ -44,7 +44,10 @@ def run(folder: Path) -> None:
 
 
 def _walk(folder: Path, endpoint: str) -> None:
-    import hubdpo
+    from hubdpo.data.prepare.prepare import prepare
+    from hubdpo.evaluation.start import evaluate
+    from hubdpo.release.push import push
+    from hubdpo.training.start import train
 
     _heading(1, f"a Hub of our own at {endpoint}, with a tiny random Qwen2 on it")
     _publish_base(folder)
@@ -52,24 +55,24 @@ def _walk(folder: Path, endpoint: str) -> None:
     _heading(2, "prepare: raw rows in, a dataset folder out, every dropped row counted")
     raw = importlib.resources.files("hubdpo.demo") / "data" / "preferences.jsonl"
     with importlib.resources.as_file(raw) as source:
-        hubdpo.prepare(
+        prepare(
             source=[str(source)], output_dir=folder / "data", name="Demo preferences", license="apache-2.0",
             language=["en", "zh"], test_size=0.2,
         )  # fmt: skip
 
     _heading(3, "push the dataset: one tag, downloaded again and verified")
-    data = hubdpo.push(folder=folder / "data", repo=DATA, version=TAG)
+    data = push(folder=folder / "data", repo=DATA, version=TAG)
 
     _heading(4, "train: NF4 base, LoRA, DPO on the CPU")
-    hubdpo.train(
+    train(
         model_name_or_path=BASE, dataset=f"{DATA}@{TAG}", output_dir=folder / "run", max_steps=24, learning_rate=2e-3,
         max_length=192, per_device_train_batch_size=8, gradient_accumulation_steps=1, eval_steps=6, save_steps=12,
         logging_steps=2,
     )  # fmt: skip
-    hubdpo.evaluate(run_dir=folder / "run")
+    evaluate(run_dir=folder / "run")
 
     _heading(5, "push the adapter with its card")
-    adapter = hubdpo.push(folder=folder / "run", repo=ADAPTER, version=TAG)
+    adapter = push(folder=folder / "run", repo=ADAPTER, version=TAG)
 
     _heading(6, "load it back from the Hub in a new process, and compare it with its base")
     found = _compare_in_new_process(folder)

@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo import console
+from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
+from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import EvaluateConfig
 from hubdpo.data.load import load_preferences
-from hubdpo.hub.base import load_base
-from hubdpo.hub.pretrained import attach_adapter
-from hubdpo.hub.probes import compare_probes, record_probes
-from hubdpo.hub.stopping import use_stops
-from hubdpo.manifest import EVAL_FILE, PROBES_FILE, EvalReport, Probes, RunManifest
-
-console.quiet_libraries()  # before the libraries below are imported
-
-from hubdpo.training.base import find_base  # noqa: E402
-from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
-from hubdpo.training.plots import write_plots  # noqa: E402
-from hubdpo.training.room import room_for_base, room_for_scoring  # noqa: E402
-from hubdpo.training.samples import with_samples  # noqa: E402
-from hubdpo.training.scoring import score_pairs  # noqa: E402
+from hubdpo.evaluation.samples import with_samples
+from hubdpo.evaluation.scoring import score_pairs
+from hubdpo.model.bases.find import find_base
+from hubdpo.model.bases.load import load_base
+from hubdpo.model.device import pick_device
+from hubdpo.model.pretrained import attach_adapter, read_tokenizer
+from hubdpo.model.probes import compare_probes, record_probes
+from hubdpo.model.room import room_for_base, room_for_scoring
+from hubdpo.model.stopping import use_stops
 
 
 def evaluate_on(config: EvaluateConfig, run: RunManifest, dataset: str, base_name: str) -> EvalReport:
@@ -38,7 +37,7 @@ def evaluate_on(config: EvaluateConfig, run: RunManifest, dataset: str, base_nam
         model = load_base(base.folder, device=device, load_in_4bit=in_4bit)
         use_stops(model, run)
         adapted = attach_adapter(model, config.run_dir)
-    tokenizer = load_tokenizer(base, run.config.get("chat_template_kwargs"))
+    tokenizer = read_tokenizer(base.folder, run.config.get("chat_template_kwargs"))
     with room_for_scoring(pairs, lambda fewer: _with_fewer(config, fewer)):
         _compare_or_record(config.run_dir, run, adapted, tokenizer)
         report = score_pairs(

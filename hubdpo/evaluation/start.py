@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo import console
+from hubdpo.artefacts.folders.kinds import read_run
+from hubdpo.artefacts.folders.run_folder import alone_in, remembered_place
+from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import EvaluateConfig
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError
-from hubdpo.hub.bundle import read_run
-from hubdpo.manifest import EvalReport, RunManifest
-from hubdpo.training.output_folder import alone_in, remembered_place
-from hubdpo.training.start import cuda_is_possible
+from hubdpo.model.device import cuda_is_possible
 
 
 def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport:

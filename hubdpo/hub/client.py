@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from hubdpo import console
+from hubdpo.artefacts.manifests.manifest import write_atomic
 from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub.failures import first_line, is_offline, is_unreachable, translate_errors
 from hubdpo.hub.reference import COMMIT, Address, RepoRef, checked_revision, parse_address
 from hubdpo.hub.transport import http
-from hubdpo.manifest import write_atomic
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

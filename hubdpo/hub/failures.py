@@ -10,7 +10,7 @@ from json import JSONDecodeError
 from hubdpo import console
 from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
 from hubdpo.hub.transport import http
-from hubdpo.machine import QUOTED_ANSWER, machine_error
+from hubdpo.machine.refusals import QUOTED_ANSWER, machine_error
 
 LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
 """Whose errors tell of the Hub or of the network, whatever they are called."""

@@ -11,7 +11,7 @@ import urllib.parse
 from pathlib import Path
 from typing import NamedTuple
 
-from hubdpo.config.push import is_repo_id
+from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError, DataError
 
 DATASETS = "hf://datasets/"

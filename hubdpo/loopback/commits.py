@@ -14,7 +14,7 @@ from dulwich.repo import Repo
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_propose, may_write
-from hubdpo.loopback.cards import card_data
+from hubdpo.loopback.card_checks import card_data
 from hubdpo.loopback.fields import Fields, parse, sent_fields, sent_json_parts
 from hubdpo.loopback.limits import LARGEST_LINE_OF_COMMIT, LONGEST_RULE, MOST_NAMED, MOST_OPERATIONS, MOST_RULES
 from hubdpo.loopback.names import file_path, ref_name

@@ -12,7 +12,7 @@ from dulwich.walk import Walker
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.access import may_read, may_write, readable
-from hubdpo.loopback.cards import card_data
+from hubdpo.loopback.card_checks import card_data
 from hubdpo.loopback.fields import Fields, sent_fields
 from hubdpo.loopback.limits import LARGEST_JSON, MOST_NAMED
 from hubdpo.loopback.names import repo_kind, repo_name

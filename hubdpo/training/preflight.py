@@ -11,9 +11,9 @@ import torch
 from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
-from hubdpo.machine import check_room, in_units
-from hubdpo.training.memory import bytes_of, kept_bytes, layers_that_fit, out_of_memory_is, tokens_that_fit
-from hubdpo.training.token_budget import fill, pair_costs
+from hubdpo.machine.refusals import check_room, in_units
+from hubdpo.model.memory import bytes_of, kept_bytes, layers_that_fit, out_of_memory_is, tokens_that_fit
+from hubdpo.training.step.token_budget import fill, pair_costs
 
 Row = dict[str, list[int]]
 

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import importlib.util
 import os
-import re
-import sys
-from pathlib import Path
 from typing import Any
 
 from hubdpo import console
+from hubdpo.artefacts.folders.run_folder import alone_in
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.data.load import look_at_dataset
-from hubdpo.endings import LAUNCHED
 from hubdpo.errors import ConfigError
-from hubdpo.machine import machine_errors
-from hubdpo.manifest import RunManifest
-from hubdpo.orphans import end_with_parent
-from hubdpo.training.base import look_at_base
-from hubdpo.training.checkpoints import set_damaged_aside
-from hubdpo.training.counted import tell_other_counts
-from hubdpo.training.output_folder import alone_in, check_before_start, what_is_kept
-from hubdpo.training.processes import rank, world_size
-from hubdpo.training.trackers import check_trackers
+from hubdpo.machine.endings import LAUNCHED
+from hubdpo.machine.orphans import end_with_parent
+from hubdpo.machine.refusals import machine_errors
+from hubdpo.model.bases.find import look_at_base
+from hubdpo.model.device import cuda_is_possible
+from hubdpo.training.launch.processes import rank, world_size
+from hubdpo.training.run.checkpoints import set_damaged_aside
+from hubdpo.training.run.counted import tell_other_counts
+from hubdpo.training.run.output_folder import check_before_start, what_is_kept
+from hubdpo.training.run.trackers import check_trackers
 
 
 def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
@@ -86,20 +83,3 @@ def check_start(config: TrainConfig) -> TrainConfig:
     config = look_at_base(config.model_copy(update={"dataset": pinned}))
     tell_other_counts(dataset, config)
     return config
-
-
-def cuda_is_possible() -> bool:
-    """Tell, without importing torch, whether its build and the driver's library leave any hope of a GPU."""
-    torch = importlib.util.find_spec("torch")
-    version = Path(str(torch.origin)).with_name("version.py") if torch else Path()
-    text = version.read_text(encoding="utf-8") if version.is_file() else ""
-    built_for = {kind: not re.search(rf"^{kind}\b.*= None$", text, re.MULTILINE) for kind in ("cuda", "hip")}
-    if not any(built_for.values()):
-        return False
-    if not built_for["cuda"] or built_for["hip"] or not sys.platform.startswith("linux"):
-        return True
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True

@@ -13,53 +13,44 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hubdpo import __version__, console
+import torch
+import transformers
+from datasets import Dataset
+
+from hubdpo import console
+from hubdpo.artefacts.folders.run_folder import remember_places
+from hubdpo.artefacts.manifests.file_entries import file_entry
+from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.commands import resume_command
+from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import TrainConfig
 from hubdpo.data.load import load_with_reference
-from hubdpo.endings import LAUNCHED
+from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError, Stopped, TrainingError
-from hubdpo.file_entries import file_entry
-from hubdpo.hub.base import load_base
-from hubdpo.hub.probes import record_probes
-from hubdpo.hub.stopping import stops_elsewhere, unstopped, use_stops, write_stops
-from hubdpo.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, RunManifest
-
-console.quiet_libraries()  # before the libraries below read the environment
-
-import torch  # noqa: E402
-import transformers  # noqa: E402
-from datasets import Dataset  # noqa: E402
-
-from hubdpo.training.advice import explain_metrics  # noqa: E402
-from hubdpo.training.base import Base, check_base_options, find_base  # noqa: E402
-from hubdpo.training.callbacks import CheckpointMarker, MetricsFile, OwnOptions  # noqa: E402
-from hubdpo.training.checkpoints import complete_checkpoints, newest_checkpoint  # noqa: E402
-from hubdpo.training.memory import out_of_memory_is  # noqa: E402
-from hubdpo.training.model import load_tokenizer, pick_device  # noqa: E402
-from hubdpo.training.output_folder import (  # noqa: E402
-    check_before_start,
-    drop_partial,
-    how_to_go_on,
-    remember_places,
-)
-from hubdpo.training.plots import write_plots  # noqa: E402
-from hubdpo.training.preflight import out_of_memory, preflight  # noqa: E402
-from hubdpo.training.processes import check_launch, launch, leave_at_exit, rank, world_size  # noqa: E402
-from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take, with_measured_of  # noqa: E402
-from hubdpo.training.room import room_for_base, room_for_reference, room_for_scoring  # noqa: E402
-from hubdpo.training.run_folder import (  # noqa: E402
-    published_config,
-    save_adapter,
-    versions,
-    whole_adapter,
-)
-from hubdpo.training.samples import with_samples  # noqa: E402
-from hubdpo.training.schedule import Epoch, check_rates, tell_extension  # noqa: E402
-from hubdpo.training.scoring import score_pairs  # noqa: E402
-from hubdpo.training.tokenize import PairTokenizer  # noqa: E402
-from hubdpo.training.trackers import check_trackers  # noqa: E402
-from hubdpo.training.trainer import make_trainer, settled, use_cached_reference  # noqa: E402
+from hubdpo.evaluation.samples import with_samples
+from hubdpo.evaluation.scoring import score_pairs
+from hubdpo.machine.endings import LAUNCHED
+from hubdpo.model.bases.find import Base, check_base_options, find_base
+from hubdpo.model.bases.load import load_base
+from hubdpo.model.device import pick_device
+from hubdpo.model.memory import out_of_memory_is
+from hubdpo.model.pretrained import read_tokenizer
+from hubdpo.model.probes import record_probes
+from hubdpo.model.room import room_for_base, room_for_reference, room_for_scoring
+from hubdpo.model.stopping import stops_elsewhere, unstopped, use_stops, write_stops
+from hubdpo.training.launch.processes import check_launch, launch, leave_at_exit, rank, world_size
+from hubdpo.training.preflight import out_of_memory, preflight
+from hubdpo.training.run.advice import explain_metrics
+from hubdpo.training.run.callbacks import CheckpointMarker, MetricsFile, OwnOptions
+from hubdpo.training.run.checkpoints import complete_checkpoints, newest_checkpoint
+from hubdpo.training.run.output_folder import check_before_start, drop_partial, how_to_go_on
+from hubdpo.training.run.record import published_config, save_adapter, versions, whole_adapter
+from hubdpo.training.run.resume import Earlier, check_same_experiment, note_changes, steps_to_take, with_measured_of
+from hubdpo.training.run.trackers import check_trackers
+from hubdpo.training.schedule import Epoch, check_rates, tell_extension
+from hubdpo.training.step.trainer import make_trainer, settled, use_cached_reference
+from hubdpo.version import __version__
 
 
 def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
@@ -107,7 +98,7 @@ def _train(config: TrainConfig) -> RunManifest:
             return _nothing_left(config, earlier)
 
     # 2. tokens
-    tokenizer = load_tokenizer(base, config.chat_template_kwargs)
+    tokenizer = read_tokenizer(base.folder, config.chat_template_kwargs)
     encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
     train_rows = encoder.rows(data["train"])
     if not train_rows:

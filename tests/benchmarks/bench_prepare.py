@@ -117,7 +117,7 @@ def tokens() -> dict[str, Any] | None:
     from transformers import AutoTokenizer
 
     from hubdpo.data.converters import hh_rlhf
-    from hubdpo.data.encoder import ChatEncoder
+    from hubdpo.data.tokens.encoder import ChatEncoder
 
     tokenizer = AutoTokenizer.from_pretrained(REAL_TOKENIZER)
     write = raw_data.Writer(1)

@@ -35,10 +35,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 
 from hubdpo.config import TrainConfig  # noqa: E402
 from hubdpo.demo.tiny_base import make_tiny_base  # noqa: E402
-from hubdpo.hub.base import load_base  # noqa: E402
+from hubdpo.model.bases.load import load_base  # noqa: E402
 from hubdpo.training.preflight import preflight  # noqa: E402
-from hubdpo.training.reference import add_reference_log_probs  # noqa: E402
-from hubdpo.training.trainer import make_trainer  # noqa: E402
+from hubdpo.training.step.reference import add_reference_log_probs  # noqa: E402
+from hubdpo.training.step.trainer import make_trainer  # noqa: E402
 from tests.benchmarks import tables  # noqa: E402
 
 HIDDEN, LAYERS, VOCABULARY = 128, 4, 3584

@@ -20,7 +20,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hubdpo.data.shards import CHUNKING
+from hubdpo.data.prepare.shards import CHUNKING
 
 BLOCK = 1 << 20
 ROWS_A_GROUP = 3000  # texts: a thousand pairs

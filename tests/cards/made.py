@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hubdpo.cards.finding import Finding
+from hubdpo.artefacts.manifests.accuracy import Accuracy, Stratum
+from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample
+from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.cards.licences import adapter_licence
-from hubdpo.cards.lint import Beside, lint_card
-from hubdpo.cards.model_card import Release, render_model_card
-from hubdpo.cards.serving import Adapter
+from hubdpo.cards.lint.finding import Finding
+from hubdpo.cards.lint.lint import Beside, lint_card
+from hubdpo.cards.model.card import Release, render_model_card
+from hubdpo.cards.model.serving import Adapter
 from hubdpo.config import TrainConfig
-from hubdpo.manifest import BaseRef, DatasetRef, EvalReport, RunManifest, Sample
-from hubdpo.ranking import Accuracy, Stratum
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 FILES = dict.fromkeys(

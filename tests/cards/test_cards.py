@@ -13,14 +13,16 @@ import yaml
 from huggingface_hub import DatasetCard, HfApi, ModelCard
 
 from hubdpo import prepare, push
-from hubdpo.cards.citations import citation_of
+from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
+from hubdpo.cards.dataset.source_card import card_of_shape, parse_card, shipped_cards, source_card
 from hubdpo.cards.fences import fence, visible, wrapped
 from hubdpo.cards.licences import adapter_licence, data_remark
-from hubdpo.cards.source_card import card_of_shape, parse_card, shipped_cards, source_card
+from hubdpo.cards.model.citations import citation_of
 from hubdpo.data.converters import NAMES
 from hubdpo.errors import ConfigError, LicenceError
-from hubdpo.loopback.cards import card_data
-from hubdpo.manifest import BaseRef, EvalReport, PrepareManifest, RunManifest
+from hubdpo.loopback.card_checks import card_data
 from tests.cards.made import adapter_card, report, run_manifest
 
 BASE = BaseRef(name="a/b", repo_id="a/b", revision="0" * 40, license="apache-2.0")
@@ -330,8 +332,8 @@ def test_the_licence_of_a_base_with_its_own_comes_along(run_dir: Path, repo_id: 
 
 
 def test_a_base_with_a_licence_of_its_own_leaves_it_in_the_run(tmp_path: Path) -> None:
-    from hubdpo.training.base import Base
-    from hubdpo.training.run_folder import copy_base_files
+    from hubdpo.model.bases.find import Base
+    from hubdpo.training.run.record import copy_base_files
 
     base, run = tmp_path / "base", tmp_path / "run"
     base.mkdir()

@@ -16,7 +16,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 import hubdpo
 from hubdpo import push
-from hubdpo.manifest import PrepareManifest
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
 
 pytestmark = pytest.mark.slow
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hubdpo.bounded import limit_of
-from hubdpo.cards.lint import MOST_FINDINGS, Beside, lint_card
-from hubdpo.cards.lint_body import MOST_CHARACTERS, lint_body
-from hubdpo.front_matter import fields, read_yaml
+from hubdpo.artefacts.formats.bounded import limit_of
+from hubdpo.artefacts.formats.front_matter import fields, read_yaml
+from hubdpo.cards.lint.body import MOST_CHARACTERS, lint_body
+from hubdpo.cards.lint.lint import MOST_FINDINGS, Beside, lint_card
 from tests.limited import run_limited
 
 NINE = ",".join

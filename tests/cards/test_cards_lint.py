@@ -12,13 +12,14 @@ import yaml
 from huggingface_hub import HfApi
 
 from hubdpo import prepare, push
-from hubdpo.cards.hub_fields import LICENCES, is_arxiv, is_id, is_language, size_category
-from hubdpo.cards.source_card import shipped_cards
+from hubdpo.artefacts.formats.front_matter import fields, part
+from hubdpo.artefacts.formats.kept_sections import split_card
+from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
+from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
+from hubdpo.cards.dataset.source_card import shipped_cards
+from hubdpo.cards.lint.hub_fields import LICENCES, is_arxiv, is_id, is_language, size_category
 from hubdpo.errors import ArtefactError, ConfigError
-from hubdpo.front_matter import fields, part
-from hubdpo.hub.bundle import dataset_bundle
-from hubdpo.manifest import PREPARE_FILE, PrepareManifest, card_entry
-from hubdpo.sections import split_card
+from hubdpo.release.bundle import dataset_bundle
 from tests.cards.made import FILES, adapter_card, files_of, findings_in, report, run_manifest
 
 BASE: dict[str, Any] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hubdpo.cards.serving import (
+from hubdpo.cards.model.serving import (
     ALL,
     LLAMA_CPP,
     PEFT,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from hubdpo.cards.lint_data import lint_data
-from hubdpo.cards.told_splits import told_splits
+from hubdpo.cards.lint.data import lint_data
+from hubdpo.cards.lint.told_splits import told_splits
 
 GOOD: dict[str, Any] = {"name": "train", "num_examples": 3, "num_bytes": 9}
 

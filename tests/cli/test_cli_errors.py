@@ -116,7 +116,7 @@ def test_verify_names_a_repo_that_is_missing(work: Path, repo_id: str) -> None:
 
 def test_a_bug_keeps_its_traceback(work: Path) -> None:
     code = (
-        "import hubdpo.cli.app as app, hubdpo.data.prepare as stage\n"
+        "import hubdpo.cli.app as app, hubdpo.data.prepare.prepare as stage\n"
         "def broken(config): raise RuntimeError('a bug')\n"
         "stage.prepare = broken\n"
         "app.app(['prepare', 'good.jsonl', '-o', 'out'])"

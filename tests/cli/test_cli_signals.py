@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data.scratch import beside
+from hubdpo.artefacts.folders.scratch import beside
 from tests.data.made import lines, rows
 
 RUN = """
@@ -163,7 +163,7 @@ def test_a_stopped_push_says_how_it_is_finished(
     def stop(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hubdpo.hub.publish.push", stop)
+    monkeypatch.setattr("hubdpo.release.push.push", stop)
     monkeypatch.setattr(sys, "argv", ["hubdpo", "push", str(tmp_path), "me/x", "--version", "1.0.0"])
     with pytest.raises(SystemExit) as end:
         main()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hubdpo.config import Config, EvaluateConfig, PrepareConfig, PushConfig, TrainConfig
-from hubdpo.config.push import is_repo_id
+from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ConfigError
 
 TRAIN = {"model_name_or_path": "a/b", "dataset": "data", "output_dir": "run"}

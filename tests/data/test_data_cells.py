@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.cells import opened, texts_in
-from hubdpo.data.converters import CONVERTERS, Choice, columns, converter_for, reads_of
-from hubdpo.data.converters.columns import parse_map
-from hubdpo.data.media import media_in
-from hubdpo.data.messages import messages_of
-from hubdpo.data.preference import NotText, PreferenceExample, Rejection
-from hubdpo.data.screen import Screen
+from hubdpo.data.clean.media import media_in
+from hubdpo.data.clean.screen import Screen
+from hubdpo.data.converters import CONVERTERS, Choice, converter_for, mapped, reads_of
+from hubdpo.data.converters.cells import opened, texts_in
+from hubdpo.data.converters.mapped import parse_map
+from hubdpo.data.pairs.example import NotText, PreferenceExample, Rejection
+from hubdpo.data.pairs.messages import messages_of
 from hubdpo.errors import DataError
 from tests.data.made import lines
 
@@ -271,7 +271,7 @@ def test_rows_with_pictures_stop_the_run_and_name_the_place(
 def test_every_format_takes_pictures_for_none_of_its_text() -> None:
     with pytest.raises(NotText):
         Screen(CONVERTERS["scored"].reads).one({"prompt": "q", "image": "a.png"})
-    assert columns.reads({"prompt": "image"}) == ("image",)
+    assert mapped.reads({"prompt": "image"}) == ("image",)
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data import prepare as stage
-from hubdpo.data import source_state
-from hubdpo.data.source_state import check_unchanged, let_clock_tick, state_of
-from hubdpo.data.sources import find_sources
-from hubdpo.data.walk import matching
+from hubdpo.artefacts.folders.walk import matching
+from hubdpo.data.prepare import prepare as stage
+from hubdpo.data.raw import source_state
+from hubdpo.data.raw.source_state import check_unchanged, let_clock_tick, state_of
+from hubdpo.data.raw.sources import find_sources
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 

@@ -13,13 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from hubdpo import load_preferences, prepare
+from hubdpo.artefacts.formats.messages import COLUMNS
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.cli.app import app
-from hubdpo.data.clean import clean, suspects
-from hubdpo.data.columns import MessagesColumn
-from hubdpo.data.near import near_groups, signature
-from hubdpo.data.preference import COLUMNS, PreferenceExample, Rejection
+from hubdpo.data.clean.near_duplicates import near_groups, signature
+from hubdpo.data.clean.rows import clean, suspects
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
+from hubdpo.data.pairs.message_column import MessagesColumn
 from hubdpo.errors import ConfigError, DataError
-from hubdpo.manifest import PrepareManifest
 
 A, B = "It is a good answer.", "It is a bad answer."
 

@@ -16,16 +16,16 @@ import pytest
 from PIL import Image
 
 from hubdpo import prepare
-from hubdpo.cards.dataset_plots import PLOT, draw_dataset_plots
-from hubdpo.data import stage
-from hubdpo.data.clean import suspects
-from hubdpo.data.columns import MessagesColumn, text_array
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.cards.dataset.plots import PLOT, draw_dataset_plots
+from hubdpo.data.clean.keys import digests, folded_keys, pair_digests
+from hubdpo.data.clean.rows import suspects
+from hubdpo.data.clean.split import fold
 from hubdpo.data.converters import CONVERTERS, Choice, converter_for, converter_of_many
-from hubdpo.data.converters.columns import parse_map
-from hubdpo.data.keys import digests, folded_keys, pair_digests
-from hubdpo.data.preference import PreferenceExample
-from hubdpo.data.split import fold
-from hubdpo.manifest import PrepareManifest
+from hubdpo.data.converters.mapped import parse_map
+from hubdpo.data.pairs.example import PreferenceExample
+from hubdpo.data.pairs.message_column import MessagesColumn, text_array
+from hubdpo.data.prepare import convert_piece
 from tests.data.made import contents, lines
 
 TOGETHER = sorted(name for name, converter in CONVERTERS.items() if converter.many)
@@ -99,7 +99,7 @@ def test_rows_taken_together_give_what_each_gives_alone(
     (tmp_path / "raw.jsonl").write_bytes(lines(mixed_rows(name)))
     made = []
     for few in (4, 10**9):
-        monkeypatch.setattr(stage, "FEW", few)
+        monkeypatch.setattr(convert_piece, "FEW", few)
         folder = tmp_path / str(few)
         prepare(source=str(tmp_path / "raw.jsonl"), output_dir=folder, format=name, test_size=0.2, **options)
         made.append(contents(folder))
@@ -216,7 +216,7 @@ def test_columns_can_be_cut_joined_and_mended() -> None:
 def test_nothing_heavy_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_bytes(lines([plain_row("stack-exchange-paired", i) for i in range(2000)]))
     code = (
-        "import sys; import hubdpo.data.readers as r; r.PIECE_BYTES = 30_000\n"
+        "import sys; import hubdpo.data.raw.readers as r; r.PIECE_BYTES = 30_000\n"
         "from hubdpo import prepare\n"
         "prepare(source='raw.jsonl', output_dir='out', num_proc=1)\n"
         "print(sorted({'pandas', 'matplotlib', 'datasets', 'torch', 'transformers'} & set(sys.modules)))"

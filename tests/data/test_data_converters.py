@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from hubdpo.data.changes import names_of
-from hubdpo.data.clean import clean
+from hubdpo.data.clean.rows import clean
 from hubdpo.data.converters import CONVERTERS
-from hubdpo.data.converters.columns import converter, parse_map
-from hubdpo.data.detect import detect
-from hubdpo.data.preference import Rejection
+from hubdpo.data.converters.mapped import converter, parse_map
+from hubdpo.data.detection.detect import detect
+from hubdpo.data.pairs.changes import names_of
+from hubdpo.data.pairs.example import Rejection
 from hubdpo.errors import ConfigError, DataError
 
 

@@ -11,11 +11,12 @@ import pytest
 from pandas._libs.parsers import STR_NA_VALUES
 
 from hubdpo import load_preferences, prepare
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.data.converters import Choice, converter_for
-from hubdpo.data.delimited import HEAD, MISSING, form_of
-from hubdpo.data.preference import Rated, Rejection, number_of
+from hubdpo.data.converters.cells import MISSING
+from hubdpo.data.pairs.example import Rated, Rejection, number_of
+from hubdpo.data.raw.delimited import HEAD, form_of
 from hubdpo.errors import DataError
-from hubdpo.manifest import PrepareManifest
 
 
 def make(tmp_path: Path, text: str, name: str = "raw.csv", **options: Any) -> PrepareManifest:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from hubdpo.data.byte_pairs import byte_pair_encoder
-from hubdpo.data.encoder import ChatEncoder
-from hubdpo.data.preference import Message
+from hubdpo.artefacts.formats.messages import Message
+from hubdpo.data.tokens.encoder import ChatEncoder
+from hubdpo.data.tokens.tiktoken_bpe import byte_pair_encoder
 from hubdpo.errors import DataError
 
 REAL = Path(os.environ.get("HUBDPO_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))

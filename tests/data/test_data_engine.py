@@ -17,11 +17,14 @@ import pytest
 import zstandard
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data import decide, raw, readers, shards
-from hubdpo.data.layout import Layout
-from hubdpo.data.readers import Piece, PieceReader, cut
-from hubdpo.data.sources import RawFile
-from hubdpo.data.split import is_test
+from hubdpo.data.clean import decide
+from hubdpo.data.clean.split import is_test
+from hubdpo.data.prepare import shards
+from hubdpo.data.raw import readers
+from hubdpo.data.raw import rows as raw_rows
+from hubdpo.data.raw.layout import Layout
+from hubdpo.data.raw.readers import Piece, PieceReader, cut
+from hubdpo.data.raw.sources import RawFile
 from hubdpo.errors import ArtefactError, ConfigError, DataError
 from tests.data.made import contents, lines, rows
 
@@ -32,7 +35,7 @@ CODE = "from hubdpo.cli.app import main; main()"
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut a small file into many pieces and shards."""
     monkeypatch.setattr(readers, "PIECE_BYTES", 4000)
-    monkeypatch.setattr(raw, "BLOCK", 1000)
+    monkeypatch.setattr(raw_rows, "BLOCK", 1000)
     monkeypatch.setattr(shards, "LEAST_SHARD", 2000)
 
 
@@ -95,7 +98,7 @@ def test_pieces_together_are_the_file(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "raw.jsonl"
     path.write_bytes(data)
     monkeypatch.setattr(readers, "PIECE_BYTES", size)
-    monkeypatch.setattr(raw, "BLOCK", max(size // 2, 1))
+    monkeypatch.setattr(raw_rows, "BLOCK", max(size // 2, 1))
     found, base = [], 0
     for piece in cut(RawFile(str(path), "raw.jsonl", str(path))):
         reader = PieceReader(piece, max_line_bytes=1 << 20)
@@ -112,7 +115,7 @@ def test_a_line_beyond_the_limit_is_one_loss_wherever_pieces_end(
     path = tmp_path / "raw.jsonl"
     path.write_bytes(b"{}\n" + b"x" * 500 + b"\n{}\n" + b"y" * 300)
     monkeypatch.setattr(readers, "PIECE_BYTES", size)
-    monkeypatch.setattr(raw, "BLOCK", 64)
+    monkeypatch.setattr(raw_rows, "BLOCK", 64)
     found = [
         row.problem
         for piece in cut(RawFile(str(path), "raw.jsonl", str(path)))
@@ -126,7 +129,7 @@ def test_an_array_is_read_item_by_item(tmp_path: Path, monkeypatch: pytest.Monke
     values = [{"a": 'x"]},{[\\'}, {"b": [[1], {"c": "é名"}]}, {}, {"d": "\\"}]
     path = tmp_path / "raw.json"
     path.write_text("\ufeff" + json.dumps(values, indent=1, ensure_ascii=False))
-    monkeypatch.setattr(raw, "BLOCK", block)
+    monkeypatch.setattr(raw_rows, "BLOCK", block)
     piece = Piece(RawFile(str(path), "raw.json", str(path)), 0, 0, layout=Layout.ARRAY)
     assert [row.value for row in PieceReader(piece, max_line_bytes=1000)] == values
 
@@ -209,7 +212,7 @@ def test_an_unknown_protocol_is_an_error(tmp_path: Path) -> None:
 def test_a_ray_cluster_gives_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_bytes(lines(MESSY) * 3)
     code = (
-        "import hubdpo.data.readers as r; r.PIECE_BYTES = 9000\n"
+        "import hubdpo.data.raw.readers as r; r.PIECE_BYTES = 9000\n"
         "from hubdpo import prepare\n"
         f"place = 'file://{tmp_path}'\n"
         "for engine in ('local', 'ray'):\n"
@@ -246,7 +249,7 @@ def test_the_held_out_share_is_what_was_asked_for(size: float) -> None:
 @pytest.mark.slow
 def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_bytes(lines(rows(200_000)))
-    code = f"import hubdpo.data.readers as r; r.PIECE_BYTES = 100_000; {CODE}"
+    code = f"import hubdpo.data.raw.readers as r; r.PIECE_BYTES = 100_000; {CODE}"
     command = [sys.executable, "-c", code, "prepare", "raw.jsonl", "-o", "out"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

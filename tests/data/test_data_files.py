@@ -13,14 +13,15 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data import raw, readers
-from hubdpo.data.delimited import delimiter_of
-from hubdpo.data.json_lists import list_items, object_lists
-from hubdpo.data.layout import Layout
-from hubdpo.data.readers import PieceReader, cut
-from hubdpo.data.sources import RawFile
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.data.raw import readers
+from hubdpo.data.raw import rows as raw_rows
+from hubdpo.data.raw.delimited import delimiter_of
+from hubdpo.data.raw.json_lists import list_items, object_lists
+from hubdpo.data.raw.layout import Layout
+from hubdpo.data.raw.readers import PieceReader, cut
+from hubdpo.data.raw.sources import RawFile
 from hubdpo.errors import DataError
-from hubdpo.manifest import PrepareManifest
 from tests.data.made import lines, rows
 
 ROWS: list[dict[str, Any]] = [
@@ -120,7 +121,7 @@ def test_lists_called_as_splits_are_the_splits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1 << 20])
 def test_lists_are_cut_wherever_blocks_end(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(raw, "BLOCK", size)
+    monkeypatch.setattr(raw_rows, "BLOCK", size)
     value = {"a": [{"x": '"]},{[\\'}, 7, []], "b": {"c": [{"d": 1}], "e": ",", "a": "b"}, "名": [{}], "f": "g", "h": []}
     text = ("\ufeff" + json.dumps(value, indent=1, ensure_ascii=False)).encode()
     found = [(key, json.loads(item)) for key, item in list_items(io.BytesIO(text), "raw.json", 1000)]
@@ -129,7 +130,7 @@ def test_lists_are_cut_wherever_blocks_end(monkeypatch: pytest.MonkeyPatch, size
 
 
 def test_what_is_passed_over_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raw, "BLOCK", 10)
+    monkeypatch.setattr(raw_rows, "BLOCK", 10)
     text = wrapped(a=[{}], **{f"key {number}": number for number in range(100)}, b=list(range(100)), c={"d": "e" * 90})
     assert list(list_items(io.BytesIO(text), "raw.json", 100))[0] == ("a", b"{}")
 
@@ -147,7 +148,7 @@ def test_an_object_above_the_limit_is_read_in_a_memory_of_one_row(
     assert [(piece.layout, piece.key) for piece in pieces] == [(Layout.LISTS, "data")]
     assert [row.value for row in PieceReader(pieces[0], max_line_bytes=1024)] == rows(100)
     assert {row.problem for row in PieceReader(pieces[0], max_line_bytes=40)} == {"line_too_long"}
-    monkeypatch.setattr(raw, "BLOCK", 50)
+    monkeypatch.setattr(raw_rows, "BLOCK", 50)
     with pytest.raises(DataError, match="of the array has more than 40 bytes"):
         list(PieceReader(pieces[0], max_line_bytes=40))
 

@@ -11,9 +11,9 @@ import yaml
 from huggingface_hub import HfApi
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.hub_configs import read_configs
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.data.raw.hub_configs import read_configs
 from hubdpo.errors import DataError
-from hubdpo.manifest import PrepareManifest
 from tests.data.made import lines, rows
 
 FILES = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data.columns import MessagesColumn
-from hubdpo.data.markers import kind_of, markers, template_mark
+from hubdpo.data.pairs.markers import kind_of, markers, template_mark
+from hubdpo.data.pairs.message_column import MessagesColumn
 from tests.data.made import lines
 
 CALL = '{"name": "weather", "arguments": {"city": "Oslo"}}'

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data.layout import Layout, is_page
-from hubdpo.data.readers import Piece
-from hubdpo.data.sources import RawFile
-from hubdpo.data.unreadable import unreadable
+from hubdpo.data.prepare.unreadable import unreadable
+from hubdpo.data.raw.layout import Layout, is_page
+from hubdpo.data.raw.readers import Piece
+from hubdpo.data.raw.sources import RawFile
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 from tests.data.test_data_files import EXPECTED, PRETTY, ROWS, arrow, make, pairs, table, wrapped

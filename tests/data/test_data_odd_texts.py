@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.cells import opened, texts_in
-from hubdpo.data.columns import MessagesColumn
+from hubdpo.data.clean.screen import Screen
 from hubdpo.data.converters import CONVERTERS, Choice, reads_of
+from hubdpo.data.converters.cells import opened, texts_in
+from hubdpo.data.converters.rendered import any_rendered, is_rendered, turns_of
 from hubdpo.data.converters.verdicts import named_vote, normal
-from hubdpo.data.json_values import parse
-from hubdpo.data.markers import markers
-from hubdpo.data.preference import Rejection
-from hubdpo.data.rendered import any_rendered, is_rendered, turns_of
-from hubdpo.data.screen import Screen
-from hubdpo.data.spaces import SPACES
+from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.pairs.markers import markers
+from hubdpo.data.pairs.message_column import MessagesColumn
+from hubdpo.data.pairs.spaces import SPACES
+from hubdpo.data.raw.json_values import parse
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data import prepare as stage
-from hubdpo.data import publication
-from hubdpo.data.folder import workspace
-from hubdpo.data.prepared import read_dataset_folder
-from hubdpo.data.scratch import LOCK, SCRATCH, beside, inside
+from hubdpo.artefacts.folders import publication
+from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
+from hubdpo.artefacts.folders.scratch import LOCK, SCRATCH, beside, inside
+from hubdpo.artefacts.folders.workspace import workspace
+from hubdpo.artefacts.manifests.manifest import MERGE_FILE, PREPARE_FILE
+from hubdpo.data.prepare import prepare as stage
 from hubdpo.errors import ArtefactError, ConfigError, HubdpoError, MachineError
-from hubdpo.manifest import MERGE_FILE, PREPARE_FILE
 from tests.data.made import contents, lines, rows
 
 
@@ -117,7 +117,7 @@ def test_an_empty_folder_that_is_there_is_left_so_by_a_failure(work: Path) -> No
 
 # locks
 
-HOLD = "import sys, time\nfrom hubdpo.data.folder import workspace\n" \
+HOLD = "import sys, time\nfrom hubdpo.data.prepare.folder import workspace\n" \
     "with workspace(sys.argv[1]) as space:\n    print('held', flush=True)\n    time.sleep(60)"  # fmt: skip
 
 

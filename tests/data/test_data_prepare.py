@@ -17,11 +17,12 @@ import pytest
 from datasets import load_dataset
 
 from hubdpo import load_preferences, prepare
+from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.cli.app import app
 from hubdpo.config import PrepareConfig
-from hubdpo.data.losses import next_step
+from hubdpo.data.prepare.dropped import next_step
 from hubdpo.errors import ArtefactError, ConfigError, DataError, HubError
-from hubdpo.manifest import PREPARE_FILE, PrepareManifest
 from tests.data.made import contents, lines, rows
 
 REAL = Path(os.environ.get("HUBDPO_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))

@@ -13,13 +13,13 @@ from datasets import Dataset, DatasetDict
 
 from hubdpo import load_preferences, prepare
 from hubdpo.config import PrepareConfig
-from hubdpo.data.decide import NEAR, TEST, TRAIN, Decision, decide
-from hubdpo.data.keys import KEY
-from hubdpo.data.near import PERMUTATIONS
-from hubdpo.data.published import is_split_name, split_of
+from hubdpo.data.clean.decide import NEAR, TEST, TRAIN, Decision, decide
+from hubdpo.data.clean.keys import KEY
+from hubdpo.data.clean.near_duplicates import PERMUTATIONS
+from hubdpo.data.raw.published import is_split_name, split_of
 from tests.data.made import lines, rows
 
-stage_module = importlib.import_module("hubdpo.data.prepare")
+stage_module = importlib.import_module("hubdpo.data.prepare.prepare")
 
 
 def write(path: Path, values: list[Any]) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data.changes import names_of
-from hubdpo.data.columns import MessagesColumn
 from hubdpo.data.converters import Choice, converter_for
-from hubdpo.data.converters.columns import parse_map
-from hubdpo.data.detect import detect
-from hubdpo.data.markers import markers
-from hubdpo.data.preference import PreferenceExample, Rejection
-from hubdpo.data.rendered import any_rendered
+from hubdpo.data.converters.mapped import parse_map
+from hubdpo.data.converters.rendered import any_rendered
+from hubdpo.data.detection.detect import detect
+from hubdpo.data.pairs.changes import names_of
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
+from hubdpo.data.pairs.markers import markers
+from hubdpo.data.pairs.message_column import MessagesColumn
 from hubdpo.errors import DataError
 from tests.data.made import lines
 

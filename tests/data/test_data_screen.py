@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data import readers
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.data.clean.screen import MOST_NAMES, OTHERS, Screen
 from hubdpo.data.converters import CONVERTERS, Choice, converter_for, reads_of
-from hubdpo.data.detect import detect
-from hubdpo.data.preference import Rejection
-from hubdpo.data.remarks import tell_remarks
-from hubdpo.data.screen import MOST_NAMES, OTHERS, Screen
+from hubdpo.data.detection.detect import detect
+from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.prepare.remarks import tell_remarks
+from hubdpo.data.raw import readers
 from hubdpo.errors import DataError
-from hubdpo.manifest import PrepareManifest
 from tests.data.made import lines
 
 ROW: dict[str, Any] = {"prompt": "q", "chosen": "a", "rejected": "b"}

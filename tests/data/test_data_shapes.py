@@ -11,7 +11,7 @@ from hubdpo import load_preferences, prepare
 from hubdpo.data.converters import CONVERTERS, Choice, converter_for
 from hubdpo.data.converters.choice import candidates
 from hubdpo.data.converters.verdicts import parse_labels
-from hubdpo.data.preference import PreferenceExample, Rejection
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from hubdpo.errors import ConfigError, DataError
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data import readers
+from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.data.converters.scored import HELPSTEER
+from hubdpo.data.raw import readers
 from hubdpo.errors import DataError
-from hubdpo.manifest import PREPARE_FILE, PrepareManifest
 from tests.data.made import contents, lines, rows
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data import readers
-from hubdpo.data.converters.columns import parse_map
-from hubdpo.data.suggest import advice, near_name
+from hubdpo.data.converters.mapped import parse_map
+from hubdpo.data.detection.suggest import advice, near_name
+from hubdpo.data.raw import readers
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 

@@ -11,14 +11,15 @@ import trl
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from hubdpo.data import encoder as encoding
-from hubdpo.data.byte_pairs import QWEN2, byte_pair_encoder
-from hubdpo.data.chat_template import looked_for, with_template_kwargs
-from hubdpo.data.encoder import ChatEncoder
-from hubdpo.data.lengths import Fitted, encode_pair, fit
-from hubdpo.data.preference import Message, Rejection
+from hubdpo.artefacts.formats.messages import Message
+from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.tokens import encoder as encoding
+from hubdpo.data.tokens.encoder import ChatEncoder
+from hubdpo.data.tokens.pair import Fitted, encode_pair, fit
+from hubdpo.data.tokens.tiktoken_bpe import QWEN2, byte_pair_encoder
+from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError
-from hubdpo.training.tokenize import PairTokenizer
+from hubdpo.model.tokenizer.chat_template import looked_for, with_template_kwargs
 
 TEMPLATES = {path.stem: path for path in sorted((Path(trl.__file__).parent / "chat_templates").glob("qwen*.jinja"))}
 THINKING = "qwen3_5_think"

@@ -10,8 +10,8 @@ import pytest
 
 from hubdpo import load_preferences, prepare
 from hubdpo.data.converters import Choice, converter_for
-from hubdpo.data.detect import detect
-from hubdpo.data.preference import PreferenceExample, Rejection
+from hubdpo.data.detection.detect import detect
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from tests.data.made import lines
 
 

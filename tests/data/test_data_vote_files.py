@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ConfigError, DataError, HubdpoError
-from hubdpo.manifest import PrepareManifest
 from tests.data.made import lines
 
 Rows = list[dict[str, Any]]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.converters.columns import parse_map
+from hubdpo.data.converters.mapped import parse_map
 from hubdpo.data.converters.verdicts import named_vote, normal, parse_labels
 from hubdpo.data.converters.votes import mapped_vote, vote_of
-from hubdpo.data.preference import Rejection
-from hubdpo.data.vote_hints import guess, labels_for
+from hubdpo.data.detection.vote_hints import guess, labels_for
+from hubdpo.data.pairs.example import Rejection
 from hubdpo.errors import ConfigError, DataError
 from tests.data.made import lines
 

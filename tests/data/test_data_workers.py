@@ -19,14 +19,15 @@ import pytest
 
 from hubdpo import errors, prepare
 from hubdpo.config import PrepareConfig
-from hubdpo.data import local_engine, readers
 from hubdpo.data.converters import CONVERTERS
-from hubdpo.data.engine import engine_for
-from hubdpo.data.ray_engine import RayEngine
-from hubdpo.data.readers import cut
-from hubdpo.data.rules import make_rules
-from hubdpo.data.sources import RawFile
-from hubdpo.data.stage import Task
+from hubdpo.data.prepare import local_workers
+from hubdpo.data.prepare.convert_piece import Task
+from hubdpo.data.prepare.ray_workers import RayEngine
+from hubdpo.data.prepare.rules import make_rules
+from hubdpo.data.prepare.workers import engine_for
+from hubdpo.data.raw import readers
+from hubdpo.data.raw.readers import cut
+from hubdpo.data.raw.sources import RawFile
 from hubdpo.errors import ConfigError, DataError, MachineError
 from tests.data.made import lines, rows
 
@@ -130,7 +131,7 @@ def stopped(number: int) -> int:
 def test_a_worker_that_is_stopped_is_told_and_then_one_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(local_engine, "LOOKS_EVERY", 0.02)
+    monkeypatch.setattr(local_workers, "LOOKS_EVERY", 0.02)
     with pytest.raises(MachineError, match="stopped") as caught, engine_for("local", 2) as engine:
         list(engine.map(stopped, list(range(100))))
     (process,) = re.findall(r"worker process (\d+) is stopped \(SIGSTOP\)", caught.value.message)
@@ -139,24 +140,24 @@ def test_a_worker_that_is_stopped_is_told_and_then_one_error(
 
 
 def test_a_worker_that_goes_on_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_engine, "LOOKS_EVERY", 0.05)
+    monkeypatch.setattr(local_workers, "LOOKS_EVERY", 0.05)
 
     def wake(line: str) -> None:
         os.kill(int(re.findall(r"kill -CONT (\d+)", line)[0]), signal.SIGCONT)
 
-    monkeypatch.setattr(local_engine.console, "warn", wake)
+    monkeypatch.setattr(local_workers.console, "warn", wake)
     with engine_for("local", 2) as engine:
         assert list(engine.map(stopped, list(range(100)))) == list(range(100))
 
 
 def test_a_worker_that_works_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_engine, "LOOKS_EVERY", 0.001)
+    monkeypatch.setattr(local_workers, "LOOKS_EVERY", 0.001)
     with engine_for("local", 2) as engine:
         assert list(engine.map(slow, [0.5, 0.5])) == [0.5, 0.5]
 
 
 def test_a_worker_that_is_stopped_when_all_is_done_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_engine, "ENDS_IN", 0.5)
+    monkeypatch.setattr(local_workers, "ENDS_IN", 0.5)
     with engine_for("local", 2) as engine:
         list(engine.map(abs, [1, 2]))
         os.kill(max(process.pid or 0 for process in multiprocessing.active_children()), signal.SIGSTOP)
@@ -165,9 +166,9 @@ def test_a_worker_that_is_stopped_when_all_is_done_ends_too(monkeypatch: pytest.
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="here `ps` is asked anyway")
 def test_ps_tells_the_same_state(monkeypatch: pytest.MonkeyPatch) -> None:
     found = subprocess.CompletedProcess([], 0, stdout="T+\n")
-    monkeypatch.setattr(local_engine.subprocess, "run", lambda *_, **__: found)
-    monkeypatch.setattr(local_engine.Path, "exists", lambda _: False)
-    assert local_engine._state(1) == "T"
+    monkeypatch.setattr(local_workers.subprocess, "run", lambda *_, **__: found)
+    monkeypatch.setattr(local_workers.Path, "exists", lambda _: False)
+    assert local_workers._state(1) == "T"
 
 
 def test_what_does_not_pickle_is_raised_where_it_is_sent() -> None:

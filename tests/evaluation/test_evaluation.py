@@ -11,13 +11,13 @@ import torch
 from transformers import AutoTokenizer
 
 from hubdpo import evaluate, load_adapter, load_preferences
+from hubdpo.artefacts.folders.run_folder import remembered_place
+from hubdpo.artefacts.manifests.accuracy import Accuracy, mcnemar
+from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import TrainingError
-from hubdpo.manifest import EvalReport
-from hubdpo.ranking import Accuracy, mcnemar
-from hubdpo.training.output_folder import remembered_place
-from hubdpo.training.samples import PROMPTS, with_samples
-from hubdpo.training.scoring import Score, _answer_log_probs, _stratum, score_pairs
+from hubdpo.evaluation.samples import PROMPTS, with_samples
+from hubdpo.evaluation.scoring import Score, _answer_log_probs, _stratum, score_pairs
 from tests.near import assert_near
 
 

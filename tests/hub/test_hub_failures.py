@@ -229,12 +229,12 @@ def logged_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_push_without_a_login_says_so_in_one_line(
     data: Path, repo_id: str, run_cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...]
 ) -> None:
-    from hubdpo.hub import remote
+    from hubdpo.hub import retry
 
     def pause(seconds: float) -> None:
         raise AssertionError("there is nothing to wait for")
 
-    monkeypatch.setattr(remote, "pause", pause)
+    monkeypatch.setattr(retry, "pause", pause)
     done = run_cli("push", str(data), repo_id, "--version", "1.0.0", *extra)
     said = done.stderr.strip().splitlines()[-2:]
     assert done.exit_code == 4

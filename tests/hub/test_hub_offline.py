@@ -13,16 +13,16 @@ from huggingface_hub import HfApi, constants
 import hubdpo
 from hubdpo import push
 from hubdpo.config import MergeConfig
-from hubdpo.data.lengths import encoder_of, find_model
-from hubdpo.data.sources import find_sources
+from hubdpo.data.raw.sources import find_sources
+from hubdpo.data.tokens.tokenizer import encoder_of, find_model
 from hubdpo.errors import HubError, NoSuchRevision
-from hubdpo.hub import merge as merging
 from hubdpo.hub.client import cache_of, download, resolve, resolve_address
-from hubdpo.hub.diff import diff
-from hubdpo.hub.inspect import inspect
-from hubdpo.hub.places import find_place, find_type
+from hubdpo.hub.snapshot import find_place, find_type
 from hubdpo.loopback.faults import Fault, Faults, Kind
-from hubdpo.training.base import find_base
+from hubdpo.model.bases.find import find_base
+from hubdpo.model.merge import merge as merging
+from hubdpo.release.diff.diff import diff
+from hubdpo.release.inspect.inspect import inspect
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -123,7 +123,8 @@ def test_a_commit_is_never_asked_for(published: dict[str, str], faults: Faults) 
 def test_evaluate_of_what_is_pinned_asks_nothing(
     published: dict[str, str], tiny_base_repo: str, run_dir: Path, tmp_path: Path, faults: Faults
 ) -> None:
-    from hubdpo.manifest import RUN_FILE, RunManifest
+    from hubdpo.artefacts.manifests.manifest import RUN_FILE
+    from hubdpo.artefacts.manifests.run import RunManifest
 
     run = Path(shutil.copytree(run_dir, tmp_path / "run"))
     made = RunManifest.read(run / RUN_FILE)

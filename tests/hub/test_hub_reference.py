@@ -14,14 +14,14 @@ import pytest
 from huggingface_hub import HfApi
 
 import hubdpo
-from hubdpo.data.lengths import find_model
-from hubdpo.data.sources import find_sources
+from hubdpo.data.raw.sources import find_sources
+from hubdpo.data.tokens.tokenizer import find_model
 from hubdpo.errors import ArtefactError, ConfigError, DataError, HubdpoError, NoSuchRevision
 from hubdpo.hub.client import resolve_address
-from hubdpo.hub.diff import open_side
-from hubdpo.hub.merge import merge
-from hubdpo.hub.places import find_place
 from hubdpo.hub.reference import RepoRef, checked_revision, parse_address, parse_ref, parse_unless_folder
+from hubdpo.hub.snapshot import find_place
+from hubdpo.model.merge.merge import merge
+from hubdpo.release.diff.diff import open_side
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -238,7 +238,7 @@ def test_train_takes_a_base_and_data_with_their_revisions(
 
 
 def test_a_base_with_two_revisions_is_refused(tiny_base_repo: str) -> None:
-    from hubdpo.training.base import find_base
+    from hubdpo.model.bases.find import find_base
 
     with pytest.raises(HubdpoError, match="two revisions"):
         find_base(f"{tiny_base_repo}@main", "v1")

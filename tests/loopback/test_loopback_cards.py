@@ -7,8 +7,8 @@ import tracemalloc
 
 import pytest
 
-from hubdpo.loopback import cards
-from hubdpo.loopback.cards import card_data
+from hubdpo.loopback import card_checks
+from hubdpo.loopback.card_checks import card_data
 
 NESTED = "a: &a [x]\n" + "".join(f"k{i}: &k{i} [{', '.join([f'*{n}'] * 9)}]\n" for i, n in enumerate("a"))
 BOMB = "a: &k0 [x, x]\n" + "".join(f"b{i}: &k{i + 1} [{', '.join([f'*k{i}'] * 9)}]\n" for i in range(5))
@@ -20,7 +20,7 @@ HOSTILE = {
     "100,000 levels of lists": ("a: " + "[" * 100_000, "levels"),
     "levels by indentation": ("\n".join(" " * i + "a:" for i in range(40)), "levels"),
     "levels of keys": ("? " * 5000 + "a", "levels"),
-    "too long": ("a: " + "x" * cards.LARGEST, "longer than"),
+    "too long": ("a: " + "x" * card_checks.LARGEST, "longer than"),
     "a number of base 60": ("a: 1" + ":1" * 200_000, "a number of more"),
     "a long number": ("a: " + "9" * 5000, "a number of more"),
     "a long value where an id belongs": ("datasets: ['" + "x/" * 50_000 + "']", "not valid"),

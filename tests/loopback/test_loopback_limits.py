@@ -14,7 +14,7 @@ import pytest
 from hubdpo.config.base import read_yaml
 from hubdpo.errors import ConfigError
 from hubdpo.loopback import gitio
-from hubdpo.loopback.cards import card_data
+from hubdpo.loopback.card_checks import card_data
 from hubdpo.loopback.faults import MOST_REMEMBERED, Fault, Faults
 from hubdpo.loopback.files import Files
 from hubdpo.loopback.server import LoopbackHub

@@ -12,22 +12,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from hubdpo import console
+import torch
+from accelerate.utils import FullyShardedDataParallelPlugin
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+from safetensors.torch import load_file
+from test_token_budget import trainer_for
+from torch.distributed.tensor import DTensor
 
-console.quiet_libraries()
-
-import torch  # noqa: E402
-from accelerate.utils import FullyShardedDataParallelPlugin  # noqa: E402
-from accelerate.utils.fsdp_utils import fsdp2_prepare_model  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-from test_token_budget import trainer_for  # noqa: E402
-from torch.distributed.tensor import DTensor  # noqa: E402
-
-from hubdpo.hub.probes import record_probes  # noqa: E402
-from hubdpo.manifest import BaseRef  # noqa: E402
-from hubdpo.training.base import Base  # noqa: E402
-from hubdpo.training.run_folder import save_adapter, whole_adapter  # noqa: E402
-from hubdpo.training.scoring import _scores  # noqa: E402
+from hubdpo.artefacts.manifests.run import BaseRef
+from hubdpo.evaluation.scoring import _scores
+from hubdpo.model.bases.find import Base
+from hubdpo.model.probes import record_probes
+from hubdpo.training.run.record import save_adapter, whole_adapter
 
 
 def all_of(trainer: Any, rows: list[dict[str, list[int]]]) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import pytest
 
 from hubdpo import console, train
 from hubdpo.config import TrainConfig
-from hubdpo.endings import LAUNCHED, first_failure, leave_bug, leave_code, leave_error, make_room
 from hubdpo.errors import ArtefactError, BugElsewhere, DataError, MachineError, TrainingError
-from hubdpo.training import processes
+from hubdpo.machine.endings import LAUNCHED, first_failure, leave_bug, leave_code, leave_error, make_room
+from hubdpo.training.launch import processes
 
 RUN = """
 from pathlib import Path
@@ -118,7 +118,7 @@ def no_checkpoint() -> tuple[str, str]:
 def test_what_was_first_is_found_in_the_words_that_were_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: Any, code: int, type_: Any, exit_code: int, message: str
 ) -> None:
-    monkeypatch.setattr("hubdpo.endings.IS_ENDED_IN", 0)
+    monkeypatch.setattr("hubdpo.machine.endings.IS_ENDED_IN", 0)
     monkeypatch.setenv(LAUNCHED, str(tmp_path))
     make_room(tmp_path, 2)
     for rank, leave, word in words:

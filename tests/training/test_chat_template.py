@@ -11,16 +11,19 @@ import trl
 from transformers import AutoTokenizer
 
 from hubdpo import evaluate, load_adapter, merge, prepare, push, train
+from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
+from hubdpo.artefacts.manifests.manifest import PROBES_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.run import BaseRef, EndOfTurn, RunManifest
 from hubdpo.cards.commands import train_command
-from hubdpo.data.lengths import encoder_of
+from hubdpo.data.tokens.tokenizer import encoder_of
 from hubdpo.errors import ConfigError, VerificationFailed
-from hubdpo.hub.bundle import adapter_bundle
-from hubdpo.hub.inspect import inspect
-from hubdpo.hub.load import answer, load_on_base
-from hubdpo.hub.loadable import check_merged
-from hubdpo.hub.probes import compare_probes
-from hubdpo.hub.stopping import stops_elsewhere, unstopped, write_stops
-from hubdpo.manifest import PROBES_FILE, RUN_FILE, BaseRef, EndOfTurn, EvalReport, PrepareManifest, Probes, RunManifest
+from hubdpo.model.adapters.load import answer, load_on_base
+from hubdpo.model.probes import compare_probes
+from hubdpo.model.stopping import stops_elsewhere, unstopped, write_stops
+from hubdpo.release.bundle import adapter_bundle
+from hubdpo.release.inspect.inspect import inspect
+from hubdpo.release.verify.loads import check_merged
 
 NOTHING_THOUGHT = "<think>\n\n</think>\n\n"
 KWARGS = {"enable_thinking": False}

@@ -12,12 +12,13 @@ from test_shared_prefix import pairs
 from test_token_budget import config_for, options, trainer_for
 
 from hubdpo import train
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.demo.tiny_base import make_tiny_base
 from hubdpo.errors import ConfigError
-from hubdpo.manifest import RunManifest
-from hubdpo.training import memory, preflight
-from hubdpo.training.memory import kept_bytes
-from hubdpo.training.trainer import SharedPrefixDPOTrainer
+from hubdpo.model import memory
+from hubdpo.model.memory import kept_bytes
+from hubdpo.training import preflight
+from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 
 LAYERS = 4
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hubdpo.errors import ArtefactError
-from hubdpo.training.checkpoints import (
+from hubdpo.training.run.checkpoints import (
     MARKER,
     complete_checkpoints,
     damage_of,

@@ -9,10 +9,10 @@ from transformers import AutoTokenizer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from hubdpo.config import TrainConfig
-from hubdpo.hub.base import load_base
-from hubdpo.training.collator import AssistantCollator
-from hubdpo.training.tokenize import scored_places
-from hubdpo.training.trainer import make_trainer
+from hubdpo.data.tokens.tokenize import scored_places
+from hubdpo.model.bases.load import load_base
+from hubdpo.training.step.collator import AssistantCollator
+from hubdpo.training.step.trainer import make_trainer
 
 PLAIN = {"prompt_ids": [1, 2], "chosen_ids": [3, 4, 5], "rejected_ids": [6]}
 TURNS = {

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from hubdpo import prepare
+from hubdpo.artefacts.manifests.file_entries import sha256_file
+from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.config import TrainConfig
-from hubdpo.file_entries import sha256_file
-from hubdpo.manifest import PREPARE_FILE, PrepareManifest
-from hubdpo.training.counted import tell_other_counts
+from hubdpo.training.run.counted import tell_other_counts
 from hubdpo.training.start import check_start
 
 THINK, NONE = {"enable_thinking": False}, None

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from hubdpo.errors import ArtefactError, MachineError, TrainingError
-from hubdpo.hub.base import compute_dtype
-from hubdpo.training import memory, shared_prefix
-from hubdpo.training.memory import SHARE, is_out_of_memory, out_of_memory_is, tokens_that_fit
+from hubdpo.model import memory
+from hubdpo.model.device import compute_dtype
+from hubdpo.model.memory import SHARE, is_out_of_memory, out_of_memory_is, tokens_that_fit
 from hubdpo.training.preflight import MEASURED_PAIRS, _measured_budget, _one_step
+from hubdpo.training.step import shared_prefix
+from hubdpo.training.step.trainer import dpo_config
 from hubdpo.training.train import _own_device
-from hubdpo.training.trainer import dpo_config
 from tests.training.test_token_budget import config_for, pairs, trainer_for
 
 TEXTS = (

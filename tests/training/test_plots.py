@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from hubdpo.training.plots import curves, write_plots
+from hubdpo.cards.model.plots import curves, write_plots
 
 LINES: list[dict[str, Any]] = [
     *({"step": step, "loss": 0.7, "logps/chosen": -9.0, "logps/rejected": -step} for step in range(9)),

@@ -13,18 +13,19 @@ import torch
 from safetensors.torch import load_file
 
 from hubdpo import train
+from hubdpo.artefacts.manifests.manifest import canonical_json
+from hubdpo.artefacts.manifests.run import BaseRef, Change, DatasetRef, RunManifest
 from hubdpo.cards.commands import train_command
 from hubdpo.cli.app import app
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import Role
 from hubdpo.errors import ConfigError, ResumeMismatch, Stopped, TrainingError
-from hubdpo.manifest import BaseRef, Change, DatasetRef, RunManifest, canonical_json
 from hubdpo.training import train as stage
-from hubdpo.training.checkpoints import MARKER, mark_complete
-from hubdpo.training.output_folder import check_before_start
 from hubdpo.training.preflight import out_of_memory
-from hubdpo.training.resume import Earlier, check_same_experiment, note_changes, steps_to_take
-from hubdpo.training.run_folder import published_config
+from hubdpo.training.run.checkpoints import MARKER, mark_complete
+from hubdpo.training.run.output_folder import check_before_start
+from hubdpo.training.run.record import published_config
+from hubdpo.training.run.resume import Earlier, check_same_experiment, note_changes, steps_to_take
 from hubdpo.training.schedule import rates
 
 pytestmark = pytest.mark.slow
@@ -149,7 +150,7 @@ def test_a_run_that_was_killed_after_its_last_step_is_not_trained_on(
 
 
 def stop_at(step: int, what: BaseException, patch: pytest.MonkeyPatch, where: str = "training_step") -> None:
-    from hubdpo.training.trainer import SharedPrefixDPOTrainer
+    from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 
     plain = getattr(SharedPrefixDPOTrainer, where)
 

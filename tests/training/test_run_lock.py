@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from hubdpo import evaluate, train
+from hubdpo.artefacts.folders.run_folder import alone_in
+from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ArtefactError, ConfigError
-from hubdpo.manifest import BaseRef, DatasetRef, RunManifest
 from hubdpo.training import start
-from hubdpo.training.checkpoints import mark_complete
-from hubdpo.training.output_folder import alone_in, check_before_start, drop_partial
-from hubdpo.training.run_folder import published_config
+from hubdpo.training.run.checkpoints import mark_complete
+from hubdpo.training.run.output_folder import check_before_start, drop_partial
+from hubdpo.training.run.record import published_config
 
 OPTIONS: dict[str, Any] = {"model_name_or_path": "b", "dataset": "d"}
 

@@ -14,8 +14,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from hubdpo import train
 from hubdpo.errors import ConfigError
-from hubdpo.hub.base import load_base
-from hubdpo.training.processes import FSDP_CONFIG, check_launch
+from hubdpo.model.bases.load import load_base
+from hubdpo.training.launch.processes import FSDP_CONFIG, check_launch
 from tests.near import assert_near
 
 pytestmark = pytest.mark.slow

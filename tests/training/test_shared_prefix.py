@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config.train import QWEN2_PROJECTIONS
-from hubdpo.training import reference, shared_prefix
-from hubdpo.training.collator import AssistantCollator
-from hubdpo.training.shared_prefix import SharedPrefix, build_layout
+from hubdpo.training.step import reference, shared_prefix
+from hubdpo.training.step.collator import AssistantCollator
+from hubdpo.training.step.shared_prefix import SharedPrefix, build_layout
 from tests.near import assert_near, assert_same_step
 
 LENGTHS = {  # of prompt, chosen and rejected of up to eight pairs

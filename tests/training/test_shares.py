@@ -11,9 +11,9 @@ from test_shared_prefix import pairs
 from test_token_budget import LONGEST, config_for
 from transformers import AutoTokenizer
 
-from hubdpo.hub.base import load_base
-from hubdpo.training.shares import Counts, Step, Tally
-from hubdpo.training.trainer import SharedPrefixDPOTrainer, make_trainer
+from hubdpo.model.bases.load import load_base
+from hubdpo.training.step.shares import Counts, Step, Tally
+from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_near, assert_same_step
 
 ROWS = 5

@@ -14,17 +14,18 @@ from typing import Any
 import pytest
 
 from hubdpo import prepare, train
+from hubdpo.artefacts.manifests.manifest import LOCAL_FILE
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError, HubError, UnsupportedBase
-from hubdpo.hub.base_files import BaseFacts, check_base
-from hubdpo.hub.places import find_place
-from hubdpo.manifest import LOCAL_FILE
-from hubdpo.training.base import look_at_base
-from hubdpo.training.output_folder import check_before_start
-from hubdpo.training.start import check_start, cuda_is_possible
-from hubdpo.training.targets import check_targets
+from hubdpo.hub.snapshot import find_place
+from hubdpo.model.adapters.targets import check_targets
+from hubdpo.model.bases.files import BaseFacts, check_base
+from hubdpo.model.bases.find import look_at_base
+from hubdpo.model.device import cuda_is_possible
+from hubdpo.training.run.output_folder import check_before_start
+from hubdpo.training.start import check_start
 
 COMMANDS = """
 import json, sys, time
@@ -188,7 +189,7 @@ def test_all_linear_is_what_peft_makes_of_it(tiny_base: Path, facts: BaseFacts) 
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from hubdpo.training.model import lora_config
+    from hubdpo.training.lora import lora_config
 
     def adapted(made: LoraConfig) -> set[str]:
         return {name for name, _ in get_peft_model(model(), made).named_parameters() if "lora_" in name}

@@ -11,13 +11,13 @@ from test_shared_prefix import LOSSES, pairs
 from transformers import AutoTokenizer
 
 from hubdpo import train
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
-from hubdpo.hub.base import load_base
-from hubdpo.manifest import RunManifest
-from hubdpo.training.shares import Counts
-from hubdpo.training.token_budget import fill, passes
-from hubdpo.training.trainer import SharedPrefixDPOTrainer, make_trainer
+from hubdpo.model.bases.load import load_base
+from hubdpo.training.step.shares import Counts
+from hubdpo.training.step.token_budget import fill, passes
+from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_near, assert_same_step
 
 LONGEST = 256

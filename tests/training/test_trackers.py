@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from hubdpo import train
+from hubdpo.artefacts.folders.kinds import read_run
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
-from hubdpo.hub.bundle import adapter_bundle, read_run
+from hubdpo.release.bundle import adapter_bundle
 
 NAMES = {"model_name_or_path": "x/y", "dataset": "d", "output_dir": "r"}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hubdpo.training.advice import explain_metrics
+from hubdpo.training.run.advice import explain_metrics
 
 
 def run(

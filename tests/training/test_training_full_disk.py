@@ -21,11 +21,15 @@ import torch
 from safetensors import SafetensorError
 
 from hubdpo import train
+from hubdpo.artefacts.manifests.evaluation import Probes
+from hubdpo.artefacts.manifests.manifest import PROBES_FILE
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.cards.model import plots
 from hubdpo.cli.app import app
 from hubdpo.errors import MachineError
-from hubdpo.manifest import PROBES_FILE, Probes, RunManifest
-from hubdpo.training import checkpoints, plots, reference
-from hubdpo.training.output_folder import newest_checkpoint
+from hubdpo.training.run import checkpoints
+from hubdpo.training.run.output_folder import newest_checkpoint
+from hubdpo.training.step import reference
 
 pytestmark = pytest.mark.slow
 ADAPTER = "adapter_model.safetensors"

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from hubdpo import train
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, ConfigError, MachineError, TrainingError
-from hubdpo.manifest import RunManifest
-from hubdpo.training import preflight, reference
+from hubdpo.training import preflight
+from hubdpo.training.step import reference
 from tests.near import assert_near
 
 pytestmark = pytest.mark.slow
@@ -104,7 +105,7 @@ def test_what_would_stop_the_run_stops_it_at_once_and_leaves_nothing(
         raise torch.OutOfMemoryError("out")
 
     if what == "memory":
-        monkeypatch.setattr("hubdpo.training.trainer.SharedPrefixDPOTrainer._compute_loss", out_of_memory)
+        monkeypatch.setattr("hubdpo.training.step.trainer.SharedPrefixDPOTrainer._compute_loss", out_of_memory)
     elif what == "loss":
         monkeypatch.setattr(
             "trl.DPOTrainer._compute_loss",
@@ -237,7 +238,7 @@ def test_arguments_that_give_no_schedule_are_refused_before_the_base_is_loaded(
 def test_a_process_leaves_its_group_before_it_ends(tmp_path: Path) -> None:
     code = (
         "import torch.distributed as dist\n"
-        "from hubdpo.training.processes import leave_at_exit\n"
+        "from hubdpo.training.launch.processes import leave_at_exit\n"
         "leave_at_exit()\n"
         f"dist.init_process_group('gloo', init_method='file://{tmp_path}/meet', rank=0, world_size=1)\n"
         "dist.destroy_process_group = lambda leave=dist.destroy_process_group: (leave(), print('left'))\n"

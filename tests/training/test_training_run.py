@@ -18,10 +18,11 @@ import torch
 from safetensors.torch import load_file
 
 from hubdpo import train
+from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.errors import ConfigError, ResumeMismatch, TrainingError, UnsupportedBase
-from hubdpo.manifest import EvalReport, RunManifest
-from hubdpo.training.checkpoints import mark_complete, newest_checkpoint
+from hubdpo.training.run.checkpoints import mark_complete, newest_checkpoint
 from tests.near import assert_near
 
 pytestmark = pytest.mark.slow

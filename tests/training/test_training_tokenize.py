@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from hubdpo.training.tokenize import PairTokenizer
+from hubdpo.data.tokens.tokenize import PairTokenizer
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any
 
-from hubdpo.data.columns import Columns
 from hubdpo.data.converters import (
     alpaca,
-    columns,
     hh_rlhf,
     implicit_prompt,
     label_studio,
+    mapped,
     openai,
     preference,
     ranked,
@@ -26,10 +24,10 @@ from hubdpo.data.converters import (
 )
 from hubdpo.data.converters.asking import Reads
 from hubdpo.data.converters.choice import Choice
-from hubdpo.data.preference import Made
-from hubdpo.data.question import SYSTEM
+from hubdpo.data.converters.question import SYSTEM
+from hubdpo.data.pairs.example import Made, Row
+from hubdpo.data.pairs.message_column import Columns
 
-Row = dict[str, Any]
 Convert = Callable[[Row], Made]
 ConvertMany = Callable[[list[Row]], Columns | None]
 """Converts rows together when each of them is one pair as plain as they come; None when one is not."""
@@ -103,20 +101,20 @@ NAMES = (*CONVERTERS, "columns")
 def converter_for(name: str, how: Choice, mapping: dict[str, str] | None = None) -> Convert:
     """Return the function of one row; `mapping` is what `--map` says, for `columns` alone."""
     if mapping is not None:
-        return columns.converter(mapping, how)
+        return mapped.converter(mapping, how)
     converter = CONVERTERS[name]
     return partial(converter.convert, how=how) if converter.chooses else converter.convert
 
 
 def converter_of_many(name: str, mapping: dict[str, str] | None = None) -> ConvertMany | None:
     """Return the function of many plain rows, for the formats that have one."""
-    return columns.converter_of_many(mapping) if mapping is not None else CONVERTERS[name].many
+    return mapped.converter_of_many(mapping) if mapping is not None else CONVERTERS[name].many
 
 
 def reads_of(name: str, how: Choice, mapping: dict[str, str] | None = None) -> Reads:
     """Return the columns that a format reads; `mapping` is what `--map` says."""
     if mapping is not None:
-        return columns.reads(mapping)
+        return mapped.reads(mapping)
     named = (how.score_field,) if how.score_field and name in SCORED else ()
     return (*CONVERTERS[name].reads, SYSTEM, *named)
 

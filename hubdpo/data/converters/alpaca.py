@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hubdpo.data.converters.asking import ask_row, is_two_texts, prompts
-from hubdpo.data.messages import first_of
-from hubdpo.data.preference import PreferenceExample, Rejection
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
+from hubdpo.data.pairs.messages import first_of
 
 QUESTIONS = ("instruction", "question", "query", "input")
 CHOSEN, REJECTED = ("chosen", "chosen_response", "response"), ("rejected", "rejected_response")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hubdpo.data.preference import Message, Rejection, say
-from hubdpo.data.question import Question, ask, system_of
+from hubdpo.artefacts.formats.messages import Message
+from hubdpo.data.converters.question import Question, ask, system_of
+from hubdpo.data.pairs.example import Rejection, say
 
 Reads = tuple[str | tuple[str | tuple[str, ...], ...], ...]
 """Columns that a converter reads: names, and groups of which it reads the first that has a value, alone or with others.

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hubdpo.data.changes import UNSCORED
-from hubdpo.data.delimited import MISSING
-from hubdpo.data.preference import Message, PreferenceExample, Rejection, number_of
-from hubdpo.data.question import Question
+from hubdpo.artefacts.formats.messages import Message
+from hubdpo.data.converters.cells import MISSING
+from hubdpo.data.converters.question import Question
+from hubdpo.data.pairs.changes import UNSCORED
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, number_of
 
 Pairing = Literal["best-worst", "all", "adjacent"]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from hubdpo.data.columns import CODE, Columns, MessagesColumn, with_systems
 from hubdpo.data.converters.preference import systems_of
-from hubdpo.data.preference import PreferenceExample, Rejection, say, text_of
-from hubdpo.data.question import ask, system_of
-from hubdpo.data.rendered import ANSWER, QUESTION, SPEAKER, is_transcript, transcript
+from hubdpo.data.converters.question import ask, system_of
+from hubdpo.data.converters.rendered import ANSWER, QUESTION, SPEAKER, is_transcript, transcript
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, say, text_of
+from hubdpo.data.pairs.message_column import CODE, Columns, MessagesColumn, with_systems
 
 READS = ("chosen", "rejected")
 _USER, _ASSISTANT = (bytes([CODE[role]]) for role in SPEAKER.values())

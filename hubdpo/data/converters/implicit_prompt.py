@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from hubdpo.data.changes import UNRENDERED
-from hubdpo.data.columns import Columns, MessagesColumn, plain_messages, with_systems
+from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters.preference import systems_of
-from hubdpo.data.messages import ROLE_KEYS, first_of, messages_of
-from hubdpo.data.preference import Message, PreferenceExample, Rejection
-from hubdpo.data.question import ask, system_of
-from hubdpo.data.rendered import CHATML, is_chatml, turns_of
+from hubdpo.data.converters.question import ask, system_of
+from hubdpo.data.converters.rendered import CHATML, is_chatml, turns_of
+from hubdpo.data.pairs.changes import UNRENDERED
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
+from hubdpo.data.pairs.message_column import Columns, MessagesColumn, plain_messages, with_systems
+from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, messages_of
 
 CHOSEN, REJECTED = ("chosen", "chosen_messages"), ("rejected", "rejected_messages")
 READS = (CHOSEN, REJECTED)

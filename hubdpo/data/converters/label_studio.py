@@ -10,8 +10,8 @@ from hubdpo.data.converters.asking import Reads, ask_row
 from hubdpo.data.converters.choice import Choice
 from hubdpo.data.converters.verdicts import Vote
 from hubdpo.data.converters.voted import PROMPTS, checked, decided
-from hubdpo.data.messages import first_of
-from hubdpo.data.preference import PreferenceExample, Rejection
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
+from hubdpo.data.pairs.messages import first_of
 
 READS: Reads = ("data", ("annotations", "completions"))
 SELECTED = {"left": 1, "right": -1}

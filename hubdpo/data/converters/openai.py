@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hubdpo.data.preference import PreferenceExample, Rejection
-from hubdpo.data.question import ask, system_of
+from hubdpo.data.converters.question import ask, system_of
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
 
 READS = ("input.messages", "preferred_output", "non_preferred_output")
 

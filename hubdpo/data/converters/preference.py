@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hubdpo.data.columns import Columns, MessagesColumn, plain_texts, with_systems
-from hubdpo.data.messages import first_of
-from hubdpo.data.preference import COLUMNS, PreferenceExample
-from hubdpo.data.question import ask, system_columns, system_of
-from hubdpo.data.rendered import any_rendered
+from hubdpo.artefacts.formats.messages import COLUMNS
+from hubdpo.data.converters.question import ask, system_columns, system_of
+from hubdpo.data.converters.rendered import any_rendered
+from hubdpo.data.pairs.example import PreferenceExample
+from hubdpo.data.pairs.message_column import Columns, MessagesColumn, plain_texts, with_systems
+from hubdpo.data.pairs.messages import first_of
 
 CHOSEN, REJECTED = ("chosen", "chosen_response"), ("rejected", "rejected_response")
 READS = ("prompt", CHOSEN, REJECTED)

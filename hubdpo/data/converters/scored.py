@@ -7,8 +7,8 @@ from typing import Any
 
 from hubdpo.data.converters.asking import ask_row, prompts
 from hubdpo.data.converters.choice import Choice, compared, score_of
-from hubdpo.data.messages import first_of
-from hubdpo.data.preference import PreferenceExample, Rated, Rejection, number_of
+from hubdpo.data.pairs.example import PreferenceExample, Rated, Rejection, number_of
+from hubdpo.data.pairs.messages import first_of
 
 PROMPTS = ("prompt", "instruction", "question", "user_input", "input")
 ANSWERS = ("completions", "responses", "generations", "answers", "responses_and_scores")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from hubdpo.data.converters import implicit_prompt
-from hubdpo.data.messages import ROLE_KEYS, first_of, messages_of, role_of
-from hubdpo.data.preference import PreferenceExample, Rejection
-from hubdpo.data.question import ask, system_of
+from hubdpo.data.converters.question import ask, system_of
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
+from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, messages_of, role_of
 
 TURNS = ("conversations", "conversation", "messages", "context")
 REJECTED = ("rejected_response", "rejected_messages")

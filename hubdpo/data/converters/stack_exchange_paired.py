@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hubdpo.data.columns import Columns
 from hubdpo.data.converters.preference import many_from_texts, systems_of
-from hubdpo.data.preference import PreferenceExample
-from hubdpo.data.question import ask, system_of
+from hubdpo.data.converters.question import ask, system_of
+from hubdpo.data.pairs.example import PreferenceExample
+from hubdpo.data.pairs.message_column import Columns
 
 FIELDS = ("question", "response_j", "response_k")
 READS = FIELDS

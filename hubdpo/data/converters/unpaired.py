@@ -6,10 +6,10 @@ from typing import Any
 
 from hubdpo.data.converters.asking import Reads, ask_row, prompts
 from hubdpo.data.converters.choice import Choice
+from hubdpo.data.converters.question import ask, system_of
 from hubdpo.data.converters.verdicts import normal
-from hubdpo.data.messages import first_of, messages_of
-from hubdpo.data.preference import Rated, Rejection
-from hubdpo.data.question import ask, system_of
+from hubdpo.data.pairs.example import Rated, Rejection
+from hubdpo.data.pairs.messages import first_of, messages_of
 
 Row = dict[str, Any]
 KTO_LABELS = ("kto_tag", "desirable", "is_desirable", "thumbs_up")

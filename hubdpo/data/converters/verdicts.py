@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from hubdpo.data.preference import Rejection
+from hubdpo.data.pairs.example import Rejection
 from hubdpo.errors import ConfigError
 
 Row = dict[str, Any]

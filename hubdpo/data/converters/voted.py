@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 
+from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters.asking import Reads, ask_row, prompts
 from hubdpo.data.converters.choice import Choice, too_close
+from hubdpo.data.converters.question import ask, system_of
 from hubdpo.data.converters.verdicts import Vote, normal
 from hubdpo.data.converters.votes import (
     ANNOTATORS,
@@ -19,9 +21,8 @@ from hubdpo.data.converters.votes import (
     score_names,
     vote_of,
 )
-from hubdpo.data.messages import ROLE_KEYS, first_of, role_of
-from hubdpo.data.preference import Message, PreferenceExample, Rejection, number_of
-from hubdpo.data.question import ask, system_of
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, number_of
+from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, role_of
 
 PROMPTS = ("prompt", "instruction", "question", "context", "history", "input")
 ANSWERS = (

@@ -22,7 +22,7 @@ from hubdpo.data.converters.verdicts import (
     named_vote,
     normal,
 )
-from hubdpo.data.preference import Rejection, number_of
+from hubdpo.data.pairs.example import Rejection, number_of
 
 VOTES = (
     "labels", "winner", "winner_model_a", "better_response_id", "preferred_response", "preferred_answer",

@@ -1,0 +1,78 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from hubdpo.artefacts.folders.lineage import not_by_hubdpo
+from hubdpo.artefacts.manifests.bundle import Kind
+from hubdpo.artefacts.manifests.manifest import (
+    CARD_FILE,
+    EVAL_FILE,
+    MERGE_FILE,
+    METRICS_FILE,
+    PREPARE_FILE,
+    PROBES_FILE,
+    RUN_FILE,
+)
+from hubdpo.artefacts.manifests.merge import MergeManifest
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.errors import ArtefactError
+
+ADAPTER_FILES = ("adapter_model.safetensors",)
+COPIED_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "generation_config.json",
+)  # fmt: skip
+MEASURED_FILES = (METRICS_FILE, EVAL_FILE, PROBES_FILE)
+
+
+def folder_kind(folder: Path) -> Kind:
+    """Tell dataset, run and merged model apart. Raise ArtefactError when a folder is none of them."""
+    if folder.is_file():
+        raise ArtefactError(
+            f"`{folder}` is a file, and a release is a folder",
+            hint=f"hubdpo prepare {shlex.quote(str(folder))} -o data, then push `data`",
+        )
+    if not folder.is_dir():
+        raise ArtefactError(f"folder not found: {folder}", hint="hubdpo prepare or hubdpo train makes one")
+    if (folder / RUN_FILE).exists():
+        return "adapter"
+    if (folder / PREPARE_FILE).exists():
+        return "dataset"
+    if (folder / MERGE_FILE).exists():
+        return "merged"
+    raise not_by_hubdpo(folder, str(folder)) or ArtefactError(
+        f"`{folder}` is neither a dataset folder nor a run folder: it has no {PREPARE_FILE} and no {RUN_FILE}",
+        hint="hubdpo prepare SOURCE -o DIR, or hubdpo train ... -o RUN",
+    )
+
+
+def published_files(folder: Path) -> list[str]:
+    """Return the names of the files of a folder that a release takes, as far as they are there, without its list."""
+    kind = folder_kind(folder)
+    if kind == "dataset":
+        wanted = [*PrepareManifest.read(folder / PREPARE_FILE).files, PREPARE_FILE]
+    elif kind == "merged":
+        wanted = [*MergeManifest.read(folder / MERGE_FILE).files, MERGE_FILE, CARD_FILE]
+    else:
+        wanted = [CARD_FILE, RUN_FILE, "adapter_config.json", *ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES]
+        wanted += [path.relative_to(folder).as_posix() for path in (folder / "plots").glob("*.png")]
+    return sorted(name for name in wanted if (folder / name).is_file())
+
+
+def read_run(folder: Path) -> RunManifest:
+    """Read the manifest of a finished run. Raise ArtefactError for one that is not finished, or not a run."""
+    if not (folder / RUN_FILE).exists() and (problem := not_by_hubdpo(folder, str(folder))):
+        raise problem
+    if folder.is_dir() and not (folder / RUN_FILE).exists():
+        kind = "a dataset folder" if (folder / PREPARE_FILE).exists() else "no run folder"
+        raise ArtefactError(
+            f"`{folder}` is {kind}: it has no {RUN_FILE}", hint="give the `--output-dir` of `hubdpo train`"
+        )
+    run = RunManifest.read(folder / RUN_FILE)
+    if run.status != "complete":
+        raise ArtefactError(f"the run in {folder} is not finished", hint="run `hubdpo train` again with `--resume`")
+    return run

@@ -1,0 +1,49 @@
+"""The fields of an `adapter_config.json` that somebody else wrote: of the right kind and within limits, or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from hubdpo.artefacts.formats.bounded import shortened
+from hubdpo.artefacts.manifests.accuracy import READ, Number
+from hubdpo.cards.lint.finding import Finding
+
+LARGEST_RANK = 100_000
+Word = Annotated[str, Field(max_length=1_000)]
+Rank = Annotated[int, Field(ge=1, le=LARGEST_RANK, strict=True)]
+Words = Annotated[list[Word], Field(max_length=100_000)]
+REVISION = r"^[A-Za-z0-9][\w./+-]*$"
+KINDS: dict[str, tuple[Any, str]] = {
+    "peft_type": (Word, "a word"),
+    "task_type": (Word | None, "a word"),
+    "base_model_name_or_path": (Word | None, "a text, USER/NAME of the base"),
+    # it goes into commands that are shown to be typed
+    "revision": (Annotated[str, Field(pattern=REVISION, max_length=200)] | None, "the name of a revision"),
+    "r": (Rank | None, f"a whole number from 1 to {LARGEST_RANK:,}"),
+    "lora_alpha": (Annotated[Number, Field(ge=0, le=1e9)] | None, "a number from 0 to 1e9"),
+    "target_modules": (Word | Words | None, "a list of names"),
+    "modules_to_save": (Words | None, "a list of names"),
+    "bias": (Word, "a word"),
+    "init_lora_weights": (bool | Word | None, "true, false or a word"),
+    "rank_pattern": (dict[Word, Rank] | None, "ranks by the names of modules"),
+    "alpha_pattern": (dict[Word, Number] | None, "numbers by the names of modules"),
+}
+"""Fields that are shown or reckoned with: what they must be, for pydantic and in words."""
+_CHECKS = {name: (TypeAdapter[Any](kind), words) for name, (kind, words) in KINDS.items()}
+
+
+def readable_fields(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
+    """Return the config without the fields of KINDS that are not what they must be, and a finding for each of those."""
+    kept, findings = dict(config), []
+    for name, (check, words) in _CHECKS.items():
+        if name not in config:
+            continue
+        try:
+            check.validate_python(config[name], context=READ)
+        except ValidationError:
+            del kept[name]
+            findings.append(Finding(name, f"must be {words}: {shortened(repr(config[name]), 60)}", "tell its owner"))
+    return kept, findings

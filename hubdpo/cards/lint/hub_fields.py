@@ -1,0 +1,62 @@
+"""What the Hub takes in a card's fields: its lists, as data."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import re
+
+_LISTS = json.loads((importlib.resources.files("hubdpo.cards.lint") / "hub_fields.json").read_text(encoding="utf-8"))
+
+LICENCES = frozenset(_LISTS["licences"])
+"""https://huggingface.co/docs/hub/repositories-licenses"""
+
+TASKS = frozenset(_LISTS["tasks"])
+"""Ids of tasks, for `pipeline_tag` and `task_categories` (huggingface.js, packages/tasks/src/pipelines.ts)."""
+
+SIZES = (
+    "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B",
+    "100B<n<1T", "n>1T",
+)  # fmt: skip
+"""`size_categories`, each from the power of ten in its name (datasets, utils/resources/size_categories.json)."""
+
+BASE_RELATIONS = ("adapter", "finetune", "merge", "quantized")
+
+TWO_LETTER_LANGUAGES = frozenset(_LISTS["two_letter_languages"])
+"""ISO 639-1; the Hub also takes the three letters of ISO 639-3, and `code` and `multilingual`."""
+
+REPO_ID = re.compile(r"(?:[A-Za-z0-9_][\w.-]{0,95}/)?[A-Za-z0-9_][\w.-]{0,95}")
+
+
+def size_category(rows: int) -> str:
+    """Return the name of the range that a number of rows is in."""
+    for place, name in enumerate(SIZES):
+        if rows < 10 ** (place + 3):
+            return name
+    return SIZES[-1]
+
+
+def is_id(value: object) -> bool:
+    """Tell whether a value has the form of a Hub id, `USER/NAME` or the bare name of an old repo; a path has not."""
+    return (
+        isinstance(value, str)
+        and REPO_ID.fullmatch(value) is not None
+        and "--" not in value
+        and ".." not in value
+        and not value.endswith((".git", ".", "-"))
+    )
+
+
+def is_language(value: object) -> bool:
+    """Tell whether a value is a code of ISO 639-1 or 639-3, a region or script after it or not."""
+    if not isinstance(value, str):
+        return False
+    if value in ("code", "multilingual"):
+        return True
+    bare = re.fullmatch(r"([a-z]{2,3})(?:-[A-Za-z0-9]{2,8})*", value)
+    return bare is not None and (len(bare[1]) == 3 or bare[1] in TWO_LETTER_LANGUAGES)
+
+
+def is_arxiv(number: str) -> bool:
+    """Tell whether a text has the form of an arXiv id, of the present kind or of that before 2007."""
+    return re.fullmatch(r"(\d{2}(0[1-9]|1[0-2])\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?", number) is not None

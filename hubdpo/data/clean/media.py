@@ -1,0 +1,76 @@
+"""Pictures, video and sound beside the text of a row, told by what a column is called and by what stands in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hubdpo.data.pairs.messages import media_of, words_of
+
+ENDINGS = {
+    ".png": "image", ".jpg": "image", ".jpeg": "image", ".gif": "image", ".webp": "image", ".bmp": "image",
+    ".tif": "image", ".tiff": "image", ".mp4": "video", ".avi": "video", ".mov": "video", ".mkv": "video",
+    ".webm": "video", ".wav": "audio", ".mp3": "audio", ".flac": "audio", ".ogg": "audio", ".m4a": "audio",
+}  # fmt: skip
+MAGIC = {b"\x89PNG": "image", b"\xff\xd8\xff": "image", b"GIF8": "image", b"fLaC": "audio", b"OggS": "audio"}
+ABOUT = frozenset((
+    "prompt", "caption", "captions", "description", "desc", "text", "question", "answer", "title", "category", "label",
+    "type", "style", "model", "has", "is", "no", "num", "count",
+))  # fmt: skip
+"""Words beside `image` in the name of a column that holds words about images, not images."""
+NOTHING = frozenset(("", "[]", "{}", "null", "none", "nan", "n/a", "no", "false", "0"))
+PLACES = ("bytes", "path", "url", "array", "src", "data", "image_url", "file_name")
+PLAIN = {int, float, bool, type(None)}
+NESTED = (dict, list, bytes)
+LONGEST_PATH = 1024
+DEEPEST = 3
+
+
+def media_in(name: str, value: Any, depth: int = 0) -> str | None:
+    """Return `image`, `video` or `audio` when a column holds one: as bytes, a path, an address or the name of a file.
+
+    A text of several words is none, whatever its column is called.
+    """
+    named = media_of(name)
+    if isinstance(value, str):
+        return _in_text(value.strip(), named, name)
+    if isinstance(value, (bytes, bytearray)):
+        return named or _by_magic(bytes(value[:4]))
+    if isinstance(value, list) and depth < DEEPEST:
+        return next((kind for item in value if (kind := media_in(name, item, depth + 1))), None)
+    if isinstance(value, dict):
+        data, path = value.get("bytes"), value.get("path")
+        if isinstance(data, (bytes, bytearray)):  # what Parquet files of `datasets` hold
+            return named or _by_magic(bytes(data[:4])) or _by_ending(str(path or "")) or "image"
+        if isinstance(value.get("array"), list) and "sampling_rate" in value:
+            return "audio"
+        return named if named and any(value.get(place) for place in PLACES) else None
+    return None
+
+
+def could_hold_media(name: str, values: list[Any], kinds: set[type]) -> bool:
+    """Tell, fast, whether a column with values of these types is to be looked at."""
+    if kinds <= PLAIN:
+        return False
+    if dict in kinds or bytes in kinds or media_of(name) is not None:
+        return True
+    return list in kinds and any(type(value) is list and value and type(value[0]) in NESTED for value in values)
+
+
+def _in_text(text: str, named: str | None, name: str) -> str | None:
+    if text.lower() in NOTHING:
+        return None
+    if named is None or ABOUT & set(words_of(name)):
+        return None
+    if len(text) <= LONGEST_PATH and (kind := _by_ending(text)):
+        return kind
+    return None if any(map(str.isspace, text)) else named
+
+
+def _by_ending(path: str) -> str | None:
+    """Also of a list of paths that a CSV file has as text."""
+    bare = path.partition("?")[0].lower().rstrip("'\"])")
+    return next((kind for ending, kind in ENDINGS.items() if bare.endswith(ending)), None)
+
+
+def _by_magic(data: bytes) -> str | None:
+    return next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), None)

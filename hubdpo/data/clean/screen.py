@@ -1,0 +1,349 @@
+"""What is looked at in every row before any converter sees it, in the same way whether rows come alone or together.
+
+Messages that text cells hold are read, rows with pictures stop the run, the scores of a pair are compared, and what
+nobody reads is counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import compress
+from typing import Any
+
+from hubdpo.data.clean.media import could_hold_media, media_in
+from hubdpo.data.clean.members import unread_members
+from hubdpo.data.converters.asking import Reads
+from hubdpo.data.converters.cells import ARRAYS, BEGINS, OPENERS, opened, texts_in
+from hubdpo.data.converters.choice import Choice, too_close
+from hubdpo.data.converters.question import SYSTEM, system_columns
+from hubdpo.data.pairs.changes import UNLISTED
+from hubdpo.data.pairs.example import NotText, Rejection, number_of
+
+Row = dict[str, Any]
+SIDES = ("chosen", "rejected")
+SCORE, SCORES = frozenset(("score", "rating", "reward")), frozenset((
+    "score", "rating", "reward", "overall", "avg", "average", "mean", "final", "total", "model", "rm",
+))  # fmt: skip
+"""Words of which one, and those that together, make the name of a pair's score beside `chosen` or `rejected`."""
+RANK, RANKS = (
+    frozenset(("rank", "ranking")),
+    frozenset(("rank", "ranking", "overall", "avg", "average", "mean", "final")),
+)
+"""The same of a rank, 1 the best. A position may be where an answer was shown."""
+MOST_NAMES = 256
+"""Unused columns that are told by name; rows whose keys are data would have as many as there are rows."""
+OTHERS = "…"
+NUMBERS = (int, float)
+_WORDS = re.compile(r"[\s_\-]+")
+
+
+@dataclass
+class Looked:
+    """Rows to convert, with their places among those given, and (place, reason) of each other one.
+
+    `listed` counts by column the texts that may be lists of one text, such as `['good']`, and stay as they are.
+    """
+
+    places: list[int]
+    rows: list[Row]
+    refused: list[tuple[int, str]]
+    listed: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """`reads` is what the converter reads, `keep` what is kept beside it.
+
+    `sides` are the words for better and worse in the names of columns, where they say it; `lists` are the columns that
+    hold lists alone, so that `['good']` in them is one, if all `answers` of the row are lists: the way one of them is
+    written must not tell which is better.
+    """
+
+    reads: Reads = ()
+    keep: tuple[str, ...] = ()
+    how: Choice = field(default_factory=Choice)
+    sides: tuple[str, str] | None = SIDES
+    lists: frozenset[str] = frozenset()
+    answers: frozenset[str] = frozenset()
+
+    def one(self, row: Row) -> Row:
+        """Return a row as the converter is to see it. Raise Rejection."""
+        looked = self.look([row], Counter())
+        if looked.refused:
+            raise Rejection(looked.refused[0][1])
+        return looked.rows[0]
+
+    def look(self, rows: Sequence[Row], unused: Counter[str]) -> Looked:
+        """Look at rows, and count in `unused`, by column, those that have a value there. Raise NotText."""
+        whole = Looked(list(range(len(rows))), list(rows), [])
+        refused: dict[int, str] = {}
+        for keys, places in _alike(rows).items():
+            self._look_alike(keys, places, whole, refused, unused)
+        if refused:
+            whole.places = [i for i in whole.places if i not in refused]
+            whole.rows = [whole.rows[i] for i in whole.places]
+            whole.refused = sorted(refused.items())
+        return whole
+
+    def _look_alike(
+        self, keys: tuple[str, ...], places: list[int], whole: Looked, refused: dict[int, str], unused: Counter[str]
+    ) -> None:
+        """Look at the rows that have the same columns."""
+        rows = whole.rows
+        systems = system_columns(keys) if SYSTEM in self.reads else ()
+        read = _columns(self.reads, frozenset(keys) & _dotted(self.reads))
+        compared = self.compared_columns(keys)
+        scores = {name for better, worse, _ in compared for name in (better, worse)}
+        for name in keys:
+            values = [rows[i][name] for i in places]
+            kinds = set(map(type, values))
+            if (members := read.get(name)) is not None or name in systems:
+                if str in kinds:
+                    kinds |= self._open(name, places, values, whole, refused)
+                if members:
+                    self._members(name, members, values, unused)
+                elif dict in kinds or list in kinds:
+                    _count_all(unused, unread_members(name, values))
+                continue
+            if could_hold_media(name, values, kinds):
+                for value in values:
+                    if kind := media_in(name, value):
+                        raise NotText(kind, f"column `{name}`")
+            if name not in scores and name not in self.keep and (count := _filled(values)):
+                _count(unused, name, count)
+        for columns in compared:
+            # the least margin is one of scores, where there are any
+            how = self.how if columns[2] > 0 or len(compared) == 1 else replace(self.how, min_margin=0.0)
+            self._compare(columns, how, places, rows, refused, unused)
+        self._contested(keys, places, rows, unused)
+        if len(systems) > 1:
+            self._several_systems(systems, places, rows, unused)
+
+    def _several_systems(
+        self, names: tuple[str, ...], places: list[int], rows: list[Row], unused: Counter[str]
+    ) -> None:
+        """Count columns whose system prompt is another one than that which is read."""
+        for place in places:
+            said = [(name, value) for name in names if (value := rows[place][name])]
+            for name, value in said[1:]:
+                if value != said[0][1] and name not in self.keep:
+                    _count(unused, name, 1)
+
+    def _open(
+        self, name: str, places: list[int], values: list[Any], whole: Looked, refused: dict[int, str]
+    ) -> set[type]:
+        """Read what text cells hold, also in `values`; return the types of what was read."""
+        kinds = set[type]()
+        begins = [value[:1] in OPENERS or value[:2] in ARRAYS if value.__class__ is str else False for value in values]
+        for at in compress(range(len(values)), begins):
+            place, value = places[at], values[at]
+            if not BEGINS.match(value):
+                continue
+            try:
+                held = opened(value)
+                held = self._listed(name, value, whole, place) if held is value else held
+            except Rejection as rejection:
+                refused.setdefault(place, rejection.reason)
+                continue
+            if held is not value:
+                whole.rows[place] = {**whole.rows[place], name: held}
+                values[at] = held
+                kinds.add(type(held))
+        return kinds
+
+    def _listed(self, name: str, value: str, whole: Looked, place: int) -> Any:
+        """Return the list that a cell of a column of lists holds; one in another column is text, and is counted."""
+        written = self._is_written(name, whole.rows[place])
+        try:
+            texts = texts_in(value)
+        except Rejection:
+            if written:
+                raise
+            return value
+        if texts is not None and not written:
+            whole.listed[name] += len(texts)
+        return Written(texts) if texts is not None and written else value
+
+    def _is_written(self, name: str, row: Row) -> bool:
+        """Tell whether `['good']` in this column of the row is a list, and no text that an answer is to be."""
+        if name not in self.lists:
+            return False
+        others = (row.get(other) for other in self.answers) if name in self.answers else ()
+        return all(not value or isinstance(value, (list, dict)) or _is_list(value) for value in others)
+
+    def _members(self, name: str, members: set[str], values: list[Any], unused: Counter[str]) -> None:
+        """Count what is not read of an object."""
+        for member in sorted(members):
+            held = [value.get(member) for value in values if isinstance(value, dict)]
+            _count_all(unused, unread_members(f"{name}.{member}", held))
+        for value in values:
+            for member, held in value.items() if isinstance(value, dict) else ():
+                if member in members or not _filled([held]):
+                    continue
+                if kind := media_in(member, held):
+                    raise NotText(kind, f"column `{name}.{member}`")
+                _count(unused, f"{name}.{member}", 1)
+
+    def compared_columns(self, keys: tuple[str, ...]) -> list[tuple[str, str, int]]:
+        """Return the columns that score the better and the worse answer with 1, those that rank them with -1.
+
+        They are called `score_chosen` and `score_rejected`, `chosen_rank` and `rejected_rank`, and the like.
+        """
+        if self.sides is None:
+            return []
+        better, worse = self.sides
+        found: dict[int, tuple[str, str, int]] = {}
+        for name in keys:
+            words = set(_WORDS.split(name.lower().replace(better.lower(), "")))  # what else the name says
+            other = name.replace(better, worse)
+            if other == name or other not in keys:
+                continue
+            for some, most, sign in ((SCORE, SCORES, 1), (RANK, RANKS, -1)):
+                if words & some and words <= most | {""}:
+                    found.setdefault(sign, (name, other, sign))
+        return list(found.values())
+
+    def _compare(
+        self, columns: tuple[str, str, int], how: Choice, places: list[int], rows: list[Row], refused: dict[int, str],
+        unused: Counter[str],
+    ) -> None:  # fmt: skip
+        one, other, sign = columns
+        for place in places:
+            better, worse = rows[place][one], rows[place][other]
+            if type(better) in NUMBERS and type(worse) in NUMBERS:
+                margin = sign * (better - worse)
+                if margin > 0 and margin >= how.min_margin:
+                    continue  # nearly always
+            try:
+                margin = sign * (number_of(better) - number_of(worse))
+            except Rejection:
+                for name in (one, other):
+                    if _filled([rows[place][name]]):
+                        _count(unused, name, 1)
+                continue
+            reason = "inverted" if margin < 0 else too_close(margin, how)
+            if reason:
+                refused.setdefault(place, reason)
+
+    def _contested(self, keys: tuple[str, ...], places: list[int], rows: list[Row], unused: Counter[str]) -> None:
+        """Count columns that another one was read instead of."""
+        for group in self.reads:
+            if isinstance(group, str) or group == SYSTEM:
+                continue
+            ways = [(way,) if isinstance(way, str) else way for way in group]
+            ways = [way for way in ways if way[0] in keys]
+            if len(ways) < 2:
+                continue
+            for place in places:
+                row = rows[place]
+                said = [way for way in ways if row[way[0]] is not None]
+                # `response_1` is the first answer in some sets and the second in others
+                taken = next((way for way in said if all(name in row for name in way)), next(iter(said), ()))
+                for name in dict.fromkeys(name for way in ways for name in way if name not in taken):
+                    if name not in self.keep and _filled([row.get(name)]):
+                        _count(unused, name, 1)
+
+
+class Written(list[str]):
+    """A list of one text or of nothing that was written as text."""
+
+
+def unlisted(row: Row | None) -> int:
+    """Return the bit of CHANGES for a row that has a text which was taken out of such a list."""
+    return UNLISTED if row and any(value.__class__ is Written and value for value in row.values()) else 0
+
+
+def opened_row(row: Row) -> Row:
+    """Return a row with the messages that any text cell holds, for those who look what shape it has."""
+    new = dict(row)
+    for name, value in row.items():
+        if isinstance(value, str) and BEGINS.match(value):
+            try:
+                new[name] = opened(value)
+            except Rejection:
+                continue
+    return new
+
+
+def list_columns(rows: Iterable[Row], reads: Reads, answers: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Return the columns that hold lists alone in these rows, each with the first of them that is written as text.
+
+    That is `['good']`, a list of one text or of nothing; the text is empty where all are real lists. Of `answers` all
+    or none are given back.
+    """
+    found: dict[str, str] = {}
+    others: set[str] = set()
+    for row in rows:
+        systems = system_columns(tuple(row)) if SYSTEM in reads else ()
+        for name in {*_columns(reads, frozenset(row) & _dotted(reads)), *systems}:
+            value = row.get(name)
+            if isinstance(value, str) and _is_list(value):
+                found[name] = found.get(name) or value
+            elif isinstance(value, (list, dict)):
+                found.setdefault(name, "")
+            elif value:
+                others.add(name)
+    if others & answers:
+        others |= answers
+    return {name: found[name] for name in sorted(found) if name not in others}
+
+
+def _is_list(text: Any) -> bool:
+    """Tell a list of one text or of nothing, or messages that cannot be read."""
+    try:
+        return (
+            isinstance(text, str)
+            and BEGINS.match(text) is not None
+            and (opened(text) is not text or texts_in(text) is not None)
+        )
+    except Rejection:
+        return True
+
+
+@functools.cache
+def _columns(reads: Reads, whole: frozenset[str]) -> dict[str, set[str]]:
+    """Return the columns that are read, each with its members where not all of it is; a dot in `whole` parts none."""
+    names: dict[str, set[str]] = {}
+    for name in _names(reads):
+        column, _, member = (name, "", "") if name in whole else name.partition(".")
+        names.setdefault(column, set()).update({member} - {""})
+    return names
+
+
+@functools.cache
+def _dotted(reads: Reads) -> frozenset[str]:
+    return frozenset(name for name in _names(reads) if "." in name)
+
+
+def _names(reads: Reads) -> list[str]:
+    ways = [way for group in reads for way in ((group,) if isinstance(group, str) else group)]
+    return [name for way in ways for name in ((way,) if isinstance(way, str) else way)]
+
+
+def _alike(rows: Sequence[Row]) -> dict[tuple[str, ...], list[int]]:
+    """Bring the places of rows together that have the same columns."""
+    keys = list(map(tuple, rows))
+    if len(set(keys)) == 1:
+        return {keys[0]: list(range(len(rows)))}
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, names in enumerate(keys):
+        groups.setdefault(names, []).append(place)
+    return groups
+
+
+def _filled(values: list[Any]) -> int:
+    """Return how many values say something: not None, and no empty text, list or object."""
+    return sum(map(bool, values)) + values.count(0)
+
+
+def _count_all(unused: Counter[str], found: Counter[str]) -> None:
+    for name, count in found.items():
+        _count(unused, name, count)
+
+
+def _count(unused: Counter[str], name: str, count: int) -> None:
+    unused[name if name in unused or len(unused) < MOST_NAMES else OTHERS] += count

@@ -1,0 +1,135 @@
+"""Message lists in the spellings that people use, and the members of a message that text alone cannot hold."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+from hubdpo.artefacts.formats.messages import ROLES, Message
+from hubdpo.data.pairs.example import NotText, Rejection
+
+ROLE_OF = {
+    "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "chatbot": "assistant",
+    "model": "assistant", "developer": "system",
+}  # fmt: skip
+"""Other names for a role, in lower case."""
+CALL_ROLES = frozenset((
+    "function_call", "function", "tool_call", "tool_calls", "tool_response", "tool_result", "observation", "ipython",
+))  # fmt: skip
+ROLE_KEYS = ("role", "from")
+CONTENT_KEYS = ("content", "value", "text")
+CALLS = ("tool", "call"), ("tool", "calls"), ("tool", "use"), ("function", "call"), ("function", "calls")
+"""The first words of a member that calls a tool or answers a call, `toolCalls` and `tool_call_id` among them."""
+REASONING = ("reasoning_content", "reasoning", "thinking")
+MEDIA = {
+    "image": "image", "images": "image", "img": "image", "imgs": "image", "photo": "image", "photos": "image",
+    "picture": "image", "pictures": "image", "pic": "image", "pics": "image", "screenshot": "image",
+    "screenshots": "image", "jpg": "image", "jpeg": "image", "png": "image", "video": "video", "videos": "video",
+    "mp4": "video", "audio": "audio", "audios": "audio", "wav": "audio", "mp3": "audio",
+    "图片": "image", "图像": "image", "视频": "video", "音频": "audio",
+}  # fmt: skip
+"""Words in the names of columns, members and types of parts that are no text."""
+_WORD = re.compile(r"[A-Z]?[a-z]+[0-9]?|[A-Z]+(?![a-z])|[^\W_A-Za-z]+")
+
+
+def messages_of(value: Any) -> list[Message]:
+    """Return a list of `{role, content}`; the keys may also be `from`, `value` and `text`, and content typed parts.
+
+    Raise Rejection when it is anything else, and for what only other members say: `tool_calls`, `reasoning_content`.
+    """
+    if value is None:
+        raise Rejection("missing_field")
+    if not isinstance(value, list):
+        raise Rejection("wrong_type")
+    for item in value:
+        if type(item) is not dict or len(item) != 2:
+            break
+        if item.get("role") not in ROLES or type(item.get("content")) is not str:
+            break
+    else:
+        return value  # nearly always: nothing to leave out, so nothing to copy
+    return [_message(item) for item in value]
+
+
+def role_of(name: str) -> str:
+    """Return the role that a name stands for; one that is unknown stays as it is."""
+    known = name.strip().lower()
+    return known if known in ROLES else ROLE_OF.get(known, name)
+
+
+def unknown_roles(value: Any) -> list[str]:
+    """Return the names of roles in a row's messages, at any depth, that stand for none, each once."""
+    found: dict[str, None] = {}
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        found |= dict.fromkeys(unknown_roles(item))
+    name = first_of(value, ROLE_KEYS) if isinstance(value, dict) else None
+    if isinstance(name, str) and role_of(name) not in ROLES and first_of(value, CONTENT_KEYS) is not None:
+        found[name] = None
+    return list(found)
+
+
+def is_call_role(name: str) -> bool:
+    return name.strip().lower().replace("-", "_") in CALL_ROLES
+
+
+def _message(item: Any) -> Message:
+    if not isinstance(item, dict):
+        raise Rejection("wrong_type")
+    role, content = first_of(item, ROLE_KEYS), first_of(item, CONTENT_KEYS)
+    if not isinstance(role, str):
+        raise Rejection("wrong_type")
+    if is_call_role(role) or any(member and is_call(name) for name, member in item.items()):
+        raise Rejection("tool_calls")
+    if first_of(item, REASONING, empty=False):
+        raise Rejection("reasoning_content")
+    for name, member in item.items():
+        if member and isinstance(name, str) and (kind := media_of(name)):
+            raise NotText(kind, f"member `{name}` of a message")
+    if isinstance(content, list):
+        content = "".join(map(_text_of_part, content)) if content else None
+    if not isinstance(content, str):
+        raise Rejection("wrong_type")
+    return {"role": role_of(role), "content": content}
+
+
+def _text_of_part(part: Any) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if not isinstance(kind, str):
+        raise Rejection("wrong_type")
+    if kind in ("text", "input_text", "output_text"):
+        text = first_of(part, CONTENT_KEYS[::-1])
+        if not isinstance(text, str):
+            raise Rejection("wrong_type")
+        return text
+    if media := media_of(kind):
+        raise NotText(media, f"part of type `{kind}`")
+    if "tool" in kind or "function" in kind:
+        raise Rejection("tool_calls")
+    raise Rejection("reasoning_content" if "thinking" in kind or "reasoning" in kind else "wrong_type")
+
+
+def is_call(name: Any) -> bool:
+    """Tell a member that calls a tool or answers a call."""
+    return isinstance(name, str) and words_of(name)[:2] in CALLS
+
+
+def media_of(name: str) -> str | None:
+    """Return `image`, `video` or `audio` when a column, a member or a type is named so, also with other words."""
+    words = words_of(name)
+    return next((MEDIA[word] for word in (*words, *(w.rstrip("0123456789") for w in words)) if word in MEDIA), None)
+
+
+@functools.lru_cache(maxsize=4096)
+def words_of(name: str) -> tuple[str, ...]:
+    """Return the words of a name, in lower case, whichever way they are joined."""
+    return tuple(word.lower() for word in _WORD.findall(name))
+
+
+def first_of(item: dict[str, Any], names: tuple[str, ...], *, empty: bool = True) -> Any:
+    """Return the first value that is not None, or with `empty=False` not empty either."""
+    for name in names:
+        value = item.get(name)
+        if value is not None and (empty or value not in ("", [], {})):
+            return value
+    return None

@@ -1,0 +1,108 @@
+"""`rejected.jsonl`: where each row that was left out stands, and why; its text stays in the source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import orjson
+
+from hubdpo.config import PrepareConfig
+from hubdpo.data.pairs.messages import unknown_roles
+from hubdpo.secrets import shown_name
+
+MOST_FIELDS = 20
+POLICIES = {"tie": "on_tie", "over_length": "over_length", "contradiction": "on_conflict"}
+"""Reasons that a policy can turn from a loss into an error."""
+
+NEXT_STEPS = {
+    "duplicate_pair": "repeats teach nothing new; `--dedupe none` keeps them",
+    "near_duplicate_pair": "`--dedupe exact` keeps pairs that only say almost the same",
+    "contradiction": "`--on-conflict majority` keeps what most rows say",
+    "over_length": "raise `--max-length`, or shorten prompts with `--over-length truncate`",
+    "prompt_in_test": "the published splits share prompts; `--test-size 0.05` draws a new split of all rows",
+    "template_rewrites_prompt": "the chat template writes the prompt otherwise once it is answered",
+    "template_refuses": "the chat template refuses these conversations, by their order of roles as a rule",
+    "turns_not_told_apart": "give answers of one turn: this chat template begins or ends the assistant's turns with no "
+    "control token, so turns inside an answer cannot be told apart",
+    "prompt_does_not_end_with_user": "the prompts end with the assistant's own words: begin both answers with "
+    "them instead",
+    "below_margin": "lower `--min-margin`",
+    "unpaired": "each prompt has one answer and DPO needs two; train KTO on them (TRL's KTOTrainer)",
+    "single_answer": "DPO compares two answers to one prompt; these rows have one",
+    "secret_found": "`--redact` keeps rows with credentials, each replaced by its kind",
+    "malformed_line": "`rejected.jsonl` says what is wrong with each line",
+    "missing_field": "a prompt or an answer is missing; look at rows with `--explain 3`, and name columns with `--map`",
+    "truncated_cells": "the Hub's API cuts long texts; read the dataset itself: hf://datasets/USER/NAME",
+    "unscored": "fewer than two answers of these rows have a score or rank; `--score-field` names another member",
+    "not_utf8": "convert the text: iconv -f ENCODING -t UTF-8",
+    "line_too_long": "raise `--max-line-bytes`",
+    "tie": "nobody preferred an answer in these rows, so there is nothing to learn from them",
+    "tool_calls": "the rows call tools, which a dataset cannot hold yet; use those that do not",
+    "reasoning_content": "the rows keep their reasoning beside the text; put it into the text, as your model writes it",
+    "unreadable_messages": "write the messages as JSON, or the rows as .jsonl",
+    "broken_template": "give the rows as lists of messages, without the template",
+    "inverted": "the source scores or ranks `rejected` above `chosen`; take out what means something else",
+    "unknown_label": "say what every value of the vote means: --labels first=...,second=...,tie=..., "
+    "or of one answer a row: --labels good=...,bad=...; of flags such as winner_model_a one must be 1",
+    "ambiguous_vote": "a vote such as `A` names one side, and the model or the answer of the other side is called the "
+    "same; write the side that won, such as first, into the vote, or the models into columns of other names",
+    "histories_differ": "the conversations differ before their last turns, or do not begin with the prompt; where they "
+    "hold all of it, `--format implicit-prompt` takes it from them; else their answers answer different prompts",
+    "same_model": "the vote names the model of both answers; name the side that won, such as model_a",
+    "identical_answers": "two answers that are the same text teach nothing",
+    "unknown_role": "a role is one of system, user, assistant, or a name that stands for one, such as human and gpt; "
+    "`rejected.jsonl` names the others",
+    "lists_differ": "a row needs a score or rank for each of its answers, and an answer for each turn of the prompt, "
+    "in the same order",
+}
+"""What to do about rows that are lost, by the reason of most of them."""
+
+
+def main_reason(dropped: Counter[str]) -> str:
+    """Return the reason of most losses."""
+    return max(sorted(dropped), key=lambda reason: dropped[reason])
+
+
+DONE = {
+    "contradiction": (
+        "on_conflict",
+        "majority",
+        "as many rows say the one as the other; mend them",
+    ),
+    "over_length": ("over_length", "truncate", "raise `--max-length`: these do not fit even without their older turns"),
+}
+"""What to do where the option that NEXT_STEPS names has been given this value."""
+
+
+def next_step(dropped: Counter[str], config: PrepareConfig) -> str:
+    """Return what to do about losses, given their reasons and the options that were used."""
+    if "unknown_label" in dropped:
+        return NEXT_STEPS["unknown_label"]
+    look = "look at rows with `--explain 3`, and name their format with `--format` or `--map`"
+    reason = main_reason(dropped) if dropped else ""
+    option, value, instead = DONE.get(reason, ("", None, ""))
+    return instead if option and getattr(config, option) == value else NEXT_STEPS.get(reason, look)
+
+
+def is_error(reason: str, config: PrepareConfig) -> bool:
+    """Tell whether a row may not be dropped for this reason."""
+    policy = POLICIES.get(reason)
+    return config.strict or (policy is not None and getattr(config, policy) == "error")
+
+
+def loss_line(line: int, reason: str, value: dict[str, Any] | None, detail: str = "", *, scan: bool = False) -> bytes:
+    """Write one loss, its line still counted within the piece, with the shape of the row and none of its text.
+
+    `detail` says what is wrong with a row that could not be read; it names the roles that are unknown.
+    """
+    fields = {shown_name(str(key), scan): _shape(field) for key, field in list((value or {}).items())[:MOST_FIELDS]}
+    if reason == "unknown_role" and not detail:
+        detail = ", ".join(shown_name(name, scan) for name in unknown_roles(value)[:MOST_FIELDS])
+    said = {"detail": detail} if detail else {}
+    return orjson.dumps({"line": line, "reason": reason, **said, "fields": fields}) + b"\n"
+
+
+def _shape(value: Any) -> str:
+    size = f" of {len(value)}" if isinstance(value, (str, list, dict)) else ""
+    return f"{type(value).__name__}{size}"

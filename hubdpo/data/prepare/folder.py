@@ -1,0 +1,64 @@
+"""Put a dataset folder in place so that it is absent or complete at every moment, and never lose another's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hubdpo.artefacts.folders import storage
+from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
+from hubdpo.artefacts.folders.scratch import entries
+from hubdpo.artefacts.folders.walk import files_below
+from hubdpo.artefacts.manifests.manifest import LOCAL_ONLY, PREPARE_FILE
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.errors import ArtefactError
+
+UNFINISHED = ".hubdpo-unfinished"
+
+
+def check_is_ours(target: str) -> None:
+    """Raise ArtefactError, before any work, when a folder of this machine holds files and no dataset."""
+    if storage.is_url(target):
+        return
+    if entries(Path(target)) and not (Path(target) / PREPARE_FILE).exists():
+        raise ArtefactError(f"`{target}` holds files that are no dataset folder", hint="give another `--output-dir`")
+
+
+def up_to_date(folder: Path, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
+    """Return the manifest when the folder already is what would be written, None when it may be written.
+
+    Raise ArtefactError when it holds anything that prepare did not write or that was edited, unless `overwrite`.
+    """
+    if not entries(folder) or overwrite:
+        return None
+    try:
+        manifest = read_dataset_folder(folder)
+    except ArtefactError as problem:
+        raise ArtefactError(
+            problem.message, hint="add `--overwrite` to lose the edits, or give another `--output-dir`"
+        ) from None
+    known = {*manifest.files, PREPARE_FILE, *LOCAL_ONLY}
+    foreign = [path for path in files_below(folder) if path.relative_to(folder).as_posix() not in known]
+    if foreign:
+        raise ArtefactError(
+            f"`{foreign[0]}` was not written by prepare", hint="move it away, or add `--overwrite` to lose it"
+        )
+    return manifest if manifest.fingerprint == fingerprint else None
+
+
+def remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
+    """Do behind a URL what `up_to_date` does, and empty the folder when it is to be written anew.
+
+    Only a folder that holds the manifest of an earlier run, or the mark of one that did not end, is emptied.
+    """
+    system, path = storage.filesystem(target)
+    manifest, mark = storage.join(path, PREPARE_FILE), storage.join(path, UNFINISHED)
+    if system.exists(manifest):
+        found = PrepareManifest.parse(system.cat_file(manifest), manifest)
+        if found.fingerprint == fingerprint and not overwrite:
+            return found
+    elif system.exists(path) and system.ls(path) and not system.exists(mark):
+        raise ArtefactError(f"`{target}` holds files that are no dataset folder", hint="give another `--output-dir`")
+    storage.remove_folder(target)
+    storage.make_folder(target)
+    system.pipe_file(mark, b"")
+    return None

@@ -1,0 +1,125 @@
+"""What prepare saw and left as it is: columns that nobody read, and texts that hold the marks of a chat template."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import Any
+
+from hubdpo import console
+from hubdpo.artefacts.manifests.funnel import KINDS, Markers
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.data.clean.members import MASKS, SHARES
+from hubdpo.data.clean.screen import MOST_NAMES, OTHERS
+from hubdpo.data.converters.question import SYSTEM
+from hubdpo.data.pairs.messages import media_of, words_of
+from hubdpo.data.prepare.rounds import Rounds
+from hubdpo.secrets import shown_name
+
+MOST_MARKERS = 20
+MOST_TOLD = 40
+MATTER = (
+    ("the answers are learned without the tools that they may call", ("tools", "functions", "工具")),
+    ("the answers are learned without it", (*SYSTEM, "sys", "persona")),
+    ("earlier turns are not in the prompt", ("history", "histories", "历史")),
+    ("it is not in the prompt", (
+        "context", "contexts", "document", "documents", "docs", "passage", "passages", "knowledge", "background",
+        "reference", "references", "evidence", "上下文", "背景", "知识", "文档", "参考", "资料",
+    )),
+    ("all rows weigh the same", ("weight", "weights")),
+)  # fmt: skip
+"""What comes of it when a column is not used, by words of its name; Chinese ones may stand inside longer ones."""
+MATTER_ALONE = {
+    "input": "it is not in the prompt", "instruction": "it is not in the prompt",
+    "initial_reason_steps": "the answers begin in the middle",
+}  # fmt: skip
+"""The same by the whole name."""
+ABOUT = frozenset((
+    "id", "ids", "num", "number", "count", "n", "len", "length", "token", "tokens", "type", "name", "source", "model",
+    "score", "url", "title", "has", "is", "hash", "index", "language", "lang", "version", "time", "date", "answer",
+    "answers", "response", "output", "completion", "solution", "used", "hint",
+))  # fmt: skip
+"""Words of columns that tell something about such a thing, or of an answer."""
+OF_MEMBERS = (
+    ("an answer is learned whole, and nothing of a prompt", SHARES | MASKS),
+    ("who speaks is lost", frozenset(("name", "speaker", "author", "sender"))),
+)
+"""What comes of members of messages that nobody read, by words of their name."""
+FOLLOWS = {
+    "template": "they stay as text, so the model's own template is laid over them",
+    "speakers": "they stay as text, so that several turns are learned as one",
+    "tool_calls": "they are learned as plain text, and the chat template is told of no tools",
+    "media": "what they stand for is missing: hubdpo trains text",
+    "repeats": "it is learned as the beginning of the answer",
+}
+"""What comes of marks, by their kind."""
+NEXT = {
+    "template": "take the marks out of the source, or give the rows as lists of messages",
+    "speakers": "give the rows as lists of messages, a turn each",
+    "tool_calls": "leave such rows out, unless your model writes its calls so and its prompt names the tools",
+    "repeats": "cut the prompt off the beginning of the answers",
+    "media": "leave such rows out, or take the placeholders out where the text alone makes sense",
+}
+
+
+def unused_columns(rounds: Rounds, *, scan: bool) -> dict[str, int]:
+    """Return how many rows have a value in a column that was not used, by the column."""
+    total: Counter[str] = Counter()
+    for part in rounds.first:
+        for name, count in part.unused.items():
+            shown = shown_name(name, scan)
+            total[shown if shown in total or len(total) < MOST_NAMES else OTHERS] += count
+    return dict(sorted(total.items()))
+
+
+def text_markers(rounds: Rounds) -> dict[str, Any]:
+    """Return how many prompts and answers hold a marker, and which, as the manifest has it."""
+    total = sum((part.markers for part in rounds.all), Counter[tuple[str, str, str]]())
+    found: dict[str, dict[str, Markers]] = {}
+    for kind, side in itertools.product(KINDS, ("prompts", "answers")):
+        counts = {marker: count for (*where, marker), count in total.items() if where == [side, kind] and marker}
+        if counts:
+            most = sorted(counts, key=lambda marker: (-counts[marker], marker))[:MOST_MARKERS]
+            held = Markers(rows=total[side, kind, ""], markers={marker: counts[marker] for marker in most})
+            found.setdefault(kind, {})[side] = held
+    return {"template_markers": found.pop("template", {}), "text_markers": found}
+
+
+def tell_remarks(manifest: PrepareManifest) -> None:
+    """Name the columns that were not used, the marks of templates, and rows that DPO cannot use."""
+    if manifest.unused_columns:
+        names = [f"`{name}` ({count:,} rows)" for name, count in manifest.unused_columns.items()]
+        more = f" and {len(names) - MOST_TOLD:,} more" if len(names) > MOST_TOLD else ""
+        console.info(f"columns not used: {', '.join(names[:MOST_TOLD])}{more}")
+        for name, count in manifest.unused_columns.items():
+            if why := _why(name):
+                what = "member" if "[]." in name else "column"
+                console.warn(f"{what} `{name}` is not used, in {count:,} rows: {why}")
+    for kind, sides in {"template": manifest.template_markers, **manifest.text_markers}.items():
+        for side, found in sides.items():
+            told = ", ".join(f"`{_bare(marker)}` {count:,}" for marker, count in found.markers.items())
+            console.warn(f"{found.rows:,} {side} hold {KINDS[kind]}: {told}; {FOLLOWS[kind]}")
+        if sides:
+            console.hint(NEXT[kind])
+    if alone := manifest.funnel.dropped.get("unpaired"):
+        console.warn(f"{alone:,} rows are alone: their prompt has one answer or one kind of label, and DPO needs two")
+
+
+def _why(name: str) -> str | None:
+    """Return what is learned otherwise because a column, or a member of messages, was not used."""
+    column, mark, last = name.rpartition("[].")
+    last = last.rpartition(".")[2]
+    words = {"".join(words_of(last)), *words_of(last)}
+    if mark:
+        return next((why for why, terms in OF_MEMBERS if words & terms), None)
+    if last.lower() in MATTER_ALONE:
+        return MATTER_ALONE[last.lower()]
+    if not words & ABOUT:
+        for why, terms in MATTER:
+            if any(term in words or (not term.isascii() and term in last) for term in terms):
+                return why
+    return f"hubdpo trains text, not {kind}" if (kind := media_of(last)) else None
+
+
+def _bare(marker: str) -> str:
+    return " ".join(marker.split())

@@ -1,0 +1,149 @@
+"""From a file to the pieces that tasks read, and from a piece to its rows, each with its line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from hubdpo import console
+from hubdpo.artefacts.folders import storage
+from hubdpo.data.raw.delimited import DELIMITERS, HEAD, csv_rows, form_of
+from hubdpo.data.raw.json_lines import line_blocks
+from hubdpo.data.raw.json_lists import list_items
+from hubdpo.data.raw.json_values import parse, too_long
+from hubdpo.data.raw.layout import CUT, PAGE_ROW, Layout, json_layout, whole_text
+from hubdpo.data.raw.published import Split, split_of
+from hubdpo.data.raw.rows import Block, RawRow, in_blocks
+from hubdpo.data.raw.sources import DELIMITED, RawFile
+from hubdpo.data.raw.tables import arrow_blocks, parquet_blocks, row_groups
+from hubdpo.secrets import shown_name
+
+PIECE_BYTES = 16 * 2**20
+"""Part of a file that one task reads. The output does not depend on how many work, only on this."""
+MOST_LINE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bytes `start` to `stop` of a file of lines, or row groups of a Parquet file, or (0, 0) for all of a file."""
+
+    file: RawFile
+    start: int
+    stop: int
+    key: str | None = None
+    """The key that the list of rows stands under, in a JSON file that holds lists."""
+    layout: Layout = Layout.LINES
+    """How the rows lie in a JSON file."""
+
+    @property
+    def split(self) -> Split | None:
+        """The split that these rows were published in, where the key or the name of the file tells."""
+        return (split_of(self.key) if self.key else None) or self.file.split
+
+
+def cut(file: RawFile, *, max_line_bytes: int = MOST_LINE_BYTES) -> list[Piece]:
+    """Return the pieces of a file, in order. Raise DataError when it is broken, or its rows are not found in it."""
+    if file.kind == ".parquet":
+        return [Piece(file, group, group + 1) for group in range(row_groups(file.path, file.name))]
+    if file.kind in DELIMITED:
+        _tell_form(file)
+        return [Piece(file, 0, 0)]
+    if file.kind == ".arrow":
+        return [Piece(file, 0, 0)]
+    layout, keys = json_layout(file, max_line_bytes)
+    if layout is not Layout.LINES:
+        return [Piece(file, 0, 0, key, layout) for key in keys] or [Piece(file, 0, 0, None, layout)]
+    size = storage.size_of(file.path)
+    return [Piece(file, start, min(start + PIECE_BYTES, size)) for start in range(0, size, PIECE_BYTES)]
+
+
+class PieceReader:
+    """Read the rows of a piece; `lines` then is how many lines it had, blank ones included.
+
+    Blank lines are no rows. `repaired` counts the rows that were put right, by what was done. Raise DataError when the
+    file itself is broken.
+    """
+
+    def __init__(self, piece: Piece, *, max_line_bytes: int) -> None:
+        self.lines = 0
+        self.repaired: Counter[str] = Counter()
+        self._piece = piece
+        self._most = max_line_bytes
+
+    def __iter__(self) -> Iterator[RawRow]:
+        """Give the rows one by one."""
+        for block in self.blocks():
+            share = block.size // max(len(block.lines) + len(block.broken), 1)
+            good = [RawRow(line, value, None, share) for line, value in zip(block.lines, block.values, strict=True)]
+            yield from sorted([*good, *block.broken], key=lambda row: row.line)
+
+    def blocks(self) -> Iterator[Block]:
+        """Give the rows many at a time."""
+        for block in self._blocks():
+            self.repaired.update(block.repaired)
+            yield block
+
+    def _blocks(self) -> Iterator[Block]:
+        file, piece = self._piece.file, self._piece
+        if file.kind == ".parquet":
+            yield from self._counted(parquet_blocks(file.path, file.name, range(piece.start, piece.stop)))
+        elif file.kind == ".arrow":
+            yield from self._counted(arrow_blocks(file.path, file.name))
+        elif file.kind in DELIMITED:
+            with storage.open_read(file.path) as stream:
+                yield from self._counted(in_blocks(csv_rows(stream, file.name, file.kind, self._most, file.typed)))
+        elif piece.layout is Layout.OBJECT:
+            yield from self._counted(in_blocks([parse(1, whole_text(file))]))
+        elif piece.layout is Layout.LINES:
+            with storage.open_read(file.path) as stream:
+                for count, blocks in line_blocks(stream, piece.start, piece.stop, self._most):
+                    self.lines += count
+                    yield from blocks
+        else:
+            yield from self._counted(in_blocks(self._items()))
+
+    def _items(self) -> Iterator[RawRow]:
+        """Give the items of an array, or of the list under the key of the piece."""
+        piece, line = self._piece, 0
+        with storage.open_read(piece.file.path) as stream:
+            for key, text in list_items(stream, piece.file.name, self._most):
+                if key == piece.key:
+                    line += 1
+                    row = too_long(line, self._most) if len(text) > self._most else parse(line, text)
+                    yield _of_page(row) if piece.layout is Layout.PAGE else row
+
+    def _counted(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        """Pass blocks on whose last row is on the last line."""
+        for block in blocks:
+            self.lines = max([self.lines, *block.lines[-1:], *(row.line for row in block.broken[-1:])])
+            yield block
+
+
+def _of_page(item: RawRow) -> RawRow:
+    """Return the row that an item of the Hub's answer holds; one whose text was cut there is a loss."""
+    if item.value is None:
+        return item
+    if cut := item.value.get(CUT):
+        return RawRow(item.line, None, CUT, item.size, f"the Hub's API cut {_names(cut)}")
+    return item._replace(value=item.value[PAGE_ROW])
+
+
+def _names(cut: Any) -> str:
+    return ", ".join(shown_name(str(name), scan=True) for name in cut) if isinstance(cut, list) else "some cells"
+
+
+def _tell_form(file: RawFile) -> None:
+    """Say what is not usual about a file of columns."""
+    with storage.open_read(file.path) as stream:
+        form = form_of(stream.read(HEAD), file.kind)
+    if form.delimiter != ("\t" if file.kind == ".tsv" else ","):
+        console.info(f"{file.name}: the columns are separated by {DELIMITERS[form.delimiter]}")
+    if form.spaced:
+        console.info(f"{file.name}: the space behind each {DELIMITERS[form.delimiter][:-1]} is part of no value")
+    if form.names != form.header:
+        console.info(f"{file.name}: spaces around the names of its columns are left out")
+
+
+__all__ = ["Block", "Piece", "PieceReader", "RawRow", "cut"]

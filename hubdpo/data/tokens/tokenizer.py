@@ -1,0 +1,59 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubdpo.artefacts.manifests.file_entries import sha256_file
+from hubdpo.data.tokens.encoder import ChatEncoder
+from hubdpo.errors import ConfigError
+from hubdpo.hub.client import download, resolve
+from hubdpo.hub.failures import no_folder
+from hubdpo.hub.reference import looks_like_folder, parse_ref
+from hubdpo.model.bases.load import TOKENIZER_FILES
+from hubdpo.model.pretrained import read_tokenizer
+
+
+@dataclass(frozen=True)
+class Model:
+    """Whose tokenizer counts: a folder, or a Hub id at a commit."""
+
+    name: str
+    revision: str | None = None
+    digest: str | None = None
+    """SHA-256 of the tokenizer, for a folder: what the counts depend on."""
+    template_kwargs: str | None = None
+    """What its chat template is given, as JSON."""
+
+
+def find_model(ref: str) -> Model:
+    """Pin `ref`, a folder or `USER/NAME[@REVISION]`. Raise ConfigError or HubError when there is no such model."""
+    if Path(ref).is_dir():
+        tokenizer = Path(ref) / "tokenizer.json"
+        if not tokenizer.is_file():
+            raise ConfigError(f"no tokenizer.json in {ref}", hint="--model Qwen/Qwen2-7B-Instruct")
+        return Model(str(Path(ref).resolve()), digest=sha256_file(tokenizer))
+    if looks_like_folder(ref):
+        raise ConfigError(f"model not found: {ref}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct")
+    name, revision = parse_ref(ref)
+    with no_folder(ref):
+        return Model(name, resolve(name, revision))
+
+
+@functools.lru_cache(maxsize=2)
+def encoder_of(model: Model) -> ChatEncoder:
+    """Load the tokenizer of a model, once a process. Raise HubError or DataError when that cannot be."""
+    folder = Path(model.name)
+    if model.revision is not None:
+        folder = download(model.name, model.revision, allow_patterns=[*TOKENIZER_FILES, "config.json"])
+    kwargs = json.loads(model.template_kwargs) if model.template_kwargs else None
+    try:
+        return ChatEncoder(read_tokenizer(folder, kwargs))
+    except (OSError, ValueError) as problem:
+        first = str(problem).splitlines()[0]
+        raise ConfigError(
+            f"no tokenizer with a chat template in {model.name}: {first}", hint="--model Qwen/Qwen2-7B-Instruct"
+        ) from None

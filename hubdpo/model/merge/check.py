@@ -1,0 +1,152 @@
+"""Whether a merged model is its adapter: log-probabilities of fixed answers, judged beside the noise of 16 bits.
+
+16-bit arithmetic alone moves the log-probabilities of a real model by some tenths of a nat. So the merged model is
+computed as it loads and once more in float32: what lies between the two is the noise, and no fault of the merge.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hubdpo import console
+from hubdpo.artefacts.manifests.evaluation import Probes
+from hubdpo.artefacts.manifests.merge import MergeCheck
+from hubdpo.config import MergeConfig
+from hubdpo.errors import VerificationFailed
+from hubdpo.model.pretrained import read_causal_lm, read_tokenizer
+from hubdpo.model.probes import record_probes
+
+EXACT = 1e-3
+"""Largest difference of a token's log-probability, in nats, where all is computed and kept in float32."""
+OF_NOISE = 2.0
+"""How often the noise a difference may be: both sides have one."""
+MOST_LOST = 0.5
+"""Largest share of what the adapter changes that the merge may lose, as root mean squares over the tokens."""
+
+
+class Adapter(NamedTuple):
+    """What the adapter gives on its base, and the base alone."""
+
+    adapter: Probes
+    base: Probes
+
+
+class Merged(NamedTuple):
+    """What the merged model gives as it loads, and the same weights in float32 and in bfloat16 arithmetic."""
+
+    loaded: Probes
+    fine: Probes
+    coarse: Probes
+
+
+def probe_adapter(
+    model: Any, tokenizer: Any, *, load_in_4bit: bool, template_kwargs: dict[str, Any] | None = None
+) -> Adapter:
+    record = partial(record_probes, template_kwargs=template_kwargs)
+    adapter = record(model, tokenizer, load_in_4bit=load_in_4bit)
+    with model.disable_adapter():
+        return Adapter(adapter, record(model, tokenizer, load_in_4bit=load_in_4bit))
+
+
+def probe_written(
+    folder: Path, dtype: str, device: str, *, computed_in: str, template_kwargs: dict[str, Any] | None = None
+) -> Merged:
+    """Load a merged model and compute the probes in its own type; in the other one too when a 16-bit type is in it."""
+    import torch
+
+    model = read_causal_lm(folder, dtype=getattr(torch, dtype))[0].to(device)
+    record = partial(record_probes, template_kwargs=template_kwargs)
+    tokenizer = read_tokenizer(folder)
+    loaded = record(model, tokenizer, load_in_4bit=False)
+    if dtype != "float32":
+        with computing_in_float32(model):
+            return Merged(loaded, record(model, tokenizer, load_in_4bit=False), loaded)
+    if computed_in == "float32":
+        return Merged(loaded, loaded, loaded)
+    coarse = record(model.to(getattr(torch, computed_in)), tokenizer, load_in_4bit=False)
+    del model
+    gc.collect()
+    return Merged(loaded, loaded, coarse)
+
+
+@contextmanager
+def computing_in_float32(model: Any) -> Iterator[None]:
+    """Let each module compute in float32, its weights widened only while it runs: memory grows by one module."""
+    import torch
+
+    def widen(module: Any, _: Any) -> None:
+        for weight in module.parameters(recurse=False):
+            weight.data = weight.data.float()
+
+    def narrow(module: Any, _: Any, __: Any) -> None:
+        for weight in module.parameters(recurse=False):
+            weight.data = weight.data.to(dtype)  # exact: these values came from this type
+
+    dtype, hooks = model.dtype, []
+    if dtype == torch.float32:
+        raise ValueError("the model computes in float32")
+    for module in model.modules():
+        if next(module.parameters(recurse=False), None) is not None:
+            hooks += [module.register_forward_pre_hook(widen), module.register_forward_hook(narrow)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def compare(there: Adapter, merged: Merged, config: MergeConfig) -> MergeCheck:
+    """Return how far the merged model is from the adapter, both computed in the adapter's type.
+
+    Raise VerificationFailed when it is further than the noise of that arithmetic explains, or when the merge lost most
+    of what the adapter changes.
+    """
+    computed_in = there.adapter.environment["dtype"]
+    same = merged.fine if computed_in == "float32" else merged.coarse
+    adapter, base, fine, coarse, like = (
+        _values(probes) for probes in (there.adapter, there.base, merged.fine, merged.coarse, same)
+    )
+    off, effect = _between(adapter, like), _between(base, adapter)
+    noise = _between(fine, coarse)
+    check = MergeCheck(
+        tokens=len(off),
+        mean_difference=sum(map(abs, off)) / len(off),
+        largest_difference=max(map(abs, off)),
+        noise=max(map(abs, noise)),
+        adapter_effect=_rms(effect),
+        share_lost=_rms(off) / _rms(effect) if _rms(effect) else 0.0,
+        tolerance=config.tolerance or EXACT + OF_NOISE * max(map(abs, noise)),
+        compared_in=computed_in,
+    )
+    if not check.largest_difference <= check.tolerance:  # also when it is not a number
+        raise VerificationFailed(
+            f"the merged model does not give the adapter's log-probabilities: they differ by "
+            f"{check.largest_difference:.3g} nats, {check.tolerance:.3g} at most; nothing was written",
+            hint="--dtype float32"
+            if config.dtype != "float32"
+            else "--base-weights as-trained, and the run's own base",
+        )
+    if check.share_lost > MOST_LOST:
+        sentence = f"rounding to {config.dtype} takes {check.share_lost:.0%} of what the adapter changes"
+        if computed_in == "float32" or _rms(off) > OF_NOISE * _rms(noise):
+            raise VerificationFailed(f"{sentence}; nothing was written", hint="--dtype float32")
+        console.warn(f"{sentence}, or the comparison in {computed_in} is not finer than that")
+    return check
+
+
+def _values(probes: Probes) -> list[float]:
+    return [value for probe in probes.probes for value in probe.log_probs]
+
+
+def _between(first: list[float], second: list[float]) -> list[float]:
+    return [there - here for here, there in zip(first, second, strict=True)]
+
+
+def _rms(values: list[float]) -> float:
+    return math.sqrt(sum(value * value for value in values) / len(values))

@@ -1,0 +1,216 @@
+"""The merge stage: an adapter and its base in, one model that plain transformers loads out.
+
+An adapter that was trained on NF4 weights is right for those, so these, de-quantised, are what it is merged into; into
+the original weights on request. It is never merged into 4 bits: rounding would take most of it away. The folder is
+absent, or a model that gives the adapter's log-probabilities: it is loaded as it was written and compared before it
+gets its name.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hubdpo import console
+from hubdpo.artefacts.folders.kinds import COPIED_FILES, read_run
+from hubdpo.artefacts.folders.lineage import not_by_hubdpo
+from hubdpo.artefacts.folders.scratch import entries
+from hubdpo.artefacts.folders.workspace import workspace
+from hubdpo.artefacts.manifests.file_entries import file_entry
+from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PROBES_FILE, RUN_FILE, write_atomic
+from hubdpo.artefacts.manifests.merge import AdapterRef, MergeManifest, read_merged_folder
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
+from hubdpo.cards.model.merged_card import render_merged_card
+from hubdpo.config import MergeConfig
+from hubdpo.errors import ArtefactError, ConfigError, LicenceError
+from hubdpo.hub.client import download, resolve
+from hubdpo.hub.failures import no_folder
+from hubdpo.hub.reference import parse_unless_folder
+from hubdpo.hub.versions import parse_tag
+from hubdpo.machine.refusals import check_room
+from hubdpo.model.adapters.check import check_adapter_files
+from hubdpo.model.adapters.files import read_json
+from hubdpo.model.adapters.load import load_on_base, local_base
+from hubdpo.model.bases.load import ADAPTER_PATTERNS, BASE_PATTERNS
+from hubdpo.model.merge.check import compare, probe_adapter, probe_written
+from hubdpo.model.merge.weights import plan_weights, write_weights
+from hubdpo.model.stopping import write_stops
+from hubdpo.version import __version__
+
+
+class _Source(NamedTuple):
+    folder: Path
+    ref: AdapterRef
+    run: RunManifest
+    base: Path
+
+
+def merge(config: MergeConfig | None = None, **options: Any) -> MergeManifest:
+    """Merge an adapter into its base and return the manifest; call with a MergeConfig or with its options.
+
+    Weights are written a file of `max_shard_size` at a time. Raise ArtefactError for what is no finished run, is no
+    plain LoRA or has a base that is stored quantised; VerificationFailed, with nothing written, when the model that was
+    written does not give the adapter's log-probabilities.
+    """
+    config = MergeConfig.given(config, options)
+    console.quiet_libraries()
+    source = _find(config)
+    with workspace(str(config.output_dir), last=MERGE_FILE) as space:
+        return _merged(config, source, Path(space.new), space.publish)
+
+
+def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[], None]) -> MergeManifest:
+    settings = _check_base(source)
+    if (ready := _ready(config, source)) is not None:
+        console.info(f"{config.output_dir} is up to date")
+        return ready
+
+    device = _device(config.device)
+    in_4bit = bool(source.run.config.get("load_in_4bit")) and config.base_weights == "as-trained"
+    console.info(f"base      {source.run.base.name}, {'NF4, de-quantised' if in_4bit else 'as it is stored'}")
+    model, tokenizer = load_on_base(source.folder, source.base, device=device, load_in_4bit=in_4bit)
+    plan = plan_weights(model, config.dtype, config.shard_bytes)
+    check_room(config.output_dir, plan.bytes, "the merged weights", hint="another `--output-dir`, or make room")
+    console.info(f"writing   {len(plan.shards)} file{'s' * (len(plan.shards) > 1)}, {plan.bytes / 1e6:,.1f} MB")
+    write_weights(plan, new)
+    _write_settings(settings, source, config, new)
+    template_kwargs = source.run.config.get("chat_template_kwargs")
+    there = probe_adapter(model, tokenizer, load_in_4bit=in_4bit, template_kwargs=template_kwargs)
+    del model, plan
+    gc.collect()
+
+    console.info("loading what was written, to compare")
+    merged = probe_written(
+        new, config.dtype, device, computed_in=there.adapter.environment["dtype"], template_kwargs=template_kwargs
+    )
+    check = compare(there, merged, config)
+    merged.loaded.write(new / PROBES_FILE)
+    names = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
+    manifest = MergeManifest(
+        hubdpo_version=__version__, adapter=source.ref, base=source.run.base, dataset=source.run.dataset,
+        config=_lasting(config), dtype=config.dtype, dequantised=in_4bit, parameters=_parameters(new, names),
+        chat_template_kwargs=template_kwargs, check=check, files={name: file_entry(new / name) for name in names},
+    )  # fmt: skip
+    card = render_merged_card(manifest, repo="USER/NAME", version="0.1.0", licence=_licence(source.run))
+    write_atomic(new / CARD_FILE, card)
+    manifest.write(new / MERGE_FILE)
+    publish()
+    return manifest
+
+
+def _find(config: MergeConfig) -> _Source:
+    """Find the adapter and its base, and check that the run is finished."""
+    if Path(config.adapter).is_dir():
+        folder, repo_id, version, sha = Path(config.adapter), None, None, None
+        if not (folder / RUN_FILE).exists():
+            raise not_by_hubdpo(folder, config.adapter) or ArtefactError(
+                f"`{folder}` is no run folder", hint="give the output_dir of `hubdpo train`"
+            )
+    else:
+        repo_id, wanted = parse_unless_folder(config.adapter)
+        version = wanted if wanted and parse_tag(wanted) else None
+        with no_folder(config.adapter):
+            sha = resolve(repo_id, wanted)
+        folder = download(repo_id, sha, allow_patterns=ADAPTER_PATTERNS)
+        if not (folder / RUN_FILE).exists():
+            raise not_by_hubdpo(folder, config.adapter) or ArtefactError(
+                f"`{config.adapter}` is no adapter that hubdpo released", hint=f"hubdpo versions {repo_id}"
+            )
+    run = read_run(folder)
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise ArtefactError(f"`{weights.name}` is missing from {folder}", hint="run `hubdpo train` again")
+    check_adapter_files(folder)
+    ref = AdapterRef(
+        name=repo_id or folder.resolve().name, repo_id=repo_id, revision=sha, version=version,
+        sha256=file_entry(weights).sha256,
+    )  # fmt: skip
+    # only a run of this machine says where its base is: a release could name any folder
+    return _Source(folder, ref, run, _base_folder(run, local_base(folder) if sha is None else None))
+
+
+def _base_folder(run: RunManifest, local: Path | None) -> Path:
+    if local is not None:
+        return local
+    if run.base.repo_id is None or run.base.revision is None:
+        raise ConfigError(f"the base folder `{run.base.name}` is gone", hint="put it back where it was in training")
+    sha = resolve(run.base.repo_id, run.base.revision)
+    return download(run.base.repo_id, sha, allow_patterns=BASE_PATTERNS)
+
+
+def _check_base(source: _Source) -> dict[str, Any]:
+    """Return config.json of the base. Raise ArtefactError when its weights are stored quantised."""
+    settings = read_json(source.base / "config.json")
+    if "quantization_config" in settings:
+        raise ArtefactError(
+            f"the weights of `{source.run.base.name}` are stored quantised, and a merge would be rounded to their bits",
+            hint="train on, and merge into, the 16-bit model that it was made from",
+        )
+    return settings
+
+
+def _ready(config: MergeConfig, source: _Source) -> MergeManifest | None:
+    """Return the manifest of a folder that is this merge already. Raise ConfigError for any other folder."""
+    folder = config.output_dir
+    if not entries(folder):
+        return None
+    hint = "give another `--output-dir`"
+    if not (folder / MERGE_FILE).exists():
+        raise ConfigError(f"`{folder}` holds files that are no merged model", hint=hint)
+    found = read_merged_folder(folder)
+    same = (found.adapter.sha256, found.base, found.config) == (source.ref.sha256, source.run.base, _lasting(config))
+    if not same:
+        raise ConfigError(f"`{folder}` holds another merge, of {found.adapter.name}", hint=hint)
+    return found
+
+
+def _licence(run: RunManifest) -> Licence | None:
+    """Return the licence as far as it is known already; `push` settles it."""
+    try:
+        return adapter_licence(run.base, run.dataset.license, None)
+    except LicenceError:
+        return None
+
+
+def _lasting(config: MergeConfig) -> dict[str, Any]:
+    """Return the options that make the model what it is."""
+    return config.model_dump(mode="json", include={"dtype", "base_weights", "max_shard_size"})
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _write_settings(settings: dict[str, Any], source: _Source, config: MergeConfig, new: Path) -> None:
+    """Write config.json with the type of the weights, the base's tokenizer, and where generation stops."""
+    settings = {key: value for key, value in settings.items() if key != "_name_or_path"}
+    for key in [key for key in ("dtype", "torch_dtype") if key in settings] or ["dtype"]:
+        settings[key] = config.dtype
+    write_atomic(new / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    licence = LICENCE_FILES if source.run.base.license == "other" else ()
+    for name in (*COPIED_FILES, *licence):
+        if (source.base / name).exists():
+            shutil.copyfile(source.base / name, new / name)
+    if source.run.end_of_turn is not None:
+        write_stops(new, source.run.end_of_turn)
+
+
+def _parameters(folder: Path, names: list[str]) -> int:
+    from safetensors import safe_open
+
+    total = 0
+    for name in names:
+        if name.endswith(".safetensors"):
+            with safe_open(folder / name, framework="pt") as file:
+                total += sum(math.prod(file.get_slice(key).get_shape()) for key in list(file.keys()))
+    return total

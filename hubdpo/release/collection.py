@@ -1,0 +1,36 @@
+"""Collections: the list on the Hub to which a released repo is added."""
+
+from __future__ import annotations
+
+from hubdpo.errors import HubError
+from hubdpo.hub.client import api
+from hubdpo.hub.failures import translate_errors
+from hubdpo.hub.retry import repeat
+from hubdpo.release.remote import Remote
+
+
+def check_collection(name: str) -> None:
+    """Raise HubError when `OWNER/SLUG` is not there. A title needs no look: its collection is made when missing."""
+    if "/" in name:
+        try:
+            with translate_errors(name):
+                repeat(lambda: api().get_collection(name))
+        except HubError as problem:
+            raise HubError(
+                f"the collection `{name}` cannot be found: {problem.message}",
+                hint="give OWNER/SLUG as its address ends, or a title to make one",
+            ) from None
+
+
+def add_to_collection(name: str, remote: Remote) -> str:
+    """Add the repo to `OWNER/SLUG`, or to its owner's collection of this title, and return the collection's address.
+
+    Makes the collection when its title is new; a repo that is in it already stays there once. Raise HubError.
+    """
+    with translate_errors(name):
+        slug = name
+        if "/" not in name:
+            owner = remote.repo_id.partition("/")[0]
+            slug = repeat(lambda: api().create_collection(name, namespace=owner, exists_ok=True)).slug
+        done = repeat(lambda: api().add_collection_item(slug, remote.repo_id, remote.repo_type, exists_ok=True))
+    return str(done.url)

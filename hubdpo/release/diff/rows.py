@@ -1,0 +1,109 @@
+"""Which pairs two versions of a dataset share, by hashes of their rows: eight bytes a row, and so many rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hubdpo.errors import ArtefactError
+
+MOST_HASHES = 2**24
+"""Hashes that are held together; of more rows each pass takes those whose hash falls into its share."""
+
+
+@dataclass(frozen=True)
+class RowChanges:
+    """Distinct pairs (prompt and both answers) and distinct prompts, over all splits."""
+
+    pairs_added: int = 0
+    pairs_removed: int = 0
+    pairs_kept: int = 0
+    prompts_added: int = 0
+    prompts_removed: int = 0
+    prompts_kept: int = 0
+
+
+def compare_rows(before: Sequence[Path], after: Sequence[Path]) -> RowChanges:
+    """Compare two lists of Parquet files. Memory does not grow with them."""
+    rows = max(sum(map(_check, paths)) for paths in (before, after))
+    passes = -(-max(rows, 1) // MOST_HASHES)
+    counts = [0] * 6
+    for share in range(passes):
+        old, new = (_hashes(paths, share, passes) for paths in (before, after))
+        found = [*_count(old[0], new[0]), *_count(old[1], new[1])]
+        counts = [total + more for total, more in zip(counts, found, strict=True)]
+    return RowChanges(*counts)
+
+
+def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Any, Any]:
+    """Return the distinct hashes (uint64) of the pairs and of the prompts that fall into a share."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from hubdpo.artefacts.formats.messages import COLUMNS
+    from hubdpo.data.clean.keys import digests
+    from hubdpo.data.pairs.message_column import MessagesColumn
+
+    parts: tuple[list[Any], list[Any]] = ([], [])
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in _batches(file, path, list(COLUMNS)):
+                columns = [digests(MessagesColumn(batch.column(name).to_pylist())) for name in COLUMNS]
+                whole = [_short(b"".join(row)) for row in zip(*columns, strict=True)]
+                for part, values in zip(parts, (whole, [_short(prompt) for prompt in columns[0]]), strict=True):
+                    hashes = np.array(values, np.uint64)
+                    part.append(np.unique(hashes[hashes % np.uint64(passes) == share]))
+    pairs, prompts = (np.unique(np.concatenate(part)) if part else np.zeros(0, np.uint64) for part in parts)
+    return pairs, prompts
+
+
+def _check(path: Path) -> int:
+    """Return the rows of a file. Raise ArtefactError when it holds no pairs, DataError when it unpacks too far."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from hubdpo.artefacts.formats.messages import COLUMNS
+    from hubdpo.artefacts.formats.parquet_footers import is_messages
+    from hubdpo.data.raw.expansion import check_footer
+
+    try:
+        metadata, schema = pq.read_metadata(path), pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as problem:
+        if getattr(problem, "errno", None) is not None:  # of this machine, and not of the file
+            raise
+        raise ArtefactError(f"`{path.name}` is no Parquet file: {problem}", hint="download it again") from None
+    check_footer(metadata, path.stat().st_size, path.name)
+    for name in COLUMNS:
+        if name not in schema.names or not is_messages(schema.field(name).type):
+            raise ArtefactError(
+                f"`{path.name}` has no messages in a column `{name}`, so its pairs cannot be compared",
+                hint="compare datasets that hubdpo prepared",
+            )
+    return int(metadata.num_rows)
+
+
+def _batches(file: Any, path: Path, columns: list[str]) -> Iterator[Any]:
+    from hubdpo.data.raw.expansion import batch_rows, group_budget, rows_within
+
+    with path.open("rb") as stream:
+        for group in range(file.num_row_groups):
+            rows = batch_rows(file.metadata, group, stream)
+            budget = group_budget(file.metadata, group, path.name)
+            for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
+                yield from rows_within(batch, budget, rows)
+
+
+def _short(digest: bytes) -> int:
+    from xxhash import xxh3_64_intdigest
+
+    return int(xxh3_64_intdigest(digest))
+
+
+def _count(old: Any, new: Any) -> tuple[int, int, int]:
+    """Return how many are only in `new`, only in `old`, and in both."""
+    import numpy as np
+
+    both = len(np.intersect1d(old, new, assume_unique=True))
+    return len(new) - both, len(old) - both, both

@@ -1,0 +1,264 @@
+"""Look at an adapter or a dataset, in a folder or on the Hub, without loading it.
+
+Weights are known by their header alone, and Parquet files by their footers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from hubdpo.artefacts.formats.bounded import parse_object, shortened
+from hubdpo.artefacts.formats.front_matter import fields
+from hubdpo.artefacts.manifests.accuracy import Count
+from hubdpo.artefacts.manifests.bundle import Bundle, Kind
+from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, CARD_FILE, MERGE_FILE, PREPARE_FILE, RUN_FILE, Manifest
+from hubdpo.artefacts.manifests.merge import MergeManifest
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.cards.lint.adapter_fields import readable_fields
+from hubdpo.cards.lint.finding import Finding
+from hubdpo.cards.lint.hub_fields import is_id
+from hubdpo.cards.lint.lint import Beside, lint_card
+from hubdpo.cards.model.serving import WEIGHTS, Adapter, Way, problems, ways
+from hubdpo.errors import ArtefactError, ConfigError, HubError
+from hubdpo.hub.snapshot import Place, find_place
+from hubdpo.model.adapters.files import count_tokens
+from hubdpo.release.inspect.parquet import look_at_parquet, parquet_files
+
+ADAPTER_CONFIG = "adapter_config.json"
+MOST_WORDS, LONGEST_NAME = 100, 200
+M = TypeVar("M", bound=Manifest)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found: facts by their names, what is wrong, and for an adapter what to type for each program."""
+
+    ref: str
+    kind: Kind
+    commit: str | None
+    facts: Mapping[str, Any]
+    findings: list[Finding]
+    ways: list[Way] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "ref": self.ref,
+            "kind": self.kind,
+            "commit": self.commit,
+            "facts": dict(self.facts),
+            "findings": [asdict(finding) for finding in self.findings],
+            "programs": [{**asdict(way), "works": way.works} for way in self.ways],
+        }
+
+
+def inspect(ref: str) -> Inspection:
+    """Look at a folder or at `USER/NAME[@REVISION]`, made by hubdpo or not.
+
+    Raise ArtefactError when it holds neither an adapter nor a dataset, ConfigError when `ref` is neither a folder nor
+    USER/NAME, HubError when the Hub has no such repo or revision.
+    """
+    place = find_place(ref)
+    if MERGE_FILE in place.files:
+        return _merged(place)
+    if ADAPTER_CONFIG in place.files:
+        return _adapter(place)
+    if place.repo_type == "dataset" or PREPARE_FILE in place.files or parquet_files(place):
+        return _dataset(place)
+    raise ArtefactError(
+        f"`{ref}` holds neither an adapter nor a dataset: no {ADAPTER_CONFIG}, no {PREPARE_FILE}, no Parquet file",
+        hint="give a run folder, a dataset folder, or USER/NAME of an adapter or a dataset",
+    )
+
+
+def _adapter(place: Place) -> Inspection:
+    config, findings = readable_fields(_object(place, ADAPTER_CONFIG))
+    shapes = place.shapes(WEIGHTS) if WEIGHTS in place.files else {}
+    tokens = count_tokens(_object(place, "tokenizer.json")) if "tokenizer.json" in place.files else None
+    adapter = Adapter(config, shapes, place.files, place.name, place.pin, tokens=tokens)
+    vocabulary = None
+    if adapter.base is not None and is_id(adapter.base):
+        try:
+            base = find_place(f"{adapter.base}@{adapter.base_commit}" if adapter.base_commit else adapter.base)
+            vocabulary = _object(base, "config.json").get("vocab_size") if "config.json" in base.files else None
+        except (ConfigError, HubError, ArtefactError) as problem:  # a run on a base in a folder names that alone
+            findings.append(Finding("base_model_name_or_path", f"cannot be looked up: {problem.message}", problem.hint))
+    vocabulary = vocabulary if isinstance(vocabulary, int) else None
+    adapter = Adapter(config, shapes, place.files, place.name, place.pin, tokens, vocabulary)
+    found = problems(adapter)
+    findings += [
+        Finding(one.field, one.message + (f" (breaks {', '.join(one.breaks)})" if one.breaks else "")) for one in found
+    ]
+    run = _manifest(place, RUN_FILE, RunManifest, findings)
+    findings += _stopping(run)
+    card, about = _card(place, "adapter")
+    facts = {
+        "base": adapter.base,
+        "base revision": adapter.base_commit,
+        "method": config.get("peft_type"),
+        "task": config.get("task_type"),
+        "rank": adapter.rank,
+        "alpha": config.get("lora_alpha"),
+        "modules": config.get("target_modules"),
+        "parameters": adapter.parameters or None,
+        "bytes of weights": place.files.get(WEIGHTS),
+        "chat template kwargs": run.config.get("chat_template_kwargs") if run else None,
+        "release": _version(place, findings),
+        "licence": _words(about.get("license")),
+        "data": _words(about.get("datasets")),
+    }
+    return Inspection(place.ref, "adapter", place.commit, _known(facts), findings + card, ways(adapter, found))
+
+
+def _stopping(run: RunManifest | None) -> list[Finding]:
+    """Say where answers end at a token at which the base's generation does not stop."""
+    if run is None or (end := run.end_of_turn) is None:
+        return []
+    message = f"answers end in `{end.token}` (id {end.id}), at which the generation of the base does not stop"
+    return [Finding("eos_token_id", message, f"give {end.id} as one of `stop_token_ids` where the base is served")]
+
+
+def _merged(place: Place) -> Inspection:
+    findings: list[Finding] = []
+    made = _manifest(place, MERGE_FILE, MergeManifest, findings)
+    card, about = _card(place, "merged")
+    facts: dict[str, Any] = {}
+    if made is not None:
+        facts = {
+            "base": made.base.name,
+            "base revision": made.base.revision,
+            "adapter": made.adapter.name,
+            "adapter version": made.adapter.version,
+            "merged into": "NF4 weights, de-quantised" if made.dequantised else "the original weights",
+            "type": made.dtype,
+            "parameters": made.parameters,
+            "largest difference from the adapter, nats": made.check.largest_difference,
+        }
+    facts |= {
+        "bytes of weights": sum(size for name, size in place.files.items() if name.endswith(".safetensors")),
+        "release": _version(place, findings),
+        "licence": _words(about.get("license")),
+        "data": _words(about.get("datasets")),
+    }
+    return Inspection(place.ref, "merged", place.commit, _known(facts), findings + card)
+
+
+def _dataset(place: Place) -> Inspection:
+    card, about = _card(place, "dataset")
+    facts: dict[str, Any] = {"licence": _words(about.get("license")), "languages": _words(about.get("language"))}
+    findings = list(card)
+    if (made := _manifest(place, PREPARE_FILE, PrepareManifest, findings)) is not None:
+        facts |= {
+            "rows": made.splits,
+            "converter": made.converter,
+            "read": made.funnel.read,
+            "dropped": made.funnel.dropped,
+            "kept": made.funnel.kept,
+            "prompts in two splits": made.shared_prompts,
+            "fingerprint": made.fingerprint,
+            "licence": facts["licence"] or made.license,
+        }
+    rows, columns = _told(about)
+    seen = look_at_parquet(place, about, known=rows is not None or "rows" in facts)
+    findings += seen.findings
+    if PREPARE_FILE not in place.files:
+        columns = columns or seen.columns
+        facts |= {"rows": rows or seen.rows, "columns": columns}
+        if columns is not None and not seen.findings and not {"chosen", "rejected"} <= set(columns):
+            findings.append(
+                Finding("columns", "have no `chosen` and `rejected`, so DPO cannot train on them", "hubdpo prepare")
+            )
+    facts |= {
+        "bytes of Parquet": sum(place.files[name] for name in parquet_files(place)),
+        "Parquet files looked at": seen.share,
+        "release": _version(place, findings),
+    }
+    if not facts["licence"]:
+        findings.append(
+            Finding(
+                "license", "is not stated, so nobody knows what may be done with the rows", "license: ID in the card"
+            )
+        )
+    return Inspection(place.ref, "dataset", place.commit, _known(facts), findings)
+
+
+def _object(place: Place, name: str) -> dict[str, Any]:
+    return parse_object(place.read(name), name, of=place.ref)
+
+
+def _manifest(place: Place, name: str, kind: type[M], findings: list[Finding]) -> M | None:
+    """Return a manifest, None with a finding where it cannot be read, None where there is none."""
+    if name not in place.files:
+        return None
+    try:
+        return kind.parse(place.read(name), name)
+    except ArtefactError as problem:
+        findings.append(Finding(name, problem.message.removeprefix(f"`{name}` "), problem.hint))
+        return None
+
+
+def _card(place: Place, kind: Kind) -> tuple[list[Finding], dict[str, Any]]:
+    """Return what is wrong with the card, and its front matter."""
+    if CARD_FILE not in place.files:
+        if RUN_FILE in place.files:  # the card is written when the run is pushed
+            return [], {}
+        return [Finding(CARD_FILE, "is missing", "write one, or let `hubdpo push` write it")], {}
+    try:
+        text = place.read(CARD_FILE).decode("utf-8", "replace")
+    except ArtefactError as problem:
+        return [Finding(CARD_FILE, problem.message.removeprefix(f"`{CARD_FILE}` "), problem.hint)], {}
+    return lint_card(text, Beside(kind, {name: place.local(name) for name in place.files})), fields(text)
+
+
+def _told(about: Mapping[str, Any]) -> tuple[dict[str, int] | None, list[str] | None]:
+    """Return rows by split and the columns as the card tells them, None where it does not."""
+    info = about.get("dataset_info")
+    try:
+        told = _TOLD.validate_python(info[0] if isinstance(info, list) and info else info)
+    except ValidationError:
+        return None, None
+    return (
+        {split.name: split.num_examples or 0 for split in told.splits},
+        [shortened(feature.name, LONGEST_NAME) for feature in told.features],
+    )
+
+
+class _Split(BaseModel):
+    name: Annotated[str, Field(max_length=LONGEST_NAME)]
+    num_examples: Count | None = None
+
+
+class _Feature(BaseModel):
+    name: str
+
+
+class _Told(BaseModel):
+    """What `dataset_info` of a card tells."""
+
+    splits: list[_Split]
+    features: list[_Feature]
+
+
+_TOLD = TypeAdapter(_Told)
+
+
+def _version(place: Place, findings: list[Finding]) -> str | None:
+    bundle = _manifest(place, BUNDLE_FILE, Bundle, findings)
+    return f"v{bundle.version}" if bundle is not None else None
+
+
+def _words(value: Any) -> str | list[str] | None:
+    """Return what a field of a card says, a word or several; None for anything else, which is a finding of the card."""
+    several = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in several):
+        return None
+    words = [shortened(one, LONGEST_NAME) for one in several[:MOST_WORDS]]
+    return words if isinstance(value, list) else words[0]
+
+
+def _known(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value not in (None, {}, [])}

@@ -1,0 +1,166 @@
+"""Does a downloaded release load? An adapter on its base, with the probes; a dataset as its card says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hubdpo import console
+from hubdpo.artefacts.formats.bounded import read_text
+from hubdpo.artefacts.formats.front_matter import fields
+from hubdpo.artefacts.formats.parquet_footers import read_footer, wrong_column
+from hubdpo.artefacts.manifests.evaluation import Probes
+from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PREPARE_FILE, PROBES_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.merge import MergeManifest
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.cards.lint.told_splits import told_splits
+from hubdpo.errors import ArtefactError, HubdpoError, VerificationFailed
+from hubdpo.hub.client import api, fetch
+from hubdpo.hub.failures import translate_errors
+from hubdpo.hub.retry import repeat
+from hubdpo.model.adapters.check import check_adapter_files
+from hubdpo.model.bases.load import BASE_PATTERNS
+from hubdpo.model.pretrained import read_causal_lm, read_tokenizer
+from hubdpo.model.probes import ProbeResult, compare_probes, record_probes
+
+AGAIN = "hubdpo prepare ... --overwrite, then publish a new version"
+HASHES_ALONE = "`--check hashes` compares the files alone"
+
+
+def check_adapter(folder: Path) -> ProbeResult | None:
+    """Load the adapter on its pinned base, in the precision of its training, and compare the probes.
+
+    None, with a warning, when the run recorded none. Raise VerificationFailed when the base is gone, does not fit into
+    memory or does not take the adapter, or when the log-probabilities are others.
+    """
+    run = RunManifest.read(folder / RUN_FILE)
+    try:
+        settings = check_adapter_files(folder)
+    except ArtefactError as problem:
+        raise VerificationFailed(problem.message, hint=problem.hint) from None
+    name, revision = str(settings["base_model_name_or_path"]), str(settings.get("revision"))
+    if (name, revision) != (run.base.repo_id, run.base.revision):
+        raise VerificationFailed(
+            f"adapter_config.json names the base {name}@{revision}, run.json {run.base.repo_id}@{run.base.revision}",
+            hint="publish the run again",
+        )
+    recorded = Probes.read(folder / PROBES_FILE) if (folder / PROBES_FILE).exists() else None
+    in_4bit = bool(run.config.get("load_in_4bit"))
+    console.info(f"loading the adapter on {name}@{revision[:12]}, {'NF4' if in_4bit else 'not quantised'}")
+    base = _base_folder(name, revision)
+    try:
+        result = _probe(folder, base, recorded, load_in_4bit=in_4bit)
+    except VerificationFailed:
+        raise
+    except HubdpoError as problem:
+        raise VerificationFailed(problem.message, hint=problem.hint) from None
+    except Exception as problem:  # whatever keeps it from loading is what we are here to find
+        first = (str(problem).strip().splitlines() or [""])[0]
+        raise VerificationFailed(
+            f"the adapter cannot be loaded on {name}@{revision[:12]}: {type(problem).__name__}: {first}",
+            hint=f"where the base does not fit into memory, {HASHES_ALONE}",
+        ) from problem
+    if result is None:
+        console.warn(
+            f"the run has no {PROBES_FILE}: it loads, but nothing says what it should give; "
+            "`hubdpo evaluate RUN` records that"
+        )
+        return None
+    if not result.passed:
+        raise VerificationFailed(
+            f"the adapter on {name}@{revision[:12]} is not what was trained: log-probabilities differ by "
+            f"{result.mean_difference:.2g} nats a token, {result.tolerance:g} at most",
+            hint="check the base's commit and that the run folder was not changed after training",
+        )
+    return result
+
+
+def _probe(folder: Path, base: Path, recorded: Probes | None, *, load_in_4bit: bool) -> ProbeResult | None:
+    import torch
+
+    from hubdpo.model.adapters.load import load_on_base
+
+    wanted = recorded.environment["device"] if recorded else "cuda"
+    device = "cuda" if wanted == "cuda" and torch.cuda.is_available() else "cpu"
+    model, tokenizer = load_on_base(folder, base, device=device, load_in_4bit=load_in_4bit)
+    if recorded is None:
+        record_probes(model, tokenizer, load_in_4bit=load_in_4bit)  # it runs; there is nothing to compare with
+        return None
+    return compare_probes(model, tokenizer, recorded)
+
+
+def check_merged(folder: Path) -> ProbeResult:
+    """Load a merged model and compare its probes. Raise VerificationFailed when they differ or it does not load."""
+    import torch
+
+    manifest, recorded = MergeManifest.read(folder / MERGE_FILE), Probes.read(folder / PROBES_FILE)
+    device = "cuda" if recorded.environment["device"] == "cuda" and torch.cuda.is_available() else "cpu"
+    console.info(f"loading the model, {manifest.dtype}")
+    try:
+        model = read_causal_lm(folder, dtype=getattr(torch, manifest.dtype))[0].to(device)
+        result = compare_probes(model, read_tokenizer(folder), recorded)
+    except VerificationFailed:
+        raise
+    except HubdpoError as problem:
+        raise VerificationFailed(problem.message, hint=problem.hint) from None
+    except Exception as problem:  # whatever keeps it from loading is what we are here to find
+        first = (str(problem).strip().splitlines() or [""])[0]
+        raise VerificationFailed(
+            f"the model cannot be loaded: {type(problem).__name__}: {first}",
+            hint=f"where it does not fit into memory, {HASHES_ALONE}",
+        ) from problem
+    if not result.passed:
+        raise VerificationFailed(
+            f"the model is not what was merged: log-probabilities differ by {result.mean_difference:.2g} nats a token, "
+            f"{result.tolerance:g} at most",
+            hint="hubdpo merge, into another folder, and publish that",
+        )
+    return result
+
+
+def _base_folder(name: str, revision: str) -> Path:
+    from huggingface_hub import errors
+
+    with translate_errors(name):
+        try:
+            repeat(lambda: api().repo_info(name, revision=revision))
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as problem:
+            raise VerificationFailed(
+                f"the base {name}@{revision[:12]} cannot be had: {type(problem).__name__}",
+                hint=f"log in with access to it; {HASHES_ALONE}",
+            ) from None
+        return repeat(lambda: fetch(name, revision, allow_patterns=BASE_PATTERNS))
+
+
+def check_dataset(folder: Path) -> dict[str, int]:
+    """Return the rows of each split. Raise VerificationFailed unless data, `prepare.json` and card agree on them.
+
+    `datasets.load_dataset` reads the splits and features from the card, and refuses what counts otherwise.
+    """
+    manifest = PrepareManifest.read(folder / PREPARE_FILE)
+    rows: Counter[str] = Counter()
+    for name in manifest.files:
+        if not name.endswith(".parquet"):
+            continue
+        with (folder / name).open("rb") as stream:
+            try:
+                count, schema = read_footer(stream, name, hint=AGAIN)
+            except ArtefactError as problem:
+                raise VerificationFailed(problem.message, hint=problem.hint) from None
+        if (wrong := wrong_column(schema, prepared=True)) is not None:
+            raise VerificationFailed(f"DPO cannot train on `{name}`: {wrong}", hint=AGAIN)
+        rows[Path(name).name.rpartition("-of-")[0].rpartition("-")[0]] += count
+    try:
+        on_card = told_splits(fields(read_text(folder / CARD_FILE)).get("dataset_info"))
+    except ValueError as problem:
+        raise VerificationFailed(f"{CARD_FILE}: {problem}", hint=AGAIN) from None
+    for who, told in ((PREPARE_FILE, manifest.splits), (CARD_FILE, on_card)):
+        if told is not None and told != dict(rows):
+            raise VerificationFailed(f"the data has {_words(rows)}, but {who} says {_words(told)}", hint=AGAIN)
+    return dict(rows)
+
+
+def _words(rows: Any) -> str:
+    return ", ".join(f"{count:,} rows in {name}" for name, count in sorted(rows.items()))
