@@ -9,7 +9,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup demo test test-lowest test-newest packages storm lint bench bench-train bench-prepare bench-push format build clean
+.PHONY: help setup demo test test-lowest test-newest packages storm mutants lint bench bench-train bench-prepare bench-push format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -54,6 +54,9 @@ packages: setup  ## Install the wheel, and the source archive, on every Python t
 
 storm: setup  ## Run all of the failures, kills and races of push, and 100,000 odd requests (an hour or two)
 	HUBDPO_STORM=1 $(BIN)/python -m pytest tests/release/test_release_faults.py tests/loopback/test_loopback_mutations.py -s
+
+mutants: setup  ## Break lines one at a time and see a test die (an hour)
+	$(BIN)/python -m tests.check_mutants
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

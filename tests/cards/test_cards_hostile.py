@@ -69,7 +69,7 @@ BODIES = {
 }
 LOOK = """
 import sys
-from hubdpo.cards.lint import Beside, lint_card
+from hubdpo.cards.lint.lint import Beside, lint_card
 from tests.cards.test_cards_hostile import BODIES, BOMBS, LONG
 rows = {name: "license: mit\\n---\\n" + text * (LONG // len(text)) for name, text in BODIES.items()}
 rows |= {name: text + "\\n---\\n" for name, text in BOMBS.items()}

@@ -19,7 +19,7 @@ from tests.data.made import lines, rows
 RUN = """
 import shutil, sys, time
 import hubdpo.data.prepare as stage
-from hubdpo.data import readers
+from hubdpo.data.raw import readers
 readers.PIECE_BYTES = 2000
 def wait(*args, **options):
     print("waiting", flush=True)

@@ -111,7 +111,7 @@ def test_every_kind_of_file_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 CUT = """
 import os
-from hubdpo.data.tables import arrow_blocks
+from hubdpo.data.raw.tables import arrow_blocks
 from hubdpo.errors import DataError
 blocks = arrow_blocks("raw.arrow", "raw.arrow")
 next(blocks)

@@ -117,7 +117,7 @@ def test_an_empty_folder_that_is_there_is_left_so_by_a_failure(work: Path) -> No
 
 # locks
 
-HOLD = "import sys, time\nfrom hubdpo.data.prepare.folder import workspace\n" \
+HOLD = "import sys, time\nfrom hubdpo.artefacts.folders.workspace import workspace\n" \
     "with workspace(sys.argv[1]) as space:\n    print('held', flush=True)\n    time.sleep(60)"  # fmt: skip
 
 

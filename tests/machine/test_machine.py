@@ -158,7 +158,7 @@ def test_bytes_are_told_in_a_unit_that_shows_them(count: float, words: str) -> N
 
 CODE = """
 import resource, sys
-from hubdpo.machine import machine_error
+from hubdpo.machine.refusals import machine_error
 def limit(which, value):
     resource.setrlimit(which, (value, resource.getrlimit(which)[1]))
 def fail():

@@ -168,7 +168,7 @@ def test_a_template_that_refuses_is_heard(tokenizer: Any) -> None:
 def test_what_python_cannot_stop_the_kernel_does() -> None:
     # minutes in one operation of C, between whose steps no handler of Python runs
     code = (
-        "import hashlib; from hubdpo.data import rendering\n"
+        "import hashlib; from hubdpo.model.tokenizer import rendering\n"
         "rendering.SECONDS, rendering.SECONDS_IN_C = 1, 2\n"
         "class Tokenizer:\n"
         "    name_or_path = '.'\n"

@@ -23,7 +23,7 @@ RUN = """
 from pathlib import Path
 import hubdpo.training.start
 from hubdpo.cli.app import main
-from hubdpo.training.processes import run_in_processes
+from hubdpo.training.launch.processes import run_in_processes
 
 def train(config):
     Path("notes").mkdir()
@@ -45,8 +45,8 @@ import torch
 import hubdpo.training.start
 from hubdpo.cli.app import main
 from hubdpo.errors import MachineError
-from hubdpo.orphans import end_with_parent
-from hubdpo.training.processes import leave_at_exit
+from hubdpo.machine.orphans import end_with_parent
+from hubdpo.training.launch.processes import leave_at_exit
 
 def train(config):
     leave_at_exit()
