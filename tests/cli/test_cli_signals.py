@@ -18,7 +18,7 @@ from tests.data.made import lines, rows
 
 RUN = """
 import shutil, sys, time
-import hubdpo.data.prepare as stage
+import hubdpo.data.prepare.prepare as stage
 from hubdpo.data.raw import readers
 readers.PIECE_BYTES = 2000
 def wait(*args, **options):
