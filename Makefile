@@ -9,7 +9,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup demo test test-lowest test-newest packages storm mutants lint bench bench-train bench-prepare bench-push format build clean
+.PHONY: help setup demo test test-one coverage test-lowest test-newest packages storm mutants lint bench bench-train bench-prepare bench-push format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,6 +31,12 @@ demo: setup  ## Run the whole road on this machine: prepare, train, push, load
 
 test: setup  ## Run every test, in two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+
+test-one: setup  ## Run what T names, at once and in order: make test-one T=tests/data/test_data_cleaning.py
+	$(BIN)/python -m pytest -p no:randomly -x --verbosity 1 $(T)
+
+coverage: setup  ## Run every test and list the lines that none of them reaches
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report term --cov-report html $(TESTS)
 
 test-lowest: .venv-lowest/torch-$(TORCH)  ## Run demo and tests on the lowest versions admitted (TORCH=2.11.0 TESTS=...)
 	.venv-lowest/bin/hubdpo demo --output-dir .venv-lowest/demo
@@ -82,4 +88,4 @@ build: setup  ## Build the wheel and the source archive
 	$(BIN)/python -m build --no-isolation
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .venv-lowest .venv-newest demo-run dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-newest demo-run dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
