@@ -1,4 +1,4 @@
-"""Tables of the README, made from what the benchmarks measured."""
+"""Write the README's tables from the measurements of the benchmarks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ README = HERE.parents[1] / "README.md"
 
 
 def prepare_table(report: dict[str, Any]) -> str:
-    """Return Markdown of prepare.json: rows per second beside the usual way, memory and tokens."""
+    """Return Markdown of prepare.json: rows per second compared with the usual way, memory and tokens."""
     size = report["shapes"][0]["megabytes"]
     lines = [
-        f"| {size} MB of | usual rows/s | hubdpo rows/s | faster by | usual peak | hubdpo peak |",
+        f"| {size} MB of | usual rows/s | hubdpo rows/s | speed-up | usual peak memory | hubdpo peak memory |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for shape in report["shapes"]:
@@ -29,25 +29,25 @@ def prepare_table(report: dict[str, Any]) -> str:
     if all("floor" in shape for shape in report["shapes"]):
         floors = ", ".join(str(shape["floor_ratio_work"]) for shape in report["shapes"])
         notes.append(
-            f"Parsing each line and writing its texts as Parquet, and nothing else, is {floors} times as fast as the "
+            f"For comparison, only parsing each line and writing its texts as Parquet is {floors} times as fast as the "
             "usual way (`tests/benchmarks/floor.py`)."
         )
     if memory := report["memory"]:
         small, large = memory["megabytes"]
         peaks = memory["peak_mb"]
-        notes.append(f"Peak memory at {small:,} and {large:,} MB of input: {peaks[0]:,} and {peaks[1]:,} MB.")
+        notes.append(f"Peak memory with {small:,} and {large:,} MB of input: {peaks[0]:,} and {peaks[1]:,} MB.")
     if tokens := report["tokens"]:
         notes.append(
-            f"Pairs to token ids with the tokenizer of Qwen2: {tokens['hubdpo_pairs_per_cpu_s']:,} per CPU second, "
-            f"{tokens['ratio']} times TRL's way, {tokens['differing']} of {tokens['pairs']:,} different."
+            f"Tokenisation with Qwen2's tokenizer: {tokens['hubdpo_pairs_per_cpu_s']:,} pairs per CPU second, "
+            f"{tokens['ratio']} times as fast as TRL; {tokens['differing']} of {tokens['pairs']:,} pairs differ."
         )
     return "\n".join([*lines, "", *notes])
 
 
 def train_table(report: dict[str, Any]) -> str:
-    """Return Markdown of train.json: pairs per second beside stock TRL."""
+    """Return Markdown of train.json: pairs per second compared with stock TRL."""
     lines = [
-        "| lengths | beside | fewer tokens by | TRL pairs/s | hubdpo pairs/s | faster by | kept for backward |",
+        "| lengths | compared with | fewer tokens | TRL pairs/s | hubdpo pairs/s | speed-up | memory for backward |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in report["results"]:
@@ -60,10 +60,10 @@ def train_table(report: dict[str, Any]) -> str:
     environment = report["environment"]
     notes = [
         f"{report['results'][0]['pairs']} pairs a step, {environment['model']}, "
-        f"CPU seconds of forward and backward (threads: {environment['cpu_threads']}); "
-        f"largest difference of a loss {differences:.0e}.",
-        "On CUDA TRL's head, too, scores only tokens with a label; on the CPU it scores all.",
-        "hubdpo with a cached reference and no checkpointing beside TRL's defaults: "
+        f"CPU time of forward and backward pass (threads: {environment['cpu_threads']}); "
+        f"the losses differ by at most {differences:.0e}.",
+        "On CUDA, TRL's head also scores only tokens with a label; on the CPU it scores all tokens.",
+        "Speed-up of hubdpo with a cached reference and no checkpointing over TRL's defaults: "
         + ", ".join(f"{row['lengths']} {row['over_defaults']}" for row in report["results"] if "over_defaults" in row)
         + ".",
     ]
@@ -74,7 +74,7 @@ def _options_table(report: dict[str, Any]) -> list[str]:
     options = report["options"]
     stock, plain, *others = options
     lines = [
-        f"| {stock['lengths']}, NF4 | pairs/s | faster than TRL by | than hubdpo by | kept for backward |",
+        f"| {stock['lengths']}, NF4 | pairs/s | speed-up over TRL | over hubdpo | memory for backward |",
         "|---|---:|---:|---:|---:|",
     ]
     for row in (stock, plain, *others):
@@ -85,15 +85,15 @@ def _options_table(report: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"A step of {report['pairs_a_step']} pairs, {report['results'][0]['pairs']} a pass; each option alone beside "
-        f"hubdpo's defaults, which checkpoint all {report['layers']} layers; largest difference of a loss {most:.0e}.",
+        f"Steps of {report['pairs_a_step']} pairs, {report['results'][0]['pairs']} a pass. Each option is compared with "
+        f"hubdpo's defaults, which checkpoint all {report['layers']} layers; the losses differ by at most {most:.0e}.",
     ]
 
 
 def push_table(report: dict[str, Any]) -> str:
-    """Return Markdown of push.json: what a verified release costs beside a bare upload."""
+    """Return Markdown of push.json: the cost of a verified release compared with a bare upload."""
     lines = [
-        f"| an adapter of {report['adapter_mb']:.0f} MB | by | seconds | requests | MB sent | MB read back |",
+        f"| an adapter of {report['adapter_mb']:.0f} MB | by | seconds | requests | MB sent | MB downloaded |",
         "|---|---|---:|---:|---:|---:|",
     ]
     lines += [
@@ -103,30 +103,29 @@ def push_table(report: dict[str, Any]) -> str:
     ]
     versions = report["versions"]
     note = (
-        f"Best of {report['rounds']}, taking turns, on {report['machine']}, huggingface_hub "
+        f"Best of {report['rounds']} interleaved rounds on {report['machine']}, huggingface_hub "
         f"{versions['huggingface_hub']}, hf_xet {versions['hf_xet']}; base {report['base']}."
     )
     return "\n".join([*lines, "", note])
 
 
 def storm_text(report: dict[str, dict[str, int]]) -> str:
-    """Return what a whole `make storm` counted, from storm.json."""
+    """Return the summary of a full `make storm`, from storm.json."""
     kills = sum(figures["kills"] for name, figures in report.items() if name.startswith("SIGKILL"))
     ends = [figures for name, figures in report.items() if name.startswith("publishes")]
     published, all_ends = sum(f.get("0", 0) for f in ends), sum(sum(f.values()) for f in ends)
     faults = sum(sum(figures.values()) for name, figures in report.items() if name.startswith("faults"))
     races = sum(sum(figures.values()) for name, figures in report.items() if name.startswith("races"))
     return (
-        f"`make storm` killed `push` {kills} times, before and after each of its requests, by LFS and by Xet; let "
-        f"{all_ends} publishes meet {faults:,} failures of the Hub, of which {published} ended published and the "
-        f"others said why not; and ran {races} races. After each kill and failure the same command finished what was "
-        "left; no tag moved, no release was committed twice, and what was said to be published was there, byte for "
-        "byte."
+        f"`make storm` killed `push` {kills} times, before and after each of its requests, by LFS and by Xet; injected "
+        f"{faults:,} Hub failures into {all_ends} publishes, of which {published} succeeded and the others reported the "
+        f"failure; and ran {races} races. After each kill and failure, the same command completed the release. No tag "
+        "moved, no release was committed twice, and everything reported as published was there, byte for byte."
     )
 
 
 def put(name: str, table: str) -> None:
-    """Write a table into its place in the README."""
+    """Replace a table in the README."""
     text = README.read_text(encoding="utf-8")
     place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     README.write_text(place.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text), encoding="utf-8")
