@@ -86,7 +86,8 @@ def _options_table(report: dict[str, Any]) -> list[str]:
         *lines,
         "",
         f"Steps of {report['pairs_a_step']} pairs, {report['results'][0]['pairs']} a pass. Each option is compared "
-        f"with hubdpo's defaults, which checkpoint all {report['layers']} layers; the losses differ by at most {most:.0e}.",
+        f"with hubdpo's defaults, which checkpoint all {report['layers']} layers; the losses differ by at most "
+        f"{most:.0e}.",
     ]
 
 
@@ -119,8 +120,8 @@ def storm_text(report: dict[str, dict[str, int]]) -> str:
     return (
         f"`make storm` killed `push` {kills} times, before and after each of its requests, by LFS and by Xet; "
         f"injected {faults:,} Hub failures into {all_ends} publishes, of which {published} succeeded and the others "
-        f"reported the failure; and ran {races} races. After each kill and failure, the same command completed the release. No tag "
-        "moved, no release was committed twice, and everything reported as published was there, byte for byte."
+        f"reported the failure; and ran {races} races. After each kill and failure, the same command completed the "
+        "release. No tag moved, no release was committed twice, and everything reported as published was there, byte for byte."
     )
 
 
