@@ -121,7 +121,8 @@ def storm_text(report: dict[str, dict[str, int]]) -> str:
         f"`make storm` killed `push` {kills} times, before and after each of its requests, by LFS and by Xet; "
         f"injected {faults:,} Hub failures into {all_ends} publishes, of which {published} succeeded and the others "
         f"reported the failure; and ran {races} races. After each kill and failure, the same command completed the "
-        "release. No tag moved, no release was committed twice, and everything reported as published was there, byte for byte."
+        "release. No tag moved, no release was committed twice, and everything reported as published was there, byte "
+        "for byte."
     )
 
 
