@@ -8,18 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from hubdpo import load_preferences, prepare
-from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.cli.app import app
-from hubdpo.data.clean.near_duplicates import near_groups, signature
-from hubdpo.data.clean.rows import clean, suspects
-from hubdpo.data.pairs.example import PreferenceExample, Rejection
-from hubdpo.data.pairs.message_column import MessagesColumn
 from hubdpo.errors import ConfigError, DataError
 
 A, B = "It is a good answer.", "It is a bad answer."
@@ -120,19 +114,6 @@ def test_near_prompts_are_in_one_split(tmp_path: Path) -> None:
     assert not groups["train"] & groups["test"]
 
 
-def test_signatures_tell_the_sides_apart() -> None:
-    said = [{"role": "assistant", "content": TEXT}]
-    one, other = signature([("+", said)]), signature([("-", said)])
-    assert np.mean(one == other) < 0.2
-
-
-def test_groups_begin_at_their_first_row_and_join_equal_values() -> None:
-    rows = np.arange(6 * 64, dtype=np.uint32).reshape(6, 64)
-    rows[4] = rows[1]
-    assert near_groups(rows).tolist() == [0, 1, 2, 3, 1, 5]
-    assert near_groups(rows, same=np.array([7, 1, 7, 3, 4, 4])).tolist() == [0, 1, 0, 3, 1, 1]
-
-
 def test_lengths_are_counted_with_the_tokenizer_of_the_base(tmp_path: Path, tiny_base: Path) -> None:
     from transformers import AutoTokenizer
 
@@ -230,39 +211,6 @@ def test_explain_shows_a_row_from_raw_to_tokens(tmp_path: Path, tiny_base: Path)
         assert part in done.stderr
     assert "identical_answers" in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        [], [("user", "q")], [("user", "")], [("user", " \n")], [("system", "s")], [("system", ""), ("user", "q")],
-        [("user", "q"), ("assistant", "a")], [("user", "q"), ("user", "q")], [("assistant", "a"), ("user", "q")],
-        [("user", "q"), ("system", "s"), ("user", "q")], [("user", "q"), ("assistant", "f"), ("tool", "t")],
-        [("robot", "q")], [("user", "nul\0")], [("tool", "t")], [("system", "s"), ("system", "s"), ("user", "q")],
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize(
-    "chosen",
-    [
-        [], [("assistant", "good")], [("assistant", " good")], [("assistant", "\ngood")], [("assistant", "")],
-        [("user", "q")], [("assistant", "a"), ("user", "q")], [("assistant", "f"), ("tool", "t"), ("assistant", "g")],
-        [("assistant", "bad ")], [("robot", "x")], [("assistant", "x\0")], [("assistant", "a"), ("assistant", "b")],
-    ],
-)  # fmt: skip
-def test_the_fast_look_misses_nothing_that_the_exact_one_finds(prompt: Any, chosen: Any) -> None:
-    def said(turns: Any) -> list[dict[str, str]]:
-        return [{"role": role, "content": content} for role, content in turns]
-
-    fine = PreferenceExample(said([("user", "q")]), said([("assistant", "x")]), said([("assistant", "y")]))
-    example = PreferenceExample(said(prompt), said(chosen), said([("assistant", "bad")]))
-    before = [list(map(dict, getattr(example, name))) for name in COLUMNS]
-    batch = [fine, example, fine]
-    flagged = suspects(*(MessagesColumn([getattr(one, name) for one in batch]) for name in COLUMNS)).tolist()
-    try:
-        wrong = bool(clean(example)) or [getattr(example, name) for name in COLUMNS] != before
-    except Rejection:
-        wrong = True
-    assert 1 in flagged or not wrong
 
 
 SECRETS = {

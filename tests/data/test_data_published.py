@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict
 from hubdpo import load_preferences, prepare
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import NEAR, TEST, TRAIN, Decision, decide
-from hubdpo.data.clean.keys import KEY
+from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
 from hubdpo.data.raw.published import is_split_name, split_of
 from tests.data.made import lines, rows
@@ -180,7 +180,7 @@ def test_answers_of_two_published_splits_are_not_paired(tmp_path: Path) -> None:
 
 def some_keys(draw: np.random.Generator, rows: int) -> tuple[Any, Any]:
     """Draw keys of pairs with few prompts, and signatures of which some are alike though their prompts differ."""
-    keys = np.zeros(rows, KEY)
+    keys = np.zeros(rows, ROW_KEY)
     keys["prompt"] = draw.integers(0, 40, rows).astype(np.uint64) * np.uint64(2**58 + 12345)
     keys["low"], keys["high"] = draw.integers(0, 300, (2, rows))
     keys["flipped"] = draw.integers(0, 2, rows)

@@ -15,7 +15,7 @@ from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.tokens import encoder as encoding
 from hubdpo.data.tokens.encoder import ChatEncoder
-from hubdpo.data.tokens.pair import Fitted, encode_pair, fit
+from hubdpo.data.tokens.pair import EncodedPair, encode_pair, fit
 from hubdpo.data.tokens.tiktoken_bpe import QWEN2, byte_pair_encoder
 from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError
@@ -183,7 +183,7 @@ def test_a_cut_prompt_leaves_out_what_the_answers_have_in_its_place() -> None:
     encoder = ChatEncoder(make_tokenizer(THINKING))
     prompt = [say("user", "hello " * 30), say("assistant", "it is"), say("user", "so")]
     pair = encode_pair(encoder, prompt, [say("assistant", "no")], [say("assistant", "yes, it is")])
-    cut = fit(encoder, prompt, pair, most=pair.longest - 1, prompt_budget=8)
+    cut = fit(encoder, prompt, pair, max_length=pair.longest - 1, prompt_budget=8)
     alone = encode_pair(encoder, prompt[2:], [say("assistant", "no")], [say("assistant", "yes, it is")])
     assert "prompt_cut_by_message" in cut.notes
     assert (cut.prompt, cut.chosen, cut.rejected) == (alone.prompt, alone.chosen, alone.rejected)
@@ -244,7 +244,7 @@ THOUGHT = "<think>\nx\n</think>\n\nso"
 TALK = [say("assistant", "hello\n"), say("user", "It is <|im_end|> low"), say("assistant", THOUGHT)]
 
 
-def parts_of(tokenizer: Any, pair: Fitted, side: str) -> list[str]:
+def parts_of(tokenizer: Any, pair: EncodedPair, side: str) -> list[str]:
     """The scored and the other stretches of an answer, in turn."""
     ids, context = getattr(pair, f"{side}_ids"), getattr(pair, f"{side}_context")
     edges = [0, *(edge for span in context for edge in span), len(ids)]
@@ -273,7 +273,7 @@ def test_a_cut_answer_keeps_what_is_not_scored_apart() -> None:
     pair = encode_pair(encoder, prompt, TALK, [say("assistant", "no")])
     start, stop = pair.chosen_context[0]
     for room in (start - 1, start, start + 1, stop, stop + 1):
-        cut = fit(encoder, prompt, pair, most=len(pair.prompt) + room, prompt_budget=len(pair.prompt))
+        cut = fit(encoder, prompt, pair, max_length=len(pair.prompt) + room, prompt_budget=len(pair.prompt))
         assert len(cut.chosen_ids) == room
         assert cut.chosen == pair.chosen[: room - (min(room, stop) - start if room > start else 0)]
         assert all(end <= room for span in cut.chosen_context for end in span)

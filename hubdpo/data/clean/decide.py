@@ -1,4 +1,4 @@
-"""Second step of prepare, on keys alone: repeats, contradictions, lengths, and the split of every row."""
+"""Decide on row keys alone which pairs are dropped, and which split each kept pair belongs to."""
 
 from __future__ import annotations
 
@@ -6,137 +6,159 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.near_duplicates import near_groups
+from hubdpo.data.clean.keys import Hashes, RowKeys
+from hubdpo.data.clean.near_duplicates import Rows, Signatures, near_groups
 from hubdpo.data.clean.split import is_test
 
-TRAIN, TEST = 0, 1
-SPLITS = {"train": TRAIN, "test": TEST}
-REASONS = ("duplicate_pair", "contradiction", "near_duplicate_pair", "over_length", "prompt_in_test")
-DUPLICATE, CONTRADICTION, NEAR, OVER, IN_TEST = range(2, 2 + len(REASONS))
+VERDICTS = (
+    "train", "test", "duplicate_pair", "contradiction", "near_duplicate_pair", "over_length", "prompt_in_test",
+)  # fmt: skip
+"""What can become of a pair, by verdict code: its split, or the reason why it is dropped."""
+TRAIN, TEST, DUPLICATE, CONTRADICTION, NEAR, OVER_LENGTH, IN_TEST = range(len(VERDICTS))
+SPLITS, REASONS = VERDICTS[:2], VERDICTS[2:]
 UNDECIDED = 255
 
 ROWS_AT_ONCE = 1 << 21
 KEPT_SHARE = 0.99
 LENGTH_STEP = 64
 TEST_SIZE = 0.05
-"""Share of the prompts that is held out unless `--test-size` or the split of the source says otherwise."""
+"""Share of prompts held out if neither `--test-size` nor a published split says otherwise."""
+
+Mask = npt.NDArray[np.bool_]
+Verdicts = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """`verdict` is uint8 (rows,): a split, or a reason to drop; `max_length` is the limit in tokens that was used."""
+    """`verdict` has a code of VERDICTS for each pair, uint8 (rows,); `max_length` is the limit in tokens, if any."""
 
-    verdict: Any
+    verdict: Verdicts
     max_length: int | None
 
-    def dropped(self) -> Counter[str]:
-        counts = np.bincount(self.verdict, minlength=2 + len(REASONS))[2:]
-        return Counter({reason: int(count) for reason, count in zip(REASONS, counts, strict=True) if count})
-
-    def kept(self, split: int) -> Any:
-        """Return the rows of a split, in order."""
+    def kept(self, split: int) -> Rows:
+        """Return the row numbers of a split, in order."""
         return np.flatnonzero(self.verdict == split)
 
 
-def decide(keys: Any, config: PrepareConfig, *, near: Any = None, published: Any = None) -> Decision:
-    """Decide about every row of `keys`, KEY (rows,).
+def count_verdicts(verdict: Verdicts) -> Counter[str]:
+    """Count the splits and reasons among verdict codes; those that do not occur are left out."""
+    counts = np.bincount(verdict, minlength=len(VERDICTS))
+    return Counter({name: int(count) for name, count in zip(VERDICTS, counts, strict=False) if count})
 
-    `near` is uint32 (rows, 2, permutations), of prompt and pair. `published`, bool (rows,), tells which rows were
-    published as test rows: then all rows stay where they are, and a prompt that both splits have is dropped from train,
-    so that the test rows are those that others measure on.
+
+def decide(
+    keys: RowKeys, config: PrepareConfig, *, near: npt.NDArray[np.uint32] | None = None, published: Mask | None = None
+) -> Decision:
+    """Decide about every row of `keys`.
+
+    `near` holds the signatures of `--dedupe near`, uint32 (rows, 2, permutations): [:, 0] of the prompt, [:, 1] of the
+    whole pair. `published`, bool (rows,), marks rows that were published as test rows. If given, no row changes its
+    split, and a prompt in both splits is dropped from train: scores stay comparable with others' on the same test rows.
     """
     verdict = np.full(len(keys), UNDECIDED, np.uint8)
-    split_keys = keys["prompt"] if near is None else _near_prompts(keys, near)
+    # rows with the same split key must be in the same split: equal prompts, and similar ones with `--dedupe near`
+    split_keys = keys["prompt"] if near is None else _near_prompts(keys, near[:, 0])
     if published is not None:
         verdict[~published & np.isin(split_keys, split_keys[published])] = IN_TEST
-    for rows in _buckets(keys["low"]):
-        open_ = rows[verdict[rows] == UNDECIDED]
-        _repeats(keys[open_], open_, verdict, config)
+    for rows in _equal_candidates(keys["low"]):
+        open_rows = rows[verdict[rows] == UNDECIDED]
+        _drop_repeats(keys[open_rows], open_rows, verdict, config)
     if near is not None:
-        _near_pairs(near, verdict, published)
-    most = _limit(keys, verdict, config)
-    if most is not None and config.over_length != "keep":
-        verdict[(verdict == UNDECIDED) & (total_tokens(keys) > most)] = OVER
+        _drop_near_pairs(near[:, 1], verdict, published)
+    limit = _max_length(keys, verdict, config)
+    if limit is not None and config.over_length != "keep":
+        verdict[(verdict == UNDECIDED) & (total_tokens(keys) > limit)] = OVER_LENGTH
     if published is None:
         published = is_test(split_keys, TEST_SIZE if config.test_size is None else config.test_size, config.seed)
-    open_ = verdict == UNDECIDED
-    verdict[open_] = np.where(published[open_], TEST, TRAIN)
-    return Decision(verdict, most)
+    undecided = verdict == UNDECIDED
+    verdict[undecided] = np.where(published[undecided], TEST, TRAIN)
+    return Decision(verdict, limit)
 
 
-def total_tokens(keys: Any) -> Any:
-    """Return int64 (rows,): tokens of the prompt and the longer answer; negative without a tokenizer."""
-    return keys["prompt_tokens"].astype(np.int64) + np.maximum(keys["chosen_tokens"], keys["rejected_tokens"])
+def total_tokens(keys: RowKeys) -> npt.NDArray[np.int64]:
+    """Return tokens of the prompt and the longer answer, int64 (rows,); negative if no tokenizer counted."""
+    longer = np.maximum(keys["chosen_tokens"], keys["rejected_tokens"])
+    total: npt.NDArray[np.int64] = keys["prompt_tokens"].astype(np.int64) + longer
+    return total
 
 
-def _buckets(low: Any) -> Iterator[Any]:
-    """Give the rows that may be equal to others, in groups that hold all that is equal: some of them at a time."""
-    parts = max(1, math.ceil(len(low) / ROWS_AT_ONCE))
-    for part in range(parts):
-        rows = np.flatnonzero(low % np.uint64(parts) == part) if parts > 1 else np.arange(len(low))
+def _equal_candidates(low: Hashes) -> Iterator[Rows]:
+    """Yield row numbers whose low hash occurs more than once, one hash partition at a time.
+
+    Equal pairs are in the same partition, so each can be decided without the others.
+    """
+    partitions = max(1, math.ceil(len(low) / ROWS_AT_ONCE))
+    for partition in range(partitions):
+        rows = np.flatnonzero(low % np.uint64(partitions) == partition)
         order = np.argsort(low[rows])
-        values = low[rows[order]]
-        # nearly all rows are like no other, and need no further look
-        alike = np.zeros(len(rows), bool)
-        alike[1:] = values[1:] == values[:-1]
-        alike[:-1] |= alike[1:]
-        yield np.sort(rows[order[alike]])
+        sorted_low = low[rows[order]]
+        # equal hashes are neighbours once sorted; most rows have no equal neighbour and are decided already
+        repeated = np.zeros(len(rows), bool)
+        repeated[1:] = sorted_low[1:] == sorted_low[:-1]
+        repeated[:-1] |= repeated[1:]
+        yield np.sort(rows[order[repeated]])
 
 
-def _repeats(sub: Any, rows: Any, verdict: Any, config: PrepareConfig) -> None:
-    """Mark the second and later of equal pairs, and what contradicts itself."""
-    if not len(sub):
+def _drop_repeats(keys: RowKeys, rows: Rows, verdict: Verdicts, config: PrepareConfig) -> None:
+    """Mark contradictions, and all but the first of equal pairs, in `verdict`. `keys` are the keys of `rows`."""
+    if not len(keys):
         return
-    order = np.lexsort((rows, sub["flipped"], sub["high"], sub["low"]))
-    sub, rows = sub[order], rows[order]
+    # by pair, then by which answer was chosen, then in the order of the input
+    order = np.lexsort((rows, keys["flipped"], keys["high"], keys["low"]))
+    keys, rows = keys[order], rows[order]
+    # new_pair: first row of two answers to a prompt; new_side: first row of the same with the same answer chosen
     new_pair = np.ones(len(rows), bool)
-    new_pair[1:] = (sub["low"][1:] != sub["low"][:-1]) | (sub["high"][1:] != sub["high"][:-1])
+    new_pair[1:] = (keys["low"][1:] != keys["low"][:-1]) | (keys["high"][1:] != keys["high"][:-1])
     new_side = new_pair.copy()
-    new_side[1:] |= sub["flipped"][1:] != sub["flipped"][:-1]
-    if config.on_conflict in ("drop", "majority", "error"):
+    new_side[1:] |= keys["flipped"][1:] != keys["flipped"][:-1]
+    if config.on_conflict != "keep":
+        # per group of rows about one pair: how many rows, and how many chose the answer with the larger hash
         starts = np.flatnonzero(new_pair)
         group = np.cumsum(new_pair) - 1
-        total = np.diff([*starts, len(rows)])
-        flipped = np.add.reduceat(sub["flipped"].astype(np.int64), starts)
-        both = (flipped > 0) & (flipped < total)
+        size = np.diff([*starts, len(rows)])
+        flipped = np.add.reduceat(keys["flipped"].astype(np.int64), starts)
+        contradicts = (flipped > 0) & (flipped < size)
+        losing = contradicts[group]
         if config.on_conflict == "majority":
-            winner = np.where(2 * flipped > total, 1, np.where(2 * flipped < total, 0, -1))
-            lost = both[group] & (sub["flipped"] != winner[group])
-        else:
-            lost = both[group]
-        verdict[rows[lost]] = CONTRADICTION
+            # 1 and 0 as in `flipped`; -1 on a draw, which every row of the group loses
+            winner = np.where(2 * flipped > size, 1, np.where(2 * flipped < size, 0, -1))
+            losing &= keys["flipped"] != winner[group]
+        verdict[rows[losing]] = CONTRADICTION
     if config.dedupe != "none":
-        again = rows[~new_side]
-        verdict[again[verdict[again] == UNDECIDED]] = DUPLICATE
+        repeats = rows[~new_side]
+        verdict[repeats[verdict[repeats] == UNDECIDED]] = DUPLICATE
 
 
-def _near_prompts(keys: Any, near: Any) -> Any:
-    """Return a split key, uint64 (rows,), that equal and similar prompts share."""
-    prompts = near_groups(near[:, 0], same=keys["prompt"])
+def _near_prompts(keys: RowKeys, prompts: Signatures) -> Hashes:
+    """Return split keys, uint64 (rows,), that equal and similar prompts share: the least prompt hash of the group."""
+    groups = near_groups(prompts, same=keys["prompt"])
     least = np.full(len(keys), np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(least, prompts, keys["prompt"])
-    return least[prompts]
+    np.minimum.at(least, groups, keys["prompt"])
+    return least[groups]
 
 
-def _near_pairs(near: Any, verdict: Any, published: Any) -> None:
-    """Mark pairs that say almost what an earlier one says, or what a published test row says."""
+def _drop_near_pairs(pairs: Signatures, verdict: Verdicts, published: Mask | None) -> None:
+    """Mark every undecided pair but the first of each group of similar ones in `verdict`."""
     rows = np.flatnonzero(verdict == UNDECIDED)
     if published is not None:
+        # test rows first, so that a train row that resembles one is dropped and the test row stays
         rows = np.concatenate([rows[published[rows]], rows[~published[rows]]])
-    groups = near_groups(near[rows, 1])
+    groups = near_groups(pairs[rows])
     verdict[rows[groups != np.arange(len(rows))]] = NEAR
 
 
-def _limit(keys: Any, verdict: Any, config: PrepareConfig) -> int | None:
+def _max_length(keys: RowKeys, verdict: Verdicts, config: PrepareConfig) -> int | None:
+    """Return the limit in tokens; `auto` is the least multiple of LENGTH_STEP that KEPT_SHARE of the pairs fit in."""
     if config.max_length != "auto":
         return config.max_length
     totals = np.sort(total_tokens(keys)[verdict == UNDECIDED])
     if not len(totals):
         return None
-    least = int(totals[min(math.ceil(KEPT_SHARE * len(totals)), len(totals)) - 1])
-    return math.ceil(least / LENGTH_STEP) * LENGTH_STEP
+    # nearest-rank percentile: the smallest length that ceil(0.99 n) pairs do not exceed
+    rank = math.ceil(KEPT_SHARE * len(totals))
+    return math.ceil(int(totals[rank - 1]) / LENGTH_STEP) * LENGTH_STEP

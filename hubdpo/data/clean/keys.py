@@ -1,55 +1,100 @@
-"""What is decided about a row without its text: some bytes a pair, so that millions fit where their texts would not."""
+"""Row keys: the fixed-size record (hashes, lengths, flags) that stands for a pair once its text is on disk.
+
+Deduplication, splitting and statistics work on row keys alone, so millions of pairs fit in memory: a key takes 66 bytes
+whatever the length of the pair.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
-from hubdpo.data.clean.split import mixed
+from hubdpo.data.clean.split import mix
 from hubdpo.data.pairs.message_column import MessagesColumn
 
-KEY = np.dtype([
-    ("low", "<u8"), ("high", "<u8"),  # of prompt and both answers, whichever was chosen
-    ("prompt", "<u8"),  # of the prompt, spacing and case apart; of the answer in the first round of single answers
-    ("line", "<u4"), ("bytes", "<u4"), ("messages", "<u4"),
-    ("prompt_characters", "<u4"), ("chosen_characters", "<u4"), ("rejected_characters", "<u4"),
-    ("prompt_tokens", "<i4"), ("chosen_tokens", "<i4"), ("rejected_tokens", "<i4"),  # -1 without a tokenizer
-    ("flipped", "<u1"), ("changes", "<u1"), ("score", "<f4"),
+ROW_KEY = np.dtype([
+    # 128-bit hash of prompt and answers, as two halves: equal for (prompt, A, B) and (prompt, B, A)
+    ("low", "<u8"),
+    ("high", "<u8"),
+    # 64-bit hash of the prompt after `fold`; for single answers, hash of the answer as it is written
+    ("prompt", "<u8"),
+    # line number within the piece, from 1
+    ("line", "<u4"),
+    # UTF-8 bytes of prompt and both answers
+    ("bytes", "<u4"),
+    # number of messages in the prompt
+    ("messages", "<u4"),
+    # code points
+    ("prompt_characters", "<u4"),
+    ("chosen_characters", "<u4"),
+    ("rejected_characters", "<u4"),
+    # tokens as trained on, chat template included; -1 if no tokenizer counts
+    ("prompt_tokens", "<i4"),
+    ("chosen_tokens", "<i4"),
+    ("rejected_tokens", "<i4"),
+    # 1 if the chosen answer has the larger hash: two rows that differ in this alone contradict each other
+    ("flipped", "<u1"),
+    # bits of hubdpo.data.pairs.changes.CHANGES
+    ("changes", "<u1"),
+    # score of a single answer, 0 for pairs
+    ("score", "<f4"),
 ])  # fmt: skip
+RowKeys = npt.NDArray[np.void]
+"""Structured array of ROW_KEY, (rows,)."""
+Hashes = npt.NDArray[np.uint64]
 
-_PLACES = 1024
-_FACTORS = mixed(np.arange(1, _PLACES * 8 + 1, dtype=np.uint64)) | np.uint64(1)
-"""What the hash of a message is multiplied with, by place and role: odd, so that none of its bits is lost."""
+_POSITIONS = 1024
+_FACTORS = mix(np.arange(1, _POSITIONS * 8 + 1, dtype=np.uint64)) | np.uint64(1)
+"""Multiplier of a message's hash by position and role code, at `position % _POSITIONS * 8 + role`.
+
+Odd, so that multiplication modulo 2**64 keeps every bit of the hash.
+"""
 _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD1B54A32D192ED03)
 
 
-def digests(column: MessagesColumn) -> Any:
-    """Return uint64 (rows, 2) that is equal for rows of equal messages: their XXH3, added up by role and place."""
+class PairDigests(NamedTuple):
+    """`digests` is uint64 (rows, 2), `flipped` bool (rows,)."""
+
+    digests: Hashes
+    flipped: npt.NDArray[np.bool_]
+
+
+def digests(column: MessagesColumn) -> Hashes:
+    """Hash the messages of each row to uint64 (rows, 2): the sum of their XXH3-128, weighted by position and role."""
     joined = b"".join(list(map(xxh3_128_digest, column.utf8)))
-    return _a_row(np.frombuffer(joined, "<u8").reshape(-1, 2), column)
+    return _sum_by_row(np.frombuffer(joined, "<u8").reshape(-1, 2), column)
 
 
-def pair_digests(prompts: Any, chosen: Any, rejected: Any) -> tuple[Any, Any]:
-    """Return uint64 (rows, 2) that is the same for A over B as for B over A, and bool (rows,): which way round."""
+def pair_digests(prompts: Hashes, chosen: Hashes, rejected: Hashes) -> PairDigests:
+    """Combine the digests of the three columns, uint64 (rows, 2) each, so that the order of the answers is no matter.
+
+    `flipped` tells which rows have the larger digest as `chosen`.
+    """
+    # compare the 128-bit digests: high words first, low words on a tie
     flipped = (chosen[:, 0] > rejected[:, 0]) | ((chosen[:, 0] == rejected[:, 0]) & (chosen[:, 1] > rejected[:, 1]))
-    side = flipped[:, None]
-    first, second = np.where(side, rejected, chosen), np.where(side, chosen, rejected)
-    return prompts + first * _FIRST + second * _SECOND, flipped
+    swap = flipped[:, None]
+    smaller: Hashes = np.where(swap, rejected, chosen) * _FIRST
+    larger: Hashes = np.where(swap, chosen, rejected) * _SECOND
+    return PairDigests(prompts + smaller + larger, flipped)
 
 
-def folded_keys(column: MessagesColumn, fold: Callable[[list[str], list[bytes]], list[bytes]]) -> Any:
-    """Return uint64 (rows,) of messages (XXH3) whose texts `fold` makes equal."""
+def folded_keys(column: MessagesColumn, fold: Callable[[list[str], list[bytes]], list[bytes]]) -> Hashes:
+    """Hash each row to uint64 (rows,), after `fold` has mapped the texts that count as equal to the same bytes."""
     folded = fold(column.texts, column.utf8)
-    return _a_row(np.fromiter(map(xxh3_64_intdigest, folded), np.uint64, len(folded))[:, None], column)[:, 0]
+    hashes = np.fromiter(map(xxh3_64_intdigest, folded), np.uint64, len(folded))
+    return _sum_by_row(hashes[:, None], column)[:, 0]
 
 
-def _a_row(hashes: Any, column: MessagesColumn) -> Any:
-    """Bring the hashes of messages, uint64 (messages, lanes), together to one for each row."""
-    places = np.frombuffer(column.roles, np.uint8).astype(np.int64)
+def _sum_by_row(hashes: Hashes, column: MessagesColumn) -> Hashes:
+    """Reduce uint64 (messages, lanes) to (rows, lanes). The factors make the sum depend on the order of messages."""
+    factors = np.frombuffer(column.roles, np.uint8).astype(np.int64)
     if not column.single:
-        within = np.arange(len(hashes)) - np.repeat(column.ends[:-1], column.counts)
-        places += within % _PLACES * 8
-    return column.a_row(hashes * _FACTORS[places][:, None])
+        # position of each message in its row: its index in the column less the index of the row's first message
+        position = np.arange(len(hashes)) - np.repeat(column.ends[:-1], column.counts)
+        factors += position % _POSITIONS * 8
+    total: Hashes = column.a_row(hashes * _FACTORS[factors][:, None])
+    return total

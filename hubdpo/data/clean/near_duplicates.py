@@ -1,89 +1,106 @@
-"""Near-duplicates by MinHash (Broder 1997): texts that share most of their three-word runs."""
+"""Find near-duplicates with MinHash (Broder 1997): texts that share most of their runs of three words."""
 
 from __future__ import annotations
 
 import functools
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from hubdpo.artefacts.formats.messages import Message
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 PERMUTATIONS = 64
 BANDS = 16
 SIMILAR = 0.8
-"""Least share of equal signature places, an estimate of the Jaccard similarity of the two sets of runs."""
+"""Least share of equal signature values, which estimates the Jaccard similarity of the two sets of runs."""
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\w+")
+_ROWS_AT_ONCE = 1 << 16
+
+Signatures = npt.NDArray[np.uint32]
+Rows = npt.NDArray[np.intp]
 
 
 @functools.cache
-def _empty() -> Any:
-    # slow to import, and needed only for `--dedupe near`
+def _empty_sketch() -> MinHash:
+    # slow to import, and needed only by `--dedupe near`
     import xxhash
     from datasketch import MinHash
 
     return MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=xxhash.xxh32_intdigest)
 
 
-def signature(parts: Iterable[tuple[str, list[Message]]]) -> Any:
-    """Return uint32 (PERMUTATIONS,) of messages; the runs of parts with another name count as other runs."""
+def signature(parts: Iterable[tuple[str, list[Message]]]) -> Signatures:
+    """Return the MinHash signature, uint32 (PERMUTATIONS,), of named message lists.
+
+    The name is part of each run, so the same words in `chosen` and in `rejected` are different runs.
+    """
     runs: list[bytes] = []
     for name, messages in parts:
         words = _WORD.findall(" ".join(message["content"] for message in messages).casefold())
         runs += [f"{name} {' '.join(words[i : i + 3])}".encode() for i in range(max(1, len(words) - 2))]
-    sketch = _empty().copy()
+    sketch = _empty_sketch().copy()
     sketch.update_batch(runs)
-    return sketch.hashvalues.astype(np.uint32)
+    hashes: Signatures = sketch.hashvalues.astype(np.uint32)
+    return hashes
 
 
-def near_groups(signatures: Any, *, same: Any = None) -> Any:
-    """Return int64 (rows,): the first row of the group that each row is in; similarity is passed on within a group.
+def near_groups(signatures: Signatures, *, same: npt.NDArray[np.uint64] | None = None) -> Rows:
+    """Group similar rows, and return the first row of each row's group, int64 (rows,).
 
-    Rows with equal values in `same` (rows,) are in one group whatever their signatures.
-
-    Candidates share one of BANDS bands of the signature; each is compared with the first row of its band in full, so a
-    few near-duplicates may be missed and none is found that is not similar to another of its group.
+    `signatures` is uint32 (rows, PERMUTATIONS). Rows with equal values in `same`, uint64 (rows,), are in one group
+    whatever their signatures. Similarity is transitive here: if A is like B and B is like C, all three are one group.
     """
-    parent = np.arange(len(signatures), dtype=np.int64)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(signatures)
+    edges = list(_edges(signatures, same))
+    if not edges:
+        return np.arange(count)
+    rows, firsts = np.concatenate(edges, axis=1)
+    graph = coo_array((np.ones(len(rows), np.bool_), (rows, firsts)), (count, count))
+    _, labels = connected_components(graph, directed=False)
+    _, first_of_label = np.unique(labels, return_index=True)
+    groups: Rows = first_of_label[labels]
+    return groups
+
+
+def _edges(signatures: Signatures, same: npt.NDArray[np.uint64] | None) -> Iterator[Rows]:
+    """Yield pairs (row, earlier row) that belong together, int64 (2, pairs).
+
+    Locality-sensitive hashing: a signature is cut into BANDS bands of 4 values, and rows that agree in a whole band are
+    candidates. A row is compared only with the first row of its band, so a few near-duplicates are missed, and no row
+    is grouped without a similar one.
+    """
     if same is not None:
-        for rows, heads in _candidates(same):
-            _join_all(parent, rows, heads)
+        yield from _equal_rows(same)
     for band in np.array_split(np.arange(PERMUTATIONS), BANDS):
-        for rows, heads in _candidates(_mixed(signatures[:, band])):
-            alike = (signatures[rows] == signatures[heads]).mean(axis=1) >= SIMILAR
-            _join_all(parent, rows[alike], heads[alike])
-    return np.array([_root(parent, row) for row in range(len(parent))], np.int64)
+        for pairs in _equal_rows(_band_hashes(signatures[:, band])):
+            rows, firsts = pairs
+            similar = (signatures[rows] == signatures[firsts]).mean(axis=1) >= SIMILAR
+            yield pairs[:, similar]
 
 
-def _mixed(band: Any) -> Any:
-    """Return uint64 (rows,) of a band; two bands that meet by chance only make a candidate, which is then compared."""
-    mixed = np.zeros(len(band), np.uint64)
+def _band_hashes(band: Signatures) -> npt.NDArray[np.uint64]:
+    """Hash each row of a band to uint64 (rows,). A collision costs one comparison and groups nothing by itself."""
+    hashes = np.zeros(len(band), np.uint64)
     for column in range(band.shape[1]):
-        mixed = (mixed ^ band[:, column].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
-    return mixed
+        hashes = (hashes ^ band[:, column].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(29)
+    return hashes
 
 
-def _candidates(values: Any) -> Iterator[tuple[Any, Any]]:
-    """Give rows that have the value of an earlier row, with the first such row, some at a time."""
+def _equal_rows(values: npt.NDArray[np.uint64]) -> Iterator[Rows]:
+    """Yield (row, first row with the same value) for every row that repeats a value, int64 (2, up to _ROWS_AT_ONCE)."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    heads = first[inverse]
-    others = np.flatnonzero(heads != np.arange(len(values)))
-    for start in range(0, len(others), 1 << 16):
-        rows = others[start : start + (1 << 16)]
-        yield rows, heads[rows]
-
-
-def _join_all(parent: Any, rows: Any, heads: Any) -> None:
-    for row, head in zip(rows.tolist(), heads.tolist(), strict=True):
-        a, b = _root(parent, row), _root(parent, head)
-        parent[max(a, b)] = min(a, b)
-
-
-def _root(parent: Any, row: int) -> int:
-    while parent[row] != row:
-        parent[row] = parent[parent[row]]
-        row = parent[row]
-    return int(row)
+    firsts = first[inverse]
+    repeats = np.flatnonzero(firsts != np.arange(len(values)))
+    for start in range(0, len(repeats), _ROWS_AT_ONCE):
+        rows = repeats[start : start + _ROWS_AT_ONCE]
+        yield np.stack([rows, firsts[rows]])

@@ -1,11 +1,16 @@
-"""What a converted row must be to be kept, and what is put right in it."""
+"""Check converted rows: roles in order, nothing empty, answers that differ; strip newlines before an answer.
+
+`clean` is the exact check of one pair. `suspects` is the fast one of a whole batch: it reads role codes and first bytes
+instead of texts, and names every row that `clean` would change or refuse, with some that it would not.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from hubdpo.artefacts.formats.messages import ROLES, Message
 from hubdpo.data.pairs.changes import STRIPPED
@@ -17,115 +22,130 @@ BEFORE = {
     "user": frozenset(("", "assistant")), "assistant": frozenset(("user", "tool")),
     "tool": frozenset(("assistant", "tool")), "system": frozenset[str](),
 }  # fmt: skip
-"""Who may speak before whom, after the system's first word; the empty text is the beginning."""
+"""Roles that may precede each role, after an opening system message; "" is the start of the conversation."""
 _START = UNKNOWN + 1
 _MAY_FOLLOW = np.array(
-    [[speaker in BEFORE.get(role, ()) for role in (*ROLES, "?")] for speaker in (*ROLES, "?", "")], bool
+    [[previous in BEFORE.get(role, ()) for role in (*ROLES, "?")] for previous in (*ROLES, "?", "")], bool
 )
-"""BEFORE as a table: [who spoke, who speaks]."""
-_ASKS = np.array([role in ("user", "tool") for role in (*ROLES, "?", "")], bool)
-_LEADING = re.compile(r"\A\s*[\r\n]+")
+"""BEFORE by role code: [previous role, role]. UNKNOWN is `?`, and _START the start."""
+_MAY_END_PROMPT = np.array([role in ("user", "tool") for role in (*ROLES, "?", "")], bool)
+_LEADING_NEWLINES = re.compile(r"\A\s*[\r\n]+")
+
+Mask = npt.NDArray[np.bool_]
+Roles = npt.NDArray[np.integer]
 
 
-def suspects(prompt: MessagesColumn, chosen: MessagesColumn, rejected: MessagesColumn) -> Any:
-    """Return the rows that `clean` may change or refuse: a fast look at many before the exact one at few."""
-    flagged, last = _turns(prompt, np.full(len(prompt.counts), _START))
-    flagged |= ~_ASKS[last]
+class _Turns(NamedTuple):
+    """Per row of a column: `suspicious` is bool (rows,), `last_role` the role code of its last message, (rows,)."""
+
+    suspicious: Mask
+    last_role: Roles
+
+
+def suspects(prompt: MessagesColumn, chosen: MessagesColumn, rejected: MessagesColumn) -> npt.NDArray[np.intp]:
+    """Return the numbers of the rows that `clean` may change or refuse."""
+    suspicious, asker = _check_turns(prompt, np.full(len(prompt.counts), _START))
+    suspicious |= ~_MAY_END_PROMPT[asker]
     for answers in (chosen, rejected):
-        bad, end = _turns(answers, last)
-        flagged |= bad | (end != CODE["assistant"])
+        turns = _check_turns(answers, asker)
+        suspicious |= turns.suspicious | (turns.last_role != CODE["assistant"])
     if not chosen.single or not rejected.single:
-        return np.arange(len(flagged))
-    # texts that begin with a space are flagged already: without one at the end either, equal texts have equal sizes
-    alike = (chosen.sizes == rejected.sizes) | np.logical_or(
+        return np.arange(len(suspicious))
+    # `clean` compares stripped answers. Those that begin with a space are suspicious already, so two answers can be
+    # equal only if they have equal sizes or one of them may end with a space
+    may_be_equal = (chosen.sizes == rejected.sizes) | np.logical_or(
         *MAY_END_SPACE[[answers.edges[1] for answers in (chosen, rejected)]]
     )
-    for row in np.flatnonzero(alike & ~flagged).tolist():
-        flagged[row] = chosen.texts[row].strip() == rejected.texts[row].strip()
-    return np.flatnonzero(flagged)
+    for row in np.flatnonzero(may_be_equal & ~suspicious).tolist():
+        suspicious[row] = chosen.texts[row].strip() == rejected.texts[row].strip()
+    return np.flatnonzero(suspicious)
 
 
-def _turns(column: MessagesColumn, before: Any) -> tuple[Any, Any]:
-    """Return bool (rows,), what may be wrong, and (rows,) who spoke last; `before` is who spoke before."""
+def _check_turns(column: MessagesColumn, previous: Roles) -> _Turns:
+    """Check role order and contents of a column. `previous` is the role code before each row, (rows,)."""
     if not column.texts:
-        return np.ones(len(column.counts), bool), before
+        return _Turns(np.ones(len(column.counts), bool), previous)
     roles = np.frombuffer(column.roles, np.uint8)
-    strange = _strange(column)
+    suspicious = _check_contents(column)
     if column.single:
-        return strange | ~_MAY_FOLLOW[before, roles], roles
-    some = column.counts > 0
-    starts, stops = column.ends[:-1][some], column.ends[1:][some]
-    speaker = np.concatenate([[_START], roles[:-1]])
-    speaker[starts] = before[some]
-    # the system's first word stands before the beginning
+        return _Turns(suspicious | ~_MAY_FOLLOW[previous, roles], roles)
+    # from here on arrays are (messages,); `starts` and `stops` delimit the rows that have messages
+    filled = column.counts > 0
+    starts, stops = column.ends[:-1][filled], column.ends[1:][filled]
+    before = np.concatenate([[_START], roles[:-1]])
+    before[starts] = previous[filled]
+    # an opening system message is allowed, and what follows it counts as the start
     opening = np.zeros(len(roles), bool)
-    opening[starts] = (roles[starts] == CODE["system"]) & (before[some] == _START)
-    speaker[1:][opening[:-1]] = _START
-    strange |= ~(_MAY_FOLLOW[speaker, roles] | opening)
-    bad = np.ones(len(column.counts), bool)
-    bad[some] = np.logical_or.reduceat(strange, starts)
+    opening[starts] = (roles[starts] == CODE["system"]) & (before[starts] == _START)
+    before[1:][opening[:-1]] = _START
+    suspicious |= ~(_MAY_FOLLOW[before, roles] | opening)
+    # back to (rows,): a row is suspicious if one of its messages is, or if it has none
+    suspicious_rows = np.ones(len(column.counts), bool)
+    suspicious_rows[filled] = np.logical_or.reduceat(suspicious, starts)
     last = np.full(len(column.counts), _START)
-    last[some] = roles[stops - 1]
-    return bad, last
+    last[filled] = roles[stops - 1]
+    return _Turns(suspicious_rows, last)
 
 
-def _strange(column: MessagesColumn) -> Any:
-    """Return bool (messages,): empty, begun with a space, or with a NUL inside."""
-    strange = column.sizes == 0
-    for place in np.flatnonzero(MAY_BEGIN_SPACE[column.edges[0]] & ~strange).tolist():
-        strange[place] = column.texts[place][0].isspace()
+def _check_contents(column: MessagesColumn) -> Mask:
+    """Return bool (messages,): whether a message is empty, begins with white space or holds a NUL."""
+    suspicious: Mask = column.sizes == 0
+    for index in np.flatnonzero(MAY_BEGIN_SPACE[column.edges[0]] & ~suspicious).tolist():
+        suspicious[index] = column.texts[index][0].isspace()
     if b"\0" in column.blob:
-        strange |= np.array(["\0" in text for text in column.texts], bool)
-    return strange
+        suspicious |= np.array(["\0" in text for text in column.texts], bool)
+    return suspicious
 
 
 def clean(example: PreferenceExample) -> int:
-    """Check an example, put right what can be, and return the bits of CHANGES that were.
+    """Check a pair, strip newlines before its answers, and return the bits of CHANGES for what was altered.
 
-    Raise Rejection unless the prompt is a conversation that ends with a user or tool turn, the answers are the
-    assistant's, nothing is empty, and the answers differ.
+    Raise Rejection unless the prompt is a conversation that ends with a user or tool turn, the answers continue it with
+    the assistant's, no message is empty, and the answers differ.
     """
-    prompt, chosen, rejected = example.prompt, example.chosen, example.rejected
-    if not prompt:
+    if not example.prompt:
         raise Rejection("empty_prompt")
-    if not chosen or not rejected:
+    if not example.chosen or not example.rejected:
         raise Rejection("empty_answer")
-    last = _check_prompt(prompt)
+    last_role = _check_prompt(example.prompt)
     changes = 0
-    if chosen[0]["content"][:1].isspace() and (bare := _stripped(chosen)) is not None:
-        chosen = example.chosen = bare
-        changes = STRIPPED
-    if rejected[0]["content"][:1].isspace() and (bare := _stripped(rejected)) is not None:
-        rejected = example.rejected = bare
-        changes = STRIPPED
-    _check_answer(chosen, last)
-    _check_answer(rejected, last)
-    # spaces at the ends of one answer only are no preference
-    if len(chosen) == len(rejected) and all(
-        one["content"].strip() == other["content"].strip() and one["role"] == other["role"]
-        for one, other in zip(chosen, rejected, strict=True)
+    if (stripped := _stripped(example.chosen)) is not None:
+        example.chosen, changes = stripped, STRIPPED
+    if (stripped := _stripped(example.rejected)) is not None:
+        example.rejected, changes = stripped, STRIPPED
+    _check_answer(example.chosen, last_role)
+    _check_answer(example.rejected, last_role)
+    # white space at the ends of one answer is no preference
+    if len(example.chosen) == len(example.rejected) and all(
+        chosen["content"].strip() == rejected["content"].strip() and chosen["role"] == rejected["role"]
+        for chosen, rejected in zip(example.chosen, example.rejected, strict=True)
     ):
         raise Rejection("identical_answers")
     return changes
 
 
 def _stripped(answer: list[Message]) -> list[Message] | None:
-    """Take leading newlines away: they would melt into the template's own and change the token before the answer."""
+    """Return the answer without leading newlines, or None if it has none.
+
+    Newlines would merge with those that the chat template writes, and change the token before the answer.
+    """
     first = answer[0]
-    bare = _LEADING.sub("", first["content"])
+    if not first["content"][:1].isspace():
+        return None
+    bare = _LEADING_NEWLINES.sub("", first["content"])
     return [{**first, "content": bare}, *answer[1:]] if bare != first["content"] else None
 
 
 def _check_prompt(prompt: list[Message]) -> str:
-    """Return the role of the last turn."""
+    """Return the role of the last message. Raise Rejection if the prompt is no conversation to answer."""
     before = ""
-    for place, message in enumerate(prompt):
+    for index, message in enumerate(prompt):
         role, content = message["role"], message["content"]
         if role not in BEFORE:
             raise Rejection("unknown_role")
         if "\0" in content:
             raise Rejection("null_character")
-        if role == "system" and not place:
+        if role == "system" and index == 0:
             continue
         if before not in BEFORE[role]:
             raise Rejection("not_alternating" if before or role == "system" else "does_not_start_with_user")
@@ -138,6 +158,7 @@ def _check_prompt(prompt: list[Message]) -> str:
 
 
 def _check_answer(answer: list[Message], before: str) -> None:
+    """Raise Rejection unless the answer continues after the role `before` and ends with the assistant."""
     for message in answer:
         role, content = message["role"], message["content"]
         if role not in BEFORE:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from hubdpo import console
 from hubdpo.artefacts.manifests.funnel import Source
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.decide import REASONS, SPLITS, Decision
+from hubdpo.data.clean.decide import SPLITS, Decision, count_verdicts
 from hubdpo.data.prepare.convert_piece import Rules, read_losses
 from hubdpo.data.prepare.dropped import main_reason, next_step
 from hubdpo.data.prepare.rounds import Rounds
@@ -55,19 +53,17 @@ def accounts_of(pieces: list[Piece], rules: list[Rules], rounds: Rounds, decisio
         one = found.setdefault(piece.file.number, Account(piece.file, rule.converter))
         verdict = decision.verdict[at : at + last.pairs]
         at += last.pairs
-        decided = np.bincount(verdict, minlength=len(SPLITS) + len(REASONS))
+        decided = count_verdicts(verdict)
         one.pieces.append(first.number)
         one.splits[piece.split or "train"] = None
         one.read += first.read
         one.made += first.made
-        one.kept += int(decided[: len(SPLITS)].sum())
+        one.kept += sum(decided.pop(split, 0) for split in SPLITS)
         # of halves, what no pair took is a loss of the second round
         one.converted += max(first.rated - last.dropped.total(), last.pairs) if rule.single else last.pairs
         for part in rounds.of(first.number):
             one.dropped.update(part.dropped)
-        one.dropped.update({
-            reason: int(count) for reason, count in zip(REASONS, decided[len(SPLITS) :], strict=True) if count
-        })  # fmt: skip
+        one.dropped.update(decided)
     return list(found.values())
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.formats.messages import COLUMNS, ROLES, schema
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.keys import KEY, digests, folded_keys, pair_digests
+from hubdpo.data.clean.keys import ROW_KEY, digests, folded_keys, pair_digests
 from hubdpo.data.clean.lengths import measure
 from hubdpo.data.clean.near_duplicates import signature
 from hubdpo.data.clean.rows import clean, suspects
@@ -223,7 +223,9 @@ class Stage:
         if self._config.scan == "secrets":
             pair.changes |= self._scan(pair.example, pair.kept)
         if self._encoder is not None:
-            pair.lengths = measure(pair.example, self._encoder, most=self._most, over=self._config.over_length)
+            pair.lengths = measure(
+                pair.example, self._encoder, max_length=self._most, over_length=self._config.over_length
+            )
             pair.changes |= pair.lengths.changes
 
     def _take_several(self, line: int, pairs: list[PreferenceExample | Rejection], value: Row) -> None:
@@ -291,7 +293,7 @@ class Stage:
         prompt, chosen, rejected = pairs.columns
         arrays = [*(column.array() for column in pairs.columns), *map(text_array, pairs.kept)]
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        keys = np.zeros(len(pairs.lines), KEY)
+        keys = np.zeros(len(pairs.lines), ROW_KEY)
         keys["line"], keys["messages"], keys["changes"] = pairs.lines, prompt.counts, pairs.changes
         if self._rules.single:
             keys["score"] = pairs.scores

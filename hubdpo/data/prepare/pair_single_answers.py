@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.formats.messages import Message
-from hubdpo.data.clean.keys import KEY
+from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.converters.choice import Choice, candidates, too_close
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from hubdpo.data.prepare.convert_piece import Rules, Stage, Staged, file_of
@@ -37,7 +37,7 @@ def pair_up(staged: list[Staged], rules: Rules, how: Choice, *, labelled: bool) 
     ones are paired as `how` says. Answers that stay alone are losses: `unpaired`, `duplicate_row`, `contradiction` for
     one answer labelled both ways, `tie` and `below_margin`.
     """
-    keys = np.concatenate([np.frombuffer(_read(rules.scratch, part.number, "keys"), KEY) for part in staged])
+    keys = np.concatenate([np.frombuffer(_read(rules.scratch, part.number, "keys"), ROW_KEY) for part in staged])
     bounds = np.cumsum([0, *(part.rated for part in staged)])
     partner: dict[int, list[int]] = {}
     lost: dict[int, str] = {}
@@ -67,7 +67,7 @@ def pair_up(staged: list[Staged], rules: Rules, how: Choice, *, labelled: bool) 
 def stage_pairs(task: PairingTask) -> Staged:
     """Write the pairs of a task as `stage` writes those of a piece, its losses among them by line."""
     halves = _Halves(task.rules.scratch)
-    lines = np.frombuffer(_read(task.rules.scratch, task.number, "keys"), KEY)["line"]
+    lines = np.frombuffer(_read(task.rules.scratch, task.number, "keys"), ROW_KEY)["line"]
     events: list[tuple[int, int, Callable[[Stage], None]]] = []
     with Stage(task.number, replace(task.rules, single=False), suffix=SECOND) as stage:
         for order, (line, reason) in enumerate(task.losses):
@@ -108,7 +108,7 @@ class _Halves:
     def changes(self, piece: int, row: int) -> int:
         """Return what was altered in a row."""
         if piece not in self._changes:
-            self._changes[piece] = np.frombuffer(_read(self._scratch, piece, "keys"), KEY)["changes"].copy()
+            self._changes[piece] = np.frombuffer(_read(self._scratch, piece, "keys"), ROW_KEY)["changes"].copy()
         return int(self._changes[piece][row])
 
     def get(self, piece: int, row: int) -> tuple[list[Message], list[Message], list[str | None]]:

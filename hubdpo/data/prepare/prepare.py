@@ -32,7 +32,7 @@ from hubdpo.cards.dataset.source_card import SourceCard, card_of_shape, card_tex
 from hubdpo.cards.lint.fields import lint_fields
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import SPLITS, decide
-from hubdpo.data.clean.keys import KEY
+from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
 from hubdpo.data.pairs.example import PreferenceExample
 from hubdpo.data.prepare.accounts import accounts_of, judge
@@ -105,7 +105,7 @@ def _prepared(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> 
         first = list(_shown("preparing", allowed(pieces, results, config), pieces))
         published = _keeps_split(config, pieces)
         rounds = second_round(engine, first, rules, pieces, apart=published)
-        keys = gathered(rounds, space, "keys", KEY, (-1,))
+        keys = gathered(rounds, space, "keys", ROW_KEY, (-1,))
         near = None
         if config.dedupe == "near":
             near = gathered(rounds, space, "near", np.dtype("<u4"), (-1, 2, PERMUTATIONS))
@@ -118,7 +118,7 @@ def _prepared(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> 
         tell_listed(rounds)
         sources = sources or [result() for result in hashed]
         check_unchanged(files)  # nothing reads them from here on
-        rows = {split: kept for split, code in SPLITS.items() if len(kept := decision.kept(code))}
+        rows = {split: kept for code, split in enumerate(SPLITS) if len(kept := decision.kept(code))}
         if shared := shared_prompts(keys, rows):
             raise AssertionError(f"{shared} prompts are in both splits")
         manifest = PrepareManifest(
@@ -140,10 +140,10 @@ def _prepared(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> 
         if not config.dry_run:
             rejected = storage.join(space.new, REJECTED_FILE)
             write_rejected(rejected, pieces, rounds, decision, keys, space.scratch)
-            kept = _kept(config.output_dir)
+            sections = _kept(config.output_dir)
             shards = _shards(space, rules[0].keep, rounds, keys, rows)
             del keys, near, decision, rows  # memory that would grow with the input while the shards are written
-            manifest = _write(engine, space, manifest, card, rules[0].keep, shards, kept)
+            manifest = _write(engine, space, manifest, card, rules[0].keep, shards, sections)
             space.publish()
     tell(manifest, dry_run=config.dry_run)
     return manifest

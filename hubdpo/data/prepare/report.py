@@ -16,7 +16,7 @@ from hubdpo.artefacts.manifests.funnel import Funnel
 from hubdpo.artefacts.manifests.manifest import REJECTED_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.decide import REASONS, UNDECIDED, Decision
+from hubdpo.data.clean.decide import SPLITS, UNDECIDED, VERDICTS, Decision, count_verdicts
 from hubdpo.data.prepare.convert_piece import read_losses
 from hubdpo.data.prepare.dropped import next_step
 from hubdpo.data.prepare.remarks import tell_remarks
@@ -29,10 +29,10 @@ from hubdpo.errors import DataError
 
 def make_funnel(rounds: Rounds, decision: Decision) -> Funnel:
     """Add up both rounds."""
-    dropped = decision.dropped()
+    dropped = count_verdicts(decision.verdict)
+    kept = sum(dropped.pop(split, 0) for split in SPLITS)
     for part in rounds.all:
         dropped.update(part.dropped)
-    kept = int(np.count_nonzero(decision.verdict < 2))
     read = sum(part.read for part in rounds.first)
     made = read + sum(part.made for part in rounds.first)
     # pairs of rows with one answer each: two rows or more give one pair, or few rows give many
@@ -63,8 +63,8 @@ def write_rejected(path: str, pieces: list[Piece], rounds: Rounds, decision: Dec
 
 
 def _decided(lines: Any, verdict: Any) -> Iterator[dict[str, Any]]:
-    for row in np.flatnonzero((verdict >= 2) & (verdict != UNDECIDED)).tolist():
-        yield {"line": int(lines[row]), "reason": REASONS[verdict[row] - 2]}
+    for row in np.flatnonzero((verdict >= len(SPLITS)) & (verdict != UNDECIDED)).tolist():
+        yield {"line": int(lines[row]), "reason": VERDICTS[verdict[row]]}
 
 
 def check_outcome(config: PrepareConfig, funnel: Funnel) -> None:

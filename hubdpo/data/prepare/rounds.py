@@ -14,7 +14,7 @@ import numpy as np
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.workspace import Workspace
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.decide import REASONS, SPLITS, Decision
+from hubdpo.data.clean.decide import REASONS, SPLITS, VERDICTS, Decision
 from hubdpo.data.prepare.convert_piece import Rules, Staged, file_of
 from hubdpo.data.prepare.dropped import POLICIES, is_error
 from hubdpo.data.prepare.pair_single_answers import PairingTask, pair_up, stage_pairs
@@ -106,7 +106,7 @@ def refuse(config: PrepareConfig, decision: Decision, keys: Any, rounds: Rounds,
         if piece.file == pieces[number].file
     )
     line = sum(same_file) + int(keys["line"][rows[0]])
-    raise _loss_error(pieces[number], line, REASONS[decision.verdict[rows[0]] - len(SPLITS)], config)
+    raise _loss_error(pieces[number], line, VERDICTS[decision.verdict[rows[0]]], config)
 
 
 def _loss_error(piece: Piece, line: int, reason: str, config: PrepareConfig) -> DataError:

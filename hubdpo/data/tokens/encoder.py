@@ -44,7 +44,7 @@ class Answer:
     ids: list[int]
     context: tuple[tuple[int, int], ...] = ()
     """`[start, stop)` of the ids that the assistant does not say: other turns inside the answer, and headers."""
-    taken: int = 0
+    replaced: int = 0
     """How many of the prompt's last ids are not in the answered conversation; `ids` has what stands there instead."""
     asked_otherwise: bool = False
     """Whether the template writes another text there, not only the tokenizer other ids."""
@@ -170,7 +170,7 @@ class ChatEncoder:
         shared = _alike(tail, ids)
         context: tuple[tuple[int, int], ...] = ()
         if len(messages) - count > 1:
-            said = self._turns.said(whole, min(len(asked), len(os.path.commonprefix([asked, whole]))))
+            said = self._turns.spans(whole, min(len(asked), len(os.path.commonprefix([asked, whole]))))
             if len(said) != sum(message["role"] == "assistant" for message in messages[count:]):
                 raise Rejection("turns_not_told_apart")
             # the first begins where the prompt ends and the last one ends with the text
@@ -268,7 +268,7 @@ class ChatEncoder:
         """Compare with the tokenizer itself. Raise DataError, or Rejection, when a plain conversation fails."""
         messages = [{"role": "user", "content": PLAIN[0]}, {"role": "assistant", "content": PLAIN[1]}]
         prompt, answer = self.prompt(messages[:1]), self.answered(messages[:1], messages[1:])
-        ours = prompt[: len(prompt) - answer.taken] + answer.ids
+        ours = prompt[: len(prompt) - answer.replaced] + answer.ids
         theirs = self._tokenizer(self._template(messages, ask=False), add_special_tokens=False)["input_ids"]
         if ours != theirs:
             raise DataError(

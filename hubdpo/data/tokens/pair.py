@@ -1,9 +1,9 @@
-"""Lengths in tokens of the base that will be trained, and what is done with pairs that are too long for it."""
+"""Token ids of a pair, and how a pair is cut to a maximum length."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.tokens.encoder import ChatEncoder
@@ -12,11 +12,11 @@ Spans = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """Token ids of a pair that has at most the length asked for, and what was done to reach it.
+class EncodedPair:
+    """Token ids of a prompt and of everything that follows it in the chosen and the rejected conversation.
 
-    `chosen_ids` and `rejected_ids` are all that follows the prompt. Of these the spans `[start, stop)` in `..._context`
-    are other turns inside an answer and headers: read, and not scored.
+    The spans `[start, stop)` in `chosen_context` and `rejected_context` are other turns inside an answer, and headers:
+    the model reads them, and the loss does not score them.
     """
 
     prompt: list[int]
@@ -24,22 +24,24 @@ class Fitted:
     rejected_ids: list[int]
     chosen_context: Spans = ()
     rejected_context: Spans = ()
-    taken: int = 0
-    """How many of the last ids of the prompt, as it is asked, are left out: the answers have what stands there."""
+    replaced: int = 0
+    """Number of ids at the end of the generation prompt that are not in `prompt`: the answers replace them."""
     notes: tuple[str, ...] = ()
-    """What is to be counted of it."""
+    """Names of what was cut or is unusual, to be counted."""
 
     @property
     def chosen(self) -> list[int]:
-        """The ids of the chosen answer that are scored."""
+        """The scored ids of the chosen answer."""
         return _scored(self.chosen_ids, self.chosen_context)
 
     @property
     def rejected(self) -> list[int]:
+        """The scored ids of the rejected answer."""
         return _scored(self.rejected_ids, self.rejected_context)
 
     @property
     def longest(self) -> int:
+        """Tokens of the longer of the two sequences."""
         return len(self.prompt) + max(len(self.chosen_ids), len(self.rejected_ids))
 
 
@@ -47,71 +49,81 @@ def _scored(ids: list[int], context: Spans) -> list[int]:
     if not context:
         return ids
     edges = [0, *(edge for span in context for edge in span), len(ids)]
-    return [id_ for start, stop in zip(edges[::2], edges[1::2], strict=True) for id_ in ids[start:stop]]
+    return [token for start, stop in zip(edges[::2], edges[1::2], strict=True) for token in ids[start:stop]]
 
 
 def encode_pair(
     encoder: ChatEncoder, prompt: Sequence[Message], chosen: Sequence[Message], rejected: Sequence[Message]
-) -> Fitted:
-    """Encode a pair in full; a sequence trained on is the prompt and all ids of an answer.
+) -> EncodedPair:
+    """Encode a pair in full.
 
-    The prompt ends where the sequences no longer go on as it is asked: TRL does the same. Raise Rejection when the
-    template refuses the conversation or writes the prompt otherwise once it is answered.
+    As in TRL, the prompt ends where one of the sequences first differs from the generation prompt, and both answers
+    start there. Raise Rejection if the chat template refuses the conversation or rewrites the prompt once it is
+    answered.
     """
     asked = encoder.prompt(prompt)
     sides = [encoder.answered(prompt, answer) for answer in (chosen, rejected)]
-    taken = max(side.taken for side in sides)
-    given = [asked[len(asked) - taken : len(asked) - side.taken] for side in sides]
-    ids = [before + side.ids for before, side in zip(given, sides, strict=True)]
+    replaced = max(side.replaced for side in sides)
+    # a side that replaces fewer ids keeps the rest of the generation prompt at the start of its answer
+    heads = [asked[len(asked) - replaced : len(asked) - side.replaced] for side in sides]
+    ids = [head + side.ids for head, side in zip(heads, sides, strict=True)]
     contexts = [
-        tuple((start + len(before), stop + len(before)) for start, stop in side.context)
-        for before, side in zip(given, sides, strict=True)
+        tuple((start + len(head), stop + len(head)) for start, stop in side.context)
+        for head, side in zip(heads, sides, strict=True)
     ]
+    rewritten = any(side.asked_otherwise for side in sides)
     notes = {
-        "asked_otherwise": any(side.asked_otherwise for side in sides),
-        "prompt_end_merged": taken > 0 and not any(side.asked_otherwise for side in sides),
+        "asked_otherwise": rewritten,
+        "prompt_end_merged": replaced > 0 and not rewritten,
         "turns_in_answer": any(contexts),
     }
-    noted = tuple(name for name, holds in notes.items() if holds)
-    return Fitted(asked[: len(asked) - taken], ids[0], ids[1], contexts[0], contexts[1], taken, noted)
+    noted = tuple(name for name, applies in notes.items() if applies)
+    return EncodedPair(asked[: len(asked) - replaced], ids[0], ids[1], contexts[0], contexts[1], replaced, noted)
 
 
-def fit(encoder: ChatEncoder, prompt: Sequence[Message], pair: Fitted, *, most: int, prompt_budget: int) -> Fitted:
-    """Cut a pair to `most` tokens as training does.
+def fit(
+    encoder: ChatEncoder, prompt: Sequence[Message], pair: EncodedPair, *, max_length: int, prompt_budget: int
+) -> EncodedPair:
+    """Cut a pair to `max_length` tokens, as training does.
 
-    A pair that is too long loses the beginning of its prompt first, whole messages before single tokens, down to
-    `prompt_budget` tokens or to what the longer answer leaves; then both answers are cut at the same length.
+    First the beginning of the prompt goes, whole messages before single tokens, until `prompt_budget` tokens are left
+    or the longer answer fits. Then both answers are cut to the same length.
     """
-    longest = max(len(pair.chosen_ids), len(pair.rejected_ids))
-    if pair.longest <= most:
+    if pair.longest <= max_length:
         return pair
-    ids, cuts = _cut_prompt(encoder, prompt, pair, max(prompt_budget, most - longest))
-    room = most - len(ids)
+    longest = max(len(pair.chosen_ids), len(pair.rejected_ids))
+    ids, notes = _cut_prompt(encoder, prompt, pair, max(prompt_budget, max_length - longest))
+    room = max_length - len(ids)
     if longest > room:
-        cuts = (*cuts, "response_cut")
-    return Fitted(
-        ids, pair.chosen_ids[:room], pair.rejected_ids[:room], _within(pair.chosen_context, room),
-        _within(pair.rejected_context, room), pair.taken, (*pair.notes, *cuts),
+        notes = (*notes, "response_cut")
+    return replace(
+        pair, prompt=ids, chosen_ids=pair.chosen_ids[:room], rejected_ids=pair.rejected_ids[:room],
+        chosen_context=_cut_spans(pair.chosen_context, room), rejected_context=_cut_spans(pair.rejected_context, room),
+        notes=notes,
     )  # fmt: skip
 
 
-def _within(context: Spans, room: int) -> Spans:
+def _cut_spans(context: Spans, room: int) -> Spans:
     return tuple((start, min(stop, room)) for start, stop in context if start < room)
 
 
 def _cut_prompt(
-    encoder: ChatEncoder, prompt: Sequence[Message], pair: Fitted, room: int
+    encoder: ChatEncoder, prompt: Sequence[Message], pair: EncodedPair, room: int
 ) -> tuple[list[int], tuple[str, ...]]:
+    """Return at most `room` ids of the prompt, and the notes of the pair with what was cut."""
     if len(pair.prompt) <= room:
-        return pair.prompt, ()
-    if (shorter := shortened(encoder, prompt, room + pair.taken)) is not None:
+        return pair.prompt, pair.notes
+    if (shorter := shortened(encoder, prompt, room + pair.replaced)) is not None:
         ids = encoder.prompt(shorter)
-        return ids[: len(ids) - pair.taken], ("prompt_cut_by_message",)
-    return pair.prompt[-room:], ("prompt_cut_by_token",)
+        return ids[: len(ids) - pair.replaced], (*pair.notes, "prompt_cut_by_message")
+    return pair.prompt[-room:], (*pair.notes, "prompt_cut_by_token")
 
 
 def shortened(encoder: ChatEncoder, prompt: Sequence[Message], room: int) -> list[Message] | None:
-    """Return the prompt without its oldest turns, so that it has at most `room` tokens; None when no turn can go."""
+    """Remove the oldest turns until the prompt has at most `room` tokens; None if it does not fit even then.
+
+    An opening system message stays, and what is left begins with a user turn.
+    """
     system = [message for message in prompt[:1] if message["role"] == "system"]
     for start in range(len(system) + 1, len(prompt)):
         if prompt[start]["role"] == "user":

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The model whose tokenizer counts tokens in `hubdpo prepare`: found, pinned and loaded."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from hubdpo.model.pretrained import read_tokenizer
 
 @dataclass(frozen=True)
 class Model:
-    """Whose tokenizer counts: a folder, or a Hub id at a commit."""
+    """Reference to a model: a local folder (`revision` is None), or a Hub repo pinned to a commit."""
 
     name: str
     revision: str | None = None
     digest: str | None = None
-    """SHA-256 of the tokenizer, for a folder: what the counts depend on."""
+    """SHA-256 of `tokenizer.json`, for a folder."""
     template_kwargs: str | None = None
-    """What its chat template is given, as JSON."""
+    """Arguments of the chat template, as JSON."""
 
 
 def find_model(ref: str) -> Model:
-    """Pin `ref`, a folder or `USER/NAME[@REVISION]`. Raise ConfigError or HubError when there is no such model."""
+    """Pin `ref`, a folder or `USER/NAME[@REVISION]`. Raise ConfigError or HubError if there is no such model."""
     if Path(ref).is_dir():
         tokenizer = Path(ref) / "tokenizer.json"
         if not tokenizer.is_file():
@@ -45,7 +45,10 @@ def find_model(ref: str) -> Model:
 
 @functools.lru_cache(maxsize=2)
 def encoder_of(model: Model) -> ChatEncoder:
-    """Load the tokenizer of a model, once a process. Raise HubError or DataError when that cannot be."""
+    """Load the tokenizer of a model, once per process.
+
+    Raise HubError if it cannot be downloaded, ConfigError if it cannot be loaded, DataError if ChatEncoder refuses it.
+    """
     folder = Path(model.name)
     if model.revision is not None:
         folder = download(model.name, model.revision, allow_patterns=[*TOKENIZER_FILES, "config.json"])

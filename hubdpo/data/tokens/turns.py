@@ -1,4 +1,4 @@
-"""Where the assistant's own words begin and end in a rendered conversation of several turns."""
+"""Find the assistant's turns in a rendered conversation."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ MARK = "\ue000"
 
 @dataclass(frozen=True)
 class Turns:
-    """What a chat template puts before and after each turn of the assistant."""
+    """The text that a chat template writes before and after each turn of the assistant.
+
+    `header` and `end` are empty unless both hold a control token: without one, a message could spell them.
+    """
 
     header: str = ""
     end: str = ""
     end_token: str | None = None
     """The control token in `end`."""
 
-    def said(self, text: str, start: int) -> list[tuple[int, int]]:
-        """Return `[start, stop)` of each turn of the assistant in a rendered conversation, its end included.
+    def spans(self, text: str, start: int) -> list[tuple[int, int]]:
+        """Return `[start, stop)`, in characters, of each turn of the assistant in a rendered conversation.
 
-        The first begins at `start`. Empty where header and end hold no control token: a content could spell them.
+        The first turn begins at `start`; a turn includes its `end`. Empty if `header` and `end` are.
         """
         spans: list[tuple[int, int]] = []
         if not (self.header and self.end):
@@ -34,42 +37,44 @@ class Turns:
         at = start
         while at >= 0 and (stop := text.find(self.end, at)) >= 0:
             spans.append((at, stop + len(self.end)))
-            found = text.find(self.header, stop)
-            at = found + len(self.header) if found >= 0 else -1
+            header = text.find(self.header, stop)
+            at = header + len(self.header) if header >= 0 else -1
         return spans
 
 
 def turns_of(template: Template, control: re.Pattern[str]) -> Turns:
-    """Find out from conversations of two turns what `template` writes around the assistant's."""
+    """Render two short conversations, and read off what `template` writes around the assistant's turns."""
     user, assistant = ({"role": role, "content": ""} for role in ("user", "assistant"))
     try:
-        last = _around(template, [user, assistant])[-1]
+        after_answer = _around(template, [user, assistant])[-1]
     except Rejection:
         return Turns()
-    found = control.search(last)
-    end_token = found[0] if found else None
+    found = control.search(after_answer)
+    unknown = Turns(end_token=found[0] if found else None)
     try:
         before = template(_slots([user]), ask=False)
         asked = template(_slots([user]), ask=True)
-        _, first, between, again, end = _around(template, [user, assistant, user, assistant])
+        _, first, between, second, end = _around(template, [user, assistant, user, assistant])
     except (Rejection, ValueError):
-        return Turns(end_token=end_token)
-    prompt = asked[len(before) :] if asked.startswith(before) else ""
-    opening = control.match(prompt)
+        return unknown
+    generation_prompt = asked[len(before) :] if asked.startswith(before) else ""
+    opening = control.match(generation_prompt)
     if opening is None:
-        return Turns(end_token=end_token)
-    headers = [text[max(text.rfind(opening[0]), 0) :] for text in (first, again)]
-    header = os.path.commonprefix([prompt, *headers])
+        return unknown
+    # the header is what the generation prompt and the text before both answers have in common from its control token on
+    headers = [text[max(text.rfind(opening[0]), 0) :] for text in (first, second)]
+    header = os.path.commonprefix([generation_prompt, *headers])
     end = os.path.commonprefix([between, end])
     if not header or not control.search(end):
-        return Turns(end_token=end_token)
-    return Turns(header, end, end_token)
+        return unknown
+    return Turns(header, end, unknown.end_token)
 
 
 def _slots(messages: Sequence[Message]) -> list[Message]:
+    """Number the contents, so that they can be found in the rendered text."""
     return [{**message, "content": f"{MARK}{i}{MARK}"} for i, message in enumerate(messages)]
 
 
 def _around(template: Template, messages: Sequence[Message]) -> list[str]:
-    """Return what is written before, between and after the contents."""
+    """Return the rendered text before, between and after the contents, one string more than there are messages."""
     return re.split(f"{MARK}[0-9]+{MARK}", template(_slots(messages), ask=False))
