@@ -9,9 +9,10 @@ from hubdpo import console
 from hubdpo.artefacts.manifests.funnel import Source
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import SPLITS, Decision, count_verdicts
-from hubdpo.data.prepare.convert_piece import Rules, read_losses
+from hubdpo.data.prepare.convert_piece import read_losses
 from hubdpo.data.prepare.dropped import main_reason, next_step
 from hubdpo.data.prepare.rounds import Rounds
+from hubdpo.data.prepare.rules import Rules
 from hubdpo.data.raw.readers import Piece
 from hubdpo.data.raw.sources import RawFile, named
 from hubdpo.errors import DataError

@@ -14,14 +14,12 @@ import pyarrow as pa
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.formats.messages import COLUMNS, ROLES, schema
-from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.keys import ROW_KEY, digests, folded_keys, pair_digests
 from hubdpo.data.clean.lengths import measure
 from hubdpo.data.clean.near_duplicates import signature
 from hubdpo.data.clean.rows import clean, suspects
-from hubdpo.data.clean.screen import Screen, unlisted
+from hubdpo.data.clean.screen import unlisted
 from hubdpo.data.clean.split import fold
-from hubdpo.data.converters import Convert, ConvertMany
 from hubdpo.data.pairs.batch import Pair, Pairs
 from hubdpo.data.pairs.changes import REDACTED
 from hubdpo.data.pairs.example import NotText, PreferenceExample, Rated, Rejection, Row
@@ -29,33 +27,15 @@ from hubdpo.data.pairs.kept import kept_of, kept_of_many
 from hubdpo.data.pairs.markers import Found, count_markers
 from hubdpo.data.pairs.message_column import text_array
 from hubdpo.data.prepare.dropped import is_error, loss_line
+from hubdpo.data.prepare.rules import Rules
 from hubdpo.data.raw.readers import Block, Piece, PieceReader
-from hubdpo.data.tokens.tokenizer import Model, encoder_of
+from hubdpo.data.tokens.tokenizer import encoder_of
 from hubdpo.secrets import find_secrets, redact
 
 BATCH_BYTES = 2**20
 """Text of pairs that are written at once in the second round; in the first one the reader's blocks are."""
 FEW = 16
 """Rows that are converted one by one when they are not all plain."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a task needs to know to treat a row: the same for all pieces of a file, and for all files of one shape."""
-
-    converter: str
-    """The name of what converts."""
-    config: PrepareConfig
-    convert: Convert
-    convert_many: ConvertMany | None
-    """The same for many plain rows at once, where the converter has it."""
-    screen: Screen
-    """What is looked at in each row first."""
-    keep: list[str]
-    model: Model | None
-    single: bool
-    """Whether the rows have one answer each, which a second round pairs up."""
-    scratch: str
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hubdpo.data.clean.rows import clean
 from hubdpo.data.clean.screen import unlisted
 from hubdpo.data.pairs.changes import names_of
 from hubdpo.data.pairs.example import NotText, PreferenceExample, Rated, Rejection
-from hubdpo.data.prepare.convert_piece import Rules
+from hubdpo.data.prepare.rules import Rules
 from hubdpo.data.raw.readers import RawRow
 from hubdpo.data.tokens.pair import encode_pair
 from hubdpo.data.tokens.tokenizer import encoder_of

@@ -14,7 +14,8 @@ from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.converters.choice import Choice, candidates, too_close
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
-from hubdpo.data.prepare.convert_piece import Rules, Stage, Staged, file_of
+from hubdpo.data.prepare.convert_piece import Stage, Staged, file_of
+from hubdpo.data.prepare.rules import Rules
 
 SECOND = "-pairs"
 """Suffix of what the second round writes, so that it can read what the first one wrote."""

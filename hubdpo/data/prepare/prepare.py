@@ -36,13 +36,13 @@ from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
 from hubdpo.data.pairs.example import PreferenceExample
 from hubdpo.data.prepare.accounts import accounts_of, judge
-from hubdpo.data.prepare.convert_piece import Rules, Staged, Task, file_of, stage
+from hubdpo.data.prepare.convert_piece import Staged, Task, file_of, stage
 from hubdpo.data.prepare.explain import explain
 from hubdpo.data.prepare.folder import UNFINISHED, check_is_ours, remote_up_to_date, up_to_date
 from hubdpo.data.prepare.remarks import text_markers, unused_columns
 from hubdpo.data.prepare.report import check_outcome, make_funnel, tell, tell_listed, write_rejected
 from hubdpo.data.prepare.rounds import Rounds, allowed, gathered, published_test, refuse, second_round
-from hubdpo.data.prepare.rules import make_rules, pinned_model
+from hubdpo.data.prepare.rules import Rules, make_rules, pinned_model
 from hubdpo.data.prepare.shards import ShardTask, plan_shards, write_shard
 from hubdpo.data.prepare.statistics import changed, shared_prompts, summary
 from hubdpo.data.prepare.workers import Engine, engine_for

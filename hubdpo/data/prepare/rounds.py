@@ -15,10 +15,10 @@ from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.workspace import Workspace
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import REASONS, SPLITS, VERDICTS, Decision
-from hubdpo.data.prepare.convert_piece import Rules, Staged, file_of
+from hubdpo.data.prepare.convert_piece import Staged, file_of
 from hubdpo.data.prepare.dropped import POLICIES, is_error
 from hubdpo.data.prepare.pair_single_answers import PairingTask, pair_up, stage_pairs
-from hubdpo.data.prepare.rules import choice_of
+from hubdpo.data.prepare.rules import Rules, choice_of
 from hubdpo.data.prepare.workers import Engine
 from hubdpo.data.raw.readers import Piece
 from hubdpo.errors import DataError

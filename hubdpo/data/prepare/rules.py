@@ -6,7 +6,7 @@ import difflib
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from hubdpo import console
@@ -19,6 +19,7 @@ from hubdpo.data.converters import (
     SEVERAL,
     Choice,
     Convert,
+    ConvertMany,
     answers_of,
     converter_for,
     converter_of_many,
@@ -33,7 +34,6 @@ from hubdpo.data.detection.score_fields import check_score_field
 from hubdpo.data.detection.suggest import corrected, near_name
 from hubdpo.data.detection.vote_hints import check_votes, models_read, reads_votes
 from hubdpo.data.pairs.example import Rated, Rejection, Row
-from hubdpo.data.prepare.convert_piece import Rules
 from hubdpo.data.prepare.unreadable import unreadable
 from hubdpo.data.raw.published import has_published_split, split_of
 from hubdpo.data.raw.readers import Piece, PieceReader
@@ -45,6 +45,29 @@ LEAST_ROWS = 64
 """Rows to look at of each file for its format, and of each piece of a large one a share of them, however many."""
 LEAST_OF_A_PIECE = 8
 READ_BY_TRL = {"messages", "completion", "label", "image", "images", "prompt", "chosen", "rejected"}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a task treats the rows of a piece: the same for all pieces of a file, and for files of the same shape."""
+
+    converter: str
+    """Name of the converter."""
+    config: PrepareConfig
+    convert: Convert
+    """Converts one row."""
+    convert_many: ConvertMany | None
+    """Converts many plain rows at once, if the converter can."""
+    screen: Screen
+    """Checks raw rows before they are converted."""
+    keep: list[str]
+    """Columns to keep, as text."""
+    model: Model | None
+    """The model whose tokenizer counts tokens."""
+    single: bool
+    """Whether a row has one answer; `pair_single_answers` then makes the pairs."""
+    scratch: str
+    """Folder for the files that tasks write."""
 
 
 def make_rules(
