@@ -49,8 +49,8 @@ def _device() -> dict[str, Any]:
 
 def _hub() -> dict[str, Any]:
     from hubdpo.errors import HubError
-    from hubdpo.hub.client import api, endpoint
     from hubdpo.hub.failures import translate_errors
+    from hubdpo.hub.transport import api, endpoint
 
     try:
         with translate_errors("your login"):

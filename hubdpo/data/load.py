@@ -14,9 +14,9 @@ from hubdpo.artefacts.manifests.run import DatasetRef
 from hubdpo.cards.model.citations import citation_of
 from hubdpo.data.raw.sources import ENDINGS
 from hubdpo.errors import ArtefactError
-from hubdpo.hub.client import download, resolve
-from hubdpo.hub.failures import no_folder
-from hubdpo.hub.reference import RepoRef, looks_like_folder, parse_ref
+from hubdpo.hub.open import open_snapshot
+from hubdpo.hub.reference import looks_like_folder
+from hubdpo.hub.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -35,13 +35,14 @@ def load_preferences(ref: str | Path, *, revision: str | None = None) -> Dataset
 
 def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tuple[DatasetDict, DatasetRef]:
     """Load the splits, and say exactly which data they are."""
-    folder, repo_id, sha = _find(str(ref), revision)
+    snapshot = _open(str(ref), revision)
+    folder = snapshot.fetch()
     manifest = read_dataset_folder(folder)
     _require_train(manifest, str(ref))
     reference = DatasetRef(
-        name=repo_id or folder.resolve().name,
-        repo_id=repo_id,
-        revision=sha,
+        name=snapshot.name if snapshot.commit else folder.resolve().name,
+        repo_id=snapshot.name if snapshot.commit else None,
+        revision=snapshot.commit,
         fingerprint=manifest.fingerprint,
         license=manifest.license,
         language=manifest.language,
@@ -57,15 +58,13 @@ def look_at_dataset(ref: str) -> tuple[PrepareManifest, str]:
 
     Raise what `load_preferences` raises, as far as that needs no data.
     """
-    if Path(ref).is_dir():
-        manifest = _manifest_of(Path(ref), ref, source=shlex.quote(ref) if _holds_data(Path(ref)) else "SOURCE")
-    else:
-        repo_id, wanted = _repo_of(ref)
-        with no_folder(ref):
-            sha = resolve(repo_id, wanted, repo_type="dataset")
-        folder = download(repo_id, sha, repo_type="dataset", allow_patterns=[PREPARE_FILE])
+    snapshot = _open(ref)
+    folder = snapshot.fetch([PREPARE_FILE])
+    if snapshot.commit is not None:
         manifest = _manifest_of(folder, ref, source=f"hf://datasets/{ref}")
-        ref = f"{repo_id}@{sha}"
+        ref = f"{snapshot.name}@{snapshot.commit}"
+    else:
+        manifest = _manifest_of(folder, ref, source=shlex.quote(ref) if _holds_data(folder) else "SOURCE")
     _require_train(manifest, ref)
     return manifest, ref
 
@@ -92,17 +91,10 @@ def _require_train(manifest: PrepareManifest, ref: str) -> None:
         raise ArtefactError(f"`{ref}` has no train split", hint="hubdpo prepare SOURCE -o DIR --test-size 0")
 
 
-def _find(ref: str, revision: str | None) -> tuple[Path, str | None, str | None]:
+def _open(ref: str, revision: str | None = None) -> Snapshot:
+    """Open a dataset, a folder or a repo. Raise ArtefactError for raw data, and for a folder that does not exist."""
     if Path(ref).is_dir():
-        return Path(ref), None, None
-    repo_id, wanted = _repo_of(ref).at(revision)
-    with no_folder(ref):
-        sha = resolve(repo_id, wanted, repo_type="dataset")
-    return download(repo_id, sha, repo_type="dataset"), repo_id, sha
-
-
-def _repo_of(ref: str) -> RepoRef:
-    """Read the name of a repo. Raise ArtefactError for what was meant to be a folder, or is raw data."""
+        return open_snapshot(ref, revision)
     if Path(ref).is_file() or RAW_NAME.search(ref):
         state = "is raw data" if Path(ref).is_file() else "is not there, and is named like raw data"
         raise ArtefactError(
@@ -111,7 +103,7 @@ def _repo_of(ref: str) -> RepoRef:
         )
     if looks_like_folder(ref):
         raise ArtefactError(f"dataset folder not found: {ref}", hint=f"hubdpo prepare SOURCE -o {shlex.quote(ref)}")
-    return parse_ref(ref)
+    return open_snapshot(ref, revision, repo_type="dataset")
 
 
 def _read(folder: Path, splits: list[str]) -> DatasetDict:

@@ -9,7 +9,7 @@ from json import JSONDecodeError
 
 from hubdpo import console
 from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
-from hubdpo.hub.transport import http
+from hubdpo.hub.transport import http, hub_address
 from hubdpo.machine.refusals import QUOTED_ANSWER, machine_error
 
 LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
@@ -114,18 +114,18 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
         return as_hub_error(what, problem.__cause__)
     if isinstance(problem, (errors.LocalTokenNotFoundError, errors.DeviceCodeError, errors.OIDCError)):
         reason = "" if isinstance(problem, errors.LocalTokenNotFoundError) else f": {first_line(problem)}"
-        return HubError(f"you are not logged in to {_where()}{reason}", hint="hf auth login")
+        return HubError(f"you are not logged in to {hub_address()}{reason}", hint="hf auth login")
     if isinstance(problem, errors.OfflineModeIsEnabled):
         return HubError(f"`{what}` must be asked of the Hub, and offline mode is on", hint="export HF_HUB_OFFLINE=0")
     if isinstance(problem, errors.LocalEntryNotFoundError):
-        return HubError(f"`{what}` cannot be downloaded from {_where()}", hint=f"check the network, then {AGAIN}")
+        return HubError(f"`{what}` cannot be downloaded from {hub_address()}", hint=f"check the network, then {AGAIN}")
     if isinstance(problem, (errors.HFValidationError, errors.HfUriError)):
         return HubError(f"`{what}` is no name on the Hub: {first_line(problem)}", hint="write USER/NAME")
     if isinstance(problem, (errors.SafetensorsParsingError, errors.NotASafetensorsRepoError)):
         return HubError(f"`{what}` has no safetensors that can be read: {first_line(problem)}", hint="tell its owner")
     if isinstance(problem, JSONDecodeError):
         return HubError(
-            f"what {_where()} answered for `{what}` is not JSON",
+            f"what {hub_address()} answered for `{what}` is not JSON",
             hint="check HF_ENDPOINT, and whether a proxy stands between",
         )
     if isinstance(problem, errors.EntryNotFoundError):
@@ -140,7 +140,7 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
         )
     if isinstance(problem, TimeoutError) or _is_of_http(kinds):
         return HubError(
-            f"no answer from {_where()} for `{what}`: {type(problem).__name__}",
+            f"no answer from {hub_address()} for `{what}`: {type(problem).__name__}",
             hint=f"check the network and HF_ENDPOINT, then {AGAIN}",
         )
     if _libraries(kinds):
@@ -156,28 +156,28 @@ def _refused(what: str, problem: BaseException) -> HubError:
 
     status = status_of(problem)
     if isinstance(problem, errors.GatedRepoError):
-        return HubError(f"`{what}` is gated", hint=f"ask for access at {_where()}/{what}")
+        return HubError(f"`{what}` is gated", hint=f"ask for access at {hub_address()}/{what}")
     if isinstance(problem, errors.RepositoryNotFoundError):
         hint = "hf auth login, or check the name" if _token() else "hf auth login, or export HF_TOKEN=..."
-        return HubError(f"`{what}` is not on {_where()}, or is private", hint=hint)
+        return HubError(f"`{what}` is not on {hub_address()}, or is private", hint=hint)
     if isinstance(problem, errors.RevisionNotFoundError):
         return NoSuchRevision(f"`{what}` has no such revision", hint=f"hf repos tag list {what.partition('@')[0]}")
     if isinstance(problem, errors.DisabledRepoError):
-        return HubError(f"`{what}` was disabled by {_where()}", hint=f"read why at {_where()}/{what}")
+        return HubError(f"`{what}` was disabled by {hub_address()}", hint=f"read why at {hub_address()}/{what}")
     if status == 401:
-        return HubError(f"{_where()} does not accept the token", hint="hf auth login, or export HF_TOKEN=...")
+        return HubError(f"{hub_address()} does not accept the token", hint="hf auth login, or export HF_TOKEN=...")
     if status == 403:
         return HubError(
             f"the token may not do this to `{what}`", hint="use a token with write access to that namespace"
         )
     if status == 507 or ((status is None or status == 413 or status >= 500) and NO_ROOM_THERE.search(_said(problem))):
         return HubError(
-            f"{_where()} has no room for `{what}` ({status or 'by LFS'}): {first_line(problem)}",
+            f"{hub_address()} has no room for `{what}` ({status or 'by LFS'}): {first_line(problem)}",
             hint=f"free room on the disk of that Hub, not on this machine's, or wait until its owner has, then {AGAIN}",
         )
     later = status is None or status >= 500 or status in (408, 429)
     return HubError(
-        f"{_where()} answered {status or 'with an error'} for `{what}`: {first_line(problem)}",
+        f"{hub_address()} answered {status or 'with an error'} for `{what}`: {first_line(problem)}",
         hint="try again later" if later else f"mend what it names, then {AGAIN}",
     )
 
@@ -199,12 +199,6 @@ def _libraries(kinds: tuple[type, ...]) -> frozenset[str]:
 
 def _is_of_http(kinds: tuple[type, ...]) -> bool:
     return bool(_libraries(kinds) - {"huggingface_hub", "hf_xet"})
-
-
-def _where() -> str:
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
 
 
 def _token() -> str | None:

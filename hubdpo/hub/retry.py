@@ -1,8 +1,7 @@
-"""TODO."""
+"""Repeat a request to the Hub until its outcome is known, with growing pauses between the attempts."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -13,38 +12,13 @@ from hubdpo.hub.failures import is_unknown_outcome
 T = TypeVar("T")
 TRIES = 8
 LONGEST_WAIT_S = 30.0
-LONGEST_TOLD_WAIT_S = 310.0
-"""The Hub counts requests in windows of five minutes, so it never asks for a longer wait."""
+MAX_RETRY_AFTER_S = 310.0
+"""The Hub counts requests in windows of five minutes, so it never asks for a longer pause."""
 pause = time.sleep
 
 
-def wait_before(attempt: int, problem: BaseException | None = None) -> None:
-    """Wait longer from try to try; as long as the server says, when it says."""
-    response = getattr(problem, "response", None)
-    told = told_wait(response.headers) if response is not None else None
-    if told is None:
-        pause(min(0.25 * 2**attempt, LONGEST_WAIT_S))
-        return
-    if told > 2:
-        console.info(f"the Hub asks for a pause of {told:.0f} s")
-    pause(min(told, LONGEST_TOLD_WAIT_S))
-
-
-def told_wait(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that an answer asks to wait, None when it asks for none.
-
-    By `RateLimit: "api";r=0;t=55` (draft-ietf-httpapi-ratelimit-headers; r requests are left for t seconds), which the
-    Hub sends, or by `Retry-After: 55`.
-    """
-    limit = re.search(r";\s*r=(\d+).*;\s*t=(\d+)", headers.get("RateLimit", ""))
-    if limit and int(limit[1]) == 0:
-        return int(limit[2]) + 1.0  # the seconds are rounded down
-    told = headers.get("Retry-After", "")
-    return float(told) if told.isdigit() else None
-
-
 def repeat(call: Callable[[], T]) -> T:
-    """Call what can be repeated without harm until an answer comes, at most TRIES times."""
+    """Return the result of a call that is safe to repeat, after at most TRIES attempts."""
     for attempt in range(TRIES):
         try:
             return call()
@@ -53,3 +27,29 @@ def repeat(call: Callable[[], T]) -> T:
                 raise
             wait_before(attempt, problem)
     raise AssertionError("unreachable")
+
+
+def wait_before(attempt: int, problem: BaseException | None = None) -> None:
+    """Wait before the next attempt: as long as the server asks for, else twice as long each time."""
+    response = getattr(problem, "response", None)
+    delay = retry_after(response.headers) if response is not None else None
+    if delay is None:
+        pause(min(0.25 * 2**attempt, LONGEST_WAIT_S))
+        return
+    if delay > 2:
+        console.info(f"the Hub asks for a pause of {delay:.0f} s")
+    pause(min(delay, MAX_RETRY_AFTER_S))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the retry delay in seconds that a response asks for, or None.
+
+    The Hub sends `RateLimit: "api";r=0;t=55` when no requests are left for 55 seconds; proxies send `Retry-After: 55`.
+    """
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds + 1)  # the Hub rounds the seconds down
+    seconds = headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdigit() else None

@@ -1,172 +1,176 @@
-"""Files of a folder and of a repo behind one face, of which only what is asked for is read."""
+"""A set of files in a fixed state: a folder, a repo on the Hub at one commit, or a release that is about to be pushed.
+
+Whatever compares, inspects, publishes, verifies or loads files takes a Snapshot, and does not ask where they are. The
+names and sizes are known; content, hashes and manifests are read when they are first used.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, TypeVar
 
-from hubdpo.artefacts.formats.bounded import check_size, read_bytes
+from hubdpo import console
+from hubdpo.artefacts.folders.walk import files_below
+from hubdpo.artefacts.formats.bounded import read_bytes
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
-from hubdpo.artefacts.manifests.manifest import LOCAL_ONLY, RUN_FILE
-from hubdpo.errors import ArtefactError, HubError, NoSuchRevision
-from hubdpo.hub.client import RepoType, api, cache_of, endpoint, never_cached, resolve
-from hubdpo.hub.failures import is_offline, no_folder, translate_errors
-from hubdpo.hub.reference import RepoRef, parse_unless_folder
-from hubdpo.hub.retry import repeat
+from hubdpo.artefacts.manifests.bundle import Bundle
+from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.file_entries import FileEntry, sha256_file
+from hubdpo.artefacts.manifests.manifest import (
+    BUNDLE_FILE,
+    EVAL_FILE,
+    LOCAL_ONLY,
+    MERGE_FILE,
+    PREPARE_FILE,
+    RUN_FILE,
+    Manifest,
+)
+from hubdpo.artefacts.manifests.merge import MergeManifest
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.errors import ArtefactError
+from hubdpo.hub.client import RepoType
+
+if TYPE_CHECKING:
+    pass
+
+M = TypeVar("M", bound=Manifest)
+Shapes = dict[str, tuple[int, ...]]
+SHA256_DIGITS = 64
 
 
-class Place(Protocol):
-    """A folder, or a repo at a commit. `files` are sizes by name, `pin` the revision to ask for, None for a folder."""
+class Snapshot(ABC):
+    """Files in a fixed state.
+
+    `ref` is what the user typed and `name` the folder or repo id in messages. A folder has no `repo_type`, `revision`
+    or `commit`, unless it is a downloaded commit.
+    """
 
     ref: str
     name: str
-    pin: str | None
-    commit: str | None
-    repo_type: RepoType | None
-    files: dict[str, int]
+    repo_type: RepoType | None = None
+    revision: str | None = None
+    commit: str | None = None
 
-    def read(self, name: str) -> bytes: ...
-    def shapes(self, name: str) -> dict[str, tuple[int, ...]]: ...
-    def open(self, name: str) -> IO[bytes]: ...
-    def local(self, name: str) -> Path | None: ...
+    @property
+    @abstractmethod
+    def files(self) -> dict[str, int]:
+        """Sizes in bytes by name: the path below the top, with `/` between the parts."""
 
-
-def find_place(ref: str) -> Place:
-    """Return the folder `ref`, or the repo `USER/NAME[@REVISION]`. Raise ConfigError or HubError when it is neither."""
-    if Path(ref).is_dir():
-        return _Folder(ref)
-    return _Repo(ref)
-
-
-class _Folder:
-    def __init__(self, ref: str) -> None:
-        self.ref = self.name = ref
-        self.pin: str | None = None
-        self.commit: str | None = None
-        self.repo_type: RepoType | None = None
-        self._root = Path(ref)
-        found = [path for path in sorted(self._root.rglob("*")) if path.is_file()]
-        self.files = {path.relative_to(self._root).as_posix(): path.stat().st_size for path in found}
-        if RUN_FILE in self.files:  # what would be published of a run
-            self.files = {
-                name: size
-                for name, size in self.files.items()
-                if not name.startswith("checkpoint-") and name not in LOCAL_ONLY
-            }
-
+    @abstractmethod
     def read(self, name: str) -> bytes:
-        return read_bytes(self._root / name)
+        """Return the content of a small file. Raise ArtefactError for a file beyond its size limit."""
 
-    def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
-        return read_shapes(self._root / name)
-
+    @abstractmethod
     def open(self, name: str) -> IO[bytes]:
-        return (self._root / name).open("rb")
+        """Open a file of any size; of a remote file, only the parts that are read are downloaded."""
 
-    def local(self, name: str) -> Path | None:
-        return self._root / name
+    @abstractmethod
+    def fetch(self, names: list[str] | None = None) -> Path:
+        """Return a folder that has the files of these names, or all of them; glob patterns are allowed."""
 
+    @abstractmethod
+    def shapes(self, name: str) -> Shapes:
+        """Return the shape of each tensor of a safetensors file. Raise ArtefactError for any other file."""
 
-class _Repo:
-    def __init__(self, ref: str) -> None:
-        self.ref = ref
-        self.name, self.pin = parse_unless_folder(ref)
-        with no_folder(ref):
-            repo_type, commit = _find(self.name, self.pin)
+    @abstractmethod
+    def path(self, name: str) -> Path | None:
+        """Return the local path of a file, or None for a file on the Hub."""
+
+    @abstractmethod
+    def digest(self, name: str) -> str:
+        """Return the SHA-256 of a file (64 hex digits), or what a repo has in its place: a git blob id (40 digits)."""
+
+    def text(self, name: str) -> str:
+        """Return the content of a small text file, with invalid UTF-8 replaced."""
+        return self.read(name).decode("utf-8", "replace")
+
+    def manifest(self, name: str, model: type[M]) -> M | None:
+        """Return a parsed manifest, or None when there is no such file. Raise ArtefactError for an invalid one."""
+        return model.parse(self.read(name), name) if name in self.files else None
+
+    @cached_property
+    def bundle(self) -> Bundle | None:
+        """The list of files of a release. None, with a warning where it is invalid, for anything but a release."""
         try:
-            self._take(repo_type, commit)
-        except NoSuchRevision:  # a full commit was not asked for, and may be one of the dataset of that name
-            if repo_type == "dataset" or not _exists(self.name, "dataset"):
-                raise
-            self._take("dataset", commit)
+            return self.manifest(BUNDLE_FILE, Bundle)
+        except ArtefactError as problem:
+            where = f"{self.name}@{self.commit[:12]}" if self.commit else self.name
+            console.warn(f"{where} does not count as a release: {problem.message}")
+            return None
 
-    def _take(self, repo_type: RepoType, commit: str) -> None:
-        self.repo_type: RepoType | None = repo_type
-        self.commit: str | None = commit
-        self._named: dict[str, Any] = {"repo_id": self.name, "repo_type": repo_type, "revision": commit}
-        self.files = self._list()
+    @cached_property
+    def prepare(self) -> PrepareManifest | None:
+        """How a dataset was prepared. None, with a warning where it is invalid, as for the manifests below."""
+        return self._readable(PREPARE_FILE, PrepareManifest)
 
-    def _list(self) -> dict[str, int]:
-        from huggingface_hub import get_cached_repo_tree
-        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+    @cached_property
+    def run(self) -> RunManifest | None:
+        return self._readable(RUN_FILE, RunManifest)
 
-        if is_offline():
-            try:
-                return {item.path: int(item.size) for item in get_cached_repo_tree(**self._named)}
-            except CachedRepoTreeNotFoundError:
-                never_cached(RepoRef(self.name, self.commit), self.repo_type)
-        with translate_errors(self.ref):
-            items = repeat(lambda: list(api().list_repo_tree(**self._named, recursive=True)))
-        return {item.path: int(item.size) for item in items if hasattr(item, "size")}
+    @cached_property
+    def evaluation(self) -> EvalReport | None:
+        return self._readable(EVAL_FILE, EvalReport)
+
+    @cached_property
+    def merge(self) -> MergeManifest | None:
+        return self._readable(MERGE_FILE, MergeManifest)
+
+    def _readable(self, name: str, model: type[M]) -> M | None:
+        try:
+            return self.manifest(name, model)
+        except ArtefactError as problem:
+            console.warn(f"{self.ref}: {problem.message}; its contents are left out")
+            return None
+
+
+class FolderSnapshot(Snapshot):
+    """The files of a folder. Of a run folder, unless `all_files`, those that a release may take."""
+
+    def __init__(
+        self, folder: Path | str, *, name: str | None = None, commit: str | None = None, all_files: bool = False
+    ) -> None:
+        self.ref = str(folder)
+        self.name, self.commit, self._all_files = name or self.ref, commit, all_files
+        self.folder = Path(folder)
+        self._sha256: dict[str, str] = {}
+
+    @cached_property
+    def files(self) -> dict[str, int]:
+        paths = {path.relative_to(self.folder).as_posix(): path for path in files_below(self.folder) if path.is_file()}
+        sizes = {name: path.stat().st_size for name, path in paths.items()}
+        if RUN_FILE not in sizes or self._all_files:
+            return sizes
+        return {n: size for n, size in sizes.items() if not n.startswith("checkpoint-") and n not in LOCAL_ONLY}
 
     def read(self, name: str) -> bytes:
-        check_size(name, self.files.get(name, 0), of=self.ref)
-        with translate_errors(self.ref):
-            path = Path(repeat(lambda: api().hf_hub_download(**self._named, filename=name)))
-        return read_bytes(path, of=self.ref)
-
-    def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
-        from huggingface_hub.errors import SafetensorsParsingError
-
-        if (here := self._cached(name)) is not None:
-            return read_shapes(here)
-        with translate_errors(self.ref):
-            try:
-                found = repeat(lambda: api().parse_safetensors_file_metadata(**self._named, filename=name))
-            except SafetensorsParsingError as problem:
-                raise ArtefactError(
-                    f"`{name}` of {self.ref} is no safetensors file: {str(problem).splitlines()[0]}",
-                    hint="tell its owner",
-                ) from None
-        return {tensor: tuple(facts.shape) for tensor, facts in found.tensors.items()}
+        return read_bytes(self.folder / name)
 
     def open(self, name: str) -> IO[bytes]:
-        from huggingface_hub import HfFileSystem
+        return (self.folder / name).open("rb")
 
-        if (here := self._cached(name)) is not None:
-            return here.open("rb")
-        prefix = "datasets/" if self.repo_type == "dataset" else ""
-        with translate_errors(self.ref):
-            stream: IO[bytes] = HfFileSystem(endpoint=api().endpoint).open(
-                f"{prefix}{self.name}@{self.commit}/{name}", "rb"
-            )
-        return stream
+    def fetch(self, names: list[str] | None = None) -> Path:
+        return self.folder
 
-    def local(self, name: str) -> Path | None:
-        return None
+    def shapes(self, name: str) -> Shapes:
+        return read_shapes(self.folder / name)
 
-    def _cached(self, name: str) -> Path | None:
-        from huggingface_hub import try_to_load_from_cache
+    def path(self, name: str) -> Path | None:
+        return self.folder / name
 
-        found = try_to_load_from_cache(**self._named, filename=name)
-        return Path(found) if isinstance(found, str) else None
+    def digest(self, name: str) -> str:
+        if name not in self._sha256:
+            self._sha256[name] = sha256_file(self.folder / name)
+        return self._sha256[name]
 
-
-def find_type(repo_id: str) -> RepoType:
-    """Tell whether a name is a model or a dataset, in offline mode by the cache. Raise HubError when it is neither."""
-    kinds: tuple[RepoType, ...] = ("model", "dataset")
-    found = next((kind for kind in kinds if _exists(repo_id, kind)), None)
-    if found is not None:
-        return found
-    if is_offline():
-        never_cached(RepoRef(repo_id), None)
-    raise HubError(f"`{repo_id}` is not on {endpoint()}, or is private", hint="hf auth login, or check the name")
+    def entries(self, names: list[str]) -> dict[str, FileEntry]:
+        """Return the size and SHA-256 of files, as a manifest lists them."""
+        return {name: FileEntry(sha256=self.digest(name), size=self.files[name]) for name in names}
 
 
-def _exists(repo_id: str, repo_type: RepoType) -> bool:
-    if is_offline():
-        return cache_of(repo_id, repo_type).is_dir()
-    with translate_errors(repo_id):
-        return bool(repeat(lambda: api().repo_exists(repo_id, repo_type=repo_type)))
-
-
-def _find(repo_id: str, revision: str | None) -> tuple[RepoType, str]:
-    """Tell what a name is, a model first, and the commit. Raise HubError when it is neither or has no such revision."""
-    repo_type = find_type(repo_id)
-    try:
-        return repo_type, resolve(repo_id, revision, repo_type=repo_type)
-    except NoSuchRevision:
-        # a name may be a model and a dataset; the revision then tells which is meant
-        if repo_type == "dataset" or not _exists(repo_id, "dataset"):
-            raise
-        return "dataset", resolve(repo_id, revision, repo_type="dataset")
+def git_blob_id(data: bytes) -> str:
+    """Return the id that git gives to a file with this content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

@@ -1,18 +1,78 @@
-"""The HTTP library beneath huggingface_hub: httpx2 from its version 2 on, httpx before, with one interface."""
+"""How hubdpo reaches the Hub: its address, the HTTP library beneath huggingface_hub, and timeouts for every request."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-from typing import Any
+import os
+import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+from hubdpo import console
+from hubdpo.errors import HubError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+PUBLIC_HUB = "https://huggingface.co"
+CONNECT_S, READ_S, WRITE_S = 10.0, 60.0, 300.0
+
+
+def hub_address() -> str:
+    """Return the address of the Hub: `HF_ENDPOINT` as it is set now, or the public Hub."""
+    console.quiet_libraries()  # this may be the first import of huggingface_hub
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT") or str(constants.ENDPOINT)).rstrip("/")
+
+
+def endpoint() -> str:
+    """Return the address of the Hub. Raise HubError for plain http to another machine, which would expose the token."""
+    address = hub_address()
+    url = urllib.parse.urlsplit(address)
+    if url.scheme != "https" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise HubError(
+            f"the endpoint is not encrypted, so the token would travel in clear text: {address}",
+            hint="export HF_ENDPOINT=https://...",
+        )
+    return address
+
+
+def api() -> HfApi:
+    """Return a client of the Hub at `endpoint()`. It reads the token at each request, and its requests time out."""
+    address = endpoint()
+    from huggingface_hub import HfApi
+
+    _limit_requests()
+    return HfApi(endpoint=address, library_name="hubdpo")
 
 
 @functools.cache
 def http() -> Any:
-    """Return the module that huggingface_hub itself imports. Both can be installed, and only its own errors are raised.
+    """Return the HTTP library that huggingface_hub itself imports: httpx2 from version 2 on, httpx before.
 
-    The module is untyped because httpx and httpx2 are different types with the same names.
+    Both may be installed, and only that library's errors are raised. The module is untyped because httpx and httpx2
+    define different types with the same names.
     """
     from huggingface_hub import errors
 
     return importlib.import_module(errors.HTTPError.__module__.partition(".")[0])
+
+
+@functools.cache
+def _limit_requests() -> None:
+    """Set timeouts on all requests of huggingface_hub in this process. By default some of them wait forever."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import hf_request_event_hook
+
+    def limit(request: Any) -> None:
+        # set per request: huggingface_hub passes `timeout=None` for refs and trees, which overrides the client's own
+        limits = http().Timeout(READ_S, connect=CONNECT_S, write=WRITE_S).as_dict()
+        requested = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {name: requested.get(name) or limit for name, limit in limits.items()}
+
+    def client() -> Any:
+        hooks = {"request": [hf_request_event_hook, limit]}
+        return http().Client(event_hooks=hooks, follow_redirects=True, timeout=None)
+
+    set_client_factory(client)

@@ -1,4 +1,4 @@
-"""Versions are tags `vX.Y.Z` (semver.org, without pre-releases)."""
+"""Release versions: tags `vX.Y.Z`, ordered as semver.org orders them, without pre-releases."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ def parse_tag(tag: str) -> Version | None:
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
+def newest_first(tags: Iterable[str]) -> list[str]:
+    """Return the tags that are versions, the highest version first."""
+    versions = {tag: version for tag in tags if (version := parse_tag(tag)) is not None}
+    return sorted(versions, key=versions.__getitem__, reverse=True)
+
+
 def highest(tags: Iterable[str]) -> str | None:
-    """Return the newest version among the tags, or None when there is none."""
-    versions = {version: tag for tag in tags if (version := parse_tag(tag))}
-    return versions[max(versions)] if versions else None
+    """Return the tag of the highest version, or None when no tag is a version."""
+    return next(iter(newest_first(tags)), None)
 
 
-def is_ahead(tag: str | None, other: str) -> bool:
-    """Tell whether a version is the other one or a higher one; False for no version."""
-    numbers = parse_tag(tag or "")
-    return numbers is not None and numbers >= (parse_tag(other) or numbers)
+def is_higher(tag: str | None, other: str) -> bool:
+    """Tell whether `tag` is a higher version than `other`. No version is lower than any."""
+    return (parse_tag(tag or "") or (-1,)) > (parse_tag(other) or (-1,))
 
 
 def bump(tag: str | None, part: str) -> str:
-    """Return the version after `tag` with its `major`, `minor` or `patch` counted on; after None, one from 0.0.0."""
+    """Return the version after `tag` with its `major`, `minor` or `patch` number increased, from 0.0.0 on."""
     numbers = list(parse_tag(tag or "") or (0, 0, 0))
-    place = BUMPS.index(part)
-    return ".".join(map(str, [*numbers[:place], numbers[place] + 1, *[0] * (2 - place)]))
+    index = BUMPS.index(part)
+    return ".".join(map(str, [*numbers[:index], numbers[index] + 1, *[0] * (2 - index)]))

@@ -16,8 +16,8 @@ from hubdpo.artefacts.formats.kept_sections import Card, Section, join_card, kep
 from hubdpo.artefacts.manifests.bundle import Release
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, RELEASE_FILE
 from hubdpo.errors import ArtefactError
-from hubdpo.hub.client import endpoint
-from hubdpo.hub.versions import is_ahead
+from hubdpo.hub.transport import endpoint
+from hubdpo.hub.versions import is_higher
 from hubdpo.release.bundle import BundleContent, check_texts, content_of, with_card
 from hubdpo.release.changelog import changes
 from hubdpo.release.facts import read_facts
@@ -56,7 +56,11 @@ def compose(content: BundleContent, folder: Path, remote: Remote) -> Composed:
         theirs = _card_at(remote, tags[tag]) or Card("")
         told = theirs.changes
         # main comes to this tag when it is behind: what was written there since the tag was made is not in it
-        lost = [] if is_ahead(main.release, tag) else lost + _difference(_texts(theirs), _texts(main.card))
+        lost = (
+            []
+            if main.release and not is_higher(tag, main.release)
+            else lost + _difference(_texts(theirs), _texts(main.card))
+        )
     else:
         told = changes(
             remote, tags, content.manifest.version, read_facts(content.manifest.files, content.read, of=str(folder))

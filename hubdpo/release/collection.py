@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hubdpo.errors import HubError
-from hubdpo.hub.client import api
 from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.retry import repeat
+from hubdpo.hub.transport import api
 from hubdpo.release.remote import Remote
 
 

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hubdpo.errors import ConfigError
-from hubdpo.hub.client import api
 from hubdpo.hub.failures import require_online, translate_errors
+from hubdpo.hub.open import find_type
 from hubdpo.hub.reference import parse_ref
 from hubdpo.hub.retry import repeat
-from hubdpo.hub.snapshot import find_type
+from hubdpo.hub.transport import api
 from hubdpo.hub.versions import parse_tag
 from hubdpo.release.remote import Remote
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from hubdpo import console
 from hubdpo.config.push import Check
 from hubdpo.errors import HubError
-from hubdpo.hub.client import api, endpoint
 from hubdpo.hub.failures import is_unknown_outcome, status_of
 from hubdpo.hub.retry import TRIES, repeat, wait_before
+from hubdpo.hub.transport import api, endpoint
 from hubdpo.release.bundle import BundleContent
 from hubdpo.release.dry_run import no_repo_for_proposal
 from hubdpo.release.remote import Remote, bundle_line, check_others, holds, operations_for

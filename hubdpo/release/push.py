@@ -28,9 +28,10 @@ from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.config import PushConfig
 from hubdpo.config.push import BUMPS
 from hubdpo.errors import ArtefactError, ConfigError, HubError, VersionTaken
-from hubdpo.hub.client import PUBLIC_HUB, RepoType, api, endpoint, resolve
+from hubdpo.hub.client import RepoType, resolve
 from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.retry import repeat
+from hubdpo.hub.transport import PUBLIC_HUB, api, endpoint
 from hubdpo.hub.versions import bump, highest
 from hubdpo.model.stopping import stops_elsewhere
 from hubdpo.release.bundle import BundleContent, adapter_bundle, dataset_bundle, merged_bundle

@@ -17,9 +17,10 @@ from hubdpo.artefacts.formats.bounded import check_size, shortened
 from hubdpo.artefacts.manifests.bundle import Bundle
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, CARD_FILE
 from hubdpo.errors import ArtefactError, HubError, VersionTaken
-from hubdpo.hub.client import RepoType, api
+from hubdpo.hub.client import RepoType
 from hubdpo.hub.failures import is_unknown_outcome, status_of
 from hubdpo.hub.retry import TRIES, repeat, wait_before
+from hubdpo.hub.transport import api
 from hubdpo.hub.versions import bump, highest, parse_tag
 from hubdpo.release.bundle import BundleContent, content_of, git_blob_id
 from hubdpo.release.verify.files import beside, deleting

@@ -14,7 +14,6 @@ from huggingface_hub import constants, errors
 
 from hubdpo.errors import HubError, MachineError
 from hubdpo.hub import failures
-from hubdpo.hub.client import api
 from hubdpo.hub.failures import OUR_MISTAKES, as_hub_error, is_unknown_outcome, translate_errors
 from hubdpo.hub.transport import http
 from hubdpo.loopback.faults import Fault, Faults
@@ -251,14 +250,13 @@ def test_doctor_says_who_is_not_logged_in(run_cli: Callable[..., Result]) -> Non
 
 def test_doctor_says_that_no_answer_came(run_cli: Callable[..., Result], faults: Faults) -> None:
     faults.add(Fault("reset-before", "whoami"))
-    api()._whoami_cache.clear()
     done = run_cli("doctor")
     assert done.exit_code == 0, done.stderr
     assert "no answer" in done.stderr
 
 
 def test_the_hub_is_named_as_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "https://hub.example.com")
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.com")
     told = failures.as_hub_error(WHAT, errors.LocalTokenNotFoundError("x"))
     assert told is not None
     assert "https://hub.example.com" in told.message

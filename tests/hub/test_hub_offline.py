@@ -17,7 +17,7 @@ from hubdpo.data.raw.sources import find_sources
 from hubdpo.data.tokens.tokenizer import encoder_of, find_model
 from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub.client import cache_of, download, resolve, resolve_address
-from hubdpo.hub.snapshot import find_place, find_type
+from hubdpo.hub.open import find_type, open_snapshot
 from hubdpo.loopback.faults import Fault, Faults, Kind
 from hubdpo.model.bases.find import find_base
 from hubdpo.model.merge import merge as merging
@@ -191,7 +191,7 @@ def test_a_branch_with_a_slash_is_known_offline(
         ),
         (lambda: download("a/b", "1" * 40), "`a/b@1111", f"hf download a/b --revision {'1' * 40}"),
         (lambda: find_type("a/b"), "`a/b` is not in the cache", "hf download a/b"),
-        (lambda: find_place("a/b@v1"), "`a/b` is not in the cache", "hf download a/b"),
+        (lambda: open_snapshot("a/b@v1"), "`a/b` is not in the cache", "hf download a/b"),
     ],
     ids=["base", "pull request", "data", "commit", "kind", "inspect"],
 )
@@ -211,7 +211,7 @@ def test_a_model_in_the_cache_without_the_revision_is_told_so(tiny_base_repo: st
     resolve(tiny_base_repo)
     offline()
     with pytest.raises(NoSuchRevision, match="`alice/tiny-qwen2@v7` is not in the cache"):
-        find_place(f"{tiny_base_repo}@v7")
+        open_snapshot(f"{tiny_base_repo}@v7")
 
 
 @pytest.mark.usefixtures("cache")

@@ -18,8 +18,8 @@ from hubdpo.data.raw.sources import find_sources
 from hubdpo.data.tokens.tokenizer import find_model
 from hubdpo.errors import ArtefactError, ConfigError, DataError, HubdpoError, NoSuchRevision
 from hubdpo.hub.client import resolve_address
+from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import RepoRef, checked_revision, parse_address, parse_ref, parse_unless_folder
-from hubdpo.hub.snapshot import find_place
 from hubdpo.model.merge.merge import merge
 from hubdpo.release.diff.diff import open_side
 
@@ -151,8 +151,8 @@ def test_data_of_a_branch_or_a_pull_request_are_loaded(
 @pytest.mark.parametrize(
     "take",
     [
-        lambda names, at: find_place(f"{names['model']}@{at}").commit,
-        lambda names, at: find_place(f"{names['dataset']}@{at}").commit,
+        lambda names, at: open_snapshot(f"{names['model']}@{at}").commit,
+        lambda names, at: open_snapshot(f"{names['dataset']}@{at}").commit,
         lambda names, at: find_model(f"{names['model']}@{at}").revision,
         lambda names, at: resolve_address(f"hf://datasets/{names['dataset']}@{at}").repo.revision,
         lambda names, at: resolve_address(f"hf://datasets/{names['dataset']}@{at}/data/x").repo.revision,
@@ -174,9 +174,9 @@ def test_a_commit_tells_a_dataset_from_a_model_of_its_name(slashed: dict[str, st
     sha = api.repo_info(name, repo_type="dataset", revision="feature/clean").sha
     api.create_repo(name, exist_ok=True)
     try:
-        assert find_place(f"{name}@{sha}").repo_type == "dataset"
+        assert open_snapshot(f"{name}@{sha}").repo_type == "dataset"
         with pytest.raises(NoSuchRevision):
-            find_place(f"{name}@{'0' * 40}")
+            open_snapshot(f"{name}@{'0' * 40}")
     finally:
         api.delete_repo(name)
 

@@ -11,7 +11,7 @@ import pytest
 
 from hubdpo.artefacts.formats.safetensors_header import read_header
 from hubdpo.errors import ConfigError, HubdpoError, UnsupportedBase
-from hubdpo.hub.snapshot import find_place
+from hubdpo.hub.open import open_snapshot
 from hubdpo.model.bases.files import INDEX, JSON_FILES, WEIGHTS, BaseFacts, check_base
 from hubdpo.model.pretrained import read_causal_lm, read_tokenizer
 
@@ -26,7 +26,7 @@ def base(tiny_base: Path, tmp_path: Path) -> Path:
 
 
 def checked(base: Path, **options: Any) -> BaseFacts:
-    return check_base(find_place(str(base)), **options)
+    return check_base(open_snapshot(str(base)), **options)
 
 
 def refused(base: Path, *words: str, **options: Any) -> HubdpoError:
@@ -224,7 +224,7 @@ def test_nf4_is_fine_unless_another_precision_is_asked_for(base: Path) -> None:
 )
 def test_the_hint_names_the_model_before_it_was_quantised(base: Path, name: str, original: str) -> None:
     configure(base, quantization_config={"quant_method": "awq"})
-    place = find_place(str(base))
+    place = open_snapshot(str(base))
     place.name = name
     with pytest.raises(UnsupportedBase) as caught:
         check_base(place)

@@ -114,12 +114,12 @@ def nurse() -> None:
     from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download  # noqa: F401
 
     import hubdpo.release.push  # noqa: F401
-    from hubdpo.hub import client, retry
+    from hubdpo.hub import retry, transport
     from hubdpo.secrets import find_secrets
 
     find_secrets("what it imports is imported once")
-    retry.LONGEST_WAIT_S, client.READ_S = LONGEST_WAIT_S, READ_S
-    client.endpoint()
+    retry.LONGEST_WAIT_S, transport.READ_S = LONGEST_WAIT_S, READ_S
+    transport.endpoint()
     for line in sys.stdin:
         job = json.loads(line)
         if "poll" in job:

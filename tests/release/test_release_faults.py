@@ -28,7 +28,7 @@ from hubdpo.artefacts.manifests.bundle import Bundle, Release
 from hubdpo.artefacts.manifests.file_entries import verify_files
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, RELEASE_FILE
 from hubdpo.errors import HubError
-from hubdpo.hub import retry
+from hubdpo.hub import retry, transport
 from hubdpo.hub.versions import highest
 from hubdpo.loopback.faults import Fault
 from tests.release.made import made_base, made_run
@@ -307,20 +307,9 @@ def edit(repo: str) -> None:
 
 
 @pytest.fixture
-def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from huggingface_hub import close_session
-
-    from hubdpo.hub import client, retry
-
-    monkeypatch.setattr(client, "READ_S", 0.2)
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "READ_S", 0.2)
     monkeypatch.setattr(retry, "TRIES", 3)
-    client.api.cache_clear()
-    close_session()
-    yield
-    client.api.cache_clear()
-    close_session()
-    monkeypatch.undo()
-    client.api()
 
 
 @pytest.mark.usefixtures("short_timeouts")

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 from hubdpo import push, verify
 from hubdpo.errors import HubError, VerificationFailed, VersionTaken
 from hubdpo.hub import retry
-from hubdpo.hub.retry import told_wait
+from hubdpo.hub.retry import retry_after
 from hubdpo.loopback.faults import Fault
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def test_the_plan_tells_files_bytes_and_steps(
     ],
 )
 def test_the_pause_that_an_answer_asks_for(headers: dict[str, str], seconds: float | None) -> None:
-    assert told_wait(headers) == seconds
+    assert retry_after(headers) == seconds
 
 
 def test_a_rate_limit_is_waited_for(

@@ -15,7 +15,7 @@ from hubdpo.artefacts.manifests.bundle import Bundle
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed
-from hubdpo.hub import client
+from hubdpo.hub.transport import endpoint
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -107,18 +107,12 @@ def test_a_release_whose_manifest_leads_out_is_not_verified(data: Path, repo_id:
 def test_a_token_travels_encrypted_or_on_this_machine(
     monkeypatch: pytest.MonkeyPatch, address: str, accepted: bool
 ) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    client.endpoint.cache_clear()
-    try:
-        if accepted:
-            assert client.endpoint() == address
-        else:
-            with pytest.raises(HubError, match="not encrypted"):
-                client.endpoint()
-    finally:
-        client.endpoint.cache_clear()
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    if accepted:
+        assert endpoint() == address
+    else:
+        with pytest.raises(HubError, match="not encrypted"):
+            endpoint()
 
 
 def test_the_token_is_in_no_file_and_no_line(

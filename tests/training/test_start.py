@@ -19,7 +19,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError, HubError, UnsupportedBase
-from hubdpo.hub.snapshot import find_place
+from hubdpo.hub.open import open_snapshot
 from hubdpo.model.adapters.targets import check_targets
 from hubdpo.model.bases.files import BaseFacts, check_base
 from hubdpo.model.bases.find import look_at_base
@@ -65,7 +65,7 @@ def config(base: Any, data: Any, out: Path, **more: Any) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def facts(tiny_base: Path) -> BaseFacts:
-    return check_base(find_place(str(tiny_base)))
+    return check_base(open_snapshot(str(tiny_base)))
 
 
 def test_mistakes_are_told_before_torch_is_imported(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:

@@ -10,10 +10,9 @@ from hubdpo.artefacts.formats.bounded import read_object, shortened
 from hubdpo.artefacts.manifests.manifest import LOCAL_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.lint.hub_fields import is_id
-from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import download, resolve
-from hubdpo.hub.failures import no_folder
-from hubdpo.hub.reference import parse_unless_folder
+from hubdpo.hub.open import open_snapshot
 from hubdpo.model.adapters.check import check_adapter_files
 from hubdpo.model.adapters.files import read_json
 from hubdpo.model.bases.load import ADAPTER_PATTERNS, BASE_PATTERNS, load_base
@@ -38,7 +37,8 @@ def load_adapter(
     Raise HubError when there is no such repo or revision, ArtefactError when it holds no adapter.
     """
     console.quiet_libraries()
-    folder, sha = _find(str(repo), revision)
+    snapshot = open_snapshot(str(repo), revision, repo_type="model")
+    folder, sha = snapshot.fetch(ADAPTER_PATTERNS), snapshot.commit
     if not (folder / "adapter_config.json").exists():
         raise ArtefactError(f"`{repo}` holds no adapter", hint="give an adapter repo, or a run folder that is complete")
     check_adapter_files(folder)
@@ -76,17 +76,6 @@ def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> s
     """Return the greedy answer to one user message."""
     chat = [{"role": "user", "content": prompt}]
     return answer_chat(loaded.model, loaded.tokenizer, chat, max_new_tokens=max_new_tokens)
-
-
-def _find(repo: str, revision: str | None) -> tuple[Path, str | None]:
-    if Path(repo).is_dir():
-        if revision is not None:
-            raise ConfigError("a run folder has no revisions", hint="leave out the revision, or give USER/NAME")
-        return Path(repo), None
-    repo_id, wanted = parse_unless_folder(repo).at(revision)
-    with no_folder(repo):
-        sha = resolve(repo_id, wanted)
-    return download(repo_id, sha, allow_patterns=ADAPTER_PATTERNS), sha
 
 
 def _base_folder(folder: Path, adapter: str) -> Path:

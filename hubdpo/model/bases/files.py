@@ -14,7 +14,7 @@ from typing import Any
 from hubdpo.artefacts.formats.bounded import check_size, parse_object
 from hubdpo.artefacts.formats.safetensors_header import is_lfs_pointer, read_header
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
-from hubdpo.hub.snapshot import Place
+from hubdpo.hub.snapshot import Snapshot
 
 FAMILY = ("qwen2", "qwen3")
 CONFIG, TOKENIZER, TOKENIZER_CONFIG = "config.json", "tokenizer.json", "tokenizer_config.json"
@@ -51,7 +51,7 @@ class BaseFacts:
         return bool(self.config.get("tie_word_embeddings", False))
 
 
-def check_base(place: Place, *, load_in_4bit: bool | None = None) -> BaseFacts:
+def check_base(place: Snapshot, *, load_in_4bit: bool | None = None) -> BaseFacts:
     """Return what a base says of itself once nothing speaks against training on it.
 
     Raise UnsupportedBase for another kind of model, for files that are missing, broken or never fetched, and for
@@ -69,7 +69,7 @@ def check_base(place: Place, *, load_in_4bit: bool | None = None) -> BaseFacts:
     return BaseFacts(place.name, config, frozenset(linear))
 
 
-def check_config(place: Place, *, load_in_4bit: bool | None = None) -> dict[str, Any]:
+def check_config(place: Snapshot, *, load_in_4bit: bool | None = None) -> dict[str, Any]:
     """Return config.json of a model that is of the right family and precision. Raise what `check_base` raises."""
     if CONFIG not in place.files:
         raise UnsupportedBase(f"`{place.name}` has no config.json, so it is not a transformers model", hint=SUPPORTED)
@@ -126,7 +126,7 @@ def _original(name: str) -> str:
     return shorter if shorter != name and "/" in name.strip("./") else "Qwen/Qwen2-7B-Instruct"
 
 
-def _check_tokenizer(place: Place) -> None:
+def _check_tokenizer(place: Snapshot) -> None:
     for name in ("merges.txt", *(name for name in place.files if TEMPLATE.fullmatch(name))):
         if name in place.files:
             _refuse_pointer(place, name, place.read(name)[:64])
@@ -140,7 +140,7 @@ def _check_tokenizer(place: Place) -> None:
         )
 
 
-def _shapes(place: Place) -> dict[str, tuple[int, ...]]:
+def _shapes(place: Snapshot) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all tensors of the weights that transformers would load."""
     if WEIGHTS in place.files:
         return _shapes_of(place, WEIGHTS)
@@ -166,9 +166,9 @@ def _shapes(place: Place) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _shapes_of(place: Place, name: str) -> dict[str, tuple[int, ...]]:
+def _shapes_of(place: Snapshot, name: str) -> dict[str, tuple[int, ...]]:
     try:
-        path = place.local(name)
+        path = place.path(name)
         return read_header(path) if path is not None else place.shapes(name)
     except (ArtefactError, ValueError) as problem:
         raise UnsupportedBase(
@@ -203,7 +203,7 @@ def _check_weights(name: str, config: dict[str, Any], shapes: dict[str, tuple[in
         )
 
 
-def _no_weights(place: Place) -> UnsupportedBase:
+def _no_weights(place: Snapshot) -> UnsupportedBase:
     if pickles := sorted(name for name in place.files if PICKLE.fullmatch(name)):
         return UnsupportedBase(
             f"`{place.name}` has its weights as a pickle alone, `{pickles[0]}`, which can run code and is never opened",
@@ -214,7 +214,7 @@ def _no_weights(place: Place) -> UnsupportedBase:
     return UnsupportedBase(f"`{place.name}` has no {WEIGHTS}", hint=f"fetch it: {_fetched(place, '*.safetensors')}")
 
 
-def _read_json(place: Place, name: str) -> dict[str, Any]:
+def _read_json(place: Snapshot, name: str) -> dict[str, Any]:
     try:
         check_size(name, place.files[name], of=place.name)
     except ArtefactError as problem:
@@ -227,7 +227,7 @@ def _read_json(place: Place, name: str) -> dict[str, Any]:
         raise UnsupportedBase(problem.message, hint=f"fetch it again: {_fetched(place, name)}") from None
 
 
-def _refuse_pointer(place: Place, name: str, start: bytes) -> None:
+def _refuse_pointer(place: Snapshot, name: str, start: bytes) -> None:
     if is_lfs_pointer(start):
         raise UnsupportedBase(
             f"`{name}` of `{place.name}` is a git-lfs pointer, and the file itself was never fetched",
@@ -235,7 +235,7 @@ def _refuse_pointer(place: Place, name: str, start: bytes) -> None:
         )
 
 
-def _fetched(place: Place, name: str) -> str:
+def _fetched(place: Snapshot, name: str) -> str:
     """Return the command that fetches a file of a base again, as far as it is known where it came from."""
     if place.commit is not None:
         return f"hf download {place.name} --include '{name}' --force-download"

@@ -13,8 +13,9 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError, HubError
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
+from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import looks_like_folder, parse_ref
-from hubdpo.hub.snapshot import Place, find_place
+from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.model.adapters.targets import check_targets
 from hubdpo.model.bases.files import CONFIG, BaseFacts, check_base, check_config
 from hubdpo.model.bases.load import BASE_PATTERNS
@@ -38,7 +39,7 @@ def find_base(name_or_path: str, revision: str | None = None, *, load_in_4bit: b
     local = Path(name_or_path)
     if local.is_dir():
         check_not_an_adapter(local, name_or_path)
-        facts = check_base(find_place(name_or_path), load_in_4bit=load_in_4bit)
+        facts = check_base(open_snapshot(name_or_path), load_in_4bit=load_in_4bit)
         return Base(BaseRef(name=local.resolve().name, made_by=ancestors(local), **licence_of(local)), local, facts)
     repo_id, sha = _commit_of(name_or_path, revision)
     check_config(_downloaded(repo_id, sha, _what_it_is(repo_id, sha)), load_in_4bit=load_in_4bit)
@@ -77,7 +78,7 @@ def look_at_base(config: TrainConfig) -> TrainConfig:
         ref, folder = f"{name}@{sha}", _what_it_is(name, sha)
         config = config.model_copy(update={"model_name_or_path": name, "model_revision": sha})
     try:
-        facts = check_base(find_place(ref), load_in_4bit=config.load_in_4bit)
+        facts = check_base(open_snapshot(ref), load_in_4bit=config.load_in_4bit)
     except HubError:
         return config  # no answer, but it may be in the cache: `find_base` looks there
     check_base_options(config, Base(BaseRef(name=name, made_by=ancestors(folder)), folder, facts))
@@ -101,8 +102,6 @@ def _what_it_is(name: str, sha: str) -> Path:
     return folder
 
 
-def _downloaded(name: str, sha: str, folder: Path) -> Place:
-    """Return the folder of a repo as a place that is called by the repo's name."""
-    place = find_place(str(folder))
-    place.name, place.commit = name, sha
-    return place
+def _downloaded(name: str, sha: str, folder: Path) -> Snapshot:
+    """Return the downloaded folder of a repo, under the repo's name."""
+    return FolderSnapshot(folder, name=name, commit=sha)

@@ -30,8 +30,7 @@ from hubdpo.cards.model.merged_card import render_merged_card
 from hubdpo.config import MergeConfig
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
 from hubdpo.hub.client import download, resolve
-from hubdpo.hub.failures import no_folder
-from hubdpo.hub.reference import parse_unless_folder
+from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.versions import parse_tag
 from hubdpo.machine.refusals import check_room
 from hubdpo.model.adapters.check import check_adapter_files
@@ -106,29 +105,24 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
 
 def _find(config: MergeConfig) -> _Source:
     """Find the adapter and its base, and check that the run is finished."""
-    if Path(config.adapter).is_dir():
-        folder, repo_id, version, sha = Path(config.adapter), None, None, None
-        if not (folder / RUN_FILE).exists():
-            raise not_by_hubdpo(folder, config.adapter) or ArtefactError(
-                f"`{folder}` is no run folder", hint="give the output_dir of `hubdpo train`"
+    adapter = open_snapshot(config.adapter, repo_type="model")
+    folder, sha = adapter.fetch(ADAPTER_PATTERNS), adapter.commit
+    if not (folder / RUN_FILE).exists():
+        raise not_by_hubdpo(folder, config.adapter) or (
+            ArtefactError(f"`{folder}` is no run folder", hint="give the output_dir of `hubdpo train`")
+            if sha is None
+            else ArtefactError(
+                f"`{config.adapter}` is no adapter that hubdpo released", hint=f"hubdpo versions {adapter.name}"
             )
-    else:
-        repo_id, wanted = parse_unless_folder(config.adapter)
-        version = wanted if wanted and parse_tag(wanted) else None
-        with no_folder(config.adapter):
-            sha = resolve(repo_id, wanted)
-        folder = download(repo_id, sha, allow_patterns=ADAPTER_PATTERNS)
-        if not (folder / RUN_FILE).exists():
-            raise not_by_hubdpo(folder, config.adapter) or ArtefactError(
-                f"`{config.adapter}` is no adapter that hubdpo released", hint=f"hubdpo versions {repo_id}"
-            )
+        )
     run = read_run(folder)
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         raise ArtefactError(f"`{weights.name}` is missing from {folder}", hint="run `hubdpo train` again")
     check_adapter_files(folder)
     ref = AdapterRef(
-        name=repo_id or folder.resolve().name, repo_id=repo_id, revision=sha, version=version,
+        name=adapter.name if sha else folder.resolve().name, repo_id=adapter.name if sha else None, revision=sha,
+        version=adapter.revision if parse_tag(adapter.revision or "") else None,
         sha256=file_entry(weights).sha256,
     )  # fmt: skip
     # only a run of this machine says where its base is: a release could name any folder

@@ -18,8 +18,8 @@ from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
+from hubdpo.hub.open import find_type
 from hubdpo.hub.reference import parse_unless_folder
-from hubdpo.hub.snapshot import find_type
 from hubdpo.release.diff.rows import RowChanges, compare_rows
 from hubdpo.release.diff.weights import CONFIG, WEIGHTS, WeightChanges, compare_tensors, compare_weights
 from hubdpo.release.facts import MANIFESTS, Facts, changed_options, read_facts, what_changed

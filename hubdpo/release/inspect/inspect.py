@@ -25,7 +25,8 @@ from hubdpo.cards.lint.hub_fields import is_id
 from hubdpo.cards.lint.lint import Beside, lint_card
 from hubdpo.cards.model.serving import WEIGHTS, Adapter, Way, problems, ways
 from hubdpo.errors import ArtefactError, ConfigError, HubError
-from hubdpo.hub.snapshot import Place, find_place
+from hubdpo.hub.open import open_snapshot
+from hubdpo.hub.snapshot import Snapshot
 from hubdpo.model.adapters.files import count_tokens
 from hubdpo.release.inspect.parquet import look_at_parquet, parquet_files
 
@@ -62,40 +63,40 @@ def inspect(ref: str) -> Inspection:
     Raise ArtefactError when it holds neither an adapter nor a dataset, ConfigError when `ref` is neither a folder nor
     USER/NAME, HubError when the Hub has no such repo or revision.
     """
-    place = find_place(ref)
-    if MERGE_FILE in place.files:
-        return _merged(place)
-    if ADAPTER_CONFIG in place.files:
-        return _adapter(place)
-    if place.repo_type == "dataset" or PREPARE_FILE in place.files or parquet_files(place):
-        return _dataset(place)
+    snapshot = open_snapshot(ref)
+    if MERGE_FILE in snapshot.files:
+        return _merged(snapshot)
+    if ADAPTER_CONFIG in snapshot.files:
+        return _adapter(snapshot)
+    if snapshot.repo_type == "dataset" or PREPARE_FILE in snapshot.files or parquet_files(snapshot):
+        return _dataset(snapshot)
     raise ArtefactError(
         f"`{ref}` holds neither an adapter nor a dataset: no {ADAPTER_CONFIG}, no {PREPARE_FILE}, no Parquet file",
         hint="give a run folder, a dataset folder, or USER/NAME of an adapter or a dataset",
     )
 
 
-def _adapter(place: Place) -> Inspection:
-    config, findings = readable_fields(_object(place, ADAPTER_CONFIG))
-    shapes = place.shapes(WEIGHTS) if WEIGHTS in place.files else {}
-    tokens = count_tokens(_object(place, "tokenizer.json")) if "tokenizer.json" in place.files else None
-    adapter = Adapter(config, shapes, place.files, place.name, place.pin, tokens=tokens)
+def _adapter(snapshot: Snapshot) -> Inspection:
+    config, findings = readable_fields(_object(snapshot, ADAPTER_CONFIG))
+    shapes = snapshot.shapes(WEIGHTS) if WEIGHTS in snapshot.files else {}
+    tokens = count_tokens(_object(snapshot, "tokenizer.json")) if "tokenizer.json" in snapshot.files else None
+    adapter = Adapter(config, shapes, snapshot.files, snapshot.name, snapshot.revision, tokens=tokens)
     vocabulary = None
     if adapter.base is not None and is_id(adapter.base):
         try:
-            base = find_place(f"{adapter.base}@{adapter.base_commit}" if adapter.base_commit else adapter.base)
+            base = open_snapshot(f"{adapter.base}@{adapter.base_commit}" if adapter.base_commit else adapter.base)
             vocabulary = _object(base, "config.json").get("vocab_size") if "config.json" in base.files else None
         except (ConfigError, HubError, ArtefactError) as problem:  # a run on a base in a folder names that alone
             findings.append(Finding("base_model_name_or_path", f"cannot be looked up: {problem.message}", problem.hint))
     vocabulary = vocabulary if isinstance(vocabulary, int) else None
-    adapter = Adapter(config, shapes, place.files, place.name, place.pin, tokens, vocabulary)
+    adapter = Adapter(config, shapes, snapshot.files, snapshot.name, snapshot.revision, tokens, vocabulary)
     found = problems(adapter)
     findings += [
         Finding(one.field, one.message + (f" (breaks {', '.join(one.breaks)})" if one.breaks else "")) for one in found
     ]
-    run = _manifest(place, RUN_FILE, RunManifest, findings)
+    run = _manifest(snapshot, RUN_FILE, RunManifest, findings)
     findings += _stopping(run)
-    card, about = _card(place, "adapter")
+    card, about = _card(snapshot, "adapter")
     facts = {
         "base": adapter.base,
         "base revision": adapter.base_commit,
@@ -105,13 +106,13 @@ def _adapter(place: Place) -> Inspection:
         "alpha": config.get("lora_alpha"),
         "modules": config.get("target_modules"),
         "parameters": adapter.parameters or None,
-        "bytes of weights": place.files.get(WEIGHTS),
+        "bytes of weights": snapshot.files.get(WEIGHTS),
         "chat template kwargs": run.config.get("chat_template_kwargs") if run else None,
-        "release": _version(place, findings),
+        "release": _version(snapshot, findings),
         "licence": _words(about.get("license")),
         "data": _words(about.get("datasets")),
     }
-    return Inspection(place.ref, "adapter", place.commit, _known(facts), findings + card, ways(adapter, found))
+    return Inspection(snapshot.ref, "adapter", snapshot.commit, _known(facts), findings + card, ways(adapter, found))
 
 
 def _stopping(run: RunManifest | None) -> list[Finding]:
@@ -122,10 +123,10 @@ def _stopping(run: RunManifest | None) -> list[Finding]:
     return [Finding("eos_token_id", message, f"give {end.id} as one of `stop_token_ids` where the base is served")]
 
 
-def _merged(place: Place) -> Inspection:
+def _merged(snapshot: Snapshot) -> Inspection:
     findings: list[Finding] = []
-    made = _manifest(place, MERGE_FILE, MergeManifest, findings)
-    card, about = _card(place, "merged")
+    made = _manifest(snapshot, MERGE_FILE, MergeManifest, findings)
+    card, about = _card(snapshot, "merged")
     facts: dict[str, Any] = {}
     if made is not None:
         facts = {
@@ -139,19 +140,19 @@ def _merged(place: Place) -> Inspection:
             "largest difference from the adapter, nats": made.check.largest_difference,
         }
     facts |= {
-        "bytes of weights": sum(size for name, size in place.files.items() if name.endswith(".safetensors")),
-        "release": _version(place, findings),
+        "bytes of weights": sum(size for name, size in snapshot.files.items() if name.endswith(".safetensors")),
+        "release": _version(snapshot, findings),
         "licence": _words(about.get("license")),
         "data": _words(about.get("datasets")),
     }
-    return Inspection(place.ref, "merged", place.commit, _known(facts), findings + card)
+    return Inspection(snapshot.ref, "merged", snapshot.commit, _known(facts), findings + card)
 
 
-def _dataset(place: Place) -> Inspection:
-    card, about = _card(place, "dataset")
+def _dataset(snapshot: Snapshot) -> Inspection:
+    card, about = _card(snapshot, "dataset")
     facts: dict[str, Any] = {"licence": _words(about.get("license")), "languages": _words(about.get("language"))}
     findings = list(card)
-    if (made := _manifest(place, PREPARE_FILE, PrepareManifest, findings)) is not None:
+    if (made := _manifest(snapshot, PREPARE_FILE, PrepareManifest, findings)) is not None:
         facts |= {
             "rows": made.splits,
             "converter": made.converter,
@@ -163,9 +164,9 @@ def _dataset(place: Place) -> Inspection:
             "licence": facts["licence"] or made.license,
         }
     rows, columns = _told(about)
-    seen = look_at_parquet(place, about, known=rows is not None or "rows" in facts)
+    seen = look_at_parquet(snapshot, about, known=rows is not None or "rows" in facts)
     findings += seen.findings
-    if PREPARE_FILE not in place.files:
+    if PREPARE_FILE not in snapshot.files:
         columns = columns or seen.columns
         facts |= {"rows": rows or seen.rows, "columns": columns}
         if columns is not None and not seen.findings and not {"chosen", "rejected"} <= set(columns):
@@ -173,9 +174,9 @@ def _dataset(place: Place) -> Inspection:
                 Finding("columns", "have no `chosen` and `rejected`, so DPO cannot train on them", "hubdpo prepare")
             )
     facts |= {
-        "bytes of Parquet": sum(place.files[name] for name in parquet_files(place)),
+        "bytes of Parquet": sum(snapshot.files[name] for name in parquet_files(snapshot)),
         "Parquet files looked at": seen.share,
-        "release": _version(place, findings),
+        "release": _version(snapshot, findings),
     }
     if not facts["licence"]:
         findings.append(
@@ -183,35 +184,35 @@ def _dataset(place: Place) -> Inspection:
                 "license", "is not stated, so nobody knows what may be done with the rows", "license: ID in the card"
             )
         )
-    return Inspection(place.ref, "dataset", place.commit, _known(facts), findings)
+    return Inspection(snapshot.ref, "dataset", snapshot.commit, _known(facts), findings)
 
 
-def _object(place: Place, name: str) -> dict[str, Any]:
-    return parse_object(place.read(name), name, of=place.ref)
+def _object(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    return parse_object(snapshot.read(name), name, of=snapshot.ref)
 
 
-def _manifest(place: Place, name: str, kind: type[M], findings: list[Finding]) -> M | None:
+def _manifest(snapshot: Snapshot, name: str, kind: type[M], findings: list[Finding]) -> M | None:
     """Return a manifest, None with a finding where it cannot be read, None where there is none."""
-    if name not in place.files:
+    if name not in snapshot.files:
         return None
     try:
-        return kind.parse(place.read(name), name)
+        return kind.parse(snapshot.read(name), name)
     except ArtefactError as problem:
         findings.append(Finding(name, problem.message.removeprefix(f"`{name}` "), problem.hint))
         return None
 
 
-def _card(place: Place, kind: Kind) -> tuple[list[Finding], dict[str, Any]]:
+def _card(snapshot: Snapshot, kind: Kind) -> tuple[list[Finding], dict[str, Any]]:
     """Return what is wrong with the card, and its front matter."""
-    if CARD_FILE not in place.files:
-        if RUN_FILE in place.files:  # the card is written when the run is pushed
+    if CARD_FILE not in snapshot.files:
+        if RUN_FILE in snapshot.files:  # the card is written when the run is pushed
             return [], {}
         return [Finding(CARD_FILE, "is missing", "write one, or let `hubdpo push` write it")], {}
     try:
-        text = place.read(CARD_FILE).decode("utf-8", "replace")
+        text = snapshot.read(CARD_FILE).decode("utf-8", "replace")
     except ArtefactError as problem:
         return [Finding(CARD_FILE, problem.message.removeprefix(f"`{CARD_FILE}` "), problem.hint)], {}
-    return lint_card(text, Beside(kind, {name: place.local(name) for name in place.files})), fields(text)
+    return lint_card(text, Beside(kind, {name: snapshot.path(name) for name in snapshot.files})), fields(text)
 
 
 def _told(about: Mapping[str, Any]) -> tuple[dict[str, int] | None, list[str] | None]:
@@ -246,8 +247,8 @@ class _Told(BaseModel):
 _TOLD = TypeAdapter(_Told)
 
 
-def _version(place: Place, findings: list[Finding]) -> str | None:
-    bundle = _manifest(place, BUNDLE_FILE, Bundle, findings)
+def _version(snapshot: Snapshot, findings: list[Finding]) -> str | None:
+    bundle = _manifest(snapshot, BUNDLE_FILE, Bundle, findings)
     return f"v{bundle.version}" if bundle is not None else None
 
 

@@ -12,7 +12,7 @@ from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
 from hubdpo.cards.lint.finding import Finding
 from hubdpo.errors import ArtefactError, HubError
 from hubdpo.hub.failures import translate_errors
-from hubdpo.hub.snapshot import Place
+from hubdpo.hub.snapshot import Snapshot
 
 MOST_FOOTERS = 200
 MOST_WHERE_KNOWN = 20
@@ -30,18 +30,18 @@ class Seen:
     findings: list[Finding] = field(default_factory=list)
 
 
-def look_at_parquet(place: Place, about: Mapping[str, Any], *, known: bool) -> Seen:
+def look_at_parquet(snapshot: Snapshot, about: Mapping[str, Any], *, known: bool) -> Seen:
     """Read footers, and say what is wrong; `about` is the front matter of the card, `known` that it tells the rows."""
-    every = parquet_files(place)
-    names = every[: MOST_WHERE_KNOWN if known and place.repo_type is not None else MOST_FOOTERS]
-    prepared = PREPARE_FILE in place.files
+    every = parquet_files(snapshot)
+    names = every[: MOST_WHERE_KNOWN if known and snapshot.repo_type is not None else MOST_FOOTERS]
+    prepared = PREPARE_FILE in snapshot.files
     rows: dict[str, int] = {}
     columns: list[str] | None = None
     wrong: dict[str, str] = {}
     seen = Seen(share=f"{len(names):,} of {len(every):,}" if every else None)
     for number, name in enumerate(names):
         try:
-            with translate_errors(place.ref), place.open(name) as stream:
+            with translate_errors(snapshot.ref), snapshot.open(name) as stream:
                 count, schema = read_footer(stream, name, hint="tell its owner, or write it again")
         except ArtefactError as problem:
             seen.findings.append(Finding(name, problem.message.removeprefix(f"`{name}` "), problem.hint))
@@ -66,5 +66,5 @@ def look_at_parquet(place: Place, about: Mapping[str, Any], *, known: bool) -> S
     return seen
 
 
-def parquet_files(place: Place) -> list[str]:
-    return sorted(name for name in place.files if name.endswith(".parquet"))
+def parquet_files(snapshot: Snapshot) -> list[str]:
+    return sorted(name for name in snapshot.files if name.endswith(".parquet"))

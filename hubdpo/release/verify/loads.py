@@ -17,9 +17,10 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.lint.told_splits import told_splits
 from hubdpo.errors import ArtefactError, HubdpoError, VerificationFailed
-from hubdpo.hub.client import api, fetch
+from hubdpo.hub.client import fetch
 from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.retry import repeat
+from hubdpo.hub.transport import api
 from hubdpo.model.adapters.check import check_adapter_files
 from hubdpo.model.bases.load import BASE_PATTERNS
 from hubdpo.model.pretrained import read_causal_lm, read_tokenizer

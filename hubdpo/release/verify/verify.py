@@ -20,11 +20,12 @@ from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed
-from hubdpo.hub.client import RepoType, api, endpoint, fetch, resolve
+from hubdpo.hub.client import RepoType, fetch, resolve
 from hubdpo.hub.failures import require_online, translate_errors
+from hubdpo.hub.open import find_type
 from hubdpo.hub.reference import parse_ref
 from hubdpo.hub.retry import repeat
-from hubdpo.hub.snapshot import find_type
+from hubdpo.hub.transport import api, endpoint
 from hubdpo.hub.versions import highest, parse_tag
 from hubdpo.model.probes import ProbeResult
 from hubdpo.release.verify.files import check_files

@@ -1,0 +1,157 @@
+"""A repo on the Hub at one commit, as a Snapshot."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from hubdpo.artefacts.formats.bounded import check_size, read_bytes
+from hubdpo.artefacts.formats.safetensors_header import read_shapes
+from hubdpo.errors import ArtefactError, HubError
+from hubdpo.hub.client import RepoType, download, fetch, never_cached
+from hubdpo.hub.failures import is_offline, translate_errors
+from hubdpo.hub.reference import RepoRef
+from hubdpo.hub.retry import TRIES, repeat, wait_before
+from hubdpo.hub.snapshot import Shapes, Snapshot, git_blob_id
+from hubdpo.hub.transport import api, endpoint
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoFile
+
+LARGEST_GET = 10_000_000
+"""Bytes of a file that one GET request fetches; the client splits and resumes larger downloads."""
+THREADS = 8
+
+
+class RepoSnapshot(Snapshot):
+    """The files of a repo at a commit.
+
+    With `cache_dir` nothing comes from the shared cache: `read` downloads each file and compares it with the hash in
+    the commit's tree, and `fetch` downloads into that folder.
+    """
+
+    def __init__(
+        self, repo_id: str, repo_type: RepoType, commit: str, *,
+        ref: str | None = None, revision: str | None = None, cache_dir: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.repo_type, self.commit, self.revision = repo_id, repo_type, commit, revision
+        self.ref = ref or f"{repo_id}@{commit[:12]}"
+        self._at: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type, "revision": commit}
+        self._repo: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type, "sha": commit}
+        self._cache_dir = cache_dir
+        self._folder: Path | None = None
+        self._content: dict[str, bytes] = {}
+
+    @cached_property
+    def _tree(self) -> dict[str, RepoFile]:
+        from huggingface_hub import RepoFile, get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+        assert self.commit is not None
+        try:
+            entries = list(get_cached_repo_tree(**self._at, cache_dir=self._cache_dir))
+        except CachedRepoTreeNotFoundError:
+            if is_offline():
+                never_cached(RepoRef(self.name, self.commit), self.repo_type)
+            with translate_errors(self.ref):
+                entries = repeat(lambda: list(api().list_repo_tree(**self._at, recursive=True)))
+        return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+    @cached_property
+    def files(self) -> dict[str, int]:
+        return {name: int(entry.size) for name, entry in self._tree.items()}
+
+    def digest(self, name: str) -> str:
+        entry = self._tree[name]
+        return str(entry.lfs.sha256 if entry.lfs else entry.blob_id)
+
+    def read(self, name: str) -> bytes:
+        check_size(name, self.files.get(name, 0), of=self.ref)
+        if self._cache_dir is None:
+            with translate_errors(self.ref):
+                path = Path(repeat(lambda: api().hf_hub_download(**self._at, filename=name)))
+            return read_bytes(path, of=self.ref)
+        if self._folder is not None and (self._folder / name).is_file():
+            return read_bytes(self._folder / name, of=self.ref)
+        if name not in self._content:
+            self._content[name] = self._downloaded(name)
+        return self._content[name]
+
+    def _downloaded(self, name: str) -> bytes:
+        """Download a small file. Raise HubError when what arrives is not what the tree of the commit lists."""
+        for attempt in range(TRIES):
+            data = repeat(lambda: self._get(name))
+            if self.digest(name) in (git_blob_id(data), hashlib.sha256(data).hexdigest()):
+                return data
+            wait_before(attempt)
+        raise HubError(f"`{name}` of `{self.name}` arrives damaged", hint="try again later")
+
+    def _get(self, name: str) -> bytes:
+        """Return the body of one GET request. `hf_hub_download` would send a HEAD request first."""
+        from huggingface_hub import get_session, hf_hub_url
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+        client = api()
+        url = hf_hub_url(self.name, name, repo_type=self.repo_type, revision=self.commit, endpoint=client.endpoint)
+        response = get_session().get(url, headers=build_hf_headers(library_name=client.library_name))
+        hf_raise_for_status(response)
+        return bytes(response.content)
+
+    def fetch(self, names: list[str] | None = None) -> Path:
+        if self._cache_dir is None:
+            return download(**self._repo, allow_patterns=names)
+        wanted = [name for name in self.files if names is None or name in names]
+        large = {name for name in wanted if self._tree[name].lfs or self.files[name] > LARGEST_GET}
+        patterns = [glob.escape(name) for name in large]
+        with translate_errors(self.ref):
+            folder = self._cache_dir
+            if large:
+                folder = repeat(lambda: fetch(**self._repo, allow_patterns=patterns, cache_dir=self._cache_dir))
+
+            def save(name: str) -> None:
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(repeat(lambda: self._get(name)))
+
+            with ThreadPoolExecutor(THREADS) as pool:
+                list(pool.map(save, (name for name in wanted if name not in large)))
+        self._folder = folder
+        return folder
+
+    def path(self, name: str) -> Path | None:
+        return None
+
+    def open(self, name: str) -> IO[bytes]:
+        from huggingface_hub import HfFileSystem
+
+        if (cached := self._cached(name)) is not None:
+            return cached.open("rb")
+        prefix = "datasets/" if self.repo_type == "dataset" else ""
+        with translate_errors(self.ref):
+            stream: IO[bytes] = HfFileSystem(endpoint=endpoint()).open(f"{prefix}{self.name}@{self.commit}/{name}")
+        return stream
+
+    def shapes(self, name: str) -> Shapes:
+        from huggingface_hub.errors import SafetensorsParsingError
+
+        if (cached := self._cached(name)) is not None:
+            return read_shapes(cached)
+        with translate_errors(self.ref):
+            try:
+                metadata = repeat(lambda: api().parse_safetensors_file_metadata(**self._at, filename=name))
+            except SafetensorsParsingError as problem:
+                raise ArtefactError(
+                    f"`{name}` of {self.ref} is no safetensors file: {str(problem).splitlines()[0]}",
+                    hint="tell its owner",
+                ) from None
+        return {tensor: tuple(facts.shape) for tensor, facts in metadata.tensors.items()}
+
+    def _cached(self, name: str) -> Path | None:
+        from huggingface_hub import try_to_load_from_cache
+
+        path = try_to_load_from_cache(**self._at, filename=name, cache_dir=self._cache_dir)
+        return Path(path) if isinstance(path, str) else None
