@@ -1,4 +1,4 @@
-"""What hubdpo says: results on stdout, talk and progress on stderr; never a credential, nor a terminal's commands."""
+"""Write results to stdout and everything else to stderr, free of credentials and of terminal control characters."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -27,60 +27,66 @@ class Format(StrEnum):
     quiet = "quiet"
 
 
-_format = Format.human
-_silent = False
+@dataclass
+class Output:
+    """How this process writes: the format of its result, and whether warnings are hidden as well."""
+
+    format: Format = Format.human
+    errors_only: bool = False
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.format is Format.quiet
+
+
+output = Output()
+"""The state of this process; change it through `written_as`, which restores it."""
+
+MAX_WARNING_LENGTH = 500
+"""Characters of a library's warning that are shown."""
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves the cursor, colours, or turns the order of letters round, and bytes of file names that are not text."""
-_BREAKS = {ord("\n"): "\\n"}
-MOST_OF_A_WARNING = 500
-"""Characters of what a library warns of."""
+"""Control characters, bidirectional overrides, line separators, and surrogates of file names that are not UTF-8."""
+_LINE_BREAKS = {ord("\n"): "\\n"}
 
 
-def use_format(value: Format) -> None:
-    """Choose how results are written: for a person, as one JSON object a line, or as the bare identifier."""
-    global _format
-    _format = value
-
-
-def is_quiet() -> bool:
-    return _format is Format.quiet
-
-
-def be_silent() -> None:
-    """Say no more than errors from here on: another process of this run says the same."""
-    global _silent
-    _silent = True
-    use_format(Format.quiet)
+@contextmanager
+def written_as(format: Format | None = None, *, errors_only: bool = False) -> Iterator[None]:
+    """Use another output format in the body; with `errors_only`, hide warnings too. The state is restored after it."""
+    before = (output.format, output.errors_only)
+    output.format, output.errors_only = format or output.format, errors_only or output.errors_only
+    try:
+        yield
+    finally:
+        output.format, output.errors_only = before
 
 
 def printable(text: str) -> str:
-    """Cut credentials out, and spell as `\\u001b` what a terminal would obey: a repo, a row or a file name may hold it.
+    """Remove credentials and spell control characters as `\\u001b`: a repo, a row or a file name may contain either.
 
-    Line breaks and tabs stay. JSON stays the same JSON.
+    Line breaks and tabs are kept, and JSON keeps its value.
     """
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", cleaned(text).replace("\r\n", "\n"))
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", cleaned(text).replace("\r\n", "\n"))
 
 
 def one_line(text: str) -> str:
-    """Do as `printable`, and spell line breaks out too, so that no name and no row begins a line of its own."""
-    return printable(text).translate(_BREAKS)
+    """Like `printable`, with line breaks spelled out, so that no value can forge a line of output."""
+    return printable(text).translate(_LINE_BREAKS)
 
 
 def _stderr() -> Console:
-    # made anew at each call, so that a test's or a caller's redirected stream is honoured
+    # created on each call, because a test or a caller may have redirected the stream
     return Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
-def result(line: str, data: Mapping[str, Any], *, identifier: str | None = None) -> None:
-    """Write the command's one result to stdout: `line` for people, `data` as JSON, or `identifier` when quiet.
+def result(line: str, data: Mapping[str, object], *, identifier: str | None = None) -> None:
+    """Write the result of a command to stdout: `line` for people, `data` as JSON, or `identifier` when quiet.
 
-    A line that is its own identifier, such as a model's answer, may have line breaks.
+    Only a line that equals its identifier, such as a model's answer, may contain line breaks.
     """
-    if _format is Format.json:
-        # where the stream has no such letters, they are spelled as JSON spells them
-        ascii_alone = (getattr(sys.stdout, "encoding", None) or "").lower() not in ("utf-8", "utf8")
-        text = json.dumps(data, ensure_ascii=ascii_alone, default=str)
-    elif _format is Format.quiet:
+    if output.format is Format.json:
+        ascii_only = (getattr(sys.stdout, "encoding", None) or "").lower() not in ("utf-8", "utf8")
+        text = json.dumps(data, ensure_ascii=ascii_only, default=str)
+    elif output.is_quiet:
         text = identifier or line
     else:
         text = line if line == identifier else one_line(line)
@@ -89,31 +95,29 @@ def result(line: str, data: Mapping[str, Any], *, identifier: str | None = None)
 
 
 def info(*lines: str) -> None:
-    """Say something, each argument on a line of its own."""
-    if _format is not Format.quiet:
+    """Write each argument as a line to stderr."""
+    if not output.is_quiet:
         _stderr().print(Text("\n".join(map(one_line, lines))))
 
 
 def warn(line: str) -> None:
-    if not _silent:
+    if not output.errors_only:
         _stderr().print(Text.assemble(("warning: ", "yellow"), one_line(line)))
 
 
 @contextmanager
 def library_warnings() -> Iterator[None]:
-    """Say what libraries warn of in the body as warnings of ours: Python writes texts of a repo as they are, over
-    several lines, with a place in code that is not the reader's.
-    """
+    """Show Python warnings of the body through `warn`: one line, escaped, without a location in library code."""
 
-    def say(message: Warning | str, _category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
+    def show(message: Warning | str, _category: type[Warning], filename: str, *_: object, **__: object) -> None:
         text = " ".join(str(message).split())
-        if len(text) > MOST_OF_A_WARNING:
-            text = f"{text[:MOST_OF_A_WARNING]}… ({len(text):,} characters)"
+        if len(text) > MAX_WARNING_LENGTH:
+            text = f"{text[:MAX_WARNING_LENGTH]}… ({len(text):,} characters)"
         library = re.search(r"[/\\]site-packages[/\\](\w+)", filename)
         warn(f"{library[1]} says: {text}" if library else text)
 
     before = warnings.showwarning
-    warnings.showwarning = say  # type: ignore[assignment]
+    warnings.showwarning = show  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -125,18 +129,18 @@ def error(line: str) -> None:
 
 
 def bug(trace: str) -> None:
-    """Show the traceback of a bug of ours."""
+    """Write the traceback of a bug to stderr."""
     sys.stderr.write(printable(trace))
 
 
 def hint(line: str) -> None:
-    """Show the next command to type."""
-    if _format is not Format.quiet:
+    """Write the next command to type to stderr."""
+    if not output.is_quiet:
         _stderr().print(Text.assemble(("hint: ", "cyan"), one_line(line)))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
-    if _format is Format.quiet:
+    if output.is_quiet:
         return
     drawn = Table(
         title=None if title is None else Text(one_line(title)), title_justify="left", box=None, pad_edge=False
@@ -150,43 +154,39 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Progress]:
-    """Show a bar on stderr while the body runs, silent off a terminal.
+    """Show a progress bar on stderr during the body, if stderr is a terminal.
 
-    `bar.update(bar.task_ids[0], advance=n, note=text)` moves it.
+    Advance it with `bar.update(bar.task_ids[0], advance=n, note=text)`.
     """
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
         TextColumn("{task.fields[note]}", markup=False), TimeRemainingColumn(),
     )  # fmt: skip
     console = _stderr()
-    hidden = not console.is_terminal or _format is Format.quiet
+    hidden = not console.is_terminal or output.is_quiet
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         bar.add_task(one_line(description), total=total, note="")
         yield bar
 
 
 def quiet_libraries() -> None:
-    """Silence what the Hugging Face libraries print of themselves. Call before they are imported."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    # the spellings we use are those that every admitted version knows, so the newest calls some of them old
+    """Turn off progress bars, telemetry and chatter of the Hugging Face libraries in this process.
+
+    For the command line alone, before it imports them: environment variables, warning filters and logger levels are
+    those of the whole process, so a library has no business changing them.
+    """
+    for name, value in {
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+        "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1",
+    }.items():  # fmt: skip
+        os.environ.setdefault(name, value)
+    # hubdpo uses spellings that every supported version accepts, which the newest versions deprecate
     warnings.filterwarnings(
         "ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch|accelerate|bitsandbytes)\b"
     )
-    # a disk that is full is told as an error
+    # reported as an error of ours
     warnings.filterwarnings("ignore", message="Not enough free disk space", module="huggingface_hub")
     for name in (
-        "huggingface_hub",
-        "datasets",
-        "transformers",
-        "accelerate",
-        "bitsandbytes",
-        "httpx",
-        "httpx2",
-        "filelock",
-    ):
+        "huggingface_hub", "datasets", "transformers", "accelerate", "bitsandbytes", "httpx", "httpx2", "filelock",
+    ):  # fmt: skip
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hubdpo import console
 from hubdpo.loopback.server import LoopbackHub
 
 _SCRATCH = Path(tempfile.mkdtemp(prefix="hubdpo-tests-"))
@@ -31,12 +32,9 @@ os.environ.update(
         "HF_HOME": str(_SCRATCH / "hf-home"),
         "HF_TOKEN": WRITE_TOKEN,
         "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
     }
 )
+console.quiet_libraries()
 # for tensors as small as these, threads spend more time on each other than on the work
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -58,7 +58,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line in this process."""
 
     def run(*arguments: str) -> Result:
-        monkeypatch.setattr(console, "_format", console.Format.human)
+        monkeypatch.setattr(console.output, "format", console.Format.human)
         return CliRunner().invoke(app, list(arguments))
 
     return run

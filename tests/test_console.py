@@ -58,7 +58,7 @@ SAY: dict[str, Callable[[str], object]] = {
 def test_every_way_to_speak_spells_it_out(
     way: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "_format", console.Format.human)
+    monkeypatch.setattr(console.output, "format", console.Format.human)
     SAY[way](f"{EVIL}[red]x")
     said = "".join(capsys.readouterr())
     assert not unprintable(said)
@@ -73,7 +73,7 @@ FORGED = "odd\nhint: rm -rf data\r\nerror: x\u2028warning: y"
 def test_no_value_begins_a_line_of_its_own(
     way: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "_format", console.Format.human)
+    monkeypatch.setattr(console.output, "format", console.Format.human)
     SAY[way](FORGED)
     said = "".join(capsys.readouterr())
     assert not [line for line in said.splitlines() if line.startswith(("hint: rm", "error: x", "warning: y"))]
@@ -99,7 +99,7 @@ def test_the_bars_text_is_neither_escape_nor_markup() -> None:
 def test_formats_for_programs_hold_no_escape_and_json_keeps_its_value(
     form: console.Format, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "_format", form)
+    monkeypatch.setattr(console.output, "format", form)
     console.result("x", {"answer": EVIL}, identifier=EVIL)
     said = capsys.readouterr().out
     assert not unprintable(said)
@@ -176,7 +176,7 @@ def test_no_command_passes_on_an_escape(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(console, "_format", console.Format.human)
+    monkeypatch.setattr(console.output, "format", console.Format.human)
     words = [str(hostile.get(word, word)) for word in command.replace("alice/OUT", f"alice/{NAME}").split()]
     if form == "json":
         words.append("--json")

@@ -82,9 +82,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         f"VARIABLE_{number}": secret for number, secret in enumerate(SECRETS.values())
     }
     command = ["prepare", str(place / "raw.jsonl"), "-o", str(place / "out"), "--scan", "secrets", "--json"]
-    console.use_format(console.Format.human)
     done = CliRunner().invoke(app, [*command, "--num-proc", "1", "--license", "mit"], env=environment)
-    console.use_format(console.Format.human)
     assert done.exit_code == 0, done.stderr
     outcome = Outcome(orjson.loads(done.stdout)["funnel"]["dropped"], {"stdout": done.stdout, "stderr": done.stderr})
     for path in (place / "out").rglob("*"):

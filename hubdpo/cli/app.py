@@ -24,7 +24,7 @@ from hubdpo.cli import (
     verify,
     versions,
 )
-from hubdpo.cli._options import errors_end_here, meant_option
+from hubdpo.cli.command import error_boundary, suggested_option
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
 from hubdpo.errors import BugElsewhere, ConfigError
@@ -34,15 +34,15 @@ from hubdpo.version import __version__
 
 app = typer.Typer(
     name="hubdpo",
-    help="Preference data in, a versioned and verified QLoRA DPO adapter on the Hub out.",
+    help="Turn preference data into a versioned, verified QLoRA DPO adapter on the Hub.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         console.result(f"hubdpo {__version__}", {"version": __version__})
         raise typer.Exit
 
@@ -50,13 +50,13 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Preference data in, a versioned and verified QLoRA DPO adapter on the Hub out."""
-    with errors_end_here():
-        if told := unspelled(sys.argv[1:]):
-            raise told
+    """Turn preference data into a versioned, verified QLoRA DPO adapter on the Hub."""
+    with error_boundary():
+        if problem := unspelled(sys.argv[1:]):
+            raise problem
 
 
 for module in (prepare, train, evaluate, push, verify, versions, diff, inspect, merge, load, serve_hub, doctor, demo):
@@ -64,13 +64,14 @@ for module in (prepare, train, evaluate, push, verify, versions, diff, inspect, 
 
 
 def main() -> None:
-    """Run the command line; `_` is accepted for `-` in option names. A bug shows its traceback, credentials cut."""
+    """Run the command line. `_` works for `-` in option names; the traceback of a bug is shown without credentials."""
+    console.quiet_libraries()
     arguments = [spell(argument) for argument in sys.argv[1:]]
     with lossy_streams(), signals_unwind(), console.library_warnings():
         try:
             app(args=arguments)
         except SystemExit as end:
-            if end.code == ConfigError.exit_code and (option := meant_option(arguments)):
+            if end.code == ConfigError.exit_code and (option := suggested_option(arguments)):
                 console.hint(option)
             raise
         except Exception as problem:

@@ -7,22 +7,17 @@ from typing import Annotated
 
 import typer
 
-from hubdpo.cli._options import FormatOption, JsonOption, QuietOption, choose_format, errors_end_here
+from hubdpo.cli.command import command
 
 
 def register(app: typer.Typer) -> None:
-    @app.command()
+    @command(app)
     def demo(
-        folder: Annotated[Path, typer.Option("--output-dir", "-o", help="Where the demo keeps its files.")] = Path(
+        folder: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the demo's files.")] = Path(
             "demo-run"
         ),
-        format: FormatOption = None,
-        json: JsonOption = False,
-        quiet: QuietOption = False,
     ) -> None:
-        """Run the whole road on this machine: prepare, train, push and load, without network or account."""
-        choose_format(format, json=json, quiet=quiet)
-        with errors_end_here():
-            from hubdpo.demo.road import run
+        """Run every stage on this machine, from prepare to load, without network or account."""
+        from hubdpo.demo.road import run
 
-            run(folder)
+        run(folder)

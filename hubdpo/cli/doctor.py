@@ -6,39 +6,34 @@ import importlib.metadata
 import os
 import platform
 import shutil
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import FormatOption, JsonOption, QuietOption, choose_format, errors_end_here
+from hubdpo.cli.command import command
 from hubdpo.version import __version__
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "huggingface_hub")
 
 
 def register(app: typer.Typer) -> None:
-    @app.command()
+    @command(app)
     def doctor(
-        hub: Annotated[bool, typer.Option(help="Ask the Hub who you are.")] = True,
-        format: FormatOption = None,
-        json: JsonOption = False,
-        quiet: QuietOption = False,
+        hub: Annotated[bool, typer.Option(help="Ask the Hub for your user name.")] = True,
     ) -> None:
-        """Show what hubdpo finds on this machine: versions, devices, disk, the Hub and your login."""
-        choose_format(format, json=json, quiet=quiet)
-        with errors_end_here():
-            found = {**_software(), **_device(), "free_disk_gb": shutil.disk_usage(".").free // 10**9}
-            found |= _hub() if hub else {}
-            console.table(["", "found"], list(found.items()))
-            console.result(f"hubdpo {__version__} on {found['device']}", found)
+        """Show versions, devices, disk space, the Hub endpoint and your login."""
+        report: dict[str, object] = {**_versions(), **_device(), "free_disk_gb": shutil.disk_usage(".").free // 10**9}
+        report |= _hub() if hub else {}
+        console.table(["", "found"], list(report.items()))
+        console.result(f"hubdpo {__version__} on {report['device']}", report)
 
 
-def _software() -> dict[str, Any]:
+def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def _device() -> dict[str, Any]:
+def _device() -> dict[str, object]:
     import torch
 
     if not torch.cuda.is_available():
@@ -47,7 +42,7 @@ def _device() -> dict[str, Any]:
     return {"device": f"{torch.cuda.device_count()} x {card.name}", "gpu_memory_gb": card.total_memory // 10**9}
 
 
-def _hub() -> dict[str, Any]:
+def _hub() -> dict[str, object]:
     from hubdpo.errors import HubError
     from hubdpo.hub.failures import translate_errors
     from hubdpo.hub.transport import api, endpoint

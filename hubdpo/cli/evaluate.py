@@ -5,14 +5,14 @@ from __future__ import annotations
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import command, typed
+from hubdpo.cli.command import command, typed
 from hubdpo.config import EvaluateConfig
 
 
 def register(app: typer.Typer) -> None:
     @command(app, EvaluateConfig)
     def evaluate(config: EvaluateConfig) -> None:
-        """Compare the adapter with its base on the held-out pairs; writes eval.json and plots."""
+        """Compare the adapter with its base on the held-out pairs, and write eval.json and plots."""
         from hubdpo.evaluation.start import evaluate as run
 
         report = run(config)

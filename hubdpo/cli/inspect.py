@@ -3,58 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import FormatOption, JsonOption, QuietOption, choose_format, errors_end_here
+from hubdpo.cli.command import command
 
-MOST_SHOWN = 40
-"""Columns, and whatever else is a list, in the table for people."""
+MAX_LISTED = 40
+"""Columns, or other items of a list, in the table for people; JSON has them all."""
 
 
 def register(app: typer.Typer) -> None:
-    @app.command()
+    @command(app)
     def inspect(
-        what: Annotated[str, typer.Argument(help="A folder, or a repo on the Hub.", metavar="DIR|USER/NAME[@REV]")],
-        format: FormatOption = None,
-        json: JsonOption = False,
-        quiet: QuietOption = False,
+        ref: Annotated[str, typer.Argument(help="A folder, or a repo on the Hub.", metavar="DIR|USER/NAME[@REV]")],
     ) -> None:
-        """Show what an adapter or a dataset is, what is wrong with it, and how to run it elsewhere."""
-        choose_format(format, json=json, quiet=quiet)
-        with errors_end_here():
-            from hubdpo.hub.reference import parse_ref
-            from hubdpo.release.inspect.inspect import inspect as run
+        """Describe an adapter, a merged model or a dataset, its problems, and how to run it elsewhere."""
+        from hubdpo.hub.reference import parse_ref
+        from hubdpo.release.inspect.inspect import inspect as run
 
-            found = run(what)
-            console.table(["", found.kind], [(name, _shown(value)) for name, value in found.facts.items()])
-            for finding in found.findings:
-                console.warn(f"`{finding.field}` {finding.message}")
-                if finding.hint:
-                    console.hint(finding.hint)
-            for way in found.ways:
-                stands = f"broken by {', '.join(way.broken_by)}" if way.broken_by else "nothing known stands in the way"
-                console.info("", f"── {way.name}: {stands}", *way.code.splitlines())
-            count = len(found.findings)
-            told = f"{count} thing{'' if count == 1 else 's'} to look at" if count else "nothing is wrong with it"
-            console.result(
-                f"{found.ref}: {found.kind}, {told}", found.as_dict(),
-                identifier=f"{parse_ref(found.ref).repo_id}@{found.commit}" if found.commit else found.ref,
-            )  # fmt: skip
+        report = run(ref)
+        console.table(["", report.kind], [(name, _cell(value)) for name, value in report.facts.items()])
+        for finding in report.findings:
+            console.warn(f"`{finding.field}` {finding.message}")
+            if finding.hint:
+                console.hint(finding.hint)
+        for way in report.ways:
+            state = f"blocked by {', '.join(way.broken_by)}" if way.broken_by else "no known blockers"
+            console.info("", f"── {way.name}: {state}", *way.code.splitlines())
+        count = len(report.findings)
+        problems = f"{count} problem{'' if count == 1 else 's'} found" if count else "no problems found"
+        console.result(
+            f"{report.ref}: {report.kind}, {problems}", report.as_dict(),
+            identifier=f"{parse_ref(report.ref).repo_id}@{report.commit}" if report.commit else report.ref,
+        )  # fmt: skip
 
 
-def _shown(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, Mapping):
-        return _first(f"{name} {_shown(inner)}" for name, inner in value.items())
+        return _listed(f"{name} {_cell(inner)}" for name, inner in value.items())
     if isinstance(value, list):
-        return _first(map(str, value))
+        return _listed(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _first(parts: Iterable[str]) -> str:
-    """Join MOST_SHOWN of the parts, and say how many more there are; JSON has them all."""
-    shown = list(parts)
-    more = f" and {len(shown) - MOST_SHOWN:,} more" if len(shown) > MOST_SHOWN else ""
-    return ", ".join(shown[:MOST_SHOWN]) + more
+def _listed(items: Iterable[str]) -> str:
+    """Join the first MAX_LISTED items, and count the others."""
+    texts = list(items)
+    more = f" and {len(texts) - MAX_LISTED:,} more" if len(texts) > MAX_LISTED else ""
+    return ", ".join(texts[:MAX_LISTED]) + more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import command, typed
+from hubdpo.cli.command import command, typed
 from hubdpo.config import PrepareConfig
 from hubdpo.machine.refusals import AGAIN, machine_errors
 
@@ -13,10 +13,10 @@ from hubdpo.machine.refusals import AGAIN, machine_errors
 def register(app: typer.Typer) -> None:
     @command(app, PrepareConfig)
     def prepare(config: PrepareConfig) -> None:
-        """Turn raw preference data into a dataset folder of prompt, chosen and rejected."""
+        """Convert raw preference data to a dataset folder with the columns prompt, chosen and rejected."""
         from hubdpo.data.prepare.prepare import prepare as run
 
-        with machine_errors([config.output_dir], lambda: ("the output folder lost nothing", AGAIN)):
+        with machine_errors([config.output_dir], lambda: ("the output folder is unchanged", AGAIN)):
             manifest = run(config)
         if manifest is None:
             return
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
             identifier=config.output_dir,
         )
         if "train" not in manifest.splits:
-            console.hint("the same command with `--test-size 0`, so that there are rows to train on")
+            console.hint("the same command with `--test-size 0`, to keep rows for training")
             return
         length = f" --max-length {manifest.max_length}" if manifest.max_length else ""
         console.hint(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import command, typed
+from hubdpo.cli.command import command, typed
 from hubdpo.config import PushConfig
 from hubdpo.errors import HubError, Stopped
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 CHECKED: dict[str | None, str] = {
     "load": "published and verified",
-    "hashes": "published, files verified by hash alone, not loaded",
-    None: "published before, not verified now",
+    "hashes": "published, verified by hashes only, not loaded",
+    None: "already published, not verified again",
 }
 
 
@@ -30,10 +30,10 @@ def register(app: typer.Typer) -> None:
         try:
             release = run(config)
         except KeyboardInterrupt:
-            raise Stopped("the same command again finishes what was begun, and tells what is published") from None
+            raise Stopped("run the same command again: it finishes the release and reports its state") from None
         fields = {"repo", "version", "commit", "tag", "url", "files", "checked", "pull_request", "collection"}
         console.result(
-            f"{_in_words(config, release)}: {release.url}",
+            f"{_outcome(config, release)}: {release.url}",
             {**release.model_dump(mode="json", include=fields), "dry_run": config.dry_run},
             identifier=release.url if config.create_pr else f"{release.repo}@{release.tag}",
         )
@@ -43,10 +43,10 @@ def register(app: typer.Typer) -> None:
         elif not config.create_pr:
             console.hint(f"hubdpo verify {release.repo}@{release.tag}")
             if config.collection and release.collection is None:
-                raise typer.Exit(HubError.exit_code)  # not all of what was asked is done; the result stands
+                raise typer.Exit(HubError.exit_code)  # the release stands, the collection is missing
 
 
-def _in_words(config: PushConfig, release: Release) -> str:
+def _outcome(config: PushConfig, release: Release) -> str:
     if config.create_pr:
         if config.dry_run:
             return "would propose"

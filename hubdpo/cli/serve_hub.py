@@ -11,37 +11,36 @@ from typing import Annotated, NoReturn
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import errors_end_here
+from hubdpo.cli.command import error_boundary
 
 
 def register(app: typer.Typer) -> None:
     @app.command("serve-hub")
     def serve_hub(
-        folder: Annotated[Path, typer.Argument(help="Where repos are kept; created when missing.", metavar="DIR")],
-        port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+        folder: Annotated[Path, typer.Argument(help="Folder of the repos; created if missing.", metavar="DIR")],
+        port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 picks a free port.")] = 0,
         token: Annotated[
             list[str] | None,
             typer.Option(
-                help="Token to accept; may be given more than once. Other users see it in the list of processes.",
+                help="Token to accept; repeatable. Other users of the machine can see it in the process list.",
                 metavar="NAME:VALUE[:read|write]",
             ),
         ] = None,
         token_file: Annotated[
             Path | None,
-            typer.Option(help="File of tokens, one a line, that you alone can read.", metavar="FILE"),
+            typer.Option(help="File of tokens, one per line, readable by you alone.", metavar="FILE"),
         ] = None,
     ) -> None:
-        """Serve a Hub of your own on this machine until stopped.
+        """Serve a local Hub until stopped.
 
-        Set the HF_ENDPOINT that it prints and HF_TOKEN, and every client of
-        the Hub works against it: by Xet, or with HF_HUB_DISABLE_XET=1 by LFS.
+        Set HF_ENDPOINT to the printed address, and HF_TOKEN. Any Hub client
+        then works with this server, through Xet or (HF_HUB_DISABLE_XET=1) LFS.
 
-        Everything is kept in DIR; to back it up, stop the server and copy DIR.
-        Tokens come from --token-file, from HUBDPO_HUB_TOKENS (with spaces
-        between them) or from --token, and are kept as hashes; NAME owns the
-        repos under NAME/.
+        All data lives in DIR; to back it up, stop the server and copy DIR.
+        Tokens come from --token-file, HUBDPO_HUB_TOKENS (space-separated) or
+        --token, and are stored as hashes. User NAME owns the repos NAME/*.
         """
-        with errors_end_here():
+        with error_boundary():
             from hubdpo.loopback.room import say_it_once
             from hubdpo.loopback.server import LoopbackHub
             from hubdpo.loopback.tokens import tokens_in_environment, tokens_in_file
@@ -51,7 +50,7 @@ def register(app: typer.Typer) -> None:
                 tokens += tokens_in_file(token_file)
             server = LoopbackHub(folder, port=port, tokens=tokens)
             sys.unraisablehook = say_it_once
-            for ending in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
+            for ending in (signal.SIGTERM, signal.SIGINT):  # shells start background jobs with SIGINT ignored
                 signal.signal(ending, _interrupt)
             console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})
             console.info(f"serving {folder}; stop with Ctrl-C")

@@ -7,7 +7,7 @@ import os
 import typer
 
 from hubdpo import console
-from hubdpo.cli._options import command, typed
+from hubdpo.cli.command import command, typed
 from hubdpo.config import TrainConfig
 from hubdpo.machine.endings import LAUNCHED
 
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
         manifest = run(config)
         if os.environ.get("RANK", "0") != "0" or LAUNCHED in os.environ:
-            return  # another process tells the result
+            return  # the launching process reports the result
         if config.dry_run:
             console.result(f"ready to train on {manifest.base.name}", manifest.model_dump(mode="json"))
             console.hint("the same command without `--dry-run`")

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import sys
 
-from hubdpo import console
-
 
 def main(adapter: str, dataset: str) -> None:
     """Write one JSON line: how base and adapter rank the held-out pairs (see manifest.EvalReport)."""
-    console.quiet_libraries()
     from hubdpo.data.load import load_preferences
     from hubdpo.evaluation.scoring import score_pairs
     from hubdpo.model.adapters.load import load_adapter

@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from hubdpo import console
 from hubdpo.artefacts.folders.kinds import read_run
 from hubdpo.artefacts.folders.run_folder import alone_in, remembered_place
 from hubdpo.artefacts.manifests.evaluation import EvalReport
@@ -25,7 +24,6 @@ def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport
     TrainingError when memory runs out.
     """
     config = EvaluateConfig.given(config, options)
-    console.quiet_libraries()
     with alone_in(config.run_dir) if config.run_dir.is_dir() else contextlib.nullcontext():
         return _evaluate(config)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
 
-from hubdpo import console
 from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
 from hubdpo.hub.transport import http, hub_address
 from hubdpo.machine.refusals import QUOTED_ANSWER, machine_error
@@ -31,7 +30,6 @@ AGAIN = "run the same command again"
 
 def is_offline() -> bool:
     """Tell whether the Hub must not be asked: `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` is set."""
-    console.quiet_libraries()  # this may be the first import of huggingface_hub
     from huggingface_hub import is_offline_mode
 
     return bool(is_offline_mode())

@@ -8,7 +8,6 @@ import os
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
-from hubdpo import console
 from hubdpo.errors import HubError
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ CONNECT_S, READ_S, WRITE_S = 10.0, 60.0, 300.0
 
 def hub_address() -> str:
     """Return the address of the Hub: `HF_ENDPOINT` as it is set now, or the public Hub."""
-    console.quiet_libraries()  # this may be the first import of huggingface_hub
     from huggingface_hub import constants
 
     return (os.environ.get("HF_ENDPOINT") or str(constants.ENDPOINT)).rstrip("/")

@@ -37,18 +37,17 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     at Ctrl-C. The hints of the last two are the command that goes on.
     """
     config = TrainConfig.given(config, options)
-    if rank() > 0:
-        console.be_silent()
     checks = rank() == 0 and LAUNCHED not in os.environ  # once for all processes
     launches = config.num_processes > 1 and world_size() == 1  # others that write, and lock
     folder, writes = config.output_dir, rank() == 0 and not config.dry_run
     all_processes = {"num_processes": max(config.num_processes, world_size())}
     kept = functools.partial(what_is_kept, config.model_copy(update=all_processes))
     with machine_errors([folder], kept), contextlib.ExitStack() as held:
+        if rank() > 0:  # the first process says it
+            held.enter_context(console.written_as(console.Format.quiet, errors_only=True))
         if writes and folder.is_dir():
             held.enter_context(alone_in(folder))
         if checks:
-            console.quiet_libraries()
             config = check_start(config)
         if launches:
             held.close()

@@ -25,9 +25,6 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from hubdpo import console  # noqa: E402
-
-console.quiet_libraries()
-
 from tests.benchmarks import raw_data, tables  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -153,6 +150,7 @@ def _as_trl(tokenizer: Any, pair: Any) -> tuple[list[int], list[int], list[int]]
 
 
 def main() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # as the command line has it
     parser = argparse.ArgumentParser()
     for name, default in (("megabytes", 250), ("repeats", 3), ("growth", 1000)):
         parser.add_argument(f"--{name}", type=int, default=default)

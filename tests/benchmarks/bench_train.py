@@ -24,9 +24,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from hubdpo import console  # noqa: E402
-
-console.quiet_libraries()
 
 import torch  # noqa: E402
 import trl  # noqa: E402

@@ -35,11 +35,11 @@ def work(tmp_path: Path) -> Path:
 REFUSED: dict[str, tuple[str, list[str]]] = {
     "a limit on files": (
         "ulimit -f 2; hubdpo prepare raw.jsonl -o out",
-        ["error: no file may be larger than 2.0 kB here; the output folder lost nothing", "hint: ulimit -f unlimited"],
+        ["error: no file may be larger than 2.0 kB here; the output folder is unchanged", "hint: ulimit -f unlimited"],
     ),
     "a long name": (f"hubdpo prepare raw.jsonl -o {'n' * 300}", ["the name is too long", "hint: give a shorter one"]),
     "a part that is a file": ("hubdpo prepare raw.jsonl -o raw.jsonl/out", ["raw.jsonl` is a file, not a folder"]),
-    "a place where nothing can be made": ("hubdpo prepare raw.jsonl -o /sys/out", ["/sys", "folder lost nothing"]),
+    "a place where nothing can be made": ("hubdpo prepare raw.jsonl -o /sys/out", ["/sys", "folder is unchanged"]),
 }  # fmt: skip
 
 
@@ -137,9 +137,6 @@ def test_a_locale_that_cannot_spell_a_path_is_told(work: Path, line: str, words:
 
 
 def test_json_keeps_its_letters_where_the_stream_has_them(capsys: pytest.CaptureFixture[str]) -> None:
-    console.use_format(console.Format.json)
-    try:
+    with console.written_as(console.Format.json):
         console.result("", {"name": "b\u00fccher"})
-    finally:
-        console.use_format(console.Format.human)
     assert capsys.readouterr().out == '{"name": "b\u00fccher"}\n'

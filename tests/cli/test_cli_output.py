@@ -15,7 +15,7 @@ from hubdpo.cli.app import app, spell
 
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    monkeypatch.setattr(console, "_format", console.Format.human)
+    monkeypatch.setattr(console.output, "format", console.Format.human)
     return CliRunner()
 
 

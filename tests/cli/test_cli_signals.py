@@ -168,4 +168,4 @@ def test_a_stopped_push_says_how_it_is_finished(
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 130
-    assert "hint: the same command again finishes what was begun" in capsys.readouterr().err
+    assert "hint: run the same command again: it finishes the release" in capsys.readouterr().err

@@ -257,7 +257,7 @@ def test_verify_loads_a_merged_model(own: Path, repo_id: str) -> None:
 
 
 def test_the_command_writes_one_object(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "_format", console.Format.human)
+    monkeypatch.setattr(console.output, "format", console.Format.human)
     arguments = ["merge", str(run_dir), "-o", str(tmp_path / "m"), "--dtype", "float32", "--json"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.stderr

@@ -168,11 +168,11 @@ def test_what_is_no_release_is_told(repo_id: str, dataset_dir: Path, tmp_path: P
 def test_the_command_shows_tables_and_writes_one_object(
     run: Path, other_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "_format", console.Format.human)
+    monkeypatch.setattr(console.output, "format", console.Format.human)
     shown = CliRunner().invoke(app, ["diff", str(run), str(other_run)])
     assert shown.exit_code == 0
     assert "`beta` 0.1 → 0.3" in shown.stdout
-    for words in ("layers.0.self_attn.q_proj", "adapter accuracy", "cosine 1", "files are the same"):
+    for words in ("layers.0.self_attn.q_proj", "adapter accuracy", "cosine 1", "files are identical"):
         assert words in shown.stderr
     written = CliRunner().invoke(app, ["diff", str(run), str(other_run), "--json"])
     assert json.loads(written.stdout)["weights"]["total"]["relative"] == pytest.approx(1)

@@ -172,7 +172,7 @@ def test_the_command_ends_well_with_findings(foreign: Path) -> None:
     told, ended, torch = done.stdout.splitlines()
     assert [finding["field"] for finding in json.loads(told)["findings"]] == FOREIGN
     assert (ended, torch) == ("0", "False")
-    assert "vLLM: broken by modules_to_save" in done.stderr
+    assert "vLLM: blocked by modules_to_save" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,10 @@ def test_hashes_alone_are_called_so(run: Path, repo_id: str, run_cli: Any) -> No
     command = ["push", str(run), repo_id, "--version", "1.0.0", "--check", "hashes"]
     for _ in range(2):  # published, then known from the receipt
         done = run_cli(*command)
-        assert (done.exit_code, "hash alone, not loaded" in done.stdout) == (0, True)
+        assert (done.exit_code, "hashes only, not loaded" in done.stdout) == (0, True)
     assert json.loads(run_cli(*command, "--json").stdout)["checked"] == "hashes"
     done = run_cli("verify", f"{repo_id}@v1.0.0", "--check", "hashes")
-    assert (done.exit_code, "hash alone, not loaded" in done.stdout) == (0, True)
+    assert (done.exit_code, "hashes only, not loaded" in done.stdout) == (0, True)
     assert run_cli("verify", f"{repo_id}@v1.0.0").exit_code == 6
 
 

@@ -150,8 +150,8 @@ def test_who_cannot_leave_word_speaks(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_other_processes_than_the_first_do_not_warn(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "_silent", False)
-    monkeypatch.setattr(console, "_format", console.Format.human)
+    monkeypatch.setattr(console.output, "errors_only", False)
+    monkeypatch.setattr(console.output, "format", console.Format.human)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     heavy = SimpleNamespace(train=lambda config: console.warn("high"))
@@ -184,7 +184,7 @@ def test_no_process_is_left(tmp_path: Path, number: signal.Signals) -> None:
 @pytest.mark.parametrize("way", console.Format)
 def test_processes_are_as_quiet_as_the_one_that_was_asked(monkeypatch: pytest.MonkeyPatch, way: console.Format) -> None:
     words: list[str] = []
-    monkeypatch.setattr(console, "_format", way)
+    monkeypatch.setattr(console.output, "format", way)
     monkeypatch.setattr(processes, "run_in_processes", lambda count, given, *_: words.extend(given))
     processes.launch(TrainConfig.build({"model_name_or_path": "b", "dataset": "d", "output_dir": "r"}))
     assert ("--quiet" in words) is (way is console.Format.quiet)

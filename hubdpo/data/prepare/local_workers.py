@@ -190,4 +190,5 @@ def _be_worker(parent: int) -> None:
     for number in LEFT_TO_PARENT:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # each worker has one core
     end_with_parent(parent)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hubdpo import console
 from hubdpo.artefacts.formats.bounded import read_object, shortened
 from hubdpo.artefacts.manifests.manifest import LOCAL_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
@@ -36,7 +35,6 @@ def load_adapter(
     The base is loaded at its pinned commit, quantised as it was for training unless `load_in_4bit` says otherwise.
     Raise HubError when there is no such repo or revision, ArtefactError when it holds no adapter.
     """
-    console.quiet_libraries()
     snapshot = open_snapshot(str(repo), revision, repo_type="model")
     folder, sha = snapshot.fetch(ADAPTER_PATTERNS), snapshot.commit
     if not (folder / "adapter_config.json").exists():

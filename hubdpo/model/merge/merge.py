@@ -58,7 +58,6 @@ def merge(config: MergeConfig | None = None, **options: Any) -> MergeManifest:
     written does not give the adapter's log-probabilities.
     """
     config = MergeConfig.given(config, options)
-    console.quiet_libraries()
     source = _find(config)
     with workspace(str(config.output_dir), last=MERGE_FILE) as space:
         return _merged(config, source, Path(space.new), space.publish)

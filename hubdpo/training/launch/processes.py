@@ -87,7 +87,7 @@ def launch(config: TrainConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="hubdpo-train-") as place:
         file = Path(place) / "config.yaml"
         file.write_text(yaml.safe_dump(options), encoding="utf-8")
-        words = ["-m", "hubdpo", "train", "--config", str(file), *(["--quiet"] if console.is_quiet() else [])]
+        words = ["-m", "hubdpo", "train", "--config", str(file), *(["--quiet"] if console.output.is_quiet else [])]
         run_in_processes(config.num_processes, words, Path(place), functools.partial(what_is_kept, config))
 
 

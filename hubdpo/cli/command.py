@@ -1,0 +1,160 @@
+"""Turn config models or Typer parameters into commands, with output formats and one place that reports errors."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shlex
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from hubdpo import console
+from hubdpo.cli.signals import stopped_by
+from hubdpo.config import Cli, Config
+from hubdpo.errors import HubdpoError, Stopped
+from hubdpo.machine.endings import LAUNCHED, leave_error
+from hubdpo.machine.refusals import Place, machine_error
+
+PANEL = "Output"
+CONFIG = Annotated[Path | None, typer.Option("--config", help="YAML file of options; flags override it.")]
+FORMAT = Annotated[
+    console.Format | None, typer.Option("--format", help="Output format of the result.", rich_help_panel=PANEL)
+]
+JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=PANEL)]
+QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the identifier.", rich_help_panel=PANEL)]
+
+OUTPUT_FOLDERS = ("output_dir", "run_dir", "folder")
+"""Options that name the folder a command writes to."""
+MODELS: dict[str, type[Config]] = {}
+"""The config model of each command that has one."""
+
+Body = Callable[..., None]
+
+
+def command(app: typer.Typer, model: type[Config] | None = None) -> Callable[[Body], None]:
+    """Register a function as a command of `app`, named after the function.
+
+    With a `model` the function takes one config: the fields of the model become options, beside `--config`. Without
+    one, the function's own Typer parameters are used. Every command also gets `--json`, `--quiet` and, unless the model
+    has a `format` field, `--format`; errors are reported by `error_boundary`.
+    """
+
+    def register(body: Body) -> None:
+        def run(*, json: bool, quiet: bool, **options: Any) -> None:
+            output = None if model is not None and "format" in model.model_fields else options.pop("format")
+            if json or quiet:
+                output = console.Format.json if json else console.Format.quiet
+            with console.written_as(output), error_boundary() as boundary:
+                if model is None:
+                    body(**options)
+                    return
+                file = options.pop("config")
+                config = model.build({k: v for k, v in options.items() if v not in (None, [])}, file=file)
+                boundary.folders = [folder for name in OUTPUT_FOLDERS if (folder := getattr(config, name, None))]
+                body(config)
+
+        if model is None:
+            own = inspect.signature(body, eval_str=True).parameters.values()
+            parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        else:
+            parameters = [_parameter(name, field) for name, field in model.model_fields.items()]
+            parameters.append(_keyword("config", CONFIG, None))
+        if model is None or "format" not in model.model_fields:
+            parameters.append(_keyword("format", FORMAT, None))
+        parameters += [_keyword("json", JSON, False), _keyword("quiet", QUIET, False)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__doc__ = body.__doc__
+        name = body.__name__.replace("_", "-")
+        if model is not None:
+            MODELS[name] = model
+        app.command(name)(run)
+
+    return register
+
+
+def suggested_option(arguments: list[str]) -> str | None:
+    """Return the option that the first unknown option of a command line most likely means; None if all are known."""
+    model = MODELS.get(arguments[0]) if arguments else None
+    if model is None:
+        return None
+    known = {*model.model_fields, *(f"no_{name}" for name in model.model_fields), "config", "format", "json", "quiet"}
+    for argument in arguments[1:]:
+        name = argument[2:].partition("=")[0].replace("-", "_")
+        if argument.startswith("--") and name not in known and (near := model.near_field(name)):
+            return "--" + near.replace("_", "-")
+    return None
+
+
+def typed(path: str | Path) -> str:
+    """Quote a path for a shell command, so that a leading dash is not read as an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
+
+
+class error_boundary:  # noqa: N801 - read as a statement: `with error_boundary():`
+    """Report a HubdpoError, or a failure of this machine, as a message and a hint, and exit with its code.
+
+    A bug keeps its traceback. `folders` are the folders that the body writes to.
+    """
+
+    folders: Sequence[Place] = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: object) -> None:
+        if isinstance(problem, Exception) and not isinstance(problem, HubdpoError):
+            problem = machine_error(problem, self.folders)
+        if isinstance(problem, HubdpoError):
+            if not leave_error(problem):
+                console.error(problem.message)
+                if problem.hint:
+                    console.hint(problem.hint)
+            raise typer.Exit(problem.exit_code) from None
+        if isinstance(problem, KeyboardInterrupt):
+            number = stopped_by()
+            if LAUNCHED not in os.environ:  # the launching process reports it
+                console.error("stopped" if number is signal.SIGINT else f"stopped by {number.name}")
+            if isinstance(problem, Stopped):
+                console.hint(problem.hint)
+            raise typer.Exit(128 + number) from None
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    cli = next((item for item in field.metadata if isinstance(item, Cli)), Cli())
+    text = (field.description or "").replace("[", "\\[")  # rich reads brackets as markup
+    bare = str if cli.text else _bare(field.annotation)
+    if cli.argument:
+        # never required by Typer, because the value may come from --config: the model reports what is missing
+        return _keyword(name, Annotated[bare | None, typer.Argument(help=text, metavar=cli.metavar)], None)
+    flag = "--" + name.replace("_", "-")
+    flags = [f"{flag}/--no-{flag[2:]}"] if bare is bool else [flag]
+    if cli.short:
+        flags.append(cli.short)
+    default = field.get_default(call_default_factory=True)
+    if default is not PydanticUndefined and default not in (None, [], False):
+        shown = " ".join(map(str, default)) if isinstance(default, list) else default
+        text += f" \\[default: {shown}]"
+    elif field.is_required():
+        text += " \\[required]"
+    option = typer.Option(*flags, help=text, metavar=cli.metavar, show_default=False, rich_help_panel=cli.panel)
+    return _keyword(name, Annotated[bare | None, option], None)
+
+
+def _bare(annotation: Any) -> Any:
+    """Drop `| None`, and turn a Literal of words into `str`: the model checks the word and suggests the right one."""
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    if type(None) in get_args(annotation) and len(kinds) == 1:
+        annotation = kinds[0]
+    if get_origin(annotation) is Literal:
+        return str
+    return annotation
+
+
+def _keyword(name: str, annotation: Any, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)

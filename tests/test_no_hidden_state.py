@@ -1,0 +1,61 @@
+"""Importing the package and calling its functions changes no state of the caller's process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hubdpo import console
+
+# libraries set up themselves when they are imported, so they are imported before the first look
+SCRIPT = """
+import logging, os, warnings
+import datasets, datasketch, detect_secrets, huggingface_hub, httpx2, matplotlib.pyplot, peft, requests, torch
+import transformers
+
+def state():
+    levels = {name: logging.getLogger(name).level for name in ("huggingface_hub", "datasets", "transformers", "httpx2")}
+    return dict(os.environ), levels, list(warnings.filters)
+
+def call(function, *arguments, **options):
+    try:
+        function(*arguments, **options)
+    except hubdpo.errors.HubdpoError:
+        pass
+    assert state() == before, function
+
+before = state()
+import hubdpo, hubdpo.cli.app, hubdpo.errors, hubdpo.demo.reader
+assert state() == before, "import"
+call(hubdpo.prepare, source="raw.jsonl", output_dir="data", test_size=0)
+call(hubdpo.load_preferences, "data")
+call(hubdpo.train, model_name_or_path="nowhere", dataset="data", output_dir="run")
+call(hubdpo.evaluate, run_dir="nowhere")
+call(hubdpo.merge, adapter="nowhere", output_dir="merged")
+call(hubdpo.push, folder="nowhere", repo="a/b", version="1.0.0")
+call(hubdpo.verify, "alice/nothing-there@v1.0.0")
+call(hubdpo.load_adapter, "alice/nothing-there")
+"""
+SET_BY_THE_COMMAND_LINE = (
+    "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "HF_UPDATE_DOWNLOAD_COUNTS", "TRANSFORMERS_VERBOSITY",
+    "TOKENIZERS_PARALLELISM", "TRL_EXPERIMENTAL_SILENCE",
+)  # fmt: skip
+
+
+def test_a_call_changes_no_environment_no_logger_and_no_warning_filter(tmp_path: Path) -> None:
+    row = '{"prompt": "p%d", "chosen": "good", "rejected": "bad"}\n'
+    (tmp_path / "raw.jsonl").write_text("".join(row % i for i in range(20)))
+    environment = {name: value for name, value in os.environ.items() if name not in SET_BY_THE_COMMAND_LINE}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_an_output_format_lasts_as_long_as_its_body() -> None:
+    with pytest.raises(ValueError, match="x"), console.written_as(console.Format.json, errors_only=True):
+        assert (console.output.format, console.output.errors_only) == (console.Format.json, True)
+        raise ValueError("x")
+    assert (console.output.format, console.output.errors_only) == (console.Format.human, False)
