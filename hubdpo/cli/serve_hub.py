@@ -41,15 +41,15 @@ def register(app: typer.Typer) -> None:
         --token, and are stored as hashes. User NAME owns the repos NAME/*.
         """
         with error_boundary():
-            from hubdpo.loopback.room import say_it_once
             from hubdpo.loopback.server import LoopbackHub
-            from hubdpo.loopback.tokens import tokens_in_environment, tokens_in_file
+            from hubdpo.loopback.storage.disk_space import ignore_full_disk
+            from hubdpo.loopback.storage.tokens import tokens_in_environment, tokens_in_file
 
             tokens = [*tokens_in_environment(os.environ), *(token or ())]
             if token_file is not None:
                 tokens += tokens_in_file(token_file)
             server = LoopbackHub(folder, port=port, tokens=tokens)
-            sys.unraisablehook = say_it_once
+            sys.unraisablehook = ignore_full_disk
             for ending in (signal.SIGTERM, signal.SIGINT):  # shells start background jobs with SIGINT ignored
                 signal.signal(ending, _interrupt)
             console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})

@@ -1,4 +1,4 @@
-"""Failures that a test switches on: a wrong status, a lost or old answer, a cut, changed or slow body, a pause."""
+"""Fault injection for tests: error statuses, lost or stale answers, truncated, corrupt or slow bodies, pauses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from hubdpo.loopback.wire import Answer
+from hubdpo.loopback.http.wire import Answer
 
 Kind = Literal[
     "status", "reset-before", "reset-after", "truncate", "corrupt", "slow", "sleep", "hang-before", "hang-after",
@@ -18,16 +18,19 @@ Kind = Literal[
 ]  # fmt: skip
 
 MOST_REMEMBERED = 100
-"""Most addresses whose answers are kept for `stale`."""
+"""Most paths whose answers are kept for `stale`."""
 
 
 @dataclass
 class Fault:
-    """Happens to `times` requests of this method and path (a regular expression), after `skip` that pass.
+    """A failure of `times` requests with this method and path (a regular expression), after `skip` that succeed.
 
-    `reset-after` does the work and loses the answer; `corrupt` flips one byte of the body; `slow` waits `seconds`
-    after every kilobyte of it, `sleep` once before the work; `hang-before` and `hang-after` never answer, without and
-    with the work done, until the client goes away; `stale` gives what the same address answered before its last change.
+    * `status` answers with `status` and `headers`
+    * `reset-before`, `hang-before` close the connection, or never answer, before the request is carried out
+    * `reset-after`, `hang-after` do so after the request was carried out
+    * `truncate` sends half of the body, `corrupt` flips one bit of it, `slow` waits `seconds` after every kilobyte
+    * `sleep` waits `seconds` before the request is carried out
+    * `stale` answers as the same path did before its last change
     """
 
     kind: Kind
@@ -39,18 +42,18 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 1.0
     reached: threading.Event = field(default_factory=threading.Event)
-    """Set when a request hangs."""
+    """Set as soon as a request hangs."""
 
-    def fits(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str) -> bool:
         return self.method in (None, method) and re.search(self.path, path) is not None
 
 
 class Faults:
-    """The faults that are switched on, and which of them meets a request."""
+    """The active faults, matched with each request."""
 
     def __init__(self) -> None:
         self.met: Counter[str] = Counter()
-        """How often each kind, or status, met a request."""
+        """Number of requests that failed, by kind of fault, or by status."""
         self._faults: list[Fault] = []
         self._storm: tuple[random.Random, Sequence[tuple[float, Sequence[Fault]]]] | None = None
         self._answers: dict[str, list[Answer]] = {}
@@ -61,7 +64,7 @@ class Faults:
             self._faults.append(fault)
 
     def storm(self, seed: int, *shares: tuple[float, Sequence[Fault]]) -> None:
-        """Let each share of the requests that its faults fit meet one of them, drawn by chance, until `clear`."""
+        """Let random requests fail until `clear`: for each (share, faults), that share of the matching requests."""
         with self._guard:
             self._storm = (random.Random(seed), shares)
 
@@ -71,7 +74,7 @@ class Faults:
             self._answers.clear()
             self._storm = None
 
-    def meeting(self, method: str, path: str) -> Fault | None:
+    def match(self, method: str, path: str) -> Fault | None:
         with self._guard:
             fault = self._due(method, path) or self._drawn(method, path)
             if fault is not None:
@@ -80,7 +83,7 @@ class Faults:
 
     def _due(self, method: str, path: str) -> Fault | None:
         for fault in self._faults:
-            if fault.times < 1 or not fault.fits(method, path):
+            if fault.times < 1 or not fault.matches(method, path):
                 continue
             if fault.skip > 0:
                 fault.skip -= 1
@@ -92,13 +95,13 @@ class Faults:
     def _drawn(self, method: str, path: str) -> Fault | None:
         chance, shares = self._storm or (random.Random(), ())
         for share, faults in shares:
-            fitting = [fault for fault in faults if fault.fits(method, path)]
-            if fitting and chance.random() < share:
-                return replace(chance.choice(fitting))
+            matching = [fault for fault in faults if fault.matches(method, path)]
+            if matching and chance.random() < share:
+                return replace(chance.choice(matching))
         return None
 
     def remember(self, path: str, answer: Answer) -> None:
-        """Keep the last two different answers of an address that lists refs, while a `stale` fault waits for it."""
+        """Keep the last two different answers of a path, while a `stale` fault is active."""
         with self._guard:
             drawn = [fault for _, faults in (self._storm or (None, ()))[1] for fault in faults]
             if not any(fault.kind == "stale" for fault in [*self._faults, *drawn]):

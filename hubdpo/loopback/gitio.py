@@ -1,4 +1,4 @@
-"""Trees, commits and refs of one repo, in terms of the Hub: revisions, entries, large-file pointers."""
+"""Git trees, commits and refs in the terms of the Hub API: revisions, entries, LFS pointers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from dulwich.index import commit_tree
 from dulwich.object_store import iter_tree_contents
-from dulwich.objects import Blob, Commit, Tag, Tree
+from dulwich.objects import Blob, Commit, ShaFile, Tag, Tree
 from dulwich.repo import Repo
 from dulwich.walk import Walker
 
-from hubdpo.loopback.wire import Refusal
+from hubdpo.loopback.http.wire import JSON, Refusal
 
 Files = dict[bytes, tuple[int, bytes]]
 """Path to mode and blob id."""
@@ -29,12 +28,12 @@ def refs_of(repo: Repo) -> dict[bytes, bytes]:
 
 def peeled(repo: Repo, sha: bytes) -> bytes:
     """Return the commit behind an annotated tag, or the commit itself."""
-    thing = repo.object_store[sha]
-    return bytes(thing.object[1]) if isinstance(thing, Tag) else sha
+    target = repo.object_store[sha]
+    return bytes(target.object[1]) if isinstance(target, Tag) else sha
 
 
 def resolve(repo: Repo, revision: str) -> bytes:
-    """Return the commit of a branch, tag, ref or (short) sha. Raise Refusal 404 RevisionNotFound."""
+    """Return the commit of a branch, tag, ref or (abbreviated) sha. Raise Refusal 404 RevisionNotFound."""
     refs = refs_of(repo)
     for name in (f"refs/heads/{revision}", f"refs/tags/{revision}", revision):
         if sha := refs.get(name.encode()):
@@ -45,8 +44,8 @@ def resolve(repo: Repo, revision: str) -> bytes:
             return wanted
     elif re.fullmatch(r"[0-9a-f]{5,39}", revision):
         hits = {entry.commit.id for entry in Walker(repo.object_store, [peeled(repo, sha) for sha in refs.values()])}
-        if len(found := [sha for sha in hits if sha.startswith(wanted)]) == 1:
-            return bytes(found[0])
+        if len(matches := [sha for sha in hits if sha.startswith(wanted)]) == 1:
+            return bytes(matches[0])
     raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
 
 
@@ -56,23 +55,23 @@ def files_of(repo: Repo, commit: bytes) -> Files:
 
 
 def read(repo: Repo, commit: bytes, path: str) -> tuple[bytes, bytes]:
-    """Return blob id and content. Raise Refusal 404 EntryNotFound when the path is no file."""
-    blob, thing = lookup(repo, commit, path)
-    if not isinstance(thing, Blob):
+    """Return the blob id and content of a file. Raise Refusal 404 EntryNotFound."""
+    blob, item = lookup(repo, commit, path)
+    if not isinstance(item, Blob):
         raise Refusal(404, "Entry not found", "EntryNotFound")
-    return blob, thing.data
+    return blob, item.data
 
 
-def lookup(repo: Repo, commit: bytes, path: str) -> tuple[bytes, Any]:
+def lookup(repo: Repo, commit: bytes, path: str) -> tuple[bytes, ShaFile]:
     sha = find(repo.object_store.__getitem__, commit, path)
     return sha, repo.object_store[sha]
 
 
-def find(read: Callable[[bytes], Any], commit: bytes, path: str) -> bytes:
-    """Return the id of what stands at a path, without reading it. Raise Refusal 404 EntryNotFound."""
+def find(read: Callable[[bytes], ShaFile], commit: bytes, path: str) -> bytes:
+    """Return the object id at a path, without reading the object. Raise Refusal 404 EntryNotFound."""
     try:
         sha: bytes = read(read(commit).tree).lookup_path(read, path.strip("/").encode())[1]
-    except Exception:  # dulwich raises KeyError, NotTreeError or ValueError for what is simply not there
+    except Exception:  # dulwich raises KeyError, NotTreeError or ValueError for a missing path
         raise Refusal(404, "Entry not found", "EntryNotFound") from None
     return sha
 
@@ -82,36 +81,36 @@ def pointer(oid: str, size: int) -> bytes:
 
 
 def parse_pointer(data: bytes) -> tuple[str, int] | None:
-    """Return SHA-256 and size of the large file that a small blob points to, or None."""
+    """Return the SHA-256 and size in an LFS pointer, or None for any other blob."""
     match = POINTER.fullmatch(data) if len(data) < 200 else None
     return (match[1].decode(), int(match[2])) if match else None
 
 
-def file_entry(path: bytes, blob: bytes, data: bytes) -> dict[str, Any]:
-    """Describe a file as the tree API does; `size` is that of the real content."""
-    entry: dict[str, Any] = {"type": "file", "oid": blob.decode(), "size": len(data), "path": path.decode()}
+def file_entry(path: bytes, blob: bytes, data: bytes) -> JSON:
+    """Return the tree API's entry of a file; `size` is the size of its content, not of an LFS pointer."""
+    entry: JSON = {"type": "file", "oid": blob.decode(), "size": len(data), "path": path.decode()}
     if large := parse_pointer(data):
         entry["size"] = large[1]
         entry["lfs"] = {"oid": large[0], "size": large[1], "pointerSize": len(data)}
     return entry
 
 
-def folder_entry(path: bytes, tree: bytes) -> dict[str, Any]:
+def folder_entry(path: bytes, tree: bytes) -> JSON:
     return {"type": "directory", "oid": tree.decode(), "size": 0, "path": path.decode()}
 
 
-def list_tree(repo: Repo, tree: bytes, prefix: bytes, *, recursive: bool) -> list[dict[str, Any]]:
-    """List the entries under a tree, folders first in each."""
+def list_tree(repo: Repo, tree: bytes, prefix: bytes, *, recursive: bool) -> list[JSON]:
+    """List the entries of a tree, folders first."""
     store = repo.object_store
     folders, files = [], []
     for name, _, sha in store[tree].iteritems():
-        thing = store[sha]
-        if isinstance(thing, Tree):
+        item = store[sha]
+        if isinstance(item, Tree):
             folders.append(folder_entry(prefix + name, sha))
             if recursive:
                 folders += list_tree(repo, sha, prefix + name + b"/", recursive=True)
         else:
-            files.append(file_entry(prefix + name, sha, thing.data))
+            files.append(file_entry(prefix + name, sha, item.data))
     return folders + files
 
 
@@ -123,14 +122,14 @@ def add_blob(repo: Repo, data: bytes) -> bytes:
 
 
 def write_commit(repo: Repo, ref: bytes, parent: bytes | None, files: Files, message: str, user: str) -> bytes:
-    """Commit the files and move the ref from `parent` to the commit.
+    """Commit the files and move the ref from `parent` to the new commit.
 
-    Raise Refusal 400 when a file and a folder have one name or the message holds a NUL, 412 when the ref is elsewhere.
+    Raise Refusal 400 if a file and a folder have the same name or the message contains NUL, 412 if the ref has moved.
     """
     for path in files:
         parts = path.split(b"/")
         if any(b"/".join(parts[:depth]) in files for depth in range(1, len(parts))):
-            raise Refusal(400, f"a file and a folder have one name: {path.decode()}")
+            raise Refusal(400, f"a file and a folder have the same name: {path.decode()}")
     commit = Commit()
     commit.tree = commit_tree(repo.object_store, [(path, sha, mode) for path, (mode, sha) in files.items()])
     commit.parents = [parent] if parent else []
@@ -147,7 +146,7 @@ def write_commit(repo: Repo, ref: bytes, parent: bytes | None, files: Files, mes
 
 
 def write_tag(repo: Repo, ref: bytes, commit: bytes, message: str, user: str) -> None:
-    """Make an annotated tag when there is a message, else a plain one. Raise Refusal 409 when the ref is there."""
+    """Create a tag, annotated if there is a message. Raise Refusal 409 if it exists."""
     target = commit
     name = ref.removeprefix(b"refs/tags/")
     if message:
@@ -163,7 +162,7 @@ def write_tag(repo: Repo, ref: bytes, commit: bytes, message: str, user: str) ->
 
 def _message(text: str) -> bytes:
     if "\0" in text:
-        raise Refusal(400, "a message of git holds no NUL")
+        raise Refusal(400, "a git message cannot contain NUL")
     return text.encode()
 
 

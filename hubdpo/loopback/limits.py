@@ -1,28 +1,29 @@
-"""What one client may take of the server: looked at before anything that it sends is kept."""
+"""Limits on what a client may send, checked before anything is stored."""
 
 from __future__ import annotations
 
 import resource
 
 LONGEST_LINE, MOST_HEADERS, LARGEST_HEAD = 16 * 2**10, 100, 64 * 2**10
-"""Most bytes of the line of a request, of a header and of a chunk's size; most headers; most bytes of all of them."""
+"""Longest request line, header line or chunk-size line in bytes; most headers; most bytes of all headers."""
 STRANGER_BODY = 256 * 2**10
-"""Most bytes of the body of who shows no right to write."""
+"""Largest body, in bytes, of a request without a write token."""
 LARGEST_JSON, DEEPEST_JSON = 4 * 2**20, 32
-"""Most bytes of a JSON body that carries no file, and most levels in it."""
+"""Largest JSON body without files, in bytes, and its deepest nesting."""
 LARGEST_LINE_OF_COMMIT, MOST_OPERATIONS = 14 * 2**20, 100_000
+"""Longest line of a commit request in bytes (one operation), and most lines."""
 MOST_NAMED, MOST_RULES, LONGEST_RULE = 1000, 1000, 256
-"""Most files that one question names, most rules of .gitattributes or .gitignore, and most characters of one."""
+"""Most files in a request, most rules in .gitattributes or .gitignore, and longest rule in characters."""
 LARGEST_FILE, KEPT_FREE = 500 * 10**9, 64 * 2**20
-"""Most bytes of a large file, as on the public Hub, and how many of the disk stay free of them."""
+"""Largest LFS or Xet file in bytes, as on huggingface.co, and disk space in bytes that such files leave free."""
 
 MOST_CONNECTIONS = 200
 IDLE_S, HEAD_S, STRANGER_S, PAUSE_S, LINGER_S, ROOM_S = 120.0, 20.0, 30.0, 60.0, 2.0, 0.5
-"""Seconds to wait for the next request, for all of its head, for all of the body of a stranger, between two pieces of
-a longer body or of an answer, for a client that is refused to stop sending, and for room before a client is refused."""
+"""Time-outs in seconds: for the next request on a connection; for a whole head; for a whole body without a write token;
+between two reads or writes otherwise; for a refused client to stop sending; for a free connection before a 503."""
 
 
 def most_connections() -> int:
-    """Return how many connections are served at a time: each may need some files more."""
+    """Return the number of connections to serve at a time; each may need several file descriptors."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(4, min(MOST_CONNECTIONS, files // 4))

@@ -1,4 +1,4 @@
-"""What a client may call things: kinds, repos, refs and files, each checked before it reaches a folder or git."""
+"""Validate names from clients (repo kinds, repos, refs, files) before they reach the file system or git."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterable
 from dulwich.index import validate_path, validate_path_element_hfs, validate_path_element_ntfs
 from dulwich.refs import check_ref_format
 
-from hubdpo.loopback.wire import Refusal
+from hubdpo.loopback.http.wire import Refusal
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
-"""The kind of a repo by its name in addresses."""
+"""The kind of a repo by its name in URLs."""
 NAME = re.compile(r"[\w-][\w.-]{0,94}[\w-]|\w", re.ASCII)
 RESERVED = {*KINDS, "api", "collections", "resolve", "raw", "_cdn", "_lfs", "_xet"}
-"""Words that begin addresses of their own."""
+"""Words that start other URLs."""
 UNSEEN = re.compile(r"[\x00-\x1f\x7f]")
 DRIVE = re.compile(r"[A-Za-z]:(/|$)")
 LONGEST_PATH, LONGEST_PART, DEEPEST = 1024, 255, 64
-"""Most bytes of a path and of one name in it, and most names in it: clients keep them as files."""
+"""Longest path and longest name in it, in bytes, and most names in a path: clients store them as files."""
 LONGEST_REF = 200
 
 
 def repo_kind(value: str) -> str:
-    """Return the kind that a request names, a model when it names none. Raise Refusal 400 for any other text."""
+    """Return the kind of a repo, `model` for "". Raise Refusal 400 for an unknown kind."""
     kind = value or "model"
     if kind not in KINDS.values():
         raise Refusal(400, f"Invalid repo type: {value}")
@@ -31,34 +31,34 @@ def repo_kind(value: str) -> str:
 
 
 def owner_name(value: str) -> str:
-    """Return the name of a user, under which repos stand. Raise Refusal 400 when none of them could be reached."""
+    """Return the name of a user. Raise Refusal 400 for a name under which no repo could be reached."""
     if value.lower() in RESERVED or value.startswith("-") or value.endswith("-"):
         raise Refusal(400, f"a reserved name: {value}")
     return repo_name(value)
 
 
 def repo_name(value: str) -> str:
-    """Return the name of a repo without its owner. Raise Refusal 400 unless the public Hub takes it as well."""
+    """Return the name of a repo without its owner. Raise Refusal 400 for names that huggingface.co refuses."""
     if not NAME.fullmatch(value) or "--" in value or ".." in value or value.endswith(".git"):
         raise Refusal(400, f"Invalid repo name: {value}")
     return value
 
 
 def ref_name(prefix: str, value: str, present: Iterable[bytes]) -> bytes:
-    """Return the ref of a new branch or tag. Raise Refusal for a name that git refuses, 409 for one beside `present`.
+    """Return the ref of a new branch or tag. Raise Refusal 400 for an invalid name, 409 if it clashes with `present`.
 
-    git keeps a ref as a file, so that `a/b` cannot stand beside `a`.
+    git stores a ref as a file, so `a/b` cannot exist beside `a`.
     """
     ref = prefix.encode() + value.encode()
     if value in ("", "HEAD") or len(ref) > LONGEST_REF or not check_ref_format(ref):
         raise Refusal(400, f"Invalid reference name: {value}")
     if near := [other for other in present if other.startswith(ref + b"/") or ref.startswith(other + b"/")]:
-        raise Refusal(409, f"Reference {value} cannot stand beside {near[0].decode()}")
+        raise Refusal(409, f"Reference {value} cannot exist beside {near[0].decode()}")
     return ref
 
 
 def file_path(value: str) -> bytes:
-    """Return the path of a file in a repo. Raise Refusal 422 for one that git or a file system of a client refuses."""
+    """Return the path of a file in a repo. Raise Refusal 422 if git or a common file system would refuse it."""
     path = value.encode()
     parts = path.split(b"/")
     short = len(path) <= LONGEST_PATH and len(parts) <= DEEPEST and max(map(len, parts)) <= LONGEST_PART

@@ -1,4 +1,4 @@
-"""The loopback Hub as an HTTP server on 127.0.0.1."""
+"""The HTTP server of the loopback Hub, on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from typing import Self
 
 from hubdpo import console
 from hubdpo.errors import ConfigError
-from hubdpo.loopback.body import SentBody
-from hubdpo.loopback.connections import ConnectionServer, PatientSocket
+from hubdpo.loopback.api.routes import Routes
 from hubdpo.loopback.faults import Fault, Faults
-from hubdpo.loopback.head import Head, read_head, refuse_foreign
+from hubdpo.loopback.http.body import SentBody
+from hubdpo.loopback.http.connections import ConnectionServer, PatientSocket
+from hubdpo.loopback.http.head import Head, read_head, refuse_foreign
+from hubdpo.loopback.http.wire import Answer, Refusal, Request
 from hubdpo.loopback.limits import HEAD_S, IDLE_S, LINGER_S, STRANGER_S, most_connections
-from hubdpo.loopback.room import of_this_machine, told_to_xet
-from hubdpo.loopback.routes import Routes
-from hubdpo.loopback.store import CHUNK, Store
-from hubdpo.loopback.tokens import parse_tokens
-from hubdpo.loopback.wire import Answer, Refusal, Request
+from hubdpo.loopback.storage.disk_space import as_hf_xet_reads_it, machine_refusal
+from hubdpo.loopback.storage.store import CHUNK, Store
+from hubdpo.loopback.storage.tokens import parse_tokens
 
 HOST = "127.0.0.1"
 LOGGED = 10_000
 LONGEST_LOGGED = 2000
-"""Most characters of a path in the log."""
+"""Longest path in the log, in characters."""
 
 
 @dataclass(frozen=True)
 class Logged:
-    """One request as it was answered; `status` 0 when no answer was sent. The token itself is never kept.
+    """A logged request, without its token; `status` is 0 if no answer was sent.
 
-    `received` and `sent` count the bytes of the bodies; `id` is what the answer's `X-Request-Id` says.
+    `received` and `sent` are the sizes of the bodies in bytes; `id` is the `X-Request-Id` of the answer.
     """
 
     method: str
@@ -58,19 +58,19 @@ class Logged:
 
 
 class LoopbackHub:
-    """A Hub that keeps its repos in a folder; made when missing, one server at a time.
+    """A Hub whose repos are in the folder `root`, which is created if missing; one server at a time can use it.
 
-    `tokens` are `NAME:VALUE[:read|write]` and stay valid across restarts. Raise ConfigError when the port is taken,
-    the folder is in use, or a token is malformed or another user's.
+    `tokens` are `NAME:VALUE[:read|write]` and stay valid across restarts. Raise ConfigError if the port or the folder
+    is in use, or a token is malformed or belongs to another user.
     """
 
     def __init__(self, root: Path, *, port: int = 0, tokens: Sequence[str] = ()) -> None:
         parsed = parse_tokens(tokens)
-        try:  # before the folder is made or changed
+        try:  # before the folder is created or changed
             self._server = _Server((HOST, port), _Handler, most_connections())
         except OSError as problem:
             raise ConfigError(
-                f"port {port} cannot be used: {problem.strerror}", hint="--port 0 takes a free one"
+                f"port {port} cannot be used: {problem.strerror}", hint="use `--port 0` for any free port"
             ) from None
         try:
             self._store = Store(root)
@@ -90,12 +90,12 @@ class LoopbackHub:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Serve in a thread of its own until `stop`."""
+        """Serve in a background thread until `stop`."""
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
     def serve_forever(self) -> None:
-        """Serve in this thread until it is interrupted."""
+        """Serve in this thread until interrupted."""
         self._server.serve_forever(poll_interval=0.2)
 
     def stop(self) -> None:
@@ -115,9 +115,9 @@ class LoopbackHub:
         self.stop()
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request. What fails without being foreseen is a 500, with its traceback on stderr."""
+        """Answer a request. An unexpected error becomes a 500, with its traceback on stderr."""
         answer = self._answer(request)
-        return told_to_xet(answer) if request.segments[0] == "_xet" else answer
+        return as_hf_xet_reads_it(answer) if request.segments[0] == "_xet" else answer
 
     def _answer(self, request: Request) -> Answer:
         try:
@@ -125,7 +125,7 @@ class LoopbackHub:
         except (ConnectionError, TimeoutError):  # the client went away
             raise
         except Exception as problem:
-            if refusal := of_this_machine(problem):
+            if refusal := machine_refusal(problem):
                 console.warn(f"request {request.id}: {refusal.message}")
                 return refusal.answer()
             console.bug(f"request {request.id}: {request.method} {request.path!a}\n{traceback.format_exc()}")
@@ -137,7 +137,7 @@ class _Server(ConnectionServer):
 
 
 class _Handler(socketserver.BaseRequestHandler):
-    """One connection: its requests one after the other, until either side ends it."""
+    """A connection: answers one request after the other until either side closes it."""
 
     server: _Server
     request: socket.socket
@@ -149,12 +149,12 @@ class _Handler(socketserver.BaseRequestHandler):
         self._writer = io.BufferedWriter(self._socket, 1 << 16)
         self._keep = True
         try:
-            while self._keep and self._next_comes():
+            while self._keep and self._wait_for_request():
                 self._answer_one()
         finally:
             self._socket.end()
 
-    def _next_comes(self) -> bool:
+    def _wait_for_request(self) -> bool:
         self._socket.wait(IDLE_S)
         try:
             return bool(self._reader.peek(1))
@@ -166,22 +166,22 @@ class _Handler(socketserver.BaseRequestHandler):
         try:
             head = read_head(self._reader)
         except TimeoutError:
-            self._refuse(Refusal(408, "the head of the request came too slowly"))
+            self._refuse(Refusal(408, "the request head was sent too slowly"))
             return
         except Refusal as refusal:
             self._refuse(Refusal(503, "too many connections") if self._socket.dropped else refusal)
             return
         self._socket.wait(STRANGER_S)
-        given = head.headers.get("x-request-id") or head.headers.get("x-amzn-trace-id") or ""
-        known = given if re.fullmatch(r"[\w.:=;-]{1,128}", given, re.ASCII) else uuid.uuid4().hex
+        sent_id = head.headers.get("x-request-id") or head.headers.get("x-amzn-trace-id") or ""
+        request_id = sent_id if re.fullmatch(r"[\w.:=;-]{1,128}", sent_id, re.ASCII) else uuid.uuid4().hex
         path, _, query = head.target.partition("#")[0].partition("?")
-        body = SentBody(self._reader, head, proceed=self._proceed, no_hurry=lambda: self._socket.wait(None))
-        request = Request(head.method, path, query, head.headers, body, id=known)
+        body = SentBody(self._reader, head, proceed=self._proceed, no_limit=lambda: self._socket.wait(None))
+        request = Request(head.method, path, query, head.headers, body, id=request_id)
         fault, answer = None, self._foreign(head)
         if answer is None:
-            fault = self.server.hub.faults.meeting(request.method, request.path)
+            fault = self.server.hub.faults.match(request.method, request.path)
             answer = self._faulty(fault, request) if fault else self.server.hub.answer(request)
-        if answer and not body.drain():  # it would be taken for the next request
+        if answer and not body.drain():  # the rest of the body would be read as the next request
             self._keep = False
         self._keep = self._keep and head.keep
         self._log(request, answer, body.count)
@@ -190,7 +190,7 @@ class _Handler(socketserver.BaseRequestHandler):
             return
         if fault is None and request.method == "GET" and request.path.endswith("/refs") and answer.status == 200:
             self.server.hub.faults.remember(request.path, answer)
-        self._send(answer, fault, known, with_body=head.method != "HEAD")
+        self._send(answer, fault, request_id, with_body=head.method != "HEAD")
         if not self._keep:
             self._linger()
 
@@ -212,7 +212,7 @@ class _Handler(socketserver.BaseRequestHandler):
         )  # fmt: skip
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer what is no request, and end the connection."""
+        """Answer a malformed request and close the connection."""
         self._keep = False
         self._send(refusal.answer(), None, uuid.uuid4().hex, with_body=True)
         self._linger()
@@ -222,7 +222,7 @@ class _Handler(socketserver.BaseRequestHandler):
         self._writer.flush()
 
     def _linger(self) -> None:
-        """Read on for a moment: closing before the client has sent all would reset the answer that it is to read."""
+        """Read for a moment longer: closing while the client still sends would reset the answer it is about to read."""
         with contextlib.suppress(OSError):
             self.request.shutdown(socket.SHUT_WR)
             self._socket.wait(LINGER_S)
@@ -257,15 +257,15 @@ class _Handler(socketserver.BaseRequestHandler):
     def _hang(self, fault: Fault) -> None:
         fault.reached.set()
         self.request.settimeout(None)
-        while self.request.recv(CHUNK):  # what is still sent goes nowhere; an end means that the client left
+        while self.request.recv(CHUNK):  # discard what the client sends, until it closes the connection
             pass
 
-    def _send(self, answer: Answer, fault: Fault | None, known: str, *, with_body: bool) -> None:
+    def _send(self, answer: Answer, fault: Fault | None, request_id: str, *, with_body: bool) -> None:
         cut = fault is not None and fault.kind == "truncate"
         chunk_size = 1024 if fault is not None and fault.kind == "slow" else CHUNK
         self._keep = self._keep and not cut
         headers = {
-            **answer.headers, "Date": formatdate(usegmt=True), "X-Request-Id": known,
+            **answer.headers, "Date": formatdate(usegmt=True), "X-Request-Id": request_id,
             "Content-Length": str(answer.size), "Connection": "keep-alive" if self._keep else "close",
         }  # fmt: skip
         reason = re.sub("[^ -~]", "?", answer.reason) or HTTPStatus(answer.status).phrase
@@ -285,6 +285,6 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def _reset(self) -> None:
         self._keep = False
-        # linger of zero seconds: the peer sees a reset, not an end
+        # a linger of zero seconds sends a reset in place of a normal close
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.request.shutdown(socket.SHUT_RD)

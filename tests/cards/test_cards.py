@@ -22,7 +22,7 @@ from hubdpo.cards.licences import adapter_licence, data_remark
 from hubdpo.cards.model.citations import citation_of
 from hubdpo.data.converters import NAMES
 from hubdpo.errors import ConfigError, LicenceError
-from hubdpo.loopback.card_checks import card_data
+from hubdpo.loopback.api.card_checks import card_data
 from tests.cards.made import adapter_card, report, run_manifest
 
 BASE = BaseRef(name="a/b", repo_id="a/b", revision="0" * 40, license="apache-2.0")

@@ -147,7 +147,7 @@ BY_XET = "Network error: Request error: HTTP status {} error ({}), domain: http:
 @pytest.mark.parametrize(
     "problem",
     [
-        answered(507, "this Hub cannot keep it: No space left on device"),
+        answered(507, "the disk of this Hub cannot store it: No space left on device"),
         answered(507, "Insufficient Storage"),
         answered(500, "OSError: [Errno 28] No space left on device"),
         answered(500, "attempt to write a readonly database"),

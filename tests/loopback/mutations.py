@@ -13,8 +13,8 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
+from hubdpo.loopback.http.wire import Answer, Request
 from hubdpo.loopback.server import LoopbackHub
-from hubdpo.loopback.wire import Answer, Request
 from tests.loopback.test_loopback_xet import SEND_AND_READ, by_xet
 
 

@@ -197,7 +197,8 @@ def test_an_address_without_its_signature_is_closed(own: LoopbackHub) -> None:
 
 
 def test_bytes_of_another_hash_are_not_kept(own: LoopbackHub) -> None:
-    from hubdpo.loopback.wire import Refusal
+    from hubdpo.loopback.http.wire import Refusal
+    from hubdpo.loopback.storage.store import Repo
 
     class Wrong:
         sent = False
@@ -207,7 +208,7 @@ def test_bytes_of_another_hash_are_not_kept(own: LoopbackHub) -> None:
             return data
 
     with pytest.raises(Refusal):
-        own._store.receive("model", "carol/x", "0" * 64, 5, Wrong())
+        own._store.receive(Repo("model", "carol/x"), "0" * 64, 5, Wrong())
     assert not list(own._store.incoming.iterdir())
     assert not own._store.large_file("0" * 64).exists()
 

@@ -19,10 +19,10 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from hubdpo.errors import ConfigError, MachineError
-from hubdpo.loopback.folder import hold
 from hubdpo.loopback.server import LoopbackHub
-from hubdpo.loopback.store import Store
-from hubdpo.loopback.tokens import parse_tokens, tokens_in_environment, tokens_in_file
+from hubdpo.loopback.storage.folder import hold
+from hubdpo.loopback.storage.store import Store
+from hubdpo.loopback.storage.tokens import parse_tokens, tokens_in_environment, tokens_in_file
 
 
 def serve(folder: Path, *options: str, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -52,7 +52,7 @@ def test_a_first_start_on_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: P
     done = serve(tmp_path / "deep" / "hub", largest_file=largest_file)
     assert (done.returncode, done.stdout) == (9, "")
     error, hint = done.stderr.splitlines()
-    assert error.startswith("error: the Hub cannot keep its files in") and hint.startswith("hint: df -h")
+    assert error.startswith("error: the Hub cannot write to") and hint.startswith("hint: df -h")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -62,7 +62,7 @@ def test_a_secret_is_in_its_place_whole_or_not_at_all(tmp_path: Path, monkeypatc
 
     (tmp_path / "hub").mkdir()
     with monkeypatch.context() as patch, pytest.raises(MachineError, match="No space left"):
-        patch.setattr("hubdpo.loopback.documents.os.fsync", full)
+        patch.setattr("hubdpo.loopback.storage.documents.os.fsync", full)
         Store(tmp_path / "hub")
     assert not [path for path in (tmp_path / "hub").iterdir() if path.name.startswith("secret")]
     Store(tmp_path / "hub").close()
@@ -116,7 +116,7 @@ def test_who_comes_second_leaves_the_folder_alone(tmp_path: Path, monkeypatch: p
         first.append(Store(root))
         return hold(root)
 
-    monkeypatch.setattr("hubdpo.loopback.store.hold", hold_late)
+    monkeypatch.setattr("hubdpo.loopback.storage.store.hold", hold_late)
     with pytest.raises(ConfigError, match="another server"):
         Store(tmp_path / "hub")
     assert (tmp_path / "hub" / "hub.sqlite").exists()
@@ -158,7 +158,7 @@ def test_tokens_under_a_secret_that_is_gone_are_told(tmp_path: Path, capsys: pyt
     (tmp_path / "hub" / "secret").unlink()
     with LoopbackHub(tmp_path / "hub") as server, pytest.raises(HfHubHTTPError):
         HfApi(endpoint=server.endpoint, token="hf_carol").whoami()
-    assert "1 tokens are forgotten" in capsys.readouterr().err
+    assert "1 tokens were deleted" in capsys.readouterr().err
 
 
 def test_tokens_come_from_a_file_and_the_environment(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_token_file_that_cannot_be_taken_is_one_line(
     "name", ["a" * 97, "a" * 300, "api", "API", "datasets", "_cdn", "..", ".", "a..b", "a-", "x.git"]
 )
 def test_a_name_whose_repos_could_not_be_reached_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="NAME has at most 96") as told:
+    with pytest.raises(ConfigError, match="NAME is the owner in a repo id, at most 96") as told:
         parse_tokens([f"{name}:hf_secret"])
     assert "secret" not in str(told.value)
 
@@ -220,7 +220,7 @@ def test_a_token_has_one_user(tmp_path: Path) -> None:
         pass
     before = hashes(tmp_path / "hub")
     done = serve(tmp_path / "hub", "--token", "bob:hf_new", "--token", "bob:hf_secret")
-    assert_refused(done, "a token of bob is one of alice already")
+    assert_refused(done, "a token of bob already belongs to alice")
     assert hashes(tmp_path / "hub") == before
 
 

@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_answered_507_and_comes_with_room(served: Served, t
     for name, (method, path, body) in REQUESTS.items():
         assert statuses[name] == 200 or send(served, method, path, body).status == 200, name
     said = served.stop()
-    assert "Traceback" not in said and said.count("cannot keep it") == list(statuses.values()).count(507)
+    assert "Traceback" not in said and said.count("cannot store it") == list(statuses.values()).count(507)
 
 
 def send(served: Served, method: str, path: str, body: object) -> Answered:

@@ -14,11 +14,12 @@ import pytest
 from hubdpo.config.base import read_yaml
 from hubdpo.errors import ConfigError
 from hubdpo.loopback import gitio
-from hubdpo.loopback.card_checks import card_data
+from hubdpo.loopback.api.card_checks import card_data
+from hubdpo.loopback.api.files import Files
 from hubdpo.loopback.faults import MOST_REMEMBERED, Fault, Faults
-from hubdpo.loopback.files import Files
+from hubdpo.loopback.http.wire import Answer, Request
 from hubdpo.loopback.server import LoopbackHub
-from hubdpo.loopback.wire import Answer, Request
+from hubdpo.loopback.storage.store import Repo
 from tests.loopback.ask import ask
 
 LARGE = bytes(range(256)) * 4096
@@ -74,7 +75,7 @@ def test_a_regular_file_waits_for_slow_readers_on_disk(hub: LoopbackHub) -> None
     request = Request("GET", path, "", {}, Nothing())
     tracemalloc.start()
     try:
-        waiting = [files.resolve(request, "model", "carol/kept", "main", "n").parts(1000) for _ in range(20)]
+        waiting = [files.resolve(request, Repo("model", "carol/kept"), "main", "n").parts(1000) for _ in range(20)]
         assert all(next(parts) == LARGE[:1000] for parts in waiting)
         assert tracemalloc.get_traced_memory()[0] < 10 * len(LARGE)
     finally:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hubdpo.loopback.routes import Routes
-from hubdpo.loopback.store import Store
-from hubdpo.loopback.wire import Request
+from hubdpo.loopback.api.routes import Routes
+from hubdpo.loopback.http.wire import Request
+from hubdpo.loopback.storage.store import Store
 
 REPO = "/api/models/carol/x"
 HEADER = json.dumps({"key": "header", "value": {"summary": "none"}})

@@ -105,7 +105,7 @@ def test_an_upload_that_the_disk_has_no_room_for_is_refused_before_it_is_signed(
     hub: LoopbackHub, api: HfApi, sizes: list[Any], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr("hubdpo.loopback.room.shutil.disk_usage", lambda _: usage._replace(free=10**9))
+    monkeypatch.setattr("hubdpo.loopback.storage.disk_space.shutil.disk_usage", lambda _: usage._replace(free=10**9))
     answer = batch(hub, "hf_carol", *sizes)
     assert answer.status == status and (status == 200) == (b"signature" in answer.body)
 
@@ -116,17 +116,17 @@ def test_who_may_not_write_gets_no_address_to_upload(hub: LoopbackHub, api: HfAp
 
 
 def test_a_xorb_that_unpacks_to_more_than_one_may_hold_is_refused() -> None:
-    from hubdpo.loopback.wire import Refusal
+    from hubdpo.loopback.http.wire import Refusal
 
     piece = bytes([0]) + (16).to_bytes(3, "little") + b"\0" + (16).to_bytes(3, "little") + bytes(16)
     assert len(xorbs.read_chunks(piece * 3)) == 3
-    with pytest.raises(Refusal, match="too much"), pytest.MonkeyPatch.context() as patch:
+    with pytest.raises(Refusal, match="unpacks to too many bytes"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(xorbs, "LARGEST_CONTENT", 40)
         xorbs.read_chunks(piece * 3)
 
 
 def test_a_shard_that_makes_up_an_absurd_file_is_refused() -> None:
-    from hubdpo.loopback.wire import Refusal
+    from hubdpo.loopback.http.wire import Refusal
 
     term = shards.TERM.pack(bytes(32), 0, 2**32 - 1, 0, 1)
     count = LARGEST_FILE // (2**32 - 1) + 1

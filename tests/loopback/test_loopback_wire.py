@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from hubdpo.loopback import connections, server
-from hubdpo.loopback.body import SentBody
+from hubdpo.loopback import server
+from hubdpo.loopback.http import connections
+from hubdpo.loopback.http.body import SentBody
+from hubdpo.loopback.http.wire import Answer
 from hubdpo.loopback.limits import LARGEST_HEAD, LONGEST_LINE, MOST_HEADERS, STRANGER_BODY
 from hubdpo.loopback.server import LoopbackHub
-from hubdpo.loopback.wire import Answer
 from tests.loopback.raw import port_of, talk
 
 

@@ -29,11 +29,11 @@ import pytest
 from huggingface_hub import HfApi
 
 from hubdpo.loopback import gitio, limits
-from hubdpo.loopback.routes import Routes
+from hubdpo.loopback.api.routes import Routes
+from hubdpo.loopback.http.wire import Answer, Refusal, Request
 from hubdpo.loopback.server import Logged, LoopbackHub
-from hubdpo.loopback.signing import Signer
-from hubdpo.loopback.store import Store
-from hubdpo.loopback.wire import Answer, Refusal, Request
+from hubdpo.loopback.storage.signing import Signer
+from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet import hashes, shards, xorbs
 from hubdpo.loopback.xet.store import XetStore
 
@@ -193,7 +193,7 @@ def test_an_unknown_xet_token_is_refused(sent: Sent, token: str) -> None:
 
 
 def test_a_xet_token_ends(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubdpo.loopback.signing.LIFETIME_S", -1)
+    monkeypatch.setattr("hubdpo.loopback.storage.signing.LIFETIME_S", -1)
     token = xet_token(sent.server, "write")
     assert ask(sent.server, "/_xet/v1/shards", token=token, data=b"x")[0] == 401
 
@@ -271,7 +271,7 @@ def test_content_that_does_not_compress_goes_up_in_full_xorbs(sent: Sent, tmp_pa
 def test_a_chunk_that_unpacks_to_more_than_it_says_is_refused() -> None:
     packed = lz4.frame.compress(bytes(10**8))
     head = bytes([0]) + len(packed).to_bytes(3, "little") + bytes([xorbs.LZ4]) + (1000).to_bytes(3, "little")
-    with pytest.raises(Refusal, match="another size"):
+    with pytest.raises(Refusal, match="size of a chunk"):
         xorbs.unpack(head + packed)
 
 
@@ -324,15 +324,15 @@ def header(part: bytes) -> bytes:
 
 def test_a_file_is_known_when_all_of_it_fits(kept: tuple[Store, XetStore, shards.SharedFile]) -> None:
     store, files, file = kept
-    files.add_file("model", "carol/x", file)
-    assert store.large_size("model", "carol/x", str(file.sha256)) == file.size
+    files.add_file(Repo("model", "carol/x"), file)
+    assert store.large_size(Repo("model", "carol/x"), str(file.sha256)) == file.size
     assert b"".join(files.read(file.hash, 498)) == b"st" + b"second" * 100
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"sha256": "0" * 64}, "object id"), ({"hash": "0" * 64}, "file's hash"), ({"proof": None}, "proof"),
+        ({"sha256": "0" * 64}, "object id"), ({"hash": "0" * 64}, "hash of the file"), ({"proof": None}, "proof"),
         ({"proof": bytes(32)}, "proof"), ({"size": 7}, "does not fit"), ({"stop": 3}, "does not fit"),
         ({"start": 2}, "does not fit"), ({"xorb": "0" * 64}, "not uploaded"),
     ],
@@ -344,8 +344,8 @@ def test_a_file_that_does_not_fit_is_refused(
     if not change.keys() & {"sha256", "hash"}:
         change = {"terms": [replace(file.terms[0], **change)]}
     with pytest.raises(Refusal, match=told):
-        files.add_file("model", "carol/x", replace(file, **change))
-    assert store.large_size("model", "carol/x", str(file.sha256)) is None
+        files.add_file(Repo("model", "carol/x"), replace(file, **change))
+    assert store.large_size(Repo("model", "carol/x"), str(file.sha256)) is None
 
 
 def test_a_shard_of_chunks_shows_their_hashes_to_who_has_them() -> None:
@@ -431,7 +431,7 @@ for number in range(100):
         files = XetStore(reopened._store)
         known = [row[0] for row in reopened._store.query("SELECT hash FROM xorb")]
         for xorb in known:
-            chunks = xorbs.read_chunks(files.place(xorb).read_bytes())
+            chunks = xorbs.read_chunks(files.path(xorb).read_bytes())
             assert hashes.to_hex(hashes.tree_hash([(chunk.hash, chunk.size) for chunk in chunks])) == xorb
         for name, sha256 in acknowledged.items():
             status, content = ask(reopened, f"/carol/x/resolve/main/{name}")
@@ -460,7 +460,7 @@ def test_a_small_shard_that_names_millions_of_chunks_is_refused_before_work() ->
     row = shards.TERM.pack(bytes(32), 0, 8192, 0, 8192)
     for count in (1, 500):
         head = shards.HEADER.pack(shards.TAG, 2, 0) + shards.FILE.pack(bytes(32), 0, count)
-        with pytest.raises(Refusal, match="has no"):
+        with pytest.raises(Refusal, match="cannot have"):
             shards.read_files(head + row * count + shards.END)
 
 
@@ -485,13 +485,15 @@ def test_a_file_is_checked_term_by_term(
     tracemalloc.start()
     try:
         with pytest.raises(Refusal, match="proof"):
-            files.add_file("model", "carol/x", replace(file, terms=terms))
+            files.add_file(Repo("model", "carol/x"), replace(file, terms=terms))
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
     assert looked == [file.terms[0].xorb]
     with pytest.raises(Refusal, match="proof"):
-        files.add_file("model", "carol/x", replace(file, terms=[terms[-1], replace(file.terms[0], xorb="0" * 64)]))
+        files.add_file(
+            Repo("model", "carol/x"), replace(file, terms=[terms[-1], replace(file.terms[0], xorb="0" * 64)])
+        )
 
 
 def test_a_pointer_tells_nothing_of_what_another_repo_holds(
@@ -499,7 +501,7 @@ def test_a_pointer_tells_nothing_of_what_another_repo_holds(
 ) -> None:
     """Who guesses the content of a private file could have seen by its SHA-256 that it is here."""
     store, files, file = kept
-    files.add_file("model", "carol/secret", file)
+    files.add_file(Repo("model", "carol/secret"), file)
     store.add_token("dave", "hf_dave", may_write=True)
     routes = Routes(store, "http://127.0.0.1:1")
 
@@ -531,7 +533,7 @@ def test_a_pointer_tells_nothing_of_what_another_repo_holds(
 def test_xet_leaves_the_disk_the_room_that_lfs_leaves(sent: Sent, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     name, data = a_xorb(sent)
     token = xet_token(sent.server, "write")
-    monkeypatch.setattr("hubdpo.loopback.room.KEPT_FREE", 2**62)
+    monkeypatch.setattr("hubdpo.loopback.storage.disk_space.KEPT_FREE", 2**62)
     status, said = ask(sent.server, f"/_xet/v1/{path.format(name=name)}", token=token, data=data[:1000])
     assert status == 413 and b"has room for 0 bytes" in said
 
@@ -563,7 +565,8 @@ def test_the_client_tells_in_seconds_of_a_hub_without_room(
         HfApi(endpoint=hub.endpoint, token="hf_carol").create_repo("carol/x")
         usage = shutil.disk_usage("/")
         monkeypatch.setattr(
-            "hubdpo.loopback.room.shutil.disk_usage", lambda _: usage._replace(free=left + limits.KEPT_FREE)
+            "hubdpo.loopback.storage.disk_space.shutil.disk_usage",
+            lambda _: usage._replace(free=left + limits.KEPT_FREE),
         )
         *told, took = by_xet(hub.endpoint, tmp_path / "home", SEND_OR_TELL, str(tmp_path / "content"))
         assert " ".join(told).startswith(f"HubError {hub.endpoint} has no room for `carol/x` {words}"), told

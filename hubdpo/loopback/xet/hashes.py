@@ -1,6 +1,6 @@
-"""The hashes of the Xet protocol: BLAKE3 with a key for each purpose, and a tree over the chunks of a thing.
+"""Hashes of the Xet protocol: BLAKE3 with a key for each purpose, and a Merkle tree over the chunks of a xorb or file.
 
-Keys and tree as in the protocol's specification, "Hashing".
+Keys and tree follow the section "Hashing" of the protocol's specification.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from blake3 import blake3
 
 Leaf = tuple[bytes, int]
-"""Hash (32 bytes) and size of a chunk, or of a run of them."""
+"""The hash (32 bytes) and size in bytes of a chunk, or of a node above several chunks."""
 CHUNK_KEY = bytes.fromhex("6697f5775b9550de3135cbaca597181c9de421109beb2b58b4d0b04b93adf229")
 NODE_KEY = bytes.fromhex("017ec5c7a5472996fd946666b48a02e65ddd536f37c76dd2f86352e64a53713f")
 RANGE_KEY = bytes.fromhex("7f1857d6ce56ed66127ff913e7a5c3f3a4cd26d5b5db49e64124987f28fb94c3")
@@ -20,12 +20,12 @@ BRANCHES, FEWEST_BRANCHES, MOST_BRANCHES = 4, 3, 9
 
 
 def to_hex(digest: bytes) -> str:
-    """Return a hash as the protocol writes it: four little-endian numbers of 64 bits."""
+    """Format a hash as the protocol writes it: four little-endian 64-bit numbers in hexadecimal."""
     return "".join(f"{number:016x}" for number in struct.unpack("<4Q", digest))
 
 
 def from_hex(text: str) -> bytes:
-    """Raise ValueError when the text is no hash."""
+    """Parse the format of `to_hex`. Raise ValueError for any other text."""
     if len(text) != 64:
         raise ValueError("a hash has 64 digits")
     return struct.pack("<4Q", *(int(text[start : start + 16], 16) for start in range(0, 64, 16)))
@@ -36,15 +36,15 @@ def chunk_hash(data: bytes) -> bytes:
 
 
 def tree_hash(leaves: Iterable[Leaf]) -> bytes:
-    """Return the root over the leaves, the hash of a xorb. Where a node ends is read from the hashes themselves.
+    """Return the root of the Merkle tree over the leaves, the hash of a xorb. The hashes themselves end a node.
 
-    Each level holds no more than the node that is not at its end yet, so that leaves may come without end.
+    Each level keeps only its unfinished node, so memory does not grow with the number of leaves.
     """
     levels: list[list[Leaf]] = [[]]
     counts = [0]
     for leaf in leaves:
         _push(levels, counts, 0, leaf)
-    for level, node in enumerate(levels):  # grows meanwhile, up to the level of one
+    for level, node in enumerate(levels):  # `levels` grows in the loop until a level has a single node
         if counts[level] == 1:
             return node[0][0]
         if node:
@@ -57,12 +57,12 @@ def file_hash(leaves: Iterable[Leaf]) -> bytes:
 
 
 def range_hash(hashes: Sequence[bytes]) -> bytes:
-    """Return what proves that the sender of a file knows the chunks of a term."""
+    """Return the proof that the sender of a file has the chunks of a term."""
     return blake3(b"".join(hashes), key=RANGE_KEY).digest()
 
 
 def keyed(digest: bytes, key: bytes) -> bytes:
-    """Return a hash of a hash that only who has the hash, and the key, can make."""
+    """Return the keyed BLAKE3 hash of a chunk hash."""
     return blake3(digest, key=key).digest()
 
 

@@ -1,19 +1,18 @@
-"""The Xet transport as its client asks for it: tokens, xorbs and shards in, reconstructions and ranges of xorbs out.
+"""The Xet API: receive xorbs and shards, return tokens, file reconstructions and byte ranges of xorbs.
 
-Xorbs are read from another origin than the endpoint, by addresses that are each signed for one range.
+Xorbs are served from another origin than the endpoint, by URLs that are each signed for one byte range.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
-from hubdpo.loopback.access import may_propose, may_read, still_readable
-from hubdpo.loopback.room import check_room
-from hubdpo.loopback.signing import Grant, Signer
-from hubdpo.loopback.store import Store
-from hubdpo.loopback.wire import Answer, Refusal, Request, as_json, ranged
+from hubdpo.loopback.api.access import may_propose, still_readable
+from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, ranged
+from hubdpo.loopback.storage.disk_space import check_room
+from hubdpo.loopback.storage.signing import Signer
+from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet.shards import LARGEST as LARGEST_SHARD
 from hubdpo.loopback.xet.shards import Term, read_files, write_shard
 from hubdpo.loopback.xet.store import XetStore
@@ -21,7 +20,7 @@ from hubdpo.loopback.xet.xorbs import LARGEST
 
 HASH = re.compile(r"[0-9a-f]{64}")
 Span = tuple[int, int]
-"""The first chunk of a run of them in a xorb, and the one after the last."""
+"""A range of chunks in a xorb: the first, and the one after the last."""
 
 
 class Xet:
@@ -30,14 +29,15 @@ class Xet:
         self._cdn = endpoint.replace("127.0.0.1", "localhost")
         self._chunk_key = signer.key("chunks")
 
-    def token(self, request: Request, kind: str, repo_id: str, scope: str) -> Answer:
-        """Grant a token to read the large files of one repo, or to send some; a commit to it is another matter."""
-        (may_propose if scope == "write" else may_read)(self._store, request, kind, repo_id)
-        token, until = self._signer.token(scope, kind, repo_id, request.user.name if request.user else "")
-        address = f"{self._endpoint}/_xet"
+    def token(self, request: Request, repo: Repo, scope: str) -> Answer:
+        """Return a token to read or to upload large files of one repo; committing them takes a Hub token."""
+        if scope == "write":
+            may_propose(request, repo)
+        token, until = self._signer.token(scope, repo.kind, repo.id, request.reader)
+        url = f"{self._endpoint}/_xet"
         return as_json(
-            {"accessToken": token, "exp": until, "casUrl": address},
-            X_Xet_Cas_Url=address, X_Xet_Access_Token=token, X_Xet_Token_Expiration=str(until),
+            {"accessToken": token, "exp": until, "casUrl": url},
+            X_Xet_Cas_Url=url, X_Xet_Access_Token=token, X_Xet_Token_Expiration=str(until),
         )  # fmt: skip
 
     def answer(self, request: Request, parts: list[str]) -> Answer:
@@ -54,10 +54,10 @@ class Xet:
                 return self._reconstruction(request, file, version)
         raise Refusal(404, "Not found")
 
-    def _granted(self, request: Request, scope: str) -> Grant:
+    def _granted(self, request: Request, scope: str) -> tuple[Repo, str]:
+        """Return the repo and the reader of the request's Xet token."""
         grant = self._signer.granted(request, scope)
-        still_readable(self._store, grant.reader, grant.kind, grant.repo_id)
-        return grant
+        return still_readable(self._store, grant.reader, grant.kind, grant.repo_id), grant.reader
 
     def _take_xorb(self, request: Request, xorb: str) -> Answer:
         self._granted(request, "write")
@@ -68,13 +68,13 @@ class Xet:
         return as_json({"was_inserted": self._files.add_xorb(xorb, data)})
 
     def _take_shard(self, request: Request, version: str) -> Answer:
-        """Know the files of a shard. Version 2 tells its progress in lines, of which the last is the result."""
-        grant = self._granted(request, "write")
+        """Register the files of a shard. Version 2 of the call reports progress in lines, the last is the result."""
+        repo, _ = self._granted(request, "write")
         data = request.whole(LARGEST_SHARD)
         check_room(self._store.root, len(data))
         files = read_files(data)
         for file in files:
-            self._files.add_file(grant.kind, grant.repo_id, file)
+            self._files.add_file(repo, file)
         if version == "v1":
             return as_json({"result": 1})
         lines = [{"type": "validating", "verified": len(files), "total": len(files)}, {"type": "result"}]
@@ -90,48 +90,52 @@ class Xet:
         return Answer(200, {"Content-Type": "application/octet-stream"}, write_shard(xorb, chunks, key=self._chunk_key))
 
     def _reconstruction(self, request: Request, file: str, version: str) -> Answer:
-        grant = self._granted(request, "read")
-        found = self._files.oid_and_terms(file)
-        if found is None or self._store.large_size(grant.kind, grant.repo_id, found[0]) is None:
+        """Return the terms of a file, or of a byte range of it, with URLs for the byte ranges of their xorbs."""
+        repo, reader = self._granted(request, "read")
+        stored = self._files.oid_and_terms(file)
+        if stored is None or self._store.large_size(repo, stored[0]) is None:
             raise Refusal(404, "this repo has no such file")
-        terms, offset = _within(found[1], request)
-        shown = [{"hash": t.xorb, "unpacked_length": t.size, "range": {"start": t.start, "end": t.stop}} for t in terms]
+        terms, offset = _within(stored[1], request)
         fetch = {
             xorb: [
-                self._address(grant, xorb, span, version)
+                self._fetch_info(repo, reader, xorb, span, version)
                 for span in _joined([(t.start, t.stop) for t in terms if t.xorb == xorb])
             ]
             for xorb in dict.fromkeys(term.xorb for term in terms)
         }
         return as_json(
             {
-                "offset_into_first_range": offset, "terms": shown,
+                "offset_into_first_range": offset,
+                "terms": [
+                    {"hash": t.xorb, "unpacked_length": t.size, "range": {"start": t.start, "end": t.stop}}
+                    for t in terms
+                ],
                 "fetch_info" if version == "v1" else "xorbs": fetch,
             }
-        )  # fmt: skip
+        )
 
-    def _address(self, grant: Grant, xorb: str, span: Span, version: str) -> dict[str, Any]:
+    def _fetch_info(self, repo: Repo, reader: str, xorb: str, span: Span, version: str) -> JSON:
         chunks = self._files.chunks(xorb) or []
         first, last = chunks[span[0]].start, chunks[span[1] - 1].stop - 1
-        signature = self._signer.repo_query(grant.kind, grant.repo_id, grant.reader, "xorb", xorb, f"{first}-{last}")
+        signature = self._signer.query(repo.kind, repo.id, reader, "xorb", xorb, f"{first}-{last}")
         url = f"{self._cdn}/_xet/xorb/{xorb}?range={first}-{last}&{signature}"
-        held, where = {"start": span[0], "end": span[1]}, {"start": first, "end": last}
+        chunk_range, byte_range = {"start": span[0], "end": span[1]}, {"start": first, "end": last}
         if version == "v1":
-            return {"range": held, "url": url, "url_range": where}
-        return {"url": url, "ranges": [{"chunks": held, "bytes": where}]}
+            return {"range": chunk_range, "url": url, "url_range": byte_range}
+        return {"url": url, "ranges": [{"chunks": chunk_range, "bytes": byte_range}]}
 
     def _range_of(self, request: Request, xorb: str) -> Answer:
         allowed = request.parameter("range")
-        still_readable(self._store, *self._signer.check_repo(request, "xorb", xorb, allowed))
+        still_readable(self._store, *self._signer.check(request, "xorb", xorb, allowed))
         if request.headers.get("range") != f"bytes={allowed}":
-            raise Refusal(403, "the address is signed for another range")
-        path = self._files.place(xorb)
+            raise Refusal(403, "the URL is signed for another range")
+        path = self._files.path(xorb)
         headers = {"ETag": f'"{xorb}"', "Content-Type": "application/octet-stream"}
         return ranged(request, Answer(200, headers, file=path, length=path.stat().st_size))
 
 
 def _joined(spans: list[Span]) -> list[Span]:
-    """Join runs that touch or overlap: the client takes each run for the only one that holds its chunks."""
+    """Join ranges that touch or overlap: the client expects each chunk in one range only."""
     joined: list[Span] = []
     for start, stop in sorted(spans):
         if joined and start <= joined[-1][1]:
@@ -142,7 +146,7 @@ def _joined(spans: list[Span]) -> list[Span]:
 
 
 def _within(terms: list[Term], request: Request) -> tuple[list[Term], int]:
-    """Return the terms that hold the range of the request, and where in the first it starts. Raise Refusal 416."""
+    """Return the terms of the requested byte range, and its offset in the first of them. Raise Refusal 416."""
     total = sum(term.size for term in terms)
     match = re.fullmatch(r"bytes=([0-9]{1,18})-([0-9]{0,18})", request.headers.get("range", ""))
     start = int(match[1]) if match else 0

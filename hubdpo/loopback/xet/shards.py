@@ -1,6 +1,6 @@
-"""Shards: what the Xet client says files are made of, and what the server answers about chunks that it has.
+"""Read the shards of Xet clients, which list the terms of files, and write shards of known chunks for them.
 
-Layout as in the protocol's specification, "MDB Shard File Format".
+The layout follows the section "MDB Shard File Format" of the protocol's specification.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hubdpo.loopback.http.wire import Refusal
 from hubdpo.loopback.limits import LARGEST_FILE
-from hubdpo.loopback.wire import Refusal
 from hubdpo.loopback.xet.hashes import from_hex, keyed, to_hex
 from hubdpo.loopback.xet.xorbs import Chunk
 
@@ -28,15 +28,15 @@ WITH_PROOFS, WITH_SHA256 = 1 << 31, 1 << 30
 LARGEST = 64 * 2**20
 LIFETIME_S = 7 * 24 * 3600
 SMALLEST_CHUNK = 8 * 2**10
-"""Fewest bytes of a chunk that is not the last of its file: clients cut none that is smaller."""
+"""Smallest chunk in bytes, except the last of a file."""
 MOST_CONTENT, MOST_CHUNKS = 2 * LARGEST_FILE, 2**24
-"""Most bytes and chunks of the files of a shard, which are all unpacked and hashed. Chunks have 64 KiB on average: a
-file of the largest size has some 8 million, and the 64 MiB of a shard list the chunks of some 90 GB that are new."""
+"""Most bytes and chunks of all files of a shard; the server unpacks and hashes them all. A chunk has 64 KiB on average,
+so the largest file has about 8 million, and a shard of 64 MiB can list the chunks of about 90 GB of new content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A part of a file: chunks `start` to `stop` of a xorb, `size` bytes when unpacked."""
+    """A part of a file: chunks `start` to `stop` (exclusive) of a xorb, `size` bytes unpacked."""
 
     xorb: str
     start: int
@@ -57,11 +57,11 @@ class SharedFile:
 
 
 def read_files(data: bytes) -> list[SharedFile]:
-    """Read the files of a shard. Raise Refusal 400 when it is malformed."""
+    """Read the files of a shard. Raise Refusal 400 if it is malformed, 413 if its files are too large."""
     try:
         tag, version, _ = HEADER.unpack_from(data)
         if (tag, version) != (TAG, 2):
-            raise Refusal(400, f"not a shard of version 2: {tag.hex()}")
+            raise Refusal(400, f"not a version 2 shard: {tag.hex()}")
         return _files(data, HEADER.size)
     except struct.error:
         raise Refusal(400, "the shard is cut short") from None
@@ -94,7 +94,7 @@ def _files(data: bytes, position: int) -> list[SharedFile]:
         if size > LARGEST_FILE:
             raise Refusal(413, f"a large file has at most {LARGEST_FILE:,} bytes")
         if count > size // SMALLEST_CHUNK + 1:
-            raise Refusal(413, f"a file of {size:,} bytes has no {count:,} chunks: {files[-1].hash}")
+            raise Refusal(413, f"a file of {size:,} bytes cannot have {count:,} chunks: {files[-1].hash}")
         content, chunks = content + size, chunks + count
         if content > MOST_CONTENT or chunks > MOST_CHUNKS:
             raise Refusal(413, f"the files of a shard have at most {MOST_CONTENT:,} bytes and {MOST_CHUNKS:,} chunks")
@@ -102,9 +102,9 @@ def _files(data: bytes, position: int) -> list[SharedFile]:
 
 
 def write_shard(xorb: str, chunks: Sequence[Chunk], *, key: bytes) -> bytes:
-    """Return a shard that names the chunks of one xorb, so that a client need not send them.
+    """Return a shard that lists the chunks of one xorb, so that a client does not upload them again.
 
-    Their hashes are hashed again with the key: a client finds those that it holds, and learns none of the others.
+    The chunk hashes are keyed: a client can recognise its own chunks, and learns nothing about the others.
     """
     rows, offset = [], 0
     for chunk in chunks:
@@ -114,6 +114,6 @@ def write_shard(xorb: str, chunks: Sequence[Chunk], *, key: bytes) -> bytes:
     body = HEADER.pack(TAG, 2, FOOTER.size) + END + head + b"".join(rows) + END
     now = int(time.time())
     first = HEADER.size + len(END)
-    # tables for looking up files, xorbs and chunks may follow the body: none of them has an entry
+    # the lookup tables of files, xorbs and chunks after the body are empty
     tables = (len(body), 0) * 3
     return body + FOOTER.pack(1, HEADER.size, first, *tables, key, now, now + LIFETIME_S, len(body))

@@ -1,4 +1,4 @@
-"""Xorbs: what the Xet client sends content in, a run of chunks that are each compressed alone."""
+"""Xorbs, the upload format of Xet: a sequence of chunks, each compressed on its own."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 import lz4.frame
 
-from hubdpo.loopback.wire import Refusal
+from hubdpo.loopback.http.wire import Refusal
 from hubdpo.loopback.xet.hashes import chunk_hash
 
 HEADER = 8
 LARGEST_CONTENT, MOST_CHUNKS, LARGEST_CHUNK = 64 * 2**20, 8192, 2**24
 LARGEST = LARGEST_CONTENT + MOST_CHUNKS * (HEADER + 48) + 4096
-"""Most bytes of a xorb as it is sent. The client fills it with 64 MiB of content; content that does not compress then
-takes its full size, and to it come a header for each chunk and the tables at the end, 48 bytes for each chunk."""
+"""Largest xorb as it is sent, in bytes: 64 MiB of content that does not compress, and for each chunk a header and
+48 bytes in the tables at the end."""
 STORED = struct.Struct("<II32s")
 PLAIN, LZ4, GROUPED_LZ4 = range(3)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk of a xorb: where its header starts and its data ends there, its size and hash when unpacked."""
+    """A chunk of a xorb: the offsets of its header and of its end, and its size and hash unpacked."""
 
     start: int
     stop: int
@@ -30,7 +30,7 @@ class Chunk:
 
 
 def read_chunks(data: bytes) -> list[Chunk]:
-    """Unpack and hash every chunk of a xorb, whatever follows them. Raise Refusal 400 when one cannot be read."""
+    """Unpack and hash every chunk of a xorb, ignoring what follows them. Raise Refusal 400 for a malformed chunk."""
     chunks: list[Chunk] = []
     position = total = 0
     while position + HEADER <= len(data) and data[position] == 0:
@@ -41,31 +41,31 @@ def read_chunks(data: bytes) -> list[Chunk]:
         position = stop
         total += len(content)
         if len(chunks) > MOST_CHUNKS or total > LARGEST_CONTENT:
-            raise Refusal(400, "the xorb holds too many chunks, or unpacks to too much")
+            raise Refusal(400, "the xorb has too many chunks, or unpacks to too many bytes")
     if not chunks:
-        raise Refusal(400, "the xorb holds no chunk")
+        raise Refusal(400, "the xorb has no chunk")
     return chunks
 
 
 def unpack(packed: bytes) -> bytes:
-    """Return the content of one chunk, given with its header. Raise Refusal 400 when it cannot be unpacked."""
+    """Unpack one chunk, with its header. Raise Refusal 400 if it is malformed."""
     length, scheme = int.from_bytes(packed[1:4], "little"), packed[4]
     size, data = int.from_bytes(packed[5:8], "little"), packed[HEADER:]
     if len(data) != length or scheme not in (PLAIN, LZ4, GROUPED_LZ4):
         raise Refusal(400, "a chunk of the xorb is malformed")
     if scheme != PLAIN:
         try:
-            # no more than it says, and one byte to tell: a few kilobytes may unpack to gigabytes
+            # one byte more than announced is enough to detect a lie: a few kilobytes could unpack to gigabytes
             data = lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=size + 1)
         except (RuntimeError, EOFError) as problem:
             raise Refusal(400, f"a chunk of the xorb cannot be unpacked: {problem}") from None
     if len(data) != size:
-        raise Refusal(400, "a chunk of the xorb has another size than it says")
+        raise Refusal(400, "the size of a chunk of the xorb differs from its header")
     return _ungroup(data) if scheme == GROUPED_LZ4 else data
 
 
 def _ungroup(data: bytes) -> bytes:
-    """Undo the grouping of every fourth byte, under which the floats of weights compress."""
+    """Undo the grouping of every fourth byte, which makes float weights compress better."""
     whole = bytearray(len(data))
     start = 0
     for group in range(4):
@@ -80,7 +80,7 @@ def store_chunks(chunks: list[Chunk]) -> bytes:
 
 
 def stored_chunks(blob: bytes) -> list[Chunk]:
-    """Read back what `store_chunks` wrote."""
+    """Read the format of `store_chunks`."""
     chunks: list[Chunk] = []
     for stop, size, digest in STORED.iter_unpack(blob):
         chunks.append(Chunk(chunks[-1].stop if chunks else 0, stop, size, digest))

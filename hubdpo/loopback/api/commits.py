@@ -1,4 +1,4 @@
-"""What changes a repo: commits, branches and tags, each one move of a ref under the repo's lock."""
+"""Commits, branches and tags: each change moves one ref, under the repo's lock."""
 
 from __future__ import annotations
 
@@ -8,165 +8,159 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, cast
+from typing import IO, cast
 
-from dulwich.repo import Repo
+from dulwich.repo import Repo as GitRepo
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.access import may_propose, may_write
-from hubdpo.loopback.card_checks import card_data
-from hubdpo.loopback.fields import Fields, parse, sent_fields, sent_json_parts
+from hubdpo.loopback.api.access import may_propose, may_write
+from hubdpo.loopback.api.card_checks import card_data
+from hubdpo.loopback.api.pulls import Pulls, new_discussion
+from hubdpo.loopback.api.repos import Repos
+from hubdpo.loopback.http.fields import Fields, parse, sent_fields, sent_json_parts
+from hubdpo.loopback.http.wire import JSON, LONGEST_MESSAGE, Answer, Refusal, Request, User, as_json, shortened
 from hubdpo.loopback.limits import LARGEST_LINE_OF_COMMIT, LONGEST_RULE, MOST_NAMED, MOST_OPERATIONS, MOST_RULES
 from hubdpo.loopback.names import file_path, ref_name
-from hubdpo.loopback.pulls import Pulls
-from hubdpo.loopback.repos import Repos
-from hubdpo.loopback.room import check_any_room
-from hubdpo.loopback.store import Store
-from hubdpo.loopback.wire import LONGEST_MESSAGE, Answer, Refusal, Request, User, as_json, shortened
+from hubdpo.loopback.storage.disk_space import check_any_room
+from hubdpo.loopback.storage.store import Repo, Store
 
 LARGEST_REGULAR = 10 * 2**20
 KEPT_IN_MEMORY = 8 * 2**20
 LARGEST_COMMIT = 2**30
-"""Most bytes of the body of a commit, in which regular files stand as base64."""
+"""Largest body of a commit request, in bytes; regular files are in it as base64."""
 OPEN_REFS = ("refs/heads/", "refs/pr/")
-"""Where a commit may go by the full name of a ref: a tag stays where it is."""
+"""Refs that a commit may name in full: tags never move."""
 
 
 class Commits:
     def __init__(self, store: Store, repos: Repos, pulls: Pulls) -> None:
         self._store, self._repos, self._pulls = store, repos, pulls
 
-    def preupload(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
-        """Tell for each file whether it goes by LFS, whether .gitignore keeps it out, and what stands there now."""
-        self._may_commit(request, kind, repo_id, revision)
-        asked = sent_fields(request)
-        with self._store.git(kind, repo_id) as repo:
-            sha = gitio.resolve(repo, revision)
-            files = gitio.files_of(repo, sha)
-            patterns = [line.split()[0] for line in _lines(repo, files, b".gitattributes") if "filter=lfs" in line]
-            ignored = (asked.text("gitIgnore") or "\n".join(_lines(repo, files, b".gitignore"))).splitlines()
+    def preupload(self, request: Request, repo: Repo, revision: str) -> Answer:
+        """Return for each file its upload mode (LFS or regular), whether .gitignore excludes it, and its object id."""
+        self._may_commit(request, repo, revision)
+        fields = sent_fields(request)
+        with self._store.git(repo) as git:
+            sha = gitio.resolve(git, revision)
+            files = gitio.files_of(git, sha)
+            patterns = [line.split()[0] for line in _lines(git, files, b".gitattributes") if "filter=lfs" in line]
+            ignored = (fields.text("gitIgnore") or "\n".join(_lines(git, files, b".gitignore"))).splitlines()
             large_rules, ignore_rules = _rules(patterns, ".gitattributes"), _rules(ignored, ".gitignore")
-            if len(asked.items("files")) > MOST_NAMED:
+            if len(fields.items("files")) > MOST_NAMED:
                 raise Refusal(413, f"one request names at most {MOST_NAMED:,} files")
-            shown = []
-            for file in map(Fields, asked.items("files")):
+            entries: list[JSON] = []
+            for file in map(Fields, fields.items("files")):
                 path = file.text("path")
                 name = file_path(path)
                 binary = b"\0" in _decoded(file.text("sample"), f"the sample of {path}")
                 large = binary or file.count("size") > LARGEST_REGULAR or _matches(path, large_rules)
-                answer: dict[str, Any] = {
-                    "path": path,
-                    "uploadMode": "lfs" if large else "regular",
-                    "shouldIgnore": _matches(path, ignore_rules),
-                }
+                mode = "lfs" if large else "regular"
+                answer = {"path": path, "uploadMode": mode, "shouldIgnore": _matches(path, ignore_rules)}
                 if here := files.get(name):
-                    entry = gitio.file_entry(name, here[1], repo.object_store[here[1]].data)
+                    entry = gitio.file_entry(name, here[1], git.object_store[here[1]].data)
                     answer["oid"] = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
-                shown.append(answer)
-        if any(file["uploadMode"] == "lfs" and not file["shouldIgnore"] for file in shown):
+                entries.append(answer)
+        if any(entry["uploadMode"] == "lfs" and not entry["shouldIgnore"] for entry in entries):
             check_any_room(self._store.root)
-        return as_json({"files": shown, "commitOid": sha.decode()})
+        return as_json({"files": entries, "commitOid": sha.decode()})
 
-    def commit(self, request: Request, kind: str, repo_id: str, revision: str) -> Answer:
+    def commit(self, request: Request, repo: Repo, revision: str) -> Answer:
         """Apply all operations or none, to the branch or, with `create_pr`, as a pull request onto it.
 
         Raise Refusal 412 when the branch is not at `parentCommit`.
         """
-        user = self._may_commit(request, kind, repo_id, revision)
+        user = self._may_commit(request, repo, revision)
         with self._received(request) as body:
-            return self._commit(request, kind, repo_id, revision, user, body)
+            return self._commit(request, repo, revision, user, body)
 
     @contextmanager
     def _received(self, request: Request) -> Iterator[IO[bytes]]:
-        """Yield the body of a commit, on disk when it is large: nobody's files stand in memory all at once."""
+        """Yield the body of a commit; a large one goes to disk, so that many uploads do not fill the memory."""
         with tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY, mode="w+b", dir=str(self._store.incoming)) as body:
             for part in sent_json_parts(request, LARGEST_COMMIT):
                 body.write(part)
             yield cast("IO[bytes]", body)
 
-    def _commit(self, request: Request, kind: str, repo_id: str, revision: str, user: User, body: IO[bytes]) -> Answer:
+    def _commit(self, request: Request, repo: Repo, revision: str, user: User, body: IO[bytes]) -> Answer:
         header = _header(body)
         ref = revision.encode() if revision.startswith(OPEN_REFS) else b"refs/heads/" + revision.encode()
-        with self._store.changing(kind, repo_id) as repo:
-            parent = gitio.refs_of(repo).get(ref)
+        with self._store.changing(repo) as git:
+            parent = gitio.refs_of(git).get(ref)
             if parent is None:
                 raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
             if (expected := header.text("parentCommit")) and not parent.decode().startswith(expected):
                 raise Refusal(412, "A commit has happened since. Please refresh and try again.")
-            files = gitio.files_of(repo, parent)
-            for key, value in _lines_sent(body):
+            files = gitio.files_of(git, parent)
+            for key, value in _operations(body):
                 if key != "header":
-                    self._apply(repo, kind, repo_id, files, key, value)
+                    self._apply(git, repo, files, key, value)
             title, description = header.text("summary"), header.text("description")
             message = f"{title}\n\n{description}" if description else title
-            number = self._pulls.next_number(repo, kind, repo_id) if request.flag("create_pr") else 0
+            number = self._pulls.next_number(git, repo) if request.flag("create_pr") else 0
             if number:
-                with self._pulls.ref_of(repo, number, parent) as ref:
-                    sha = gitio.write_commit(repo, ref, parent, files, message, user.name).decode()
-                    self._pulls.open(
-                        number, kind, repo_id, user=user, base=parent, title=title, description=description
-                    )
+                with self._pulls.ref_of(git, number, parent) as pull_ref:
+                    sha = gitio.write_commit(git, pull_ref, parent, files, message, user.name).decode()
+                    self._pulls.open(repo, new_discussion(number, user, title, description, base=parent))
             else:
-                sha = gitio.write_commit(repo, ref, parent, files, message, user.name).decode()
-        page = self._repos.url(kind, repo_id)
+                sha = gitio.write_commit(git, ref, parent, files, message, user.name).decode()
+        page = self._repos.url(repo)
         answer = {"success": True, "commitOid": sha, "commitUrl": f"{page}/commit/{sha}", "hookOutput": ""}
         return as_json(answer | ({"pullRequestUrl": f"{page}/discussions/{number}"} if number else {}))
 
-    def _may_commit(self, request: Request, kind: str, repo_id: str, revision: str) -> User:
-        """Return the user: the owner, whoever opens a pull request, or who opened the one of this ref."""
-        if request.flag("create_pr"):
-            return may_propose(self._store, request, kind, repo_id)
-        user = request.user
-        if revision.startswith("refs/pr/") and user and user.name == self._pulls.author(kind, repo_id, revision):
-            return may_propose(self._store, request, kind, repo_id)
-        return may_write(self._store, request, kind, repo_id)
+    def _may_commit(self, request: Request, repo: Repo, revision: str) -> User:
+        """Return the user: the owner, the author of the pull request of this ref, or anyone who opens a new one."""
+        opened = revision.startswith("refs/pr/") and request.user is not None
+        if request.flag("create_pr") or (opened and request.reader == self._pulls.author(repo, revision)):
+            return may_propose(request, repo)
+        return may_write(request, repo)
 
-    def _apply(self, repo: Repo, kind: str, repo_id: str, files: gitio.Files, key: str, value: Fields) -> None:
+    def _apply(self, git: GitRepo, repo: Repo, files: gitio.Files, key: str, value: Fields) -> None:
+        """Apply one operation of a commit to `files`."""
         named = value.text("path")
         path = file_path(named.removesuffix("/") if key == "deletedFolder" else named)
         if key == "file":
-            files[path] = (gitio.FILE_MODE, gitio.add_blob(repo, _content(value)))
+            files[path] = (gitio.FILE_MODE, gitio.add_blob(git, _content(value)))
         elif key == "lfsFile":
             oid = value.text("oid")
-            size = self._store.large_size(kind, repo_id, oid)
+            size = self._store.large_size(repo, oid)
             if size is None or value.count("size", size) != size:
                 raise Refusal(400, f"{path.decode()} points to an object that was not uploaded: {oid}")
-            files[path] = (gitio.FILE_MODE, gitio.add_blob(repo, gitio.pointer(oid, size)))
+            files[path] = (gitio.FILE_MODE, gitio.add_blob(git, gitio.pointer(oid, size)))
         elif key in ("deletedFile", "deletedFolder"):
             prefix = path + b"/"
-            gone = [name for name in files if name == path or (key == "deletedFolder" and name.startswith(prefix))]
-            if not gone:
+            deleted = [name for name in files if name == path or (key == "deletedFolder" and name.startswith(prefix))]
+            if not deleted:
                 raise Refusal(404, f"A file with this name doesn't exist: {path.decode()}", "EntryNotFound")
-            for name in gone:
+            for name in deleted:
                 del files[name]
         else:
             raise Refusal(400, f"unknown operation: {key}")
 
-    def branch(self, request: Request, kind: str, repo_id: str, name: str) -> Answer:
-        may_write(self._store, request, kind, repo_id)
-        asked = sent_fields(request)  # all of it before the lock: a client may take its time
-        with self._store.changing(kind, repo_id) as repo:
+    def branch(self, request: Request, repo: Repo, name: str) -> Answer:
+        may_write(request, repo)
+        fields = sent_fields(request)  # before the lock: a client may send slowly
+        with self._store.changing(repo) as git:
             if request.method == "POST":
-                ref = ref_name("refs/heads/", name, gitio.refs_of(repo))
-                start = gitio.resolve(repo, asked.text("startingPoint") or "main")
-                if not repo.refs.add_if_new(ref, start):
+                ref = ref_name("refs/heads/", name, gitio.refs_of(git))
+                start = gitio.resolve(git, fields.text("startingPoint") or "main")
+                if not git.refs.add_if_new(ref, start):
                     raise Refusal(409, f"Reference refs/heads/{name} already exists")
             else:
                 if name == "main":
                     raise Refusal(400, "Cannot delete the main branch")
-                _remove(repo, b"refs/heads/" + name.encode(), name)
+                _remove(git, b"refs/heads/" + name.encode(), name)
         return as_json({})
 
-    def tag(self, request: Request, kind: str, repo_id: str, name: str) -> Answer:
-        """Make a tag of the revision in the path, or remove the tag there."""
-        user = may_write(self._store, request, kind, repo_id)
-        asked = sent_fields(request)
-        with self._store.changing(kind, repo_id) as repo:
+    def tag(self, request: Request, repo: Repo, name: str) -> Answer:
+        """Tag the revision in the path, or delete the tag in the path."""
+        user = may_write(request, repo)
+        fields = sent_fields(request)
+        with self._store.changing(repo) as git:
             if request.method == "POST":
-                ref = ref_name("refs/tags/", asked.text("tag"), gitio.refs_of(repo))
-                gitio.write_tag(repo, ref, gitio.resolve(repo, name), asked.text("message"), user.name)
+                ref = ref_name("refs/tags/", fields.text("tag"), gitio.refs_of(git))
+                gitio.write_tag(git, ref, gitio.resolve(git, name), fields.text("message"), user.name)
             else:
-                _remove(repo, b"refs/tags/" + name.encode(), name)
+                _remove(git, b"refs/tags/" + name.encode(), name)
         return as_json({})
 
     def validate_yaml(self, request: Request) -> Answer:
@@ -179,8 +173,8 @@ class Commits:
         return as_json({"errors": [], "warnings": warnings})
 
 
-def _lines_sent(body: IO[bytes]) -> Iterator[tuple[str, Fields]]:
-    """Yield key and value of each line. Raise Refusal 413 for lines that are too long or too many."""
+def _operations(body: IO[bytes]) -> Iterator[tuple[str, Fields]]:
+    """Yield the key and value of each line of a commit. Raise Refusal 413 for too long or too many lines."""
     body.seek(0)
     for _ in range(MOST_OPERATIONS):
         line = body.readline(LARGEST_LINE_OF_COMMIT + 1)
@@ -195,9 +189,9 @@ def _lines_sent(body: IO[bytes]) -> Iterator[tuple[str, Fields]]:
 
 
 def _header(body: IO[bytes]) -> Fields:
-    """Return the header, having seen that all the other lines can be read."""
+    """Return the header, after parsing every line: nothing is written for a commit with a malformed one."""
     header = Fields({})
-    for key, value in _lines_sent(body):
+    for key, value in _operations(body):
         if key == "header":
             header = value
     if not header.text("summary"):
@@ -225,10 +219,10 @@ def _decoded(text: str, name: str) -> bytes:
         raise Refusal(400, f"{name} is not base64") from None
 
 
-def _lines(repo: Repo, files: gitio.Files, path: bytes) -> list[str]:
+def _lines(git: GitRepo, files: gitio.Files, path: bytes) -> list[str]:
     if path not in files:
         return []
-    text: str = repo.object_store[files[path][1]].data.decode("utf-8", "replace")
+    text: str = git.object_store[files[path][1]].data.decode("utf-8", "replace")
     return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
@@ -244,7 +238,7 @@ def _matches(path: str, rules: list[re.Pattern[str]]) -> bool:
     return any(rule.match(name) or rule.match(path) for rule in rules)
 
 
-def _remove(repo: Repo, ref: bytes, name: str) -> None:
-    if ref not in gitio.refs_of(repo):
+def _remove(git: GitRepo, ref: bytes, name: str) -> None:
+    if ref not in gitio.refs_of(git):
         raise Refusal(404, f"Reference {name} does not exist", "RevisionNotFound")
-    del repo.refs[ref]
+    del git.refs[ref]

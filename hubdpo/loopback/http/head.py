@@ -1,4 +1,4 @@
-"""The head of a request, read strictly: what two readers could take for different requests is refused (RFC 9112)."""
+"""Parse request heads strictly (RFC 9112): anything that two parsers could read differently is refused."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
+from hubdpo.loopback.http.wire import Refusal, shortened
 from hubdpo.loopback.limits import LARGEST_HEAD, LONGEST_LINE, MOST_HEADERS
-from hubdpo.loopback.wire import Refusal, shortened
 
 REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
 FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00-\x08\x0a-\x1f\x7f]*)\r\n")
@@ -15,12 +15,12 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 ONCE = {
     "host", "origin", "content-length", "transfer-encoding", "content-type", "authorization", "range", "expect",
 }  # fmt: skip
-"""Headers whose second line has no meaning, or one that somebody else reads otherwise."""
+"""Headers that must not be repeated: parsers disagree on which value counts."""
 OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Lines(Protocol):
-    """A stream that is read by lines or bytes."""
+    """A stream with `read` and `readline`."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -29,7 +29,7 @@ class Lines(Protocol):
 
 @dataclass(frozen=True)
 class Head:
-    """Method, target and headers (in lower case), and how the body ends: after `length` bytes, or by chunks."""
+    """A request head: header names are in lower case; the body has `length` bytes, or is `chunked`."""
 
     method: str
     target: str
@@ -37,15 +37,15 @@ class Head:
     length: int
     chunked: bool
     keep: bool
-    """Whether the client goes on with this connection."""
+    """Whether the client keeps the connection open."""
 
 
 def read_head(stream: Lines) -> Head:
-    """Read a head. Raise Refusal for anything that is not one."""
+    """Read a request head. Raise Refusal if it is malformed or too large."""
     line = _line(stream, 414)
     match = REQUEST_LINE.fullmatch(line)
     if match is None:
-        raise Refusal(400, "the first line is not that of a request by HTTP")
+        raise Refusal(400, "the first line is not an HTTP request line")
     method, target = match[1].decode(), match[2].decode()
     if match[3] != b"1":
         raise Refusal(505, "this server speaks HTTP/1.1")
@@ -60,17 +60,17 @@ def read_head(stream: Lines) -> Head:
 
 
 def refuse_foreign(head: Head, port: int) -> None:
-    """Raise Refusal for a host that is not this machine, and for a change that the page of another host asks for.
+    """Raise Refusal for another host in `Host`, or for a write whose `Origin` is another host.
 
-    A page can point its own host name at 127.0.0.1, and its reader's browser then sends the page's requests here.
+    This stops DNS rebinding: a web page can point its host name at 127.0.0.1 and let the browser send requests here.
     """
     own = {f"{name}:{port}" for name in OWN_NAMES} | ({*OWN_NAMES} if port == 80 else set())
     host = head.headers.get("host", "")
     if host.lower() not in own:
-        raise Refusal(421, f"this is 127.0.0.1:{port}, and the request is for another host: {shortened(host)!a}")
+        raise Refusal(421, f"the request is for another host than 127.0.0.1:{port}: {shortened(host)!a}")
     origin = head.headers.get("origin")
     if origin is not None and head.method not in ("GET", "HEAD") and origin.lower() not in {f"http://{o}" for o in own}:
-        raise Refusal(403, f"a page of another host changes nothing here: {shortened(origin)!a}")
+        raise Refusal(403, f"pages of another host may not write: {shortened(origin)!a}")
 
 
 def _line(stream: Lines, status: int) -> bytes:
@@ -92,7 +92,7 @@ def _headers(stream: Lines) -> dict[str, str]:
             raise Refusal(400, "a header is malformed")
         name, value = match[1].decode().lower(), match[2].decode("latin-1").strip(" \t")
         if name in headers and name in ONCE:
-            raise Refusal(400, f"the header {name} stands there twice")
+            raise Refusal(400, f"the header {name} is repeated")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
@@ -101,10 +101,10 @@ def _framing(headers: dict[str, str], old: bool) -> tuple[int, bool]:
     length, coding = headers.get("content-length"), headers.get("transfer-encoding")
     if coding is not None:
         if length is not None or old:
-            raise Refusal(400, "the body has a length and chunks, or chunks before HTTP/1.1")
+            raise Refusal(400, "the body has both a length and chunks, or chunks in HTTP/1.0")
         if coding.lower() != "chunked":
-            raise Refusal(501, f"no transfer coding but chunked is read here: {shortened(coding)!a}")
+            raise Refusal(501, f"the only supported transfer coding is chunked: {shortened(coding)!a}")
         return 0, True
     if length is not None and not re.fullmatch("[0-9]{1,18}", length):
-        raise Refusal(400, "the body has no length that can be read")
+        raise Refusal(400, "the length of the body is not readable")
     return int(length or "0"), False

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, private to the user: what is not git goes to disk through here."""
+"""Atomic writes of private files: everything but git objects is written through here."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
+
+from hubdpo.loopback.http.wire import JSON
 
 
 @contextmanager
 def written_whole(path: Path, *, beside: Path | None = None) -> Iterator[BinaryIO]:
-    """Yield a stream whose bytes take the place of `path`, on disk, when the block ends; an error leaves nothing.
+    """Yield a stream that replaces `path`, synced to disk, when the block ends; an error changes nothing.
 
-    The part that is written stands in `beside`, else next to `path`, with a name that a start sweeps away.
+    The temporary file is in `beside`, or next to `path`; its `.lock` name is swept away when a server starts.
     """
     handle, name = tempfile.mkstemp(dir=beside or path.parent, prefix=path.name, suffix=".lock")
     part = Path(name)
@@ -31,13 +33,13 @@ def written_whole(path: Path, *, beside: Path | None = None) -> Iterator[BinaryI
         raise
 
 
-def read_document(path: Path) -> list[dict[str, Any]]:
-    """Return the entries of a file; none when it was never written."""
-    entries: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else []
+def read_document(path: Path) -> list[JSON]:
+    """Return the entries of a JSON file, [] if it does not exist."""
+    entries: list[JSON] = json.loads(path.read_bytes()) if path.exists() else []
     return entries
 
 
-def write_document(path: Path, entries: list[dict[str, Any]]) -> None:
-    """Replace the file, on disk before this returns; a crash leaves the old one."""
+def write_document(path: Path, entries: list[JSON]) -> None:
+    """Replace a JSON file atomically."""
     with written_whole(path) as stream:
         stream.write(json.dumps(entries).encode())

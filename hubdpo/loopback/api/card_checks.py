@@ -1,4 +1,4 @@
-"""The checks that the Hub makes of a README's YAML before it takes a commit."""
+"""Validate the YAML front matter of a README, as huggingface.co does before it accepts a commit."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 import yaml
 
-from hubdpo.loopback.wire import shortened
+from hubdpo.loopback.http.wire import JSON, shortened
 
 FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)\r?\n?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LARGEST, DEEPEST, LONGEST_NUMBER = 2**20, 32, 100
-"""Most characters of the YAML before a card, most levels in it, and most digits of what looks like a number."""
+"""Longest front matter in characters, deepest nesting in it, and most digits of a number."""
 NUMBER = re.compile(r"[-+]?[0-9.][-+.:_0-9A-Fa-fox]*")
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def card_data(text: str) -> dict[str, Any]:
-    """Return the YAML in front of a card, empty when there is none. Raise ValueError, in words, when it is refused."""
+def card_data(text: str) -> JSON:
+    """Parse the front matter of a card, {} if it has none. Raise ValueError if it is invalid."""
     match = FRONT_MATTER.match(text)
     if match is None:
         return {}
@@ -31,12 +31,12 @@ def card_data(text: str) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=16)
-def _parsed(text: str) -> dict[str, Any]:
-    """Parse, check and keep the last few: a card is shown with every look at its repo."""
+def _parsed(text: str) -> JSON:
+    """Parse and check; cached, because every request for repo info reads the card."""
     try:
         _measure(text)
         data = yaml.load(text, LOADER)
-    except Exception as problem:  # a tag on a wrong value (`!!bool x`): KeyError, IndexError, AttributeError
+    except Exception as problem:  # `!!bool x`, for example, raises KeyError
         raise ValueError("YAML parse error: " + " ".join(str(problem).split())) from None
     if data is None:
         return {}
@@ -48,13 +48,13 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _measure(text: str) -> None:
-    """Raise ValueError for what is small as text and large, deep or slow once it is built."""
+    """Raise ValueError for YAML that is short as text but large, deep or slow to build."""
     events: Iterator[Any] = yaml.parse(text, LOADER)
     depth = 0
     for event in events:
         line = f"line {event.start_mark.line + 2}"
         if type(event) is yaml.AliasEvent:
-            raise ValueError(f"{line}: an alias (`*{shortened(str(event.anchor))}`) is not taken here")
+            raise ValueError(f"{line}: aliases are not allowed (`*{shortened(str(event.anchor))}`)")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise ValueError(f"{line}: more than {DEEPEST} levels")
@@ -66,16 +66,16 @@ def _is_long_number(text: str) -> bool:
     return len(text) > LONGEST_NUMBER and NUMBER.fullmatch(text) is not None
 
 
-def _as_json(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata as the API shows it: a date, for one, as text."""
+def _as_json(data: JSON) -> JSON:
+    """Return the metadata as the API returns it, with dates as text."""
     try:
-        shown: dict[str, Any] = json.loads(json.dumps(data, default=str, allow_nan=False))
+        plain: JSON = json.loads(json.dumps(data, default=str, allow_nan=False))
     except (ValueError, TypeError, RecursionError) as problem:
-        raise ValueError(f"the metadata cannot be shown as JSON: {problem}") from None
-    return shown
+        raise ValueError(f"the metadata cannot be written as JSON: {problem}") from None
+    return plain
 
 
-def _check(data: dict[str, Any]) -> None:
+def _check(data: JSON) -> None:
     for key in ("tags", "datasets", "language", "base_model"):
         if not isinstance(data.get(key, []), (list, str)):
             raise ValueError(f'"{key}" must be a string or an array')
@@ -85,7 +85,7 @@ def _check(data: dict[str, Any]) -> None:
         values = data.get(key, [])
         for value in [values] if isinstance(values, str) else values:
             if not isinstance(value, str) or not REPO_ID.fullmatch(value):
-                shown = shortened(str(value))
-                raise ValueError(f'"{key}" with value "{shown}" is not valid. Use a model or dataset id from the Hub')
+                short = shortened(str(value))
+                raise ValueError(f'"{key}" with value "{short}" is not valid. Use a model or dataset id from the Hub')
     if not isinstance(data.get("model-index", []), list):
         raise ValueError('"model-index" must be an array')

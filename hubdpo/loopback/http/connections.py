@@ -1,4 +1,4 @@
-"""Connections: so many at a time and no more, each with time-outs; the one that waits longest makes room."""
+"""Connections: a limited number, each with time-outs; when all are taken, the longest-waiting client is dropped."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from typing import Any
 
 from hubdpo.loopback.limits import PAUSE_S, ROOM_S
 
+Connection = Any
+"""A socket: the stubs of socketserver admit the requests of UDP servers as well."""
+Buffer = Any
+"""bytes or bytearray: the stubs of io have no public name for the types of their buffers."""
+Address = tuple[str, int]
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
     b'Content-Length: 33\r\n\r\n{"error": "too many connections"}'
@@ -22,35 +27,38 @@ FULL = (
 
 
 class Waiting:
-    """The connections that wait for a client who has shown no right to write, to send or to read, longest first."""
+    """The connections that wait for an untrusted client to send or to read, longest wait first."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._patients: dict[PatientSocket, None] = {}
+        self._sockets: dict[PatientSocket, None] = {}
 
     @contextmanager
-    def noted(self, patient: PatientSocket) -> Iterator[None]:
+    def noted(self, waiter: PatientSocket) -> Iterator[None]:
         with self._guard:
-            self._patients[patient] = None
+            self._sockets[waiter] = None
         try:
             yield
         finally:
             with self._guard:
-                self._patients.pop(patient, None)
+                self._sockets.pop(waiter, None)
 
     def drop_longest(self) -> bool:
-        """End the wait of the one that has waited longest; False when none waits."""
+        """Drop the connection that has waited longest. Return False if none waits."""
         with self._guard:
-            patient = next(iter(self._patients), None)
-            if patient is None:
+            waiter = next(iter(self._sockets), None)
+            if waiter is None:
                 return False
-            del self._patients[patient]
-            patient.drop()
+            del self._sockets[waiter]
+            waiter.drop()
             return True
 
 
 class PatientSocket(io.RawIOBase):
-    """A socket as a stream: reading ends at `until`, or when others need the room; without it, after a pause."""
+    """A socket as a raw stream.
+
+    With a deadline (`until`) reads end there, or earlier when the connection is dropped; without one, after a pause.
+    """
 
     def __init__(self, connection: socket.socket, waiting: Waiting) -> None:
         self._socket, self._waiting = connection, waiting
@@ -63,7 +71,7 @@ class PatientSocket(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Buffer) -> int:
         if self.until is None:
             self._socket.settimeout(PAUSE_S)
             return self._socket.recv_into(buffer)
@@ -74,7 +82,7 @@ class PatientSocket(io.RawIOBase):
         with self._waiting.noted(self):
             return self._socket.recv_into(buffer)
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Buffer) -> int:
         if self._ended:
             return len(data)
         self._socket.settimeout(PAUSE_S)
@@ -88,22 +96,22 @@ class PatientSocket(io.RawIOBase):
                 self._sending = False
 
     def wait(self, seconds: float | None) -> None:
-        """Give all reads from now on so many seconds together, or none a limit but that of a pause."""
+        """Set a deadline for all further reads together; None limits each single read instead."""
         self.until = None if seconds is None else time.monotonic() + seconds
 
     def drop(self) -> None:
         self.dropped = True
-        with contextlib.suppress(OSError):  # it went by itself
-            # who is sent to hears no more; who was sending may still read that there was no room
+        with contextlib.suppress(OSError):  # already closed by the client
+            # a client that was sending can still read the 503
             self._socket.shutdown(socket.SHUT_RDWR if self._sending else socket.SHUT_RD)
 
     def end(self) -> None:
-        """Let what a buffer still holds go nowhere."""
+        """Discard all further writes, such as those of a buffer that is flushed later."""
         self._ended = True
 
 
 class ConnectionServer(socketserver.ThreadingTCPServer):
-    """A thread for each connection, `most` of them; who comes beyond that is answered 503."""
+    """A threading server with at most `most` connections; further clients get a 503."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -112,19 +120,21 @@ class ConnectionServer(socketserver.ThreadingTCPServer):
     def __init__(self, address: tuple[str, int], handler: type[socketserver.BaseRequestHandler], most: int) -> None:
         self.most, self.waiting = most, Waiting()
         self.served = 0
-        """Connections that are served at this time."""
+        """Number of connections being served."""
         self._room = threading.Condition()
         super().__init__(address, handler)
 
-    def get_request(self) -> tuple[socket.socket, Any]:
+    def get_request(self) -> tuple[socket.socket, Address]:
         try:
             return super().get_request()
-        except OSError:  # no file left for it: the listening socket stays ready, and would be asked without a pause
+        except (
+            OSError
+        ):  # out of file descriptors: without a pause the ready listening socket would be polled in a busy loop
             self.waiting.drop_longest()
             time.sleep(0.1)
             raise
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: Connection, client_address: Address) -> None:
         with self._room:
             until = time.monotonic() + ROOM_S
             while self.served >= self.most and time.monotonic() < until:
@@ -137,18 +147,18 @@ class ConnectionServer(socketserver.ThreadingTCPServer):
             return
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # no thread left for it
+        except RuntimeError:  # out of threads
             self._leave()
             self._turn_away(request)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    def process_request_thread(self, request: Connection, client_address: Address) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._leave()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):  # a client that went away
+    def handle_error(self, request: Connection, client_address: Address) -> None:
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):  # the client went away
             super().handle_error(request, client_address)
 
     def _leave(self) -> None:
@@ -161,5 +171,5 @@ class ConnectionServer(socketserver.ThreadingTCPServer):
         with contextlib.suppress(OSError):
             request.send(FULL)
             request.shutdown(socket.SHUT_WR)
-            request.recv(1 << 16)  # what is left unread would reset the connection before the answer is read
+            request.recv(1 << 16)  # unread bytes would reset the connection before the client reads the answer
         self.shutdown_request(request)

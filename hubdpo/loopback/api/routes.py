@@ -1,26 +1,26 @@
-"""From a raw path to the part of the Hub that answers it."""
+"""Routing: from a request path to the method that answers it."""
 
 from __future__ import annotations
 
 import hashlib
 
-from hubdpo.loopback.access import authenticate, may_read, may_write
-from hubdpo.loopback.collections import Collections
-from hubdpo.loopback.commits import Commits
-from hubdpo.loopback.files import Files
+from hubdpo.loopback.api.access import UNAUTHORIZED, authenticate, may_read, may_write
+from hubdpo.loopback.api.collections import Collections
+from hubdpo.loopback.api.commits import Commits
+from hubdpo.loopback.api.files import Files
+from hubdpo.loopback.api.pulls import Pulls
+from hubdpo.loopback.api.repos import Repos
+from hubdpo.loopback.http.wire import Answer, Refusal, Request, as_json
 from hubdpo.loopback.names import KINDS
-from hubdpo.loopback.pulls import Pulls
-from hubdpo.loopback.repos import Repos
-from hubdpo.loopback.signing import Signer
-from hubdpo.loopback.store import Store
-from hubdpo.loopback.wire import Answer, Refusal, Request, as_json
+from hubdpo.loopback.storage.signing import Signer
+from hubdpo.loopback.storage.store import Store
 from hubdpo.loopback.xet.routes import Xet
 from hubdpo.loopback.xet.store import XetStore
 
-LARGE_FILES = ["info", "lfs", "objects"]
-
 
 class Routes:
+    """Parse request paths and call the part of the API that answers them."""
+
     def __init__(self, store: Store, endpoint: str) -> None:
         self._store = store
         signer, xet_store = Signer(store.secret), XetStore(store)
@@ -31,7 +31,7 @@ class Routes:
         self._xet = Xet(store, xet_store, signer, endpoint)
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request; what is refused becomes an answer too."""
+        """Answer a request; a Refusal becomes an error response."""
         try:
             return self._route(request)
         except Refusal as refusal:
@@ -39,12 +39,12 @@ class Routes:
 
     def _route(self, request: Request) -> Answer:
         parts = request.segments
-        # signed addresses: no token is sent there, and none is looked at
+        # signed URLs: clients send no token there
         if parts[0] == "_cdn" and len(parts) == 2:
             return self._files.from_cdn(request, parts[1])
         if parts[0] == "_lfs" and len(parts) == 5 and request.method == "PUT":
             return self._files.put(request, *parts[1:])
-        if parts[0] == "_xet":  # with a token of its own, which the endpoint gave
+        if parts[0] == "_xet":  # authenticated by a Xet token
             return self._xet.answer(request, parts[1:])
         request.user = authenticate(self._store, request)
         return self._api(request, parts[1:]) if parts[0] == "api" else self._web(request, parts)
@@ -69,46 +69,46 @@ class Routes:
                 return self._repos.list(request, KINDS[kinds])
             case _, [kinds, owner, name, *rest] if kinds in KINDS:
                 return self._repo(request, KINDS[kinds], f"{owner}/{name}", rest)
-            case _, [kinds, name] if kinds in KINDS:
+            case _, [kinds, name] if kinds in KINDS:  # an id without an owner: missing, as on huggingface.co
                 may_read(self._store, request, KINDS[kinds], name)
         raise Refusal(404, "Not found")
 
     def _repo(self, request: Request, kind: str, repo_id: str, rest: list[str]) -> Answer:
-        where = (request, kind, repo_id)
+        # the first check of every route, and of addresses that are none: a private repo looks like a missing one
+        repo = may_read(self._store, request, kind, repo_id)
         match request.method, rest:
             case "GET", []:
-                return self._repos.info(*where, "main")
+                return self._repos.info(request, repo, "main")
             case "GET", ["revision", *revision]:
-                return self._repos.info(*where, "/".join(revision))
+                return self._repos.info(request, repo, "/".join(revision))
             case "GET", ["tree", revision, *path]:
-                return self._repos.tree(*where, revision, "/".join(path))
+                return self._repos.tree(request, repo, revision, "/".join(path))
             case "POST", ["paths-info", *revision]:
-                return self._repos.paths_info(*where, "/".join(revision))
+                return self._repos.paths_info(request, repo, "/".join(revision))
             case "GET", ["refs"]:
-                return self._repos.refs(*where)
+                return self._repos.refs(request, repo)
             case _, ["discussions", *rest]:
-                return self._pulls.answer(*where, rest)
+                return self._pulls.answer(request, repo, rest)
             case "GET", ["commits", *revision]:
-                return self._repos.commits(*where, "/".join(revision))
+                return self._repos.commits(request, repo, "/".join(revision))
             case "GET", ["auth-check", *write]:
-                (may_write if write else may_read)(self._store, *where)
+                if write:
+                    may_write(request, repo)
                 return as_json({})
             case "GET", ["xet-read-token", *_]:
-                return self._xet.token(*where, "read")
+                return self._xet.token(request, repo, "read")
             case "GET", ["xet-write-token", *_]:
-                return self._xet.token(*where, "write")
+                return self._xet.token(request, repo, "write")
             case "PUT", ["settings"]:
-                return self._repos.settings(*where)
+                return self._repos.settings(request, repo)
             case "POST", ["preupload", *revision]:
-                return self._commits.preupload(*where, "/".join(revision))
+                return self._commits.preupload(request, repo, "/".join(revision))
             case "POST", ["commit", *revision]:
-                return self._commits.commit(*where, "/".join(revision))
+                return self._commits.commit(request, repo, "/".join(revision))
             case (("POST" | "DELETE"), ["branch", *name]):
-                return self._commits.branch(*where, "/".join(name))
+                return self._commits.branch(request, repo, "/".join(name))
             case (("POST" | "DELETE"), ["tag", *name]):
-                return self._commits.tag(*where, "/".join(name))
-        # also for an id without a namespace, whose address puts another word in the place of the name
-        may_read(self._store, *where)
+                return self._commits.tag(request, repo, "/".join(name))
         raise Refusal(404, "Not found")
 
     def _web(self, request: Request, parts: list[str]) -> Answer:
@@ -116,17 +116,14 @@ class Routes:
         if parts[0] in KINDS:
             parts = parts[1:]
         match request.method, parts:
-            case "POST", [owner, name, *rest] if name.endswith(".git") and rest[:3] == LARGE_FILES:
-                repo_id = f"{owner}/{name.removesuffix('.git')}"
-                if rest[3:] == ["batch"]:
-                    return self._files.batch(request, kind, repo_id)
-                if rest[3:] == ["verify"]:
-                    return self._files.verify(request, kind, repo_id)
-            case (("GET" | "HEAD"), [owner, name, "resolve" | "raw", "refs", group, ref, *path]) if path:
-                # a ref that the client did not escape
-                return self._files.resolve(request, kind, f"{owner}/{name}", f"refs/{group}/{ref}", "/".join(path))
-            case (("GET" | "HEAD"), [owner, name, "resolve" | "raw", revision, *path]) if path:
-                return self._files.resolve(request, kind, f"{owner}/{name}", revision, "/".join(path))
+            case "POST", [owner, name, "info", "lfs", "objects", "batch" | "verify" as call] if name.endswith(".git"):
+                repo = may_read(self._store, request, kind, f"{owner}/{name.removesuffix('.git')}")
+                return (self._files.batch if call == "batch" else self._files.verify)(request, repo)
+            case (("GET" | "HEAD"), [owner, name, "resolve" | "raw", *rest]) if len(rest) > 1:
+                repo = may_read(self._store, request, kind, f"{owner}/{name}")
+                if rest[0] == "refs" and len(rest) > 3:  # a client that does not escape the slashes of a ref
+                    return self._files.resolve(request, repo, "/".join(rest[:3]), "/".join(rest[3:]))
+                return self._files.resolve(request, repo, rest[0], "/".join(rest[1:]))
             case (("GET" | "HEAD"), [name, "resolve" | "raw", *_]):
                 may_read(self._store, request, kind, name)
         raise Refusal(404, "Not found")
@@ -134,7 +131,7 @@ class Routes:
 
 def _whoami(request: Request) -> Answer:
     if request.user is None:
-        raise Refusal(401, "Invalid username or password.")
+        raise Refusal(401, UNAUTHORIZED)
     name = request.user.name
     role = "write" if request.user.may_write else "read"
     token = {"displayName": "token", "role": role, "createdAt": "2026-01-01T00:00:00.000Z"}

@@ -1,4 +1,4 @@
-"""Requests, answers and refusals of the loopback Hub, before any HTTP library has touched them."""
+"""Requests, answers and refusals of the loopback Hub, independent of the socket they travel on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
+JSON = dict[str, Any]
+"""A JSON object."""
 LONGEST_MESSAGE = 400
-"""Most characters of a refusal, which may repeat what was sent."""
+"""Longest error message, in characters: a message may quote the request."""
 
 
 class Readable(Protocol):
@@ -19,14 +21,14 @@ class Readable(Protocol):
 
 
 class Body(Readable, Protocol):
-    def allow(self, most: int) -> None: ...
+    def allow(self, limit: int) -> None: ...
 
     def trust(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class User:
-    """Who asks: the owner of a token, and whether the token may write."""
+    """The owner of a token, and whether the token may write."""
 
     name: str
     may_write: bool
@@ -34,7 +36,7 @@ class User:
 
 @dataclass
 class Request:
-    """One request. `path` is raw: a name may hold an escaped slash, so it is split before it is decoded."""
+    """An HTTP request. `path` is still percent-encoded: a name may contain an escaped slash."""
 
     method: str
     path: str
@@ -43,17 +45,22 @@ class Request:
     body: Body
     user: User | None = None
     id: str = ""
-    """Goes out with the answer, and into the log."""
+    """Returned in the `X-Request-Id` header and written to the log."""
 
     @property
     def segments(self) -> list[str]:
         return [unquote(part) for part in self.path.lstrip("/").split("/")]
 
+    @property
+    def reader(self) -> str:
+        """The name of the user, "" for an anonymous request."""
+        return self.user.name if self.user else ""
+
     def parameter(self, name: str, default: str = "") -> str:
         return parse_qs(self.query).get(name, [default])[0]
 
     def count(self, name: str, default: int) -> int:
-        """Return a parameter that is a whole number. Raise Refusal 400 for another text."""
+        """Return a query parameter as a whole number. Raise Refusal 400 for any other text."""
         text = self.parameter(name) or str(default)
         if not re.fullmatch("[0-9]{1,18}", text):
             raise Refusal(400, f"`{name}` must be a whole number")
@@ -63,20 +70,20 @@ class Request:
         return self.parameter(name).lower() in ("true", "1")
 
     def whole(self, limit: int) -> bytes:
-        """Return the body. Raise Refusal 413 when it is longer than `limit` bytes, or than a stranger may send."""
+        """Read the body. Raise Refusal 413 beyond `limit` bytes, or beyond the limit for clients without a token."""
         return b"".join(self.parts(limit))
 
     def parts(self, limit: int) -> Iterator[bytes]:
-        """Yield the body, as `whole` returns it."""
+        """Yield the body in parts, within the limits of `whole`."""
         self.body.allow(limit)
         return iter(lambda: self.body.read(1 << 20), b"")
 
 
 @dataclass
 class Answer:
-    """One answer: `content`, or `length` bytes from `start` of `file`, or of what `source` yields from a byte on.
+    """An HTTP response, whose body is `content`, or `length` bytes from offset `start` of `file` or `source`.
 
-    `reason` takes the place of the usual words beside the status.
+    `source` is a function from an offset to an iterator of bytes. `reason` replaces the standard reason phrase.
     """
 
     status: int = 200
@@ -93,7 +100,7 @@ class Answer:
         return self.length if self.file or self.source else len(self.content)
 
     def parts(self, size: int) -> Iterator[bytes]:
-        """Yield the body in parts of at most that many bytes."""
+        """Yield the body in parts of at most `size` bytes."""
         left = self.size
         for part in self.source(self.start) if self.source else self._pieces(size):
             for start in range(0, min(len(part), left), size):
@@ -113,14 +120,14 @@ class Answer:
 
 
 def shortened(text: str, most: int = 100) -> str:
-    """Return a text of at most so many characters, cut in the middle."""
+    """Cut the middle out of a text of more than `most` characters."""
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
 
 
 class Refusal(Exception):
-    """An answer of 4xx or 5xx: the clients read the code and the message from headers. A long message is cut."""
+    """An error response (4xx or 5xx). Hub clients read its code and message from headers."""
 
-    def __init__(self, status: int, message: str, code: str | None = None, **extra: Any) -> None:
+    def __init__(self, status: int, message: str, code: str | None = None, **extra: object) -> None:
         super().__init__(message)
         self.status, self.message, self.code, self.extra = status, shortened(message, LONGEST_MESSAGE), code, extra
 
@@ -132,14 +139,18 @@ class Refusal(Exception):
         return answer
 
 
-def as_json(value: Any, status: int = 200, **headers: str) -> Answer:
+def as_json(value: object, status: int = 200, **headers: str) -> Answer:
+    """Return a JSON response. `X_Name=value` becomes the header `X-Name: value`."""
     content = json.dumps(value).encode()
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     return Answer(status, {"Content-Type": "application/json; charset=utf-8", **named}, content)
 
 
 def ranged(request: Request, answer: Answer) -> Answer:
-    """Cut a whole answer of 200 to the `Range` of the request (RFC 9110, one range). Raise Refusal beyond the end."""
+    """Reduce a 200 response to the `Range` of its request (RFC 9110, a single range). Raise Refusal 416 past the end.
+
+    A `Range` in another form is ignored, as the RFC allows.
+    """
     total = answer.size
     answer.headers["Accept-Ranges"] = "bytes"
     unit, _, span = request.headers.get("range", "").partition("=")
@@ -149,7 +160,7 @@ def ranged(request: Request, answer: Answer) -> Answer:
     start = int(first) if first else max(total - int(last), 0)
     stop = min(int(last) + 1, total) if first and last else total
     if start >= stop:
-        raise Refusal(416, "the range is beyond the file")
+        raise Refusal(416, "the range starts after the end of the file")
     answer.status = 206
     answer.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{total}"
     answer.content = answer.content[start:stop]

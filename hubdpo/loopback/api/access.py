@@ -1,0 +1,81 @@
+"""Permissions: users own the repos under their name, anyone who can read a repo may propose changes to it.
+
+A read token changes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+
+from hubdpo.loopback.http.wire import Refusal, Request, User
+from hubdpo.loopback.storage.store import Repo, Store
+
+UNAUTHORIZED = "Invalid username or password."
+
+
+def authenticate(store: Store, request: Request) -> User | None:
+    """Return the user of the request's token, or None without a token; trust the body of a user who may write.
+
+    Raise Refusal 401 for an unknown token.
+    """
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if not scheme:
+        return None
+    if scheme.lower() == "basic":
+        try:
+            value = base64.b64decode(value).decode("utf-8", "replace").partition(":")[2]
+        except ValueError:
+            raise Refusal(401, "Invalid credentials in Authorization header") from None
+    user = store.user_of(value.strip())
+    if user is None:
+        raise Refusal(401, "Invalid credentials in Authorization header")
+    if user.may_write:
+        request.body.trust()
+    return user
+
+
+def readable(store: Store, reader: str, kind: str, repo_id: str) -> Repo | None:
+    """Return a repo if `reader` may read it. Every read goes through here; "" is an anonymous reader."""
+    repo = store.repo(kind, repo_id)
+    return None if repo and repo.private and not (reader and repo.owner == reader) else repo
+
+
+def still_readable(store: Store, reader: str, kind: str, repo_id: str) -> Repo:
+    """Return the repo of a signed URL or Xet token. Raise Refusal 403 if it was deleted or made private since."""
+    repo = readable(store, reader, kind, repo_id)
+    if repo is None:
+        raise Refusal(403, "the signed repo was deleted or is now private")
+    return repo
+
+
+def may_read(store: Store, request: Request, kind: str, repo_id: str) -> Repo:
+    """Return the repo that a request names. Raise the same Refusal for a missing and for an unreadable repo."""
+    repo = readable(store, request.reader, kind, repo_id)
+    if repo is None:
+        if request.user is None:
+            # huggingface.co sends no error code here; its clients recognise this case only over https
+            raise Refusal(401, UNAUTHORIZED, "RepoNotFound")
+        raise Refusal(404, "Repository not found", "RepoNotFound")
+    return repo
+
+
+def may_write(request: Request, repo: Repo) -> User:
+    """Return the user. Raise Refusal unless the request has a write token of the repo's owner."""
+    user = _known_user(request)
+    if user.name != repo.owner or not user.may_write:
+        raise Refusal(403, "Forbidden: you must use a write token of the owner to write to this repository.")
+    return user
+
+
+def may_propose(request: Request, repo: Repo) -> User:
+    """Return the user. Raise Refusal unless the request has a write token of anyone who can read the repo."""
+    user = _known_user(request)
+    if not user.may_write:
+        raise Refusal(403, "Forbidden: you must use a write token to propose a change.")
+    return user
+
+
+def _known_user(request: Request) -> User:
+    if request.user is None:
+        raise Refusal(401, UNAUTHORIZED, "RepoNotFound")
+    return request.user

@@ -1,0 +1,237 @@
+"""Discussions and pull requests: anyone who can read a repo may propose a commit, and its owner merges it.
+
+The commits of pull request N are under `refs/pr/N`. Discussions and pull requests share their numbers, which are never
+reused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from dulwich.repo import Repo as GitRepo
+
+from hubdpo.loopback import gitio
+from hubdpo.loopback.api.access import may_propose, may_write
+from hubdpo.loopback.http.fields import Fields, sent_fields
+from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, User, as_json
+from hubdpo.loopback.storage.documents import read_document, write_document
+from hubdpo.loopback.storage.store import Repo, Store
+
+OPEN = ("open", "draft")
+"""States of a discussion that is not closed or merged."""
+PAGE = 50
+LARGEST_DIFF, LARGEST_COMPARED, MOST_LINES_COMPARED = 100_000, 200_000, 2_000
+"""Longest diff, in characters, and largest file that is compared, in bytes and lines: difflib is quadratic."""
+
+
+class Pulls:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def answer(self, request: Request, repo: Repo, rest: list[str]) -> Answer:
+        """Answer a request below `/discussions`."""
+        match request.method, rest:
+            case "GET", []:
+                return self._list(request, repo)
+            case "POST", []:
+                return self._create(request, repo)
+            case "GET", [number]:
+                return self._details(request, repo, number)
+            case "POST", [number, "comment" | "status" | "title" | "merge" as action]:
+                return self._change(request, repo, number, action)
+        raise Refusal(404, "Not found")
+
+    def next_number(self, git: GitRepo, repo: Repo) -> int:
+        """Return the next free number; the caller holds the lock of the repo."""
+        taken = [int(ref.rpartition(b"/")[2]) for ref in gitio.refs_of(git) if ref.startswith(b"refs/pr/")]
+        return max([*taken, *(entry["num"] for entry in self._read(repo))], default=0) + 1
+
+    @contextmanager
+    def ref_of(self, git: GitRepo, number: int, base: bytes) -> Iterator[bytes]:
+        """Create the ref of a pull request at `base`, and remove it if the block fails, on a full disk for example."""
+        ref = f"refs/pr/{number}".encode()
+        git.refs.add_if_new(ref, base)
+        try:
+            yield ref
+        except BaseException:
+            del git.refs[ref]
+            raise
+
+    def open(self, repo: Repo, entry: JSON) -> None:
+        """Add a discussion, or a pull request whose ref exists; the caller holds the lock of the repo."""
+        write_document(self._path(repo), [*self._read(repo), entry])
+
+    def author(self, repo: Repo, ref: str) -> str | None:
+        """Return the author of the open pull request of a ref `refs/pr/N`, None if there is no such pull request."""
+        number = ref.removeprefix("refs/pr/")
+        authors = [e["author"] for e in self._read(repo) if str(e["num"]) == number and e["status"] in OPEN]
+        return str(authors[0]) if authors else None
+
+    def _list(self, request: Request, repo: Repo) -> Answer:
+        kinds = {"pull_request": (True,), "discussion": (False,)}.get(request.parameter("type"), (True, False))
+        states = {"open": OPEN, "closed": ("closed", "merged")}.get(request.parameter("status"))
+        author = request.parameter("author")
+        entries = [
+            _summary(repo, entry)
+            for entry in reversed(self._read(repo))
+            if entry["pull_request"] in kinds
+            and (states is None or entry["status"] in states)
+            and author in ("", entry["author"])
+        ]
+        start = request.count("p", 0) * PAGE
+        return as_json({"discussions": entries[start : start + PAGE], "count": len(entries), "start": start})
+
+    def _create(self, request: Request, repo: Repo) -> Answer:
+        user = may_propose(request, repo)
+        fields = sent_fields(request)
+        title, description, pull_request = _title(fields), fields.text("description"), fields.flag("pullRequest")
+        with self._store.changing(repo) as git:
+            base = gitio.resolve(git, "main")
+            number = self.next_number(git, repo)
+            entry = new_discussion(number, user, title, description, base=base)
+            entry |= {"status": "draft" if pull_request else "open", "pull_request": pull_request}
+            with self.ref_of(git, number, base) if pull_request else nullcontext():
+                self.open(repo, entry)
+        return as_json({"num": number})
+
+    def _details(self, request: Request, repo: Repo, number: str) -> Answer:
+        entry = _find(self._read(repo), number)
+        details = _summary(repo, entry) | {"events": entry["events"]}
+        if entry["pull_request"]:
+            with self._store.git(repo) as git:
+                base, head, main = _sides(git, entry)
+                conflicts = [] if entry["merge"] else _merged(base, head, main)[1]
+                details["changes"] = {"base": "refs/heads/main", "mergeCommitId": entry["merge"]}
+                details["filesWithConflicts"] = [path.decode() for path in conflicts]
+                if request.flag("diff"):
+                    details["diff"] = _diff(git, base, head)
+        return as_json(details)
+
+    def _change(self, request: Request, repo: Repo, number: str, action: str) -> Answer:
+        fields = sent_fields(request)
+        user = may_propose(request, repo)
+        with self._store.lock(repo):
+            entries = self._read(repo)
+            entry = _find(entries, number)
+            if action == "merge" or (action != "comment" and user.name != entry["author"]):
+                may_write(request, repo)
+            answer: JSON = {}
+            if action == "comment":
+                answer = {"newMessage": _add_event(entry, user, "comment", _comment(fields.text("comment")))}
+            elif action == "title":
+                change = {"from": entry["title"], "to": _title(fields)}
+                entry["title"] = change["to"]
+                answer = {"newTitle": _add_event(entry, user, "title-change", change)}
+            elif action == "status":
+                status = fields.text("status")
+                if status not in ("open", "closed") or entry["status"] == "merged":
+                    raise Refusal(409, f"a discussion that is {entry['status']} cannot become {status!r}")
+                entry["status"] = status
+                answer = {"newStatus": _add_event(entry, user, "status-change", {"status": status})}
+            else:
+                with self._store.changing(repo) as git:
+                    _merge(git, entry, user)
+            write_document(self._path(repo), entries)
+        return as_json(answer)
+
+    def _path(self, repo: Repo) -> Path:
+        return self._store.git_folder(repo) / "discussions.json"
+
+    def _read(self, repo: Repo) -> list[JSON]:
+        return read_document(self._path(repo))
+
+
+def new_discussion(number: int, user: User, title: str, description: str, *, base: bytes) -> JSON:
+    """Return the entry of a pull request onto the commit `base`, open and with the description as first comment."""
+    entry: JSON = {
+        "num": number, "title": title, "author": user.name, "created": time.time(), "status": "open",
+        "pull_request": True, "base": base.decode(), "merge": None, "events": [],
+    }  # fmt: skip
+    _add_event(entry, user, "comment", _comment(description))
+    return entry
+
+
+def _merge(git: GitRepo, entry: JSON, user: User) -> None:
+    """Commit the changes of a pull request to main, and mark it merged. Raise Refusal 409 on a conflict with main."""
+    if not entry["pull_request"] or entry["status"] not in OPEN:
+        raise Refusal(409, "there is nothing to merge")
+    base, head, main = _sides(git, entry)
+    files, conflicts = _merged(base, head, main)
+    if conflicts:
+        raise Refusal(409, f"conflicts with main: {conflicts[0].decode()}")
+    parent = gitio.resolve(git, "main")
+    title = f"{entry['title']} (#{entry['num']})"
+    description = entry["events"][0]["data"]["latest"]["raw"]
+    message = f"{title}\n\n{description}" if description else title
+    entry["merge"] = gitio.write_commit(git, b"refs/heads/main", parent, files, message, user.name).decode()
+    entry["status"] = "merged"
+    _add_event(entry, user, "status-change", {"status": "merged"})
+
+
+def _sides(git: GitRepo, entry: JSON) -> tuple[gitio.Files, gitio.Files, gitio.Files]:
+    """Return the files at the pull request's base, at its head and on main."""
+    revisions = (entry["base"], f"refs/pr/{entry['num']}", "main")
+    base, head, main = (gitio.files_of(git, gitio.resolve(git, revision)) for revision in revisions)
+    return base, head, main
+
+
+def _summary(repo: Repo, entry: JSON) -> JSON:
+    return {
+        "num": entry["num"], "title": entry["title"], "author": {"name": entry["author"]},
+        "createdAt": gitio.iso(entry["created"]), "status": entry["status"],
+        "isPullRequest": entry["pull_request"], "repo": {"name": repo.id, "type": repo.kind},
+    }  # fmt: skip
+
+
+def _find(entries: list[JSON], number: str) -> JSON:
+    for entry in entries:
+        if str(entry["num"]) == number:
+            return entry
+    raise Refusal(404, f"there is no discussion {number}")
+
+
+def _title(fields: Fields) -> str:
+    title = fields.text("title").strip()
+    if len(title) < 3:
+        raise Refusal(400, "a title has at least 3 characters")
+    return title
+
+
+def _comment(text: str) -> JSON:
+    return {"edited": False, "hidden": False, "latest": {"raw": text}}
+
+
+def _add_event(entry: JSON, user: User, kind: str, data: JSON) -> JSON:
+    identifier = hashlib.sha256(f"{entry['num']} {len(entry['events'])} {time.time_ns()}".encode()).hexdigest()[:24]
+    now = gitio.iso(time.time())
+    event = {"id": identifier, "type": kind, "createdAt": now, "author": {"name": user.name}, "data": data}
+    entry["events"].append(event)
+    return event
+
+
+def _merged(base: gitio.Files, head: gitio.Files, main: gitio.Files) -> tuple[gitio.Files, list[bytes]]:
+    """Apply the changes from base to head to main. Return the files, and the paths that main changed differently."""
+    changed = [path for path in sorted({*base, *head}) if base.get(path) != head.get(path)]
+    conflicts = [path for path in changed if main.get(path) not in (base.get(path), head.get(path))]
+    files = {path: value for path, value in main.items() if path not in changed}
+    return files | {path: head[path] for path in changed if path in head}, conflicts
+
+
+def _diff(git: GitRepo, base: gitio.Files, head: gitio.Files) -> str:
+    def lines(side: gitio.Files, path: bytes) -> list[str]:
+        data: bytes = git.object_store[side[path][1]].data if path in side else b""
+        if len(data) > LARGEST_COMPARED or data.count(b"\n") > MOST_LINES_COMPARED:
+            return [f"(a file of {len(data):,} bytes, blob {side[path][1].decode()})"]
+        return data.decode("utf-8", "replace").splitlines()
+
+    parts: list[str] = []
+    for path in sorted({*base, *head}):
+        if base.get(path) != head.get(path):
+            name = path.decode()
+            parts += difflib.unified_diff(lines(base, path), lines(head, path), f"a/{name}", f"b/{name}", lineterm="")
+    return "\n".join(parts)[:LARGEST_DIFF]

@@ -1,0 +1,229 @@
+"""Repos in the API: create and delete, info, refs, history, trees."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from urllib.parse import parse_qs, urlencode
+
+from dulwich.repo import Repo as GitRepo
+from dulwich.walk import Walker
+
+from hubdpo.loopback import gitio
+from hubdpo.loopback.api.access import UNAUTHORIZED, may_read, may_write, readable
+from hubdpo.loopback.api.card_checks import card_data
+from hubdpo.loopback.http.fields import Fields, sent_fields
+from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
+from hubdpo.loopback.limits import LARGEST_JSON, MOST_NAMED
+from hubdpo.loopback.names import repo_kind, repo_name
+from hubdpo.loopback.storage.store import Repo, Store
+from hubdpo.loopback.xet.store import XetStore
+
+LARGE_ENDINGS = """
+    7z arrow bin bz2 ckpt gz h5 joblib model msgpack npy npz onnx parquet pb pickle pkl pt pth rar safetensors tar
+    tflite tgz wasm xz zip zst
+"""
+GIT_ATTRIBUTES = "".join(
+    f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
+    for pattern in [*(f"*.{ending}" for ending in LARGE_ENDINGS.split()), "*tfevents*"]
+).encode()
+PAGE = 1000
+REF_GROUPS = (("branches", "refs/heads/"), ("tags", "refs/tags/"), ("pullRequests", "refs/pr/"))
+
+
+class Repos:
+    def __init__(self, store: Store, xet: XetStore, endpoint: str) -> None:
+        self._store, self._xet, self._endpoint = store, xet, endpoint
+
+    def url(self, repo: Repo) -> str:
+        return f"{self._endpoint}/{repo.page}"
+
+    def create(self, request: Request) -> Answer:
+        fields = sent_fields(request)
+        kind, name = repo_kind(fields.text("type")), repo_name(fields.text("name"))
+        if request.user is None:
+            raise Refusal(401, UNAUTHORIZED)
+        owner = fields.text("organization") or request.user.name
+        if owner != request.user.name or not request.user.may_write:
+            raise Refusal(403, f'You don\'t have the rights to create a {kind} under the namespace "{owner}"')
+        repo = Repo(kind, f"{owner}/{name}", private=_is_private(fields))
+        with self._store.lock(repo):
+            if self._store.repo(kind, repo.id):
+                raise Refusal(409, f"You already created this {kind} repo: {repo.id}", url=self.url(repo))
+            with self._store.init_git(repo) as git:
+                files = {b".gitattributes": (gitio.FILE_MODE, gitio.add_blob(git, GIT_ATTRIBUTES))}
+                gitio.write_commit(git, b"refs/heads/main", None, files, "initial commit", "system")
+                self._store.add_repo(repo)
+        return as_json({"url": self.url(repo), "name": repo.id, "id": _identifier(repo.id)})
+
+    def delete(self, request: Request) -> Answer:
+        fields = sent_fields(request)
+        owner = fields.text("organization") or request.reader
+        repo = may_read(self._store, request, repo_kind(fields.text("type")), f"{owner}/{fields.text('name')}")
+        may_write(request, repo)
+        with self._store.lock(repo):
+            self._store.drop_repo(repo)
+        return as_json({})
+
+    def list(self, request: Request, kind: str) -> Answer:
+        author, search = request.parameter("author"), request.parameter("search").lower()
+        repos = [readable(self._store, request.reader, kind, repo_id) for repo_id in self._store.repo_ids(kind)]
+        return as_json(
+            [
+                {"id": repo.id, "modelId": repo.id, "author": repo.owner}
+                for repo in repos
+                if repo and search in repo.id.lower() and author in ("", repo.owner)
+            ]
+        )
+
+    def settings(self, request: Request, repo: Repo) -> Answer:
+        may_write(request, repo)
+        fields = sent_fields(request)
+        if fields.values.get("gated"):
+            raise Refusal(501, "this Hub has no gated repos; a private repo is visible to its owner only")
+        if "private" in fields or "visibility" in fields:
+            self._store.set_private(repo, _is_private(fields))
+        return as_json(fields.values)
+
+    def info(self, request: Request, repo: Repo, revision: str) -> Answer:
+        with self._store.git(repo) as git:
+            sha = gitio.resolve(git, revision)
+            files = gitio.files_of(git, sha)
+            try:
+                readme = files.get(b"README.md")
+                card = card_data(git.object_store[readme[1]].data.decode("utf-8", "replace")) if readme else {}
+            except ValueError:
+                card = {}
+            blobs = request.flag("blobs")
+            siblings = [_sibling(git, path, blob, blobs) for path, (_, blob) in sorted(files.items())]
+            answer: JSON = {
+                "_id": _identifier(repo.id), "id": repo.id, "author": repo.owner, "sha": sha.decode(),
+                "private": repo.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0,
+                "lastModified": gitio.iso(git.object_store[sha].commit_time),
+                "createdAt": gitio.iso(repo.created), "tags": card.get("tags") or [], "cardData": card,
+                "siblings": siblings,
+            }  # fmt: skip
+        if repo.kind == "model":
+            answer |= {"modelId": repo.id} | {k: card[k] for k in ("library_name", "pipeline_tag") if card.get(k)}
+        return as_json(answer, X_Repo_Commit=answer["sha"])
+
+    def refs(self, request: Request, repo: Repo) -> Answer:
+        groups: dict[str, list[JSON]] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
+        with self._store.git(repo) as git:
+            for ref, sha in sorted(gitio.refs_of(git).items()):
+                for group, prefix in REF_GROUPS:
+                    if (name := ref.decode()).startswith(prefix):
+                        target = gitio.peeled(git, sha).decode()
+                        groups[group].append({"name": name.removeprefix(prefix), "ref": name, "targetCommit": target})
+        if not request.flag("include_prs"):
+            del groups["pullRequests"]
+        return as_json(groups)
+
+    def commits(self, request: Request, repo: Repo, revision: str) -> Answer:
+        history = []
+        with self._store.git(repo) as git:
+            for entry in Walker(git.object_store, [gitio.resolve(git, revision)], order="topo"):
+                commit = entry.commit
+                title, _, message = commit.message.decode("utf-8", "replace").partition("\n\n")
+                author = commit.author.decode().partition(" <")[0]
+                history.append(
+                    {
+                        "id": commit.id.decode(), "title": title, "message": message,
+                        "date": gitio.iso(commit.commit_time), "authors": [{"user": author, "avatar": ""}],
+                    }
+                )  # fmt: skip
+        page, size = request.count("p", 0), min(request.count("limit", 50), PAGE)
+        answer = as_json(history[page * size : (page + 1) * size], X_Total_Count=str(len(history)))
+        if (page + 1) * size < len(history):
+            answer.headers["Link"] = self._next(request, {"p": page + 1, "limit": size})
+        return answer
+
+    def tree(self, request: Request, repo: Repo, revision: str, path: str) -> Answer:
+        with self._store.git(repo) as git:
+            sha = gitio.resolve(git, revision)
+            try:
+                start, root = gitio.lookup(git, sha, path) if path else (git.object_store[sha].tree, None)
+            except Refusal:
+                raise Refusal(404, f'{path} does not exist on "{revision}"', "EntryNotFound") from None
+            if root is not None and root.type_name == b"blob":
+                entries = [gitio.file_entry(path.encode(), start, root.data)]
+            else:
+                prefix = path.strip("/").encode() + b"/" if path else b""
+                entries = gitio.list_tree(git, start, prefix, recursive=request.flag("recursive"))
+            if request.flag("expand"):
+                entries = _with_last_commit(entries, git, sha)
+        cursor = request.count("cursor", 0)
+        answer = as_json(self._with_xet(repo, entries[cursor : cursor + PAGE]), X_Repo_Commit=sha.decode())
+        if cursor + PAGE < len(entries):
+            answer.headers["Link"] = self._next(request, {"cursor": cursor + PAGE})
+        return answer
+
+    def paths_info(self, request: Request, repo: Repo, revision: str) -> Answer:
+        if "json" in request.headers.get("content-type", ""):
+            fields = sent_fields(request)
+            paths, expand = fields.texts("paths"), fields.flag("expand")
+        else:
+            form = parse_qs(request.whole(LARGEST_JSON).decode("utf-8", "replace"))
+            paths, expand = form.get("paths", []), form.get("expand", [""])[0].lower() == "true"
+        names = dict.fromkeys("/".join(part for part in path.split("/") if part) for path in paths)
+        if len(names) > MOST_NAMED:
+            raise Refusal(413, f"one request names at most {MOST_NAMED:,} paths")
+        entries: list[JSON] = []
+        with self._store.git(repo) as git:
+            sha = gitio.resolve(git, revision)
+            read = functools.lru_cache(maxsize=16)(git.object_store.__getitem__)  # the folders above the paths
+            known: dict[bytes, JSON] = {}  # by object id: each object is read once, however many paths it has
+            for name in names:
+                try:
+                    oid = gitio.find(read, sha, name)
+                except Refusal:
+                    continue
+                if oid not in known:
+                    item = git.object_store[oid]
+                    is_file = item.type_name == b"blob"
+                    known[oid] = gitio.file_entry(b"", oid, item.data) if is_file else gitio.folder_entry(b"", oid)
+                entries.append(known[oid] | {"path": name})
+            if expand:
+                entries = _with_last_commit(entries, git, sha)
+        return as_json(self._with_xet(repo, entries), X_Repo_Commit=sha.decode())
+
+    def _with_xet(self, repo: Repo, entries: Sequence[JSON]) -> Sequence[JSON]:
+        for entry in entries:
+            if "lfs" in entry and (xet_hash := self._xet.hash_of(repo, entry["lfs"]["oid"])):
+                entry["xetHash"] = xet_hash
+        return entries
+
+    def _next(self, request: Request, changed: dict[str, int]) -> str:
+        query = {key: values[0] for key, values in parse_qs(request.query).items()} | changed
+        return f'<{self._endpoint}{request.path}?{urlencode(query)}>; rel="next"'
+
+
+def _sibling(git: GitRepo, path: bytes, blob: bytes, with_blobs: bool) -> JSON:
+    if not with_blobs:
+        return {"rfilename": path.decode()}
+    entry = gitio.file_entry(path, blob, git.object_store[blob].data)
+    sibling: JSON = {"rfilename": path.decode(), "size": entry["size"], "blobId": entry["oid"]}
+    if large := entry.get("lfs"):
+        sibling["lfs"] = {"sha256": large["oid"], "size": large["size"], "pointerSize": large["pointerSize"]}
+    return sibling
+
+
+def _with_last_commit(entries: list[JSON], git: GitRepo, sha: bytes) -> list[JSON]:
+    """Give every entry the requested commit as its last commit, without searching the history."""
+    commit = git.object_store[sha]
+    last = {"id": sha.decode(), "title": commit.message.decode().partition("\n")[0]}
+    return [{**entry, "lastCommit": {**last, "date": gitio.iso(commit.commit_time)}} for entry in entries]
+
+
+def _is_private(fields: Fields) -> bool:
+    visibility = fields.text("visibility")
+    if visibility not in ("", "private", "public"):
+        raise Refusal(400, "`visibility` must be private or public")
+    if "private" in fields and visibility and fields.flag("private") != (visibility == "private"):
+        raise Refusal(400, "`private` and `visibility` contradict each other")
+    return fields.flag("private") or visibility == "private"
+
+
+def _identifier(repo_id: str) -> str:
+    return hashlib.sha256(repo_id.encode()).hexdigest()[:24]
