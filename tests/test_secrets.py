@@ -105,7 +105,7 @@ def test_each_is_found_or_refused_and_its_value_is_nowhere(
     (tmp_path / f"a {secret}.jsonl").write_bytes(orjson.dumps(pair(1)))
     with pytest.raises(HubdpoError) as caught:
         if place == "file name":
-            from hubdpo.data.raw.sources import find_sources
+            from hubdpo.data.raw.sources.find import find_sources
 
             find_sources([str(tmp_path)], str(tmp_path))
         elif place == "config":

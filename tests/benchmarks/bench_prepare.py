@@ -113,7 +113,7 @@ def tokens() -> dict[str, Any] | None:
         return None
     from transformers import AutoTokenizer
 
-    from hubdpo.data.converters import hh_rlhf
+    from hubdpo.data.converters.formats import hh_rlhf
     from hubdpo.data.tokens.encoder import ChatEncoder
 
     tokenizer = AutoTokenizer.from_pretrained(REAL_TOKENIZER)

@@ -13,9 +13,10 @@ import pytest
 from hubdpo import load_preferences, prepare
 from hubdpo.data.clean.media import media_in
 from hubdpo.data.clean.screen import Screen
-from hubdpo.data.converters import CONVERTERS, Choice, converter_for, mapped, reads_of
-from hubdpo.data.converters.cells import opened, texts_in
-from hubdpo.data.converters.mapped import parse_map
+from hubdpo.data.converters import CONVERTERS, ConvertOptions, converter_for, reads_of
+from hubdpo.data.converters.cells import parse_messages_cell, single_text_list
+from hubdpo.data.converters.formats import mapped
+from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.pairs.example import NotText, PreferenceExample, Rejection
 from hubdpo.data.pairs.messages import messages_of
 from hubdpo.errors import DataError
@@ -60,8 +61,8 @@ WRITERS = [as_json, as_python, as_numpy, as_array, as_json_twice, as_json_in_pyt
 
 
 def read(name: str, row: dict[str, Any], mapping: dict[str, str] | None = None) -> Any:
-    row = Screen(reads_of(name, Choice(), mapping)).one(row)
-    return converter_for(name, Choice(), mapping)(row)
+    row = Screen(reads_of(name, ConvertOptions(), mapping)).one(row)
+    return converter_for(name, ConvertOptions(), mapping)(row)
 
 
 TEXTS: dict[str, dict[str, Any]] = {
@@ -106,7 +107,7 @@ def test_messages_written_as_text_are_messages_in_every_format(name: str, write:
 )
 def test_messages_that_cannot_be_read_are_refused_by_name(text: str) -> None:
     with pytest.raises(Rejection, match="unreadable_messages"):
-        opened(text)
+        parse_messages_cell(text)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +119,13 @@ def test_messages_that_cannot_be_read_are_refused_by_name(text: str) -> None:
      "(1, 2)", "array of things", "np.array([[1]])"],
 )  # fmt: skip
 def test_text_that_only_looks_like_it_stays_text(text: str) -> None:
-    assert opened(text) is text
+    assert parse_messages_cell(text) is text
 
 
 def test_an_object_of_messages_is_opened_and_one_with_more_refused() -> None:
-    assert opened(json.dumps({"messages": [USER], "tools": []})) == [USER]
+    assert parse_messages_cell(json.dumps({"messages": [USER], "tools": []})) == [USER]
     with pytest.raises(Rejection, match="unreadable_messages"):
-        opened(json.dumps({"messages": [USER], "tools": [CALL]}))
+        parse_messages_cell(json.dumps({"messages": [USER], "tools": [CALL]}))
 
 
 def test_one_message_is_a_prompt() -> None:
@@ -261,17 +262,17 @@ def test_rows_with_pictures_stop_the_run_and_name_the_place(
 ) -> None:
     text = {key: value for key, value in row.items() if key not in ("images", "video_path")}
     (tmp_path / "raw.jsonl").write_bytes(lines([*[text] * few, row]))
-    with pytest.raises(DataError, match=r"the rows have (images|videos) \((column|part).*hubdpo trains text"):
+    with pytest.raises(DataError, match=r"the rows have (images|videos) \((column|part).*hubdpo trains on text only"):
         prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(DataError, match="hubdpo trains text"):
+    with pytest.raises(DataError, match="hubdpo trains on text only"):
         prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", explain=99)
 
 
 def test_every_format_takes_pictures_for_none_of_its_text() -> None:
     with pytest.raises(NotText):
         Screen(CONVERTERS["scored"].reads).one({"prompt": "q", "image": "a.png"})
-    assert mapped.reads({"prompt": "image"}) == ("image",)
+    assert mapped.converter({"prompt": "image", "chosen": "a", "rejected": "b"}).reads == ("image", "a", "b")
 
 
 @pytest.mark.parametrize(
@@ -286,12 +287,12 @@ def test_every_format_takes_pictures_for_none_of_its_text() -> None:
 )
 def test_a_list_of_messages_that_cannot_be_read_is_never_an_answer(text: str) -> None:
     with pytest.raises(Rejection, match="unreadable_messages"):
-        opened(text)
+        parse_messages_cell(text)
 
 
 @pytest.mark.parametrize("text", ['[{"content": "x"}]', '[{"value": 1}]', "[1, 2]", "[x](y)", '[{"name": "An', "['a']"])
 def test_a_list_of_other_things_is_an_answer(text: str) -> None:
-    assert opened(text) == text
+    assert parse_messages_cell(text) == text
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,7 @@ def test_a_list_of_other_things_is_an_answer(text: str) -> None:
     ],
 )  # fmt: skip
 def test_lists_of_one_text_are_told(text: str, held: list[str] | None) -> None:
-    assert texts_in(text) == held
+    assert single_text_list(text) == held
 
 
 def csv_of(path: Path, rows: list[dict[str, str]]) -> str:

@@ -23,9 +23,9 @@ import pytest
 from hubdpo import prepare
 from hubdpo.artefacts.folders.walk import matching
 from hubdpo.data.prepare import prepare as stage
-from hubdpo.data.raw import source_state
-from hubdpo.data.raw.source_state import check_unchanged, let_clock_tick, state_of
-from hubdpo.data.raw.sources import find_sources
+from hubdpo.data.raw.sources import state
+from hubdpo.data.raw.sources.find import find_sources
+from hubdpo.data.raw.sources.state import check_unchanged, let_clock_tick, state_of
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 
@@ -169,8 +169,8 @@ def test_a_source_that_is_left_alone_is_read(tmp_path: Path) -> None:
 
 def test_the_first_look_waits_until_a_later_write_gets_another_time(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(source_state.time, "sleep", waits.append)
-    monkeypatch.setattr(source_state.time, "time", lambda: 100.0)
+    monkeypatch.setattr(state.time, "sleep", waits.append)
+    monkeypatch.setattr(state.time, "time", lambda: 100.0)
     for times in ((99.99, 99.995), (99.0, 99.0), (50.0, 99.995), (50.5, 60.5), (200.5, 99.5)):
         let_clock_tick([tuple((key, str(int(at * 1e9))) for key, at in zip(("mtime", "ctime"), times, strict=True))])
     assert waits == pytest.approx([0.015, 1.0, 0.015, 0, 0], abs=1e-6)
@@ -178,12 +178,12 @@ def test_the_first_look_waits_until_a_later_write_gets_another_time(monkeypatch:
 
 def test_the_first_look_at_a_file_just_written_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(source_state.time, "sleep", waits.append)
+    monkeypatch.setattr(state.time, "sleep", waits.append)
     (tmp_path / "raw.jsonl").write_bytes(lines(rows(2)))
     now = time.time()
-    monkeypatch.setattr(source_state.time, "time", lambda: now)
+    monkeypatch.setattr(state.time, "time", lambda: now)
     find_sources([str(tmp_path / "raw.jsonl")], "")
-    assert 0 < waits[0] <= source_state.COARSE_TICK
+    assert 0 < waits[0] <= state.COARSE_TICK
 
 
 @pytest.mark.parametrize("change", [b"other\n", b"longer than before\n"])

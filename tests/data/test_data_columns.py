@@ -21,14 +21,14 @@ from hubdpo.cards.dataset.plots import PLOT, draw_dataset_plots
 from hubdpo.data.clean.keys import digests, folded_keys, pair_digests
 from hubdpo.data.clean.rows import suspects
 from hubdpo.data.clean.split import fold
-from hubdpo.data.converters import CONVERTERS, Choice, converter_for, converter_of_many
-from hubdpo.data.converters.mapped import parse_map
+from hubdpo.data.converters import CONVERTERS, ConvertOptions, converter_for, find_converter
+from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.pairs.example import PreferenceExample
-from hubdpo.data.pairs.message_column import MessagesColumn, text_array
+from hubdpo.data.pairs.message_column import MessageColumn, text_array
 from hubdpo.data.prepare import convert_piece
 from tests.data.made import contents, lines
 
-TOGETHER = sorted(name for name, converter in CONVERTERS.items() if converter.many)
+TOGETHER = sorted(name for name, converter in CONVERTERS.items() if converter.convert_many)
 
 
 def say(role: str, content: str) -> dict[str, str]:
@@ -110,7 +110,7 @@ def test_rows_taken_together_give_what_each_gives_alone(
 
 @pytest.mark.parametrize("name", TOGETHER)
 def test_plain_rows_are_taken_together(name: str) -> None:
-    many = converter_of_many(name)
+    many = CONVERTERS[name].convert_many
     assert many is not None
     rows = [plain_row(name, i) for i in range(9)]
     columns = many(rows)
@@ -122,7 +122,7 @@ def test_plain_rows_are_taken_together(name: str) -> None:
 
 
 def test_roles_of_other_names_are_not_taken_together() -> None:
-    many = converter_of_many("implicit-prompt")
+    many = CONVERTERS["implicit-prompt"].convert_many
     assert many is not None
     row = {"chosen": [say("human", "q"), say("gpt", "a")], "rejected": [say("human", "q"), say("gpt", "b")]}
     assert many([row] * 9) is None
@@ -132,14 +132,14 @@ def test_roles_of_other_names_are_not_taken_together() -> None:
 @pytest.mark.parametrize("system", ["s", "", None])
 def test_named_columns_are_taken_together_as_alone(system: str | None) -> None:
     mapping = parse_map("prompt=q,chosen=a,rejected=b,system=s")
-    many = converter_of_many("columns", mapping)
+    many = find_converter("columns", mapping).convert_many
     assert many is not None
     rows = [{"q": f"q{i}", "a": "yes", "b": "no", "s": system if i % 2 else "t"} for i in range(9)]
     columns = many(rows)
     assert columns is not None
     for number, row in enumerate(rows):
         prompt, chosen, rejected = (column.row(number) for column in columns)
-        assert converter_for("columns", Choice(), mapping)(row) == PreferenceExample(prompt, chosen, rejected)
+        assert converter_for("columns", ConvertOptions(), mapping)(row) == PreferenceExample(prompt, chosen, rejected)
 
 
 def test_what_is_put_right_among_rows_taken_together_is_counted(tmp_path: Path) -> None:
@@ -159,12 +159,12 @@ SPACES = [chr(code) for code in range(0x3001) if chr(code).isspace()]
 def test_every_space_at_an_end_is_looked_at(space: str) -> None:
     chosen = ["a", "b", f"{space}c", f"d{space}", space]
     columns = (["q"] * 5, "user"), (chosen, "assistant"), (["b", "x", "c", "d", "e"], "assistant")
-    assert suspects(*(MessagesColumn.turns(texts, role) for texts, role in columns)).tolist() == [2, 3, 4]
+    assert suspects(*(MessageColumn.single_turns(texts, role) for texts, role in columns)).tolist() == [2, 3, 4]
 
 
 def test_one_message_has_one_hash_whatever_stands_beside_it() -> None:
     one = [say("user", "q")]
-    alone, beside = MessagesColumn([one]), MessagesColumn([one, [*one, say("assistant", "a"), *one], []])
+    alone, beside = MessageColumn([one]), MessageColumn([one, [*one, say("assistant", "a"), *one], []])
     for hashes in (digests, lambda column: folded_keys(column, fold)[:, None]):
         assert (hashes(alone)[0] == hashes(beside)[0]).all()
         assert len({row.tobytes() for row in hashes(beside)}) == 3
@@ -174,12 +174,12 @@ def test_one_message_has_one_hash_whatever_stands_beside_it() -> None:
     "other", [[say("user", "b"), say("user", "a")], [say("user", "a"), say("assistant", "b")], [say("user", "ab")]]
 )
 def test_order_role_and_border_of_messages_are_in_the_hash(other: list[dict[str, str]]) -> None:
-    column = MessagesColumn([[say("user", "a"), say("user", "b")], other])
+    column = MessageColumn([[say("user", "a"), say("user", "b")], other])
     assert digests(column)[0].tolist() != digests(column)[1].tolist()
 
 
 def test_a_pair_and_its_reverse_have_one_digest_and_two_sides() -> None:
-    prompt, a, b = (MessagesColumn.turns([text, text], "user") for text in "pab")
+    prompt, a, b = (MessageColumn.single_turns([text, text], "user") for text in "pab")
     there, back = pair_digests(digests(prompt), digests(a), digests(b)), pair_digests(*map(digests, (prompt, b, a)))
     assert (there[0] == back[0]).all()
     assert (there[1] != back[1]).all()
@@ -206,17 +206,17 @@ def test_kept_texts_may_be_missing_or_bytes() -> None:
 
 
 def test_columns_can_be_cut_joined_and_mended() -> None:
-    column = MessagesColumn.joined([MessagesColumn([[say("user", "a")], []]), MessagesColumn([[say("tool", "b")] * 2])])
-    assert column.array().to_pylist() == [[say("user", "a")], [], [say("tool", "b")] * 2]
-    column.put(2, "é")
-    kept = column.only(np.array([False, True, True]))
-    assert kept.array().to_pylist() == [[], [say("tool", "é"), say("tool", "b")]]
+    column = MessageColumn.concat([MessageColumn([[say("user", "a")], []]), MessageColumn([[say("tool", "b")] * 2])])
+    assert column.to_arrow().to_pylist() == [[say("user", "a")], [], [say("tool", "b")] * 2]
+    column.set_first(2, "é")
+    kept = column.filter(np.array([False, True, True]))
+    assert kept.to_arrow().to_pylist() == [[], [say("tool", "é"), say("tool", "b")]]
 
 
 def test_nothing_heavy_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_bytes(lines([plain_row("stack-exchange-paired", i) for i in range(2000)]))
     code = (
-        "import sys; import hubdpo.data.raw.readers as r; r.PIECE_BYTES = 30_000\n"
+        "import sys; import hubdpo.data.raw.pieces as r; r.PIECE_BYTES = 30_000\n"
         "from hubdpo import prepare\n"
         "prepare(source='raw.jsonl', output_dir='out', num_proc=1)\n"
         "print(sorted({'pandas', 'matplotlib', 'datasets', 'torch', 'transformers'} & set(sys.modules)))"

@@ -8,10 +8,9 @@ import pytest
 
 from hubdpo.data.clean.rows import clean
 from hubdpo.data.converters import CONVERTERS
-from hubdpo.data.converters.mapped import converter, parse_map
+from hubdpo.data.converters.formats.mapped import converter, parse_map
 from hubdpo.data.detection.detect import detect
-from hubdpo.data.pairs.changes import names_of
-from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.pairs.example import Rejection, change_names
 from hubdpo.errors import ConfigError, DataError
 
 
@@ -120,11 +119,11 @@ def test_leading_newlines_of_an_answer_go_and_are_told() -> None:
     example = CONVERTERS["preference"].convert(row)
     changes = clean(example)
     assert example.chosen == [GOOD]
-    assert names_of(changes) == ["stripped_leading_newlines"]
+    assert change_names(changes) == ["stripped_leading_newlines"]
 
 
 def test_columns_are_named_by_hand() -> None:
-    convert = converter(parse_map("prompt=ask, chosen=yes ,rejected=no"))
+    convert = converter(parse_map("prompt=ask, chosen=yes ,rejected=no")).convert
     assert convert({"ask": "q", "yes": "good", "no": "bad"}).chosen == [GOOD]
 
 

@@ -12,10 +12,10 @@ from pandas._libs.parsers import STR_NA_VALUES
 
 from hubdpo import load_preferences, prepare
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.data.converters import Choice, converter_for
+from hubdpo.data.converters import ConvertOptions, converter_for
 from hubdpo.data.converters.cells import MISSING
-from hubdpo.data.pairs.example import Rated, Rejection, number_of
-from hubdpo.data.raw.delimited import HEAD, form_of
+from hubdpo.data.pairs.example import Rejection, ScoredAnswer, number_of
+from hubdpo.data.raw.text.delimited import HEAD, form_of
 from hubdpo.errors import DataError
 
 
@@ -193,10 +193,10 @@ def test_labels_of_single_answers_are_read_as_excel_and_pandas_write_them(label:
     row = {"prompt": "q", "completion": "a", "label": label}
     if score is None:
         with pytest.raises(Rejection, match="unknown_label"):
-            converter_for("unpaired", Choice())(row)
+            converter_for("unpaired", ConvertOptions())(row)
         return
-    made = converter_for("unpaired", Choice())(row)
-    assert isinstance(made, Rated)
+    made = converter_for("unpaired", ConvertOptions())(row)
+    assert isinstance(made, ScoredAnswer)
     assert made.score == score
 
 
@@ -209,7 +209,7 @@ def test_the_turn_that_was_judged_is_a_number_however_it_is_written(turn: Any) -
         ]
 
     row = {"conversation_a": talk("a"), "conversation_b": talk("b"), "winner": "model_a", "turn": turn}
-    made: Any = converter_for("voted", Choice())(row)
+    made: Any = converter_for("voted", ConvertOptions())(row)
     assert (len(made.prompt), made.chosen[0]["content"]) == (1, "a")
 
 

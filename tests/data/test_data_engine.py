@@ -20,11 +20,11 @@ from hubdpo import load_preferences, prepare
 from hubdpo.data.clean import decide
 from hubdpo.data.clean.split import is_test
 from hubdpo.data.prepare import shards
-from hubdpo.data.raw import readers
+from hubdpo.data.raw import pieces
 from hubdpo.data.raw import rows as raw_rows
-from hubdpo.data.raw.layout import Layout
-from hubdpo.data.raw.readers import Piece, PieceReader, cut
-from hubdpo.data.raw.sources import RawFile
+from hubdpo.data.raw.pieces import Piece, PieceReader, cut
+from hubdpo.data.raw.raw_file import RawFile
+from hubdpo.data.raw.text.json_layout import Layout
 from hubdpo.errors import ArtefactError, ConfigError, DataError
 from tests.data.made import contents, lines, rows
 
@@ -34,7 +34,7 @@ CODE = "from hubdpo.cli.app import main; main()"
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut a small file into many pieces and shards."""
-    monkeypatch.setattr(readers, "PIECE_BYTES", 4000)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 4000)
     monkeypatch.setattr(raw_rows, "BLOCK", 1000)
     monkeypatch.setattr(shards, "LEAST_SHARD", 2000)
 
@@ -97,7 +97,7 @@ def test_losses_are_named_by_the_line_of_the_file(tmp_path: Path, small_pieces: 
 def test_pieces_together_are_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, size: int) -> None:
     path = tmp_path / "raw.jsonl"
     path.write_bytes(data)
-    monkeypatch.setattr(readers, "PIECE_BYTES", size)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", size)
     monkeypatch.setattr(raw_rows, "BLOCK", max(size // 2, 1))
     found, base = [], 0
     for piece in cut(RawFile(str(path), "raw.jsonl", str(path))):
@@ -114,7 +114,7 @@ def test_a_line_beyond_the_limit_is_one_loss_wherever_pieces_end(
 ) -> None:
     path = tmp_path / "raw.jsonl"
     path.write_bytes(b"{}\n" + b"x" * 500 + b"\n{}\n" + b"y" * 300)
-    monkeypatch.setattr(readers, "PIECE_BYTES", size)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", size)
     monkeypatch.setattr(raw_rows, "BLOCK", 64)
     found = [
         row.problem
@@ -212,7 +212,7 @@ def test_an_unknown_protocol_is_an_error(tmp_path: Path) -> None:
 def test_a_ray_cluster_gives_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_bytes(lines(MESSY) * 3)
     code = (
-        "import hubdpo.data.raw.readers as r; r.PIECE_BYTES = 9000\n"
+        "import hubdpo.data.raw.pieces as r; r.PIECE_BYTES = 9000\n"
         "from hubdpo import prepare\n"
         f"place = 'file://{tmp_path}'\n"
         "for engine in ('local', 'ray'):\n"
@@ -249,7 +249,7 @@ def test_the_held_out_share_is_what_was_asked_for(size: float) -> None:
 @pytest.mark.slow
 def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_bytes(lines(rows(200_000)))
-    code = f"import hubdpo.data.raw.readers as r; r.PIECE_BYTES = 100_000; {CODE}"
+    code = f"import hubdpo.data.raw.pieces as r; r.PIECE_BYTES = 100_000; {CODE}"
     command = [sys.executable, "-c", code, "prepare", "raw.jsonl", "-o", "out"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

@@ -14,13 +14,13 @@ from datasets import Dataset, DatasetDict
 
 from hubdpo import load_preferences, prepare
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.data.raw import readers
+from hubdpo.data.raw import pieces
 from hubdpo.data.raw import rows as raw_rows
-from hubdpo.data.raw.delimited import delimiter_of
-from hubdpo.data.raw.json_lists import list_items, object_lists
-from hubdpo.data.raw.layout import Layout
-from hubdpo.data.raw.readers import PieceReader, cut
-from hubdpo.data.raw.sources import RawFile
+from hubdpo.data.raw.pieces import PieceReader, cut
+from hubdpo.data.raw.raw_file import RawFile
+from hubdpo.data.raw.text.delimited import delimiter_of
+from hubdpo.data.raw.text.json_layout import Layout
+from hubdpo.data.raw.text.json_lists import list_items, object_lists
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 
@@ -252,7 +252,7 @@ def test_folders_that_datasets_saved_are_read_by_their_rows(tmp_path: Path, caps
 
 
 def test_losses_of_a_list_are_named_by_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "PIECE_BYTES", 100)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 100)
     make(tmp_path, "raw.json", wrapped(data=[*rows(20), 5, *rows(22)[20:]]), num_proc=2)
     loss = json.loads((tmp_path / "out" / "rejected.jsonl").read_text())
     assert (loss["line"], loss["reason"]) == (21, "not_an_object")

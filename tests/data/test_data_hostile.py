@@ -24,8 +24,8 @@ import pytest
 
 from hubdpo import prepare
 from hubdpo.data.clean.screen import Screen
-from hubdpo.data.converters import CONVERTERS, Choice, converter_for, reads_of
-from hubdpo.data.pairs.example import PreferenceExample, Rated, Rejection
+from hubdpo.data.converters import CONVERTERS, ConvertOptions, converter_for, reads_of
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, ScoredAnswer
 from hubdpo.errors import HubdpoError
 from tests.data.made import contents, lines, rows
 
@@ -81,12 +81,12 @@ def test_converters_take_any_json_and_raise_only_rejections() -> None:
                 del row[key]
             else:
                 row[key] = draw.choice(ODD)
-        how = Choice(pairs=draw.choice(("best-worst", "all", "adjacent")))
+        how = ConvertOptions(pairs=draw.choice(("best-worst", "all", "adjacent")))
         for name, converter in CONVERTERS.items():
             converter.detect(row)
             try:
                 made = converter_for(name, how)(Screen(reads_of(name, how), (), how).one(row))
-                if not isinstance(made, (PreferenceExample, Rated)):
+                if not isinstance(made, (PreferenceExample, ScoredAnswer)):
                     list(made)
             except Rejection as rejection:
                 assert rejection.reason.isidentifier()
@@ -206,7 +206,7 @@ def test_what_is_made_to_hurt_is_refused_or_counted_in_seconds(tmp_path: Path, n
 @pytest.mark.slow
 def test_sigkill_at_50_moments_leaves_the_folder_absent_or_complete(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_bytes(lines(rows(60_000)))
-    code = f"import hubdpo.data.raw.readers as r; r.PIECE_BYTES = 300_000; {CODE}"
+    code = f"import hubdpo.data.raw.pieces as r; r.PIECE_BYTES = 300_000; {CODE}"
     command = [sys.executable, "-c", code, "prepare", "raw.jsonl", "--num-proc", "2", "-o"]
     began = time.monotonic()
     subprocess.run([*command, "whole"], cwd=tmp_path, check=True, capture_output=True)

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 
 from hubdpo import load_preferences, prepare
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.data.raw.hub_configs import read_configs
+from hubdpo.data.raw.sources.hub_configs import read_configs
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 

@@ -9,7 +9,7 @@ import pytest
 
 from hubdpo import prepare
 from hubdpo.data.pairs.markers import kind_of, markers, template_mark
-from hubdpo.data.pairs.message_column import MessagesColumn
+from hubdpo.data.pairs.message_column import MessageColumn
 from tests.data.made import lines
 
 CALL = '{"name": "weather", "arguments": {"city": "Oslo"}}'
@@ -18,7 +18,7 @@ CALL = '{"name": "weather", "arguments": {"city": "Oslo"}}'
 def marks(text: str, *, answers: bool) -> set[str]:
     """Look at a text among others, so that its place in the batch matters too."""
     texts = ["x", "é" * 5, text, "end"]
-    found = markers(MessagesColumn.turns(texts, "assistant"), answers=answers)
+    found = markers(MessageColumn.single_turns(texts, "assistant"), answers=answers)
     assert {row for row, _ in found} <= {2}
     return {marker for _, marker in found}
 
@@ -103,8 +103,8 @@ def test_code_and_prose_are_no_marks(text: str, answers: bool) -> None:
 def test_a_mark_does_not_reach_over_the_border_of_texts() -> None:
     for one, other in (("<tool_", "call>"), ("<img>a.png", "</img>"), ("![](data:", "image/png"), ("x\n<image", ">\n"),
                        ("wow!", "[x](data:image/png)")):  # fmt: skip
-        assert not markers(MessagesColumn.turns(["a", one, other, "b"], "user"), answers=True)
-    assert markers(MessagesColumn.turns(["q\n<image>", "b"], "user"), answers=True) == {(0, "<image>")}
+        assert not markers(MessageColumn.single_turns(["a", one, other, "b"], "user"), answers=True)
+    assert markers(MessageColumn.single_turns(["q\n<image>", "b"], "user"), answers=True) == {(0, "<image>")}
 
 
 def test_marks_are_told_by_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,9 @@ import pytest
 
 from hubdpo import prepare
 from hubdpo.data.prepare.unreadable import unreadable
-from hubdpo.data.raw.layout import Layout, is_page
-from hubdpo.data.raw.readers import Piece
-from hubdpo.data.raw.sources import RawFile
+from hubdpo.data.raw.pieces import Piece
+from hubdpo.data.raw.raw_file import RawFile
+from hubdpo.data.raw.text.json_layout import Layout, is_page
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 from tests.data.test_data_files import EXPECTED, PRETTY, ROWS, arrow, make, pairs, table, wrapped

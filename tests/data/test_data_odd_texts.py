@@ -13,15 +13,14 @@ import pytest
 
 from hubdpo import load_preferences, prepare
 from hubdpo.data.clean.screen import Screen
-from hubdpo.data.converters import CONVERTERS, Choice, reads_of
-from hubdpo.data.converters.cells import opened, texts_in
-from hubdpo.data.converters.rendered import any_rendered, is_rendered, turns_of
-from hubdpo.data.converters.verdicts import named_vote, normal
+from hubdpo.data.converters import CONVERTERS, ConvertOptions, reads_of
+from hubdpo.data.converters.cells import parse_messages_cell, single_text_list
+from hubdpo.data.converters.rendered_chats import any_rendered, is_rendered, parse_chat
+from hubdpo.data.converters.vote_words import normalize, parse_vote
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.pairs.markers import markers
-from hubdpo.data.pairs.message_column import MessagesColumn
-from hubdpo.data.pairs.spaces import SPACES
-from hubdpo.data.raw.json_values import parse
+from hubdpo.data.pairs.message_column import SPACES, MessageColumn
+from hubdpo.data.raw.text.json_values import parse
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 
@@ -40,7 +39,7 @@ HALF = "\\ud83d"
 )  # fmt: skip
 def test_messages_with_half_of_a_surrogate_pair_cannot_be_read(text: str) -> None:
     with pytest.raises(Rejection, match="unreadable_messages"):
-        opened(text)
+        parse_messages_cell(text)
 
 
 def csv_of(path: Path, texts: list[str], rejected: str = "bad") -> str:
@@ -75,7 +74,7 @@ def test_a_list_with_half_of_a_surrogate_pair_is_text_among_texts(tmp_path: Path
 )
 def test_what_json_could_not_hold_is_no_message(literal: str) -> None:
     with pytest.raises(Rejection, match="unreadable_messages"):
-        opened(f"[{{'role': 'user', 'content': 'q', 'more': {literal}}}]")
+        parse_messages_cell(f"[{{'role': 'user', 'content': 'q', 'more': {literal}}}]")
 
 
 @pytest.mark.parametrize("place", ["na\udcffme.jsonl", "fol\udcffder/raw.jsonl"])
@@ -92,7 +91,9 @@ def test_a_source_whose_name_is_not_utf8_is_refused(tmp_path: Path, place: str) 
 
 
 def test_members_of_messages_may_be_named_by_numbers() -> None:
-    assert opened("[{'role': 'user', 'content': 'q', 1: (2,)}]") == [{"role": "user", "content": "q", "1": [2]}]
+    assert parse_messages_cell("[{'role': 'user', 'content': 'q', 1: (2,)}]") == [
+        {"role": "user", "content": "q", "1": [2]}
+    ]
 
 
 each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: f"U+{ord(space):04X}")
@@ -108,16 +109,16 @@ def test_a_rendered_text_is_told_with_any_space_around_it(space: str) -> None:
     answers = f"good<|im_end|>{space}", f"good<|im_end|>{space}<|endoftext|>{space}"
     for text in (space + CHATML, f"{space}Human: q\n\nAssistant:", f"\n\n{space}Human: q\n\nAssistant:", *answers):
         assert is_rendered(text)
-        assert any_rendered(MessagesColumn.turns(["x", text, "y"], "user"))
+        assert any_rendered(MessageColumn.single_turns(["x", text, "y"], "user"))
         if text not in answers:
-            assert [turn["role"] for turn in turns_of(text)] == ["user", "assistant"]
-            assert turns_of(text)[0]["content"] == "q"
+            assert [turn["role"] for turn in parse_chat(text)] == ["user", "assistant"]
+            assert parse_chat(text)[0]["content"] == "q"
 
 
 @each_space
 def test_rows_with_any_space_at_their_ends_are_the_same_alone_and_among_others(space: str) -> None:
     converter = CONVERTERS["preference"]
-    assert converter.many is not None
+    assert converter.convert_many is not None
     texts = "q", CHATML, "Human: q\n\nAssistant:", "q<|im_end|>", "Human: q", "x\n\nAssistant: y"
     for text in (f"{before}{text}{after}" for text in texts for before in ("", space) for after in ("", space)):
         for row in ({"prompt": text, "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": text, "rejected": "b"}):
@@ -125,7 +126,7 @@ def test_rows_with_any_space_at_their_ends_are_the_same_alone_and_among_others(s
                 alone: Any = converter.convert(row)
             except Rejection:
                 alone = None
-            if (many := converter.many([row])) is not None:
+            if (many := converter.convert_many([row])) is not None:
                 assert alone is not None
                 assert [column.row(0) for column in many] == [alone.prompt, alone.chosen, alone.rejected]
                 assert not alone.changes
@@ -143,7 +144,7 @@ ASKERS = ["User:", "USER：", "Human:", "HUMAN:", "用户：", "人类:"]
 @each_space
 def test_marks_at_the_ends_of_texts_are_found_beside_any_space(space: str) -> None:
     def found(text: str, *, answers: bool) -> set[str]:
-        column = MessagesColumn.turns(["x", text, "y"], "user")
+        column = MessageColumn.single_turns(["x", text, "y"], "user")
         return {marker for row, marker in markers(column, answers=answers) if row == 1}
 
     for before in ("", space):
@@ -159,7 +160,7 @@ def test_messages_in_a_cell_are_read_with_any_space_around_them(space: str) -> N
     message = {"role": "user", "content": "q", "kept": True}
     for text in (json.dumps([message]), str([message]), json.dumps(json.dumps([message]))):
         for cell in (space + text, text + space):
-            row = Screen(reads_of("preference", Choice())).one({"prompt": cell, "chosen": "a", "rejected": "b"})
+            row = Screen(reads_of("preference", ConvertOptions())).one({"prompt": cell, "chosen": "a", "rejected": "b"})
             assert row["prompt"] == [message]
 
 
@@ -170,13 +171,13 @@ def conversation() -> str:
 
 
 def read(text: str) -> None:
-    for way in (opened, texts_in):
+    for way in (parse_messages_cell, single_text_list):
         way(text)
 
 
 def marked(text: str) -> None:
     for answers in (True, False):
-        markers(MessagesColumn.turns([text], "user"), answers=answers)
+        markers(MessageColumn.single_turns([text], "user"), answers=answers)
 
 
 LIST = '[{"role": "user", "content": '
@@ -187,8 +188,8 @@ HOSTILE: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "newlines before no dtype": (read, LIST + "x" + "\n" * 60_000 + "x"),
     "spaces in an object that is not closed": (read, LIST + '"x"}' + " " * 200_000 + "x"),
     "commas in a list of one text": (read, "array(['x']" + ", " * 100_000),
-    "a vote of spaces": (lambda text: named_vote(text, ("r_a", "r_b"), None), "the first" + " " * 20_000 + "is better"),
-    "a vote of digits": (lambda text: named_vote(normal(text), ("r_a", "r_b"), None), "9" * 100_000),
+    "a vote of spaces": (lambda text: parse_vote(text, ("r_a", "r_b"), None), "the first" + " " * 20_000 + "is better"),
+    "a vote of digits": (lambda text: parse_vote(normalize(text), ("r_a", "r_b"), None), "9" * 100_000),
     "placeholders": (marked, "<image>" * 60_000),
     "marks that begin": (marked, "![<|<img>[/INST<function=" * 8_000),
     "names of speakers": (marked, "User: AI " * 20_000),
@@ -210,6 +211,6 @@ def test_hostile_texts_take_time_by_their_length(name: str) -> None:
 
 
 def test_numbers_have_one_spelling_up_to_thirty_digits() -> None:
-    assert normal("+" + "1" * 30 + ".0") == "1" * 30
-    assert normal("+" + "1" * 31) == "+" + "1" * 31
-    assert normal("9" * 5000) == "9" * 5000
+    assert normalize("+" + "1" * 30 + ".0") == "1" * 30
+    assert normalize("+" + "1" * 31) == "+" + "1" * 31
+    assert normalize("9" * 5000) == "9" * 5000

@@ -16,7 +16,7 @@ from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import NEAR, TEST, TRAIN, Decision, decide
 from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
-from hubdpo.data.raw.published import is_split_name, split_of
+from hubdpo.data.raw.split_names import is_split_name, split_of
 from tests.data.made import lines, rows
 
 stage_module = importlib.import_module("hubdpo.data.prepare.prepare")

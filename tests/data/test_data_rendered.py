@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data.converters import Choice, converter_for
-from hubdpo.data.converters.mapped import parse_map
-from hubdpo.data.converters.rendered import any_rendered
+from hubdpo.data.converters import ConvertOptions, converter_for
+from hubdpo.data.converters.formats.mapped import parse_map
+from hubdpo.data.converters.rendered_chats import any_rendered
 from hubdpo.data.detection.detect import detect
-from hubdpo.data.pairs.changes import names_of
-from hubdpo.data.pairs.example import PreferenceExample, Rejection
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, change_names
 from hubdpo.data.pairs.markers import markers
-from hubdpo.data.pairs.message_column import MessagesColumn
+from hubdpo.data.pairs.message_column import MessageColumn
 from hubdpo.errors import DataError
 from tests.data.made import lines
 
@@ -31,7 +30,7 @@ SPOKEN = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: q\n\nAssistant:"
 
 
 def pairs_of(name: str, row: dict[str, Any], mapping: dict[str, str] | None = None) -> PreferenceExample:
-    made = converter_for(name, Choice(), mapping)(row)
+    made = converter_for(name, ConvertOptions(), mapping)(row)
     return made if isinstance(made, PreferenceExample) else next(iter(made))  # type: ignore[arg-type, return-value]
 
 
@@ -52,7 +51,7 @@ def rows_of(prompt: Any, good: Any, bad: Any) -> list[tuple[str, dict[str, Any]]
 def test_chatml_is_taken_apart(name: str, row: dict[str, Any]) -> None:
     pair = pairs_of(name, row)
     assert (pair.prompt, pair.chosen, pair.rejected) == ([SYSTEM, USER], [GOOD], [BAD])
-    assert names_of(pair.changes) == ["taken_out_of_template"]
+    assert change_names(pair.changes) == ["taken_out_of_template"]
 
 
 @pytest.mark.parametrize(("name", "row"), rows_of(SPOKEN, " good", " bad"))
@@ -140,7 +139,7 @@ def test_whole_conversations_in_chatml_need_no_prompt(end: str) -> None:
     assert detect([row]) == "implicit-prompt"
     pair = pairs_of("implicit-prompt", row)
     assert (pair.prompt, pair.chosen, pair.rejected) == ([SYSTEM, USER], [GOOD], [BAD])
-    assert names_of(pair.changes) == ["taken_out_of_template"]
+    assert change_names(pair.changes) == ["taken_out_of_template"]
     beside = pairs_of("implicit-prompt", {**row, "rejected": [SYSTEM, USER, BAD]})
     assert (beside.prompt, beside.rejected) == (pair.prompt, pair.rejected)
 
@@ -172,7 +171,7 @@ def test_a_map_takes_a_system_prompt_and_only_when_named() -> None:
 def test_a_conversations_own_system_turn_wins_and_it_is_counted(own: str, changed: list[str]) -> None:
     row = {"prompt": [m("system", own), USER], "chosen": "good", "rejected": "bad", "system": "s"}
     pair = pairs_of("preference", row)
-    assert (pair.prompt[0]["content"], names_of(pair.changes)) == (own, changed)
+    assert (pair.prompt[0]["content"], change_names(pair.changes)) == (own, changed)
 
 
 def test_a_text_prompt_takes_the_system_turn_of_its_conversations() -> None:
@@ -206,7 +205,7 @@ def test_what_is_not_whole_is_refused_or_left_to_the_checks(prompt: str, answer:
 
 @pytest.mark.parametrize("text", ["What is <|im_start|>?", "Human beings\n\nAssistant: x", "<b>", "How\n", ""])
 def test_a_text_that_only_names_a_marker_is_not_rendered(text: str) -> None:
-    assert not any_rendered(MessagesColumn.turns(["x", text], "user"))
+    assert not any_rendered(MessageColumn.single_turns(["x", text], "user"))
     assert pairs_of("preference", {"prompt": text, "chosen": "good", "rejected": "bad"}).prompt == [m("user", text)]
 
 
@@ -224,14 +223,14 @@ def test_a_text_that_only_names_a_marker_is_not_rendered(text: str) -> None:
 )  # fmt: skip
 def test_marks_of_other_templates_are_found(text: str, expected: set[str]) -> None:
     for before in ([], ["x"], ["é" * 7]):
-        column = MessagesColumn([[m("user", part)] * 2 for part in [*before, text, "end"]])
+        column = MessageColumn([[m("user", part)] * 2 for part in [*before, text, "end"]])
         assert markers(column, answers=False) == {(len(before), marker) for marker in expected}
 
 
 @pytest.mark.parametrize("before", range(6))
 def test_marks_are_found_at_every_place(before: int) -> None:
     texts = ["x" * before, "<|user|>", "yy"]
-    assert markers(MessagesColumn.turns(texts, "user"), answers=False) == {(1, "<|user|>")}
+    assert markers(MessageColumn.single_turns(texts, "user"), answers=False) == {(1, "<|user|>")}
 
 
 @pytest.mark.parametrize(

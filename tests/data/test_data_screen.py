@@ -11,20 +11,22 @@ import pytest
 from hubdpo import load_preferences, prepare
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.data.clean.screen import MOST_NAMES, OTHERS, Screen
-from hubdpo.data.converters import CONVERTERS, Choice, converter_for, reads_of
+from hubdpo.data.converters import CONVERTERS, ConvertOptions, converter_for, reads_of
 from hubdpo.data.detection.detect import detect
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.prepare.remarks import tell_remarks
-from hubdpo.data.raw import readers
+from hubdpo.data.raw import pieces
 from hubdpo.errors import DataError
 from tests.data.made import lines
 
 ROW: dict[str, Any] = {"prompt": "q", "chosen": "a", "rejected": "b"}
 
 
-def unused_of(name: str, *rows: dict[str, Any], keep: tuple[str, ...] = (), how: Choice | None = None) -> Counter[str]:
+def unused_of(
+    name: str, *rows: dict[str, Any], keep: tuple[str, ...] = (), how: ConvertOptions | None = None
+) -> Counter[str]:
     unused: Counter[str] = Counter()
-    Screen(reads_of(name, how or Choice()), keep, how or Choice()).look(rows, unused)
+    Screen(reads_of(name, how or ConvertOptions()), keep, how or ConvertOptions()).look(rows, unused)
     return unused
 
 
@@ -46,7 +48,7 @@ def unused_of(name: str, *rows: dict[str, Any], keep: tuple[str, ...] = (), how:
 )  # fmt: skip
 def test_the_scores_of_a_pair_are_compared(names: tuple[str, str], better: Any, worse: Any, reason: str | None) -> None:
     row = {**ROW, names[0]: better, names[1]: worse}
-    screen = Screen(reads_of("preference", Choice()), how=Choice(min_margin=1))
+    screen = Screen(reads_of("preference", ConvertOptions()), how=ConvertOptions(min_margin=1))
     if reason is None:
         assert screen.one(row) == row
     else:
@@ -66,7 +68,7 @@ def test_the_scores_of_a_pair_are_compared(names: tuple[str, str], better: Any, 
 )
 def test_of_ranks_the_lower_one_is_better(names: tuple[str, str], better: Any, worse: Any, reason: str | None) -> None:
     row = {**ROW, names[0]: better, names[1]: worse}
-    screen = Screen(reads_of("preference", Choice()))
+    screen = Screen(reads_of("preference", ConvertOptions()))
     assert [reason for _, reason in screen.look([row], Counter()).refused] == ([reason] if reason else [])
     for scored in ({**row, "chosen_score": 2, "rejected_score": 1}, {"chosen_score": 2, "rejected_score": 1, **row}):
         assert len(screen.look([scored], Counter()).refused) == (reason is not None)
@@ -74,7 +76,7 @@ def test_of_ranks_the_lower_one_is_better(names: tuple[str, str], better: Any, w
 
 
 def test_the_least_margin_is_one_of_scores_where_there_are_any() -> None:
-    how = Choice(min_margin=3)
+    how = ConvertOptions(min_margin=3)
     ranks = {**ROW, "chosen_rank": 1, "rejected_rank": 2}
     screen = Screen(reads_of("preference", how), how=how)
     assert not screen.look([{**ranks, "score_chosen": 9, "score_rejected": 2}], Counter()).refused
@@ -209,7 +211,7 @@ def test_kept_columns_are_used() -> None:
 
 def test_the_score_that_was_named_is_read() -> None:
     row = {"prompt": "q", "response": "a", "helpfulness": 1, "verbosity": 2}
-    assert unused_of("scored", row, how=Choice(score_field="verbosity")).keys() <= {"helpfulness"}
+    assert unused_of("scored", row, how=ConvertOptions(score_field="verbosity")).keys() <= {"helpfulness"}
 
 
 def test_names_without_end_are_counted_together() -> None:
@@ -221,7 +223,7 @@ def test_names_without_end_are_counted_together() -> None:
 def test_unused_columns_are_told_the_same_by_any_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(readers, "PIECE_BYTES", 3000)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 3000)
     values = [{**ROW, "prompt": f"q{i}", "id": i, "rare" if i % 7 else "seldom": i % 3} for i in range(300)]
     (tmp_path / "raw.jsonl").write_bytes(lines(values))
     found = []
@@ -250,7 +252,7 @@ def test_unused_columns_are_told_the_same_by_any_number_of_workers(
 )  # fmt: skip
 def test_columns_that_say_which_is_better_win(row: dict[str, Any], name: str) -> None:
     assert detect([row]) == name
-    converter_for(name, Choice())(row)
+    converter_for(name, ConvertOptions())(row)
 
 
 def test_every_converter_says_what_it_reads() -> None:

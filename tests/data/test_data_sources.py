@@ -12,8 +12,8 @@ import pytest
 from hubdpo import load_preferences, prepare
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.data.converters.scored import HELPSTEER
-from hubdpo.data.raw import readers
+from hubdpo.data.converters.formats.scored import HELPSTEER
+from hubdpo.data.raw import pieces
 from hubdpo.errors import DataError
 from tests.data.made import contents, lines, rows
 
@@ -75,7 +75,7 @@ def pairs_of(folder: Path) -> list[tuple[str, str, str]]:
 def test_any_mixture_of_shapes_in_files_of_their_own_gives_all_pairs(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "PIECE_BYTES", 700)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 700)
     draw = random.Random(seed)
     wanted, converters, number = [], [], 0
     for file in range(draw.randint(2, 6)):
@@ -116,7 +116,7 @@ def test_each_source_is_told_with_its_converter_and_counts(tmp_path: Path, capsy
 
 
 def test_a_source_that_comes_late_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "PIECE_BYTES", 500)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 500)
     write(tmp_path / "a.jsonl", [preference(n) for n in range(200)])
     write(tmp_path / "z.jsonl", [{"text": "no pair"}] * 3)
     with pytest.raises(DataError, match="z.jsonl: no converter fits; the rows have `text`"):

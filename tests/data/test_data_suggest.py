@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.converters.mapped import parse_map
+from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.detection.suggest import advice, near_name
-from hubdpo.data.raw import readers
+from hubdpo.data.raw import pieces
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 
@@ -280,7 +280,7 @@ def test_columns_with_nothing_in_them_are_named(tmp_path: Path) -> None:
 
 
 def test_the_line_is_counted_over_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "PIECE_BYTES", 8)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 8)
     (tmp_path / "raw.jsonl").write_bytes(b"\n" * 29 + b"x\n")
     with pytest.raises(DataError, match="line 30 is the first"):
         prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.converters.mapped import parse_map
-from hubdpo.data.converters.verdicts import named_vote, normal, parse_labels
-from hubdpo.data.converters.votes import mapped_vote, vote_of
+from hubdpo.data.converters.formats.mapped import parse_map
+from hubdpo.data.converters.vote_columns import mapped_vote, vote_of
+from hubdpo.data.converters.vote_words import normalize, parse_labels, parse_vote
 from hubdpo.data.detection.vote_hints import guess, labels_for
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.errors import ConfigError, DataError
@@ -48,9 +48,9 @@ from tests.data.made import lines
 def test_a_vote_is_read_where_its_words_name_a_side(value: Any, sides: tuple[str, str], sign: int | None) -> None:
     if sign is None:
         with pytest.raises(Rejection, match="unknown_label"):
-            named_vote(value, sides, None)
+            parse_vote(value, sides, None)
     else:
-        vote = named_vote(value, sides, None).value
+        vote = parse_vote(value, sides, None)
         assert (vote > 0) - (vote < 0) == sign
 
 
@@ -116,7 +116,7 @@ def test_a_yes_is_of_the_side_that_the_column_names(column: str, labels: str) ->
      ("A", "A")],
 )  # fmt: skip
 def test_a_value_has_one_spelling(value: Any, spelt: str) -> None:
-    assert normal(value) == spelt
+    assert normalize(value) == spelt
     assert parse_labels(f"first={value},second=x") == {spelt: "first", "x": "second"}
 
 
@@ -144,10 +144,10 @@ def test_a_vote_may_be_the_name_of_a_model_or_the_answer_itself(
     sides: tuple[str, str], row: dict[str, Any], vote: Any
 ) -> None:
     if isinstance(vote, int):
-        assert named_vote("gpt", sides, None, row).value == vote
+        assert parse_vote("gpt", sides, None, row) == vote
     else:
         with pytest.raises(Rejection, match=vote or "unknown_label"):
-            named_vote("gpt", sides, None, row)
+            parse_vote("gpt", sides, None, row)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ def test_a_word_of_one_side_that_is_a_name_of_the_other_is_no_vote(
 ) -> None:
     if sign is None:
         with pytest.raises(Rejection, match="ambiguous_vote"):
-            named_vote(value, sides, None, row)
+            parse_vote(value, sides, None, row)
     else:
-        assert named_vote(value, sides, None, row).value == sign
+        assert parse_vote(value, sides, None, row) == sign
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_the_number_of_a_side_may_be_the_name_of_a_model_but_hardly_an_answer(
         with pytest.raises(Rejection, match=dropped):
             vote_of(row, ("response_1", "response_2"), None)
     else:
-        assert vote_of(row, ("response_1", "response_2"), None).value == 1
+        assert vote_of(row, ("response_1", "response_2"), None) == 1
 
 
 @pytest.mark.parametrize(
@@ -204,15 +204,15 @@ def test_words_keep_their_meaning_beside_labels_that_do_not_contradict_them(
 ) -> None:
     if sign is None:
         with pytest.raises(Rejection, match="unknown_label"):
-            named_vote(value, ("r_a", "r_b"), parse_labels(labels))
+            parse_vote(value, ("r_a", "r_b"), parse_labels(labels))
     else:
-        assert named_vote(value, ("r_a", "r_b"), parse_labels(labels)).value == sign
+        assert parse_vote(value, ("r_a", "r_b"), parse_labels(labels)) == sign
 
 
 @pytest.mark.parametrize(("value", "reason"), [("B", "ambiguous_vote"), ("gpt", "unknown_label")])
 def test_a_model_is_no_word_beside_labels(value: str, reason: str) -> None:
     with pytest.raises(Rejection, match=reason):
-        named_vote(value, ("r_a", "r_b"), parse_labels("first=1,second=2"), {"model_a": value, "model_b": "x"})
+        parse_vote(value, ("r_a", "r_b"), parse_labels("first=1,second=2"), {"model_a": value, "model_b": "x"})
 
 
 FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
@@ -236,10 +236,10 @@ def test_three_flags_are_read_together_whatever_labels_say(
         with pytest.raises(Rejection, match=sign):
             vote_of(row, ("r_a", "r_b"), labels)
         return
-    assert vote_of(row, ("r_a", "r_b"), labels).value == sign
+    assert vote_of(row, ("r_a", "r_b"), labels) == sign
     for name in FLAGS:
-        assert mapped_vote(row, name, ("r_a", "r_b"), labels).value == sign
-        assert mapped_vote(row, name, swapped, labels).value == -sign
+        assert mapped_vote(row, name, ("r_a", "r_b"), labels) == sign
+        assert mapped_vote(row, name, swapped, labels) == -sign
         with pytest.raises(Rejection, match="unknown_label"):
             mapped_vote(row, name, ("one", "another"), labels)
 

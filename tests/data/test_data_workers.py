@@ -25,9 +25,9 @@ from hubdpo.data.prepare.convert_piece import Task
 from hubdpo.data.prepare.ray_workers import RayEngine
 from hubdpo.data.prepare.rules import make_rules
 from hubdpo.data.prepare.workers import engine_for
-from hubdpo.data.raw import readers
-from hubdpo.data.raw.readers import cut
-from hubdpo.data.raw.sources import RawFile
+from hubdpo.data.raw import pieces
+from hubdpo.data.raw.pieces import cut
+from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.errors import ConfigError, DataError, MachineError
 from tests.data.made import lines, rows
 
@@ -70,7 +70,7 @@ def test_our_errors_come_back_from_workers_whole(kind: type[errors.HubdpoError])
 
 
 def test_named_columns_are_read_by_several_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "PIECE_BYTES", 2000)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 2000)
     values = [{"q": row["prompt"], "good": row["chosen"], "bad": row["rejected"]} for row in rows(200)]
     (tmp_path / "raw.jsonl").write_bytes(lines(values))
     manifest = prepare(

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, constants
 import hubdpo
 from hubdpo import push
 from hubdpo.config import MergeConfig
-from hubdpo.data.raw.sources import find_sources
+from hubdpo.data.raw.sources.find import find_sources
 from hubdpo.data.tokens.tokenizer import encoder_of, find_model
 from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub.client import cache_of, download, resolve, resolve_address

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import HfApi
 
 import hubdpo
-from hubdpo.data.raw.sources import find_sources
+from hubdpo.data.raw.sources.find import find_sources
 from hubdpo.data.tokens.tokenizer import find_model
 from hubdpo.errors import ArtefactError, ConfigError, DataError, HubdpoError, NoSuchRevision
 from hubdpo.hub.client import resolve_address

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from hubdpo.data.clean.split import mix
-from hubdpo.data.pairs.message_column import MessagesColumn
+from hubdpo.data.pairs.message_column import MessageColumn
 
 ROW_KEY = np.dtype([
     # 128-bit hash of prompt and answers, as two halves: equal for (prompt, A, B) and (prompt, B, A)
@@ -38,7 +38,7 @@ ROW_KEY = np.dtype([
     ("rejected_tokens", "<i4"),
     # 1 if the chosen answer has the larger hash: two rows that differ in this alone contradict each other
     ("flipped", "<u1"),
-    # bits of hubdpo.data.pairs.changes.CHANGES
+    # bits of hubdpo.data.pairs.example.CHANGES
     ("changes", "<u1"),
     # score of a single answer, 0 for pairs
     ("score", "<f4"),
@@ -63,7 +63,7 @@ class PairDigests(NamedTuple):
     flipped: npt.NDArray[np.bool_]
 
 
-def digests(column: MessagesColumn) -> Hashes:
+def digests(column: MessageColumn) -> Hashes:
     """Hash the messages of each row to uint64 (rows, 2): the sum of their XXH3-128, weighted by position and role."""
     joined = b"".join(list(map(xxh3_128_digest, column.utf8)))
     return _sum_by_row(np.frombuffer(joined, "<u8").reshape(-1, 2), column)
@@ -82,19 +82,19 @@ def pair_digests(prompts: Hashes, chosen: Hashes, rejected: Hashes) -> PairDiges
     return PairDigests(prompts + smaller + larger, flipped)
 
 
-def folded_keys(column: MessagesColumn, fold: Callable[[list[str], list[bytes]], list[bytes]]) -> Hashes:
+def folded_keys(column: MessageColumn, fold: Callable[[list[str], list[bytes]], list[bytes]]) -> Hashes:
     """Hash each row to uint64 (rows,), after `fold` has mapped the texts that count as equal to the same bytes."""
     folded = fold(column.texts, column.utf8)
     hashes = np.fromiter(map(xxh3_64_intdigest, folded), np.uint64, len(folded))
     return _sum_by_row(hashes[:, None], column)[:, 0]
 
 
-def _sum_by_row(hashes: Hashes, column: MessagesColumn) -> Hashes:
+def _sum_by_row(hashes: Hashes, column: MessageColumn) -> Hashes:
     """Reduce uint64 (messages, lanes) to (rows, lanes). The factors make the sum depend on the order of messages."""
     factors = np.frombuffer(column.roles, np.uint8).astype(np.int64)
     if not column.single:
         # position of each message in its row: its index in the column less the index of the row's first message
         position = np.arange(len(hashes)) - np.repeat(column.ends[:-1], column.counts)
         factors += position % _POSITIONS * 8
-    total: Hashes = column.a_row(hashes * _FACTORS[factors][:, None])
+    total: Hashes = column.sum_by_row(hashes * _FACTORS[factors][:, None])
     return total

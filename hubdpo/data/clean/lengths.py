@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from hubdpo.data.pairs.batch import Lengths
-from hubdpo.data.pairs.changes import CUT
-from hubdpo.data.pairs.example import PreferenceExample, Rejection
+from hubdpo.data.pairs.example import CUT, PreferenceExample, Rejection
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.data.tokens.pair import encode_pair, fit, shortened
 

@@ -13,10 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hubdpo.artefacts.formats.messages import ROLES, Message
-from hubdpo.data.pairs.changes import STRIPPED
-from hubdpo.data.pairs.example import PreferenceExample, Rejection
-from hubdpo.data.pairs.message_column import CODE, UNKNOWN, MessagesColumn
-from hubdpo.data.pairs.spaces import MAY_BEGIN_SPACE, MAY_END_SPACE
+from hubdpo.data.pairs.example import STRIPPED, PreferenceExample, Rejection
+from hubdpo.data.pairs.message_column import CODE, MAY_BEGIN_SPACE, MAY_END_SPACE, UNKNOWN, MessageColumn
 
 BEFORE = {
     "user": frozenset(("", "assistant")), "assistant": frozenset(("user", "tool")),
@@ -42,7 +40,7 @@ class _Turns(NamedTuple):
     last_role: Roles
 
 
-def suspects(prompt: MessagesColumn, chosen: MessagesColumn, rejected: MessagesColumn) -> npt.NDArray[np.intp]:
+def suspects(prompt: MessageColumn, chosen: MessageColumn, rejected: MessageColumn) -> npt.NDArray[np.intp]:
     """Return the numbers of the rows that `clean` may change or refuse."""
     suspicious, asker = _check_turns(prompt, np.full(len(prompt.counts), _START))
     suspicious |= ~_MAY_END_PROMPT[asker]
@@ -61,7 +59,7 @@ def suspects(prompt: MessagesColumn, chosen: MessagesColumn, rejected: MessagesC
     return np.flatnonzero(suspicious)
 
 
-def _check_turns(column: MessagesColumn, previous: Roles) -> _Turns:
+def _check_turns(column: MessageColumn, previous: Roles) -> _Turns:
     """Check role order and contents of a column. `previous` is the role code before each row, (rows,)."""
     if not column.texts:
         return _Turns(np.ones(len(column.counts), bool), previous)
@@ -87,7 +85,7 @@ def _check_turns(column: MessagesColumn, previous: Roles) -> _Turns:
     return _Turns(suspicious_rows, last)
 
 
-def _check_contents(column: MessagesColumn) -> Mask:
+def _check_contents(column: MessageColumn) -> Mask:
     """Return bool (messages,): whether a message is empty, begins with white space or holds a NUL."""
     suspicious: Mask = column.sizes == 0
     for index in np.flatnonzero(MAY_BEGIN_SPACE[column.edges[0]] & ~suspicious).tolist():

@@ -16,12 +16,10 @@ from typing import Any
 
 from hubdpo.data.clean.media import could_hold_media, media_in
 from hubdpo.data.clean.members import unread_members
-from hubdpo.data.converters.asking import Reads
-from hubdpo.data.converters.cells import ARRAYS, BEGINS, OPENERS, opened, texts_in
-from hubdpo.data.converters.choice import Choice, too_close
-from hubdpo.data.converters.question import SYSTEM, system_columns
-from hubdpo.data.pairs.changes import UNLISTED
-from hubdpo.data.pairs.example import NotText, Rejection, number_of
+from hubdpo.data.converters.cells import ARRAYS, BEGINS, OPENERS, parse_messages_cell, single_text_list
+from hubdpo.data.converters.pairing import ConvertOptions, too_close
+from hubdpo.data.converters.prompts import SYSTEM, Reads, system_columns
+from hubdpo.data.pairs.example import UNLISTED, NotText, Rejection, number_of
 
 Row = dict[str, Any]
 SIDES = ("chosen", "rejected")
@@ -65,7 +63,7 @@ class Screen:
 
     reads: Reads = ()
     keep: tuple[str, ...] = ()
-    how: Choice = field(default_factory=Choice)
+    how: ConvertOptions = field(default_factory=ConvertOptions)
     sides: tuple[str, str] | None = SIDES
     lists: frozenset[str] = frozenset()
     answers: frozenset[str] = frozenset()
@@ -144,7 +142,7 @@ class Screen:
             if not BEGINS.match(value):
                 continue
             try:
-                held = opened(value)
+                held = parse_messages_cell(value)
                 held = self._listed(name, value, whole, place) if held is value else held
             except Rejection as rejection:
                 refused.setdefault(place, rejection.reason)
@@ -159,7 +157,7 @@ class Screen:
         """Return the list that a cell of a column of lists holds; one in another column is text, and is counted."""
         written = self._is_written(name, whole.rows[place])
         try:
-            texts = texts_in(value)
+            texts = single_text_list(value)
         except Rejection:
             if written:
                 raise
@@ -208,8 +206,8 @@ class Screen:
         return list(found.values())
 
     def _compare(
-        self, columns: tuple[str, str, int], how: Choice, places: list[int], rows: list[Row], refused: dict[int, str],
-        unused: Counter[str],
+        self, columns: tuple[str, str, int], how: ConvertOptions, places: list[int], rows: list[Row],
+        refused: dict[int, str], unused: Counter[str],
     ) -> None:  # fmt: skip
         one, other, sign = columns
         for place in places:
@@ -263,7 +261,7 @@ def opened_row(row: Row) -> Row:
     for name, value in row.items():
         if isinstance(value, str) and BEGINS.match(value):
             try:
-                new[name] = opened(value)
+                new[name] = parse_messages_cell(value)
             except Rejection:
                 continue
     return new
@@ -298,7 +296,7 @@ def _is_list(text: Any) -> bool:
         return (
             isinstance(text, str)
             and BEGINS.match(text) is not None
-            and (opened(text) is not text or texts_in(text) is not None)
+            and (parse_messages_cell(text) is not text or single_text_list(text) is not None)
         )
     except Rejection:
         return True

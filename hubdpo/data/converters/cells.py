@@ -11,8 +11,8 @@ import orjson
 
 from hubdpo.artefacts.formats.messages import ROLES
 from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.pairs.message_column import SPACES
 from hubdpo.data.pairs.messages import CONTENT_KEYS, ROLE_KEYS, first_of, is_call_role, role_of
-from hubdpo.data.pairs.spaces import SPACES
 
 OPENERS, ARRAYS = frozenset(("[", "{", "(", '"', "'", *SPACES)), frozenset(("ar", "np", "nu"))
 """What such a text may begin with, one character or two: only texts that do cost more than a look into these."""
@@ -42,13 +42,13 @@ Searched for, so that each place of a text is looked at once: a text that is not
 _ONE_TEXT = re.compile(rf"\s*{_ARRAY}\[\s*(?:{_TEXT}\s*)?\](?:\s*(?:{_DTYPE}\s*)?\))?\s*", re.DOTALL)
 
 
-def opened(text: str) -> Any:
+def parse_messages_cell(text: str) -> Any:
     """Return the messages, or the one message, that a text holds; the text itself when it is anything else.
 
     Raise Rejection for a text that begins as messages do and cannot be read.
     """
     if (inner := _unquoted(text)) is not None:
-        held = opened(inner)
+        held = parse_messages_cell(inner)
         return text if held is inner else held
     opening, begins_list = _OPENING.match(text), _LIST.match(text)
     if not begins_list and (opening is None or not _ROLE.search(text)):
@@ -70,13 +70,13 @@ def opened(text: str) -> Any:
     return text
 
 
-def texts_in(text: str) -> list[str] | None:
+def single_text_list(text: str) -> list[str] | None:
     """Return the list that a text holds when it is one of a single text or of nothing, as `['good']`; None if not.
 
     Raise Rejection for a text that cannot be read.
     """
     if (inner := _unquoted(text)) is not None:
-        return texts_in(inner)
+        return single_text_list(inner)
     found = _ONE_TEXT.fullmatch(text)
     if found is None:
         return None
@@ -88,7 +88,7 @@ def texts_in(text: str) -> list[str] | None:
     return [value]
 
 
-def holds_texts(text: str) -> bool:
+def is_list_of_texts(text: str) -> bool:
     """Tell whether a text is a list of two or more texts, as Python or JSON writes it."""
     if not text.lstrip().startswith("[") or not text.rstrip().endswith("]"):
         return False

@@ -10,7 +10,7 @@ from typing import Any
 from hubdpo import console
 from hubdpo.data.converters import CONVERTERS, NAMES
 from hubdpo.data.detection.suggest import advice
-from hubdpo.data.raw.sources import named
+from hubdpo.data.raw.raw_file import listed
 from hubdpo.errors import DataError
 
 MOST_ROWS = 1000
@@ -58,7 +58,7 @@ class Look:
     def fitting(self) -> list[str]:
         """Return who reads most rows: those told which answer is better, before those who look at scores or votes."""
         names = [name for name in CONVERTERS if self.seen and self.hits(name) >= ENOUGH * self.seen]
-        return [name for name in names if CONVERTERS[name].says_better] or names
+        return [name for name in names if CONVERTERS[name].names_better_answer] or names
 
     def others(self, name: str) -> Counter[str]:
         """Count the rows that have another shape and not that of `name`."""
@@ -139,12 +139,12 @@ def _empty(one: Look) -> str:
     rows = one.examples
     counts = {name: sum(row.get(name) in (None, "") for row in rows) for name in one.fields}
     found = [f"`{name}` in {count} of the first {len(rows)}" for name, count in counts.items() if 2 * count > len(rows)]
-    return f"; nothing stands in {named(found)}" if found else ""
+    return f"; nothing stands in {listed(found)}" if found else ""
 
 
 def _tell(name: str, looks: list[Look], *, alone: bool) -> None:
     hits, seen = sum(one.hits(name) for one in looks), sum(one.seen for one in looks)
-    where = "" if alone else f" in {named([one.name for one in looks])}"
+    where = "" if alone else f" in {listed([one.name for one in looks])}"
     console.info(f"detected {name}{where}: {hits:,} of the first {seen:,} rows have {CONVERTERS[name].evidence}")
     for one in looks:
         for other, count in one.others(name).items():

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from hubdpo.data.converters.choice import score_of
-from hubdpo.data.converters.scored import ANSWERS
+from hubdpo.data.converters.formats.scored import LISTS
+from hubdpo.data.converters.pairing import score_of
 from hubdpo.data.detection.suggest import near_name
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.pairs.messages import first_of
@@ -22,7 +22,7 @@ def check_score_field(field: str, rows: Iterable[dict[str, Any]]) -> DataError |
     looked = False
     for row in rows:
         looked = True
-        answers = first_of(row, ANSWERS)
+        answers = first_of(row, LISTS.answers)
         items = [item for item in answers if isinstance(item, dict)] if isinstance(answers, list) else []
         for held in items or [row]:
             if field in held:

@@ -10,16 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hubdpo.data.converters.mapped import parse_map
-from hubdpo.data.converters.question import system_columns
-from hubdpo.data.converters.scored import PROMPTS as ASKED
-from hubdpo.data.converters.unpaired import LABELS as KNOWN_LABELS
-from hubdpo.data.converters.unpaired import says_good
-from hubdpo.data.converters.verdicts import OPEN, PAIRED, normal, says_a_side, words_of
+from hubdpo.data.converters.formats.mapped import parse_map
+from hubdpo.data.converters.formats.scored import PROMPTS as ASKED
+from hubdpo.data.converters.formats.unpaired import LABELS as KNOWN_LABELS
+from hubdpo.data.converters.formats.unpaired import says_good
+from hubdpo.data.converters.prompts import system_columns
+from hubdpo.data.converters.vote_words import MARKS, OPEN, names_a_side, normalize
 from hubdpo.data.detection.vote_hints import guess, labels_for
 from hubdpo.data.pairs.example import Rejection, number_of
 from hubdpo.data.pairs.markers import template_mark
-from hubdpo.data.raw.delimited import JUDGEMENTS
+from hubdpo.data.pairs.messages import words_of
+from hubdpo.data.raw.text.delimited import JUDGEMENTS
 
 Row = dict[str, Any]
 PROMPTS = (
@@ -120,11 +121,11 @@ def _voted(rows: Sequence[Row], columns: Columns, sides: tuple[str, str]) -> tup
         few = ", ".join(f"`{name}`" for name in names[:MOST_VALUES])
         return f"{two}, and perhaps votes of several people, {few}; write what most say into one column `winner`", None
     vote = names[0]
-    values = list(dict.fromkeys(normal(row[vote]) for row in rows if row.get(vote) is not None))
+    values = list(dict.fromkeys(normalize(row[vote]) for row in rows if row.get(vote) is not None))
     shown = ", ".join(value[:LONGEST] for value in values[:MOST_VALUES])
     options = _map(columns, {"first": sides[0], "second": sides[1], "vote": vote})
     said = f"{two}, and perhaps a vote, `{vote}` ({shown})"
-    if values and all(says_a_side(row, vote, sides) for row in rows if row.get(vote) is not None):
+    if values and all(names_a_side(row, vote, sides) for row in rows if row.get(vote) is not None):
         return said, options
     look_up = guess(values, vote, sides)
     return (f"{said}; {look_up.removesuffix(':')}" if look_up else said), (
@@ -141,7 +142,7 @@ def _labelled(rows: Sequence[Row], columns: Columns, answer: str) -> tuple[str, 
     label = names[0]
     if SCORES & {*_words(label)} and (scored := _scored(rows, columns, answer, label)):
         return f"{one}, and perhaps a score, `{label}`", scored
-    values = list(dict.fromkeys(normal(row[label]) for row in rows if row.get(label) is not None))
+    values = list(dict.fromkeys(normalize(row[label]) for row in rows if row.get(label) is not None))
     shown = ", ".join(value[:LONGEST] for value in values[:MOST_VALUES])
     renamed = f"rename `{label}` to `label`"
     if not all(says_good(value) is not None for value in values):
@@ -233,8 +234,7 @@ def _answers(names: Iterable[str]) -> tuple[str, str] | None:
     """
     found: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
     for name in names:
-        words = _words(name)
-        words = [_meant(word) for word in words]
+        words = [_meant(word) for word in _words(name)]
         good, bad = GOOD & set(words), BAD & set(words)
         rest = tuple(word for word in words if word not in good | bad)
         if bool(good) != bool(bad) and not ABOUT & set(rest):
@@ -252,7 +252,7 @@ def _sides(names: Sequence[str]) -> tuple[str, str] | None:
         if len(words[one]) != len(words[other]) or ABOUT & set(words[one]):
             continue
         differ = [(a, b) for a, b in zip(words[one], words[other], strict=True) if a != b and not _close(a, b)]
-        if len(differ) == 1 and differ[0] in PAIRED:
+        if len(differ) == 1 and differ[0] in MARKS:
             return one, other
     return None
 
@@ -279,7 +279,7 @@ def _single_answer(names: Sequence[str]) -> str | None:
     return next((plain[name] for name in ANSWERS if name in plain), None)
 
 
-def _words(name: str) -> list[str]:
+def _words(name: str) -> tuple[str, ...]:
     name = _NOT_PREFERRED.sub("nonpreferred", name) if _NOT_PREFERRED.search(name.lower()) else name
     return words_of(name)
 

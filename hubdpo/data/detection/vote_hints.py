@@ -10,22 +10,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hubdpo import console
-from hubdpo.data.converters import Convert, unpaired, voted
-from hubdpo.data.converters.choice import Choice
-from hubdpo.data.converters.verdicts import (
+from hubdpo.data.converters import Convert
+from hubdpo.data.converters.formats import unpaired, voted
+from hubdpo.data.converters.pairing import ConvertOptions
+from hubdpo.data.converters.vote_columns import ANNOTATORS, ONE_OF_THREE, STRENGTHS, has_flags, vote_column
+from hubdpo.data.converters.vote_words import (
     OPEN,
     Sides,
-    differing,
+    differing_words,
     is_tie,
-    is_whole,
-    last_part,
+    is_whole_number,
     model_columns,
-    normal,
-    says_a_side,
-    words_of,
+    names_a_side,
+    normalize,
+    suffix_of,
 )
-from hubdpo.data.converters.votes import ANNOTATORS, ONE_OF_THREE, STRENGTHS, has_flags, vote_column
 from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.pairs.messages import words_of
 from hubdpo.errors import ConfigError, DataError
 
 Row = dict[str, Any]
@@ -47,7 +48,7 @@ def reads_votes(converter: str, mapping: dict[str, str] | None) -> bool:
 
 
 def check_votes(
-    converter: str, mapping: dict[str, str] | None, how: Choice, convert: Convert, rows: Iterable[Row]
+    converter: str, mapping: dict[str, str] | None, how: ConvertOptions, convert: Convert, rows: Iterable[Row]
 ) -> ConfigError | DataError | None:
     """Return the error to raise about the votes, or labels, of a file; None where they are understood.
 
@@ -72,7 +73,7 @@ def check_votes(
         for name in columns:
             flags = has_flags(row, name)
             found = votes.setdefault(columns[0], Votes(columns[0], _sides(mapping, row), flags))
-            value = "/".join(normal(row[flag]) for flag in ONE_OF_THREE) if flags else normal(row[name])
+            value = "/".join(normalize(row[flag]) for flag in ONE_OF_THREE) if flags else normalize(row[name])
             (found.known if known else found.unknown)[value] += 1
     if not votes:
         return None
@@ -136,7 +137,7 @@ def _vote_hint(found: Votes, rows: Sequence[Row]) -> str:
     if (sides := found.sides) is None or not rows:
         return found.hint
     others = [name for name in rows[0] if name not in (*sides, found.column)]
-    vote = next((name for name in others if all(says_a_side(row, name, sides) for row in rows)), OPEN)
+    vote = next((name for name in others if all(names_a_side(row, name, sides) for row in rows)), OPEN)
     prompt = next((name for name in voted.PROMPTS if name in rows[0]), OPEN)
     columns = f"prompt={prompt},first={sides[0]},second={sides[1]},vote={vote}"
     hint = f"name the column that says which is better: --map {shlex.quote(columns)}"
@@ -186,7 +187,7 @@ class Votes:
         return " ".join(filter(None, said))
 
 
-def models_read(mapping: dict[str, str] | None, how: Choice, rows: Iterable[Row]) -> tuple[str, ...]:
+def models_read(mapping: dict[str, str] | None, how: ConvertOptions, rows: Iterable[Row]) -> tuple[str, ...]:
     """Return the columns that name the models of the two answers, where votes say which model won."""
     for row in rows if how.labels is None else ():
         column = mapping["vote"] if mapping is not None else vote_column(row)
@@ -194,7 +195,7 @@ def models_read(mapping: dict[str, str] | None, how: Choice, rows: Iterable[Row]
             continue
         names = model_columns(tuple(row), sides)
         without = {name: value for name, value in row.items() if name not in names}
-        if names and says_a_side(row, column, sides) and not says_a_side(without, column, sides):
+        if names and names_a_side(row, column, sides) and not names_a_side(without, column, sides):
             return names
     return ()
 
@@ -207,7 +208,7 @@ def _columns(converter: str, mapping: dict[str, str] | None, row: Row) -> Sequen
 
 
 def _sides(mapping: dict[str, str] | None, row: Row) -> Sides | None:
-    return (mapping["first"], mapping["second"]) if mapping is not None else voted.sides_of(row)
+    return (mapping["first"], mapping["second"]) if mapping is not None else voted.answer_columns(row)
 
 
 def labels_for(values: Sequence[str], column: str = "", sides: Sides | None = None) -> str:
@@ -268,14 +269,16 @@ def _quality(value: str, values: Sequence[str]) -> int:
 
 def _side(value: str, values: Sequence[str], column: str, sides: Sides) -> int:
     """Return 1 or -1 where a value names the first or second side, in whatever words."""
-    own = differing(*sides) or ("", "")
+    own = differing_words(*sides) or ("", "")
     if value in ("true", "false"):
         side = _only(words_of(column), own)
         return side if value == "true" else -side
-    if is_whole(value):
-        digits = last_part(sides[0].lower()), last_part(sides[1].lower())
+    if is_whole_number(value):
+        digits = suffix_of(sides[0].lower()), suffix_of(sides[1].lower())
         pair = digits if all(map(str.isdigit, digits)) and digits[0] != digits[1] else ("1", "2")
-        return (value == pair[0]) - (value == pair[1]) if {*pair} == {one for one in values if is_whole(one)} else 0
+        return (
+            (value == pair[0]) - (value == pair[1]) if {*pair} == {one for one in values if is_whole_number(one)} else 0
+        )
     return _only(list(_tokens(value)), own)
 
 

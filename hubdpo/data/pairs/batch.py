@@ -1,21 +1,38 @@
-"""A batch of pairs on their way to a file: columns of messages, and a list for each other thing that is known."""
+"""Pairs on their way to Arrow: single pairs, and batches of them stored column by column."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
-from typing import Any
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import orjson
 
 from hubdpo.artefacts.formats.messages import COLUMNS
-from hubdpo.data.pairs.example import PreferenceExample, Row
-from hubdpo.data.pairs.kept import Kept
-from hubdpo.data.pairs.message_column import Columns, MessagesColumn
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
+from hubdpo.data.pairs.message_column import MessageColumn, PairColumns
+
+T = TypeVar("T")
+KeptColumn = list[str | bytes | None]
+"""One column that `--keep` copies, a value per pair: text, or its UTF-8, or None."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of each part of a pair, chat template included; `changes` has the bit CUT if the prompt was cut."""
+
+    prompt: int
+    chosen: int
+    rejected: int
+    changes: int = 0
 
 
 @dataclass(slots=True)
 class Pair:
-    """A pair, or half of one, with the row that it was made of."""
+    """A pair, or a single scored answer (then `rejected` is empty), with the row it was made from."""
 
     line: int
     example: PreferenceExample
@@ -27,71 +44,104 @@ class Pair:
 
 
 @dataclass
-class Pairs:
-    """Many of them; `kept` has a list for each column that is kept, `lengths` is None where no tokenizer counts."""
+class PairBatch:
+    """A batch of pairs, column-wise. All lists have one entry per pair; `kept` has one list per kept column.
+
+    `lengths` holds None where no tokenizer counts.
+    """
 
     lines: list[int]
     values: Sequence[Row | None]
-    columns: Columns
-    kept: list[Kept]
+    columns: PairColumns
+    kept: list[KeptColumn]
     changes: list[int]
     scores: list[float]
     lengths: list[Lengths | None]
 
     @classmethod
-    def of(cls, pairs: list[Pair], keep: int) -> Pairs:
-        """Bring single pairs together; `keep` is the number of columns that are kept."""
-        prompt, chosen, rejected = (MessagesColumn([getattr(pair.example, name) for pair in pairs]) for name in COLUMNS)
+    def from_pairs(cls, pairs: list[Pair], keep: int) -> PairBatch:
+        """Collect single pairs; `keep` is the number of kept columns."""
         return cls(
-            [pair.line for pair in pairs], [pair.value for pair in pairs], (prompt, chosen, rejected),
-            [[pair.kept[i] for pair in pairs] for i in range(keep)], [pair.changes for pair in pairs],
-            [pair.score for pair in pairs], [pair.lengths for pair in pairs],
-        )  # fmt: skip
+            [pair.line for pair in pairs],
+            [pair.value for pair in pairs],
+            PairColumns(*(MessageColumn([getattr(pair.example, name) for pair in pairs]) for name in COLUMNS)),
+            [[pair.kept[i] for pair in pairs] for i in range(keep)],
+            [pair.changes for pair in pairs],
+            [pair.score for pair in pairs],
+            [pair.lengths for pair in pairs],
+        )
 
     @classmethod
-    def plain(cls, lines: Sequence[int], values: list[Row], columns: Columns, kept: list[Kept]) -> Pairs:
-        """Take pairs that were converted together, of which nothing else is known."""
+    def from_columns(
+        cls, lines: Sequence[int], values: list[Row], columns: PairColumns, kept: list[KeptColumn]
+    ) -> PairBatch:
+        """Wrap columns that were converted together; nothing in them was changed, scored or measured."""
         count = len(values)
         return cls(list(lines), values, columns, kept, [0] * count, [0.0] * count, [None] * count)
 
     @classmethod
-    def joined(cls, parts: list[Pairs]) -> Pairs:
-        """Put batches below one another."""
+    def concat(cls, parts: list[PairBatch]) -> PairBatch:
+        """Concatenate batches that keep the same columns."""
         if len(parts) == 1:
             return parts[0]
-
-        def all_of(name: str) -> list[Any]:
-            return list(chain.from_iterable(getattr(part, name) for part in parts))
-
-        prompt, chosen, rejected = (MessagesColumn.joined([part.columns[i] for part in parts]) for i in range(3))
-        kept = [list(chain.from_iterable(texts)) for texts in zip(*(part.kept for part in parts), strict=True)]
         return cls(
-            all_of("lines"), all_of("values"), (prompt, chosen, rejected), kept, all_of("changes"), all_of("scores"),
-            all_of("lengths"),
-        )  # fmt: skip
+            _flat(part.lines for part in parts),
+            _flat(part.values for part in parts),
+            PairColumns(*map(MessageColumn.concat, zip(*(part.columns for part in parts), strict=True))),
+            [_flat(columns) for columns in zip(*(part.kept for part in parts), strict=True)],
+            _flat(part.changes for part in parts),
+            _flat(part.scores for part in parts),
+            _flat(part.lengths for part in parts),
+        )
 
-    def only(self, keep: Any) -> Pairs:
-        """Return the pairs of a mask, bool (rows,)."""
+    def filter(self, mask: npt.NDArray[np.bool_]) -> PairBatch:
+        """Return the pairs where `mask`, bool (pairs,), is true."""
+        return PairBatch(
+            list(compress(self.lines, mask)),
+            list(compress(self.values, mask)),
+            PairColumns(*(column.filter(mask) for column in self.columns)),
+            [list(compress(column, mask)) for column in self.kept],
+            list(compress(self.changes, mask)),
+            list(compress(self.scores, mask)),
+            list(compress(self.lengths, mask)),
+        )
 
-        def some(values: Sequence[Any]) -> list[Any]:
-            return list(compress(values, keep))
-
-        prompt, chosen, rejected = (column.only(keep) for column in self.columns)
-        return Pairs(
-            some(self.lines), some(self.values), (prompt, chosen, rejected), [some(texts) for texts in self.kept],
-            some(self.changes), some(self.scores), some(self.lengths),
-        )  # fmt: skip
-
-    def example(self, place: int) -> PreferenceExample:
-        prompt, chosen, rejected = (column.row(place) for column in self.columns)
+    def example(self, index: int) -> PreferenceExample:
+        prompt, chosen, rejected = (column.row(index) for column in self.columns)
         return PreferenceExample(prompt, chosen, rejected)
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """Tokens of the three parts as they will be trained on, template included, and whether the row was changed."""
+def kept_values(row: Row, names: list[str]) -> list[str | None]:
+    """Return the kept columns of a row as text. Raise Rejection if a value has no JSON form."""
+    return [_kept_text(row.get(name)) for name in names]
 
-    prompt: int
-    chosen: int
-    rejected: int
-    changes: int = 0
+
+def kept_columns(rows: list[Row], names: list[str]) -> list[KeptColumn] | None:
+    """Return the kept columns of many rows, or None if a value has no JSON form."""
+    columns: list[KeptColumn] = []
+    for name in names:
+        values: KeptColumn = [row.get(name) for row in rows]
+        kinds = set(map(type, values))
+        try:
+            if kinds <= {int, list}:
+                columns.append(list(map(orjson.dumps, values)))
+            elif kinds == {str}:
+                columns.append(values)
+            else:
+                columns.append(list(map(_kept_text, values)))
+        except (Rejection, TypeError):
+            return None
+    return columns
+
+
+def _kept_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return str(orjson.dumps(value, default=str), "utf-8")
+    except TypeError:
+        raise Rejection("wrong_type") from None
+
+
+def _flat(parts: Iterable[Sequence[T]]) -> list[T]:
+    return list(chain.from_iterable(parts))

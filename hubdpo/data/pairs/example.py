@@ -1,4 +1,4 @@
-"""One preference: a prompt, a chosen and a rejected answer, all as message lists; and its one schema."""
+"""A preference pair as converters return it, and the rejection of a row that is none."""
 
 from __future__ import annotations
 
@@ -10,24 +10,35 @@ from typing import Any
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.errors import DataError
 
+Row = dict[str, Any]
+"""A raw row: the parsed JSON object of a line, or the columns of a table's row."""
+CHANGES = (
+    "stripped_leading_newlines", "redacted_secret", "prompt_cut_by_message", "taken_out_of_template",
+    "system_column_left_out", "unscored_answers_left_out", "text_taken_out_of_list",
+)  # fmt: skip
+"""What prepare may change in a row that it keeps. Each name is a bit in the row keys, from the lowest."""
+STRIPPED, REDACTED, CUT, UNRENDERED, SYSTEM_LEFT_OUT, UNSCORED, UNLISTED = (1 << bit for bit in range(len(CHANGES)))
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?(?:0,\d+|\d+,\d{1,2})\s*")
-"""`1,5`, and not `1,500`, which is another number elsewhere."""
+"""Match `1,5` but not `1,500`, which is fifteen hundred in English and one and a half elsewhere."""
 
 
 @dataclass(slots=True)
 class PreferenceExample:
-    """`prompt` ends with a user or tool turn; `chosen` and `rejected` go on from there with the assistant."""
+    """A prompt with a chosen and a rejected answer.
+
+    `prompt` ends with a user or tool turn; `chosen` and `rejected` continue it, starting with an assistant turn.
+    """
 
     prompt: list[Message]
     chosen: list[Message]
     rejected: list[Message]
     changes: int = 0
-    """What conversion altered, as the bits of CHANGES."""
+    """What the converter changed, as bits of CHANGES."""
 
 
 @dataclass(slots=True)
-class Rated:
-    """Half a preference: one answer and its score. Answers to the same prompt, from other rows, make the pairs."""
+class ScoredAnswer:
+    """One answer with its score. It becomes a pair with an answer to the same prompt from another row."""
 
     prompt: list[Message]
     answer: list[Message]
@@ -36,7 +47,7 @@ class Rated:
 
 
 class Rejection(Exception):
-    """A row, or a pair of a row, that is left out, for a reason that is counted under its code."""
+    """A row, or one pair of a row, is dropped; `reason` is the code under which it is counted."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -44,7 +55,7 @@ class Rejection(Exception):
 
 
 class NotText(Rejection):
-    """A row with an image, a video or sound, which no option drops: its text alone would teach something else."""
+    """A row holds an image, video or sound. No option drops such rows: the text alone would teach something else."""
 
     def __init__(self, kind: str, where: str) -> None:
         super().__init__({"image": "images", "video": "videos"}.get(kind, kind))
@@ -52,17 +63,17 @@ class NotText(Rejection):
 
     def refusal(self) -> DataError:
         return DataError(
-            f"the rows have {self.reason} ({self.where}): hubdpo trains text",
-            hint="take these rows, or the column where the text alone makes sense, out of the source",
+            f"the rows have {self.reason} ({self.where}), and hubdpo trains on text only",
+            hint="remove these rows from the source, or the column if the text makes sense without it",
         )
 
 
-Made = PreferenceExample | Rated | Iterable[PreferenceExample | Rejection]
-"""What a converter makes of a row: one pair, half a pair, or several pairs with a Rejection for each that fell out."""
+Converted = PreferenceExample | ScoredAnswer | Iterable[PreferenceExample | Rejection]
+"""The result of a converter: a pair, an answer to be paired, or several pairs and the rejections among them."""
 
 
-def text_of(row: dict[str, Any], key: str) -> str:
-    """Return a text field. Raise Rejection when it is missing, null or not text."""
+def text_of(row: Row, key: str) -> str:
+    """Return a text field. Raise Rejection if it is missing, null or not text."""
     value = row.get(key)
     if value is None:
         raise Rejection("missing_field")
@@ -72,25 +83,26 @@ def text_of(row: dict[str, Any], key: str) -> str:
 
 
 def number_of(value: Any) -> float:
-    """Return a finite number, also one written as text: `1.0`, ` 1 `, `1,5`.
+    """Return a finite number, also from text such as `1.0`, ` 1 ` or `1,5`.
 
-    Raise Rejection for anything else; a bool is no number.
+    Raise Rejection for anything else, including booleans.
     """
     if value is None:
         raise Rejection("missing_field")
     if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
         value = value.replace(",", ".")
     try:
-        number = float(value) if not isinstance(value, bool) else float("nan")
-    except (TypeError, ValueError):
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
         raise Rejection("wrong_type") from None
-    if not -1e308 < number < 1e308:
+    if isinstance(value, bool) or not -1e308 < number < 1e308:
         raise Rejection("wrong_type")
     return number
 
 
-def say(role: str, content: str) -> list[Message]:
+def single_turn(role: str, content: str) -> list[Message]:
     return [{"role": role, "content": content}]
 
 
-Row = dict[str, Any]
+def change_names(bits: int) -> list[str]:
+    return [name for bit, name in enumerate(CHANGES) if bits & 1 << bit]

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from hubdpo.data.pairs.message_column import Columns, MessagesColumn
-from hubdpo.data.pairs.spaces import MAY_BEGIN_SPACE, MAY_END_SPACE
+from hubdpo.data.pairs.message_column import MAY_BEGIN_SPACE, MAY_END_SPACE, MessageColumn, PairColumns
 
-Found = Counter[tuple[str, str, str]]
+MarkerCounts = Counter[tuple[str, str, str]]
 """Pairs by (side, kind, marker); by (side, kind, nothing) those that have any of that kind."""
 
 _ANYWHERE = re.compile(
@@ -74,10 +73,10 @@ def kind_of(marker: str) -> str:
     return "speakers" if marker.endswith((":", "：")) and not marker.startswith("#") else "template"
 
 
-def count_markers(columns: Columns) -> Found:
+def count_markers(columns: PairColumns) -> MarkerCounts:
     """Count the pairs that hold a marker, by side, kind and marker."""
     prompt, chosen, rejected = columns
-    counts: Found = Counter()
+    counts: MarkerCounts = Counter()
     answers = markers(chosen, answers=True) | markers(rejected, answers=True)
     for side, found in (("prompts", markers(prompt, answers=False)), ("answers", answers)):
         if found:
@@ -88,7 +87,7 @@ def count_markers(columns: Columns) -> Found:
     return counts
 
 
-def _repeated(prompt: MessagesColumn, chosen: MessagesColumn, rejected: MessagesColumn) -> int:
+def _repeated(prompt: MessageColumn, chosen: MessageColumn, rejected: MessageColumn) -> int:
     """Count the pairs whose answers both begin with all of the prompt's last message: one alone may quote it."""
     if not len(prompt.counts) or not all((column.counts > 0).all() for column in (prompt, chosen, rejected)):
         return 0
@@ -105,7 +104,7 @@ def _repeated(prompt: MessagesColumn, chosen: MessagesColumn, rejected: Messages
     return count
 
 
-def markers(column: MessagesColumn, *, answers: bool) -> set[tuple[int, str]]:
+def markers(column: MessageColumn, *, answers: bool) -> set[tuple[int, str]]:
     """Return (row, marker) of each row that holds one."""
     return {(_row(column, place), marker) for place, marker in _found(column, answers)}
 
@@ -116,11 +115,11 @@ def template_mark(text: str) -> str | None:
     return next((marker for marker in found if kind_of(marker) == "template"), None)
 
 
-def _row(column: MessagesColumn, message: int) -> int:
+def _row(column: MessageColumn, message: int) -> int:
     return message if column.single else int(np.searchsorted(column.ends, message, "right")) - 1
 
 
-def _found(column: MessagesColumn, answers: bool) -> Iterator[tuple[int, str]]:
+def _found(column: MessageColumn, answers: bool) -> Iterator[tuple[int, str]]:
     """Give (message, marker)."""
     if not column.texts:
         return
@@ -140,7 +139,7 @@ def _found(column: MessagesColumn, answers: bool) -> Iterator[tuple[int, str]]:
             yield place, stops[1]
 
 
-def _anywhere(column: MessagesColumn) -> Iterator[tuple[int, str]]:
+def _anywhere(column: MessageColumn) -> Iterator[tuple[int, str]]:
     blob = np.frombuffer(column.blob, np.uint8)
     ends = None
     for opener in _BEGINS:

@@ -1,30 +1,47 @@
-"""Conversations to Arrow a batch at a time: texts are encoded once, hashed and handed over as bytes."""
+"""Conversations of many rows in flat arrays: each text is encoded once, then hashed and written to Arrow as bytes."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
 from itertools import chain, compress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from hubdpo.artefacts.formats.messages import MESSAGES, ROLES, Message
 
-_FIELDS = list(MESSAGES.value_type)
-CODE = {role: number for number, role in enumerate(ROLES)}
+Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+CODE = {role: code for code, role in enumerate(ROLES)}
 UNKNOWN = len(ROLES)
+"""The role code of every role that is not in ROLES."""
+SPACES = tuple(chr(code) for code in range(0x3001) if chr(code).isspace())
+"""All white space that `str.strip` and `\\s` know."""
+MAY_BEGIN_SPACE, MAY_END_SPACE = (
+    np.isin(np.arange(256), [space.encode()[edge] for space in SPACES]) for edge in (0, -1)
+)
+"""bool (256,): whether a byte may be the first, or the last, of a white space character in UTF-8.
+
+A check of the first or last byte of many texts must not miss white space that the exact check would find.
+"""
+_FIELDS = list(MESSAGES.value_type)
 
 
-class MessagesColumn:
-    """One column of a batch: the contents and roles of all messages one after another, and how many each row has.
+class MessageColumn:
+    """One message column of a batch: the messages of all rows, one after another.
 
-    A role is its place in ROLES; one that is none of them is UNKNOWN. `single` tells whether every row is one message.
+    texts   list of str, length messages
+    roles   bytes, length messages: the index of each role in ROLES, or UNKNOWN
+    counts  int64 (rows,): messages of each row
+    ends    int64 (rows + 1,): messages of row i are ends[i]:ends[i + 1]
+    single  whether every row is exactly one message, so that rows and messages have the same index
     """
 
     def __init__(self, conversations: Sequence[Sequence[Message]]) -> None:
-        flat = [message for messages in conversations for message in messages]
+        flat = list(chain.from_iterable(conversations))
         self._fill(
             [message["content"] for message in flat],
             bytes([CODE.get(message["role"], UNKNOWN) for message in flat]),
@@ -32,108 +49,125 @@ class MessagesColumn:
         )
 
     @classmethod
-    def of(cls, texts: list[str], roles: bytes, counts: Any = None) -> MessagesColumn:
-        """Make a column of its parts; without `counts`, int64 (rows,), each row is one message."""
+    def of(cls, texts: list[str], roles: bytes, counts: Counts | None = None) -> MessageColumn:
+        """Build a column from its arrays; without `counts` each row is one message."""
         column = cls.__new__(cls)
         column._fill(texts, roles, np.ones(len(texts), np.int64) if counts is None else counts)
         return column
 
     @classmethod
-    def turns(cls, texts: list[str], role: str) -> MessagesColumn:
-        """Make a column of rows that are one message of `role` each."""
+    def single_turns(cls, texts: list[str], role: str) -> MessageColumn:
+        """Build a column whose rows are one message of `role` each."""
         return cls.of(texts, bytes([CODE[role]]) * len(texts))
 
     @classmethod
-    def joined(cls, columns: Sequence[MessagesColumn]) -> MessagesColumn:
-        """Put columns below one another."""
+    def concat(cls, columns: Sequence[MessageColumn]) -> MessageColumn:
+        """Concatenate the rows of columns."""
         if len(columns) == 1:
             return columns[0]
         texts = [text for column in columns for text in column.texts]
         return cls.of(texts, b"".join([c.roles for c in columns]), np.concatenate([c.counts for c in columns]))
 
-    def _fill(self, texts: list[str], roles: bytes, counts: Any) -> None:
+    def _fill(self, texts: list[str], roles: bytes, counts: Counts) -> None:
         self.texts, self.roles, self.counts = texts, roles, counts
         self.single = len(texts) == len(counts) and bool((counts == 1).all())
         self.ends = np.zeros(len(counts) + 1, np.int64)
         np.cumsum(counts, out=self.ends[1:])
+
+    @property
+    def role_codes(self) -> npt.NDArray[np.uint8]:
+        """uint8 (messages,): a view of `roles`."""
+        return np.frombuffer(self.roles, np.uint8)
+
+    # Cached per message: several rules read them. `set_first` drops them when a text changes.
 
     @functools.cached_property
     def utf8(self) -> list[bytes]:
         return list(map(str.encode, self.texts))
 
     @functools.cached_property
-    def sizes(self) -> Any:
-        """int32 (messages,): bytes of each."""
+    def sizes(self) -> npt.NDArray[np.int32]:
+        """int32 (messages,): bytes of each message."""
         return np.fromiter(map(len, self.utf8), np.int32, len(self.utf8))
 
     @functools.cached_property
     def blob(self) -> bytes:
-        """All messages one after another."""
+        """The UTF-8 of all messages, concatenated without separators."""
         return b"".join(self.utf8)
 
     @functools.cached_property
-    def edges(self) -> Any:
-        """uint8 (2, messages): the first and the last byte of each; those of an empty one are anything."""
+    def edges(self) -> npt.NDArray[np.uint8]:
+        """uint8 (2, messages): first and last byte of each message; arbitrary bytes where a message is empty."""
+        # int64 sums of int32 sizes: a batch may hold more than 2 GiB
         ends = np.cumsum(self.sizes, dtype=np.int64)
-        places = np.stack([np.minimum(ends - self.sizes, ends[-1:] - 1), ends - 1])
-        return np.frombuffer(self.blob, np.uint8)[places] if self.blob else np.zeros(places.shape, np.uint8)
+        # an empty last message would begin behind the blob, hence the minimum
+        offsets = np.stack([np.minimum(ends - self.sizes, ends[-1:] - 1), ends - 1])
+        return np.frombuffer(self.blob, np.uint8)[offsets] if self.blob else np.zeros(offsets.shape, np.uint8)
 
-    def row(self, number: int) -> list[Message]:
+    def row(self, index: int) -> list[Message]:
         """Return the messages of a row; an unknown role is named `?`."""
-        where = slice(int(self.ends[number]), int(self.ends[number + 1]))
+        span = slice(int(self.ends[index]), int(self.ends[index + 1]))
         names = (*ROLES, "?")
         return [
             {"role": names[code], "content": text}
-            for code, text in zip(self.roles[where], self.texts[where], strict=True)
+            for code, text in zip(self.roles[span], self.texts[span], strict=True)
         ]
 
-    def put(self, number: int, content: str) -> None:
-        """Give the first message of a row another content."""
-        place = int(self.ends[number])
-        self.texts[place] = content
-        self.utf8[place] = content.encode()
-        for name in ("sizes", "blob", "edges"):
-            self.__dict__.pop(name, None)
+    def set_first(self, index: int, content: str) -> None:
+        """Replace the content of a row's first message."""
+        message = int(self.ends[index])
+        self.texts[message] = content
+        self.utf8[message] = content.encode()
+        for cached in ("sizes", "blob", "edges"):
+            self.__dict__.pop(cached, None)
 
-    def only(self, keep: Any) -> MessagesColumn:
-        """Return the rows of a mask, bool (rows,)."""
-        flat = np.repeat(keep, self.counts)
-        picked = MessagesColumn.of(
-            list(compress(self.texts, flat)), bytes(compress(self.roles, flat)), self.counts[keep]
-        )
-        picked.__dict__["utf8"] = list(compress(self.utf8, flat))
-        return picked
+    def select(self, mask: Mask, counts: Counts) -> MessageColumn:
+        """Return the messages where `mask`, bool (messages,), is true, as rows of `counts` messages."""
+        return MessageColumn.of(list(compress(self.texts, mask)), bytes(compress(self.roles, mask)), counts)
 
-    def array(self) -> pa.ListArray:
-        roles = _ROLES.take(_numbers(pa.int8(), np.frombuffer(self.roles, np.int8)))
+    def filter(self, mask: Mask) -> MessageColumn:
+        """Return the rows where `mask`, bool (rows,), is true."""
+        of_messages = np.repeat(mask, self.counts)
+        kept = self.select(of_messages, self.counts[mask])
+        kept.__dict__["utf8"] = list(compress(self.utf8, of_messages))  # already encoded: spare the copy that
+        return kept
+
+    def to_arrow(self) -> pa.ListArray:
+        roles = _ROLES.take(_primitive(pa.int8(), self.role_codes))
         messages = pa.StructArray.from_arrays([roles, _strings(self.blob, self.sizes)], fields=_FIELDS)
-        return pa.ListArray.from_arrays(_numbers(pa.int32(), self.ends.astype(np.int32)), messages)
+        return pa.ListArray.from_arrays(_primitive(pa.int32(), self.ends.astype(np.int32)), messages)
 
-    def lengths(self) -> tuple[Any, Any]:
-        """Return int64 (rows,) twice: the bytes and the characters of each row."""
+    def byte_and_character_counts(self) -> tuple[Counts, Counts]:
+        """Return the UTF-8 bytes and the characters of each row, int64 (rows,) each."""
         characters = np.fromiter(map(len, self.texts), np.int64, len(self.texts))
-        return self.a_row(self.sizes.astype(np.int64)), self.a_row(characters)
+        return self.sum_by_row(self.sizes.astype(np.int64)), self.sum_by_row(characters)
 
-    def a_row(self, values: Any) -> Any:
-        """Add up what each message has, (messages, ...), for each row."""
+    def sum_by_row(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Sum values of messages, (messages, ...), to values of rows, (rows, ...); integers wrap around."""
         if self.single:
             return values
+        # Differences of running sums, exact even where the sum wrapped around. `np.add.reduceat` would give an empty
+        # row the value of the next one.
         total = np.zeros((len(values) + 1, *values.shape[1:]), values.dtype)
         np.cumsum(values, axis=0, out=total[1:])
         return total[self.ends[1:]] - total[self.ends[:-1]]
 
 
-Columns = tuple[MessagesColumn, MessagesColumn, MessagesColumn]
-"""Prompt, chosen and rejected."""
+class PairColumns(NamedTuple):
+    """The three message columns of a batch, with the same number of rows."""
+
+    prompt: MessageColumn
+    chosen: MessageColumn
+    rejected: MessageColumn
 
 
 def plain_texts(values: Sequence[Any]) -> list[str] | None:
-    """Return values that all are texts, or None."""
+    """Return the values if all of them are text, else None."""
     return list(values) if set(map(type, values)) == {str} else None
 
 
-def plain_messages(values: Sequence[Any]) -> MessagesColumn | None:
-    """Make a column of values that all are lists of `{role, content}`, known roles and texts, or return None."""
+def plain_messages(values: Sequence[Any]) -> MessageColumn | None:
+    """Build a column if every value is a list of `{role, content}` with known roles and text, else return None."""
     if set(map(type, values)) != {list}:
         return None
     flat = list(chain.from_iterable(values))
@@ -148,32 +182,36 @@ def plain_messages(values: Sequence[Any]) -> MessagesColumn | None:
     codes = bytes([CODE.get(role, UNKNOWN) for role in roles])
     if UNKNOWN in codes:
         return None
-    return MessagesColumn.of(texts, codes, np.fromiter(map(len, values), np.int64, len(values)))
+    return MessageColumn.of(texts, codes, np.fromiter(map(len, values), np.int64, len(values)))
 
 
-def with_systems(prompt: MessagesColumn, systems: Sequence[Any]) -> MessagesColumn | None:
-    """Put the system turn of each row before its prompt; None unless all are texts and no row has its own."""
+def with_systems(prompt: MessageColumn, systems: Sequence[Any]) -> MessageColumn | None:
+    """Insert the system prompt of each row, where it has one, before the messages of its prompt.
+
+    Return None unless every system prompt is text or None, and no row with one has a system turn already.
+    """
     kinds = set(map(type, systems))
     if kinds == {type(None)}:
         return prompt
     if not kinds <= {str, type(None)} or not prompt.counts.all():
         return None
-    some = np.fromiter([bool(text and text.strip()) for text in systems], bool, len(systems))
+    has_system = np.fromiter([bool(text and text.strip()) for text in systems], bool, len(systems))
     begins = prompt.ends[:-1]
-    if (np.frombuffer(prompt.roles, np.uint8)[begins[some]] == CODE["system"]).any():
+    if (prompt.role_codes[begins[has_system]] == CODE["system"]).any():
         return None
     texts, roles = list(prompt.texts), bytearray(prompt.roles)
-    for row in np.flatnonzero(some)[::-1].tolist():
+    for row in np.flatnonzero(has_system)[::-1].tolist():  # from the back: earlier offsets stay valid
         texts.insert(begins[row], systems[row])
         roles.insert(begins[row], CODE["system"])
-    return MessagesColumn.of(texts, bytes(roles), prompt.counts + some)
+    return MessageColumn.of(texts, bytes(roles), prompt.counts + has_system)
 
 
-# `pa.array` would import pandas at its first call, which takes as long as a worker's first ten thousand rows
+# The arrays below are built from buffers. `pa.array` would import pandas at its first call, which takes as long as a
+# worker's first ten thousand rows.
 
 
 def text_array(values: Sequence[str | bytes | None]) -> pa.StringArray:
-    """Make an array of texts, or UTF-8, some of them missing."""
+    """Build an Arrow array of text from str or UTF-8; None becomes null."""
     if set(map(type, values)) == {bytes}:
         utf8: Any = values
     else:
@@ -182,20 +220,20 @@ def text_array(values: Sequence[str | bytes | None]) -> pa.StringArray:
     return _strings(b"".join(utf8), np.fromiter(map(len, utf8), np.int32, len(utf8)), valid)
 
 
-def _strings(blob: bytes, sizes: Any, valid: Any = None) -> pa.StringArray:
-    ends = np.zeros(len(sizes) + 1, np.int32)
-    np.cumsum(sizes, out=ends[1:])
-    return pa.StringArray.from_buffers(len(sizes), pa.py_buffer(ends), pa.py_buffer(blob), valid)
-
-
-def _numbers(kind: pa.DataType, values: Any) -> pa.Array:
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
-
-
-def mask_of(values: Any) -> pa.BooleanArray:
-    """Make an array of bool (rows,)."""
-    bits = np.packbits(values, bitorder="little")
+def mask_of(values: Sequence[bool] | Mask) -> pa.BooleanArray:
+    """Build an Arrow array from bool (rows,)."""
+    bits = np.packbits(np.asarray(values, bool), bitorder="little")
     return pa.BooleanArray.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits)])
+
+
+def _strings(blob: bytes, sizes: npt.NDArray[np.int32], valid: pa.Buffer | None = None) -> pa.StringArray:
+    offsets = np.zeros(len(sizes) + 1, np.int32)
+    np.cumsum(sizes, out=offsets[1:])
+    return pa.StringArray.from_buffers(len(sizes), pa.py_buffer(offsets), pa.py_buffer(blob), valid)
+
+
+def _primitive(kind: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 _ROLES = text_array(ROLES)

@@ -1,9 +1,10 @@
-"""Message lists in the spellings that people use, and the members of a message that text alone cannot hold."""
+"""Read messages in the spellings that people use, and find members that are more than text."""
 
 from __future__ import annotations
 
 import functools
 import re
+from itertools import pairwise
 from typing import Any
 
 from hubdpo.artefacts.formats.messages import ROLES, Message
@@ -13,14 +14,14 @@ ROLE_OF = {
     "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "chatbot": "assistant",
     "model": "assistant", "developer": "system",
 }  # fmt: skip
-"""Other names for a role, in lower case."""
+"""Other names of roles, in lower case."""
 CALL_ROLES = frozenset((
     "function_call", "function", "tool_call", "tool_calls", "tool_response", "tool_result", "observation", "ipython",
 ))  # fmt: skip
 ROLE_KEYS = ("role", "from")
 CONTENT_KEYS = ("content", "value", "text")
 CALLS = ("tool", "call"), ("tool", "calls"), ("tool", "use"), ("function", "call"), ("function", "calls")
-"""The first words of a member that calls a tool or answers a call, `toolCalls` and `tool_call_id` among them."""
+"""First words of members that belong to a tool call, such as `toolCalls` and `tool_call_id`."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
 MEDIA = {
     "image": "image", "images": "image", "img": "image", "imgs": "image", "photo": "image", "photos": "image",
@@ -29,14 +30,15 @@ MEDIA = {
     "mp4": "video", "audio": "audio", "audios": "audio", "wav": "audio", "mp3": "audio",
     "图片": "image", "图像": "image", "视频": "video", "音频": "audio",
 }  # fmt: skip
-"""Words in the names of columns, members and types of parts that are no text."""
-_WORD = re.compile(r"[A-Z]?[a-z]+[0-9]?|[A-Z]+(?![a-z])|[^\W_A-Za-z]+")
+"""Words in the names of columns, members and part types that hold media instead of text."""
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
 
 
 def messages_of(value: Any) -> list[Message]:
-    """Return a list of `{role, content}`; the keys may also be `from`, `value` and `text`, and content typed parts.
+    """Return a list of `{role, content}`.
 
-    Raise Rejection when it is anything else, and for what only other members say: `tool_calls`, `reasoning_content`.
+    Keys may also be `from`, `value` and `text`, and content a list of typed parts. Raise Rejection for other values,
+    and for messages whose meaning is in other members, such as `tool_calls` and `reasoning_content`.
     """
     if value is None:
         raise Rejection("missing_field")
@@ -48,25 +50,25 @@ def messages_of(value: Any) -> list[Message]:
         if item.get("role") not in ROLES or type(item.get("content")) is not str:
             break
     else:
-        return value  # nearly always: nothing to leave out, so nothing to copy
+        return value  # the usual case: no other members, so nothing to copy
     return [_message(item) for item in value]
 
 
 def role_of(name: str) -> str:
-    """Return the role that a name stands for; one that is unknown stays as it is."""
+    """Return the role of a name; an unknown name is returned unchanged."""
     known = name.strip().lower()
     return known if known in ROLES else ROLE_OF.get(known, name)
 
 
 def unknown_roles(value: Any) -> list[str]:
-    """Return the names of roles in a row's messages, at any depth, that stand for none, each once."""
-    found: dict[str, None] = {}
+    """Return the unknown role names of all messages in a row, at any depth, each once."""
+    names: dict[str, None] = {}
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        found |= dict.fromkeys(unknown_roles(item))
+        names |= dict.fromkeys(unknown_roles(item))
     name = first_of(value, ROLE_KEYS) if isinstance(value, dict) else None
     if isinstance(name, str) and role_of(name) not in ROLES and first_of(value, CONTENT_KEYS) is not None:
-        found[name] = None
-    return list(found)
+        names[name] = None
+    return list(names)
 
 
 def is_call_role(name: str) -> bool:
@@ -109,25 +111,26 @@ def _text_of_part(part: Any) -> str:
     raise Rejection("reasoning_content" if "thinking" in kind or "reasoning" in kind else "wrong_type")
 
 
-def is_call(name: Any) -> bool:
-    """Tell a member that calls a tool or answers a call."""
+def is_call(name: object) -> bool:
+    """Return whether a member of this name calls a tool or answers a call."""
     return isinstance(name, str) and words_of(name)[:2] in CALLS
 
 
 def media_of(name: str) -> str | None:
-    """Return `image`, `video` or `audio` when a column, a member or a type is named so, also with other words."""
+    """Return `image`, `video` or `audio` if the name of a column, member or type has a word for it."""
     words = words_of(name)
-    return next((MEDIA[word] for word in (*words, *(w.rstrip("0123456789") for w in words)) if word in MEDIA), None)
+    with_digit = (word + digit for word, digit in pairwise(words) if digit.isdigit())  # mp3, mp4
+    return next((MEDIA[word] for word in (*words, *with_digit) if word in MEDIA), None)
 
 
 @functools.lru_cache(maxsize=4096)
 def words_of(name: str) -> tuple[str, ...]:
-    """Return the words of a name, in lower case, whichever way they are joined."""
+    """Return the words and numbers of a name in lower case: the same for `responseA`, `response_a` and `Response A`."""
     return tuple(word.lower() for word in _WORD.findall(name))
 
 
 def first_of(item: dict[str, Any], names: tuple[str, ...], *, empty: bool = True) -> Any:
-    """Return the first value that is not None, or with `empty=False` not empty either."""
+    """Return the first of these values that is not None; with `empty=False`, that is not empty either."""
     for name in names:
         value = item.get(name)
         if value is not None and (empty or value not in ("", [], {})):

@@ -13,8 +13,8 @@ from hubdpo.data.prepare.convert_piece import read_losses
 from hubdpo.data.prepare.dropped import main_reason, next_step
 from hubdpo.data.prepare.rounds import Rounds
 from hubdpo.data.prepare.rules import Rules
-from hubdpo.data.raw.readers import Piece
-from hubdpo.data.raw.sources import RawFile, named
+from hubdpo.data.raw.pieces import Piece
+from hubdpo.data.raw.raw_file import RawFile, listed
 from hubdpo.errors import DataError
 
 MOST_LOST = 0.5
@@ -83,7 +83,9 @@ def judge(accounts: list[Account], scratch: str, config: PrepareConfig) -> None:
         if nothing:
             dropped = sum((one.dropped for one in nothing), Counter[str]())
             them = "it" if len(nothing) == 1 else "them"
-            console.warn(f"{named([one.file.name for one in nothing])}: no row of {them} can be used: {_told(dropped)}")
+            console.warn(
+                f"{listed([one.file.name for one in nothing])}: no row of {them} can be used: {_told(dropped)}"
+            )
             console.hint(next_step(dropped, config))
     for files in sources.values():
         _tell_losses([one for one in files if one.converted], config)
@@ -96,7 +98,7 @@ def _gives_nothing(files: list[Account], scratch: str, config: PrepareConfig) ->
     )
     have = f"; its rows have {', '.join(f'`{name}`' for name in fields)}" if fields else ""
     return DataError(
-        f"{named([one.file.name for one in files])}: none of {sum(one.read for one in files):,} rows can be used: "
+        f"{listed([one.file.name for one in files])}: none of {sum(one.read for one in files):,} rows can be used: "
         f"{_told(dropped) or 'it holds no rows'}{have}",
         hint=f"{next_step(dropped, config)}; or leave the source out",
     )
@@ -110,7 +112,7 @@ def _tell_losses(files: list[Account], config: PrepareConfig) -> None:
     lost, rows = _losses(told)
     reason = main_reason(lost)
     console.warn(
-        f"{named([one.file.name for one in told])}: {lost.total():,} of {rows:,} rows are lost, "
+        f"{listed([one.file.name for one in told])}: {lost.total():,} of {rows:,} rows are lost, "
         f"most of them as `{reason}` ({lost[reason]:,})"
     )
     console.hint(next_step(lost, config))

@@ -20,15 +20,13 @@ from hubdpo.data.clean.near_duplicates import signature
 from hubdpo.data.clean.rows import clean, suspects
 from hubdpo.data.clean.screen import unlisted
 from hubdpo.data.clean.split import fold
-from hubdpo.data.pairs.batch import Pair, Pairs
-from hubdpo.data.pairs.changes import REDACTED
-from hubdpo.data.pairs.example import NotText, PreferenceExample, Rated, Rejection, Row
-from hubdpo.data.pairs.kept import kept_of, kept_of_many
-from hubdpo.data.pairs.markers import Found, count_markers
+from hubdpo.data.pairs.batch import Pair, PairBatch, kept_columns, kept_values
+from hubdpo.data.pairs.example import REDACTED, NotText, PreferenceExample, Rejection, Row, ScoredAnswer
+from hubdpo.data.pairs.markers import MarkerCounts, count_markers
 from hubdpo.data.pairs.message_column import text_array
 from hubdpo.data.prepare.dropped import is_error, loss_line
 from hubdpo.data.prepare.rules import Rules
-from hubdpo.data.raw.readers import Block, Piece, PieceReader
+from hubdpo.data.raw.pieces import Block, Piece, PieceReader
 from hubdpo.data.tokens.tokenizer import encoder_of
 from hubdpo.secrets import find_secrets, redact
 
@@ -68,7 +66,7 @@ class Staged:
     """Rows that have a value in a column that was not read, by column."""
     listed: Counter[str] = field(default_factory=Counter)
     """Texts that may be lists of one text, and were not read as such, by column."""
-    markers: Found = field(default_factory=Counter)
+    markers: MarkerCounts = field(default_factory=Counter)
     first_loss: tuple[int, str] | None = None
 
 
@@ -109,7 +107,7 @@ class Stage:
         self._many = None if self._closely or rules.single else rules.convert_many
         self._waiting: list[Pair] = []
         self._waiting_bytes = 0
-        self._parts: list[Pairs] = []
+        self._parts: list[PairBatch] = []
         self._losses: list[tuple[int, bytes]] = []
 
     def __enter__(self) -> Stage:
@@ -168,22 +166,22 @@ class Stage:
         if self._many is None or len(values) <= FEW:
             for line, value in zip(lines, values, strict=True):
                 self._convert_one(line, value)
-        elif (columns := self._many(values)) is None or (kept := kept_of_many(values, self._rules.keep)) is None:
+        elif (columns := self._many(values)) is None or (kept := kept_columns(values, self._rules.keep)) is None:
             half = len(values) // 2
             self._convert(lines[:half], values[:half])
             self._convert(lines[half:], values[half:])
         else:
             self._settle()
-            self._parts.append(Pairs.plain(lines, values, columns, kept))
+            self._parts.append(PairBatch.from_columns(lines, values, columns, kept))
 
     def _convert_one(self, line: int, value: Row) -> None:
         try:
             made = self._rules.convert(value)
-            if isinstance(made, Rated) is not self._rules.single:
+            if isinstance(made, ScoredAnswer) is not self._rules.single:
                 raise Rejection("mixed_shapes")
             if isinstance(made, PreferenceExample):
-                self._take(line, made, kept_of(value, self._rules.keep), value)
-            elif isinstance(made, Rated):
+                self._take(line, made, kept_values(value, self._rules.keep), value)
+            elif isinstance(made, ScoredAnswer):
                 self._take_rated(line, made, value)
             else:
                 self._take_several(line, list(made), value)
@@ -211,7 +209,7 @@ class Stage:
     def _take_several(self, line: int, pairs: list[PreferenceExample | Rejection], value: Row) -> None:
         if not pairs:
             raise Rejection("single_answer")
-        kept = kept_of(value, self._rules.keep)
+        kept = kept_values(value, self._rules.keep)
         self.staged.made += len(pairs) - 1
         for pair in pairs:
             try:
@@ -221,21 +219,19 @@ class Stage:
             except Rejection as rejection:
                 self.lose(line, rejection.reason, value)
 
-    def _take_rated(self, line: int, half: Rated, value: Row) -> None:
+    def _take_rated(self, line: int, half: ScoredAnswer, value: Row) -> None:
         """Keep half a pair; the second round makes pairs of them, and only then are they cleaned."""
         if not half.prompt or not half.answer:
             raise Rejection("empty_prompt" if half.answer else "empty_answer")
         if any(message["role"] not in ROLES for message in (*half.prompt, *half.answer)):
             raise Rejection("unknown_role")
-        pair = PreferenceExample(half.prompt, half.answer, [])
-        self._waiting.append(
-            Pair(line, pair, kept_of(value, self._rules.keep), value, half.changes | unlisted(value), score=half.score)
-        )
+        pair, kept = PreferenceExample(half.prompt, half.answer, []), kept_values(value, self._rules.keep)
+        self._waiting.append(Pair(line, pair, kept, value, half.changes | unlisted(value), score=half.score))
 
     def _settle(self) -> None:
         """Put the pairs that came one by one behind those that came together."""
         if self._waiting:
-            self._parts.append(Pairs.of(self._waiting, len(self._rules.keep)))
+            self._parts.append(PairBatch.from_pairs(self._waiting, len(self._rules.keep)))
             self._waiting, self._waiting_bytes = [], 0
 
     def _flush(self) -> None:
@@ -243,7 +239,7 @@ class Stage:
         self._settle()
         parts, self._parts = self._parts, []
         if parts:
-            pairs = Pairs.joined(parts)
+            pairs = PairBatch.concat(parts)
             if not self._rules.single:
                 pairs = self._cleaned(pairs)
             if pairs.lines:
@@ -251,7 +247,7 @@ class Stage:
         self._files["losses"].write(b"".join(text for _, text in sorted(self._losses, key=lambda loss: loss[0])))
         self._losses = []
 
-    def _cleaned(self, pairs: Pairs) -> Pairs:
+    def _cleaned(self, pairs: PairBatch) -> PairBatch:
         """Return the pairs to write."""
         keep = np.ones(len(pairs.lines), bool)
         for place in suspects(*pairs.columns).tolist():
@@ -265,13 +261,13 @@ class Stage:
             if changes:
                 pairs.changes[place] |= changes
                 _, chosen, rejected = pairs.columns
-                chosen.put(place, example.chosen[0]["content"])
-                rejected.put(place, example.rejected[0]["content"])
-        return pairs if keep.all() else pairs.only(keep)
+                chosen.set_first(place, example.chosen[0]["content"])
+                rejected.set_first(place, example.rejected[0]["content"])
+        return pairs if keep.all() else pairs.filter(keep)
 
-    def _write(self, pairs: Pairs) -> None:
+    def _write(self, pairs: PairBatch) -> None:
         prompt, chosen, rejected = pairs.columns
-        arrays = [*(column.array() for column in pairs.columns), *map(text_array, pairs.kept)]
+        arrays = [*(column.to_arrow() for column in pairs.columns), *map(text_array, pairs.kept)]
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         keys = np.zeros(len(pairs.lines), ROW_KEY)
         keys["line"], keys["messages"], keys["changes"] = pairs.lines, prompt.counts, pairs.changes
@@ -289,7 +285,7 @@ class Stage:
         keys["low"], keys["high"] = digest.T
         measured = self._encoder is not None and not self._rules.single
         for name, column in zip(COLUMNS, pairs.columns, strict=True):
-            sizes, keys[f"{name}_characters"] = column.lengths()
+            sizes, keys[f"{name}_characters"] = column.byte_and_character_counts()
             keys["bytes"] += sizes.astype(np.uint32)
             keys[f"{name}_tokens"] = [getattr(lengths, name) for lengths in pairs.lengths] if measured else -1
         self._files["keys"].write(keys.tobytes())

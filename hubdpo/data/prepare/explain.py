@@ -12,10 +12,9 @@ from hubdpo.cards.fences import visible
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.rows import clean
 from hubdpo.data.clean.screen import unlisted
-from hubdpo.data.pairs.changes import names_of
-from hubdpo.data.pairs.example import NotText, PreferenceExample, Rated, Rejection
+from hubdpo.data.pairs.example import NotText, PreferenceExample, Rejection, ScoredAnswer, change_names
 from hubdpo.data.prepare.rules import Rules
-from hubdpo.data.raw.readers import RawRow
+from hubdpo.data.raw.pieces import RawRow
 from hubdpo.data.tokens.pair import encode_pair
 from hubdpo.data.tokens.tokenizer import encoder_of
 from hubdpo.secrets import find_secrets, redact
@@ -37,18 +36,18 @@ def explain(rows: Iterable[RawRow], rules: Rules) -> None:
             made = rules.convert(value)
             if isinstance(made, PreferenceExample):
                 made.changes |= unlisted(value)
-            _explain(list(made) if not isinstance(made, (PreferenceExample, Rated)) else [made], rules)
+            _explain(list(made) if not isinstance(made, (PreferenceExample, ScoredAnswer)) else [made], rules)
         except NotText as found:
             raise found.refusal() from None
         except Rejection as rejection:
             console.info(f"dropped: {rejection.reason}")
 
 
-def _explain(made: list[PreferenceExample | Rejection | Rated], rules: Rules) -> None:
+def _explain(made: list[PreferenceExample | Rejection | ScoredAnswer], rules: Rules) -> None:
     for pair in made:
         if isinstance(pair, Rejection):
             console.info(f"dropped: {pair.reason}")
-        elif isinstance(pair, Rated):
+        elif isinstance(pair, ScoredAnswer):
             _messages("prompt", pair.prompt)
             _messages(f"answer of score {pair.score:g}, to be paired", pair.answer)
         else:
@@ -60,7 +59,7 @@ def _pair(pair: PreferenceExample, rules: Rules) -> None:
     for name, messages in (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected)):
         _messages(name, messages)
     if changes:
-        console.info(f"changed: {', '.join(names_of(changes))}")
+        console.info(f"changed: {', '.join(change_names(changes))}")
     if rules.model is None:
         return
     encoder = encoder_of(rules.model)

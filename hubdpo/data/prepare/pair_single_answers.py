@@ -12,7 +12,7 @@ import pyarrow as pa
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.clean.keys import ROW_KEY
-from hubdpo.data.converters.choice import Choice, candidates, too_close
+from hubdpo.data.converters.pairing import ConvertOptions, candidates, too_close
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from hubdpo.data.prepare.convert_piece import Stage, Staged, file_of
 from hubdpo.data.prepare.rules import Rules
@@ -31,7 +31,7 @@ class PairingTask:
     losses: list[tuple[int, str]]
 
 
-def pair_up(staged: list[Staged], rules: Rules, how: Choice, *, labelled: bool) -> list[PairingTask]:
+def pair_up(staged: list[Staged], rules: Rules, how: ConvertOptions, *, labelled: bool) -> list[PairingTask]:
     """Decide which answers to compare, in the order of the better ones.
 
     `labelled` answers are good or bad: the first good one goes with the first bad one of its prompt, and so on; scored
@@ -156,14 +156,14 @@ def _distinct(keys: Any, group: list[int], lost: dict[int, str]) -> list[int]:
     return rows
 
 
-def _by_label(keys: Any, group: list[int], how: Choice, lost: dict[int, str]) -> Iterator[tuple[int, int]]:
+def _by_label(keys: Any, group: list[int], how: ConvertOptions, lost: dict[int, str]) -> Iterator[tuple[int, int]]:
     rows = _distinct(keys, group, lost)
     good = [row for row in rows if keys["score"][row] > 0]
     bad = [row for row in rows if keys["score"][row] <= 0]
     yield from zip(good, bad, strict=False)
 
 
-def _by_score(keys: Any, group: list[int], how: Choice, lost: dict[int, str]) -> Iterator[tuple[int, int]]:
+def _by_score(keys: Any, group: list[int], how: ConvertOptions, lost: dict[int, str]) -> Iterator[tuple[int, int]]:
     rows = _distinct(keys, group, lost)
     scores = [float(keys["score"][row]) for row in rows]
     for better, worse in candidates(scores, how.pairs):

@@ -46,11 +46,12 @@ from hubdpo.data.prepare.rules import Rules, make_rules, pinned_model
 from hubdpo.data.prepare.shards import ShardTask, plan_shards, write_shard
 from hubdpo.data.prepare.statistics import changed, shared_prompts, summary
 from hubdpo.data.prepare.workers import Engine, engine_for
-from hubdpo.data.raw.published import has_published_split
-from hubdpo.data.raw.readers import Piece, PieceReader, cut
-from hubdpo.data.raw.source_state import check_unchanged, told_of_changes
-from hubdpo.data.raw.sources import RawFile, find_sources, named
-from hubdpo.data.raw.unpack import unpacked
+from hubdpo.data.raw.pieces import Piece, PieceReader, cut
+from hubdpo.data.raw.raw_file import RawFile, listed
+from hubdpo.data.raw.sources.find import find_sources
+from hubdpo.data.raw.sources.state import check_unchanged, told_of_changes
+from hubdpo.data.raw.sources.unpack import unpacked
+from hubdpo.data.raw.split_names import has_published_split
 from hubdpo.data.tokens.tokenizer import Model
 from hubdpo.errors import ConfigError
 from hubdpo.version import __version__
@@ -160,7 +161,7 @@ def _keeps_split(config: PrepareConfig, pieces: list[Piece]) -> bool:
     """Tell whether rows stay in the split that they were published in."""
     published = has_published_split(piece.split for piece in pieces)
     if published and config.test_size is not None:
-        held = named(list(dict.fromkeys(piece.file.name for piece in pieces if piece.split == "test")))
+        held = listed(list(dict.fromkeys(piece.file.name for piece in pieces if piece.split == "test")))
         console.warn(
             f"`--test-size` draws a new split: the published test rows ({held}) are split with all others; "
             "leave it out to keep them apart"

@@ -21,9 +21,9 @@ from hubdpo.data.prepare.convert_piece import read_losses
 from hubdpo.data.prepare.dropped import next_step
 from hubdpo.data.prepare.remarks import tell_remarks
 from hubdpo.data.prepare.rounds import Rounds
-from hubdpo.data.raw.delimited import NULL_TEXT, OTHER_COLUMNS
-from hubdpo.data.raw.readers import Piece
-from hubdpo.data.raw.sources import named
+from hubdpo.data.raw.pieces import Piece
+from hubdpo.data.raw.raw_file import listed
+from hubdpo.data.raw.text.delimited import NULL_TEXT, OTHER_COLUMNS
 from hubdpo.errors import DataError
 
 
@@ -121,7 +121,7 @@ def _tell_nulls(manifest: PrepareManifest) -> None:
     found = [what.removeprefix(NULL_TEXT) for what in manifest.repaired if what.startswith(NULL_TEXT)]
     if not found:
         return
-    names = named(["other columns" if name == OTHER_COLUMNS else f"`{name}`" for name in found])
+    names = listed(["other columns" if name == OTHER_COLUMNS else f"`{name}`" for name in found])
     say = console.warn if manifest.funnel.dropped.get("missing_field") else console.info
     say(
         f"`nan`, `None`, `NULL` and the like in a CSV are missing values, as in pandas and `datasets`: found in "
@@ -137,7 +137,7 @@ def _tell_split(manifest: PrepareManifest) -> None:
         return
     held = [source.name for source in manifest.sources if "test" in (source.split or "")]
     console.info(
-        f"rows stay in the split they were published in: `test` holds the test rows of {named(held)}, `train` all "
+        f"rows stay in the split they were published in: `test` holds the test rows of {listed(held)}, `train` all "
         "else; `--test-size SHARE` draws a new split"
     )
     if shared := manifest.funnel.dropped.get("prompt_in_test"):

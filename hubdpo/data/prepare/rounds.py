@@ -20,7 +20,7 @@ from hubdpo.data.prepare.dropped import POLICIES, is_error
 from hubdpo.data.prepare.pair_single_answers import PairingTask, pair_up, stage_pairs
 from hubdpo.data.prepare.rules import Rules, choice_of
 from hubdpo.data.prepare.workers import Engine
-from hubdpo.data.raw.readers import Piece
+from hubdpo.data.raw.pieces import Piece
 from hubdpo.errors import DataError
 
 

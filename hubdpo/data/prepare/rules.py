@@ -12,32 +12,20 @@ from itertools import islice
 from hubdpo import console
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.screen import SIDES, Screen, list_columns, opened_row
-from hubdpo.data.converters import (
-    CONVERTERS,
-    NAMES,
-    SCORED,
-    SEVERAL,
-    Choice,
-    Convert,
-    ConvertMany,
-    answers_of,
-    converter_for,
-    converter_of_many,
-    mapped,
-    reads_of,
-)
-from hubdpo.data.converters.cells import holds_texts
-from hubdpo.data.converters.verdicts import parse_labels
-from hubdpo.data.converters.votes import ONE_OF_THREE
+from hubdpo.data.converters import NAMES, Convert, ConvertMany, ConvertOptions, answer_columns, find_converter
+from hubdpo.data.converters.cells import is_list_of_texts
+from hubdpo.data.converters.formats import mapped
+from hubdpo.data.converters.vote_columns import ONE_OF_THREE
+from hubdpo.data.converters.vote_words import parse_labels
 from hubdpo.data.detection.detect import MOST_FIELDS, MOST_ROWS, Look, detect_all, look
 from hubdpo.data.detection.score_fields import check_score_field
 from hubdpo.data.detection.suggest import corrected, near_name
-from hubdpo.data.detection.vote_hints import check_votes, models_read, reads_votes
-from hubdpo.data.pairs.example import Rated, Rejection, Row
+from hubdpo.data.detection.vote_hints import check_votes, models_read
+from hubdpo.data.pairs.example import Rejection, Row, ScoredAnswer
 from hubdpo.data.prepare.unreadable import unreadable
-from hubdpo.data.raw.published import has_published_split, split_of
-from hubdpo.data.raw.readers import Piece, PieceReader
-from hubdpo.data.raw.sources import named
+from hubdpo.data.raw.pieces import Piece, PieceReader
+from hubdpo.data.raw.raw_file import listed
+from hubdpo.data.raw.split_names import has_published_split, split_of
 from hubdpo.data.tokens.tokenizer import Model, encoder_of, find_model
 from hubdpo.errors import ConfigError, DataError
 
@@ -96,8 +84,8 @@ def make_rules(
     if config.test_size is None:
         _tell_split_column(looks)
     how = choice_of(config)
-    if how.labels is not None and not any(reads_votes(name, mapping) for name in names):
-        console.warn(f"`--labels` is not used: no vote or label is read by {named(sorted({*names}))}")
+    if how.labels is not None and not any("labels" in find_converter(name, mapping).options for name in names):
+        console.warn(f"`--labels` is not used: no vote or label is read by {listed(sorted({*names}))}")
     _tell_unread(config, names, looks, mapping)
     columns_ = {column: None for one in looks for column in one.fields}
     _check_keep(config, pieces, columns_)
@@ -107,21 +95,22 @@ def make_rules(
     for name, one, (number, some) in zip(names, looks, files.items(), strict=True):
         if mapping is not None and one.seen:
             _check_columns(mapping, one)
-        convert, many = converter_for(name, how, mapping), converter_of_many(name, mapping)
+        converter = find_converter(name, mapping)
+        convert, many = converter.bind(how), converter.convert_many
         if (
             how.score_field
-            and name in SCORED
+            and "score_field" in converter.options
             and (unknown := check_score_field(how.score_field, _first_rows(config, some, most)))
         ):
             raise unknown
         single = _single(convert, _first_rows(config, some, most))
         models: tuple[str, ...] = ()
-        if reads_votes(name, mapping):
+        if "labels" in converter.options:
             if wrong := check_votes(name, mapping, how, convert, _first_rows(config, some, most)):
                 raise wrong
             models = models_read(mapping, how, _first_rows(config, some, most))
         screen = screen_for(name, how, mapping, keep, models)
-        answers = answers_of(mapping)
+        answers = answer_columns(mapping)
         lists = list_columns(_first_rows(config, some, most), screen.reads, answers)
         if ONE_OF_THREE[0] in one.fields:  # sets of this shape have each turn of a conversation in such a list
             lists, answers = dict.fromkeys(one.fields, ""), frozenset[str]()
@@ -138,7 +127,7 @@ def _tell_split_column(looks: list[Look]) -> None:
     for one in looks:
         if has_published_split(map(split_of, one.split_column)):
             console.warn(
-                f"{one.name}: the column `split` ({named(list(one.split_column))}) is not used; to keep that split, "
+                f"{one.name}: the column `split` ({listed(list(one.split_column))}) is not used; to keep that split, "
                 "write its rows to files of their own, such as train.jsonl and test.jsonl"
             )
 
@@ -146,26 +135,29 @@ def _tell_split_column(looks: list[Look]) -> None:
 def _tell_lists(name: str, lists: dict[str, str]) -> None:
     """Say which columns hold lists of one text that are written as text."""
     if written := [f"`{column}`" for column, text in lists.items() if text]:
-        console.info(f"{name}: {named(written)} hold lists of one text each, written as text: the text in them is read")
+        console.info(
+            f"{name}: {listed(written)} hold lists of one text each, written as text: the text in them is read"
+        )
 
 
 def _tell_several(one: Look, answers: frozenset[str]) -> None:
     """Warn of answers that are lists of several texts in all first rows: likely a way of writing, not the answer."""
     texts = {name: [row[name] for row in one.examples if isinstance(row.get(name), str)] for name in answers}
-    for name in sorted(name for name, held in texts.items() if len(held) > 1 and all(map(holds_texts, held))):
+    for name in sorted(name for name, held in texts.items() if len(held) > 1 and all(map(is_list_of_texts, held))):
         console.warn(
             f"{one.name}: `{name}` holds lists of several texts, written as text: they are learned with their brackets"
         )
 
 
 def screen_for(
-    name: str, how: Choice, mapping: dict[str, str] | None, keep: list[str], models: tuple[str, ...] = ()
+    name: str, how: ConvertOptions, mapping: dict[str, str] | None, keep: list[str], models: tuple[str, ...] = ()
 ) -> Screen:
     """Return what looks at each row before the converter of this name does; a vote refers to `models`."""
     sides = (mapping["chosen"], mapping["rejected"]) if mapping and "chosen" in mapping else None
-    if mapping is None and CONVERTERS[name].says_better:
+    converter = find_converter(name, mapping)
+    if mapping is None and converter.names_better_answer:
         sides = SIDES
-    return Screen((*reads_of(name, how, mapping), *models), tuple(keep), how, sides)
+    return Screen((*converter.columns_read(how), *models), tuple(keep), how, sides)
 
 
 def by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
@@ -176,9 +168,9 @@ def by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
     return files
 
 
-def choice_of(config: PrepareConfig) -> Choice:
+def choice_of(config: PrepareConfig) -> ConvertOptions:
     labels = parse_labels(config.labels) if config.labels else None
-    return Choice(config.pairs, config.min_margin, config.score_field, labels)
+    return ConvertOptions(config.pairs, config.min_margin, config.score_field, labels)
 
 
 def pinned_model(config: PrepareConfig) -> Model | None:
@@ -218,21 +210,21 @@ def _tell_unread(
 ) -> None:
     """Warn of options that were given and that no converter reads."""
     how = choice_of(config)
-    votes = any(reads_votes(name, mapping) or (mapping is None and CONVERTERS[name].chooses) for name in names)
-    scores = votes or any(
+    options = {option for name in names for option in find_converter(name, mapping).options}
+    scores = "min_margin" in options or any(
         screen_for(name, how, mapping, []).compared_columns(tuple(one.fields))
         for name, one in zip(names, looks, strict=True)
     )
     read = {
-        "pairs": any(name in SEVERAL for name in names),
-        "score_field": any(name in SCORED for name in names),
+        "pairs": "pairs" in options,
+        "score_field": "score_field" in options,
         "min_margin": scores,
         "on_tie": scores,
     }
     for option, is_read in read.items():
         if not is_read and getattr(config, option) != type(config).model_fields[option].default:
             flag = "--" + option.replace("_", "-")
-            console.warn(f"`{flag}` is not used: nothing that it is about is read by {named(sorted({*names}))}")
+            console.warn(f"`{flag}` is not used: nothing that it is about is read by {listed(sorted({*names}))}")
 
 
 def _check_keep(config: PrepareConfig, pieces: list[Piece], columns_: dict[str, None]) -> None:
@@ -254,7 +246,7 @@ def _single(convert: Convert, first: Iterable[Row]) -> bool:
     """Tell whether the first row that converts has one answer."""
     for value in first:
         try:
-            return isinstance(convert(value), Rated)
+            return isinstance(convert(value), ScoredAnswer)
         except Rejection:
             continue
     return False

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hubdpo.data.clean.decide import total_tokens
-from hubdpo.data.pairs.changes import CHANGES
+from hubdpo.data.pairs.example import CHANGES
 
 SIDES = ("prompt", "chosen", "rejected")
 BINS = 24

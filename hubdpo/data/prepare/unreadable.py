@@ -9,10 +9,10 @@ import orjson
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.data.prepare.dropped import NEXT_STEPS
-from hubdpo.data.raw.encodings import convert_command
-from hubdpo.data.raw.layout import CUT, Layout
-from hubdpo.data.raw.readers import Piece, PieceReader
-from hubdpo.data.raw.sources import DELIMITED
+from hubdpo.data.raw.pieces import Piece, PieceReader
+from hubdpo.data.raw.raw_file import DELIMITED
+from hubdpo.data.raw.text.encodings import convert_command
+from hubdpo.data.raw.text.json_layout import CUT, Layout
 from hubdpo.errors import DataError
 
 UNPACK = {".gz": "gunzip -c", ".zst": "zstd -dc"}

@@ -44,13 +44,13 @@ def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Any, Any]:
 
     from hubdpo.artefacts.formats.messages import COLUMNS
     from hubdpo.data.clean.keys import digests
-    from hubdpo.data.pairs.message_column import MessagesColumn
+    from hubdpo.data.pairs.message_column import MessageColumn
 
     parts: tuple[list[Any], list[Any]] = ([], [])
     for path in paths:
         with pq.ParquetFile(path) as file:
             for batch in _batches(file, path, list(COLUMNS)):
-                columns = [digests(MessagesColumn(batch.column(name).to_pylist())) for name in COLUMNS]
+                columns = [digests(MessageColumn(batch.column(name).to_pylist())) for name in COLUMNS]
                 whole = [_short(b"".join(row)) for row in zip(*columns, strict=True)]
                 for part, values in zip(parts, (whole, [_short(prompt) for prompt in columns[0]]), strict=True):
                     hashes = np.array(values, np.uint64)

@@ -12,8 +12,8 @@ from typing import IO
 
 from hubdpo.data.converters.cells import MISSING
 from hubdpo.data.pairs.messages import words_of
-from hubdpo.data.raw.encodings import not_utf8
 from hubdpo.data.raw.rows import RawRow
+from hubdpo.data.raw.text.encodings import not_utf8
 from hubdpo.errors import DataError
 from hubdpo.secrets import shown_name
 

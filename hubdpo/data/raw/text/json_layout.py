@@ -12,12 +12,12 @@ import orjson
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.data.converters import CONVERTERS
-from hubdpo.data.raw.encodings import not_utf8
-from hubdpo.data.raw.json_lists import object_lists
-from hubdpo.data.raw.json_values import is_utf8, said, without_constants
-from hubdpo.data.raw.published import split_of
+from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.data.raw.rows import BLOCK, BOM
-from hubdpo.data.raw.sources import RawFile
+from hubdpo.data.raw.split_names import split_of
+from hubdpo.data.raw.text.encodings import not_utf8
+from hubdpo.data.raw.text.json_lists import object_lists
+from hubdpo.data.raw.text.json_values import is_utf8, said, without_constants
 from hubdpo.errors import DataError
 
 HEAD = 1 << 16

@@ -16,7 +16,7 @@ from typing import Any
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import read_text, shortened
 from hubdpo.artefacts.formats.front_matter import fields, part
-from hubdpo.data.raw.published import Split, split_of
+from hubdpo.data.raw.split_names import Split, split_of
 from hubdpo.errors import DataError
 from hubdpo.hub.reference import DATASETS, RepoRef
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,75 +14,16 @@ from fsspec.implementations.local import LocalFileSystem
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.walk import files_below, matching
-from hubdpo.artefacts.manifests.funnel import Source
-from hubdpo.data.raw.encodings import convert_command, marked_encoding, unmarked_utf16
-from hubdpo.data.raw.hub_configs import CARD_FILE, choose, declared_splits, read_configs
-from hubdpo.data.raw.json_values import is_utf8
-from hubdpo.data.raw.likely_kinds import likely_kind
-from hubdpo.data.raw.published import Split, is_split_name, split_of
-from hubdpo.data.raw.selections import refuse_selection
-from hubdpo.data.raw.source_state import State, let_clock_tick, state_of
+from hubdpo.data.raw.raw_file import ENDINGS, KINDS, PACKED, READS, STDIN, TABLES, RawFile, listed
+from hubdpo.data.raw.sources.hub_configs import CARD_FILE, choose, declared_splits, read_configs
+from hubdpo.data.raw.sources.kinds import BLOCK, NOT_ROWS, _unknown, refuse_binary, refuse_selection
+from hubdpo.data.raw.sources.state import let_clock_tick, state_of
+from hubdpo.data.raw.split_names import Split, is_split_name, split_of
+from hubdpo.data.raw.text.json_values import is_utf8
 from hubdpo.errors import DataError
 from hubdpo.hub.client import download, resolve_address
 from hubdpo.hub.reference import DATASETS
 from hubdpo.secrets import known_secrets
-
-DELIMITED = (".csv", ".tsv")
-TABLES = (".parquet", ".arrow")
-KINDS = (".jsonl", ".ndjson", ".json", *DELIMITED, *TABLES)
-PACKED = (".gz", ".zst")
-STDIN = "stdin"
-ENDINGS = tuple(kind + packed for kind in KINDS for packed in ("", *PACKED))
-READS = f"hubdpo reads {', '.join(KINDS)}, each also {' or '.join(PACKED)}"
-NOT_ROWS = frozenset({
-    "prepare.json", "hubdpo.json", "release.json", "rejected.jsonl", "dataset_info.json", "dataset_infos.json",
-    "dataset_dict.json", "state.json",
-})  # fmt: skip
-"""What hubdpo and `datasets` write about rows, beside them."""
-BLOCK = 1 << 20
-HEAD = 1 << 16
-MAGIC = {
-    b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow", b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"PK": "a ZIP archive or an Excel workbook", b"SQLite": "an SQLite database",
-}  # fmt: skip
-"""What a binary file begins with."""
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """One file to read: where it is (a path or URL), and the name that people see, never an absolute path."""
-
-    path: str
-    name: str
-    original: str
-    """The file as it was given: the same as `path` unless that was unpacked."""
-    split: Split | None = None
-    """The split that it was published in, where its name tells."""
-    argument: str = ""
-    """The source that it belongs to, as it was named on the command line."""
-    address: str | None = None
-    """The same, of what is on the Hub, by commit: to name it again gives the same files and splits."""
-    number: int = 0
-    """Its place among all files: a file that is named twice is read twice."""
-    state: State = ()
-    """What told of `original`, before anybody looked into it, that it is this file and no later one."""
-
-    @property
-    def kind(self) -> str:
-        return Path(plain_name(self.path)).suffix.lower()
-
-    @property
-    def typed(self) -> str:
-        """The path as it is typed where the command was run, for the command of a hint."""
-        if self.name == STDIN or storage.is_url(self.original):
-            return Path(self.name).name
-        path = Path(self.original)
-        here = Path.cwd()
-        return str(path.absolute().relative_to(here)) if path.absolute().is_relative_to(here) else self.original
-
-    def source(self) -> Source:
-        return Source(name=self.name, sha256=storage.sha256(self.original), size=storage.size_of(self.original))
 
 
 def find_sources(sources: list[str], scratch: str) -> list[RawFile]:
@@ -99,10 +39,6 @@ def find_sources(sources: list[str], scratch: str) -> list[RawFile]:
     for file in files:
         _check(file)
     return files
-
-
-def plain_name(name: str) -> str:
-    return next((name[: -len(ending)] for ending in PACKED if name.lower().endswith(ending)), name)
 
 
 def _expand(source: str, scratch: str) -> list[RawFile]:
@@ -140,7 +76,7 @@ def _in_folder(folder: Path, source: str) -> list[RawFile]:
     known = [path for path in files_below(folder) if path.name.lower().endswith(ENDINGS)]
     found = [path for path in known if path.name not in NOT_ROWS and not _is_cache(path) and not _is_lock(path)]
     if passed := [path.relative_to(folder).as_posix() for path in known if path not in found]:
-        console.info(f"passed over in {source}, as no rows of its own: {named(passed)}")
+        console.info(f"passed over in {source}, as no rows of its own: {listed(passed)}")
     if not found:
         raise DataError(f"the folder holds no file to read: {source}", hint=READS)
     names = [path.relative_to(folder).as_posix() for path in found]
@@ -232,49 +168,3 @@ def _check(file: RawFile) -> None:
         refuse_selection(Path(file.path))
     if file.kind not in TABLES and not file.path.lower().endswith(PACKED):
         refuse_binary(file)
-
-
-def _unknown(file: RawFile) -> DataError:
-    """Return the error for a name that tells no kind, with the name that fits what is in the file."""
-    with storage.open_read(file.path) as stream:
-        likely = likely_kind(stream.read(HEAD))
-    if likely is None:
-        return DataError(f"cannot read this kind of file: {file.name}", hint=READS)
-    path = Path(file.typed)
-    return DataError(
-        f"cannot read this kind of file: {file.name}; its content looks like {likely}",
-        hint=f"cp {shlex.quote(str(path))} {shlex.quote(str(path.with_name(path.stem + likely)))}",
-    )
-
-
-def refuse_binary(file: RawFile) -> None:
-    with storage.open_read(file.path) as stream:
-        head = stream.read(HEAD)
-    if b"\0" not in head or marked_encoding(head):
-        return
-    if encoding := unmarked_utf16(head):
-        raise DataError(
-            f"the text is {encoding} without a byte order mark: {file.name}", hint=convert_command(encoding, file.typed)
-        )
-    for magic, ending in ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst")):
-        if head.startswith(magic) and not file.original.lower().endswith(PACKED):
-            raise DataError(
-                f"the file is packed, and its name lacks {ending}: {file.name}", hint=rename_command(file, ending)
-            )
-    kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "binary")
-    raise DataError(f"the file is {kind}, not {file.kind}: {file.name}", hint=READS)
-
-
-def rename_command(file: RawFile, ending: str) -> str:
-    """Return what gives a local file one more ending, or one less."""
-    path = file.typed
-    return f"mv {shlex.quote(path)} {shlex.quote(path + ending if ending else plain_name(path))}"
-
-
-MOST_NAMES = 3
-
-
-def named(names: Sequence[str]) -> str:
-    """Write a list of files, cut after MOST_NAMES."""
-    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more

@@ -12,20 +12,11 @@ import zstandard
 
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
-from hubdpo.data.raw.encodings import marked_encoding, write_newlines, write_utf8
 from hubdpo.data.raw.expansion import Budget
-from hubdpo.data.raw.likely_kinds import likely_kind
-from hubdpo.data.raw.sources import (
-    BLOCK,
-    DELIMITED,
-    HEAD,
-    PACKED,
-    TABLES,
-    RawFile,
-    plain_name,
-    refuse_binary,
-    rename_command,
-)
+from hubdpo.data.raw.raw_file import DELIMITED, PACKED, TABLES, RawFile, plain_name
+from hubdpo.data.raw.sources.kinds import BLOCK, likely_kind, refuse_binary, rename_command
+from hubdpo.data.raw.text.delimited import HEAD
+from hubdpo.data.raw.text.encodings import marked_encoding, write_newlines, write_utf8
 from hubdpo.errors import DataError
 
 

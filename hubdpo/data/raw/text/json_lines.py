@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 
 from hubdpo.data.raw import rows
-from hubdpo.data.raw.json_values import parse, too_long
 from hubdpo.data.raw.rows import BOM, Block, RawRow, in_blocks
+from hubdpo.data.raw.text.json_values import parse, too_long
 
 Line = bytes | memoryview
 _END = ord("\n")

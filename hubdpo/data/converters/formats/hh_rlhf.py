@@ -1,0 +1,100 @@
+"""`hh-rlhf`: transcripts of Anthropic's helpful and harmless data (arXiv 2204.05862)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hubdpo.data.converters.contract import Converter
+from hubdpo.data.converters.prompts import SYSTEM, read_prompt, system_of, systems_of
+from hubdpo.data.converters.rendered_chats import ANSWER, QUESTION, SPEAKER, is_transcript, parse_transcript
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, single_turn, text_of
+from hubdpo.data.pairs.message_column import CODE, MessageColumn, PairColumns, with_systems
+
+COLUMNS = ("chosen", "rejected")
+_USER, _ASSISTANT = (bytes([CODE[role]]) for role in SPEAKER.values())
+
+
+def detect(row: Row) -> bool:
+    return row.get("prompt") is None and all(
+        isinstance(text := row.get(name), str) and is_transcript(text) for name in COLUMNS
+    )
+
+
+def convert(row: Row) -> PreferenceExample:
+    """Split at turn markers that begin a paragraph; the last assistant turn is the answer."""
+    first, second = text_of(row, "chosen"), text_of(row, "rejected")
+    border = first.rfind(ANSWER) + len(ANSWER)
+    answers = first[border:], second[border:]
+    if border >= len(ANSWER) and second[:border] == first[:border] and not any(map(_has_turn, answers)):
+        # The usual case: the transcripts differ in their last turn only, so one of them is enough to parse.
+        prompt = parse_transcript(first[:border])[:-1]
+        chosen, rejected = (single_turn("assistant", answer.removeprefix(" ")) for answer in answers)
+        return PreferenceExample(read_prompt(prompt, system=system_of(row)).messages, chosen, rejected)
+    chosen, rejected = parse_transcript(first), parse_transcript(second)
+    if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
+        raise Rejection("does_not_end_with_assistant")
+    if chosen[:-1] != rejected[:-1]:
+        raise Rejection("histories_differ")
+    return PreferenceExample(read_prompt(chosen[:-1], system=system_of(row)).messages, chosen[-1:], rejected[-1:])
+
+
+def convert_many(rows: list[Row]) -> PairColumns | None:
+    """Convert rows whose two transcripts differ in their last turn and nowhere else."""
+    texts: list[str] = []  # messages of all prompts
+    roles = bytearray()
+    counts: list[int] = []  # messages of each prompt
+    chosen: list[str] = []
+    rejected: list[str] = []
+    for row in rows:
+        first, second = row.get("chosen"), row.get("rejected")
+        if type(first) is not str or type(second) is not str:
+            return None
+        border = first.rfind(ANSWER)
+        prompt = first[: max(border, 0)]
+        if not second.startswith(prompt) or not second.startswith(ANSWER, border):
+            return None
+        chosen.append(first[border + len(ANSWER) :])
+        rejected.append(second[border + len(ANSWER) :])
+        before, *rounds = prompt.split(QUESTION)
+        if before or not rounds or _has_turn(chosen[-1]) or _has_turn(rejected[-1]):
+            return None
+        start = len(texts)
+        for text in rounds:
+            if ANSWER in text:
+                question, *replies = text.split(ANSWER)
+                texts.append(question)
+                texts += replies
+                roles += _USER + _ASSISTANT * len(replies)
+            else:
+                texts.append(text)
+                roles += _USER
+        counts.append(len(texts) - start)
+    column = MessageColumn.of(_without_space(texts), bytes(roles), np.array(counts, np.int64))
+    systems = systems_of(rows)
+    whole = with_systems(column, systems) if systems is not None else column
+    if whole is None:
+        return None
+    return PairColumns(
+        whole, *(MessageColumn.single_turns(_without_space(some), "assistant") for some in (chosen, rejected))
+    )
+
+
+def _has_turn(text: str) -> bool:
+    # Most answers are one paragraph, and a search for one character is faster than for several.
+    return "\n" in text and (QUESTION in text or ANSWER in text)
+
+
+def _without_space(texts: list[str]) -> list[str]:
+    """Remove the space behind the colon of `Human:` and `Assistant:`."""
+    return [text.removeprefix(" ") for text in texts]
+
+
+CONVERTER = Converter(
+    "hh-rlhf",
+    "Human/Assistant transcripts",
+    detect,
+    convert,
+    reads=(*COLUMNS, SYSTEM),
+    answers=COLUMNS,
+    convert_many=convert_many,
+)

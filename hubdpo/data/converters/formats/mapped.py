@@ -1,0 +1,78 @@
+"""`columns`: any columns, named by `--map prompt=...,chosen=...,rejected=...`, or two answers and a vote."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from hubdpo.artefacts.formats.messages import COLUMNS
+from hubdpo.data.converters.contract import Converter
+from hubdpo.data.converters.formats.preference import pair_columns
+from hubdpo.data.converters.pairing import ConvertOptions
+from hubdpo.data.converters.prompts import read_prompt
+from hubdpo.data.converters.vote_columns import ONE_OF_THREE, check_margin, mapped_vote, winner_first
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
+from hubdpo.data.pairs.message_column import PairColumns
+from hubdpo.errors import ConfigError
+
+NAME = "columns"
+HINT = "--map prompt=question,chosen=good,rejected=bad"
+WITH_VOTE = ("prompt", "first", "second", "vote")
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """Parse `prompt=a,chosen=b,rejected=c` or `prompt=a,first=b,second=c,vote=d`, each with an optional `system=e`.
+
+    Raise ConfigError unless each role is named once.
+    """
+    pairs = [part.partition("=") for part in text.split(",")]
+    roles = [role.strip() for role, _, _ in pairs]
+    complete = sorted(role for role in roles if role != "system") in (sorted(COLUMNS), sorted(WITH_VOTE))
+    if not complete or len({*roles}) != len(roles) or not all(column.strip() for _, _, column in pairs):
+        raise ConfigError(
+            f"`--map` must name prompt, chosen and rejected (or prompt, first, second and vote) once each: {text}",
+            hint=HINT,
+        )
+    return {role.strip(): column.strip() for role, _, column in pairs}
+
+
+def converter(mapping: dict[str, str]) -> Converter:
+    """Return the converter for the columns of `--map`."""
+    voted = "vote" in mapping
+    flags = ONE_OF_THREE if mapping.get("vote") in ONE_OF_THREE else ()
+    return Converter(
+        NAME,
+        "the columns of `--map`",
+        partial(detect, mapping=mapping),
+        partial(convert_vote if voted else convert, mapping=mapping),
+        reads=(*mapping.values(), *(name for name in flags if name != mapping["vote"])),
+        answers=tuple(mapping[role] for role in (WITH_VOTE[1:3] if voted else COLUMNS[1:])),
+        convert_many=None if voted else partial(convert_many, mapping=mapping),
+        options=("min_margin", "labels") if voted else (),
+    )
+
+
+def detect(row: Row, mapping: dict[str, str]) -> bool:
+    return all(column in row for column in mapping.values())
+
+
+def convert(row: Row, mapping: dict[str, str]) -> PreferenceExample:
+    prompt, chosen, rejected = (row.get(mapping[role]) for role in COLUMNS)
+    return read_prompt(prompt, system=_system(row, mapping)).pair(chosen, rejected)
+
+
+def convert_vote(row: Row, mapping: dict[str, str], how: ConvertOptions) -> PreferenceExample:
+    prompt, first, second, value = (row.get(mapping[role]) for role in WITH_VOTE)
+    if value is None:
+        raise Rejection("missing_field")
+    sides = mapping["first"], mapping["second"]
+    vote = check_margin(mapped_vote(row, mapping["vote"], sides, how.labels), how)
+    return winner_first(vote, read_prompt(prompt, system=_system(row, mapping)).pair(first, second))
+
+
+def convert_many(rows: list[Row], mapping: dict[str, str]) -> PairColumns | None:
+    systems = [row.get(mapping["system"]) for row in rows] if "system" in mapping else None
+    return pair_columns(*([row.get(mapping[role]) for row in rows] for role in COLUMNS), systems=systems)
+
+
+def _system(row: Row, mapping: dict[str, str]) -> object:
+    return row.get(mapping["system"]) if "system" in mapping else None

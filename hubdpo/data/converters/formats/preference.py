@@ -1,0 +1,150 @@
+"""Formats with a column each for the prompt, the better and the worse answer, under the names of their publishers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from hubdpo.artefacts.formats.messages import COLUMNS
+from hubdpo.data.converters.contract import Converter
+from hubdpo.data.converters.prompts import (
+    SYSTEM,
+    is_two_texts,
+    prompt_group,
+    read_prompt,
+    read_prompt_of,
+    system_of,
+    systems_of,
+)
+from hubdpo.data.converters.rendered_chats import any_rendered
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
+from hubdpo.data.pairs.message_column import MessageColumn, PairColumns, plain_texts, with_systems
+from hubdpo.data.pairs.messages import first_of
+
+CHOSEN, REJECTED = ("chosen", "chosen_response"), ("rejected", "rejected_response")
+
+
+def detect_preference(row: Row) -> bool:
+    answers = (first_of(row, CHOSEN), first_of(row, REJECTED))
+    return isinstance(row.get("prompt"), (str, list)) and all(isinstance(value, (str, list, dict)) for value in answers)
+
+
+def convert_preference(row: Row) -> PreferenceExample:
+    """Convert text or messages; with a text prompt the answers may also be conversations that begin with it."""
+    return read_prompt(row.get("prompt"), system=system_of(row)).pair(first_of(row, CHOSEN), first_of(row, REJECTED))
+
+
+def convert_columns(rows: list[Row], columns: tuple[str, str, str]) -> PairColumns | None:
+    """Convert rows with plain text in the columns of prompt, chosen and rejected answer."""
+    return pair_columns(*([row.get(name) for row in rows] for name in columns), systems=systems_of(rows))
+
+
+def pair_columns(
+    prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any], *, systems: Sequence[Any] | None
+) -> PairColumns | None:
+    """Build columns if every value is plain text, nothing that a template rendered; else return None."""
+    columns = []
+    for values, role in ((prompts, "user"), (chosen, "assistant"), (rejected, "assistant")):
+        if (texts := plain_texts(values)) is None:
+            return None
+        columns.append(MessageColumn.single_turns(texts, role))
+    if any(map(any_rendered, columns)):
+        return None
+    prompt = with_systems(columns[0], systems) if systems is not None else columns[0]
+    return PairColumns(prompt, columns[1], columns[2]) if prompt is not None else None
+
+
+PREFERENCE = Converter(
+    "preference",
+    "prompt, chosen and rejected",
+    detect_preference,
+    convert_preference,
+    reads=("prompt", CHOSEN, REJECTED, SYSTEM),
+    answers=(*CHOSEN, *REJECTED),
+    convert_many=partial(convert_columns, columns=COLUMNS),
+)
+"""TRL's preference format."""
+
+STACK_EXCHANGE = ("question", "response_j", "response_k")
+
+
+def detect_stack_exchange(row: Row) -> bool:
+    return all(isinstance(row.get(name), str) for name in STACK_EXCHANGE)
+
+
+def convert_stack_exchange(row: Row) -> PreferenceExample:
+    question, better, worse = (row.get(name) for name in STACK_EXCHANGE)
+    return read_prompt(question, system=system_of(row)).pair(better, worse)
+
+
+STACK_EXCHANGE_PAIRED = Converter(
+    "stack-exchange-paired",
+    "question, response_j and response_k",
+    detect_stack_exchange,
+    convert_stack_exchange,
+    reads=(*STACK_EXCHANGE, SYSTEM),
+    answers=STACK_EXCHANGE[1:],
+    convert_many=partial(convert_columns, columns=STACK_EXCHANGE),
+)
+"""lvwerra/stack-exchange-paired, with the better answer in `response_j`."""
+
+INSTRUCTIONS = ("instruction", "question", "query", "input")
+ALPACA_CHOSEN = (*CHOSEN, "response")
+
+
+def detect_alpaca(row: Row) -> bool:
+    if row.get("prompt") is not None or not isinstance(first_of(row, INSTRUCTIONS), str):
+        return False
+    named = all(isinstance(first_of(row, names), str) for names in (ALPACA_CHOSEN, REJECTED))
+    return named or is_two_texts(row.get("output"))
+
+
+def convert_alpaca(row: Row) -> PreferenceExample:
+    """Convert an instruction with two answers; `output` is [better, worse]."""
+    if row.get("status") == "tie":  # distilabel's Orca pairs: the judge could not tell the answers apart
+        raise Rejection("tie")
+    chosen, rejected = first_of(row, ALPACA_CHOSEN), first_of(row, REJECTED)
+    if chosen is None and rejected is None:
+        output = row.get("output")
+        if output is None or not is_two_texts(output):
+            raise Rejection("missing_field" if output is None else "wrong_type")
+        chosen, rejected = output
+    return read_prompt_of(row, INSTRUCTIONS).pair(chosen, rejected)
+
+
+ALPACA = Converter(
+    "alpaca",
+    "instruction and two answers",
+    detect_alpaca,
+    convert_alpaca,
+    reads=(prompt_group(*INSTRUCTIONS), (*ALPACA_CHOSEN, "output"), REJECTED, "history", "status", SYSTEM),
+    answers=ALPACA_CHOSEN,
+)
+"""LLaMA-Factory, ms-swift and the Orca pairs."""
+
+OPENAI_ANSWERS = ("preferred_output", "non_preferred_output")
+
+
+def detect_openai(row: Row) -> bool:
+    return all(row.get(name) is not None for name in ("input", *OPENAI_ANSWERS))
+
+
+def convert_openai(row: Row) -> PreferenceExample:
+    """Convert `{"input": {"messages": [...]}, ...}`; some writers make `input` the list of messages itself."""
+    request = row.get("input")
+    messages = request.get("messages") if isinstance(request, dict) else request
+    if isinstance(messages, str):
+        raise Rejection("wrong_type")
+    return read_prompt(messages, system=system_of(row)).pair(*(row.get(name) for name in OPENAI_ANSWERS))
+
+
+OPENAI = Converter(
+    "openai",
+    "input, preferred_output and non_preferred_output",
+    detect_openai,
+    convert_openai,
+    reads=("input.messages", *OPENAI_ANSWERS, SYSTEM),
+    answers=OPENAI_ANSWERS,
+)
+"""OpenAI's preference fine-tuning files."""

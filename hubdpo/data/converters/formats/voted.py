@@ -1,0 +1,164 @@
+"""`voted`: two answers and a vote (SHP, arena battles, HelpSteer preferences, safety comparisons, pairwise judges)."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import orjson
+
+from hubdpo.artefacts.formats.messages import Message
+from hubdpo.data.converters.contract import Converter
+from hubdpo.data.converters.pairing import ConvertOptions
+from hubdpo.data.converters.prompts import SYSTEM, prompt_group, read_prompt, read_prompt_of, system_of
+from hubdpo.data.converters.vote_columns import (
+    ANNOTATORS,
+    ONE_OF_THREE,
+    RANKS,
+    SCORES,
+    VOTES,
+    check_margin,
+    has_vote,
+    score_names,
+    vote_of,
+    winner_first,
+)
+from hubdpo.data.converters.vote_words import Sides, normalize
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, number_of
+from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, role_of
+
+PROMPTS = ("prompt", "instruction", "question", "context", "history", "input")
+ANSWERS = (
+    ("human_ref_A", "human_ref_B"), ("conversation_a", "conversation_b"), ("response_a", "response_b"),
+    ("response_A", "response_B"), ("response_1", "response_2"), ("response1", "response2"),
+    ("response 1", "response 2"), ("response_0", "response_1"), ("output_1", "output_2"), ("output_a", "output_b"),
+    ("answer_a", "answer_b"), ("answer_0", "answer_1"), ("answer_1", "answer_2"), ("answer1", "answer2"),
+    ("completion_a", "completion_b"), ("completion_0", "completion_1"),
+)  # fmt: skip
+SCORED = tuple(dict.fromkeys(
+    pair for sides in ANSWERS for noun in (*SCORES, *RANKS)
+    for pair in zip(*(score_names(side, noun) for side in sides), strict=True) if pair[0] != pair[1]
+))  # fmt: skip
+TOGETHER = {ONE_OF_THREE[0]: ONE_OF_THREE, ANNOTATORS[0]: ANNOTATORS}
+"""Votes that are spread over several columns, by the first of them."""
+
+
+def detect(row: Row) -> bool:
+    sides = answer_columns(row)
+    return _has_summaries(row) or (sides is not None and has_vote(row, sides))
+
+
+def convert(row: Row, how: ConvertOptions) -> PreferenceExample:
+    """Convert a row. Raise Rejection for a vote of unknown meaning, a tie, or a margin below the least one."""
+    if _has_summaries(row):
+        return _convert_summaries(row)
+    sides = answer_columns(row)
+    if sides is None:
+        raise Rejection("missing_field")
+    vote = check_margin(vote_of(row, sides, how.labels), how)
+    return winner_first(vote, _first_and_second(row, *sides))
+
+
+def answer_columns(row: Row) -> Sides | None:
+    """Return the columns of the two answers."""
+    return next((names for names in ANSWERS if names[0] in row and names[1] in row), None)
+
+
+def _first_and_second(row: Row, a: str, b: str) -> PreferenceExample:
+    """Return the two answers, the first in place of the chosen one."""
+    if a == "conversation_a":
+        return _from_conversations(row, *(read_prompt(_until_judged(row, row[name])).messages for name in (a, b)))
+    prompt = first_of(row, PROMPTS)
+    if "winner_model_a" in row or all(map(_is_list_of_texts, (prompt, row[a], row[b]))):
+        turns, first, second = (_list_of_turns(value) for value in (prompt, row[a], row[b]))
+        return _from_conversations(row, _interleave(turns, first), _interleave(turns, second))
+    return read_prompt_of(row, PROMPTS).pair(row[a], row[b])
+
+
+def _until_judged(row: Row, conversation: Any) -> Any:
+    """Return a conversation up to the answer of the turn that was judged (MT-Bench), or all of it."""
+    try:
+        turn = number_of(row.get("turn"))  # text in a CSV
+    except Rejection:
+        return conversation
+    if turn < 1 or not turn.is_integer() or not isinstance(conversation, list):
+        return conversation
+    questions = [index for index, message in enumerate(conversation) if _is_user(message)]
+    return conversation[: questions[int(turn)]] if turn < len(questions) else conversation
+
+
+def _is_user(message: object) -> bool:
+    role = first_of(message, ROLE_KEYS) if isinstance(message, dict) else None
+    return isinstance(role, str) and role_of(role) == "user"
+
+
+def _from_conversations(row: Row, first: list[Message], second: list[Message]) -> PreferenceExample:
+    if not first or not second:
+        raise Rejection("empty_answer")
+    if first[:-1] != second[:-1]:
+        raise Rejection("histories_differ")
+    prompt = read_prompt(first[:-1], system=system_of(row))
+    return PreferenceExample(prompt.messages, first[-1:], second[-1:], prompt.changes)
+
+
+def _has_summaries(row: Row) -> bool:
+    """Return whether a row is a comparison of summarize_from_feedback."""
+    return isinstance(row.get("summaries"), list) and isinstance(row.get("info"), dict) and "choice" in row
+
+
+def _convert_summaries(row: Row) -> PreferenceExample:
+    """Convert a post and two summaries of it; `choice` is the index of the better one."""
+    texts = [item.get("text") if isinstance(item, dict) else None for item in row["summaries"]]
+    choice = normalize(row["choice"])
+    if len(texts) != 2 or choice not in ("0", "1"):
+        raise Rejection("wrong_type" if len(texts) != 2 else "unknown_label")
+    post = first_of(row["info"], ("post", "article"))
+    return read_prompt(post, system=system_of(row)).pair(texts[int(choice)], texts[1 - int(choice)])
+
+
+def _list_of_turns(value: Any) -> list[Any]:
+    """Read a list that the Kaggle arena file writes as JSON inside a string; plain text is one turn."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise Rejection("wrong_type") from None
+    return value if isinstance(value, list) else [value]
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+
+def _interleave(turns: list[Any], answers: list[Any]) -> list[Message]:
+    """Return the conversation of user turns and the answer to each."""
+    if len(turns) != len(answers):
+        raise Rejection("lists_differ")
+    messages: list[Message] = []
+    for question, answer in zip(turns, answers, strict=True):
+        if question is None or answer is None:
+            raise Rejection("missing_field")
+        if not isinstance(question, str) or not isinstance(answer, str):
+            raise Rejection("wrong_type")
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return messages
+
+
+CONVERTER = Converter(
+    "voted",
+    "two answers and a vote",
+    detect,
+    convert,
+    reads=(
+        prompt_group(*PROMPTS),
+        ANSWERS,
+        (*(TOGETHER.get(name, name) for name in VOTES), *SCORED),
+        "turn",
+        "info.post",
+        "info.article",
+        "summaries",
+        SYSTEM,
+    ),
+    answers=tuple(chain.from_iterable(ANSWERS)),
+    options=("min_margin", "labels"),
+)

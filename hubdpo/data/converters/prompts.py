@@ -1,0 +1,205 @@
+"""Read prompts and answers from the values of a row. Every converter reads them through here."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hubdpo.artefacts.formats.messages import Message
+from hubdpo.data.converters import rendered_chats as chats
+from hubdpo.data.pairs import example
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, ScoredAnswer, single_turn
+from hubdpo.data.pairs.messages import messages_of, words_of
+
+Reads = tuple[str | tuple[str | tuple[str, ...], ...], ...]
+"""The columns that a converter reads.
+
+An item is a column, or a group of alternatives of which the first that has a value is read. An alternative is a column,
+or several that are read together. A dot leads into an object: `input.messages`.
+"""
+SYSTEM = (
+    "system", "systemprompt", "systemmessage", "systeminstruction", "systeminstructions", "sysprompt", "systemmsg",
+    "sysmessage", "sysmsg", "系统提示", "系统提示词", "系统消息", "系统指令", "系统",
+)  # fmt: skip
+"""Names of columns with a system prompt, by preference, in lower case without separators. In `Reads`: all of them."""
+WITH_INPUT = ("instruction", "question")
+"""Prompt columns that a column `input` continues, as in Alpaca's files."""
+
+
+@functools.lru_cache(maxsize=4096)
+def system_columns(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of a row's columns that hold a system prompt, by preference."""
+    plain = {name: "".join(words_of(name)) for name in names}
+    return tuple(
+        sorted((name for name in names if plain[name] in SYSTEM), key=lambda name: (SYSTEM.index(plain[name]), name))
+    )
+
+
+def system_of(row: Row) -> Any:
+    """Return the first value of a row's system prompt columns that is not empty, or None."""
+    return next((value for name in system_columns(tuple(row)) if (value := row[name])), None)
+
+
+def systems_of(rows: list[Row]) -> list[Any] | None:
+    """Return the system prompt of each row, or None if no row has a column for it."""
+    if not system_columns(tuple(sorted(set().union(*rows)))):
+        return None
+    return [system_of(row) for row in rows]
+
+
+@dataclass(slots=True)
+class Prompt:
+    """A prompt, and the way answers to it are read.
+
+    An answer that is a whole conversation may supply the system turn that the prompt lacks.
+    """
+
+    system: list[Message]
+    """The system turn, or nothing."""
+    turns: list[Message]
+    system_from_column: bool = False
+    """Whether the system turn comes from a column beside the conversation."""
+    changes: int = 0
+    is_transcript: bool = False
+    opening: str = ""
+    """How the prompt has begun the answer, as with an open `<think>` block."""
+    system_of_answers: list[Message] | None = None
+    """The system turn of the first answer that was a whole conversation; later answers must have the same."""
+
+    @property
+    def messages(self) -> list[Message]:
+        return [*self.system, *self.turns] if self.system else self.turns
+
+    def read_answer(self, value: Any) -> list[Message]:
+        """Return an answer given as text, one message, assistant messages, or a conversation that repeats the prompt.
+
+        A list of one text is that text. Raise Rejection for a conversation with another prompt.
+        """
+        messages = self._parse(_unlisted(value))
+        if self.opening and messages and not messages[0]["content"].lstrip().startswith(self.opening.strip()):
+            messages = [{**messages[0], "content": self.opening + messages[0]["content"]}, *messages[1:]]
+        return messages
+
+    def pair(self, chosen: Any, rejected: Any) -> PreferenceExample:
+        answers = self.read_answer(chosen), self.read_answer(rejected)
+        return PreferenceExample(self.messages, *answers, self.changes)
+
+    def scored(self, value: Any, score: float) -> ScoredAnswer:
+        answer = self.read_answer(value)
+        return ScoredAnswer(self.messages, answer, score, self.changes)
+
+    def _parse(self, value: Any) -> list[Message]:
+        if not isinstance(value, str):
+            messages = messages_of([value] if isinstance(value, dict) else value)
+        elif not self.is_transcript and not chats.is_rendered(value):
+            return single_turn("assistant", value)
+        else:
+            self.changes |= example.UNRENDERED
+            if not chats.is_chatml(value) and not chats.is_transcript(value):
+                return chats.parse_answer(value, transcript_before=self.is_transcript)
+            messages, _ = chats.parse_prompt(value)
+        if not messages or messages[0]["role"] == "assistant":
+            return messages
+        return self._without_prompt(messages)
+
+    def _without_prompt(self, messages: list[Message]) -> list[Message]:
+        border = 1 if messages[0]["role"] == "system" else 0
+        system, turns = messages[:border], messages[border:]
+        if turns[: len(self.turns)] != self.turns:
+            raise Rejection("histories_differ")
+        if self.system_of_answers is not None and self.system_of_answers != system:
+            raise Rejection("histories_differ")
+        self.system_of_answers = system
+        if system and system != self.system:
+            if self.system and not self.system_from_column:
+                raise Rejection("histories_differ")
+            if self.system and not _same_text(self.system, system):
+                self.changes |= example.SYSTEM_LEFT_OUT
+            self.system = system
+        return turns[len(self.turns) :]
+
+
+def read_prompt(value: Any, *, system: Any = None, history: Sequence[Message] = ()) -> Prompt:
+    """Read a prompt given as text, one message or a list of messages; plain text becomes one user turn.
+
+    A list of one text is that text. `history` goes before the prompt. `system` is the value of a system prompt column;
+    a system turn inside the conversation takes precedence over it.
+    """
+    changes, is_transcript, opening = 0, False, ""
+    value = _unlisted(value)
+    if not isinstance(value, str):
+        turns = messages_of([value] if isinstance(value, dict) else value)
+    elif chats.is_chatml(value) or chats.is_transcript(value):
+        turns, opening = chats.parse_prompt(value)
+        changes, is_transcript = example.UNRENDERED, chats.is_transcript(value)
+    else:
+        turns = single_turn("user", value)
+    turns = [*history, *turns] if history else turns
+    from_column = system_turn(system)
+    own = turns[:1] if turns and turns[0]["role"] == "system" else []
+    if from_column and own and not _same_text(from_column, own):
+        changes |= example.SYSTEM_LEFT_OUT
+    return Prompt(own or from_column, turns[len(own) :], bool(from_column) and not own, changes, is_transcript, opening)
+
+
+def read_prompt_of(row: Row, names: tuple[str, ...]) -> Prompt:
+    """Read the prompt from the first of these columns with a value, with `input`, `history` and the system prompt."""
+    name = next((name for name in names if row.get(name) is not None), None)
+    if name is None:
+        raise Rejection("missing_field")
+    value = row[name]
+    if isinstance(value, dict) and isinstance(text := value.get("full_text"), str):  # WebGPT's question object
+        value = text
+    if name in WITH_INPUT and isinstance(value, str) and (more := row.get("input")):
+        if not isinstance(more, str):
+            raise Rejection("wrong_type")
+        value += "\n" + more
+    history = _history(row.get("history")) if name != "history" else []
+    return read_prompt(value, system=system_of(row), history=history)
+
+
+def prompt_group(*names: str) -> tuple[str | tuple[str, ...], ...]:
+    """Return the item of `Reads` for the columns that `read_prompt_of` reads."""
+    return tuple((name, "input") if name in WITH_INPUT else name for name in names)
+
+
+def system_turn(system: Any) -> list[Message]:
+    """Return the system turn for a column's value: text, a list of one text, or a message; empty if it is blank."""
+    system = _unlisted(system)
+    if system is None or system == "":
+        return []
+    if isinstance(system, (dict, list)):
+        messages = messages_of(system if isinstance(system, list) else [system])
+        if [message["role"] for message in messages] != ["system"]:
+            raise Rejection("wrong_type")
+        system = messages[0]["content"]
+    if not isinstance(system, str):
+        raise Rejection("wrong_type")
+    return single_turn("system", system) if system.strip() else []
+
+
+def is_two_texts(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(item, str) for item in value)
+
+
+def _history(value: Any) -> list[Message]:
+    """Read `history`, a list of [user text, assistant text]."""
+    if value is None or value == "":
+        return []
+    if not isinstance(value, list) or not all(map(is_two_texts, value)):
+        raise Rejection("wrong_type")
+    return [
+        {"role": role, "content": text}
+        for turn in value
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
+
+
+def _unlisted(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else value
+
+
+def _same_text(one: list[Message], other: list[Message]) -> bool:
+    return one[0]["content"].strip() == other[0]["content"].strip()
