@@ -1,10 +1,11 @@
-"""What would stop a run after hours, found in seconds: room on the disk, memory for the longest pairs, a loss."""
+"""Find in seconds what would stop a run after hours: a full disk, too little memory, a loss that is not finite."""
 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,73 +14,79 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
 from hubdpo.machine.refusals import check_room, in_units
 from hubdpo.model.memory import bytes_of, kept_bytes, layers_that_fit, out_of_memory_is, tokens_that_fit
+from hubdpo.training.step.batch import Row, row_length
 from hubdpo.training.step.token_budget import fill, pair_costs
 
-Row = dict[str, list[int]]
+if TYPE_CHECKING:
+    from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 
 FLOAT = 4
+"""Bytes of a float32: adapter, gradients, moments and logits are float32."""
 MOMENTS = 2
-"""Of AdamW, each as large as the weights (Loshchilov & Hutter 2019)."""
-
+"""Moments of AdamW, each as large as the weights (Loshchilov & Hutter 2019)."""
 MEASURED_PAIRS = (1, 2, 4)
-"""Pairs in the passes that tell `auto` what a token takes."""
+"""Pairs in the passes from which `auto` learns the memory of a token."""
 
 
 @dataclass(frozen=True)
-class Preflight:
-    """Bytes and seconds of a step on the longest pairs, and the bytes that the checkpoints will take."""
+class Measured:
+    """Limits of the run's passes: the numbers of the options, measured where an option is `auto`."""
 
-    base_bytes: int
-    adapter_bytes: int
-    logits_bytes: int
-    checkpoint_bytes: int
-    longest_tokens: int
-    seconds: float
-    peak_bytes: int | None
+    tokens_per_batch: int | None
+    """Tokens of a forward pass; None where a pass holds a number of pairs."""
+    checkpoint_layers: int | None
+    """Layers that the longest pass recomputes; None where every pass recomputes all or none of them."""
+    longest_pass: int | None
+    """Tokens of the longest pass, in whose memory shorter ones recompute fewer layers; None where they do not."""
 
 
-def preflight(config: TrainConfig, trainer: Any, rows: list[Row], *, device: str) -> Preflight:
-    """Run the longest pairs forward and backward, leaving weights, metrics and random state as they were.
+def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[Row], *, device: str) -> Measured:
+    """Run the longest pairs forward and backward once, measure what is `auto`, and leave the trainer as it was.
 
-    Raise MachineError when the disk is too small, TrainingError when memory runs out or the loss is not finite.
+    Weights, gradients, metrics and random state do not change. Raise MachineError when the disk has no room for the
+    checkpoints, TrainingError when memory runs out or the loss is not finite.
     """
-    model = trainer.model
-    weights = [(p, p.numel() * p.element_size()) for p in model.parameters()]
-    adapter = sum(p.numel() * FLOAT for p, _ in weights if p.requires_grad)
-    checkpoints = (1 + MOMENTS) * adapter * (config.save_total_limit + 1)
+    weights = list(trainer.model.parameters())
+    adapter_bytes = sum(weight.numel() * FLOAT for weight in weights if weight.requires_grad)
+    # weights and moments, in every checkpoint that is kept and in the one being written
+    checkpoint_bytes = (1 + MOMENTS) * adapter_bytes * (config.save_total_limit + 1)
     check_room(
-        config.output_dir, checkpoints, "checkpoints",
+        config.output_dir, checkpoint_bytes, "checkpoints",
         hint="another `--output-dir`, a lower `--lora-r`, or a lower `--save-total-limit`",
     )  # fmt: skip
-    longest = sorted(rows, key=_tokens, reverse=True)
+    longest = sorted(rows, key=row_length, reverse=True)
+    budget = trainer.tokens_per_batch
     if config.tokens_per_batch == "auto":
-        trainer.tokens_per_batch = _measured_budget(config, trainer, longest[: MEASURED_PAIRS[-1]], device)
-    batch = _first_pass(config, trainer, longest)
-    if trainer.recomputed is not None:
-        if config.checkpoint_layers == "auto":
-            trainer.recomputed.count = _measured_layers(config, trainer, batch, device)
-        if not trainer.is_fsdp_enabled:  # which may gather weights to recompute: all processes must do the same
-            trainer.recomputed.longest = _pass_tokens(trainer, batch)
+        budget = _measure_budget(config, trainer, longest[: MEASURED_PAIRS[-1]], device)
+    pairs = _largest_pass(config, trainer, longest, budget)
+    layers = trainer.recomputed.count if trainer.recomputed else None
+    if config.checkpoint_layers == "auto":
+        layers = _measure_layers(config, trainer, pairs, device)
+
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     began = time.monotonic()
-    _one_step(config, trainer, batch)
-    found = Preflight(
-        base_bytes=sum(size for p, size in weights if not p.requires_grad),
-        adapter_bytes=adapter,
-        logits_bytes=2 * len(batch) * _tokens(longest[0]) * int(model.config.vocab_size) * FLOAT,
-        checkpoint_bytes=checkpoints,
-        longest_tokens=_tokens(longest[0]),
-        seconds=time.monotonic() - began,
-        peak_bytes=torch.cuda.max_memory_allocated() if device == "cuda" else None,
+    _one_step(config, trainer, pairs, layers=layers)
+    seconds = time.monotonic() - began
+    peak = f", peak {in_units(torch.cuda.max_memory_allocated())}" if device == "cuda" else ""
+    tokens = row_length(longest[0])
+    base_bytes = sum(weight.numel() * weight.element_size() for weight in weights if not weight.requires_grad)
+    # [2B, T, vocabulary], which stock TRL holds; the packed forward pass only the rows of scored tokens
+    logits_bytes = 2 * len(pairs) * tokens * int(trainer.model.config.vocab_size) * FLOAT
+    console.info(f"preflight {len(pairs)} longest pairs, {tokens:,} tokens, in {seconds:.1f} s{peak}")
+    console.info(
+        f"memory    weights {in_units(base_bytes)}, adapter with gradients and AdamW "
+        f"{in_units((2 + MOMENTS) * adapter_bytes)}, logits up to {in_units(logits_bytes)}; "
+        f"checkpoints {in_units(checkpoint_bytes)} on the disk"
     )
-    _tell(found, len(batch))
-    return found
+    # FSDP may gather weights to recompute a layer, which is collective: there every pass recomputes the same layers
+    may_vary = layers is not None and not trainer.is_fsdp_enabled
+    return Measured(budget, layers, _pass_tokens(trainer, pairs) if may_vary else None)
 
 
-def _measured_budget(config: TrainConfig, trainer: Any, longest: list[Row], device: str) -> int:
-    """Measure the longest pair alone and with others; processes that train together take what fits on each of them."""
-    measured: list[tuple[int, int]] = []
+def _measure_budget(config: TrainConfig, trainer: SharedPrefixDPOTrainer, longest: list[Row], device: str) -> int:
+    """Return the tokens of a pass that fit on every process, from passes of one, two and four of the longest pairs."""
+    measured: list[tuple[int, int]] = []  # tokens of a pass, bytes that it took
     for count in MEASURED_PAIRS[: max(len(longest), 1)]:
         rows = longest[:count]
         try:
@@ -87,38 +94,41 @@ def _measured_budget(config: TrainConfig, trainer: Any, longest: list[Row], devi
         except TrainingError:
             if not measured:
                 raise
-            break  # so many do not fit: the smaller passes say what does
+            break  # too many pairs: the smaller passes tell how many fit
         measured.append((_pass_tokens(trainer, rows), taken))
-    both = config.checkpoint_layers == "auto"
-    budget = _least(trainer, tokens_that_fit(measured, device, keeps_layers=both))
+    budget = _min_over_processes(
+        trainer, tokens_that_fit(measured, device, keeps_layers=config.checkpoint_layers == "auto")
+    )
     sizes = " and ".join(f"{tokens:,}" for tokens, _ in measured[-2:])
-    console.info(f"tokens    {budget:,} a forward pass, from the memory that {sizes} took")
+    console.info(f"tokens    {budget:,} in a forward pass, from the memory that passes of {sizes} tokens took")
     return budget
 
 
-def _measured_layers(config: TrainConfig, trainer: Any, batch: list[Row], device: str) -> int:
-    """Measure the largest pass with every layer recomputed, and what one layer more keeps of the longest pair."""
-    recomputed, step = trainer.recomputed, lambda: _one_step(config, trainer, batch[:1])
-    least = kept_bytes(step, trainer.model)
-    recomputed.count -= 1
-    layer = kept_bytes(step, trainer.model) - least
-    recomputed.count += 1
-    taken = bytes_of(lambda: _one_step(config, trainer, batch), trainer.model, device)
-    share = _pass_tokens(trainer, batch) / _pass_tokens(trainer, batch[:1])
-    keeps = _least(trainer, min(layers_that_fit(taken, round(layer * share), device), recomputed.count))
-    count: int = recomputed.count - keeps
-    each = in_units(layer * share)
-    console.info(f"layers    {count} of {recomputed.count} recomputed in the longest pass, each {each} if kept")
-    return count
+def _measure_layers(config: TrainConfig, trainer: SharedPrefixDPOTrainer, pairs: list[Row], device: str) -> int:
+    """Return the fewest layers that the pass of these pairs must recompute to fit into memory."""
+    layers = int(trainer.model.config.num_hidden_layers)
+
+    def kept_by_longest_pair(count: int) -> int:
+        return kept_bytes(lambda: _one_step(config, trainer, pairs[:1], layers=count), trainer.model)
+
+    # one layer fewer recomputed is one layer kept; its activations grow with the tokens, from the pair to the pass
+    none_kept = kept_by_longest_pair(layers)
+    layer = kept_by_longest_pair(layers - 1) - none_kept
+    layer_bytes = layer * _pass_tokens(trainer, pairs) / _pass_tokens(trainer, pairs[:1])
+    taken = bytes_of(lambda: _one_step(config, trainer, pairs, layers=layers), trainer.model, device)
+    kept = _min_over_processes(trainer, min(layers_that_fit(taken, round(layer_bytes), device), layers))
+    console.info(
+        f"layers    {layers - kept} of {layers} recomputed in the longest pass, each {in_units(layer_bytes)} if kept"
+    )
+    return layers - kept
 
 
-def _least(trainer: Any, value: int) -> int:
-    """Return the least of the values of all processes."""
+def _min_over_processes(trainer: SharedPrefixDPOTrainer, value: int) -> int:
     values = torch.tensor([value], device=trainer.accelerator.device)
     return int(trainer.accelerator.gather(values).min())
 
 
-def _pass_tokens(trainer: Any, rows: list[Row]) -> int:
+def _pass_tokens(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> int:
     """Return the tokens that the backbone runs for these pairs in one pass."""
     batch = trainer.data_collator(rows)
     if trainer.shared_prefix is None:
@@ -126,34 +136,65 @@ def _pass_tokens(trainer: Any, rows: list[Row]) -> int:
     return int(pair_costs(batch, shared_prefix=True).sum())
 
 
-def _first_pass(config: TrainConfig, trainer: Any, longest: list[Row]) -> list[Row]:
-    """Return the pairs of the largest forward pass that the run can meet."""
-    if trainer.tokens_per_batch is None:
+def _largest_pass(
+    config: TrainConfig, trainer: SharedPrefixDPOTrainer, longest: list[Row], budget: int | None
+) -> list[Row]:
+    """Return the pairs of the largest forward pass that the run can meet; `longest` are all rows, longest first."""
+    if budget is None:
         return longest[: config.per_device_train_batch_size]
+    # the worst step holds the longest rows; its first pass the costliest of these, filled as in `cut_into_passes`
     candidates = longest[: config.pairs_per_process]
     shared = trainer.shared_prefix is not None
     costs = pair_costs(trainer.data_collator(candidates), shared_prefix=shared).tolist()
-    ordered = [row for _, row in sorted(zip(costs, candidates, strict=True), key=lambda pair: pair[0], reverse=True)]
-    return ordered[: fill(sorted(costs, reverse=True), trainer.tokens_per_batch, padded=not shared)[0]]
+    costliest = sorted(zip(costs, candidates, strict=True), key=lambda pair: pair[0], reverse=True)
+    size = fill(sorted(costs, reverse=True), budget, padded=not shared)[0]
+    return [row for _, row in costliest[:size]]
+
+
+def _one_step(
+    config: TrainConfig, trainer: SharedPrefixDPOTrainer, pairs: list[Row], *, layers: int | None = None
+) -> None:
+    """Run one forward and backward pass as training does, and restore gradients, metrics and random state.
+
+    `layers` of it are recomputed; None leaves that to the trainer.
+    """
+    model, metrics, seen = trainer.model, trainer._metrics["train"], trainer._total_train_tokens
+    if config.gradient_checkpointing:  # transformers enables it at the first step
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs)
+    model.train()
+    # only this process's GPU: reading the state of another GPU opens a CUDA context there
+    devices = [torch.cuda.current_device()] if trainer.accelerator.device.type == "cuda" else []
+    fixed = trainer.recomputed.fixed(layers) if trainer.recomputed and layers is not None else nullcontext()
+    try:
+        with out_of_memory_is(lambda: out_of_memory(config)), fixed, torch.random.fork_rng(devices=devices):
+            batch = trainer._prepare_inputs(trainer.data_collator(pairs))
+            # the trainer puts its model under autocast only when it trains
+            with trainer.accelerator.autocast(), trainer.compute_loss_context_manager():
+                loss = trainer.compute_loss(model, batch)
+            loss.backward()
+    finally:
+        model.zero_grad()
+        metrics.clear()
+        trainer._total_train_tokens = seen
 
 
 def out_of_memory(config: TrainConfig, *, resume: bool = False) -> TrainingError:
-    """Return the error of a device that is too small, with what to change in the command so that the run is the same.
+    """Return the error for a device that ran out of memory; its hint are options that keep the run's results.
 
-    With `resume` a checkpoint is there to go on from.
+    `resume` tells that there is a checkpoint to resume from.
     """
-    what, options = _less_memory(config)
+    cause, options = _less_memory(config)
     if options is None:
         hint = "a lower `--max-length`" + (", which is another run: give another `--output-dir`" if resume else "")
+    elif not resume:
+        hint = options
     else:
-        hint = options + (
-            " --resume" if resume and options.startswith("--") else ", and add `--resume`" if resume else ""
-        )
-    return TrainingError(f"the device ran out of memory with {what}", hint=hint)
+        hint = f"{options} --resume" if options.startswith("--") else f"{options}, and add `--resume`"
+    return TrainingError(f"the device ran out of memory with {cause}", hint=hint)
 
 
 def _less_memory(config: TrainConfig) -> tuple[str, str | None]:
-    """Return what took the memory, and the options that take less in the same steps, None where there are none."""
+    """Return what took the memory, and the options that take less in the same steps; None when there are none."""
     pairs = config.per_device_train_batch_size
     if config.dequantize_once:
         return "the base de-quantised", "--no-dequantize-once"
@@ -174,37 +215,3 @@ def _less_memory(config: TrainConfig) -> tuple[str, str | None]:
     if not config.gradient_checkpointing:
         return "all activations kept", "--gradient-checkpointing"
     return "the fewest pairs in a forward pass", None
-
-
-def _one_step(config: TrainConfig, trainer: Any, longest: list[Row]) -> None:
-    model, metrics, seen = trainer.model, trainer._metrics["train"], trainer._total_train_tokens
-    if config.gradient_checkpointing:  # as transformers does at the first step
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs)
-    model.train()
-    # the state of other GPUs is not touched: to ask for it opens a context on each
-    devices = [torch.cuda.current_device()] if trainer.accelerator.device.type == "cuda" else []
-    try:
-        with out_of_memory_is(lambda: out_of_memory(config)), torch.random.fork_rng(devices=devices):
-            batch = trainer._prepare_inputs(trainer.data_collator(longest))
-            # the trainer wraps its model in autocast once it trains; until then a forward would be another computation
-            with trainer.accelerator.autocast(), trainer.compute_loss_context_manager():
-                loss = trainer.compute_loss(model, batch)
-            loss.backward()
-    finally:
-        model.zero_grad()
-        metrics.clear()
-        trainer._total_train_tokens = seen
-
-
-def _tokens(row: Row) -> int:
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
-
-
-def _tell(found: Preflight, pairs: int) -> None:
-    peak = f", peak {in_units(found.peak_bytes)}" if found.peak_bytes is not None else ""
-    adapter = in_units(4 * found.adapter_bytes)
-    console.info(f"preflight {pairs} longest pairs, {found.longest_tokens:,} tokens, in {found.seconds:.1f} s{peak}")
-    console.info(
-        f"memory    weights {in_units(found.base_bytes)}, adapter with gradients and AdamW {adapter}, "
-        f"logits up to {in_units(found.logits_bytes)}; checkpoints {in_units(found.checkpoint_bytes)} on the disk"
-    )

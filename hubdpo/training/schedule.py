@@ -1,4 +1,4 @@
-"""How many steps a run takes, counted as the trainer counts them, and the learning rate along them."""
+"""The arithmetic of a run: its optimiser steps, counted as the trainer counts them, and its learning rates."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -15,9 +16,12 @@ from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
 
+if TYPE_CHECKING:
+    from hubdpo.data.tokens.tokenize import PairTokenizer
+
 
 def batches_of(config: TrainConfig) -> tuple[int, int]:
-    """Return the pairs in a batch of one process, and how many batches make a step; by tokens the step is one batch."""
+    """Return the pairs in a batch of one process, and the batches in a step: one, when passes are filled by tokens."""
     if config.tokens_per_batch is not None:
         return config.pairs_per_process, 1
     return config.per_device_train_batch_size, config.gradient_accumulation_steps
@@ -25,7 +29,7 @@ def batches_of(config: TrainConfig) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over `rows` pairs. Its last step is short where they do not fill it; the next epoch begins a new one."""
+    """One pass over `rows` pairs. Its last step is short when they do not fill it; the next epoch starts a new one."""
 
     rows: int
     batch: int
@@ -38,7 +42,7 @@ class Epoch:
 
     @property
     def batches(self) -> int:
-        """Batches of each process; accelerate gives all of them as many."""
+        """Batches of each process; accelerate gives every process the same number."""
         return math.ceil(math.ceil(self.rows / self.batch) / self.processes)
 
     @property
@@ -51,7 +55,7 @@ class Epoch:
 
     @property
     def repeated(self) -> int:
-        """Pairs that accelerate takes a second time, so that every process has full batches."""
+        """Pairs that accelerate repeats, so that every process has full batches."""
         return self.batches * self.batch * self.processes - self.rows if self.processes > 1 else 0
 
     @property
@@ -59,7 +63,7 @@ class Epoch:
         return self.rows + self.repeated - (self.steps - 1) * self.pairs_per_step
 
     def done(self, steps: int) -> float:
-        """Return the epochs that so many steps are, as the trainer logs them."""
+        """Return the epochs that `steps` steps make, as the trainer logs them."""
         whole, rest = divmod(steps, self.steps)
         return whole + rest * self.accumulated / self.batches
 
@@ -72,48 +76,73 @@ def planned_steps(config: TrainConfig, rows: int) -> int:
 
 
 def rates(config: TrainConfig, *, steps: int, warmup_steps: int, at: Sequence[int]) -> list[float] | None:
-    """Return the learning rate at these steps, counted from 1; None for a schedule that follows the held-out loss."""
+    """Return the learning rate at the steps `at`, counted from 1; None when the schedule follows the held-out loss."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.learning_rate)
-    made = get_scheduler(
+    schedule = get_scheduler(
         config.lr_scheduler_type, optimizer, num_warmup_steps=warmup_steps, num_training_steps=steps,
         scheduler_specific_kwargs=config.lr_scheduler_kwargs,
     )  # fmt: skip
-    if not isinstance(made, LambdaLR):
+    if not isinstance(schedule, LambdaLR):
         return None
-    return [config.learning_rate * made.lr_lambdas[0](step - 1) for step in at]
+    return [config.learning_rate * schedule.lr_lambdas[0](step - 1) for step in at]
 
 
 def check_rates(config: TrainConfig, *, steps: int, warmup_steps: int) -> None:
-    """Raise ConfigError for arguments of the schedule that it cannot be made of, or that give no learning rate."""
-    name, hint = config.lr_scheduler_type, "mend `--lr-scheduler-kwargs`"
+    """Raise ConfigError when `--lr-scheduler-kwargs` do not make a schedule, or its learning rates are not usable."""
+    name, hint = config.lr_scheduler_type, "correct `--lr-scheduler-kwargs`"
     at = sorted({*range(1, steps + 1, max(steps // 1000, 1)), warmup_steps + 1, steps})
     try:
-        found = rates(config, steps=steps, warmup_steps=warmup_steps, at=at)
-    except (ValueError, TypeError, ArithmeticError) as problem:
-        raise ConfigError(f"the schedule `{name}` cannot be made with these arguments: {problem}", hint=hint) from None
-    for step, rate in zip(at, found or [], strict=False):
+        sampled = rates(config, steps=steps, warmup_steps=warmup_steps, at=at)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(f"the schedule `{name}` cannot be made with these arguments: {error}", hint=hint) from None
+    for step, rate in zip(at, sampled or [], strict=False):
         if isinstance(rate, complex) or not 0 <= rate < math.inf:
             raise ConfigError(f"the schedule `{name}` gives a learning rate of {rate} at step {step:,}", hint=hint)
-    given = config.lr_scheduler_kwargs or {}
-    decay = given.get("num_decay_steps", 0)
+    arguments = config.lr_scheduler_kwargs or {}
+    decay = arguments.get("num_decay_steps", 0)
     if isinstance(decay, (int, float)) and warmup_steps + decay > steps:
         raise ConfigError(
             f"a decay of {decay:g} steps does not fit into {steps:,} steps with {warmup_steps:,} of warm-up",
-            hint=f"--lr-scheduler-kwargs '{json.dumps({**given, 'num_decay_steps': max(steps // 10, 1)})}'",
+            hint=f"--lr-scheduler-kwargs '{json.dumps({**arguments, 'num_decay_steps': max(steps // 10, 1)})}'",
         )
 
 
-def tell_extension(config: TrainConfig, *, before: int, now: int, warmup_steps: int, reached: int) -> None:
-    """Say what the learning rate will do in a run of `before` steps that goes on from `reached` to `now`."""
+def print_plan(config: TrainConfig, encoder: PairTokenizer, device: str, epoch: Epoch, steps: int) -> None:
+    """Print what the run will do: device, base, pairs, and the arithmetic of its steps."""
+    console.info(f"device    {device}{', because no CUDA device was chosen or found' if device == 'cpu' else ''}")
+    quantised = "NF4" if config.load_in_4bit else "not quantised"
+    console.info(f"base      {config.model_name_or_path}, {quantised}, LoRA r {config.lora_r}")
+    tokens = encoder.counts["tokens"] / (2 * epoch.rows)
+    console.info(f"pairs     {epoch.rows:,} of {encoder.counts['rows']:,} rows, {tokens:.0f} tokens a sequence")
+    for sentence in encoder.told():
+        console.warn(sentence)
+    passes = f"{config.per_device_train_batch_size} a forward pass, {config.gradient_accumulation_steps} accumulated"
+    if config.tokens_per_batch == "auto":
+        passes = "as many tokens a forward pass as memory holds"
+    elif config.tokens_per_batch:
+        passes = f"{config.tokens_per_batch:,} tokens a forward pass"
+    if config.num_processes > 1:
+        passes += f", {config.num_processes} processes"
+    console.info(f"steps     {steps:,} x {epoch.pairs_per_step} pairs ({passes}) = {epoch.done(steps):.2f} epochs")
+    if steps >= epoch.steps and epoch.in_last_step < epoch.pairs_per_step:
+        console.info(f"          the last step of each epoch has {epoch.in_last_step} pairs")
+    if epoch.repeated:
+        console.info(f"          pairs repeated in each epoch, to give every process the same number: {epoch.repeated}")
+    if config.learning_rate > 5e-5:
+        console.warn(f"learning rate {config.learning_rate:g} is high for DPO with LoRA; 5e-6 is usual")
+
+
+def print_extension(config: TrainConfig, *, before: int, now: int, warmup_steps: int, reached: int) -> None:
+    """Print what the learning rate does when a run of `before` steps continues from step `reached` to step `now`."""
     console.info(f"extended  from {before:,} to {now:,} steps, on from step {reached:,}")
     old, new = (rates(config, steps=steps, warmup_steps=warmup_steps, at=[reached + 1, now]) for steps in (before, now))
     name = f"schedule  `{config.lr_scheduler_type}`"
     if old is None or new is None:
-        console.info(f"{name} goes on: it follows the held-out loss, not the number of steps")
+        console.info(f"{name} continues: it follows the held-out loss, not the number of steps")
     elif old == new:
-        console.info(f"{name} goes on: learning rate {new[0]:.2e} at step {reached + 1:,}, {new[1]:.2e} at {now:,}")
+        console.info(f"{name} continues: learning rate {new[0]:.2e} at step {reached + 1:,}, {new[1]:.2e} at {now:,}")
     else:
         console.info(
-            f"{name} is made anew for {now:,} steps: learning rate {new[0]:.2e} at step {reached + 1:,}, where it was "
+            f"{name} is recomputed for {now:,} steps: learning rate {new[0]:.2e} at step {reached + 1:,}, where it was "
             f"{old[0]:.2e}, and {new[1]:.2e} at {now:,}; one run of {now:,} steps would have had other rates until here"
         )

@@ -1,10 +1,14 @@
-"""The way into the train stage: what needs neither weights nor torch is refused before either is loaded."""
+"""The entry of `train`: resolve the options, and refuse what needs neither torch nor weights to be refused."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hubdpo import console
@@ -21,33 +25,40 @@ from hubdpo.model.bases.find import look_at_base
 from hubdpo.model.device import cuda_is_possible
 from hubdpo.training.launch.processes import rank, world_size
 from hubdpo.training.run.checkpoints import set_damaged_aside
-from hubdpo.training.run.counted import tell_other_counts
-from hubdpo.training.run.output_folder import check_before_start, what_is_kept
-from hubdpo.training.run.trackers import check_trackers
+from hubdpo.training.run.counted import warn_of_other_tokenizer
+from hubdpo.training.run.output_folder import check_output_folder, saved_state
+
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
+"""Packages that can serve each tracker, the one to install first."""
 
 
 def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     """Train a QLoRA adapter with DPO and return its manifest; call with a TrainConfig or with its options.
 
-    The run folder is complete when `run.json` says so. A run that was killed and is resumed ends with the adapter that
-    it would have had; one that is extended goes on as one longer run would, as far as its schedule allows. `dry_run`
-    stops after the preflight and writes nothing. Raise ConfigError, UnsupportedBase, ArtefactError or HubError before
-    anything is written; TrainingError when memory runs out or the loss is not finite; ResumeMismatch when options
-    changed that change the weights; MachineError when the disk is full or this machine refuses anything else; Stopped
-    at Ctrl-C. The hints of the last two are the command that goes on.
+    The run folder is complete when its `run.json` says so. A run that was killed and is resumed ends with the adapter
+    that it would have had; an extended run continues as one longer run would, as far as its schedule allows. `dry_run`
+    stops after the preflight and writes nothing.
+
+    Raise ConfigError, UnsupportedBase, ArtefactError or HubError before anything is written; TrainingError when memory
+    runs out or the loss is not finite; ResumeMismatch when an option changed that the weights depend on; MachineError
+    when the disk is full or this machine refuses anything else; Stopped at Ctrl-C. The hints of the last two are the
+    command that resumes the run.
     """
     config = TrainConfig.given(config, options)
-    checks = rank() == 0 and LAUNCHED not in os.environ  # once for all processes
-    launches = config.num_processes > 1 and world_size() == 1  # others that write, and lock
-    folder, writes = config.output_dir, rank() == 0 and not config.dry_run
-    all_processes = {"num_processes": max(config.num_processes, world_size())}
-    kept = functools.partial(what_is_kept, config.model_copy(update=all_processes))
-    with machine_errors([folder], kept), contextlib.ExitStack() as held:
-        if rank() > 0:  # the first process says it
+    launches = config.num_processes > 1 and world_size() == 1  # the processes it launches lock and write the folder
+    config = config.model_copy(update={"num_processes": config.num_processes if launches else world_size()})
+    writes = rank() == 0 and not config.dry_run
+    saved = functools.partial(saved_state, config)
+    with machine_errors([config.output_dir], saved), contextlib.ExitStack() as held:
+        if rank() > 0:  # rank 0 says the same
             held.enter_context(console.written_as(console.Format.quiet, errors_only=True))
+        if config.dry_run:
+            scratch = held.enter_context(tempfile.TemporaryDirectory(prefix="hubdpo-dry-run-"))
+            config = config.model_copy(update={"output_dir": Path(scratch) / "run"})
+        folder = config.output_dir
         if writes and folder.is_dir():
             held.enter_context(alone_in(folder))
-        if checks:
+        if rank() == 0 and LAUNCHED not in os.environ:  # once for all processes
             config = check_start(config)
         if launches:
             held.close()
@@ -61,18 +72,17 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
 
 
 def check_start(config: TrainConfig) -> TrainConfig:
-    """Check options, device, output folder, dataset and base in seconds, without torch; return the config with the
-    commits of both.
+    """Check options, device, output folder, dataset and base in seconds, without torch.
 
-    Raise ConfigError, UnsupportedBase, ArtefactError or HubError.
+    Return the config with dataset and base pinned to commits. Raise ConfigError, UnsupportedBase, ArtefactError or
+    HubError.
     """
     if config.device == "cuda" and not cuda_is_possible():
         raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
-    if not config.dry_run:
-        if config.goes_on and config.output_dir.is_dir():
-            set_damaged_aside(config.output_dir)
-        check_before_start(config)
-    check_trackers(config.report_to)
+    if config.goes_on and config.output_dir.is_dir():
+        set_damaged_aside(config.output_dir)
+    check_output_folder(config)
+    _check_trackers(config.report_to)
     dataset, pinned = look_at_dataset(config.dataset)
     if config.lr_scheduler_type in BY_EVALUATION and not dataset.splits.get("test"):
         raise ConfigError(
@@ -80,5 +90,12 @@ def check_start(config: TrainConfig) -> TrainConfig:
             hint="--lr-scheduler-type cosine, or hubdpo prepare SOURCE -o DIR --test-size 0.05",
         )
     config = look_at_base(config.model_copy(update={"dataset": pinned}))
-    tell_other_counts(dataset, config)
+    warn_of_other_tokenizer(dataset, config)
     return config
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """Raise ConfigError when no package of a tracker is installed."""
+    for name in names:
+        if not any(importlib.util.find_spec(package) for package in TRACKERS[name]):
+            raise ConfigError(f"`--report-to {name}` needs its package", hint=f"pip install {TRACKERS[name][0]}")

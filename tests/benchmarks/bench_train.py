@@ -193,7 +193,7 @@ class Arm:
         )  # fmt: skip
         trained_a_little(trainer)
         trainer.create_optimizer()
-        preflight(config, trainer, data, device="cpu")
+        trainer.use_limits(preflight(config, trainer, data, device="cpu"))
         self.data = data
         if config.reference == "cached":
             self.data = add_reference_log_probs(trainer, data, identity={"benchmark": time.time_ns(), "arm": option})

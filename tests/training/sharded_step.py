@@ -23,7 +23,7 @@ from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.evaluation.scoring import _scores
 from hubdpo.model.bases.find import Base
 from hubdpo.model.probes import record_probes
-from hubdpo.training.run.record import save_adapter, whole_adapter
+from hubdpo.training.run.record import gather_adapter, save_adapter
 
 
 def all_of(trainer: Any, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def main(base: Path, out: Path) -> None:
     rank = torch.distributed.get_rank()
     rows = list(trainer.train_dataset)
     found = {"alone": all_of(trainer, rows)}
-    before = {name: weight.clone() for name, weight in whole_adapter(trainer.model).items()}
+    before = {name: weight.clone() for name, weight in gather_adapter(trainer.model).items()}
     plugin = FullyShardedDataParallelPlugin()
     state = SimpleNamespace(fsdp_plugin=plugin)
     accelerator = SimpleNamespace(
@@ -66,7 +66,7 @@ def main(base: Path, out: Path) -> None:
     trainer.model = fsdp2_prepare_model(accelerator, trainer.model)
     weights = list(trainer.model.parameters())
     found["sharded"] = all_of(trainer, rows)
-    together = whole_adapter(trainer.model)
+    together = gather_adapter(trainer.model)
     if rank == 0:
         save_adapter(trainer.model, together, Base(BaseRef(name="tiny"), base), out)
         saved = load_file(out / "adapter_model.safetensors")

@@ -121,9 +121,17 @@ def test_auto_recomputes_what_the_memory_asks_for(
 
     monkeypatch.setattr(preflight, "layers_that_fit", fitting)
     rows = list(pairs("skewed", 8))
-    preflight.preflight(config_for(tmp_path, **chosen), trainer, rows, device="cpu")
+    measured = preflight.preflight(config_for(tmp_path, **chosen), trainer, rows, device="cpu")
+    assert measured.checkpoint_layers == max(LAYERS - memory_for, 0)
+    assert isinstance(measured.tokens_per_batch, int) == (tokens_per_batch == "auto")
+    assert measured.longest_pass
     assert trainer.recomputed is not None
-    assert trainer.recomputed.count == max(LAYERS - memory_for, 0)
+    # measuring leaves the trainer as it was; using what was measured is a step of its own
+    assert (trainer.tokens_per_batch, trainer.recomputed.count, trainer.recomputed.longest) == (None, LAYERS, None)
+    trainer.use_limits(measured)
+    assert trainer.tokens_per_batch == measured.tokens_per_batch
+    assert trainer.recomputed.count == measured.checkpoint_layers
+    assert trainer.recomputed.longest == measured.longest_pass
     # what one layer was said to keep is what one keeps
     trainer.recomputed.longest = None
     kept = [kept_bytes(lambda: one_step(trainer, count), trainer.model) for count in (4, 3)]  # noqa: B023

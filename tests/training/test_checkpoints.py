@@ -68,7 +68,7 @@ def test_a_file_of_the_same_size_is_known_by_its_hash(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, 3)
     (folder / "optimizer.pt").write_bytes(b"54321")
     assert damage_of(folder) is None
-    assert damage_of(folder, hashes=True) == "`optimizer.pt` is not what was written"
+    assert damage_of(folder, hashes=True) == "`optimizer.pt` was changed after it was written"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from hubdpo.config import TrainConfig
 from hubdpo.data.tokens.tokenize import scored_places
 from hubdpo.model.bases.load import load_base
-from hubdpo.training.step.collator import AssistantCollator
+from hubdpo.training.step.batch import AssistantCollator
 from hubdpo.training.step.trainer import make_trainer
 
 PLAIN = {"prompt_ids": [1, 2], "chosen_ids": [3, 4, 5], "rejected_ids": [6]}

@@ -13,7 +13,7 @@ from hubdpo.artefacts.manifests.file_entries import sha256_file
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.config import TrainConfig
-from hubdpo.training.run.counted import tell_other_counts
+from hubdpo.training.run.counted import warn_of_other_tokenizer
 from hubdpo.training.start import check_start
 
 THINK, NONE = {"enable_thinking": False}, None
@@ -43,7 +43,7 @@ def test_other_template_kwargs_are_told(
     tiny_base: Path, dataset_dir: Path, capsys: pytest.CaptureFixture[str], before: Any, now: Any, told: list[str]
 ) -> None:
     same = {"name": "tiny", "revision": None, "tokenizer": sha256_file(tiny_base / "tokenizer.json")}
-    tell_other_counts(counted_by(dataset_dir, same, before), config_of(str(tiny_base), chat_template_kwargs=now))
+    warn_of_other_tokenizer(counted_by(dataset_dir, same, before), config_of(str(tiny_base), chat_template_kwargs=now))
     said = capsys.readouterr().err
     assert all(part in said for part in told)
     assert bool(said) == bool(told)
@@ -57,15 +57,15 @@ def test_another_tokenizer_is_told_and_another_name_of_the_same_is_not(
     sha = str(HfApi().model_info(tiny_base_repo).sha)
     on_hub = {"name": tiny_base_repo, "revision": sha, "tokenizer": None}
     for base in (config_of(str(tiny_base)), config_of(tiny_base_repo, model_revision=sha)):
-        tell_other_counts(counted_by(dataset_dir, on_hub, None), base)
-    tell_other_counts(counted_by(dataset_dir, None, None), config_of(str(tiny_base), chat_template_kwargs=THINK))
+        warn_of_other_tokenizer(counted_by(dataset_dir, on_hub, None), base)
+    warn_of_other_tokenizer(counted_by(dataset_dir, None, None), config_of(str(tiny_base), chat_template_kwargs=THINK))
     assert capsys.readouterr().err == ""
     for model in ({"name": "other", "revision": None, "tokenizer": "0" * 64},
                   {"name": "alice/gone", "revision": "1" * 40, "tokenizer": None}):  # fmt: skip
-        tell_other_counts(counted_by(dataset_dir, model, None), config_of(str(tiny_base)))
+        warn_of_other_tokenizer(counted_by(dataset_dir, model, None), config_of(str(tiny_base)))
         said = capsys.readouterr().err
-        assert f"counted by the tokenizer of {model['name']}" in said
-        assert f"this run has that of {tiny_base}" in said
+        assert f"counted with the tokenizer of {model['name']}" in said
+        assert f"this run uses that of {tiny_base}" in said
 
 
 def test_a_start_tells_it(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,4 +79,4 @@ def test_a_start_tells_it(tiny_base: Path, tmp_path: Path, capsys: pytest.Captur
     check_start(config_of(str(tiny_base), **start))
     assert capsys.readouterr().err == ""
     check_start(config_of(str(other), **start))
-    assert "counted by the tokenizer of tiny-qwen2" in capsys.readouterr().err
+    assert "counted with the tokenizer of tiny-qwen2" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from hubdpo.errors import ArtefactError, MachineError, TrainingError
 from hubdpo.model import memory
 from hubdpo.model.device import compute_dtype
 from hubdpo.model.memory import SHARE, is_out_of_memory, out_of_memory_is, tokens_that_fit
-from hubdpo.training.preflight import MEASURED_PAIRS, _measured_budget, _one_step
+from hubdpo.training.preflight import MEASURED_PAIRS, _measure_budget, _one_step
 from hubdpo.training.step import shared_prefix
 from hubdpo.training.step.trainer import dpo_config
 from hubdpo.training.train import _own_device
@@ -189,7 +189,7 @@ def test_auto_measures_several_sizes_as_far_as_they_fit(
 ) -> None:
     measured: list[list[tuple[int, int]]] = []
 
-    def step(config: Any, trainer: Any, longest: list[Any]) -> None:
+    def step(config: Any, trainer: Any, longest: list[Any], **layers: Any) -> None:
         if len(longest) > fits:
             raise TrainingError("the device ran out of memory")
 
@@ -198,7 +198,7 @@ def test_auto_measures_several_sizes_as_far_as_they_fit(
     monkeypatch.setattr(
         "hubdpo.training.preflight.tokens_that_fit", lambda found, device, **_: measured.append(found) or 512
     )
-    assert _measured_budget(config_for(tmp_path, tokens_per_batch="auto"), trainer, rows, "cpu") == 512
+    assert _measure_budget(config_for(tmp_path, tokens_per_batch="auto"), trainer, rows, "cpu") == 512
     assert len(measured[0]) == len(sizes)
     assert [tokens for tokens, _ in measured[0]] == sorted({tokens for tokens, _ in measured[0]})
 

@@ -22,10 +22,10 @@ from hubdpo.config.train import Role
 from hubdpo.errors import ConfigError, ResumeMismatch, Stopped, TrainingError
 from hubdpo.training import train as stage
 from hubdpo.training.preflight import out_of_memory
-from hubdpo.training.run.checkpoints import MARKER, mark_complete
-from hubdpo.training.run.output_folder import check_before_start
+from hubdpo.training.run.checkpoints import MARKER, Checkpoint, mark_complete
+from hubdpo.training.run.output_folder import check_output_folder
 from hubdpo.training.run.record import published_config
-from hubdpo.training.run.resume import Earlier, check_same_experiment, note_changes, steps_to_take
+from hubdpo.training.run.resume import EarlierRun, check_same_experiment, note_changes, steps_to_take
 from hubdpo.training.schedule import rates
 
 pytestmark = pytest.mark.slow
@@ -275,8 +275,8 @@ def test_an_option_may_change_unless_the_weights_depend_on_it(name: str) -> None
             check_same_experiment(manifest_of(CONFIG), now, BaseRef(name="b"), DATA)
     else:
         check_same_experiment(manifest_of(CONFIG), now, BaseRef(name="b"), DATA)
-        noted = note_changes(Earlier(manifest_of(CONFIG, planned_steps=8), (Path(), 4)), manifest_of(now)).changes
-        assert name in noted[0].values
+        earlier = EarlierRun(manifest_of(CONFIG, planned_steps=8), Checkpoint(Path(), 4))
+        assert name in note_changes(earlier, manifest_of(now)).changes[0].values
 
 
 @pytest.mark.parametrize(
@@ -315,15 +315,15 @@ def test_a_run_ends_where_its_own_schedule_ends(tmp_path: Path) -> None:
     """hubdpo 0.2 counted epochs otherwise and did not note the steps; the checkpoint has them."""
     (tmp_path / "trainer_state.json").write_text(json.dumps({"max_steps": 5}))
     config = CONFIG.model_copy(update={"num_train_epochs": 3, "per_device_train_batch_size": 1})
-    old = Earlier(manifest_of(config), (tmp_path, 2))
+    old = EarlierRun(manifest_of(config), Checkpoint(tmp_path, 2))
     assert steps_to_take(config, 10, None) == 9
     assert steps_to_take(config, 10, old) == 5
     assert steps_to_take(config.model_copy(update={"extend": True}), 10, old) == 9
-    with pytest.raises(ConfigError, match="of 5 steps already"):
+    with pytest.raises(ConfigError, match="already has 5 steps"):
         steps_to_take(config.model_copy(update={"extend": True, "max_steps": 4}), 10, old)
     with pytest.raises(ConfigError, match="no checkpoint is left"):
         steps_to_take(
-            config.model_copy(update={"extend": True}), 10, Earlier(manifest_of(config, planned_steps=5), None)
+            config.model_copy(update={"extend": True}), 10, EarlierRun(manifest_of(config, planned_steps=5), None)
         )
 
 
@@ -341,41 +341,41 @@ def test_a_run_whose_checkpoints_are_damaged_is_not_begun_anew_in_silence(tmp_pa
     config = run_in(tmp_path / "run", saved=3)
     (config.output_dir / "checkpoint-3" / MARKER).write_text(canonical_json({"files": {"optimizer.pt": {"size": 9}}}))
     with pytest.raises(ConfigError, match="an unfinished run whose checkpoints are damaged") as caught:
-        check_before_start(config)
+        check_output_folder(config)
     assert "--resume" in (caught.value.hint or "")
 
 
 def test_a_folder_is_free_until_a_run_has_saved_something(tmp_path: Path) -> None:
     config = run_in(tmp_path / "nothing yet")
     (config.output_dir / "checkpoint-50").mkdir()  # cut short
-    assert check_before_start(config) is None
-    assert check_before_start(config.model_copy(update={"resume": True})) is None
+    assert check_output_folder(config) is None
+    assert check_output_folder(config.model_copy(update={"resume": True})) is None
     saved = run_in(tmp_path / "saved", saved=50)
     with pytest.raises(ConfigError, match="unfinished run, saved at step 50") as caught:
-        check_before_start(saved)
+        check_output_folder(saved)
     assert "--resume" in (caught.value.hint or "")
-    assert check_before_start(saved.model_copy(update={"resume": True})) is not None
+    assert check_output_folder(saved.model_copy(update={"resume": True})) is not None
     with pytest.raises(ConfigError, match="a finished run"):
-        check_before_start(run_in(tmp_path / "done", status="complete"))
+        check_output_folder(run_in(tmp_path / "done", status="complete"))
 
 
 def test_there_must_be_a_run_to_extend(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run in"):
-        check_before_start(CONFIG.model_copy(update={"output_dir": tmp_path / "run", "extend": True}))
+        check_output_folder(CONFIG.model_copy(update={"output_dir": tmp_path / "run", "extend": True}))
 
 
 def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in ("file", "file/run"):
         with pytest.raises(ConfigError, match="is a file"):
-            check_before_start(CONFIG.model_copy(update={"output_dir": tmp_path / place}))
+            check_output_folder(CONFIG.model_copy(update={"output_dir": tmp_path / place}))
 
 
 def fails(*args: Any, **kwargs: Any) -> Any:
     raise RuntimeError("no")
 
 
-@pytest.mark.parametrize("where", ["load_base", "preflight", "settled", "use_cached_reference"])
+@pytest.mark.parametrize("where", ["load_base", "preflight", "fill_auto", "use_cached_reference"])
 def test_a_start_that_fails_leaves_nothing(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

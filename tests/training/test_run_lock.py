@@ -19,7 +19,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.training import start
 from hubdpo.training.run.checkpoints import mark_complete
-from hubdpo.training.run.output_folder import check_before_start, drop_partial
+from hubdpo.training.run.output_folder import check_output_folder, delete_partial_files
 from hubdpo.training.run.record import published_config
 
 OPTIONS: dict[str, Any] = {"model_name_or_path": "b", "dataset": "d"}
@@ -149,8 +149,8 @@ def test_what_was_there_before_a_failed_start_stays(tmp_path: Path, make: Callab
 
 def test_a_folder_is_free_with_the_start_of_a_first_file(tmp_path: Path) -> None:
     (tmp_path / ".run.json.0123abcd").write_text('{"schema')
-    assert check_before_start(TrainConfig.build({**OPTIONS, "output_dir": tmp_path})) is None
-    drop_partial(tmp_path)
+    assert check_output_folder(TrainConfig.build({**OPTIONS, "output_dir": tmp_path})) is None
+    delete_partial_files(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -160,5 +160,5 @@ def test_what_was_cut_short_is_dropped_and_nothing_else(tmp_path: Path) -> None:
     (run / ".adapter-x1").mkdir()
     (run / ".metrics.jsonl.0123abcd").write_text("")
     (run / ".mine").write_text("")
-    drop_partial(run)
+    delete_partial_files(run)
     assert sorted(path.name for path in run.iterdir()) == [".mine", "checkpoint-2", "run.json"]

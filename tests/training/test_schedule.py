@@ -14,7 +14,7 @@ from transformers import Trainer, TrainingArguments
 from hubdpo.config import TrainConfig
 from hubdpo.config.schedules import NEEDED, SCHEDULES
 from hubdpo.errors import ConfigError
-from hubdpo.training.schedule import Epoch, batches_of, check_rates, planned_steps, rates, tell_extension
+from hubdpo.training.schedule import Epoch, batches_of, check_rates, planned_steps, print_extension, rates
 
 
 def config_for(**options: Any) -> TrainConfig:
@@ -71,10 +71,10 @@ def test_rates_are_those_of_the_trainer() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"lr_scheduler_type": "constant"}, "`constant` goes on: learning rate 5.00e-06 at step 11, 5.00e-06 at 20"),
-        ({"lr_scheduler_type": "inverse_sqrt"}, "goes on: learning rate"),
-        ({"lr_scheduler_type": "greedy"}, "goes on: it follows the held-out loss"),
-        ({"lr_scheduler_type": "linear"}, "made anew for 20 steps: learning rate 2.63e-06 at step 11, where it was 0"),
+        ({"lr_scheduler_type": "constant"}, "`constant` continues: learning rate 5.00e-06 at step 11, 5.00e-06 at 20"),
+        ({"lr_scheduler_type": "inverse_sqrt"}, "continues: learning rate"),
+        ({"lr_scheduler_type": "greedy"}, "continues: it follows the held-out loss"),
+        ({"lr_scheduler_type": "linear"}, "recomputed for 20 steps: learning rate 2.63e-06 at step 11, where it was 0"),
         (
             {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.5}},
             "where it was 2.50e-06",
@@ -84,7 +84,7 @@ def test_rates_are_those_of_the_trainer() -> None:
 def test_an_extension_says_what_the_learning_rate_does(
     capsys: pytest.CaptureFixture[str], options: dict[str, Any], words: str
 ) -> None:
-    tell_extension(config_for(**options), before=10, now=20, warmup_steps=1, reached=10)
+    print_extension(config_for(**options), before=10, now=20, warmup_steps=1, reached=10)
     said = capsys.readouterr().err
     assert "from 10 to 20 steps, on from step 10" in said
     assert words in said

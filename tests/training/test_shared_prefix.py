@@ -19,7 +19,7 @@ from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.training.step import reference, shared_prefix
-from hubdpo.training.step.collator import AssistantCollator
+from hubdpo.training.step.batch import AssistantCollator
 from hubdpo.training.step.shared_prefix import SharedPrefix, build_layout
 from tests.near import assert_near, assert_same_step
 

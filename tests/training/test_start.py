@@ -24,7 +24,7 @@ from hubdpo.model.adapters.targets import check_targets
 from hubdpo.model.bases.files import BaseFacts, check_base
 from hubdpo.model.bases.find import look_at_base
 from hubdpo.model.device import cuda_is_possible
-from hubdpo.training.run.output_folder import check_before_start
+from hubdpo.training.run.output_folder import check_output_folder
 from hubdpo.training.start import check_start
 
 COMMANDS = """
@@ -108,7 +108,7 @@ def test_an_output_folder_is_looked_at_before_torch_is_imported(
     (tmp_path / "empty").mkdir()
     train = ["train", "--model-name-or-path", str(tiny_base), "--dataset", str(dataset_dir), "-o"]
     mistakes = [
-        (2, [*train, "other"], "`other` holds files that are no run"),
+        (2, [*train, "other"], "`other` holds files that are not a run"),
         (2, [*train, "blocked/run"], "is a file, not a folder"),
         (2, [*train, "run", "--extend"], "there is no run in `run` to extend"),
         (2, [*train, "rum", "--resume"], "there is no run in `rum` to resume"),
@@ -125,12 +125,12 @@ def test_a_run_that_saved_nothing_is_told_once_to_start_anew(
     shutil.rmtree(tmp_path / "run" / "checkpoint-1")
     capsys.readouterr()
     train(**chosen)
-    assert capsys.readouterr().err.count("it starts anew") == 1
+    assert capsys.readouterr().err.count("it starts again") == 1
 
 
 @pytest.mark.parametrize("way", ["resume", "extend"])
 def test_a_dry_run_of_going_on_needs_no_run(tmp_path: Path, way: str) -> None:
-    assert check_before_start(config("base", "data", tmp_path / "run", dry_run=True, **{way: True})) is None
+    assert check_output_folder(config("base", "data", tmp_path / "run", dry_run=True, **{way: True})) is None
 
 
 def test_what_cannot_be_evaluated_is_told_before_torch_is_imported(run_dir: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
 from hubdpo.model.bases.load import load_base
 from hubdpo.training.step.shares import Counts
-from hubdpo.training.step.token_budget import fill, passes
+from hubdpo.training.step.token_budget import cut_into_passes, fill
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_near, assert_same_step
 
@@ -83,7 +83,7 @@ def real_rows(batches: list[dict[str, torch.Tensor]]) -> list[list[int]]:
 def test_every_pair_is_in_one_pass_and_no_pass_is_over_the_budget(tiny_base: Path, tmp_path: Path) -> None:
     trainer = trainer_for(tiny_base, tmp_path, "skewed")
     batch = trainer.data_collator(list(pairs("skewed", 8)))
-    cut = passes(batch, 150, shared_prefix=True)
+    cut = cut_into_passes(batch, 150, shared_prefix=True)
     assert 1 < len(cut) < 8
     assert sorted(real_rows([part.inputs for part in cut])) == sorted(real_rows([batch]))
     for part in cut:

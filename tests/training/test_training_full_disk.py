@@ -180,7 +180,7 @@ def test_a_limit_that_strikes_before_anything_is_saved_is_told_and_the_same_comm
     assert "Traceback" not in done.stderr
     assert "error: no file may be larger than" in done.stderr
     assert "nothing was saved yet (the first checkpoint is of step 1)" in done.stderr
-    assert "hint: ulimit -f unlimited, then: the same command starts anew" in done.stderr
+    assert "hint: ulimit -f unlimited, then: the same command starts a new run" in done.stderr
     assert newest_checkpoint(tmp_path / "run") is None
     train(**chosen)
     assert (tmp_path / "run" / ADAPTER).read_bytes() == (whole / ADAPTER).read_bytes()
@@ -197,15 +197,15 @@ def test_a_disk_without_room_for_the_checkpoints_is_told_before_the_steps(
     assert not (tmp_path / "run").exists()
 
 
-def test_reference_log_probs_that_cannot_be_kept_are_used_all_the_same(
+def test_reference_log_probs_that_cannot_be_cached_are_used_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*args: Any) -> None:
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    def full(handle: int) -> None:
+        raise FULL
 
-    monkeypatch.setattr(reference, "save_file", full)
-    reference._keep({"chosen": torch.zeros(2)}, tmp_path / "cache" / "x.safetensors")
-    assert "reference log-probs cannot be kept for another run: the disk is full" in capsys.readouterr().err
+    monkeypatch.setattr(os, "fsync", full)
+    reference._save({"chosen": torch.zeros(2)}, tmp_path / "cache" / "x.safetensors")
+    assert "reference log-probs cannot be cached for later runs: the disk is full" in capsys.readouterr().err
     assert not list((tmp_path / "cache").iterdir())
 
 

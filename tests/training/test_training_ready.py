@@ -18,6 +18,7 @@ from hubdpo import train
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, ConfigError, MachineError, TrainingError
 from hubdpo.training import preflight
+from hubdpo.training.preflight import Measured
 from hubdpo.training.step import reference
 from tests.near import assert_near
 
@@ -83,7 +84,7 @@ def test_a_dry_run_leaves_nothing_and_says_what_it_takes(
 def test_the_preflight_does_not_change_the_run(
     plain: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubdpo.training.train.preflight", lambda *args, **kwargs: None)
+    monkeypatch.setattr("hubdpo.training.train.preflight", lambda *args, **kwargs: Measured(None, None, None))
     train(**options(tiny_base, dataset_dir, tmp_path / "run"))
     assert (tmp_path / "run" / "adapter_model.safetensors").read_bytes() == (
         plain / "adapter_model.safetensors"
@@ -151,7 +152,7 @@ def test_a_sweep_computes_the_reference_once(
     def never(*args: Any) -> Any:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(reference, "_computed", never)
+    monkeypatch.setattr(reference, "_compute", never)
     train(**options(tiny_base, dataset_dir, tmp_path / "run", reference="cached", learning_rate=1e-4, beta=0.3, seed=7))
     assert sorted(path.name for path in (cache / "reference").iterdir()) == files
 
@@ -170,7 +171,7 @@ def test_batches_of_the_reference_are_of_like_length_and_hold_every_row_once() -
     assert sorted(place for batch in batches for place in batch) == list(range(300))
     for batch in batches:
         longest = max(len(rows[place]["prompt_ids"]) + 9 for place in batch)
-        assert len(batch) == 1 or 2 * longest * len(batch) <= reference.TOKENS_A_BATCH
+        assert len(batch) == 1 or 2 * longest * len(batch) <= reference.TOKENS_PER_BATCH
 
 
 def train_in_two_processes(**chosen: Any) -> str:

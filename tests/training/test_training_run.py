@@ -22,6 +22,7 @@ from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.errors import ConfigError, ResumeMismatch, TrainingError, UnsupportedBase
+from hubdpo.training.preflight import Measured
 from hubdpo.training.run.checkpoints import mark_complete, newest_checkpoint
 from tests.near import assert_near
 
@@ -150,8 +151,8 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
     capsys.readouterr()
     train(**options(tiny_base, dataset_dir, damaged, **chosen, resume=True))
     told = " ".join(capsys.readouterr().err.split())
-    assert "checkpoint-4` is damaged (`optimizer.pt` is missing) and is left out; `checkpoint-2` before it" in told
-    assert "checkpoint-3` is damaged (`scheduler.pt` is not what was written)" in told
+    assert "checkpoint-4` is damaged (`optimizer.pt` is missing) and is ignored; `checkpoint-2` before it" in told
+    assert "checkpoint-3` is damaged (`scheduler.pt` was changed after it was written)" in told
     name = "adapter_model.safetensors"
     assert (damaged / name).read_bytes() == (whole / name).read_bytes()
     assert [line["step"] for line in metrics(damaged) if "loss" in line] == [1, 2, 3, 4]
@@ -214,7 +215,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     weights = load_file(base / "model.safetensors")
     weights["model.norm.weight"] *= float("inf")
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
-    monkeypatch.setattr("hubdpo.training.train.preflight", lambda *args, **kwargs: None)
+    monkeypatch.setattr("hubdpo.training.train.preflight", lambda *args, **kwargs: Measured(None, None, None))
     with pytest.raises(TrainingError, match=r"step 1, in rows (\d+, ){3}\d+ of the train split"):
         train(**options(base, dataset_dir, tmp_path / "run"))
     assert RunManifest.read(tmp_path / "run" / "run.json").status == "running"

@@ -22,13 +22,13 @@ from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
 from hubdpo.machine.endings import LAUNCHED, first_failure, make_room
-from hubdpo.training.run.output_folder import what_is_kept
+from hubdpo.training.run.output_folder import saved_state
 
 ENDS_IN = 40.0
 """Seconds that torchrun has to end its processes, of which it kills after 30 those that do not."""
 LAST_WORDS = 5.0
 """Seconds for processes whose torchrun was killed, to notice it; a stray child may hold on for longer."""
-FSDP_CONFIG = Path(__file__).parent / "launch" / "fsdp_qlora.yaml"
+FSDP_CONFIG = Path(__file__).with_name("fsdp_qlora.yaml")
 
 
 def rank() -> int:
@@ -88,7 +88,7 @@ def launch(config: TrainConfig) -> None:
         file = Path(place) / "config.yaml"
         file.write_text(yaml.safe_dump(options), encoding="utf-8")
         words = ["-m", "hubdpo", "train", "--config", str(file), *(["--quiet"] if console.output.is_quiet else [])]
-        run_in_processes(config.num_processes, words, Path(place), functools.partial(what_is_kept, config))
+        run_in_processes(config.num_processes, words, Path(place), functools.partial(saved_state, config))
 
 
 def run_in_processes(count: int, words: list[str], place: Path, kept: Callable[[], tuple[str, str]]) -> None:

@@ -1,13 +1,15 @@
-"""The checkpoints of a run: which were written whole, and still are. Told without torch.
+"""The checkpoints of a run: which of them are complete. Imports no torch.
 
-transformers writes a checkpoint in place and skips what is missing when it reads one: a run that goes on without the
-state of its optimizer ends with another adapter, and no word is said. So a marker, written last, lists every file.
+transformers writes a checkpoint in place, and skips missing files when it reads one: a run that resumes without its
+optimizer state ends with another adapter, and nobody is told. So hubdpo adds a marker, written last, that lists every
+file with its size and hash.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import read_object
@@ -16,13 +18,20 @@ from hubdpo.artefacts.manifests.manifest import canonical_json, write_atomic
 from hubdpo.errors import ArtefactError
 
 MARKER = "hubdpo-complete.json"
-"""In a checkpoint, once it was written whole: its step, and the size and hash of each file."""
-OF_0_2 = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
-"""Files of every checkpoint, whose markers listed none in version 0.2.0."""
+"""File of a complete checkpoint: its step, and the size and hash of every other file."""
+FILES_OF_0_2 = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+"""Files of every checkpoint. The markers of hubdpo 0.2.0 list no files."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint folder, and the optimiser step that it was saved at."""
+
+    folder: Path
+    step: int
 
 
 def mark_complete(folder: Path, step: int) -> None:
-    """Write the marker of a checkpoint, once its files are on the disk: a marker may not outlive them."""
+    """Write the marker of a checkpoint. Its files are flushed to the disk first, so that no marker outlives them."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER):
         with path.open("rb") as file:
@@ -31,23 +40,21 @@ def mark_complete(folder: Path, step: int) -> None:
     write_atomic(folder / MARKER, canonical_json({"step": step, "files": files}))
 
 
-def complete_checkpoints(run: Path) -> list[tuple[Path, int]]:
-    """Return the checkpoints that were written whole and whose files have their sizes, each with its step, oldest
-    first.
-    """
-    return [(folder, step) for folder, step in _marked(run) if damage_of(folder) is None]
+def complete_checkpoints(run: Path) -> list[Checkpoint]:
+    """Return the checkpoints that have a marker and all files in the listed sizes, oldest first."""
+    return [checkpoint for checkpoint in _marked(run) if damage_of(checkpoint.folder) is None]
 
 
-def newest_checkpoint(run: Path) -> tuple[Path, int] | None:
-    """Return the newest of the `complete_checkpoints`, and its step; None when there is none."""
-    return next((each for each in reversed(_marked(run)) if damage_of(each[0]) is None), None)
+def newest_checkpoint(run: Path) -> Checkpoint | None:
+    """Return the newest complete checkpoint, None when there is none."""
+    return next(reversed(complete_checkpoints(run)), None)
 
 
 def damage_of(folder: Path, *, hashes: bool = False) -> str | None:
-    """Say what is wrong with a checkpoint that has a marker, None when nothing is. With `hashes`, read every file."""
+    """Say what is wrong with a marked checkpoint, None when nothing is. With `hashes`, read every file."""
     try:
-        listed = read_object(folder / MARKER).get("files", dict.fromkeys(OF_0_2))
-        files = {name: None if each is None else FileEntry.model_validate(each) for name, each in dict(listed).items()}
+        listed = read_object(folder / MARKER).get("files", dict.fromkeys(FILES_OF_0_2))
+        files = {name: entry and FileEntry.model_validate(entry) for name, entry in dict(listed).items()}
     except (ArtefactError, TypeError, ValueError):
         return f"`{MARKER}` cannot be read"
     for name, entry in files.items():
@@ -60,12 +67,12 @@ def damage_of(folder: Path, *, hashes: bool = False) -> str | None:
         if entry is not None and size != entry.size:
             return f"`{name}` has {size:,} of {entry.size:,} bytes"
         if hashes and entry is not None and sha256_file(path) != entry.sha256:
-            return f"`{name}` is not what was written"
+            return f"`{name}` was changed after it was written"
     return None
 
 
 def set_damaged_aside(run: Path) -> None:
-    """Take the markers of damaged checkpoints that are newer than the newest whole one, with a warning for each.
+    """Remove the markers of damaged checkpoints that are newer than the newest complete one, with a warning for each.
 
     Raise ArtefactError when every checkpoint is damaged.
     """
@@ -73,24 +80,25 @@ def set_damaged_aside(run: Path) -> None:
     for folder, _ in reversed(_marked(run)):
         damage = damage_of(folder, hashes=True)
         if damage is None:
-            for other, why in damaged:
-                console.warn(f"`{other}` is damaged ({why}) and is left out; `{folder.name}` before it is whole")
+            for other, reason in damaged:
+                console.warn(f"`{other}` is damaged ({reason}) and is ignored; `{folder.name}` before it is complete")
                 (other / MARKER).unlink()
             return
         damaged.append((folder, damage))
     if damaged:
         folder, damage = damaged[0]
-        none_before = "there is none before it" if len(damaged) == 1 else "those before it are damaged too"
+        earlier = "there is none before it" if len(damaged) == 1 else "those before it are damaged too"
         raise ArtefactError(
-            f"`{folder}` is damaged ({damage}), and {none_before}",
-            hint="put the file back, or give another `--output-dir` to start anew",
+            f"`{folder}` is damaged ({damage}), and {earlier}",
+            hint="restore the file, or give another `--output-dir` to start a new run",
         )
 
 
-def _marked(run: Path) -> list[tuple[Path, int]]:
-    found = [
-        (folder, int(folder.name.removeprefix("checkpoint-")))
+def _marked(run: Path) -> list[Checkpoint]:
+    """Return the checkpoints that have a marker, oldest first."""
+    marked = [
+        Checkpoint(folder, int(folder.name.removeprefix("checkpoint-")))
         for folder in run.glob("checkpoint-*")
         if (folder / MARKER).exists()
     ]
-    return sorted(found, key=lambda each: each[1])
+    return sorted(marked, key=lambda checkpoint: checkpoint.step)

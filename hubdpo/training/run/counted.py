@@ -1,11 +1,11 @@
-"""Whether a run writes its pairs into tokens as `prepare` did when it counted and dropped by length."""
+"""Does the run tokenize its pairs as `prepare` did when it counted their tokens and dropped long ones?"""
 
 from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.file_entries import sha256_file
@@ -17,40 +17,41 @@ from hubdpo.hub.client import download
 TOKENIZER = "tokenizer.json"
 
 
-def tell_other_counts(dataset: PrepareManifest, config: TrainConfig) -> None:
-    """Warn when the tokenizer, or what its chat template is given, is another one than the dataset was counted with.
+def warn_of_other_tokenizer(dataset: PrepareManifest, config: TrainConfig) -> None:
+    """Warn when the run's tokenizer, or its chat template arguments, differ from those that counted the dataset.
 
-    A dataset that was prepared without `--model` was not counted; names that differ may stand for one tokenizer.
+    A dataset prepared without `--model` was not counted. Two names may stand for one tokenizer.
     """
     model = dataset.config.get("model")
     if not model:
         return
-    counted = f"the dataset was counted by the tokenizer of {_named(model['name'], model.get('revision'))}"
+    counted = f"the dataset was counted with the tokenizer of {_label(model['name'], model.get('revision'))}"
     if _differs(model, config.model_name_or_path, config.model_revision):
-        base = _named(config.model_name_or_path, config.model_revision)
-        console.warn(f"{counted}, and this run has that of {base}: what was dropped by length may not fit it")
+        base = _label(config.model_name_or_path, config.model_revision)
+        console.warn(f"{counted}, and this run uses that of {base}: pairs dropped by length may have fitted")
         console.hint("hubdpo prepare SOURCE -o DIR --model MODEL, with the base of this run")
     before, now = dataset.config.get("chat_template_kwargs") or {}, config.chat_template_kwargs or {}
     if before != now:
         console.warn(
-            f"the dataset was counted with `--chat-template-kwargs` {_written(before)}, and this run has "
-            f"{_written(now)}: prompts are written otherwise than prepare measured them"
+            f"the dataset was counted with `--chat-template-kwargs` {_as_json(before)}, and this run has "
+            f"{_as_json(now)}: its prompts have other lengths"
         )
         if before:
-            console.hint(f"--chat-template-kwargs {shlex.quote(_written(before))}")
+            console.hint(f"--chat-template-kwargs {shlex.quote(_as_json(before))}")
         else:
             console.hint("leave `--chat-template-kwargs` out, or prepare with the same")
 
 
-def _differs(model: dict[str, Any], base: str, revision: str | None) -> bool:
-    if revision is not None and (model["name"], model.get("revision")) == (base, revision):
+def _differs(model: Mapping[str, str | None], base: str, revision: str | None) -> bool:
+    name, counted_revision = str(model["name"]), model.get("revision")
+    if revision is not None and (name, counted_revision) == (base, revision):
         return False
-    counted = model.get("tokenizer") or _digest(model["name"], model.get("revision"))
-    return counted is None or counted != _digest(base, revision)
+    counted = model.get("tokenizer") or _tokenizer_hash(name, counted_revision)
+    return counted is None or counted != _tokenizer_hash(base, revision)
 
 
-def _digest(name: str, revision: str | None) -> str | None:
-    """Return the SHA-256 of a model's tokenizer, None when it cannot be had."""
+def _tokenizer_hash(name: str, revision: str | None) -> str | None:
+    """Return the SHA-256 of a model's tokenizer file, None when it is not available."""
     try:
         folder = Path(name) if revision is None else download(name, revision, allow_patterns=[TOKENIZER])
     except HubError:
@@ -58,9 +59,9 @@ def _digest(name: str, revision: str | None) -> str | None:
     return sha256_file(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
 
 
-def _named(name: str, revision: str | None) -> str:
+def _label(name: str, revision: str | None) -> str:
     return f"{name}@{revision[:12]}" if revision else name
 
 
-def _written(kwargs: dict[str, Any]) -> str:
+def _as_json(kwargs: Mapping[str, object]) -> str:
     return json.dumps(kwargs, sort_keys=True, ensure_ascii=False) if kwargs else "none"

@@ -1,62 +1,76 @@
-"""What stands in an output folder, told without torch: whether a run may start there, what it has saved, its places."""
+"""The output folder before and after a run: whether a run may start there, and how a stopped one is resumed.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from hubdpo.artefacts.manifests.manifest import LOCAL_FILE, METRICS_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
-from hubdpo.errors import ConfigError
+from hubdpo.errors import ConfigError, Stopped
+from hubdpo.machine.endings import LAUNCHED
 from hubdpo.training.run.checkpoints import MARKER, newest_checkpoint
 
 SCRATCH = ".adapter-"
-ANEW = "the same command starts anew"
+START_AGAIN = "the same command starts a new run"
 
 
-def check_before_start(config: TrainConfig) -> RunManifest | None:
-    """Return the run of this folder that is gone on with, or None when the folder is free.
+class Saved(NamedTuple):
+    """What a stopped run has saved, as words that end a message, and the command or words for its hint."""
 
-    It is free, too, with a run that has not saved anything yet. Raise ConfigError when a run is there and is not to be
-    gone on with, when there is none to go on with, or when the folder holds other files.
+    state: str
+    hint: str
+
+
+def check_output_folder(config: TrainConfig) -> RunManifest | None:
+    """Return the manifest of the run to resume, None when a new run may start.
+
+    A run that has saved no checkpoint is started again. Raise ConfigError when a run is there and `--resume` is not
+    given, when there is no run to resume, or when the folder holds other files.
     """
     folder = config.output_dir
-    _check_place(folder)
-    if not folder.exists() or not any(not _is_scratch(path) for path in folder.iterdir()):
+    _check_writable(folder)
+    if not folder.exists() or all(_is_scratch(path) for path in folder.iterdir()):
         if config.goes_on and not config.dry_run:
-            way = "extend" if config.extend else "resume"
-            raise ConfigError(f"there is no run in `{folder}` to {way}", hint=f"leave `--{way}` out to start one")
+            option = "extend" if config.extend else "resume"
+            raise ConfigError(f"there is no run in `{folder}` to {option}", hint=f"leave `--{option}` out to start one")
         return None
     if not (folder / RUN_FILE).exists():
-        raise ConfigError(f"`{folder}` holds files that are no run", hint="give another `--output-dir`")
+        raise ConfigError(f"`{folder}` holds files that are not a run", hint="give another `--output-dir`")
     earlier, checkpoint = RunManifest.read(folder / RUN_FILE), newest_checkpoint(folder)
     if earlier.status == "running" and not any(folder.glob(f"checkpoint-*/{MARKER}")):
         return None
-    if not config.goes_on:
-        if earlier.status == "running" and checkpoint is None:
-            state, way = "an unfinished run whose checkpoints are damaged", "add `--resume` to see how"
-        elif checkpoint is None or earlier.status == "complete":
-            state, way = "a finished run", "add `--extend` and a higher `--max-steps`"
-        else:
-            state, way = f"an unfinished run, saved at step {checkpoint[1]:,}", "add `--resume`"
-        raise ConfigError(f"`{folder}` holds {state}", hint=f"{way}, or give another `--output-dir`")
-    return earlier
+    if config.goes_on:
+        return earlier
+    if earlier.status == "running" and checkpoint is None:
+        state, option = "an unfinished run whose checkpoints are damaged", "add `--resume` to see how"
+    elif checkpoint is None or earlier.status == "complete":
+        state, option = "a finished run", "add `--extend` and a higher `--max-steps`"
+    else:
+        state, option = f"an unfinished run, saved at step {checkpoint.step:,}", "add `--resume`"
+    raise ConfigError(f"`{folder}` holds {state}", hint=f"{option}, or give another `--output-dir`")
 
 
-def _check_place(folder: Path) -> None:
-    """Raise ConfigError when no folder can be made here, which would only show once the model is loaded."""
-    place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not place.is_dir():
-        raise ConfigError(f"`{place}` is a file, not a folder", hint="give another `--output-dir`")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"nothing can be written in `{place}`", hint="give another `--output-dir`")
+def _check_writable(folder: Path) -> None:
+    """Raise ConfigError when the folder cannot be made or written to, before the model is loaded."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"`{existing}` is a file, not a folder", hint="give another `--output-dir`")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"this user cannot write in `{existing}`", hint="give another `--output-dir`")
 
 
-def drop_partial(folder: Path) -> None:
-    """Delete what a kill or a full disk cut short: checkpoints, which transformers would count, and scratch files."""
+def delete_partial_files(folder: Path) -> None:
+    """Delete the checkpoints and scratch files that a kill or a full disk cut short; transformers would count them."""
     for path in folder.iterdir():
         if path.name.startswith("checkpoint-") and not (path / MARKER).exists():
             shutil.rmtree(path)
@@ -65,19 +79,25 @@ def drop_partial(folder: Path) -> None:
 
 
 def _is_scratch(path: Path) -> bool:
-    """Tell whether this is the start of a file of ours, which was to be renamed once it was whole."""
+    """Tell whether hubdpo wrote this file or folder under a temporary name, to rename it when it was complete."""
     return path.name.startswith((f".{RUN_FILE}.", f".{METRICS_FILE}.", f".{LOCAL_FILE}.", SCRATCH))
 
 
-def what_is_kept(config: TrainConfig) -> tuple[str, str]:
-    """Return what a run that stopped has saved, in words, and how to go on."""
-    saved = newest_checkpoint(config.output_dir)
-    if saved is None:
-        return f"nothing was saved yet (the first checkpoint is of step {config.save_steps})", ANEW
-    return f"`{saved[0]}` is kept", resume_command(config) + (" --extend" if config.extend else "")
+def saved_state(config: TrainConfig) -> Saved:
+    """Return the newest checkpoint of a stopped run and the command that resumes it, in words."""
+    checkpoint = newest_checkpoint(config.output_dir)
+    if checkpoint is None:
+        return Saved(f"nothing was saved yet (the first checkpoint is at step {config.save_steps})", START_AGAIN)
+    return Saved(f"`{checkpoint.folder}` is kept", resume_command(config) + (" --extend" if config.extend else ""))
 
 
-def how_to_go_on(config: TrainConfig) -> str:
-    """Return the command that goes on with a run that was stopped, or that there is nothing to go on from."""
-    left, way = what_is_kept(config)
-    return f"{left}: {way}" if way == ANEW else way
+@contextlib.contextmanager
+def stopped_at_ctrl_c(config: TrainConfig) -> Iterator[None]:
+    """Raise Stopped, whose hint resumes the run, when Ctrl-C ends the body. In a launched process its launcher does."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if LAUNCHED in os.environ:
+            raise
+        state, hint = saved_state(config)
+        raise Stopped(f"{state}: {hint}" if hint == START_AGAIN else hint) from None

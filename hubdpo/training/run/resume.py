@@ -1,71 +1,90 @@
-"""Going on with a run: what may differ from its first start, what is noted of it, and how it is made longer."""
+"""Resume and extend a run: what may change, what is noted of a change, and how many steps are left."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from hubdpo import console
+from hubdpo.artefacts.manifests.manifest import RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, Change, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.config.train import WHOLE_BATCH_LOSSES, Role
 from hubdpo.errors import ConfigError, ResumeMismatch
-from hubdpo.training.run.record import published_config
+from hubdpo.training.run.checkpoints import Checkpoint, newest_checkpoint
+from hubdpo.training.run.output_folder import check_output_folder
+from hubdpo.training.run.record import Options, published_config
 from hubdpo.training.schedule import planned_steps
 
-LENGTH = ("max_steps", "num_train_epochs")
-"""What `--extend` may change; `num_train_epochs` counts where `max_steps` is -1."""
+LENGTH = frozenset({"max_steps", "num_train_epochs"})
+"""Options that `--extend` may change; `num_train_epochs` counts when `max_steps` is -1."""
 PLANNED = "planned_steps"
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """A run that is gone on with: its manifest, and its newest complete checkpoint with the step of it."""
+class EarlierRun:
+    """The run to resume: its manifest and its newest complete checkpoint."""
 
     manifest: RunManifest
-    checkpoint: tuple[Path, int] | None
+    checkpoint: Checkpoint | None
 
     @property
     def step(self) -> int:
-        return self.checkpoint[1] if self.checkpoint else 0
+        return self.checkpoint.step if self.checkpoint else 0
+
+    @property
+    def is_complete(self) -> bool:
+        return self.manifest.status == "complete"
 
     @property
     def planned(self) -> int | None:
-        """Steps that its schedule was made for; runs of hubdpo 0.2 say so in their checkpoints alone."""
+        """Steps of its learning-rate schedule; runs of hubdpo 0.2 record them only in their checkpoints."""
         if self.manifest.planned_steps is not None or self.checkpoint is None:
             return self.manifest.planned_steps
-        state = json.loads((self.checkpoint[0] / "trainer_state.json").read_text(encoding="utf-8"))
+        state = json.loads((self.checkpoint.folder / "trainer_state.json").read_text(encoding="utf-8"))
         return int(state["max_steps"])
 
     @property
     def first_planned(self) -> int | None:
-        """Steps that were planned at the first start, which the warm-up is a share of."""
+        """Steps that were planned at the first start; the warm-up is a share of these."""
         plans = [change.values[PLANNED][0] for change in self.manifest.changes if PLANNED in change.values]
         return plans[0] if plans else self.planned
 
 
-def with_measured_of(earlier: RunManifest, config: TrainConfig) -> TrainConfig:
-    """Return the config with the numbers that `auto` took in the earlier run: memory may be another now."""
-    taken = {
-        name: earlier.config[name]
-        for name in ("tokens_per_batch", "checkpoint_layers")
-        if getattr(config, name) == "auto" and isinstance(earlier.config.get(name), int)
+def find_earlier_run(config: TrainConfig) -> EarlierRun | None:
+    """Return the run to resume in the output folder, None when a new one starts; see `check_output_folder`."""
+    manifest = check_output_folder(config)
+    if manifest is not None:
+        return EarlierRun(manifest, newest_checkpoint(config.output_dir))
+    if (config.output_dir / RUN_FILE).exists():
+        console.info(f"{config.output_dir} holds a run that had not saved anything yet; it starts again")
+    return None
+
+
+def fill_auto(config: TrainConfig, numbers: Mapping[str, object]) -> TrainConfig:
+    """Return the config with a number for each option that is `auto`, as far as `numbers` has one.
+
+    A resumed run takes those of the earlier run: the memory that is free now may be different.
+    """
+    options = ("tokens_per_batch", "checkpoint_layers")
+    settled = {
+        name: numbers[name]
+        for name in options
+        if getattr(config, name) == "auto" and isinstance(numbers.get(name), int)
     }
-    return config.model_copy(update=taken)
+    return config.model_copy(update=settled)
 
 
 def check_same_experiment(earlier: RunManifest, config: TrainConfig, base: BaseRef, dataset: DatasetRef) -> None:
     """Raise ResumeMismatch, after a table of the differences, when a resumed run would learn something else."""
-    before, now = _options(earlier.config), _options(published_config(config))
-    fixed = _what_is_learned(config) | (before.keys() ^ now.keys())
+    before = _options(earlier.config) | _identity(earlier.base, earlier.dataset)
+    now = _options(published_config(config)) | _identity(base, dataset)
+    # an option that only one of them knows is newer, or older, than the run
+    fixed = _options_of_weights(config) | _identity(base, dataset).keys() | (before.keys() ^ now.keys())
     if config.extend:
-        fixed -= {*LENGTH}
-    for options, model, data in ((before, earlier.base, earlier.dataset), (now, base, dataset)):
-        options |= {"base": model.name, "base revision": model.revision, "dataset fingerprint": data.fingerprint}
-    fixed |= {"base", "base revision", "dataset fingerprint"}
+        fixed -= LENGTH
     differences = [
         (name, before.get(name), now.get(name)) for name in sorted(fixed) if before.get(name) != now.get(name)
     ]
@@ -73,23 +92,27 @@ def check_same_experiment(earlier: RunManifest, config: TrainConfig, base: BaseR
         return
     console.table(["option", "the run has", "now"], differences)
     names = [name for name, _, _ in differences]
-    longer = set(names) <= {*LENGTH}
+    is_longer = set(names) <= LENGTH
     raise ResumeMismatch(
         f"the run in `{config.output_dir}` was started with another configuration: {', '.join(names)}",
-        hint="add `--extend` to train it for longer" if longer else "give the same options as before, or another "
+        hint="add `--extend` to train it for longer" if is_longer else "give the same options as before, or another "
         "`--output-dir`",
     )  # fmt: skip
 
 
-def _options(config: dict[str, Any]) -> dict[str, Any]:
-    """Return recorded options, those that are newer than the run at their default, and what several say together."""
+def _identity(base: BaseRef, dataset: DatasetRef) -> Options:
+    return {"base": base.name, "base revision": base.revision, "dataset fingerprint": dataset.fingerprint}
+
+
+def _options(config: Options) -> Options:
+    """Return recorded options; options newer than the run get their default, and `pairs per step` is computed."""
     fields = {name: TrainConfig.model_fields[name] for name in TrainConfig.names(Role.WEIGHTS, Role.MANNER)}
     options = {name: field.get_default(call_default_factory=True) for name, field in fields.items()} | config
     options["pairs per step"] = options["per_device_train_batch_size"] * options["gradient_accumulation_steps"]
     return options
 
 
-def _what_is_learned(config: TrainConfig) -> set[str]:
+def _options_of_weights(config: TrainConfig) -> set[str]:
     """Return the options that this run's weights depend on."""
     names = {*TrainConfig.names(Role.WEIGHTS), "pairs per step"}
     if WHOLE_BATCH_LOSSES & set(config.loss_type):
@@ -99,40 +122,42 @@ def _what_is_learned(config: TrainConfig) -> set[str]:
     return names
 
 
-def steps_to_take(config: TrainConfig, rows: int, earlier: Earlier | None) -> int:
-    """Return the step at which the run ends: an earlier one's own end, unless it is extended.
+def steps_to_take(config: TrainConfig, rows: int, earlier: EarlierRun | None) -> int:
+    """Return the step at which the run ends; a resumed run keeps the end of the earlier one, unless it is extended.
 
-    Raise ConfigError when an extension does not make it longer.
+    Raise ConfigError when an extension would not make the run longer.
     """
-    asked = planned_steps(config, rows)
+    requested = planned_steps(config, rows)
     before = earlier.planned if earlier else None
     if earlier is None or before is None:
-        return asked
+        return requested
     if not config.extend:
         return before
-    if asked < before:
+    if requested < before:
         raise ConfigError(
-            f"the run in `{config.output_dir}` is of {before:,} steps already, and these options ask for {asked:,}",
-            hint=f"--extend --max-steps {before + asked}",
+            f"the run in `{config.output_dir}` already has {before:,} steps, and these options ask for {requested:,}",
+            hint=f"--extend --max-steps {before + requested}",
         )
-    if asked > before and earlier.checkpoint is None:
+    if requested > before and earlier.checkpoint is None:
         raise ConfigError(
-            f"no checkpoint is left in `{config.output_dir}` to go on from", hint="give another `--output-dir`"
+            f"no checkpoint is left in `{config.output_dir}` to resume from", hint="give another `--output-dir`"
         )
-    return asked
+    return requested
 
 
-def note_changes(earlier: Earlier, manifest: RunManifest) -> RunManifest:
-    """Return the manifest of a resumed run with what differs from the last start, and tell each difference."""
-    before, now = _facts(earlier.manifest, earlier.planned), _facts(manifest, manifest.planned_steps)
+def note_changes(earlier: EarlierRun, manifest: RunManifest) -> RunManifest:
+    """Return the manifest of a resumed run with what differs from the last start, and print each difference."""
+    before = _recorded(earlier.manifest, earlier.planned)
+    now = _recorded(manifest, manifest.planned_steps)
     values = {name: (before.get(name), now[name]) for name in now if before.get(name) != now[name]}
     for name, (old, new) in values.items():
         console.info(f"changed   {name.replace('_', ' ')}: {old} before, {new} from step {earlier.step + 1:,} on")
-    own = [Change(step=earlier.step, values=values)] if values else []
-    return manifest.model_copy(update={"changes": [*earlier.manifest.changes, *own]})
+    change = [Change(step=earlier.step, values=values)] if values else []
+    return manifest.model_copy(update={"changes": [*earlier.manifest.changes, *change]})
 
 
-def _facts(manifest: RunManifest, planned: int | None) -> dict[str, Any]:
+def _recorded(manifest: RunManifest, planned: int | None) -> Options:
+    """Return everything of a manifest whose change is noted."""
     options = {name: value for name, value in _options(manifest.config).items() if name in TrainConfig.model_fields}
     return {
         **options, PLANNED: planned, "hardware": manifest.device, "hubdpo": manifest.hubdpo_version, **manifest.versions

@@ -1,44 +1,62 @@
-"""Recompute only as many decoder layers as memory needs.
+"""Recompute only as many decoder layers as memory requires.
 
-Gradient checkpointing recomputes every layer in backward, which costs a forward pass more. What a layer keeps for
-backward instead goes by the tokens of the pass, so the number of layers that a pass recomputes is chosen for it: the
-longest pass recomputes what it was told to, and a shorter one fewer, in the memory of the longest. The first layers are
-recomputed and the last ones kept, because backward has freed the last ones by the time that it recomputes. Losses and
-gradients are the same bits whatever is recomputed.
+Gradient checkpointing recomputes every layer in backward, which costs one more forward pass. The memory that a kept
+layer takes instead grows with the tokens of the pass. So the number of recomputed layers is chosen for each pass: the
+longest pass recomputes `count` layers, and a shorter pass fewer, within the memory of the longest. The first layers are
+recomputed and the last ones kept, because backward starts at the last and has freed them before it recomputes. Losses
+and gradients are the same to the bit, whichever layers are recomputed.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from hubdpo.training.step.shared_prefix import Keywords
+
 
 class Recomputed:
-    """A hook on the backbone that sets, before each training pass, which of its layers are recomputed.
+    """A hook on the backbone that chooses, before each training pass, which layers are recomputed.
 
-    `count` is how many in a pass of `longest` tokens; a shorter pass keeps as many more as fit into the same memory.
-    With `longest` None every pass recomputes `count`. Gradient checkpointing must be on in the model. Register it after
-    SharedPrefix, so that the tokens are those that run.
+    `count` layers are recomputed in a pass of `longest` tokens, and fewer in a shorter pass. With `longest` None every
+    pass recomputes `count`. Gradient checkpointing must be enabled in the model. Register this hook after SharedPrefix,
+    so that it counts packed tokens.
     """
 
-    def __init__(self, causal_lm: Any, count: int) -> None:
+    def __init__(self, causal_lm: PreTrainedModel, count: int) -> None:
         self.count = count
         self.longest: int | None = None
         self.layers = list(causal_lm.base_model.layers)
         causal_lm.base_model.register_forward_pre_hook(self._choose, with_kwargs=True)
 
     def layers_for(self, tokens: int) -> int:
-        """Return how many layers a pass of so many tokens recomputes."""
+        """Return the number of layers that a pass of `tokens` tokens recomputes."""
         if self.longest is None:
             return self.count
+        # kept layers x tokens is what memory holds: keep at most (L - count) * longest / tokens of the L layers
         return max(len(self.layers) - (len(self.layers) - self.count) * self.longest // tokens, 0)
 
-    def _choose(self, backbone: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    @contextmanager
+    def fixed(self, count: int) -> Iterator[None]:
+        """Recompute `count` layers in every pass of the body, whatever its length."""
+        before = self.count, self.longest
+        self.count, self.longest = count, None
+        try:
+            yield
+        finally:
+            self.count, self.longest = before
+
+    def _choose(self, backbone: torch.nn.Module, args: tuple[object, ...], kwargs: Keywords) -> None:
         ids = kwargs.get("input_ids")
-        # TRL puts checkpointing off and on again round the reference, so it is set for every pass
         if ids is None or not (backbone.training and torch.is_grad_enabled()):
             return
         count = self.layers_for(ids.numel())
-        for place, layer in enumerate(self.layers):
-            layer.gradient_checkpointing = place < count
+        # for every pass: TRL turns checkpointing off and on again around the reference
+        for index, layer in enumerate(self.layers):
+            layer.gradient_checkpointing = index < count

@@ -1,99 +1,113 @@
-"""Reference log-probs, computed once and kept on disk: they depend on base and data, not on what is being learned.
+"""Reference log-probabilities, computed once and cached on disk: they depend on base and data, not on the training.
 
-The key is made of everything that they depend on, so that a resumed run, another epoch and a sweep over learning rates
-read what is there, and nothing else does. The batches are those of the sorted lengths, whatever order training takes,
-so the values are the same for every run that shares them.
+The cache key covers everything that the values depend on, so a resumed run, another epoch and a sweep over learning
+rates share a file, and no other run does. Batches go by sorted length, whatever order training takes, so that all runs
+that share the values would compute the same ones.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from hubdpo import console
-from hubdpo.artefacts.manifests.manifest import fingerprint
+from hubdpo.artefacts.manifests.file_entries import file_entry
+from hubdpo.artefacts.manifests.manifest import fingerprint, write_atomic
+from hubdpo.config import TrainConfig
 from hubdpo.machine.refusals import machine_error
+from hubdpo.model.bases.find import Base
+from hubdpo.training.step.batch import Row, row_length
+from hubdpo.version import library_versions
 
-Rows = list[dict[str, Any]]
-TOKENS_A_BATCH = 8192
+if TYPE_CHECKING:
+    from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
+
+TOKENS_PER_BATCH = 8192
 """Padded tokens of both answers in a forward pass without gradients."""
 
 
-def add_reference_log_probs(trainer: Any, rows: Rows, *, identity: dict[str, Any]) -> Rows:
-    """Return the rows with `ref_chosen_logps` and `ref_rejected_logps`, summed over the answer's tokens, in nats.
+def add_reference_log_probs(
+    trainer: SharedPrefixDPOTrainer, rows: list[Row], *, identity: Mapping[str, object]
+) -> list[Row]:
+    """Return the rows with `ref_chosen_logps` and `ref_rejected_logps`: sums over the answer's tokens, in nats.
 
-    `identity` names the base, its precision and whatever else the values depend on; the rows' tokens are added to it.
+    `identity` names the base, its precision and everything else that the values depend on, besides the rows.
     """
     if not rows:
         return rows
-    place = _folder() / f"{fingerprint([identity, rows])}.safetensors"
-    if _everywhere(trainer, place.exists()):
-        values = load_file(place)
-        console.info(f"reference {len(rows):,} pairs from {place}")
+    path = _cache_folder() / f"{fingerprint([identity, rows])}.safetensors"
+    if _all_ranks(trainer, path.exists()):
+        values = load_file(path)
+        console.info(f"reference {len(rows):,} pairs from {path}")
     else:
-        values = _computed(trainer, rows)
-        _keep(values, place)
+        values = _compute(trainer, rows)
+        _save(values, path)
     return [
         {**row, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
         for row, chosen, rejected in zip(rows, values["chosen"].tolist(), values["rejected"].tolist(), strict=True)
     ]
 
 
-def _everywhere(trainer: Any, found: bool) -> bool:
-    """Tell whether every process found it: they must read, or compute, together."""
-    answers = torch.tensor([int(found)], device=trainer.accelerator.device)
-    return bool(trainer.accelerator.gather(answers).all())
+def reference_identity(config: TrainConfig, base: Base, device: str) -> dict[str, object]:
+    """Name everything that reference log-probs depend on, besides the rows."""
+    weights = base.ref.revision or {path.name: file_entry(path).sha256 for path in base.folder.glob("*.safetensors")}
+    versions = library_versions()
+    return {
+        "base": base.ref.name, "weights": weights, "load_in_4bit": config.load_in_4bit, "device": device,
+        "shared_prefix": config.shared_prefix,
+        "versions": {name: versions[name] for name in ("torch", "transformers")},
+    }  # fmt: skip
 
 
-def _computed(trainer: Any, rows: Rows) -> dict[str, torch.Tensor]:
-    """Compute the values of all rows, each process those of its share of the batches."""
+def _all_ranks(trainer: SharedPrefixDPOTrainer, is_cached: bool) -> bool:
+    """Tell whether every process has the cache file: computing is collective, so either all read or all compute."""
+    flags = torch.tensor([int(is_cached)], device=trainer.accelerator.device)
+    return bool(trainer.accelerator.gather(flags).all())
+
+
+def _compute(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> dict[str, torch.Tensor]:
+    """Return the values `[rows]` of both sides, in float64; the processes share the batches."""
     values = {side: torch.zeros(len(rows), dtype=torch.float64) for side in ("chosen", "rejected")}
     accelerator = trainer.accelerator
     with console.progress("reference log-probs", len(rows)) as bar:
-        for places in _batches(rows)[accelerator.process_index :: accelerator.num_processes]:
-            batch = trainer._prepare_inputs(trainer.data_collator([rows[place] for place in places]))
+        for indices in _batches(rows)[accelerator.process_index :: accelerator.num_processes]:
+            batch = trainer._prepare_inputs(trainer.data_collator([rows[index] for index in indices]))
             chosen, rejected = trainer.compute_ref_log_probs(trainer.model, batch)
-            values["chosen"][places] = chosen.double().cpu()
-            values["rejected"][places] = rejected.double().cpu()
-            bar.update(bar.task_ids[0], advance=len(places) * accelerator.num_processes)
-    # every row is 0 in all processes but one
+            values["chosen"][indices] = chosen.double().cpu()
+            values["rejected"][indices] = rejected.double().cpu()
+            bar.update(bar.task_ids[0], advance=len(indices) * accelerator.num_processes)
+    # a row is 0 in every process but the one that computed it, so the sum over processes is its value
     return {side: accelerator.reduce(column.to(accelerator.device)).cpu() for side, column in values.items()}
 
 
-def _batches(rows: Rows) -> list[list[int]]:
-    """Group rows of like length, so that little is padded, to about TOKENS_A_BATCH."""
-    lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
+def _batches(rows: list[Row]) -> list[list[int]]:
+    """Return batches of row indices, shortest rows first, each of at most TOKENS_PER_BATCH padded tokens."""
+    lengths = [row_length(row) for row in rows]
     batches: list[list[int]] = [[]]
-    for place in sorted(range(len(rows)), key=lambda place: (lengths[place], place)):
-        if batches[-1] and 2 * lengths[place] * (len(batches[-1]) + 1) > TOKENS_A_BATCH:
+    for index in sorted(range(len(rows)), key=lambda index: (lengths[index], index)):
+        # rows come by length, so this one is the longest: 2 sides x its tokens x the pairs with it
+        if batches[-1] and 2 * lengths[index] * (len(batches[-1]) + 1) > TOKENS_PER_BATCH:
             batches.append([])
-        batches[-1].append(place)
+        batches[-1].append(index)
     return batches
 
 
-def _folder() -> Path:
+def _cache_folder() -> Path:
     home = os.environ.get("HUBDPO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hubdpo"
     return Path(home) / "reference"
 
 
-def _keep(values: dict[str, torch.Tensor], place: Path) -> None:
-    """Write the values for later runs. This one has them: where they cannot be kept it goes on, with a warning."""
-    scratch = None
+def _save(values: dict[str, torch.Tensor], path: Path) -> None:
+    """Write the cache file for later runs; warn when the machine refuses, as this run has the values in memory."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-        os.close(handle)
-        save_file(values, scratch)
-        Path(scratch).replace(place)
-    except Exception as problem:
-        if scratch is not None:
-            Path(scratch).unlink(missing_ok=True)
-        told = machine_error(problem, [place.parent])
-        if told is None:
+        write_atomic(path, save(values))
+    except Exception as error:
+        refusal = machine_error(error, [path.parent])
+        if refusal is None:
             raise
-        console.warn(f"reference log-probs cannot be kept for another run: {told.message}")
+        console.warn(f"the reference log-probs cannot be cached for later runs: {refusal.message}")

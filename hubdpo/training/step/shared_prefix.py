@@ -1,17 +1,24 @@
 """Run a padded preference batch through the backbone as one packed row in which each pair's common prefix stands once.
 
-Stock DPO gives the backbone `[2B, T]` rows: every pair pays for its prompt twice and every row for the longest one.
-Here hooks on the backbone change that and nothing else. Before it, the padded batch becomes one row
+Stock DPO gives the backbone `[2B, T]` rows: every pair pays for its prompt twice, and every row for the longest one.
+Here, hooks on the backbone turn the padded batch into one row of N tokens,
 
     prefix₀ | rest of chosen₀ | rest of rejected₀ | prefix₁ | ...
 
-A rejected token attends to its prefix and its own branch only, at the positions it would have had in its own row, so
-the numbers are those of the padded batch up to the order of floating-point sums. After the backbone, hooks around the
-model give its language-model head the hidden states of the answers' tokens alone, with their labels, and put what it
-returns back to the padded places: the losses and the metrics of TRL see what they always see.
+and leave everything else to TRL. The results are those of the padded batch, up to the order of floating-point sums. In
+a causal decoder, norms, projections and MLP act on each token alone, and attention gives token t a function of tokens
+0..t and their position ids:
 
-The idea is Prefix Sharing (arXiv 2410.20305). Attention goes through transformers' `AttentionInterface`; with no packed
-batch under way it is plain sdpa, so generation and other forwards are untouched.
+- Both rows of a pair begin with the prefix, so its states are equal in both, and computing them once is enough.
+- A token of the rejected rest has the prefix and the rejected tokens before it as keys, at the positions of its own
+  row. The packed row gives it exactly these keys and positions, and hides the chosen rest that lies between.
+- Other pairs are hidden as well, and padding is not there at all.
+
+After the backbone, the language-model head gets the hidden states of the scored tokens alone, and its results are put
+back to their padded places, so TRL computes losses and metrics from the tensors that it expects.
+
+The idea is Prefix Sharing (arXiv 2410.20305). Attention goes through transformers' `AttentionInterface`. Outside
+`packed()` it is plain sdpa, so generation and other forward passes are not affected.
 """
 
 from __future__ import annotations
@@ -22,7 +29,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -32,12 +39,20 @@ from transformers.masking_utils import sdpa_mask
 
 from hubdpo import console
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
 ATTENTION = "hubdpo_shared_prefix"
+IGNORED_LABEL = -100
+Arguments = tuple[object, ...]
+Keywords = dict[str, Any]
+"""Keyword arguments of a forward pass, as PyTorch hands them to a hook."""
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One causal sequence of the packed row: queries `[start, stop)`, which see the keys `[prefix, prefix_end)` too."""
+    """A causal run `[start, stop)` of the packed row, whose queries also see the keys `[prefix, prefix_end)`."""
 
     start: int
     stop: int
@@ -47,31 +62,34 @@ class Branch:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each packed token comes from and goes to. N packed tokens, M real tokens of the padded `[2B, T]` batch."""
+    """Where each packed token comes from and goes to: N packed tokens, M real tokens of the padded `[2B, T]` batch."""
 
     gather: torch.Tensor
     """[N] flat padded index of each packed token."""
     position_ids: torch.Tensor
-    """[1, N] its position in its own row."""
+    """[1, N] position of each packed token in its own row."""
     padded: torch.Tensor
     """[M] flat padded index of each real token."""
     packed: torch.Tensor
-    """[M] the packed token whose hidden state it takes; a prefix token serves two."""
+    """[M] index of the packed token that computes it; a prefix token computes two."""
     branches: list[Branch]
     keys: torch.Tensor
-    """Packed index of the keys of every branch, one branch after the other."""
+    """[K] packed index of the keys of every branch, branch after branch; K > N, as prefixes repeat."""
     query_bounds: torch.Tensor
+    """[branches + 1] int32 cumulative query counts, as varlen attention takes them."""
     key_bounds: torch.Tensor
+    """[branches + 1] int32 cumulative key counts."""
     longest_query: int
     longest_key: int
 
 
 def prefix_lengths(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Return `[B]`, the first tokens that rows i and B + i of a right-padded batch `[2B, T]` have in common."""
+    """Return `[B]`: the number of leading tokens that rows i and B + i of a right-padded batch `[2B, T]` share."""
     first, second = input_ids.chunk(2)
     real = attention_mask.bool()
-    alike = (first == second) & real[: len(first)] & real[len(first) :]
-    return alike.long().cumprod(dim=1).sum(dim=1)
+    equal = (first == second) & real[: len(first)] & real[len(first) :]
+    # 1 1 0 1 -> 1 1 0 0: the product stops at the first difference
+    return equal.long().cumprod(dim=1).sum(dim=1)
 
 
 def build_layout(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Layout:
@@ -82,12 +100,13 @@ def build_layout(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Layou
     pairs, width = input_ids.shape[0] // 2, input_ids.shape[1]
     real = attention_mask.bool()
     prefix = prefix_lengths(input_ids, attention_mask)
-    # the only transfer from the device
+    # the only transfer from the device: [B, 3] lengths, from which the CPU builds all indices
     lengths = torch.stack([real[:pairs].sum(dim=1), real[pairs:].sum(dim=1), prefix], dim=1).tolist()
 
     gather, positions, padded, packed, branches = [], [], [], [], []
     offset = 0
     for pair, (chosen, rejected, shared) in enumerate(lengths):
+        # padded rows begin at `first` and `second`; packed: [offset, tail) is chosen, [tail, end) rejected's rest
         first, second = pair * width, (pairs + pair) * width
         tail = offset + chosen
         end = tail + rejected - shared
@@ -95,32 +114,33 @@ def build_layout(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Layou
         positions += [torch.arange(chosen), torch.arange(shared, rejected)]
         padded += [torch.arange(first, first + chosen), torch.arange(second, second + rejected)]
         packed += [torch.arange(offset, tail), torch.arange(offset, offset + shared), torch.arange(tail, end)]
+        # chosen is causal by itself, prefix included; rejected's rest also sees the prefix at its beginning
         branches.append(Branch(offset, tail, offset, offset))
         if end > tail:
             branches.append(Branch(tail, end, offset, offset + shared))
         offset = end
 
     keys = [torch.arange(*span) for b in branches for span in ((b.prefix, b.prefix_end), (b.start, b.stop))]
-    queries = [b.stop - b.start for b in branches]
-    seen = [b.stop - b.start + b.prefix_end - b.prefix for b in branches]
+    query_counts = [b.stop - b.start for b in branches]
+    key_counts = [b.stop - b.start + b.prefix_end - b.prefix for b in branches]
 
-    def place(parts: list[torch.Tensor]) -> torch.Tensor:
+    def joined(parts: list[torch.Tensor]) -> torch.Tensor:
         return torch.cat(parts).to(input_ids.device, non_blocking=True)
 
-    def bounds(sizes: list[int]) -> torch.Tensor:
-        return F.pad(torch.tensor(sizes).cumsum(0), (1, 0)).to(input_ids.device, torch.int32)
+    def bounds(counts: list[int]) -> torch.Tensor:
+        return F.pad(torch.tensor(counts).cumsum(0), (1, 0)).to(input_ids.device, torch.int32)
 
     return Layout(
-        gather=place(gather),
-        position_ids=place(positions)[None],
-        padded=place(padded),
-        packed=place(packed),
+        gather=joined(gather),
+        position_ids=joined(positions)[None],
+        padded=joined(padded),
+        packed=joined(packed),
         branches=branches,
-        keys=place(keys),
-        query_bounds=bounds(queries),
-        key_bounds=bounds(seen),
-        longest_query=max(queries),
-        longest_key=max(seen),
+        keys=joined(keys),
+        query_bounds=bounds(query_counts),
+        key_bounds=bounds(key_counts),
+        longest_query=max(query_counts),
+        longest_key=max(key_counts),
     )
 
 
@@ -132,9 +152,9 @@ def _attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     layout: Layout | None = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
-    """Attend within each branch. Shapes are transformers': query [1, heads, N, d], key and value [1, kv, N, d]."""
+    """Attend within each branch. As in transformers: query [1, heads, N, d], key and value [1, key heads, N, d]."""
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     flash = query.is_cuda and flash_takes(query.device, query.dtype, query.shape[-1])
@@ -144,35 +164,36 @@ def _attention(
 
 @functools.cache
 def flash_takes(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
-    """Tell whether flash attention runs on a GPU (torch/nn/attention/varlen.py); where it does not, warn once."""
-    reasons = {
+    """Tell whether varlen flash attention (torch/nn/attention/varlen.py) can run; warn once when it cannot."""
+    requirements = {
         "a GPU of compute capability 8.0": torch.cuda.get_device_capability(device) >= (8, 0),
         "16-bit states": dtype in (torch.bfloat16, torch.float16),
         "heads of 256 numbers at most": head_dim <= 256,
         "torch.nn.attention.varlen": importlib.util.find_spec("torch.nn.attention.varlen") is not None,
     }
-    missing = [what for what, there in reasons.items() if not there]
+    missing = [requirement for requirement, is_met in requirements.items() if not is_met]
     if missing:
-        console.warn(f"attention goes pair by pair, which is slower: flash attention needs {', '.join(missing)}")
+        console.warn(f"attention runs pair by pair, which is slower: flash attention needs {', '.join(missing)}")
     return not missing
 
 
 def _attend_by_branch(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, layout: Layout
 ) -> torch.Tensor:
-    answers = []
+    outputs = []
     for b in layout.branches:
         q, k, v = (states[:, :, b.start : b.stop] for states in (query, key, value))
         mask = None
         if b.prefix_end > b.prefix:
             k = torch.cat([key[:, :, b.prefix : b.prefix_end], k], dim=2)
             v = torch.cat([value[:, :, b.prefix : b.prefix_end], v], dim=2)
-            # sdpa aligns is_causal at the top left; the branch stands at the bottom right of its keys
+            # [queries, prefix + queries]: query i sees the whole prefix and queries 0..i. sdpa's `is_causal` would
+            # align the triangle at the top left and hide the end of the prefix
             mask = q.new_ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(b.prefix_end - b.prefix)
-        answers.append(
+        outputs.append(
             F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, scale=scale, enable_gqa=True)
         )
-    return torch.cat(answers, dim=2).transpose(1, 2)
+    return torch.cat(outputs, dim=2).transpose(1, 2)
 
 
 def _attend_varlen(
@@ -180,87 +201,93 @@ def _attend_varlen(
 ) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    known = inspect.signature(varlen_attn).parameters
+    parameters = inspect.signature(varlen_attn).parameters
+    # [1, heads, N, d] -> [N, heads, d]; keys are gathered to [K, key heads, d], so that a branch's prefix precedes it
     q = query[0].transpose(0, 1)
     k, v = (states[0].transpose(0, 1).index_select(0, layout.keys) for states in (key, value))
-    # this window is causality, with the queries aligned with the last keys
-    options: dict[str, Any] = {"scale": scale, "window_size": (-1, 0)}
+    # the window (all before, none after) is causality, and varlen aligns the last query with the last key
+    options: Keywords = {"scale": scale, "window_size": (-1, 0)}
     if q.shape[1] != k.shape[1]:
-        if "enable_gqa" in known:
+        if "enable_gqa" in parameters:
             options["enable_gqa"] = True
-        else:  # torch 2.11 takes no fewer heads of keys than of queries
+        else:  # torch 2.11 needs as many key heads as query heads
             k, v = (states.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for states in (k, v))
     longest = (layout.longest_query, layout.longest_key)
     return varlen_attn(q, k, v, layout.query_bounds, layout.key_bounds, *longest, **options)[None]
 
 
 AttentionInterface.register(ATTENTION, _attention)
-# without a mask function of the same name, forwards that are not packed would run unmasked
+# without a mask function of the same name, forward passes that are not packed would run unmasked
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The S positions whose next token has a label, of a padded batch `[2B, T]`."""
+    """The S positions of a padded batch `[2B, T]` whose next token has a label."""
 
     mask: torch.Tensor
-    """[2B, T - 1]"""
+    """[2B, T - 1] True where the next token has a label."""
     hidden: torch.Tensor
-    """[S] flat padded index of the token before each label."""
+    """[S] flat padded index of the token before each label, whose hidden state predicts it."""
 
 
 class SharedPrefix:
-    """Hooks on a causal language model and its backbone, active only inside `with shared_prefix.packed():`.
+    """Hooks on a causal language model and its backbone that act only inside `with shared_prefix.packed():`.
 
-    `padded_tokens` and `packed_tokens` count what the backbone would have run and what it ran.
+    `padded_tokens` and `packed_tokens` count the tokens that the backbone would have run, and those that it ran.
     """
 
-    def __init__(self, causal_lm: Any) -> None:
+    def __init__(self, causal_lm: PreTrainedModel) -> None:
         causal_lm.set_attn_implementation(ATTENTION)
         self.padded_tokens = 0
         self.packed_tokens = 0
         self._active = False
         self._shape: tuple[int, int] = (0, 0)
         self._layout: Layout | None = None
-        # policy and reference see the same batch, and a layout takes a transfer from the device
+        # policy and reference run the same batch, so its layout is built once: that takes a transfer from the device
         self._built: tuple[torch.Tensor, torch.Tensor, Layout] | None = None
         self._scored: Scored | None = None
-        causal_lm.register_forward_pre_hook(self._take_labels, with_kwargs=True)
-        causal_lm.register_forward_hook(self._put_back, with_kwargs=True)
+        causal_lm.register_forward_pre_hook(self._select_labels, with_kwargs=True)
+        causal_lm.register_forward_hook(self._restore_log_probs, with_kwargs=True)
         backbone = causal_lm.base_model
         backbone.register_forward_pre_hook(self._pack, with_kwargs=True)
         backbone.register_forward_hook(self._unpack, with_kwargs=True)
 
     @contextmanager
     def packed(self) -> Iterator[None]:
+        """Pack the forward passes of the body."""
         self._active = True
         try:
             yield
         finally:
             self._active, self._layout, self._scored, self._built = False, None, None, None
 
-    def _take_labels(self, model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-        """Give TRL's head (trl/trainer/utils.py, `add_fused_lm_head`) the labels that count, already shifted."""
+    def _select_labels(
+        self, model: torch.nn.Module, args: Arguments, kwargs: Keywords
+    ) -> tuple[Arguments, Keywords] | None:
+        """Give TRL's fused head (trl/trainer/utils.py, `add_fused_lm_head`) only the S labels, already shifted."""
         labels = kwargs.get("labels")
         if not self._active or not kwargs.get("fused_lm_head") or labels is None:
             return None
-        mask = labels[:, 1:] != -100
-        rows, places = mask.nonzero(as_tuple=True)
-        self._scored = Scored(mask, rows * labels.shape[1] + places)
+        # the state at position t predicts the token at t + 1: shift by one, then keep the labelled positions
+        mask = labels[:, 1:] != IGNORED_LABEL
+        rows, columns = mask.nonzero(as_tuple=True)
+        self._scored = Scored(mask, rows * labels.shape[1] + columns)
         return args, {**kwargs, "labels": None, "shift_labels": labels[:, 1:][mask][None]}
 
-    def _put_back(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        """Return what the head gave for each label, `[1, S]`, to its place in `[2B, T - 1]`; 0 where there is none."""
+    def _restore_log_probs(
+        self, model: torch.nn.Module, args: Arguments, kwargs: Keywords, output: CausalLMOutputWithPast
+    ) -> CausalLMOutputWithPast | None:
+        """Put the head's `[1, S]` results back to their places in `[2B, T - 1]`, with 0 where there is no label."""
         scored, self._scored = self._scored, None
         if scored is None:
             return None
         for name, value in list(output.items()):
             if isinstance(value, torch.Tensor) and value.dim() == 2:
-                placed = value.new_zeros(scored.mask.shape).masked_scatter(scored.mask, value)
-                output[name] = placed
+                output[name] = value.new_zeros(scored.mask.shape).masked_scatter(scored.mask, value)
         return output
 
-    def _pack(self, backbone: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    def _pack(self, backbone: torch.nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords] | None:
         ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
         if not self._active or ids is None or mask is None:
             return None
@@ -270,8 +297,8 @@ class SharedPrefix:
         self._shape = (ids.shape[0], ids.shape[1])
         self.padded_tokens += ids.numel()
         self.packed_tokens += layout.gather.numel()
-        # transformers hands a four-dimensional mask through untouched, so no N x N mask is built from this empty one;
-        # `layout` travels as a keyword because a checkpoint's recomputation repeats keywords but not this hook
+        # transformers passes a four-dimensional mask through, so this empty one keeps it from building an N x N mask;
+        # `layout` is a keyword argument because recomputation repeats keyword arguments, but not this hook
         packed = {
             "input_ids": ids.reshape(-1)[layout.gather][None],
             "position_ids": layout.position_ids,
@@ -280,16 +307,18 @@ class SharedPrefix:
         }
         return args, {**kwargs, **packed}
 
-    def _unpack(self, backbone: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+    def _unpack(
+        self, backbone: torch.nn.Module, args: Arguments, kwargs: Keywords, output: BaseModelOutputWithPast
+    ) -> BaseModelOutputWithPast | None:
         layout, self._layout = self._layout, None
         if layout is None:
             return None
         rows, width = self._shape
-        hidden = output.last_hidden_state[0]
+        hidden = output.last_hidden_state[0]  # [N, d]
         if self._scored is not None:
-            packed_at = layout.padded.new_zeros(rows * width).index_copy(0, layout.padded, layout.packed)
-            wanted = packed_at.index_select(0, self._scored.hidden)
-            output.last_hidden_state = hidden.index_select(0, wanted)[None]
+            # the head runs S tokens: padded index -> packed index -> hidden state, [1, S, d]
+            packed_index = layout.padded.new_zeros(rows * width).index_copy(0, layout.padded, layout.packed)
+            output.last_hidden_state = hidden.index_select(0, packed_index.index_select(0, self._scored.hidden))[None]
             return output
         padded = hidden.new_zeros(rows * width, hidden.shape[-1])
         padded = padded.index_copy(0, layout.padded, hidden.index_select(0, layout.packed))

@@ -1,41 +1,42 @@
-"""How much each forward pass of an optimiser step, or of an evaluation, weighs in it.
+"""How much each forward pass of an optimiser step, or of an evaluation, weighs.
 
-A step is what its pairs say, however they are cut into passes: each pass weighs as much as the pairs in it (for `sft`,
-which is a mean over tokens: as much as the chosen tokens in it). So loss, gradient and metrics are those of all pairs
-in one pass, up to the order of floating-point sums. Transformers and TRL take the mean over passes instead, which is
-the same for passes of one size, and counts the pairs of a last, smaller pass several times.
+A step is the mean over its pairs, however they are cut into passes: a pass weighs as much as the pairs in it (for the
+loss `sft`, a mean over tokens: as much as the chosen tokens in it). So loss, gradient and metrics are those of all
+pairs in one pass, up to the order of floating-point sums. Transformers and TRL take the mean over passes instead: the
+same for passes of equal size, but it counts the pairs of a last, smaller pass several times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from hubdpo.training.step.batch import Batch
 
 BY_CHOSEN_TOKENS = ("mean_token_accuracy", "logits/chosen")
 BY_REJECTED_TOKENS = ("logits/rejected",)
 BY_TOKENS = ("entropy",)
 TOTALS = ("num_tokens",)
+"""Metrics that TRL accumulates over the run: the last value stands for all passes."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The pairs of a batch, and the tokens of its chosen and of its rejected answers that have a label."""
+    """The pairs of a batch, and the scored tokens of its chosen and of its rejected answers."""
 
     pairs: int
     chosen: int
     rejected: int
 
     @classmethod
-    def of(
-        cls, inputs: Mapping[str, torch.Tensor], gather: Callable[[torch.Tensor], torch.Tensor] = lambda own: own
-    ) -> Counts:
-        """Count a padded batch `[2B, T]` as TRL's collator makes it: B chosen rows, then B rejected ones.
-
-        `gather` takes the tokens `[B, 2]` of the pairs of this process and returns those of all that count.
-        """
-        answers = inputs["completion_mask"][:, 1:].sum(dim=1).chunk(2)
+    def of(cls, batch: Batch, gather: Callable[[torch.Tensor], torch.Tensor] = lambda tokens: tokens) -> Counts:
+        """Count a padded batch. `gather` maps the tokens `[B, 2]` of this process to those of all pairs that count."""
+        # the first token of a row has no prediction, so TRL's labels begin with the second
+        answers = batch["completion_mask"][:, 1:].sum(dim=1).chunk(2)
         tokens = gather(torch.stack(answers, dim=1))
         return cls(len(tokens), *tokens.sum(dim=0).tolist())
 
@@ -45,7 +46,7 @@ class Counts:
 
 @dataclass
 class Tally:
-    """Passes that were made, and what TRL measured in each."""
+    """The passes so far: the counts of each, and what TRL measured in it."""
 
     counts: list[Counts] = field(default_factory=list)
     metrics: list[Mapping[str, Sequence[float]]] = field(default_factory=list)
@@ -55,21 +56,21 @@ class Tally:
         self.metrics.append(dict(metrics))
 
     def merged(self) -> dict[str, float]:
-        """Return each metric for all passes together: by tokens or by pairs, whichever it is a mean over."""
-        found = {}
+        """Return each metric over all passes: their mean, weighted by the tokens or pairs that it is a mean over."""
+        merged = {}
         for name in self.metrics[-1] if self.metrics else ():
             values = [metrics[name][-1] for metrics in self.metrics]
             weights = [_weight(name, counts) for counts in self.counts]
             if name in TOTALS or len(values) == 1:
-                found[name] = values[-1]
+                merged[name] = values[-1]
             else:
-                found[name] = sum(v * w for v, w in zip(values, weights, strict=True)) / (sum(weights) or 1)
-        return found
+                merged[name] = sum(v * w for v, w in zip(values, weights, strict=True)) / (sum(weights) or 1)
+        return merged
 
 
 @dataclass
 class Step:
-    """An optimiser step: `total` over all its passes and processes, in `batches` batches of this process."""
+    """An optimiser step: `total` counts the passes of all processes, `batches` those that this one has yet to run."""
 
     total: Counts
     batches: int
@@ -78,7 +79,12 @@ class Step:
     def loss_weights(
         self, own: Counts, losses: Iterable[str], weights: Iterable[float], *, divided_by: int
     ) -> list[float]:
-        """Return TRL's loss weights for a pass of this step whose loss will be divided by `divided_by`."""
+        """Return TRL's loss weights for one pass, so that the passes of the step sum to the mean over the step.
+
+        A pass of n pairs gives the mean over its own n. Of a step of N pairs it is to give n / N times that mean; since
+        accelerate (accumulated batches) and DDP (processes) will divide the loss by `divided_by`, the weight of the
+        loss is multiplied by n * divided_by / N. For `sft`, n and N are chosen tokens.
+        """
         by_pairs = _share(own.pairs, self.total.pairs, divided_by)
         by_tokens = _share(own.chosen, self.total.chosen, divided_by)
         shares = [by_tokens if loss == "sft" else by_pairs for loss in losses]
@@ -86,11 +92,12 @@ class Step:
 
 
 def _share(own: int, total: int, times: int) -> float:
-    # whole numbers first, so that passes of one size weigh exactly 1 and losses are TRL's to the bit
+    # multiply the integers first: passes of equal size then weigh exactly 1.0, and losses are TRL's to the bit
     return own * times / total if total else 0.0
 
 
 def _weight(name: str, counts: Counts) -> int:
+    """Return the number of terms that a metric is the mean of."""
     if name in BY_CHOSEN_TOKENS:
         return counts.chosen
     if name in BY_REJECTED_TOKENS:

@@ -1,8 +1,8 @@
-"""Cut the pairs of an optimiser step into forward passes of about as many tokens each.
+"""Cut the pairs of an optimiser step into forward passes of about equal token counts.
 
-What a packed pass costs goes by its tokens, not by its pairs or its longest row, so passes are filled with tokens: long
-pairs go few at a time and short ones many, and NF4 weights are de-quantised for a full pass instead of for one pair.
-The step stays what was asked for: see hubdpo/training/step/shares.py.
+The cost of a packed pass grows with its tokens, not with its pairs or its longest row. So a pass is filled by tokens:
+a few long pairs or many short ones, and NF4 weights are de-quantised once for a full pass instead of once for a pair.
+The step stays the one that was asked for: see hubdpo/training/step/shares.py.
 """
 
 from __future__ import annotations
@@ -12,67 +12,65 @@ from dataclasses import dataclass
 
 import torch
 
+from hubdpo.training.step.batch import Batch, select_pairs
 from hubdpo.training.step.shared_prefix import prefix_lengths
 from hubdpo.training.step.shares import Counts
-
-PER_ROW = ("input_ids", "attention_mask", "completion_mask")
-PER_PAIR = ("ref_chosen_logps", "ref_rejected_logps")
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass: a padded batch as TRL's collator makes it, and what is in it."""
+    """One forward pass: its part of the batch, and the pairs and scored tokens in it."""
 
-    inputs: dict[str, torch.Tensor]
+    inputs: Batch
     counts: Counts
 
 
-def passes(
-    inputs: dict[str, torch.Tensor],
+def cut_into_passes(
+    batch: Batch,
     budget: int,
     *,
     shared_prefix: bool,
     agree: Callable[[torch.Tensor], torch.Tensor] = lambda costs: costs,
 ) -> list[Pass]:
-    """Cut a padded batch `[2B, T]`, whose rows i and B + i are pair i, into passes of at most `budget` tokens.
+    """Cut a padded batch into passes of at most `budget` tokens; a pair above the budget is a pass by itself.
 
-    A pair that is larger than the budget goes alone. `agree` takes the costs of this process, largest first, and
-    returns those to go by: processes that step together must cut at the same places.
+    `agree` maps the costs `[B]` of this process, largest first, to the costs that all processes cut by: they
+    synchronise once a pass, so each must make the same number of passes.
     """
-    rows, pairs = inputs["input_ids"], len(inputs["input_ids"]) // 2
-    costs = pair_costs(inputs, shared_prefix=shared_prefix)
+    costs = pair_costs(batch, shared_prefix=shared_prefix)
+    # largest first: an over-long pair then meets an empty pass, and padded pairs meet pairs of like length;
+    # stable, so that equal costs cut alike in every run and a resumed run repeats the same sums
     order = torch.argsort(costs, descending=True, stable=True)
-    sizes = fill(agree(costs[order]).tolist(), budget, padded=not shared_prefix)
-    cut, start = [], 0
-    for size in sizes:
-        places = order[start : start + size].to(rows.device)
-        both = torch.cat([places, places + pairs])
-        width = int(inputs["attention_mask"][both].sum(dim=1).max())
-        part = {name: inputs[name][both, :width] for name in PER_ROW}
-        part |= {name: inputs[name][places] for name in PER_PAIR if name in inputs}
-        cut.append(Pass(part, Counts.of(part)))
+    passes, start = [], 0
+    for size in fill(agree(costs[order]).tolist(), budget, padded=not shared_prefix):
+        inputs = select_pairs(batch, order[start : start + size].to(batch["input_ids"].device))
+        passes.append(Pass(inputs, Counts.of(inputs)))
         start += size
-    return cut
+    return passes
 
 
-def pair_costs(inputs: dict[str, torch.Tensor], *, shared_prefix: bool) -> torch.Tensor:
-    """Return the tokens `[B]` that the backbone runs for each pair, alone in its batch."""
-    ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    chosen, rejected = mask.sum(dim=1).chunk(2)
+def pair_costs(batch: Batch, *, shared_prefix: bool) -> torch.Tensor:
+    """Return the tokens `[B]` that the backbone runs for each pair when it is alone in its pass."""
+    chosen, rejected = batch["attention_mask"].sum(dim=1).chunk(2)
     if not shared_prefix:
+        # two padded rows, both as wide as the longer one
         return 2 * torch.maximum(chosen, rejected).cpu()
-    return (chosen + rejected - prefix_lengths(ids, mask)).cpu()
+    # the packed row holds the common prefix once: |prefix| + (chosen - |prefix|) + (rejected - |prefix|)
+    return (chosen + rejected - prefix_lengths(batch["input_ids"], batch["attention_mask"])).cpu()
 
 
 def fill(costs: list[int], budget: int, *, padded: bool) -> list[int]:
-    """Return how many of the costs, largest first, each pass takes; in a padded pass all cost what its first does."""
+    """Return the number of pairs in each pass, taking the costs in their order, largest first.
+
+    In a padded pass every pair costs as much as the first, whose width all rows of the pass get.
+    """
     sizes: list[int] = []
     first = used = 0
     for cost in costs:
-        taken = first if padded else cost
-        if not sizes or used + taken > budget:
+        added = first if padded else cost
+        if not sizes or used + added > budget:
             sizes.append(0)
-            first, used, taken = cost, 0, cost
+            first, used, added = cost, 0, cost
         sizes[-1] += 1
-        used += taken
+        used += added
     return sizes

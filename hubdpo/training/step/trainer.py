@@ -1,4 +1,4 @@
-"""TRL's DPOTrainer on token ids of ours, with the shared-prefix forward under it."""
+"""TRL's DPOTrainer on rows that are tokenised already, with the shared-prefix forward pass under it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from datasets import Dataset
@@ -18,12 +18,19 @@ from hubdpo.errors import TrainingError
 from hubdpo.model.device import compute_dtype
 from hubdpo.training.lora import adapter_to_float32, lora_config
 from hubdpo.training.schedule import batches_of
+from hubdpo.training.step.batch import AssistantCollator, Batch
 from hubdpo.training.step.checkpointing import Recomputed
-from hubdpo.training.step.collator import AssistantCollator
 from hubdpo.training.step.reference import add_reference_log_probs
 from hubdpo.training.step.shared_prefix import SharedPrefix
 from hubdpo.training.step.shares import TOTALS, Counts, Step, Tally
-from hubdpo.training.step.token_budget import Pass, passes
+from hubdpo.training.step.token_budget import Pass, cut_into_passes
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from transformers.trainer_utils import EvalLoopOutput
+
+    from hubdpo.training.preflight import Measured
 
 Metrics = defaultdict[str, list[float]]
 
@@ -31,8 +38,8 @@ Metrics = defaultdict[str, list[float]]
 class SharedPrefixDPOTrainer(DPOTrainer):
     """DPOTrainer whose backbone runs each pair's common prefix once; losses and metrics are TRL's own.
 
-    Every pair weighs alike in its step and in an evaluation, however they are cut into passes. With `tokens_per_batch`
-    a batch is all the pairs of a step, which is cut into passes of so many tokens.
+    Every pair weighs the same in its step and in an evaluation, however the pairs are cut into passes. With
+    `tokens_per_batch` a batch holds all pairs of a step, and is cut into passes of at most that many tokens.
     """
 
     shared_prefix: SharedPrefix | None = None
@@ -40,21 +47,29 @@ class SharedPrefixDPOTrainer(DPOTrainer):
     recomputed: Recomputed | None = None
     loss_weights: list[float]
     evaluating = False
-    """Left on by an evaluation that fails, whatever mode the model is in."""
+    """Stays True when an evaluation fails; `model.training` does not tell that from a failed training pass."""
     _step: Step
     _held_out: Tally
 
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+    def use_limits(self, measured: Measured) -> None:
+        """Train within the token budget and with the recomputed layers that the preflight measured."""
+        self.tokens_per_batch = measured.tokens_per_batch
+        if self.recomputed is not None and measured.checkpoint_layers is not None:
+            self.recomputed.count, self.recomputed.longest = measured.checkpoint_layers, measured.longest_pass
+
+    def _prepare_dataset(self, dataset: Dataset, *args: object, **kwargs: object) -> Dataset:
         return dataset  # tokenised already
 
     def _packed(self) -> contextlib.AbstractContextManager[None]:
         return self.shared_prefix.packed() if self.shared_prefix else contextlib.nullcontext()
 
-    def compute_ref_log_probs(self, *args: Any, **kwargs: Any) -> Any:
+    def compute_ref_log_probs(self, model: PeftModel, inputs: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         with self._packed():
-            return super().compute_ref_log_probs(*args, **kwargs)
+            return super().compute_ref_log_probs(model, inputs)
 
-    def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+    def _compute_loss(
+        self, model: PeftModel, inputs: Batch, return_outputs: bool
+    ) -> torch.Tensor | tuple[torch.Tensor, object]:
         with self._packed():
             result = super()._compute_loss(model, inputs, return_outputs)
         loss = result[0] if return_outputs else result
@@ -63,11 +78,11 @@ class SharedPrefixDPOTrainer(DPOTrainer):
             raise TrainingError(
                 f"the loss is {loss.item()} at step {self.state.global_step + 1}, in rows {rows} of the "
                 f"{'train' if self.model.training else 'test'} split; the last complete checkpoint is kept",
-                hint="look at those rows, or lower `--learning-rate`, then go on with `--resume`",
+                hint="check those rows or lower `--learning-rate`, then continue with `--resume`",
             )
         return result
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+    def get_batch_samples(self, *args: object, **kwargs: object) -> tuple[list[Batch], torch.Tensor | int | None]:
         if self.control.should_training_stop:
             return [], None
         batches, items = super().get_batch_samples(*args, **kwargs)
@@ -75,51 +90,53 @@ class SharedPrefixDPOTrainer(DPOTrainer):
             self.begin_step(batches)
         return batches, items
 
-    def begin_step(self, batches: Sequence[Mapping[str, torch.Tensor]]) -> None:
-        """Note what the step consists of, so that each of its passes weighs as much as it holds."""
+    def begin_step(self, batches: Sequence[Batch]) -> None:
+        """Count the pairs of the next step over all processes, which its passes are weighted by."""
         own = [Counts.of(batch) for batch in batches]
-        self._step = Step(self._of_all_processes([sum(own[1:], own[0])])[0], len(batches))
+        self._step = Step(self._sum_over_processes([sum(own[1:], own[0])])[0], len(batches))
 
-    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Run one of the batches of the step that has begun, in one pass or, by tokens, in several."""
+    def training_step(self, model: PeftModel, inputs: Batch, *args: object, **kwargs: object) -> torch.Tensor:
+        """Run one batch of the current step: as one pass, or with `tokens_per_batch` as several."""
         inputs, several = self._prepare_inputs(inputs), self.accelerator.num_processes > 1
         if self.tokens_per_batch is None:
-            cut = [Pass(inputs, Counts.of(inputs))]
+            passes = [Pass(inputs, Counts.of(inputs))]
         else:
-            cut = passes(
+            passes = cut_into_passes(
                 inputs, self.tokens_per_batch, shared_prefix=self.shared_prefix is not None,
-                agree=self._largest_of_all_processes if several else lambda costs: costs,
+                agree=self._max_over_processes if several else lambda costs: costs,
             )  # fmt: skip
         divided_by = self.current_gradient_accumulation_steps * self.accelerator.num_processes
         weights, logged = self.loss_weights, self._metrics["train"]
         loss = torch.zeros((), device=self.accelerator.device)
         try:
-            for place, part in enumerate(cut):
+            for index, part in enumerate(passes):
                 self.loss_weights = self._step.loss_weights(
                     part.counts, self.loss_types, weights, divided_by=divided_by
                 )
                 self._metrics["train"] = own = Metrics(list)
-                # gradients travel between the processes once, with the last pass
-                last = place == len(cut) - 1
-                with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                # the processes exchange gradients once a batch, with its last pass
+                is_last = index == len(passes) - 1
+                with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
                     loss += super().training_step(model, part.inputs, *args, **kwargs)
                 self._step.tally.add(part.counts, own)
         finally:
             self.loss_weights, self._metrics["train"] = weights, logged
         self._step.batches -= 1
         if not self._step.batches:
-            self._step.tally.counts = self._of_all_processes(self._step.tally.counts)
-            _log_together(self._step.tally, logged)
+            self._step.tally.counts = self._sum_over_processes(self._step.tally.counts)
+            _log_merged(self._step.tally, logged)
         return loss
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+    def evaluation_loop(self, *args: object, **kwargs: object) -> EvalLoopOutput:
         self._held_out, self.evaluating = Tally(), True
         output = super().evaluation_loop(*args, **kwargs)
         self.evaluating = False
-        _log_together(self._held_out, self._metrics["eval"])
+        _log_merged(self._held_out, self._metrics["eval"])
         return output
 
-    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def prediction_step(
+        self, model: PeftModel, inputs: Batch, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor | None, ...]:
         inputs, logged = self._prepare_inputs(inputs), self._metrics["eval"]
         self._metrics["eval"] = own = Metrics(list)
         try:
@@ -132,65 +149,65 @@ class SharedPrefixDPOTrainer(DPOTrainer):
 
     @contextlib.contextmanager
     def _without_repeats(self) -> Iterator[None]:
-        """Leave out of what TRL gathers the pairs that accelerate repeats so that every process has a last batch."""
+        """Drop from gathered tensors the pairs that accelerate repeats to fill the last batch of every process."""
         gather, state = self.accelerator.gather, self.accelerator.gradient_state
 
-        def once(tensor: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = gather(tensor)
-            return (
-                found[: state.remainder] if found.dim() and state.end_of_dataloader and state.remainder > 0 else found
-            )
+        def gather_once(tensor: torch.Tensor) -> torch.Tensor:
+            gathered = gather(tensor)
+            repeats = gathered.dim() and state.end_of_dataloader and state.remainder > 0
+            return gathered[: state.remainder] if repeats else gathered
 
-        self.accelerator.gather = once
+        self.accelerator.gather = gather_once
         try:
             yield
         finally:
             del self.accelerator.gather
 
-    def _of_all_processes(self, counts: list[Counts]) -> list[Counts]:
+    def _sum_over_processes(self, counts: list[Counts]) -> list[Counts]:
         if self.accelerator.num_processes == 1 or not counts:
             return counts
         table = torch.tensor([[each.pairs, each.chosen, each.rejected] for each in counts])
         return [Counts(*row) for row in self.accelerator.reduce(table.to(self.accelerator.device)).tolist()]
 
-    def _largest_of_all_processes(self, costs: torch.Tensor) -> torch.Tensor:
+    def _max_over_processes(self, costs: torch.Tensor) -> torch.Tensor:
         gathered = self.accelerator.gather(costs.to(self.accelerator.device))
         return gathered.view(self.accelerator.num_processes, -1).amax(dim=0)
 
-    def _rows_of(self, inputs: Any) -> list[int]:
-        """Return which rows of the split are in a batch, counted from 0."""
+    def _rows_of(self, inputs: Batch) -> list[int]:
+        """Return the indices, in their split, of the rows in a batch."""
         data = self.train_dataset if self.model.training else self.eval_dataset
-        places = {
-            tuple(row["prompt_ids"] + row["chosen_ids"]): place
-            for place, row in enumerate(data if data is not None else [])
+        indices = {
+            tuple(row["prompt_ids"] + row["chosen_ids"]): index
+            for index, row in enumerate(data if data is not None else [])
         }
-        half = inputs["input_ids"].shape[0] // 2
-        texts = zip(inputs["input_ids"][:half].tolist(), inputs["attention_mask"][:half].sum(1).tolist(), strict=True)
-        found = [places.get(tuple(ids[:length])) for ids, length in texts]
-        return [place for place in found if place is not None]
+        pairs = len(inputs["input_ids"]) // 2
+        lengths = inputs["attention_mask"][:pairs].sum(1).tolist()
+        chosen = zip(inputs["input_ids"][:pairs].tolist(), lengths, strict=True)
+        rows = [indices.get(tuple(ids[:length])) for ids, length in chosen]
+        return [index for index in rows if index is not None]
 
 
-def _log_together(tally: Tally, logged: dict[str, list[float]]) -> None:
-    """Log the metrics of several passes as one value each."""
+def _log_merged(tally: Tally, logged: dict[str, list[float]]) -> None:
+    """Log each metric of several passes as one value."""
     for name, value in tally.merged().items():
         logged[name] = [value] if name in TOTALS else [*logged[name], value]
 
 
 def make_trainer(
     config: TrainConfig,
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     train: Dataset,
     test: Dataset | None,
     *,
     device: str,
     steps: int,
-    callbacks: list[Any],
+    callbacks: list[TrainerCallback],
     warmup_steps: int | None = None,
 ) -> SharedPrefixDPOTrainer:
-    """Build the trainer. The reference is the model with its adapter off, so no second model is loaded.
+    """Build the trainer. The reference is the model with its adapter disabled, so no second model is loaded.
 
-    The warm-up is `--warmup-ratio` of the steps, unless `warmup_steps` says otherwise.
+    `warmup_steps` replaces the share of `steps` that `--warmup-ratio` asks for.
     """
     trainer = SharedPrefixDPOTrainer(
         model=model,
@@ -202,7 +219,7 @@ def make_trainer(
         callbacks=callbacks,
     )
     trainer.data_collator = AssistantCollator(pad_token_id=trainer.data_collator.pad_token_id)
-    trainer.remove_callback(PrinterCallback)  # MetricsFile tells the same, for people
+    trainer.remove_callback(PrinterCallback)  # MetricsFile prints the metrics
     adapter_to_float32(trainer.model)
     if isinstance(config.tokens_per_batch, int):
         trainer.tokens_per_batch = config.tokens_per_batch
@@ -215,31 +232,22 @@ def make_trainer(
     return trainer
 
 
-def settled(config: TrainConfig, trainer: SharedPrefixDPOTrainer) -> TrainConfig:
-    """Return the config with the numbers that `auto` became, so that a resumed run takes the same."""
-    taken: dict[str, int | None] = {}
-    if config.tokens_per_batch == "auto":
-        taken["tokens_per_batch"] = trainer.tokens_per_batch
-    if config.checkpoint_layers == "auto" and trainer.recomputed is not None:
-        taken["checkpoint_layers"] = trainer.recomputed.count
-    return config.model_copy(update=taken)
+def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: Mapping[str, object]) -> None:
+    """Add the reference log-probs to every row, so that a step runs only the policy."""
 
+    def with_reference(data: Dataset) -> Dataset:
+        return Dataset.from_list(add_reference_log_probs(trainer, data.to_list(), identity=identity))
 
-def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: dict[str, Any]) -> None:
-    """Give every row its reference log-probs, so that a step runs the policy alone."""
-    trainer.train_dataset = _with_reference(trainer, trainer.train_dataset, identity)
+    trainer.train_dataset = with_reference(trainer.train_dataset)
     if trainer.eval_dataset is not None:
-        trainer.eval_dataset = _with_reference(trainer, trainer.eval_dataset, identity)
+        trainer.eval_dataset = with_reference(trainer.eval_dataset)
     trainer.precompute_ref_logps = True
-
-
-def _with_reference(trainer: SharedPrefixDPOTrainer, data: Any, identity: dict[str, Any]) -> Dataset:
-    return Dataset.from_list(add_reference_log_probs(trainer, data.to_list(), identity=identity))
 
 
 def dpo_config(
     config: TrainConfig, *, device: str, steps: int, evaluates: bool, warmup_steps: int | None = None
 ) -> DPOConfig:
+    """Return TRL's arguments for a run of `steps` optimiser steps."""
     batch, accumulated = batches_of(config)
     args = DPOConfig(
         output_dir=str(Path(config.output_dir)),
@@ -247,8 +255,8 @@ def dpo_config(
         loss_weights=config.loss_weights,
         beta=config.beta,
         label_smoothing=config.label_smoothing,
-        max_length=None,  # cut already
-        remove_unused_columns=False,  # what is read and not scored has columns of its own
+        max_length=None,  # rows are cut already
+        remove_unused_columns=False,  # the collator reads `chosen_context` and `rejected_context`
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_scheduler_type,
         lr_scheduler_kwargs=config.lr_scheduler_kwargs,
@@ -261,7 +269,7 @@ def dpo_config(
         max_grad_norm=config.max_grad_norm,
         gradient_checkpointing=config.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
-        # every weight of the adapter has a part in every pass, so there is none to look for
+        # every weight of the adapter takes part in every pass
         ddp_find_unused_parameters=False,
         disable_dropout=config.lora_dropout == 0,
         bf16=compute_dtype(device) == torch.bfloat16,
@@ -282,6 +290,6 @@ def dpo_config(
         disable_tqdm=True,
         push_to_hub=False,
     )
-    # one GPU a process: where more are visible transformers would wrap the model in DataParallel, which TRL refuses
+    # one GPU per process: with more in sight, transformers would use DataParallel, which TRL refuses
     args._n_gpu = min(args.n_gpu, 1)
     return args
