@@ -72,7 +72,7 @@ lint: setup  ## Check style and types
 bench: bench-train bench-prepare bench-push  ## Measure everything (minutes)
 
 bench-train: setup  ## Measure the training step beside stock TRL
-	$(BIN)/python tests/benchmarks/bench_train.py
+	$(BIN)/python -m tests.benchmarks.bench_train
 
 bench-push: setup  ## Measure push beside a bare upload, by LFS and by Xet
 	$(BIN)/python tests/benchmarks/bench_push.py

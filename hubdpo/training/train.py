@@ -37,19 +37,13 @@ from hubdpo.model.room import room_for_base, room_for_reference, room_for_scorin
 from hubdpo.model.stopping import stops_elsewhere, unstopped, use_stops, write_stops
 from hubdpo.training.launch.processes import check_launch, launch, leave_at_exit, rank, world_size
 from hubdpo.training.preflight import out_of_memory, preflight
+from hubdpo.training.run import resume
 from hubdpo.training.run.advice import explain_metrics
 from hubdpo.training.run.callbacks import CheckpointMarker, MetricsFile, OwnOptions
 from hubdpo.training.run.checkpoints import complete_checkpoints, newest_checkpoint
 from hubdpo.training.run.output_folder import delete_partial_files, stopped_at_ctrl_c
 from hubdpo.training.run.record import gather_adapter, published_config, save_adapter
-from hubdpo.training.run.resume import (
-    EarlierRun,
-    check_same_experiment,
-    fill_auto,
-    find_earlier_run,
-    note_changes,
-    steps_to_take,
-)
+from hubdpo.training.run.resume import EarlierRun, find_earlier_run
 from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_plan
 from hubdpo.training.step.reference import reference_identity
 from hubdpo.training.step.trainer import make_trainer, use_cached_reference
@@ -79,8 +73,8 @@ def train(config: TrainConfig) -> RunManifest:
     device = _own_device(config.device)
     check_launch(device)
     if earlier is not None:
-        config = fill_auto(config, earlier.manifest.config)
-        check_same_experiment(earlier.manifest, config, base.ref, dataset)
+        config = resume.fill_auto(config, earlier.manifest.config)
+        resume.check_same_experiment(earlier.manifest, config, base.ref, dataset)
         if earlier.is_complete and not config.extend:
             return _nothing_left(config, earlier)
 
@@ -96,7 +90,7 @@ def train(config: TrainConfig) -> RunManifest:
     test_rows = _evaluation_rows(config, tokenizer, data.get("test"))
 
     # 3. count the steps, and print the plan
-    steps = steps_to_take(config, len(train_rows), earlier)
+    steps = resume.steps_to_take(config, len(train_rows), earlier)
     if earlier is not None and earlier.is_complete and steps == earlier.planned:
         return _nothing_left(config, earlier)
     warmup_steps = round(config.warmup_ratio * ((earlier and earlier.first_planned) or steps))
@@ -118,7 +112,7 @@ def train(config: TrainConfig) -> RunManifest:
         )  # fmt: skip
     measured = preflight(config, trainer, train_rows, device=device)
     trainer.use_limits(measured)
-    config = fill_auto(config, dataclasses.asdict(measured))
+    config = resume.fill_auto(config, dataclasses.asdict(measured))
     manifest = RunManifest(
         hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
         versions=library_versions(), device=_device_name(device), seed=config.seed, planned_steps=steps,
@@ -137,7 +131,7 @@ def train(config: TrainConfig) -> RunManifest:
 
     # 5. open the run folder: an earlier failure has left nothing in it
     if earlier is not None and is_first:
-        manifest = note_changes(earlier, manifest)
+        manifest = resume.note_changes(earlier, manifest)
     if is_first:
         delete_partial_files(folder)  # first, as a full disk may need the room
         manifest.write(folder / RUN_FILE)
@@ -214,12 +208,12 @@ def _evaluation_rows(config: TrainConfig, tokenizer: PreTrainedTokenizerBase, te
 
 def _out_of_memory_in(trainer: SharedPrefixDPOTrainer, config: TrainConfig) -> TrainingError:
     """Return the error for memory that ran out in a step or in an evaluation, with the options that need less."""
-    resume, pairs = newest_checkpoint(config.output_dir) is not None, config.per_device_eval_batch_size
+    saved, pairs = newest_checkpoint(config.output_dir) is not None, config.per_device_eval_batch_size
     if not trainer.evaluating or pairs == 1:
-        return out_of_memory(config, resume=resume)
+        return out_of_memory(config, resume=saved)
     return TrainingError(
         f"the device ran out of memory with {pairs} pairs in an evaluation pass",
-        hint=f"--per-device-eval-batch-size {pairs // 2}" + (" --resume" if resume else ""),
+        hint=f"--per-device-eval-batch-size {pairs // 2}" + (" --resume" if saved else ""),
     )
 
 
@@ -265,6 +259,6 @@ def _device_name(device: str) -> str:
 def _peak_memory(device: str) -> int:
     """Return the most bytes that the run held: on the GPU, or of this process."""
     if device == "cuda":
-        return torch.cuda.max_memory_allocated()
+        return int(torch.cuda.max_memory_allocated())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

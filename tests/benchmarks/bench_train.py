@@ -1,10 +1,10 @@
 """Time a DPO step of hubdpo beside the same step of stock TRL, in one interleaved run on the CPU.
 
-Two peers: TRL with its defaults (gradient checkpointing, reference in every step, batches as they come), and TRL at its
-best (batches of like length, cached reference, no checkpointing). hubdpo runs the same batches with the same settings.
-The model has the proportions of Qwen2-0.5B, so head and layers take the shares of the time that they take there. Then
-each option for speed, on an NF4 base, beside TRL's defaults: a step of STEP pairs, again interleaved. The ratio is the
-result: seconds differ from machine to machine. `make bench-train` writes train.json beside it.
+There are two peers: TRL with its defaults (gradient checkpointing, reference in every step, batches as they come), and
+TRL at its best (batches of like length, cached reference, no checkpointing). hubdpo runs the same batches with the same
+settings. The model has the proportions of Qwen2-0.5B, so that its head and its layers take the same fractions of the
+time. Then each option for speed runs a step of STEP pairs on an NF4 base, interleaved with TRL's defaults. The result
+is the ratio: seconds differ from machine to machine. `make bench-train` writes train.json beside this file.
 """
 
 from __future__ import annotations
@@ -22,21 +22,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+import torch
+import trl
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-
-import torch  # noqa: E402
-import trl  # noqa: E402
-from datasets import Dataset  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM  # noqa: E402
-
-from hubdpo.config import TrainConfig  # noqa: E402
-from hubdpo.demo.tiny_base import make_tiny_base  # noqa: E402
-from hubdpo.model.bases.load import load_base  # noqa: E402
-from hubdpo.training.preflight import preflight  # noqa: E402
-from hubdpo.training.step.reference import add_reference_log_probs  # noqa: E402
-from hubdpo.training.step.trainer import make_trainer  # noqa: E402
-from tests.benchmarks import tables  # noqa: E402
+from hubdpo.config import TrainConfig
+from hubdpo.demo.tiny_base import make_tiny_base
+from hubdpo.model.bases.load import load_base
+from hubdpo.training.preflight import preflight
+from hubdpo.training.step.reference import add_reference_log_probs
+from hubdpo.training.step.trainer import make_trainer
+from tests.benchmarks import tables
 
 HIDDEN, LAYERS, VOCABULARY = 128, 4, 3584
 BATCHES, REPEATS = 2, 2
@@ -49,7 +46,7 @@ LENGTHS = {  # median tokens and log-normal spread of prompt and answers
 LONGEST = 1024
 SETTINGS = {"defaults": {"gradient_checkpointing": True}, "best": {"gradient_checkpointing": False}}
 STEP = 32
-OPTIONS: dict[str, dict[str, Any]] = {  # each beside TRL's defaults, which the first is
+OPTIONS: dict[str, dict[str, Any]] = {  # each is compared with the first, TRL's defaults
     "TRL": {"shared_prefix": False},
     "hubdpo": {},
     "--tokens-per-batch 4096": {"tokens_per_batch": 4096},
@@ -77,7 +74,7 @@ def rows(shape: str, pairs: int) -> list[dict[str, list[int]]]:
 
 
 def grouped(data: list[dict[str, Any]], pairs: int) -> list[list[dict[str, Any]]]:
-    """Cut into batches of like length, as `group_by_length` does over all it is given."""
+    """Cut into batches of like length, as `group_by_length` does over the whole data set."""
     ordered = sorted(
         data, key=lambda row: len(row["prompt_ids"]) + max(map(len, (row["chosen_ids"], row["rejected_ids"])))
     )
@@ -85,7 +82,7 @@ def grouped(data: list[dict[str, Any]], pairs: int) -> list[list[dict[str, Any]]
 
 
 class Kept:
-    """The most bytes that a forward pass keeps for backward, weights apart."""
+    """The most bytes that a forward pass keeps for backward, without the weights."""
 
     def __init__(self, model: Any) -> None:
         self.most = 0
@@ -117,7 +114,7 @@ def one_step(trainer: Any, batch: dict[str, torch.Tensor], kept: Kept) -> tuple[
 
 
 def trained_a_little(trainer: Any) -> None:
-    """Move lora_B from zero, where every loss is ln 2 and no difference could show; alike in every trainer."""
+    """Set the adapter to the same random weights in every trainer: with lora_B = 0 every loss is ln 2."""
     draw = torch.Generator().manual_seed(0)
     for name, weight in trainer.model.named_parameters():
         if "lora_" in name:

@@ -375,11 +375,13 @@ def fails(*args: Any, **kwargs: Any) -> Any:
     raise RuntimeError("no")
 
 
-@pytest.mark.parametrize("where", ["load_base", "preflight", "fill_auto", "use_cached_reference"])
+@pytest.mark.parametrize(
+    "where", ["train.load_base", "train.preflight", "run.resume.fill_auto", "train.use_cached_reference"]
+)
 def test_a_start_that_fails_leaves_nothing(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr(f"hubdpo.training.train.{where}", fails)
+    monkeypatch.setattr(f"hubdpo.training.{where}", fails)
     monkeypatch.setenv("HUBDPO_CACHE", str(tmp_path / "cache"))
     with pytest.raises(RuntimeError, match="no"):
         train(**options(tiny_base, dataset_dir, tmp_path / "a" / "run", tokens_per_batch="auto", reference="cached"))

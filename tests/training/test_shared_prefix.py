@@ -93,7 +93,7 @@ def assert_parity(trainer: Prepared, *, cached: bool = False) -> None:
     shared = SharedPrefix(trainer.model.get_base_model())
     with shared.packed():
         if cached:
-            rows = reference._computed(trainer, trainer.train_dataset.to_list())
+            rows = reference._compute(trainer, trainer.train_dataset.to_list())
             trainer.train_dataset = trainer.train_dataset.add_column("ref_chosen_logps", rows["chosen"].tolist())
             trainer.train_dataset = trainer.train_dataset.add_column("ref_rejected_logps", rows["rejected"].tolist())
             trainer.precompute_ref_logps = True

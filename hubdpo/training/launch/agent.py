@@ -1,5 +1,4 @@
-"""torchrun, as `--num-processes` starts it: it ends with the process that asked for it, and leaves word of what
-failed instead of a traceback."""
+"""torchrun as `--num-processes` starts it: it ends with its parent, and reports a failure to it without a traceback."""
 
 from __future__ import annotations
 
@@ -19,21 +18,21 @@ from hubdpo.machine.refusals import machine_error
 
 
 def run() -> None:
-    """Run torchrun with the arguments of this process; exit as a shell tells it when a signal ends it."""
-    end_with_parent(os.getppid(), lambda: os.kill(os.getpid(), signal.SIGTERM))  # it then ends its processes
-    for part in ("", ".agent.server.api"):  # the second has a level of its own
-        logging.getLogger(f"torch.distributed.elastic{part}").setLevel(logging.CRITICAL)
+    """Run torchrun with the arguments of this process; exit with 128 + N, as shells do, when signal N ends it."""
+    end_with_parent(os.getppid(), lambda: os.kill(os.getpid(), signal.SIGTERM))  # torchrun then ends its processes
+    for module in ("", ".agent.server.api"):  # the second logger has a level of its own
+        logging.getLogger(f"torch.distributed.elastic{module}").setLevel(logging.CRITICAL)
     try:
         main(sys.argv[1:])
-    except SignalException as ended:
-        sys.exit(128 + ended.sigval)
-    except ChildFailedError as failed:
-        first, _ = failed.get_first_failure()
-        leave_code(first, failed.failures[first].exitcode)
+    except SignalException as signalled:
+        sys.exit(128 + signalled.sigval)
+    except ChildFailedError as failure:
+        first, _ = failure.get_first_failure()
+        leave_code(first, failure.failures[first].exitcode)
         sys.exit(1)
-    except Exception as problem:
-        told = machine_error(problem)
-        if not (leave_error(told, name=AGENT) if told else leave_bug(traceback.format_exc(), name=AGENT)):
+    except Exception as error:
+        refusal = machine_error(error)
+        if not (leave_error(refusal, name=AGENT) if refusal else leave_bug(traceback.format_exc(), name=AGENT)):
             raise
         sys.exit(1)
 

@@ -9,9 +9,9 @@
 # ///
 """Train on HF Jobs and publish the adapter: `hf jobs uv run hf_job.py --push-to USER/NAME OPTIONS OF hubdpo train`.
 
-The run folder of a job goes with it, so the release is all that stays; `-o` in a mounted volume keeps checkpoints, and
-the same command with `--resume` then goes on from them. What would stop the release after the training (no token, one
-that may only read) stops the job before it.
+A job's disk is deleted when the job ends, so only the release stays. With `-o` in a mounted volume the checkpoints stay
+too, and the same command with `--resume` continues from them. A token that is missing or may only read, which would
+stop the release after hours of training, stops the job at its start.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ import sys
 from hubdpo import console
 
 
-def main(words: list[str]) -> int:
-    """Run `hubdpo train` and `hubdpo push`, and return the exit code of the first that fails."""
+def main(arguments: list[str]) -> int:
+    """Run `hubdpo train` and then `hubdpo push`; return the exit code of the first that fails, else 0."""
     parser = argparse.ArgumentParser(allow_abbrev=False, epilog="All other options are those of `hubdpo train`.")
     parser.add_argument("--push-to", required=True, metavar="USER/NAME", help="repo of the adapter")
     parser.add_argument("--version", default="minor", metavar="X.Y.Z|patch|minor|major", help="default: minor")
     parser.add_argument("--private", action="store_true", help="create the repo as private")
     parser.add_argument("-o", "--output-dir", default="run", metavar="DIR", help="run folder; default: run")
-    job, options = parser.parse_known_args(words)
-    if problem := _why_no_release():
-        console.error(problem)
+    job, options = parser.parse_known_args(arguments)
+    if error := _token_error():
+        console.error(error)
         return 4
     publish = [job.output_dir, job.push_to, "--version", job.version, *(["--private"] if job.private else [])]
     for command in (["train", *options, "--output-dir", job.output_dir], ["push", *publish]):
@@ -43,8 +43,8 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _why_no_release() -> str | None:
-    """Ask the Hub who we are, and return why it would refuse the release, if it would."""
+def _token_error() -> str | None:
+    """Return why the Hub would refuse the release, None when the token may write."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -52,9 +52,9 @@ def _why_no_release() -> str | None:
         return "the job has no HF_TOKEN; start it with `--secrets HF_TOKEN`"
     try:
         token = HfApi().whoami().get("auth", {}).get("accessToken", {})
-    except HfHubHTTPError as refusal:
-        return f"the Hub refuses HF_TOKEN: {' '.join(str(refusal).split())}"
-    return "HF_TOKEN may only read; give the job one that writes" if token.get("role") == "read" else None
+    except HfHubHTTPError as error:
+        return f"the Hub refuses HF_TOKEN: {' '.join(str(error).split())}"
+    return "HF_TOKEN may only read; give the job a token that may write" if token.get("role") == "read" else None
 
 
 if __name__ == "__main__":

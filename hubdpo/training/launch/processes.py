@@ -1,6 +1,6 @@
-"""Several processes for one run: data parallel (DDP), started by `--num-processes`, torchrun or accelerate launch.
+"""Train in several processes: data parallel (DDP), started by `--num-processes`, torchrun or `accelerate launch`.
 
-Under `accelerate launch` the base may be spread over the GPUs as well (FSDP 2, launch/fsdp_qlora.yaml).
+`accelerate launch` with launch/fsdp_qlora.yaml also shards the base over the GPUs (FSDP 2).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from hubdpo.errors import ConfigError
 from hubdpo.machine.endings import LAUNCHED, first_failure, make_room
 from hubdpo.training.run.output_folder import saved_state
 
-ENDS_IN = 40.0
-"""Seconds that torchrun has to end its processes, of which it kills after 30 those that do not."""
-LAST_WORDS = 5.0
-"""Seconds for processes whose torchrun was killed, to notice it; a stray child may hold on for longer."""
+TORCHRUN_ENDS_IN_S = 40.0
+"""Time for torchrun to end its processes; after 30 s it kills those that are left."""
+ORPHANS_END_IN_S = 5.0
+"""Time for processes whose torchrun was killed to notice it; a stray child of theirs may keep the pipe open longer."""
 FSDP_CONFIG = Path(__file__).with_name("fsdp_qlora.yaml")
 
 
 def rank() -> int:
-    """Return which of the processes this is; 0 writes the files and talks."""
+    """Return the rank of this process; rank 0 writes the files and the messages."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -41,32 +41,30 @@ def world_size() -> int:
 
 
 def leave_at_exit() -> None:
-    """Have this process leave its process group before the interpreter ends.
+    """Destroy this process's process group before the interpreter exits.
 
-    Threads of a group that is still there can abort the process after its work is done ("terminate called without an
-    active exception"), and torchrun then kills the process that still writes the run folder.
+    Threads of a group that still exists can abort a process whose work is done ("terminate called without an active
+    exception"), and torchrun then kills the process that still writes the run folder.
     """
     import torch.distributed
 
-    def leave() -> None:
+    def destroy_group() -> None:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
     if world_size() > 1:
-        atexit.register(leave)
+        atexit.register(destroy_group)
 
 
 def check_launch(device: str) -> None:
-    """Raise ConfigError when accelerate was told to spread the run in a way that hubdpo does not know."""
+    """Raise ConfigError when accelerate is configured to shard the run in a way that hubdpo does not support."""
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        raise ConfigError(
-            "hubdpo does not train under DeepSpeed", hint=f"accelerate launch --config_file {FSDP_CONFIG}"
-        )
+        raise ConfigError("hubdpo does not train with DeepSpeed", hint=f"accelerate launch --config_file {FSDP_CONFIG}")
     if os.environ.get("ACCELERATE_USE_FSDP") != "true":
         return
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise ConfigError(
-            "FSDP 1 does not take a float32 adapter beside a bfloat16 base; hubdpo shards with FSDP 2",
+            "FSDP 1 cannot shard a float32 adapter together with a bfloat16 base; hubdpo needs FSDP 2",
             hint=f"accelerate launch --config_file {FSDP_CONFIG}",
         )
     if device != "cuda":
@@ -76,40 +74,40 @@ def check_launch(device: str) -> None:
 
 
 def launch(config: TrainConfig) -> None:
-    """Run the same command in `config.num_processes` processes. Raise what the first one that fails raised.
+    """Run the same command in `config.num_processes` processes; raise the error of the first process that fails.
 
-    torchrun, because `accelerate launch --cpu --num_processes 2` runs a single process (accelerate 1.15.0).
+    They are started by torchrun, as `accelerate launch --cpu --num_processes 2` runs one process (accelerate 1.15.0).
     """
     options = config.model_dump(mode="json", exclude_defaults=True, exclude={"num_processes"})
     console.info(
         f"processes {config.num_processes}, each with {config.per_device_train_batch_size} pairs a forward pass"
     )
-    with tempfile.TemporaryDirectory(prefix="hubdpo-train-") as place:
-        file = Path(place) / "config.yaml"
+    with tempfile.TemporaryDirectory(prefix="hubdpo-train-") as folder:
+        file = Path(folder) / "config.yaml"
         file.write_text(yaml.safe_dump(options), encoding="utf-8")
-        words = ["-m", "hubdpo", "train", "--config", str(file), *(["--quiet"] if console.output.is_quiet else [])]
-        run_in_processes(config.num_processes, words, Path(place), functools.partial(saved_state, config))
+        arguments = ["-m", "hubdpo", "train", "--config", str(file), *(["--quiet"] if console.output.is_quiet else [])]
+        run_in_processes(config.num_processes, arguments, Path(folder), functools.partial(saved_state, config))
 
 
-def run_in_processes(count: int, words: list[str], place: Path, kept: Callable[[], tuple[str, str]]) -> None:
-    """Run `python WORDS` under torchrun; raise what `first_failure` returns of it. Notes are kept in `place`.
+def run_in_processes(count: int, arguments: list[str], folder: Path, saved: Callable[[], tuple[str, str]]) -> None:
+    """Run `python ARGUMENTS` in `count` processes under torchrun, which leave their errors in `folder`.
 
-    A signal that stops this process stops those first.
+    Raise the exception of `first_failure` when one fails. A signal that stops this process stops those first.
     """
-    make_room(place, count)
-    options = ["--standalone", f"--nproc-per-node={count}", f"--log-dir={place}"]
-    # a session of its own: Ctrl-C comes from here alone, and once. The result is told by who was asked for it
+    make_room(folder, count)
+    options = ["--standalone", f"--nproc-per-node={count}", f"--log-dir={folder}"]
+    # a session of its own, so that Ctrl-C reaches torchrun once, from here; stdout is read to see when all have ended
     agent = subprocess.Popen(
-        [sys.executable, "-m", "hubdpo.training.launch.agent", *options, *words],
+        [sys.executable, "-m", "hubdpo.training.launch.agent", *options, *arguments],
         stdout=subprocess.PIPE, start_new_session=True,
-        env={"TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ, LAUNCHED: str(place)},
+        env={"TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ, LAUNCHED: str(folder)},
     )  # fmt: skip
     try:
         _wait_for_all(agent)
     except BaseException:
         agent.terminate()
         try:
-            agent.wait(ENDS_IN)
+            agent.wait(TORCHRUN_ENDS_IN_S)
         except subprocess.TimeoutExpired:
             agent.kill()
         raise
@@ -117,17 +115,17 @@ def run_in_processes(count: int, words: list[str], place: Path, kept: Callable[[
         if agent.stdout is not None:
             agent.stdout.close()
     if code := agent.wait():
-        raise first_failure(place, count, code, kept)
+        raise first_failure(folder, count, code, saved)
 
 
 def _wait_for_all(agent: subprocess.Popen[bytes]) -> None:
-    """Wait until torchrun and all of its processes have closed their stdout, and so have said their last.
+    """Wait until torchrun and all its processes have closed their stdout, so that none of them writes any more.
 
     Processes whose torchrun was killed end a little later than it.
     """
     assert agent.stdout is not None
     ended: float | None = None
-    while ended is None or time.monotonic() < ended + LAST_WORDS:
+    while ended is None or time.monotonic() < ended + ORPHANS_END_IN_S:
         readable, _, _ = select.select([agent.stdout], [], [], 0.5)
         if readable and not os.read(agent.stdout.fileno(), 1 << 16):
             return

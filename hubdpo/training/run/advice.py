@@ -1,4 +1,4 @@
-"""Plain sentences for the patterns in a run's metrics that puzzle people, and for what to do about them."""
+"""Explain the patterns in a run's metrics that puzzle people, and say what to do about them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from statistics import fmean
 Line = Mapping[str, float]
 
 CHANCE_LOSS = math.log(2)
-"""Loss of `sigmoid` when chosen and rejected are rewarded alike: where every run begins."""
+"""`sigmoid` loss when chosen and rejected have equal rewards, as at the start of every run."""
 FLAT = 0.002
+"""Distance from CHANCE_LOSS within which the loss has not moved."""
 FALLEN = 1.0
-"""Nats by which a mean log-probability must fall to be worth a word."""
+"""Nats by which a mean log-probability must fall to be reported."""
 FEWEST_LINES = 8
 RISEN = 0.02
-"""Share of its least value by which a held-out loss must rise to be worth a word."""
+"""Fraction of its minimum by which the held-out loss must rise to be reported."""
 
 
 def explain_metrics(
@@ -26,10 +27,10 @@ def explain_metrics(
     test_pairs: int,
     checkpoints: Collection[int] = (),
 ) -> list[str]:
-    """Return what a reader of these lines of metrics.jsonl should know, most urgent first; nothing for a plain run.
+    """Return sentences about the lines of a metrics.jsonl, most urgent first; none for a run without such a pattern.
 
-    The first and the last quarter of the steps are compared. `test_pairs` is how many held-out pairs were ranked,
-    `checkpoints` are the steps that are still saved.
+    The first and the last quarter of the steps are compared. `test_pairs` is the number of held-out pairs that were
+    ranked, `checkpoints` the steps that are still saved.
     """
     steps = [line for line in lines if "loss" in line]
     sentences = _about_overfitting(lines, steps, checkpoints)
@@ -48,18 +49,19 @@ def _about_overfitting(lines: Sequence[Line], steps: Sequence[Line], checkpoints
     held_out = [(line["eval_loss"], int(line["step"])) for line in lines if "eval_loss" in line]
     if not held_out:
         return []
-    (least, best), (now, end) = min(held_out), held_out[-1]
+    (lowest, best), (last, end) = min(held_out), held_out[-1]
     until = [line for line in steps if line["step"] <= best]
     since = [line for line in steps if line["step"] > best]
-    if now - least <= RISEN * abs(least) or not until or not since:
+    if last - lowest <= RISEN * abs(lowest) or not until or not since:
         return []
-    near = min(len(until), len(since))
-    before, after = _mean(until[-near:], "loss"), _mean(since[-near:], "loss")
+    # as many steps before the best evaluation as after it
+    count = min(len(until), len(since))
+    before, after = _mean(until[-count:], "loss"), _mean(since[-count:], "loss")
     if after >= before:
         return []
     where = f"its adapter is in `checkpoint-{best}`" if best in checkpoints else "no checkpoint of that step is kept"
     return [
-        f"the held-out loss rose from {least:.4f} at step {best:,} to {now:.4f} at step {end:,} while the training "
+        f"the held-out loss rose from {lowest:.4f} at step {best:,} to {last:.4f} at step {end:,} while the training "
         f"loss fell from {before:.4f} to {after:.4f}: the run overfits, and step {best:,} was the best; {where}; "
         f"train again with `--max-steps {best}`, or on more pairs"
     ]
@@ -89,7 +91,7 @@ def _about_held_out(lines: Sequence[Line], test_pairs: int) -> list[str]:
     if abs(values[-1] - 0.5) <= margin:
         return [
             f"held-out accuracy is {values[-1]:.2f}, which {test_pairs} pairs cannot tell from chance "
-            f"(0.5 ± {margin:.2f}): it takes more pairs, more steps, or a preference that can be learned"
+            f"(0.5 ± {margin:.2f}): use more pairs, more steps, or a preference that can be learned"
         ]
     return []
 
@@ -99,8 +101,8 @@ def _about_log_probs(first: Sequence[Line], last: Sequence[Line]) -> list[str]:
     if chosen < -FALLEN and rejected < -FALLEN:
         return [
             f"the log-probabilities of both answers fell (chosen {chosen:+.1f}, rejected {rejected:+.1f} nats): usual "
-            "for DPO, which only asks that the rejected one falls further; the loss `sft` with a small weight holds "
-            "the chosen one up"
+            "for DPO, which only requires that the rejected one falls further; add the loss `sft` with a small weight "
+            "to keep the chosen one up"
         ]
     return []
 

@@ -20,16 +20,11 @@ Row = dict[str, Any]
 class Batch(TypedDict):
     """B pairs in 2B right-padded rows: row i is the chosen side of pair i, row B + i its rejected side."""
 
-    input_ids: torch.Tensor
-    """[2B, T] token ids."""
-    attention_mask: torch.Tensor
-    """[2B, T] 1 at real tokens, 0 at padding."""
-    completion_mask: torch.Tensor
-    """[2B, T] 1 at the tokens that are scored."""
-    ref_chosen_logps: NotRequired[torch.Tensor]
-    """[B] reference log-probability of the chosen answer, in nats."""
-    ref_rejected_logps: NotRequired[torch.Tensor]
-    """[B] the same of the rejected answer."""
+    input_ids: torch.Tensor  # [2B, T]
+    attention_mask: torch.Tensor  # [2B, T] 1 at real tokens, 0 at padding
+    completion_mask: torch.Tensor  # [2B, T] 1 at the tokens that are scored
+    ref_chosen_logps: NotRequired[torch.Tensor]  # [B] reference log-probability of the answer, in nats
+    ref_rejected_logps: NotRequired[torch.Tensor]  # [B]
 
 
 class AssistantCollator(DataCollatorForPreference):

@@ -156,7 +156,8 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """Attend within each branch. As in transformers: query [1, heads, N, d], key and value [1, key heads, N, d]."""
     if layout is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return output, None
     flash = query.is_cuda and flash_takes(query.device, query.dtype, query.shape[-1])
     attend = _attend_varlen if flash else _attend_by_branch
     return attend(query, key, value, scaling, layout), None

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from hubdpo.training.preflight import Measured
 
 Metrics = defaultdict[str, list[float]]
+SAME_IN_TRL = (
+    "loss_type", "loss_weights", "beta", "label_smoothing", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs",
+    "per_device_eval_batch_size", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed", "logging_steps",
+    "eval_steps", "save_steps", "save_total_limit",
+)  # fmt: skip
+"""Options that TRL takes as they are, under the same name."""
 
 
 class SharedPrefixDPOTrainer(DPOTrainer):
@@ -65,7 +71,8 @@ class SharedPrefixDPOTrainer(DPOTrainer):
 
     def compute_ref_log_probs(self, model: PeftModel, inputs: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         with self._packed():
-            return super().compute_ref_log_probs(model, inputs)
+            chosen, rejected = super().compute_ref_log_probs(model, inputs)
+        return chosen, rejected
 
     def _compute_loss(
         self, model: PeftModel, inputs: Batch, return_outputs: bool
@@ -136,16 +143,16 @@ class SharedPrefixDPOTrainer(DPOTrainer):
 
     def prediction_step(
         self, model: PeftModel, inputs: Batch, *args: object, **kwargs: object
-    ) -> tuple[torch.Tensor | None, ...]:
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         inputs, logged = self._prepare_inputs(inputs), self._metrics["eval"]
         self._metrics["eval"] = own = Metrics(list)
         try:
             with self._without_repeats():
-                result = super().prediction_step(model, inputs, *args, **kwargs)
+                loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
                 self._held_out.add(Counts.of(inputs, self.accelerator.gather), own)
         finally:
             self._metrics["eval"] = logged
-        return result
+        return loss, logits, labels
 
     @contextlib.contextmanager
     def _without_repeats(self) -> Iterator[None]:
@@ -250,41 +257,25 @@ def dpo_config(
     """Return TRL's arguments for a run of `steps` optimiser steps."""
     batch, accumulated = batches_of(config)
     args = DPOConfig(
+        **{name: getattr(config, name) for name in SAME_IN_TRL},
         output_dir=str(Path(config.output_dir)),
-        loss_type=config.loss_type,
-        loss_weights=config.loss_weights,
-        beta=config.beta,
-        label_smoothing=config.label_smoothing,
         max_length=None,  # rows are cut already
         remove_unused_columns=False,  # the collator reads `chosen_context` and `rejected_context`
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.lr_scheduler_type,
-        lr_scheduler_kwargs=config.lr_scheduler_kwargs,
         warmup_steps=round(config.warmup_ratio * steps) if warmup_steps is None else warmup_steps,
         max_steps=steps,
         per_device_train_batch_size=batch,
-        per_device_eval_batch_size=config.per_device_eval_batch_size,
         gradient_accumulation_steps=accumulated,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        gradient_checkpointing=config.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
-        # every weight of the adapter takes part in every pass
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=False,  # every weight of the adapter takes part in every pass
         disable_dropout=config.lora_dropout == 0,
         bf16=compute_dtype(device) == torch.bfloat16,
         fp16=False,
         use_cpu=device == "cpu",
         dataloader_pin_memory=device == "cuda",
-        seed=config.seed,
         data_seed=config.seed,
-        logging_steps=config.logging_steps,
         logging_nan_inf_filter=False,
         eval_strategy="steps" if evaluates else "no",
-        eval_steps=config.eval_steps,
         save_strategy="steps",
-        save_steps=config.save_steps,
-        save_total_limit=config.save_total_limit,
         report_to=config.report_to or "none",
         run_name=Path(config.output_dir).absolute().name,
         disable_tqdm=True,
