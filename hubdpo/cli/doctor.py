@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import shutil
 from typing import Annotated
 
@@ -12,9 +10,7 @@ import typer
 
 from hubdpo import console
 from hubdpo.cli.command import command
-from hubdpo.version import __version__
-
-PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "huggingface_hub")
+from hubdpo.version import __version__, library_versions
 
 
 def register(app: typer.Typer) -> None:
@@ -23,14 +19,14 @@ def register(app: typer.Typer) -> None:
         hub: Annotated[bool, typer.Option(help="Ask the Hub for your user name.")] = True,
     ) -> None:
         """Show versions, devices, disk space, the Hub endpoint and your login."""
-        report: dict[str, object] = {**_versions(), **_device(), "free_disk_gb": shutil.disk_usage(".").free // 10**9}
+        report: dict[str, object] = {
+            **library_versions(),
+            **_device(),
+            "free_disk_gb": shutil.disk_usage(".").free // 10**9,
+        }
         report |= _hub() if hub else {}
         console.table(["", "found"], list(report.items()))
         console.result(f"hubdpo {__version__} on {report['device']}", report)
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def _device() -> dict[str, object]:
