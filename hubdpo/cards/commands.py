@@ -19,16 +19,22 @@ OWN_CARD = "card.md"
 
 
 def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, str]) -> str:
-    """Return the `hubdpo prepare` of a dataset folder. `shipped_cards` are texts by name, to tell one's own from."""
+    """Return the `hubdpo prepare` of a dataset folder, or the call from Python if the rows came from memory.
+
+    `shipped_cards` maps names to texts, so that a user's own card is told apart.
+    """
     config = dict(manifest.config)
     card, model = config.pop("card", None), config.pop("model", None)
     if config.get("map") is None and "," not in manifest.converter:
         config["format"] = manifest.converter
-    lines = [f"hubdpo prepare {' '.join(map(_word, sources_of(manifest)))} -o data", *flags(config, PrepareConfig)]
     if model:
-        lines.append("--model " + _word(model["name"] + (f"@{model['revision']}" if model["revision"] else "")))
+        config["model"] = model["name"] + (f"@{model['revision']}" if model["revision"] else "")
     if card:
-        lines.append("--card " + next((name for name, text in shipped_cards.items() if text == card), OWN_CARD))
+        config["card"] = next((name for name, text in shipped_cards.items() if text == card), OWN_CARD)
+    if any(source.in_memory for source in manifest.sources):
+        options = [f"{name}={value!r}" for name, value in changed_options(config, PrepareConfig)]
+        return visible(f"prepare({', '.join(['rows', repr('data'), *options])})").replace("\n", " ")
+    lines = [f"hubdpo prepare {' '.join(map(_word, sources_of(manifest)))} -o data", *flags(config, PrepareConfig)]
     return _lines(lines)
 
 
@@ -82,12 +88,8 @@ def resume_command(config: TrainConfig) -> str:
 
 
 def flags(values: Mapping[str, Any], model: type[Config]) -> Iterator[str]:
-    """Give the options that are not as this version has them by default, one a line."""
-    for name, value in values.items():
-        field = model.model_fields.get(name)
-        default = field.get_default(call_default_factory=True) if field is not None else None
-        if value is None or value == default:
-            continue
+    """Yield the options that differ from this version's defaults, as they are typed."""
+    for name, value in changed_options(values, model):
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             yield flag if value else f"--no-{flag[2:]}"
@@ -97,6 +99,15 @@ def flags(values: Mapping[str, Any], model: type[Config]) -> Iterator[str]:
             yield f"{flag} {_word(json.dumps(value, sort_keys=True))}"
         else:
             yield f"{flag} {_word(value)}"
+
+
+def changed_options(values: Mapping[str, Any], model: type[Config]) -> Iterator[tuple[str, Any]]:
+    """Yield the options, name and value, that differ from this version's defaults."""
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        default = field.get_default(call_default_factory=True) if field is not None else None
+        if value is not None and value != default:
+            yield name, value
 
 
 def _word(value: Any) -> str:

@@ -6,6 +6,9 @@ from pydantic import BaseModel, Field
 
 from hubdpo.artefacts.manifests.accuracy import Count
 
+IN_MEMORY = "rows in memory"
+"""Name of a source that is no file; for rows of several splits `rows in memory (SPLIT)`."""
+
 
 class Source(BaseModel):
     """One raw input: its name as shown to people (never an absolute path), bytes and hash as read.
@@ -24,6 +27,11 @@ class Source(BaseModel):
     kept: Count | None = None
     address: str | None = None
     dropped: dict[str, Count] = Field(default_factory=dict)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the rows were handed to `prepare` from Python. Names of files end with their kind."""
+        return self.name == IN_MEMORY or (self.name.startswith(f"{IN_MEMORY} (") and self.name.endswith(")"))
 
     def identity(self) -> dict[str, str | int]:
         """Return what tells this input from another one."""

@@ -51,6 +51,7 @@ def render_dataset_card(
         title=one_line(str(title)), m=manifest, body=body.strip(), citation=citation.strip(), facts=card.facts,
         languages=", ".join(manifest.language), statistics=statistics_table(manifest), tokens=tokens_table(manifest),
         samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
+        in_memory=any(source.in_memory for source in manifest.sources),
         keep=[one_line(name) for name in keep], unused=_named(manifest.unused_columns),
         markers=[
             (

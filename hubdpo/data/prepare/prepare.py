@@ -23,7 +23,7 @@ from hubdpo.artefacts.folders.workspace import Workspace, workspace
 from hubdpo.artefacts.formats.kept_sections import Card, Section, join_card, kept_of
 from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.artefacts.manifests.file_entries import FileEntry
-from hubdpo.artefacts.manifests.funnel import Source
+from hubdpo.artefacts.manifests.funnel import IN_MEMORY, Source
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, PREPARE_FILE, REJECTED_FILE, canonical_json, fingerprint
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
 from hubdpo.cards.dataset.card import TAKEN_OVER, render_dataset_card, template
@@ -42,6 +42,7 @@ from hubdpo.data.prepare.folder import UNFINISHED, check_is_ours, remote_up_to_d
 from hubdpo.data.prepare.remarks import text_markers, unused_columns
 from hubdpo.data.prepare.report import check_outcome, make_funnel, tell, tell_listed, write_rejected
 from hubdpo.data.prepare.rounds import Rounds, allowed, gathered, published_test, refuse, second_round
+from hubdpo.data.prepare.rows_in_memory import RowSets, rows_in_memory, write_rows
 from hubdpo.data.prepare.rules import Rules, make_rules, pinned_model
 from hubdpo.data.prepare.shards import ShardTask, plan_shards, write_shard
 from hubdpo.data.prepare.statistics import changed, shared_prompts, summary
@@ -60,19 +61,31 @@ NOT_THE_DATA = {"source", "output_dir", "overwrite", "card", "engine", "num_proc
 SAMPLES = 2
 
 
-def prepare(config: PrepareConfig | None = None, **options: Any) -> PrepareManifest | None:
-    """Write a dataset folder and return its manifest; call with a PrepareConfig or with its options.
+def prepare(source: object = None, output_dir: str | Path | None = None, **options: Any) -> PrepareManifest | None:
+    """Write a dataset folder from raw preference data, and return its manifest.
 
-    The folder is absent or complete at every moment, and the same sources and options give the same bytes. `dry_run`
-    returns the manifest and writes nothing; `explain` shows rows and returns None. Raise ConfigError, DataError,
-    HubError or ArtefactError with nothing written.
+    `source` is a path, an address or a list of them, or rows in memory: a list of dicts, a `datasets.Dataset` or
+    DatasetDict, a pandas or polars DataFrame, or a pyarrow Table. The options are those of `hubdpo prepare`; a
+    PrepareConfig may stand for all arguments.
+
+    The folder is absent or complete at every moment, and equal sources and options give equal bytes. `dry_run` writes
+    nothing; `explain` shows rows and returns None. Raise ConfigError, DataError, HubError or ArtefactError, with
+    nothing written.
     """
-    config = PrepareConfig.given(config, options)
+    if isinstance(source, PrepareConfig):
+        return prepare_rows(source)
+    rows = rows_in_memory(source)
+    named = {"source": source if rows is None else [IN_MEMORY], "output_dir": output_dir}
+    return prepare_rows(PrepareConfig.build({**named, **options}), rows)
+
+
+def prepare_rows(config: PrepareConfig, rows: RowSets | None = None) -> PrepareManifest | None:
+    """Like `prepare`, with the rows in memory apart from the options; without them, `config.source` names files."""
     only_look = config.dry_run or config.explain > 0
     with workspace(config.output_dir, dry_run=only_look) as space:
         if not only_look:
             check_is_ours(config.output_dir)
-        files = find_sources(config.source, space.scratch)
+        files = find_sources(config.source, space.scratch) if rows is None else write_rows(rows, space.scratch)
         with told_of_changes(files):
             return _prepared(config, space, files)
 
