@@ -16,7 +16,7 @@ _HOME = {
     "prepare": "hubdpo.data.prepare.prepare",
     "load_preferences": "hubdpo.data.load",
     "train": "hubdpo.training.start",
-    "evaluate": "hubdpo.evaluation.start",
+    "evaluate": "hubdpo.evaluation.evaluate",
     "push": "hubdpo.release.push",
     "verify": "hubdpo.release.verify.verify",
     "load_adapter": "hubdpo.model.adapters.load",
@@ -32,7 +32,7 @@ __all__ = [
 if TYPE_CHECKING:
     from hubdpo.data.load import load_preferences
     from hubdpo.data.prepare.prepare import prepare
-    from hubdpo.evaluation.start import evaluate
+    from hubdpo.evaluation.evaluate import evaluate
     from hubdpo.model.adapters.load import load_adapter
     from hubdpo.model.merge.merge import merge
     from hubdpo.release.diff.diff import diff

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
     @command(app, EvaluateConfig)
     def evaluate(config: EvaluateConfig) -> None:
         """Compare the adapter with its base on the held-out pairs, and write eval.json and plots."""
-        from hubdpo.evaluation.start import evaluate as run
+        from hubdpo.evaluation.evaluate import evaluate as run
 
         report = run(config)
         console.result(

@@ -45,7 +45,7 @@ def run(folder: Path) -> None:
 
 def _walk(folder: Path, endpoint: str) -> None:
     from hubdpo.data.prepare.prepare import prepare
-    from hubdpo.evaluation.start import evaluate
+    from hubdpo.evaluation.evaluate import evaluate
     from hubdpo.release.push import push
     from hubdpo.training.start import train
 

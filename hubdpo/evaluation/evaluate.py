@@ -1,34 +1,64 @@
-"""The evaluate stage: a run folder in, eval.json and plots in the same folder out."""
+"""The evaluate stage: a run folder in, eval.json and plots in the same folder out. Imports no torch by itself."""
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubdpo import console
+from hubdpo.artefacts.folders.kinds import read_run
+from hubdpo.artefacts.folders.run_folder import alone_in, remembered_folder
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import EvaluateConfig
-from hubdpo.data.load import load_preferences
+from hubdpo.data.load import load_preferences, look_at_dataset
+from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.evaluation.samples import with_samples
 from hubdpo.evaluation.scoring import score_pairs
-from hubdpo.model.bases.find import find_base
+from hubdpo.model.adapters.load import attach_adapter
+from hubdpo.model.bases.find import base_folder, find_base
 from hubdpo.model.bases.load import load_base
-from hubdpo.model.device import pick_device
-from hubdpo.model.pretrained import attach_adapter, read_tokenizer
+from hubdpo.model.device import check_device, pick_device
+from hubdpo.model.generation import use_stops
+from hubdpo.model.memory import room_for_base, room_for_scoring
 from hubdpo.model.probes import compare_probes, record_probes
-from hubdpo.model.room import room_for_base, room_for_scoring
-from hubdpo.model.stopping import use_stops
+from hubdpo.model.tokenizer.load import read_tokenizer
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
 
 
-def evaluate_on(config: EvaluateConfig, run: RunManifest, dataset: str, base_name: str) -> EvalReport:
-    """Do as `hubdpo.evaluation.start.evaluate`, which comes first and finds base and dataset, this at its commit."""
-    data = load_preferences(dataset)
-    test = data["test"].select(range(min(len(data["test"]), config.max_pairs)))
+def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport:
+    """Rank the held-out pairs of a run with and without its adapter, on the base as it was quantised for training.
 
+    Raise ArtefactError when the run is not complete or the dataset has no test split, ConfigError when base or dataset
+    cannot be found any more or another process works in the folder, HubError when the Hub has no such dataset,
+    TrainingError when memory runs out.
+    """
+    config = EvaluateConfig.given(config, options)
+    with alone_in(config.run_dir) if config.run_dir.is_dir() else contextlib.nullcontext():
+        return _evaluate(config)
+
+
+def _evaluate(config: EvaluateConfig) -> EvalReport:
+    # 1. refuse what can be refused before torch is imported
+    folder, run = config.run_dir, read_run(config.run_dir)
+    check_device(config.device)
+    manifest, dataset = look_at_dataset(config.dataset or _dataset_of(folder, run))
+    if not manifest.splits.get("test"):
+        raise ArtefactError("the dataset has no test split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
+    base_name = config.model_name_or_path or run.base.repo_id
+    if base_name is None:
+        base_name = str(base_folder(run.base, folder, hint="give it with `--model-name-or-path DIR`"))
+
+    # 2. data and base
+    test = load_preferences(dataset)["test"]
+    test = test.select(range(min(len(test), config.max_pairs)))
     device = pick_device(config.device)
     base = find_base(base_name, None if "@" in base_name else run.base.revision)
     console.info(f"{len(test):,} held-out pairs, {run.base.name} on {device}")
@@ -36,41 +66,51 @@ def evaluate_on(config: EvaluateConfig, run: RunManifest, dataset: str, base_nam
     with room_for_base(load_in_4bit=in_4bit):
         model = load_base(base.folder, device=device, load_in_4bit=in_4bit)
         use_stops(model, run)
-        adapted = attach_adapter(model, config.run_dir)
+        adapted = attach_adapter(model, folder)
     tokenizer = read_tokenizer(base.folder, run.config.get("chat_template_kwargs"))
-    with room_for_scoring(pairs, lambda fewer: _with_fewer(config, fewer)):
-        _compare_or_record(config.run_dir, run, adapted, tokenizer)
+
+    # 3. probes, scores and samples
+    with room_for_scoring(pairs, lambda fewer: _command(config, fewer)):
+        _compare_or_record(folder, run, adapted, tokenizer)
         report = score_pairs(
             adapted, tokenizer, test, beta=run.config["beta"], max_length=limit,
             prompt_budget=run.config["max_prompt_length"] or limit // 2, batch_size=pairs,
         )  # fmt: skip
         report = with_samples(report, adapted, tokenizer)
-    report.write(config.run_dir / EVAL_FILE)
-    write_plots(config.run_dir)
+    report.write(folder / EVAL_FILE)
+    write_plots(folder)
     return report
 
 
-def _with_fewer(config: EvaluateConfig, pairs: int) -> str:
-    """Return the command that scores fewer pairs at a time, or where it is already one, without the GPU."""
+def _dataset_of(folder: Path, run: RunManifest) -> str:
+    """Return the dataset of a run: its repo at a commit, or the folder on this machine."""
+    if run.dataset.repo_id:
+        return f"{run.dataset.repo_id}@{run.dataset.revision}"
+    local = remembered_folder(folder, "dataset")
+    if local is None:
+        raise ConfigError(f"the dataset folder `{run.dataset.name}` is gone", hint="give it with `--dataset DIR`")
+    return str(local)
+
+
+def _command(config: EvaluateConfig, pairs: int) -> str:
+    """Return the command that scores so many pairs a forward pass, or leaves the GPU when there were no more before."""
     fewer = pairs < config.per_device_eval_batch_size
-    return (
-        f"hubdpo evaluate {shlex.quote(str(config.run_dir))} "
-        f"{f'--per-device-eval-batch-size {pairs}' if fewer else '--device cpu'}"
-    )
+    option = f"--per-device-eval-batch-size {pairs}" if fewer else "--device cpu"
+    return f"hubdpo evaluate {shlex.quote(str(config.run_dir))} {option}"
 
 
-def _compare_or_record(folder: Path, run: RunManifest, model: Any, tokenizer: Any) -> None:
-    """Compare with the probes of training, with a warning where they differ; record them for a run that has none."""
-    place = folder / PROBES_FILE
-    if not place.exists():
+def _compare_or_record(folder: Path, run: RunManifest, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Compare with the probes of the training and warn where they differ; record probes for a run that has none."""
+    path = folder / PROBES_FILE
+    if not path.exists():
         record_probes(
             model, tokenizer, load_in_4bit=run.config["load_in_4bit"],
             template_kwargs=run.config.get("chat_template_kwargs"),
-        ).write(place)  # fmt: skip
+        ).write(path)  # fmt: skip
         return
-    result = compare_probes(model, tokenizer, Probes.read(place))
+    result = compare_probes(model, tokenizer, Probes.read(path))
     if not result.passed:
         console.warn(
-            f"the adapter does not load as what was trained: log-probabilities differ by {result.mean_difference:.2g} "
+            f"the adapter does not load as it was trained: log-probabilities differ by {result.mean_difference:.2g} "
             f"nats a token, {result.tolerance:g} at most; `hubdpo push` will refuse it"
         )

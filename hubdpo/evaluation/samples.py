@@ -1,14 +1,17 @@
-"""A few prompts that every adapter is asked, so that a card shows what changed and not what was picked."""
+"""Ask every adapter the same few prompts, so that a card shows typical answers and not chosen ones."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample
 from hubdpo.errors import UnsupportedBase
-from hubdpo.model.greedy import generate_greedily
-from hubdpo.model.tokenizer.rendering import encoded
+from hubdpo.model.generation import answer_chat
 from hubdpo.secrets import find_secrets, redact
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
 
 PROMPTS = (
     "How do I keep basil alive on a windowsill?",
@@ -19,12 +22,8 @@ PROMPTS = (
 NEW_TOKENS = 48
 
 
-def with_samples(report: EvalReport, model: Any, tokenizer: Any) -> EvalReport:
-    """Return the report with the answers of a PEFT model, its adapter off and on, to PROMPTS.
-
-    Greedy, NEW_TOKENS new tokens, with the base's chat template and nothing of its generation config but the tokens
-    that end an answer.
-    """
+def with_samples(report: EvalReport, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> EvalReport:
+    """Return the report with greedy answers to PROMPTS, of NEW_TOKENS tokens at most, without and with the adapter."""
     was_training = model.training
     model.eval()
     with model.disable_adapter():
@@ -38,8 +37,7 @@ def with_samples(report: EvalReport, model: Any, tokenizer: Any) -> EvalReport:
     return report.model_copy(update={"samples": samples})
 
 
-def _answer(model: Any, tokenizer: Any, prompt: str) -> str:
+def _answer(model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     chat = [{"role": "user", "content": prompt}]
-    inputs = encoded(tokenizer, chat, error=UnsupportedBase)
-    text = generate_greedily(model, tokenizer, inputs.to(model.device), max_new_tokens=NEW_TOKENS)
+    text = answer_chat(model, tokenizer, chat, max_new_tokens=NEW_TOKENS, error=UnsupportedBase)
     return redact(text, find_secrets(text))

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Pick the device and the type that a model computes in. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,36 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from hubdpo.errors import ConfigError
 
+if TYPE_CHECKING:
+    import torch
 
-def compute_dtype(device: str) -> Any:
+
+def pick_device(wanted: str) -> str:
+    """Return `cuda` or `cpu` for `auto`, `cuda` or `cpu`. Raise ConfigError for `cuda` without a CUDA device."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise _no_cuda()
+    return wanted
+
+
+def check_device(wanted: str) -> None:
+    """Raise ConfigError for `cuda` on a machine that cannot have a CUDA device, without importing torch."""
+    if wanted == "cuda" and not cuda_is_possible():
+        raise _no_cuda()
+
+
+def _no_cuda() -> ConfigError:
+    return ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
+
+
+def compute_dtype(device: str) -> torch.dtype:
     """Return bfloat16 for a GPU that computes in it, else float32."""
     import torch
 
@@ -22,26 +44,17 @@ def compute_dtype(device: str) -> Any:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether the GPU computes in bfloat16. Those before Ampere emulate it, which PyTorch counts by default."""
+    """Tell whether the GPU computes in bfloat16. GPUs before Ampere emulate it, which PyTorch counts by default."""
     import torch
 
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def pick_device(wanted: str) -> str:
-    """Return `cuda` or `cpu`. Raise ConfigError when CUDA was asked for and there is none."""
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
-    return wanted
-
-
 def cuda_is_possible() -> bool:
-    """Tell, without importing torch, whether its build and the driver's library leave any hope of a GPU."""
-    torch = importlib.util.find_spec("torch")
-    version = Path(str(torch.origin)).with_name("version.py") if torch else Path()
-    text = version.read_text(encoding="utf-8") if version.is_file() else ""
+    """Tell whether torch was built for a GPU and the driver's library is there, without importing torch."""
+    torch_spec = importlib.util.find_spec("torch")
+    version_file = Path(str(torch_spec.origin)).with_name("version.py") if torch_spec else Path()
+    text = version_file.read_text(encoding="utf-8") if version_file.is_file() else ""
     built_for = {kind: not re.search(rf"^{kind}\b.*= None$", text, re.MULTILINE) for kind in ("cuda", "hip")}
     if not any(built_for.values()):
         return False

@@ -1,30 +1,37 @@
-"""How much memory there is, and how much of it a token takes on its way to the loss and back."""
+"""Measure the memory of a training step, work out what fits, and explain what to do when memory runs out."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
-from hubdpo.errors import HubdpoError
+from hubdpo.errors import HubdpoError, TrainingError
 from hubdpo.machine.refusals import OUT_OF_MEMORY, machine_error, memory_limit
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
 MOST_TOKENS = 16_384
-"""Past about 5,000 tokens a pass de-quantising NF4 weights is a few per cent of a step, and more buys nothing."""
+"""Tokens of a forward pass beyond which `auto` gains nothing: past about 5,000, de-quantising the NF4 weights is a few
+per cent of a step."""
 ENOUGH_TOKENS = 5_120
-"""Where memory can be spent on layers that are not recomputed instead."""
-_OF_THE_HOST = re.compile(r"\AMemoryError|CPUAllocator|an(?:no|')t allocate memory|not enough memory|map segment")
+"""Tokens of a forward pass beyond which memory is better spent on layers that are not recomputed."""
 SHARE = 0.6
-"""Of the free memory that `auto` fills: fragments and the widest layer are not in the measurement."""
+"""Share of the free memory that `auto` fills: the measurement misses fragmentation and the widest layer."""
+SMALLER = "a smaller base, such as Qwen/Qwen2-1.5B-Instruct"
+_OF_THE_HOST = re.compile(r"\AMemoryError|CPUAllocator|an(?:no|')t allocate memory|not enough memory|map segment")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error, or what it was raised from, is a device or a host that is out of memory."""
+    """Tell whether an error, or the error that caused it, says that a device or the host is out of memory."""
+    import torch
+
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     if isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)):
@@ -33,36 +40,66 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def out_of_memory_is(told: Callable[[], HubdpoError]) -> Iterator[None]:
-    """Raise what `told` returns in place of whatever says that memory ran out in the body.
+def out_of_memory_is(make_error: Callable[[], HubdpoError]) -> Iterator[None]:
+    """Raise the error that `make_error` returns when the body runs out of memory.
 
-    A host that ran into a limit of this process has no use for a smaller step, and is told as what the machine refuses.
+    A smaller step does not help a host at a limit of this process (`ulimit`): MachineError names that limit instead.
     """
     try:
         yield
     except HubdpoError:
         raise
-    except Exception as problem:
-        if not is_out_of_memory(problem):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
-        if memory_limit() and _OF_THE_HOST.search(repr(problem)) and (limited := machine_error(problem)):
-            raise limited from problem
-        raise told() from None
+        if memory_limit() and _OF_THE_HOST.search(repr(error)) and (limited := machine_error(error)):
+            raise limited from error
+        raise make_error() from None
+
+
+def room_for_base(*, load_in_4bit: bool) -> AbstractContextManager[None]:
+    """Raise TrainingError when the body runs out of memory while it loads the base."""
+    hint = f"--device cpu, or {SMALLER}" if load_in_4bit else f"--load-in-4bit, or {SMALLER}"
+    return out_of_memory_is(lambda: TrainingError("the device has no room for the base", hint=hint))
+
+
+def room_for_reference() -> AbstractContextManager[None]:
+    """Raise TrainingError when the body runs out of memory while it computes reference log-probs."""
+    message = "the device ran out of memory while the reference log-probs were computed"
+    return out_of_memory_is(lambda: TrainingError(message, hint="--reference online"))
+
+
+def room_for_scoring(pairs: int, command: Callable[[int], str], *, kept: str = "") -> AbstractContextManager[None]:
+    """Raise TrainingError when the body runs out of memory while it scores `pairs` pairs a forward pass.
+
+    `command` returns the command that scores a given number of pairs a pass, here half as many; `kept` ends the message
+    with what is not lost.
+    """
+    message = f"the device ran out of memory while scoring, {pairs} pairs at a time{kept}"
+    return out_of_memory_is(lambda: TrainingError(message, hint=command(max(pairs // 2, 1))))
 
 
 def free_bytes(device: str) -> int:
-    """Return what this process can still take: on the GPU with what PyTorch holds back, on the CPU without swapping."""
+    """Return the bytes that this process can still take.
+
+    On the GPU they include what PyTorch holds in reserve. On the CPU they are this process's part of what can be had
+    without swapping.
+    """
+    import torch
+
     if device == "cuda":
         reserved, allocated = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
         return int(torch.cuda.mem_get_info()[0] + reserved - allocated)
     return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def bytes_of(step: Callable[[], None], model: Any, device: str) -> int:
+def bytes_of(step: Callable[[], None], model: PreTrainedModel, device: str) -> int:
     """Run a forward and backward pass and return the bytes that it took beside the weights.
 
-    On the GPU its peak; on the CPU, where there is no such counter, twice what forward keeps for backward.
+    On the GPU this is the peak. The CPU has no such counter: there it is twice what forward keeps for backward.
     """
+    import torch
+
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -71,9 +108,11 @@ def bytes_of(step: Callable[[], None], model: Any, device: str) -> int:
     return 2 * kept_bytes(step, model)
 
 
-def kept_bytes(step: Callable[[], None], model: Any) -> int:
-    """Run a forward and backward pass and return the bytes that forward keeps for backward, weights apart."""
-    kept: dict[int, int] = {}
+def kept_bytes(step: Callable[[], None], model: PreTrainedModel) -> int:
+    """Run a forward and backward pass and return the bytes that forward keeps for backward, without the weights."""
+    import torch
+
+    kept: dict[int, int] = {}  # bytes by address: several saved tensors may be views of one storage
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -88,17 +127,18 @@ def kept_bytes(step: Callable[[], None], model: Any) -> int:
 
 
 def tokens_that_fit(measured: Sequence[tuple[int, int]], device: str, *, keeps_layers: bool = False) -> int:
-    """Return how many tokens a pass may hold, a whole number of 256, when passes of so many tokens took so many bytes.
+    """Return how many tokens a forward pass may hold, a multiple of 256.
 
-    The passes come in order of size. Of the last two only what grows with the tokens is counted for a token: gradients
-    of the adapter and the widest de-quantised weight are the same for any pass. With `keeps_layers` it stops at what is
-    enough, and leaves the rest of the memory to layers that are kept.
+    `measured` are the tokens and bytes of passes, smallest first. With `keeps_layers` the answer stops at
+    ENOUGH_TOKENS, which leaves memory for layers that are not recomputed.
     """
     fewest, (tokens, taken) = measured[0][0], measured[-1]
+    # bytes = fixed + each * tokens: gradients of the adapter and the widest de-quantised weight are the same for any
+    # pass, so only the growth between the last two passes counts for a token
     fixed, each = 0.0, max(taken, 1) / tokens
     if len(measured) > 1:
-        before, less = measured[-2]
-        slope = (taken - less) / max(tokens - before, 1)
+        tokens_before, taken_before = measured[-2]
+        slope = (taken - taken_before) / max(tokens - tokens_before, 1)
         if slope > 0:
             fixed, each = max(taken - slope * tokens, 0.0), slope
     fitting = int((SHARE * free_bytes(device) - fixed) / each)
@@ -106,6 +146,6 @@ def tokens_that_fit(measured: Sequence[tuple[int, int]], device: str, *, keeps_l
 
 
 def layers_that_fit(taken: int, layer: int, device: str) -> int:
-    """Return how many layers can be kept, each of `layer` bytes, beside a pass that took `taken` bytes without."""
-    # what backward needs beside is in `taken` already: it holds the gradients of one layer at a time
+    """Return how many layers, of `layer` bytes each, fit beside a pass that took `taken` bytes without them."""
+    # `taken` already holds what backward needs beside: the gradients of one layer at a time
     return max(int((SHARE * free_bytes(device) - taken) / max(layer, 1)), 0)

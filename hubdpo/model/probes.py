@@ -1,8 +1,8 @@
-"""Probes: a few answers of our own whose log-probabilities prove that a release loads as what was trained.
+"""Probes: fixed answers whose log-probabilities prove that a release loads as the model that was trained.
 
-Hashes show that the bytes arrived; they do not show that these bytes, on the base that the release names, quantised as
-it says, are the model that was trained. So training leaves the log-probability of every token of some fixed answers,
-and whoever verifies a release computes them again. The texts are ours, so nothing of the data is published with them.
+Hashes show that the bytes arrived. They do not show that these bytes, on the base that the release names, quantised as
+it says, are the model that was trained. So training records the log-probability of every token of some fixed answers,
+and `hubdpo verify` computes them again. The texts are written for this purpose, so no training data is published.
 """
 
 from __future__ import annotations
@@ -11,14 +11,21 @@ import importlib.metadata
 import math
 import platform
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.manifests.evaluation import Probe, Probes
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase, VerificationFailed
 from hubdpo.model.device import compute_dtype
+from hubdpo.model.log_probs import answer_log_probs, causal_lm
 from hubdpo.model.tokenizer.rendering import rendered
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PAIRS = (
     ("What is the capital of France?", "The capital of France is Paris.", "I do not know."),
@@ -26,18 +33,21 @@ PAIRS = (
     ("Write one sentence about the sea.", "The sea was calm and grey that morning.", "Sea sea sea."),
     ("2 + 2 = ?", "2 + 2 = 4", "2 + 2 = 5"),
 )
-"""Question, a good answer, a poor one."""
+"""Question, good answer, poor answer."""
 
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.1}
-"""Largest mean difference of a token's log-probability, in nats, between two machines, by the coarser of their types.
+"""Largest mean difference of a token's log-probability between two machines, in nats, by the coarser of their types.
 
-Half-precision types keep 8 or 11 bits, and logits are tens: two correct GPUs differ by some hundredths.
+Half-precision types keep 8 or 11 bits and logits are tens, so two correct GPUs differ by some hundredths.
 """
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """How far the log-probabilities are from those recorded, in nats a token. `exact` when they had to be equal."""
+    """The differences between recorded and recomputed log-probabilities, in nats a token.
+
+    `exact` when they had to be equal; else the mean difference may be up to `tolerance`.
+    """
 
     answers: int
     tokens: int
@@ -48,16 +58,17 @@ class ProbeResult:
 
     @property
     def passed(self) -> bool:
-        told = self.largest_difference if self.exact else self.mean_difference
-        return math.isfinite(told) and told <= self.tolerance
+        difference = self.largest_difference if self.exact else self.mean_difference
+        return math.isfinite(difference) and difference <= self.tolerance
 
 
 def record_probes(
-    model: Any, tokenizer: Any, *, load_in_4bit: bool, template_kwargs: dict[str, Any] | None = None
-) -> Probes:
-    """Return the probes with what a model gives for them now, and all that the numbers depend on.
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, *, load_in_4bit: bool,
+    template_kwargs: Mapping[str, object] | None = None,
+) -> Probes:  # fmt: skip
+    """Return the probes with the log-probabilities that a model gives them, and everything that these depend on.
 
-    Raise VerificationFailed for numbers that are none.
+    Raise VerificationFailed for a log-probability that is not finite.
     """
     probes = []
     for question, *answers in PAIRS:
@@ -65,17 +76,21 @@ def record_probes(
             prompt_ids, answer_ids = _encode(tokenizer, question, answer, template_kwargs, UnsupportedBase)
             probes.append(Probe(prompt=question, answer=answer, prompt_ids=prompt_ids, answer_ids=answer_ids))
     values = _log_probs(model, probes)
-    probes = [probe.model_copy(update={"log_probs": found}) for probe, found in zip(probes, values, strict=True)]
-    environment = _environment(model, load_in_4bit=load_in_4bit)
-    return Probes(environment=environment, probes=probes, chat_template_kwargs=template_kwargs)
+    return Probes(
+        environment=_environment(model, load_in_4bit=load_in_4bit),
+        probes=[probe.model_copy(update={"log_probs": each}) for probe, each in zip(probes, values, strict=True)],
+        chat_template_kwargs=dict(template_kwargs) if template_kwargs is not None else None,
+    )
 
 
-def compare_probes(model: Any, tokenizer: Any, recorded: Probes) -> ProbeResult:
-    """Compute the log-probabilities again and return how far they are from the recorded ones.
+def compare_probes(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, recorded: Probes
+) -> ProbeResult:
+    """Compute the log-probabilities of the recorded probes again and return how far they are from the recorded ones.
 
-    They must be equal where everything that `environment` names is equal and nothing is computed on a GPU, whose
-    kernels may differ from run to run; else the mean difference must be within TOLERANCES. Raise VerificationFailed
-    when the tokenizer no longer gives the recorded tokens, and for numbers that are none.
+    They must be equal in an equal environment on the CPU; a GPU's kernels may differ from run to run. Elsewhere the
+    mean difference must be within TOLERANCES. Raise VerificationFailed when the tokenizer no longer gives the recorded
+    tokens, and for a log-probability that is not finite.
     """
     for probe in recorded.probes:
         ids = _encode(tokenizer, probe.prompt, probe.answer, recorded.chat_template_kwargs)
@@ -103,46 +118,30 @@ def compare_probes(model: Any, tokenizer: Any, recorded: Probes) -> ProbeResult:
 
 
 def _encode(
-    tokenizer: Any,
-    question: str,
-    answer: str,
-    template_kwargs: dict[str, Any] | None,
+    tokenizer: PreTrainedTokenizerBase, question: str, answer: str, template_kwargs: Mapping[str, object] | None,
     error: type[HubdpoError] = ArtefactError,
-) -> tuple[list[int], list[int]]:
+) -> tuple[list[int], list[int]]:  # fmt: skip
+    """Return the token ids of the rendered prompt, and of the answer with the end-of-text token."""
     chat = [{"role": "user", "content": question}]
     prompt = rendered(tokenizer, chat, ask=True, error=error, **(template_kwargs or {}))
     texts = (prompt, answer + (tokenizer.eos_token or ""))
-    both = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-    return list(both[0]), list(both[1])
+    prompt_ids, answer_ids = (list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+    return prompt_ids, answer_ids
 
 
-def _log_probs(model: Any, probes: list[Probe]) -> list[list[float]]:
-    """Return the log-probability of every token of each answer, from one forward pass of all.
+def _log_probs(model: PreTrainedModel | PeftModel, probes: list[Probe]) -> list[list[float]]:
+    """Return the log-probability of every token of each answer, from one forward pass over all probes.
 
-    Raise VerificationFailed where one is NaN or infinite: no comparison of such numbers tells anything.
+    Raise VerificationFailed where one is NaN or infinite: a comparison of such numbers proves nothing.
     """
     import torch
-    from torch.nn.utils.rnn import pad_sequence
 
-    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
-    # padded on the right, which no earlier position sees, so no mask is needed
-    ids = pad_sequence([torch.tensor(p.prompt_ids + p.answer_ids) for p in probes], batch_first=True).to(model.device)
-    before, was_training = causal_lm.config._attn_implementation, model.training
-    # the plainest attention: what a fused one gives depends on masks and shapes, and training has one of its own
-    causal_lm.set_attn_implementation("eager")
-    model.eval()
-    found = []
-    try:
-        with torch.no_grad():
-            hidden = causal_lm.base_model(input_ids=ids, use_cache=False).last_hidden_state
-            for row, probe in enumerate(probes):
-                first, end = len(probe.prompt_ids), len(probe.prompt_ids) + len(probe.answer_ids)
-                # the state at a position predicts the token after it
-                log_probs = causal_lm.lm_head(hidden[row, first - 1 : end - 1]).float().log_softmax(dim=-1)
-                found.append(log_probs.gather(1, ids[row, first:end, None])[:, 0].tolist())
-    finally:
-        causal_lm.set_attn_implementation(before)
-        model.train(was_training)
+    sequences = [
+        (probe.prompt_ids + probe.answer_ids, range(len(probe.prompt_ids), len(probe.prompt_ids + probe.answer_ids)))
+        for probe in probes
+    ]
+    with torch.no_grad(), _evaluating_with_eager_attention(model):
+        found = [values.tolist() for values in answer_log_probs(model, sequences)]
     if odd := sum(not math.isfinite(value) for values in found for value in values):
         raise VerificationFailed(
             f"the model gives no finite log-probability for {odd} of {sum(map(len, found))} tokens",
@@ -151,14 +150,34 @@ def _log_probs(model: Any, probes: list[Probe]) -> list[list[float]]:
     return found
 
 
-def _environment(model: Any, *, load_in_4bit: bool) -> dict[str, str]:
+@contextmanager
+def _evaluating_with_eager_attention(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """Compute attention as plain matrix products, and switch dropout off, in the body.
+
+    Fused attention gives results that vary with mask and shape, and training installs an attention of its own: numbers
+    that it recorded could not be computed again, bit by bit, where the adapter is loaded.
+    """
+    lm = causal_lm(model)
+    before, was_training = lm.config._attn_implementation, model.training
+    lm.set_attn_implementation("eager")
+    model.eval()
+    try:
+        yield
+    finally:
+        lm.set_attn_implementation(before)
+        model.train(was_training)
+
+
+def _environment(model: PreTrainedModel | PeftModel, *, load_in_4bit: bool) -> dict[str, str]:
+    """Return everything that log-probabilities depend on besides the weights and the tokens."""
     import torch
 
     device, is_adapter = model.device.type, hasattr(model, "get_base_model")
     packages = ("torch", "transformers", "peft", "bitsandbytes")
+    processor = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
     return {
         "device": device,
-        "hardware": torch.cuda.get_device_name() if device == "cuda" else f"{_processor()}, {_instructions()}",
+        "hardware": torch.cuda.get_device_name() if device == "cuda" else processor,
         "threads": str(torch.get_num_threads()),
         "dtype": str(compute_dtype(device) if is_adapter else model.dtype).removeprefix("torch."),
         "load_in_4bit": str(load_in_4bit),
@@ -167,14 +186,8 @@ def _environment(model: Any, *, load_in_4bit: bool) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Return the processor's name: libraries choose their kernels by it."""
-    facts = Path("/proc/cpuinfo")
-    text = facts.read_text(encoding="utf-8", errors="replace") if facts.exists() else ""
-    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return named[1].strip() if named else platform.processor() or platform.machine()
-
-
-def _instructions() -> str:
-    import torch
-
-    return str(torch.backends.cpu.get_cpu_capability())
+    """Return the processor's name, by which libraries choose their kernels."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return name[1].strip() if name else platform.processor() or platform.machine()

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
-from hubdpo.artefacts.folders.kinds import ADAPTER_FILES, COPIED_FILES, MEASURED_FILES
+from hubdpo.artefacts.folders.kinds import ADAPTER_FILES, MEASURED_FILES
+from hubdpo.artefacts.folders.model_files import COPIED_FILES
 from hubdpo.artefacts.formats.bounded import parse_json, read_object, read_text
 from hubdpo.artefacts.formats.kept_sections import generated, loading_release
 from hubdpo.artefacts.formats.safetensors_header import read_shapes

@@ -33,7 +33,7 @@ from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.retry import repeat
 from hubdpo.hub.transport import PUBLIC_HUB, api, endpoint
 from hubdpo.hub.versions import bump, highest
-from hubdpo.model.stopping import stops_elsewhere
+from hubdpo.model.generation import stops_elsewhere
 from hubdpo.release.bundle import BundleContent, adapter_bundle, dataset_bundle, merged_bundle
 from hubdpo.release.card import compose, warn_of_edit_on_the_way, warn_of_lost
 from hubdpo.release.collection import add_to_collection, check_collection

@@ -22,7 +22,7 @@ from hubdpo.machine.endings import LAUNCHED
 from hubdpo.machine.orphans import end_with_parent
 from hubdpo.machine.refusals import machine_errors
 from hubdpo.model.bases.find import look_at_base
-from hubdpo.model.device import cuda_is_possible
+from hubdpo.model.device import check_device
 from hubdpo.training.launch.processes import rank, world_size
 from hubdpo.training.run.checkpoints import set_damaged_aside
 from hubdpo.training.run.counted import warn_of_other_tokenizer
@@ -77,8 +77,7 @@ def check_start(config: TrainConfig) -> TrainConfig:
     Return the config with dataset and base pinned to commits. Raise ConfigError, UnsupportedBase, ArtefactError or
     HubError.
     """
-    if config.device == "cuda" and not cuda_is_possible():
-        raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
+    check_device(config.device)
     if config.goes_on and config.output_dir.is_dir():
         set_damaged_aside(config.output_dir)
     check_output_folder(config)

@@ -30,11 +30,10 @@ from hubdpo.evaluation.scoring import score_pairs
 from hubdpo.model.bases.find import check_base_options, find_base
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.device import pick_device
-from hubdpo.model.memory import out_of_memory_is
-from hubdpo.model.pretrained import read_tokenizer
+from hubdpo.model.generation import stops_elsewhere, unstopped, use_stops, write_stops
+from hubdpo.model.memory import out_of_memory_is, room_for_base, room_for_reference, room_for_scoring
 from hubdpo.model.probes import record_probes
-from hubdpo.model.room import room_for_base, room_for_reference, room_for_scoring
-from hubdpo.model.stopping import stops_elsewhere, unstopped, use_stops, write_stops
+from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.training.launch.processes import check_launch, launch, leave_at_exit, rank, world_size
 from hubdpo.training.preflight import out_of_memory, preflight
 from hubdpo.training.run import resume

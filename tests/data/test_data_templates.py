@@ -19,7 +19,7 @@ from hubdpo.data.tokens.pair import EncodedPair, encode_pair, fit
 from hubdpo.data.tokens.tiktoken_bpe import QWEN2, byte_pair_encoder
 from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError
-from hubdpo.model.tokenizer.chat_template import looked_for, with_template_kwargs
+from hubdpo.model.tokenizer.chat_template import content_rules, with_template_kwargs
 
 TEMPLATES = {path.stem: path for path in sorted((Path(trl.__file__).parent / "chat_templates").glob("qwen*.jinja"))}
 THINKING = "qwen3_5_think"
@@ -313,10 +313,10 @@ def test_plain_text_goes_the_fast_way(template: str) -> None:
 
 
 def test_what_a_template_looks_for_is_read_from_it() -> None:
-    found = looked_for(TEMPLATES["qwen3"].read_text(encoding="utf-8"))
+    found = content_rules(TEMPLATES["qwen3"].read_text(encoding="utf-8"))
     assert found is not None and found.texts == ("</think>", "</tool_response>", "<think>", "<tool_response>")
-    assert found.stands_in(" a") and found.stands_in("") and not found.stands_in("a user\nasks")
-    assert looked_for("{% if %}") is None
+    assert found.may_change(" a") and found.may_change("") and not found.may_change("a user\nasks")
+    assert content_rules("{% if %}") is None
 
 
 def test_template_kwargs_are_defaults_of_whoever_renders() -> None:

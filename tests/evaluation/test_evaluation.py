@@ -11,13 +11,14 @@ import torch
 from transformers import AutoTokenizer
 
 from hubdpo import evaluate, load_adapter, load_preferences
-from hubdpo.artefacts.folders.run_folder import remembered_place
+from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.manifests.accuracy import Accuracy, mcnemar
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.data.load import look_at_dataset
-from hubdpo.errors import TrainingError
+from hubdpo.errors import DataError, TrainingError
 from hubdpo.evaluation.samples import PROMPTS, with_samples
-from hubdpo.evaluation.scoring import Score, _answer_log_probs, _stratum, score_pairs
+from hubdpo.evaluation.scoring import Score, _stratum, score_pairs
+from hubdpo.model.log_probs import answer_log_probs
 from tests.near import assert_near
 
 
@@ -88,9 +89,8 @@ def test_an_answers_log_probability_is_that_of_its_tokens(run_dir: Path) -> None
     ids, places = [20, 21, 22, 23, 30, 31, 32], [4, 6]  # 31 is read and not scored
     with torch.no_grad():
         logits = loaded.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
-        (summed, _) = _answer_log_probs(loaded.model, [(ids, places), (ids * 3, [8, 9])], 0)
-    expected = sum(logits[place - 1, ids[place]].item() for place in places)
-    assert_near(summed, expected, share=1e-5)  # log-probabilities are all negative, so the sum is the scale
+        found, _ = answer_log_probs(loaded.model, [(ids, places), (ids * 3, [8, 9])])
+    assert_near(found, [logits[place - 1, ids[place]].item() for place in places], share=1e-5)
 
 
 def test_evaluate_gives_the_report_of_the_run_again(run_dir: Path, tmp_path: Path) -> None:
@@ -158,10 +158,13 @@ def test_out_of_memory_is_told_with_the_next_command(
 
 
 def test_a_dataset_is_read_at_the_commit_that_was_looked_at(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = look_at_dataset(remembered_place(run_dir, "dataset") or "")[0]
-    monkeypatch.setattr("hubdpo.evaluation.start.look_at_dataset", lambda ref: (looked, f"{ref}@{'a' * 40}"))
-    read: list[str] = []
-    run = "hubdpo.evaluation.evaluate.evaluate_on"
-    monkeypatch.setattr(run, lambda config, run, dataset, base: read.append(dataset))
-    evaluate(run_dir=run_dir, dataset="me/data")
-    assert read == [f"me/data@{'a' * 40}"]
+    manifest = look_at_dataset(str(remembered_folder(run_dir, "dataset")))[0]
+    pinned = f"me/data@{'a' * 40}"
+    monkeypatch.setattr("hubdpo.evaluation.evaluate.look_at_dataset", lambda ref: (manifest, pinned))
+
+    def load(ref: str) -> None:
+        raise DataError(f"loads {ref}")
+
+    monkeypatch.setattr("hubdpo.evaluation.evaluate.load_preferences", load)
+    with pytest.raises(DataError, match=f"loads {pinned}"):
+        evaluate(run_dir=run_dir, dataset="me/data")

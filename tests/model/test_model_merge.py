@@ -174,7 +174,7 @@ def test_a_finished_merge_is_not_made_again(merged: Path, run_dir: Path, tmp_pat
     with pytest.raises(ConfigError, match="another merge"):
         merge(adapter=str(run_dir), output_dir=merged, dtype="bfloat16")
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="no merged model"):
+    with pytest.raises(ConfigError, match="not a merged model"):
         merge(adapter=str(run_dir), output_dir=tmp_path)
 
 

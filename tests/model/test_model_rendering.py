@@ -21,10 +21,10 @@ from hubdpo.data.tokens import encoder
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
 from hubdpo.evaluation.samples import PROMPTS, _answer
-from hubdpo.model import pretrained
-from hubdpo.model.pretrained import read_tokenizer
 from hubdpo.model.probes import PAIRS, _encode
+from hubdpo.model.tokenizer import load as tokenizer_load
 from hubdpo.model.tokenizer import rendering
+from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.model.tokenizer.rendering import encoded, rendered
 
 CHAT = [{"role": "user", "content": "Hello there"}]
@@ -200,8 +200,8 @@ def test_every_place_that_renders_is_bounded(tokenizer: Any, what: str, says: st
 @pytest.mark.parametrize(
     ("module", "name", "read"),
     [
-        (encoder, "looked_for", lambda folder: ChatEncoder(AutoTokenizer.from_pretrained(folder))),
-        (pretrained, "with_template_kwargs", lambda folder: read_tokenizer(folder, {"a": 1})),
+        (encoder, "content_rules", lambda folder: ChatEncoder(AutoTokenizer.from_pretrained(folder))),
+        (tokenizer_load, "with_template_kwargs", lambda folder: read_tokenizer(folder, {"a": 1})),
     ],
 )
 def test_a_template_is_read_within_the_limits_too(

@@ -40,7 +40,7 @@ def all_of(trainer: Any, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
     reference = trainer.compute_ref_log_probs(trainer.model, batch)
     trainer.model.eval()
     with torch.no_grad():
-        scores = _scores(trainer.model, rows, 0, 4, "adapter")
+        scores = _scores(trainer.model, rows, 4, "adapter")
     probes = record_probes(trainer.model, trainer.processing_class, load_in_4bit=True).probes
     return {
         "loss": loss.item(),

@@ -19,8 +19,8 @@ from hubdpo.cards.commands import train_command
 from hubdpo.data.tokens.tokenizer import encoder_of
 from hubdpo.errors import ConfigError, VerificationFailed
 from hubdpo.model.adapters.load import answer, load_on_base
+from hubdpo.model.generation import stops_elsewhere, unstopped, write_stops
 from hubdpo.model.probes import compare_probes
-from hubdpo.model.stopping import stops_elsewhere, unstopped, write_stops
 from hubdpo.release.bundle import adapter_bundle
 from hubdpo.release.inspect.inspect import inspect
 from hubdpo.release.verify.loads import check_merged

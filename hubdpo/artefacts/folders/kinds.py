@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from hubdpo.artefacts.folders.lineage import not_by_hubdpo
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, COPIED_FILES
 from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.artefacts.manifests.manifest import (
     CARD_FILE,
@@ -21,11 +22,7 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError
 
-ADAPTER_FILES = ("adapter_model.safetensors",)
-COPIED_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "chat_template.jinja", "generation_config.json",
-)  # fmt: skip
+ADAPTER_FILES = (ADAPTER_WEIGHTS,)
 MEASURED_FILES = (METRICS_FILE, EVAL_FILE, PROBES_FILE)
 
 
@@ -58,7 +55,7 @@ def published_files(folder: Path) -> list[str]:
     elif kind == "merged":
         wanted = [*MergeManifest.read(folder / MERGE_FILE).files, MERGE_FILE, CARD_FILE]
     else:
-        wanted = [CARD_FILE, RUN_FILE, "adapter_config.json", *ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES]
+        wanted = [CARD_FILE, RUN_FILE, ADAPTER_CONFIG, *ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES]
         wanted += [path.relative_to(folder).as_posix() for path in (folder / "plots").glob("*.png")]
     return sorted(name for name in wanted if (folder / name).is_file())
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG
 from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import Ancestor, BaseRef
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
-
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 def ancestors(folder: Path) -> list[Ancestor]:

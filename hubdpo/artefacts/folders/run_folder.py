@@ -68,10 +68,13 @@ def remember_places(config: TrainConfig) -> None:
     write_atomic(config.output_dir / LOCAL_FILE, canonical_json(places))
 
 
-def remembered_place(folder: Path, name: str) -> str | None:
-    """Return where `dataset` or `model_name_or_path` was when the run was made, or None when it is not known."""
+def remembered_folder(folder: Path, name: str) -> Path | None:
+    """Return the folder on this machine that was the `dataset` or `model_name_or_path` of a run.
+
+    None when it was a repo on the Hub, or when the folder is gone.
+    """
     try:
-        place = read_object(folder / LOCAL_FILE).get(name)
-        return place if isinstance(place, str) else None
+        path = read_object(folder / LOCAL_FILE).get(name)
     except FileNotFoundError:
         return None
+    return Path(path) if isinstance(path, str) and Path(path).is_absolute() and Path(path).is_dir() else None

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 from hubdpo.errors import ArtefactError
 
+JsonObject = dict[str, Any]
+"""A parsed JSON object, whose values are of any kind until they are checked."""
 MB = 1_000_000
 LIMITS = {
     "README.md": 2 * MB,
@@ -77,7 +79,7 @@ def read_text(path: Path, *, of: str = "") -> str:
     return read_bytes(path, of=of).decode("utf-8", "replace")
 
 
-def read_object(path: Path, *, of: str = "") -> dict[str, Any]:
+def read_object(path: Path, *, of: str = "") -> JsonObject:
     """Read a JSON object. Raise ArtefactError, naming the file, for whatever else it is; OSError when it is not there.
 
     `of` names the folder or repo, where the name alone does not tell.
@@ -85,7 +87,7 @@ def read_object(path: Path, *, of: str = "") -> dict[str, Any]:
     return parse_object(read_bytes(path, of=of), path.name, of=of)
 
 
-def parse_object(data: bytes | str, name: str, *, of: str = "") -> dict[str, Any]:
+def parse_object(data: bytes | str, name: str, *, of: str = "") -> JsonObject:
     """Return the JSON object in the bytes of the file `name`. Raise ArtefactError for whatever else they are."""
     where = f"`{name}`{f' of {of}' if of else ''}"
     check_size(name, len(data), of=of)
@@ -165,7 +167,7 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"it has {name} in place of a number")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Any]]) -> JsonObject:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]

@@ -21,7 +21,7 @@ from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.tokens.tiktoken_bpe import byte_pair_encoder, cuts_at_added_tokens
 from hubdpo.data.tokens.turns import turns_of
 from hubdpo.errors import DataError, UnsupportedBase
-from hubdpo.model.tokenizer.chat_template import looked_for
+from hubdpo.model.tokenizer.chat_template import content_rules
 from hubdpo.model.tokenizer.rendering import bounded, rendered
 
 PLAIN = ("what is it?", "It is 名 1.")
@@ -77,7 +77,7 @@ class ChatEncoder:
         self._control = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or r"(?!)")
         self._cuts = self.fast or cuts_at_added_tokens(tokenizer)
         self._skeletons: dict[tuple[str, ...], _Skeleton] = {}
-        self._looked_for = bounded(lambda: looked_for(tokenizer.get_chat_template()), tokenizer, UnsupportedBase)
+        self._looked_for = bounded(lambda: content_rules(tokenizer.get_chat_template()), tokenizer, UnsupportedBase)
         try:
             if not self._cuts or self._changes_plain_text():
                 self._looked_for = None
@@ -129,7 +129,7 @@ class ChatEncoder:
         """Tell whether the template writes all contents as they are."""
         looked_for = self._looked_for
         return looked_for is not None and not any(
-            looked_for.stands_in(message["content"]) or len(message) > 2 for message in messages
+            looked_for.may_change(message["content"]) or len(message) > 2 for message in messages
         )
 
     def _skeleton(self, prompt: Sequence[Message], answer: Sequence[Message]) -> _Skeleton:

@@ -7,14 +7,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from hubdpo.artefacts.folders.model_files import TOKENIZER_PATTERNS
 from hubdpo.artefacts.manifests.file_entries import sha256_file
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.errors import ConfigError
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.failures import no_folder
 from hubdpo.hub.reference import looks_like_folder, parse_ref
-from hubdpo.model.bases.load import TOKENIZER_FILES
-from hubdpo.model.pretrained import read_tokenizer
+from hubdpo.model.tokenizer.load import read_tokenizer
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def encoder_of(model: Model) -> ChatEncoder:
     """
     folder = Path(model.name)
     if model.revision is not None:
-        folder = download(model.name, model.revision, allow_patterns=[*TOKENIZER_FILES, "config.json"])
+        folder = download(model.name, model.revision, allow_patterns=TOKENIZER_PATTERNS)
     kwargs = json.loads(model.template_kwargs) if model.template_kwargs else None
     try:
         return ChatEncoder(read_tokenizer(folder, kwargs))

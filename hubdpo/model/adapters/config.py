@@ -1,9 +1,8 @@
-"""`adapter_config.json` in one form for one run, which older versions of PEFT read as well."""
+"""Write `adapter_config.json` in one canonical form that older versions of PEFT read as well."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.run import BaseRef
 
 KEPT = frozenset(
@@ -12,17 +11,16 @@ KEPT = frozenset(
         "lora_dropout", "bias", "target_modules",
     }
 )  # fmt: skip
-"""What says which adapter this is, told even where it stands at PEFT's default."""
+"""Keys that describe the adapter, written even when they are at PEFT's default."""
 WRITER = "peft_version"
-"""Of the PEFT that wrote the file; `run.json` tells it, and PEFT before 0.18 takes no such key."""
+"""The version of PEFT that wrote the file. `run.json` has it too, and PEFT before 0.18 does not know the key."""
 
 
-def canonical_adapter_config(raw: dict[str, Any], base: BaseRef) -> dict[str, Any]:
-    """Return PEFT's config in one form for one run: sorted, with the base's Hub id and commit and no local path.
+def canonical_adapter_config(raw: JsonObject, base: BaseRef) -> JsonObject:
+    """Return PEFT's config sorted, with the base's Hub id and commit, and without the keys at their default.
 
-    PEFT keeps target modules in a set, whose order changes from process to process, and writes the path that the base
-    was loaded from. It writes every key that it knows, too, and versions before 0.15 fail at one that they do not know:
-    so what stands at its default is left out.
+    PEFT keeps target modules in a set, whose order changes between processes, and writes the local path of the base. It
+    also writes every key that it knows, and PEFT before 0.15 fails at a key that it does not know.
     """
     defaults = _defaults() if raw.get("peft_type") == "LORA" else {}
     config = {
@@ -38,7 +36,7 @@ def canonical_adapter_config(raw: dict[str, Any], base: BaseRef) -> dict[str, An
     return dict(sorted(config.items()))
 
 
-def _defaults() -> dict[str, Any]:
+def _defaults() -> JsonObject:
     from peft import LoraConfig
 
     return dict(LoraConfig().to_dict())

@@ -1,73 +1,105 @@
-"""Load a released adapter on the base that it was trained on."""
+"""Load an adapter, from the Hub or from a run folder, on the base that it was trained on."""
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from hubdpo.artefacts.formats.bounded import read_object, shortened
-from hubdpo.artefacts.manifests.manifest import LOCAL_FILE, RUN_FILE
-from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_PATTERNS
+from hubdpo.artefacts.formats.bounded import shortened
+from hubdpo.artefacts.manifests.manifest import RUN_FILE
+from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.cards.lint.hub_fields import is_id
 from hubdpo.errors import ArtefactError
-from hubdpo.hub.client import download, resolve
+from hubdpo.hub.client import called
 from hubdpo.hub.open import open_snapshot
-from hubdpo.model.adapters.check import check_adapter_files
-from hubdpo.model.adapters.files import read_json
-from hubdpo.model.bases.load import ADAPTER_PATTERNS, BASE_PATTERNS, load_base
-from hubdpo.model.pretrained import answer_chat, attach_adapter, read_tokenizer
-from hubdpo.model.stopping import use_stops
+from hubdpo.model.adapters.check import check_adapter_files, check_on_base
+from hubdpo.model.bases.find import base_folder
+from hubdpo.model.bases.load import load_base
+from hubdpo.model.device import pick_device
+from hubdpo.model.generation import answer_chat, use_stops
+from hubdpo.model.tokenizer.load import read_tokenizer
+from hubdpo.model.untrusted import one_line_errors, read_json
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_OF_AN_ADAPTER = re.compile(r"\.lora_|\.modules_to_save\.|\.trainable_tokens")
 
 
 class LoadedAdapter(NamedTuple):
-    """A PEFT model on its base, the base's tokenizer, and the commit that was loaded (None for a local run folder)."""
+    """A PEFT model on its base, its tokenizer, and the commit that was loaded (None for a run folder)."""
 
-    model: Any
-    tokenizer: Any
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
     revision: str | None
 
 
 def load_adapter(
-    repo: str | Path, *, revision: str | None = None, load_in_4bit: bool | None = None, device_map: Any = None
+    repo: str | Path, *, revision: str | None = None, load_in_4bit: bool | None = None, device_map: object = None
 ) -> LoadedAdapter:
     """Load an adapter from the Hub, at a tag, branch or commit, or from a run folder.
 
     The base is loaded at its pinned commit, quantised as it was for training unless `load_in_4bit` says otherwise.
-    Raise HubError when there is no such repo or revision, ArtefactError when it holds no adapter.
+    Raise HubError when the Hub has no such repo or revision, ArtefactError when it holds no adapter.
     """
     snapshot = open_snapshot(str(repo), revision, repo_type="model")
     folder, sha = snapshot.fetch(ADAPTER_PATTERNS), snapshot.commit
-    if not (folder / "adapter_config.json").exists():
+    if not (folder / ADAPTER_CONFIG).exists():
         raise ArtefactError(f"`{repo}` holds no adapter", hint="give an adapter repo, or a run folder that is complete")
     check_adapter_files(folder)
-    # only a run of this machine says where its base is: a release could name any folder
-    base_folder = (local_base(folder) if sha is None else None) or _base_folder(folder, str(repo))
+    run = _run_of(folder)
+    if sha is None and run is not None:
+        base = base_folder(run.base, folder)
+    else:  # a release could name any folder of this machine, so only the Hub is asked
+        base = base_folder(_base_named_by(folder, str(repo)))
     if load_in_4bit is None:
-        load_in_4bit = _trained_in_4bit(folder)
-
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+        load_in_4bit = run is not None and bool(run.config.get("load_in_4bit"))
     model, tokenizer = load_on_base(
-        folder, base_folder, device=device, load_in_4bit=load_in_4bit, device_map=device_map
+        folder, base, device=pick_device("auto"), load_in_4bit=load_in_4bit, device_map=device_map
     )
     return LoadedAdapter(model, tokenizer, sha)
 
 
 def load_on_base(
-    folder: Path, base_folder: Path, *, device: str, load_in_4bit: bool, device_map: Any = None
-) -> tuple[Any, Any]:
-    """Load the adapter of a folder on the base of another; return the PEFT model, in evaluation mode, and tokenizer.
+    folder: Path, base: Path, *, device: str, load_in_4bit: bool, device_map: object = None
+) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+    """Load the adapter of one folder on the base of another; return the model, in evaluation mode, and the tokenizer.
 
-    Where a run made it, the chat template writes prompts as in training, and generation stops where its answers end.
+    For an adapter that hubdpo trained, the chat template has the defaults of the training, and generation stops where
+    the adapter's answers end.
     """
-    base = load_base(base_folder, device=device, load_in_4bit=load_in_4bit, device_map=device_map)
-    run = RunManifest.read(folder / RUN_FILE) if (folder / RUN_FILE).exists() else None
+    model = load_base(base, device=device, load_in_4bit=load_in_4bit, device_map=device_map)
+    run = _run_of(folder)
     if run is not None:
-        use_stops(base, run)
+        use_stops(model, run)
     template_kwargs = run.config.get("chat_template_kwargs") if run is not None else None
     tokenizer = read_tokenizer(folder, template_kwargs, error=ArtefactError)
-    return attach_adapter(base, folder).eval(), tokenizer
+    return attach_adapter(model, folder).eval(), tokenizer
+
+
+def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
+    """Return a PEFT model: the adapter of a folder on its base. Raise ArtefactError when it does not fit."""
+    from peft import PeftModel
+
+    adapter = check_adapter_files(folder)
+    check_on_base(adapter, [name for name, _ in base.named_modules() if name])
+    in_full = adapter.is_built_in_full
+    with one_line_errors(folder, "the adapter", ArtefactError), warnings.catch_warnings():
+        # unless it is built in full, PEFT makes no room for tensors that the weights lack: they are counted below
+        warnings.filterwarnings("error" if in_full else "ignore", message="Found missing adapter keys")
+        model = PeftModel.from_pretrained(base, str(folder), local_files_only=True, low_cpu_mem_usage=not in_full)
+    missing = [name for name, weight in model.named_parameters() if weight.is_meta and _OF_AN_ADAPTER.search(name)]
+    if missing:
+        raise ArtefactError(
+            f"{ADAPTER_CONFIG} of `{called(folder)}` asks for {len(missing)} tensors that its weights lack, "
+            f"`{missing[0]}` first",
+            hint=f"hubdpo inspect {called(folder)}, and tell its owner",
+        )
+    return model
 
 
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:
@@ -76,27 +108,17 @@ def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> s
     return answer_chat(loaded.model, loaded.tokenizer, chat, max_new_tokens=max_new_tokens)
 
 
-def _base_folder(folder: Path, adapter: str) -> Path:
-    """Download the base that an adapter names. Raise ArtefactError when that is no repo on the Hub."""
-    settings = read_json(folder / "adapter_config.json")
+def _run_of(folder: Path) -> RunManifest | None:
+    return RunManifest.read(folder / RUN_FILE) if (folder / RUN_FILE).exists() else None
+
+
+def _base_named_by(folder: Path, adapter: str) -> BaseRef:
+    """Read the base from adapter_config.json. Raise ArtefactError when it is not a repo on the Hub."""
+    settings = read_json(folder / ADAPTER_CONFIG)
     name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not isinstance(name, str) or not is_id(name):
         raise ArtefactError(
             f"`{adapter}` names the base {shortened(repr(name), 100)}, which is no repo on the Hub",
             hint="give a release of hubdpo",
         )
-    sha = resolve(name, str(revision) if revision is not None else None)
-    return download(name, sha, allow_patterns=BASE_PATTERNS)
-
-
-def _trained_in_4bit(folder: Path) -> bool:
-    if not (folder / RUN_FILE).exists():
-        return False
-    return bool(RunManifest.read(folder / RUN_FILE).config.get("load_in_4bit"))
-
-
-def local_base(folder: Path) -> Path | None:
-    """Return the base folder of a run that was made on this machine from a folder, None for one from the Hub."""
-    place = folder / LOCAL_FILE
-    name = read_object(place).get("model_name_or_path") if place.exists() else None
-    return Path(name) if isinstance(name, str) and name and Path(name).is_dir() else None
+    return BaseRef(name=name, repo_id=name, revision=str(revision) if revision is not None else None)

@@ -1,11 +1,13 @@
-"""The base model: where it is, at which commit, and whether it takes the options that were given. Imports no torch."""
+"""Find a base model, pin it to a commit, and check the options that depend on it. Imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubdpo.artefacts.folders.lineage import ADAPTER_CONFIG, ancestors, check_not_an_adapter, check_not_rounded_away
+from hubdpo.artefacts.folders.lineage import ancestors, check_not_an_adapter, check_not_rounded_away
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, BASE_PATTERNS, CONFIG
+from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE
 from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.cards.licences import licence_of
@@ -16,14 +18,13 @@ from hubdpo.hub.failures import no_folder
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import looks_like_folder, parse_ref
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
-from hubdpo.model.adapters.targets import check_targets
-from hubdpo.model.bases.files import CONFIG, BaseFacts, check_base, check_config
-from hubdpo.model.bases.load import BASE_PATTERNS
+from hubdpo.model.bases.files import BaseFacts, check_base, check_config
+from hubdpo.model.bases.targets import check_targets
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base model found and checked: its identity for the manifests, the folder with its files, what they say."""
+    """A base model that was found and checked: its reference for the manifests, its folder, the facts it states."""
 
     ref: BaseRef
     folder: Path
@@ -31,7 +32,7 @@ class Base:
 
 
 def find_base(name_or_path: str, revision: str | None = None, *, load_in_4bit: bool | None = None) -> Base:
-    """Find a base, a folder or `USER/NAME[@REVISION]`, and pin it to a commit, without loading any weights.
+    """Find a base, a folder or `USER/NAME[@REVISION]`, check it and pin it to a commit, without loading its weights.
 
     Raise UnsupportedBase when it cannot be trained on (`check_base` says why), ConfigError when the name is neither a
     folder nor a Hub id, HubError when the Hub does not have it.
@@ -42,32 +43,46 @@ def find_base(name_or_path: str, revision: str | None = None, *, load_in_4bit: b
         facts = check_base(open_snapshot(name_or_path), load_in_4bit=load_in_4bit)
         return Base(BaseRef(name=local.resolve().name, made_by=ancestors(local), **licence_of(local)), local, facts)
     repo_id, sha = _commit_of(name_or_path, revision)
-    check_config(_downloaded(repo_id, sha, _what_it_is(repo_id, sha)), load_in_4bit=load_in_4bit)
+    check_config(_downloaded(repo_id, sha, _download_config(repo_id, sha)), load_in_4bit=load_in_4bit)
     folder = download(repo_id, sha, allow_patterns=BASE_PATTERNS)
     facts = check_base(_downloaded(repo_id, sha, folder), load_in_4bit=load_in_4bit)
     ref = BaseRef(name=repo_id, repo_id=repo_id, revision=sha, made_by=ancestors(folder), **licence_of(folder))
     return Base(ref, folder, facts)
 
 
+def base_folder(
+    base: BaseRef, run_folder: Path | None = None, *, hint: str = "put it back where it was in training"
+) -> Path:
+    """Return the folder with the base of a run: on this machine, where `run_folder` remembers it, else from the Hub.
+
+    Raise ConfigError, with `hint`, when the base was a folder that is gone; HubError when the Hub does not have it.
+    """
+    local = remembered_folder(run_folder, "model_name_or_path") if run_folder is not None else None
+    if local is not None:
+        return local
+    if base.repo_id is None:
+        raise ConfigError(f"the base folder `{base.name}` is gone", hint=hint)
+    return download(base.repo_id, resolve(base.repo_id, base.revision), allow_patterns=BASE_PATTERNS)
+
+
 def check_base_options(config: TrainConfig, base: Base) -> None:
-    """Raise ConfigError for a precision that would undo the base, and for layers that it does not have."""
+    """Raise ConfigError for a precision that would undo the base's merges, and for layers that it does not have."""
     check_not_rounded_away(base.ref, load_in_4bit=config.load_in_4bit)
-    facts, wanted = base.facts, config.checkpoint_layers
+    facts, layers = base.facts, config.checkpoint_layers
     if facts is None:
         return
-    if isinstance(wanted, int) and facts.layers is not None and wanted > facts.layers:
+    if isinstance(layers, int) and facts.layers is not None and layers > facts.layers:
         raise ConfigError(
-            f"--checkpoint-layers {wanted} is more than the {facts.layers} layers of {facts.name}",
+            f"--checkpoint-layers {layers} is more than the {facts.layers} layers of {facts.name}",
             hint="a number up to that, or `auto`; without the option all are recomputed",
         )
     check_targets(config.lora_target_modules, facts)
 
 
 def look_at_base(config: TrainConfig) -> TrainConfig:
-    """Check a base and the options about it within seconds, without downloading weights; return the config with its
-    commit.
+    """Check a base, and the options that depend on it, within seconds; return the config with the base's commit.
 
-    Raise what `find_base` and `check_base_options` raise.
+    No weights are downloaded. Raise what `find_base` and `check_base_options` raise.
     """
     name = config.model_name_or_path
     if Path(name).is_dir():
@@ -75,17 +90,18 @@ def look_at_base(config: TrainConfig) -> TrainConfig:
         check_not_an_adapter(folder, name)
     else:
         name, sha = _commit_of(name, config.model_revision)
-        ref, folder = f"{name}@{sha}", _what_it_is(name, sha)
+        ref, folder = f"{name}@{sha}", _download_config(name, sha)
         config = config.model_copy(update={"model_name_or_path": name, "model_revision": sha})
     try:
         facts = check_base(open_snapshot(ref), load_in_4bit=config.load_in_4bit)
     except HubError:
-        return config  # no answer, but it may be in the cache: `find_base` looks there
+        return config  # the Hub does not answer, but the base may be in the cache, where `find_base` looks
     check_base_options(config, Base(BaseRef(name=name, made_by=ancestors(folder)), folder, facts))
     return config
 
 
 def _commit_of(name: str, revision: str | None) -> tuple[str, str]:
+    """Return the repo id and the commit of a base on the Hub."""
     if looks_like_folder(name):
         raise ConfigError(
             f"base model not found: {name}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct"
@@ -95,8 +111,8 @@ def _commit_of(name: str, revision: str | None) -> tuple[str, str]:
         return repo_id, resolve(repo_id, wanted)
 
 
-def _what_it_is(name: str, sha: str) -> Path:
-    """Download what tells one kind of model from another. Raise UnsupportedBase for an adapter."""
+def _download_config(name: str, sha: str) -> Path:
+    """Download the small files that tell one kind of model from another. Raise UnsupportedBase for an adapter."""
     folder = download(name, sha, allow_patterns=[CONFIG, ADAPTER_CONFIG, MERGE_FILE])
     check_not_an_adapter(folder, name)
     return folder

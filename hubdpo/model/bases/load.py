@@ -1,33 +1,29 @@
-"""Load a base model from its files, quantised in one way for training, evaluation and loading back."""
+"""Load a base model from its files, quantised the same way for training, evaluation and loading back."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hubdpo.errors import UnsupportedBase
+from hubdpo.artefacts.folders.lineage import check_not_an_adapter
+from hubdpo.artefacts.folders.model_files import CONFIG, GENERATION_CONFIG, INDEX
+from hubdpo.errors import ArtefactError, UnsupportedBase
 from hubdpo.hub.client import called
+from hubdpo.model.bases.check import check_layers, check_shapes, stored_shapes
 from hubdpo.model.device import compute_dtype
-from hubdpo.model.pretrained import read_causal_lm
+from hubdpo.model.generation import stop_ids
+from hubdpo.model.untrusted import check_counts, check_files, one_line_errors
 
-TOKENIZER_FILES = [
-    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",
-    "special_tokens_map.json", "chat_template.jinja", "additional_chat_templates/*.jinja",
-]  # fmt: skip
-BASE_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "README.md", "LICENSE*", "NOTICE*"]
-"""What is downloaded of a base: never a pickle, never code."""
-ADAPTER_PATTERNS = [
-    *TOKENIZER_FILES, "adapter_config.json", "adapter_model.safetensors", "run.json", "probes.json", "config.json",
-    "generation_config.json", "vocab.txt", "spiece.model", "chat_template.json",
-]  # fmt: skip
-"""What is downloaded of an adapter to load it: whatever else its repo holds stays there."""
+if TYPE_CHECKING:
+    import torch
+    from transformers import BitsAndBytesConfig, PreTrainedModel
 
 
-def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: Any = None) -> Any:
-    """Load the base: NF4 with double quantisation (QLoRA, arXiv 2305.14314), or plain.
+def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: object = None) -> PreTrainedModel:
+    """Load a base: NF4 with double quantisation (QLoRA, arXiv 2305.14314), or not quantised.
 
-    Computes in bfloat16 where the device has it (float16 gave NaN in DPO), else in float32. No pickle is ever opened.
-    Raise UnsupportedBase when the files lack weights, which transformers would make up at random.
+    It computes in bfloat16 where the device has it (float16 gave NaN in DPO), else in float32. Raise UnsupportedBase
+    for files that make no model, or whose weights lack a tensor.
     """
     import torch
     from transformers import BitsAndBytesConfig
@@ -41,25 +37,77 @@ def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: Any 
         # FSDP shards the quantised weights only when they are stored in the compute type
         bnb_4bit_quant_storage=dtype,
     )
-    model, loading = read_causal_lm(
+    model = read_causal_lm(
         folder,
         dtype=dtype,
         quantization_config=quantised if load_in_4bit else None,
         device_map=device_map or ({"": torch.cuda.current_device()} if device == "cuda" else None),
     )
-    if missing := sorted(loading["missing_keys"]):
-        raise UnsupportedBase(
-            f"the weights of `{called(folder)}` lack {len(missing)} tensors of the model, `{missing[0]}` first",
-            hint="fetch config.json and the weights again",
-        )
     _keep_weights_as_they_are(model)
     return model
 
 
-def _keep_weights_as_they_are(model: Any) -> None:
+def read_causal_lm(
+    folder: Path, *, dtype: torch.dtype, quantization_config: BitsAndBytesConfig | None = None,
+    device_map: object = None,
+) -> PreTrainedModel:  # fmt: skip
+    """Load the model of a folder with transformers, from safetensors alone and without running any code of the repo.
+
+    Raise UnsupportedBase when its files make no model or ask to run code; when the weights lack a tensor, which
+    transformers would fill at random; and for an adapter, which transformers would load on whatever base it names.
+    """
+    from transformers import AutoModelForCausalLM
+
+    check_files(folder, (CONFIG, GENERATION_CONFIG, INDEX), UnsupportedBase)
+    check_not_an_adapter(folder, called(folder))
+    _check_fits(folder)
+    _check_generation(folder)
+    with one_line_errors(folder, "the model", UnsupportedBase):
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, use_safetensors=True, local_files_only=True, output_loading_info=True,
+            attn_implementation="sdpa", dtype=dtype, quantization_config=quantization_config, device_map=device_map,
+        )  # fmt: skip
+    if missing := sorted(info["missing_keys"]):
+        raise UnsupportedBase(
+            f"the weights of `{called(folder)}` lack {len(missing)} tensors of the model, `{missing[0]}` first",
+            hint="fetch config.json and the weights again",
+        )
+    return model
+
+
+def _check_fits(folder: Path) -> None:
+    """Raise UnsupportedBase when config.json asks for a model that the weights do not hold."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with one_line_errors(folder, "the model", UnsupportedBase):
+        config, stored = check_counts(folder), stored_shapes(folder)
+        check_layers(config, stored)
+        known = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):  # parameters with a shape and no memory
+            model = AutoModelForCausalLM.from_config(known, trust_remote_code=False, attn_implementation="sdpa")
+        wanted = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+        check_shapes(wanted, stored, packed="quantization_config" in config)
+
+
+def _check_generation(folder: Path) -> None:
+    """Raise UnsupportedBase for a generation_config.json that transformers does not accept."""
+    from transformers import GenerationConfig
+
+    if not (folder / GENERATION_CONFIG).is_file():
+        return
+    with one_line_errors(folder, GENERATION_CONFIG, UnsupportedBase):
+        generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    try:
+        stop_ids(generation.eos_token_id)
+    except ArtefactError as problem:
+        raise UnsupportedBase(f"`{called(folder)}`: {problem.message}", hint=problem.hint) from None
+
+
+def _keep_weights_as_they_are(model: PreTrainedModel) -> None:
     """Forbid bitsandbytes to repack 4-bit weights for CPUs with AVX512-BF16.
 
-    It does so at the first forward in evaluation mode, and training after that would run, and fail in, a kernel that is
+    It would do so at the first forward pass in evaluation mode. Training after that would run, and fail in, a kernel
     for inference only (bitsandbytes/nn/modules.py, `Linear4bit.forward`).
     """
     for module in model.modules():

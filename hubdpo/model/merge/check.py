@@ -1,44 +1,50 @@
-"""Whether a merged model is its adapter: log-probabilities of fixed answers, judged beside the noise of 16 bits.
+"""Check that a merged model is its adapter: compare log-probabilities of probes with the noise of 16-bit arithmetic.
 
 16-bit arithmetic alone moves the log-probabilities of a real model by some tenths of a nat. So the merged model is
-computed as it loads and once more in float32: what lies between the two is the noise, and no fault of the merge.
+computed as it loads and once more in float32: their difference is the noise, which is no fault of the merge.
 """
 
 from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.evaluation import Probes
 from hubdpo.artefacts.manifests.merge import MergeCheck
 from hubdpo.config import MergeConfig
 from hubdpo.errors import VerificationFailed
-from hubdpo.model.pretrained import read_causal_lm, read_tokenizer
+from hubdpo.model.bases.load import read_causal_lm
 from hubdpo.model.probes import record_probes
+from hubdpo.model.tokenizer.load import read_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EXACT = 1e-3
-"""Largest difference of a token's log-probability, in nats, where all is computed and kept in float32."""
+"""Largest difference of a token's log-probability, in nats, when everything is computed and stored in float32."""
 OF_NOISE = 2.0
-"""How often the noise a difference may be: both sides have one."""
+"""How many times the noise a difference may be: adapter and merged model both have noise."""
 MOST_LOST = 0.5
-"""Largest share of what the adapter changes that the merge may lose, as root mean squares over the tokens."""
+"""Largest share of the adapter's effect that a merge may lose, as root mean squares over the tokens."""
 
 
 class Adapter(NamedTuple):
-    """What the adapter gives on its base, and the base alone."""
+    """Probes of an adapter on its base, and of the base alone."""
 
     adapter: Probes
     base: Probes
 
 
 class Merged(NamedTuple):
-    """What the merged model gives as it loads, and the same weights in float32 and in bfloat16 arithmetic."""
+    """Probes of a merged model as it loads, and of the same weights in float32 and in bfloat16 arithmetic."""
 
     loaded: Probes
     fine: Probes
@@ -46,47 +52,53 @@ class Merged(NamedTuple):
 
 
 def probe_adapter(
-    model: Any, tokenizer: Any, *, load_in_4bit: bool, template_kwargs: dict[str, Any] | None = None
-) -> Adapter:
-    record = partial(record_probes, template_kwargs=template_kwargs)
-    adapter = record(model, tokenizer, load_in_4bit=load_in_4bit)
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, *, load_in_4bit: bool,
+    template_kwargs: Mapping[str, object] | None = None,
+) -> Adapter:  # fmt: skip
+    """Record the probes with the adapter on and off."""
+    record = partial(record_probes, model, tokenizer, load_in_4bit=load_in_4bit, template_kwargs=template_kwargs)
+    adapter = record()
     with model.disable_adapter():
-        return Adapter(adapter, record(model, tokenizer, load_in_4bit=load_in_4bit))
+        return Adapter(adapter, record())
 
 
 def probe_written(
-    folder: Path, dtype: str, device: str, *, computed_in: str, template_kwargs: dict[str, Any] | None = None
+    folder: Path, dtype: str, device: str, *, computed_in: str, template_kwargs: Mapping[str, object] | None = None
 ) -> Merged:
-    """Load a merged model and compute the probes in its own type; in the other one too when a 16-bit type is in it."""
+    """Load a merged model of type `dtype` and record its probes.
+
+    They are recorded in float32 and in 16-bit arithmetic when the model or the adapter (`computed_in`) has 16 bits.
+    """
     import torch
 
-    model = read_causal_lm(folder, dtype=getattr(torch, dtype))[0].to(device)
-    record = partial(record_probes, template_kwargs=template_kwargs)
-    tokenizer = read_tokenizer(folder)
-    loaded = record(model, tokenizer, load_in_4bit=False)
+    model = read_causal_lm(folder, dtype=getattr(torch, dtype)).to(device)
+    record = partial(
+        record_probes, tokenizer=read_tokenizer(folder), load_in_4bit=False, template_kwargs=template_kwargs
+    )
+    loaded = record(model)
     if dtype != "float32":
         with computing_in_float32(model):
-            return Merged(loaded, record(model, tokenizer, load_in_4bit=False), loaded)
+            return Merged(loaded, record(model), loaded)
     if computed_in == "float32":
         return Merged(loaded, loaded, loaded)
-    coarse = record(model.to(getattr(torch, computed_in)), tokenizer, load_in_4bit=False)
+    coarse = record(model.to(getattr(torch, computed_in)))
     del model
     gc.collect()
     return Merged(loaded, loaded, coarse)
 
 
 @contextmanager
-def computing_in_float32(model: Any) -> Iterator[None]:
+def computing_in_float32(model: PreTrainedModel) -> Iterator[None]:
     """Let each module compute in float32, its weights widened only while it runs: memory grows by one module."""
     import torch
 
-    def widen(module: Any, _: Any) -> None:
+    def widen(module: torch.nn.Module, _: object) -> None:
         for weight in module.parameters(recurse=False):
             weight.data = weight.data.float()
 
-    def narrow(module: Any, _: Any, __: Any) -> None:
+    def narrow(module: torch.nn.Module, _: object, __: object) -> None:
         for weight in module.parameters(recurse=False):
-            weight.data = weight.data.to(dtype)  # exact: these values came from this type
+            weight.data = weight.data.to(dtype)  # exact: the values came from this type
 
     dtype, hooks = model.dtype, []
     if dtype == torch.float32:
@@ -105,15 +117,16 @@ def compare(there: Adapter, merged: Merged, config: MergeConfig) -> MergeCheck:
     """Return how far the merged model is from the adapter, both computed in the adapter's type.
 
     Raise VerificationFailed when it is further than the noise of that arithmetic explains, or when the merge lost most
-    of what the adapter changes.
+    of the adapter's effect.
     """
     computed_in = there.adapter.environment["dtype"]
-    same = merged.fine if computed_in == "float32" else merged.coarse
+    in_same_type = merged.fine if computed_in == "float32" else merged.coarse
+    # lists of log-probabilities, one value for each token of all answers
     adapter, base, fine, coarse, like = (
-        _values(probes) for probes in (there.adapter, there.base, merged.fine, merged.coarse, same)
+        _values(probes) for probes in (there.adapter, there.base, merged.fine, merged.coarse, in_same_type)
     )
-    off, effect = _between(adapter, like), _between(base, adapter)
-    noise = _between(fine, coarse)
+    off, effect = _differences(adapter, like), _differences(base, adapter)
+    noise = _differences(fine, coarse)
     check = MergeCheck(
         tokens=len(off),
         mean_difference=sum(map(abs, off)) / len(off),
@@ -124,7 +137,7 @@ def compare(there: Adapter, merged: Merged, config: MergeConfig) -> MergeCheck:
         tolerance=config.tolerance or EXACT + OF_NOISE * max(map(abs, noise)),
         compared_in=computed_in,
     )
-    if not check.largest_difference <= check.tolerance:  # also when it is not a number
+    if not check.largest_difference <= check.tolerance:  # written so that NaN fails too
         raise VerificationFailed(
             f"the merged model does not give the adapter's log-probabilities: they differ by "
             f"{check.largest_difference:.3g} nats, {check.tolerance:.3g} at most; nothing was written",
@@ -144,7 +157,7 @@ def _values(probes: Probes) -> list[float]:
     return [value for probe in probes.probes for value in probe.log_probs]
 
 
-def _between(first: list[float], second: list[float]) -> list[float]:
+def _differences(first: list[float], second: list[float]) -> list[float]:
     return [there - here for here, there in zip(first, second, strict=True)]
 
 

@@ -1,26 +1,26 @@
 """The merge stage: an adapter and its base in, one model that plain transformers loads out.
 
-An adapter that was trained on NF4 weights is right for those, so these, de-quantised, are what it is merged into; into
-the original weights on request. It is never merged into 4 bits: rounding would take most of it away. The folder is
-absent, or a model that gives the adapter's log-probabilities: it is loaded as it was written and compared before it
-gets its name.
+An adapter that was trained on NF4 weights fits those, so it is merged into them, de-quantised; into the original
+weights on request. It is never merged into 4 bits: rounding would take most of it away. The output folder is absent or
+complete: the written model is loaded and compared with the adapter before the folder gets its name.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hubdpo import console
-from hubdpo.artefacts.folders.kinds import COPIED_FILES, read_run
+from hubdpo.artefacts.folders.kinds import read_run
 from hubdpo.artefacts.folders.lineage import not_by_hubdpo
+from hubdpo.artefacts.folders.model_files import ADAPTER_PATTERNS, ADAPTER_WEIGHTS, CONFIG, COPIED_FILES
 from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.workspace import workspace
+from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.file_entries import file_entry
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PROBES_FILE, RUN_FILE, write_atomic
 from hubdpo.artefacts.manifests.merge import AdapterRef, MergeManifest, read_merged_folder
@@ -29,21 +29,23 @@ from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
 from hubdpo.cards.model.merged_card import render_merged_card
 from hubdpo.config import MergeConfig
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
-from hubdpo.hub.client import download, resolve
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.versions import parse_tag
 from hubdpo.machine.refusals import check_room
 from hubdpo.model.adapters.check import check_adapter_files
-from hubdpo.model.adapters.files import read_json
-from hubdpo.model.adapters.load import load_on_base, local_base
-from hubdpo.model.bases.load import ADAPTER_PATTERNS, BASE_PATTERNS
+from hubdpo.model.adapters.load import load_on_base
+from hubdpo.model.bases.find import base_folder
+from hubdpo.model.device import pick_device
+from hubdpo.model.generation import write_stops
 from hubdpo.model.merge.check import compare, probe_adapter, probe_written
 from hubdpo.model.merge.weights import plan_weights, write_weights
-from hubdpo.model.stopping import write_stops
+from hubdpo.model.untrusted import read_json
 from hubdpo.version import __version__
 
 
 class _Source(NamedTuple):
+    """An adapter: its folder, its reference for the manifest, its run, and the folder of its base."""
+
     folder: Path
     ref: AdapterRef
     run: RunManifest
@@ -53,9 +55,9 @@ class _Source(NamedTuple):
 def merge(config: MergeConfig | None = None, **options: Any) -> MergeManifest:
     """Merge an adapter into its base and return the manifest; call with a MergeConfig or with its options.
 
-    Weights are written a file of `max_shard_size` at a time. Raise ArtefactError for what is no finished run, is no
-    plain LoRA or has a base that is stored quantised; VerificationFailed, with nothing written, when the model that was
-    written does not give the adapter's log-probabilities.
+    Weights are written one file of `max_shard_size` at a time. Raise ArtefactError when the adapter is not from a
+    finished run, is not plain LoRA, or has a base that is stored quantised; VerificationFailed, with nothing written,
+    when the merged model does not give the adapter's log-probabilities.
     """
     config = MergeConfig.given(config, options)
     source = _find(config)
@@ -69,7 +71,7 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
         console.info(f"{config.output_dir} is up to date")
         return ready
 
-    device = _device(config.device)
+    device = pick_device(config.device)
     in_4bit = bool(source.run.config.get("load_in_4bit")) and config.base_weights == "as-trained"
     console.info(f"base      {source.run.base.name}, {'NF4, de-quantised' if in_4bit else 'as it is stored'}")
     model, tokenizer = load_on_base(source.folder, source.base, device=device, load_in_4bit=in_4bit)
@@ -80,6 +82,7 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
     _write_settings(settings, source, config, new)
     template_kwargs = source.run.config.get("chat_template_kwargs")
     there = probe_adapter(model, tokenizer, load_in_4bit=in_4bit, template_kwargs=template_kwargs)
+    parameters = plan.parameters
     del model, plan
     gc.collect()
 
@@ -92,7 +95,7 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
     names = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
     manifest = MergeManifest(
         hubdpo_version=__version__, adapter=source.ref, base=source.run.base, dataset=source.run.dataset,
-        config=_lasting(config), dtype=config.dtype, dequantised=in_4bit, parameters=_parameters(new, names),
+        config=_lasting(config), dtype=config.dtype, dequantised=in_4bit, parameters=parameters,
         chat_template_kwargs=template_kwargs, check=check, files={name: file_entry(new / name) for name in names},
     )  # fmt: skip
     card = render_merged_card(manifest, repo="USER/NAME", version="0.1.0", licence=_licence(source.run))
@@ -108,14 +111,14 @@ def _find(config: MergeConfig) -> _Source:
     folder, sha = adapter.fetch(ADAPTER_PATTERNS), adapter.commit
     if not (folder / RUN_FILE).exists():
         raise not_by_hubdpo(folder, config.adapter) or (
-            ArtefactError(f"`{folder}` is no run folder", hint="give the output_dir of `hubdpo train`")
+            ArtefactError(f"`{folder}` is not a run folder", hint="give the output_dir of `hubdpo train`")
             if sha is None
             else ArtefactError(
                 f"`{config.adapter}` is no adapter that hubdpo released", hint=f"hubdpo versions {adapter.name}"
             )
         )
     run = read_run(folder)
-    weights = folder / "adapter_model.safetensors"
+    weights = folder / ADAPTER_WEIGHTS
     if not weights.is_file():
         raise ArtefactError(f"`{weights.name}` is missing from {folder}", hint="run `hubdpo train` again")
     check_adapter_files(folder)
@@ -124,22 +127,13 @@ def _find(config: MergeConfig) -> _Source:
         version=adapter.revision if parse_tag(adapter.revision or "") else None,
         sha256=file_entry(weights).sha256,
     )  # fmt: skip
-    # only a run of this machine says where its base is: a release could name any folder
-    return _Source(folder, ref, run, _base_folder(run, local_base(folder) if sha is None else None))
+    # a release could name any folder of this machine, so only a local run is asked where its base is
+    return _Source(folder, ref, run, base_folder(run.base, folder if sha is None else None))
 
 
-def _base_folder(run: RunManifest, local: Path | None) -> Path:
-    if local is not None:
-        return local
-    if run.base.repo_id is None or run.base.revision is None:
-        raise ConfigError(f"the base folder `{run.base.name}` is gone", hint="put it back where it was in training")
-    sha = resolve(run.base.repo_id, run.base.revision)
-    return download(run.base.repo_id, sha, allow_patterns=BASE_PATTERNS)
-
-
-def _check_base(source: _Source) -> dict[str, Any]:
+def _check_base(source: _Source) -> JsonObject:
     """Return config.json of the base. Raise ArtefactError when its weights are stored quantised."""
-    settings = read_json(source.base / "config.json")
+    settings = read_json(source.base / CONFIG)
     if "quantization_config" in settings:
         raise ArtefactError(
             f"the weights of `{source.run.base.name}` are stored quantised, and a merge would be rounded to their bits",
@@ -149,61 +143,45 @@ def _check_base(source: _Source) -> dict[str, Any]:
 
 
 def _ready(config: MergeConfig, source: _Source) -> MergeManifest | None:
-    """Return the manifest of a folder that is this merge already. Raise ConfigError for any other folder."""
+    """Return the manifest of an output folder that already holds this merge, None when it is empty.
+
+    Raise ConfigError when it holds anything else.
+    """
     folder = config.output_dir
     if not entries(folder):
         return None
     hint = "give another `--output-dir`"
     if not (folder / MERGE_FILE).exists():
-        raise ConfigError(f"`{folder}` holds files that are no merged model", hint=hint)
-    found = read_merged_folder(folder)
-    same = (found.adapter.sha256, found.base, found.config) == (source.ref.sha256, source.run.base, _lasting(config))
-    if not same:
-        raise ConfigError(f"`{folder}` holds another merge, of {found.adapter.name}", hint=hint)
-    return found
+        raise ConfigError(f"`{folder}` holds files that are not a merged model", hint=hint)
+    manifest = read_merged_folder(folder)
+    wanted = (source.ref.sha256, source.run.base, _lasting(config))
+    if (manifest.adapter.sha256, manifest.base, manifest.config) != wanted:
+        raise ConfigError(f"`{folder}` holds another merge, of {manifest.adapter.name}", hint=hint)
+    return manifest
 
 
 def _licence(run: RunManifest) -> Licence | None:
-    """Return the licence as far as it is known already; `push` settles it."""
+    """Return the licence as far as it is known; `push` settles it."""
     try:
         return adapter_licence(run.base, run.dataset.license, None)
     except LicenceError:
         return None
 
 
-def _lasting(config: MergeConfig) -> dict[str, Any]:
-    """Return the options that make the model what it is."""
+def _lasting(config: MergeConfig) -> JsonObject:
+    """Return the options that change the merged weights or their files."""
     return config.model_dump(mode="json", include={"dtype", "base_weights", "max_shard_size"})
 
 
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def _write_settings(settings: dict[str, Any], source: _Source, config: MergeConfig, new: Path) -> None:
-    """Write config.json with the type of the weights, the base's tokenizer, and where generation stops."""
+def _write_settings(settings: JsonObject, source: _Source, config: MergeConfig, new: Path) -> None:
+    """Write config.json with the type of the weights, copy the base's tokenizer, and add the run's stop tokens."""
     settings = {key: value for key, value in settings.items() if key != "_name_or_path"}
     for key in [key for key in ("dtype", "torch_dtype") if key in settings] or ["dtype"]:
         settings[key] = config.dtype
-    write_atomic(new / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(new / CONFIG, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
     licence = LICENCE_FILES if source.run.base.license == "other" else ()
     for name in (*COPIED_FILES, *licence):
         if (source.base / name).exists():
             shutil.copyfile(source.base / name, new / name)
     if source.run.end_of_turn is not None:
         write_stops(new, source.run.end_of_turn)
-
-
-def _parameters(folder: Path, names: list[str]) -> int:
-    from safetensors import safe_open
-
-    total = 0
-    for name in names:
-        if name.endswith(".safetensors"):
-            with safe_open(folder / name, framework="pt") as file:
-                total += sum(math.prod(file.get_slice(key).get_shape()) for key in list(file.keys()))
-    return total

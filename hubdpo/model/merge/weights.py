@@ -1,4 +1,4 @@
-"""The weights of a base with its adapter added, written a file at a time."""
+"""Add an adapter to the weights of its base, and write them to safetensors files one file at a time."""
 
 from __future__ import annotations
 
@@ -7,32 +7,42 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hubdpo import console
+from hubdpo.artefacts.folders.model_files import INDEX, WEIGHTS
 from hubdpo.errors import ArtefactError
 
-INDEX = "model.safetensors.index.json"
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+
 ADAPTER = "default"
+"""PEFT's name for an adapter that was loaded without a name."""
 
 
 @dataclass(frozen=True)
 class Weight:
-    """One tensor of the model: made when it is written, because all of them together may not fit into memory."""
+    """A tensor of the merged model. `make` computes it when it is written: all together may not fit into memory."""
 
     name: str
     shape: tuple[int, ...]
-    make: Callable[[], Any]
+    make: Callable[[], torch.Tensor]
 
 
 @dataclass
 class Shard:
+    """The weights of one file, and their bytes."""
+
     weights: list[Weight] = field(default_factory=list)
     bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
+    """The files to write, all weights of them in one type."""
+
     dtype: str
     shards: list[Shard]
 
@@ -40,22 +50,29 @@ class Plan:
     def bytes(self) -> int:
         return sum(shard.bytes for shard in self.shards)
 
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(weight.shape) for shard in self.shards for weight in shard.weights)
+
     def names(self) -> list[str]:
-        """Return the files as transformers names them."""
+        """Return the names of the files, as transformers names them."""
         count = len(self.shards)
         if count == 1:
-            return ["model.safetensors"]
+            return [WEIGHTS]
         return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
 
 
-def plan_weights(model: Any, dtype: str, shard_bytes: int) -> Plan:
-    """Share the weights of a PEFT model out over files, in the order of the model. Raise ArtefactError for no LoRA."""
+def plan_weights(model: PeftModel, dtype: str, shard_bytes: int) -> Plan:
+    """Distribute the weights of a PEFT model over files of at most `shard_bytes`, in the order of the model.
+
+    A weight that is larger by itself gets a file of its own. Raise ArtefactError for an adapter that is not plain LoRA.
+    """
     import torch
 
     _check_plain(model)
     size = torch.empty(0, dtype=getattr(torch, dtype)).element_size()
     shards = [Shard()]
-    for weight in _weights(model.get_base_model()):
+    for weight in _weights_of(model.get_base_model()):
         taken = size * math.prod(weight.shape)
         if shards[-1].weights and shards[-1].bytes + taken > shard_bytes:
             shards.append(Shard())
@@ -65,32 +82,32 @@ def plan_weights(model: Any, dtype: str, shard_bytes: int) -> Plan:
 
 
 def write_weights(plan: Plan, folder: Path) -> None:
-    """Write the files, and the index where there are several. Raise ArtefactError when a weight is not finite."""
+    """Write the files, and an index when there are several. Raise ArtefactError when a weight is not finite."""
     import torch
     from safetensors.torch import save_file
 
-    index: dict[str, str] = {}
+    weight_map: dict[str, str] = {}
     with console.progress("merging", plan.bytes) as bar:
         for name, shard in zip(plan.names(), plan.shards, strict=True):
-            made = {}
+            tensors = {}
             for weight in shard.weights:
-                value = weight.make().to(getattr(torch, plan.dtype)).cpu().contiguous()
-                if not torch.isfinite(value).all():
+                tensor = weight.make().to(getattr(torch, plan.dtype)).cpu().contiguous()
+                if not torch.isfinite(tensor).all():
                     raise ArtefactError(f"the merged weight is not finite: {weight.name}", hint="--dtype float32")
-                made[weight.name] = value
-                index[weight.name] = name
+                tensors[weight.name] = tensor
+                weight_map[weight.name] = name
             file = folder / name
             file.touch(exist_ok=False)
-            rights = file.stat().st_mode  # that the umask leaves; safetensors lets nobody else read what it writes
-            save_file(made, file, metadata={"format": "pt"})
-            file.chmod(rights)
+            mode = file.stat().st_mode  # as the umask leaves it; safetensors lets no other user read its files
+            save_file(tensors, file, metadata={"format": "pt"})
+            file.chmod(mode)
             bar.advance(bar.task_ids[0], shard.bytes)
     if len(plan.shards) > 1:
-        told = {"metadata": {"total_size": plan.bytes}, "weight_map": dict(sorted(index.items()))}
-        (folder / INDEX).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        index = {"metadata": {"total_size": plan.bytes}, "weight_map": dict(sorted(weight_map.items()))}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _check_plain(model: Any) -> None:
+def _check_plain(model: PeftModel) -> None:
     config = model.peft_config[ADAPTER]
     odd = [name for name in ("use_dora", "modules_to_save", "lora_bias") if getattr(config, name, None)]
     if str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
@@ -101,45 +118,51 @@ def _check_plain(model: Any) -> None:
         raise ArtefactError(f"the adapter is not plain LoRA: {', '.join(odd)}", hint="merge it with PEFT itself")
 
 
-def _weights(base: Any) -> Iterator[Weight]:
-    """Give every tensor of the model's own state once: tied weights where they come first."""
+def _weights_of(base: torch.nn.Module) -> Iterator[Weight]:
+    """Yield every tensor of the state of a base that PEFT wrapped, under its name before that.
+
+    PEFT puts a LoraLayer, with the base's layer and the adapter's matrices inside, in the place of each adapted layer.
+    Tied weights are one tensor under several names: they are yielded once, under the first.
+    """
     from peft.tuners.lora import LoraLayer
 
     seen: set[int] = set()
-    wrapped = ""
+    inside = ""  # prefix of the modules inside the last LoraLayer, which come right after it
     for path, module in base.named_modules():
-        if wrapped and path.startswith(wrapped):
+        if inside and path.startswith(inside):
             continue
-        is_lora = isinstance(module, LoraLayer)
-        wrapped = f"{path}." if is_lora else ""
-        own = module.get_base_layer() if is_lora else module
-        for name, tensor in [*own.named_parameters(recurse=False), *_buffers(own)]:
+        lora = module if isinstance(module, LoraLayer) else None
+        inside = f"{path}." if lora is not None else ""
+        layer = lora.get_base_layer() if lora is not None else module
+        # parameters, and the buffers that a state dict holds
+        passing = layer._non_persistent_buffers_set
+        buffers = [(name, buffer) for name, buffer in layer.named_buffers(recurse=False) if name not in passing]
+        for name, tensor in [*layer.named_parameters(recurse=False), *buffers]:
             if id(tensor) in seen:
                 continue
             seen.add(id(tensor))
-            full = f"{path}.{name}" if path else name
-            state = getattr(tensor, "quant_state", None)
-            shape = tuple(state.shape) if state is not None else tuple(tensor.shape)
-            yield Weight(full, shape, _maker(own, module if is_lora and name == "weight" else None, name))
+            # NF4 packs two values into a byte: only `quant_state` knows the shape of the layer's matrix
+            quant_state = getattr(tensor, "quant_state", None)
+            shape = tuple(tensor.shape if quant_state is None else quant_state.shape)
+            yield Weight(f"{path}.{name}" if path else name, shape, _maker(layer, name, lora))
 
 
-def _buffers(module: Any) -> list[tuple[str, Any]]:
-    left_out = module._non_persistent_buffers_set
-    return [(name, value) for name, value in module.named_buffers(recurse=False) if name not in left_out]
+def _maker(layer: torch.nn.Module, name: str, lora: LoraLayer | None) -> Callable[[], torch.Tensor]:
+    """Return the function that computes a merged tensor: W + (alpha / r) B A for a layer's weight, else W.
 
+    W is de-quantised as in every forward pass of the training. The sum is computed in float32, so that the only
+    rounding is that of writing: in 16 bits, adding would round away what is small beside W.
+    """
 
-def _maker(own: Any, lora: Any, name: str) -> Callable[[], Any]:
-    """Return what makes a tensor: de-quantised as in every forward pass, and added to in float32, rounded once."""
-
-    def make() -> Any:
+    def make() -> torch.Tensor:
         import torch
         from bitsandbytes.functional import dequantize_4bit
 
-        value = getattr(own, name).detach()
-        state = getattr(getattr(own, name), "quant_state", None)
-        if state is not None:
-            value = dequantize_4bit(value, state)
-        if lora is None:
+        weight = getattr(layer, name)
+        quant_state, value = getattr(weight, "quant_state", None), weight.detach()
+        if quant_state is not None:
+            value = dequantize_4bit(value, quant_state)
+        if lora is None or name != "weight":
             return value
         with torch.no_grad():
             return value.float() + lora.get_delta_weight(ADAPTER).float()

@@ -1,7 +1,7 @@
-"""Does a tokenizer make more of a text than the text is? Told from tokenizer.json before it is loaded.
+"""Examine a `tokenizer.json` without loading it: how much longer it makes a text, and how many ids it has.
 
-A normalizer that replaces each letter by ten, ten times over, takes all memory at the first text, and Rust ends the
-process there. It runs while the tokenizer is loaded already, on the added tokens.
+A normalizer that replaces each letter by ten, ten times in a row, takes all memory at the first text, and Rust then
+ends the process. Normalizers already run on the added tokens while the tokenizer loads.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
-from typing import Any
 
-from hubdpo.artefacts.formats.bounded import parse_json, read_bytes
+from hubdpo.artefacts.formats.bounded import JsonObject, parse_json, read_bytes
 
 TOKENIZER = "tokenizer.json"
 MOST_GROWTH = 256
 """How many times longer a text may become. Real tokenizers replace a blank by one character."""
 
 _MAY_GROW = re.compile(rb':\s*"(?:Replace|Prepend|Precompiled)"|\\u00[2-7]')
-"""What names a step that makes texts longer, or could spell such a name by escapes of ASCII, which nobody writes."""
+"""Names of the steps that make texts longer, and escapes of ASCII letters, which could spell such a name."""
 
 
 def check_tokenizer_growth(folder: Path) -> None:
@@ -26,20 +25,21 @@ def check_tokenizer_growth(folder: Path) -> None:
     if not (folder / TOKENIZER).is_file():
         return
     data = read_bytes(folder / TOKENIZER)
-    if _MAY_GROW.search(data) is None:  # most have no such step, and 11 MB take half a second to parse
+    if _MAY_GROW.search(data) is None:  # true of most tokenizers, and parsing 11 MB takes half a second
         return
-    made = parse_json(data)
+    tokenizer = parse_json(data)
     for part in ("normalizer", "pre_tokenizer", "decoder"):
-        grown = _growth(made.get(part) if isinstance(made, dict) else None)
-        if grown > MOST_GROWTH:
-            raise ValueError(f"the {part} of {TOKENIZER} makes texts {grown:,.0f} times longer, {MOST_GROWTH} at most")
+        growth = _growth(tokenizer.get(part) if isinstance(tokenizer, dict) else None)
+        if growth > MOST_GROWTH:
+            raise ValueError(f"the {part} of {TOKENIZER} makes texts {growth:,.0f} times longer, {MOST_GROWTH} at most")
 
 
-def _growth(step: Any) -> float:
+def _growth(step: object) -> float:
+    """Return how many times longer a step, or a sequence of steps, may make a text. Factors of steps multiply."""
     if isinstance(step, list):
         product = 1.0
-        for one in step:
-            product *= _growth(one)
+        for inner in step:
+            product *= _growth(inner)
         return product
     if not isinstance(step, dict):
         return 1.0
@@ -49,24 +49,35 @@ def _growth(step: Any) -> float:
     if step.get("type") in ("Replace", "Prepend"):
         pattern = step.get("pattern")
         replaced = pattern.get("String") if isinstance(pattern, dict) else None
-        put_in = str(step.get("content") or step.get("prepend") or "")
-        # a regular expression may match nothing, before every character
-        product *= max(1.0, len(put_in) / len(replaced)) if isinstance(replaced, str) and replaced else 1 + len(put_in)
+        added = str(step.get("content") or step.get("prepend") or "")
+        # a regular expression may match the empty text before every character
+        product *= max(1.0, len(added) / len(replaced)) if isinstance(replaced, str) and replaced else 1 + len(added)
     if step.get("type") == "Precompiled":
         product *= _longest_in_charsmap(step.get("precompiled_charsmap"))
     return product
 
 
-def _longest_in_charsmap(told: Any) -> int:
-    """Return the characters of the longest text that SentencePiece's map puts in place of one, at least 1.
+def _longest_in_charsmap(charsmap: object) -> int:
+    """Return the length of the longest text that SentencePiece's map puts in place of one character, at least 1.
 
     The map is base64 of the size of a trie in bytes (u32, little-endian), the trie, and the texts, each ended by NUL.
     """
-    if not isinstance(told, str):
+    if not isinstance(charsmap, str):
         return 1
     try:
-        data = base64.b64decode(told)
+        data = base64.b64decode(charsmap)
     except ValueError as problem:
         raise ValueError(f"a charsmap of {TOKENIZER} is no base64: {problem}") from None
     texts = data[4 + int.from_bytes(data[:4], "little") :]
     return max(1, *(len(text.decode("utf-8", "replace")) for text in texts.split(b"\0")))
+
+
+def count_tokens(tokenizer: JsonObject) -> int | None:
+    """Return the number of ids of a parsed tokenizer.json, added tokens included; None for an unknown kind of model."""
+    model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(vocabulary, dict | list):
+        return None
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+    ids += [token.get("id") for token in (added if isinstance(added, list) else []) if isinstance(token, dict)]
+    return 1 + max((token_id for token_id in ids if isinstance(token_id, int)), default=-1)

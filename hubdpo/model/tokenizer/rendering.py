@@ -1,7 +1,7 @@
-"""The one door to chat templates of others: every chat is rendered here, within limits of time, memory and length.
+"""Render chat templates that others wrote within limits of time, memory and length: every chat is rendered here.
 
-Jinja has no limit of its own, and a template may loop or grow for one chat alone. So it is the real rendering that is
-bounded, Jinja's compiling included, and never what comes after it: tokenizers and CUDA end badly without memory.
+Jinja has no limits, and a template may loop or grow for one chat alone. So the real rendering is limited, Jinja's
+compiling included. Nothing after it is: tokenizers and CUDA crash when they run out of memory.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hubdpo.errors import ArtefactError, HubdpoError
 
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
+
 SECONDS, MEGABYTES = 10, 512
-"""What the rendering of one chat may take: of the processor, which counts fairly on a busy machine, and of memory."""
+"""Limits of rendering one chat: CPU time, which a busy machine does not change, and memory on top of what is in use."""
 SECONDS_IN_C = 30
-"""Where one operation of C does not end, and lets no handler of Python run, the kernel ends this process (SIGXCPU)."""
+"""CPU time after which the kernel ends this process (SIGXCPU): a single operation in C lets no Python handler run."""
 MOST_CHARACTERS = 1_000_000
-"""Of a rendered chat beyond what is said in it."""
+"""Characters of a rendered chat on top of 20 times its messages."""
 CHATS: list[list[dict[str, str]]] = [
     [{"role": "user", "content": "what is it?"}],
     [{"role": "user", "content": "what is it?"}, {"role": "assistant", "content": "It is 名 1."}],
@@ -34,30 +37,30 @@ CHATS: list[list[dict[str, str]]] = [
         {"role": "user", "content": "And then?"},
     ],
 ]
-"""What every template is tried on before any work."""
+"""Chats on which every template is tried before any work."""
 T = TypeVar("T")
 _STATM = "/proc/self/statm"
 _ALONE = threading.RLock()
-"""Held while a limit of the whole process is lower: of two threads, each would restore the limit of the other."""
+"""Held while a limit of the whole process is lowered: two threads would restore each other's limits."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_ALONE.acquire, after_in_parent=_ALONE.release, after_in_child=_ALONE.release)
 
 
 class _OutOfTime(BaseException):
-    """No Exception, which Jinja and transformers would take for one of the template's."""
+    """Raised in the middle of a rendering. Jinja and transformers would handle an Exception as the template's own."""
 
 
 def rendered(
-    tokenizer: Any,
-    chat: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    chat: Sequence[Mapping[str, object]],
     *,
     ask: bool,
     error: type[HubdpoError] = ArtefactError,
-    **options: Any,
+    **options: object,
 ) -> str:
-    """Return the text of a chat, as `apply_chat_template` gives it; with `ask`, the assistant goes on with it.
+    """Return the text of a chat, as `apply_chat_template` gives it; with `ask` it ends where the assistant answers.
 
-    Raise `error` when that is beyond a limit, and whatever the template raises to refuse the chat.
+    Raise `error` when the rendering is beyond a limit, and whatever the template raises to refuse the chat.
     """
 
     def call() -> str:
@@ -65,35 +68,39 @@ def rendered(
 
     text = bounded(call, tokenizer, error)
     if len(text) > MOST_CHARACTERS:
-        most, where = MOST_CHARACTERS + 20 * sum(len(str(turn)) for turn in chat), template_of(tokenizer)
+        most, where = MOST_CHARACTERS + 20 * sum(len(str(message)) for message in chat), template_of(tokenizer)
         if len(text) > most:
-            made = f"{where} makes {len(text):,} characters of a chat"
-            raise error(f"{made}, and at most {most:,} are taken", hint=_hint(where))
+            makes = f"{where} makes {len(text):,} characters of a chat"
+            raise error(f"{makes}, and at most {most:,} are taken", hint=_hint(where))
     return text
 
 
-def bounded(call: Callable[[], T], tokenizer: Any, error: type[HubdpoError]) -> T:
-    """Return what `call` does with the chat template of a tokenizer: whatever has Jinja compile it folds constants.
+def bounded(call: Callable[[], T], tokenizer: PreTrainedTokenizerBase, error: type[HubdpoError]) -> T:
+    """Return the result of `call`, which lets Jinja compile the chat template of a tokenizer or render with it.
 
-    Raise `error` when that is beyond a limit.
+    Compiling is limited too, because Jinja evaluates constant expressions then. Raise `error` beyond a limit.
     """
     try:
         with _ALONE:
             return _within_limits(call)
     except _OutOfTime:
-        beyond = f"{SECONDS} seconds"
+        limit = f"{SECONDS} seconds"
     except MemoryError:
-        beyond = f"{MEGABYTES} MB"
+        limit = f"{MEGABYTES} MB"
     except RecursionError:
-        beyond = "the depth that Python nests to"
-    where = template_of(tokenizer)  # raised here, where nothing holds what filled the memory
-    raise error(f"{where} is refused: rendering a chat with it takes more than {beyond}", hint=_hint(where))
+        limit = "the depth to which Python nests"
+    # outside of `except`, whose traceback keeps alive the objects that filled the memory
+    where = template_of(tokenizer)
+    raise error(f"{where} is refused: rendering a chat with it takes more than {limit}", hint=_hint(where))
 
 
-def encoded(tokenizer: Any, chat: Sequence[Mapping[str, Any]], *, error: type[HubdpoError] = ArtefactError) -> Any:
-    """Return what a model takes of a chat that the assistant goes on with: tensors of shape [1, tokens].
+def encoded(
+    tokenizer: PreTrainedTokenizerBase, chat: Sequence[Mapping[str, object]], *,
+    error: type[HubdpoError] = ArtefactError,
+) -> BatchEncoding:  # fmt: skip
+    """Return the inputs of a model that answers a chat: tensors shaped (1, tokens).
 
-    Raise `error` as `rendered` does, and when the template writes nothing.
+    Raise `error` as `rendered` does, and when the template renders nothing.
     """
     inputs = tokenizer(rendered(tokenizer, chat, ask=True, error=error), add_special_tokens=False, return_tensors="pt")
     if not inputs["input_ids"].numel():
@@ -102,35 +109,36 @@ def encoded(tokenizer: Any, chat: Sequence[Mapping[str, Any]], *, error: type[Hu
     return inputs
 
 
-def check_template(tokenizer: Any, template: str, error: type[HubdpoError]) -> None:
-    """Render CHATS with a template. Raise `error` when one is beyond a limit; a chat that it refuses is let pass."""
+def check_template(tokenizer: PreTrainedTokenizerBase, template: str, error: type[HubdpoError]) -> None:
+    """Render CHATS with a template. Raise `error` when one is beyond a limit; a template may refuse a chat."""
     for chat in CHATS:
         try:
             rendered(tokenizer, chat, ask=chat[-1]["role"] == "user", error=error, chat_template=template)
         except HubdpoError:
             raise
-        except Exception:  # told when a chat of the work is refused
+        except Exception:  # reported when it happens to a chat of the data
             continue
 
 
-def template_of(tokenizer: Any) -> str:
-    """Say where the chat template of a tokenizer is."""
+def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return words for where the chat template of a tokenizer is: the file and its repo or folder."""
     from hubdpo.hub.client import called
 
     folder = Path(tokenizer.name_or_path)
-    own = folder / "chat_template.jinja"
-    name = own.name if own.exists() else "`chat_template` in tokenizer_config.json"
+    own_file = folder / "chat_template.jinja"
+    name = own_file.name if own_file.exists() else "`chat_template` in tokenizer_config.json"
     return f"{name} of `{called(folder)}`"
 
 
 def _hint(where: str) -> str:
-    return f"mend {where.partition(' of ')[0]}, or tell whoever made it"
+    return f"correct {where.partition(' of ')[0]}, or tell its owner"
 
 
 def _within_limits(call: Callable[[], T]) -> T:
+    """Call with lowered limits of this process (CPU time, address space) and restore them, whatever happens."""
     try:
         import resource
-    except ImportError:  # Windows, which has the limit of time alone
+    except ImportError:  # Windows has only the limit of time
         return _in_time(call)
     limits = [(resource.RLIMIT_CPU, int(time.process_time()) + SECONDS_IN_C)]
     if (size := _virtual_size()) is not None:
@@ -149,7 +157,7 @@ def _within_limits(call: Callable[[], T]) -> T:
 
 
 def _virtual_size() -> int | None:
-    """Return the bytes of this process's address space; None where the system does not tell."""
+    """Return the bytes of this process's address space, None on a system without `/proc`."""
     try:
         file = os.open(_STATM, os.O_RDONLY)
     except OSError:
@@ -161,16 +169,17 @@ def _virtual_size() -> int | None:
 
 
 def _in_time(call: Callable[[], T]) -> T:
+    """Call with a timer of CPU time whose signal raises _OutOfTime, where signals reach: in the main thread."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         return _watched(call)
     running = True
 
-    def stop(*_: Any) -> None:
+    def stop(*_: object) -> None:
         if running:
             raise _OutOfTime
 
     before = signal.signal(signal.SIGPROF, stop)
-    timer = signal.setitimer(signal.ITIMER_PROF, SECONDS, 1)  # again each second: a destructor swallows what it raises
+    timer = signal.setitimer(signal.ITIMER_PROF, SECONDS, 1)  # and each second after: destructors swallow errors
     try:
         return call()
     finally:
@@ -180,7 +189,7 @@ def _in_time(call: Callable[[], T]) -> T:
 
 
 def _watched(call: Callable[[], T]) -> T:
-    """Call in a thread to which no signal comes: another one watches the time and raises in it."""
+    """Call in a thread that gets no signals: a second thread watches the CPU time and raises _OutOfTime in this one."""
     thread, began = ctypes.c_ulong(threading.get_ident()), time.process_time()
     done, lock = threading.Event(), threading.Lock()
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -199,4 +208,4 @@ def _watched(call: Callable[[], T]) -> T:
     finally:
         with lock:
             done.set()
-            raise_in(thread, None)  # whatever has not come by now
+            raise_in(thread, None)  # withdraw an error that has not been raised by now

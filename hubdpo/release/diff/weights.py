@@ -20,7 +20,7 @@ from typing import Any
 from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.cards.lint.adapter_fields import readable_fields
 from hubdpo.errors import ArtefactError
-from hubdpo.model.tokenizer.trial import Patterns, try_patterns
+from hubdpo.model.adapters.trial import Patterns, try_patterns
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PEFTS_ALPHA = 8

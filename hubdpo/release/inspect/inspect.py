@@ -27,7 +27,7 @@ from hubdpo.cards.model.serving import WEIGHTS, Adapter, Way, problems, ways
 from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
-from hubdpo.model.adapters.files import count_tokens
+from hubdpo.model.tokenizer.check import count_tokens
 from hubdpo.release.inspect.parquet import look_at_parquet, parquet_files
 
 ADAPTER_CONFIG = "adapter_config.json"

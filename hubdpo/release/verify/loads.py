@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo import console
+from hubdpo.artefacts.folders.model_files import BASE_PATTERNS
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.front_matter import fields
 from hubdpo.artefacts.formats.parquet_footers import read_footer, wrong_column
@@ -22,9 +23,10 @@ from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.retry import repeat
 from hubdpo.hub.transport import api
 from hubdpo.model.adapters.check import check_adapter_files
-from hubdpo.model.bases.load import BASE_PATTERNS
-from hubdpo.model.pretrained import read_causal_lm, read_tokenizer
+from hubdpo.model.bases.load import read_causal_lm
+from hubdpo.model.device import pick_device
 from hubdpo.model.probes import ProbeResult, compare_probes, record_probes
+from hubdpo.model.tokenizer.load import read_tokenizer
 
 AGAIN = "hubdpo prepare ... --overwrite, then publish a new version"
 HASHES_ALONE = "`--check hashes` compares the files alone"
@@ -38,7 +40,7 @@ def check_adapter(folder: Path) -> ProbeResult | None:
     """
     run = RunManifest.read(folder / RUN_FILE)
     try:
-        settings = check_adapter_files(folder)
+        settings = check_adapter_files(folder).config
     except ArtefactError as problem:
         raise VerificationFailed(problem.message, hint=problem.hint) from None
     name, revision = str(settings["base_model_name_or_path"]), str(settings.get("revision"))
@@ -79,12 +81,10 @@ def check_adapter(folder: Path) -> ProbeResult | None:
 
 
 def _probe(folder: Path, base: Path, recorded: Probes | None, *, load_in_4bit: bool) -> ProbeResult | None:
-    import torch
-
     from hubdpo.model.adapters.load import load_on_base
 
-    wanted = recorded.environment["device"] if recorded else "cuda"
-    device = "cuda" if wanted == "cuda" and torch.cuda.is_available() else "cpu"
+    recorded_on = recorded.environment["device"] if recorded else "cuda"
+    device = pick_device("auto" if recorded_on == "cuda" else "cpu")
     model, tokenizer = load_on_base(folder, base, device=device, load_in_4bit=load_in_4bit)
     if recorded is None:
         record_probes(model, tokenizer, load_in_4bit=load_in_4bit)  # it runs; there is nothing to compare with
@@ -97,10 +97,10 @@ def check_merged(folder: Path) -> ProbeResult:
     import torch
 
     manifest, recorded = MergeManifest.read(folder / MERGE_FILE), Probes.read(folder / PROBES_FILE)
-    device = "cuda" if recorded.environment["device"] == "cuda" and torch.cuda.is_available() else "cpu"
+    device = pick_device("auto" if recorded.environment["device"] == "cuda" else "cpu")
     console.info(f"loading the model, {manifest.dtype}")
     try:
-        model = read_causal_lm(folder, dtype=getattr(torch, manifest.dtype))[0].to(device)
+        model = read_causal_lm(folder, dtype=getattr(torch, manifest.dtype)).to(device)
         result = compare_probes(model, read_tokenizer(folder), recorded)
     except VerificationFailed:
         raise

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from pydantic import BaseModel
 
 from hubdpo import console
-from hubdpo.artefacts.folders.kinds import COPIED_FILES
+from hubdpo.artefacts.folders.model_files import COPIED_FILES
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.bundle import Bundle, Release
 from hubdpo.artefacts.manifests.file_entries import verify_files

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.distributed.tensor import DTensor
 
-from hubdpo.artefacts.folders.kinds import COPIED_FILES
+from hubdpo.artefacts.folders.model_files import COPIED_FILES
 from hubdpo.artefacts.manifests.manifest import canonical_json, write_atomic
 from hubdpo.cards.licences import LICENCE_FILES
 from hubdpo.config import TrainConfig

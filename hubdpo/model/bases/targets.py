@@ -1,4 +1,4 @@
-"""Which layers get an adapter: looked up in the base before it is loaded."""
+"""Check `--lora-target-modules` against the layers of the base, before its weights are loaded."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ HEAD, EMBEDDING = "lm_head", "embed_tokens"
 
 
 def check_targets(targets: list[str], base: BaseFacts) -> None:
-    """Raise ConfigError for a module that the base does not have, or that an adapter on it would leave untrained.
+    """Raise ConfigError for a module that the base lacks, or on which an adapter would never be trained or merged.
 
-    A name is meant as PEFT means it: a whole name of a layer, or the end of one after a point.
+    PEFT matches a name with the whole name of a layer, or with its end after a dot.
     """
     if targets == [ALL_LINEAR]:
         return
@@ -46,7 +46,7 @@ def _ends(layer: str, name: str) -> bool:
 def _nearest(name: str, rest: list[str], base: BaseFacts) -> str:
     known = sorted({layer.rpartition(".")[2] for layer in base.linear_layers})
     words = [word for word in re.split(r"[\s,;]+", name) if word]
-    if len(words) > 1 and set(words) <= set(known):  # several in one, as other tools take them
+    if len(words) > 1 and set(words) <= set(known):  # "q_proj,v_proj", as other tools take it
         return _pasted([*rest, *words])
     if near := difflib.get_close_matches(name, [*known, ALL_LINEAR], n=1, cutoff=0.8):
         return f"did you mean `{FLAG} {near[0]}`?"

@@ -1,7 +1,7 @@
-"""Regular expressions of others are tried in a process that may end badly, before they run here.
+"""Try the regular expressions of other people's files in a process that can be ended, before they run here.
 
-Python's `re` has no limit of time, and lets no handler run: a pattern may never end. What ends the trial in time, on
-the names of the real work, is then run for real.
+Python's `re` has no time limit and lets no signal handler run, so a pattern may never end. The trial matches the same
+names as the real work: a pattern that passes it in time can then run for real.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from pathlib import Path
 from hubdpo.errors import ArtefactError
 
 SECONDS, MEGABYTES, LONGEST_S = 10, 512, 60
-"""What the trials of an adapter may take: of the processor, of memory, and by the clock, where the machine is busy."""
+"""Limits of the trials of one adapter: CPU time, memory, and wall time, which is longer on a busy machine."""
 PLAIN = re.compile(r"[\w.-]*")
 MOST_PLAIN = 64
-"""Patterns that are words are matched in no time, as long as they are few."""
+"""Patterns that are words match in no time, as long as there are few."""
 
 
 @dataclass(frozen=True)
 class Patterns:
-    """The patterns of one field, which `where` names: they are matched as a `whole`, at the `ends` of names, as `parts`
-    of them, and around the number of `layers`, as PEFT does.
+    """The patterns of one field, which `where` names in errors, by the way in which PEFT matches them.
+
+    They match a `whole` module name, the `ends` of names, `parts` of names, or the part before a `layers` number.
     """
 
     where: str
@@ -42,10 +43,10 @@ class Patterns:
 
 
 def try_patterns(fields: Sequence[Patterns], names: Iterable[str], *, seconds: float | None = None) -> float:
-    """Match patterns against the names of modules, and return the seconds of the processor that it took.
+    """Match patterns against module names, and return the CPU seconds that it took.
 
-    Raise ArtefactError, which names the field, when that does not end in `seconds` (SECONDS unless given), or when one
-    is no regular expression.
+    Raise ArtefactError, naming the field, when it takes more than `seconds` (SECONDS by default) or too much memory, or
+    when a pattern is not a regular expression.
     """
     tried = [asdict(field) for field in fields if not field.are_plain()]
     if not tried:
@@ -64,14 +65,17 @@ def _run(job: str, seconds: float | None) -> float:
         lines = done.stdout.splitlines()
     except subprocess.TimeoutExpired as problem:
         lines = (problem.stdout or b"").decode().splitlines()
-    told = [json.loads(line) for line in lines] or [{"in": 0, "beyond": "memory"}]
-    last = told[-1] if set(told[-1]) != {"in"} else {**told[-1], "beyond": "time"}
+    # the process says which field it begins with; if it says no more, the kernel ended it for its time
+    reports = [json.loads(line) for line in lines] or [{"in": 0, "beyond": "memory"}]
+    last = reports[-1] if set(reports[-1]) != {"in"} else {**reports[-1], "beyond": "time"}
     if "took" in last:
         return float(last["took"])
     where = json.loads(job)["fields"][last["in"]]["where"]
-    hint = f"mend {where.partition(' of ')[0]}, or tell whoever made it"
+    hint = f"correct {where.partition(' of ')[0]}, or tell its owner"
     if "wrong" in last:
         raise ArtefactError(f"{where} is no regular expression: {last['wrong']}", hint=hint)
-    limit = {"time": f"{SECONDS} seconds", "memory": f"{MEGABYTES} MB", "depth": "the depth that Python nests to"}
-    doing = "matching it against the names of the modules"
-    raise ArtefactError(f"{where} is refused: {doing} takes more than {limit[last['beyond']]}", hint=hint)
+    limit = {"time": f"{SECONDS} seconds", "memory": f"{MEGABYTES} MB", "depth": "the depth to which Python nests"}
+    raise ArtefactError(
+        f"{where} is refused: matching it against the names of the modules takes more than {limit[last['beyond']]}",
+        hint=hint,
+    )

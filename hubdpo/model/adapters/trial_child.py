@@ -1,0 +1,69 @@
+"""The process of a trial: it runs alone with the patterns, and ends when they take too much time or memory.
+
+`hubdpo.model.adapters.trial` runs this file as a script, with seconds and megabytes as arguments. It reads a job as
+JSON from stdin and writes reports as JSON lines to stdout. It imports nothing of hubdpo.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+
+
+def limit(seconds: int, megabytes: int) -> None:
+    """Have the kernel end this process beyond a CPU time, and refuse it memory."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits, and only the caller's clock ends a trial
+        return
+    for kind, most in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, megabytes << 20)):
+        try:
+            resource.setrlimit(kind, (most, most))
+        except (ValueError, OSError):  # macOS knows the limit of memory and does not accept it
+            continue
+
+
+def match(field: dict[str, list[str]], names: list[str]) -> None:
+    """Match as PEFT does, which takes the first pattern that fits the end of a name."""
+    for name in names:
+        for pattern in field["whole"]:
+            re.fullmatch(pattern, name)
+        for pattern in field["ends"]:
+            if re.match(rf"(.*\.)?({pattern})$", name):
+                break
+        for pattern in field["parts"]:
+            re.match(rf"(^|.*\.){pattern}($|\..*)", name)
+        for pattern in field["layers"]:
+            re.match(rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\.", name)
+
+
+def main() -> None:
+    """Report the number of each field before its patterns are matched, and at the end the result."""
+    job = json.load(sys.stdin)
+    sys.setrecursionlimit(750)  # the real work runs deeper in the stack than this function
+    limit(*map(int, sys.argv[1:]))
+    for number, field in enumerate(job["fields"]):
+        report: dict[str, object] = {"in": number}
+        _say(report)
+        try:
+            match(field, job["names"])
+        except MemoryError:
+            report["beyond"] = "memory"
+        except RecursionError:
+            report["beyond"] = "depth"
+        except Exception as problem:  # not a regular expression
+            report["wrong"] = f"{type(problem).__name__}: {problem}"[:200]
+        if len(report) > 1:
+            break
+    _say(report if len(report) > 1 else {"took": time.process_time()})
+
+
+def _say(report: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(report) + "\n")
+    sys.stdout.flush()  # the kernel may end this process in the next line
+
+
+if __name__ == "__main__":
+    main()

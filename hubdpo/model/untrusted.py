@@ -1,0 +1,108 @@
+"""Guard the loading of files that others published: check their size and depth first, and turn errors into one line.
+
+The three loaders (`tokenizer.load`, `bases.load`, `adapters.load`) also tell transformers and PEFT never to run code
+that a repo names, which transformers would ask about on the terminal, and never to open a pickle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hubdpo.artefacts.folders.model_files import CONFIG
+from hubdpo.artefacts.formats.bounded import JsonObject, check_count, parse_file, read_bytes, read_object
+from hubdpo.errors import ArtefactError, HubdpoError
+from hubdpo.hub.client import called
+from hubdpo.hub.failures import first_line
+
+MOST_COUNTS = {
+    "num_hidden_layers": 2_000, "num_layers": 2_000, "n_layer": 2_000, "n_layers": 2_000, "num_decoder_layers": 2_000,
+    "num_experts": 10_000, "num_local_experts": 10_000, "n_routed_experts": 10_000, "num_labels": 100_000,
+}  # fmt: skip
+"""Most parts of a kind that config.json may ask for. The largest model in use has 162 layers."""
+AGAIN = "fetch its files again, or tell its owner"
+_OUT_OF_MEMORY = re.compile(r"out of memory|allocate memory|not enough memory", re.IGNORECASE)
+_MAY_NAME_CODE = ("tokenizer_config.json", CONFIG)
+
+
+def check_files(folder: Path, names: Iterable[str], error: type[HubdpoError]) -> None:
+    """Raise `error` when a file of these names is too large, or JSON in it is malformed, too deep or too long.
+
+    Files that do not exist are skipped.
+    """
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            data = read_bytes(path, of=called(folder))
+            if name in ("tokenizer.json", "vocab.json") or name.endswith(".index.json"):
+                check_count(data)  # megabytes, which their reader parses once more
+            elif path.suffix == ".json":
+                parse_file(data, name)
+        except ArtefactError as problem:
+            raise error(problem.message, hint=AGAIN) from None
+        except ValueError as problem:
+            raise error(f"`{name}` of `{called(folder)}` cannot be read: {problem}", hint=AGAIN) from None
+
+
+def read_json(path: Path) -> JsonObject:
+    """Read a JSON object. Raise ArtefactError, naming the file, when it is missing or holds anything else."""
+    try:
+        return read_object(path)
+    except OSError as problem:
+        raise ArtefactError(f"`{path.name}` cannot be read: {problem}", hint="fetch or make the folder again") from None
+
+
+def check_counts(folder: Path) -> JsonObject:
+    """Return config.json of a folder, empty when there is none. Raise ValueError for a count beyond MOST_COUNTS."""
+    if not (folder / CONFIG).is_file():
+        return {}
+    config = parse_file(read_bytes(folder / CONFIG), CONFIG)
+    nested = [config]
+    while nested:
+        value = nested.pop()
+        if not isinstance(value, dict):
+            continue
+        for name, count in value.items():
+            if name in MOST_COUNTS and isinstance(count, (int, float)) and count > MOST_COUNTS[name]:
+                raise ValueError(f"`{name}` of {CONFIG} is {count:,}, and at most {MOST_COUNTS[name]:,} are built")
+        nested += value.values()
+    return config if isinstance(config, dict) else {}
+
+
+@contextmanager
+def one_line_errors(
+    folder: Path, subject: str, error: type[HubdpoError], failure: str = "cannot be loaded"
+) -> Iterator[None]:
+    """Raise `error`, "`subject` of `folder` `failure`: ...", for an error that a library raises in the body.
+
+    Errors of hubdpo and errors that say that memory ran out pass through unchanged.
+    """
+    try:
+        yield
+    except HubdpoError:
+        raise
+    except BaseException as problem:
+        # a panic in Rust, such as the tokenizer's at a regular expression that takes too long, is no Exception
+        if not isinstance(problem, Exception) and type(problem).__name__ != "PanicException":
+            raise
+        if isinstance(problem, MemoryError) or _OUT_OF_MEMORY.search(str(problem)):
+            raise
+        for name in _MAY_NAME_CODE:
+            if "custom code" in str(problem) and _asks_for_code(folder / name):
+                raise error(
+                    f"`{called(folder)}` asks to run code of its own (`auto_map` in {name}), which hubdpo never does",
+                    hint="use a model whose architecture and tokenizer transformers has itself",
+                ) from problem
+        kind = "" if type(problem) is ValueError else f"{type(problem).__name__}: "
+        raise error(f"{subject} of `{called(folder)}` {failure}: {kind}{first_line(problem)}", hint=AGAIN) from problem
+
+
+def _asks_for_code(path: Path) -> bool:
+    try:
+        return bool(read_object(path).get("auto_map"))
+    except (OSError, ArtefactError):
+        return False
