@@ -55,7 +55,7 @@ class Score:
 def score_pairs(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Iterable[Mapping[str, object]],
+    examples: Iterable[Mapping[str, list[dict[str, str]]]],
     *,
     beta: float = 0.1,
     max_length: int = 1024,

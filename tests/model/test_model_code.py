@@ -152,7 +152,7 @@ def test_code_is_never_run_and_nothing_is_asked(
 
 
 def test_of_an_adapter_only_what_loading_reads_is_fetched(
-    run_dir: Path, tmp_path: Path, repo_id: str, run_cli: Callable[..., Result]
+    run_dir: Path, tmp_path: Path, repo_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def edit(folder: Path) -> None:
         evil(folder, tmp_path / "it-ran")
@@ -160,8 +160,11 @@ def test_of_an_adapter_only_what_loading_reads_is_fetched(
             (folder / name).write_bytes(b"{}")
 
     adapter_on_hub(run_dir, tmp_path, repo_id, edit=edit)
-    folder, sha = load._find(repo_id, None)
-    assert sha is not None
+    fetched: list[Path] = []
+    monkeypatch.setattr(load, "check_adapter_files", fetched.append)
+    monkeypatch.setattr(load, "load_on_base", lambda folder, base, **options: (None, None))
+    load.load_adapter(repo_id)
+    (folder,) = fetched
     names = {path.name for path in folder.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "run.json", "tokenizer.json"} <= names
     assert not {name for name in names if name.endswith((".py", ".bin", ".pt"))} | ({"local.json"} & names)
