@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.manifests.funnel import IN_MEMORY
-from hubdpo.data.raw.published import split_of
-from hubdpo.data.raw.source_state import state_of
-from hubdpo.data.raw.sources import RawFile
+from hubdpo.data.raw.raw_file import RawFile
+from hubdpo.data.raw.sources.state import state_of
+from hubdpo.data.raw.split_names import split_of
 from hubdpo.errors import ConfigError, DataError
 
 ROWS_PER_GROUP = 8192
