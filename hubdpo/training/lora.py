@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-from peft import LoraConfig, TaskType
+from peft import LoraConfig, PeftModel, TaskType
+from transformers import PreTrainedModel
 
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import ALL_LINEAR
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
 
 
 def lora_config(config: TrainConfig, model: PreTrainedModel) -> LoraConfig:

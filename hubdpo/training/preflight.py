@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
 from hubdpo.machine.refusals import check_room, in_units
 from hubdpo.model.memory import bytes_of, kept_bytes, layers_that_fit, out_of_memory_is, tokens_that_fit
-from hubdpo.training.step.batch import Row, row_length
-from hubdpo.training.step.token_budget import fill, pair_costs
+from hubdpo.training.step.batch import Batch, Row, row_length, select_pairs
+from hubdpo.training.step.token_budget import cut_into_passes, pair_costs
 
 if TYPE_CHECKING:
     from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
@@ -58,22 +59,22 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[R
     budget = trainer.tokens_per_batch
     if config.tokens_per_batch == "auto":
         budget = _measure_budget(config, trainer, longest[: MEASURED_PAIRS[-1]], device)
-    pairs = _largest_pass(config, trainer, longest, budget)
+    batch = _largest_pass(config, trainer, longest, budget)
     layers = trainer.recomputed.count if trainer.recomputed else None
     if config.checkpoint_layers == "auto":
-        layers = _measure_layers(config, trainer, pairs, device)
+        layers = _measure_layers(config, trainer, batch, device)
 
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     began = time.monotonic()
-    _one_step(config, trainer, pairs, layers=layers)
+    _one_step(config, trainer, batch, layers=layers)
     seconds = time.monotonic() - began
     peak = f", peak {in_units(torch.cuda.max_memory_allocated())}" if device == "cuda" else ""
-    tokens = row_length(longest[0])
+    pairs, tokens = len(batch["input_ids"]) // 2, row_length(longest[0])
     base_bytes = sum(weight.numel() * weight.element_size() for weight in weights if not weight.requires_grad)
     # [2B, T, vocabulary], which stock TRL holds; the packed forward pass only the rows of scored tokens
-    logits_bytes = 2 * len(pairs) * tokens * int(trainer.model.config.vocab_size) * FLOAT
-    console.info(f"preflight {len(pairs)} longest pairs, {tokens:,} tokens, in {seconds:.1f} s{peak}")
+    logits_bytes = 2 * pairs * tokens * int(trainer.model.config.vocab_size) * FLOAT
+    console.info(f"preflight {pairs} longest pairs, {tokens:,} tokens, in {seconds:.1f} s{peak}")
     console.info(
         f"memory    weights {in_units(base_bytes)}, adapter with gradients and AdamW "
         f"{in_units((2 + MOMENTS) * adapter_bytes)}, logits up to {in_units(logits_bytes)}; "
@@ -81,21 +82,21 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[R
     )
     # FSDP may gather weights to recompute a layer, which is collective: there every pass recomputes the same layers
     may_vary = layers is not None and not trainer.is_fsdp_enabled
-    return Measured(budget, layers, _pass_tokens(trainer, pairs) if may_vary else None)
+    return Measured(budget, layers, _pass_tokens(trainer, batch) if may_vary else None)
 
 
 def _measure_budget(config: TrainConfig, trainer: SharedPrefixDPOTrainer, longest: list[Row], device: str) -> int:
     """Return the tokens of a pass that fit on every process, from passes of one, two and four of the longest pairs."""
     measured: list[tuple[int, int]] = []  # tokens of a pass, bytes that it took
     for count in MEASURED_PAIRS[: max(len(longest), 1)]:
-        rows = longest[:count]
+        batch: Batch = trainer.data_collator(longest[:count])
         try:
-            taken = bytes_of(lambda: _one_step(config, trainer, rows), trainer.model, device)  # noqa: B023
+            taken = bytes_of(functools.partial(_one_step, config, trainer, batch), trainer.model, device)
         except TrainingError:
             if not measured:
                 raise
             break  # too many pairs: the smaller passes tell how many fit
-        measured.append((_pass_tokens(trainer, rows), taken))
+        measured.append((_pass_tokens(trainer, batch), taken))
     budget = _min_over_processes(
         trainer, tokens_that_fit(measured, device, keeps_layers=config.checkpoint_layers == "auto")
     )
@@ -104,18 +105,18 @@ def _measure_budget(config: TrainConfig, trainer: SharedPrefixDPOTrainer, longes
     return budget
 
 
-def _measure_layers(config: TrainConfig, trainer: SharedPrefixDPOTrainer, pairs: list[Row], device: str) -> int:
-    """Return the fewest layers that the pass of these pairs must recompute to fit into memory."""
-    layers = int(trainer.model.config.num_hidden_layers)
+def _measure_layers(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch, device: str) -> int:
+    """Return the fewest layers that the pass of this batch must recompute to fit into memory."""
+    layers, longest_pair = int(trainer.model.config.num_hidden_layers), select_pairs(batch, torch.tensor([0]))
 
     def kept_by_longest_pair(count: int) -> int:
-        return kept_bytes(lambda: _one_step(config, trainer, pairs[:1], layers=count), trainer.model)
+        return kept_bytes(lambda: _one_step(config, trainer, longest_pair, layers=count), trainer.model)
 
     # one layer fewer recomputed is one layer kept; its activations grow with the tokens, from the pair to the pass
     none_kept = kept_by_longest_pair(layers)
     layer = kept_by_longest_pair(layers - 1) - none_kept
-    layer_bytes = layer * _pass_tokens(trainer, pairs) / _pass_tokens(trainer, pairs[:1])
-    taken = bytes_of(lambda: _one_step(config, trainer, pairs, layers=layers), trainer.model, device)
+    layer_bytes = layer * _pass_tokens(trainer, batch) / _pass_tokens(trainer, longest_pair)
+    taken = bytes_of(lambda: _one_step(config, trainer, batch, layers=layers), trainer.model, device)
     kept = _min_over_processes(trainer, min(layers_that_fit(taken, round(layer_bytes), device), layers))
     console.info(
         f"layers    {layers - kept} of {layers} recomputed in the longest pass, each {in_units(layer_bytes)} if kept"
@@ -128,9 +129,8 @@ def _min_over_processes(trainer: SharedPrefixDPOTrainer, value: int) -> int:
     return int(trainer.accelerator.gather(values).min())
 
 
-def _pass_tokens(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> int:
-    """Return the tokens that the backbone runs for these pairs in one pass."""
-    batch = trainer.data_collator(rows)
+def _pass_tokens(trainer: SharedPrefixDPOTrainer, batch: Batch) -> int:
+    """Return the tokens that the backbone runs for a batch in one pass."""
     if trainer.shared_prefix is None:
         return int(batch["input_ids"].numel())
     return int(pair_costs(batch, shared_prefix=True).sum())
@@ -138,22 +138,17 @@ def _pass_tokens(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> int:
 
 def _largest_pass(
     config: TrainConfig, trainer: SharedPrefixDPOTrainer, longest: list[Row], budget: int | None
-) -> list[Row]:
-    """Return the pairs of the largest forward pass that the run can meet; `longest` are all rows, longest first."""
+) -> Batch:
+    """Return the batch of the largest forward pass that the run can meet; `longest` are all rows, longest first."""
+    # the worst step holds the longest rows, and its first pass the costliest of these
+    count = config.per_device_train_batch_size if budget is None else config.pairs_per_process
+    batch: Batch = trainer.data_collator(longest[:count])
     if budget is None:
-        return longest[: config.per_device_train_batch_size]
-    # the worst step holds the longest rows; its first pass the costliest of these, filled as in `cut_into_passes`
-    candidates = longest[: config.pairs_per_process]
-    shared = trainer.shared_prefix is not None
-    costs = pair_costs(trainer.data_collator(candidates), shared_prefix=shared).tolist()
-    costliest = sorted(zip(costs, candidates, strict=True), key=lambda pair: pair[0], reverse=True)
-    size = fill(sorted(costs, reverse=True), budget, padded=not shared)[0]
-    return [row for _, row in costliest[:size]]
+        return batch
+    return cut_into_passes(batch, budget, shared_prefix=trainer.shared_prefix is not None)[0].inputs
 
 
-def _one_step(
-    config: TrainConfig, trainer: SharedPrefixDPOTrainer, pairs: list[Row], *, layers: int | None = None
-) -> None:
+def _one_step(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch, *, layers: int | None = None) -> None:
     """Run one forward and backward pass as training does, and restore gradients, metrics and random state.
 
     `layers` of it are recomputed; None leaves that to the trainer.
@@ -167,10 +162,9 @@ def _one_step(
     fixed = trainer.recomputed.fixed(layers) if trainer.recomputed and layers is not None else nullcontext()
     try:
         with out_of_memory_is(lambda: out_of_memory(config)), fixed, torch.random.fork_rng(devices=devices):
-            batch = trainer._prepare_inputs(trainer.data_collator(pairs))
             # the trainer puts its model under autocast only when it trains
             with trainer.accelerator.autocast(), trainer.compute_loss_context_manager():
-                loss = trainer.compute_loss(model, batch)
+                loss = trainer.compute_loss(model, trainer._prepare_inputs(batch))
             loss.backward()
     finally:
         model.zero_grad()

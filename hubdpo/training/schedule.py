@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -14,10 +13,8 @@ from transformers import get_scheduler
 
 from hubdpo import console
 from hubdpo.config import TrainConfig
+from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError
-
-if TYPE_CHECKING:
-    from hubdpo.data.tokens.tokenize import PairTokenizer
 
 
 def batches_of(config: TrainConfig) -> tuple[int, int]:
@@ -43,6 +40,7 @@ class Epoch:
     @property
     def batches(self) -> int:
         """Batches of each process; accelerate gives every process the same number."""
+        # the last batch may be short, and then processes that get none repeat batches of the beginning
         return math.ceil(math.ceil(self.rows / self.batch) / self.processes)
 
     @property

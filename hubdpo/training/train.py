@@ -8,11 +8,12 @@ import os
 import resource
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import transformers
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from hubdpo import console
 from hubdpo.artefacts.folders.run_folder import remember_places
@@ -44,15 +45,10 @@ from hubdpo.training.run.output_folder import delete_partial_files, stopped_at_c
 from hubdpo.training.run.record import gather_adapter, published_config, save_adapter
 from hubdpo.training.run.resume import EarlierRun, find_earlier_run
 from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_plan
+from hubdpo.training.step.batch import Row
 from hubdpo.training.step.reference import reference_identity
-from hubdpo.training.step.trainer import make_trainer, use_cached_reference
+from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer, use_cached_reference
 from hubdpo.version import __version__, library_versions
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from hubdpo.training.step.batch import Row
-    from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 
 
 def train(config: TrainConfig) -> RunManifest:

@@ -1,4 +1,4 @@
-"""torchrun as `--num-processes` starts it: it and its processes end with the process that asked, which tells why."""
+"""torchrun as `--num-processes` starts it: all processes end with their parent, which reports the first failure."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("way", FAILURES)
-def test_the_first_failure_alone_is_told(tmp_path: Path, way: str) -> None:
+def test_only_the_first_failure_is_reported(tmp_path: Path, way: str) -> None:
     fails, code, told = FAILURES[way]
     (tmp_path / "w.py").write_text(TOGETHER.replace("{fails}", fails))
     done = subprocess.run(LAUNCH, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -115,7 +115,7 @@ def no_checkpoint() -> tuple[str, str]:
         ),
     ],
 )  # fmt: skip
-def test_what_was_first_is_found_in_the_words_that_were_left(
+def test_the_first_failure_is_found_in_the_reports_of_all_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: Any, code: int, type_: Any, exit_code: int, message: str
 ) -> None:
     monkeypatch.setattr("hubdpo.machine.endings.IS_ENDED_IN", 0)
@@ -132,7 +132,7 @@ def test_what_was_first_is_found_in_the_words_that_were_left(
         assert found.hint == ("b" if isinstance(found, ArtefactError) else "start anew")
 
 
-def test_a_word_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_needs_no_free_disk_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LAUNCHED, str(tmp_path))
     make_room(tmp_path, 1)
     before = (tmp_path / "ended-0").stat()
@@ -141,15 +141,13 @@ def test_a_word_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.Mo
     assert (after.st_size, after.st_ino, after.st_blocks) == (before.st_size, before.st_ino, before.st_blocks)
 
 
-def test_who_cannot_leave_word_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_leave_a_report_prints_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not leave_error(MachineError("x"))
     monkeypatch.setenv(LAUNCHED, str(tmp_path / "gone"))
     assert not leave_error(MachineError("x"))
 
 
-def test_other_processes_than_the_first_do_not_warn(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_rank_0_warns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(console.output, "errors_only", False)
     monkeypatch.setattr(console.output, "format", console.Format.human)
     monkeypatch.setenv("RANK", "1")
@@ -182,7 +180,7 @@ def test_no_process_is_left(tmp_path: Path, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("way", console.Format)
-def test_processes_are_as_quiet_as_the_one_that_was_asked(monkeypatch: pytest.MonkeyPatch, way: console.Format) -> None:
+def test_launched_processes_inherit_quiet(monkeypatch: pytest.MonkeyPatch, way: console.Format) -> None:
     words: list[str] = []
     monkeypatch.setattr(console.output, "format", way)
     monkeypatch.setattr(processes, "run_in_processes", lambda count, given, *_: words.extend(given))

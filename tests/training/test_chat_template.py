@@ -58,7 +58,7 @@ def end_of(base: Path) -> EndOfTurn:
     return EndOfTurn(token="<|im_end|>", id=end, base_stops_at=[stop])
 
 
-def test_the_run_says_what_its_template_was_given_and_where_it_ends(run: Path, base: Path) -> None:
+def test_run_json_records_template_arguments_and_end_of_turn(run: Path, base: Path) -> None:
     made = RunManifest.read(run / RUN_FILE)
     assert made.config["chat_template_kwargs"] == KWARGS
     assert made.end_of_turn == end_of(base)
@@ -66,7 +66,7 @@ def test_the_run_says_what_its_template_was_given_and_where_it_ends(run: Path, b
     assert """--chat-template-kwargs '{"enable_thinking": false}'""" in train_command(made)
 
 
-def test_the_run_generates_as_far_as_its_answers_go(run: Path, base: Path) -> None:
+def test_generation_of_a_run_stops_where_its_answers_end(run: Path, base: Path) -> None:
     settings = json.loads((run / "generation_config.json").read_text(encoding="utf-8"))
     assert settings["eos_token_id"] == end_of(base).all_stops
 

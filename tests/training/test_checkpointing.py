@@ -1,4 +1,4 @@
-"""Fewer layers are recomputed where memory allows, and nothing else changes."""
+"""Fewer layers are recomputed when memory allows, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def one_step(trainer: SharedPrefixDPOTrainer, count: int | None = None) -> tuple
         (False, False, {"tokens_per_batch": 512}),
     ],
 )
-def test_loss_and_gradients_are_the_same_bits_whatever_is_recomputed(
+def test_loss_and_gradients_are_equal_to_the_bit_whatever_is_recomputed(
     base: Path, tmp_path: Path, nf4: bool, shared_prefix: bool, more: dict[str, Any]
 ) -> None:
     chosen = {"nf4": nf4, "shared_prefix": shared_prefix, **more}
@@ -79,7 +79,7 @@ def test_loss_and_gradients_are_the_same_bits_whatever_is_recomputed(
         assert ran == [both + both // 2 * (place < count) for place, both in enumerate(passes)]
 
 
-def test_each_layer_that_is_not_recomputed_keeps_as_much(base: Path, tmp_path: Path) -> None:
+def test_every_kept_layer_takes_the_same_memory(base: Path, tmp_path: Path) -> None:
     trainer = trainer_for(base, tmp_path, "skewed", checkpoint_layers=LAYERS)
     kept = [kept_bytes(lambda: one_step(trainer, count), trainer.model) for count in range(LAYERS, -1, -1)]  # noqa: B023
     steps = [later - earlier for earlier, later in itertools.pairwise(kept)]
@@ -101,7 +101,7 @@ def test_shorter_passes_recompute_fewer_in_the_memory_of_the_longest(base: Path,
     ("memory_for", "shared_prefix", "tokens_per_batch"),
     [(0, True, None), (2, True, "auto"), (3, False, None), (100, True, None)],
 )
-def test_auto_recomputes_what_the_memory_asks_for(
+def test_auto_recomputes_as_few_layers_as_memory_allows(
     base: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -138,7 +138,7 @@ def test_auto_recomputes_what_the_memory_asks_for(
     assert found["layer"] == pytest.approx(kept[1] - kept[0], rel=0.25)
 
 
-def test_auto_is_a_number_once_the_run_began(base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+def test_auto_is_recorded_as_a_number(base: Path, dataset_dir: Path, tmp_path: Path) -> None:
     chosen = options(
         base, dataset_dir, tmp_path / "run", checkpoint_layers="auto", tokens_per_batch="auto", max_steps=1
     )

@@ -1,4 +1,4 @@
-"""A checkpoint is gone on from when every file of it is what was written, and else the one before it is."""
+"""A run resumes from its newest checkpoint whose files are all as they were written."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("harm", "says"), DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_checkpoint_is_no_complete_one(
+def test_a_damaged_checkpoint_is_not_complete(
     tmp_path: Path, harm: Callable[[Path], object], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     older, newer = checkpoint(tmp_path, 9), checkpoint(tmp_path, 10)
@@ -64,7 +64,7 @@ def test_a_damaged_checkpoint_is_no_complete_one(
     assert not (newer / MARKER).exists() and (older / MARKER).exists()
 
 
-def test_a_file_of_the_same_size_is_known_by_its_hash(tmp_path: Path) -> None:
+def test_a_changed_file_of_equal_size_is_found_by_its_hash(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, 3)
     (folder / "optimizer.pt").write_bytes(b"54321")
     assert damage_of(folder) is None
@@ -74,7 +74,9 @@ def test_a_file_of_the_same_size_is_known_by_its_hash(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("steps", "says"), [((4,), "there is none before it"), ((2, 4), "those before it are damaged")]
 )
-def test_where_all_are_damaged_nothing_is_taken_away(tmp_path: Path, steps: tuple[int, ...], says: str) -> None:
+def test_no_marker_is_removed_when_all_checkpoints_are_damaged(
+    tmp_path: Path, steps: tuple[int, ...], says: str
+) -> None:
     for step in steps:
         (checkpoint(tmp_path, step) / "scheduler.pt").unlink()
     with pytest.raises(ArtefactError, match=f"checkpoint-4` is damaged .`scheduler.pt` is missing.*{says}"):
@@ -82,7 +84,7 @@ def test_where_all_are_damaged_nothing_is_taken_away(tmp_path: Path, steps: tupl
     assert (tmp_path / "checkpoint-4" / MARKER).exists()
 
 
-def test_whole_checkpoints_are_left_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_complete_checkpoints_are_not_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path, 2), checkpoint(tmp_path, 4)
     (tmp_path / "checkpoint-2" / "rng.pth").unlink()  # older than the one that is gone on from
     set_damaged_aside(tmp_path)
@@ -90,7 +92,7 @@ def test_whole_checkpoints_are_left_as_they_are(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err == ""
 
 
-def test_a_marker_of_version_0_2_lists_nothing_and_the_usual_files_are_asked_for(tmp_path: Path) -> None:
+def test_a_marker_of_version_0_2_requires_the_usual_files(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, 2)
     (folder / MARKER).write_text(json.dumps({"step": 2}))
     assert damage_of(folder, hashes=True) is None

@@ -1,4 +1,4 @@
-"""Labels: on what the assistant says, and on all of it."""
+"""Labels on the assistant's tokens, and not on other turns inside an answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_rows_of_one_turn_make_the_batch_of_trl() -> None:
     assert all(ours[name].tolist() == theirs[name].tolist() for name in theirs)
 
 
-def test_what_is_not_scored_stays_to_be_read() -> None:
+def test_context_inside_an_answer_is_read_and_not_scored() -> None:
     batch = AssistantCollator(pad_token_id=0)([PLAIN, TURNS])
     assert batch["input_ids"][1].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert batch["attention_mask"][1].tolist() == [1] * 9
@@ -44,7 +44,7 @@ def test_scoring_takes_the_tokens_that_have_a_label() -> None:
         assert scored_places(row, side) == mask.nonzero()[:, 0].tolist()
 
 
-def test_training_reads_it(tiny_base: Path, tmp_path: Path) -> None:
+def test_the_trainer_uses_the_collator(tiny_base: Path, tmp_path: Path) -> None:
     config = TrainConfig(model_name_or_path=str(tiny_base), dataset="data", output_dir=tmp_path, load_in_4bit=False)
     model = load_base(tiny_base, device="cpu", load_in_4bit=False)
     tokenizer, rows = AutoTokenizer.from_pretrained(tiny_base), Dataset.from_list([TURNS])

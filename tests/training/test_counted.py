@@ -1,4 +1,4 @@
-"""A dataset that was counted otherwise than the run writes it is told, once and before heavy work."""
+"""A run whose tokenizer differs from the one that counted the dataset warns, once and before heavy work."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def config_of(base: str, **more: Any) -> TrainConfig:
         (THINK, THINK, []), (NONE, NONE, []),
     ],
 )  # fmt: skip
-def test_other_template_kwargs_are_told(
+def test_other_template_arguments_are_warned_of(
     tiny_base: Path, dataset_dir: Path, capsys: pytest.CaptureFixture[str], before: Any, now: Any, told: list[str]
 ) -> None:
     same = {"name": "tiny", "revision": None, "tokenizer": sha256_file(tiny_base / "tokenizer.json")}
@@ -49,7 +49,7 @@ def test_other_template_kwargs_are_told(
     assert bool(said) == bool(told)
 
 
-def test_another_tokenizer_is_told_and_another_name_of_the_same_is_not(
+def test_another_tokenizer_is_warned_of_but_not_another_name_of_the_same(
     tiny_base: Path, tiny_base_repo: str, dataset_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from huggingface_hub import HfApi
@@ -68,7 +68,9 @@ def test_another_tokenizer_is_told_and_another_name_of_the_same_is_not(
         assert f"this run uses that of {tiny_base}" in said
 
 
-def test_a_start_tells_it(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_start_warns_of_another_tokenizer(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(f'{{"prompt": "p{i}", "chosen": "good {i}", "rejected": "bad"}}\n' for i in range(8)))
     other = Path(shutil.copytree(tiny_base, tmp_path / "other"))

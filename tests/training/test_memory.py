@@ -1,4 +1,4 @@
-"""How memory is measured, what counts as running out of it, and that the measuring pass is a pass of training."""
+"""How memory is measured, which errors mean out of memory, and that a measured pass is a training pass."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from hubdpo.errors import ArtefactError, MachineError, TrainingError
 from hubdpo.model import memory
 from hubdpo.model.device import compute_dtype
 from hubdpo.model.memory import SHARE, is_out_of_memory, out_of_memory_is, tokens_that_fit
-from hubdpo.training.preflight import MEASURED_PAIRS, _measure_budget, _one_step
+from hubdpo.training.preflight import MEASURED_PAIRS, _measure_budget, _one_step, preflight
 from hubdpo.training.step import shared_prefix
+from hubdpo.training.step.batch import row_length
 from hubdpo.training.step.trainer import dpo_config
 from hubdpo.training.train import _own_device
 from tests.training.test_token_budget import config_for, pairs, trainer_for
@@ -41,7 +42,7 @@ def test_every_library_s_way_of_saying_it_counts_as_out_of_memory(text: str) -> 
     assert not is_out_of_memory(ValueError(text))
 
 
-def test_out_of_memory_is_told_by_its_type_and_by_what_it_was_raised_from() -> None:
+def test_out_of_memory_is_recognised_by_type_and_by_cause() -> None:
     assert is_out_of_memory(torch.OutOfMemoryError("x"))
     assert is_out_of_memory(MemoryError())
     outer = OSError("cannot load")
@@ -57,7 +58,7 @@ def test_out_of_memory_is_told_by_its_type_and_by_what_it_was_raised_from() -> N
         "mat1 and mat2 shapes cannot be multiplied",
     ],
 )
-def test_other_errors_are_not_taken_for_it(text: str) -> None:
+def test_other_errors_are_not_taken_for_out_of_memory(text: str) -> None:
     error = RuntimeError(text)
     with pytest.raises(RuntimeError) as caught, out_of_memory_is(lambda: TrainingError("told")):
         raise error
@@ -73,7 +74,7 @@ def test_other_errors_are_not_taken_for_it(text: str) -> None:
         (RuntimeError("Triton Error [CUDA]: out of memory"), TrainingError),
     ],
 )
-def test_a_limit_of_this_process_is_told_apart_from_a_small_device(
+def test_a_process_limit_is_told_apart_from_a_small_device(
     monkeypatch: pytest.MonkeyPatch, problem: Exception, told: type[Exception]
 ) -> None:
     plain = resource.getrlimit
@@ -87,7 +88,7 @@ def test_a_limit_of_this_process_is_told_apart_from_a_small_device(
         raise problem
 
 
-def test_an_error_that_is_told_already_stays_as_it_is() -> None:
+def test_an_error_of_ours_passes_through() -> None:
     problem = ArtefactError("gone")
     problem.__cause__ = MemoryError()
     with pytest.raises(ArtefactError, match="gone"), out_of_memory_is(lambda: TrainingError("told")):
@@ -95,7 +96,7 @@ def test_an_error_that_is_told_already_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("fixed", "each", "free"), [(0, 1000, 20e6), (3_000_000, 1000, 20e6), (500, 7, 1e5)])
-def test_what_a_token_takes_is_told_apart_from_what_any_pass_takes(
+def test_bytes_per_token_are_told_apart_from_fixed_bytes(
     monkeypatch: pytest.MonkeyPatch, fixed: int, each: int, free: float
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: int(free))
@@ -106,7 +107,7 @@ def test_what_a_token_takes_is_told_apart_from_what_any_pass_takes(
 @pytest.mark.parametrize(
     "measured", [[(100, 10**5)], [(100, 10**5), (200, 10**5)], [(100, 10**5), (200, 9 * 10**4)], [(100, 10**5)] * 2]
 )
-def test_passes_that_tell_nothing_about_a_token_are_taken_whole(
+def test_passes_without_a_slope_count_all_their_bytes_for_their_tokens(
     monkeypatch: pytest.MonkeyPatch, measured: list[tuple[int, int]]
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10**7)
@@ -114,7 +115,7 @@ def test_passes_that_tell_nothing_about_a_token_are_taken_whole(
     assert tokens_that_fit(measured, "cpu") == int(SHARE * 10**7 * tokens / taken) // 256 * 256
 
 
-def test_the_longest_pair_is_let_through_whatever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_budget_holds_at_least_the_longest_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1)
     assert tokens_that_fit([(700, 10**9), (1400, 2 * 10**9)], "cpu") == 700
 
@@ -145,7 +146,7 @@ def test_the_measuring_pass_runs_under_the_autocast_of_training(
 
     monkeypatch.setattr(trainer.accelerator, "autocast", autocast)
     try:
-        _one_step(config_for(tmp_path), trainer, rows[:1])
+        _one_step(config_for(tmp_path), trainer, trainer.data_collator(rows[:1]))
     finally:
         hook.remove()
     assert seen
@@ -164,7 +165,7 @@ def test_the_measuring_pass_asks_no_other_device_for_its_random_state(
 
     monkeypatch.setattr(torch.random, "fork_rng", forked)
     state = torch.random.get_rng_state()
-    _one_step(config_for(tmp_path), trainer, rows[:1])
+    _one_step(config_for(tmp_path), trainer, trainer.data_collator(rows[:1]))
     assert asked  # by recomputed layers as well
     assert all(devices == [] for devices in asked)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -179,8 +180,21 @@ def test_the_measuring_pass_tells_out_of_memory_of_any_library_with_a_hint(
 
     monkeypatch.setattr(trainer, "compute_loss", failing)
     with pytest.raises(TrainingError, match="ran out of memory") as caught:
-        _one_step(config_for(tmp_path), trainer, rows[:1])
+        _one_step(config_for(tmp_path), trainer, trainer.data_collator(rows[:1]))
     assert caught.value.hint
+
+
+def test_the_preflight_runs_the_longest_pairs(
+    trainer: Any, rows: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+
+    def step(config: Any, trainer: Any, batch: Any, **layers: Any) -> None:
+        lengths.extend(map(max, zip(*batch["attention_mask"].sum(dim=1).chunk(2), strict=True)))
+
+    monkeypatch.setattr("hubdpo.training.preflight._one_step", step)
+    preflight(config_for(tmp_path, per_device_train_batch_size=3), trainer, rows, device="cpu")
+    assert lengths == sorted(map(row_length, rows), reverse=True)[:3]
 
 
 @pytest.mark.parametrize(("fits", "sizes"), [(8, MEASURED_PAIRS), (2, (1, 2)), (1, (1,))])
@@ -189,8 +203,8 @@ def test_auto_measures_several_sizes_as_far_as_they_fit(
 ) -> None:
     measured: list[list[tuple[int, int]]] = []
 
-    def step(config: Any, trainer: Any, longest: list[Any], **layers: Any) -> None:
-        if len(longest) > fits:
+    def step(config: Any, trainer: Any, batch: Any) -> None:
+        if len(batch["input_ids"]) > 2 * fits:
             raise TrainingError("the device ran out of memory")
 
     monkeypatch.setattr("hubdpo.training.preflight._one_step", step)
@@ -204,7 +218,7 @@ def test_auto_measures_several_sizes_as_far_as_they_fit(
 
 
 @pytest.mark.parametrize(("capable", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_bfloat16_that_is_emulated_is_none(monkeypatch: pytest.MonkeyPatch, capable: bool, dtype: torch.dtype) -> None:
+def test_emulated_bfloat16_is_not_used(monkeypatch: pytest.MonkeyPatch, capable: bool, dtype: torch.dtype) -> None:
     """As on a T4, where PyTorch answers yes unless it is asked about emulation."""
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: capable or including_emulation
@@ -230,7 +244,7 @@ def test_policy_and_reference_of_a_pass_share_one_layout(
     monkeypatch.setattr(shared_prefix, "build_layout", lambda *args: built.append(1) or build(*args))
     before = trainer.shared_prefix.packed_tokens
     for count in (1, 2):
-        _one_step(config_for(tmp_path), trainer, rows[:count])
+        _one_step(config_for(tmp_path), trainer, trainer.data_collator(rows[:count]))
     assert len(built) == 2
     lengths = [len(build(*_batch(trainer, rows[:count])).gather) for count in (1, 2)]
     assert trainer.shared_prefix.packed_tokens - before == 2 * sum(lengths)  # once for each of the two models
@@ -242,7 +256,7 @@ def _batch(trainer: Any, rows: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("visible", "said"), [(1, False), (4, True)])
-def test_gpus_that_are_not_used_are_named(
+def test_unused_gpus_are_hinted_at(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], visible: int, said: bool
 ) -> None:
     monkeypatch.setattr("hubdpo.training.train.pick_device", lambda wanted: "cuda")

@@ -1,4 +1,4 @@
-"""Going on with a run: with other options, for longer, from what Ctrl-C or a full GPU left, and after a bad start."""
+"""Resume a run: with other options, for longer, after Ctrl-C, after running out of memory, after a failed start."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_run_that_is_extended_is_the_longer_run(
     assert train(**chosen, extend=True) == found  # the same command again finds nothing left to do
 
 
-def test_a_schedule_that_decays_is_made_anew_from_the_step_that_was_reached(
+def test_a_decaying_schedule_is_recomputed_when_a_run_is_extended(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     chosen = options(tiny_base, dataset_dir, tmp_path / "run", lr_scheduler_type="linear", warmup_ratio=0.4)
@@ -107,7 +107,7 @@ def test_a_schedule_that_decays_is_made_anew_from_the_step_that_was_reached(
     assert any((one != other).any() for one, other in zip(saved[0].values(), saved[1].values(), strict=True))
 
 
-def test_how_a_run_is_saved_told_and_laid_out_may_change(cut: Path, tiny_base: Path, dataset_dir: Path) -> None:
+def test_options_of_saving_logging_and_memory_may_change(cut: Path, tiny_base: Path, dataset_dir: Path) -> None:
     (cut / "checkpoint-9").mkdir()  # cut short by a kill
     changed = {
         "max_steps": 3, "save_steps": 2, "eval_steps": 3, "logging_steps": 3, "per_device_train_batch_size": 1,
@@ -128,7 +128,7 @@ def test_how_a_run_is_saved_told_and_laid_out_may_change(cut: Path, tiny_base: P
     assert found.config["save_steps"] == 2
 
 
-def test_new_intervals_hold_from_the_checkpoint_on(cut: Path, tiny_base: Path, dataset_dir: Path) -> None:
+def test_new_intervals_apply_from_the_checkpoint_on(cut: Path, tiny_base: Path, dataset_dir: Path) -> None:
     changed = {"max_steps": 6, "save_steps": 4, "eval_steps": 4, "logging_steps": 2}
     train(**options(tiny_base, dataset_dir, cut, **changed), extend=True)
     lines = metrics(cut)
@@ -137,7 +137,7 @@ def test_new_intervals_hold_from_the_checkpoint_on(cut: Path, tiny_base: Path, d
     assert sorted(path.name for path in cut.glob("checkpoint-*")) == [f"checkpoint-{step}" for step in (1, 2, 4, 6)]
 
 
-def test_a_run_that_was_killed_after_its_last_step_is_not_trained_on(
+def test_a_run_killed_after_its_last_step_is_not_trained_further(
     copied: Path, finished: Path, tiny_base: Path, dataset_dir: Path
 ) -> None:
     manifest = RunManifest.read(copied / "run.json")
@@ -175,7 +175,7 @@ OUT = torch.OutOfMemoryError("out")
     ],
     ids=["memory", "memory in an evaluation", "memory in scoring", "Ctrl-C"],
 )
-def test_the_hint_of_a_run_that_stops_goes_on_with_it(
+def test_the_hint_of_a_stopped_run_resumes_it(
     tiny_base: Path,
     dataset_dir: Path,
     tmp_path: Path,
@@ -203,7 +203,7 @@ def test_the_hint_of_a_run_that_stops_goes_on_with_it(
     assert [line["step"] for line in metrics(tmp_path / "run") if "loss" in line] == [1, 2, 3]
 
 
-def test_a_run_that_stops_before_it_saved_says_so_and_starts_anew(
+def test_a_run_stopped_before_its_first_checkpoint_starts_again(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = options(tiny_base, dataset_dir, tmp_path / "run", save_steps=50)
@@ -219,7 +219,7 @@ def test_a_run_that_stops_before_it_saved_says_so_and_starts_anew(
 
 @pytest.mark.parametrize("pairs", range(1, 13))
 @pytest.mark.parametrize("accumulated", [1, 3, 4])
-def test_less_memory_takes_the_same_pairs_a_step(pairs: int, accumulated: int) -> None:
+def test_the_out_of_memory_hint_keeps_the_pairs_per_step(pairs: int, accumulated: int) -> None:
     base = {"model_name_or_path": "x/y", "dataset": "x", "output_dir": "r"}
     config = TrainConfig.build(
         {**base, "per_device_train_batch_size": pairs, "gradient_accumulation_steps": accumulated}
@@ -288,7 +288,7 @@ def test_an_option_may_change_unless_the_weights_depend_on_it(name: str) -> None
         ({}, "pairs per step"),
     ],
 )
-def test_what_the_weights_depend_on_goes_by_the_other_options(options: dict[str, Any], name: str) -> None:
+def test_options_that_weights_depend_on_follow_the_other_options(options: dict[str, Any], name: str) -> None:
     config = CONFIG.model_copy(update=options)
     now = config.model_copy(update={"gradient_accumulation_steps": 5}) if " " in name else other(config, name)
     with pytest.raises(ResumeMismatch, match=name):
@@ -303,7 +303,7 @@ def test_another_base_or_other_data_are_another_run(what: str) -> None:
         check_same_experiment(manifest_of(CONFIG), CONFIG, base, data)
 
 
-def test_options_that_are_newer_than_the_run_were_at_their_default() -> None:
+def test_options_newer_than_the_run_count_as_their_default() -> None:
     old = manifest_of(CONFIG)
     del old.config["lr_scheduler_kwargs"], old.config["reference"]
     check_same_experiment(old, CONFIG, BaseRef(name="b"), DATA)
@@ -327,6 +327,12 @@ def test_a_run_ends_where_its_own_schedule_ends(tmp_path: Path) -> None:
         )
 
 
+def test_the_warm_up_is_a_share_of_the_steps_of_the_first_start() -> None:
+    changes = [Change(step=3, values={"planned_steps": (3, 5)}), Change(step=5, values={"planned_steps": (5, 8)})]
+    run = EarlierRun(manifest_of(CONFIG, planned_steps=8, changes=changes), None)
+    assert (run.planned, run.first_planned) == (8, 3)
+
+
 def run_in(folder: Path, status: str = "running", saved: int | None = None) -> TrainConfig:
     config = CONFIG.model_copy(update={"output_dir": folder})
     folder.mkdir(parents=True)
@@ -337,7 +343,7 @@ def run_in(folder: Path, status: str = "running", saved: int | None = None) -> T
     return config
 
 
-def test_a_run_whose_checkpoints_are_damaged_is_not_begun_anew_in_silence(tmp_path: Path) -> None:
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_again_silently(tmp_path: Path) -> None:
     config = run_in(tmp_path / "run", saved=3)
     (config.output_dir / "checkpoint-3" / MARKER).write_text(canonical_json({"files": {"optimizer.pt": {"size": 9}}}))
     with pytest.raises(ConfigError, match="an unfinished run whose checkpoints are damaged") as caught:

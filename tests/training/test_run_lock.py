@@ -1,4 +1,4 @@
-"""A run folder is for one process at a time, from its first look at it until it ends, and no failed start stays."""
+"""A run folder belongs to one process at a time, from its first check to its end; a failed start leaves nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("status", ["running", "complete"])
-def test_the_second_is_told_in_one_line(tmp_path: Path, way: str, status: str) -> None:
+def test_a_second_process_in_a_run_folder_is_refused(tmp_path: Path, way: str, status: str) -> None:
     run = run_in(tmp_path, status)
     with alone_in(run), pytest.raises(ConfigError, match="another process works in") as caught:
         WAYS[way](run)
@@ -56,7 +56,7 @@ def test_the_second_is_told_in_one_line(tmp_path: Path, way: str, status: str) -
         pass
 
 
-def test_the_lock_is_one_between_processes(tmp_path: Path) -> None:
+def test_the_lock_holds_between_processes(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     words = ["--model-name-or-path=b", "--dataset=d", f"--output-dir={run}", "--resume"]
     with alone_in(run):
@@ -67,7 +67,7 @@ def test_the_lock_is_one_between_processes(tmp_path: Path) -> None:
     assert f"error: another process works in `{run}`\nhint: wait" in done.stderr
 
 
-def test_a_run_that_came_between_the_look_and_the_lock_is_not_trained_over(
+def test_a_run_that_ends_between_check_and_lock_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def other_run_ends(config: TrainConfig) -> TrainConfig:
@@ -79,7 +79,7 @@ def test_a_run_that_came_between_the_look_and_the_lock_is_not_trained_over(
         train(**OPTIONS, output_dir=tmp_path / "run")
 
 
-def test_a_folder_that_is_new_is_locked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_folder_is_locked_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(config: TrainConfig) -> None:
         with alone_in(config.output_dir):
             pass
@@ -92,14 +92,14 @@ def test_a_folder_that_is_new_is_locked_before_the_work(tmp_path: Path, monkeypa
     train(**OPTIONS, output_dir=tmp_path / "run", dry_run=True)  # writes nothing there
 
 
-def test_push_of_a_run_that_goes_on_is_refused(tmp_path: Path) -> None:
+def test_a_running_run_is_not_pushed(tmp_path: Path) -> None:
     from hubdpo import push
 
     with alone_in(run_in(tmp_path)), pytest.raises(ArtefactError, match="not finished"):
         push(folder=tmp_path, repo="alice/x", version="0.1.0")
 
 
-def test_a_folder_that_went_away_under_the_lock_is_not_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_replaced_while_it_is_locked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = fcntl.flock
 
     def too_late(handle: int, operation: int) -> None:
@@ -112,7 +112,7 @@ def test_a_folder_that_went_away_under_the_lock_is_not_locked(tmp_path: Path, mo
         pass
 
 
-def test_a_disk_without_locks_is_told_and_worked_on(
+def test_a_disk_without_locks_is_warned_of_and_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def none_here(handle: int, operation: int) -> None:
@@ -129,7 +129,7 @@ def fail_in(folder: Path) -> None:
         raise RuntimeError("no")
 
 
-def test_a_failed_start_takes_its_folders_away(tmp_path: Path) -> None:
+def test_a_failed_start_removes_the_folders_it_made(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail_in(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
@@ -138,7 +138,7 @@ def test_a_failed_start_takes_its_folders_away(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "make", [lambda place: None, lambda place: (place / "mine").write_text("")], ids=["empty", "full"]
 )
-def test_what_was_there_before_a_failed_start_stays(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+def test_a_failed_start_keeps_what_was_there_before(tmp_path: Path, make: Callable[[Path], Any]) -> None:
     (tmp_path / "run").mkdir()
     make(tmp_path / "run")
     before = sorted(tmp_path.rglob("*"))
@@ -147,14 +147,14 @@ def test_what_was_there_before_a_failed_start_stays(tmp_path: Path, make: Callab
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_folder_is_free_with_the_start_of_a_first_file(tmp_path: Path) -> None:
+def test_a_folder_with_only_scratch_files_is_free(tmp_path: Path) -> None:
     (tmp_path / ".run.json.0123abcd").write_text('{"schema')
     assert check_output_folder(TrainConfig.build({**OPTIONS, "output_dir": tmp_path})) is None
     delete_partial_files(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_was_cut_short_is_dropped_and_nothing_else(tmp_path: Path) -> None:
+def test_only_partial_files_are_deleted(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     (run / "checkpoint-3").mkdir()
     (run / ".adapter-x1").mkdir()

@@ -1,4 +1,4 @@
-"""Steps are counted as the trainer counts them, and the learning rate of a longer run is told as it will be."""
+"""Steps are counted as the trainer counts them, and the learning rates of an extended run are printed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_rates_are_those_of_the_trainer() -> None:
         ),
     ],
 )
-def test_an_extension_says_what_the_learning_rate_does(
+def test_an_extension_prints_the_learning_rates(
     capsys: pytest.CaptureFixture[str], options: dict[str, Any], words: str
 ) -> None:
     print_extension(config_for(**options), before=10, now=20, warmup_steps=1, reached=10)
@@ -102,7 +102,7 @@ def test_an_extension_says_what_the_learning_rate_does(
         ("reduce_lr_on_plateau", {"factor": 2.0}, "cannot be made with these arguments"),
     ],
 )
-def test_arguments_that_give_no_schedule_are_refused(name: str, arguments: dict[str, Any], message: str) -> None:
+def test_invalid_schedule_arguments_are_refused(name: str, arguments: dict[str, Any], message: str) -> None:
     config = config_for(lr_scheduler_type=name, lr_scheduler_kwargs=arguments)
     with pytest.raises(ConfigError, match=message) as caught:
         check_rates(config, steps=20, warmup_steps=2)
@@ -111,7 +111,7 @@ def test_arguments_that_give_no_schedule_are_refused(name: str, arguments: dict[
 
 @pytest.mark.parametrize("steps", [1, 2, 20, 5000])
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_every_schedule_of_right_arguments_is_let_through(name: str, steps: int) -> None:
+def test_every_schedule_with_valid_arguments_is_accepted(name: str, steps: int) -> None:
     arguments = (
         {"num_decay_steps": 1} if name == "warmup_stable_decay" else dict(list(NEEDED.get(name, {}).items())[:1])
     )

@@ -1,4 +1,4 @@
-"""The shipped configuration for accelerate shards the NF4 base, and the numbers stay."""
+"""The shipped accelerate configuration shards the NF4 base, and the numbers stay the same."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def found(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return result
 
 
-def test_every_weight_is_sharded_the_quantised_ones_too(found: dict[str, Any]) -> None:
+def test_all_weights_are_sharded_including_quantised_ones(found: dict[str, Any]) -> None:
     assert (found["saved"]["version"], found["saved"]["sharded"]) == (2, 1.0)
 
 
@@ -48,7 +48,7 @@ def test_losses_gradients_reference_and_scores_are_those_of_one_process(found: d
         assert_near(sharded[name], alone[name], share=1e-5, name=name)
 
 
-def test_the_adapter_is_put_together_to_be_saved(found: dict[str, Any]) -> None:
+def test_the_adapter_is_saved_whole(found: dict[str, Any]) -> None:
     assert (found["saved"]["weights"], found["saved"]["the same"]) == (28, True)
 
 

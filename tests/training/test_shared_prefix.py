@@ -213,7 +213,7 @@ def of_torch_2_13(
     return varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale, window_size)
 
 
-def test_the_installed_torch_takes_what_is_asked_of_it() -> None:
+def test_the_installed_torch_has_the_varlen_signature() -> None:
     names = list(inspect.signature(torch.nn.attention.varlen.varlen_attn).parameters)
     known = list(inspect.signature(of_torch_2_11).parameters)
     assert names[:7] == known[:7]
@@ -223,7 +223,7 @@ def test_the_installed_torch_takes_what_is_asked_of_it() -> None:
 @pytest.mark.parametrize("kernel", [of_torch_2_11, of_torch_2_13])
 @pytest.mark.parametrize("heads", [(4, 2), (4, 4)], ids=["grouped heads", "equal heads"])
 @pytest.mark.parametrize("shape", LENGTHS)
-def test_what_cuda_is_asked_for_is_the_attention_of_the_branches(
+def test_the_varlen_call_is_the_attention_of_the_branches(
     shape: str, heads: tuple[int, int], kernel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", kernel)
@@ -250,7 +250,7 @@ def test_what_cuda_is_asked_for_is_the_attention_of_the_branches(
         ((9, 0), torch.bfloat16, 512, "heads of 256"),
     ],
 )
-def test_a_gpu_without_flash_attention_goes_pair_by_pair_and_says_why(
+def test_a_gpu_without_flash_attention_runs_pair_by_pair_and_warns(
     capability: Any, dtype: Any, head_dim: int, lacks: str, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
@@ -260,7 +260,7 @@ def test_a_gpu_without_flash_attention_goes_pair_by_pair_and_says_why(
     shared_prefix.flash_takes.cache_clear()
 
 
-def test_other_forwards_are_untouched(tiny_base: Path) -> None:
+def test_forward_passes_outside_packed_are_not_affected(tiny_base: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
     ids = torch.arange(20)[None] + 10
     with torch.no_grad():

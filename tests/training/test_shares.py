@@ -1,4 +1,4 @@
-"""Every pair weighs alike in its step and in an evaluation, however few of them the last pass has."""
+"""Every pair weighs the same in its step and in an evaluation, even when the last pass is short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What needs no weights is refused within seconds, before torch is imported and before anything is written."""
+"""What needs no weights is refused in seconds, before torch is imported and before anything is written."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def facts(tiny_base: Path) -> BaseFacts:
     return check_base(open_snapshot(str(tiny_base)))
 
 
-def test_mistakes_are_told_before_torch_is_imported(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+def test_mistakes_are_refused_before_torch_is_imported(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
     raw = tmp_path / "pairs.jsonl"
     raw.write_text("{}\n")
     (tmp_path / "empty").mkdir()
@@ -99,7 +99,7 @@ def test_mistakes_are_told_before_torch_is_imported(tiny_base: Path, dataset_dir
     assert time.monotonic() - began < 3 * len(mistakes)
 
 
-def test_an_output_folder_is_looked_at_before_torch_is_imported(
+def test_the_output_folder_is_checked_before_torch_is_imported(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -117,7 +117,7 @@ def test_an_output_folder_is_looked_at_before_torch_is_imported(
     assert_told_early(mistakes, tmp_path)
 
 
-def test_a_run_that_saved_nothing_is_told_once_to_start_anew(
+def test_a_run_that_saved_nothing_starts_again_with_one_message(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = options(tiny_base, dataset_dir, tmp_path / "run", max_steps=1, max_length=64, load_in_4bit=False)
@@ -129,11 +129,11 @@ def test_a_run_that_saved_nothing_is_told_once_to_start_anew(
 
 
 @pytest.mark.parametrize("way", ["resume", "extend"])
-def test_a_dry_run_of_going_on_needs_no_run(tmp_path: Path, way: str) -> None:
+def test_a_dry_run_with_resume_needs_no_run(tmp_path: Path, way: str) -> None:
     assert check_output_folder(config("base", "data", tmp_path / "run", dry_run=True, **{way: True})) is None
 
 
-def test_what_cannot_be_evaluated_is_told_before_torch_is_imported(run_dir: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_evaluated_is_refused_before_torch_is_imported(run_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir, tmp_path / "moved")
     (tmp_path / "moved" / LOCAL_FILE).unlink()
     (tmp_path / "all.jsonl").write_text('{"prompt": "p", "chosen": "good", "rejected": "bad"}\n')
@@ -177,7 +177,7 @@ def test_layers_that_the_base_does_not_have_are_refused_with_those_it_has(
 @pytest.mark.parametrize(
     "targets", [["all-linear"], list(QWEN2_PROJECTIONS), ["self_attn.q_proj"], ["model.layers.0.mlp.up_proj"]]
 )
-def test_layers_that_the_base_has_are_taken_as_peft_takes_them(facts: BaseFacts, targets: list[str]) -> None:
+def test_target_modules_are_matched_as_in_peft(facts: BaseFacts, targets: list[str]) -> None:
     check_targets(targets, facts)
 
 
@@ -247,7 +247,7 @@ def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def test_raw_data_is_told_which_way_round_prepare_goes(tmp_path: Path) -> None:
+def test_raw_data_gets_the_prepare_command_as_hint(tmp_path: Path) -> None:
     raw = tmp_path / "pairs.csv"
     raw.write_text("prompt,chosen,rejected\n")
     for ref, state in ((str(raw), "is raw data"), ("missing.jsonl.gz", "is not there")):
@@ -256,14 +256,14 @@ def test_raw_data_is_told_which_way_round_prepare_goes(tmp_path: Path) -> None:
         assert (caught.value.hint or "").startswith(f"hubdpo prepare {ref} -o data")
 
 
-def test_a_folder_of_raw_data_is_told_to_be_prepared(tmp_path: Path) -> None:
+def test_a_folder_of_raw_data_gets_the_prepare_command_as_hint(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{}\n")
     with pytest.raises(ArtefactError, match="was not made by `hubdpo prepare`") as caught:
         look_at_dataset(str(tmp_path))
     assert f"hubdpo prepare {tmp_path} -o data" in (caught.value.hint or "")
 
 
-def test_a_dataset_on_the_hub_that_was_not_prepared_is_told_where_it_is_from(repo_id: str) -> None:
+def test_an_unprepared_hub_dataset_gets_the_prepare_command_as_hint(repo_id: str) -> None:
     from huggingface_hub import HfApi
 
     HfApi().create_repo(repo_id, repo_type="dataset")

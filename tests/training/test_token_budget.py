@@ -1,4 +1,4 @@
-"""A step cut into passes by tokens is the step in one pass."""
+"""A step cut into passes by tokens equals the step in one pass."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
 from hubdpo.model.bases.load import load_base
+from hubdpo.training.step.batch import Batch
 from hubdpo.training.step.shares import Counts
-from hubdpo.training.step.token_budget import cut_into_passes, fill
+from hubdpo.training.step.token_budget import cut_into_passes, fill, pair_costs
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_near, assert_same_step
 
@@ -91,6 +92,13 @@ def test_every_pair_is_in_one_pass_and_no_pass_is_over_the_budget(tiny_base: Pat
     assert sum((part.counts for part in cut[1:]), cut[0].counts) == Counts.of(batch)
 
 
+def test_a_pair_costs_its_common_prefix_once_when_packed_and_its_width_twice_when_padded() -> None:
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 0]])
+    batch: Batch = {"input_ids": ids, "attention_mask": (ids > 0).long(), "completion_mask": (ids > 2).long()}
+    assert pair_costs(batch, shared_prefix=True).tolist() == [4 + 3 - 2]
+    assert pair_costs(batch, shared_prefix=False).tolist() == [2 * 4]
+
+
 def test_passes_fill_up() -> None:
     assert fill([90, 40, 30, 20, 10], 100, padded=False) == [1, 4]
     assert fill([120, 60, 40, 1], 100, padded=False) == [1, 2, 1]
@@ -105,13 +113,13 @@ def options(base: Path | str, data: Path, run: Path, **more: Any) -> dict[str, A
     }  # fmt: skip
 
 
-def test_auto_is_a_number_once_the_run_began(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+def test_auto_is_recorded_as_a_number(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
     run = train(**options(tiny_base, dataset_dir, tmp_path / "run", tokens_per_batch="auto"))
     assert isinstance(run.config["tokens_per_batch"], int)
     assert run == train(**options(tiny_base, dataset_dir, tmp_path / "run", tokens_per_batch="auto", resume=True))
 
 
-def test_a_run_by_tokens_learns_as_one_by_pairs(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+def test_a_run_by_tokens_learns_the_same_as_one_by_pairs(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
     losses = []
     for budget in (None, 128):
         run = tmp_path / str(budget)

@@ -1,4 +1,4 @@
-"""Trackers are known and installed before anything is written, and leave nothing in a release."""
+"""Trackers are known and installed before anything is written, and leave no files in a release."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "trackio", "wandb"])
-def test_a_missing_package_is_told_before_anything_is_written(
+def test_a_missing_tracker_package_is_refused_before_anything_is_written(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     without(monkeypatch, name, "tensorboardX")
@@ -45,7 +45,7 @@ def test_an_unknown_tracker_is_refused_with_the_known_ones() -> None:
     assert caught.value.hint == "it is one of: tensorboard, trackio, wandb"
 
 
-def test_none_is_no_tracker() -> None:
+def test_none_means_no_tracker() -> None:
     assert TrainConfig.build({**NAMES, "report_to": ["none"]}).report_to == []
 
 

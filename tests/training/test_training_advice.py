@@ -1,4 +1,4 @@
-"""The log explains itself: each pattern gets its sentence, and a plain run none."""
+"""Each pattern in the metrics gets its sentence, and a plain run gets none."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def said(lines: list[dict[str, Any]], losses: tuple[str, ...] = ("sigmoid",), te
 FALLING = [0.69 - 0.02 * i for i in range(20)]
 
 
-def test_a_plain_run_needs_no_words() -> None:
+def test_a_plain_run_gets_no_advice() -> None:
     assert said(run(FALLING)) == ""
 
 
@@ -90,7 +90,7 @@ def test_overfitting_is_named_with_the_best_checkpoint(kept: list[int], words: s
         overfitting([0.60]),
     ],
 )
-def test_a_held_out_loss_that_does_not_rise_against_the_training_loss_needs_no_words(
+def test_no_advice_unless_the_held_out_loss_rises_against_the_training_loss(
     lines: list[dict[str, Any]],
 ) -> None:
     assert "overfits" not in said(lines)

@@ -1,4 +1,4 @@
-"""A disk that fills up while a run trains: one line, the command that goes on, and the run that it would have been."""
+"""A full disk during training: one error line, a command that resumes, and the same adapter in the end."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ PLACES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], int]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_run_that_met_a_full_disk_ends_as_if_it_had_not(
+def test_a_run_resumed_after_a_full_disk_ends_as_an_undisturbed_one(
     place: str, cut: Path, whole: Path, tiny_base: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill, saved = PLACES[place]
@@ -162,7 +162,7 @@ def test_a_run_that_met_a_full_disk_ends_as_if_it_had_not(
     assert not [path for path in cut.iterdir() if path.name.startswith(".")]
 
 
-def test_a_limit_that_strikes_before_anything_is_saved_is_told_and_the_same_command_starts_anew(
+def test_a_file_size_limit_before_the_first_checkpoint_is_reported_and_the_run_starts_again(
     tiny_base: Path, dataset_dir: Path, whole: Path, tmp_path: Path
 ) -> None:
     """The weights fit, and what AdamW remembers of them does not."""
@@ -186,7 +186,7 @@ def test_a_limit_that_strikes_before_anything_is_saved_is_told_and_the_same_comm
     assert (tmp_path / "run" / ADAPTER).read_bytes() == (whole / ADAPTER).read_bytes()
 
 
-def test_a_disk_without_room_for_the_checkpoints_is_told_before_the_steps(
+def test_a_disk_without_room_for_checkpoints_is_refused_before_the_steps(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     little = SimpleNamespace(f_files=0, f_favail=0, f_bavail=3, f_frsize=1000)
@@ -197,7 +197,7 @@ def test_a_disk_without_room_for_the_checkpoints_is_told_before_the_steps(
     assert not (tmp_path / "run").exists()
 
 
-def test_reference_log_probs_that_cannot_be_cached_are_used_all_the_same(
+def test_reference_log_probs_that_cannot_be_cached_are_still_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(handle: int) -> None:
@@ -209,7 +209,7 @@ def test_reference_log_probs_that_cannot_be_cached_are_used_all_the_same(
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_a_plot_is_whole_or_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plot_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = json.dumps({"step": 1, "loss": 0.5}) + "\n"
     (tmp_path / "metrics.jsonl").write_text(line)
     (before,) = plots.write_plots(tmp_path)

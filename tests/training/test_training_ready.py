@@ -1,4 +1,4 @@
-"""Before and beside the steps: preflight, dry run, cached reference log-probs, and several processes."""
+"""Preflight, dry run, cached reference log-probs, and several processes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def cache(cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return place
 
 
-def test_a_dry_run_leaves_nothing_and_says_what_it_takes(
+def test_a_dry_run_leaves_nothing_and_prints_its_memory(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = train(**options(tiny_base, dataset_dir, tmp_path / "run", dry_run=True))
@@ -121,7 +121,7 @@ def test_what_would_stop_the_run_stops_it_at_once_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("place", ["load_base", "make_trainer", "use_cached_reference"])
-def test_out_of_memory_before_the_steps_is_told_and_leaves_nothing(
+def test_out_of_memory_before_the_steps_is_reported_and_leaves_nothing(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.setattr(f"hubdpo.training.train.{place}", out_of_room)
@@ -210,7 +210,7 @@ def test_two_processes_cut_their_passes_alike_and_share_the_work_on_the_referenc
     assert len(list((tmp_path / "cache" / "reference").iterdir())) == 2  # train and test
 
 
-def test_an_error_in_several_processes_is_told_once_with_what_to_do(
+def test_an_error_in_several_processes_is_reported_once_with_its_hint(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     data = Path(shutil.copytree(dataset_dir, tmp_path / "data"))
@@ -226,7 +226,7 @@ def test_a_dry_run_is_of_one_process() -> None:
         train(model_name_or_path="a/b", dataset="d", output_dir=Path("r"), dry_run=True, num_processes=2)
 
 
-def test_arguments_that_give_no_schedule_are_refused_before_the_base_is_loaded(
+def test_invalid_schedule_arguments_are_refused_before_the_base_is_loaded(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hubdpo.training.train.load_base", out_of_room)

@@ -1,4 +1,4 @@
-"""The train stage, on a tiny NF4 base: what it leaves, what it refuses, and how it goes on."""
+"""The train stage on a tiny NF4 base: its files, its refusals, kills and resumes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_has_what_the_contract_names(run_dir: Path) -> None:
+def test_a_run_folder_has_the_promised_files(run_dir: Path) -> None:
     run = RunManifest.read(run_dir / "run.json")
     assert (run.status, run.steps) == ("complete", 4)
     assert EvalReport.read(run_dir / "eval.json").pairs == run.dataset.test_pairs

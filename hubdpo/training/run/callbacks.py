@@ -7,18 +7,14 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import METRICS_FILE, write_atomic
 from hubdpo.training.run.checkpoints import mark_complete
-
-if TYPE_CHECKING:
-    from transformers import TrainerControl, TrainerState, TrainingArguments
 
 Metrics = dict[str, float]
 """One line of metrics.jsonl: `step`, and TRL's keys."""
@@ -47,19 +43,12 @@ class MetricsFile(TrainerCallback):
                 break
         return lines
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
+    def on_step_begin(self, args: object, state: TrainerState, control: object, **kwargs: object) -> None:
         if self._first_step is None:
             self._first_step, self._started = state.global_step, time.monotonic()
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Metrics | None = None,
-        **kwargs: object,
+        self, args: object, state: TrainerState, control: object, logs: Metrics | None = None, **kwargs: object
     ) -> None:
         if not logs or not state.is_world_process_zero:
             return
@@ -87,7 +76,7 @@ class MetricsFile(TrainerCallback):
 class CheckpointMarker(TrainerCallback):
     """Mark each checkpoint as complete; transformers writes checkpoints in place and has no marker."""
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: object, **kwargs: object) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()  # each process writes a part of it

@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from peft import PeftModel
 from torch.distributed.tensor import DTensor
 
 from hubdpo.artefacts.folders.model_files import COPIED_FILES
@@ -18,10 +20,6 @@ from hubdpo.config.train import Role
 from hubdpo.model.adapters.config import canonical_adapter_config
 from hubdpo.model.bases.find import Base
 from hubdpo.training.run.output_folder import SCRATCH
-
-if TYPE_CHECKING:
-    import torch
-    from peft import PeftModel
 
 Options = dict[str, Any]
 """Options by name, as run.json holds them."""

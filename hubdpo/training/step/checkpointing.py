@@ -11,14 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
+from transformers import PreTrainedModel
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from hubdpo.training.step.shared_prefix import Keywords
+from hubdpo.training.step.shared_prefix import Arguments, Keywords
 
 
 class Recomputed:
@@ -52,7 +49,7 @@ class Recomputed:
         finally:
             self.count, self.longest = before
 
-    def _choose(self, backbone: torch.nn.Module, args: tuple[object, ...], kwargs: Keywords) -> None:
+    def _choose(self, backbone: torch.nn.Module, args: Arguments, kwargs: Keywords) -> None:
         ids = kwargs.get("input_ids")
         if ids is None or not (backbone.training and torch.is_grad_enabled()):
             return

@@ -55,6 +55,7 @@ def add_reference_log_probs(
 
 def reference_identity(config: TrainConfig, base: Base, device: str) -> dict[str, object]:
     """Name everything that reference log-probs depend on, besides the rows."""
+    # chat template and lengths need no entry: the token ids of the rows tell them. A folder has no commit, so hash it
     weights = base.ref.revision or {path.name: file_entry(path).sha256 for path in base.folder.glob("*.safetensors")}
     versions = library_versions()
     return {
@@ -78,6 +79,7 @@ def _compute(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> dict[str, torc
         for indices in _batches(rows)[accelerator.process_index :: accelerator.num_processes]:
             batch = trainer._prepare_inputs(trainer.data_collator([rows[index] for index in indices]))
             chosen, rejected = trainer.compute_ref_log_probs(trainer.model, batch)
+            # [B] each, in float32, whose values float64 holds exactly
             values["chosen"][indices] = chosen.double().cpu()
             values["rejected"][indices] = rejected.double().cpu()
             bar.update(bar.task_ids[0], advance=len(indices) * accelerator.num_processes)

@@ -29,19 +29,16 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from hubdpo import console
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-    from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 ATTENTION = "hubdpo_shared_prefix"
 IGNORED_LABEL = -100

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from hubdpo.training.step.batch import Batch
+from hubdpo.training.step.batch import Batch
 
 BY_CHOSEN_TOKENS = ("mean_token_accuracy", "logits/chosen")
 BY_REJECTED_TOKENS = ("logits/rejected",)
@@ -64,6 +62,7 @@ class Tally:
             if name in TOTALS or len(values) == 1:
                 merged[name] = values[-1]
             else:
+                # in an evaluation without scored tokens all weights are 0, and the mean is 0 as in TRL
                 merged[name] = sum(v * w for v, w in zip(values, weights, strict=True)) / (sum(weights) or 1)
         return merged
 
@@ -81,10 +80,10 @@ class Step:
     ) -> list[float]:
         """Return TRL's loss weights for one pass, so that the passes of the step sum to the mean over the step.
 
-        A pass of n pairs gives the mean over its own n. Of a step of N pairs it is to give n / N times that mean; since
-        accelerate (accumulated batches) and DDP (processes) will divide the loss by `divided_by`, the weight of the
-        loss is multiplied by n * divided_by / N. For `sft`, n and N are chosen tokens.
+        `divided_by` is what transformers (batches of the step) and DDP (processes) will divide the loss by.
         """
+        # the loss of a pass is the mean over its own n pairs, and n / N of it belongs to the step of N pairs; what is
+        # divided later is multiplied here: weight * n * divided_by / N. For `sft` n and N are chosen tokens
         by_pairs = _share(own.pairs, self.total.pairs, divided_by)
         by_tokens = _share(own.chosen, self.total.chosen, divided_by)
         shares = [by_tokens if loss == "sft" else by_pairs for loss in losses]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
 from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config import TrainConfig
@@ -26,10 +28,6 @@ from hubdpo.training.step.shares import TOTALS, Counts, Step, Tally
 from hubdpo.training.step.token_budget import Pass, cut_into_passes
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-    from transformers.trainer_utils import EvalLoopOutput
-
     from hubdpo.training.preflight import Measured
 
 Metrics = defaultdict[str, list[float]]
@@ -112,6 +110,7 @@ class SharedPrefixDPOTrainer(DPOTrainer):
                 inputs, self.tokens_per_batch, shared_prefix=self.shared_prefix is not None,
                 agree=self._max_over_processes if several else lambda costs: costs,
             )  # fmt: skip
+        # transformers divides the loss by the first, and DDP averages gradients over the second
         divided_by = self.current_gradient_accumulation_steps * self.accelerator.num_processes
         weights, logged = self.loss_weights, self._metrics["train"]
         loss = torch.zeros((), device=self.accelerator.device)
@@ -130,6 +129,7 @@ class SharedPrefixDPOTrainer(DPOTrainer):
             self.loss_weights, self._metrics["train"] = weights, logged
         self._step.batches -= 1
         if not self._step.batches:
+            # TRL's metrics are gathered over all processes already, so their weights must be as well
             self._step.tally.counts = self._sum_over_processes(self._step.tally.counts)
             _log_merged(self._step.tally, logged)
         return loss
