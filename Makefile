@@ -9,7 +9,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup demo test test-one coverage test-lowest test-newest packages storm mutants lint bench bench-train bench-prepare bench-push format build clean
+.PHONY: help setup stub demo test test-one coverage test-lowest test-newest packages storm mutants lint bench bench-train bench-prepare bench-push format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -83,6 +83,9 @@ bench-prepare: setup  ## Measure prepare beside datasets, and tokens beside TRL
 format: setup  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+stub: setup  ## Write the signatures for editors, hubdpo/__init__.pyi, after a change of the options
+	$(BIN)/python -m tests.public_stub
 
 build: setup  ## Build the wheel and the source archive
 	$(BIN)/python -m build --no-isolation

@@ -1,18 +1,15 @@
-"""Preference data in, a versioned and verified QLoRA DPO adapter on the Hub out.
+"""Turn preference data into a versioned, verified QLoRA DPO adapter on the Hub.
 
-The stages are `prepare`, `train`, `evaluate`, `merge` and `push`; `load_adapter` and `load_preferences` read releases
-back.
-Each is imported when first used, because torch and trl take seconds.
+The stages are `prepare`, `train`, `evaluate`, `merge` and `push`; `load_preferences` and `load_adapter` read releases
+back. Each is imported on first use, because torch and trl take seconds. `__init__.pyi` has the signatures for editors
+and type checkers.
 """
 
-from __future__ import annotations
-
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from hubdpo.version import __version__
 
-_HOME = {
+_MODULES = {
     "prepare": "hubdpo.data.prepare.prepare",
     "load_preferences": "hubdpo.data.load",
     "train": "hubdpo.training.start",
@@ -29,22 +26,11 @@ __all__ = [
     "verify",
 ]  # fmt: skip
 
-if TYPE_CHECKING:
-    from hubdpo.data.load import load_preferences
-    from hubdpo.data.prepare.prepare import prepare
-    from hubdpo.evaluation.evaluate import evaluate
-    from hubdpo.model.adapters.load import load_adapter
-    from hubdpo.model.merge.merge import merge
-    from hubdpo.release.diff.diff import diff
-    from hubdpo.release.push import push
-    from hubdpo.release.verify.verify import verify
-    from hubdpo.training.start import train
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
         raise AttributeError(f"module 'hubdpo' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -16,7 +16,8 @@ from pydantic_core import PydanticUndefined
 
 from hubdpo import console
 from hubdpo.cli.signals import stopped_by
-from hubdpo.config import Cli, Config
+from hubdpo.config import Config
+from hubdpo.config.base import flag_of
 from hubdpo.errors import HubdpoError, Stopped
 from hubdpo.machine.endings import LAUNCHED, leave_error
 from hubdpo.machine.refusals import Place, machine_error
@@ -63,7 +64,7 @@ def command(app: typer.Typer, model: type[Config] | None = None) -> Callable[[Bo
             own = inspect.signature(body, eval_str=True).parameters.values()
             parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         else:
-            parameters = [_parameter(name, field) for name, field in model.model_fields.items()]
+            parameters = [_parameter(model, name, field) for name, field in model.model_fields.items()]
             parameters.append(_keyword("config", CONFIG, None))
         if model is None or "format" not in model.model_fields:
             parameters.append(_keyword("format", FORMAT, None))
@@ -87,7 +88,7 @@ def suggested_option(arguments: list[str]) -> str | None:
     for argument in arguments[1:]:
         name = argument[2:].partition("=")[0].replace("-", "_")
         if argument.startswith("--") and name not in known and (near := model.near_field(name)):
-            return "--" + near.replace("_", "-")
+            return flag_of(near)
     return None
 
 
@@ -125,14 +126,14 @@ class error_boundary:  # noqa: N801 - read as a statement: `with error_boundary(
             raise typer.Exit(128 + number) from None
 
 
-def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    cli = next((item for item in field.metadata if isinstance(item, Cli)), Cli())
+def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Parameter:
+    cli = model.cli(name)
     text = (field.description or "").replace("[", "\\[")  # rich reads brackets as markup
     bare = str if cli.text else _bare(field.annotation)
     if cli.argument:
         # never required by Typer, because the value may come from --config: the model reports what is missing
         return _keyword(name, Annotated[bare | None, typer.Argument(help=text, metavar=cli.metavar)], None)
-    flag = "--" + name.replace("_", "-")
+    flag = flag_of(name)
     flags = [f"{flag}/--no-{flag[2:]}"] if bare is bool else [flag]
     if cli.short:
         flags.append(cli.short)
@@ -142,7 +143,9 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         text += f" \\[default: {shown}]"
     elif field.is_required():
         text += " \\[required]"
-    option = typer.Option(*flags, help=text, metavar=cli.metavar, show_default=False, rich_help_panel=cli.panel)
+    option = typer.Option(
+        *flags, help=text, metavar=cli.metavar, show_default=False, rich_help_panel=model.panel_of(name)
+    )
     return _keyword(name, Annotated[bare | None, option], None)
 
 

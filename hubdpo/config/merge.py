@@ -15,38 +15,40 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 class MergeConfig(Config):
-    adapter: Annotated[str, Cli(argument=True, metavar="RUN|USER/NAME@vX.Y.Z")] = Field(
+    adapter: Annotated[str, Cli(argument=True, metavar="RUN|USER/NAME@vX.Y.Z", call_type=str | Path)] = Field(
         description="A finished run folder, or a release of an adapter."
     )
-    output_dir: Annotated[Path, Cli(short="-o")] = Field(description="The folder to write: a whole model.")
-    dtype: Annotated[str, Cli(metavar="bfloat16|float32")] = Field("bfloat16", description="Type of the weights.")
+    output_dir: Annotated[Path, Cli(short="-o")] = Field(description="Folder for the merged model.")
+    dtype: Annotated[str, Cli(metavar="bfloat16|float32")] = Field("bfloat16", description="Data type of the weights.")
     base_weights: Literal["as-trained", "original"] = Field(
         "as-trained",
-        description="Merge into the base as training saw it, de-quantised where it was NF4, or into the original.",
+        description="Merge into the weights that training used (NF4 is de-quantised), or into the original weights.",
     )
-    max_shard_size: str = Field("5GB", description="Most bytes of one weights file: 500MB, 5GB.")
+    max_shard_size: str = Field("5GB", description="Maximum size of a weights file, such as 500MB or 5GB.")
     tolerance: float | None = Field(
         None,
         gt=0,
-        description="Largest difference of a token's log-probability between adapter and merged model, in nats; by "
-        "default twice what 16-bit arithmetic alone makes on the merged model, 0.001 where all is float32.",
+        description="Maximum difference of a token's log-probability between adapter and merged model, in nats. By "
+        "default twice the rounding noise of 16-bit arithmetic, or 0.001 if everything is float32.",
     )
-    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Where to load the models.")
+    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Device to load the models on.")
 
     @field_validator("dtype")
     @classmethod
-    def _whole(cls, value: str) -> str:
+    def _full_precision(cls, value: str) -> str:
         if re.search(r"4bit|8bit|nf4|fp4|int[48]", value.lower().replace("-", "").replace("_", "")):
-            raise ValueError("a merge into so few bits rounds most of the adapter away; merge, and quantise the result")
+            raise ValueError(
+                "rounding to so few bits would lose most of the adapter; merge first, then quantise the result"
+            )
         if value not in DTYPES:
-            raise ValueError(f"it is one of {', '.join(DTYPES)}")
+            raise ValueError(f"choose from {', '.join(DTYPES)}")
         return value
 
     @field_validator("max_shard_size")
     @classmethod
-    def _size(cls, value: str) -> str:
+    def _file_size(cls, value: str) -> str:
         if not re.fullmatch(r"[1-9]\d*(KB|MB|GB)", value):
-            raise ValueError("a size is a number and KB, MB or GB")
+            raise ValueError("write a number followed by KB, MB or GB")
         return value
 
     @property

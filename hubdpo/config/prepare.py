@@ -2,150 +2,142 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from hubdpo.config.base import Cli, Config
 from hubdpo.config.template_kwargs import HELP, METAVAR, TemplateKwargs
 
-SHAPE, CLEAN, SPLIT, CARD, ENGINE = "What comes in", "Cleaning", "Split", "Card", "Engine"
 
+class FolderOptions(Config):
+    panel = "Source and folder"
 
-class PrepareConfig(Config):
-    source: Annotated[list[str], Cli(argument=True, metavar="SOURCE...")] = Field(
+    source: Annotated[list[str], Cli(argument=True, metavar="SOURCE...", call_type=object)] = Field(
         min_length=1,
-        description="Raw files, folders, globs, `-` for stdin, hf://datasets/USER/NAME[@REVISION][/PATH], or any "
-        "fsspec address.",
+        description="Files, folders, globs, `-` for stdin, hf://datasets/USER/NAME[@REVISION][/PATH], or any fsspec "
+        "URL.",
     )
-    output_dir: Annotated[str, Cli(short="-o")] = Field(description="The dataset folder to write.")
-    overwrite: bool = Field(False, description="Replace the folder even when it was edited by hand.")
-    dry_run: bool = Field(False, description="Report what would be written, and write nothing.")
+    output_dir: Annotated[str, Cli(short="-o", call_type=str | Path)] = Field(description="Dataset folder to write.")
+    overwrite: bool = Field(False, description="Replace the folder even if it was edited by hand.")
+    dry_run: bool = Field(False, description="Report the result without writing anything.")
     explain: Annotated[int, Cli(metavar="N")] = Field(
-        0, ge=0, description="Show the first N rows raw, as messages, rendered and in tokens, and stop."
+        0, ge=0, description="Show the first N rows raw, as messages, rendered and tokenised, then stop."
     )
 
-    format: Annotated[str | None, Cli(panel=SHAPE)] = Field(
-        None, description="Converter to use; detected from the rows when not given."
-    )
-    map: Annotated[str | None, Cli(panel=SHAPE)] = Field(
+    @field_validator("source", mode="before")
+    @classmethod
+    def _source_list(cls, value: object) -> list[str]:
+        return [
+            str(item) for item in (value if isinstance(value, Iterable) and not isinstance(value, str) else [value])
+        ]
+
+
+class FormatOptions(Config):
+    panel = "Format of the source"
+
+    format: str | None = Field(None, description="Converter to use; by default it is detected from the rows.")
+    map: str | None = Field(
         None,
         description="Columns to use: prompt=question,chosen=good,rejected=bad, or prompt=q,first=a1,second=a2,vote=v; "
-        "system=... beside them.",
+        "add system=... for a system prompt.",
     )
-    pairs: Annotated[Literal["best-worst", "all", "adjacent"], Cli(panel=SHAPE)] = Field(
-        "best-worst", description="Which pairs to make of several scored or ranked answers."
+    pairs: Literal["best-worst", "all", "adjacent"] = Field(
+        "best-worst", description="Pairs to build from several scored or ranked answers."
     )
-    min_margin: Annotated[float, Cli(panel=SHAPE)] = Field(
-        0.0, ge=0, description="Least difference of two scores that is a preference."
-    )
-    score_field: Annotated[str | None, Cli(panel=SHAPE)] = Field(
-        None, description="The score to compare by, where answers have several."
-    )
-    labels: Annotated[str | None, Cli(panel=SHAPE)] = Field(
+    min_margin: float = Field(0.0, ge=0, description="Minimum score difference that counts as a preference.")
+    score_field: str | None = Field(None, description="Score to compare, if answers have several.")
+    labels: str | None = Field(
         None,
-        description="What the values of a vote mean: first=1,second=2,tie=0; each may have several values; "
-        "of one answer a row: good=1,bad=0.",
+        description="Meaning of vote values, such as first=1,second=2,tie=0; a key may be repeated. For one answer per "
+        "row: good=1,bad=0.",
     )
-    keep: Annotated[list[str], Cli(panel=SHAPE)] = Field(
-        default_factory=list, description="Extra column to keep; may be given more than once."
-    )
+    keep: list[str] = Field(default_factory=list, description="Extra column to keep; repeatable.")
 
-    dedupe: Annotated[Literal["exact", "near", "none"], Cli(panel=CLEAN)] = Field(
-        "exact", description="Drop repeated pairs; `near` also those that say almost the same."
+
+class CleaningOptions(Config):
+    panel = "Cleaning and length"
+
+    dedupe: Literal["exact", "near", "none"] = Field(
+        "exact", description="Drop duplicate pairs; `near` also drops pairs with almost the same text."
     )
-    on_tie: Annotated[Literal["drop", "error"], Cli(panel=CLEAN)] = Field(
-        "drop", description="What to do with two answers that nobody preferred."
+    on_tie: Literal["drop", "error"] = Field("drop", description="Action for two answers without a preference.")
+    on_conflict: Literal["drop", "majority", "keep", "error"] = Field(
+        "drop", description="Action when rows prefer A over B and B over A."
     )
-    on_conflict: Annotated[Literal["drop", "majority", "keep", "error"], Cli(panel=CLEAN)] = Field(
-        "drop", description="What to do when A is over B in one row and B over A in another."
-    )
-    model: Annotated[str | None, Cli(panel=CLEAN)] = Field(
+    model: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
         None, description="Base whose tokenizer and chat template count tokens: a folder or USER/NAME[@REVISION]."
     )
-    chat_template_kwargs: Annotated[TemplateKwargs, Cli(panel=CLEAN, metavar=METAVAR, text=True)] = Field(
-        None, description=HELP
+    chat_template_kwargs: Annotated[TemplateKwargs, Cli(metavar=METAVAR, text=True)] = Field(None, description=HELP)
+    max_length: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True)] = Field(
+        None, description="Maximum tokens, prompt plus answer; `auto` uses the length that keeps 99 % of the pairs."
     )
-    max_length: Annotated[int | Literal["auto"] | None, Cli(panel=CLEAN, metavar="N|auto", text=True)] = Field(
-        None, description="Most tokens of prompt and answer; `auto` takes the length that keeps 99 % of the pairs."
-    )
-    over_length: Annotated[Literal["drop", "truncate", "keep", "error"], Cli(panel=CLEAN)] = Field(
+    over_length: Literal["drop", "truncate", "keep", "error"] = Field(
         "drop",
-        description="What to do with longer pairs; `truncate` takes the oldest turns out of the prompt, `keep` leaves "
-        "them and drops those that training would cut to two equal answers.",
+        description="Action for longer pairs. `truncate` removes the oldest turns of the prompt; `keep` keeps the pair "
+        "unless training would truncate both answers to the same text.",
     )
-    scan: Annotated[Literal["secrets", "none"], Cli(panel=CLEAN)] = Field(
-        "none", description="Drop rows that hold credentials: `secrets`."
+    scan: Literal["secrets", "none"] = Field("none", description="Drop rows that contain credentials: `secrets`.")
+    redact: bool = Field(False, description="Keep rows with credentials, and replace each credential by its kind.")
+    max_reject: Annotated[float, Cli(metavar="SHARE", text=True, call_type=float | str)] = Field(
+        1.0, ge=0, le=1, description="Fail without writing if a larger share of rows is dropped: 0.05 or 5%."
     )
-    redact: Annotated[bool, Cli(panel=CLEAN)] = Field(
-        False, description="Keep rows with credentials, each replaced by its kind."
-    )
-    max_reject: Annotated[float, Cli(panel=CLEAN, metavar="SHARE", text=True)] = Field(
-        1.0, ge=0, le=1, description="Fail, writing nothing, when a larger share is dropped: 0.05 or 5%."
-    )
-    strict: Annotated[bool, Cli(panel=CLEAN)] = Field(False, description="Fail at the first row that would be dropped.")
-    max_line_bytes: Annotated[int, Cli(panel=CLEAN)] = Field(
-        64 * 2**20, ge=1024, description="Longest row to parse, in bytes; longer ones are dropped."
-    )
-
-    test_size: Annotated[float | None, Cli(panel=SPLIT)] = Field(
-        None,
-        ge=0,
-        lt=1,
-        description="Share of the prompts held out in the test split, drawn anew; not given, the "
-        "split of the source stays, or 0.05 are drawn where it has none.",
-    )
-    seed: Annotated[int, Cli(panel=SPLIT)] = Field(0, ge=0, description="Changes which prompts are held out.")
-
-    card: Annotated[str | None, Cli(panel=CARD)] = Field(
-        None, description="Your own card, Markdown with a YAML front matter; or the name of a shipped one."
-    )
-    name: Annotated[str | None, Cli(panel=CARD)] = Field(None, description="Title of the dataset card.")
-    license: Annotated[str | None, Cli(panel=CARD)] = Field(
-        None, description="Licence of the data, a Hub id such as cc-by-sa-4.0."
-    )
-    language: Annotated[list[str], Cli(panel=CARD)] = Field(
-        default_factory=list, description="Language code of the data; may be given more than once."
-    )
-
-    engine: Annotated[Literal["local", "ray"], Cli(panel=ENGINE)] = Field(
-        "local", description="Where the work is done: this machine, or a Ray cluster."
-    )
-    num_proc: Annotated[int | None, Cli(panel=ENGINE)] = Field(
-        None, ge=1, description="Worker processes; one a CPU core by default. The output is the same for any number."
-    )
+    strict: bool = Field(False, description="Fail at the first row that would be dropped.")
+    max_line_bytes: int = Field(64 * 2**20, ge=1024, description="Maximum bytes of a row; longer rows are dropped.")
 
     @field_validator("max_reject", mode="before")
     @classmethod
-    def _percent(cls, value: Any) -> Any:
+    def _percent(cls, value: object) -> object:
         if isinstance(value, str) and value.strip().endswith("%"):
             return float(value.strip()[:-1]) / 100
         return value
 
-    @field_validator("output_dir", mode="before")
-    @classmethod
-    def _path(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
 
-    @field_validator("card", mode="before")
-    @classmethod
-    def _card_path(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
+class SplitOptions(Config):
+    panel = "Split"
 
-    @field_validator("source", mode="before")
-    @classmethod
-    def _one_source(cls, value: Any) -> Any:
-        return [str(item) for item in ([value] if isinstance(value, (str, Path)) else value)]
+    test_size: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share of prompts to hold out as a new test split. By default the splits of the source are kept, "
+        "or 0.05 is held out.",
+    )
+    seed: int = Field(0, ge=0, description="Seed that selects the held-out prompts.")
 
+
+class CardOptions(Config):
+    panel = "Card"
+
+    card: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
+        None, description="Your own dataset card (Markdown with YAML front matter), or the name of a bundled card."
+    )
+    name: str | None = Field(None, description="Title of the dataset card.")
+    license: str | None = Field(None, description="Licence of the data, a Hub id such as cc-by-sa-4.0.")
+    language: list[str] = Field(default_factory=list, description="Language code of the data; repeatable.")
+
+
+class EngineOptions(Config):
+    panel = "Engine"
+
+    engine: Literal["local", "ray"] = Field("local", description="Run on this machine, or on a Ray cluster.")
+    num_proc: int | None = Field(
+        None, ge=1, description="Worker processes, by default one per CPU core. The output does not depend on it."
+    )
+
+
+# pydantic collects the fields of the last base first
+class PrepareConfig(EngineOptions, CardOptions, SplitOptions, CleaningOptions, FormatOptions, FolderOptions):
     @model_validator(mode="after")
-    def _belong_together(self) -> Self:
+    def _consistent(self) -> Self:
         if self.max_length is not None and self.model is None:
             raise ValueError("--max-length counts tokens, so it needs --model")
         if self.chat_template_kwargs is not None and self.model is None:
-            raise ValueError("--chat-template-kwargs is for counting tokens, so it needs --model")
+            raise ValueError("--chat-template-kwargs is used to count tokens, so it needs --model")
         if self.max_length == "auto" and self.over_length == "truncate":
-            raise ValueError("--over-length truncate needs a number: see what `auto` takes with --dry-run first")
+            raise ValueError("--over-length truncate needs a number: run with --dry-run to see what `auto` selects")
         if isinstance(self.max_length, int) and self.max_length < 16:
             raise ValueError("--max-length must be 16 or more")
         if self.redact and self.scan == "none":

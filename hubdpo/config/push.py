@@ -12,7 +12,7 @@ from hubdpo.config.base import Cli, Config
 from hubdpo.config.repo_id import is_repo_id
 
 Check = Literal["load", "hashes"]
-"""How a release is verified: loaded and compared with its probes, or by the hashes of its files alone."""
+"""How to verify a release: load it and compare its probes, or compare file hashes only."""
 BUMPS = ("major", "minor", "patch")
 
 
@@ -20,30 +20,32 @@ class PushConfig(Config):
     folder: Annotated[Path, Cli(argument=True, metavar="DIR")] = Field(
         description="A dataset folder, a run folder or a merged model."
     )
-    repo: Annotated[str, Cli(argument=True, metavar="USER/NAME")] = Field(description="Where to publish.")
+    repo: Annotated[str, Cli(argument=True, metavar="USER/NAME")] = Field(description="Repo to publish to.")
     version: Annotated[str, Cli(metavar="X.Y.Z|patch|minor|major")] = Field(
-        description="Becomes the tag vX.Y.Z, which never moves; a word counts on from the newest release."
+        description="Version of the release; its tag vX.Y.Z never moves. A word bumps the newest release."
     )
-    dry_run: bool = Field(False, description="Print what would be published; write nothing anywhere.")
+    dry_run: bool = Field(False, description="Show what would be published, without writing anything.")
     check: Check = Field(
-        "load", description="Load what was sent before the tag is made; `hashes` where the base does not fit."
+        "load", description="Load the uploaded files before tagging; `hashes` if the base does not fit on this machine."
     )
     secrets: Literal["refuse", "keep"] = Field(
-        "refuse", description="Rows of a dataset that look like credentials: `keep` publishes them."
+        "refuse", description="Refuse a dataset with rows that look like credentials, or `keep` and publish them."
     )
-    create_pr: bool = Field(False, description="Propose the files in a pull request; no tag, and main stays.")
-    private: bool | None = Field(None, description="Create the repo as private; refused where it is public.")
+    create_pr: bool = Field(False, description="Open a pull request instead of releasing: no tag, no change to main.")
+    private: bool | None = Field(None, description="Create the repo as private; an existing public repo is refused.")
     collection: str | None = Field(
-        None, description="Add the repo to this collection: OWNER/SLUG, or a title, whose collection is made when new."
+        None, description="Collection to add the repo to: OWNER/SLUG, or a title, which is created if missing."
     )
     commit_message: str | None = Field(None, description="Title of the commit.")
     license: str | None = Field(
-        None, description="Licence of an adapter or a merge, when base and data do not tell it."
+        None, description="Licence of an adapter or merged model, if it cannot be derived from base and data."
     )
-    license_name: str | None = Field(None, description="Name of the licence, when --license is `other`.")
-    license_link: str | None = Field(None, description="Address of the licence, when --license is `other`.")
-    base_model: str | None = Field(None, description="Hub id of the base, when the run used a local folder.")
-    base_revision: str | None = Field(None, description="Commit of --base-model; its main branch's by default.")
+    license_name: str | None = Field(None, description="Name of the licence, if --license is `other`.")
+    license_link: str | None = Field(None, description="URL of the licence, if --license is `other`.")
+    base_model: str | None = Field(None, description="Hub id of the base, if the run used a local folder.")
+    base_revision: str | None = Field(
+        None, description="Commit of --base-model; by default the head of its main branch."
+    )
 
     @field_validator("version")
     @classmethod

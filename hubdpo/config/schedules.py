@@ -1,4 +1,4 @@
-"""Learning rate schedules: their names and arguments, checked before a model is loaded for one that does not exist."""
+"""Names and arguments of learning rate schedules, checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hubdpo.config.base import Unfit
 _ON_PLATEAU = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
 _GREEDY = (*_ON_PLATEAU, "warmup", "max_lr", "verbose", "smooth", "window_size", "reset_start")
 
-# The names of transformers.trainer_utils.SchedulerType and the arguments that each takes beside the numbers of steps
-# (transformers 5.18), repeated here because importing transformers takes seconds.
+# transformers.trainer_utils.SchedulerType, and the arguments of each schedule except the numbers of steps
+# (transformers 5.18); copied because importing transformers takes seconds.
 SCHEDULES: dict[str, tuple[str, ...]] = {
     "linear": (),
     "cosine": ("num_cycles",),
@@ -35,33 +35,33 @@ NEEDED: dict[str, dict[str, float]] = {
     "cosine_warmup_with_min_lr": {"min_lr_rate": 0.1, "min_lr": 5e-7},
     "warmup_stable_decay": {"num_decay_steps": 100},
 }
-"""Of these arguments exactly one is needed; beside each a value to begin with."""
+"""Exactly one of these arguments is required; the values are suggestions for the hint."""
 
 BY_EVALUATION = frozenset({"reduce_lr_on_plateau", "greedy"})
-"""Schedules that follow the loss on the test split."""
+"""Schedules that react to the loss on the test split."""
 
 
-def read_arguments(value: Any) -> Any:
-    """Read the JSON object of the command line; what came from YAML or Python is an object already."""
+def parse_arguments(value: object) -> object:
+    """Parse the JSON object of the command line; YAML and Python give a mapping, which is kept."""
     if not isinstance(value, str):
         return value
     try:
-        read = json.loads(value)
+        parsed = json.loads(value)
     except ValueError:
-        read = None
-    if not isinstance(read, dict):
-        raise Unfit("this is no JSON object", hint="--lr-scheduler-kwargs '{\"min_lr_rate\": 0.1}'")
-    return read
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise Unfit("this is not a JSON object", hint="--lr-scheduler-kwargs '{\"min_lr_rate\": 0.1}'")
+    return parsed
 
 
 def check_schedule(name: str, arguments: Mapping[str, Any] | None) -> None:
-    """Raise Unfit when a known schedule lacks an argument, or has one that it does not take."""
-    given, taken, needed = arguments or {}, SCHEDULES[name], NEEDED.get(name, {})
+    """Raise Unfit when a known schedule lacks a required argument or got one that it does not take."""
+    given, accepted, needed = arguments or {}, SCHEDULES[name], NEEDED.get(name, {})
     first = next(iter(needed.items()), None)
     for key in given:
-        if key not in taken:
+        if key not in accepted:
             raise Unfit(
-                f"the schedule `{name}` takes no `{key}`, but {_words(taken) if taken else 'no arguments at all'}",
+                f"the schedule `{name}` takes no `{key}`; it takes {_words(accepted) if accepted else 'no arguments'}",
                 hint=_pasted(dict([first])) if first else "leave `--lr-scheduler-kwargs` out",
             )
     if first and len(found := [key for key in needed if key in given]) != 1:

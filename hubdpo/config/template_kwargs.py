@@ -1,4 +1,4 @@
-"""`--chat-template-kwargs`: what a chat template is given beside the messages, as TRL names it."""
+"""`--chat-template-kwargs`: variables of the chat template beside the messages, as in TRL."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pydantic import BeforeValidator
 
 from hubdpo.config.base import Unfit
 
-HELP = """Defaults for the chat template, such as enable_thinking=false or '{"enable_thinking": false}'."""
+HELP = """Variables for the chat template, such as enable_thinking=false or '{"enable_thinking": false}'."""
 METAVAR = "JSON|NAME=VALUE"
 _HINT = "--chat-template-kwargs enable_thinking=false"
 
 
 def read_template_kwargs(value: Any) -> Any:
-    """Read a JSON object, or NAME=VALUE parted by commas, each value JSON or a word; Python and YAML give a mapping."""
+    """Parse a JSON object, or NAME=VALUE pairs separated by commas, each value JSON or a word. A mapping is kept."""
     if isinstance(value, str):
         value = _from_json(value) if value.lstrip().startswith("{") else dict(map(_pair, value.split(",")))
     if isinstance(value, dict):
         for name in value:
             if not str(name).isidentifier():
-                raise Unfit(f"`{name}` is no name of a variable", hint=_HINT)
+                raise Unfit(f"`{name}` is not a variable name", hint=_HINT)
     return value or None
 
 
@@ -32,13 +32,13 @@ def _from_json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise Unfit("this is no JSON object", hint=_HINT) from None
+        raise Unfit("this is not a JSON object", hint=_HINT) from None
 
 
 def _pair(part: str) -> tuple[str, Any]:
     name, equals, value = part.partition("=")
     if not equals:
-        raise Unfit(f"`{part}` is no NAME=VALUE", hint=_HINT)
+        raise Unfit(f"`{part}` is not NAME=VALUE", hint=_HINT)
     try:
         return name.strip(), json.loads(value)
     except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import read_run
@@ -15,6 +15,7 @@ from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import EvaluateConfig
+from hubdpo.config.takes import takes
 from hubdpo.data.load import load_preferences, look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.evaluation.samples import with_samples
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def evaluate(config: EvaluateConfig | None = None, **options: Any) -> EvalReport:
+@takes(EvaluateConfig, "run_dir")
+def evaluate(config: EvaluateConfig) -> EvalReport:
     """Rank the held-out pairs of a run with and without its adapter, on the base as it was quantised for training.
 
     Raise ArtefactError when the run is not complete or the dataset has no test split, ConfigError when base or dataset
     cannot be found any more or another process works in the folder, HubError when the Hub has no such dataset,
     TrainingError when memory runs out.
     """
-    config = EvaluateConfig.given(config, options)
     with alone_in(config.run_dir) if config.run_dir.is_dir() else contextlib.nullcontext():
         return _evaluate(config)
 

@@ -27,6 +27,7 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.config import PushConfig
 from hubdpo.config.push import BUMPS
+from hubdpo.config.takes import takes
 from hubdpo.errors import ArtefactError, ConfigError, HubError, VersionTaken
 from hubdpo.hub.client import RepoType, resolve
 from hubdpo.hub.failures import require_online, translate_errors
@@ -44,15 +45,15 @@ from hubdpo.release.remote import Remote, bundle_line, check_ours, check_visibil
 from hubdpo.release.verify.verify import release_url, verify_commit
 
 
-def push(config: PushConfig | None = None, **options: Any) -> Release:
-    """Publish a dataset, run or merged model as X.Y.Z and return the release; call with a PushConfig or its options.
+@takes(PushConfig, "folder", "repo")
+def push(config: PushConfig) -> Release:
+    """Publish a dataset, run or merged model as X.Y.Z and return the release.
 
     Publishing the same bundle again writes nothing. Raise ArtefactError or LicenceError before the Hub is asked;
     VersionTaken when the tag holds another bundle; VerificationFailed, with no tag made, when the download differs;
     HubError when the Hub refuses or an outcome stays unknown. With `create_pr` the files are proposed in a pull
     request, verified alike, and nothing is released.
     """
-    config = PushConfig.given(config, options)
     _refuse(config)
     content = _bundle(config)
     if content.kind == "adapter" and (sentence := stops_elsewhere(RunManifest.read(config.folder / RUN_FILE))):

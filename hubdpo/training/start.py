@@ -9,13 +9,13 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hubdpo import console
 from hubdpo.artefacts.folders.run_folder import alone_in
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.config.schedules import BY_EVALUATION
+from hubdpo.config.takes import takes
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ConfigError
 from hubdpo.machine.endings import LAUNCHED
@@ -32,8 +32,9 @@ TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio
 """Packages that can serve each tracker, the one to install first."""
 
 
-def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
-    """Train a QLoRA adapter with DPO and return its manifest; call with a TrainConfig or with its options.
+@takes(TrainConfig, "model_name_or_path", "dataset", "output_dir")
+def train(config: TrainConfig) -> RunManifest:
+    """Train a QLoRA adapter with DPO and return its manifest.
 
     The run folder is complete when its `run.json` says so. A run that was killed and is resumed ends with the adapter
     that it would have had; an extended run continues as one longer run would, as far as its schedule allows. `dry_run`
@@ -44,7 +45,6 @@ def train(config: TrainConfig | None = None, **options: Any) -> RunManifest:
     when the disk is full or this machine refuses anything else; Stopped at Ctrl-C. The hints of the last two are the
     command that resumes the run.
     """
-    config = TrainConfig.given(config, options)
     launches = config.num_processes > 1 and world_size() == 1  # the processes it launches lock and write the folder
     config = config.model_copy(update={"num_processes": config.num_processes if launches else world_size()})
     writes = rank() == 0 and not config.dry_run

@@ -35,9 +35,9 @@ def test_an_unknown_key_names_the_file_and_the_nearest_option(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("config", "given", "message", "hint"),
     [
-        (PushConfig, {"folder": "run"}, "`USER/NAME` is needed: Where to publish", "hubdpo push DIR USER/NAME"),
+        (PushConfig, {"folder": "run"}, "`USER/NAME` is needed: Repo to publish to", "hubdpo push DIR USER/NAME"),
         (EvaluateConfig, {}, "`RUN` is needed: A complete run folder", "hubdpo evaluate RUN"),
-        (PrepareConfig, {"output_dir": "out"}, "`SOURCE...` is needed: Raw files", "hubdpo prepare SOURCE..."),
+        (PrepareConfig, {"output_dir": "out"}, "`SOURCE...` is needed: Files, folders", "hubdpo prepare SOURCE..."),
         (
             TrainConfig,
             {"dataset": "data"},

@@ -70,15 +70,15 @@ def test_a_schedule_without_its_arguments_is_refused_with_some_to_paste(name: st
     [
         ({"lr_scheduler_type": "cosin"}, "no `cosin`", "did you mean `--lr-scheduler-type cosine`"),
         ({"lr_scheduler_type": "Linear"}, "no `Linear`", "--lr-scheduler-type linear"),
-        ({"lr_scheduler_kwargs": {"power": 2}}, "takes no `power`, but `num_cycles`", "leave"),
-        ({"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {"min_lr": 1}}, "no arguments at all", "leave"),
+        ({"lr_scheduler_kwargs": {"power": 2}}, "takes no `power`; it takes `num_cycles`", "leave"),
+        ({"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {"min_lr": 1}}, "it takes no arguments", "leave"),
         (
             {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 0, "min_lr_rate": 0}},
             "has 2 of them",
             "--lr-scheduler-kwargs",
         ),
-        ({"lr_scheduler_kwargs": "min_lr=1"}, "no JSON object", "--lr-scheduler-kwargs '{"),
-        ({"lr_scheduler_kwargs": "[1]"}, "no JSON object", "--lr-scheduler-kwargs '{"),
+        ({"lr_scheduler_kwargs": "min_lr=1"}, "not a JSON object", "--lr-scheduler-kwargs '{"),
+        ({"lr_scheduler_kwargs": "[1]"}, "not a JSON object", "--lr-scheduler-kwargs '{"),
     ],
 )
 def test_what_is_no_schedule_is_refused_with_the_way_to_write_it(

@@ -42,7 +42,7 @@ def test_a_missing_tracker_package_is_refused_before_anything_is_written(
 def test_an_unknown_tracker_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="there is no `mlflow`") as caught:
         TrainConfig.build({**NAMES, "report_to": ["mlflow"]})
-    assert caught.value.hint == "it is one of: tensorboard, trackio, wandb"
+    assert caught.value.hint == "choose from: tensorboard, trackio, wandb"
 
 
 def test_none_means_no_tracker() -> None:

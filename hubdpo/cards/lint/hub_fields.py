@@ -6,6 +6,8 @@ import importlib.resources
 import json
 import re
 
+from hubdpo.config.repo_id import is_repo_id
+
 _LISTS = json.loads((importlib.resources.files("hubdpo.cards.lint") / "hub_fields.json").read_text(encoding="utf-8"))
 
 LICENCES = frozenset(_LISTS["licences"])
@@ -25,8 +27,6 @@ BASE_RELATIONS = ("adapter", "finetune", "merge", "quantized")
 TWO_LETTER_LANGUAGES = frozenset(_LISTS["two_letter_languages"])
 """ISO 639-1; the Hub also takes the three letters of ISO 639-3, and `code` and `multilingual`."""
 
-REPO_ID = re.compile(r"(?:[A-Za-z0-9_][\w.-]{0,95}/)?[A-Za-z0-9_][\w.-]{0,95}")
-
 
 def size_category(rows: int) -> str:
     """Return the name of the range that a number of rows is in."""
@@ -37,14 +37,8 @@ def size_category(rows: int) -> str:
 
 
 def is_id(value: object) -> bool:
-    """Tell whether a value has the form of a Hub id, `USER/NAME` or the bare name of an old repo; a path has not."""
-    return (
-        isinstance(value, str)
-        and REPO_ID.fullmatch(value) is not None
-        and "--" not in value
-        and ".." not in value
-        and not value.endswith((".git", ".", "-"))
-    )
+    """Tell whether a value has the form of a Hub id: `USER/NAME`, or the bare name of an old repo; a path has not."""
+    return is_repo_id(value, owner_required=False)
 
 
 def is_language(value: object) -> bool:

@@ -31,6 +31,7 @@ from hubdpo.cards.dataset.plots import draw_dataset_plots
 from hubdpo.cards.dataset.source_card import SourceCard, card_of_shape, card_text, source_card
 from hubdpo.cards.lint.fields import lint_fields
 from hubdpo.config import PrepareConfig
+from hubdpo.config.takes import takes
 from hubdpo.data.clean.decide import SPLITS, decide
 from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
@@ -61,26 +62,23 @@ NOT_THE_DATA = {"source", "output_dir", "overwrite", "card", "engine", "num_proc
 SAMPLES = 2
 
 
-def prepare(source: object = None, output_dir: str | Path | None = None, **options: Any) -> PrepareManifest | None:
+def _rows_apart(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take rows in memory out of the options: the config names them, and `prepare` gets them as an argument."""
+    rows = rows_in_memory(options.get("source"))
+    return (options, {}) if rows is None else ({**options, "source": [IN_MEMORY]}, {"rows": rows})
+
+
+@takes(PrepareConfig, "source", "output_dir", resolve=_rows_apart)
+def prepare(config: PrepareConfig, rows: RowSets | None = None) -> PrepareManifest | None:
     """Write a dataset folder from raw preference data, and return its manifest.
 
     `source` is a path, an address or a list of them, or rows in memory: a list of dicts, a `datasets.Dataset` or
-    DatasetDict, a pandas or polars DataFrame, or a pyarrow Table. The options are those of `hubdpo prepare`; a
-    PrepareConfig may stand for all arguments.
+    DatasetDict, a pandas or polars DataFrame, or a pyarrow Table.
 
     The folder is absent or complete at every moment, and equal sources and options give equal bytes. `dry_run` writes
     nothing; `explain` shows rows and returns None. Raise ConfigError, DataError, HubError or ArtefactError, with
     nothing written.
     """
-    if isinstance(source, PrepareConfig):
-        return prepare_rows(source)
-    rows = rows_in_memory(source)
-    named = {"source": source if rows is None else [IN_MEMORY], "output_dir": output_dir}
-    return prepare_rows(PrepareConfig.build({**named, **options}), rows)
-
-
-def prepare_rows(config: PrepareConfig, rows: RowSets | None = None) -> PrepareManifest | None:
-    """Like `prepare`, with the rows in memory apart from the options; without them, `config.source` names files."""
     only_look = config.dry_run or config.explain > 0
     with workspace(config.output_dir, dry_run=only_look) as space:
         if not only_look:

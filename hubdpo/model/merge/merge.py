@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import read_run
@@ -28,6 +28,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
 from hubdpo.cards.model.merged_card import render_merged_card
 from hubdpo.config import MergeConfig
+from hubdpo.config.takes import takes
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.versions import parse_tag
@@ -52,14 +53,14 @@ class _Source(NamedTuple):
     base: Path
 
 
-def merge(config: MergeConfig | None = None, **options: Any) -> MergeManifest:
-    """Merge an adapter into its base and return the manifest; call with a MergeConfig or with its options.
+@takes(MergeConfig, "adapter", "output_dir")
+def merge(config: MergeConfig) -> MergeManifest:
+    """Merge an adapter into its base and return the manifest.
 
     Weights are written one file of `max_shard_size` at a time. Raise ArtefactError when the adapter is not from a
     finished run, is not plain LoRA, or has a base that is stored quantised; VerificationFailed, with nothing written,
     when the merged model does not give the adapter's log-probabilities.
     """
-    config = MergeConfig.given(config, options)
     source = _find(config)
     with workspace(str(config.output_dir), last=MERGE_FILE) as space:
         return _merged(config, source, Path(space.new), space.publish)
