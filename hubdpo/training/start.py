@@ -56,6 +56,7 @@ def train(config: TrainConfig) -> RunManifest:
             scratch = held.enter_context(tempfile.TemporaryDirectory(prefix="hubdpo-dry-run-"))
             config = config.model_copy(update={"output_dir": Path(scratch) / "run"})
         folder = config.output_dir
+        # lock a folder that exists before it is checked, and a new one when the checks have passed
         if writes and folder.is_dir():
             held.enter_context(alone_in(folder))
         if rank() == 0 and LAUNCHED not in os.environ:  # once for all processes

@@ -124,11 +124,10 @@ def train(config: TrainConfig) -> RunManifest:
     elif config.num_train_epochs > 1 and config.max_steps < 0:
         console.hint("`--reference cached` computes the reference log-probs once instead of in every epoch")
 
-    # 5. open the run folder: an earlier failure has left nothing in it
-    if earlier is not None and is_first:
-        manifest = resume.note_changes(earlier, manifest)
+    # 5. open the run folder; a failure before this line leaves nothing in it
     if is_first:
-        delete_partial_files(folder)  # first, as a full disk may need the room
+        manifest = resume.note_changes(earlier, manifest) if earlier else manifest
+        delete_partial_files(folder)  # before anything is written: a full disk may need the room
         manifest.write(folder / RUN_FILE)
         remember_places(config)
         metrics.forget_after(earlier.step if earlier else 0)

@@ -18,6 +18,7 @@ from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError, Stopped
 from hubdpo.machine.endings import LAUNCHED
+from hubdpo.machine.refusals import existing
 from hubdpo.training.run.checkpoints import MARKER, newest_checkpoint
 
 SCRATCH = ".adapter-"
@@ -62,11 +63,11 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
 
 def _check_writable(folder: Path) -> None:
     """Raise ConfigError when the folder cannot be made or written to, before the model is loaded."""
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise ConfigError(f"`{existing}` is a file, not a folder", hint="give another `--output-dir`")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(f"this user cannot write in `{existing}`", hint="give another `--output-dir`")
+    place = existing(folder)
+    if not place.is_dir():
+        raise ConfigError(f"`{place}` is a file, not a folder", hint="give another `--output-dir`")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"this user cannot write in `{place}`", hint="give another `--output-dir`")
 
 
 def delete_partial_files(folder: Path) -> None:

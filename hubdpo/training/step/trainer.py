@@ -112,47 +112,59 @@ class SharedPrefixDPOTrainer(DPOTrainer):
             )  # fmt: skip
         # transformers divides the loss by the first, and DDP averages gradients over the second
         divided_by = self.current_gradient_accumulation_steps * self.accelerator.num_processes
-        weights, logged = self.loss_weights, self._metrics["train"]
-        loss = torch.zeros((), device=self.accelerator.device)
+        weights, loss = self.loss_weights, torch.zeros((), device=self.accelerator.device)
         try:
             for index, part in enumerate(passes):
                 self.loss_weights = self._step.loss_weights(
                     part.counts, self.loss_types, weights, divided_by=divided_by
                 )
-                self._metrics["train"] = own = Metrics(list)
                 # the processes exchange gradients once a batch, with its last pass
                 is_last = index == len(passes) - 1
-                with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
+                synced = contextlib.nullcontext() if is_last else self.accelerator.no_sync(model)
+                with synced, self._tallied("train", self._step.tally, part.counts):
                     loss += super().training_step(model, part.inputs, *args, **kwargs)
-                self._step.tally.add(part.counts, own)
         finally:
-            self.loss_weights, self._metrics["train"] = weights, logged
+            self.loss_weights = weights
         self._step.batches -= 1
         if not self._step.batches:
             # TRL's metrics are gathered over all processes already, so their weights must be as well
             self._step.tally.counts = self._sum_over_processes(self._step.tally.counts)
-            _log_merged(self._step.tally, logged)
+            self._log_merged("train", self._step.tally)
         return loss
 
     def evaluation_loop(self, *args: object, **kwargs: object) -> EvalLoopOutput:
         self._held_out, self.evaluating = Tally(), True
         output = super().evaluation_loop(*args, **kwargs)
         self.evaluating = False
-        _log_merged(self._held_out, self._metrics["eval"])
+        self._log_merged("eval", self._held_out)
         return output
 
     def prediction_step(
         self, model: PeftModel, inputs: Batch, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        inputs, logged = self._prepare_inputs(inputs), self._metrics["eval"]
-        self._metrics["eval"] = own = Metrics(list)
-        try:
-            with self._without_repeats():
+        inputs = self._prepare_inputs(inputs)
+        with self._without_repeats():
+            counts = Counts.of(inputs, self.accelerator.gather)
+            with self._tallied("eval", self._held_out, counts):
                 loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
-                self._held_out.add(Counts.of(inputs, self.accelerator.gather), own)
-        finally:
-            self._metrics["eval"] = logged
         return loss, logits, labels
+
+    @contextlib.contextmanager
+    def _tallied(self, mode: str, tally: Tally, counts: Counts) -> Iterator[None]:
+        """Put what TRL measures in the body into a tally, and not yet among the metrics that it logs."""
+        logged = self._metrics[mode]
+        self._metrics[mode] = own = Metrics(list)
+        try:
+            yield
+            tally.add(counts, own)
+        finally:
+            self._metrics[mode] = logged
+
+    def _log_merged(self, mode: str, tally: Tally) -> None:
+        """Log each metric of several passes as one value."""
+        logged = self._metrics[mode]
+        for name, value in tally.merged().items():
+            logged[name] = [value] if name in TOTALS else [*logged[name], value]
 
     @contextlib.contextmanager
     def _without_repeats(self) -> Iterator[None]:
@@ -192,12 +204,6 @@ class SharedPrefixDPOTrainer(DPOTrainer):
         chosen = zip(inputs["input_ids"][:pairs].tolist(), lengths, strict=True)
         rows = [indices.get(tuple(ids[:length])) for ids, length in chosen]
         return [index for index in rows if index is not None]
-
-
-def _log_merged(tally: Tally, logged: dict[str, list[float]]) -> None:
-    """Log each metric of several passes as one value."""
-    for name, value in tally.merged().items():
-        logged[name] = [value] if name in TOTALS else [*logged[name], value]
 
 
 def make_trainer(
