@@ -1,4 +1,4 @@
-"""The command that makes an artefact again, as its card shows it."""
+"""The commands on a card that reproduce a dataset or a training run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from hubdpo.cards.fences import visible
 from hubdpo.config import PrepareConfig, TrainConfig
 from hubdpo.config.base import Config
 
+Options = Mapping[str, Any]
+"""Options of a command, by field of its config."""
 MOST_SOURCES = 10
 HUB_DATASETS = "hf://datasets/"
 OWN_CARD = "card.md"
 
 
 def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, str]) -> str:
-    """Return the `hubdpo prepare` of a dataset folder, or the call from Python if the rows came from memory.
+    """Return the `hubdpo prepare` command of a dataset folder, or the Python call if the rows came from memory.
 
-    `shipped_cards` maps names to texts, so that a user's own card is told apart.
+    `shipped_cards` maps the names of shipped cards to their text: any other card is the user's own, OWN_CARD.
     """
     config = dict(manifest.config)
     card, model = config.pop("card", None), config.pop("model", None)
@@ -39,15 +41,15 @@ def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, st
 
 
 def sources_of(manifest: PrepareManifest) -> list[str]:
-    """Return what to name as the sources, at most MOST_SOURCES: files, or what named them on the Hub.
+    """Return the sources to name in the command: at most MOST_SOURCES files or Hub addresses, their repo, or SOURCES.
 
-    A file by itself does not say in which configuration, and so in which split, its repo has it.
+    A Hub address is preferred to its file, which does not tell the configuration and so the split.
     """
     names = list(dict.fromkeys(source.address or source.name for source in manifest.sources))
     if len(names) <= MOST_SOURCES:
         return names
     if any(source.address for source in manifest.sources):
-        return ["SOURCES"]  # its repo may have more files than were named
+        return ["SOURCES"]  # the repo may have other files than these
     repos = {"/".join(name.split("/")[:5]) for name in names}  # hf://datasets/USER/NAME@COMMIT
     if len(repos) == 1 and names[0].startswith(HUB_DATASETS):
         return [*repos]
@@ -55,22 +57,21 @@ def sources_of(manifest: PrepareManifest) -> list[str]:
 
 
 def train_command(run: RunManifest) -> str:
-    """Return the `hubdpo train` of a run, base and data by commit."""
+    """Return the `hubdpo train` commands of a run, with base model and data pinned to their commits."""
     data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
     start = [
         f"hubdpo train --model-name-or-path {run.base.repo_id} --model-revision {run.base.revision}",
         f"--dataset {_word(data)} --output-dir run",
     ]
-    starts = _starts(run)
     return "\n".join(
-        _lines([*start, *flags(config, TrainConfig), *(["--resume --extend"] if place else [])]) + remark
-        for place, (config, remark) in enumerate(starts)
+        _lines([*start, *flags(config, TrainConfig), *(["--resume --extend"] if number else [])]) + remark
+        for number, (config, remark) in enumerate(_starts(run))
     )
 
 
-def _starts(run: RunManifest) -> list[tuple[dict[str, Any], str]]:
-    """Return the options of the first start and of each that made the run longer, and a remark where it had stopped."""
-    starts = [(run.config, "")]
+def _starts(run: RunManifest) -> list[tuple[Options, str]]:
+    """Return the options of the first start and of each extension of the run, and a comment on where it had stopped."""
+    starts: list[tuple[Options, str]] = [(run.config, "")]
     for change in reversed(run.changes):
         planned = change.values.get("planned_steps")
         if planned is None:
@@ -82,13 +83,13 @@ def _starts(run: RunManifest) -> list[tuple[dict[str, Any], str]]:
 
 
 def resume_command(config: TrainConfig) -> str:
-    """Return the command that goes on with the run of these options."""
+    """Return the command that resumes the run with these options."""
     values = config.model_dump(mode="json", exclude={"resume", "extend", "dry_run"})
     return " ".join(["hubdpo train", *flags(values, TrainConfig), "--resume"])
 
 
-def flags(values: Mapping[str, Any], model: type[Config]) -> Iterator[str]:
-    """Yield the options that differ from this version's defaults, as they are typed."""
+def flags(values: Options, model: type[Config]) -> Iterator[str]:
+    """Yield the command-line options that differ from this version's defaults."""
     for name, value in changed_options(values, model):
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
@@ -101,8 +102,8 @@ def flags(values: Mapping[str, Any], model: type[Config]) -> Iterator[str]:
             yield f"{flag} {_word(value)}"
 
 
-def changed_options(values: Mapping[str, Any], model: type[Config]) -> Iterator[tuple[str, Any]]:
-    """Yield the options, name and value, that differ from this version's defaults."""
+def changed_options(values: Options, model: type[Config]) -> Iterator[tuple[str, object]]:
+    """Yield (name, value) of the options that differ from this version's defaults."""
     for name, value in values.items():
         field = model.model_fields.get(name)
         default = field.get_default(call_default_factory=True) if field is not None else None
@@ -110,12 +111,12 @@ def changed_options(values: Mapping[str, Any], model: type[Config]) -> Iterator[
             yield name, value
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return shlex.quote(visible(str(value)).replace("\n", " "))
 
 
 def _lines(parts: list[str]) -> str:
-    """Put short options together on lines of at most 100 characters."""
+    """Join options into lines of at most 100 characters."""
     lines = [parts[0]]
     for part in parts[1:]:
         if len(lines[-1]) + len(part) < 100:

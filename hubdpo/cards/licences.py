@@ -1,4 +1,4 @@
-"""Which licence a release states: the base's own for an adapter, never a guess."""
+"""Choose the licence of a release: the one of the base model or the one the publisher gives, never a guess."""
 
 from __future__ import annotations
 
@@ -16,31 +16,36 @@ from hubdpo.errors import LicenceError
 RESTRICTED = re.compile(r"(^|-)(nc|nd)(-|$)")
 SHARE_ALIKE = re.compile(r"(^|-)sa(-|$)|^(a|l)?gpl")
 LICENCE_FILES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt")
-"""Files of a base that go with what is made from it."""
+"""Files of a base model that are published with adapters and merged models made from it."""
 
 
 @dataclass(frozen=True)
 class Licence:
-    """The licence fields of a model card; `name` and `link` go with the id `other`."""
+    """The licence fields of a model card; `name` and `link` are set if the id is `other`."""
 
     id: str
     name: str | None = None
     link: str | None = None
     given: bool = False
-    """Whether the publisher gave it; else it is the base's."""
+    """Whether the publisher gave the licence; otherwise it is the one of the base model."""
+
+    def front_matter(self) -> dict[str, str]:
+        """Return the licence fields of the card's front matter."""
+        values = {"license": self.id, "license_name": self.name, "license_link": self.link}
+        return {field: value for field, value in values.items() if value}
 
 
 def licence_of(folder: Path) -> dict[str, str | None]:
-    """Return the licence fields of a model's card, None for each that it does not state; nothing is guessed.
+    """Read the licence fields of a model card; a field is None if the card does not have it.
 
-    Warns of a card whose fields cannot be read.
+    Warn if the front matter cannot be read.
     """
     card = folder / CARD_FILE
     text = read_text(card, of=folder.name) if card.exists() else ""
-    found = fields(text)
-    if not found and part(text).front is not None:
-        console.warn(f"the front matter of {folder.name}/{CARD_FILE} cannot be read, so no licence is known from it")
-    values = {name: found.get(name) for name in ("license", "license_name", "license_link")}
+    front = fields(text)
+    if not front and part(text).front is not None:
+        console.warn(f"the front matter of {folder.name}/{CARD_FILE} cannot be read, so its licence is unknown")
+    values = {name: front.get(name) for name in ("license", "license_name", "license_link")}
     if isinstance(values["license"], list) and len(values["license"]) == 1:
         values["license"] = values["license"][0]
     return {name: value if isinstance(value, str) else None for name, value in values.items()}
@@ -49,33 +54,32 @@ def licence_of(folder: Path) -> dict[str, str | None]:
 def adapter_licence(
     base: BaseRef, data_licence: str | None, given: str | None, *, name: str | None = None, link: str | None = None
 ) -> Licence:
-    """Return what the card states. `given`, with `name` and `link`, is the publisher's own word and settles all doubt.
+    """Return the licence of an adapter: `given` by the publisher (with `name` and `link`), or the one of its base.
 
-    A link inside the base's repo is written out as an address of its commit. Raise LicenceError when the base states
-    none, or the data forbid commercial use or derivatives, or it is `other` and nobody says which.
+    A relative link becomes a URL in the base's repo, at its commit. Raise LicenceError if the base model's licence is
+    unknown, the data's licence forbids commercial use or derivatives, or an `other` licence has no name or link.
     """
     if given:
-        return _named(Licence(given, name, link, given=True), base)
+        return _with_link(Licence(given, name, link, given=True), base)
     if not base.license or base.license == "unknown":
         raise LicenceError(
             f"the card of `{base.name}` states no licence", hint="add `--license ID` once you know what it allows"
         )
     if data_licence and RESTRICTED.search(data_licence):
         raise LicenceError(
-            f"the training data are `{data_licence}`, which forbids some uses of what is made from them",
-            hint=f"add `--license {data_licence}` to pass the limits on, or train on other data",
+            f"the training data have the licence `{data_licence}`, which restricts models trained on them",
+            hint=f"add `--license {data_licence}` to publish under the same restrictions, or train on other data",
         )
-    return _named(Licence(base.license, name or base.license_name, link or base.license_link), base)
+    return _with_link(Licence(base.license, name or base.license_name, link or base.license_link), base)
 
 
-def _named(licence: Licence, base: BaseRef) -> Licence:
+def _with_link(licence: Licence, base: BaseRef) -> Licence:
     if licence.id != "other":
         return Licence(licence.id, given=licence.given)
     if not licence.name or not licence.link:
         raise LicenceError(
-            f"the licence of `{base.name}` is `other`, and {'its name' if not licence.name else 'where it stands'} "
-            "is not known",
-            hint="add `--license-name NAME --license-link ADDRESS`",
+            f"the licence of `{base.name}` is `other`, without a {'link' if licence.name else 'name'}",
+            hint="add `--license-name NAME --license-link URL`",
         )
     link = licence.link
     if "://" not in link:
@@ -84,12 +88,12 @@ def _named(licence: Licence, base: BaseRef) -> Licence:
 
 
 def data_remark(data_licence: str | None) -> str:
-    """Say in one sentence what the data's licence means for the weights."""
+    """Return a sentence or two for the card about the licence of the training data."""
     if not data_licence:
-        return "The training data state no licence."
+        return "The licence of the training data is not stated."
     if SHARE_ALIKE.search(data_licence):
         return (
-            f"The training data are `{data_licence}`. Whether share-alike reaches weights is unsettled; it is stated "
-            "here so that you can decide."
+            f"The licence of the training data is `{data_licence}`. Whether its share-alike terms extend to "
+            "model weights is an open question."
         )
-    return f"The training data are `{data_licence}`."
+    return f"The licence of the training data is `{data_licence}`."

@@ -1,4 +1,4 @@
-"""What was measured, as rows of tables and as a sentence."""
+"""The results of a model card: table rows, and a sentence on their significance."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from hubdpo.artefacts.manifests.accuracy import Accuracy
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 
 Row = tuple[str, str, str, str]
+LogLine = Mapping[str, Any]
+"""A line of metrics.jsonl."""
 NONE = "–"
 MOST_POINTS = 8
+"""Rows of the table of evaluations."""
 CHANCE = 0.05
+"""Significance level of McNemar's test."""
 
 
 def percent(share: float) -> str:
@@ -19,11 +23,11 @@ def percent(share: float) -> str:
 
 
 def result_rows(report: EvalReport, *, beta: float) -> list[Row]:
-    """Return (what, base, adapter, difference), the difference of shares in percentage points."""
+    """Return (metric, base, adapter, difference); accuracies differ in percentage points."""
     rows = [
         _shares("log-likelihood accuracy, per token", report.base_accuracy, report.adapter_accuracy),
-        _shares("… of the whole answer", report.base_summed_accuracy, report.adapter_summed_accuracy),
-        _shares("… lengths balanced", report.balanced("base"), report.balanced("adapter")),
+        _shares("… summed over the answer", report.base_summed_accuracy, report.adapter_summed_accuracy),
+        _shares("… length-balanced", report.balanced("base"), report.balanced("adapter")),
         (
             "mean margin, nats per token",
             f"{report.base_margin:+.4f}",
@@ -33,7 +37,7 @@ def result_rows(report: EvalReport, *, beta: float) -> list[Row]:
         (f"DPO implicit-reward accuracy, β {beta:g}", NONE, interval(report.reward_accuracy), ""),
         ("mean reward margin", NONE, f"{report.reward_margin:+.4f}", ""),
         (
-            "picking the longer answer",
+            "always picking the longer answer",
             interval(report.longer_answer_accuracy),
             interval(report.longer_answer_accuracy),
             "",
@@ -43,15 +47,15 @@ def result_rows(report: EvalReport, *, beta: float) -> list[Row]:
 
 
 def verdict(report: EvalReport) -> str:
-    """Say whether base and adapter differ by more than chance; empty for a report that did not test it."""
+    """Say whether the adapter differs significantly from its base; "" if the report has no test."""
     if report.mcnemar_p is None:
         return ""
     counts = (
-        f"The adapter ranks {report.only_adapter_right:,} pairs right that the base ranks wrong, and "
-        f"{report.only_base_right:,} the other way round: McNemar's exact p = {probability(report.mcnemar_p)}"
+        f"{report.only_adapter_right:,} pairs are ranked correctly by the adapter only, {report.only_base_right:,} by "
+        f"the base model only (McNemar's exact test: p = {probability(report.mcnemar_p)})"
     )
     if report.mcnemar_p > CHANCE:
-        return counts + ", which chance alone would often give."
+        return counts + ". A difference of this size is likely by chance."
     return counts + "."
 
 
@@ -63,16 +67,16 @@ def interval(accuracy: Accuracy) -> str:
     return f"{percent(accuracy.value)} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})"
 
 
-def curve_rows(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return step, epoch, training loss, and held-out loss, accuracy and margin, from the lines of metrics.jsonl.
+def curve_rows(log: Sequence[LogLine]) -> list[tuple[str, ...]]:
+    """Return (step, epoch, training loss, held-out loss, accuracy, margin) for evaluations in metrics.jsonl.
 
-    At most MOST_POINTS of the evaluations, evenly spread, the last among them.
+    At most MOST_POINTS evaluations are chosen, evenly spaced, always with the last one.
     """
     evaluations = [line for line in log if "eval_loss" in line]
     points = min(len(evaluations), MOST_POINTS)
-    places = [round(i * (len(evaluations) - 1) / max(points - 1, 1)) for i in range(points)]
+    chosen = [evaluations[round(i * (len(evaluations) - 1) / max(points - 1, 1))] for i in range(points)]
     rows: list[tuple[str, ...]] = []
-    for line in (evaluations[place] for place in places):
+    for line in chosen:
         losses = [float(before["loss"]) for before in log if "loss" in before and before["step"] <= line["step"]]
         rows.append(
             (
@@ -87,11 +91,11 @@ def curve_rows(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _number(line: Mapping[str, Any], key: str, form: str) -> str:
+def _number(line: LogLine, key: str, form: str) -> str:
     return format(float(line[key]), form) if key in line else NONE
 
 
-def _shares(what: str, base: Accuracy | None, adapter: Accuracy | None) -> Row | None:
+def _shares(metric: str, base: Accuracy | None, adapter: Accuracy | None) -> Row | None:
     if base is None or adapter is None:
         return None
-    return what, interval(base), interval(adapter), f"{100 * (adapter.value - base.value):+.1f} pt"
+    return metric, interval(base), interval(adapter), f"{100 * (adapter.value - base.value):+.1f} pt"

@@ -12,8 +12,8 @@ from hubdpo.artefacts.formats.front_matter import BOM, fields, lines_of_front, p
 from hubdpo.artefacts.formats.kept_sections import split_card
 from hubdpo.cards.dataset.source_card import parse_card
 from hubdpo.cards.licences import licence_of
+from hubdpo.cards.lint.dataset_info import split_rows
 from hubdpo.cards.lint.lint import Beside, lint_card
-from hubdpo.cards.lint.told_splits import told_splits
 
 PLAIN = "---\nlicense: mit\nlicense_name: m\n---\n\n# Title\n"
 AS_EDITORS_LEAVE_IT = {
@@ -58,7 +58,7 @@ def test_every_reader_finds_the_licence(tmp_path: Path, text: str) -> None:
     assert parse_card(text, "card").facts["license"] == "mit"
     assert not [one for one in lint_card(text, Beside("adapter", {})) if one.field == "front matter"]
     with_splits = text.replace("license: mit", "license: mit\ndataset_info: {splits: [{name: train, num_examples: 3}]}")
-    assert told_splits(fields(with_splits)["dataset_info"]) == {"train": 3}
+    assert split_rows(fields(with_splits)["dataset_info"]) == {"train": 3}
 
 
 @pytest.mark.parametrize("text", [*AS_EDITORS_LEAVE_IT.values(), *NO_FRONT])

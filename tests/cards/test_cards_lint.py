@@ -123,7 +123,7 @@ def test_a_bad_text_is_named(field: str, text: str) -> None:
 
 def test_placeholders_are_one_thing_to_do() -> None:
     (found,) = findings_in(card("## Bias\n\n[More Information Needed]\n\n" * 40))
-    assert found.message == "holds a placeholder: [More Information Needed], 40 times"
+    assert found.message == "contains a placeholder: [More Information Needed], 40 times"
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_push_refuses_a_card_and_names_the_field(dataset_dir: Path, repo_id: str
     manifest.write(folder / PREPARE_FILE)
     with pytest.raises(ArtefactError, match="`license`"):
         dataset_bundle(folder, "1.0.0", repo="alice/pairs")  # before the Hub is asked for anything
-    with pytest.raises(ArtefactError, match="`license` is not one that the Hub knows: mitt") as caught:
+    with pytest.raises(ArtefactError, match="`license` is not a licence that the Hub knows: mitt") as caught:
         push(folder=folder, repo=repo_id, version="1.0.0")
     assert caught.value.hint == "did you mean `mit`?"
 

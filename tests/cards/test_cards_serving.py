@@ -16,8 +16,8 @@ from hubdpo.cards.model.serving import (
     VLLM,
     Adapter,
     problems,
+    programs,
     vllm_rank,
-    ways,
 )
 from tests.cards.made import CONFIG, SHAPES
 
@@ -33,7 +33,7 @@ def adapter(config: dict[str, Any] | None = None, **changes: Any) -> Adapter:
 
 def test_an_adapter_of_hubdpo_runs_everywhere() -> None:
     assert problems(adapter()) == []
-    assert all(way.works for way in ways(adapter(), []))
+    assert all(program.works for program in programs(adapter(), []))
 
 
 PROBLEMS: dict[str, tuple[Adapter, str, tuple[str, ...]]] = {
@@ -75,7 +75,7 @@ PROBLEMS: dict[str, tuple[Adapter, str, tuple[str, ...]]] = {
 def test_what_breaks_is_named(made: Adapter, field: str, breaks: tuple[str, ...]) -> None:
     (found,) = problems(made)
     assert (found.field, found.breaks) == (field, breaks)
-    assert {way.name for way in ways(made, [found]) if not way.works} == set(breaks)
+    assert {program.name for program in programs(made, [found]) if not program.works} == set(breaks)
 
 
 @pytest.mark.parametrize("init", [True, False, None, "gaussian", "eva", "orthogonal"])
@@ -96,19 +96,19 @@ def test_vllm_takes_some_ranks_only(rank: int, allowed: int | None) -> None:
 def test_the_largest_rank_of_any_layer_counts() -> None:
     made = adapter({"rank_pattern": {"q_proj": 48}})
     assert made.rank == 48
-    assert "--max-lora-rank 64 " in {way.name: way.code for way in ways(made, [])}[VLLM]
+    assert "--max-lora-rank 64 " in {program.name: program.code for program in programs(made, [])}[VLLM]
 
 
 def test_commands_pin_the_adapter_and_its_base() -> None:
-    for way in ways(adapter(), []):
-        assert "v1.0.0" in way.code
-        assert CONFIG["revision"] in way.code or way.name == PEFT  # PEFT reads it from the config
-    assert "LORA_ADAPTERS=me/adapter@v1.0.0" in {way.name: way.code for way in ways(adapter(), [])}[TGI]
+    for program in programs(adapter(), []):
+        assert "v1.0.0" in program.code
+        assert CONFIG["revision"] in program.code or program.name == PEFT  # PEFT reads it from the config
+    assert "LORA_ADAPTERS=me/adapter@v1.0.0" in {program.name: program.code for program in programs(adapter(), [])}[TGI]
 
 
 def test_a_folder_is_named_as_it_is() -> None:
     made = Adapter(CONFIG, SHAPES, FILES, "/runs/one")
-    codes = {way.name: way.code for way in ways(made, [])}
+    codes = {program.name: program.code for program in programs(made, [])}
     assert "--lora-modules one=/runs/one" in codes[VLLM]
     assert "LORA_ADAPTERS=one=/runs/one" in codes[TGI]
     assert 'load_adapter("/runs/one")' in codes[TRANSFORMERS]
@@ -116,6 +116,8 @@ def test_a_folder_is_named_as_it_is() -> None:
 
 
 def test_a_base_that_nobody_else_has_is_left_open() -> None:
-    codes = {way.name: way.code for way in ways(adapter({"base_model_name_or_path": "/home/me/Qwen2"}), [])}
+    codes = {
+        program.name: program.code for program in programs(adapter({"base_model_name_or_path": "/home/me/Qwen2"}), [])
+    }
     assert "vllm serve BASE" in codes[VLLM]
     assert "/home/me" not in "".join(codes.values())

@@ -269,7 +269,7 @@ def test_ordinary_text_holds_no_secret(tmp_path: Path) -> None:
 
 def test_without_a_scan_the_card_says_so(tmp_path: Path) -> None:
     make(tmp_path, [pair("q")])
-    assert "Nobody searched these rows" in (tmp_path / "out" / "README.md").read_text()
+    assert "The rows were not scanned" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_explain_hides_what_looks_like_a_secret(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_rows_stay_in_the_split_they_were_published_in(
     assert [source.split for source in manifest.sources] == (["train", "test"] if train < test or how == "files"
                                                              else ["test", "train"])  # fmt: skip
     assert "rows stay in the split they were published in" in capsys.readouterr().err
-    assert "Rows stay in the split that they were published in" in (tmp_path / "out" / "README.md").read_text()
+    assert "Rows stay in their published split" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_folder_that_is_called_as_a_split_tells_it(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def test_the_chain_of_merges_is_kept_in_the_run_and_its_card(
     capsys.readouterr()
     push(folder=folder, repo=f"{repo_id}-next", version="1.0.0", check="hashes")
     card = ModelCard.load(f"{repo_id}-next").text
-    assert f"| base made by | `{made.adapter}` merged into `{tiny_base_repo}` at `{made.base_revision}` (NF4, " in card
+    history = f"`{made.adapter}` merged into `{tiny_base_repo}` at `{made.base_revision}` (NF4, "
+    assert f"| base model history | {history}" in card
     assert "has moved on" not in capsys.readouterr().err
 
     HfApi().upload_file(repo_id=repo_id, path_in_repo="README.md", path_or_fileobj=b"---\nlicense: apache-2.0\n---\n")

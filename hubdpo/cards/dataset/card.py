@@ -1,32 +1,32 @@
-"""The dataset card: what the source's card says of provenance, and what prepare measured."""
+"""Write the dataset card: provenance from the source's card, numbers from prepare's manifest."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-import jinja2
-import yaml
-
+from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.formats.kept_sections import LOAD_HERE
 from hubdpo.artefacts.manifests.funnel import KINDS
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.cards.commands import OWN_CARD, prepare_command
 from hubdpo.cards.dataset.source_card import SourceCard, provenance, shipped_files
 from hubdpo.cards.dataset.tables import statistics_table, tokens_table
-from hubdpo.cards.fences import fence, one_line, shortened, visible, wrapped
+from hubdpo.cards.fences import code_names, fence, one_line, wrapped
 from hubdpo.cards.licences import SHARE_ALIKE
 from hubdpo.cards.lint.hub_fields import size_category
+from hubdpo.cards.render import Front, render
 
 LONGEST_MESSAGE = 600
+"""Characters of a message that a sample shows."""
 MOST_MESSAGES = 6
+"""Messages of a prompt that a sample shows."""
 TAKEN_OVER = ("pretty_name", "source_datasets", "license_name", "license_link")
-"""Fields of a source's card that go into the dataset's as they are."""
+"""Fields of the source's card that are copied to the dataset's card."""
 
 
 class Example(Protocol):
-    """What a sample must have: three lists of `{role, content}`."""
+    """A preference pair: three lists of `{role, content}`."""
 
     prompt: list[dict[str, str]]
     chosen: list[dict[str, str]]
@@ -42,31 +42,27 @@ def render_dataset_card(
     keep: Sequence[str] = (),
     plots: Sequence[str] = (),
 ) -> str:
-    """Write the card of a dataset folder. Numbers come from the manifest; rows stand in fences they cannot leave."""
-    title = manifest.config.get("name") or card.facts.get("pretty_name") or _title(card)
-    names = shipped_files() if manifest.config.get("card") else []
-    command = prepare_command(manifest, shipped_cards={p.stem: p.read_text(encoding="utf-8") for p in names})
+    """Return the card of a dataset folder. Samples are untrusted text, so they are fenced."""
+    title = str(manifest.config.get("name") or card.facts.get("pretty_name") or _title(card))
+    shipped = shipped_files() if manifest.config.get("card") else []
+    command = prepare_command(manifest, shipped_cards={p.stem: p.read_text(encoding="utf-8") for p in shipped})
     body, _, citation = provenance(manifest, card).partition("\n## Citation\n")
-    text = template().render(
-        title=one_line(str(title)), m=manifest, body=body.strip(), citation=citation.strip(), facts=card.facts,
+    return render(
+        "dataset.md", _front_matter(manifest, card, title, split_bytes, keep),
+        title=one_line(title), m=manifest, body=body.strip(), citation=citation.strip(), facts=card.facts,
         languages=", ".join(manifest.language), statistics=statistics_table(manifest), tokens=tokens_table(manifest),
         samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
         in_memory=any(source.in_memory for source in manifest.sources),
-        keep=[one_line(name) for name in keep], unused=_named(manifest.unused_columns),
+        keep=[one_line(name) for name in keep], unused=code_names(manifest.unused_columns),
         markers=[
-            (
-                f"{side} hold {KINDS[kind]}", found.rows,
-                [(visible(name).replace("`", " "), count) for name, count in found.markers.items()],
-            )
+            (f"{side} contain {KINDS[kind]}", marked.rows, code_names(marked.markers))
             for kind, sides in {"template": manifest.template_markers, **manifest.text_markers}.items()
-            for side, found in sides.items()
+            for side, marked in sides.items()
         ],
         sources=[(one_line(s.name), s) for s in manifest.sources], plots=plots,
         share_alike=bool(manifest.license and SHARE_ALIKE.search(manifest.license)), longest=LONGEST_MESSAGE,
         load_here=LOAD_HERE,
     )  # fmt: skip
-    front = yaml.safe_dump(_front_matter(manifest, card, title, split_bytes, keep), sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n{text}"
 
 
 def _title(card: SourceCard) -> str:
@@ -74,27 +70,16 @@ def _title(card: SourceCard) -> str:
     return f"Preference pairs of {ids[0]}" if len(ids) == 1 else "Preference pairs"
 
 
-@functools.cache
-def template() -> jinja2.Template:
-    """Return the card's template; compiled at the first call, which `prepare` makes while others work."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hubdpo.cards"), undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
-    )  # fmt: skip  # Markdown, whose only untrusted text stands in fences
-    environment.filters["thousands"] = "{:,}".format
-    return environment.get_template("dataset.md")
-
-
 def _front_matter(
-    manifest: PrepareManifest, card: SourceCard, title: Any, split_bytes: Mapping[str, int], keep: Sequence[str]
-) -> dict[str, Any]:
-    # a new list for each column: YAML would write a shared one as an alias, which `datasets` cannot read
-    features: list[dict[str, Any]] = [
+    manifest: PrepareManifest, card: SourceCard, title: str, split_bytes: Mapping[str, int], keep: Sequence[str]
+) -> Front:
+    # a new list for each column: YAML would write a shared list as an alias, which `datasets` cannot read
+    features: list[Front] = [
         {"name": column, "list": [{"name": part, "dtype": "string"} for part in ("role", "content")]}
         for column in ("prompt", "chosen", "rejected")
     ]
     features += [{"name": name, "dtype": "string"} for name in keep]
-    front: dict[str, Any] = {"pretty_name": one_line(str(title))}
+    front: Front = {"pretty_name": one_line(title)}
     if manifest.language:
         front["language"] = manifest.language
     if manifest.license:
@@ -126,15 +111,10 @@ def _front_matter(
     return front
 
 
-def _named(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Names as code: with their brackets, and without what would end the code or the row of a table."""
-    return [(visible(name).replace("`", " ").replace("|", " ").strip() or "(no name)", n) for name, n in counts.items()]
-
-
 def _sample(sample: Example) -> str:
     prompt = [(message["role"], message) for message in sample.prompt]
     if len(prompt) > MOST_MESSAGES:
-        left_out = {"content": f"{len(prompt) - MOST_MESSAGES} messages are left out here"}
-        prompt = [*prompt[:1], ("…", left_out), *prompt[1 - MOST_MESSAGES :]]
-    parts = [*prompt, *(("chosen", one) for one in sample.chosen), *(("rejected", one) for one in sample.rejected)]
-    return wrapped("\n".join(f"[{role}] {shortened(one['content'], LONGEST_MESSAGE)}" for role, one in parts))
+        omitted = {"content": f"{len(prompt) - MOST_MESSAGES} messages omitted"}
+        prompt = [*prompt[:1], ("…", omitted), *prompt[1 - MOST_MESSAGES :]]
+    answers = [(side, message) for side in ("chosen", "rejected") for message in getattr(sample, side)]
+    return wrapped("\n".join(f"[{role}] {shortened(m['content'], LONGEST_MESSAGE)}" for role, m in [*prompt, *answers]))

@@ -1,8 +1,8 @@
-"""The tables of a dataset card, from the statistics that prepare measured."""
+"""The tables of a dataset card, from the statistics in prepare's manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
@@ -12,12 +12,12 @@ SIDES = ("prompt", "chosen", "rejected")
 
 
 def statistics_table(manifest: PrepareManifest) -> str:
-    """Return what each split is like, as a Markdown table."""
+    """Return a Markdown table with the statistics of each split."""
     return _table(manifest, "", list(_statistics(list(manifest.statistics.values()))))
 
 
 def tokens_table(manifest: PrepareManifest) -> str:
-    """Return the lengths in tokens, as a Markdown table; empty when none were counted."""
+    """Return a Markdown table of lengths in tokens; "" if tokens were not counted."""
     splits = list(manifest.statistics.values())
     if any("tokens" not in facts for facts in splits):
         return ""
@@ -29,7 +29,7 @@ def tokens_table(manifest: PrepareManifest) -> str:
     return _table(manifest, "tokens ¹ (p50 / p95 / p99 / max)", rows)
 
 
-def _statistics(splits: list[dict[str, Any]]) -> Iterator[list[str]]:
+def _statistics(splits: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
     yield ["pairs", *(f"{facts['pairs']:,}" for facts in splits)]
     yield ["distinct prompts", *(f"{facts['distinct_prompts']:,}" for facts in splits)]
     messages = [facts["prompt_messages"] for facts in splits]

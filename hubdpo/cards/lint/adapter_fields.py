@@ -1,4 +1,4 @@
-"""The fields of an `adapter_config.json` that somebody else wrote: of the right kind and within limits, or left out."""
+"""Validate the fields of an `adapter_config.json` from an untrusted repo."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ REVISION = r"^[A-Za-z0-9][\w./+-]*$"
 KINDS: dict[str, tuple[Any, str]] = {
     "peft_type": (Word, "a word"),
     "task_type": (Word | None, "a word"),
-    "base_model_name_or_path": (Word | None, "a text, USER/NAME of the base"),
-    # it goes into commands that are shown to be typed
+    "base_model_name_or_path": (Word | None, "text, the USER/NAME of the base model"),
+    # part of commands that users copy
     "revision": (Annotated[str, Field(pattern=REVISION, max_length=200)] | None, "the name of a revision"),
     "r": (Rank | None, f"a whole number from 1 to {LARGEST_RANK:,}"),
     "lora_alpha": (Annotated[Number, Field(ge=0, le=1e9)] | None, "a number from 0 to 1e9"),
@@ -31,12 +31,12 @@ KINDS: dict[str, tuple[Any, str]] = {
     "rank_pattern": (dict[Word, Rank] | None, "ranks by the names of modules"),
     "alpha_pattern": (dict[Word, Number] | None, "numbers by the names of modules"),
 }
-"""Fields that are shown or reckoned with: what they must be, for pydantic and in words."""
+"""The type of each field that is displayed or computed with, for pydantic and in words."""
 _CHECKS = {name: (TypeAdapter[Any](kind), words) for name, (kind, words) in KINDS.items()}
 
 
 def readable_fields(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
-    """Return the config without the fields of KINDS that are not what they must be, and a finding for each of those."""
+    """Return the config without its invalid fields, and a finding for each invalid field."""
     kept, findings = dict(config), []
     for name, (check, words) in _CHECKS.items():
         if name not in config:
@@ -45,5 +45,9 @@ def readable_fields(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fin
             check.validate_python(config[name], context=READ)
         except ValidationError:
             del kept[name]
-            findings.append(Finding(name, f"must be {words}: {shortened(repr(config[name]), 60)}", "tell its owner"))
+            findings.append(
+                Finding(
+                    name, f"must be {words}: {shortened(repr(config[name]), 60)}", "report it to the owner of the repo"
+                )
+            )
     return kept, findings

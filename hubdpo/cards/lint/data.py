@@ -1,85 +1,91 @@
-"""Whether the front matter of a dataset card tells what the Parquet files beside it hold.
+"""Compare `configs` and `dataset_info` of a dataset card with the Parquet files of the repo.
 
-`load_dataset` believes the card: counts that are out of date make it raise NonMatchingSplitsSizesError.
+`load_dataset` relies on the card: with outdated counts it raises NonMatchingSplitsSizesError.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from hubdpo.artefacts.formats.parquet_footers import read_footer
+from hubdpo.cards.lint.dataset_info import split_rows
 from hubdpo.cards.lint.finding import FileContent, Finding
-from hubdpo.cards.lint.told_splits import told_splits
+from hubdpo.cards.render import Front
 from hubdpo.errors import ArtefactError
 
-AGAIN = "hubdpo prepare writes it anew"
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Files = Mapping[str, FileContent | None]
+"""The files of a repo by path; None if the content is not available."""
+AGAIN = "write it again with `hubdpo prepare`"
 
 
-def lint_data(front: Mapping[str, Any], files: Mapping[str, FileContent | None]) -> Iterator[Finding]:
-    """Give what is wrong with `configs` and `dataset_info`."""
+def lint_data(front: Front, files: Files) -> Iterator[Finding]:
+    """Yield the problems of `configs` and `dataset_info`."""
     if "configs" not in front:
-        yield Finding("configs", "is missing, so the splits are guessed from the names of the files", AGAIN)
+        yield Finding("configs", "is missing, so the Hub guesses the splits from the file names", AGAIN)
         return
     problem, splits = _splits(front["configs"], files)
     if problem:
         yield Finding("configs", problem, AGAIN)
         return
-    unused = [name for name in files if name.endswith(".parquet") and not any(name in held for held in splits.values())]
+    unused = [
+        name for name in files if name.endswith(".parquet") and not any(name in names for names in splits.values())
+    ]
     if unused:
-        yield Finding("configs", f"has `{sorted(unused)[0]}` in no split", AGAIN)
+        yield Finding("configs", f"has no split for `{sorted(unused)[0]}`", AGAIN)
     if "dataset_info" not in front:
         return
     info = front["dataset_info"]
     if not isinstance(info, dict) or not isinstance(info.get("splits"), list):
-        yield Finding("dataset_info", "must hold `features` and `splits`", AGAIN)
+        yield Finding("dataset_info", "must have `features` and `splits`", AGAIN)
         return
     for message in _differences(info, splits, files):
         yield Finding("dataset_info", message, AGAIN)
 
 
-def _splits(configs: Any, files: Mapping[str, FileContent | None]) -> tuple[str | None, dict[str, list[str]]]:
-    """Return what is wrong, or the files of each split of the first config."""
+def _splits(configs: object, files: Files) -> tuple[str | None, dict[str, list[str]]]:
+    """Return a problem, or the files of each split."""
     if not isinstance(configs, list) or not configs:
         return "must be a list", {}
-    found: dict[str, list[str]] = {}
+    splits: dict[str, list[str]] = {}
     for config in configs:
         if not isinstance(config, dict) or not isinstance(config.get("config_name"), str):
             return "has an entry without a `config_name`", {}
         entries = config.get("data_files")
         if not isinstance(entries, list):
-            return f"names no `data_files` for `{config['config_name']}`", {}
+            return f"has no `data_files` for `{config['config_name']}`", {}
         for entry in entries:
             if not isinstance(entry, dict) or not {"split", "path"} <= entry.keys():
-                return f"has data_files of `{config['config_name']}` without `split` and `path`", {}
+                return f"has `data_files` of `{config['config_name']}` without `split` and `path`", {}
             paths = entry["path"] if isinstance(entry["path"], list) else [entry["path"]]
-            held = [name for name in files if any(fnmatch.fnmatch(name, str(path)) for path in paths)]
-            if not held:
-                return f"names files that are not there: {', '.join(map(str, paths))}", {}
-            found.setdefault(str(entry["split"]), []).extend(held)
-    return None, found
+            names = [name for name in files if any(fnmatch.fnmatch(name, str(path)) for path in paths)]
+            if not names:
+                return f"names missing files: {_list(paths)}", {}
+            splits.setdefault(str(entry["split"]), []).extend(names)
+    return None, splits
 
 
-def _differences(
-    info: Mapping[str, Any], splits: Mapping[str, list[str]], files: Mapping[str, FileContent | None]
-) -> Iterator[str]:
+def _differences(info: Front, splits: Mapping[str, list[str]], files: Files) -> Iterator[str]:
     try:
-        told = told_splits(info) or {}
+        stated = split_rows(info) or {}
     except ValueError as problem:
-        yield f"is wrong: {problem}"
+        yield f"is malformed: {problem}"
         return
-    if set(told) != set(splits):
-        yield f"has the splits {_list(told)}, and the files {_list(splits)}"
+    if set(stated) != set(splits):
+        yield f"has the splits {_list(stated)}, `configs` has {_list(splits)}"
         return
-    held = {name: files[name] for names in splits.values() for name in names}
-    if not held or not all(name.endswith(".parquet") for name in held) or None in held.values():
+    contents = {name: files[name] for names in splits.values() for name in names}
+    if not contents or not all(name.endswith(".parquet") for name in contents) or None in contents.values():
         return
     counts: dict[str, int] = {}
     schemas = []
-    for name, content in held.items():
+    for name, content in contents.items():
         with _opened(content) as stream:
             try:
                 counts[name], schema = read_footer(stream, name, hint=AGAIN)
@@ -89,28 +95,28 @@ def _differences(
         schemas.append(schema)
     for split, names in splits.items():
         rows = sum(counts[name] for name in names)
-        if told[split] != rows:
-            yield f"says {told[split]} rows of {split}, and the files have {rows}"
+        if stated[split] != rows:
+            yield f"has {stated[split]} rows of {split}, the files have {rows}"
     schema = schemas[0]
-    actual: list[dict[str, Any]] = [{"name": field.name, **_feature(field.type)} for field in schema]
+    actual: list[Front] = [{"name": field.name, **_feature(field.type)} for field in schema]
     if info.get("features") != actual:
         features = info.get("features")
         listed = features if isinstance(features, list) else []
         names = [str(feature.get("name")) for feature in listed if isinstance(feature, dict)]
         if names != schema.names:
-            yield f"says the columns {_list(names)}, and the files have {_list(schema.names)}"
+            yield f"has the columns {_list(names)}, the files have {_list(schema.names)}"
         else:
-            yield "gives a column another type than the files have"
-    size = sum(_size(content) for content in held.values() if content is not None)
+            yield "has another type for a column than the files"
+    size = sum(_size(content) for content in contents.values() if content is not None)
     sizes = [split.get("num_bytes", 0) for split in info["splits"]]
-    if not all(isinstance(one, int) for one in sizes) or info.get("dataset_size") != sum(sizes):
+    if not all(isinstance(size_, int) for size_ in sizes) or info.get("dataset_size") != sum(sizes):
         yield "has a `dataset_size` that is not the sum of its splits"
     if not isinstance(info.get("download_size"), int) or info["download_size"] < size:
-        yield f"has a `download_size` below the {size} bytes of its files"
+        yield f"has a `download_size` below the {size} bytes of the files"
 
 
-def _feature(kind: Any) -> dict[str, Any]:
-    """Write an Arrow type as `datasets` writes it in a card."""
+def _feature(kind: pa.DataType) -> Front:
+    """Return an Arrow type in the form that `datasets` writes to a card."""
     import pyarrow.types as types
 
     if types.is_list(kind) or types.is_large_list(kind):
@@ -130,5 +136,5 @@ def _size(content: FileContent) -> int:
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
-def _list(names: Any) -> str:
+def _list(names: Iterable[object]) -> str:
     return ", ".join(map(str, names)) or "none"

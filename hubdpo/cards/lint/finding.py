@@ -1,4 +1,4 @@
-"""One thing that is wrong with a card or an artefact."""
+"""A problem found in a card or an artefact."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ FileContent = bytes | Path
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a field of the front matter, or with a part of the body, and what to do about it."""
+    """A problem of a front matter field or of a part of the body, and what to do about it."""
 
     field: str
     message: str
     hint: str | None = None
 
     def __post_init__(self) -> None:
-        # what is quoted in it may be of any length
+        # they may quote texts of any length
         object.__setattr__(self, "field", shortened(self.field, 100))
         object.__setattr__(self, "message", shortened(self.message, 400))
         object.__setattr__(self, "hint", shortened(self.hint, 400) if self.hint else self.hint)

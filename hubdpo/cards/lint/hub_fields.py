@@ -1,4 +1,4 @@
-"""What the Hub takes in a card's fields: its lists, as data."""
+"""Values that the Hub accepts in the fields of a card."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ LICENCES = frozenset(_LISTS["licences"])
 """https://huggingface.co/docs/hub/repositories-licenses"""
 
 TASKS = frozenset(_LISTS["tasks"])
-"""Ids of tasks, for `pipeline_tag` and `task_categories` (huggingface.js, packages/tasks/src/pipelines.ts)."""
+"""Task ids for `pipeline_tag` and `task_categories` (huggingface.js, packages/tasks/src/pipelines.ts)."""
 
 SIZES = (
     "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B",
     "100B<n<1T", "n>1T",
 )  # fmt: skip
-"""`size_categories`, each from the power of ten in its name (datasets, utils/resources/size_categories.json)."""
+"""Values of `size_categories`: powers of ten from a thousand (datasets, utils/resources/size_categories.json)."""
 
 BASE_RELATIONS = ("adapter", "finetune", "merge", "quantized")
 
 TWO_LETTER_LANGUAGES = frozenset(_LISTS["two_letter_languages"])
-"""ISO 639-1; the Hub also takes the three letters of ISO 639-3, and `code` and `multilingual`."""
+"""ISO 639-1. The Hub also accepts the three-letter codes of ISO 639-3, `code` and `multilingual`."""
 
 
 def size_category(rows: int) -> str:
-    """Return the name of the range that a number of rows is in."""
-    for place, name in enumerate(SIZES):
-        if rows < 10 ** (place + 3):
+    """Return the size category of a number of rows."""
+    for power, name in enumerate(SIZES, 3):
+        if rows < 10**power:
             return name
     return SIZES[-1]
 
@@ -42,7 +42,7 @@ def is_id(value: object) -> bool:
 
 
 def is_language(value: object) -> bool:
-    """Tell whether a value is a code of ISO 639-1 or 639-3, a region or script after it or not."""
+    """Tell whether a value is a language code of ISO 639-1 or 639-3, possibly with a script or region."""
     if not isinstance(value, str):
         return False
     if value in ("code", "multilingual"):
@@ -52,5 +52,5 @@ def is_language(value: object) -> bool:
 
 
 def is_arxiv(number: str) -> bool:
-    """Tell whether a text has the form of an arXiv id, of the present kind or of that before 2007."""
+    """Tell whether a text has the form of an arXiv id, as used today or before 2007."""
     return re.fullmatch(r"(\d{2}(0[1-9]|1[0-2])\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?", number) is not None

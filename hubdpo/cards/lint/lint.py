@@ -1,13 +1,13 @@
-"""A card looked over before the Hub sees it: what the Hub would refuse, and what it would take though it is wrong.
+"""Check a card before it is pushed: what the Hub would refuse, and mistakes that the Hub would accept.
 
-The Hub checks a card only when it is pushed, and only its front matter. Here the body is looked at too, and whether
-both say what the files beside them are.
+The Hub checks only the front matter, when a card is pushed. `lint_card` also checks the body, and compares both with
+the other files of the repo.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from hubdpo.cards.lint.body import lint_body
 from hubdpo.cards.lint.data import lint_data
 from hubdpo.cards.lint.fields import lint_fields
 from hubdpo.cards.lint.finding import FileContent, Finding
+from hubdpo.cards.render import Front
 from hubdpo.errors import ArtefactError
 
 MOST_FINDINGS = 50
@@ -28,9 +29,9 @@ MOST_FINDINGS = 50
 
 @dataclass(frozen=True)
 class Beside:
-    """What the card is beside: the other files of the repo, and what it is a card of.
+    """The context of a card: the kind of its repo, and the other files.
 
-    The value of a file is None where its content is not at hand; what would need it is then not compared.
+    The value of a file is None if its content is not available; the card is then not compared with it.
     """
 
     kind: Kind
@@ -38,38 +39,38 @@ class Beside:
 
 
 def require_sound_card(kind: Kind, files: Mapping[str, FileContent], *, beside: Iterable[str] = ()) -> None:
-    """Raise ArtefactError, naming the field and what to do, for the first thing wrong with the card of a release.
+    """Raise ArtefactError for the first problem of the card of a release.
 
-    `beside` are files that the repo has of others, where links may lead as well.
+    `beside` are other files of the repo, which links may lead to.
     """
     content = files[CARD_FILE]
     text = content.decode("utf-8", "replace") if isinstance(content, bytes) else read_text(content)
-    others = {name: None for name in beside if not name.endswith(".parquet")}
+    others: dict[str, FileContent | None] = {name: None for name in beside if not name.endswith(".parquet")}
     for finding in lint_card(text, Beside(kind, {**others, **files})):
         raise ArtefactError(f"{CARD_FILE}: `{finding.field}` {finding.message}", hint=finding.hint)
 
 
 def lint_card(text: str, beside: Beside) -> list[Finding]:
-    """Return what is wrong with a card, front matter first; of more than MOST_FINDINGS, that there are more."""
-    findings = _findings(text, beside)
-    found = list(itertools.islice(findings, MOST_FINDINGS))
-    if next(findings, None):
-        found.append(Finding(CARD_FILE, f"has more to look at than these {MOST_FINDINGS} things", "begin with these"))
-    return found
+    """Return the problems of a card, front matter first; after MOST_FINDINGS only a note that there are more."""
+    every = _findings(text, beside)
+    findings = list(itertools.islice(every, MOST_FINDINGS))
+    if next(every, None):
+        findings.append(Finding(CARD_FILE, f"has more than these {MOST_FINDINGS} problems", "fix these first"))
+    return findings
 
 
 def _findings(text: str, beside: Beside) -> Iterator[Finding]:
     block, body = part(text)
     if block is None:
-        yield Finding("front matter", "is missing", "begin the card with `---`, YAML, `---`")
+        yield Finding("front matter", "is missing", "start the card with `---`, YAML, `---`")
         return
     try:
         front = read_yaml(block, _StrictLoader)
     except ValueError as problem:
-        yield Finding("front matter", f"cannot be read as YAML: {problem}", "mend the YAML")
+        yield Finding("front matter", f"cannot be read as YAML: {problem}", "fix the YAML")
         return
     if not isinstance(front, dict):
-        yield Finding("front matter", "is no mapping of names to values", "write `license: mit`, one field a line")
+        yield Finding("front matter", "is not a mapping", "write one field a line, such as `license: mit`")
         return
     yield from _needed(front, beside)
     yield from lint_fields(front)
@@ -80,34 +81,40 @@ def _findings(text: str, beside: Beside) -> Iterator[Finding]:
 
 
 class _StrictLoader(FrontLoader):
-    """YAML as the Hub reads it: a key that is given twice is an error, not the last one's word."""
+    """Read YAML as the Hub does: a repeated key is an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` is given twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` is repeated", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
-def _needed(front: dict[str, Any], beside: Beside) -> Iterator[Finding]:
+def _needed(front: Front, beside: Beside) -> Iterator[Finding]:
     if beside.kind == "dataset":
         return
     if not front.get("license"):
-        yield Finding("license", "is missing", "add `--license ID` once you know what the base allows")
+        yield Finding(
+            "license", "is missing", "add `--license ID` once you know what the licence of the base model allows"
+        )
     if not front.get("base_model"):
-        yield Finding("base_model", "is missing, so the Hub does not know what the adapter belongs to", "name the base")
+        yield Finding(
+            "base_model", "is missing, so the Hub cannot link the model to its base model", "base_model: USER/NAME"
+        )
     if beside.kind == "adapter" and front.get("library_name") != "peft":
-        yield Finding("library_name", "must be peft, or the Hub shows no way to load the adapter", "library_name: peft")
+        yield Finding(
+            "library_name", "must be `peft`: otherwise the Hub shows no code to load the adapter", "library_name: peft"
+        )
 
 
-def _licence_link(front: dict[str, Any], beside: Beside) -> Iterator[Finding]:
+def _licence_link(front: Front, beside: Beside) -> Iterator[Finding]:
     link = front.get("license_link")
     if link is None:
         return
     if not isinstance(link, str) or not (link in beside.files or link.startswith("https://")):
         yield Finding(
-            "license_link", f"is neither a file beside the card nor an https address: {link}",
-            "license_link: LICENSE, with that file",
+            "license_link", f"is neither a file of the repo nor an https URL: {link}",
+            "license_link: LICENSE, and add that file",
         )  # fmt: skip

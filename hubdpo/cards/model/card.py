@@ -1,14 +1,10 @@
-"""The adapter's card, from the files of its run alone: every number in it was measured and written down."""
+"""Write the card of an adapter from the files of its run: run.json, eval.json, metrics.jsonl and the weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import jinja2
-import yaml
 
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample
 from hubdpo.artefacts.manifests.run import RunManifest
@@ -16,18 +12,19 @@ from hubdpo.cards.commands import train_command
 from hubdpo.cards.fences import fence, one_line, wrapped
 from hubdpo.cards.licences import Licence, data_remark
 from hubdpo.cards.model import citations
-from hubdpo.cards.model.serving import Adapter, problems, vllm_rank, ways
-from hubdpo.cards.results import curve_rows, percent, result_rows, verdict
+from hubdpo.cards.model.serving import Adapter, problems, programs, vllm_rank
+from hubdpo.cards.render import Front, render
+from hubdpo.cards.results import LogLine, curve_rows, result_rows, verdict
 
 FILES = {
-    "adapter_model.safetensors": "the adapter's weights",
-    "adapter_config.json": "how they fit on the base, and which commit of it",
-    "tokenizer.json": "with the other tokenizer files and the chat template: the base's, unchanged",
-    "run.json": "every option, versions, hardware, base and data by commit",
-    "metrics.jsonl": "every logged step",
-    "eval.json": "what was measured on the held-out pairs",
-    "probes.json": "log-probabilities that a loaded copy must give",
-    "LICENSE": "the base's licence",
+    "adapter_model.safetensors": "LoRA weights",
+    "adapter_config.json": "PEFT configuration, with the commit of the base model",
+    "tokenizer.json": "tokenizer and chat template (with the other tokenizer files), unchanged from the base model",
+    "run.json": "options, package versions, hardware, and the commits of base model and data",
+    "metrics.jsonl": "training log",
+    "eval.json": "results on the held-out pairs",
+    "probes.json": "log-probabilities to compare a loaded copy with",
+    "LICENSE": "licence of the base model",
     "hubdpo.json": "SHA-256 of every file",
 }
 PLOTS = tuple(f"plots/{name}.png" for name in ("loss", "accuracies", "margins", "logps"))
@@ -35,7 +32,7 @@ PLOTS = tuple(f"plots/{name}.png" for name in ("loss", "accuracies", "margins", 
 
 @dataclass(frozen=True)
 class Release:
-    """Where a card will stand: the repo, the version, the licence, and the files beside it."""
+    """The release that a card describes: repo, version, licence and files."""
 
     repo: str
     version: str
@@ -57,45 +54,34 @@ def render_model_card(
     *,
     release: Release,
     adapter: Adapter,
-    log: Sequence[Mapping[str, Any]] = (),
+    log: Sequence[LogLine] = (),
 ) -> str:
-    """Write the card of a release. `adapter` tells of the weights, `log` are the lines of metrics.jsonl."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hubdpo.cards"), undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
-    )  # fmt: skip  # Markdown; every value is an id, a number or a word of ours, or stands in a fence
-    environment.filters["percent"] = percent
-    environment.filters["thousands"] = "{:,}".format
-    found = problems(adapter)
-    body = environment.get_template("adapter.md").render(
+    """Return the card of a release. `adapter` describes the weights, `log` has the lines of metrics.jsonl."""
+    known = problems(adapter)
+    return render(
+        "adapter.md", _front_matter(run, evaluation, release),
         release=release, adapter=adapter, run=run, config=run.config, base=run.base, data=run.dataset,
         data_name=one_line(run.dataset.name), evaluation=evaluation, verdict=evaluation and verdict(evaluation),
         results=result_rows(evaluation, beta=run.config["beta"]) if evaluation else [], curve=curve_rows(log),
         samples=[fence(_sample(sample)) for sample in (evaluation.samples if evaluation else ())],
         plots=_plots(release.files),
-        ways={way.name: way for way in ways(adapter, found)}, problems=found, vllm_rank=vllm_rank(adapter.rank),
+        programs={program.name: program for program in programs(adapter, known)}, problems=known,
+        vllm_rank=vllm_rank(adapter.rank),
         template_kwargs=fence(json.dumps(run.config.get("chat_template_kwargs"), sort_keys=True), "json"),
         remark=data_remark(run.dataset.license), reproduce=train_command(run),
-        files={name: what for name, what in FILES.items() if name in release.files or name == "hubdpo.json"},
+        files={name: text for name, text in FILES.items() if name in release.files or name == "hubdpo.json"},
         papers=citations.links(run), bibtex=fence(citations.bibtex(run), "bibtex"),
     )  # fmt: skip
-    front = yaml.safe_dump(_front_matter(run, evaluation, release), sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n{body}"
 
 
-def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Release) -> dict[str, Any]:
-    licence = release.licence
-    front: dict[str, Any] = {
+def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Release) -> Front:
+    front: Front = {
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "base_model": run.base.repo_id,
         "base_model_relation": "adapter",
-        "license": licence.id,
+        **release.licence.front_matter(),
     }
-    if licence.name:
-        front["license_name"] = licence.name
-    if licence.link:
-        front["license_link"] = licence.link
     if run.dataset.language:
         front["language"] = list(run.dataset.language)
     if run.dataset.repo_id:
@@ -109,7 +95,7 @@ def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Rele
     return front
 
 
-def _result(run: RunManifest, evaluation: EvalReport) -> dict[str, Any]:
+def _result(run: RunManifest, evaluation: EvalReport) -> Front:
     dataset = {
         "type": run.dataset.repo_id or "preference",
         "name": one_line(run.dataset.name),
@@ -130,21 +116,22 @@ def _result(run: RunManifest, evaluation: EvalReport) -> dict[str, Any]:
 
 
 def _plots(files: Collection[str]) -> str:
-    """Return a table of the pictures, two a row, those that say most in front; empty when there is none."""
-    found = [name for name in files if name.startswith("plots/") and name.endswith(".png")]
-    found.sort(key=lambda name: (PLOTS.index(name) if name in PLOTS else len(PLOTS), name))
+    """Return a Markdown table of the plots, two in a row, in the order of PLOTS; "" without plots."""
+    paths = [name for name in files if name.startswith("plots/") and name.endswith(".png")]
+    paths.sort(key=lambda name: (PLOTS.index(name) if name in PLOTS else len(PLOTS), name))
     cells = [
         (name := path.removeprefix("plots/").removesuffix(".png"), f"![{name} over the steps]({path})")
-        for path in found
+        for path in paths
     ]
     cells += [("", "")] * (len(cells) % 2)
     rows: list[str] = []
-    for (one, picture), (other, second) in zip(cells[::2], cells[1::2], strict=True):
-        rows += [f"| **{one}** | **{other}** |".replace("****", "")] if rows else [f"| {one} | {other} |", "|---|---|"]
-        rows.append(f"| {picture} | {second} |")
+    for (left, left_plot), (right, right_plot) in zip(cells[::2], cells[1::2], strict=True):
+        heads = f"| **{left}** | **{right}** |".replace("****", "")
+        rows += [heads] if rows else [f"| {left} | {right} |", "|---|---|"]
+        rows.append(f"| {left_plot} | {right_plot} |")
     return "\n".join(rows)
 
 
 def _sample(sample: Sample) -> str:
-    nothing = "(ends at once)"
-    return wrapped(f"[prompt] {sample.prompt}\n[base] {sample.base or nothing}\n[adapter] {sample.adapter or nothing}")
+    empty = "(empty answer)"
+    return wrapped(f"[prompt] {sample.prompt}\n[base] {sample.base or empty}\n[adapter] {sample.adapter or empty}")

@@ -1,4 +1,4 @@
-"""Whom to cite for a release: the method, the tools, the base and the data."""
+"""Citations of a model card: method, tools, base model and data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 
 BIBTEX = re.compile(r"^```bibtex\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 LONGEST = 4_000
+"""Longest citation of a dataset, in characters."""
 
 DPO = """\
 @inproceedings{rafailov2023direct,
@@ -29,25 +30,25 @@ TRL = """\
   author = {Leandro von Werra and others}, year = {2020}, url = {https://github.com/huggingface/trl}}"""
 
 PAPERS = {"Qwen/Qwen2-": "2407.10671", "Qwen/Qwen2.5-": "2412.15115", "Qwen/Qwen3-": "2505.09388"}
-"""arXiv ids of the technical reports of bases, by the beginning of their Hub ids."""
+"""arXiv ids of the technical reports of base models, by the start of their Hub ids."""
 
 
 def citation_of(folder: Path) -> str | None:
-    """Return the BibTeX in a dataset's card, or None when it has none."""
+    """Return the BibTeX entries of a dataset card, None if it has none."""
     card = folder / CARD_FILE
     text = read_text(card) if card.is_file() else ""
-    found = "\n".join(match[1] for match in BIBTEX.finditer(text))
-    return found[:LONGEST] or None
+    entries = "\n".join(match[1] for match in BIBTEX.finditer(text))
+    return entries[:LONGEST] or None
 
 
 def bibtex(run: RunManifest) -> str:
-    """Return what a run's card asks to cite, in BibTeX; the data's own part is as their card has it."""
+    """Return the BibTeX entries to cite for a run; the entry of the data is copied from their card."""
     parts = [DPO, *([QLORA] if run.config["load_in_4bit"] else []), TRL, run.dataset.citation]
     return "\n".join(part for part in parts if part)
 
 
 def links(run: RunManifest) -> list[tuple[str, str]]:
-    """Return (what, arXiv id) of the papers behind a run."""
+    """Return (name, arXiv id) of the papers behind a run."""
     papers = [("DPO", "2305.18290")]
     if run.config["load_in_4bit"]:
         papers.append(("QLoRA", "2305.14314"))

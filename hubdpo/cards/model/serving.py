@@ -1,11 +1,11 @@
-"""What it takes to run an adapter with PEFT, transformers, vLLM, llama.cpp and TGI, and what they stumble over.
+"""How to run an adapter with PEFT, transformers, vLLM, llama.cpp and TGI, and what these programs cannot run.
 
-All of it is told from the config and from the header of the weights; nothing is loaded. Where a rule comes from is
-said beside it.
+The rules need only the adapter config and the header of the weights: no model is loaded. Comments name their sources.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,20 +17,23 @@ PEFT, TRANSFORMERS, VLLM, LLAMA_CPP, TGI = "PEFT", "transformers", "vLLM", "llam
 ALL = (PEFT, TRANSFORMERS, VLLM, LLAMA_CPP, TGI)
 SERVERS = (VLLM, LLAMA_CPP, TGI)
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Values that every vLLM takes for `--max-lora-rank` (vllm/config/lora.py, `MaxLoRARanks`)."""
+"""Values that vLLM accepts for `--max-lora-rank` (vllm/config/lora.py, `MaxLoRARanks`)."""
 
 VARIANTS = {
-    "use_dora": ("adds magnitudes to the LoRA matrices, which these servers do not know", SERVERS),
-    "lora_bias": ("trains a bias beside the LoRA matrices, which these servers do not load", SERVERS),
+    "use_dora": ("adds magnitudes to the LoRA matrices, which these servers do not support", SERVERS),
+    "lora_bias": ("trains a bias with the LoRA matrices, which these servers do not load", SERVERS),
     "trainable_token_indices": ("changes rows of the embedding", SERVERS),
-    "layer_replication": ("builds a deeper model out of the base's layers, which these servers do not", SERVERS),
-    "use_qalora": ("pools the inputs of the LoRA matrices, which these servers do not", SERVERS),
-    "use_bdlora": ("keeps the LoRA matrices in blocks, which these servers take for whole ones", SERVERS),
-    "alora_invocation_tokens": ("acts from certain tokens on; these apply it to all, or refuse it", (VLLM, TGI)),
+    "layer_replication": ("repeats layers of the base model, which these servers do not support", SERVERS),
+    "use_qalora": ("pools the inputs of the LoRA matrices, which these servers do not support", SERVERS),
+    "use_bdlora": ("stores the LoRA matrices in blocks, which these servers read as whole matrices", SERVERS),
+    "alora_invocation_tokens": (
+        "applies from certain tokens on; these apply it to all tokens, or refuse it",
+        (VLLM, TGI),
+    ),
 }
-"""Fields of LoRA's variants: what they do, and who cannot run that (vllm/lora/peft_helper.py of vLLM 0.32)."""
+"""Fields of LoRA variants: their effect, and the programs without support (vllm/lora/peft_helper.py of vLLM 0.32)."""
 PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
-"""Named ways to begin that leave the base's weights as they are when the adapter is loaded."""
+"""Initialisations that do not change the base model's weights when the adapter is loaded."""
 
 WEIGHTS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -40,54 +43,56 @@ QUESTION = "How do I keep basil alive on a windowsill?"
 
 @dataclass(frozen=True)
 class Adapter:
-    """What is known of an adapter without loading it.
+    """An adapter: its config, the shapes of its tensors, and the files in its repo or folder.
 
-    `place` is USER/NAME or a folder, `tag` the revision to ask for.
+    `location` is USER/NAME or a folder, `tag` the revision to load.
     """
 
     config: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
     files: Collection[str]
-    place: str
+    location: str
     tag: str | None = None
     tokens: int | None = None
-    """Tokens of the tokenizer beside the adapter."""
+    """Number of tokens of the adapter's tokenizer."""
     vocabulary: int | None = None
-    """Rows of the base's embedding."""
+    """Number of rows of the base model's embedding."""
 
     @property
     def base(self) -> str | None:
-        value = self.config.get("base_model_name_or_path")
-        return value if isinstance(value, str) and value else None
+        return self._text("base_model_name_or_path")
 
     @property
     def base_commit(self) -> str | None:
-        value = self.config.get("revision")
+        return self._text("revision")
+
+    def _text(self, field: str) -> str | None:
+        value = self.config.get(field)
         return value if isinstance(value, str) and value else None
 
     @property
     def rank(self) -> int:
-        """The largest rank of any projection."""
+        """The largest rank of any module."""
         ranks = [shape[0] for name, shape in self.shapes.items() if name.endswith("lora_A.weight") and shape]
         ranks += [rank for rank in (self.config.get("rank_pattern") or {}).values() if isinstance(rank, int)]
         return max([*ranks, int(self.config.get("r") or 0)])
 
     @property
     def parameters(self) -> int:
-        return sum(_product(shape) for shape in self.shapes.values())
+        return sum(map(math.prod, self.shapes.values()))
 
     @property
     def name(self) -> str:
-        return self.place.rstrip("/").rpartition("/")[2] or "adapter"
+        return self.location.rstrip("/").rpartition("/")[2] or "adapter"
 
     @property
     def on_the_hub(self) -> bool:
-        return is_id(self.place) and "/" in self.place
+        return is_id(self.location) and "/" in self.location
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about `field`, and the programs that refuse the adapter or run it as something else because of it."""
+    """A problem of a field, and the programs that refuse the adapter or run it wrongly because of it."""
 
     field: str
     message: str
@@ -95,8 +100,8 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Way:
-    """One program: what to type, and why that does not work, where it does not."""
+class Program:
+    """A program that runs adapters: its commands or code, and the fields that break it."""
 
     name: str
     language: str
@@ -109,12 +114,12 @@ class Way:
 
 
 def vllm_rank(rank: int) -> int | None:
-    """Return the least `--max-lora-rank` that holds an adapter of this rank; None when vLLM has none."""
+    """Return the smallest `--max-lora-rank` for an adapter of this rank, None if vLLM has none."""
     return next((allowed for allowed in VLLM_RANKS if allowed >= rank), None)
 
 
-def ways(adapter: Adapter, found: Collection[Problem]) -> list[Way]:
-    """Return what to type for each program, with what breaks it."""
+def programs(adapter: Adapter, known: Collection[Problem]) -> list[Program]:
+    """Return the code or commands for each program, and which of the `known` problems break it."""
     codes = {
         PEFT: ("python", _peft(adapter)),
         TRANSFORMERS: ("python", _transformers(adapter)),
@@ -123,104 +128,103 @@ def ways(adapter: Adapter, found: Collection[Problem]) -> list[Way]:
         TGI: ("bash", _tgi(adapter)),
     }
     return [
-        Way(name, *codes[name], tuple(problem.field for problem in found if name in problem.breaks)) for name in ALL
+        Program(name, *codes[name], tuple(problem.field for problem in known if name in problem.breaks)) for name in ALL
     ]
 
 
 def problems(adapter: Adapter) -> list[Problem]:
-    """Return all that keeps an adapter from running somewhere, and what makes it unsafe or unpinned."""
+    """Return the problems of an adapter: what some program cannot run, what is unsafe, what is not pinned."""
     return [*_base(adapter), *_files(adapter), *_method(adapter), *_tensors(adapter)]
 
 
 def _base(adapter: Adapter) -> Iterator[Problem]:
-    where = "base_model_name_or_path"
+    field = "base_model_name_or_path"
     if adapter.base is None:
-        yield Problem(where, "names no base model", (PEFT, TRANSFORMERS))
+        yield Problem(field, "names no base model", (PEFT, TRANSFORMERS))
     elif not is_id(adapter.base):
-        yield Problem(where, "is a path of the machine that trained it, which nobody else has", (PEFT, TRANSFORMERS))
+        yield Problem(field, "is a local path of the machine that trained it", (PEFT, TRANSFORMERS))
     if adapter.base_commit is None:
-        yield Problem("revision", "names no commit of the base: PEFT takes the base's main, which may move on")
+        yield Problem("revision", "is missing: PEFT loads the main branch of the base model, which may change")
     elif not SHA.fullmatch(adapter.base_commit):
-        yield Problem("revision", f"is `{adapter.base_commit}`, not a commit: the base that it names may move on")
+        yield Problem("revision", f"is `{adapter.base_commit}`, not a commit, so the base model may change")
     task = adapter.config.get("task_type")
     if task is None:
         yield Problem(
-            "task_type", "is missing: the Hub shows no snippet for the adapter, and PEFT cannot check its class"
+            "task_type", "is missing: the Hub shows no code for the adapter, and PEFT cannot check the model class"
         )
     elif task != "CAUSAL_LM":
-        # peft/auto.py: the class must be that of the task
+        # peft/auto.py: the class must match the task
         yield Problem("task_type", f"is {task}: AutoPeftModelForCausalLM refuses it", (PEFT, *SERVERS))
 
 
 def _files(adapter: Adapter) -> Iterator[Problem]:
     if WEIGHTS not in adapter.files:
         if PICKLED in adapter.files:
-            # text_generation_server/utils/adapter.py looks for .safetensors alone
-            yield Problem(PICKLED, "is a pickle, which can run code when it is loaded; save it as safetensors", (TGI,))
+            # text_generation_server/utils/adapter.py reads .safetensors only
+            yield Problem(PICKLED, "is a pickle, which can execute code when loaded; save it as safetensors", (TGI,))
         else:
-            yield Problem(WEIGHTS, "is missing: there are no weights", ALL)
+            yield Problem(WEIGHTS, "is missing, so there are no weights", ALL)
     for name in sorted(adapter.files):
         if name.endswith(PICKLES) and name != PICKLED:
-            yield Problem(
-                name, "is a pickle, which can run code when it is loaded; it is not needed to use the adapter"
-            )
+            yield Problem(name, "is a pickle, which can execute code when loaded, and the adapter does not need it")
 
 
 def _method(adapter: Adapter) -> Iterator[Problem]:
     config = adapter.config
     if (kind := config.get("peft_type")) != "LORA":
-        yield Problem("peft_type", f"is {kind}; these servers take LORA alone", SERVERS)
+        yield Problem("peft_type", f"is {kind}; these servers support LORA only", SERVERS)
         return
     if saved := config.get("modules_to_save"):
-        # vllm/lora/peft_helper.py and llama.cpp's convert_lora_to_gguf.py refuse; TGI reads lora_A and lora_B alone
-        yield Problem("modules_to_save", f"holds whole layers ({', '.join(saved)}), not only LoRA matrices", SERVERS)
+        # vllm/lora/peft_helper.py and llama.cpp's convert_lora_to_gguf.py refuse it; TGI reads lora_A and lora_B only
+        yield Problem("modules_to_save", f"contains whole layers ({', '.join(saved)}) besides LoRA matrices", SERVERS)
     if config.get("bias", "none") != "none":
-        yield Problem("bias", "is trained as well, which these servers do not load", SERVERS)
-    yield from (Problem(name, *told) for name, told in VARIANTS.items() if config.get(name))
+        yield Problem("bias", "is trained too, which these servers do not load", SERVERS)
+    yield from (Problem(name, *effect) for name, effect in VARIANTS.items() if config.get(name))
     init = config.get("init_lora_weights")
     if isinstance(init, str) and init.lower() not in PLAIN_INITS:
         yield Problem(
-            "init_lora_weights", f"is {init}, which changes the weights of the base: these servers do not", SERVERS
+            "init_lora_weights",
+            f"is {init}, which also changes the base model; these servers do not",
+            SERVERS,
         )
     if config.get("use_rslora"):
-        # the converter writes lora_alpha, and llama.cpp divides it by the rank
+        # the converter writes lora_alpha, which llama.cpp divides by the rank
         yield Problem(
-            "use_rslora", "divides by the root of the rank, llama.cpp by the rank: it scales wrong", (LLAMA_CPP,)
+            "use_rslora",
+            "divides by the root of the rank, llama.cpp by the rank: it scales wrongly",
+            (LLAMA_CPP,),
         )
     if config.get("rank_pattern"):
-        yield Problem("rank_pattern", "gives layers ranks of their own; TGI reads one `r`, and scales wrong", (TGI,))
+        yield Problem("rank_pattern", "sets ranks per module; TGI reads a single `r` and scales wrongly", (TGI,))
     if config.get("alpha_pattern"):
         yield Problem(
-            "alpha_pattern", "gives layers scales of their own; these read one `lora_alpha`", (LLAMA_CPP, TGI)
+            "alpha_pattern", "sets the scale per module, but these read a single `lora_alpha`", (LLAMA_CPP, TGI)
         )
     if vllm_rank(adapter.rank) is None:
-        yield Problem("r", f"is {adapter.rank}, and vLLM takes at most {VLLM_RANKS[-1]}", (VLLM,))
+        yield Problem("r", f"is {adapter.rank}, but vLLM supports at most {VLLM_RANKS[-1]}", (VLLM,))
 
 
 def _tensors(adapter: Adapter) -> Iterator[Problem]:
     whole = [name for name in adapter.shapes if re.search(r"(embed_tokens|lm_head)(\.base_layer)?\.weight$", name)]
     if whole:
-        size = sum(_product(adapter.shapes[name]) for name in whole)
-        yield Problem(
-            "embeddings", f"are saved whole, {size:,} parameters of them: was the vocabulary resized?", SERVERS
-        )
+        size = sum(math.prod(adapter.shapes[name]) for name in whole)
+        yield Problem("embeddings", f"are saved in full ({size:,} parameters): was the vocabulary resized?", SERVERS)
     if any("lm_head.lora_" in name for name in adapter.shapes):
         yield Problem(
-            "lm_head", "is adapted, which the converter refuses where the base ties it to its embedding", (LLAMA_CPP,)
+            "lm_head", "is adapted; the converter refuses this for a base model with tied embeddings", (LLAMA_CPP,)
         )
     if adapter.tokens and adapter.vocabulary and adapter.tokens > adapter.vocabulary:
         yield Problem(
             "tokenizer.json",
-            f"has {adapter.tokens:,} tokens and the base {adapter.vocabulary:,} rows, so AutoPeft resizes the base",
+            f"has {adapter.tokens:,} tokens, more than the {adapter.vocabulary:,} rows of the base model's embedding",
             SERVERS,
         )
-    told = adapter.config.get("r")
-    patterns = adapter.config.get("rank_pattern")
-    if isinstance(told, int) and not patterns and adapter.shapes:
-        odd = [n for n, shape in adapter.shapes.items() if n.endswith("lora_A.weight") and shape and shape[0] != told]
+    rank = adapter.config.get("r")
+    if isinstance(rank, int) and not adapter.config.get("rank_pattern"):
+        odd = [n for n, shape in adapter.shapes.items() if n.endswith("lora_A.weight") and shape and shape[0] != rank]
         if odd:
             yield Problem(
-                "r", f"is {told}, and {odd[0]} has rank {adapter.shapes[odd[0]][0]}: config and weights differ", ALL
+                "r", f"is {rank}, but {odd[0]} has rank {adapter.shapes[odd[0]][0]}: config and weights differ", ALL
             )
 
 
@@ -230,7 +234,7 @@ def _peft(adapter: Adapter) -> str:
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
-{f'adapter, tag = "{adapter.place}", "{adapter.tag}"' if adapter.tag else f'adapter = "{adapter.place}"'}
+{f'adapter, tag = "{adapter.location}", "{adapter.tag}"' if adapter.tag else f'adapter = "{adapter.location}"'}
 model = AutoPeftModelForCausalLM.from_pretrained(adapter{pinned}, dtype="auto", device_map="auto")
 tokenizer = AutoTokenizer.from_pretrained(adapter{pinned})
 chat = [{{"role": "user", "content": "{QUESTION}"}}]
@@ -244,7 +248,7 @@ def _transformers(adapter: Adapter) -> str:
     return (
         "from transformers import AutoModelForCausalLM\n\n"
         f'model = AutoModelForCausalLM.from_pretrained("{_base_name(adapter)}"{_commit(adapter)})\n'
-        f'model.load_adapter("{adapter.place}"{pinned})'
+        f'model.load_adapter("{adapter.location}"{pinned})'
     )
 
 
@@ -268,18 +272,18 @@ def _llama_cpp(adapter: Adapter) -> str:
 
 
 def _tgi(adapter: Adapter) -> str:
-    what = adapter.place + (f"@{adapter.tag}" if adapter.tag else "")
+    source = adapter.location + (f"@{adapter.tag}" if adapter.tag else "")
     if not adapter.on_the_hub:
-        what = f"{adapter.name}={adapter.place}"
-    return f"LORA_ADAPTERS={what} \\\n  text-generation-launcher --model-id {_base_name(adapter)}{_revision(adapter)}"
+        source = f"{adapter.name}={adapter.location}"
+    return f"LORA_ADAPTERS={source} \\\n  text-generation-launcher --model-id {_base_name(adapter)}{_revision(adapter)}"
 
 
 def _folder(adapter: Adapter) -> tuple[str, str]:
-    """Return the folder with the adapter, and the command that fetches it."""
+    """Return the folder of the adapter, and the command that downloads it."""
     if not adapter.on_the_hub:
-        return adapter.place, ""
+        return adapter.location, ""
     revision = f" --revision {adapter.tag}" if adapter.tag else ""
-    return "./adapter", f"hf download {adapter.place}{revision} --local-dir adapter\n"
+    return "./adapter", f"hf download {adapter.location}{revision} --local-dir adapter\n"
 
 
 def _base_name(adapter: Adapter) -> str:
@@ -292,10 +296,3 @@ def _commit(adapter: Adapter) -> str:
 
 def _revision(adapter: Adapter) -> str:
     return f" --revision {adapter.base_commit}" if adapter.base_commit else ""
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size

@@ -26,10 +26,11 @@ from hubdpo.artefacts.manifests.file_entries import FileEntry
 from hubdpo.artefacts.manifests.funnel import IN_MEMORY, Source
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, PREPARE_FILE, REJECTED_FILE, canonical_json, fingerprint
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
-from hubdpo.cards.dataset.card import TAKEN_OVER, render_dataset_card, template
+from hubdpo.cards.dataset.card import TAKEN_OVER, render_dataset_card
 from hubdpo.cards.dataset.plots import draw_dataset_plots
 from hubdpo.cards.dataset.source_card import SourceCard, card_of_shape, card_text, source_card
 from hubdpo.cards.lint.fields import lint_fields
+from hubdpo.cards.render import template
 from hubdpo.config import PrepareConfig
 from hubdpo.config.takes import takes
 from hubdpo.data.clean.decide import SPLITS, decide
@@ -272,7 +273,7 @@ def _write(
     for name, picture in plots.items():
         storage.make_folder(storage.join(space.new, "plots"))
         _put(space, name, picture)
-    template()
+    template("dataset.md")
     split_bytes = dict.fromkeys(shards, 0)
     entries: dict[str, FileEntry] = {}
     for task, split, written in zip(tasks, split_of, results, strict=True):

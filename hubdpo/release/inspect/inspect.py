@@ -23,7 +23,7 @@ from hubdpo.cards.lint.adapter_fields import readable_fields
 from hubdpo.cards.lint.finding import Finding
 from hubdpo.cards.lint.hub_fields import is_id
 from hubdpo.cards.lint.lint import Beside, lint_card
-from hubdpo.cards.model.serving import WEIGHTS, Adapter, Way, problems, ways
+from hubdpo.cards.model.serving import WEIGHTS, Adapter, Program, problems, programs
 from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
@@ -44,7 +44,7 @@ class Inspection:
     commit: str | None
     facts: Mapping[str, Any]
     findings: list[Finding]
-    ways: list[Way] = field(default_factory=list)
+    ways: list[Program] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -112,7 +112,9 @@ def _adapter(snapshot: Snapshot) -> Inspection:
         "licence": _words(about.get("license")),
         "data": _words(about.get("datasets")),
     }
-    return Inspection(snapshot.ref, "adapter", snapshot.commit, _known(facts), findings + card, ways(adapter, found))
+    return Inspection(
+        snapshot.ref, "adapter", snapshot.commit, _known(facts), findings + card, programs(adapter, found)
+    )
 
 
 def _stopping(run: RunManifest | None) -> list[Finding]:

@@ -16,7 +16,7 @@ from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PREPARE_F
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.cards.lint.told_splits import told_splits
+from hubdpo.cards.lint.dataset_info import split_rows
 from hubdpo.errors import ArtefactError, HubdpoError, VerificationFailed
 from hubdpo.hub.client import fetch
 from hubdpo.hub.failures import translate_errors
@@ -154,7 +154,7 @@ def check_dataset(folder: Path) -> dict[str, int]:
             raise VerificationFailed(f"DPO cannot train on `{name}`: {wrong}", hint=AGAIN)
         rows[Path(name).name.rpartition("-of-")[0].rpartition("-")[0]] += count
     try:
-        on_card = told_splits(fields(read_text(folder / CARD_FILE)).get("dataset_info"))
+        on_card = split_rows(fields(read_text(folder / CARD_FILE)).get("dataset_info"))
     except ValueError as problem:
         raise VerificationFailed(f"{CARD_FILE}: {problem}", hint=AGAIN) from None
     for who, told in ((PREPARE_FILE, manifest.splits), (CARD_FILE, on_card)):

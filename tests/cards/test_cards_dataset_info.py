@@ -1,4 +1,4 @@
-"""Anybody may have written `dataset_info`: what it tells is read, and what it cannot mean is named."""
+"""Rows of splits are read from `dataset_info`, and malformed fields are named."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hubdpo.cards.lint.data import lint_data
-from hubdpo.cards.lint.told_splits import told_splits
+from hubdpo.cards.lint.dataset_info import split_rows
 
 GOOD: dict[str, Any] = {"name": "train", "num_examples": 3, "num_bytes": 9}
 
@@ -25,22 +25,25 @@ GOOD: dict[str, Any] = {"name": "train", "num_examples": 3, "num_bytes": 9}
     ],
 )
 def test_the_rows_of_splits_are_read(info: Any, told: dict[str, int] | None) -> None:
-    assert told_splits(info) == told
+    assert split_rows(info) == told
 
 
 ODD = [
-    (5, "`dataset_info` is no mapping"),
-    ([], "`dataset_info` is no mapping"),
-    ([5], "`dataset_info` is no mapping"),
-    ({"splits": "hello"}, "`dataset_info.splits` is 'hello', and no list"),
-    ({"splits": {"train": 5}}, "`dataset_info.splits` is {'train': 5}, and no list"),
-    ({"splits": [GOOD, "x"]}, "`dataset_info.splits[1]` is 'x', and no split"),
+    (5, "`dataset_info` is not a mapping"),
+    ([], "`dataset_info` is not a mapping"),
+    ([5], "`dataset_info` is not a mapping"),
+    ({"splits": "hello"}, "`dataset_info.splits` is not a list: 'hello'"),
+    ({"splits": {"train": 5}}, "`dataset_info.splits` is not a list: {'train': 5}"),
+    ({"splits": [GOOD, "x"]}, "`dataset_info.splits[1]` is not a mapping with a `name`: 'x'"),
     ({"splits": [{"num_examples": 3}]}, "`dataset_info.splits[0].name` is missing"),
-    ({"splits": [GOOD | {"name": ["a"]}]}, "`dataset_info.splits[0].name` is ['a']"),
-    ({"splits": [GOOD, GOOD]}, "`dataset_info.splits[1].name` is 'train' once more"),
+    ({"splits": [GOOD | {"name": ["a"]}]}, "`dataset_info.splits[0].name` is not text: ['a']"),
+    ({"splits": [GOOD, GOOD]}, "`dataset_info.splits[1].name` is repeated: 'train'"),
     ({"splits": [{"name": "train"}]}, "`dataset_info.splits[0].num_examples` is missing"),
     *[
-        ({"splits": [GOOD | {"num_examples": value}]}, f"`dataset_info.splits[0].num_examples` is {value!r}, and no")
+        (
+            {"splits": [GOOD | {"num_examples": value}]},
+            f"`dataset_info.splits[0].num_examples` is not a number of rows: {value!r}",
+        )
         for value in ("x", "3", 3.0, float("inf"), True, -1, 2**60, None)
     ],
 ]
@@ -49,7 +52,7 @@ ODD = [
 @pytest.mark.parametrize(("info", "says"), ODD)
 def test_what_splits_cannot_be_is_named(info: Any, says: str) -> None:
     with pytest.raises(ValueError, match="dataset_info") as caught:
-        told_splits(info)
+        split_rows(info)
     assert says in str(caught.value) and len(str(caught.value)) < 200
 
 

@@ -1,0 +1,33 @@
+"""Render cards: YAML front matter, and a body from a Jinja template in `templates/`."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jinja2
+import yaml
+
+from hubdpo.cards.results import percent
+
+Front = dict[str, Any]
+"""The front matter of a card, by field."""
+
+
+def render(name: str, front: Front, /, **values: object) -> str:
+    """Return the card with this front matter, and the template `name` filled with `values`."""
+    body = template(name).render(**values)
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n{body}"
+
+
+@functools.cache
+def template(name: str) -> jinja2.Template:
+    """Compile a template at its first use; `prepare` calls this while its workers write."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hubdpo.cards"), undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+        # the output is Markdown: untrusted text is fenced, every other value is an id or a number
+        autoescape=False,
+    )  # fmt: skip
+    environment.filters |= {"percent": percent, "thousands": "{:,}".format}
+    return environment.get_template(name)
