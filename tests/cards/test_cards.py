@@ -235,9 +235,10 @@ def test_the_card_of_a_repo_is_taken_by_the_hub(run_dir: Path, repo_id: str) -> 
     assert HfApi().model_info(repo_id).library_name == front["library_name"]
 
 
-def test_a_licence_is_never_guessed() -> None:
+@pytest.mark.parametrize("unknown", [None, "", "unknown"])
+def test_a_licence_is_never_guessed(unknown: str | None) -> None:
     with pytest.raises(LicenceError, match="states no licence"):
-        adapter_licence(BASE.model_copy(update={"license": None}), None, None)
+        adapter_licence(BASE.model_copy(update={"license": unknown}), None, None)
 
 
 @pytest.mark.parametrize("data", ["cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-sa-4.0"])

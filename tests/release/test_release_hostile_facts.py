@@ -230,7 +230,7 @@ FILES: list[tuple[str, str, str]] = [
     ("hubdpo.json", '{"a": "' + "x" * 17_000_000 + '"}', "at most 16,000,000 are read"),
     ("README.md", "---\na: " + DEEP + "\n---\n", "nested more than"),
     ("README.md", "---\nlicense: mit\n---\n" + "<a " * 700_000, "at most 2,000,000 are read"),
-    ("README.md", "---\nlicense: mit\n---\n" + "<!-- " * 80_000, "were looked at"),
+    ("README.md", "---\nlicense: mit\n---\n" + "<!-- " * 80_000, "were checked"),
     (
         "README.md",
         "---\na0: &a0 [x,x,x,x,x,x,x,x,x]\n"
