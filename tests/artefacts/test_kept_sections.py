@@ -83,6 +83,27 @@ def test_a_section_that_is_not_closed_is_refused(text: str) -> None:
         split_card(CARD + text)
 
 
+FENCES = {
+    "longer closing fence": ("```\nx\n`````", False),
+    "shorter closing fence": ("````\nx\n```", True),
+    "other closing fence": ("```\nx\n~~~", True),
+    "info string": ("``` py\nx\n```", False),
+    "backtick in the info string": ("```a`b\nx", False),
+    "indented by three": ("   ```\nx\n   ```", False),
+    "indented by four": ("    ```\nx", False),
+    "indented by a tab": (" \t```\nx", False),
+    "closing fence indented by four": ("```\nx\n    ```", True),
+    "carriage return": ("a\rb\n```\nx\n```", False),
+}
+
+
+@pytest.mark.parametrize("name", FENCES)
+def test_code_blocks_are_those_of_commonmark(name: str) -> None:
+    body, is_open = FENCES[name]
+    text = f"{body}\n<!-- hubdpo:keep -->\nMine.\n<!-- /hubdpo:keep -->\n"
+    assert split_card(text).kept == (() if is_open else (section("Mine."),))
+
+
 def test_a_card_with_open_code_takes_no_sections() -> None:
     with pytest.raises(ArtefactError, match="code block"):
         join_card(Card("# Title\n\n```\ncode\n"))

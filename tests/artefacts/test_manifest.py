@@ -108,7 +108,7 @@ def test_every_manifest_is_tried_here() -> None:
 @pytest.mark.parametrize("name", LEADS_OUT)
 def test_no_manifest_names_a_file_outside_its_folder(kind: type[Manifest], name: str) -> None:
     validator = kind.__pydantic_validator__
-    with pytest.raises(ValidationError, match="not a place in the folder"):
+    with pytest.raises(ValidationError, match="not a path inside the folder"):
         validator.validate_assignment(kind.model_construct(), "files", listed(kind, ["README.md", name]))
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from hubdpo.artefacts.manifests.accuracy import READ, Accuracy
 from hubdpo.artefacts.manifests.bundle import Bundle
 from hubdpo.artefacts.manifests.evaluation import EvalReport
-from hubdpo.artefacts.manifests.manifest import LONGEST_TEXT, Manifest
+from hubdpo.artefacts.manifests.manifest import MAX_TEXT_LENGTH, Manifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError
 from tests.artefacts.test_manifest import MANIFESTS
@@ -32,9 +32,9 @@ ABSURD: list[tuple[str, Any]] = [
     ("dataset.train_pairs", -5),
     ("dataset.name", ["a", "b"]),
     ("base.name", {"a": 1}),
-    ("base.name", "x" * (LONGEST_TEXT + 1)),
+    ("base.name", "x" * (MAX_TEXT_LENGTH + 1)),
     ("base.license", 7),
-    ("device", "x" * (LONGEST_TEXT + 1)),
+    ("device", "x" * (MAX_TEXT_LENGTH + 1)),
     ("tokenization", {"cut": -1}),
     ("status", "done"),
 ]
@@ -114,7 +114,7 @@ def test_a_manifest_as_large_as_its_repo_likes_is_not_read(tmp_path: Path) -> No
 def test_a_path_that_no_system_takes_is_no_place_in_the_folder(name: str) -> None:
     files = {name: {"sha256": "0" * 64, "size": 1}}
     told = {"kind": "adapter", "version": "1.0.0", "bundle_id": "x", "files": files}
-    with pytest.raises(ArtefactError, match="files: .*not a place in the folder") as caught:
+    with pytest.raises(ArtefactError, match="files: .*not a path inside the folder") as caught:
         Bundle.parse(json.dumps(told).encode(), "hubdpo.json")
     assert len(caught.value.message) < 300
 

@@ -143,10 +143,8 @@ def test_only_what_differs_is_downloaded(hub: Any, run: Path, repo_id: str) -> N
 
 
 def test_the_interval_of_a_difference_is_newcombes() -> None:
-    from hubdpo.release.diff.diff import _accuracy
-
     # Newcombe 1998, table II (a): 56/70 and 48/80, method 10: 0.0524 to 0.3339
-    found = _accuracy(Accuracy.of(48, 80), Accuracy.of(56, 70))
+    found = Accuracy.of(56, 70).minus(Accuracy.of(48, 80))
     assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
 
 

@@ -57,7 +57,7 @@ def test_a_manifest_that_leads_out_of_the_folder_is_refused(data: Path, repo_id:
     manifest = json.loads((data / "prepare.json").read_text())
     manifest["files"][name] = {"sha256": "0" * 64, "size": 4}
     (data / "prepare.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtefactError, match="not a place in the folder"):
+    with pytest.raises(ArtefactError, match="not a path inside the folder"):
         push(folder=data, repo=repo_id, version="1.0.0")
 
 
@@ -92,7 +92,7 @@ def test_a_release_whose_manifest_leads_out_is_not_verified(data: Path, repo_id:
     )
     HfApi().delete_tag(repo_id, tag="v1.0.0", repo_type="dataset")
     HfApi().create_tag(repo_id, tag="v1.0.0", revision=made.oid, repo_type="dataset")
-    with pytest.raises(VerificationFailed, match="not a place in the folder"):
+    with pytest.raises(VerificationFailed, match="not a path inside the folder"):
         verify(f"{repo_id}@{release.tag}")
 
 

@@ -1,17 +1,19 @@
-"""Parts of a card that are not generated: what people wrote between markers, and the list of releases.
+"""Parts of a card that are not generated: sections that people wrote between markers, and the list of releases.
 
-A marker stands alone on its line, outside code blocks: rows that are quoted in a card cannot make one. What is between
-`<!-- hubdpo:keep -->` (or `<!-- hubdpo:keep NAME -->`) and `<!-- /hubdpo:keep -->` goes from release to release; it is
-put back at the end of the part whose heading it stood under, or of the card when nothing generated followed it or the
-heading is gone.
+A marker stands alone on its line, outside code blocks, so that rows quoted in a card cannot forge one. The text between
+`<!-- hubdpo:keep -->` (or `<!-- hubdpo:keep NAME -->`) and `<!-- /hubdpo:keep -->` is copied from release to release.
+It goes to the end of the part whose heading it stood under, or to the end of the card if nothing generated followed it
+or the heading is gone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.front_matter import lines_of_front
@@ -21,18 +23,17 @@ KEEP, CHANGES = "keep", "changes"
 NOTE = "<!-- Write here by hand: what stands between these two markers stays in the card of the next release. -->"
 _OPEN = re.compile(r"<!-- hubdpo:(keep|changes)(?: ([\w.-]+))? -->\s*")
 _CLOSE = re.compile(r"<!-- /hubdpo:(keep|changes)(?: [\w.-]+)? -->\s*")
-_FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})")
 LOAD_HERE = 'data = load_dataset("parquet", data_dir="data")  # in this folder'
 _LOAD = re.compile(
     rf'^(?:{re.escape(LOAD_HERE)}|data = load_dataset\("[\w.-]+/[\w.-]+", revision="[\w.+-]+"\))$', re.MULTILINE
 )
-"""How a dataset is loaded: the one line of its card that is written when it is published."""
+"""The line of a dataset card that loads the data; publishing rewrites it."""
 _HEADING = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 
 
 @dataclass(frozen=True)
 class Section:
-    """One kept text. `place` is the heading it stands under, "" before the first one, None at the end of the card."""
+    """A kept text. `place` is the heading it stands under: "" before the first heading, None at the end of the card."""
 
     name: str
     place: str | None
@@ -41,145 +42,128 @@ class Section:
 
 @dataclass(frozen=True)
 class Card:
-    """A card taken apart: `generated` is what hubdpo writes from manifests, without any marker."""
+    """A card in parts: `generated` is the text that hubdpo derives from manifests, without markers."""
 
     generated: str
     kept: tuple[Section, ...] = ()
     changes: str | None = None
 
 
-class _Fences:
-    """Tells of each line whether it belongs to a code block (CommonMark 4.5)."""
+class _Code(NamedTuple):
+    """Line numbers of the code blocks, and the fence of a block that is never closed, or ""."""
 
-    def __init__(self) -> None:
-        self.open = ""
-
-    def holds(self, line: str) -> bool:
-        found = _FENCE.match(line)
-        if not self.open:
-            self.open = found[1] if found else ""
-            return bool(found)
-        bare = line.strip()
-        if len(bare) >= len(self.open) and set(bare) == {self.open[0]} and found:
-            self.open = ""
-        return True
+    lines: set[int]
+    open_fence: str
 
 
 @dataclass
 class _Block:
-    """A section while it is read: under which heading, and after how many generated lines, it stands."""
+    """A section while it is read: the heading above it, and the number of generated lines before it."""
 
     kind: str
     name: str
     place: str
     written: int
     lines: list[str] = field(default_factory=list)
-    fences: _Fences = field(default_factory=_Fences)
-
-    def takes(self, line: str) -> bool:
-        """Take a line; False when it is the one that closes the section."""
-        quoted = self.fences.holds(line)
-        found = None if quoted else _CLOSE.fullmatch(line)
-        if found and found[1] == self.kind:
-            return False
-        self.lines.append(line)
-        return True
 
 
 def split_card(text: str) -> Card:
-    """Take a card apart. Raise ArtefactError for a section that is never closed."""
+    """Split a card into its parts. Raise ArtefactError for a section that is never closed."""
     text = text.replace("\r\n", "\n")
     lines, head = text.split("\n"), lines_of_front(text)
+    code = _code_of(lines, head)
     out, place, written = lines[:head], "", 0
-    fences = _Fences()
     block: _Block | None = None
     after_block = False
     blocks: list[_Block] = []
-    for line in lines[head:]:
+    for number, line in enumerate(lines[head:], head):
+        in_code = number in code.lines
         if block is not None:
-            if block.takes(line):
-                continue
-            block, after_block = None, True
+            closing = None if in_code else _CLOSE.fullmatch(line)
+            if closing and closing[1] == block.kind:
+                block, after_block = None, True
+            else:
+                block.lines.append(line)
             continue
-        quoted = fences.holds(line)
-        if not quoted and (found := _OPEN.fullmatch(line)):
-            block = _Block(found[1], found[2] or "", place, written)
+        if not in_code and (opening := _OPEN.fullmatch(line)):
+            block = _Block(opening[1], opening[2] or "", place, written)
             blocks.append(block)
             continue
         if after_block and not line.strip() and (not out or not out[-1].strip()):
-            continue  # of the blank lines before and after a block, those before it stay
+            continue  # of the blank lines around a block, only those before it are kept
         after_block = False
-        if not quoted and _HEADING.match(line):
+        if not in_code and _HEADING.match(line):
             place = line.strip()
         out.append(line)
         written = len(out) if line.strip() else written
     if block is not None:
         raise ArtefactError(
-            f"a section `hubdpo:{block.kind}` of the card is opened and never closed",
+            f"the section `hubdpo:{block.kind}` of the card is never closed",
             hint=f"add a line `<!-- /hubdpo:{block.kind} -->` after it, and close code blocks inside it",
         )
     return Card(
         generated="\n".join(out).rstrip("\n") + "\n",
-        # nothing generated came after it: the end of the card is its place, whatever the last heading is
+        # a section with nothing generated after it belongs to the end of the card, whatever the last heading is
         kept=tuple(
-            Section(one.name, None if one.written == written else one.place, text)
-            for one in blocks
-            if one.kind == KEEP and (text := _by_hand(one.lines))
+            Section(section.name, None if section.written == written else section.place, text)
+            for section in blocks
+            if section.kind == KEEP and (text := _written_by_hand(section.lines))
         ),
-        changes=next(("\n".join(one.lines).strip("\n") for one in blocks if one.kind == CHANGES), None),
+        changes=next(("\n".join(section.lines).strip("\n") for section in blocks if section.kind == CHANGES), None),
     )
 
 
 def join_card(card: Card) -> str:
-    """Write the card: the kept sections in their places, and an empty one to write in; `split_card` undoes it.
+    """Return the text of a card, each kept section in its place, or an empty section to write in; see `split_card`.
 
-    Raise ArtefactError when a code block is never closed, so that nothing after it could be told apart.
+    Raise ArtefactError for a code block that is never closed, which would hide the markers after it.
     """
     lines = card.generated.rstrip("\n").split("\n")
-    ends = _ends(lines)
-    inner: dict[int, list[Section]] = {}
-    for one in card.kept:
-        inner.setdefault(len(lines) if one.place is None else ends.get(one.place, len(lines)), []).append(one)
+    ends = _ends_of_parts(lines)
+    sections: dict[int, list[Section]] = {}
+    for section in card.kept:
+        end = len(lines) if section.place is None else ends.get(section.place, len(lines))
+        sections.setdefault(end, []).append(section)
     out: list[str] = []
     for number, line in enumerate(lines):
-        blank = not out or not out[-1].strip()
-        for one in inner.get(number, ()):
-            # a blank line more would not be taken out again where none stood before
-            out += [*_block(KEEP, one.name, one.text), *[""] * blank]
+        after_blank = not out or not out[-1].strip()
+        for section in sections.get(number, ()):
+            # `split_card` removes a blank line after the section only if there is one before it
+            out += [*_block(KEEP, section.name, section.text), *[""] * after_blank]
         out.append(line)
     if card.changes:
         out += ["", *_block(CHANGES, "", card.changes)]
-    for one in inner.get(len(lines)) or [Section("", None, NOTE)]:
-        out += ["", *_block(KEEP, one.name, one.text)]
+    for section in sections.get(len(lines)) or [Section("", None, NOTE)]:
+        out += ["", *_block(KEEP, section.name, section.text)]
     return "\n".join(out) + "\n"
 
 
 def generated(text: str) -> str:
-    """Return what hubdpo wrote of a card: the sections and their markers left out."""
+    """Return the generated part of a card, without kept sections and markers."""
     return split_card(text).generated
 
 
 def loading_release(text: str, repo: str, tag: str) -> str:
-    """Return a dataset card that loads a release, where it loaded the folder or another release."""
+    """Return a dataset card with a load line for a release."""
     line = f'data = load_dataset("{repo}", revision="{tag}")'
-    return _LOAD.sub(lambda found: line, text, count=1)
+    return _LOAD.sub(lambda _: line, text, count=1)
 
 
 def loading_here(text: str) -> str:
-    """Return a dataset card as it was before it was published."""
-    return _LOAD.sub(lambda found: LOAD_HERE, text, count=1)
+    """Return a dataset card with the load line for the local folder."""
+    return _LOAD.sub(lambda _: LOAD_HERE, text, count=1)
 
 
 def kept_of(path: Path) -> tuple[Section, ...]:
-    """Return the kept sections of a card file; none when there is no file."""
+    """Return the kept sections of a card file; none if the file does not exist."""
     return split_card(read_text(path)).kept if path.is_file() else ()
 
 
 def merge_kept(base: Iterable[Section], *, theirs: Iterable[Section], ours: Iterable[Section]) -> tuple[Section, ...]:
-    """Bring together what was written on the Hub (`theirs`) and here (`ours`), given what both started from.
+    """Merge the kept sections on the Hub (`theirs`) and here (`ours`), given their common `base`.
 
-    A section that one side alone changed, or took out, follows that side; without a start nothing counts as taken out.
-    Raise ArtefactError for one that both changed.
+    A section that only one side changed or removed follows that side. Without a base, nothing counts as removed. Raise
+    ArtefactError for a section that both sides changed.
     """
     start, there, here = _by_key(base), _by_key(theirs), _by_key(ours)
     merged = []
@@ -188,7 +172,7 @@ def merge_kept(base: Iterable[Section], *, theirs: Iterable[Section], ours: Iter
         if local not in (before, remote) and remote != before:
             raise ArtefactError(
                 f"the kept section {f'`{key[0]}` ' if key[0] else ''}of README.md was changed both here and on the Hub",
-                hint="copy the text that is to stand into the README.md of the folder and of the Hub",
+                hint="write the same text into the README.md of the folder and of the Hub",
             )
         chosen = remote if local in (before, remote) else local
         if chosen is not None:
@@ -197,15 +181,17 @@ def merge_kept(base: Iterable[Section], *, theirs: Iterable[Section], ours: Iter
 
 
 def _by_key(sections: Iterable[Section]) -> dict[tuple[str, int], Section]:
-    found: dict[tuple[str, int], Section] = {}
-    for one in sections:
-        number = sum(key[0] == one.name for key in found)
-        found[one.name, number] = one
-    return found
+    """Index sections by name, and by their order among sections of that name."""
+    keyed: dict[tuple[str, int], Section] = {}
+    seen: Counter[str] = Counter()
+    for section in sections:
+        keyed[section.name, seen[section.name]] = section
+        seen[section.name] += 1
+    return keyed
 
 
-def _by_hand(lines: list[str]) -> str:
-    """Return what a person wrote in a section: without our note, and without blank lines around it."""
+def _written_by_hand(lines: list[str]) -> str:
+    """Return the text of a section without our note and without blank lines around it."""
     return "\n".join(line for line in lines if line.strip() != NOTE).strip("\n").rstrip()
 
 
@@ -213,18 +199,43 @@ def _block(kind: str, name: str, text: str) -> list[str]:
     return [f"<!-- hubdpo:{kind}{f' {name}' if name else ''} -->", *text.split("\n"), f"<!-- /hubdpo:{kind} -->"]
 
 
-def _ends(lines: list[str]) -> dict[str, int]:
-    """Return the line after each part, by the part's heading; of two headings alike, the first."""
-    place, fences = "", _Fences()
-    ends: dict[str, int] = {}
+def _ends_of_parts(lines: list[str]) -> dict[str, int]:
+    """Return the line after each part, by the part's heading; the first of two equal headings counts."""
     head = lines_of_front("\n".join(lines))
+    code = _code_of(lines, head)
+    if code.open_fence:
+        raise ArtefactError(
+            "the card has a code block that is never closed", hint=f"close it with a line `{code.open_fence}`"
+        )
+    ends: dict[str, int] = {}
+    place = ""
     for number, line in enumerate(lines[head:], head):
-        if not fences.holds(line) and _HEADING.match(line):
+        if number not in code.lines and _HEADING.match(line):
             ends.setdefault(place, number)
             place = line.strip()
-    if fences.open:
-        raise ArtefactError(
-            "the card has a code block that is never closed", hint=f"close it with a line `{fences.open}`"
-        )
     ends.setdefault(place, len(lines))
     return ends
+
+
+def _code_of(lines: Sequence[str], start: int) -> _Code:
+    """Find the fenced code blocks from line `start` on.
+
+    No other Markdown is parsed: a card may come from anybody, and some rules of Markdown can be made to take time with
+    the square of its length.
+    """
+    from markdown_it import MarkdownIt
+
+    # the rule `code` lets the parser see that a fence is indented too far
+    parser = MarkdownIt("zero").enable(["code", "fence"]).disable("inline")
+    # a lone carriage return is a line break for the parser, and would shift its line numbers
+    tokens = parser.parse("\n".join(lines[start:]).replace("\r", " "))
+    numbers: set[int] = set()
+    open_fence = ""
+    for token in tokens:
+        if token.type == "fence" and token.map is not None:
+            first, stop = token.map
+            numbers.update(range(start + first, start + stop))
+            closing = rf" {{0,3}}{re.escape(token.markup[0])}{{{len(token.markup)},}}\s*"
+            if stop - first < 2 or not re.fullmatch(closing, lines[start + stop - 1]):
+                open_fence = token.markup
+    return _Code(numbers, open_fence)

@@ -1,15 +1,18 @@
-"""How well a model ranks pairs: shares with their intervals, and whether two models differ by more than chance."""
+"""How often a model ranks pairs correctly, with confidence intervals, and a test of the difference of two models."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
-"""A number of things; above 2**53 other readers of JSON round it."""
+"""A count; other readers of JSON round numbers above 2**53."""
+
+READ = "read"
+"""Validation context of a manifest that is read from a file; values in the making may be NaN until they are judged."""
 
 
 def _finite(value: float, info: ValidationInfo) -> float:
@@ -18,14 +21,20 @@ def _finite(value: float, info: ValidationInfo) -> float:
     return value
 
 
-READ = "read"
-"""Context of pydantic for a manifest that is read; what is measured here may be NaN until it is judged."""
 Number = Annotated[float, AfterValidator(_finite)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+class Difference(NamedTuple):
+    """Difference of two shares, and the bounds of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 class Accuracy(BaseModel):
-    """Share of pairs ranked right, with the 95 % Wilson interval (Wilson 1927)."""
+    """Share of correctly ranked pairs, with its 95 % Wilson interval (Wilson 1927)."""
 
     value: Share
     low: Share
@@ -33,43 +42,55 @@ class Accuracy(BaseModel):
 
     @classmethod
     def of(cls, right: int, total: int) -> Self:
-        """Raise ValueError for no pairs at all."""
+        """Raise ValueError if `total` is 0."""
         if total < 1:
             raise ValueError("an accuracy needs at least one pair")
-        z = 1.959963984540054  # normal quantile of 97.5 %
-        share = right / total
-        scale = 1 + z * z / total
-        middle = (share + z * z / (2 * total)) / scale
-        half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / scale
-        return cls(value=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
+        from scipy.stats import binomtest
+
+        interval = binomtest(right, total).proportion_ci(0.95, method="wilson")
+        return cls(value=right / total, low=max(0.0, interval.low), high=min(1.0, interval.high))
 
     @classmethod
     def mean(cls, one: Self, other: Self) -> Self:
-        """Return the mean of two independent shares, its interval by the square-and-add rule (Newcombe 1998)."""
+        """Return the mean of two independent shares, with an interval by Newcombe's square-and-add rule (1998)."""
         middle = (one.value + other.value) / 2
         down = math.hypot(one.value - one.low, other.value - other.low) / 2
         up = math.hypot(one.high - one.value, other.high - other.value) / 2
         return cls(value=middle, low=max(0.0, middle - down), high=min(1.0, middle + up))
 
+    def minus(self, other: Accuracy) -> Difference:
+        """Return the difference of two independent shares, with an interval by the same rule (method 10)."""
+        value = self.value - other.value
+        down = math.hypot(self.value - self.low, other.high - other.value)
+        up = math.hypot(self.high - self.value, other.value - other.low)
+        return Difference(value, value - down, value + up)
+
 
 class Stratum(BaseModel):
-    """Log-likelihood accuracy, length-normalised, among some of the pairs."""
+    """Length-normalised log-likelihood accuracy among some of the pairs."""
 
     pairs: Count
     base: Accuracy
     adapter: Accuracy
 
 
-def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int, float]:
-    """Return how many pairs only `after` has right, how many only `before`, and the two-sided exact p (McNemar 1947).
+class McNemar(NamedTuple):
+    """Exact McNemar test: pairs that only the second model ranks correctly, pairs that only the first does, and p."""
 
-    Pairs that both have right or both wrong say nothing; of the others, each would go either way with probability 1/2.
+    gained: int
+    lost: int
+    p: float
+
+
+def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> McNemar:
+    """Compare two models on the same pairs, two-sided (McNemar 1947).
+
+    Pairs on which both agree say nothing; under the null hypothesis the others go either way with probability 1/2.
     """
     gained = sum(new and not old for old, new in zip(before, after, strict=True))
     lost = sum(old and not new for old, new in zip(before, after, strict=True))
-    total = gained + lost
-    ways = tail = 1  # how many of the 2**total outcomes have this many on the smaller side; the sum so far
-    for place in range(min(gained, lost)):
-        ways = ways * (total - place) // (place + 1)
-        tail += ways
-    return gained, lost, min(1.0, 2 * tail / 2**total)
+    if gained + lost == 0:
+        return McNemar(0, 0, 1.0)
+    from scipy.stats import binomtest
+
+    return McNemar(gained, lost, float(binomtest(gained, gained + lost).pvalue))

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`hubdpo.json`, which lists the files of a release by hash, and `release.json`, the local receipt of a push."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from hubdpo.artefacts.manifests.file_entries import FileEntry, FileNames, Files,
 from hubdpo.artefacts.manifests.manifest import Manifest, fingerprint
 
 Kind = Literal["dataset", "adapter", "merged"]
-"""What a release holds."""
+"""What a release contains."""
 
 
-def _of_a_release(version: str, info: ValidationInfo) -> str:
-    # while a release is made its version may be a word, `minor`, until the Hub has told what it counts on from
+def _version(version: str, info: ValidationInfo) -> str:
+    # a release in the making may have the version `minor`, until the Hub has told the newest one
     if info.context == READ and re.fullmatch(r"\d+\.\d+\.\d+", version, re.ASCII) is None:
         raise ValueError("must be X.Y.Z")
     return version
 
 
 class Bundle(Manifest):
-    """`hubdpo.json` of a release: what belongs to it, by hash."""
+    """`hubdpo.json` of a release."""
 
     kind: Kind
-    version: Annotated[str, Field(max_length=100), AfterValidator(_of_a_release)]
+    version: Annotated[str, Field(max_length=100), AfterValidator(_version)]
     bundle_id: str
     files: Files
 
     def has(self, name: str, data: bytes) -> bool:
-        """Tell whether these bytes are those of the release's file `name`."""
+        """Tell whether `data` is the content of the release's file `name`."""
         return self.files.get(name) == bytes_entry(data)
 
 
 def bundle_id_of(version: str, files: dict[str, FileEntry]) -> str:
-    """Return the id of a bundle, which stands for its version and for every byte of its files."""
+    """Return the hash of a version and of all its files: equal ids mean equal releases."""
     return fingerprint([version, {name: files[name].model_dump() for name in sorted(files)}])
 
 
 class Release(Manifest):
-    """`release.json`: the local receipt of a verified release."""
+    """`release.json` of a dataset, run or merged folder that was published."""
 
     repo: str
     kind: Kind
@@ -53,8 +53,8 @@ class Release(Manifest):
     endpoint: str
     files: FileNames
     checked: Literal["load", "hashes"] | None = None
-    """How it was verified when it was published from this folder; None when it was not from here."""
+    """How the release was verified; None if another folder published it."""
     pull_request: str | None = None
-    """Address of the pull request, for what was proposed and not released."""
+    """URL of the pull request, if the files were proposed and not released."""
     collection: str | None = None
-    """Address of the collection to which the repo was added just now."""
+    """URL of the collection that the repo was added to."""

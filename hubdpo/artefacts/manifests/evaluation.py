@@ -1,17 +1,18 @@
-"""TODO."""
+"""`eval.json`, how base and adapter rank the held-out pairs, and `probes.json`, answers to compare after loading."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.accuracy import Accuracy, Count, Number, Share, Stratum
 from hubdpo.artefacts.manifests.manifest import Manifest
 
 
 class Sample(BaseModel):
-    """A prompt that hubdpo asks of every adapter, with the greedy answers of base and adapter."""
+    """A prompt that hubdpo gives to every adapter, with the greedy answers of base and adapter."""
 
     prompt: str
     base: str
@@ -19,45 +20,47 @@ class Sample(BaseModel):
 
 
 class EvalReport(Manifest):
+    """`eval.json` of a run. Pairs count as right if the chosen answer scores higher than the rejected one."""
+
     split: str
     pairs: Count
     reward_accuracy: Accuracy
-    """DPO implicit reward (arXiv 2305.18290, eq. 5) of chosen above rejected."""
+    """By DPO implicit reward (arXiv 2305.18290, eq. 5)."""
     reward_margin: Number
     base_accuracy: Accuracy
-    """Length-normalised log-likelihood of chosen above rejected, under the base."""
+    """By length-normalised log-likelihood under the base."""
     adapter_accuracy: Accuracy
-    """The same under the adapter."""
+    """By length-normalised log-likelihood under the adapter."""
     longer_answer_accuracy: Accuracy
-    """The trivial baseline: pick the answer with more tokens."""
+    """Of the trivial baseline that picks the answer with more tokens."""
     base_margin: Number
-    """Mean difference of length-normalised log-probability, chosen less rejected, nats per token, under the base."""
+    """Mean of log-probability per token, chosen minus rejected, in nats, under the base."""
     adapter_margin: Number
     base_summed_accuracy: Accuracy | None = None
-    """Log-likelihood of the whole answer, not divided by its length, of chosen above rejected, under the base."""
+    """By log-likelihood of the whole answer, not divided by its length, under the base."""
     adapter_summed_accuracy: Accuracy | None = None
     only_adapter_right: Count | None = None
-    """Pairs that the adapter ranks right and the base wrong, length-normalised."""
+    """Pairs that the adapter ranks correctly and the base does not, length-normalised."""
     only_base_right: Count | None = None
     mcnemar_p: Share | None = None
-    """Exact McNemar test of base and adapter on the same pairs, two-sided."""
+    """p of the exact McNemar test, base against adapter on the same pairs, two-sided."""
     chosen_longer: Stratum | None = None
-    """Pairs whose chosen answer has more tokens; None when there is none."""
+    """Pairs whose chosen answer has more tokens; None without such pairs."""
     chosen_shorter: Stratum | None = None
     samples: list[Sample] = Field(default_factory=list)
 
-    def balanced(self, who: Literal["base", "adapter"]) -> Accuracy | None:
-        """Return the accuracy with longer and shorter chosen answers counting alike: 50 % for picking the longer one.
+    def balanced(self, model: Literal["base", "adapter"]) -> Accuracy | None:
+        """Return the mean accuracy of both strata, in which always picking the longer answer scores 50 %.
 
-        None when the pairs are of one kind.
+        None if one stratum is empty.
         """
         if self.chosen_longer is None or self.chosen_shorter is None:
             return None
-        return Accuracy.mean(getattr(self.chosen_longer, who), getattr(self.chosen_shorter, who))
+        return Accuracy.mean(getattr(self.chosen_longer, model), getattr(self.chosen_shorter, model))
 
 
 class Probe(BaseModel):
-    """An answer of our own to a question of our own, its tokens, and the log-probability of each of them in nats."""
+    """A fixed prompt and answer, their token ids, and the log-probability of each answer token in nats."""
 
     prompt: str
     answer: str
@@ -67,9 +70,9 @@ class Probe(BaseModel):
 
 
 class Probes(Manifest):
-    """`probes.json` of a run: what the trained adapter gave, and on what it was computed."""
+    """`probes.json` of a run: log-probabilities of the trained adapter, and the environment that computed them."""
 
     environment: dict[str, str]
     probes: list[Probe]
-    chat_template_kwargs: dict[str, Any] | None = None
-    """With which the chat template wrote them."""
+    chat_template_kwargs: JsonObject | None = None
+    """Variables with which the chat template rendered the prompts."""

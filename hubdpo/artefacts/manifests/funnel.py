@@ -1,4 +1,4 @@
-"""What was read and what became of it, counted: for all rows together, and for each source."""
+"""Count rows read, kept and dropped, in total and per source."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ IN_MEMORY = "rows in memory"
 
 
 class Source(BaseModel):
-    """One raw input: its name as shown to people (never an absolute path), bytes and hash as read.
+    """A raw input: its name (never an absolute path), size and hash, and what became of its rows.
 
-    The rest says what was made of it, which folders of earlier versions do not say: `split` is the one it was published
-    in, where that was kept; `kept` counts the pairs whose better answer it gave. `address` is what
-    named it on the Hub, by commit: a repo, one of its configurations, a folder or the file itself.
+    `split` is the published split, if splits were kept; `kept` counts the pairs whose chosen answer it gave; `address`
+    is its place on the Hub at a commit: a repo, a configuration, a folder or a file. The fields with a default are
+    missing from manifests of earlier versions.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Source(BaseModel):
         return self.name == IN_MEMORY or (self.name.startswith(f"{IN_MEMORY} (") and self.name.endswith(")"))
 
     def identity(self) -> dict[str, str | int]:
-        """Return what tells this input from another one."""
+        """Return the fields that identify the input."""
         return {"name": self.name, "sha256": self.sha256, "size": self.size}
 
 
@@ -45,21 +45,21 @@ KINDS = {
     "media": "placeholders of pictures, video or sound",
     "repeats": "their prompt once more",
 }
-"""What marks in a text mark, by kind, in words."""
+"""Kinds of markers in texts, in words."""
 
 
 class Markers(BaseModel):
-    """Texts that hold marks of one kind: how many pairs have one, and how many have each."""
+    """How many pairs contain markers of one kind, and how many contain each marker."""
 
     rows: Count
     markers: dict[str, Count]
 
 
 class Funnel(BaseModel):
-    """Every row that was read is either kept or dropped for one named reason.
+    """Every row that was read is either kept, or dropped for one named reason.
 
-    Rows and pairs are counted alike: `added` are the further pairs that rows with several answers gave, `joined` the
-    rows that became the second answer of another row's pair.
+    A row counts as one pair. `added` counts the further pairs of rows with several answers, and `joined` the rows that
+    became the second answer of another row's pair.
     """
 
     read: Count

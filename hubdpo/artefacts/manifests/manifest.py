@@ -1,6 +1,7 @@
-"""What the stages leave for each other: small JSON files, written last, that say what a folder holds.
+"""The JSON files through which stages meet: their names, their base class, and how they are written and read.
 
-A dataset folder is complete when it has `prepare.json`; a run folder when its `run.json` says `complete`.
+A manifest is written last. A dataset folder is complete if it has `prepare.json`, and a run folder if its `run.json`
+says `complete`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import uuid
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -30,36 +31,34 @@ MERGE_FILE = "merge.json"
 CARD_FILE = "README.md"
 LOCAL_FILE = "local.json"
 
-
 LOCAL_ONLY = (REJECTED_FILE, RELEASE_FILE, LOCAL_FILE)
-"""Files of a dataset or run folder that never leave the machine; checkpoints are the third kind."""
+"""Files of a dataset or run folder that are never published; nor are checkpoints."""
 
-
-LONGEST_TEXT = 10_000
-"""Characters of a name, a licence, a citation or another fact in a manifest; the texts of samples and rows apart."""
+MAX_TEXT_LENGTH = 10_000
+"""Characters of a name, licence, citation or other fact in a manifest; samples and rows may be longer."""
 
 
 class Part(BaseModel):
-    """A part of a manifest, whose texts are short: a repo's manifest is somebody else's."""
+    """Base of nested objects, with a limit on texts, because a manifest in a repo may come from anybody."""
 
-    model_config = ConfigDict(str_max_length=LONGEST_TEXT, protected_namespaces=())
+    model_config = ConfigDict(str_max_length=MAX_TEXT_LENGTH, protected_namespaces=())
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, indent=2) + "\n"
 
 
-def fingerprint(value: Any) -> str:
-    """SHA-256 (hex) of a JSON-able value, whatever the order of its keys."""
+def fingerprint(value: object) -> str:
+    """Return the SHA-256 (hex) of a JSON value, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash at any moment, sees the old one or the new one, never a part."""
+    """Write a file atomically: readers, and a crash at any moment, see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with scratch.open("xb") as stream:  # with the rights that the umask leaves
+        with scratch.open("xb") as stream:  # permissions as the umask says
             stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -70,9 +69,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 class Manifest(BaseModel):
-    """Base of the files: versioned, refusing unknown fields, read with an error that names the file."""
+    """Base of the manifests: versioned, without unknown fields, and read with errors that name the file."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), str_max_length=LONGEST_TEXT)
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), str_max_length=MAX_TEXT_LENGTH)
 
     schema_version: Literal[1] = 1
 
@@ -81,25 +80,25 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Raise ArtefactError when the file is missing, is not JSON or does not have the fields of this version."""
+        """Raise ArtefactError if the file is missing, is not JSON or does not have the fields of this version."""
         try:
             data = read_bytes(path)
         except FileNotFoundError:
             folder = path.parent
-            state = f"has no {path.name}, so it is not complete" if folder.is_dir() else "is not there"
-            raise ArtefactError(f"`{folder}` {state}", hint="check the path, or make the folder again") from None
+            state = f"has no {path.name}, so it is not complete" if folder.is_dir() else "does not exist"
+            raise ArtefactError(f"`{folder}` {state}", hint="check the path, or create the folder again") from None
         return cls.parse(data, str(path))
 
     @classmethod
     def parse(cls, data: bytes, name: str) -> Self:
-        """Read a manifest from its bytes. Raise ArtefactError, naming the file, field and limit; `name` may be long."""
+        """Parse the bytes of the file `name`. Raise ArtefactError, naming the file, the field and the limit."""
         check_size(name, len(data))
         try:
             return cls.model_validate(parse_json(data, ours=True), context=READ)
         except ValidationError as problem:
             first = problem.errors()[0]
-            where = shortened(".".join(str(part) for part in first["loc"]), 100) or "the file"
-            told = f"{where}: {shortened(first['msg'], 300)}"
+            field = shortened(".".join(str(part) for part in first["loc"]), 100) or "the file"
+            reason = f"{field}: {shortened(first['msg'], 300)}"
         except ValueError as problem:
-            told = str(problem)
-        raise ArtefactError(f"`{name}` cannot be read: {told}", hint="make the folder again with the stage's command")
+            reason = str(problem)
+        raise ArtefactError(f"`{name}` cannot be read: {reason}", hint="create the folder again with its command")

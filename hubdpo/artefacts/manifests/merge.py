@@ -1,10 +1,10 @@
-"""`merge.json`: what a merged model was made of, and how it compares with the adapter."""
+"""`merge.json`: the parts of a merged model, and how closely it matches the adapter."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.accuracy import Count, Number
 from hubdpo.artefacts.manifests.file_entries import Files, Sha256, verify_files
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, Manifest, Part
@@ -12,32 +12,32 @@ from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef
 
 
 class AdapterRef(Part):
-    """The adapter that was merged: a release (`revision` is its commit, `version` its tag), or a run folder."""
+    """The merged adapter: a release (`revision` is its commit, `version` its tag), or a run folder."""
 
     name: str
     repo_id: str | None = None
     revision: str | None = None
     version: str | None = None
     sha256: Sha256
-    """Of its weights."""
+    """Hash of the adapter weights."""
 
 
 class MergeCheck(Part):
-    """How far the merged model is from the adapter on its base: differences of log-probabilities, in nats a token."""
+    """Differences of log-probabilities, in nats per token, between the merged model and the adapter on its base."""
 
     tokens: Count
     mean_difference: Number
     largest_difference: Number
     tolerance: Number
-    """What the largest difference had to stay within."""
+    """Upper bound that `largest_difference` had to meet."""
     noise: Number | None = None
-    """What 16-bit arithmetic alone moves the merged model's log-probabilities by at most; 0 where all is float32."""
+    """Largest difference that 16-bit rounding alone makes on the merged model; 0 if everything is float32."""
     adapter_effect: Number
-    """Root mean square of what the adapter changes."""
+    """Root mean square of the difference between adapter and base."""
     share_lost: Number
-    """Root mean square of the difference, relative to that."""
+    """Root mean square of the difference between merged model and adapter, relative to `adapter_effect`."""
     compared_in: str
-    """The type in which the adapter was computed."""
+    """Data type in which the adapter was computed."""
 
 
 class MergeManifest(Manifest):
@@ -47,20 +47,20 @@ class MergeManifest(Manifest):
     adapter: AdapterRef
     base: BaseRef
     dataset: DatasetRef
-    config: dict[str, Any]
+    config: JsonObject
     dtype: str
     dequantised: bool
-    """Whether the base's weights are its NF4 weights, de-quantised."""
+    """Whether the adapter was merged into de-quantised NF4 weights."""
     parameters: Count
-    chat_template_kwargs: dict[str, Any] | None = None
-    """What the chat template was given in training."""
+    chat_template_kwargs: JsonObject | None = None
+    """Variables of the chat template in training."""
     check: MergeCheck
     files: Files
-    """Every published file but this one and the card."""
+    """Every published file except `merge.json` and the card."""
 
 
 def read_merged_folder(folder: Path) -> MergeManifest:
-    """Read and verify a merged model. Raise ArtefactError when it is incomplete or was edited."""
+    """Read and verify the folder of a merged model. Raise ArtefactError if it is incomplete or was edited."""
     manifest = MergeManifest.read(folder / MERGE_FILE)
     verify_files(folder, manifest.files, hint="run `hubdpo merge` again, into another folder")
     return manifest

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`run.json` of a run folder: options, base, dataset, versions, measurements, and whether the run is complete."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.accuracy import Count, Number
 from hubdpo.artefacts.manifests.manifest import Manifest, Part
 
 
 class DatasetRef(Part):
-    """The data a run used. `repo_id` and `revision` (a commit) when it came from the Hub, else a bare folder name."""
+    """The dataset of a run: on the Hub `repo_id` and `revision`, a commit; otherwise only the name of a folder."""
 
     name: str
     repo_id: str | None = None
@@ -20,13 +21,13 @@ class DatasetRef(Part):
     license: str | None = None
     language: list[str] = Field(default_factory=list)
     citation: str | None = None
-    """BibTeX of the data, as their card has it."""
+    """BibTeX entry of the dataset card."""
     train_pairs: Count
     test_pairs: Count
 
 
 class Ancestor(Part):
-    """A merge: an adapter put into an older base. Revisions are commits, None for what was only a folder."""
+    """An adapter that was merged into an older base. Revisions are commits, or None for a local folder."""
 
     adapter: str
     adapter_version: str | None = None
@@ -34,11 +35,11 @@ class Ancestor(Part):
     base: str
     base_revision: str | None = None
     dequantised: bool
-    """Whether the weights merged into were the base's NF4 weights, de-quantised."""
+    """Whether the adapter was merged into de-quantised NF4 weights."""
 
 
 class BaseRef(Part):
-    """The base model. `revision` is a commit; both are None-able only for a local folder without a Hub id."""
+    """The base model. `revision` is a commit; it and `repo_id` are None for a local folder without a Hub id."""
 
     name: str
     repo_id: str | None = None
@@ -47,18 +48,18 @@ class BaseRef(Part):
     license_name: str | None = None
     license_link: str | None = None
     made_by: list[Ancestor] = Field(default_factory=list)
-    """The merges that it was made by, newest first."""
+    """The merges that produced this base, newest first."""
 
 
 class Change(Part):
-    """What a resumed run took anew: the values `[before, now]` by name, in force after `step`."""
+    """Options that a resumed run changed after `step`: `[before, after]` by name."""
 
     step: Count
     values: dict[str, tuple[Any, Any]]
 
 
 class EndOfTurn(Part):
-    """The control token with which the chat template ends an answer, where the base's generation stops elsewhere."""
+    """The token that ends an answer in the chat template, if the base's generation config stops at other tokens."""
 
     token: str
     id: Count
@@ -70,25 +71,27 @@ class EndOfTurn(Part):
 
 
 class RunManifest(Manifest):
+    """`run.json`; the folder is complete once `status` says so."""
+
     hubdpo_version: str
     status: Literal["running", "complete"]
-    config: dict[str, Any]
+    config: JsonObject
     dataset: DatasetRef
     base: BaseRef
     versions: dict[str, str]
     device: str
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)]
     tokenization: dict[str, Count] = Field(default_factory=dict)
-    """Rows by what the tokeniser did to them (`prompt_cut`, `response_cut`, ...)."""
+    """Pairs by what tokenisation did to them (`prompt_cut_by_message`, ...)."""
     planned_steps: Count | None = None
-    """Steps that the schedule of the learning rate is made for; None in runs of hubdpo 0.2 and before."""
+    """Total steps of the learning rate schedule; None in runs of hubdpo 0.2 and earlier."""
     changes: list[Change] = Field(default_factory=list)
-    """In the order in which they were made. `config`, `versions` and `device` are those of the last start."""
+    """In order; `config`, `versions` and `device` are those of the last start."""
     end_of_turn: EndOfTurn | None = None
-    """None where the base's generation stops at it."""
+    """None if the base's generation config already stops at it."""
     steps: Count = 0
     train_seconds: Number | None = None
     tokens_per_second: Number | None = None
     peak_memory_bytes: Count | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
-    """The last logged value of each TRL metric."""
+    """Last logged value of each TRL metric."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -196,18 +195,10 @@ def _metrics(old: EvalReport, new: EvalReport) -> dict[str, Change]:
     for name in EvalReport.model_fields:
         before, after = getattr(old, name), getattr(new, name)
         if isinstance(before, Accuracy) and isinstance(after, Accuracy):
-            found[name] = _accuracy(before, after)
+            found[name] = Change(before.model_dump(), after.model_dump(), *after.minus(before))
         elif isinstance(before, (int, float)) and isinstance(after, (int, float)) and name != "schema_version":
             found[name] = _change(before, after)
     return found
-
-
-def _accuracy(old: Accuracy, new: Accuracy) -> Change:
-    """Compare two accuracies, with the interval of their difference (Newcombe 1998, method 10: from Wilson's)."""
-    difference = new.value - old.value
-    below = math.hypot(new.value - new.low, old.high - old.value)
-    above = math.hypot(new.high - new.value, old.value - old.low)
-    return Change(old.model_dump(), new.model_dump(), difference, difference - below, difference + above)
 
 
 def _change(before: Any, after: Any) -> Change:
