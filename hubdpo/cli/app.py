@@ -29,7 +29,7 @@ from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
 from hubdpo.errors import BugElsewhere, ConfigError
 from hubdpo.machine.endings import leave_bug
-from hubdpo.machine.refusals import unspelled
+from hubdpo.machine.refusals import undecodable
 from hubdpo.version import __version__
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ def root(
 ) -> None:
     """Turn preference data into a versioned, verified QLoRA DPO adapter on the Hub."""
     with error_boundary():
-        if problem := unspelled(sys.argv[1:]):
+        if problem := undecodable(sys.argv[1:]):
             raise problem
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
 
 from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
 from hubdpo.hub.transport import http, hub_address
-from hubdpo.machine.refusals import QUOTED_ANSWER, machine_error
+from hubdpo.machine.refusals import DISK_FAILURE, QUOTED_ANSWER, machine_error
 
 LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
 """Whose errors tell of the Hub or of the network, whatever they are called."""
@@ -21,10 +20,6 @@ OUR_MISTAKES = frozenset({
     "InferenceTimeoutError", "InferenceEndpointError", "TextGenerationError", "DDUFError", "SandboxError", "CLIError",
 })  # fmt: skip
 """Errors, with what derives from them, that only a bug of ours can bring: they keep their traceback."""
-NO_ROOM_THERE = re.compile(
-    r"no space left|disk of this Hub|disk is full|disk quota|readonly database|disk I/O error", re.IGNORECASE
-)
-"""What a Hub says of its own disk, with 413 or any 5xx; 507 means it whatever is said."""
 AGAIN = "run the same command again"
 
 
@@ -165,10 +160,8 @@ def _refused(what: str, problem: BaseException) -> HubError:
     if status == 401:
         return HubError(f"{hub_address()} does not accept the token", hint="hf auth login, or export HF_TOKEN=...")
     if status == 403:
-        return HubError(
-            f"the token may not do this to `{what}`", hint="use a token with write access to that namespace"
-        )
-    if status == 507 or ((status is None or status == 413 or status >= 500) and NO_ROOM_THERE.search(_said(problem))):
+        return HubError(f"this token cannot write to `{what}`", hint="use a token with write access to that namespace")
+    if status == 507 or ((status is None or status == 413 or status >= 500) and DISK_FAILURE.search(_said(problem))):
         return HubError(
             f"{hub_address()} has no room for `{what}` ({status or 'by LFS'}): {first_line(problem)}",
             hint=f"free room on the disk of that Hub, not on this machine's, or wait until its owner has, then {AGAIN}",

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however that ends: a killed one cannot ask for it."""
+"""End a process together with its parent, even a parent that was killed and could not ask for it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import threading
 import time
 from collections.abc import Callable
 
-LOOKS_EVERY = 0.5
-"""Seconds between two looks at the parent."""
+POLL_INTERVAL = 0.5
+"""Seconds between two checks of the parent."""
 
 
 def end_with_parent(parent: int, end: Callable[[], object] = lambda: os._exit(1)) -> None:
-    """Call `end` in a thread of this process once its parent is another one than `parent`."""
+    """Call `end`, in a thread, once the parent of this process is no longer `parent`."""
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(LOOKS_EVERY)
+            time.sleep(POLL_INTERVAL)
         end()
 
     threading.Thread(target=watch, daemon=True).start()

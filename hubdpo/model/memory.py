@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from hubdpo.errors import HubdpoError, TrainingError
-from hubdpo.machine.refusals import OUT_OF_MEMORY, machine_error, memory_limit
+from hubdpo.machine.refusals import HOST_OUT_OF_MEMORY, OUT_OF_MEMORY, machine_error, memory_limit
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +24,6 @@ ENOUGH_TOKENS = 5_120
 SHARE = 0.6
 """Share of the free memory that `auto` fills: the measurement misses fragmentation and the widest layer."""
 SMALLER = "a smaller base, such as Qwen/Qwen2-1.5B-Instruct"
-_OF_THE_HOST = re.compile(r"\AMemoryError|CPUAllocator|an(?:no|')t allocate memory|not enough memory|map segment")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -52,7 +50,7 @@ def out_of_memory_is(make_error: Callable[[], HubdpoError]) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        if memory_limit() and _OF_THE_HOST.search(repr(error)) and (limited := machine_error(error)):
+        if memory_limit() and HOST_OUT_OF_MEMORY.search(repr(error)) and (limited := machine_error(error)):
             raise limited from error
         raise make_error() from None
 

@@ -6,7 +6,6 @@ that a repo names, which transformers would ask about on the terminal, and never
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from hubdpo.artefacts.formats.bounded import JsonObject, check_count, parse_file
 from hubdpo.errors import ArtefactError, HubdpoError
 from hubdpo.hub.client import called
 from hubdpo.hub.failures import first_line
+from hubdpo.machine.refusals import OUT_OF_MEMORY
 
 MOST_COUNTS = {
     "num_hidden_layers": 2_000, "num_layers": 2_000, "n_layer": 2_000, "n_layers": 2_000, "num_decoder_layers": 2_000,
@@ -23,7 +23,6 @@ MOST_COUNTS = {
 }  # fmt: skip
 """Most parts of a kind that config.json may ask for. The largest model in use has 162 layers."""
 AGAIN = "fetch its files again, or tell its owner"
-_OUT_OF_MEMORY = re.compile(r"out of memory|allocate memory|not enough memory", re.IGNORECASE)
 _MAY_NAME_CODE = ("tokenizer_config.json", CONFIG)
 
 
@@ -89,7 +88,7 @@ def one_line_errors(
         # a panic in Rust, such as the tokenizer's at a regular expression that takes too long, is no Exception
         if not isinstance(problem, Exception) and type(problem).__name__ != "PanicException":
             raise
-        if isinstance(problem, MemoryError) or _OUT_OF_MEMORY.search(str(problem)):
+        if isinstance(problem, MemoryError) or OUT_OF_MEMORY.search(str(problem)):
             raise
         for name in _MAY_NAME_CODE:
             if "custom code" in str(problem) and _asks_for_code(folder / name):

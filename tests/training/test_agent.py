@@ -65,14 +65,14 @@ KEPT = "`r/checkpoint-6` is kept\nhint: go on\n"
 FAILURES = {
     "killed": (
         "os.kill(os.getpid(), signal.SIGKILL)", 8,
-        f"error: process 2 of 2 was killed by SIGKILL; too little memory is the usual cause; {KEPT}",
+        f"error: process 2 of 2 was killed by SIGKILL, usually for lack of memory; {KEPT}",
     ),
     "the machine refuses": ("raise MachineError('the disk is full', hint='free some')", 9,
                             "error: the disk is full\nhint: free some\n"),
     "a bug": ("{}['no errno 28']", 1, None),
     "torchrun is killed": (
         "os.kill(os.getppid(), signal.SIGKILL); time.sleep(1); os.write(2, b'late\\n'); os._exit(1)", 8,
-        f"late\nerror: torchrun was killed by SIGKILL; too little memory is the usual cause; {KEPT}",
+        f"late\nerror: torchrun was killed by SIGKILL, usually for lack of memory; {KEPT}",
     ),
 }  # fmt: skip
 
@@ -101,12 +101,12 @@ def no_checkpoint() -> tuple[str, str]:
         ([("0", leave_error, ArtefactError("no `a`", hint="b"))], 1, ArtefactError, 3, "no `a`"),
         ([("1", leave_error, DataError("first")), ("0", leave_bug, "a consequence")], 1, DataError, 3, "first"),
         ([("1", leave_bug, "Traceback: x"), ("0", leave_bug, "Traceback: y")], 1, BugElsewhere, None, "Traceback: x"),
-        ([], -9, TrainingError, 8, "torchrun was killed by SIGKILL; too little memory is the usual cause; nothing"),
+        ([], -9, TrainingError, 8, "torchrun was killed by SIGKILL, usually for lack of memory; nothing"),
         ([], 143, TrainingError, 8, "torchrun was stopped by SIGTERM; nothing"),
         ([("agent", leave_code, (1, -11))], 1, TrainingError, 8, "process 2 of 2 was stopped by SIGSEGV; nothing"),
         ([("agent", leave_code, (1, 143))], 1, TrainingError, 8, "process 2 of 2 was stopped by SIGTERM; nothing"),
         ([("agent", leave_code, (0, 134))], 1, TrainingError, 8, "process 1 of 2 was stopped by SIGABRT; nothing"),
-        ([("agent", leave_code, (0, 9))], 1, TrainingError, 9, "process 1 of 2 ended with 9; what it said is above"),
+        ([("agent", leave_code, (0, 9))], 1, TrainingError, 9, "process 1 of 2 ended with 9; its output is above"),
         (
             [("0", leave_error, MachineError("full")), ("agent", leave_code, (0, -9))], 1, MachineError, 9, "full",
         ),
@@ -118,7 +118,7 @@ def no_checkpoint() -> tuple[str, str]:
 def test_the_first_failure_is_found_in_the_reports_of_all_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: Any, code: int, type_: Any, exit_code: int, message: str
 ) -> None:
-    monkeypatch.setattr("hubdpo.machine.endings.IS_ENDED_IN", 0)
+    monkeypatch.setattr("hubdpo.machine.endings.KILLED_WITHIN", 0)
     monkeypatch.setenv(LAUNCHED, str(tmp_path))
     make_room(tmp_path, 2)
     for rank, leave, word in words:

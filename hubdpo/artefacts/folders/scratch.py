@@ -17,7 +17,7 @@ from pathlib import Path
 from hubdpo import console
 from hubdpo.artefacts.folders.walk import SCRATCH
 from hubdpo.errors import ConfigError, DataError, HubdpoError, MachineError
-from hubdpo.machine.refusals import AGAIN, OURS
+from hubdpo.machine.refusals import AGAIN, CODE_ERRORS
 
 LOCK = "lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
@@ -63,7 +63,7 @@ def told_of_removal(target: Path, is_whole: Callable[[], bool]) -> Iterator[None
         yield
     except Exception as problem:
         another = isinstance(problem, HubdpoError) and not isinstance(problem, DataError)
-        if another or isinstance(problem, OURS) or is_whole():
+        if another or isinstance(problem, CODE_ERRORS) or is_whole():
             raise
         raise removed(target) from problem
 
