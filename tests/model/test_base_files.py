@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from hubdpo.artefacts.folders.model_files import INDEX, WEIGHTS
+from hubdpo.artefacts.folders.model_files import COPIED_FILES, INDEX, WEIGHTS
 from hubdpo.artefacts.formats.safetensors_header import read_header
 from hubdpo.errors import ConfigError, HubdpoError, UnsupportedBase
 from hubdpo.hub.open import open_snapshot
-from hubdpo.model.bases.files import JSON_FILES, BaseFacts, check_base
+from hubdpo.model.bases.files import BaseFacts, check_base
 from hubdpo.model.bases.load import load_base, read_causal_lm
 from hubdpo.model.tokenizer.load import read_tokenizer
 
@@ -98,7 +98,7 @@ def test_in_a_clone_the_hint_is_what_git_needs(base: Path) -> None:
     assert f"git -C {base} lfs pull" in (refused(base, WEIGHTS, "git-lfs pointer").hint or "")
 
 
-@pytest.mark.parametrize("name", ["config.json", *JSON_FILES])
+@pytest.mark.parametrize("name", ["config.json", *(name for name in COPIED_FILES if name.endswith(".json"))])
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"<html>", b"[" * 100_000])
 def test_json_that_is_none_is_named(base: Path, name: str, content: bytes) -> None:
     (base / name).write_bytes(content)
@@ -135,7 +135,7 @@ def test_transformers_is_not_let_open_a_pickle(base: Path, monkeypatch: pytest.M
 
     (base / WEIGHTS).rename(base / "pytorch_model.bin")
     monkeypatch.setattr("torch.load", opened)
-    with pytest.raises(UnsupportedBase, match="safetensors"):
+    with pytest.raises(UnsupportedBase, match="as a pickle alone"):
         load_base(base, device="cpu", load_in_4bit=False)
 
 

@@ -357,7 +357,7 @@ BASES: dict[str, tuple[Edit, str]] = {
     ),
     "an index that leads outside": (index(a="../../outside.safetensors"), "no safetensors file beside it"),
     "an index of pickles": (index(a="pytorch_model.bin"), "no safetensors file beside it"),
-    "an index of files that are not there": (index(a="x.safetensors"), "cannot be loaded"),
+    "an index of files that are not there": (index(a="x.safetensors"), "lacks 1 of its 1 files"),
     "a header 100,000 deep": (
         written("model.safetensors", (10**5).to_bytes(8, "little") + DEEP.encode()), "nested more than 100 deep",
     ),

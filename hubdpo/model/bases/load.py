@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.folders.lineage import check_not_an_adapter
 from hubdpo.artefacts.folders.model_files import CONFIG, GENERATION_CONFIG, INDEX
+from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.errors import ArtefactError, UnsupportedBase
 from hubdpo.hub.client import called
-from hubdpo.model.bases.check import check_layers, check_shapes, stored_shapes
+from hubdpo.hub.snapshot import FolderSnapshot, Shapes
+from hubdpo.model.bases.files import weight_shapes
 from hubdpo.model.device import compute_dtype
 from hubdpo.model.generation import stop_ids
-from hubdpo.model.untrusted import check_counts, check_files, one_line_errors
+from hubdpo.model.untrusted import MOST_COUNTS, check_counts, check_files, one_line_errors
 
 if TYPE_CHECKING:
     import torch
     from transformers import BitsAndBytesConfig, PreTrainedModel
+
+
+MOST_TIMES, MOST_TIMES_PACKED, SPARE = 3, 10, 50_000_000
+"""Most values that a model may ask for: so many times those stored, more where they are packed into few bits, plus a
+fixed number."""
 
 
 def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: object = None) -> PreTrainedModel:
@@ -76,18 +84,54 @@ def read_causal_lm(
 
 
 def _check_fits(folder: Path) -> None:
-    """Raise UnsupportedBase when config.json asks for a model that the weights do not hold."""
+    """Raise UnsupportedBase when config.json asks for more than the weights hold.
+
+    transformers builds as many layers as config.json says. Tensors that the weights lack, or have in another shape, it
+    fills with random numbers in full size.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    is_cached = called(folder) != str(folder)
     with one_line_errors(folder, "the model", UnsupportedBase):
-        config, stored = check_counts(folder), stored_shapes(folder)
-        check_layers(config, stored)
+        config = check_counts(folder)
+        stored = weight_shapes(FolderSnapshot(folder, name=called(folder), commit=folder.name if is_cached else None))
+        _check_layers(config, stored)
         known = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         with torch.device("meta"):  # parameters with a shape and no memory
             model = AutoModelForCausalLM.from_config(known, trust_remote_code=False, attn_implementation="sdpa")
         wanted = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
-        check_shapes(wanted, stored, packed="quantization_config" in config)
+        _check_shapes(wanted, stored, packed="quantization_config" in config)
+
+
+def _check_layers(config: JsonObject, stored: Shapes) -> None:
+    """Raise ValueError when the config has more text layers than the weights have numbers for.
+
+    Fields nested elsewhere may describe parts that are not built, such as the image tower that a text model was cut
+    from.
+    """
+    layers = 1 + max((int(part) for name in stored for part in name.split(".") if part.isdecimal()), default=-1)
+    text = config.get("text_config")
+    for name, value in (*config.items(), *(text.items() if isinstance(text, dict) else ())):
+        if name in MOST_COUNTS and "layer" in name and isinstance(value, int) and value > layers:
+            raise ValueError(f"`{name}` of {CONFIG} is {value:,}, and its weights hold {layers:,}")
+
+
+def _check_shapes(wanted: Shapes, stored: Shapes, *, packed: bool) -> None:
+    """Raise ValueError when a model as it would be built has other shapes than its weights, or far more values.
+
+    Weights that are `packed` into few bits have other shapes than the layers that they become.
+    """
+    for name, shape in wanted.items():
+        if not packed and stored.get(name, shape) != shape:
+            raise ValueError(f"{CONFIG} asks for `{name}` of {_by(shape)}, and its weights hold {_by(stored[name])}")
+    values, held = (sum(map(math.prod, shapes.values())) for shapes in (wanted, stored))
+    if values > held * (MOST_TIMES_PACKED if packed else MOST_TIMES) + SPARE:
+        raise ValueError(f"{CONFIG} asks for {values:,} values, and its weights hold {held:,}")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(f"{size:,}" for size in shape)
 
 
 def _check_generation(folder: Path) -> None:
