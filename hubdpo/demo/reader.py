@@ -1,4 +1,4 @@
-"""What a stranger does with a release: load the adapter and the dataset from the Hub, and compare with the base."""
+"""Do what a stranger does with a release: load adapter and dataset from the Hub, and compare with the base."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def main(adapter: str, dataset: str) -> None:
-    """Write one JSON line: how base and adapter rank the held-out pairs (see manifest.EvalReport)."""
+    """Write one JSON line: how base and adapter rank the held-out pairs (see `EvalReport`)."""
     from hubdpo.data.load import load_preferences
     from hubdpo.evaluation.scoring import score_pairs
     from hubdpo.model.adapters.load import load_adapter

@@ -1,4 +1,4 @@
-"""The whole road on one machine: a Hub of its own, a tiny random Qwen2, a small data set, and the four stages."""
+"""Run prepare, train, evaluate and push on one machine: an embedded Hub, a tiny random Qwen2 and a small dataset."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ MARKER = ".hubdpo-demo"
 
 
 def run(folder: Path) -> None:
-    """Run the demo in `folder`, replacing what an earlier demo left there.
+    """Run the demo in `folder`, replacing the files of an earlier demo. It needs no network and no account.
 
-    Raise ConfigError when the folder holds anything else. Needs no network and no account.
+    It sets environment variables, because it is a process of its own. Raise ConfigError when the folder holds other
+    files.
     """
     started = time.monotonic()
-    _make_room(folder)
+    _empty_folder(folder)
     with LoopbackHub(folder / "hub", tokens=[f"{USER}:{TOKEN}:write"]) as hub:
-        # read when torch and the Hugging Face libraries are imported, which no line above has done
+        # torch and the Hugging Face libraries read these when they are imported, which no line above has done
         os.environ.update(
             HF_ENDPOINT=hub.endpoint,
             HF_HOME=str(folder.resolve() / "hf-home"),
             HF_TOKEN=TOKEN,
             HF_HUB_DISABLE_XET="1",
-            MPLCONFIGDIR=str(folder.resolve() / "matplotlib"),  # nothing is left in the home folder
+            MPLCONFIGDIR=str(folder.resolve() / "matplotlib"),  # so that nothing is left in the home folder
         )
-        # threads that share two small layers wait for each other, and on a busy machine for most of the time
+        # threads would wait for each other over two small layers, most of the time on a busy machine
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         _walk(folder, hub.endpoint)
     console.info("", f"The whole road took {time.monotonic() - started:.0f} s.")
@@ -75,20 +76,20 @@ def _walk(folder: Path, endpoint: str) -> None:
     adapter = push(folder=folder / "run", repo=ADAPTER, version=TAG)
 
     _heading(6, "load it back from the Hub in a new process, and compare it with its base")
-    found = _compare_in_new_process(folder)
+    scores = _compare_in_new_process(folder)
     console.table(
         ["on the held-out pairs", "base", "adapter"],
         [
-            ["ranks the chosen answer higher", f"{found['base_accuracy']:.1%}", f"{found['adapter_accuracy']:.1%}"],
-            ["mean margin, nats per token", f"{found['base_margin']:+.3f}", f"{found['adapter_margin']:+.3f}"],
+            ["ranks the chosen answer higher", f"{scores['base_accuracy']:.1%}", f"{scores['adapter_accuracy']:.1%}"],
+            ["mean margin, nats per token", f"{scores['base_margin']:+.3f}", f"{scores['adapter_margin']:+.3f}"],
         ],
     )
-    _say_goodbye(folder, data.url, adapter.url, found)
+    _say_how_to_go_on(folder, data.url, adapter.url, scores)
 
 
-def _make_room(folder: Path) -> None:
+def _empty_folder(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
-        raise ConfigError(f"`{folder}` holds files that are not the demo's", hint="hubdpo demo -o another-folder")
+        raise ConfigError(f"`{folder}` holds files that are not from a demo", hint="hubdpo demo -o another-folder")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / MARKER).touch()
@@ -107,22 +108,22 @@ def _publish_base(folder: Path) -> None:
 
 
 def _compare_in_new_process(folder: Path) -> dict[str, float]:
-    """Score the release in a process whose cache is empty, so that all it knows comes from the Hub."""
+    """Score the release in a process with an empty cache, so that all its files come from the Hub."""
     home = folder.resolve() / "hf-home-reader"
     command = [sys.executable, "-m", "hubdpo.demo.reader", f"{ADAPTER}@{TAG}", f"{DATA}@{TAG}"]
     done = subprocess.run(command, env={**os.environ, "HF_HOME": str(home)}, capture_output=True, text=True)
     if done.returncode != 0:
         console.bug(done.stderr)
         raise HubdpoError("the release could not be loaded back, for the reason above")
-    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    scores: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return scores
 
 
 def _heading(number: int, title: str) -> None:
     console.info("", f"── {number}. {title}")
 
 
-def _say_goodbye(folder: Path, data_url: str, adapter_url: str, found: dict[str, float]) -> None:
+def _say_how_to_go_on(folder: Path, data_url: str, adapter_url: str, scores: dict[str, float]) -> None:
     console.info(
         "", f"dataset   {data_url}", f"adapter   {adapter_url}", f"card      {folder / 'run' / 'README.md'}", "",
         "Look around:",
@@ -134,7 +135,7 @@ def _say_goodbye(folder: Path, data_url: str, adapter_url: str, found: dict[str,
         "  hubdpo push run USER/qwen2-7b-dpo --version 0.1.0",
     )  # fmt: skip
     console.result(
-        f"demo done: held-out accuracy {found['base_accuracy']:.1%} with the base, "
-        f"{found['adapter_accuracy']:.1%} with the adapter",
-        {"dataset": data_url, "adapter": adapter_url, **found},
+        f"demo done: held-out accuracy {scores['base_accuracy']:.1%} with the base, "
+        f"{scores['adapter_accuracy']:.1%} with the adapter",
+        {"dataset": data_url, "adapter": adapter_url, **scores},
     )

@@ -1,4 +1,4 @@
-"""A base model for demos and tests: Qwen2's architecture, tokenizer and chat template in a few hundred kilobytes."""
+"""Make a base model for demos and tests: Qwen2's architecture and chat template in a few hundred kilobytes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from hubdpo.artefacts.folders.model_files import TOKENIZER_FILES
+
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 QWEN2_VOCABULARY = 151_936
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "chat_template.jinja")
 
 # ChatML with Qwen2's default system turn (Qwen2 model card)
 CHAT_TEMPLATE = (
@@ -48,16 +49,17 @@ Random weights in the shape of Qwen2, with a small tokenizer of its own. It know
 def make_tiny_base(
     folder: Path, *, hidden_size: int = 64, num_layers: int = 2, seed: int = 0, tokenizer: Path | None = None
 ) -> Path:
-    """Write a Qwen2 of random weights that transformers and bitsandbytes load, and return its folder.
+    """Write a Qwen2 with random weights that transformers and bitsandbytes load, and return its folder.
 
-    `hidden_size` is a multiple of 64, NF4's block. `tokenizer` names a folder with Qwen2's own tokenizer to use instead
-    of the small one; the embedding then has Qwen2's 151,936 rows. The same arguments give the same bytes.
+    `hidden_size` is a multiple of 64, the block size of NF4. `tokenizer` is a folder with Qwen2's own tokenizer, which
+    replaces the small one; the embedding then has Qwen2's 151,936 rows. The same arguments give the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is None:
-        made = _small_tokenizer()
-        made.save_pretrained(folder)
-        rows, pad, end = -(-(len(made) + 1) // 128) * 128, made.pad_token_id, made.eos_token_id
+        small = _small_tokenizer()
+        small.save_pretrained(folder)
+        # the vocabulary in whole blocks of 128, with at least one row to spare
+        rows, pad, end = -(-(len(small) + 1) // 128) * 128, small.pad_token_id, small.eos_token_id
     else:
         for name in TOKENIZER_FILES:
             if (tokenizer / name).exists():
@@ -93,8 +95,8 @@ def _small_tokenizer() -> PreTrainedTokenizerFast:
     )
     raw.train_from_iterator(TEXT, trainer)
     raw.add_special_tokens([AddedToken(text, special=True) for text in (END_OF_TEXT, TURN_START, TURN_END)])
-    made = PreTrainedTokenizerFast(
+    small = PreTrainedTokenizerFast(
         tokenizer_object=raw, eos_token=TURN_END, pad_token=END_OF_TEXT, model_max_length=4096
     )
-    made.chat_template = CHAT_TEMPLATE
-    return made
+    small.chat_template = CHAT_TEMPLATE
+    return small

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -168,3 +170,9 @@ def test_a_dataset_is_read_at_the_commit_that_was_looked_at(run_dir: Path, monke
     monkeypatch.setattr("hubdpo.evaluation.evaluate.load_preferences", load)
     with pytest.raises(DataError, match=f"loads {pinned}"):
         evaluate(run_dir=run_dir, dataset="me/data")
+
+
+def test_what_needs_no_torch_is_refused_before_it_is_imported() -> None:
+    code = "import sys, hubdpo.evaluation.evaluate; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hubdpo.artefacts.formats.bounded import JsonObject, shortened
@@ -31,10 +34,34 @@ MOST_NAMES, MOST_PATTERNS = 5_000, 1_000
 """Names in one list of modules, and modules that are saved or have a rank or alpha of their own. PEFT compares every
 name with every other, and compiles every pattern anew for every module."""
 _LEARNED = re.compile(r"[.](?:lora_|trainable_tokens)")
-_NAME_FIELDS: dict[str, tuple[type, ...]] = {
-    "target_modules": (str, list), "exclude_modules": (str, list), "layers_pattern": (str, list),
-    "modules_to_save": (list,), "target_parameters": (list,),
+_Names = Annotated[list[StrictStr], Field(max_length=MOST_NAMES)]
+_Rank = Annotated[StrictInt, Field(ge=1)]
+_Alpha = Annotated[StrictInt | StrictFloat, Field(ge=-MOST_ALPHA, le=MOST_ALPHA)]
+_FIELDS: dict[str, tuple[object, str]] = {
+    "target_modules": (StrictStr | _Names, f"a name or a list of at most {MOST_NAMES:,} names"),
+    "exclude_modules": (StrictStr | _Names, f"a name or a list of at most {MOST_NAMES:,} names"),
+    "layers_pattern": (StrictStr | _Names, f"a name or a list of at most {MOST_NAMES:,} names"),
+    "target_parameters": (_Names, f"a list of at most {MOST_NAMES:,} names"),
+    "modules_to_save": (
+        Annotated[list[StrictStr], Field(max_length=MOST_PATTERNS)], f"a list of at most {MOST_PATTERNS:,} names",
+    ),
+    "r": (_Rank, "a whole number above 0"),
+    "rank_pattern": (
+        Annotated[dict[StrictStr, _Rank], Field(max_length=MOST_PATTERNS)],
+        f"an object of at most {MOST_PATTERNS:,} whole numbers above 0",
+    ),
+    "lora_alpha": (_Alpha, f"a number up to {MOST_ALPHA:,}"),
+    "alpha_pattern": (
+        Annotated[dict[StrictStr, _Alpha], Field(max_length=MOST_PATTERNS)],
+        f"an object of at most {MOST_PATTERNS:,} numbers up to {MOST_ALPHA:,}",
+    ),
+    "lora_dropout": (StrictInt | StrictFloat, "a number"),
+    "loftq_config": (dict[str, object], "an object"),
+    "alora_invocation_tokens": (list[Annotated[StrictInt, Field(ge=0, lt=2**31)]], "a list of token ids"),
+    "layer_replication": (list[tuple[StrictInt, StrictInt]], "a list of pairs of whole numbers"),
 }  # fmt: skip
+"""Fields that PEFT trusts: their type, for pydantic and in words. Each may be null as well."""
+_TYPES = {name: TypeAdapter[object](kind | None) for name, (kind, _) in _FIELDS.items()}
 
 
 @dataclass(frozen=True)
@@ -80,8 +107,7 @@ def check_adapter_files(folder: Path) -> CheckedAdapter:
         )
     adapter = CheckedAdapter(folder, config, shapes)
     with _errors_name(name):
-        _check_names(config)
-        _check_numbers(config)
+        _check_types(config)
         _check_iterations(config)
         _check_ranks(adapter)
         _check_tokens_and_layers(adapter)
@@ -142,46 +168,16 @@ def _refused(field: str, value: object, limit: str) -> ArtefactError:
     return ArtefactError(f"{_where(field)} is {shortened(repr(value), 80)}, and {limit}")
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_names(config: JsonObject) -> None:
-    for field, kinds in _NAME_FIELDS.items():
-        value = config.get(field)
-        if value is None or (isinstance(value, str) and str in kinds):
-            continue
-        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-            raise _refused(field, value, "it must be made of names")
-        if len(value) > (most := MOST_PATTERNS if field == "modules_to_save" else MOST_NAMES):
-            raise _refused(field, value, f"it may have {most:,} names at most, not {len(value):,}")
-
-
-def _check_numbers(config: JsonObject) -> None:
-    for field in ("rank_pattern", "alpha_pattern"):
-        value = config.get(field) or {}
-        if not isinstance(value, dict) or not all(isinstance(number, (int, float)) for number in value.values()):
-            raise _refused(field, value, "it must be an object of numbers")
-        if len(value) > MOST_PATTERNS:
-            raise _refused(field, value, f"it may have {MOST_PATTERNS:,} of them at most, not {len(value):,}")
-    for field in ("lora_alpha", "lora_dropout"):
-        if not isinstance(config.get(field, 0), (int, float)):
-            raise _refused(field, config[field], "it must be a number")
-    alphas = [("alpha_pattern", alpha) for alpha in (config.get("alpha_pattern") or {}).values()]
-    for field, alpha in [("lora_alpha", config.get("lora_alpha", 0)), *alphas]:
-        if abs(alpha) > MOST_ALPHA:
-            raise _refused(field, alpha, f"it may be {MOST_ALPHA:,} at most")
-    tokens = config.get("alora_invocation_tokens")
-    if tokens is not None and not (
-        isinstance(tokens, list) and all(_is_whole(token) and 0 <= token < 2**31 for token in tokens)
-    ):
-        raise _refused("alora_invocation_tokens", tokens, "it must be a list of ids of tokens")
+def _check_types(config: JsonObject) -> None:
+    for field, (_, words) in _FIELDS.items():
+        try:
+            _TYPES[field].validate_python(config.get(field))
+        except ValidationError:
+            raise _refused(field, config[field], f"it must be {words}") from None
 
 
 def _check_iterations(config: JsonObject) -> None:
     init, loftq = str(config.get("init_lora_weights")), config.get("loftq_config") or {}
-    if not isinstance(loftq, dict):
-        raise _refused("loftq_config", loftq, "it must be an object")
     counts = {
         "init_lora_weights": init.rpartition("_niter_")[2] if "_niter_" in init else "1",
         "loftq_config": str(loftq.get("loftq_iter", 1)),
@@ -200,14 +196,9 @@ def _check_ranks(adapter: CheckedAdapter) -> None:
     if not ranks:
         raise ArtefactError(f"{ADAPTER_WEIGHTS} holds no LoRA weights")
     limit = f"the largest rank in {ADAPTER_WEIGHTS} is {max(ranks)}"
-    rank, pattern = adapter.config.get("r", 8), adapter.config.get("rank_pattern") or {}
-    if not _is_whole(rank) or rank < 1:
-        raise _refused("r", rank, "it must be a whole number above 0")
+    rank, pattern = adapter.config.get("r") or 8, adapter.config.get("rank_pattern") or {}
     if rank > max(ranks) and not pattern:  # with a pattern, every module may have a rank of its own
         raise _refused("r", rank, limit)
-    for name, value in pattern.items():
-        if not _is_whole(value) or value < 1:
-            raise _refused("rank_pattern", {name: value}, "it must be of whole numbers above 0")
     # an adapter that is not built in full takes no memory for ranks that its weights lack
     if adapter.is_built_in_full and (largest := max([rank, *pattern.values()])) > max(ranks):
         field, value = ("r", rank) if rank == largest else ("rank_pattern", pattern)
@@ -223,9 +214,5 @@ def _check_tokens_and_layers(adapter: CheckedAdapter) -> None:
             raise _refused("trainable_token_indices", tokens, f"{ADAPTER_WEIGHTS} holds {most} of them")
     ranges = adapter.config.get("layer_replication") or []
     layers = {part for name in adapter.shapes for part in name.split(".") if part.isdecimal()}
-    if not isinstance(ranges, list) or not all(
-        isinstance(span, list) and len(span) == 2 and all(isinstance(end, int) for end in span) for span in ranges
-    ):
-        raise _refused("layer_replication", ranges, "it must be a list of pairs of whole numbers")
     if sum(max(0, stop - start) for start, stop in ranges) > len(layers):
         raise _refused("layer_replication", ranges, f"{ADAPTER_WEIGHTS} holds {len(layers)} layers")
