@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
@@ -37,7 +37,7 @@ _LEARNED = re.compile(r"[.](?:lora_|trainable_tokens)")
 _Names = Annotated[list[StrictStr], Field(max_length=MOST_NAMES)]
 _Rank = Annotated[StrictInt, Field(ge=1)]
 _Alpha = Annotated[StrictInt | StrictFloat, Field(ge=-MOST_ALPHA, le=MOST_ALPHA)]
-_FIELDS: dict[str, tuple[object, str]] = {
+_FIELDS: dict[str, tuple[Any, str]] = {
     "target_modules": (StrictStr | _Names, f"a name or a list of at most {MOST_NAMES:,} names"),
     "exclude_modules": (StrictStr | _Names, f"a name or a list of at most {MOST_NAMES:,} names"),
     "layers_pattern": (StrictStr | _Names, f"a name or a list of at most {MOST_NAMES:,} names"),
