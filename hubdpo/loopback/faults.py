@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import re
 import threading
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hubdpo.loopback.http.wire import Answer
@@ -52,10 +49,7 @@ class Faults:
     """The active faults, matched with each request."""
 
     def __init__(self) -> None:
-        self.met: Counter[str] = Counter()
-        """Number of requests that failed, by kind of fault, or by status."""
         self._faults: list[Fault] = []
-        self._storm: tuple[random.Random, Sequence[tuple[float, Sequence[Fault]]]] | None = None
         self._answers: dict[str, list[Answer]] = {}
         self._guard = threading.Lock()
 
@@ -63,48 +57,28 @@ class Faults:
         with self._guard:
             self._faults.append(fault)
 
-    def storm(self, seed: int, *shares: tuple[float, Sequence[Fault]]) -> None:
-        """Let random requests fail until `clear`: for each (share, faults), that share of the matching requests."""
-        with self._guard:
-            self._storm = (random.Random(seed), shares)
-
     def clear(self) -> None:
         with self._guard:
             self._faults.clear()
             self._answers.clear()
-            self._storm = None
 
     def match(self, method: str, path: str) -> Fault | None:
+        """Return the fault of a request, if any, and count the request."""
         with self._guard:
-            fault = self._due(method, path) or self._drawn(method, path)
-            if fault is not None:
-                self.met[str(fault.status) if fault.kind == "status" else fault.kind] += 1
-            return fault
-
-    def _due(self, method: str, path: str) -> Fault | None:
-        for fault in self._faults:
-            if fault.times < 1 or not fault.matches(method, path):
-                continue
-            if fault.skip > 0:
-                fault.skip -= 1
-                continue
-            fault.times -= 1
-            return fault
-        return None
-
-    def _drawn(self, method: str, path: str) -> Fault | None:
-        chance, shares = self._storm or (random.Random(), ())
-        for share, faults in shares:
-            matching = [fault for fault in faults if fault.matches(method, path)]
-            if matching and chance.random() < share:
-                return replace(chance.choice(matching))
+            for fault in self._faults:
+                if fault.times < 1 or not fault.matches(method, path):
+                    continue
+                if fault.skip > 0:
+                    fault.skip -= 1
+                    continue
+                fault.times -= 1
+                return fault
         return None
 
     def remember(self, path: str, answer: Answer) -> None:
         """Keep the last two different answers of a path, while a `stale` fault is active."""
         with self._guard:
-            drawn = [fault for _, faults in (self._storm or (None, ()))[1] for fault in faults]
-            if not any(fault.kind == "stale" for fault in [*self._faults, *drawn]):
+            if not any(fault.kind == "stale" for fault in self._faults):
                 return
             if path not in self._answers and len(self._answers) >= MOST_REMEMBERED:
                 del self._answers[next(iter(self._answers))]
@@ -113,5 +87,6 @@ class Faults:
                 self._answers[path] = [*known[-1:], answer]
 
     def before(self, path: str) -> Answer | None:
+        """Return the answer of a path before its last change."""
         with self._guard:
             return self._answers.get(path, [None])[0]

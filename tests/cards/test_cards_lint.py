@@ -17,7 +17,8 @@ from hubdpo.artefacts.formats.kept_sections import split_card
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
 from hubdpo.cards.dataset.source_card import shipped_cards
-from hubdpo.cards.lint.hub_fields import LICENCES, is_arxiv, is_id, is_language, size_category
+from hubdpo.cards.lint.hub_fields import LICENCES, is_arxiv, is_language, size_category
+from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.release.bundle import dataset_bundle
 from tests.cards.made import FILES, adapter_card, files_of, findings_in, report, run_manifest
@@ -338,7 +339,7 @@ def test_the_hubs_licences_are_all_there() -> None:
     ],
 )
 def test_ids(value: str, is_one: bool) -> None:
-    assert is_id(value) is is_one
+    assert is_repo_id(value, owner_required=False) is is_one
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Collection, Iterator
 
 from hubdpo.cards.lint.finding import Finding
-from hubdpo.cards.lint.hub_fields import BASE_RELATIONS, LICENCES, SIZES, TASKS, is_arxiv, is_id, is_language
+from hubdpo.cards.lint.hub_fields import BASE_RELATIONS, LICENCES, SIZES, TASKS, is_arxiv, is_language
 from hubdpo.cards.render import Front
+from hubdpo.config.repo_id import is_repo_id
 
 Check = Callable[[str, object, Front], Iterator[Finding]]
 """A check of one field: takes its name, its value and the whole front matter."""
@@ -62,8 +63,12 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _is_id(value: object) -> bool:
+    return is_repo_id(value, owner_required=False)
+
+
 def _is_source(value: object) -> bool:
-    return is_id(value.removeprefix("extended|") if isinstance(value, str) else value)
+    return _is_id(value.removeprefix("extended|") if isinstance(value, str) else value)
 
 
 def _is_emission(value: object) -> bool:
@@ -148,11 +153,11 @@ def _is_word(value: object) -> bool:
 CHECKS: dict[str, Check] = {
     "license": _licence,
     "license_name": _single(_is_word, "must be one word, such as `tongyi-qianwen`", "write it without spaces"),
-    "base_model": _each(is_id, "is not a model id of the Hub", "--base-model USER/NAME"),
+    "base_model": _each(_is_id, "is not a model id of the Hub", "--base-model USER/NAME"),
     "base_model_relation": _single(_known(BASE_RELATIONS), "is not a known relation", _nearest(BASE_RELATIONS)),
-    "datasets": _each(is_id, "is not a dataset id of the Hub", "datasets: [USER/NAME]"),
+    "datasets": _each(_is_id, "is not a dataset id of the Hub", "datasets: [USER/NAME]"),
     "source_datasets": _each(_is_source, "is not a dataset id of the Hub", "source_datasets: [USER/NAME]"),
-    "new_version": _each(is_id, "is not a repo id of the Hub", "new_version: USER/NAME"),
+    "new_version": _each(_is_id, "is not a repo id of the Hub", "new_version: USER/NAME"),
     "pipeline_tag": _single(_known(TASKS), "is not a task of the Hub", _nearest(TASKS)),
     "task_categories": _each(_known(TASKS), "is not a task of the Hub", _nearest(TASKS)),
     "size_categories": _each(_known(SIZES), "is not a size category of the Hub", _nearest(SIZES)),

@@ -6,8 +6,6 @@ import importlib.resources
 import json
 import re
 
-from hubdpo.config.repo_id import is_repo_id
-
 _LISTS = json.loads((importlib.resources.files("hubdpo.cards.lint") / "hub_fields.json").read_text(encoding="utf-8"))
 
 LICENCES = frozenset(_LISTS["licences"])
@@ -34,11 +32,6 @@ def size_category(rows: int) -> str:
         if rows < 10**power:
             return name
     return SIZES[-1]
-
-
-def is_id(value: object) -> bool:
-    """Tell whether a value has the form of a Hub id: `USER/NAME`, or the bare name of an old repo; a path has not."""
-    return is_repo_id(value, owner_required=False)
 
 
 def is_language(value: object) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hubdpo.cards.lint.hub_fields import is_id
+from hubdpo.config.repo_id import is_repo_id
 
 PEFT, TRANSFORMERS, VLLM, LLAMA_CPP, TGI = "PEFT", "transformers", "vLLM", "llama.cpp", "TGI"
 ALL = (PEFT, TRANSFORMERS, VLLM, LLAMA_CPP, TGI)
@@ -87,7 +87,7 @@ class Adapter:
 
     @property
     def on_the_hub(self) -> bool:
-        return is_id(self.location) and "/" in self.location
+        return is_repo_id(self.location)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _base(adapter: Adapter) -> Iterator[Problem]:
     field = "base_model_name_or_path"
     if adapter.base is None:
         yield Problem(field, "names no base model", (PEFT, TRANSFORMERS))
-    elif not is_id(adapter.base):
+    elif not is_repo_id(adapter.base, owner_required=False):
         yield Problem(field, "is a local path of the machine that trained it", (PEFT, TRANSFORMERS))
     if adapter.base_commit is None:
         yield Problem("revision", "is missing: PEFT loads the main branch of the base model, which may change")
@@ -287,7 +287,7 @@ def _folder(adapter: Adapter) -> tuple[str, str]:
 
 
 def _base_name(adapter: Adapter) -> str:
-    return adapter.base if adapter.base and is_id(adapter.base) else "BASE"
+    return adapter.base if adapter.base and is_repo_id(adapter.base, owner_required=False) else "BASE"
 
 
 def _commit(adapter: Adapter) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import may_propose, still_readable
 from hubdpo.loopback.http.fields import Fields, sent_fields
-from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, ranged
+from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, file_answer, ranged
 from hubdpo.loopback.limits import LARGEST_FILE
 from hubdpo.loopback.storage.disk_space import check_room
 from hubdpo.loopback.storage.signing import Signer
@@ -76,7 +76,7 @@ class Files:
         path = self._store.large_file(oid)
         headers = {"ETag": f'"{oid}"', "Content-Type": "application/octet-stream"}
         if path.exists():
-            return ranged(request, Answer(200, headers, file=path, length=path.stat().st_size))
+            return file_answer(request, path, headers)
         xet_hash = self._xet.hash_of(repo, oid)
         if xet_hash is None:
             raise Refusal(404, "no such large file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -81,7 +82,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """An HTTP response, whose body is `content`, or `length` bytes from offset `start` of `file` or `source`.
+    """An HTTP response, whose body is `content`, or `length` bytes from offset `start` of `source`.
 
     `source` is a function from an offset to an iterator of bytes. `reason` replaces the standard reason phrase.
     """
@@ -89,7 +90,6 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     content: bytes = b""
-    file: Path | None = None
     source: Callable[[int], Iterator[bytes]] | None = None
     start: int = 0
     length: int = 0
@@ -97,26 +97,17 @@ class Answer:
 
     @property
     def size(self) -> int:
-        return self.length if self.file or self.source else len(self.content)
+        return self.length if self.source else len(self.content)
 
     def parts(self, size: int) -> Iterator[bytes]:
         """Yield the body in parts of at most `size` bytes."""
         left = self.size
-        for part in self.source(self.start) if self.source else self._pieces(size):
+        for part in self.source(self.start) if self.source else [self.content]:
             for start in range(0, min(len(part), left), size):
                 yield part[start : min(start + size, left)]
             left -= len(part)
             if left <= 0:
                 return
-
-    def _pieces(self, size: int) -> Iterator[bytes]:
-        if self.file is None:
-            yield self.content
-            return
-        with self.file.open("rb") as stream:
-            stream.seek(self.start)
-            while piece := stream.read(size):
-                yield piece
 
 
 def shortened(text: str, most: int = 100) -> str:
@@ -166,3 +157,16 @@ def ranged(request: Request, answer: Answer) -> Answer:
     answer.content = answer.content[start:stop]
     answer.start, answer.length = answer.start + start, stop - start
     return answer
+
+
+def file_answer(request: Request, path: Path, headers: dict[str, str]) -> Answer:
+    """Return a file, or the requested range of it. Raise Refusal 416 past the end."""
+    source = functools.partial(_read_from, path)
+    return ranged(request, Answer(200, headers, source=source, length=path.stat().st_size))
+
+
+def _read_from(path: Path, start: int) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        stream.seek(start)
+        while piece := stream.read(1 << 20):
+            yield piece

@@ -9,7 +9,7 @@ import json
 import re
 
 from hubdpo.loopback.api.access import may_propose, still_readable
-from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, ranged
+from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, file_answer
 from hubdpo.loopback.storage.disk_space import check_room
 from hubdpo.loopback.storage.signing import Signer
 from hubdpo.loopback.storage.store import Repo, Store
@@ -129,9 +129,8 @@ class Xet:
         still_readable(self._store, *self._signer.check(request, "xorb", xorb, allowed))
         if request.headers.get("range") != f"bytes={allowed}":
             raise Refusal(403, "the URL is signed for another range")
-        path = self._files.path(xorb)
         headers = {"ETag": f'"{xorb}"', "Content-Type": "application/octet-stream"}
-        return ranged(request, Answer(200, headers, file=path, length=path.stat().st_size))
+        return file_answer(request, self._files.path(xorb), headers)
 
 
 def _joined(spans: list[Span]) -> list[Span]:

@@ -11,7 +11,7 @@ from hubdpo.loopback.http.wire import Refusal
 from hubdpo.loopback.xet.hashes import chunk_hash
 
 HEADER = 8
-LARGEST_CONTENT, MOST_CHUNKS, LARGEST_CHUNK = 64 * 2**20, 8192, 2**24
+LARGEST_CONTENT, MOST_CHUNKS = 64 * 2**20, 8192
 LARGEST = LARGEST_CONTENT + MOST_CHUNKS * (HEADER + 48) + 4096
 """Largest xorb as it is sent, in bytes: 64 MiB of content that does not compress, and for each chunk a header and
 48 bytes in the tables at the end."""

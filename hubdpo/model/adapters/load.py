@@ -11,7 +11,7 @@ from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_PATTERN
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
-from hubdpo.cards.lint.hub_fields import is_id
+from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import called
 from hubdpo.hub.open import open_snapshot
@@ -116,7 +116,7 @@ def _base_named_by(folder: Path, adapter: str) -> BaseRef:
     """Read the base from adapter_config.json. Raise ArtefactError when it is not a repo on the Hub."""
     settings = read_json(folder / ADAPTER_CONFIG)
     name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
-    if not isinstance(name, str) or not is_id(name):
+    if not isinstance(name, str) or not is_repo_id(name, owner_required=False):
         raise ArtefactError(
             f"`{adapter}` names the base {shortened(repr(name), 100)}, which is no repo on the Hub",
             hint="give a release of hubdpo",

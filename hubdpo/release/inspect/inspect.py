@@ -21,9 +21,9 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.lint.adapter_fields import readable_fields
 from hubdpo.cards.lint.finding import Finding
-from hubdpo.cards.lint.hub_fields import is_id
 from hubdpo.cards.lint.lint import Beside, lint_card
 from hubdpo.cards.model.serving import WEIGHTS, Adapter, Program, problems, programs
+from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
@@ -82,7 +82,7 @@ def _adapter(snapshot: Snapshot) -> Inspection:
     tokens = count_tokens(_object(snapshot, "tokenizer.json")) if "tokenizer.json" in snapshot.files else None
     adapter = Adapter(config, shapes, snapshot.files, snapshot.name, snapshot.revision, tokens=tokens)
     vocabulary = None
-    if adapter.base is not None and is_id(adapter.base):
+    if adapter.base is not None and is_repo_id(adapter.base, owner_required=False):
         try:
             base = open_snapshot(f"{adapter.base}@{adapter.base_commit}" if adapter.base_commit else adapter.base)
             vocabulary = _object(base, "config.json").get("vocab_size") if "config.json" in base.files else None

@@ -27,8 +27,8 @@ from hubdpo.artefacts.manifests.manifest import (
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.cards.lint.hub_fields import is_id
 from hubdpo.cards.model.serving import SHA
+from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, VerificationFailed
 from hubdpo.release.verify.loaded_names import first_loaded
 
@@ -99,6 +99,6 @@ def _weights(folder: Path, bundle: Bundle) -> list[str]:
 
 def _check_base(name: str, made: RunManifest | MergeManifest) -> None:
     base = made.base
-    if not is_id(base.repo_id) or base.revision is None or not SHA.fullmatch(base.revision):
+    if not is_repo_id(base.repo_id, owner_required=False) or base.revision is None or not SHA.fullmatch(base.revision):
         told = f"{shortened(repr(base.repo_id), 100)} at {shortened(repr(base.revision), 50)}"
         raise ArtefactError(f"`{name}` names the base {told}, which is no repo at a commit")
