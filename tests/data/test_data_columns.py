@@ -186,7 +186,7 @@ def test_a_pair_and_its_reverse_have_one_digest_and_two_sides() -> None:
     assert (pair_digests(*map(digests, (a, prompt, b)))[0] != there[0]).any()
 
 
-@pytest.mark.parametrize("other", ["WHAT  is\nit?", "whatis it?", "\ufb01".replace("\ufb01", "What is it?")])
+@pytest.mark.parametrize("other", ["WHAT  is\nit?", "whatis it?", "\uff37hat is it\uff1f"])
 def test_prompts_that_differ_in_spacing_or_case_fold_to_one(other: str) -> None:
     texts = ["What is it?", other, "What is it!", "名\ufb01", "名fi"]
     folded = fold(texts, [text.encode() for text in texts])

@@ -69,6 +69,15 @@ def test_the_implicit_prompt_is_never_split_inside_a_message() -> None:
     assert CONVERTERS["implicit-prompt"].convert(row).prompt == [USER]
 
 
+@pytest.mark.parametrize("shorter", ["chosen", "rejected"])
+def test_an_assistant_turn_that_both_answers_share_is_no_prompt(shorter: str) -> None:
+    answer = m("assistant", "a")
+    row = dict.fromkeys(("chosen", "rejected"), [USER, answer, m("user", "and then?"), m("assistant", "b")])
+    example = CONVERTERS["implicit-prompt"].convert({**row, shorter: [USER, answer]})
+    assert example.prompt == [USER]
+    assert getattr(example, shorter) == [answer]
+
+
 def test_sharegpt_roles_and_system_are_mapped() -> None:
     row = {
         "system": "s",

@@ -15,7 +15,8 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.data.converters import ConvertOptions, converter_for
 from hubdpo.data.converters.cells import MISSING
 from hubdpo.data.pairs.example import Rejection, ScoredAnswer, number_of
-from hubdpo.data.raw.text.delimited import HEAD, form_of
+from hubdpo.data.raw.raw_file import HEAD_BYTES
+from hubdpo.data.raw.text.delimited import form_of
 from hubdpo.errors import DataError
 
 
@@ -142,7 +143,7 @@ def test_spaces_that_tell_two_columns_apart_stay() -> None:
 
 
 def test_the_last_record_of_a_cut_head_is_not_looked_at() -> None:
-    text = b"a, b\n1, " + b"x" * HEAD + b"\n3,"
+    text = b"a, b\n1, " + b"x" * HEAD_BYTES + b"\n3,"
     assert form_of(text, ".csv").spaced
     assert not form_of(b"a, b\n1, x\n3,", ".csv").spaced
 

@@ -200,11 +200,11 @@ REFUSED = {
     "nomark.jsonl": (FRENCH.encode("utf-16-le"), "UTF-16LE without a byte order mark", "iconv -f UTF-16LE"),
     "cut.jsonl": (FRENCH.encode("utf-16")[:-1], "the UTF-16 of cut.jsonl is broken", "UTF-8"),
     "two.json": (wrapped(good=rows(2), poor=rows(1)), "several lists of objects: `good` .2., `poor` .1.", "jq -c"),
-    "deep.json": (wrapped(data={"my rows": rows(2)}), "stand deeper", """jq -c '.["data"]["my rows"][]' deep.json"""),
+    "deep.json": (wrapped(data={"my rows": rows(2)}), "nested deeper", """jq -c '.["data"]["my rows"][]' deep.json"""),
     "columns.json": (wrapped(prompt=["a", "b"], chosen=["c", "d"], rejected=["e", "f"]), "columns and not rows", "pan"),
     "frame.json": (wrapped(prompt={"0": "a"}, chosen={"0": "b"}, rejected={"0": "c"}), "columns and not", "pandas"),
     "jq.jsonl": (b"\n".join(json.dumps(row, indent=1).encode() for row in rows(3)), "several lines each", "jq -c ."),
-    "cut.json": (json.dumps({"data": rows(3)}, indent=1).encode()[:-9], "no JSON: cut.json: .* at line", "row a line"),
+    "cut.json": (json.dumps({"data": rows(3)}, indent=1).encode()[:-9], "no JSON: cut.json: .* at line", "per line"),
     "lfs.jsonl": (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS", "git lfs pull"),
     "page.json": (b"\n<!DOCTYPE html><html>", "a web page", "download"),
     "book.csv": (b"PK\x03\x04\0\0\0\0\0\x01", "an Excel workbook, not .csv", "hubdpo reads"),
@@ -248,7 +248,7 @@ def test_folders_that_datasets_saved_are_read_by_their_rows(tmp_path: Path, caps
     manifest = prepare(source=str(tmp_path / "saved"), output_dir=tmp_path / "out")
     assert manifest is not None
     assert manifest.splits == {"train": 4, "test": 2}
-    assert "passed over" in capsys.readouterr().err
+    assert "skipped in" in capsys.readouterr().err
 
 
 def test_losses_of_a_list_are_named_by_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

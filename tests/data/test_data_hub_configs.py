@@ -53,7 +53,7 @@ def test_the_files_and_splits_of_a_configuration_are_read_as_declared(path: str,
 
 def test_one_of_several_configurations_must_be_named(repo_id: str, tmp_path: Path) -> None:
     publish(repo_id, [A, B])
-    with pytest.raises(DataError, match="has 2 configurations, which are different sets: `a`, `b`") as caught:
+    with pytest.raises(DataError, match="has 2 configurations, which are different datasets: `a`, `b`") as caught:
         prepare(source=f"hf://datasets/{repo_id}", output_dir=tmp_path / "out")
     pasted = (caught.value.hint or "").removeprefix("name one, or several: ").split(" ")
     manifest = prepare(source=pasted, output_dir=tmp_path / "out")
@@ -165,7 +165,7 @@ def test_a_pattern_that_leads_out_of_the_repo_is_named_and_not_walked(
     (repo / "README.md").write_text(f"---\nconfigs: [{{config_name: x, data_files: [{named!r}, a.jsonl]}}]\n---\n")
     (config,) = read_configs(repo / "README.md")
     assert list(config.splits(repo)) == ["a.jsonl"]
-    assert f"the card names `{named}`, which leads out of the repo" in capsys.readouterr().err
+    assert f"the card names `{named}`, which is outside the repo" in capsys.readouterr().err
 
 
 def test_many_stars_walk_a_folder_once(tmp_path: Path) -> None:

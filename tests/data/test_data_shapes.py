@@ -126,6 +126,16 @@ def test_a_score_can_be_named(tmp_path: Path) -> None:
     assert pair.chosen[0]["content"] == "y"
 
 
+def test_negative_scores_are_compared_by_value() -> None:
+    row = {"prompt": "q", "responses": ["worst", "best", "middle"], "scores": [-9, -1, -5.5]}
+    (pair,) = converter_for("scored", ConvertOptions(min_margin=8))(row)  # type: ignore[misc]
+    assert isinstance(pair, PreferenceExample)
+    assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("best", "worst")
+    (close,) = converter_for("scored", ConvertOptions(min_margin=8.5))(row)  # type: ignore[misc]
+    assert isinstance(close, Rejection)
+    assert close.reason == "below_margin"
+
+
 def test_a_vote_named_label_is_never_guessed(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_text('{"prompt": "q", "response_a": "x", "response_b": "y", "label": 0}\n')
     with pytest.raises(DataError, match="nothing says which answer a vote of `label` prefers: its values are `0`"):

@@ -13,7 +13,7 @@ import pytest
 
 from hubdpo import load_preferences, prepare
 from hubdpo.data.converters.formats.mapped import parse_map
-from hubdpo.data.detection.suggest import advice, near_name
+from hubdpo.data.detection.suggest import near_name, suggest
 from hubdpo.data.raw import pieces
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
@@ -52,7 +52,7 @@ NAMED = {
 
 @pytest.mark.parametrize("names", NAMED)
 def test_the_map_is_filled_in_from_the_names(names: tuple[str, ...]) -> None:
-    told, options = advice([row(*names), row(*names)])
+    told, options = suggest([row(*names), row(*names)])
     assert (told, options) == ("", f"--format columns --map {shlex.quote(NAMED[names])}")
     parse_map(NAMED[names])
 
@@ -70,7 +70,7 @@ def test_a_suggested_map_can_be_pasted(tmp_path: Path) -> None:
 
 
 def test_a_system_column_goes_along() -> None:
-    _, options = advice([row("system", "instruction", "chosen_response", "rejected_response")])
+    _, options = suggest([row("system", "instruction", "chosen_response", "rejected_response")])
     named = "prompt=instruction,chosen=chosen_response,rejected=rejected_response,system=system"
     assert options == f"--format columns --map {named}"
     parse_map(named)
@@ -85,7 +85,7 @@ VOTED = [
 
 @pytest.mark.parametrize(("value", "labels"), VOTED)
 def test_of_two_answers_and_a_vote_no_better_one_is_guessed(value: dict[str, Any], labels: str) -> None:
-    told, options = advice([value])
+    told, options = suggest([value])
     prompt, first, second, vote = value
     assert f"two answers, `{first}` and `{second}`, and perhaps a vote, `{vote}` ({value[vote]})" in told
     mapping = shlex.quote(f"prompt={prompt},first={first},second={second},vote={vote}")
@@ -95,16 +95,16 @@ def test_of_two_answers_and_a_vote_no_better_one_is_guessed(value: dict[str, Any
 
 @pytest.mark.parametrize("name", ["selected", "projected", "letter", "prepared", "choices"])
 def test_another_word_is_no_misspelt_one(name: str) -> None:
-    assert advice([row("prompt", name, "rejected")])[1] is None
+    assert suggest([row("prompt", name, "rejected")])[1] is None
 
 
 def test_of_two_answers_one_may_be_misspelt() -> None:
-    _, options = advice([row("prompt", "reponse_a", "response_b", winner="A")])
+    _, options = suggest([row("prompt", "reponse_a", "response_b", winner="A")])
     assert options == "--format columns --map prompt=prompt,first=reponse_a,second=response_b,vote=winner"
 
 
 def test_the_votes_of_several_people_are_named_and_none_is_taken() -> None:
-    told, options = advice([row("prompt", "reply_a", "reply_b", rater_1="A", rater_2="B")])
+    told, options = suggest([row("prompt", "reply_a", "reply_b", rater_1="A", rater_2="B")])
     assert "votes of several people, `rater_1`, `rater_2`" in told
     assert options is None
 
@@ -117,7 +117,7 @@ def test_the_votes_of_several_people_are_named_and_none_is_taken() -> None:
     ],
 )
 def test_the_label_of_one_answer_is_told(value: Any, options: str) -> None:
-    told, hint = advice([row("prompt", "completion", feedback=value)])
+    told, hint = suggest([row("prompt", "completion", feedback=value)])
     assert f"and perhaps a label, `feedback` ({value})" in told
     assert hint == options
 
@@ -140,7 +140,7 @@ def test_the_score_of_one_answer_is_told_from_a_label(
     names: tuple[str, ...], scores: tuple[Any, ...], options: str
 ) -> None:
     prompt, answer, score = names
-    _, hint = advice([row(prompt, answer, **{score: value}) for value in scores])
+    _, hint = suggest([row(prompt, answer, **{score: value}) for value in scores])
     assert hint is not None
     assert hint.startswith(options)
 
@@ -171,7 +171,7 @@ def test_rows_with_a_score_each_are_read_as_the_hint_says(tmp_path: Path) -> Non
     ],
 )
 def test_one_answer_and_several_worse_ones_are_no_vote(names: tuple[str, ...], said: str) -> None:
-    told, options = advice([row(*names)])
+    told, options = suggest([row(*names)])
     assert all(f"`{name}`" in told for name in names[1:])
     assert options == f"--format columns --map {shlex.quote(said)}"
 
@@ -196,11 +196,11 @@ def test_a_score_that_no_answer_has_is_told_with_those_that_they_have(
 
 
 def test_rows_that_call_a_column_rejected_are_not_told_that_they_have_one_answer() -> None:
-    assert advice([row("prompt", "completion", "rejected_completion")]) == ("", None)
+    assert suggest([row("prompt", "completion", "rejected_completion")]) == ("", None)
 
 
 def test_two_answers_without_a_vote_are_told() -> None:
-    told, options = advice([row("prompt", "answer_1", "answer_2")])
+    told, options = suggest([row("prompt", "answer_1", "answer_2")])
     assert "nothing that says which is better" in told
     assert options is None
 
@@ -275,7 +275,7 @@ def test_the_command_for_a_line_runs_from_anywhere(tmp_path: Path, name: str) ->
 def test_columns_with_nothing_in_them_are_named(tmp_path: Path) -> None:
     rows = "q1,a,b\nq2,NULL,b\nq3,nan,b\nq4,NaN,b\n"
     (tmp_path / "raw.csv").write_text(f"prompt,chosen,rejected\n{rows}")
-    with pytest.raises(DataError, match="no converter fits.*; nothing stands in `chosen` in 3 of the first 4"):
+    with pytest.raises(DataError, match="no converter fits.*; empty are `chosen` in 3 of the first 4"):
         prepare(source=str(tmp_path / "raw.csv"), output_dir=tmp_path / "out")
 
 

@@ -206,7 +206,7 @@ def test_flags_that_say_nothing_lead_to_no_labels(tmp_path: Path, capsys: pytest
     told = capsys.readouterr().err
     assert "`0/0/0` (3), `1/1/0` (3)" in told
     assert "--labels" not in told.replace("\n", " ").split("hint:")[1]
-    with pytest.raises(ConfigError, match="says nothing of the flags"):
+    with pytest.raises(ConfigError, match="does not apply to the flags"):
         prepared(path, labels="first=1,second=0")
 
 
@@ -217,7 +217,7 @@ def test_values_that_nothing_explains_are_named(
     path = write(tmp_path / "raw.jsonl", battles(AB, winner=("A", "B")) + battles(AB, winner=("Answer X", "Y"))[:3])
     assert prepared(path, labels=labels).funnel.dropped == {"unknown_label": 3}
     told = " ".join(capsys.readouterr().err.split())
-    assert "of `winner`, values that nothing explains: `Answer X` (2), `Y` (1)" in told
+    assert "`winner` has values of unknown meaning: `Answer X` (2), `Y` (1)" in told
     assert "(counted in the first 9 rows)" in told
     added = "--labels 'first=A,second=B,tie=0,...=Answer X,...=Y'"
     assert (added if labels else "--labels first=...,second=...") in told
@@ -228,7 +228,7 @@ def test_labels_are_told_where_words_stay_as_they_are(tmp_path: Path, capsys: py
     path = write(tmp_path / "raw.jsonl", battles(AB, winner=("A", "B")) + battles(AB, winner=("Alpha", "Zeta")))
     prepared(path, labels="first=Alpha,second=Zeta", dedupe="none")
     assert_right(path, 2 * COUNT)
-    assert "nothing explains" not in capsys.readouterr().err
+    assert "of unknown meaning" not in capsys.readouterr().err
     path = write(
         tmp_path / "raw.jsonl", labelled(5, 1) + [{**row, "prompt": "x"} for row in labelled("good", "bad")[:2]]
     )

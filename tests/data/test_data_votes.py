@@ -13,7 +13,7 @@ from hubdpo import load_preferences, prepare
 from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.converters.vote_columns import mapped_vote, vote_of
 from hubdpo.data.converters.vote_words import normalize, parse_labels, parse_vote
-from hubdpo.data.detection.vote_hints import guess, labels_for
+from hubdpo.data.detection.vote_hints import labels_for, look_up
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.errors import ConfigError, DataError
 from tests.data.made import lines
@@ -89,7 +89,7 @@ def test_labels_are_filled_in_where_the_values_say_what_they_mean(
 ) -> None:
     assert shlex.split(labels_for(values, "choice", sides)) == ["--labels", labels]
     if "..." in labels:
-        assert "look up which of" in guess(values, "choice", sides)
+        assert "look up which of" in look_up(values, "choice", sides)
         with pytest.raises(ConfigError, match="not filled in"):
             parse_labels(labels)
     else:

@@ -23,7 +23,7 @@ from hubdpo.data.converters.vote_words import (
     parse_vote,
     suffix_of,
 )
-from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, number_of
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, is_number, number_of
 
 VOTES = (
     "labels", "winner", "winner_model_a", "better_response_id", "preferred_response", "preferred_answer",
@@ -142,22 +142,14 @@ def _coded(row: Row, name: str, sides: Sides, published: Sides, votes: dict[str,
 
 def _signed(row: Row, name: str, sides: Sides) -> Vote | None:
     """HelpSteer: from -3, the first answer is much better, to 3, the second is."""
-    return -_number(row, name, -STRONGEST, STRONGEST) if sides in HELPSTEER and _is_number(row[name]) else None
+    return -_number(row, name, -STRONGEST, STRONGEST) if sides in HELPSTEER and is_number(row[name]) else None
 
 
 def _one_to_two(row: Row, name: str, sides: Sides) -> Vote | None:
     """Pairwise judges: 1 the first answer, 2 the second; averaged votes lie between, 1.5 is a tie."""
     if sides != JUDGED:
         return _by_digit(row, name, sides)
-    return 1.5 - _number(row, name, 1, 2) if _is_number(row[name]) else None
-
-
-def _is_number(value: object) -> bool:
-    try:
-        number_of(value)
-    except Rejection:
-        return False
-    return True
+    return 1.5 - _number(row, name, 1, 2) if is_number(row[name]) else None
 
 
 def _number(row: Row, name: str, least: int, most: int) -> float:

@@ -100,6 +100,15 @@ def number_of(value: Any) -> float:
     return number
 
 
+def is_number(value: object) -> bool:
+    """Return whether `number_of` accepts a value."""
+    try:
+        number_of(value)
+    except Rejection:
+        return False
+    return True
+
+
 def single_turn(role: str, content: str) -> list[Message]:
     return [{"role": role, "content": content}]
 

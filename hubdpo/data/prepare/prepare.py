@@ -52,7 +52,7 @@ from hubdpo.data.prepare.workers import Engine, engine_for
 from hubdpo.data.raw.pieces import Piece, PieceReader, cut
 from hubdpo.data.raw.raw_file import RawFile, listed
 from hubdpo.data.raw.sources.find import find_sources
-from hubdpo.data.raw.sources.state import check_unchanged, told_of_changes
+from hubdpo.data.raw.sources.state import check_unchanged, report_changes
 from hubdpo.data.raw.sources.unpack import unpacked
 from hubdpo.data.raw.split_names import has_published_split
 from hubdpo.data.tokens.tokenizer import Model
@@ -85,7 +85,7 @@ def prepare(config: PrepareConfig, rows: RowSets | None = None) -> PrepareManife
         if not only_look:
             check_is_ours(config.output_dir)
         files = find_sources(config.source, space.scratch) if rows is None else write_rows(rows, space.scratch)
-        with told_of_changes(files):
+        with report_changes(files):
             return _prepared(config, space, files)
 
 

@@ -1,11 +1,10 @@
-"""From a file to the pieces that tasks read, and from a piece to its rows, each with its line."""
+"""Cut files into the pieces that tasks read, and read the rows of a piece."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
@@ -13,7 +12,7 @@ from hubdpo.data.raw.raw_file import DELIMITED, RawFile
 from hubdpo.data.raw.rows import Block, RawRow, in_blocks
 from hubdpo.data.raw.split_names import Split, split_of
 from hubdpo.data.raw.tables import arrow_blocks, parquet_blocks, row_groups
-from hubdpo.data.raw.text.delimited import DELIMITERS, HEAD, csv_rows, form_of
+from hubdpo.data.raw.text.delimited import DELIMITERS, csv_rows, form_of
 from hubdpo.data.raw.text.json_layout import CUT, PAGE_ROW, Layout, json_layout, whole_text
 from hubdpo.data.raw.text.json_lines import line_blocks
 from hubdpo.data.raw.text.json_lists import list_items
@@ -21,34 +20,34 @@ from hubdpo.data.raw.text.json_values import parse, too_long
 from hubdpo.secrets import shown_name
 
 PIECE_BYTES = 16 * 2**20
-"""Part of a file that one task reads. The output does not depend on how many work, only on this."""
+"""Bytes of a text file that one task reads. The output depends on this, but not on the number of workers."""
 MOST_LINE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes `start` to `stop` of a file of lines, or row groups of a Parquet file, or (0, 0) for all of a file."""
+    """A part of a file: bytes `start` to `stop` of lines, row groups of a Parquet file, or (0, 0) for all of it."""
 
     file: RawFile
     start: int
     stop: int
     key: str | None = None
-    """The key that the list of rows stands under, in a JSON file that holds lists."""
+    """The key of the list of rows, in a JSON file with lists."""
     layout: Layout = Layout.LINES
-    """How the rows lie in a JSON file."""
+    """How the rows are laid out in a JSON file."""
 
     @property
     def split(self) -> Split | None:
-        """The split that these rows were published in, where the key or the name of the file tells."""
+        """The split in which the rows were published, if the key or the file's name tells it."""
         return (split_of(self.key) if self.key else None) or self.file.split
 
 
 def cut(file: RawFile, *, max_line_bytes: int = MOST_LINE_BYTES) -> list[Piece]:
-    """Return the pieces of a file, in order. Raise DataError when it is broken, or its rows are not found in it."""
+    """Return the pieces of a file, in order. Raise DataError if it is broken, or its rows cannot be found."""
     if file.kind == ".parquet":
         return [Piece(file, group, group + 1) for group in range(row_groups(file.path, file.name))]
     if file.kind in DELIMITED:
-        _tell_form(file)
+        _report_form(file)
         return [Piece(file, 0, 0)]
     if file.kind == ".arrow":
         return [Piece(file, 0, 0)]
@@ -60,10 +59,10 @@ def cut(file: RawFile, *, max_line_bytes: int = MOST_LINE_BYTES) -> list[Piece]:
 
 
 class PieceReader:
-    """Read the rows of a piece; `lines` then is how many lines it had, blank ones included.
+    """Read the rows of a piece, one by one or in blocks. Blank lines are no rows.
 
-    Blank lines are no rows. `repaired` counts the rows that were put right, by what was done. Raise DataError when the
-    file itself is broken.
+    Afterwards `lines` is the number of lines, blank ones included, and `repaired` counts repaired rows by repair. Raise
+    DataError if the file itself is broken.
     """
 
     def __init__(self, piece: Piece, *, max_line_bytes: int) -> None:
@@ -73,14 +72,12 @@ class PieceReader:
         self._most = max_line_bytes
 
     def __iter__(self) -> Iterator[RawRow]:
-        """Give the rows one by one."""
         for block in self.blocks():
             share = block.size // max(len(block.lines) + len(block.broken), 1)
             good = [RawRow(line, value, None, share) for line, value in zip(block.lines, block.values, strict=True)]
             yield from sorted([*good, *block.broken], key=lambda row: row.line)
 
     def blocks(self) -> Iterator[Block]:
-        """Give the rows many at a time."""
         for block in self._blocks():
             self.repaired.update(block.repaired)
             yield block
@@ -105,39 +102,37 @@ class PieceReader:
             yield from self._counted(in_blocks(self._items()))
 
     def _items(self) -> Iterator[RawRow]:
-        """Give the items of an array, or of the list under the key of the piece."""
+        """Yield the items of an array, or of the list under the piece's key."""
         piece, line = self._piece, 0
         with storage.open_read(piece.file.path) as stream:
             for key, text in list_items(stream, piece.file.name, self._most):
                 if key == piece.key:
                     line += 1
                     row = too_long(line, self._most) if len(text) > self._most else parse(line, text)
-                    yield _of_page(row) if piece.layout is Layout.PAGE else row
+                    yield _row_of_item(row) if piece.layout is Layout.PAGE else row
 
     def _counted(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """Pass blocks on whose last row is on the last line."""
+        """Set `lines` to the line of the last row."""
         for block in blocks:
             self.lines = max([self.lines, *block.lines[-1:], *(row.line for row in block.broken[-1:])])
             yield block
 
 
-def _of_page(item: RawRow) -> RawRow:
-    """Return the row that an item of the Hub's answer holds; one whose text was cut there is a loss."""
+def _row_of_item(item: RawRow) -> RawRow:
+    """Return the row inside an item of the Hub's rows API; a row with cells that the API cut is dropped."""
     if item.value is None:
         return item
-    if cut := item.value.get(CUT):
-        return RawRow(item.line, None, CUT, item.size, f"the Hub's API cut {_names(cut)}")
+    if cells := item.value.get(CUT):
+        names = (
+            ", ".join(shown_name(str(name), scan=True) for name in cells) if isinstance(cells, list) else "some cells"
+        )
+        return RawRow(item.line, None, CUT, item.size, f"the Hub's API cut {names}")
     return item._replace(value=item.value[PAGE_ROW])
 
 
-def _names(cut: Any) -> str:
-    return ", ".join(shown_name(str(name), scan=True) for name in cut) if isinstance(cut, list) else "some cells"
-
-
-def _tell_form(file: RawFile) -> None:
-    """Say what is not usual about a file of columns."""
-    with storage.open_read(file.path) as stream:
-        form = form_of(stream.read(HEAD), file.kind)
+def _report_form(file: RawFile) -> None:
+    """Report what is unusual about a delimited file."""
+    form = form_of(file.head(), file.kind)
     if form.delimiter != ("\t" if file.kind == ".tsv" else ","):
         console.info(f"{file.name}: the columns are separated by {DELIMITERS[form.delimiter]}")
     if form.spaced:

@@ -1,4 +1,4 @@
-"""Raw files: the kinds that hubdpo reads, and where each file is."""
+"""The kinds of raw files, and one file to read."""
 
 from __future__ import annotations
 
@@ -17,33 +17,31 @@ KINDS = (".jsonl", ".ndjson", ".json", *DELIMITED, *TABLES)
 PACKED = (".gz", ".zst")
 ENDINGS = tuple(kind + packed for kind in KINDS for packed in ("", *PACKED))
 READS = f"hubdpo reads {', '.join(KINDS)}, each also {' or '.join(PACKED)}"
-
-
-def plain_name(name: str) -> str:
-    return next((name[: -len(ending)] for ending in PACKED if name.lower().endswith(ending)), name)
-
-
 STDIN = "stdin"
+HEAD_BYTES = 1 << 16
+"""Bytes at the beginning of a file from which its kind, encoding and layout are told."""
+MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """One file to read: where it is (a path or URL), and the name that people see, never an absolute path."""
+    """A file to read. Messages and manifests show `name`, never an absolute path."""
 
     path: str
+    """Path or URL to read: a temporary copy if the file had to be unpacked or converted."""
     name: str
     original: str
-    """The file as it was given: the same as `path` unless that was unpacked."""
+    """Path or URL as the user gave it."""
     split: Split | None = None
-    """The split that it was published in, where its name tells."""
+    """The published split, if the file's name tells it."""
     argument: str = ""
-    """The source that it belongs to, as it was named on the command line."""
+    """The command line argument that led to the file."""
     address: str | None = None
-    """The same, of what is on the Hub, by commit: to name it again gives the same files and splits."""
+    """For a file on the Hub, the argument pinned to a commit: it gives the same files and splits again."""
     number: int = 0
-    """Its place among all files: a file that is named twice is read twice."""
+    """Index among all files; a file that is named twice is read twice."""
     state: State = ()
-    """What told of `original`, before anybody looked into it, that it is this file and no later one."""
+    """State of `original` before the first read, to notice a change."""
 
     @property
     def kind(self) -> str:
@@ -51,21 +49,27 @@ class RawFile:
 
     @property
     def typed(self) -> str:
-        """The path as it is typed where the command was run, for the command of a hint."""
+        """The path to type in the current directory, for commands in hints."""
         if self.name == STDIN or storage.is_url(self.original):
             return Path(self.name).name
-        path = Path(self.original)
-        here = Path.cwd()
-        return str(path.absolute().relative_to(here)) if path.absolute().is_relative_to(here) else self.original
+        path = Path(self.original).absolute()
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else self.original
+
+    def head(self) -> bytes:
+        """Read the first HEAD_BYTES of the file."""
+        with storage.open_read(self.path) as stream:
+            return stream.read(HEAD_BYTES)
 
     def source(self) -> Source:
         return Source(name=self.name, sha256=storage.sha256(self.original), size=storage.size_of(self.original))
 
 
-MOST_NAMES = 3
+def plain_name(name: str) -> str:
+    """Return a file name without `.gz` or `.zst`."""
+    return next((name[: -len(ending)] for ending in PACKED if name.lower().endswith(ending)), name)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Write a list of files, cut after MOST_NAMES."""
+    """Join names with commas, cut after MOST_NAMES."""
     more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more

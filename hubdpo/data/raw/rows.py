@@ -1,10 +1,12 @@
-"""Rows as they were read, one by one or many at once."""
+"""Raw rows, one by one or in blocks."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from hubdpo.data.pairs.example import Row
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""
@@ -12,50 +14,54 @@ BOM = b"\xef\xbb\xbf"
 
 
 class RawRow(NamedTuple):
-    """A row and where it stands: `line` counts from 1 within the piece, lines of text or rows of a table or array.
-
-    `value` is None for what could not be parsed; `problem` then is its reason code, and `detail` says more. `repairs`
-    name what had to be put right to read it. `size` is in bytes.
-    """
+    """A row, or the reason why it could not be read."""
 
     line: int
-    value: dict[str, Any] | None
+    """Line of text, or index in a table or array, counted from 1 within the piece."""
+    value: Row | None
     problem: str | None
+    """Reason code if `value` is None."""
     size: int
+    """Bytes of the row."""
     detail: str = ""
     repairs: tuple[str, ...] = ()
+    """What had to be repaired to read the row."""
 
 
 class Block(NamedTuple):
-    """Rows that were read at once: those that are objects, with their lines, and the others as RawRow.
-
-    `size` is in bytes, of all rows together; `repaired` counts the rows that were put right, by what was done.
-    """
+    """Rows that were read together."""
 
     lines: Sequence[int]
-    values: list[dict[str, Any]]
+    values: list[Row]
+    """The rows that could be read; `lines` has the line of each."""
     broken: list[RawRow]
     size: int
+    """Bytes of all rows."""
     repaired: Counter[str] = Counter()
+    """Rows that were repaired, by repair."""
 
 
 def in_blocks(rows: Iterable[RawRow]) -> Iterator[Block]:
-    """Put rows together until they have BLOCK bytes."""
-    block = _empty()
+    """Collect rows in blocks of at least BLOCK bytes."""
+    pending: list[RawRow] = []
+    size = 0
     for row in rows:
-        if row.value is None:
-            block.broken.append(row)
-        else:
-            block.lines.append(row.line)  # type: ignore[attr-defined]  # a list here
-            block.values.append(row.value)
-        block.repaired.update(row.repairs)
-        block = block._replace(size=block.size + row.size)
-        if block.size >= BLOCK:
-            yield block
-            block = _empty()
-    if block.values or block.broken:
-        yield block
+        pending.append(row)
+        size += row.size
+        if size >= BLOCK:
+            yield _block(pending, size)
+            pending, size = [], 0
+    if pending:
+        yield _block(pending, size)
 
 
-def _empty() -> Block:
-    return Block([], [], [], 0, Counter())
+def _block(rows: list[RawRow], size: int) -> Block:
+    good = [(row.line, row.value) for row in rows if row.value is not None]
+    repaired = Counter(repair for row in rows for repair in row.repairs)
+    return Block(
+        [line for line, _ in good],
+        [value for _, value in good],
+        [row for row in rows if row.value is None],
+        size,
+        repaired,
+    )

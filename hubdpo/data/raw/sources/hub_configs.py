@@ -1,6 +1,6 @@
-"""The configurations that the card of a Hub data set declares: which files are rows of one set, and of which split.
+"""Read the configurations that a Hub dataset card declares: which files belong together, and to which split.
 
-The form of `configs` in the card is that of `datasets` ("Structure your repository" in the documentation of the Hub).
+The form of `configs` is that of `datasets` ("Structure your repository" in the Hub's documentation).
 """
 
 from __future__ import annotations
@@ -25,73 +25,74 @@ CARD_FILE = "README.md"
 
 @dataclass(frozen=True)
 class HubConfig:
-    """One of the sets in a repo: globs of its files, each with the split that it is declared to be."""
+    """A configuration: globs of its files, each with its declared split."""
 
     name: str
     files: tuple[tuple[str, Split | None], ...]
     default: bool
 
     def patterns(self) -> list[str]:
-        """Return what to download; `**/` stands for no folder as well."""
+        """Return the patterns to download: on the Hub `**/` needs a folder, in a card it does not, so both forms."""
         return [form for pattern, _ in self.files for form in (pattern, pattern.replace("**/", ""))]
 
     def splits(self, folder: Path) -> dict[str, Split | None]:
-        """Return the files of a downloaded repo that belong to it, each with its split."""
-        found: dict[str, Split | None] = {}
+        """Return the split of each file of the configuration, by its path in a downloaded repo."""
+        splits: dict[str, Split | None] = {}
         for pattern, split in self.files:
             for name in sorted(glob.glob(pattern, root_dir=folder, recursive=True)):  # noqa: PTH207 - gives relative names
                 if (folder / name).is_file():
-                    found.setdefault(Path(name).as_posix(), split)
-        return found
+                    splits.setdefault(Path(name).as_posix(), split)
+        return splits
 
 
 def read_configs(card: Path) -> list[HubConfig]:
-    """Return what a card declares; nothing for a repo without a card, or with one that cannot be read."""
+    """Return the configurations of a card; none if the repo has no card, or one that cannot be read."""
     text = read_text(card) if card.is_file() else ""
     front = fields(text)
     if not front and (block := part(text).front) is not None and block.strip():
-        console.warn(f"the front matter of {card.name} cannot be read, so no configuration is known from it")
+        console.warn(f"the front matter of {card.name} cannot be read, so its configurations are unknown")
     declared = front.get("configs")
     return [
-        HubConfig(str(one["config_name"]), tuple(_files(one)), bool(one.get("default")))
-        for one in (declared if isinstance(declared, list) else [])
-        if isinstance(one, dict) and one.get("config_name")
+        HubConfig(str(entry["config_name"]), tuple(_files(entry)), bool(entry.get("default")))
+        for entry in (declared if isinstance(declared, list) else [])
+        if isinstance(entry, dict) and entry.get("config_name")
     ]
 
 
-def choose(configs: list[HubConfig], repo: RepoRef, path: str) -> tuple[HubConfig | None, str]:
-    """Return the configuration to read, None for all files, and the path that is left of an address.
+def choose_config(configs: list[HubConfig], repo: RepoRef, path: str) -> tuple[HubConfig | None, str]:
+    """Return the configuration to read, or None for all files, and the rest of the path in an address.
 
-    As in `load_dataset`, one of several is taken when it is named, or when it is the default. Raise DataError when
-    nothing tells which.
+    As in `load_dataset`, a configuration is chosen by its name, or as the default. Raise DataError if there are several
+    and nothing tells which.
     """
     if path:
-        named = next((one for one in configs if one.name == path), None)
+        named = next((config for config in configs if config.name == path), None)
         return named, "" if named else path
     if len(configs) < 2:
         return (configs[0] if configs else None), ""
-    defaults = [one for one in configs if one.default] or [one for one in configs if one.name == "default"]
-    others = [one for one in configs if one not in defaults]
+    defaults = [config for config in configs if config.default]
+    defaults = defaults or [config for config in configs if config.name == "default"]
     if len(defaults) == 1:
+        others = ", ".join(_address(config, repo) for config in configs if config not in defaults)
         console.info(
-            f"`{repo.repo_id}` has {len(configs)} configurations, and `{defaults[0].name}` is the default; not read: "
-            + ", ".join(_address(one, repo) for one in others)
+            f"`{repo.repo_id}` has {len(configs)} configurations, and `{defaults[0].name}` is the default; "
+            f"not read: {others}"
         )
         return defaults[0], ""
     raise DataError(
-        f"`{repo.repo_id}` has {len(configs)} configurations, which are different sets: "
-        f"{', '.join(f'`{one.name}`' for one in configs)}",
-        hint="name one, or several: " + " ".join(_address(one, repo) for one in configs),
+        f"`{repo.repo_id}` has {len(configs)} configurations, which are different datasets: "
+        f"{', '.join(f'`{config.name}`' for config in configs)}",
+        hint="name one, or several: " + " ".join(_address(config, repo) for config in configs),
     )
 
 
-def declared_splits(configs: Iterable[HubConfig], folder: Path) -> dict[str, Split | None]:
-    """Return the split of each file of a downloaded repo for which all configurations that have it declare the same."""
-    found: dict[str, set[Split | None]] = {}
+def common_splits(configs: Iterable[HubConfig], folder: Path) -> dict[str, Split | None]:
+    """Return the split of each file of a downloaded repo on which all its configurations agree."""
+    declared: dict[str, set[Split | None]] = {}
     for config in configs:
         for name, split in config.splits(folder).items():
-            found.setdefault(name, set()).add(split)
-    return {name: next(iter(splits)) for name, splits in found.items() if len(splits) == 1}
+            declared.setdefault(name, set()).add(split)
+    return {name: next(iter(splits)) for name, splits in declared.items() if len(splits) == 1}
 
 
 def _address(config: HubConfig, repo: RepoRef) -> str:
@@ -99,17 +100,18 @@ def _address(config: HubConfig, repo: RepoRef) -> str:
 
 
 def _files(config: dict[str, Any]) -> Iterator[tuple[str, Split | None]]:
+    """Yield the (glob, split) of a configuration; `data_files` may be a path, a list, or a dict by split."""
     folder = str(config.get("data_dir") or "").strip("/")
     declared = config.get("data_files") or "**"
     if isinstance(declared, dict):
         declared = [{"split": split, "path": path} for split, path in declared.items()]
-    for one in declared if isinstance(declared, list) else [declared]:
-        entry = one if isinstance(one, dict) else {"path": one}
+    for item in declared if isinstance(declared, list) else [declared]:
+        entry = item if isinstance(item, dict) else {"path": item}
         paths = entry.get("path") or []
         for path in paths if isinstance(paths, list) else [paths]:
             pattern = (f"{folder}/{path}" if folder else str(path)).removeprefix("./")
             if pattern.startswith("/") or ".." in pattern.split("/"):
-                console.warn(f"the card names `{shortened(pattern, 100)}`, which leads out of the repo and is not read")
+                console.warn(f"the card names `{shortened(pattern, 100)}`, which is outside the repo and is not read")
                 continue
-            pattern = re.sub(r"(\*\*/)+", "**/", pattern)  # many walk the same folders again and again
+            pattern = re.sub(r"(\*\*/)+", "**/", pattern)  # each repetition would walk the same folders again
             yield pattern, split_of(str(entry.get("split") or "")) or split_of(pattern)

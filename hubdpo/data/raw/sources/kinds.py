@@ -1,113 +1,90 @@
-"""What a file whose name tells no kind may be: Excel calls its "Unicode text" .txt, and others call rows anything."""
+"""Tell what a file holds by its first bytes, and refuse files whose names or contents cannot be read."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import orjson
 
 from hubdpo.artefacts.folders import storage
-from hubdpo.data.raw.raw_file import PACKED, READS, RawFile, plain_name
-from hubdpo.data.raw.text.delimited import HEAD, form_of, has_equal_rows
+from hubdpo.data.raw.raw_file import HEAD_BYTES, KINDS, PACKED, READS, TABLES, RawFile, plain_name
+from hubdpo.data.raw.text.delimited import form_of, has_equal_rows
 from hubdpo.data.raw.text.encodings import convert_command, marked_encoding, unmarked_utf16
 from hubdpo.errors import DataError
 
-BINARY = {b"PAR1": ".parquet", b"ARROW1": ".arrow"}
-
-
-def likely_kind(head: bytes) -> str | None:
-    """Return the ending that fits the first bytes of a file, HEAD of them where it has as many, or None."""
-    for magic, kind in BINARY.items():
-        if head.startswith(magic):
-            return kind
-    text = head.decode(marked_encoding(head) or unmarked_utf16(head) or "utf-8-sig", errors="replace")
-    if "\0" in text:
-        return None
-    begin = text.lstrip()[:2]
-    if begin.startswith("{"):
-        return ".jsonl"
-    if begin.startswith("["):
-        return ".json"
-    data = text.encode()[:HEAD]
-    if not has_equal_rows(data, ".csv"):
-        return None
-    return ".tsv" if form_of(data, ".csv").delimiter == "\t" else ".csv"
-
-
-STATE, INDICES = "state.json", "indices.arrow"
-
-
-def refuse_selection(path: Path) -> None:
-    """Raise DataError for an Arrow file whose folder selects some of its rows, or puts them in another order."""
-    folder = path.parent
-    found = _indices_of(folder)
-    if found is None:
-        return
-    rows, numbers = (f"Dataset.from_file({str(folder / name)!r})" for name in ("dataset.arrow", found))
-    new = f"{folder.resolve().name}-selected.parquet"
-    raise DataError(
-        f"the folder {folder.name} selects rows of its data by {found}, as early versions of `datasets` saved them; "
-        "write the selected rows alone (`.flatten_indices()` where the dataset was made)",
-        hint=f"python -c \"from datasets import Dataset; {rows}.select({numbers}['indices'][:]).to_parquet({new!r})\"",
-    )
-
-
-def _indices_of(folder: Path) -> str | None:
-    """Return the name of the file with the numbers of the rows, or None."""
-    if (folder / INDICES).exists():
-        return INDICES
-    try:
-        state: Any = orjson.loads((folder / STATE).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return None
-    members = state.items() if isinstance(state, dict) else ()
-    files = [files for key, files in members if "indices" in key and "files" in key and files]
-    if not files:
-        return None
-    first = files[0][0] if isinstance(files[0], list) else files[0]
-    name = first.get("filename") if isinstance(first, dict) else first
-    return str(name) if isinstance(name, str) else INDICES
-
-
-NOT_ROWS = frozenset({
-    "prepare.json", "hubdpo.json", "release.json", "rejected.jsonl", "dataset_info.json", "dataset_infos.json",
-    "dataset_dict.json", "state.json",
-})  # fmt: skip
-"""What hubdpo and `datasets` write about rows, beside them."""
+TABLE_MAGIC = {b"PAR1": ".parquet", b"ARROW1": ".arrow"}
+PACKED_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 MAGIC = {
     b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow", b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK": "a ZIP archive or an Excel workbook", b"SQLite": "an SQLite database",
 }  # fmt: skip
-"""What a binary file begins with."""
-BLOCK = 1 << 20
+"""The first bytes of binary files."""
+STATE, INDICES = "state.json", "indices.arrow"
 
 
-def _unknown(file: RawFile) -> DataError:
-    """Return the error for a name that tells no kind, with the name that fits what is in the file."""
-    with storage.open_read(file.path) as stream:
-        likely = likely_kind(stream.read(HEAD))
+def check_kind(file: RawFile) -> None:
+    """Raise DataError for a file of an unknown kind, an empty one, and one whose content its name does not fit."""
+    if file.kind not in KINDS:
+        _refuse_unknown(file)
+    is_table, is_packed = file.kind in TABLES, file.path.lower().endswith(PACKED)
+    if is_table and is_packed:
+        command = "gunzip" if file.path.lower().endswith(".gz") else "unzstd"
+        raise DataError(
+            f"tables are compressed inside; unpack {file.name} first", hint=f"{command} {shlex.quote(file.typed)}"
+        )
+    if storage.size_of(file.path) == 0:
+        raise DataError(f"the file is empty: {file.name}", hint="check how it was written")
+    if file.kind == ".arrow" and not storage.is_url(file.path):
+        refuse_selection(Path(file.path))
+    if not is_table and not is_packed:
+        refuse_binary(file)
+
+
+def likely_kind(head: bytes) -> str | None:
+    """Return the file name ending that fits the first bytes of a file, or None.
+
+    Excel calls its "Unicode text" .txt, and rows come under any name.
+    """
+    for magic, kind in TABLE_MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    text = head.decode(marked_encoding(head) or unmarked_utf16(head) or "utf-8-sig", errors="replace")
+    if "\0" in text:
+        return None
+    start = text.lstrip()[:1]
+    if start in ("{", "["):
+        return ".jsonl" if start == "{" else ".json"
+    utf8 = text.encode()[:HEAD_BYTES]
+    if not has_equal_rows(utf8, ".csv"):
+        return None
+    return ".tsv" if form_of(utf8, ".csv").delimiter == "\t" else ".csv"
+
+
+def _refuse_unknown(file: RawFile) -> NoReturn:
+    """Raise the error for a name without a known ending; suggest the ending that fits the content."""
+    likely = likely_kind(file.head())
     if likely is None:
-        return DataError(f"cannot read this kind of file: {file.name}", hint=READS)
+        raise DataError(f"cannot read this kind of file: {file.name}", hint=READS)
     path = Path(file.typed)
-    return DataError(
+    raise DataError(
         f"cannot read this kind of file: {file.name}; its content looks like {likely}",
         hint=f"cp {shlex.quote(str(path))} {shlex.quote(str(path.with_name(path.stem + likely)))}",
     )
 
 
 def refuse_binary(file: RawFile) -> None:
-    with storage.open_read(file.path) as stream:
-        head = stream.read(HEAD)
+    """Raise DataError if a text file holds zero bytes and no byte order mark that explains them."""
+    head = file.head()
     if b"\0" not in head or marked_encoding(head):
         return
     if encoding := unmarked_utf16(head):
         raise DataError(
             f"the text is {encoding} without a byte order mark: {file.name}", hint=convert_command(encoding, file.typed)
         )
-    for magic, ending in ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst")):
+    for magic, ending in PACKED_MAGIC.items():
         if head.startswith(magic) and not file.original.lower().endswith(PACKED):
             raise DataError(
                 f"the file is packed, and its name lacks {ending}: {file.name}", hint=rename_command(file, ending)
@@ -117,6 +94,41 @@ def refuse_binary(file: RawFile) -> None:
 
 
 def rename_command(file: RawFile, ending: str) -> str:
-    """Return what gives a local file one more ending, or one less."""
+    """Return the command that appends an ending to a file's name, or removes `.gz` or `.zst` if it is empty."""
     path = file.typed
     return f"mv {shlex.quote(path)} {shlex.quote(path + ending if ending else plain_name(path))}"
+
+
+def refuse_selection(path: Path) -> None:
+    """Raise DataError for an Arrow file whose folder selects or reorders its rows by an indices file.
+
+    Early versions of `datasets` saved folders this way. Later versions write the selected rows, and ignore the indices.
+    """
+    folder = path.parent
+    indices_name = _indices_name(folder)
+    if indices_name is None:
+        return
+    rows, indices = (f"Dataset.from_file({str(folder / name)!r})" for name in ("dataset.arrow", indices_name))
+    new = f"{folder.resolve().name}-selected.parquet"
+    raise DataError(
+        f"the folder {folder.name} selects rows of its data by {indices_name}, as early versions of `datasets` saved "
+        "them; write the selected rows alone (`.flatten_indices()` where the dataset was made)",
+        hint=f"python -c \"from datasets import Dataset; {rows}.select({indices}['indices'][:]).to_parquet({new!r})\"",
+    )
+
+
+def _indices_name(folder: Path) -> str | None:
+    """Return the name of the indices file that a saved folder has or its `state.json` lists, or None."""
+    if (folder / INDICES).exists():
+        return INDICES
+    try:
+        state = orjson.loads((folder / STATE).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    members = state.items() if isinstance(state, dict) else ()
+    files = [files for key, files in members if "indices" in key and "files" in key and files]
+    if not files:
+        return None
+    first = files[0][0] if isinstance(files[0], list) else files[0]
+    name = first.get("filename") if isinstance(first, dict) else first
+    return name if isinstance(name, str) else INDICES

@@ -1,4 +1,4 @@
-"""Compressed text, and text of other encodings, is written out first: then all workers can read parts of it at once."""
+"""Unpack compressed text and convert other encodings first, so that all workers can read parts of a file at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gzip
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import zstandard
 
@@ -14,65 +14,65 @@ from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.data.raw.expansion import Budget
 from hubdpo.data.raw.raw_file import DELIMITED, PACKED, TABLES, RawFile, plain_name
-from hubdpo.data.raw.sources.kinds import BLOCK, likely_kind, refuse_binary, rename_command
-from hubdpo.data.raw.text.delimited import HEAD
+from hubdpo.data.raw.rows import BLOCK
+from hubdpo.data.raw.sources.kinds import likely_kind, refuse_binary, rename_command
 from hubdpo.data.raw.text.encodings import marked_encoding, write_newlines, write_utf8
 from hubdpo.errors import DataError
 
 
 def unpacked(files: list[RawFile], scratch: str) -> list[RawFile]:
-    """Write what is compressed, or is UTF-16, UTF-32 or lines that end in CR, out to the folder `scratch` as UTF-8.
+    """Return the files as plain UTF-8, with copies in the folder `scratch` of those that are not.
 
-    Raise DataError for a broken file, or one that never ends.
+    Copied are files that are compressed, UTF-16, UTF-32, or JSON whose lines end in CR. Raise DataError for a broken
+    file, or one that unpacks to far more than its size.
     """
     plain = []
     for number, file in enumerate(files):
-        place = storage.join(scratch, f"{number:05d}-{{}}{Path(plain_name(file.name)).name}")
+        base_name = Path(plain_name(file.name)).name
         if file.path.lower().endswith(PACKED):
             console.info(f"unpacking {file.name}")
-            _unpack(file, place.format(""))
-            file = replace(file, path=place.format(""))
+            copy = storage.join(scratch, f"{number:05d}-{base_name}")
+            _unpack(file, copy)
+            file = replace(file, path=copy)
             refuse_binary(file)
-        plain.append(_as_utf8(file, place.format("utf8-")))
+        plain.append(_as_utf8(file, storage.join(scratch, f"{number:05d}-utf8-{base_name}")))
     return plain
 
 
-def _as_utf8(file: RawFile, place: str) -> RawFile:
-    """Write a file out as UTF-8 lines, where it is none and says so itself."""
+def _as_utf8(file: RawFile, copy: str) -> RawFile:
+    """Convert a file to UTF-8 lines if its byte order mark, or its lack of line feeds, says that it has none."""
     if file.kind in TABLES:
         return file
-    with storage.open_read(file.path) as stream:
-        head = stream.read(HEAD)
-        stream.seek(0)
-        encoding = marked_encoding(head)
-        if encoding is None and (file.kind in DELIMITED or b"\r" not in head or b"\n" in head):
-            return file
-        console.info(f"{file.name} is {encoding or 'JSON with CR at the ends of its lines'}: reading it as such")
-        with storage.open_write(place) as out:
-            try:
-                write_utf8(stream, out, encoding) if encoding else write_newlines(stream, out)
-            except UnicodeDecodeError as problem:
-                raise DataError(
-                    f"the {encoding} of {file.name} is broken: {problem.reason}", hint="save it as UTF-8"
-                ) from None
-    return replace(file, path=place)
+    head = file.head()
+    encoding = marked_encoding(head)
+    if encoding is None and (file.kind in DELIMITED or b"\r" not in head or b"\n" in head):
+        return file
+    console.info(f"{file.name} is {encoding or 'JSON with CR at the ends of its lines'}: reading it as such")
+    with storage.open_read(file.path) as stream, storage.open_write(copy) as out:
+        try:
+            write_utf8(stream, out, encoding) if encoding else write_newlines(stream, out)
+        except UnicodeDecodeError as problem:
+            raise DataError(
+                f"the {encoding} of {file.name} is broken: {problem.reason}", hint="save it as UTF-8"
+            ) from None
+    return replace(file, path=copy)
 
 
-def _unpack(file: RawFile, place: str) -> None:
+def _unpack(file: RawFile, copy: str) -> None:
     budget = Budget.of_text(file.path, file.name)
     written = 0
     try:
         with (
             storage.open_read(file.path) as packed,
             _reader(packed, file.path) as stream,
-            storage.open_write(place) as out,
+            storage.open_write(copy) as out,
         ):
             while block := stream.read(BLOCK):
                 written += len(block)
                 budget.spend(len(block))
                 out.write(block)
     except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as problem:
-        if not written and _is_text(file):
+        if not written and likely_kind(file.head()) is not None:
             raise DataError(
                 f"the file is not packed, though its name says so: {file.name}", hint=rename_command(file, "")
             ) from None
@@ -83,12 +83,7 @@ def _unpack(file: RawFile, place: str) -> None:
         raise DataError(f"the file is empty: {file.name}", hint="check how it was written")
 
 
-def _is_text(file: RawFile) -> bool:
-    with storage.open_read(file.path) as stream:
-        return likely_kind(stream.read(HEAD)) is not None
-
-
-def _reader(packed: IO[bytes], path: str) -> Any:
+def _reader(packed: IO[bytes], path: str) -> gzip.GzipFile | zstandard.ZstdDecompressionReader:
     if path.lower().endswith(".gz"):
         return gzip.GzipFile(fileobj=packed)
     return zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)

@@ -1,4 +1,4 @@
-"""CSV, by whatever separates its columns: Excel writes `;` in half of Europe, and tabs as "Unicode text"."""
+"""Read CSV with any common delimiter: Excel writes `;` in half of Europe, and tabs as "Unicode text"."""
 
 from __future__ import annotations
 
@@ -12,110 +12,111 @@ from typing import IO
 
 from hubdpo.data.converters.cells import MISSING
 from hubdpo.data.pairs.messages import words_of
+from hubdpo.data.raw.raw_file import HEAD_BYTES
 from hubdpo.data.raw.rows import RawRow
 from hubdpo.data.raw.text.encodings import not_utf8
 from hubdpo.errors import DataError
 from hubdpo.secrets import shown_name
 
-HEAD = 1 << 16
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-SAID = frozenset(("None", "NA", "N/A", "n/a"))
-"""Those of them that a person who judges answers may have meant: no preference."""
+MEANT = frozenset(("None", "NA", "N/A", "n/a"))
+"""Values of MISSING that an annotator may have meant: no preference."""
 JUDGEMENTS = frozenset((
     "winner", "winning", "vote", "votes", "preference", "choice", "label", "labels", "verdict", "judgement", "judgment",
     "comparison", "annotation", "annotator", "rater",
 ))  # fmt: skip
+"""Words in the names of columns with a vote or label."""
 ANSWERS = frozenset(("response", "answer", "output", "completion", "text"))
-"""Words in the names of columns that hold a vote or a label, and those of an answer that won one."""
+"""Words in the names of columns with an answer, also one that won a vote."""
 NULL_TEXT = "null_text_in_"
-"""What such values are counted under, before the name of their column."""
+"""Prefix of the counter of null texts, before the name of the column."""
 OTHER_COLUMNS = "other_columns"
-"""In place of names that cannot be shown."""
-MOST_SAMPLES = 50
+"""Stands for column names that cannot be shown."""
+SAMPLES = 50
+"""Records from which the form of a file is told."""
 _DECLARED = "sep="
-"""What Excel writes in a line before the header, with the delimiter behind it."""
+"""Excel may write the delimiter behind this, in a line before the header."""
 _PLAIN_NAME = re.compile(r"[\w -]{1,40}")
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a file of columns is written. `spaced`: a space follows each delimiter, and is part of no value."""
+    """How a delimited file is written."""
 
     delimiter: str
     spaced: bool
+    """Whether a space follows each delimiter and belongs to no value."""
     header: list[str]
 
     @property
     def names(self) -> list[str]:
-        """The columns, without spaces around their names unless two would then have the same one."""
+        """Column names without spaces around them, unless two columns would then have the same name."""
         names = [name.strip() for name in self.header]
         return names if len(set(names)) == len(set(self.header)) else self.header
 
 
 def delimiter_of(head: bytes, kind: str) -> str:
-    """Return what cuts the header into most columns; commas, or tabs in a .tsv, where two are equal."""
+    """Return the delimiter that cuts the header into most columns; on a tie the usual one for the kind of file."""
     text = head.decode("utf-8-sig", errors="replace")
     if text.startswith(_DECLARED) and text[4:5] in DELIMITERS:
         return text[4]
     usual = "\t" if kind == ".tsv" else ","
-    widths = {mark: len(_records(text, mark, most=1)[0]) for mark in (usual, *DELIMITERS)}
-    return max(widths, key=lambda mark: widths[mark])
+    widths = {delimiter: len(_records(text, delimiter, most=1)[0]) for delimiter in (usual, *DELIMITERS)}
+    return max(widths, key=lambda delimiter: widths[delimiter])
 
 
 def has_equal_rows(head: bytes, kind: str) -> bool:
-    """Tell whether a text is a header and rows of as many columns, two or more."""
+    """Return whether a text is a header with two or more columns, and rows with as many."""
     text = head.decode("utf-8-sig", errors="replace")
-    records = _records(text, delimiter_of(head, kind), spaced=True)
-    records = records[:-1] if len(head) >= HEAD and len(records) > 2 else records
-    return len(records) > 1 and len(records[0]) > 1 and _fits(records)
+    records = _complete(_records(text, delimiter_of(head, kind), spaced=True), head)
+    return len(records) > 1 and len(records[0]) > 1 and _have_equal_width(records)
 
 
 def form_of(head: bytes, kind: str) -> Form:
-    """Tell how a file is written from its first bytes, HEAD of them where it has as many."""
+    """Return the form of a file from its first HEAD_BYTES."""
     text, delimiter = head.decode("utf-8-sig", errors="replace"), delimiter_of(head, kind)
     if text.startswith(_DECLARED):
         text = text.partition("\n")[2]
-    plain, closer = (_records(text, delimiter, spaced=spaced) for spaced in (False, True))
-    if len(head) >= HEAD and len(plain) > 2:
-        plain, closer = plain[:-1], closer[:-1]
+    plain, stripped = (_complete(_records(text, delimiter, spaced=spaced), head) for spaced in (False, True))
     header = plain[0]
     spaced = len(plain) > 1 and len(header) > 1 and all(name.startswith(" ") for name in header[1:])
     if spaced and not all(value.startswith(" ") for record in plain for value in record[1:]):
-        spaced = _fits(closer) and not _fits(plain)  # as with quotes behind the space
-    return Form(delimiter, spaced, closer[0] if spaced else header)
+        spaced = _have_equal_width(stripped) and not _have_equal_width(plain)  # as with quotes behind the space
+    return Form(delimiter, spaced, stripped[0] if spaced else header)
 
 
 def csv_rows(stream: IO[bytes], name: str, kind: str, most: int, typed: str) -> Iterator[RawRow]:
-    """Give the rows of a CSV, each with the line it begins on; a value of MISSING is None, and counted.
+    """Yield the rows of a CSV, each with the line on which it begins.
 
-    In a column of votes or labels `None` and `N/A` stay what was said: a tie, or what `--labels` makes of it.
-    Raise DataError when the CSV is broken or not UTF-8.
+    A value of MISSING becomes None and is counted. In a column of votes or labels `None` and `N/A` stay text: they may
+    be a tie, or what `--labels` makes of them. Raise DataError if the CSV is broken or not UTF-8.
     """
     csv.field_size_limit(most)
-    head = stream.read(HEAD)
+    head = stream.read(HEAD_BYTES)
     stream.seek(0)
     form = form_of(head, kind)
     with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-        end = 0
+        skipped = 0  # lines before the header
         if head.decode("utf-8-sig", errors="replace").startswith(_DECLARED):
             text.readline()
-            end = 1
+            skipped = 1
         table = csv.reader(text, strict=True, delimiter=form.delimiter, skipinitialspace=form.spaced)
-        before = end
+        end = skipped  # last line of the record before
         try:
             names = Form(form.delimiter, form.spaced, next(filter(None, table), [])).names
             if twice := [column for column, count in Counter(names).items() if count > 1 and column]:
                 raise DataError(
                     f"{name} has two columns `{twice[0]}`", hint="give each a name of its own in its header"
                 )
-            judging = frozenset(name for name in names if _judges(name))
-            end = table.line_num + before
+            judgements = frozenset(column for column in names if _is_judgement(column))
+            end = table.line_num + skipped
             for values in table:
-                line, end = end + 1, table.line_num + before
+                line, end = end + 1, table.line_num + skipped
                 if values:
-                    yield _row(line, names, values, judging)
+                    yield _row(line, names, values, judgements)
         except UnicodeDecodeError:
-            raise not_utf8(name, head, f", at line {table.line_num + before + 1} or soon after", typed=typed) from None
+            where = f", at line {table.line_num + skipped + 1} or soon after"
+            raise not_utf8(name, head, where, typed=typed) from None
         except csv.Error as problem:
             raise DataError(
                 f"the CSV is broken: {name}, in the row that begins on line {end + 1}: {problem}",
@@ -123,21 +124,21 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int, typed: str) -> 
             ) from None
 
 
-def _judges(name: str) -> bool:
-    words = {word.rstrip("0123456789") for word in words_of(name)}
+def _is_judgement(column: str) -> bool:
+    words = set(words_of(column))
     return not words.isdisjoint(JUDGEMENTS | {"tag"}) and words.isdisjoint(ANSWERS)
 
 
-def _row(line: int, names: list[str], values: list[str], judging: frozenset[str]) -> RawRow:
+def _row(line: int, names: list[str], values: list[str], judgements: frozenset[str]) -> RawRow:
     if len(values) != len(names):
         extra = len(values) - len(names)
-        more = f"{extra} values more" if extra > 0 else "fewer values"
-        return RawRow(line, None, "malformed_line", 0, f"it has {more} than the header has columns")
+        width = f"{extra} values more" if extra > 0 else "fewer values"
+        return RawRow(line, None, "malformed_line", 0, f"it has {width} than the header has columns")
     size = sum(map(len, values))
     if MISSING.isdisjoint(values):
         return RawRow(line, dict(zip(names, values, strict=True)), None, size)
     row = {
-        name: None if value in MISSING and not (value in SAID and name in judging) else value
+        name: None if value in MISSING and not (value in MEANT and name in judgements) else value
         for name, value in zip(names, values, strict=True)
     }
     repairs = dict.fromkeys(_null_text(name) for name in row if row[name] is None)
@@ -148,19 +149,24 @@ def _null_text(name: str) -> str:
     return NULL_TEXT + (shown_name(name, scan=True) if _PLAIN_NAME.fullmatch(name) else OTHER_COLUMNS)
 
 
-def _records(text: str, delimiter: str, *, spaced: bool = False, most: int = MOST_SAMPLES) -> list[list[str]]:
-    """Return the first records that are not blank, at least one; those before a broken one where there is one."""
-    found: list[list[str]] = []
+def _records(text: str, delimiter: str, *, spaced: bool = False, most: int = SAMPLES) -> list[list[str]]:
+    """Return the first records that are not blank, up to a broken one; at least one record, if need be an empty one."""
+    records: list[list[str]] = []
     table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=spaced)
     try:
         for record in table:
-            found += [record] if record else []
-            if len(found) >= most:
+            records += [record] if record else []
+            if len(records) >= most:
                 break
     except csv.Error:
         pass
-    return found or [[]]
+    return records or [[]]
 
 
-def _fits(records: list[list[str]]) -> bool:
+def _complete(records: list[list[str]], head: bytes) -> list[list[str]]:
+    """Leave out the last record if the head of a longer file may have cut it."""
+    return records[:-1] if len(head) >= HEAD_BYTES and len(records) > 2 else records
+
+
+def _have_equal_width(records: list[list[str]]) -> bool:
     return {len(record) for record in records} == {len(records[0])}

@@ -1,4 +1,4 @@
-"""How the rows lie in a file of JSON, told by what is in it: files are called .json and .jsonl as it comes."""
+"""Tell from the content of a JSON file where its rows are; the endings .json and .jsonl are used interchangeably."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ import orjson
 
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
-from hubdpo.data.converters import CONVERTERS
-from hubdpo.data.raw.raw_file import RawFile
+from hubdpo.data.converters import CONVERTERS, Row
+from hubdpo.data.raw.raw_file import HEAD_BYTES, RawFile
 from hubdpo.data.raw.rows import BLOCK, BOM
 from hubdpo.data.raw.split_names import split_of
 from hubdpo.data.raw.text.encodings import not_utf8
 from hubdpo.data.raw.text.json_lists import object_lists
-from hubdpo.data.raw.text.json_values import is_utf8, said, without_constants
+from hubdpo.data.raw.text.json_values import is_utf8, where_malformed, without_constants
 from hubdpo.errors import DataError
 
-HEAD = 1 << 16
 MOST_NAMES = 12
 MOST_DEPTH = 4
 PAGE_ROWS, PAGE_ROW, CUT = "rows", "row", "truncated_cells"
-"""Members of the Hub's answer, and of its items; the cells named under CUT were cut by the Hub."""
+"""Members of an answer of the Hub's rows API, and of its items; CUT names the cells that the Hub cut."""
 MESSAGE = ({"role", "content"}, {"from", "value"})
-"""Members of an object that is a message of a row, and no row."""
+"""Members of an object that is a message of a row, not a row."""
 
 
 class Layout(StrEnum):
@@ -37,19 +36,19 @@ class Layout(StrEnum):
     LISTS = "lists"
     """The rows are in lists that are members of one object."""
     PAGE = "page"
-    """An answer of the Hub's API for rows (datasets-server): each row is a member of an item of its list `rows`."""
+    """An answer of the Hub's rows API (datasets-server): each item of its list `rows` holds a row."""
 
 
 def json_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
-    """Return the layout of a JSON file, and the keys of its lists.
+    """Return the layout of a JSON file, and the keys of its lists of rows.
 
-    Raise DataError when it is no JSON, when its text is not UTF-8, or when its rows cannot be told.
+    Raise DataError if the file is not JSON or not UTF-8, or if its rows cannot be found.
     """
     with storage.open_read(file.path) as stream:
-        head = stream.read(HEAD)
-        whole = len(head) < HEAD
+        head = stream.read(HEAD_BYTES)
+        whole = len(head) < HEAD_BYTES
         text = head.removeprefix(BOM).lstrip()
-        _refuse_other_files(file, head)
+        _refuse_other_files(file, text)
         _refuse_other_encodings(file, text)
         text = without_constants(text.decode(errors="replace").encode())
         if text.startswith(b"["):
@@ -62,35 +61,30 @@ def json_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
             alone = _is_one_value(text, file, whole=whole)
         if not alone:
             return Layout.LINES, []
-    return _of_object(file, most)
+    return _object_layout(file, most)
 
 
 def whole_text(file: RawFile) -> bytes:
-    """Return all of a file, without a byte order mark."""
+    """Return the content of a file without its byte order mark."""
     with storage.open_read(file.path) as stream:
         return stream.read().removeprefix(BOM)
 
 
 def _is_array(text: bytes, *, whole: bool) -> bool:
-    """Tell whether a text is one array, and not lines of which the first is an array."""
+    """Return whether a text that begins with `[` is one array, not lines of which the first is an array."""
     lines = text.split(b"\n")
     if not whole and len(lines) > 1:
         lines.pop()
     rest = [line for line in lines[1:] if line.strip()]
     if isinstance(_parsed(lines[0]), list):
         return not rest
-    # objects on two lines in a row, without a comma between them
-    return not any(
-        isinstance(_parsed(one), dict) and isinstance(_parsed(two), dict)
-        for one, two in zip(rest, rest[1:], strict=False)
-    )
+    # JSON Lines have objects on consecutive lines, without the commas of an array.
+    objects = [isinstance(_parsed(line), dict) for line in rest]
+    return not any(one and other for one, other in zip(objects, objects[1:], strict=False))
 
 
 def _first_line_alone(stream: IO[bytes], most: int) -> bool | None:
-    """Tell whether the first line is an object, or longer than a row may be, and all of the file.
-
-    None says that it is neither.
-    """
+    """Return whether nothing follows the first line, or None if that line is neither an object nor too long for one."""
     line = b"\n"
     while line.isspace():
         line = stream.readline(most + 1)
@@ -102,7 +96,7 @@ def _first_line_alone(stream: IO[bytes], most: int) -> bool | None:
 
 
 def _is_one_value(text: bytes, file: RawFile, *, whole: bool) -> bool:
-    """Tell whether a text, or the beginning of one, is one JSON value over several lines."""
+    """Return whether a text, or the beginning of one, is one JSON value on several lines."""
     lines = [line for line in text.split(b"\n") if line.strip()]
     if len(lines) < 2 or (whole and 2 * sum(isinstance(_parsed(line), dict) for line in lines) >= len(lines)):
         return False
@@ -113,24 +107,24 @@ def _is_one_value(text: bytes, file: RawFile, *, whole: bool) -> bool:
         if "\n" in before.strip() and isinstance(_parsed(before.encode()), dict):
             raise DataError(
                 f"{file.name} has objects of several lines each, one after another",
-                hint=f"jq -c . {_quoted(file)} > {_stem(file)}-lines.jsonl",
+                hint=f"jq -c . {shlex.quote(file.typed)} > {_stem(file)}-lines.jsonl",
             ) from None
         return problem.pos >= len(problem.doc)
     return True
 
 
-def _of_object(file: RawFile, most: int) -> tuple[Layout, list[str]]:
-    """Decide whether a file that is one object is a row, or holds lists of rows."""
+def _object_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
+    """Return whether a file that is one JSON object is a row, holds lists of rows, or is a page of the Hub's API."""
     if storage.size_of(file.path) <= most:
         value = _read_object(file)
         if is_page(value):
-            _tell_page(file, value)
+            _report_page(file, value)
             return Layout.PAGE, [PAGE_ROWS]
         _refuse_columns(file, value)
         lists = {key: len(items) for key, items in value.items() if _is_rows(items)}
         if not lists or any(converter.detect(value) for converter in CONVERTERS.values()):
             if deep := [path for key in value if not lists for path in _deep_lists(value[key], [key])]:
-                raise _choose(file, f"the rows of {file.name} stand deeper in it than hubdpo looks", deep)
+                raise _several_lists(file, f"the rows of {file.name} are nested deeper than hubdpo looks", deep)
             return Layout.OBJECT, []
     else:
         with storage.open_read(file.path) as stream:
@@ -142,21 +136,21 @@ def _of_object(file: RawFile, most: int) -> tuple[Layout, list[str]]:
             )
     if len(lists) > 1 and not all(map(split_of, lists)):
         named = ", ".join(f"`{key}` ({count:,})" for key, count in lists.items())
-        raise _choose(file, f"{file.name} holds several lists of objects: {named}", [[key] for key in lists])
+        raise _several_lists(file, f"{file.name} holds several lists of objects: {named}", [[key] for key in lists])
     for key, count in lists.items():
         console.info(f"{file.name}: the rows are the {count:,} objects under `{key}`")
     return Layout.LISTS, list(lists)
 
 
-def is_page(value: dict[str, Any]) -> bool:
-    """Tell an answer of the Hub's API: `{"features": [...], "rows": [{"row_idx": 0, "row": {...}, ...}]}`."""
+def is_page(value: Row) -> bool:
+    """Return whether an object is `{"features": [...], "rows": [{"row_idx": 0, "row": {...}, ...}]}`."""
     items = value.get(PAGE_ROWS)
-    return isinstance(value.get("features"), list) and isinstance(items, list) and bool(items) and all(
-        isinstance(item, dict) and isinstance(item.get(PAGE_ROW), dict) for item in items
-    )  # fmt: skip
+    if not isinstance(value.get("features"), list) or not isinstance(items, list) or not items:
+        return False
+    return all(isinstance(item, dict) and isinstance(item.get(PAGE_ROW), dict) for item in items)
 
 
-def _tell_page(file: RawFile, value: dict[str, Any]) -> None:
+def _report_page(file: RawFile, value: Row) -> None:
     count, total = len(value[PAGE_ROWS]), value.get("num_rows_total")
     console.info(f"{file.name}: the rows are the {count:,} that the Hub's API gave")
     if (isinstance(total, int) and total > count) or value.get("truncated") is True:
@@ -166,23 +160,27 @@ def _tell_page(file: RawFile, value: dict[str, Any]) -> None:
         )
 
 
-def _read_object(file: RawFile) -> dict[str, Any]:
+def _read_object(file: RawFile) -> Row:
     try:
         value = orjson.loads(without_constants(whole_text(file)))
     except orjson.JSONDecodeError as problem:
-        raise DataError(f"the file is no JSON: {file.name}: {said(problem)}", hint="write one row a line") from None
+        raise DataError(
+            f"the file is no JSON: {file.name}: {where_malformed(problem)}", hint="write one row per line"
+        ) from None
     return dict(value)
 
 
-def _is_rows(value: Any) -> bool:
-    """Tell whether a value is a list, mostly of objects, that are not messages."""
-    objects = [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-    if not objects or 2 * len(objects) <= len(value):
+def _is_rows(value: object) -> bool:
+    """Return whether a value is a list, mostly of objects, that are not messages."""
+    if not isinstance(value, list):
+        return False
+    objects = [item for item in value if isinstance(item, dict)]
+    if 2 * len(objects) <= len(value):
         return False
     return not any(members <= objects[0].keys() for members in MESSAGE)
 
 
-def _deep_lists(value: Any, path: list[str]) -> list[list[str]]:
+def _deep_lists(value: object, path: list[str]) -> list[list[str]]:
     """Return the paths to the lists of rows inside an object."""
     if not isinstance(value, dict) or len(path) > MOST_DEPTH:
         return []
@@ -193,19 +191,19 @@ def _deep_lists(value: Any, path: list[str]) -> list[list[str]]:
     ]
 
 
-def _refuse_columns(file: RawFile, value: dict[str, Any]) -> None:
-    """Raise DataError for a table that was written column by column, as pandas does unless told otherwise."""
+def _refuse_columns(file: RawFile, value: Row) -> None:
+    """Raise DataError for a table that was written column by column, as pandas does by default."""
     columns = list(value.values())
     if len(columns) < 2:
         return
     lists = all(isinstance(column, list) and column and not isinstance(column[0], dict) for column in columns)
+    is_lists = lists and len({len(column) for column in columns}) == 1
     numbered = all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns)
-    if not (lists and len({len(column) for column in columns}) == 1) and not (
-        numbered and columns[0] and all(key.isdigit() for key in columns[0])
-    ):
+    is_numbered = numbered and columns[0] and all(key.isdigit() for key in columns[0])
+    if not is_lists and not is_numbered:
         return
-    there = f"to_json('{_stem(file)}.jsonl', orient='records', lines=True)"
-    code = f"import pandas; pandas.read_json({file.typed!r}).{there}"
+    convert = f"to_json('{_stem(file)}.jsonl', orient='records', lines=True)"
+    code = f"import pandas; pandas.read_json({file.typed!r}).{convert}"
     names = ", ".join(f"`{name}`" for name in list(value)[:MOST_NAMES])
     raise DataError(
         f"{file.name} holds columns and not rows: {names}, each with {len(columns[0]):,} values",
@@ -213,18 +211,18 @@ def _refuse_columns(file: RawFile, value: dict[str, Any]) -> None:
     )
 
 
-def _choose(file: RawFile, message: str, paths: list[list[str]]) -> DataError:
+def _several_lists(file: RawFile, message: str, paths: list[list[str]]) -> DataError:
     """Return an error whose hint writes each list to a file of its own."""
     commands = [
         f"jq -c {shlex.quote('.' + ''.join(f'[{orjson.dumps(key).decode()}]' for key in path) + '[]')} "
-        f"{_quoted(file)} > {shlex.quote(f'{path[-1]}.jsonl')}"
+        f"{shlex.quote(file.typed)} > {shlex.quote(f'{path[-1]}.jsonl')}"
         for path in paths[:MOST_NAMES]
     ]
     return DataError(message, hint="; ".join(commands))
 
 
-def _refuse_other_files(file: RawFile, head: bytes) -> None:
-    start = head.removeprefix(BOM).lstrip()[:64].lower()
+def _refuse_other_files(file: RawFile, text: bytes) -> None:
+    start = text[:64].lower()
     if start.startswith(b"version https://git-lfs"):
         raise DataError(f"{file.name} is a pointer of Git LFS, not the data", hint="git lfs pull")
     if start.startswith((b"<!doctype html", b"<html")):
@@ -232,7 +230,7 @@ def _refuse_other_files(file: RawFile, head: bytes) -> None:
 
 
 def _refuse_other_encodings(file: RawFile, text: bytes) -> None:
-    """Raise DataError when more than half of the objects in a text are not UTF-8; few broken ones are counted later."""
+    """Raise DataError if more than half of the objects in a text are not UTF-8; a few broken rows are dropped later."""
     parts = [part for part in text.split(b"}") if part.strip()]
     if not parts or is_utf8(text) or 2 * sum(not is_utf8(part) for part in parts[:-1]) <= len(parts[:-1]):
         return
@@ -248,7 +246,3 @@ def _parsed(text: bytes) -> Any:
 
 def _stem(file: RawFile) -> str:
     return Path(file.name).stem
-
-
-def _quoted(file: RawFile) -> str:
-    return shlex.quote(file.typed)

@@ -1,5 +1,4 @@
-"""JSON Lines: a row is parsed with orjson before Arrow sees it, for Arrow's own JSON reader crashes on deep nesting and
-guesses types from the first block."""
+"""Read JSON Lines with orjson. Arrow's JSON reader crashes on deep nesting and infers types from its first block."""
 
 from __future__ import annotations
 
@@ -15,13 +14,14 @@ from hubdpo.data.raw.rows import BOM, Block, RawRow, in_blocks
 from hubdpo.data.raw.text.json_values import parse, too_long
 
 Line = bytes | memoryview
-_END = ord("\n")
+_NEWLINE = ord("\n")
 
 
 def line_blocks(stream: IO[bytes], start: int, stop: int, most: int) -> Iterator[tuple[int, Iterator[Block]]]:
-    """Give how many lines were read, and the blocks of their rows, for the lines that begin from `start` to `stop`.
+    """Yield, for the lines that begin at bytes `start` to `stop`, numbers of lines and the blocks of their rows.
 
-    A line above `most` bytes is not kept in memory, and is a loss.
+    Each iterator of blocks must be used up before the next item is requested. A line of more than `most` bytes is not
+    kept in memory, and becomes a broken row.
     """
     seen = 0
     for lines in _lines(stream, start, stop, most):
@@ -43,7 +43,7 @@ def _blocks(lines: list[Line | None], first: int, most: int) -> Iterator[Block]:
 
 
 def _rows(lines: list[Line | None], first: int, most: int) -> Iterator[RawRow]:
-    """Parse lines each for itself, `first` the number of the first; None is one that is too long."""
+    """Parse lines one by one; None is a line that is too long."""
     for number, line in enumerate(lines, first):
         if line is None:
             yield too_long(number, most)
@@ -52,52 +52,53 @@ def _rows(lines: list[Line | None], first: int, most: int) -> Iterator[RawRow]:
 
 
 def _lines(stream: IO[bytes], start: int, stop: int, most: int) -> Iterator[list[Line | None]]:
-    """Give the lines that begin from `start` to `stop`, without their ends, many at a time; None for one above `most`.
+    """Yield the lines that begin at bytes `start` to `stop`, without their ends, many at a time.
 
-    What was given is written over when more is asked for.
+    None stands for a line of more than `most` bytes. The views are into one buffer that the next iteration overwrites:
+    they are valid until then.
     """
-    at = _first_line(stream, start, stop)
-    if at >= stop:
+    position = _first_line(stream, start, stop)
+    if position >= stop:
         return
-    at += len(BOM) if at == 0 and stream.read(len(BOM)) == BOM else 0
-    stream.seek(at)
-    begun: list[bytes] = []  # blocks of the line that has not ended; none once it is too long
-    size = 0
+    position += len(BOM) if position == 0 and stream.read(len(BOM)) == BOM else 0
+    stream.seek(position)
+    begun: list[bytes] = []  # the blocks of a line that has not ended; none once it is too long
+    size = 0  # bytes of that line
     buffer = memoryview(bytearray(rows.BLOCK))
     while count := stream.readinto(buffer):  # type: ignore[attr-defined]  # files of bytes have it
         block = buffer[:count]
-        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == _END).tolist()
-        # a line is one of this piece when it begins in it
-        own = bisect.bisect_left(ends, stop - 1 - at)
-        at += count
-        size += ends[0] if ends else count
-        begun = [*begun, bytes(block[: ends[0] if ends else count])] if size <= most else []
-        if not ends:
+        newlines = np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE).tolist()
+        # A line belongs to the piece in which it begins: behind newlines before byte stop - 1 of the file.
+        own = bisect.bisect_left(newlines, stop - 1 - position)
+        position += count
+        size += newlines[0] if newlines else count
+        begun = [*begun, bytes(block[: newlines[0] if newlines else count])] if size <= most else []
+        if not newlines:
             continue
-        # a view costs more than all else that is done for an empty line
-        spans = zip(ends[:own], ends[1:], strict=False)
-        more = [block[begin + 1 : end] if end - begin > 1 else b"" for begin, end in spans]
-        short = count <= most
+        # An empty line gets no view, which would cost more than all else that is done for it.
+        spans = zip(newlines[:own], newlines[1:], strict=False)
+        complete = [block[begin + 1 : end] if end - begin > 1 else b"" for begin, end in spans]
+        none_too_long = count <= most
         yield [
             b"".join(begun) if size <= most else None,
-            *(more if short else (line if len(line) <= most else None for line in more)),
+            *(complete if none_too_long else (line if len(line) <= most else None for line in complete)),
         ]
-        if own < len(ends):
+        if own < len(newlines):
             return
-        size = count - ends[-1] - 1
-        begun = [bytes(block[ends[-1] + 1 :])] if size <= most else []
+        size = count - newlines[-1] - 1
+        begun = [bytes(block[newlines[-1] + 1 :])] if size <= most else []
     if size:
         yield [b"".join(begun) if size <= most else None]
 
 
 def _first_line(stream: IO[bytes], start: int, stop: int) -> int:
-    """Return where the first line from `start` on begins, or `stop`; one that began before is not counted."""
+    """Return the position of the first line that begins at or behind `start`, or `stop` if there is none before it."""
     if start == 0:
         return 0
-    at = start - 1
-    stream.seek(at)
-    while at < stop and (part := stream.readline(rows.BLOCK)):
-        at += len(part)
+    position = start - 1  # if this byte is a newline, a line begins at `start`
+    stream.seek(position)
+    while position < stop and (part := stream.readline(rows.BLOCK)):
+        position += len(part)
         if part.endswith(b"\n"):
-            return at
+            return position
     return stop

@@ -1,4 +1,4 @@
-"""JSON that is one value: its rows are cut out one by one, in a memory of one row, and orjson then judges each."""
+"""Cut the items out of a large JSON array without parsing it, in the memory of one item; orjson then parses each."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from hubdpo.data.raw import rows
 from hubdpo.errors import DataError
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},"]', re.DOTALL)
+"""A whole string, a bracket or a comma; a lone quote begins a string that continues in the next block."""
+_QUOTE = ord('"')
 
 
 def list_items(stream: IO[bytes], name: str, most: int) -> Iterator[tuple[str | None, bytes]]:
-    """Give the text of each item of a JSON array, or of the arrays in a JSON object, each item with the key of its own.
+    """Yield (key, text) of each item of a JSON array, or of the arrays that are members of a JSON object.
 
-    Other members of the object are passed over. Raise DataError when the value does not end with the file, or a text or
-    an item has more than `most` bytes.
+    The key of an item of a bare array is None. Other members of the object are skipped. Raise DataError if the value
+    does not end with the file, or if a string or an item has more than `most` bytes.
     """
-    buffer, begin, scanned, depth, items = b"", 0, 0, 0, 0
+    buffer = b""  # what is not yet behind us: from `begin`, the start of the current item, at the latest
+    begin, scanned = 0, 0  # positions in the buffer; tokens before `scanned` are done
+    depth, items = 0, 0
     level = 0  # depth of the items: 1 in an array, 2 in an object
     key: str | None = None
     in_list = key_next = closed = False
@@ -29,7 +33,7 @@ def list_items(stream: IO[bytes], name: str, most: int) -> Iterator[tuple[str | 
         buffer, scanned, begin = buffer[begin:] + block, scanned - begin, 0
         for token in _TOKEN.finditer(buffer, scanned):
             mark = token[0]
-            if mark == b'"':  # a text whose end is not here yet
+            if mark == b'"':  # a string that continues in the next block
                 scanned = token.start()
                 break
             scanned = token.end()
@@ -49,7 +53,7 @@ def list_items(stream: IO[bytes], name: str, most: int) -> Iterator[tuple[str | 
                 if depth == 1:
                     level = 1 if mark == b"[" else 2
                     key_next = level == 2
-                if depth == level:
+                if depth == level:  # a member begins: a list of items, or an object to skip
                     in_list, begin = mark == b"[", scanned
             else:
                 in_list &= depth != level
@@ -57,27 +61,24 @@ def list_items(stream: IO[bytes], name: str, most: int) -> Iterator[tuple[str | 
                 if closed := depth == 0:
                     break
         if not in_list:
-            begin = scanned
+            begin = scanned  # nothing of what was scanned is part of an item
         if len(buffer) - begin > most:
             raise DataError(
                 f"item {items + 1} of the array has more than {most:,} bytes: {name}",
-                hint="write a row a line, as .jsonl",
+                hint="write one row per line, as .jsonl",
             )
     if not closed or buffer[scanned:].strip() or stream.read(1 << 16).strip():
         raise DataError(
             f"the file is no JSON {'object' if level == 2 else 'array'}: {name}, "
             f"{'text after its end' if closed else 'it ends'} after item {items}",
-            hint="mend it, or write one object a line and call it .jsonl",
+            hint="repair it, or write one object per line and call it .jsonl",
         )
 
 
 def object_lists(stream: IO[bytes], name: str, most: int) -> dict[str, int]:
-    """Return the keys of a JSON object that hold lists of objects, with how many objects each has."""
-    found = Counter(key for key, text in list_items(stream, name, most) if key is not None and text.startswith(b"{"))
-    return dict(found)
-
-
-_QUOTE = ord('"')
+    """Return the keys of a JSON object that hold lists of objects, with the number of objects in each."""
+    counts = Counter(key for key, text in list_items(stream, name, most) if key is not None and text.startswith(b"{"))
+    return dict(counts)
 
 
 def _text(quoted: bytes) -> str:
@@ -87,9 +88,9 @@ def _text(quoted: bytes) -> str:
         return quoted.decode(errors="replace")
 
 
-def _up_to_a_quote(stream: IO[bytes], in_text: bool, most: int) -> bytes:
-    """Read a block; inside a text, all up to a quote, so that a long text is not searched again at each block."""
+def _up_to_a_quote(stream: IO[bytes], in_string: bool, most: int) -> bytes:
+    """Read a block, or inside a string all up to a quote: a long string is not searched again with each block."""
     blocks = [stream.read(rows.BLOCK)]
-    while in_text and blocks[-1] and b'"' not in blocks[-1] and len(blocks) * rows.BLOCK <= most:
+    while in_string and blocks[-1] and b'"' not in blocks[-1] and len(blocks) * rows.BLOCK <= most:
         blocks.append(stream.read(rows.BLOCK))
     return b"".join(blocks)
