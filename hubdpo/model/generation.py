@@ -23,7 +23,7 @@ from hubdpo.model.untrusted import one_line_errors, read_json
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_ID = 2**31
 
@@ -37,34 +37,24 @@ def answer_chat(
     Raise `error` when the chat template is missing, refuses the chat, goes beyond a limit on it or renders nothing;
     and when the model fails, for example because its config loads and makes no sense.
     """
-    folder = Path(tokenizer.name_or_path)
-    with one_line_errors(folder, "the chat template", error):
-        inputs = encoded(tokenizer, chat, error=error).to(model.device)
-    with one_line_errors(folder, "the model", error, "cannot answer"):
-        return _generate_greedily(model, tokenizer, inputs, max_new_tokens=max_new_tokens)
-
-
-def _generate_greedily(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, inputs: BatchEncoding, *,
-    max_new_tokens: int,
-) -> str:  # fmt: skip
-    """Return the greedy answer to one prompt, whose `input_ids` and `attention_mask` are shaped (1, tokens)."""
     import torch
     from transformers import GenerationConfig
 
-    inner = causal_lm(model)
+    folder, inner = Path(tokenizer.name_or_path), causal_lm(model)
+    with one_line_errors(folder, "the chat template", error):
+        inputs = encoded(tokenizer, chat, error=error).to(model.device)  # input_ids and mask, shaped (1, tokens)
     stops = stop_ids(inner.generation_config.eos_token_id)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(stops), None)
-    greedy = GenerationConfig(
-        do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=stops or None, pad_token_id=pad
-    )
     # transformers fills what `greedy` leaves open from the config of the model, and PEFT has one of its own
     holders = [holder for holder in (model, inner) if "generation_config" in vars(holder)]
     before = [holder.generation_config for holder in holders]
     try:
-        for holder in holders:
-            holder.generation_config = greedy
-        with torch.no_grad():
+        with one_line_errors(folder, "the model", error, "cannot answer"), torch.no_grad():
+            greedy = GenerationConfig(
+                do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=stops or None, pad_token_id=pad
+            )
+            for holder in holders:
+                holder.generation_config = greedy
             output = model.generate(**inputs, generation_config=greedy)
     finally:
         for holder, own_config in zip(holders, before, strict=True):

@@ -14,12 +14,14 @@ from hubdpo.cards.licences import licence_of
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError, HubError
 from hubdpo.hub.client import download, resolve
-from hubdpo.hub.failures import no_folder
 from hubdpo.hub.open import open_snapshot
-from hubdpo.hub.reference import looks_like_folder, parse_ref
+from hubdpo.hub.reference import looks_like_folder
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.model.bases.files import BaseFacts, check_base, check_config
 from hubdpo.model.bases.targets import check_targets
+
+CONFIG_FILES = [CONFIG, ADAPTER_CONFIG, MERGE_FILE]
+"""Small files that tell a base, an adapter and a merged model apart."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,18 @@ def find_base(name_or_path: str, revision: str | None = None, *, load_in_4bit: b
     Raise UnsupportedBase when it cannot be trained on (`check_base` says why), ConfigError when the name is neither a
     folder nor a Hub id, HubError when the Hub does not have it.
     """
-    local = Path(name_or_path)
-    if local.is_dir():
-        check_not_an_adapter(local, name_or_path)
-        facts = check_base(open_snapshot(name_or_path), load_in_4bit=load_in_4bit)
-        return Base(BaseRef(name=local.resolve().name, made_by=ancestors(local), **licence_of(local)), local, facts)
-    repo_id, sha = _commit_of(name_or_path, revision)
-    check_config(_downloaded(repo_id, sha, _download_config(repo_id, sha)), load_in_4bit=load_in_4bit)
-    folder = download(repo_id, sha, allow_patterns=BASE_PATTERNS)
-    facts = check_base(_downloaded(repo_id, sha, folder), load_in_4bit=load_in_4bit)
-    ref = BaseRef(name=repo_id, repo_id=repo_id, revision=sha, made_by=ancestors(folder), **licence_of(folder))
-    return Base(ref, folder, facts)
+    if Path(name_or_path).is_dir():
+        files = FolderSnapshot(name_or_path)
+        check_not_an_adapter(files.folder, name_or_path)
+        ref = BaseRef(name=files.folder.resolve().name)
+    else:
+        repo = _open(name_or_path, revision)
+        check_config(_downloaded(repo, CONFIG_FILES), load_in_4bit=load_in_4bit)  # before its weights are downloaded
+        files = _downloaded(repo, BASE_PATTERNS)
+        ref = BaseRef(name=repo.name, repo_id=repo.name, revision=repo.commit)
+    facts = check_base(files, load_in_4bit=load_in_4bit)
+    ref = ref.model_copy(update={"made_by": ancestors(files.folder), **licence_of(files.folder)})
+    return Base(ref, files.folder, facts)
 
 
 def base_folder(
@@ -85,39 +88,32 @@ def look_at_base(config: TrainConfig) -> TrainConfig:
     No weights are downloaded. Raise what `find_base` and `check_base_options` raise.
     """
     name = config.model_name_or_path
+    files: Snapshot
     if Path(name).is_dir():
-        ref, folder = name, Path(name)
+        files, folder = FolderSnapshot(name), Path(name)
         check_not_an_adapter(folder, name)
     else:
-        name, sha = _commit_of(name, config.model_revision)
-        ref, folder = f"{name}@{sha}", _download_config(name, sha)
-        config = config.model_copy(update={"model_name_or_path": name, "model_revision": sha})
+        files = _open(name, config.model_revision)
+        folder = _downloaded(files, CONFIG_FILES).folder
+        config = config.model_copy(update={"model_name_or_path": files.name, "model_revision": files.commit})
     try:
-        facts = check_base(open_snapshot(ref), load_in_4bit=config.load_in_4bit)
+        facts = check_base(files, load_in_4bit=config.load_in_4bit)
     except HubError:
         return config  # the Hub does not answer, but the base may be in the cache, where `find_base` looks
-    check_base_options(config, Base(BaseRef(name=name, made_by=ancestors(folder)), folder, facts))
+    check_base_options(config, Base(BaseRef(name=files.name, made_by=ancestors(folder)), folder, facts))
     return config
 
 
-def _commit_of(name: str, revision: str | None) -> tuple[str, str]:
-    """Return the repo id and the commit of a base on the Hub."""
+def _open(name: str, revision: str | None) -> Snapshot:
     if looks_like_folder(name):
         raise ConfigError(
             f"base model not found: {name}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct"
         )
-    repo_id, wanted = parse_ref(name).at(revision)
-    with no_folder(name):
-        return repo_id, resolve(repo_id, wanted)
+    return open_snapshot(name, revision, repo_type="model")
 
 
-def _download_config(name: str, sha: str) -> Path:
-    """Download the small files that tell one kind of model from another. Raise UnsupportedBase for an adapter."""
-    folder = download(name, sha, allow_patterns=[CONFIG, ADAPTER_CONFIG, MERGE_FILE])
-    check_not_an_adapter(folder, name)
-    return folder
-
-
-def _downloaded(name: str, sha: str, folder: Path) -> Snapshot:
-    """Return the downloaded folder of a repo, under the repo's name."""
-    return FolderSnapshot(folder, name=name, commit=sha)
+def _downloaded(repo: Snapshot, patterns: list[str]) -> FolderSnapshot:
+    """Download files of a repo and return them under the repo's name. Raise UnsupportedBase for an adapter."""
+    folder = repo.fetch(patterns)
+    check_not_an_adapter(folder, repo.name)
+    return FolderSnapshot(folder, name=repo.name, commit=repo.commit)
