@@ -17,6 +17,18 @@ FLOORS = (
 """The rooms from the ground up: a module imports from lower ones alone, and no two are on the same floor."""
 DRAWERS = {
     "artefacts": ("formats", "manifests", "folders"),
+    "model": (
+        "device",
+        "memory",
+        "log_probs",
+        "untrusted",
+        "tokenizer",
+        "generation",
+        "bases",
+        "probes",
+        "adapters",
+        "merge",
+    ),
     "data": ("pairs", "converters", "raw", "detection", "tokens", "clean", "prepare", "load"),
 }
 """The order within a room, where it has one."""
