@@ -110,7 +110,7 @@ class Config(BaseModel):
             )
         if secrets := known_secrets(str(value)):
             raise ConfigError(
-                f"option `{flag_of(name)}`{origin} contains a {secrets[0].kind}, and options are recorded",
+                f"option `{flag_of(name)}`{origin} holds a {secrets[0].kind}, and options are recorded",
                 hint="pass credentials through the environment or `hf auth login` only, and revoke this one",
             )
 

@@ -86,10 +86,10 @@ def test_what_cannot_be_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"steps": ' + "9" * 4_000 + "}", "a number of 4,000 digits"),
+        ('{"steps": ' + "9" * 4_000 + "}", "a number with 4,000 digits"),
         ("[" * 100_000, "nested more than 100 deep"),
         ('{"config": ' + '{"a":' * 101 + "1" + "}" * 102, "nested more than 100 deep"),
-        ('{"seed": 1, "seed": 2}', "gives 'seed' twice"),
+        ('{"seed": 1, "seed": 2}', "has the key 'seed' twice"),
         (run_manifest().model_dump_json()[:-1] + ',"' + "x" * 100_000 + '": 1}', "xxx"),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_manifest_as_large_as_its_repo_likes_is_not_read(tmp_path: Path) -> No
     place = tmp_path / "hubdpo.json"
     with place.open("wb") as stream:
         stream.truncate(10**9)
-    with pytest.raises(ArtefactError, match=r"has 1,000,000,000 bytes, and at most 16,000,000"):
+    with pytest.raises(ArtefactError, match=r"has 1,000,000,000 bytes, more than the limit of 16,000,000"):
         Bundle.read(place)
 
 

@@ -43,12 +43,12 @@ def test_texts_and_messages_can_be_prepared(kind: Any) -> None:
 @pytest.mark.parametrize("prepared", [True, False])
 def test_other_types_are_named(kind: Any, prepared: bool) -> None:
     said = wrong_column(of(kind), prepared=prepared)
-    assert said is not None and said.startswith("`prompt` holds ") and "and not " in said
+    assert said is not None and said.startswith("`prompt` holds ") and ", not " in said
 
 
 def test_a_column_is_there_once() -> None:
     twice = pa.schema([*of(MESSAGES), pa.field("chosen", MESSAGES)])
-    assert wrong_column(twice, prepared=True) == "`chosen` is there more than once"
+    assert wrong_column(twice, prepared=True) == "`chosen` is repeated"
     assert wrong_column(of(MESSAGES, "rejected"), prepared=False) == "`rejected` is missing"
 
 
@@ -57,7 +57,7 @@ def test_rows_are_counted_and_no_parquet_is_one_line() -> None:
     pq.write_table(pa.table({"a": [1, 2]}), stream)
     assert read_footer(io.BytesIO(stream.getvalue()), "x", hint="again")[0] == 2
     for data in (b"", b"x", b"PAR1" + b"\xff" * 100 + b"PAR1", stream.getvalue()[:-9]):
-        with pytest.raises(ArtefactError, match="`x` is no Parquet file: ") as caught:
+        with pytest.raises(ArtefactError, match="`x` is not a Parquet file: ") as caught:
             read_footer(io.BytesIO(data), "x", hint="again")
         assert "\n" not in caught.value.message
 

@@ -92,7 +92,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(work: Path, there: bool) -
         (lambda path: path.touch(), "is a file"),
         (lambda path: path.symlink_to("raw.jsonl"), "is a file"),
         (lambda path: (path / "notes").mkdir(parents=True), "no dataset folder"),
-        (lambda path: beside(path).symlink_to("expected"), "is not as hubdpo makes it"),
+        (lambda path: beside(path).symlink_to("expected"), "was not created by hubdpo"),
     ],
 )
 def test_what_is_no_place_for_a_dataset_is_refused_before_any_work(
@@ -206,7 +206,7 @@ def test_a_disk_without_locks_is_told(
     monkeypatch.setattr("fcntl.flock", refuse)
     prepare(source="raw.jsonl", output_dir="out")
     assert is_made(work / "out")
-    assert "knows no locks" in capsys.readouterr().err
+    assert "has no locks" in capsys.readouterr().err
 
 
 def test_on_a_disk_without_locks_the_scratch_folder_of_another_is_left(
@@ -304,7 +304,7 @@ def test_a_file_made_after_a_kill_is_not_replaced_by_the_run_that_finishes(work:
     scratch = plant(work / "out", '{"old": [], "new": ["README.md"], "folder": HERE}')
     (scratch / "new" / "README.md").write_text("made")
     (work / "out" / "README.md").write_text("my own notes")
-    with pytest.raises(ArtefactError, match=r"README\.md` came into being meanwhile"):
+    with pytest.raises(ArtefactError, match=r"README\.md` has appeared in the meantime"):
         prepare(source="raw.jsonl", output_dir="out")
     assert (work / "out" / "README.md").read_text() == "my own notes"
     assert (scratch / "new" / "README.md").read_text() == "made"
@@ -394,7 +394,7 @@ def test_a_stop_in_the_midst_of_the_moves_waits_for_the_last(work: Path, monkeyp
 def test_what_came_into_being_meanwhile_is_not_replaced(work: Path, there: bool) -> None:
     if there:
         (work / "out").mkdir()
-    with pytest.raises(ArtefactError, match="came into being"), workspace("out", last=MERGE_FILE) as space:
+    with pytest.raises(ArtefactError, match="has appeared"), workspace("out", last=MERGE_FILE) as space:
         (work / "out").mkdir(exist_ok=True)
         (work / "out" / MERGE_FILE).write_text("mine")
         (Path(space.new) / MERGE_FILE).write_text("ours")

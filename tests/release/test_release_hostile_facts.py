@@ -219,24 +219,24 @@ def test_a_config_of_the_wrong_kind_is_looked_through(
 DEEP = "[" * 100_000
 FILES: list[tuple[str, str, str]] = [
     ("adapter_config.json", DEEP, "nested more than"),
-    ("adapter_config.json", '{"r": NaN}', "NaN in place of a number"),
-    ("adapter_config.json", '{"x": [' + "[]," * 3_000_000 + "0]}", "at most 4,000,000 are read"),
-    ("adapter_config.json", "[1]", "is no JSON object"),
+    ("adapter_config.json", '{"r": NaN}', "NaN instead of a number"),
+    ("adapter_config.json", '{"x": [' + "[]," * 3_000_000 + "0]}", "more than the limit of 4,000,000"),
+    ("adapter_config.json", "[1]", "is not a JSON object"),
     ("tokenizer.json", DEEP, "nested more than"),
     ("tokenizer.json", '{"model": {"vocab": [' + "[]," * 3_000_000 + "0]}}", "more than 4,000,000 values"),
     ("run.json", DEEP, "nested more than"),
     ("run.json", "{}", "Field required"),
     ("hubdpo.json", DEEP, "nested more than"),
-    ("hubdpo.json", '{"a": "' + "x" * 17_000_000 + '"}', "at most 16,000,000 are read"),
+    ("hubdpo.json", '{"a": "' + "x" * 17_000_000 + '"}', "more than the limit of 16,000,000"),
     ("README.md", "---\na: " + DEEP + "\n---\n", "nested more than"),
-    ("README.md", "---\nlicense: mit\n---\n" + "<a " * 700_000, "at most 2,000,000 are read"),
+    ("README.md", "---\nlicense: mit\n---\n" + "<a " * 700_000, "more than the limit of 2,000,000"),
     ("README.md", "---\nlicense: mit\n---\n" + "<!-- " * 80_000, "were checked"),
     (
         "README.md",
         "---\na0: &a0 [x,x,x,x,x,x,x,x,x]\n"
         + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))
         + "license: *a9\n---\n",
-        "more than 100,000 values, with its aliases",
+        "more than 100,000 values, with aliases",
     ),
 ]
 

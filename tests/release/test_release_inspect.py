@@ -129,7 +129,7 @@ def test_parquet_that_is_none_and_columns_that_dpo_cannot_take_are_named(
     HfApi().upload_folder(repo_id=repo_id, repo_type="dataset", folder_path=str(folder))
     for ref in (str(folder), repo_id):
         found = {finding.field: finding.message for finding in inspect(ref).findings}
-        assert "is no Parquet file" in found[f"data/{test.name}"]
+        assert "is not a Parquet file" in found[f"data/{test.name}"]
         assert f"of `data/{train.name}` are not what DPO trains on: `prompt` holds null" in found["columns"]
 
 

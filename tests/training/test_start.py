@@ -83,7 +83,7 @@ def test_mistakes_are_refused_before_torch_is_imported(tiny_base: Path, dataset_
         (2, [*good, "--device", "cuda"], "no CUDA device"),
         (3, ["--model-name-or-path", str(tiny_base), "--dataset", "nodata"], "hubdpo prepare SOURCE -o nodata"),
         (3, ["--model-name-or-path", str(tiny_base), "--dataset", str(raw)], f"hubdpo prepare {raw} -o data"),
-        (2, ["--model-name-or-path", str(cut), "--dataset", str(dataset_dir)], "cut short"),
+        (2, ["--model-name-or-path", str(cut), "--dataset", str(dataset_dir)], "truncated"),
         (2, ["--model-name-or-path", "nowhere", "--dataset", str(dataset_dir)], "base model not found"),
         (4, ["--model-name-or-path", "alice/nothing", "--dataset", str(dataset_dir)], "nor is there a folder `alice/n"),
         (4, ["--model-name-or-path", str(tiny_base), "--dataset", "mistyped/d"], "nor is there a folder `mistyped/d`"),
@@ -141,7 +141,7 @@ def test_what_cannot_be_evaluated_is_refused_before_torch_is_imported(run_dir: P
     mistakes = [
         (3, ["evaluate", "nowhere"], "nowhere"),
         (3, ["evaluate", "all"], "`all` is a dataset folder: it has no run.json"),
-        (3, ["evaluate", "."], "`.` is no run folder"),
+        (3, ["evaluate", "."], "`.` is not a run folder"),
         (3, ["evaluate", str(run_dir), "--dataset", "moved"], "`moved` is a run, not a dataset"),
         (3, ["inspect", "all.jsonl"], "`all.jsonl` is a file, not a folder"),
         (2, ["evaluate", "moved"], "is gone"),

@@ -1,4 +1,4 @@
-"""Read a dataset folder that `hubdpo prepare` wrote, and hold it against its manifest."""
+"""Read a dataset folder, and check it against its manifest."""
 
 from __future__ import annotations
 
@@ -13,27 +13,25 @@ from hubdpo.errors import ArtefactError
 
 
 def read_dataset_folder(folder: Path) -> PrepareManifest:
-    """Read and verify a dataset folder: every file has the hash that `prepare` recorded, and there is no other data.
+    """Read and verify a dataset folder: files have the recorded hashes, and there are no other data files.
 
-    Of the card, what was generated: its kept sections and its list of releases may have been written since. Raise
-    ArtefactError when the folder is missing, incomplete or was edited.
+    Only the generated part of the card is checked; kept sections and the list of releases may have changed. Raise
+    ArtefactError if the folder is missing, incomplete or was edited.
     """
     again = "run `hubdpo prepare` again, or restore the folder"
     if not folder.is_dir():
         raise ArtefactError(
-            f"dataset folder not found: {folder}", hint=f"make it with `hubdpo prepare SOURCE -o {folder}`"
+            f"dataset folder not found: {folder}", hint=f"create it with `hubdpo prepare SOURCE -o {folder}`"
         )
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
-    own_card = {CARD_FILE} if _is_own_card(folder, manifest.files.get(CARD_FILE)) else set()
-    verify_files(folder, {name: e for name, e in manifest.files.items() if name not in own_card}, hint=again)
+    checked_card = {CARD_FILE} if _is_generated_card(folder, manifest.files.get(CARD_FILE)) else set()
+    verify_files(folder, {name: e for name, e in manifest.files.items() if name not in checked_card}, hint=again)
     for path in files_below(folder):
         if path.suffix == ".parquet" and path.relative_to(folder).as_posix() not in manifest.files:
-            raise ArtefactError(
-                f"`{path.relative_to(folder)}` in {folder} is not a file that prepare wrote", hint=again
-            )
+            raise ArtefactError(f"`{path.relative_to(folder)}` in {folder} was not written by prepare", hint=again)
     return manifest
 
 
-def _is_own_card(folder: Path, entry: FileEntry | None) -> bool:
+def _is_generated_card(folder: Path, entry: FileEntry | None) -> bool:
     card = folder / CARD_FILE
     return card.is_file() and card_entry(read_text(card)) == entry

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Tell dataset, run and merged folders apart, and list the files that a release takes from each."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MEASURED_FILES = (METRICS_FILE, EVAL_FILE, PROBES_FILE)
 
 
 def folder_kind(folder: Path) -> Kind:
-    """Tell dataset, run and merged model apart. Raise ArtefactError when a folder is none of them."""
+    """Return the kind of a folder. Raise ArtefactError if it is not a dataset, run or merged folder."""
     if folder.is_file():
         raise ArtefactError(
-            f"`{folder}` is a file, and a release is a folder",
+            f"`{folder}` is a file, but a release is a folder",
             hint=f"hubdpo prepare {shlex.quote(str(folder))} -o data, then push `data`",
         )
     if not folder.is_dir():
-        raise ArtefactError(f"folder not found: {folder}", hint="hubdpo prepare or hubdpo train makes one")
+        raise ArtefactError(f"folder not found: {folder}", hint="create one with hubdpo prepare or hubdpo train")
     if (folder / RUN_FILE).exists():
         return "adapter"
     if (folder / PREPARE_FILE).exists():
@@ -48,7 +48,7 @@ def folder_kind(folder: Path) -> Kind:
 
 
 def published_files(folder: Path) -> list[str]:
-    """Return the names of the files of a folder that a release takes, as far as they are there, without its list."""
+    """Return the existing files of a folder that a release takes, without `hubdpo.json`."""
     kind = folder_kind(folder)
     if kind == "dataset":
         wanted = [*PrepareManifest.read(folder / PREPARE_FILE).files, PREPARE_FILE]
@@ -61,13 +61,13 @@ def published_files(folder: Path) -> list[str]:
 
 
 def read_run(folder: Path) -> RunManifest:
-    """Read the manifest of a finished run. Raise ArtefactError for one that is not finished, or not a run."""
+    """Read the manifest of a complete run. Raise ArtefactError for an incomplete run, or another kind of folder."""
     if not (folder / RUN_FILE).exists() and (problem := not_by_hubdpo(folder, str(folder))):
         raise problem
     if folder.is_dir() and not (folder / RUN_FILE).exists():
-        kind = "a dataset folder" if (folder / PREPARE_FILE).exists() else "no run folder"
+        kind = "a dataset folder" if (folder / PREPARE_FILE).exists() else "not a run folder"
         raise ArtefactError(
-            f"`{folder}` is {kind}: it has no {RUN_FILE}", hint="give the `--output-dir` of `hubdpo train`"
+            f"`{folder}` is {kind}: it has no {RUN_FILE}", hint="use the `--output-dir` of `hubdpo train`"
         )
     run = RunManifest.read(folder / RUN_FILE)
     if run.status != "complete":

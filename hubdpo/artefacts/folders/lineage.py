@@ -1,4 +1,4 @@
-"""What a model folder came from: an adapter on its base, or a base into which adapters were merged before."""
+"""Trace a model folder to its parts: the base of an adapter, or the adapters that were merged into a base."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
 
 
 def ancestors(folder: Path) -> list[Ancestor]:
-    """Return the merges that a base was made by, newest first; none where no merge of hubdpo's is noted."""
+    """Return the merges that produced a base, newest first; none without a `merge.json`."""
     try:
-        made = MergeManifest.read(folder / MERGE_FILE)
+        merge = MergeManifest.read(folder / MERGE_FILE)
     except ArtefactError:
         return []
     last = Ancestor(
-        adapter=made.adapter.name, adapter_version=made.adapter.version, adapter_revision=made.adapter.revision,
-        base=made.base.name, base_revision=made.base.revision, dequantised=made.dequantised,
+        adapter=merge.adapter.name, adapter_version=merge.adapter.version, adapter_revision=merge.adapter.revision,
+        base=merge.base.name, base_revision=merge.base.revision, dequantised=merge.dequantised,
     )  # fmt: skip
-    return [last, *made.base.made_by]
+    return [last, *merge.base.made_by]
 
 
 def check_not_an_adapter(folder: Path, name: str) -> None:
-    """Raise UnsupportedBase for an adapter that is given as a base."""
+    """Raise UnsupportedBase if the folder of a base holds an adapter."""
     if not (folder / ADAPTER_CONFIG).is_file():
         return
     base = base_of_adapter(folder)
@@ -37,10 +37,10 @@ def check_not_an_adapter(folder: Path, name: str) -> None:
 
 
 def check_not_rounded_away(base: BaseRef, *, load_in_4bit: bool) -> None:
-    """Raise ConfigError for a merge into de-quantised weights that would be made NF4 again.
+    """Raise ConfigError if a base that was merged into de-quantised NF4 weights would be quantised to NF4 again.
 
-    Its weights lie within half a step of the NF4 grid that they came from, so they snap back onto it: the base of the
-    merge is trained, without its adapter.
+    The merged weights lie within half a step of the NF4 grid that they came from, so quantisation snaps them back to
+    it. Training would start from the base without its adapter.
     """
     if load_in_4bit and base.made_by and base.made_by[0].dequantised:
         merge = base.made_by[0]
@@ -52,7 +52,7 @@ def check_not_rounded_away(base: BaseRef, *, load_in_4bit: bool) -> None:
 
 
 def base_of_adapter(folder: Path) -> str | None:
-    """Return the base that a PEFT adapter names, or None where its config cannot be read."""
+    """Return the base that a PEFT adapter names, or None if its config cannot be read."""
     try:
         base = read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     except (OSError, ArtefactError):
@@ -61,10 +61,10 @@ def base_of_adapter(folder: Path) -> str | None:
 
 
 def not_by_hubdpo(folder: Path, name: str) -> ArtefactError | None:
-    """Return the error for an adapter that another tool trained; None when a folder holds no adapter."""
+    """Return the error for an adapter that another tool trained, or None if the folder holds no adapter."""
     if not (folder / ADAPTER_CONFIG).is_file():
         return None
     return ArtefactError(
-        f"`{name}` is an adapter that hubdpo did not train: it has no run.json",
+        f"`{name}` is an adapter of another tool: it has no run.json",
         hint=f"hubdpo inspect {name}, or hubdpo load {name} --prompt ...",
     )

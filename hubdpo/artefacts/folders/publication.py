@@ -1,8 +1,8 @@
-"""Put what was made in a scratch folder in its place: after a kill at any moment the target is absent or complete.
+"""Move a finished output from its scratch folder to the target, which is absent or complete after a kill at any moment.
 
-A target that is not there yet is a rename. Into a folder that is there each entry is renamed, for the folder itself may
-be a mount point, the current folder, or where a link leads: the file by which it counts as complete leaves it first and
-comes back last. A plan in the scratch folder says what is to be moved, so that the next run can finish it.
+A new target is one rename. In an existing target each entry is renamed, because the folder itself may be a mount point,
+the current folder or the target of a link. The file that marks the folder as complete is removed first and put back
+last. A plan in the scratch folder lists the moves, so that the next run can finish them.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ PLAN, NEW, OLD = "plan.json", "new", "old"
 
 
 def make_target(scratch: Path, target: Path) -> None:
-    """Make `new` of the scratch folder the target. Raise ArtefactError when there is something by now."""
+    """Rename `new` of the scratch folder to the target. Raise ArtefactError if the target exists by now."""
     _sync(scratch / NEW)
     try:
         (scratch / NEW).rename(target)
     except OSError as problem:
         if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
-        raise _meanwhile(target, "give another `--output-dir`") from None
+        raise _appeared(target, "use another `--output-dir`") from None
     _sync_entries(target.parent)
 
 
 def put_in_place(scratch: Path, target: Path, before: list[str], last: str) -> None:
-    """Move the entries of `new` into the target, for those of the names `before`; `last` goes last.
+    """Replace the entries `before` of the target by the entries of `new`; the entry `last` is moved last.
 
-    Raise ArtefactError, with nothing changed, when an entry of such a name came into being meanwhile.
+    Raise ArtefactError, with nothing changed, if another entry with a name of `new` has appeared in the target.
     """
     new = sorted((path.name for path in (scratch / NEW).iterdir()), key=lambda name: (name == last, name))
     for name in new:
         if name not in before and _is_there(target / name):
-            raise _meanwhile(target / name, "move it away")
+            raise _appeared(target / name, "move it away")
     _sync(scratch / NEW)
     (scratch / OLD).mkdir()
     old = sorted(before, key=lambda name: (name != last, name))
@@ -52,41 +52,41 @@ def put_in_place(scratch: Path, target: Path, before: list[str], last: str) -> N
     (scratch / f"{PLAN}.part").rename(scratch / PLAN)
     try:
         finish(target, scratch)
-    except KeyboardInterrupt:  # it takes milliseconds
+    except KeyboardInterrupt:  # finishing takes milliseconds
         finish(target, scratch)
         raise
 
 
 def is_begun(scratch: Path) -> bool:
-    """Tell whether entries are on their way to the target: then `finish` must be called, now or by the next run."""
+    """Tell whether moves to the target have begun, so that `finish` must be called, now or by the next run."""
     return _is_there(scratch / PLAN)
 
 
 def finish(target: Path, scratch: Path) -> None:
-    """Move what the plan of a scratch folder names and is not moved yet; nothing where there is no plan.
+    """Carry out the moves of the plan that are still to do, if the scratch folder has a plan.
 
-    At an OSError all is moved back. Raise ArtefactError, with nothing moved, for a plan that is not ours.
+    After an OSError everything is moved back. Raise ArtefactError, with nothing moved, for a plan made elsewhere.
     """
     if not is_begun(scratch):
         return
     plan = _read_plan(scratch)
     new, old = scratch / NEW, scratch / OLD
-    # an entry of both kinds is the old one as long as the new one waits
+    # as long as the new entry of a name is still in `new`, the entry in the target is the old one
     moves = [(target / name, old / name) for name in plan["old"] if name not in plan["new"] or _is_there(new / name)]
     moves += [(new / name, target / name) for name in plan["new"]]
     for name in plan["new"]:
         is_old = name in plan["old"] and not _is_there(old / name)
         if _is_there(new / name) and _is_there(target / name) and not is_old:
-            raise _meanwhile(target / name, "move it away")
+            raise _appeared(target / name, "move it away")
     done = []
     try:
-        for source, place in moves:
+        for source, destination in moves:
             if _is_there(source):
-                _move(source, place)
-                done.append((source, place))
+                _move(source, destination)
+                done.append((source, destination))
     except OSError:
-        for source, place in reversed(done):
-            _move(place, source)
+        for source, destination in reversed(done):
+            _move(destination, source)
         (scratch / PLAN).unlink()
         raise
     _sync_entries(target)
@@ -94,47 +94,49 @@ def finish(target: Path, scratch: Path) -> None:
 
 
 def _read_plan(scratch: Path) -> dict[str, list[str]]:
-    """Return the names of a plan. One that was not made in this very folder came with a copy of it from elsewhere, and
-    may name whatever its maker liked; nobody foresees the number of a folder on the disk of another.
+    """Return the names in the plan. Raise ArtefactError for a plan that was not made in this very folder.
+
+    Such a plan came with a copied folder and may name any file. It cannot be forged, because nobody can predict the
+    inode of a folder on another disk.
     """
     path, plan = scratch / PLAN, {}
-    if all(place.is_dir() and not place.is_symlink() for place in (scratch / NEW, scratch / OLD)) and stat.S_ISREG(
+    if all(folder.is_dir() and not folder.is_symlink() for folder in (scratch / NEW, scratch / OLD)) and stat.S_ISREG(
         path.lstat().st_mode
     ):
         with contextlib.suppress(ArtefactError):
             plan = read_object(path)
     if plan.get("folder") != _identity(scratch):
         raise ArtefactError(
-            f"`{scratch}` came from elsewhere with what is in it, or is broken",
-            hint=f"look into it, then: rm -r {shlex.quote(str(scratch))}",
+            f"`{scratch}` was copied from elsewhere, or is broken",
+            hint=f"check its content, then: rm -r {shlex.quote(str(scratch))}",
         )
     return plan
 
 
 def _identity(folder: Path) -> int:
-    """Return the number of a folder on its disk, which a copy does not have."""
+    """Return the inode of a folder, which a copy does not share."""
     return folder.stat().st_ino
 
 
-def _meanwhile(place: Path, hint: str) -> ArtefactError:
-    return ArtefactError(f"`{place}` came into being meanwhile, and is not replaced", hint=hint)
+def _appeared(path: Path, hint: str) -> ArtefactError:
+    return ArtefactError(f"`{path}` has appeared in the meantime, and is not replaced", hint=hint)
 
 
 def _is_there(path: Path) -> bool:
     return os.path.lexists(path)
 
 
-def _move(source: Path, place: Path) -> None:
+def _move(source: Path, destination: Path) -> None:
     try:
-        source.rename(place)
+        source.rename(destination)
     except OSError as problem:
-        if problem.errno != errno.EXDEV:  # a folder from the lower layer of an overlay
+        if problem.errno != errno.EXDEV:  # a folder in the lower layer of an overlay
             raise
-        shutil.move(source, place)
+        shutil.move(source, destination)
 
 
 def _sync(folder: Path) -> None:
-    """Wait until all that is in a folder is on its disk."""
+    """Flush all files of a folder to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             _sync_file(path)
@@ -146,7 +148,7 @@ def _sync_file(path: Path) -> None:
 
 
 def _sync_entries(folder: Path) -> None:
-    """Wait until the names in a folder are on its disk."""
+    """Flush the entries of a folder to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

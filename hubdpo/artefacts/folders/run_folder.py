@@ -1,4 +1,4 @@
-"""TODO."""
+"""Lock a run folder, and remember where its base and dataset are on this machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hubdpo.errors import ConfigError
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder meanwhile; the lock ends with this process, however it ends.
+    """Lock a run folder during the body; the lock ends with this process, however it ends.
 
-    The folder is made, and taken away again when the body fails and leaves it empty. Raise ConfigError when another
-    process works there.
+    The folder is created, and removed again if the body fails and leaves it empty. Raise ConfigError if another process
+    holds the lock.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -36,42 +36,42 @@ def alone_in(folder: Path) -> Iterator[None]:
 def _lock(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # who ended without having written anything may just have taken the folder away
+        # a process that failed without writing anything may just have removed the folder
         is_there = folder.exists() and os.path.samestat(os.fstat(handle), folder.stat())
     except BlockingIOError:
         is_there = False
     except OSError as problem:  # some network disks have no locks
-        console.warn(f"`{folder}` cannot be locked ({problem.strerror}): start no other process on it")
+        console.warn(f"`{folder}` cannot be locked ({problem.strerror}); do not start another process on it")
         return
     if not is_there:
-        raise ConfigError(f"another process works in `{folder}`", hint="wait until it ends, or take another folder")
+        raise ConfigError(f"another process works in `{folder}`", hint="wait until it ends, or use another folder")
 
 
 @contextlib.contextmanager
 def nothing_left_of(missing: list[Path]) -> Iterator[None]:
-    """Take away again, when the body fails, those of the folders that were missing before it and are empty now."""
+    """If the body fails, remove those of the `missing` folders that it created and left empty."""
     try:
         yield
     except BaseException:
-        for place in missing:
-            if place.is_dir() and not any(place.iterdir()):
-                place.rmdir()
+        for folder in missing:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         raise
 
 
 def remember_places(config: TrainConfig) -> None:
-    """Note where base and dataset are on this machine; the file stays here."""
-    places = {
+    """Write the local paths of base and dataset to a file that is never published."""
+    paths = {
         name: str(Path(value).resolve()) if Path(value).exists() else value
         for name, value in (("model_name_or_path", config.model_name_or_path), ("dataset", config.dataset))
     }
-    write_atomic(config.output_dir / LOCAL_FILE, canonical_json(places))
+    write_atomic(config.output_dir / LOCAL_FILE, canonical_json(paths))
 
 
 def remembered_folder(folder: Path, name: str) -> Path | None:
     """Return the folder on this machine that was the `dataset` or `model_name_or_path` of a run.
 
-    None when it was a repo on the Hub, or when the folder is gone.
+    None if it was a repo on the Hub, or if the folder is gone.
     """
     try:
         path = read_object(folder / LOCAL_FILE).get(name)

@@ -1,6 +1,7 @@
-"""The folder that a command works in until its output is whole: one process holds it, and its lock ends with it.
+"""The scratch folder in which a command builds its output, locked by one process for as long as that process lives.
 
-The folder is the lock of its place, so that none lies about; what a killed process left has no lock and is taken over.
+The lock file lies in the scratch folder, so no lock files are left behind. A folder that a killed process left is no
+longer locked, and the next command takes it over.
 """
 
 from __future__ import annotations
@@ -21,28 +22,28 @@ from hubdpo.machine.refusals import AGAIN, CODE_ERRORS
 
 LOCK = "lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-"""What a file system says that knows no locks."""
+"""Errors of file systems without locks."""
 
 _held: set[int] = set()
 
 
 def beside(target: Path) -> Path:
-    """Return the scratch folder of a folder that is not there yet."""
+    """Return the scratch folder of a target that does not exist yet."""
     return target.parent / f".{target.name}{SCRATCH}"
 
 
 def inside(target: Path) -> Path:
-    """Return the scratch folder of one that is, which may be a mount point: nothing beside it is on its disk."""
+    """Return the scratch folder of an existing target: inside it, because beside a mount point is another disk."""
     return target / SCRATCH
 
 
 @contextlib.contextmanager
 def held(scratch: Path, target: Path, *, surely: bool = False) -> Iterator[Callable[[], bool]]:
-    """Keep other processes from the scratch folder of `target`, made here if need be, in the body.
+    """Create and lock the scratch folder of `target` during the body.
 
-    What is given tells whether it still is that folder: anybody may remove it, and then another process make it again.
-    Raise ConfigError when another one works there. On a disk that knows no locks, warn and go on; with `surely` raise
-    OSError there.
+    Yield a function that tells whether the folder is still the locked one, because it may be removed and created again
+    by others. Raise ConfigError if another process holds the lock. On a disk without locks, warn and continue, or with
+    `surely` raise OSError.
     """
     handle = _lock(scratch, target, surely)
     _held.add(handle)
@@ -55,15 +56,15 @@ def held(scratch: Path, target: Path, *, surely: bool = False) -> Iterator[Calla
 
 @contextlib.contextmanager
 def told_of_removal(target: Path, is_whole: Callable[[], bool]) -> Iterator[None]:
-    """Raise MachineError for a body that fails where the scratch folder of `target` is no longer whole.
+    """Raise MachineError if the body fails because the scratch folder of `target` was removed.
 
-    Mistakes of the code keep their traceback, and what is wrong for another reason keeps its words.
+    Bugs keep their traceback, and errors with another reason stay as they are.
     """
     try:
         yield
     except Exception as problem:
-        another = isinstance(problem, HubdpoError) and not isinstance(problem, DataError)
-        if another or isinstance(problem, CODE_ERRORS) or is_whole():
+        other_reason = isinstance(problem, HubdpoError) and not isinstance(problem, DataError)
+        if other_reason or isinstance(problem, CODE_ERRORS) or is_whole():
             raise
         raise removed(target) from problem
 
@@ -73,23 +74,23 @@ def removed(target: Path) -> MachineError:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the scratch folders that killed processes left in a folder, whatever their targets were."""
+    """Remove the scratch folders that killed processes left in `folder`, for any target."""
     for left in folder.glob(f".?*{SCRATCH}"):
-        with contextlib.suppress(ConfigError, OSError):  # one is at work there, or it is another user's
+        with contextlib.suppress(ConfigError, OSError):  # locked, or owned by another user
             if (left / LOCK).is_file():
                 with held(left, left, surely=True):
                     shutil.rmtree(left)
 
 
 def empty(scratch: Path) -> None:
-    """Remove what is in a scratch folder that is held here, but its lock."""
+    """Empty a scratch folder that this process has locked, except for the lock."""
     for left in scratch.iterdir():
         if left.name != LOCK:
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def entries(folder: Path) -> list[str]:
-    """Return the names of what is in a folder, but for the scratch folder, in order; none where it is not there."""
+    """Return the sorted names of the entries of a folder, without its scratch folder; none if it does not exist."""
     return sorted(path.name for path in folder.iterdir() if path.name != SCRATCH) if folder.is_dir() else []
 
 
@@ -98,7 +99,7 @@ def _lock(scratch: Path, target: Path, surely: bool) -> int:
         _make(scratch)
         try:
             handle = os.open(scratch / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        except FileNotFoundError:  # who held it has just removed it
+        except FileNotFoundError:  # its last owner has just removed it
             continue
         except OSError as problem:
             if problem.errno not in (errno.ELOOP, errno.EISDIR):
@@ -108,12 +109,12 @@ def _lock(scratch: Path, target: Path, surely: bool) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
             if problem.errno in NO_LOCKS and not surely:
-                console.warn(f"the disk of `{target}` knows no locks: let no second command write there meanwhile")
+                console.warn(f"the disk of `{target}` has no locks; do not start another command that writes there")
                 return handle
             os.close(handle)
             if isinstance(problem, BlockingIOError):
                 raise ConfigError(
-                    f"another process is writing `{target}`", hint="wait for it, or give another `--output-dir`"
+                    f"another process is writing `{target}`", hint="wait for it, or use another `--output-dir`"
                 ) from None
             raise
         if _is_locked_by(handle, scratch):
@@ -129,7 +130,7 @@ def _is_locked_by(handle: int, scratch: Path) -> bool:
 
 
 def _make(scratch: Path) -> None:
-    """Make the folder; one that is there must be ours, for its name can be foreseen and all in it will be removed."""
+    """Create the folder. An existing one must be ours: its name is predictable, and its content will be deleted."""
     try:
         scratch.mkdir(mode=0o700)
     except FileExistsError:
@@ -141,16 +142,16 @@ def _make(scratch: Path) -> None:
 
 def _not_ours(scratch: Path) -> ConfigError:
     return ConfigError(
-        f"`{scratch}` is not as hubdpo makes it, and hubdpo works in a folder of that name",
-        hint="look into it and remove it, or give another `--output-dir`",
+        f"`{scratch}` was not created by hubdpo, which needs a folder of that name",
+        hint="check and remove it, or use another `--output-dir`",
     )
 
 
-def _let_go_in_child() -> None:
-    # else a worker that lives on for a moment would hold what its killed parent held
+def _release_in_child() -> None:
+    # otherwise a worker that outlives its killed parent would keep the locks of the parent
     for handle in _held:
         os.close(handle)
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_let_go_in_child)
+os.register_at_fork(after_in_child=_release_in_child)

@@ -1,4 +1,4 @@
-"""Files on this machine or behind an fsspec URL (s3://, gs://, file://, ...), so that a cluster can share them."""
+"""Files on this machine or at an fsspec URL (s3://, gs://, file://, ...), so that a cluster can share them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, TypeAlias, cast
 
 import fsspec
 import fsspec.core
@@ -14,15 +14,20 @@ import pyarrow as pa
 
 from hubdpo.errors import DataError
 
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+    ArrowFile: TypeAlias = IO[bytes] | pa.NativeFile
+
 
 def is_url(place: str) -> bool:
     return "://" in place
 
 
-def filesystem(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL and the path inside it. Raise DataError for a protocol that is not installed."""
+def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
+    """Return the file system of a URL and the path in it. Raise DataError for a protocol that is not installed."""
     try:
-        return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
+        return cast("tuple[AbstractFileSystem, str]", fsspec.core.url_to_fs(url))
     except (ImportError, ValueError) as problem:
         raise DataError(f"cannot read {url.partition('://')[0]}:// addresses: {problem}") from None
 
@@ -35,25 +40,25 @@ def open_read(place: str) -> IO[bytes]:
 
 
 def open_write(place: str) -> IO[bytes]:
-    """Open a new file; behind a URL it is there only once it is closed."""
+    """Open a new file; at a URL it appears only when it is closed."""
     if not is_url(place):
         return Path(place).open("wb")
     system, path = filesystem(place)
     return cast("IO[bytes]", system.open(path, "wb"))
 
 
-def open_arrow(place: str) -> Any:
-    """Open a new file for Arrow, which writes to this machine's own without asking Python."""
+def open_arrow(place: str) -> ArrowFile:
+    """Open a new file for Arrow, which writes local files without calling Python."""
     return open_write(place) if is_url(place) else pa.OSFile(place, "wb")
 
 
-def map_arrow(place: str) -> Any:
-    """Open a file of Arrow's; one of this machine is mapped and not read."""
+def map_arrow(place: str) -> ArrowFile:
+    """Open an Arrow file; a local file is memory-mapped."""
     return open_read(place) if is_url(place) else pa.memory_map(place)
 
 
-def read_arrow(place: str) -> Any:
-    """Open a file of Arrow's without mapping it: one that is cut while it is mapped ends the process by SIGBUS."""
+def read_arrow(place: str) -> ArrowFile:
+    """Open an Arrow file without memory-mapping it: truncating a mapped file kills the process by SIGBUS."""
     return open_read(place) if is_url(place) else pa.OSFile(place)
 
 
@@ -74,7 +79,7 @@ def sha256(place: str) -> str:
 
 
 def secure(place: str) -> None:
-    """Wait until a file of this machine is on its disk."""
+    """Flush a local file to disk."""
     if not is_url(place):
         with Path(place).open("rb") as stream:
             os.fsync(stream.fileno())
@@ -93,7 +98,7 @@ def make_folder(place: str) -> None:
 
 
 def remove_folder(place: str) -> None:
-    """Remove a folder and all in it, if it is there."""
+    """Remove a folder and its content, if it exists."""
     if not is_url(place):
         shutil.rmtree(place, ignore_errors=True)
         return

@@ -1,4 +1,4 @@
-"""The files of a folder, none left out without a word: what may not be listed is an error, and links are followed."""
+"""List the files of a folder and of a glob, following links; a folder that cannot be listed is an error."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import NoReturn
 from hubdpo.errors import DataError
 
 SCRATCH = ".hubdpo-tmp"
-"""How the name of a folder ends that prepare and merge work in, until it is done or when a kill left it."""
+"""Suffix of the scratch folders of prepare and merge, also of those that a kill left behind."""
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return all that is no folder below `folder`, in the order of the paths; each folder is listed once.
+    """Return all files below `folder`, sorted by path. Links to folders are followed, and each folder is listed once.
 
-    Links to folders that lie elsewhere are followed. Raise DataError for a folder that may not be listed.
+    Raise DataError for a folder that cannot be listed.
     """
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
@@ -26,17 +26,17 @@ def files_below(folder: Path) -> list[Path]:
 
     def walk(top: Path) -> None:
         for place, folders, files in os.walk(top, onerror=_refuse):
-            if _identity(Path(place)) in seen:  # a link led above a folder that was listed already
+            if _identity(Path(place)) in seen:  # a link led above a folder that is listed already
                 folders.clear()
                 continue
             seen.add(_identity(Path(place)))
-            folders.sort()  # the first of several links gives the names
+            folders.sort()  # the first of several links to a folder names its files
             found.extend(Path(place) / name for name in files)
             links.extend(Path(place) / name for name in folders if (Path(place) / name).is_symlink())
             folders[:] = [name for name in folders if not name.endswith(SCRATCH)]
 
     walk(folder)
-    while links:  # after the folder itself, whose own folders keep their names, so that a loop ends here
+    while links:  # last, so that real folders keep their names and loops end here
         link = links.pop(0)
         if _identity(link) not in seen:
             walk(link)
@@ -44,10 +44,10 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def matching(pattern: str) -> list[str]:
-    """Return what a glob matches, in order. Below `**` each folder is looked into once, as `files_below` does: links
-    that lead round would be followed until their paths are too long.
+    """Return the sorted paths that match a glob.
 
-    Raise DataError for a folder that may not be listed, which the glob itself would pass over.
+    Below `**` each folder is listed once, as in `files_below`, because glob follows loops of links until the paths are
+    too long. Raise DataError for a folder that cannot be listed, which glob skips silently.
     """
     parts = pattern.split("/")
     at = parts.index("**") if "**" in parts else None
@@ -62,7 +62,7 @@ def matching(pattern: str) -> list[str]:
 
 
 def _fits(names: tuple[str, ...], pattern: list[str]) -> bool:
-    """Tell whether names match the parts of a glob; those that begin with a dot are matched only by a dot."""
+    """Tell whether path parts match the parts of a glob; a leading dot is matched only by a dot."""
     if not pattern:
         return not names
     if pattern[0] == "**":
@@ -76,7 +76,7 @@ def _fits(names: tuple[str, ...], pattern: list[str]) -> bool:
 def _check_listed(pattern: str) -> None:
     place = pattern
     while glob.has_magic(place):
-        place = os.path.dirname(place)  # noqa: PTH120 - Path takes `**/` apart in its own way
+        place = os.path.dirname(place)  # noqa: PTH120 - Path splits `**/` differently
         for found in glob.glob(place or "."):  # noqa: PTH207
             if os.path.isdir(found):  # noqa: PTH112
                 try:
@@ -94,5 +94,5 @@ def _refuse(problem: OSError) -> NoReturn:
     place = str(problem.filename)
     raise DataError(
         f"the folder {place} cannot be listed: {problem.strerror}",
-        hint=f"ls -ld {shlex.quote(place)}, and ask its owner, or name the files to read",
+        hint=f"ls -ld {shlex.quote(place)}, then ask its owner, or name the files to read",
     ) from None

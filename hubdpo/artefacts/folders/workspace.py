@@ -1,4 +1,4 @@
-"""TODO."""
+"""Build an output folder in a scratch folder, and publish it as a whole."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from hubdpo.errors import ArtefactError
 
 @dataclass
 class Workspace:
-    """`scratch` is for the tasks' own files, `local` for what stays with the one who shares them out, `new` for the
-    files of the dataset; `publish` makes `new` the target."""
+    """Folders of a command: `scratch` for files of its tasks, `local` for the driver alone, `new` for the output.
+
+    `publish` moves `new` to the target.
+    """
 
     scratch: str
     local: str
@@ -31,10 +33,10 @@ class Workspace:
 
 @contextlib.contextmanager
 def workspace(target: str, *, last: str = PREPARE_FILE, dry_run: bool = False) -> Iterator[Workspace]:
-    """Give two empty folders on the disk of `target`; what is not published when the body ends leaves no trace.
+    """Create empty folders on the disk of `target`, and remove them when the body ends.
 
-    The file `last` goes to its place after all others, so that the folder counts as complete with it. Raise ConfigError
-    when another process writes the target, ArtefactError when it is a file.
+    The file `last` marks the target as complete, so it is moved after all others. Raise ConfigError if another process
+    writes the target, ArtefactError if the target is a file.
     """
     if dry_run:
         with tempfile.TemporaryDirectory(prefix="hubdpo-") as place:
@@ -49,9 +51,9 @@ def workspace(target: str, *, last: str = PREPARE_FILE, dry_run: bool = False) -
 
 
 def real_place(target: str) -> Path:
-    """Return the folder that an output folder is or leads to, there or not. Raise ArtefactError when it can be none."""
+    """Resolve an output folder, which need not exist. Raise ArtefactError if the path cannot be a folder."""
     place = Path(os.path.realpath(target))
-    hint = "give another `--output-dir`"
+    hint = "use another `--output-dir`"
     if place.is_symlink():
         raise ArtefactError(f"`{target}` is a link that leads to itself", hint=hint)
     if place.exists() and not place.is_dir():
@@ -61,20 +63,20 @@ def real_place(target: str) -> Path:
 
 @contextlib.contextmanager
 def _local_workspace(target: Path, last: str) -> Iterator[Workspace]:
-    """Work inside a folder that is there already, which may be a mount point; beside one that is not."""
+    """Work inside an existing target, which may be a mount point, or beside a new one."""
     made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         sweep(target.parent)
         there = target.is_dir()
-        if there and beside(target).is_dir():  # the target came into being while another process makes it
+        if there and beside(target).is_dir():  # the target has appeared while another process makes it
             with held(beside(target), target):
                 shutil.rmtree(beside(target))
         scratch = inside(target) if there else beside(target)
         with held(scratch, target) as is_held:
 
             def publish() -> None:
-                if not is_held():  # what lies there now may be the unfinished work of another process
+                if not is_held():  # the folder may now hold the unfinished work of another process
                     raise removed(target)
                 put_in_place(scratch, target, before, last) if there else make_target(scratch, target)
 
@@ -92,13 +94,13 @@ def _local_workspace(target: Path, last: str) -> Iterator[Workspace]:
                     shutil.rmtree(scratch, ignore_errors=True)
     finally:
         for folder in made:
-            with contextlib.suppress(OSError):  # the target is in it
+            with contextlib.suppress(OSError):  # not empty: the target is in it
                 folder.rmdir()
 
 
 @contextlib.contextmanager
 def _remote_workspace(target: str) -> Iterator[Workspace]:
-    """Work behind a URL, where nothing can be renamed: files go to their place, and `prepare.json` goes last."""
+    """Write to a URL, where nothing can be renamed: files go directly to the target, `prepare.json` last."""
     scratch = f"{target.rstrip('/')}.hubdpo-tmp-{uuid.uuid4().hex[:12]}"
     storage.make_folder(scratch)
     try:

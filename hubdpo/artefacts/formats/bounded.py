@@ -1,7 +1,7 @@
-"""What others published is read within limits: of size before a byte is read, of depth and number before it is used.
+"""Read files of repos within limits: of size before reading, of depth and number of values before use.
 
-Whoever makes a repo chooses how large its JSON is and how deeply nested, so every reader of such a file, and of a card,
-goes through here. An error names the file and the limit.
+The author of a repo decides how large and how deeply nested its JSON is, so every reader of such a file, and of a card,
+goes through this module. Errors name the file and the limit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from hubdpo.errors import ArtefactError
 
 JsonObject = dict[str, Any]
-"""A parsed JSON object, whose values are of any kind until they are checked."""
+"""A parsed JSON object, whose values are not checked yet."""
 MB = 1_000_000
 LIMITS = {
     "README.md": 2 * MB,
@@ -32,42 +32,44 @@ LIMITS = {
     "spiece.model": 16 * MB,
     "chat_template.jinja": MB,
 }
-"""Most bytes of a file, by its name. The largest tokenizers in use take 34 MB; 100,000 sources in prepare.json, 15."""
-OTHERWISE = 4 * MB
-OF_PYTHON = frozenset(
+"""Maximum bytes of a file, by name. The largest tokenizers in use have 34 MB; a prepare.json of 100,000 sources, 15."""
+DEFAULT_LIMIT = 4 * MB
+PYTHON_JSON = frozenset(
     {
         "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json",
         "added_tokens.json", "chat_template.json", "processor_config.json", "preprocessor_config.json",
     }
 )  # fmt: skip
-"""Files that Python's json wrote and reads, Infinity among their numbers: Mamba's `time_step_limit` ends in it."""
-MOST_VALUES = 4_000_000
-"""Values of one JSON file: each takes up to 240 bytes of memory, and the largest tokenizers have 2 million."""
-MOST_DEPTH = 100
-MOST_DIGITS = 40
-HINT = "tell whoever made it; hubdpo writes none such"
+"""Files written by Python's json, which may contain Infinity: Mamba's `time_step_limit` ends in it."""
+MAX_VALUES = 4_000_000
+"""Values in a JSON file. Each takes up to 240 bytes of memory; the largest tokenizers have 2 million."""
+MAX_DEPTH = 100
+MAX_DIGITS = 40
+HINT = "tell the author of the file; hubdpo does not write such files"
 
 
 def limit_of(name: str) -> int:
-    """Return the most bytes that are read of a file of this name, whatever folder it is in."""
-    return LIMITS.get(PurePosixPath(name).name, OTHERWISE)
+    """Return the maximum bytes of a file of this name, in any folder."""
+    return LIMITS.get(PurePosixPath(name).name, DEFAULT_LIMIT)
 
 
 def check_size(name: str, size: int, *, of: str = "") -> None:
-    """Raise ArtefactError for a file that is too large to be read. `of` says where it is."""
+    """Raise ArtefactError if a file is larger than its limit. `of` names the folder or repo, for the message."""
     if size > limit_of(name):
         raise ArtefactError(
-            f"`{name}`{f' of {of}' if of else ''} has {size:,} bytes, and at most {limit_of(name):,} are read of it",
+            f"`{name}`{f' of {of}' if of else ''} has {size:,} bytes, more than the limit of {limit_of(name):,}",
             hint=HINT,
         )
 
 
 def read_bytes(path: Path, *, of: str = "") -> bytes:
-    """Read a file as far as its limit. Raise ArtefactError for a larger one, or one that is no file; else OSError."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):  # a device never ends, and a pipe waits
-        raise ArtefactError(f"`{path.name}`{f' of {of}' if of else ''} is no plain file", hint="put the file there")
-    check_size(path.name, found.st_size, of=of)
+    """Read a file. Raise ArtefactError if it is larger than its limit or not a regular file; else OSError."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a device never ends, and a pipe waits
+        raise ArtefactError(
+            f"`{path.name}`{f' of {of}' if of else ''} is not a regular file", hint="put the file there"
+        )
+    check_size(path.name, status.st_size, of=of)
     with path.open("rb") as stream:
         data = stream.read(limit_of(path.name) + 1)
     check_size(path.name, len(data), of=of)
@@ -75,20 +77,17 @@ def read_bytes(path: Path, *, of: str = "") -> bytes:
 
 
 def read_text(path: Path, *, of: str = "") -> str:
-    """Read a text as far as its limit, what is not UTF-8 replaced. Raise what `read_bytes` raises."""
+    """Read a text file, replacing what is not UTF-8. Raise what `read_bytes` raises."""
     return read_bytes(path, of=of).decode("utf-8", "replace")
 
 
 def read_object(path: Path, *, of: str = "") -> JsonObject:
-    """Read a JSON object. Raise ArtefactError, naming the file, for whatever else it is; OSError when it is not there.
-
-    `of` names the folder or repo, where the name alone does not tell.
-    """
+    """Read a JSON object. Raise ArtefactError, naming the file, for any other content; OSError if it does not exist."""
     return parse_object(read_bytes(path, of=of), path.name, of=of)
 
 
 def parse_object(data: bytes | str, name: str, *, of: str = "") -> JsonObject:
-    """Return the JSON object in the bytes of the file `name`. Raise ArtefactError for whatever else they are."""
+    """Parse the bytes of the file `name` as a JSON object. Raise ArtefactError for any other content."""
     where = f"`{name}`{f' of {of}' if of else ''}"
     check_size(name, len(data), of=of)
     try:
@@ -96,86 +95,86 @@ def parse_object(data: bytes | str, name: str, *, of: str = "") -> JsonObject:
     except ValueError as problem:
         raise ArtefactError(f"{where} cannot be read: {problem}", hint=HINT) from None
     if not isinstance(value, dict):
-        raise ArtefactError(f"{where} is no JSON object", hint=HINT)
+        raise ArtefactError(f"{where} is not a JSON object", hint=HINT)
     return value
 
 
 def parse_file(data: bytes | str, name: str) -> Any:
-    """Return the JSON value that others wrote into the file `name`. Raise what `parse_json` raises."""
-    return parse_json(data, constants=PurePosixPath(name).name in OF_PYTHON)
+    """Parse the bytes of a file of a repo. Raise what `parse_json` raises."""
+    return parse_json(data, constants=PurePosixPath(name).name in PYTHON_JSON)
 
 
 def parse_json(data: bytes | str, *, ours: bool = False, constants: bool = False) -> Any:
-    """Return a JSON value. Raise ValueError, saying in one line what is wrong or which limit it is beyond.
+    """Parse JSON. Raise ValueError, in one line, for a syntax error or an exceeded limit.
 
-    NaN and infinity are refused, as JSON has neither, unless `constants`, and of a key that is given twice the last
-    counts, as for every reader of such files. With `ours` they are taken, and a key that is given twice is refused.
+    NaN and infinity, which JSON does not have, are refused unless `constants` is set, and the last value of a repeated
+    key counts, as for other readers. With `ours`, for manifests, they are accepted and a repeated key is refused.
     """
     inner = check_count(data)
-    hooks: dict[str, Any] = {"object_pairs_hook": _once} if ours else {}
+    hooks: JsonObject = {"object_pairs_hook": _unique_keys} if ours else {}
     if not (ours or constants):
-        hooks["parse_constant"] = _no_number
+        hooks["parse_constant"] = _refuse_constant
     try:
         value = json.loads(data, parse_int=_int, parse_float=_float, **hooks)
     except RecursionError:
-        raise ValueError(f"it is nested more than {MOST_DEPTH} deep") from None
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as problem:
         raise ValueError(f"it is not JSON: {problem}") from None
-    if inner > MOST_DEPTH:  # fewer brackets cannot be nested deeper
+    if inner > MAX_DEPTH:  # fewer brackets cannot nest deeper
         check_depth(value)
     return value
 
 
 def check_count(data: bytes | str) -> int:
-    """Return the number of lists and objects in JSON, at most. Raise ValueError for too many values."""
+    """Return an upper bound of the number of lists and objects in JSON. Raise ValueError for too many values."""
     comma, lists, objects = (",", "[", "{") if isinstance(data, str) else (b",", b"[", b"{")
     inner = data.count(lists) + data.count(objects)  # type: ignore[arg-type]
-    if inner + data.count(comma) > MOST_VALUES:  # type: ignore[arg-type]
-        raise ValueError(f"it has more than {MOST_VALUES:,} values")
+    if inner + data.count(comma) > MAX_VALUES:  # type: ignore[arg-type]
+        raise ValueError(f"it has more than {MAX_VALUES:,} values")
     return inner
 
 
-def check_depth(value: Any) -> None:
-    """Raise ValueError for lists and objects within one another to more than MOST_DEPTH."""
-    level: list[Any] = [[value]]
-    for _ in range(MOST_DEPTH + 1):
+def check_depth(value: object) -> None:
+    """Raise ValueError for lists and objects nested deeper than MAX_DEPTH."""
+    level: list[list[object] | JsonObject] = [[value]]
+    for _ in range(MAX_DEPTH + 1):
         level = [
             inner
-            for one in level
-            for inner in (one.values() if isinstance(one, dict) else one)
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, (dict, list))
         ]
         if not level:
             return
-    raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
+    raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
 
 
 def _int(text: str) -> int:
-    if len(text) > MOST_DIGITS:
-        raise ValueError(f"it has a number of {len(text):,} digits")
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"it has a number with {len(text):,} digits")
     return int(text)
 
 
 def _float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"it has a number that is too large: {text[:MOST_DIGITS]}")
+        raise ValueError(f"it has a number that is too large: {text[:MAX_DIGITS]}")
     return value
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"it has {name} in place of a number")
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it has {name} instead of a number")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> JsonObject:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _unique_keys(pairs: list[tuple[str, object]]) -> JsonObject:
+    values = dict(pairs)
+    if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"it gives {twice[:80]!r} twice")
-    return found
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"it has the key {repeated[:80]!r} twice")
+    return values
 
 
-def shortened(text: str, most: int) -> str:
-    """Return a text of at most so many characters, one that is longer with the number that it has."""
-    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+def shortened(text: str, length: int) -> str:
+    """Cut a text to `length` characters, and say how many it had."""
+    return text if len(text) <= length else f"{text[:length]}… ({len(text):,} characters)"

@@ -1,46 +1,56 @@
-"""What the footers of Parquet files tell, no row being read: how many rows there are, and whether DPO takes them."""
+"""Read the footer of a Parquet file: its number of rows, and whether its columns are fit for DPO."""
 
 from __future__ import annotations
 
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.errors import ArtefactError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def read_footer(stream: IO[bytes], name: str, *, hint: str) -> tuple[int, Any]:
-    """Return the rows and the Arrow schema of a Parquet file. Raise ArtefactError when it is none."""
+
+class Footer(NamedTuple):
+    rows: int
+    schema: pa.Schema
+
+
+def read_footer(stream: IO[bytes], name: str, *, hint: str) -> Footer:
+    """Read the footer of the Parquet file `name`. Raise ArtefactError if it is not a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         footer = pq.ParquetFile(stream)
-        return int(footer.metadata.num_rows), footer.schema_arrow
+        return Footer(int(footer.metadata.num_rows), footer.schema_arrow)
     except (pa.ArrowException, OSError, ValueError) as problem:
         if isinstance(problem, OSError) and (type(problem) is not OSError or problem.errno is not None):
-            raise  # of this machine or of the network, and not of the file
-        told = shortened(" ".join(str(problem).split()), 200)
-        raise ArtefactError(f"`{name}` is no Parquet file: {told}", hint=hint) from None
+            raise  # a failure of the machine or the network, not of the file
+        reason = shortened(" ".join(str(problem).split()), 200)
+        raise ArtefactError(f"`{name}` is not a Parquet file: {reason}", hint=hint) from None
 
 
-def wrong_column(schema: Any, *, prepared: bool) -> str | None:
-    """Return what keeps DPO from training on rows of a schema; texts will do where `prepare` is still to come."""
+def wrong_column(schema: pa.Schema, *, prepared: bool) -> str | None:
+    """Return the problem of a schema for DPO, or None. Before `prepare`, columns of text are accepted too."""
     from hubdpo.artefacts.formats.messages import COLUMNS
 
     for name in COLUMNS:
         if schema.names.count(name) != 1:
-            if name == "prompt" and name not in schema.names and not prepared:  # `prepare` finds what both begin with
+            if (
+                name == "prompt" and name not in schema.names and not prepared
+            ):  # `prepare` extracts the common beginning
                 continue
-            return f"`{name}` is {'missing' if name not in schema.names else 'there more than once'}"
+            return f"`{name}` is {'missing' if name not in schema.names else 'repeated'}"
         kind = schema.field(name).type
         if not is_messages(kind) and (prepared or not _is_text(kind)):
-            wanted = "messages" if prepared else "text or messages"
-            return f"`{name}` holds {shortened(str(kind), 100)}, and not {wanted}"
+            expected = "messages" if prepared else "text or messages"
+            return f"`{name}` holds {shortened(str(kind), 100)}, not {expected}"
     return None
 
 
-def is_messages(kind: Any) -> bool:
-    """Tell whether an Arrow type is that of conversations: lists of structs with the texts `role` and `content`."""
+def is_messages(kind: pa.DataType) -> bool:
+    """Tell whether an Arrow type is a list of structs with the text fields `role` and `content`."""
     import pyarrow as pa
 
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
@@ -49,7 +59,7 @@ def is_messages(kind: Any) -> bool:
     return {"role", "content"} <= set(texts)
 
 
-def _is_text(kind: Any) -> bool:
+def _is_text(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):

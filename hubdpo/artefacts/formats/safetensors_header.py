@@ -1,87 +1,98 @@
-"""The header of a safetensors file: what is in it, and whether the file is all there, told from its first bytes."""
+"""Read the header of a safetensors file: tensor names and shapes, and whether the file is complete.
+
+huggingface_hub and safetensors have readers too, but this module lies below them, and its limits hold for files that
+anybody may have written.
+"""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from hubdpo.artefacts.formats.bounded import parse_json
 from hubdpo.errors import ArtefactError
 
-LONGEST_HEADER = 25_000_000
-"""Bytes. The format allows four times as many, and Python takes 1 GB for those; 200,000 tensors fit into these."""
-BYTES = {
+MAX_HEADER_BYTES = 25_000_000
+"""The format allows 100 MB, which take 1 GB of memory in Python. 200,000 tensors fit into this limit."""
+ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8, "C64": 8,
 }  # fmt: skip
-"""Of one value; types that take less than a byte are not among them."""
+"""Bytes of a value, by data type; types smaller than a byte are missing."""
 LFS_POINTERS = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
-"""How the text begins that git keeps in place of a large file (git-lfs, docs/spec.md)."""
+"""First line of the text that git keeps instead of a large file (git-lfs, docs/spec.md)."""
+
+
+class Span(NamedTuple):
+    """The bytes of a tensor in the data of its file."""
+
+    start: int
+    stop: int
+    name: str
 
 
 def is_lfs_pointer(start: bytes) -> bool:
-    """Tell whether a file that begins like this is what `git clone` leaves of a large one when git-lfs is not there."""
+    """Tell whether a file is a git-lfs pointer, as `git clone` leaves it without git-lfs."""
     return start.startswith(LFS_POINTERS)
 
 
 def read_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor of a safetensors file by name.
+    """Return the shape of each tensor of a safetensors file, by name.
 
-    Raise ValueError when it has no such header or is shorter or longer than the header says, OSError when it cannot be
-    read.
+    Raise ValueError for an invalid header or a file whose size differs from it, OSError if the file cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
         first = stream.read(64)
         if is_lfs_pointer(first):
-            raise ValueError("it is a git-lfs pointer, and the file itself was never fetched")
+            raise ValueError("it is a git-lfs pointer; the file itself was not fetched")
         length = int.from_bytes(first[:8], "little")
-        if not 0 < length <= LONGEST_HEADER:
+        if not 0 < length <= MAX_HEADER_BYTES:
             raise ValueError("the length of the header is out of bounds")
         stream.seek(8)
         text = stream.read(length)
     if len(text) < length:
-        raise ValueError(f"it is cut short: {size:,} bytes, of a header of {length:,}")
+        raise ValueError(f"it is truncated: {size:,} bytes, with a header of {length:,}")
     header = parse_json(text)
     if not isinstance(header, dict):
-        raise ValueError("the header is not one of safetensors")
+        raise ValueError("the header is not valid")
     header.pop("__metadata__", None)
     spans = sorted(_span(name, facts) for name, facts in header.items())
     end = 0
     for start, stop, name in spans:
         if start != end:
-            raise ValueError(f"the bytes of {name[:80]!r} do not follow those of the tensor before")
+            raise ValueError(f"the bytes of {name[:80]!r} do not follow those of the previous tensor")
         end = stop
     whole = 8 + length + end
     if size != whole:
-        raise ValueError(f"it is {'cut short' if size < whole else 'too long'}: {size:,} bytes of {whole:,}")
+        raise ValueError(f"it is {'truncated' if size < whole else 'too long'}: {size:,} bytes of {whole:,}")
     return {name: tuple(facts["shape"]) for name, facts in header.items()}
 
 
-def _span(name: str, facts: Any) -> tuple[int, int, str]:
-    """Return where the bytes of a tensor start and stop. Raise ValueError unless they hold its shape."""
-    told = facts if isinstance(facts, dict) else {}
-    shape, offsets = _counts(told.get("shape")), _counts(told.get("data_offsets"))
+def _span(name: str, facts: object) -> Span:
+    """Return the bytes of a tensor. Raise ValueError if their number does not fit its shape."""
+    entry = facts if isinstance(facts, dict) else {}
+    shape, offsets = _counts(entry.get("shape")), _counts(entry.get("data_offsets"))
     if len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise ValueError("the header is not one of safetensors")
-    each = BYTES.get(str(told.get("dtype")))
-    if each is not None and offsets[1] - offsets[0] != each * math.prod(shape):
-        raise ValueError(f"{name[:80]!r} has {offsets[1] - offsets[0]:,} bytes, which is not what its shape takes")
-    return offsets[0], offsets[1], name
+        raise ValueError("the header is not valid")
+    item = ITEM_BYTES.get(str(entry.get("dtype")))
+    if item is not None and offsets[1] - offsets[0] != item * math.prod(shape):
+        raise ValueError(f"{name[:80]!r} has {offsets[1] - offsets[0]:,} bytes, which does not fit its shape")
+    return Span(offsets[0], offsets[1], name)
 
 
-def _counts(value: Any) -> list[int]:
+def _counts(value: object) -> list[int]:
     if not isinstance(value, list) or not all(type(part) is int and part >= 0 for part in value):
-        raise ValueError("the header is not one of safetensors")
+        raise ValueError("the header is not valid")
     return value
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor from the header of a safetensors file. Raise ArtefactError when it has none."""
+    """Return the shape of each tensor of a safetensors file. Raise ArtefactError if it cannot be read."""
     try:
         return read_header(path)
     except (OSError, ValueError) as problem:
         raise ArtefactError(
-            f"`{path.name}` is no safetensors file: {problem}", hint="run `hubdpo train` again"
+            f"`{path.name}` is not a safetensors file: {problem}", hint="run `hubdpo train` again"
         ) from None
