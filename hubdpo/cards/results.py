@@ -55,7 +55,7 @@ def verdict(report: EvalReport) -> str:
         f"the base model only (McNemar's exact test: p = {probability(report.mcnemar_p)})"
     )
     if report.mcnemar_p > CHANCE:
-        return counts + ". A difference of this size is likely by chance."
+        return f"{counts}. The difference is not significant at the {CHANCE:.0%} level."
     return counts + "."
 
 

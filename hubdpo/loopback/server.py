@@ -27,7 +27,7 @@ from hubdpo.loopback.api.routes import Routes
 from hubdpo.loopback.faults import Fault, Faults
 from hubdpo.loopback.http.body import SentBody
 from hubdpo.loopback.http.connections import ConnectionServer, PatientSocket
-from hubdpo.loopback.http.head import Head, read_head, refuse_foreign
+from hubdpo.loopback.http.head import read_head, refuse_foreign
 from hubdpo.loopback.http.wire import Answer, Refusal, Request
 from hubdpo.loopback.limits import HEAD_S, IDLE_S, LINGER_S, STRANGER_S, most_connections
 from hubdpo.loopback.storage.disk_space import as_hf_xet_reads_it, machine_refusal
@@ -72,16 +72,12 @@ class LoopbackHub:
             raise ConfigError(
                 f"port {port} cannot be used: {problem.strerror}", hint="use `--port 0` for any free port"
             ) from None
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._server.server_close)
             self._store = Store(root)
-            try:
-                self._store.add_tokens(parsed)
-            except BaseException:
-                self._store.close()
-                raise
-        except BaseException:
-            self._server.server_close()
-            raise
+            undo.callback(self._store.close)
+            self._store.add_tokens(parsed)
+            undo.pop_all()
         self.faults = Faults()
         self.requests: deque[Logged] = deque(maxlen=LOGGED)
         self.endpoint = f"http://{HOST}:{self._server.server_address[1]}"
@@ -177,8 +173,13 @@ class _Handler(socketserver.BaseRequestHandler):
         path, _, query = head.target.partition("#")[0].partition("?")
         body = SentBody(self._reader, head, proceed=self._proceed, no_limit=lambda: self._socket.wait(None))
         request = Request(head.method, path, query, head.headers, body, id=request_id)
-        fault, answer = None, self._foreign(head)
-        if answer is None:
+        fault: Fault | None = None
+        answer: Answer | None
+        try:
+            refuse_foreign(head, self.server.server_address[1])
+        except Refusal as refusal:
+            answer = refusal.answer()
+        else:
             fault = self.server.hub.faults.match(request.method, request.path)
             answer = self._faulty(fault, request) if fault else self.server.hub.answer(request)
         if answer and not body.drain():  # the rest of the body would be read as the next request
@@ -193,13 +194,6 @@ class _Handler(socketserver.BaseRequestHandler):
         self._send(answer, fault, request_id, with_body=head.method != "HEAD")
         if not self._keep:
             self._linger()
-
-    def _foreign(self, head: Head) -> Answer | None:
-        try:
-            refuse_foreign(head, self.server.server_address[1])
-        except Refusal as refusal:
-            return refusal.answer()
-        return None
 
     def _log(self, request: Request, answer: Answer | None, received: int) -> None:
         status, size = (answer.status, answer.size) if answer else (0, 0)

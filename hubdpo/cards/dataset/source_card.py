@@ -20,8 +20,8 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ConfigError
 
 UNKNOWN = """\
-Who wrote the answers, who compared them, and with what instructions is not recorded here: {ask} before you rely on
-them. A model trained on these pairs learns the preferences of the annotators, and their mistakes."""
+It is not recorded who wrote the answers, who compared them, and with what instructions. Before you rely on them, {ask}.
+A model trained on these pairs learns the preferences of the annotators, and their mistakes."""
 
 
 Facts = Mapping[str, Any]

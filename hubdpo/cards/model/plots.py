@@ -1,4 +1,4 @@
-"""The training curves as small PNG files, drawn from metrics.jsonl."""
+"""Draw the training curves of a run, from metrics.jsonl, as PNG files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PLOTS = {
 
 
 def write_plots(run: Path) -> list[Path]:
-    """Draw each curve that was logged, training and held-out together, and return the files under `plots/`."""
-    lines = [json.loads(line) for line in (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
+    """Draw the logged metrics, training and held-out in one plot each. Return the files in `plots/`."""
+    log = [json.loads(line) for line in (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
     written = []
     (run / "plots").mkdir(exist_ok=True)
     for name, keys in PLOTS.items():
@@ -28,7 +28,7 @@ def write_plots(run: Path) -> list[Path]:
             label: points
             for key in keys
             for label, full in ((key, key), (f"held-out {key}", f"eval_{key}"))
-            if (points := [(line["step"], line[full]) for line in lines if full in line])
+            if (points := [(line["step"], line[full]) for line in log if full in line])
         }
         if series:
             written.append(_draw(run / "plots" / f"{name}.png", name, series))
@@ -36,15 +36,15 @@ def write_plots(run: Path) -> list[Path]:
 
 
 def _draw(path: Path, title: str, series: dict[str, list[tuple[int, float]]]) -> Path:
-    # no date or version inside, so that the same run draws the same bytes
-    drawn = io.BytesIO()
-    curves(title, series).savefig(drawn, dpi=100, metadata={"Software": None})
-    write_atomic(path, drawn.getvalue())
+    # without a version in it, the same run gives the same bytes
+    png = io.BytesIO()
+    curves(title, series).savefig(png, dpi=100, metadata={"Software": None})
+    write_atomic(path, png.getvalue())
     return path
 
 
 def curves(title: str, series: dict[str, list[tuple[int, float]]]) -> Figure:
-    """Draw points `(step, value)` by label; a held-out curve has the colour of the one it belongs to, and marks."""
+    """Draw curves of (step, value) points; a held-out curve has the colour of its training curve, and markers."""
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots()
     colours: dict[str, str] = {}
@@ -55,6 +55,6 @@ def curves(title: str, series: dict[str, list[tuple[int, float]]]) -> Figure:
         axes.plot(*zip(*points, strict=True), label=label, color=colour, **style)
     axes.set(xlabel="step", ylabel=title)
     axes.grid(alpha=0.3)
-    # above the axes, where it covers no curve
+    # above the axes, where it does not cover a curve
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
     return figure

@@ -19,7 +19,7 @@ SERVERS = (VLLM, LLAMA_CPP, TGI)
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM accepts for `--max-lora-rank` (vllm/config/lora.py, `MaxLoRARanks`)."""
 
-VARIANTS = {
+UNSUPPORTED = {
     "use_dora": ("adds magnitudes to the LoRA matrices, which these servers do not support", SERVERS),
     "lora_bias": ("trains a bias with the LoRA matrices, which these servers do not load", SERVERS),
     "trainable_token_indices": ("changes rows of the embedding", SERVERS),
@@ -30,8 +30,15 @@ VARIANTS = {
         "applies from certain tokens on; these apply it to all tokens, or refuse it",
         (VLLM, TGI),
     ),
+    # the converter writes lora_alpha, which llama.cpp divides by the rank
+    "use_rslora": ("divides by the root of the rank, llama.cpp by the rank: it scales wrongly", (LLAMA_CPP,)),
+    "rank_pattern": ("sets ranks per module; TGI reads a single `r` and scales wrongly", (TGI,)),
+    "alpha_pattern": ("sets the scale per module, but these read a single `lora_alpha`", (LLAMA_CPP, TGI)),
 }
-"""Fields of LoRA variants: their effect, and the programs without support (vllm/lora/peft_helper.py of vLLM 0.32)."""
+"""Fields that some programs do not support when they are set: their effect, and these programs.
+
+vLLM's list is in vllm/lora/peft_helper.py (0.32).
+"""
 PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 """Initialisations that do not change the base model's weights when the adapter is loaded."""
 
@@ -179,26 +186,13 @@ def _method(adapter: Adapter) -> Iterator[Problem]:
         yield Problem("modules_to_save", f"contains whole layers ({', '.join(saved)}) besides LoRA matrices", SERVERS)
     if config.get("bias", "none") != "none":
         yield Problem("bias", "is trained too, which these servers do not load", SERVERS)
-    yield from (Problem(name, *effect) for name, effect in VARIANTS.items() if config.get(name))
+    yield from (Problem(name, *effect) for name, effect in UNSUPPORTED.items() if config.get(name))
     init = config.get("init_lora_weights")
     if isinstance(init, str) and init.lower() not in PLAIN_INITS:
         yield Problem(
             "init_lora_weights",
             f"is {init}, which also changes the base model; these servers do not",
             SERVERS,
-        )
-    if config.get("use_rslora"):
-        # the converter writes lora_alpha, which llama.cpp divides by the rank
-        yield Problem(
-            "use_rslora",
-            "divides by the root of the rank, llama.cpp by the rank: it scales wrongly",
-            (LLAMA_CPP,),
-        )
-    if config.get("rank_pattern"):
-        yield Problem("rank_pattern", "sets ranks per module; TGI reads a single `r` and scales wrongly", (TGI,))
-    if config.get("alpha_pattern"):
-        yield Problem(
-            "alpha_pattern", "sets the scale per module, but these read a single `lora_alpha`", (LLAMA_CPP, TGI)
         )
     if vllm_rank(adapter.rank) is None:
         yield Problem("r", f"is {adapter.rank}, but vLLM supports at most {VLLM_RANKS[-1]}", (VLLM,))

@@ -137,21 +137,30 @@ def as_json(value: object, status: int = 200, **headers: str) -> Answer:
     return Answer(status, {"Content-Type": "application/json; charset=utf-8", **named}, content)
 
 
-def ranged(request: Request, answer: Answer) -> Answer:
-    """Reduce a 200 response to the `Range` of its request (RFC 9110, a single range). Raise Refusal 416 past the end.
+def byte_range(request: Request, total: int) -> tuple[int, int] | None:
+    """Return start and stop (exclusive) of the `Range` header (RFC 9110), None without a single range of bytes.
 
-    A `Range` in another form is ignored, as the RFC allows.
+    Raise Refusal 416 for a range past the end of `total` bytes.
     """
-    total = answer.size
-    answer.headers["Accept-Ranges"] = "bytes"
     unit, _, span = request.headers.get("range", "").partition("=")
     first, dash, last = span.partition("-")
     if unit.strip() != "bytes" or not dash or not re.fullmatch("[0-9]{1,18}", first + last):
-        return answer
+        return None
     start = int(first) if first else max(total - int(last), 0)
     stop = min(int(last) + 1, total) if first and last else total
     if start >= stop:
         raise Refusal(416, "the range starts after the end of the file")
+    return start, stop
+
+
+def ranged(request: Request, answer: Answer) -> Answer:
+    """Reduce a 200 response to the byte range of its request. Raise Refusal 416 past the end."""
+    total = answer.size
+    answer.headers["Accept-Ranges"] = "bytes"
+    span = byte_range(request, total)
+    if span is None:
+        return answer
+    start, stop = span
     answer.status = 206
     answer.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{total}"
     answer.content = answer.content[start:stop]

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,17 +70,14 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.large, self.incoming = root / "lfs", root / "incoming"
-        with made_or_left(root):
-            self._owner = hold(root)
-            try:
-                close_to_others(root)
-                sweep(root)
-                self.secret, new = signing_secret(root)
-                self._database = sqlite3.connect(root / "hub.sqlite", check_same_thread=False, isolation_level=None)
-                self._database.executescript(TABLES)
-            except BaseException:
-                self._owner.close()
-                raise
+        with made_or_left(root), ExitStack() as undo:
+            self._owner = undo.enter_context(hold(root))
+            close_to_others(root)
+            sweep(root)
+            self.secret, new = signing_secret(root)
+            self._database = sqlite3.connect(root / "hub.sqlite", check_same_thread=False, isolation_level=None)
+            self._database.executescript(TABLES)
+            undo.pop_all()
         self._guard = threading.RLock()
         self._locks: defaultdict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
         self._token_key = Signer(self.secret).key("tokens")

@@ -77,6 +77,7 @@ def _push(levels: list[list[Leaf]], counts: list[int], level: int, leaf: Leaf) -
     node = levels[level]
     node.append(leaf)
     counts[level] += 1
+    # a node has 3 to 9 children and ends at one whose hash is a multiple of 4, so an edit changes few nodes
     if len(node) == MOST_BRANCHES or (len(node) >= FEWEST_BRANCHES and divides(leaf[0], BRANCHES)):
         _close(levels, counts, level)
 

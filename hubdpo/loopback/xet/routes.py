@@ -9,7 +9,7 @@ import json
 import re
 
 from hubdpo.loopback.api.access import may_propose, still_readable
-from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, file_answer
+from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, byte_range, file_answer
 from hubdpo.loopback.storage.disk_space import check_room
 from hubdpo.loopback.storage.signing import Signer
 from hubdpo.loopback.storage.store import Repo, Store
@@ -147,16 +147,12 @@ def _joined(spans: list[Span]) -> list[Span]:
 def _within(terms: list[Term], request: Request) -> tuple[list[Term], int]:
     """Return the terms of the requested byte range, and its offset in the first of them. Raise Refusal 416."""
     total = sum(term.size for term in terms)
-    match = re.fullmatch(r"bytes=([0-9]{1,18})-([0-9]{0,18})", request.headers.get("range", ""))
-    start = int(match[1]) if match else 0
-    stop = min(int(match[2]) + 1, total) if match and match[2] else total
-    if start >= stop:
-        raise Refusal(416, "the range is beyond the file")
-    held: list[Term] = []
+    start, stop = byte_range(request, total) or (0, total)
+    needed: list[Term] = []
     position = offset = 0
     for term in terms:
         if position < stop and position + term.size > start:
-            offset = offset if held else start - position
-            held.append(term)
+            offset = offset if needed else start - position
+            needed.append(term)
         position += term.size
-    return held, offset
+    return needed, offset

@@ -16,14 +16,15 @@ from hubdpo.loopback.xet.hashes import from_hex, keyed, to_hex
 from hubdpo.loopback.xet.xorbs import Chunk
 
 TAG = b"HFRepoMetaData\0" + bytes.fromhex("556967456a7b815783a5bdd95ccdd14aa9")
-HEADER = struct.Struct("<32sQQ")
-FILE = struct.Struct("<32sII8x")
-TERM = struct.Struct("<32sIIII")
-PROOF = struct.Struct("<32s16x")
-XORB = struct.Struct("<32sIIII")
-CHUNK = struct.Struct("<32sII8x")
+HEADER = struct.Struct("<32sQQ")  # tag, version, size of the footer
+# records of 48 bytes
+FILE = struct.Struct("<32sII8x")  # file hash, flags, number of terms
+TERM = struct.Struct("<32sIIII")  # xorb hash, flags, unpacked size, first chunk, chunk after the last
+PROOF = struct.Struct("<32s16x")  # proof of a term, or SHA-256 of a file
+XORB = struct.Struct("<32sIIII")  # xorb hash, flags, number of chunks, unpacked size, size
+CHUNK = struct.Struct("<32sII8x")  # chunk hash, offset of its content, unpacked size
 FOOTER = struct.Struct("<QQQQQQQQQ32sQQ72xQ")
-END = b"\xff" * 32 + bytes(16)
+END = b"\xff" * 32 + bytes(16)  # ends the list of files, and that of xorbs
 WITH_PROOFS, WITH_SHA256 = 1 << 31, 1 << 30
 LARGEST = 64 * 2**20
 LIFETIME_S = 7 * 24 * 3600

@@ -16,6 +16,7 @@ LARGEST = LARGEST_CONTENT + MOST_CHUNKS * (HEADER + 48) + 4096
 """Largest xorb as it is sent, in bytes: 64 MiB of content that does not compress, and for each chunk a header and
 48 bytes in the tables at the end."""
 STORED = struct.Struct("<II32s")
+"""A chunk in the database: end offset in the xorb, unpacked size, hash."""
 PLAIN, LZ4, GROUPED_LZ4 = range(3)
 
 
@@ -49,6 +50,7 @@ def read_chunks(data: bytes) -> list[Chunk]:
 
 def unpack(packed: bytes) -> bytes:
     """Unpack one chunk, with its header. Raise Refusal 400 if it is malformed."""
+    # header: version (1 byte), compressed size (3), compression scheme (1), size (3); sizes in little-endian bytes
     length, scheme = int.from_bytes(packed[1:4], "little"), packed[4]
     size, data = int.from_bytes(packed[5:8], "little"), packed[HEADER:]
     if len(data) != length or scheme not in (PLAIN, LZ4, GROUPED_LZ4):
@@ -65,7 +67,10 @@ def unpack(packed: bytes) -> bytes:
 
 
 def _ungroup(data: bytes) -> bytes:
-    """Undo the grouping of every fourth byte, which makes float weights compress better."""
+    """Undo the grouping of every fourth byte, which makes float weights compress better.
+
+    Grouped, bytes 0, 4, 8, ... come first, then 1, 5, 9, ..., so that equal exponents are next to each other.
+    """
     whole = bytearray(len(data))
     start = 0
     for group in range(4):
