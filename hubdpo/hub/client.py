@@ -73,14 +73,13 @@ def download(
     *,
     repo_type: RepoType = "model",
     allow_patterns: list[str] | None = None,
-    cache_dir: Path | None = None,
 ) -> Path:
     """Return a folder with the files of a commit, from the cache or the Hub. Raise HubError when a file is missing."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     with translate_errors(f"{repo_id}@{sha[:12]}"):
         try:
-            return fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns, cache_dir=cache_dir)
+            return fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns)
         except (LocalEntryNotFoundError, OfflineModeIsEnabled):  # huggingface_hub 1 raises the second
             if is_offline():
                 is_partial = (cache_of(repo_id, repo_type) / "snapshots" / sha).is_dir()
@@ -94,12 +93,15 @@ def fetch(
     *,
     repo_type: RepoType = "model",
     allow_patterns: list[str] | None = None,
-    cache_dir: Path | None = None,
+    local_dir: Path | None = None,
 ) -> Path:
-    """Like `download`, but raise the client's own errors, so that the caller can retry."""
+    """Like `download`, but raise the client's own errors, so that the caller can retry.
+
+    With `local_dir` the files go into that folder, and the cache has no part in it.
+    """
     try:
         folder = api().snapshot_download(
-            repo_id, revision=sha, repo_type=repo_type, allow_patterns=allow_patterns, cache_dir=cache_dir
+            repo_id, revision=sha, repo_type=repo_type, allow_patterns=allow_patterns, local_dir=local_dir
         )
     except RuntimeError as problem:  # hf_xet raises it for every failed read; a failed write is a ConnectionError
         raise ConnectionError(first_line(problem)) from problem

@@ -31,9 +31,17 @@ def is_offline() -> bool:
 
 
 def require_online(what: str) -> None:
-    """Raise HubError in offline mode. `what` says, as a subject, what cannot do without the Hub."""
+    """Raise HubError in offline mode. `what` is the subject of the message, such as a command."""
     if is_offline():
         raise HubError(f"{what} must ask the Hub, and offline mode is on", hint="export HF_HUB_OFFLINE=0")
+
+
+def require_login() -> None:
+    """Raise the client's own error when there is no token, before any request is sent."""
+    from huggingface_hub.errors import LocalTokenNotFoundError
+
+    if _token() is None:
+        raise LocalTokenNotFoundError("no token")
 
 
 def status_of(problem: BaseException) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -30,19 +31,19 @@ THREADS = 8
 class RepoSnapshot(Snapshot):
     """The files of a repo at a commit.
 
-    With `cache_dir` nothing comes from the shared cache: `read` downloads each file and compares it with the hash in
-    the commit's tree, and `fetch` downloads into that folder.
+    A `fresh` snapshot takes nothing from the cache: `read` downloads each file and compares it with the hash in the
+    commit's tree, and `fetch_fresh` takes the place of `fetch`.
     """
 
     def __init__(
         self, repo_id: str, repo_type: RepoType, commit: str, *,
-        ref: str | None = None, revision: str | None = None, cache_dir: Path | None = None,
+        ref: str | None = None, revision: str | None = None, fresh: bool = False,
     ) -> None:  # fmt: skip
         self.name, self.repo_type, self.commit, self.revision = repo_id, repo_type, commit, revision
+        self._sha, self._type = commit, repo_type
         self.ref = ref or f"{repo_id}@{commit[:12]}"
         self._at: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type, "revision": commit}
-        self._repo: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type, "sha": commit}
-        self._cache_dir = cache_dir
+        self._fresh = fresh
         self._folder: Path | None = None
         self._content: dict[str, bytes] = {}
 
@@ -51,9 +52,10 @@ class RepoSnapshot(Snapshot):
         from huggingface_hub import RepoFile, get_cached_repo_tree
         from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
-        assert self.commit is not None
         try:
-            entries = list(get_cached_repo_tree(**self._at, cache_dir=self._cache_dir))
+            if self._fresh:
+                raise CachedRepoTreeNotFoundError(self.name)
+            entries = list(get_cached_repo_tree(**self._at))
         except CachedRepoTreeNotFoundError:
             if is_offline():
                 never_cached(RepoRef(self.name, self.commit), self.repo_type)
@@ -71,7 +73,7 @@ class RepoSnapshot(Snapshot):
 
     def read(self, name: str) -> bytes:
         check_size(name, self.files.get(name, 0), of=self.ref)
-        if self._cache_dir is None:
+        if not self._fresh:
             with translate_errors(self.ref):
                 path = Path(repeat(lambda: api().hf_hub_download(**self._at, filename=name)))
             return read_bytes(path, of=self.ref)
@@ -102,25 +104,29 @@ class RepoSnapshot(Snapshot):
         return bytes(response.content)
 
     def fetch(self, names: list[str] | None = None) -> Path:
-        if self._cache_dir is None:
-            return download(**self._repo, allow_patterns=names)
-        wanted = [name for name in self.files if names is None or name in names]
-        large = {name for name in wanted if self._tree[name].lfs or self.files[name] > LARGEST_GET}
+        return download(self.name, self._sha, repo_type=self._type, allow_patterns=names)
+
+    def fetch_fresh(self, names: Iterable[str], into: Path) -> None:
+        """Download files, as far as the commit has them, into an empty folder; `read` takes them from there.
+
+        Whether they arrive undamaged is for the caller to find out: they are not compared with any hash.
+        """
+        wanted = [name for name in names if name in self.files]
+        large = {name for name in wanted if self.files[name] > LARGEST_GET}
         patterns = [glob.escape(name) for name in large]
-        with translate_errors(self.ref):
-            folder = self._cache_dir
+
+        def save(name: str) -> None:
+            path = into / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(repeat(lambda: self._get(name)))
+
+        with translate_errors(self.ref), ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(save, (name for name in wanted if name not in large)))
             if large:
-                folder = repeat(lambda: fetch(**self._repo, allow_patterns=patterns, cache_dir=self._cache_dir))
-
-            def save(name: str) -> None:
-                path = folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(repeat(lambda: self._get(name)))
-
-            with ThreadPoolExecutor(THREADS) as pool:
-                list(pool.map(save, (name for name in wanted if name not in large)))
-        self._folder = folder
-        return folder
+                repeat(
+                    lambda: fetch(self.name, self._sha, repo_type=self._type, allow_patterns=patterns, local_dir=into)
+                )
+        self._folder = into
 
     def path(self, name: str) -> Path | None:
         return None
@@ -153,5 +159,5 @@ class RepoSnapshot(Snapshot):
     def _cached(self, name: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
-        path = try_to_load_from_cache(**self._at, filename=name, cache_dir=self._cache_dir)
+        path = try_to_load_from_cache(**self._at, filename=name)
         return Path(path) if isinstance(path, str) else None

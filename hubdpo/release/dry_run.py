@@ -1,63 +1,51 @@
-"""What a push would do: every file beside what the Hub has, and the steps; nothing is written."""
+"""Show what a push would do: every file beside the one on the Hub, and the steps. Nothing is written."""
 
 from __future__ import annotations
 
 from hubdpo import console
-from hubdpo.artefacts.manifests.bundle import Bundle
 from hubdpo.config import PushConfig
 from hubdpo.errors import HubError
-from hubdpo.release.bundle import BundleContent
-from hubdpo.release.remote import Remote, Tree, check_ours, check_visibility, is_at, stage_name
+from hubdpo.release.protocol import check_ours
+from hubdpo.release.remote import Refs, Remote
+from hubdpo.release.snapshot import Plan, ReleaseSnapshot
 
 
-def show_plan(config: PushConfig, content: BundleContent, remote: Remote) -> None:
-    """Show files, bytes and steps. Raise as the push itself would: VersionTaken, or HubError for the visibility."""
-    tag = f"v{config.version}"
-    tree: Tree = {}
-    old: Bundle | None = None
-    taken = head = None
-    exists = remote.exists()
-    if exists:
-        check_visibility(remote, config.private)
-        if (taken := remote.tags().get(tag)) is not None:
-            check_ours(remote, content, tag, taken)
-        if (head := remote.branches().get("main")) is not None:
-            tree = remote.tree(head)
-            old = remote.bundle(head, tree)
-    rows, total, sent = [], 0, 0
-    for path, value in content.files.items():
-        size = len(value) if isinstance(value, bytes) else value.stat().st_size
-        same = is_at(tree, path, content)
-        rows.append((path, f"{size:,}", "unchanged" if same else "changed" if path in tree else "new"))
-        total, sent = total + size, sent + (0 if same else size)
-    gone = [path for path in (old.files if old else {}) if path in tree and path not in content.files]
-    rows += [(path, "", "deleted") for path in gone]
-    kept = sorted(set(tree) - {path for path, _, _ in rows})
-    rows.append((f"{len(content.files)} files", f"{total:,}", f"{sent:,} to send"))
-    console.table(["file", "bytes", "on the Hub"], rows, title=f"{config.repo} {tag}")
-    if kept:
-        console.info(f"not hubdpo's, and left as they are: {', '.join(kept)}")
-    for number, step in enumerate(_steps(config, content, exists=exists, released=taken is not None), start=1):
+def show_plan(config: PushConfig, release: ReleaseSnapshot, remote: Remote, refs: Refs) -> None:
+    """Show files, bytes and steps. Raise VersionTaken as the push itself would."""
+    tagged = refs.tags.get(release.tag)
+    if tagged is not None:
+        check_ours(remote, refs, release, tagged)
+    plan = Plan(remote.at(refs.main) if refs.main else None, release)
+    rows: list[tuple[str, str, str]] = [
+        (name, f"{release.files[name]:,}", state) for name, state in plan.states.items()
+    ]
+    rows += [(name, "", "deleted") for name in plan.deleted]
+    total, sent = sum(release.files.values()), sum(release.files[name] for name in plan.sent)
+    rows.append((f"{len(release.files)} files", f"{total:,}", f"{sent:,} to send"))
+    console.table(["file", "bytes", "on the Hub"], rows, title=f"{config.repo} {release.tag}")
+    if plan.kept:
+        console.info(f"not hubdpo's, and left as they are: {', '.join(plan.kept)}")
+    for number, step in enumerate(_steps(config, release, refs, released=tagged is not None), start=1):
         console.info(f"{number}. {step}")
 
 
-def _steps(config: PushConfig, content: BundleContent, *, exists: bool, released: bool) -> list[str]:
-    tag, stage = f"v{config.version}", stage_name(content)
-    if config.create_pr and not exists:
+def _steps(config: PushConfig, release: ReleaseSnapshot, refs: Refs, *, released: bool) -> list[str]:
+    if config.create_pr and not refs.exists:
         raise no_repo_for_proposal(config.repo)
-    compare = "download it into an empty cache, compare every SHA-256" + (", load it" * (config.check == "load"))
+    compare = "download it into an empty folder, compare every SHA-256" + (", load it" * (config.check == "load"))
     if released:
-        steps = [f"{tag} holds these files already: bring main to them where it is behind"]
+        steps = [f"{release.tag} holds these files already: bring main to them where it is behind"]
     elif config.create_pr:
         steps = ["open a pull request with one commit onto main, or find the open one", compare]
     else:
+        create = f"create the {'private ' * bool(config.private)}{release.kind} repo {config.repo}"
         steps = [
-            *([] if exists else [f"create the {'private ' * bool(config.private)}{content.kind} repo {config.repo}"]),
-            f"branch {stage} from main",
+            *([] if refs.exists else [create]),
+            f"branch {release.stage} from main",
             "one commit there",
             compare,
-            f"tag {tag}, which never moves",
-            f"the same files onto main, unless it holds a higher version; delete {stage}",
+            f"tag {release.tag}, which never moves",
+            f"the same files onto main, unless it holds a higher version; delete {release.stage}",
         ]
     return steps + ([f"add {config.repo} to the collection {config.collection}"] if config.collection else [])
 

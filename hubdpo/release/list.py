@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.errors import ConfigError
 from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.open import find_type
 from hubdpo.hub.reference import parse_ref
 from hubdpo.hub.retry import repeat
 from hubdpo.hub.transport import api
-from hubdpo.hub.versions import parse_tag
+from hubdpo.hub.versions import newest_first
 from hubdpo.release.remote import Remote
 
 
@@ -22,17 +22,17 @@ class Listed:
     tag: str
     commit: str
     date: str
-    kind: str | None
+    kind: Kind | None
     files: int | None
     bytes: int | None
     on_main: bool
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
 def releases(repo_id: str) -> list[Listed]:
-    """List the tags `vX.Y.Z` of a model or dataset, newest first; their files are not downloaded.
+    """List the tags `vX.Y.Z` of a model or dataset, newest first, without downloading their files.
 
     Raise ConfigError when `repo_id` is not USER/NAME, HubError when there is no such repo.
     """
@@ -42,19 +42,16 @@ def releases(repo_id: str) -> list[Listed]:
     require_online("`versions`")
     remote = Remote(repo_id, find_type(repo_id))
     with translate_errors(repo_id):
-        tags = {name: commit for name, commit in remote.tags().items() if parse_tag(name)}
-        head = remote.branches().get("main")
-        main = remote.bundle(head, remote.tree(head)) if head else None
-        return [
-            _listed(remote, tag, tags[tag], main.version if main else None)
-            for tag in sorted(tags, key=lambda name: parse_tag(name) or (0, 0, 0), reverse=True)
-        ]
+        refs = remote.refs()
+        main = remote.at(refs.main).bundle if refs.main else None
+        newest = f"v{main.version}" if main else None
+        return [_listed(remote, tag, refs.tags[tag], on_main=tag == newest) for tag in newest_first(refs.tags)]
 
 
-def _listed(remote: Remote, tag: str, commit: str, main: str | None) -> Listed:
-    info = repeat(lambda: api().repo_info(remote.repo_id, repo_type=remote.repo_type, revision=commit))
-    bundle = remote.bundle(commit, remote.tree(commit))
-    if bundle is not None and tag != f"v{bundle.version}":  # a tag by hand on a release's commit
+def _listed(remote: Remote, tag: str, commit: str, *, on_main: bool) -> Listed:
+    info = repeat(lambda: api().repo_info(**remote.named, revision=commit))
+    bundle = remote.at(commit).bundle
+    if bundle is not None and tag != f"v{bundle.version}":  # somebody tagged a release's commit by hand
         bundle = None
     return Listed(
         tag=tag,
@@ -63,5 +60,5 @@ def _listed(remote: Remote, tag: str, commit: str, main: str | None) -> Listed:
         kind=bundle.kind if bundle else None,
         files=len(bundle.files) if bundle else None,
         bytes=sum(entry.size for entry in bundle.files.values()) if bundle else None,
-        on_main=tag == f"v{main}",
+        on_main=on_main,
     )

@@ -2,74 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hubdpo import console
 from hubdpo.config.push import Check
-from hubdpo.errors import HubError
-from hubdpo.hub.failures import is_unknown_outcome, status_of
 from hubdpo.hub.retry import TRIES, repeat, wait_before
-from hubdpo.hub.transport import api, endpoint
-from hubdpo.release.bundle import BundleContent
-from hubdpo.release.dry_run import no_repo_for_proposal
-from hubdpo.release.remote import Remote, bundle_line, check_others, holds, operations_for
+from hubdpo.hub.transport import api
+from hubdpo.release.protocol import check_others, check_ours, is_undecided, unknown_commit
+from hubdpo.release.remote import Refs, Remote
+from hubdpo.release.snapshot import Plan, ReleaseSnapshot
 from hubdpo.release.verify.verify import verify_commit
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """A pull request and its commit; `number` is None when main holds the bundle already, so that none is needed."""
+class Proposal(NamedTuple):
+    """A pull request and its commit; `number` is None when main holds the release already, so that none is needed."""
 
     url: str
     number: int | None
     commit: str
 
 
-def propose(remote: Remote, content: BundleContent, title: str, *, check: Check) -> Proposal:
-    """Open a pull request with the bundle, or find the one that is open, verify its commit and return it.
+def propose(remote: Remote, refs: Refs, release: ReleaseSnapshot, title: str, *, check: Check) -> Proposal:
+    """Open a pull request with the release, or find the one that is open; verify its commit and return it.
 
-    Neither a tag is made nor a branch touched. Raise HubError when the repo is missing or the outcome stays unknown,
-    VerificationFailed, with the pull request left open, when what was sent is not what is there.
+    No tag is made and no branch is touched. Raise VersionTaken when the tag holds another release, HubError when the
+    outcome stays unknown, VerificationFailed, with the pull request left open, when the download differs from what was
+    sent.
     """
-    if not remote.exists():
-        raise no_repo_for_proposal(remote.repo_id)
+    if (tagged := refs.tags.get(release.tag)) is not None:
+        check_ours(remote, refs, release, tagged)
+    head = refs.main or remote.head("main")
     for attempt in range(TRIES):
-        head = remote.branches()["main"]
-        tree = remote.tree(head)
-        if holds(tree, content):
+        plan = Plan(remote.at(head), release)
+        if plan.holds:
             console.info(f"main of {remote.repo_id} holds these files already; nothing is proposed")
-            return Proposal(f"{endpoint()}/{remote.path}", None, head)
-        found = _open_one(remote, content)
-        if found is not None:
-            console.info(f"found the open pull request {found.url}")
+            return Proposal(remote.url, None, head)
+        proposal = _find_open(remote, release)
+        if proposal is not None:
+            console.info(f"found the open pull request {proposal.url}")
         else:
-            old = remote.bundle(head, tree)
-            check_others(remote, content, tree, old)
+            check_others(remote, plan)
             try:
                 done = api().create_commit(
-                    **remote.named, operations=operations_for(content, tree, old),
-                    commit_message=title, commit_description=bundle_line(content), revision="main",
-                    parent_commit=head, create_pr=True,
+                    **remote.named, operations=plan.operations(), commit_message=title,
+                    commit_description=release.bundle_line, revision="main", parent_commit=head, create_pr=True,
                 )  # fmt: skip
             except Exception as problem:
-                # as with every commit, one whose answer was lost may be there: it is looked for, not sent again
-                if status_of(problem) not in (409, 412) and not is_unknown_outcome(problem):
+                # the pull request may be there although the response was lost: look for it before sending again
+                if not is_undecided(problem):
                     raise
                 wait_before(attempt, problem)
+                head = remote.head("main")
                 continue
-            found = Proposal(str(done.pr_url), done.pr_num, str(done.oid))
-            console.info(f"opened {found.url}")
+            proposal = Proposal(str(done.pr_url), done.pr_num, str(done.oid))
+            console.info(f"opened {proposal.url}")
         console.info("downloading it again to compare")
-        verify_commit(remote.repo_id, remote.repo_type, found.commit, expected=content.manifest, check=check)
-        return found
-    raise HubError(
-        f"whether a pull request to `{remote.repo_id}` was opened stays unknown after {TRIES} tries",
-        hint="run the same command again; it finds the one that is open",
-    )
+        verify_commit(remote.at(proposal.commit), expected=release.listing, check=check)
+        return proposal
+    raise unknown_commit(remote, "a pull request")
 
 
-def _open_one(remote: Remote, content: BundleContent) -> Proposal | None:
-    """Return our own open pull request of this bundle: by the bundle's line, or by its files when the line was lost."""
+def _find_open(remote: Remote, release: ReleaseSnapshot) -> Proposal | None:
+    """Return our own open pull request of this release: by its bundle line, or by its files when that line was lost."""
     me = repeat(lambda: api().whoami())["name"]
     mine = repeat(
         lambda: list(
@@ -78,10 +72,11 @@ def _open_one(remote: Remote, content: BundleContent) -> Proposal | None:
             )
         )
     )
-    for one in mine:
-        details = repeat(lambda one=one: api().get_discussion_details(**remote.named, discussion_num=one.num))  # type: ignore[misc]
-        named = any(bundle_line(content) in getattr(event, "content", "") for event in details.events)
-        commit = remote.commit_of(f"refs/pr/{one.num}")
-        if named or holds(remote.tree(commit), content):
-            return Proposal(one.url, one.num, commit)
+    for discussion in mine:
+        number = discussion.num
+        details = repeat(lambda number=number: api().get_discussion_details(**remote.named, discussion_num=number))  # type: ignore[misc]
+        is_named = any(release.bundle_line in getattr(event, "content", "") for event in details.events)
+        commit = remote.commit_of(f"refs/pr/{number}")
+        if is_named or Plan(remote.at(commit), release).holds:
+            return Proposal(discussion.url, number, commit)
     return None

@@ -21,7 +21,7 @@ from hubdpo.hub.client import resolve_address
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import RepoRef, checked_revision, parse_address, parse_ref, parse_unless_folder
 from hubdpo.model.merge.merge import merge
-from hubdpo.release.diff.diff import open_side
+from hubdpo.release.diff.diff import open_release
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -207,7 +207,7 @@ def test_an_adapter_of_a_branch_or_a_pull_request_is_taken(
 
 def test_a_branch_that_is_no_release_is_told_as_one_in_diff(slashed: dict[str, str]) -> None:
     with pytest.raises(ArtefactError, match=r"@feature/clean` is no release"):
-        open_side(f"{slashed['dataset']}@feature/clean")
+        open_release(f"{slashed['dataset']}@feature/clean")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from hubdpo.artefacts.manifests.manifest import EVAL_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, HubError
 from hubdpo.loopback.faults import Fault
-from hubdpo.release import push as push_stage
+from hubdpo.release import protocol
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -232,8 +232,8 @@ def test_an_edit_while_the_release_is_on_its_way_is_told(
         edit(repo_id, card(repo_id).replace(NOTE, KEPT))
         return verified(*given, **named)
 
-    verified = push_stage.verify_commit
-    monkeypatch.setattr(push_stage, "verify_commit", verify_while_somebody_types)
+    verified = protocol.verify_commit
+    monkeypatch.setattr(protocol, "verify_commit", verify_while_somebody_types)
     push(folder=data, repo=repo_id, version="1.1.0")
     assert "while the release was on its way" in capsys.readouterr().err
 

@@ -18,6 +18,8 @@ from hubdpo.artefacts.manifests.file_entries import FileEntry, bytes_entry
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE
 from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.errors import ArtefactError, HubError, VerificationFailed
+from hubdpo.hub.repo import RepoSnapshot
+from hubdpo.hub.snapshot import FolderSnapshot
 from hubdpo.release.verify.files import check_files
 from hubdpo.release.verify.verify import verify_commit
 from tests.release.made import made_run
@@ -39,6 +41,10 @@ def listing(
     return bundle
 
 
+def checked(folder: Path, bundle: Bundle, name: str = "USER/NAME") -> list[str]:
+    return check_files(FolderSnapshot(folder, name=name, all_files=True), bundle)
+
+
 @pytest.fixture(scope="module")
 def adapter_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = BaseRef(name="a/b", repo_id="a/b", revision="0" * 40)
@@ -55,17 +61,17 @@ def adapter(adapter_once: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", "run.json", "README.md"])
 def test_what_loading_an_adapter_reads_must_be_listed(adapter: Path, name: str) -> None:
     with pytest.raises(ArtefactError, match=f"`{name}` is not listed in hubdpo.json"):
-        check_files(adapter, listing(adapter, "adapter", without=(name,)))
+        checked(adapter, listing(adapter, "adapter", without=(name,)))
 
 
 def test_an_empty_list_is_no_release(adapter: Path) -> None:
     with pytest.raises(ArtefactError, match="is not listed in hubdpo.json"):
-        check_files(adapter, listing(adapter, "adapter", files={}, bundle_id=bundle_id_of("1.0.0", {})))
+        checked(adapter, listing(adapter, "adapter", files={}, bundle_id=bundle_id_of("1.0.0", {})))
 
 
 def test_the_id_of_a_bundle_is_computed_again(adapter: Path) -> None:
     with pytest.raises(ArtefactError, match="`bundle_id` of hubdpo.json is not that of its list"):
-        check_files(adapter, listing(adapter, "adapter", bundle_id="0" * 64))
+        checked(adapter, listing(adapter, "adapter", bundle_id="0" * 64))
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "custom_generate/generate.py"])
@@ -74,7 +80,7 @@ def test_a_file_that_loading_would_read_is_refused(adapter: Path, name: str) -> 
     (adapter / name).parent.mkdir(parents=True, exist_ok=True)
     (adapter / name).write_text("{}")
     with pytest.raises(VerificationFailed, match="not listed in hubdpo.json, and loading would read it") as caught:
-        check_files(adapter, bundle, "a/b")
+        checked(adapter, bundle, "a/b")
     assert f"`{name}` of `a/b`" in caught.value.message
     assert f"hf repos delete-files a/b {name}, then publish a new version" in str(caught.value.hint)
 
@@ -85,7 +91,7 @@ def test_what_a_trainer_leaves_does_no_harm_and_is_named(adapter: Path) -> None:
     for path in (adapter / name for name in (*left, ".gitattributes")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
-    assert check_files(adapter, bundle) == left
+    assert checked(adapter, bundle) == left
 
 
 def merged(folder: Path, shards: dict[str, str] | None) -> Path:
@@ -124,10 +130,10 @@ def test_the_weights_of_a_merged_model_are_those_of_its_index(
     for name in there:
         (folder / name).write_bytes(b"")
     if missing is None:
-        assert check_files(folder, listing(folder, "merged")) == []
+        assert checked(folder, listing(folder, "merged")) == []
         return
     with pytest.raises(ArtefactError, match=f"`{missing}` is not listed"):
-        check_files(folder, listing(folder, "merged"))
+        checked(folder, listing(folder, "merged"))
 
 
 @pytest.fixture
@@ -139,11 +145,11 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_every_file_of_the_data_must_be_listed(pairs: Path) -> None:
-    assert check_files(pairs, listing(pairs, "dataset")) in ([], ["rejected.jsonl"])
+    assert checked(pairs, listing(pairs, "dataset")) in ([], ["rejected.jsonl"])
     for name in ("README.md", "prepare.json", next(path.name for path in (pairs / "data").iterdir())):
         name = name if (pairs / name).exists() else f"data/{name}"
         with pytest.raises(ArtefactError, match=f"`{name}` is not listed"):
-            check_files(pairs, listing(pairs, "dataset", without=(name,)))
+            checked(pairs, listing(pairs, "dataset", without=(name,)))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +170,7 @@ def test_facts_that_cannot_be_fail_though_their_hash_is_right(adapter: Path, fie
     run = json.loads((adapter / "run.json").read_text()) | {field: value}
     (adapter / "run.json").write_text(json.dumps(run))
     with pytest.raises(ArtefactError, match="run.json") as caught:
-        check_files(adapter, listing(adapter, "adapter"))
+        checked(adapter, listing(adapter, "adapter"))
     assert says in caught.value.message
 
 
@@ -183,11 +189,11 @@ def test_a_published_release_is_held_to_it(adapter: Path, repo_id: str, run_cli:
     for name in ("LICENSE", "notes/a.md"):
         api.upload_file(repo_id=repo_id, path_in_repo=name, path_or_fileobj=b"by hand")
     sha = api.model_info(repo_id).sha
-    assert verify_commit(repo_id, "model", str(sha), check="hashes").bundle.kind == "adapter"
+    assert verify_commit(RepoSnapshot(repo_id, "model", str(sha), fresh=True), check="hashes").bundle.kind == "adapter"
     with pytest.raises(VerificationFailed, match="lists an adapter, and the repo is a dataset"):
         dataset = api.create_repo(repo_id, repo_type="dataset").repo_id
         done = api.upload_folder(repo_id=dataset, repo_type="dataset", folder_path=str(adapter))
-        verify_commit(dataset, "dataset", done.oid, check="hashes")
+        verify_commit(RepoSnapshot(dataset, "dataset", done.oid, fresh=True), check="hashes")
 
 
 def test_files_by_hand_are_named_by_verify(pairs: Path, repo_id: str, run_cli: Cli) -> None:

@@ -21,7 +21,7 @@ from hubdpo.errors import ConfigError, VerificationFailed
 from hubdpo.model.adapters.load import answer, load_on_base
 from hubdpo.model.generation import stops_elsewhere, unstopped, write_stops
 from hubdpo.model.probes import compare_probes
-from hubdpo.release.bundle import adapter_bundle
+from hubdpo.release.drafts import adapter_draft
 from hubdpo.release.inspect.inspect import inspect
 from hubdpo.release.verify.loads import check_merged
 
@@ -110,7 +110,7 @@ def test_inspecting_and_the_card_say_both(run: Path, base: Path) -> None:
     assert "eos_token_id" in [finding.field for finding in found.findings]
     assert found.facts["chat template kwargs"] == KWARGS
     ref = BaseRef(name="me/base", repo_id="me/base", revision="0" * 40, license="mit")
-    card = adapter_bundle(run, RunManifest.read(run / RUN_FILE), "1.0.0", repo="me/it", base=ref).card
+    card = adapter_draft(run, RunManifest.read(run / RUN_FILE), "1.0.0", repo="me/it", base=ref).card("1.0.0")
     assert f"`stop_token_ids` `[{end_of(base).id}]`" in card
     assert '```json\n{"enable_thinking": false}\n```' in card
 

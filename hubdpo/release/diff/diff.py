@@ -2,51 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hubdpo.artefacts.folders.kinds import folder_kind, published_files
-from hubdpo.artefacts.formats.bounded import read_bytes
+from hubdpo.artefacts.folders.kinds import folder_kind
 from hubdpo.artefacts.manifests.accuracy import Accuracy
 from hubdpo.artefacts.manifests.bundle import Bundle, Kind
 from hubdpo.artefacts.manifests.evaluation import EvalReport
-from hubdpo.artefacts.manifests.file_entries import FileEntry, file_entry, verify_files
-from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE
+from hubdpo.artefacts.manifests.file_entries import FileEntry, verify_files
+from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, EVAL_FILE, MERGE_FILE, PREPARE_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ArtefactError, ConfigError
-from hubdpo.hub.client import download, resolve
-from hubdpo.hub.failures import no_folder
-from hubdpo.hub.open import find_type
-from hubdpo.hub.reference import parse_unless_folder
+from hubdpo.hub.open import open_snapshot
+from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.release.diff.rows import RowChanges, compare_rows
 from hubdpo.release.diff.weights import CONFIG, WEIGHTS, WeightChanges, compare_tensors, compare_weights
-from hubdpo.release.facts import MANIFESTS, Facts, changed_options, read_facts, what_changed
+from hubdpo.release.summary import (
+    Options,
+    base_of,
+    changed_options,
+    config_of,
+    content_hashes,
+    listed_files,
+    what_changed,
+)
 
+MANIFESTS = (PREPARE_FILE, RUN_FILE, EVAL_FILE, MERGE_FILE)
 PARQUET, SAFETENSORS = ".parquet", ".safetensors"
 A_KIND = {"dataset": "a dataset", "adapter": "an adapter", "merged": "a merged model"}
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two. `fetch` gives a folder that has the files of the given names, downloaded when they must be."""
-
-    name: str
-    kind: Kind
-    facts: Facts
-    fetch: Callable[[list[str]], Path]
-    commit: str | None = None
-
-    def files(self, ending: str) -> list[str]:
-        return sorted(name for name in self.facts.files if name.endswith(ending))
 
 
 @dataclass(frozen=True)
 class Change:
     """A number before and after; `low` and `high` are the 95 % interval of the difference, where there is one."""
 
-    before: Any
-    after: Any
+    before: object
+    after: object
     difference: float | None = None
     low: float | None = None
     high: float | None = None
@@ -76,60 +68,73 @@ class Diff:
 
 
 def diff(before: str, after: str) -> Diff:
-    """Compare two of the same kind, each a folder or `USER/NAME[@REVISION]`.
+    """Compare two releases or folders of the same kind, each given as a folder or `USER/NAME[@REVISION]`.
 
-    Manifests are read first; rows and weights are downloaded only where their hashes differ. Raise ConfigError when one
-    is a dataset and the other is not, ArtefactError when one is no folder or release of hubdpo, HubError when the Hub
-    has no such repo or revision.
+    Manifests are read first; rows and weights are downloaded only where their hashes differ. Raise ConfigError for two
+    different kinds, ArtefactError for anything but a folder or release of hubdpo, HubError when the Hub has no such
+    repo or revision.
     """
-    one, other = open_side(before), open_side(after)
-    if one.kind != other.kind:
+    old, new = open_release(before), open_release(after)
+    kind = _kind(old)
+    if kind != _kind(new):
         raise ConfigError(
-            f"`{before}` holds {A_KIND[one.kind]}, and `{after}` {A_KIND[other.kind]}",
+            f"`{before}` holds {A_KIND[kind]}, and `{after}` {A_KIND[_kind(new)]}",
             hint="compare two of the same kind",
         )
-    old, new = one.facts, other.facts
-    files, same = _files(old.files, new.files)
+    files, same = _files(listed_files(old), listed_files(new))
+    is_same_content = content_hashes(old) == content_hashes(new)
     return Diff(
-        before=one.name,
-        after=other.name,
-        kind=one.kind,
+        before=_name(old),
+        after=_name(new),
+        kind=kind,
         summary=what_changed(old, new),
         files=files,
         same_files=same,
         data=_data(old, new),
-        rows=_rows(one, other) if one.kind == "dataset" else None,
-        config=_options(old.config, new.config),
-        lineage=_lineage(old, new),
+        rows=_rows(old, new) if kind == "dataset" and not is_same_content else None,
+        config=_options(config_of(old), config_of(new)),
+        lineage=_options(_origin(old), _origin(new)),
         metrics=_metrics(old.evaluation, new.evaluation) if old.evaluation and new.evaluation else {},
         same_test_data=old.run.dataset.fingerprint == new.run.dataset.fingerprint if old.run and new.run else None,
-        weights=_weights(one, other) if one.kind != "dataset" else None,
+        weights=_weights(old, new, kind) if kind != "dataset" and not is_same_content else None,
     )
 
 
-def open_side(ref: str) -> Side:
-    """Read the manifests of a folder or a release."""
-    if Path(ref).is_dir():
-        folder = Path(ref)
-        entries = {name: file_entry(folder / name) for name in published_files(folder)}
-        facts = read_facts(entries, lambda name: read_bytes(folder / name), of=ref)
-        return Side(ref, folder_kind(folder), facts, lambda names: folder)
-    repo_id, revision = parse_unless_folder(ref)
-    with no_folder(ref):
-        repo_type = find_type(repo_id)
-        sha = resolve(repo_id, revision, repo_type=repo_type)
+def open_release(ref: str) -> Snapshot:
+    """Open a folder or a release, and verify the release's manifests. Raise ArtefactError for any other repo."""
+    snapshot = open_snapshot(ref)
+    if snapshot.commit is None:
+        folder_kind(Path(ref))
+    else:
+        if not (snapshot.fetch([BUNDLE_FILE]) / BUNDLE_FILE).is_file():
+            raise ArtefactError(f"`{ref}` is no release of hubdpo", hint=f"hubdpo versions {snapshot.name}")
+        snapshot.bundle = Bundle.parse(snapshot.read(BUNDLE_FILE), BUNDLE_FILE)
+        _verified(snapshot, list(MANIFESTS))
+    return snapshot
 
-    def fetch(names: list[str]) -> Path:
-        place = download(repo_id, sha, repo_type=repo_type, allow_patterns=names)
-        verify_files(place, {name: bundle.files[name] for name in names if name in bundle.files}, hint="try again")
-        return place
 
-    place = download(repo_id, sha, repo_type=repo_type, allow_patterns=[BUNDLE_FILE])
-    if not (place / BUNDLE_FILE).is_file():
-        raise ArtefactError(f"`{ref}` is no release of hubdpo", hint=f"hubdpo versions {repo_id}")
-    bundle = Bundle.read(place / BUNDLE_FILE)
-    facts = read_facts(bundle.files, lambda name: read_bytes(fetch(list(MANIFESTS)) / name), of=ref)
-    return Side(f"{repo_id}@{revision or sha[:12]}", bundle.kind, facts, fetch, sha)
+def _verified(snapshot: Snapshot, names: list[str]) -> Path:
+    """Return a folder that has these files; those of a release are compared with their hashes."""
+    folder = snapshot.fetch(names)
+    if snapshot.commit is not None:
+        listed = listed_files(snapshot)
+        verify_files(folder, {name: listed[name] for name in names if name in listed}, hint="try again")
+    return folder
+
+
+def _kind(snapshot: Snapshot) -> Kind:
+    if isinstance(snapshot, FolderSnapshot):
+        return folder_kind(snapshot.folder)
+    assert snapshot.bundle is not None
+    return snapshot.bundle.kind
+
+
+def _name(snapshot: Snapshot) -> str:
+    return f"{snapshot.name}@{snapshot.revision or snapshot.commit[:12]}" if snapshot.commit else snapshot.ref
+
+
+def _with_ending(snapshot: Snapshot, ending: str) -> list[str]:
+    return sorted(name for name in listed_files(snapshot) if name.endswith(ending))
 
 
 def _files(old: dict[str, FileEntry], new: dict[str, FileEntry]) -> tuple[dict[str, Change], int]:
@@ -142,51 +147,49 @@ def _files(old: dict[str, FileEntry], new: dict[str, FileEntry]) -> tuple[dict[s
     return changed, len(names) - len(changed)
 
 
-def _data(old: Facts, new: Facts) -> dict[str, Change]:
+def _data(old: Snapshot, new: Snapshot) -> dict[str, Change]:
     """Return what the funnels and splits count, changed or not, and the fingerprints."""
     if not old.prepare or not new.prepare:
         return {}
-    counts = []
-    for prepare in (old.prepare, new.prepare):
-        found: dict[str, Any] = {"rows read": prepare.funnel.read}
-        found |= {f"dropped: {reason}": number for reason, number in prepare.funnel.dropped.items()}
-        found |= {f"split {name}": number for name, number in prepare.splits.items()}
-        found |= {"sources": sorted(source.name for source in prepare.sources), "fingerprint": prepare.fingerprint}
-        counts.append(found)
-    return {name: _change(counts[0].get(name), counts[1].get(name)) for name in {**counts[0], **counts[1]}}
+    before, after = _counts(old.prepare), _counts(new.prepare)
+    return {name: _change(before.get(name), after.get(name)) for name in {**before, **after}}
 
 
-def _rows(one: Side, other: Side) -> RowChanges | None:
-    if one.facts.content() == other.facts.content():
-        return None
-    old, new = ([side.fetch(side.files(PARQUET)) / name for name in side.files(PARQUET)] for side in (one, other))
-    return compare_rows(old, new)
+def _counts(prepare: PrepareManifest) -> Options:
+    counts: Options = {"rows read": prepare.funnel.read}
+    counts |= {f"dropped: {reason}": number for reason, number in prepare.funnel.dropped.items()}
+    counts |= {f"split {name}": number for name, number in prepare.splits.items()}
+    return counts | {"sources": sorted(source.name for source in prepare.sources), "fingerprint": prepare.fingerprint}
 
 
-def _options(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Change]:
+def _rows(old: Snapshot, new: Snapshot) -> RowChanges:
+    before, after = (_with_ending(side, PARQUET) for side in (old, new))
+    old_folder, new_folder = _verified(old, before), _verified(new, after)
+    return compare_rows([old_folder / name for name in before], [new_folder / name for name in after])
+
+
+def _options(old: Options, new: Options) -> dict[str, Change]:
     return {name: Change(*values) for name, values in changed_options(old, new).items()}
 
 
-def _lineage(old: Facts, new: Facts) -> dict[str, Change]:
-    """Return base, data and versions, where they differ."""
-    sides: list[dict[str, Any]] = []
-    for facts in (old, new):
-        found: dict[str, Any] = {}
-        if facts.base:
-            found |= {"base": facts.base.name, "base revision": facts.base.revision}
-        if facts.run:
-            data = facts.run.dataset
-            found |= {"dataset": data.name, "dataset revision": data.revision, "dataset fingerprint": data.fingerprint}
-            found |= {"training pairs": data.train_pairs, "steps": facts.run.steps, "device": facts.run.device}
-            found |= facts.run.versions
-        if facts.merge:
-            one = facts.merge.adapter
-            found |= {"adapter": one.name, "adapter version": one.version, "adapter weights": one.sha256}
-            found |= {"largest difference from the adapter": facts.merge.check.largest_difference}
-        if made := facts.run or facts.prepare or facts.merge:
-            found["hubdpo"] = made.hubdpo_version
-        sides.append(found)
-    return _options(*sides)
+def _origin(snapshot: Snapshot) -> Options:
+    """Return base, data and versions of a release, as far as its manifests tell them."""
+    run, merge = snapshot.run, snapshot.merge
+    origin: Options = {}
+    if base := base_of(snapshot):
+        origin |= {"base": base.name, "base revision": base.revision}
+    if run:
+        data = run.dataset
+        origin |= {"dataset": data.name, "dataset revision": data.revision, "dataset fingerprint": data.fingerprint}
+        origin |= {"training pairs": data.train_pairs, "steps": run.steps, "device": run.device}
+        origin |= run.versions
+    if merge:
+        adapter = merge.adapter
+        origin |= {"adapter": adapter.name, "adapter version": adapter.version, "adapter weights": adapter.sha256}
+        origin |= {"largest difference from the adapter": merge.check.largest_difference}
+    if manifest := run or snapshot.prepare or merge:
+        origin["hubdpo"] = manifest.hubdpo_version
+    return origin
 
 
 def _metrics(old: EvalReport, new: EvalReport) -> dict[str, Change]:
@@ -201,15 +204,13 @@ def _metrics(old: EvalReport, new: EvalReport) -> dict[str, Change]:
     return found
 
 
-def _change(before: Any, after: Any) -> Change:
-    both = isinstance(before, (int, float)) and isinstance(after, (int, float))
-    return Change(before, after, after - before if both else None)
+def _change(before: object, after: object) -> Change:
+    if isinstance(before, (int, float)) and isinstance(after, (int, float)):
+        return Change(before, after, after - before)
+    return Change(before, after)
 
 
-def _weights(one: Side, other: Side) -> WeightChanges | None:
-    if one.facts.content() == other.facts.content():
-        return None
-    if one.kind == "merged":
-        return compare_tensors(*(side.fetch(side.files(SAFETENSORS)) for side in (one, other)))
-    names = [CONFIG, WEIGHTS]
-    return compare_weights(one.fetch(names), other.fetch(names))
+def _weights(old: Snapshot, new: Snapshot, kind: Kind) -> WeightChanges:
+    if kind == "merged":
+        return compare_tensors(*(_verified(side, _with_ending(side, SAFETENSORS)) for side in (old, new)))
+    return compare_weights(*(_verified(side, [CONFIG, WEIGHTS]) for side in (old, new)))

@@ -1,17 +1,16 @@
-"""What a release must list, and what may lie beside it: whatever loading reads has a hash, or it is no release.
+"""What a release must list, and what may lie beside it. Every file that loading reads must have a hash.
 
-A repo may hold files that people put there by hand. A licence or a picture does no harm; what transformers, PEFT or
-`datasets` would read or run in place of a listed file does.
+People may add files to a repo by hand. A licence or a picture does no harm; a file that transformers, PEFT or
+`datasets` would read or run in place of a listed one does.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable
-from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from hubdpo.artefacts.formats.bounded import read_object, read_text, shortened
+from hubdpo.artefacts.formats.bounded import parse_object, shortened
 from hubdpo.artefacts.manifests.bundle import Bundle, Kind, bundle_id_of
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
 from hubdpo.artefacts.manifests.manifest import (
@@ -30,8 +29,10 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.serving import SHA
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, VerificationFailed
+from hubdpo.hub.snapshot import Snapshot
 from hubdpo.release.verify.loaded_names import first_loaded
 
+M = TypeVar("M", bound=Manifest)
 INDEX = "model.safetensors.index.json"
 NEEDED: dict[Kind, tuple[str, ...]] = {
     "adapter": (CARD_FILE, RUN_FILE, "adapter_config.json", "adapter_model.safetensors"),
@@ -43,38 +44,46 @@ MANIFESTS: dict[str, type[Manifest]] = {
     PREPARE_FILE: PrepareManifest,
 }  # fmt: skip
 THE_HUBS = (".gitattributes",)
-"""Files that the Hub makes itself."""
+"""Files that the Hub makes."""
 
 
-def check_files(folder: Path, bundle: Bundle, repo_id: str = "USER/NAME") -> list[str]:
+def check_files(snapshot: Snapshot, bundle: Bundle) -> list[str]:
     """Return the files of a downloaded release that it does not list and that do no harm.
 
     Raise ArtefactError, naming the file, when one that loading needs is not listed, the id of the bundle is not that of
-    its list, or a manifest says what cannot be; VerificationFailed when loading would read one that is not listed.
+    its list, or a manifest is invalid; VerificationFailed when loading would read a file that is not listed.
     """
     if bundle.bundle_id != bundle_id_of(bundle.version, bundle.files):
         raise ArtefactError(f"`bundle_id` of {BUNDLE_FILE} is not that of its list of files")
-    needed = [*NEEDED[bundle.kind], *(_weights(folder, bundle) if bundle.kind == "merged" else [])]
-    if bundle.kind == "dataset":
-        needed += PrepareManifest.read(folder / PREPARE_FILE).files if PREPARE_FILE in bundle.files else []
+    listed = bundle.files
+    needed = [*NEEDED[bundle.kind], *(_weights(snapshot, bundle) if bundle.kind == "merged" else [])]
+    if bundle.kind == "dataset" and PREPARE_FILE in listed:
+        needed += _required(snapshot, PREPARE_FILE, PrepareManifest).files
     for name in needed:
-        if name not in bundle.files:
+        if name not in listed:
             raise ArtefactError(f"`{name}` is not listed in {BUNDLE_FILE}, and loading reads it")
-    for name, kind in MANIFESTS.items():
-        if name in bundle.files:
-            found: Any = kind.read(folder / name)
-            if isinstance(found, (RunManifest, MergeManifest)):
-                _check_base(name, found)
-    there = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()]
-    others = beside(there, bundle.files)
-    card = read_text(folder / CARD_FILE) if bundle.kind == "dataset" else ""
+    for name, model in MANIFESTS.items():
+        if name in listed:
+            manifest = _required(snapshot, name, model)
+            if isinstance(manifest, (RunManifest, MergeManifest)):
+                _check_base(name, manifest)
+    others = beside(snapshot.files, listed)
+    card = snapshot.text(CARD_FILE) if bundle.kind == "dataset" else ""
     if (harmful := first_loaded(bundle.kind, others, card)) is not None:
+        delete = deleting(snapshot.name, harmful, bundle.kind)
         raise VerificationFailed(
-            f"`{shortened(harmful, 200)}` of `{repo_id}` is not listed in {BUNDLE_FILE}, and loading would read it",
-            hint=f"where the repo is yours, {deleting(repo_id, harmful, bundle.kind)}, then publish a new version; "
-            "else tell its owner",
+            f"`{shortened(harmful, 200)}` of `{snapshot.name}` is not listed in {BUNDLE_FILE}, and loading would read "
+            "it",
+            hint=f"where the repo is yours, {delete}, then publish a new version; else tell its owner",
         )
     return others
+
+
+def _required(snapshot: Snapshot, name: str, model: type[M]) -> M:
+    manifest = snapshot.manifest(name, model)
+    if manifest is None:
+        raise ArtefactError(f"`{name}` is missing from {snapshot.ref}")
+    return manifest
 
 
 def deleting(repo_id: str, name: str, kind: Kind) -> str:
@@ -83,22 +92,22 @@ def deleting(repo_id: str, name: str, kind: Kind) -> str:
 
 
 def beside(names: Iterable[str], listed: Collection[str]) -> list[str]:
-    """Return the names that a release does not list, apart from its list and what the Hub makes itself."""
+    """Return the files that a release does not list, without its list itself and the files that the Hub makes."""
     return [name for name in names if name not in listed and name not in (BUNDLE_FILE, *THE_HUBS)]
 
 
-def _weights(folder: Path, bundle: Bundle) -> list[str]:
-    """Return the files that the weights of a whole model are in."""
+def _weights(snapshot: Snapshot, bundle: Bundle) -> list[str]:
+    """Return the weight files of a whole model."""
     if INDEX not in bundle.files:
         return ["model.safetensors"]
-    shards = read_object(folder / INDEX).get("weight_map")
+    shards = parse_object(snapshot.read(INDEX), INDEX).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise ArtefactError(f"`{INDEX}` has no map of the weights")
     return sorted(set(shards.values())) or ["model.safetensors"]
 
 
-def _check_base(name: str, made: RunManifest | MergeManifest) -> None:
-    base = made.base
+def _check_base(name: str, manifest: RunManifest | MergeManifest) -> None:
+    base = manifest.base
     if not is_repo_id(base.repo_id, owner_required=False) or base.revision is None or not SHA.fullmatch(base.revision):
-        told = f"{shortened(repr(base.repo_id), 100)} at {shortened(repr(base.revision), 50)}"
-        raise ArtefactError(f"`{name}` names the base {told}, which is no repo at a commit")
+        named = f"{shortened(repr(base.repo_id), 100)} at {shortened(repr(base.revision), 50)}"
+        raise ArtefactError(f"`{name}` names the base {named}, which is no repo at a commit")

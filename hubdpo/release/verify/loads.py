@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo import console
-from hubdpo.artefacts.folders.model_files import BASE_PATTERNS
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.front_matter import fields
 from hubdpo.artefacts.formats.parquet_footers import read_footer, wrong_column
@@ -18,21 +17,17 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.lint.dataset_info import split_rows
 from hubdpo.errors import ArtefactError, HubdpoError, VerificationFailed
-from hubdpo.hub.client import fetch
-from hubdpo.hub.failures import translate_errors
-from hubdpo.hub.retry import repeat
-from hubdpo.hub.transport import api
 from hubdpo.model.adapters.check import check_adapter_files
 from hubdpo.model.bases.load import read_causal_lm
 from hubdpo.model.device import pick_device
 from hubdpo.model.probes import ProbeResult, compare_probes, record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
+from hubdpo.release.verify.base import HASHES_ALONE, BaseState, fetch_base
 
 AGAIN = "hubdpo prepare ... --overwrite, then publish a new version"
-HASHES_ALONE = "`--check hashes` compares the files alone"
 
 
-def check_adapter(folder: Path) -> ProbeResult | None:
+def check_adapter(folder: Path, base_now: BaseState | None = None) -> ProbeResult | None:
     """Load the adapter on its pinned base, in the precision of its training, and compare the probes.
 
     None, with a warning, when the run recorded none. Raise VerificationFailed when the base is gone, does not fit into
@@ -52,7 +47,7 @@ def check_adapter(folder: Path) -> ProbeResult | None:
     recorded = Probes.read(folder / PROBES_FILE) if (folder / PROBES_FILE).exists() else None
     in_4bit = bool(run.config.get("load_in_4bit"))
     console.info(f"loading the adapter on {name}@{revision[:12]}, {'NF4' if in_4bit else 'not quantised'}")
-    base = _base_folder(name, revision)
+    base = fetch_base(name, revision, exists=base_now is not None and base_now.main == revision)
     try:
         result = _probe(folder, base, recorded, load_in_4bit=in_4bit)
     except VerificationFailed:
@@ -119,20 +114,6 @@ def check_merged(folder: Path) -> ProbeResult:
             hint="hubdpo merge, into another folder, and publish that",
         )
     return result
-
-
-def _base_folder(name: str, revision: str) -> Path:
-    from huggingface_hub import errors
-
-    with translate_errors(name):
-        try:
-            repeat(lambda: api().repo_info(name, revision=revision))
-        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as problem:
-            raise VerificationFailed(
-                f"the base {name}@{revision[:12]} cannot be had: {type(problem).__name__}",
-                hint=f"log in with access to it; {HASHES_ALONE}",
-            ) from None
-        return repeat(lambda: fetch(name, revision, allow_patterns=BASE_PATTERNS))
 
 
 def check_dataset(folder: Path) -> dict[str, int]:

@@ -1,11 +1,10 @@
-"""What a release holds: an allow-list of files, in canonical form, with nothing of this machine in them."""
+"""The files of a release of each kind: an allow-list, in canonical form, with nothing of this machine in them."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ from hubdpo.artefacts.folders.model_files import COPIED_FILES
 from hubdpo.artefacts.formats.bounded import parse_json, read_object, read_text
 from hubdpo.artefacts.formats.kept_sections import generated, loading_release
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
-from hubdpo.artefacts.manifests.bundle import Bundle, Kind, bundle_id_of
+from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.file_entries import FileEntry, bytes_entry, file_entry
 from hubdpo.artefacts.manifests.manifest import (
-    BUNDLE_FILE,
     CARD_FILE,
     EVAL_FILE,
     MERGE_FILE,
@@ -39,6 +37,7 @@ from hubdpo.cards.model.merged_card import render_merged_card
 from hubdpo.cards.model.serving import Adapter
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.model.adapters.config import canonical_adapter_config
+from hubdpo.release.snapshot import Content, ReleaseSnapshot
 from hubdpo.secrets import find_secrets
 
 MERGED_FILE = re.compile(
@@ -49,34 +48,47 @@ TEXT = (".json", ".jsonl", ".md", ".jinja", ".txt")
 
 
 @dataclass(frozen=True)
-class BundleContent:
-    """The files of a release by their path in the repo: bytes made here, or a file of the folder to send as it is."""
+class Draft:
+    """A checked folder that can be released as any version: everything but the card and `hubdpo.json`.
+
+    `files` maps a path in the repo to the bytes made for it, or to the file that is sent unchanged. `entries` has the
+    size and SHA-256 of each, computed once. `card` renders the generated card for a version.
+    """
 
     kind: Kind
-    files: dict[str, bytes | Path]
-    manifest: Bundle
-    card: str = field(repr=False)
+    files: dict[str, Content]
+    entries: dict[str, FileEntry]
+    card: Callable[[str], str]
 
-    def read(self, name: str) -> bytes:
-        return content_of(self.files[name])
+    def release(self, version: str, card: str | None = None, *, beside: Collection[str] = ()) -> ReleaseSnapshot:
+        """Return the release with this card, by default the generated one, which may link to files `beside` it.
+
+        Raise ArtefactError for a card that is not sound.
+        """
+        data = (card if card is not None else self.card(version)).encode()
+        files: dict[str, Content] = {**self.files, CARD_FILE: data}
+        require_sound_card(self.kind, files, beside=beside)
+        return ReleaseSnapshot(self.kind, version, files, {**self.entries, CARD_FILE: bytes_entry(data)})
 
 
-def dataset_bundle(folder: Path, version: str, *, repo: str) -> BundleContent:
-    """Bundle a dataset folder as it is, but for the line of its card that says how to load the release.
+def dataset_draft(folder: Path, version: str, *, repo: str) -> Draft:
+    """Check a dataset folder, which is released as it is, but for the line of its card that loads the release.
 
     Raise ArtefactError when it is incomplete, was edited, holds a credential or has a card that is not sound.
     """
     manifest = read_dataset_folder(folder)
-    names = [*manifest.files, PREPARE_FILE]
-    files: dict[str, bytes | Path] = {name: folder / name for name in names}
+    files: dict[str, Content] = {name: folder / name for name in [*manifest.files, PREPARE_FILE]}
+    card = read_text(folder / CARD_FILE)
     check_texts(files, quoting=(CARD_FILE,))
-    card = loading_release(read_text(folder / CARD_FILE), repo, f"v{version}")
-    # what people wrote in it is looked at once it is known what else the repo has
-    require_sound_card("dataset", {**files, CARD_FILE: generated(card).encode()})
-    return _bundle("dataset", version, {**files, CARD_FILE: card.encode()})
+    # the kept sections are checked later, when it is known which other files the repo has
+    require_sound_card("dataset", {**files, CARD_FILE: generated(loading_release(card, repo, f"v{version}")).encode()})
+    del files[CARD_FILE]
+    verified = {name: manifest.files[name] for name in files if name != PREPARE_FILE}
+    entries = {**verified, PREPARE_FILE: file_entry(folder / PREPARE_FILE)}
+    return Draft("dataset", files, entries, lambda version: loading_release(card, repo, f"v{version}"))
 
 
-def adapter_bundle(
+def adapter_draft(
     folder: Path,
     run: RunManifest,
     version: str,
@@ -86,36 +98,38 @@ def adapter_bundle(
     license: str | None = None,
     license_name: str | None = None,
     license_link: str | None = None,
-) -> BundleContent:
-    """Bundle a finished run whose base is `base`, a Hub id at a commit.
+) -> Draft:
+    """Check a finished run whose base is `base`, a Hub id at a commit.
 
     Raise ArtefactError when a file is missing, the weights are not finite or never trained, a text holds a secret or a
     path of this machine, or the card is not sound; LicenceError when the licence is not known.
     """
-    _check_base(base)
+    _require_hub_base(base)
     _check_weights(folder / ADAPTER_FILES[0])
     licence = adapter_licence(base, run.dataset.license, license, name=license_name, link=license_link)
     run = run.model_copy(update={"base": base})
     evaluation = EvalReport.read(folder / EVAL_FILE) if (folder / EVAL_FILE).exists() else None
     plots = [path.relative_to(folder).as_posix() for path in sorted((folder / "plots").glob("*.png"))]
     config = canonical_adapter_config(read_object(folder / "adapter_config.json"), base)
-    files: dict[str, bytes | Path] = {
+    files: dict[str, Content] = {
         RUN_FILE: canonical_json(run.model_dump(mode="json")).encode(),
         "adapter_config.json": canonical_json(config).encode(),
     }
-    wanted = [*ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES, *LICENCE_FILES, *plots]
-    files |= {name: folder / name for name in wanted if (folder / name).is_file()}
-    adapter = Adapter(config, read_shapes(folder / ADAPTER_FILES[0]), [*files, CARD_FILE], repo, f"v{version}")
-    release = Release(repo, version, licence, [*files, CARD_FILE])
-    card = render_model_card(run, evaluation, release=release, adapter=adapter, log=_logged(folder))
-    files[CARD_FILE] = card.encode()
-    # what the models answered is quoted in these two
-    check_texts(files, quoting=(CARD_FILE, EVAL_FILE))
-    require_sound_card("adapter", files)
-    return _bundle("adapter", version, files, card=card)
+    allowed = [*ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES, *LICENCE_FILES, *plots]
+    files |= {name: folder / name for name in allowed if (folder / name).is_file()}
+    names, shapes, log = [*files, CARD_FILE], read_shapes(folder / ADAPTER_FILES[0]), _training_log(folder)
+
+    def card(version: str) -> str:
+        return render_model_card(
+            run, evaluation, release=Release(repo, version, licence, names),
+            adapter=Adapter(config, shapes, names, repo, f"v{version}"), log=log,
+        )  # fmt: skip
+
+    # the card and the report quote answers of the models
+    return _checked("adapter", files, version, card, quoting=(CARD_FILE, EVAL_FILE))
 
 
-def merged_bundle(
+def merged_draft(
     folder: Path,
     version: str,
     *,
@@ -124,20 +138,37 @@ def merged_bundle(
     license: str | None = None,
     license_name: str | None = None,
     license_link: str | None = None,
-) -> BundleContent:
-    """Bundle a merged model. Raise what `adapter_bundle` raises; nothing of it may have been changed."""
-    _check_base(base)
+) -> Draft:
+    """Check a merged model, of which nothing may have been changed. Raise what `adapter_draft` raises."""
+    _require_hub_base(base)
     manifest = read_merged_folder(folder).model_copy(update={"base": base})
     licence = adapter_licence(base, manifest.dataset.license, license, name=license_name, link=license_link)
-    card = render_merged_card(manifest, repo=repo, version=version, licence=licence)
-    files: dict[str, bytes | Path] = {name: folder / name for name in manifest.files if MERGED_FILE.fullmatch(name)}
-    files |= {CARD_FILE: card.encode(), MERGE_FILE: canonical_json(manifest.model_dump(mode="json")).encode()}
-    check_texts(files)
-    require_sound_card("merged", files)
-    return _bundle("merged", version, files, card=card)
+    verified = {name: entry for name, entry in manifest.files.items() if MERGED_FILE.fullmatch(name)}
+    files: dict[str, Content] = {name: folder / name for name in verified}
+    files[MERGE_FILE] = canonical_json(manifest.model_dump(mode="json")).encode()
+
+    def card(version: str) -> str:
+        return render_merged_card(manifest, repo=repo, version=version, licence=licence)
+
+    return _checked("merged", files, version, card, entries=verified)
 
 
-def _check_base(base: BaseRef) -> None:
+def _checked(
+    kind: Kind, files: dict[str, Content], version: str, card: Callable[[str], str], *,
+    quoting: tuple[str, ...] = (), entries: dict[str, FileEntry] | None = None,
+) -> Draft:  # fmt: skip
+    """Check texts and card, and hash the files that no manifest was just compared with."""
+    with_card: dict[str, Content] = {**files, CARD_FILE: card(version).encode()}
+    check_texts(with_card, quoting=quoting)
+    require_sound_card(kind, with_card)
+    entries = dict(entries or {})
+    for name in files.keys() - entries.keys():
+        content = files[name]
+        entries[name] = bytes_entry(content) if isinstance(content, bytes) else file_entry(content)
+    return Draft(kind, files, entries, card)
+
+
+def _require_hub_base(base: BaseRef) -> None:
     if base.repo_id is None:
         raise ConfigError(
             f"the run used a local base, `{base.name}`, which nobody else can load",
@@ -145,53 +176,13 @@ def _check_base(base: BaseRef) -> None:
         )
 
 
-def with_card(content: BundleContent, card: str, *, beside: Collection[str] = ()) -> BundleContent:
-    """Return the bundle with another card, which may also lead to the files `beside` that the repo has already.
-
-    Raise ArtefactError when the card is not sound.
-    """
-    files = {name: value for name, value in content.files.items() if name != BUNDLE_FILE}
-    files[CARD_FILE] = card.encode()
-    require_sound_card(content.kind, files, beside=beside)
-    hashed = {name: entry for name, entry in content.manifest.files.items() if name != CARD_FILE}
-    return _bundle(content.kind, content.manifest.version, files, card=card, hashed=hashed)
-
-
-def _logged(folder: Path) -> list[dict[str, Any]]:
+def _training_log(folder: Path) -> list[dict[str, Any]]:
     log = folder / METRICS_FILE
     lines = read_text(log).splitlines() if log.is_file() else []
     try:
         return [parse_json(line, ours=True) for line in lines]
     except ValueError as problem:
         raise ArtefactError(f"`{log}` cannot be read: {problem}", hint="hubdpo train again, with `--resume`") from None
-
-
-def content_of(value: bytes | Path) -> bytes:
-    return value if isinstance(value, bytes) else value.read_bytes()
-
-
-def git_blob_id(data: bytes) -> str:
-    """Return the id that git gives to a file of these bytes."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-
-
-def _bundle(
-    kind: Kind,
-    version: str,
-    files: dict[str, bytes | Path],
-    *,
-    card: str = "",
-    hashed: Mapping[str, FileEntry] | None = None,
-) -> BundleContent:
-    """Make the list of files; those in `hashed` are not read again."""
-    entries = dict(hashed or {})
-    for name, value in files.items():
-        if name not in entries:
-            entries[name] = bytes_entry(value) if isinstance(value, bytes) else file_entry(value)
-    entries = dict(sorted(entries.items()))
-    manifest = Bundle(kind=kind, version=version, bundle_id=bundle_id_of(version, entries), files=entries)
-    own = {BUNDLE_FILE: canonical_json(manifest.model_dump(mode="json")).encode()}
-    return BundleContent(kind, dict(sorted({**files, **own}.items())), manifest, card)
 
 
 def _check_weights(path: Path) -> None:
@@ -212,12 +203,15 @@ def _check_weights(path: Path) -> None:
         raise ArtefactError("the adapter never trained: every lora_B is zero", hint="train for at least one step")
 
 
-def check_texts(files: dict[str, bytes | Path], *, quoting: tuple[str, ...] = ()) -> None:
-    """Refuse credentials in any text, and paths of this machine but in those of the base and those `quoting` rows."""
-    for name, value in files.items():
+def check_texts(files: dict[str, Content], *, quoting: tuple[str, ...] = ()) -> None:
+    """Refuse credentials in any text, and paths of this machine.
+
+    Files copied from the base and files `quoting` rows may hold paths, which others wrote.
+    """
+    for name, content in files.items():
         if not name.endswith(TEXT):
             continue
-        text = content_of(value).decode("utf-8", "replace")
+        text = (content if isinstance(content, bytes) else content.read_bytes()).decode("utf-8", "replace")
         if secrets := find_secrets(text):
             raise ArtefactError(
                 f"`{name}` holds a {secrets[0].kind}",
