@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 LONGEST_WAIT_S, READ_S = 0.02, 1.0
+LARGEST_GET = 1_000
+"""Bytes, so that the data of these small releases go and come as large files do."""
 
 
 class Publisher:
@@ -114,11 +116,12 @@ def nurse() -> None:
     from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download  # noqa: F401
 
     import hubdpo.release.push  # noqa: F401
-    from hubdpo.hub import retry, transport
+    from hubdpo.hub import repo, retry, transport
     from hubdpo.secrets import find_secrets
 
     find_secrets("what it imports is imported once")
     retry.LONGEST_WAIT_S, transport.READ_S = LONGEST_WAIT_S, READ_S
+    repo.LARGEST_GET = LARGEST_GET
     transport.endpoint()
     for line in sys.stdin:
         job = json.loads(line)

@@ -17,7 +17,7 @@ from hubdpo import push
 from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
 from hubdpo.artefacts.formats.kept_sections import NOTE, split_card
 from hubdpo.artefacts.manifests.evaluation import EvalReport
-from hubdpo.artefacts.manifests.manifest import EVAL_FILE
+from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, EVAL_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, HubError
 from hubdpo.loopback.faults import Fault
@@ -211,6 +211,19 @@ def test_an_edit_elsewhere_is_shown_and_warned_of(data: Path, repo_id: str, caps
     assert "hubdpo:keep" in told
     push(folder=data, repo=repo_id, version="1.2.0")
     assert "edited by hand" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_a_card_without_its_manifest_is_compared_with_the_newest_release(
+    data: Path, repo_id: str, capsys: pytest.CaptureFixture[str], is_edited: bool
+) -> None:
+    push(folder=data, repo=repo_id, version="1.0.0")
+    HfApi().delete_file(BUNDLE_FILE, repo_id, repo_type="dataset")
+    if is_edited:
+        edit(repo_id, card(repo_id).replace("## Licence", "Call me.\n\n## Licence"))
+    capsys.readouterr()
+    push(folder=data, repo=repo_id, version="1.1.0")
+    assert ("1 line differs" in capsys.readouterr().err) is is_edited
 
 
 def test_a_card_by_hand_is_not_replaced_in_silence(

@@ -17,7 +17,10 @@ from hubdpo.artefacts.manifests.bundle import Bundle, Release
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, ConfigError, HubError, LicenceError, VerificationFailed, VersionTaken
+from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.loopback.faults import Fault
+from hubdpo.release import protocol
+from hubdpo.release.verify.verify import verify_commit
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -292,3 +295,40 @@ def test_verify_finds_a_changed_file(hub: Hub, run: Path, repo_id: str) -> None:
     finally:
         data[-1] ^= 1
         stored.write_bytes(data)
+
+
+def test_another_release_in_the_place_of_the_one_sent_is_not_tagged(
+    data: Path, other: Path, repo_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is whole and agrees with its own list, so that only a comparison with what was sent tells it apart."""
+    earlier = push(folder=other, repo=repo_id, version="0.9.0")
+
+    def verify_the_earlier(snapshot: RepoSnapshot, **options: Any) -> Any:
+        return verify_commit(RepoSnapshot(repo_id, "dataset", earlier.commit, fresh=True), **options)
+
+    monkeypatch.setattr(protocol, "verify_commit", verify_the_earlier)
+    with pytest.raises(VerificationFailed, match="`hubdpo.json` is not the one that was sent"):
+        push(folder=data, repo=repo_id, version="1.0.0")
+    assert "refs/tags/v1.0.0" not in refs(repo_id)
+
+
+def test_a_tag_of_another_version_than_its_release_is_told(data: Path, repo_id: str) -> None:
+    release = push(folder=data, repo=repo_id, version="1.0.0")
+    HfApi().create_tag(repo_id, tag="v2.0.0", revision=release.commit, repo_type="dataset")
+    with pytest.raises(VerificationFailed, match=r"@v2.0.0` holds version 1\.0\.0"):
+        verify(f"{repo_id}@v2.0.0", check="hashes")
+
+
+def test_a_tag_that_somebody_else_made_meanwhile_is_theirs(
+    data: Path, repo_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verify_while_somebody_tags(snapshot: RepoSnapshot, **options: Any) -> Any:
+        HfApi().create_tag(repo_id, tag="v1.0.0", revision="main", repo_type="dataset")
+        return verify_commit(snapshot, **options)
+
+    monkeypatch.setattr(protocol, "verify_commit", verify_while_somebody_tags)
+    HfApi().create_repo(repo_id, repo_type="dataset")
+    with pytest.raises(VersionTaken):
+        push(folder=data, repo=repo_id, version="1.0.0")
+    assert set(refs(repo_id)) == {"refs/heads/main", "refs/tags/v1.0.0"}
+    assert HfApi().list_repo_files(repo_id, repo_type="dataset") == [".gitattributes"]
