@@ -62,7 +62,7 @@ class RunOptions(Config):
     )
 
     @property
-    def goes_on(self) -> bool:
+    def resumes(self) -> bool:
         """Whether to continue the run that is in the folder."""
         return self.resume or self.extend
 

@@ -79,7 +79,7 @@ def check_start(config: TrainConfig) -> TrainConfig:
     HubError.
     """
     check_device(config.device)
-    if config.goes_on and config.output_dir.is_dir():
+    if config.resumes and config.output_dir.is_dir():
         set_damaged_aside(config.output_dir)
     check_output_folder(config)
     _check_trackers(config.report_to)

@@ -41,7 +41,7 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
     folder = config.output_dir
     _check_writable(folder)
     if not folder.exists() or all(_is_scratch(path) for path in folder.iterdir()):
-        if config.goes_on and not config.dry_run:
+        if config.resumes and not config.dry_run:
             option = "extend" if config.extend else "resume"
             raise ConfigError(f"there is no run in `{folder}` to {option}", hint=f"leave `--{option}` out to start one")
         return None
@@ -50,7 +50,7 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
     earlier, checkpoint = RunManifest.read(folder / RUN_FILE), newest_checkpoint(folder)
     if earlier.status == "running" and not any(folder.glob(f"checkpoint-*/{MARKER}")):
         return None
-    if config.goes_on:
+    if config.resumes:
         return earlier
     if earlier.status == "running" and checkpoint is None:
         state, option = "an unfinished run whose checkpoints are damaged", "add `--resume` to see how"

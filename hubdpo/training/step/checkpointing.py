@@ -1,10 +1,10 @@
 """Recompute only as many decoder layers as memory requires.
 
 Gradient checkpointing recomputes every layer in backward, which costs one more forward pass. The memory that a kept
-layer takes instead grows with the tokens of the pass. So the number of recomputed layers is chosen for each pass: the
-longest pass recomputes `count` layers, and a shorter pass fewer, within the memory of the longest. The first layers are
-recomputed and the last ones kept, because backward starts at the last and has freed them before it recomputes. Losses
-and gradients are the same to the bit, whichever layers are recomputed.
+layer takes instead grows with the tokens of the pass. So each pass has its own number of recomputed layers: `count` in a
+pass of `longest` tokens, and fewer in a shorter one, within the same memory. The first layers are recomputed and the
+last ones kept, because backward starts at the last and has freed them before it recomputes. Losses and gradients are
+the same to the bit, whichever layers are recomputed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from hubdpo.training.step.shared_prefix import Arguments, Keywords
 
 
 class Recomputed:
-    """A hook on the backbone that chooses, before each training pass, which layers are recomputed.
+    """A hook on the backbone of a model with gradient checkpointing. With `longest` None every pass recomputes `count`.
 
-    `count` layers are recomputed in a pass of `longest` tokens, and fewer in a shorter pass. With `longest` None every
-    pass recomputes `count`. Gradient checkpointing must be enabled in the model. Register this hook after SharedPrefix,
-    so that it counts packed tokens.
+    Register it after SharedPrefix, so that it counts packed tokens.
     """
 
     def __init__(self, causal_lm: PreTrainedModel, count: int) -> None:
