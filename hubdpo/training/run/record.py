@@ -42,11 +42,9 @@ def gather_adapter(model: PeftModel) -> dict[str, torch.Tensor]:
 def save_adapter(model: PeftModel, weights: dict[str, torch.Tensor], base: Base, folder: Path) -> None:
     """Write the adapter, its canonical config, and the tokenizer and licence files of the base."""
     with TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
-        # without `save_embedding_layers` PEFT asks the Hub whether the vocabulary was resized
+        # with `save_embedding_layers` left at its default PEFT asks the Hub whether the vocabulary was resized
         model.save_pretrained(scratch, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
-        config_file, weights_file = (
-            Path(scratch) / name for name in ("adapter_config.json", "adapter_model.safetensors")
-        )
+        config_file, weights_file = Path(scratch) / "adapter_config.json", Path(scratch) / "adapter_model.safetensors"
         config = json.loads(config_file.read_text(encoding="utf-8"))
         # safetensors writes files that only their owner may read; PEFT's other file follows the umask
         weights_file.chmod(config_file.stat().st_mode)

@@ -1,10 +1,10 @@
 """Recompute only as many decoder layers as memory requires.
 
 Gradient checkpointing recomputes every layer in backward, which costs one more forward pass. The memory that a kept
-layer takes instead grows with the tokens of the pass. So each pass has its own number of recomputed layers: `count` in a
-pass of `longest` tokens, and fewer in a shorter one, within the same memory. The first layers are recomputed and the
-last ones kept, because backward starts at the last and has freed them before it recomputes. Losses and gradients are
-the same to the bit, whichever layers are recomputed.
+layer takes instead grows with the tokens of the pass. So each pass has its own number of recomputed layers: `count`
+in a pass of `longest` tokens, and fewer in a shorter one, within the same memory. The first layers are recomputed and
+the last ones kept, because backward starts at the last and has freed them before it recomputes. Losses and gradients
+are the same to the bit, whichever layers are recomputed.
 """
 
 from __future__ import annotations
