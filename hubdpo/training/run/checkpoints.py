@@ -47,7 +47,8 @@ def complete_checkpoints(run: Path) -> list[Checkpoint]:
 
 def newest_checkpoint(run: Path) -> Checkpoint | None:
     """Return the newest complete checkpoint, None when there is none."""
-    return next(reversed(complete_checkpoints(run)), None)
+    # newest first, and no further: an older one may just be deleted by the process that trains
+    return next((checkpoint for checkpoint in reversed(_marked(run)) if damage_of(checkpoint.folder) is None), None)
 
 
 def damage_of(folder: Path, *, hashes: bool = False) -> str | None:
