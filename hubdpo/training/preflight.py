@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,9 +15,7 @@ from hubdpo.machine.refusals import check_room, in_units
 from hubdpo.model.memory import bytes_of, kept_bytes, layers_that_fit, out_of_memory_is, tokens_that_fit
 from hubdpo.training.step.batch import Batch, Row, row_length, select_pairs
 from hubdpo.training.step.token_budget import cut_into_passes, pair_costs
-
-if TYPE_CHECKING:
-    from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
+from hubdpo.training.step.trainer import Measured, SharedPrefixDPOTrainer
 
 FLOAT = 4
 """Bytes of a float32: adapter, gradients, moments and logits are float32."""
@@ -27,18 +23,6 @@ MOMENTS = 2
 """Moments of AdamW, each as large as the weights (Loshchilov & Hutter 2019)."""
 MEASURED_PAIRS = (1, 2, 4)
 """Pairs in the passes from which `auto` learns the memory of a token."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Limits of the run's passes: the numbers of the options, measured where an option is `auto`."""
-
-    tokens_per_batch: int | None
-    """Tokens of a forward pass; None where a pass holds a number of pairs."""
-    checkpoint_layers: int | None
-    """Layers that the longest pass recomputes; None where every pass recomputes all or none of them."""
-    longest_pass: int | None
-    """Tokens of the longest pass, in whose memory shorter ones recompute fewer layers; None where they do not."""
 
 
 def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[Row], *, device: str) -> Measured:

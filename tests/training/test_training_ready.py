@@ -18,8 +18,8 @@ from hubdpo import train
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, ConfigError, MachineError, TrainingError
 from hubdpo.training import preflight
-from hubdpo.training.preflight import Measured
 from hubdpo.training.step import reference
+from hubdpo.training.step.trainer import Measured
 from tests.near import assert_near
 
 pytestmark = pytest.mark.slow

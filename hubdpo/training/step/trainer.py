@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from datasets import Dataset
@@ -27,9 +27,6 @@ from hubdpo.training.step.shared_prefix import SharedPrefix
 from hubdpo.training.step.shares import TOTALS, Counts, Step, Tally
 from hubdpo.training.step.token_budget import Pass, cut_into_passes
 
-if TYPE_CHECKING:
-    from hubdpo.training.preflight import Measured
-
 Metrics = defaultdict[str, list[float]]
 SAME_IN_TRL = (
     "loss_type", "loss_weights", "beta", "label_smoothing", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs",
@@ -37,6 +34,18 @@ SAME_IN_TRL = (
     "eval_steps", "save_steps", "save_total_limit",
 )  # fmt: skip
 """Options that TRL takes as they are, under the same name."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Limits of the run's passes: the numbers of the options, measured where an option is `auto`."""
+
+    tokens_per_batch: int | None
+    """Tokens of a forward pass; None where a pass holds a number of pairs."""
+    checkpoint_layers: int | None
+    """Layers that the longest pass recomputes; None where every pass recomputes all or none of them."""
+    longest_pass: int | None
+    """Tokens of the longest pass, in whose memory shorter ones recompute fewer layers; None where they do not."""
 
 
 class SharedPrefixDPOTrainer(DPOTrainer):
