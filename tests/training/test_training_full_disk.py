@@ -179,7 +179,7 @@ def test_a_file_size_limit_before_the_first_checkpoint_is_reported_and_the_run_s
     assert done.returncode == 9, done.stderr
     assert "Traceback" not in done.stderr
     assert "error: no file may be larger than" in done.stderr
-    assert "nothing was saved yet (the first checkpoint is of step 1)" in done.stderr
+    assert "nothing was saved yet (the first checkpoint is at step 1)" in done.stderr
     assert "hint: ulimit -f unlimited, then: the same command starts a new run" in done.stderr
     assert newest_checkpoint(tmp_path / "run") is None
     train(**chosen)
