@@ -1,4 +1,4 @@
-"""Manifests of runs that nobody ran, to render cards without training."""
+"""Build run manifests and reports, to render cards without training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cards: valid for the Hub, true to the manifests, and closed to what the data say."""
+"""Cards are valid on the Hub, agree with the manifests, and keep untrusted text in fences."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BASE = BaseRef(name="a/b", repo_id="a/b", revision="0" * 40, license="apache-2.0
 
 
 @pytest.mark.parametrize("text", ["plain", "```", "````\n# out", "`" * 50, "a```b````c\n~~~"])
-def test_a_fence_is_longer_than_what_it_holds(text: str) -> None:
+def test_a_fence_is_longer_than_any_backticks_in_it(text: str) -> None:
     lines = fence(text).split("\n")
     ticks = lines[-1]
     assert lines[0] == ticks + "text"
@@ -41,7 +41,7 @@ def test_a_fence_is_longer_than_what_it_holds(text: str) -> None:
     ("text", "shown"),
     [("a\u202eb", "a\\u202eb"), ("\x1b[31m", "\\u001b[31m"), ("a\u200bb", "a\\u200bb"), ("é\n\t名", "é\n\t名")],
 )
-def test_what_cannot_be_seen_is_shown(text: str, shown: str) -> None:
+def test_invisible_characters_are_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
@@ -140,7 +140,7 @@ def test_the_dataset_card_says_what_the_manifest_says(dataset_dir: Path) -> None
     assert card_data(card.content)
 
 
-def test_names_of_columns_stand_in_the_card_as_they_are(tmp_path: Path) -> None:
+def test_unused_columns_are_named_in_the_card(tmp_path: Path) -> None:
     answers = {name: [{"role": "assistant", "content": name, "weight": 0.5}] for name in ("chosen", "rejected")}
     (tmp_path / "raw.jsonl").write_text(json.dumps({"prompt": "q", **answers, "": 1, "x`y|z": 1}))
     prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "out", test_size=0)
@@ -149,7 +149,7 @@ def test_names_of_columns_stand_in_the_card_as_they_are(tmp_path: Path) -> None:
         assert shown in card
 
 
-def test_wrapped_lines_say_the_same_and_are_short() -> None:
+def test_wrapping_keeps_the_text_and_limits_the_width() -> None:
     draw = random.Random(1)
     for _ in range(500):
         text = "".join(draw.choices(["word ", "茶", "x" * 30, " ", "\n", "`", "é"], k=draw.randint(0, 60)))
@@ -200,7 +200,7 @@ def test_20_000_texts_stay_inside_their_fence_for_a_markdown_parser() -> None:
         ], text  # fmt: skip
 
 
-def test_ones_own_card_gives_licence_and_words(tmp_path: Path) -> None:
+def test_the_users_own_card_gives_licence_and_provenance(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
     (tmp_path / "card.md").write_text("---\nlicense: cc0-1.0\nlanguage: [fr]\n---\nMade of {{ pairs }} pairs by me.\n")
     manifest = prepare(
@@ -242,13 +242,13 @@ def test_a_licence_is_never_guessed(unknown: str | None) -> None:
 
 
 @pytest.mark.parametrize("data", ["cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-sa-4.0"])
-def test_data_that_forbid_uses_need_the_publishers_word(data: str) -> None:
+def test_restricted_data_need_an_explicit_licence(data: str) -> None:
     with pytest.raises(LicenceError, match=data):
         adapter_licence(BASE, data, None)
     assert adapter_licence(BASE, data, data).id == data
 
 
-def test_a_licence_of_ones_own_needs_a_name_and_a_link() -> None:
+def test_another_licence_needs_a_name_and_a_link() -> None:
     with pytest.raises(LicenceError, match="`other`") as caught:
         adapter_licence(BASE, None, "other")
     assert "--license-name" in (caught.value.hint or "")
@@ -293,11 +293,11 @@ def test_the_adapters_card_says_what_was_measured() -> None:
     assert text.count("More Information Needed") == 0
 
 
-def test_a_difference_that_chance_would_give_is_called_so() -> None:
+def test_an_insignificant_difference_is_called_so() -> None:
     assert "The difference is not significant at the 5% level." in adapter_card(evaluation=report(mcnemar_p=0.3))
 
 
-def test_nothing_is_said_of_what_was_not_measured() -> None:
+def test_a_card_without_evaluation_has_no_results() -> None:
     text = adapter_card(evaluation=None)
     assert "Wilson" not in text
     assert "McNemar" not in text
@@ -305,7 +305,7 @@ def test_nothing_is_said_of_what_was_not_measured() -> None:
     assert "It was not evaluated on held-out pairs." in text
 
 
-def test_what_the_models_said_stays_in_its_fence() -> None:
+def test_answers_of_models_stay_in_their_fence() -> None:
     outside = re.sub(r"^(`{3,})text\n.*?^\1$", "", adapter_card(evaluation=report()), flags=re.MULTILINE | re.DOTALL)
     assert "Because" not in outside
 
@@ -319,7 +319,7 @@ def test_the_citation_of_the_data_comes_along(tmp_path: Path) -> None:
     assert cited in adapter_card(run_manifest(dataset={"citation": cited}))
 
 
-def test_the_licence_of_a_base_with_its_own_comes_along(run_dir: Path, repo_id: str, tmp_path: Path) -> None:
+def test_the_licence_file_of_a_base_is_published(run_dir: Path, repo_id: str, tmp_path: Path) -> None:
     run = Path(shutil.copytree(run_dir, tmp_path / "run", ignore=shutil.ignore_patterns("release.json")))
     manifest = RunManifest.read(run / "run.json")
     update = {"license": "other", "license_name": "tongyi-qianwen", "license_link": "LICENSE"}

@@ -1,4 +1,4 @@
-"""What the cards tell people to type is typed: every block of a generated card, on the loopback Hub."""
+"""Run every code block of the generated cards against the loopback Hub."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOT_RUN = {
 
 
 def blocks(text: str) -> tuple[list[str], list[list[str]]]:
-    """Return the Python blocks, and the words of each command of the shell blocks."""
+    """Return the Python blocks, and the arguments of each command in the shell blocks."""
     found = BLOCK.findall(text)
     commands = "\n".join(code for language, code in found if language == "bash").replace("\\\n", " ").splitlines()
     python = [code for language, code in found if language == "python"]

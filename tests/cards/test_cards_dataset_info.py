@@ -50,7 +50,7 @@ ODD = [
 
 
 @pytest.mark.parametrize(("info", "says"), ODD)
-def test_what_splits_cannot_be_is_named(info: Any, says: str) -> None:
+def test_malformed_splits_are_named(info: Any, says: str) -> None:
     with pytest.raises(ValueError, match="dataset_info") as caught:
         split_rows(info)
     assert says in str(caught.value) and len(str(caught.value)) < 200
@@ -66,11 +66,11 @@ CONFIGS = [{"config_name": "a", "data_files": [{"split": "train", "path": "*.par
         ({"splits": [GOOD | {"num_bytes": "x"}], "features": 5}, "cannot be compared: `a.parquet` is no Parquet file"),
     ],
 )
-def test_the_card_check_names_it_as_well(info: Any, says: str) -> None:
+def test_the_card_check_names_malformed_splits(info: Any, says: str) -> None:
     found = list(lint_data({"configs": CONFIGS, "dataset_info": info}, {"a.parquet": b"PAR1" + b"\xff" * 50}))
     assert [finding.field for finding in found] == ["dataset_info"] and says in found[0].message
 
 
 @pytest.mark.parametrize("configs", [[{"config_name": "a", "data_files": []}], 5, [5], [{"config_name": []}], []])
-def test_odd_configs_are_no_traceback(configs: Any) -> None:
+def test_malformed_configs_raise_no_error(configs: Any) -> None:
     list(lint_data({"configs": configs, "dataset_info": {"splits": []}}, {"a.jsonl": b"{}"}))

@@ -1,4 +1,4 @@
-"""Cards that were written to take time or memory, or to hide what they hold, are looked at within limits."""
+"""Cards that are made to take time or memory, or to hide HTML, are checked within limits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BOMBS = {
     "a number in sixties": "a: 1" + ":1" * 400_000,
     "more than is read": "a: " + "x" * 1_000_001,
 }
-"""Front matter that must be refused, in one line."""
+"""Front matter that must be refused with a one-line message."""
 
 
 @pytest.mark.parametrize("front", BOMBS.values(), ids=BOMBS)
@@ -80,7 +80,7 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.parametrize("name", [*BODIES, "aliases", "closed lists in lists"])
-def test_looking_at_a_card_takes_bounded_time_and_memory(name: str) -> None:
+def test_checking_a_card_takes_bounded_time_and_memory(name: str) -> None:
     done = run_limited(["-c", LOOK, name], cwd=Path(__file__).parents[2])
     assert done.code == 0, done.err
     said, count = map(int, done.out.split()[:2])
@@ -88,13 +88,13 @@ def test_looking_at_a_card_takes_bounded_time_and_memory(name: str) -> None:
     assert said <= 450 * count
 
 
-def test_all_that_is_wrong_is_not_listed_and_that_is_said() -> None:
+def test_many_problems_are_cut_to_a_limit_with_a_note() -> None:
     found = lint_card("---\nlicense: mit\n---\n" + "![a](b)\n\n" * 200, Beside("dataset", {}))
     assert len(found) == MOST_FINDINGS + 1
     assert "has more than these" in found[-1].message
 
 
-def test_a_body_that_is_too_long_to_look_through_is_said_to_be() -> None:
+def test_a_body_beyond_the_limit_is_noted() -> None:
     (found,) = lint_body("", "word " * (MOST_CHARACTERS // 5 + 1), {})
     assert f"of which {MOST_CHARACTERS:,} were checked" in found.message
 
@@ -118,7 +118,7 @@ def test_a_body_that_is_too_long_to_look_through_is_said_to_be() -> None:
         "<iframe\nsrc=x>",
     ],
 )
-def test_html_that_can_do_harm_is_found(html: str) -> None:
+def test_unsafe_html_is_found(html: str) -> None:
     found = list(lint_body("", html + "\n", {"ok.md", "plots.png"}))
     assert [one for one in found if one.field == "html"]
 
@@ -135,7 +135,7 @@ def test_html_that_can_do_harm_is_found(html: str) -> None:
         "a < b and c > d",
     ],
 )
-def test_html_that_does_none_is_left_alone(html: str) -> None:
+def test_safe_html_passes(html: str) -> None:
     assert not list(lint_body("", html + "\n", {"ok.md"}))
 
 

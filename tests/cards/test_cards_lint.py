@@ -1,4 +1,4 @@
-"""The linter: every card that hubdpo makes passes, and each known-bad card is refused with its field named."""
+"""The card linter accepts every card that hubdpo writes, and names the field of each bad card."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_placeholders_are_one_thing_to_do() -> None:
         "https://arxiv.org/abs/2305.18290v3 and <https://arxiv.org/abs/hep-th/9901001>\n",
     ],
 )
-def test_what_is_harmless_passes(body: str) -> None:
+def test_a_harmless_body_passes(body: str) -> None:
     assert findings_in(card(body)) == []
 
 
@@ -273,7 +273,7 @@ DATASET_CHANGES = {
 
 
 @pytest.mark.parametrize(("field", "old", "new"), DATASET_CHANGES.values(), ids=DATASET_CHANGES)
-def test_a_dataset_card_that_the_files_belie_is_named(field: str, old: str, new: str, dataset_dir: Path) -> None:
+def test_a_dataset_card_that_contradicts_the_files_is_named(field: str, old: str, new: str, dataset_dir: Path) -> None:
     text = (dataset_dir / "README.md").read_text()
     assert old in text
     found = findings_in(text.replace(old, new, 1), "dataset", files_of(dataset_dir))
@@ -301,9 +301,7 @@ KEEP = "<!-- hubdpo:keep -->\n{}\n<!-- /hubdpo:keep -->\n"
     ("text", "field"),
     [("![a plot of mine](mine.png)", "image"), ("<script>x()</script>", "html"), ("[More Information Needed]", "body")],
 )
-def test_what_people_wrote_is_looked_at_too(
-    text: str, field: str, dataset_dir: Path, repo_id: str, tmp_path: Path
-) -> None:
+def test_kept_sections_are_checked_too(text: str, field: str, dataset_dir: Path, repo_id: str, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(dataset_dir, tmp_path / "data", ignore=shutil.ignore_patterns("release.json")))
     card = split_card((folder / "README.md").read_text()).generated
     (folder / "README.md").write_text(card + "\n" + KEEP.format(text))

@@ -1,4 +1,4 @@
-"""What is said of running an adapter elsewhere."""
+"""Known problems of adapters with other programs, and the commands to run them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ PROBLEMS: dict[str, tuple[Adapter, str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("made", "field", "breaks"), PROBLEMS.values(), ids=PROBLEMS)
-def test_what_breaks_is_named(made: Adapter, field: str, breaks: tuple[str, ...]) -> None:
+def test_the_broken_programs_of_a_problem_are_named(made: Adapter, field: str, breaks: tuple[str, ...]) -> None:
     (found,) = problems(made)
     assert (found.field, found.breaks) == (field, breaks)
     assert {program.name for program in programs(made, [found]) if not program.works} == set(breaks)

@@ -1,4 +1,4 @@
-"""One request to the loopback Hub by http.client, answered or not: no redirect is followed, no status is an error."""
+"""Send a request to the loopback Hub with http.client, without following redirects or raising for a status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Answered(NamedTuple):
 
 
 def ask(server: LoopbackHub, method: str, path: str, body: Any = None, *, token: str = "", **headers: str) -> Answered:
-    """Send one request; `body` as JSON, or bytes."""
+    """Send a request; `body` is sent as JSON unless it is bytes."""
     connection = http.client.HTTPConnection(server.endpoint.partition("//")[2], timeout=60)
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     if data is not None:

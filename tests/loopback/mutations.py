@@ -1,4 +1,4 @@
-"""Real requests, recorded at the loopback Hub as its clients sent them, and what a seeded draw makes of them."""
+"""Record the requests of real clients at the loopback Hub, and mutate them with a seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.loopback.test_loopback_xet import SEND_AND_READ, by_xet
 
 @dataclass
 class Sent:
-    """One request: `framing` are the lines that tell the length of the body, `wrapped` how the body goes out."""
+    """A recorded request: `framing` has the headers on the length of the body, `wrapped` the body as it is sent."""
 
     method: str
     target: str
@@ -39,7 +39,7 @@ class Sent:
 
 
 class Recorder:
-    """Stands before a Hub's answers and keeps what came; bodies are read whole, as long as their route takes them."""
+    """Record the requests of a Hub; bodies are read whole, within the limit of their route."""
 
     def __init__(self, hub: LoopbackHub) -> None:
         self.requests: list[Sent] = []
@@ -68,7 +68,7 @@ class Recorder:
 
 
 def record(hub: LoopbackHub, folder: Path) -> list[Sent]:
-    """Let the real clients do what they do, by LFS and by Xet, and return their requests."""
+    """Upload and download with the real clients, by LFS and by Xet. Return their requests."""
     recorder = Recorder(hub)
     api = HfApi(endpoint=hub.endpoint, token="hf_carol")
     card = b"---\nlicense: mit\ntags: [a, b]\ndatasets: [carol/data]\n---\n# Card\n"
@@ -124,7 +124,7 @@ HEADERS = [
 
 
 def mutated(sent: Sent, draw: random.Random) -> tuple[Sent, bytes | None]:
-    """Return the request with one to three changes, or with the bytes that go out in the place of it."""
+    """Return the request with one to three mutations, or bytes to send in its place."""
     for _ in range(draw.choice([1, 1, 1, 2, 3])):
         sent = draw.choice(CHANGES)(sent, draw)
     if draw.random() < 0.05:
@@ -173,7 +173,7 @@ def _body(sent: Sent, draw: random.Random) -> Sent:
 
 
 def _json(sent: Sent, draw: random.Random) -> Sent:
-    """Change a value of the JSON, wherever it stands, and of each line of a commit."""
+    """Change a value anywhere in the JSON, or in a line of a commit."""
     lines = []
     for line in sent.body.split(b"\n"):
         try:

@@ -1,4 +1,4 @@
-"""Bytes to the loopback Hub as they are, and what came back: requests that no HTTP library would send."""
+"""Send raw bytes to the loopback Hub: requests that no HTTP library would send."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Talk(NamedTuple):
     statuses: list[int]
     """The status of each answer, in order."""
     closed: bool
-    """Whether the server ended the connection."""
+    """Whether the server closed the connection."""
     received: bytes
 
 
@@ -23,7 +23,7 @@ def port_of(endpoint: str) -> int:
 
 
 def talk(endpoint: str, sent: bytes | str, *, patience: float = 20, answers: int = 1) -> Talk:
-    """Send bytes, in which HOST stands for a right Host header, and read so many whole answers, or to the end."""
+    """Send bytes, with HOST replaced by a valid Host header, and read a number of answers, or to the end."""
     data = sent.encode("latin-1") if isinstance(sent, str) else sent
     data = data.replace(b"HOST", b"Host: 127.0.0.1:%d" % port_of(endpoint))
     received, closed = b"", False
@@ -42,7 +42,7 @@ def talk(endpoint: str, sent: bytes | str, *, patience: float = 20, answers: int
 
 
 def whole_answers(received: bytes) -> list[int]:
-    """Return the statuses of the answers that are whole, and see that nothing stands between them."""
+    """Return the statuses of the complete answers; fail if there are bytes between them."""
     statuses = []
     while match := STATUS.match(received):
         head, end, rest = received.partition(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The loopback Hub, asked by the real clients over HTTP."""
+"""The loopback Hub with the real clients over HTTP."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_anybody_may_propose_and_main_stays(repo: str, bob: HfApi) -> None:
     assert text(repo, "a.txt", "main") == "one\n"
 
 
-def test_its_page_tells_title_description_and_diff(repo: str, bob: HfApi) -> None:
+def test_the_page_of_a_pull_request_has_title_description_and_diff(repo: str, bob: HfApi) -> None:
     propose(bob, repo, {"a.txt": b"two\n"})
     found = HfApi().get_discussion_details(repo, 1)
     assert (found.title, found.author, found.status, found.target_branch) == (
@@ -78,7 +78,7 @@ def test_the_owner_merges_and_nobody_else(repo: str, bob: HfApi) -> None:
     assert HfApi().list_repo_commits(repo)[0].title == "Change a few (#1)"
 
 
-def test_what_main_changed_too_is_not_merged(repo: str, bob: HfApi) -> None:
+def test_a_conflict_with_main_is_not_merged(repo: str, bob: HfApi) -> None:
     propose(bob, repo, {"a.txt": b"two\n"})
     HfApi().upload_file(repo_id=repo, path_in_repo="a.txt", path_or_fileobj=b"three\n")
     assert HfApi().get_discussion_details(repo, 1).conflicting_files == ["a.txt"]
@@ -112,7 +112,7 @@ def test_they_are_listed_by_kind_author_and_state(repo: str, bob: HfApi) -> None
     assert numbers(discussion_type="pull_request", discussion_status="open") == [1]
 
 
-def test_its_author_goes_on_with_it(repo: str, bob: HfApi) -> None:
+def test_the_author_adds_commits_to_a_pull_request(repo: str, bob: HfApi) -> None:
     made = bob.create_pull_request(repo, "Step by step")
     bob.upload_file(repo_id=repo, path_in_repo="c.txt", path_or_fileobj=b"more\n", revision="refs/pr/1")
     bob.comment_discussion(repo, made.num, "Ready")

@@ -1,4 +1,4 @@
-"""What the loopback Hub keeps is closed to others and whole, and a start that cannot be is one line."""
+"""The Hub folder is private and consistent, and a failed start gives a one-line error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hubdpo.loopback.storage.tokens import parse_tokens, tokens_in_environment, 
 
 
 def serve(folder: Path, *options: str, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `serve-hub` where it must fail at its start."""
+    """Run a `serve-hub` that must fail to start."""
     command = [sys.executable, "-c", "from hubdpo.cli.app import main; main()", "serve-hub", str(folder), *options]
 
     def limit() -> None:
@@ -69,7 +69,7 @@ def test_a_secret_is_in_its_place_whole_or_not_at_all(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_other_users_read_nothing_of_it(tmp_path: Path, mask: int) -> None:
+def test_other_users_cannot_read_the_folder(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
         with LoopbackHub(tmp_path / "hub", tokens=["carol:hf_carol"]) as server:
@@ -107,8 +107,8 @@ def test_a_folder_of_other_things_keeps_its_rights(tmp_path: Path, capsys: pytes
     assert stat.S_IMODE((tmp_path / "repos").stat().st_mode) == 0o700
 
 
-def test_who_comes_second_leaves_the_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two servers start at once on a folder that neither has seen."""
+def test_a_second_server_leaves_the_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers start at the same time on a new folder."""
     first: list[Store] = []
 
     def hold_late(root: Path) -> object:
@@ -212,7 +212,7 @@ def test_a_name_that_can_be_reached_is_taken(name: str) -> None:
 
 
 def test_a_token_has_one_user(tmp_path: Path) -> None:
-    """Given at once or at another start: the second would have got the first one's token without a word."""
+    """In the same start or a later one: the second user must not take over the token silently."""
     both = ["--token", "alice:hf_secret", "--token", "bob:hf_secret"]
     assert_refused(serve(tmp_path / "hub", *both), "alice and bob have the same token")
     assert not (tmp_path / "hub").exists()

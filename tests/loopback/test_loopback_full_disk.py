@@ -1,4 +1,4 @@
-"""A disk that fills up under a running Hub: 507 in one line, nothing half kept, and all goes on once there is room."""
+"""A disk that fills up under a running Hub: it answers 507, stores nothing partial, and recovers with free space."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Served(SimpleNamespace):
     process: subprocess.Popen[str]
 
     def largest_file(self, size: int) -> None:
-        """Let no file of the server grow beyond that size from now on, as on a disk without room."""
+        """Limit the file size of the server from now on, to simulate a full disk."""
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def stop(self) -> str:
-        """End the server, see that git finds every repo whole, and return what was said on stderr."""
+        """Stop the server, run `git fsck` on every repo, and return the stderr of the server."""
         self.process.send_signal(signal.SIGTERM)
         said: str = self.process.communicate(timeout=60)[1]
         whole(self.root)
@@ -139,7 +139,7 @@ def xorb_hash(content: bytes) -> str:
 
 
 def test_a_large_commit_that_does_not_fit_is_told(served: Served, tmp_path: Path) -> None:
-    """Its body goes to disk first."""
+    """Its body is spooled to disk first."""
     from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi(endpoint=served.endpoint, token="hf_carol")

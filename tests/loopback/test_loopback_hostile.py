@@ -1,4 +1,4 @@
-"""Requests that mean harm or make no sense: each is answered, with an id, and the repos stay whole."""
+"""Hostile and malformed requests are all answered, with an id, and the repos stay intact."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def commit(path: str, content: bytes = b"x", *, key: str = "file", summary: str 
 
 
 def whole(root: Path) -> None:
-    """Let git itself look at every repo, and see that nothing stands beside the Hub's folder or in a strange place."""
+    """Run `git fsck` on every repo, and check that no file was written outside the Hub folder or in a wrong place."""
     repos = sorted(root.glob("repos/*/*/*.git"))
     assert repos and sorted(path for path in root.rglob("HEAD")) == [repo / "HEAD" for repo in repos]
     assert [path.name for path in root.parent.iterdir()] == [root.name]
@@ -292,7 +292,7 @@ def drawn_body(draw: random.Random, route: str) -> bytes:
 
 @pytest.mark.slow
 def test_repos_stay_whole_under_thousands_of_odd_requests(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
-    """HUBDPO_FUZZ sets how many, HUBDPO_FUZZ_SEED which ones."""
+    """HUBDPO_FUZZ sets the number of requests, HUBDPO_FUZZ_SEED the seed."""
     draw = random.Random(int(os.environ.get("HUBDPO_FUZZ_SEED", "12")))
     routes = [route.strip() for line in ROUTES.strip().splitlines() for route in line.split(";")]
     kind, seen = {"Content-Type": "application/json"}, Counter[int]()

@@ -1,4 +1,4 @@
-"""What one request may ask for, in memory and in time, and fields that take only what they know."""
+"""Requests have limits in memory and time, and their fields accept known values only."""
 
 from __future__ import annotations
 

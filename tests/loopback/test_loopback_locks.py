@@ -1,4 +1,4 @@
-"""Nobody waits for a client that takes its time: a body is read before any lock is taken."""
+"""Bodies are read before any lock is taken, so a slow client blocks no other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADER = json.dumps({"key": "header", "value": {"summary": "none"}})
 
 
 class Slow:
-    """A body that notes, when it is read, whether a lock is held."""
+    """A body that records whether a lock is held when it is read."""
 
     def __init__(self, data: bytes, store: Store, routes: Routes) -> None:
         self._data, self._store, self._routes = data, store, routes
@@ -81,7 +81,7 @@ def test_a_body_is_read_before_any_lock(tmp_path: Path, method: str, path: str, 
 
 
 @pytest.mark.parametrize("right", [None, False])
-def test_who_may_make_no_collection_is_told_before_the_body_is_read(tmp_path: Path, right: bool | None) -> None:
+def test_a_forbidden_collection_is_refused_before_the_body_is_read(tmp_path: Path, right: bool | None) -> None:
     store = Store(tmp_path / "hub")
     store.add_token("carol", "hf_carol", may_write=False)
     routes = Routes(store, "http://127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""Thousands of requests that were real before they were changed: each is answered, and the Hub stays as it was.
+"""Thousands of mutated real requests are all answered, and the Hub stays intact.
 
 10,000 of them, or 100,000 with HUBDPO_STORM=1; HUBDPO_FUZZ_SEED draws others.
 """
@@ -39,7 +39,7 @@ def recorded(tmp_path: Path) -> list[Sent]:
 
 
 class Server:
-    """`serve-hub` on the folder in which the requests were recorded: what was signed there is good here."""
+    """`serve-hub` on the folder of the recorded requests, so that their signatures are valid."""
 
     def __init__(self, root: Path, said: Path) -> None:
         command = [sys.executable, "-c", "from hubdpo.cli.app import main; main()", "serve-hub", str(root)]
@@ -72,14 +72,14 @@ def server(recorded: list[Sent], tmp_path: Path) -> Iterator[Server]:
 
 
 class Client:
-    """Sends requests on connections that it keeps as long as both sides do, and ends with no doubt about an answer."""
+    """Send requests on kept-alive connections, and match each answer with its request."""
 
     def __init__(self, port: int) -> None:
         self.port, self.host = port, f"127.0.0.1:{port}"
         self.connection: socket.socket | None = None
 
     def answered(self, sent: Sent, data: bytes | None) -> int:
-        """Return the status of the first answer, 0 when none comes or it is not whole."""
+        """Return the status of the first answer, 0 for no or a partial answer."""
         framed = data is None and not sent.framing and "expect" not in str(sent.headers).lower()
         if self.connection is None:
             self.connection = socket.create_connection(("127.0.0.1", self.port), timeout=40)

@@ -1,4 +1,4 @@
-"""What is private, or gone, stays so: in every list, and at every address that was signed before."""
+"""Private and deleted repos are in no list, and their signed URLs stop working."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_private_repo_is_named_in_no_list(hub: LoopbackHub, api: HfApi) -> Non
 
 
 def download(hub: LoopbackHub, token: str) -> Callable[[], Answered]:
-    """An address of the large file as that user was given it."""
+    """The signed URL of the large file for this user."""
     there = ask(hub, "HEAD", "/carol/x/resolve/main/w.bin", token=token).headers["location"]
     return lambda: ask(hub, "GET", there.partition("/_cdn")[1] + there.partition("/_cdn")[2])
 
@@ -67,7 +67,7 @@ def by_xet_token(hub: LoopbackHub, token: str) -> Callable[[], Answered]:
 
 
 @pytest.mark.parametrize(("signed", "good"), [(download, 200), (upload, 400), (by_xet_token, 404)])
-def test_what_was_signed_for_a_public_repo_ends_when_it_is_private_or_gone(
+def test_a_signed_url_ends_when_its_repo_is_private_or_gone(
     hub: LoopbackHub, api: HfApi, signed: Callable[[LoopbackHub, str], Callable[[], Answered]], good: int
 ) -> None:
     others, own = signed(hub, "hf_dave"), signed(hub, "hf_carol")
@@ -111,7 +111,7 @@ def test_an_upload_that_the_disk_has_no_room_for_is_refused_before_it_is_signed(
 
 
 @pytest.mark.parametrize("token", ["", "hf_eve"])
-def test_who_may_not_write_gets_no_address_to_upload(hub: LoopbackHub, api: HfApi, token: str) -> None:
+def test_no_upload_url_without_a_write_token(hub: LoopbackHub, api: HfApi, token: str) -> None:
     assert batch(hub, token, 3).status in (401, 403)
 
 

@@ -1,4 +1,4 @@
-"""Signed URLs and Xet tokens hold for an hour, and for what they name."""
+"""Signed URLs and Xet tokens are valid for an hour, and for what they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is no request, is two at once, takes more than its share, or comes from another host: refused, and quickly."""
+"""Malformed, smuggled, oversized and foreign requests are refused quickly."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ SHAPES: dict[str, tuple[int, str]] = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_it_is_refused_once(hub: LoopbackHub, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_malformed_request_is_refused_once(hub: LoopbackHub, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     status, sent = SHAPES[name]
     answer = talk(hub.endpoint, sent.replace("PORT", str(port_of(hub.endpoint))))
     assert (answer.statuses, capfd.readouterr().err) == ([status], "")
@@ -124,7 +124,7 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_what_is_only_unusual_is_answered_and_the_next_request_too(hub: LoopbackHub, name: str) -> None:
+def test_an_unusual_request_is_answered_and_the_next_one_too(hub: LoopbackHub, name: str) -> None:
     answer = talk(hub.endpoint, (TAKEN[name] + GET + "\r\n").replace("PORT", str(port_of(hub.endpoint))), answers=2)
     assert (answer.statuses, answer.closed) == ([200, 200], False)
 
@@ -138,7 +138,7 @@ def test_a_client_that_asks_first_hears_the_refusal_before_it_sends(hub: Loopbac
 
 
 @pytest.mark.parametrize("token", ["", "Authorization: Bearer hf_eve\r\n"])
-def test_a_large_body_of_who_may_not_write_is_never_in_memory(hub: LoopbackHub, token: str) -> None:
+def test_a_large_body_without_a_write_token_is_never_in_memory(hub: LoopbackHub, token: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sent = "POST /api/repos/create HTTP/1.1\r\nHOST\r\nContent-Type: application/json\r\n" + token
     with socket.create_connection(("127.0.0.1", port_of(hub.endpoint)), timeout=20) as connection:
@@ -171,8 +171,8 @@ def test_idle_clients_lock_nobody_out(tmp_path: Path, monkeypatch: pytest.Monkey
             connection.close()
 
 
-def test_who_comes_beyond_the_most_is_answered_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When everybody who is served has shown the right to write, and is in the midst of it."""
+def test_a_client_beyond_the_limit_is_answered_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All connections are taken by clients that are sending with a write token."""
     monkeypatch.setattr(server, "most_connections", lambda: 2)
     real, trusted = SentBody.trust, threading.Semaphore(0)
     monkeypatch.setattr(SentBody, "trust", lambda self: (real(self), trusted.release()))
@@ -190,7 +190,7 @@ def test_who_comes_beyond_the_most_is_answered_503(tmp_path: Path, monkeypatch: 
             connection.close()
 
 
-def test_who_reads_no_answer_locks_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_read_no_answer_lock_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "most_connections", lambda: 4)
     with LoopbackHub(tmp_path / "hub") as hub:
         real = hub.answer
@@ -237,7 +237,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_who_stops_sending_is_told_so_and_left(hub: LoopbackHub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_stops_sending_gets_a_408(hub: LoopbackHub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("IDLE_S", "HEAD_S", "STRANGER_S"):
         monkeypatch.setattr(server, limit, 0.3)
     monkeypatch.setattr(connections, "PAUSE_S", 0.3)
@@ -246,7 +246,7 @@ def test_who_stops_sending_is_told_so_and_left(hub: LoopbackHub, name: str, monk
     assert (answer.statuses, answer.closed) == (statuses, True)
 
 
-def test_a_head_has_its_time_however_it_drips(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dripping_head_has_a_time_limit(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HEAD_S", 0.5)
     with socket.create_connection(("127.0.0.1", port_of(hub.endpoint)), timeout=20) as connection:
         for _ in range(100):
@@ -259,7 +259,7 @@ def test_a_head_has_its_time_however_it_drips(hub: LoopbackHub, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("token", "status"), [(AUTHORIZED, b"200"), ("", b"408")])
-def test_a_slow_writer_has_all_the_time_and_a_stranger_has_not(
+def test_only_a_client_with_a_write_token_may_send_slowly(
     hub: LoopbackHub, token: str, status: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "STRANGER_S", 0.5)

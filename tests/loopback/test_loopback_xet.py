@@ -1,4 +1,4 @@
-"""The loopback Hub in Xet mode, asked by the unmodified Xet client in processes of its own.
+"""The loopback Hub with the unmodified Xet client, in processes of its own.
 
 Which transport huggingface_hub takes is read at import, and the tests themselves run with Xet off: they are the other
 mode, and read what came by Xet over plain HTTP.
@@ -55,7 +55,7 @@ for name in names:
 
 
 def by_xet(endpoint: str, home: Path, code: str, *given: str, token: str = "hf_carol") -> list[str]:
-    """Run Python with Xet on and an HF_HOME of its own; return what it printed."""
+    """Run Python with Xet enabled and its own HF_HOME. Return the lines it printed."""
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_TOKEN": token, "HF_HOME": str(home)}
     environment.pop("HF_HUB_DISABLE_XET")
     done = subprocess.run([sys.executable, "-c", code, *given], env=environment, capture_output=True, text=True)
@@ -74,7 +74,7 @@ class Sent:
 
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
-    """A Hub to which one client has sent some megabytes as two files."""
+    """A Hub with two uploaded files of some megabytes."""
     folder = tmp_path_factory.mktemp("xet")
     source = folder / "content"
     source.write_bytes(CONTENT)
@@ -94,7 +94,7 @@ def called(requests: list[Logged], part: str, method: str | None = None) -> list
 
 
 def ask(server: LoopbackHub, path: str, *, token: str | None = None, data: bytes | None = None, **headers: str) -> Any:
-    """Return status and body of one plain request."""
+    """Return the status and body of a plain request."""
     request = urllib.request.Request(f"{server.endpoint}{path}", data=data, headers=headers)
     if token:
         request.add_header("Authorization", f"Bearer {token}")
@@ -121,7 +121,7 @@ def test_content_comes_back_as_it_went(sent: Sent) -> None:
     assert sent.printed == [hashlib.sha256(CONTENT).hexdigest()] * 2
 
 
-def test_it_went_by_xet_and_not_by_lfs(sent: Sent) -> None:
+def test_the_upload_used_xet_and_not_lfs(sent: Sent) -> None:
     assert called(sent.requests, "/_xet/v1/xorbs/", "POST")
     assert called(sent.requests, "/_xet/xorb/", "GET")
     assert not called(sent.requests, "/_lfs/") and not called(sent.requests, "/info/lfs/")
@@ -133,13 +133,13 @@ def test_xorbs_are_read_from_another_origin_without_a_token(sent: Sent) -> None:
     assert all(r.host.startswith("localhost") and not r.sent_token and r.status == 206 for r in reads)
 
 
-def test_what_the_server_has_is_sent_once(sent: Sent) -> None:
+def test_known_content_is_sent_once(sent: Sent) -> None:
     assert sum(r.received for r in called(sent.requests, "/_xet/v1/xorbs/")) < len(CONTENT)
     assert [r.status for r in called(sent.requests, "/_xet/v2/shards", "POST")] == [200, 200]
 
 
 def test_another_machine_sends_no_content_again(sent: Sent, tmp_path: Path) -> None:
-    """Its client asks for the first chunk, and learns of the xorb: for another's repo as well."""
+    """The client queries the first chunk and finds the xorb, even one of another user's repo."""
     asked = len(sent.server.requests)
     code = SEND_AND_READ
     assert by_xet(sent.server.endpoint, tmp_path, code, str(sent.source), "dave/y", "c.bin", token="hf_dave")
@@ -156,19 +156,19 @@ def test_a_tree_shows_the_hash_of_each_transport(sent: Sent) -> None:
     assert len(entry.xet_hash) == 64
 
 
-def test_what_came_by_xet_is_read_over_plain_http(sent: Sent, tmp_path: Path) -> None:
+def test_a_xet_upload_is_read_over_plain_http(sent: Sent, tmp_path: Path) -> None:
     api = HfApi(endpoint=sent.server.endpoint, token="hf_carol")
     path = api.hf_hub_download("carol/x", "a.bin", cache_dir=tmp_path)
     assert Path(path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 0), (2_000_000, 2_900_000), (len(CONTENT) - 5, len(CONTENT) - 1)])
-def test_a_part_of_it_too(sent: Sent, first: int, last: int) -> None:
+def test_a_range_of_a_xet_upload_is_read_over_plain_http(sent: Sent, first: int, last: int) -> None:
     path = "/carol/x/resolve/main/a.bin"
     assert ask(sent.server, path, Range=f"bytes={first}-{last}") == (206, CONTENT[first : last + 1])
 
 
-def test_what_came_by_lfs_is_read_by_the_xet_client(sent: Sent, tmp_path: Path) -> None:
+def test_an_lfs_upload_is_read_by_the_xet_client(sent: Sent, tmp_path: Path) -> None:
     api = HfApi(endpoint=sent.server.endpoint, token="hf_carol")
     other = os.urandom(50_000)
     api.create_repo("carol/lfs", exist_ok=True)
@@ -178,7 +178,7 @@ def test_what_came_by_lfs_is_read_by_the_xet_client(sent: Sent, tmp_path: Path) 
     assert by_xet(sent.server.endpoint, tmp_path, code) == [hashlib.sha256(other).hexdigest()]
 
 
-def test_lfs_need_not_send_what_came_by_xet(sent: Sent) -> None:
+def test_lfs_does_not_send_a_xet_upload_again(sent: Sent) -> None:
     api = HfApi(endpoint=sent.server.endpoint, token="hf_carol")
     asked = len(sent.server.requests)
     api.upload_file(path_or_fileobj=CONTENT, path_in_repo="by-lfs.bin", repo_id="carol/x")
@@ -235,7 +235,7 @@ def test_an_address_is_good_for_its_range_alone(sent: Sent) -> None:
 
 
 def test_a_commit_that_names_what_another_repo_holds_is_refused(sent: Sent) -> None:
-    """The hash of a file is no proof of having it."""
+    """Knowing the hash of a file does not prove having the file."""
     HfApi(endpoint=sent.server.endpoint, token="hf_dave").create_repo("dave/z", exist_ok=True)
     value = {"path": "a.bin", "algo": "sha256", "oid": hashlib.sha256(CONTENT).hexdigest(), "size": len(CONTENT)}
     lines = [{"key": "header", "value": {"summary": "mine"}}, {"key": "lfsFile", "value": value}]
@@ -259,7 +259,7 @@ def test_a_changed_xorb_is_not_kept(sent: Sent, tmp_path: Path, place: int) -> N
 
 
 def test_content_that_does_not_compress_goes_up_in_full_xorbs(sent: Sent, tmp_path: Path) -> None:
-    """Quantised weights and archives: the client fills a xorb with 64 MiB, whose headers come on top."""
+    """Quantised weights, for example: a xorb has 64 MiB of content and its headers on top."""
     source = tmp_path / "noise"
     source.write_bytes(random.Random(5).randbytes(xorbs.LARGEST_CONTENT))
     (printed,) = by_xet(sent.server.endpoint, tmp_path, SEND_AND_READ, str(source), "carol/noise", "w.bin")
@@ -304,7 +304,7 @@ def test_a_malformed_shard_is_refused(sent: Sent, data: bytes) -> None:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[tuple[Store, XetStore, shards.SharedFile]]:
-    """A store with one xorb of two chunks, and a file that they make up and that is not known yet."""
+    """A store with a xorb of two chunks, and an unregistered file made of them."""
     store = Store(tmp_path / "store")
     files = XetStore(store)
     parts = [b"first" * 100, b"second" * 100]
@@ -397,7 +397,7 @@ print({name: split.num_rows for name, split in loaded.items()})
 
 
 def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
-    """The server is killed in the midst of uploads, twice; what was acknowledged is whole, and nothing is half."""
+    """The server is killed twice during uploads: acknowledged files are complete, and no file is partial."""
     command = [sys.executable, "-c", "from hubdpo.cli.app import main; main()", "serve-hub", str(tmp_path / "hub")]
     code = """
 import os, sys, threading
@@ -456,7 +456,7 @@ def test_the_address_of_a_xorb_ends_with_its_repo(sent: Sent) -> None:
 
 
 def test_a_small_shard_that_names_millions_of_chunks_is_refused_before_work() -> None:
-    """500 times a xorb of 8192 chunks of one byte: 24 kB that took 0.9 GB."""
+    """500 terms, each of 8192 one-byte chunks: 24 kB that used to take 0.9 GB."""
     row = shards.TERM.pack(bytes(32), 0, 8192, 0, 8192)
     for count in (1, 500):
         head = shards.HEADER.pack(shards.TAG, 2, 0) + shards.FILE.pack(bytes(32), 0, count)
@@ -476,7 +476,7 @@ def test_the_chunks_of_a_shard_are_counted_over_its_files() -> None:
 def test_a_file_is_checked_term_by_term(
     kept: tuple[Store, XetStore, shards.SharedFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first term without a proof ends it, no xorb is looked up twice, and nothing is held for the terms."""
+    """Checking stops at the first term without a proof, reads no xorb twice, and takes constant memory."""
     _, files, file = kept
     looked: list[str] = []
     real = files.chunks
@@ -499,7 +499,7 @@ def test_a_file_is_checked_term_by_term(
 def test_a_pointer_tells_nothing_of_what_another_repo_holds(
     kept: tuple[Store, XetStore, shards.SharedFile], tmp_path: Path
 ) -> None:
-    """Who guesses the content of a private file could have seen by its SHA-256 that it is here."""
+    """Otherwise anyone could test by SHA-256 whether a private repo has a file."""
     store, files, file = kept
     files.add_file(Repo("model", "carol/secret"), file)
     store.add_token("dave", "hf_dave", may_write=True)
@@ -559,7 +559,7 @@ print(time.monotonic() - began)
 def test_the_client_tells_in_seconds_of_a_hub_without_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int, words: str
 ) -> None:
-    """The client asks for minutes on after a 507 to what it sends by Xet."""
+    """hf_xet retries a 507 for minutes."""
     (tmp_path / "content").write_bytes(CONTENT)
     with LoopbackHub(tmp_path / "hub", tokens=["carol:hf_carol"]) as hub:
         HfApi(endpoint=hub.endpoint, token="hf_carol").create_repo("carol/x")
