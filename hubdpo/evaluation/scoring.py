@@ -37,19 +37,13 @@ class Score:
 
     @property
     def is_right(self) -> bool:
+        """Whether the pair is ranked right: the chosen answer is the likelier one a token."""
         return self.per_token > 0
 
     @property
-    def is_right_summed(self) -> bool:
-        return self.chosen > self.rejected
-
-    @property
-    def chosen_is_longer(self) -> bool:
-        return self.chosen_length > self.rejected_length
-
-    @property
-    def chosen_is_shorter(self) -> bool:
-        return self.chosen_length < self.rejected_length
+    def length_difference(self) -> int:
+        """Tokens that the chosen answer is longer than the rejected one."""
+        return self.chosen_length - self.rejected_length
 
 
 def score_pairs(
@@ -92,16 +86,16 @@ def score_pairs(
         reward_margin=sum(margins) / len(rows),
         base_accuracy=_share(base, lambda score: score.is_right),
         adapter_accuracy=_share(adapter, lambda score: score.is_right),
-        longer_answer_accuracy=_share(base, lambda score: score.chosen_is_longer),
+        longer_answer_accuracy=_share(base, lambda score: score.length_difference > 0),
         base_margin=sum(score.per_token for score in base) / len(rows),
         adapter_margin=sum(score.per_token for score in adapter) / len(rows),
-        base_summed_accuracy=_share(base, lambda score: score.is_right_summed),
-        adapter_summed_accuracy=_share(adapter, lambda score: score.is_right_summed),
+        base_summed_accuracy=_share(base, lambda score: score.chosen > score.rejected),
+        adapter_summed_accuracy=_share(adapter, lambda score: score.chosen > score.rejected),
         only_adapter_right=gained,
         only_base_right=lost,
         mcnemar_p=p,
-        chosen_longer=_stratum(base, adapter, lambda score: score.chosen_is_longer),
-        chosen_shorter=_stratum(base, adapter, lambda score: score.chosen_is_shorter),
+        chosen_longer=_stratum(base, adapter, lambda score: score.length_difference > 0),
+        chosen_shorter=_stratum(base, adapter, lambda score: score.length_difference < 0),
     )
 
 

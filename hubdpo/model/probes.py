@@ -99,7 +99,8 @@ def compare_probes(
                 f"the tokenizer gives other tokens than in training for: {probe.prompt}",
                 hint="publish the tokenizer files of the base unchanged",
             )
-    load_in_4bit = recorded.environment["load_in_4bit"] == "True"
+    load_in_4bit = recorded.environment["load_in_4bit"] == "True"  # the environment holds texts alone
+    # a CPU with the same instructions, threads and versions runs the same kernels in the same order: equal to the bit
     here = _environment(model, load_in_4bit=load_in_4bit)
     exact = here == recorded.environment and here["device"] == "cpu"
     differences = [
@@ -113,6 +114,7 @@ def compare_probes(
         mean_difference=sum(differences) / len(differences),
         largest_difference=max(differences),
         exact=exact,
+        # nats a token; of the two machines, the one that computes in the coarser type sets the limit
         tolerance=0.0 if exact else max(TOLERANCES.get(e["dtype"], 0.1) for e in (here, recorded.environment)),
     )
 
@@ -123,6 +125,7 @@ def _encode(
 ) -> tuple[list[int], list[int]]:  # fmt: skip
     """Return the token ids of the rendered prompt, and of the answer with the end-of-text token."""
     chat = [{"role": "user", "content": question}]
+    # the answer is tokenised by itself, so no token spans its border with the prompt
     prompt = rendered(tokenizer, chat, ask=True, error=error, **(template_kwargs or {}))
     texts = (prompt, answer + (tokenizer.eos_token or ""))
     prompt_ids, answer_ids = (list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
@@ -136,6 +139,7 @@ def _log_probs(model: PreTrainedModel | PeftModel, probes: list[Probe]) -> list[
     """
     import torch
 
+    # token ids of prompt and answer, and the positions of the answer in them: every token of it is scored
     sequences = [
         (probe.prompt_ids + probe.answer_ids, range(len(probe.prompt_ids), len(probe.prompt_ids + probe.answer_ids)))
         for probe in probes

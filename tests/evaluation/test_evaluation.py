@@ -18,8 +18,9 @@ from hubdpo.artefacts.manifests.accuracy import Accuracy, mcnemar
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import DataError, TrainingError
-from hubdpo.evaluation.samples import PROMPTS, with_samples
+from hubdpo.evaluation.samples import NEW_TOKENS, PROMPTS, with_samples
 from hubdpo.evaluation.scoring import Score, _stratum, score_pairs
+from hubdpo.model.adapters.load import answer
 from hubdpo.model.log_probs import answer_log_probs
 from tests.near import assert_near
 
@@ -78,6 +79,8 @@ def test_the_report_holds_the_answers_to_the_fixed_prompts(run_dir: Path) -> Non
     report = EvalReport.read(run_dir / "eval.json")
     assert [sample.prompt for sample in report.samples] == list(PROMPTS)
     loaded = load_adapter(run_dir)
+    # `hubdpo load` gives the answers that the card shows
+    assert answer(loaded, PROMPTS[0], max_new_tokens=NEW_TOKENS) == report.samples[0].adapter
     for name, weight in loaded.model.named_parameters():
         if "lora_B" in name:
             weight.data.mul_(1000)

@@ -130,7 +130,7 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "more modules than there are weights of": (fewer_weights, "asks for 2 tensors that its weights lack"),
     "modules that are numbers": (config(target_modules=[1]), "a name or a list of at most 5,000 names"),
     "modules that are an object": (config(target_modules={"a": 1}), "a name or a list of at most 5,000 names"),
-    "a module to save that is not there": (config(modules_to_save=["lm_head"]), "holds nothing of it"),
+    "a module to save that is not there": (config(modules_to_save=["lm_head"]), "holds no tensor of it"),
     "two million tokens": (config(trainable_token_indices=[1] * 2 * 10**6), "more than the limit of 4,000,000"),
     "more tokens than there are weights of": (config(trainable_token_indices=[1] * 1000), "holds 0 of them"),
     "layers without end": (config(layer_replication=[[0, 2]] * 10**5), "layer_replication"),
@@ -162,8 +162,8 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "1,001 patterns": (config(rank_pattern={f"x{i}": 1 for i in range(1001)}), "at most 1,000 whole numbers above 0"),
     "5,001 modules": (config(target_modules=[f"x{i}" for i in range(5001)]), "a name or a list of at most 5,000 names"),
     "1,001 modules to save": (config(modules_to_save=["x"] * 1001), "a list of at most 1,000 names"),
-    "a copy of all layers": (config(modules_to_save=["layers"]), "holds nothing of it"),
-    "a pattern that is none": (config(target_modules="(q_proj"), "no regular expression"),
+    "a copy of all layers": (config(modules_to_save=["layers"]), "holds no tensor of it"),
+    "a pattern that is none": (config(target_modules="(q_proj"), "not a regular expression"),
     "a pattern 10,000 deep": (config(target_modules="(" * 10_000), "the depth"),
     "a config 100,000 deep": (written("adapter_config.json", DEEP), "nested more than 100 deep"),
     "a config of 63 MB": (written("adapter_config.json", b" " * 63_000_000), "more than the limit of 4,000,000"),
@@ -221,7 +221,7 @@ ROWS: dict[str, tuple[Edit, str]] = {
         written("chat_template.jinja", "{% if 'Hello' in messages[0].content %}" + LOOPS + "{% endif %}x"),
         "takes more than 2 seconds",
     ),
-    "a template that writes nothing": (written("chat_template.jinja", "{{ a }}"), "writes nothing of a chat"),
+    "a template that writes nothing": (written("chat_template.jinja", "{{ a }}"), "renders a chat as empty text"),
     "a template of two megabytes": (written("chat_template.jinja", "a" * 2_000_000), "the limit of 1,000,000"),
     "a template that is none": (written("chat_template.jinja", "{{ nope"), "TemplateSyntaxError"),
     "a template that reaches out": (written("chat_template.jinja", "{{ ''.__class__.__mro__ }}"), "SecurityError"),
@@ -252,7 +252,7 @@ ROWS: dict[str, tuple[Edit, str]] = {
         "10,000 times longer",
     ),
     "a tokenizer whose map is none": (
-        tokenizer_json(normalizer={"type": "Precompiled", "precompiled_charsmap": "x"}), "is no base64",
+        tokenizer_json(normalizer={"type": "Precompiled", "precompiled_charsmap": "x"}), "is not base64",
     ),
     "a tokenizer that spells it otherwise": (
         written(
@@ -355,8 +355,8 @@ BASES: dict[str, tuple[Edit, str]] = {
         lambda folder: (index()(folder), written("model.safetensors.index.json", DEEP)(folder))[0],
         "nested more than 100 deep",
     ),
-    "an index that leads outside": (index(a="../../outside.safetensors"), "no safetensors file beside it"),
-    "an index of pickles": (index(a="pytorch_model.bin"), "no safetensors file beside it"),
+    "an index that leads outside": (index(a="../../outside.safetensors"), "not a safetensors file beside it"),
+    "an index of pickles": (index(a="pytorch_model.bin"), "not a safetensors file beside it"),
     "an index of files that are not there": (index(a="x.safetensors"), "lacks 1 of its 1 files"),
     "a header 100,000 deep": (
         written("model.safetensors", (10**5).to_bytes(8, "little") + DEEP.encode()), "nested more than 100 deep",

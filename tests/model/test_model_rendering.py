@@ -222,5 +222,5 @@ def test_a_template_is_read_within_the_limits_too(
 
 def test_a_template_that_writes_nothing_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = "{{ a }}"
-    with pytest.raises(ArtefactError, match="writes nothing of a chat"):
+    with pytest.raises(ArtefactError, match="renders a chat as empty text"):
         encoded(tokenizer, CHAT)

@@ -30,7 +30,7 @@ def uploaded(run_dir: Path, folder: Path, repo: str, **settings: Any) -> str:
 @pytest.mark.parametrize("name", ["/home/me/base", "../base", "./base", None, 7, "a/b/c", ""])
 def test_a_base_that_is_no_repo_is_told_in_one_line(run_dir: Path, tmp_path: Path, repo_id: str, name: Any) -> None:
     repo = uploaded(run_dir, tmp_path, repo_id, base_model_name_or_path=name)
-    with pytest.raises(ArtefactError, match="no repo on the Hub"):
+    with pytest.raises(ArtefactError, match="not a repo on the Hub"):
         hubdpo.load_adapter(repo)
 
 

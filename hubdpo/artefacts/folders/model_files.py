@@ -39,5 +39,5 @@ def weight_map(index: object) -> dict[str, str]:
         raise ValueError(f"{INDEX} names no weights")
     for shard in shards.values():
         if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise ValueError(f"{INDEX} names {str(shard)[:80]!r}, which is no safetensors file beside it")
+            raise ValueError(f"{INDEX} names {str(shard)[:80]!r}, which is not a safetensors file beside it")
     return shards

@@ -127,7 +127,7 @@ def check_on_base(adapter: CheckedAdapter, base_modules: Sequence[str]) -> None:
         saved = "\n".join(f".{name}" for name in adapter.shapes if not _LEARNED.search(name))
         for name in adapter.config.get("modules_to_save") or ():
             if f".{name}." not in saved and any(module.endswith(name) for module in base_modules):
-                raise _refused("modules_to_save", name, f"{ADAPTER_WEIGHTS} holds nothing of it")
+                raise _refused("modules_to_save", name, f"{ADAPTER_WEIGHTS} holds no tensor of it")
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def _base_named_by(folder: Path, adapter: str) -> BaseRef:
     name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not isinstance(name, str) or not is_repo_id(name, owner_required=False):
         raise ArtefactError(
-            f"`{adapter}` names the base {shortened(repr(name), 100)}, which is no repo on the Hub",
+            f"`{adapter}` names the base {shortened(repr(name), 100)}, which is not a repo on the Hub",
             hint="give a release of hubdpo",
         )
     return BaseRef(name=name, repo_id=name, revision=str(revision) if revision is not None else None)

@@ -73,7 +73,7 @@ def _run(job: str, seconds: float | None) -> float:
     where = json.loads(job)["fields"][last["in"]]["where"]
     hint = f"correct {where.partition(' of ')[0]}, or tell its owner"
     if "wrong" in last:
-        raise ArtefactError(f"{where} is no regular expression: {last['wrong']}", hint=hint)
+        raise ArtefactError(f"{where} is not a regular expression: {last['wrong']}", hint=hint)
     limit = {"time": f"{SECONDS} seconds", "memory": f"{MEGABYTES} MB", "depth": "the depth to which Python nests"}
     raise ArtefactError(
         f"{where} is refused: matching it against the names of the modules takes more than {limit[last['beyond']]}",

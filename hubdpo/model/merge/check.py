@@ -1,7 +1,7 @@
 """Check that a merged model is its adapter: compare log-probabilities of probes with the noise of 16-bit arithmetic.
 
 16-bit arithmetic alone moves the log-probabilities of a real model by some tenths of a nat. So the merged model is
-computed as it loads and once more in float32: their difference is the noise, which is no fault of the merge.
+computed as it loads and once more in float32: their difference is the noise, which is not the fault of the merge.
 """
 
 from __future__ import annotations

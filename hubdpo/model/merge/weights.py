@@ -73,7 +73,7 @@ def plan_weights(model: PeftModel, dtype: str, shard_bytes: int) -> Plan:
     size = torch.empty(0, dtype=getattr(torch, dtype)).element_size()
     shards = [Shard()]
     for weight in _weights_of(model.get_base_model()):
-        taken = size * math.prod(weight.shape)
+        taken = size * math.prod(weight.shape)  # bytes in the type that is written, not the base's
         if shards[-1].weights and shards[-1].bytes + taken > shard_bytes:
             shards.append(Shard())
         shards[-1].weights.append(weight)
@@ -91,6 +91,7 @@ def write_weights(plan: Plan, folder: Path) -> None:
         for name, shard in zip(plan.names(), plan.shards, strict=True):
             tensors = {}
             for weight in shard.weights:
+                # one tensor at a time in float32, which is twice its size in the file
                 tensor = weight.make().to(getattr(torch, plan.dtype)).cpu().contiguous()
                 if not torch.isfinite(tensor).all():
                     raise ArtefactError(f"the merged weight is not finite: {weight.name}", hint="--dtype float32")
@@ -138,10 +139,10 @@ def _weights_of(base: torch.nn.Module) -> Iterator[Weight]:
         passing = layer._non_persistent_buffers_set
         buffers = [(name, buffer) for name, buffer in layer.named_buffers(recurse=False) if name not in passing]
         for name, tensor in [*layer.named_parameters(recurse=False), *buffers]:
-            if id(tensor) in seen:
+            if id(tensor) in seen:  # tied: transformers ties it again when it loads the model
                 continue
             seen.add(id(tensor))
-            # NF4 packs two values into a byte: only `quant_state` knows the shape of the layer's matrix
+            # NF4 packs two values into a byte, as (values / 2, 1): only `quant_state` knows the shape of the matrix
             quant_state = getattr(tensor, "quant_state", None)
             shape = tuple(tensor.shape if quant_state is None else quant_state.shape)
             yield Weight(f"{path}.{name}" if path else name, shape, _maker(layer, name, lora))

@@ -67,7 +67,7 @@ def _longest_in_charsmap(charsmap: object) -> int:
     try:
         data = base64.b64decode(charsmap)
     except ValueError as problem:
-        raise ValueError(f"a charsmap of {TOKENIZER} is no base64: {problem}") from None
+        raise ValueError(f"a charsmap of {TOKENIZER} is not base64: {problem}") from None
     texts = data[4 + int.from_bytes(data[:4], "little") :]
     return max(1, *(len(text.decode("utf-8", "replace")) for text in texts.split(b"\0")))
 

@@ -105,7 +105,7 @@ def encoded(
     inputs = tokenizer(rendered(tokenizer, chat, ask=True, error=error), add_special_tokens=False, return_tensors="pt")
     if not inputs["input_ids"].numel():
         where = template_of(tokenizer)
-        raise error(f"{where} writes nothing of a chat", hint=_hint(where))
+        raise error(f"{where} renders a chat as empty text", hint=_hint(where))
     return inputs
 
 
@@ -140,6 +140,8 @@ def _within_limits(call: Callable[[], T]) -> T:
         import resource
     except ImportError:  # Windows has only the limit of time
         return _in_time(call)
+    # RLIMIT_CPU counts from the start of the process, RLIMIT_AS everything that it has mapped: both are set relative to
+    # what is used now. A limit that is lower already, such as one of `ulimit -v`, stays.
     limits = [(resource.RLIMIT_CPU, int(time.process_time()) + SECONDS_IN_C)]
     if (size := _virtual_size()) is not None:
         limits.append((resource.RLIMIT_AS, size + (MEGABYTES << 20)))
@@ -172,7 +174,7 @@ def _in_time(call: Callable[[], T]) -> T:
     """Call with a timer of CPU time whose signal raises _OutOfTime, where signals reach: in the main thread."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         return _watched(call)
-    running = True
+    running = True  # the signal may arrive between the end of the call and the end of the timer
 
     def stop(*_: object) -> None:
         if running:
@@ -190,6 +192,7 @@ def _in_time(call: Callable[[], T]) -> T:
 
 def _watched(call: Callable[[], T]) -> T:
     """Call in a thread that gets no signals: a second thread watches the CPU time and raises _OutOfTime in this one."""
+    # an asynchronous error arrives between two bytecodes of that thread; the lock keeps it from arriving after the call
     thread, began = ctypes.c_ulong(threading.get_ident()), time.process_time()
     done, lock = threading.Event(), threading.Lock()
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
