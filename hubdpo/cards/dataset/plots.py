@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
@@ -28,12 +28,12 @@ Point = tuple[float, float]
 
 
 class Outline(NamedTuple):
-    """A histogram: the share of the pairs in each bin; the outline of the second split is dotted."""
+    """A histogram: the share of the pairs in each bin; the line of the second split is thin."""
 
     edges: list[float]
     shares: list[float]
     colour: str
-    dotted: bool
+    width: int
 
 
 def draw_dataset_plots(manifest: PrepareManifest) -> dict[str, bytes]:
@@ -94,26 +94,25 @@ def _draw_lengths(draw: ImageDraw, manifest: PrepareManifest) -> None:
         for side, colour in COLOURS.items():
             histogram = statistics["histograms"][side]
             shares = [count / statistics["pairs"] for count in histogram["counts"]]
-            outlines.append(Outline(histogram["edges"], shares, colour, dotted=number > 0))
+            outlines.append(Outline(histogram["edges"], shares, colour, 1 if number else 2))
     low = math.log(min(next(edge for edge, share in zip(o.edges, o.shares, strict=False) if share) for o in outlines))
     high = math.log(max(outline.edges[-1] for outline in outlines))
     axes = _Axes(
         draw, 52, 520, max(max(outline.shares) for outline in outlines) * 1.06,
         lambda value: (math.log(value) - low) / (high - low),
     )  # fmt: skip
-    for edges, shares, colour, dotted in outlines:
+    for edges, shares, colour, width in outlines:
         bins = [bin_ for bin_ in zip(edges, edges[1:], shares, strict=False) if math.log(bin_[0]) >= low]
         points: list[Point] = [(axes.x(bins[0][0]), axes.y(0))]
         for left, right, share in bins:
             points += [(axes.x(left), axes.y(share)), (axes.x(right), axes.y(share))]
         points.append((axes.x(edges[-1]), axes.y(0)))
-        for dash in _dashes(points) if dotted else [points]:
-            draw.line(dash, fill=colour, width=2)
+        draw.line(points, fill=colour, width=width)
     for power in range(math.ceil(high / math.log(10)) + 1):
         for digit in range(1, 10):
             if low <= math.log(digit * 10**power) <= high:
                 axes.tick(digit * 10**power, f"{10**power:,}" if digit == 1 else None)
-    title = "share of the pairs" + (", test dotted" if len(manifest.splits) > 1 else "")
+    title = "share of the pairs" + (" (thin lines: test)" if len(manifest.splits) > 1 else "")
     axes.finish(title, "characters", COLOURS)
 
 
@@ -145,16 +144,3 @@ def _step(top: float) -> float:
     """Return a round distance between ticks, with at most TICKS of it up to `top`."""
     power = 10.0 ** math.floor(math.log10(top / TICKS))
     return power * next(factor for factor in (1, 2, 2.5, 5, 10) if power * factor * TICKS >= top)
-
-
-def _dashes(points: Sequence[Point], on: int = 2, off: int = 3) -> Iterator[list[Point]]:
-    """Cut a path of horizontal and vertical lines into dashes of `on` pixels, `off` pixels apart."""
-    ahead = 0.0  # pixels from the start of a line to its first dash
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-        length = abs(x1 - x0) + abs(y1 - y0)
-        at = ahead
-        while at < length:
-            ends = (at / length, min(at + on, length) / length)
-            yield [(x0 + (x1 - x0) * end, y0 + (y1 - y0) * end) for end in ends]
-            at += on + off
-        ahead = at - length
