@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
-from hubdpo.data.clean.split import mix
+from hubdpo.artefacts.formats.messages import COLUMNS
+from hubdpo.data.clean.split import fold, mix
+from hubdpo.data.pairs.batch import PairBatch
 from hubdpo.data.pairs.message_column import MessageColumn
 
 ROW_KEY = np.dtype([
@@ -98,3 +100,24 @@ def _sum_by_row(hashes: Hashes, column: MessageColumn) -> Hashes:
         factors += position % _POSITIONS * 8
     total: Hashes = column.sum_by_row(hashes * _FACTORS[factors][:, None])
     return total
+
+
+def row_keys(batch: PairBatch, *, single: bool) -> RowKeys:
+    """Return the keys of a batch, (rows,); `single` if its rows are single answers."""
+    keys = np.zeros(len(batch.lines), ROW_KEY)
+    prompt, chosen, _ = batch.columns
+    keys["line"], keys["messages"], keys["changes"] = batch.lines, prompt.counts, batch.changes
+    if single:
+        hashes = digests(prompt)
+        keys["prompt"] = folded_keys(chosen, lambda texts, utf8: utf8)
+        keys["score"] = batch.scores
+    else:
+        hashes, keys["flipped"] = pair_digests(*map(digests, batch.columns))
+        keys["prompt"] = folded_keys(prompt, fold)
+    keys["low"], keys["high"] = hashes.T
+    measured = batch.lengths[0] is not None  # of all pairs or of none
+    for name, column in zip(COLUMNS, batch.columns, strict=True):
+        sizes, keys[f"{name}_characters"] = column.byte_and_character_counts()
+        keys["bytes"] += sizes.astype(np.uint32)
+        keys[f"{name}_tokens"] = [getattr(lengths, name) for lengths in batch.lengths] if measured else -1
+    return keys

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hubdpo.artefacts.formats.messages import Message
+from hubdpo.data.pairs.example import PreferenceExample
 
 if TYPE_CHECKING:
     from datasketch import MinHash
@@ -48,6 +49,12 @@ def signature(parts: Iterable[tuple[str, list[Message]]]) -> Signatures:
     sketch.update_batch(runs)
     hashes: Signatures = sketch.hashvalues.astype(np.uint32)
     return hashes
+
+
+def pair_signatures(example: PreferenceExample) -> Signatures:
+    """Return the signatures of the prompt and of the whole pair, uint32 (2, PERMUTATIONS)."""
+    parts = [("", example.prompt), ("+", example.chosen), ("-", example.rejected)]
+    return np.stack([signature(parts[:1]), signature(parts)])
 
 
 def near_groups(signatures: Signatures, *, same: npt.NDArray[np.uint64] | None = None) -> Rows:

@@ -1,4 +1,4 @@
-"""What each source gave: counted, recorded, and judged, for a source must not be lost among others."""
+"""Count what each source file gave, and warn of sources that lost most of their rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hubdpo import console
 from hubdpo.artefacts.manifests.funnel import Source
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import SPLITS, Decision, count_verdicts
-from hubdpo.data.prepare.convert_piece import read_losses
+from hubdpo.data.prepare.piece_writer import read_dropped
 from hubdpo.data.prepare.dropped import main_reason, next_step
 from hubdpo.data.prepare.rounds import Rounds
 from hubdpo.data.prepare.rules import Rules
@@ -17,22 +17,22 @@ from hubdpo.data.raw.pieces import Piece
 from hubdpo.data.raw.raw_file import RawFile, listed
 from hubdpo.errors import DataError
 
-MOST_LOST = 0.5
-"""Share of a source's rows whose loss is told as a warning."""
+MOST_DROPPED = 0.5
+"""Share of dropped rows above which a source gets a warning."""
 FEW_ROWS = 4
-"""A file among others that has fewer rows loses more than half of them with one or two."""
+"""Fewest rows of a file that gets a warning of its own: of fewer, one or two are more than half."""
 
 
 @dataclass
 class Account:
-    """The rows of one file; `converted` counts the pairs, or halves of them, that they gave, repeats too."""
+    """Counts of one file. `converted` counts pairs and single answers before any is dropped as a repeat."""
 
     file: RawFile
     converter: str
     pieces: list[int] = field(default_factory=list)
     splits: dict[str, None] = field(default_factory=dict)
     read: int = 0
-    made: int = 0
+    extra_pairs: int = 0
     converted: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
@@ -47,86 +47,88 @@ class Account:
 
 
 def accounts_of(pieces: list[Piece], rules: list[Rules], rounds: Rounds, decision: Decision) -> list[Account]:
-    """Count what every file gave, in their order."""
-    found: dict[int, Account] = {}
-    at = 0
+    """Return the account of every file, in their order."""
+    accounts: dict[int, Account] = {}
+    stop = 0
     for piece, rule, first, last in zip(pieces, rules, rounds.first, rounds.last, strict=True):
-        one = found.setdefault(piece.file.number, Account(piece.file, rule.converter))
-        verdict = decision.verdict[at : at + last.pairs]
-        at += last.pairs
-        decided = count_verdicts(verdict)
-        one.pieces.append(first.number)
-        one.splits[piece.split or "train"] = None
-        one.read += first.read
-        one.made += first.made
-        one.kept += sum(decided.pop(split, 0) for split in SPLITS)
-        # of halves, what no pair took is a loss of the second round
-        one.converted += max(first.rated - last.dropped.total(), last.pairs) if rule.single else last.pairs
-        for part in rounds.of(first.number):
-            one.dropped.update(part.dropped)
-        one.dropped.update(decided)
-    return list(found.values())
+        account = accounts.setdefault(piece.file.number, Account(piece.file, rule.converter))
+        start, stop = stop, stop + last.pairs
+        decided = count_verdicts(decision.verdict[start:stop])
+        account.pieces.append(first.number)
+        account.splits[piece.split or "train"] = None
+        account.read += first.read
+        account.extra_pairs += first.extra_pairs
+        account.kept += sum(decided.pop(split, 0) for split in SPLITS)
+        # single answers that are in no pair were dropped in the second round
+        paired = first.single_answers - last.dropped.total() if rule.single else 0
+        account.converted += max(paired, last.pairs)
+        for result in rounds.of(first.number):
+            account.dropped.update(result.dropped)
+        account.dropped.update(decided)
+    return list(accounts.values())
 
 
-def judge(accounts: list[Account], scratch: str, config: PrepareConfig) -> None:
-    """Warn of each source that lost more than half of its rows. Raise DataError for one that gives nothing at all.
-
-    A file that gives nothing among others of its source that do is told by a warning.
-    """
+def check_sources(accounts: list[Account], scratch: str, config: PrepareConfig) -> None:
+    """Warn of each source that lost most of its rows. Raise DataError for a source of which no row can be used."""
     sources: dict[str, list[Account]] = {}
-    for one in accounts:
-        sources.setdefault(one.file.argument, []).append(one)
+    for account in accounts:
+        sources.setdefault(account.file.argument, []).append(account)
     for files in sources.values():
-        nothing = [one for one in files if not one.converted]
-        if len(nothing) == len(files):
-            raise _gives_nothing(nothing, scratch, config)
-        if nothing:
-            dropped = sum((one.dropped for one in nothing), Counter[str]())
-            them = "it" if len(nothing) == 1 else "them"
-            console.warn(
-                f"{listed([one.file.name for one in nothing])}: no row of {them} can be used: {_told(dropped)}"
-            )
+        useless = [account for account in files if not account.converted]
+        if len(useless) == len(files):
+            raise _nothing_to_use(useless, scratch, config)
+        if useless:
+            dropped = _dropped(useless)
+            them = "it" if len(useless) == 1 else "them"
+            console.warn(f"{_names(useless)}: no row of {them} can be used: {_counts(dropped)}")
             console.hint(next_step(dropped, config))
     for files in sources.values():
-        _tell_losses([one for one in files if one.converted], config)
+        _warn_of_drops([account for account in files if account.converted], config)
 
 
-def _gives_nothing(files: list[Account], scratch: str, config: PrepareConfig) -> DataError:
-    dropped = sum((one.dropped for one in files), Counter[str]())
-    fields: dict[str, str] = next(
-        (loss["fields"] for one in files for n in one.pieces for loss in read_losses(scratch, n)), {}
-    )
+def _nothing_to_use(files: list[Account], scratch: str, config: PrepareConfig) -> DataError:
+    dropped = _dropped(files)
+    rows = (row for account in files for number in account.pieces for row in read_dropped(scratch, number))
+    fields = next((row["fields"] for row in rows), {})
     have = f"; its rows have {', '.join(f'`{name}`' for name in fields)}" if fields else ""
     return DataError(
-        f"{listed([one.file.name for one in files])}: none of {sum(one.read for one in files):,} rows can be used: "
-        f"{_told(dropped) or 'it holds no rows'}{have}",
+        f"{_names(files)}: none of {sum(account.read for account in files):,} rows can be used: "
+        f"{_counts(dropped) or 'it holds no rows'}{have}",
         hint=f"{next_step(dropped, config)}; or leave the source out",
     )
 
 
-def _tell_losses(files: list[Account], config: PrepareConfig) -> None:
-    """Warn of a source that lost more than half, or of its files that did."""
-    told = files if _lost_most(files) else [one for one in files if one.read >= FEW_ROWS and _lost_most([one])]
-    if not told:
+def _warn_of_drops(files: list[Account], config: PrepareConfig) -> None:
+    """Warn of a source that lost most of its rows, or else of its files that did."""
+    if not _lost_most(files):
+        files = [account for account in files if account.read >= FEW_ROWS and _lost_most([account])]
+    if not files:
         return
-    lost, rows = _losses(told)
-    reason = main_reason(lost)
+    dropped = _dropped(files)
+    reason = main_reason(dropped)
     console.warn(
-        f"{listed([one.file.name for one in told])}: {lost.total():,} of {rows:,} rows are lost, "
-        f"most of them as `{reason}` ({lost[reason]:,})"
+        f"{_names(files)}: {dropped.total():,} of {_rows(files):,} rows are dropped, "
+        f"most of them as `{reason}` ({dropped[reason]:,})"
     )
-    console.hint(next_step(lost, config))
+    console.hint(next_step(dropped, config))
 
 
 def _lost_most(files: list[Account]) -> bool:
-    lost, rows = _losses(files)
-    return lost.total() > MOST_LOST * rows
+    return _dropped(files).total() > MOST_DROPPED * _rows(files)
 
 
-def _losses(files: list[Account]) -> tuple[Counter[str], int]:
-    """Return the losses by reason, and the number of rows, each pair of a row counted."""
-    return sum((one.dropped for one in files), Counter[str]()), sum(one.read + one.made for one in files)
+def _dropped(files: list[Account]) -> Counter[str]:
+    return sum((account.dropped for account in files), Counter[str]())
 
 
-def _told(dropped: Counter[str]) -> str:
+def _rows(files: list[Account]) -> int:
+    """Count rows; a row with several answers counts once for each of its pairs."""
+    return sum(account.read + account.extra_pairs for account in files)
+
+
+def _names(files: list[Account]) -> str:
+    return listed([account.file.name for account in files])
+
+
+def _counts(dropped: Counter[str]) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in sorted(dropped.items()))

@@ -1,19 +1,20 @@
-"""`rejected.jsonl`: where each row that was left out stands, and why; its text stays in the source."""
+"""Dropped rows: their lines in `rejected.jsonl`, which policies make them errors, and what to do about each reason."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import orjson
 
 from hubdpo.config import PrepareConfig
+from hubdpo.data.pairs.example import Row
 from hubdpo.data.pairs.messages import unknown_roles
 from hubdpo.secrets import shown_name
 
 MOST_FIELDS = 20
 POLICIES = {"tie": "on_tie", "over_length": "over_length", "contradiction": "on_conflict"}
-"""Reasons that a policy can turn from a loss into an error."""
+"""Reasons that an option can turn from a dropped row into an error."""
 
 NEXT_STEPS = {
     "duplicate_pair": "repeats teach nothing new; `--dedupe none` keeps them",
@@ -21,7 +22,7 @@ NEXT_STEPS = {
     "contradiction": "`--on-conflict majority` keeps what most rows say",
     "over_length": "raise `--max-length`, or shorten prompts with `--over-length truncate`",
     "prompt_in_test": "the published splits share prompts; `--test-size 0.05` draws a new split of all rows",
-    "template_rewrites_prompt": "the chat template writes the prompt otherwise once it is answered",
+    "template_rewrites_prompt": "the chat template rewrites the prompt once it is answered",
     "template_refuses": "the chat template refuses these conversations, by their order of roles as a rule",
     "turns_not_told_apart": "give answers of one turn: this chat template begins or ends the assistant's turns with no "
     "control token, so turns inside an answer cannot be told apart",
@@ -56,11 +57,22 @@ NEXT_STEPS = {
     "lists_differ": "a row needs a score or rank for each of its answers, and an answer for each turn of the prompt, "
     "in the same order",
 }
-"""What to do about rows that are lost, by the reason of most of them."""
+"""What to do about dropped rows, by the most frequent reason."""
+
+
+class DroppedRow(TypedDict):
+    """A line of `rejected.jsonl`; until the file is written, `line` counts from the beginning of the piece."""
+
+    line: int
+    reason: str
+    source: NotRequired[str]
+    detail: NotRequired[str]
+    fields: NotRequired[dict[str, str]]
+    """Type and length of each field, such as `str of 12`."""
 
 
 def main_reason(dropped: Counter[str]) -> str:
-    """Return the reason of most losses."""
+    """Return the most frequent reason; of several, the first by name."""
     return max(sorted(dropped), key=lambda reason: dropped[reason])
 
 
@@ -72,11 +84,11 @@ DONE = {
     ),
     "over_length": ("over_length", "truncate", "raise `--max-length`: these do not fit even without their older turns"),
 }
-"""What to do where the option that NEXT_STEPS names has been given this value."""
+"""What to do instead if the option that NEXT_STEPS recommends has this value already: (option, value, hint)."""
 
 
 def next_step(dropped: Counter[str], config: PrepareConfig) -> str:
-    """Return what to do about losses, given their reasons and the options that were used."""
+    """Return a hint about dropped rows, from their reasons and the options in use."""
     if "unknown_label" in dropped:
         return NEXT_STEPS["unknown_label"]
     look = "look at rows with `--explain 3`, and name their format with `--format` or `--map`"
@@ -86,23 +98,23 @@ def next_step(dropped: Counter[str], config: PrepareConfig) -> str:
 
 
 def is_error(reason: str, config: PrepareConfig) -> bool:
-    """Tell whether a row may not be dropped for this reason."""
+    """Whether the options make a row that is dropped for this reason an error."""
     policy = POLICIES.get(reason)
     return config.strict or (policy is not None and getattr(config, policy) == "error")
 
 
-def loss_line(line: int, reason: str, value: dict[str, Any] | None, detail: str = "", *, scan: bool = False) -> bytes:
-    """Write one loss, its line still counted within the piece, with the shape of the row and none of its text.
+def dropped_line(line: int, reason: str, row: Row | None, detail: str = "", *, scan: bool = False) -> bytes:
+    """Return the JSON line of a dropped row: its line within the piece, the reason and the shape of its fields.
 
-    `detail` says what is wrong with a row that could not be read; it names the roles that are unknown.
+    No text of the row is copied. `detail` says why a row could not be parsed; for `unknown_role` it names the roles.
     """
-    fields = {shown_name(str(key), scan): _shape(field) for key, field in list((value or {}).items())[:MOST_FIELDS]}
+    fields = {shown_name(str(key), scan): _shape(field) for key, field in list((row or {}).items())[:MOST_FIELDS]}
     if reason == "unknown_role" and not detail:
-        detail = ", ".join(shown_name(name, scan) for name in unknown_roles(value)[:MOST_FIELDS])
-    said = {"detail": detail} if detail else {}
-    return orjson.dumps({"line": line, "reason": reason, **said, "fields": fields}) + b"\n"
+        detail = ", ".join(shown_name(name, scan) for name in unknown_roles(row)[:MOST_FIELDS])
+    details = {"detail": detail} if detail else {}
+    return orjson.dumps({"line": line, "reason": reason, **details, "fields": fields}) + b"\n"
 
 
-def _shape(value: Any) -> str:
+def _shape(value: object) -> str:
     size = f" of {len(value)}" if isinstance(value, (str, list, dict)) else ""
     return f"{type(value).__name__}{size}"

@@ -1,4 +1,4 @@
-"""What prepare saw and left as it is: columns that nobody read, and texts that hold the marks of a chat template."""
+"""Remarks on what prepare left as it is: columns that were not used, and texts that hold markers."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ MATTER = (
     )),
     ("all rows weigh the same", ("weight", "weights")),
 )  # fmt: skip
-"""What comes of it when a column is not used, by words of its name; Chinese ones may stand inside longer ones."""
+"""What is missing if a column is not used, by words of its name. Chinese words may be part of longer ones."""
 MATTER_ALONE = {
     "input": "it is not in the prompt", "instruction": "it is not in the prompt",
     "initial_reason_steps": "the answers begin in the middle",
 }  # fmt: skip
-"""The same by the whole name."""
+"""The same, by the whole name."""
 ABOUT = frozenset((
     "id", "ids", "num", "number", "count", "n", "len", "length", "token", "tokens", "type", "name", "source", "model",
     "score", "url", "title", "has", "is", "hash", "index", "language", "lang", "version", "time", "date", "answer",
     "answers", "response", "output", "completion", "solution", "used", "hint",
 ))  # fmt: skip
-"""Words of columns that tell something about such a thing, or of an answer."""
+"""Words of columns that describe such a thing, or belong to an answer, and get no warning."""
 OF_MEMBERS = (
     ("an answer is learned whole, and nothing of a prompt", SHARES | MASKS),
     ("who speaks is lost", frozenset(("name", "speaker", "author", "sender"))),
 )
-"""What comes of members of messages that nobody read, by words of their name."""
+"""What is missing if a member of messages is not used, by words of its name."""
 FOLLOWS = {
     "template": "they stay as text, so the model's own template is laid over them",
     "speakers": "they stay as text, so that several turns are learned as one",
@@ -52,7 +52,7 @@ FOLLOWS = {
     "media": "what they stand for is missing: hubdpo trains text",
     "repeats": "it is learned as the beginning of the answer",
 }
-"""What comes of marks, by their kind."""
+"""What comes of markers in texts, by their kind."""
 NEXT = {
     "template": "take the marks out of the source, or give the rows as lists of messages",
     "speakers": "give the rows as lists of messages, a turn each",
@@ -63,18 +63,18 @@ NEXT = {
 
 
 def unused_columns(rounds: Rounds, *, scan: bool) -> dict[str, int]:
-    """Return how many rows have a value in a column that was not used, by the column."""
+    """Count the rows that have a value in each column that was not used."""
     total: Counter[str] = Counter()
-    for part in rounds.first:
-        for name, count in part.unused.items():
+    for result in rounds.first:
+        for name, count in result.unused.items():
             shown = shown_name(name, scan)
             total[shown if shown in total or len(total) < MOST_NAMES else OTHERS] += count
     return dict(sorted(total.items()))
 
 
 def text_markers(rounds: Rounds) -> dict[str, Any]:
-    """Return how many prompts and answers hold a marker, and which, as the manifest has it."""
-    total = sum((part.markers for part in rounds.all), Counter[tuple[str, str, str]]())
+    """Count the prompts and answers that hold markers, as the fields `template_markers` and `text_markers`."""
+    total = sum((result.markers for result in rounds.all), Counter[tuple[str, str, str]]())
     found: dict[str, dict[str, Markers]] = {}
     for kind, side in itertools.product(KINDS, ("prompts", "answers")):
         counts = {marker: count for (*where, marker), count in total.items() if where == [side, kind] and marker}
@@ -86,7 +86,7 @@ def text_markers(rounds: Rounds) -> dict[str, Any]:
 
 
 def tell_remarks(manifest: PrepareManifest) -> None:
-    """Name the columns that were not used, the marks of templates, and rows that DPO cannot use."""
+    """Report unused columns, markers in texts, and rows that DPO cannot use."""
     if manifest.unused_columns:
         names = [f"`{name}` ({count:,} rows)" for name, count in manifest.unused_columns.items()]
         more = f" and {len(names) - MOST_TOLD:,} more" if len(names) > MOST_TOLD else ""
@@ -106,7 +106,7 @@ def tell_remarks(manifest: PrepareManifest) -> None:
 
 
 def _why(name: str) -> str | None:
-    """Return what is learned otherwise because a column, or a member of messages, was not used."""
+    """Return what is missing because this column, or member of messages, was not used; None if nothing may be."""
     column, mark, last = name.rpartition("[].")
     last = last.rpartition(".")[2]
     words = {"".join(words_of(last)), *words_of(last)}

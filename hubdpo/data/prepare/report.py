@@ -1,13 +1,13 @@
-"""What prepare tells of the rows it left out: `rejected.jsonl`, the funnel, and the table at the end."""
+"""Report what became of the rows: the funnel, `rejected.jsonl`, and the table at the end."""
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from hubdpo import console
@@ -16,9 +16,10 @@ from hubdpo.artefacts.manifests.funnel import Funnel
 from hubdpo.artefacts.manifests.manifest import REJECTED_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.decide import SPLITS, UNDECIDED, VERDICTS, Decision, count_verdicts
-from hubdpo.data.prepare.convert_piece import read_losses
-from hubdpo.data.prepare.dropped import next_step
+from hubdpo.data.clean.decide import SPLITS, VERDICTS, Decision, Verdicts, count_verdicts
+from hubdpo.data.clean.keys import RowKeys
+from hubdpo.data.prepare.dropped import DroppedRow, next_step
+from hubdpo.data.prepare.piece_writer import read_dropped
 from hubdpo.data.prepare.remarks import tell_remarks
 from hubdpo.data.prepare.rounds import Rounds
 from hubdpo.data.raw.pieces import Piece
@@ -28,47 +29,46 @@ from hubdpo.errors import DataError
 
 
 def make_funnel(rounds: Rounds, decision: Decision) -> Funnel:
-    """Add up both rounds."""
+    """Add up the counts of both rounds and of the decision."""
     dropped = count_verdicts(decision.verdict)
     kept = sum(dropped.pop(split, 0) for split in SPLITS)
-    for part in rounds.all:
-        dropped.update(part.dropped)
-    read = sum(part.read for part in rounds.first)
-    made = read + sum(part.made for part in rounds.first)
-    # pairs of rows with one answer each: two rows or more give one pair, or few rows give many
-    difference = kept + dropped.total() - made
+    for result in rounds.all:
+        dropped.update(result.dropped)
+    read = sum(result.read for result in rounds.first)
+    extra = sum(result.extra_pairs for result in rounds.first)
+    # of single answers, two rows make one pair; a few answers to one prompt may also make more pairs than rows
+    difference = kept + dropped.total() - read - extra
     return Funnel(
         read=read, kept=kept, dropped=dict(sorted(dropped.items())),
-        added=sum(part.made for part in rounds.first) + max(difference, 0), joined=max(-difference, 0),
+        added=extra + max(difference, 0), joined=max(-difference, 0),
     )  # fmt: skip
 
 
-def write_rejected(path: str, pieces: list[Piece], rounds: Rounds, decision: Decision, keys: Any, scratch: str) -> None:
-    """Write every loss with its source and line, in the order of the input."""
+def write_rejected(
+    path: str, pieces: list[Piece], rounds: Rounds, decision: Decision, keys: RowKeys, scratch: str
+) -> None:
+    """Write every dropped row with its source and line, in the order of the input."""
+    lines_before: Counter[int] = Counter()
+    stop = 0
     with storage.open_write(path) as out:
-        before: dict[int, int] = {}
-        at = 0
-        for piece, part, late in zip(pieces, rounds.first, rounds.last, strict=True):
-            base = before.get(piece.file.number, 0)
-            rows = slice(at, at + late.pairs)
-            at = rows.stop
-            streams: list[Iterable[dict[str, Any]]] = [
-                read_losses(scratch, one.number, one.suffix) for one in rounds.of(part.number)
-            ]
-            streams.append(_decided(keys["line"][rows], decision.verdict[rows]))
-            for loss in heapq.merge(*streams, key=lambda loss: loss["line"]):
-                where = {"source": piece.file.name, "line": base + loss.pop("line")}
-                out.write(orjson.dumps({**where, **loss}) + b"\n")
-            before[piece.file.number] = base + part.lines
+        for piece, first, last in zip(pieces, rounds.first, rounds.last, strict=True):
+            start, stop = stop, stop + last.pairs
+            results = rounds.of(first.number)
+            streams = [read_dropped(scratch, result.number, result.suffix) for result in results]
+            streams.append(_dropped_by_decision(keys["line"][start:stop], decision.verdict[start:stop]))
+            for row in heapq.merge(*streams, key=lambda row: row["line"]):
+                line = lines_before[piece.file.number] + row["line"]
+                out.write(orjson.dumps({"source": piece.file.name, **row, "line": line}) + b"\n")
+            lines_before[piece.file.number] += first.lines
 
 
-def _decided(lines: Any, verdict: Any) -> Iterator[dict[str, Any]]:
-    for row in np.flatnonzero((verdict >= len(SPLITS)) & (verdict != UNDECIDED)).tolist():
+def _dropped_by_decision(lines: npt.NDArray[np.uint32], verdict: Verdicts) -> Iterator[DroppedRow]:
+    for row in np.flatnonzero(verdict >= len(SPLITS)).tolist():
         yield {"line": int(lines[row]), "reason": VERDICTS[verdict[row]]}
 
 
 def check_outcome(config: PrepareConfig, funnel: Funnel) -> None:
-    """Raise DataError when nothing is left, or more is lost than `--max-reject` accepts."""
+    """Raise DataError if no pair is kept, or if a larger share is dropped than `--max-reject` accepts."""
     if not funnel.adds_up():
         raise AssertionError(f"the funnel does not add up: {funnel}")
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in funnel.dropped.items())
@@ -77,26 +77,26 @@ def check_outcome(config: PrepareConfig, funnel: Funnel) -> None:
             f"no row can be used of {funnel.read:,} read: {reasons or 'the files hold no rows'}",
             hint=next_step(Counter(funnel.dropped), config),
         )
-    lost = sum(funnel.dropped.values())
-    if lost / (lost + funnel.kept) > config.max_reject:
+    dropped = sum(funnel.dropped.values())
+    share = dropped / (dropped + funnel.kept)
+    if share > config.max_reject:
         raise DataError(
-            f"{lost / (lost + funnel.kept):.1%} of the rows would be dropped, more than "
-            f"`--max-reject {config.max_reject:g}`: {reasons}",
-            hint="mend the source, or raise `--max-reject`",
+            f"{share:.1%} of the rows would be dropped, more than `--max-reject {config.max_reject:g}`: {reasons}",
+            hint="fix the source, or raise `--max-reject`",
         )
 
 
 def tell_listed(rounds: Rounds) -> None:
-    """Say which texts may be lists of one text; a list can be an answer, so they stay as they are."""
-    found = sum((part.listed for part in rounds.first), Counter[str]())
-    for name, count in sorted(found.items()):
+    """Warn of texts that look like a list of one text. They stay as they are, for a list can be an answer."""
+    texts = sum((result.listed for result in rounds.first), Counter[str]())
+    for name, count in sorted(texts.items()):
         console.warn(f"{count:,} texts of `{name}` are a list of one text, as `['good']`: they stay as they are")
-    if found:
+    if texts:
         console.hint("write the rows as .jsonl with the text alone, unless these lists are what the model shall say")
 
 
 def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
-    """Show the funnel and what comes after it."""
+    """Show the funnel as a table, then remarks on the split, missing values, unused columns and markers."""
     funnel = manifest.funnel
     rows = [("read", f"{funnel.read:,}")]
     rows += [("further pairs of rows with several answers", f"{funnel.added:,}")] if funnel.added else []
@@ -117,7 +117,7 @@ def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
 
 
 def _tell_nulls(manifest: PrepareManifest) -> None:
-    """Say that a CSV cannot hold every word as a text, and warn where prompts or answers may be lost by it."""
+    """Say that words such as `nan` in a CSV were read as missing values; warn if prompts or answers are missing."""
     found = [what.removeprefix(NULL_TEXT) for what in manifest.repaired if what.startswith(NULL_TEXT)]
     if not found:
         return

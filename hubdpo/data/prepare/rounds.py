@@ -1,4 +1,4 @@
-"""The work over all pieces: a first round that converts, and a second one that pairs the answers that came alone."""
+"""Run the tasks over all pieces: a first round that converts rows, and a second one that pairs up single answers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.workspace import Workspace
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.decide import REASONS, SPLITS, VERDICTS, Decision
-from hubdpo.data.prepare.convert_piece import Staged, file_of
+from hubdpo.data.clean.decide import REASONS, VERDICTS, Decision
+from hubdpo.data.clean.keys import RowKeys
 from hubdpo.data.prepare.dropped import POLICIES, is_error
-from hubdpo.data.prepare.pair_single_answers import PairingTask, pair_up, stage_pairs
-from hubdpo.data.prepare.rules import Rules, choice_of
+from hubdpo.data.prepare.pair_single_answers import PairingTask, pair_up, write_pairs
+from hubdpo.data.prepare.piece_writer import PieceResult, scratch_file
+from hubdpo.data.prepare.rules import Rules, convert_options
 from hubdpo.data.prepare.workers import Engine
 from hubdpo.data.raw.pieces import Piece
 from hubdpo.errors import DataError
@@ -26,92 +28,96 @@ from hubdpo.errors import DataError
 
 @dataclass(frozen=True)
 class Rounds:
-    """What became of each piece in the first round, and in the second one, by its number, where it had one."""
+    """Results of the first round for each piece, and of the second one by the numbers of the pieces that had one."""
 
-    first: list[Staged]
-    second: dict[int, Staged] = field(default_factory=dict)
-
-    @property
-    def last(self) -> list[Staged]:
-        """Return, for each piece, what wrote its pairs."""
-        return [self.second.get(part.number, part) for part in self.first]
+    first: list[PieceResult]
+    second: dict[int, PieceResult] = field(default_factory=dict)
 
     @property
-    def all(self) -> list[Staged]:
+    def last(self) -> list[PieceResult]:
+        """The result that wrote the pairs of each piece."""
+        return [self.second.get(result.number, result) for result in self.first]
+
+    @property
+    def all(self) -> list[PieceResult]:
         return [*self.first, *self.second.values()]
 
-    def of(self, number: int) -> list[Staged]:
+    def of(self, number: int) -> list[PieceResult]:
+        """Return the one or two results of a piece."""
         return [self.first[number], *([self.second[number]] if number in self.second else [])]
 
 
-def allowed(pieces: list[Piece], staged: Iterable[Staged], config: PrepareConfig) -> Iterator[Staged]:
-    """Pass results on, and raise DataError, with its place, at the first row that may not be dropped."""
-    before: Counter[int] = Counter()
-    for piece, part in zip(pieces, staged, strict=True):
-        if part.first_loss is not None:
-            line, reason = part.first_loss
-            raise _loss_error(piece, before[piece.file.number] + line, reason, config)
-        before[piece.file.number] += part.lines
-        yield part
+def stop_at_errors(
+    pieces: list[Piece], results: Iterable[PieceResult], config: PrepareConfig
+) -> Iterator[PieceResult]:
+    """Pass results on. Raise DataError at the first row that the policies do not allow to drop."""
+    lines_before: Counter[int] = Counter()
+    for piece, result in zip(pieces, results, strict=True):
+        if result.first_error is not None:
+            line, reason = result.first_error
+            raise _not_allowed(piece, lines_before[piece.file.number] + line, reason, config)
+        lines_before[piece.file.number] += result.lines
+        yield result
 
 
 def second_round(
-    engine: Engine, first: list[Staged], rules: list[Rules], pieces: list[Piece], *, apart: bool
+    engine: Engine, first: list[PieceResult], rules: list[Rules], pieces: list[Piece], *, apart: bool
 ) -> Rounds:
-    """Pair up the single answers of the first round, of one converter each; those of two splits stay `apart`."""
-    groups: dict[tuple[str, bool], list[Staged]] = {}
-    for part, rule, piece in zip(first, rules, pieces, strict=True):
+    """Pair up the single answers of each format; with `apart`, answers of different splits are not compared."""
+    groups: dict[tuple[str, bool], list[PieceResult]] = {}
+    for result, rule, piece in zip(first, rules, pieces, strict=True):
         if rule.single:
-            groups.setdefault((rule.converter, apart and piece.split == "test"), []).append(part)
+            groups.setdefault((rule.converter, apart and piece.split == "test"), []).append(result)
     tasks: list[PairingTask] = []
-    for (name, _), staged in groups.items():
-        rule = rules[staged[0].number]
-        tasks += pair_up(staged, rule, choice_of(rule.config), labelled=name == "unpaired")
+    for (converter, _), results in groups.items():
+        rule = rules[results[0].number]
+        tasks += pair_up(results, rule, convert_options(rule.config), labelled=converter == "unpaired")
     tasks.sort(key=lambda task: task.number)
-    results = list(engine.map(stage_pairs, tasks))
-    for result in results:
+    paired = list(engine.map(write_pairs, tasks))
+    for result in paired:
         result.lines = first[result.number].lines
     own = [pieces[task.number] for task in tasks]
-    return Rounds(first, {part.number: part for part in allowed(own, results, rules[0].config)})
+    return Rounds(first, {result.number: result for result in stop_at_errors(own, paired, rules[0].config)})
 
 
-def gathered(rounds: Rounds, space: Workspace, kind: str, dtype: Any, shape: tuple[int, ...]) -> Any:
-    """Put what the tasks wrote about each pair behind one another, in a file that is mapped and not read."""
-    place = Path(space.local) / kind
-    with place.open("wb") as out:
-        for part in rounds.last:
-            if part.pairs:
-                with storage.open_read(file_of(space.scratch, part.number, kind + part.suffix)) as stream:
+def gather(rounds: Rounds, space: Workspace, kind: str, dtype: np.dtype[Any], *shape: int) -> npt.NDArray[Any]:
+    """Concatenate the files of this kind (`keys`, `near`) of all pieces, and map the array, (pairs, *shape)."""
+    path = Path(space.local) / kind
+    with path.open("wb") as out:
+        for result in rounds.last:
+            if result.pairs:
+                with storage.open_read(scratch_file(space.scratch, result.number, kind + result.suffix)) as stream:
                     shutil.copyfileobj(stream, out, 1 << 20)
-    empty = place.stat().st_size == 0
-    return np.zeros(0, dtype).reshape(shape) if empty else np.memmap(place, dtype, "r").reshape(shape)
+    if path.stat().st_size == 0:
+        return np.zeros((0, *shape), dtype)
+    return np.memmap(path, dtype, "r").reshape(-1, *shape)
 
 
-def published_test(rounds: Rounds, pieces: list[Piece]) -> Any:
-    """Return bool (pairs,): which pairs were published as test rows."""
-    return np.repeat([piece.split == "test" for piece in pieces], [part.pairs for part in rounds.last])
+def published_test(rounds: Rounds, pieces: list[Piece]) -> npt.NDArray[np.bool_]:
+    """Return bool (pairs,): whether a pair was published as a test row."""
+    return np.repeat([piece.split == "test" for piece in pieces], [result.pairs for result in rounds.last])
 
 
-def refuse(config: PrepareConfig, decision: Decision, keys: Any, rounds: Rounds, pieces: list[Piece]) -> None:
-    """Raise DataError at the first pair that may not be dropped, now that all pairs are known."""
-    forbidden = [number for number, reason in enumerate(REASONS, start=len(SPLITS)) if is_error(reason, config)]
+def check_decision(
+    config: PrepareConfig, decision: Decision, keys: RowKeys, rounds: Rounds, pieces: list[Piece]
+) -> None:
+    """Raise DataError at the first pair that was decided to be dropped and may not be."""
+    forbidden = [VERDICTS.index(reason) for reason in REASONS if is_error(reason, config)]
     rows = np.flatnonzero(np.isin(decision.verdict, forbidden))
     if not len(rows):
         return
-    bounds = np.cumsum([0, *(part.pairs for part in rounds.last)])
+    # from the row over all pieces to its piece, and to the line in the file: lines are counted within the piece
+    bounds = np.cumsum([0, *(result.pairs for result in rounds.last)])
     number = int(np.searchsorted(bounds, rows[0], "right")) - 1
-    same_file = (
-        part.lines
-        for part, piece in zip(rounds.last[:number], pieces, strict=False)
-        if piece.file == pieces[number].file
-    )
-    line = sum(same_file) + int(keys["line"][rows[0]])
-    raise _loss_error(pieces[number], line, VERDICTS[decision.verdict[rows[0]]], config)
+    before = zip(rounds.last[:number], pieces, strict=False)
+    lines_before = sum(result.lines for result, piece in before if piece.file == pieces[number].file)
+    line = lines_before + int(keys["line"][rows[0]])
+    raise _not_allowed(pieces[number], line, VERDICTS[decision.verdict[rows[0]]], config)
 
 
-def _loss_error(piece: Piece, line: int, reason: str, config: PrepareConfig) -> DataError:
+def _not_allowed(piece: Piece, line: int, reason: str, config: PrepareConfig) -> DataError:
     option = "--strict" if config.strict else f"--{POLICIES[reason].replace('_', '-')} error"
     return DataError(
         f"{piece.file.name}, line {line}: {reason}",
-        hint=f"mend the row, or leave `{option}` out to drop and count such rows",
+        hint=f"fix the row, or remove `{option}` to drop and count such rows",
     )

@@ -1,4 +1,4 @@
-"""From options and the first rows to the rules that every task follows; what cannot be together is refused here."""
+"""Make the rules that every task follows from the options and the first rows of each file."""
 
 from __future__ import annotations
 
@@ -30,9 +30,14 @@ from hubdpo.data.tokens.tokenizer import Model, encoder_of, find_model
 from hubdpo.errors import ConfigError, DataError
 
 LEAST_ROWS = 64
-"""Rows to look at of each file for its format, and of each piece of a large one a share of them, however many."""
+"""Fewest rows to look at in each file, however many files there are; a large file gives some of each piece."""
 LEAST_OF_A_PIECE = 8
 READ_BY_TRL = {"messages", "completion", "label", "image", "images", "prompt", "chosen", "rejected"}
+NEEDS = {
+    "labels": "vote or label", "pairs": "list of answers", "score_field": "list of scored answers",
+    "min_margin": "score", "on_tie": "score or vote",
+}  # fmt: skip
+"""What the rows must have for an option to matter."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Rules:
 def make_rules(
     config: PrepareConfig, pieces: list[Piece], model: Model | None, scratch: str, *, attribution: Sequence[str] = ()
 ) -> list[Rules]:
-    """Return the rules of each piece; the converter of each file is detected unless one was given for all.
+    """Return the rules of each piece, with a converter for each file: the one given, or the one detected.
 
     `attribution` are the columns that the licence of the source asks to keep. Raise ConfigError or DataError.
     """
@@ -70,111 +75,121 @@ def make_rules(
         raise ConfigError(
             f"`--keep {clash[0]}` would change how trainers read the rows", hint="rename the column in the source"
         )
-    files = by_file(pieces)
+    # look at the first rows of every file
+    files = pieces_by_file(pieces)
     most = max(MOST_ROWS // max(len(files), 1), LEAST_ROWS)
-    mapping = mapped.parse_map(config.map) if config.map is not None else None
-    looks = [look(_first_rows(config, some, most), some[0].file.name, some[0].file.argument) for some in files.values()]
-    for one, some in zip(looks, files.values(), strict=True):
-        if not one.seen and (problem := unreadable(some, config.max_line_bytes)):
+    looks = []
+    for some in files.values():
+        seen = look(_first_rows(config, some, most), some[0].file.name, some[0].file.argument)
+        if not seen.seen and (problem := unreadable(some, config.max_line_bytes)):
             raise problem
-    if mapping is not None:
-        names = ["columns"] * len(files)
-    else:
-        names = [config.format] * len(files) if config.format else detect_all(looks)
+        looks.append(seen)
     if config.test_size is None:
-        _tell_split_column(looks)
-    how = choice_of(config)
-    if how.labels is not None and not any("labels" in find_converter(name, mapping).options for name in names):
-        console.warn(f"`--labels` is not used: no vote or label is read by {listed(sorted({*names}))}")
-    _tell_unread(config, names, looks, mapping)
-    columns_ = {column: None for one in looks for column in one.fields}
-    _check_keep(config, pieces, columns_)
-    keep = [*config.keep, *(column for column in attribution if column in columns_ and column not in config.keep)]
-    made: dict[tuple[object, ...], Rules] = {}
-    of_file: dict[int, Rules] = {}
-    for name, one, (number, some) in zip(names, looks, files.items(), strict=True):
-        if mapping is not None and one.seen:
-            _check_columns(mapping, one)
+        _warn_of_split_column(looks)
+    # choose a converter for each file
+    mapping = mapped.parse_map(config.map) if config.map is not None else None
+    if mapping is not None or config.format:
+        names = [mapped.NAME if mapping is not None else str(config.format)] * len(files)
+    else:
+        names = detect_all(looks)
+    how = convert_options(config)
+    _warn_of_unused_options(config, how, names, looks, mapping)
+    # choose the columns to keep
+    columns = {column: None for seen in looks for column in seen.fields}
+    _check_keep(config, pieces, columns)
+    keep = [*config.keep, *(column for column in attribution if column in columns and column not in config.keep)]
+    # files of the same shape share their rules
+    shared: dict[tuple[object, ...], Rules] = {}
+    by_file: dict[int, Rules] = {}
+    for name, seen, (number, some) in zip(names, looks, files.items(), strict=True):
+        rows = list(_first_rows(config, some, most))
+        screen = _screen_of_file(name, seen, rows, how, mapping, keep)
         converter = find_converter(name, mapping)
-        convert, many = converter.bind(how), converter.convert_many
-        if (
-            how.score_field
-            and "score_field" in converter.options
-            and (unknown := check_score_field(how.score_field, _first_rows(config, some, most)))
-        ):
-            raise unknown
-        single = _single(convert, _first_rows(config, some, most))
-        models: tuple[str, ...] = ()
-        if "labels" in converter.options:
-            if wrong := check_votes(name, mapping, how, convert, _first_rows(config, some, most)):
-                raise wrong
-            models = models_read(mapping, how, _first_rows(config, some, most))
-        screen = screen_for(name, how, mapping, keep, models)
-        answers = answer_columns(mapping)
-        lists = list_columns(_first_rows(config, some, most), screen.reads, answers)
-        if ONE_OF_THREE[0] in one.fields:  # sets of this shape have each turn of a conversation in such a list
-            lists, answers = dict.fromkeys(one.fields, ""), frozenset[str]()
-        _tell_lists(one.name, lists)
-        _tell_several(one, answers)
-        screen = replace(screen, lists=frozenset(lists), answers=answers)
-        rules = Rules(name, config, convert, many, screen, keep, model, single, scratch)
-        of_file[number] = made.setdefault((name, single, screen.reads, screen.lists), rules)
-    return [of_file[piece.file.number] for piece in pieces]
+        convert = converter.bind(how)
+        single = _has_single_answers(convert, rows)
+        rules = Rules(name, config, convert, converter.convert_many, screen, keep, model, single, scratch)
+        by_file[number] = shared.setdefault((name, single, screen.reads, screen.lists), rules)
+    return [by_file[piece.file.number] for piece in pieces]
 
 
-def _tell_split_column(looks: list[Look]) -> None:
-    """Say that a split in a column is not kept: only names of files and lists tell where a row belongs."""
-    for one in looks:
-        if has_published_split(map(split_of, one.split_column)):
+def _screen_of_file(
+    name: str, seen: Look, rows: list[Row], how: ConvertOptions, mapping: dict[str, str] | None, keep: list[str]
+) -> Screen:
+    """Check the first rows of a file against the options, and return what every row is checked for."""
+    converter = find_converter(name, mapping)
+    if mapping is not None and seen.seen:
+        _check_columns(mapping, seen)
+    if how.score_field and "score_field" in converter.options and (wrong := check_score_field(how.score_field, rows)):
+        raise wrong
+    models: tuple[str, ...] = ()
+    if "labels" in converter.options:
+        if problem := check_votes(name, mapping, how, converter.bind(how), rows):
+            raise problem
+        models = models_read(mapping, how, rows)
+    screen = screen_for(name, how, mapping, keep, models)
+    answers = answer_columns(mapping)
+    lists = list_columns(rows, screen.reads, answers)
+    if ONE_OF_THREE[0] in seen.fields:  # sets of this shape have each turn of a conversation in such a list
+        lists, answers = dict.fromkeys(seen.fields, ""), frozenset[str]()
+    _tell_lists(seen.name, lists)
+    _warn_of_lists_of_texts(seen, answers)
+    return replace(screen, lists=frozenset(lists), answers=answers)
+
+
+def _warn_of_split_column(looks: list[Look]) -> None:
+    """Warn that a column `split` is not used: only the names of files and lists assign rows to a split."""
+    for seen in looks:
+        if has_published_split(map(split_of, seen.split_column)):
             console.warn(
-                f"{one.name}: the column `split` ({listed(list(one.split_column))}) is not used; to keep that split, "
+                f"{seen.name}: the column `split` ({listed(list(seen.split_column))}) is not used; to keep that split, "
                 "write its rows to files of their own, such as train.jsonl and test.jsonl"
             )
 
 
 def _tell_lists(name: str, lists: dict[str, str]) -> None:
-    """Say which columns hold lists of one text that are written as text."""
+    """Report the columns whose texts are written as lists of one text."""
     if written := [f"`{column}`" for column, text in lists.items() if text]:
         console.info(
             f"{name}: {listed(written)} hold lists of one text each, written as text: the text in them is read"
         )
 
 
-def _tell_several(one: Look, answers: frozenset[str]) -> None:
-    """Warn of answers that are lists of several texts in all first rows: likely a way of writing, not the answer."""
-    texts = {name: [row[name] for row in one.examples if isinstance(row.get(name), str)] for name in answers}
+def _warn_of_lists_of_texts(seen: Look, answers: frozenset[str]) -> None:
+    """Warn if an answer is a list of several texts in all first rows: likely a notation, not the answer itself."""
+    texts = {name: [row[name] for row in seen.examples if isinstance(row.get(name), str)] for name in answers}
     for name in sorted(name for name, held in texts.items() if len(held) > 1 and all(map(is_list_of_texts, held))):
         console.warn(
-            f"{one.name}: `{name}` holds lists of several texts, written as text: they are learned with their brackets"
+            f"{seen.name}: `{name}` holds lists of several texts, written as text: they are learned with their brackets"
         )
 
 
 def screen_for(
     name: str, how: ConvertOptions, mapping: dict[str, str] | None, keep: list[str], models: tuple[str, ...] = ()
 ) -> Screen:
-    """Return what looks at each row before the converter of this name does; a vote refers to `models`."""
+    """Return the screen for the converter of this name. `models` are the columns that votes refer to."""
     sides = (mapping["chosen"], mapping["rejected"]) if mapping and "chosen" in mapping else None
     converter = find_converter(name, mapping)
     if mapping is None and converter.names_better_answer:
         sides = SIDES
-    return Screen((*converter.columns_read(how), *models), tuple(keep), how, sides)
+    return Screen((*converter.columnsread(how), *models), tuple(keep), how, sides)
 
 
-def by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
-    """Return the pieces of each file, by its number."""
+def pieces_by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
+    """Group pieces by the number of their file."""
     files: dict[int, list[Piece]] = {}
     for piece in pieces:
         files.setdefault(piece.file.number, []).append(piece)
     return files
 
 
-def choice_of(config: PrepareConfig) -> ConvertOptions:
+def convert_options(config: PrepareConfig) -> ConvertOptions:
+    """Return the options that converters heed."""
     labels = parse_labels(config.labels) if config.labels else None
     return ConvertOptions(config.pairs, config.min_margin, config.score_field, labels)
 
 
 def pinned_model(config: PrepareConfig) -> Model | None:
-    """Pin `--model` and see that its tokenizer loads, before any row is read."""
+    """Pin `--model` and load its tokenizer, before any row is read."""
     if config.model is None:
         return None
     model = find_model(config.model)
@@ -196,64 +211,62 @@ def _check_format(config: PrepareConfig) -> None:
         raise ConfigError("`--format columns` and `--map` belong together", hint=f"--format columns {mapped.HINT}")
 
 
-def _check_columns(mapping: dict[str, str], one: Look) -> None:
-    """Raise DataError when no row has a column of `--map`, with the names that were meant where some come near."""
-    missing = [column for column in mapping.values() if column not in one.fields]
+def _check_columns(mapping: dict[str, str], seen: Look) -> None:
+    """Raise DataError if no row has a column of `--map`; the hint corrects the names if others come near."""
+    missing = [column for column in mapping.values() if column not in seen.fields]
     if not missing:
         return
-    hint = corrected(mapping, missing, one.examples, one.fields)
-    raise DataError(f"{one.name}: no row has a column `{missing[0]}`; the rows have {one.columns}", hint=hint)
+    hint = corrected(mapping, missing, seen.examples, seen.fields)
+    raise DataError(f"{seen.name}: no row has a column `{missing[0]}`; the rows have {seen.columns}", hint=hint)
 
 
-def _tell_unread(
-    config: PrepareConfig, names: Sequence[str], looks: Sequence[Look], mapping: dict[str, str] | None
+def _warn_of_unused_options(
+    config: PrepareConfig,
+    how: ConvertOptions,
+    names: Sequence[str],
+    looks: Sequence[Look],
+    mapping: dict[str, str] | None,
 ) -> None:
-    """Warn of options that were given and that no converter reads."""
-    how = choice_of(config)
+    """Warn of options that no converter heeds."""
     options = {option for name in names for option in find_converter(name, mapping).options}
-    scores = "min_margin" in options or any(
-        screen_for(name, how, mapping, []).compared_columns(tuple(one.fields))
-        for name, one in zip(names, looks, strict=True)
-    )
-    read = {
-        "pairs": "pairs" in options,
-        "score_field": "score_field" in options,
-        "min_margin": scores,
-        "on_tie": scores,
-    }
-    for option, is_read in read.items():
-        if not is_read and getattr(config, option) != type(config).model_fields[option].default:
+    if "min_margin" in options or any(
+        screen_for(name, how, mapping, []).compared_columns(tuple(seen.fields))
+        for name, seen in zip(names, looks, strict=True)
+    ):
+        options |= {"min_margin", "on_tie"}
+    for option, needs in NEEDS.items():
+        if option not in options and getattr(config, option) != type(config).model_fields[option].default:
             flag = "--" + option.replace("_", "-")
-            console.warn(f"`{flag}` is not used: nothing that it is about is read by {listed(sorted({*names}))}")
+            console.warn(f"`{flag}` is not used: no {needs} is read by {listed(sorted({*names}))}")
 
 
-def _check_keep(config: PrepareConfig, pieces: list[Piece], columns_: dict[str, None]) -> None:
-    """Raise DataError when no row of any file has a column of `--keep`, also none behind those that were looked at."""
-    missing = {name for name in config.keep if name not in columns_}
+def _check_keep(config: PrepareConfig, pieces: list[Piece], columns: dict[str, None]) -> None:
+    """Raise DataError if no row of any file has a column of `--keep`; if the first rows lack it, all are read."""
+    missing = {name for name in config.keep if name not in columns}
     for row in (row for piece in pieces if missing for row in PieceReader(piece, max_line_bytes=config.max_line_bytes)):
         missing -= (row.value or {}).keys()
         if not missing:
             return
     for name in config.keep:
         if name in missing:
-            near = near_name(name, columns_) or next(iter(difflib.get_close_matches(name, columns_, n=1)), None)
-            have = ", ".join(f"`{column}`" for column in list(columns_)[:MOST_FIELDS])
+            near = near_name(name, columns) or next(iter(difflib.get_close_matches(name, columns, n=1)), None)
+            have = ", ".join(f"`{column}`" for column in list(columns)[:MOST_FIELDS])
             hint = f"--keep {shlex.quote(near)}" if near else "leave it out, or give the name as the rows have it"
             raise DataError(f"`--keep {name}`: no row has a column `{name}`; the rows have {have}", hint=hint)
 
 
-def _single(convert: Convert, first: Iterable[Row]) -> bool:
-    """Tell whether the first row that converts has one answer."""
-    for value in first:
+def _has_single_answers(convert: Convert, rows: Iterable[Row]) -> bool:
+    """Whether the first row that converts has one answer."""
+    for row in rows:
         try:
-            return isinstance(convert(value), ScoredAnswer)
+            return isinstance(convert(row), ScoredAnswer)
         except Rejection:
             continue
     return False
 
 
 def _first_rows(config: PrepareConfig, pieces: list[Piece], most: int) -> Iterator[Row]:
-    """Give the first rows of every piece of a file, `most` of them in all where there are few pieces."""
+    """Yield the first rows of every piece of a file: `most` in all, and at least LEAST_OF_A_PIECE of each piece."""
     for piece in pieces:
         values = (row.value for row in PieceReader(piece, max_line_bytes=config.max_line_bytes))
         some = islice((value for value in values if value is not None), max(most // len(pieces), LEAST_OF_A_PIECE))

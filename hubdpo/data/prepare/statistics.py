@@ -1,79 +1,88 @@
-"""What the card tells about the splits, from the keys of the rows that were kept."""
+"""Statistics of the splits, from the row keys of the kept pairs."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from hubdpo.data.clean.decide import total_tokens
+from hubdpo.data.clean.keys import RowKeys
+from hubdpo.data.clean.near_duplicates import Rows
 from hubdpo.data.pairs.example import CHANGES
 
 SIDES = ("prompt", "chosen", "rejected")
 BINS = 24
 
+Lengths = npt.NDArray[np.integer]
+Number = TypeVar("Number", bound=np.generic)
 
-def summary(keys: Any, rows: Any) -> dict[str, Any]:
-    """Return what a split is like: pairs, distinct prompts, messages in the prompt, lengths and the length bias.
 
-    Lengths are in characters, and in tokens too where a tokenizer counted. `chosen_is_longer` is the share of pairs
+def summary(keys: RowKeys, rows: Rows) -> dict[str, object]:
+    """Summarise a split: number of pairs and prompts, messages per prompt, lengths, histograms and length bias.
+
+    Lengths are in characters, and in tokens as well if a tokenizer counted. `chosen_is_longer` is the share of pairs
     whose chosen answer has more characters. Histograms are {edges, counts}.
     """
     messages = keys["messages"][rows]
     characters = {side: keys[f"{side}_characters"][rows] for side in SIDES}
-    facts: dict[str, Any] = {
+    statistics: dict[str, object] = {
         "pairs": len(rows),
         "distinct_prompts": len(_distinct(keys["prompt"][rows])),
-        "prompt_messages": {"min": int(messages.min()), "median": _at(messages, 0.5), "max": int(messages.max())},
-        "characters": {side: _spread(values) for side, values in characters.items()},
+        "prompt_messages": {
+            "min": int(messages.min()), "median": _percentile(np.sort(messages), 0.5), "max": int(messages.max()),
+        },
+        "characters": {side: _percentiles(values) for side, values in characters.items()},
         "chosen_is_longer": round(float(np.mean(characters["chosen"] > characters["rejected"])), 4),
         "histograms": {side: _histogram(values) for side, values in characters.items()},
         "turns": _turns(messages),
-    }
+    }  # fmt: skip
     if keys["prompt_tokens"][rows[0]] >= 0:
-        facts["tokens"] = {side: _spread(keys[f"{side}_tokens"][rows]) for side in SIDES}
-        facts["tokens"]["pair"] = _spread(total_tokens(keys[rows]))
-    return facts
+        tokens = {side: _percentiles(keys[f"{side}_tokens"][rows]) for side in SIDES}
+        statistics["tokens"] = {**tokens, "pair": _percentiles(total_tokens(keys[rows]))}
+    return statistics
 
 
-def shared_prompts(keys: Any, splits: dict[str, Any]) -> int:
-    """Return how many prompts are in more than one split: the proof that it is none."""
+def shared_prompts(keys: RowKeys, splits: dict[str, Rows]) -> int:
+    """Count prompts that are in more than one split (expected: 0)."""
     distinct = [_distinct(keys["prompt"][rows]) for rows in splits.values()]
-    everywhere = np.concatenate(distinct)
-    return len(everywhere) - len(_distinct(everywhere))
+    together = np.concatenate(distinct)
+    return len(together) - len(_distinct(together))
 
 
-def changed(keys: Any, kept: Any) -> dict[str, int]:
-    """Return how many kept rows were altered, by what was done."""
-    bits = keys["changes"][kept]
-    counts = {name: int(np.count_nonzero(bits & (1 << place))) for place, name in enumerate(CHANGES)}
+def count_changes(keys: RowKeys, rows: Rows) -> dict[str, int]:
+    """Count the rows that were changed, by the names of CHANGES."""
+    bits = keys["changes"][rows]
+    counts = {name: int(np.count_nonzero(bits & (1 << bit))) for bit, name in enumerate(CHANGES)}
     return {name: count for name, count in sorted(counts.items()) if count}
 
 
-def _turns(messages: Any) -> dict[str, int]:
+def _turns(messages: Lengths) -> dict[str, int]:
+    """Count prompts by their number of messages, for the 40 smallest numbers that occur."""
     counts = np.bincount(messages)
     return {str(turns): int(counts[turns]) for turns in np.flatnonzero(counts)[:40].tolist()}
 
 
-def _distinct(values: Any) -> Any:
-    """Return each value once, in order: twice as fast as np.unique, which loads another part of numpy first."""
+def _distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Return the distinct values, sorted: twice as fast as np.unique, which first imports more of numpy."""
     ordered = np.sort(values)
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
-def _spread(values: Any) -> dict[str, int]:
+def _percentiles(values: Lengths) -> dict[str, int]:
     ordered = np.sort(values)
-    return {"p50": _at(ordered, 0.5), "p95": _at(ordered, 0.95), "p99": _at(ordered, 0.99), "max": int(ordered[-1])}
+    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+    return {**{name: _percentile(ordered, share) for name, share in shares.items()}, "max": int(ordered[-1])}
 
 
-def _at(values: Any, share: float) -> int:
-    """Return the nearest-rank percentile."""
-    ordered = np.sort(values)
+def _percentile(ordered: Lengths, share: float) -> int:
+    """Return the nearest-rank percentile of sorted values."""
     return int(ordered[min(int(share * len(ordered)), len(ordered) - 1)])
 
 
-def _histogram(values: Any) -> dict[str, list[int]]:
-    """Count lengths in bins of growing width: lengths of text spread over powers of ten."""
+def _histogram(values: Lengths) -> dict[str, list[int]]:
+    """Count lengths in BINS bins that grow geometrically, as text lengths spread over powers of ten."""
     top = max(int(values.max()), 2)
     edges = _distinct(np.geomspace(1, top + 1, BINS + 1).astype(np.int64))
     counts, _ = np.histogram(np.maximum(values, 1), edges)
