@@ -76,7 +76,7 @@ def when(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[], Any]) 
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-@pytest.mark.parametrize("step", ["unpacked", "make_rules", "allowed", "second_round", "refuse"])
+@pytest.mark.parametrize("step", ["unpacked", "make_rules", "stop_at_errors", "second_round", "check_decision"])
 def test_a_source_that_changes_while_it_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], Any], step: str
 ) -> None:

@@ -413,7 +413,7 @@ def test_a_dataset_is_read_while_its_folder_is_written_anew(work: Path) -> None:
     assert is_made(work / "out")
 
 
-MOMENTS = ["make_rules", "second_round", "decide", "judge", "write_rejected", "_write"]
+MOMENTS = ["make_rules", "second_round", "decide", "check_sources", "write_rejected", "write_folder"]
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -189,7 +189,7 @@ def test_a_source_of_repeats_alone_is_told_and_does_not_stop(
     for name in ("a", "b"):
         write(tmp_path / f"{name}.jsonl", [preference(n) for n in range(5)])
     prepare(source=[str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")], output_dir=tmp_path / "out")
-    assert "warning: b.jsonl: 5 of 5 rows are lost, most of them as `duplicate_pair` (5)" in capsys.readouterr().err
+    assert "warning: b.jsonl: 5 of 5 rows are dropped, most of them as `duplicate_pair` (5)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("good", "told"), [(4, True), (5, False), (9, False)])
@@ -200,7 +200,7 @@ def test_more_than_half_lost_is_a_warning_with_the_next_step(
     write(tmp_path / "a.jsonl", [*(helpful(n) for n in range(good)), *ties])
     prepare(source=str(tmp_path / "a.jsonl"), output_dir=tmp_path / "out", test_size=0)
     said = capsys.readouterr().err
-    assert ("warning: a.jsonl: 5 of 9 rows are lost, most of them as `tie` (5)" in said) is told
+    assert ("warning: a.jsonl: 5 of 9 rows are dropped, most of them as `tie` (5)" in said) is told
     assert ("hint: " in said) is told
 
 
@@ -212,7 +212,7 @@ def test_one_file_that_lost_more_than_half_is_told_among_many(
     write(tmp_path / "in" / "c.jsonl", [preference(96), *({**preference(n), "chosen": " "} for n in range(97, 99))])
     prepare(source=str(tmp_path / "in"), output_dir=tmp_path / "out")
     said = capsys.readouterr().err
-    assert "warning: b.jsonl: 3 of 4 rows are lost, most of them as `empty_answer` (3)" in said
+    assert "warning: b.jsonl: 3 of 4 rows are dropped, most of them as `empty_answer` (3)" in said
 
 
 def test_rows_of_another_shape_in_a_file_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

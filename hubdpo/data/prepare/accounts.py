@@ -9,8 +9,8 @@ from hubdpo import console
 from hubdpo.artefacts.manifests.funnel import Source
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import SPLITS, Decision, count_verdicts
-from hubdpo.data.prepare.piece_writer import read_dropped
 from hubdpo.data.prepare.dropped import main_reason, next_step
+from hubdpo.data.prepare.piece_writer import read_dropped
 from hubdpo.data.prepare.rounds import Rounds
 from hubdpo.data.prepare.rules import Rules
 from hubdpo.data.raw.pieces import Piece

@@ -73,7 +73,7 @@ class _Converter:
             self._convert_many = None  # no part of this file is plain: do not try again
 
     def _convert(self, lines: Sequence[int], rows: list[Row]) -> int:
-        """Convert rows as a batch, or halve them until a half converts, or FEW are left; return how many batches did."""
+        """Convert rows as a batch, or halve them until a half does or FEW are left; return how many batches did."""
         if self._convert_many is None or len(rows) <= FEW:
             for line, row in zip(lines, rows, strict=True):
                 self._convert_one(line, row)

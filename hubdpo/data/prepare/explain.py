@@ -1,7 +1,8 @@
-"""`--explain N`: what becomes of a row, from the bytes of the source to the tokens that training sees."""
+"""`--explain N`: show rows as they are read, as messages, rendered by the chat template, and in tokens."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import orjson
@@ -14,7 +15,8 @@ from hubdpo.data.clean.rows import clean
 from hubdpo.data.clean.screen import unlisted
 from hubdpo.data.pairs.example import NotText, PreferenceExample, Rejection, ScoredAnswer, change_names
 from hubdpo.data.prepare.rules import Rules
-from hubdpo.data.raw.pieces import RawRow
+from hubdpo.data.raw.pieces import Piece, PieceReader
+from hubdpo.data.raw.rows import RawRow
 from hubdpo.data.tokens.pair import encode_pair
 from hubdpo.data.tokens.tokenizer import encoder_of
 from hubdpo.secrets import find_secrets, redact
@@ -23,8 +25,21 @@ LONGEST = 600
 FIRST_TOKENS = 24
 
 
+def explain_files(config: PrepareConfig, pieces: list[Piece], rules: list[Rules]) -> None:
+    """Explain the first rows of the first file of each format."""
+    firsts: dict[str, tuple[int, Rules]] = {}
+    for piece, rule in zip(pieces, rules, strict=True):
+        firsts.setdefault(rule.converter, (piece.file.number, rule))
+    for converter, (number, rule) in firsts.items():
+        own = [piece for piece in pieces if piece.file.number == number]
+        if len(firsts) > 1:
+            console.info(f"══ {own[0].file.name}, `{converter}`")
+        readers = (PieceReader(piece, max_line_bytes=config.max_line_bytes) for piece in own)
+        explain(itertools.islice(itertools.chain.from_iterable(readers), config.explain), rule)
+
+
 def explain(rows: Iterable[RawRow], rules: Rules) -> None:
-    """Print each row raw, as messages, rendered and in tokens; what looks like a credential is hidden."""
+    """Show what becomes of each row. Credentials are hidden."""
     for row in rows:
         console.info(f"── line {row.line}")
         if row.value is None:
@@ -33,25 +48,27 @@ def explain(rows: Iterable[RawRow], rules: Rules) -> None:
         _say("raw", orjson.dumps(row.value, default=str).decode())
         try:
             value = rules.screen.one(row.value)
-            made = rules.convert(value)
-            if isinstance(made, PreferenceExample):
-                made.changes |= unlisted(value)
-            _explain(list(made) if not isinstance(made, (PreferenceExample, ScoredAnswer)) else [made], rules)
-        except NotText as found:
-            raise found.refusal() from None
+            converted = rules.convert(value)
+            if isinstance(converted, (PreferenceExample, ScoredAnswer)):
+                converted.changes |= unlisted(value)
+                _explain(converted, rules)
+            else:
+                for pair in converted:
+                    _explain(pair, rules)
+        except NotText as problem:
+            raise problem.refusal() from None
         except Rejection as rejection:
             console.info(f"dropped: {rejection.reason}")
 
 
-def _explain(made: list[PreferenceExample | Rejection | ScoredAnswer], rules: Rules) -> None:
-    for pair in made:
-        if isinstance(pair, Rejection):
-            console.info(f"dropped: {pair.reason}")
-        elif isinstance(pair, ScoredAnswer):
-            _messages("prompt", pair.prompt)
-            _messages(f"answer of score {pair.score:g}, to be paired", pair.answer)
-        else:
-            _pair(pair, rules)
+def _explain(converted: PreferenceExample | Rejection | ScoredAnswer, rules: Rules) -> None:
+    if isinstance(converted, Rejection):
+        console.info(f"dropped: {converted.reason}")
+    elif isinstance(converted, ScoredAnswer):
+        _messages("prompt", converted.prompt)
+        _messages(f"answer of score {converted.score:g}, to be paired", converted.answer)
+    else:
+        _pair(converted, rules)
 
 
 def _pair(pair: PreferenceExample, rules: Rules) -> None:

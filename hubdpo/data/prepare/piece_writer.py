@@ -128,8 +128,11 @@ class PieceWriter:
             keep = len(self._rules.keep)
             batches: list[PairBatch] = []
             # neighbouring single pairs become one batch, so that the order of the lines is kept
-            for kind, items in groupby(self._collected, type):
-                batches += [PairBatch.from_pairs(list(items), keep)] if kind is Pair else items  # type: ignore[arg-type, list-item]
+            for _, run in groupby(self._collected, type):
+                items = list(run)
+                pairs = [item for item in items if isinstance(item, Pair)]
+                batches += [item for item in items if isinstance(item, PairBatch)]
+                batches += [PairBatch.from_pairs(pairs, keep)] if pairs else []
             self._collected = []
             batch = PairBatch.concat(batches)
             if not self._rules.single:

@@ -47,9 +47,7 @@ class Rounds:
         return [self.first[number], *([self.second[number]] if number in self.second else [])]
 
 
-def stop_at_errors(
-    pieces: list[Piece], results: Iterable[PieceResult], config: PrepareConfig
-) -> Iterator[PieceResult]:
+def stop_at_errors(pieces: list[Piece], results: Iterable[PieceResult], config: PrepareConfig) -> Iterator[PieceResult]:
     """Pass results on. Raise DataError at the first row that the policies do not allow to drop."""
     lines_before: Counter[int] = Counter()
     for piece, result in zip(pieces, results, strict=True):

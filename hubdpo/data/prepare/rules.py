@@ -171,7 +171,7 @@ def screen_for(
     converter = find_converter(name, mapping)
     if mapping is None and converter.names_better_answer:
         sides = SIDES
-    return Screen((*converter.columnsread(how), *models), tuple(keep), how, sides)
+    return Screen((*converter.columns_read(how), *models), tuple(keep), how, sides)
 
 
 def pieces_by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
@@ -228,7 +228,7 @@ def _warn_of_unused_options(
     mapping: dict[str, str] | None,
 ) -> None:
     """Warn of options that no converter heeds."""
-    options = {option for name in names for option in find_converter(name, mapping).options}
+    options: set[str] = {option for name in names for option in find_converter(name, mapping).options}
     if "min_margin" in options or any(
         screen_for(name, how, mapping, []).compared_columns(tuple(seen.fields))
         for name, seen in zip(names, looks, strict=True)

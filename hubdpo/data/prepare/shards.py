@@ -1,31 +1,32 @@
-"""Third step of prepare: rows to Parquet shards, whose number and borders depend on the data alone."""
+"""Third step of prepare: write the kept rows to Parquet shards, whose number and borders depend on the data alone."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.formats.messages import COLUMNS, schema
+from hubdpo.data.clean.near_duplicates import Rows
 from hubdpo.data.pairs.message_column import mask_of
 
 LEAST_SHARD, MOST_SHARD, SHARDS = 16 * 2**20, 512 * 2**20, 8
-"""Bytes of text (UTF-8) in a shard at least and at most; between these, as many shards as share the work well."""
-ROWS_A_GROUP = 1000  # what the Hub's viewer reads at once
-ROWS_A_WRITE = 4 * ROWS_A_GROUP
+"""Least and most bytes of UTF-8 text in a shard, and how many shards a split has between these."""
+ROWS_PER_GROUP = 1000  # what the Hub's viewer reads at once
+ROWS_PER_WRITE = 4 * ROWS_PER_GROUP
 CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
-"""Content-defined chunking as `datasets` writes it: an edited version shares most of its bytes with the one before."""
+"""Content-defined chunking with the parameters of `datasets`: an edited version shares most of its bytes."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `start` to `stop` of the file `rows`, what a piece gave; `mask` (bytes of 0 and 1) tells which to take."""
+    """Rows `start` to `stop` of the Arrow file of a piece; `mask` has a byte for each, 1 if the row is taken."""
 
     rows: str
     start: int
@@ -43,52 +44,61 @@ class ShardTask:
 @dataclass(frozen=True)
 class Written:
     bytes: int
-    """In memory, as Arrow counts."""
+    """Size in memory, as Arrow counts it."""
     sha256: str
     size: int
 
 
 def plan_shards(
-    kept: Any,
-    sizes: Any,
-    counts: list[tuple[str, int]],
+    kept: Rows,
+    sizes: npt.NDArray[np.uint32],
+    pieces: list[tuple[str, int]],
     *,
     folder: str,
     split: str,
     keep: list[str],
 ) -> list[ShardTask]:
-    """Cut the rows `kept` (their numbers over all pieces, in order) into shards.
+    """Cut the kept rows of a split into shards.
 
-    `sizes` are the bytes of every row, `counts` the (file of rows, their number) of every piece in order.
-    """  # fmt: skip
-    total = np.cumsum(sizes[kept].astype(np.int64))
-    shard_of = total // min(max(int(total[-1]) // SHARDS + 1, LEAST_SHARD), MOST_SHARD)
+    Args:
+        kept: row numbers over all pieces, in order, int64 (kept rows,).
+        sizes: bytes of every row, (rows,).
+        pieces: path of the Arrow file and number of rows, of every piece in order.
+    """
+    # a row belongs to the shard in which its last byte falls, so no row is cut
+    ends = np.cumsum(sizes[kept].astype(np.int64))
+    shard_of = ends // min(max(int(ends[-1]) // SHARDS + 1, LEAST_SHARD), MOST_SHARD)
     borders = [0, *(np.flatnonzero(np.diff(shard_of)) + 1).tolist(), len(kept)]
-    bounds = np.cumsum([0, *(rows for _, rows in counts)])
-    tasks = []
-    for number, (start, stop) in enumerate(zip(borders, borders[1:], strict=False)):
-        rows = kept[start:stop]
-        path = storage.join(folder, f"{split}-{number:05d}-of-{len(borders) - 1:05d}.parquet")
-        tasks.append(ShardTask(path, keep, _parts(rows, bounds, [place for place, _ in counts])))
-    return tasks
+    first_rows = np.cumsum([0, *(rows for _, rows in pieces)])
+    paths = [path for path, _ in pieces]
+    count = len(borders) - 1
+    return [
+        ShardTask(
+            storage.join(folder, f"{split}-{number:05d}-of-{count:05d}.parquet"), keep,
+            _parts(kept[start:stop], first_rows, paths),
+        )
+        for number, (start, stop) in enumerate(zip(borders, borders[1:], strict=False))
+    ]  # fmt: skip
 
 
-def _parts(rows: Any, bounds: Any, places: list[str]) -> list[Part]:
+def _parts(rows: Rows, first_rows: Rows, paths: list[str]) -> list[Part]:
+    """Say where the rows of a shard are: piece i holds rows first_rows[i] to first_rows[i + 1]."""
     parts = []
-    first = int(np.searchsorted(bounds, rows[0], "right")) - 1
-    last = int(np.searchsorted(bounds, rows[-1], "right")) - 1
+    first = int(np.searchsorted(first_rows, rows[0], "right")) - 1
+    last = int(np.searchsorted(first_rows, rows[-1], "right")) - 1
     for piece in range(first, last + 1):
-        inside = rows[(rows >= bounds[piece]) & (rows < bounds[piece + 1])] - bounds[piece]
+        # row numbers within the piece
+        inside = rows[(rows >= first_rows[piece]) & (rows < first_rows[piece + 1])] - first_rows[piece]
         if len(inside):
             start, stop = int(inside[0]), int(inside[-1]) + 1
             mask = np.zeros(stop - start, np.uint8)
             mask[inside - start] = 1
-            parts.append(Part(places[piece], start, stop, mask.tobytes()))
+            parts.append(Part(paths[piece], start, stop, mask.tobytes()))
     return parts
 
 
 def write_shard(task: ShardTask) -> Written:
-    """Write one Parquet file: packed as `datasets` does, page index, content-defined chunks, groups of ROWS_A_GROUP."""
+    """Write one Parquet file as `datasets` does: Snappy, page index, content-defined chunks, small row groups."""
     size = 0
     waiting: list[pa.RecordBatch] = []
     schema_ = schema(task.keep)
@@ -102,35 +112,36 @@ def write_shard(task: ShardTask) -> Written:
         for batch in _batches(task):
             size += batch.nbytes
             waiting.append(batch)
-            if sum(part.num_rows for part in waiting) >= ROWS_A_WRITE:
+            if sum(part.num_rows for part in waiting) >= ROWS_PER_WRITE:
                 waiting = _write_groups(writer, waiting, schema_)
         if waiting:
-            writer.write_table(pa.Table.from_batches(waiting, schema_), row_group_size=ROWS_A_GROUP)
+            writer.write_table(pa.Table.from_batches(waiting, schema_), row_group_size=ROWS_PER_GROUP)
         writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
     return Written(size, storage.sha256(task.path), storage.size_of(task.path))
 
 
 def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.RecordBatch], schema_: pa.Schema) -> list[pa.RecordBatch]:
-    """Write whole row groups, and return the rows that are left over."""
+    """Write the waiting rows that fill whole row groups, and return the rest."""
     table = pa.Table.from_batches(waiting, schema_)
-    whole = table.num_rows // ROWS_A_GROUP * ROWS_A_GROUP
-    writer.write_table(table.slice(0, whole), row_group_size=ROWS_A_GROUP)
+    whole = table.num_rows // ROWS_PER_GROUP * ROWS_PER_GROUP
+    writer.write_table(table.slice(0, whole), row_group_size=ROWS_PER_GROUP)
     return list(table.slice(whole).to_batches())
 
 
 def _batches(task: ShardTask) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a shard, from memory-mapped Arrow files."""
     for part in task.parts:
         mask = np.frombuffer(part.mask, np.uint8).astype(bool)
         with storage.map_arrow(part.rows) as source:
             reader = pa.ipc.open_file(source)
-            at = 0
+            begin = 0  # row of the piece that the batch begins with
             for number in range(reader.num_record_batches):
-                if at >= part.stop:
+                if begin >= part.stop:
                     break
                 batch = reader.get_batch(number)
-                lo, hi = max(part.start, at), min(part.stop, at + batch.num_rows)
-                if lo < hi:
-                    inside = mask[lo - part.start : hi - part.start]
-                    batch_part = batch.slice(lo - at, hi - lo)
-                    yield batch_part if inside.all() else batch_part.filter(mask_of(inside))
-                at += batch.num_rows
+                start, stop = max(part.start, begin), min(part.stop, begin + batch.num_rows)
+                if start < stop:
+                    wanted = mask[start - part.start : stop - part.start]
+                    rows = batch.slice(start - begin, stop - start)
+                    yield rows if wanted.all() else rows.filter(mask_of(wanted))
+                begin += batch.num_rows

@@ -1,0 +1,81 @@
+"""Write the files of a dataset folder: shards, plots, card and, last of all, the manifest."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+
+from hubdpo.artefacts.folders import storage
+from hubdpo.artefacts.folders.workspace import Workspace
+from hubdpo.artefacts.formats.kept_sections import Card, Section, join_card
+from hubdpo.artefacts.formats.messages import COLUMNS
+from hubdpo.artefacts.manifests.file_entries import FileEntry
+from hubdpo.artefacts.manifests.manifest import CARD_FILE, PREPARE_FILE, canonical_json
+from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
+from hubdpo.cards.dataset.card import render_dataset_card
+from hubdpo.cards.dataset.plots import draw_dataset_plots
+from hubdpo.cards.dataset.source_card import SourceCard
+from hubdpo.cards.render import template
+from hubdpo.data.pairs.example import PreferenceExample
+from hubdpo.data.prepare.folder import UNFINISHED
+from hubdpo.data.prepare.shards import ShardTask, write_shard
+from hubdpo.data.prepare.workers import Engine
+
+SAMPLES = 2
+
+
+def write_folder(
+    engine: Engine,
+    space: Workspace,
+    manifest: PrepareManifest,
+    card: SourceCard,
+    keep: list[str],
+    shards: dict[str, list[ShardTask]],
+    sections: tuple[Section, ...],
+) -> PrepareManifest:
+    """Write the planned `shards` of each split and all else, and return the manifest with the entries of the files.
+
+    `sections` are those that people wrote into the card of the folder that is replaced.
+    """
+    storage.make_folder(storage.join(space.new, "data"))
+    tasks = [(split, task) for split, planned in shards.items() for task in planned]
+    results = engine.map(write_shard, [task for _, task in tasks])
+    # drawing and compiling the template need no worker, so they are done while the shards are written
+    plots = draw_dataset_plots(manifest)
+    template("dataset.md")
+    for name, picture in plots.items():
+        storage.make_folder(storage.join(space.new, "plots"))
+        _write(space, name, picture)
+    entries: dict[str, FileEntry] = {}
+    split_bytes = dict.fromkeys(shards, 0)
+    for (split, task), written in zip(tasks, results, strict=True):
+        split_bytes[split] += written.bytes
+        entries[f"data/{task.path.rsplit('/', 1)[1]}"] = FileEntry(sha256=written.sha256, size=written.size)
+        storage.secure(task.path)
+    entries |= {name: _entry(space, name) for name in plots}
+    manifest = manifest.model_copy(update={"files": entries})
+    text = render_dataset_card(
+        manifest, card=card, samples=_samples(tasks[0][1].path), split_bytes=split_bytes, keep=keep,
+        plots=sorted(plots),
+    )  # fmt: skip
+    _write(space, CARD_FILE, join_card(Card(text, sections)).encode())
+    manifest = manifest.model_copy(update={"files": {**entries, CARD_FILE: card_entry(text)}})
+    _write(space, PREPARE_FILE, canonical_json(manifest.model_dump(mode="json")).encode())
+    if storage.is_url(space.new):
+        storage.remove_file(storage.join(space.new, UNFINISHED))
+    return manifest
+
+
+def _write(space: Workspace, name: str, data: bytes) -> None:
+    with storage.open_write(storage.join(space.new, name)) as stream:
+        stream.write(data)
+
+
+def _entry(space: Workspace, name: str) -> FileEntry:
+    path = storage.join(space.new, name)
+    return FileEntry(sha256=storage.sha256(path), size=storage.size_of(path))
+
+
+def _samples(path: str) -> list[PreferenceExample]:
+    with storage.open_read(path) as stream:
+        rows = pq.ParquetFile(stream).read_row_group(0, columns=list(COLUMNS)).slice(0, SAMPLES).to_pylist()
+    return [PreferenceExample(**row) for row in rows]
