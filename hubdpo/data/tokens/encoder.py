@@ -1,9 +1,9 @@
-"""From messages to token ids, each message encoded once, the same ids that the tokenizer gives to the rendered text.
+"""Encode conversations to token ids, each message once, with the ids that the tokenizer gives to the rendered text.
 
-The chat template is rendered once for every order of roles, with a slot where each content goes; contents that the
-template may write otherwise than they are (those with a `<think>` that it looks for) are rendered with it every time.
-Added tokens cut a rendered conversation into stretches that byte-level BPE cannot merge across, so the ids of a
-conversation are the ids of its stretches. Text of a content that only spells a control token stays text.
+The chat template is rendered once for each sequence of roles, with a slot in place of each content. Contents that the
+template may rewrite (those with a `<think>` that it looks for) are rendered with it every time. Byte-level BPE cannot
+merge across added tokens, so these cut a rendered conversation into stretches, and its ids are the ids of its
+stretches. A content that spells a control token stays text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
@@ -24,6 +24,9 @@ from hubdpo.errors import DataError, UnsupportedBase
 from hubdpo.model.tokenizer.chat_template import content_rules
 from hubdpo.model.tokenizer.rendering import bounded, rendered
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 PLAIN = ("what is it?", "It is 名 1.")
 PRIVATE_USE = range(0xE000, 0xF900)
 MOST_SKELETONS = 4096
@@ -34,25 +37,28 @@ UNUSABLE = {
 }
 
 _Piece = int | str | list[int]
-"""Of a rendered conversation: the number of a slot, text beside a slot, or the ids of what never changes."""
+"""Part of a rendered conversation: the index of a slot, text next to a slot, or the ids of constant text."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The ids of an answer as it stands after its prompt, end of turn included."""
+    """Token ids of an answer after its prompt, end of turn included."""
 
     ids: list[int]
     context: tuple[tuple[int, int], ...] = ()
-    """`[start, stop)` of the ids that the assistant does not say: other turns inside the answer, and headers."""
+    """Spans `[start, stop)` of `ids` that are not the assistant's words: other turns inside the answer, headers."""
     replaced: int = 0
-    """How many of the prompt's last ids are not in the answered conversation; `ids` has what stands there instead."""
+    """Number of ids at the end of the generation prompt that the answered conversation replaces by the first `ids`."""
     asked_otherwise: bool = False
-    """Whether the template writes another text there, not only the tokenizer other ids."""
+    """Whether the replaced text differs, rather than only its tokenization."""
 
 
 @dataclass(frozen=True)
 class _Skeleton:
-    """A prompt, and what follows the last control token of it: as asked, and as answered."""
+    """A rendered conversation with slots: its prompt, or the text after the last control token that both forms share.
+
+    `tail` is that text in the generation prompt, `answered` in the answered conversation.
+    """
 
     prompt: list[_Piece]
     tail: list[_Piece]
@@ -61,16 +67,16 @@ class _Skeleton:
 
 
 class ChatEncoder:
-    """Encode conversations of one tokenizer. Raise DataError when its template cannot be taken apart.
+    """Encodes conversations with one tokenizer. Raises DataError if its chat template cannot be split into turns.
 
-    All methods raise Rejection for a conversation that the template refuses, or writes otherwise once it is answered.
+    Methods raise Rejection for a conversation that the template refuses, or whose prompt it rewrites once answered.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         fast = byte_pair_encoder(tokenizer)
         self.fast = fast is not None
-        """Whether tiktoken does the work."""
+        """Whether tiktoken encodes, rather than the tokenizer itself."""
         self._ids: Callable[[str], list[int]] = fast or self._slow_ids
         added = tokenizer.added_tokens_decoder.values()
         control = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
@@ -80,7 +86,7 @@ class ChatEncoder:
         self._looked_for = bounded(lambda: content_rules(tokenizer.get_chat_template()), tokenizer, UnsupportedBase)
         try:
             if not self._cuts or self._changes_plain_text():
-                self._looked_for = None
+                self._looked_for = None  # no content is plain
             self._check()
             self._turns = turns_of(self._template, self._control)
         except Rejection as rejection:
@@ -91,27 +97,27 @@ class ChatEncoder:
 
     @property
     def end_of_turn(self) -> tuple[str, int] | None:
-        """The control token with which an answer ends, and its id; None when the template ends it with none."""
+        """The control token that ends an answer, and its id; None if the template ends it with none."""
         token = self._turns.end_token
         return (token, self._tokenizer.convert_tokens_to_ids(token)) if token else None
 
     def spells_control(self, text: str) -> bool:
-        """Tell whether a text holds the name of a control token."""
+        """Whether a text contains the text of a control token."""
         return self._control.search(text) is not None
 
     def prompt(self, prompt: Sequence[Message]) -> list[int]:
-        """Return the ids of a prompt up to where the assistant goes on."""
+        """Return the ids of the generation prompt: the prompt and the header of the assistant's turn."""
         if self._is_plain(prompt):
             return self._filled(self._skeleton(prompt, ()).prompt, [message["content"] for message in prompt])
         shown, spelt, mark = self._shown(prompt)
         return self._encoded(self._template(shown, ask=True), spelt, mark)
 
     def answer(self, prompt: Sequence[Message], answer: Sequence[Message]) -> list[int]:
-        """Return the ids of an answer alone, end of turn included."""
+        """Return the ids of an answer, end of turn included."""
         return self.answered(prompt, answer).ids
 
     def answered(self, prompt: Sequence[Message], answer: Sequence[Message]) -> Answer:
-        """Return an answer after its prompt."""
+        """Encode an answer after its prompt."""
         messages = [*prompt, *answer]
         if len(answer) > 1 or not self._is_plain(messages):
             return self._rendered(messages, len(prompt))
@@ -122,11 +128,11 @@ class ChatEncoder:
         return Answer(ids[shared:], (), len(tail) - shared, skeleton.asked_otherwise)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids, control tokens shown."""
+        """Return the text of ids, control tokens included."""
         return str(self._tokenizer.decode(ids))
 
     def _is_plain(self, messages: Sequence[Message]) -> bool:
-        """Tell whether the template writes all contents as they are."""
+        """Whether the template copies all contents unchanged."""
         looked_for = self._looked_for
         return looked_for is not None and not any(
             looked_for.may_change(message["content"]) or len(message) > 2 for message in messages
@@ -151,7 +157,11 @@ class ChatEncoder:
         return known
 
     def _both(self, messages: Sequence[Message], count: int) -> tuple[str, str, int]:
-        """Return the first `count` messages as asked, all of them, and where the last control token of both ends."""
+        """Render the first `count` messages as a generation prompt, and all of them.
+
+        The third value is the end of the last control token that both texts share, in characters: what is before it
+        has the same ids in both.
+        """
         asked, whole = self._template(messages[:count], ask=True), self._template(messages, ask=False)
         shared = len(asked)
         if not whole.startswith(asked):
@@ -162,7 +172,7 @@ class ChatEncoder:
         return asked, whole, max(ends, default=0) if self._cuts else 0
 
     def _rendered(self, messages: Sequence[Message], count: int) -> Answer:
-        """Render a conversation as it is and find its answer, the messages from `count` on."""
+        """Render a conversation without slots and find its answer: the messages from `count` on."""
         shown, spelt, mark = self._shown(messages)
         asked, whole, start = self._both(shown, count)
         tail, text = self._encoded(asked[start:], spelt, mark), whole[start:]
@@ -173,7 +183,7 @@ class ChatEncoder:
             said = self._turns.spans(whole, min(len(asked), len(os.path.commonprefix([asked, whole]))))
             if len(said) != sum(message["role"] == "assistant" for message in messages[count:]):
                 raise Rejection("turns_not_told_apart")
-            # the first begins where the prompt ends and the last one ends with the text
+            # bounds of the turns inside the answer: its first turn begins with it, and its last one ends with it
             cuts = [at - start for span in said for at in span][1:-1]
             places = [_alike(self._encoded(text[:cut], spelt, mark), ids) - shared for cut in cuts]
             context = tuple(zip(places[::2], places[1::2], strict=True))
@@ -183,7 +193,7 @@ class ChatEncoder:
         return Answer(ids[shared:], context, len(tail) - shared, not whole.startswith(asked))
 
     def _shown(self, messages: Sequence[Message]) -> tuple[list[Message], list[str], str]:
-        """Put a slot in place of what spells a control token; return the messages, what was there, and the mark."""
+        """Replace text that spells a control token by slots; return the messages, the replaced texts and the mark."""
         if not any(self._control.search(message["content"]) for message in messages):
             return list(messages), [], ""
         texts = "".join(message["content"] for message in messages)
@@ -203,16 +213,16 @@ class ChatEncoder:
             raise Rejection("template_refuses") from problem
 
     def _encoded(self, rendered: str, spelt: list[str], mark: str) -> list[int]:
-        """Return the ids of rendered text whose slots hold what spells a control token."""
+        """Encode rendered text whose slots stand for the texts `spelt`."""
         if self._cuts:
             return self._filled(self._parsed(rendered, mark), spelt)
-        if spelt:  # between tokens that reach out, what is text can not be cut from what is a token
+        if spelt:  # added tokens of this tokenizer change the text beside them, so text cannot be kept apart
             raise Rejection("special_text")
         ids: list[int] = self._tokenizer(rendered, add_special_tokens=False)["input_ids"]
         return ids
 
     def _parsed(self, rendered: str, mark: str) -> list[_Piece]:
-        """Cut rendered text at control tokens; what lies between them and holds no slot is encoded here, once."""
+        """Split rendered text at control tokens, and encode the stretches that hold no slot."""
         pieces: list[_Piece] = []
         constant: list[int] = []
         at = 0
@@ -222,7 +232,7 @@ class ChatEncoder:
             if len(parts) == 1:
                 constant += self._ids(stretch) if stretch else []
             else:
-                # the ids before, then the stretch: text and slots in turn, closed by ids again
+                # the ids so far, then text and slots in turn; the next ids end the stretch
                 pieces.append(constant)
                 constant = []
                 pieces += [int(part) if i % 2 else part for i, part in enumerate(parts)]
@@ -232,6 +242,7 @@ class ChatEncoder:
         return [*pieces, constant]
 
     def _filled(self, pieces: list[_Piece], contents: list[str]) -> list[int]:
+        """Put the contents into their slots and encode the stretches that hold slots."""
         ids: list[int] = []
         stretch = ""
         for piece in pieces:
@@ -251,7 +262,7 @@ class ChatEncoder:
         return ids
 
     def _changes_plain_text(self) -> bool:
-        """Tell whether the template writes even a plain text otherwise than it is."""
+        """Whether the template changes even plain contents."""
         question, answer = ({"role": r, "content": c} for r, c in zip(("user", "assistant"), PLAIN, strict=True))
         mark = chr(PRIVATE_USE[0])
         for messages in ([question], [question, answer, question], [question, answer]):
@@ -265,7 +276,7 @@ class ChatEncoder:
         return False
 
     def _check(self) -> None:
-        """Compare with the tokenizer itself. Raise DataError, or Rejection, when a plain conversation fails."""
+        """Compare the ids of a plain conversation with the tokenizer's. Raise DataError if they differ."""
         messages = [{"role": "user", "content": PLAIN[0]}, {"role": "assistant", "content": PLAIN[1]}]
         prompt, answer = self.prompt(messages[:1]), self.answered(messages[:1], messages[1:])
         ours = prompt[: len(prompt) - answer.replaced] + answer.ids
@@ -278,7 +289,7 @@ class ChatEncoder:
 
 
 def _alike(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return how many ids the two have in common at their beginning."""
+    """Return the length of the common prefix of two sequences."""
     if list(second[: len(first)]) == list(first):
         return len(first)
     return next((i for i, (one, other) in enumerate(zip(first, second, strict=False)) if one != other), len(second))
