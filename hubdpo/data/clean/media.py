@@ -1,8 +1,6 @@
-"""Pictures, video and sound beside the text of a row, told by what a column is called and by what stands in it."""
+"""Find images, video and sound in raw rows, by the names of columns and by their values."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from hubdpo.data.pairs.messages import media_of, words_of
 
@@ -16,19 +14,19 @@ ABOUT = frozenset((
     "prompt", "caption", "captions", "description", "desc", "text", "question", "answer", "title", "category", "label",
     "type", "style", "model", "has", "is", "no", "num", "count",
 ))  # fmt: skip
-"""Words beside `image` in the name of a column that holds words about images, not images."""
+"""Words beside `image` in the names of columns that describe images and hold none."""
 NOTHING = frozenset(("", "[]", "{}", "null", "none", "nan", "n/a", "no", "false", "0"))
-PLACES = ("bytes", "path", "url", "array", "src", "data", "image_url", "file_name")
+MEDIA_KEYS = ("bytes", "path", "url", "array", "src", "data", "image_url", "file_name")
 PLAIN = {int, float, bool, type(None)}
 NESTED = (dict, list, bytes)
 LONGEST_PATH = 1024
 DEEPEST = 3
 
 
-def media_in(name: str, value: Any, depth: int = 0) -> str | None:
-    """Return `image`, `video` or `audio` when a column holds one: as bytes, a path, an address or the name of a file.
+def media_in(name: str, value: object, depth: int = 0) -> str | None:
+    """Return `image`, `video` or `audio` if a column holds one, as bytes, a path, an address or a file name.
 
-    A text of several words is none, whatever its column is called.
+    Text of several words is no file name, whatever the column is called.
     """
     named = media_of(name)
     if isinstance(value, str):
@@ -43,12 +41,12 @@ def media_in(name: str, value: Any, depth: int = 0) -> str | None:
             return named or _by_magic(bytes(data[:4])) or _by_ending(str(path or "")) or "image"
         if isinstance(value.get("array"), list) and "sampling_rate" in value:
             return "audio"
-        return named if named and any(value.get(place) for place in PLACES) else None
+        return named if named and any(value.get(key) for key in MEDIA_KEYS) else None
     return None
 
 
-def could_hold_media(name: str, values: list[Any], kinds: set[type]) -> bool:
-    """Tell, fast, whether a column with values of these types is to be looked at."""
+def could_hold_media(name: str, values: list[object], kinds: set[type]) -> bool:
+    """Whether values of these types need a closer look: a fast filter for whole columns."""
     if kinds <= PLAIN:
         return False
     if dict in kinds or bytes in kinds or media_of(name) is not None:
@@ -67,7 +65,7 @@ def _in_text(text: str, named: str | None, name: str) -> str | None:
 
 
 def _by_ending(path: str) -> str | None:
-    """Also of a list of paths that a CSV file has as text."""
+    """Return the kind by the file ending, also of a list of paths that a CSV holds as text."""
     bare = path.partition("?")[0].lower().rstrip("'\"])")
     return next((kind for ending, kind in ENDINGS.items() if bare.endswith(ending)), None)
 

@@ -1,12 +1,12 @@
-"""Members of a message that nobody reads: a speaker's name, a weight, an id; named like columns that nobody reads."""
+"""Count members of messages that hubdpo does not read, such as a speaker's name, a weight or an id."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
+from hubdpo.data.pairs.example import Row
 from hubdpo.data.pairs.messages import (
     CONTENT_KEYS,
     REASONING,
@@ -19,14 +19,14 @@ from hubdpo.data.pairs.messages import (
 )
 
 SHARES = frozenset(("weight", "weights", "loss", "train", "trainable", "training", "learn"))
-"""Words of members that say how much of an assistant's turn is learned; hubdpo learns all of an answer, and no more."""
+"""Words of members that weight the loss of a message. hubdpo scores all of an answer and nothing of a prompt."""
 MASKS = frozenset(("mask", "masked", "skip", "ignore"))
 ALL = ("1", "1.0", "true")
 NOTHING = ("0", "0.0", "false")
 
 
-def unread_members(column: str, values: Sequence[Any]) -> Counter[str]:
-    """Count the values, messages or lists of them, that have a member which nobody reads, as `column[].member`."""
+def unread_members(column: str, values: Sequence[object]) -> Counter[str]:
+    """Count messages, or lists of them, that have a member which is not read, under `column[].member`."""
     lists = [value for value in values if value.__class__ is list]
     try:
         if len(lists) == len(values) and set(map(len, chain.from_iterable(lists))) <= {2}:
@@ -43,7 +43,7 @@ def unread_members(column: str, values: Sequence[Any]) -> Counter[str]:
     return found
 
 
-def _unread(message: dict[str, Any]) -> Iterator[str]:
+def _unread(message: Row) -> Iterator[str]:
     role, content = first_of(message, ROLE_KEYS), first_of(message, CONTENT_KEYS)
     if not isinstance(role, str) or content is None:
         return
@@ -51,7 +51,7 @@ def _unread(message: dict[str, Any]) -> Iterator[str]:
         if not isinstance(name, str) or name in ROLE_KEYS or held is None or held in ("", [], {}):
             continue
         if (name in CONTENT_KEYS and held == content) or is_call(name) or name in REASONING or media_of(name):
-            continue  # read, or a reason to leave the row out
+            continue  # read elsewhere, or a reason to drop the row
         words = set(words_of(name))
         if words & SHARES or words & MASKS:
             all_of_it = NOTHING if words & MASKS else ALL

@@ -1,7 +1,7 @@
-"""What is looked at in every row before any converter sees it, in the same way whether rows come alone or together.
+"""Screen raw rows before they are converted, with the same result for one row and for many.
 
-Messages that text cells hold are read, rows with pictures stop the run, the scores of a pair are compared, and what
-nobody reads is counted.
+Messages written into text cells are parsed, images, video and sound stop the run, scores and ranks beside the answers
+must agree with the preference, and values that no converter reads are counted.
 """
 
 from __future__ import annotations
@@ -19,34 +19,31 @@ from hubdpo.data.clean.members import unread_members
 from hubdpo.data.converters.cells import ARRAYS, BEGINS, OPENERS, parse_messages_cell, single_text_list
 from hubdpo.data.converters.pairing import ConvertOptions, too_close
 from hubdpo.data.converters.prompts import SYSTEM, Reads, system_columns
-from hubdpo.data.pairs.example import UNLISTED, NotText, Rejection, number_of
+from hubdpo.data.pairs.example import UNLISTED, NotText, Rejection, Row, number_of
 
-Row = dict[str, Any]
 SIDES = ("chosen", "rejected")
-SCORE, SCORES = frozenset(("score", "rating", "reward")), frozenset((
-    "score", "rating", "reward", "overall", "avg", "average", "mean", "final", "total", "model", "rm",
-))  # fmt: skip
-"""Words of which one, and those that together, make the name of a pair's score beside `chosen` or `rejected`."""
-RANK, RANKS = (
-    frozenset(("rank", "ranking")),
-    frozenset(("rank", "ranking", "overall", "avg", "average", "mean", "final")),
-)
-"""The same of a rank, 1 the best. A position may be where an answer was shown."""
+AVERAGES = frozenset(("overall", "avg", "average", "mean", "final"))
+SCORE = frozenset(("score", "rating", "reward"))
+SCORES = SCORE | AVERAGES | {"total", "model", "rm"}
+"""Words in the names of score columns such as `chosen_avg_rating`: one of SCORE, and no others than SCORES."""
+RANK = frozenset(("rank", "ranking"))
+RANKS = RANK | AVERAGES
+"""The same for ranks, 1 the best. `position` is none of them: it may be where an answer was displayed."""
 MOST_NAMES = 256
-"""Unused columns that are told by name; rows whose keys are data would have as many as there are rows."""
+"""Unused columns that are counted by name; rows whose keys are data would have as many columns as rows."""
 OTHERS = "…"
 NUMBERS = (int, float)
 _WORDS = re.compile(r"[\s_\-]+")
 
 
 @dataclass
-class Looked:
-    """Rows to convert, with their places among those given, and (place, reason) of each other one.
+class Screened:
+    """Rows to convert with their indices in the input, and the (index, reason) of each row that is refused.
 
-    `listed` counts by column the texts that may be lists of one text, such as `['good']`, and stay as they are.
+    `listed` counts, by column, texts that look like a list of one text, such as `['good']`, and stay as they are.
     """
 
-    places: list[int]
+    indices: list[int]
     rows: list[Row]
     refused: list[tuple[int, str]]
     listed: Counter[str] = field(default_factory=Counter)
@@ -54,11 +51,16 @@ class Looked:
 
 @dataclass(frozen=True)
 class Screen:
-    """`reads` is what the converter reads, `keep` what is kept beside it.
+    """The checks for the rows of one format.
 
-    `sides` are the words for better and worse in the names of columns, where they say it; `lists` are the columns that
-    hold lists alone, so that `['good']` in them is one, if all `answers` of the row are lists: the way one of them is
-    written must not tell which is better.
+    Attributes:
+        reads: columns that the converter reads.
+        keep: columns that are kept beside the pair.
+        how: options of the converter; `min_margin` applies to scores beside the answers.
+        sides: words for the better and the worse answer in column names, if the format has them.
+        lists: columns that hold nothing but lists, so that `['good']` in them is a list.
+        answers: columns of answers. A list in one of them is read as such only if the others hold lists as well:
+            notation must not tell which answer is better.
     """
 
     reads: Reads = ()
@@ -69,39 +71,39 @@ class Screen:
     answers: frozenset[str] = frozenset()
 
     def one(self, row: Row) -> Row:
-        """Return a row as the converter is to see it. Raise Rejection."""
-        looked = self.look([row], Counter())
-        if looked.refused:
-            raise Rejection(looked.refused[0][1])
-        return looked.rows[0]
+        """Return a row as the converter gets it. Raise Rejection if it is refused."""
+        screened = self.look([row], Counter())
+        if screened.refused:
+            raise Rejection(screened.refused[0][1])
+        return screened.rows[0]
 
-    def look(self, rows: Sequence[Row], unused: Counter[str]) -> Looked:
-        """Look at rows, and count in `unused`, by column, those that have a value there. Raise NotText."""
-        whole = Looked(list(range(len(rows))), list(rows), [])
+    def look(self, rows: Sequence[Row], unused: Counter[str]) -> Screened:
+        """Screen rows, and count values that nobody reads in `unused`, by column. Raise NotText for media."""
+        whole = Screened(list(range(len(rows))), list(rows), [])
         refused: dict[int, str] = {}
-        for keys, places in _alike(rows).items():
-            self._look_alike(keys, places, whole, refused, unused)
+        for keys, indices in _alike(rows).items():
+            self._screen_alike(keys, indices, whole, refused, unused)
         if refused:
-            whole.places = [i for i in whole.places if i not in refused]
-            whole.rows = [whole.rows[i] for i in whole.places]
+            whole.indices = [i for i in whole.indices if i not in refused]
+            whole.rows = [whole.rows[i] for i in whole.indices]
             whole.refused = sorted(refused.items())
         return whole
 
-    def _look_alike(
-        self, keys: tuple[str, ...], places: list[int], whole: Looked, refused: dict[int, str], unused: Counter[str]
+    def _screen_alike(
+        self, keys: tuple[str, ...], indices: list[int], whole: Screened, refused: dict[int, str], unused: Counter[str]
     ) -> None:
-        """Look at the rows that have the same columns."""
+        """Screen the rows at these indices, which have the same columns."""
         rows = whole.rows
         systems = system_columns(keys) if SYSTEM in self.reads else ()
         read = _columns(self.reads, frozenset(keys) & _dotted(self.reads))
         compared = self.compared_columns(keys)
         scores = {name for better, worse, _ in compared for name in (better, worse)}
         for name in keys:
-            values = [rows[i][name] for i in places]
+            values = [rows[i][name] for i in indices]
             kinds = set(map(type, values))
             if (members := read.get(name)) is not None or name in systems:
                 if str in kinds:
-                    kinds |= self._open(name, places, values, whole, refused)
+                    kinds |= self._open(name, indices, values, whole, refused)
                 if members:
                     self._members(name, members, values, unused)
                 elif dict in kinds or list in kinds:
@@ -116,46 +118,46 @@ class Screen:
         for columns in compared:
             # the least margin is one of scores, where there are any
             how = self.how if columns[2] > 0 or len(compared) == 1 else replace(self.how, min_margin=0.0)
-            self._compare(columns, how, places, rows, refused, unused)
-        self._contested(keys, places, rows, unused)
+            self._compare(columns, how, indices, rows, refused, unused)
+        self._contested(keys, indices, rows, unused)
         if len(systems) > 1:
-            self._several_systems(systems, places, rows, unused)
+            self._several_systems(systems, indices, rows, unused)
 
     def _several_systems(
-        self, names: tuple[str, ...], places: list[int], rows: list[Row], unused: Counter[str]
+        self, names: tuple[str, ...], indices: list[int], rows: list[Row], unused: Counter[str]
     ) -> None:
-        """Count columns whose system prompt is another one than that which is read."""
-        for place in places:
-            said = [(name, value) for name in names if (value := rows[place][name])]
+        """Count system prompts that differ from the one that is read."""
+        for index in indices:
+            said = [(name, value) for name in names if (value := rows[index][name])]
             for name, value in said[1:]:
                 if value != said[0][1] and name not in self.keep:
                     _count(unused, name, 1)
 
     def _open(
-        self, name: str, places: list[int], values: list[Any], whole: Looked, refused: dict[int, str]
+        self, name: str, indices: list[int], values: list[Any], whole: Screened, refused: dict[int, str]
     ) -> set[type]:
-        """Read what text cells hold, also in `values`; return the types of what was read."""
+        """Parse messages and lists in text cells, in the rows and in `values`; return the types of what was parsed."""
         kinds = set[type]()
         begins = [value[:1] in OPENERS or value[:2] in ARRAYS if value.__class__ is str else False for value in values]
         for at in compress(range(len(values)), begins):
-            place, value = places[at], values[at]
+            index, value = indices[at], values[at]
             if not BEGINS.match(value):
                 continue
             try:
                 held = parse_messages_cell(value)
-                held = self._listed(name, value, whole, place) if held is value else held
+                held = self._listed(name, value, whole, index) if held is value else held
             except Rejection as rejection:
-                refused.setdefault(place, rejection.reason)
+                refused.setdefault(index, rejection.reason)
                 continue
             if held is not value:
-                whole.rows[place] = {**whole.rows[place], name: held}
+                whole.rows[index] = {**whole.rows[index], name: held}
                 values[at] = held
                 kinds.add(type(held))
         return kinds
 
-    def _listed(self, name: str, value: str, whole: Looked, place: int) -> Any:
-        """Return the list that a cell of a column of lists holds; one in another column is text, and is counted."""
-        written = self._is_written(name, whole.rows[place])
+    def _listed(self, name: str, value: str, whole: Screened, index: int) -> Any:
+        """Return the list in a cell of a list column. In another column it stays text, and is counted."""
+        written = self._is_written(name, whole.rows[index])
         try:
             texts = single_text_list(value)
         except Rejection:
@@ -174,7 +176,7 @@ class Screen:
         return all(not value or isinstance(value, (list, dict)) or _is_list(value) for value in others)
 
     def _members(self, name: str, members: set[str], values: list[Any], unused: Counter[str]) -> None:
-        """Count what is not read of an object."""
+        """Count the members of an object that are not read."""
         for member in sorted(members):
             held = [value.get(member) for value in values if isinstance(value, dict)]
             _count_all(unused, unread_members(f"{name}.{member}", held))
@@ -187,9 +189,9 @@ class Screen:
                 _count(unused, f"{name}.{member}", 1)
 
     def compared_columns(self, keys: tuple[str, ...]) -> list[tuple[str, str, int]]:
-        """Return the columns that score the better and the worse answer with 1, those that rank them with -1.
+        """Return (better, worse, sign) for score columns with sign 1, and for rank columns with sign -1.
 
-        They are called `score_chosen` and `score_rejected`, `chosen_rank` and `rejected_rank`, and the like.
+        Names are such as `score_chosen` and `score_rejected`, or `chosen_rank` and `rejected_rank`.
         """
         if self.sides is None:
             return []
@@ -206,12 +208,12 @@ class Screen:
         return list(found.values())
 
     def _compare(
-        self, columns: tuple[str, str, int], how: ConvertOptions, places: list[int], rows: list[Row],
+        self, columns: tuple[str, str, int], how: ConvertOptions, indices: list[int], rows: list[Row],
         refused: dict[int, str], unused: Counter[str],
     ) -> None:  # fmt: skip
         one, other, sign = columns
-        for place in places:
-            better, worse = rows[place][one], rows[place][other]
+        for index in indices:
+            better, worse = rows[index][one], rows[index][other]
             if type(better) in NUMBERS and type(worse) in NUMBERS:
                 margin = sign * (better - worse)
                 if margin > 0 and margin >= how.min_margin:
@@ -220,15 +222,15 @@ class Screen:
                 margin = sign * (number_of(better) - number_of(worse))
             except Rejection:
                 for name in (one, other):
-                    if _filled([rows[place][name]]):
+                    if _filled([rows[index][name]]):
                         _count(unused, name, 1)
                 continue
             reason = "inverted" if margin < 0 else too_close(margin, how)
             if reason:
-                refused.setdefault(place, reason)
+                refused.setdefault(index, reason)
 
-    def _contested(self, keys: tuple[str, ...], places: list[int], rows: list[Row], unused: Counter[str]) -> None:
-        """Count columns that another one was read instead of."""
+    def _contested(self, keys: tuple[str, ...], indices: list[int], rows: list[Row], unused: Counter[str]) -> None:
+        """Count alternative columns that were not read because another one was."""
         for group in self.reads:
             if isinstance(group, str) or group == SYSTEM:
                 continue
@@ -236,8 +238,8 @@ class Screen:
             ways = [way for way in ways if way[0] in keys]
             if len(ways) < 2:
                 continue
-            for place in places:
-                row = rows[place]
+            for index in indices:
+                row = rows[index]
                 said = [way for way in ways if row[way[0]] is not None]
                 # `response_1` is the first answer in some sets and the second in others
                 taken = next((way for way in said if all(name in row for name in way)), next(iter(said), ()))
@@ -247,16 +249,16 @@ class Screen:
 
 
 class Written(list[str]):
-    """A list of one text or of nothing that was written as text."""
+    """A list of one text or of none that was written as text."""
 
 
 def unlisted(row: Row | None) -> int:
-    """Return the bit of CHANGES for a row that has a text which was taken out of such a list."""
+    """Return the bit UNLISTED if a text of the row was taken out of a list, else 0."""
     return UNLISTED if row and any(value.__class__ is Written and value for value in row.values()) else 0
 
 
 def opened_row(row: Row) -> Row:
-    """Return a row with the messages that any text cell holds, for those who look what shape it has."""
+    """Return a row with the messages in its text cells parsed, for detection."""
     new = dict(row)
     for name, value in row.items():
         if isinstance(value, str) and BEGINS.match(value):
@@ -268,10 +270,10 @@ def opened_row(row: Row) -> Row:
 
 
 def list_columns(rows: Iterable[Row], reads: Reads, answers: frozenset[str] = frozenset()) -> dict[str, str]:
-    """Return the columns that hold lists alone in these rows, each with the first of them that is written as text.
+    """Return the columns that hold nothing but lists in these rows, with the first list that is written as text.
 
-    That is `['good']`, a list of one text or of nothing; the text is empty where all are real lists. Of `answers` all
-    or none are given back.
+    Such as `['good']`, a list of one text or of none; the text is "" if all are real lists. Either all or none of
+    `answers` are returned.
     """
     found: dict[str, str] = {}
     others: set[str] = set()
@@ -290,8 +292,8 @@ def list_columns(rows: Iterable[Row], reads: Reads, answers: frozenset[str] = fr
     return {name: found[name] for name in sorted(found) if name not in others}
 
 
-def _is_list(text: Any) -> bool:
-    """Tell a list of one text or of nothing, or messages that cannot be read."""
+def _is_list(text: object) -> bool:
+    """Whether a text is a list of one text or of none, or holds messages that cannot be parsed."""
     try:
         return (
             isinstance(text, str)
@@ -304,7 +306,7 @@ def _is_list(text: Any) -> bool:
 
 @functools.cache
 def _columns(reads: Reads, whole: frozenset[str]) -> dict[str, set[str]]:
-    """Return the columns that are read, each with its members where not all of it is; a dot in `whole` parts none."""
+    """Return the columns that are read, each with its members if only these are. Names in `whole` are not split."""
     names: dict[str, set[str]] = {}
     for name in _names(reads):
         column, _, member = (name, "", "") if name in whole else name.partition(".")
@@ -323,18 +325,18 @@ def _names(reads: Reads) -> list[str]:
 
 
 def _alike(rows: Sequence[Row]) -> dict[tuple[str, ...], list[int]]:
-    """Bring the places of rows together that have the same columns."""
+    """Group the indices of rows that have the same columns."""
     keys = list(map(tuple, rows))
     if len(set(keys)) == 1:
         return {keys[0]: list(range(len(rows)))}
     groups: dict[tuple[str, ...], list[int]] = {}
-    for place, names in enumerate(keys):
-        groups.setdefault(names, []).append(place)
+    for index, names in enumerate(keys):
+        groups.setdefault(names, []).append(index)
     return groups
 
 
-def _filled(values: list[Any]) -> int:
-    """Return how many values say something: not None, and no empty text, list or object."""
+def _filled(values: Sequence[object]) -> int:
+    """Count the values that are not None and no empty text, list or object."""
     return sum(map(bool, values)) + values.count(0)
 
 

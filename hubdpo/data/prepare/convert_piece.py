@@ -65,7 +65,7 @@ class _Converter:
             result.listed.update(screened.listed)
             for index, reason in screened.refused:
                 writer.drop(block.lines[index], reason, block.values[index])
-            lines = [block.lines[index] for index in screened.places] if screened.refused else block.lines
+            lines = [block.lines[index] for index in screened.indices] if screened.refused else block.lines
             batches = self._convert(lines, screened.rows)
         except NotText as problem:
             raise problem.refusal() from None

@@ -1,4 +1,4 @@
-"""Put a dataset folder in place so that it is absent or complete at every moment, and never lose another's files."""
+"""Decide whether an output folder may be written: it is new, up to date, or a dataset folder that nobody edited."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ArtefactError
 
 UNFINISHED = ".hubdpo-unfinished"
+"""File that marks a folder behind a URL while it is written."""
 
 
 def check_is_ours(target: str) -> None:
-    """Raise ArtefactError, before any work, when a folder of this machine holds files and no dataset."""
+    """Raise ArtefactError, before any work, if a local folder holds files and is no dataset folder."""
     if storage.is_url(target):
         return
     if entries(Path(target)) and not (Path(target) / PREPARE_FILE).exists():
@@ -24,9 +25,9 @@ def check_is_ours(target: str) -> None:
 
 
 def up_to_date(folder: Path, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
-    """Return the manifest when the folder already is what would be written, None when it may be written.
+    """Return the manifest of a folder that is up to date, None for a folder that may be written.
 
-    Raise ArtefactError when it holds anything that prepare did not write or that was edited, unless `overwrite`.
+    Raise ArtefactError if a file was edited, or was not written by prepare, unless `overwrite`.
     """
     if not entries(folder) or overwrite:
         return None
@@ -46,9 +47,9 @@ def up_to_date(folder: Path, fingerprint: str, *, overwrite: bool) -> PrepareMan
 
 
 def remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
-    """Do behind a URL what `up_to_date` does, and empty the folder when it is to be written anew.
+    """Like `up_to_date` for a URL; a folder that may be written is emptied.
 
-    Only a folder that holds the manifest of an earlier run, or the mark of one that did not end, is emptied.
+    Only a folder with the manifest of an earlier run, or the mark of one that did not end, is emptied.
     """
     system, path = storage.filesystem(target)
     manifest, mark = storage.join(path, PREPARE_FILE), storage.join(path, UNFINISHED)

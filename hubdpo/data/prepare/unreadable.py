@@ -1,4 +1,4 @@
-"""The error for a file of which no row can be read: which line is the first that failed, and why."""
+"""The error for a file of which no row can be parsed: the first bad line, and why it is bad."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNPACK = {".gz": "gunzip -c", ".zst": "zstd -dc"}
 
 
 def unreadable(pieces: Sequence[Piece], max_line_bytes: int) -> DataError | None:
-    """Return the error for the pieces of a file that gave no row, or None when no row failed: it has none."""
+    """Return the error for a file whose pieces gave no row, or None if the file has no rows at all."""
     before = 0
     for piece in pieces:
         reader = PieceReader(piece, max_line_bytes=max_line_bytes)

@@ -1,4 +1,4 @@
-"""Where the tasks of prepare run: here, in processes of this machine, or on a Ray cluster. The results are the same."""
+"""Run the tasks of prepare in this process, in worker processes, or on a Ray cluster, with the same results."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FEWER = "--num-proc 1"
 
 
 class Engine(Protocol):
-    """Applies a pure function to tasks, at once, and gives the results in order; their errors are raised there.
+    """Applies pure functions to tasks. Functions, tasks and results must pickle.
 
-    `later` applies one to a single task, beside others where there are workers, and gives what to call for the result.
-    Functions, tasks and results must pickle. A worker that dies is a MachineError at the next result.
+    `map` starts at once and yields the results in order; errors of tasks are raised there. `later` starts one task and
+    returns a function that waits for its result. A worker that dies raises MachineError at the next result.
     """
 
     def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]: ...
@@ -26,16 +26,16 @@ class Engine(Protocol):
     def later(self, function: Callable[[In], Out], task: In) -> Callable[[], Out]: ...
 
     def stop(self, *, failed: bool) -> None:
-        """End the workers, at once where the work has failed."""
+        """End the workers; kill them if the work has failed."""
 
 
 @contextmanager
 def engine_for(name: str, num_proc: int | None) -> Iterator[Engine]:
-    """Give the engine of `--engine`, whose workers end with the body.
+    """Start the engine of `--engine`, and end its workers with the body.
 
-    Raise ConfigError when it cannot start, and when Ray is asked for and not installed.
+    Raise ConfigError if it cannot start, or if Ray is not installed.
     """
-    # each brings what the other does not need
+    # imported here: each engine needs modules that the other does not
     if name == "ray":
         from hubdpo.data.prepare.ray_workers import RayEngine
 
