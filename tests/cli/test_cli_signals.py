@@ -19,8 +19,8 @@ from tests.data.made import lines, rows
 RUN = """
 import shutil, sys, time
 import hubdpo.data.prepare.prepare as stage
-from hubdpo.data.raw import readers
-readers.PIECE_BYTES = 2000
+from hubdpo.data.raw import pieces
+pieces.PIECE_BYTES = 2000
 def wait(*args, **options):
     print("waiting", flush=True)
     {wait}
