@@ -1,4 +1,4 @@
-"""What the Hub, the network and their libraries raise, in our words: one line, and what to type next."""
+"""Translate the errors of the Hub, the network and their libraries: one line, and what to type next."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from hubdpo.hub.transport import http, hub_address
 from hubdpo.machine.refusals import DISK_FAILURE, QUOTED_ANSWER, machine_error
 
 LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
-"""Whose errors tell of the Hub or of the network, whatever they are called."""
+"""Libraries whose errors, whatever their class, are about the Hub or the network."""
 OUR_MISTAKES = frozenset({
     # the library was called wrongly
     "StrictDataclassError", "DryRunError", "StreamError", "StreamConsumedError", "UnrewindableBodyError",
     "CookieConflict",
-    # of parts of huggingface_hub that hubdpo never calls: inference, DDUF files, sandboxes and the `hf` command
+    # parts of huggingface_hub that hubdpo never calls: inference, DDUF files, sandboxes and the `hf` command
     "InferenceTimeoutError", "InferenceEndpointError", "TextGenerationError", "DDUFError", "SandboxError", "CLIError",
 })  # fmt: skip
-"""Errors, with what derives from them, that only a bug of ours can bring: they keep their traceback."""
+"""Errors, and classes derived from them, that only a bug of hubdpo can cause. They keep their traceback."""
 AGAIN = "run the same command again"
 
 
 def is_offline() -> bool:
-    """Tell whether the Hub must not be asked: `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` is set."""
+    """Tell whether offline mode is on: `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` is set."""
     from huggingface_hub import is_offline_mode
 
     return bool(is_offline_mode())
@@ -45,7 +45,7 @@ def require_login() -> None:
 
 
 def status_of(problem: BaseException) -> int | None:
-    """Return the HTTP status behind an error of the client, or None when no answer came. hf_xet has it in its text."""
+    """Return the HTTP status behind a client error, or None without a response. hf_xet has it in the error text."""
     response = getattr(problem, "response", None)
     if response is None and (found := QUOTED_ANSWER.search(str(problem))) and found[1]:
         return int(found[1])
@@ -53,14 +53,14 @@ def status_of(problem: BaseException) -> int | None:
 
 
 def is_unknown_outcome(problem: BaseException) -> bool:
-    """Tell whether a write may or may not have happened: no readable answer, or the server failed or was busy."""
+    """Tell whether a write may have happened: no readable response came, or the server failed or was busy."""
     from huggingface_hub import errors
 
-    if isinstance(problem, PermissionError) or machine_error(problem) is not None:  # no second try mends that
+    if isinstance(problem, PermissionError) or machine_error(problem) is not None:  # a second attempt would fail alike
         return False
-    if isinstance(problem, JSONDecodeError):  # a proxy's page in place of the Hub's answer
+    if isinstance(problem, JSONDecodeError):  # a proxy answered in place of the Hub
         return True
-    if isinstance(problem, RuntimeError) and problem.__cause__:  # of huggingface_hub, about a file that it was sending
+    if isinstance(problem, RuntimeError) and problem.__cause__:  # huggingface_hub wraps errors of uploads
         return is_unknown_outcome(problem.__cause__)
     if isinstance(problem, (errors.OfflineModeIsEnabled, errors.LocalTokenNotFoundError)):  # nothing was sent
         return False
@@ -72,7 +72,7 @@ def is_unknown_outcome(problem: BaseException) -> bool:
 
 
 def is_unreachable(problem: BaseException) -> bool:
-    """Tell whether no answer came from the Hub, or only that it is down. A proxy that refuses is another matter."""
+    """Tell whether the Hub gave no answer or is down. A proxy that refuses does not count."""
     if isinstance(problem, http().TransportError):
         return not isinstance(problem, http().ProxyError)
     return (status_of(problem) or 0) >= 500
@@ -80,22 +80,22 @@ def is_unreachable(problem: BaseException) -> bool:
 
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
-    """Raise HubError, with a hint, for whatever the Hub or the network refuses in the body. `what` names the thing.
+    """Raise HubError, with a hint, for errors of the Hub or the network, and MachineError for errors of this machine.
 
-    What this machine refuses is a MachineError.
+    `what` names the repo or file in the message.
     """
     try:
         yield
     except Exception as problem:
-        told = as_hub_error(what, problem)
-        if told is None:
+        translated = as_hub_error(what, problem)
+        if translated is None:
             raise
-        raise told from None
+        raise translated from None
 
 
 @contextmanager
 def no_folder(ref: str) -> Iterator[None]:
-    """Add to a HubError of the body that there is no folder `ref` either: a name with one slash may mean both."""
+    """Add to a HubError that there is no folder `ref` either: a name with one slash may mean a folder or a repo."""
     try:
         yield
     except HubError as problem:
@@ -103,15 +103,17 @@ def no_folder(ref: str) -> Iterator[None]:
 
 
 def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
-    """Return what an error means for the user, MachineError for one of this machine, None for one of ours or a bug."""
+    """Return the error to show the user: HubError or MachineError, or None for a bug, which keeps its traceback."""
     from huggingface_hub import errors
 
-    if not isinstance(problem, HubdpoError) and (told := machine_error(problem)) is not None:
-        return MachineError(f"files of `{what}`: {told.message}", hint=told.hint)
+    if not isinstance(problem, HubdpoError) and (refusal := machine_error(problem)) is not None:
+        return MachineError(f"files of `{what}`: {refusal.message}", hint=refusal.hint)
     kinds = type(problem).__mro__
     if OUR_MISTAKES.intersection(kind.__name__ for kind in kinds):
         return None
-    if isinstance(problem, RuntimeError) and isinstance(problem.__cause__, Exception):  # about a file to send
+    if isinstance(problem, RuntimeError) and isinstance(
+        problem.__cause__, Exception
+    ):  # huggingface_hub wraps errors of uploads
         return as_hub_error(what, problem.__cause__)
     if isinstance(problem, (errors.LocalTokenNotFoundError, errors.DeviceCodeError, errors.OIDCError)):
         reason = "" if isinstance(problem, errors.LocalTokenNotFoundError) else f": {first_line(problem)}"
@@ -152,7 +154,7 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
 
 
 def _refused(what: str, problem: BaseException) -> HubError:
-    """Say what an answer of the Hub means, by its kind and its status."""
+    """Return the error for a response of the Hub, by its kind and status."""
     from huggingface_hub import errors
 
     status = status_of(problem)
@@ -182,12 +184,12 @@ def _refused(what: str, problem: BaseException) -> HubError:
 
 
 def first_line(problem: BaseException) -> str:
-    """Return what an error says in at most 200 characters, without line breaks."""
+    """Return the message of an error on one line of at most 200 characters."""
     return " ".join(_said(problem).split())[:200]
 
 
 def _said(problem: BaseException) -> str:
-    """Return what the Hub answered, where it is known, else the error's own text."""
+    """Return the Hub's own message where it is known, else the text of the error."""
     quoted = QUOTED_ANSWER.search(str(problem))
     return str(getattr(problem, "server_message", None) or (quoted and quoted[2]) or problem)
 

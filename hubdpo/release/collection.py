@@ -1,4 +1,4 @@
-"""Collections: the list on the Hub to which a released repo is added."""
+"""Add a released repo to a collection on the Hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hubdpo.release.remote import Remote
 
 
 def check_collection(name: str) -> None:
-    """Raise HubError when `OWNER/SLUG` is not there. A title needs no look: its collection is made when missing."""
+    """Raise HubError when the collection `OWNER/SLUG` does not exist. A new title is no error: it is created."""
     if "/" in name:
         try:
             with translate_errors(name):
@@ -23,9 +23,9 @@ def check_collection(name: str) -> None:
 
 
 def add_to_collection(name: str, remote: Remote) -> str:
-    """Add the repo to `OWNER/SLUG`, or to its owner's collection of this title, and return the collection's address.
+    """Add the repo to the collection `OWNER/SLUG`, or to its owner's collection of this title; return its address.
 
-    Makes the collection when its title is new; a repo that is in it already stays there once. Raise HubError.
+    A collection with a new title is created. A repo that is in the collection already is not added twice.
     """
     with translate_errors(name):
         slug = name

@@ -1,10 +1,10 @@
-"""What a folder may hold and a release must not: links to elsewhere, and rows with credentials."""
+"""Refuse to publish links that leave the folder, and rows that hold credentials."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
@@ -12,24 +12,27 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ArtefactError
 from hubdpo.secrets import find_secrets
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 ROWS_AT_ONCE = 1024
 
 
 def check_links(folder: Path) -> None:
-    """Raise ArtefactError for a link to outside of the folder: what it shows is not what was made here."""
+    """Raise ArtefactError for a link that leaves the folder: its target was not made here."""
     root = folder.resolve()
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise ArtefactError(
                 f"`{path.relative_to(folder)}` is a link to outside of the folder",
-                hint="copy what it shows into the folder, or remove the link",
+                hint="copy its target into the folder, or remove the link",
             )
 
 
 def check_rows(folder: Path) -> None:
-    """Raise ArtefactError for a row that holds a credential, unless `prepare` has looked already.
+    """Raise ArtefactError for a row that holds a credential, unless `prepare` scanned the rows already.
 
-    The file, row and kind are told, never the value.
+    The message names the file, the row and the kind of credential, never its value.
     """
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     if manifest.config.get("scan") == "secrets":
@@ -48,17 +51,17 @@ def check_rows(folder: Path) -> None:
                     bar.advance(bar.task_ids[0], batch.num_rows)
 
 
-def _check_batch(batch: Any, name: str, first: int) -> None:
+def _check_batch(batch: pa.RecordBatch, name: str, first: int) -> None:
     for row, text in _texts(batch):
         if secrets := find_secrets(text):
             raise ArtefactError(
                 f"row {first + row + 1:,} of `{name}` holds a {secrets[0].kind}",
-                hint="hubdpo prepare ... --scan secrets [--redact]; or `--secrets keep` where it is none",
+                hint="hubdpo prepare ... --scan secrets [--redact]; or `--secrets keep` if it is not a credential",
             )
 
 
-def _texts(batch: Any) -> Iterator[tuple[int, str]]:
-    """Give every text of a batch with its row: columns of text, and messages in columns of lists."""
+def _texts(batch: pa.RecordBatch) -> Iterator[tuple[int, str]]:
+    """Yield the row number and the text of every text in a batch: plain columns, and fields of listed messages."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -208,8 +208,8 @@ def kill_everywhere(
 def test_sigkill_at_every_request(
     hub: Hub, nurseries: Any, bundles: list[Path], repo_id: str, tmp_path: Path, state: str, moment: str, mode: str
 ) -> None:
-    """Before or after the Hub's work; in a part of it, each case has another of some thirty requests."""
-    one = 1 + 7 * STATES.index(state) + 4 * (moment == "hang-after") + 2 * (mode == "xet")
+    """Before or after the Hub's work; in a part of it, each case has another of some twenty requests."""
+    one = 1 + 5 * STATES.index(state) + 3 * (moment == "hang-after") + 2 * (mode == "xet")
     kills = kill_everywhere(
         hub, nurseries(mode), repo_id, tmp_path, (bundles[0], bundles[1]), state=state, moment=moment,
         numbers=range(90) if WHOLE else range(one, one + 1),

@@ -130,7 +130,7 @@ def test_parquet_that_is_none_and_columns_that_dpo_cannot_take_are_named(
     for ref in (str(folder), repo_id):
         found = {finding.field: finding.message for finding in inspect(ref).findings}
         assert "is not a Parquet file" in found[f"data/{test.name}"]
-        assert f"of `data/{train.name}` are not what DPO trains on: `prompt` holds null" in found["columns"]
+        assert f"of `data/{train.name}` cannot be trained on: `prompt` holds null" in found["columns"]
 
 
 def test_of_several_sets_one_may_be_the_pairs(tmp_path: Path) -> None:

@@ -1,21 +1,29 @@
-"""Which pairs two versions of a dataset share, by hashes of their rows: eight bytes a row, and so many rows at once."""
+"""Count the pairs that two versions of a dataset share, by 64-bit hashes of their rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hubdpo.errors import ArtefactError
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    Hashes = npt.NDArray[np.uint64]
+
 MOST_HASHES = 2**24
-"""Hashes that are held together; of more rows each pass takes those whose hash falls into its share."""
+"""Most hashes in memory. With more rows there are several passes, each over one share of the hash values."""
 
 
 @dataclass(frozen=True)
 class RowChanges:
-    """Distinct pairs (prompt and both answers) and distinct prompts, over all splits."""
+    """Numbers of distinct pairs (prompt and both answers) and of distinct prompts, over all splits."""
 
     pairs_added: int = 0
     pairs_removed: int = 0
@@ -26,19 +34,19 @@ class RowChanges:
 
 
 def compare_rows(before: Sequence[Path], after: Sequence[Path]) -> RowChanges:
-    """Compare two lists of Parquet files. Memory does not grow with them."""
+    """Compare two lists of Parquet files, in bounded memory."""
     rows = max(sum(map(_check, paths)) for paths in (before, after))
     passes = -(-max(rows, 1) // MOST_HASHES)
     counts = [0] * 6
     for share in range(passes):
         old, new = (_hashes(paths, share, passes) for paths in (before, after))
-        found = [*_count(old[0], new[0]), *_count(old[1], new[1])]
-        counts = [total + more for total, more in zip(counts, found, strict=True)]
+        numbers = [*_count(old[0], new[0]), *_count(old[1], new[1])]
+        counts = [total + more for total, more in zip(counts, numbers, strict=True)]
     return RowChanges(*counts)
 
 
-def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Any, Any]:
-    """Return the distinct hashes (uint64) of the pairs and of the prompts that fall into a share."""
+def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Hashes, Hashes]:
+    """Return the distinct hashes of the pairs, and of the prompts, that fall into one share of the passes."""
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -46,7 +54,7 @@ def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Any, Any]:
     from hubdpo.data.clean.keys import digests
     from hubdpo.data.pairs.message_column import MessageColumn
 
-    parts: tuple[list[Any], list[Any]] = ([], [])
+    parts: tuple[list[Hashes], list[Hashes]] = ([], [])
     for path in paths:
         with pq.ParquetFile(path) as file:
             for batch in _batches(file, path, list(COLUMNS)):
@@ -60,7 +68,7 @@ def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Any, Any]:
 
 
 def _check(path: Path) -> int:
-    """Return the rows of a file. Raise ArtefactError when it holds no pairs, DataError when it unpacks too far."""
+    """Return the number of rows. Raise ArtefactError for a file without pairs, DataError for a bomb."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -71,20 +79,20 @@ def _check(path: Path) -> int:
     try:
         metadata, schema = pq.read_metadata(path), pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as problem:
-        if getattr(problem, "errno", None) is not None:  # of this machine, and not of the file
+        if getattr(problem, "errno", None) is not None:  # an error of this machine
             raise
         raise ArtefactError(f"`{path.name}` is no Parquet file: {problem}", hint="download it again") from None
     check_footer(metadata, path.stat().st_size, path.name)
     for name in COLUMNS:
         if name not in schema.names or not is_messages(schema.field(name).type):
             raise ArtefactError(
-                f"`{path.name}` has no messages in a column `{name}`, so its pairs cannot be compared",
+                f"`{path.name}` has no column `{name}` of messages, so its pairs cannot be compared",
                 hint="compare datasets that hubdpo prepared",
             )
     return int(metadata.num_rows)
 
 
-def _batches(file: Any, path: Path, columns: list[str]) -> Iterator[Any]:
+def _batches(file: pq.ParquetFile, path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     from hubdpo.data.raw.expansion import batch_rows, group_budget, rows_within
 
     with path.open("rb") as stream:
@@ -101,8 +109,8 @@ def _short(digest: bytes) -> int:
     return int(xxh3_64_intdigest(digest))
 
 
-def _count(old: Any, new: Any) -> tuple[int, int, int]:
-    """Return how many are only in `new`, only in `old`, and in both."""
+def _count(old: Hashes, new: Hashes) -> tuple[int, int, int]:
+    """Return the numbers of hashes only in `new`, only in `old`, and in both."""
     import numpy as np
 
     both = len(np.intersect1d(old, new, assume_unique=True))

@@ -1,9 +1,9 @@
-"""How far two LoRA adapters are apart, in the weights that they add to the base, and two whole models.
+"""Measure the distance between two LoRA adapters, or between two whole models, by Frobenius norms.
 
-An adapter adds s·B·A to a weight (arXiv 2106.09685), with s = alpha / r. The matrices A and B of two runs say nothing
-beside each other, and their ranks may differ; their products can be compared. No product is formed: it is as large as
-the base. With B = Q·R and Aᵀ = P·S, both of a few columns, its Frobenius norm is that of R·Sᵀ, and the difference of
-two products is one product of the stacked factors.
+An adapter adds s·B·A to a weight (arXiv 2106.09685), with s = alpha / r. The factors A and B of two runs cannot be
+compared, and their ranks may differ; their products can. A product is as large as the base, so it is never formed:
+with the QR decompositions B = Q·R and Aᵀ = P·S, its norm is that of the small matrix R·Sᵀ, and the difference of two
+products is one product of the stacked factors.
 """
 
 from __future__ import annotations
@@ -15,23 +15,39 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.cards.lint.adapter_fields import readable_fields
 from hubdpo.errors import ArtefactError
 from hubdpo.model.adapters.trial import Patterns, try_patterns
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from safetensors import safe_open
+
+    Array = npt.NDArray[np.float64]
+    Read = Callable[[], Array]
+
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PEFTS_ALPHA = 8
-"""`lora_alpha` of a config that does not give it."""
+"""PEFT's default for `lora_alpha`."""
+
+
+class Factors(NamedTuple):
+    """s·B, shaped (outputs, rank), and A, shaped (rank, inputs), of one module."""
+
+    b: Array
+    a: Array
 
 
 @dataclass(frozen=True)
 class Distance:
-    """Frobenius norms of what is added before and after, and of the difference.
+    """Frobenius norms of the weights before and after, and of their difference.
 
-    `relative` is to the norm before, `cosine` of the angle between the two; None where one of them adds nothing.
+    `relative` is the difference over the norm before, `cosine` that of the angle between the two. Each is None where it
+    would divide by zero.
     """
 
     before: float
@@ -49,7 +65,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class WeightChanges:
-    """`total` is over all modules; a module that one adapter does not have counts as zero there."""
+    """Distances by module, and over all of them. A module that one adapter lacks counts as zero there."""
 
     total: Distance
     modules: dict[str, Distance]
@@ -58,7 +74,7 @@ class WeightChanges:
 
 
 def compare_weights(before: Path, after: Path) -> WeightChanges:
-    """Compare the adapters in two folders, a module at a time. Raise ArtefactError for what is not plain LoRA."""
+    """Compare the adapters in two folders, module by module. Raise ArtefactError for anything but plain LoRA."""
     with _open(before) as old, _open(after) as new:
         modules = {name: _distance(old.factors(name), new.factors(name)) for name in sorted({*old.names, *new.names})}
         norms = [(one.before, one.after, one.difference) for one in modules.values()]
@@ -67,7 +83,7 @@ def compare_weights(before: Path, after: Path) -> WeightChanges:
 
 
 def compare_tensors(before: Path, after: Path) -> WeightChanges:
-    """Compare two whole models in folders, a tensor at a time. Raise ArtefactError when they have other shapes."""
+    """Compare two whole models in folders, tensor by tensor. Raise ArtefactError when their shapes differ."""
     with _tensors(before) as old, _tensors(after) as new:
         modules = {name: _apart(old.get(name), new.get(name)) for name in sorted({*old, *new})}
     norms = [(one.before, one.after, one.difference) for one in modules.values()]
@@ -75,47 +91,48 @@ def compare_tensors(before: Path, after: Path) -> WeightChanges:
 
 
 @contextmanager
-def _tensors(folder: Path) -> Iterator[dict[str, Callable[[], Any]]]:
-    """Give what reads each tensor of all files, in float64."""
+def _tensors(folder: Path) -> Iterator[dict[str, Read]]:
+    """Yield a function for each tensor of all files, which reads it as float64."""
     from safetensors import safe_open
 
     with ExitStack() as stack:
-        found: dict[str, Callable[[], Any]] = {}
+        tensors: dict[str, Read] = {}
         for path in sorted(folder.glob("*.safetensors")):
             file = stack.enter_context(safe_open(path, framework="pt"))
-            found |= {name: partial(_read, file, name) for name in list(file.keys())}
-        yield found
+            tensors |= {name: partial(_read, file, name) for name in list(file.keys())}
+        yield tensors
 
 
-def _read(file: Any, name: str) -> Any:
-    return file.get_tensor(name).double().numpy()
+def _read(file: safe_open, name: str) -> Array:
+    tensor: Array = file.get_tensor(name).double().numpy()
+    return tensor
 
 
-def _apart(old: Callable[[], Any] | None, new: Callable[[], Any] | None) -> Distance:
+def _apart(old: Read | None, new: Read | None) -> Distance:
     import numpy as np
 
-    here, there = (read() if read else None for read in (old, new))
-    if here is not None and there is not None and here.shape != there.shape:
-        raise ArtefactError("the models have other shapes", hint="compare models of one base")
-    norms = [0.0 if value is None else float(np.linalg.norm(value)) for value in (here, there)]
-    apart = max(norms) if here is None or there is None else float(np.linalg.norm(there - here))
-    return Distance.of(norms[0], norms[1], apart)
+    before, after = old() if old else None, new() if new else None
+    if before is not None and after is not None and before.shape != after.shape:
+        raise ArtefactError("the models have different shapes", hint="compare models of one base")
+    norms = [0.0 if value is None else float(np.linalg.norm(value)) for value in (before, after)]
+    difference = max(norms) if before is None or after is None else float(np.linalg.norm(after - before))
+    return Distance.of(norms[0], norms[1], difference)
 
 
 class _Adapter:
-    """An adapter's matrices, read when they are asked for."""
+    """The matrices of an adapter, read on demand."""
 
-    def __init__(self, file: Any, config: dict[str, Any]) -> None:
+    def __init__(self, file: safe_open, config: dict[str, Any]) -> None:
         self._file, self._config = file, config
         keys = list(file.keys())
         self.names = {key.removesuffix(".lora_A.weight") for key in keys if key.endswith(".lora_A.weight")}
 
-    def factors(self, name: str) -> tuple[Any, Any] | None:
-        """Return s·B and A of a module in float64; None when the adapter does not have it."""
+    def factors(self, name: str) -> Factors | None:
+        """Return the factors of a module, or None when the adapter does not have it."""
         if name not in self.names:
             return None
         a, b = (self._file.get_tensor(f"{name}.lora_{part}.weight").double().numpy() for part in "AB")
-        return self._scale(name, rank=a.shape[0]) * b, a
+        return Factors(self._scale(name, rank=a.shape[0]) * b, a)
 
     def ranks(self) -> list[int]:
         return sorted({self._file.get_slice(f"{name}.lora_A.weight").get_shape()[0] for name in self.names})
@@ -149,25 +166,26 @@ def _open(folder: Path) -> Iterator[_Adapter]:
         raise ArtefactError(f"`{folder / WEIGHTS}` is broken: {problem}", hint="download it again") from None
 
 
-def _distance(old: tuple[Any, Any] | None, new: tuple[Any, Any] | None) -> Distance:
+def _distance(old: Factors | None, new: Factors | None) -> Distance:
     import numpy as np
 
     if old is None or new is None:
-        here = old or new
-        assert here is not None
-        norm = _norm(*here)
+        only = old or new
+        assert only is not None
+        norm = _norm(*only)
         return Distance.of(norm if old else 0.0, norm if new else 0.0, norm)
-    if old[1].shape[1] != new[1].shape[1] or old[0].shape[0] != new[0].shape[0]:
-        raise ArtefactError("the adapters are for bases of other shapes", hint="compare adapters of one base")
+    if old.a.shape[1] != new.a.shape[1] or old.b.shape[0] != new.b.shape[0]:
+        raise ArtefactError("the adapters are for bases of different shapes", hint="compare adapters of one base")
     if all(np.array_equal(x, y) for x, y in zip(old, new, strict=True)):
         norm = _norm(*old)
         return Distance.of(norm, norm, 0.0)
-    apart = _norm(np.concatenate([new[0], -old[0]], axis=1), np.concatenate([new[1], old[1]]))
-    return Distance.of(_norm(*old), _norm(*new), apart)
+    # B₂·A₂ - B₁·A₁ = [B₂ | -B₁] · [A₂ ; A₁], whose rank is the sum of both
+    difference = _norm(np.concatenate([new.b, -old.b], axis=1), np.concatenate([new.a, old.a]))
+    return Distance.of(_norm(*old), _norm(*new), difference)
 
 
-def _norm(b: Any, a: Any) -> float:
-    """Return the Frobenius norm of b·a, for b of few columns."""
+def _norm(b: Array, a: Array) -> float:
+    """Return the Frobenius norm of b·a, where b has few columns."""
     import numpy as np
 
     left: Any = np.linalg.qr(b, mode="r")

@@ -1,6 +1,6 @@
-"""Look at an adapter or a dataset, in a folder or on the Hub, without loading it.
+"""Inspect an adapter, a merged model or a dataset, in a folder or on the Hub, without loading it.
 
-Weights are known by their header alone, and Parquet files by their footers.
+Of weights the header is read, and of Parquet files the footers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
 from hubdpo.model.tokenizer.check import count_tokens
-from hubdpo.release.inspect.parquet import look_at_parquet, parquet_files
+from hubdpo.release.inspect.parquet import parquet_files, read_footers
 
 ADAPTER_CONFIG = "adapter_config.json"
 MOST_WORDS, LONGEST_NAME = 100, 200
@@ -37,7 +37,7 @@ M = TypeVar("M", bound=Manifest)
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found: facts by their names, what is wrong, and for an adapter what to type for each program."""
+    """Facts by name, what is wrong, and for an adapter the code that runs it in each program."""
 
     ref: str
     kind: Kind
@@ -58,7 +58,7 @@ class Inspection:
 
 
 def inspect(ref: str) -> Inspection:
-    """Look at a folder or at `USER/NAME[@REVISION]`, made by hubdpo or not.
+    """Inspect a folder or `USER/NAME[@REVISION]`, made by hubdpo or not.
 
     Raise ArtefactError when it holds neither an adapter nor a dataset, ConfigError when `ref` is neither a folder nor
     USER/NAME, HubError when the Hub has no such repo or revision.
@@ -118,7 +118,7 @@ def _adapter(snapshot: Snapshot) -> Inspection:
 
 
 def _stopping(run: RunManifest | None) -> list[Finding]:
-    """Say where answers end at a token at which the base's generation does not stop."""
+    """Report an end-of-answer token at which the generation of the base does not stop."""
     if run is None or (end := run.end_of_turn) is None:
         return []
     message = f"answers end in `{end.token}` (id {end.id}), at which the generation of the base does not stop"
@@ -127,19 +127,19 @@ def _stopping(run: RunManifest | None) -> list[Finding]:
 
 def _merged(snapshot: Snapshot) -> Inspection:
     findings: list[Finding] = []
-    made = _manifest(snapshot, MERGE_FILE, MergeManifest, findings)
+    manifest = _manifest(snapshot, MERGE_FILE, MergeManifest, findings)
     card, about = _card(snapshot, "merged")
     facts: dict[str, Any] = {}
-    if made is not None:
+    if manifest is not None:
         facts = {
-            "base": made.base.name,
-            "base revision": made.base.revision,
-            "adapter": made.adapter.name,
-            "adapter version": made.adapter.version,
-            "merged into": "NF4 weights, de-quantised" if made.dequantised else "the original weights",
-            "type": made.dtype,
-            "parameters": made.parameters,
-            "largest difference from the adapter, nats": made.check.largest_difference,
+            "base": manifest.base.name,
+            "base revision": manifest.base.revision,
+            "adapter": manifest.adapter.name,
+            "adapter version": manifest.adapter.version,
+            "merged into": "NF4 weights, de-quantised" if manifest.dequantised else "the original weights",
+            "type": manifest.dtype,
+            "parameters": manifest.parameters,
+            "largest difference from the adapter, nats": manifest.check.largest_difference,
         }
     facts |= {
         "bytes of weights": sum(size for name, size in snapshot.files.items() if name.endswith(".safetensors")),
@@ -154,30 +154,30 @@ def _dataset(snapshot: Snapshot) -> Inspection:
     card, about = _card(snapshot, "dataset")
     facts: dict[str, Any] = {"licence": _words(about.get("license")), "languages": _words(about.get("language"))}
     findings = list(card)
-    if (made := _manifest(snapshot, PREPARE_FILE, PrepareManifest, findings)) is not None:
+    if (manifest := _manifest(snapshot, PREPARE_FILE, PrepareManifest, findings)) is not None:
         facts |= {
-            "rows": made.splits,
-            "converter": made.converter,
-            "read": made.funnel.read,
-            "dropped": made.funnel.dropped,
-            "kept": made.funnel.kept,
-            "prompts in two splits": made.shared_prompts,
-            "fingerprint": made.fingerprint,
-            "licence": facts["licence"] or made.license,
+            "rows": manifest.splits,
+            "converter": manifest.converter,
+            "read": manifest.funnel.read,
+            "dropped": manifest.funnel.dropped,
+            "kept": manifest.funnel.kept,
+            "prompts in two splits": manifest.shared_prompts,
+            "fingerprint": manifest.fingerprint,
+            "licence": facts["licence"] or manifest.license,
         }
-    rows, columns = _told(about)
-    seen = look_at_parquet(snapshot, about, known=rows is not None or "rows" in facts)
-    findings += seen.findings
+    rows, columns = _stated_rows(about)
+    footers = read_footers(snapshot, about, known=rows is not None or "rows" in facts)
+    findings += footers.findings
     if PREPARE_FILE not in snapshot.files:
-        columns = columns or seen.columns
-        facts |= {"rows": rows or seen.rows, "columns": columns}
-        if columns is not None and not seen.findings and not {"chosen", "rejected"} <= set(columns):
+        columns = columns or footers.columns
+        facts |= {"rows": rows or footers.rows, "columns": columns}
+        if columns is not None and not footers.findings and not {"chosen", "rejected"} <= set(columns):
             findings.append(
                 Finding("columns", "have no `chosen` and `rejected`, so DPO cannot train on them", "hubdpo prepare")
             )
     facts |= {
         "bytes of Parquet": sum(snapshot.files[name] for name in parquet_files(snapshot)),
-        "Parquet files looked at": seen.share,
+        "Parquet files looked at": footers.share,
         "release": _version(snapshot, findings),
     }
     if not facts["licence"]:
@@ -193,19 +193,19 @@ def _object(snapshot: Snapshot, name: str) -> dict[str, Any]:
     return parse_object(snapshot.read(name), name, of=snapshot.ref)
 
 
-def _manifest(snapshot: Snapshot, name: str, kind: type[M], findings: list[Finding]) -> M | None:
-    """Return a manifest, None with a finding where it cannot be read, None where there is none."""
+def _manifest(snapshot: Snapshot, name: str, model: type[M], findings: list[Finding]) -> M | None:
+    """Return a manifest, or None: with a finding when it is invalid, without when there is none."""
     if name not in snapshot.files:
         return None
     try:
-        return kind.parse(snapshot.read(name), name)
+        return model.parse(snapshot.read(name), name)
     except ArtefactError as problem:
         findings.append(Finding(name, problem.message.removeprefix(f"`{name}` "), problem.hint))
         return None
 
 
 def _card(snapshot: Snapshot, kind: Kind) -> tuple[list[Finding], dict[str, Any]]:
-    """Return what is wrong with the card, and its front matter."""
+    """Return the findings about the card, and its front matter."""
     if CARD_FILE not in snapshot.files:
         if RUN_FILE in snapshot.files:  # the card is written when the run is pushed
             return [], {}
@@ -217,16 +217,16 @@ def _card(snapshot: Snapshot, kind: Kind) -> tuple[list[Finding], dict[str, Any]
     return lint_card(text, Beside(kind, {name: snapshot.path(name) for name in snapshot.files})), fields(text)
 
 
-def _told(about: Mapping[str, Any]) -> tuple[dict[str, int] | None, list[str] | None]:
-    """Return rows by split and the columns as the card tells them, None where it does not."""
+def _stated_rows(about: Mapping[str, Any]) -> tuple[dict[str, int] | None, list[str] | None]:
+    """Return rows by split, and columns, as the card states them; None where it does not."""
     info = about.get("dataset_info")
     try:
-        told = _TOLD.validate_python(info[0] if isinstance(info, list) and info else info)
+        stated = _INFO.validate_python(info[0] if isinstance(info, list) and info else info)
     except ValidationError:
         return None, None
     return (
-        {split.name: split.num_examples or 0 for split in told.splits},
-        [shortened(feature.name, LONGEST_NAME) for feature in told.features],
+        {split.name: split.num_examples or 0 for split in stated.splits},
+        [shortened(feature.name, LONGEST_NAME) for feature in stated.features],
     )
 
 
@@ -239,14 +239,14 @@ class _Feature(BaseModel):
     name: str
 
 
-class _Told(BaseModel):
-    """What `dataset_info` of a card tells."""
+class _DatasetInfo(BaseModel):
+    """`dataset_info` of a card."""
 
     splits: list[_Split]
     features: list[_Feature]
 
 
-_TOLD = TypeAdapter(_Told)
+_INFO = TypeAdapter(_DatasetInfo)
 
 
 def _version(snapshot: Snapshot, findings: list[Finding]) -> str | None:
@@ -254,12 +254,13 @@ def _version(snapshot: Snapshot, findings: list[Finding]) -> str | None:
     return f"v{bundle.version}" if bundle is not None else None
 
 
-def _words(value: Any) -> str | list[str] | None:
-    """Return what a field of a card says, a word or several; None for anything else, which is a finding of the card."""
-    several = value if isinstance(value, list) else [value]
-    if not all(isinstance(one, str) for one in several):
+def _words(value: object) -> str | list[str] | None:
+    """Return a field of a card that is a word or a list of words. None for anything else, which the linter reports."""
+    items: list[object] = value if isinstance(value, list) else [value]
+    texts = [item for item in items if isinstance(item, str)]
+    if len(texts) < len(items):
         return None
-    words = [shortened(one, LONGEST_NAME) for one in several[:MOST_WORDS]]
+    words = [shortened(text, LONGEST_NAME) for text in texts[:MOST_WORDS]]
     return words if isinstance(value, list) else words[0]
 
 

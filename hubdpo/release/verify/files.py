@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Collection, Iterable
 from typing import TypeVar
 
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS, weight_map
 from hubdpo.artefacts.formats.bounded import parse_object, shortened
 from hubdpo.artefacts.manifests.bundle import Bundle, Kind, bundle_id_of
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
@@ -33,10 +34,9 @@ from hubdpo.hub.snapshot import Snapshot
 from hubdpo.release.verify.loaded_names import first_loaded
 
 M = TypeVar("M", bound=Manifest)
-INDEX = "model.safetensors.index.json"
 NEEDED: dict[Kind, tuple[str, ...]] = {
-    "adapter": (CARD_FILE, RUN_FILE, "adapter_config.json", "adapter_model.safetensors"),
-    "merged": (CARD_FILE, MERGE_FILE, "config.json", PROBES_FILE),
+    "adapter": (CARD_FILE, RUN_FILE, ADAPTER_CONFIG, ADAPTER_WEIGHTS),
+    "merged": (CARD_FILE, MERGE_FILE, CONFIG, PROBES_FILE),
     "dataset": (CARD_FILE, PREPARE_FILE),
 }
 MANIFESTS: dict[str, type[Manifest]] = {
@@ -99,11 +99,11 @@ def beside(names: Iterable[str], listed: Collection[str]) -> list[str]:
 def _weights(snapshot: Snapshot, bundle: Bundle) -> list[str]:
     """Return the weight files of a whole model."""
     if INDEX not in bundle.files:
-        return ["model.safetensors"]
-    shards = parse_object(snapshot.read(INDEX), INDEX).get("weight_map")
-    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise ArtefactError(f"`{INDEX}` has no map of the weights")
-    return sorted(set(shards.values())) or ["model.safetensors"]
+        return [WEIGHTS]
+    try:
+        return sorted(set(weight_map(parse_object(snapshot.read(INDEX), INDEX)).values()))
+    except ValueError as problem:
+        raise ArtefactError(str(problem)) from None
 
 
 def _check_base(name: str, manifest: RunManifest | MergeManifest) -> None:

@@ -1,7 +1,7 @@
-"""Which files of a repo programs read by name alone: such a file beside a release may stand in for a listed one.
+"""File names that programs read without being told to: such a file beside a release may replace a listed one.
 
-What people keep beside a model, such as `training_args.bin`, a training script or the checkpoints of a trainer, is read
-by nothing: Python files run when a config names them, and configs have a hash.
+Other files that people keep beside a model do no harm, such as `training_args.bin`, a training script or checkpoints:
+a Python file runs only when a config names it, and configs have a hash.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hubdpo.artefacts.manifests.manifest import EVAL_FILE, LOCAL_FILE, MERGE_FIL
 from hubdpo.errors import ArtefactError
 
 MOST_PATTERNS = 1000
-"""In the card of a dataset; a benchmark of 57 subjects in four splits has 228."""
+"""Most file patterns in the card of a dataset. A benchmark of 57 subjects in four splits has 228."""
 _OURS = (RUN_FILE, EVAL_FILE, PROBES_FILE, MERGE_FILE, PREPARE_FILE, LOCAL_FILE)
 _ENDS_OF_WEIGHTS = r"\.(safetensors|bin|pt|pth|pkl|pickle|ckpt|h5|msgpack)"
 _MODEL = "|".join([
@@ -31,35 +31,35 @@ _MODEL = "|".join([
     r"custom_generate/.*|handler\.py|(modeling|configuration|tokenization|processing|image_processing)_[^/]*\.py",
     *(re.escape(name) for name in _OURS),
 ])  # fmt: skip
-"""What transformers, PEFT and servers of models read at the top of a repo; below it they read what they are told to."""
+"""Names that transformers, PEFT and model servers read at the top of a repo. In its folders they read named files."""
 LOADED = {
     "adapter": re.compile(_MODEL),
-    "merged": re.compile(rf"{_MODEL}|[^/]*\.safetensors"),  # vLLM and TGI take whatever weights there are
+    "merged": re.compile(rf"{_MODEL}|[^/]*\.safetensors"),  # vLLM and TGI load any weights they find
 }
 _DATASET = re.compile("|".join([r"\.huggingface\.yaml|dataset_infos\.json", *(re.escape(name) for name in _OURS)]))
-"""Read whatever a card says: the first takes the place of its front matter."""
+"""Names that `datasets` reads whatever the card says; the first replaces its front matter."""
 _SPLIT = r"(train|training|validation|valid|dev|val|test|testing|eval|evaluation)"
 _PICKED = re.compile(
     rf"data/.*|.*\.(parquet|geoparquet|gpq|arrow|lance)|(.*[/\-._ 0-9])?{_SPLIT}([\-._ 0-9/].*)?"
     r"\.(csv|tsv|json|jsonl|ndjson|txt|xml|h5|hdf5|zip|tar|gz|bz2|xz|zst)"
 )
-"""What `datasets` picks by itself where a card names no files."""
+"""Names that `datasets` picks where a card declares no files."""
 
 
 def first_loaded(kind: Kind, names: Iterable[str], card: str = "") -> str | None:
-    """Return the first of the files that loading would read or run; `card` is the text of a dataset's card.
+    """Return the first of the names that loading would read or run; `card` is the text of a dataset's card.
 
-    Case is not told apart, as some systems do not. Raise ArtefactError for a card of more than 1,000 patterns.
+    Case is ignored, as some file systems ignore it. Raise ArtefactError for a card of more than 1,000 patterns.
     """
     patterns = list(_of_dataset(card)) if kind == "dataset" else [LOADED[kind]]
-    return next((name for name in names if any(one.fullmatch(name.casefold()) for one in patterns)), None)
+    return next((name for name in names if any(pattern.fullmatch(name.casefold()) for pattern in patterns)), None)
 
 
 def _of_dataset(card: str) -> Iterator[re.Pattern[str]]:
     yield _DATASET
     declared = fields(card).get("configs")
-    configs = [one for one in declared if isinstance(one, dict)] if isinstance(declared, list) else []
-    if not configs or any(one.get("data_files") is None and not one.get("data_dir") for one in configs):
+    configs = [config for config in declared if isinstance(config, dict)] if isinstance(declared, list) else []
+    if not configs or any(config.get("data_files") is None and not config.get("data_dir") for config in configs):
         yield _PICKED
     globs = {form for config in configs for form in _globs(config)}
     if len(globs) > MOST_PATTERNS:
@@ -68,15 +68,15 @@ def _of_dataset(card: str) -> Iterator[re.Pattern[str]]:
 
 
 def _globs(config: dict[str, Any]) -> Iterator[str]:
-    """Give the globs of a configuration; `**/` stands for no folder as well."""
+    """Yield the globs of a configuration. `**/` also matches no folder at all."""
     folder = str(config.get("data_dir") or "").removeprefix("./").strip("/")
     declared = config.get("data_files")
     pending = ["**" if folder else []] if declared is None else [declared]
     while pending:
-        one = pending.pop()
-        if isinstance(one, str):
-            path = one.removeprefix("./")
+        files = pending.pop()
+        if isinstance(files, str):
+            path = files.removeprefix("./")
             path = f"{folder}/{path}" if folder else path
             yield from (path, path.replace("**/", ""))
-        elif isinstance(one, (list, dict)):
-            pending += list(one.values()) if isinstance(one, dict) else one
+        elif isinstance(files, (list, dict)):
+            pending += list(files.values()) if isinstance(files, dict) else files

@@ -1,10 +1,10 @@
-"""Does a downloaded release load? An adapter on its base, with the probes; a dataset as its card says."""
+"""Load a downloaded release: an adapter on its base, with its probes; a dataset with the splits of its card."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import read_text
@@ -30,8 +30,8 @@ AGAIN = "hubdpo prepare ... --overwrite, then publish a new version"
 def check_adapter(folder: Path, base_now: BaseState | None = None) -> ProbeResult | None:
     """Load the adapter on its pinned base, in the precision of its training, and compare the probes.
 
-    None, with a warning, when the run recorded none. Raise VerificationFailed when the base is gone, does not fit into
-    memory or does not take the adapter, or when the log-probabilities are others.
+    Return None, with a warning, when the run recorded no probes. Raise VerificationFailed when the base is gone, does
+    not fit into memory or does not take the adapter, or when the log-probabilities differ.
     """
     run = RunManifest.read(folder / RUN_FILE)
     try:
@@ -54,7 +54,7 @@ def check_adapter(folder: Path, base_now: BaseState | None = None) -> ProbeResul
         raise
     except HubdpoError as problem:
         raise VerificationFailed(problem.message, hint=problem.hint) from None
-    except Exception as problem:  # whatever keeps it from loading is what we are here to find
+    except Exception as problem:  # anything that prevents loading is a finding
         first = (str(problem).strip().splitlines() or [""])[0]
         raise VerificationFailed(
             f"the adapter cannot be loaded on {name}@{revision[:12]}: {type(problem).__name__}: {first}",
@@ -62,7 +62,7 @@ def check_adapter(folder: Path, base_now: BaseState | None = None) -> ProbeResul
         ) from problem
     if result is None:
         console.warn(
-            f"the run has no {PROBES_FILE}: it loads, but nothing says what it should give; "
+            f"the run has no {PROBES_FILE}: it loads, but there is nothing to compare its answers with; "
             "`hubdpo evaluate RUN` records that"
         )
         return None
@@ -101,7 +101,7 @@ def check_merged(folder: Path) -> ProbeResult:
         raise
     except HubdpoError as problem:
         raise VerificationFailed(problem.message, hint=problem.hint) from None
-    except Exception as problem:  # whatever keeps it from loading is what we are here to find
+    except Exception as problem:  # anything that prevents loading is a finding
         first = (str(problem).strip().splitlines() or [""])[0]
         raise VerificationFailed(
             f"the model cannot be loaded: {type(problem).__name__}: {first}",
@@ -117,9 +117,9 @@ def check_merged(folder: Path) -> ProbeResult:
 
 
 def check_dataset(folder: Path) -> dict[str, int]:
-    """Return the rows of each split. Raise VerificationFailed unless data, `prepare.json` and card agree on them.
+    """Return the rows of each split. Raise VerificationFailed unless the data, `prepare.json` and the card agree.
 
-    `datasets.load_dataset` reads the splits and features from the card, and refuses what counts otherwise.
+    `datasets.load_dataset` reads splits and features from the card, and refuses data with other counts.
     """
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     rows: Counter[str] = Counter()
@@ -138,11 +138,11 @@ def check_dataset(folder: Path) -> dict[str, int]:
         on_card = split_rows(fields(read_text(folder / CARD_FILE)).get("dataset_info"))
     except ValueError as problem:
         raise VerificationFailed(f"{CARD_FILE}: {problem}", hint=AGAIN) from None
-    for who, told in ((PREPARE_FILE, manifest.splits), (CARD_FILE, on_card)):
-        if told is not None and told != dict(rows):
-            raise VerificationFailed(f"the data has {_words(rows)}, but {who} says {_words(told)}", hint=AGAIN)
+    for name, stated in ((PREPARE_FILE, manifest.splits), (CARD_FILE, on_card)):
+        if stated is not None and stated != dict(rows):
+            raise VerificationFailed(f"the data has {_words(rows)}, but {name} says {_words(stated)}", hint=AGAIN)
     return dict(rows)
 
 
-def _words(rows: Any) -> str:
+def _words(rows: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} rows in {name}" for name, count in sorted(rows.items()))
