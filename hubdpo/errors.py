@@ -1,21 +1,21 @@
-"""The errors that a user can cause or meet, each with a hint and an exit code.
+"""Errors that a user can cause or meet, each with a hint and an exit code.
 
     HubdpoError                 exit
     ├── ConfigError             2   an option, a YAML key, a missing argument
     │   └── UnsupportedBase     2   a base model that cannot be trained on
-    ├── DataError               3   raw data that cannot be read or told apart
+    ├── DataError               3   raw data that cannot be read, or whose format is unknown
     ├── ArtefactError           3   a dataset or run folder that is incomplete or was edited
-    ├── TrainingError           8   out of memory, a loss that is not finite
-    │   └── ResumeMismatch      8   a resumed run whose configuration changed
-    ├── MachineError            9   this machine refused: no room, no right, no memory, a limit
-    └── HubError                4   the Hub refused, or its answer never came
-        ├── NoSuchRevision      4   no branch, tag or commit of that name
-        ├── VersionTaken        5   the tag exists with other content
-        ├── VerificationFailed  6   what was downloaded is not what was uploaded
+    ├── TrainingError           8   out of memory, or a loss that is not finite
+    │   └── ResumeMismatch      8   options of a resumed run have changed
+    ├── MachineError            9   this machine: disk space, permissions, memory, limits
+    └── HubError                4   the Hub refused, or did not answer
+        ├── NoSuchRevision      4   no such branch, tag or commit
+        ├── VersionTaken        5   the tag exists with different content
+        ├── VerificationFailed  6   the download differs from the upload
         └── LicenceError        7   the licence is unknown or forbids the release
 
-Exit code 1 is left to bugs, which keep their traceback. Errors are raised where the facts are known and are caught
-once, at the edge of the command line.
+Exit code 1 is reserved for bugs, which keep their traceback. Errors are raised where the facts are known, and caught
+once, by the command line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hubdpo.secrets import cleaned
 
 
 class HubdpoError(Exception):
-    """Say what is wrong in one sentence, and give the next thing to type in `hint`; credentials in either are cut."""
+    """An error with a one-sentence message, and a `hint` with the next thing to type; credentials are redacted."""
 
     exit_code = 1
 
@@ -83,11 +83,11 @@ class LicenceError(HubError):
 
 
 class BugElsewhere(Exception):
-    """A bug in a process that this one launched; its text is the traceback there."""
+    """A bug in a process that this process launched; the text is its traceback."""
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C in work that can be gone on with; `hint` is the command for it."""
+    """Ctrl-C during work that can be continued; `hint` is the command for it."""
 
     def __init__(self, hint: str) -> None:
         super().__init__("stopped")

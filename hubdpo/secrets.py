@@ -1,4 +1,4 @@
-"""Credentials in text: their kind and place, never their value, in whatever is printed or written."""
+"""Find credentials in text, and redact them in everything that is printed or written."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ KINDS = (
     "GitLabTokenDetector", "JwtTokenDetector", "MailchimpDetector", "PypiTokenDetector", "SendGridDetector",
     "SlackDetector", "SquareOAuthDetector", "StripeDetector", "TelegramBotTokenDetector", "TwilioKeyDetector",
 )  # fmt: skip
-"""Detectors of detect-secrets that know a credential by its form; those that guess from entropy find ordinary text.
+"""Detectors of detect-secrets that recognise a credential by its form; those based on entropy flag ordinary text.
 
-Those for npm and OpenAI are not among them: the time that they take grows with the square of a line's length.
+The detectors for npm and OpenAI are left out, because they take time with the square of the line length.
 """
 
 OWN = {
@@ -38,15 +38,15 @@ OWN = {
     ),
     "Basic Auth Credentials": re.compile(r"(?<=://)[^\s:/@]+:[^\s:/@]+(?=@)"),
 }
-"""Kinds that are known by their first letters alone, so that they are found in any line at once."""
+"""Kinds with a fixed prefix, which are fast to find and need no library."""
 
-_RUN = re.compile(r"[A-Za-z0-9_+/=.-]{20}")
-_SHORT = ("://", "PRIVATE KEY", "_authToken", "xox")
+_TOKEN_RUN = re.compile(r"[A-Za-z0-9_+/=.-]{20}")
+_HINTS = ("://", "PRIVATE KEY", "_authToken", "xox")
 
 
 @dataclass(frozen=True)
 class Secret:
-    """A credential in a text: its kind, and the characters `start` to `stop`."""
+    """A credential in a text: its kind, and its characters `start` to `stop`."""
 
     kind: str
     start: int
@@ -54,15 +54,15 @@ class Secret:
 
 
 def find_secrets(text: str) -> list[Secret]:
-    """Return what looks like a credential, in order; where two kinds overlap, the one that begins first."""
-    # every kind has a long run of such letters or one of a few words: looking for them first is ten times as fast
-    if not any(word in text for word in _SHORT) and _RUN.search(text) is None:
+    """Return the likely credentials of a text, in order; of two that overlap, the one that starts first."""
+    # every kind has a long run of token characters or one of a few words; checking that first is ten times as fast
+    if not any(word in text for word in _HINTS) and _TOKEN_RUN.search(text) is None:
         return []
     return _in_order([*_own(text), *_detected(text)])
 
 
 def known_secrets(text: str) -> list[Secret]:
-    """Return the credentials of the kinds in OWN, without loading a library."""
+    """Return the credentials of the kinds in OWN, without importing a library."""
     return _in_order(list(_own(text)))
 
 
@@ -74,13 +74,13 @@ def redact(text: str, secrets: list[Secret]) -> str:
 
 
 def cleaned(text: str) -> str:
-    """Return a line as it may be printed: the credentials of OWN replaced by their kinds."""
+    """Replace credentials of the kinds in OWN, so that the text can be printed."""
     return redact(text, known_secrets(text))
 
 
-def _in_order(found: list[Secret]) -> list[Secret]:
+def _in_order(secrets: list[Secret]) -> list[Secret]:
     kept: list[Secret] = []
-    for secret in sorted(found, key=lambda secret: (secret.start, -secret.stop)):
+    for secret in sorted(secrets, key=lambda secret: (secret.start, -secret.stop)):
         if not kept or secret.start >= kept[-1].stop:
             kept.append(secret)
     return kept
@@ -103,7 +103,7 @@ def _detected(text: str) -> Iterator[Secret]:
 
 @functools.cache
 def _detectors() -> tuple[tuple[str, Callable[[str], Iterator[str]]], ...]:
-    # slow to import, and needed only where something is scanned
+    # slow to import, and needed for scans only
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
     kinds: list[Any] = list(get_mapping_from_secret_type_to_class().values())
@@ -115,4 +115,5 @@ LONGEST_NAME = 80
 
 
 def shown_name(name: str, scan: bool) -> str:
+    """Return the name of a column or field for a report, cut to LONGEST_NAME characters and redacted."""
     return (redact(name, find_secrets(name)) if scan else cleaned(name))[:LONGEST_NAME]

@@ -116,7 +116,7 @@ def test_nothing_else_writes_to_the_terminal() -> None:
         if isinstance(node, ast.Attribute) and node.attr in ("write", "echo", "secho", "stdout", "stderr")
         and ast.unparse(node) in ("sys.stdout", "sys.stderr", "typer.echo", "typer.secho", "click.echo")
     }  # fmt: skip
-    assert found == {"console.py", "cli/streams.py", "demo/reader.py", "model/tokenizer/trial_child.py"}
+    assert found == {"console.py", "cli/streams.py", "demo/reader.py", "model/adapters/trial_child.py"}
 
 
 @pytest.fixture

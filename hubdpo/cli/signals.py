@@ -1,6 +1,6 @@
-"""The signals that end a command: its work unwinds, so that no process and no temporary folder stays behind.
+"""Unwind a command on a signal, so that it leaves no process and no temporary folder behind.
 
-A second one ends the process at once; what it leaves then is swept by the next run.
+A second signal ends the process at once; the next run removes what it leaves.
 """
 
 from __future__ import annotations
@@ -11,49 +11,51 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ENDINGS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name))
-TOGETHER = 1.0
-"""Seconds in which several signals are one: a closed terminal, `timeout` and launchers send the same twice and more."""
+FATAL_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
+)
+REPEAT_WINDOW = 1.0
+"""Seconds in which signals count as one: a closed terminal, `timeout` and launchers send a signal several times."""
 
 _received: list[tuple[signal.Signals, float]] = []
 
 
 @contextmanager
 def signals_unwind() -> Iterator[None]:
-    """Have the signals that end a process raise KeyboardInterrupt in the body, which is the main thread's.
+    """Raise KeyboardInterrupt in the body for every signal that ends a process. Call in the main thread.
 
-    A signal that is ignored, as by `nohup` and for the background jobs of a shell, stays so.
+    An ignored signal, as with `nohup` or in background jobs of a shell, stays ignored.
     """
     owner = os.getpid()
 
     def unwind(number: int, _: object) -> None:
-        if os.getpid() != owner:  # a child that has not yet chosen what to do
+        if os.getpid() != owner:  # a forked child that has not set its own handlers yet
             os._exit(128 + number)
         now = time.monotonic()
         if not _received:
             _received.append((signal.Signals(number), now))
             raise KeyboardInterrupt(signal.Signals(number).name)
-        if now - _received[0][1] > TOGETHER:
+        if now - _received[0][1] > REPEAT_WINDOW:
             os._exit(128 + number)
 
-    before = {number: signal.getsignal(number) for number in ENDINGS}
+    before = {number: signal.getsignal(number) for number in FATAL_SIGNALS}
     for number, handler in before.items():
         if handler in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, unwind)
     try:
         yield
-    except KeyboardInterrupt:  # outside of every command, or while one ended
+    except KeyboardInterrupt:  # outside of a command
         raise SystemExit(128 + stopped_by()) from None
     except SystemExit as end:
-        if end.code == 128 + signal.SIGINT:  # what typer makes of every signal
+        if end.code == 128 + signal.SIGINT:  # typer exits so for every signal
             raise SystemExit(128 + stopped_by()) from None
         raise
     finally:
-        if not _received:  # else the interpreter ends, and must not be disturbed by a further one
+        if not _received:  # otherwise the interpreter is exiting, and must not be interrupted again
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
 def stopped_by() -> signal.Signals:
-    """Return the signal that stopped the work; SIGINT where Python turned that into KeyboardInterrupt itself."""
+    """Return the signal that stopped the command; SIGINT if Python itself raised KeyboardInterrupt."""
     return _received[0][0] if _received else signal.SIGINT

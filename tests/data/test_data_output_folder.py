@@ -253,7 +253,7 @@ def test_a_plan_that_came_with_the_folder_moves_nothing(work: Path, plan: str) -
     (scratch / "stolen").touch()
     (work / "out" / "thesis.txt").write_text("years of work")
     before = all_below(work)
-    with pytest.raises(ArtefactError, match=r"came from elsewhere.*|is broken"):
+    with pytest.raises(ArtefactError, match=r"copied from elsewhere"):
         prepare(source="raw.jsonl", output_dir="out")
     assert all_below(work) == before
 
@@ -270,14 +270,14 @@ def test_no_link_of_a_scratch_folder_is_followed(work: Path, name: str) -> None:
     else:
         (scratch / name).rmdir()
         (scratch / name).symlink_to(victim)
-    with pytest.raises(ArtefactError, match="came from elsewhere"):
+    with pytest.raises(ArtefactError, match="copied from elsewhere"):
         prepare(source="raw.jsonl", output_dir="out")
     assert (victim / "key").exists()
 
 
 def test_a_pipe_in_place_of_a_plan_is_not_waited_for(work: Path) -> None:
     os.mkfifo(plant(work / "out") / "plan.json")
-    with pytest.raises(ArtefactError, match="came from elsewhere"):
+    with pytest.raises(ArtefactError, match="copied from elsewhere"):
         prepare(source="raw.jsonl", output_dir="out")
 
 
@@ -295,7 +295,7 @@ def test_a_link_without_a_plan_is_removed_and_not_what_it_leads_to(work: Path) -
 def test_a_lock_that_is_no_file_of_ours_is_refused(work: Path, kind: str) -> None:
     lock = plant(work / "out") / LOCK
     lock.mkdir() if kind == "folder" else lock.symlink_to(work / "made")
-    with pytest.raises(ConfigError, match="not as hubdpo makes it"):
+    with pytest.raises(ConfigError, match="not created by hubdpo"):
         prepare(source="raw.jsonl", output_dir="out")
     assert not (work / "made").exists()
 
