@@ -13,7 +13,7 @@ import pytest
 from hubdpo import load_preferences, prepare
 from hubdpo.data.clean.media import media_in
 from hubdpo.data.clean.screen import Screen
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, converter_for, reads_of
+from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
 from hubdpo.data.converters.cells import parse_messages_cell, single_text_list
 from hubdpo.data.converters.formats import mapped
 from hubdpo.data.converters.formats.mapped import parse_map
@@ -61,8 +61,8 @@ WRITERS = [as_json, as_python, as_numpy, as_array, as_json_twice, as_json_in_pyt
 
 
 def read(name: str, row: dict[str, Any], mapping: dict[str, str] | None = None) -> Any:
-    row = Screen(reads_of(name, ConvertOptions(), mapping)).one(row)
-    return converter_for(name, ConvertOptions(), mapping)(row)
+    row = Screen(find_converter(name, mapping).columns_read(ConvertOptions())).one(row)
+    return find_converter(name, mapping).bind(ConvertOptions())(row)
 
 
 TEXTS: dict[str, dict[str, Any]] = {

@@ -21,7 +21,7 @@ from hubdpo.cards.dataset.plots import PLOT, draw_dataset_plots
 from hubdpo.data.clean.keys import digests, folded_keys, pair_digests
 from hubdpo.data.clean.rows import suspects
 from hubdpo.data.clean.split import fold
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, converter_for, find_converter
+from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
 from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.pairs.example import PreferenceExample
 from hubdpo.data.pairs.message_column import MessageColumn, text_array
@@ -139,7 +139,9 @@ def test_named_columns_are_taken_together_as_alone(system: str | None) -> None:
     assert columns is not None
     for number, row in enumerate(rows):
         prompt, chosen, rejected = (column.row(number) for column in columns)
-        assert converter_for("columns", ConvertOptions(), mapping)(row) == PreferenceExample(prompt, chosen, rejected)
+        assert find_converter("columns", mapping).bind(ConvertOptions())(row) == PreferenceExample(
+            prompt, chosen, rejected
+        )
 
 
 def test_what_is_put_right_among_rows_taken_together_is_counted(tmp_path: Path) -> None:

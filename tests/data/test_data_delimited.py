@@ -12,7 +12,7 @@ from pandas._libs.parsers import STR_NA_VALUES
 
 from hubdpo import load_preferences, prepare
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.data.converters import ConvertOptions, converter_for
+from hubdpo.data.converters import ConvertOptions, find_converter
 from hubdpo.data.converters.cells import MISSING
 from hubdpo.data.pairs.example import Rejection, ScoredAnswer, number_of
 from hubdpo.data.raw.raw_file import HEAD_BYTES
@@ -194,9 +194,9 @@ def test_labels_of_single_answers_are_read_as_excel_and_pandas_write_them(label:
     row = {"prompt": "q", "completion": "a", "label": label}
     if score is None:
         with pytest.raises(Rejection, match="unknown_label"):
-            converter_for("unpaired", ConvertOptions())(row)
+            find_converter("unpaired").bind(ConvertOptions())(row)
         return
-    made = converter_for("unpaired", ConvertOptions())(row)
+    made = find_converter("unpaired").bind(ConvertOptions())(row)
     assert isinstance(made, ScoredAnswer)
     assert made.score == score
 
@@ -210,7 +210,7 @@ def test_the_turn_that_was_judged_is_a_number_however_it_is_written(turn: Any) -
         ]
 
     row = {"conversation_a": talk("a"), "conversation_b": talk("b"), "winner": "model_a", "turn": turn}
-    made: Any = converter_for("voted", ConvertOptions())(row)
+    made: Any = find_converter("voted").bind(ConvertOptions())(row)
     assert (len(made.prompt), made.chosen[0]["content"]) == (1, "a")
 
 

@@ -135,6 +135,11 @@ def test_what_is_passed_over_takes_no_memory(monkeypatch: pytest.MonkeyPatch) ->
     assert list(list_items(io.BytesIO(text), "raw.json", 100))[0] == ("a", b"{}")
 
 
+def test_an_array_that_ends_behind_an_item_is_cut_off() -> None:
+    with pytest.raises(DataError, match="it ends after item 1"):
+        list(list_items(io.BytesIO(b'[{"a": 1}, {"a": 2}'), "raw.json", 100))
+
+
 @pytest.mark.parametrize(("kind", "delimiter"), [(".csv", ","), (".tsv", "\t")])
 def test_of_two_delimiters_the_usual_one_is_taken(kind: str, delimiter: str) -> None:
     assert delimiter_of(b"prompt\tchosen,rejected\n", kind) == delimiter

@@ -24,7 +24,7 @@ import pytest
 
 from hubdpo import prepare
 from hubdpo.data.clean.screen import Screen
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, converter_for, reads_of
+from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, ScoredAnswer
 from hubdpo.errors import HubdpoError
 from tests.data.made import contents, lines, rows
@@ -85,7 +85,7 @@ def test_converters_take_any_json_and_raise_only_rejections() -> None:
         for name, converter in CONVERTERS.items():
             converter.detect(row)
             try:
-                made = converter_for(name, how)(Screen(reads_of(name, how), (), how).one(row))
+                made = find_converter(name).bind(how)(Screen(find_converter(name).columns_read(how), (), how).one(row))
                 if not isinstance(made, (PreferenceExample, ScoredAnswer)):
                     list(made)
             except Rejection as rejection:

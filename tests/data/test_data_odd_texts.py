@@ -13,7 +13,7 @@ import pytest
 
 from hubdpo import load_preferences, prepare
 from hubdpo.data.clean.screen import Screen
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, reads_of
+from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
 from hubdpo.data.converters.cells import parse_messages_cell, single_text_list
 from hubdpo.data.converters.rendered_chats import any_rendered, is_rendered, parse_chat
 from hubdpo.data.converters.vote_words import normalize, parse_vote
@@ -160,7 +160,9 @@ def test_messages_in_a_cell_are_read_with_any_space_around_them(space: str) -> N
     message = {"role": "user", "content": "q", "kept": True}
     for text in (json.dumps([message]), str([message]), json.dumps(json.dumps([message]))):
         for cell in (space + text, text + space):
-            row = Screen(reads_of("preference", ConvertOptions())).one({"prompt": cell, "chosen": "a", "rejected": "b"})
+            row = Screen(find_converter("preference").columns_read(ConvertOptions())).one(
+                {"prompt": cell, "chosen": "a", "rejected": "b"}
+            )
             assert row["prompt"] == [message]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data.converters import ConvertOptions, converter_for
+from hubdpo.data.converters import ConvertOptions, find_converter
 from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.converters.rendered_chats import any_rendered
 from hubdpo.data.detection.detect import detect
@@ -30,7 +30,7 @@ SPOKEN = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: q\n\nAssistant:"
 
 
 def pairs_of(name: str, row: dict[str, Any], mapping: dict[str, str] | None = None) -> PreferenceExample:
-    made = converter_for(name, ConvertOptions(), mapping)(row)
+    made = find_converter(name, mapping).bind(ConvertOptions())(row)
     return made if isinstance(made, PreferenceExample) else next(iter(made))  # type: ignore[arg-type, return-value]
 
 

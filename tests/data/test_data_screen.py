@@ -11,7 +11,7 @@ import pytest
 from hubdpo import load_preferences, prepare
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.data.clean.screen import MOST_NAMES, OTHERS, Screen
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, converter_for, reads_of
+from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
 from hubdpo.data.detection.detect import detect
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.prepare.remarks import tell_remarks
@@ -26,7 +26,7 @@ def unused_of(
     name: str, *rows: dict[str, Any], keep: tuple[str, ...] = (), how: ConvertOptions | None = None
 ) -> Counter[str]:
     unused: Counter[str] = Counter()
-    Screen(reads_of(name, how or ConvertOptions()), keep, how or ConvertOptions()).look(rows, unused)
+    Screen(find_converter(name).columns_read(how or ConvertOptions()), keep, how or ConvertOptions()).look(rows, unused)
     return unused
 
 
@@ -48,7 +48,7 @@ def unused_of(
 )  # fmt: skip
 def test_the_scores_of_a_pair_are_compared(names: tuple[str, str], better: Any, worse: Any, reason: str | None) -> None:
     row = {**ROW, names[0]: better, names[1]: worse}
-    screen = Screen(reads_of("preference", ConvertOptions()), how=ConvertOptions(min_margin=1))
+    screen = Screen(find_converter("preference").columns_read(ConvertOptions()), how=ConvertOptions(min_margin=1))
     if reason is None:
         assert screen.one(row) == row
     else:
@@ -68,7 +68,7 @@ def test_the_scores_of_a_pair_are_compared(names: tuple[str, str], better: Any, 
 )
 def test_of_ranks_the_lower_one_is_better(names: tuple[str, str], better: Any, worse: Any, reason: str | None) -> None:
     row = {**ROW, names[0]: better, names[1]: worse}
-    screen = Screen(reads_of("preference", ConvertOptions()))
+    screen = Screen(find_converter("preference").columns_read(ConvertOptions()))
     assert [reason for _, reason in screen.look([row], Counter()).refused] == ([reason] if reason else [])
     for scored in ({**row, "chosen_score": 2, "rejected_score": 1}, {"chosen_score": 2, "rejected_score": 1, **row}):
         assert len(screen.look([scored], Counter()).refused) == (reason is not None)
@@ -78,7 +78,7 @@ def test_of_ranks_the_lower_one_is_better(names: tuple[str, str], better: Any, w
 def test_the_least_margin_is_one_of_scores_where_there_are_any() -> None:
     how = ConvertOptions(min_margin=3)
     ranks = {**ROW, "chosen_rank": 1, "rejected_rank": 2}
-    screen = Screen(reads_of("preference", how), how=how)
+    screen = Screen(find_converter("preference").columns_read(how), how=how)
     assert not screen.look([{**ranks, "score_chosen": 9, "score_rejected": 2}], Counter()).refused
     assert screen.look([{**ranks, "score_chosen": 3, "score_rejected": 2}], Counter()).refused == [(0, "below_margin")]
     assert screen.look([ranks], Counter()).refused == [(0, "below_margin")]
@@ -252,7 +252,7 @@ def test_unused_columns_are_told_the_same_by_any_number_of_workers(
 )  # fmt: skip
 def test_columns_that_say_which_is_better_win(row: dict[str, Any], name: str) -> None:
     assert detect([row]) == name
-    converter_for(name, ConvertOptions())(row)
+    find_converter(name).bind(ConvertOptions())(row)
 
 
 def test_every_converter_says_what_it_reads() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, converter_for
+from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
 from hubdpo.data.converters.pairing import candidates
 from hubdpo.data.converters.vote_words import parse_labels
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
@@ -119,7 +119,7 @@ def test_candidates_go_from_better_to_worse(pairs: Any, expected: list[tuple[int
 
 
 def test_a_score_can_be_named(tmp_path: Path) -> None:
-    by_verbosity = converter_for("scored", ConvertOptions(score_field="b"))
+    by_verbosity = find_converter("scored").bind(ConvertOptions(score_field="b"))
     row = {"prompt": "q", "completions": [{"response": "x", "a": 9, "b": 1}, {"response": "y", "a": 1, "b": 9}]}
     (pair,) = by_verbosity(row)  # type: ignore[misc]
     assert isinstance(pair, PreferenceExample)
@@ -128,10 +128,10 @@ def test_a_score_can_be_named(tmp_path: Path) -> None:
 
 def test_negative_scores_are_compared_by_value() -> None:
     row = {"prompt": "q", "responses": ["worst", "best", "middle"], "scores": [-9, -1, -5.5]}
-    (pair,) = converter_for("scored", ConvertOptions(min_margin=8))(row)  # type: ignore[misc]
+    (pair,) = find_converter("scored").bind(ConvertOptions(min_margin=8))(row)  # type: ignore[misc]
     assert isinstance(pair, PreferenceExample)
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("best", "worst")
-    (close,) = converter_for("scored", ConvertOptions(min_margin=8.5))(row)  # type: ignore[misc]
+    (close,) = find_converter("scored").bind(ConvertOptions(min_margin=8.5))(row)  # type: ignore[misc]
     assert isinstance(close, Rejection)
     assert close.reason == "below_margin"
 
@@ -160,7 +160,7 @@ def test_both_meanings_of_the_lists_inside_the_kaggle_file() -> None:
         "prompt": '["a", "b"]', "response_a": '["same", "x"]', "response_b": '["same", "y"]',
         "winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0,
     }  # fmt: skip
-    pair = converter_for("voted", ConvertOptions())(row)
+    pair = find_converter("voted").bind(ConvertOptions())(row)
     assert isinstance(pair, PreferenceExample)
     assert [message["content"] for message in pair.prompt] == ["a", "same", "b"]
     assert pair.chosen[0]["content"] == "y"
@@ -186,7 +186,7 @@ def test_both_meanings_of_the_lists_inside_the_kaggle_file() -> None:
 )  # fmt: skip
 def test_a_row_that_is_not_of_its_shape_has_its_reason(name: str, row: dict[str, Any], reason: str) -> None:
     with pytest.raises(Rejection) as caught:
-        list(converter_for(name, ConvertOptions())(row))  # type: ignore[arg-type]  # a converter of several is lazy
+        list(find_converter(name).bind(ConvertOptions())(row))  # type: ignore[arg-type]  # a converter of several is lazy
     assert caught.value.reason == reason
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.converters import ConvertOptions, converter_for
+from hubdpo.data.converters import ConvertOptions, find_converter
 from hubdpo.data.detection.detect import detect
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from tests.data.made import lines
@@ -43,7 +43,7 @@ SHAPES = [("scored", completions), ("scored", ratings), ("ranked", ranks_in_item
 
 
 def made_of(name: str, row: dict[str, Any], pairs: Any = "best-worst") -> list[Any]:
-    return list(converter_for(name, ConvertOptions(pairs))(row))  # type: ignore[call-overload]
+    return list(find_converter(name).bind(ConvertOptions(pairs))(row))  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(("name", "write"), SHAPES)

@@ -34,7 +34,6 @@ from hubdpo.data.converters.formats import (
     voted,
 )
 from hubdpo.data.converters.pairing import ConvertOptions
-from hubdpo.data.converters.prompts import Reads
 from hubdpo.data.pairs.example import Row
 
 CONVERTERS = {
@@ -64,22 +63,12 @@ def find_converter(name: str, mapping: dict[str, str] | None = None) -> Converte
     return CONVERTERS[name] if mapping is None else mapped.converter(mapping)
 
 
-def converter_for(name: str, how: ConvertOptions, mapping: dict[str, str] | None = None) -> Convert:
-    """Return the `convert` of a format under these options."""
-    return find_converter(name, mapping).bind(how)
-
-
-def reads_of(name: str, how: ConvertOptions, mapping: dict[str, str] | None = None) -> Reads:
-    """Return the columns that a format reads under these options."""
-    return find_converter(name, mapping).columns_read(how)
-
-
 def answer_columns(mapping: dict[str, str] | None = None) -> frozenset[str]:
     """Return the columns that may hold an answer: those of `--map`, or those of all formats."""
     return ANSWERS if mapping is None else frozenset(mapped.converter(mapping).answers)
 
 
 __all__ = [
-    "CONVERTERS", "NAMES", "Convert", "ConvertMany", "ConvertOptions", "Converter", "Option", "Reads", "Row",
-    "answer_columns", "converter_for", "find_converter", "reads_of",
+    "CONVERTERS", "NAMES", "Convert", "ConvertMany", "ConvertOptions", "Converter", "Option", "Row",
+    "answer_columns", "find_converter",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters.cells import MISSING
@@ -54,7 +54,7 @@ def too_close(margin: float, how: ConvertOptions) -> str | None:
     return "below_margin" if margin < how.min_margin else None
 
 
-def score_of(value: Any) -> float | None:
+def score_of(value: object) -> float | None:
     """Return a score, or None for null, NaN and words for a missing value. Raise Rejection for other text."""
     missing = value is None or value != value or (isinstance(value, str) and value.strip() in {"", *MISSING})
     return None if missing else number_of(value)
@@ -83,7 +83,7 @@ class ScoredList:
             any(name in item for name in self.scores) and first_of(item, self.texts) is not None for item in answers
         )
 
-    def read(self, row: Row, score_field: str | None = None) -> tuple[list[Any], list[float | None]]:
+    def read(self, row: Row, score_field: str | None = None) -> tuple[list[object], list[float | None]]:
         """Return the answers and their scores, of equal length. Raise Rejection for fewer than two."""
         answers = first_of(row, self.answers)
         if not isinstance(answers, list):
@@ -104,7 +104,7 @@ class ScoredList:
 
 
 def pairs_by_score(
-    prompt: Prompt, answers: Sequence[Any], scores: Sequence[float | None], how: ConvertOptions
+    prompt: Prompt, answers: Sequence[object], scores: Sequence[float | None], how: ConvertOptions
 ) -> Iterator[PreferenceExample | Rejection]:
     """Read the answers and yield the pairs that their scores make, a Rejection for each that is no preference.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters import rendered_chats as chats
@@ -37,12 +36,12 @@ def system_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def system_of(row: Row) -> Any:
+def system_of(row: Row) -> object:
     """Return the first value of a row's system prompt columns that is not empty, or None."""
     return next((value for name in system_columns(tuple(row)) if (value := row[name])), None)
 
 
-def systems_of(rows: list[Row]) -> list[Any] | None:
+def systems_of(rows: list[Row]) -> list[object] | None:
     """Return the system prompt of each row, or None if no row has a column for it."""
     if not system_columns(tuple(sorted(set().union(*rows)))):
         return None
@@ -72,7 +71,7 @@ class Prompt:
     def messages(self) -> list[Message]:
         return [*self.system, *self.turns] if self.system else self.turns
 
-    def read_answer(self, value: Any) -> list[Message]:
+    def read_answer(self, value: object) -> list[Message]:
         """Return an answer given as text, one message, assistant messages, or a conversation that repeats the prompt.
 
         A list of one text is that text. Raise Rejection for a conversation with another prompt.
@@ -82,15 +81,15 @@ class Prompt:
             messages = [{**messages[0], "content": self.opening + messages[0]["content"]}, *messages[1:]]
         return messages
 
-    def pair(self, chosen: Any, rejected: Any) -> PreferenceExample:
+    def pair(self, chosen: object, rejected: object) -> PreferenceExample:
         answers = self.read_answer(chosen), self.read_answer(rejected)
         return PreferenceExample(self.messages, *answers, self.changes)
 
-    def scored(self, value: Any, score: float) -> ScoredAnswer:
+    def scored(self, value: object, score: float) -> ScoredAnswer:
         answer = self.read_answer(value)
         return ScoredAnswer(self.messages, answer, score, self.changes)
 
-    def _parse(self, value: Any) -> list[Message]:
+    def _parse(self, value: object) -> list[Message]:
         if not isinstance(value, str):
             messages = messages_of([value] if isinstance(value, dict) else value)
         elif not self.is_transcript and not chats.is_rendered(value):
@@ -121,7 +120,7 @@ class Prompt:
         return turns[len(self.turns) :]
 
 
-def read_prompt(value: Any, *, system: Any = None, history: Sequence[Message] = ()) -> Prompt:
+def read_prompt(value: object, *, system: object = None, history: Sequence[Message] = ()) -> Prompt:
     """Read a prompt given as text, one message or a list of messages; plain text becomes one user turn.
 
     A list of one text is that text. `history` goes before the prompt. `system` is the value of a system prompt column;
@@ -165,7 +164,7 @@ def prompt_group(*names: str) -> tuple[str | tuple[str, ...], ...]:
     return tuple((name, "input") if name in WITH_INPUT else name for name in names)
 
 
-def system_turn(system: Any) -> list[Message]:
+def system_turn(system: object) -> list[Message]:
     """Return the system turn for a column's value: text, a list of one text, or a message; empty if it is blank."""
     system = _unlisted(system)
     if system is None or system == "":
@@ -184,7 +183,7 @@ def is_two_texts(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(isinstance(item, str) for item in value)
 
 
-def _history(value: Any) -> list[Message]:
+def _history(value: object) -> list[Message]:
     """Read `history`, a list of [user text, assistant text]."""
     if value is None or value == "":
         return []
@@ -197,7 +196,7 @@ def _history(value: Any) -> list[Message]:
     ]
 
 
-def _unlisted(value: Any) -> Any:
+def _unlisted(value: object) -> object:
     return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else value
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any
 
 from hubdpo.data.pairs.example import Rejection, Row
 from hubdpo.data.pairs.messages import words_of
@@ -75,7 +74,7 @@ def is_whole_number(text: str) -> bool:
     return _WHOLE.fullmatch(text) is not None
 
 
-def parse_vote(value: Any, sides: Sides, labels: dict[str, str] | None, row: Row | None = None) -> Vote:
+def parse_vote(value: object, sides: Sides, labels: dict[str, str] | None, row: Row | None = None) -> Vote:
     """Return the vote that a value says.
 
     A value says what `labels` gives it. Otherwise it may name a side in words, by the letter or number of its column,

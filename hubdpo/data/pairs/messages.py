@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from hubdpo.artefacts.formats.messages import ROLES, Message
-from hubdpo.data.pairs.example import NotText, Rejection
+from hubdpo.data.pairs.example import NotText, Rejection, Row
 
 ROLE_OF = {
     "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "chatbot": "assistant",
@@ -34,7 +34,7 @@ MEDIA = {
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
 
 
-def messages_of(value: Any) -> list[Message]:
+def messages_of(value: object) -> list[Message]:
     """Return a list of `{role, content}`.
 
     Keys may also be `from`, `value` and `text`, and content a list of typed parts. Raise Rejection for other values,
@@ -60,14 +60,15 @@ def role_of(name: str) -> str:
     return known if known in ROLES else ROLE_OF.get(known, name)
 
 
-def unknown_roles(value: Any) -> list[str]:
+def unknown_roles(value: object) -> list[str]:
     """Return the unknown role names of all messages in a row, at any depth, each once."""
     names: dict[str, None] = {}
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         names |= dict.fromkeys(unknown_roles(item))
-    name = first_of(value, ROLE_KEYS) if isinstance(value, dict) else None
-    if isinstance(name, str) and role_of(name) not in ROLES and first_of(value, CONTENT_KEYS) is not None:
-        names[name] = None
+    if isinstance(value, dict) and first_of(value, CONTENT_KEYS) is not None:
+        name = first_of(value, ROLE_KEYS)
+        if isinstance(name, str) and role_of(name) not in ROLES:
+            names[name] = None
     return list(names)
 
 
@@ -75,7 +76,7 @@ def is_call_role(name: str) -> bool:
     return name.strip().lower().replace("-", "_") in CALL_ROLES
 
 
-def _message(item: Any) -> Message:
+def _message(item: object) -> Message:
     if not isinstance(item, dict):
         raise Rejection("wrong_type")
     role, content = first_of(item, ROLE_KEYS), first_of(item, CONTENT_KEYS)
@@ -95,9 +96,8 @@ def _message(item: Any) -> Message:
     return {"role": role_of(role), "content": content}
 
 
-def _text_of_part(part: Any) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(kind, str):
+def _text_of_part(part: object) -> str:
+    if not isinstance(part, dict) or not isinstance(kind := part.get("type"), str):
         raise Rejection("wrong_type")
     if kind in ("text", "input_text", "output_text"):
         text = first_of(part, CONTENT_KEYS[::-1])
@@ -129,7 +129,7 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(word.lower() for word in _WORD.findall(name))
 
 
-def first_of(item: dict[str, Any], names: tuple[str, ...], *, empty: bool = True) -> Any:
+def first_of(item: Row, names: tuple[str, ...], *, empty: bool = True) -> Any:
     """Return the first of these values that is not None; with `empty=False`, that is not empty either."""
     for name in names:
         value = item.get(name)

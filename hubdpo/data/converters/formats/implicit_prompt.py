@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 import numpy as np
 
@@ -39,11 +38,11 @@ def convert(row: Row) -> PreferenceExample:
     return pair
 
 
-def _conversation(value: Any) -> list[Message]:
+def _conversation(value: object) -> list[Message]:
     return parse_chat(value) if isinstance(value, str) and is_chatml(value) else messages_of(value)
 
 
-def split(chosen: list[Message], rejected: list[Message], *, system: Any = None) -> PreferenceExample:
+def split(chosen: list[Message], rejected: list[Message], *, system: object = None) -> PreferenceExample:
     """Make a pair of two conversations; `system` is the value of a system prompt column."""
     shared = _prompt_length(chosen, rejected)
     prompt = read_prompt(chosen[:shared], system=system)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.converters.contract import Converter
@@ -41,7 +40,7 @@ def convert_columns(rows: list[Row], columns: tuple[str, str, str]) -> PairColum
 
 
 def pair_columns(
-    prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any], *, systems: Sequence[Any] | None
+    prompts: Sequence[object], chosen: Sequence[object], rejected: Sequence[object], *, systems: Sequence[object] | None
 ) -> PairColumns | None:
     """Build columns if every value is plain text, nothing that a template rendered; else return None."""
     columns = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hubdpo.data.converters.contract import Converter
 from hubdpo.data.converters.pairing import ConvertOptions
 from hubdpo.data.converters.prompts import SYSTEM, prompt_group, read_prompt, read_prompt_of, system_of
@@ -52,7 +50,7 @@ def label_column(row: Row) -> str | None:
     return next((name for name in LABELS if row.get(name) is not None), None)
 
 
-def says_good(value: Any) -> bool | None:
+def says_good(value: object) -> bool | None:
     """Return whether a value by itself calls an answer good; None if it may mean anything."""
     score = _score_of_word(normalize(value))
     return None if score is None else bool(score)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import Any
 
 import orjson
 
@@ -75,7 +74,7 @@ def _first_and_second(row: Row, a: str, b: str) -> PreferenceExample:
     return read_prompt_of(row, PROMPTS).pair(row[a], row[b])
 
 
-def _until_judged(row: Row, conversation: Any) -> Any:
+def _until_judged(row: Row, conversation: object) -> object:
     """Return a conversation up to the answer of the turn that was judged (MT-Bench), or all of it."""
     try:
         turn = number_of(row.get("turn"))  # text in a CSV
@@ -116,7 +115,7 @@ def _convert_summaries(row: Row) -> PreferenceExample:
     return read_prompt(post, system=system_of(row)).pair(texts[int(choice)], texts[1 - int(choice)])
 
 
-def _list_of_turns(value: Any) -> list[Any]:
+def _list_of_turns(value: object) -> list[object]:
     """Read a list that the Kaggle arena file writes as JSON inside a string; plain text is one turn."""
     if isinstance(value, str) and value.startswith("["):
         try:
@@ -130,7 +129,7 @@ def _is_list_of_texts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
 
 
-def _interleave(turns: list[Any], answers: list[Any]) -> list[Message]:
+def _interleave(turns: list[object], answers: list[object]) -> list[Message]:
     """Return the conversation of user turns and the answer to each."""
     if len(turns) != len(answers):
         raise Rejection("lists_differ")
