@@ -304,6 +304,17 @@ def test_a_difference_may_be_twice_the_noise(loaded: Any, fine: Any, passes: boo
         compare(there, written, config)
 
 
+@pytest.mark.parametrize(("merged_value", "passes"), [(-1.0004, True), (-1.0006, False)])
+def test_a_merge_may_lose_half_of_what_the_adapter_changes(merged_value: float, passes: bool) -> None:
+    there, value = Adapter(adapter=told(-1.0), base=told(-1.001)), told(merged_value)
+    config = MergeConfig.build({"adapter": "run", "output_dir": "m"})
+    if passes:
+        assert compare(there, Merged(value, value, value), config).share_lost == pytest.approx(0.4)
+        return
+    with pytest.raises(VerificationFailed, match="rounding to bfloat16 takes 60% of what the adapter changes"):
+        compare(there, Merged(value, value, value), config)
+
+
 def test_an_adapter_in_16_bits_is_compared_in_16_bits() -> None:
     there = Adapter(adapter=told(-1.3, dtype="bfloat16"), base=told(-5.0, dtype="bfloat16"))
     written = Merged(told(-1.3), told(-1.0), told(-1.3))
