@@ -131,7 +131,7 @@ def test_marks_are_told_by_kind(tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
     assert "1 prompts hold names of speakers: `助手：` 1, `用户：` 1; they stay as text" in told
     card = (tmp_path / "out/README.md").read_text()
-    assert "5 answers hold tool calls or their results, as text: `<tool_call>` (5)" in card
+    assert "5 answers contain tool calls or their results, as text: `<tool_call>` (5)" in card
 
 
 def test_the_first_mark_of_turns_is_named() -> None:

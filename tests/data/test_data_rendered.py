@@ -258,7 +258,7 @@ def test_marks_are_counted_and_named_in_output_manifest_and_card(
     assert found == {"prompts": (9, {"### Answer:": 9, "### Question:": 9}), "answers": (9, {"</s>": 9})}
     told = capsys.readouterr().err
     assert "9 prompts hold marks of a chat template: `### Answer:` 9, `### Question:` 9" in told
-    assert "9 answers hold marks of a chat template, as text: `</s>` (9)" in (tmp_path / "out/README.md").read_text()
+    assert "9 answers contain marks of a chat template, as text: `</s>` (9)" in (tmp_path / "out/README.md").read_text()
 
 
 def test_what_was_altered_in_halves_is_counted_in_their_pair(tmp_path: Path) -> None:
