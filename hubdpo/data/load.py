@@ -1,4 +1,4 @@
-"""Load prepared preferences, from a folder or from the Hub, verified or pinned."""
+"""Load the splits of a prepared dataset, from a folder or from the Hub, and check its files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
+from hubdpo.artefacts.folders.walk import files_below
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import DatasetRef
@@ -27,14 +28,14 @@ RAW_NAME = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|xlsx|txt|ya?ml)(\
 def load_preferences(ref: str | Path, *, revision: str | None = None) -> DatasetDict:
     """Load the splits of a dataset folder, or of `USER/NAME[@REVISION]` on the Hub.
 
-    Every file is compared with the manifest. Raise ArtefactError when one differs, HubError when the Hub has no such
+    Every file is compared with the manifest. Raise ArtefactError if one differs, HubError if the Hub has no such
     dataset or revision.
     """
     return load_with_reference(ref, revision=revision)[0]
 
 
 def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tuple[DatasetDict, DatasetRef]:
-    """Load the splits, and say exactly which data they are."""
+    """Load the splits, with the reference that a run records: repo, commit, fingerprint and licence."""
     snapshot = _open(str(ref), revision)
     folder = snapshot.fetch()
     manifest = read_dataset_folder(folder)
@@ -54,9 +55,9 @@ def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tupl
 
 
 def look_at_dataset(ref: str) -> tuple[PrepareManifest, str]:
-    """Return the manifest of a dataset, and its name with the commit; nothing else of it is read or downloaded.
+    """Return the manifest of a dataset and its name with the commit, without reading or downloading anything else.
 
-    Raise what `load_preferences` raises, as far as that needs no data.
+    Raises what `load_preferences` raises, except for errors in the data.
     """
     snapshot = _open(ref)
     folder = snapshot.fetch([PREPARE_FILE])
@@ -83,7 +84,7 @@ def _manifest_of(folder: Path, ref: str, *, source: str) -> PrepareManifest:
 
 
 def _holds_data(folder: Path) -> bool:
-    return any(path.name.lower().endswith(ENDINGS) for path in folder.rglob("*"))
+    return any(path.name.lower().endswith(ENDINGS) for path in files_below(folder))
 
 
 def _require_train(manifest: PrepareManifest, ref: str) -> None:

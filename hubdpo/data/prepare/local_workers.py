@@ -1,4 +1,4 @@
-"""The engine of one machine: worker processes that end with their work, with their parent, or with an error."""
+"""The local engine: worker processes that end with their work, with their parent, or at an error."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from hubdpo.machine.orphans import end_with_parent
 from hubdpo.machine.refusals import machine_error
 
 ENDS_IN = 5.0
-"""Seconds that the pool has to end its processes."""
+"""Seconds in which workers must end."""
 LOOKS_EVERY = 0.5
-"""Seconds between two looks at the workers while a result is waited for."""
+"""Seconds between two checks of the workers while a result is awaited."""
 WARNS_AFTER, GIVES_UP_AFTER = 4, 24
-"""Looks in a row that find a worker stopped. They are counted, for Ctrl-Z and `fg` stop this process too."""
+"""Checks in a row that find a worker stopped. Checks, not seconds: Ctrl-Z stops this process as well."""
 SEMAPHORES = "/dev/shm"
-"""Where the locks between processes are files, on Linux; a container may have given it little room."""
+"""Folder of the semaphores between processes on Linux; a container may give it little room."""
 LEFT_TO_PARENT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name))
 
 
 class LocalEngine:
-    """Processes of this machine, forked where that is the custom, so that they need not load a tokenizer again.
+    """Runs tasks in worker processes; a single task runs in this process.
 
-    They run only tasks of hubdpo, which start no threads and touch no accelerator. A single task runs in this process.
+    On Linux the workers are forked, so that they need not load the tokenizer again. That is safe because tasks start
+    no threads and touch no accelerator.
     """
 
     def __init__(self, workers: int) -> None:
@@ -72,7 +73,7 @@ class LocalEngine:
         if failed:
             self._context.kill()
         if self._pool is not None:
-            # what is broken is not waited for: the threads of a pool may never end
+            # do not wait: the threads of a broken pool may never end
             self._pool.shutdown(wait=False, cancel_futures=True)
         self._context.end()
 
@@ -89,7 +90,7 @@ class LocalEngine:
 
     def _submit(self, function: Callable[[In], Out], task: In) -> Future[Out]:
         assert self._pool is not None
-        # pickled here, where an error is raised: one in the thread that feeds the workers can stop the pool for ever
+        # pickle here, where an error is raised: in the thread that feeds the workers it can hang the pool
         call = pickle.dumps((function, task), pickle.HIGHEST_PROTOCOL)
         try:
             return self._pool.submit(_call, call)
@@ -126,7 +127,7 @@ def _call(call: bytes) -> Any:
 
 
 class _Context:
-    """A multiprocessing context that knows its processes. They are daemons, so that none outlives this process."""
+    """A multiprocessing context that remembers its processes, and makes them daemons so that none outlives us."""
 
     def __init__(self, method: str) -> None:
         self._context = multiprocessing.get_context(method)
@@ -141,25 +142,25 @@ class _Context:
         return process
 
     def stopped(self) -> int | None:
-        """Return the number of a process that is stopped by a signal, None when there is none."""
+        """Return the id of a process that is stopped by a signal, None if there is none."""
         return next((process.pid for process in self._started() if _state(process.pid) == "T"), None)
 
     def end(self) -> None:
-        """Wait for processes that have nothing more to do; kill those that do not end in time."""
+        """Wait for the processes to end, and kill those that do not end in time."""
         deadline = time.monotonic() + ENDS_IN
         for process in self._started():
             process.join(max(deadline - time.monotonic(), 0))
         self.kill()
 
     def kill(self) -> None:
-        """End all processes, and wait until they are gone."""
+        """Kill all processes, and wait until they are gone."""
         for process in self._started():
             process.kill()
         for process in self._started():
             process.join()
 
     def ended(self) -> str:
-        """Tell how the process has ended whose end broke the pool, which then ends the others by SIGTERM."""
+        """Say how the process ended that broke the pool; the pool ends the others with SIGTERM."""
         started = self._started()
         deadline = time.monotonic() + ENDS_IN
         while any(process.exitcode is None for process in started) and time.monotonic() < deadline:
@@ -174,19 +175,19 @@ class _Context:
 
 
 def _state(process: int) -> str:
-    """Return the state of a process by the first letter of what `ps` writes, "" when it is not known."""
+    """Return the state of a process as a letter of `ps`, "" if it is unknown."""
     status = Path(f"/proc/{process}/stat")
     try:
         if status.exists():
             return status.read_text(errors="replace").rpartition(")")[2].split()[0]  # the name may hold anything
-        found = subprocess.run(["ps", "-o", "state=", "-p", str(process)], capture_output=True, text=True)
+        done = subprocess.run(["ps", "-o", "state=", "-p", str(process)], capture_output=True, text=True)
     except OSError:
         return ""
-    return found.stdout.strip()[:1]
+    return done.stdout.strip()[:1]
 
 
 def _be_worker(parent: int) -> None:
-    """Leave the signals that a terminal sends to all to the parent, and end when it is gone."""
+    """Ignore the signals that a terminal sends to every process of a command, and end with the parent."""
     for number in LEFT_TO_PARENT:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The engine of a Ray cluster: the one that RAY_ADDRESS names, or one that starts on this machine and ends with us."""
+"""The Ray engine: on the cluster at RAY_ADDRESS, or on a local one that ends with this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hubdpo.data.prepare.workers import AHEAD, FEWER, In, Out
 from hubdpo.errors import ConfigError, MachineError
 
 ANSWERS_IN = 5.0
-"""Seconds that the address of a cluster has to answer; Ray itself tries for two minutes, then ends this process."""
+"""Seconds in which a cluster must answer; Ray itself would try for two minutes and then end this process."""
 
 
 class RayEngine:
@@ -75,7 +75,7 @@ class RayEngine:
 
 
 def _reach(address: str) -> None:
-    """Raise ConfigError when nothing listens at HOST:PORT; words like `auto` are left to Ray."""
+    """Raise ConfigError if nothing listens at HOST:PORT. Words such as `auto` are left to Ray."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return
