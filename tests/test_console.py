@@ -159,7 +159,7 @@ COMMANDS = [
     "inspect DATA",
     "inspect RAW",
     "merge RUN -o OUT",
-    "load RUN",
+    "load OUT",
     "verify alice/OUT@v1.0.0",
     "versions alice/OUT",
     "doctor --no-hub",

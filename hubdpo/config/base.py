@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hubdpo.errors import ConfigError
 from hubdpo.secrets import known_secrets
 
-Options = Mapping[str, Any]
-"""Option values by name, before validation."""
+Values = dict[str, Any]
+"""Option values by name, not validated yet."""
 
 ALIASES = {
     "model": "model_name_or_path", "base_model": "model_name_or_path", "lr": "learning_rate",
@@ -59,13 +59,13 @@ class Config(BaseModel):
     panel: ClassVar[str | None] = None
 
     @classmethod
-    def build(cls, options: Options, *, file: Path | None = None) -> Self:
+    def build(cls, options: Mapping[str, object], *, file: Path | None = None) -> Self:
         """Validate `options` over those of the flat YAML `file`. `-` and `_` are the same in names; None means unset.
 
         Raise ConfigError, naming the option and the file, for an unknown name, a value out of bounds, a credential, or
         text that is not UTF-8.
         """
-        values: dict[str, Any] = {}
+        values: Values = {}
         origins: dict[str, str] = {}
         layers = [(read_yaml(file), f" in `{file}`")] if file is not None else []
         for layer, origin in [*layers, (options, "")]:
@@ -177,7 +177,7 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> Values:
     """Read a flat YAML mapping. Raise ConfigError when the file is missing, is not YAML or is not a mapping."""
     hint = "write `beta: 0.1`, one option per line"
     try:

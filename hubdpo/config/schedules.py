@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from hubdpo.config.base import Unfit
 
@@ -54,7 +53,7 @@ def parse_arguments(value: object) -> object:
     return parsed
 
 
-def check_schedule(name: str, arguments: Mapping[str, Any] | None) -> None:
+def check_schedule(name: str, arguments: Mapping[str, object] | None) -> None:
     """Raise Unfit when a known schedule lacks a required argument or got one that it does not take."""
     given, accepted, needed = arguments or {}, SCHEDULES[name], NEEDED.get(name, {})
     first = next(iter(needed.items()), None)
@@ -76,5 +75,5 @@ def _words(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _pasted(arguments: Mapping[str, Any]) -> str:
+def _pasted(arguments: Mapping[str, object]) -> str:
     return f"--lr-scheduler-kwargs '{json.dumps(arguments)}'"

@@ -10,17 +10,17 @@ from typing import Any, Concatenate, TypeVar
 
 from pydantic.fields import FieldInfo
 
-from hubdpo.config.base import Config, Options
+from hubdpo.config.base import Config, Values
 from hubdpo.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 ResultT = TypeVar("ResultT")
 
-Resolve = Callable[[dict[str, Any]], tuple[Options, dict[str, Any]]]
+Resolve = Callable[[Values], tuple[Values, Values]]
 """Splits the options of a call into those to validate and further arguments of the function, such as rows in memory."""
 
 
-def _all_options(options: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+def _all_options(options: Values) -> tuple[Values, Values]:
     return options, {}
 
 
@@ -68,9 +68,7 @@ def signature(model: type[Config], positional: tuple[str, ...], returns: object)
     return inspect.Signature(parameters, return_annotation=returns)
 
 
-def _named(
-    function: str, positional: tuple[str, ...], arguments: tuple[Any, ...], options: dict[str, Any]
-) -> dict[str, Any]:
+def _named(function: str, positional: tuple[str, ...], arguments: tuple[Any, ...], options: Values) -> Values:
     """Give positional arguments their names. Raise ConfigError for too many, or for an option given twice."""
     if len(arguments) > len(positional):
         raise ConfigError(
@@ -89,7 +87,7 @@ def _ordered(model: type[Config], positional: tuple[str, ...]) -> list[tuple[str
     return [(name, fields[name]) for name in (*positional, *(name for name in fields if name not in positional))]
 
 
-def _call_type(model: type[Config], name: str, field: FieldInfo) -> Any:
+def _call_type(model: type[Config], name: str, field: FieldInfo) -> object:
     if (declared := model.cli(name).call_type) is not None:
         return declared
     return str | Path if field.annotation is Path else field.annotation

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from hubdpo.config.base import Unfit
+from hubdpo.config.base import Unfit, Values
 
 HELP = """Variables for the chat template, such as enable_thinking=false or '{"enable_thinking": false}'."""
 METAVAR = "JSON|NAME=VALUE"
 _HINT = "--chat-template-kwargs enable_thinking=false"
 
 
-def read_template_kwargs(value: Any) -> Any:
+def read_template_kwargs(value: object) -> object:
     """Parse a JSON object, or NAME=VALUE pairs separated by commas, each value JSON or a word. A mapping is kept."""
     if isinstance(value, str):
         value = _from_json(value) if value.lstrip().startswith("{") else dict(map(_pair, value.split(",")))
@@ -25,17 +25,17 @@ def read_template_kwargs(value: Any) -> Any:
     return value or None
 
 
-TemplateKwargs = Annotated[dict[str, Any] | None, BeforeValidator(read_template_kwargs)]
+TemplateKwargs = Annotated[Values | None, BeforeValidator(read_template_kwargs)]
 
 
-def _from_json(text: str) -> Any:
+def _from_json(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError:
         raise Unfit("this is not a JSON object", hint=_HINT) from None
 
 
-def _pair(part: str) -> tuple[str, Any]:
+def _pair(part: str) -> tuple[str, object]:
     name, equals, value = part.partition("=")
     if not equals:
         raise Unfit(f"`{part}` is not NAME=VALUE", hint=_HINT)
