@@ -104,7 +104,7 @@ def _write_table(source: object, path: str, name: str) -> None:
         with storage.open_write(path) as file:
             writer = None
             for table in _groups(source):
-                plain = table.replace_schema_metadata(None).combine_chunks()
+                plain = table.combine_chunks()
                 writer = writer or pq.ParquetWriter(
                     file, plain.schema, compression="none", use_dictionary=False, store_schema=False
                 )
