@@ -160,7 +160,7 @@ def test_an_edited_dataset_folder_is_refused_before_the_hub_is_asked(data: Path,
 
 
 def test_a_token_without_the_right_is_told(data: Path) -> None:
-    with pytest.raises(HubError, match="may not") as caught:
+    with pytest.raises(HubError, match="this token cannot write to `bob") as caught:
         push(folder=data, repo="bob/not-mine", version="1.0.0")
     assert caught.value.exit_code == 4
 
