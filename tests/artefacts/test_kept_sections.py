@@ -102,6 +102,11 @@ def test_code_blocks_are_those_of_commonmark(name: str) -> None:
     body, is_open = FENCES[name]
     text = f"{body}\n<!-- hubdpo:keep -->\nMine.\n<!-- /hubdpo:keep -->\n"
     assert split_card(text).kept == (() if is_open else (section("Mine."),))
+    if is_open:
+        with pytest.raises(ArtefactError, match="never closed"):
+            join_card(Card(f"{body}\n"))
+    else:
+        assert split_card(join_card(Card(f"{body}\n"))).generated == f"{body}\n"
 
 
 def test_a_card_with_open_code_takes_no_sections() -> None:
