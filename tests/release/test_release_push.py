@@ -68,7 +68,7 @@ def test_a_run_is_published_without_what_stays_here(run: Path, repo_id: str, tmp
     push(folder=run, repo=repo_id, version="1.0.0")
     files = published(repo_id, tmp_path, repo_type="model")
     assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "README.md", "run.json"} <= set(files)
-    assert {"metrics.jsonl", "eval.json", "plots/loss.png"} <= set(files)
+    assert {"metrics.jsonl", "eval.json", "plots/curves.png"} <= set(files)
     assert not [
         n for n in files if n.endswith((".pkl", ".pt", ".bin", ".pth")) or "checkpoint" in n or n == "local.json"
     ]

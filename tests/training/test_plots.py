@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from hubdpo.cards.model.plots import curves, write_plots
+from hubdpo.cards.model.plots import draw, write_plots
 
 LINES: list[dict[str, Any]] = [
     *({"step": step, "loss": 0.7, "logps/chosen": -9.0, "logps/rejected": -step} for step in range(9)),
@@ -16,21 +16,34 @@ LINES: list[dict[str, Any]] = [
 ]
 
 
-def test_the_legend_covers_no_curve() -> None:
+def test_the_legends_cover_no_curve() -> None:
     points = [(step, float(step)) for step in range(9)]
-    figure = curves("logps", {f"{held}logps/{side}": points for side in "ab" for held in ("", "held-out ")})
+    logps = {f"{held}logps/{side}": points for side in "ab" for held in ("", "held-out ")}
+    figure = draw({"loss": {"loss": points}, "margins": {"margins": points}, "logps": logps})
     FigureCanvasAgg(figure).draw()
-    axes = figure.axes[0]
-    legend = axes.get_legend()
-    assert legend is not None
-    assert len({line.get_color() for line in axes.lines}) == 2
-    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
-    assert legend.get_window_extent().y1 <= figure.bbox.y1
+    drawn = [axes for axes in figure.axes if axes.lines]
+    assert [axes.get_ylabel() for axes in drawn] == ["loss", "margins", "logps"]
+    assert len({line.get_color() for line in drawn[-1].lines}) == 2
+    boxes = [axes.get_window_extent() for axes in drawn]
+    for axes in drawn:
+        legend = axes.get_legend()
+        assert legend is not None
+        extent = legend.get_window_extent()
+        assert not any(extent.overlaps(box) for box in boxes)
+        assert extent.y1 <= figure.bbox.y1
 
 
 def test_what_was_logged_is_drawn_the_same_bytes_each_time(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
-    files = write_plots(tmp_path)
-    assert [path.name for path in files] == ["loss.png", "logps.png"]
-    before = [path.read_bytes() for path in files]
-    assert [path.read_bytes() for path in write_plots(tmp_path)] == before
+    path = write_plots(tmp_path)
+    assert path == tmp_path / "plots" / "curves.png"
+    before = path.read_bytes()
+    (tmp_path / "plots" / "loss.png").write_bytes(b"as hubdpo 0.2 drew it")
+    write_plots(tmp_path)
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == {"curves.png": before}
+
+
+def test_a_run_without_metrics_has_no_plot(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 0.1}\n')
+    assert write_plots(tmp_path) is None
+    assert not (tmp_path / "plots").exists()

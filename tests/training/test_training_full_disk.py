@@ -212,7 +212,7 @@ def test_reference_log_probs_that_cannot_be_cached_are_still_used(
 def test_a_plot_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = json.dumps({"step": 1, "loss": 0.5}) + "\n"
     (tmp_path / "metrics.jsonl").write_text(line)
-    (before,) = plots.write_plots(tmp_path)
+    before = plots.write_plots(tmp_path)
     drawn = before.read_bytes()
 
     def full(self: Path, *args: Any) -> None:

@@ -46,7 +46,7 @@ def test_a_run_folder_has_the_promised_files(run_dir: Path) -> None:
     run = RunManifest.read(run_dir / "run.json")
     assert (run.status, run.steps) == ("complete", 4)
     assert EvalReport.read(run_dir / "eval.json").pairs == run.dataset.test_pairs
-    assert (run_dir / "plots" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (run_dir / "plots" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_metrics_have_the_keys_of_trl(run_dir: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample
 from hubdpo.artefacts.manifests.run import RunManifest
@@ -27,7 +28,6 @@ FILES = {
     "LICENSE": "licence of the base model",
     "hubdpo.json": "SHA-256 of every file",
 }
-PLOTS = tuple(f"plots/{name}.png" for name in ("loss", "accuracies", "margins", "logps"))
 
 
 @dataclass(frozen=True)
@@ -116,20 +116,9 @@ def _result(run: RunManifest, evaluation: EvalReport) -> Front:
 
 
 def _plots(files: Collection[str]) -> str:
-    """Return a Markdown table of the plots, two in a row, in the order of PLOTS; "" without plots."""
-    paths = [name for name in files if name.startswith("plots/") and name.endswith(".png")]
-    paths.sort(key=lambda name: (PLOTS.index(name) if name in PLOTS else len(PLOTS), name))
-    cells = [
-        (name := path.removeprefix("plots/").removesuffix(".png"), f"![{name} over the steps]({path})")
-        for path in paths
-    ]
-    cells += [("", "")] * (len(cells) % 2)
-    rows: list[str] = []
-    for (left, left_plot), (right, right_plot) in zip(cells[::2], cells[1::2], strict=True):
-        heads = f"| **{left}** | **{right}** |".replace("****", "")
-        rows += [heads] if rows else [f"| {left} | {right} |", "|---|---|"]
-        rows.append(f"| {left_plot} | {right_plot} |")
-    return "\n".join(rows)
+    """Return the plots of a run as Markdown pictures; "" without plots."""
+    paths = sorted(name for name in files if name.startswith("plots/") and name.endswith(".png"))
+    return "\n\n".join(f"![{Path(path).stem} over the steps]({path})" for path in paths)
 
 
 def _sample(sample: Sample) -> str:

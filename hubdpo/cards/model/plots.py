@@ -1,4 +1,4 @@
-"""Draw the training curves of a run, from metrics.jsonl, as PNG files."""
+"""Draw the training curves of a run, from metrics.jsonl, as one PNG file."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import io
 import json
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hubdpo.artefacts.manifests.manifest import METRICS_FILE, write_atomic
 
-PLOTS = {
+CURVES_FILE = "plots/curves.png"
+PANELS = {
     "loss": ("loss",),
     "accuracies": ("rewards/accuracies",),
     "margins": ("rewards/margins",),
     "logps": ("logps/chosen", "logps/rejected"),
 }
+Series = dict[str, list[tuple[int, float]]]
 
 
-def write_plots(run: Path) -> list[Path]:
-    """Draw the logged metrics, training and held-out in one plot each. Return the files in `plots/`."""
+def write_plots(run: Path) -> Path | None:
+    """Draw the logged metrics, training and held-out together. Return the file, or None if nothing was logged."""
     log = [json.loads(line) for line in (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
-    written = []
-    (run / "plots").mkdir(exist_ok=True)
-    for name, keys in PLOTS.items():
+    panels: dict[str, Series] = {}
+    for name, keys in PANELS.items():
         series = {
             label: points
             for key in keys
@@ -31,22 +33,35 @@ def write_plots(run: Path) -> list[Path]:
             if (points := [(line["step"], line[full]) for line in log if full in line])
         }
         if series:
-            written.append(_draw(run / "plots" / f"{name}.png", name, series))
-    return written
-
-
-def _draw(path: Path, title: str, series: dict[str, list[tuple[int, float]]]) -> Path:
+            panels[name] = series
+        # earlier versions of hubdpo drew each panel in a file of its own
+        (run / "plots" / f"{name}.png").unlink(missing_ok=True)
+    if not panels:
+        return None
+    path = run / CURVES_FILE
+    path.parent.mkdir(exist_ok=True)
     # without a version in it, the same run gives the same bytes
     png = io.BytesIO()
-    curves(title, series).savefig(png, dpi=100, metadata={"Software": None})
+    draw(panels).savefig(png, dpi=100, metadata={"Software": None})
     write_atomic(path, png.getvalue())
     return path
 
 
-def curves(title: str, series: dict[str, list[tuple[int, float]]]) -> Figure:
-    """Draw curves of (step, value) points; a held-out curve has the colour of its training curve, and markers."""
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
-    axes = figure.subplots()
+def draw(panels: dict[str, Series]) -> Figure:
+    """Draw curves of (step, value) points, one panel for each title, two panels in a row."""
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(6 * columns, 3.2 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, (title, series) in zip(grid, panels.items(), strict=False):
+        _draw_panel(axes, title, series)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _draw_panel(axes: Axes, title: str, series: Series) -> None:
+    """Draw the curves of a panel; a held-out curve has the colour of its training curve, and markers."""
     colours: dict[str, str] = {}
     for label, points in series.items():
         held_out = label.startswith("held-out ")
@@ -57,4 +72,3 @@ def curves(title: str, series: dict[str, list[tuple[int, float]]]) -> Figure:
     axes.grid(alpha=0.3)
     # above the axes, where it does not cover a curve
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
-    return figure
