@@ -63,7 +63,7 @@ CONFIGS = [{"config_name": "a", "data_files": [{"split": "train", "path": "*.par
     ("info", "says"),
     [
         *[(info, says) for info, says in ODD if isinstance(info, dict) and isinstance(info["splits"], list)],
-        ({"splits": [GOOD | {"num_bytes": "x"}], "features": 5}, "cannot be compared: `a.parquet` is not a Parquet file"),
+        ({"splits": [GOOD | {"num_bytes": "x"}], "features": 5}, "cannot be compared: `a.parquet` is not a Parquet"),
     ],
 )
 def test_the_card_check_names_malformed_splits(info: Any, says: str) -> None:

@@ -63,7 +63,7 @@ def test_parquet_without_pairs_or_that_unpacks_without_end_is_a_line(tmp_path: P
     pq.write_table(pa.table({name: [1, 2] for name in columns}), numbers)
     broken.write_bytes(b"PAR1" + b"\0" * 100 + b"PAR1")
     pq.write_table(messages("x" * 1_000, 200_000), bomb, compression="zstd")
-    for path, says in ((other, "no messages"), (numbers, "no messages"), (broken, "is not a Parquet"), (bomb, "")):
+    for path, says in ((other, "of messages"), (numbers, "of messages"), (broken, "is not a Parquet"), (bomb, "")):
         with pytest.raises(HubdpoError) as caught:
             compare_rows([good], [path])
         assert says in caught.value.message and path.name in caught.value.message
