@@ -13,13 +13,13 @@ from hubdpo import console
 
 # libraries set up themselves when they are imported, so they are imported before the first look
 SCRIPT = """
-import logging, os, warnings
+import csv, gc, logging, os, warnings
 import datasets, datasketch, detect_secrets, huggingface_hub, httpx2, matplotlib.pyplot, peft, requests, torch
 import transformers
 
 def state():
     levels = {name: logging.getLogger(name).level for name in ("huggingface_hub", "datasets", "transformers", "httpx2")}
-    return dict(os.environ), levels, list(warnings.filters)
+    return dict(os.environ), levels, list(warnings.filters), gc.isenabled(), csv.field_size_limit()
 
 def call(function, *arguments, **options):
     try:
@@ -28,10 +28,12 @@ def call(function, *arguments, **options):
         pass
     assert state() == before, function
 
+gc.disable()
 before = state()
 import hubdpo, hubdpo.cli.app, hubdpo.errors, hubdpo.demo.reader
 assert state() == before, "import"
 call(hubdpo.prepare, source="raw.jsonl", output_dir="data", test_size=0)
+call(hubdpo.prepare, source="raw.csv", output_dir="table", test_size=0)
 call(hubdpo.load_preferences, "data")
 call(hubdpo.train, model_name_or_path="nowhere", dataset="data", output_dir="run")
 call(hubdpo.evaluate, run_dir="nowhere")
@@ -46,9 +48,10 @@ SET_BY_THE_COMMAND_LINE = (
 )  # fmt: skip
 
 
-def test_a_call_changes_no_environment_no_logger_and_no_warning_filter(tmp_path: Path) -> None:
+def test_a_call_changes_no_state_of_the_process(tmp_path: Path) -> None:
     row = '{"prompt": "p%d", "chosen": "good", "rejected": "bad"}\n'
     (tmp_path / "raw.jsonl").write_text("".join(row % i for i in range(20)))
+    (tmp_path / "raw.csv").write_text("prompt,chosen,rejected\n" + "".join(f"p{i},good,bad\n" for i in range(20)))
     environment = {name: value for name, value in os.environ.items() if name not in SET_BY_THE_COMMAND_LINE}
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -31,6 +31,7 @@ def convert_piece(task: Task) -> PieceResult:
 
     Raise DataError if the file is broken or holds images, video or sound.
     """
+    collected = gc.isenabled()
     gc.disable()  # rows make no reference cycles, and looking for them takes a fifth of the time
     try:
         with PieceWriter(task.number, task.rules) as writer:
@@ -44,7 +45,8 @@ def convert_piece(task: Task) -> PieceResult:
             writer.result.lines, writer.result.repaired = reader.lines, reader.repaired
         return writer.result
     finally:
-        gc.enable()
+        if collected:
+            gc.enable()
 
 
 class _Converter:

@@ -91,7 +91,14 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int, typed: str) -> 
     A value of MISSING becomes None and is counted. In a column of votes or labels `None` and `N/A` stay text: they may
     be a tie, or what `--labels` makes of them. Raise DataError if the CSV is broken or not UTF-8.
     """
-    csv.field_size_limit(most)
+    limit = csv.field_size_limit(most)  # of the process: put back once the last row is read
+    try:
+        yield from _csv_rows(stream, name, kind, typed)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _csv_rows(stream: IO[bytes], name: str, kind: str, typed: str) -> Iterator[RawRow]:
     head = stream.read(HEAD_BYTES)
     stream.seek(0)
     form = form_of(head, kind)
