@@ -41,11 +41,17 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def run(*, wait: str = "time.sleep(60)", more: str = "", ignore: bool = False) -> subprocess.Popen[str]:
+        def set_signals() -> None:
+            # a shell starts what runs in the background with these ignored, and so would the command be
+            for number in (signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
+            if ignore:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
         process = subprocess.Popen(
             [sys.executable, "-c", RUN.format(wait=wait, more=more)], cwd=tmp_path, text=True,
             env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignore else None,
-            start_new_session=True,
+            preexec_fn=set_signals, start_new_session=True,
         )  # fmt: skip
         started.append(process)
         assert process.stdout is not None
