@@ -42,8 +42,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def run(*, wait: str = "time.sleep(60)", more: str = "", ignore: bool = False) -> subprocess.Popen[str]:
         def set_signals() -> None:
-            # a shell starts what runs in the background with these ignored, and so would the command be
-            for number in (signal.SIGINT, signal.SIGQUIT):
+            # nohup and background jobs of a shell start with these ignored, and the command would ignore them too
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
                 signal.signal(number, signal.SIG_DFL)
             if ignore:
                 signal.signal(signal.SIGHUP, signal.SIG_IGN)
