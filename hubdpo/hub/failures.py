@@ -164,7 +164,9 @@ def _refused(what: str, problem: BaseException) -> HubError:
         hint = "hf auth login, or check the name" if _token() else "hf auth login, or export HF_TOKEN=..."
         return HubError(f"`{what}` is not on {hub_address()}, or is private", hint=hint)
     if isinstance(problem, errors.RevisionNotFoundError):
-        return NoSuchRevision(f"`{what}` has no such revision", hint=f"hf repos tag list {what.partition('@')[0]}")
+        kind = " --type dataset" if "/datasets/" in str(problem.response.url) else ""
+        hint = f"hf repos tag list {what.partition('@')[0]}{kind}"
+        return NoSuchRevision(f"`{what}` has no such revision", hint=hint)
     if isinstance(problem, errors.DisabledRepoError):
         return HubError(f"`{what}` was disabled by {hub_address()}", hint=f"read why at {hub_address()}/{what}")
     if status == 401:

@@ -227,6 +227,16 @@ def test_commands_say_what_they_cannot_do_with_it(
     assert word in done.stderr.replace("\n", " ")
 
 
+def test_the_hint_for_a_missing_revision_names_the_kind_of_repo(slashed: dict[str, str]) -> None:
+    for load, kind, options in (
+        (hubdpo.load_preferences, "dataset", " --type dataset"),
+        (hubdpo.load_adapter, "model", ""),
+    ):
+        with pytest.raises(NoSuchRevision) as raised:
+            load(f"{slashed[kind]}@feature/none")
+        assert raised.value.hint == f"hf repos tag list {slashed[kind]}{options}"
+
+
 def test_train_takes_a_base_and_data_with_their_revisions(
     slashed: dict[str, str], tiny_base_repo: str, run_cli: Callable[..., Result], tmp_path: Path
 ) -> None:

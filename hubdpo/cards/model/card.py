@@ -23,6 +23,7 @@ FILES = {
     "tokenizer.json": "tokenizer and chat template (with the other tokenizer files), unchanged from the base model",
     "run.json": "options, package versions, hardware, and the commits of base model and data",
     "metrics.jsonl": "training log",
+    "plots/curves.png": "training curves",
     "eval.json": "results on the held-out pairs",
     "probes.json": "log-probabilities to compare a loaded copy with",
     "LICENSE": "licence of the base model",
