@@ -48,6 +48,15 @@ class Unfit(ValueError):
         self.hint = hint
 
 
+LONGEST_SHOWN = 200
+
+
+def _shown(value: object) -> str:
+    """Return a value as one line of a message: cut after 200 characters, with its type."""
+    text = repr(value) if isinstance(value, str) else " ".join(repr(value).split())
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}... (a {type(value).__name__})"
+
+
 class Config(BaseModel):
     """Base of each command's options: frozen, and unknown names are refused with a suggestion.
 
@@ -126,7 +135,7 @@ class Config(BaseModel):
         if first["type"] == "missing":
             return cls._missing(name)
         return ConfigError(
-            f"option `{flag_of(name)}`{origins.get(name, '')} is not valid: {message}: {first['input']!r}",
+            f"option `{flag_of(name)}`{origins.get(name, '')} is not valid: {message}: {_shown(first['input'])}",
             hint=hint or cls.model_fields[name].description,
         )
 

@@ -131,3 +131,10 @@ def test_what_is_not_user_slash_name_is_no_repo(repo: str) -> None:
 @pytest.mark.parametrize("repo", ["Qwen/Qwen2-7B-Instruct", "a/b", "me_1/x.y-z"])
 def test_hub_ids_are_repos(repo: str) -> None:
     assert is_repo_id(repo)
+
+
+def test_a_value_of_the_wrong_kind_is_cut_in_the_message() -> None:
+    with pytest.raises(ConfigError) as raised:
+        TrainConfig.build({"model_name_or_path": "m", "dataset": [{"prompt": "a\n"}] * 50_000, "output_dir": "o"})
+    assert len(raised.value.message) < 500
+    assert raised.value.message.endswith("... (a list)")
