@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from hubdpo import console
@@ -48,18 +49,8 @@ def check_adapter(folder: Path, base_now: BaseState | None = None) -> ProbeResul
     in_4bit = bool(run.config.get("load_in_4bit"))
     console.info(f"loading the adapter on {name}@{revision[:12]}, {'NF4' if in_4bit else 'not quantised'}")
     base = fetch_base(name, revision, exists=base_now is not None and base_now.main == revision)
-    try:
+    with _findings(f"the adapter cannot be loaded on {name}@{revision[:12]}", large="the base"):
         result = _probe(folder, base, recorded, load_in_4bit=in_4bit)
-    except VerificationFailed:
-        raise
-    except HubdpoError as problem:
-        raise VerificationFailed(problem.message, hint=problem.hint) from None
-    except Exception as problem:  # anything that prevents loading is a finding
-        first = (str(problem).strip().splitlines() or [""])[0]
-        raise VerificationFailed(
-            f"the adapter cannot be loaded on {name}@{revision[:12]}: {type(problem).__name__}: {first}",
-            hint=f"where the base does not fit into memory, {HASHES_ALONE}",
-        ) from problem
     if result is None:
         console.warn(
             f"the run has no {PROBES_FILE}: it loads, but there is nothing to compare its answers with; "
@@ -94,19 +85,9 @@ def check_merged(folder: Path) -> ProbeResult:
     manifest, recorded = MergeManifest.read(folder / MERGE_FILE), Probes.read(folder / PROBES_FILE)
     device = pick_device("auto" if recorded.environment["device"] == "cuda" else "cpu")
     console.info(f"loading the model, {manifest.dtype}")
-    try:
+    with _findings("the model cannot be loaded", large="it"):
         model = read_causal_lm(folder, dtype=getattr(torch, manifest.dtype)).to(device)
         result = compare_probes(model, read_tokenizer(folder), recorded)
-    except VerificationFailed:
-        raise
-    except HubdpoError as problem:
-        raise VerificationFailed(problem.message, hint=problem.hint) from None
-    except Exception as problem:  # anything that prevents loading is a finding
-        first = (str(problem).strip().splitlines() or [""])[0]
-        raise VerificationFailed(
-            f"the model cannot be loaded: {type(problem).__name__}: {first}",
-            hint=f"where it does not fit into memory, {HASHES_ALONE}",
-        ) from problem
     if not result.passed:
         raise VerificationFailed(
             f"the model is not what was merged: log-probabilities differ by {result.mean_difference:.2g} nats a token, "
@@ -114,6 +95,23 @@ def check_merged(folder: Path) -> ProbeResult:
             hint="hubdpo merge, into another folder, and publish that",
         )
     return result
+
+
+@contextmanager
+def _findings(message: str, *, large: str) -> Iterator[None]:
+    """Raise VerificationFailed for anything that prevents loading; `large` is what may not fit into memory."""
+    try:
+        yield
+    except VerificationFailed:
+        raise
+    except HubdpoError as problem:
+        raise VerificationFailed(problem.message, hint=problem.hint) from None
+    except Exception as problem:
+        first = (str(problem).strip().splitlines() or [""])[0]
+        raise VerificationFailed(
+            f"{message}: {type(problem).__name__}: {first}",
+            hint=f"where {large} does not fit into memory, {HASHES_ALONE}",
+        ) from problem
 
 
 def check_dataset(folder: Path) -> dict[str, int]:
