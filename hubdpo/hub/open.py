@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hubdpo.errors import ConfigError, HubError, NoSuchRevision
 from hubdpo.hub.client import RepoType, cache_of, never_cached, resolve
 from hubdpo.hub.failures import is_offline, no_folder, translate_errors
 from hubdpo.hub.reference import RepoRef, parse_unless_folder
-from hubdpo.hub.retry import repeat
-from hubdpo.hub.transport import api, endpoint
-
-if TYPE_CHECKING:
-    pass
-
 from hubdpo.hub.repo import RepoSnapshot
+from hubdpo.hub.retry import repeat
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
+from hubdpo.hub.transport import api, endpoint
 
 
 def open_snapshot(ref: str, revision: str | None = None, *, repo_type: RepoType | None = None) -> Snapshot:

@@ -10,7 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TypeVar
 
 from hubdpo import console
 from hubdpo.artefacts.folders.walk import files_below
@@ -33,9 +33,6 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import RepoType
-
-if TYPE_CHECKING:
-    pass
 
 M = TypeVar("M", bound=Manifest)
 Shapes = dict[str, tuple[int, ...]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,10 +15,13 @@ from hubdpo import push, verify
 from hubdpo.artefacts.manifests.evaluation import Probes
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.errors import VerificationFailed
+from hubdpo.errors import HubdpoError, VerificationFailed
 from hubdpo.model.merge.check import probe_adapter
 from hubdpo.model.probes import PAIRS, ProbeResult, compare_probes, record_probes
 from hubdpo.release.verify.loads import check_dataset
+
+if TYPE_CHECKING:
+    from tests.conftest import Hub
 
 
 @pytest.fixture
@@ -220,3 +223,15 @@ def test_numbers_that_are_none_are_never_verified(run: Path, tiny_base: Path, fa
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_difference_that_is_no_number_is_none_that_passes(number: float, exact: bool) -> None:
     assert not ProbeResult(8, 60, number, number, exact=exact, tolerance=float("inf")).passed
+
+
+@pytest.mark.parametrize(
+    ("ref", "check", "message"), [("a/b@v1.0.0", "foo", "`check` is 'foo'"), (Path("data"), "load", "data")]
+)
+def test_what_cannot_be_verified_is_refused_before_the_hub_is_asked(
+    ref: Any, check: Any, message: str, hub: Hub
+) -> None:
+    asked = len(hub.server.requests)
+    with pytest.raises(HubdpoError, match=message):
+        verify(ref, check=check)
+    assert len(hub.server.requests) == asked

@@ -67,14 +67,14 @@ class Diff:
         return asdict(self)
 
 
-def diff(before: str, after: str) -> Diff:
+def diff(before: str | Path, after: str | Path) -> Diff:
     """Compare two releases or folders of the same kind, each given as a folder or `USER/NAME[@REVISION]`.
 
     Manifests are read first; rows and weights are downloaded only where their hashes differ. Raise ConfigError for two
     different kinds, ArtefactError for anything but a folder or release of hubdpo, HubError when the Hub has no such
     repo or revision.
     """
-    old, new = open_release(before), open_release(after)
+    old, new = open_release(str(before)), open_release(str(after))
     kind = _kind(old)
     if kind != _kind(new):
         raise ConfigError(

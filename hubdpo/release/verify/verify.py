@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import shortened
@@ -51,15 +52,17 @@ class Findings:
     splits: dict[str, int] | None = None
 
 
-def verify(ref: str, *, check: Check = "load") -> Verified:
+def verify(ref: str | Path, *, check: Check = "load") -> Verified:
     """Verify the release `USER/NAME@vX.Y.Z` of a model or a dataset, and return what it is.
 
     Every file is downloaded and compared with its hash. With `check="load"` an adapter is also loaded on its base and
     its probes are compared, and the rows of a dataset are counted. A base that has moved on since is a warning: without
     a pinned commit, loading would take another base. Raise VerificationFailed when something differs, HubError when
-    there is no such release.
+    there is no such release, ConfigError for another `ref` or `check`.
     """
-    repo_id, tag = parse_ref(ref)
+    if check not in get_args(Check):
+        raise ConfigError(f"`check` is {check!r}", hint=f"one of: {', '.join(get_args(Check))}")
+    repo_id, tag = parse_ref(str(ref))
     require_online("`verify`")
     repo_type = find_type(repo_id)
     if tag is None or parse_tag(tag) is None:
