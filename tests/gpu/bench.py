@@ -1,0 +1,215 @@
+"""Time steps of a 7B base in NF4 on one trainer: TRL's settings, hubdpo's, each option by itself, and all together.
+
+Every arm runs the same pairs with the same adapter, so the ratio of two arms is what an option gives. TRL's defaults
+run first and last: the difference is the noise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import bitsandbytes
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from hubdpo.training.preflight import preflight
+from hubdpo.training.step.reference import add_reference_log_probs
+from tests.benchmarks.bench_train import grouped
+from tests.gpu.findings import Check
+from tests.gpu.models import SHAPES, adapter_in, hh_rows, random_nf4, trainer_on
+
+SECONDS = 200
+"""After which no further arm starts."""
+Rows = list[dict[str, Any]]
+
+
+class Bench:
+    """A trainer whose settings change from arm to arm, so that nothing is loaded twice."""
+
+    def __init__(self, check: Check) -> None:
+        self.check = check
+        self.shape = SHAPES["tiny, untied" if check.rehearse else "Qwen2-7B"]
+        self.pairs, self.step_pairs = (2, 4) if check.rehearse else (8, 32)
+        self.deadline = time.monotonic() + SECONDS
+        began = time.monotonic()
+        torch.manual_seed(0)
+        model = random_nf4(self.shape, check.device)
+        check.wait()
+        held = None if check.rehearse else round(torch.cuda.memory_allocated() / 1e9, 2)
+        check.find(loaded_seconds=round(time.monotonic() - began, 1), weights_gb=held)
+        self.data: Rows = hh_rows(self.step_pairs, most=64 if check.rehearse else None)
+        self.config, self.trainer = trainer_on(
+            model, check.scratch, self.data, check.device, per_device_train_batch_size=self.pairs,
+            gradient_accumulation_steps=self.step_pairs // self.pairs, checkpoint_layers=self.shape.layers,
+        )  # fmt: skip
+        self.trainer.create_optimizer()
+        self.shared, self.recomputed = self.trainer.shared_prefix, self.trainer.recomputed
+        self._with_reference: Rows = []
+
+    def with_reference(self) -> Rows:
+        if not self._with_reference:
+            began = time.monotonic()
+            self.trainer.shared_prefix, self.trainer.tokens_per_batch = self.shared, None
+            self._with_reference = add_reference_log_probs(self.trainer, self.data, identity={"check": time.time_ns()})
+            self.trainer.model.train()
+            self.check.find(reference_seconds=round(time.monotonic() - began, 2))
+        return self._with_reference
+
+    def step(self, batches: list[dict[str, torch.Tensor]]) -> float:
+        trainer = self.trainer
+        trainer.begin_step(batches)
+        loss = sum(trainer.training_step(trainer.model_wrapped, dict(batch)) for batch in batches)
+        weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        trainer.optimizer.zero_grad()
+        return float(loss)
+
+    def arm(
+        self, name: str, *, ours: bool = True, cached: bool = False, by_length: bool = False,
+        recompute: int | None = None, tokens: int | None = None, times: int = 2, with_profile: bool = False,
+    ) -> None:  # fmt: skip
+        """Time a step; `recompute` layers are recomputed, by default all."""
+        if time.monotonic() > self.deadline:
+            self.check.find(arm=name, ok=False, error="no time was left")
+            return
+        with self.check.part(f"arm: {name}"):
+            data = self.with_reference() if cached else self.data
+            trainer = self.trainer
+            trainer.shared_prefix = self.shared if ours else None
+            trainer.precompute_ref_logps, trainer.tokens_per_batch = cached, tokens
+            self.recomputed.longest = None
+            self.recomputed.count = self.shape.layers if recompute is None else recompute
+            size = self.step_pairs if tokens else self.pairs
+            batches = grouped(data, size) if by_length else [data[i : i + size] for i in range(0, len(data), size)]
+            trainer.current_gradient_accumulation_steps = len(batches)
+            self._time(name, [trainer.data_collator(batch) for batch in batches], times, ours=ours, cached=cached)
+            if with_profile:
+                self._profile(name, [trainer.data_collator(batch) for batch in batches])
+
+    def _time(self, name: str, batches: list[Any], times: int, *, ours: bool, cached: bool) -> None:
+        on_gpu = not self.check.rehearse
+        if on_gpu:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            loss, took = self.step(batches), []
+            for _ in range(times):
+                self.shared.packed_tokens = 0
+                self.check.wait()
+                began = time.perf_counter()
+                self.step(batches)
+                self.check.wait()
+                took.append(time.perf_counter() - began)
+        except torch.OutOfMemoryError:
+            self.trainer.optimizer.zero_grad()
+            torch.cuda.empty_cache()
+            self.check.find(arm=name, ok=False, error="out of memory")
+            return
+        seconds, forward = min(took), 1 if cached else 2
+        tokens = self.shared.packed_tokens / forward if ours else sum(batch["input_ids"].numel() for batch in batches)
+        # policy and reference forward, what is recomputed, and the gradients of the states; the weights get none
+        passes = forward + 1 + self.recomputed.count / self.shape.layers
+        scored = int(sum((batch["completion_mask"][:, 1:] != 0).sum() for batch in batches))
+        head = 2 * self.shape.hidden * self.shape.vocabulary * scored * (forward + 2)
+        flops = 2 * self.shape.linear_weights * tokens * passes + head
+        real = sum(int(batch["attention_mask"].sum()) for batch in batches)
+        self.check.find(
+            arm=name, ok=True, seconds=round(seconds, 4), all_seconds=[round(s, 4) for s in took], loss=loss,
+            pairs_per_s=round(self.step_pairs / seconds, 2), tokens_per_s=round(real / seconds),
+            backbone_tokens=round(tokens), passes=round(passes, 2), tflops=round(flops / seconds / 1e12, 1),
+            peak_gb=round(torch.cuda.max_memory_allocated() / 1e9, 2) if on_gpu else None,
+        )  # fmt: skip
+
+    def _profile(self, name: str, batches: list[Any]) -> None:
+        kinds = [ProfilerActivity.CPU] + ([] if self.check.rehearse else [ProfilerActivity.CUDA])
+        with profile(activities=kinds) as seen:
+            self.step(batches)
+            self.check.wait()
+        key = "self_cpu_time_total" if self.check.rehearse else "self_device_time_total"
+        events = sorted(seen.key_averages(), key=lambda event: getattr(event, key, 0), reverse=True)
+        total = sum(getattr(event, key, 0) for event in events)
+        top = [
+            {
+                "kernel": event.key[:120], "calls": event.count, "ms": round(getattr(event, key) / 1e3, 2),
+                "share": round(getattr(event, key) / max(total, 1), 4),
+            }
+            for event in events[:60]
+        ]  # fmt: skip
+        text = json.dumps({"arm": name, "total_ms": total / 1e3, "top": top}, indent=1)
+        number = len(list(self.check.out.glob("profile-*.json")))
+        (self.check.out / f"profile-{number}.json").write_text(text, encoding="utf-8")
+        self.check.find(profile=name, total_ms=round(total / 1e3, 1), top=top[:10])
+
+    def auto(self) -> None:
+        """Let the preflight choose the tokens and the layers, and see whether the step fits as it says."""
+        with self.check.part("auto"):
+            self.trainer.shared_prefix, self.trainer.precompute_ref_logps = self.shared, False
+            config = self.config.model_copy(update={"tokens_per_batch": "auto", "checkpoint_layers": "auto"})
+            self.trainer.tokens_per_batch = None
+            measured = preflight(config, self.trainer, self.data, device=self.check.device)
+            self.check.find(auto=str(measured))
+            self.arm("auto", tokens=measured.tokens_per_batch, recompute=measured.checkpoint_layers)
+
+    @contextlib.contextmanager
+    def dequantised(self) -> Iterator[None]:
+        """Within the body, keep the weights as `--dequantize-once` does."""
+        kept = []
+        for module in list(self.trainer.model.modules()):
+            layer = getattr(module, "base_layer", None)
+            if isinstance(layer, bitsandbytes.nn.Linear4bit):
+                plain = torch.nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+                weight = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+                plain.weight = torch.nn.Parameter(weight, requires_grad=False)
+                plain.bias = layer.bias
+                module.base_layer = plain
+                kept.append((module, layer))
+        try:
+            yield
+        finally:
+            for module, layer in kept:
+                module.base_layer = layer
+
+
+def run(check: Check) -> None:
+    bench = Bench(check)
+    some, many = (256, 512) if check.rehearse else (5120, 8192)
+    theirs = torch.float32 if check.rehearse else torch.bfloat16
+
+    def trl(name: str, **options: Any) -> None:
+        with adapter_in(bench.trainer.model, theirs):
+            bench.arm(name, ours=False, **options)
+
+    trl("TRL defaults")
+    bench.arm("hubdpo defaults", with_profile=True)
+    bench.arm("--reference cached", cached=True)
+    bench.arm(f"--tokens-per-batch {many}", tokens=many)
+    bench.arm(f"--checkpoint-layers 0, {some} tokens", tokens=some, recompute=0)
+    bench.arm(f"cached, {some} tokens, 0 layers", tokens=some, recompute=0, cached=True, with_profile=True)
+    trl("TRL, cached, batches by length", by_length=True, cached=True)
+    trl("TRL, cached, batches by length, all kept", by_length=True, cached=True, recompute=0)
+    bench.auto()
+    with bench.dequantised():
+        bench.arm("--dequantize-once")
+        bench.arm(f"cached, {some} tokens, 0 layers, --dequantize-once", tokens=some, recompute=0, cached=True)
+    _experiments(bench, some)
+    trl("TRL defaults, again")
+
+
+def _experiments(bench: Bench, some: int) -> None:
+    """Time what hubdpo has no option for: Liger's kernels and compiled layers."""
+    fast: dict[str, Any] = {"tokens": some, "recompute": 0, "cached": True}
+    if bench.check.rehearse:
+        return  # Triton has no CPU
+    with bench.check.part("Liger"):
+        from liger_kernel.transformers import apply_liger_kernel_to_qwen2
+
+        apply_liger_kernel_to_qwen2(
+            rope=True, rms_norm=True, swiglu=True, cross_entropy=False, fused_linear_cross_entropy=False,
+            model=bench.trainer.model.get_base_model(),
+        )  # fmt: skip
+        bench.arm("Liger")
+        bench.arm(f"cached, {some} tokens, 0 layers, Liger", **fast)

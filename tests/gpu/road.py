@@ -1,0 +1,187 @@
+"""The commands of the README on a base of a published size: train, kill, resume, evaluate, push, verify, merge."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi
+from safetensors.torch import load_file
+
+from hubdpo.loopback.server import LoopbackHub
+from tests.gpu.findings import Check, apart
+from tests.gpu.models import SHAPES, raw_pairs, write_base
+
+TOKEN = "hf_gpu_token"
+MARKER = "hubdpo-complete.json"
+KEPT_OF_RUN = ("status", "device", "steps", "train_seconds", "tokens_per_second", "peak_memory_bytes")
+
+
+class Commands:
+    """Runs `hubdpo` in processes of its own against a loopback Hub; the end of what each says is a finding."""
+
+    def __init__(self, check: Check, endpoint: str) -> None:
+        self.check = check
+        self.environment = {
+            **os.environ, "HF_ENDPOINT": endpoint, "HF_TOKEN": TOKEN, "HF_HOME": str(check.scratch / "hf"),
+            "HUBDPO_CACHE": str(check.scratch / "cache"), "HF_HUB_DISABLE_XET": "1",
+        }  # fmt: skip
+
+    def __call__(
+        self, name: str, *args: object, limit: float = 120, kill_when: Callable[[], bool] | None = None
+    ) -> bool:
+        """Run a command and return whether it ended well. `kill_when` true: SIGKILL."""
+        began, log = time.monotonic(), self.check.scratch / f"{name.replace(' ', '-')}.log"
+        command = [sys.executable, "-m", "hubdpo", *map(str, args)]
+        killed = False
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                command, env=self.environment, stdout=stream, stderr=stream, start_new_session=True
+            )
+            while process.poll() is None:
+                if time.monotonic() - began > limit or (kill_when and kill_when()):
+                    killed = True
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                time.sleep(0.02)
+        expected = process.returncode == (-signal.SIGKILL if kill_when else 0)
+        said = log.read_text(encoding="utf-8", errors="replace")
+        self.check.find(
+            command=name, ok=expected, rc=process.returncode, killed=killed,
+            seconds=round(time.monotonic() - began, 1), said=said[-1800:],
+        )  # fmt: skip
+        return expected
+
+
+@contextlib.contextmanager
+def commands(check: Check) -> Iterator[Commands]:
+    with LoopbackHub(check.scratch / "hub", tokens=[f"gpu:{TOKEN}:write"]) as hub:
+        yield Commands(check, hub.endpoint)
+
+
+def run(check: Check) -> None:
+    """Train a 0.5B base whole, killed and resumed, with and without deterministic kernels, and publish a run."""
+    steps, at = (6, 3) if check.rehearse else (12, 6)
+    scratch = check.scratch
+    with commands(check) as hubdpo, check.part("the road"):
+        base = write_base(scratch / "base", SHAPES["tiny" if check.rehearse else "Qwen2-0.5B"], check.device)
+        if not check.rehearse:
+            torch.cuda.empty_cache()
+        raw_pairs(scratch / "raw.jsonl", 64 if check.rehearse else 400, most=64 if check.rehearse else 256)
+        hubdpo("prepare", "prepare", scratch / "raw.jsonl", "-o", scratch / "data", "--license", "mit",
+               "--test-size", "0.1")  # fmt: skip
+        options = [
+            "--model-name-or-path", base, "--dataset", scratch / "data", "--max-steps", steps, "--save-steps", at,
+            "--eval-steps", steps, "--per-device-train-batch-size", 4 if check.rehearse else 8,
+            "--gradient-accumulation-steps", 1, "--learning-rate", "1e-4", "--max-length",
+            128 if check.rehearse else 512, "--max-eval-pairs", 8, "--device", check.device,
+        ]  # fmt: skip
+
+        def whole_and_published() -> None:
+            hubdpo("train", "train", *options, "-o", scratch / "whole")
+            _publish(check, hubdpo, base)
+
+        def killed_and_resumed(name: str, *more: str) -> None:
+            marker = scratch / name / f"checkpoint-{at}" / MARKER
+            hubdpo(f"train {name}", "train", *options, *more, "-o", scratch / name, kill_when=marker.exists)
+            hubdpo(f"resume {name}", "train", *options, *more, "-o", scratch / name, "--resume")
+
+        fast = ("--tokens-per-batch", "auto", "--checkpoint-layers", "auto", "--reference", "cached")
+        jobs: list[Callable[[], object]] = [
+            whole_and_published,
+            lambda: killed_and_resumed("cut"),
+            lambda: hubdpo("train again", "train", *options, "-o", scratch / "again"),
+            lambda: hubdpo("train exact", "train", *options, "--deterministic", "-o", scratch / "exact"),
+            lambda: killed_and_resumed("exact-cut", "--deterministic"),
+            lambda: hubdpo("all options", "train", *options, *fast, "--dequantize-once", "-o", scratch / "fast"),
+            lambda: hubdpo("doctor", "doctor"),
+        ]
+        with ThreadPoolExecutor(1 if check.rehearse else len(jobs)) as pool:
+            for job in [pool.submit(job) for job in jobs]:
+                job.result()
+        for name, one, other in (
+            ("resumed", "cut", "whole"), ("same command twice", "again", "whole"),
+            ("resumed, deterministic", "exact-cut", "exact"), ("deterministic or not", "exact", "whole"),
+            ("all options", "fast", "whole"),
+        ):  # fmt: skip
+            with check.part(f"adapters: {name}"):
+                check.find(adapters=name, **_difference(scratch / one, scratch / other))
+
+
+def _publish(check: Check, hubdpo: Commands, base: Path) -> None:
+    whole = check.scratch / "whole"
+    with check.part("run.json"):
+        manifest = json.loads((whole / "run.json").read_text(encoding="utf-8"))
+        check.find(run={key: manifest.get(key) for key in KEPT_OF_RUN}, losses=losses_of(whole))
+    hubdpo("evaluate", "evaluate", whole)
+    with check.part("base to the Hub"):  # an adapter is published for a base on the Hub
+        api = HfApi(endpoint=hubdpo.environment["HF_ENDPOINT"], token=TOKEN)
+        api.create_repo("gpu/base")
+        api.upload_folder(repo_id="gpu/base", folder_path=base)
+    hubdpo("push", "push", whole, "gpu/adapter", "--version", "0.1.0", "--base-model", "gpu/base", "--license", "mit")
+    hubdpo("verify", "verify", "gpu/adapter@v0.1.0")
+    hubdpo("merge", "merge", whole, "-o", check.scratch / "merged", "--dtype", "bfloat16")
+
+
+def run_7b(check: Check) -> None:
+    """Train the 7B base from shards on the disk, with the defaults and with `auto`."""
+    shape = SHAPES["tiny, untied" if check.rehearse else "Qwen2-7B"]
+    with commands(check) as hubdpo, check.part("7B"):
+        base, raw = check.shared / "base7b", check.scratch / "raw.jsonl"
+        if not (base / "config.json").is_file():
+            write_base(base, shape, check.device)
+            if not check.rehearse:
+                torch.cuda.empty_cache()
+        raw_pairs(raw, 64 if check.rehearse else 600, most=None if not check.rehearse else 64)
+        share = "0.1" if check.rehearse else "0.02"
+        hubdpo("prepare 7B", "prepare", raw, "-o", check.scratch / "data", "--license", "mit", "--test-size", share)
+        common = [
+            "--model-name-or-path", base, "--dataset", check.scratch / "data", "--max-steps", 4, "--save-steps", 4,
+            "--eval-steps", 4, "--max-eval-pairs", 4, "--max-length", 128 if check.rehearse else 1024,
+            "--gradient-accumulation-steps", 8, "--device", check.device,
+        ]  # fmt: skip
+        auto = ("--tokens-per-batch", "auto", "--checkpoint-layers", "auto")
+        for name, more in {"train 7B": (), "train 7B, auto": auto}.items():
+            folder = check.scratch / name.replace(", ", "-").replace(" ", "-")
+            hubdpo(name, "train", *common, *more, "-o", folder)
+            with check.part(f"run.json of {name}"):
+                manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+                check.find(run_7b=name, **{key: manifest.get(key) for key in KEPT_OF_RUN}, losses=losses_of(folder))
+
+
+def demo(check: Check) -> None:
+    with commands(check) as hubdpo:
+        hubdpo("demo", "demo", "--output-dir", check.scratch / "demo", limit=300)
+        with check.part("run.json of the demo"):
+            manifest = json.loads((check.scratch / "demo/run/run.json").read_text(encoding="utf-8"))
+            check.find(demo={key: manifest.get(key) for key in KEPT_OF_RUN})
+
+
+def losses_of(run: Path) -> list[float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def _difference(one: Path, other: Path) -> dict[str, object]:
+    """Return how far two adapters are apart, beside what training has put into the second."""
+    a, b = (load_file(run / "adapter_model.safetensors") for run in (one, other))
+    assert a.keys() == b.keys()
+    trained = [name for name in b if "lora_B" in name]  # zero before the first step
+    flat_a, flat_b = (torch.cat([weights[name].flatten() for name in trained]) for weights in (a, b))
+    files = [hashlib.sha256((run / "adapter_model.safetensors").read_bytes()).hexdigest()[:16] for run in (one, other)]
+    losses = [losses_of(run) for run in (one, other)]
+    return {
+        "equal": all(torch.equal(a[name], b[name]) for name in a), "relative": apart(flat_a, flat_b),
+        "largest": max(float((a[name] - b[name]).abs().max()) for name in a), "sha256": files,
+        "losses_apart": max(abs(x - y) for x, y in zip(*losses, strict=True)), "losses": losses[1],
+    }  # fmt: skip
