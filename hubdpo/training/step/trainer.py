@@ -22,6 +22,7 @@ from hubdpo.training.lora import adapter_to_float32, lora_config
 from hubdpo.training.schedule import batches_of
 from hubdpo.training.step.batch import AssistantCollator, Batch
 from hubdpo.training.step.checkpointing import Recomputed
+from hubdpo.training.step.fused_lora import FusedLora
 from hubdpo.training.step.reference import add_reference_log_probs
 from hubdpo.training.step.shared_prefix import SharedPrefix
 from hubdpo.training.step.shares import TOTALS, Counts, Step, Tally
@@ -58,6 +59,7 @@ class SharedPrefixDPOTrainer(DPOTrainer):
     shared_prefix: SharedPrefix | None = None
     tokens_per_batch: int | None = None
     recomputed: Recomputed | None = None
+    fused_lora: FusedLora | None = None
     loss_weights: list[float]
     evaluating = False
     """Stays True when an evaluation fails; `model.training` does not tell that from a failed training pass."""
@@ -247,6 +249,8 @@ def make_trainer(
         trainer.tokens_per_batch = config.tokens_per_batch
     if config.shared_prefix:
         trainer.shared_prefix = SharedPrefix(trainer.model.get_base_model())
+        if not trainer.is_fsdp_enabled:  # sharded weights are whole only within their own module's forward
+            trainer.fused_lora = FusedLora(trainer.model)
     if config.checkpoint_layers is not None:
         layers = trainer.model.config.num_hidden_layers
         count = layers if config.checkpoint_layers == "auto" else config.checkpoint_layers

@@ -1,0 +1,68 @@
+"""The GPU check, rehearsed on the CPU: every step runs, with tiny shapes, and says what a GPU would be asked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.gpu.check import ROOT, STEPS, summarise
+from tests.gpu.findings import Check, read_findings
+
+ARMS = {"TRL defaults", "hubdpo defaults", "--reference cached", "auto", "--dequantize-once", "TRL defaults, again"}
+
+
+def rehearse(out: Path, *steps: str) -> list[dict[str, object]]:
+    command = [sys.executable, "-m", "tests.gpu.check", "--rehearse", "--out", str(out), "--only", ",".join(steps)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + (out / "log.txt").read_text()[-3000:]
+    return read_findings(out)
+
+
+@pytest.mark.slow
+def test_kernels_and_parity_are_rehearsed(tmp_path: Path) -> None:
+    found = rehearse(tmp_path, "kernels", "parity")
+    assert sum("attention" in line for line in found) == 3
+    assert sum("parity" in line for line in found) == 4
+
+
+@pytest.mark.slow
+def test_the_benchmark_is_rehearsed_with_equal_losses(tmp_path: Path) -> None:
+    arms = {line["arm"]: line for line in rehearse(tmp_path, "bench") if "arm" in line}
+    assert arms.keys() >= ARMS
+    assert max(arm["loss"] for arm in arms.values()) - min(arm["loss"] for arm in arms.values()) < 1e-5
+
+
+@pytest.mark.slow
+def test_the_commands_are_rehearsed_with_equal_adapters(tmp_path: Path) -> None:
+    adapters = {line["adapters"]: line for line in rehearse(tmp_path, "road") if "adapters" in line}
+    assert {name for name, line in adapters.items() if line["equal"]} >= {"resumed", "same command twice"}
+
+
+def test_a_failure_is_a_finding_and_the_next_part_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check = Check("kernels", tmp_path, tmp_path, tmp_path, rehearse=True)
+    with check.part("first"):
+        raise ValueError("no such kernel")
+    with check.part("second"):
+        pass
+    assert [(line["part"], line["ok"]) for line in read_findings(tmp_path)] == [("first", False), ("second", True)]
+    assert summarise(tmp_path) == 1
+    assert "part first: ValueError: no such kernel" in capsys.readouterr().out
+
+
+def test_a_step_that_runs_over_the_end_is_stopped_and_said(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.gpu.check", "--rehearse", "--out", str(tmp_path), "--minutes", "0.02"]
+    done = subprocess.run([*command, "--only", "kernels,parity"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    ended = {line["ended"]: line["error"] for line in read_findings(tmp_path) if "ended" in line}
+    assert ended == {"kernels": "stopped at its limit", "parity": "no time was left"}
+
+
+def test_an_unknown_step_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.gpu.check", "--out", str(tmp_path), "--only", "kernel"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no step is called kernel" in done.stderr
+    assert set(STEPS) >= {"kernels", "parity", "road", "demo", "bench", "7b"}
