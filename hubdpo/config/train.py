@@ -120,7 +120,8 @@ class ScheduleOptions(Config):
     tokens_per_batch: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True), Role.MANNER] = Field(
         None,
         description="Fill each forward pass with N tokens, or as many as fit in memory, instead of a number of pairs. "
-        "A step keeps its --per-device-train-batch-size x --gradient-accumulation-steps pairs.",
+        "A step keeps its --per-device-train-batch-size x --gradient-accumulation-steps pairs. On a GPU `auto`, unless "
+        "--per-device-train-batch-size is given.",
     )
     weight_decay: Annotated[float, Role.WEIGHTS] = Field(0.0, ge=0, description="Weight decay of AdamW.")
     max_grad_norm: Annotated[float, Role.WEIGHTS] = Field(1.0, gt=0, description="Gradient norm to clip to.")
@@ -212,7 +213,7 @@ class MemoryOptions(Config):
     checkpoint_layers: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True), Role.MANNER] = Field(
         None,
         description="Layers to recompute in the longest forward pass, or as few as memory allows; shorter passes "
-        "recompute fewer. By default all layers in every pass.",
+        "recompute fewer. On a GPU `auto`, unless --gradient-checkpointing is given; on a CPU all layers.",
     )
 
 
@@ -278,6 +279,18 @@ class TrainConfig(ProcessOptions, MemoryOptions, LoraOptions, LengthOptions, Sch
         if self.prompt_budget >= self.max_length:
             raise ValueError("max_prompt_length must be less than max_length, or no token is left for the answer")
         return self
+
+    def for_gpu(self) -> TrainConfig:
+        """Return the config of a run on a GPU, where the memory of passes is measured unless an option sets it."""
+        given = self.model_fields_set
+        measured: dict[str, str] = {}
+        if not given & {"tokens_per_batch", "per_device_train_batch_size"} and not WHOLE_BATCH_LOSSES & {
+            *self.loss_type
+        }:
+            measured["tokens_per_batch"] = "auto"
+        if not given & {"checkpoint_layers", "gradient_checkpointing"}:
+            measured["checkpoint_layers"] = "auto"
+        return self.model_copy(update=measured)
 
     @classmethod
     def names(cls, *roles: Role) -> list[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from peft import LoraConfig, PeftModel, TaskType
+from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
 from hubdpo.config import TrainConfig
@@ -38,3 +42,25 @@ def adapter_to_float32(model: PeftModel) -> None:
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
+
+
+def switch_quickly(model: PeftModel) -> None:
+    """Let `model.disable_adapter()` set one flag on each LoRA layer.
+
+    PEFT's own inspects all modules and weights five times and turns gradients off and on. That takes 0.1 s for a model
+    of 28 layers, before and after each pass of the reference, while a GPU waits.
+    """
+    layers = [part for part in model.modules() if isinstance(part, LoraLayer)]
+
+    @contextmanager
+    def disable_adapter() -> Iterator[None]:
+        before = [layer._disable_adapters for layer in layers]
+        for layer in layers:
+            layer._disable_adapters = True
+        try:
+            yield
+        finally:
+            for layer, disabled in zip(layers, before, strict=True):
+                layer._disable_adapters = disabled
+
+    model.disable_adapter = disable_adapter

@@ -177,7 +177,7 @@ def _less_memory(config: TrainConfig) -> tuple[str, str | None]:
     if config.dequantize_once:
         return "the base de-quantised", "--no-dequantize-once"
     if isinstance(config.checkpoint_layers, int):
-        return "layers that are not recomputed", "leave `--checkpoint-layers` out"
+        return "layers that are not recomputed", "--gradient-checkpointing, without `--checkpoint-layers`"
     if config.tokens_per_batch is not None:
         least, now = config.max_length, config.tokens_per_batch
         if now != least:

@@ -67,6 +67,8 @@ def train(config: TrainConfig) -> RunManifest:
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
     check_launch(device)
+    if device == "cuda":
+        config = config.for_gpu()
     if earlier is not None:
         config = resume.fill_auto(config, earlier.manifest.config)
         resume.check_same_experiment(earlier.manifest, config, base.ref, dataset)

@@ -17,7 +17,7 @@ from hubdpo.errors import ConfigError
 from hubdpo.model.bases.load import load_base
 from hubdpo.training.step.batch import Batch
 from hubdpo.training.step.shares import Counts
-from hubdpo.training.step.token_budget import cut_into_passes, fill, pair_costs
+from hubdpo.training.step.token_budget import cut_into_passes, fill, pair_costs, spread
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_near, assert_same_step
 
@@ -99,10 +99,23 @@ def test_a_pair_costs_its_common_prefix_once_when_packed_and_its_width_twice_whe
     assert pair_costs(batch, shared_prefix=False).tolist() == [2 * 4]
 
 
-def test_passes_fill_up() -> None:
-    assert fill([90, 40, 30, 20, 10], 100, padded=False) == [1, 4]
-    assert fill([120, 60, 40, 1], 100, padded=False) == [1, 2, 1]
-    assert fill([50, 40, 30, 20], 100, padded=True) == [2, 2]
+def test_padded_passes_hold_pairs_of_like_length() -> None:
+    assert fill([50, 40, 30, 20], 100) == [[0, 1], [2, 3]]
+    assert fill([120, 60, 40, 1], 100) == [[0], [1], [2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("costs", "passes"),
+    [
+        ([90, 40, 30, 20, 10], [[0, 4], [1, 2, 3]]),
+        ([60, 50, 40, 30, 20], [[1, 4], [2, 3], [0]]),
+        ([120, 60, 40, 1], [[0], [1], [2, 3]]),
+        ([300, 300], [[0], [1]]),
+        ([40, 40, 40, 40, 40], [[0, 3], [1, 4], [2]]),
+    ],
+)
+def test_packed_passes_are_few_and_about_equally_long(costs: list[int], passes: list[list[int]]) -> None:
+    assert spread(costs, 100) == passes
 
 
 def options(base: Path | str, data: Path, run: Path, **more: Any) -> dict[str, Any]:

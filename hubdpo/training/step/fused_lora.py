@@ -2,15 +2,15 @@
 
 PEFT computes y = W x + b, copies y, and adds s * B (A x): with autocast and NF4 about twelve kernels for a projection,
 and autograd sums three gradients of x. On a GPU these launches and passes over memory took as long as the matrix
-products. Here a projection is five kernels,
+products. Here a projection is four kernels,
 
-    y = W x + b        xa = A x          y += s * B xa  (in place)
+    y = W x + b        h = s A x         y += B h  (in place)
 
 and so is its backward, with g the gradient of y:
 
-    gb = s * Bᵀ g      dA = gb xᵀ        dB = s * g xaᵀ        dx = Wᵀ g, then dx += Aᵀ gb  (in place)
+    k = s Bᵀ g         dA = k xᵀ         dB = g hᵀ         dx = Wᵀ g, then dx += Aᵀ k  (in place)
 
-W is frozen and gets no gradient. The results are PEFT's up to rounding: y is rounded once where PEFT rounds it three
+W is frozen and gets no gradient. The results are PEFT's up to rounding: y is rounded twice where PEFT rounds it four
 times. NF4 weights are de-quantised as bitsandbytes does it, but their block maxima, which are quantised as well, only
 once: for a 7B model these are 0.4 GB.
 """
@@ -39,20 +39,25 @@ class FusedLora:
 
     def __init__(self, model: PeftModel) -> None:
         self.active = True
-        self.layers = [part for part in model.modules() if isinstance(part, LoraLayer) and _fits(part)]
-        for layer in self.layers:
-            layer.forward = functools.partial(self._forward, layer, _Weight(layer), layer.forward)
+        self.layers = [_Parts(part) for part in model.modules() if isinstance(part, LoraLayer) and _fits(part)]
+        for parts in self.layers:
+            parts.layer.forward = functools.partial(self._forward, parts, parts.layer.forward)
+
+    def forget_casts(self) -> None:
+        """Cast the adapter again when it is next used. Call this after every change that autograd does not see."""
+        for parts in self.layers:
+            parts.forget_casts()
 
     def _forward(
-        self, layer: LoraLayer, weight: _Weight, unfused: Forward, x: torch.Tensor, *args: object, **kwargs: object
+        self, parts: _Parts, unfused: Forward, x: torch.Tensor, *args: object, **kwargs: object
     ) -> torch.Tensor:
+        layer = parts.layer
         if not self.active or not layer.training or layer.merged:
             return unfused(x, *args, **kwargs)
         if layer.disable_adapters:  # the reference
-            return _linear(x.to(_compute_type(x)), weight).to(x.dtype)
-        name = layer.active_adapters[0]
-        a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-        return _LoraLinear.apply(x, a, b, weight, layer.scaling[name])
+            return _linear(x.to(_compute_type(x)), parts).to(x.dtype)
+        a, b = parts.weights()
+        return _LoraLinear.apply(x, a, b, parts)
 
 
 def _fits(layer: LoraLayer) -> bool:
@@ -64,24 +69,43 @@ def _fits(layer: LoraLayer) -> bool:
     return plain and name not in layer.lora_variant and layer.lora_B[name].bias is None
 
 
-class _Weight:
-    """The frozen weight [out, in] and bias under an adapter, de-quantised when it is used."""
+class _Parts:
+    """What a projection multiplies with, in the type that it computes in."""
 
     def __init__(self, layer: LoraLayer) -> None:
-        self._layer = layer
+        self.layer = layer
         self._state: QuantState | None = None
+        self._cast: tuple[object, tuple[torch.Tensor, ...]] | None = None
+
+    def forget_casts(self) -> None:
+        self._cast = None
 
     @property
     def bias(self) -> torch.Tensor | None:
-        return self._layer.base_layer.bias
+        return self.layer.base_layer.bias
 
-    def in_type(self, dtype: torch.dtype) -> torch.Tensor:
-        weight = self._layer.base_layer.weight
+    def weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return A [r, in] and B [out, r] as they are trained."""
+        name = self.layer.active_adapters[0]
+        return self.layer.lora_A[name].weight, self.layer.lora_B[name].weight
+
+    def frozen(self, dtype: torch.dtype) -> torch.Tensor:
+        """Return W [out, in], de-quantised."""
+        weight = self.layer.base_layer.weight
         if getattr(weight, "quant_state", None) is None:
             return weight.to(dtype)
         if self._state is None or self._state.absmax.device != weight.device:
             self._state = _with_plain_maxima(weight.quant_state)
         return dequantize_4bit(weight.data, self._state).to(dtype)
+
+    def trained(self, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        """Return A, s A, B and s B. They are cast once an optimiser step."""
+        a, b = (weight.detach() for weight in self.weights())
+        key = (dtype, a.data_ptr(), a._version, b.data_ptr(), b._version)
+        if self._cast is None or self._cast[0] != key:
+            scaling = self.layer.scaling[self.layer.active_adapters[0]]
+            self._cast = key, tuple(weight.to(dtype) for weight in (a, a * scaling, b, b * scaling))
+        return self._cast[1]
 
 
 def _with_plain_maxima(state: QuantState) -> QuantState:
@@ -100,38 +124,36 @@ def _compute_type(x: torch.Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def _linear(x: torch.Tensor, weight: _Weight) -> torch.Tensor:
-    bias = weight.bias
-    return F.linear(x, weight.in_type(x.dtype), None if bias is None else bias.to(x.dtype))
+def _linear(x: torch.Tensor, parts: _Parts) -> torch.Tensor:
+    bias = parts.bias
+    return F.linear(x, parts.frozen(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
 class _LoraLinear(torch.autograd.Function):
-    """y = W x + b + s * B (A x), for x [..., in], A [r, in], B [out, r] in float32, computed in autocast's type."""
+    """y = W x + b + s * B (A x), for x [..., in], A [r, in] and B [out, r] in float32, computed in autocast's type."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, weight: _Weight, scaling: float
-    ) -> torch.Tensor:
-        dtype = _compute_type(x)
-        rows = x.to(dtype).flatten(0, -2)  # [N, in]
-        a, b = a.to(dtype), b.to(dtype)
-        y = _linear(rows, weight)
-        xa = rows @ a.T  # [N, r]
-        y.addmm_(xa, b.T, alpha=scaling)
-        ctx.save_for_backward(rows, xa, a, b)
-        ctx.weight, ctx.scaling, ctx.shape, ctx.dtype = weight, scaling, x.shape, x.dtype
+    def forward(ctx: Any, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, parts: _Parts) -> torch.Tensor:
+        rows = x.to(_compute_type(x)).flatten(0, -2)  # [N, in]
+        _, scaled_a, b, _ = parts.trained(rows.dtype)
+        y = _linear(rows, parts)
+        scaled_ax = rows @ scaled_a.T  # [N, r]
+        y.addmm_(scaled_ax, b.T)
+        ctx.save_for_backward(rows, scaled_ax)
+        ctx.parts, ctx.shape, ctx.dtype, ctx.trained = parts, x.shape, x.dtype, parts.trained(rows.dtype)
         return y.view(*x.shape[:-1], -1).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, xa, a, b = ctx.saved_tensors
+        rows, scaled_ax = ctx.saved_tensors
+        a, _, _, scaled_b = ctx.trained
         grad = grads[0].to(rows.dtype).flatten(0, -2)  # [N, out]
-        through_b = (grad @ b) * ctx.scaling  # [N, r]
+        through_b = grad @ scaled_b  # [N, r]
         grad_a = (through_b.T @ rows).float()
-        grad_b = (grad.T @ xa).float() * ctx.scaling
+        grad_b = (grad.T @ scaled_ax).float()
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grad @ ctx.weight.in_type(grad.dtype)
+            grad_x = grad @ ctx.parts.frozen(grad.dtype)
             grad_x.addmm_(through_b, a)
             grad_x = grad_x.view(ctx.shape).to(ctx.dtype)
-        return grad_x, grad_a, grad_b, None, None
+        return grad_x, grad_a, grad_b, None

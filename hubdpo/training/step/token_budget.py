@@ -7,6 +7,7 @@ The step stays the one that was asked for: see hubdpo/training/step/shares.py.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,14 +39,13 @@ def cut_into_passes(
     synchronise once a pass, so each must make the same number of passes.
     """
     costs = pair_costs(batch, shared_prefix=shared_prefix)
-    # largest first: an over-long pair then meets an empty pass, and padded pairs meet pairs of like length;
     # stable, so that equal costs cut alike in every run and a resumed run repeats the same sums
     order = torch.argsort(costs, descending=True, stable=True)
-    passes, start = [], 0
-    for size in fill(agree(costs[order]).tolist(), budget, padded=not shared_prefix):
-        inputs = select_pairs(batch, order[start : start + size].to(batch["input_ids"].device))
+    agreed = agree(costs[order]).tolist()
+    passes = []
+    for pairs in spread(agreed, budget) if shared_prefix else fill(agreed, budget):
+        inputs = select_pairs(batch, order[pairs].to(batch["input_ids"].device))
         passes.append(Pass(inputs, Counts.of(inputs)))
-        start += size
     return passes
 
 
@@ -59,18 +59,33 @@ def pair_costs(batch: Batch, *, shared_prefix: bool) -> torch.Tensor:
     return (chosen + rejected - prefix_lengths(batch["input_ids"], batch["attention_mask"])).cpu()
 
 
-def fill(costs: list[int], budget: int, *, padded: bool) -> list[int]:
-    """Return the number of pairs in each pass, taking the costs in their order, largest first.
+def spread(costs: list[int], budget: int) -> list[list[int]]:
+    """Return the pairs of each packed pass, as indices of `costs`, which are sorted, largest first.
 
-    In a padded pass every pair costs as much as the first, whose width all rows of the pass get.
+    There are few passes, about equally long, the longest first: on a GPU a short pass takes the time that its kernels
+    take to launch. Each pair goes to the shortest pass so far (Graham 1969).
     """
-    sizes: list[int] = []
-    first = used = 0
-    for cost in costs:
-        added = first if padded else cost
-        if not sizes or used + added > budget:
-            sizes.append(0)
-            first, used, added = cost, 0, cost
-        sizes[-1] += 1
-        used += added
-    return sizes
+    count = max(-(-sum(min(cost, budget) for cost in costs) // budget), 1)
+    while True:
+        loads = [(0, index) for index in range(min(count, len(costs)))]  # a heap
+        passes: list[list[int]] = [[] for _ in loads]
+        for pair, cost in enumerate(costs):
+            load, index = loads[0]
+            passes[index].append(pair)
+            heapq.heapreplace(loads, (load + cost, index))
+        if all(load <= budget or len(passes[index]) == 1 for load, index in loads):
+            return [passes[index] for _, index in sorted(loads, key=lambda entry: (-entry[0], entry[1]))]
+        count += 1
+
+
+def fill(costs: list[int], budget: int) -> list[list[int]]:
+    """Return the pairs of each padded pass, as indices of `costs`, which are sorted, largest first.
+
+    Every pair of a pass costs as much as the first, whose width all of its rows get, so pairs of like length meet.
+    """
+    passes: list[list[int]] = []
+    for pair in range(len(costs)):
+        if not passes or (len(passes[-1]) + 1) * costs[passes[-1][0]] > budget:
+            passes.append([])
+        passes[-1].append(pair)
+    return passes

@@ -18,11 +18,12 @@ from trl import DPOConfig, DPOTrainer
 from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
 from hubdpo.model.device import compute_dtype
-from hubdpo.training.lora import adapter_to_float32, lora_config
+from hubdpo.training.lora import adapter_to_float32, lora_config, switch_quickly
 from hubdpo.training.schedule import batches_of
 from hubdpo.training.step.batch import AssistantCollator, Batch
 from hubdpo.training.step.checkpointing import Recomputed
 from hubdpo.training.step.fused_lora import FusedLora
+from hubdpo.training.step.fused_norm import FusedNorms
 from hubdpo.training.step.reference import add_reference_log_probs
 from hubdpo.training.step.shared_prefix import SharedPrefix
 from hubdpo.training.step.shares import TOTALS, Counts, Step, Tally
@@ -60,6 +61,7 @@ class SharedPrefixDPOTrainer(DPOTrainer):
     tokens_per_batch: int | None = None
     recomputed: Recomputed | None = None
     fused_lora: FusedLora | None = None
+    fused_norms: FusedNorms | None = None
     loss_weights: list[float]
     evaluating = False
     """Stays True when an evaluation fails; `model.training` does not tell that from a failed training pass."""
@@ -108,6 +110,8 @@ class SharedPrefixDPOTrainer(DPOTrainer):
 
     def begin_step(self, batches: Sequence[Batch]) -> None:
         """Count the pairs of the next step over all processes, which its passes are weighted by."""
+        if self.fused_lora is not None:
+            self.fused_lora.forget_casts()
         own = [Counts.of(batch) for batch in batches]
         self._step = Step(self._sum_over_processes([sum(own[1:], own[0])])[0], len(batches))
 
@@ -245,12 +249,13 @@ def make_trainer(
     trainer.data_collator = AssistantCollator(pad_token_id=trainer.data_collator.pad_token_id)
     trainer.remove_callback(PrinterCallback)  # MetricsFile prints the metrics
     adapter_to_float32(trainer.model)
+    switch_quickly(trainer.model)
     if isinstance(config.tokens_per_batch, int):
         trainer.tokens_per_batch = config.tokens_per_batch
     if config.shared_prefix:
         trainer.shared_prefix = SharedPrefix(trainer.model.get_base_model())
         if not trainer.is_fsdp_enabled:  # sharded weights are whole only within their own module's forward
-            trainer.fused_lora = FusedLora(trainer.model)
+            trainer.fused_lora, trainer.fused_norms = FusedLora(trainer.model), FusedNorms(trainer.model)
     if config.checkpoint_layers is not None:
         layers = trainer.model.config.num_hidden_layers
         count = layers if config.checkpoint_layers == "auto" else config.checkpoint_layers
