@@ -7,6 +7,8 @@ run first and last: the difference is the noise.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import importlib.util
 import json
 import time
 from collections.abc import Iterator
@@ -15,11 +17,9 @@ from typing import Any
 import bitsandbytes
 import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import AttentionInterface
 
 from hubdpo.training.preflight import preflight
 from hubdpo.training.step.reference import add_reference_log_probs
-from hubdpo.training.step.shared_prefix import ATTENTION, _attention
 from tests.benchmarks.bench_train import grouped
 from tests.gpu.findings import Check
 from tests.gpu.models import SHAPES, adapter_in, hh_rows, random_nf4, trainer_on
@@ -52,7 +52,7 @@ class Bench:
         )  # fmt: skip
         self.trainer.create_optimizer()
         self.shared, self.recomputed = self.trainer.shared_prefix, self.trainer.recomputed
-        self.fused = self.trainer.fused_lora
+        self.fused = (self.trainer.fused_lora, self.trainer.fused_norms)
         self._with_reference: Rows = []
 
     def with_reference(self) -> Rows:
@@ -84,7 +84,9 @@ class Bench:
         with self.check.part(f"arm: {name}"):
             data = self.with_reference() if cached else self.data
             trainer = self.trainer
-            trainer.shared_prefix, self.fused.active = self.shared if ours else None, ours and fused
+            trainer.shared_prefix = self.shared if ours else None
+            for part in self.fused:
+                part.active = ours and fused
             trainer.precompute_ref_logps, trainer.tokens_per_batch = cached, tokens
             self.recomputed.longest = None
             self.recomputed.count = self.shape.layers if recompute is None else recompute
@@ -146,15 +148,17 @@ class Bench:
         number = len(list(self.check.out.glob("profile-*.json")))
         (self.check.out / f"profile-{number}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
 
-    def auto(self) -> None:
-        """Let the preflight choose the tokens and the layers, and see whether the step fits as it says."""
-        with self.check.part("auto"):
-            self.trainer.shared_prefix, self.trainer.precompute_ref_logps = self.shared, False
-            config = self.config.model_copy(update={"tokens_per_batch": "auto", "checkpoint_layers": "auto"})
-            self.trainer.tokens_per_batch = None
-            measured = preflight(config, self.trainer, self.data, device=self.check.device)
-            self.check.find(auto=str(measured))
-            self.arm("auto", tokens=measured.tokens_per_batch, recompute=measured.checkpoint_layers)
+    def auto(self) -> dict[str, int | None]:
+        """Return the tokens of a pass and the layers to recompute that the preflight chooses on a GPU."""
+        self.trainer.shared_prefix, self.trainer.precompute_ref_logps = self.shared, False
+        self.trainer.tokens_per_batch = None
+        for part in self.fused:
+            part.active = True
+        config = self.config.model_copy(update={"tokens_per_batch": "auto", "checkpoint_layers": "auto"})
+        measured = preflight(config, self.trainer, self.data, device=self.check.device)
+        held = None if self.check.rehearse else round(torch.cuda.max_memory_allocated() / 1e9, 2)
+        self.check.find(auto=dataclasses.asdict(measured), preflight_peak_gb=held)
+        return {"tokens": measured.tokens_per_batch, "recompute": measured.checkpoint_layers}
 
     @contextlib.contextmanager
     def dequantised(self) -> Iterator[None]:
@@ -175,59 +179,38 @@ class Bench:
             for module, layer in kept:
                 module.base_layer = layer
 
-    @contextlib.contextmanager
-    def compiled(self) -> Iterator[None]:
-        """Within the body, run each decoder layer compiled, with its attention as it is."""
-        AttentionInterface.register(ATTENTION, torch.compiler.disable(_attention))
-        for layer in self.recomputed.layers:
-            layer.compile(dynamic=True)
-        try:
-            yield
-        finally:
-            AttentionInterface.register(ATTENTION, _attention)
-            for layer in self.recomputed.layers:
-                layer._compiled_call_impl = None
-
 
 def run(check: Check) -> None:
     bench = Bench(check)
-    some, many = (256, 512) if check.rehearse else (5120, 8192)
     theirs = torch.float32 if check.rehearse else torch.bfloat16
 
     def trl(name: str, **options: Any) -> None:
         with adapter_in(bench.trainer.model, theirs):
             bench.arm(name, ours=False, **options)
 
-    fast: dict[str, Any] = {"tokens": many, "recompute": 0, "cached": True}
     trl("TRL defaults")
-    bench.arm("hubdpo, 8 pairs a pass", with_profile=True)
-    bench.arm("hubdpo, 8 pairs a pass, PEFT's LoRA", fused=False)
-    bench.auto()
-    bench.arm(f"{many} tokens", tokens=many)
-    bench.arm(f"cached, {some} tokens, 0 layers", tokens=some, recompute=0, cached=True)
-    bench.arm(f"cached, {many} tokens, 0 layers", **fast, with_profile=True)
-    bench.arm(f"cached, {many} tokens, 0 layers, PEFT's LoRA", **fast, fused=False)
-    with bench.compiled():
-        bench.arm("compiled, 8 pairs a pass", fused=False)
-        bench.arm(f"compiled, {many} tokens", tokens=many, fused=False)
-        bench.arm(f"compiled, cached, {many} tokens, 0 layers", **fast, fused=False, with_profile=True)
-    trl("TRL, cached, batches by length", by_length=True, cached=True)
-    trl("TRL, cached, batches by length, all kept", by_length=True, cached=True, recompute=0)
-    if not check.rehearse:
-        liger(bench)
-        bench.arm("Liger, 8 pairs a pass")
-        bench.arm(f"Liger, {many} tokens", tokens=many)
-        bench.arm(f"Liger, cached, {many} tokens, 0 layers", **fast, with_profile=True)
+    auto = bench.auto()
+    fast = {**auto, "cached": True}
+    bench.arm("hubdpo", **auto, with_profile=True)
+    bench.arm("hubdpo --reference cached", **fast)
+    bench.arm(f"hubdpo, {bench.pairs} pairs a pass, all layers recomputed")
+    trl("TRL, cached reference, batches by length, all layers kept", by_length=True, cached=True, recompute=0)
+    bench.arm("hubdpo without fused projections and norms", **auto, fused=False)
     with bench.dequantised():
-        bench.arm("--dequantize-once")
-        bench.arm(f"cached, {many} tokens, 0 layers, --dequantize-once", **fast)
+        bench.arm("hubdpo --reference cached --dequantize-once", **fast)
+    bench.arm("hubdpo --reference cached, all layers recomputed", **{**fast, "recompute": None})
+    if importlib.util.find_spec("liger_kernel") and not check.rehearse:
+        liger(bench)
+        bench.arm("hubdpo --reference cached, with Liger's kernels", **fast)
+    trl("TRL, cached reference, batches by length", by_length=True, cached=True)
     trl("TRL defaults, again")
 
 
 def liger(bench: Bench) -> None:
+    """Replace what hubdpo leaves to the model: SwiGLU and rotary positions."""
     from liger_kernel.transformers import apply_liger_kernel_to_qwen2
 
     apply_liger_kernel_to_qwen2(
-        rope=True, rms_norm=True, swiglu=True, cross_entropy=False, fused_linear_cross_entropy=False,
+        rope=True, rms_norm=False, swiglu=True, cross_entropy=False, fused_linear_cross_entropy=False,
         model=bench.trainer.model.get_base_model(),
     )  # fmt: skip

@@ -43,6 +43,7 @@ STEPS = {
     "kernels": Step(90, "tests.gpu.kernels:run"),
     "parity": Step(100, "tests.gpu.parity:run", together=True),
     "road": Step(200, "tests.gpu.road:run", together=True),
+    "resume": Step(200, "tests.gpu.road:run_resume", together=True),
     "demo": Step(150, "tests.gpu.road:demo", together=True),
     "bench": Step(270, "tests.gpu.bench:run"),
     "7b": Step(200, "tests.gpu.road:run_7b"),

@@ -1,4 +1,4 @@
-"""The commands of the README on a base of a published size: train, kill, resume, evaluate, push, verify, merge."""
+"""The commands of the README on bases of published sizes: train, kill, resume, push, verify, merge, evaluate."""
 
 from __future__ import annotations
 
@@ -70,71 +70,80 @@ def commands(check: Check) -> Iterator[Commands]:
 
 
 def run(check: Check) -> None:
-    """Train a 0.5B base whole, killed and resumed, with and without deterministic kernels, and publish a run."""
-    steps, at = (6, 3) if check.rehearse else (12, 6)
-    scratch = check.scratch
+    """Train a 0.5B base with the defaults, publish the adapter, load it back, and use it."""
     with commands(check) as hubdpo, check.part("the road"):
-        base = write_base(scratch / "base", SHAPES["tiny" if check.rehearse else "Qwen2-0.5B"], check.device)
-        if not check.rehearse:
-            torch.cuda.empty_cache()
-        raw_pairs(scratch / "raw.jsonl", 64 if check.rehearse else 400, most=64 if check.rehearse else 256)
-        hubdpo("prepare", "prepare", scratch / "raw.jsonl", "-o", scratch / "data", "--license", "mit",
-               "--test-size", "0.1")  # fmt: skip
-        options = [
-            "--model-name-or-path", base, "--dataset", scratch / "data", "--max-steps", steps, "--save-steps", at,
-            "--eval-steps", steps, "--per-device-train-batch-size", 4 if check.rehearse else 8,
-            "--gradient-accumulation-steps", 1, "--learning-rate", "1e-4", "--max-length",
-            128 if check.rehearse else 512, "--max-eval-pairs", 8, "--device", check.device,
-        ]  # fmt: skip
+        options = _base_and_data(check, hubdpo)
+        whole, base = check.scratch / "whole", check.scratch / "base"
+        hubdpo("train", "train", *options, "-o", whole)
+        with check.part("run.json"):
+            check.find(run=_of_manifest(whole), losses=losses_of(whole))
+        with check.part("base to the Hub"):  # an adapter is published for a base on the Hub
+            api = HfApi(endpoint=hubdpo.environment["HF_ENDPOINT"], token=TOKEN)
+            api.create_repo("gpu/base")
+            api.upload_folder(repo_id="gpu/base", folder_path=base)
+        hubdpo("push", "push", whole, "gpu/adapter", "--version", "0.1.0", "--base-model", "gpu/base",
+               "--license", "mit")  # fmt: skip
+        hubdpo("verify", "verify", "gpu/adapter@v0.1.0")
+        hubdpo("merge", "merge", whole, "-o", check.scratch / "merged", "--dtype", "bfloat16")
+        hubdpo("evaluate", "evaluate", whole)
+        hubdpo("doctor", "doctor")
 
-        def whole_and_published() -> None:
-            hubdpo("train", "train", *options, "-o", scratch / "whole")
-            _publish(check, hubdpo, base)
+
+def run_resume(check: Check) -> None:
+    """Train a 0.5B base whole, and killed and resumed, with and without deterministic kernels."""
+    scratch = check.scratch
+    with commands(check) as hubdpo, check.part("kill and resume"):
+        options = _base_and_data(check, hubdpo)
 
         def killed_and_resumed(name: str, *more: str) -> None:
-            marker = scratch / name / f"checkpoint-{at}" / MARKER
-            hubdpo(f"train {name}", "train", *options, *more, "-o", scratch / name, kill_when=marker.exists)
+            checkpoint = scratch / name / f"checkpoint-{options[options.index('--save-steps') + 1]}"
+            hubdpo(f"train {name}", "train", *options, *more, "-o", scratch / name,
+                   kill_when=(checkpoint / MARKER).exists)  # fmt: skip
             hubdpo(f"resume {name}", "train", *options, *more, "-o", scratch / name, "--resume")
 
-        fast = ("--tokens-per-batch", "auto", "--checkpoint-layers", "auto", "--reference", "cached")
+        pairs_and_layers = ("--per-device-train-batch-size", "4", "--gradient-checkpointing")
         jobs: list[Callable[[], object]] = [
-            whole_and_published,
             lambda: killed_and_resumed("cut"),
-            lambda: hubdpo("train again", "train", *options, "-o", scratch / "again"),
-            lambda: hubdpo("train exact", "train", *options, "--deterministic", "-o", scratch / "exact"),
             lambda: killed_and_resumed("exact-cut", "--deterministic"),
-            lambda: hubdpo("all options", "train", *options, *fast, "--dequantize-once", "-o", scratch / "fast"),
-            lambda: hubdpo("doctor", "doctor"),
+            lambda: hubdpo("train whole", "train", *options, "-o", scratch / "whole"),
+            lambda: hubdpo("train exact", "train", *options, "--deterministic", "-o", scratch / "exact"),
+            lambda: hubdpo("train by pairs", "train", *options, *pairs_and_layers, "-o", scratch / "pairs"),
         ]
         with ThreadPoolExecutor(1 if check.rehearse else len(jobs)) as pool:
             for job in [pool.submit(job) for job in jobs]:
                 job.result()
         for name, one, other in (
-            ("resumed", "cut", "whole"), ("same command twice", "again", "whole"),
-            ("resumed, deterministic", "exact-cut", "exact"), ("deterministic or not", "exact", "whole"),
-            ("all options", "fast", "whole"),
+            ("resumed", "cut", "whole"), ("resumed, deterministic", "exact-cut", "exact"),
+            ("deterministic or not", "exact", "whole"), ("by pairs or by tokens", "pairs", "whole"),
         ):  # fmt: skip
             with check.part(f"adapters: {name}"):
                 check.find(adapters=name, **_difference(scratch / one, scratch / other))
 
 
-def _publish(check: Check, hubdpo: Commands, base: Path) -> None:
-    whole = check.scratch / "whole"
-    with check.part("run.json"):
-        manifest = json.loads((whole / "run.json").read_text(encoding="utf-8"))
-        check.find(run={key: manifest.get(key) for key in KEPT_OF_RUN}, losses=losses_of(whole))
-    hubdpo("evaluate", "evaluate", whole)
-    with check.part("base to the Hub"):  # an adapter is published for a base on the Hub
-        api = HfApi(endpoint=hubdpo.environment["HF_ENDPOINT"], token=TOKEN)
-        api.create_repo("gpu/base")
-        api.upload_folder(repo_id="gpu/base", folder_path=base)
-    hubdpo("push", "push", whole, "gpu/adapter", "--version", "0.1.0", "--base-model", "gpu/base", "--license", "mit")
-    hubdpo("verify", "verify", "gpu/adapter@v0.1.0")
-    hubdpo("merge", "merge", whole, "-o", check.scratch / "merged", "--dtype", "bfloat16")
+def _base_and_data(check: Check, hubdpo: Commands) -> list[object]:
+    """Write a base and a dataset, and return the options of a training run on them."""
+    scratch, small = check.scratch, check.rehearse
+    base = write_base(scratch / "base", SHAPES["tiny" if small else "Qwen2-0.5B"], check.device)
+    if not small:
+        torch.cuda.empty_cache()
+    raw_pairs(scratch / "raw.jsonl", 64 if small else 200, most=64 if small else 256)
+    hubdpo("prepare", "prepare", scratch / "raw.jsonl", "-o", scratch / "data", "--license", "mit",
+           "--test-size", "0.1")  # fmt: skip
+    return [
+        "--model-name-or-path", base, "--dataset", scratch / "data", "--max-steps", 6 if small else 8, "--save-steps",
+        3 if small else 4, "--eval-steps", 8, "--gradient-accumulation-steps", 2, "--learning-rate", "1e-4",
+        "--max-length", 128 if small else 512, "--max-eval-pairs", 8, "--device", check.device,
+    ]  # fmt: skip
+
+
+def _of_manifest(run: Path) -> dict[str, object]:
+    manifest = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    options = {name: manifest["config"].get(name) for name in ("tokens_per_batch", "checkpoint_layers")}
+    return {key: manifest.get(key) for key in KEPT_OF_RUN} | options
 
 
 def run_7b(check: Check) -> None:
-    """Train the 7B base from shards on the disk, with the defaults and with `auto`."""
+    """Train the 7B base from shards on the disk with the defaults."""
     shape = SHAPES["tiny, untied" if check.rehearse else "Qwen2-7B"]
     with commands(check) as hubdpo, check.part("7B"):
         base, raw = check.shared / "base7b", check.scratch / "raw.jsonl"
@@ -150,21 +159,16 @@ def run_7b(check: Check) -> None:
             "--eval-steps", 4, "--max-eval-pairs", 4, "--max-length", 128 if check.rehearse else 1024,
             "--gradient-accumulation-steps", 8, "--device", check.device,
         ]  # fmt: skip
-        auto = ("--tokens-per-batch", "auto", "--checkpoint-layers", "auto")
-        for name, more in {"train 7B": (), "train 7B, auto": auto}.items():
-            folder = check.scratch / name.replace(", ", "-").replace(" ", "-")
-            hubdpo(name, "train", *common, *more, "-o", folder)
-            with check.part(f"run.json of {name}"):
-                manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-                check.find(run_7b=name, **{key: manifest.get(key) for key in KEPT_OF_RUN}, losses=losses_of(folder))
+        hubdpo("train 7B", "train", *common, "-o", check.scratch / "run")
+        with check.part("run.json"):
+            check.find(run_7b=_of_manifest(check.scratch / "run"), losses=losses_of(check.scratch / "run"))
 
 
 def demo(check: Check) -> None:
     with commands(check) as hubdpo:
         hubdpo("demo", "demo", "--output-dir", check.scratch / "demo", limit=300)
         with check.part("run.json of the demo"):
-            manifest = json.loads((check.scratch / "demo/run/run.json").read_text(encoding="utf-8"))
-            check.find(demo={key: manifest.get(key) for key in KEPT_OF_RUN})
+            check.find(demo=_of_manifest(check.scratch / "demo" / "run"))
 
 
 def losses_of(run: Path) -> list[float]:

@@ -11,7 +11,7 @@ import pytest
 from tests.gpu.check import ROOT, STEPS, summarise
 from tests.gpu.findings import Check, read_findings
 
-ARMS = {"TRL defaults", "hubdpo defaults", "--reference cached", "auto", "--dequantize-once", "TRL defaults, again"}
+ARMS = {"TRL defaults", "hubdpo", "hubdpo --reference cached", "TRL defaults, again"}
 
 
 def rehearse(out: Path, *steps: str) -> list[dict[str, object]]:
@@ -36,9 +36,18 @@ def test_the_benchmark_is_rehearsed_with_equal_losses(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_are_rehearsed_with_equal_adapters(tmp_path: Path) -> None:
-    adapters = {line["adapters"]: line for line in rehearse(tmp_path, "road") if "adapters" in line}
-    assert {name for name, line in adapters.items() if line["equal"]} >= {"resumed", "same command twice"}
+def test_the_commands_are_rehearsed(tmp_path: Path) -> None:
+    commands = [line["command"] for line in rehearse(tmp_path, "road", "7b") if "command" in line]
+    assert commands == [
+        "prepare", "train", "push", "verify", "merge", "evaluate", "doctor", "prepare 7B", "train 7B",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_kill_and_resume_are_rehearsed_with_equal_adapters(tmp_path: Path) -> None:
+    adapters = {line["adapters"]: line for line in rehearse(tmp_path, "resume") if "adapters" in line}
+    assert len(adapters) == 4
+    assert all(line["equal"] for line in adapters.values())  # on a CPU: there the passes are by pairs as well
 
 
 def test_a_failure_is_a_finding_and_the_next_part_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def launch(config: TrainConfig) -> None:
 
     They are started by torchrun, as `accelerate launch --cpu --num_processes 2` runs one process (accelerate 1.15.0).
     """
-    options = config.model_dump(mode="json", exclude_defaults=True, exclude={"num_processes"})
+    options = config.model_dump(mode="json", exclude_unset=True, exclude={"num_processes"})
     console.info(
         f"processes {config.num_processes}, each with {config.per_device_train_batch_size} pairs a forward pass"
     )
