@@ -146,6 +146,7 @@ def train(
     num_processes: int = 1,
     device: Literal["auto", "cuda", "cpu"] = "auto",
     seed: int = 42,
+    deterministic: bool = False,
     logging_steps: int = 1,
     eval_steps: int = 50,
     save_steps: int = 50,

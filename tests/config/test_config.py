@@ -138,3 +138,21 @@ def test_a_value_of_the_wrong_kind_is_cut_in_the_message() -> None:
         TrainConfig.build({"model_name_or_path": "m", "dataset": [{"prompt": "a\n"}] * 50_000, "output_dir": "o"})
     assert len(raised.value.message) < 500
     assert raised.value.message.endswith("... (a list)")
+
+
+@pytest.mark.parametrize(
+    ("given", "tokens", "layers"),
+    [
+        ({}, "auto", "auto"),
+        ({"gradient_accumulation_steps": 8}, "auto", "auto"),
+        ({"per_device_train_batch_size": 4}, None, "auto"),  # the default, but given
+        ({"tokens_per_batch": 4096}, 4096, "auto"),
+        ({"gradient_checkpointing": True}, "auto", None),
+        ({"gradient_checkpointing": False}, "auto", None),
+        ({"checkpoint_layers": 3}, "auto", 3),
+        ({"loss_type": ["aot"]}, None, "auto"),  # compares all pairs of a batch
+    ],
+)
+def test_a_gpu_measures_passes_that_no_option_sets(given: dict[str, object], tokens: object, layers: object) -> None:
+    config = TrainConfig.build({**TRAIN, **given}).for_gpu()
+    assert (config.tokens_per_batch, config.checkpoint_layers) == (tokens, layers)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from hubdpo import console, train
 from hubdpo.config import TrainConfig
@@ -186,6 +187,18 @@ def test_launched_processes_inherit_quiet(monkeypatch: pytest.MonkeyPatch, way: 
     monkeypatch.setattr(processes, "run_in_processes", lambda count, given, *_: words.extend(given))
     processes.launch(TrainConfig.build({"model_name_or_path": "b", "dataset": "d", "output_dir": "r"}))
     assert ("--quiet" in words) is (way is console.Format.quiet)
+
+
+def test_launched_processes_inherit_an_option_that_is_given_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def read(count: int, words: list[str], *_: object) -> None:
+        given.update(yaml.safe_load(Path(words[words.index("--config") + 1]).read_text()))
+
+    monkeypatch.setattr(processes, "run_in_processes", read)
+    options = {"model_name_or_path": "b", "dataset": "d", "output_dir": "r", "per_device_train_batch_size": 4}
+    processes.launch(TrainConfig.build(options))
+    assert given == options
 
 
 def is_there(process: int) -> bool:
