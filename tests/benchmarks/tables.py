@@ -91,6 +91,33 @@ def _options_table(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def gpu_table(report: dict[str, Any]) -> str:
+    """Return Markdown of gpu.json: pairs per second of a 7B base on a GPU, compared with stock TRL."""
+    arms = {arm["arm"]: arm for arm in report["arm"] if arm["ok"]}
+    stock, peak = arms["TRL defaults"], report["matmul_tflops"]
+    lines = [
+        "| Qwen2-7B in NF4, HH-RLHF-like lengths | pairs/s | speed-up | TFLOP/s | peak memory |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, arm in arms.items():
+        name = re.sub(r"(--[a-z-]+(?: cached)?)", r"`\1`", name)
+        lines.append(
+            f"| {name} | {arm['pairs_per_s']} | {stock['seconds'] / arm['seconds']:.2f} | {arm['tflops']:.0f} | "
+            f"{arm['peak_gb']:.1f} GB |"
+        )
+    card, versions, auto = report["card"], report["versions"], report["auto"]
+    names = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "trl", "peft", "bitsandbytes"))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Steps of 32 pairs, random weights; {card['name']}, CUDA {card['cuda']}, {names}. The card reaches "
+            f"{peak:.0f} TFLOP/s in a bfloat16 matrix product. `auto` chose {auto['tokens_per_batch']:,} tokens a pass "
+            f"and {auto['checkpoint_layers']} layers to recompute.",
+        ]
+    )
+
+
 def push_table(report: dict[str, Any]) -> str:
     """Return Markdown of push.json: the cost of a verified release compared with a bare upload."""
     lines = [
