@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from bitsandbytes.functional import QuantState, dequantize_4bit, dequantize_blockwise
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn import Linear4bit, Params4bit
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
@@ -34,12 +34,14 @@ Forward = Callable[..., torch.Tensor]
 class FusedLora:
     """Replaces the forward pass of every LoRA layer that fits, for as long as it is `active` and the layer trains.
 
-    In evaluation mode PEFT's own forward pass runs, so scores and probes are those that PEFT gives for the adapter.
+    In evaluation mode PEFT's own forward pass runs, so scores and probes are those that PEFT gives for the adapter. It
+    also runs in layers that do not fit, or no longer do. The reference is the pass with the adapter disabled and no
+    gradients.
     """
 
     def __init__(self, model: PeftModel) -> None:
         self.active = True
-        self.layers = [_Parts(part) for part in model.modules() if isinstance(part, LoraLayer) and _fits(part)]
+        self.layers = [_Parts(part) for part in model.modules() if isinstance(part, LoraLayer)]
         for parts in self.layers:
             parts.layer.forward = functools.partial(self._forward, parts, parts.layer.forward)
 
@@ -52,18 +54,29 @@ class FusedLora:
         self, parts: _Parts, unfused: Forward, x: torch.Tensor, *args: object, **kwargs: object
     ) -> torch.Tensor:
         layer = parts.layer
-        if not self.active or not layer.training or layer.merged:
+        if not self.active or not layer.training or args or kwargs or not _fits(layer):
             return unfused(x, *args, **kwargs)
-        if layer.disable_adapters:  # the reference
-            return _linear(x.to(_compute_type(x)), parts).to(x.dtype)
+        is_reference = layer.disable_adapters
+        if is_reference == torch.is_grad_enabled():
+            return unfused(x)
+        if is_reference:
+            return _linear(x.to(_compute_type(x)), parts).to(parts.output_type(x))
         a, b = parts.weights()
         return _LoraLinear.apply(x, a, b, parts)
 
 
 def _fits(layer: LoraLayer) -> bool:
-    """Tell whether a layer is a linear one with one plain adapter: no dropout, no bias, no variant such as DoRA."""
-    if type(layer.base_layer) not in (torch.nn.Linear, Linear4bit) or len(layer.active_adapters) != 1:
+    """Tell whether a layer is a frozen linear one with one plain adapter: no dropout, no bias, no DoRA."""
+    base = layer.base_layer
+    if type(base) not in (torch.nn.Linear, Linear4bit) or len(layer.active_adapters) != 1 or layer.merged:
         return False
+    if base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
+        return False
+    if isinstance(base, Linear4bit):
+        # a sharded weight has no state; some processors hold another order of weights after an evaluation
+        state = getattr(base.weight, "quant_state", None)
+        if state is None or getattr(state, "packing_format_for_cpu", False):
+            return False
     name = layer.active_adapters[0]
     plain = isinstance(layer.lora_dropout[name], torch.nn.Identity) if name in layer.lora_A else False
     return plain and name not in layer.lora_variant and layer.lora_B[name].bias is None
@@ -74,7 +87,8 @@ class _Parts:
 
     def __init__(self, layer: LoraLayer) -> None:
         self.layer = layer
-        self._state: QuantState | None = None
+        self._quantised_maxima: torch.Tensor | None = None
+        self._state: QuantState
         self._cast: tuple[object, tuple[torch.Tensor, ...]] | None = None
 
     def forget_casts(self) -> None:
@@ -92,10 +106,12 @@ class _Parts:
     def frozen(self, dtype: torch.dtype) -> torch.Tensor:
         """Return W [out, in], de-quantised."""
         weight = self.layer.base_layer.weight
-        if getattr(weight, "quant_state", None) is None:
+        if not isinstance(weight, Params4bit):
             return weight.to(dtype)
-        if self._state is None or self._state.absmax.device != weight.device:
+        # these are others once the weight was moved, or merged and quantised again
+        if self._quantised_maxima is not weight.quant_state.absmax:
             self._state = _with_plain_maxima(weight.quant_state)
+            self._quantised_maxima = weight.quant_state.absmax
         return dequantize_4bit(weight.data, self._state).to(dtype)
 
     def trained(self, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -106,6 +122,10 @@ class _Parts:
             scaling = self.layer.scaling[self.layer.active_adapters[0]]
             self._cast = key, tuple(weight.to(dtype) for weight in (a, a * scaling, b, b * scaling))
         return self._cast[1]
+
+    def output_type(self, x: torch.Tensor) -> torch.dtype:
+        """Return the type that the layer's output has in PEFT: Linear4bit gives x its type back, a Linear does not."""
+        return x.dtype if isinstance(self.layer.base_layer, Linear4bit) else _compute_type(x)
 
 
 def _with_plain_maxima(state: QuantState) -> QuantState:
@@ -141,7 +161,7 @@ class _LoraLinear(torch.autograd.Function):
         y.addmm_(scaled_ax, b.T)
         ctx.save_for_backward(rows, scaled_ax)
         ctx.parts, ctx.shape, ctx.dtype, ctx.trained = parts, x.shape, x.dtype, parts.trained(rows.dtype)
-        return y.view(*x.shape[:-1], -1).to(x.dtype)
+        return y.view(*x.shape[:-1], y.shape[-1]).to(parts.output_type(x))
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
