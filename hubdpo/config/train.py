@@ -227,8 +227,8 @@ class ProcessOptions(Config):
     seed: Annotated[int, Role.WEIGHTS] = Field(42, ge=0, description="Random seed.")
     deterministic: Annotated[bool, Role.MANNER] = Field(
         False,
-        description="On a GPU, use kernels that add in a fixed order, so that a run that is repeated or resumed ends "
-        "with the same bits. Slower. On a CPU it always does.",
+        description="On a GPU, use kernels that add in a fixed order, so that a resumed run ends with the same bits. "
+        "Slower. On a CPU it always does.",
     )
     logging_steps: Annotated[int, Role.MANNER] = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
     eval_steps: Annotated[int, Role.MANNER] = Field(

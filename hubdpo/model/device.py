@@ -59,21 +59,29 @@ def has_bfloat16() -> bool:
 def deterministic_kernels() -> Iterator[None]:
     """Let PyTorch use only kernels that give the same bits for the same input, within the body.
 
-    Flash attention's backward and other sums with atomics have a random order by default. Unlike transformers'
-    `full_determinism`, this leaves kernel launches asynchronous.
+    Sums with atomics, such as those of flash attention's backward, have a random order by default. Not transformers'
+    `full_determinism`: it also makes the CPU wait for every kernel (CUDA_LAUNCH_BLOCKING), and restores nothing.
+
+    Raise RuntimeError, in the body, for an operation that has no such kernel.
     """
     import torch
 
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     workspace = os.environ.get(CUBLAS_WORKSPACE)
     os.environ[CUBLAS_WORKSPACE] = workspace or ":4096:8"  # cuBLAS: 8 buffers of 4 MiB for each stream
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True)  # not `warn_only`, which leaves attention as it is
+    # a step reads no memory that it has not written, and filling every de-quantised weight first takes time
+    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
         if workspace is None:
             del os.environ[CUBLAS_WORKSPACE]
+        else:
+            os.environ[CUBLAS_WORKSPACE] = workspace
 
 
 def cuda_is_possible() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,23 @@ from hubdpo import train
 from hubdpo.model.device import CUBLAS_WORKSPACE, deterministic_kernels
 from hubdpo.training import train as stage
 
-Seen = tuple[bool, str | None]
+
+def state() -> dict[str, object]:
+    return {
+        "enabled": torch.are_deterministic_algorithms_enabled(),
+        "warns only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "fills": torch.utils.deterministic.fill_uninitialized_memory,
+        "workspace": os.environ.get(CUBLAS_WORKSPACE),
+    }
 
 
-def state() -> Seen:
-    return torch.are_deterministic_algorithms_enabled(), os.environ.get(CUBLAS_WORKSPACE)
+@pytest.fixture
+def own_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test sets is reset."""
+    monkeypatch.delenv(CUBLAS_WORKSPACE, raising=False)
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 def options(base: Path, data: Path, run: Path, **more: Any) -> dict[str, Any]:
@@ -28,45 +41,55 @@ def options(base: Path, data: Path, run: Path, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("before", [None, ":16:8"])
-def test_the_state_is_as_before_after_an_error(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(CUBLAS_WORKSPACE, raising=False)
-    if before is not None:
-        monkeypatch.setenv(CUBLAS_WORKSPACE, before)
+@pytest.mark.parametrize(
+    ("workspace", "within"), [(None, ":4096:8"), ("", ":4096:8"), (":16:8", ":16:8"), (":4096:8", ":4096:8")]
+)
+@pytest.mark.parametrize(
+    ("enabled", "warns", "fills"), [(False, False, True), (True, True, False), (True, False, True)]
+)
+def test_the_state_is_as_before_also_after_an_error(
+    own_state: None, monkeypatch: pytest.MonkeyPatch, workspace: str | None, within: str, enabled: bool, warns: bool,
+    fills: bool,
+) -> None:  # fmt: skip
+    if workspace is not None:
+        monkeypatch.setenv(CUBLAS_WORKSPACE, workspace)
+    torch.use_deterministic_algorithms(enabled, warn_only=warns)
+    torch.utils.deterministic.fill_uninitialized_memory = fills
+    before = state()
+    with deterministic_kernels():
+        assert state() == {"enabled": True, "warns only": False, "fills": False, "workspace": within}
+    assert state() == before
     with pytest.raises(ZeroDivisionError), deterministic_kernels():
-        assert state() == (True, before or ":4096:8")
         raise ZeroDivisionError
-    assert state() == (False, before)
-
-
-def test_a_warning_only_mode_comes_back() -> None:
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        with deterministic_kernels():
-            assert not torch.is_deterministic_algorithms_warn_only_enabled()
-        assert torch.is_deterministic_algorithms_warn_only_enabled()
-    finally:
-        torch.use_deterministic_algorithms(False)
+    assert state() == before
 
 
 @pytest.mark.parametrize(("more", "expected"), [({}, False), ({"deterministic": True}, True)])
 def test_the_option_holds_for_the_run(
     more: dict[str, Any], expected: bool, tiny_base: Path, dataset_dir: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, own_state: None,
 ) -> None:  # fmt: skip
-    seen: list[bool] = []
-    monkeypatch.setattr(stage, "train", lambda config: seen.append(state()[0]))
+    before, seen = state(), []
+    monkeypatch.setattr(stage, "train", lambda config: seen.append(state()["enabled"]))
     train(**options(tiny_base, dataset_dir, tmp_path / "run", **more))
     assert seen == [expected]
-    assert not state()[0]
+    assert state() == before
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"shared_prefix": False},
+        {"reference": "cached", "tokens_per_batch": 256, "checkpoint_layers": 1, "dequantize_once": True},
+    ],
+    ids=["default", "padded", "fast"],
+)
 def test_every_part_of_a_run_has_a_deterministic_kernel_and_the_adapter_is_the_same(
-    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, more: dict[str, Any]
 ) -> None:
     """PyTorch raises for an operation that has none, on a CPU as well."""
-    more = {"reference": "cached", "tokens_per_batch": 256, "checkpoint_layers": 1}
     hashes = set()
     for deterministic in (True, False):
         run = tmp_path / str(deterministic)
