@@ -163,6 +163,7 @@ def put(name: str, table: str) -> None:
 TABLES = {"prepare": prepare_table, "train": train_table, "push": push_table, "storm": storm_text}
 
 if __name__ == "__main__":
+    put("gpu", gpu_table(json.loads((HERE / "gpu.json").read_text(encoding="utf-8"))))
     for name, table in TABLES.items():
         put(f"bench-{name}", table(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))))
     sys.stdout.write(f"wrote {README.name}\n")

@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from tests.gpu.findings import Check, read_findings
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +65,8 @@ def main() -> int:
     if args.step:
         scratch = args.scratch or Path(tempfile.mkdtemp())
         return run_step(Check(args.step, args.out.resolve(), scratch / args.step, scratch, args.rehearse))
+    if not args.rehearse and not torch.cuda.is_available():
+        parser.error("no CUDA device is found; --rehearse runs the same steps on the CPU")
     wanted = args.only.split(",")
     if unknown := set(wanted) - STEPS.keys():
         parser.error(f"no step is called {', '.join(sorted(unknown))}")

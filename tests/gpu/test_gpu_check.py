@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.benchmarks import tables
 from tests.gpu.check import ROOT, STEPS, summarise
 from tests.gpu.findings import Check, read_findings
+from tests.gpu.publish import report_of
 
 ARMS = {"TRL defaults", "hubdpo", "hubdpo --reference cached", "TRL defaults, again"}
 
@@ -70,8 +74,31 @@ def test_a_step_that_runs_over_the_end_is_stopped_and_said(tmp_path: Path) -> No
 
 
 def test_an_unknown_step_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.gpu.check", "--out", str(tmp_path), "--only", "kernel"]
+    command = [sys.executable, "-m", "tests.gpu.check", "--rehearse", "--out", str(tmp_path), "--only", "kernel"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "no step is called kernel" in done.stderr
     assert set(STEPS) >= {"kernels", "parity", "road", "demo", "bench", "7b"}
+
+
+def test_without_a_gpu_the_rehearsal_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.gpu.check", "--out", str(tmp_path)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no CUDA device is found; --rehearse" in done.stderr
+
+
+def test_the_report_keeps_the_last_of_each_step(tmp_path: Path) -> None:
+    for name, pairs in (("first", 1.0), ("second", 2.0)):
+        out = tmp_path / name
+        out.mkdir()
+        Check("bench", out, out, out, rehearse=True).find(arm="hubdpo", ok=True, pairs_per_s=pairs, all_seconds=[1])
+    Check("kernels", tmp_path / "first", tmp_path, tmp_path, rehearse=True).find(matmul_tflops=700.0)
+    report = report_of([tmp_path / "first", tmp_path / "second"])
+    assert report == {"arm": [{"arm": "hubdpo", "ok": True, "pairs_per_s": 2.0}], "matmul_tflops": 700.0}
+
+
+def test_the_readme_has_the_table_of_the_committed_figures() -> None:
+    report = json.loads((ROOT / "tests" / "benchmarks" / "gpu.json").read_text(encoding="utf-8"))
+    assert tables.gpu_table(report) in (ROOT / "README.md").read_text(encoding="utf-8")
