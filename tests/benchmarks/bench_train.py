@@ -156,6 +156,8 @@ def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict
         for _ in range(REPEATS):
             for ours in (True, False):
                 trainer.shared_prefix = shared if ours else None
+                for fused in (trainer.fused_lora, trainer.fused_norms):
+                    fused.active = ours
                 spent, losses[ours] = one_step(trainer, collated, memory[ours])
                 took[ours].append(spent)
         for ours, values in took.items():
