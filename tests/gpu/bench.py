@@ -17,9 +17,11 @@ from typing import Any
 import bitsandbytes
 import torch
 from torch.profiler import ProfilerActivity, profile
+from transformers import AttentionInterface
 
 from hubdpo.training.preflight import preflight
 from hubdpo.training.step.reference import add_reference_log_probs
+from hubdpo.training.step.shared_prefix import ATTENTION, _attention
 from tests.benchmarks.bench_train import grouped
 from tests.gpu.findings import Check
 from tests.gpu.models import SHAPES, adapter_in, hh_rows, random_nf4, trainer_on
@@ -179,6 +181,19 @@ class Bench:
             for module, layer in kept:
                 module.base_layer = layer
 
+    @contextlib.contextmanager
+    def compiled(self) -> Iterator[None]:
+        """Within the body, run each decoder layer compiled, with its attention as it is and PEFT's projections."""
+        AttentionInterface.register(ATTENTION, torch.compiler.disable(_attention))
+        for layer in self.recomputed.layers:
+            layer.compile(dynamic=True)
+        try:
+            yield
+        finally:
+            AttentionInterface.register(ATTENTION, _attention)
+            for layer in self.recomputed.layers:
+                layer._compiled_call_impl = None
+
 
 def run(check: Check) -> None:
     bench = Bench(check)
@@ -199,11 +214,15 @@ def run(check: Check) -> None:
     with bench.dequantised():
         bench.arm("hubdpo --reference cached --dequantize-once", **fast)
     bench.arm("hubdpo --reference cached, all layers recomputed", **{**fast, "recompute": None})
-    if importlib.util.find_spec("liger_kernel") and not check.rehearse:
-        liger(bench)
-        bench.arm("hubdpo --reference cached, with Liger's kernels", **fast)
     trl("TRL, cached reference, batches by length", by_length=True, cached=True)
     trl("TRL defaults, again")
+    if check.rehearse:
+        return  # Triton has no CPU
+    with bench.compiled():
+        bench.arm("hubdpo --reference cached, compiled layers", **fast, fused=False)
+    if importlib.util.find_spec("liger_kernel"):
+        liger(bench)
+        bench.arm("hubdpo --reference cached, with Liger's kernels", **fast)
 
 
 def liger(bench: Bench) -> None:

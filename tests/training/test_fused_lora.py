@@ -211,6 +211,15 @@ def test_recomputed_projections_have_the_same_bits(nf4: bool, fused_calls: list[
     assert len(fused_calls) == 3  # twice for the recomputed one
 
 
+def test_a_compiled_layer_has_the_gradients_of_peft(fused_calls: list[torch.Size]) -> None:
+    model, fused = lora()
+    expected = by_peft(model, fused)
+    found = results(model, run=lambda model, x: torch.compile(model, backend="eager")(x))
+    assert fused_calls == []
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
 def test_without_a_gradient_of_the_input_the_adapter_still_has_one() -> None:
     model, fused = lora(nf4=True)
     x = torch.randn(4, IN, generator=torch.Generator().manual_seed(5))

@@ -56,6 +56,8 @@ class FusedLora:
         layer = parts.layer
         if not self.active or not layer.training or args or kwargs or not _fits(layer):
             return unfused(x, *args, **kwargs)
+        if torch.compiler.is_compiling():  # a compiled graph would lose the gradients of the adapter
+            return unfused(x)
         is_reference = layer.disable_adapters
         if is_reference == torch.is_grad_enabled():
             return unfused(x)
