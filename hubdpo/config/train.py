@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -120,8 +121,8 @@ class ScheduleOptions(Config):
     tokens_per_batch: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True), Role.MANNER] = Field(
         None,
         description="Fill each forward pass with N tokens, or as many as fit in memory, instead of a number of pairs. "
-        "A step keeps its --per-device-train-batch-size x --gradient-accumulation-steps pairs. On a GPU `auto`, unless "
-        "--per-device-train-batch-size is given.",
+        "A step keeps its --per-device-train-batch-size x --gradient-accumulation-steps pairs. On one GPU `auto`, "
+        "unless --per-device-train-batch-size is given.",
     )
     weight_decay: Annotated[float, Role.WEIGHTS] = Field(0.0, ge=0, description="Weight decay of AdamW.")
     max_grad_norm: Annotated[float, Role.WEIGHTS] = Field(1.0, gt=0, description="Gradient norm to clip to.")
@@ -280,17 +281,19 @@ class TrainConfig(ProcessOptions, MemoryOptions, LoraOptions, LengthOptions, Sch
             raise ValueError("max_prompt_length must be less than max_length, or no token is left for the answer")
         return self
 
-    def for_gpu(self) -> TrainConfig:
-        """Return the config of a run on a GPU, where the memory of passes is measured unless an option sets it."""
-        given = self.model_fields_set
-        measured: dict[str, str] = {}
-        if not given & {"tokens_per_batch", "per_device_train_batch_size"} and not WHOLE_BATCH_LOSSES & {
-            *self.loss_type
-        }:
-            measured["tokens_per_batch"] = "auto"
+    def for_gpu(self, earlier: Mapping[str, object] | None = None) -> TrainConfig:
+        """Return the config of a run on a GPU, where passes that no option sets are measured.
+
+        A resumed run takes them from the recorded options of the `earlier` one. With several processes passes stay by
+        pairs: cut by tokens, the last step of an epoch would repeat more pairs to give all processes the same number.
+        """
+        given, passes = self.model_fields_set, {}
+        may_cut = self.num_processes == 1 and not WHOLE_BATCH_LOSSES & set(self.loss_type)
+        if may_cut and not given & {"tokens_per_batch", "per_device_train_batch_size"}:
+            passes["tokens_per_batch"] = "auto" if earlier is None else earlier.get("tokens_per_batch")
         if not given & {"checkpoint_layers", "gradient_checkpointing"}:
-            measured["checkpoint_layers"] = "auto"
-        return self.model_copy(update=measured)
+            passes["checkpoint_layers"] = "auto" if earlier is None else earlier.get("checkpoint_layers")
+        return self.model_copy(update=passes)
 
     @classmethod
     def names(cls, *roles: Role) -> list[str]:

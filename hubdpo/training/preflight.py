@@ -91,7 +91,7 @@ def _measure_budget(config: TrainConfig, trainer: SharedPrefixDPOTrainer, longes
 
 def _measure_layers(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch, device: str) -> int:
     """Return the fewest layers that the pass of this batch must recompute to fit into memory."""
-    layers, longest_pair = int(trainer.model.config.num_hidden_layers), select_pairs(batch, torch.tensor([0]))
+    layers, longest_pair = _layers(trainer), select_pairs(batch, torch.tensor([0]))
 
     def kept_by_longest_pair(count: int) -> int:
         return kept_bytes(lambda: _one_step(config, trainer, longest_pair, layers=count), trainer.model)
@@ -124,12 +124,27 @@ def _largest_pass(
     config: TrainConfig, trainer: SharedPrefixDPOTrainer, longest: list[Row], budget: int | None
 ) -> Batch:
     """Return the batch of the largest forward pass that the run can meet; `longest` are all rows, longest first."""
-    # the worst step holds the longest rows, and its first pass the costliest of these
-    count = config.per_device_train_batch_size if budget is None else config.pairs_per_process
-    batch: Batch = trainer.data_collator(longest[:count])
     if budget is None:
-        return batch
-    return cut_into_passes(batch, budget, shared_prefix=trainer.shared_prefix is not None)[0].inputs
+        return _collated(trainer, longest[: config.per_device_train_batch_size])
+    if trainer.shared_prefix is None:  # padded rows of like length go together, the longest first
+        worst_step = _collated(trainer, longest[: config.pairs_per_process])
+        return cut_into_passes(worst_step, budget, shared_prefix=False)[0].inputs
+    # a pass can be as full as the budget allows: with the longest rows, and with shorter ones that fit beside them
+    rows, used = longest[:1], _most_tokens(longest[0])
+    for row in longest[1:]:
+        if len(rows) < config.pairs_per_process and used + _most_tokens(row) <= budget:
+            rows, used = [*rows, row], used + _most_tokens(row)
+    return _collated(trainer, rows)
+
+
+def _collated(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> Batch:
+    batch: Batch = trainer.data_collator(rows)
+    return batch
+
+
+def _most_tokens(row: Row) -> int:
+    """Return the tokens of a packed pair, as many as there are when its answers begin differently."""
+    return len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
 
 
 def _one_step(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch, *, layers: int | None = None) -> None:
@@ -145,7 +160,11 @@ def _one_step(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch
     devices = [torch.cuda.current_device()] if trainer.accelerator.device.type == "cuda" else []
     fixed = trainer.recomputed.fixed(layers) if trainer.recomputed and layers is not None else nullcontext()
     try:
-        with out_of_memory_is(lambda: out_of_memory(config)), fixed, torch.random.fork_rng(devices=devices):
+        with (
+            out_of_memory_is(lambda: out_of_memory(config, layers=_layers(trainer))),
+            fixed,
+            torch.random.fork_rng(devices=devices),
+        ):
             # the trainer puts its model under autocast only when it trains
             with trainer.accelerator.autocast(), trainer.compute_loss_context_manager():
                 loss = trainer.compute_loss(model, trainer._prepare_inputs(batch))
@@ -156,12 +175,16 @@ def _one_step(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch
         trainer._total_train_tokens = seen
 
 
-def out_of_memory(config: TrainConfig, *, resume: bool = False) -> TrainingError:
+def _layers(trainer: SharedPrefixDPOTrainer) -> int:
+    return int(trainer.model.config.num_hidden_layers)
+
+
+def out_of_memory(config: TrainConfig, *, layers: int = 0, resume: bool = False) -> TrainingError:
     """Return the error for a device that ran out of memory; its hint are options that keep the run's results.
 
-    `resume` tells that there is a checkpoint to resume from.
+    `layers` are those of the model, where it is loaded; `resume` tells that there is a checkpoint to resume from.
     """
-    cause, options = _less_memory(config)
+    cause, options = _less_memory(config, layers)
     if options is None:
         hint = "a lower `--max-length`" + (", which is another run: give another `--output-dir`" if resume else "")
     elif not resume:
@@ -171,13 +194,13 @@ def out_of_memory(config: TrainConfig, *, resume: bool = False) -> TrainingError
     return TrainingError(f"the device ran out of memory with {cause}", hint=hint)
 
 
-def _less_memory(config: TrainConfig) -> tuple[str, str | None]:
+def _less_memory(config: TrainConfig, layers: int) -> tuple[str, str | None]:
     """Return what took the memory, and the options that take less in the same steps; None when there are none."""
     pairs = config.per_device_train_batch_size
     if config.dequantize_once:
         return "the base de-quantised", "--no-dequantize-once"
-    if isinstance(config.checkpoint_layers, int):
-        return "layers that are not recomputed", "--gradient-checkpointing, without `--checkpoint-layers`"
+    if isinstance(config.checkpoint_layers, int) and config.checkpoint_layers < layers:
+        return "layers that are not recomputed", f"--checkpoint-layers {layers}"
     if config.tokens_per_batch is not None:
         least, now = config.max_length, config.tokens_per_batch
         if now != least:

@@ -68,7 +68,7 @@ def train(config: TrainConfig) -> RunManifest:
     device = _own_device(config.device)
     check_launch(device)
     if device == "cuda":
-        config = config.for_gpu()
+        config = config.for_gpu(earlier.manifest.config if earlier else None)
     if earlier is not None:
         config = resume.fill_auto(config, earlier.manifest.config)
         resume.check_same_experiment(earlier.manifest, config, base.ref, dataset)
@@ -206,7 +206,7 @@ def _out_of_memory_in(trainer: SharedPrefixDPOTrainer, config: TrainConfig) -> T
     """Return the error for memory that ran out in a step or in an evaluation, with the options that need less."""
     saved, pairs = newest_checkpoint(config.output_dir) is not None, config.per_device_eval_batch_size
     if not trainer.evaluating or pairs == 1:
-        return out_of_memory(config, resume=saved)
+        return out_of_memory(config, layers=int(trainer.model.config.num_hidden_layers), resume=saved)
     return TrainingError(
         f"the device ran out of memory with {pairs} pairs in an evaluation pass",
         hint=f"--per-device-eval-batch-size {pairs // 2}" + (" --resume" if saved else ""),

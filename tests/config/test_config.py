@@ -151,8 +151,26 @@ def test_a_value_of_the_wrong_kind_is_cut_in_the_message() -> None:
         ({"gradient_checkpointing": False}, "auto", None),
         ({"checkpoint_layers": 3}, "auto", 3),
         ({"loss_type": ["aot"]}, None, "auto"),  # compares all pairs of a batch
+        ({"num_processes": 2}, None, "auto"),  # repeats more pairs when it is cut by tokens
     ],
 )
 def test_a_gpu_measures_passes_that_no_option_sets(given: dict[str, object], tokens: object, layers: object) -> None:
     config = TrainConfig.build({**TRAIN, **given}).for_gpu()
+    assert (config.tokens_per_batch, config.checkpoint_layers) == (tokens, layers)
+
+
+@pytest.mark.parametrize(
+    ("given", "recorded", "tokens", "layers"),
+    [
+        ({}, (5120, 3), 5120, 3),
+        ({}, (None, None), None, None),  # by pairs, or an earlier version's
+        ({"per_device_train_batch_size": 2}, (5120, 3), None, 3),
+        ({"tokens_per_batch": 2048, "gradient_checkpointing": True}, (5120, 3), 2048, None),
+    ],
+)
+def test_a_resumed_run_keeps_the_passes_that_it_had(
+    given: dict[str, object], recorded: tuple[int | None, int | None], tokens: object, layers: object
+) -> None:
+    earlier = dict(zip(("tokens_per_batch", "checkpoint_layers"), recorded, strict=True))
+    config = TrainConfig.build({**TRAIN, **given}).for_gpu(earlier)
     assert (config.tokens_per_batch, config.checkpoint_layers) == (tokens, layers)

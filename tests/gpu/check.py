@@ -24,9 +24,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import torch
 
-from tests.gpu.findings import Check, read_findings
+from tests.gpu.findings import RESULTS, Check, read_findings
 
 ROOT = Path(__file__).parents[2]
 SLOWER = 5
@@ -61,15 +62,19 @@ def main() -> int:
     parser.add_argument("--step", choices=list(STEPS), help="run one step in this process")
     parser.add_argument("--scratch", type=Path, help="folder of a step that --step runs")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    if not args.rehearse and not torch.cuda.is_available():
+        parser.error("no CUDA device is found; --rehearse runs the same steps on the CPU")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        parser.error(f"--out: {problem}")
     if args.step:
         scratch = args.scratch or Path(tempfile.mkdtemp())
         return run_step(Check(args.step, args.out.resolve(), scratch / args.step, scratch, args.rehearse))
-    if not args.rehearse and not torch.cuda.is_available():
-        parser.error("no CUDA device is found; --rehearse runs the same steps on the CPU")
-    wanted = args.only.split(",")
+    wanted = [name.strip() for name in args.only.split(",")]
     if unknown := set(wanted) - STEPS.keys():
-        parser.error(f"no step is called {', '.join(sorted(unknown))}")
+        names = ", ".join(f"`{name}`" for name in sorted(unknown))
+        parser.error(f"no step is called {names}; there are {', '.join(STEPS)}")
     return Runner(args.out.resolve(), time.monotonic() + 60 * args.minutes, args.rehearse).run(wanted)
 
 
@@ -90,8 +95,11 @@ class Runner:
         self.report = Check("all", out, self.scratch, self.scratch, rehearse)
 
     def run(self, wanted: list[str]) -> int:
+        for old in (self.out / RESULTS, self.out / "log.txt", *self.out.glob("profile-*.json")):
+            old.unlink(missing_ok=True)
         self.report.find(started=time.ctime(), steps=wanted, rehearse=self.rehearse)
         steps = [name for name in STEPS if name in wanted]
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the steps end as well
         try:
             while steps and time.monotonic() < self.deadline:
                 group = steps[:1]
@@ -99,9 +107,11 @@ class Runner:
                     group = [name for name in steps if STEPS[name].together]
                 steps = [name for name in steps if name not in group]
                 self._wait_for({name: self._start(name) for name in group})
-        finally:
             for name in steps:
                 self.report.find(ended=name, ok=False, error="no time was left")
+        except KeyboardInterrupt:
+            self.report.find(ended="the check", ok=False, error="stopped by a signal")
+        finally:
             shutil.rmtree(self.scratch, ignore_errors=True)
         return summarise(self.out)
 
@@ -115,6 +125,13 @@ class Runner:
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
 
     def _wait_for(self, running: dict[str, subprocess.Popen[bytes]]) -> None:
+        try:
+            self._watch(running)
+        finally:
+            for process in running.values():
+                kill_with_children(process)
+
+    def _watch(self, running: dict[str, subprocess.Popen[bytes]]) -> None:
         began = time.monotonic()
         while running:
             for name, process in list(running.items()):
@@ -123,14 +140,22 @@ class Runner:
                 if process.poll() is not None:
                     self.report.find(ended=name, ok=process.returncode == 0, rc=process.returncode, seconds=seconds)
                 elif time.monotonic() > limit:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+                    kill_with_children(process)
                     self.report.find(ended=name, ok=False, error="stopped at its limit", seconds=seconds)
                 else:
                     continue
                 del running[name]
             time.sleep(0.1)
+
+
+def kill_with_children(process: subprocess.Popen[bytes]) -> None:
+    """Kill a step and the commands that it runs, which would keep the GPU."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.kill()
+    process.wait()
 
 
 def summarise(out: Path) -> int:

@@ -27,9 +27,15 @@ def report_of(folders: list[Path]) -> dict[str, Any]:
     """Return the findings of the check by kind."""
     steps: dict[object, list[dict[str, object]]] = {}
     for folder in folders:
-        found = read_findings(folder)
+        try:
+            found = read_findings(folder)
+        except OSError as problem:
+            raise SystemExit(f"no results of a check: {problem}") from None
         steps |= {step: [line for line in found if line["step"] == step] for step in {line["step"] for line in found}}
-    report: dict[str, Any] = {}
+    if any(line.get("rehearse") for lines in steps.values() for line in lines):
+        raise SystemExit("a rehearsal is not published: its figures are those of a CPU")
+    failed = [name for lines in steps.values() for line in lines if (name := line.get("ended")) and not line["ok"]]
+    report: dict[str, Any] = {"not to the end": sorted(map(str, failed))} if failed else {}
     for line in (line for step in sorted(steps, key=str) for line in steps[step]):
         report |= {fact: line[fact] for fact in FACTS if fact in line}
         for kind in KINDS:

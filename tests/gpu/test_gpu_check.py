@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.benchmarks import tables
 from tests.gpu.check import ROOT, STEPS, summarise
-from tests.gpu.findings import Check, read_findings
+from tests.gpu.findings import RESULTS, Check, read_findings
 from tests.gpu.publish import report_of
 
 ARMS = {"TRL defaults", "hubdpo", "hubdpo --reference cached", "TRL defaults, again"}
@@ -77,8 +79,34 @@ def test_an_unknown_step_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.gpu.check", "--rehearse", "--out", str(tmp_path), "--only", "kernel"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "no step is called kernel" in done.stderr
+    assert "no step is called `kernel`; there are kernels, parity" in done.stderr
     assert set(STEPS) >= {"kernels", "parity", "road", "demo", "bench", "7b"}
+
+
+def test_a_signal_ends_the_steps_and_what_they_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.gpu.check", "--rehearse", "--out", str(tmp_path), "--only", "resume"]
+    check = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(started := psutil.Process(check.pid).children(recursive=True)) < 2:  # the step, and its first command
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    check.terminate()
+    assert check.wait(60) == 1
+    assert not psutil.wait_procs(started, timeout=10)[1]
+    assert read_findings(tmp_path)[-1]["error"] == "stopped by a signal"
+
+
+def test_a_second_check_in_a_folder_starts_anew(tmp_path: Path) -> None:
+    (tmp_path / RESULTS).write_text('{"step": "bench", "arm": "of before", "ok": false}\n')
+    command = [sys.executable, "-m", "tests.gpu.check", "--rehearse", "--out", str(tmp_path), "--minutes", "0"]
+    subprocess.run([*command, "--only", "kernels"], cwd=ROOT, capture_output=True)
+    assert [line for line in read_findings(tmp_path) if line["step"] == "bench"] == []
+
+
+def test_a_rehearsal_is_not_published(tmp_path: Path) -> None:
+    Check("all", tmp_path, tmp_path, tmp_path, rehearse=True).find(steps=["bench"], rehearse=True)
+    with pytest.raises(SystemExit, match="a rehearsal is not published"):
+        report_of([tmp_path])
 
 
 def test_without_a_gpu_the_rehearsal_is_named(tmp_path: Path) -> None:
@@ -94,9 +122,13 @@ def test_the_report_keeps_the_last_of_each_step(tmp_path: Path) -> None:
         out = tmp_path / name
         out.mkdir()
         Check("bench", out, out, out, rehearse=True).find(arm="hubdpo", ok=True, pairs_per_s=pairs, all_seconds=[1])
-    Check("kernels", tmp_path / "first", tmp_path, tmp_path, rehearse=True).find(matmul_tflops=700.0)
-    report = report_of([tmp_path / "first", tmp_path / "second"])
-    assert report == {"arm": [{"arm": "hubdpo", "ok": True, "pairs_per_s": 2.0}], "matmul_tflops": 700.0}
+    first = Check("kernels", tmp_path / "first", tmp_path, tmp_path, rehearse=True)
+    first.find(matmul_tflops=700.0)
+    first.find(ended="kernels", ok=False)
+    assert report_of([tmp_path / "first", tmp_path / "second"]) == {
+        "not to the end": ["kernels"], "arm": [{"arm": "hubdpo", "ok": True, "pairs_per_s": 2.0}],
+        "matmul_tflops": 700.0,
+    }  # fmt: skip
 
 
 def test_the_readme_has_the_table_of_the_committed_figures() -> None:

@@ -15,10 +15,18 @@ from hubdpo.errors import ArtefactError, MachineError, TrainingError
 from hubdpo.model import memory
 from hubdpo.model.device import compute_dtype
 from hubdpo.model.memory import SHARE, is_out_of_memory, out_of_memory_is, tokens_that_fit
-from hubdpo.training.preflight import MEASURED_PAIRS, _measure_budget, _one_step, preflight
+from hubdpo.training.preflight import (
+    MEASURED_PAIRS,
+    _largest_pass,
+    _measure_budget,
+    _one_step,
+    out_of_memory,
+    preflight,
+)
 from hubdpo.training.step import shared_prefix
-from hubdpo.training.step.batch import row_length
-from hubdpo.training.step.trainer import dpo_config
+from hubdpo.training.step.batch import Row, row_length
+from hubdpo.training.step.token_budget import pair_costs
+from hubdpo.training.step.trainer import dpo_config, use_cached_reference
 from hubdpo.training.train import _own_device
 from tests.training.test_token_budget import config_for, pairs, trainer_for
 
@@ -234,6 +242,60 @@ def test_a_process_takes_one_gpu_however_many_it_sees(
     monkeypatch.setattr("transformers.TrainingArguments.n_gpu", property(lambda self: visible))
     args = dpo_config(config_for(tmp_path), device="cpu", steps=1, evaluates=False)
     assert args._n_gpu == used
+
+
+@pytest.mark.parametrize(
+    ("given", "layers", "hint"),
+    [
+        ({"checkpoint_layers": 3, "tokens_per_batch": 4096}, 28, "--checkpoint-layers 28"),
+        (
+            {"checkpoint_layers": 28, "tokens_per_batch": 4096},
+            28,
+            "--tokens-per-batch 2048",
+        ),  # nothing left to recompute
+        ({"checkpoint_layers": 3, "tokens_per_batch": 4096}, 0, "--tokens-per-batch 2048"),  # not known yet
+    ],
+)
+def test_the_hint_asks_for_more_layers_while_some_are_kept(
+    given: dict[str, int], layers: int, hint: str, tmp_path: Path
+) -> None:
+    config = config_for(tmp_path, **given)
+    assert out_of_memory(config, layers=layers).hint == hint
+    assert out_of_memory(config, layers=layers, resume=True).hint == f"{hint} --resume"
+
+
+def test_the_pass_that_is_tried_is_as_full_as_any_of_the_run(trainer: Any, tmp_path: Path) -> None:
+    def row(tokens: int) -> Row:
+        ids = list(range(10, 10 + tokens))
+        return {"prompt_ids": ids[: tokens // 2], "chosen_ids": ids[tokens // 2 :], "rejected_ids": [5]}
+
+    rows = [row(tokens) for tokens in (90, 80, 70, 30, 20, 10, 9)]
+    trainer.tokens_per_batch = 150
+    config = config_for(tmp_path, per_device_train_batch_size=4)
+    batch = _largest_pass(config, trainer, rows, 150)
+    # 91 of the longest, then the next that fit beside it: 31, 21; and no more than a step has
+    assert int(pair_costs(batch, shared_prefix=True).sum()) == 91 + 31 + 21
+    assert (
+        len(
+            _largest_pass(config.model_copy(update={"per_device_train_batch_size": 2}), trainer, rows, 150)["input_ids"]
+        )
+        == 4
+    )
+
+
+def test_each_split_gets_the_reference_of_its_policys_mode(
+    trainer: Any, rows: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.eval_dataset = trainer.train_dataset
+    seen: list[tuple[bool, object]] = []
+
+    def noted(trainer: Any, rows: list[Any], *, identity: dict[str, object]) -> list[Any]:
+        seen.append((trainer.model.training, identity["fused"]))
+        return rows
+
+    monkeypatch.setattr("hubdpo.training.step.trainer.add_reference_log_probs", noted)
+    use_cached_reference(trainer, {"base": "b"})
+    assert seen == [(False, False), (True, True)]
 
 
 def test_policy_and_reference_of_a_pass_share_one_layout(

@@ -264,14 +264,19 @@ def make_trainer(
 
 
 def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: Mapping[str, object]) -> None:
-    """Add the reference log-probs to every row, so that a step runs only the policy."""
+    """Add the reference log-probs to every row, so that a step runs only the policy.
 
-    def with_reference(data: Dataset) -> Dataset:
-        return Dataset.from_list(add_reference_log_probs(trainer, data.to_list(), identity=identity))
+    Each split gets those of the mode in which its policy runs: fused projections and norms round otherwise.
+    """
 
-    trainer.train_dataset = with_reference(trainer.train_dataset)
+    def with_reference(data: Dataset, *, training: bool) -> Dataset:
+        trainer.model.train(training)
+        kind = {"fused": training and trainer.fused_lora is not None}
+        return Dataset.from_list(add_reference_log_probs(trainer, data.to_list(), identity={**identity, **kind}))
+
     if trainer.eval_dataset is not None:
-        trainer.eval_dataset = with_reference(trainer.eval_dataset)
+        trainer.eval_dataset = with_reference(trainer.eval_dataset, training=False)
+    trainer.train_dataset = with_reference(trainer.train_dataset, training=True)
     trainer.precompute_ref_logps = True
 
 
