@@ -35,7 +35,7 @@ from hubdpo.model.generation import stops_elsewhere, unstopped, use_stops, write
 from hubdpo.model.memory import out_of_memory_is, room_for_base, room_for_reference, room_for_scoring
 from hubdpo.model.probes import record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
-from hubdpo.training.launch.processes import check_launch, launch, leave_at_exit, rank, world_size
+from hubdpo.training.launch.processes import check_launch, is_sharded, launch, leave_at_exit, rank, world_size
 from hubdpo.training.preflight import out_of_memory, preflight
 from hubdpo.training.run import resume
 from hubdpo.training.run.advice import explain_metrics
@@ -67,7 +67,7 @@ def train(config: TrainConfig) -> RunManifest:
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
     check_launch(device)
-    if device == "cuda":
+    if device == "cuda" and not is_sharded():  # the preflight measures the whole model
         config = config.for_gpu(earlier.manifest.config if earlier else None)
     if earlier is not None:
         config = resume.fill_auto(config, earlier.manifest.config)

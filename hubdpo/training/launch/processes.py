@@ -40,6 +40,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_sharded() -> bool:
+    """Tell whether accelerate is configured to shard the model over the processes (FSDP)."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
+
+
 def leave_at_exit() -> None:
     """Destroy this process's process group before the interpreter exits.
 
@@ -60,7 +65,7 @@ def check_launch(device: str) -> None:
     """Raise ConfigError when accelerate is configured to shard the run in a way that hubdpo does not support."""
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise ConfigError("hubdpo does not train with DeepSpeed", hint=f"accelerate launch --config_file {FSDP_CONFIG}")
-    if os.environ.get("ACCELERATE_USE_FSDP") != "true":
+    if not is_sharded():
         return
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise ConfigError(
