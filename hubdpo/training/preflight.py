@@ -143,7 +143,7 @@ def _collated(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> Batch:
 
 
 def _most_tokens(row: Row) -> int:
-    """Return the tokens of a packed pair, as many as there are when its answers begin differently."""
+    """Return the tokens of a packed pair whose answers begin differently: the most that it can have."""
     return len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
 
 
