@@ -91,7 +91,7 @@ def _measure_budget(config: TrainConfig, trainer: SharedPrefixDPOTrainer, longes
 
 def _measure_layers(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch, device: str) -> int:
     """Return the fewest layers that the pass of this batch must recompute to fit into memory."""
-    layers, longest_pair = _layers(trainer), select_pairs(batch, torch.tensor([0]))
+    layers, longest_pair = trainer.layers, select_pairs(batch, torch.tensor([0]))
 
     def kept_by_longest_pair(count: int) -> int:
         return kept_bytes(lambda: _one_step(config, trainer, longest_pair, layers=count), trainer.model)
@@ -161,7 +161,7 @@ def _one_step(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch
     fixed = trainer.recomputed.fixed(layers) if trainer.recomputed and layers is not None else nullcontext()
     try:
         with (
-            out_of_memory_is(lambda: out_of_memory(config, layers=_layers(trainer))),
+            out_of_memory_is(lambda: out_of_memory(config, layers=trainer.layers)),
             fixed,
             torch.random.fork_rng(devices=devices),
         ):
@@ -173,10 +173,6 @@ def _one_step(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch
         model.zero_grad()
         metrics.clear()
         trainer._total_train_tokens = seen
-
-
-def _layers(trainer: SharedPrefixDPOTrainer) -> int:
-    return int(trainer.model.config.num_hidden_layers)
 
 
 def out_of_memory(config: TrainConfig, *, layers: int = 0, resume: bool = False) -> TrainingError:

@@ -206,7 +206,7 @@ def _out_of_memory_in(trainer: SharedPrefixDPOTrainer, config: TrainConfig) -> T
     """Return the error for memory that ran out in a step or in an evaluation, with the options that need less."""
     saved, pairs = newest_checkpoint(config.output_dir) is not None, config.per_device_eval_batch_size
     if not trainer.evaluating or pairs == 1:
-        return out_of_memory(config, layers=int(trainer.model.config.num_hidden_layers), resume=saved)
+        return out_of_memory(config, layers=trainer.layers, resume=saved)
     return TrainingError(
         f"the device ran out of memory with {pairs} pairs in an evaluation pass",
         hint=f"--per-device-eval-batch-size {pairs // 2}" + (" --resume" if saved else ""),

@@ -81,6 +81,20 @@ def grouped(data: list[dict[str, Any]], pairs: int) -> list[list[dict[str, Any]]
     return [ordered[start : start + pairs] for start in range(0, len(ordered), pairs)]
 
 
+class OwnParts:
+    """What hubdpo puts under TRL's step. With all of it off, the step is TRL's own."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self.shared_prefix = trainer.shared_prefix
+        assert self.shared_prefix is not None
+
+    def use(self, *, packed: bool, fused: bool) -> None:
+        self._trainer.shared_prefix = self.shared_prefix if packed else None
+        for part in (self._trainer.fused_lora, self._trainer.fused_norms):
+            part.active = fused
+
+
 class Kept:
     """The most bytes that a forward pass keeps for backward, without the weights."""
 
@@ -143,8 +157,8 @@ def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict
         trainer.precompute_ref_logps = True
         batches = grouped(data, pairs)
     trainer.model.train()
-    shared = trainer.shared_prefix
-    assert shared is not None
+    parts = OwnParts(trainer)
+    shared = parts.shared_prefix
     shared.padded_tokens = shared.packed_tokens = 0
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}
     memory = {ours: Kept(trainer.model) for ours in (True, False)}
@@ -155,9 +169,7 @@ def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict
         losses = {}
         for _ in range(REPEATS):
             for ours in (True, False):
-                trainer.shared_prefix = shared if ours else None
-                for fused in (trainer.fused_lora, trainer.fused_norms):
-                    fused.active = ours
+                parts.use(packed=ours, fused=ours)
                 spent, losses[ours] = one_step(trainer, collated, memory[ours])
                 took[ours].append(spent)
         for ours, values in took.items():

@@ -22,7 +22,7 @@ from transformers import AttentionInterface
 from hubdpo.training.preflight import preflight
 from hubdpo.training.step.reference import add_reference_log_probs
 from hubdpo.training.step.shared_prefix import ATTENTION, _attention
-from tests.benchmarks.bench_train import grouped
+from tests.benchmarks.bench_train import OwnParts, grouped
 from tests.gpu.findings import Check
 from tests.gpu.models import SHAPES, adapter_in, hh_rows, random_nf4, trainer_on
 
@@ -53,14 +53,14 @@ class Bench:
             gradient_accumulation_steps=self.step_pairs // self.pairs, checkpoint_layers=self.shape.layers,
         )  # fmt: skip
         self.trainer.create_optimizer()
-        self.shared, self.recomputed = self.trainer.shared_prefix, self.trainer.recomputed
-        self.fused = (self.trainer.fused_lora, self.trainer.fused_norms)
+        self.parts, self.recomputed = OwnParts(self.trainer), self.trainer.recomputed
+        self.shared = self.parts.shared_prefix
         self._with_reference: Rows = []
 
     def with_reference(self) -> Rows:
         if not self._with_reference:
             began = time.monotonic()
-            self.trainer.shared_prefix, self.trainer.tokens_per_batch = self.shared, None
+            self.parts.use(packed=True, fused=True)
             self._with_reference = add_reference_log_probs(self.trainer, self.data, identity={"check": time.time_ns()})
             self.trainer.model.train()
             self.check.find(reference_seconds=round(time.monotonic() - began, 2))
@@ -86,9 +86,7 @@ class Bench:
         with self.check.part(f"arm: {name}"):
             data = self.with_reference() if cached else self.data
             trainer = self.trainer
-            trainer.shared_prefix = self.shared if ours else None
-            for part in self.fused:
-                part.active = ours and fused
+            self.parts.use(packed=ours, fused=ours and fused)
             trainer.precompute_ref_logps, trainer.tokens_per_batch = cached, tokens
             self.recomputed.longest = None
             self.recomputed.count = self.shape.layers if recompute is None else recompute
@@ -152,10 +150,8 @@ class Bench:
 
     def auto(self) -> dict[str, int | None]:
         """Return the tokens of a pass and the layers to recompute that the preflight chooses on a GPU."""
-        self.trainer.shared_prefix, self.trainer.precompute_ref_logps = self.shared, False
-        self.trainer.tokens_per_batch = None
-        for part in self.fused:
-            part.active = True
+        self.parts.use(packed=True, fused=True)
+        self.trainer.precompute_ref_logps, self.trainer.tokens_per_batch = False, None
         config = self.config.model_copy(update={"tokens_per_batch": "auto", "checkpoint_layers": "auto"})
         measured = preflight(config, self.trainer, self.data, device=self.check.device)
         held = None if self.check.rehearse else round(torch.cuda.max_memory_allocated() / 1e9, 2)

@@ -70,7 +70,7 @@ def main() -> int:
         parser.error(f"--out: {problem}")
     if args.step:
         scratch = args.scratch or Path(tempfile.mkdtemp())
-        return run_step(Check(args.step, args.out.resolve(), scratch / args.step, scratch, args.rehearse))
+        return run_step(Check(args.step, args.out.resolve(), scratch / args.step, args.rehearse))
     wanted = [name.strip() for name in args.only.split(",")]
     if unknown := set(wanted) - STEPS.keys():
         names = ", ".join(f"`{name}`" for name in sorted(unknown))
@@ -92,7 +92,7 @@ class Runner:
     def __init__(self, out: Path, deadline: float, rehearse: bool) -> None:
         self.out, self.deadline, self.rehearse = out, deadline, rehearse
         self.scratch = Path(tempfile.mkdtemp(prefix="hubdpo-gpu-"))
-        self.report = Check("all", out, self.scratch, self.scratch, rehearse)
+        self.report = Check("all", out, self.scratch, rehearse)
 
     def run(self, wanted: list[str]) -> int:
         for old in (self.out / RESULTS, self.out / "log.txt", *self.out.glob("profile-*.json")):

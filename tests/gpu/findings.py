@@ -26,8 +26,6 @@ class Check:
     """Folder of results.jsonl, the log and the profiles."""
     scratch: Path
     """Folder of this step alone, deleted at the end."""
-    shared: Path
-    """Folder of all steps of this check, deleted at the end."""
     rehearse: bool
     """Run on the CPU with tiny shapes."""
 

@@ -158,7 +158,7 @@ def hh_rows(pairs: int, *, most: int | None = None) -> list[dict[str, list[int]]
     return [{name: [i % 400 + 10 for i in ids[:most]] for name, ids in row.items()} for row in rows]
 
 
-def raw_pairs(path: Path, pairs: int, *, most: int) -> None:
+def raw_pairs(path: Path, pairs: int, *, most: int | None) -> None:
     """Write chats of these lengths."""
 
     def text(index: int, ids: list[int]) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from hubdpo.model.bases.load import load_base
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
+from tests.benchmarks.bench_train import OwnParts
 from tests.gpu.findings import Check
 from tests.gpu.models import Shape, hh_rows, trainer_on, write_base
 
@@ -41,24 +42,25 @@ def run(check: Check) -> None:
 def _compare(
     check: Check, trainer: SharedPrefixDPOTrainer, data: list[dict[str, list[int]]], dtype: str, **options: bool
 ) -> None:
-    shared = trainer.shared_prefix
+    parts = OwnParts(trainer)
+    shared = parts.shared_prefix
     batch = trainer._prepare_inputs(trainer.data_collator(data))
     pad = {"input_ids": trainer.processing_class.pad_token_id}
     wider = {
         key: torch.nn.functional.pad(value, (0, MORE_PADDING), value=pad.get(key, 0)) for key, value in batch.items()
     }
 
-    def step(*, packed: bool, inputs: dict[str, torch.Tensor]) -> Step:
-        trainer.shared_prefix = shared if packed else None
+    def step(*, ours: bool, inputs: dict[str, torch.Tensor]) -> Step:
+        parts.use(packed=ours, fused=ours)
         trainer.model.zero_grad()
         loss = trainer.compute_loss(trainer.model_wrapped, dict(inputs))
         loss.backward()
         weights = trainer.model.named_parameters()
         return loss.item(), {name: w.grad.float().clone() for name, w in weights if w.grad is not None}
 
-    stock = step(packed=False, inputs=batch)
-    ours = _apart(step(packed=True, inputs=batch), stock)
-    yardstick = _apart(step(packed=False, inputs=wider), stock)
+    stock = step(ours=False, inputs=batch)
+    ours = _apart(step(ours=True, inputs=batch), stock)
+    yardstick = _apart(step(ours=False, inputs=wider), stock)
     limit = 1e-4 if dtype == "float32" else max(2 * yardstick[1], 1e-2)
     check.find(
         parity=dtype, **options, loss=stock[0], loss_and_gradients_apart=ours, with_more_padding=yardstick,

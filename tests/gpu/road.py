@@ -19,11 +19,11 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
 from hubdpo.loopback.server import LoopbackHub
+from hubdpo.training.run.checkpoints import MARKER
 from tests.gpu.findings import Check, apart
 from tests.gpu.models import SHAPES, raw_pairs, write_base
 
 TOKEN = "hf_gpu_token"
-MARKER = "hubdpo-complete.json"
 KEPT_OF_RUN = ("status", "device", "steps", "train_seconds", "tokens_per_second", "peak_memory_bytes")
 
 
@@ -146,11 +146,9 @@ def run_7b(check: Check) -> None:
     """Train the 7B base from shards on the disk with the defaults."""
     shape = SHAPES["tiny, untied" if check.rehearse else "Qwen2-7B"]
     with commands(check) as hubdpo, check.part("7B"):
-        base, raw = check.shared / "base7b", check.scratch / "raw.jsonl"
-        if not (base / "config.json").is_file():
-            write_base(base, shape, check.device)
-            if not check.rehearse:
-                torch.cuda.empty_cache()
+        base, raw = write_base(check.scratch / "base", shape, check.device), check.scratch / "raw.jsonl"
+        if not check.rehearse:
+            torch.cuda.empty_cache()
         raw_pairs(raw, 64 if check.rehearse else 600, most=None if not check.rehearse else 64)
         share = "0.1" if check.rehearse else "0.02"
         hubdpo("prepare 7B", "prepare", raw, "-o", check.scratch / "data", "--license", "mit", "--test-size", share)

@@ -57,7 +57,7 @@ def test_kill_and_resume_are_rehearsed_with_equal_adapters(tmp_path: Path) -> No
 
 
 def test_a_failure_is_a_finding_and_the_next_part_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check = Check("kernels", tmp_path, tmp_path, tmp_path, rehearse=True)
+    check = Check("kernels", tmp_path, tmp_path, rehearse=True)
     with check.part("first"):
         raise ValueError("no such kernel")
     with check.part("second"):
@@ -104,7 +104,7 @@ def test_a_second_check_in_a_folder_starts_anew(tmp_path: Path) -> None:
 
 
 def test_a_rehearsal_is_not_published(tmp_path: Path) -> None:
-    Check("all", tmp_path, tmp_path, tmp_path, rehearse=True).find(steps=["bench"], rehearse=True)
+    Check("all", tmp_path, tmp_path, rehearse=True).find(steps=["bench"], rehearse=True)
     with pytest.raises(SystemExit, match="a rehearsal is not published"):
         report_of([tmp_path])
 
@@ -121,8 +121,8 @@ def test_the_report_keeps_the_last_of_each_step(tmp_path: Path) -> None:
     for name, pairs in (("first", 1.0), ("second", 2.0)):
         out = tmp_path / name
         out.mkdir()
-        Check("bench", out, out, out, rehearse=True).find(arm="hubdpo", ok=True, pairs_per_s=pairs, all_seconds=[1])
-    first = Check("kernels", tmp_path / "first", tmp_path, tmp_path, rehearse=True)
+        Check("bench", out, out, rehearse=True).find(arm="hubdpo", ok=True, pairs_per_s=pairs, all_seconds=[1])
+    first = Check("kernels", tmp_path / "first", tmp_path, rehearse=True)
     first.find(matmul_tflops=700.0)
     first.find(ended="kernels", ok=False)
     assert report_of([tmp_path / "first", tmp_path / "second"]) == {

@@ -68,6 +68,11 @@ class SharedPrefixDPOTrainer(DPOTrainer):
     _step: Step
     _held_out: Tally
 
+    @property
+    def layers(self) -> int:
+        """Decoder layers of the model."""
+        return int(self.model.config.num_hidden_layers)
+
     def use_limits(self, measured: Measured) -> None:
         """Train within the token budget and with the recomputed layers that the preflight measured."""
         self.tokens_per_batch = measured.tokens_per_batch
@@ -257,8 +262,7 @@ def make_trainer(
         if not trainer.is_fsdp_enabled:  # sharded weights are whole only within their own module's forward
             trainer.fused_lora, trainer.fused_norms = FusedLora(trainer.model), FusedNorms(trainer.model)
     if config.checkpoint_layers is not None:
-        layers = trainer.model.config.num_hidden_layers
-        count = layers if config.checkpoint_layers == "auto" else config.checkpoint_layers
+        count = trainer.layers if config.checkpoint_layers == "auto" else config.checkpoint_layers
         trainer.recomputed = Recomputed(trainer.model.get_base_model(), count)
     return trainer
 
