@@ -1,4 +1,4 @@
-"""Report the first failure of a run of several processes.
+"""Report the first failure of a run of several processes, and end a process together with its parent.
 
 When one process fails, the others fail because of it: a connection closes, a wait is broken off. So each process writes
 its error to a file in a folder of the launching process, which reports the earliest.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ REPORT_BYTES = 64 * 1024
 """Bytes allocated for each report in advance, so that it can be written when the disk is full."""
 KILLED_WITHIN = 5.0
 """Seconds in which torchrun ends a process after another failed; it checks every 0.1 s."""
+POLL_INTERVAL = 0.5
+"""Seconds between two checks of the parent."""
 
 
 def make_room(folder: Path, processes: int) -> None:
@@ -75,6 +78,17 @@ def first_failure(folder: Path, processes: int, code: int, state: Callable[[], t
         return BugElsewhere(first["trace"])
     kind: type[HubdpoError] = getattr(errors, first["error"], TrainingError)
     return kind(first["message"], hint=first["hint"])
+
+
+def end_with_parent(parent: int, end: Callable[[], object] = lambda: os._exit(1)) -> None:
+    """Call `end`, in a thread, once the parent of this process is no longer `parent`, even if it was killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_INTERVAL)
+        end()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _by(number: int) -> str:

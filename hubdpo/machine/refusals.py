@@ -69,8 +69,8 @@ def machine_error(problem: BaseException, places: Sequence[Place] = ()) -> Machi
     `places` are the folders being written to, for errors that name no file. The context of an error is searched like
     its cause, except behind a bug.
     """
-    for each in _chain(problem):
-        if isinstance(each, HubdpoError):
+    for each in _chain(problem, with_context=True):
+        if isinstance(each, (HubdpoError, *CODE_ERRORS)):
             return each if isinstance(each, MachineError) else None
         if translated := _translate(each, places):
             return translated
@@ -118,32 +118,28 @@ def existing(place: Place) -> Path:
     return next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
 
 
-def is_answer(problem: BaseException) -> bool:
+def _is_answer(problem: BaseException) -> bool:
     """Tell whether an error is, or was caused by, an answer of a server, whose text is about another machine."""
+    return any(
+        getattr(each, "response", None) is not None or QUOTED_ANSWER.search(str(each))
+        for each in _chain(problem, with_context=False)
+    )
+
+
+def _chain(problem: BaseException, *, with_context: bool) -> Iterator[BaseException]:
     seen: set[int] = set()
     each: BaseException | None = problem
     while each is not None and id(each) not in seen:
-        if getattr(each, "response", None) is not None or QUOTED_ANSWER.search(str(each)):
-            return True
-        seen.add(id(each))
-        each = each.__cause__
-    return False
-
-
-def _chain(problem: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    each: BaseException | None = problem
-    while each is not None and id(each) not in seen and not isinstance(each, CODE_ERRORS):
         seen.add(id(each))
         yield each
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+        each = each.__cause__ or (each.__context__ if with_context and not each.__suppress_context__ else None)
 
 
 def _errno(problem: BaseException) -> int | None:
     """Return the errno of an error, taken from its text if a library kept only that."""
     if isinstance(problem, OSError) and problem.errno is not None:
         return problem.errno
-    if is_answer(problem):
+    if _is_answer(problem):
         return None
     text = str(problem)
     if match := _ERRNO.search(text):
@@ -157,12 +153,15 @@ def _translate(problem: BaseException, places: Sequence[Place]) -> MachineError 
     if isinstance(problem, BrokenExecutor):
         return MachineError("a worker process ended too early, usually for lack of memory", hint=_memory())
     number, name = _errno(problem), _path(problem)
-    has_text = isinstance(problem, RuntimeError | ImportError | OSError) and not is_answer(problem)
+    has_text = isinstance(problem, RuntimeError | ImportError | OSError) and not _is_answer(problem)
     out_of_memory = has_text and OUT_OF_MEMORY.search(str(problem))
     if isinstance(problem, MemoryError) or number == errno.ENOMEM or out_of_memory:
         return MachineError("this machine ran out of memory", hint=_memory())
     if isinstance(problem, UnicodeEncodeError):
-        return _not_encodable(problem)
+        if sys.getfilesystemencoding() == "utf-8":  # any other text that cannot be encoded is a bug
+            return None
+        # a name that was read as bytes, within other text, is not spelled out
+        return _locale_error(None if "surrogates not allowed" in problem.reason else problem.object)
     if number == errno.ENOENT and name is None:
         return _no_folder(str(problem))
     if number is None or (number in NEEDS_PATH and name is None):
@@ -171,14 +170,11 @@ def _translate(problem: BaseException, places: Sequence[Place]) -> MachineError 
     match number:
         case errno.ENOSPC | errno.EDQUOT:
             return _disk_full(number, [name] if name else [*places, *_library_folders()])
+        case errno.EFBIG if (limit := _limit(resource.RLIMIT_FSIZE)) is not None:
+            subject = f"here{place and f', and {place} is'}"
+            return MachineError(f"no file may be larger than {in_units(limit)} {subject}", hint="ulimit -f unlimited")
         case errno.EFBIG:
-            limit = _limit(resource.RLIMIT_FSIZE)
-            if limit is None:
-                return MachineError(f"the disk does not allow a file as large as {place or 'this'}", hint=MOVES)
-            return MachineError(
-                f"no file may be larger than {in_units(limit)} here{place and f', and {place} is'}",
-                hint="ulimit -f unlimited",
-            )
+            return MachineError(f"the disk does not allow a file as large as {place or 'this'}", hint=MOVES)
         case errno.EROFS:
             return MachineError(f"the disk{place and f' of {place}'} is read-only", hint=MOVES.partition("; ")[2])
         case errno.EACCES | errno.EPERM:
@@ -198,9 +194,7 @@ def _translate(problem: BaseException, places: Sequence[Place]) -> MachineError 
             return MachineError(f"{place} cannot be reached: {why}", hint=_look_at(str(Path(name or ".").parent)))
         case errno.EIO | errno.ESTALE:
             why = "reports I/O errors" if number == errno.EIO else "no longer has the file"
-            return MachineError(
-                f"the disk{place and f' of {place}'} {why}", hint="check `dmesg`, then run the same command again"
-            )
+            return MachineError(f"the disk{place and f' of {place}'} {why}", hint=f"check `dmesg`, then {AGAIN}")
         case errno.EAGAIN if not isinstance(problem, OSError):
             # the stack of each thread takes megabytes of address space
             hint = "ulimit -u $(ulimit -Hu)" if memory_limit() is None else _memory()
@@ -255,20 +249,9 @@ def undecodable(arguments: Sequence[str]) -> MachineError | None:
     return None
 
 
-def _not_encodable(problem: UnicodeEncodeError) -> MachineError | None:
-    """Return the error for a path that the locale cannot encode; any other text that cannot be encoded is a bug."""
-    if sys.getfilesystemencoding() == "utf-8":
-        return None
-    # a name that was read as bytes, within other text
-    in_text = "surrogates not allowed" in problem.reason
-    return _locale_error(None if in_text else problem.object)
-
-
 def _locale_error(name: str | None) -> MachineError:
-    subject = "the name of a file" if name is None else f"`{name}`"
-    return MachineError(
-        f"the locale ({sys.getfilesystemencoding()}) cannot encode {subject}", hint="export PYTHONUTF8=1"
-    )
+    locale, subject = sys.getfilesystemencoding(), "the name of a file" if name is None else f"`{name}`"
+    return MachineError(f"the locale ({locale}) cannot encode {subject}", hint="export PYTHONUTF8=1")
 
 
 def memory_limit() -> tuple[str, int] | None:

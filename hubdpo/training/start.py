@@ -18,8 +18,7 @@ from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.config.takes import takes
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ConfigError
-from hubdpo.machine.endings import LAUNCHED
-from hubdpo.machine.orphans import end_with_parent
+from hubdpo.machine.endings import LAUNCHED, end_with_parent
 from hubdpo.machine.refusals import machine_errors
 from hubdpo.model.bases.find import look_at_base
 from hubdpo.model.device import check_device, deterministic_kernels

@@ -46,7 +46,7 @@ import torch
 import hubdpo.training.start
 from hubdpo.cli.app import main
 from hubdpo.errors import MachineError
-from hubdpo.machine.orphans import end_with_parent
+from hubdpo.machine.endings import end_with_parent
 from hubdpo.training.launch.processes import leave_at_exit
 
 def train(config):

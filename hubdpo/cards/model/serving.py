@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hubdpo.config.repo_id import is_repo_id
+from hubdpo.hub.reference import COMMIT
 
 PEFT, TRANSFORMERS, VLLM, LLAMA_CPP, TGI = "PEFT", "transformers", "vLLM", "llama.cpp", "TGI"
 ALL = (PEFT, TRANSFORMERS, VLLM, LLAMA_CPP, TGI)
@@ -44,7 +45,6 @@ PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 
 WEIGHTS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-SHA = re.compile(r"[0-9a-f]{40}")
 QUESTION = "How do I keep basil alive on a windowsill?"
 
 
@@ -152,7 +152,7 @@ def _base(adapter: Adapter) -> Iterator[Problem]:
         yield Problem(field, "is a local path of the machine that trained it", (PEFT, TRANSFORMERS))
     if adapter.base_commit is None:
         yield Problem("revision", "is missing: PEFT loads the main branch of the base model, which may change")
-    elif not SHA.fullmatch(adapter.base_commit):
+    elif not COMMIT.fullmatch(adapter.base_commit):
         yield Problem("revision", f"is `{adapter.base_commit}`, not a commit, so the base model may change")
     task = adapter.config.get("task_type")
     if task is None:

@@ -21,7 +21,7 @@ from typing import Any
 from hubdpo import console
 from hubdpo.data.prepare.workers import AHEAD, FEWER, In, Out
 from hubdpo.errors import MachineError
-from hubdpo.machine.orphans import end_with_parent
+from hubdpo.machine.endings import end_with_parent
 from hubdpo.machine.refusals import machine_error
 
 ENDS_IN = 5.0

@@ -27,9 +27,9 @@ from hubdpo.artefacts.manifests.manifest import (
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.cards.model.serving import SHA
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, VerificationFailed
+from hubdpo.hub.reference import COMMIT
 from hubdpo.hub.snapshot import Snapshot
 from hubdpo.release.verify.loaded_names import first_loaded
 
@@ -108,6 +108,6 @@ def _weights(snapshot: Snapshot, bundle: Bundle) -> list[str]:
 
 def _check_base(name: str, manifest: RunManifest | MergeManifest) -> None:
     base = manifest.base
-    if not is_repo_id(base.repo_id, owner_required=False) or base.revision is None or not SHA.fullmatch(base.revision):
+    if not is_repo_id(base.repo_id, owner_required=False) or not COMMIT.fullmatch(base.revision or ""):
         named = f"{shortened(repr(base.repo_id), 100)} at {shortened(repr(base.revision), 50)}"
         raise ArtefactError(f"`{name}` names the base {named}, which is no repo at a commit")

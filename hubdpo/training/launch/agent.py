@@ -12,8 +12,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
-from hubdpo.machine.endings import AGENT, leave_bug, leave_code, leave_error
-from hubdpo.machine.orphans import end_with_parent
+from hubdpo.machine.endings import AGENT, end_with_parent, leave_bug, leave_code, leave_error
 from hubdpo.machine.refusals import machine_error
 
 
