@@ -66,13 +66,11 @@ class Faults:
         """Return the fault of a request, if any, and count the request."""
         with self._guard:
             for fault in self._faults:
-                if fault.times < 1 or not fault.matches(method, path):
-                    continue
-                if fault.skip > 0:
+                if fault.times > 0 and fault.matches(method, path):
+                    if fault.skip <= 0:
+                        fault.times -= 1
+                        return fault
                     fault.skip -= 1
-                    continue
-                fault.times -= 1
-                return fault
         return None
 
     def remember(self, path: str, answer: Answer) -> None:

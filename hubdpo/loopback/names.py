@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 
@@ -66,6 +67,11 @@ def file_path(value: str) -> bytes:
     if not (short and plain and validate_path(path, _is_safe)):
         raise Refusal(422, f"Invalid path: {value[:LONGEST_PATH]!r}")
     return path
+
+
+def identifier(*parts: str) -> str:
+    """Return the id of an object in the API, 24 hexadecimal digits."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
 def _is_safe(part: bytes) -> bool:

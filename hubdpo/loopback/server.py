@@ -18,16 +18,14 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from hubdpo import console
 from hubdpo.errors import ConfigError
 from hubdpo.loopback.api.routes import Routes
 from hubdpo.loopback.faults import Fault, Faults
-from hubdpo.loopback.http.body import SentBody
 from hubdpo.loopback.http.connections import ConnectionServer, PatientSocket
-from hubdpo.loopback.http.head import read_head, refuse_foreign
+from hubdpo.loopback.http.requests import SentBody, read_head, refuse_foreign
 from hubdpo.loopback.http.wire import Answer, Refusal, Request
 from hubdpo.loopback.limits import HEAD_S, IDLE_S, LINGER_S, STRANGER_S, most_connections
 from hubdpo.loopback.storage.disk_space import as_hf_xet_reads_it, machine_refusal
@@ -105,27 +103,23 @@ class LoopbackHub:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def answer(self, request: Request) -> Answer:
         """Answer a request. An unexpected error becomes a 500, with its traceback on stderr."""
-        answer = self._answer(request)
-        return as_hf_xet_reads_it(answer) if request.segments[0] == "_xet" else answer
-
-    def _answer(self, request: Request) -> Answer:
         try:
-            return self._routes.answer(request)
+            answer = self._routes.answer(request)
         except (ConnectionError, TimeoutError):  # the client went away
             raise
         except Exception as problem:
             if refusal := machine_refusal(problem):
                 console.warn(f"request {request.id}: {refusal.message}")
-                return refusal.answer()
-            console.bug(f"request {request.id}: {request.method} {request.path!a}\n{traceback.format_exc()}")
-            return Refusal(500, f"Internal Server Error, request {request.id}").answer()
+            else:
+                console.bug(f"request {request.id}: {request.method} {request.path!a}\n{traceback.format_exc()}")
+                refusal = Refusal(500, f"Internal Server Error, request {request.id}")
+            answer = refusal.answer()
+        return as_hf_xet_reads_it(answer) if request.segments[0] == "_xet" else answer
 
 
 class _Server(ConnectionServer):
@@ -224,20 +218,14 @@ class _Handler(socketserver.BaseRequestHandler):
                 pass
 
     def _faulty(self, fault: Fault, request: Request) -> Answer | None:
-        if fault.kind == "reset-before":
-            return None
         if fault.kind == "status":
             return Answer(fault.status, {"Content-Type": "application/json", **fault.headers}, b'{"error": "injected"}')
         if fault.kind == "sleep":
             time.sleep(fault.seconds)
-        if fault.kind == "hang-before":
+        answer = None if fault.kind.endswith("-before") else self.server.hub.answer(request)
+        if fault.kind.startswith("hang-"):
             self._hang(fault)
-            return None
-        answer = self.server.hub.answer(request)
-        if fault.kind == "hang-after":
-            self._hang(fault)
-            return None
-        if fault.kind == "reset-after":
+        if answer is None or fault.kind in ("hang-after", "reset-after"):
             return None
         if fault.kind == "stale" and answer.status == 200:
             return self.server.hub.faults.before(request.path) or answer

@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 
 from hubdpo.loopback import server
 from hubdpo.loopback.http import connections
-from hubdpo.loopback.http.body import SentBody
+from hubdpo.loopback.http.requests import SentBody
 from hubdpo.loopback.http.wire import Answer
 from hubdpo.loopback.limits import LARGEST_HEAD, LONGEST_LINE, MOST_HEADERS, STRANGER_BODY
 from hubdpo.loopback.server import LoopbackHub

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 
-from hubdpo.loopback.http.wire import Refusal, Request, User
+from hubdpo.loopback.http.wire import Answer, Refusal, Request, User, as_json
+from hubdpo.loopback.names import identifier
 from hubdpo.loopback.storage.store import Repo, Store
 
 UNAUTHORIZED = "Invalid username or password."
+WRONG_CREDENTIALS = "Invalid credentials in Authorization header"
 
 
 def authenticate(store: Store, request: Request) -> User | None:
@@ -25,10 +27,10 @@ def authenticate(store: Store, request: Request) -> User | None:
         try:
             value = base64.b64decode(value).decode("utf-8", "replace").partition(":")[2]
         except ValueError:
-            raise Refusal(401, "Invalid credentials in Authorization header") from None
+            raise Refusal(401, WRONG_CREDENTIALS) from None
     user = store.user_of(value.strip())
     if user is None:
-        raise Refusal(401, "Invalid credentials in Authorization header")
+        raise Refusal(401, WRONG_CREDENTIALS)
     if user.may_write:
         request.body.trust()
     return user
@@ -61,7 +63,7 @@ def may_read(store: Store, request: Request, kind: str, repo_id: str) -> Repo:
 
 def may_write(request: Request, repo: Repo) -> User:
     """Return the user. Raise Refusal unless the request has a write token of the repo's owner."""
-    user = _known_user(request)
+    user = known_user(request, "RepoNotFound")
     if user.name != repo.owner or not user.may_write:
         raise Refusal(403, "Forbidden: you must use a write token of the owner to write to this repository.")
     return user
@@ -69,13 +71,33 @@ def may_write(request: Request, repo: Repo) -> User:
 
 def may_propose(request: Request, repo: Repo) -> User:
     """Return the user. Raise Refusal unless the request has a write token of anyone who can read the repo."""
-    user = _known_user(request)
+    user = known_user(request, "RepoNotFound")
     if not user.may_write:
         raise Refusal(403, "Forbidden: you must use a write token to propose a change.")
     return user
 
 
-def _known_user(request: Request) -> User:
+def known_user(request: Request, code: str | None = None) -> User:
+    """Return the user. Raise Refusal 401, with this code, for a request without a token."""
     if request.user is None:
-        raise Refusal(401, UNAUTHORIZED, "RepoNotFound")
+        raise Refusal(401, UNAUTHORIZED, code)
     return request.user
+
+
+def check(request: Request, repo: Repo, access: str) -> Answer:
+    """Answer whether the user may read or, for any other `access`, write a repo."""
+    if access:
+        may_write(request, repo)
+    return as_json({})
+
+
+def whoami(request: Request) -> Answer:
+    user = known_user(request)
+    role = "write" if user.may_write else "read"
+    token = {"displayName": "token", "role": role, "createdAt": "2026-01-01T00:00:00.000Z"}
+    return as_json(
+        {
+            "type": "user", "id": identifier(user.name), "name": user.name, "fullname": user.name,
+            "email": f"{user.name}@localhost", "orgs": [], "auth": {"type": "access_token", "accessToken": token},
+        }
+    )  # fmt: skip

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.api.access import UNAUTHORIZED, may_read, readable
-from hubdpo.loopback.http.fields import Fields, sent_fields
-from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
-from hubdpo.loopback.names import repo_kind
+from hubdpo.loopback.api.access import known_user, may_read, readable
+from hubdpo.loopback.http.fields import sent_fields
+from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, User, as_json
+from hubdpo.loopback.names import identifier, repo_kind
 from hubdpo.loopback.storage.documents import read_document, write_document
 from hubdpo.loopback.storage.store import Store
 
@@ -21,85 +22,77 @@ class Collections:
         self._store, self._path = store, store.root / "collections.json"
         self._lock = threading.Lock()
 
-    def answer(self, request: Request, rest: list[str]) -> Answer:
-        """Answer a request below `/api/collections`."""
-        fields = Fields({})
-        if request.method == "POST":  # read the body before taking the lock: a client may send slowly
-            if request.user is None:
-                raise Refusal(401, UNAUTHORIZED)
-            if not request.user.may_write:
-                raise Refusal(403, "a read token cannot change collections")
-            fields = sent_fields(request)
-        with self._lock:
-            entries = read_document(self._path)
-            match request.method, rest:
-                case "GET", []:
-                    owner = request.parameter("owner")
-                    listed = [e for e in entries if owner in ("", e["owner"]) and _may_see(request, e)]
-                    # a list has no positions, its order is the position
-                    visible = [self._visible(request, entry) for entry in listed]
-                    return as_json([{k: v for k, v in entry.items() if k != "position"} for entry in visible])
-                case "POST", []:
-                    return self._create(request, fields, entries)
-                case "GET", [owner, name]:
-                    return as_json(self._visible(request, self._find(request, entries, f"{owner}/{name}")))
-                case "DELETE", [owner, name]:
-                    entries.remove(self._find(request, entries, f"{owner}/{name}", change=True))
-                    write_document(self._path, entries)
-                    return as_json({})
-                case "POST", [owner, name, "items"]:
-                    entry = self._find(request, entries, f"{owner}/{name}", change=True)
-                    return self._add(request, fields, entries, entry)
-                case "DELETE", [owner, name, "items", identifier]:
-                    entry = self._find(request, entries, f"{owner}/{name}", change=True)
-                    kept = [item for item in entry["items"] if item["_id"] != identifier]
-                    if len(kept) == len(entry["items"]):
-                        raise Refusal(404, "the item is not in the collection")
-                    return self._save(request, entries, entry, kept)
-        raise Refusal(404, "Not found")
+    def listing(self, request: Request) -> Answer:
+        owner = request.parameter("owner")
+        entries = [entry for entry in read_document(self._path) if owner in ("", entry["owner"])]
+        visible = [self._visible(request, entry) for entry in entries if _may_see(request, entry)]
+        # a list has no positions, its order is the position
+        return as_json([{k: v for k, v in entry.items() if k != "position"} for entry in visible])
 
-    def _create(self, request: Request, fields: Fields, entries: list[JSON]) -> Answer:
+    def details(self, request: Request, owner: str, name: str) -> Answer:
+        return as_json(self._visible(request, _find(request, read_document(self._path), f"{owner}/{name}")))
+
+    def create(self, request: Request) -> Answer:
+        user = _writer(request)
+        fields = sent_fields(request)  # before the lock: a client may send slowly
         title, owner = fields.text("title").strip(), fields.text("namespace")
         if not title or len(title) > 60:
             raise Refusal(400, "a title has 1 to 60 characters")
-        if request.user is None or owner != request.user.name:
+        if owner != user.name:
             raise Refusal(403, f'You don\'t have the rights to create a collection under the namespace "{owner}"')
-        for entry in entries:
-            if (entry["owner"], entry["title"]) == (owner, title):
-                raise Refusal(409, f"a collection has this title: {title}", slug=entry["slug"])
         words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "collection"
-        entry = {
-            "slug": f"{owner}/{words}-{_identifier(owner, title)}", "title": title, "owner": owner, "items": [],
-            "lastUpdated": gitio.iso(time.time()), "position": len(entries), "private": fields.flag("private"),
-            "theme": "blue", "upvotes": 0, "description": fields.text("description") or None,
-        }  # fmt: skip
-        entries.append(entry)
-        return self._save(request, entries, entry, [])
+        with self._lock:
+            entries = read_document(self._path)
+            for entry in entries:
+                if (entry["owner"], entry["title"]) == (owner, title):
+                    raise Refusal(409, f"a collection has this title: {title}", slug=entry["slug"])
+            entry = {
+                "slug": f"{owner}/{words}-{identifier(owner, title)}", "title": title, "owner": owner, "items": [],
+                "lastUpdated": gitio.iso(time.time()), "position": len(entries), "private": fields.flag("private"),
+                "theme": "blue", "upvotes": 0, "description": fields.text("description") or None,
+            }  # fmt: skip
+            write_document(self._path, [*entries, entry])
+        return as_json(entry)
 
-    def _add(self, request: Request, fields: Fields, entries: list[JSON], entry: JSON) -> Answer:
-        item = fields.object("item")
-        kind, name = repo_kind(item.text("type")), item.text("id")
-        may_read(self._store, request, kind, name)
-        if any((i["type"], i["id"]) == (kind, name) for i in entry["items"]):
-            raise Refusal(409, f"{name} is in the collection already")
-        note = {"text": fields.text("note")} if fields.text("note") else None
-        new: JSON = {"_id": _identifier(entry["slug"], kind, name), "id": name, "type": kind, "note": note}
-        return self._save(request, entries, entry, [*entry["items"], {**new, "position": len(entry["items"])}])
+    def delete(self, request: Request, owner: str, name: str) -> Answer:
+        with self._changing(request, owner, name) as (entries, entry):
+            entries.remove(entry)
+        return as_json({})
 
-    def _find(self, request: Request, entries: list[JSON], slug: str, *, change: bool = False) -> JSON:
-        for entry in entries:
-            if entry["slug"] == slug and _may_see(request, entry):
-                if change and (request.user is None or request.user.name != entry["owner"]):
-                    raise Refusal(403, "only the owner changes a collection")
-                if change and request.user is not None and not request.user.may_write:
-                    raise Refusal(403, "a read token cannot change collections")
-                return entry
-        raise Refusal(404, f"Collection not found: {slug}")
-
-    def _save(self, request: Request, entries: list[JSON], entry: JSON, items: list[JSON]) -> Answer:
-        entry |= {"items": items, "lastUpdated": gitio.iso(time.time())}
-        write_document(self._path, entries)
+    def add(self, request: Request, owner: str, name: str) -> Answer:
+        _writer(request)
+        fields = sent_fields(request)
+        with self._changing(request, owner, name) as (_, entry):
+            item, items = fields.object("item"), entry["items"]
+            kind, repo_id = repo_kind(item.text("type")), item.text("id")
+            may_read(self._store, request, kind, repo_id)
+            if any((i["type"], i["id"]) == (kind, repo_id) for i in items):
+                raise Refusal(409, f"{repo_id} is in the collection already")
+            note = {"text": fields.text("note")} if fields.text("note") else None
+            new_id = identifier(entry["slug"], kind, repo_id)
+            items.append({"_id": new_id, "id": repo_id, "type": kind, "note": note, "position": len(items)})
         return as_json(self._visible(request, entry))
+
+    def remove(self, request: Request, owner: str, name: str, item: str) -> Answer:
+        with self._changing(request, owner, name) as (_, entry):
+            kept = [other for other in entry["items"] if other["_id"] != item]
+            if len(kept) == len(entry["items"]):
+                raise Refusal(404, "the item is not in the collection")
+            entry["items"] = kept
+        return as_json(self._visible(request, entry))
+
+    @contextmanager
+    def _changing(self, request: Request, owner: str, name: str) -> Iterator[tuple[list[JSON], JSON]]:
+        """Yield all collections and one of them, which the user may change, and store them after the block."""
+        with self._lock:
+            entries = read_document(self._path)
+            entry = _find(request, entries, f"{owner}/{name}")
+            if request.reader != entry["owner"]:
+                raise Refusal(403, "only the owner changes a collection")
+            _writer(request)
+            entry["lastUpdated"] = gitio.iso(time.time())
+            yield entries, entry
+            write_document(self._path, entries)
 
     def _visible(self, request: Request, entry: JSON) -> JSON:
         """Return the entry without the repos that the user may not read: even their names are private."""
@@ -107,9 +100,19 @@ class Collections:
         return {**entry, "items": items}
 
 
+def _writer(request: Request) -> User:
+    user = known_user(request)
+    if not user.may_write:
+        raise Refusal(403, "a read token cannot change collections")
+    return user
+
+
 def _may_see(request: Request, entry: JSON) -> bool:
     return not entry["private"] or request.reader == entry["owner"]
 
 
-def _identifier(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+def _find(request: Request, entries: list[JSON], slug: str) -> JSON:
+    for entry in entries:
+        if entry["slug"] == slug and _may_see(request, entry):
+            return entry
+    raise Refusal(404, f"Collection not found: {slug}")

@@ -136,31 +136,33 @@ class Commits:
         else:
             raise Refusal(400, f"unknown operation: {key}")
 
-    def branch(self, request: Request, repo: Repo, name: str) -> Answer:
+    def create_branch(self, request: Request, repo: Repo, name: str) -> Answer:
         may_write(request, repo)
         fields = sent_fields(request)  # before the lock: a client may send slowly
         with self._store.changing(repo) as git:
-            if request.method == "POST":
-                ref = ref_name("refs/heads/", name, gitio.refs_of(git))
-                start = gitio.resolve(git, fields.text("startingPoint") or "main")
-                if not git.refs.add_if_new(ref, start):
-                    raise Refusal(409, f"Reference refs/heads/{name} already exists")
-            else:
-                if name == "main":
-                    raise Refusal(400, "Cannot delete the main branch")
-                _remove(git, b"refs/heads/" + name.encode(), name)
+            ref = ref_name("refs/heads/", name, gitio.refs_of(git))
+            if not git.refs.add_if_new(ref, gitio.resolve(git, fields.text("startingPoint") or "main")):
+                raise Refusal(409, f"Reference refs/heads/{name} already exists")
         return as_json({})
 
-    def tag(self, request: Request, repo: Repo, name: str) -> Answer:
-        """Tag the revision in the path, or delete the tag in the path."""
+    def create_tag(self, request: Request, repo: Repo, revision: str) -> Answer:
         user = may_write(request, repo)
         fields = sent_fields(request)
         with self._store.changing(repo) as git:
-            if request.method == "POST":
-                ref = ref_name("refs/tags/", fields.text("tag"), gitio.refs_of(git))
-                gitio.write_tag(git, ref, gitio.resolve(git, name), fields.text("message"), user.name)
-            else:
-                _remove(git, b"refs/tags/" + name.encode(), name)
+            ref = ref_name("refs/tags/", fields.text("tag"), gitio.refs_of(git))
+            gitio.write_tag(git, ref, gitio.resolve(git, revision), fields.text("message"), user.name)
+        return as_json({})
+
+    def delete_ref(self, request: Request, repo: Repo, kind: str, name: str) -> Answer:
+        may_write(request, repo)
+        sent_fields(request)
+        if (kind, name) == ("branch", "main"):
+            raise Refusal(400, "Cannot delete the main branch")
+        ref = f"refs/{'heads' if kind == 'branch' else 'tags'}/{name}".encode()
+        with self._store.changing(repo) as git:
+            if ref not in gitio.refs_of(git):
+                raise Refusal(404, f"Reference {name} does not exist", "RevisionNotFound")
+            del git.refs[ref]
         return as_json({})
 
     def validate_yaml(self, request: Request) -> Answer:
@@ -236,9 +238,3 @@ def _rules(lines: list[str], name: str) -> list[re.Pattern[str]]:
 def _matches(path: str, rules: list[re.Pattern[str]]) -> bool:
     name = path.rpartition("/")[2]
     return any(rule.match(name) or rule.match(path) for rule in rules)
-
-
-def _remove(git: GitRepo, ref: bytes, name: str) -> None:
-    if ref not in gitio.refs_of(git):
-        raise Refusal(404, f"Reference {name} does not exist", "RevisionNotFound")
-    del git.refs[ref]

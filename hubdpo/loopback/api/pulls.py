@@ -7,7 +7,6 @@ reused.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,6 +18,7 @@ from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import may_propose, may_write
 from hubdpo.loopback.http.fields import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, User, as_json
+from hubdpo.loopback.names import identifier
 from hubdpo.loopback.storage.documents import read_document, write_document
 from hubdpo.loopback.storage.store import Repo, Store
 
@@ -32,19 +32,6 @@ LARGEST_DIFF, LARGEST_COMPARED, MOST_LINES_COMPARED = 100_000, 200_000, 2_000
 class Pulls:
     def __init__(self, store: Store) -> None:
         self._store = store
-
-    def answer(self, request: Request, repo: Repo, rest: list[str]) -> Answer:
-        """Answer a request below `/discussions`."""
-        match request.method, rest:
-            case "GET", []:
-                return self._list(request, repo)
-            case "POST", []:
-                return self._create(request, repo)
-            case "GET", [number]:
-                return self._details(request, repo, number)
-            case "POST", [number, "comment" | "status" | "title" | "merge" as action]:
-                return self._change(request, repo, number, action)
-        raise Refusal(404, "Not found")
 
     def next_number(self, git: GitRepo, repo: Repo) -> int:
         """Return the next free number; the caller holds the lock of the repo."""
@@ -72,7 +59,7 @@ class Pulls:
         authors = [e["author"] for e in self._read(repo) if str(e["num"]) == number and e["status"] in OPEN]
         return str(authors[0]) if authors else None
 
-    def _list(self, request: Request, repo: Repo) -> Answer:
+    def listing(self, request: Request, repo: Repo) -> Answer:
         kinds = {"pull_request": (True,), "discussion": (False,)}.get(request.parameter("type"), (True, False))
         states = {"open": OPEN, "closed": ("closed", "merged")}.get(request.parameter("status"))
         author = request.parameter("author")
@@ -86,7 +73,7 @@ class Pulls:
         start = request.count("p", 0) * PAGE
         return as_json({"discussions": entries[start : start + PAGE], "count": len(entries), "start": start})
 
-    def _create(self, request: Request, repo: Repo) -> Answer:
+    def create(self, request: Request, repo: Repo) -> Answer:
         user = may_propose(request, repo)
         fields = sent_fields(request)
         title, description, pull_request = _title(fields), fields.text("description"), fields.flag("pullRequest")
@@ -99,7 +86,7 @@ class Pulls:
                 self.open(repo, entry)
         return as_json({"num": number})
 
-    def _details(self, request: Request, repo: Repo, number: str) -> Answer:
+    def details(self, request: Request, repo: Repo, number: str) -> Answer:
         entry = _find(self._read(repo), number)
         details = _summary(repo, entry) | {"events": entry["events"]}
         if entry["pull_request"]:
@@ -112,7 +99,7 @@ class Pulls:
                     details["diff"] = _diff(git, base, head)
         return as_json(details)
 
-    def _change(self, request: Request, repo: Repo, number: str, action: str) -> Answer:
+    def change(self, request: Request, repo: Repo, number: str, action: str) -> Answer:
         fields = sent_fields(request)
         user = may_propose(request, repo)
         with self._store.lock(repo):
@@ -207,9 +194,10 @@ def _comment(text: str) -> JSON:
 
 
 def _add_event(entry: JSON, user: User, kind: str, data: JSON) -> JSON:
-    identifier = hashlib.sha256(f"{entry['num']} {len(entry['events'])} {time.time_ns()}".encode()).hexdigest()[:24]
-    now = gitio.iso(time.time())
-    event = {"id": identifier, "type": kind, "createdAt": now, "author": {"name": user.name}, "data": data}
+    event = {
+        "id": identifier(f"{entry['num']} {len(entry['events'])} {time.time_ns()}"), "type": kind,
+        "createdAt": gitio.iso(time.time()), "author": {"name": user.name}, "data": data,
+    }  # fmt: skip
     entry["events"].append(event)
     return event
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from urllib.parse import parse_qs, urlencode
 
@@ -11,12 +10,12 @@ from dulwich.repo import Repo as GitRepo
 from dulwich.walk import Walker
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.api.access import UNAUTHORIZED, may_read, may_write, readable
+from hubdpo.loopback.api.access import known_user, may_read, may_write, readable
 from hubdpo.loopback.api.card_checks import card_data
 from hubdpo.loopback.http.fields import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
 from hubdpo.loopback.limits import LARGEST_JSON, MOST_NAMED
-from hubdpo.loopback.names import repo_kind, repo_name
+from hubdpo.loopback.names import KINDS, identifier, repo_kind, repo_name
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet.store import XetStore
 
@@ -42,10 +41,9 @@ class Repos:
     def create(self, request: Request) -> Answer:
         fields = sent_fields(request)
         kind, name = repo_kind(fields.text("type")), repo_name(fields.text("name"))
-        if request.user is None:
-            raise Refusal(401, UNAUTHORIZED)
-        owner = fields.text("organization") or request.user.name
-        if owner != request.user.name or not request.user.may_write:
+        user = known_user(request)
+        owner = fields.text("organization") or user.name
+        if owner != user.name or not user.may_write:
             raise Refusal(403, f'You don\'t have the rights to create a {kind} under the namespace "{owner}"')
         repo = Repo(kind, f"{owner}/{name}", private=_is_private(fields))
         with self._store.lock(repo):
@@ -55,7 +53,7 @@ class Repos:
                 files = {b".gitattributes": (gitio.FILE_MODE, gitio.add_blob(git, GIT_ATTRIBUTES))}
                 gitio.write_commit(git, b"refs/heads/main", None, files, "initial commit", "system")
                 self._store.add_repo(repo)
-        return as_json({"url": self.url(repo), "name": repo.id, "id": _identifier(repo.id)})
+        return as_json({"url": self.url(repo), "name": repo.id, "id": identifier(repo.id)})
 
     def delete(self, request: Request) -> Answer:
         fields = sent_fields(request)
@@ -66,7 +64,8 @@ class Repos:
             self._store.drop_repo(repo)
         return as_json({})
 
-    def list(self, request: Request, kind: str) -> Answer:
+    def listing(self, request: Request, kinds: str) -> Answer:
+        kind = KINDS[kinds]
         author, search = request.parameter("author"), request.parameter("search").lower()
         repos = [readable(self._store, request.reader, kind, repo_id) for repo_id in self._store.repo_ids(kind)]
         return as_json(
@@ -86,7 +85,7 @@ class Repos:
             self._store.set_private(repo, _is_private(fields))
         return as_json(fields.values)
 
-    def info(self, request: Request, repo: Repo, revision: str) -> Answer:
+    def info(self, request: Request, repo: Repo, revision: str = "main") -> Answer:
         with self._store.git(repo) as git:
             sha = gitio.resolve(git, revision)
             files = gitio.files_of(git, sha)
@@ -98,7 +97,7 @@ class Repos:
             blobs = request.flag("blobs")
             siblings = [_sibling(git, path, blob, blobs) for path, (_, blob) in sorted(files.items())]
             answer: JSON = {
-                "_id": _identifier(repo.id), "id": repo.id, "author": repo.owner, "sha": sha.decode(),
+                "_id": identifier(repo.id), "id": repo.id, "author": repo.owner, "sha": sha.decode(),
                 "private": repo.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0,
                 "lastModified": gitio.iso(git.object_store[sha].commit_time),
                 "createdAt": gitio.iso(repo.created), "tags": card.get("tags") or [], "cardData": card,
@@ -223,7 +222,3 @@ def _is_private(fields: Fields) -> bool:
     if "private" in fields and visibility and fields.flag("private") != (visibility == "private"):
         raise Refusal(400, "`private` and `visibility` contradict each other")
     return fields.flag("private") or visibility == "private"
-
-
-def _identifier(repo_id: str) -> str:
-    return hashlib.sha256(repo_id.encode()).hexdigest()[:24]

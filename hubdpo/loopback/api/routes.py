@@ -1,10 +1,12 @@
-"""Routing: from a request path to the method that answers it."""
+"""Routing: from a request to the method that answers it."""
 
 from __future__ import annotations
 
-import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import quote, unquote
 
-from hubdpo.loopback.api.access import UNAUTHORIZED, authenticate, may_read, may_write
+from hubdpo.loopback.api import access
 from hubdpo.loopback.api.collections import Collections
 from hubdpo.loopback.api.commits import Commits
 from hubdpo.loopback.api.files import Files
@@ -13,22 +15,73 @@ from hubdpo.loopback.api.repos import Repos
 from hubdpo.loopback.http.wire import Answer, Refusal, Request, as_json
 from hubdpo.loopback.names import KINDS
 from hubdpo.loopback.storage.signing import Signer
-from hubdpo.loopback.storage.store import Store
+from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet.routes import Xet
 from hubdpo.loopback.xet.store import XetStore
 
+Handler = Callable[..., Answer]
+
 
 class Routes:
-    """Parse request paths and call the part of the API that answers them."""
+    """Parse request paths and call the part of the API that answers them.
+
+    The tables map `METHOD path` to a handler. `*` is one name in the path and `/**` the rest of the path, if any: with
+    the groups of the expression, they become arguments of the handler, unescaped.
+    """
 
     def __init__(self, store: Store, endpoint: str) -> None:
         self._store = store
         signer, xet_store = Signer(store.secret), XetStore(store)
-        self._repos = Repos(store, xet_store, endpoint)
-        self._pulls, self._collections = Pulls(store), Collections(store)
-        self._commits = Commits(store, self._repos, self._pulls)
-        self._files = Files(store, xet_store, signer, endpoint)
-        self._xet = Xet(store, xet_store, signer, endpoint)
+        self._repos = repos = Repos(store, xet_store, endpoint)
+        self._files = files = Files(store, xet_store, signer, endpoint)
+        self._collections = collections = Collections(store)
+        pulls, xet = Pulls(store), Xet(store, xet_store, signer, endpoint)
+        commits = Commits(store, repos, pulls)
+        # signed URLs, for which clients send no token, and calls with a Xet token
+        self._signed = _compiled({
+            "[A-Z]+ _cdn/*": files.from_cdn,
+            "PUT _lfs/*/*/*/*": files.put,
+            "GET _xet/xorb/*": xet.xorb_range,
+            "GET _xet/v1/chunks/[^/]*/*": xet.known_chunks,
+            "POST _xet/v1/xorbs/[^/]*/*": xet.take_xorb,
+            "POST _xet/(v[12])/shards": xet.take_shard,
+            "GET _xet/(v[12])/reconstructions/*": xet.reconstruction,
+        })  # fmt: skip
+        self._api = _compiled({
+            "GET whoami-v2": access.whoami,
+            "GET agent-harnesses": lambda _: as_json({"standardEnvVars": [], "harnesses": {}}),
+            "[A-Z]+ telemetry(?:/.*)?": lambda _: Answer(200),
+            "POST validate-yaml": commits.validate_yaml,
+            "POST repos/create": repos.create,
+            "DELETE repos/delete": repos.delete,
+            "GET (models|datasets|spaces)": repos.listing,
+            "GET collections": collections.listing,
+            "POST collections": collections.create,
+            "GET collections/*/*": collections.details,
+            "DELETE collections/*/*": collections.delete,
+            "POST collections/*/*/items": collections.add,
+            "DELETE collections/*/*/items/*": collections.remove,
+        })  # fmt: skip
+        self._of_repo = _compiled({
+            "GET ": repos.info,
+            "GET revision/**": repos.info,
+            "GET tree/*/**": repos.tree,
+            "POST paths-info/**": repos.paths_info,
+            "GET refs": repos.refs,
+            "GET commits/**": repos.commits,
+            "GET auth-check/**": access.check,
+            "PUT settings": repos.settings,
+            "GET xet-(read|write)-token(?:/.*)?": xet.token,
+            "POST preupload/**": commits.preupload,
+            "POST commit/**": commits.commit,
+            "POST branch/**": commits.create_branch,
+            "POST tag/**": commits.create_tag,
+            "DELETE (branch|tag)/**": commits.delete_ref,
+            "GET discussions": pulls.listing,
+            "POST discussions": pulls.create,
+            "GET discussions/*": pulls.details,
+            "POST discussions/*/(comment|status|title|merge)": pulls.change,
+        })  # fmt: skip
 
     def answer(self, request: Request) -> Answer:
         """Answer a request; a Refusal becomes an error response."""
@@ -39,105 +92,48 @@ class Routes:
 
     def _route(self, request: Request) -> Answer:
         parts = request.segments
-        # signed URLs: clients send no token there
-        if parts[0] == "_cdn" and len(parts) == 2:
-            return self._files.from_cdn(request, parts[1])
-        if parts[0] == "_lfs" and len(parts) == 5 and request.method == "PUT":
-            return self._files.put(request, *parts[1:])
-        if parts[0] == "_xet":  # authenticated by a Xet token
-            return self._xet.answer(request, parts[1:])
-        request.user = authenticate(self._store, request)
-        return self._api(request, parts[1:]) if parts[0] == "api" else self._web(request, parts)
-
-    def _api(self, request: Request, parts: list[str]) -> Answer:
-        match request.method, parts:
-            case "GET", ["whoami-v2"]:
-                return _whoami(request)
-            case "GET", ["agent-harnesses"]:
-                return as_json({"standardEnvVars": [], "harnesses": {}})
-            case _, ["telemetry", *_]:
-                return Answer(200)
-            case "POST", ["validate-yaml"]:
-                return self._commits.validate_yaml(request)
-            case "POST", ["repos", "create"]:
-                return self._repos.create(request)
-            case "DELETE", ["repos", "delete"]:
-                return self._repos.delete(request)
-            case _, ["collections", *rest]:
-                return self._collections.answer(request, rest)
-            case "GET", [kinds] if kinds in KINDS:
-                return self._repos.list(request, KINDS[kinds])
-            case _, [kinds, owner, name, *rest] if kinds in KINDS:
-                return self._repo(request, KINDS[kinds], f"{owner}/{name}", rest)
-            case _, [kinds, name] if kinds in KINDS:  # an id without an owner: missing, as on huggingface.co
-                may_read(self._store, request, KINDS[kinds], name)
-        raise Refusal(404, "Not found")
-
-    def _repo(self, request: Request, kind: str, repo_id: str, rest: list[str]) -> Answer:
-        # the first check of every route, and of addresses that are none: a private repo looks like a missing one
-        repo = may_read(self._store, request, kind, repo_id)
-        match request.method, rest:
-            case "GET", []:
-                return self._repos.info(request, repo, "main")
-            case "GET", ["revision", *revision]:
-                return self._repos.info(request, repo, "/".join(revision))
-            case "GET", ["tree", revision, *path]:
-                return self._repos.tree(request, repo, revision, "/".join(path))
-            case "POST", ["paths-info", *revision]:
-                return self._repos.paths_info(request, repo, "/".join(revision))
-            case "GET", ["refs"]:
-                return self._repos.refs(request, repo)
-            case _, ["discussions", *rest]:
-                return self._pulls.answer(request, repo, rest)
-            case "GET", ["commits", *revision]:
-                return self._repos.commits(request, repo, "/".join(revision))
-            case "GET", ["auth-check", *write]:
-                if write:
-                    may_write(request, repo)
-                return as_json({})
-            case "GET", ["xet-read-token", *_]:
-                return self._xet.token(request, repo, "read")
-            case "GET", ["xet-write-token", *_]:
-                return self._xet.token(request, repo, "write")
-            case "PUT", ["settings"]:
-                return self._repos.settings(request, repo)
-            case "POST", ["preupload", *revision]:
-                return self._commits.preupload(request, repo, "/".join(revision))
-            case "POST", ["commit", *revision]:
-                return self._commits.commit(request, repo, "/".join(revision))
-            case (("POST" | "DELETE"), ["branch", *name]):
-                return self._commits.branch(request, repo, "/".join(name))
-            case (("POST" | "DELETE"), ["tag", *name]):
-                return self._commits.tag(request, repo, "/".join(name))
-        raise Refusal(404, "Not found")
-
-    def _web(self, request: Request, parts: list[str]) -> Answer:
-        kind = KINDS.get(parts[0], "model")
-        if parts[0] in KINDS:
-            parts = parts[1:]
+        if parts[0] in ("_cdn", "_lfs", "_xet"):
+            return _answered(self._signed, request, parts)
+        request.user = access.authenticate(self._store, request)
+        match parts:
+            case ["api", kinds, owner, name, *rest] if kinds in KINDS:
+                # first, also for an address that is none: a private repo looks like a missing one
+                return _answered(self._of_repo, request, rest, self._repo(request, kinds, f"{owner}/{name}"))
+            case ["api", kinds, name] if kinds in KINDS:  # an id without an owner: missing, as on huggingface.co
+                self._repo(request, kinds, name)
+            case ["api", *rest]:
+                return _answered(self._api, request, rest)
+        kinds, parts = (parts[0], parts[1:]) if parts[0] in KINDS else ("models", parts)
         match request.method, parts:
             case "POST", [owner, name, "info", "lfs", "objects", "batch" | "verify" as call] if name.endswith(".git"):
-                repo = may_read(self._store, request, kind, f"{owner}/{name.removesuffix('.git')}")
+                repo = self._repo(request, kinds, f"{owner}/{name.removesuffix('.git')}")
                 return (self._files.batch if call == "batch" else self._files.verify)(request, repo)
             case (("GET" | "HEAD"), [owner, name, "resolve" | "raw", *rest]) if len(rest) > 1:
-                repo = may_read(self._store, request, kind, f"{owner}/{name}")
-                if rest[0] == "refs" and len(rest) > 3:  # a client that does not escape the slashes of a ref
-                    return self._files.resolve(request, repo, "/".join(rest[:3]), "/".join(rest[3:]))
-                return self._files.resolve(request, repo, rest[0], "/".join(rest[1:]))
+                # a client may not escape the slashes of a ref
+                end = 3 if rest[0] == "refs" and len(rest) > 3 else 1
+                repo = self._repo(request, kinds, f"{owner}/{name}")
+                return self._files.resolve(request, repo, "/".join(rest[:end]), "/".join(rest[end:]))
             case (("GET" | "HEAD"), [name, "resolve" | "raw", *_]):
-                may_read(self._store, request, kind, name)
+                self._repo(request, kinds, name)
         raise Refusal(404, "Not found")
 
+    def _repo(self, request: Request, kinds: str, repo_id: str) -> Repo:
+        return access.may_read(self._store, request, KINDS[kinds], repo_id)
 
-def _whoami(request: Request) -> Answer:
-    if request.user is None:
-        raise Refusal(401, UNAUTHORIZED)
-    name = request.user.name
-    role = "write" if request.user.may_write else "read"
-    token = {"displayName": "token", "role": role, "createdAt": "2026-01-01T00:00:00.000Z"}
-    return as_json(
-        {
-            "type": "user", "id": hashlib.sha256(name.encode()).hexdigest()[:24], "name": name, "fullname": name,
-            "email": f"{name}@localhost", "orgs": [], "auth": {"type": "access_token", "accessToken": token},
-        }
-    )  # fmt: skip
+
+def _compiled(routes: Mapping[str, Handler]) -> dict[re.Pattern[str], Handler]:
+    groups = {"*": "([^/]*)", "/**": "(?:/(.*))?"}
+    return {
+        re.compile(re.sub(r"/\*\*|(?<=/)\*", lambda star: groups[star[0]], route)): handler
+        for route, handler in routes.items()
+    }
+
+
+def _answered(
+    routes: Mapping[re.Pattern[str], Handler], request: Request, parts: Sequence[str], *known: object
+) -> Answer:
+    path = f"{request.method} {'/'.join(quote(part, safe='') for part in parts)}"  # an escaped slash ends no name
+    for route, handler in routes.items():
+        if match := route.fullmatch(path):
+            return handler(request, *known, *(unquote(group or "") for group in match.groups()))
+    raise Refusal(404, "Not found")

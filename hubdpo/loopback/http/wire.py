@@ -17,11 +17,9 @@ LONGEST_MESSAGE = 400
 """Longest error message, in characters: a message may quote the request."""
 
 
-class Readable(Protocol):
+class Body(Protocol):
     def read(self, size: int) -> bytes: ...
 
-
-class Body(Readable, Protocol):
     def allow(self, limit: int) -> None: ...
 
     def trust(self) -> None: ...
@@ -155,16 +153,13 @@ def byte_range(request: Request, total: int) -> tuple[int, int] | None:
 
 def ranged(request: Request, answer: Answer) -> Answer:
     """Reduce a 200 response to the byte range of its request. Raise Refusal 416 past the end."""
-    total = answer.size
     answer.headers["Accept-Ranges"] = "bytes"
-    span = byte_range(request, total)
-    if span is None:
-        return answer
-    start, stop = span
-    answer.status = 206
-    answer.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{total}"
-    answer.content = answer.content[start:stop]
-    answer.start, answer.length = answer.start + start, stop - start
+    if span := byte_range(request, answer.size):
+        start, stop = span
+        answer.status = 206
+        answer.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{answer.size}"
+        answer.content = answer.content[start:stop]
+        answer.start, answer.length = answer.start + start, stop - start
     return answer
 
 

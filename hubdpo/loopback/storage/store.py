@@ -21,7 +21,7 @@ from dulwich.repo import Repo as GitRepo
 
 from hubdpo import console
 from hubdpo.errors import ConfigError
-from hubdpo.loopback.http.wire import Readable, Refusal, User
+from hubdpo.loopback.http.wire import Body, Refusal, User
 from hubdpo.loopback.storage.documents import written_whole
 from hubdpo.loopback.storage.folder import close_to_others, hold, made_or_left, signing_secret, sweep
 from hubdpo.loopback.storage.signing import Signer
@@ -194,7 +194,7 @@ class Store:
         """Let a repo refer to a large file that is stored and verified."""
         self.query("INSERT OR REPLACE INTO large VALUES (?, ?, ?, ?)", repo.kind, repo.id, oid, size)
 
-    def receive(self, repo: Repo, oid: str, size: int, body: Readable) -> None:
+    def receive(self, repo: Repo, oid: str, size: int, body: Body) -> None:
         """Store a large file. Raise Refusal 400, storing nothing, when size or SHA-256 differ from the announced."""
         digest, count = hashlib.sha256(), 0
         with written_whole(self.large_file(oid), beside=self.incoming) as stream:

@@ -40,26 +40,12 @@ class Xet:
             X_Xet_Cas_Url=url, X_Xet_Access_Token=token, X_Xet_Token_Expiration=str(until),
         )  # fmt: skip
 
-    def answer(self, request: Request, parts: list[str]) -> Answer:
-        match request.method, parts:
-            case "GET", ["xorb", xorb]:
-                return self._range_of(request, xorb)
-            case "GET", ["v1", "chunks", _, chunk]:
-                return self._known_chunks(request, chunk)
-            case "POST", ["v1", "xorbs", _, xorb]:
-                return self._take_xorb(request, xorb)
-            case "POST", ["v1" | "v2" as version, "shards"]:
-                return self._take_shard(request, version)
-            case "GET", ["v1" | "v2" as version, "reconstructions", file]:
-                return self._reconstruction(request, file, version)
-        raise Refusal(404, "Not found")
-
     def _granted(self, request: Request, scope: str) -> tuple[Repo, str]:
         """Return the repo and the reader of the request's Xet token."""
         grant = self._signer.granted(request, scope)
         return still_readable(self._store, grant.reader, grant.kind, grant.repo_id), grant.reader
 
-    def _take_xorb(self, request: Request, xorb: str) -> Answer:
+    def take_xorb(self, request: Request, xorb: str) -> Answer:
         self._granted(request, "write")
         if not HASH.fullmatch(xorb):
             raise Refusal(400, "not the hash of a xorb")
@@ -67,7 +53,7 @@ class Xet:
         check_room(self._store.root, len(data))
         return as_json({"was_inserted": self._files.add_xorb(xorb, data)})
 
-    def _take_shard(self, request: Request, version: str) -> Answer:
+    def take_shard(self, request: Request, version: str) -> Answer:
         """Register the files of a shard. Version 2 of the call reports progress in lines, the last is the result."""
         repo, _ = self._granted(request, "write")
         data = request.whole(LARGEST_SHARD)
@@ -81,7 +67,7 @@ class Xet:
         content = "".join(json.dumps(line) + "\n" for line in lines).encode()
         return Answer(200, {"Content-Type": "application/x-ndjson"}, content)
 
-    def _known_chunks(self, request: Request, chunk: str) -> Answer:
+    def known_chunks(self, request: Request, chunk: str) -> Answer:
         self._granted(request, "read")
         xorb = self._files.xorb_with(chunk)
         chunks = self._files.chunks(xorb) if xorb else None
@@ -89,7 +75,7 @@ class Xet:
             raise Refusal(404, "no xorb is known to hold this chunk")
         return Answer(200, {"Content-Type": "application/octet-stream"}, write_shard(xorb, chunks, key=self._chunk_key))
 
-    def _reconstruction(self, request: Request, file: str, version: str) -> Answer:
+    def reconstruction(self, request: Request, version: str, file: str) -> Answer:
         """Return the terms of a file, or of a byte range of it, with URLs for the byte ranges of their xorbs."""
         repo, reader = self._granted(request, "read")
         stored = self._files.oid_and_terms(file)
@@ -124,7 +110,7 @@ class Xet:
             return {"range": chunk_range, "url": url, "url_range": byte_range}
         return {"url": url, "ranges": [{"chunks": chunk_range, "bytes": byte_range}]}
 
-    def _range_of(self, request: Request, xorb: str) -> Answer:
+    def xorb_range(self, request: Request, xorb: str) -> Answer:
         allowed = request.parameter("range")
         still_readable(self._store, *self._signer.check(request, "xorb", xorb, allowed))
         if request.headers.get("range") != f"bytes={allowed}":
