@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from hubdpo.config.base import Cli, Config
+from hubdpo.config.base import Cli, Config, Unfit
 from hubdpo.config.template_kwargs import HELP, METAVAR, TemplateKwargs
 
 
@@ -30,9 +31,14 @@ class FolderOptions(Config):
     @field_validator("source", mode="before")
     @classmethod
     def _source_list(cls, value: object) -> list[str]:
-        return [
-            str(item) for item in (value if isinstance(value, Iterable) and not isinstance(value, str) else [value])
-        ]
+        items = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict)) else [value]
+        for number, item in enumerate(items, 1):
+            if isinstance(item, Iterable) and not isinstance(item, str):  # YAML makes a number of a folder `2024`
+                raise Unfit(
+                    f"item {number} is neither a path nor an address: {type(item).__name__}",
+                    hint="give paths and addresses alone; hubdpo.prepare(rows, output_dir) takes rows in memory",
+                )
+        return [str(os.fspath(item) if isinstance(item, os.PathLike) else item) for item in items]
 
 
 class FormatOptions(Config):

@@ -111,6 +111,13 @@ def test_a_missing_option_is_named() -> None:
         TrainConfig.build({"model_name_or_path": "a/b", "output_dir": "run"})
 
 
+@pytest.mark.parametrize("source", [[{"prompt": "q"}], ["x.jsonl", {"prompt": "q"}], {"train": []}, b"x"])
+def test_rows_are_no_source_of_a_config(source: object) -> None:
+    with pytest.raises(ConfigError, match="is neither a path nor an address: (dict|bytes)") as caught:
+        PrepareConfig.build({"source": source, "output_dir": "d"})
+    assert "hubdpo.prepare(rows, output_dir)" in str(caught.value.hint)
+
+
 def test_a_config_cannot_be_changed() -> None:
     config = PrepareConfig.build({"source": ["x"], "output_dir": "d"})
     with pytest.raises(ValueError, match="frozen"):
