@@ -263,10 +263,26 @@ def test_losses_of_a_list_are_named_by_their_place(tmp_path: Path, monkeypatch: 
     assert (loss["line"], loss["reason"]) == (21, "not_an_object")
 
 
-def test_a_column_that_a_csv_has_twice_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("prompt,chosen,chosen,rejected\nq,good,other,bad\n")
-    with pytest.raises(DataError, match="two columns `chosen`"):
-        prepare(source=[str(tmp_path / "x.csv")], output_dir=tmp_path / "d")
+@pytest.mark.parametrize("kind", ["csv", "parquet", "arrow"])
+def test_a_column_that_a_table_has_twice_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"x.{kind}"
+    table = pa.table([["q"], ["good"], ["other"], ["bad"]], names=["prompt", "chosen", "chosen", "rejected"])
+    if kind == "csv":
+        path.write_text("prompt,chosen,chosen,rejected\nq,good,other,bad\n")
+    elif kind == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(DataError, match=rf"two columns `chosen` in x.{kind}"):
+        prepare(source=[str(path)], output_dir=tmp_path / "d")
+
+
+def test_a_member_that_a_struct_has_twice_is_refused(tmp_path: Path) -> None:
+    twice = pa.StructArray.from_arrays([pa.array(["user"]), pa.array(["q"])], names=["role", "role"])
+    pq.write_table(pa.table([twice, ["a"], ["b"]], names=["prompt", "chosen", "rejected"]), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="two columns `role` in `prompt` of x.parquet"):
+        prepare(source=[str(tmp_path / "x.parquet")], output_dir=tmp_path / "d")
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

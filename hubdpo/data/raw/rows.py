@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hubdpo.data.pairs.example import Row
+from hubdpo.errors import DataError
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""
@@ -53,6 +54,12 @@ def in_blocks(rows: Iterable[RawRow]) -> Iterator[Block]:
             pending, size = [], 0
     if pending:
         yield _block(pending, size)
+
+
+def check_column_names(columns: Iterable[str], name: str) -> None:
+    """Raise DataError if two columns of the file or table `name` have the same name, of which a row keeps one."""
+    if twice := [column for column, count in Counter(columns).items() if count > 1 and column]:
+        raise DataError(f"there are two columns `{twice[0]}` in {name}", hint="give each column a name of its own")
 
 
 def _block(rows: list[RawRow], size: int) -> Block:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from hubdpo.artefacts.folders import storage
 from hubdpo.data.pairs.example import Row
 from hubdpo.data.raw.arrow_messages import unpacked_sizes
 from hubdpo.data.raw.expansion import Budget, batch_rows, check_footer, group_budget, rows_within
-from hubdpo.data.raw.rows import Block
+from hubdpo.data.raw.rows import Block, check_column_names
 from hubdpo.errors import DataError
 
 ROWS = 1024
@@ -32,6 +32,7 @@ def row_groups(path: str, name: str) -> int:
     """Return the number of row groups of a Parquet file. Raise DataError if it unpacks to too much."""
     with _parquet(path, name) as table:
         check_footer(table.metadata, storage.size_of(path), name)
+        _check_names(table.schema_arrow, name)
         return int(table.num_row_groups)
 
 
@@ -59,11 +60,17 @@ def arrow_blocks(path: str, name: str) -> Iterator[Block]:
     # A batch may be as large as the file; then it is mapped and not copied to memory.
     opened = storage.read_arrow(path) if largest <= MOST_IN_MEMORY else storage.map_arrow(path)
     with _named_errors("Arrow", name), opened as source:
-        if is_file:
-            table = pa.ipc.open_file(source)
-            yield from _blocks((_valid(table.get_batch(i)) for i in range(table.num_record_batches)), budget)
-        else:
-            yield from _blocks(map(_valid, pa.ipc.open_stream(source)), budget)
+        table = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+        _check_names(table.schema, name)
+        batches = (table.get_batch(i) for i in range(table.num_record_batches)) if is_file else table
+        yield from _blocks(map(_valid, batches), budget)
+
+
+def _check_names(fields: Iterable[pa.Field], name: str) -> None:
+    """Raise DataError if two columns, or two members of one, have the same name."""
+    check_column_names([field.name for field in fields], name)
+    for field in fields:
+        _check_names([field.type.field(i) for i in range(field.type.num_fields)], f"`{field.name}` of {name}")
 
 
 def _valid(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -13,7 +12,7 @@ from typing import IO
 from hubdpo.data.converters.cells import MISSING
 from hubdpo.data.pairs.messages import words_of
 from hubdpo.data.raw.raw_file import HEAD_BYTES
-from hubdpo.data.raw.rows import RawRow
+from hubdpo.data.raw.rows import RawRow, check_column_names
 from hubdpo.data.raw.text.encodings import not_utf8
 from hubdpo.errors import DataError
 from hubdpo.secrets import shown_name
@@ -111,10 +110,7 @@ def _csv_rows(stream: IO[bytes], name: str, kind: str, typed: str) -> Iterator[R
         end = skipped  # last line of the record before
         try:
             names = Form(form.delimiter, form.spaced, next(filter(None, table), [])).names
-            if twice := [column for column, count in Counter(names).items() if count > 1 and column]:
-                raise DataError(
-                    f"{name} has two columns `{twice[0]}`", hint="give each a name of its own in its header"
-                )
+            check_column_names(names, name)
             judgements = frozenset(column for column in names if _is_judgement(column))
             end = table.line_num + skipped
             for values in table:
