@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hubdpo.artefacts.manifests.funnel import split_in_memory
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.fences import visible
@@ -33,7 +34,7 @@ def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, st
         config["model"] = model["name"] + (f"@{model['revision']}" if model["revision"] else "")
     if card:
         config["card"] = next((name for name, text in shipped_cards.items() if text == card), OWN_CARD)
-    if any(source.in_memory for source in manifest.sources):
+    if any(split_in_memory(source.name) is not None for source in manifest.sources):
         options = [f"{name}={value!r}" for name, value in changed_options(config, PrepareConfig)]
         return visible(f"prepare({', '.join(['rows', repr('data'), *options])})").replace("\n", " ")
     lines = [f"hubdpo prepare {' '.join(map(_word, sources_of(manifest)))} -o data", *flags(config, PrepareConfig)]

@@ -22,6 +22,8 @@ from tests.data.made import lines, rows
 class PolarsFrame:
     """What hubdpo uses of a polars DataFrame, whose texts are `large_string`."""
 
+    columns = property(lambda self: list(self._values[0]))
+
     def __init__(self, values: list[dict[str, Any]]) -> None:
         self._values = values
 
@@ -30,12 +32,19 @@ class PolarsFrame:
         return table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names]))
 
 
+DICTS: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
+    "iterator": iter,
+    "IterableDataset": lambda values: Dataset.from_list(values).to_iterable_dataset(),
+    "Series of dicts": pd.Series,
+}
 TABLES: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
     "Dataset": Dataset.from_list,
     "pandas": pd.DataFrame,
     "pandas, indexed": lambda values: pd.DataFrame(values, index=[f"row {i}" for i in range(len(values))]),
     "polars": PolarsFrame,
     "pyarrow": pa.Table.from_pylist,
+    "record batch": pa.RecordBatch.from_pylist,
+    "reader": lambda values: pa.Table.from_pylist(values).to_reader(max_chunksize=7),
     "Dataset, shuffled back": lambda values: Dataset.from_list(values[::-1]).select(range(len(values))[::-1]),
     "chunks": lambda values: pa.concat_tables([pa.Table.from_pylist(values[:7]), pa.Table.from_pylist(values[7:])]),
 }
@@ -68,6 +77,11 @@ def test_equal_rows_give_equal_folders_from_any_kind_of_table(kind: str, tmp_pat
     assert again.files == first.files
 
 
+@pytest.mark.parametrize("kind", DICTS)
+def test_equal_dicts_give_equal_folders_however_they_come(kind: str, tmp_path: Path) -> None:
+    assert made(DICTS[kind](rows(40)), tmp_path / "again").files == made(rows(40), tmp_path / "list").files
+
+
 def test_the_same_rows_are_up_to_date_and_others_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = made(rows(20), tmp_path / "out")
     assert made(rows(20), tmp_path / "out") == first
@@ -75,12 +89,16 @@ def test_the_same_rows_are_up_to_date_and_others_are_not(tmp_path: Path, capsys:
     assert made(rows(21), tmp_path / "out").fingerprint != first.fingerprint
 
 
-def test_the_splits_of_a_dataset_dict_stay(tmp_path: Path) -> None:
-    splits = {"train": Dataset.from_list(rows(30)[:24]), "validation": Dataset.from_list(rows(30)[24:])}
-    manifest = made(DatasetDict(splits), tmp_path / "out")
+@pytest.mark.parametrize("split", [Dataset.from_list, list, iter], ids=["DatasetDict", "dict of lists", "of iterators"])
+def test_the_splits_of_a_dict_stay(split: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    splits = {"train": split(rows(30)[:24]), "validation": split(rows(30)[24:])}
+    manifest = made(DatasetDict(splits) if split is Dataset.from_list else splits, tmp_path / "out")
     assert manifest.published_split
     assert manifest.splits == {"train": 24, "test": 6}
     assert [source.name for source in manifest.sources] == ["rows in memory (train)", "rows in memory (validation)"]
+    assert "`test` holds the test rows (`validation`)" in capsys.readouterr().err
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "as a dict of the splits `train`, `validation`, such as a `DatasetDict`" in card
 
 
 def test_messages_and_columns_of_a_table_are_read(tmp_path: Path) -> None:
@@ -104,17 +122,41 @@ def test_nothing_tells_where_the_rows_lay(tmp_path: Path) -> None:
 def test_a_dry_run_and_an_explanation_take_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert made(rows(5), tmp_path / "out", dry_run=True).funnel.kept == 5
     assert prepare(rows(5), tmp_path / "out", explain=1) is None
-    assert json.dumps(rows(5)[0], separators=(",", ":")) in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert json.dumps(rows(5)[0], separators=(",", ":")) in told
+    assert "── row 1\n" in told
     assert not (tmp_path / "out").exists()
 
 
+def test_rows_are_counted_from_1_in_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^rows in memory, row 2: empty_answer$"):
+        prepare([rows(1)[0], {"prompt": "q", "chosen": "", "rejected": "b"}], tmp_path / "out", strict=True)
+
+
+def test_an_empty_answer_is_shown_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare([{"prompt": "q", "completion": "", "label": True}], tmp_path / "out", explain=1)
+    assert "[assistant]: (empty)\n" in capsys.readouterr().err
+
+
+CHAT = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 MISTAKES = {
     "empty list": ([], "`source` is empty"),
-    "mixed": ([rows(1)[0], "raw.jsonl"], "`source` mixes dicts and paths"),
-    "numbers": ([1, 2], "item 0 of `source` is neither a dict nor a path: int"),
+    "empty iterator": (iter(()), "`source` is empty"),
+    "rows, then a path": ([rows(1)[0], "raw.jsonl"], "row 2 of the rows in memory is no dict: str"),
+    "a path, then rows": (["raw.jsonl", rows(1)[0]], "item 2 is neither a path nor an address: dict"),
+    "numbers": ([1, 2], "item 1 of `source` is neither a dict nor a path: int"),
     "columns": ({"prompt": ["q"], "chosen": ["a"], "rejected": ["b"]}, "`source` is a dict of columns"),
-    "empty dict": ({}, "`source` is a dict of columns"),
-    "generator": ((row for row in rows(2)), "`source` is neither rows nor paths: generator"),
+    "a row": (rows(1)[0], "`source` is a single row"),
+    "a row of messages": ({"chosen": CHAT, "rejected": CHAT}, "`source` is a single row"),
+    "empty dict": ({}, "`source` is an empty dict"),
+    "empty DatasetDict": (DatasetDict(), "`source` is an empty dict"),
+    "paths by split": ({"train": "a.jsonl", "test": "b.jsonl"}, "`source` is a dict, and `train` of it is a path"),
+    "columns by split": ({"train": {"prompt": ["q"]}}, "`train` is neither rows nor a table: dict"),
+    "tables": ([Dataset.from_list(rows(1))] * 2, "`source` is a list of tables: Dataset"),
+    "Series": (pd.Series(["q"]), "`source` is a column of texts, not rows: Series"),
+    "Column": (Dataset.from_list(rows(1))["prompt"], "`source` is a column of texts, not rows: Column"),
+    "paths of a glob": (Path(__file__).parent.glob("*.py"), "`source` is an iterator over paths"),
+    "set": ({"a.jsonl"}, "`source` is neither rows nor paths: set"),
     "bytes": (b"raw", "`source` is neither rows nor paths: bytes"),
     "nothing": (None, "`SOURCE...` is needed"),
 }
@@ -132,9 +174,12 @@ def test_a_source_that_is_neither_rows_nor_paths_is_refused_in_one_line(case: st
 
 
 UNWRITABLE = {
-    "bytes in a dict": ([rows(1)[0], {"prompt": b"q"}], "row 1 of the rows in memory cannot be written as JSON"),
-    "surrogate": ([{"prompt": "\ud800"}], "row 0 of the rows in memory cannot be written as JSON"),
+    "bytes in a dict": ([rows(1)[0], {"prompt": b"q"}], "row 2 of the rows in memory cannot be written as JSON"),
+    "surrogate": ([{"prompt": "\ud800"}], "row 1 of the rows in memory cannot be written as JSON"),
     "mixed column": (pd.DataFrame({"prompt": ["q", {"a": 1}]}), "the table cannot be written as Parquet"),
+    "empty split": ({"train": rows(2), "test": []}, "rows in memory (test): there are none"),
+    "two columns of a name": (pd.DataFrame([["q", "a"]], columns=["prompt"] * 2), "there are two columns `prompt`"),
+    "the same of Arrow": (pa.table([["q"], ["a"]], names=["prompt"] * 2), "there are two columns `prompt`"),
     "no rows": (Dataset.from_list([]), "there are none"),
     "no rows in a frame": (pd.DataFrame({"prompt": []}), "there are none"),
 }

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import BaseModel, Field
 
 from hubdpo.artefacts.manifests.accuracy import Count
 
 IN_MEMORY = "rows in memory"
 """Name of a source that is no file; for rows of several splits `rows in memory (SPLIT)`."""
+
+
+def split_in_memory(name: str) -> str | None:
+    """Return the split of rows that were handed to `prepare` from Python, "" if they had none, and None for a file."""
+    match = re.fullmatch(rf"{IN_MEMORY}(?: \((.*)\))?", name, re.DOTALL)
+    return match and (match[1] or "")
 
 
 class Source(BaseModel):
@@ -27,11 +35,6 @@ class Source(BaseModel):
     kept: Count | None = None
     address: str | None = None
     dropped: dict[str, Count] = Field(default_factory=dict)
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the rows were handed to `prepare` from Python. Names of files end with their kind."""
-        return self.name == IN_MEMORY or (self.name.startswith(f"{IN_MEMORY} (") and self.name.endswith(")"))
 
     def identity(self) -> dict[str, str | int]:
         """Return the fields that identify the input."""

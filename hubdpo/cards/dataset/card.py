@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.formats.kept_sections import LOAD_HERE
-from hubdpo.artefacts.manifests.funnel import KINDS
+from hubdpo.artefacts.manifests.funnel import KINDS, split_in_memory
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.cards.commands import OWN_CARD, prepare_command
 from hubdpo.cards.dataset.source_card import SourceCard, provenance, shipped_files
@@ -46,13 +46,14 @@ def render_dataset_card(
     title = str(manifest.config.get("name") or card.facts.get("pretty_name") or _title(card))
     shipped = shipped_files() if manifest.config.get("card") else []
     command = prepare_command(manifest, shipped_cards={p.stem: p.read_text(encoding="utf-8") for p in shipped})
+    in_memory = [split_in_memory(source.name) for source in manifest.sources]
     body, _, citation = provenance(manifest, card).partition("\n## Citation\n")
     return render(
         "dataset.md", _front_matter(manifest, card, title, split_bytes, keep),
         title=one_line(title), m=manifest, body=body.strip(), citation=citation.strip(), facts=card.facts,
         languages=", ".join(manifest.language), statistics=statistics_table(manifest), tokens=tokens_table(manifest),
         samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
-        in_memory=any(source.in_memory for source in manifest.sources),
+        in_memory=[one_line(split) for split in in_memory if split is not None],
         keep=[one_line(name) for name in keep], unused=code_names(manifest.unused_columns),
         markers=[
             (f"{side} contain {KINDS[kind]}", marked.rows, code_names(marked.markers))

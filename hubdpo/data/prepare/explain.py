@@ -35,13 +35,13 @@ def explain_files(config: PrepareConfig, pieces: list[Piece], rules: list[Rules]
         if len(firsts) > 1:
             console.info(f"══ {own[0].file.name}, `{converter}`")
         readers = (PieceReader(piece, max_line_bytes=config.max_line_bytes) for piece in own)
-        explain(itertools.islice(itertools.chain.from_iterable(readers), config.explain), rule)
+        explain(itertools.islice(itertools.chain.from_iterable(readers), config.explain), rule, own[0].file.place)
 
 
-def explain(rows: Iterable[RawRow], rules: Rules) -> None:
+def explain(rows: Iterable[RawRow], rules: Rules, place: str) -> None:
     """Show what becomes of each row. Credentials are hidden."""
     for row in rows:
-        console.info(f"── line {row.line}")
+        console.info(f"── {place} {row.line}")
         if row.value is None:
             console.info(f"dropped: {row.problem}{row.detail and f', {row.detail}'}")
             continue
@@ -106,5 +106,5 @@ def _messages(name: str, messages: list[Message]) -> None:
 
 
 def _say(name: str, text: str) -> None:
-    text = redact(text, find_secrets(text))
+    text = redact(text, find_secrets(text)) if text.strip() else "(empty)"
     console.info(f"{name}: {visible(text[:LONGEST])}{' …' if len(text) > LONGEST else ''}")

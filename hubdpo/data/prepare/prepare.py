@@ -46,7 +46,7 @@ from hubdpo.data.prepare.statistics import count_changes, shared_prompts, summar
 from hubdpo.data.prepare.workers import engine_for
 from hubdpo.data.prepare.write_folder import write_folder
 from hubdpo.data.raw.pieces import Piece, cut
-from hubdpo.data.raw.raw_file import RawFile, listed
+from hubdpo.data.raw.raw_file import RawFile, publishers
 from hubdpo.data.raw.sources.find import find_sources
 from hubdpo.data.raw.sources.state import check_unchanged, report_changes
 from hubdpo.data.raw.sources.unpack import unpacked
@@ -183,9 +183,9 @@ def _keeps_split(config: PrepareConfig, pieces: list[Piece]) -> bool:
     """Whether rows stay in the split that they were published in; warn if `--test-size` draws a new one."""
     published = has_published_split(piece.split for piece in pieces)
     if published and config.test_size is not None:
-        held = listed(list(dict.fromkeys(piece.file.name for piece in pieces if piece.split == "test")))
+        test = publishers(piece.file.name for piece in pieces if piece.split == "test")
         console.warn(
-            f"`--test-size` draws a new split: the published test rows ({held}) are split with all others; "
+            f"`--test-size` draws a new split: the published test rows ({test}) are split with all others; "
             "leave it out to keep them apart"
         )
     return published and config.test_size is None

@@ -23,7 +23,7 @@ from hubdpo.data.prepare.piece_writer import read_dropped
 from hubdpo.data.prepare.remarks import tell_remarks
 from hubdpo.data.prepare.rounds import Rounds
 from hubdpo.data.raw.pieces import Piece
-from hubdpo.data.raw.raw_file import listed
+from hubdpo.data.raw.raw_file import listed, publishers
 from hubdpo.data.raw.text.delimited import NULL_TEXT, OTHER_COLUMNS
 from hubdpo.errors import DataError
 
@@ -135,10 +135,10 @@ def _tell_split(manifest: PrepareManifest) -> None:
         if only and manifest.config["test_size"] != 0:
             console.warn(f"too few prompts for two splits: all rows are in `{only}`")
         return
-    held = [source.name for source in manifest.sources if "test" in (source.split or "")]
+    test = publishers(source.name for source in manifest.sources if "test" in (source.split or ""))
     console.info(
-        f"rows stay in the split they were published in: `test` holds the test rows of {listed(held)}, `train` all "
-        "else; `--test-size SHARE` draws a new split"
+        f"rows stay in the split they were published in: `test` holds the test rows ({test}), `train` all else; "
+        "`--test-size SHARE` draws a new split"
     )
     if shared := manifest.funnel.dropped.get("prompt_in_test"):
         console.warn(

@@ -116,6 +116,6 @@ def check_decision(
 def _not_allowed(piece: Piece, line: int, reason: str, config: PrepareConfig) -> DataError:
     option = "--strict" if config.strict else f"--{POLICIES[reason].replace('_', '-')} error"
     return DataError(
-        f"{piece.file.name}, line {line}: {reason}",
+        f"{piece.file.name}, {piece.file.place} {line}: {reason}",
         hint=f"fix the row, or remove `{option}` to drop and count such rows",
     )

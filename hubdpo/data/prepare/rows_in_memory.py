@@ -1,13 +1,15 @@
 """Sources that are rows in memory: dicts, a `datasets.Dataset`, a pandas or polars frame, a pyarrow table.
 
 They are written to the workspace once and then read like any other file: dicts as JSON Lines, tables as Parquet. The
-bytes depend on the rows alone, so equal rows give equal fingerprints.
+bytes depend on the rows alone, so equal rows give equal fingerprints. Rows are counted from 1, as lines are.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from itertools import chain
+from typing import Any, TypeGuard
 
 import orjson
 import pyarrow as pa
@@ -16,12 +18,20 @@ import pyarrow.parquet as pq
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.manifests.funnel import IN_MEMORY
 from hubdpo.data.raw.raw_file import RawFile
+from hubdpo.data.raw.rows import check_column_names
 from hubdpo.data.raw.sources.state import state_of
 from hubdpo.data.raw.split_names import split_of
+from hubdpo.data.raw.text.json_layout import MESSAGE
 from hubdpo.errors import ConfigError, DataError
 
 ROWS_PER_GROUP = 8192
 TAKEN = "a list of dicts, a datasets.Dataset or DatasetDict, a pandas or polars DataFrame, or a pyarrow.Table"
+JOIN = {
+    "datasets": "datasets.concatenate_datasets(source)", "pandas": "pandas.concat(source)",
+    "polars": "polars.concat(source)", "pyarrow": "pyarrow.concat_tables(source)",
+}  # fmt: skip
+"""What joins a list of tables, by the library that made them."""
+_NOTHING = object()
 
 RowSets = dict[str, object]
 """Rows by the name of their split; "" if they have none."""
@@ -31,33 +41,32 @@ def rows_in_memory(source: object) -> RowSets | None:
     """Return the rows that `source` holds, or None if it names files. Raise ConfigError if it is neither."""
     if source is None or isinstance(source, (str, os.PathLike)):
         return None
+    if isinstance(source, Mapping):
+        return _splits(source)
     if _is_table(source):
         return {"": source}
-    if isinstance(source, Mapping):
-        if source and all(map(_is_table, source.values())):
-            return {str(split): table for split, table in source.items()}
+    kind = type(source).__name__
+    if not _is_collection(source):
+        raise ConfigError(f"`source` is neither rows nor paths: {kind}", hint=f"give paths, or {TAKEN}")
+    first, rows = _first_item(source)
+    if isinstance(first, Mapping):
+        return {"": rows}
+    if isinstance(first, (str, os.PathLike)):
+        if isinstance(source, Sequence) and not hasattr(source, "column_name"):  # a column of a Dataset has a name
+            return None
+        if isinstance(source, Iterator):
+            raise ConfigError(f"`source` is an iterator over paths: {kind}", hint="give their list: sorted(source)")
         raise ConfigError(
-            "`source` is a dict of columns, not a list of rows",
-            hint="give pyarrow.table(source), or a list of dicts, one for each row",
+            f"`source` is a column of texts, not rows: {kind}", hint=f"give the table with all its columns: {TAKEN}"
         )
-    if not isinstance(source, Sequence) or isinstance(source, bytes):
-        raise ConfigError(
-            f"`source` is neither rows nor paths: {type(source).__name__}", hint=f"give paths, or {TAKEN}"
-        )
-    if not source:
+    if first is _NOTHING:
         raise ConfigError("`source` is empty", hint=f"give paths, or {TAKEN}")
-    are_rows = [isinstance(item, Mapping) for item in source]
-    are_paths = [isinstance(item, (str, os.PathLike)) for item in source]
-    if all(are_paths):
-        return None
-    if all(are_rows):
-        return {"": source}
-    hint = "give a list of dicts alone, or of paths alone"
-    for index, (is_row, is_path) in enumerate(zip(are_rows, are_paths, strict=True)):
-        if not is_row and not is_path:
-            kind = type(source[index]).__name__
-            raise ConfigError(f"item {index} of `source` is neither a dict nor a path: {kind}", hint=hint)
-    raise ConfigError("`source` mixes dicts and paths", hint=hint)
+    if _is_table(first):
+        join = JOIN.get(type(first).__module__.partition(".")[0], "one table of their rows")
+        raise ConfigError(f"`source` is a list of tables: {type(first).__name__}", hint=f"join them: {join}")
+    raise ConfigError(
+        f"item 1 of `source` is neither a dict nor a path: {type(first).__name__}", hint=f"give paths, or {TAKEN}"
+    )
 
 
 def write_rows(rows: RowSets, scratch: str) -> list[RawFile]:
@@ -65,45 +74,103 @@ def write_rows(rows: RowSets, scratch: str) -> list[RawFile]:
     files = []
     for number, (split, source) in enumerate(rows.items()):
         name = f"{IN_MEMORY} ({split})" if split else IN_MEMORY
-        path = storage.join(scratch, f"memory-{number}{'.parquet' if _is_table(source) else '.jsonl'}")
-        if _is_table(source):
-            _write_table(source, path, name)
-        else:
-            _write_dicts(source, path)  # type: ignore[arg-type]  # `rows_in_memory` has looked at each
+        ending, write = ("parquet", _write_table) if _is_table(source) else ("jsonl", _write_dicts)
+        path = storage.join(scratch, f"memory-{number}.{ending}")
+        if not write(source, path, name):
+            raise DataError(f"{name}: there are none", hint="check how the table was made")
         published = split_of(split) if split else None
         files.append(RawFile(path, name, path, published, name, number=number, state=state_of(path, name)))
     return files
 
 
+def _splits(source: Mapping[object, object]) -> RowSets:
+    """Return the rows of each split of a dict such as a DatasetDict. Raise ConfigError for any other dict."""
+    if not source:
+        raise ConfigError("`source` is an empty dict", hint=f"give {TAKEN}")
+    rows = {str(name): _rows_of_split(value) for name, value in source.items()}
+    name, value = next(((name, value) for name, value in source.items() if rows[str(name)] is None), ("", None))
+    if name == "":
+        return rows
+    if all(split_of(str(name)) for name in source):
+        if isinstance(value, (str, os.PathLike)):
+            raise ConfigError(
+                f"`source` is a dict, and `{name}` of it is a path",
+                hint="give the paths in a list: names such as train.jsonl and test.jsonl tell the splits",
+            )
+        raise ConfigError(
+            f"`source` is a dict of splits, and `{name}` is neither rows nor a table: {type(value).__name__}",
+            hint=f"give for each split {TAKEN.replace(' or DatasetDict', '')}",
+        )
+    if all(_is_collection(value) and not isinstance(_first_item(value)[0], Mapping) for value in source.values()):
+        raise ConfigError(
+            "`source` is a dict of columns, not a list of rows",
+            hint="give pyarrow.table(source), or a list of dicts, one for each row",
+        )
+    raise ConfigError("`source` is a single row", hint="give a list of rows, [source] if there is but one")
+
+
+def _rows_of_split(value: object) -> object | None:
+    """Return a value of a dict if it is a table, or dicts that are no messages; else None."""
+    if _is_table(value):
+        return value
+    if not _is_collection(value):
+        return None
+    first, rows = _first_item(value)
+    is_message = isinstance(first, Mapping) and any(members <= first.keys() for members in MESSAGE)
+    return rows if first is _NOTHING or (isinstance(first, Mapping) and not is_message) else None
+
+
+def _first_item(items: Iterable[object]) -> tuple[object, Iterable[object]]:
+    """Return the first item, _NOTHING if there is none, and all items, of which an iterator has lost none."""
+    first = next(iter(items), _NOTHING)
+    return first, chain([first], items) if isinstance(items, Iterator) and first is not _NOTHING else items
+
+
+def _is_collection(source: object) -> TypeGuard[Iterable[object]]:
+    """Tell whether items come in an order; that of a set would differ from run to run."""
+    return isinstance(source, Iterable) and not isinstance(source, (str, bytes, bytearray, Mapping, Set))
+
+
 def _is_table(source: object) -> bool:
     """Tell tables by what they can do: pandas, polars and datasets are not imported for those who do not use them."""
-    return (
-        isinstance(source, pa.Table)
-        or hasattr(source, "to_arrow")  # polars
-        or hasattr(source, "iloc")  # pandas
-        or (hasattr(source, "with_format") and hasattr(source, "num_rows") and not isinstance(source, Mapping))
-    )
+    if isinstance(source, (pa.Table, pa.RecordBatch, pa.RecordBatchReader)):
+        return True
+    # frames of pandas and polars have columns, a Series has none
+    is_frame = hasattr(source, "to_arrow") or hasattr(source, "iloc")
+    is_dataset = hasattr(source, "with_format") and hasattr(source, "num_rows") and not isinstance(source, Mapping)
+    return (is_frame and hasattr(type(source), "columns")) or is_dataset
 
 
-def _write_dicts(rows: Sequence[Mapping[str, object]], path: str) -> None:
+def _write_dicts(rows: Any, path: str, name: str) -> int:
+    """Write rows as JSON Lines, and return their number."""
+    number = 0
     with storage.open_write(path) as file:
-        for index, row in enumerate(rows):
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, Mapping):
+                raise ConfigError(
+                    f"row {number} of the {name} is no dict: {type(row).__name__}",
+                    hint="give a list of dicts alone, or of paths alone",
+                )
             try:
                 file.write(orjson.dumps(dict(row), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
             except TypeError as problem:  # orjson.JSONEncodeError is one
                 raise DataError(
-                    f"row {index} of the {IN_MEMORY} cannot be written as JSON: {problem}",
+                    f"row {number} of the {name} cannot be written as JSON: {problem}",
                     hint="give texts, numbers, lists and dicts with text keys",
                 ) from None
+    return number
 
 
-def _write_table(source: object, path: str, name: str) -> None:
-    """Write Parquet whose bytes do not depend on how the table was made: no dictionaries, metadata or Arrow schema."""
+def _write_table(source: Any, path: str, name: str) -> int:
+    """Write Parquet whose bytes do not depend on how the table was made: no dictionaries, metadata or Arrow schema.
+
+    Return the number of rows.
+    """
     rows = 0
     try:
         with storage.open_write(path) as file:
             writer = None
-            for table in _groups(source):
+            for table in _groups(source, name):
                 plain = table.combine_chunks()
                 writer = writer or pq.ParquetWriter(
                     file, plain.schema, compression="none", use_dictionary=False, store_schema=False
@@ -117,20 +184,24 @@ def _write_table(source: object, path: str, name: str) -> None:
             f"{name}: the table cannot be written as Parquet: {' '.join(str(problem).split())}",
             hint="give the rows as a list of dicts, such as frame.to_dict('records')",
         ) from None
-    if not rows:
-        raise DataError(f"{name}: there are none", hint="check how the table was made")
+    return rows
 
 
-def _groups(source: object) -> Iterator[pa.Table]:
+def _groups(source: object, name: str) -> Iterator[pa.Table]:
     """Yield the rows of a table, ROWS_PER_GROUP at a time."""
     if hasattr(source, "with_format"):
         # a Dataset that was filtered or shuffled applies its indices here
         yield from source.with_format("arrow").iter(batch_size=ROWS_PER_GROUP)
         return
     table = source
-    if hasattr(source, "to_arrow"):
+    if isinstance(source, pa.RecordBatch):
+        table = pa.Table.from_batches([source])
+    elif isinstance(source, pa.RecordBatchReader):
+        table = source.read_all()
+    elif hasattr(source, "to_arrow"):
         table = source.to_arrow()
-    elif hasattr(source, "iloc"):
+    elif hasattr(source, "iloc") and hasattr(source, "columns"):
+        check_column_names(map(str, source.columns), name)
         table = pa.Table.from_pandas(source, preserve_index=False)
     assert isinstance(table, pa.Table)
     for start in range(0, table.num_rows, ROWS_PER_GROUP):

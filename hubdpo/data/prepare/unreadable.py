@@ -36,7 +36,7 @@ def _error(piece: Piece, line: int, problem: str, detail: str) -> DataError:
     unpack = next((f"{command} {quoted} | " for ending, command in UNPACK.items() if typed.endswith(ending)), "")
     source = "" if unpack else f" {quoted}"
     lines = piece.layout is Layout.LINES or piece.file.kind in DELIMITED
-    place = f"{'line' if lines else 'item'} {line:,}"
+    place = f"{piece.file.place if lines else 'item'} {line:,}"
     if problem == "not_utf8":
         hint = convert_command(None, typed)
     elif problem == "line_too_long":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hubdpo.artefacts.folders import storage
-from hubdpo.artefacts.manifests.funnel import Source
+from hubdpo.artefacts.manifests.funnel import Source, split_in_memory
 from hubdpo.data.raw.sources.state import State
 from hubdpo.data.raw.split_names import Split
 
@@ -55,6 +55,11 @@ class RawFile:
         path = Path(self.original).absolute()
         return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else self.original
 
+    @property
+    def place(self) -> str:
+        """The word before the number of a row, counted from 1: `line`, or `row` for rows in memory."""
+        return "line" if split_in_memory(self.name) is None else "row"
+
     def head(self) -> bytes:
         """Read the first HEAD_BYTES of the file."""
         with storage.open_read(self.path) as stream:
@@ -62,6 +67,11 @@ class RawFile:
 
     def source(self) -> Source:
         return Source(name=self.name, sha256=storage.sha256(self.original), size=storage.size_of(self.original))
+
+
+def publishers(names: Iterable[str]) -> str:
+    """List the files in which rows of a split were published; of rows in memory, the names of their splits."""
+    return listed([f"`{split}`" if (split := split_in_memory(name)) else name for name in dict.fromkeys(names)])
 
 
 def plain_name(name: str) -> str:
