@@ -41,8 +41,8 @@ def register(app: typer.Typer) -> None:
         --token, and are stored as hashes. User NAME owns the repos NAME/*.
         """
         with error_boundary():
+            from hubdpo.loopback.limits import ignore_full_disk
             from hubdpo.loopback.server import LoopbackHub
-            from hubdpo.loopback.storage.disk_space import ignore_full_disk
             from hubdpo.loopback.storage.tokens import tokens_in_environment, tokens_in_file
 
             tokens = [*tokens_in_environment(os.environ), *(token or ())]

@@ -1,8 +1,16 @@
-"""Limits on what a client may send, checked before anything is stored."""
+"""Limits on what a client may send, and error responses for what the disk, files or memory of this Hub cannot take."""
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
+import shutil
+import sqlite3
+import sys
+from pathlib import Path
+
+from hubdpo.loopback.http.wire import Answer, Refusal
 
 LONGEST_LINE, MOST_HEADERS, LARGEST_HEAD = 16 * 2**10, 100, 64 * 2**10
 """Longest request line, header line or chunk-size line in bytes; most headers; most bytes of all headers."""
@@ -21,9 +29,53 @@ MOST_CONNECTIONS = 200
 IDLE_S, HEAD_S, STRANGER_S, PAUSE_S, LINGER_S, ROOM_S = 120.0, 20.0, 30.0, 60.0, 2.0, 0.5
 """Time-outs in seconds: for the next request on a connection; for a whole head; for a whole body without a write token;
 between two reads or writes otherwise; for a refused client to stop sending; for a free connection before a 503."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+NO_ROOM_IN_TABLES = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR")
 
 
 def most_connections() -> int:
     """Return the number of connections to serve at a time; each may need several file descriptors."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(4, min(MOST_CONNECTIONS, files // 4))
+
+
+def machine_refusal(problem: Exception) -> Refusal | None:
+    """Return Refusal 507 for a full disk, 503 for too few file descriptors or memory, None for other errors."""
+    if isinstance(problem, OSError) and problem.errno in NO_ROOM:
+        return Refusal(507, f"the disk of this Hub cannot store it: {os.strerror(problem.errno)}")
+    if isinstance(problem, sqlite3.OperationalError):
+        name = getattr(problem, "sqlite_errorname", "")
+        full = name.startswith(NO_ROOM_IN_TABLES)
+        return Refusal(507, f"the disk of this Hub cannot store it: {problem}") if full else None
+    if isinstance(problem, MemoryError) or (isinstance(problem, OSError) and problem.errno in NO_FILES):
+        return Refusal(503, "this Hub is overloaded, try again later")
+    return None
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise Refusal 507 if `size` more bytes of large files would leave less than KEPT_FREE on the disk."""
+    free = max(shutil.disk_usage(folder).free - KEPT_FREE, 0)
+    if size > free:
+        raise Refusal(507, f"the disk of this Hub has room for {free:,} bytes, not for {size:,}")
+
+
+def check_any_room(folder: Path) -> None:
+    """Raise Refusal 507, before a client sends a large file, if the disk has no room for any."""
+    if shutil.disk_usage(folder).free <= KEPT_FREE:
+        raise Refusal(507, f"the disk of this Hub has no room for large files: {KEPT_FREE:,} bytes are reserved")
+
+
+def as_hf_xet_reads_it(answer: Answer) -> Answer:
+    """Adapt an error response to hf_xet, which retries a 507 for minutes and shows its user only the reason phrase."""
+    if answer.status >= 400:
+        answer.reason = answer.headers.get("X-Error-Message", "")
+    if answer.status == 507:
+        answer.status = 413
+    return answer
+
+
+def ignore_full_disk(problem: sys.UnraisableHookArgs) -> None:
+    """Replace `sys.unraisablehook`: files of dulwich raise ENOSPC a second time when they are garbage-collected."""
+    if not (isinstance(problem.exc_value, OSError) and problem.exc_value.errno in NO_ROOM):
+        sys.__unraisablehook__(problem)

@@ -22,13 +22,12 @@ from typing import Self
 
 from hubdpo import console
 from hubdpo.errors import ConfigError
+from hubdpo.loopback import limits
 from hubdpo.loopback.api.routes import Routes
 from hubdpo.loopback.faults import Fault, Faults
 from hubdpo.loopback.http.connections import ConnectionServer, PatientSocket
 from hubdpo.loopback.http.requests import SentBody, read_head, refuse_foreign
 from hubdpo.loopback.http.wire import Answer, Refusal, Request
-from hubdpo.loopback.limits import HEAD_S, IDLE_S, LINGER_S, STRANGER_S, most_connections
-from hubdpo.loopback.storage.disk_space import as_hf_xet_reads_it, machine_refusal
 from hubdpo.loopback.storage.store import CHUNK, Store
 from hubdpo.loopback.storage.tokens import parse_tokens
 
@@ -65,7 +64,7 @@ class LoopbackHub:
     def __init__(self, root: Path, *, port: int = 0, tokens: Sequence[str] = ()) -> None:
         parsed = parse_tokens(tokens)
         try:  # before the folder is created or changed
-            self._server = _Server((HOST, port), _Handler, most_connections())
+            self._server = _Server((HOST, port), _Handler, limits.most_connections())
         except OSError as problem:
             raise ConfigError(
                 f"port {port} cannot be used: {problem.strerror}", hint="use `--port 0` for any free port"
@@ -113,13 +112,13 @@ class LoopbackHub:
         except (ConnectionError, TimeoutError):  # the client went away
             raise
         except Exception as problem:
-            if refusal := machine_refusal(problem):
+            if refusal := limits.machine_refusal(problem):
                 console.warn(f"request {request.id}: {refusal.message}")
             else:
                 console.bug(f"request {request.id}: {request.method} {request.path!a}\n{traceback.format_exc()}")
                 refusal = Refusal(500, f"Internal Server Error, request {request.id}")
             answer = refusal.answer()
-        return as_hf_xet_reads_it(answer) if request.segments[0] == "_xet" else answer
+        return limits.as_hf_xet_reads_it(answer) if request.segments[0] == "_xet" else answer
 
 
 class _Server(ConnectionServer):
@@ -145,14 +144,14 @@ class _Handler(socketserver.BaseRequestHandler):
             self._socket.end()
 
     def _wait_for_request(self) -> bool:
-        self._socket.wait(IDLE_S)
+        self._socket.wait(limits.IDLE_S)
         try:
             return bool(self._reader.peek(1))
         except TimeoutError:
             return False
 
     def _answer_one(self) -> None:
-        self._socket.wait(HEAD_S)
+        self._socket.wait(limits.HEAD_S)
         try:
             head = read_head(self._reader)
         except TimeoutError:
@@ -161,7 +160,7 @@ class _Handler(socketserver.BaseRequestHandler):
         except Refusal as refusal:
             self._refuse(Refusal(503, "too many connections") if self._socket.dropped else refusal)
             return
-        self._socket.wait(STRANGER_S)
+        self._socket.wait(limits.STRANGER_S)
         sent_id = head.headers.get("x-request-id") or head.headers.get("x-amzn-trace-id") or ""
         request_id = sent_id if re.fullmatch(r"[\w.:=;-]{1,128}", sent_id, re.ASCII) else uuid.uuid4().hex
         path, _, query = head.target.partition("#")[0].partition("?")
@@ -213,7 +212,7 @@ class _Handler(socketserver.BaseRequestHandler):
         """Read for a moment longer: closing while the client still sends would reset the answer it is about to read."""
         with contextlib.suppress(OSError):
             self.request.shutdown(socket.SHUT_WR)
-            self._socket.wait(LINGER_S)
+            self._socket.wait(limits.LINGER_S)
             while self._reader.read1(1 << 16):
                 pass
 

@@ -62,7 +62,7 @@ def test_a_secret_is_in_its_place_whole_or_not_at_all(tmp_path: Path, monkeypatc
 
     (tmp_path / "hub").mkdir()
     with monkeypatch.context() as patch, pytest.raises(MachineError, match="No space left"):
-        patch.setattr("hubdpo.loopback.storage.documents.os.fsync", full)
+        patch.setattr("hubdpo.loopback.storage.folder.os.fsync", full)
         Store(tmp_path / "hub")
     assert not [path for path in (tmp_path / "hub").iterdir() if path.name.startswith("secret")]
     Store(tmp_path / "hub").close()

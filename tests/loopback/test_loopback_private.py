@@ -105,7 +105,7 @@ def test_an_upload_that_the_disk_has_no_room_for_is_refused_before_it_is_signed(
     hub: LoopbackHub, api: HfApi, sizes: list[Any], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr("hubdpo.loopback.storage.disk_space.shutil.disk_usage", lambda _: usage._replace(free=10**9))
+    monkeypatch.setattr("hubdpo.loopback.limits.shutil.disk_usage", lambda _: usage._replace(free=10**9))
     answer = batch(hub, "hf_carol", *sizes)
     assert answer.status == status and (status == 200) == (b"signature" in answer.body)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from hubdpo.loopback import server
+from hubdpo.loopback import limits
 from hubdpo.loopback.http import connections
 from hubdpo.loopback.http.requests import SentBody
 from hubdpo.loopback.http.wire import Answer
@@ -151,7 +151,7 @@ def test_a_large_body_without_a_write_token_is_never_in_memory(hub: LoopbackHub,
 
 
 def test_idle_clients_lock_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "most_connections", lambda: 20)
+    monkeypatch.setattr(limits, "most_connections", lambda: 20)
     held: list[socket.socket] = []
     before = threading.active_count()
     with LoopbackHub(tmp_path / "hub") as hub:
@@ -173,7 +173,7 @@ def test_idle_clients_lock_nobody_out(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_client_beyond_the_limit_is_answered_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All connections are taken by clients that are sending with a write token."""
-    monkeypatch.setattr(server, "most_connections", lambda: 2)
+    monkeypatch.setattr(limits, "most_connections", lambda: 2)
     real, trusted = SentBody.trust, threading.Semaphore(0)
     monkeypatch.setattr(SentBody, "trust", lambda self: (real(self), trusted.release()))
     with LoopbackHub(tmp_path / "hub", tokens=["carol:hf_carol"]) as hub:
@@ -191,7 +191,7 @@ def test_a_client_beyond_the_limit_is_answered_503(tmp_path: Path, monkeypatch: 
 
 
 def test_clients_that_read_no_answer_lock_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "most_connections", lambda: 4)
+    monkeypatch.setattr(limits, "most_connections", lambda: 4)
     with LoopbackHub(tmp_path / "hub") as hub:
         real = hub.answer
         monkeypatch.setattr(hub, "answer", lambda r: Answer(200, {}, bytes(50_000_000)) if "big" in r.path else real(r))
@@ -239,7 +239,7 @@ SLOW = {
 @pytest.mark.parametrize("name", SLOW)
 def test_a_client_that_stops_sending_gets_a_408(hub: LoopbackHub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("IDLE_S", "HEAD_S", "STRANGER_S"):
-        monkeypatch.setattr(server, limit, 0.3)
+        monkeypatch.setattr(limits, limit, 0.3)
     monkeypatch.setattr(connections, "PAUSE_S", 0.3)
     sent, statuses = SLOW[name]
     answer = talk(hub.endpoint, sent, patience=8)
@@ -247,7 +247,7 @@ def test_a_client_that_stops_sending_gets_a_408(hub: LoopbackHub, name: str, mon
 
 
 def test_a_dripping_head_has_a_time_limit(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEAD_S", 0.5)
+    monkeypatch.setattr(limits, "HEAD_S", 0.5)
     with socket.create_connection(("127.0.0.1", port_of(hub.endpoint)), timeout=20) as connection:
         for _ in range(100):
             try:
@@ -262,7 +262,7 @@ def test_a_dripping_head_has_a_time_limit(hub: LoopbackHub, monkeypatch: pytest.
 def test_only_a_client_with_a_write_token_may_send_slowly(
     hub: LoopbackHub, token: str, status: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "STRANGER_S", 0.5)
+    monkeypatch.setattr(limits, "STRANGER_S", 0.5)
     body = json.dumps({"content": "---\nlicense: mit\n---\n"}).encode()
     sent = (
         POST.replace("HOST", f"Host: 127.0.0.1:{port_of(hub.endpoint)}")

@@ -535,7 +535,7 @@ def test_a_pointer_tells_nothing_of_what_another_repo_holds(
 def test_xet_leaves_the_disk_the_room_that_lfs_leaves(sent: Sent, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     name, data = a_xorb(sent)
     token = xet_token(sent.server, "write")
-    monkeypatch.setattr("hubdpo.loopback.storage.disk_space.KEPT_FREE", 2**62)
+    monkeypatch.setattr("hubdpo.loopback.limits.KEPT_FREE", 2**62)
     status, said = ask(sent.server, f"/_xet/v1/{path.format(name=name)}", token=token, data=data[:1000])
     assert status == 413 and b"has room for 0 bytes" in said
 
@@ -567,7 +567,7 @@ def test_the_client_tells_in_seconds_of_a_hub_without_room(
         HfApi(endpoint=hub.endpoint, token="hf_carol").create_repo("carol/x")
         usage = shutil.disk_usage("/")
         monkeypatch.setattr(
-            "hubdpo.loopback.storage.disk_space.shutil.disk_usage",
+            "hubdpo.loopback.limits.shutil.disk_usage",
             lambda _: usage._replace(free=left + limits.KEPT_FREE),
         )
         *told, took = by_xet(hub.endpoint, tmp_path / "home", SEND_OR_TELL, str(tmp_path / "content"))

@@ -13,7 +13,7 @@ from hubdpo.loopback.api.access import known_user, may_read, readable
 from hubdpo.loopback.http.fields import sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, User, as_json
 from hubdpo.loopback.names import identifier, repo_kind
-from hubdpo.loopback.storage.documents import read_document, write_document
+from hubdpo.loopback.storage.folder import read_document, write_document
 from hubdpo.loopback.storage.store import Store
 
 

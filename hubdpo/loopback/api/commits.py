@@ -7,21 +7,18 @@ import fnmatch
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import IO, cast
 
 from dulwich.repo import Repo as GitRepo
 
-from hubdpo.loopback import gitio
+from hubdpo.loopback import gitio, limits
 from hubdpo.loopback.api.access import may_propose, may_write
 from hubdpo.loopback.api.card_checks import card_data
 from hubdpo.loopback.api.pulls import Pulls, new_discussion
 from hubdpo.loopback.api.repos import Repos
 from hubdpo.loopback.http.fields import Fields, parse, sent_fields, sent_json_parts
 from hubdpo.loopback.http.wire import JSON, LONGEST_MESSAGE, Answer, Refusal, Request, User, as_json, shortened
-from hubdpo.loopback.limits import LARGEST_LINE_OF_COMMIT, LONGEST_RULE, MOST_NAMED, MOST_OPERATIONS, MOST_RULES
 from hubdpo.loopback.names import file_path, ref_name
-from hubdpo.loopback.storage.disk_space import check_any_room
 from hubdpo.loopback.storage.store import Repo, Store
 
 LARGEST_REGULAR = 10 * 2**20
@@ -46,8 +43,8 @@ class Commits:
             patterns = [line.split()[0] for line in _lines(git, files, b".gitattributes") if "filter=lfs" in line]
             ignored = (fields.text("gitIgnore") or "\n".join(_lines(git, files, b".gitignore"))).splitlines()
             large_rules, ignore_rules = _rules(patterns, ".gitattributes"), _rules(ignored, ".gitignore")
-            if len(fields.items("files")) > MOST_NAMED:
-                raise Refusal(413, f"one request names at most {MOST_NAMED:,} files")
+            if len(fields.items("files")) > limits.MOST_NAMED:
+                raise Refusal(413, f"one request names at most {limits.MOST_NAMED:,} files")
             entries: list[JSON] = []
             for file in map(Fields, fields.items("files")):
                 path = file.text("path")
@@ -61,25 +58,17 @@ class Commits:
                     answer["oid"] = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
                 entries.append(answer)
         if any(entry["uploadMode"] == "lfs" and not entry["shouldIgnore"] for entry in entries):
-            check_any_room(self._store.root)
+            limits.check_any_room(self._store.root)
         return as_json({"files": entries, "commitOid": sha.decode()})
 
     def commit(self, request: Request, repo: Repo, revision: str) -> Answer:
-        """Apply all operations or none, to the branch or, with `create_pr`, as a pull request onto it.
-
-        Raise Refusal 412 when the branch is not at `parentCommit`.
-        """
+        """Apply all operations or none, to the branch or, with `create_pr`, as a pull request onto it."""
         user = self._may_commit(request, repo, revision)
-        with self._received(request) as body:
-            return self._commit(request, repo, revision, user, body)
-
-    @contextmanager
-    def _received(self, request: Request) -> Iterator[IO[bytes]]:
-        """Yield the body of a commit; a large one goes to disk, so that many uploads do not fill the memory."""
+        # a large body goes to disk, so that many uploads do not fill the memory
         with tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY, mode="w+b", dir=str(self._store.incoming)) as body:
             for part in sent_json_parts(request, LARGEST_COMMIT):
                 body.write(part)
-            yield cast("IO[bytes]", body)
+            return self._commit(request, repo, revision, user, cast("IO[bytes]", body))
 
     def _commit(self, request: Request, repo: Repo, revision: str, user: User, body: IO[bytes]) -> Answer:
         header = _header(body)
@@ -96,16 +85,16 @@ class Commits:
                     self._apply(git, repo, files, key, value)
             title, description = header.text("summary"), header.text("description")
             message = f"{title}\n\n{description}" if description else title
-            number = self._pulls.next_number(git, repo) if request.flag("create_pr") else 0
-            if number:
-                with self._pulls.ref_of(git, number, parent) as pull_ref:
+            page, pull_url = self._repos.url(repo), {}
+            if request.flag("create_pr"):
+                entry = new_discussion(user, title, description, base=parent)
+                with self._pulls.opened(git, repo, entry) as pull_ref:
                     sha = gitio.write_commit(git, pull_ref, parent, files, message, user.name).decode()
-                    self._pulls.open(repo, new_discussion(number, user, title, description, base=parent))
+                pull_url = {"pullRequestUrl": f"{page}/discussions/{entry['num']}"}
             else:
                 sha = gitio.write_commit(git, ref, parent, files, message, user.name).decode()
-        page = self._repos.url(repo)
         answer = {"success": True, "commitOid": sha, "commitUrl": f"{page}/commit/{sha}", "hookOutput": ""}
-        return as_json(answer | ({"pullRequestUrl": f"{page}/discussions/{number}"} if number else {}))
+        return as_json(answer | pull_url)
 
     def _may_commit(self, request: Request, repo: Repo, revision: str) -> User:
         """Return the user: the owner, the author of the pull request of this ref, or anyone who opens a new one."""
@@ -178,16 +167,16 @@ class Commits:
 def _operations(body: IO[bytes]) -> Iterator[tuple[str, Fields]]:
     """Yield the key and value of each line of a commit. Raise Refusal 413 for too long or too many lines."""
     body.seek(0)
-    for _ in range(MOST_OPERATIONS):
-        line = body.readline(LARGEST_LINE_OF_COMMIT + 1)
+    for _ in range(limits.MOST_OPERATIONS):
+        line = body.readline(limits.LARGEST_LINE_OF_COMMIT + 1)
         if not line:
             return
-        if len(line) > LARGEST_LINE_OF_COMMIT:
-            raise Refusal(413, f"a line has more than {LARGEST_LINE_OF_COMMIT} bytes: too large for a regular file")
+        if len(line) > (most := limits.LARGEST_LINE_OF_COMMIT):
+            raise Refusal(413, f"a line has more than {most} bytes: too large for a regular file")
         if line.strip():
             item = Fields(parse(line))
             yield item.text("key"), item.object("value")
-    raise Refusal(413, f"a commit has at most {MOST_OPERATIONS} operations")
+    raise Refusal(413, f"a commit has at most {limits.MOST_OPERATIONS} operations")
 
 
 def _header(body: IO[bytes]) -> Fields:
@@ -230,8 +219,9 @@ def _lines(git: GitRepo, files: gitio.Files, path: bytes) -> list[str]:
 
 def _rules(lines: list[str], name: str) -> list[re.Pattern[str]]:
     rules = dict.fromkeys(line.strip() for line in lines if line.strip())
-    if len(rules) > MOST_RULES or max(map(len, rules), default=0) > LONGEST_RULE:
-        raise Refusal(413, f"{name} has at most {MOST_RULES:,} rules, each of at most {LONGEST_RULE} characters")
+    most, longest = limits.MOST_RULES, limits.LONGEST_RULE
+    if len(rules) > most or max(map(len, rules), default=0) > longest:
+        raise Refusal(413, f"{name} has at most {most:,} rules, each of at most {longest} characters")
     return [re.compile(fnmatch.translate(rule)) for rule in rules]
 
 

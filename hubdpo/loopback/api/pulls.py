@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from dulwich.repo import Repo as GitRepo
@@ -19,7 +19,7 @@ from hubdpo.loopback.api.access import may_propose, may_write
 from hubdpo.loopback.http.fields import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, User, as_json
 from hubdpo.loopback.names import identifier
-from hubdpo.loopback.storage.documents import read_document, write_document
+from hubdpo.loopback.storage.folder import read_document, write_document
 from hubdpo.loopback.storage.store import Repo, Store
 
 OPEN = ("open", "draft")
@@ -33,25 +33,25 @@ class Pulls:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def next_number(self, git: GitRepo, repo: Repo) -> int:
-        """Return the next free number; the caller holds the lock of the repo."""
-        taken = [int(ref.rpartition(b"/")[2]) for ref in gitio.refs_of(git) if ref.startswith(b"refs/pr/")]
-        return max([*taken, *(entry["num"] for entry in self._read(repo))], default=0) + 1
-
     @contextmanager
-    def ref_of(self, git: GitRepo, number: int, base: bytes) -> Iterator[bytes]:
-        """Create the ref of a pull request at `base`, and remove it if the block fails, on a full disk for example."""
-        ref = f"refs/pr/{number}".encode()
-        git.refs.add_if_new(ref, base)
+    def opened(self, git: GitRepo, repo: Repo, entry: JSON) -> Iterator[bytes]:
+        """Number a discussion and, after the block, store it; the caller holds the lock of the repo.
+
+        The block gets the ref of a pull request, at its base. An error, such as a full disk, removes the ref.
+        """
+        entries = self._read(repo)
+        taken = [int(ref.rpartition(b"/")[2]) for ref in git.refs.as_dict() if ref.startswith(b"refs/pr/")]
+        entry["num"] = max([*taken, *(other["num"] for other in entries)], default=0) + 1
+        ref = f"refs/pr/{entry['num']}".encode()
+        if entry["pull_request"]:
+            git.refs.add_if_new(ref, entry["base"].encode())
         try:
             yield ref
+            write_document(self._path(repo), [*entries, entry])
         except BaseException:
-            del git.refs[ref]
+            if entry["pull_request"]:
+                del git.refs[ref]
             raise
-
-    def open(self, repo: Repo, entry: JSON) -> None:
-        """Add a discussion, or a pull request whose ref exists; the caller holds the lock of the repo."""
-        write_document(self._path(repo), [*self._read(repo), entry])
 
     def author(self, repo: Repo, ref: str) -> str | None:
         """Return the author of the open pull request of a ref `refs/pr/N`, None if there is no such pull request."""
@@ -78,13 +78,11 @@ class Pulls:
         fields = sent_fields(request)
         title, description, pull_request = _title(fields), fields.text("description"), fields.flag("pullRequest")
         with self._store.changing(repo) as git:
-            base = gitio.resolve(git, "main")
-            number = self.next_number(git, repo)
-            entry = new_discussion(number, user, title, description, base=base)
+            entry = new_discussion(user, title, description, base=gitio.resolve(git, "main"))
             entry |= {"status": "draft" if pull_request else "open", "pull_request": pull_request}
-            with self.ref_of(git, number, base) if pull_request else nullcontext():
-                self.open(repo, entry)
-        return as_json({"num": number})
+            with self.opened(git, repo, entry):
+                pass  # it has no commit yet
+        return as_json({"num": entry["num"]})
 
     def details(self, request: Request, repo: Repo, number: str) -> Answer:
         entry = _find(self._read(repo), number)
@@ -133,10 +131,10 @@ class Pulls:
         return read_document(self._path(repo))
 
 
-def new_discussion(number: int, user: User, title: str, description: str, *, base: bytes) -> JSON:
+def new_discussion(user: User, title: str, description: str, *, base: bytes) -> JSON:
     """Return the entry of a pull request onto the commit `base`, open and with the description as first comment."""
     entry: JSON = {
-        "num": number, "title": title, "author": user.name, "created": time.time(), "status": "open",
+        "num": 0, "title": title, "author": user.name, "created": time.time(), "status": "open",
         "pull_request": True, "base": base.decode(), "merge": None, "events": [],
     }  # fmt: skip
     _add_event(entry, user, "comment", _comment(description))

@@ -22,8 +22,7 @@ from dulwich.repo import Repo as GitRepo
 from hubdpo import console
 from hubdpo.errors import ConfigError
 from hubdpo.loopback.http.wire import Body, Refusal, User
-from hubdpo.loopback.storage.documents import written_whole
-from hubdpo.loopback.storage.folder import close_to_others, hold, made_or_left, signing_secret, sweep
+from hubdpo.loopback.storage.folder import close_to_others, hold, made_or_left, signing_secret, sweep, written_whole
 from hubdpo.loopback.storage.signing import Signer
 from hubdpo.loopback.storage.tokens import KEYED, bare_hash, keyed_hash
 

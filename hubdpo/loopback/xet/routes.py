@@ -10,7 +10,7 @@ import re
 
 from hubdpo.loopback.api.access import may_propose, still_readable
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, byte_range, file_answer
-from hubdpo.loopback.storage.disk_space import check_room
+from hubdpo.loopback.limits import check_room
 from hubdpo.loopback.storage.signing import Signer
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet.shards import LARGEST as LARGEST_SHARD

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hubdpo.loopback.http.wire import Refusal
-from hubdpo.loopback.storage.documents import written_whole
+from hubdpo.loopback.storage.folder import written_whole
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet import hashes, xorbs
 from hubdpo.loopback.xet.shards import SharedFile, Term
