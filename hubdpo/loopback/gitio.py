@@ -21,11 +21,6 @@ FILE_MODE = 0o100644
 POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d+)\n")
 
 
-def refs_of(repo: Repo) -> dict[bytes, bytes]:
-    refs: dict[bytes, bytes] = repo.refs.as_dict()
-    return refs
-
-
 def peeled(repo: Repo, sha: bytes) -> bytes:
     """Return the commit behind an annotated tag, or the commit itself."""
     target = repo.object_store[sha]
@@ -34,7 +29,7 @@ def peeled(repo: Repo, sha: bytes) -> bytes:
 
 def resolve(repo: Repo, revision: str) -> bytes:
     """Return the commit of a branch, tag, ref or (abbreviated) sha. Raise Refusal 404 RevisionNotFound."""
-    refs = refs_of(repo)
+    refs = repo.refs.as_dict()
     for name in (f"refs/heads/{revision}", f"refs/tags/{revision}", revision):
         if sha := refs.get(name.encode()):
             return peeled(repo, sha)

@@ -18,6 +18,7 @@ RESERVED = {*KINDS, "api", "collections", "resolve", "raw", "_cdn", "_lfs", "_xe
 """Words that start other URLs."""
 UNSEEN = re.compile(r"[\x00-\x1f\x7f]")
 DRIVE = re.compile(r"[A-Za-z]:(/|$)")
+SAFE_ON_DISK = (validate_path_element_ntfs, validate_path_element_hfs)
 LONGEST_PATH, LONGEST_PART, DEEPEST = 1024, 255, 64
 """Longest path and longest name in it, in bytes, and most names in a path: clients store them as files."""
 LONGEST_REF = 200
@@ -64,7 +65,7 @@ def file_path(value: str) -> bytes:
     parts = path.split(b"/")
     short = len(path) <= LONGEST_PATH and len(parts) <= DEEPEST and max(map(len, parts)) <= LONGEST_PART
     plain = not UNSEEN.search(value) and "\\" not in value and not DRIVE.match(value)
-    if not (short and plain and validate_path(path, _is_safe)):
+    if not (short and plain and all(validate_path(path, is_safe) for is_safe in SAFE_ON_DISK)):
         raise Refusal(422, f"Invalid path: {value[:LONGEST_PATH]!r}")
     return path
 
@@ -72,7 +73,3 @@ def file_path(value: str) -> bytes:
 def identifier(*parts: str) -> str:
     """Return the id of an object in the API, 24 hexadecimal digits."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
-
-
-def _is_safe(part: bytes) -> bool:
-    return bool(validate_path_element_ntfs(part) and validate_path_element_hfs(part))

@@ -326,7 +326,7 @@ def test_a_file_is_known_when_all_of_it_fits(kept: tuple[Store, XetStore, shards
     store, files, file = kept
     files.add_file(Repo("model", "carol/x"), file)
     assert store.large_size(Repo("model", "carol/x"), str(file.sha256)) == file.size
-    assert b"".join(files.read(file.hash, 498)) == b"st" + b"second" * 100
+    assert b"".join(files.read(str(file.sha256), 498)) == b"st" + b"second" * 100
 
 
 @pytest.mark.parametrize(

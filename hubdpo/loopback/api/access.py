@@ -1,7 +1,4 @@
-"""Permissions: users own the repos under their name, anyone who can read a repo may propose changes to it.
-
-A read token changes nothing.
-"""
+"""Permissions: users own the repos under their name, readers may propose changes, a read token changes nothing."""
 
 from __future__ import annotations
 
@@ -16,10 +13,7 @@ WRONG_CREDENTIALS = "Invalid credentials in Authorization header"
 
 
 def authenticate(store: Store, request: Request) -> User | None:
-    """Return the user of the request's token, or None without a token; trust the body of a user who may write.
-
-    Raise Refusal 401 for an unknown token.
-    """
+    """Return the user of a token, None without one; trust a writer's body. Raise Refusal 401 for an unknown token."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if not scheme:
         return None

@@ -58,12 +58,9 @@ def _measure(text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise ValueError(f"{line}: more than {DEEPEST} levels")
-        if type(event) is yaml.ScalarEvent and event.implicit[0] and _is_long_number(event.value):
+        number = event.value if type(event) is yaml.ScalarEvent and event.implicit[0] else ""
+        if len(number) > LONGEST_NUMBER and NUMBER.fullmatch(number):
             raise ValueError(f"{line}: a number of more than {LONGEST_NUMBER} digits")
-
-
-def _is_long_number(text: str) -> bool:
-    return len(text) > LONGEST_NUMBER and NUMBER.fullmatch(text) is not None
 
 
 def _as_json(data: JSON) -> JSON:

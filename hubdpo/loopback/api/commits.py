@@ -74,7 +74,7 @@ class Commits:
         header = _header(body)
         ref = revision.encode() if revision.startswith(OPEN_REFS) else b"refs/heads/" + revision.encode()
         with self._store.changing(repo) as git:
-            parent = gitio.refs_of(git).get(ref)
+            parent = git.refs.as_dict().get(ref)
             if parent is None:
                 raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
             if (expected := header.text("parentCommit")) and not parent.decode().startswith(expected):
@@ -129,7 +129,7 @@ class Commits:
         may_write(request, repo)
         fields = sent_fields(request)  # before the lock: a client may send slowly
         with self._store.changing(repo) as git:
-            ref = ref_name("refs/heads/", name, gitio.refs_of(git))
+            ref = ref_name("refs/heads/", name, git.refs.as_dict())
             if not git.refs.add_if_new(ref, gitio.resolve(git, fields.text("startingPoint") or "main")):
                 raise Refusal(409, f"Reference refs/heads/{name} already exists")
         return as_json({})
@@ -138,7 +138,7 @@ class Commits:
         user = may_write(request, repo)
         fields = sent_fields(request)
         with self._store.changing(repo) as git:
-            ref = ref_name("refs/tags/", fields.text("tag"), gitio.refs_of(git))
+            ref = ref_name("refs/tags/", fields.text("tag"), git.refs.as_dict())
             gitio.write_tag(git, ref, gitio.resolve(git, revision), fields.text("message"), user.name)
         return as_json({})
 
@@ -149,7 +149,7 @@ class Commits:
             raise Refusal(400, "Cannot delete the main branch")
         ref = f"refs/{'heads' if kind == 'branch' else 'tags'}/{name}".encode()
         with self._store.changing(repo) as git:
-            if ref not in gitio.refs_of(git):
+            if ref not in git.refs.as_dict():
                 raise Refusal(404, f"Reference {name} does not exist", "RevisionNotFound")
             del git.refs[ref]
         return as_json({})

@@ -42,8 +42,7 @@ class Files:
         headers = {"X-Repo-Commit": commit.decode(), "ETag": f'"{blob.decode()}"'}
         if large := gitio.parse_pointer(data):
             oid, size = large
-            headers["X-Linked-Size"] = str(size)
-            headers["X-Linked-Etag"] = f'"{oid}"'
+            headers |= {"X-Linked-Size": str(size), "X-Linked-Etag": f'"{oid}"'}
             headers["Location"] = self._download_url(repo, _signed_reader(request, repo), oid)
             if xet_hash := self._xet.hash_of(repo, oid):
                 # absolute: clients read a relative URL as one without a host
@@ -70,17 +69,14 @@ class Files:
     def from_cdn(self, request: Request, oid: str) -> Answer:
         """Send a large file; rebuild one that was uploaded by Xet from its chunks."""
         repo = still_readable(self._store, *self._signer.check(request, "cdn", oid))
-        if self._store.large_size(repo, oid) is None:
+        size = self._store.large_size(repo, oid)
+        if size is None:
             raise Refusal(404, "no such large file")
         path = self._store.large_file(oid)
         headers = {"ETag": f'"{oid}"', "Content-Type": "application/octet-stream"}
         if path.exists():
             return file_answer(request, path, headers)
-        xet_hash = self._xet.hash_of(repo, oid)
-        if xet_hash is None:
-            raise Refusal(404, "no such large file")
-        source = functools.partial(self._xet.read, xet_hash)
-        return ranged(request, Answer(200, headers, source=source, length=self._xet.size_of(xet_hash)))
+        return ranged(request, Answer(200, headers, source=functools.partial(self._xet.read, oid), length=size))
 
     def batch(self, request: Request, repo: Repo) -> Answer:
         """Answer the batch call of git-lfs with a URL for each object that has to be transferred."""

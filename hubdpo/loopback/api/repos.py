@@ -68,13 +68,8 @@ class Repos:
         kind = KINDS[kinds]
         author, search = request.parameter("author"), request.parameter("search").lower()
         repos = [readable(self._store, request.reader, kind, repo_id) for repo_id in self._store.repo_ids(kind)]
-        return as_json(
-            [
-                {"id": repo.id, "modelId": repo.id, "author": repo.owner}
-                for repo in repos
-                if repo and search in repo.id.lower() and author in ("", repo.owner)
-            ]
-        )
+        found = [repo for repo in repos if repo and search in repo.id.lower() and author in ("", repo.owner)]
+        return as_json([{"id": repo.id, "modelId": repo.id, "author": repo.owner} for repo in found])
 
     def settings(self, request: Request, repo: Repo) -> Answer:
         may_write(request, repo)
@@ -110,7 +105,7 @@ class Repos:
     def refs(self, request: Request, repo: Repo) -> Answer:
         groups: dict[str, list[JSON]] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
         with self._store.git(repo) as git:
-            for ref, sha in sorted(gitio.refs_of(git).items()):
+            for ref, sha in sorted(git.refs.as_dict().items()):
                 for group, prefix in REF_GROUPS:
                     if (name := ref.decode()).startswith(prefix):
                         target = gitio.peeled(git, sha).decode()

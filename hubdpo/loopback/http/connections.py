@@ -127,9 +127,8 @@ class ConnectionServer(socketserver.ThreadingTCPServer):
     def get_request(self) -> tuple[socket.socket, Address]:
         try:
             return super().get_request()
-        except (
-            OSError
-        ):  # out of file descriptors: without a pause the ready listening socket would be polled in a busy loop
+        except OSError:
+            # out of file descriptors: without a pause the ready listening socket would be polled in a busy loop
             self.waiting.drop_longest()
             time.sleep(0.1)
             raise

@@ -1,7 +1,4 @@
-"""Read requests strictly (RFC 9112): anything that two parsers could read differently is refused.
-
-Bodies are read by length or in chunks, up to the limit of the client and the route.
-"""
+"""Read requests strictly (RFC 9112): anything that two parsers could read differently is refused."""
 
 from __future__ import annotations
 

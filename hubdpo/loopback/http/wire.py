@@ -136,10 +136,7 @@ def as_json(value: object, status: int = 200, **headers: str) -> Answer:
 
 
 def byte_range(request: Request, total: int) -> tuple[int, int] | None:
-    """Return start and stop (exclusive) of the `Range` header (RFC 9110), None without a single range of bytes.
-
-    Raise Refusal 416 for a range past the end of `total` bytes.
-    """
+    """Return start and stop (exclusive) of the `Range` header (RFC 9110), or None. Raise Refusal 416 past the end."""
     unit, _, span = request.headers.get("range", "").partition("=")
     first, dash, last = span.partition("-")
     if unit.strip() != "bytes" or not dash or not re.fullmatch("[0-9]{1,18}", first + last):

@@ -7,7 +7,6 @@ import binascii
 import hmac
 import json
 import time
-from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -17,22 +16,11 @@ LIFETIME_S = 3600
 
 
 class Signed(NamedTuple):
-    """The reader and repo that a signed URL names."""
+    """The reader and repo that a signed URL or a Xet token names."""
 
     reader: str
     kind: str
     repo_id: str
-
-
-@dataclass(frozen=True)
-class Grant:
-    """The claims of a Xet token: `scope` is `read` or `write`, for the large files of one repo."""
-
-    scope: str
-    kind: str
-    repo_id: str
-    reader: str
-    until: int
 
 
 class Signer:
@@ -56,31 +44,28 @@ class Signer:
         return Signed(reader, kind, repo_id)
 
     def token(self, scope: str, kind: str, repo_id: str, reader: str) -> tuple[str, int]:
-        """Return a bearer token and its expiry, in seconds since the epoch."""
+        """Return a Xet token for the scope `read` or `write` of a repo, and its expiry, in seconds since the epoch."""
         until = int(time.time()) + LIFETIME_S
         claims = base64.urlsafe_b64encode(json.dumps([scope, kind, repo_id, reader, until]).encode()).decode()
         return f"{claims}.{self._signature('xet', claims)}", until
 
-    def granted(self, request: Request, scope: str) -> Grant:
-        """Return the claims of the request's bearer token.
-
-        Raise Refusal 401 for an invalid or expired token, 403 for a read token where `scope` is `write`.
-        """
+    def granted(self, request: Request, needed: str) -> Signed:
+        """Return what a bearer token names. Raise Refusal 401 if it is invalid or expired, 403 if it may only read."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         claims, _, signature = token.partition(".")
         if scheme.lower() != "bearer" or not _same(self._signature("xet", claims), signature):
             raise Refusal(401, "the Xet token is not valid")
         try:
-            grant = Grant(*json.loads(base64.urlsafe_b64decode(claims)))
+            scope, kind, repo_id, reader, until = json.loads(base64.urlsafe_b64decode(claims))
         except (binascii.Error, ValueError, TypeError):
             raise Refusal(401, "the Xet token is not valid") from None
-        if grant.until < time.time():
+        if until < time.time():
             raise Refusal(401, "the Xet token has expired")
-        if scope == "write" and grant.scope != "write":
-            raise Refusal(403, "this needs a write token")
-        if grant.scope == "write":
+        if scope == "write":
             request.body.trust()
-        return grant
+        elif needed == "write":
+            raise Refusal(403, "this needs a write token")
+        return Signed(reader, kind, repo_id)
 
     def key(self, purpose: str) -> bytes:
         """Derive a 32-byte key that lasts as long as the secret."""

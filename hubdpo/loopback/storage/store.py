@@ -61,10 +61,7 @@ class Repo:
 
 
 class Store:
-    """Open a Hub folder for one server.
-
-    Raise ConfigError when another server has it, MachineError when the disk fails.
-    """
+    """Open a Hub folder for one server. Raise ConfigError if another server has it, MachineError if the disk fails."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -147,10 +144,7 @@ class Store:
 
     @contextmanager
     def changing(self, repo: Repo) -> Iterator[GitRepo]:
-        """Yield the git repo, locked. After an error remove git's lock files.
-
-        dulwich leaves a lock file behind when the disk is full, and it would block every later write.
-        """
+        """Yield the git repo, locked. After an error, remove git's lock files, which would block every later write."""
         with self.lock(repo), self.git(repo) as git:
             try:
                 yield git

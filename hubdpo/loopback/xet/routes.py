@@ -42,8 +42,8 @@ class Xet:
 
     def _granted(self, request: Request, scope: str) -> tuple[Repo, str]:
         """Return the repo and the reader of the request's Xet token."""
-        grant = self._signer.granted(request, scope)
-        return still_readable(self._store, grant.reader, grant.kind, grant.repo_id), grant.reader
+        signed = self._signer.granted(request, scope)
+        return still_readable(self._store, *signed), signed.reader
 
     def take_xorb(self, request: Request, xorb: str) -> Answer:
         self._granted(request, "write")
@@ -70,8 +70,8 @@ class Xet:
     def known_chunks(self, request: Request, chunk: str) -> Answer:
         self._granted(request, "read")
         xorb = self._files.xorb_with(chunk)
-        chunks = self._files.chunks(xorb) if xorb else None
-        if xorb is None or not chunks:
+        chunks = xorb and self._files.chunks(xorb)
+        if not xorb or not chunks:
             raise Refusal(404, "no xorb is known to hold this chunk")
         return Answer(200, {"Content-Type": "application/octet-stream"}, write_shard(xorb, chunks, key=self._chunk_key))
 
@@ -82,23 +82,15 @@ class Xet:
         if stored is None or self._store.large_size(repo, stored[0]) is None:
             raise Refusal(404, "this repo has no such file")
         terms, offset = _within(stored[1], request)
-        fetch = {
-            xorb: [
-                self._fetch_info(repo, reader, xorb, span, version)
-                for span in _joined([(t.start, t.stop) for t in terms if t.xorb == xorb])
-            ]
-            for xorb in dict.fromkeys(term.xorb for term in terms)
-        }
-        return as_json(
-            {
-                "offset_into_first_range": offset,
-                "terms": [
-                    {"hash": t.xorb, "unpacked_length": t.size, "range": {"start": t.start, "end": t.stop}}
-                    for t in terms
-                ],
-                "fetch_info" if version == "v1" else "xorbs": fetch,
-            }
-        )
+        listed = [
+            {"hash": t.xorb, "unpacked_length": t.size, "range": {"start": t.start, "end": t.stop}} for t in terms
+        ]
+        fetch: dict[str, list[JSON]] = {}
+        for xorb in dict.fromkeys(term.xorb for term in terms):
+            spans = _joined([(term.start, term.stop) for term in terms if term.xorb == xorb])
+            fetch[xorb] = [self._fetch_info(repo, reader, xorb, span, version) for span in spans]
+        urls = "fetch_info" if version == "v1" else "xorbs"
+        return as_json({"offset_into_first_range": offset, "terms": listed, urls: fetch})
 
     def _fetch_info(self, repo: Repo, reader: str, xorb: str, span: Span, version: str) -> JSON:
         chunks = self._files.chunks(xorb) or []

@@ -69,14 +69,11 @@ class XetStore:
     # files
 
     def add_file(self, repo: Repo, file: SharedFile) -> None:
-        """Register a file and link it to a repo.
-
-        Raise Refusal 400 for a missing xorb, terms that do not add up to the file's hash, or another SHA-256.
-        """
+        """Register a file of a repo. Raise Refusal 400 for a missing xorb, or terms of another hash or SHA-256."""
         if hashes.to_hex(hashes.file_hash(self._proven(file.terms))) != file.hash:
             raise Refusal(400, "the terms do not match the hash of the file")
         known = self._store.query("SELECT oid FROM xet WHERE hash = ?", file.hash)
-        oid = known[0][0] if known else self._sha256(file.terms)
+        oid = known[0][0] if known else _sha256(self._unpacked(file.terms, 0))
         if file.sha256 not in (None, oid):
             raise Refusal(400, "the content does not match the object id")
         if not known:
@@ -108,12 +105,6 @@ class XetStore:
             raise Refusal(400, f"a term does not fit its xorb: {term.xorb}")
         return part
 
-    def _sha256(self, terms: Sequence[Term]) -> str:
-        digest = hashlib.sha256()
-        for part in self._unpacked(terms, 0):
-            digest.update(part)
-        return digest.hexdigest()
-
     def hash_of(self, repo: Repo, oid: str) -> str | None:
         """Return the Xet hash of a large file that was uploaded to this repo by Xet, or None.
 
@@ -124,18 +115,14 @@ class XetStore:
         rows = self._store.query("SELECT hash FROM xet WHERE oid = ?", oid)
         return rows[0][0] if rows else None
 
-    def size_of(self, file: str) -> int:
-        rows = self._store.query("SELECT size FROM xet WHERE hash = ?", file)
-        return int(rows[0][0]) if rows else 0
-
     def oid_and_terms(self, file: str) -> tuple[str, list[Term]] | None:
         rows = self._store.query("SELECT oid, terms FROM xet WHERE hash = ?", file)
-        return (rows[0][0], [Term(**term) for term in json.loads(rows[0][1])]) if rows else None
+        return (rows[0][0], _terms(rows[0][1])) if rows else None
 
-    def read(self, file: str, start: int) -> Iterator[bytes]:
-        """Yield the unpacked content of a file from an offset on."""
-        stored = self.oid_and_terms(file)
-        return self._unpacked(stored[1] if stored else (), start)
+    def read(self, oid: str, start: int) -> Iterator[bytes]:
+        """Yield the unpacked content of a registered file from an offset on."""
+        rows = self._store.query("SELECT terms FROM xet WHERE oid = ?", oid)
+        return self._unpacked(_terms(rows[0][0]), start)
 
     def _unpacked(self, terms: Sequence[Term], start: int) -> Iterator[bytes]:
         for term in terms:
@@ -150,3 +137,14 @@ class XetStore:
                     stream.seek(chunk.start)
                     yield xorbs.unpack(stream.read(chunk.stop - chunk.start))[start:]
                     start = 0
+
+
+def _terms(stored: str) -> list[Term]:
+    return [Term(**term) for term in json.loads(stored)]
+
+
+def _sha256(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
