@@ -9,7 +9,6 @@ import pytest
 
 from hubdpo import load_preferences, prepare
 from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
-from hubdpo.data.converters.pairing import candidates
 from hubdpo.data.converters.vote_words import parse_labels
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from hubdpo.errors import ConfigError, DataError
@@ -115,7 +114,7 @@ def test_a_least_margin_leaves_slight_preferences_out(tmp_path: Path) -> None:
     ],
 )
 def test_candidates_go_from_better_to_worse(pairs: Any, expected: list[tuple[int, int]]) -> None:
-    assert list(candidates([5, 9, 1, 5], pairs)) == expected
+    assert list(ConvertOptions(pairs).candidates([5, 9, 1, 5])) == expected
 
 
 def test_a_score_can_be_named(tmp_path: Path) -> None:

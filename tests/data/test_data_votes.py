@@ -13,7 +13,7 @@ from hubdpo import load_preferences, prepare
 from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.converters.vote_columns import mapped_vote, vote_of
 from hubdpo.data.converters.vote_words import normalize, parse_labels, parse_vote
-from hubdpo.data.detection.vote_hints import labels_for, look_up
+from hubdpo.data.detection.label_guess import Guess
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.errors import ConfigError, DataError
 from tests.data.made import lines
@@ -87,9 +87,9 @@ def test_several_values_may_mean_the_same() -> None:
 def test_labels_are_filled_in_where_the_values_say_what_they_mean(
     values: list[str], sides: tuple[str, str] | None, labels: str
 ) -> None:
-    assert shlex.split(labels_for(values, "choice", sides)) == ["--labels", labels]
+    assert shlex.split(Guess(values, "choice", sides).labels) == ["--labels", labels]
     if "..." in labels:
-        assert "look up which of" in look_up(values, "choice", sides)
+        assert "look up which of" in Guess(values, "choice", sides).question
         with pytest.raises(ConfigError, match="not filled in"):
             parse_labels(labels)
     else:
@@ -105,7 +105,7 @@ def test_labels_are_filled_in_where_the_values_say_what_they_mean(
     ],
 )
 def test_a_yes_is_of_the_side_that_the_column_names(column: str, labels: str) -> None:
-    assert labels_for(["false", "true"], column, ("r_a", "r_b")) == f"--labels {labels}"
+    assert Guess(["false", "true"], column, ("r_a", "r_b")).labels == f"--labels {labels}"
 
 
 @pytest.mark.parametrize(

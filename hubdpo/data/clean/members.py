@@ -14,7 +14,7 @@ from hubdpo.data.pairs.messages import (
     first_of,
     is_call,
     media_of,
-    role_of,
+    role_in,
     words_of,
 )
 
@@ -44,8 +44,8 @@ def unread_members(column: str, values: Sequence[object]) -> Counter[str]:
 
 
 def _unread(message: Row) -> Iterator[str]:
-    role, content = first_of(message, ROLE_KEYS), first_of(message, CONTENT_KEYS)
-    if not isinstance(role, str) or content is None:
+    role, content = role_in(message), first_of(message, CONTENT_KEYS)
+    if role is None or content is None:
         return
     for name, held in message.items():
         if not isinstance(name, str) or name in ROLE_KEYS or held is None or held in ("", [], {}):
@@ -55,6 +55,6 @@ def _unread(message: Row) -> Iterator[str]:
         words = set(words_of(name))
         if words & SHARES or words & MASKS:
             all_of_it = NOTHING if words & MASKS else ALL
-            if role_of(role) != "assistant" or str(held).lower() in all_of_it:
+            if role != "assistant" or str(held).lower() in all_of_it:
                 continue
         yield name

@@ -17,7 +17,7 @@ from typing import Any
 from hubdpo.data.clean.media import could_hold_media, media_in
 from hubdpo.data.clean.members import unread_members
 from hubdpo.data.converters.cells import ARRAYS, BEGINS, OPENERS, parse_messages_cell, single_text_list
-from hubdpo.data.converters.pairing import ConvertOptions, too_close
+from hubdpo.data.converters.contract import ConvertOptions
 from hubdpo.data.converters.prompts import SYSTEM, Reads, system_columns
 from hubdpo.data.pairs.example import UNLISTED, NotText, Rejection, Row, number_of
 
@@ -225,7 +225,7 @@ class Screen:
                     if _filled([rows[index][name]]):
                         _count(unused, name, 1)
                 continue
-            reason = "inverted" if margin < 0 else too_close(margin, how)
+            reason = "inverted" if margin < 0 else how.too_close(margin)
             if reason:
                 refused.setdefault(index, reason)
 

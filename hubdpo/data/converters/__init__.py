@@ -20,35 +20,32 @@ Cells that hold messages as text (CSV) are parsed before a converter sees the ro
 
 from __future__ import annotations
 
-from hubdpo.data.converters.contract import Convert, Converter, ConvertMany, Option
+from hubdpo.data.converters.contract import Convert, Converter, ConvertMany, ConvertOptions
 from hubdpo.data.converters.formats import (
+    conversations,
     hh_rlhf,
-    implicit_prompt,
     label_studio,
     mapped,
     preference,
-    ranked,
     scored,
-    sharegpt,
     unpaired,
     voted,
 )
-from hubdpo.data.converters.pairing import ConvertOptions
 from hubdpo.data.pairs.example import Row
 
 CONVERTERS = {
     converter.name: converter
     for converter in (
         preference.PREFERENCE,
-        implicit_prompt.CONVERTER,
-        hh_rlhf.CONVERTER,
+        conversations.IMPLICIT_PROMPT,
+        hh_rlhf.HH_RLHF,
         preference.STACK_EXCHANGE_PAIRED,
-        scored.CONVERTER,
-        ranked.CONVERTER,
-        voted.CONVERTER,
-        label_studio.CONVERTER,
-        unpaired.CONVERTER,
-        sharegpt.CONVERTER,
+        scored.SCORED,
+        scored.RANKED,
+        voted.VOTED,
+        label_studio.LABEL_STUDIO,
+        unpaired.UNPAIRED,
+        conversations.SHAREGPT,
         preference.ALPACA,
         preference.OPENAI,
     )
@@ -69,6 +66,5 @@ def answer_columns(mapping: dict[str, str] | None = None) -> frozenset[str]:
 
 
 __all__ = [
-    "CONVERTERS", "NAMES", "Convert", "ConvertMany", "ConvertOptions", "Converter", "Option", "Row",
-    "answer_columns", "find_converter",
+    "CONVERTERS", "NAMES", "Convert", "ConvertMany", "ConvertOptions", "Row", "answer_columns", "find_converter",
 ]  # fmt: skip

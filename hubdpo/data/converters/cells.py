@@ -12,7 +12,7 @@ import orjson
 from hubdpo.artefacts.formats.messages import ROLES
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.pairs.message_column import SPACES
-from hubdpo.data.pairs.messages import CONTENT_KEYS, ROLE_KEYS, first_of, is_call_role, role_of
+from hubdpo.data.pairs.messages import CONTENT_KEYS, ROLE_KEYS, is_call_role, role_in
 
 MISSING = frozenset((
     "nan", "NaN", "-nan", "-NaN", "null", "NULL", "None", "<NA>", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A",
@@ -24,6 +24,8 @@ OPENERS, ARRAYS = frozenset(("[", "{", "(", '"', "'", *SPACES)), frozenset(("ar"
 MOST_PYTHON = 1 << 20
 """Characters of the longest Python literal that is parsed; JSON is limited only by the size of the row."""
 MESSAGES = "messages"
+MEMBERS = (*CONTENT_KEYS, "tool_calls", "function_call")
+"""Members of a message with what it says."""
 _ARRAY = r"(?:(?:np\.|numpy\.)?array\(\s*)?"
 _DTYPE = r""",\s*dtype=[\w.'"<>]+(?=\s*\))"""
 BEGINS = re.compile(rf"""\s*(?:["']\s*)?{_ARRAY}[\[{{(]""")
@@ -142,9 +144,6 @@ def _as_literal(match: re.Match[str]) -> str:
 
 
 def _is_message(item: object) -> bool:
-    if not isinstance(item, dict):
+    if not isinstance(item, dict) or (role := role_in(item)) is None:
         return False
-    role = first_of(item, ROLE_KEYS)
-    if not isinstance(role, str) or not (role_of(role) in ROLES or is_call_role(role)):
-        return False
-    return any(name in item for name in (*CONTENT_KEYS, "tool_calls", "function_call"))
+    return (role in ROLES or is_call_role(role)) and not item.keys().isdisjoint(MEMBERS)

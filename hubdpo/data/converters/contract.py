@@ -1,13 +1,13 @@
-"""What a converter provides, and the types in which it says so."""
+"""What a converter provides, and the options that it heeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations, pairwise
 from typing import Literal
 
-from hubdpo.data.converters.pairing import ConvertOptions
 from hubdpo.data.converters.prompts import Reads
 from hubdpo.data.pairs.example import Converted, Row
 from hubdpo.data.pairs.message_column import PairColumns
@@ -15,6 +15,34 @@ from hubdpo.data.pairs.message_column import PairColumns
 Convert = Callable[[Row], Converted]
 ConvertMany = Callable[[list[Row]], PairColumns | None]
 Option = Literal["pairs", "min_margin", "score_field", "labels"]
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """The options of prepare that decide which answer is better, and which pairs several answers make."""
+
+    pairs: Literal["best-worst", "all", "adjacent"] = "best-worst"
+    min_margin: float = 0.0
+    """The least difference of scores that counts as a preference."""
+    score_field: str | None = None
+    """The score to compare, where answers have several."""
+    labels: dict[str, str] | None = None
+    """The meaning of the values of a vote or label: {value: `first`, `second`, `tie`, `good` or `bad`}."""
+
+    def candidates(self, scores: Sequence[float]) -> Iterator[tuple[int, int]]:
+        """Yield (better, worse) indices of the pairs to compare; equal scores included, to be counted as ties.
+
+        `best-worst` yields one pair, `adjacent` each neighbour in the order of scores, `all` every two answers. Of
+        equal scores the earlier answer comes first, so that the pairs depend on nothing but the row.
+        """
+        order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+        if self.pairs == "best-worst":
+            return iter([(order[0], order[-1])] if len(order) > 1 else [])
+        return pairwise(order) if self.pairs == "adjacent" else combinations(order, 2)
+
+    def too_close(self, margin: float) -> str | None:
+        """Return the rejection reason if a difference of scores is no preference, else None."""
+        return "tie" if margin == 0 else "below_margin" if margin < self.min_margin else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import orjson
 
-from hubdpo.data.converters.pairing import ConvertOptions, too_close
+from hubdpo.data.converters.contract import ConvertOptions
 from hubdpo.data.converters.vote_words import (
     MARKS,
     Sides,
@@ -21,6 +21,7 @@ from hubdpo.data.converters.vote_words import (
     is_whole_number,
     normalize,
     parse_vote,
+    side_of_digit,
     suffix_of,
 )
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, is_number, number_of
@@ -39,6 +40,11 @@ ANNOTATORS = ("annotator1", "annotator2", "annotator3")
 ONE_OF_THREE = ("winner_model_a", "winner_model_b", "winner_tie")
 """A flag each for the first answer, the second and a tie."""
 FLAGS = {"1": 1, "true": 1, "0": 0, "false": 0}
+CODES: dict[tuple[str, str, str], dict[str, Vote]] = {
+    ("labels", "human_ref_A", "human_ref_B"): {"1": 1.0, "0": -1.0},
+    ("label", "response 1", "response 2"): {"0": 1.0, "1": -1.0, "2": 0.0},
+}
+"""Numbers of SHP and auto-j, by the columns of the vote and the two answers, which no other dataset has."""
 SCORES, RANKS = ("score", "rating", "reward"), ("rank",)
 STRONGEST = 3
 """HelpSteer's `much better`."""
@@ -75,7 +81,7 @@ def mapped_vote(row: Row, name: str, sides: Sides, labels: dict[str, str] | None
 
 def check_margin(vote: Vote, how: ConvertOptions) -> Vote:
     """Return the vote. Raise Rejection if it is a tie, or its margin below the least one."""
-    if reason := too_close(abs(vote), how):
+    if reason := how.too_close(abs(vote)):
         raise Rejection(reason)
     return vote
 
@@ -126,18 +132,8 @@ def _majority(row: Row, sides: Sides, labels: dict[str, str] | None) -> Vote:
     return float(sum((vote > 0) - (vote < 0) for vote in votes))
 
 
-def _shp(row: Row, name: str, sides: Sides) -> Vote | None:
-    """SHP, the only dataset with these columns: 1 the first answer, 0 the second."""
-    return _coded(row, name, sides, ("human_ref_A", "human_ref_B"), {"1": 1.0, "0": -1.0})
-
-
-def _auto_j(row: Row, name: str, sides: Sides) -> Vote | None:
-    """auto-j, the only dataset with these columns: 0 the first answer, 1 the second, 2 a tie."""
-    return _coded(row, name, sides, ("response 1", "response 2"), {"0": 1.0, "1": -1.0, "2": 0.0})
-
-
-def _coded(row: Row, name: str, sides: Sides, published: Sides, votes: dict[str, Vote]) -> Vote | None:
-    return votes.get(normalize(row[name])) if sides == published else None
+def _coded(row: Row, name: str, sides: Sides) -> Vote | None:
+    return CODES.get((name, *sides), {}).get(normalize(row[name]))
 
 
 def _signed(row: Row, name: str, sides: Sides) -> Vote | None:
@@ -161,11 +157,9 @@ def _number(row: Row, name: str, least: int, most: int) -> float:
 
 def _by_digit(row: Row, name: str, sides: Sides) -> Vote | None:
     """PKU-SafeRLHF: the digit in which the column of the better answer ends."""
-    digits = suffix_of(sides[0]), suffix_of(sides[1])
     text = normalize(row[name])
-    if not all(map(str.isdigit, digits)) or digits[0] == digits[1] or text not in digits:
-        return None
-    return float(check_unambiguous(1 if text == digits[0] else -1, text, sides, row))
+    side = side_of_digit(text, sides)
+    return float(check_unambiguous(side, text, sides, row)) if side else None
 
 
 def _selected(row: Row, name: str, sides: Sides) -> Vote | None:
@@ -180,7 +174,7 @@ def _selected(row: Row, name: str, sides: Sides) -> Vote | None:
 
 
 PUBLISHED: dict[str, Callable[[Row, str, Sides], Vote | None]] = {
-    "labels": _shp, "winner": _by_digit, "overall_preference": _signed, "preference_strength": _signed,
-    "preference": _one_to_two, "better_response_id": _by_digit, "label": _auto_j, "comparison": _selected,
+    "labels": _coded, "winner": _by_digit, "overall_preference": _signed, "preference_strength": _signed,
+    "preference": _one_to_two, "better_response_id": _by_digit, "label": _coded, "comparison": _selected,
 }  # fmt: skip
 """Columns whose votes a published schema defines; a reader returns None for values that the schema does not have."""

@@ -106,7 +106,7 @@ def parse_vote(value: object, sides: Sides, labels: dict[str, str] | None, row: 
         return float(check_unambiguous(side, text, sides, row))
     if comparison := _COMPARISON.fullmatch(text):
         left, sign, right = comparison[1].strip(), comparison[2], comparison[3].strip()
-        one, other = (_named_side(word, sides) or _side_of_digit(word, sides) for word in (left, right))
+        one, other = (_named_side(word, sides) or side_of_digit(word, sides) for word in (left, right))
         if one and other == -one:
             check_unambiguous(one, left, sides, row)
             check_unambiguous(other, right, sides, row)
@@ -162,7 +162,7 @@ def _named_side(text: str, sides: Sides) -> int:
     word = text[noun.end() :] if noun else text
     if own and not word.isdigit() and word in own:
         return 1 if word == own[0] else -1
-    if noun and (side := _side_of_digit(word, sides)):
+    if noun and (side := side_of_digit(word, sides)):
         return side
     letters = suffix_of(first), suffix_of(second)
     if letters in (("", ""), ("0", "1"), ("1", "2")) and (own in MARKS or own is None):
@@ -172,12 +172,16 @@ def _named_side(text: str, sides: Sides) -> int:
     return 0 if are_swapped(own) else (text in FIRST) - (text in SECOND)
 
 
-def _side_of_digit(text: str, sides: Sides) -> int:
+def side_of_digit(text: str, sides: Sides) -> int:
     """Return 1 or -1 for the digit in which a column's name ends, else 0. Without a noun it could be a count."""
-    digits = suffix_of(sides[0]), suffix_of(sides[1])
-    if digits[0] == digits[1] or not all(map(str.isdigit, digits)):
-        return 0
-    return (text == digits[0]) - (text == digits[1])
+    first, second = digits_of(sides) or ("", "")
+    return (text == first) - (text == second)
+
+
+def digits_of(sides: Sides) -> Sides | None:
+    """Return the digits in which the names of two columns end, or None unless they differ."""
+    first, second = map(suffix_of, sides)
+    return (first, second) if first != second and first.isdigit() and second.isdigit() else None
 
 
 def _side_of_model(text: str, sides: Sides, row: Row) -> int:

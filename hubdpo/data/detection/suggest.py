@@ -18,7 +18,7 @@ from hubdpo.data.converters.formats.unpaired import LABELS as KNOWN_LABELS
 from hubdpo.data.converters.formats.unpaired import says_good
 from hubdpo.data.converters.prompts import system_columns
 from hubdpo.data.converters.vote_words import MARKS, OPEN, Sides, names_a_side, normalize
-from hubdpo.data.detection.vote_hints import labels_for, look_up
+from hubdpo.data.detection.label_guess import Guess
 from hubdpo.data.pairs.example import Row, is_number, number_of
 from hubdpo.data.pairs.markers import template_mark
 from hubdpo.data.pairs.messages import words_of
@@ -87,10 +87,12 @@ class Columns:
 def suggest(rows: Sequence[Row]) -> Suggestion:
     """Return what the rows seem to hold, and the options that may read them."""
     columns = Columns.of(rows)
-    if pair := _better_and_worse(columns.spoken):
+    judged = _judged(columns.spoken)
+    if pair := _better_and_worse(judged):
         return _suggest_pair(rows, columns, *pair)
-    if several := _several_answers(columns.spoken):
-        return _suggest_one_of_several(columns, *several)
+    good, bad = ([answer.name for answer in judged if answer.is_better is wanted] for wanted in (True, False))
+    if min(len(good), len(bad)) == 1 and len(judged) > 2:  # `chosen`, `rejected_1` and `rejected_2`
+        return _suggest_one_of_several(columns, good, bad)
     if sides := _two_sides(columns.spoken):
         return _suggest_vote(rows, columns, sides)
     if answer := _single_answer(columns.spoken):
@@ -160,9 +162,10 @@ def _suggest_vote(rows: Sequence[Row], columns: Columns, sides: Sides) -> Sugges
     hint = _map(columns, {"first": sides[0], "second": sides[1], "vote": vote})
     if values and all(names_a_side(row, vote, sides) for row in rows if row.get(vote) is not None):
         return Suggestion(finding, hint)
-    if question := look_up(values, vote, sides):
-        finding += f"; {question.removesuffix(':')}"
-    return Suggestion(finding, hint and f"{hint} {labels_for(values, vote, sides)}")
+    guess = Guess(values, vote, sides)
+    if guess.question:
+        finding += f"; {guess.question.removesuffix(':')}"
+    return Suggestion(finding, hint and f"{hint} {guess.labels}")
 
 
 def _suggest_label(rows: Sequence[Row], columns: Columns, answer: str) -> Suggestion:
@@ -177,7 +180,8 @@ def _suggest_label(rows: Sequence[Row], columns: Columns, answer: str) -> Sugges
     values, shown = _values(rows, label)
     hint = f"rename `{label}` to `label`"
     if not all(says_good(value) is not None for value in values):
-        hint += f"; {look_up(values)} {labels_for(values)}"
+        guess = Guess(values)
+        hint += f"; {guess.question} {guess.labels}"
     return Suggestion(f"{finding}, and perhaps a label, `{label}` ({shown})", hint)
 
 
@@ -203,14 +207,15 @@ def _score_hint(rows: Sequence[Row], columns: Columns, answer: str, score: str) 
 def _suggest_list(rows: Sequence[Row]) -> Suggestion:
     """Suggest how to read a list of answers that has no scores, unknown scores, or is written as text."""
     for name in LISTS:
-        values = [row.get(name) for row in rows]
+        values: list[Any] = [row.get(name) for row in rows]
         if values and all(isinstance(value, str) and value.lstrip().startswith("[") for value in values):
             return Suggestion(
                 f"; `{name}` holds lists written as text", "write the rows as .jsonl or Parquet, where a list is a list"
             )
         if not values or not all(isinstance(value, list) for value in values):
             continue
-        if numbers := [member for member, value in _first_item(values).items() if isinstance(value, (int, float))]:
+        first = next((item for value in values for item in value if isinstance(item, dict)), {})
+        if numbers := [member for member, value in first.items() if isinstance(value, (int, float))]:
             members = ", ".join(f"`{member}`" for member in numbers)
             return Suggestion(
                 f"; the answers in `{name}` have {members}", f"--format scored --score-field {shlex.quote(numbers[0])}"
@@ -222,20 +227,14 @@ def _suggest_list(rows: Sequence[Row]) -> Suggestion:
     return Suggestion()
 
 
-def _first_item(values: Sequence[Any]) -> dict[str, Any]:
-    return next((item for value in values for item in value if isinstance(item, dict)), {})
-
-
 def _map(columns: Columns, answers: dict[str, str]) -> str | None:
     """Return `--map` with the prompt filled in, or None if no column can be the prompt."""
     rest = [name for name in columns.spoken if name not in answers.values()]
-    prompt = next((name for known in PROMPTS for name in rest if _plain(name) == known), None)
-    if prompt is None:
-        prompt = next((name for name in rest if not set(PROMPTS).isdisjoint(_words(name))), None)
-    if prompt is None and len(rest) == 1:
-        prompt = rest[0]
-    if prompt is None:
+    named = [name for known in PROMPTS for name in rest if _plain(name) == known]
+    named += [name for name in rest if not set(PROMPTS).isdisjoint(_words(name))]
+    if not named and len(rest) != 1:
         return None
+    prompt = (named or rest)[0]
     system = next(iter(system_columns(tuple(rest))), None)
     mapping = {"prompt": prompt, **answers, **({"system": system} if system else {})}
     if any("," in name or "=" in name or name != name.strip() for name in mapping.values()):
@@ -243,37 +242,36 @@ def _map(columns: Columns, answers: dict[str, str]) -> str | None:
     return f"--format columns --map {shlex.quote(','.join(f'{role}={name}' for role, name in mapping.items()))}"
 
 
-def _several_answers(names: Sequence[str]) -> tuple[list[str], list[str]] | None:
-    """Return the columns of better and of worse answers if one side has one and the other several.
+class Judged(NamedTuple):
+    """A column that is named as the better or the worse answer, and the other words of its name."""
 
-    They are told apart by a letter or number: `chosen`, `rejected_1` and `rejected_2`.
-    """
-    good: list[str] = []
-    bad: list[str] = []
+    name: str
+    is_better: bool
+    rest: tuple[str, ...]
+
+
+def _judged(names: Iterable[str]) -> list[Judged]:
+    found = []
     for name in names:
-        words = {*map(_meant, _words(name))}
-        is_good, is_bad = bool(GOOD & words), bool(BAD & words)
-        if is_good != is_bad and not ABOUT & words:
-            (good if is_good else bad).append(name)
-    return (good, bad) if min(len(good), len(bad)) == 1 and len(good) + len(bad) > 2 else None
+        words = [_meant(word) for word in _words(name)]
+        is_good, is_bad = not GOOD.isdisjoint(words), not BAD.isdisjoint(words)
+        if is_good != is_bad and ABOUT.isdisjoint(words):
+            found.append(Judged(name, is_good, tuple(word for word in words if word not in GOOD | BAD)))
+    return found
 
 
-def _better_and_worse(names: Iterable[str]) -> tuple[str, str] | None:
+def _better_and_worse(judged: Sequence[Judged]) -> tuple[str, str] | None:
     """Return the columns of the better and the worse answer if exactly two are named so.
 
     `chosen` and `rejected` take precedence over names with other words, such as `chosen_text` and `rejected_text`.
     """
-    by_rest: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
-    for name in names:
-        words = [_meant(word) for word in _words(name)]
-        good, bad = GOOD & set(words), BAD & set(words)
-        rest = tuple(word for word in words if word not in good | bad)
-        if bool(good) != bool(bad) and not ABOUT & set(rest):
-            by_rest.setdefault(rest, ([], []))[0 if good else 1].append(name)
-    pairs = {rest: (good[0], bad[0]) for rest, (good, bad) in by_rest.items() if len(good) == len(bad) == 1}
-    if () in pairs:
-        return pairs[()]
-    return next(iter(pairs.values())) if len(pairs) == 1 else None
+    pairs: dict[tuple[str, ...], tuple[str, str]] = {}
+    for rest in dict.fromkeys(answer.rest for answer in judged):
+        one = [answer for answer in judged if answer.rest == rest]
+        if sorted(answer.is_better for answer in one) == [False, True]:
+            better, worse = sorted(one, key=lambda answer: not answer.is_better)
+            pairs[rest] = better.name, worse.name
+    return pairs.get(()) or (next(iter(pairs.values())) if len(pairs) == 1 else None)
 
 
 def _two_sides(names: Sequence[str]) -> Sides | None:

@@ -185,13 +185,13 @@ def plain_messages(values: Sequence[Any]) -> MessageColumn | None:
     return MessageColumn.of(texts, codes, np.fromiter(map(len, values), np.int64, len(values)))
 
 
-def with_systems(prompt: MessageColumn, systems: Sequence[Any]) -> MessageColumn | None:
+def with_systems(prompt: MessageColumn, systems: Sequence[Any] | None) -> MessageColumn | None:
     """Insert the system prompt of each row, where it has one, before the messages of its prompt.
 
     Return None unless every system prompt is text or None, and no row with one has a system turn already.
     """
-    kinds = set(map(type, systems))
-    if kinds == {type(None)}:
+    kinds = set(map(type, systems or [None]))
+    if systems is None or kinds == {type(None)}:
         return prompt
     if not kinds <= {str, type(None)} or not prompt.counts.all():
         return None

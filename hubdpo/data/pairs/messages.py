@@ -60,14 +60,20 @@ def role_of(name: str) -> str:
     return known if known in ROLES else ROLE_OF.get(known, name)
 
 
+def role_in(message: object) -> str | None:
+    """Return the role of a message, or None if a value is no message with the name of one."""
+    name = first_of(message, ROLE_KEYS) if isinstance(message, dict) else None
+    return role_of(name) if isinstance(name, str) else None
+
+
 def unknown_roles(value: object) -> list[str]:
     """Return the unknown role names of all messages in a row, at any depth, each once."""
     names: dict[str, None] = {}
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         names |= dict.fromkeys(unknown_roles(item))
     if isinstance(value, dict) and first_of(value, CONTENT_KEYS) is not None:
-        name = first_of(value, ROLE_KEYS)
-        if isinstance(name, str) and role_of(name) not in ROLES:
+        name = role_in(value)
+        if name is not None and name not in ROLES:
             names[name] = None
     return list(names)
 
@@ -79,8 +85,8 @@ def is_call_role(name: str) -> bool:
 def _message(item: object) -> Message:
     if not isinstance(item, dict):
         raise Rejection("wrong_type")
-    role, content = first_of(item, ROLE_KEYS), first_of(item, CONTENT_KEYS)
-    if not isinstance(role, str):
+    role, content = role_in(item), first_of(item, CONTENT_KEYS)
+    if role is None:
         raise Rejection("wrong_type")
     if is_call_role(role) or any(member and is_call(name) for name, member in item.items()):
         raise Rejection("tool_calls")
@@ -93,7 +99,7 @@ def _message(item: object) -> Message:
         content = "".join(map(_text_of_part, content)) if content else None
     if not isinstance(content, str):
         raise Rejection("wrong_type")
-    return {"role": role_of(role), "content": content}
+    return {"role": role, "content": content}
 
 
 def _text_of_part(part: object) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.data.clean.keys import ROW_KEY, RowKeys
-from hubdpo.data.converters.pairing import ConvertOptions, candidates, too_close
+from hubdpo.data.converters import ConvertOptions
 from hubdpo.data.pairs.batch import Pair
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from hubdpo.data.prepare.piece_writer import PieceResult, PieceWriter, scratch_file
@@ -178,8 +178,8 @@ def _by_score(
     """Yield (better, worse) for the pairs of scores that `--pairs` and `--min-margin` ask for."""
     rows = _distinct(keys, group, dropped)
     scores = [float(keys["score"][row]) for row in rows]
-    for better, worse in candidates(scores, how.pairs):
-        if reason := too_close(scores[better] - scores[worse], how):
+    for better, worse in how.candidates(scores):
+        if reason := how.too_close(scores[better] - scores[worse]):
             dropped.setdefault(rows[better], reason)
             dropped.setdefault(rows[worse], reason)
         else:

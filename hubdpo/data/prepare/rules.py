@@ -17,10 +17,9 @@ from hubdpo.data.converters.cells import is_list_of_texts
 from hubdpo.data.converters.formats import mapped
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE
 from hubdpo.data.converters.vote_words import parse_labels
+from hubdpo.data.detection.check_options import check_score_field, check_votes, models_read
 from hubdpo.data.detection.detect import MOST_FIELDS, MOST_ROWS, Look, detect_all, look
-from hubdpo.data.detection.score_fields import check_score_field
 from hubdpo.data.detection.suggest import corrected, near_name
-from hubdpo.data.detection.vote_hints import check_votes, models_read
 from hubdpo.data.pairs.example import Rejection, Row, ScoredAnswer
 from hubdpo.data.prepare.unreadable import unreadable
 from hubdpo.data.raw.pieces import Piece, PieceReader

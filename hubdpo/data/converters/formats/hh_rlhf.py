@@ -70,13 +70,10 @@ def convert_many(rows: list[Row]) -> PairColumns | None:
                 roles += _USER
         counts.append(len(texts) - start)
     column = MessageColumn.of(_without_space(texts), bytes(roles), np.array(counts, np.int64))
-    systems = systems_of(rows)
-    whole = with_systems(column, systems) if systems is not None else column
-    if whole is None:
+    if (whole := with_systems(column, systems_of(rows))) is None:
         return None
-    return PairColumns(
-        whole, *(MessageColumn.single_turns(_without_space(some), "assistant") for some in (chosen, rejected))
-    )
+    answers = (MessageColumn.single_turns(_without_space(some), "assistant") for some in (chosen, rejected))
+    return PairColumns(whole, *answers)
 
 
 def _has_turn(text: str) -> bool:
@@ -89,12 +86,6 @@ def _without_space(texts: list[str]) -> list[str]:
     return [text.removeprefix(" ") for text in texts]
 
 
-CONVERTER = Converter(
-    "hh-rlhf",
-    "Human/Assistant transcripts",
-    detect,
-    convert,
-    reads=(*COLUMNS, SYSTEM),
-    answers=COLUMNS,
-    convert_many=convert_many,
+HH_RLHF = Converter(
+    "hh-rlhf", "Human/Assistant transcripts", detect, convert, (*COLUMNS, SYSTEM), COLUMNS, convert_many
 )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from hubdpo.artefacts.formats.messages import COLUMNS
-from hubdpo.data.converters.contract import Converter
+from hubdpo.data.converters.contract import Converter, ConvertOptions
 from hubdpo.data.converters.formats.preference import pair_columns
-from hubdpo.data.converters.pairing import ConvertOptions
 from hubdpo.data.converters.prompts import read_prompt
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE, check_margin, mapped_vote, winner_first
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.converters.contract import Converter
 from hubdpo.data.converters.prompts import (
     SYSTEM,
@@ -21,22 +20,33 @@ from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
 from hubdpo.data.pairs.message_column import MessageColumn, PairColumns, plain_texts, with_systems
 from hubdpo.data.pairs.messages import first_of
 
+Names = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+"""The names that the columns of prompt, chosen and rejected answer may have, the usual ones first."""
 CHOSEN, REJECTED = ("chosen", "chosen_response"), ("rejected", "rejected_response")
 
 
-def detect_preference(row: Row) -> bool:
-    answers = (first_of(row, CHOSEN), first_of(row, REJECTED))
-    return isinstance(row.get("prompt"), (str, list)) and all(isinstance(value, (str, list, dict)) for value in answers)
+def with_columns(name: str, evidence: str, detect: Callable[[Row], bool], names: Names) -> Converter:
+    """Return the converter of rows with a column each for the prompt and the two answers."""
+    return Converter(
+        name,
+        evidence,
+        detect,
+        partial(convert, names=names),
+        reads=(*names, SYSTEM),
+        answers=(*names[1], *names[2]),
+        convert_many=partial(convert_many, names=names),
+    )
 
 
-def convert_preference(row: Row) -> PreferenceExample:
+def convert(row: Row, names: Names) -> PreferenceExample:
     """Convert text or messages; with a text prompt the answers may also be conversations that begin with it."""
-    return read_prompt(row.get("prompt"), system=system_of(row)).pair(first_of(row, CHOSEN), first_of(row, REJECTED))
+    prompt, chosen, rejected = (first_of(row, some) for some in names)
+    return read_prompt(prompt, system=system_of(row)).pair(chosen, rejected)
 
 
-def convert_columns(rows: list[Row], columns: tuple[str, str, str]) -> PairColumns | None:
-    """Convert rows with plain text in the columns of prompt, chosen and rejected answer."""
-    return pair_columns(*([row.get(name) for row in rows] for name in columns), systems=systems_of(rows))
+def convert_many(rows: list[Row], names: Names) -> PairColumns | None:
+    """Convert rows with plain text in the columns of the usual names."""
+    return pair_columns(*([row.get(some[0]) for row in rows] for some in names), systems=systems_of(rows))
 
 
 def pair_columns(
@@ -48,43 +58,31 @@ def pair_columns(
         if (texts := plain_texts(values)) is None:
             return None
         columns.append(MessageColumn.single_turns(texts, role))
-    if any(map(any_rendered, columns)):
+    if any(map(any_rendered, columns)) or (prompt := with_systems(columns[0], systems)) is None:
         return None
-    prompt = with_systems(columns[0], systems) if systems is not None else columns[0]
-    return PairColumns(prompt, columns[1], columns[2]) if prompt is not None else None
+    return PairColumns(prompt, columns[1], columns[2])
 
 
-PREFERENCE = Converter(
-    "preference",
-    "prompt, chosen and rejected",
-    detect_preference,
-    convert_preference,
-    reads=("prompt", CHOSEN, REJECTED, SYSTEM),
-    answers=(*CHOSEN, *REJECTED),
-    convert_many=partial(convert_columns, columns=COLUMNS),
+def detect_preference(row: Row) -> bool:
+    answers = (first_of(row, CHOSEN), first_of(row, REJECTED))
+    return isinstance(row.get("prompt"), (str, list)) and all(isinstance(value, (str, list, dict)) for value in answers)
+
+
+PREFERENCE = with_columns(
+    "preference", "prompt, chosen and rejected", detect_preference, (("prompt",), CHOSEN, REJECTED)
 )
 """TRL's preference format."""
 
-STACK_EXCHANGE = ("question", "response_j", "response_k")
-
 
 def detect_stack_exchange(row: Row) -> bool:
-    return all(isinstance(row.get(name), str) for name in STACK_EXCHANGE)
+    return all(isinstance(row.get(name), str) for name in ("question", "response_j", "response_k"))
 
 
-def convert_stack_exchange(row: Row) -> PreferenceExample:
-    question, better, worse = (row.get(name) for name in STACK_EXCHANGE)
-    return read_prompt(question, system=system_of(row)).pair(better, worse)
-
-
-STACK_EXCHANGE_PAIRED = Converter(
+STACK_EXCHANGE_PAIRED = with_columns(
     "stack-exchange-paired",
     "question, response_j and response_k",
     detect_stack_exchange,
-    convert_stack_exchange,
-    reads=(*STACK_EXCHANGE, SYSTEM),
-    answers=STACK_EXCHANGE[1:],
-    convert_many=partial(convert_columns, columns=STACK_EXCHANGE),
+    (("question",), ("response_j",), ("response_k",)),
 )
 """lvwerra/stack-exchange-paired, with the better answer in `response_j`."""
 
@@ -112,13 +110,9 @@ def convert_alpaca(row: Row) -> PreferenceExample:
     return read_prompt_of(row, INSTRUCTIONS).pair(chosen, rejected)
 
 
+ALPACA_READS = (prompt_group(*INSTRUCTIONS), (*ALPACA_CHOSEN, "output"), REJECTED, "history", "status", SYSTEM)
 ALPACA = Converter(
-    "alpaca",
-    "instruction and two answers",
-    detect_alpaca,
-    convert_alpaca,
-    reads=(prompt_group(*INSTRUCTIONS), (*ALPACA_CHOSEN, "output"), REJECTED, "history", "status", SYSTEM),
-    answers=ALPACA_CHOSEN,
+    "alpaca", "instruction and two answers", detect_alpaca, convert_alpaca, ALPACA_READS, answers=ALPACA_CHOSEN
 )
 """LLaMA-Factory, ms-swift and the Orca pairs."""
 

@@ -1,14 +1,63 @@
-"""`scored`: a prompt and answers with a score each (UltraFeedback, HelpSteer, lists of responses and ratings)."""
+"""`scored` and `ranked`: a prompt and answers with a score each, or with a rank, 1 the best.
+
+UltraFeedback, HelpSteer and lists of responses and ratings have scores; Nectar, NeMo-RL and InstructGPT's style have
+ranks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from hubdpo.data.converters.contract import Converter
-from hubdpo.data.converters.pairing import ConvertOptions, ScoredList, pairs_by_score
-from hubdpo.data.converters.prompts import SYSTEM, prompt_group, read_prompt_of
-from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, ScoredAnswer, number_of
+from hubdpo.data.converters.cells import MISSING
+from hubdpo.data.converters.contract import Converter, ConvertOptions
+from hubdpo.data.converters.prompts import SYSTEM, Prompt, Reads, prompt_group, read_prompt_of
+from hubdpo.data.pairs.example import UNSCORED, PreferenceExample, Rejection, Row, ScoredAnswer, number_of
 from hubdpo.data.pairs.messages import first_of
+
+
+@dataclass(frozen=True)
+class ScoredList:
+    """The columns with several scored answers in a row: a list of objects, or of texts and one of scores."""
+
+    answers: tuple[str, ...]
+    """Columns with the list of answers."""
+    texts: tuple[str, ...]
+    """Members of an answer object with its text."""
+    scores: tuple[str, ...]
+    """Members of an answer object with its score."""
+    score_lists: tuple[str, ...]
+    """Columns with the list of scores, where the answers are texts."""
+
+    def detect(self, row: Row) -> bool:
+        answers = first_of(row, self.answers)
+        if not isinstance(answers, list) or not answers:
+            return False
+        if not all(isinstance(item, dict) for item in answers):
+            return isinstance(first_of(row, self.score_lists), list)
+        return all(
+            any(name in item for name in self.scores) and first_of(item, self.texts) is not None for item in answers
+        )
+
+    def read(self, row: Row, score_field: str | None = None) -> tuple[list[object], list[float | None]]:
+        """Return the answers and their scores, of equal length. Raise Rejection for fewer than two."""
+        answers = first_of(row, self.answers)
+        if not isinstance(answers, list):
+            raise Rejection("missing_field" if answers is None else "wrong_type")
+        if len(answers) < 2:
+            raise Rejection("single_answer" if answers else "missing_field")
+        if all(isinstance(item, dict) for item in answers):
+            members = (score_field,) if score_field else self.scores
+            scores = [first_of(item, members) for item in answers]
+            answers = [first_of(item, self.texts) for item in answers]
+        else:
+            scores = first_of(row, (score_field,) if score_field else self.score_lists)
+            if not isinstance(scores, list):
+                raise Rejection("missing_field" if scores is None else "wrong_type")
+            if len(scores) != len(answers):
+                raise Rejection("lists_differ")
+        return answers, [score_of(score) for score in scores]
+
 
 PROMPTS = ("prompt", "instruction", "question", "user_input", "input")
 LISTS = ScoredList(
@@ -19,6 +68,20 @@ LISTS = ScoredList(
 )
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 """HelpSteer has one answer per row, with these scores."""
+ONE_ANSWER = ("response", HELPSTEER[0])
+RANKED_PROMPTS = ("prompt", "context")
+RANKED_LISTS = ScoredList(
+    answers=("answers", "completions", "responses"),
+    texts=("answer", "completion", "response", "text"),
+    scores=("rank",),
+    score_lists=("ranks", "rank"),
+)
+
+
+def score_of(value: object) -> float | None:
+    """Return a score, or None for null, NaN and words for a missing value. Raise Rejection for other text."""
+    missing = value is None or value != value or (isinstance(value, str) and value.strip() in {"", *MISSING})
+    return None if missing else number_of(value)
 
 
 def detect(row: Row) -> bool:
@@ -37,14 +100,45 @@ def convert(row: Row, how: ConvertOptions) -> ScoredAnswer | Iterator[Preference
     prompt = read_prompt_of(row, PROMPTS)
     if "response" in row and first_of(row, LISTS.answers) is None:
         return prompt.scored(row.get("response"), number_of(row.get(how.score_field or HELPSTEER[0])))
-    return pairs_by_score(prompt, *LISTS.read(row, how.score_field), how)
+    return _pairs(prompt, *LISTS.read(row, how.score_field), how)
 
 
-CONVERTER = Converter(
-    "scored",
-    "answers with scores",
-    detect,
-    convert,
-    reads=(prompt_group(*PROMPTS), (*LISTS.answers, ("response", HELPSTEER[0])), LISTS.score_lists, "history", SYSTEM),
-    options=("pairs", "min_margin", "score_field"),
+def detect_ranked(row: Row) -> bool:
+    return first_of(row, RANKED_PROMPTS) is not None and RANKED_LISTS.detect(row)
+
+
+def convert_ranked(row: Row, how: ConvertOptions) -> Iterator[PreferenceExample | Rejection]:
+    """Pair the answers of a row by their ranks."""
+    prompt = read_prompt_of(row, RANKED_PROMPTS)
+    answers, ranks = RANKED_LISTS.read(row)
+    return _pairs(prompt, answers, [None if rank is None else -rank for rank in ranks], how)
+
+
+def _pairs(
+    prompt: Prompt, answers: Sequence[object], scores: Sequence[float | None], how: ConvertOptions
+) -> Iterator[PreferenceExample | Rejection]:
+    """Read the answers and yield the pairs that their scores make, a Rejection for each that is no preference.
+
+    An answer without a score is left out. Raise Rejection, before anything is yielded, unless two have one.
+    """
+    scored = [(answer, score) for answer, score in zip(answers, scores, strict=True) if score is not None]
+    if len(scored) < 2:
+        raise Rejection("unscored")
+    said, points = [prompt.read_answer(answer) for answer, _ in scored], [score for _, score in scored]
+    turns, changes = prompt.messages, prompt.changes | (UNSCORED if len(scored) < len(answers) else 0)
+    return (
+        Rejection(reason)
+        if (reason := how.too_close(points[better] - points[worse]))
+        else PreferenceExample(turns, said[better], said[worse], changes)
+        for better, worse in how.candidates(points)
+    )
+
+
+READS: Reads = (prompt_group(*PROMPTS), (*LISTS.answers, ONE_ANSWER), LISTS.score_lists, "history", SYSTEM)
+SCORED = Converter(
+    "scored", "answers with scores", detect, convert, READS, options=("pairs", "min_margin", "score_field")
+)
+RANKED_READS = (prompt_group(*RANKED_PROMPTS), RANKED_LISTS.answers, RANKED_LISTS.score_lists, "history", SYSTEM)
+RANKED = Converter(
+    "ranked", "answers with ranks", detect_ranked, convert_ranked, RANKED_READS, options=("pairs", "min_margin")
 )

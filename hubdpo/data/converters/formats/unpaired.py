@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from hubdpo.data.converters.contract import Converter
-from hubdpo.data.converters.pairing import ConvertOptions
-from hubdpo.data.converters.prompts import SYSTEM, prompt_group, read_prompt, read_prompt_of, system_of
+from hubdpo.data.converters.contract import Converter, ConvertOptions
+from hubdpo.data.converters.prompts import SYSTEM, Reads, prompt_group, read_prompt, read_prompt_of, system_of
 from hubdpo.data.converters.vote_words import normalize
 from hubdpo.data.pairs.example import Rejection, Row, ScoredAnswer
 from hubdpo.data.pairs.messages import first_of, messages_of
@@ -94,24 +93,13 @@ def _is_published_format(row: Row) -> bool:
     return isinstance(row.get("messages"), list) or (row.get("prompt") is not None and "completion" in row)
 
 
-CONVERTER = Converter(
-    "unpaired",
-    "one answer with a label",
-    detect,
-    convert,
-    reads=(
-        LABELS,
-        (
-            *CONVERSATIONS,
-            *(
-                (*((way,) if isinstance(way, str) else way), answer)
-                for name in PROMPTS
-                for way in (*prompt_group(name), name)
-                for answer in ANSWERS
-            ),
-        ),
-        "history",
-        SYSTEM,
-    ),
-    options=("pairs", "min_margin", "labels"),
+ONE_ANSWER = tuple(
+    (*((way,) if isinstance(way, str) else way), answer)
+    for name in PROMPTS
+    for way in (*prompt_group(name), name)
+    for answer in ANSWERS
+)
+READS: Reads = (LABELS, (*CONVERSATIONS, *ONE_ANSWER), "history", SYSTEM)
+UNPAIRED = Converter(
+    "unpaired", "one answer with a label", detect, convert, READS, options=("pairs", "min_margin", "labels")
 )

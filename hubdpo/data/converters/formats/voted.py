@@ -7,8 +7,7 @@ from itertools import chain
 import orjson
 
 from hubdpo.artefacts.formats.messages import Message
-from hubdpo.data.converters.contract import Converter
-from hubdpo.data.converters.pairing import ConvertOptions
+from hubdpo.data.converters.contract import Converter, ConvertOptions
 from hubdpo.data.converters.prompts import SYSTEM, prompt_group, read_prompt, read_prompt_of, system_of
 from hubdpo.data.converters.vote_columns import (
     ANNOTATORS,
@@ -24,7 +23,7 @@ from hubdpo.data.converters.vote_columns import (
 )
 from hubdpo.data.converters.vote_words import Sides, normalize
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, number_of
-from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, role_of
+from hubdpo.data.pairs.messages import first_of, role_in
 
 PROMPTS = ("prompt", "instruction", "question", "context", "history", "input")
 ANSWERS = (
@@ -82,13 +81,8 @@ def _until_judged(row: Row, conversation: object) -> object:
         return conversation
     if turn < 1 or not turn.is_integer() or not isinstance(conversation, list):
         return conversation
-    questions = [index for index, message in enumerate(conversation) if _is_user(message)]
+    questions = [index for index, message in enumerate(conversation) if role_in(message) == "user"]
     return conversation[: questions[int(turn)]] if turn < len(questions) else conversation
-
-
-def _is_user(message: object) -> bool:
-    role = first_of(message, ROLE_KEYS) if isinstance(message, dict) else None
-    return isinstance(role, str) and role_of(role) == "user"
 
 
 def _from_conversations(row: Row, first: list[Message], second: list[Message]) -> PreferenceExample:
@@ -143,21 +137,16 @@ def _interleave(turns: list[object], answers: list[object]) -> list[Message]:
     return messages
 
 
-CONVERTER = Converter(
+READS = (
+    prompt_group(*PROMPTS), ANSWERS, (*(TOGETHER.get(name, name) for name in VOTES), *SCORED),
+    "turn", "info.post", "info.article", "summaries", SYSTEM,
+)  # fmt: skip
+VOTED = Converter(
     "voted",
     "two answers and a vote",
     detect,
     convert,
-    reads=(
-        prompt_group(*PROMPTS),
-        ANSWERS,
-        (*(TOGETHER.get(name, name) for name in VOTES), *SCORED),
-        "turn",
-        "info.post",
-        "info.article",
-        "summaries",
-        SYSTEM,
-    ),
+    READS,
     answers=tuple(chain.from_iterable(ANSWERS)),
     options=("min_margin", "labels"),
 )

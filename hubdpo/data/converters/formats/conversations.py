@@ -1,8 +1,12 @@
-"""`implicit-prompt`: chosen and rejected are whole conversations (messages or ChatML) that share the prompt."""
+"""`implicit-prompt`, two whole conversations that share the prompt, and `sharegpt`, one conversation and two answers.
+
+The first may be messages or ChatML. LLaMA-Factory, axolotl and ms-swift write the second.
+"""
 
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import numpy as np
 
@@ -12,21 +16,27 @@ from hubdpo.data.converters.prompts import SYSTEM, read_prompt, system_of, syste
 from hubdpo.data.converters.rendered_chats import CHATML, is_chatml, parse_chat
 from hubdpo.data.pairs.example import UNRENDERED, PreferenceExample, Rejection, Row
 from hubdpo.data.pairs.message_column import PairColumns, plain_messages, with_systems
-from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, messages_of
+from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, messages_of, role_in
 
 CHOSEN, REJECTED = ("chosen", "chosen_messages"), ("rejected", "rejected_messages")
+CONVERSATIONS = ("conversations", "conversation", "messages", "context")
+OTHER_ANSWER = ("rejected_response", "rejected_messages")
 
 
 def detect(row: Row) -> bool:
     return row.get("prompt") is None and all(_is_conversation(first_of(row, names)) for names in (CHOSEN, REJECTED))
 
 
-def _is_conversation(value: object) -> bool:
+def _is_conversation(value: Any) -> bool:
     if isinstance(value, str):
         return is_chatml(value) and value.count(CHATML) > 1
-    if not isinstance(value, list) or len(value) < 2:
+    return _are_turns(value) and len(value) > 1
+
+
+def _are_turns(value: Any) -> bool:
+    if not isinstance(value, list) or not value:
         return False
-    return all(isinstance(message, dict) and first_of(message, ROLE_KEYS) is not None for message in value)
+    return all(isinstance(turn, dict) and first_of(turn, ROLE_KEYS) is not None for turn in value)
 
 
 def convert(row: Row) -> PreferenceExample:
@@ -85,21 +95,50 @@ def convert_many(rows: list[Row]) -> PairColumns | None:
     same &= chosen.role_codes == rejected.role_codes
     if not (same ^ last).all():
         return None
-    prompt = chosen.select(~last, chosen.counts - 1)
-    systems = systems_of(rows)
-    whole = with_systems(prompt, systems) if systems is not None else prompt
-    if whole is None:
+    prompt = with_systems(chosen.select(~last, chosen.counts - 1), systems_of(rows))
+    if prompt is None:
         return None
     one_each = np.ones(len(rows), np.int64)
-    return PairColumns(whole, chosen.select(last, one_each), rejected.select(last, one_each))
+    return PairColumns(prompt, chosen.select(last, one_each), rejected.select(last, one_each))
 
 
-CONVERTER = Converter(
-    "implicit-prompt",
-    "whole conversations, no prompt",
-    detect,
-    convert,
-    reads=(CHOSEN, REJECTED, SYSTEM),
-    answers=(*CHOSEN, *REJECTED),
-    convert_many=convert_many,
+def detect_sharegpt(row: Row) -> bool:
+    if row.get("prompt") is not None or not _are_turns(first_of(row, CONVERSATIONS)):
+        return False
+    if first_of(row, OTHER_ANSWER) is not None:
+        return True
+    return all(row.get(name) is not None and not _has_own_prompt(row[name]) for name in ("chosen", "rejected"))
+
+
+def _has_own_prompt(answer: object) -> bool:
+    """Return whether an answer is a whole conversation; the conversation column then is not its prompt."""
+    return isinstance(answer, list) and bool(answer) and role_in(answer[0]) in ("system", "user")
+
+
+def convert_sharegpt(row: Row) -> PreferenceExample:
+    """Convert a row. With `rejected_response` or `rejected_messages`, the conversation ends with the chosen answer."""
+    turns = first_of(row, CONVERSATIONS)
+    if not isinstance(turns, list):
+        raise Rejection("missing_field" if turns is None else "wrong_type")
+    system = system_of(row)
+    if row.get("chosen") is not None or row.get("rejected") is not None:
+        return read_prompt(turns, system=system).pair(row.get("chosen"), row.get("rejected"))
+    chosen = messages_of(turns)
+    if not chosen or chosen[-1]["role"] != "assistant":
+        raise Rejection("does_not_end_with_assistant")
+    rejected = row.get("rejected_response")
+    if (value := row.get("rejected_messages")) is not None:
+        rejected = messages_of(value)
+        if rejected and rejected[0]["role"] != "assistant":
+            return split(chosen, rejected, system=system)
+    return read_prompt(chosen[:-1], system=system).pair(chosen[-1:], rejected)
+
+
+READS, ANSWERS = (CHOSEN, REJECTED, SYSTEM), (*CHOSEN, *REJECTED)
+IMPLICIT_PROMPT = Converter(
+    "implicit-prompt", "whole conversations, no prompt", detect, convert, READS, ANSWERS, convert_many
+)
+SHAREGPT_READS = (CONVERSATIONS, "chosen", ("rejected", *OTHER_ANSWER), SYSTEM)
+SHAREGPT = Converter(
+    "sharegpt", "conversations with two answers", detect_sharegpt, convert_sharegpt, SHAREGPT_READS, OTHER_ANSWER
 )
