@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
@@ -33,19 +33,21 @@ MOST_NAMES = 256
 """Unused columns that are counted by name; rows whose keys are data would have as many columns as rows."""
 OTHERS = "…"
 NUMBERS = (int, float)
+Compared = tuple[str, str, int]
+"""Columns of scores or ranks for the better and the worse answer, and a sign: 1 for scores, -1 for ranks."""
 _WORDS = re.compile(r"[\s_\-]+")
 
 
 @dataclass
 class Screened:
-    """Rows to convert with their indices in the input, and the (index, reason) of each row that is refused.
+    """Rows to convert with their indices in the input, and the reason of each row that is refused, by its index.
 
     `listed` counts, by column, texts that look like a list of one text, such as `['good']`, and stay as they are.
     """
 
     indices: list[int]
     rows: list[Row]
-    refused: list[tuple[int, str]]
+    refused: dict[int, str] = field(default_factory=dict)
     listed: Counter[str] = field(default_factory=Counter)
 
 
@@ -74,28 +76,25 @@ class Screen:
         """Return a row as the converter gets it. Raise Rejection if it is refused."""
         screened = self.look([row], Counter())
         if screened.refused:
-            raise Rejection(screened.refused[0][1])
+            raise Rejection(screened.refused[0])
         return screened.rows[0]
 
     def look(self, rows: Sequence[Row], unused: Counter[str]) -> Screened:
         """Screen rows, and count values that nobody reads in `unused`, by column. Raise NotText for media."""
-        whole = Screened(list(range(len(rows))), list(rows), [])
-        refused: dict[int, str] = {}
+        whole = Screened(list(range(len(rows))), list(rows))
         for keys, indices in _alike(rows).items():
-            self._screen_alike(keys, indices, whole, refused, unused)
-        if refused:
-            whole.indices = [i for i in whole.indices if i not in refused]
+            self._screen_alike(keys, indices, whole, unused)
+        if whole.refused:
+            whole.indices = [i for i in whole.indices if i not in whole.refused]
             whole.rows = [whole.rows[i] for i in whole.indices]
-            whole.refused = sorted(refused.items())
+            whole.refused = dict(sorted(whole.refused.items()))
         return whole
 
-    def _screen_alike(
-        self, keys: tuple[str, ...], indices: list[int], whole: Screened, refused: dict[int, str], unused: Counter[str]
-    ) -> None:
+    def _screen_alike(self, keys: tuple[str, ...], indices: list[int], whole: Screened, unused: Counter[str]) -> None:
         """Screen the rows at these indices, which have the same columns."""
         rows = whole.rows
         systems = system_columns(keys) if SYSTEM in self.reads else ()
-        read = _columns(self.reads, frozenset(keys) & _dotted(self.reads))
+        read = _columns(self.reads, keys)
         compared = self.compared_columns(keys)
         scores = {name for better, worse, _ in compared for name in (better, worse)}
         for name in keys:
@@ -103,39 +102,28 @@ class Screen:
             kinds = set(map(type, values))
             if (members := read.get(name)) is not None or name in systems:
                 if str in kinds:
-                    kinds |= self._open(name, indices, values, whole, refused)
+                    kinds |= self._open(name, indices, values, whole)
                 if members:
                     self._members(name, members, values, unused)
                 elif dict in kinds or list in kinds:
-                    _count_all(unused, unread_members(name, values))
+                    _count(unused, unread_members(name, values))
                 continue
             if could_hold_media(name, values, kinds):
                 for value in values:
                     if kind := media_in(name, value):
                         raise NotText(kind, f"column `{name}`")
             if name not in scores and name not in self.keep and (count := _filled(values)):
-                _count(unused, name, count)
+                _count(unused, {name: count})
         for columns in compared:
             # the least margin is one of scores, where there are any
             how = self.how if columns[2] > 0 or len(compared) == 1 else replace(self.how, min_margin=0.0)
-            self._compare(columns, how, indices, rows, refused, unused)
+            self._compare(columns, how, indices, whole, unused)
         self._contested(keys, indices, rows, unused)
-        if len(systems) > 1:
-            self._several_systems(systems, indices, rows, unused)
+        for index in indices if len(systems) > 1 else ():  # system prompts that differ from the one that is read
+            said = [(name, value) for name in systems if (value := rows[index][name])]
+            _count(unused, {name: 1 for name, value in said if value != said[0][1] and name not in self.keep})
 
-    def _several_systems(
-        self, names: tuple[str, ...], indices: list[int], rows: list[Row], unused: Counter[str]
-    ) -> None:
-        """Count system prompts that differ from the one that is read."""
-        for index in indices:
-            said = [(name, value) for name in names if (value := rows[index][name])]
-            for name, value in said[1:]:
-                if value != said[0][1] and name not in self.keep:
-                    _count(unused, name, 1)
-
-    def _open(
-        self, name: str, indices: list[int], values: list[Any], whole: Screened, refused: dict[int, str]
-    ) -> set[type]:
+    def _open(self, name: str, indices: list[int], values: list[Any], whole: Screened) -> set[type]:
         """Parse messages and lists in text cells, in the rows and in `values`; return the types of what was parsed."""
         kinds = set[type]()
         begins = [value[:1] in OPENERS or value[:2] in ARRAYS if value.__class__ is str else False for value in values]
@@ -147,7 +135,7 @@ class Screen:
                 held = parse_messages_cell(value)
                 held = self._listed(name, value, whole, index) if held is value else held
             except Rejection as rejection:
-                refused.setdefault(index, rejection.reason)
+                whole.refused.setdefault(index, rejection.reason)
                 continue
             if held is not value:
                 whole.rows[index] = {**whole.rows[index], name: held}
@@ -157,7 +145,12 @@ class Screen:
 
     def _listed(self, name: str, value: str, whole: Screened, index: int) -> Any:
         """Return the list in a cell of a list column. In another column it stays text, and is counted."""
-        written = self._is_written(name, whole.rows[index])
+        row = whole.rows[index]
+        # in a column of answers only if the others are lists as well, and no text that an answer is to be
+        others = (row.get(other) for other in self.answers) if name in self.answers else ()
+        written = name in self.lists and all(
+            not other or isinstance(other, (list, dict)) or _is_list(other) for other in others
+        )
         try:
             texts = single_text_list(value)
         except Rejection:
@@ -168,35 +161,25 @@ class Screen:
             whole.listed[name] += len(texts)
         return Written(texts) if texts is not None and written else value
 
-    def _is_written(self, name: str, row: Row) -> bool:
-        """Tell whether `['good']` in this column of the row is a list, and no text that an answer is to be."""
-        if name not in self.lists:
-            return False
-        others = (row.get(other) for other in self.answers) if name in self.answers else ()
-        return all(not value or isinstance(value, (list, dict)) or _is_list(value) for value in others)
-
     def _members(self, name: str, members: set[str], values: list[Any], unused: Counter[str]) -> None:
         """Count the members of an object that are not read."""
         for member in sorted(members):
             held = [value.get(member) for value in values if isinstance(value, dict)]
-            _count_all(unused, unread_members(f"{name}.{member}", held))
+            _count(unused, unread_members(f"{name}.{member}", held))
         for value in values:
             for member, held in value.items() if isinstance(value, dict) else ():
                 if member in members or not _filled([held]):
                     continue
                 if kind := media_in(member, held):
                     raise NotText(kind, f"column `{name}.{member}`")
-                _count(unused, f"{name}.{member}", 1)
+                _count(unused, {f"{name}.{member}": 1})
 
-    def compared_columns(self, keys: tuple[str, ...]) -> list[tuple[str, str, int]]:
-        """Return (better, worse, sign) for score columns with sign 1, and for rank columns with sign -1.
-
-        Names are such as `score_chosen` and `score_rejected`, or `chosen_rank` and `rejected_rank`.
-        """
+    def compared_columns(self, keys: tuple[str, ...]) -> list[Compared]:
+        """Return the columns such as `score_chosen` and `score_rejected`, or `chosen_rank` and `rejected_rank`."""
         if self.sides is None:
             return []
         better, worse = self.sides
-        found: dict[int, tuple[str, str, int]] = {}
+        found: dict[int, Compared] = {}
         for name in keys:
             words = set(_WORDS.split(name.lower().replace(better.lower(), "")))  # what else the name says
             other = name.replace(better, worse)
@@ -208,12 +191,12 @@ class Screen:
         return list(found.values())
 
     def _compare(
-        self, columns: tuple[str, str, int], how: ConvertOptions, indices: list[int], rows: list[Row],
-        refused: dict[int, str], unused: Counter[str],
-    ) -> None:  # fmt: skip
+        self, columns: Compared, how: ConvertOptions, indices: list[int], whole: Screened, unused: Counter[str]
+    ) -> None:
         one, other, sign = columns
         for index in indices:
-            better, worse = rows[index][one], rows[index][other]
+            row = whole.rows[index]
+            better, worse = row[one], row[other]
             if type(better) in NUMBERS and type(worse) in NUMBERS:
                 margin = sign * (better - worse)
                 if margin > 0 and margin >= how.min_margin:
@@ -221,13 +204,10 @@ class Screen:
             try:
                 margin = sign * (number_of(better) - number_of(worse))
             except Rejection:
-                for name in (one, other):
-                    if _filled([rows[index][name]]):
-                        _count(unused, name, 1)
+                _count(unused, {name: 1 for name in (one, other) if _filled([row[name]])})
                 continue
-            reason = "inverted" if margin < 0 else how.too_close(margin)
-            if reason:
-                refused.setdefault(index, reason)
+            if reason := "inverted" if margin < 0 else how.too_close(margin):
+                whole.refused.setdefault(index, reason)
 
     def _contested(self, keys: tuple[str, ...], indices: list[int], rows: list[Row], unused: Counter[str]) -> None:
         """Count alternative columns that were not read because another one was."""
@@ -243,9 +223,8 @@ class Screen:
                 said = [way for way in ways if row[way[0]] is not None]
                 # `response_1` is the first answer in some sets and the second in others
                 taken = next((way for way in said if all(name in row for name in way)), next(iter(said), ()))
-                for name in dict.fromkeys(name for way in ways for name in way if name not in taken):
-                    if name not in self.keep and _filled([row.get(name)]):
-                        _count(unused, name, 1)
+                others = (name for way in ways for name in way if name not in taken and name not in self.keep)
+                _count(unused, {name: 1 for name in others if _filled([row.get(name)])})
 
 
 class Written(list[str]):
@@ -279,7 +258,7 @@ def list_columns(rows: Iterable[Row], reads: Reads, answers: frozenset[str] = fr
     others: set[str] = set()
     for row in rows:
         systems = system_columns(tuple(row)) if SYSTEM in reads else ()
-        for name in {*_columns(reads, frozenset(row) & _dotted(reads)), *systems}:
+        for name in {*_columns(reads, tuple(row)), *systems}:
             value = row.get(name)
             if isinstance(value, str) and _is_list(value):
                 found[name] = found.get(name) or value
@@ -304,24 +283,15 @@ def _is_list(text: object) -> bool:
         return True
 
 
-@functools.cache
-def _columns(reads: Reads, whole: frozenset[str]) -> dict[str, set[str]]:
-    """Return the columns that are read, each with its members if only these are. Names in `whole` are not split."""
+@functools.lru_cache(maxsize=4096)
+def _columns(reads: Reads, keys: tuple[str, ...]) -> dict[str, set[str]]:
+    """Return the columns that are read, each with its members if only these are. A column of `keys` is not split."""
+    ways = [way for group in reads for way in ((group,) if isinstance(group, str) else group)]
     names: dict[str, set[str]] = {}
-    for name in _names(reads):
-        column, _, member = (name, "", "") if name in whole else name.partition(".")
+    for name in (name for way in ways for name in ((way,) if isinstance(way, str) else way)):
+        column, _, member = (name, "", "") if name in keys else name.partition(".")
         names.setdefault(column, set()).update({member} - {""})
     return names
-
-
-@functools.cache
-def _dotted(reads: Reads) -> frozenset[str]:
-    return frozenset(name for name in _names(reads) if "." in name)
-
-
-def _names(reads: Reads) -> list[str]:
-    ways = [way for group in reads for way in ((group,) if isinstance(group, str) else group)]
-    return [name for way in ways for name in ((way,) if isinstance(way, str) else way)]
 
 
 def _alike(rows: Sequence[Row]) -> dict[tuple[str, ...], list[int]]:
@@ -340,10 +310,6 @@ def _filled(values: Sequence[object]) -> int:
     return sum(map(bool, values)) + values.count(0)
 
 
-def _count_all(unused: Counter[str], found: Counter[str]) -> None:
+def _count(unused: Counter[str], found: Mapping[str, int]) -> None:
     for name, count in found.items():
-        _count(unused, name, count)
-
-
-def _count(unused: Counter[str], name: str, count: int) -> None:
-    unused[name if name in unused or len(unused) < MOST_NAMES else OTHERS] += count
+        unused[name if name in unused or len(unused) < MOST_NAMES else OTHERS] += count

@@ -65,7 +65,7 @@ class _Converter:
         try:
             screened = self._rules.screen.look(block.values, result.unused)
             result.listed.update(screened.listed)
-            for index, reason in screened.refused:
+            for index, reason in screened.refused.items():
                 writer.drop(block.lines[index], reason, block.values[index])
             lines = [block.lines[index] for index in screened.indices] if screened.refused else block.lines
             batches = self._convert(lines, screened.rows)
