@@ -51,15 +51,11 @@ def files_of(repo: Repo, commit: bytes) -> Files:
 
 def read(repo: Repo, commit: bytes, path: str) -> tuple[bytes, bytes]:
     """Return the blob id and content of a file. Raise Refusal 404 EntryNotFound."""
-    blob, item = lookup(repo, commit, path)
+    blob = find(repo.object_store.__getitem__, commit, path)
+    item = repo.object_store[blob]
     if not isinstance(item, Blob):
         raise Refusal(404, "Entry not found", "EntryNotFound")
     return blob, item.data
-
-
-def lookup(repo: Repo, commit: bytes, path: str) -> tuple[bytes, ShaFile]:
-    sha = find(repo.object_store.__getitem__, commit, path)
-    return sha, repo.object_store[sha]
 
 
 def find(read: Callable[[bytes], ShaFile], commit: bytes, path: str) -> bytes:
@@ -81,31 +77,29 @@ def parse_pointer(data: bytes) -> tuple[str, int] | None:
     return (match[1].decode(), int(match[2])) if match else None
 
 
-def file_entry(path: bytes, blob: bytes, data: bytes) -> JSON:
-    """Return the tree API's entry of a file; `size` is the size of its content, not of an LFS pointer."""
-    entry: JSON = {"type": "file", "oid": blob.decode(), "size": len(data), "path": path.decode()}
-    if large := parse_pointer(data):
-        entry["size"] = large[1]
-        entry["lfs"] = {"oid": large[0], "size": large[1], "pointerSize": len(data)}
+def tree_entry(repo: Repo, path: bytes, sha: bytes) -> JSON:
+    """Return the tree API's entry of a file or folder; `size` is that of a file's content, not of its LFS pointer."""
+    item = repo.object_store[sha]
+    entry: JSON = {"type": "directory", "oid": sha.decode(), "size": 0, "path": path.decode()}
+    if not isinstance(item, Tree):
+        entry |= {"type": "file", "size": len(item.data)}
+        if large := parse_pointer(item.data):
+            entry["size"] = large[1]
+            entry["lfs"] = {"oid": large[0], "size": large[1], "pointerSize": len(item.data)}
     return entry
-
-
-def folder_entry(path: bytes, tree: bytes) -> JSON:
-    return {"type": "directory", "oid": tree.decode(), "size": 0, "path": path.decode()}
 
 
 def list_tree(repo: Repo, tree: bytes, prefix: bytes, *, recursive: bool) -> list[JSON]:
     """List the entries of a tree, folders first."""
-    store = repo.object_store
     folders, files = [], []
-    for name, _, sha in store[tree].iteritems():
-        item = store[sha]
-        if isinstance(item, Tree):
-            folders.append(folder_entry(prefix + name, sha))
-            if recursive:
-                folders += list_tree(repo, sha, prefix + name + b"/", recursive=True)
-        else:
-            files.append(file_entry(prefix + name, sha, item.data))
+    for name, _, sha in repo.object_store[tree].iteritems():
+        entry = tree_entry(repo, prefix + name, sha)
+        if entry["type"] == "file":
+            files.append(entry)
+            continue
+        folders.append(entry)
+        if recursive:
+            folders += list_tree(repo, sha, prefix + name + b"/", recursive=True)
     return folders + files
 
 

@@ -6,7 +6,6 @@ import errno
 import os
 import resource
 import shutil
-import sqlite3
 import sys
 from pathlib import Path
 
@@ -44,10 +43,8 @@ def machine_refusal(problem: Exception) -> Refusal | None:
     """Return Refusal 507 for a full disk, 503 for too few file descriptors or memory, None for other errors."""
     if isinstance(problem, OSError) and problem.errno in NO_ROOM:
         return Refusal(507, f"the disk of this Hub cannot store it: {os.strerror(problem.errno)}")
-    if isinstance(problem, sqlite3.OperationalError):
-        name = getattr(problem, "sqlite_errorname", "")
-        full = name.startswith(NO_ROOM_IN_TABLES)
-        return Refusal(507, f"the disk of this Hub cannot store it: {problem}") if full else None
+    if getattr(problem, "sqlite_errorname", "").startswith(NO_ROOM_IN_TABLES):
+        return Refusal(507, f"the disk of this Hub cannot store it: {problem}")
     if isinstance(problem, MemoryError) or (isinstance(problem, OSError) and problem.errno in NO_FILES):
         return Refusal(503, "this Hub is overloaded, try again later")
     return None

@@ -132,10 +132,10 @@ def xorb(content: bytes) -> bytes:
 
 
 def xorb_hash(content: bytes) -> str:
-    from hubdpo.loopback.xet import hashes, xorbs
+    from hubdpo.loopback.xet import xorbs
 
     chunks = xorbs.read_chunks(xorb(content))
-    return hashes.to_hex(hashes.tree_hash([(chunk.hash, chunk.size) for chunk in chunks]))
+    return xorbs.to_hex(xorbs.tree_hash([(chunk.hash, chunk.size) for chunk in chunks]))
 
 
 def test_a_large_commit_that_does_not_fit_is_told(served: Served, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class Slow:
 )
 def test_a_body_is_read_before_any_lock(tmp_path: Path, method: str, path: str, body: object) -> None:
     store = Store(tmp_path / "hub")
-    store.add_token("carol", "hf_carol", may_write=True)
+    store.add_tokens([("carol", "hf_carol", True)])
     routes = Routes(store, "http://127.0.0.1:1")
 
     def send(method: str, path: str, body: object) -> tuple[bytes, list[bool]]:
@@ -83,7 +83,7 @@ def test_a_body_is_read_before_any_lock(tmp_path: Path, method: str, path: str, 
 @pytest.mark.parametrize("right", [None, False])
 def test_a_forbidden_collection_is_refused_before_the_body_is_read(tmp_path: Path, right: bool | None) -> None:
     store = Store(tmp_path / "hub")
-    store.add_token("carol", "hf_carol", may_write=False)
+    store.add_tokens([("carol", "hf_carol", False)])
     routes = Routes(store, "http://127.0.0.1:1")
     slow = Slow(b"{}", store, routes)
     headers = {} if right is None else {"authorization": "Bearer hf_carol"}

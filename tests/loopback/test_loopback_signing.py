@@ -7,7 +7,7 @@ import time
 import pytest
 
 from hubdpo.loopback.http.wire import Refusal, Request
-from hubdpo.loopback.storage.signing import LIFETIME_S, Signed, Signer
+from hubdpo.loopback.storage.tokens import LIFETIME_S, Signed, Signer
 
 SIGNER = Signer(b"0" * 32)
 URL = ("dataset", "carol/x", "dave", "cdn", "0" * 64)

@@ -32,9 +32,9 @@ from hubdpo.loopback import gitio, limits
 from hubdpo.loopback.api.routes import Routes
 from hubdpo.loopback.http.wire import Answer, Refusal, Request
 from hubdpo.loopback.server import Logged, LoopbackHub
-from hubdpo.loopback.storage.signing import Signer
 from hubdpo.loopback.storage.store import Repo, Store
-from hubdpo.loopback.xet import hashes, shards, xorbs
+from hubdpo.loopback.storage.tokens import Signer
+from hubdpo.loopback.xet import shards, xorbs
 from hubdpo.loopback.xet.store import XetStore
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def test_an_unknown_xet_token_is_refused(sent: Sent, token: str) -> None:
 
 
 def test_a_xet_token_ends(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubdpo.loopback.storage.signing.LIFETIME_S", -1)
+    monkeypatch.setattr("hubdpo.loopback.storage.tokens.LIFETIME_S", -1)
     token = xet_token(sent.server, "write")
     assert ask(sent.server, "/_xet/v1/shards", token=token, data=b"x")[0] == 401
 
@@ -308,12 +308,12 @@ def kept(tmp_path: Path) -> Iterator[tuple[Store, XetStore, shards.SharedFile]]:
     store = Store(tmp_path / "store")
     files = XetStore(store)
     parts = [b"first" * 100, b"second" * 100]
-    leaves = [(hashes.chunk_hash(part), len(part)) for part in parts]
-    xorb = hashes.to_hex(hashes.tree_hash(leaves))
+    leaves = [(xorbs.chunk_hash(part), len(part)) for part in parts]
+    xorb = xorbs.to_hex(xorbs.tree_hash(leaves))
     files.add_xorb(xorb, b"".join(header(part) + part for part in parts))
-    proof = hashes.range_hash([leaf[0] for leaf in leaves])
+    proof = xorbs.range_hash([leaf[0] for leaf in leaves])
     term = shards.Term(xorb, 0, 2, sum(size for _, size in leaves), proof)
-    name = hashes.to_hex(hashes.file_hash(leaves))
+    name = xorbs.to_hex(xorbs.file_hash(leaves))
     yield store, files, shards.SharedFile(name, hashlib.sha256(b"".join(parts)).hexdigest(), [term])
     store.close()
 
@@ -349,18 +349,18 @@ def test_a_file_that_does_not_fit_is_refused(
 
 
 def test_a_shard_of_chunks_shows_their_hashes_to_who_has_them() -> None:
-    chunk = xorbs.Chunk(0, 13, 5, hashes.chunk_hash(b"known"))
+    chunk = xorbs.Chunk(0, 13, 5, xorbs.chunk_hash(b"known"))
     key = Signer(b"secret").key("chunks")
     shard = shards.write_shard("0" * 64, [chunk], key=key)
-    assert chunk.hash not in shard and hashes.keyed(chunk.hash, key) in shard
+    assert chunk.hash not in shard and xorbs.keyed(chunk.hash, key) in shard
     assert shards.read_files(shard) == []
 
 
 def test_a_hash_is_written_as_four_numbers() -> None:
     """The example of the protocol's specification."""
     text = "07060504030201000f0e0d0c0b0a090817161514131211101f1e1d1c1b1a1918"
-    assert hashes.to_hex(bytes(range(32))) == text
-    assert hashes.from_hex(hashes.to_hex(bytes(range(32)))) == bytes(range(32))
+    assert xorbs.to_hex(bytes(range(32))) == text
+    assert xorbs.from_hex(xorbs.to_hex(bytes(range(32)))) == bytes(range(32))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 4096, 4099])
@@ -434,7 +434,7 @@ for number in range(100):
         known = [row[0] for row in reopened._store.query("SELECT hash FROM xorb")]
         for xorb in known:
             chunks = xorbs.read_chunks(files.path(xorb).read_bytes())
-            assert hashes.to_hex(hashes.tree_hash([(chunk.hash, chunk.size) for chunk in chunks])) == xorb
+            assert xorbs.to_hex(xorbs.tree_hash([(chunk.hash, chunk.size) for chunk in chunks])) == xorb
         for name, sha256 in acknowledged.items():
             status, content = ask(reopened, f"/carol/x/resolve/main/{name}")
             assert status == 200 and hashlib.sha256(content).hexdigest() == sha256
@@ -504,7 +504,7 @@ def test_a_pointer_tells_nothing_of_what_another_repo_holds(
     """Otherwise anyone could test by SHA-256 whether a private repo has a file."""
     store, files, file = kept
     files.add_file(Repo("model", "carol/secret"), file)
-    store.add_token("dave", "hf_dave", may_write=True)
+    store.add_tokens([("dave", "hf_dave", True)])
     routes = Routes(store, "http://127.0.0.1:1")
 
     def answer(method: str, path: str, data: bytes = b"") -> Answer:

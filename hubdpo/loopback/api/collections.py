@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import known_user, may_read, readable
-from hubdpo.loopback.http.fields import sent_fields
+from hubdpo.loopback.http.requests import sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, User, as_json
 from hubdpo.loopback.names import identifier, repo_kind
 from hubdpo.loopback.storage.folder import read_document, write_document
@@ -54,10 +54,9 @@ class Collections:
             write_document(self._path, [*entries, entry])
         return as_json(entry)
 
-    def delete(self, request: Request, owner: str, name: str) -> Answer:
+    def delete(self, request: Request, owner: str, name: str) -> None:
         with self._changing(request, owner, name) as (entries, entry):
             entries.remove(entry)
-        return as_json({})
 
     def add(self, request: Request, owner: str, name: str) -> Answer:
         _writer(request)

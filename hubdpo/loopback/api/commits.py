@@ -15,8 +15,7 @@ from hubdpo.loopback import gitio, limits
 from hubdpo.loopback.api.access import may_propose, may_write
 from hubdpo.loopback.api.card_checks import card_data
 from hubdpo.loopback.api.pulls import Pulls, new_discussion
-from hubdpo.loopback.api.repos import Repos
-from hubdpo.loopback.http.fields import Fields, parse, sent_fields, sent_json_parts
+from hubdpo.loopback.http.requests import Fields, parse, sent_fields, sent_json_parts
 from hubdpo.loopback.http.wire import JSON, LONGEST_MESSAGE, Answer, Refusal, Request, User, as_json, shortened
 from hubdpo.loopback.names import file_path, ref_name
 from hubdpo.loopback.storage.store import Repo, Store
@@ -30,8 +29,8 @@ OPEN_REFS = ("refs/heads/", "refs/pr/")
 
 
 class Commits:
-    def __init__(self, store: Store, repos: Repos, pulls: Pulls) -> None:
-        self._store, self._repos, self._pulls = store, repos, pulls
+    def __init__(self, store: Store, pulls: Pulls, endpoint: str) -> None:
+        self._store, self._pulls, self._endpoint = store, pulls, endpoint
 
     def preupload(self, request: Request, repo: Repo, revision: str) -> Answer:
         """Return for each file its upload mode (LFS or regular), whether .gitignore excludes it, and its object id."""
@@ -54,7 +53,7 @@ class Commits:
                 mode = "lfs" if large else "regular"
                 answer = {"path": path, "uploadMode": mode, "shouldIgnore": _matches(path, ignore_rules)}
                 if here := files.get(name):
-                    entry = gitio.file_entry(name, here[1], git.object_store[here[1]].data)
+                    entry = gitio.tree_entry(git, name, here[1])
                     answer["oid"] = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
                 entries.append(answer)
         if any(entry["uploadMode"] == "lfs" and not entry["shouldIgnore"] for entry in entries):
@@ -85,7 +84,7 @@ class Commits:
                     self._apply(git, repo, files, key, value)
             title, description = header.text("summary"), header.text("description")
             message = f"{title}\n\n{description}" if description else title
-            page, pull_url = self._repos.url(repo), {}
+            page, pull_url = f"{self._endpoint}/{repo.page}", {}
             if request.flag("create_pr"):
                 entry = new_discussion(user, title, description, base=parent)
                 with self._pulls.opened(git, repo, entry) as pull_ref:
@@ -125,24 +124,22 @@ class Commits:
         else:
             raise Refusal(400, f"unknown operation: {key}")
 
-    def create_branch(self, request: Request, repo: Repo, name: str) -> Answer:
+    def create_branch(self, request: Request, repo: Repo, name: str) -> None:
         may_write(request, repo)
         fields = sent_fields(request)  # before the lock: a client may send slowly
         with self._store.changing(repo) as git:
             ref = ref_name("refs/heads/", name, git.refs.as_dict())
             if not git.refs.add_if_new(ref, gitio.resolve(git, fields.text("startingPoint") or "main")):
                 raise Refusal(409, f"Reference refs/heads/{name} already exists")
-        return as_json({})
 
-    def create_tag(self, request: Request, repo: Repo, revision: str) -> Answer:
+    def create_tag(self, request: Request, repo: Repo, revision: str) -> None:
         user = may_write(request, repo)
         fields = sent_fields(request)
         with self._store.changing(repo) as git:
             ref = ref_name("refs/tags/", fields.text("tag"), git.refs.as_dict())
             gitio.write_tag(git, ref, gitio.resolve(git, revision), fields.text("message"), user.name)
-        return as_json({})
 
-    def delete_ref(self, request: Request, repo: Repo, kind: str, name: str) -> Answer:
+    def delete_ref(self, request: Request, repo: Repo, kind: str, name: str) -> None:
         may_write(request, repo)
         sent_fields(request)
         if (kind, name) == ("branch", "main"):
@@ -152,7 +149,6 @@ class Commits:
             if ref not in git.refs.as_dict():
                 raise Refusal(404, f"Reference {name} does not exist", "RevisionNotFound")
             del git.refs[ref]
-        return as_json({})
 
     def validate_yaml(self, request: Request) -> Answer:
         try:

@@ -16,11 +16,11 @@ from urllib.parse import quote
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import may_propose, still_readable
-from hubdpo.loopback.http.fields import Fields, sent_fields
+from hubdpo.loopback.http.requests import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, file_answer, ranged
 from hubdpo.loopback.limits import LARGEST_FILE, check_room
-from hubdpo.loopback.storage.signing import Signer
 from hubdpo.loopback.storage.store import Repo, Store
+from hubdpo.loopback.storage.tokens import Signer
 from hubdpo.loopback.xet.store import XetStore
 
 IN_MEMORY = 256 * 2**10

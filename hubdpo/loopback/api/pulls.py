@@ -16,7 +16,7 @@ from dulwich.repo import Repo as GitRepo
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import may_propose, may_write
-from hubdpo.loopback.http.fields import Fields, sent_fields
+from hubdpo.loopback.http.requests import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, User, as_json
 from hubdpo.loopback.names import identifier
 from hubdpo.loopback.storage.folder import read_document, write_document

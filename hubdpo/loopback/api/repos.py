@@ -12,7 +12,7 @@ from dulwich.walk import Walker
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import known_user, may_read, may_write, readable
 from hubdpo.loopback.api.card_checks import card_data
-from hubdpo.loopback.http.fields import Fields, sent_fields
+from hubdpo.loopback.http.requests import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
 from hubdpo.loopback.limits import LARGEST_JSON, MOST_NAMED
 from hubdpo.loopback.names import KINDS, identifier, repo_kind, repo_name
@@ -35,9 +35,6 @@ class Repos:
     def __init__(self, store: Store, xet: XetStore, endpoint: str) -> None:
         self._store, self._xet, self._endpoint = store, xet, endpoint
 
-    def url(self, repo: Repo) -> str:
-        return f"{self._endpoint}/{repo.page}"
-
     def create(self, request: Request) -> Answer:
         fields = sent_fields(request)
         kind, name = repo_kind(fields.text("type")), repo_name(fields.text("name"))
@@ -46,23 +43,23 @@ class Repos:
         if owner != user.name or not user.may_write:
             raise Refusal(403, f'You don\'t have the rights to create a {kind} under the namespace "{owner}"')
         repo = Repo(kind, f"{owner}/{name}", private=_is_private(fields))
+        url = f"{self._endpoint}/{repo.page}"
         with self._store.lock(repo):
             if self._store.repo(kind, repo.id):
-                raise Refusal(409, f"You already created this {kind} repo: {repo.id}", url=self.url(repo))
+                raise Refusal(409, f"You already created this {kind} repo: {repo.id}", url=url)
             with self._store.init_git(repo) as git:
                 files = {b".gitattributes": (gitio.FILE_MODE, gitio.add_blob(git, GIT_ATTRIBUTES))}
                 gitio.write_commit(git, b"refs/heads/main", None, files, "initial commit", "system")
                 self._store.add_repo(repo)
-        return as_json({"url": self.url(repo), "name": repo.id, "id": identifier(repo.id)})
+        return as_json({"url": url, "name": repo.id, "id": identifier(repo.id)})
 
-    def delete(self, request: Request) -> Answer:
+    def delete(self, request: Request) -> None:
         fields = sent_fields(request)
         owner = fields.text("organization") or request.reader
         repo = may_read(self._store, request, repo_kind(fields.text("type")), f"{owner}/{fields.text('name')}")
         may_write(request, repo)
         with self._store.lock(repo):
             self._store.drop_repo(repo)
-        return as_json({})
 
     def listing(self, request: Request, kinds: str) -> Answer:
         kind = KINDS[kinds]
@@ -137,12 +134,11 @@ class Repos:
         with self._store.git(repo) as git:
             sha = gitio.resolve(git, revision)
             try:
-                start, root = gitio.lookup(git, sha, path) if path else (git.object_store[sha].tree, None)
+                start = gitio.find(git.object_store.__getitem__, sha, path) if path else git.object_store[sha].tree
             except Refusal:
                 raise Refusal(404, f'{path} does not exist on "{revision}"', "EntryNotFound") from None
-            if root is not None and root.type_name == b"blob":
-                entries = [gitio.file_entry(path.encode(), start, root.data)]
-            else:
+            entries = [gitio.tree_entry(git, path.encode(), start)]
+            if entries[0]["type"] == "directory":
                 prefix = path.strip("/").encode() + b"/" if path else b""
                 entries = gitio.list_tree(git, start, prefix, recursive=request.flag("recursive"))
             if request.flag("expand"):
@@ -174,9 +170,7 @@ class Repos:
                 except Refusal:
                     continue
                 if oid not in known:
-                    item = git.object_store[oid]
-                    is_file = item.type_name == b"blob"
-                    known[oid] = gitio.file_entry(b"", oid, item.data) if is_file else gitio.folder_entry(b"", oid)
+                    known[oid] = gitio.tree_entry(git, b"", oid)
                 entries.append(known[oid] | {"path": name})
             if expand:
                 entries = _with_last_commit(entries, git, sha)
@@ -196,7 +190,7 @@ class Repos:
 def _sibling(git: GitRepo, path: bytes, blob: bytes, with_blobs: bool) -> JSON:
     if not with_blobs:
         return {"rfilename": path.decode()}
-    entry = gitio.file_entry(path, blob, git.object_store[blob].data)
+    entry = gitio.tree_entry(git, path, blob)
     sibling: JSON = {"rfilename": path.decode(), "size": entry["size"], "blobId": entry["oid"]}
     if large := entry.get("lfs"):
         sibling["lfs"] = {"sha256": large["oid"], "size": large["size"], "pointerSize": large["pointerSize"]}

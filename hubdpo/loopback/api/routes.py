@@ -14,40 +14,41 @@ from hubdpo.loopback.api.pulls import Pulls
 from hubdpo.loopback.api.repos import Repos
 from hubdpo.loopback.http.wire import Answer, Refusal, Request, as_json
 from hubdpo.loopback.names import KINDS
-from hubdpo.loopback.storage.signing import Signer
 from hubdpo.loopback.storage.store import Repo, Store
+from hubdpo.loopback.storage.tokens import Signer
 from hubdpo.loopback.xet.routes import Xet
 from hubdpo.loopback.xet.store import XetStore
 
-Handler = Callable[..., Answer]
+Table = Mapping[str, Callable[..., Answer | None]]
+NAME, REST = "([^/]*)", "(?:/(.*))?"
+"""One name in a path, and the rest of the path, if any."""
 
 
 class Routes:
     """Parse request paths and call the part of the API that answers them.
 
-    The tables map `METHOD path` to a handler. `*` is one name in the path and `/**` the rest of the path, if any: with
-    the groups of the expression, they become arguments of the handler, unescaped.
+    The tables map `METHOD path`, an expression whose groups become arguments, to a handler. No answer means `{}`.
     """
 
     def __init__(self, store: Store, endpoint: str) -> None:
         self._store = store
         signer, xet_store = Signer(store.secret), XetStore(store)
-        self._repos = repos = Repos(store, xet_store, endpoint)
+        repos = Repos(store, xet_store, endpoint)
         self._files = files = Files(store, xet_store, signer, endpoint)
         self._collections = collections = Collections(store)
         pulls, xet = Pulls(store), Xet(store, xet_store, signer, endpoint)
-        commits = Commits(store, repos, pulls)
+        commits = Commits(store, pulls, endpoint)
         # signed URLs, for which clients send no token, and calls with a Xet token
-        self._signed = _compiled({
-            "[A-Z]+ _cdn/*": files.from_cdn,
-            "PUT _lfs/*/*/*/*": files.put,
-            "GET _xet/xorb/*": xet.xorb_range,
-            "GET _xet/v1/chunks/[^/]*/*": xet.known_chunks,
-            "POST _xet/v1/xorbs/[^/]*/*": xet.take_xorb,
+        self._signed: Table = {
+            f"[A-Z]+ _cdn/{NAME}": files.from_cdn,
+            f"PUT _lfs/{NAME}/{NAME}/{NAME}/{NAME}": files.put,
+            f"GET _xet/xorb/{NAME}": xet.xorb_range,
+            f"GET _xet/v1/chunks/[^/]*/{NAME}": xet.known_chunks,
+            f"POST _xet/v1/xorbs/[^/]*/{NAME}": xet.take_xorb,
             "POST _xet/(v[12])/shards": xet.take_shard,
-            "GET _xet/(v[12])/reconstructions/*": xet.reconstruction,
-        })  # fmt: skip
-        self._api = _compiled({
+            f"GET _xet/(v[12])/reconstructions/{NAME}": xet.reconstruction,
+        }  # fmt: skip
+        self._api: Table = {
             "GET whoami-v2": access.whoami,
             "GET agent-harnesses": lambda _: as_json({"standardEnvVars": [], "harnesses": {}}),
             "[A-Z]+ telemetry(?:/.*)?": lambda _: Answer(200),
@@ -57,31 +58,31 @@ class Routes:
             "GET (models|datasets|spaces)": repos.listing,
             "GET collections": collections.listing,
             "POST collections": collections.create,
-            "GET collections/*/*": collections.details,
-            "DELETE collections/*/*": collections.delete,
-            "POST collections/*/*/items": collections.add,
-            "DELETE collections/*/*/items/*": collections.remove,
-        })  # fmt: skip
-        self._of_repo = _compiled({
+            f"GET collections/{NAME}/{NAME}": collections.details,
+            f"DELETE collections/{NAME}/{NAME}": collections.delete,
+            f"POST collections/{NAME}/{NAME}/items": collections.add,
+            f"DELETE collections/{NAME}/{NAME}/items/{NAME}": collections.remove,
+        }  # fmt: skip
+        self._of_repo: Table = {
             "GET ": repos.info,
-            "GET revision/**": repos.info,
-            "GET tree/*/**": repos.tree,
-            "POST paths-info/**": repos.paths_info,
+            f"GET revision{REST}": repos.info,
+            f"GET tree/{NAME}{REST}": repos.tree,
+            f"POST paths-info{REST}": repos.paths_info,
             "GET refs": repos.refs,
-            "GET commits/**": repos.commits,
-            "GET auth-check/**": access.check,
+            f"GET commits{REST}": repos.commits,
+            f"GET auth-check{REST}": access.check,
             "PUT settings": repos.settings,
             "GET xet-(read|write)-token(?:/.*)?": xet.token,
-            "POST preupload/**": commits.preupload,
-            "POST commit/**": commits.commit,
-            "POST branch/**": commits.create_branch,
-            "POST tag/**": commits.create_tag,
-            "DELETE (branch|tag)/**": commits.delete_ref,
+            f"POST preupload{REST}": commits.preupload,
+            f"POST commit{REST}": commits.commit,
+            f"POST branch{REST}": commits.create_branch,
+            f"POST tag{REST}": commits.create_tag,
+            f"DELETE (branch|tag){REST}": commits.delete_ref,
             "GET discussions": pulls.listing,
             "POST discussions": pulls.create,
-            "GET discussions/*": pulls.details,
-            "POST discussions/*/(comment|status|title|merge)": pulls.change,
-        })  # fmt: skip
+            f"GET discussions/{NAME}": pulls.details,
+            f"POST discussions/{NAME}/(comment|status|title|merge)": pulls.change,
+        }  # fmt: skip
 
     def answer(self, request: Request) -> Answer:
         """Answer a request; a Refusal becomes an error response."""
@@ -121,19 +122,9 @@ class Routes:
         return access.may_read(self._store, request, KINDS[kinds], repo_id)
 
 
-def _compiled(routes: Mapping[str, Handler]) -> dict[re.Pattern[str], Handler]:
-    groups = {"*": "([^/]*)", "/**": "(?:/(.*))?"}
-    return {
-        re.compile(re.sub(r"/\*\*|(?<=/)\*", lambda star: groups[star[0]], route)): handler
-        for route, handler in routes.items()
-    }
-
-
-def _answered(
-    routes: Mapping[re.Pattern[str], Handler], request: Request, parts: Sequence[str], *known: object
-) -> Answer:
+def _answered(table: Table, request: Request, parts: Sequence[str], *known: object) -> Answer:
     path = f"{request.method} {'/'.join(quote(part, safe='') for part in parts)}"  # an escaped slash ends no name
-    for route, handler in routes.items():
-        if match := route.fullmatch(path):
-            return handler(request, *known, *(unquote(group or "") for group in match.groups()))
+    for route, handler in table.items():
+        if match := re.fullmatch(route, path):
+            return handler(request, *known, *(unquote(group or "") for group in match.groups())) or as_json({})
     raise Refusal(404, "Not found")

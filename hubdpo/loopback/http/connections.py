@@ -43,15 +43,12 @@ class Waiting:
             with self._guard:
                 self._sockets.pop(waiter, None)
 
-    def drop_longest(self) -> bool:
-        """Drop the connection that has waited longest. Return False if none waits."""
+    def drop_longest(self) -> None:
         with self._guard:
             waiter = next(iter(self._sockets), None)
-            if waiter is None:
-                return False
-            del self._sockets[waiter]
-            waiter.drop()
-            return True
+            if waiter is not None:
+                del self._sockets[waiter]
+                waiter.drop()
 
 
 class PatientSocket(io.RawIOBase):

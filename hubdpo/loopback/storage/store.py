@@ -23,8 +23,7 @@ from hubdpo import console
 from hubdpo.errors import ConfigError
 from hubdpo.loopback.http.wire import Body, Refusal, User
 from hubdpo.loopback.storage.folder import close_to_others, hold, made_or_left, signing_secret, sweep, written_whole
-from hubdpo.loopback.storage.signing import Signer
-from hubdpo.loopback.storage.tokens import KEYED, bare_hash, keyed_hash
+from hubdpo.loopback.storage.tokens import KEYED, Signer, bare_hash, keyed_hash
 
 CHUNK = 1 << 20
 TABLES = """
@@ -90,17 +89,14 @@ class Store:
 
     # tokens, stored as hashes keyed with the secret
 
-    def add_token(self, user: str, value: str, *, may_write: bool) -> None:
-        hashed = keyed_hash(self._token_key, bare_hash(value))
-        self.query("INSERT OR REPLACE INTO token VALUES (?, ?, ?)", hashed, user, int(may_write))
-
     def add_tokens(self, tokens: Sequence[tuple[str, str, bool]]) -> None:
         """Add (name, value, may write) tokens. Raise ConfigError, adding none, if another user has one of them."""
         for name, value, _ in tokens:
             if (owner := self.user_of(value)) and owner.name != name:
                 raise ConfigError(f"a token of {name} already belongs to {owner.name}", hint="give another VALUE")
         for name, value, may_write in tokens:
-            self.add_token(name, value, may_write=may_write)
+            hashed = keyed_hash(self._token_key, bare_hash(value))
+            self.query("INSERT OR REPLACE INTO token VALUES (?, ?, ?)", hashed, name, int(may_write))
 
     def user_of(self, token: str) -> User | None:
         hashed = keyed_hash(self._token_key, bare_hash(token))

@@ -1,16 +1,25 @@
-"""Parse tokens from the command line, a file or the environment. Only keyed hashes of them are stored."""
+"""Tokens of users, of which only keyed hashes are stored, and what they get: Xet tokens and signed URLs.
+
+Xet tokens and signed URLs are valid for an hour, and only for what they name.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
+import json
 import re
 import stat
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlencode
 
 from hubdpo.errors import ConfigError
-from hubdpo.loopback.http.wire import Refusal
+from hubdpo.loopback.http.wire import Refusal, Request
 from hubdpo.loopback.names import RESERVED, owner_name
 
 FORM = "NAME:VALUE[:read|write]"
@@ -19,6 +28,7 @@ VARIABLE = "HUBDPO_HUB_TOKENS"
 LARGEST_FILE = 1 << 20
 KEYED = "k:"
 """Prefix of a keyed hash in the token table; older versions stored hashes without a key."""
+LIFETIME_S = 3600
 
 
 def parse_token(text: str, where: str = "a token") -> tuple[str, str, bool]:
@@ -86,3 +96,67 @@ def bare_hash(value: str) -> str:
 def keyed_hash(key: bytes, bare: str) -> str:
     """Return the stored form of a token. The key is in another file, so the database alone gives no token away."""
     return KEYED + hmac.new(key, bare.encode(), "sha256").hexdigest()
+
+
+class Signed(NamedTuple):
+    """The reader and repo that a signed URL or a Xet token names."""
+
+    reader: str
+    kind: str
+    repo_id: str
+
+
+class Signer:
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def query(self, kind: str, repo_id: str, reader: str, *parts: str) -> str:
+        """Return the query string of a URL signed for a repo, a reader and `parts`."""
+        until = str(int(time.time()) + LIFETIME_S)
+        signature = self._signature(kind, repo_id, reader, *parts, until)
+        named = urlencode({"repo": f"{kind}/{repo_id}", "reader": reader})
+        return f"{named}&until={until}&signature={signature}"
+
+    def check(self, request: Request, *parts: str) -> Signed:
+        """Return the reader and repo of a signed URL. Raise Refusal 403 for a wrong or expired signature."""
+        kind, _, repo_id = request.parameter("repo").partition("/")
+        reader, until = request.parameter("reader"), request.parameter("until", "0")
+        signature = self._signature(kind, repo_id, reader, *parts, until)
+        if not _same(signature, request.parameter("signature")) or int(until) < time.time():
+            raise Refusal(403, "the URL is not signed, or has expired")
+        return Signed(reader, kind, repo_id)
+
+    def token(self, scope: str, kind: str, repo_id: str, reader: str) -> tuple[str, int]:
+        """Return a Xet token for the scope `read` or `write` of a repo, and its expiry, in seconds since the epoch."""
+        until = int(time.time()) + LIFETIME_S
+        claims = base64.urlsafe_b64encode(json.dumps([scope, kind, repo_id, reader, until]).encode()).decode()
+        return f"{claims}.{self._signature('xet', claims)}", until
+
+    def granted(self, request: Request, needed: str) -> Signed:
+        """Return what a bearer token names. Raise Refusal 401 if it is invalid or expired, 403 if it may only read."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        claims, _, signature = token.partition(".")
+        if scheme.lower() != "bearer" or not _same(self._signature("xet", claims), signature):
+            raise Refusal(401, "the Xet token is not valid")
+        try:
+            scope, kind, repo_id, reader, until = json.loads(base64.urlsafe_b64decode(claims))
+        except (binascii.Error, ValueError, TypeError):
+            raise Refusal(401, "the Xet token is not valid") from None
+        if until < time.time():
+            raise Refusal(401, "the Xet token has expired")
+        if scope == "write":
+            request.body.trust()
+        elif needed == "write":
+            raise Refusal(403, "this needs a write token")
+        return Signed(reader, kind, repo_id)
+
+    def key(self, purpose: str) -> bytes:
+        """Derive a 32-byte key that lasts as long as the secret."""
+        return hmac.new(self._secret, f"key\n{purpose}".encode(), "sha256").digest()
+
+    def _signature(self, *parts: str) -> str:
+        return hmac.new(self._secret, "\n".join(parts).encode(), "sha256").hexdigest()
+
+
+def _same(expected: str, received: str) -> bool:
+    return hmac.compare_digest(expected.encode(), received.encode())

@@ -11,8 +11,8 @@ import re
 from hubdpo.loopback.api.access import may_propose, still_readable
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, byte_range, file_answer
 from hubdpo.loopback.limits import check_room
-from hubdpo.loopback.storage.signing import Signer
 from hubdpo.loopback.storage.store import Repo, Store
+from hubdpo.loopback.storage.tokens import Signer
 from hubdpo.loopback.xet.shards import LARGEST as LARGEST_SHARD
 from hubdpo.loopback.xet.shards import Term, read_files, write_shard
 from hubdpo.loopback.xet.store import XetStore

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from hubdpo.loopback.http.wire import Refusal
 from hubdpo.loopback.limits import LARGEST_FILE
-from hubdpo.loopback.xet.hashes import from_hex, keyed, to_hex
-from hubdpo.loopback.xet.xorbs import Chunk
+from hubdpo.loopback.xet.xorbs import Chunk, from_hex, keyed, to_hex
 
 TAG = b"HFRepoMetaData\0" + bytes.fromhex("556967456a7b815783a5bdd95ccdd14aa9")
 HEADER = struct.Struct("<32sQQ")  # tag, version, size of the footer

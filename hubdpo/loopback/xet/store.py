@@ -15,7 +15,7 @@ from pathlib import Path
 from hubdpo.loopback.http.wire import Refusal
 from hubdpo.loopback.storage.folder import written_whole
 from hubdpo.loopback.storage.store import Repo, Store
-from hubdpo.loopback.xet import hashes, xorbs
+from hubdpo.loopback.xet import xorbs
 from hubdpo.loopback.xet.shards import SharedFile, Term
 from hubdpo.loopback.xet.xorbs import Chunk
 
@@ -47,14 +47,14 @@ class XetStore:
         if self.chunks(xorb) is not None:
             return False
         chunks = xorbs.read_chunks(data)
-        if hashes.to_hex(hashes.tree_hash([(chunk.hash, chunk.size) for chunk in chunks])) != xorb:
+        if xorbs.to_hex(xorbs.tree_hash([(chunk.hash, chunk.size) for chunk in chunks])) != xorb:
             raise Refusal(400, "the content does not match the hash of the xorb")
         with written_whole(self.path(xorb), beside=self._store.incoming) as stream:
             stream.write(data[: chunks[-1].stop])
         # the row comes last: without it, a file left by a killed server does not count
         self._store.query("INSERT OR REPLACE INTO xorb VALUES (?, ?)", xorb, xorbs.store_chunks(chunks))
         for chunk in chunks:
-            if hashes.divides(chunk.hash, SAMPLED):
+            if xorbs.divides(chunk.hash, SAMPLED):
                 self._sample(chunk, xorb)
         return True
 
@@ -64,13 +64,13 @@ class XetStore:
         return rows[0][0] if rows else None
 
     def _sample(self, chunk: Chunk, xorb: str) -> None:
-        self._store.query("INSERT OR IGNORE INTO chunk VALUES (?, ?)", hashes.to_hex(chunk.hash), xorb)
+        self._store.query("INSERT OR IGNORE INTO chunk VALUES (?, ?)", xorbs.to_hex(chunk.hash), xorb)
 
     # files
 
     def add_file(self, repo: Repo, file: SharedFile) -> None:
         """Register a file of a repo. Raise Refusal 400 for a missing xorb, or terms of another hash or SHA-256."""
-        if hashes.to_hex(hashes.file_hash(self._proven(file.terms))) != file.hash:
+        if xorbs.to_hex(xorbs.file_hash(self._proven(file.terms))) != file.hash:
             raise Refusal(400, "the terms do not match the hash of the file")
         known = self._store.query("SELECT oid FROM xet WHERE hash = ?", file.hash)
         oid = known[0][0] if known else _sha256(self._unpacked(file.terms, 0))
@@ -83,12 +83,12 @@ class XetStore:
             self._sample(self._chunks_of(first)[0], first.xorb)  # clients always query the first chunk
         self._store.link_large(repo, oid, file.size)
 
-    def _proven(self, terms: Iterable[Term]) -> Iterator[hashes.Leaf]:
+    def _proven(self, terms: Iterable[Term]) -> Iterator[xorbs.Leaf]:
         """Yield (hash, size) of the chunks of a file, term by term: a small shard may name millions of chunks."""
         for term in terms:
             part = self._chunks_of(term)
             # the proof shows that the client has the chunks: the xorb may belong to a repo that it cannot read
-            if term.proof != hashes.range_hash([chunk.hash for chunk in part]):
+            if term.proof != xorbs.range_hash([chunk.hash for chunk in part]):
                 raise Refusal(400, f"a term comes without its proof: {term.xorb}")
             yield from ((chunk.hash, chunk.size) for chunk in part)
 
