@@ -18,9 +18,8 @@ from PIL import Image
 from hubdpo import prepare
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.cards.dataset.plots import PLOT, draw_dataset_plots
-from hubdpo.data.clean.keys import digests, folded_keys, pair_digests
+from hubdpo.data.clean.keys import digests, fold, folded_keys, pair_digests
 from hubdpo.data.clean.rows import suspects
-from hubdpo.data.clean.split import fold
 from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
 from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.pairs.example import PreferenceExample

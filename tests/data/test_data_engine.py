@@ -18,7 +18,7 @@ import zstandard
 
 from hubdpo import load_preferences, prepare
 from hubdpo.data.clean import decide
-from hubdpo.data.clean.split import is_test
+from hubdpo.data.clean.decide import is_test
 from hubdpo.data.prepare import shards
 from hubdpo.data.raw import pieces
 from hubdpo.data.raw import rows as raw_rows

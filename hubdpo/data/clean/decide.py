@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.keys import Hashes, RowKeys
+from hubdpo.data.clean.keys import Hashes, RowKeys, mix
 from hubdpo.data.clean.near_duplicates import Rows, Signatures, near_groups
-from hubdpo.data.clean.split import is_test
 
 VERDICTS = (
     "train", "test", "duplicate_pair", "contradiction", "near_duplicate_pair", "over_length", "prompt_in_test",
@@ -78,6 +77,17 @@ def decide(
     undecided = verdict == UNDECIDED
     verdict[undecided] = np.where(published[undecided], TEST, TRAIN)
     return Decision(verdict, limit)
+
+
+def is_test(keys: Hashes, test_size: float, seed: int) -> Mask:
+    """Return bool (rows,): whether the prompt with this hash is held out. The share tends to `test_size`.
+
+    The hash alone decides, so no prompt is in both splits, and adding data moves no row.
+    """
+    draws = mix(np.asarray(keys, np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15) % 2**64))
+    # the upper 53 bits: what a float64 holds exactly
+    held_out: Mask = (draws >> np.uint64(11)).astype(np.float64) < test_size * 2**53
+    return held_out
 
 
 def total_tokens(keys: RowKeys) -> npt.NDArray[np.int64]:

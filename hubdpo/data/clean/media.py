@@ -5,10 +5,10 @@ from __future__ import annotations
 from hubdpo.data.pairs.messages import media_of, words_of
 
 ENDINGS = {
-    ".png": "image", ".jpg": "image", ".jpeg": "image", ".gif": "image", ".webp": "image", ".bmp": "image",
-    ".tif": "image", ".tiff": "image", ".mp4": "video", ".avi": "video", ".mov": "video", ".mkv": "video",
-    ".webm": "video", ".wav": "audio", ".mp3": "audio", ".flac": "audio", ".ogg": "audio", ".m4a": "audio",
-}  # fmt: skip
+    "image": (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"),
+    "video": (".mp4", ".avi", ".mov", ".mkv", ".webm"),
+    "audio": (".wav", ".mp3", ".flac", ".ogg", ".m4a"),
+}
 MAGIC = {b"\x89PNG": "image", b"\xff\xd8\xff": "image", b"GIF8": "image", b"fLaC": "audio", b"OggS": "audio"}
 ABOUT = frozenset((
     "prompt", "caption", "captions", "description", "desc", "text", "question", "answer", "title", "category", "label",
@@ -67,7 +67,7 @@ def _in_text(text: str, named: str | None, name: str) -> str | None:
 def _by_ending(path: str) -> str | None:
     """Return the kind by the file ending, also of a list of paths that a CSV holds as text."""
     bare = path.partition("?")[0].lower().rstrip("'\"])")
-    return next((kind for ending, kind in ENDINGS.items() if bare.endswith(ending)), None)
+    return next((kind for kind, endings in ENDINGS.items() if bare.endswith(endings)), None)
 
 
 def _by_magic(data: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""Check converted rows: roles in order, nothing empty, answers that differ; strip newlines before an answer.
+"""Check converted rows: roles in order, nothing empty, answers that differ; strip newlines and redact credentials.
 
 `clean` is the exact check of one pair. `suspects` is the fast one of a whole batch: it reads role codes and first bytes
 instead of texts, and names every row that `clean` would change or refuse, with some that it would not.
@@ -7,6 +7,7 @@ instead of texts, and names every row that `clean` would change or refuse, with 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from hubdpo.artefacts.formats.messages import ROLES, Message
 from hubdpo.data.pairs.example import STRIPPED, PreferenceExample, Rejection
 from hubdpo.data.pairs.message_column import CODE, MAY_BEGIN_SPACE, MAY_END_SPACE, UNKNOWN, MessageColumn
+from hubdpo.secrets import find_secrets, redact
 
 BEFORE = {
     "user": frozenset(("", "assistant")), "assistant": frozenset(("user", "tool")),
@@ -170,3 +172,20 @@ def _check_answer(answer: list[Message], before: str) -> None:
         before = role
     if before != "assistant":
         raise Rejection("does_not_end_with_assistant")
+
+
+def redact_credentials(example: PreferenceExample, kept: list[str | None]) -> Counter[str]:
+    """Replace each credential in `example` and `kept` by its kind, in place, and count them by kind."""
+    found: Counter[str] = Counter()
+
+    def clear(text: str) -> str:
+        secrets = find_secrets(text)
+        found.update(secret.kind for secret in secrets)
+        return redact(text, secrets)
+
+    def cleared(messages: list[Message]) -> list[Message]:
+        return [{**message, "content": clear(message["content"])} for message in messages]
+
+    example.prompt, example.chosen, example.rejected = map(cleared, (example.prompt, example.chosen, example.rejected))
+    kept[:] = [text and clear(text) for text in kept]
+    return found

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,8 @@ from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
 from hubdpo.data.pairs.message_column import MessageColumn, PairColumns
 
-T = TypeVar("T")
+LISTS = {"lines": "line", "values": "value", "changes": "changes", "scores": "score", "lengths": "lengths"}
+"""The lists of a PairBatch with an entry per pair, and the field of a Pair that each takes."""
 KeptColumn = list[str | bytes | None]
 """One column that `--keep` copies, a value per pair: text, or its UTF-8, or None."""
 
@@ -62,13 +62,9 @@ class PairBatch:
     def from_pairs(cls, pairs: list[Pair], keep: int) -> PairBatch:
         """Collect single pairs; `keep` is the number of kept columns."""
         return cls(
-            [pair.line for pair in pairs],
-            [pair.value for pair in pairs],
-            PairColumns(*(MessageColumn([getattr(pair.example, name) for pair in pairs]) for name in COLUMNS)),
-            [[pair.kept[i] for pair in pairs] for i in range(keep)],
-            [pair.changes for pair in pairs],
-            [pair.score for pair in pairs],
-            [pair.lengths for pair in pairs],
+            columns=PairColumns(*(MessageColumn([getattr(pair.example, name) for pair in pairs]) for name in COLUMNS)),
+            kept=[[pair.kept[i] for pair in pairs] for i in range(keep)],
+            **{name: [getattr(pair, of_pair) for pair in pairs] for name, of_pair in LISTS.items()},
         )
 
     @classmethod
@@ -85,25 +81,17 @@ class PairBatch:
         if len(parts) == 1:
             return parts[0]
         return cls(
-            _flat(part.lines for part in parts),
-            _flat(part.values for part in parts),
-            PairColumns(*map(MessageColumn.concat, zip(*(part.columns for part in parts), strict=True))),
-            [_flat(columns) for columns in zip(*(part.kept for part in parts), strict=True)],
-            _flat(part.changes for part in parts),
-            _flat(part.scores for part in parts),
-            _flat(part.lengths for part in parts),
+            columns=PairColumns(*map(MessageColumn.concat, zip(*(part.columns for part in parts), strict=True))),
+            kept=[list(chain.from_iterable(columns)) for columns in zip(*(part.kept for part in parts), strict=True)],
+            **{name: list(chain.from_iterable(getattr(part, name) for part in parts)) for name in LISTS},
         )
 
     def filter(self, mask: npt.NDArray[np.bool_]) -> PairBatch:
         """Return the pairs where `mask`, bool (pairs,), is true."""
         return PairBatch(
-            list(compress(self.lines, mask)),
-            list(compress(self.values, mask)),
-            PairColumns(*(column.filter(mask) for column in self.columns)),
-            [list(compress(column, mask)) for column in self.kept],
-            list(compress(self.changes, mask)),
-            list(compress(self.scores, mask)),
-            list(compress(self.lengths, mask)),
+            columns=PairColumns(*(column.filter(mask) for column in self.columns)),
+            kept=[list(compress(column, mask)) for column in self.kept],
+            **{name: list(compress(getattr(self, name), mask)) for name in LISTS},
         )
 
     def example(self, index: int) -> PreferenceExample:
@@ -141,7 +129,3 @@ def _kept_text(value: object) -> str | None:
         return str(orjson.dumps(value, default=str), "utf-8")
     except TypeError:
         raise Rejection("wrong_type") from None
-
-
-def _flat(parts: Iterable[Sequence[T]]) -> list[T]:
-    return list(chain.from_iterable(parts))

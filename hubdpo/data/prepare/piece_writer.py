@@ -15,17 +15,16 @@ import pyarrow as pa
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.formats.messages import schema
-from hubdpo.data.clean.credentials import redact_credentials
 from hubdpo.data.clean.keys import row_keys
-from hubdpo.data.clean.lengths import measure
 from hubdpo.data.clean.near_duplicates import pair_signatures
-from hubdpo.data.clean.rows import clean, suspects
+from hubdpo.data.clean.rows import clean, redact_credentials, suspects
 from hubdpo.data.pairs.batch import Pair, PairBatch
 from hubdpo.data.pairs.example import REDACTED, Rejection, Row
 from hubdpo.data.pairs.markers import MarkerCounts, count_markers
 from hubdpo.data.pairs.message_column import text_array
 from hubdpo.data.prepare.dropped import DroppedRow, dropped_line, is_error
 from hubdpo.data.prepare.rules import Rules
+from hubdpo.data.tokens.pair import measure
 from hubdpo.data.tokens.tokenizer import encoder_of
 
 
