@@ -136,7 +136,7 @@ def tokens() -> dict[str, Any] | None:
 
 def _ours(encoder: Any, pair: Any) -> tuple[list[int], list[int], list[int]]:
     prompt = encoder.prompt(pair.prompt)
-    return prompt, encoder.answer(pair.prompt, pair.chosen), encoder.answer(pair.prompt, pair.rejected)
+    return prompt, encoder.answered(pair.prompt, pair.chosen).ids, encoder.answered(pair.prompt, pair.rejected).ids
 
 
 def _as_trl(tokenizer: Any, pair: Any) -> tuple[list[int], list[int], list[int]]:

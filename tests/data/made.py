@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from hubdpo.data.detection.detect import detect_all, look
+
 
 def rows(count: int) -> list[dict[str, str]]:
     return [{"prompt": f"question {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(count)]
@@ -18,3 +20,7 @@ def lines(values: list[Any]) -> bytes:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def detect(rows: list[Any]) -> str:
+    return detect_all([look(rows, "the source", "")])[0]

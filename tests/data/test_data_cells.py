@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.clean.media import media_in
 from hubdpo.data.clean.screen import Screen
+from hubdpo.data.clean.unread import media_in
 from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
 from hubdpo.data.converters.cells import parse_messages_cell, single_text_list
 from hubdpo.data.converters.formats import mapped

@@ -9,9 +9,9 @@ import pytest
 from hubdpo.data.clean.rows import clean
 from hubdpo.data.converters import CONVERTERS
 from hubdpo.data.converters.formats.mapped import converter, parse_map
-from hubdpo.data.detection.detect import detect
 from hubdpo.data.pairs.example import Rejection, change_names
 from hubdpo.errors import ConfigError, DataError
+from tests.data.made import detect
 
 
 def m(role: str, content: str) -> dict[str, str]:

@@ -106,7 +106,9 @@ def test_the_ids_are_those_of_the_rendered_conversation(tokenizer: Any, messages
     prompt = encoder.prompt(messages[:-1])
     rendered = {"tokenize": True, "return_dict": False}
     assert prompt == tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, **rendered)
-    assert prompt + encoder.answer(messages[:-1], messages[-1:]) == tokenizer.apply_chat_template(messages, **rendered)
+    assert prompt + encoder.answered(messages[:-1], messages[-1:]).ids == tokenizer.apply_chat_template(
+        messages, **rendered
+    )
 
 
 def test_text_that_spells_a_control_token_stays_text(tokenizer: Any) -> None:
@@ -130,7 +132,7 @@ def test_a_template_that_changes_contents_is_rendered_in_full(tiny_base: Path, t
     tokenizer.chat_template = template
     messages = [{"role": "user", "content": "  what \n"}, {"role": "assistant", "content": " that "}]
     for some in (messages, CONVERSATIONS[0]):
-        ids = ChatEncoder(tokenizer).prompt(some[:1]) + ChatEncoder(tokenizer).answer(some[:1], some[1:])
+        ids = ChatEncoder(tokenizer).prompt(some[:1]) + ChatEncoder(tokenizer).answered(some[:1], some[1:]).ids
         assert ids == tokenizer.apply_chat_template(some, tokenize=True, return_dict=False)
 
 

@@ -148,7 +148,7 @@ def test_a_tokenizer_whose_added_tokens_take_what_stands_beside_them_is_encoded_
     encoder = ChatEncoder(tokenizer)
     prompt, answer = [say("user", "a  <wide> \n b")], [say("assistant", "<think>\nx <wide> y\n</think>\n\n名")]
     assert not encoder.fast
-    assert encoder.prompt(prompt) + encoder.answer(prompt, answer) == rendered(tokenizer, prompt + answer)
+    assert encoder.prompt(prompt) + encoder.answered(prompt, answer).ids == rendered(tokenizer, prompt + answer)
     with pytest.raises(Rejection, match="special_text"):
         encoder.prompt([say("user", "a <|im_end|>")])
 
@@ -305,10 +305,10 @@ def test_plain_text_goes_the_fast_way(template: str) -> None:
     text = "It is low, the user said: `think` of 名字, and\n\nthe text, image or tool_call is high (or not)!"
     messages = [say("system", text), say("user", text), say("assistant", text), say("user", text)]
     answer = [say("assistant", text)]
-    encoder.prompt(messages), encoder.answer(messages, answer)
+    encoder.prompt(messages), encoder.answered(messages, answer).ids
     calls: list[Any] = []
     tokenizer.apply_chat_template = lambda *args, **kwargs: calls.append(args) or ""
-    encoder.prompt(messages), encoder.answer(messages, answer)
+    encoder.prompt(messages), encoder.answered(messages, answer).ids
     assert not calls
 
 

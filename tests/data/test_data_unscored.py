@@ -10,9 +10,8 @@ import pytest
 
 from hubdpo import load_preferences, prepare
 from hubdpo.data.converters import ConvertOptions, find_converter
-from hubdpo.data.detection.detect import detect
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
-from tests.data.made import lines
+from tests.data.made import detect, lines
 
 
 def completions(scores: list[Any]) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
 
-from hubdpo.data.clean.media import could_hold_media, media_in
-from hubdpo.data.clean.members import unread_members
+from hubdpo.data.clean.unread import could_hold_media, media_in, unread_members
 from hubdpo.data.converters.cells import ARRAYS, BEGINS, OPENERS, parse_messages_cell, single_text_list
 from hubdpo.data.converters.contract import ConvertOptions
 from hubdpo.data.converters.prompts import SYSTEM, Reads, system_columns

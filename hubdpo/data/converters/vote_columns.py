@@ -12,14 +12,13 @@ import orjson
 
 from hubdpo.data.converters.contract import ConvertOptions
 from hubdpo.data.converters.vote_words import (
-    MARKS,
     Sides,
     Vote,
-    are_swapped,
     check_unambiguous,
     differing_words,
     is_whole_number,
     normalize,
+    order_of,
     parse_vote,
     side_of_digit,
     suffix_of,
@@ -116,11 +115,11 @@ def _one_of_three(row: Row, sides: Sides) -> Vote:
     if None in values:
         raise Rejection("missing_field")
     flags = [FLAGS.get(normalize(value)) for value in values]
-    own = differing_words(*sides)
-    if (own not in MARKS and not are_swapped(own)) or sorted(map(str, flags)) != ["0", "0", "1"]:
+    order = order_of(differing_words(*sides))
+    if not order or sorted(map(str, flags)) != ["0", "0", "1"]:
         raise Rejection("unknown_label")
     a, b, _ = (flag or 0 for flag in flags)
-    return float(b - a if are_swapped(own) else a - b)
+    return float(order * (a - b))
 
 
 def _majority(row: Row, sides: Sides, labels: dict[str, str] | None) -> Vote:

@@ -169,7 +169,7 @@ def _named_side(text: str, sides: Sides) -> int:
         letters = "a", "b"  # the letters of judges, for columns without letters
     if word.isalpha() and word in letters and letters[0] != letters[1]:
         return 1 if word == letters[0] else -1
-    return 0 if are_swapped(own) else (text in FIRST) - (text in SECOND)
+    return 0 if order_of(own) < 0 else (text in FIRST) - (text in SECOND)
 
 
 def side_of_digit(text: str, sides: Sides) -> int:
@@ -218,7 +218,7 @@ def model_columns(names: tuple[str, ...], sides: Sides) -> tuple[str, ...]:
     ]  # fmt: skip
     marks = {(one, other): differing_words(one, other) for one in models for other in models}
     matching = [columns for columns, words in marks.items() if words is not None and words == own]
-    if not matching and own not in MARKS and not are_swapped(own):
+    if not matching and not order_of(own):
         matching = [columns for columns, words in marks.items() if words in MARKS]
     return matching[0] if len(matching) == 1 else ()
 
@@ -254,6 +254,6 @@ def differing_words(one: str, other: str) -> Sides | None:
     return differ[0] if len(differ) == 1 else None
 
 
-def are_swapped(words: Sides | None) -> bool:
-    """Return whether the differing words of two columns are MARKS with the second answer in front."""
-    return words is not None and words[::-1] in MARKS
+def order_of(words: Sides | None) -> int:
+    """Return 1 if the differing words of two columns are MARKS, -1 if the second answer is in front, else 0."""
+    return 0 if words is None else (words in MARKS) - (words[::-1] in MARKS)

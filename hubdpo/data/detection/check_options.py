@@ -44,10 +44,6 @@ class Votes:
         return sorted(self.known + self.unknown)
 
     @property
-    def total(self) -> int:
-        return self.known.total() + self.unknown.total()
-
-    @property
     def is_of_another_schema(self) -> bool:
         """Whether some numbers are not in the published schema, so that all of them may mean something else."""
         return any(map(is_number, self.known)) and any(map(is_number, self.unknown))
@@ -111,7 +107,7 @@ def check_votes(
 def _problem_with(
     votes: list[Votes], how: ConvertOptions, rows: Sequence[Row], *, one_answer: bool
 ) -> ConfigError | DataError | None:
-    most = max(votes, key=lambda column: column.total)
+    most = max(votes, key=lambda column: column.known.total() + column.unknown.total())
     if (labels := how.labels) is not None:
         if most.flags:
             flags = f"the flags {quoted(ONE_OF_THREE)}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from hubdpo import console
 from hubdpo.data.converters import CONVERTERS, NAMES, Row
+from hubdpo.data.detection.label_guess import few
 from hubdpo.data.detection.suggest import suggest
 from hubdpo.data.raw.raw_file import listed
 from hubdpo.errors import DataError
@@ -23,8 +24,8 @@ MOST_EXAMPLES = 20
 class Look:
     """The first rows of a file."""
 
-    name: str = "the source"
-    source: str = ""
+    name: str
+    source: str
     """The command line argument that led to the file."""
     seen: int = 0
     shapes: Counter[tuple[str, ...]] = field(default_factory=Counter)
@@ -48,8 +49,7 @@ class Look:
     @property
     def columns(self) -> str:
         """The names of the columns, cut after MOST_FIELDS."""
-        names = ", ".join(f"`{key}`" for key in list(self.fields)[:MOST_FIELDS])
-        return names + (f" and {len(self.fields) - MOST_FIELDS:,} more" if len(self.fields) > MOST_FIELDS else "")
+        return few([f"`{key}`" for key in self.fields], MOST_FIELDS)
 
     def hits(self, name: str) -> int:
         """Return how many rows a converter detects."""
@@ -70,16 +70,11 @@ class Look:
         return counts
 
 
-def look(rows: Iterable[Row], name: str = "the source", source: str = "") -> Look:
+def look(rows: Iterable[Row], name: str, source: str) -> Look:
     result = Look(name, source)
     for row in rows:
         result.add(row)
     return result
-
-
-def detect(rows: Iterable[Row]) -> str:
-    """Return the name of the converter that fits. Raise DataError if none or several do."""
-    return detect_all([look(rows)])[0]
 
 
 def detect_all(looks: Sequence[Look]) -> list[str]:

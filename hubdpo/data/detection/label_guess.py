@@ -69,9 +69,9 @@ def quoted(values: Sequence[str]) -> str:
     return ", ".join(f"`{value[:LONGEST]}`" for value in values)
 
 
-def few(texts: Sequence[str]) -> str:
-    more = len(texts) - MOST_VALUES
-    return ", ".join(texts[:MOST_VALUES]) + (f" and {more:,} more" if more > 0 else "")
+def few(texts: Sequence[str], most: int = MOST_VALUES) -> str:
+    """Join the first texts with commas, and say how many more there are."""
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most:,} more" if len(texts) > most else "")
 
 
 def _quality(value: str, values: Sequence[str]) -> int:

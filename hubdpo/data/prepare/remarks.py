@@ -9,8 +9,8 @@ from typing import Any
 from hubdpo import console
 from hubdpo.artefacts.manifests.funnel import KINDS, Markers
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.data.clean.members import MASKS, SHARES
 from hubdpo.data.clean.screen import MOST_NAMES, OTHERS
+from hubdpo.data.clean.unread import MASKS, SHARES
 from hubdpo.data.converters.prompts import SYSTEM
 from hubdpo.data.pairs.messages import media_of, words_of
 from hubdpo.data.prepare.rounds import Rounds

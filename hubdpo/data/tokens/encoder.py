@@ -19,7 +19,7 @@ from jinja2 import TemplateError
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.tokens.tiktoken_bpe import byte_pair_encoder, cuts_at_added_tokens
-from hubdpo.data.tokens.turns import turns_of
+from hubdpo.data.tokens.turns import MARK, slots, turns_of
 from hubdpo.errors import DataError, UnsupportedBase
 from hubdpo.model.tokenizer.chat_template import content_rules
 from hubdpo.model.tokenizer.rendering import bounded, rendered
@@ -27,7 +27,7 @@ from hubdpo.model.tokenizer.rendering import bounded, rendered
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PLAIN = ("what is it?", "It is 名 1.")
+PLAIN = [{"role": "user", "content": "what is it?"}, {"role": "assistant", "content": "It is 名 1."}]
 PRIVATE_USE = range(0xE000, 0xF900)
 MOST_SKELETONS = 4096
 UNUSABLE = {
@@ -112,12 +112,8 @@ class ChatEncoder:
         shown, spelt, mark = self._shown(prompt)
         return self._encoded(self._template(shown, ask=True), spelt, mark)
 
-    def answer(self, prompt: Sequence[Message], answer: Sequence[Message]) -> list[int]:
-        """Return the ids of an answer, end of turn included."""
-        return self.answered(prompt, answer).ids
-
     def answered(self, prompt: Sequence[Message], answer: Sequence[Message]) -> Answer:
-        """Encode an answer after its prompt."""
+        """Encode an answer after its prompt, end of turn included."""
         messages = [*prompt, *answer]
         if len(answer) > 1 or not self._is_plain(messages):
             return self._rendered(messages, len(prompt))
@@ -143,16 +139,13 @@ class ChatEncoder:
         if (known := self._skeletons.get(key)) is None:
             if len(self._skeletons) >= MOST_SKELETONS:
                 self._skeletons.clear()
-            mark = chr(PRIVATE_USE[0])
-            slots = [{**message, "content": f"{mark}{i}{mark}"} for i, message in enumerate([*prompt, *answer])]
+            with_slots = slots([*prompt, *answer])
             if not answer:
-                known = _Skeleton(self._parsed(self._template(slots, ask=True), mark), [], [])
+                known = _Skeleton(self._parsed(self._template(with_slots, ask=True), MARK), [], [])
             else:
-                asked, whole, start = self._both(slots, len(prompt))
-                known = _Skeleton(
-                    [], self._parsed(asked[start:], mark), self._parsed(whole[start:], mark),
-                    not whole.startswith(asked),
-                )  # fmt: skip
+                asked, whole, start = self._both(with_slots, len(prompt))
+                tail, answered = self._parsed(asked[start:], MARK), self._parsed(whole[start:], MARK)
+                known = _Skeleton([], tail, answered, not whole.startswith(asked))
             self._skeletons[key] = known
         return known
 
@@ -263,24 +256,20 @@ class ChatEncoder:
 
     def _changes_plain_text(self) -> bool:
         """Whether the template changes even plain contents."""
-        question, answer = ({"role": r, "content": c} for r, c in zip(("user", "assistant"), PLAIN, strict=True))
-        mark = chr(PRIVATE_USE[0])
-        for messages in ([question], [question, answer, question], [question, answer]):
-            slots = [{**message, "content": f"{mark}{i}{mark}"} for i, message in enumerate(messages)]
+        for messages in (PLAIN[:1], [*PLAIN, PLAIN[0]], PLAIN):
             ask = len(messages) % 2 == 1
-            filled = self._template(slots, ask=ask)
+            filled = self._template(slots(messages), ask=ask)
             for i, message in enumerate(messages):
-                filled = filled.replace(f"{mark}{i}{mark}", message["content"])
+                filled = filled.replace(f"{MARK}{i}{MARK}", message["content"])
             if filled != self._template(messages, ask=ask):
                 return True
         return False
 
     def _check(self) -> None:
         """Compare the ids of a plain conversation with the tokenizer's. Raise DataError if they differ."""
-        messages = [{"role": "user", "content": PLAIN[0]}, {"role": "assistant", "content": PLAIN[1]}]
-        prompt, answer = self.prompt(messages[:1]), self.answered(messages[:1], messages[1:])
+        prompt, answer = self.prompt(PLAIN[:1]), self.answered(PLAIN[:1], PLAIN[1:])
         ours = prompt[: len(prompt) - answer.replaced] + answer.ids
-        theirs = self._tokenizer(self._template(messages, ask=False), add_special_tokens=False)["input_ids"]
+        theirs = self._tokenizer(self._template(PLAIN, ask=False), add_special_tokens=False)["input_ids"]
         if ours != theirs:
             raise DataError(
                 "the tokenizer merges text across its control tokens, so messages cannot be encoded apart",

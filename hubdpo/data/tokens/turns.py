@@ -12,6 +12,7 @@ from hubdpo.data.pairs.example import Rejection
 
 Template = Callable[..., str]
 MARK = "\ue000"
+"""What encloses the number of a slot: a private-use character, which no template writes."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def turns_of(template: Template, control: re.Pattern[str]) -> Turns:
     found = control.search(after_answer)
     unknown = Turns(end_token=found[0] if found else None)
     try:
-        before = template(_slots([user]), ask=False)
-        asked = template(_slots([user]), ask=True)
+        before = template(slots([user]), ask=False)
+        asked = template(slots([user]), ask=True)
         _, first, between, second, end = _around(template, [user, assistant, user, assistant])
     except (Rejection, ValueError):
         return unknown
@@ -70,11 +71,11 @@ def turns_of(template: Template, control: re.Pattern[str]) -> Turns:
     return Turns(header, end, unknown.end_token)
 
 
-def _slots(messages: Sequence[Message]) -> list[Message]:
+def slots(messages: Sequence[Message]) -> list[Message]:
     """Number the contents, so that they can be found in the rendered text."""
     return [{**message, "content": f"{MARK}{i}{MARK}"} for i, message in enumerate(messages)]
 
 
 def _around(template: Template, messages: Sequence[Message]) -> list[str]:
     """Return the rendered text before, between and after the contents, one string more than there are messages."""
-    return re.split(f"{MARK}[0-9]+{MARK}", template(_slots(messages), ask=False))
+    return re.split(f"{MARK}[0-9]+{MARK}", template(slots(messages), ask=False))

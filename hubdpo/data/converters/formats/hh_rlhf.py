@@ -7,7 +7,7 @@ import numpy as np
 from hubdpo.data.converters.contract import Converter
 from hubdpo.data.converters.prompts import SYSTEM, read_prompt, system_of, systems_of
 from hubdpo.data.converters.rendered_chats import ANSWER, QUESTION, SPEAKER, is_transcript, parse_transcript
-from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, single_turn, text_of
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, text_of
 from hubdpo.data.pairs.message_column import CODE, MessageColumn, PairColumns, with_systems
 
 COLUMNS = ("chosen", "rejected")
@@ -22,15 +22,7 @@ def detect(row: Row) -> bool:
 
 def convert(row: Row) -> PreferenceExample:
     """Split at turn markers that begin a paragraph; the last assistant turn is the answer."""
-    first, second = text_of(row, "chosen"), text_of(row, "rejected")
-    border = first.rfind(ANSWER) + len(ANSWER)
-    answers = first[border:], second[border:]
-    if border >= len(ANSWER) and second[:border] == first[:border] and not any(map(_has_turn, answers)):
-        # The usual case: the transcripts differ in their last turn only, so one of them is enough to parse.
-        prompt = parse_transcript(first[:border])[:-1]
-        chosen, rejected = (single_turn("assistant", answer.removeprefix(" ")) for answer in answers)
-        return PreferenceExample(read_prompt(prompt, system=system_of(row)).messages, chosen, rejected)
-    chosen, rejected = parse_transcript(first), parse_transcript(second)
+    chosen, rejected = map(parse_transcript, [text_of(row, name) for name in COLUMNS])
     if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
         raise Rejection("does_not_end_with_assistant")
     if chosen[:-1] != rejected[:-1]:

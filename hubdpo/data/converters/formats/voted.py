@@ -7,20 +7,9 @@ from itertools import chain
 import orjson
 
 from hubdpo.artefacts.formats.messages import Message
+from hubdpo.data.converters import vote_columns as votes
 from hubdpo.data.converters.contract import Converter, ConvertOptions
 from hubdpo.data.converters.prompts import SYSTEM, prompt_group, read_prompt, read_prompt_of, system_of
-from hubdpo.data.converters.vote_columns import (
-    ANNOTATORS,
-    ONE_OF_THREE,
-    RANKS,
-    SCORES,
-    VOTES,
-    check_margin,
-    has_vote,
-    score_names,
-    vote_of,
-    winner_first,
-)
 from hubdpo.data.converters.vote_words import Sides, normalize
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, number_of
 from hubdpo.data.pairs.messages import first_of, role_in
@@ -34,16 +23,16 @@ ANSWERS = (
     ("completion_a", "completion_b"), ("completion_0", "completion_1"),
 )  # fmt: skip
 SCORED = tuple(dict.fromkeys(
-    pair for sides in ANSWERS for noun in (*SCORES, *RANKS)
-    for pair in zip(*(score_names(side, noun) for side in sides), strict=True) if pair[0] != pair[1]
+    pair for sides in ANSWERS for noun in (*votes.SCORES, *votes.RANKS)
+    for pair in zip(*(votes.score_names(side, noun) for side in sides), strict=True) if pair[0] != pair[1]
 ))  # fmt: skip
-TOGETHER = {ONE_OF_THREE[0]: ONE_OF_THREE, ANNOTATORS[0]: ANNOTATORS}
+TOGETHER = {votes.ONE_OF_THREE[0]: votes.ONE_OF_THREE, votes.ANNOTATORS[0]: votes.ANNOTATORS}
 """Votes that are spread over several columns, by the first of them."""
 
 
 def detect(row: Row) -> bool:
     sides = answer_columns(row)
-    return _has_summaries(row) or (sides is not None and has_vote(row, sides))
+    return _has_summaries(row) or (sides is not None and votes.has_vote(row, sides))
 
 
 def convert(row: Row, how: ConvertOptions) -> PreferenceExample:
@@ -53,8 +42,8 @@ def convert(row: Row, how: ConvertOptions) -> PreferenceExample:
     sides = answer_columns(row)
     if sides is None:
         raise Rejection("missing_field")
-    vote = check_margin(vote_of(row, sides, how.labels), how)
-    return winner_first(vote, _first_and_second(row, *sides))
+    vote = votes.check_margin(votes.vote_of(row, sides, how.labels), how)
+    return votes.winner_first(vote, _first_and_second(row, *sides))
 
 
 def answer_columns(row: Row) -> Sides | None:
@@ -138,7 +127,7 @@ def _interleave(turns: list[object], answers: list[object]) -> list[Message]:
 
 
 READS = (
-    prompt_group(*PROMPTS), ANSWERS, (*(TOGETHER.get(name, name) for name in VOTES), *SCORED),
+    prompt_group(*PROMPTS), ANSWERS, (*(TOGETHER.get(name, name) for name in votes.VOTES), *SCORED),
     "turn", "info.post", "info.article", "summaries", SYSTEM,
 )  # fmt: skip
 VOTED = Converter(

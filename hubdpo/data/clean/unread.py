@@ -1,8 +1,26 @@
-"""Find images, video and sound in raw rows, by the names of columns and by their values."""
+"""Find what a raw row holds beside the text that is read: images, video and sound, and members of messages.
+
+Media are found by the names of columns and by their values. Members are those that hubdpo does not read, such as a
+speaker's name, a weight or an id.
+"""
 
 from __future__ import annotations
 
-from hubdpo.data.pairs.messages import media_of, words_of
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from hubdpo.data.pairs.example import Row
+from hubdpo.data.pairs.messages import (
+    CONTENT_KEYS,
+    REASONING,
+    ROLE_KEYS,
+    first_of,
+    is_call,
+    media_of,
+    role_in,
+    words_of,
+)
 
 ENDINGS = {
     "image": (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"),
@@ -21,6 +39,11 @@ PLAIN = {int, float, bool, type(None)}
 NESTED = (dict, list, bytes)
 LONGEST_PATH = 1024
 DEEPEST = 3
+SHARES = frozenset(("weight", "weights", "loss", "train", "trainable", "training", "learn"))
+"""Words of members that weight the loss of a message. hubdpo scores all of an answer and nothing of a prompt."""
+MASKS = frozenset(("mask", "masked", "skip", "ignore"))
+ALL_OF_IT = ("1", "1.0", "true")
+NONE_OF_IT = ("0", "0.0", "false")
 
 
 def media_in(name: str, value: object, depth: int = 0) -> str | None:
@@ -72,3 +95,38 @@ def _by_ending(path: str) -> str | None:
 
 def _by_magic(data: bytes) -> str | None:
     return next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), None)
+
+
+def unread_members(column: str, values: Sequence[object]) -> Counter[str]:
+    """Count messages, or lists of them, that have a member which is not read, under `column[].member`."""
+    lists = [value for value in values if value.__class__ is list]
+    try:
+        if len(lists) == len(values) and set(map(len, chain.from_iterable(lists))) <= {2}:
+            return Counter()  # nearly always: role and content
+    except TypeError:
+        pass  # numbers among them
+    found: Counter[str] = Counter()
+    for value in values:
+        if value.__class__ is str:
+            continue
+        items = value if isinstance(value, list) else [value]
+        names = {name for item in items if isinstance(item, dict) for name in _unread(item)}
+        found.update(f"{column}[].{name}" for name in names)
+    return found
+
+
+def _unread(message: Row) -> Iterator[str]:
+    role, content = role_in(message), first_of(message, CONTENT_KEYS)
+    if role is None or content is None:
+        return
+    for name, held in message.items():
+        if not isinstance(name, str) or name in ROLE_KEYS or held is None or held in ("", [], {}):
+            continue
+        if (name in CONTENT_KEYS and held == content) or is_call(name) or name in REASONING or media_of(name):
+            continue  # read elsewhere, or a reason to drop the row
+        words = set(words_of(name))
+        if words & SHARES or words & MASKS:
+            all_of_it = NONE_OF_IT if words & MASKS else ALL_OF_IT
+            if role != "assistant" or str(held).lower() in all_of_it:
+                continue
+        yield name
