@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import shutil
 import sys
 from collections.abc import Callable
@@ -187,3 +188,9 @@ def test_no_command_passes_on_an_escape(
     assert said
     assert not unprintable(said), said
     assert form == "json" or r"\u001b" in said or command in NOTHING_HOSTILE
+
+
+def test_the_client_tells_nothing_of_its_retries_on_the_command_line() -> None:
+    import huggingface_hub
+
+    assert huggingface_hub.utils.logging.get_verbosity() == logging.ERROR

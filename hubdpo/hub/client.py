@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import write_atomic
 from hubdpo.errors import HubError, NoSuchRevision
-from hubdpo.hub.failures import first_line, is_offline, is_unreachable, translate_errors
+from hubdpo.hub.failures import AGAIN, first_line, is_offline, is_unreachable, translate_errors
 from hubdpo.hub.reference import COMMIT, Address, RepoRef, checked_revision, parse_address
 from hubdpo.hub.transport import api, endpoint
 
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoFile
+
 RepoType = Literal["model", "dataset"]
+
+
+class CachedCommit(str):
+    """A commit that the cache named in place of a Hub that did not answer. Its files come from the cache as well."""
 
 
 def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = "model") -> str:
@@ -30,7 +37,7 @@ def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = 
         return revision
     ref = RepoRef(repo_id, checked_revision(revision) if revision is not None else None)
     if is_offline():
-        return _cached_commit(ref, repo_type) or never_cached(ref, repo_type)
+        return _cached_commit(ref, repo_type) or not_cached(ref, repo_type)
     with translate_errors(str(ref)):
         try:
             sha = api().repo_info(repo_id, revision=revision, repo_type=repo_type).sha
@@ -41,7 +48,7 @@ def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = 
             console.warn(
                 f"{endpoint()} does not answer ({type(problem).__name__}); `{ref}` is {cached[:12]}, from the cache"
             )
-            return cached
+            return CachedCommit(cached)
     if not sha:
         raise HubError(f"{endpoint()} names no commit for `{repo_id}`", hint="try again later")
     _remember(ref, repo_type, str(sha))
@@ -73,18 +80,30 @@ def download(
     *,
     repo_type: RepoType = "model",
     allow_patterns: list[str] | None = None,
+    needed: list[str] | None = None,
 ) -> Path:
-    """Return a folder with the files of a commit, from the cache or the Hub. Raise HubError when a file is missing."""
+    """Return a folder with the files of a commit, from the cache or the Hub. Raise HubError when a file is missing.
+
+    Other tools cache single files, without the list of the commit's files, and then only the Hub knows whether the
+    cache has all of them. Such a cache is enough if it has a file for each pattern in `needed`, else in
+    `allow_patterns`.
+    """
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     with translate_errors(f"{repo_id}@{sha[:12]}"):
         try:
-            return fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns)
+            folder = fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns)
         except (LocalEntryNotFoundError, OfflineModeIsEnabled):  # huggingface_hub 1 raises the second
-            if is_offline():
-                is_partial = (cache_of(repo_id, repo_type) / "snapshots" / sha).is_dir()
-                never_cached(RepoRef(repo_id, sha), repo_type, part=" with all its files" if is_partial else "")
+            if is_cache_only(sha):
+                not_cached(RepoRef(repo_id, sha), repo_type)
             raise
+        patterns = needed or allow_patterns
+        is_enough = patterns is not None and all(any(folder.glob(pattern)) for pattern in patterns)
+        if not is_enough and cached_tree(repo_id, sha, repo_type) is None:
+            if is_cache_only(sha):
+                not_cached(RepoRef(repo_id, sha), repo_type)
+            api().repo_info(repo_id, revision=sha, repo_type=repo_type)  # fails where the client fell back on the cache
+    return folder
 
 
 def fetch(
@@ -101,8 +120,9 @@ def fetch(
     """
     try:
         folder = api().snapshot_download(
-            repo_id, revision=sha, repo_type=repo_type, allow_patterns=allow_patterns, local_dir=local_dir
-        )
+            repo_id, revision=sha, repo_type=repo_type, allow_patterns=allow_patterns, local_dir=local_dir,
+            local_files_only=isinstance(sha, CachedCommit),
+        )  # fmt: skip
     except RuntimeError as problem:  # hf_xet raises it for every failed read; a failed write is a ConnectionError
         raise ConnectionError(first_line(problem)) from problem
     return Path(folder)
@@ -124,14 +144,35 @@ def called(folder: Path) -> str:
     return str(folder)
 
 
-def never_cached(ref: RepoRef, repo_type: RepoType | None, *, part: str = "") -> NoReturn:
-    """Raise NoSuchRevision for a repo that offline mode cannot provide, with the command that downloads it."""
+def cached_tree(repo_id: str, sha: str, repo_type: RepoType) -> list[RepoFile] | None:
+    """Return the files of a commit as the cache lists them, or None where it does not."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        return list(get_cached_repo_tree(repo_id, revision=sha, repo_type=repo_type))
+    except CachedRepoTreeNotFoundError:
+        return None
+
+
+def is_cache_only(sha: str | None) -> bool:
+    """Tell whether the files of a commit can come from the cache alone."""
+    return isinstance(sha, CachedCommit) or is_offline()
+
+
+def not_cached(ref: RepoRef, repo_type: RepoType | None) -> NoReturn:
+    """Raise NoSuchRevision for files that the cache, which alone is asked, does not have, and say how to get them."""
+    is_partial = repo_type and (cache_of(ref.repo_id, repo_type) / "snapshots" / (ref.revision or "main")).is_dir()
+    what = f"`{ref}` is not in the cache" + (" with all its files" if is_partial else "")
+    if not is_offline():
+        raise NoSuchRevision(
+            f"{what}, and {endpoint()} does not answer",
+            hint=f"check the network and HF_ENDPOINT, then {AGAIN}",
+        )
     command = ["hf", "download", ref.repo_id]
     command += ["--repo-type", "dataset"] if repo_type == "dataset" else []
     command += ["--revision", ref.revision] if ref.revision else []
-    raise NoSuchRevision(
-        f"`{ref}` is not in the cache{part}, and offline mode is on", hint=f"HF_HUB_OFFLINE=0 {shlex.join(command)}"
-    )
+    raise NoSuchRevision(f"{what}, and offline mode is on", hint=f"HF_HUB_OFFLINE=0 {shlex.join(command)}")
 
 
 def _cached_commit(ref: RepoRef, repo_type: RepoType) -> str | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from hubdpo.errors import ConfigError, HubError, NoSuchRevision
-from hubdpo.hub.client import RepoType, cache_of, never_cached, resolve
-from hubdpo.hub.failures import is_offline, no_folder, translate_errors
+from hubdpo.hub.client import RepoType, cache_of, not_cached, resolve
+from hubdpo.hub.failures import is_offline, is_unreachable, no_folder, translate_errors
 from hubdpo.hub.reference import RepoRef, parse_unless_folder
 from hubdpo.hub.repo import RepoSnapshot
-from hubdpo.hub.retry import repeat
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.hub.transport import api, endpoint
+
+TYPES: tuple[RepoType, ...] = ("model", "dataset")
 
 
 def open_snapshot(ref: str, revision: str | None = None, *, repo_type: RepoType | None = None) -> Snapshot:
@@ -34,8 +35,9 @@ def open_snapshot(ref: str, revision: str | None = None, *, repo_type: RepoType 
             return _at_revision(repo_id, repo_type, revision, ref, listed=True)
     except NoSuchRevision:
         # a model and a dataset may share their name; then the revision tells which of them is meant
-        if repo_type == "dataset" or not _exists(repo_id, "dataset"):
-            raise
+        with translate_errors(repo_id):
+            if repo_type == "dataset" or not _exists(repo_id, "dataset"):
+                raise
         return _at_revision(repo_id, "dataset", revision, ref, listed=True)
 
 
@@ -50,18 +52,26 @@ def _at_revision(
 
 
 def find_type(repo_id: str) -> RepoType:
-    """Tell whether a repo is a model or a dataset; offline, by the cache. Raise HubError when there is no such repo."""
-    types: tuple[RepoType, ...] = ("model", "dataset")
-    repo_type = next((repo_type for repo_type in types if _exists(repo_id, repo_type)), None)
-    if repo_type is not None:
-        return repo_type
+    """Tell whether a repo is a model or a dataset. Raise HubError when there is no such repo.
+
+    In offline mode, and when the Hub does not answer, by the cache.
+    """
+    cached = next((repo_type for repo_type in TYPES if cache_of(repo_id, repo_type).is_dir()), None)
     if is_offline():
-        never_cached(RepoRef(repo_id), None)
-    raise HubError(f"`{repo_id}` is not on {endpoint()}, or is private", hint="hf auth login, or check the name")
+        return cached or not_cached(RepoRef(repo_id), None)
+    with translate_errors(repo_id):
+        try:
+            found = next((repo_type for repo_type in TYPES if _exists(repo_id, repo_type)), None)
+        except Exception as problem:
+            if cached is None or not is_unreachable(problem):
+                raise
+            return cached
+    if found is None:
+        raise HubError(f"`{repo_id}` is not on {endpoint()}, or is private", hint="hf auth login, or check the name")
+    return found
 
 
 def _exists(repo_id: str, repo_type: RepoType) -> bool:
     if is_offline():
         return cache_of(repo_id, repo_type).is_dir()
-    with translate_errors(repo_id):
-        return bool(repeat(lambda: api().repo_exists(repo_id, repo_type=repo_type)))
+    return bool(api().repo_exists(repo_id, repo_type=repo_type))

@@ -13,8 +13,8 @@ from typing import IO, TYPE_CHECKING, Any
 from hubdpo.artefacts.formats.bounded import check_size, read_bytes
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.errors import ArtefactError, HubError
-from hubdpo.hub.client import RepoType, download, fetch, never_cached
-from hubdpo.hub.failures import is_offline, translate_errors
+from hubdpo.hub.client import RepoType, cached_tree, download, fetch, is_cache_only, not_cached
+from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.reference import RepoRef
 from hubdpo.hub.retry import TRIES, repeat, wait_before
 from hubdpo.hub.snapshot import Shapes, Snapshot, git_blob_id
@@ -39,29 +39,28 @@ class RepoSnapshot(Snapshot):
         self, repo_id: str, repo_type: RepoType, commit: str, *,
         ref: str | None = None, revision: str | None = None, fresh: bool = False,
     ) -> None:  # fmt: skip
-        self.name, self.repo_type, self.commit, self.revision = repo_id, repo_type, commit, revision
+        self.name, self.repo_type, self.commit, self.revision = repo_id, repo_type, str(commit), revision
         self._sha, self._type = commit, repo_type
         self.ref = ref or f"{repo_id}@{commit[:12]}"
-        self._at: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type, "revision": commit}
+        self._at: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type, "revision": self.commit}
         self._fresh = fresh
         self._folder: Path | None = None
         self._content: dict[str, bytes] = {}
 
     @cached_property
     def _tree(self) -> dict[str, RepoFile]:
-        from huggingface_hub import RepoFile, get_cached_repo_tree
-        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+        from huggingface_hub import RepoFile
 
-        try:
-            if self._fresh:
-                raise CachedRepoTreeNotFoundError(self.name)
-            entries = list(get_cached_repo_tree(**self._at))
-        except CachedRepoTreeNotFoundError:
-            if is_offline():
-                never_cached(RepoRef(self.name, self.commit), self.repo_type)
+        entries = None if self._fresh else cached_tree(self.name, self._sha, self._type)
+        if entries is None:
+            self._require_hub()
             with translate_errors(self.ref):
                 entries = repeat(lambda: list(api().list_repo_tree(**self._at, recursive=True)))
         return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+    def _require_hub(self) -> None:
+        if is_cache_only(self._sha):
+            not_cached(RepoRef(self.name, self.commit), self.repo_type)
 
     @cached_property
     def files(self) -> dict[str, int]:
@@ -74,8 +73,10 @@ class RepoSnapshot(Snapshot):
     def read(self, name: str) -> bytes:
         check_size(name, self.files.get(name, 0), of=self.ref)
         if not self._fresh:
-            with translate_errors(self.ref):
-                path = Path(repeat(lambda: api().hf_hub_download(**self._at, filename=name)))
+            path = self._cached(name)
+            if path is None:
+                with translate_errors(self.ref):
+                    path = Path(repeat(lambda: api().hf_hub_download(**self._at, filename=name)))
             return read_bytes(path, of=self.ref)
         if self._folder is not None and (self._folder / name).is_file():
             return read_bytes(self._folder / name, of=self.ref)
@@ -103,8 +104,8 @@ class RepoSnapshot(Snapshot):
         hf_raise_for_status(response)
         return bytes(response.content)
 
-    def fetch(self, names: list[str] | None = None) -> Path:
-        return download(self.name, self._sha, repo_type=self._type, allow_patterns=names)
+    def fetch(self, names: list[str] | None = None, *, needed: list[str] | None = None) -> Path:
+        return download(self.name, self._sha, repo_type=self._type, allow_patterns=names, needed=needed)
 
     def fetch_fresh(self, names: Iterable[str], into: Path) -> None:
         """Download files, as far as the commit has them, into an empty folder; `read` takes them from there.
@@ -157,7 +158,11 @@ class RepoSnapshot(Snapshot):
         return {tensor: tuple(facts.shape) for tensor, facts in metadata.tensors.items()}
 
     def _cached(self, name: str) -> Path | None:
+        """Return the cached file, None where the Hub must be asked. Raise NoSuchRevision where it cannot be."""
         from huggingface_hub import try_to_load_from_cache
 
         path = try_to_load_from_cache(**self._at, filename=name)
-        return Path(path) if isinstance(path, str) else None
+        if not isinstance(path, str):
+            self._require_hub()
+            return None
+        return Path(path)

@@ -66,8 +66,11 @@ class Snapshot(ABC):
         """Open a file of any size; of a remote file, only the parts that are read are downloaded."""
 
     @abstractmethod
-    def fetch(self, names: list[str] | None = None) -> Path:
-        """Return a folder that has the files of these names, or all of them; glob patterns are allowed."""
+    def fetch(self, names: list[str] | None = None, *, needed: list[str] | None = None) -> Path:
+        """Return a folder that has the files of these names, or all of them; glob patterns are allowed.
+
+        Without the Hub, cached files are enough where each of the patterns `needed` has one.
+        """
 
     @abstractmethod
     def shapes(self, name: str) -> Shapes:
@@ -149,7 +152,7 @@ class FolderSnapshot(Snapshot):
     def open(self, name: str) -> IO[bytes]:
         return (self.folder / name).open("rb")
 
-    def fetch(self, names: list[str] | None = None) -> Path:
+    def fetch(self, names: list[str] | None = None, *, needed: list[str] | None = None) -> Path:
         return self.folder
 
     def shapes(self, name: str) -> Shapes:

@@ -75,7 +75,7 @@ class ReleaseSnapshot(Snapshot):
         content = self.contents[name]
         return content if isinstance(content, Path) else None
 
-    def fetch(self, names: list[str] | None = None) -> Path:
+    def fetch(self, names: list[str] | None = None, *, needed: list[str] | None = None) -> Path:
         raise NotImplementedError("a release is in no folder before it is pushed")
 
     def shapes(self, name: str) -> Shapes:

@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, constants
 import hubdpo
 from hubdpo import push
 from hubdpo.config import MergeConfig
+from hubdpo.data.load import look_at_dataset
 from hubdpo.data.raw.sources.find import find_sources
 from hubdpo.data.tokens.tokenizer import encoder_of, find_model
 from hubdpo.errors import HubError, NoSuchRevision
@@ -212,6 +213,53 @@ def test_a_model_in_the_cache_without_the_revision_is_told_so(tiny_base_repo: st
     offline()
     with pytest.raises(NoSuchRevision, match="`alice/tiny-qwen2@v7` is not in the cache"):
         open_snapshot(f"{tiny_base_repo}@v7")
+
+
+PARTIAL: dict[str, Callable[[dict[str, str], Path], object]] = {
+    "load_preferences": lambda names, out: hubdpo.load_preferences(names["data"]),
+    "train --dataset": lambda names, out: look_at_dataset(names["data"]),
+    "load_adapter": lambda names, out: hubdpo.load_adapter(names["adapter"]),
+    "merge": lambda names, out: hubdpo.merge(adapter=names["adapter"], output_dir=out / "merged"),
+    "diff": lambda names, out: diff(names["adapter"], names["adapter"]),
+    "diff of datasets": lambda names, out: diff(names["data"], names["data"]),
+    "inspect": lambda names, out: inspect(names["adapter"]),
+}
+
+
+@pytest.mark.parametrize("reason", ["offline mode is on", "does not answer"])
+@pytest.mark.parametrize("use", PARTIAL)
+@pytest.mark.usefixtures("cache")
+def test_a_repo_of_which_one_file_is_cached_is_not_judged_by_that_file(
+    use: str, reason: str, published: dict[str, str], offline: Callable[[], None], faults: Faults, tmp_path: Path
+) -> None:
+    for kind, repo_type in (("data", "dataset"), ("adapter", "model")):
+        HfApi().hf_hub_download(published[kind], "README.md", repo_type=repo_type)
+    if reason == "offline mode is on":
+        offline()
+    else:
+        faults.add(Fault("reset-before", "", times=1_000))
+    with pytest.raises(NoSuchRevision, match=f"is not in the cache with all its files, and .*{reason}"):
+        PARTIAL[use](published, tmp_path)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_commit_in_part_cached_is_asked_for(
+    published: dict[str, str], faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HfApi().hf_hub_download(published["data"], "README.md", repo_type="dataset")
+    sha = resolve(published["data"], repo_type="dataset")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    faults.add(Fault("reset-before", "", times=1_000))
+    with pytest.raises(HubError, match="no answer from http"):
+        look_at_dataset(f"{published['data']}@{sha}")
+
+
+@pytest.mark.usefixtures("cache")
+def test_files_that_another_tool_cached_are_enough_for_a_base(tiny_base_repo: str, offline: Callable[[], None]) -> None:
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        HfApi().hf_hub_download(tiny_base_repo, name)
+    offline()
+    assert find_base(tiny_base_repo).ref.repo_id == tiny_base_repo
 
 
 @pytest.mark.usefixtures("cache")

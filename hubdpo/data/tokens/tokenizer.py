@@ -51,7 +51,9 @@ def encoder_of(model: Model) -> ChatEncoder:
     """
     folder = Path(model.name)
     if model.revision is not None:
-        folder = download(model.name, model.revision, allow_patterns=TOKENIZER_PATTERNS)
+        folder = download(
+            model.name, model.revision, allow_patterns=TOKENIZER_PATTERNS, needed=["tokenizer_config.json"]
+        )
     kwargs = json.loads(model.template_kwargs) if model.template_kwargs else None
     try:
         return ChatEncoder(read_tokenizer(folder, kwargs))

@@ -22,6 +22,8 @@ from hubdpo.model.bases.targets import check_targets
 
 CONFIG_FILES = [CONFIG, ADAPTER_CONFIG, MERGE_FILE]
 """Small files that tell a base, an adapter and a merged model apart."""
+NEEDED = [CONFIG, "tokenizer_config.json", "*.safetensors"]
+"""Patterns of the files that every base has."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ def find_base(name_or_path: str, revision: str | None = None, *, load_in_4bit: b
         ref = BaseRef(name=files.folder.resolve().name)
     else:
         repo = _open(name_or_path, revision)
-        check_config(_downloaded(repo, CONFIG_FILES), load_in_4bit=load_in_4bit)  # before its weights are downloaded
-        files = _downloaded(repo, BASE_PATTERNS)
+        # before its weights are downloaded
+        check_config(_downloaded(repo, CONFIG_FILES, [CONFIG]), load_in_4bit=load_in_4bit)
+        files = _downloaded(repo, BASE_PATTERNS, NEEDED)
         ref = BaseRef(name=repo.name, repo_id=repo.name, revision=repo.commit)
     facts = check_base(files, load_in_4bit=load_in_4bit)
     ref = ref.model_copy(update={"made_by": ancestors(files.folder), **licence_of(files.folder)})
@@ -65,7 +68,8 @@ def base_folder(
         return local
     if base.repo_id is None:
         raise ConfigError(f"the base folder `{base.name}` is gone", hint=hint)
-    return download(base.repo_id, resolve(base.repo_id, base.revision), allow_patterns=BASE_PATTERNS)
+    commit = resolve(base.repo_id, base.revision)
+    return download(base.repo_id, commit, allow_patterns=BASE_PATTERNS, needed=NEEDED)
 
 
 def check_base_options(config: TrainConfig, base: Base) -> None:
@@ -94,7 +98,7 @@ def look_at_base(config: TrainConfig) -> TrainConfig:
         check_not_an_adapter(folder, name)
     else:
         files = _open(name, config.model_revision)
-        folder = _downloaded(files, CONFIG_FILES).folder
+        folder = _downloaded(files, CONFIG_FILES, [CONFIG]).folder
         config = config.model_copy(update={"model_name_or_path": files.name, "model_revision": files.commit})
     try:
         facts = check_base(files, load_in_4bit=config.load_in_4bit)
@@ -112,8 +116,8 @@ def _open(name: str, revision: str | None) -> Snapshot:
     return open_snapshot(name, revision, repo_type="model")
 
 
-def _downloaded(repo: Snapshot, patterns: list[str]) -> FolderSnapshot:
+def _downloaded(repo: Snapshot, patterns: list[str], needed: list[str]) -> FolderSnapshot:
     """Download files of a repo and return them under the repo's name. Raise UnsupportedBase for an adapter."""
-    folder = repo.fetch(patterns)
+    folder = repo.fetch(patterns, needed=needed)
     check_not_an_adapter(folder, repo.name)
     return FolderSnapshot(folder, name=repo.name, commit=repo.commit)
