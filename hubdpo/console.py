@@ -73,6 +73,11 @@ def one_line(text: str) -> str:
     return printable(text).translate(_LINE_BREAKS)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun, whose plural is regular: `1 pair`, `2,000 pairs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def _stderr() -> Console:
     # created on each call, because a test or a caller may have redirected the stream
     return Console(file=sys.stderr, highlight=False, soft_wrap=True)

@@ -194,3 +194,8 @@ def test_the_client_tells_nothing_of_its_retries_on_the_command_line() -> None:
     import huggingface_hub
 
     assert huggingface_hub.utils.logging.get_verbosity() == logging.ERROR
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 pairs"), (1, "1 pair"), (2000, "2,000 pairs")])
+def test_a_noun_follows_its_number(number: int, words: str) -> None:
+    assert console.counted(number, "pair") == words

@@ -16,9 +16,10 @@ def register(app: typer.Typer) -> None:
         from hubdpo.evaluation.evaluate import evaluate as run
 
         report = run(config)
+        pairs = console.counted(report.pairs, "held-out pair")
         console.result(
             f"{config.run_dir}: adapter {report.adapter_accuracy.value:.1%}, base {report.base_accuracy.value:.1%}, "
-            f"longer answer {report.longer_answer_accuracy.value:.1%} of {report.pairs} held-out pairs",
+            f"longer answer {report.longer_answer_accuracy.value:.1%} of {pairs}",
             {"run_dir": str(config.run_dir), **report.model_dump(mode="json")},
             identifier=str(config.run_dir),
         )

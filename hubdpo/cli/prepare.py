@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
         dropped = sum(funnel.dropped.values())
         planned = " would be" if config.dry_run else ""
         console.result(
-            f"{config.output_dir}: {funnel.kept:,} pairs{planned} kept "
-            f"of {funnel.read:,} rows read, {dropped:,} dropped",
+            f"{config.output_dir}: {console.counted(funnel.kept, 'pair')}{planned} kept "
+            f"of {console.counted(funnel.read, 'row')} read, {dropped:,} dropped",
             {
                 "output_dir": config.output_dir,
                 "dry_run": config.dry_run,

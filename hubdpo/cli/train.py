@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
         accuracy = manifest.metrics.get("eval_rewards/accuracies")
         measured = f", held-out rewards/accuracies {accuracy:.3f}" if accuracy is not None else ""
         console.result(
-            f"{config.output_dir}: {manifest.steps} steps on {manifest.base.name}{measured}",
+            f"{config.output_dir}: {console.counted(manifest.steps or 0, 'step')} on {manifest.base.name}{measured}",
             {
                 "output_dir": str(config.output_dir),
                 "status": manifest.status,

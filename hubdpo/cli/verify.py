@@ -46,7 +46,7 @@ def _outcome(verified: Verified) -> str:
     if verified.checked == "hashes":
         return "hashes only, not loaded"
     if verified.splits is not None:
-        return ", ".join(f"{rows:,} rows in {name}" for name, rows in verified.splits.items())
+        return ", ".join(f"{console.counted(rows, 'row')} in {name}" for name, rows in verified.splits.items())
     if verified.probes is None:
         return "loads on its base; it has no probes to compare"
     if verified.probes.exact:

@@ -127,6 +127,13 @@ class ScheduleOptions(Config):
     weight_decay: Annotated[float, Role.WEIGHTS] = Field(0.0, ge=0, description="Weight decay of AdamW.")
     max_grad_norm: Annotated[float, Role.WEIGHTS] = Field(1.0, gt=0, description="Gradient norm to clip to.")
 
+    @field_validator("max_steps")
+    @classmethod
+    def _some_steps(cls, value: int) -> int:
+        if value == 0:
+            raise Unfit("0 steps train nothing", hint="--max-steps 1 or more, or -1 for all of --num-train-epochs")
+        return value
+
     @field_validator("lr_scheduler_type")
     @classmethod
     def _known_schedule(cls, value: str) -> str:

@@ -15,6 +15,7 @@ from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import EvaluateConfig
+from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import takes
 from hubdpo.data.load import load_preferences, look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError
@@ -48,7 +49,7 @@ def evaluate(config: EvaluateConfig) -> EvalReport:
 
 def _evaluate(config: EvaluateConfig) -> EvalReport:
     # 1. refuse what can be refused before torch is imported
-    folder, run = config.run_dir, read_run(config.run_dir)
+    folder, run = config.run_dir, _read(config.run_dir)
     check_device(config.device)
     manifest, dataset = look_at_dataset(config.dataset or _dataset_of(folder, run))
     if not manifest.splits.get("test"):
@@ -62,7 +63,7 @@ def _evaluate(config: EvaluateConfig) -> EvalReport:
     test = test.select(range(min(len(test), config.max_pairs)))
     device = pick_device(config.device)
     base = find_base(base_name, None if "@" in base_name else run.base.revision)
-    console.info(f"{len(test):,} held-out pairs, {run.base.name} on {device}")
+    console.info(f"{console.counted(len(test), 'held-out pair')}, {run.base.name} on {device}")
     in_4bit, limit, pairs = run.config["load_in_4bit"], run.config["max_length"], config.per_device_eval_batch_size
     with room_for_base(load_in_4bit=in_4bit):
         model = load_base(base.folder, device=device, load_in_4bit=in_4bit)
@@ -81,6 +82,18 @@ def _evaluate(config: EvaluateConfig) -> EvalReport:
     report.write(folder / EVAL_FILE)
     write_plots(folder)
     return report
+
+
+def _read(folder: Path) -> RunManifest:
+    repo, _, revision = str(folder).partition("@")
+    if folder.exists() or not is_repo_id(repo):
+        return read_run(folder)
+    name, at = repo.partition("/")[2], f"--revision {revision} " if revision else ""
+    raise ArtefactError(
+        f"there is no folder `{folder}`, and evaluate needs the folder of a run",
+        hint=f"check the path; for an adapter on the Hub, hf download {repo} {at}--local-dir {name}, then "
+        f"`hubdpo evaluate {name}`",
+    )
 
 
 def _dataset_of(folder: Path, run: RunManifest) -> str:

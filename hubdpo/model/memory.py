@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from hubdpo import console
 from hubdpo.errors import HubdpoError, TrainingError
 from hubdpo.machine.refusals import HOST_OUT_OF_MEMORY, OUT_OF_MEMORY, machine_error, memory_limit
 
@@ -73,7 +74,7 @@ def room_for_scoring(pairs: int, command: Callable[[int], str], *, kept: str = "
     `command` returns the command that scores a given number of pairs a pass, here half as many; `kept` ends the message
     with what is not lost.
     """
-    message = f"the device ran out of memory while scoring, {pairs} pairs at a time{kept}"
+    message = f"the device ran out of memory while scoring, {console.counted(pairs, 'pair')} at a time{kept}"
     return out_of_memory_is(lambda: TrainingError(message, hint=command(max(pairs // 2, 1))))
 
 

@@ -58,7 +58,7 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[R
     base_bytes = sum(weight.numel() * weight.element_size() for weight in weights if not weight.requires_grad)
     # [2B, T, vocabulary], which stock TRL holds; the packed forward pass only the rows of scored tokens
     logits_bytes = 2 * pairs * tokens * int(trainer.model.config.vocab_size) * FLOAT
-    console.info(f"preflight {pairs} longest pairs, {tokens:,} tokens, in {seconds:.1f} s{peak}")
+    console.info(f"preflight {console.counted(pairs, 'longest pair')}, {tokens:,} tokens, in {seconds:.1f} s{peak}")
     console.info(
         f"memory    weights {in_units(base_bytes)}, adapter with gradients and AdamW "
         f"{in_units((2 + MOMENTS) * adapter_bytes)}, logits up to {in_units(logits_bytes)}; "

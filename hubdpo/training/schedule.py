@@ -100,7 +100,8 @@ def check_rates(config: TrainConfig, *, steps: int, warmup_steps: int) -> None:
     decay = arguments.get("num_decay_steps", 0)
     if isinstance(decay, (int, float)) and warmup_steps + decay > steps:
         raise ConfigError(
-            f"a decay of {decay:g} steps does not fit into {steps:,} steps with {warmup_steps:,} of warm-up",
+            f"a decay of {decay:g} steps does not fit into {console.counted(steps, 'step')} with {warmup_steps:,} of "
+            "warm-up",
             hint=f"--lr-scheduler-kwargs '{json.dumps({**arguments, 'num_decay_steps': max(steps // 10, 1)})}'",
         )
 
@@ -111,7 +112,8 @@ def print_plan(config: TrainConfig, encoder: PairTokenizer, device: str, epoch: 
     quantised = "NF4" if config.load_in_4bit else "not quantised"
     console.info(f"base      {config.model_name_or_path}, {quantised}, LoRA r {config.lora_r}")
     tokens = encoder.counts["tokens"] / (2 * epoch.rows)
-    console.info(f"pairs     {epoch.rows:,} of {encoder.counts['rows']:,} rows, {tokens:.0f} tokens a sequence")
+    rows = console.counted(encoder.counts["rows"], "row")
+    console.info(f"pairs     {epoch.rows:,} of {rows}, {tokens:.0f} tokens a sequence")
     for sentence in encoder.told():
         console.warn(sentence)
     passes = f"{config.per_device_train_batch_size} a forward pass, {config.gradient_accumulation_steps} accumulated"
@@ -121,9 +123,10 @@ def print_plan(config: TrainConfig, encoder: PairTokenizer, device: str, epoch: 
         passes = f"{config.tokens_per_batch:,} tokens a forward pass"
     if config.num_processes > 1:
         passes += f", {config.num_processes} processes"
-    console.info(f"steps     {steps:,} x {epoch.pairs_per_step} pairs ({passes}) = {epoch.done(steps):.2f} epochs")
+    pairs = console.counted(epoch.pairs_per_step, "pair")
+    console.info(f"steps     {steps:,} x {pairs} ({passes}) = {epoch.done(steps):.2f} epochs")
     if steps >= epoch.steps and epoch.in_last_step < epoch.pairs_per_step:
-        console.info(f"          the last step of each epoch has {epoch.in_last_step} pairs")
+        console.info(f"          the last step of each epoch has {console.counted(epoch.in_last_step, 'pair')}")
     if epoch.repeated:
         console.info(f"          pairs repeated in each epoch, to give every process the same number: {epoch.repeated}")
     if config.learning_rate > 5e-5:

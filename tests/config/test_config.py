@@ -82,6 +82,7 @@ def test_a_value_out_of_bounds_is_refused(options: dict[str, object]) -> None:
     ("options", "hint"),
     [
         ({"loss_type": ["sigmod"]}, "did you mean `--loss-type sigmoid`?"),
+        ({"max_steps": 0}, "--max-steps 1 or more, or -1 for all of --num-train-epochs"),
         ({"report_to": ["wandbb"]}, "did you mean `--report-to wandb`?"),
         ({"loss_type": ["exo_pair"]}, "--label-smoothing 1e-3"),
         ({"lora_target_modules": []}, "--lora-target-modules all-linear"),

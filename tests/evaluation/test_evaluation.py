@@ -17,12 +17,23 @@ from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.manifests.accuracy import Accuracy, mcnemar
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.data.load import look_at_dataset
-from hubdpo.errors import DataError, TrainingError
+from hubdpo.errors import ArtefactError, DataError, TrainingError
 from hubdpo.evaluation.samples import NEW_TOKENS, PROMPTS, with_samples
 from hubdpo.evaluation.scoring import Score, _stratum, score_pairs
 from hubdpo.model.adapters.load import answer
 from hubdpo.model.log_probs import answer_log_probs
 from tests.near import assert_near
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [("me/ad", "hf download me/ad --local-dir ad"), ("me/ad@v1", "hf download me/ad --revision v1 --local-dir ad")],
+)
+def test_an_adapter_on_the_hub_must_be_downloaded_first(given: str, command: str) -> None:
+    with pytest.raises(ArtefactError, match=f"no folder `{given}`, and evaluate needs the folder of a run") as caught:
+        evaluate(run_dir=given)
+    assert caught.value.hint is not None
+    assert caught.value.hint.endswith(f"{command}, then `hubdpo evaluate ad`")
 
 
 @pytest.mark.parametrize(

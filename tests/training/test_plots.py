@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from hubdpo.cards.model.plots import draw, write_plots
@@ -31,6 +32,12 @@ def test_the_legends_cover_no_curve() -> None:
         extent = legend.get_window_extent()
         assert not any(extent.overlaps(box) for box in boxes)
         assert extent.y1 <= figure.bbox.y1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_the_ticks_are_whole_steps(steps: int) -> None:
+    figure = draw({"loss": {"loss": [(step, 0.7) for step in range(1, steps + 1)]}})
+    assert all(tick.is_integer() for tick in figure.axes[0].get_xticks())
 
 
 def test_what_was_logged_is_drawn_the_same_bytes_each_time(tmp_path: Path) -> None:

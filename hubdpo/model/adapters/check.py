@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
+from hubdpo import console
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hubdpo.artefacts.formats.bounded import JsonObject, shortened
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
@@ -215,4 +216,4 @@ def _check_tokens_and_layers(adapter: CheckedAdapter) -> None:
     ranges = adapter.config.get("layer_replication") or []
     layers = {part for name in adapter.shapes for part in name.split(".") if part.isdecimal()}
     if sum(max(0, stop - start) for start, stop in ranges) > len(layers):
-        raise _refused("layer_replication", ranges, f"{ADAPTER_WEIGHTS} holds {len(layers)} layers")
+        raise _refused("layer_replication", ranges, f"{ADAPTER_WEIGHTS} holds {console.counted(len(layers), 'layer')}")

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from hubdpo import console
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_PATTERNS
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
@@ -95,8 +96,8 @@ def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     missing = [name for name, weight in model.named_parameters() if weight.is_meta and _OF_AN_ADAPTER.search(name)]
     if missing:
         raise ArtefactError(
-            f"{ADAPTER_CONFIG} of `{called(folder)}` asks for {len(missing)} tensors that its weights lack, "
-            f"`{missing[0]}` first",
+            f"{ADAPTER_CONFIG} of `{called(folder)}` asks for {console.counted(len(missing), 'tensor')} that its "
+            f"weights lack, `{missing[0]}` first",
             hint=f"hubdpo inspect {called(folder)}, and tell its owner",
         )
     return model

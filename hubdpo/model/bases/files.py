@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hubdpo import console
 from hubdpo.artefacts.folders.model_files import CONFIG, COPIED_FILES, INDEX, WEIGHTS, weight_map
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_object
 from hubdpo.artefacts.formats.safetensors_header import is_lfs_pointer
@@ -160,7 +161,7 @@ def weight_shapes(base: Snapshot) -> Shapes:
     shapes = {name: shape for shard in shards for name, shape in _shapes_in(base, shard).items()}
     if absent := sorted(set(index) - set(shapes)):
         raise UnsupportedBase(
-            f"`{base.name}` lacks {len(absent)} tensors that its {INDEX} names, `{absent[0]}` first",
+            f"`{base.name}` lacks {console.counted(len(absent), 'tensor')} that its {INDEX} names, `{absent[0]}` first",
             hint=f"fetch it again: {_fetch(base, index[absent[0]])}",
         )
     return shapes
@@ -191,8 +192,8 @@ def _check_weights(name: str, config: JsonObject, shapes: Shapes) -> None:
     if not config.get("tie_word_embeddings", False) and not any(t.endswith("lm_head.weight") for t in shapes):
         gaps.append("lm_head")
     if gaps or not every:
-        lack = f"lack {len(gaps)} tensors that config.json asks for, `{gaps[0]}` first" if every else "hold no layers"
-        raise UnsupportedBase(f"the weights of `{name}` {lack}", hint=FETCH_BOTH)
+        lack = f"lack {console.counted(len(gaps), 'tensor')} that config.json asks for, `{gaps[0]}` first"
+        raise UnsupportedBase(f"the weights of `{name}` {lack if every else 'hold no layers'}", hint=FETCH_BOTH)
     expected = (config.get("vocab_size"), config.get("hidden_size"))
     if None not in expected and embedding is not None and shapes[embedding] != expected:
         found, wanted = (" x ".join(map(str, shape)) for shape in (shapes[embedding], expected))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hubdpo import console
 from hubdpo.artefacts.folders.lineage import ancestors, check_not_an_adapter, check_not_rounded_away
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, BASE_PATTERNS, CONFIG
 from hubdpo.artefacts.folders.run_folder import remembered_folder
@@ -80,7 +81,7 @@ def check_base_options(config: TrainConfig, base: Base) -> None:
         return
     if isinstance(layers, int) and facts.layers is not None and layers > facts.layers:
         raise ConfigError(
-            f"--checkpoint-layers {layers} is more than the {facts.layers} layers of {facts.name}",
+            f"--checkpoint-layers {layers} is more than the {console.counted(facts.layers, 'layer')} of {facts.name}",
             hint="a number up to that, or `auto`; without the option all are recomputed",
         )
     check_targets(config.lora_target_modules, facts)

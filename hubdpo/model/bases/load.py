@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hubdpo import console
 from hubdpo.artefacts.folders.lineage import check_not_an_adapter
 from hubdpo.artefacts.folders.model_files import CONFIG, GENERATION_CONFIG, INDEX
 from hubdpo.artefacts.formats.bounded import JsonObject
@@ -77,7 +78,8 @@ def read_causal_lm(
         )  # fmt: skip
     if missing := sorted(info["missing_keys"]):
         raise UnsupportedBase(
-            f"the weights of `{called(folder)}` lack {len(missing)} tensors of the model, `{missing[0]}` first",
+            f"the weights of `{called(folder)}` lack {console.counted(len(missing), 'tensor')} of the model, "
+            f"`{missing[0]}` first",
             hint="fetch config.json and the weights again",
         )
     return model

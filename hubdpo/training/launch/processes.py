@@ -84,9 +84,8 @@ def launch(config: TrainConfig) -> None:
     They are started by torchrun, as `accelerate launch --cpu --num_processes 2` runs one process (accelerate 1.15.0).
     """
     options = config.model_dump(mode="json", exclude_unset=True, exclude={"num_processes"})
-    console.info(
-        f"processes {config.num_processes}, each with {config.per_device_train_batch_size} pairs a forward pass"
-    )
+    pairs = console.counted(config.per_device_train_batch_size, "pair")
+    console.info(f"processes {config.num_processes}, each with {pairs} a forward pass")
     with tempfile.TemporaryDirectory(prefix="hubdpo-train-") as folder:
         file = Path(folder) / "config.yaml"
         file.write_text(yaml.safe_dump(options), encoding="utf-8")

@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 
+from hubdpo import console
+
 Line = Mapping[str, float]
 
 CHANCE_LOSS = math.log(2)
@@ -90,8 +92,8 @@ def _about_held_out(lines: Sequence[Line], test_pairs: int) -> list[str]:
     margin = 1.96 * 0.5 / math.sqrt(test_pairs)
     if abs(values[-1] - 0.5) <= margin:
         return [
-            f"held-out accuracy is {values[-1]:.2f}, which {test_pairs} pairs cannot tell from chance "
-            f"(0.5 ± {margin:.2f}): use more pairs, more steps, or a preference that can be learned"
+            f"held-out accuracy is {values[-1]:.2f}, which {console.counted(test_pairs, 'pair')} cannot tell from "
+            f"chance (0.5 ± {margin:.2f}): use more pairs, more steps, or a preference that can be learned"
         ]
     return []
 

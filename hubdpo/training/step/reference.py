@@ -43,7 +43,7 @@ def add_reference_log_probs(
     path = _cache_folder() / f"{fingerprint([identity, rows])}.safetensors"
     if _all_ranks(trainer, path.exists()):
         values = load_file(path)
-        console.info(f"reference {len(rows):,} pairs from {path}")
+        console.info(f"reference {console.counted(len(rows), 'pair')} from {path}")
     else:
         values = _compute(trainer, rows)
         _save(values, path)

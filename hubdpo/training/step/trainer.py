@@ -82,6 +82,9 @@ class SharedPrefixDPOTrainer(DPOTrainer):
     def _prepare_dataset(self, dataset: Dataset, *args: object, **kwargs: object) -> Dataset:
         return dataset  # tokenised already
 
+    def create_model_card(self, *args: object, **kwargs: object) -> None:
+        """Write no card: TRL's knows neither base nor data. `hubdpo push` writes the card of a release."""
+
     def _packed(self) -> contextlib.AbstractContextManager[None]:
         return self.shared_prefix.packed() if self.shared_prefix else contextlib.nullcontext()
 
@@ -255,6 +258,7 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)  # MetricsFile prints the metrics
     adapter_to_float32(trainer.model)
     switch_quickly(trainer.model)
+    trainer.model.create_or_update_model_card = lambda folder: None  # PEFT's, in each checkpoint
     if isinstance(config.tokens_per_batch, int):
         trainer.tokens_per_batch = config.tokens_per_batch
     if config.shared_prefix:
