@@ -19,8 +19,7 @@ from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import takes
 from hubdpo.data.load import load_preferences, look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError
-from hubdpo.evaluation.samples import with_samples
-from hubdpo.evaluation.scoring import score_pairs
+from hubdpo.evaluation.scoring import score_pairs, with_samples
 from hubdpo.model.adapters.load import attach_adapter
 from hubdpo.model.bases.find import base_folder, find_base
 from hubdpo.model.bases.load import load_base

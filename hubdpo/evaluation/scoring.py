@@ -1,4 +1,7 @@
-"""Score how base and adapter rank held-out pairs."""
+"""Score how base and adapter rank held-out pairs, and ask both the same few prompts.
+
+The prompts are fixed, so that a card shows typical answers and not chosen ones.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.accuracy import Accuracy, Stratum, mcnemar
-from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample
 from hubdpo.data.tokens.tokenize import PairTokenizer, scored_places
-from hubdpo.errors import ArtefactError
+from hubdpo.errors import ArtefactError, UnsupportedBase
+from hubdpo.model.generation import answer_chat
 from hubdpo.model.log_probs import answer_log_probs
+from hubdpo.secrets import find_secrets, redact
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -19,6 +24,13 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, list[int]]
 """Token ids of a pair: `prompt_ids`, `chosen_ids`, `rejected_ids`."""
+PROMPTS = (
+    "How do I keep basil alive on a windowsill?",
+    "Explain to a ten-year-old why the sky is blue.",
+    "Write two polite sentences that ask to move a meeting from Monday to Tuesday.",
+    "请用两句话介绍一下茶的历史。",
+)
+NEW_TOKENS = 48
 
 
 @dataclass(frozen=True)
@@ -135,3 +147,24 @@ def _scores(model: PeftModel, rows: Sequence[Row], batch_size: int, name: str) -
                 scores.append(Score(sums[chosen], sums[rejected], lengths[chosen], lengths[rejected]))
             bar.advance(bar.task_ids[0], len(batch))
     return scores
+
+
+def with_samples(report: EvalReport, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> EvalReport:
+    """Return the report with greedy answers to PROMPTS, of NEW_TOKENS tokens at most, without and with the adapter."""
+    was_training = model.training
+    model.eval()
+    with model.disable_adapter():
+        base = [_answer(model, tokenizer, prompt) for prompt in PROMPTS]
+    adapter = [_answer(model, tokenizer, prompt) for prompt in PROMPTS]
+    model.train(was_training)
+    samples = [
+        Sample(prompt=prompt, base=before, adapter=after)
+        for prompt, before, after in zip(PROMPTS, base, adapter, strict=True)
+    ]
+    return report.model_copy(update={"samples": samples})
+
+
+def _answer(model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+    chat = [{"role": "user", "content": prompt}]
+    text = answer_chat(model, tokenizer, chat, max_new_tokens=NEW_TOKENS, error=UnsupportedBase)
+    return redact(text, find_secrets(text))

@@ -8,7 +8,6 @@ import os
 import resource
 import sys
 import time
-from typing import NamedTuple
 
 import torch
 import transformers
@@ -17,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 
 from hubdpo import console
 from hubdpo.artefacts.folders.run_folder import remember_places
-from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.commands import resume_command
@@ -26,8 +24,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.data.load import load_with_reference
 from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError, TrainingError
-from hubdpo.evaluation.samples import with_samples
-from hubdpo.evaluation.scoring import score_pairs
+from hubdpo.evaluation.scoring import score_pairs, with_samples
 from hubdpo.model.bases.find import check_base_options, find_base
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.device import pick_device
@@ -40,8 +37,12 @@ from hubdpo.training.preflight import out_of_memory, preflight
 from hubdpo.training.run import resume
 from hubdpo.training.run.advice import explain_metrics
 from hubdpo.training.run.callbacks import CheckpointMarker, MetricsFile, OwnOptions
-from hubdpo.training.run.checkpoints import complete_checkpoints, newest_checkpoint
-from hubdpo.training.run.output_folder import delete_partial_files, stopped_at_ctrl_c
+from hubdpo.training.run.output_folder import (
+    complete_checkpoints,
+    delete_partial_files,
+    newest_checkpoint,
+    stopped_at_ctrl_c,
+)
 from hubdpo.training.run.record import gather_adapter, published_config, save_adapter
 from hubdpo.training.run.resume import EarlierRun, find_earlier_run
 from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_plan
@@ -150,14 +151,10 @@ def train(config: TrainConfig) -> RunManifest:
         save_adapter(trainer.model, weights, base, folder)
         if manifest.end_of_turn is not None:
             write_stops(folder, manifest.end_of_turn)
-    scores = _score(config, trainer, tokenizer, data.get("test")) if is_first or trainer.is_fsdp_enabled else None
-    if scores is None or not is_first:
+    if is_first or trainer.is_fsdp_enabled:
+        _score(config, trainer, tokenizer, data.get("test"))
+    if not is_first:
         return manifest
-    scores.probes.write(folder / PROBES_FILE)
-    if scores.report is not None:
-        scores.report.write(folder / EVAL_FILE)
-    else:
-        console.warn("the dataset has no test split, so the run has no eval.json")
     write_plots(folder)
     for sentence in explain_metrics(
         metrics.lines(), losses=config.loss_type, learning_rate=config.learning_rate, test_pairs=len(test_rows),
@@ -221,16 +218,11 @@ def _last_metrics(trainer: SharedPrefixDPOTrainer) -> dict[str, float]:
     return {key: value for key, value in sorted(last.items()) if math.isfinite(value)}
 
 
-class Scores(NamedTuple):
-    """What an adapter does on our probes, and on the test split when there is one."""
-
-    probes: Probes
-    report: EvalReport | None
-
-
 def _score(
     config: TrainConfig, trainer: SharedPrefixDPOTrainer, tokenizer: PreTrainedTokenizerBase, test: Dataset | None
-) -> Scores:
+) -> None:
+    """Score the adapter on our probes, and on the test split where there is one; rank 0 writes the results."""
+
     def command_with(pairs: int) -> str:
         return resume_command(config.model_copy(update={"per_device_eval_batch_size": pairs}))
 
@@ -239,13 +231,19 @@ def _score(
         probes = record_probes(
             model, tokenizer, load_in_4bit=config.load_in_4bit, template_kwargs=config.chat_template_kwargs
         )
-        if test is None:
-            return Scores(probes, None)
-        report = score_pairs(
-            model, tokenizer, test, beta=config.beta, max_length=config.max_length,
-            prompt_budget=config.prompt_budget, batch_size=pairs,
-        )  # fmt: skip
-        return Scores(probes, with_samples(report, model, tokenizer))
+        if test is not None:
+            report = score_pairs(
+                model, tokenizer, test, beta=config.beta, max_length=config.max_length,
+                prompt_budget=config.prompt_budget, batch_size=pairs,
+            )  # fmt: skip
+            report = with_samples(report, model, tokenizer)
+    if rank() > 0:
+        return
+    probes.write(config.output_dir / PROBES_FILE)
+    if test is not None:
+        report.write(config.output_dir / EVAL_FILE)
+    else:
+        console.warn("the dataset has no test split, so the run has no eval.json")
 
 
 def _device_name(device: str) -> str:

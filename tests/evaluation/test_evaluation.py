@@ -18,8 +18,7 @@ from hubdpo.artefacts.manifests.accuracy import Accuracy, mcnemar
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, DataError, TrainingError
-from hubdpo.evaluation.samples import NEW_TOKENS, PROMPTS, with_samples
-from hubdpo.evaluation.scoring import Score, _stratum, score_pairs
+from hubdpo.evaluation.scoring import NEW_TOKENS, PROMPTS, Score, _stratum, score_pairs, with_samples
 from hubdpo.model.adapters.load import answer
 from hubdpo.model.log_probs import answer_log_probs
 from tests.near import assert_near

@@ -19,7 +19,7 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
 from hubdpo.loopback.server import LoopbackHub
-from hubdpo.training.run.checkpoints import MARKER
+from hubdpo.training.run.output_folder import MARKER
 from tests.gpu.findings import Check, apart
 from tests.gpu.models import SHAPES, raw_pairs, write_base
 

@@ -25,8 +25,7 @@ from hubdpo.model.adapters.check import check_adapter_files, check_on_base
 from hubdpo.model.adapters.load import LoadedAdapter, answer, attach_adapter, load_on_base
 from hubdpo.model.bases.load import read_causal_lm
 from hubdpo.model.tokenizer import rendering
-from hubdpo.model.tokenizer.check import check_tokenizer_growth
-from hubdpo.model.tokenizer.load import read_tokenizer
+from hubdpo.model.tokenizer.load import check_tokenizer_growth, read_tokenizer
 from tests.limited import run_limited
 from tests.model.hostile import Edit, adapter_on_hub, base_on_hub, edited
 

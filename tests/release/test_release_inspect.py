@@ -22,7 +22,7 @@ from hubdpo import push
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ArtefactError, HubError
-from hubdpo.model.tokenizer.check import count_tokens
+from hubdpo.model.tokenizer.load import count_tokens
 from hubdpo.release.inspect.inspect import inspect
 
 if TYPE_CHECKING:

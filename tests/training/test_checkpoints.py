@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hubdpo.errors import ArtefactError
-from hubdpo.training.run.checkpoints import (
+from hubdpo.training.run.output_folder import (
     MARKER,
     complete_checkpoints,
     damage_of,

@@ -13,8 +13,7 @@ from hubdpo.artefacts.manifests.file_entries import sha256_file
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.config import TrainConfig
-from hubdpo.training.run.counted import warn_of_other_tokenizer
-from hubdpo.training.start import check_start
+from hubdpo.training.start import check_start, warn_of_other_tokenizer
 
 THINK, NONE = {"enable_thinking": False}, None
 

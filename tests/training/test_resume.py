@@ -22,8 +22,7 @@ from hubdpo.config.train import Role
 from hubdpo.errors import ConfigError, ResumeMismatch, Stopped, TrainingError
 from hubdpo.training import train as stage
 from hubdpo.training.preflight import out_of_memory
-from hubdpo.training.run.checkpoints import MARKER, Checkpoint, mark_complete
-from hubdpo.training.run.output_folder import check_output_folder
+from hubdpo.training.run.output_folder import MARKER, Checkpoint, check_output_folder, mark_complete
 from hubdpo.training.run.record import published_config
 from hubdpo.training.run.resume import EarlierRun, check_same_experiment, note_changes, steps_to_take
 from hubdpo.training.schedule import rates

@@ -18,8 +18,7 @@ from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.training import start
-from hubdpo.training.run.checkpoints import mark_complete
-from hubdpo.training.run.output_folder import check_output_folder, delete_partial_files
+from hubdpo.training.run.output_folder import check_output_folder, delete_partial_files, mark_complete
 from hubdpo.training.run.record import published_config
 
 OPTIONS: dict[str, Any] = {"model_name_or_path": "b", "dataset": "d"}

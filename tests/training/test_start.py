@@ -21,8 +21,7 @@ from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError, HubError, UnsupportedBase
 from hubdpo.hub.open import open_snapshot
 from hubdpo.model.bases.files import BaseFacts, check_base
-from hubdpo.model.bases.find import look_at_base
-from hubdpo.model.bases.targets import check_targets
+from hubdpo.model.bases.find import check_targets, look_at_base
 from hubdpo.model.device import cuda_is_possible
 from hubdpo.training.run.output_folder import check_output_folder
 from hubdpo.training.start import check_start

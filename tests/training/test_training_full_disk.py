@@ -27,7 +27,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model import plots
 from hubdpo.cli.app import app
 from hubdpo.errors import MachineError
-from hubdpo.training.run import checkpoints
+from hubdpo.training.run import output_folder
 from hubdpo.training.run.output_folder import newest_checkpoint
 from hubdpo.training.step import reference
 
@@ -86,7 +86,7 @@ def full_at_marker(patch: pytest.MonkeyPatch) -> None:
     def write(path: Path, text: str) -> None:
         raise FULL
 
-    patch.setattr(checkpoints, "write_atomic", write)
+    patch.setattr(output_folder, "write_atomic", write)
 
 
 def full_at_metrics(patch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.train import QWEN2_PROJECTIONS
 from hubdpo.errors import ConfigError, ResumeMismatch, TrainingError, UnsupportedBase
-from hubdpo.training.run.checkpoints import mark_complete, newest_checkpoint
+from hubdpo.training.run.output_folder import mark_complete, newest_checkpoint
 from hubdpo.training.step.trainer import Measured
 from tests.near import assert_near
 

@@ -1,16 +1,23 @@
-"""Load the tokenizer of a folder without running any of its code, and try its chat template within limits."""
+"""Load the tokenizer of a folder without running any of its code, and try its chat template within limits.
+
+A normalizer that replaces each letter by ten, ten times in a row, takes all memory at the first text, and Rust then
+ends the process. Normalizers already run on the added tokens while the tokenizer loads, so how much longer they make
+texts is computed from `tokenizer.json` before.
+"""
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.folders.model_files import CONFIG, OTHER_TOKENIZER_FILES, TOKENIZER_FILES
+from hubdpo.artefacts.formats.bounded import JsonObject, parse_json, read_bytes
 from hubdpo.errors import HubdpoError, UnsupportedBase
 from hubdpo.hub.client import called
 from hubdpo.model.tokenizer.chat_template import templates_of, with_template_kwargs
-from hubdpo.model.tokenizer.check import check_tokenizer_growth
 from hubdpo.model.tokenizer.rendering import bounded, check_template
 from hubdpo.model.untrusted import AGAIN, check_counts, check_files, one_line_errors
 
@@ -21,6 +28,11 @@ READ_FILES = (
     *TOKENIZER_FILES, *OTHER_TOKENIZER_FILES, CONFIG, "processor_config.json", "preprocessor_config.json",
 )  # fmt: skip
 """Files that transformers may read to make a tokenizer."""
+TOKENIZER = "tokenizer.json"
+MOST_GROWTH = 256
+"""How many times longer a text may become. Real tokenizers replace a blank by one character."""
+_MAY_GROW = re.compile(rb':\s*"(?:Replace|Prepend|Precompiled)"|\\u00[2-7]')
+"""Names of the steps that make texts longer, and escapes of ASCII letters, which could spell such a name."""
 
 
 def read_tokenizer(
@@ -56,3 +68,66 @@ def read_tokenizer(
 def _check_templates(tokenizer: PreTrainedTokenizerBase, error: type[HubdpoError]) -> None:
     for template in templates_of(tokenizer).values():
         check_template(tokenizer, template, error)
+
+
+def check_tokenizer_growth(folder: Path) -> None:
+    """Raise ValueError for a tokenizer.json whose normalizer or decoder lets texts grow beyond MOST_GROWTH."""
+    if not (folder / TOKENIZER).is_file():
+        return
+    data = read_bytes(folder / TOKENIZER)
+    if _MAY_GROW.search(data) is None:  # true of most tokenizers, and parsing 11 MB takes half a second
+        return
+    tokenizer = parse_json(data)
+    for part in ("normalizer", "pre_tokenizer", "decoder"):
+        growth = _growth(tokenizer.get(part) if isinstance(tokenizer, dict) else None)
+        if growth > MOST_GROWTH:
+            raise ValueError(f"the {part} of {TOKENIZER} makes texts {growth:,.0f} times longer, {MOST_GROWTH} at most")
+
+
+def _growth(step: object) -> float:
+    """Return how many times longer a step, or a sequence of steps, may make a text. Factors of steps multiply."""
+    if isinstance(step, list):
+        product = 1.0
+        for inner in step:
+            product *= _growth(inner)
+        return product
+    if not isinstance(step, dict):
+        return 1.0
+    product = 1.0
+    for name in ("normalizers", "pretokenizers", "decoders"):
+        product *= _growth(step.get(name))
+    if step.get("type") in ("Replace", "Prepend"):
+        pattern = step.get("pattern")
+        replaced = pattern.get("String") if isinstance(pattern, dict) else None
+        added = str(step.get("content") or step.get("prepend") or "")
+        # a regular expression may match the empty text before every character
+        product *= max(1.0, len(added) / len(replaced)) if isinstance(replaced, str) and replaced else 1 + len(added)
+    if step.get("type") == "Precompiled":
+        product *= _longest_in_charsmap(step.get("precompiled_charsmap"))
+    return product
+
+
+def _longest_in_charsmap(charsmap: object) -> int:
+    """Return the length of the longest text that SentencePiece's map puts in place of one character, at least 1.
+
+    The map is base64 of the size of a trie in bytes (u32, little-endian), the trie, and the texts, each ended by NUL.
+    """
+    if not isinstance(charsmap, str):
+        return 1
+    try:
+        data = base64.b64decode(charsmap)
+    except ValueError as problem:
+        raise ValueError(f"a charsmap of {TOKENIZER} is not base64: {problem}") from None
+    texts = data[4 + int.from_bytes(data[:4], "little") :]
+    return max(1, *(len(text.decode("utf-8", "replace")) for text in texts.split(b"\0")))
+
+
+def count_tokens(tokenizer: JsonObject) -> int | None:
+    """Return the number of ids of a parsed tokenizer.json, added tokens included; None for an unknown kind of model."""
+    model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(vocabulary, dict | list):
+        return None
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+    ids += [token.get("id") for token in (added if isinstance(added, list) else []) if isinstance(token, dict)]
+    return 1 + max((token_id for token_id in ids if isinstance(token_id, int)), default=-1)

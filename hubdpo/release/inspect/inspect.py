@@ -27,7 +27,7 @@ from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
-from hubdpo.model.tokenizer.check import count_tokens
+from hubdpo.model.tokenizer.load import count_tokens
 from hubdpo.release.inspect.parquet import parquet_files, read_footers
 
 ADAPTER_CONFIG = "adapter_config.json"

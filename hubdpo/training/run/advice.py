@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import fmean
 
 from hubdpo import console
@@ -35,78 +35,73 @@ def explain_metrics(
     ranked, `checkpoints` the steps that are still saved.
     """
     steps = [line for line in lines if "loss" in line]
-    sentences = _about_overfitting(lines, steps, checkpoints)
+    sentences = [*_about_overfitting(lines, steps, checkpoints)]
     if len(steps) < FEWEST_LINES:
         return sentences
-    quarter = max(len(steps) // 4, 1)
+    quarter = len(steps) // 4
     first, last = steps[:quarter], steps[-quarter:]
     if losses == ["sigmoid"]:
         sentences += _about_the_loss(_mean(first, "loss"), _mean(last, "loss"), learning_rate)
-    sentences += _about_held_out(lines, test_pairs)
-    sentences += _about_log_probs(first, last)
-    return sentences
+    return [*sentences, *_about_held_out(lines, test_pairs), *_about_log_probs(first, last)]
 
 
-def _about_overfitting(lines: Sequence[Line], steps: Sequence[Line], checkpoints: Collection[int]) -> list[str]:
+def _about_overfitting(lines: Sequence[Line], steps: Sequence[Line], checkpoints: Collection[int]) -> Iterator[str]:
     held_out = [(line["eval_loss"], int(line["step"])) for line in lines if "eval_loss" in line]
     if not held_out:
-        return []
+        return
     (lowest, best), (last, end) = min(held_out), held_out[-1]
     until = [line for line in steps if line["step"] <= best]
     since = [line for line in steps if line["step"] > best]
     if last - lowest <= RISEN * abs(lowest) or not until or not since:
-        return []
+        return
     # as many steps before the best evaluation as after it
     count = min(len(until), len(since))
     before, after = _mean(until[-count:], "loss"), _mean(since[-count:], "loss")
     if after >= before:
-        return []
+        return
     where = f"its adapter is in `checkpoint-{best}`" if best in checkpoints else "no checkpoint of that step is kept"
-    return [
+    yield (
         f"the held-out loss rose from {lowest:.4f} at step {best:,} to {last:.4f} at step {end:,} while the training "
         f"loss fell from {before:.4f} to {after:.4f}: the run overfits, and step {best:,} was the best; {where}; "
         f"train again with `--max-steps {best}`, or on more pairs"
-    ]
+    )
 
 
-def _about_the_loss(first: float, last: float, learning_rate: float) -> list[str]:
+def _about_the_loss(first: float, last: float, learning_rate: float) -> Iterator[str]:
     if last > max(first, CHANCE_LOSS) + 0.05:
-        return [
+        yield (
             f"the loss rose from {first:.3f} to {last:.3f}: the learning rate is too high; "
             f"try `--learning-rate {learning_rate / 10:.2g}`"
-        ]
-    if abs(last - CHANCE_LOSS) < FLAT:
-        return [
+        )
+    elif abs(last - CHANCE_LOSS) < FLAT:
+        yield (
             f"the loss stayed at {last:.4f}, which is ln 2: the adapter has learned nothing yet; train for more steps, "
             f"or try `--learning-rate {learning_rate * 10:.2g}`"
-        ]
-    return []
+        )
 
 
-def _about_held_out(lines: Sequence[Line], test_pairs: int) -> list[str]:
+def _about_held_out(lines: Sequence[Line], test_pairs: int) -> Iterator[str]:
     key = "eval_rewards/accuracies"
     values = [line[key] for line in lines if key in line]
     if not values or not test_pairs:
-        return []
+        return
     # half a 95 % interval around chance, for so many pairs (normal approximation of the binomial)
     margin = 1.96 * 0.5 / math.sqrt(test_pairs)
     if abs(values[-1] - 0.5) <= margin:
-        return [
+        yield (
             f"held-out accuracy is {values[-1]:.2f}, which {console.counted(test_pairs, 'pair')} cannot tell from "
             f"chance (0.5 ± {margin:.2f}): use more pairs, more steps, or a preference that can be learned"
-        ]
-    return []
+        )
 
 
-def _about_log_probs(first: Sequence[Line], last: Sequence[Line]) -> list[str]:
+def _about_log_probs(first: Sequence[Line], last: Sequence[Line]) -> Iterator[str]:
     chosen, rejected = (_mean(last, f"logps/{side}") - _mean(first, f"logps/{side}") for side in ("chosen", "rejected"))
     if chosen < -FALLEN and rejected < -FALLEN:
-        return [
+        yield (
             f"the log-probabilities of both answers fell (chosen {chosen:+.1f}, rejected {rejected:+.1f} nats): usual "
             "for DPO, which only requires that the rejected one falls further; add the loss `sft` with a small weight "
             "to keep the chosen one up"
-        ]
-    return []
+        )
 
 
 def _mean(lines: Sequence[Line], key: str) -> float:

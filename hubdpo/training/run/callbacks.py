@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import METRICS_FILE, write_atomic
-from hubdpo.training.run.checkpoints import mark_complete
+from hubdpo.training.run.output_folder import mark_complete
 
 Metrics = dict[str, float]
 """One line of metrics.jsonl: `step`, and TRL's keys."""

@@ -13,8 +13,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.config.train import WHOLE_BATCH_LOSSES, Role
 from hubdpo.errors import ConfigError, ResumeMismatch
-from hubdpo.training.run.checkpoints import Checkpoint, newest_checkpoint
-from hubdpo.training.run.output_folder import check_output_folder
+from hubdpo.training.run.output_folder import Checkpoint, check_output_folder, newest_checkpoint
 from hubdpo.training.run.record import Options, published_config
 from hubdpo.training.schedule import planned_steps
 

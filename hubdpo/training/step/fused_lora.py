@@ -1,4 +1,4 @@
-"""Run a linear layer and its LoRA adapter as one function, with fewer kernels and copies than PEFT's forward.
+"""Run projections with their LoRA adapter, and norms, as few kernels where the libraries launch many.
 
 PEFT computes y = W x + b, copies y, and adds s * B (A x): with autocast and NF4 about twelve kernels for a projection,
 and autograd sums three gradients of x. On a GPU these launches and passes over memory took as long as the matrix
@@ -13,6 +13,10 @@ and so is its backward, with g the gradient of y:
 W is frozen and gets no gradient. The results are PEFT's up to rounding: y is rounded twice where PEFT rounds it four
 times. NF4 weights are de-quantised as bitsandbytes does it, but their block maxima, which are quantised as well, only
 once: for a 7B model these are 0.4 GB.
+
+A root-mean-square norm is one function of PyTorch. transformers writes the norm of each family out in Python, in eight
+kernels: to float32, square, mean, root, product, back to bfloat16, product with the weight. Families differ (Gemma
+multiplies with 1 + weight), so a norm is replaced only when both give the same on random numbers.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
 Forward = Callable[..., torch.Tensor]
+TOLERANCE = 1e-5
 
 
 class FusedLora:
@@ -179,3 +184,34 @@ class _LoraLinear(torch.autograd.Function):
             grad_x.addmm_(through_b, a)
             grad_x = grad_x.view(ctx.shape).to(ctx.dtype)
         return grad_x, grad_a, grad_b, None
+
+
+class FusedNorms:
+    """Replaces the forward pass of every norm that `torch.nn.functional.rms_norm` equals, while the norm trains.
+
+    In evaluation mode the model's own code runs, so scores are those that transformers gives.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.active = True
+        self.layers = [part for part in model.modules() if type(part).__name__.endswith("RMSNorm") and _is_plain(part)]
+        for norm in self.layers:
+            norm.forward = functools.partial(self._forward, norm, norm.forward)
+
+    def _forward(self, norm: torch.nn.Module, unfused: Forward, states: torch.Tensor) -> torch.Tensor:
+        if not self.active or not norm.training:
+            return unfused(states)
+        return F.rms_norm(states, norm.weight.shape, norm.weight.to(states.dtype), norm.variance_epsilon)
+
+
+def _is_plain(norm: torch.nn.Module) -> bool:
+    """Tell whether a norm is x / sqrt(mean(x²) + epsilon) * weight, by trying."""
+    weight, epsilon = getattr(norm, "weight", None), getattr(norm, "variance_epsilon", None)
+    if weight is None or weight.dim() != 1 or not isinstance(epsilon, float):
+        return False
+    draw = torch.Generator().manual_seed(0)
+    states, scales = torch.randn(4, len(weight), generator=draw), torch.rand(len(weight), generator=draw)
+    states, scales = states.to(weight.device), scales.to(weight.device)
+    with torch.no_grad():
+        own = torch.func.functional_call(norm, {"weight": scales}, (states,))
+    return bool(torch.allclose(own.float(), F.rms_norm(states, weight.shape, scales, epsilon), atol=TOLERANCE))

@@ -1,21 +1,30 @@
-"""Cut the pairs of an optimiser step into forward passes of about equal token counts.
+"""Cut the pairs of an optimiser step into forward passes of about equal token counts, and weigh the passes.
 
 The cost of a packed pass grows with its tokens, not with its pairs or its longest row. So a pass is filled by tokens:
 a few long pairs or many short ones, and NF4 weights are de-quantised once for a full pass instead of once for a pair.
-The step stays the one that was asked for: see hubdpo/training/step/shares.py.
+
+A step stays the mean over its pairs, however they are cut into passes: a pass weighs as much as the pairs in it (for
+the loss `sft`, a mean over tokens: as much as the chosen tokens in it). So loss, gradient and metrics are those of all
+pairs in one pass, up to the order of floating-point sums. Transformers and TRL take the mean over passes instead: the
+same for passes of equal size, but it counts the pairs of a last, smaller pass several times.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from hubdpo.training.step.batch import Batch, select_pairs
 from hubdpo.training.step.shared_prefix import prefix_lengths
-from hubdpo.training.step.shares import Counts
+
+BY_CHOSEN_TOKENS = ("mean_token_accuracy", "logits/chosen")
+BY_REJECTED_TOKENS = ("logits/rejected",)
+BY_TOKENS = ("entropy",)
+TOTALS = ("num_tokens",)
+"""Metrics that TRL accumulates over the run: the last value stands for all passes."""
 
 
 @dataclass(frozen=True)
@@ -89,3 +98,87 @@ def fill(costs: list[int], budget: int) -> list[list[int]]:
             passes.append([])
         passes[-1].append(pair)
     return passes
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The pairs of a batch, and the scored tokens of its chosen and of its rejected answers."""
+
+    pairs: int
+    chosen: int
+    rejected: int
+
+    @classmethod
+    def of(cls, batch: Batch, gather: Callable[[torch.Tensor], torch.Tensor] = lambda tokens: tokens) -> Counts:
+        """Count a padded batch. `gather` maps the tokens `[B, 2]` of this process to those of all pairs that count."""
+        # the first token of a row has no prediction, so TRL's labels begin with the second
+        answers = batch["completion_mask"][:, 1:].sum(dim=1).chunk(2)
+        tokens = gather(torch.stack(answers, dim=1))
+        return cls(len(tokens), *tokens.sum(dim=0).tolist())
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.pairs + other.pairs, self.chosen + other.chosen, self.rejected + other.rejected)
+
+
+@dataclass
+class Tally:
+    """The passes so far: the counts of each, and what TRL measured in it."""
+
+    counts: list[Counts] = field(default_factory=list)
+    metrics: list[Mapping[str, Sequence[float]]] = field(default_factory=list)
+
+    def add(self, counts: Counts, metrics: Mapping[str, Sequence[float]]) -> None:
+        self.counts.append(counts)
+        self.metrics.append(dict(metrics))
+
+    def merged(self) -> dict[str, float]:
+        """Return each metric over all passes: their mean, weighted by the tokens or pairs that it is a mean over."""
+        merged = {}
+        for name in self.metrics[-1] if self.metrics else ():
+            values = [metrics[name][-1] for metrics in self.metrics]
+            weights = [_weight(name, counts) for counts in self.counts]
+            if name in TOTALS or len(values) == 1:
+                merged[name] = values[-1]
+            else:
+                # in an evaluation without scored tokens all weights are 0, and the mean is 0 as in TRL
+                merged[name] = sum(v * w for v, w in zip(values, weights, strict=True)) / (sum(weights) or 1)
+        return merged
+
+
+@dataclass
+class Step:
+    """An optimiser step: `total` counts the passes of all processes, `batches` those that this one has yet to run."""
+
+    total: Counts
+    batches: int
+    tally: Tally = field(default_factory=Tally)
+
+    def loss_weights(
+        self, own: Counts, losses: Iterable[str], weights: Iterable[float], *, divided_by: int
+    ) -> list[float]:
+        """Return TRL's loss weights for one pass, so that the passes of the step sum to the mean over the step.
+
+        `divided_by` is what transformers (batches of the step) and DDP (processes) will divide the loss by.
+        """
+        # the loss of a pass is the mean over its own n pairs, and n / N of it belongs to the step of N pairs; what is
+        # divided later is multiplied here: weight * n * divided_by / N. For `sft` n and N are chosen tokens
+        by_pairs = _share(own.pairs, self.total.pairs, divided_by)
+        by_tokens = _share(own.chosen, self.total.chosen, divided_by)
+        shares = [by_tokens if loss == "sft" else by_pairs for loss in losses]
+        return [weight * share for weight, share in zip(weights, shares, strict=True)]
+
+
+def _share(own: int, total: int, times: int) -> float:
+    # multiply the integers first: passes of equal size then weigh exactly 1.0, and losses are TRL's to the bit
+    return own * times / total if total else 0.0
+
+
+def _weight(name: str, counts: Counts) -> int:
+    """Return the number of terms that a metric is the mean of."""
+    if name in BY_CHOSEN_TOKENS:
+        return counts.chosen
+    if name in BY_REJECTED_TOKENS:
+        return counts.rejected
+    if name in BY_TOKENS:
+        return counts.chosen + counts.rejected
+    return counts.pairs

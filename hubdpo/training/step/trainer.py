@@ -22,12 +22,10 @@ from hubdpo.training.lora import adapter_to_float32, lora_config, switch_quickly
 from hubdpo.training.schedule import batches_of
 from hubdpo.training.step.batch import AssistantCollator, Batch
 from hubdpo.training.step.checkpointing import Recomputed
-from hubdpo.training.step.fused_lora import FusedLora
-from hubdpo.training.step.fused_norm import FusedNorms
+from hubdpo.training.step.fused_lora import FusedLora, FusedNorms
 from hubdpo.training.step.reference import add_reference_log_probs
 from hubdpo.training.step.shared_prefix import SharedPrefix
-from hubdpo.training.step.shares import TOTALS, Counts, Step, Tally
-from hubdpo.training.step.token_budget import Pass, cut_into_passes
+from hubdpo.training.step.token_budget import TOTALS, Counts, Pass, Step, Tally, cut_into_passes
 
 Metrics = defaultdict[str, list[float]]
 SAME_IN_TRL = (
