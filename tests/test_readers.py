@@ -20,12 +20,11 @@ OURS = {
     "data/tokens/tiktoken_bpe.py": "what a tokenizer that is loaded says of itself",
     "machine/endings.py": "what our own processes say",
     "demo/road.py": "what the demo's own process says",
-    "training/run/callbacks.py": "the log of this run, a line at a time",
     "model/adapters/trial.py": "what our own process says",
     "model/adapters/trial_child.py": "what our own process is told",
     "cards/model/plots.py": "the log of this run",
     "training/run/resume.py": "the state of this run's own checkpoint",
-    "training/run/record.py": "what PEFT wrote just now",
+    "training/run/record.py": "the log of this run, and what PEFT wrote just now",
 }
 LOOPBACK = "loopback"
 """Shares no code with its clients, and has limits of its own."""

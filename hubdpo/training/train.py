@@ -36,15 +36,14 @@ from hubdpo.training.launch.processes import check_launch, is_sharded, launch, l
 from hubdpo.training.preflight import out_of_memory, preflight
 from hubdpo.training.run import resume
 from hubdpo.training.run.advice import explain_metrics
-from hubdpo.training.run.callbacks import CheckpointMarker, MetricsFile, OwnOptions
 from hubdpo.training.run.output_folder import (
     complete_checkpoints,
     delete_partial_files,
     newest_checkpoint,
     stopped_at_ctrl_c,
 )
-from hubdpo.training.run.record import gather_adapter, published_config, save_adapter
-from hubdpo.training.run.resume import EarlierRun, find_earlier_run
+from hubdpo.training.run.record import CheckpointMarker, MetricsFile, gather_adapter, published_config, save_adapter
+from hubdpo.training.run.resume import EarlierRun, OwnOptions, find_earlier_run
 from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_plan
 from hubdpo.training.step.batch import Row
 from hubdpo.training.step.reference import reference_identity

@@ -43,6 +43,7 @@ def adapter_on_hub(run_dir: Path, work: Path, repo: str, base: str | None = None
         shutil.copytree(run_dir, work / "adapter", ignore=shutil.ignore_patterns("checkpoint-*", "release.json"))
     )
     (folder / "local.json").unlink(missing_ok=True)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     run = RunManifest.read(folder / "run.json")
     name, _, sha = (base or f"{run.base.repo_id}@{run.base.revision}").partition("@")
     ref = run.base.model_copy(update={"name": name, "repo_id": name, "revision": sha})

@@ -503,7 +503,7 @@ def test_what_is_merely_unusual_still_loads(tiny_base: Path, tmp_path: Path, opt
 
 
 def test_what_a_trial_has_passed_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = [trial.Patterns("`x`", ends=[r"a.*[0-9]+"])]
+    fields = [trial.Patterns("`x`", "ends", [r"a.*[0-9]+"])]
     taken = trial.try_patterns(fields, ["b", "a1"])
     monkeypatch.setattr(trial.subprocess, "run", None)
     assert trial.try_patterns(fields, ["a1", "b", "b"]) == taken > 0

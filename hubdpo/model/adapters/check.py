@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
@@ -62,6 +62,11 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     "layer_replication": (list[tuple[StrictInt, StrictInt]], "a list of pairs of whole numbers"),
 }  # fmt: skip
 """Fields that PEFT trusts: their type, for pydantic and in words. Each may be null as well."""
+_HOW: dict[str, Literal["whole", "ends", "parts", "layers"]] = {
+    "target_modules": "whole", "exclude_modules": "whole", "rank_pattern": "ends", "alpha_pattern": "ends",
+    "modules_to_save": "parts", "layers_pattern": "layers",
+}  # fmt: skip
+"""Fields with regular expressions, and how PEFT matches them."""
 _TYPES = {name: TypeAdapter[object](kind | None) for name, (kind, _) in _FIELDS.items()}
 
 
@@ -147,17 +152,13 @@ def _try_patterns(config: JsonObject, modules: Sequence[str], *, seconds: float 
     Raise ArtefactError when the time runs out.
     """
 
-    def texts(field: str) -> list[str]:
+    fields = []
+    for field, how in _HOW.items():
         value = config.get(field) or ()
-        return [value] if isinstance(value, str) else list(value)
-
-    whole = [field for field in ("target_modules", "exclude_modules") if isinstance(config.get(field), str)]
-    fields = [
-        *(Patterns(_where(field), whole=texts(field)) for field in whole if config[field].lower() != "all-linear"),
-        *(Patterns(_where(field), ends=texts(field)) for field in ("rank_pattern", "alpha_pattern")),
-        Patterns(_where("modules_to_save"), parts=texts("modules_to_save")),
-        Patterns(_where("layers_pattern"), layers=texts("layers_pattern")),
-    ]
+        patterns = [value] if isinstance(value, str) else list(value)
+        # a list of names is no pattern
+        if how != "whole" or (isinstance(value, str) and value.lower() != "all-linear"):
+            fields.append(Patterns(_where(field), how, patterns))
     return try_patterns(fields, modules, seconds=seconds)
 
 

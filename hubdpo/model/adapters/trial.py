@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from hubdpo.errors import ArtefactError
 
@@ -26,20 +27,17 @@ MOST_PLAIN = 64
 
 @dataclass(frozen=True)
 class Patterns:
-    """The patterns of one field, which `where` names in errors, by the way in which PEFT matches them.
+    """The patterns of one field, which `where` names in errors, and how PEFT matches them with module names.
 
-    They match a `whole` module name, the `ends` of names, `parts` of names, or the part before a `layers` number.
+    They match a `whole` name, the `ends` of names, `parts` of names, or the part before the number of `layers`.
     """
 
     where: str
-    whole: Sequence[str] = ()
-    ends: Sequence[str] = ()
-    parts: Sequence[str] = ()
-    layers: Sequence[str] = ()
+    how: Literal["whole", "ends", "parts", "layers"]
+    patterns: Sequence[str]
 
     def are_plain(self) -> bool:
-        every = [*self.whole, *self.ends, *self.parts, *self.layers]
-        return len(every) <= MOST_PLAIN and all(map(PLAIN.fullmatch, every))
+        return len(self.patterns) <= MOST_PLAIN and all(map(PLAIN.fullmatch, self.patterns))
 
 
 def try_patterns(fields: Sequence[Patterns], names: Iterable[str], *, seconds: float | None = None) -> float:

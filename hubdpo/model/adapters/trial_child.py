@@ -11,6 +11,10 @@ import re
 import sys
 import time
 
+FORMS = {
+    "whole": "%s", "ends": r"(.*\.)?(%s)$", "parts": r"(^|.*\.)%s($|\..*)", "layers": r"(?:^|.*?\.)%s\.(?P<idx>\d+)\.",
+}  # fmt: skip
+
 
 def limit(seconds: int, megabytes: int) -> None:
     """Have the kernel end this process beyond a CPU time, and refuse it memory."""
@@ -25,18 +29,13 @@ def limit(seconds: int, megabytes: int) -> None:
             continue
 
 
-def match(field: dict[str, list[str]], names: list[str]) -> None:
+def match(how: str, patterns: list[str], names: list[str]) -> None:
     """Match as PEFT does, which takes the first pattern that fits the end of a name."""
+    matches = re.fullmatch if how == "whole" else re.match
     for name in names:
-        for pattern in field["whole"]:
-            re.fullmatch(pattern, name)
-        for pattern in field["ends"]:
-            if re.match(rf"(.*\.)?({pattern})$", name):
+        for pattern in patterns:
+            if matches(FORMS[how] % pattern, name) and how == "ends":
                 break
-        for pattern in field["parts"]:
-            re.match(rf"(^|.*\.){pattern}($|\..*)", name)
-        for pattern in field["layers"]:
-            re.match(rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\.", name)
 
 
 def main() -> None:
@@ -48,7 +47,7 @@ def main() -> None:
         report: dict[str, object] = {"in": number}
         _say(report)
         try:
-            match(field, job["names"])
+            match(field["how"], field["patterns"], job["names"])
         except MemoryError:
             report["beyond"] = "memory"
         except RecursionError:

@@ -78,7 +78,7 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
     model, tokenizer = load_on_base(source.folder, source.base, device=device, load_in_4bit=in_4bit)
     plan = plan_weights(model, config.dtype, config.shard_bytes)
     check_room(config.output_dir, plan.bytes, "the merged weights", hint="another `--output-dir`, or make room")
-    console.info(f"writing   {len(plan.shards)} file{'s' * (len(plan.shards) > 1)}, {plan.bytes / 1e6:,.1f} MB")
+    console.info(f"writing   {console.counted(len(plan.files), 'file')}, {plan.bytes / 1e6:,.1f} MB")
     write_weights(plan, new)
     _write_settings(settings, source, config, new)
     template_kwargs = source.run.config.get("chat_template_kwargs")

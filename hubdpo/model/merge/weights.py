@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,33 +30,29 @@ class Weight:
     shape: tuple[int, ...]
     make: Callable[[], torch.Tensor]
 
-
-@dataclass
-class Shard:
-    """The weights of one file, and their bytes."""
-
-    weights: list[Weight] = field(default_factory=list)
-    bytes: int = 0
+    @property
+    def parameters(self) -> int:
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The files to write, all weights of them in one type."""
+    """The weights of each file to write, all in one type."""
 
-    dtype: str
-    shards: list[Shard]
+    dtype: torch.dtype
+    files: list[list[Weight]]
 
     @property
     def bytes(self) -> int:
-        return sum(shard.bytes for shard in self.shards)
+        return int(self.dtype.itemsize) * self.parameters
 
     @property
     def parameters(self) -> int:
-        return sum(math.prod(weight.shape) for shard in self.shards for weight in shard.weights)
+        return sum(weight.parameters for weights in self.files for weight in weights)
 
     def names(self) -> list[str]:
         """Return the names of the files, as transformers names them."""
-        count = len(self.shards)
+        count = len(self.files)
         if count == 1:
             return [WEIGHTS]
         return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
@@ -70,15 +66,15 @@ def plan_weights(model: PeftModel, dtype: str, shard_bytes: int) -> Plan:
     import torch
 
     _check_plain(model)
-    size = torch.empty(0, dtype=getattr(torch, dtype)).element_size()
-    shards = [Shard()]
+    plan, used = Plan(getattr(torch, dtype), [[]]), 0
     for weight in _weights_of(model.get_base_model()):
-        taken = size * math.prod(weight.shape)  # bytes in the type that is written, not the base's
-        if shards[-1].weights and shards[-1].bytes + taken > shard_bytes:
-            shards.append(Shard())
-        shards[-1].weights.append(weight)
-        shards[-1].bytes += taken
-    return Plan(dtype, shards)
+        taken = plan.dtype.itemsize * weight.parameters  # bytes in the type that is written, not the base's
+        if plan.files[-1] and used + taken > shard_bytes:
+            plan.files.append([])
+            used = 0
+        plan.files[-1].append(weight)
+        used += taken
+    return plan
 
 
 def write_weights(plan: Plan, folder: Path) -> None:
@@ -88,22 +84,21 @@ def write_weights(plan: Plan, folder: Path) -> None:
 
     weight_map: dict[str, str] = {}
     with console.progress("merging", plan.bytes) as bar:
-        for name, shard in zip(plan.names(), plan.shards, strict=True):
+        for name, weights in zip(plan.names(), plan.files, strict=True):
             tensors = {}
-            for weight in shard.weights:
+            for weight in weights:
                 # one tensor at a time in float32, which is twice its size in the file
-                tensor = weight.make().to(getattr(torch, plan.dtype)).cpu().contiguous()
+                tensor = weight.make().to(plan.dtype).cpu().contiguous()
                 if not torch.isfinite(tensor).all():
                     raise ArtefactError(f"the merged weight is not finite: {weight.name}", hint="--dtype float32")
-                tensors[weight.name] = tensor
-                weight_map[weight.name] = name
+                tensors[weight.name], weight_map[weight.name] = tensor, name
+                bar.advance(bar.task_ids[0], plan.dtype.itemsize * weight.parameters)
             file = folder / name
             file.touch(exist_ok=False)
             mode = file.stat().st_mode  # as the umask leaves it; safetensors lets no other user read its files
             save_file(tensors, file, metadata={"format": "pt"})
             file.chmod(mode)
-            bar.advance(bar.task_ids[0], shard.bytes)
-    if len(plan.shards) > 1:
+    if len(plan.files) > 1:
         index = {"metadata": {"total_size": plan.bytes}, "weight_map": dict(sorted(weight_map.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 

@@ -160,7 +160,7 @@ def _open(folder: Path) -> Iterator[_Adapter]:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             adapter = _Adapter(file, config)
             if patterns := list(config.get("alpha_pattern") or ()):
-                try_patterns([Patterns(f"`alpha_pattern` of {CONFIG}", ends=patterns)], adapter.names)
+                try_patterns([Patterns(f"`alpha_pattern` of {CONFIG}", "ends", patterns)], adapter.names)
             yield adapter
     except SafetensorError as problem:
         raise ArtefactError(f"`{folder / WEIGHTS}` is broken: {problem}", hint="download it again") from None

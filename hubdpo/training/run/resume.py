@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, Change, DatasetRef, RunManifest
@@ -161,3 +164,27 @@ def _recorded(manifest: RunManifest, planned: int | None) -> Options:
     return {
         **options, PLANNED: planned, "hardware": manifest.device, "hubdpo": manifest.hubdpo_version, **manifest.versions
     }  # fmt: skip
+
+
+class OwnOptions(TrainerCallback):
+    """Make a resumed run follow its own options; transformers would follow those saved in the checkpoint."""
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        lr_scheduler: LRScheduler | None = None,
+        **kwargs: object,
+    ) -> None:
+        state.compute_steps(args, state.max_steps)
+        # transformers looks for the end only after a step, and would train on a run that was killed after its last one
+        control.should_training_stop = state.global_step >= state.max_steps
+        if not isinstance(lr_scheduler, LambdaLR):
+            return
+        # the loaded optimizer state holds the next learning rate of the schedule that was saved
+        pairs = zip(lr_scheduler.base_lrs, lr_scheduler.lr_lambdas, strict=True)
+        rates = [base * rate(lr_scheduler.last_epoch) for base, rate in pairs]
+        for group, rate in zip(lr_scheduler.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        lr_scheduler._last_lr = rates

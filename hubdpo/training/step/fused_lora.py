@@ -101,10 +101,6 @@ class _Parts:
     def forget_casts(self) -> None:
         self._cast = None
 
-    @property
-    def bias(self) -> torch.Tensor | None:
-        return self.layer.base_layer.bias
-
     def weights(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return A [r, in] and B [out, r] as they are trained."""
         name = self.layer.active_adapters[0]
@@ -152,7 +148,7 @@ def _compute_type(x: torch.Tensor) -> torch.dtype:
 
 
 def _linear(x: torch.Tensor, parts: _Parts) -> torch.Tensor:
-    bias = parts.bias
+    bias = parts.layer.base_layer.bias
     return F.linear(x, parts.frozen(x.dtype), None if bias is None else bias.to(x.dtype))
 
 

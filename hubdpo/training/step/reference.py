@@ -40,8 +40,11 @@ def add_reference_log_probs(
     """
     if not rows:
         return rows
-    path = _cache_folder() / f"{fingerprint([identity, rows])}.safetensors"
-    if _all_ranks(trainer, path.exists()):
+    home = os.environ.get("HUBDPO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hubdpo"
+    path = Path(home) / "reference" / f"{fingerprint([identity, rows])}.safetensors"
+    # computing is collective, so either all processes read the file or all compute
+    is_cached = torch.tensor([int(path.exists())], device=trainer.accelerator.device)
+    if trainer.accelerator.gather(is_cached).all():
         values = load_file(path)
         console.info(f"reference {console.counted(len(rows), 'pair')} from {path}")
     else:
@@ -63,12 +66,6 @@ def reference_identity(config: TrainConfig, base: Base, device: str) -> dict[str
         "shared_prefix": config.shared_prefix,
         "versions": {name: versions[name] for name in ("torch", "transformers")},
     }  # fmt: skip
-
-
-def _all_ranks(trainer: SharedPrefixDPOTrainer, is_cached: bool) -> bool:
-    """Tell whether every process has the cache file: computing is collective, so either all read or all compute."""
-    flags = torch.tensor([int(is_cached)], device=trainer.accelerator.device)
-    return bool(trainer.accelerator.gather(flags).all())
 
 
 def _compute(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> dict[str, torch.Tensor]:
@@ -97,11 +94,6 @@ def _batches(rows: list[Row]) -> list[list[int]]:
             batches.append([])
         batches[-1].append(index)
     return batches
-
-
-def _cache_folder() -> Path:
-    home = os.environ.get("HUBDPO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hubdpo"
-    return Path(home) / "reference"
 
 
 def _save(values: dict[str, torch.Tensor], path: Path) -> None:

@@ -310,11 +310,9 @@ def dpo_config(
         data_seed=config.seed,
         logging_nan_inf_filter=False,
         eval_strategy="steps" if evaluates else "no",
-        save_strategy="steps",
         report_to=config.report_to or "none",
         run_name=Path(config.output_dir).absolute().name,
         disable_tqdm=True,
-        push_to_hub=False,
     )
     # one GPU per process: with more in sight, transformers would use DataParallel, which TRL refuses
     args._n_gpu = min(args.n_gpu, 1)
