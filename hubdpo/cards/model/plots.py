@@ -69,7 +69,7 @@ def _draw_panel(axes: Axes, title: str, series: Series) -> None:
         style = {"marker": "o", "markersize": 4} if held_out else {"alpha": 0.6}
         axes.plot(*zip(*points, strict=True), label=label, color=colour, **style)
     axes.set(xlabel="step", ylabel=title)
-    axes.locator_params(axis="x", integer=True)
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.grid(alpha=0.3)
     # above the axes, where it does not cover a curve
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
