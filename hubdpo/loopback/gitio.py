@@ -111,10 +111,7 @@ def add_blob(repo: Repo, data: bytes) -> bytes:
 
 
 def write_commit(repo: Repo, ref: bytes, parent: bytes | None, files: Files, message: str, user: str) -> bytes:
-    """Commit the files and move the ref from `parent` to the new commit.
-
-    Raise Refusal 400 if a file and a folder have the same name or the message contains NUL, 412 if the ref has moved.
-    """
+    """Commit files and move the ref. Raise Refusal 400 for a path that is file and folder, 412 if the ref has moved."""
     for path in files:
         parts = path.split(b"/")
         if any(b"/".join(parts[:depth]) in files for depth in range(1, len(parts))):

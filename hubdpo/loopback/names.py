@@ -47,13 +47,11 @@ def repo_name(value: str) -> str:
 
 
 def ref_name(prefix: str, value: str, present: Iterable[bytes]) -> bytes:
-    """Return the ref of a new branch or tag. Raise Refusal 400 for an invalid name, 409 if it clashes with `present`.
-
-    git stores a ref as a file, so `a/b` cannot exist beside `a`.
-    """
+    """Return the ref of a new branch or tag. Raise Refusal 400 if it is invalid, 409 if it clashes with `present`."""
     ref = prefix.encode() + value.encode()
     if value in ("", "HEAD") or len(ref) > LONGEST_REF or not check_ref_format(ref):
         raise Refusal(400, f"Invalid reference name: {value}")
+    # git stores a ref as a file, so `a/b` cannot exist beside `a`
     if near := [other for other in present if other.startswith(ref + b"/") or ref.startswith(other + b"/")]:
         raise Refusal(409, f"Reference {value} cannot exist beside {near[0].decode()}")
     return ref

@@ -178,7 +178,14 @@ class _Handler(socketserver.BaseRequestHandler):
         if answer and not body.drain():  # the rest of the body would be read as the next request
             self._keep = False
         self._keep = self._keep and head.keep
-        self._log(request, answer, body.count)
+        status, size = (answer.status, answer.size) if answer else (0, 0)
+        self.server.hub.requests.append(
+            Logged(
+                head.method, request.path[:LONGEST_LOGGED], status, head.headers.get("host", ""),
+                "authorization" in head.headers, received=body.count,
+                sent=0 if head.method == "HEAD" else size, id=request_id,
+            )
+        )  # fmt: skip
         if answer is None:
             self._reset()
             return
@@ -187,16 +194,6 @@ class _Handler(socketserver.BaseRequestHandler):
         self._send(answer, fault, request_id, with_body=head.method != "HEAD")
         if not self._keep:
             self._linger()
-
-    def _log(self, request: Request, answer: Answer | None, received: int) -> None:
-        status, size = (answer.status, answer.size) if answer else (0, 0)
-        self.server.hub.requests.append(
-            Logged(
-                request.method, request.path[:LONGEST_LOGGED], status, request.headers.get("host", ""),
-                "authorization" in request.headers, received=received,
-                sent=0 if request.method == "HEAD" else size, id=request.id,
-            )
-        )  # fmt: skip
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer a malformed request and close the connection."""

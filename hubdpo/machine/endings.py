@@ -41,10 +41,8 @@ def leave_error(problem: HubdpoError, *, name: str | None = None) -> bool:
 
 
 def leave_bug(trace: str, *, name: str | None = None) -> bool:
-    """Report a bug to the launching process, and return whether there is one.
-
-    A failure that another process caused looks like a bug. Wait, so that torchrun ends this process before it reports.
-    """
+    """Report a bug to the launching process, and return whether there is one."""
+    # a failure that another process caused looks like a bug: torchrun then ends this process before it reports
     if LAUNCHED in os.environ and name is None:
         time.sleep(KILLED_WITHIN)
     return _leave(name, trace=trace)

@@ -66,8 +66,7 @@ FEW_INODES = 100
 def machine_error(problem: BaseException, places: Sequence[Place] = ()) -> MachineError | None:
     """Return the MachineError for a failure of this machine, or None for any other error.
 
-    `places` are the folders being written to, for errors that name no file. The context of an error is searched like
-    its cause, except behind a bug.
+    `places` are the folders being written to, for errors that name no file.
     """
     for each in _chain(problem, with_context=True):
         if isinstance(each, (HubdpoError, *CODE_ERRORS)):

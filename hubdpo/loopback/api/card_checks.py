@@ -42,9 +42,13 @@ def _parsed(text: str) -> JSON:
         return {}
     if not isinstance(data, dict):
         raise ValueError("the metadata should be a mapping")
-    data = _as_json(data)
-    _check(data)
-    return data
+    try:
+        # dates become text, as the API returns them
+        plain: JSON = json.loads(json.dumps(data, default=str, allow_nan=False))
+    except (ValueError, TypeError, RecursionError) as problem:
+        raise ValueError(f"the metadata cannot be written as JSON: {problem}") from None
+    _check(plain)
+    return plain
 
 
 def _measure(text: str) -> None:
@@ -61,15 +65,6 @@ def _measure(text: str) -> None:
         number = event.value if type(event) is yaml.ScalarEvent and event.implicit[0] else ""
         if len(number) > LONGEST_NUMBER and NUMBER.fullmatch(number):
             raise ValueError(f"{line}: a number of more than {LONGEST_NUMBER} digits")
-
-
-def _as_json(data: JSON) -> JSON:
-    """Return the metadata as the API returns it, with dates as text."""
-    try:
-        plain: JSON = json.loads(json.dumps(data, default=str, allow_nan=False))
-    except (ValueError, TypeError, RecursionError) as problem:
-        raise ValueError(f"the metadata cannot be written as JSON: {problem}") from None
-    return plain
 
 
 def _check(data: JSON) -> None:

@@ -1,8 +1,4 @@
-"""File content: downloads by revision, and large files in and out through signed URLs.
-
-Large files are served from `localhost`, another origin than the endpoint at 127.0.0.1, as huggingface.co serves them
-from a CDN. A client that wrongly sends its token to the CDN is noticed that way.
-"""
+"""File content: downloads by revision, and large files in and out through signed URLs."""
 
 from __future__ import annotations
 
@@ -31,6 +27,7 @@ OID = re.compile(r"[0-9a-f]{64}")
 class Files:
     def __init__(self, store: Store, xet: XetStore, signer: Signer, endpoint: str) -> None:
         self._store, self._xet, self._signer, self._endpoint = store, xet, signer, endpoint
+        # another origin, like the CDN of huggingface.co: a client that wrongly sends its token there is noticed
         self._cdn = endpoint.replace("127.0.0.1", "localhost")
         self._reading = threading.Lock()
 

@@ -1,8 +1,4 @@
-"""Discussions and pull requests: anyone who can read a repo may propose a commit, and its owner merges it.
-
-The commits of pull request N are under `refs/pr/N`. Discussions and pull requests share their numbers, which are never
-reused.
-"""
+"""Discussions and pull requests: anyone who can read a repo may propose a commit, and its owner merges it."""
 
 from __future__ import annotations
 
@@ -35,11 +31,9 @@ class Pulls:
 
     @contextmanager
     def opened(self, git: GitRepo, repo: Repo, entry: JSON) -> Iterator[bytes]:
-        """Number a discussion and, after the block, store it; the caller holds the lock of the repo.
-
-        The block gets the ref of a pull request, at its base. An error, such as a full disk, removes the ref.
-        """
-        entries = self._read(repo)
+        """Number a discussion and store it after the block, which gets the ref of a pull request, at its base."""
+        entries = self._read(repo)  # the caller holds the lock of the repo
+        # discussions and pull requests share their numbers, which are never reused
         taken = [int(ref.rpartition(b"/")[2]) for ref in git.refs.as_dict() if ref.startswith(b"refs/pr/")]
         entry["num"] = max([*taken, *(other["num"] for other in entries)], default=0) + 1
         ref = f"refs/pr/{entry['num']}".encode()
@@ -48,7 +42,7 @@ class Pulls:
         try:
             yield ref
             write_document(self._path(repo), [*entries, entry])
-        except BaseException:
+        except BaseException:  # a full disk, for example
             if entry["pull_request"]:
                 del git.refs[ref]
             raise

@@ -20,15 +20,13 @@ from hubdpo.loopback.xet.routes import Xet
 from hubdpo.loopback.xet.store import XetStore
 
 Table = Mapping[str, Callable[..., Answer | None]]
+"""`METHOD path`, as a regular expression, to a handler that gets the groups; None is the answer `{}`."""
 NAME, REST = "([^/]*)", "(?:/(.*))?"
 """One name in a path, and the rest of the path, if any."""
 
 
 class Routes:
-    """Parse request paths and call the part of the API that answers them.
-
-    The tables map `METHOD path`, an expression whose groups become arguments, to a handler. No answer means `{}`.
-    """
+    """Parse request paths and call the part of the API that answers them."""
 
     def __init__(self, store: Store, endpoint: str) -> None:
         self._store = store

@@ -52,10 +52,7 @@ class Waiting:
 
 
 class PatientSocket(io.RawIOBase):
-    """A socket as a raw stream.
-
-    With a deadline (`until`) reads end there, or earlier when the connection is dropped; without one, after a pause.
-    """
+    """A socket as a raw stream: with a deadline, reads end there or when it is dropped; without one, after a pause."""
 
     def __init__(self, connection: socket.socket, waiting: Waiting) -> None:
         self._socket, self._waiting = connection, waiting
@@ -138,14 +135,12 @@ class ConnectionServer(socketserver.ThreadingTCPServer):
                 self._room.wait(0.05)
             free = self.served < self.most
             self.served += free
-        if not free:
-            self._turn_away(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except RuntimeError:  # out of threads
+        if free:
+            with contextlib.suppress(RuntimeError):  # out of threads
+                super().process_request(request, client_address)
+                return
             self._leave()
-            self._turn_away(request)
+        self._turn_away(request)
 
     def process_request_thread(self, request: Connection, client_address: Address) -> None:
         try:

@@ -59,10 +59,8 @@ def read_head(stream: BufferedIOBase) -> Head:
 
 
 def refuse_foreign(head: Head, port: int) -> None:
-    """Raise Refusal for another host in `Host`, or for a write whose `Origin` is another host.
-
-    This stops DNS rebinding: a web page can point its host name at 127.0.0.1 and let the browser send requests here.
-    """
+    """Raise Refusal for another host in `Host`, or for a write whose `Origin` is another host."""
+    # DNS rebinding: a web page can point its host name at 127.0.0.1 and let the browser send requests here
     own = {f"{name}:{port}" for name in OWN_NAMES} | ({*OWN_NAMES} if port == 80 else set())
     host = head.headers.get("host", "")
     if host.lower() not in own:

@@ -1,7 +1,4 @@
-"""The Hub folder on disk: private to the user, locked by one server, with the signing secret.
-
-Everything but git objects is written through `written_whole`.
-"""
+"""The Hub folder on disk: private to the user, locked by one server; with its secret, and atomic writes of files."""
 
 from __future__ import annotations
 
@@ -49,14 +46,11 @@ def made_or_left(root: Path) -> Iterator[None]:
 
 
 def close_to_others(root: Path) -> None:
-    """Create the parts of the folder, or restrict those that exist, to the user alone, whatever the umask.
-
-    The mode of a folder that also holds other files is left alone, with a warning.
-    """
+    """Restrict the parts of the folder, created if missing, to the user alone, whatever the umask."""
     if stat.S_IMODE(root.stat().st_mode) & 0o077:
         if all(path.name in (*PARTS, *FILES) for path in root.iterdir()):
             root.chmod(0o700)
-        else:
+        else:  # it also holds other files
             console.warn(f"other users of this machine can open {root}, the folder of the Hub")
             console.hint(f"chmod 700 {root}")
     for part in PARTS:
@@ -105,10 +99,8 @@ def signing_secret(root: Path) -> tuple[bytes, bool]:
 
 @contextmanager
 def written_whole(path: Path, *, beside: Path | None = None) -> Iterator[BinaryIO]:
-    """Yield a stream that replaces `path`, synced to disk, when the block ends; an error changes nothing.
-
-    The temporary file is in `beside`, or next to `path`; its `.lock` name is swept away when a server starts.
-    """
+    """Yield a stream that replaces `path`, synced to disk, when the block ends; an error changes nothing."""
+    # the next start of a server sweeps `.lock` files away
     handle, name = tempfile.mkstemp(dir=beside or path.parent, prefix=path.name, suffix=".lock")
     part = Path(name)
     try:

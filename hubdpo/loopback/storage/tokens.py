@@ -1,7 +1,4 @@
-"""Tokens of users, of which only keyed hashes are stored, and what they get: Xet tokens and signed URLs.
-
-Xet tokens and signed URLs are valid for an hour, and only for what they name.
-"""
+"""Tokens of users, of which only keyed hashes are stored, and what they get: Xet tokens and signed URLs."""
 
 from __future__ import annotations
 
@@ -29,13 +26,12 @@ LARGEST_FILE = 1 << 20
 KEYED = "k:"
 """Prefix of a keyed hash in the token table; older versions stored hashes without a key."""
 LIFETIME_S = 3600
+"""Seconds for which Xet tokens and signed URLs are valid, for what they name alone."""
 
 
 def parse_token(text: str, where: str = "a token") -> tuple[str, str, bool]:
-    """Parse `NAME:VALUE[:read|write]` into name, value and whether it may write. Raise ConfigError for another form.
-
-    The error says `where` the token is, and does not quote it.
-    """
+    """Parse `NAME:VALUE[:read|write]` into name, value and whether it may write. Raise ConfigError for another form."""
+    # errors say where the token is, and do not quote it
     match = re.fullmatch(r"([\w.-]+):([^:\s]+)(?::(read|write))?", text, re.ASCII)
     if match is None or not text.isascii():
         raise ConfigError(f"{where} is not {FORM}, in ASCII", hint=EXAMPLE)
@@ -122,7 +118,8 @@ class Signer:
         kind, _, repo_id = request.parameter("repo").partition("/")
         reader, until = request.parameter("reader"), request.parameter("until", "0")
         signature = self._signature(kind, repo_id, reader, *parts, until)
-        if not _same(signature, request.parameter("signature")) or int(until) < time.time():
+        sent = request.parameter("signature")
+        if not hmac.compare_digest(signature.encode(), sent.encode()) or int(until) < time.time():
             raise Refusal(403, "the URL is not signed, or has expired")
         return Signed(reader, kind, repo_id)
 
@@ -136,7 +133,8 @@ class Signer:
         """Return what a bearer token names. Raise Refusal 401 if it is invalid or expired, 403 if it may only read."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         claims, _, signature = token.partition(".")
-        if scheme.lower() != "bearer" or not _same(self._signature("xet", claims), signature):
+        expected = self._signature("xet", claims)
+        if scheme.lower() != "bearer" or not hmac.compare_digest(expected.encode(), signature.encode()):
             raise Refusal(401, "the Xet token is not valid")
         try:
             scope, kind, repo_id, reader, until = json.loads(base64.urlsafe_b64decode(claims))
@@ -156,7 +154,3 @@ class Signer:
 
     def _signature(self, *parts: str) -> str:
         return hmac.new(self._secret, "\n".join(parts).encode(), "sha256").hexdigest()
-
-
-def _same(expected: str, received: str) -> bool:
-    return hmac.compare_digest(expected.encode(), received.encode())

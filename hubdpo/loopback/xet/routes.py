@@ -1,7 +1,4 @@
-"""The Xet API: receive xorbs and shards, return tokens, file reconstructions and byte ranges of xorbs.
-
-Xorbs are served from another origin than the endpoint, by URLs that are each signed for one byte range.
-"""
+"""The Xet API: receive xorbs and shards, return tokens, file reconstructions and byte ranges of xorbs."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ from hubdpo.loopback.xet.shards import Term, read_files, write_shard
 from hubdpo.loopback.xet.store import XetStore
 from hubdpo.loopback.xet.xorbs import LARGEST
 
-HASH = re.compile(r"[0-9a-f]{64}")
 Span = tuple[int, int]
 """A range of chunks in a xorb: the first, and the one after the last."""
 
@@ -47,7 +43,7 @@ class Xet:
 
     def take_xorb(self, request: Request, xorb: str) -> Answer:
         self._granted(request, "write")
-        if not HASH.fullmatch(xorb):
+        if not re.fullmatch("[0-9a-f]{64}", xorb):
             raise Refusal(400, "not the hash of a xorb")
         data = request.whole(LARGEST)
         check_room(self._store.root, len(data))
@@ -96,6 +92,7 @@ class Xet:
         chunks = self._files.chunks(xorb) or []
         first, last = chunks[span[0]].start, chunks[span[1] - 1].stop - 1
         signature = self._signer.query(repo.kind, repo.id, reader, "xorb", xorb, f"{first}-{last}")
+        # another origin than the endpoint, and one signature for each byte range
         url = f"{self._cdn}/_xet/xorb/{xorb}?range={first}-{last}&{signature}"
         chunk_range, byte_range = {"start": span[0], "end": span[1]}, {"start": first, "end": last}
         if version == "v1":

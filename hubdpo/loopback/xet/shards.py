@@ -1,7 +1,4 @@
-"""Read the shards of Xet clients, which list the terms of files, and write shards of known chunks for them.
-
-The layout follows the section "MDB Shard File Format" of the protocol's specification.
-"""
+"""Read the shards of Xet clients, which list the terms of files, and write shards of known chunks for them."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ from hubdpo.loopback.http.wire import Refusal
 from hubdpo.loopback.limits import LARGEST_FILE
 from hubdpo.loopback.xet.xorbs import Chunk, from_hex, keyed, to_hex
 
+# the section "MDB Shard File Format" of the protocol's specification
 TAG = b"HFRepoMetaData\0" + bytes.fromhex("556967456a7b815783a5bdd95ccdd14aa9")
 HEADER = struct.Struct("<32sQQ")  # tag, version, size of the footer
 # records of 48 bytes
@@ -102,10 +100,8 @@ def _files(data: bytes, position: int) -> list[SharedFile]:
 
 
 def write_shard(xorb: str, chunks: Sequence[Chunk], *, key: bytes) -> bytes:
-    """Return a shard that lists the chunks of one xorb, so that a client does not upload them again.
-
-    The chunk hashes are keyed: a client can recognise its own chunks, and learns nothing about the others.
-    """
+    """Return a shard that lists the chunks of one xorb, so that a client does not upload them again."""
+    # the chunk hashes are keyed: a client can recognise its own chunks, and learns nothing about the others
     rows, offset = [], 0
     for chunk in chunks:
         rows.append(CHUNK.pack(keyed(chunk.hash, key), offset, chunk.size))

@@ -1,7 +1,4 @@
-"""Xet storage: xorbs on disk under their hash, and the terms of each file.
-
-A file is registered after unpacking it once and comparing its SHA-256 with the one that the client sent.
-"""
+"""Xet storage: xorbs on disk under their hash, and the terms of each file."""
 
 from __future__ import annotations
 
@@ -73,6 +70,7 @@ class XetStore:
         if xorbs.to_hex(xorbs.file_hash(self._proven(file.terms))) != file.hash:
             raise Refusal(400, "the terms do not match the hash of the file")
         known = self._store.query("SELECT oid FROM xet WHERE hash = ?", file.hash)
+        # unpacked once, to compare the SHA-256 with the one that the client sent
         oid = known[0][0] if known else _sha256(self._unpacked(file.terms, 0))
         if file.sha256 not in (None, oid):
             raise Refusal(400, "the content does not match the object id")
@@ -106,11 +104,8 @@ class XetStore:
         return part
 
     def hash_of(self, repo: Repo, oid: str) -> str | None:
-        """Return the Xet hash of a large file that was uploaded to this repo by Xet, or None.
-
-        None also for a file that was uploaded to another repo only, which may be private.
-        """
-        if self._store.large_size(repo, oid) is None:
+        """Return the Xet hash of a large file that was uploaded to this repo by Xet, or None."""
+        if self._store.large_size(repo, oid) is None:  # another repo may have it, a private one
             return None
         rows = self._store.query("SELECT hash FROM xet WHERE oid = ?", oid)
         return rows[0][0] if rows else None

@@ -79,10 +79,7 @@ def unpack(packed: bytes) -> bytes:
 
 
 def _ungroup(data: bytes) -> bytes:
-    """Undo the grouping of every fourth byte, which makes float weights compress better.
-
-    Grouped, bytes 0, 4, 8, ... come first, then 1, 5, 9, ..., so that equal exponents are next to each other.
-    """
+    """Undo the grouping of bytes 0, 4, 8, ..., then 1, 5, 9, ..., by which the exponents of floats compress better."""
     whole = bytearray(len(data))
     start = 0
     for group in range(4):
@@ -121,10 +118,8 @@ def chunk_hash(data: bytes) -> bytes:
 
 
 def tree_hash(leaves: Iterable[Leaf]) -> bytes:
-    """Return the root of the Merkle tree over the leaves, the hash of a xorb. The hashes themselves end a node.
-
-    Each level keeps only its unfinished node, so memory does not grow with the number of leaves.
-    """
+    """Return the root of the Merkle tree over the leaves, the hash of a xorb. The hashes themselves end a node."""
+    # each level keeps only its unfinished node, so memory does not grow with the number of leaves
     levels: list[list[Leaf]] = [[]]
     counts = [0]
     for leaf in leaves:
