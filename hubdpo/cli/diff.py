@@ -46,7 +46,10 @@ def _show(diff: Diff) -> None:
         console.info("the rows are identical")
     _table("option", diff.config)
     _table("made from", diff.lineage)
-    _table("held out", diff.metrics)
+    if diff.metrics and all(change.before == change.after for change in diff.metrics.values()):
+        console.info("the metrics are identical")
+    else:
+        _table("held out", diff.metrics)
     if diff.metrics and diff.same_test_data is False:
         console.warn("the two were measured on different test data, so their metrics cannot be compared")
     _show_weights(diff)

@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
         ref: Annotated[str, typer.Argument(help="A folder, or a repo on the Hub.", metavar="DIR|USER/NAME[@REV]")],
     ) -> None:
         """Describe an adapter, a merged model or a dataset, its problems, and how to run it elsewhere."""
+        from hubdpo.artefacts.manifests.bundle import A_KIND
         from hubdpo.hub.reference import parse_ref
         from hubdpo.release.inspect.inspect import inspect as run
 
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
         count = len(report.findings)
         problems = f"{count} problem{'' if count == 1 else 's'} found" if count else "no problems found"
         console.result(
-            f"{report.ref}: {report.kind}, {problems}", report.as_dict(),
+            f"{report.ref}: {A_KIND[report.kind]}, {problems}", report.as_dict(),
             identifier=f"{parse_ref(report.ref).repo_id}@{report.commit}" if report.commit else report.ref,
         )  # fmt: skip
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import write_atomic
 from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub.failures import AGAIN, first_line, is_offline, is_unreachable, translate_errors
-from hubdpo.hub.reference import COMMIT, Address, RepoRef, checked_revision, parse_address
+from hubdpo.hub.reference import COMMIT, Address, RepoRef, RepoType, checked_revision, parse_address
 from hubdpo.hub.transport import api, endpoint
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
-RepoType = Literal["model", "dataset"]
+WHERE_IT_GOES: dict[RepoType, str] = {
+    "model": "a base goes to `--model-name-or-path`, an adapter to `hubdpo load`, or `load_adapter` in Python",
+    "dataset": "a dataset goes to `--dataset`, or `load_preferences` in Python",
+}
 
 
 class CachedCommit(str):
@@ -31,17 +34,25 @@ def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = 
     """Return the commit (40 hex digits) that a branch, tag or commit names now.
 
     In offline mode, and with a warning when the Hub does not answer, return the commit that the cache remembers. Raise
-    NoSuchRevision when the repo (offline: the cache) has no such revision, HubError for any other failure.
+    NoSuchRevision when the repo (offline: the cache) has no such revision, HubError for any other failure, such as a
+    repo of the other type.
     """
     if revision is not None and COMMIT.fullmatch(revision):
         return revision
     ref = RepoRef(repo_id, checked_revision(revision) if revision is not None else None)
     if is_offline():
-        return _cached_commit(ref, repo_type) or not_cached(ref, repo_type)
+        if (cached := _cached_commit(ref, repo_type)) is None:
+            check_type(repo_id, repo_type)
+            not_cached(ref, repo_type)
+        return cached
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
     with translate_errors(str(ref)):
         try:
             sha = api().repo_info(repo_id, revision=revision, repo_type=repo_type).sha
         except Exception as problem:
+            if isinstance(problem, RepositoryNotFoundError) and not isinstance(problem, GatedRepoError):
+                check_type(repo_id, repo_type)
             cached = _cached_commit(ref, repo_type) if is_unreachable(problem) else None
             if cached is None:
                 raise
@@ -55,13 +66,31 @@ def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = 
     return str(sha)
 
 
+def exists(repo_id: str, repo_type: RepoType) -> bool:
+    """Tell whether there is a model or a dataset of this name on the Hub; offline, in the cache."""
+    if is_offline():
+        return cache_of(repo_id, repo_type).is_dir()
+    return bool(api().repo_exists(repo_id, repo_type=repo_type))
+
+
+def other_type(repo_type: RepoType) -> RepoType:
+    return "dataset" if repo_type == "model" else "model"
+
+
+def check_type(repo_id: str, wanted: RepoType, found: RepoType | None = None) -> None:
+    """Raise HubError when a repo is of the other type, which was `found` already, or is found out now."""
+    other = other_type(wanted)
+    if found == other or (found is None and exists(repo_id, other)):
+        raise HubError(f"`{repo_id}` is a {other}, not a {wanted}", hint=WHERE_IT_GOES[other])
+
+
 def resolve_address(address: str) -> Address:
     """Resolve `hf://datasets/USER/NAME[@REVISION][/PATH]` to a repo at a commit, and the path within it.
 
     Raise DataError for any other address, NoSuchRevision when the repo has none of the revisions it could mean.
     """
     readings = parse_address(address)
-    for (repo_id, revision), path in readings:
+    for (repo_id, revision, _), path in readings:
         try:
             return Address(RepoRef(repo_id, resolve(repo_id, revision, repo_type="dataset")), path)
         except NoSuchRevision:

@@ -1,7 +1,7 @@
-"""Parse references to the Hub: `USER/NAME[@REVISION]`, and `hf://datasets/USER/NAME[@REVISION][/PATH]`.
+"""Parse references to the Hub: `[datasets/]USER/NAME[@REVISION]`, and `hf://datasets/USER/NAME[@REVISION][/PATH]`.
 
-A revision is a commit, tag, branch or pull request, and may contain slashes: `refs/pr/1`, `feature/x`. Every option and
-argument that takes a repo is parsed here.
+A model and a dataset may have the same name. A revision is a commit, tag, branch or pull request, and may contain
+slashes: `refs/pr/1`, `feature/x`. Every option and argument that takes a repo is parsed here.
 """
 
 from __future__ import annotations
@@ -9,24 +9,27 @@ from __future__ import annotations
 import re
 import urllib.parse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError, DataError
 
+RepoType = Literal["model", "dataset"]
 DATASETS = "hf://datasets/"
 COMMIT = re.compile(r"[0-9a-f]{40}")
+_SPELLED_AS_DATASET = re.compile(r"^datasets/(?=[^/@]+/[^/@]+(?:@|$))")
 _NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|\.lock(?:/|$)|(?:^|/)\.|^[/-]|[./]$|^$")
 
 
 class RepoRef(NamedTuple):
-    """A repo on the Hub at a revision. None is the main branch."""
+    """A repo on the Hub at a revision; None is the main branch. `repo_type` is None where the name does not tell."""
 
     repo_id: str
     revision: str | None = None
+    repo_type: RepoType | None = None
 
     def __str__(self) -> str:
-        return self.repo_id if self.revision is None else f"{self.repo_id}@{self.revision}"
+        return hub_path(self.repo_id, self.repo_type) + (f"@{self.revision}" if self.revision is not None else "")
 
     def at(self, revision: str | None) -> RepoRef:
         """Return the repo at a revision given separately. Raise ConfigError for two different revisions."""
@@ -34,7 +37,7 @@ class RepoRef(NamedTuple):
             return self
         if self.revision is not None:
             raise ConfigError(f"two revisions are given: `{self}` and `{revision}`", hint="leave out one of them")
-        return RepoRef(self.repo_id, checked_revision(revision))
+        return self._replace(revision=checked_revision(revision))
 
 
 class Address(NamedTuple):
@@ -44,14 +47,27 @@ class Address(NamedTuple):
     path: str
 
 
+def hub_path(repo_id: str, repo_type: RepoType | None) -> str:
+    """Return the name of a repo as the Hub spells it in addresses: `datasets/USER/NAME`, but `USER/NAME` of a model."""
+    return f"{'datasets/' * (repo_type == 'dataset')}{repo_id}"
+
+
+def type_option(repo_type: RepoType) -> str:
+    """Return the option by which `hf` commands are told the type of a repo, with a space before it, or ""."""
+    return " --type dataset" * (repo_type == "dataset")
+
+
 def parse_ref(ref: str) -> RepoRef:
-    """Parse `USER/NAME[@REVISION]`, whose revision may be quoted as in a URL. Raise ConfigError for any other form."""
-    repo_id, at, revision = ref.partition("@")
+    """Parse `[datasets/]USER/NAME[@REVISION]`, whose revision may be quoted as in a URL.
+
+    Raise ConfigError for any other form.
+    """
+    bare = _SPELLED_AS_DATASET.sub("", ref)
+    repo_type: RepoType | None = "dataset" if bare != ref else None
+    repo_id, at, revision = bare.partition("@")
     if not is_repo_id(repo_id):
         raise ConfigError(f"not a repo: `{ref}`", hint="write USER/NAME or USER/NAME@v1.0.0")
-    if not at:
-        return RepoRef(repo_id)
-    return RepoRef(repo_id, checked_revision(urllib.parse.unquote(revision)))
+    return RepoRef(repo_id, checked_revision(urllib.parse.unquote(revision)) if at else None, repo_type)
 
 
 def parse_unless_folder(ref: str) -> RepoRef:
@@ -67,7 +83,7 @@ def parse_unless_folder(ref: str) -> RepoRef:
 
 def looks_like_folder(ref: str) -> bool:
     """Tell whether a name was meant as a path: by its first character, or by the slashes before any `@`."""
-    return ref.startswith((".", "/", "~")) or ref.partition("@")[0].count("/") != 1
+    return ref.startswith((".", "/", "~")) or _SPELLED_AS_DATASET.sub("", ref).partition("@")[0].count("/") != 1
 
 
 def parse_address(address: str) -> list[Address]:

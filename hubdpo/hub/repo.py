@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING, Any
 from hubdpo.artefacts.formats.bounded import check_size, read_bytes
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.errors import ArtefactError, HubError
-from hubdpo.hub.client import RepoType, cached_tree, download, fetch, is_cache_only, not_cached
+from hubdpo.hub.client import cached_tree, download, fetch, is_cache_only, not_cached
 from hubdpo.hub.failures import translate_errors
-from hubdpo.hub.reference import RepoRef
+from hubdpo.hub.reference import RepoRef, RepoType, hub_path
 from hubdpo.hub.retry import TRIES, repeat, wait_before
 from hubdpo.hub.snapshot import Shapes, Snapshot, git_blob_id
 from hubdpo.hub.transport import api, endpoint
@@ -40,7 +40,7 @@ class RepoSnapshot(Snapshot):
         ref: str | None = None, revision: str | None = None, fresh: bool = False,
     ) -> None:  # fmt: skip
         self.name, self.repo_type, self.commit, self.revision = repo_id, repo_type, str(commit), revision
-        self._sha, self._type = commit, repo_type
+        self.sha, self.type = commit, repo_type
         self.ref = ref or f"{repo_id}@{commit[:12]}"
         self._at: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type, "revision": self.commit}
         self._fresh = fresh
@@ -51,7 +51,7 @@ class RepoSnapshot(Snapshot):
     def _tree(self) -> dict[str, RepoFile]:
         from huggingface_hub import RepoFile
 
-        entries = None if self._fresh else cached_tree(self.name, self._sha, self._type)
+        entries = None if self._fresh else cached_tree(self.name, self.sha, self.type)
         if entries is None:
             self._require_hub()
             with translate_errors(self.ref):
@@ -59,7 +59,7 @@ class RepoSnapshot(Snapshot):
         return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
     def _require_hub(self) -> None:
-        if is_cache_only(self._sha):
+        if is_cache_only(self.sha):
             not_cached(RepoRef(self.name, self.commit), self.repo_type)
 
     @cached_property
@@ -105,7 +105,7 @@ class RepoSnapshot(Snapshot):
         return bytes(response.content)
 
     def fetch(self, names: list[str] | None = None, *, needed: list[str] | None = None) -> Path:
-        return download(self.name, self._sha, repo_type=self._type, allow_patterns=names, needed=needed)
+        return download(self.name, self.sha, repo_type=self.type, allow_patterns=names, needed=needed)
 
     def fetch_fresh(self, names: Iterable[str], into: Path) -> None:
         """Download files, as far as the commit has them, into an empty folder; `read` takes them from there.
@@ -124,9 +124,7 @@ class RepoSnapshot(Snapshot):
         with translate_errors(self.ref), ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(save, (name for name in wanted if name not in large)))
             if large:
-                repeat(
-                    lambda: fetch(self.name, self._sha, repo_type=self._type, allow_patterns=patterns, local_dir=into)
-                )
+                repeat(lambda: fetch(self.name, self.sha, repo_type=self.type, allow_patterns=patterns, local_dir=into))
         self._folder = into
 
     def path(self, name: str) -> Path | None:
@@ -137,9 +135,9 @@ class RepoSnapshot(Snapshot):
 
         if (cached := self._cached(name)) is not None:
             return cached.open("rb")
-        prefix = "datasets/" if self.repo_type == "dataset" else ""
         with translate_errors(self.ref):
-            stream: IO[bytes] = HfFileSystem(endpoint=endpoint()).open(f"{prefix}{self.name}@{self.commit}/{name}")
+            path = f"{hub_path(self.name, self.repo_type)}@{self.commit}/{name}"
+            stream: IO[bytes] = HfFileSystem(endpoint=endpoint()).open(path)
         return stream
 
     def shapes(self, name: str) -> Shapes:

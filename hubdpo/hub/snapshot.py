@@ -32,7 +32,7 @@ from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError
-from hubdpo.hub.client import RepoType
+from hubdpo.hub.reference import RepoType
 
 M = TypeVar("M", bound=Manifest)
 Shapes = dict[str, tuple[int, ...]]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
 from hubdpo.artefacts.folders.kinds import ADAPTER_FILES, MEASURED_FILES
-from hubdpo.artefacts.folders.model_files import COPIED_FILES
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, COPIED_FILES
 from hubdpo.artefacts.formats.bounded import parse_json, read_object, read_text
 from hubdpo.artefacts.formats.kept_sections import generated, loading_release
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
@@ -28,13 +28,14 @@ from hubdpo.artefacts.manifests.manifest import (
     canonical_json,
 )
 from hubdpo.artefacts.manifests.merge import read_merged_folder
-from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
-from hubdpo.cards.licences import LICENCE_FILES, adapter_licence
+from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
+from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
 from hubdpo.cards.lint.body import LOCAL_PATH
 from hubdpo.cards.lint.lint import require_sound_card
 from hubdpo.cards.model.card import Release, render_model_card
 from hubdpo.cards.model.merged_card import render_merged_card
 from hubdpo.cards.model.serving import Adapter
+from hubdpo.config import PushConfig
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.model.adapters.config import canonical_adapter_config
 from hubdpo.release.snapshot import Content, ReleaseSnapshot
@@ -59,6 +60,8 @@ class Draft:
     files: dict[str, Content]
     entries: dict[str, FileEntry]
     card: Callable[[str], str]
+    base: BaseRef | None = None
+    """What the adapter needs in order to be loaded."""
 
     def release(self, version: str, card: str | None = None, *, beside: Collection[str] = ()) -> ReleaseSnapshot:
         """Return the release with this card, by default the generated one, which may link to files `beside` it.
@@ -71,101 +74,90 @@ class Draft:
         return ReleaseSnapshot(self.kind, version, files, {**self.entries, CARD_FILE: bytes_entry(data)})
 
 
-def dataset_draft(folder: Path, version: str, *, repo: str) -> Draft:
+def dataset_draft(config: PushConfig) -> Draft:
     """Check a dataset folder, which is released as it is, but for the line of its card that loads the release.
 
     Raise ArtefactError when it is incomplete, was edited, holds a credential or has a card that is not sound.
     """
+    folder = config.folder
     manifest = read_dataset_folder(folder)
     files: dict[str, Content] = {name: folder / name for name in [*manifest.files, PREPARE_FILE]}
-    card = read_text(folder / CARD_FILE)
+    text = read_text(folder / CARD_FILE)
+
+    def card(version: str) -> str:
+        return loading_release(text, config.repo, f"v{version}")
+
     check_texts(files, quoting=(CARD_FILE,))
     # the kept sections are checked later, when it is known which other files the repo has
-    require_sound_card("dataset", {**files, CARD_FILE: generated(loading_release(card, repo, f"v{version}")).encode()})
+    require_sound_card("dataset", {**files, CARD_FILE: generated(card(config.version)).encode()})
     del files[CARD_FILE]
-    verified = {name: manifest.files[name] for name in files if name != PREPARE_FILE}
-    entries = {**verified, PREPARE_FILE: file_entry(folder / PREPARE_FILE)}
-    return Draft("dataset", files, entries, lambda version: loading_release(card, repo, f"v{version}"))
+    return Draft("dataset", files, _entries(files, manifest.files), card)
 
 
-def adapter_draft(
-    folder: Path,
-    run: RunManifest,
-    version: str,
-    *,
-    repo: str,
-    base: BaseRef,
-    license: str | None = None,
-    license_name: str | None = None,
-    license_link: str | None = None,
-) -> Draft:
+def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
     """Check a finished run whose base is `base`, a Hub id at a commit.
 
     Raise ArtefactError when a file is missing, the weights are not finite or never trained, a text holds a secret or a
     path of this machine, or the card is not sound; LicenceError when the licence is not known.
     """
+    folder, repo = config.folder, config.repo
     _require_hub_base(base)
     _check_weights(folder / ADAPTER_FILES[0])
-    licence = adapter_licence(base, run.dataset.license, license, name=license_name, link=license_link)
+    licence = _licence(config, base, run.dataset)
     run = run.model_copy(update={"base": base})
     evaluation = EvalReport.read(folder / EVAL_FILE) if (folder / EVAL_FILE).exists() else None
     plots = [path.relative_to(folder).as_posix() for path in sorted((folder / "plots").glob("*.png"))]
-    config = canonical_adapter_config(read_object(folder / "adapter_config.json"), base)
+    settings = canonical_adapter_config(read_object(folder / ADAPTER_CONFIG), base)
     files: dict[str, Content] = {
         RUN_FILE: canonical_json(run.model_dump(mode="json")).encode(),
-        "adapter_config.json": canonical_json(config).encode(),
+        ADAPTER_CONFIG: canonical_json(settings).encode(),
     }
     allowed = [*ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES, *LICENCE_FILES, *plots]
     files |= {name: folder / name for name in allowed if (folder / name).is_file()}
     names, shapes, log = [*files, CARD_FILE], read_shapes(folder / ADAPTER_FILES[0]), _training_log(folder)
 
     def card(version: str) -> str:
-        return render_model_card(
-            run, evaluation, release=Release(repo, version, licence, names),
-            adapter=Adapter(config, shapes, names, repo, f"v{version}"), log=log,
-        )  # fmt: skip
+        release = Release(repo, version, licence, names)
+        adapter = Adapter(settings, shapes, names, repo, f"v{version}")
+        return render_model_card(run, evaluation, release=release, adapter=adapter, log=log)
 
     # the card and the report quote answers of the models
-    return _checked("adapter", files, version, card, quoting=(CARD_FILE, EVAL_FILE))
+    _check_texts_and_card("adapter", files, card(config.version), quoting=(CARD_FILE, EVAL_FILE))
+    return Draft("adapter", files, _entries(files), card, base)
 
 
-def merged_draft(
-    folder: Path,
-    version: str,
-    *,
-    repo: str,
-    base: BaseRef,
-    license: str | None = None,
-    license_name: str | None = None,
-    license_link: str | None = None,
-) -> Draft:
+def merged_draft(config: PushConfig, base: BaseRef) -> Draft:
     """Check a merged model, of which nothing may have been changed. Raise what `adapter_draft` raises."""
+    folder = config.folder
     _require_hub_base(base)
     manifest = read_merged_folder(folder).model_copy(update={"base": base})
-    licence = adapter_licence(base, manifest.dataset.license, license, name=license_name, link=license_link)
-    verified = {name: entry for name, entry in manifest.files.items() if MERGED_FILE.fullmatch(name)}
-    files: dict[str, Content] = {name: folder / name for name in verified}
+    licence = _licence(config, base, manifest.dataset)
+    files: dict[str, Content] = {name: folder / name for name in manifest.files if MERGED_FILE.fullmatch(name)}
     files[MERGE_FILE] = canonical_json(manifest.model_dump(mode="json")).encode()
 
     def card(version: str) -> str:
-        return render_merged_card(manifest, repo=repo, version=version, licence=licence)
+        return render_merged_card(manifest, repo=config.repo, version=version, licence=licence)
 
-    return _checked("merged", files, version, card, entries=verified)
+    _check_texts_and_card("merged", files, card(config.version))
+    return Draft("merged", files, _entries(files, manifest.files), card)
 
 
-def _checked(
-    kind: Kind, files: dict[str, Content], version: str, card: Callable[[str], str], *,
-    quoting: tuple[str, ...] = (), entries: dict[str, FileEntry] | None = None,
-) -> Draft:  # fmt: skip
-    """Check texts and card, and hash the files that no manifest was just compared with."""
-    with_card: dict[str, Content] = {**files, CARD_FILE: card(version).encode()}
+def _licence(config: PushConfig, base: BaseRef, data: DatasetRef) -> Licence:
+    return adapter_licence(base, data.license, config.license, name=config.license_name, link=config.license_link)
+
+
+def _check_texts_and_card(kind: Kind, files: dict[str, Content], card: str, *, quoting: tuple[str, ...] = ()) -> None:
+    with_card: dict[str, Content] = {**files, CARD_FILE: card.encode()}
     check_texts(with_card, quoting=quoting)
     require_sound_card(kind, with_card)
-    entries = dict(entries or {})
-    for name in files.keys() - entries.keys():
-        content = files[name]
-        entries[name] = bytes_entry(content) if isinstance(content, bytes) else file_entry(content)
-    return Draft(kind, files, entries, card)
+
+
+def _entries(files: dict[str, Content], verified: Mapping[str, FileEntry] | None = None) -> dict[str, FileEntry]:
+    """Return the size and hash of each file; those that were just compared with their manifest are not hashed again."""
+    return {
+        name: bytes_entry(content) if isinstance(content, bytes) else (verified or {}).get(name) or file_entry(content)
+        for name, content in files.items()
+    }
 
 
 def _require_hub_base(base: BaseRef) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hubdpo import console
 from hubdpo.config import PushConfig
 from hubdpo.errors import HubError
-from hubdpo.release.protocol import check_ours
+from hubdpo.release.protocol import check_ours, is_behind
 from hubdpo.release.remote import Refs, Remote
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
 
@@ -25,20 +25,23 @@ def show_plan(config: PushConfig, release: ReleaseSnapshot, remote: Remote, refs
     console.table(["file", "bytes", "on the Hub"], rows, title=f"{config.repo} {release.tag}")
     if plan.kept:
         console.info(f"not hubdpo's, and left as they are: {', '.join(plan.kept)}")
-    for number, step in enumerate(_steps(config, release, refs, released=tagged is not None), start=1):
+    for number, step in enumerate(_steps(config, plan, remote, refs), start=1):
         console.info(f"{number}. {step}")
 
 
-def _steps(config: PushConfig, release: ReleaseSnapshot, refs: Refs, *, released: bool) -> list[str]:
+def _steps(config: PushConfig, plan: Plan, remote: Remote, refs: Refs) -> list[str]:
+    release = plan.new
     if config.create_pr and not refs.exists:
         raise no_repo_for_proposal(config.repo)
     compare = "download it into an empty folder, compare every SHA-256" + (", load it" * (config.check == "load"))
-    if released:
-        steps = [f"{release.tag} holds these files already: bring main to them where it is behind"]
+    if release.tag in refs.tags:
+        steps = ["bring main to these files"] if is_behind(plan) else []
+        steps += [f"delete {release.stage}"] if release.stage in refs.branches else []
+        steps = [f"{release.tag} holds these files already{'' if steps else ': nothing to do'}", *steps]
     elif config.create_pr:
         steps = ["open a pull request with one commit onto main, or find the open one", compare]
     else:
-        create = f"create the {'private ' * bool(config.private)}{release.kind} repo {config.repo}"
+        create = f"create the {'private ' * bool(config.private)}{remote.repo_type} repo {config.repo}"
         steps = [
             *([] if refs.exists else [create]),
             f"branch {release.stage} from main",

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.errors import ConfigError
 from hubdpo.hub.failures import require_online, translate_errors
-from hubdpo.hub.open import find_type
+from hubdpo.hub.open import find_types, say_which
 from hubdpo.hub.reference import parse_ref
 from hubdpo.hub.retry import repeat
 from hubdpo.hub.transport import api
@@ -32,16 +32,19 @@ class Listed:
 
 
 def releases(repo_id: str) -> list[Listed]:
-    """List the tags `vX.Y.Z` of a model or dataset, newest first, without downloading their files.
+    """List the tags `vX.Y.Z` of a model, else a dataset, newest first, without downloading their files.
 
     Raise ConfigError when `repo_id` is not USER/NAME, HubError when there is no such repo.
     """
-    repo_id, revision = parse_ref(repo_id)
-    if revision is not None:
-        raise ConfigError(f"all releases of a repo are listed, not `{revision}`", hint=f"hubdpo versions {repo_id}")
+    named = parse_ref(repo_id)
+    if named.revision is not None:
+        hint = f"hubdpo versions {named._replace(revision=None)}"
+        raise ConfigError(f"all releases of a repo are listed, not `{named.revision}`", hint=hint)
     require_online("`versions`")
-    remote = Remote(repo_id, find_type(repo_id))
-    with translate_errors(repo_id):
+    types = find_types(named)
+    say_which(named, types[0], types)
+    remote = Remote(named.repo_id, types[0])
+    with translate_errors(named.repo_id):
         refs = remote.refs()
         main = remote.at(refs.main).bundle if refs.main else None
         newest = f"v{main.version}" if main else None

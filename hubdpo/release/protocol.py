@@ -19,14 +19,20 @@ from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.config.push import Check
 from hubdpo.errors import HubError, VersionTaken
 from hubdpo.hub.failures import is_unknown_outcome, status_of
+from hubdpo.hub.reference import type_option
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.retry import TRIES, wait_before
 from hubdpo.hub.transport import api
 from hubdpo.hub.versions import bump, highest, is_higher
 from hubdpo.release.remote import Commit, Refs, Remote
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
+from hubdpo.release.verify.base import BaseState
 from hubdpo.release.verify.files import deleting
 from hubdpo.release.verify.verify import verify_commit
+
+
+class UnlistedFile(HubError):
+    """A file of the repo that a release does not list, and that loading the release would read."""
 
 
 class Published(NamedTuple):
@@ -38,9 +44,10 @@ class Published(NamedTuple):
 
 
 def publish(
-    remote: Remote, refs: Refs, release: ReleaseSnapshot, title: str, *, check: Check, private: bool | None
-) -> Published:
-    """Publish a release and return its commit. `refs` are those of the repo as they were read last.
+    remote: Remote, refs: Refs, release: ReleaseSnapshot, title: str, *,
+    check: Check, private: bool | None, base: BaseState | None = None,
+) -> Published:  # fmt: skip
+    """Publish a release and return its commit. `refs` are those of the repo, and `base` of an adapter, as read last.
 
     Raise VersionTaken when the tag holds another release; VerificationFailed, with no tag made, when the download
     differs from what was sent; HubError when the Hub refuses or an outcome stays unknown.
@@ -55,7 +62,9 @@ def publish(
         check_ours(remote, refs, release, commit)
         console.info(f"{remote.repo_id} {release.tag} is published already")
     else:
-        commit = _stage_and_tag(remote, refs, main, release, title, check)
+        commit = _stage_and_tag(remote, refs, main, release, title, check, base)
+    # from here on the release stands: after a kill only main and the stage branch are behind, and the same command
+    # finds the tag and comes straight back here
     on_main = _follow(remote, main, release, title)
     if is_new or release.stage in refs.branches:
         remote.drop_branch(release.stage)
@@ -63,38 +72,43 @@ def publish(
 
 
 def _stage_and_tag(
-    remote: Remote, refs: Refs, main: str, release: ReleaseSnapshot, title: str, check: Check
-) -> str:  # fmt: skip
+    remote: Remote, refs: Refs, main: str, release: ReleaseSnapshot, title: str, check: Check, base: BaseState | None
+) -> str:
     """Send the files to the stage branch, verify them there, claim the tag, and return the tag's commit."""
+    # a branch of an earlier attempt is taken up as it is: it may hold nothing, some commit of main, or all the files
     head = remote.start_branch(release.stage, main)
     size = sum(entry.size for entry in release.listing.files.values())
     console.info(
         f"sending {len(release.files)} files, {f'{size / 1e6:.1f} MB' if size >= 1e6 else f'{size / 1e3:.0f} kB'}"
     )
-    staged = _send(remote, release.stage, head, release, title)
-    console.info("downloading them again to compare")
-    verify_commit(remote.at(staged.sha), expected=release.listing, check=check)
-    tagged = remote.make_tag(release.tag, staged.sha, f"{title}\n\n{release.bundle_line}")
-    if tagged != staged.sha:
-        try:
+    try:
+        staged = _send(remote, release.stage, head, release, title)
+        console.info("downloading them again to compare")
+        verify_commit(remote.at(staged.sha), expected=release.listing, check=check, base=base)
+        tagged = remote.make_tag(release.tag, staged.sha, f"{title}\n\n{release.bundle_line}")
+        if tagged != staged.sha:  # claimed since `refs` were read: by an earlier attempt of ours, or by somebody else
             check_ours(remote, refs, release, tagged)
-        except VersionTaken:
-            remote.drop_branch(release.stage)  # lost a race: leave nothing behind
-            raise
+    except (VersionTaken, UnlistedFile):
+        remote.drop_branch(release.stage)  # it can never become this release: leave nothing behind
+        raise
+    except Exception:
+        # without a tag the files are no release; with them on the branch, the same command need not send them again
+        console.info(
+            f"the branch `{release.stage}` stays, from which the same command goes on; to delete it: "
+            f"hf repos branch delete {remote.repo_id} {release.stage}{type_option(remote.repo_type)}"
+        )
+        raise
     return tagged
 
 
 def _send(remote: Remote, branch: str, head: str, release: ReleaseSnapshot, title: str) -> Commit:
-    """Commit what the stage branch lacks. Raise HubError for a file beside the release that loading would read."""
+    """Commit what the stage branch lacks. Raise UnlistedFile for a file beside the release that loading would read."""
     for attempt in range(TRIES):
+        # whether an attempt without an answer made its commit is read from the tree of the branch, never assumed
         plan = Plan(remote.at(head), release)
         if plan.holds:
             return Commit(head)
-        try:
-            check_others(remote, plan)
-        except HubError:
-            remote.drop_branch(branch)  # it started at main as it is now, and would keep the file
-            raise
+        check_others(remote, plan)  # the branch started at main, and would keep the file
         if (commit := _committed(remote, branch, plan, title, attempt)) is not None:
             return commit
         head = remote.head(branch)
@@ -105,18 +119,23 @@ def _follow(remote: Remote, head: str, release: ReleaseSnapshot, title: str) -> 
     """Bring main to the release, unless it holds a higher version; return the state of main that was replaced."""
     for attempt in range(TRIES):
         plan = Plan(remote.at(head), release)
-        if plan.holds:
+        if not is_behind(plan):
             return None
-        before = remote.at(head).bundle
-        if before is not None and is_higher(f"v{before.version}", release.tag):
-            return None
-        if before is not None and before.bundle_id == release.bundle_id:
-            return None  # main held this release, and was edited since
         commit = _committed(remote, "main", plan, title, attempt)
+        # a client that finds nothing to send makes no commit and returns the head, which somebody may just have moved
         if commit is not None and Plan(remote.at(commit.sha), release).holds:
             return commit.parent
         head = remote.head("main")
     raise unknown_commit(remote, "branch `main`")
+
+
+def is_behind(plan: Plan) -> bool:
+    """Tell whether main, the repo of the plan, is to be brought to the release."""
+    before = plan.old.bundle if plan.old else None
+    if plan.holds or (before is not None and is_higher(f"v{before.version}", plan.new.tag)):
+        return False
+    # main with the release's own list held the release, and was edited since: edits by hand stay
+    return before is None or before.bundle_id != plan.new.bundle_id
 
 
 def _committed(remote: Remote, branch: str, plan: Plan, title: str, attempt: int) -> Commit | None:
@@ -148,12 +167,12 @@ def unknown_commit(remote: Remote, what: str) -> HubError:
 
 
 def check_others(remote: Remote, plan: Plan) -> None:
-    """Raise HubError for a file that would stay beside the release, unlisted, although loading would read it."""
+    """Raise UnlistedFile for a file that would stay beside the release although loading would read it."""
     if (name := plan.first_loaded(plan.kept)) is not None:
-        raise HubError(
+        raise UnlistedFile(
             f"main of `{remote.repo_id}` holds `{shortened(name, 200)}`, which is not of the release, and loading the "
             "release would read it",
-            hint=f"{deleting(remote.repo_id, name, plan.new.kind)}, then push again",
+            hint=f"{deleting(remote.repo_id, name, remote.repo_type)}, then push again",
         )
 
 

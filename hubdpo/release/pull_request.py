@@ -11,6 +11,7 @@ from hubdpo.hub.transport import api
 from hubdpo.release.protocol import check_others, check_ours, is_undecided, unknown_commit
 from hubdpo.release.remote import Refs, Remote
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
+from hubdpo.release.verify.base import BaseState
 from hubdpo.release.verify.verify import verify_commit
 
 
@@ -22,7 +23,9 @@ class Proposal(NamedTuple):
     commit: str
 
 
-def propose(remote: Remote, refs: Refs, release: ReleaseSnapshot, title: str, *, check: Check) -> Proposal:
+def propose(
+    remote: Remote, refs: Refs, release: ReleaseSnapshot, title: str, *, check: Check, base: BaseState | None = None
+) -> Proposal:
     """Open a pull request with the release, or find the one that is open; verify its commit and return it.
 
     No tag is made and no branch is touched. Raise VersionTaken when the tag holds another release, HubError when the
@@ -57,7 +60,7 @@ def propose(remote: Remote, refs: Refs, release: ReleaseSnapshot, title: str, *,
             proposal = Proposal(str(done.pr_url), done.pr_num, str(done.oid))
             console.info(f"opened {proposal.url}")
         console.info("downloading it again to compare")
-        verify_commit(remote.at(proposal.commit), expected=release.listing, check=check)
+        verify_commit(remote.at(proposal.commit), expected=release.listing, check=check, base=base)
         return proposal
     raise unknown_commit(remote, "a pull request")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import folder_kind, read_run
@@ -21,9 +23,10 @@ from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.config import PushConfig
 from hubdpo.config.push import BUMPS, Check
 from hubdpo.config.takes import takes
-from hubdpo.errors import ArtefactError, ConfigError, HubError, VersionTaken
-from hubdpo.hub.client import resolve
+from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed, VersionTaken
+from hubdpo.hub.client import exists, other_type, resolve
 from hubdpo.hub.failures import require_login, require_online, translate_errors
+from hubdpo.hub.reference import hub_path
 from hubdpo.hub.transport import PUBLIC_HUB, endpoint
 from hubdpo.hub.versions import bump, highest
 from hubdpo.model.generation import stops_elsewhere
@@ -36,6 +39,7 @@ from hubdpo.release.pull_request import propose
 from hubdpo.release.refusals import check_links, check_rows
 from hubdpo.release.remote import Refs, Remote, check_visibility
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
+from hubdpo.release.verify.base import BaseState, look_up_base
 from hubdpo.release.verify.verify import release_url
 
 
@@ -48,6 +52,18 @@ def push(config: PushConfig) -> Release:
     tag holds another release; VerificationFailed, with no tag made, when the download differs; HubError when the Hub
     refuses or an outcome stays unknown.
     """
+    return publish_folder(config).release
+
+
+class Pushed(NamedTuple):
+    """A release, and whether this very call published it, or would without `dry_run`."""
+
+    release: Release
+    is_new: bool
+
+
+def publish_folder(config: PushConfig) -> Pushed:
+    """Publish a folder, as `push` says."""
     draft = _checked_draft(config)
     require_online("`push`")
     if endpoint() != PUBLIC_HUB:
@@ -57,20 +73,24 @@ def push(config: PushConfig) -> Release:
         require_login()
         is_private = remote.is_private()
         check_visibility(remote, is_private, config.private)
+        if is_private is None:
+            _say_if_name_is_taken(remote)
         refs = remote.refs() if is_private is not None else Refs()
         config = _numbered(config, draft, remote, refs)
         composed = compose(draft, config.version, config.folder, remote, refs)
         if config.collection:
             check_collection(config.collection)
         warn_of_edits(composed, show=config.dry_run)
+        base = _base_on_hub(draft.base, config.check) if draft.base and composed.release.tag not in refs.tags else None
         if config.dry_run:
             show_plan(config, composed.release, remote, refs)
-            return _receipt(composed.release, remote, "")
+            return Pushed(_receipt(composed.release, remote, ""), composed.release.tag not in refs.tags)
         title = config.commit_message or f"Release {composed.release.tag}"
         if config.create_pr:
-            return _propose(config, composed.release, remote, refs, title)
+            return Pushed(_propose(config, composed.release, remote, refs, title, base), is_new=False)
+        send = partial(publish, remote, title=title, check=config.check, private=config.private, base=base)
         try:
-            published = publish(remote, refs, composed.release, title, check=config.check, private=config.private)
+            published = send(refs, composed.release)
         except VersionTaken:
             # the refs may have lagged behind the tag: compose again, with the sections that its card was made with
             refs = remote.refs()
@@ -78,7 +98,7 @@ def push(config: PushConfig) -> Release:
             if again.release.listing == composed.release.listing:
                 raise
             composed = again
-            published = publish(remote, refs, composed.release, title, check=config.check, private=config.private)
+            published = send(refs, composed.release)
         warn_of_late_edit(composed, published.replaced)
     receipt = _receipt(composed.release, remote, published.commit)
     checked = config.check if published.is_new else _checked_before(config, receipt)
@@ -86,7 +106,7 @@ def push(config: PushConfig) -> Release:
     _keep_receipt(config.folder, composed.release.text(CARD_FILE), receipt)
     if config.collection:
         receipt = _collect(config.collection, receipt, remote)
-    return receipt
+    return Pushed(receipt, published.is_new)
 
 
 def _checked_draft(config: PushConfig) -> Draft:
@@ -98,13 +118,11 @@ def _checked_draft(config: PushConfig) -> Draft:
     if kind == "dataset":
         if config.secrets == "refuse":
             check_rows(config.folder)
-        return dataset_draft(config.folder, config.version, repo=config.repo)
-    licence = config.model_dump(include={"license", "license_name", "license_link"})
+        return dataset_draft(config)
     if kind == "merged":
-        base = _base(config, MergeManifest.read(config.folder / MERGE_FILE).base)
-        return merged_draft(config.folder, config.version, repo=config.repo, base=base, **licence)
+        return merged_draft(config, _base(config, MergeManifest.read(config.folder / MERGE_FILE).base))
     run = read_run(config.folder)
-    draft = adapter_draft(config.folder, run, config.version, repo=config.repo, base=_base(config, run.base), **licence)
+    draft = adapter_draft(config, run, _base(config, run.base))
     if sentence := stops_elsewhere(run):
         console.warn(sentence)
     return draft
@@ -132,6 +150,28 @@ def _base(config: PushConfig, base: BaseRef) -> BaseRef:
     return base.model_copy(update={"repo_id": config.base_model, "name": config.base_model, "revision": revision})
 
 
+def _base_on_hub(base: BaseRef, check: Check) -> BaseState | None:
+    """Look up the base before anything is sent. Raise HubError when it is not there to load the adapter on."""
+    try:
+        return look_up_base(base, needed=check == "load")
+    except VerificationFailed as problem:
+        raise HubError(
+            f"{problem.message}; nothing was sent",
+            hint="push the base to this Hub too, or name one that is there with `--base-model`; where it is private, "
+            "log in with access to it; `--check hashes` publishes without loading",
+        ) from None
+
+
+def _say_if_name_is_taken(remote: Remote) -> None:
+    """Warn when a new dataset has the name of a model, or the other way round; the Hub allows both."""
+    own, other = remote.repo_type, other_type(remote.repo_type)
+    if exists(remote.repo_id, other):
+        console.warn(
+            f"`{remote.repo_id}` is a {other} already, and the {own} becomes a second repo of that name; the name "
+            f"alone means the model, `{hub_path(remote.repo_id, 'dataset')}` the dataset"
+        )
+
+
 def _numbered(config: PushConfig, draft: Draft, remote: Remote, refs: Refs) -> PushConfig:
     """Turn `patch`, `minor` or `major` into a number: the newest release's own when it holds this very folder.
 
@@ -146,14 +186,16 @@ def _numbered(config: PushConfig, draft: Draft, remote: Remote, refs: Refs) -> P
         if Plan(remote.at(refs.tags[newest]), release).holds:
             return config.model_copy(update={"version": number})
     version = bump(newest, config.version)
-    console.info(f"version   {version}, {config.version} after {newest or 'no release'}")
+    console.info(f"version   {version}, {f'{config.version} after {newest}' if newest else 'the first release'}")
     return config.model_copy(update={"version": version})
 
 
-def _propose(config: PushConfig, release: ReleaseSnapshot, remote: Remote, refs: Refs, title: str) -> Release:
+def _propose(
+    config: PushConfig, release: ReleaseSnapshot, remote: Remote, refs: Refs, title: str, base: BaseState | None
+) -> Release:
     if not refs.exists:
         raise no_repo_for_proposal(config.repo)
-    proposal = propose(remote, refs, release, title, check=config.check)
+    proposal = propose(remote, refs, release, title, check=config.check, base=base)
     return _receipt(release, remote, proposal.commit).model_copy(
         update={
             "url": proposal.url,

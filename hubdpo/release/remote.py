@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE
 from hubdpo.errors import HubError
-from hubdpo.hub.client import RepoType
 from hubdpo.hub.failures import is_unknown_outcome, status_of
+from hubdpo.hub.reference import RepoType, hub_path, type_option
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.retry import TRIES, repeat, wait_before
 from hubdpo.hub.transport import api, endpoint
@@ -49,7 +49,7 @@ class Remote:
 
     @property
     def url(self) -> str:
-        return f"{endpoint()}/{'' if self.repo_type == 'model' else 'datasets/'}{self.repo_id}"
+        return f"{endpoint()}/{hub_path(self.repo_id, self.repo_type)}"
 
     def at(self, commit: str) -> RepoSnapshot:
         """Return the files of a commit, read from the Hub and from no cache."""
@@ -158,10 +158,9 @@ def check_visibility(remote: Remote, is_private: bool | None, wanted: bool | Non
         state, flag, change = (
             ("private", "--no-private", "--public") if is_private else ("public", "--private", "--private")
         )
-        kind = "" if remote.repo_type == "model" else f" --type {remote.repo_type}"
         raise HubError(
             f"`{remote.repo_id}` is {state}, and `{flag}` was given",
-            hint=f"leave out `{flag}`, or hf repos settings {remote.repo_id} {change}{kind}",
+            hint=f"leave out `{flag}`, or hf repos settings {remote.repo_id} {change}{type_option(remote.repo_type)}",
         )
     if is_private:
         console.info(f"{remote.repo_id} is private")

@@ -18,6 +18,7 @@ from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
 from hubdpo.cards.dataset.source_card import shipped_cards
 from hubdpo.cards.lint.hub_fields import LICENCES, is_arxiv, is_language, size_category
+from hubdpo.config import PushConfig
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.release.drafts import dataset_draft
@@ -287,8 +288,9 @@ def test_push_refuses_a_card_and_names_the_field(dataset_dir: Path, repo_id: str
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     manifest.files["README.md"] = card_entry(readme.read_text())
     manifest.write(folder / PREPARE_FILE)
+    config = PushConfig(folder=folder, repo="alice/pairs", version="1.0.0")
     with pytest.raises(ArtefactError, match="`license`"):
-        dataset_draft(folder, "1.0.0", repo="alice/pairs")  # before the Hub is asked for anything
+        dataset_draft(config)  # before the Hub is asked for anything
     with pytest.raises(ArtefactError, match="`license` is not a licence that the Hub knows: mitt") as caught:
         push(folder=folder, repo=repo_id, version="1.0.0")
     assert caught.value.hint == "did you mean `mit`?"

@@ -169,7 +169,7 @@ def test_a_stopped_push_says_how_it_is_finished(
     def stop(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hubdpo.release.push.push", stop)
+    monkeypatch.setattr("hubdpo.release.push.publish_folder", stop)
     monkeypatch.setattr(sys, "argv", ["hubdpo", "push", str(tmp_path), "me/x", "--version", "1.0.0"])
     with pytest.raises(SystemExit) as end:
         main()

@@ -18,7 +18,8 @@ from hubdpo.data.raw.sources.find import find_sources
 from hubdpo.data.tokens.tokenizer import encoder_of, find_model
 from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub.client import cache_of, download, resolve, resolve_address
-from hubdpo.hub.open import find_type, open_snapshot
+from hubdpo.hub.open import find_types, open_snapshot
+from hubdpo.hub.reference import RepoRef
 from hubdpo.loopback.faults import Fault, Faults, Kind
 from hubdpo.model.bases.find import find_base
 from hubdpo.model.merge import merge as merging
@@ -191,7 +192,7 @@ def test_a_branch_with_a_slash_is_known_offline(
             "hf download a/b --repo-type dataset --revision v1.0.0",
         ),
         (lambda: download("a/b", "1" * 40), "`a/b@1111", f"hf download a/b --revision {'1' * 40}"),
-        (lambda: find_type("a/b"), "`a/b` is not in the cache", "hf download a/b"),
+        (lambda: find_types(RepoRef("a/b")), "`a/b` is not in the cache", "hf download a/b"),
         (lambda: open_snapshot("a/b@v1"), "`a/b` is not in the cache", "hf download a/b"),
     ],
     ids=["base", "pull request", "data", "commit", "kind", "inspect"],

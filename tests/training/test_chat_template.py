@@ -16,6 +16,7 @@ from hubdpo.artefacts.manifests.manifest import PROBES_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import BaseRef, EndOfTurn, RunManifest
 from hubdpo.cards.commands import train_command
+from hubdpo.config import PushConfig
 from hubdpo.data.tokens.tokenizer import encoder_of
 from hubdpo.errors import ConfigError, VerificationFailed
 from hubdpo.model.adapters.load import answer, load_on_base
@@ -110,7 +111,8 @@ def test_inspecting_and_the_card_say_both(run: Path, base: Path) -> None:
     assert "eos_token_id" in [finding.field for finding in found.findings]
     assert found.facts["chat template kwargs"] == KWARGS
     ref = BaseRef(name="me/base", repo_id="me/base", revision="0" * 40, license="mit")
-    card = adapter_draft(run, RunManifest.read(run / RUN_FILE), "1.0.0", repo="me/it", base=ref).card("1.0.0")
+    config = PushConfig(folder=run, repo="me/it", version="1.0.0")
+    card = adapter_draft(config, RunManifest.read(run / RUN_FILE), ref).card("1.0.0")
     assert f"`stop_token_ids` `[{end_of(base).id}]`" in card
     assert '```json\n{"enable_thinking": false}\n```' in card
 

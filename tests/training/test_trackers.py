@@ -10,7 +10,7 @@ import pytest
 
 from hubdpo import train
 from hubdpo.artefacts.folders.kinds import read_run
-from hubdpo.config import TrainConfig
+from hubdpo.config import PushConfig, TrainConfig
 from hubdpo.errors import ConfigError
 from hubdpo.release.drafts import adapter_draft
 
@@ -55,7 +55,7 @@ def test_what_a_tracker_leaves_in_the_run_folder_is_not_released(run_dir: Path) 
     left.parent.mkdir(parents=True)
     left.write_bytes(b"x")
     try:
-        names = adapter_draft(run_dir, run, "0.1.0", repo="alice/x", base=run.base).files
+        names = adapter_draft(PushConfig(folder=run_dir, repo="alice/x", version="0.1.0"), run, run.base).files
     finally:
         left.unlink()
     assert not [name for name in names if "tfevents" in name]

@@ -13,6 +13,7 @@ from hubdpo.artefacts.manifests.manifest import Manifest, fingerprint
 
 Kind = Literal["dataset", "adapter", "merged"]
 """What a release contains."""
+A_KIND: dict[Kind, str] = {"dataset": "a dataset", "adapter": "an adapter", "merged": "a merged model"}
 
 
 def _version(version: str, info: ValidationInfo) -> str:

@@ -11,7 +11,7 @@ from hubdpo.artefacts.folders.model_files import TOKENIZER_PATTERNS
 from hubdpo.artefacts.manifests.file_entries import sha256_file
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.errors import ConfigError
-from hubdpo.hub.client import download, resolve
+from hubdpo.hub.client import check_type, download, resolve
 from hubdpo.hub.failures import no_folder
 from hubdpo.hub.reference import looks_like_folder, parse_ref
 from hubdpo.model.tokenizer.load import read_tokenizer
@@ -38,8 +38,10 @@ def find_model(ref: str) -> Model:
         return Model(str(Path(ref).resolve()), digest=sha256_file(tokenizer))
     if looks_like_folder(ref):
         raise ConfigError(f"model not found: {ref}", hint="give a folder, or a Hub id such as Qwen/Qwen2-7B-Instruct")
-    name, revision = parse_ref(ref)
+    name, revision, repo_type = parse_ref(ref)
     with no_folder(ref):
+        if repo_type == "dataset":
+            check_type(name, "model", repo_type)
         return Model(name, resolve(name, revision))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_PATTERNS
 from hubdpo.artefacts.formats.bounded import shortened
-from hubdpo.artefacts.manifests.manifest import RUN_FILE
+from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError
@@ -50,6 +50,11 @@ def load_adapter(
     snapshot = open_snapshot(str(repo), revision, repo_type="model")
     folder, sha = snapshot.fetch(ADAPTER_PATTERNS), snapshot.commit
     if not (folder / ADAPTER_CONFIG).exists():
+        if MERGE_FILE in snapshot.files:
+            raise ArtefactError(
+                f"`{repo}` is a merged model, which needs no adapter",
+                hint=f'AutoModelForCausalLM.from_pretrained("{snapshot.name}") in Python, as its card says',
+            )
         raise ArtefactError(f"`{repo}` holds no adapter", hint="give an adapter repo, or a run folder that is complete")
     check_adapter_files(folder)
     run = _run_of(folder)

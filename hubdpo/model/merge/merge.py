@@ -115,7 +115,8 @@ def _find(config: MergeConfig) -> _Source:
             ArtefactError(f"`{folder}` is not a run folder", hint="give the output_dir of `hubdpo train`")
             if sha is None
             else ArtefactError(
-                f"`{config.adapter}` is not an adapter that hubdpo released", hint=f"hubdpo versions {adapter.name}"
+                f"`{config.adapter}` is not an adapter that hubdpo released",
+                hint="give a release of an adapter, USER/NAME@vX.Y.Z, or the output_dir of `hubdpo train`",
             )
         )
     run = read_run(folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hubdpo.artefacts.folders.kinds import folder_kind
 from hubdpo.artefacts.manifests.accuracy import Accuracy
-from hubdpo.artefacts.manifests.bundle import Bundle, Kind
+from hubdpo.artefacts.manifests.bundle import A_KIND, Bundle, Kind
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.file_entries import FileEntry, verify_files
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, EVAL_FILE, MERGE_FILE, PREPARE_FILE, RUN_FILE
@@ -30,7 +30,6 @@ from hubdpo.release.summary import (
 
 MANIFESTS = (PREPARE_FILE, RUN_FILE, EVAL_FILE, MERGE_FILE)
 PARQUET, SAFETENSORS = ".parquet", ".safetensors"
-A_KIND = {"dataset": "a dataset", "adapter": "an adapter", "merged": "a merged model"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def open_release(ref: str) -> Snapshot:
     if snapshot.commit is None:
         folder_kind(Path(ref))
     else:
-        if not (snapshot.fetch([BUNDLE_FILE]) / BUNDLE_FILE).is_file():
+        if BUNDLE_FILE not in snapshot.files:
             raise ArtefactError(f"`{ref}` is no release of hubdpo", hint=f"hubdpo versions {snapshot.name}")
         snapshot.bundle = Bundle.parse(snapshot.read(BUNDLE_FILE), BUNDLE_FILE)
         _verified(snapshot, list(MANIFESTS))

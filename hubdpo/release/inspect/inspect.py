@@ -26,6 +26,7 @@ from hubdpo.cards.model.serving import WEIGHTS, Adapter, Program, problems, prog
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.hub.open import open_snapshot
+from hubdpo.hub.reference import RepoRef
 from hubdpo.hub.snapshot import Snapshot
 from hubdpo.model.tokenizer.load import count_tokens
 from hubdpo.release.inspect.parquet import parquet_files, read_footers
@@ -84,7 +85,8 @@ def _adapter(snapshot: Snapshot) -> Inspection:
     vocabulary = None
     if adapter.base is not None and is_repo_id(adapter.base, owner_required=False):
         try:
-            base = open_snapshot(f"{adapter.base}@{adapter.base_commit}" if adapter.base_commit else adapter.base)
+            named = RepoRef(adapter.base, adapter.base_commit)
+            base = open_snapshot(str(named), repo_type="model")
             vocabulary = _object(base, "config.json").get("vocab_size") if "config.json" in base.files else None
         except (ConfigError, HubError, ArtefactError) as problem:  # a run on a base in a folder names that alone
             findings.append(Finding("base_model_name_or_path", f"cannot be looked up: {problem.message}", problem.hint))

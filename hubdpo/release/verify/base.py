@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-from pathlib import Path
 
 from pydantic import BaseModel
 
 from hubdpo import console
-from hubdpo.artefacts.folders.model_files import BASE_PATTERNS, COPIED_FILES
-from hubdpo.artefacts.manifests.manifest import RUN_FILE
-from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.folders.model_files import COPIED_FILES
+from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.errors import HubError, VerificationFailed
-from hubdpo.hub.client import fetch
 from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.retry import repeat
 from hubdpo.hub.transport import api
@@ -32,30 +29,41 @@ class BaseState(BaseModel):
     license_now: str | None = None
 
 
-def look_up_base(folder: Path) -> BaseState | None:
-    """Return the state of the base, with a warning when its main branch has another model or licence than recorded."""
-    base = RunManifest.read(folder / RUN_FILE).base
+def look_up_base(base: BaseRef, *, needed: bool) -> BaseState | None:
+    """Return the state of the base, with a warning when its main branch has another model or licence than recorded.
+
+    Warn too when the base cannot be had. Where it is `needed`, raise VerificationFailed when the Hub does not have the
+    base at its commit, HubError when it does not answer.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
     if base.repo_id is None or base.revision is None:
         return None
     name, pinned = base.repo_id, base.revision
-    state = BaseState(repo_id=name, revision=pinned, license=base.license)
+    kind = HubError
     try:
-        with translate_errors(name):
-            now = repeat(lambda: api().model_info(name))
-            moved = now.sha != pinned and _model_files(name, str(now.sha)) != _model_files(name, pinned)
+        with translate_errors(f"{name}@{pinned[:12]}"):
+            try:
+                now = repeat(lambda: api().model_info(name))
+                moved = now.sha != pinned and _model_files(name, str(now.sha)) != _model_files(name, pinned)
+            except (RepositoryNotFoundError, RevisionNotFoundError):
+                kind = VerificationFailed
+                raise
     except HubError as problem:
-        console.warn(f"the base cannot be looked up: {problem.message}")
-        return state
+        message = f"the base cannot be had: {problem.message}"
+        if needed:
+            raise kind(message, hint=f"where it is private, log in with access to it; {HASHES_ALONE}") from None
+        console.warn(message)
+        return BaseState(repo_id=name, revision=pinned, license=base.license)
     licence = now.card_data.license if now.card_data else None
-    state = BaseState(
-        repo_id=name, revision=pinned, main=now.sha, moved=moved, license=base.license,
-        license_now=licence if isinstance(licence, str) else None,
-    )  # fmt: skip
-    if state.moved:
+    licence = licence if isinstance(licence, str) else None
+    if moved:
         console.warn(f"`{name}` has moved on to {str(now.sha)[:12]}; the adapter stays on {pinned[:12]}")
-    if base.license and state.license_now not in (None, base.license):
-        console.warn(f"`{name}` is under {state.license_now} now; it was under {base.license}")
-    return state
+    if base.license and licence not in (None, base.license):
+        console.warn(f"`{name}` is under {licence} now; it was under {base.license}")
+    return BaseState(
+        repo_id=name, revision=pinned, main=now.sha, moved=moved, license=base.license, license_now=licence
+    )
 
 
 def _model_files(repo_id: str, revision: str) -> dict[str, str | None]:
@@ -69,19 +77,3 @@ def _model_files(repo_id: str, revision: str) -> dict[str, str | None]:
         for file in info.siblings or []
         if any(fnmatch.fnmatchcase(file.rfilename, pattern) for pattern in MODEL_FILES)
     }
-
-
-def fetch_base(name: str, revision: str, *, exists: bool) -> Path:
-    """Download the base. Unless it is known to exist, ask the Hub first: a cached base may be gone from there."""
-    from huggingface_hub import errors
-
-    with translate_errors(name):
-        try:
-            if not exists:
-                repeat(lambda: api().repo_info(name, revision=revision))
-        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as problem:
-            raise VerificationFailed(
-                f"the base {name}@{revision[:12]} cannot be had: {type(problem).__name__}",
-                hint=f"log in with access to it; {HASHES_ALONE}",
-            ) from None
-        return repeat(lambda: fetch(name, revision, allow_patterns=BASE_PATTERNS))

@@ -29,7 +29,7 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, VerificationFailed
-from hubdpo.hub.reference import COMMIT
+from hubdpo.hub.reference import COMMIT, RepoType, type_option
 from hubdpo.hub.snapshot import Snapshot
 from hubdpo.release.verify.loaded_names import first_loaded
 
@@ -70,7 +70,7 @@ def check_files(snapshot: Snapshot, bundle: Bundle) -> list[str]:
     others = beside(snapshot.files, listed)
     card = snapshot.text(CARD_FILE) if bundle.kind == "dataset" else ""
     if (harmful := first_loaded(bundle.kind, others, card)) is not None:
-        delete = deleting(snapshot.name, harmful, bundle.kind)
+        delete = deleting(snapshot.name, harmful, "dataset" if bundle.kind == "dataset" else "model")
         raise VerificationFailed(
             f"`{shortened(harmful, 200)}` of `{snapshot.name}` is not listed in {BUNDLE_FILE}, and loading would read "
             "it",
@@ -86,9 +86,9 @@ def _required(snapshot: Snapshot, name: str, model: type[M]) -> M:
     return manifest
 
 
-def deleting(repo_id: str, name: str, kind: Kind) -> str:
+def deleting(repo_id: str, name: str, repo_type: RepoType) -> str:
     """Return the command that deletes a file of a repo."""
-    return f"hf repos delete-files {repo_id} {shlex.quote(name)}{' --type dataset' * (kind == 'dataset')}"
+    return f"hf repos delete-files {repo_id} {shlex.quote(name)}{type_option(repo_type)}"
 
 
 def beside(names: Iterable[str], listed: Collection[str]) -> list[str]:

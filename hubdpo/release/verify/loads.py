@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hubdpo import console
+from hubdpo.artefacts.folders.model_files import BASE_PATTERNS
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.front_matter import fields
 from hubdpo.artefacts.formats.parquet_footers import read_footer, wrong_column
@@ -18,21 +19,24 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.lint.dataset_info import split_rows
 from hubdpo.errors import ArtefactError, HubdpoError, VerificationFailed
+from hubdpo.hub.client import fetch
+from hubdpo.hub.failures import translate_errors
+from hubdpo.hub.retry import repeat
 from hubdpo.model.adapters.check import check_adapter_files
 from hubdpo.model.bases.load import read_causal_lm
 from hubdpo.model.device import pick_device
 from hubdpo.model.probes import ProbeResult, compare_probes, record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
-from hubdpo.release.verify.base import HASHES_ALONE, BaseState, fetch_base
+from hubdpo.release.verify.base import HASHES_ALONE
 
 AGAIN = "hubdpo prepare ... --overwrite, then publish a new version"
 
 
-def check_adapter(folder: Path, base_now: BaseState | None = None) -> ProbeResult | None:
+def check_adapter(folder: Path) -> ProbeResult | None:
     """Load the adapter on its pinned base, in the precision of its training, and compare the probes.
 
-    Return None, with a warning, when the run recorded no probes. Raise VerificationFailed when the base is gone, does
-    not fit into memory or does not take the adapter, or when the log-probabilities differ.
+    Return None, with a warning, when the run recorded no probes. Raise VerificationFailed when the base does not fit
+    into memory or does not take the adapter, or when the log-probabilities differ.
     """
     run = RunManifest.read(folder / RUN_FILE)
     try:
@@ -48,7 +52,8 @@ def check_adapter(folder: Path, base_now: BaseState | None = None) -> ProbeResul
     recorded = Probes.read(folder / PROBES_FILE) if (folder / PROBES_FILE).exists() else None
     in_4bit = bool(run.config.get("load_in_4bit"))
     console.info(f"loading the adapter on {name}@{revision[:12]}, {'NF4' if in_4bit else 'not quantised'}")
-    base = fetch_base(name, revision, exists=base_now is not None and base_now.main == revision)
+    with translate_errors(name):
+        base = repeat(lambda: fetch(name, revision, allow_patterns=BASE_PATTERNS))
     with _findings(f"the adapter cannot be loaded on {name}@{revision[:12]}", large="the base"):
         result = _probe(folder, base, recorded, load_in_4bit=in_4bit)
     if result is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,15 +12,15 @@ from typing import get_args
 
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import shortened
-from hubdpo.artefacts.manifests.bundle import Bundle, Release
+from hubdpo.artefacts.manifests.bundle import A_KIND, Bundle, Release
 from hubdpo.artefacts.manifests.file_entries import verify_files
-from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE
+from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, RELEASE_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, VerificationFailed
-from hubdpo.hub.client import RepoType, resolve
 from hubdpo.hub.failures import require_online, translate_errors
-from hubdpo.hub.open import find_type
-from hubdpo.hub.reference import parse_ref
+from hubdpo.hub.open import find_types, open_repo, say_which
+from hubdpo.hub.reference import RepoRef, RepoType, hub_path, parse_ref
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.transport import endpoint
 from hubdpo.hub.versions import highest, parse_tag
@@ -31,7 +32,6 @@ from hubdpo.release.verify.loads import check_adapter, check_dataset, check_merg
 
 MOST_NAMED, LONGEST_NAME = 5, 100
 DO_NOT_USE = "do not use this release; where it is yours, publish a new version, else tell its owner"
-A_KIND = {"dataset": "a dataset", "adapter": "an adapter", "merged": "a merged model"}
 
 
 class Verified(Release):
@@ -62,18 +62,20 @@ def verify(ref: str | Path, *, check: Check = "load") -> Verified:
     """
     if check not in get_args(Check):
         raise ConfigError(f"`check` is {check!r}", hint=f"one of: {', '.join(get_args(Check))}")
-    repo_id, tag = parse_ref(str(ref))
+    named = _named(ref)
     require_online("`verify`")
-    repo_type = find_type(repo_id)
+    repo_id, tag = named.repo_id, named.revision
     if tag is None or parse_tag(tag) is None:
+        types = find_types(named)
+        say_which(named, types[0], types)
         with translate_errors(repo_id):
-            newest = highest(Remote(repo_id, repo_type).refs().tags)
+            newest = highest(Remote(repo_id, types[0]).refs().tags)
         raise ConfigError(
             f"name a release of `{repo_id}`: USER/NAME@vX.Y.Z",
-            hint=f"hubdpo verify {repo_id}@{newest}" if newest else "it has no release yet",
+            hint=f"hubdpo verify {named._replace(revision=newest)}" if newest else "it has no release yet",
         )
-    commit = resolve(repo_id, tag, repo_type=repo_type)
-    findings = verify_commit(RepoSnapshot(repo_id, repo_type, commit, fresh=True), check=check)
+    snapshot = open_repo(named, fresh=True)
+    findings = verify_commit(snapshot, check=check)
     bundle = findings.bundle
     if bundle.version != tag.removeprefix("v"):
         raise VerificationFailed(
@@ -84,9 +86,9 @@ def verify(ref: str | Path, *, check: Check = "load") -> Verified:
         kind=bundle.kind,
         version=bundle.version,
         tag=tag,
-        commit=commit,
+        commit=snapshot.sha,
         bundle_id=bundle.bundle_id,
-        url=release_url(repo_id, repo_type, tag),
+        url=release_url(repo_id, snapshot.type, tag),
         endpoint=endpoint(),
         files=[*bundle.files, BUNDLE_FILE],
         checked=check,
@@ -96,10 +98,25 @@ def verify(ref: str | Path, *, check: Check = "load") -> Verified:
     )
 
 
-def verify_commit(snapshot: RepoSnapshot, *, expected: Bundle | None = None, check: Check = "load") -> Findings:
+def _named(ref: str | Path) -> RepoRef:
+    """Parse the name of a release. Raise ConfigError for a folder, with the release that it was published as."""
+    if not Path(ref).is_dir():
+        return parse_ref(str(ref))
+    try:
+        published = Release.read(Path(ref) / RELEASE_FILE)
+        hint = f"hubdpo verify {RepoRef(published.repo, published.tag)}"
+    except ArtefactError:
+        hint = f"hubdpo push {shlex.quote(str(ref))} USER/NAME --version X.Y.Z publishes and verifies it"
+    raise ConfigError(f"`{ref}` is a folder, and releases on the Hub are verified", hint=hint)
+
+
+def verify_commit(
+    snapshot: RepoSnapshot, *, expected: Bundle | None = None, check: Check = "load", base: BaseState | None = None
+) -> Findings:
     """Download a commit into an empty folder, compare every SHA-256, with `expected` when given, and load it.
 
-    A download that succeeds proves nothing: the client accepts a body that was changed on its way.
+    A download that succeeds proves nothing: the client accepts a body that was changed on its way. The `base` of an
+    adapter is looked up unless it was already.
     """
     with TemporaryDirectory(prefix="hubdpo-verify-") as scratch:
         folder = Path(scratch)
@@ -123,8 +140,8 @@ def verify_commit(snapshot: RepoSnapshot, *, expected: Bundle | None = None, che
                 return Findings(bundle, splits=check_dataset(folder) if check == "load" else None)
             if bundle.kind == "merged":
                 return Findings(bundle, probes=check_merged(folder) if check == "load" else None)
-            base = look_up_base(folder)
-            probes = check_adapter(folder, base) if check == "load" else None
+            base = base or look_up_base(RunManifest.read(folder / RUN_FILE).base, needed=check == "load")
+            probes = check_adapter(folder) if check == "load" else None
             return Findings(bundle, probes=probes, base=base)
 
 
@@ -152,5 +169,4 @@ def _first_names(names: list[str]) -> str:
 
 
 def release_url(repo_id: str, repo_type: RepoType, tag: str) -> str:
-    prefix = "" if repo_type == "model" else "datasets/"
-    return f"{endpoint()}/{prefix}{repo_id}/tree/{tag}"
+    return f"{endpoint()}/{hub_path(repo_id, repo_type)}/tree/{tag}"

@@ -1,0 +1,98 @@
+"""A model and a dataset may have one name: which of them is meant, and what is said where it is the wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from huggingface_hub import HfApi
+
+import hubdpo
+from hubdpo.data.tokens.tokenizer import find_model
+from hubdpo.errors import HubError
+from hubdpo.hub.open import open_snapshot
+from hubdpo.hub.reference import RepoRef, looks_like_folder, parse_ref
+from hubdpo.model.bases.find import find_base
+from hubdpo.release.list import releases
+
+if TYPE_CHECKING:
+    from typer.testing import Result
+
+
+@pytest.fixture
+def twins(data: Path, repo_id: str) -> str:
+    """A model without a release, and a dataset v1.0.0 of the same name."""
+    HfApi().create_repo(repo_id)
+    hubdpo.push(folder=data, repo=repo_id, version="1.0.0", check="hashes")
+    return repo_id
+
+
+@pytest.mark.parametrize(
+    ("text", "ref"),
+    [
+        ("datasets/a/b", RepoRef("a/b", None, "dataset")),
+        ("datasets/a/b@feature/x", RepoRef("a/b", "feature/x", "dataset")),
+        ("datasets/b", RepoRef("datasets/b")),  # of a user who is called so
+        ("datasets/b@feature/x", RepoRef("datasets/b", "feature/x")),
+    ],
+)
+def test_a_dataset_may_be_spelled_as_the_hub_spells_it(text: str, ref: RepoRef) -> None:
+    assert parse_ref(text) == parse_ref(str(ref)) == ref
+    assert not looks_like_folder(text)
+
+
+def test_a_second_repo_of_a_name_is_told_before_it_is_made(
+    data: Path, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    HfApi().create_repo(repo_id)
+    hubdpo.push(folder=data, repo=repo_id, version="1.0.0", dry_run=True)
+    assert f"`{repo_id}` is a model already, and the dataset becomes a second repo" in capsys.readouterr().err
+
+
+def test_a_revision_tells_which_of_two_repos_is_meant(twins: str, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert hubdpo.verify(f"{twins}@v1.0.0").kind == "dataset"
+    assert "this is the dataset" in capsys.readouterr().err
+    assert open_snapshot(twins).repo_type == "model"
+    assert f"this is the model; `datasets/{twins}` names the dataset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("take", [
+    lambda name: hubdpo.verify(f"{name}@v1.0.0").tag, lambda name: releases(name)[0].tag,
+    lambda name: hubdpo.diff(name, f"{name}@v1.0.0").kind, lambda name: hubdpo.load_preferences(name).num_rows,
+    lambda name: open_snapshot(name, repo_type="dataset").commit,
+], ids=["verify", "versions", "diff", "load_preferences", "--dataset"])  # fmt: skip
+def test_every_reader_takes_the_spelled_dataset(
+    twins: str, take: Callable[[str], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert take(f"datasets/{twins}")
+    assert "names the dataset" not in capsys.readouterr().err
+
+
+def test_versions_says_whose_releases_it_lists(twins: str, run_cli: Callable[..., Result]) -> None:
+    done = run_cli("versions", twins)
+    assert f"{twins}: 0 releases" in done.stdout and "this is the model" in done.stderr
+    assert f"hubdpo verify datasets/{twins}@v1.0.0" in run_cli("versions", f"datasets/{twins}").stderr
+
+
+@pytest.mark.parametrize(
+    ("take", "found", "option"),
+    [
+        (lambda data, base: hubdpo.load_preferences(base), "a model, not a dataset", "`--model-name-or-path`"),
+        (lambda data, base: hubdpo.load_adapter(data), "a dataset, not a model", "`load_preferences`"),
+        (lambda data, base: hubdpo.load_adapter(f"datasets/{data}"), "a dataset, not a model", "`load_preferences`"),
+        (lambda data, base: find_base(data), "a dataset, not a model", "`--dataset`"),
+        (lambda data, base: find_model(data), "a dataset, not a model", "`--dataset`"),
+    ],
+    ids=["load_preferences", "load_adapter", "spelled", "--model-name-or-path", "prepare --model"],
+)
+def test_a_repo_of_the_other_type_is_told_as_one(
+    data: Path, repo_id: str, tiny_base_repo: str, take: Callable[[str, str], object], found: str, option: str
+) -> None:
+    HfApi().create_repo(repo_id, repo_type="dataset")
+    with pytest.raises(HubError, match=found) as caught:
+        take(repo_id, tiny_base_repo)
+    assert option in str(caught.value.hint)

@@ -1,0 +1,115 @@
+"""What push, verify, diff and inspect say in cases where nothing is wrong, or the user meant something else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from huggingface_hub import HfApi
+
+from hubdpo import diff, load_adapter, merge, push, verify
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.errors import ArtefactError, ConfigError, HubError
+from hubdpo.loopback.faults import Fault, Faults
+
+if TYPE_CHECKING:
+    from typer.testing import Result
+
+
+def set_base(run: Path, name: str) -> None:
+    manifest = RunManifest.read(run / "run.json")
+    base = manifest.base.model_copy(update={"repo_id": name, "name": name})
+    manifest.model_copy(update={"base": base}).write(run / "run.json")
+
+
+@pytest.mark.parametrize("options", [{}, {"dry_run": True}], ids=["push", "dry run"])
+def test_a_base_that_this_hub_lacks_is_told_before_anything_is_sent(
+    run: Path, repo_id: str, options: dict[str, bool]
+) -> None:
+    set_base(run, "somebody/elsewhere")
+    with pytest.raises(HubError, match=r"`somebody/elsewhere@\w+` is not on http.*; nothing was sent") as caught:
+        push(folder=run, repo=repo_id, version="1.0.0", **options)
+    assert "push the base to this Hub too" in str(caught.value.hint)
+    assert not HfApi().repo_exists(repo_id)
+
+
+def test_a_base_that_this_hub_lacks_is_a_warning_where_only_hashes_count(
+    run: Path, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_base(run, "somebody/elsewhere")
+    assert push(folder=run, repo=repo_id, version="1.0.0", check="hashes").checked == "hashes"
+    assert capsys.readouterr().err.count("the base cannot be had") == 1
+
+
+def test_the_branch_that_a_failure_leaves_is_named(
+    data: Path, repo_id: str, faults: Faults, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults.add(Fault("status", "/tag/", status=403))
+    with pytest.raises(HubError):
+        push(folder=data, repo=repo_id, version="1.0.0")
+    (branch,) = (b.name for b in HfApi().list_repo_refs(repo_id, repo_type="dataset").branches if b.name != "main")
+    assert f"hf repos branch delete {repo_id} {branch} --type dataset" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_folder_is_not_verified_and_the_next_step_is_named(data: Path, repo_id: str) -> None:
+    for hint in ("hubdpo push", f"hubdpo verify {repo_id}@v1.0.0"):
+        with pytest.raises(ConfigError, match="is a folder") as caught:
+            verify(data)
+        assert hint in str(caught.value.hint)
+        push(folder=data, repo=repo_id, version="1.0.0")
+
+
+def test_a_push_with_nothing_to_do_says_so(data: Path, repo_id: str, run_cli: Callable[..., Result]) -> None:
+    command = ("push", str(data), repo_id, "--version", "patch")
+    dry = run_cli(*command, "--dry-run")
+    assert "0.0.1, the first release" in dry.stderr and "create the dataset repo" in dry.stderr
+    assert "published and verified" in run_cli(*command).stdout
+    again = run_cli(*command)
+    assert "already published, verified then: " in again.stdout
+    dry = run_cli(*command, "--dry-run")
+    assert "1. v0.0.1 holds these files already: nothing to do" in dry.stderr
+    assert "already published: " in dry.stdout
+
+
+def test_a_dry_run_says_what_is_left_of_a_release(data: Path, repo_id: str, run_cli: Callable[..., Result]) -> None:
+    push(folder=data, repo=repo_id, version="1.0.0")
+    HfApi().delete_file("hubdpo.json", repo_id, repo_type="dataset")
+    HfApi().delete_file("prepare.json", repo_id, repo_type="dataset")
+    done = run_cli("push", str(data), repo_id, "--version", "1.0.0", "--dry-run")
+    assert "2. bring main to these files" in done.stderr
+
+
+def test_a_merged_model_is_named_as_what_it_is(
+    run: Path, tmp_path: Path, repo_id: str, run_cli: Callable[..., Result]
+) -> None:
+    merge(adapter=str(run), output_dir=tmp_path / "merged", dtype="float32")
+    with pytest.raises(ArtefactError, match="is a merged model, which needs no adapter"):
+        load_adapter(tmp_path / "merged")
+    assert "merged: a merged model, " in run_cli("inspect", str(tmp_path / "merged")).stdout
+    done = run_cli("push", str(tmp_path / "merged"), repo_id, "--version", "1.0.0", "--dry-run")
+    assert "create the model repo" in done.stderr
+
+
+def test_a_base_is_not_merged_and_the_hint_says_what_is(tiny_base_repo: str, tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="is not an adapter") as caught:
+        merge(adapter=tiny_base_repo, output_dir=tmp_path / "merged")
+    assert "give a release of an adapter" in str(caught.value.hint)
+
+
+def test_equal_metrics_are_one_line(run: Path, run_cli: Callable[..., Result]) -> None:
+    done = run_cli("diff", str(run), str(run))
+    assert "the metrics are identical" in done.stderr and "+0" not in done.stdout + done.stderr
+
+
+def test_a_main_without_its_list_is_told_in_our_words(
+    data: Path, repo_id: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    push(folder=data, repo=repo_id, version="1.0.0")
+    HfApi().delete_file("hubdpo.json", repo_id, repo_type="dataset")
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    with pytest.raises(ArtefactError, match="is no release of hubdpo"):
+        diff(repo_id, f"{repo_id}@v1.0.0")
+    assert not caplog.records
