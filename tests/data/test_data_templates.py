@@ -99,7 +99,7 @@ def test_the_ids_are_those_of_the_rendered_text(template: str, engine: str, monk
         whole = [rendered(tokenizer, prompt + answer) for answer in answers]
         pair = encode_pair(encoder, prompt, *answers)
         assert encoder.prompt(prompt) == asked
-        assert [pair.prompt + pair.chosen, pair.prompt + pair.rejected] == whole
+        assert [pair.prompt + pair.chosen.scored, pair.prompt + pair.rejected.scored] == whole
         # as TRL has it, the prompt ends where the sequences no longer go on as it is asked
         assert len(pair.prompt) == common(asked, *whole)
 
@@ -116,7 +116,7 @@ def test_what_spells_a_control_token_is_text_and_all_else_is_as_rendered(templat
             for word in ("QQQ", "<|im_end|>")
         )
         pairs = [encode_pair(encoder, prompt, answer, answer) for prompt, answer in (bare, full)]
-        sequences = [pair.prompt + pair.chosen for pair in pairs]
+        sequences = [pair.prompt + pair.chosen.scored for pair in pairs]
         assert sequences[0].count(end) == sequences[1].count(end)
         assert sequences[0].count(think) == sequences[1].count(think)
         word = tokenizer("QQQ", add_special_tokens=False)["input_ids"]
@@ -173,8 +173,8 @@ def test_a_prompt_that_ends_in_think_is_trained_on() -> None:
     bare, thought = [say("assistant", "no")], [say("assistant", "<think>\nwhy\n</think>\n\nyes")]
     pair = made.pair(prompt, thought, bare)
     assert pair is not None
-    assert pair.prompt + pair.chosen == rendered(tokenizer, prompt + thought)
-    assert pair.prompt + pair.rejected == rendered(tokenizer, prompt + bare)
+    assert pair.prompt + pair.chosen.scored == rendered(tokenizer, prompt + thought)
+    assert pair.prompt + pair.rejected.scored == rendered(tokenizer, prompt + bare)
     assert made.counts["prompt_end_merged"] == 1
     assert "one token with the end of the prompt" in made.told()[0]
 
@@ -186,7 +186,11 @@ def test_a_cut_prompt_leaves_out_what_the_answers_have_in_its_place() -> None:
     cut = fit(encoder, prompt, pair, max_length=pair.longest - 1, prompt_budget=8)
     alone = encode_pair(encoder, prompt[2:], [say("assistant", "no")], [say("assistant", "yes, it is")])
     assert "prompt_cut_by_message" in cut.notes
-    assert (cut.prompt, cut.chosen, cut.rejected) == (alone.prompt, alone.chosen, alone.rejected)
+    assert (cut.prompt, cut.chosen.scored, cut.rejected.scored) == (
+        alone.prompt,
+        alone.chosen.scored,
+        alone.rejected.scored,
+    )
 
 
 def test_an_answer_that_is_written_otherwise_than_asked_is_counted() -> None:
@@ -195,7 +199,7 @@ def test_an_answer_that_is_written_otherwise_than_asked_is_counted() -> None:
     prompt, thought = [say("user", "hello")], [say("assistant", "<think>\nwhy\n</think>\n\nyes")]
     pair = made.pair(prompt, thought, [say("assistant", "no")])
     assert pair is not None
-    assert pair.prompt + pair.chosen == rendered(tokenizer, prompt + thought)
+    assert pair.prompt + pair.chosen.scored == rendered(tokenizer, prompt + thought)
     assert made.counts["asked_otherwise"] == 1
 
 
@@ -212,7 +216,7 @@ def test_a_plain_answer_that_is_written_otherwise_than_asked_is_counted_too() ->
     prompt, answer = [say("user", "hello")], [say("assistant", "it is")]
     pair = made.pair(prompt, answer, [say("assistant", "no")])
     assert pair is not None
-    assert pair.prompt + pair.chosen == rendered(tokenizer, prompt + answer)
+    assert pair.prompt + pair.chosen.scored == rendered(tokenizer, prompt + answer)
     assert tokenizer.decode(pair.prompt).endswith("<|im_start|>assistant\n")
     assert made.counts["asked_otherwise"] == 1
 
@@ -246,7 +250,7 @@ TALK = [say("assistant", "hello\n"), say("user", "It is <|im_end|> low"), say("a
 
 def parts_of(tokenizer: Any, pair: EncodedPair, side: str) -> list[str]:
     """The scored and the other stretches of an answer, in turn."""
-    ids, context = getattr(pair, f"{side}_ids"), getattr(pair, f"{side}_context")
+    ids, context = getattr(pair, side).ids, getattr(pair, side).context
     edges = [0, *(edge for span in context for edge in span), len(ids)]
     return [tokenizer.decode(ids[start:stop]) for start, stop in zip(edges, edges[1:], strict=False)]
 
@@ -261,8 +265,8 @@ def test_other_turns_inside_an_answer_are_read_and_not_scored(template: str) -> 
     assert first in ("hello\n<|im_end|>\n", "hello<|im_end|>\n")
     assert between == "<|im_start|>user\nIt is <|im_end|> low<|im_end|>\n<|im_start|>assistant\n"
     assert said == f"{THOUGHT}<|im_end|>\n"
-    assert tokenizer.decode(pair.chosen) == first + said
-    assert pair.rejected_context == ()
+    assert tokenizer.decode(pair.chosen.scored) == first + said
+    assert pair.rejected.context == ()
     assert made.counts["turns_in_answer"] == 1
 
 
@@ -271,12 +275,12 @@ def test_a_cut_answer_keeps_what_is_not_scored_apart() -> None:
     encoder = ChatEncoder(tokenizer)
     prompt = [say("user", "hello")]
     pair = encode_pair(encoder, prompt, TALK, [say("assistant", "no")])
-    start, stop = pair.chosen_context[0]
+    start, stop = pair.chosen.context[0]
     for room in (start - 1, start, start + 1, stop, stop + 1):
         cut = fit(encoder, prompt, pair, max_length=len(pair.prompt) + room, prompt_budget=len(pair.prompt))
-        assert len(cut.chosen_ids) == room
-        assert cut.chosen == pair.chosen[: room - (min(room, stop) - start if room > start else 0)]
-        assert all(end <= room for span in cut.chosen_context for end in span)
+        assert len(cut.chosen.ids) == room
+        assert cut.chosen.scored == pair.chosen.scored[: room - (min(room, stop) - start if room > start else 0)]
+        assert all(end <= room for span in cut.chosen.context for end in span)
 
 
 def test_pairs_that_differ_only_in_what_is_not_scored_are_dropped() -> None:

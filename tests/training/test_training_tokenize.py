@@ -37,25 +37,25 @@ def test_an_uncut_pair_is_what_the_template_gives(tokenizer: Any) -> None:
     pair = encoder(tokenizer).pair(PROMPT, GOOD, BAD)
     assert pair is not None
     assert pair.prompt == rendered(tokenizer, PROMPT, add_generation_prompt=True)
-    assert pair.prompt + pair.chosen == rendered(tokenizer, PROMPT + GOOD)
-    assert pair.prompt + pair.rejected == rendered(tokenizer, PROMPT + BAD)
+    assert pair.prompt + pair.chosen.scored == rendered(tokenizer, PROMPT + GOOD)
+    assert pair.prompt + pair.rejected.scored == rendered(tokenizer, PROMPT + BAD)
 
 
 def test_an_answer_ends_with_the_end_of_turn(tokenizer: Any) -> None:
     pair = encoder(tokenizer).pair(PROMPT, GOOD, BAD)
     assert pair is not None
-    assert tokenizer.eos_token_id in pair.chosen[-2:]
-    assert tokenizer.eos_token_id in pair.rejected[-2:]
+    assert tokenizer.eos_token_id in pair.chosen.scored[-2:]
+    assert tokenizer.eos_token_id in pair.rejected.scored[-2:]
 
 
 def test_whole_messages_go_before_single_tokens(tokenizer: Any) -> None:
     whole = encoder(tokenizer).pair(PROMPT, GOOD, BAD)
     assert whole is not None
-    coder = encoder(tokenizer, len(whole.prompt) + len(whole.chosen) - 1, len(whole.prompt) - 5)
+    coder = encoder(tokenizer, len(whole.prompt) + len(whole.chosen.scored) - 1, len(whole.prompt) - 5)
     cut = coder.pair(PROMPT, GOOD, BAD)
     assert cut is not None
     assert cut.prompt == rendered(tokenizer, PROMPT[2:], add_generation_prompt=True)
-    assert cut.chosen == whole.chosen
+    assert cut.chosen.scored == whole.chosen.scored
     assert coder.counts["prompt_cut_by_message"] == 1
 
 
@@ -73,9 +73,9 @@ def test_a_cut_answer_is_counted_and_fits(tokenizer: Any) -> None:
     coder = encoder(tokenizer, 64, 40)
     pair = coder.pair([m("user", "q")], [m("assistant", "long " * 100)], BAD)
     assert pair is not None
-    assert len(pair.prompt) + len(pair.chosen) == 64
-    assert tokenizer.eos_token_id not in pair.chosen
-    assert tokenizer.eos_token_id in pair.rejected
+    assert len(pair.prompt) + len(pair.chosen.scored) == 64
+    assert tokenizer.eos_token_id not in pair.chosen.scored
+    assert tokenizer.eos_token_id in pair.rejected.scored
     assert coder.counts["response_cut"] == 1
 
 

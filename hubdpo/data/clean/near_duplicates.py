@@ -45,9 +45,10 @@ def signature(parts: Iterable[tuple[str, list[Message]]]) -> Signatures:
     for name, messages in parts:
         words = _WORD.findall(" ".join(message["content"] for message in messages).casefold())
         runs += [f"{name} {' '.join(words[i : i + 3])}".encode() for i in range(max(1, len(words) - 2))]
+    # a copy shares the permutations, which would take longer to draw than to apply
     sketch = _empty_sketch().copy()
     sketch.update_batch(runs)
-    hashes: Signatures = sketch.hashvalues.astype(np.uint32)
+    hashes: Signatures = sketch.hashvalues.astype(np.uint32)  # datasketch holds 32-bit values in uint64
     return hashes
 
 
@@ -70,9 +71,10 @@ def near_groups(signatures: Signatures, *, same: npt.NDArray[np.uint64] | None =
     edges = list(_edges(signatures, same))
     if not edges:
         return np.arange(count)
-    rows, firsts = np.concatenate(edges, axis=1)
+    rows, firsts = np.concatenate(edges, axis=1)  # int64 (edges,) each
     graph = coo_array((np.ones(len(rows), np.bool_), (rows, firsts)), (count, count))
     _, labels = connected_components(graph, directed=False)
+    # labels, int32 (rows,), number the groups from 0, so the sorted labels are the indices of first_of_label, (groups,)
     _, first_of_label = np.unique(labels, return_index=True)
     groups: Rows = first_of_label[labels]
     return groups
@@ -90,12 +92,14 @@ def _edges(signatures: Signatures, same: npt.NDArray[np.uint64] | None) -> Itera
     for band in np.array_split(np.arange(PERMUTATIONS), BANDS):
         for pairs in _equal_rows(_band_hashes(signatures[:, band])):
             rows, firsts = pairs
+            # bool (pairs,): the whole signatures are compared, of which the band is a sixteenth
             similar = (signatures[rows] == signatures[firsts]).mean(axis=1) >= SIMILAR
             yield pairs[:, similar]
 
 
 def _band_hashes(band: Signatures) -> npt.NDArray[np.uint64]:
     """Hash each row of a band to uint64 (rows,). A collision costs one comparison and groups nothing by itself."""
+    # column by column: no (rows, 4) array of uint64 is needed, and the order of the values counts
     hashes = np.zeros(len(band), np.uint64)
     for column in range(band.shape[1]):
         hashes = (hashes ^ band[:, column].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
@@ -106,8 +110,9 @@ def _band_hashes(band: Signatures) -> npt.NDArray[np.uint64]:
 def _equal_rows(values: npt.NDArray[np.uint64]) -> Iterator[Rows]:
     """Yield (row, first row with the same value) for every row that repeats a value, int64 (2, up to _ROWS_AT_ONCE)."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    firsts = first[inverse]
+    firsts = first[inverse]  # int64 (rows,): the first row with the value of each row
     repeats = np.flatnonzero(firsts != np.arange(len(values)))
+    # in parts: the caller looks up two signatures for each pair, (pairs, 64) uint32, 16 MiB a part and side
     for start in range(0, len(repeats), _ROWS_AT_ONCE):
         rows = repeats[start : start + _ROWS_AT_ONCE]
         yield np.stack([rows, firsts[rows]])

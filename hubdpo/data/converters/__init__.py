@@ -24,7 +24,6 @@ from hubdpo.data.converters.contract import Convert, Converter, ConvertMany, Con
 from hubdpo.data.converters.formats import (
     conversations,
     hh_rlhf,
-    label_studio,
     mapped,
     preference,
     scored,
@@ -43,7 +42,7 @@ CONVERTERS = {
         scored.SCORED,
         scored.RANKED,
         voted.VOTED,
-        label_studio.LABEL_STUDIO,
+        voted.LABEL_STUDIO,
         unpaired.UNPAIRED,
         conversations.SHAREGPT,
         preference.ALPACA,

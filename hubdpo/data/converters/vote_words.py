@@ -113,7 +113,7 @@ def parse_vote(value: object, sides: Sides, labels: dict[str, str] | None, row: 
             size = {">": 1, "<": -1}.get(sign[0], 0) * len(sign)
             return float(size * one)
     # With `labels`, the name of a model is not a vote: the labels may name models as well, each as one side.
-    if labels is None and row is not None and (side := _side_of_model(text, sides, row) or _side_of(value, sides, row)):
+    if labels is None and row is not None and (side := _side_in_row(text, value, sides, row)):
         return float(side)
     raise Rejection("unknown_label")
 
@@ -184,19 +184,17 @@ def digits_of(sides: Sides) -> Sides | None:
     return (first, second) if first != second and first.isdigit() and second.isdigit() else None
 
 
-def _side_of_model(text: str, sides: Sides, row: Row) -> int:
-    """Return 1 or -1 for the model of one side, else 0. Raise Rejection if both answers are of this model."""
+def _side_in_row(text: str, answer: str, sides: Sides, row: Row) -> int:
+    """Return 1 or -1 if a vote is the model of one side, or repeats one answer word for word, else 0.
+
+    Raise Rejection if both answers are of this model.
+    """
     one, other = _models(sides, row)
     if one == other == text:
         raise Rejection("same_model")
-    return (text == one) - (text == other)
-
-
-def _side_of(answer: str, sides: Sides, row: Row) -> int:
-    """Return 1 or -1 if the vote repeats one answer word for word, else 0."""
-    if is_whole_number(normalize(answer)):
-        return 0
-    first, second = (isinstance(text := row.get(side), str) and text.strip() == answer.strip() for side in sides)
+    if (side := (text == one) - (text == other)) or is_whole_number(normalize(answer)):
+        return side
+    first, second = (isinstance(said := row.get(name), str) and said.strip() == answer.strip() for name in sides)
     return first - second
 
 

@@ -79,7 +79,7 @@ class PairBatch:
     def concat(cls, parts: list[PairBatch]) -> PairBatch:
         """Concatenate batches that keep the same columns."""
         if len(parts) == 1:
-            return parts[0]
+            return parts[0]  # nearly always: a whole block was plain
         return cls(
             columns=PairColumns(*map(MessageColumn.concat, zip(*(part.columns for part in parts), strict=True))),
             kept=[list(chain.from_iterable(columns)) for columns in zip(*(part.kept for part in parts), strict=True)],
@@ -109,9 +109,9 @@ def kept_columns(rows: list[Row], names: list[str]) -> list[KeptColumn] | None:
     columns: list[KeptColumn] = []
     for name in names:
         values: KeptColumn = [row.get(name) for row in rows]
-        kinds = set(map(type, values))
+        kinds = set(map(type, values))  # one pass; most columns hold one type
         try:
-            if kinds <= {int, list}:
+            if kinds <= {int, list}:  # bool is not in kinds with int: type() tells them apart
                 columns.append(list(map(orjson.dumps, values)))
             elif kinds == {str}:
                 columns.append(values)

@@ -75,10 +75,8 @@ Converted = PreferenceExample | ScoredAnswer | Iterable[PreferenceExample | Reje
 def text_of(row: Row, key: str) -> str:
     """Return a text field. Raise Rejection if it is missing, null or not text."""
     value = row.get(key)
-    if value is None:
-        raise Rejection("missing_field")
     if not isinstance(value, str):
-        raise Rejection("wrong_type")
+        raise Rejection("missing_field" if value is None else "wrong_type")
     return value
 
 
@@ -95,6 +93,7 @@ def number_of(value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         raise Rejection("wrong_type") from None
+    # NaN fails both comparisons, and infinity one; True would be 1.0
     if isinstance(value, bool) or not -1e308 < number < 1e308:
         raise Rejection("wrong_type")
     return number

@@ -79,6 +79,7 @@ def kind_of(marker: str) -> str:
 def count_markers(columns: PairColumns) -> MarkerCounts:
     """Count the pairs with markers."""
     prompt, chosen, rejected = columns
+    # sets of (row, marker): a pair counts once for a marker, however often and in whichever answer it stands
     counts: MarkerCounts = Counter()
     in_answers = markers(chosen, answers=True) | markers(rejected, answers=True)
     for side, found in (("prompts", markers(prompt, answers=False)), ("answers", in_answers)):
@@ -165,6 +166,7 @@ def _candidates(blob: npt.NDArray[np.uint8], opener: bytes) -> Offsets:
 
     The next three bytes are compared as one big-endian number, which is faster than comparing texts.
     """
+    # the last four bytes can begin no marker, so reading up to four bytes further stays inside the blob
     offsets: Offsets = np.flatnonzero(blob[:-4] == opener[0])
     first, second, third = (blob[offsets + i].astype(np.uint32) for i in (1, 2, 3))
     known = [int.from_bytes(begin, "big") for begin in _BEGINS[opener]]

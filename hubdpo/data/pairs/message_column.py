@@ -41,7 +41,7 @@ class MessageColumn:
     """
 
     def __init__(self, conversations: Sequence[Sequence[Message]]) -> None:
-        flat = list(chain.from_iterable(conversations))
+        flat = list(chain.from_iterable(conversations))  # length messages
         self._fill(
             [message["content"] for message in flat],
             bytes([CODE.get(message["role"], UNKNOWN) for message in flat]),
@@ -71,7 +71,7 @@ class MessageColumn:
     def _fill(self, texts: list[str], roles: bytes, counts: Counts) -> None:
         self.texts, self.roles, self.counts = texts, roles, counts
         self.single = len(texts) == len(counts) and bool((counts == 1).all())
-        self.ends = np.zeros(len(counts) + 1, np.int64)
+        self.ends = np.zeros(len(counts) + 1, np.int64)  # begins with 0, so that the first row is no special case
         np.cumsum(counts, out=self.ends[1:])
 
     @property
@@ -127,7 +127,7 @@ class MessageColumn:
 
     def filter(self, mask: Mask) -> MessageColumn:
         """Return the rows where `mask`, bool (rows,), is true."""
-        of_messages = np.repeat(mask, self.counts)
+        of_messages = np.repeat(mask, self.counts)  # bool (messages,)
         kept = self.select(of_messages, self.counts[mask])
         kept.__dict__["utf8"] = list(compress(self.utf8, of_messages))  # already encoded: spare the copy that
         return kept
@@ -171,6 +171,7 @@ def plain_messages(values: Sequence[Any]) -> MessageColumn | None:
     if set(map(type, values)) != {list}:
         return None
     flat = list(chain.from_iterable(values))
+    # sets of types and sizes are made in C: no Python code runs for a message until all are known to be plain
     if set(map(type, flat)) != {dict} or set(map(len, flat)) != {2}:
         return None
     try:
@@ -195,8 +196,9 @@ def with_systems(prompt: MessageColumn, systems: Sequence[Any] | None) -> Messag
         return prompt
     if not kinds <= {str, type(None)} or not prompt.counts.all():
         return None
+    # bool (rows,); blank system prompts count as none, as in `system_turn`
     has_system = np.fromiter([bool(text and text.strip()) for text in systems], bool, len(systems))
-    begins = prompt.ends[:-1]
+    begins = prompt.ends[:-1]  # int64 (rows,): the first message of each row
     if (prompt.role_codes[begins[has_system]] == CODE["system"]).any():
         return None
     texts, roles = list(prompt.texts), bytearray(prompt.roles)

@@ -40,10 +40,8 @@ def messages_of(value: object) -> list[Message]:
     Keys may also be `from`, `value` and `text`, and content a list of typed parts. Raise Rejection for other values,
     and for messages whose meaning is in other members, such as `tool_calls` and `reasoning_content`.
     """
-    if value is None:
-        raise Rejection("missing_field")
     if not isinstance(value, list):
-        raise Rejection("wrong_type")
+        raise Rejection("missing_field" if value is None else "wrong_type")
     for item in value:
         if type(item) is not dict or len(item) != 2:
             break
@@ -125,7 +123,8 @@ def is_call(name: object) -> bool:
 def media_of(name: str) -> str | None:
     """Return `image`, `video` or `audio` if the name of a column, member or type has a word for it."""
     words = words_of(name)
-    with_digit = (word + digit for word, digit in pairwise(words) if digit.isdigit())  # mp3, mp4
+    # `mp3` is two words, as `response1` is
+    with_digit = (word + digit for word, digit in pairwise(words) if digit.isdigit())
     return next((MEDIA[word] for word in (*words, *with_digit) if word in MEDIA), None)
 
 
@@ -139,6 +138,7 @@ def first_of(item: Row, names: tuple[str, ...], *, empty: bool = True) -> Any:
     """Return the first of these values that is not None; with `empty=False`, that is not empty either."""
     for name in names:
         value = item.get(name)
+        # 0 and False are values
         if value is not None and (empty or value not in ("", [], {})):
             return value
     return None

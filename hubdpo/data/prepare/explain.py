@@ -83,8 +83,8 @@ def _pair(pair: PreferenceExample, rules: Rules) -> None:
     ids = encode_pair(encoder, pair.prompt, pair.chosen, pair.rejected)
     for name, tokens, scored in (
         ("prompt", ids.prompt, ids.prompt),
-        ("chosen", ids.chosen_ids, ids.chosen),
-        ("rejected", ids.rejected_ids, ids.rejected),
+        ("chosen", ids.chosen.ids, ids.chosen.scored),
+        ("rejected", ids.rejected.ids, ids.rejected.scored),
     ):
         _say(f"{name} rendered", encoder.decode(tokens))
         shown = " ".join(map(str, tokens[:FIRST_TOKENS]))

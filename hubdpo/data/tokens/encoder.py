@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -46,11 +46,30 @@ class Answer:
 
     ids: list[int]
     context: tuple[tuple[int, int], ...] = ()
-    """Spans `[start, stop)` of `ids` that are not the assistant's words: other turns inside the answer, headers."""
+    """Spans `[start, stop)` of `ids` that are not the assistant's words: other turns inside the answer, and headers.
+
+    The model reads them, and the loss does not score them.
+    """
     replaced: int = 0
     """Number of ids at the end of the generation prompt that the answered conversation replaces by the first `ids`."""
     asked_otherwise: bool = False
     """Whether the replaced text differs, rather than only its tokenization."""
+
+    @property
+    def scored(self) -> list[int]:
+        """The ids outside `context`."""
+        edges = [0, *(edge for span in self.context for edge in span), len(self.ids)]
+        return [token for start, stop in zip(edges[::2], edges[1::2], strict=True) for token in self.ids[start:stop]]
+
+    def after(self, head: list[int]) -> Answer:
+        """Return the answer with ids before its own."""
+        context = tuple((start + len(head), stop + len(head)) for start, stop in self.context)
+        return replace(self, ids=head + self.ids, context=context)
+
+    def cut(self, room: int) -> Answer:
+        """Return the first `room` ids."""
+        context = tuple((start, min(stop, room)) for start, stop in self.context if start < room)
+        return replace(self, ids=self.ids[:room], context=context)
 
 
 @dataclass(frozen=True)

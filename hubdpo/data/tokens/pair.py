@@ -8,50 +8,25 @@ from dataclasses import dataclass, replace
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.pairs.batch import Lengths
 from hubdpo.data.pairs.example import CUT, PreferenceExample, Rejection
-from hubdpo.data.tokens.encoder import ChatEncoder
-
-Spans = tuple[tuple[int, int], ...]
+from hubdpo.data.tokens.encoder import Answer, ChatEncoder
 
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """Token ids of a prompt and of everything that follows it in the chosen and the rejected conversation.
-
-    The spans `[start, stop)` in `chosen_context` and `rejected_context` are other turns inside an answer, and headers:
-    the model reads them, and the loss does not score them.
-    """
+    """Token ids of a prompt, and of everything that follows it in the chosen and the rejected conversation."""
 
     prompt: list[int]
-    chosen_ids: list[int]
-    rejected_ids: list[int]
-    chosen_context: Spans = ()
-    rejected_context: Spans = ()
+    chosen: Answer
+    rejected: Answer
     replaced: int = 0
     """Number of ids at the end of the generation prompt that are not in `prompt`: the answers replace them."""
     notes: tuple[str, ...] = ()
     """Names of what was cut or is unusual, to be counted."""
 
     @property
-    def chosen(self) -> list[int]:
-        """The scored ids of the chosen answer."""
-        return _scored(self.chosen_ids, self.chosen_context)
-
-    @property
-    def rejected(self) -> list[int]:
-        """The scored ids of the rejected answer."""
-        return _scored(self.rejected_ids, self.rejected_context)
-
-    @property
     def longest(self) -> int:
         """Tokens of the longer of the two sequences."""
-        return len(self.prompt) + max(len(self.chosen_ids), len(self.rejected_ids))
-
-
-def _scored(ids: list[int], context: Spans) -> list[int]:
-    if not context:
-        return ids
-    edges = [0, *(edge for span in context for edge in span), len(ids)]
-    return [token for start, stop in zip(edges[::2], edges[1::2], strict=True) for token in ids[start:stop]]
+        return len(self.prompt) + max(len(self.chosen.ids), len(self.rejected.ids))
 
 
 def encode_pair(
@@ -67,20 +42,15 @@ def encode_pair(
     sides = [encoder.answered(prompt, answer) for answer in (chosen, rejected)]
     replaced = max(side.replaced for side in sides)
     # a side that replaces fewer ids keeps the rest of the generation prompt at the start of its answer
-    heads = [asked[len(asked) - replaced : len(asked) - side.replaced] for side in sides]
-    ids = [head + side.ids for head, side in zip(heads, sides, strict=True)]
-    contexts = [
-        tuple((start + len(head), stop + len(head)) for start, stop in side.context)
-        for head, side in zip(heads, sides, strict=True)
-    ]
+    answers = [side.after(asked[len(asked) - replaced : len(asked) - side.replaced]) for side in sides]
     rewritten = any(side.asked_otherwise for side in sides)
     notes = {
         "asked_otherwise": rewritten,
         "prompt_end_merged": replaced > 0 and not rewritten,
-        "turns_in_answer": any(contexts),
+        "turns_in_answer": any(side.context for side in sides),
     }
     noted = tuple(name for name, applies in notes.items() if applies)
-    return EncodedPair(asked[: len(asked) - replaced], ids[0], ids[1], contexts[0], contexts[1], replaced, noted)
+    return EncodedPair(asked[: len(asked) - replaced], answers[0], answers[1], replaced, noted)
 
 
 def fit(
@@ -93,20 +63,12 @@ def fit(
     """
     if pair.longest <= max_length:
         return pair
-    longest = max(len(pair.chosen_ids), len(pair.rejected_ids))
+    longest = pair.longest - len(pair.prompt)
     ids, notes = _cut_prompt(encoder, prompt, pair, max(prompt_budget, max_length - longest))
     room = max_length - len(ids)
     if longest > room:
         notes = (*notes, "response_cut")
-    return replace(
-        pair, prompt=ids, chosen_ids=pair.chosen_ids[:room], rejected_ids=pair.rejected_ids[:room],
-        chosen_context=_cut_spans(pair.chosen_context, room), rejected_context=_cut_spans(pair.rejected_context, room),
-        notes=notes,
-    )  # fmt: skip
-
-
-def _cut_spans(context: Spans, room: int) -> Spans:
-    return tuple((start, min(stop, room)) for start, stop in context if start < room)
+    return replace(pair, prompt=ids, chosen=pair.chosen.cut(room), rejected=pair.rejected.cut(room), notes=notes)
 
 
 def _cut_prompt(
@@ -142,14 +104,14 @@ def measure(example: PreferenceExample, encoder: ChatEncoder, *, max_length: int
     in the part that training at this length would see.
     """
     pair = encode_pair(encoder, example.prompt, example.chosen, example.rejected)
-    lengths = Lengths(len(pair.prompt), len(pair.chosen_ids), len(pair.rejected_ids))
-    if pair.chosen == pair.rejected:
+    lengths = Lengths(len(pair.prompt), len(pair.chosen.ids), len(pair.rejected.ids))
+    if pair.chosen.scored == pair.rejected.scored:
         raise Rejection("zero_signal")
     if max_length is None or pair.longest <= max_length:
         return lengths
     if over_length == "keep":
         cut = fit(encoder, example.prompt, pair, max_length=max_length, prompt_budget=max_length // 2)
-        if cut.chosen == cut.rejected:
+        if cut.chosen.scored == cut.rejected.scored:
             raise Rejection("zero_signal")
         return lengths
     if over_length == "truncate":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.formats.messages import Message
@@ -87,10 +88,10 @@ class PairTokenizer:
         return [
             {
                 "prompt_ids": pair.prompt,
-                "chosen_ids": pair.chosen_ids,
-                "rejected_ids": pair.rejected_ids,
-                "chosen_context": [bound for span in pair.chosen_context for bound in span],
-                "rejected_context": [bound for span in pair.rejected_context for bound in span],
+                "chosen_ids": pair.chosen.ids,
+                "rejected_ids": pair.rejected.ids,
+                "chosen_context": [*chain.from_iterable(pair.chosen.context)],
+                "rejected_context": [*chain.from_iterable(pair.rejected.context)],
             }
             for pair in pairs
             if pair is not None
@@ -108,9 +109,9 @@ class PairTokenizer:
             self.counts[f"dropped_{rejection.reason}"] += 1
             return None
         self.counts.update(pair.notes)
-        if pair.chosen == pair.rejected:
+        if pair.chosen.scored == pair.rejected.scored:
             self.counts["dropped_identical"] += 1
             return None
         self.counts["pairs"] += 1
-        self.counts["tokens"] += 2 * len(pair.prompt) + len(pair.chosen_ids) + len(pair.rejected_ids)
+        self.counts["tokens"] += 2 * len(pair.prompt) + len(pair.chosen.ids) + len(pair.rejected.ids)
         return pair

@@ -27,15 +27,8 @@ CHOSEN, REJECTED = ("chosen", "chosen_response"), ("rejected", "rejected_respons
 
 def with_columns(name: str, evidence: str, detect: Callable[[Row], bool], names: Names) -> Converter:
     """Return the converter of rows with a column each for the prompt and the two answers."""
-    return Converter(
-        name,
-        evidence,
-        detect,
-        partial(convert, names=names),
-        reads=(*names, SYSTEM),
-        answers=(*names[1], *names[2]),
-        convert_many=partial(convert_many, names=names),
-    )
+    many = partial(convert_many, names=names)
+    return Converter(name, evidence, detect, partial(convert, names=names), (*names, SYSTEM), names[1] + names[2], many)
 
 
 def convert(row: Row, names: Names) -> PreferenceExample:
@@ -78,11 +71,9 @@ def detect_stack_exchange(row: Row) -> bool:
     return all(isinstance(row.get(name), str) for name in ("question", "response_j", "response_k"))
 
 
+STACK_EXCHANGE = (("question",), ("response_j",), ("response_k",))
 STACK_EXCHANGE_PAIRED = with_columns(
-    "stack-exchange-paired",
-    "question, response_j and response_k",
-    detect_stack_exchange,
-    (("question",), ("response_j",), ("response_k",)),
+    "stack-exchange-paired", "question, response_j and response_k", detect_stack_exchange, STACK_EXCHANGE
 )
 """lvwerra/stack-exchange-paired, with the better answer in `response_j`."""
 
@@ -132,12 +123,7 @@ def convert_openai(row: Row) -> PreferenceExample:
     return read_prompt(messages, system=system_of(row)).pair(*(row.get(name) for name in OPENAI_ANSWERS))
 
 
-OPENAI = Converter(
-    "openai",
-    "input, preferred_output and non_preferred_output",
-    detect_openai,
-    convert_openai,
-    reads=("input.messages", *OPENAI_ANSWERS, SYSTEM),
-    answers=OPENAI_ANSWERS,
-)
+OPENAI_READS = ("input.messages", *OPENAI_ANSWERS, SYSTEM)
+OPENAI_EVIDENCE = "input, preferred_output and non_preferred_output"
+OPENAI = Converter("openai", OPENAI_EVIDENCE, detect_openai, convert_openai, OPENAI_READS, OPENAI_ANSWERS)
 """OpenAI's preference fine-tuning files."""

@@ -1,7 +1,13 @@
-"""`voted`: two answers and a vote (SHP, arena battles, HelpSteer preferences, safety comparisons, pairwise judges)."""
+"""`voted` and `label-studio`: two answers and a vote.
+
+The first reads SHP, arena battles, HelpSteer preferences, safety comparisons and pairwise judges; the second pairwise
+comparison tasks as Label Studio exports them (JSON).
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from itertools import chain
 
 import orjson
@@ -26,6 +32,7 @@ SCORED = tuple(dict.fromkeys(
     pair for sides in ANSWERS for noun in (*votes.SCORES, *votes.RANKS)
     for pair in zip(*(votes.score_names(side, noun) for side in sides), strict=True) if pair[0] != pair[1]
 ))  # fmt: skip
+SIGN = {"left": 1, "right": -1}
 TOGETHER = {votes.ONE_OF_THREE[0]: votes.ONE_OF_THREE, votes.ANNOTATORS[0]: votes.ANNOTATORS}
 """Votes that are spread over several columns, by the first of them."""
 
@@ -130,12 +137,47 @@ READS = (
     prompt_group(*PROMPTS), ANSWERS, (*(TOGETHER.get(name, name) for name in votes.VOTES), *SCORED),
     "turn", "info.post", "info.article", "summaries", SYSTEM,
 )  # fmt: skip
+COLUMNS = tuple(chain.from_iterable(ANSWERS))
 VOTED = Converter(
-    "voted",
-    "two answers and a vote",
-    detect,
-    convert,
-    READS,
-    answers=tuple(chain.from_iterable(ANSWERS)),
-    options=("min_margin", "labels"),
+    "voted", "two answers and a vote", detect, convert, READS, answers=COLUMNS, options=("min_margin", "labels")
+)
+
+
+def detect_task(row: Row) -> bool:
+    return isinstance(row.get("data"), dict) and next(_comparisons(row), None) is not None
+
+
+def convert_task(row: Row, how: ConvertOptions) -> PreferenceExample:
+    """Convert a task; the majority of its annotators decides."""
+    totals: Counter[Sides] = Counter()
+    for sides, vote in _comparisons(row):
+        totals[sides] += vote
+    if not totals or not isinstance(row.get("data"), dict):
+        raise Rejection("missing_field")
+    if len(totals) > 1:
+        raise Rejection("wrong_type")
+    (((left, right), total),) = totals.items()
+    majority = votes.check_margin(float(total), how)
+    data = row["data"]
+    return votes.winner_first(majority, read_prompt_of(data, PROMPTS).pair(data.get(left), data.get(right)))
+
+
+def _comparisons(row: Row) -> Iterator[tuple[Sides, int]]:
+    """Yield the two members of the task's `data`, and the vote, of each annotation that was not cancelled."""
+    annotations = first_of(row, ("annotations", "completions"))
+    for annotation in annotations if isinstance(annotations, list) else []:
+        if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
+            continue
+        results = annotation.get("result")
+        for result in results if isinstance(results, list) else []:
+            if not isinstance(result, dict) or result.get("type") != "pairwise":
+                continue
+            value, names = result.get("value"), str(result.get("to_name")).split(",")
+            if isinstance(value, dict) and isinstance(value.get("selected"), str) and len(names) == 2:
+                yield (names[0], names[1]), SIGN.get(value["selected"], 0)
+
+
+TASK_READS = ("data", ("annotations", "completions"), SYSTEM)
+LABEL_STUDIO = Converter(
+    "label-studio", "annotated comparisons", detect_task, convert_task, TASK_READS, options=("min_margin",)
 )
