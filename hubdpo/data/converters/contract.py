@@ -14,7 +14,6 @@ from hubdpo.data.pairs.message_column import PairColumns
 
 Convert = Callable[[Row], Converted]
 ConvertMany = Callable[[list[Row]], PairColumns | None]
-Option = Literal["pairs", "min_margin", "score_field", "labels"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Converter:
     answers: tuple[str, ...] = ()
     """The columns that may hold one of the two answers of a row."""
     convert_many: ConvertMany | None = None
-    options: tuple[Option, ...] = ()
+    options: tuple[str, ...] = ()
     """The options of prepare that change the result. A converter with options is called as `convert(row, how)`."""
 
     @property

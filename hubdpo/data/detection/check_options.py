@@ -70,8 +70,8 @@ class Votes:
 
 def check_votes(
     converter: str, mapping: dict[str, str] | None, how: ConvertOptions, convert: Convert, rows: Iterable[Row]
-) -> ConfigError | DataError | None:
-    """Return the error to raise about the votes, or labels, of a file; None if they are understood.
+) -> None:
+    """Raise DataError, or ConfigError for `--labels`, if the votes or labels of a file are not understood.
 
     They are not understood if no row's is; if a number is outside the published schema by which the others would be
     read; or if a strength is never negative. In the last two cases the schema is another one, and pairs could be the
@@ -96,42 +96,36 @@ def check_votes(
             column = votes.setdefault(columns[0], Votes(columns[0], _sides(mapping, row), flags))
             value = "/".join(normalize(row[flag]) for flag in ONE_OF_THREE) if flags else normalize(row[name])
             (column.known if known else column.unknown)[value] += 1
-    if not votes:
-        return None
-    problem = _problem_with(list(votes.values()), how, some, one_answer=converter == "unpaired")
-    if problem is None:
-        _report_unknown(list(votes.values()), how.labels or {}, seen)
-    return problem
+    if votes:
+        _check_meaning([*votes.values()], how.labels, some, one_answer=converter == "unpaired")
+        _report_unknown([*votes.values()], how.labels or {}, seen)
 
 
-def _problem_with(
-    votes: list[Votes], how: ConvertOptions, rows: Sequence[Row], *, one_answer: bool
-) -> ConfigError | DataError | None:
+def _check_meaning(votes: list[Votes], labels: dict[str, str] | None, rows: Sequence[Row], *, one_answer: bool) -> None:
     most = max(votes, key=lambda column: column.known.total() + column.unknown.total())
-    if (labels := how.labels) is not None:
+    if labels is not None:
         if most.flags:
             flags = f"the flags {quoted(ONE_OF_THREE)}"
-            return ConfigError(f"`--labels` does not apply to {flags}", hint="leave `--labels` out")
+            raise ConfigError(f"`--labels` does not apply to {flags}", hint="leave `--labels` out")
         if one_answer is not ("good" in labels.values()):
             names = "a good and a bad answer" if one_answer else "the first and the second answer"
             row = "a row has one answer" if one_answer else "a row has two answers"
             message = f"`--labels` must say which values of `{most.column}` mean {names}: {row}"
-            return ConfigError(message, hint=most.hint)
+            raise ConfigError(message, hint=most.hint)
         if not any(labels.keys() & column.known.keys() for column in votes):
-            return DataError(f"`--labels` names no value of `{most.column}`: {most.listed}", hint=most.hint)
-        return None
+            raise DataError(f"`--labels` names no value of `{most.column}`: {most.listed}", hint=most.hint)
+        return
     for column in votes:
         if column.is_strength:
             message = f"`{column.column}` is never negative, so it does not say which answer is better"
-            return DataError(f"{message}: {column.listed}", hint=_strength_hint(column, rows))
+            raise DataError(f"{message}: {column.listed}", hint=_strength_hint(column, rows))
     if not any(column.known for column in votes):
         meaning = "whether a label of `{}` means a good answer" if one_answer else "which answer a vote of `{}` prefers"
-        return DataError(f"nothing says {meaning.format(most.column)}: {most.listed}", hint=most.hint)
+        raise DataError(f"nothing says {meaning.format(most.column)}: {most.listed}", hint=most.hint)
     for column in votes:
         if column.is_of_another_schema or (one_answer and {"0", "-1"} <= column.known.keys()):
             message = f"the votes of `{column.column}` do not fit the published meaning of this column"
-            return DataError(f"{message}: {column.listed}", hint=column.hint)
-    return None
+            raise DataError(f"{message}: {column.listed}", hint=column.hint)
 
 
 def _report_unknown(votes: list[Votes], labels: dict[str, str], seen: int) -> None:
@@ -191,23 +185,21 @@ def _sides(mapping: dict[str, str] | None, row: Row) -> Sides | None:
     return (mapping["first"], mapping["second"]) if mapping is not None else voted.answer_columns(row)
 
 
-def check_score_field(field: str, rows: Iterable[Row]) -> DataError | None:
-    """Return the error to raise if no answer, and no row, has this member."""
+def check_score_field(field: str, rows: Sequence[Row]) -> None:
+    """Raise DataError if no answer, and no row, has this member."""
     scores: dict[str, None] = {}
-    seen = False
     for row in rows:
-        seen = True
         answers = first_of(row, LISTS.answers)
         items = [item for item in answers if isinstance(item, dict)] if isinstance(answers, list) else []
         for item in items or [row]:
             if field in item:
-                return None
+                return
             scores.update(dict.fromkeys(name for name, value in item.items() if _is_score(value)))
-    if not seen:
-        return None
+    if not rows:
+        return
     names = f"; their scores are {', '.join(f'`{name}`' for name in list(scores)[:MOST_SCORES])}" if scores else ""
     near = near_name(field, scores) or (next(iter(scores)) if len(scores) == 1 else None)
-    return DataError(
+    raise DataError(
         f"no answer has a member `{field}`{names}",
         hint=f"--score-field {shlex.quote(near or '...')}" if scores else "leave `--score-field` out",
     )

@@ -118,12 +118,11 @@ def _screen_of_file(
     converter = find_converter(name, mapping)
     if mapping is not None and seen.seen:
         _check_columns(mapping, seen)
-    if how.score_field and "score_field" in converter.options and (wrong := check_score_field(how.score_field, rows)):
-        raise wrong
+    if how.score_field and "score_field" in converter.options:
+        check_score_field(how.score_field, rows)
     models: tuple[str, ...] = ()
     if "labels" in converter.options:
-        if problem := check_votes(name, mapping, how, converter.bind(how), rows):
-            raise problem
+        check_votes(name, mapping, how, converter.bind(how), rows)
         models = models_read(mapping, how, rows)
     screen = screen_for(name, how, mapping, keep, models)
     answers = answer_columns(mapping)
