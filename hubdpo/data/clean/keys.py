@@ -150,7 +150,8 @@ def row_keys(batch: PairBatch, *, single: bool) -> RowKeys:
     keys["low"], keys["high"] = hashes.T
     measured = batch.lengths[0] is not None  # of all pairs or of none
     for name, column in zip(COLUMNS, batch.columns, strict=True):
-        sizes, keys[f"{name}_characters"] = column.byte_and_character_counts()
-        keys["bytes"] += sizes.astype(np.uint32)
+        # int64 sums of the messages of each row, (rows,)
+        keys["bytes"] += column.sum_by_row(column.sizes.astype(np.int64)).astype(np.uint32)
+        keys[f"{name}_characters"] = column.sum_by_row(np.fromiter(map(len, column.texts), np.int64, len(column.texts)))
         keys[f"{name}_tokens"] = [getattr(lengths, name) for lengths in batch.lengths] if measured else -1
     return keys

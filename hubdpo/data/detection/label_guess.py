@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from hubdpo.data.converters.formats import unpaired
 from hubdpo.data.converters.vote_words import OPEN, Sides, differing_words, digits_of, is_tie, is_whole_number
@@ -93,15 +93,8 @@ def _side(value: str, values: Sequence[str], column: str, sides: Sides) -> int:
         first, second = digits_of(sides) or ("1", "2")
         numbers = {other for other in values if is_whole_number(other)}
         return (value == first) - (value == second) if numbers == {first, second} else 0
-    return _side_in(list(_tokens(value)), own)
-
-
-def _tokens(value: str) -> Iterator[str]:
-    """Yield the words of a value in lower case, without the article `a`."""
-    tokens = _TOKEN.findall(value)
-    for index, token in enumerate(tokens):
-        if token != "a" or index == len(tokens) - 1:
-            yield token.lower()
+    tokens = _TOKEN.findall(value)  # among them the article `a`, which names no side unless it is the last
+    return _side_in([word.lower() for i, word in enumerate(tokens) if word != "a" or i == len(tokens) - 1], own)
 
 
 def _side_in(words: Sequence[str], own: Sides) -> int:

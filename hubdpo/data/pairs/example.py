@@ -72,14 +72,6 @@ Converted = PreferenceExample | ScoredAnswer | Iterable[PreferenceExample | Reje
 """The result of a converter: a pair, an answer to be paired, or several pairs and the rejections among them."""
 
 
-def text_of(row: Row, key: str) -> str:
-    """Return a text field. Raise Rejection if it is missing, null or not text."""
-    value = row.get(key)
-    if not isinstance(value, str):
-        raise Rejection("missing_field" if value is None else "wrong_type")
-    return value
-
-
 def number_of(value: Any) -> float:
     """Return a finite number, also from text such as `1.0`, ` 1 ` or `1,5`.
 

@@ -112,17 +112,16 @@ def _count_repeated_prompts(columns: PairColumns) -> int:
 
 def markers(column: MessageColumn, *, answers: bool) -> set[tuple[int, str]]:
     """Return the (row, marker) pairs of a column of prompts or answers."""
-    return {(_row_of(column, message), marker) for message, marker in _by_message(column, answers)}
+    found = set(_by_message(column, answers))
+    if column.single:
+        return found
+    return {(int(np.searchsorted(column.ends, message, "right")) - 1, marker) for message, marker in found}
 
 
 def template_mark(text: str) -> str | None:
     """Return the first marker of a chat template's turns in a text."""
     found = (match[0].decode() for match in _ANYWHERE.finditer(text.encode(errors="replace")))
     return next((marker for marker in found if kind_of(marker) == "template"), None)
-
-
-def _row_of(column: MessageColumn, message: int) -> int:
-    return message if column.single else int(np.searchsorted(column.ends, message, "right")) - 1
 
 
 def _by_message(column: MessageColumn, answers: bool) -> Iterator[tuple[int, str]]:

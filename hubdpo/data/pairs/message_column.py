@@ -137,11 +137,6 @@ class MessageColumn:
         messages = pa.StructArray.from_arrays([roles, _strings(self.blob, self.sizes)], fields=_FIELDS)
         return pa.ListArray.from_arrays(_primitive(pa.int32(), self.ends.astype(np.int32)), messages)
 
-    def byte_and_character_counts(self) -> tuple[Counts, Counts]:
-        """Return the UTF-8 bytes and the characters of each row, int64 (rows,) each."""
-        characters = np.fromiter(map(len, self.texts), np.int64, len(self.texts))
-        return self.sum_by_row(self.sizes.astype(np.int64)), self.sum_by_row(characters)
-
     def sum_by_row(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Sum values of messages, (messages, ...), to values of rows, (rows, ...); integers wrap around."""
         if self.single:
@@ -159,11 +154,6 @@ class PairColumns(NamedTuple):
     prompt: MessageColumn
     chosen: MessageColumn
     rejected: MessageColumn
-
-
-def plain_texts(values: Sequence[Any]) -> list[str] | None:
-    """Return the values if all of them are text, else None."""
-    return list(values) if set(map(type, values)) == {str} else None
 
 
 def plain_messages(values: Sequence[Any]) -> MessageColumn | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from hubdpo.data.converters.contract import Converter
 from hubdpo.data.converters.prompts import (
@@ -17,7 +18,7 @@ from hubdpo.data.converters.prompts import (
 )
 from hubdpo.data.converters.rendered_chats import any_rendered
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
-from hubdpo.data.pairs.message_column import MessageColumn, PairColumns, plain_texts, with_systems
+from hubdpo.data.pairs.message_column import MessageColumn, PairColumns, with_systems
 from hubdpo.data.pairs.messages import first_of
 
 Names = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
@@ -43,14 +44,14 @@ def convert_many(rows: list[Row], names: Names) -> PairColumns | None:
 
 
 def pair_columns(
-    prompts: Sequence[object], chosen: Sequence[object], rejected: Sequence[object], *, systems: Sequence[object] | None
+    prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any], *, systems: Sequence[object] | None
 ) -> PairColumns | None:
     """Build columns if every value is plain text, nothing that a template rendered; else return None."""
     columns = []
     for values, role in ((prompts, "user"), (chosen, "assistant"), (rejected, "assistant")):
-        if (texts := plain_texts(values)) is None:
+        if set(map(type, values)) != {str}:
             return None
-        columns.append(MessageColumn.single_turns(texts, role))
+        columns.append(MessageColumn.single_turns(list(values), role))
     if any(map(any_rendered, columns)) or (prompt := with_systems(columns[0], systems)) is None:
         return None
     return PairColumns(prompt, columns[1], columns[2])
