@@ -7,8 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hubdpo.artefacts.manifests.funnel import split_in_memory
-from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.prepare import PrepareManifest, split_in_memory
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.fences import visible
 from hubdpo.config import PrepareConfig, TrainConfig

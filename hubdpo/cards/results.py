@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hubdpo.artefacts.manifests.accuracy import Accuracy
-from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport
 
 Row = tuple[str, str, str, str]
 LogLine = Mapping[str, Any]

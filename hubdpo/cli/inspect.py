@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         """Describe an adapter, a merged model or a dataset, its problems, and how to run it elsewhere."""
         from hubdpo.artefacts.manifests.bundle import A_KIND
         from hubdpo.hub.reference import parse_ref
-        from hubdpo.release.inspect.inspect import inspect as run
+        from hubdpo.release.inspect import inspect as run
 
         report = run(ref)
         console.table(["", report.kind], [(name, _cell(value)) for name, value in report.facts.items()])

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
+from hubdpo.artefacts.folders.kinds import read_dataset_folder
 from hubdpo.artefacts.folders.walk import files_below
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest

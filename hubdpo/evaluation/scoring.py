@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hubdpo import console
-from hubdpo.artefacts.manifests.accuracy import Accuracy, Stratum, mcnemar
-from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample
+from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, Sample, Stratum, mcnemar
 from hubdpo.data.tokens.tokenize import PairTokenizer, scored_places
 from hubdpo.errors import ArtefactError, UnsupportedBase
 from hubdpo.model.generation import answer_chat

@@ -18,7 +18,6 @@ from hubdpo.artefacts.formats.bounded import read_bytes
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.artefacts.manifests.bundle import Bundle
 from hubdpo.artefacts.manifests.evaluation import EvalReport
-from hubdpo.artefacts.manifests.file_entries import FileEntry, sha256_file
 from hubdpo.artefacts.manifests.manifest import (
     BUNDLE_FILE,
     EVAL_FILE,
@@ -26,7 +25,9 @@ from hubdpo.artefacts.manifests.manifest import (
     MERGE_FILE,
     PREPARE_FILE,
     RUN_FILE,
+    FileEntry,
     Manifest,
+    sha256_file,
 )
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest

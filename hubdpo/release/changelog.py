@@ -1,4 +1,4 @@
-"""The list of releases in a card: one line for each version, newest first.
+"""The list of releases in a card: one line for each version, newest first, that says what changed by their manifests.
 
 It depends on this release and on the tags of lower versions alone, which never move, so a repeated push makes the same
 card. Lines that the card of the release before already has are taken over unchanged.
@@ -6,20 +6,26 @@ card. Lines that the card of the release before already has are taken over uncha
 
 from __future__ import annotations
 
+import json
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from hubdpo.artefacts.folders.kinds import published_files
 from hubdpo.artefacts.formats.kept_sections import split_card
-from hubdpo.artefacts.manifests.manifest import CARD_FILE
+from hubdpo.artefacts.manifests.manifest import CARD_FILE, FileEntry
+from hubdpo.artefacts.manifests.merge import AdapterRef
+from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.errors import ArtefactError
-from hubdpo.hub.snapshot import Snapshot
+from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.hub.versions import is_higher, newest_first
 from hubdpo.release.remote import Remote
 from hubdpo.release.snapshot import ReleaseSnapshot
-from hubdpo.release.summary import what_changed
 
 FIRST, THIS, FOREIGN = "first release", "this release", "not by hubdpo"
 _ROW = re.compile(r"\| (v\d+\.\d+\.\d+) \| ([^|]*) \| ([^|]*) \|")
+MOST_OPTIONS = 4
+WEIGHTS = (".safetensors", ".parquet")
+Options = dict[str, Any]
 
 
 class Row(NamedTuple):
@@ -63,3 +69,100 @@ def _rows_in_card(snapshot: Snapshot) -> dict[str, Row]:
     except ArtefactError:  # a card that hubdpo did not write
         section = None
     return {match[1]: Row(*match.groups()) for match in _ROW.finditer(section or "")}
+
+
+def listed_files(snapshot: Snapshot) -> dict[str, FileEntry]:
+    """Return the files of a release by size and hash; of a folder, those that a release would take."""
+    if isinstance(snapshot, FolderSnapshot):
+        return snapshot.entries(published_files(snapshot.folder))
+    return snapshot.bundle.files if snapshot.bundle else {}
+
+
+def content_hashes(snapshot: Snapshot) -> dict[str, str]:
+    """Return the SHA-256 of the files that hold the data or the weights."""
+    return {name: entry.sha256 for name, entry in listed_files(snapshot).items() if name.endswith(WEIGHTS)}
+
+
+def config_of(snapshot: Snapshot) -> Options:
+    manifest = snapshot.prepare or snapshot.run or snapshot.merge
+    return manifest.config if manifest else {}
+
+
+def base_of(snapshot: Snapshot) -> BaseRef | None:
+    manifest = snapshot.run or snapshot.merge
+    return manifest.base if manifest else None
+
+
+def changed_options(before: Options, after: Options) -> dict[str, tuple[Any, Any]]:
+    """Return the options that differ, by name; the value is None where an option is missing."""
+    names = sorted({*before, *after})
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+
+
+def what_changed(before: Snapshot, after: Snapshot) -> str:
+    """Describe in one line, for a cell of a Markdown table, what changed from one release to the next."""
+    parts = [*_data(before, after), *_lineage(before, after), *_options(before, after), *_accuracy(before, after)]
+    if content_hashes(before) == content_hashes(after):
+        content = "data" if after.prepare else "weights"
+        parts = [f"the same {content}", *parts]
+    elif not parts:
+        parts = ["other content"]
+    return "; ".join(parts).replace("|", "/").replace("\n", " ")
+
+
+def _data(before: Snapshot, after: Snapshot) -> list[str]:
+    if not before.prepare or not after.prepare:
+        return []
+    parts = []
+    old, new = before.prepare.splits, after.prepare.splits
+    for split in [*new, *(split for split in old if split not in new)]:
+        if old.get(split) != new.get(split):
+            parts.append(f"{split} {_number(old.get(split))} → {_number(new.get(split))} pairs")
+    if [source.sha256 for source in before.prepare.sources] != [source.sha256 for source in after.prepare.sources]:
+        parts.append("other sources")
+    return parts
+
+
+def _lineage(before: Snapshot, after: Snapshot) -> list[str]:
+    parts = []
+    old, new = base_of(before), base_of(after)
+    if old and new and (old.name, old.revision) != (new.name, new.revision):
+        parts.append(f"base {_ref(old)} → {_ref(new)}")
+    if before.merge and after.merge and before.merge.adapter.sha256 != after.merge.adapter.sha256:
+        parts.append(f"adapter {_adapter(before.merge.adapter)} → {_adapter(after.merge.adapter)}")
+    if before.run and after.run and before.run.dataset.fingerprint != after.run.dataset.fingerprint:
+        pairs = before.run.dataset.train_pairs, after.run.dataset.train_pairs
+        parts.append(f"other data, {pairs[0]:,} → {pairs[1]:,} training pairs")
+    return parts
+
+
+def _options(before: Snapshot, after: Snapshot) -> list[str]:
+    changed = changed_options(config_of(before), config_of(after))
+    if len(changed) > MOST_OPTIONS:
+        return [f"{len(changed)} options: {', '.join(f'`{name}`' for name in changed)}"]
+    return [f"`{name}` {_value(old)} → {_value(new)}" for name, (old, new) in changed.items()]
+
+
+def _accuracy(before: Snapshot, after: Snapshot) -> list[str]:
+    if not before.evaluation or not after.evaluation:
+        return []
+    old, new = before.evaluation.adapter_accuracy.value, after.evaluation.adapter_accuracy.value
+    return [] if old == new else [f"held-out accuracy {100 * old:.1f} % → {100 * new:.1f} %"]
+
+
+def _number(value: int | None) -> str:
+    return "no" if value is None else f"{value:,}"
+
+
+def _ref(base: BaseRef) -> str:
+    return f"`{base.name}`" + (f" at `{base.revision[:12]}`" if base.revision else "")
+
+
+def _adapter(adapter: AdapterRef) -> str:
+    return f"`{adapter.name}`" + (f" {adapter.version}" if adapter.version else f" (`{adapter.sha256[:12]}`)")
+
+
+def _value(value: object) -> str:
+    text = "none" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.replace("`", "'").split())
+    return text if len(text) <= 40 else text[:40] + "…"

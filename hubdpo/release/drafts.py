@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
-from hubdpo.artefacts.folders.kinds import ADAPTER_FILES, MEASURED_FILES
+from hubdpo.artefacts.folders.kinds import ADAPTER_FILES, MEASURED_FILES, read_dataset_folder
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, COPIED_FILES
 from hubdpo.artefacts.formats.bounded import parse_json, read_object, read_text
 from hubdpo.artefacts.formats.kept_sections import generated, loading_release
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.artefacts.manifests.evaluation import EvalReport
-from hubdpo.artefacts.manifests.file_entries import FileEntry, bytes_entry, file_entry
 from hubdpo.artefacts.manifests.manifest import (
     CARD_FILE,
     EVAL_FILE,
@@ -25,7 +23,10 @@ from hubdpo.artefacts.manifests.manifest import (
     PREPARE_FILE,
     PROBES_FILE,
     RUN_FILE,
+    FileEntry,
+    bytes_entry,
     canonical_json,
+    file_entry,
 )
 from hubdpo.artefacts.manifests.merge import read_merged_folder
 from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest

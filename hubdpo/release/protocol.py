@@ -26,8 +26,8 @@ from hubdpo.hub.transport import api
 from hubdpo.hub.versions import bump, highest, is_higher
 from hubdpo.release.remote import Commit, Refs, Remote
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
-from hubdpo.release.verify.base import BaseState
 from hubdpo.release.verify.files import deleting
+from hubdpo.release.verify.loads import BaseState
 from hubdpo.release.verify.verify import verify_commit
 
 

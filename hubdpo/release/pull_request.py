@@ -11,7 +11,7 @@ from hubdpo.hub.transport import api
 from hubdpo.release.protocol import check_others, check_ours, is_undecided, unknown_commit
 from hubdpo.release.remote import Refs, Remote
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
-from hubdpo.release.verify.base import BaseState
+from hubdpo.release.verify.loads import BaseState
 from hubdpo.release.verify.verify import verify_commit
 
 

@@ -39,7 +39,7 @@ from hubdpo.release.pull_request import propose
 from hubdpo.release.refusals import check_links, check_rows
 from hubdpo.release.remote import Refs, Remote, check_visibility
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
-from hubdpo.release.verify.base import BaseState, look_up_base
+from hubdpo.release.verify.loads import BaseState, look_up_base
 from hubdpo.release.verify.verify import release_url
 
 

@@ -10,12 +10,10 @@ from typing import IO, TYPE_CHECKING, Literal
 
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.artefacts.manifests.bundle import Bundle, Kind, bundle_id_of
-from hubdpo.artefacts.manifests.file_entries import FileEntry, bytes_entry
-from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, CARD_FILE, canonical_json
+from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, CARD_FILE, FileEntry, bytes_entry, canonical_json
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.snapshot import SHA256_DIGITS, Shapes, Snapshot, git_blob_id
-from hubdpo.release.verify.files import beside
-from hubdpo.release.verify.loaded_names import first_loaded
+from hubdpo.release.verify.files import beside, first_loaded
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete

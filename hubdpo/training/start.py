@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hubdpo import console
 from hubdpo.artefacts.folders.run_folder import alone_in
-from hubdpo.artefacts.manifests.file_entries import sha256_file
+from hubdpo.artefacts.manifests.manifest import sha256_file
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig

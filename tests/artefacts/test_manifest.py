@@ -13,11 +13,9 @@ from pydantic import ValidationError
 import hubdpo
 from hubdpo.artefacts.manifests.bundle import Bundle, Release
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
-from hubdpo.artefacts.manifests.file_entries import FileEntry, file_entry, verify_files
-from hubdpo.artefacts.manifests.funnel import Funnel
-from hubdpo.artefacts.manifests.manifest import Manifest, fingerprint, write_atomic
+from hubdpo.artefacts.manifests.manifest import FileEntry, Manifest, file_entry, fingerprint, verify_files, write_atomic
 from hubdpo.artefacts.manifests.merge import MergeManifest
-from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.prepare import Funnel, PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError
 from hubdpo.release.verify.verify import Verified

@@ -17,7 +17,7 @@ import pytest
 
 from hubdpo import prepare
 from hubdpo.artefacts.folders import publication
-from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
+from hubdpo.artefacts.folders.kinds import read_dataset_folder
 from hubdpo.artefacts.folders.scratch import LOCK, SCRATCH, beside, inside
 from hubdpo.artefacts.folders.workspace import workspace
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, PREPARE_FILE

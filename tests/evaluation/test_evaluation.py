@@ -14,8 +14,7 @@ from transformers import AutoTokenizer
 
 from hubdpo import evaluate, load_adapter, load_preferences
 from hubdpo.artefacts.folders.run_folder import remembered_folder
-from hubdpo.artefacts.manifests.accuracy import Accuracy, mcnemar
-from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, mcnemar
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, DataError, TrainingError
 from hubdpo.evaluation.scoring import NEW_TOKENS, PROMPTS, Score, _stratum, score_pairs, with_samples

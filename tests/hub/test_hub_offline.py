@@ -24,7 +24,7 @@ from hubdpo.loopback.faults import Fault, Faults, Kind
 from hubdpo.model.bases.find import find_base
 from hubdpo.model.merge import merge as merging
 from hubdpo.release.diff.diff import diff
-from hubdpo.release.inspect.inspect import inspect
+from hubdpo.release.inspect import inspect
 
 if TYPE_CHECKING:
     from typer.testing import Result

@@ -11,8 +11,7 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from hubdpo.artefacts.manifests.bundle import Bundle
-from hubdpo.artefacts.manifests.file_entries import file_entry
-from hubdpo.artefacts.manifests.manifest import fingerprint
+from hubdpo.artefacts.manifests.manifest import file_entry, fingerprint
 from hubdpo.artefacts.manifests.run import RunManifest
 
 Edit = Callable[[Path], None]

@@ -28,7 +28,7 @@ from hubdpo.model.merge.check import Adapter, Merged, compare, computing_in_floa
 from hubdpo.model.merge.merge import merge
 from hubdpo.model.merge.weights import plan_weights
 from hubdpo.release.diff.diff import diff
-from hubdpo.release.inspect.inspect import inspect
+from hubdpo.release.inspect import inspect
 from hubdpo.release.list import releases
 from tests.near import assert_near
 
@@ -248,7 +248,7 @@ def test_verify_loads_a_merged_model(own: Path, repo_id: str) -> None:
     weights = load_file(own / "model.safetensors")
     save_file({k: v * 1.01 for k, v in weights.items()}, own / "model.safetensors", metadata={"format": "pt"})
     made = MergeManifest.read(own / "merge.json")
-    from hubdpo.artefacts.manifests.file_entries import file_entry
+    from hubdpo.artefacts.manifests.manifest import file_entry
 
     files = {**made.files, "model.safetensors": file_entry(own / "model.safetensors")}
     made.model_copy(update={"files": files}).write(own / "merge.json")

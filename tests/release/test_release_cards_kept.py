@@ -14,7 +14,7 @@ from huggingface_hub import DatasetCard, HfApi, hf_hub_download, snapshot_downlo
 
 import hubdpo
 from hubdpo import push
-from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
+from hubdpo.artefacts.folders.kinds import read_dataset_folder
 from hubdpo.artefacts.formats.kept_sections import NOTE, split_card
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, EVAL_FILE

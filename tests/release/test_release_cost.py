@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from hubdpo import push
-from hubdpo.artefacts.manifests import file_entries
+from hubdpo.artefacts.manifests import manifest
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
 from tests.release.made import made_base, made_run
 
@@ -36,8 +36,8 @@ def hashings(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Counter[str]]:
                 counts[path.relative_to(folder).as_posix()] += 1
             return compute(path)
 
-        compute = file_entries.sha256_file
-        monkeypatch.setattr(file_entries, "sha256_file", counted)
+        compute = manifest.sha256_file
+        monkeypatch.setattr(manifest, "sha256_file", counted)
         monkeypatch.setattr("hubdpo.hub.snapshot.sha256_file", counted)
         return counts
 

@@ -25,8 +25,7 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 import hubdpo
 from hubdpo import push
 from hubdpo.artefacts.manifests.bundle import Bundle, Release
-from hubdpo.artefacts.manifests.file_entries import verify_files
-from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, RELEASE_FILE
+from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, RELEASE_FILE, verify_files
 from hubdpo.errors import HubError
 from hubdpo.hub import retry, transport
 from hubdpo.hub.versions import highest

@@ -14,8 +14,7 @@ from typer.testing import Result
 
 from hubdpo import prepare, push, verify
 from hubdpo.artefacts.manifests.bundle import Bundle, Kind, bundle_id_of
-from hubdpo.artefacts.manifests.file_entries import FileEntry, bytes_entry
-from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE
+from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, FileEntry, bytes_entry
 from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.errors import ArtefactError, HubError, VerificationFailed
 from hubdpo.hub.repo import RepoSnapshot

@@ -23,7 +23,7 @@ from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ArtefactError, HubError
 from hubdpo.model.tokenizer.load import count_tokens
-from hubdpo.release.inspect.inspect import inspect
+from hubdpo.release.inspect import inspect
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -145,7 +145,7 @@ def test_of_several_sets_one_may_be_the_pairs(tmp_path: Path) -> None:
 def test_of_a_repo_that_tells_its_rows_a_few_footers_are_read(
     dataset_dir: Path, tmp_path: Path, repo_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubdpo.release.inspect.parquet.MOST_WHERE_KNOWN", 1)
+    monkeypatch.setattr("hubdpo.release.inspect.MOST_WHERE_KNOWN", 1)
     push(folder=dataset_dir, repo=repo_id, version="1.0.0")
     assert inspect(repo_id).facts["Parquet files looked at"] == "1 of 2"
     assert inspect(str(dataset_dir)).facts["Parquet files looked at"] == "2 of 2"

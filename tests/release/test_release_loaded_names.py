@@ -6,7 +6,7 @@ import pytest
 
 from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.errors import ArtefactError
-from hubdpo.release.verify.loaded_names import first_loaded
+from hubdpo.release.verify.files import first_loaded
 
 OF_A_MODEL = """
 adapter_model.safetensors adapter_model.bin adapter_model.pt adapter_model-00001-of-00002.safetensors ADAPTER_MODEL.BIN

@@ -23,7 +23,7 @@ from hubdpo.model.adapters.load import answer, load_on_base
 from hubdpo.model.generation import stops_elsewhere, unstopped, write_stops
 from hubdpo.model.probes import compare_probes
 from hubdpo.release.drafts import adapter_draft
-from hubdpo.release.inspect.inspect import inspect
+from hubdpo.release.inspect import inspect
 from hubdpo.release.verify.loads import check_merged
 
 NOTHING_THOUGHT = "<think>\n\n</think>\n\n"

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from hubdpo import prepare
-from hubdpo.artefacts.manifests.file_entries import sha256_file
-from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
+from hubdpo.artefacts.manifests.manifest import PREPARE_FILE, sha256_file
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.config import TrainConfig
 from hubdpo.training.start import check_start, warn_of_other_tokenizer

@@ -1,4 +1,4 @@
-"""Tell dataset, run and merged folders apart, and list the files that a release takes from each."""
+"""Tell dataset, run and merged folders apart, read them, and list the files that a release takes from each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from hubdpo.artefacts.folders.lineage import not_by_hubdpo
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, COPIED_FILES
+from hubdpo.artefacts.folders.walk import files_below
+from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.artefacts.manifests.manifest import (
     CARD_FILE,
@@ -16,9 +18,11 @@ from hubdpo.artefacts.manifests.manifest import (
     PREPARE_FILE,
     PROBES_FILE,
     RUN_FILE,
+    FileEntry,
+    verify_files,
 )
 from hubdpo.artefacts.manifests.merge import MergeManifest
-from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError
 
@@ -73,3 +77,28 @@ def read_run(folder: Path) -> RunManifest:
     if run.status != "complete":
         raise ArtefactError(f"the run in {folder} is not finished", hint="run `hubdpo train` again with `--resume`")
     return run
+
+
+def read_dataset_folder(folder: Path) -> PrepareManifest:
+    """Read and verify a dataset folder: files have the recorded hashes, and there are no other data files.
+
+    Only the generated part of the card is checked; kept sections and the list of releases may have changed. Raise
+    ArtefactError if the folder is missing, incomplete or was edited.
+    """
+    again = "run `hubdpo prepare` again, or restore the folder"
+    if not folder.is_dir():
+        raise ArtefactError(
+            f"dataset folder not found: {folder}", hint=f"create it with `hubdpo prepare SOURCE -o {folder}`"
+        )
+    manifest = PrepareManifest.read(folder / PREPARE_FILE)
+    checked_card = {CARD_FILE} if _is_generated_card(folder, manifest.files.get(CARD_FILE)) else set()
+    verify_files(folder, {name: e for name, e in manifest.files.items() if name not in checked_card}, hint=again)
+    for path in files_below(folder):
+        if path.suffix == ".parquet" and path.relative_to(folder).as_posix() not in manifest.files:
+            raise ArtefactError(f"`{path.relative_to(folder)}` in {folder} was not written by prepare", hint=again)
+    return manifest
+
+
+def _is_generated_card(folder: Path, entry: FileEntry | None) -> bool:
+    card = folder / CARD_FILE
+    return card.is_file() and card_entry(read_text(card)) == entry

@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from hubdpo.artefacts.manifests.accuracy import READ
-from hubdpo.artefacts.manifests.file_entries import FileEntry, FileNames, Files, bytes_entry
-from hubdpo.artefacts.manifests.manifest import Manifest, fingerprint
+from hubdpo.artefacts.manifests.manifest import READ, FileEntry, FileNames, Files, Manifest, bytes_entry, fingerprint
 
 Kind = Literal["dataset", "adapter", "merged"]
 """What a release contains."""

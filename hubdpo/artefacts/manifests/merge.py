@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hubdpo.artefacts.formats.bounded import JsonObject
-from hubdpo.artefacts.manifests.accuracy import Count, Number
-from hubdpo.artefacts.manifests.file_entries import Files, Sha256, verify_files
-from hubdpo.artefacts.manifests.manifest import MERGE_FILE, Manifest, Part
+from hubdpo.artefacts.manifests.manifest import MERGE_FILE, Count, Files, Manifest, Number, Part, Sha256, verify_files
 from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef
 
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject
-from hubdpo.artefacts.manifests.accuracy import Count, Number
-from hubdpo.artefacts.manifests.manifest import Manifest, Part
+from hubdpo.artefacts.manifests.manifest import Count, Manifest, Number, Part
 
 
 class DatasetRef(Part):

@@ -7,8 +7,7 @@ from typing import Protocol
 
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.formats.kept_sections import LOAD_HERE
-from hubdpo.artefacts.manifests.funnel import KINDS, split_in_memory
-from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.prepare import KINDS, PrepareManifest, split_in_memory
 from hubdpo.cards.commands import OWN_CARD, prepare_command
 from hubdpo.cards.dataset.source_card import SourceCard, provenance, shipped_files
 from hubdpo.cards.dataset.tables import statistics_table, tokens_table

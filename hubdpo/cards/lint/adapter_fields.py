@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from hubdpo.artefacts.formats.bounded import shortened
-from hubdpo.artefacts.manifests.accuracy import READ, Number
+from hubdpo.artefacts.manifests.manifest import READ, Number
 from hubdpo.cards.lint.finding import Finding
 
 LARGEST_RANK = 100_000

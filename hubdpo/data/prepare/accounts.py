@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from hubdpo import console
-from hubdpo.artefacts.manifests.funnel import Source
+from hubdpo.artefacts.manifests.prepare import Source
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import SPLITS, Decision, count_verdicts
 from hubdpo.data.prepare.dropped import main_reason, next_step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hubdpo.artefacts.folders import storage
-from hubdpo.artefacts.folders.dataset_folder import read_dataset_folder
+from hubdpo.artefacts.folders.kinds import read_dataset_folder
 from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.walk import files_below
 from hubdpo.artefacts.manifests.manifest import LOCAL_ONLY, PREPARE_FILE

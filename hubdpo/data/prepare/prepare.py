@@ -20,9 +20,8 @@ from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.workspace import Workspace, workspace
 from hubdpo.artefacts.formats.kept_sections import kept_of
-from hubdpo.artefacts.manifests.funnel import IN_MEMORY, Source
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, REJECTED_FILE, fingerprint
-from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.prepare import IN_MEMORY, PrepareManifest, Source
 from hubdpo.cards.dataset.card import TAKEN_OVER
 from hubdpo.cards.dataset.source_card import SourceCard, card_of_shape, card_text, source_card
 from hubdpo.cards.lint.fields import lint_fields

@@ -7,8 +7,7 @@ from collections import Counter
 from typing import Any
 
 from hubdpo import console
-from hubdpo.artefacts.manifests.funnel import KINDS, Markers
-from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.prepare import KINDS, Markers, PrepareManifest
 from hubdpo.data.clean.screen import MOST_NAMES, OTHERS
 from hubdpo.data.clean.unread import MASKS, SHARES
 from hubdpo.data.converters.prompts import SYSTEM

@@ -12,9 +12,8 @@ import orjson
 
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
-from hubdpo.artefacts.manifests.funnel import Funnel
 from hubdpo.artefacts.manifests.manifest import REJECTED_FILE
-from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.prepare import Funnel, PrepareManifest
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import SPLITS, VERDICTS, Decision, Verdicts, count_verdicts
 from hubdpo.data.clean.keys import RowKeys

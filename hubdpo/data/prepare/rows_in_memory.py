@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hubdpo.artefacts.folders import storage
-from hubdpo.artefacts.manifests.funnel import IN_MEMORY
+from hubdpo.artefacts.manifests.prepare import IN_MEMORY
 from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.data.raw.rows import check_column_names
 from hubdpo.data.raw.sources.state import state_of

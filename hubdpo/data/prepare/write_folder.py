@@ -8,8 +8,7 @@ from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.workspace import Workspace
 from hubdpo.artefacts.formats.kept_sections import Card, Section, join_card
 from hubdpo.artefacts.formats.messages import COLUMNS
-from hubdpo.artefacts.manifests.file_entries import FileEntry
-from hubdpo.artefacts.manifests.manifest import CARD_FILE, PREPARE_FILE, canonical_json
+from hubdpo.artefacts.manifests.manifest import CARD_FILE, PREPARE_FILE, FileEntry, canonical_json
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
 from hubdpo.cards.dataset.card import render_dataset_card
 from hubdpo.cards.dataset.plots import draw_dataset_plots

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubdpo.artefacts.folders import storage
-from hubdpo.artefacts.manifests.funnel import Source, split_in_memory
+from hubdpo.artefacts.manifests.prepare import Source, split_in_memory
 from hubdpo.data.raw.sources.state import State
 from hubdpo.data.raw.split_names import Split
 

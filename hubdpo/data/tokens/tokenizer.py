@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubdpo.artefacts.folders.model_files import TOKENIZER_PATTERNS
-from hubdpo.artefacts.manifests.file_entries import sha256_file
+from hubdpo.artefacts.manifests.manifest import sha256_file
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.errors import ConfigError
 from hubdpo.hub.client import check_type, download, resolve

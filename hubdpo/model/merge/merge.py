@@ -21,8 +21,7 @@ from hubdpo.artefacts.folders.model_files import ADAPTER_PATTERNS, ADAPTER_WEIGH
 from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.workspace import workspace
 from hubdpo.artefacts.formats.bounded import JsonObject
-from hubdpo.artefacts.manifests.file_entries import file_entry
-from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PROBES_FILE, RUN_FILE, write_atomic
+from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PROBES_FILE, RUN_FILE, file_entry, write_atomic
 from hubdpo.artefacts.manifests.merge import AdapterRef, MergeManifest, read_merged_folder
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence

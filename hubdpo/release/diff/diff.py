@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo.artefacts.folders.kinds import folder_kind
-from hubdpo.artefacts.manifests.accuracy import Accuracy
 from hubdpo.artefacts.manifests.bundle import A_KIND, Bundle, Kind
-from hubdpo.artefacts.manifests.evaluation import EvalReport
-from hubdpo.artefacts.manifests.file_entries import FileEntry, verify_files
-from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, EVAL_FILE, MERGE_FILE, PREPARE_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport
+from hubdpo.artefacts.manifests.manifest import (
+    BUNDLE_FILE,
+    EVAL_FILE,
+    MERGE_FILE,
+    PREPARE_FILE,
+    RUN_FILE,
+    FileEntry,
+    verify_files,
+)
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
-from hubdpo.release.diff.rows import RowChanges, compare_rows
-from hubdpo.release.diff.weights import CONFIG, WEIGHTS, WeightChanges, compare_tensors, compare_weights
-from hubdpo.release.summary import (
+from hubdpo.release.changelog import (
     Options,
     base_of,
     changed_options,
@@ -27,6 +31,8 @@ from hubdpo.release.summary import (
     listed_files,
     what_changed,
 )
+from hubdpo.release.diff.rows import RowChanges, compare_rows
+from hubdpo.release.diff.weights import CONFIG, WEIGHTS, WeightChanges, compare_tensors, compare_weights
 
 MANIFESTS = (PREPARE_FILE, RUN_FILE, EVAL_FILE, MERGE_FILE)
 PARQUET, SAFETENSORS = ".parquet", ".safetensors"

@@ -13,8 +13,7 @@ from typing import get_args
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.bundle import A_KIND, Bundle, Release
-from hubdpo.artefacts.manifests.file_entries import verify_files
-from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, RELEASE_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, RELEASE_FILE, RUN_FILE, verify_files
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, VerificationFailed
@@ -26,9 +25,8 @@ from hubdpo.hub.transport import endpoint
 from hubdpo.hub.versions import highest, parse_tag
 from hubdpo.model.probes import ProbeResult
 from hubdpo.release.remote import Remote
-from hubdpo.release.verify.base import BaseState, look_up_base
 from hubdpo.release.verify.files import check_files
-from hubdpo.release.verify.loads import check_adapter, check_dataset, check_merged
+from hubdpo.release.verify.loads import BaseState, check_adapter, check_dataset, check_merged, look_up_base
 
 MOST_NAMED, LONGEST_NAME = 5, 100
 DO_NOT_USE = "do not use this release; where it is yours, publish a new version, else tell its owner"

@@ -16,8 +16,16 @@ from typing import NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import read_object
-from hubdpo.artefacts.manifests.file_entries import FileEntry, file_entry, sha256_file
-from hubdpo.artefacts.manifests.manifest import LOCAL_FILE, METRICS_FILE, RUN_FILE, canonical_json, write_atomic
+from hubdpo.artefacts.manifests.manifest import (
+    LOCAL_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    FileEntry,
+    canonical_json,
+    file_entry,
+    sha256_file,
+    write_atomic,
+)
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig

@@ -16,8 +16,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from hubdpo import console
-from hubdpo.artefacts.manifests.file_entries import file_entry
-from hubdpo.artefacts.manifests.manifest import fingerprint, write_atomic
+from hubdpo.artefacts.manifests.manifest import file_entry, fingerprint, write_atomic
 from hubdpo.config import TrainConfig
 from hubdpo.machine.refusals import machine_error
 from hubdpo.model.bases.find import Base
