@@ -1,26 +1,18 @@
 # written by `python -m tests.public_stub` from the config models
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from hubdpo.artefacts.manifests.bundle import Release
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.config.evaluate import EvaluateConfig
-from hubdpo.config.merge import MergeConfig
-from hubdpo.config.prepare import PrepareConfig
-from hubdpo.config.push import PushConfig
-from hubdpo.config.train import TrainConfig
 from hubdpo.data.load import load_preferences as load_preferences
 from hubdpo.model.adapters.load import load_adapter as load_adapter
 from hubdpo.release.diff.diff import diff as diff
 from hubdpo.release.verify.verify import verify as verify
 from hubdpo.version import __version__ as __version__
 
-@overload
-def evaluate(config: EvaluateConfig, /) -> EvalReport: ...
-@overload
 def evaluate(
     run_dir: str | Path,
     *,
@@ -30,9 +22,6 @@ def evaluate(
     per_device_eval_batch_size: int = 4,
     device: Literal["auto", "cuda", "cpu"] = "auto",
 ) -> EvalReport: ...
-@overload
-def merge(config: MergeConfig, /) -> MergeManifest: ...
-@overload
 def merge(
     adapter: str | Path,
     output_dir: str | Path,
@@ -43,9 +32,6 @@ def merge(
     tolerance: float | None = None,
     device: Literal["auto", "cuda", "cpu"] = "auto",
 ) -> MergeManifest: ...
-@overload
-def prepare(config: PrepareConfig, /) -> PrepareManifest | None: ...
-@overload
 def prepare(
     source: object,
     output_dir: str | Path,
@@ -54,12 +40,12 @@ def prepare(
     dry_run: bool = False,
     explain: int = 0,
     format: str | None = None,
-    map: str | None = None,
+    map: str | dict[str, str] | None = None,
     pairs: Literal["best-worst", "all", "adjacent"] = "best-worst",
     min_margin: float = 0.0,
     score_field: str | None = None,
-    labels: str | None = None,
-    keep: list[str] = [],
+    labels: str | dict[str, Any] | None = None,
+    keep: str | list[str] = [],
     dedupe: Literal["exact", "near", "none"] = "exact",
     on_tie: Literal["drop", "error"] = "drop",
     on_conflict: Literal["drop", "majority", "keep", "error"] = "drop",
@@ -77,13 +63,10 @@ def prepare(
     card: str | Path | None = None,
     name: str | None = None,
     license: str | None = None,
-    language: list[str] = [],
+    language: str | list[str] = [],
     engine: Literal["local", "ray"] = "local",
     num_proc: int | None = None,
-) -> PrepareManifest | None: ...
-@overload
-def push(config: PushConfig, /) -> Release: ...
-@overload
+) -> PrepareManifest | Any: ...
 def push(
     folder: str | Path,
     repo: str,
@@ -102,9 +85,6 @@ def push(
     base_model: str | None = None,
     base_revision: str | None = None,
 ) -> Release: ...
-@overload
-def train(config: TrainConfig, /) -> RunManifest: ...
-@overload
 def train(
     model_name_or_path: str | Path,
     dataset: str | Path,
@@ -114,8 +94,8 @@ def train(
     resume: bool = False,
     extend: bool = False,
     dry_run: bool = False,
-    loss_type: list[str] = ["sigmoid"],
-    loss_weights: list[float] | None = None,
+    loss_type: str | list[str] = ["sigmoid"],
+    loss_weights: float | list[float] | None = None,
     beta: float = 0.1,
     label_smoothing: float = 0.0,
     reference: Literal["online", "cached"] = "online",
@@ -137,7 +117,15 @@ def train(
     lora_r: int = 16,
     lora_alpha: int = 32,
     lora_dropout: float = 0.0,
-    lora_target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    lora_target_modules: str | list[str] = [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    ],
     load_in_4bit: bool = True,
     dequantize_once: bool = False,
     shared_prefix: bool = True,
@@ -152,5 +140,5 @@ def train(
     save_steps: int = 50,
     save_total_limit: int = 2,
     max_eval_pairs: int = 512,
-    report_to: list[str] = [],
+    report_to: str | list[str] = [],
 ) -> RunManifest: ...

@@ -10,8 +10,10 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -27,12 +29,19 @@ class Format(StrEnum):
     quiet = "quiet"
 
 
+class Spelling(Protocol):
+    def __call__(self, text: str, *, is_hint: bool = False) -> str: ...
+
+
 @dataclass
 class Output:
-    """How this process writes: the format of its result, and whether warnings are hidden as well."""
+    """How this process writes."""
 
     format: Format = Format.human
     errors_only: bool = False
+    """Whether warnings are hidden as well."""
+    as_typed: bool = False
+    """Whether options are named as on the command line, `--max-length`; otherwise as in a call."""
 
     @property
     def is_quiet(self) -> bool:
@@ -41,7 +50,11 @@ class Output:
 
 output = Output()
 """The state of this process; change it through `written_as`, which restores it."""
+spell: ContextVar[Spelling] = ContextVar("spell", default=lambda text, *, is_hint=False: text)
+"""How the options in a message are spelled, which is written for the command line."""
 
+LOG_WIDTH = 160
+"""Columns of a table that is not written to a terminal."""
 MAX_WARNING_LENGTH = 500
 """Characters of a library's warning that are shown."""
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -50,14 +63,16 @@ _LINE_BREAKS = {ord("\n"): "\\n"}
 
 
 @contextmanager
-def written_as(format: Format | None = None, *, errors_only: bool = False) -> Iterator[None]:
-    """Use another output format in the body; with `errors_only`, hide warnings too. The state is restored after it."""
-    before = (output.format, output.errors_only)
-    output.format, output.errors_only = format or output.format, errors_only or output.errors_only
+def written_as(format: Format | None = None, *, errors_only: bool = False, as_typed: bool = False) -> Iterator[None]:
+    """Change the format in the body, hide warnings too, or name options as typed. The state is restored after it."""
+    before = dict(vars(output))
+    output.format = format or output.format
+    output.errors_only |= errors_only
+    output.as_typed |= as_typed
     try:
         yield
     finally:
-        output.format, output.errors_only = before
+        vars(output).update(before)
 
 
 def printable(text: str) -> str:
@@ -102,12 +117,12 @@ def result(line: str, data: Mapping[str, object], *, identifier: str | None = No
 def info(*lines: str) -> None:
     """Write each argument as a line to stderr."""
     if not output.is_quiet:
-        _stderr().print(Text("\n".join(map(one_line, lines))))
+        _stderr().print(Text("\n".join(one_line(spell.get()(line)) for line in lines)))
 
 
 def warn(line: str) -> None:
     if not output.errors_only:
-        _stderr().print(Text.assemble(("warning: ", "yellow"), one_line(line)))
+        _stderr().print(Text.assemble(("warning: ", "yellow"), one_line(spell.get()(line))))
 
 
 @contextmanager
@@ -141,7 +156,7 @@ def bug(trace: str) -> None:
 def hint(line: str) -> None:
     """Write the next command to type to stderr."""
     if not output.is_quiet:
-        _stderr().print(Text.assemble(("hint: ", "cyan"), one_line(line)))
+        _stderr().print(Text.assemble(("hint: ", "cyan"), one_line(spell.get()(line, is_hint=True))))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
@@ -154,7 +169,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
         drawn.add_column(Text(one_line(name)), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(one_line(str(cell))) for cell in row))
-    _stderr().print(drawn)
+    console = _stderr()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = LOG_WIDTH  # a log has no edge at which to fold the cells
+    console.print(drawn)
 
 
 @contextmanager

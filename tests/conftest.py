@@ -35,6 +35,7 @@ os.environ.update(
     }
 )
 console.quiet_libraries()
+console.output.as_typed = True  # messages are tested as they are written; tests/config has how a call spells them
 # for tensors as small as these, threads spend more time on each other than on the work
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -199,3 +199,11 @@ def test_the_client_tells_nothing_of_its_retries_on_the_command_line() -> None:
 @pytest.mark.parametrize(("number", "words"), [(0, "0 pairs"), (1, "1 pair"), (2000, "2,000 pairs")])
 def test_a_noun_follows_its_number(number: int, words: str) -> None:
     assert console.counted(number, "pair") == words
+
+
+def test_a_row_of_a_table_in_a_log_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console.table(["held out", "before", "after"], [["accuracy", "x" * 50, "y" * 50]])
+    assert len(capsys.readouterr().err.splitlines()) == 2

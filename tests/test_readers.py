@@ -12,9 +12,9 @@ READERS = {
 }  # fmt: skip
 PLACES = {"artefacts/formats/bounded.py": "json.loads", "artefacts/formats/front_matter.py": "yaml.load"}
 OURS = {
-    "cards/lint/hub_fields.py": "ships with the package",
+    "cards/lint/fields.py": "ships with the package",
     "config/base.py": "the user's own options",
-    "config/schedules.py": "the user's own options",
+    "config/spelling.py": "the user's own options",
     "config/template_kwargs.py": "the user's own options",
     "data/tokens/tokenizer.py": "the user's own options",
     "data/tokens/tiktoken_bpe.py": "what a tokenizer that is loaded says of itself",

@@ -12,6 +12,7 @@ from hubdpo.artefacts.formats.front_matter import fields, part
 from hubdpo.artefacts.manifests.manifest import CARD_FILE
 from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.errors import LicenceError
+from hubdpo.hub.transport import hub_address
 
 RESTRICTED = re.compile(r"(^|-)(nc|nd)(-|$)")
 SHARE_ALIKE = re.compile(r"(^|-)sa(-|$)|^(a|l)?gpl")
@@ -83,7 +84,7 @@ def _with_link(licence: Licence, base: BaseRef) -> Licence:
         )
     link = licence.link
     if "://" not in link:
-        link = f"https://huggingface.co/{base.repo_id}/blob/{base.revision}/{link.lstrip('./')}"
+        link = f"{hub_address()}/{base.repo_id}/blob/{base.revision}/{link.lstrip('./')}"
     return Licence("other", licence.name, link, given=licence.given)
 
 

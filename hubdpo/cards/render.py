@@ -9,6 +9,8 @@ import jinja2
 import yaml
 
 from hubdpo.cards.results import percent
+from hubdpo.console import counted
+from hubdpo.hub.transport import hub_address
 
 Front = dict[str, Any]
 """The front matter of a card, by field."""
@@ -29,5 +31,6 @@ def template(name: str) -> jinja2.Template:
         # the output is Markdown: untrusted text is fenced, every other value is an id or a number
         autoescape=False,
     )  # fmt: skip
-    environment.filters |= {"percent": percent, "thousands": "{:,}".format}
+    environment.filters |= {"percent": percent, "thousands": "{:,}".format, "counted": counted}
+    environment.globals["hub"] = hub_address
     return environment.get_template(name)

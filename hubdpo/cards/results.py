@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport
+from hubdpo.console import counted
 
-Row = tuple[str, str, str, str]
+Row = tuple[str, ...]
 LogLine = Mapping[str, Any]
 """A line of metrics.jsonl."""
 NONE = "–"
+CURVE = {
+    "epoch": ".2f", "loss": ".4f", "eval_loss": ".4f", "eval_rewards/accuracies": ".3f", "eval_rewards/margins": "+.4f"
+}  # fmt: skip
+"""Columns of the table of evaluations after the step, with their formats."""
 MOST_POINTS = 8
 """Rows of the table of evaluations."""
 CHANCE = 0.05
@@ -23,24 +28,16 @@ def percent(share: float) -> str:
 
 def result_rows(report: EvalReport, *, beta: float) -> list[Row]:
     """Return (metric, base, adapter, difference); accuracies differ in percentage points."""
+    margins = report.base_margin, report.adapter_margin, report.adapter_margin - report.base_margin
+    longer = interval(report.longer_answer_accuracy)
     rows = [
         _shares("log-likelihood accuracy, per token", report.base_accuracy, report.adapter_accuracy),
         _shares("… summed over the answer", report.base_summed_accuracy, report.adapter_summed_accuracy),
         _shares("… length-balanced", report.balanced("base"), report.balanced("adapter")),
-        (
-            "mean margin, nats per token",
-            f"{report.base_margin:+.4f}",
-            f"{report.adapter_margin:+.4f}",
-            f"{report.adapter_margin - report.base_margin:+.4f}",
-        ),
+        ("mean margin, nats per token", *(f"{margin:+.4f}" for margin in margins)),
         (f"DPO implicit-reward accuracy, β {beta:g}", NONE, interval(report.reward_accuracy), ""),
         ("mean reward margin", NONE, f"{report.reward_margin:+.4f}", ""),
-        (
-            "always picking the longer answer",
-            interval(report.longer_answer_accuracy),
-            interval(report.longer_answer_accuracy),
-            "",
-        ),
+        ("always picking the longer answer", longer, longer, ""),
     ]
     return [row for row in rows if row is not None]
 
@@ -50,8 +47,8 @@ def verdict(report: EvalReport) -> str:
     if report.mcnemar_p is None:
         return ""
     counts = (
-        f"{report.only_adapter_right:,} pairs are ranked correctly by the adapter only, {report.only_base_right:,} by "
-        f"the base model only (McNemar's exact test: p = {probability(report.mcnemar_p)})"
+        f"The adapter alone ranks {counted(report.only_adapter_right or 0, 'pair')} correctly, the base model alone "
+        f"{counted(report.only_base_right or 0, 'pair')} (McNemar's exact test: p = {probability(report.mcnemar_p)})"
     )
     if report.mcnemar_p > CHANCE:
         return f"{counts}. The difference is not significant at the {CHANCE:.0%} level."
@@ -66,7 +63,7 @@ def interval(accuracy: Accuracy) -> str:
     return f"{percent(accuracy.value)} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})"
 
 
-def curve_rows(log: Sequence[LogLine]) -> list[tuple[str, ...]]:
+def curve_rows(log: Sequence[LogLine]) -> list[Row]:
     """Return (step, epoch, training loss, held-out loss, accuracy, margin) for evaluations in metrics.jsonl.
 
     At most MOST_POINTS evaluations are chosen, evenly spaced, always with the last one.
@@ -74,24 +71,13 @@ def curve_rows(log: Sequence[LogLine]) -> list[tuple[str, ...]]:
     evaluations = [line for line in log if "eval_loss" in line]
     points = min(len(evaluations), MOST_POINTS)
     chosen = [evaluations[round(i * (len(evaluations) - 1) / max(points - 1, 1))] for i in range(points)]
-    rows: list[tuple[str, ...]] = []
+    rows: list[Row] = []
     for line in chosen:
-        losses = [float(before["loss"]) for before in log if "loss" in before and before["step"] <= line["step"]]
-        rows.append(
-            (
-                f"{line['step']:,}",
-                f"{float(line['epoch']):.2f}" if "epoch" in line else NONE,
-                f"{losses[-1]:.4f}" if losses else NONE,
-                f"{float(line['eval_loss']):.4f}",
-                _number(line, "eval_rewards/accuracies", ".3f"),
-                _number(line, "eval_rewards/margins", "+.4f"),
-            )
-        )
+        losses = [{"loss": before["loss"]} for before in log if "loss" in before and before["step"] <= line["step"]]
+        values = {**line, **(losses[-1] if losses else {})}
+        cells = (format(float(values[key]), form) if key in values else NONE for key, form in CURVE.items())
+        rows.append((f"{line['step']:,}", *cells))
     return rows
-
-
-def _number(line: LogLine, key: str, form: str) -> str:
-    return format(float(line[key]), form) if key in line else NONE
 
 
 def _shares(metric: str, base: Accuracy | None, adapter: Accuracy | None) -> Row | None:

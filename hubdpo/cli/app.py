@@ -9,22 +9,9 @@ from typing import Annotated
 import typer
 
 from hubdpo import console
-from hubdpo.cli import (
-    demo,
-    diff,
-    doctor,
-    evaluate,
-    inspect,
-    load,
-    merge,
-    prepare,
-    push,
-    serve_hub,
-    train,
-    verify,
-    versions,
-)
+from hubdpo.cli import local, releases, stages
 from hubdpo.cli.command import error_boundary, suggested_option
+from hubdpo.cli.diff import diff
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
 from hubdpo.errors import BugElsewhere, ConfigError
@@ -59,8 +46,11 @@ def root(
             raise problem
 
 
-for module in (prepare, train, evaluate, push, verify, versions, diff, inspect, merge, load, serve_hub, doctor, demo):
-    module.register(app)
+for run in (
+    stages.prepare, stages.train, stages.evaluate, stages.push, releases.verify, releases.versions, diff,
+    releases.inspect, stages.merge, releases.load, local.serve_hub, local.doctor, local.demo,
+):  # fmt: skip
+    app.command(run.__name__.replace("_", "-"))(run)
 
 
 def main() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import shlex
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -30,6 +32,7 @@ FORMAT = Annotated[
 JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=PANEL)]
 QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the identifier.", rich_help_panel=PANEL)]
 
+_keyword = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY, default=None)
 OUTPUT_FOLDERS = ("output_dir", "run_dir", "folder")
 """Options that name the folder a command writes to."""
 MODELS: dict[str, type[Config]] = {}
@@ -38,26 +41,26 @@ MODELS: dict[str, type[Config]] = {}
 Body = Callable[..., None]
 
 
-def command(app: typer.Typer, model: type[Config] | None = None) -> Callable[[Body], None]:
-    """Register a function as a command of `app`, named after the function.
+def command(model: type[Config] | None = None) -> Callable[[Body], Body]:
+    """Turn a function into a command, named after the function, that Typer can register.
 
     With a `model` the function takes one config: the fields of the model become options, beside `--config`. Without
     one, the function's own Typer parameters are used. Every command also gets `--json`, `--quiet` and, unless the model
     has a `format` field, `--format`; errors are reported by `error_boundary`.
     """
 
-    def register(body: Body) -> None:
+    def decorate(body: Body) -> Body:
         def run(*, json: bool, quiet: bool, **options: Any) -> None:
             output = None if model is not None and "format" in model.model_fields else options.pop("format")
             if json or quiet:
                 output = console.Format.json if json else console.Format.quiet
-            with console.written_as(output), error_boundary() as boundary:
+            with console.written_as(output, as_typed=True), error_boundary() as folders:
                 if model is None:
                     body(**options)
                     return
                 file = options.pop("config")
                 config = model.build({k: v for k, v in options.items() if v not in (None, [])}, file=file)
-                boundary.folders = [folder for name in OUTPUT_FOLDERS if (folder := getattr(config, name, None))]
+                folders += [folder for name in OUTPUT_FOLDERS if (folder := getattr(config, name, None))]
                 body(config)
 
         if model is None:
@@ -65,18 +68,17 @@ def command(app: typer.Typer, model: type[Config] | None = None) -> Callable[[Bo
             parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         else:
             parameters = [_parameter(model, name, field) for name, field in model.model_fields.items()]
-            parameters.append(_keyword("config", CONFIG, None))
+            parameters.append(_keyword("config", annotation=CONFIG))
         if model is None or "format" not in model.model_fields:
-            parameters.append(_keyword("format", FORMAT, None))
-        parameters += [_keyword("json", JSON, False), _keyword("quiet", QUIET, False)]
+            parameters.append(_keyword("format", annotation=FORMAT))
+        parameters += [_keyword(n, annotation=kind, default=False) for n, kind in (("json", JSON), ("quiet", QUIET))]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__doc__ = body.__doc__
-        name = body.__name__.replace("_", "-")
+        run.__name__, run.__doc__ = body.__name__, body.__doc__
         if model is not None:
-            MODELS[name] = model
-        app.command(name)(run)
+            MODELS[body.__name__] = model
+        return run
 
-    return register
+    return decorate
 
 
 def suggested_option(arguments: list[str]) -> str | None:
@@ -97,33 +99,31 @@ def typed(path: str | Path) -> str:
     return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
-class error_boundary:  # noqa: N801 - read as a statement: `with error_boundary():`
+@contextmanager
+def error_boundary() -> Iterator[list[Place]]:
     """Report a HubdpoError, or a failure of this machine, as a message and a hint, and exit with its code.
 
-    A bug keeps its traceback. `folders` are the folders that the body writes to.
+    A bug keeps its traceback. The body adds the folders that it writes to.
     """
-
-    folders: Sequence[Place] = ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: object) -> None:
-        if isinstance(problem, Exception) and not isinstance(problem, HubdpoError):
-            problem = machine_error(problem, self.folders)
-        if isinstance(problem, HubdpoError):
-            if not leave_error(problem):
-                console.error(problem.message)
-                if problem.hint:
-                    console.hint(problem.hint)
-            raise typer.Exit(problem.exit_code) from None
-        if isinstance(problem, KeyboardInterrupt):
-            number = stopped_by()
-            if LAUNCHED not in os.environ:  # the launching process reports it
-                console.error("stopped" if number is signal.SIGINT else f"stopped by {number.name}")
-            if isinstance(problem, Stopped):
-                console.hint(problem.hint)
-            raise typer.Exit(128 + number) from None
+    folders: list[Place] = []
+    try:
+        yield folders
+    except KeyboardInterrupt as stop:
+        number = stopped_by()
+        if LAUNCHED not in os.environ:  # the launching process reports it
+            console.error("stopped" if number is signal.SIGINT else f"stopped by {number.name}")
+        if isinstance(stop, Stopped):
+            console.hint(stop.hint)
+        raise typer.Exit(128 + number) from None
+    except Exception as problem:
+        known = problem if isinstance(problem, HubdpoError) else machine_error(problem, folders)
+        if known is None:
+            raise
+        if not leave_error(known):
+            console.error(known.message)
+            if known.hint:
+                console.hint(known.hint)
+        raise typer.Exit(known.exit_code) from None
 
 
 def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Parameter:
@@ -132,7 +132,9 @@ def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Para
     bare = str if cli.text else _bare(field.annotation)
     if cli.argument:
         # never required by Typer, because the value may come from --config: the model reports what is missing
-        return _keyword(name, Annotated[bare | None, typer.Argument(help=text, metavar=cli.metavar)], None)
+        return _keyword(
+            name, annotation=Annotated[bare | None, typer.Argument(help=text, metavar=cli.metavar)], default=None
+        )
     flag = flag_of(name)
     flags = [f"{flag}/--no-{flag[2:]}"] if bare is bool else [flag]
     if cli.short:
@@ -146,7 +148,7 @@ def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Para
     option = typer.Option(
         *flags, help=text, metavar=cli.metavar, show_default=False, rich_help_panel=model.panel_of(name)
     )
-    return _keyword(name, Annotated[bare | None, option], None)
+    return _keyword(name, annotation=Annotated[bare | None, option])
 
 
 def _bare(annotation: Any) -> Any:
@@ -157,7 +159,3 @@ def _bare(annotation: Any) -> Any:
     if get_origin(annotation) is Literal:
         return str
     return annotation
-
-
-def _keyword(name: str, annotation: Any, default: object) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)

@@ -17,18 +17,17 @@ REF = "USER/NAME[@vX.Y.Z]|DIR"
 MAX_MODULES = 12
 
 
-def register(app: typer.Typer) -> None:
-    @command(app)
-    def diff(
-        before: Annotated[str, typer.Argument(help="A release, or a folder.", metavar=REF)],
-        after: Annotated[str, typer.Argument(help="Another of the same kind.", metavar=REF)],
-    ) -> None:
-        """Compare two datasets, adapters or merged models: data, options, base, metrics, weights and files."""
-        from hubdpo.release.diff.diff import diff as run
+@command()
+def diff(
+    before: Annotated[str, typer.Argument(help="A release, or a folder.", metavar=REF)],
+    after: Annotated[str, typer.Argument(help="Another of the same kind.", metavar=REF)],
+) -> None:
+    """Compare two datasets, adapters or merged models: data, options, base, metrics, weights and files."""
+    from hubdpo.release.diff.diff import diff as run
 
-        changes = run(before, after)
-        _show(changes)
-        console.result(f"{before} → {after}: {changes.summary}", changes.as_dict(), identifier=changes.summary)
+    changes = run(before, after)
+    _show(changes)
+    console.result(f"{before} → {after}: {changes.summary}", changes.as_dict(), identifier=changes.summary)
 
 
 def _show(diff: Diff) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from hubdpo.config.spelling import as_key, respell, respelled
 from hubdpo.errors import ConfigError
 from hubdpo.secrets import known_secrets
 
@@ -40,6 +44,10 @@ class Cli:
     """Type of the parameter in Python, if the field accepts more than its own type; a path may always be a Path."""
 
 
+NumberOrAuto = Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True)]
+PathOrName = Annotated[str, Cli(call_type=str | Path)]
+
+
 class Unfit(ValueError):
     """Raised by a validator to give the ConfigError a hint; `Config.build` adds the option and its file."""
 
@@ -49,6 +57,8 @@ class Unfit(ValueError):
 
 
 LONGEST_SHOWN = 200
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What Python makes of the bytes of a command line that are not UTF-8."""
 
 
 def _shown(value: object) -> str:
@@ -75,21 +85,42 @@ class Config(BaseModel):
         text that is not UTF-8.
         """
         values: Values = {}
+        keys: dict[str, str] = {}
         origins: dict[str, str] = {}
         layers = [(read_yaml(file), f" in `{file}`")] if file is not None else []
         for layer, origin in [*layers, (options, "")]:
             for key, value in layer.items():
                 name = str(key).replace("-", "_")
                 if name not in cls.model_fields:
-                    raise ConfigError(f"unknown option{origin}: `{key}`", hint=cls._suggest(name))
+                    near = cls.near_field(name)
+                    known = f"the options are: {', '.join(sorted(cls.model_fields))}"
+                    raise ConfigError(
+                        f"unknown option{origin}: `{key}`", hint=f"did you mean `{near}`?" if near else known
+                    )
                 if value is not None:
-                    values[name], origins[name] = value, origin
-        for name, value in values.items():
-            cls._check_recordable(name, value, origins[name])
+                    values[name], keys[name], origins[name] = value, str(key), origin
         try:
-            return cls.model_validate({k: str(v) if isinstance(v, Path) else v for k, v in values.items()})
-        except ValidationError as problem:
-            raise cls._invalid(problem, origins) from None
+            for name, value in values.items():
+                cls._check_recordable(name, value, origins[name])
+            return cls.model_validate(values)
+        except (ConfigError, ValidationError) as problem:
+            error = cls._invalid(problem, origins) if isinstance(problem, ValidationError) else problem
+
+        def as_given(name: str, value: str | bool | None) -> str | None:
+            return as_key(keys[name], value) if origins.get(name) else None
+
+        respell(error, functools.partial(respelled, fields=cls.model_fields, form=as_given))
+        raise error from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_values(cls, values: Any) -> Any:
+        """Take a path for its text, and a single value for a list of one."""
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in dict(values).items()}
+        for name in plain.keys() & cls.model_fields.keys():
+            if item_type(cls.model_fields[name].annotation) and type(plain[name]) in (str, int, float):
+                plain[name] = [plain[name]]
+        return plain
 
     @classmethod
     def near_field(cls, name: str) -> str | None:
@@ -112,10 +143,9 @@ class Config(BaseModel):
     def _check_recordable(cls, name: str, value: object, origin: str) -> None:
         """Raise ConfigError for a value that must not or cannot be written to a manifest."""
         # an argument, such as a source, is checked where it is opened
-        if isinstance(value, str) and not cls.cli(name).argument and not _is_utf8(value):
+        if isinstance(value, str) and not cls.cli(name).argument and _SURROGATE.search(value):
             raise ConfigError(
-                f"option `{flag_of(name)}`{origin} is not UTF-8, and options are recorded",
-                hint="use a name in UTF-8",
+                f"option `{flag_of(name)}`{origin} is not UTF-8, and options are recorded", hint="use a name in UTF-8"
             )
         if secrets := known_secrets(str(value)):
             raise ConfigError(
@@ -153,11 +183,10 @@ class Config(BaseModel):
             hint=f"hubdpo {command} {' '.join(metavars.values())}",
         )
 
-    @classmethod
-    def _suggest(cls, name: str) -> str:
-        if near := cls.near_field(name):
-            return f"did you mean `{near}`?"
-        return f"the options are: {', '.join(sorted(cls.model_fields))}"
+
+def item_type(annotation: Any) -> Any:
+    """Return the type of the items of a list, which may also be None; None for any other type."""
+    return next((get_args(kind)[0] for kind in (annotation, *get_args(annotation)) if get_origin(kind) is list), None)
 
 
 def flag_of(name: str) -> str:
@@ -165,13 +194,17 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _is_utf8(text: str) -> bool:
-    """Tell whether a string can be encoded: Python reads bytes of a command line that are not UTF-8 as surrogates."""
+def json_object(value: object, *, hint: str) -> object:
+    """Parse the JSON object of a command line; keep what YAML and Python give. Raise Unfit for other text."""
+    if not isinstance(value, str):
+        return value
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise Unfit("this is not a JSON object", hint=hint)
+    return parsed
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:

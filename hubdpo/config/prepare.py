@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from hubdpo.config.base import Cli, Config, Unfit
-from hubdpo.config.template_kwargs import HELP, METAVAR, TemplateKwargs
+from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
+from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 
 
 class FolderOptions(Config):
@@ -31,7 +31,7 @@ class FolderOptions(Config):
     @field_validator("source", mode="before")
     @classmethod
     def _source_list(cls, value: object) -> list[str]:
-        items = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict)) else [value]
+        items = list(value) if isinstance(value, Iterable) and not isinstance(value, (bytes, dict)) else [value]
         for number, item in enumerate(items, 1):
             if isinstance(item, Iterable) and not isinstance(item, str):  # YAML makes a number of a folder `2024`
                 raise Unfit(
@@ -45,7 +45,7 @@ class FormatOptions(Config):
     panel = "Format of the source"
 
     format: str | None = Field(None, description="Converter to use; by default it is detected from the rows.")
-    map: str | None = Field(
+    map: Annotated[str | None, Cli(call_type=str | dict[str, str] | None)] = Field(
         None,
         description="Columns to use: prompt=question,chosen=good,rejected=bad, or prompt=q,first=a1,second=a2,vote=v; "
         "add system=... for a system prompt.",
@@ -55,12 +55,24 @@ class FormatOptions(Config):
     )
     min_margin: float = Field(0.0, ge=0, description="Minimum score difference that counts as a preference.")
     score_field: str | None = Field(None, description="Score to compare, if answers have several.")
-    labels: str | None = Field(
+    labels: Annotated[str | None, Cli(call_type=str | dict[str, Any] | None)] = Field(
         None,
         description="Meaning of vote values, such as first=1,second=2,tie=0; a key may be repeated. For one answer per "
         "row: good=1,bad=0.",
     )
     keep: list[str] = Field(default_factory=list, description="Extra column to keep; repeatable.")
+
+    @field_validator("map", "labels", mode="before")
+    @classmethod
+    def _as_typed(cls, value: object) -> object:
+        """Write a mapping of Python or YAML as it is typed: first=1,second=2. A list gives a name several values."""
+        if not isinstance(value, dict):
+            return value
+        lists = {name: given if isinstance(given, list) else [given] for name, given in value.items()}
+        pairs = [f"{name}={item}" for name, items in lists.items() for item in items]
+        if with_comma := [pair for pair in pairs if "," in pair]:
+            raise Unfit(f"`{with_comma[0]}` has a comma", hint="rename it in the source")
+        return ",".join(pairs)
 
 
 class CleaningOptions(Config):
@@ -76,8 +88,8 @@ class CleaningOptions(Config):
     model: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
         None, description="Base whose tokenizer and chat template count tokens: a folder or USER/NAME[@REVISION]."
     )
-    chat_template_kwargs: Annotated[TemplateKwargs, Cli(metavar=METAVAR, text=True)] = Field(None, description=HELP)
-    max_length: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True)] = Field(
+    chat_template_kwargs: TemplateKwargs = Field(None, description=HELP)
+    max_length: NumberOrAuto = Field(
         None, description="Maximum tokens, prompt plus answer; `auto` uses the length that keeps 99 % of the pairs."
     )
     over_length: Literal["drop", "truncate", "keep", "error"] = Field(

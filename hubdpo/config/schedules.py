@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Annotated
 
-from hubdpo.config.base import Unfit
+from pydantic import BeforeValidator
+
+from hubdpo.config.base import Cli, Unfit, json_object
 
 _ON_PLATEAU = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
 _GREEDY = (*_ON_PLATEAU, "warmup", "max_lr", "verbose", "smooth", "window_size", "reset_start")
@@ -40,17 +43,11 @@ BY_EVALUATION = frozenset({"reduce_lr_on_plateau", "greedy"})
 """Schedules that react to the loss on the test split."""
 
 
-def parse_arguments(value: object) -> object:
-    """Parse the JSON object of the command line; YAML and Python give a mapping, which is kept."""
-    if not isinstance(value, str):
-        return value
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise Unfit("this is not a JSON object", hint="--lr-scheduler-kwargs '{\"min_lr_rate\": 0.1}'")
-    return parsed
+ScheduleArguments = Annotated[
+    dict[str, float | int | str] | None,
+    BeforeValidator(lambda value: json_object(value, hint="--lr-scheduler-kwargs '{\"min_lr_rate\": 0.1}'")),
+    Cli(metavar="JSON", text=True),
+]
 
 
 def check_schedule(name: str, arguments: Mapping[str, object] | None) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, TypeVar
 
 from pydantic.fields import FieldInfo
 
-from hubdpo.config.base import Config, Values
-from hubdpo.errors import ConfigError
+from hubdpo import console
+from hubdpo.config.base import Config, Values, item_type
+from hubdpo.config.spelling import as_keyword, respell, respelled
+from hubdpo.errors import ConfigError, HubdpoError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 ResultT = TypeVar("ResultT")
@@ -20,12 +23,8 @@ Resolve = Callable[[Values], tuple[Values, Values]]
 """Splits the options of a call into those to validate and further arguments of the function, such as rows in memory."""
 
 
-def _all_options(options: Values) -> tuple[Values, Values]:
-    return options, {}
-
-
 def takes(
-    model: type[ConfigT], *positional: str, resolve: Resolve = _all_options
+    model: type[ConfigT], *positional: str, resolve: Resolve = lambda options: (options, {})
 ) -> Callable[[Callable[Concatenate[ConfigT, ...], ResultT]], Callable[..., ResultT]]:
     """Let a function of one config be called with the config, or with its options.
 
@@ -37,21 +36,52 @@ def takes(
     def decorate(function: Callable[Concatenate[ConfigT, ...], ResultT]) -> Callable[..., ResultT]:
         @functools.wraps(function)
         def call(*arguments: Any, **options: Any) -> ResultT:
+            if not arguments and isinstance(options.get("config"), model):
+                arguments = (options.pop("config"),)
             if len(arguments) == 1 and isinstance(arguments[0], model):
                 if options:
                     raise ConfigError(
                         f"`{function.__name__}` takes a {model.__name__} or options, not both: {', '.join(options)}",
                         hint="config.model_copy(update={...})",
                     )
-                return function(arguments[0])
-            validated, further = resolve(_named(function.__name__, positional, arguments, options))
-            return function(model.build(validated), **further)
+                with _spelled(model, function.__name__):
+                    return function(arguments[0])
+            named = _named(function.__name__, positional, arguments, options)
+            for name in positional:
+                if named.get(name) is None:
+                    raise ConfigError(
+                        f"`{name}` is needed: {model.model_fields[name].description}".rstrip("."),
+                        hint=f"hubdpo.{function.__name__}({', '.join(positional)}, ...)",
+                    )
+            with _spelled(model, function.__name__):
+                validated, further = resolve(named)
+                return function(model.build(validated), **further)
 
         call.__signature__ = signature(model, positional, inspect.signature(function).return_annotation)  # type: ignore[attr-defined]
-        call.__doc__ = f"{inspect.getdoc(function)}\n\nOptions:\n{_help(model, positional)}"
+        heading = f"{inspect.getdoc(function)}\n\nOptions, or one `config`, a {model.__name__}:"
+        options = [f"    {name}: {field.description}" for name, field in _ordered(model, positional)]
+        call.__doc__ = "\n".join([heading, *options])
         return call
 
     return decorate
+
+
+@contextmanager
+def _spelled(model: type[Config], function: str) -> Iterator[None]:
+    """Name options in the messages and errors of the body as in a call of the function."""
+    if console.output.as_typed:
+        yield
+        return
+    spell = functools.partial(respelled, fields=model.model_fields, form=as_keyword)
+    before = console.spell.set(spell)
+    try:
+        yield
+    except HubdpoError as problem:
+        respell(problem, spell)
+        problem.hint = problem.hint and problem.hint.replace("see `--help`", f"see `help(hubdpo.{function})`")
+        raise
+    finally:
+        console.spell.reset(before)
 
 
 def signature(model: type[Config], positional: tuple[str, ...], returns: object) -> inspect.Signature:
@@ -72,7 +102,7 @@ def _named(function: str, positional: tuple[str, ...], arguments: tuple[Any, ...
     """Give positional arguments their names. Raise ConfigError for too many, or for an option given twice."""
     if len(arguments) > len(positional):
         raise ConfigError(
-            f"`{function}` takes {len(positional)} positional argument{'s' * (len(positional) > 1)}, "
+            f"`{function}` takes {console.counted(len(positional), 'positional argument')}, "
             f"{', '.join(positional)}; {len(arguments)} were given",
             hint="give the other options by name",
         )
@@ -90,8 +120,7 @@ def _ordered(model: type[Config], positional: tuple[str, ...]) -> list[tuple[str
 def _call_type(model: type[Config], name: str, field: FieldInfo) -> object:
     if (declared := model.cli(name).call_type) is not None:
         return declared
-    return str | Path if field.annotation is Path else field.annotation
-
-
-def _help(model: type[Config], positional: tuple[str, ...]) -> str:
-    return "\n".join(f"    {name}: {field.description}" for name, field in _ordered(model, positional))
+    if field.annotation is Path:
+        return str | Path
+    item = item_type(field.annotation)
+    return field.annotation if item is None else item | field.annotation

@@ -7,17 +7,17 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from hubdpo.config.base import Unfit, Values
+from hubdpo.config.base import Cli, Unfit, Values, json_object
 
 HELP = """Variables for the chat template, such as enable_thinking=false or '{"enable_thinking": false}'."""
-METAVAR = "JSON|NAME=VALUE"
 _HINT = "--chat-template-kwargs enable_thinking=false"
 
 
 def read_template_kwargs(value: object) -> object:
     """Parse a JSON object, or NAME=VALUE pairs separated by commas, each value JSON or a word. A mapping is kept."""
     if isinstance(value, str):
-        value = _from_json(value) if value.lstrip().startswith("{") else dict(map(_pair, value.split(",")))
+        is_json = value.lstrip().startswith("{")
+        value = json_object(value, hint=_HINT) if is_json else dict(map(_pair, value.split(",")))
     if isinstance(value, dict):
         for name in value:
             if not str(name).isidentifier():
@@ -25,14 +25,9 @@ def read_template_kwargs(value: object) -> object:
     return value or None
 
 
-TemplateKwargs = Annotated[Values | None, BeforeValidator(read_template_kwargs)]
-
-
-def _from_json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise Unfit("this is not a JSON object", hint=_HINT) from None
+TemplateKwargs = Annotated[
+    Values | None, BeforeValidator(read_template_kwargs), Cli(metavar="JSON|NAME=VALUE", text=True)
+]
 
 
 def _pair(part: str) -> tuple[str, object]:

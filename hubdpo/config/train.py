@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from hubdpo.config.base import Cli, Config, Unfit, check_choice
-from hubdpo.config.schedules import SCHEDULES, check_schedule, parse_arguments
-from hubdpo.config.template_kwargs import HELP, METAVAR, TemplateKwargs
+from hubdpo.config.base import Cli, Config, NumberOrAuto, PathOrName, Unfit, check_choice
+from hubdpo.config.schedules import SCHEDULES, ScheduleArguments, check_schedule
+from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 
 ALL_LINEAR = "all-linear"
 """PEFT's name for every linear layer except the output head."""
@@ -37,28 +37,30 @@ class Role(Enum):
     COMMAND = "belongs to this command, not to the run, whose base and data are pinned by content"
 
 
+T = TypeVar("T")
+Weights = Annotated[T, Role.WEIGHTS]
+Manner = Annotated[T, Role.MANNER]
+Command = Annotated[T, Role.COMMAND]
+
+
 class RunOptions(Config):
     panel = "Run"
 
-    model_name_or_path: Annotated[str, Cli(call_type=str | Path), Role.COMMAND] = Field(
+    model_name_or_path: Command[PathOrName] = Field(
         description="Base model of the Qwen2 family: a Hub id or a local folder."
     )
-    model_revision: Annotated[str | None, Role.COMMAND] = Field(
+    model_revision: Command[str | None] = Field(
         None, description="Branch, tag or commit of the base. The run records the commit."
     )
-    dataset: Annotated[str, Cli(call_type=str | Path), Role.COMMAND] = Field(
-        description="Dataset folder, or USER/NAME[@REVISION] on the Hub."
-    )
-    output_dir: Annotated[Path, Cli(short="-o"), Role.COMMAND] = Field(description="Run folder to write.")
-    resume: Annotated[bool, Role.COMMAND] = Field(
-        False, description="Continue from the newest complete checkpoint in the run folder."
-    )
-    extend: Annotated[bool, Role.COMMAND] = Field(
+    dataset: Command[PathOrName] = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
+    output_dir: Command[Annotated[Path, Cli(short="-o")]] = Field(description="Run folder to write.")
+    resume: Command[bool] = Field(False, description="Continue from the newest complete checkpoint in the run folder.")
+    extend: Command[bool] = Field(
         False,
         description="Train a finished or stopped run further, up to --max-steps or --num-train-epochs; implies "
         "--resume.",
     )
-    dry_run: Annotated[bool, Role.COMMAND] = Field(
+    dry_run: Command[bool] = Field(
         False, description="Check everything and run one step on the longest pairs, without writing anything."
     )
 
@@ -71,19 +73,17 @@ class RunOptions(Config):
 class LossOptions(Config):
     panel = "Loss"
 
-    loss_type: Annotated[list[str], Role.WEIGHTS] = Field(
+    loss_type: Weights[list[str]] = Field(
         ["sigmoid"], description="DPO loss of TRL; several losses are summed with --loss-weights."
     )
-    loss_weights: Annotated[list[float] | None, Role.WEIGHTS] = Field(
-        None, description="Weight of each --loss-type, in order."
-    )
-    beta: Annotated[float, Role.WEIGHTS] = Field(
+    loss_weights: Weights[list[float] | None] = Field(None, description="Weight of each --loss-type, in order.")
+    beta: Weights[float] = Field(
         0.1, gt=0, description="Strength of the KL penalty that keeps the policy close to the reference model."
     )
-    label_smoothing: Annotated[float, Role.WEIGHTS] = Field(
+    label_smoothing: Weights[float] = Field(
         0.0, ge=0, lt=0.5, description="Assumed share of wrong preferences (robust DPO)."
     )
-    reference: Annotated[Literal["online", "cached"], Role.MANNER] = Field(
+    reference: Manner[Literal["online", "cached"]] = Field(
         "online",
         description="Compute reference log-probs in every step, or once and cache them on disk for later runs.",
     )
@@ -99,33 +99,25 @@ class LossOptions(Config):
 class ScheduleOptions(Config):
     panel = "Optimiser, schedule and batches"
 
-    learning_rate: Annotated[float, Role.WEIGHTS] = Field(5e-6, gt=0, description="Peak learning rate.")
-    lr_scheduler_type: Annotated[str, Role.WEIGHTS] = Field(
-        "cosine", description="Learning rate schedule of transformers."
+    learning_rate: Weights[float] = Field(5e-6, gt=0, description="Peak learning rate.")
+    lr_scheduler_type: Weights[str] = Field("cosine", description="Learning rate schedule of transformers.")
+    lr_scheduler_kwargs: Weights[ScheduleArguments] = Field(
+        None, description='Arguments of the schedule, such as {"min_lr_rate": 0.1}.'
     )
-    lr_scheduler_kwargs: Annotated[
-        dict[str, float | int | str] | None, Cli(metavar="JSON", text=True), Role.WEIGHTS
-    ] = Field(None, description='Arguments of the schedule, such as {"min_lr_rate": 0.1}.')
-    warmup_ratio: Annotated[float, Role.WEIGHTS] = Field(0.1, ge=0, lt=1, description="Share of steps for warmup.")
-    num_train_epochs: Annotated[float, Role.WEIGHTS] = Field(1.0, gt=0, description="Passes over the train split.")
-    max_steps: Annotated[int, Role.WEIGHTS] = Field(
-        -1, ge=-1, description="Number of optimiser steps; -1 uses --num-train-epochs."
-    )
-    per_device_train_batch_size: Annotated[int, Role.MANNER] = Field(4, ge=1, description="Pairs per forward pass.")
-    per_device_eval_batch_size: Annotated[int, Role.MANNER] = Field(
-        4, ge=1, description="Pairs per forward pass of an evaluation."
-    )
-    gradient_accumulation_steps: Annotated[int, Role.MANNER] = Field(
-        4, ge=1, description="Forward passes per optimiser step."
-    )
-    tokens_per_batch: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True), Role.MANNER] = Field(
+    warmup_ratio: Weights[float] = Field(0.1, ge=0, lt=1, description="Share of steps for warmup.")
+    num_train_epochs: Weights[float] = Field(1.0, gt=0, description="Passes over the train split.")
+    max_steps: Weights[int] = Field(-1, ge=-1, description="Number of optimiser steps; -1 uses --num-train-epochs.")
+    per_device_train_batch_size: Manner[int] = Field(4, ge=1, description="Pairs per forward pass.")
+    per_device_eval_batch_size: Manner[int] = Field(4, ge=1, description="Pairs per forward pass of an evaluation.")
+    gradient_accumulation_steps: Manner[int] = Field(4, ge=1, description="Forward passes per optimiser step.")
+    tokens_per_batch: Manner[NumberOrAuto] = Field(
         None,
         description="Fill each forward pass with N tokens, or as many as fit in memory, instead of a number of pairs. "
         "A step keeps its --per-device-train-batch-size x --gradient-accumulation-steps pairs. On one GPU `auto`, "
         "unless --per-device-train-batch-size is given.",
     )
-    weight_decay: Annotated[float, Role.WEIGHTS] = Field(0.0, ge=0, description="Weight decay of AdamW.")
-    max_grad_norm: Annotated[float, Role.WEIGHTS] = Field(1.0, gt=0, description="Gradient norm to clip to.")
+    weight_decay: Weights[float] = Field(0.0, ge=0, description="Weight decay of AdamW.")
+    max_grad_norm: Weights[float] = Field(1.0, gt=0, description="Gradient norm to clip to.")
 
     @field_validator("max_steps")
     @classmethod
@@ -140,11 +132,6 @@ class ScheduleOptions(Config):
         check_choice("lr_scheduler_type", value, SCHEDULES)
         return value
 
-    @field_validator("lr_scheduler_kwargs", mode="before")
-    @classmethod
-    def _schedule_arguments(cls, value: object) -> object:
-        return parse_arguments(value)
-
     @property
     def pairs_per_process(self) -> int:
         """Pairs that one process contributes to an optimiser step."""
@@ -154,13 +141,11 @@ class ScheduleOptions(Config):
 class LengthOptions(Config):
     panel = "Length and template"
 
-    max_length: Annotated[int, Role.WEIGHTS] = Field(1024, ge=8, description="Maximum tokens, prompt plus answer.")
-    max_prompt_length: Annotated[int | None, Role.WEIGHTS] = Field(
+    max_length: Weights[int] = Field(1024, ge=8, description="Maximum tokens, prompt plus answer.")
+    max_prompt_length: Weights[int | None] = Field(
         None, ge=4, description="Maximum prompt tokens, cut from the left. By default half of --max-length."
     )
-    chat_template_kwargs: Annotated[TemplateKwargs, Cli(metavar=METAVAR, text=True), Role.WEIGHTS] = Field(
-        None, description=HELP
-    )
+    chat_template_kwargs: Weights[TemplateKwargs] = Field(None, description=HELP)
 
     @property
     def prompt_budget(self) -> int:
@@ -171,19 +156,12 @@ class LengthOptions(Config):
 class LoraOptions(Config):
     panel = "LoRA"
 
-    lora_r: Annotated[int, Role.WEIGHTS] = Field(16, ge=1, description="Rank of the LoRA matrices.")
-    lora_alpha: Annotated[int, Role.WEIGHTS] = Field(
-        32, ge=1, description="LoRA alpha; updates are scaled by alpha / r."
-    )
-    lora_dropout: Annotated[float, Role.WEIGHTS] = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
-    lora_target_modules: Annotated[list[str], Role.WEIGHTS] = Field(
+    lora_r: Weights[int] = Field(16, ge=1, description="Rank of the LoRA matrices.")
+    lora_alpha: Weights[int] = Field(32, ge=1, description="LoRA alpha; updates are scaled by alpha / r.")
+    lora_dropout: Weights[float] = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
+    lora_target_modules: Weights[list[str]] = Field(
         list(QWEN2_PROJECTIONS), description="Linear layers to adapt, or `all-linear`."
     )
-
-    @field_validator("lora_target_modules", mode="before")
-    @classmethod
-    def _word_or_list(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value  # PEFT takes `all-linear` as a string
 
     @field_validator("lora_target_modules")
     @classmethod
@@ -204,21 +182,17 @@ class LoraOptions(Config):
 class MemoryOptions(Config):
     panel = "Quantisation, speed and memory"
 
-    load_in_4bit: Annotated[bool, Role.WEIGHTS] = Field(
-        True, description="Quantise the base to NF4 with double quantisation."
-    )
-    dequantize_once: Annotated[bool, Role.MANNER] = Field(
+    load_in_4bit: Weights[bool] = Field(True, description="Quantise the base to NF4 with double quantisation.")
+    dequantize_once: Manner[bool] = Field(
         False,
         description="Keep de-quantised NF4 weights in memory: same numbers, faster, 4 times the memory of the base "
         "(8 times in float32).",
     )
-    shared_prefix: Annotated[bool, Role.MANNER] = Field(
+    shared_prefix: Manner[bool] = Field(
         True, description="Run the prompt of a pair once for both answers; --no-shared-prefix is plain TRL."
     )
-    gradient_checkpointing: Annotated[bool, Role.MANNER] = Field(
-        True, description="Recompute activations to save memory."
-    )
-    checkpoint_layers: Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True), Role.MANNER] = Field(
+    gradient_checkpointing: Manner[bool] = Field(True, description="Recompute activations to save memory.")
+    checkpoint_layers: Manner[NumberOrAuto] = Field(
         None,
         description="Layers to recompute in the longest forward pass, or as few as memory allows; shorter passes "
         "recompute fewer. On a GPU `auto`, unless --gradient-checkpointing is given; on a CPU all layers.",
@@ -228,26 +202,22 @@ class MemoryOptions(Config):
 class ProcessOptions(Config):
     panel = "Processes, logging and checkpoints"
 
-    num_processes: Annotated[int, Role.WEIGHTS] = Field(
+    num_processes: Weights[int] = Field(
         1, ge=1, description="Processes on this machine: one per GPU, or gloo on the CPU. Each takes its own batches."
     )
-    device: Annotated[Literal["auto", "cuda", "cpu"], Role.MANNER] = Field("auto", description="Device to train on.")
-    seed: Annotated[int, Role.WEIGHTS] = Field(42, ge=0, description="Random seed.")
-    deterministic: Annotated[bool, Role.MANNER] = Field(
+    device: Manner[Literal["auto", "cuda", "cpu"]] = Field("auto", description="Device to train on.")
+    seed: Weights[int] = Field(42, ge=0, description="Random seed.")
+    deterministic: Manner[bool] = Field(
         False,
         description="On a GPU, use kernels that add in a fixed order, so that a resumed run ends with the same bits. "
         "Slower. On a CPU it always does.",
     )
-    logging_steps: Annotated[int, Role.MANNER] = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
-    eval_steps: Annotated[int, Role.MANNER] = Field(
-        50, ge=1, description="Steps between evaluations on the test split."
-    )
-    save_steps: Annotated[int, Role.MANNER] = Field(50, ge=1, description="Steps between checkpoints.")
-    save_total_limit: Annotated[int, Role.MANNER] = Field(2, ge=2, description="Complete checkpoints to keep.")
-    max_eval_pairs: Annotated[int, Role.MANNER] = Field(
-        512, ge=1, description="Maximum test pairs per evaluation during training."
-    )
-    report_to: Annotated[list[str], Role.COMMAND] = Field(
+    logging_steps: Manner[int] = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
+    eval_steps: Manner[int] = Field(50, ge=1, description="Steps between evaluations on the test split.")
+    save_steps: Manner[int] = Field(50, ge=1, description="Steps between checkpoints.")
+    save_total_limit: Manner[int] = Field(2, ge=2, description="Complete checkpoints to keep.")
+    max_eval_pairs: Manner[int] = Field(512, ge=1, description="Maximum test pairs per evaluation during training.")
+    report_to: Command[list[str]] = Field(
         default_factory=list, description="Experiment trackers: tensorboard, trackio, wandb."
     )
 

@@ -12,7 +12,7 @@ from hubdpo.artefacts.folders.walk import files_below
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import DatasetRef
-from hubdpo.cards.model.citations import citation_of
+from hubdpo.cards.model.card import citation_of
 from hubdpo.data.raw.raw_file import ENDINGS
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.open import open_snapshot

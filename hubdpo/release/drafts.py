@@ -33,8 +33,7 @@ from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
 from hubdpo.cards.lint.body import LOCAL_PATH
 from hubdpo.cards.lint.lint import require_sound_card
-from hubdpo.cards.model.card import Release, render_model_card
-from hubdpo.cards.model.merged_card import render_merged_card
+from hubdpo.cards.model.card import Release, render_merged_card, render_model_card
 from hubdpo.cards.model.serving import Adapter
 from hubdpo.config import PushConfig
 from hubdpo.errors import ArtefactError, ConfigError

@@ -12,7 +12,7 @@ from hubdpo.artefacts.formats.front_matter import BOM, fields, lines_of_front, p
 from hubdpo.artefacts.formats.kept_sections import split_card
 from hubdpo.cards.dataset.source_card import parse_card
 from hubdpo.cards.licences import licence_of
-from hubdpo.cards.lint.dataset_info import split_rows
+from hubdpo.cards.lint.data import split_rows
 from hubdpo.cards.lint.lint import Beside, lint_card
 
 PLAIN = "---\nlicense: mit\nlicense_name: m\n---\n\n# Title\n"

@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -19,11 +20,14 @@ from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.cards.dataset.source_card import card_of_shape, parse_card, shipped_cards, source_card
 from hubdpo.cards.fences import fence, visible, wrapped
 from hubdpo.cards.licences import adapter_licence, data_remark
-from hubdpo.cards.model.citations import citation_of
+from hubdpo.cards.model.card import citation_of
 from hubdpo.data.converters import NAMES
 from hubdpo.errors import ConfigError, LicenceError
 from hubdpo.loopback.api.card_checks import card_data
-from tests.cards.made import adapter_card, report, run_manifest
+from tests.cards.made import adapter_card, findings_in, report, run_manifest
+
+if TYPE_CHECKING:
+    from tests.conftest import Hub
 
 BASE = BaseRef(name="a/b", repo_id="a/b", revision="0" * 40, license="apache-2.0")
 
@@ -138,6 +142,14 @@ def test_the_dataset_card_says_what_the_manifest_says(dataset_dir: Path) -> None
     assert card.data.license == "mit"
     assert f"| **kept** | **{manifest.funnel.kept}** |" in card.text
     assert card_data(card.content)
+
+
+def test_the_card_of_one_pair_speaks_of_one_pair_and_one_split(tmp_path: Path) -> None:
+    prepare([{"prompt": "p", "chosen": "good", "rejected": "bad"}], tmp_path / "out", test_size=0)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "\n1 preference pair with the columns" in text
+    assert "\nAll pairs are in the split `train`.\nThe same input and options give the same bytes.\n" in text
+    assert "both splits" not in text
 
 
 def test_unused_columns_are_named_in_the_card(tmp_path: Path) -> None:
@@ -266,9 +278,19 @@ def test_push_takes_the_publishers_licence(run_dir: Path, repo_id: str) -> None:
     assert f"[mine]({link}),\nas given by the publisher." in card.text
 
 
-def test_a_link_inside_the_bases_repo_leads_to_its_commit() -> None:
+def test_a_link_inside_the_bases_repo_leads_to_its_commit(hub: Hub) -> None:
     base = BASE.model_copy(update={"license": "other", "license_name": "tongyi-qianwen", "license_link": "./LICENSE"})
-    assert adapter_licence(base, None, None).link == f"https://huggingface.co/a/b/blob/{'0' * 40}/LICENSE"
+    link = f"{hub.endpoint}/a/b/blob/{'0' * 40}/LICENSE"
+    assert adapter_licence(base, None, None).link == link
+    card = f"---\nlicense: other\nlicense_name: x\nlicense_link: {link}\n---\n"
+    assert "license_link" not in [finding.field for finding in findings_in(card)]
+
+
+def test_links_to_repos_lead_to_the_hub_of_the_release(hub: Hub) -> None:
+    text = adapter_card()
+    assert f"[acme/prefs]({hub.endpoint}/datasets/acme/prefs)" in text
+    assert f"[Qwen/Qwen2-0.5B-Instruct]({hub.endpoint}/Qwen/Qwen2-0.5B-Instruct)" in text
+    assert "https://huggingface.co/" not in text
 
 
 def test_share_alike_is_stated() -> None:
@@ -281,7 +303,7 @@ def test_the_adapters_card_says_what_was_measured() -> None:
     for said in (
         "**67.9 %** of 957 held-out pairs, the base model in 58.6 %",
         "| log-likelihood accuracy, per token | 58.6 % (55.5–61.7) | 67.9 % (64.9–70.8) | +9.3 pt |",
-        "(McNemar's exact test: p = 2e-08).",
+        "The adapter alone ranks 170 pairs correctly, the base model alone 81 pairs (McNemar's exact test: p = 2e-08).",
         "the 585 pairs whose preferred answer is longer and the 360\nwhose preferred answer is shorter",
         "| **100** | **1.00** | **0.0100** | **0.0100** |",
         "(r 16, 2,048 parameters)",

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from hubdpo.cards.lint.data import lint_data
-from hubdpo.cards.lint.dataset_info import split_rows
+from hubdpo.cards.lint.data import lint_data, split_rows
 
 GOOD: dict[str, Any] = {"name": "train", "num_examples": 3, "num_bytes": 9}
 

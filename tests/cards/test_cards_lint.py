@@ -17,7 +17,7 @@ from hubdpo.artefacts.formats.kept_sections import split_card
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
 from hubdpo.cards.dataset.source_card import shipped_cards
-from hubdpo.cards.lint.hub_fields import LICENCES, is_arxiv, is_language, size_category
+from hubdpo.cards.lint.fields import LICENCES, is_arxiv, is_language, size_category
 from hubdpo.config import PushConfig
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hubdpo.config import Config, EvaluateConfig, PrepareConfig, PushConfig, TrainConfig
+from hubdpo.config.base import item_type
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ConfigError
 
@@ -98,7 +99,7 @@ def test_a_value_that_no_library_takes_is_refused_with_what_to_type(options: dic
 def test_a_value_that_is_refused_is_refused_with_its_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("lr_scheduler_type: cosin\n")
-    with pytest.raises(ConfigError, match="--lr-scheduler-type` in `.*run.yaml`"):
+    with pytest.raises(ConfigError, match="`lr_scheduler_type` in `.*run.yaml`"):
         TrainConfig.build(TRAIN, file=file)
 
 
@@ -182,3 +183,42 @@ def test_a_resumed_run_keeps_the_passes_that_it_had(
     earlier = dict(zip(("tokens_per_batch", "checkpoint_layers"), recorded, strict=True))
     config = TrainConfig.build({**TRAIN, **given}).for_gpu(earlier)
     assert (config.tokens_per_batch, config.checkpoint_layers) == (tokens, layers)
+
+
+LISTS = [
+    (config, name, item_type(field.annotation))
+    for config in (PrepareConfig, TrainConfig, PushConfig, EvaluateConfig)
+    for name, field in config.model_fields.items()
+    if item_type(field.annotation)
+]
+WORDS = {"loss_type": "sigmoid", "report_to": "wandb"}
+
+
+@pytest.mark.parametrize(("config", "name", "kind"), LISTS)
+def test_a_single_value_is_a_list_of_one(config: type[Config], name: str, kind: type, tmp_path: Path) -> None:
+    value = WORDS.get(name, "en") if kind is str else 1.5
+    needed = TRAIN if config is TrainConfig else {"source": "x", "output_dir": "d"}
+    (tmp_path / "c.yaml").write_text(f"{name}: {value}")
+    for made in (
+        config.build({**needed, name: value}),
+        config.build({k: v for k, v in needed.items() if k != name}, file=tmp_path / "c.yaml"),
+        config(**{**needed, name: value}),
+    ):
+        assert getattr(made, name) == [value]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "typed"),
+    [
+        ("map", {"prompt": "q", "chosen": "a", "rejected": "b"}, "prompt=q,chosen=a,rejected=b"),
+        ("labels", {"first": 1, "second": [2, 3], "tie": False}, "first=1,second=2,second=3,tie=False"),
+    ],
+)
+def test_a_mapping_is_taken_for_what_is_typed(name: str, given: dict[str, object], typed: str) -> None:
+    config = PrepareConfig.build({"source": "x", "output_dir": "d", name: given})
+    assert getattr(config, name) == typed
+
+
+def test_a_column_that_cannot_be_typed_is_refused() -> None:
+    with pytest.raises(ConfigError, match="`prompt=a,b` has a comma"):
+        PrepareConfig.build({"source": "x", "output_dir": "d", "map": {"prompt": "a,b"}})

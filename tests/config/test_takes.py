@@ -28,22 +28,24 @@ WANTED = {"folder": "data", "repo": "me/data", "version": "1.0.0"}
     ("arguments", "options"),
     [
         ((PushConfig.build(WANTED),), {}),
+        ((), {"config": PushConfig.build(WANTED)}),
         ((), WANTED),
         (("data",), {"repo": "me/data", "version": "1.0.0"}),
         ((Path("data"), "me/data"), {"version": "v1.0.0", "private": None}),
     ],
-    ids=["config", "names", "one by position", "all by position"],
+    ids=["config", "config by name", "names", "one by position", "all by position"],
 )
 def test_a_config_and_its_options_are_the_same(arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
     assert publish(*arguments, **options) == PushConfig.build(WANTED)
 
 
+@pytest.mark.usefixtures("from_python")
 @pytest.mark.parametrize(
     ("arguments", "options", "message", "hint"),
     [
         (("data", "me/data"), {"vresion": "1.0.0"}, "unknown option: `vresion`", "did you mean `version`?"),
-        (("data", "me/data"), {}, "option `--version` is needed", "add `--version VALUE`"),
-        (("data",), {"version": "1.0.0"}, "`USER/NAME` is needed: Repo to publish to", "hubdpo push DIR USER/NAME"),
+        (("data", "me/data"), {}, "option `version=` is needed", "add `version=VALUE`"),
+        (("data",), {"version": "1.0.0"}, "`repo` is needed: Repo to publish to", "hubdpo.publish(folder, repo, ...)"),
         (("data",), WANTED, "`publish` got `folder` twice", "give it by position or by name, not both"),
         (
             ("data", "me/data", "1.0.0"),
@@ -52,8 +54,8 @@ def test_a_config_and_its_options_are_the_same(arguments: tuple[Any, ...], optio
             "give the other options by name",
         ),
         (
-            (PushConfig.build(WANTED),),
-            {"private": True},
+            (),
+            {"config": PushConfig.build(WANTED), "private": True},
             "`publish` takes a PushConfig or options, not both: private",
             "config.model_copy(update={...})",
         ),

@@ -158,7 +158,7 @@ MISTAKES = {
     "paths of a glob": (Path(__file__).parent.glob("*.py"), "`source` is an iterator over paths"),
     "set": ({"a.jsonl"}, "`source` is neither rows nor paths: set"),
     "bytes": (b"raw", "`source` is neither rows nor paths: bytes"),
-    "nothing": (None, "`SOURCE...` is needed"),
+    "nothing": (None, "`source` is needed"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from hubdpo.artefacts.formats.bounded import shortened
@@ -10,16 +10,17 @@ from hubdpo.artefacts.formats.kept_sections import LOAD_HERE
 from hubdpo.artefacts.manifests.prepare import KINDS, PrepareManifest, split_in_memory
 from hubdpo.cards.commands import OWN_CARD, prepare_command
 from hubdpo.cards.dataset.source_card import SourceCard, provenance, shipped_files
-from hubdpo.cards.dataset.tables import statistics_table, tokens_table
 from hubdpo.cards.fences import code_names, fence, one_line, wrapped
 from hubdpo.cards.licences import SHARE_ALIKE
-from hubdpo.cards.lint.hub_fields import size_category
+from hubdpo.cards.lint.fields import size_category
 from hubdpo.cards.render import Front, render
+from hubdpo.cards.results import percent
 
 LONGEST_MESSAGE = 600
 """Characters of a message that a sample shows."""
 MOST_MESSAGES = 6
 """Messages of a prompt that a sample shows."""
+SIDES = ("prompt", "chosen", "rejected")
 TAKEN_OVER = ("pretty_name", "source_datasets", "license_name", "license_link")
 """Fields of the source's card that are copied to the dataset's card."""
 
@@ -50,7 +51,8 @@ def render_dataset_card(
     return render(
         "dataset.md", _front_matter(manifest, card, title, split_bytes, keep),
         title=one_line(title), m=manifest, body=body.strip(), citation=citation.strip(), facts=card.facts,
-        languages=", ".join(manifest.language), statistics=statistics_table(manifest), tokens=tokens_table(manifest),
+        languages=", ".join(manifest.language), statistics=_table(manifest, "", _statistics(manifest)),
+        tokens=_tokens_table(manifest),
         samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
         in_memory=[one_line(split) for split in in_memory if split is not None],
         keep=[one_line(name) for name in keep], unused=code_names(manifest.unused_columns),
@@ -118,3 +120,40 @@ def _sample(sample: Example) -> str:
         prompt = [*prompt[:1], ("…", omitted), *prompt[1 - MOST_MESSAGES :]]
     answers = [(side, message) for side in ("chosen", "rejected") for message in getattr(sample, side)]
     return wrapped("\n".join(f"[{role}] {shortened(m['content'], LONGEST_MESSAGE)}" for role, m in [*prompt, *answers]))
+
+
+def _tokens_table(manifest: PrepareManifest) -> str:
+    """Return a Markdown table of lengths in tokens; "" if tokens were not counted."""
+    splits = list(manifest.statistics.values())
+    if any("tokens" not in facts for facts in splits):
+        return ""
+    rows = [
+        ["prompt and longer answer" if side == "pair" else side]
+        + [" / ".join(f"{facts['tokens'][side][part]:,}" for part in ("p50", "p95", "p99", "max")) for facts in splits]
+        for side in (*SIDES, "pair")
+    ]
+    return _table(manifest, "tokens ¹ (p50 / p95 / p99 / max)", rows)
+
+
+def _statistics(manifest: PrepareManifest) -> Iterator[list[str]]:
+    splits = list(manifest.statistics.values())
+    yield ["pairs", *(f"{facts['pairs']:,}" for facts in splits)]
+    yield ["distinct prompts", *(f"{facts['distinct_prompts']:,}" for facts in splits)]
+    messages = [facts["prompt_messages"] for facts in splits]
+    yield [
+        "messages in a prompt (min / median / max)",
+        *(f"{spread['min']} / {spread['median']} / {spread['max']}" for spread in messages),
+    ]
+    for side in SIDES:
+        lengths = [facts["characters"][side] for facts in splits]
+        yield [
+            f"characters of {side} (p50 / p95 / max)",
+            *(f"{spread['p50']:,} / {spread['p95']:,} / {spread['max']:,}" for spread in lengths),
+        ]
+    yield ["chosen is the longer answer", *(percent(facts["chosen_is_longer"]) for facts in splits)]
+
+
+def _table(manifest: PrepareManifest, corner: str, rows: Iterable[list[str]]) -> str:
+    heads = [corner, *manifest.statistics]
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * len(manifest.statistics)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -18,6 +18,7 @@ from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.front_matter import part, read_yaml
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ConfigError
+from hubdpo.hub.transport import hub_address
 
 UNKNOWN = """\
 It is not recorded who wrote the answers, who compared them, and with what instructions. Before you rely on them, {ask}.
@@ -91,7 +92,7 @@ def provenance(manifest: PrepareManifest, card: SourceCard) -> str:
         pairs, rows = "pair was" if kept == 1 else "pairs were", "row" if read == 1 else "rows"
         parts.append(f"{kept:,} {pairs} made from {read:,} {rows}. {how}")
     ids = _words(card.facts.get("source_datasets"))
-    links = ", ".join(f"[{name}](https://huggingface.co/datasets/{name})" for name in ids)
+    links = ", ".join(f"[{name}]({hub_address()}/datasets/{name})" for name in ids)
     ask = f"read the documentation of the source ({links})" if ids else "ask the provider of the source"
     return "\n\n".join(["## Provenance and bias", *parts, UNKNOWN.format(ask=ask)])
 

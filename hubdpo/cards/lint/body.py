@@ -9,8 +9,8 @@ import urllib.parse
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from hubdpo.cards.lint.fields import is_arxiv
 from hubdpo.cards.lint.finding import Finding
-from hubdpo.cards.lint.hub_fields import is_arxiv
 from hubdpo.secrets import find_secrets
 
 if TYPE_CHECKING:

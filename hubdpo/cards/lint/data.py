@@ -9,10 +9,10 @@ import fnmatch
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.formats.parquet_footers import read_footer
-from hubdpo.cards.lint.dataset_info import split_rows
 from hubdpo.cards.lint.finding import FileContent, Finding
 from hubdpo.cards.render import Front
 from hubdpo.errors import ArtefactError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Files = Mapping[str, FileContent | None]
 """The files of a repo by path; None if the content is not available."""
+MOST_ROWS = 2**53
 AGAIN = "write it again with `hubdpo prepare`"
 
 
@@ -86,7 +87,7 @@ def _differences(info: Front, splits: Mapping[str, list[str]], files: Files) -> 
     counts: dict[str, int] = {}
     schemas = []
     for name, content in contents.items():
-        with _opened(content) as stream:
+        with content.open("rb") if isinstance(content, Path) else io.BytesIO(content or b"") as stream:
             try:
                 counts[name], schema = read_footer(stream, name, hint=AGAIN)
             except ArtefactError as problem:
@@ -107,7 +108,7 @@ def _differences(info: Front, splits: Mapping[str, list[str]], files: Files) -> 
             yield f"has the columns {_list(names)}, the files have {_list(schema.names)}"
         else:
             yield "has another type for a column than the files"
-    size = sum(_size(content) for content in contents.values() if content is not None)
+    size = sum(c.stat().st_size if isinstance(c, Path) else len(c) for c in contents.values() if c is not None)
     sizes = [split.get("num_bytes", 0) for split in info["splits"]]
     if not all(isinstance(size_, int) for size_ in sizes) or info.get("dataset_size") != sum(sizes):
         yield "has a `dataset_size` that is not the sum of its splits"
@@ -128,13 +129,44 @@ def _feature(kind: pa.DataType) -> Front:
     return {"dtype": names.get(str(kind), str(kind))}
 
 
-def _opened(content: FileContent | None) -> IO[bytes]:
-    return content.open("rb") if isinstance(content, Path) else io.BytesIO(content or b"")
-
-
-def _size(content: FileContent) -> int:
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
-
-
 def _list(names: Iterable[object]) -> str:
     return ", ".join(map(str, names)) or "none"
+
+
+def split_rows(info: object) -> dict[str, int] | None:
+    """Return the number of rows of each split, None if `dataset_info` has no splits.
+
+    Raise ValueError, naming the field, for a malformed `dataset_info`.
+    """
+    if isinstance(info, list) and len(info) == 1:
+        info = info[0]
+    if info is None or (isinstance(info, list) and info):  # several configurations: none is the default
+        return None
+    if not isinstance(info, Mapping):
+        raise ValueError("`dataset_info` is not a mapping")
+    splits = info.get("splits")
+    if splits is None:
+        return None
+    if not isinstance(splits, list):
+        raise ValueError(f"`dataset_info.splits` is not a list: {_cut(splits)}")
+    rows_of: dict[str, int] = {}
+    for number, split in enumerate(splits):
+        field = f"dataset_info.splits[{number}]"
+        if not isinstance(split, Mapping):
+            raise ValueError(f"`{field}` is not a mapping with a `name`: {_cut(split)}")
+        for key in ("name", "num_examples"):
+            if key not in split:
+                raise ValueError(f"`{field}.{key}` is missing")
+        name, rows = split["name"], split["num_examples"]
+        if not isinstance(name, str):
+            raise ValueError(f"`{field}.name` is not text: {_cut(name)}")
+        if name in rows_of:
+            raise ValueError(f"`{field}.name` is repeated: {_cut(name)}")
+        if not isinstance(rows, int) or isinstance(rows, bool) or not 0 <= rows <= MOST_ROWS:
+            raise ValueError(f"`{field}.num_examples` is not a number of rows: {_cut(rows)}")
+        rows_of[name] = rows
+    return rows_of
+
+
+def _cut(value: object) -> str:
+    return shortened(repr(value), 60)

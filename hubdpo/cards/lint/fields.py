@@ -3,16 +3,60 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import importlib.resources
+import json
 import re
 from collections.abc import Callable, Collection, Iterator
 
 from hubdpo.cards.lint.finding import Finding
-from hubdpo.cards.lint.hub_fields import BASE_RELATIONS, LICENCES, SIZES, TASKS, is_arxiv, is_language
 from hubdpo.cards.render import Front
 from hubdpo.config.repo_id import is_repo_id
 
+_LISTS = json.loads((importlib.resources.files("hubdpo.cards.lint") / "hub_fields.json").read_text(encoding="utf-8"))
+
+LICENCES = frozenset(_LISTS["licences"])
+"""https://huggingface.co/docs/hub/repositories-licenses"""
+
+TASKS = frozenset(_LISTS["tasks"])
+"""Task ids for `pipeline_tag` and `task_categories` (huggingface.js, packages/tasks/src/pipelines.ts)."""
+
+SIZES = (
+    "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B",
+    "100B<n<1T", "n>1T",
+)  # fmt: skip
+"""Values of `size_categories`: powers of ten from a thousand (datasets, utils/resources/size_categories.json)."""
+
+BASE_RELATIONS = ("adapter", "finetune", "merge", "quantized")
+
+TWO_LETTER_LANGUAGES = frozenset(_LISTS["two_letter_languages"])
+"""ISO 639-1. The Hub also accepts the three-letter codes of ISO 639-3, `code` and `multilingual`."""
+
 Check = Callable[[str, object, Front], Iterator[Finding]]
 """A check of one field: takes its name, its value and the whole front matter."""
+
+
+def size_category(rows: int) -> str:
+    """Return the size category of a number of rows."""
+    for power, name in enumerate(SIZES, 3):
+        if rows < 10**power:
+            return name
+    return SIZES[-1]
+
+
+def is_language(value: object) -> bool:
+    """Tell whether a value is a language code of ISO 639-1 or 639-3, possibly with a script or region."""
+    if not isinstance(value, str):
+        return False
+    if value in ("code", "multilingual"):
+        return True
+    bare = re.fullmatch(r"([a-z]{2,3})(?:-[A-Za-z0-9]{2,8})*", value)
+    return bare is not None and (len(bare[1]) == 3 or bare[1] in TWO_LETTER_LANGUAGES)
+
+
+def is_arxiv(number: str) -> bool:
+    """Tell whether a text has the form of an arXiv id, as used today or before 2007."""
+    return re.fullmatch(r"(\d{2}(0[1-9]|1[0-2])\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?", number) is not None
 
 
 def lint_fields(front: Front) -> Iterator[Finding]:
@@ -26,25 +70,22 @@ def _listed(value: object) -> list[object]:
     return value if isinstance(value, list) else [] if value in (None, "") else [value]
 
 
-def _each(accepts: Callable[[object], bool], problem: str, hint: str | Callable[[object], str]) -> Check:
-    """Return a check of each value of a field that may be a list."""
+def _each(
+    accepts: Callable[[object], bool], problem: str, hint: str | Callable[[object], str], *, single: bool = False
+) -> Check:
+    """Return a check of each value of a field that may be a list, or of a `single` value."""
 
     def check(name: str, value: object, front: Front) -> Iterator[Finding]:
-        for item in _listed(value):
+        for item in [value] if single else _listed(value):
             if not accepts(item):
-                yield Finding(name, f"{problem}: {item}", hint if isinstance(hint, str) else hint(item))
+                shown = repr(item) if single else item
+                yield Finding(name, f"{problem}: {shown}", hint if isinstance(hint, str) else hint(item))
 
     return check
 
 
-def _single(accepts: Callable[[object], bool], problem: str, hint: str | Callable[[object], str]) -> Check:
-    """Return a check of a field that must not be a list."""
-
-    def check(name: str, value: object, front: Front) -> Iterator[Finding]:
-        if not accepts(value):
-            yield Finding(name, f"{problem}: {value!r}", hint if isinstance(hint, str) else hint(value))
-
-    return check
+_single = functools.partial(_each, single=True)
+"""A check of a field that must not be a list."""
 
 
 def _known(names: Collection[str]) -> Callable[[object], bool]:

@@ -23,6 +23,7 @@ from hubdpo.cards.lint.fields import lint_fields
 from hubdpo.cards.lint.finding import FileContent, Finding
 from hubdpo.cards.render import Front
 from hubdpo.errors import ArtefactError
+from hubdpo.hub.transport import hub_address
 
 MOST_FINDINGS = 50
 
@@ -113,7 +114,7 @@ def _licence_link(front: Front, beside: Beside) -> Iterator[Finding]:
     link = front.get("license_link")
     if link is None:
         return
-    if not isinstance(link, str) or not (link in beside.files or link.startswith("https://")):
+    if not isinstance(link, str) or not (link in beside.files or link.startswith(("https://", hub_address()))):
         yield Finding(
             "license_link", f"is neither a file of the repo nor an https URL: {link}",
             "license_link: LICENSE, and add that file",

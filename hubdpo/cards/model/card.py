@@ -1,18 +1,21 @@
-"""Write the card of an adapter from the files of its run: run.json, eval.json, metrics.jsonl and the weights."""
+"""Write the card of an adapter (from run.json, eval.json, metrics.jsonl, the weights) or of a merged model."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample
+from hubdpo.artefacts.manifests.manifest import CARD_FILE
+from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.commands import train_command
-from hubdpo.cards.fences import fence, one_line, wrapped
+from hubdpo.cards.fences import fence, one_line, visible, wrapped
 from hubdpo.cards.licences import Licence, data_remark
-from hubdpo.cards.model import citations
 from hubdpo.cards.model.serving import Adapter, problems, programs, vllm_rank
 from hubdpo.cards.render import Front, render
 from hubdpo.cards.results import LogLine, curve_rows, result_rows, verdict
@@ -29,6 +32,29 @@ FILES = {
     "LICENSE": "licence of the base model",
     "hubdpo.json": "SHA-256 of every file",
 }
+
+BIBTEX = re.compile(r"^```bibtex\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
+LONGEST_CITATION = 4_000
+"""Longest citation of a dataset, in characters."""
+
+DPO = """\
+@inproceedings{rafailov2023direct,
+  title = {Direct Preference Optimization: Your Language Model is Secretly a Reward Model},
+  author = {Rafael Rafailov and Archit Sharma and Eric Mitchell and Stefano Ermon and Christopher D. Manning and
+    Chelsea Finn},
+  booktitle = {Advances in Neural Information Processing Systems}, year = {2023}}"""
+QLORA = """\
+@inproceedings{dettmers2023qlora,
+  title = {QLoRA: Efficient Finetuning of Quantized LLMs},
+  author = {Tim Dettmers and Artidoro Pagnoni and Ari Holtzman and Luke Zettlemoyer},
+  booktitle = {Advances in Neural Information Processing Systems}, year = {2023}}"""
+TRL = """\
+@software{vonwerra2020trl,
+  title = {TRL: Transformers Reinforcement Learning},
+  author = {Leandro von Werra and others}, year = {2020}, url = {https://github.com/huggingface/trl}}"""
+
+PAPERS = {"Qwen/Qwen2-": "2407.10671", "Qwen/Qwen2.5-": "2412.15115", "Qwen/Qwen3-": "2505.09388"}
+"""arXiv ids of the technical reports of base models, by the start of their Hub ids."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +76,26 @@ class Release:
 
 
 def render_model_card(
-    run: RunManifest,
-    evaluation: EvalReport | None,
-    *,
-    release: Release,
-    adapter: Adapter,
-    log: Sequence[LogLine] = (),
+    run: RunManifest, evaluation: EvalReport | None, *, release: Release, adapter: Adapter, log: Sequence[LogLine] = ()
 ) -> str:
     """Return the card of a release. `adapter` describes the weights, `log` has the lines of metrics.jsonl."""
     known = problems(adapter)
+    # the entry of the data is copied from their card
+    entries = [DPO, QLORA if run.config["load_in_4bit"] else None, TRL, run.dataset.citation]
+    plots = sorted(name for name in release.files if name.startswith("plots/") and name.endswith(".png"))
     return render(
         "adapter.md", _front_matter(run, evaluation, release),
         release=release, adapter=adapter, run=run, config=run.config, base=run.base, data=run.dataset,
         data_name=one_line(run.dataset.name), evaluation=evaluation, verdict=evaluation and verdict(evaluation),
         results=result_rows(evaluation, beta=run.config["beta"]) if evaluation else [], curve=curve_rows(log),
         samples=[fence(_sample(sample)) for sample in (evaluation.samples if evaluation else ())],
-        plots=_plots(release.files),
+        plots="\n\n".join(f"![{Path(path).stem} over the steps]({path})" for path in plots),
         programs={program.name: program for program in programs(adapter, known)}, problems=known,
         vllm_rank=vllm_rank(adapter.rank),
         template_kwargs=fence(json.dumps(run.config.get("chat_template_kwargs"), sort_keys=True), "json"),
         remark=data_remark(run.dataset.license), reproduce=train_command(run),
         files={name: text for name, text in FILES.items() if name in release.files or name == "hubdpo.json"},
-        papers=citations.links(run), bibtex=fence(citations.bibtex(run), "bibtex"),
+        papers=_papers(run), bibtex=fence("\n".join(filter(None, entries)), "bibtex"),
     )  # fmt: skip
 
 
@@ -116,12 +140,47 @@ def _result(run: RunManifest, evaluation: EvalReport) -> Front:
     }
 
 
-def _plots(files: Collection[str]) -> str:
-    """Return the plots of a run as Markdown pictures; "" without plots."""
-    paths = sorted(name for name in files if name.startswith("plots/") and name.endswith(".png"))
-    return "\n\n".join(f"![{Path(path).stem} over the steps]({path})" for path in paths)
-
-
 def _sample(sample: Sample) -> str:
     empty = "(empty answer)"
     return wrapped(f"[prompt] {sample.prompt}\n[base] {sample.base or empty}\n[adapter] {sample.adapter or empty}")
+
+
+def render_merged_card(manifest: MergeManifest, *, repo: str, version: str, licence: Licence | None) -> str:
+    """Return the card. `licence` is None until the model is published."""
+    kwargs = sorted((manifest.chat_template_kwargs or {}).items())
+    return render(
+        "merged.md", _merged_front_matter(manifest, licence),
+        template_kwargs=visible("".join(f", {name}={value!r}" for name, value in kwargs)),
+        repo=repo, name=repo.partition("/")[2], tag=f"v{version}", m=manifest, base=manifest.base,
+        data=manifest.dataset, adapter=manifest.adapter, licence=licence, remark=data_remark(manifest.dataset.license),
+    )  # fmt: skip
+
+
+def _merged_front_matter(manifest: MergeManifest, licence: Licence | None) -> Front:
+    front: Front = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    if manifest.base.repo_id:
+        front |= {"base_model": manifest.base.repo_id, "base_model_relation": "merge"}
+    if licence:
+        front |= licence.front_matter()
+    if manifest.dataset.repo_id:
+        front["datasets"] = [manifest.dataset.repo_id]
+    front["tags"] = ["dpo", "trl", "merge", "hubdpo"]
+    return front
+
+
+def citation_of(folder: Path) -> str | None:
+    """Return the BibTeX entries of a dataset card, None if it has none."""
+    card = folder / CARD_FILE
+    text = read_text(card) if card.is_file() else ""
+    entries = "\n".join(match[1] for match in BIBTEX.finditer(text))
+    return entries[:LONGEST_CITATION] or None
+
+
+def _papers(run: RunManifest) -> list[tuple[str, str]]:
+    """Return (name, arXiv id) of the papers behind a run."""
+    papers = [("DPO", "2305.18290")]
+    if run.config["load_in_4bit"]:
+        papers.append(("QLoRA", "2305.14314"))
+    base = run.base.repo_id or ""
+    papers += [(base.partition("/")[2], number) for begins, number in PAPERS.items() if base.startswith(begins)]
+    return papers

@@ -127,15 +127,9 @@ def vllm_rank(rank: int) -> int | None:
 
 def programs(adapter: Adapter, known: Collection[Problem]) -> list[Program]:
     """Return the code or commands for each program, and which of the `known` problems break it."""
-    codes = {
-        PEFT: ("python", _peft(adapter)),
-        TRANSFORMERS: ("python", _transformers(adapter)),
-        VLLM: ("bash", _vllm(adapter)),
-        LLAMA_CPP: ("bash", _llama_cpp(adapter)),
-        TGI: ("bash", _tgi(adapter)),
-    }
     return [
-        Program(name, *codes[name], tuple(problem.field for problem in known if name in problem.breaks)) for name in ALL
+        Program(name, language, code, tuple(problem.field for problem in known if name in problem.breaks))
+        for name, language, code in _codes(adapter)
     ]
 
 
@@ -190,9 +184,7 @@ def _method(adapter: Adapter) -> Iterator[Problem]:
     init = config.get("init_lora_weights")
     if isinstance(init, str) and init.lower() not in PLAIN_INITS:
         yield Problem(
-            "init_lora_weights",
-            f"is {init}, which also changes the base model; these servers do not",
-            SERVERS,
+            "init_lora_weights", f"is {init}, which also changes the base model; these servers do not", SERVERS
         )
     if vllm_rank(adapter.rank) is None:
         yield Problem("r", f"is {adapter.rank}, but vLLM supports at most {VLLM_RANKS[-1]}", (VLLM,))
@@ -222,71 +214,52 @@ def _tensors(adapter: Adapter) -> Iterator[Problem]:
             )
 
 
-def _peft(adapter: Adapter) -> str:
-    pinned = ", revision=tag" if adapter.tag else ""
-    return f"""\
+def _codes(adapter: Adapter) -> Iterator[tuple[str, str, str]]:
+    """Yield each program with the language and the text of what runs the adapter in it."""
+    place, tag, name, commit = adapter.location, adapter.tag, adapter.name, adapter.base_commit
+    base = adapter.base if adapter.base and is_repo_id(adapter.base, owner_required=False) else "BASE"
+    base_at = f"{base} --revision {commit}" if commit else base
+    pinned = ", revision=tag" if tag else ""
+    yield (
+        PEFT, "python", f"""\
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
-{f'adapter, tag = "{adapter.location}", "{adapter.tag}"' if adapter.tag else f'adapter = "{adapter.location}"'}
+{f'adapter, tag = "{place}", "{tag}"' if tag else f'adapter = "{place}"'}
 model = AutoPeftModelForCausalLM.from_pretrained(adapter{pinned}, dtype="auto", device_map="auto")
 tokenizer = AutoTokenizer.from_pretrained(adapter{pinned})
 chat = [{{"role": "user", "content": "{QUESTION}"}}]
 inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 answer = model.generate(**inputs.to(model.device), max_new_tokens=64)
-print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
+print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))""",
+    )  # fmt: skip
+    base_pinned = f', revision="{commit}"' if commit else ""
+    adapter_pinned = f', adapter_kwargs={{"revision": "{tag}"}}' if tag else ""
+    yield (
+        TRANSFORMERS, "python", f"""\
+from transformers import AutoModelForCausalLM
 
-
-def _transformers(adapter: Adapter) -> str:
-    pinned = f', adapter_kwargs={{"revision": "{adapter.tag}"}}' if adapter.tag else ""
-    return (
-        "from transformers import AutoModelForCausalLM\n\n"
-        f'model = AutoModelForCausalLM.from_pretrained("{_base_name(adapter)}"{_commit(adapter)})\n'
-        f'model.load_adapter("{adapter.location}"{pinned})'
+model = AutoModelForCausalLM.from_pretrained("{base}"{base_pinned})
+model.load_adapter("{place}"{adapter_pinned})""",
+    )  # fmt: skip
+    revision = f" --revision {tag}" if tag else ""
+    fetch, folder = (
+        (f"hf download {place}{revision} --local-dir adapter\n", "./adapter") if adapter.on_the_hub else ("", place)
     )
-
-
-def _vllm(adapter: Adapter) -> str:
-    rank = vllm_rank(adapter.rank) or VLLM_RANKS[-1]
-    folder, fetch = _folder(adapter)
-    return (
-        f"{fetch}vllm serve {_base_name(adapter)}{_revision(adapter)} \\\n"
-        f"  --enable-lora --max-lora-rank {rank} --lora-modules {adapter.name}={folder}"
-    )
-
-
-def _llama_cpp(adapter: Adapter) -> str:
-    folder, fetch = _folder(adapter)
-    base = _base_name(adapter)
-    return (
-        f'{fetch}hf download {base}{_revision(adapter)} --include "*.json" --local-dir base\n'
-        f"python convert_lora_to_gguf.py {folder} --base base --outtype f16 --outfile {adapter.name}.gguf\n"
-        f"llama-server --model base.gguf --lora {adapter.name}.gguf"
-    )
-
-
-def _tgi(adapter: Adapter) -> str:
-    source = adapter.location + (f"@{adapter.tag}" if adapter.tag else "")
-    if not adapter.on_the_hub:
-        source = f"{adapter.name}={adapter.location}"
-    return f"LORA_ADAPTERS={source} \\\n  text-generation-launcher --model-id {_base_name(adapter)}{_revision(adapter)}"
-
-
-def _folder(adapter: Adapter) -> tuple[str, str]:
-    """Return the folder of the adapter, and the command that downloads it."""
-    if not adapter.on_the_hub:
-        return adapter.location, ""
-    revision = f" --revision {adapter.tag}" if adapter.tag else ""
-    return "./adapter", f"hf download {adapter.location}{revision} --local-dir adapter\n"
-
-
-def _base_name(adapter: Adapter) -> str:
-    return adapter.base if adapter.base and is_repo_id(adapter.base, owner_required=False) else "BASE"
-
-
-def _commit(adapter: Adapter) -> str:
-    return f', revision="{adapter.base_commit}"' if adapter.base_commit else ""
-
-
-def _revision(adapter: Adapter) -> str:
-    return f" --revision {adapter.base_commit}" if adapter.base_commit else ""
+    yield (
+        VLLM, "bash", f"""\
+{fetch}vllm serve {base_at} \\
+  --enable-lora --max-lora-rank {vllm_rank(adapter.rank) or VLLM_RANKS[-1]} --lora-modules {name}={folder}""",
+    )  # fmt: skip
+    yield (
+        LLAMA_CPP, "bash", f"""\
+{fetch}hf download {base_at} --include "*.json" --local-dir base
+python convert_lora_to_gguf.py {folder} --base base --outtype f16 --outfile {name}.gguf
+llama-server --model base.gguf --lora {name}.gguf""",
+    )  # fmt: skip
+    source = f"{place}@{tag}" if tag else place
+    yield (
+        TGI, "bash", f"""\
+LORA_ADAPTERS={source if adapter.on_the_hub else f"{name}={place}"} \\
+  text-generation-launcher --model-id {base_at}""",
+    )  # fmt: skip

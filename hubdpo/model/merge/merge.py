@@ -25,7 +25,7 @@ from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PROBES_FI
 from hubdpo.artefacts.manifests.merge import AdapterRef, MergeManifest, read_merged_folder
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
-from hubdpo.cards.model.merged_card import render_merged_card
+from hubdpo.cards.model.card import render_merged_card
 from hubdpo.config import MergeConfig
 from hubdpo.config.takes import takes
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError

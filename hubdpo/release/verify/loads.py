@@ -23,7 +23,7 @@ from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PREPARE_F
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
-from hubdpo.cards.lint.dataset_info import split_rows
+from hubdpo.cards.lint.data import split_rows
 from hubdpo.errors import ArtefactError, HubdpoError, HubError, VerificationFailed
 from hubdpo.hub.client import fetch
 from hubdpo.hub.failures import translate_errors

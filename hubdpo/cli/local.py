@@ -1,0 +1,110 @@
+"""`hubdpo serve-hub`, `doctor` and `demo`: try things out on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from hubdpo import console
+from hubdpo.cli.command import command, error_boundary
+from hubdpo.version import __version__, library_versions
+
+
+def serve_hub(
+    folder: Annotated[Path, typer.Argument(help="Folder of the repos; created if missing.", metavar="DIR")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 picks a free port.")] = 0,
+    token: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Token to accept; repeatable. Other users of the machine can see it in the process list.",
+            metavar="NAME:VALUE[:read|write]",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File of tokens, one per line, readable by you alone.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Serve a local Hub until stopped.
+
+    Set HF_ENDPOINT to the printed address, and HF_TOKEN. Any Hub client
+    then works with this server, through Xet or (HF_HUB_DISABLE_XET=1) LFS.
+
+    All data lives in DIR; to back it up, stop the server and copy DIR.
+    Tokens come from --token-file, HUBDPO_HUB_TOKENS (space-separated) or
+    --token, and are stored as hashes. User NAME owns the repos NAME/*.
+    """
+    with error_boundary():
+        from hubdpo.loopback.limits import ignore_full_disk
+        from hubdpo.loopback.server import LoopbackHub
+        from hubdpo.loopback.storage.tokens import tokens_in_environment, tokens_in_file
+
+        tokens = [*tokens_in_environment(os.environ), *(token or ())]
+        if token_file is not None:
+            tokens += tokens_in_file(token_file)
+        server = LoopbackHub(folder, port=port, tokens=tokens)
+        sys.unraisablehook = ignore_full_disk
+        for ending in (signal.SIGTERM, signal.SIGINT):  # shells start background jobs with SIGINT ignored
+            signal.signal(ending, _interrupt)
+        console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})
+        console.info(f"serving {folder}; stop with Ctrl-C")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            console.info("stopped")
+        finally:
+            server.stop()
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@command()
+def doctor(hub: Annotated[bool, typer.Option(help="Ask the Hub for your user name.")] = True) -> None:
+    """Show versions, devices, disk space, the Hub endpoint and your login."""
+    report: dict[str, object] = {
+        **library_versions(),
+        **_device(),
+        "free_disk_gb": shutil.disk_usage(".").free // 10**9,
+    }
+    report |= _hub() if hub else {}
+    console.table(["", "found"], list(report.items()))
+    console.result(f"hubdpo {__version__} on {report['device']}", report)
+
+
+def _device() -> dict[str, object]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"device": f"cpu ({os.cpu_count()} cores)"}
+    card = torch.cuda.get_device_properties(0)
+    return {"device": f"{torch.cuda.device_count()} x {card.name}", "gpu_memory_gb": card.total_memory // 10**9}
+
+
+def _hub() -> dict[str, object]:
+    from hubdpo.errors import HubError
+    from hubdpo.hub.failures import translate_errors
+    from hubdpo.hub.transport import api, endpoint
+
+    try:
+        with translate_errors("your login"):
+            login = api().whoami()["name"]
+    except HubError as problem:
+        login = f"unknown: {problem.message}" + (f": `{problem.hint}`" if problem.hint else "")
+    return {"endpoint": endpoint(), "login": login}
+
+
+@command()
+def demo(
+    folder: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the demo's files.")] = Path("demo-run"),
+) -> None:
+    """Run every stage on this machine, from prepare to load, without network or account."""
+    from hubdpo.demo.road import run
+
+    run(folder)

@@ -1,0 +1,138 @@
+"""`hubdpo verify`, `versions`, `inspect` and `load`: look at releases, and at folders that may become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hubdpo import console
+from hubdpo.cli.command import command
+from hubdpo.config.push import Check
+from hubdpo.console import counted
+from hubdpo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hubdpo.release.verify.verify import Verified
+
+MAX_LISTED = 40
+"""Columns, or other items of a list, in the table for people; JSON has them all."""
+
+
+@command()
+def verify(
+    release: Annotated[str, typer.Argument(help="A release on the Hub.", metavar="USER/NAME@vX.Y.Z")],
+    check: Annotated[
+        str, typer.Option(help="`load` the release too, or compare `hashes` only.", metavar="load|hashes")
+    ] = "load",
+) -> None:
+    """Download a release, compare every file with its manifest, and load it.
+
+    An adapter must give the log-probabilities that training recorded, on its pinned base; a dataset must have the
+    recorded number of rows. Exits with 6 on a difference; a base whose main branch has moved is a warning.
+    """
+    if check not in ("load", "hashes"):
+        raise ConfigError(f"option `--check` is not valid: {check!r}", hint="--check load, or --check hashes")
+    from hubdpo.release.verify.verify import verify as run
+
+    level: Check = "load" if check == "load" else "hashes"
+    verified = run(release, check=level)
+    name = f"{verified.repo}@{verified.tag}"
+    console.result(
+        f"verified: {name}, {counted(len(verified.files), 'file')} at {verified.commit}; {_outcome(verified)}",
+        verified.model_dump(mode="json"),
+        identifier=name,
+    )
+
+
+def _outcome(verified: Verified) -> str:
+    if verified.checked == "hashes":
+        return "hashes only, not loaded"
+    if verified.splits is not None:
+        return ", ".join(f"{counted(rows, 'row')} in {name}" for name, rows in verified.splits.items())
+    if verified.probes is None:
+        return "loads on its base; it has no probes to compare"
+    probes = counted(verified.probes.answers, "probe")
+    if verified.probes.exact:
+        return f"{probes} exactly as trained"
+    return f"{probes} within {verified.probes.mean_difference:.1g} nats a token of training"
+
+
+@command()
+def versions(
+    repo: Annotated[str, typer.Argument(help="A dataset or adapter on the Hub.", metavar="USER/NAME")],
+) -> None:
+    """List the releases of a repo, newest first."""
+    from hubdpo.release.list import releases
+
+    found = releases(repo)
+    rows = [
+        (
+            release.tag, release.date, release.commit[:12], release.kind or "not by hubdpo", release.bytes or "-",
+            "main" if release.on_main else "",
+        )
+        for release in found
+    ]  # fmt: skip
+    console.table(["version", "date", "commit", "kind", "bytes", "main"], rows)
+    console.result(
+        f"{repo}: {counted(len(found), 'release')}",
+        {"repo": repo, "releases": [release.as_dict() for release in found]},
+        identifier="\n".join(f"{repo}@{release.tag}" for release in found),
+    )
+    if found:
+        console.hint(f"hubdpo verify {repo}@{found[0].tag}")
+
+
+@command()
+def inspect(
+    ref: Annotated[str, typer.Argument(help="A folder, or a repo on the Hub.", metavar="DIR|USER/NAME[@REV]")],
+) -> None:
+    """Describe an adapter, a merged model or a dataset, its problems, and how to run it elsewhere."""
+    from hubdpo.artefacts.manifests.bundle import A_KIND
+    from hubdpo.hub.reference import parse_ref
+    from hubdpo.release.inspect import inspect as run
+
+    report = run(ref)
+    console.table(["", report.kind], [(name, _cell(value)) for name, value in report.facts.items()])
+    for finding in report.findings:
+        console.warn(f"`{finding.field}` {finding.message}")
+        if finding.hint:
+            console.hint(finding.hint)
+    for way in report.ways:
+        state = f"blocked by {', '.join(way.broken_by)}" if way.broken_by else "no known blockers"
+        console.info("", f"── {way.name}: {state}", *way.code.splitlines())
+    problems = counted(len(report.findings), "problem") if report.findings else "no problems"
+    console.result(
+        f"{report.ref}: {A_KIND[report.kind]}, {problems} found", report.as_dict(),
+        identifier=f"{parse_ref(report.ref).repo_id}@{report.commit}" if report.commit else report.ref,
+    )  # fmt: skip
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Mapping):
+        return _listed(f"{name} {_cell(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return _listed(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _listed(items: Iterable[str]) -> str:
+    """Join the first MAX_LISTED items, and count the others."""
+    texts = list(items)
+    more = f" and {len(texts) - MAX_LISTED:,} more" if len(texts) > MAX_LISTED else ""
+    return ", ".join(texts[:MAX_LISTED]) + more
+
+
+@command()
+def load(
+    adapter: Annotated[str, typer.Argument(help="A release, or a run folder.", metavar="USER/NAME[@vX.Y.Z]")],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The user message.")] = "Hello! Who are you?",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens of the answer.")] = 64,
+) -> None:
+    """Load an adapter on its pinned base and answer one prompt, greedily."""
+    from hubdpo.model.adapters.load import answer, load_adapter
+
+    loaded = load_adapter(adapter)
+    text = answer(loaded, prompt, max_new_tokens=max_new_tokens)
+    console.result(text, {"adapter": adapter, "prompt": prompt, "answer": text}, identifier=text)

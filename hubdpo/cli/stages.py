@@ -1,0 +1,159 @@
+"""`hubdpo prepare`, `train`, `evaluate`, `merge` and `push`: the stages from raw data to a release."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import typer
+
+from hubdpo import console
+from hubdpo.cli.command import command, typed
+from hubdpo.config import EvaluateConfig, MergeConfig, PrepareConfig, PushConfig, TrainConfig
+from hubdpo.console import counted
+from hubdpo.errors import HubError, Stopped
+from hubdpo.machine.endings import LAUNCHED
+from hubdpo.machine.refusals import AGAIN, machine_errors
+
+if TYPE_CHECKING:
+    from hubdpo.artefacts.manifests.bundle import Release
+
+CHECKED = {"load": "published and verified", "hashes": "published, verified by hashes only, not loaded"}
+CHECKED_BEFORE = {
+    "load": "already published, verified then",
+    "hashes": "already published, verified then by hashes only, not loaded",
+    None: "already published, not verified again",
+}
+
+
+@command(PrepareConfig)
+def prepare(config: PrepareConfig) -> None:
+    """Convert raw preference data to a dataset folder with the columns prompt, chosen and rejected."""
+    from hubdpo.data.prepare.prepare import prepare as run
+
+    with machine_errors([config.output_dir], lambda: ("the output folder is unchanged", AGAIN)):
+        manifest = run(config)
+    if manifest is None:
+        return
+    funnel = manifest.funnel
+    dropped = sum(funnel.dropped.values())
+    planned = " would be" if config.dry_run else ""
+    console.result(
+        f"{config.output_dir}: {counted(funnel.kept, 'pair')}{planned} kept "
+        f"of {counted(funnel.read, 'row')} read, {dropped:,} dropped",
+        {
+            "output_dir": config.output_dir,
+            "dry_run": config.dry_run,
+            "converter": manifest.converter,
+            "funnel": funnel.model_dump(),
+            "sources": [source.model_dump(exclude={"sha256", "size"}) for source in manifest.sources],
+            "splits": manifest.splits,
+            "published_split": manifest.published_split,
+            "max_length": manifest.max_length,
+            "fingerprint": manifest.fingerprint,
+        },
+        identifier=config.output_dir,
+    )
+    if "train" not in manifest.splits:
+        console.hint("the same command with `--test-size 0`, to keep rows for training")
+        return
+    length = f" --max-length {manifest.max_length}" if manifest.max_length else ""
+    console.hint(
+        "the same command without `--dry-run`"
+        if config.dry_run
+        else f"hubdpo train --model-name-or-path {typed(config.model or 'Qwen/Qwen2-7B-Instruct')} "
+        f"--dataset {typed(config.output_dir)}{length} -o run"
+    )
+
+
+@command(TrainConfig)
+def train(config: TrainConfig) -> None:
+    """Train a QLoRA adapter with DPO on a prepared dataset."""
+    from hubdpo.training.start import train as run
+
+    manifest = run(config)
+    if os.environ.get("RANK", "0") != "0" or LAUNCHED in os.environ:
+        return  # the launching process reports the result
+    if config.dry_run:
+        console.result(f"ready to train on {manifest.base.name}", manifest.model_dump(mode="json"))
+        console.hint("the same command without `--dry-run`")
+        return
+    accuracy = manifest.metrics.get("eval_rewards/accuracies")
+    measured = f", held-out rewards/accuracies {accuracy:.3f}" if accuracy is not None else ""
+    console.result(
+        f"{config.output_dir}: {counted(manifest.steps or 0, 'step')} on {manifest.base.name}{measured}",
+        {
+            "output_dir": str(config.output_dir),
+            "status": manifest.status,
+            "steps": manifest.steps,
+            "base": manifest.base.name,
+            "metrics": manifest.metrics,
+        },
+        identifier=str(config.output_dir),
+    )
+    console.hint(f"hubdpo push {typed(config.output_dir)} USER/NAME --version 0.1.0")
+
+
+@command(EvaluateConfig)
+def evaluate(config: EvaluateConfig) -> None:
+    """Compare the adapter with its base on the held-out pairs, and write eval.json and plots."""
+    from hubdpo.evaluation.evaluate import evaluate as run
+
+    report = run(config)
+    console.result(
+        f"{config.run_dir}: adapter {report.adapter_accuracy.value:.1%}, base {report.base_accuracy.value:.1%}, "
+        f"longer answer {report.longer_answer_accuracy.value:.1%} of {counted(report.pairs, 'held-out pair')}",
+        {"run_dir": str(config.run_dir), **report.model_dump(mode="json")},
+        identifier=str(config.run_dir),
+    )
+    console.hint(f"hubdpo push {typed(config.run_dir)} USER/NAME --version 0.1.0")
+
+
+@command(MergeConfig)
+def merge(config: MergeConfig) -> None:
+    """Merge an adapter into its base, and check that the model gives the adapter's log-probabilities."""
+    from hubdpo.model.merge.merge import merge as run
+
+    with machine_errors([config.output_dir], lambda: ("the output folder is unchanged", AGAIN)):
+        manifest = run(config)
+    console.result(
+        f"{config.output_dir}: {manifest.parameters:,} weights in {manifest.dtype}; log-probabilities differ from "
+        f"the adapter's by {manifest.check.largest_difference:.2g} at most",
+        {"output_dir": str(config.output_dir), **manifest.model_dump(mode="json")},
+        identifier=str(config.output_dir),
+    )
+    console.hint(f"hubdpo push {typed(config.output_dir)} USER/NAME --version 0.1.0")
+
+
+@command(PushConfig)
+def push(config: PushConfig) -> None:
+    """Publish a dataset, a run or a merged model as one tagged, verified release."""
+    from hubdpo.release.push import publish_folder
+
+    try:
+        release, is_new = publish_folder(config)
+    except KeyboardInterrupt:
+        raise Stopped("run the same command again: it finishes the release and reports its state") from None
+    fields = {"repo", "version", "commit", "tag", "url", "files", "checked", "pull_request", "collection"}
+    console.result(
+        f"{_outcome(config, release, is_new)}: {release.url}",
+        {**release.model_dump(mode="json", include=fields), "dry_run": config.dry_run},
+        identifier=release.url if config.create_pr else f"{release.repo}@{release.tag}",
+    )
+    if config.dry_run:
+        flag = " --create-pr" if config.create_pr else ""
+        console.hint(f"hubdpo push {typed(config.folder)} {config.repo} --version {release.version}{flag}")
+    elif not config.create_pr:
+        console.hint(f"hubdpo verify {release.repo}@{release.tag}")
+        if config.collection and release.collection is None:
+            raise typer.Exit(HubError.exit_code)  # the release stands, the collection is missing
+
+
+def _outcome(config: PushConfig, release: Release, is_new: bool) -> str:
+    if config.create_pr:
+        if config.dry_run:
+            return "would propose"
+        return "proposed and verified" if release.pull_request else "nothing to propose"
+    if config.dry_run:
+        return "would publish" if is_new else "already published"
+    return CHECKED[config.check] if is_new else CHECKED_BEFORE[release.checked]
