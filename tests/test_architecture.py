@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,13 @@ def test_the_loopback_hub_shares_no_code_with_its_clients(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+
+
+def test_a_regular_expression_has_one_place() -> None:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in MODULES if parts_of(path)[0] != "loopback"]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    counts = Counter(ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) == "re.compile")
+    assert not [expression for expression, count in counts.items() if count > 1]
 
 
 def test_nothing_imports_the_command_line() -> None:

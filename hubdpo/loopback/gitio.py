@@ -91,14 +91,12 @@ def tree_entry(repo: Repo, path: bytes, sha: bytes) -> JSON:
 
 def list_tree(repo: Repo, tree: bytes, prefix: bytes, *, recursive: bool) -> list[JSON]:
     """List the entries of a tree, folders first."""
-    folders, files = [], []
+    folders: list[JSON] = []
+    files: list[JSON] = []
     for name, _, sha in repo.object_store[tree].iteritems():
         entry = tree_entry(repo, prefix + name, sha)
-        if entry["type"] == "file":
-            files.append(entry)
-            continue
-        folders.append(entry)
-        if recursive:
+        (files if entry["type"] == "file" else folders).append(entry)
+        if recursive and entry["type"] == "directory":
             folders += list_tree(repo, sha, prefix + name + b"/", recursive=True)
     return folders + files
 

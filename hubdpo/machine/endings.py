@@ -42,7 +42,7 @@ def leave_error(problem: HubdpoError, *, name: str | None = None) -> bool:
 
 def leave_bug(trace: str, *, name: str | None = None) -> bool:
     """Report a bug to the launching process, and return whether there is one."""
-    # a failure that another process caused looks like a bug: torchrun then ends this process before it reports
+    # a failure that another process caused looks like a bug: wait, so that torchrun ends this process first
     if LAUNCHED in os.environ and name is None:
         time.sleep(KILLED_WITHIN)
     return _leave(name, trace=trace)

@@ -168,7 +168,7 @@ def _translate(problem: BaseException, places: Sequence[Place]) -> MachineError 
     place = f"`{name if len(name) <= MAX_PATH_SHOWN else name[:MAX_PATH_SHOWN] + '...'}`" if name else ""
     match number:
         case errno.ENOSPC | errno.EDQUOT:
-            return _disk_full(number, [name] if name else [*places, *_library_folders()])
+            return _disk_full(number, name, places)
         case errno.EFBIG if (limit := _limit(resource.RLIMIT_FSIZE)) is not None:
             subject = f"here{place and f', and {place} is'}"
             return MachineError(f"no file may be larger than {in_units(limit)} {subject}", hint="ulimit -f unlimited")
@@ -206,10 +206,13 @@ def _path(problem: BaseException) -> str | None:
     return next((os.fsdecode(name) for name in names if isinstance(name, str | bytes | os.PathLike)), None)
 
 
-def _disk_full(number: int, places: Sequence[Place]) -> MachineError:
+def _disk_full(number: int, name: str | None, places: Sequence[Place]) -> MachineError:
     """List the file systems that may be full, the fullest first, because a failed write does not say where it was."""
+    if not name:  # libraries have folders for temporary files and for downloads
+        cache = os.environ.get("HF_HOME") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        places = [*places, os.environ.get("TMPDIR") or "/tmp", Path(cache).expanduser()]
     disks: dict[int, tuple[int, str]] = {}
-    for place in places:
+    for place in [name] if name else places:
         if "://" in str(place):
             continue
         path = existing(place)
@@ -220,12 +223,6 @@ def _disk_full(number: int, places: Sequence[Place]) -> MachineError:
     free_now = ", ".join(text for _, text in sorted(disks.values()))
     problem = "the disk is full" if number == errno.ENOSPC else "the disk quota is used up"
     return MachineError(f"{problem}; free now: {free_now}", hint=MOVES)
-
-
-def _library_folders() -> tuple[str, str]:
-    """Return the folders of libraries for temporary files and for downloads."""
-    cache = os.environ.get("HF_HOME") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return os.environ.get("TMPDIR") or "/tmp", str(Path(cache).expanduser())
 
 
 def _no_folder(text: str) -> MachineError | None:

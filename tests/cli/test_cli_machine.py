@@ -93,7 +93,6 @@ def test_a_file_of_ours_never_gets_the_number_of_a_closed_stream(work: Path) -> 
 
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0"}
-LETTERS = '{"prompt": "p%d", "chosen": "gut", "rejected": "b\u00f6se"}\n'
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])

@@ -44,10 +44,6 @@ UNKNOWN = {
 }  # fmt: skip
 
 
-SAME_ROWS = ("unicode.txt", "marked.txt", "commas.txt", "no ending", "array.txt", "arrow.bin")
-"""Those that hold ROWS and are read once they are renamed."""
-
-
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_a_name_that_tells_no_kind_is_refused_with_one_that_fits(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

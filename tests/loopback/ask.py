@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 from typing import Any, NamedTuple
 
 from hubdpo.loopback.server import LoopbackHub
+
+
+class Body(io.BytesIO):
+    """A body for a request that is not sent."""
+
+    allow = trust = lambda *_: None
 
 
 class Answered(NamedTuple):

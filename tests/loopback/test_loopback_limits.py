@@ -20,7 +20,7 @@ from hubdpo.loopback.faults import MOST_REMEMBERED, Fault, Faults
 from hubdpo.loopback.http.wire import Answer, Request
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.loopback.storage.store import Repo
-from tests.loopback.ask import ask
+from tests.loopback.ask import Body, ask
 
 LARGE = bytes(range(256)) * 4096
 
@@ -63,16 +63,7 @@ def test_a_regular_file_waits_for_slow_readers_on_disk(hub: LoopbackHub) -> None
     assert ask(hub, "GET", path).body == LARGE
     assert ask(hub, "GET", path, Range="bytes=70000-300000").body == LARGE[70000:300001]
     files: Files = hub._routes._files
-
-    class Nothing:
-        def read(self, size: int) -> bytes:
-            return b""
-
-        def allow(self, most: int) -> None: ...
-
-        def trust(self) -> None: ...
-
-    request = Request("GET", path, "", {}, Nothing())
+    request = Request("GET", path, "", {}, Body())
     tracemalloc.start()
     try:
         waiting = [files.resolve(request, Repo("model", "carol/kept"), "main", "n").parts(1000) for _ in range(20)]

@@ -10,28 +10,25 @@ import pytest
 from hubdpo.loopback.api.routes import Routes
 from hubdpo.loopback.http.wire import Request
 from hubdpo.loopback.storage.store import Store
+from tests.loopback.ask import Body
 
 REPO = "/api/models/carol/x"
 HEADER = json.dumps({"key": "header", "value": {"summary": "none"}})
 
 
-class Slow:
+class Slow(Body):
     """A body that records whether a lock is held when it is read."""
 
     def __init__(self, data: bytes, store: Store, routes: Routes) -> None:
-        self._data, self._store, self._routes = data, store, routes
+        super().__init__(data)
+        self._store, self._routes = store, routes
         self.read_under_lock: list[bool] = []
-
-    def allow(self, most: int) -> None: ...
-
-    def trust(self) -> None: ...
 
     def read(self, size: int) -> bytes:
         locks = [self._store._guard, *self._store._locks.values()]
         held = any(lock._is_owned() for lock in locks)  # type: ignore[attr-defined]
         self.read_under_lock.append(held or self._routes._collections._lock.locked())
-        data, self._data = self._data[:size], self._data[size:]
-        return data
+        return super().read(size)
 
 
 @pytest.mark.parametrize(

@@ -8,22 +8,14 @@ import pytest
 
 from hubdpo.loopback.http.wire import Refusal, Request
 from hubdpo.loopback.storage.tokens import LIFETIME_S, Signed, Signer
+from tests.loopback.ask import Body
 
 SIGNER = Signer(b"0" * 32)
 URL = ("dataset", "carol/x", "dave", "cdn", "0" * 64)
 
 
-class NoBody:
-    def read(self, size: int) -> bytes:
-        return b""
-
-    def allow(self, limit: int) -> None: ...
-
-    def trust(self) -> None: ...
-
-
 def request(query: str = "", **headers: str) -> Request:
-    return Request("GET", "/", query, headers, NoBody())
+    return Request("GET", "/", query, headers, Body())
 
 
 def after_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:

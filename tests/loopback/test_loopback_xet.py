@@ -7,7 +7,6 @@ mode, and read what came by Xet over plain HTTP.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import random
@@ -36,6 +35,7 @@ from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.storage.tokens import Signer
 from hubdpo.loopback.xet import shards, xorbs
 from hubdpo.loopback.xet.store import XetStore
+from tests.loopback.ask import Body
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -508,9 +508,6 @@ def test_a_pointer_tells_nothing_of_what_another_repo_holds(
     routes = Routes(store, "http://127.0.0.1:1")
 
     def answer(method: str, path: str, data: bytes = b"") -> Answer:
-        class Body(io.BytesIO):
-            allow = trust = lambda *_: None
-
         headers = {"authorization": "Bearer hf_dave", "content-type": "application/json"}
         return routes.answer(Request(method, path, "", headers, Body(data)))
 

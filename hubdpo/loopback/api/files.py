@@ -21,7 +21,6 @@ from hubdpo.loopback.xet.store import XetStore
 
 IN_MEMORY = 256 * 2**10
 """Largest regular file, in bytes, that is held in memory while a client reads it."""
-OID = re.compile(r"[0-9a-f]{64}")
 
 
 class Files:
@@ -79,10 +78,9 @@ class Files:
         """Answer the batch call of git-lfs with a URL for each object that has to be transferred."""
         fields = sent_fields(request)
         upload = fields.text("operation") == "upload"
-        if upload:
-            may_propose(request, repo)
         objects = [Fields(item) for item in fields.items("objects")]
         if upload:
+            may_propose(request, repo)
             sizes = [item.count("size") for item in objects]
             if max(sizes, default=0) > LARGEST_FILE:
                 raise Refusal(413, f"a large file has at most {LARGEST_FILE:,} bytes")
@@ -95,7 +93,7 @@ class Files:
         oid, size = item.text("oid"), item.count("size")
         entry: JSON = {"oid": oid, "size": size, "authenticated": True}
         here = self._store.large_size(repo, oid)
-        if not OID.fullmatch(oid):
+        if not re.fullmatch("[0-9a-f]{64}", oid):
             entry["error"] = {"code": 422, "message": "invalid object"}
         elif not upload and here is None:
             entry["error"] = {"code": 404, "message": "object not found"}

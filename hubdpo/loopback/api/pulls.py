@@ -57,13 +57,8 @@ class Pulls:
         kinds = {"pull_request": (True,), "discussion": (False,)}.get(request.parameter("type"), (True, False))
         states = {"open": OPEN, "closed": ("closed", "merged")}.get(request.parameter("status"))
         author = request.parameter("author")
-        entries = [
-            _summary(repo, entry)
-            for entry in reversed(self._read(repo))
-            if entry["pull_request"] in kinds
-            and (states is None or entry["status"] in states)
-            and author in ("", entry["author"])
-        ]
+        found = [e for e in self._read(repo) if e["pull_request"] in kinds and author in ("", e["author"])]
+        entries = [_summary(repo, e) for e in reversed(found) if states is None or e["status"] in states]
         start = request.count("p", 0) * PAGE
         return as_json({"discussions": entries[start : start + PAGE], "count": len(entries), "start": start})
 

@@ -28,7 +28,7 @@ GIT_ATTRIBUTES = "".join(
     for pattern in [*(f"*.{ending}" for ending in LARGE_ENDINGS.split()), "*tfevents*"]
 ).encode()
 PAGE = 1000
-REF_GROUPS = (("branches", "refs/heads/"), ("tags", "refs/tags/"), ("pullRequests", "refs/pr/"))
+REF_GROUPS = {"branches": "refs/heads/", "converts": "refs/convert/", "tags": "refs/tags/", "pullRequests": "refs/pr/"}
 
 
 class Repos:
@@ -100,13 +100,12 @@ class Repos:
         return as_json(answer, X_Repo_Commit=answer["sha"])
 
     def refs(self, request: Request, repo: Repo) -> Answer:
-        groups: dict[str, list[JSON]] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
         with self._store.git(repo) as git:
-            for ref, sha in sorted(git.refs.as_dict().items()):
-                for group, prefix in REF_GROUPS:
-                    if (name := ref.decode()).startswith(prefix):
-                        target = gitio.peeled(git, sha).decode()
-                        groups[group].append({"name": name.removeprefix(prefix), "ref": name, "targetCommit": target})
+            refs = [(ref.decode(), gitio.peeled(git, sha).decode()) for ref, sha in sorted(git.refs.as_dict().items())]
+        groups = {}
+        for group, prefix in REF_GROUPS.items():
+            named = [(name.removeprefix(prefix), name, sha) for name, sha in refs if name.startswith(prefix)]
+            groups[group] = [{"name": short, "ref": name, "targetCommit": sha} for short, name, sha in named]
         if not request.flag("include_prs"):
             del groups["pullRequests"]
         return as_json(groups)

@@ -80,18 +80,17 @@ class Request:
 
 @dataclass
 class Answer:
-    """An HTTP response, whose body is `content`, or `length` bytes from offset `start` of `source`.
-
-    `source` is a function from an offset to an iterator of bytes. `reason` replaces the standard reason phrase.
-    """
+    """An HTTP response, whose body is `content`, or `length` bytes from offset `start` of `source`."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     content: bytes = b""
     source: Callable[[int], Iterator[bytes]] | None = None
+    """A function from an offset to the bytes from there on."""
     start: int = 0
     length: int = 0
     reason: str = ""
+    """Replaces the standard reason phrase."""
 
     @property
     def size(self) -> int:

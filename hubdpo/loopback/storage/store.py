@@ -1,7 +1,4 @@
-"""The data of the loopback Hub: bare git repos, large files by SHA-256, and SQLite tables of repos and tokens.
-
-Every change that a client was told about is on disk: objects before the refs that name them, large files by rename.
-"""
+"""The data of the loopback Hub: bare git repos, large files by SHA-256, and SQLite tables of repos and tokens."""
 
 from __future__ import annotations
 
@@ -63,6 +60,7 @@ class Store:
     """Open a Hub folder for one server. Raise ConfigError if another server has it, MachineError if the disk fails."""
 
     def __init__(self, root: Path) -> None:
+        # every change that a client was told about is on disk: objects before the refs that name them, files by rename
         self.root = root
         self.large, self.incoming = root / "lfs", root / "incoming"
         with made_or_left(root), ExitStack() as undo:

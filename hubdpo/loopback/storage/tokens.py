@@ -70,11 +70,11 @@ def tokens_in_file(path: Path) -> list[str]:
         raise ConfigError(
             f"the token file {path} is larger than {LARGEST_FILE} bytes", hint=f"one token a line: {FORM}"
         )
-    lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
-    for number, line in enumerate(lines, 1):
-        if line and not line.startswith("#"):
-            parse_token(line, f"line {number} of {path}")
-    return [line for line in lines if line and not line.startswith("#")]
+    lines = enumerate(map(str.strip, data.decode("utf-8", "replace").splitlines()), 1)
+    tokens = [(number, line) for number, line in lines if line and not line.startswith("#")]
+    for number, token in tokens:
+        parse_token(token, f"line {number} of {path}")
+    return [token for _, token in tokens]
 
 
 def tokens_in_environment(environment: Mapping[str, str]) -> list[str]:

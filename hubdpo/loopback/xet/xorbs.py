@@ -1,8 +1,4 @@
-"""Xorbs, the upload format of Xet: a sequence of chunks, each compressed on its own; and the hashes of Xet.
-
-Hashes are BLAKE3 with a key for each purpose, and a Merkle tree over the chunks of a xorb or file. Keys and tree follow
-the section "Hashing" of the protocol's specification.
-"""
+"""Xorbs, the upload format of Xet: a sequence of chunks, each compressed on its own; and the hashes of Xet."""
 
 from __future__ import annotations
 
@@ -23,6 +19,7 @@ LARGEST = LARGEST_CONTENT + MOST_CHUNKS * (HEADER + 48) + 4096
 STORED = struct.Struct("<II32s")
 """A chunk in the database: end offset in the xorb, unpacked size, hash."""
 PLAIN, LZ4, GROUPED_LZ4 = range(3)
+# BLAKE3 with a key for each purpose, and a Merkle tree: the section "Hashing" of the protocol's specification
 Leaf = tuple[bytes, int]
 """The hash (32 bytes) and size in bytes of a chunk, or of a node above several chunks."""
 CHUNK_KEY = bytes.fromhex("6697f5775b9550de3135cbaca597181c9de421109beb2b58b4d0b04b93adf229")
