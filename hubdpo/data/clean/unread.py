@@ -78,9 +78,7 @@ def could_hold_media(name: str, values: list[object], kinds: set[type]) -> bool:
 
 
 def _in_text(text: str, named: str | None, name: str) -> str | None:
-    if text.lower() in NOTHING:
-        return None
-    if named is None or ABOUT & set(words_of(name)):
+    if named is None or text.lower() in NOTHING or ABOUT & set(words_of(name)):
         return None
     if len(text) <= LONGEST_PATH and (kind := _by_ending(text)):
         return kind

@@ -37,15 +37,6 @@ class Look:
     examples: list[Row] = field(default_factory=list)
     """The first few rows."""
 
-    def add(self, row: Row) -> None:
-        self.seen += 1
-        if self.seen <= MOST_EXAMPLES:
-            self.examples.append(row)
-        self.fields.update(dict.fromkeys(row))
-        if isinstance(split := row.get("split"), str):
-            self.split_column[split] = None
-        self.shapes[tuple(name for name, converter in CONVERTERS.items() if converter.detect(row))] += 1
-
     @property
     def columns(self) -> str:
         """The names of the columns, cut after MOST_FIELDS."""
@@ -73,7 +64,12 @@ class Look:
 def look(rows: Iterable[Row], name: str, source: str) -> Look:
     result = Look(name, source)
     for row in rows:
-        result.add(row)
+        result.seen += 1
+        result.examples += [row] if result.seen <= MOST_EXAMPLES else []
+        result.fields |= dict.fromkeys(row)
+        if isinstance(split := row.get("split"), str):
+            result.split_column[split] = None
+        result.shapes[tuple(name for name, converter in CONVERTERS.items() if converter.detect(row))] += 1
     return result
 
 

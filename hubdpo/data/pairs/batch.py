@@ -126,6 +126,7 @@ def _kept_text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     try:
+        # by its text: a decimal, for one, which Parquet has and JSON lacks
         return str(orjson.dumps(value, default=str), "utf-8")
     except TypeError:
         raise Rejection("wrong_type") from None

@@ -17,6 +17,7 @@ CHANGES = (
     "system_column_left_out", "unscored_answers_left_out", "text_taken_out_of_list",
 )  # fmt: skip
 """What prepare may change in a row that it keeps. Each name is a bit in the row keys, from the lowest."""
+# row keys hold these bits in a uint8, so there is room for one more name
 STRIPPED, REDACTED, CUT, UNRENDERED, SYSTEM_LEFT_OUT, UNSCORED, UNLISTED = (1 << bit for bit in range(len(CHANGES)))
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?(?:0,\d+|\d+,\d{1,2})\s*")
 """Match `1,5` but not `1,500`, which is fifteen hundred in English and one and a half elsewhere."""

@@ -41,15 +41,12 @@ def _are_turns(value: Any) -> bool:
 
 def convert(row: Row) -> PreferenceExample:
     """Split at the longest common run of whole messages, never inside a message."""
-    values = first_of(row, CHOSEN), first_of(row, REJECTED)
-    pair = split(*map(_conversation, values), system=system_of(row))
-    if str in map(type, values):
+    sides = first_of(row, CHOSEN), first_of(row, REJECTED)
+    both = [parse_chat(value) if isinstance(value, str) and is_chatml(value) else messages_of(value) for value in sides]
+    pair = split(*both, system=system_of(row))
+    if str in map(type, sides):
         pair.changes |= UNRENDERED
     return pair
-
-
-def _conversation(value: object) -> list[Message]:
-    return parse_chat(value) if isinstance(value, str) and is_chatml(value) else messages_of(value)
 
 
 def split(chosen: list[Message], rejected: list[Message], *, system: object = None) -> PreferenceExample:

@@ -58,14 +58,9 @@ def convert_many(rows: list[Row]) -> PairColumns | None:
             return None
         start = len(texts)
         for text in rounds:
-            if ANSWER in text:
-                question, *replies = text.split(ANSWER)
-                texts.append(question)
-                texts += replies
-                roles += _USER + _ASSISTANT * len(replies)
-            else:
-                texts.append(text)
-                roles += _USER
+            turns = text.split(ANSWER)  # the question, and nearly always one reply
+            texts += turns
+            roles += _USER + _ASSISTANT * (len(turns) - 1)
         counts.append(len(texts) - start)
     column = MessageColumn.of(_without_space(texts), bytes(roles), np.array(counts, np.int64))
     if (whole := with_systems(column, systems_of(rows))) is None:

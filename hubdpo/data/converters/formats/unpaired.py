@@ -20,8 +20,8 @@ WORDS = (
 )  # fmt: skip
 """Words that call an answer good or bad in any column. `positive` may be a mood, and `yes` the answer to anything."""
 GOOD, BAD = ({words[side] for words in WORDS} for side in (0, 1))
-MEANINGS = {"good": 1.0, "bad": 0.0}
-FLAGS = {"true": 1.0, "1": 1.0, "false": 0.0, "0": 0.0, "-1": 0.0}
+MEANINGS = {"good": True, "bad": False}
+FLAGS = {"true": True, "1": True, "false": False, "0": False, "-1": False}
 """Values that say good or bad in the columns of KTO's own formats only."""
 
 
@@ -36,7 +36,7 @@ def detect(row: Row) -> bool:
 
 def convert(row: Row, how: ConvertOptions) -> ScoredAnswer:
     """Return the answer with score 1 or 0, to be paired with an answer of the other score to the same prompt."""
-    score = _score(row, how.labels)
+    score = float(_is_good(row, how.labels))
     if (value := first_of(row, CONVERSATIONS)) is not None:
         messages = messages_of(value)
         if not messages or messages[-1]["role"] != "assistant":
@@ -49,40 +49,31 @@ def label_column(row: Row) -> str | None:
     return next((name for name in LABELS if row.get(name) is not None), None)
 
 
-def says_good(value: object) -> bool | None:
-    """Return whether a value by itself calls an answer good; None if it may mean anything."""
-    score = _score_of_word(normalize(value))
-    return None if score is None else bool(score)
+def says_good(text: str) -> bool | None:
+    """Return whether a normalized value by itself calls an answer good; None if it may mean anything."""
+    word = "".join(character for character in text.lower() if character.isalpha() or character in "👍👎")
+    return True if word in GOOD else False if word in BAD else None
 
 
-def _score(row: Row, labels: dict[str, str] | None) -> float:
+def _is_good(row: Row, labels: dict[str, str] | None) -> bool:
     column = label_column(row)
     if column is None:
         raise Rejection("missing_field")
     text = normalize(row[column])
     if labels is None:
-        score = _score_of_word(text)
-        if score is None and (column in KTO_LABELS or _is_published_format(row)):
-            score = FLAGS.get(text)
+        good = says_good(text)
+        if good is None and (column in KTO_LABELS or _is_published_format(row)):
+            good = FLAGS.get(text)
     elif labels.get(text) == "tie":
         raise Rejection("tie")
     else:
-        score = MEANINGS.get(labels.get(text, ""))
-        if score is None and not _contradict(labels):
-            score = _score_of_word(text)
-    if score is None:
+        good = MEANINGS.get(labels.get(text, ""))
+        # where labels give a word another meaning than its own, no unlisted word can be trusted
+        if good is None and all(says_good(value) in (None, MEANINGS.get(name)) for value, name in labels.items()):
+            good = says_good(text)
+    if good is None:
         raise Rejection("unknown_label")
-    return score
-
-
-def _contradict(labels: dict[str, str]) -> bool:
-    """Return whether labels give a word another meaning than its own. Then no unlisted word can be trusted."""
-    return any(_score_of_word(value) not in (None, MEANINGS.get(meaning)) for value, meaning in labels.items())
-
-
-def _score_of_word(text: str) -> float | None:
-    word = "".join(character for character in text.lower() if character.isalpha() or character in "👍👎")
-    return 1.0 if word in GOOD else 0.0 if word in BAD else None
+    return good
 
 
 def _is_published_format(row: Row) -> bool:
