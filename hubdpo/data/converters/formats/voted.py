@@ -125,10 +125,8 @@ def _interleave(turns: list[object], answers: list[object]) -> list[Message]:
         raise Rejection("lists_differ")
     messages: list[Message] = []
     for question, answer in zip(turns, answers, strict=True):
-        if question is None or answer is None:
-            raise Rejection("missing_field")
         if not isinstance(question, str) or not isinstance(answer, str):
-            raise Rejection("wrong_type")
+            raise Rejection("missing_field" if None in (question, answer) else "wrong_type")
         messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return messages
 
