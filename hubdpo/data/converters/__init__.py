@@ -21,15 +21,7 @@ Cells that hold messages as text (CSV) are parsed before a converter sees the ro
 from __future__ import annotations
 
 from hubdpo.data.converters.contract import Convert, Converter, ConvertMany, ConvertOptions
-from hubdpo.data.converters.formats import (
-    conversations,
-    hh_rlhf,
-    mapped,
-    preference,
-    scored,
-    unpaired,
-    voted,
-)
+from hubdpo.data.converters.formats import conversations, hh_rlhf, mapped, preference, scored, unpaired, voted
 from hubdpo.data.pairs.example import Row
 
 CONVERTERS = {
