@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hubdpo import console
 from hubdpo.config import PushConfig
-from hubdpo.errors import HubError
 from hubdpo.release.protocol import check_ours, is_behind
 from hubdpo.release.remote import Refs, Remote
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
@@ -31,8 +30,6 @@ def show_plan(config: PushConfig, release: ReleaseSnapshot, remote: Remote, refs
 
 def _steps(config: PushConfig, plan: Plan, remote: Remote, refs: Refs) -> list[str]:
     release = plan.new
-    if config.create_pr and not refs.exists:
-        raise no_repo_for_proposal(config.repo)
     compare = "download it into an empty folder, compare every SHA-256" + (", load it" * (config.check == "load"))
     if release.tag in refs.tags:
         steps = ["bring main to these files"] if is_behind(plan) else []
@@ -51,7 +48,3 @@ def _steps(config: PushConfig, plan: Plan, remote: Remote, refs: Refs) -> list[s
             f"the same files onto main, unless it holds a higher version; delete {release.stage}",
         ]
     return steps + ([f"add {config.repo} to the collection {config.collection}"] if config.collection else [])
-
-
-def no_repo_for_proposal(repo: str) -> HubError:
-    return HubError(f"`{repo}` is not on the Hub, so nothing can be proposed to it", hint="leave out `--create-pr`")

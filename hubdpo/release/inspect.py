@@ -108,7 +108,10 @@ def _adapter(snapshot: Snapshot) -> Inspection:
         Finding(one.field, one.message + (f" (breaks {', '.join(one.breaks)})" if one.breaks else "")) for one in found
     ]
     run = _manifest(snapshot, RUN_FILE, RunManifest, findings)
-    findings += _stopping(run)
+    if run is not None and (end := run.end_of_turn) is not None:
+        message = f"answers end in `{end.token}` (id {end.id}), at which the generation of the base does not stop"
+        hint = f"give {end.id} as one of `stop_token_ids` where the base is served"
+        findings.append(Finding("eos_token_id", message, hint))
     card, about = _card(snapshot, "adapter")
     facts = {
         "base": adapter.base,
@@ -121,21 +124,11 @@ def _adapter(snapshot: Snapshot) -> Inspection:
         "parameters": adapter.parameters or None,
         "bytes of weights": snapshot.files.get(WEIGHTS),
         "chat template kwargs": run.config.get("chat_template_kwargs") if run else None,
-        "release": _version(snapshot, findings),
-        "licence": _words(about.get("license")),
-        "data": _words(about.get("datasets")),
+        **_release(snapshot, about, findings),
     }
     return Inspection(
         snapshot.ref, "adapter", snapshot.commit, _known(facts), findings + card, programs(adapter, found)
     )
-
-
-def _stopping(run: RunManifest | None) -> list[Finding]:
-    """Report an end-of-answer token at which the generation of the base does not stop."""
-    if run is None or (end := run.end_of_turn) is None:
-        return []
-    message = f"answers end in `{end.token}` (id {end.id}), at which the generation of the base does not stop"
-    return [Finding("eos_token_id", message, f"give {end.id} as one of `stop_token_ids` where the base is served")]
 
 
 def _merged(snapshot: Snapshot) -> Inspection:
@@ -156,9 +149,7 @@ def _merged(snapshot: Snapshot) -> Inspection:
         }
     facts |= {
         "bytes of weights": sum(size for name, size in snapshot.files.items() if name.endswith(".safetensors")),
-        "release": _version(snapshot, findings),
-        "licence": _words(about.get("license")),
-        "data": _words(about.get("datasets")),
+        **_release(snapshot, about, findings),
     }
     return Inspection(snapshot.ref, "merged", snapshot.commit, _known(facts), findings + card)
 
@@ -185,20 +176,16 @@ def _dataset(snapshot: Snapshot) -> Inspection:
         columns = columns or footers.columns
         facts |= {"rows": rows or footers.rows, "columns": columns}
         if columns is not None and not footers.findings and not {"chosen", "rejected"} <= set(columns):
-            findings.append(
-                Finding("columns", "have no `chosen` and `rejected`, so DPO cannot train on them", "hubdpo prepare")
-            )
+            message = "have no `chosen` and `rejected`, so DPO cannot train on them"
+            findings.append(Finding("columns", message, "hubdpo prepare"))
     facts |= {
         "bytes of Parquet": sum(snapshot.files[name] for name in parquet_files(snapshot)),
         "Parquet files looked at": footers.share,
         "release": _version(snapshot, findings),
     }
     if not facts["licence"]:
-        findings.append(
-            Finding(
-                "license", "is not stated, so nobody knows what may be done with the rows", "license: ID in the card"
-            )
-        )
+        message = "is not stated, so nobody knows what may be done with the rows"
+        findings.append(Finding("license", message, "license: ID in the card"))
     return Inspection(snapshot.ref, "dataset", snapshot.commit, _known(facts), findings)
 
 
@@ -260,6 +247,12 @@ class _DatasetInfo(BaseModel):
 
 
 _INFO = TypeAdapter(_DatasetInfo)
+
+
+def _release(snapshot: Snapshot, about: Mapping[str, Any], findings: list[Finding]) -> dict[str, Any]:
+    """Return the facts that an adapter and a merged model share; `about` is the card's front matter."""
+    words = {"licence": _words(about.get("license")), "data": _words(about.get("datasets"))}
+    return {"release": _version(snapshot, findings), **words}
 
 
 def _version(snapshot: Snapshot, findings: list[Finding]) -> str | None:

@@ -31,16 +31,15 @@ from hubdpo.hub.transport import PUBLIC_HUB, endpoint
 from hubdpo.hub.versions import bump, highest
 from hubdpo.model.generation import stops_elsewhere
 from hubdpo.release.card import compose, warn_of_edits, warn_of_late_edit
-from hubdpo.release.collection import add_to_collection, check_collection
 from hubdpo.release.drafts import Draft, adapter_draft, dataset_draft, merged_draft
-from hubdpo.release.dry_run import no_repo_for_proposal, show_plan
+from hubdpo.release.dry_run import show_plan
 from hubdpo.release.protocol import publish
 from hubdpo.release.pull_request import propose
 from hubdpo.release.refusals import check_links, check_rows
-from hubdpo.release.remote import Refs, Remote, check_visibility
+from hubdpo.release.remote import Refs, Remote, add_to_collection, check_collection, check_visibility
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
 from hubdpo.release.verify.loads import BaseState, look_up_base
-from hubdpo.release.verify.verify import release_url
+from hubdpo.release.verify.verify import receipt_of
 
 
 @takes(PushConfig, "folder", "repo")
@@ -74,6 +73,9 @@ def publish_folder(config: PushConfig) -> Pushed:
         is_private = remote.is_private()
         check_visibility(remote, is_private, config.private)
         if is_private is None:
+            if config.create_pr:
+                message = f"`{config.repo}` is not on the Hub, so nothing can be proposed to it"
+                raise HubError(message, hint="leave out `--create-pr`")
             _say_if_name_is_taken(remote)
         refs = remote.refs() if is_private is not None else Refs()
         config = _numbered(config, draft, remote, refs)
@@ -193,8 +195,6 @@ def _numbered(config: PushConfig, draft: Draft, remote: Remote, refs: Refs) -> P
 def _propose(
     config: PushConfig, release: ReleaseSnapshot, remote: Remote, refs: Refs, title: str, base: BaseState | None
 ) -> Release:
-    if not refs.exists:
-        raise no_repo_for_proposal(config.repo)
     proposal = propose(remote, refs, release, title, check=config.check, base=base)
     return _receipt(release, remote, proposal.commit).model_copy(
         update={
@@ -206,17 +206,7 @@ def _propose(
 
 
 def _receipt(release: ReleaseSnapshot, remote: Remote, commit: str) -> Release:
-    return Release(
-        repo=remote.repo_id,
-        kind=release.kind,
-        version=release.version,
-        tag=release.tag,
-        commit=commit,
-        bundle_id=release.bundle_id,
-        url=release_url(remote.repo_id, remote.repo_type, release.tag),
-        endpoint=endpoint(),
-        files=list(release.files),
-    )
+    return Release(**receipt_of(remote, release.listing, release.tag, commit), files=list(release.files))
 
 
 def _checked_before(config: PushConfig, release: Release) -> Check | None:

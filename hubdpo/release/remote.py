@@ -6,17 +6,20 @@ what a branch holds is known from the tree of its commit alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE
 from hubdpo.errors import HubError
-from hubdpo.hub.failures import is_unknown_outcome, status_of
+from hubdpo.hub.failures import first_line, is_unknown_outcome, status_of, translate_errors
 from hubdpo.hub.reference import RepoType, hub_path, type_option
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.retry import TRIES, repeat, wait_before
 from hubdpo.hub.transport import api, endpoint
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -86,33 +89,57 @@ class Remote:
 
     def create(self, *, private: bool | None) -> None:
         """Create the repo. Raise HubError when it exists by now with another visibility."""
-        for attempt in range(TRIES):
-            try:
-                api().create_repo(**self.named, private=private, exist_ok=False)
-                if private:
-                    console.info(f"{self.repo_id} is private")
-                return
-            except Exception as problem:
-                if status_of(problem) == 409:  # by an earlier attempt, or by somebody else
-                    check_visibility(self, self.is_private(), private)
-                    return
-                if not is_unknown_outcome(problem) or attempt == TRIES - 1:
-                    raise
-                wait_before(attempt, problem)
+
+        def created() -> bool:
+            api().create_repo(**self.named, private=private, exist_ok=False)
+            if private:
+                console.info(f"{self.repo_id} is private")
+            return True
+
+        def found() -> bool | None:  # made by an earlier attempt, or by somebody else
+            is_private = self.is_private()
+            check_visibility(self, is_private, private)
+            return None if is_private is None else True
+
+        self._settled(created, found, "the repo was created")
 
     def start_branch(self, name: str, commit: str) -> str:
         """Start a branch at a commit and return its head, which is another one when the branch exists already."""
+
+        def started() -> str:
+            api().create_branch(**self.named, branch=name, revision=commit, exist_ok=False)
+            return commit
+
+        return self._settled(started, lambda: self.refs().branches.get(name), f"the branch `{name}` was made")
+
+    def make_tag(self, name: str, commit: str, message: str) -> str:
+        """Claim a tag for a commit and return the commit that has it: another one when someone was first.
+
+        Raise HubError when the outcome stays unknown. `exist_ok` would hide a tag on another commit.
+        """
+
+        def made() -> str:
+            api().create_tag(**self.named, tag=name, revision=commit, tag_message=message)
+            return commit
+
+        return self._settled(made, lambda: self.refs().tags.get(name), f"the tag {name} was made")
+
+    def _settled(self, write: Callable[[], T], find: Callable[[], T | None], what: str) -> T:
+        """Return what a write makes, or what `find` finds when it was made already, or may have been.
+
+        Raise HubError when the outcome stays unknown.
+        """
         for attempt in range(TRIES):
             try:
-                api().create_branch(**self.named, branch=name, revision=commit, exist_ok=False)
-                return commit
+                return write()
             except Exception as problem:
-                if status_of(problem) == 409:
-                    break
-                if not is_unknown_outcome(problem) or attempt == TRIES - 1:
+                if status_of(problem) != 409 and not is_unknown_outcome(problem):
                     raise
+                if (found := find()) is not None:
+                    return found
+                reason = first_line(problem)
                 wait_before(attempt, problem)
-        return self.head(name)
+        raise HubError(f"whether {what} stays unknown: {reason}", hint="run the same command again")
 
     def head(self, branch: str) -> str:
         """Return the commit of a branch that must exist. The list of refs may lag behind a branch that is new."""
@@ -132,23 +159,6 @@ class Remote:
             if status_of(problem) != 404:
                 raise
 
-    def make_tag(self, name: str, commit: str, message: str) -> str:
-        """Claim a tag for a commit and return the commit that has it: another one when someone was first.
-
-        Raise HubError when the outcome stays unknown. `exist_ok` would hide a tag on another commit.
-        """
-        for attempt in range(TRIES):
-            try:
-                api().create_tag(**self.named, tag=name, revision=commit, tag_message=message)
-                return commit
-            except Exception as problem:
-                if status_of(problem) != 409 and not is_unknown_outcome(problem):
-                    raise
-                if holder := self.refs().tags.get(name):
-                    return holder
-                wait_before(attempt, problem)
-        raise HubError(f"whether the tag {name} was made stays unknown", hint="run the same command again")
-
 
 def check_visibility(remote: Remote, is_private: bool | None, wanted: bool | None) -> None:
     """Say that a repo is private. Raise HubError when `wanted` differs: files sent to a public repo are out."""
@@ -164,3 +174,30 @@ def check_visibility(remote: Remote, is_private: bool | None, wanted: bool | Non
         )
     if is_private:
         console.info(f"{remote.repo_id} is private")
+
+
+def check_collection(name: str) -> None:
+    """Raise HubError when the collection `OWNER/SLUG` does not exist. A new title is no error: it is created."""
+    if "/" in name:
+        try:
+            with translate_errors(name):
+                repeat(lambda: api().get_collection(name))
+        except HubError as problem:
+            raise HubError(
+                f"the collection `{name}` cannot be found: {problem.message}",
+                hint="give OWNER/SLUG as its address ends, or a title to make one",
+            ) from None
+
+
+def add_to_collection(name: str, remote: Remote) -> str:
+    """Add the repo to the collection `OWNER/SLUG`, or to its owner's collection of this title; return its address.
+
+    A collection with a new title is created. A repo that is in the collection already is not added twice.
+    """
+    with translate_errors(name):
+        slug = name
+        if "/" not in name:
+            owner = remote.repo_id.partition("/")[0]
+            slug = repeat(lambda: api().create_collection(name, namespace=owner, exists_ok=True)).slug
+        done = repeat(lambda: api().add_collection_item(slug, remote.repo_id, remote.repo_type, exists_ok=True))
+    return str(done.url)

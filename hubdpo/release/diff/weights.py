@@ -72,22 +72,25 @@ class WeightChanges:
     rank_before: list[int]
     rank_after: list[int]
 
+    @classmethod
+    def of(cls, modules: dict[str, Distance], rank_before: list[int], rank_after: list[int]) -> WeightChanges:
+        norms = [(one.before, one.after, one.difference) for one in modules.values()]
+        total = Distance.of(*(math.hypot(*part) for part in zip(*norms, strict=True)))
+        return cls(total, modules, rank_before, rank_after)
+
 
 def compare_weights(before: Path, after: Path) -> WeightChanges:
     """Compare the adapters in two folders, module by module. Raise ArtefactError for anything but plain LoRA."""
     with _open(before) as old, _open(after) as new:
         modules = {name: _distance(old.factors(name), new.factors(name)) for name in sorted({*old.names, *new.names})}
-        norms = [(one.before, one.after, one.difference) for one in modules.values()]
-        total = Distance.of(*(math.hypot(*part) for part in zip(*norms, strict=True)))
-        return WeightChanges(total, modules, old.ranks(), new.ranks())
+        return WeightChanges.of(modules, old.ranks(), new.ranks())
 
 
 def compare_tensors(before: Path, after: Path) -> WeightChanges:
     """Compare two whole models in folders, tensor by tensor. Raise ArtefactError when their shapes differ."""
     with _tensors(before) as old, _tensors(after) as new:
         modules = {name: _apart(old.get(name), new.get(name)) for name in sorted({*old, *new})}
-    norms = [(one.before, one.after, one.difference) for one in modules.values()]
-    return WeightChanges(Distance.of(*(math.hypot(*part) for part in zip(*norms, strict=True))), modules, [], [])
+    return WeightChanges.of(modules, [], [])
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.cards.lint.data import split_rows
-from hubdpo.errors import ArtefactError, HubdpoError, HubError, VerificationFailed
+from hubdpo.errors import HubdpoError, HubError, VerificationFailed
 from hubdpo.hub.client import fetch
 from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.retry import repeat
@@ -47,10 +47,8 @@ def check_adapter(folder: Path) -> ProbeResult | None:
     into memory or does not take the adapter, or when the log-probabilities differ.
     """
     run = RunManifest.read(folder / RUN_FILE)
-    try:
+    with _findings("the adapter cannot be read", large="it"):
         settings = check_adapter_files(folder).config
-    except ArtefactError as problem:
-        raise VerificationFailed(problem.message, hint=problem.hint) from None
     name, revision = str(settings["base_model_name_or_path"]), str(settings.get("revision"))
     if (name, revision) != (run.base.repo_id, run.base.revision):
         raise VerificationFailed(
@@ -70,13 +68,8 @@ def check_adapter(folder: Path) -> ProbeResult | None:
             "`hubdpo evaluate RUN` records that"
         )
         return None
-    if not result.passed:
-        raise VerificationFailed(
-            f"the adapter on {name}@{revision[:12]} is not what was trained: log-probabilities differ by "
-            f"{result.mean_difference:.2g} nats a token, {result.tolerance:g} at most",
-            hint="check the base's commit and that the run folder was not changed after training",
-        )
-    return result
+    hint = "check the base's commit and that the run folder was not changed after training"
+    return _passed(result, f"the adapter on {name}@{revision[:12]} is not what was trained", hint)
 
 
 def _probe(folder: Path, base: Path, recorded: Probes | None, *, load_in_4bit: bool) -> ProbeResult | None:
@@ -101,13 +94,14 @@ def check_merged(folder: Path) -> ProbeResult:
     with _findings("the model cannot be loaded", large="it"):
         model = read_causal_lm(folder, dtype=getattr(torch, manifest.dtype)).to(device)
         result = compare_probes(model, read_tokenizer(folder), recorded)
-    if not result.passed:
-        raise VerificationFailed(
-            f"the model is not what was merged: log-probabilities differ by {result.mean_difference:.2g} nats a token, "
-            f"{result.tolerance:g} at most",
-            hint="hubdpo merge, into another folder, and publish that",
-        )
-    return result
+    return _passed(result, "the model is not what was merged", "hubdpo merge, into another folder, and publish that")
+
+
+def _passed(result: ProbeResult, otherwise: str, hint: str) -> ProbeResult:
+    if result.passed:
+        return result
+    difference = f"{result.mean_difference:.2g} nats a token, {result.tolerance:g} at most"
+    raise VerificationFailed(f"{otherwise}: log-probabilities differ by {difference}", hint=hint)
 
 
 @contextmanager
@@ -137,11 +131,8 @@ def check_dataset(folder: Path) -> dict[str, int]:
     for name in manifest.files:
         if not name.endswith(".parquet"):
             continue
-        with (folder / name).open("rb") as stream:
-            try:
-                count, schema = read_footer(stream, name, hint=AGAIN)
-            except ArtefactError as problem:
-                raise VerificationFailed(problem.message, hint=problem.hint) from None
+        with (folder / name).open("rb") as stream, _findings(f"`{name}` cannot be read", large="it"):
+            count, schema = read_footer(stream, name, hint=AGAIN)
         if (wrong := wrong_column(schema, prepared=True)) is not None:
             raise VerificationFailed(f"DPO cannot train on `{name}`: {wrong}", hint=AGAIN)
         rows[Path(name).name.rpartition("-of-")[0].rpartition("-")[0]] += count

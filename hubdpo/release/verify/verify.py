@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import shortened
@@ -19,7 +19,7 @@ from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, VerificationFailed
 from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.open import find_types, open_repo, say_which
-from hubdpo.hub.reference import RepoRef, RepoType, hub_path, parse_ref
+from hubdpo.hub.reference import RepoRef, parse_ref
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.transport import endpoint
 from hubdpo.hub.versions import highest, parse_tag
@@ -80,20 +80,10 @@ def verify(ref: str | Path, *, check: Check = "load") -> Verified:
             f"`{ref}` holds version {bundle.version}", hint=f"publish {tag} again as a new version"
         )
     return Verified(
-        repo=repo_id,
-        kind=bundle.kind,
-        version=bundle.version,
-        tag=tag,
-        commit=snapshot.sha,
-        bundle_id=bundle.bundle_id,
-        url=release_url(repo_id, snapshot.type, tag),
-        endpoint=endpoint(),
-        files=[*bundle.files, BUNDLE_FILE],
-        checked=check,
-        probes=findings.probes,
-        base=findings.base,
+        **receipt_of(Remote(repo_id, snapshot.type), bundle, tag, snapshot.sha),
+        files=[*bundle.files, BUNDLE_FILE], checked=check, probes=findings.probes, base=findings.base,
         splits=findings.splits,
-    )
+    )  # fmt: skip
 
 
 def _named(ref: str | Path) -> RepoRef:
@@ -119,7 +109,9 @@ def verify_commit(
     with TemporaryDirectory(prefix="hubdpo-verify-") as scratch:
         folder = Path(scratch)
         with _as_failure(snapshot, folder, hint=f"run the same command again; where it fails again, {DO_NOT_USE}"):
-            bundle = _listing(snapshot)
+            bundle = snapshot.manifest(BUNDLE_FILE, Bundle)
+            if bundle is None:
+                raise ArtefactError(f"`{snapshot.ref}` has no {BUNDLE_FILE}, so it is not a release")
             if expected is not None and bundle != expected:
                 raise ArtefactError(f"`{BUNDLE_FILE}` is not the one that was sent")
             if (bundle.kind == "dataset") != (snapshot.repo_type == "dataset"):
@@ -143,14 +135,6 @@ def verify_commit(
             return Findings(bundle, probes=probes, base=base)
 
 
-def _listing(snapshot: RepoSnapshot) -> Bundle:
-    """Return the list of files of a release. Raise ArtefactError when the commit has none, or an invalid one."""
-    bundle = snapshot.manifest(BUNDLE_FILE, Bundle)
-    if bundle is None:
-        raise ArtefactError(f"`{snapshot.ref}` has no {BUNDLE_FILE}, so it is not a release")
-    return bundle
-
-
 @contextmanager
 def _as_failure(snapshot: RepoSnapshot, folder: Path, *, hint: str) -> Iterator[None]:
     """Raise VerificationFailed, naming the release, for whatever is wrong with the files downloaded into `folder`."""
@@ -166,5 +150,9 @@ def _first_names(names: list[str]) -> str:
     return f"{first} and {more:,} more" if more > 0 else first
 
 
-def release_url(repo_id: str, repo_type: RepoType, tag: str) -> str:
-    return f"{endpoint()}/{hub_path(repo_id, repo_type)}/tree/{tag}"
+def receipt_of(remote: Remote, bundle: Bundle, tag: str, commit: str) -> dict[str, Any]:
+    """Return the fields of a release that any of its receipts has."""
+    return {
+        **bundle.model_dump(include={"kind", "version", "bundle_id"}), "repo": remote.repo_id, "tag": tag,
+        "commit": commit, "url": f"{remote.url}/tree/{tag}", "endpoint": endpoint(),
+    }  # fmt: skip
