@@ -1,17 +1,18 @@
-"""The files of a release of each kind: an allow-list, in canonical form, with nothing of this machine in them."""
+"""The files of a release of each kind: an allow-list, in canonical form, no credentials, nothing of this machine."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hubdpo.artefacts.folders.kinds import ADAPTER_FILES, MEASURED_FILES, read_dataset_folder
-from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, COPIED_FILES
+from hubdpo import console
+from hubdpo.artefacts.folders.kinds import MEASURED_FILES, read_dataset_folder
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, COPIED_FILES
 from hubdpo.artefacts.formats.bounded import parse_json, read_object, read_text
-from hubdpo.artefacts.formats.kept_sections import generated, loading_release
+from hubdpo.artefacts.formats.kept_sections import loading_release, split_card
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.artefacts.manifests.evaluation import EvalReport
@@ -29,6 +30,7 @@ from hubdpo.artefacts.manifests.manifest import (
     file_entry,
 )
 from hubdpo.artefacts.manifests.merge import read_merged_folder
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
 from hubdpo.cards.lint.body import LOCAL_PATH
@@ -41,10 +43,14 @@ from hubdpo.model.adapters.config import canonical_adapter_config
 from hubdpo.release.snapshot import Content, ReleaseSnapshot
 from hubdpo.secrets import find_secrets
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 MERGED_FILE = re.compile(
     rf"model(-\d{{5}}-of-\d{{5}})?\.safetensors|model\.safetensors\.index\.json|config\.json|{re.escape(PROBES_FILE)}|"
     + "|".join(map(re.escape, [*COPIED_FILES, *LICENCE_FILES]))
 )
+ROWS_AT_ONCE = 1024
 TEXT = (".json", ".jsonl", ".md", ".jinja", ".txt")
 
 
@@ -89,7 +95,7 @@ def dataset_draft(config: PushConfig) -> Draft:
 
     check_texts(files, quoting=(CARD_FILE,))
     # the kept sections are checked later, when it is known which other files the repo has
-    require_sound_card("dataset", {**files, CARD_FILE: generated(card(config.version)).encode()})
+    require_sound_card("dataset", {**files, CARD_FILE: split_card(card(config.version)).generated.encode()})
     del files[CARD_FILE]
     return Draft("dataset", files, _entries(files, manifest.files), card)
 
@@ -102,7 +108,7 @@ def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
     """
     folder, repo = config.folder, config.repo
     _require_hub_base(base)
-    _check_weights(folder / ADAPTER_FILES[0])
+    _check_weights(folder / ADAPTER_WEIGHTS)
     licence = _licence(config, base, run.dataset)
     run = run.model_copy(update={"base": base})
     evaluation = EvalReport.read(folder / EVAL_FILE) if (folder / EVAL_FILE).exists() else None
@@ -112,9 +118,9 @@ def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
         RUN_FILE: canonical_json(run.model_dump(mode="json")).encode(),
         ADAPTER_CONFIG: canonical_json(settings).encode(),
     }
-    allowed = [*ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES, *LICENCE_FILES, *plots]
+    allowed = [ADAPTER_WEIGHTS, *COPIED_FILES, *MEASURED_FILES, *LICENCE_FILES, *plots]
     files |= {name: folder / name for name in allowed if (folder / name).is_file()}
-    names, shapes, log = [*files, CARD_FILE], read_shapes(folder / ADAPTER_FILES[0]), _training_log(folder)
+    names, shapes, log = [*files, CARD_FILE], read_shapes(folder / ADAPTER_WEIGHTS), _training_log(folder)
 
     def card(version: str) -> str:
         release = Release(repo, version, licence, names)
@@ -211,3 +217,57 @@ def check_texts(files: dict[str, Content], *, quoting: tuple[str, ...] = ()) -> 
             )
         if name not in (*COPIED_FILES, *quoting) and LOCAL_PATH.search(text):
             raise ArtefactError(f"`{name}` holds a path of this machine", hint="remove the path from the file")
+
+
+def check_links(folder: Path) -> None:
+    """Raise ArtefactError for a link that leaves the folder: its target was not made here."""
+    root = folder.resolve()
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise ArtefactError(
+                f"`{path.relative_to(folder)}` is a link to outside of the folder",
+                hint="copy its target into the folder, or remove the link",
+            )
+
+
+def check_rows(folder: Path) -> None:
+    """Raise ArtefactError for a row that holds a credential, unless `prepare` scanned the rows already.
+
+    The message names the file, the row and the kind of credential, never its value.
+    """
+    manifest = PrepareManifest.read(folder / PREPARE_FILE)
+    if manifest.config.get("scan") == "secrets":
+        return
+    import pyarrow.parquet as pq
+
+    with console.progress("looking for credentials", sum(manifest.splits.values())) as bar:
+        for name in manifest.files:
+            if not name.endswith(".parquet"):
+                continue
+            first = 0
+            with pq.ParquetFile(folder / name) as file:
+                for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+                    for row, text in _texts(batch):
+                        if secrets := find_secrets(text):
+                            raise ArtefactError(
+                                f"row {first + row + 1:,} of `{name}` holds a {secrets[0].kind}",
+                                hint="hubdpo prepare ... --scan secrets [--redact]; or `--secrets keep` if it is not a "
+                                "credential",
+                            )
+                    first += batch.num_rows
+                    bar.advance(bar.task_ids[0], batch.num_rows)
+
+
+def _texts(batch: pa.RecordBatch) -> Iterator[tuple[int, str]]:
+    """Yield the row number and the text of every text in a batch: plain columns, and fields of listed messages."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for column in batch.columns:
+        rows = range(len(column))
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            rows, column = pc.list_parent_indices(column).to_pylist(), pc.list_flatten(column)
+        fields = column.flatten() if pa.types.is_struct(column.type) else [column]
+        for field in fields:
+            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+                yield from ((row, text) for row, text in zip(rows, field.to_pylist(), strict=True) if text)

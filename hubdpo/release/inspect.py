@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG
 from hubdpo.artefacts.formats.bounded import parse_object, shortened
 from hubdpo.artefacts.formats.front_matter import fields
 from hubdpo.artefacts.formats.parquet_footers import read_footer, wrong_column
@@ -39,7 +40,6 @@ from hubdpo.hub.reference import RepoRef
 from hubdpo.hub.snapshot import Snapshot
 from hubdpo.model.tokenizer.load import count_tokens
 
-ADAPTER_CONFIG = "adapter_config.json"
 MOST_WORDS, LONGEST_NAME = 100, 200
 MOST_FOOTERS = 200
 MOST_WHERE_KNOWN = 20

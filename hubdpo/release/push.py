@@ -31,11 +31,10 @@ from hubdpo.hub.transport import PUBLIC_HUB, endpoint
 from hubdpo.hub.versions import bump, highest
 from hubdpo.model.generation import stops_elsewhere
 from hubdpo.release.card import compose, warn_of_edits, warn_of_late_edit
-from hubdpo.release.drafts import Draft, adapter_draft, dataset_draft, merged_draft
+from hubdpo.release.drafts import Draft, adapter_draft, check_links, check_rows, dataset_draft, merged_draft
 from hubdpo.release.dry_run import show_plan
 from hubdpo.release.protocol import publish
 from hubdpo.release.pull_request import propose
-from hubdpo.release.refusals import check_links, check_rows
 from hubdpo.release.remote import Refs, Remote, add_to_collection, check_collection, check_visibility
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
 from hubdpo.release.verify.loads import BaseState, look_up_base

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal
 
-from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.artefacts.manifests.bundle import Bundle, Kind, bundle_id_of
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, CARD_FILE, FileEntry, bytes_entry, canonical_json
 from hubdpo.hub.repo import RepoSnapshot
-from hubdpo.hub.snapshot import SHA256_DIGITS, Shapes, Snapshot, git_blob_id
+from hubdpo.hub.snapshot import SHA256_DIGITS, Snapshot, git_blob_id
 from hubdpo.release.verify.files import beside, first_loaded
 
 if TYPE_CHECKING:
@@ -64,22 +62,6 @@ class ReleaseSnapshot(Snapshot):
     def read(self, name: str) -> bytes:
         content = self.contents[name]
         return content if isinstance(content, bytes) else content.read_bytes()
-
-    def open(self, name: str) -> IO[bytes]:
-        content = self.contents[name]
-        return io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
-
-    def path(self, name: str) -> Path | None:
-        content = self.contents[name]
-        return content if isinstance(content, Path) else None
-
-    def fetch(self, names: list[str] | None = None, *, needed: list[str] | None = None) -> Path:
-        raise NotImplementedError("a release is in no folder before it is pushed")
-
-    def shapes(self, name: str) -> Shapes:
-        content = self.contents[name]
-        assert isinstance(content, Path)
-        return read_shapes(content)
 
     def digest(self, name: str) -> str:
         return self._sha256[name]

@@ -26,7 +26,6 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError
 
-ADAPTER_FILES = (ADAPTER_WEIGHTS,)
 MEASURED_FILES = (METRICS_FILE, EVAL_FILE, PROBES_FILE)
 
 
@@ -59,7 +58,7 @@ def published_files(folder: Path) -> list[str]:
     elif kind == "merged":
         wanted = [*MergeManifest.read(folder / MERGE_FILE).files, MERGE_FILE, CARD_FILE]
     else:
-        wanted = [CARD_FILE, RUN_FILE, ADAPTER_CONFIG, *ADAPTER_FILES, *COPIED_FILES, *MEASURED_FILES]
+        wanted = [CARD_FILE, RUN_FILE, ADAPTER_CONFIG, ADAPTER_WEIGHTS, *COPIED_FILES, *MEASURED_FILES]
         wanted += [path.relative_to(folder).as_posix() for path in (folder / "plots").glob("*.png")]
     return sorted(name for name in wanted if (folder / name).is_file())
 

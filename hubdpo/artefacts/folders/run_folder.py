@@ -27,8 +27,13 @@ def alone_in(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         _lock(handle, folder)
-        with nothing_left_of(missing):
+        try:
             yield
+        except BaseException:
+            for path in missing:
+                if path.is_dir() and not any(path.iterdir()):
+                    path.rmdir()
+            raise
     finally:
         os.close(handle)
 
@@ -45,18 +50,6 @@ def _lock(handle: int, folder: Path) -> None:
         return
     if not is_there:
         raise ConfigError(f"another process works in `{folder}`", hint="wait until it ends, or use another folder")
-
-
-@contextlib.contextmanager
-def nothing_left_of(missing: list[Path]) -> Iterator[None]:
-    """If the body fails, remove those of the `missing` folders that it created and left empty."""
-    try:
-        yield
-    except BaseException:
-        for folder in missing:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-        raise
 
 
 def remember_places(config: TrainConfig) -> None:

@@ -138,11 +138,6 @@ def join_card(card: Card) -> str:
     return "\n".join(out) + "\n"
 
 
-def generated(text: str) -> str:
-    """Return the generated part of a card, without kept sections and markers."""
-    return split_card(text).generated
-
-
 def loading_release(text: str, repo: str, tag: str) -> str:
     """Return a dataset card with a load line for a release."""
     line = f'data = load_dataset("{repo}", revision="{tag}")'

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hubdpo.artefacts.folders.kinds import folder_kind
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hubdpo.artefacts.manifests.bundle import A_KIND, Bundle, Kind
 from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport
 from hubdpo.artefacts.manifests.manifest import (
@@ -32,7 +33,7 @@ from hubdpo.release.changelog import (
     what_changed,
 )
 from hubdpo.release.diff.rows import RowChanges, compare_rows
-from hubdpo.release.diff.weights import CONFIG, WEIGHTS, WeightChanges, compare_tensors, compare_weights
+from hubdpo.release.diff.weights import WeightChanges, compare_tensors, compare_weights
 
 MANIFESTS = (PREPARE_FILE, RUN_FILE, EVAL_FILE, MERGE_FILE)
 PARQUET, SAFETENSORS = ".parquet", ".safetensors"
@@ -218,4 +219,4 @@ def _change(before: object, after: object) -> Change:
 def _weights(old: Snapshot, new: Snapshot, kind: Kind) -> WeightChanges:
     if kind == "merged":
         return compare_tensors(*(_verified(side, _with_ending(side, SAFETENSORS)) for side in (old, new)))
-    return compare_weights(*(_verified(side, [CONFIG, WEIGHTS]) for side in (old, new)))
+    return compare_weights(*(_verified(side, [ADAPTER_CONFIG, ADAPTER_WEIGHTS]) for side in (old, new)))

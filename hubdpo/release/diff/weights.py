@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.cards.lint.adapter_fields import readable_fields
 from hubdpo.errors import ArtefactError
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
     Read = Callable[[], Array]
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PEFTS_ALPHA = 8
 """PEFT's default for `lora_alpha`."""
 
@@ -154,19 +154,19 @@ class _Adapter:
 def _open(folder: Path) -> Iterator[_Adapter]:
     from safetensors import SafetensorError, safe_open
 
-    config, wrong = readable_fields(read_object(folder / CONFIG))
+    config, wrong = readable_fields(read_object(folder / ADAPTER_CONFIG))
     if wrong:
-        raise ArtefactError(f"`{folder / CONFIG}`: `{wrong[0].field}` {wrong[0].message}", hint=wrong[0].hint)
+        raise ArtefactError(f"`{folder / ADAPTER_CONFIG}`: `{wrong[0].field}` {wrong[0].message}", hint=wrong[0].hint)
     if config.get("peft_type") != "LORA" or config.get("use_dora"):
-        raise ArtefactError(f"`{folder / CONFIG}` is not of a plain LoRA adapter", hint="compare LoRA adapters")
+        raise ArtefactError(f"`{folder / ADAPTER_CONFIG}` is not of a plain LoRA adapter", hint="compare LoRA adapters")
     try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
+        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
             adapter = _Adapter(file, config)
             if patterns := list(config.get("alpha_pattern") or ()):
-                try_patterns([Patterns(f"`alpha_pattern` of {CONFIG}", "ends", patterns)], adapter.names)
+                try_patterns([Patterns(f"`alpha_pattern` of {ADAPTER_CONFIG}", "ends", patterns)], adapter.names)
             yield adapter
     except SafetensorError as problem:
-        raise ArtefactError(f"`{folder / WEIGHTS}` is broken: {problem}", hint="download it again") from None
+        raise ArtefactError(f"`{folder / ADAPTER_WEIGHTS}` is broken: {problem}", hint="download it again") from None
 
 
 def _distance(old: Factors | None, new: Factors | None) -> Distance:
