@@ -66,7 +66,6 @@ def score_pairs(
     max_length: int = 1024,
     prompt_budget: int = 512,
     batch_size: int = 4,
-    split: str = "test",
 ) -> EvalReport:
     """Score pairs with a PEFT model, its adapter on and off. The defaults are those of training.
 
@@ -78,9 +77,9 @@ def score_pairs(
     rows = encoder.rows(examples)
     if not rows:
         why = "; ".join(encoder.dropped())
-        raise ArtefactError(f"no pair of the `{split}` split can be scored: {why}", hint="raise `--max-length`")
+        raise ArtefactError(f"no pair of the `test` split can be scored: {why}", hint="raise `--max-length`")
     for sentence in encoder.dropped():
-        console.warn(f"`{split}` split: {sentence}")
+        console.warn(f"`test` split: {sentence}")
     was_training = model.training
     model.eval()
     adapter = _scores(model, rows, batch_size, "adapter")
@@ -91,7 +90,7 @@ def score_pairs(
     margins = [beta * ((a.chosen - b.chosen) - (a.rejected - b.rejected)) for a, b in zip(adapter, base, strict=True)]
     gained, lost, p = mcnemar([score.is_right for score in base], [score.is_right for score in adapter])
     return EvalReport(
-        split=split,
+        split="test",
         pairs=len(rows),
         reward_accuracy=Accuracy.of(sum(margin > 0 for margin in margins), len(rows)),
         reward_margin=sum(margins) / len(rows),

@@ -42,17 +42,11 @@ def _no_cuda() -> ConfigError:
 
 
 def compute_dtype(device: str) -> torch.dtype:
-    """Return bfloat16 for a GPU that computes in it, else float32."""
+    """Return bfloat16 for a GPU that computes in it, else float32. GPUs before Ampere only emulate bfloat16."""
     import torch
 
-    return torch.bfloat16 if device == "cuda" and has_bfloat16() else torch.float32
-
-
-def has_bfloat16() -> bool:
-    """Tell whether the GPU computes in bfloat16. GPUs before Ampere emulate it, which PyTorch counts by default."""
-    import torch
-
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
 @contextmanager

@@ -62,12 +62,6 @@ def room_for_base(*, load_in_4bit: bool) -> AbstractContextManager[None]:
     return out_of_memory_is(lambda: TrainingError("the device has no room for the base", hint=hint))
 
 
-def room_for_reference() -> AbstractContextManager[None]:
-    """Raise TrainingError when the body runs out of memory while it computes reference log-probs."""
-    message = "the device ran out of memory while the reference log-probs were computed"
-    return out_of_memory_is(lambda: TrainingError(message, hint="--reference online"))
-
-
 def room_for_scoring(pairs: int, command: Callable[[int], str], *, kept: str = "") -> AbstractContextManager[None]:
     """Raise TrainingError when the body runs out of memory while it scores `pairs` pairs a forward pass.
 

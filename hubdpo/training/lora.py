@@ -19,22 +19,18 @@ def lora_config(config: TrainConfig, model: PreTrainedModel) -> LoraConfig:
 
     PEFT would write a set, whose order changes from run to run, and for `all-linear` each layer of each block.
     """
+    names, head = config.lora_target_modules, model.get_output_embeddings()
+    if names == [ALL_LINEAR]:
+        linear = {name: part for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
+        names = [name.rpartition(".")[2] for name, part in linear.items() if part is not head]
     return LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=sorted(set(_target_modules(config.lora_target_modules, model))),
+        target_modules=sorted(set(names)),
         task_type=TaskType.CAUSAL_LM,
         bias="none",
     )
-
-
-def _target_modules(names: list[str], model: PreTrainedModel) -> list[str]:
-    if names != [ALL_LINEAR]:
-        return names
-    head = model.get_output_embeddings()
-    linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear) and part is not head]
-    return [name.rpartition(".")[2] for name in linear]
 
 
 def adapter_to_float32(model: PeftModel) -> None:

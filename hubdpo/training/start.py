@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from hubdpo import console
@@ -87,7 +87,9 @@ def check_start(config: TrainConfig) -> TrainConfig:
     if config.resumes and config.output_dir.is_dir():
         set_damaged_aside(config.output_dir)
     check_output_folder(config)
-    _check_trackers(config.report_to)
+    for name in config.report_to:
+        if not any(importlib.util.find_spec(package) for package in TRACKERS[name]):
+            raise ConfigError(f"`--report-to {name}` needs its package", hint=f"pip install {TRACKERS[name][0]}")
     dataset, pinned = look_at_dataset(config.dataset)
     if config.lr_scheduler_type in BY_EVALUATION and not dataset.splits.get("test"):
         raise ConfigError(
@@ -97,13 +99,6 @@ def check_start(config: TrainConfig) -> TrainConfig:
     config = look_at_base(config.model_copy(update={"dataset": pinned}))
     warn_of_other_tokenizer(dataset, config)
     return config
-
-
-def _check_trackers(names: Sequence[str]) -> None:
-    """Raise ConfigError when no package of a tracker is installed."""
-    for name in names:
-        if not any(importlib.util.find_spec(package) for package in TRACKERS[name]):
-            raise ConfigError(f"`--report-to {name}` needs its package", hint=f"pip install {TRACKERS[name][0]}")
 
 
 def warn_of_other_tokenizer(dataset: PrepareManifest, config: TrainConfig) -> None:

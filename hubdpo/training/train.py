@@ -29,7 +29,7 @@ from hubdpo.model.bases.find import check_base_options, find_base
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.device import pick_device
 from hubdpo.model.generation import stops_elsewhere, unstopped, use_stops, write_stops
-from hubdpo.model.memory import out_of_memory_is, room_for_base, room_for_reference, room_for_scoring
+from hubdpo.model.memory import out_of_memory_is, room_for_base, room_for_scoring
 from hubdpo.model.probes import record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.training.launch.processes import check_launch, is_sharded, launch, leave_at_exit, rank, world_size
@@ -84,7 +84,10 @@ def train(config: TrainConfig) -> RunManifest:
             f"no pair is left to train on: {'; '.join(encoder.dropped())}",
             hint="raise `--max-length`, or correct the rows",
         )
-    test_rows = _evaluation_rows(config, tokenizer, data.get("test"))
+    test_rows: list[Row] = []  # those that the evaluations during training use
+    if (test := data.get("test")) is not None:
+        encoder_of_tests = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
+        test_rows = encoder_of_tests.rows(test.select(range(min(len(test), config.max_eval_pairs))))
 
     # 3. count the steps, and print the plan
     steps = resume.steps_to_take(config, len(train_rows), earlier)
@@ -121,7 +124,8 @@ def train(config: TrainConfig) -> RunManifest:
     if config.dry_run:
         return manifest
     if config.reference == "cached":
-        with room_for_reference():
+        message = "the device ran out of memory while the reference log-probs were computed"
+        with out_of_memory_is(lambda: TrainingError(message, hint="--reference online")):
             use_cached_reference(trainer, reference_identity(config, base, device))
     elif config.num_train_epochs > 1 and config.max_steps < 0:
         console.hint("`--reference cached` computes the reference log-probs once instead of in every epoch")
@@ -151,7 +155,7 @@ def train(config: TrainConfig) -> RunManifest:
         if manifest.end_of_turn is not None:
             write_stops(folder, manifest.end_of_turn)
     if is_first or trainer.is_fsdp_enabled:
-        _score(config, trainer, tokenizer, data.get("test"))
+        _score(config, trainer, tokenizer, test)
     if not is_first:
         return manifest
     write_plots(folder)
@@ -190,14 +194,6 @@ def _own_device(requested: str) -> str:
     return device
 
 
-def _evaluation_rows(config: TrainConfig, tokenizer: PreTrainedTokenizerBase, test: Dataset | None) -> list[Row]:
-    """Return the rows of the test split that the evaluations during training use."""
-    if test is None:
-        return []
-    encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
-    return encoder.rows(test.select(range(min(len(test), config.max_eval_pairs))))
-
-
 def _out_of_memory_in(trainer: SharedPrefixDPOTrainer, config: TrainConfig) -> TrainingError:
     """Return the error for memory that ran out in a step or in an evaluation, with the options that need less."""
     saved, pairs = newest_checkpoint(config.output_dir) is not None, config.per_device_eval_batch_size
@@ -210,7 +206,6 @@ def _out_of_memory_in(trainer: SharedPrefixDPOTrainer, config: TrainConfig) -> T
 
 
 def _last_metrics(trainer: SharedPrefixDPOTrainer) -> dict[str, float]:
-    """Return the last logged value of every metric, those that are finite."""
     last: dict[str, float] = {}
     for line in trainer.state.log_history:
         last |= {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}

@@ -22,7 +22,9 @@ def canonical_adapter_config(raw: JsonObject, base: BaseRef) -> JsonObject:
     PEFT keeps target modules in a set, whose order changes between processes, and writes the local path of the base. It
     also writes every key that it knows, and PEFT before 0.15 fails at a key that it does not know.
     """
-    defaults = _defaults() if raw.get("peft_type") == "LORA" else {}
+    from peft import LoraConfig
+
+    defaults = LoraConfig().to_dict() if raw.get("peft_type") == "LORA" else {}
     config = {
         name: value
         for name, value in raw.items()
@@ -34,9 +36,3 @@ def canonical_adapter_config(raw: JsonObject, base: BaseRef) -> JsonObject:
     if isinstance(modules := config.get("target_modules"), (list, set, tuple)):
         config["target_modules"] = sorted(modules)
     return dict(sorted(config.items()))
-
-
-def _defaults() -> JsonObject:
-    from peft import LoraConfig
-
-    return dict(LoraConfig().to_dict())

@@ -133,7 +133,7 @@ def _compared_texts(tree: nodes.Template) -> Iterator[str]:
         if not any(_is_no_content(side, no_contents) for side in sides):
             yield from _texts_in(sides)
     for call in tree.find_all(nodes.Call):
-        if _name_of(call.node) not in _STRIPS | _TAKE_NAMES:
+        if (getattr(call.node, "attr", None) or getattr(call.node, "name", "")) not in _STRIPS | _TAKE_NAMES:
             yield from _texts_in(call.args)
     for kind in (nodes.Filter, nodes.Test):
         for use in tree.find_all(kind):
@@ -156,10 +156,6 @@ def _is_no_content(side: nodes.Node, no_contents: set[str]) -> bool:
     if isinstance(side, nodes.Getitem):
         return isinstance(side.arg, nodes.Const) and side.arg.value in ("role", "type")
     return isinstance(side, nodes.Name) and side.name in no_contents
-
-
-def _name_of(called: nodes.Node) -> str:
-    return str(getattr(called, "attr", None) or getattr(called, "name", ""))
 
 
 def _texts_in(expressions: Sequence[nodes.Node]) -> Iterator[str]:
