@@ -31,7 +31,7 @@ DRAWERS = {
         "merge",
     ),
     "data": ("pairs", "converters", "raw", "detection", "tokens", "clean", "prepare", "load"),
-    "training": ("schedule", "lora", "step", "preflight", "run", "launch", "train", "start"),
+    "training": ("schedule", "step", "preflight", "run", "launch", "train", "start"),
 }
 """The order within a room, where it has one."""
 MODULES = sorted(PACKAGE.rglob("*.py"))

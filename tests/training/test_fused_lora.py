@@ -14,8 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.utils.checkpoint import checkpoint
 
 from hubdpo.model.memory import kept_bytes
-from hubdpo.training.step import fused_lora
-from hubdpo.training.step.fused_lora import FusedLora
+from hubdpo.training.step.lora import FusedLora, _LoraLinear
 from tests.near import assert_near, assert_same_step
 from tests.training.test_token_budget import step, trainer_for
 
@@ -84,13 +83,13 @@ def by_peft(model: PeftModel, fused: FusedLora, **options: Any) -> Results:
 def fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     """The shapes of the inputs that fused projections ran on."""
     calls: list[torch.Size] = []
-    apply = fused_lora._LoraLinear.apply
+    apply = _LoraLinear.apply
 
     def counted(x: torch.Tensor, *args: object) -> torch.Tensor:
         calls.append(x.shape)
         return apply(x, *args)
 
-    monkeypatch.setattr(fused_lora._LoraLinear, "apply", counted)
+    monkeypatch.setattr(_LoraLinear, "apply", counted)
     return calls
 
 

@@ -12,7 +12,7 @@ from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from hubdpo.training.step.fused_lora import FusedNorms
+from hubdpo.training.step.lora import FusedNorms
 
 WIDTH = 48
 

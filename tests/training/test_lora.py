@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from hubdpo.training.lora import switch_quickly
+from hubdpo.training.step.lora import switch_quickly
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 

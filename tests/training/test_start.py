@@ -188,7 +188,7 @@ def test_all_linear_is_what_peft_makes_of_it(tiny_base: Path, facts: BaseFacts) 
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from hubdpo.training.lora import lora_config
+    from hubdpo.training.step.lora import lora_config
 
     def adapted(made: LoraConfig) -> set[str]:
         return {name for name, _ in get_peft_model(model(), made).named_parameters() if "lora_" in name}

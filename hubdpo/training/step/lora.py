@@ -1,4 +1,4 @@
-"""Run projections with their LoRA adapter, and norms, as few kernels where the libraries launch many.
+"""Configure the LoRA adapter, and run its projections, and norms, as few kernels where the libraries launch many.
 
 PEFT computes y = W x + b, copies y, and adds s * B (A x): with autocast and NF4 about twelve kernels for a projection,
 and autograd sums three gradients of x. On a GPU these launches and passes over memory took as long as the matrix
@@ -22,15 +22,20 @@ multiplies with 1 + weight), so a norm is replaced only when both give the same 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from bitsandbytes.functional import QuantState, dequantize_4bit, dequantize_blockwise
 from bitsandbytes.nn import Linear4bit, Params4bit
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, TaskType
 from peft.tuners.lora import LoraLayer
+from transformers import PreTrainedModel
+
+from hubdpo.config import TrainConfig
+from hubdpo.config.train import ALL_LINEAR
 
 Forward = Callable[..., torch.Tensor]
 TOLERANCE = 1e-5
@@ -211,3 +216,51 @@ def _is_plain(norm: torch.nn.Module) -> bool:
     with torch.no_grad():
         own = torch.func.functional_call(norm, {"weight": scales}, (states,))
     return bool(torch.allclose(own.float(), F.rms_norm(states, weight.shape, scales, epsilon), atol=TOLERANCE))
+
+
+def lora_config(config: TrainConfig, model: PreTrainedModel) -> LoraConfig:
+    """Return PEFT's configuration, with the target modules named and sorted.
+
+    PEFT would write a set, whose order changes from run to run, and for `all-linear` each layer of each block.
+    """
+    names, head = config.lora_target_modules, model.get_output_embeddings()
+    if names == [ALL_LINEAR]:
+        linear = {name: part for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
+        names = [name.rpartition(".")[2] for name, part in linear.items() if part is not head]
+    return LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=sorted(set(names)),
+        task_type=TaskType.CAUSAL_LM,
+        bias="none",
+    )
+
+
+def adapter_to_float32(model: PeftModel) -> None:
+    """Keep the trained weights in float32: in bfloat16, steps of 5e-6 round away, and a resumed run would differ."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+
+
+def switch_quickly(model: PeftModel) -> None:
+    """Let `model.disable_adapter()` set one flag on each LoRA layer.
+
+    PEFT's own inspects all modules and weights five times and turns gradients off and on. That takes 0.1 s for a model
+    of 28 layers, before and after each pass of the reference, while a GPU waits.
+    """
+    layers = [part for part in model.modules() if isinstance(part, LoraLayer)]
+
+    @contextmanager
+    def disable_adapter() -> Iterator[None]:
+        before = [layer._disable_adapters for layer in layers]
+        for layer in layers:
+            layer._disable_adapters = True
+        try:
+            yield
+        finally:
+            for layer, disabled in zip(layers, before, strict=True):
+                layer._disable_adapters = disabled
+
+    model.disable_adapter = disable_adapter
