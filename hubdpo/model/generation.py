@@ -64,10 +64,7 @@ def answer_chat(
 
 
 def stop_ids(eos_token_id: object) -> list[int]:
-    """Return the stop tokens of a generation config, whose `eos_token_id` is an id, a list of ids or None.
-
-    Raise ArtefactError for anything else.
-    """
+    """Return the stop tokens that `eos_token_id` names: one, a list or none. Raise ArtefactError for anything else."""
     ids: list[Any] = [] if eos_token_id is None else [eos_token_id]
     if isinstance(eos_token_id, list):
         ids = eos_token_id

@@ -73,14 +73,10 @@ def room_for_scoring(pairs: int, command: Callable[[int], str], *, kept: str = "
 
 
 def free_bytes(device: str) -> int:
-    """Return the bytes that this process can still take.
-
-    On the GPU they include what PyTorch holds in reserve. On the CPU they are this process's part of what can be had
-    without swapping.
-    """
+    """Return the bytes that this process can still take: on the CPU, its part of what there is without swapping."""
     import torch
 
-    if device == "cuda":
+    if device == "cuda":  # free memory, and what PyTorch holds in reserve
         reserved, allocated = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
         return int(torch.cuda.mem_get_info()[0] + reserved - allocated)
     return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

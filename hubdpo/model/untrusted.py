@@ -27,10 +27,7 @@ _MAY_NAME_CODE = ("tokenizer_config.json", CONFIG)
 
 
 def check_files(folder: Path, names: Iterable[str], error: type[HubdpoError]) -> None:
-    """Raise `error` when a file of these names is too large, or JSON in it is malformed, too deep or too long.
-
-    Files that do not exist are skipped.
-    """
+    """Raise `error` when one of these files is there and too large, or its JSON malformed, too deep or too long."""
     for name in names:
         path = folder / name
         if not path.is_file():

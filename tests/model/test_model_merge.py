@@ -24,7 +24,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cli.app import app
 from hubdpo.config import MergeConfig
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError, VerificationFailed
-from hubdpo.model.merge.check import Adapter, Merged, compare, computing_in_float32
+from hubdpo.model.merge.check import Merged, compare, computing_in_float32
 from hubdpo.model.merge.merge import merge
 from hubdpo.model.merge.weights import plan_weights
 from hubdpo.release.diff.diff import diff
@@ -294,35 +294,35 @@ def told(*values: float, dtype: str = "float32") -> Probes:
     ],
 )
 def test_a_difference_may_be_twice_the_noise(loaded: Any, fine: Any, passes: bool) -> None:
-    there = Adapter(adapter=told(-1.0, -2.0), base=told(-3.0, -5.0))
+    there = told(-1.0, -2.0), told(-3.0, -5.0)
     written = Merged(told(*loaded), told(*fine), told(*loaded))
     config = MergeConfig.build({"adapter": "run", "output_dir": "m"})
     if passes:
-        assert compare(there, written, config).share_lost < 0.5
+        assert compare(*there, written, config).share_lost < 0.5
         return
     with pytest.raises(VerificationFailed, match="does not give the adapter's"):
-        compare(there, written, config)
+        compare(*there, written, config)
 
 
 @pytest.mark.parametrize(("merged_value", "passes"), [(-1.0004, True), (-1.0006, False)])
 def test_a_merge_may_lose_half_of_what_the_adapter_changes(merged_value: float, passes: bool) -> None:
-    there, value = Adapter(adapter=told(-1.0), base=told(-1.001)), told(merged_value)
+    there, value = (told(-1.0), told(-1.001)), told(merged_value)
     config = MergeConfig.build({"adapter": "run", "output_dir": "m"})
     if passes:
-        assert compare(there, Merged(value, value, value), config).share_lost == pytest.approx(0.4)
+        assert compare(*there, Merged(value, value, value), config).share_lost == pytest.approx(0.4)
         return
     with pytest.raises(VerificationFailed, match="rounding to bfloat16 takes 60% of what the adapter changes"):
-        compare(there, Merged(value, value, value), config)
+        compare(*there, Merged(value, value, value), config)
 
 
 def test_an_adapter_in_16_bits_is_compared_in_16_bits() -> None:
-    there = Adapter(adapter=told(-1.3, dtype="bfloat16"), base=told(-5.0, dtype="bfloat16"))
+    there = told(-1.3, dtype="bfloat16"), told(-5.0, dtype="bfloat16")
     written = Merged(told(-1.3), told(-1.0), told(-1.3))
     config = MergeConfig.build({"adapter": "run", "output_dir": "m"})
-    assert compare(there, written, config).largest_difference == 0
+    assert compare(*there, written, config).largest_difference == 0
     lost = Merged(told(-5.0), told(-5.0), told(-5.0))
     with pytest.raises(VerificationFailed):
-        compare(there, lost, config)
+        compare(*there, lost, config)
 
 
 def test_computing_in_float32_leaves_the_weights_as_they_were(merged: Path) -> None:

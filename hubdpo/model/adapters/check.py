@@ -147,11 +147,7 @@ def _errors_name(name: str) -> Iterator[None]:
 
 
 def _try_patterns(config: JsonObject, modules: Sequence[str], *, seconds: float | None = None) -> float:
-    """Match every pattern of a config against module names in a process of its own; return the seconds that it took.
-
-    Raise ArtefactError when the time runs out.
-    """
-
+    """Match every pattern of a config with module names in a process of its own; return the seconds that it took."""
     fields = []
     for field, how in _HOW.items():
         value = config.get(field) or ()

@@ -25,8 +25,7 @@ from hubdpo.model.tokenizer.load import read_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 EXACT = 1e-3
 """Largest difference of a token's log-probability, in nats, when everything is computed and stored in float32."""
@@ -36,30 +35,12 @@ MOST_LOST = 0.5
 """Largest share of the adapter's effect that a merge may lose, as root mean squares over the tokens."""
 
 
-class Adapter(NamedTuple):
-    """Probes of an adapter on its base, and of the base alone."""
-
-    adapter: Probes
-    base: Probes
-
-
 class Merged(NamedTuple):
     """Probes of a merged model as it loads, and of the same weights in float32 and in bfloat16 arithmetic."""
 
     loaded: Probes
     fine: Probes
     coarse: Probes
-
-
-def probe_adapter(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, *, load_in_4bit: bool,
-    template_kwargs: Mapping[str, object] | None = None,
-) -> Adapter:  # fmt: skip
-    """Record the probes with the adapter on and off."""
-    record = partial(record_probes, model, tokenizer, load_in_4bit=load_in_4bit, template_kwargs=template_kwargs)
-    adapter = record()
-    with model.disable_adapter():
-        return Adapter(adapter, record())
 
 
 def probe_written(
@@ -113,20 +94,17 @@ def computing_in_float32(model: PreTrainedModel) -> Iterator[None]:
             hook.remove()
 
 
-def compare(there: Adapter, merged: Merged, config: MergeConfig) -> MergeCheck:
+def compare(adapter: Probes, base: Probes, merged: Merged, config: MergeConfig) -> MergeCheck:
     """Return how far the merged model is from the adapter, both computed in the adapter's type.
 
-    Raise VerificationFailed when it is further than the noise of that arithmetic explains, or when the merge lost most
-    of the adapter's effect.
+    `adapter` and `base` are the probes of the model that was merged, with its adapter on and off. Raise
+    VerificationFailed when the merged model is further from it than the noise of that arithmetic explains, or when the
+    merge lost most of the adapter's effect.
     """
-    computed_in = there.adapter.environment["dtype"]
-    in_same_type = merged.fine if computed_in == "float32" else merged.coarse
-    # lists of log-probabilities, one value for each token of all answers
-    adapter, base, fine, coarse, like = (
-        _values(probes) for probes in (there.adapter, there.base, merged.fine, merged.coarse, in_same_type)
-    )
-    off, effect = _differences(adapter, like), _differences(base, adapter)
-    noise = _differences(fine, coarse)
+    computed_in = adapter.environment["dtype"]
+    # one value for each token of all answers
+    off = _differences(adapter, merged.fine if computed_in == "float32" else merged.coarse)
+    effect, noise = _differences(base, adapter), _differences(merged.fine, merged.coarse)
     check = MergeCheck(
         tokens=len(off),
         mean_difference=sum(map(abs, off)) / len(off),
@@ -153,12 +131,9 @@ def compare(there: Adapter, merged: Merged, config: MergeConfig) -> MergeCheck:
     return check
 
 
-def _values(probes: Probes) -> list[float]:
-    return [value for probe in probes.probes for value in probe.log_probs]
-
-
-def _differences(first: list[float], second: list[float]) -> list[float]:
-    return [there - here for here, there in zip(first, second, strict=True)]
+def _differences(first: Probes, second: Probes) -> list[float]:
+    ours, theirs = ([value for probe in probes.probes for value in probe.log_probs] for probes in (first, second))
+    return [there - here for here, there in zip(ours, theirs, strict=True)]
 
 
 def _rms(values: list[float]) -> float:

@@ -11,6 +11,7 @@ import gc
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +38,9 @@ from hubdpo.model.adapters.load import load_on_base
 from hubdpo.model.bases.find import base_folder
 from hubdpo.model.device import pick_device
 from hubdpo.model.generation import write_stops
-from hubdpo.model.merge.check import compare, probe_adapter, probe_written
+from hubdpo.model.merge.check import compare, probe_written
 from hubdpo.model.merge.weights import plan_weights, write_weights
+from hubdpo.model.probes import record_probes
 from hubdpo.model.untrusted import read_json
 from hubdpo.version import __version__
 
@@ -66,7 +68,12 @@ def merge(config: MergeConfig) -> MergeManifest:
 
 
 def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[], None]) -> MergeManifest:
-    settings = _check_base(source)
+    settings = read_json(source.base / CONFIG)
+    if "quantization_config" in settings:
+        raise ArtefactError(
+            f"the weights of `{source.run.base.name}` are stored quantised, and a merge would be rounded to their bits",
+            hint="train on, and merge into, the 16-bit model that it was made from",
+        )
     if (ready := _ready(config, source)) is not None:
         console.info(f"{config.output_dir} is up to date")
         return ready
@@ -81,16 +88,18 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
     write_weights(plan, new)
     _write_settings(settings, source, config, new)
     template_kwargs = source.run.config.get("chat_template_kwargs")
-    there = probe_adapter(model, tokenizer, load_in_4bit=in_4bit, template_kwargs=template_kwargs)
-    parameters = plan.parameters
-    del model, plan
+    record = partial(record_probes, model, tokenizer, load_in_4bit=in_4bit, template_kwargs=template_kwargs)
+    adapter, parameters = record(), plan.parameters
+    with model.disable_adapter():
+        base = record()
+    del model, plan, record
     gc.collect()
 
     console.info("loading what was written, to compare")
     merged = probe_written(
-        new, config.dtype, device, computed_in=there.adapter.environment["dtype"], template_kwargs=template_kwargs
+        new, config.dtype, device, computed_in=adapter.environment["dtype"], template_kwargs=template_kwargs
     )
-    check = compare(there, merged, config)
+    check = compare(adapter, base, merged, config)
     merged.loaded.write(new / PROBES_FILE)
     names = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
     manifest = MergeManifest(
@@ -132,22 +141,8 @@ def _find(config: MergeConfig) -> _Source:
     return _Source(folder, ref, run, base_folder(run.base, folder if sha is None else None))
 
 
-def _check_base(source: _Source) -> JsonObject:
-    """Return config.json of the base. Raise ArtefactError when its weights are stored quantised."""
-    settings = read_json(source.base / CONFIG)
-    if "quantization_config" in settings:
-        raise ArtefactError(
-            f"the weights of `{source.run.base.name}` are stored quantised, and a merge would be rounded to their bits",
-            hint="train on, and merge into, the 16-bit model that it was made from",
-        )
-    return settings
-
-
 def _ready(config: MergeConfig, source: _Source) -> MergeManifest | None:
-    """Return the manifest of an output folder that already holds this merge, None when it is empty.
-
-    Raise ConfigError when it holds anything else.
-    """
+    """Return the manifest of this merge from the output folder, None where it is empty; raise ConfigError otherwise."""
     folder = config.output_dir
     if not entries(folder):
         return None

@@ -98,10 +98,7 @@ def encoded(
     tokenizer: PreTrainedTokenizerBase, chat: Sequence[Mapping[str, object]], *,
     error: type[HubdpoError] = ArtefactError,
 ) -> BatchEncoding:  # fmt: skip
-    """Return the inputs of a model that answers a chat: tensors shaped (1, tokens).
-
-    Raise `error` as `rendered` does, and when the template renders nothing.
-    """
+    """Return the tensors, shaped (1, tokens), of a chat to answer. Raise `error` when it renders as nothing, too."""
     inputs = tokenizer(rendered(tokenizer, chat, ask=True, error=error), add_special_tokens=False, return_tensors="pt")
     if not inputs["input_ids"].numel():
         where = template_of(tokenizer)

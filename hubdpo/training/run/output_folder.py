@@ -41,13 +41,6 @@ FILES_OF_0_2 = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 """Files of every checkpoint. The markers of hubdpo 0.2.0 list no files."""
 
 
-class Saved(NamedTuple):
-    """What a stopped run has saved, as words that end a message, and the command or words for its hint."""
-
-    state: str
-    hint: str
-
-
 def check_output_folder(config: TrainConfig) -> RunManifest | None:
     """Return the manifest of the run to resume, None when a new run may start.
 
@@ -100,12 +93,12 @@ def _is_scratch(path: Path) -> bool:
     return path.name.startswith((f".{RUN_FILE}.", f".{METRICS_FILE}.", f".{LOCAL_FILE}.", SCRATCH))
 
 
-def saved_state(config: TrainConfig) -> Saved:
-    """Return the newest checkpoint of a stopped run and the command that resumes it, in words."""
+def saved_state(config: TrainConfig) -> tuple[str, str]:
+    """Return what a stopped run has saved, as words that end a message, and the hint that resumes it."""
     checkpoint = newest_checkpoint(config.output_dir)
     if checkpoint is None:
-        return Saved(f"nothing was saved yet (the first checkpoint is at step {config.save_steps})", START_AGAIN)
-    return Saved(f"`{checkpoint.folder}` is kept", resume_command(config) + (" --extend" if config.extend else ""))
+        return f"nothing was saved yet (the first checkpoint is at step {config.save_steps})", START_AGAIN
+    return f"`{checkpoint.folder}` is kept", resume_command(config) + (" --extend" if config.extend else "")
 
 
 @contextlib.contextmanager
