@@ -20,9 +20,6 @@ import torch
 from hubdpo.training.step.batch import Batch, select_pairs
 from hubdpo.training.step.shared_prefix import prefix_lengths
 
-BY_CHOSEN_TOKENS = ("mean_token_accuracy", "logits/chosen")
-BY_REJECTED_TOKENS = ("logits/rejected",)
-BY_TOKENS = ("entropy",)
 TOTALS = ("num_tokens",)
 """Metrics that TRL accumulates over the run: the last value stands for all passes."""
 
@@ -175,10 +172,10 @@ def _share(own: int, total: int, times: int) -> float:
 
 def _weight(name: str, counts: Counts) -> int:
     """Return the number of terms that a metric is the mean of."""
-    if name in BY_CHOSEN_TOKENS:
-        return counts.chosen
-    if name in BY_REJECTED_TOKENS:
-        return counts.rejected
-    if name in BY_TOKENS:
-        return counts.chosen + counts.rejected
-    return counts.pairs
+    tokens = {
+        "mean_token_accuracy": counts.chosen,
+        "logits/chosen": counts.chosen,
+        "logits/rejected": counts.rejected,
+        "entropy": counts.chosen + counts.rejected,
+    }
+    return tokens.get(name, counts.pairs)
