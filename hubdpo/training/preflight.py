@@ -13,8 +13,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
 from hubdpo.machine.refusals import check_room, in_units
 from hubdpo.model.memory import bytes_of, kept_bytes, layers_that_fit, out_of_memory_is, tokens_that_fit
-from hubdpo.training.step.batch import Batch, Row, row_length, select_pairs
-from hubdpo.training.step.token_budget import cut_into_passes, pair_costs
+from hubdpo.training.step.batch import Batch, Row, cut_into_passes, pair_costs, row_length, select_pairs
 from hubdpo.training.step.trainer import Measured, SharedPrefixDPOTrainer
 
 FLOAT = 4

@@ -12,7 +12,7 @@ from test_token_budget import LONGEST, config_for
 from transformers import AutoTokenizer
 
 from hubdpo.model.bases.load import load_base
-from hubdpo.training.step.token_budget import Counts, Step, Tally
+from hubdpo.training.step.batch import Counts, Step, Tally
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_near, assert_same_step
 

@@ -15,8 +15,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
 from hubdpo.model.bases.load import load_base
-from hubdpo.training.step.batch import Batch
-from hubdpo.training.step.token_budget import Counts, cut_into_passes, fill, pair_costs, spread
+from hubdpo.training.step.batch import Batch, Counts, cut_into_passes, fill, pair_costs, spread
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_near, assert_same_step
 

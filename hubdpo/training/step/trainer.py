@@ -19,12 +19,11 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
 from hubdpo.model.device import compute_dtype
 from hubdpo.training.schedule import batches_of
-from hubdpo.training.step.batch import AssistantCollator, Batch
+from hubdpo.training.step.batch import TOTALS, AssistantCollator, Batch, Counts, Pass, Step, Tally, cut_into_passes
 from hubdpo.training.step.checkpointing import Recomputed
 from hubdpo.training.step.lora import FusedLora, FusedNorms, adapter_to_float32, lora_config, switch_quickly
 from hubdpo.training.step.reference import add_reference_log_probs
 from hubdpo.training.step.shared_prefix import SharedPrefix
-from hubdpo.training.step.token_budget import TOTALS, Counts, Pass, Step, Tally, cut_into_passes
 
 Metrics = defaultdict[str, list[float]]
 SAME_IN_TRL = (
