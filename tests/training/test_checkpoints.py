@@ -14,6 +14,7 @@ from hubdpo.training.run.output_folder import (
     MARKER,
     complete_checkpoints,
     damage_of,
+    delete_partial_files,
     mark_complete,
     newest_checkpoint,
     set_damaged_aside,
@@ -112,3 +113,10 @@ def test_files_are_on_the_disk_before_the_marker(tmp_path: Path, monkeypatch: py
     folder = checkpoint(tmp_path, 2)
     assert set(synced[: len(FILES)]) == {(folder / name).stat().st_ino for name in FILES}
     assert synced[len(FILES)] == (folder / MARKER).stat().st_ino
+
+
+def test_a_checkpoint_that_a_kill_left_half_deleted_goes(tmp_path: Path) -> None:
+    older, newer = checkpoint(tmp_path, 9), checkpoint(tmp_path, 10)
+    (older / "rng.pth").unlink()
+    delete_partial_files(tmp_path)
+    assert (older.exists(), newer.exists()) == (False, True)

@@ -80,9 +80,12 @@ def _check_writable(folder: Path) -> None:
 
 
 def delete_partial_files(folder: Path) -> None:
-    """Delete the checkpoints and scratch files that a kill or a full disk cut short; transformers would count them."""
+    """Delete the checkpoints and scratch files that a kill or a full disk cut short; transformers would count them.
+
+    That includes a checkpoint that was being deleted: by its time it now looks newer than those that are complete.
+    """
     for path in folder.iterdir():
-        if path.name.startswith("checkpoint-") and not (path / MARKER).exists():
+        if path.name.startswith("checkpoint-") and (not (path / MARKER).exists() or damage_of(path) is not None):
             shutil.rmtree(path)
         elif _is_scratch(path):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
