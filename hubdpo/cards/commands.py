@@ -11,7 +11,7 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest, split_in_memory
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.fences import visible
 from hubdpo.config import PrepareConfig, TrainConfig
-from hubdpo.config.base import Config
+from hubdpo.config.base import Config, flag_of
 
 Options = Mapping[str, Any]
 """Options of a command, by field of its config."""
@@ -91,7 +91,7 @@ def resume_command(config: TrainConfig) -> str:
 def flags(values: Options, model: type[Config]) -> Iterator[str]:
     """Yield the command-line options that differ from this version's defaults."""
     for name, value in changed_options(values, model):
-        flag = "--" + name.replace("_", "-")
+        flag = flag_of(name)
         if isinstance(value, bool):
             yield flag if value else f"--no-{flag[2:]}"
         elif isinstance(value, list):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hubdpo.config.base import Cli, Config, NumberOrAuto, PathOrName, Unfit, check_choice
 from hubdpo.config.schedules import SCHEDULES, ScheduleArguments, check_schedule
@@ -23,7 +23,9 @@ LOSS_TYPES = (
     "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 )  # fmt: skip
 
-TRACKERS = ("tensorboard", "trackio", "wandb")
+CHOICES: dict[str, Collection[str]] = {
+    "loss_type": LOSS_TYPES, "lr_scheduler_type": SCHEDULES, "report_to": ("tensorboard", "trackio", "wandb")
+}  # fmt: skip
 
 WHOLE_BATCH_LOSSES = frozenset({"aot", "aot_unpaired"})
 """Losses that sort the scores of all pairs in a batch (trl/trainer/dpo_trainer.py), so the batch cannot be split."""
@@ -88,13 +90,6 @@ class LossOptions(Config):
         description="Compute reference log-probs in every step, or once and cache them on disk for later runs.",
     )
 
-    @field_validator("loss_type")
-    @classmethod
-    def _known_losses(cls, value: list[str]) -> list[str]:
-        for name in value:
-            check_choice("loss_type", name, LOSS_TYPES)
-        return value
-
 
 class ScheduleOptions(Config):
     panel = "Optimiser, schedule and batches"
@@ -124,12 +119,6 @@ class ScheduleOptions(Config):
     def _some_steps(cls, value: int) -> int:
         if value == 0:
             raise Unfit("0 steps train nothing", hint="--max-steps 1 or more, or -1 for all of --num-train-epochs")
-        return value
-
-    @field_validator("lr_scheduler_type")
-    @classmethod
-    def _known_schedule(cls, value: str) -> str:
-        check_choice("lr_scheduler_type", value, SCHEDULES)
         return value
 
     @property
@@ -221,18 +210,18 @@ class ProcessOptions(Config):
         default_factory=list, description="Experiment trackers: tensorboard, trackio, wandb."
     )
 
-    @field_validator("report_to")
-    @classmethod
-    def _known_trackers(cls, value: list[str]) -> list[str]:
-        if value == ["none"]:  # as transformers spells it
-            return []
-        for name in value:
-            check_choice("report_to", name, TRACKERS)
-        return value
-
 
 # pydantic collects the fields of the last base first
 class TrainConfig(ProcessOptions, MemoryOptions, LoraOptions, LengthOptions, ScheduleOptions, LossOptions, RunOptions):
+    @field_validator(*CHOICES)
+    @classmethod
+    def _known_names(cls, value: str | list[str], info: ValidationInfo) -> str | list[str]:
+        if value == ["none"] and info.field_name == "report_to":  # as transformers spells it
+            return []
+        for name in [value] if isinstance(value, str) else value:
+            check_choice(str(info.field_name), name, CHOICES[str(info.field_name)])
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         check_schedule(self.lr_scheduler_type, self.lr_scheduler_kwargs)
