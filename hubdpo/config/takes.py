@@ -68,7 +68,7 @@ def takes(
 
 @contextmanager
 def _spelled(model: type[Config], function: str) -> Iterator[None]:
-    """Name options in the messages and errors of the body as in a call of the function."""
+    """Name options in the errors, warnings and hints of the body as in a call of the function."""
     if console.output.as_typed:
         yield
         return

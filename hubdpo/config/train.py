@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from hubdpo.config.base import Cli, Config, NumberOrAuto, PathOrName, Unfit, check_choice
 from hubdpo.config.schedules import SCHEDULES, ScheduleArguments, check_schedule
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
+from hubdpo.console import counted
 
 ALL_LINEAR = "all-linear"
 """PEFT's name for every linear layer except the output head."""
@@ -228,7 +229,8 @@ class TrainConfig(ProcessOptions, MemoryOptions, LoraOptions, LengthOptions, Sch
         if "exo_pair" in self.loss_type and self.label_smoothing == 0:  # TRL's own condition, and its value
             raise Unfit("the loss `exo_pair` needs label smoothing", hint="--label-smoothing 1e-3")
         if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
-            raise ValueError(f"{len(self.loss_weights)} loss weights for {len(self.loss_type)} loss types")
+            weights, losses = len(self.loss_weights), len(self.loss_type)
+            raise ValueError(f"{counted(weights, 'loss weight')} for {counted(losses, 'loss type')}")
         if self.tokens_per_batch is not None and (whole := WHOLE_BATCH_LOSSES & set(self.loss_type)):
             raise ValueError(
                 f"--tokens-per-batch splits a batch, but {', '.join(sorted(whole))} compares all of its pairs"

@@ -87,6 +87,14 @@ def test_warnings_and_hints_of_a_call_name_its_arguments(tmp_path: Path, capsys:
     assert 'hint: repeats teach nothing new; `dedupe="none"` keeps them' in capsys.readouterr().err
 
 
+def test_text_of_the_data_is_shown_as_it_is(
+    tmp_path: Path, from_python: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"prompt": "what is --seed 3?", "chosen": "good", "rejected": "bad"}
+    assert hubdpo.prepare([row], tmp_path / "data", explain=1) is None
+    assert "what is --seed 3?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("as_config", [True, False])
 def test_an_error_of_a_call_names_its_arguments(tmp_path: Path, from_python: None, as_config: bool) -> None:
     (tmp_path / "data").mkdir()
