@@ -16,7 +16,6 @@ from hubdpo.artefacts.manifests.evaluation import Probes
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import HubdpoError, VerificationFailed
-from hubdpo.model.merge.check import probe_adapter
 from hubdpo.model.probes import PAIRS, ProbeResult, compare_probes, record_probes
 from hubdpo.release.verify.loads import check_dataset
 
@@ -213,7 +212,6 @@ def test_numbers_that_are_none_are_never_verified(run: Path, tiny_base: Path, fa
     for judge in (
         lambda: compare_probes(model, tokenizer, recorded),
         lambda: record_probes(model, tokenizer, load_in_4bit=True),
-        lambda: probe_adapter(model, tokenizer, load_in_4bit=True),
     ):
         with pytest.raises(VerificationFailed, match="no finite log-probability for"):
             judge()
