@@ -20,11 +20,10 @@ import pytest
 from hubdpo import errors, prepare
 from hubdpo.config import PrepareConfig
 from hubdpo.data.converters import CONVERTERS
-from hubdpo.data.prepare import local_workers
+from hubdpo.data.prepare import workers
 from hubdpo.data.prepare.convert_piece import Task
-from hubdpo.data.prepare.ray_workers import RayEngine
 from hubdpo.data.prepare.rules import make_rules
-from hubdpo.data.prepare.workers import engine_for
+from hubdpo.data.prepare.workers import RayEngine, engine_for
 from hubdpo.data.raw import pieces
 from hubdpo.data.raw.pieces import cut
 from hubdpo.data.raw.raw_file import RawFile
@@ -131,7 +130,7 @@ def stopped(number: int) -> int:
 def test_a_worker_that_is_stopped_is_told_and_then_one_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(local_workers, "LOOKS_EVERY", 0.02)
+    monkeypatch.setattr(workers, "LOOKS_EVERY", 0.02)
     with pytest.raises(MachineError, match="stopped") as caught, engine_for("local", 2) as engine:
         list(engine.map(stopped, list(range(100))))
     (process,) = re.findall(r"worker process (\d+) is stopped \(SIGSTOP\)", caught.value.message)
@@ -140,24 +139,24 @@ def test_a_worker_that_is_stopped_is_told_and_then_one_error(
 
 
 def test_a_worker_that_goes_on_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_workers, "LOOKS_EVERY", 0.05)
+    monkeypatch.setattr(workers, "LOOKS_EVERY", 0.05)
 
     def wake(line: str) -> None:
         os.kill(int(re.findall(r"kill -CONT (\d+)", line)[0]), signal.SIGCONT)
 
-    monkeypatch.setattr(local_workers.console, "warn", wake)
+    monkeypatch.setattr(workers.console, "warn", wake)
     with engine_for("local", 2) as engine:
         assert list(engine.map(stopped, list(range(100)))) == list(range(100))
 
 
 def test_a_worker_that_works_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_workers, "LOOKS_EVERY", 0.001)
+    monkeypatch.setattr(workers, "LOOKS_EVERY", 0.001)
     with engine_for("local", 2) as engine:
         assert list(engine.map(slow, [0.5, 0.5])) == [0.5, 0.5]
 
 
 def test_a_worker_that_is_stopped_when_all_is_done_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_workers, "ENDS_IN", 0.5)
+    monkeypatch.setattr(workers, "ENDS_IN", 0.5)
     with engine_for("local", 2) as engine:
         list(engine.map(abs, [1, 2]))
         os.kill(max(process.pid or 0 for process in multiprocessing.active_children()), signal.SIGSTOP)
@@ -166,9 +165,9 @@ def test_a_worker_that_is_stopped_when_all_is_done_ends_too(monkeypatch: pytest.
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="here `ps` is asked anyway")
 def test_ps_tells_the_same_state(monkeypatch: pytest.MonkeyPatch) -> None:
     found = subprocess.CompletedProcess([], 0, stdout="T+\n")
-    monkeypatch.setattr(local_workers.subprocess, "run", lambda *_, **__: found)
-    monkeypatch.setattr(local_workers.Path, "exists", lambda _: False)
-    assert local_workers._state(1) == "T"
+    monkeypatch.setattr(workers.subprocess, "run", lambda *_, **__: found)
+    monkeypatch.setattr(workers.Path, "exists", lambda _: False)
+    assert workers._state(1) == "T"
 
 
 def test_what_does_not_pickle_is_raised_where_it_is_sent() -> None:
