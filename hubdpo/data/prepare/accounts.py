@@ -1,4 +1,4 @@
-"""Count what each source file gave, and warn of sources that lost most of their rows."""
+"""Count the rows of each source file and of all, and warn of sources that lost most of their rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from hubdpo import console
-from hubdpo.artefacts.manifests.prepare import Source
+from hubdpo.artefacts.manifests.prepare import Funnel, Source
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import SPLITS, Decision, count_verdicts
 from hubdpo.data.prepare.dropped import main_reason, next_step
@@ -66,6 +66,18 @@ def accounts_of(pieces: list[Piece], rules: list[Rules], rounds: Rounds, decisio
             account.dropped.update(result.dropped)
         account.dropped.update(decided)
     return list(accounts.values())
+
+
+def make_funnel(accounts: list[Account]) -> Funnel:
+    """Add up the accounts of all files."""
+    read, kept = sum(account.read for account in accounts), sum(account.kept for account in accounts)
+    extra, dropped = sum(account.extra_pairs for account in accounts), _dropped(accounts)
+    # of single answers, two rows make one pair; a few answers to one prompt may also make more pairs than rows
+    difference = kept + dropped.total() - read - extra
+    return Funnel(
+        read=read, kept=kept, dropped=dict(sorted(dropped.items())),
+        added=extra + max(difference, 0), joined=max(-difference, 0),
+    )  # fmt: skip
 
 
 def check_sources(accounts: list[Account], scratch: str, config: PrepareConfig) -> None:

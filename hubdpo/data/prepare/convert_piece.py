@@ -89,43 +89,37 @@ class _Converter:
         return 1
 
     def _convert_one(self, line: int, row: Row) -> None:
+        """Add the pairs of a row, or its single answer, which is cleaned once the second round has made pairs."""
+        writer = self._writer
         try:
-            converted = self._rules.convert(row)
+            converted, score = self._rules.convert(row), 0.0
             if isinstance(converted, ScoredAnswer) is not self._rules.single:
                 raise Rejection("mixed_shapes")
-            if isinstance(converted, PreferenceExample):
-                self._add_pair(line, converted, kept_values(row, self._rules.keep), row)
-            elif isinstance(converted, ScoredAnswer):
-                self._add_single(line, converted, row)
-            else:
-                self._add_several(line, list(converted), row)
+            if isinstance(converted, ScoredAnswer):
+                score, converted = converted.score, _without_rejected(converted)
+            pairs = [converted] if isinstance(converted, PreferenceExample) else list(converted)
+            if not pairs:
+                raise Rejection("single_answer")
+            kept = kept_values(row, self._rules.keep)
         except NotText:
             raise
         except Rejection as rejection:
-            self._writer.drop(line, rejection.reason, row)
-
-    def _add_pair(self, line: int, example: PreferenceExample, kept: list[str | None], row: Row) -> None:
-        self._writer.add(Pair(line, example, kept, row, changes=example.changes | unlisted(row)))
-
-    def _add_several(self, line: int, pairs: list[PreferenceExample | Rejection], row: Row) -> None:
-        if not pairs:
-            raise Rejection("single_answer")
-        kept = kept_values(row, self._rules.keep)
-        self._writer.result.extra_pairs += len(pairs) - 1
+            writer.drop(line, rejection.reason, row)
+            return
+        writer.result.extra_pairs += len(pairs) - 1
         for pair in pairs:
             try:
                 if isinstance(pair, Rejection):
                     raise pair
-                self._add_pair(line, pair, list(kept), row)
+                writer.add(Pair(line, pair, list(kept), row, pair.changes | unlisted(row), score=score))
             except Rejection as rejection:
-                self._writer.drop(line, rejection.reason, row)
+                writer.drop(line, rejection.reason, row)
 
-    def _add_single(self, line: int, single: ScoredAnswer, row: Row) -> None:
-        """Add a single answer, with no `rejected`. It is cleaned once the second round has made pairs."""
-        if not single.prompt or not single.answer:
-            raise Rejection("empty_prompt" if single.answer else "empty_answer")
-        if any(message["role"] not in ROLES for message in (*single.prompt, *single.answer)):
-            raise Rejection("unknown_role")
-        example = PreferenceExample(single.prompt, single.answer, [])
-        kept, changes = kept_values(row, self._rules.keep), single.changes | unlisted(row)
-        self._writer.add(Pair(line, example, kept, row, changes, score=single.score))
+
+def _without_rejected(single: ScoredAnswer) -> PreferenceExample:
+    """Return a single answer as a pair that lacks `rejected`. Raise Rejection if it can be in no pair."""
+    if not single.prompt or not single.answer:
+        raise Rejection("empty_prompt" if single.answer else "empty_answer")
+    if any(message["role"] not in ROLES for message in (*single.prompt, *single.answer)):
+        raise Rejection("unknown_role")
+    return PreferenceExample(single.prompt, single.answer, [], single.changes)

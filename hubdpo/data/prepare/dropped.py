@@ -77,11 +77,7 @@ def main_reason(dropped: Counter[str]) -> str:
 
 
 DONE = {
-    "contradiction": (
-        "on_conflict",
-        "majority",
-        "as many rows say the one as the other; mend them",
-    ),
+    "contradiction": ("on_conflict", "majority", "as many rows say the one as the other; mend them"),
     "over_length": ("over_length", "truncate", "raise `--max-length`: these do not fit even without their older turns"),
 }
 """What to do instead if the option that NEXT_STEPS recommends has this value already: (option, value, hint)."""

@@ -16,19 +16,25 @@ UNFINISHED = ".hubdpo-unfinished"
 """File that marks a folder behind a URL while it is written."""
 
 
+def may_hold_files(target: str) -> bool:
+    """Return whether a local folder holds files; behind a URL that is not known yet."""
+    return storage.is_url(target) or bool(entries(Path(target)))
+
+
 def check_is_ours(target: str) -> None:
     """Raise ArtefactError, before any work, if a local folder holds files and is no dataset folder."""
-    if storage.is_url(target):
-        return
-    if entries(Path(target)) and not (Path(target) / PREPARE_FILE).exists():
-        raise ArtefactError(f"`{target}` holds files that are no dataset folder", hint="give another `--output-dir`")
+    if not storage.is_url(target) and may_hold_files(target) and not (Path(target) / PREPARE_FILE).exists():
+        raise _foreign(target)
 
 
-def up_to_date(folder: Path, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
+def up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
     """Return the manifest of a folder that is up to date, None for a folder that may be written.
 
     Raise ArtefactError if a file was edited, or was not written by prepare, unless `overwrite`.
     """
+    if storage.is_url(target):
+        return _remote_up_to_date(target, fingerprint, overwrite=overwrite)
+    folder = Path(target)
     if not entries(folder) or overwrite:
         return None
     try:
@@ -38,16 +44,15 @@ def up_to_date(folder: Path, fingerprint: str, *, overwrite: bool) -> PrepareMan
             problem.message, hint="add `--overwrite` to lose the edits, or give another `--output-dir`"
         ) from None
     known = {*manifest.files, PREPARE_FILE, *LOCAL_ONLY}
-    foreign = [path for path in files_below(folder) if path.relative_to(folder).as_posix() not in known]
-    if foreign:
+    if foreign := [path for path in files_below(folder) if path.relative_to(folder).as_posix() not in known]:
         raise ArtefactError(
             f"`{foreign[0]}` was not written by prepare", hint="move it away, or add `--overwrite` to lose it"
         )
     return manifest if manifest.fingerprint == fingerprint else None
 
 
-def remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
-    """Like `up_to_date` for a URL; a folder that may be written is emptied.
+def _remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:
+    """Like `up_to_date`; a folder that may be written is emptied.
 
     Only a folder with the manifest of an earlier run, or the mark of one that did not end, is emptied.
     """
@@ -58,8 +63,12 @@ def remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> Prep
         if found.fingerprint == fingerprint and not overwrite:
             return found
     elif system.exists(path) and system.ls(path) and not system.exists(mark):
-        raise ArtefactError(f"`{target}` holds files that are no dataset folder", hint="give another `--output-dir`")
+        raise _foreign(target)
     storage.remove_folder(target)
     storage.make_folder(target)
     system.pipe_file(mark, b"")
     return None
+
+
+def _foreign(target: str) -> ArtefactError:
+    return ArtefactError(f"`{target}` holds files that are no dataset folder", hint="give another `--output-dir`")

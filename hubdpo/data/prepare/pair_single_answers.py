@@ -53,14 +53,10 @@ def pair_up(results: list[PieceResult], rules: Rules, how: ConvertOptions, *, la
     worse_rows: dict[int, list[int]] = {}
     dropped: dict[int, str] = {}
     used: set[int] = set()
-    choose = _by_label if labelled else _by_score
     for group in _same_prompt(keys):
-        for better, worse in choose(keys, group, how, dropped):
+        for better, worse in _choose(keys, _distinct(keys, group, dropped), how, dropped, labelled=labelled):
             worse_rows.setdefault(better, []).append(worse)
             used |= {better, worse}
-    for row in range(len(keys)):
-        if row not in used:
-            dropped.setdefault(row, "unpaired")
 
     def answer(row: int) -> Answer:
         piece = int(np.searchsorted(bounds, row, "right")) - 1
@@ -70,7 +66,7 @@ def pair_up(results: list[PieceResult], rules: Rules, how: ConvertOptions, *, la
     for piece, result in enumerate(results):
         rows = range(int(bounds[piece]), int(bounds[piece + 1]))
         pairs = [(answer(row), answer(worse)) for row in rows for worse in worse_rows.get(row, [])]
-        lost = [(int(keys["line"][row]), dropped[row]) for row in rows if row not in used]
+        lost = [(int(keys["line"][row]), dropped.get(row, "unpaired")) for row in rows if row not in used]
         tasks.append(PairingTask(result.number, rules, pairs, lost))
     return tasks
 
@@ -88,14 +84,12 @@ def write_pairs(task: PairingTask) -> PieceResult:
                 if isinstance(item, str):
                     raise Rejection(item)
                 pair = answers.pair(line, *item)
-                example = pair.example
-                messages = (*example.prompt, *example.chosen, *example.rejected)
+                messages = (*pair.example.prompt, *pair.example.chosen, *pair.example.rejected)
                 size = sum(len(message["content"]) for message in messages)
                 writer.add(pair)
+                waiting += size
             except Rejection as rejection:
                 writer.drop(line, rejection.reason, None)
-                continue
-            waiting += size
             if waiting > BATCH_CHARACTERS:
                 writer.flush()
                 waiting = 0
@@ -162,22 +156,16 @@ def _distinct(keys: RowKeys, group: list[int], dropped: dict[int, str]) -> list[
     return rows
 
 
-def _by_label(
-    keys: RowKeys, group: list[int], how: ConvertOptions, dropped: dict[int, str]
+def _choose(
+    keys: RowKeys, rows: list[int], how: ConvertOptions, dropped: dict[int, str], *, labelled: bool
 ) -> Iterator[tuple[int, int]]:
-    """Yield (better, worse): the first good answer and the first bad one, and so on."""
-    rows = _distinct(keys, group, dropped)
-    good = [row for row in rows if keys["score"][row] > 0]
-    bad = [row for row in rows if keys["score"][row] <= 0]
-    yield from zip(good, bad, strict=False)
-
-
-def _by_score(
-    keys: RowKeys, group: list[int], how: ConvertOptions, dropped: dict[int, str]
-) -> Iterator[tuple[int, int]]:
-    """Yield (better, worse) for the pairs of scores that `--pairs` and `--min-margin` ask for."""
-    rows = _distinct(keys, group, dropped)
-    scores = [float(keys["score"][row]) for row in rows]
+    """Yield (better, worse) for the answers to one prompt, as `pair_up` says; drop answers too close in score."""
+    scores = keys["score"][rows].tolist()
+    if labelled:
+        good = [row for row, score in zip(rows, scores, strict=True) if score > 0]
+        bad = [row for row, score in zip(rows, scores, strict=True) if score <= 0]
+        yield from zip(good, bad, strict=False)
+        return
     for better, worse in how.candidates(scores):
         if reason := how.too_close(scores[better] - scores[worse]):
             dropped.setdefault(rows[better], reason)

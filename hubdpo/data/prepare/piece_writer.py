@@ -124,18 +124,16 @@ class PieceWriter:
     def flush(self) -> None:
         """Clean and write what was collected, and the dropped rows in the order of their lines."""
         if self._collected:
-            keep = len(self._rules.keep)
             batches: list[PairBatch] = []
             # neighbouring single pairs become one batch, so that the order of the lines is kept
             for _, run in groupby(self._collected, type):
                 items = list(run)
                 pairs = [item for item in items if isinstance(item, Pair)]
                 batches += [item for item in items if isinstance(item, PairBatch)]
-                batches += [PairBatch.from_pairs(pairs, keep)] if pairs else []
+                batches += [PairBatch.from_pairs(pairs, len(self._rules.keep))] if pairs else []
             self._collected = []
             batch = PairBatch.concat(batches)
-            if not self._rules.single:
-                batch = self._cleaned(batch)
+            batch = batch if self._rules.single else self._cleaned(batch)
             if batch.lines:
                 self._write(batch)
         self._dropped.sort(key=lambda entry: entry[0])
@@ -152,9 +150,7 @@ class PieceWriter:
             pair.changes |= REDACTED
         if self._encoder is not None:
             limit = self._config.max_length if isinstance(self._config.max_length, int) else None
-            pair.lengths = measure(
-                pair.example, self._encoder, max_length=limit, over_length=self._config.over_length
-            )  # fmt: skip
+            pair.lengths = measure(pair.example, self._encoder, max_length=limit, over_length=self._config.over_length)
             pair.changes |= pair.lengths.changes
 
     def _cleaned(self, batch: PairBatch) -> PairBatch:

@@ -17,7 +17,6 @@ import numpy as np
 
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
-from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.workspace import Workspace, workspace
 from hubdpo.artefacts.formats.kept_sections import kept_of
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, REJECTED_FILE, fingerprint
@@ -28,19 +27,19 @@ from hubdpo.cards.lint.fields import lint_fields
 from hubdpo.config import PrepareConfig
 from hubdpo.config.takes import takes
 from hubdpo.data.clean.decide import SPLITS, decide
-from hubdpo.data.clean.keys import ROW_KEY, RowKeys
-from hubdpo.data.clean.near_duplicates import PERMUTATIONS, Rows
-from hubdpo.data.prepare.accounts import accounts_of, check_sources
+from hubdpo.data.clean.keys import ROW_KEY
+from hubdpo.data.clean.near_duplicates import PERMUTATIONS
+from hubdpo.data.prepare.accounts import accounts_of, check_sources, make_funnel
 from hubdpo.data.prepare.convert_piece import Task, convert_piece
 from hubdpo.data.prepare.explain import explain_files
-from hubdpo.data.prepare.folder import check_is_ours, remote_up_to_date, up_to_date
+from hubdpo.data.prepare.folder import check_is_ours, may_hold_files, up_to_date
 from hubdpo.data.prepare.piece_writer import PieceResult, scratch_file
 from hubdpo.data.prepare.remarks import text_markers, unused_columns
-from hubdpo.data.prepare.report import check_outcome, make_funnel, tell, tell_listed, write_rejected
-from hubdpo.data.prepare.rounds import Rounds, check_decision, gather, published_test, second_round, stop_at_errors
+from hubdpo.data.prepare.report import check_outcome, tell, tell_listed, write_rejected
+from hubdpo.data.prepare.rounds import check_decision, gather, published_test, second_round, stop_at_errors
 from hubdpo.data.prepare.rows_in_memory import RowSets, rows_in_memory, write_rows
 from hubdpo.data.prepare.rules import make_rules, pinned_model
-from hubdpo.data.prepare.shards import ShardTask, plan_shards
+from hubdpo.data.prepare.shards import plan_shards
 from hubdpo.data.prepare.statistics import count_changes, shared_prompts, summary
 from hubdpo.data.prepare.workers import engine_for
 from hubdpo.data.prepare.write_folder import write_folder
@@ -89,9 +88,10 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
     model = pinned_model(config)
     settings = _settings(config, model)
     sources: list[Source] = []
-    if not config.dry_run and not config.explain and _exists(config.output_dir):
+    if not config.dry_run and not config.explain and may_hold_files(config.output_dir):
         sources = list(map(RawFile.source, files))
-        if (ready := _up_to_date(config, fingerprint_of(sources, settings))) is not None:
+        wanted = fingerprint_of(sources, settings)
+        if (ready := up_to_date(config.output_dir, wanted, overwrite=config.overwrite)) is not None:
             check_unchanged(files)
             console.info(f"{config.output_dir} is up to date")
             return ready
@@ -126,9 +126,9 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
 
         # 5. Check the outcome: what may not be dropped, sources of no use, sources that changed.
         check_decision(config, decision, keys, rounds, pieces)
-        funnel = make_funnel(rounds, decision)
-        check_outcome(config, funnel)
         accounts = accounts_of(pieces, rules, rounds, decision)
+        funnel = make_funnel(accounts)
+        check_outcome(config, funnel)
         check_sources(accounts, space.scratch, config)
         tell_listed(rounds)
         sources = sources or [result() for result in hashes]
@@ -162,7 +162,11 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
         # 7. Write the folder, and put it in place.
         if not config.dry_run:
             write_rejected(storage.join(space.new, REJECTED_FILE), pieces, rounds, decision, keys, space.scratch)
-            shards = _plan_shards(space, rules[0].keep, rounds, keys, rows)
+            written = [(scratch_file(space.scratch, r.number, "rows" + r.suffix), r.pairs) for r in rounds.last]
+            shards = {
+                split: plan_shards(kept, keys["bytes"], written, storage.join(space.new, "data", split), rules[0].keep)
+                for split, kept in rows.items()
+            }
             del keys, near, decision, rows  # memory that would grow with the input while the shards are written
             sections = () if storage.is_url(config.output_dir) else kept_of(Path(config.output_dir) / CARD_FILE)
             manifest = write_folder(engine, space, manifest, card, rules[0].keep, shards, sections)
@@ -222,16 +226,6 @@ def fingerprint_of(sources: list[Source], settings: dict[str, Any]) -> str:
     return fingerprint([__version__, [source.identity() for source in sources], settings])
 
 
-def _exists(folder: str) -> bool:
-    return storage.is_url(folder) or bool(entries(Path(folder)))
-
-
-def _up_to_date(config: PrepareConfig, fingerprint: str) -> PrepareManifest | None:
-    if storage.is_url(config.output_dir):
-        return remote_up_to_date(config.output_dir, fingerprint, overwrite=config.overwrite)
-    return up_to_date(Path(config.output_dir), fingerprint, overwrite=config.overwrite)
-
-
 def _with_progress(label: str, results: Iterable[PieceResult], pieces: list[Piece]) -> Iterator[PieceResult]:
     """Show how many bytes are done, and how many rows a second."""
     began, read = time.monotonic(), 0
@@ -242,16 +236,3 @@ def _with_progress(label: str, results: Iterable[PieceResult], pieces: list[Piec
             speed = read / max(time.monotonic() - began, 1e-9)
             bar.update(bar.task_ids[0], advance=size, note=f"{read:,} rows, {speed:,.0f} rows/s")
             yield result
-
-
-def _plan_shards(
-    space: Workspace, keep: list[str], rounds: Rounds, keys: RowKeys, rows: dict[str, Rows]
-) -> dict[str, list[ShardTask]]:
-    pieces = [
-        (scratch_file(space.scratch, result.number, "rows" + result.suffix), result.pairs) for result in rounds.last
-    ]
-    folder = storage.join(space.new, "data")
-    return {
-        split: plan_shards(kept, keys["bytes"], pieces, folder=folder, split=split, keep=keep)
-        for split, kept in rows.items()
-    }

@@ -1,4 +1,4 @@
-"""Report what became of the rows: the funnel, `rejected.jsonl`, and the table at the end."""
+"""Report the outcome: its limits, `rejected.jsonl`, and the table at the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.manifests.manifest import REJECTED_FILE
 from hubdpo.artefacts.manifests.prepare import Funnel, PrepareManifest
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.decide import SPLITS, VERDICTS, Decision, Verdicts, count_verdicts
+from hubdpo.data.clean.decide import SPLITS, VERDICTS, Decision, Verdicts
 from hubdpo.data.clean.keys import RowKeys
 from hubdpo.data.prepare.dropped import DroppedRow, next_step
 from hubdpo.data.prepare.piece_writer import read_dropped
@@ -25,22 +25,6 @@ from hubdpo.data.raw.pieces import Piece
 from hubdpo.data.raw.raw_file import listed, publishers
 from hubdpo.data.raw.text.delimited import NULL_TEXT, OTHER_COLUMNS
 from hubdpo.errors import DataError
-
-
-def make_funnel(rounds: Rounds, decision: Decision) -> Funnel:
-    """Add up the counts of both rounds and of the decision."""
-    dropped = count_verdicts(decision.verdict)
-    kept = sum(dropped.pop(split, 0) for split in SPLITS)
-    for result in rounds.all:
-        dropped.update(result.dropped)
-    read = sum(result.read for result in rounds.first)
-    extra = sum(result.extra_pairs for result in rounds.first)
-    # of single answers, two rows make one pair; a few answers to one prompt may also make more pairs than rows
-    difference = kept + dropped.total() - read - extra
-    return Funnel(
-        read=read, kept=kept, dropped=dict(sorted(dropped.items())),
-        added=extra + max(difference, 0), joined=max(-difference, 0),
-    )  # fmt: skip
 
 
 def write_rejected(
@@ -100,10 +84,10 @@ def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
     rows = [("read", f"{funnel.read:,}")]
     rows += [("further pairs of rows with several answers", f"{funnel.added:,}")] if funnel.added else []
     rows += [("second answers of a pair", f"{funnel.joined:,}")] if funnel.joined else []
-    rows += [(f"put right: {what}", f"{count:,}") for what, count in manifest.repaired.items()]
+    rows += [(f"put right: {repair}", f"{count:,}") for repair, count in manifest.repaired.items()]
     rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in funnel.dropped.items()]
     rows += [("kept", f"{funnel.kept:,}"), *((f"  {split}", f"{n:,}") for split, n in manifest.splits.items())]
-    rows += [(f"changed: {what}", f"{count:,}") for what, count in manifest.changed.items()]
+    rows += [(f"changed: {change}", f"{count:,}") for change, count in manifest.changed.items()]
     rows += [(f"secrets: {kind}", f"{count:,}") for kind, count in manifest.secrets.items()]
     console.table(["rows", ""], rows)
     if manifest.max_length is not None and manifest.config["max_length"] == "auto":
@@ -117,12 +101,12 @@ def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
 
 def _tell_nulls(manifest: PrepareManifest) -> None:
     """Say that words such as `nan` in a CSV were read as missing values; warn if prompts or answers are missing."""
-    found = [what.removeprefix(NULL_TEXT) for what in manifest.repaired if what.startswith(NULL_TEXT)]
-    if not found:
+    columns = [repair.removeprefix(NULL_TEXT) for repair in manifest.repaired if repair.startswith(NULL_TEXT)]
+    if not columns:
         return
-    names = listed(["other columns" if name == OTHER_COLUMNS else f"`{name}`" for name in found])
-    say = console.warn if manifest.funnel.dropped.get("missing_field") else console.info
-    say(
+    names = listed(["other columns" if name == OTHER_COLUMNS else f"`{name}`" for name in columns])
+    report = console.warn if manifest.funnel.dropped.get("missing_field") else console.info
+    report(
         f"`nan`, `None`, `NULL` and the like in a CSV are missing values, as in pandas and `datasets`: found in "
         f"{names}; in .jsonl such a text stays one"
     )

@@ -38,10 +38,6 @@ class Rounds:
         """The result that wrote the pairs of each piece."""
         return [self.second.get(result.number, result) for result in self.first]
 
-    @property
-    def all(self) -> list[PieceResult]:
-        return [*self.first, *self.second.values()]
-
     def of(self, number: int) -> list[PieceResult]:
         """Return the one or two results of a piece."""
         return [self.first[number], *([self.second[number]] if number in self.second else [])]

@@ -41,7 +41,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Rules:
-    """How a task treats the rows of a piece: the same for all pieces of a file, and for files of the same shape."""
+    """How a task treats the rows of a piece: the same for all pieces of a file."""
 
     converter: str
     """Name of the converter."""
@@ -75,7 +75,9 @@ def make_rules(
             f"`--keep {clash[0]}` would change how trainers read the rows", hint="rename the column in the source"
         )
     # look at the first rows of every file
-    files = pieces_by_file(pieces)
+    files: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        files.setdefault(piece.file.number, []).append(piece)
     most = max(MOST_ROWS // max(len(files), 1), LEAST_ROWS)
     looks = []
     for some in files.values():
@@ -97,8 +99,6 @@ def make_rules(
     columns = {column: None for seen in looks for column in seen.fields}
     _check_keep(config, pieces, columns)
     keep = [*config.keep, *(column for column in attribution if column in columns and column not in config.keep)]
-    # files of the same shape share their rules
-    shared: dict[tuple[object, ...], Rules] = {}
     by_file: dict[int, Rules] = {}
     for name, seen, (number, some) in zip(names, looks, files.items(), strict=True):
         rows = list(_first_rows(config, some, most))
@@ -106,18 +106,21 @@ def make_rules(
         converter = find_converter(name, mapping)
         convert = converter.bind(how)
         single = _has_single_answers(convert, rows)
-        rules = Rules(name, config, convert, converter.convert_many, screen, keep, model, single, scratch)
-        by_file[number] = shared.setdefault((name, single, screen.reads, screen.lists), rules)
+        by_file[number] = Rules(name, config, convert, converter.convert_many, screen, keep, model, single, scratch)
     return [by_file[piece.file.number] for piece in pieces]
 
 
 def _screen_of_file(
     name: str, seen: Look, rows: list[Row], how: ConvertOptions, mapping: dict[str, str] | None, keep: list[str]
 ) -> Screen:
-    """Check the first rows of a file against the options, and return what every row is checked for."""
+    """Check the first rows of a file against the options, and return the screen for all its rows."""
     converter = find_converter(name, mapping)
-    if mapping is not None and seen.seen:
-        _check_columns(mapping, seen)
+    missing = [column for column in (mapping or {}).values() if column not in seen.fields]
+    if mapping is not None and missing and seen.seen:
+        raise DataError(
+            f"{seen.name}: no row has a column `{missing[0]}`; the rows have {seen.columns}",
+            hint=corrected(mapping, missing, seen.examples, seen.fields),
+        )
     if how.score_field and "score_field" in converter.options:
         check_score_field(how.score_field, rows)
     models: tuple[str, ...] = ()
@@ -129,7 +132,10 @@ def _screen_of_file(
     lists = list_columns(rows, screen.reads, answers)
     if ONE_OF_THREE[0] in seen.fields:  # sets of this shape have each turn of a conversation in such a list
         lists, answers = dict.fromkeys(seen.fields, ""), frozenset[str]()
-    _tell_lists(seen.name, lists)
+    if written := [f"`{column}`" for column, text in lists.items() if text]:
+        console.info(
+            f"{seen.name}: {listed(written)} hold lists of one text each, written as text: the text in them is read"
+        )
     _warn_of_lists_of_texts(seen, answers)
     return replace(screen, lists=frozenset(lists), answers=answers)
 
@@ -144,21 +150,13 @@ def _warn_of_split_column(looks: list[Look]) -> None:
             )
 
 
-def _tell_lists(name: str, lists: dict[str, str]) -> None:
-    """Report the columns whose texts are written as lists of one text."""
-    if written := [f"`{column}`" for column, text in lists.items() if text]:
-        console.info(
-            f"{name}: {listed(written)} hold lists of one text each, written as text: the text in them is read"
-        )
-
-
 def _warn_of_lists_of_texts(seen: Look, answers: frozenset[str]) -> None:
     """Warn if an answer is a list of several texts in all first rows: likely a notation, not the answer itself."""
     texts = {name: [row[name] for row in seen.examples if isinstance(row.get(name), str)] for name in answers}
-    for name in sorted(name for name, held in texts.items() if len(held) > 1 and all(map(is_list_of_texts, held))):
-        console.warn(
-            f"{seen.name}: `{name}` holds lists of several texts, written as text: they are learned with their brackets"
-        )
+    for name, values in sorted(texts.items()):
+        if len(values) > 1 and all(map(is_list_of_texts, values)):
+            lists = f"{seen.name}: `{name}` holds lists of several texts, written as text"
+            console.warn(f"{lists}: they are learned with their brackets")
 
 
 def screen_for(
@@ -170,14 +168,6 @@ def screen_for(
     if mapping is None and converter.names_better_answer:
         sides = SIDES
     return Screen((*converter.columns_read(how), *models), tuple(keep), how, sides)
-
-
-def pieces_by_file(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
-    """Group pieces by the number of their file."""
-    files: dict[int, list[Piece]] = {}
-    for piece in pieces:
-        files.setdefault(piece.file.number, []).append(piece)
-    return files
 
 
 def convert_options(config: PrepareConfig) -> ConvertOptions:
@@ -207,15 +197,6 @@ def _check_format(config: PrepareConfig) -> None:
         )
     if (config.format == "columns") != (config.map is not None) and config.format is not None:
         raise ConfigError("`--format columns` and `--map` belong together", hint=f"--format columns {mapped.HINT}")
-
-
-def _check_columns(mapping: dict[str, str], seen: Look) -> None:
-    """Raise DataError if no row has a column of `--map`; the hint corrects the names if others come near."""
-    missing = [column for column in mapping.values() if column not in seen.fields]
-    if not missing:
-        return
-    hint = corrected(mapping, missing, seen.examples, seen.fields)
-    raise DataError(f"{seen.name}: no row has a column `{missing[0]}`; the rows have {seen.columns}", hint=hint)
 
 
 def _warn_of_unused_options(

@@ -50,15 +50,9 @@ class Written:
 
 
 def plan_shards(
-    kept: Rows,
-    sizes: npt.NDArray[np.uint32],
-    pieces: list[tuple[str, int]],
-    *,
-    folder: str,
-    split: str,
-    keep: list[str],
+    kept: Rows, sizes: npt.NDArray[np.uint32], pieces: list[tuple[str, int]], path: str, keep: list[str]
 ) -> list[ShardTask]:
-    """Cut the kept rows of a split into shards.
+    """Cut the kept rows of a split into shards, whose paths begin with `path`.
 
     Args:
         kept: row numbers over all pieces, in order, int64 (kept rows,).
@@ -68,24 +62,17 @@ def plan_shards(
     # a row belongs to the shard in which its last byte falls, so no row is cut
     ends = np.cumsum(sizes[kept].astype(np.int64))
     shard_of = ends // min(max(int(ends[-1]) // SHARDS + 1, LEAST_SHARD), MOST_SHARD)
-    borders = [0, *(np.flatnonzero(np.diff(shard_of)) + 1).tolist(), len(kept)]
+    shards = np.split(kept, np.flatnonzero(np.diff(shard_of)) + 1)
     first_rows = np.cumsum([0, *(rows for _, rows in pieces)])
-    paths = [path for path, _ in pieces]
-    count = len(borders) - 1
     return [
-        ShardTask(
-            storage.join(folder, f"{split}-{number:05d}-of-{count:05d}.parquet"), keep,
-            _parts(kept[start:stop], first_rows, paths),
-        )
-        for number, (start, stop) in enumerate(zip(borders, borders[1:], strict=False))
-    ]  # fmt: skip
+        ShardTask(f"{path}-{number:05d}-of-{len(shards):05d}.parquet", keep, list(_parts(rows, first_rows, pieces)))
+        for number, rows in enumerate(shards)
+    ]
 
 
-def _parts(rows: Rows, first_rows: Rows, paths: list[str]) -> list[Part]:
-    """Say where the rows of a shard are: piece i holds rows first_rows[i] to first_rows[i + 1]."""
-    parts = []
-    first = int(np.searchsorted(first_rows, rows[0], "right")) - 1
-    last = int(np.searchsorted(first_rows, rows[-1], "right")) - 1
+def _parts(rows: Rows, first_rows: npt.NDArray[np.int64], pieces: list[tuple[str, int]]) -> Iterator[Part]:
+    """Yield where the rows of a shard are: piece i holds rows first_rows[i] to first_rows[i + 1]."""
+    first, last = (int(np.searchsorted(first_rows, row, "right")) - 1 for row in (rows[0], rows[-1]))
     for piece in range(first, last + 1):
         # row numbers within the piece
         inside = rows[(rows >= first_rows[piece]) & (rows < first_rows[piece + 1])] - first_rows[piece]
@@ -93,8 +80,7 @@ def _parts(rows: Rows, first_rows: Rows, paths: list[str]) -> list[Part]:
             start, stop = int(inside[0]), int(inside[-1]) + 1
             mask = np.zeros(stop - start, np.uint8)
             mask[inside - start] = 1
-            parts.append(Part(paths[piece], start, stop, mask.tobytes()))
-    return parts
+            yield Part(pieces[piece][0], start, stop, mask.tobytes())
 
 
 def write_shard(task: ShardTask) -> Written:
