@@ -16,8 +16,7 @@ import zstandard
 
 from hubdpo import prepare
 from hubdpo.data.raw import expansion
-from hubdpo.data.raw.arrow_messages import unpacked_sizes
-from hubdpo.data.raw.expansion import Budget, batch_rows, rows_within
+from hubdpo.data.raw.expansion import Budget, batch_rows, rows_within, unpacked_sizes
 from hubdpo.data.raw.tables import arrow_blocks, parquet_blocks, row_groups
 from hubdpo.errors import DataError
 from tests.data.made import contents, lines, rows

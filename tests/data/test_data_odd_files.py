@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data.prepare.unreadable import unreadable
+from hubdpo.data.prepare.dropped import unreadable
 from hubdpo.data.raw.pieces import Piece
 from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.data.raw.text.json_layout import Layout, is_page

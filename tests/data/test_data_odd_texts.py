@@ -20,7 +20,7 @@ from hubdpo.data.converters.vote_words import normalize, parse_vote
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.pairs.markers import markers
 from hubdpo.data.pairs.message_column import SPACES, MessageColumn
-from hubdpo.data.raw.text.json_values import parse
+from hubdpo.data.raw.text.json_lines import parse
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 

@@ -13,7 +13,7 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.data.clean.screen import MOST_NAMES, OTHERS, Screen
 from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
 from hubdpo.data.pairs.example import Rejection
-from hubdpo.data.prepare.remarks import tell_remarks
+from hubdpo.data.prepare.report import tell_remarks
 from hubdpo.data.raw import pieces
 from hubdpo.errors import DataError
 from tests.data.made import detect, lines

@@ -1,18 +1,27 @@
-"""Dropped rows: their lines in `rejected.jsonl`, which policies make them errors, and what to do about each reason."""
+"""Dropped rows: their lines in `rejected.jsonl`, the policies that make them errors, and the next step for each."""
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 import orjson
 
+from hubdpo.artefacts.folders import storage
 from hubdpo.config import PrepareConfig
 from hubdpo.data.pairs.example import Row
 from hubdpo.data.pairs.messages import unknown_roles
+from hubdpo.data.raw.pieces import Piece, PieceReader
+from hubdpo.data.raw.raw_file import DELIMITED
+from hubdpo.data.raw.text.encodings import convert_command
+from hubdpo.data.raw.text.json_layout import CUT, Layout
+from hubdpo.errors import DataError
 from hubdpo.secrets import shown_name
 
 MOST_FIELDS = 20
+UNPACK = {".gz": "gunzip -c", ".zst": "zstd -dc"}
 POLICIES = {"tie": "on_tie", "over_length": "over_length", "contradiction": "on_conflict"}
 """Reasons that an option can turn from a dropped row into an error."""
 
@@ -58,6 +67,11 @@ NEXT_STEPS = {
     "in the same order",
 }
 """What to do about dropped rows, by the most frequent reason."""
+DONE = {
+    "contradiction": ("on_conflict", "majority", "as many rows say the one as the other; mend them"),
+    "over_length": ("over_length", "truncate", "raise `--max-length`: these do not fit even without their older turns"),
+}
+"""What to do instead if the option that NEXT_STEPS recommends has this value already: (option, value, hint)."""
 
 
 class DroppedRow(TypedDict):
@@ -74,13 +88,6 @@ class DroppedRow(TypedDict):
 def main_reason(dropped: Counter[str]) -> str:
     """Return the most frequent reason; of several, the first by name."""
     return max(sorted(dropped), key=lambda reason: dropped[reason])
-
-
-DONE = {
-    "contradiction": ("on_conflict", "majority", "as many rows say the one as the other; mend them"),
-    "over_length": ("over_length", "truncate", "raise `--max-length`: these do not fit even without their older turns"),
-}
-"""What to do instead if the option that NEXT_STEPS recommends has this value already: (option, value, hint)."""
 
 
 def next_step(dropped: Counter[str], config: PrepareConfig) -> str:
@@ -114,3 +121,36 @@ def dropped_line(line: int, reason: str, row: Row | None, detail: str = "", *, s
 def _shape(value: object) -> str:
     size = f" of {len(value)}" if isinstance(value, (str, list, dict)) else ""
     return f"{type(value).__name__}{size}"
+
+
+def unreadable(pieces: Sequence[Piece], max_line_bytes: int) -> DataError | None:
+    """Return the error for a file whose pieces gave no row, or None if the file has no rows at all."""
+    before = 0
+    for piece in pieces:
+        reader = PieceReader(piece, max_line_bytes=max_line_bytes)
+        for row in reader:
+            if row.value is None:
+                return _error(piece, before + row.line, row.problem or "malformed_line", row.detail)
+        before += reader.lines
+    return None
+
+
+def _error(piece: Piece, line: int, problem: str, detail: str) -> DataError:
+    name, typed = piece.file.name, piece.file.typed
+    quoted = shlex.quote(typed)
+    unpack = next((f"{command} {quoted} | " for ending, command in UNPACK.items() if typed.endswith(ending)), "")
+    source = "" if unpack else f" {quoted}"
+    lines = piece.layout is Layout.LINES or piece.file.kind in DELIMITED
+    place = f"{piece.file.place if lines else 'item'} {line:,}"
+    if problem == "not_utf8":
+        hint = convert_command(None, typed)
+    elif problem == "line_too_long":
+        hint = f"--max-line-bytes {storage.size_of(piece.file.path)}"
+    elif problem == CUT:
+        hint = NEXT_STEPS[CUT]
+    elif lines:
+        hint = f"{unpack}sed -n {line}p{source} | cut -c 1-300"
+    else:
+        of = f"[{orjson.dumps(piece.key).decode()}]" if piece.key is not None else ""
+        hint = f"{unpack}jq {shlex.quote(f'.{of}[{line - 1}]')}{source}"
+    return DataError(f"no row of {name} can be read; {place} is the first: {problem}, {detail}", hint=hint)

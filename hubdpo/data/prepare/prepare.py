@@ -34,8 +34,7 @@ from hubdpo.data.prepare.convert_piece import Task, convert_piece
 from hubdpo.data.prepare.explain import explain_files
 from hubdpo.data.prepare.folder import check_is_ours, may_hold_files, up_to_date
 from hubdpo.data.prepare.piece_writer import PieceResult, scratch_file
-from hubdpo.data.prepare.remarks import text_markers, unused_columns
-from hubdpo.data.prepare.report import check_outcome, tell, tell_listed, write_rejected
+from hubdpo.data.prepare.report import check_outcome, tell, tell_listed, text_markers, unused_columns, write_rejected
 from hubdpo.data.prepare.rounds import check_decision, gather, published_test, second_round, stop_at_errors
 from hubdpo.data.prepare.rows_in_memory import RowSets, rows_in_memory, write_rows
 from hubdpo.data.prepare.rules import make_rules, pinned_model

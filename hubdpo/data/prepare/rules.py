@@ -21,7 +21,7 @@ from hubdpo.data.detection.check_options import check_score_field, check_votes, 
 from hubdpo.data.detection.detect import MOST_FIELDS, MOST_ROWS, Look, detect_all, look
 from hubdpo.data.detection.suggest import corrected, near_name
 from hubdpo.data.pairs.example import Rejection, Row, ScoredAnswer
-from hubdpo.data.prepare.unreadable import unreadable
+from hubdpo.data.prepare.dropped import unreadable
 from hubdpo.data.raw.pieces import Piece, PieceReader
 from hubdpo.data.raw.raw_file import listed
 from hubdpo.data.raw.split_names import has_published_split, split_of

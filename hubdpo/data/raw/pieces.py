@@ -14,9 +14,8 @@ from hubdpo.data.raw.split_names import Split, split_of
 from hubdpo.data.raw.tables import arrow_blocks, parquet_blocks, row_groups
 from hubdpo.data.raw.text.delimited import DELIMITERS, csv_rows, form_of
 from hubdpo.data.raw.text.json_layout import CUT, PAGE_ROW, Layout, json_layout, whole_text
-from hubdpo.data.raw.text.json_lines import line_blocks
+from hubdpo.data.raw.text.json_lines import line_blocks, parse, too_long
 from hubdpo.data.raw.text.json_lists import list_items
-from hubdpo.data.raw.text.json_values import parse, too_long
 from hubdpo.secrets import shown_name
 
 PIECE_BYTES = 16 * 2**20

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.data.pairs.example import Row
-from hubdpo.data.raw.arrow_messages import unpacked_sizes
-from hubdpo.data.raw.expansion import Budget, batch_rows, check_footer, group_budget, rows_within
+from hubdpo.data.raw.expansion import Budget, batch_rows, check_footer, group_budget, rows_within, unpacked_sizes
 from hubdpo.data.raw.rows import Block, check_column_names
 from hubdpo.errors import DataError
 

@@ -19,7 +19,7 @@ from hubdpo.data.raw.sources.hub_configs import CARD_FILE, choose_config, common
 from hubdpo.data.raw.sources.kinds import check_kind
 from hubdpo.data.raw.sources.state import let_clock_tick, state_of
 from hubdpo.data.raw.split_names import Split, is_split_name, split_of
-from hubdpo.data.raw.text.json_values import is_utf8
+from hubdpo.data.raw.text.encodings import is_utf8
 from hubdpo.errors import DataError
 from hubdpo.hub.client import download, resolve_address
 from hubdpo.hub.reference import DATASETS

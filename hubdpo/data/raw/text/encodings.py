@@ -79,6 +79,14 @@ def write_newlines(stream: IO[bytes], out: IO[bytes]) -> None:
         out.write(block.replace(b"\r", b"\n"))
 
 
+def is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _decodes(sample: bytes, encoding: str) -> bool:
     try:
         codecs.getincrementaldecoder(encoding)().decode(sample)  # incremental: the last character may be cut

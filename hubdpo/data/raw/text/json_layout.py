@@ -15,9 +15,9 @@ from hubdpo.data.converters import CONVERTERS, Row
 from hubdpo.data.raw.raw_file import HEAD_BYTES, RawFile
 from hubdpo.data.raw.rows import BLOCK, BOM
 from hubdpo.data.raw.split_names import split_of
-from hubdpo.data.raw.text.encodings import not_utf8
+from hubdpo.data.raw.text.encodings import is_utf8, not_utf8
+from hubdpo.data.raw.text.json_lines import where_malformed, without_constants
 from hubdpo.data.raw.text.json_lists import object_lists
-from hubdpo.data.raw.text.json_values import is_utf8, where_malformed, without_constants
 from hubdpo.errors import DataError
 
 MOST_NAMES = 12
