@@ -51,7 +51,15 @@ def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tupl
         train_pairs=manifest.splits["train"],
         test_pairs=manifest.splits.get("test", 0),
     )
-    return _read(folder, list(manifest.splits)), reference
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Dataset, DatasetDict
+
+    splits = DatasetDict()
+    for split in manifest.splits:
+        shards = sorted((folder / "data").glob(f"{split}-*.parquet"))
+        splits[split] = Dataset(pa.concat_tables([pq.read_table(shard, memory_map=True) for shard in shards]))
+    return splits, reference
 
 
 def look_at_dataset(ref: str) -> tuple[PrepareManifest, str]:
@@ -61,30 +69,21 @@ def look_at_dataset(ref: str) -> tuple[PrepareManifest, str]:
     """
     snapshot = _open(ref)
     folder = snapshot.fetch([PREPARE_FILE])
-    if snapshot.commit is not None:
-        manifest = _manifest_of(folder, ref, source=f"hf://datasets/{ref}")
-        ref = f"{snapshot.name}@{snapshot.commit}"
-    else:
-        manifest = _manifest_of(folder, ref, source=shlex.quote(ref) if _holds_data(folder) else "SOURCE")
-    _require_train(manifest, ref)
-    return manifest, ref
-
-
-def _manifest_of(folder: Path, ref: str, *, source: str) -> PrepareManifest:
-    if not (folder / PREPARE_FILE).is_file() and (folder / RUN_FILE).is_file():
-        raise ArtefactError(
-            f"`{ref}` is a run, not a dataset", hint="give the dataset that `hubdpo prepare` made: --dataset DIR"
-        )
     if not (folder / PREPARE_FILE).is_file():
+        if (folder / RUN_FILE).is_file():
+            raise ArtefactError(
+                f"`{ref}` is a run, not a dataset", hint="give the dataset that `hubdpo prepare` made: --dataset DIR"
+            )
+        has_rows = any(path.name.lower().endswith(ENDINGS) for path in files_below(folder))
+        source = f"hf://datasets/{ref}" if snapshot.commit else shlex.quote(ref) if has_rows else "SOURCE"
         raise ArtefactError(
             f"`{ref}` was not made by `hubdpo prepare`: it has no {PREPARE_FILE}",
             hint=f"hubdpo prepare {source} -o data, then `--dataset data`",
         )
-    return PrepareManifest.read(folder / PREPARE_FILE)
-
-
-def _holds_data(folder: Path) -> bool:
-    return any(path.name.lower().endswith(ENDINGS) for path in files_below(folder))
+    manifest = PrepareManifest.read(folder / PREPARE_FILE)
+    ref = f"{snapshot.name}@{snapshot.commit}" if snapshot.commit else ref
+    _require_train(manifest, ref)
+    return manifest, ref
 
 
 def _require_train(manifest: PrepareManifest, ref: str) -> None:
@@ -105,15 +104,3 @@ def _open(ref: str, revision: str | None = None) -> Snapshot:
     if looks_like_folder(ref):
         raise ArtefactError(f"dataset folder not found: {ref}", hint=f"hubdpo prepare SOURCE -o {shlex.quote(ref)}")
     return open_snapshot(ref, revision, repo_type="dataset")
-
-
-def _read(folder: Path, splits: list[str]) -> DatasetDict:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from datasets import Dataset, DatasetDict
-
-    def split(name: str) -> Dataset:
-        shards = sorted((folder / "data").glob(f"{name}-*.parquet"))
-        return Dataset(pa.concat_tables([pq.read_table(shard, memory_map=True) for shard in shards]))
-
-    return DatasetDict({name: split(name) for name in splits})

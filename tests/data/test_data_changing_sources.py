@@ -140,7 +140,7 @@ def test_a_folder_is_not_called_up_to_date_when_a_source_grew_meanwhile(
     raw.write_bytes(lines(rows(200)))
     prepare(source=str(raw), output_dir=tmp_path / "out")
     with monkeypatch.context() as patch:
-        when(patch, "_up_to_date", lambda: append(raw))
+        when(patch, "up_to_date", lambda: append(raw))
         with pytest.raises(DataError, match="changed while it was read"):
             prepare(source=str(raw), output_dir=tmp_path / "out")
     manifest = prepare(source=str(raw), output_dir=tmp_path / "out")

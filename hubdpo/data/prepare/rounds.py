@@ -70,8 +70,8 @@ def second_round(
     paired = list(engine.map(write_pairs, tasks))
     for result in paired:
         result.lines = first[result.number].lines
-    own = [pieces[task.number] for task in tasks]
-    return Rounds(first, {result.number: result for result in stop_at_errors(own, paired, rules[0].config)})
+    checked = stop_at_errors([pieces[task.number] for task in tasks], paired, rules[0].config)
+    return Rounds(first, {result.number: result for result in checked})
 
 
 def gather(rounds: Rounds, space: Workspace, kind: str, dtype: np.dtype[Any], *shape: int) -> npt.NDArray[Any]:

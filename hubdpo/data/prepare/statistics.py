@@ -14,6 +14,8 @@ from hubdpo.data.pairs.example import CHANGES
 
 SIDES = ("prompt", "chosen", "rejected")
 BINS = 24
+MOST_TURNS = 40
+"""Numbers of messages whose prompts are counted, the smallest that occur."""
 
 Lengths = npt.NDArray[np.integer]
 Number = TypeVar("Number", bound=np.generic)
@@ -26,6 +28,7 @@ def summary(keys: RowKeys, rows: Rows) -> dict[str, object]:
     whose chosen answer has more characters. Histograms are {edges, counts}.
     """
     messages = keys["messages"][rows]
+    counts = np.bincount(messages)
     characters = {side: keys[f"{side}_characters"][rows] for side in SIDES}
     statistics: dict[str, object] = {
         "pairs": len(rows),
@@ -36,7 +39,7 @@ def summary(keys: RowKeys, rows: Rows) -> dict[str, object]:
         "characters": {side: _percentiles(values) for side, values in characters.items()},
         "chosen_is_longer": round(float(np.mean(characters["chosen"] > characters["rejected"])), 4),
         "histograms": {side: _histogram(values) for side, values in characters.items()},
-        "turns": _turns(messages),
+        "turns": {str(turns): int(counts[turns]) for turns in np.flatnonzero(counts)[:MOST_TURNS].tolist()},
     }  # fmt: skip
     if keys["prompt_tokens"][rows[0]] >= 0:
         tokens = {side: _percentiles(keys[f"{side}_tokens"][rows]) for side in SIDES}
@@ -56,12 +59,6 @@ def count_changes(keys: RowKeys, rows: Rows) -> dict[str, int]:
     bits = keys["changes"][rows]
     counts = {name: int(np.count_nonzero(bits & (1 << bit))) for bit, name in enumerate(CHANGES)}
     return {name: count for name, count in sorted(counts.items()) if count}
-
-
-def _turns(messages: Lengths) -> dict[str, int]:
-    """Count prompts by their number of messages, for the 40 smallest numbers that occur."""
-    counts = np.bincount(messages)
-    return {str(turns): int(counts[turns]) for turns in np.flatnonzero(counts)[:40].tolist()}
 
 
 def _distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:

@@ -47,12 +47,11 @@ def cut(file: RawFile, *, max_line_bytes: int = MOST_LINE_BYTES) -> list[Piece]:
         return [Piece(file, group, group + 1) for group in range(row_groups(file.path, file.name))]
     if file.kind in DELIMITED:
         _report_form(file)
-        return [Piece(file, 0, 0)]
-    if file.kind == ".arrow":
+    if file.kind in DELIMITED or file.kind == ".arrow":
         return [Piece(file, 0, 0)]
     layout, keys = json_layout(file, max_line_bytes)
     if layout is not Layout.LINES:
-        return [Piece(file, 0, 0, key, layout) for key in keys] or [Piece(file, 0, 0, None, layout)]
+        return [Piece(file, 0, 0, key, layout) for key in keys or (None,)]
     size = storage.size_of(file.path)
     return [Piece(file, start, min(start + PIECE_BYTES, size)) for start in range(0, size, PIECE_BYTES)]
 
@@ -122,20 +121,19 @@ def _row_of_item(item: RawRow) -> RawRow:
     if item.value is None:
         return item
     if cells := item.value.get(CUT):
-        names = (
-            ", ".join(shown_name(str(name), scan=True) for name in cells) if isinstance(cells, list) else "some cells"
-        )
-        return RawRow(item.line, None, CUT, item.size, f"the Hub's API cut {names}")
+        names = [shown_name(str(name), scan=True) for name in cells] if isinstance(cells, list) else ["some cells"]
+        return RawRow(item.line, None, CUT, item.size, f"the Hub's API cut {', '.join(names)}")
     return item._replace(value=item.value[PAGE_ROW])
 
 
 def _report_form(file: RawFile) -> None:
     """Report what is unusual about a delimited file."""
     form = form_of(file.head(), file.kind)
+    delimiters = DELIMITERS[form.delimiter]
     if form.delimiter != ("\t" if file.kind == ".tsv" else ","):
-        console.info(f"{file.name}: the columns are separated by {DELIMITERS[form.delimiter]}")
+        console.info(f"{file.name}: the columns are separated by {delimiters}")
     if form.spaced:
-        console.info(f"{file.name}: the space behind each {DELIMITERS[form.delimiter][:-1]} is part of no value")
+        console.info(f"{file.name}: the space behind each {delimiters[:-1]} is part of no value")
     if form.names != form.header:
         console.info(f"{file.name}: spaces around the names of its columns are left out")
 

@@ -63,12 +63,7 @@ def check_column_names(columns: Iterable[str], name: str) -> None:
 
 
 def _block(rows: list[RawRow], size: int) -> Block:
-    good = [(row.line, row.value) for row in rows if row.value is not None]
-    repaired = Counter(repair for row in rows for repair in row.repairs)
-    return Block(
-        [line for line, _ in good],
-        [value for _, value in good],
-        [row for row in rows if row.value is None],
-        size,
-        repaired,
-    )
+    lines = [row.line for row in rows if row.value is not None]
+    values = [row.value for row in rows if row.value is not None]
+    broken = [row for row in rows if row.value is None]
+    return Block(lines, values, broken, size, Counter(repair for row in rows for repair in row.repairs))

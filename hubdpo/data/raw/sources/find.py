@@ -18,7 +18,7 @@ from hubdpo.data.raw.rows import BLOCK
 from hubdpo.data.raw.sources.hub_configs import CARD_FILE, choose_config, common_splits, read_configs
 from hubdpo.data.raw.sources.kinds import check_kind
 from hubdpo.data.raw.sources.state import let_clock_tick, state_of
-from hubdpo.data.raw.split_names import Split, is_split_name, split_of
+from hubdpo.data.raw.split_names import is_split_name, split_of
 from hubdpo.data.raw.text.encodings import is_utf8
 from hubdpo.errors import DataError
 from hubdpo.hub.client import download, resolve_address
@@ -73,33 +73,29 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
 def _from_path(path: Path) -> RawFile:
     """Return a file that was named itself; its folder tells the split only if it is named after one."""
     parent = path.parent.name
-    return _local(path, path.name, split_of(f"{parent}/{path.name}" if is_split_name(parent) else path.name))
-
-
-def _local(path: Path, name: str, split: Split | None) -> RawFile:
-    return RawFile(str(path), name, str(path), split)
+    split = split_of(f"{parent}/{path.name}" if is_split_name(parent) else path.name)
+    return RawFile(str(path), path.name, str(path), split)
 
 
 def _from_folder(folder: Path, source: str) -> list[RawFile]:
     known = [path for path in files_below(folder) if path.name.lower().endswith(ENDINGS)]
-    paths = [path for path in known if path.name not in NOT_ROWS and not _is_cache(path) and not _is_lock(path)]
+    paths = list(filter(_holds_rows, known))
     if skipped := [path.relative_to(folder).as_posix() for path in known if path not in paths]:
         console.info(f"skipped in {source}, because they hold no rows of their own: {listed(skipped)}")
     if not paths:
         raise DataError(f"the folder holds no file to read: {source}", hint=READS)
     names = [path.relative_to(folder).as_posix() for path in paths]
     above = f"{folder.name}/" if is_split_name(folder.name) else ""
-    return [_local(path, name, split_of(above + name)) for path, name in zip(paths, names, strict=True)]
+    return [
+        RawFile(str(path), name, str(path), split_of(above + name)) for path, name in zip(paths, names, strict=True)
+    ]
 
 
-def _is_cache(path: Path) -> bool:
-    """Return whether a file is the cached result of an earlier `map` of `datasets`."""
-    return path.name.startswith("cache-") and path.suffix == ".arrow" and (path.parent / "dataset_info.json").exists()
-
-
-def _is_lock(path: Path) -> bool:
-    """Return whether a file is the link with which Emacs marks a file with unsaved changes."""
-    return path.name.startswith(".#") and path.is_symlink()
+def _holds_rows(path: Path) -> bool:
+    """Return whether a file may hold rows of its own: no cached `map` of `datasets`, no link that Emacs locks with."""
+    is_cache = path.match("cache-*.arrow") and (path.parent / "dataset_info.json").exists()
+    is_lock = path.name.startswith(".#") and path.is_symlink()
+    return path.name not in NOT_ROWS and not is_cache and not is_lock
 
 
 def _from_url(url: str) -> list[RawFile]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import NoReturn
 
 import orjson
 
@@ -28,7 +27,13 @@ STATE, INDICES = "state.json", "indices.arrow"
 def check_kind(file: RawFile) -> None:
     """Raise DataError for a file of an unknown kind, an empty one, and one whose content its name does not fit."""
     if file.kind not in KINDS:
-        _refuse_unknown(file)
+        likely, path = likely_kind(file.head()), Path(file.typed)
+        if likely is None:
+            raise DataError(f"cannot read this kind of file: {file.name}", hint=READS)
+        raise DataError(
+            f"cannot read this kind of file: {file.name}; its content looks like {likely}",
+            hint=f"cp {shlex.quote(str(path))} {shlex.quote(str(path.with_name(path.stem + likely)))}",
+        )
     is_table, is_packed = file.kind in TABLES, file.path.lower().endswith(PACKED)
     if is_table and is_packed:
         command = "gunzip" if file.path.lower().endswith(".gz") else "unzstd"
@@ -61,18 +66,6 @@ def likely_kind(head: bytes) -> str | None:
     if not has_equal_rows(utf8, ".csv"):
         return None
     return ".tsv" if form_of(utf8, ".csv").delimiter == "\t" else ".csv"
-
-
-def _refuse_unknown(file: RawFile) -> NoReturn:
-    """Raise the error for a name without a known ending; suggest the ending that fits the content."""
-    likely = likely_kind(file.head())
-    if likely is None:
-        raise DataError(f"cannot read this kind of file: {file.name}", hint=READS)
-    path = Path(file.typed)
-    raise DataError(
-        f"cannot read this kind of file: {file.name}; its content looks like {likely}",
-        hint=f"cp {shlex.quote(str(path))} {shlex.quote(str(path.with_name(path.stem + likely)))}",
-    )
 
 
 def refuse_binary(file: RawFile) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO
 
@@ -90,18 +91,11 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int, typed: str) -> 
     A value of MISSING becomes None and is counted. In a column of votes or labels `None` and `N/A` stay text: they may
     be a tie, or what `--labels` makes of them. Raise DataError if the CSV is broken or not UTF-8.
     """
-    limit = csv.field_size_limit(most)  # of the process: put back once the last row is read
-    try:
-        yield from _csv_rows(stream, name, kind, typed)
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _csv_rows(stream: IO[bytes], name: str, kind: str, typed: str) -> Iterator[RawRow]:
     head = stream.read(HEAD_BYTES)
     stream.seek(0)
     form = form_of(head, kind)
-    with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+    with ExitStack() as stack, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+        stack.callback(csv.field_size_limit, csv.field_size_limit(most))  # of the process: put back at the end
         skipped = 0  # lines before the header
         if head.decode("utf-8-sig", errors="replace").startswith(_DECLARED):
             text.readline()
