@@ -90,10 +90,9 @@ def check_sources(accounts: list[Account], scratch: str, config: PrepareConfig) 
         if len(useless) == len(files):
             raise _nothing_to_use(useless, scratch, config)
         if useless:
-            dropped = _dropped(useless)
             them = "it" if len(useless) == 1 else "them"
-            console.warn(f"{_names(useless)}: no row of {them} can be used: {_counts(dropped)}")
-            console.hint(next_step(dropped, config))
+            console.warn(f"{_names(useless)}: no row of {them} can be used: {_counts(_dropped(useless))}")
+            console.hint(next_step(_dropped(useless), config))
     for files in sources.values():
         _warn_of_drops([account for account in files if account.converted], config)
 

@@ -45,9 +45,9 @@ def rows_in_memory(source: object) -> RowSets | None:
         return _splits(source)
     if _is_table(source):
         return {"": source}
-    kind = type(source).__name__
+    kind, hint = type(source).__name__, f"give paths, or {TAKEN}"
     if not _is_collection(source):
-        raise ConfigError(f"`source` is neither rows nor paths: {kind}", hint=f"give paths, or {TAKEN}")
+        raise ConfigError(f"`source` is neither rows nor paths: {kind}", hint=hint)
     first, rows = _first_item(source)
     if isinstance(first, Mapping):
         return {"": rows}
@@ -56,17 +56,13 @@ def rows_in_memory(source: object) -> RowSets | None:
             return None
         if isinstance(source, Iterator):
             raise ConfigError(f"`source` is an iterator over paths: {kind}", hint="give their list: sorted(source)")
-        raise ConfigError(
-            f"`source` is a column of texts, not rows: {kind}", hint=f"give the table with all its columns: {TAKEN}"
-        )
+        raise ConfigError(f"`source` is a column of texts, not rows: {kind}", hint="give the whole table")
     if first is _NOTHING:
-        raise ConfigError("`source` is empty", hint=f"give paths, or {TAKEN}")
+        raise ConfigError("`source` is empty", hint=hint)
     if _is_table(first):
         join = JOIN.get(type(first).__module__.partition(".")[0], "one table of their rows")
         raise ConfigError(f"`source` is a list of tables: {type(first).__name__}", hint=f"join them: {join}")
-    raise ConfigError(
-        f"item 1 of `source` is neither a dict nor a path: {type(first).__name__}", hint=f"give paths, or {TAKEN}"
-    )
+    raise ConfigError(f"item 1 of `source` is neither a dict nor a path: {type(first).__name__}", hint=hint)
 
 
 def write_rows(rows: RowSets, scratch: str) -> list[RawFile]:
@@ -88,10 +84,11 @@ def _splits(source: Mapping[object, object]) -> RowSets:
     if not source:
         raise ConfigError("`source` is an empty dict", hint=f"give {TAKEN}")
     rows = {str(name): _rows_of_split(value) for name, value in source.items()}
-    name, value = next(((name, value) for name, value in source.items() if rows[str(name)] is None), ("", None))
-    if name == "":
+    wrong = [(name, value) for name, value in source.items() if rows[str(name)] is None]
+    if not wrong:
         return rows
     if all(split_of(str(name)) for name in source):
+        name, value = wrong[0]
         if isinstance(value, (str, os.PathLike)):
             raise ConfigError(
                 f"`source` is a dict, and `{name}` of it is a path",
@@ -187,22 +184,18 @@ def _write_table(source: Any, path: str, name: str) -> int:
     return rows
 
 
-def _groups(source: object, name: str) -> Iterator[pa.Table]:
+def _groups(source: Any, name: str) -> Iterator[pa.Table]:
     """Yield the rows of a table, ROWS_PER_GROUP at a time."""
     if hasattr(source, "with_format"):
         # a Dataset that was filtered or shuffled applies its indices here
         yield from source.with_format("arrow").iter(batch_size=ROWS_PER_GROUP)
         return
-    table = source
-    if isinstance(source, pa.RecordBatch):
-        table = pa.Table.from_batches([source])
-    elif isinstance(source, pa.RecordBatchReader):
-        table = source.read_all()
-    elif hasattr(source, "to_arrow"):
+    if hasattr(source, "to_arrow"):
         table = source.to_arrow()
-    elif hasattr(source, "iloc") and hasattr(source, "columns"):
+    elif hasattr(source, "iloc"):
         check_column_names(map(str, source.columns), name)
         table = pa.Table.from_pandas(source, preserve_index=False)
-    assert isinstance(table, pa.Table)
+    else:
+        table = pa.table(source)  # record batches, and readers of them, as well
     for start in range(0, table.num_rows, ROWS_PER_GROUP):
         yield table.slice(start, ROWS_PER_GROUP)

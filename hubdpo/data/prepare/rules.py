@@ -44,10 +44,8 @@ class Rules:
     """How a task treats the rows of a piece: the same for all pieces of a file."""
 
     converter: str
-    """Name of the converter."""
     config: PrepareConfig
     convert: Convert
-    """Converts one row."""
     convert_many: ConvertMany | None
     """Converts many plain rows at once, if the converter can."""
     screen: Screen
@@ -55,7 +53,7 @@ class Rules:
     keep: list[str]
     """Columns to keep, as text."""
     model: Model | None
-    """The model whose tokenizer counts tokens."""
+    """The model whose tokenizer counts."""
     single: bool
     """Whether a row has one answer; `pair_single_answers` then makes the pairs."""
     scratch: str

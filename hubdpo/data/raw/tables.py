@@ -86,26 +86,22 @@ def _blocks(batches: Iterator[pa.RecordBatch], budget: Budget) -> Iterator[Block
             if rows and (len(rows) + part.num_rows > ROWS or size > BLOCK_BYTES):
                 yield Block(range(line, line + len(rows)), rows, [], size, repaired)
                 line, rows, size, repaired = line + len(rows), [], 0, Counter()
-            part_rows, count = _json_rows(part)
-            rows += part_rows
+            rows += _json_rows(part, repaired)
             size += part.nbytes
-            if count:
-                repaired["nan_as_null"] += count
     if rows:
         yield Block(range(line, line + len(rows)), rows, [], size, repaired)
 
 
-def _json_rows(part: pa.RecordBatch) -> tuple[list[Row], int]:
-    """Return the rows with null for NaN and infinity, as in JSON, and the number of rows that had any."""
+def _json_rows(part: pa.RecordBatch, repaired: Counter[str]) -> list[Row]:
+    """Return the rows with null for NaN and infinity, as in JSON, and count those that had any."""
     rows = part.to_pylist()
-    count = 0
     names = [field.name for field in part.schema if _holds_floats(field.type)]
     for row in rows if names else ():
         finite = {name: _finite(row[name]) for name in names}
         if any(finite[name] is not row[name] for name in names):
             row.update(finite)
-            count += 1
-    return rows, count
+            repaired["nan_as_null"] += 1
+    return list(rows)
 
 
 def _holds_floats(kind: pa.DataType) -> bool:

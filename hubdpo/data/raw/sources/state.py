@@ -52,9 +52,8 @@ def state_of(path: str, name: str) -> State:
         if problem.errno != errno.ELOOP:
             raise
         raise DataError(f"{name} is a link that leads to itself", hint=f"ls -l {path}") from None
-    facts = {"size": info.st_size, "mtime": info.st_mtime_ns, "ctime": info.st_ctime_ns, "ino": info.st_ino,
-             "dev": info.st_dev}  # fmt: skip
-    return tuple((key, str(value)) for key, value in facts.items())
+    attributes = {"size": "size", "mtime": "mtime_ns", "ctime": "ctime_ns", "ino": "ino", "dev": "dev"}
+    return tuple((key, str(getattr(info, f"st_{attribute}"))) for key, attribute in attributes.items())
 
 
 def let_clock_tick(states: Sequence[State]) -> None:

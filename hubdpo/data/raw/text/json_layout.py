@@ -57,9 +57,7 @@ def json_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
             return Layout.LINES, []
         stream.seek(0)
         alone = _first_line_alone(stream, most)
-        if alone is None:
-            alone = _is_one_value(text, file, whole=whole)
-        if not alone:
+        if not (_is_one_value(text, file, whole=whole) if alone is None else alone):
             return Layout.LINES, []
     return _object_layout(file, most)
 
@@ -107,7 +105,7 @@ def _is_one_value(text: bytes, file: RawFile, *, whole: bool) -> bool:
         if "\n" in before.strip() and isinstance(_parsed(before.encode()), dict):
             raise DataError(
                 f"{file.name} has objects of several lines each, one after another",
-                hint=f"jq -c . {shlex.quote(file.typed)} > {_stem(file)}-lines.jsonl",
+                hint=f"jq -c . {shlex.quote(file.typed)} > {Path(file.name).stem}-lines.jsonl",
             ) from None
         return problem.pos >= len(problem.doc)
     return True
@@ -116,7 +114,11 @@ def _is_one_value(text: bytes, file: RawFile, *, whole: bool) -> bool:
 def _object_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
     """Return whether a file that is one JSON object is a row, holds lists of rows, or is a page of the Hub's API."""
     if storage.size_of(file.path) <= most:
-        value = _read_object(file)
+        try:
+            value: Row = orjson.loads(without_constants(whole_text(file)))
+        except orjson.JSONDecodeError as problem:
+            message = f"the file is no JSON: {file.name}: {where_malformed(problem)}"
+            raise DataError(message, hint="write one row per line") from None
         if is_page(value):
             _report_page(file, value)
             return Layout.PAGE, [PAGE_ROWS]
@@ -160,24 +162,11 @@ def _report_page(file: RawFile, value: Row) -> None:
         )
 
 
-def _read_object(file: RawFile) -> Row:
-    try:
-        value = orjson.loads(without_constants(whole_text(file)))
-    except orjson.JSONDecodeError as problem:
-        raise DataError(
-            f"the file is no JSON: {file.name}: {where_malformed(problem)}", hint="write one row per line"
-        ) from None
-    return dict(value)
-
-
 def _is_rows(value: object) -> bool:
     """Return whether a value is a list, mostly of objects, that are not messages."""
-    if not isinstance(value, list):
-        return False
-    objects = [item for item in value if isinstance(item, dict)]
-    if 2 * len(objects) <= len(value):
-        return False
-    return not any(members <= objects[0].keys() for members in MESSAGE)
+    objects = [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    mostly = isinstance(value, list) and 2 * len(objects) > len(value)
+    return mostly and not any(members <= objects[0].keys() for members in MESSAGE)
 
 
 def _deep_lists(value: object, path: list[str]) -> list[list[str]]:
@@ -202,7 +191,7 @@ def _refuse_columns(file: RawFile, value: Row) -> None:
     is_numbered = numbered and columns[0] and all(key.isdigit() for key in columns[0])
     if not is_lists and not is_numbered:
         return
-    convert = f"to_json('{_stem(file)}.jsonl', orient='records', lines=True)"
+    convert = f"to_json('{Path(file.name).stem}.jsonl', orient='records', lines=True)"
     code = f"import pandas; pandas.read_json({file.typed!r}).{convert}"
     names = ", ".join(f"`{name}`" for name in list(value)[:MOST_NAMES])
     raise DataError(
@@ -242,7 +231,3 @@ def _parsed(text: bytes) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-
-
-def _stem(file: RawFile) -> str:
-    return Path(file.name).stem
