@@ -83,8 +83,12 @@ def make_rules(
         if not seen.seen and (problem := unreadable(some, config.max_line_bytes)):
             raise problem
         looks.append(seen)
-    if config.test_size is None:
-        _warn_of_split_column(looks)
+    for seen in looks if config.test_size is None else ():
+        if has_published_split(map(split_of, seen.split_column)):  # only names of files and lists assign a split
+            console.warn(
+                f"{seen.name}: the column `split` ({listed(list(seen.split_column))}) is not used; to keep that split, "
+                "write its rows to files of their own, such as train.jsonl and test.jsonl"
+            )
     # choose a converter for each file
     mapping = mapped.parse_map(config.map) if config.map is not None else None
     if mapping is not None or config.format:
@@ -136,16 +140,6 @@ def _screen_of_file(
         )
     _warn_of_lists_of_texts(seen, answers)
     return replace(screen, lists=frozenset(lists), answers=answers)
-
-
-def _warn_of_split_column(looks: list[Look]) -> None:
-    """Warn that a column `split` is not used: only the names of files and lists assign rows to a split."""
-    for seen in looks:
-        if has_published_split(map(split_of, seen.split_column)):
-            console.warn(
-                f"{seen.name}: the column `split` ({listed(list(seen.split_column))}) is not used; to keep that split, "
-                "write its rows to files of their own, such as train.jsonl and test.jsonl"
-            )
 
 
 def _warn_of_lists_of_texts(seen: Look, answers: frozenset[str]) -> None:

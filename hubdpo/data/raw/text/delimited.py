@@ -138,12 +138,9 @@ def _row(line: int, names: list[str], values: list[str], judgements: frozenset[s
         name: None if value in MISSING and not (value in MEANT and name in judgements) else value
         for name, value in zip(names, values, strict=True)
     }
-    repairs = dict.fromkeys(_null_text(name) for name in row if row[name] is None)
+    null = [name if _PLAIN_NAME.fullmatch(name) else None for name in row if row[name] is None]
+    repairs = dict.fromkeys(NULL_TEXT + (shown_name(name, scan=True) if name else OTHER_COLUMNS) for name in null)
     return RawRow(line, row, None, size, repairs=tuple(repairs))
-
-
-def _null_text(name: str) -> str:
-    return NULL_TEXT + (shown_name(name, scan=True) if _PLAIN_NAME.fullmatch(name) else OTHER_COLUMNS)
 
 
 def _records(text: str, delimiter: str, *, spaced: bool = False, most: int = SAMPLES) -> list[list[str]]:

@@ -48,8 +48,16 @@ def json_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
         head = stream.read(HEAD_BYTES)
         whole = len(head) < HEAD_BYTES
         text = head.removeprefix(BOM).lstrip()
-        _refuse_other_files(file, text)
-        _refuse_other_encodings(file, text)
+        start = text[:64].lower()
+        if start.startswith(b"version https://git-lfs"):
+            raise DataError(f"{file.name} is a pointer of Git LFS, not the data", hint="git lfs pull")
+        if start.startswith((b"<!doctype html", b"<html")):
+            hint = "download the file itself, signed in where needed"
+            raise DataError(f"{file.name} is a web page, not data", hint=hint)
+        # a few broken rows are dropped later; more than half of the objects are another encoding
+        objects = [part for part in text.split(b"}") if part.strip()][:-1]
+        if not is_utf8(text) and 2 * sum(not is_utf8(part) for part in objects) > len(objects):
+            raise not_utf8(file.name, text, typed=file.typed)
         text = without_constants(text.decode(errors="replace").encode())
         if text.startswith(b"["):
             return (Layout.ARRAY if _is_array(text, whole=whole) else Layout.LINES), []
@@ -208,22 +216,6 @@ def _several_lists(file: RawFile, message: str, paths: list[list[str]]) -> DataE
         for path in paths[:MOST_NAMES]
     ]
     return DataError(message, hint="; ".join(commands))
-
-
-def _refuse_other_files(file: RawFile, text: bytes) -> None:
-    start = text[:64].lower()
-    if start.startswith(b"version https://git-lfs"):
-        raise DataError(f"{file.name} is a pointer of Git LFS, not the data", hint="git lfs pull")
-    if start.startswith((b"<!doctype html", b"<html")):
-        raise DataError(f"{file.name} is a web page, not data", hint="download the file itself, signed in where needed")
-
-
-def _refuse_other_encodings(file: RawFile, text: bytes) -> None:
-    """Raise DataError if more than half of the objects in a text are not UTF-8; a few broken rows are dropped later."""
-    parts = [part for part in text.split(b"}") if part.strip()]
-    if not parts or is_utf8(text) or 2 * sum(not is_utf8(part) for part in parts[:-1]) <= len(parts[:-1]):
-        return
-    raise not_utf8(file.name, text, typed=file.typed)
 
 
 def _parsed(text: bytes) -> Any:
