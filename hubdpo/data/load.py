@@ -74,8 +74,10 @@ def look_at_dataset(ref: str) -> tuple[PrepareManifest, str]:
             raise ArtefactError(
                 f"`{ref}` is a run, not a dataset", hint="give the dataset that `hubdpo prepare` made: --dataset DIR"
             )
-        has_rows = any(path.name.lower().endswith(ENDINGS) for path in files_below(folder))
-        source = f"hf://datasets/{ref}" if snapshot.commit else shlex.quote(ref) if has_rows else "SOURCE"
+        source = f"hf://datasets/{ref}"
+        if not snapshot.commit:
+            has_rows = any(path.name.lower().endswith(ENDINGS) for path in files_below(folder))
+            source = shlex.quote(ref) if has_rows else "SOURCE"
         raise ArtefactError(
             f"`{ref}` was not made by `hubdpo prepare`: it has no {PREPARE_FILE}",
             hint=f"hubdpo prepare {source} -o data, then `--dataset data`",
