@@ -22,8 +22,8 @@ from hubdpo.artefacts.manifests.prepare import KINDS, Funnel, Markers, PrepareMa
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import SPLITS, VERDICTS, Decision, Verdicts
 from hubdpo.data.clean.keys import RowKeys
-from hubdpo.data.clean.unread import MASKS, SHARES
 from hubdpo.data.clean.screen import MOST_NAMES, OTHERS
+from hubdpo.data.clean.unread import MASKS, SHARES
 from hubdpo.data.converters.prompts import SYSTEM
 from hubdpo.data.pairs.messages import media_of, words_of
 from hubdpo.data.prepare.dropped import DroppedRow, next_step
