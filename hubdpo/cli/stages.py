@@ -128,6 +128,7 @@ def merge(config: MergeConfig) -> None:
 @command(PushConfig)
 def push(config: PushConfig) -> None:
     """Publish a dataset, a run or a merged model as one tagged, verified release."""
+    from hubdpo.hub.reference import ref_of
     from hubdpo.release.push import publish_folder
 
     try:
@@ -141,10 +142,9 @@ def push(config: PushConfig) -> None:
         identifier=release.url if config.create_pr else f"{release.repo}@{release.tag}",
     )
     if config.dry_run:
-        flag = " --create-pr" if config.create_pr else ""
-        console.hint(f"hubdpo push {typed(config.folder)} {config.repo} --version {release.version}{flag}")
+        console.hint("the same command without `--dry-run`")
     elif not config.create_pr:
-        console.hint(f"hubdpo verify {release.repo}@{release.tag}")
+        console.hint(f"hubdpo verify {ref_of(release)}")
         if config.collection and release.collection is None:
             raise typer.Exit(HubError.exit_code)  # the release stands, the collection is missing
 

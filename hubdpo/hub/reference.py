@@ -11,6 +11,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from hubdpo.artefacts.manifests.bundle import Release
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError, DataError
 
@@ -45,6 +46,11 @@ class Address(NamedTuple):
 
     repo: RepoRef
     path: str
+
+
+def ref_of(release: Release) -> RepoRef:
+    """Name a release; a dataset as one, because its name alone means a model where there is one."""
+    return RepoRef(release.repo, release.tag, "dataset" if release.kind == "dataset" else None)
 
 
 def hub_path(repo_id: str, repo_type: RepoType | None) -> str:

@@ -87,6 +87,8 @@ def dataset_draft(config: PushConfig) -> Draft:
     """
     folder = config.folder
     manifest = read_dataset_folder(folder)
+    if config.secrets == "refuse":
+        check_rows(folder, manifest)
     files: dict[str, Content] = {name: folder / name for name in [*manifest.files, PREPARE_FILE]}
     text = read_text(folder / CARD_FILE)
 
@@ -230,12 +232,11 @@ def check_links(folder: Path) -> None:
             )
 
 
-def check_rows(folder: Path) -> None:
+def check_rows(folder: Path, manifest: PrepareManifest) -> None:
     """Raise ArtefactError for a row that holds a credential, unless `prepare` scanned the rows already.
 
     The message names the file, the row and the kind of credential, never its value.
     """
-    manifest = PrepareManifest.read(folder / PREPARE_FILE)
     if manifest.config.get("scan") == "secrets":
         return
     import pyarrow.parquet as pq

@@ -31,7 +31,7 @@ from hubdpo.hub.transport import PUBLIC_HUB, endpoint
 from hubdpo.hub.versions import bump, highest
 from hubdpo.model.generation import stops_elsewhere
 from hubdpo.release.card import compose, warn_of_edits, warn_of_late_edit
-from hubdpo.release.drafts import Draft, adapter_draft, check_links, check_rows, dataset_draft, merged_draft
+from hubdpo.release.drafts import Draft, adapter_draft, check_links, dataset_draft, merged_draft
 from hubdpo.release.dry_run import show_plan
 from hubdpo.release.protocol import publish
 from hubdpo.release.pull_request import propose
@@ -117,8 +117,6 @@ def _checked_draft(config: PushConfig) -> Draft:
         _check_options_of_dataset(config)
     check_links(config.folder)
     if kind == "dataset":
-        if config.secrets == "refuse":
-            check_rows(config.folder)
         return dataset_draft(config)
     if kind == "merged":
         return merged_draft(config, _base(config, MergeManifest.read(config.folder / MERGE_FILE).base))

@@ -72,6 +72,14 @@ def test_every_reader_takes_the_spelled_dataset(
     assert "names the dataset" not in capsys.readouterr().err
 
 
+def test_the_hint_after_a_push_verifies_the_repo_that_was_pushed_to(
+    data: Path, run: Path, repo_id: str, run_cli: Callable[..., Result]
+) -> None:
+    for folder, name in ((data, f"datasets/{repo_id}"), (run, repo_id)):
+        done = run_cli("push", str(folder), repo_id, "--version", "1.0.0", "--check", "hashes")
+        assert f"hint: hubdpo verify {name}@v1.0.0" in done.stderr
+
+
 def test_versions_says_whose_releases_it_lists(twins: str, run_cli: Callable[..., Result]) -> None:
     done = run_cli("versions", twins)
     assert f"{twins}: 0 releases" in done.stdout and "this is the model" in done.stderr

@@ -54,7 +54,7 @@ def test_the_branch_that_a_failure_leaves_is_named(
 
 
 def test_a_folder_is_not_verified_and_the_next_step_is_named(data: Path, repo_id: str) -> None:
-    for hint in ("hubdpo push", f"hubdpo verify {repo_id}@v1.0.0"):
+    for hint in ("hubdpo push", f"hubdpo verify datasets/{repo_id}@v1.0.0"):
         with pytest.raises(ConfigError, match="is a folder") as caught:
             verify(data)
         assert hint in str(caught.value.hint)
@@ -114,3 +114,22 @@ def test_a_main_without_its_list_is_told_in_our_words(
     monkeypatch.setattr("hubdpo.hub.repo.download", download)
     with pytest.raises(ArtefactError, match="is no release of hubdpo"):
         diff(repo_id, f"{repo_id}@v1.0.0")
+
+
+def test_a_dry_run_leads_to_its_own_command_with_all_its_options(
+    data: Path, repo_id: str, run_cli: Callable[..., Result]
+) -> None:
+    done = run_cli("push", str(data), repo_id, "--version", "1.0.0", "--private", "--dry-run")
+    assert "hint: the same command without `--dry-run`" in done.stderr and "hubdpo push" not in done.stderr
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(
+    ("break_it", "message"), [(Path.unlink, "is missing from"), (lambda path: path.write_bytes(b"x"), "was changed")]
+)
+def test_a_dataset_with_a_broken_file_is_told_as_one(
+    data: Path, repo_id: str, break_it: Callable[[Path], object], message: str, dry_run: bool
+) -> None:
+    break_it(next((data / "data").glob("test*")))
+    with pytest.raises(ArtefactError, match=f"`data/test.*{message}"):
+        push(folder=data, repo=repo_id, version="1.0.0", dry_run=dry_run)

@@ -19,7 +19,7 @@ from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, VerificationFailed
 from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.open import find_types, open_repo, say_which
-from hubdpo.hub.reference import RepoRef, parse_ref
+from hubdpo.hub.reference import RepoRef, parse_ref, ref_of
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.transport import endpoint
 from hubdpo.hub.versions import highest, parse_tag
@@ -92,7 +92,7 @@ def _named(ref: str | Path) -> RepoRef:
         return parse_ref(str(ref))
     try:
         published = Release.read(Path(ref) / RELEASE_FILE)
-        hint = f"hubdpo verify {RepoRef(published.repo, published.tag)}"
+        hint = f"hubdpo verify {ref_of(published)}"
     except ArtefactError:
         hint = f"hubdpo push {shlex.quote(str(ref))} USER/NAME --version X.Y.Z publishes and verifies it"
     raise ConfigError(f"`{ref}` is a folder, and releases on the Hub are verified", hint=hint)
