@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import MEASURED_FILES, read_dataset_folder
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, COPIED_FILES
-from hubdpo.artefacts.formats.bounded import parse_json, read_object, read_text
+from hubdpo.artefacts.formats.bounded import read_object, read_text
 from hubdpo.artefacts.formats.kept_sections import loading_release, split_card
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.artefacts.manifests.bundle import Kind
@@ -31,7 +31,7 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.merge import read_merged_folder
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
+from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest, read_log
 from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
 from hubdpo.cards.lint.body import LOCAL_PATH
 from hubdpo.cards.lint.lint import require_sound_card
@@ -51,6 +51,7 @@ MERGED_FILE = re.compile(
     + "|".join(map(re.escape, [*COPIED_FILES, *LICENCE_FILES]))
 )
 ROWS_AT_ONCE = 1024
+TRAIN_AGAIN = "run `hubdpo train` again with `--resume`"
 TEXT = (".json", ".jsonl", ".md", ".jinja", ".txt")
 
 
@@ -178,11 +179,10 @@ def _require_hub_base(base: BaseRef) -> None:
 
 def _training_log(folder: Path) -> list[dict[str, Any]]:
     log = folder / METRICS_FILE
-    lines = read_text(log).splitlines() if log.is_file() else []
     try:
-        return [parse_json(line, ours=True) for line in lines]
+        return read_log(log) if log.is_file() else []
     except ValueError as problem:
-        raise ArtefactError(f"`{log}` cannot be read: {problem}", hint="hubdpo train again, with `--resume`") from None
+        raise ArtefactError(f"`{log}` cannot be read: {problem}", hint=TRAIN_AGAIN) from None
 
 
 def _check_weights(path: Path) -> None:
@@ -191,11 +191,11 @@ def _check_weights(path: Path) -> None:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise ArtefactError(f"`{path.name}` is missing from {path.parent}", hint="run `hubdpo train` again")
+        raise ArtefactError(f"`{path.name}` is missing from {path.parent}", hint=TRAIN_AGAIN)
     try:
         weights = load_file(path)
     except SafetensorError as problem:
-        raise ArtefactError(f"`{path.name}` is broken: {problem}", hint="run `hubdpo train` again") from None
+        raise ArtefactError(f"`{path.name}` is broken: {problem}", hint=TRAIN_AGAIN) from None
     for name, weight in weights.items():
         if not torch.isfinite(weight).all():
             raise ArtefactError(f"the adapter is not finite: {name}", hint="train with a lower `--learning-rate`")

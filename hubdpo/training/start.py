@@ -8,7 +8,6 @@ import importlib.util
 import json
 import os
 import shlex
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,9 +54,6 @@ def train(config: TrainConfig) -> RunManifest:
     with machine_errors([config.output_dir], saved), contextlib.ExitStack() as held:
         if rank() > 0:  # rank 0 says the same
             held.enter_context(console.written_as(console.Format.quiet, errors_only=True))
-        if config.dry_run:
-            scratch = held.enter_context(tempfile.TemporaryDirectory(prefix="hubdpo-dry-run-"))
-            config = config.model_copy(update={"output_dir": Path(scratch) / "run"})
         folder = config.output_dir
         # lock a folder that exists before it is checked, and a new one when the checks have passed
         if writes and folder.is_dir():
@@ -84,9 +80,10 @@ def check_start(config: TrainConfig) -> TrainConfig:
     HubError.
     """
     check_device(config.device)
-    if config.resumes and config.output_dir.is_dir():
+    if config.resumes and config.output_dir.is_dir() and not config.dry_run:
         set_damaged_aside(config.output_dir)
-    check_output_folder(config)
+    if (earlier := check_output_folder(config)) is not None:
+        config = _at_commits_of(earlier, config)
     for name in config.report_to:
         if not any(importlib.util.find_spec(package) for package in TRACKERS[name]):
             raise ConfigError(f"`--report-to {name}` needs its package", hint=f"pip install {TRACKERS[name][0]}")
@@ -99,6 +96,20 @@ def check_start(config: TrainConfig) -> TrainConfig:
     config = look_at_base(config.model_copy(update={"dataset": pinned}))
     warn_of_other_tokenizer(dataset, config)
     return config
+
+
+def _at_commits_of(earlier: RunManifest, config: TrainConfig) -> TrainConfig:
+    """Pin the base and the dataset of a resumed run to its commits, where the options name the repos alone."""
+    base, data, pinned = earlier.base, earlier.dataset, {}
+    name = config.model_name_or_path
+    if name == base.repo_id and base.revision and config.model_revision is None and not Path(name).is_dir():
+        pinned["model_revision"] = base.revision
+        console.info(f"the run keeps its base, {name}@{base.revision[:12]}")
+    name = config.dataset
+    if name.removeprefix("datasets/") == data.repo_id and data.revision and not Path(name).is_dir():
+        pinned["dataset"] = f"{name}@{data.revision}"
+        console.info(f"the run keeps its dataset, {name}@{data.revision[:12]}")
+    return config.model_copy(update=pinned)
 
 
 def warn_of_other_tokenizer(dataset: PrepareManifest, config: TrainConfig) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
 import resource
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 import transformers
@@ -104,9 +107,11 @@ def train(config: TrainConfig) -> RunManifest:
     metrics = MetricsFile(folder)
     with room_for_base(load_in_4bit=config.load_in_4bit):
         model = load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit)
-    with out_of_memory_is(lambda: out_of_memory(config)):
+    place = tempfile.TemporaryDirectory(prefix="hubdpo-dry-run-") if config.dry_run else contextlib.nullcontext(folder)
+    with out_of_memory_is(lambda: out_of_memory(config)), place as made_in:
         trainer = make_trainer(
-            config, model.dequantize() if config.dequantize_once else model, tokenizer,
+            config.model_copy(update={"output_dir": Path(made_in)}),
+            model.dequantize() if config.dequantize_once else model, tokenizer,
             Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None, device=device,
             steps=steps, warmup_steps=warmup_steps, callbacks=[metrics, CheckpointMarker(), OwnOptions()],
         )  # fmt: skip

@@ -19,7 +19,8 @@ from hubdpo.cards.commands import train_command
 from hubdpo.cli.app import app
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import Role
-from hubdpo.errors import ConfigError, ResumeMismatch, Stopped, TrainingError
+from hubdpo.errors import ArtefactError, ConfigError, ResumeMismatch, Stopped, TrainingError
+from hubdpo.training import start
 from hubdpo.training import train as stage
 from hubdpo.training.preflight import out_of_memory
 from hubdpo.training.run.output_folder import MARKER, Checkpoint, check_output_folder, mark_complete
@@ -362,6 +363,66 @@ def test_a_folder_is_free_until_a_run_has_saved_something(tmp_path: Path) -> Non
     assert check_output_folder(saved.model_copy(update={"resume": True})) is not None
     with pytest.raises(ConfigError, match="a finished run"):
         check_output_folder(run_in(tmp_path / "done", status="complete"))
+
+
+def damage(run: Path, name: str) -> None:
+    if name == ADAPTER:
+        (run / name).write_bytes((run / name).read_bytes()[:-9])
+    elif name == "metrics.jsonl":
+        (run / name).write_text((run / name).read_text() + "cut sho")
+    else:
+        (run / name).unlink()
+
+
+@pytest.mark.parametrize("name", [ADAPTER, "adapter_config.json", "tokenizer.json", "metrics.jsonl"])
+def test_damaged_results_of_a_finished_run_are_written_again(
+    copied: Path, finished: Path, tiny_base: Path, dataset_dir: Path, name: str
+) -> None:
+    damage(copied, name)
+    chosen = options(tiny_base, dataset_dir, copied)
+    with pytest.raises(ConfigError, match=f"a finished run, but `{name}`") as caught:
+        train(**chosen)
+    assert "resume" in (caught.value.hint or "")
+    assert train(**chosen, resume=True).status == "complete"
+    if name == "metrics.jsonl":
+        assert [line["step"] for line in metrics(copied)] == [line["step"] for line in metrics(finished)]
+    else:
+        assert (copied / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_damaged_results_without_a_checkpoint_need_another_folder(copied: Path) -> None:
+    damage(copied, ADAPTER)
+    for checkpoint in copied.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    with pytest.raises(ArtefactError, match=f"`{ADAPTER}` is damaged .*, and no checkpoint is left"):
+        check_output_folder(CONFIG.model_copy(update={"output_dir": copied, "resume": True}))
+
+
+def test_a_dry_run_of_an_extension_tells_of_it_and_writes_nothing(
+    copied: Path, tiny_base: Path, dataset_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+    train(**options(tiny_base, dataset_dir, copied, max_steps=5), extend=True, dry_run=True)
+    assert "extend" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == before
+
+
+@pytest.mark.parametrize(("revision", "kept"), [(None, "c" * 40), ("main", "main")])
+def test_a_resumed_run_keeps_its_commits_unless_others_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str | None, kept: str
+) -> None:
+    config = run_in(tmp_path / "run", saved=3)
+    manifest = RunManifest.read(config.output_dir / "run.json")
+    base = manifest.base.model_copy(update={"repo_id": "me/base", "revision": "c" * 40})
+    data = manifest.dataset.model_copy(update={"repo_id": "me/data", "revision": "d" * 40})
+    manifest.model_copy(update={"base": base, "dataset": data}).write(config.output_dir / "run.json")
+    names = {"model_name_or_path": "me/base", "model_revision": revision, "dataset": "me/data", "resume": True}
+    asked: list[str] = []
+    monkeypatch.setattr(start, "look_at_dataset", lambda ref: asked.append(ref) or (None, ref))
+    monkeypatch.setattr(start, "look_at_base", lambda config: config)
+    monkeypatch.setattr(start, "warn_of_other_tokenizer", lambda *_: None)
+    assert start.check_start(config.model_copy(update=names)).model_revision == kept
+    assert asked == ["me/data@" + "d" * 40]
 
 
 def test_there_must_be_a_run_to_extend(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_mistakes_are_refused_before_torch_is_imported(tiny_base: Path, dataset_
 
 
 def test_the_output_folder_is_checked_before_torch_is_imported(
-    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+    tiny_base: Path, dataset_dir: Path, run_dir: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
@@ -108,6 +108,8 @@ def test_the_output_folder_is_checked_before_torch_is_imported(
     train = ["train", "--model-name-or-path", str(tiny_base), "--dataset", str(dataset_dir), "-o"]
     mistakes = [
         (2, [*train, "other"], "`other` holds files that are not a run"),
+        (2, [*train, "other", "--dry-run"], "`other` holds files that are not a run"),
+        (2, [*train, str(run_dir), "--dry-run"], "holds a finished run"),
         (2, [*train, "blocked/run"], "is a file, not a folder"),
         (2, [*train, "run", "--extend"], "there is no run in `run` to extend"),
         (2, [*train, "rum", "--resume"], "there is no run in `rum` to resume"),

@@ -120,17 +120,19 @@ def _find(config: MergeConfig) -> _Source:
     folder, sha = adapter.fetch(ADAPTER_PATTERNS), adapter.commit
     if not (folder / RUN_FILE).exists():
         raise not_by_hubdpo(folder, config.adapter) or (
-            ArtefactError(f"`{folder}` is not a run folder", hint="give the output_dir of `hubdpo train`")
+            ArtefactError(f"`{folder}` is not a run folder", hint="give the `--output-dir` of `hubdpo train`")
             if sha is None
             else ArtefactError(
                 f"`{config.adapter}` is not an adapter that hubdpo released",
-                hint="give a release of an adapter, USER/NAME@vX.Y.Z, or the output_dir of `hubdpo train`",
+                hint="give a release of an adapter, USER/NAME@vX.Y.Z, or the `--output-dir` of `hubdpo train`",
             )
         )
     run = read_run(folder)
     weights = folder / ADAPTER_WEIGHTS
     if not weights.is_file():
-        raise ArtefactError(f"`{weights.name}` is missing from {folder}", hint="run `hubdpo train` again")
+        raise ArtefactError(
+            f"`{weights.name}` is missing from {folder}", hint="run `hubdpo train` again with `--resume`"
+        )
     check_adapter_files(folder)
     ref = AdapterRef(
         name=adapter.name if sha else folder.resolve().name, repo_id=adapter.name if sha else None, revision=sha,

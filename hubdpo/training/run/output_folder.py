@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hubdpo import console
-from hubdpo.artefacts.formats.bounded import read_object
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from hubdpo.artefacts.formats.bounded import parse_json, read_bytes, read_object
+from hubdpo.artefacts.formats.safetensors_header import read_header
 from hubdpo.artefacts.manifests.manifest import (
     LOCAL_FILE,
     METRICS_FILE,
@@ -26,7 +28,7 @@ from hubdpo.artefacts.manifests.manifest import (
     sha256_file,
     write_atomic,
 )
-from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.manifests.run import RunManifest, read_log
 from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ArtefactError, ConfigError, Stopped
@@ -44,8 +46,9 @@ FILES_OF_0_2 = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 def check_output_folder(config: TrainConfig) -> RunManifest | None:
     """Return the manifest of the run to resume, None when a new run may start.
 
-    A run that has saved no checkpoint is started again. Raise ConfigError when a run is there and `--resume` is not
-    given, when there is no run to resume, or when the folder holds other files.
+    A run that has saved no checkpoint is started again, and a finished one whose results are damaged is not finished.
+    Raise ArtefactError when no checkpoint is left to write these from, ConfigError when a run is there and `--resume`
+    is not given, when there is no run to resume, or when the folder holds other files.
     """
     folder = config.output_dir
     _check_writable(folder)
@@ -59,15 +62,42 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
     earlier, checkpoint = RunManifest.read(folder / RUN_FILE), newest_checkpoint(folder)
     if earlier.status == "running" and not any(folder.glob(f"checkpoint-*/{MARKER}")):
         return None
+    damage = _damage_of_results(folder) if earlier.status == "complete" else None
+    if damage is not None and checkpoint is None and config.resumes:
+        raise ArtefactError(
+            f"`{folder}` holds a finished run, but {damage}, and no checkpoint is left to write it from",
+            hint="restore the file, or give another `--output-dir`",
+        )
     if config.resumes:
-        return earlier
-    if earlier.status == "running" and checkpoint is None:
+        return earlier if damage is None else earlier.model_copy(update={"status": "running"})
+    if damage is not None:
+        option = "add `--resume` to write it again" if checkpoint else "restore the file"
+        state = f"a finished run, but {damage}"
+    elif earlier.status == "running" and checkpoint is None:
         state, option = "an unfinished run whose checkpoints are damaged", "add `--resume` to see how"
     elif checkpoint is None or earlier.status == "complete":
         state, option = "a finished run", "add `--extend` and a higher `--max-steps`"
     else:
         state, option = f"an unfinished run, saved at step {checkpoint.step:,}", "add `--resume`"
     raise ConfigError(f"`{folder}` holds {state}", hint=f"{option}, or give another `--output-dir`")
+
+
+def _damage_of_results(folder: Path) -> str | None:
+    """Say what is wrong with the files that a finished run must have, None when nothing is."""
+    name = ""
+    try:
+        for name in (ADAPTER_CONFIG, "tokenizer.json"):
+            parse_json(read_bytes(folder / name))
+        name = ADAPTER_WEIGHTS
+        read_header(folder / name)
+        if (folder / METRICS_FILE).exists():
+            name = METRICS_FILE
+            read_log(folder / name)
+    except FileNotFoundError:
+        return f"`{name}` is missing"
+    except (ArtefactError, OSError, ValueError) as problem:
+        return f"`{name}` is damaged ({problem})"
+    return None
 
 
 def _check_writable(folder: Path) -> None:
