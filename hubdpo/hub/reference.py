@@ -16,7 +16,8 @@ from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError, DataError
 
 RepoType = Literal["model", "dataset"]
-DATASETS = "hf://datasets/"
+HUB = "hf://"
+DATASETS = f"{HUB}datasets/"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SPELLED_AS_DATASET = re.compile(r"^datasets/(?=[^/@]+/[^/@]+(?:@|$))")
 _NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|\.lock(?:/|$)|(?:^|/)\.|^[/-]|[./]$|^$")

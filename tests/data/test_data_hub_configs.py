@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from huggingface_hub import HfApi
 from hubdpo import load_preferences, prepare
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.data.raw.sources.hub_configs import read_configs
-from hubdpo.errors import DataError
+from hubdpo.errors import DataError, HubError
 from tests.data.made import lines, rows
 
 FILES = {
@@ -173,3 +174,40 @@ def test_many_stars_walk_a_folder_once(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(f"---\nconfigs: [{{config_name: x, data_files: '{stars}*.json'}}]\n---\n")
     (config,) = read_configs(tmp_path / "README.md")
     assert config.patterns() == ["**/*.json", "*.json"]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".jsonl.gz"])
+def test_files_of_a_model_repo_are_read(ending: str, repo_id: str, tmp_path: Path) -> None:
+    HfApi().create_repo(repo_id)
+    data = gzip.compress(lines(rows(9))) if ending.endswith(".gz") else lines(rows(9))
+    HfApi().upload_file(path_or_fileobj=data, path_in_repo=f"extra/pairs{ending}", repo_id=repo_id)
+    manifest = prepare(source=f"hf://{repo_id}/extra/pairs{ending}", output_dir=tmp_path / "out")
+    assert manifest.funnel.kept == 9
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "hint"),
+    [
+        ("hf://{}", "`{}` is a dataset", "hf://datasets/{}"),
+        ("hf://models/{}/a/part1.jsonl", "`{}` is a dataset", "hf://datasets/{}/a/part1.jsonl"),
+        ("hf://{}x/a.jsonl", "`{}x` is not on", "check the name"),
+    ],
+)
+def test_an_address_of_no_model_is_explained(
+    source: str, message: str, hint: str, repo_id: str, tmp_path: Path
+) -> None:
+    publish(repo_id, None)
+    with pytest.raises(HubError) as caught:
+        prepare(source=source.format(repo_id), output_dir=tmp_path / "out")
+    assert message.format(repo_id) in caught.value.message and hint.format(repo_id) in str(caught.value.hint)
+
+
+def test_a_repo_of_another_type_that_is_not_there_is_no_source(repo_id: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="source not found: hf://spaces/"):
+        prepare(source=f"hf://spaces/{repo_id}", output_dir=tmp_path / "out")
+
+
+def test_an_address_with_models_is_read(repo_id: str, tmp_path: Path) -> None:
+    HfApi().create_repo(repo_id)
+    HfApi().upload_file(path_or_fileobj=lines(rows(9)), path_in_repo="a.jsonl", repo_id=repo_id)
+    assert prepare(source=f"hf://models/{repo_id}", output_dir=tmp_path / "out").funnel.kept == 9

@@ -457,3 +457,16 @@ def test_a_bug_keeps_its_traceback_whatever_became_of_the_scratch_folder(work: P
     with pytest.raises(KeyError), workspace("out") as space:
         shutil.rmtree(beside(work / "out"))
         raise KeyError(space.new)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["expected", ".", "file://{}/expected/data/*", "link"],
+    ids=["itself", "the folder above", "an address", "a link"],
+)
+def test_an_output_folder_that_holds_a_source_is_refused(work: Path, source: str) -> None:
+    (work / "link").symlink_to("expected")
+    before = contents(work / "expected")
+    with pytest.raises(ConfigError, match="`expected` is both source and output: it holds .*parquet"):
+        prepare(source=source.format(work), output_dir="expected", pairs="all")
+    assert contents(work / "expected") == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,21 @@ def test_a_manifest_without_counts_of_its_sources_is_read(tmp_path: Path) -> Non
     (tmp_path / "old.json").write_text(json.dumps(old))
     read = PrepareManifest.read(tmp_path / "old.json")
     assert (read.sources[0].read, read.published_split, read.fingerprint) == (None, False, made.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("me/pairs", "hf://datasets/me/pairs"),
+        ("me/pairs.jsonl", "quote the glob"),
+        ("s3://pairs/a.jsonl", "pip install s3fs"),
+        ("foo://a.jsonl", "check the address"),
+    ],
+)
+def test_a_source_that_cannot_be_found_has_a_hint(
+    source: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(DataError) as caught:
+        prepare(source=source, output_dir=tmp_path / "out")
+    assert hint in str(caught.value.hint)

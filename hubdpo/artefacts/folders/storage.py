@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import IO, TYPE_CHECKING, TypeAlias, cast
 import fsspec
 import fsspec.core
 import pyarrow as pa
+from fsspec.spec import AbstractBufferedFile
 
 from hubdpo.errors import DataError
 
@@ -29,14 +31,19 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     try:
         return cast("tuple[AbstractFileSystem, str]", fsspec.core.url_to_fs(url))
     except (ImportError, ValueError) as problem:
-        raise DataError(f"cannot read {url.partition('://')[0]}:// addresses: {problem}") from None
+        missing = getattr(problem.__cause__, "name", None)
+        hint = f"pip install {missing}" if missing else "copy the files to this machine, or check the address"
+        raise DataError(f"cannot read {url.partition('://')[0]}:// addresses: {problem}", hint=hint) from None
 
 
 def open_read(place: str) -> IO[bytes]:
     if not is_url(place):
         return Path(place).open("rb")
     system, path = filesystem(place)
-    return cast("IO[bytes]", system.open(path, "rb"))
+    file = system.open(path, "rb")
+    if isinstance(file, AbstractBufferedFile):  # of S3, GCS, the Hub and HTTP; its `readline` takes no size
+        return io.BufferedReader(cast("io.RawIOBase", file))
+    return cast("IO[bytes]", file)
 
 
 def open_write(place: str) -> IO[bytes]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
+
+from fsspec.implementations.local import LocalFileSystem
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.kinds import read_dataset_folder
@@ -10,7 +14,8 @@ from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.walk import files_below
 from hubdpo.artefacts.manifests.manifest import LOCAL_ONLY, PREPARE_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.errors import ArtefactError
+from hubdpo.data.raw.raw_file import RawFile
+from hubdpo.errors import ArtefactError, ConfigError
 
 UNFINISHED = ".hubdpo-unfinished"
 """File that marks a folder behind a URL while it is written."""
@@ -25,6 +30,26 @@ def check_is_ours(target: str) -> None:
     """Raise ArtefactError, before any work, if a local folder holds files and is no dataset folder."""
     if not storage.is_url(target) and may_hold_files(target) and not (Path(target) / PREPARE_FILE).exists():
         raise _foreign(target)
+
+
+def check_is_no_source(target: str, files: Iterable[RawFile]) -> None:
+    """Raise ConfigError if a source is in the output folder, whose card and rejected rows would be lost."""
+    folder = _place(target)
+    for file in files:
+        if _place(file.original).startswith(f"{folder}/"):
+            raise ConfigError(
+                f"`{target}` is both source and output: it holds {file.name}", hint="give another `--output-dir`"
+            )
+
+
+def _place(place: str) -> str:
+    """Return the one absolute form of a path or URL, so that two of them can be compared."""
+    if storage.is_url(place):
+        system, path = storage.filesystem(place)
+        if not isinstance(system, LocalFileSystem):
+            return str(system.unstrip_protocol(path)).rstrip("/")
+        place = path
+    return os.path.realpath(place)
 
 
 def up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> PrepareManifest | None:

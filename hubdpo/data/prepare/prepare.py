@@ -32,7 +32,7 @@ from hubdpo.data.clean.near_duplicates import PERMUTATIONS
 from hubdpo.data.prepare.accounts import accounts_of, check_sources, make_funnel
 from hubdpo.data.prepare.convert_piece import Task, convert_piece
 from hubdpo.data.prepare.explain import explain_files
-from hubdpo.data.prepare.folder import check_is_ours, may_hold_files, up_to_date
+from hubdpo.data.prepare.folder import check_is_no_source, check_is_ours, may_hold_files, up_to_date
 from hubdpo.data.prepare.piece_writer import PieceResult, scratch_file
 from hubdpo.data.prepare.report import check_outcome, tell, tell_listed, text_markers, unused_columns, write_rejected
 from hubdpo.data.prepare.rounds import check_decision, gather, published_test, second_round, stop_at_errors
@@ -43,7 +43,7 @@ from hubdpo.data.prepare.statistics import count_changes, shared_prompts, summar
 from hubdpo.data.prepare.workers import engine_for
 from hubdpo.data.prepare.write_folder import write_folder
 from hubdpo.data.raw.pieces import Piece, cut
-from hubdpo.data.raw.raw_file import RawFile, publishers
+from hubdpo.data.raw.raw_file import STDIN, RawFile, publishers
 from hubdpo.data.raw.sources.find import find_sources
 from hubdpo.data.raw.sources.state import check_unchanged, report_changes
 from hubdpo.data.raw.sources.unpack import unpacked
@@ -78,6 +78,8 @@ def prepare(config: PrepareConfig, rows: RowSets | None = None) -> PrepareManife
         if not only_look:
             check_is_ours(config.output_dir)
         files = find_sources(config.source, space.scratch) if rows is None else write_rows(rows, space.scratch)
+        if rows is None and not config.explain:
+            check_is_no_source(config.output_dir, [file for file in files if file.name != STDIN])
         with report_changes(files):
             return _prepare(config, space, files)
 

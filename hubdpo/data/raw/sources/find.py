@@ -13,6 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.walk import files_below, matching
+from hubdpo.config.repo_id import is_repo_id
 from hubdpo.data.raw.raw_file import ENDINGS, READS, STDIN, RawFile, listed
 from hubdpo.data.raw.rows import BLOCK
 from hubdpo.data.raw.sources.hub_configs import CARD_FILE, choose_config, common_splits, read_configs
@@ -20,9 +21,10 @@ from hubdpo.data.raw.sources.kinds import check_kind
 from hubdpo.data.raw.sources.state import let_clock_tick, state_of
 from hubdpo.data.raw.split_names import is_split_name, split_of
 from hubdpo.data.raw.text.encodings import is_utf8
-from hubdpo.errors import DataError
-from hubdpo.hub.client import download, resolve_address
-from hubdpo.hub.reference import DATASETS
+from hubdpo.errors import DataError, HubError
+from hubdpo.hub.client import download, exists, resolve, resolve_address
+from hubdpo.hub.failures import translate_errors
+from hubdpo.hub.reference import DATASETS, HUB
 from hubdpo.secrets import known_secrets
 
 NOT_ROWS = frozenset({
@@ -57,6 +59,8 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
         return [RawFile(copy, STDIN, copy)]
     if source.startswith(DATASETS):
         return _from_hub(source)
+    if source.startswith(HUB):
+        return _from_other_repo(source)
     if storage.is_url(source):
         return _from_url(source)
     path = Path(source)
@@ -66,7 +70,9 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
         return [_from_path(path)]
     matches = matching(source)
     if not matches:
-        raise DataError(f"source not found: {source}", hint="check the path, or quote the glob")
+        is_repo = is_repo_id(source.partition("@")[0]) and not source.lower().endswith(ENDINGS)
+        otherwise = f"write {DATASETS}{source} for a dataset on the Hub" if is_repo else "quote the glob"
+        raise DataError(f"source not found: {source}", hint=f"check the path, or {otherwise}")
     return [_from_path(Path(match)) for match in matches if Path(match).is_file()]
 
 
@@ -101,7 +107,11 @@ def _holds_rows(path: Path) -> bool:
 def _from_url(url: str) -> list[RawFile]:
     system, path = storage.filesystem(url)
     is_folder = system.isdir(path)
-    found = sorted(name for name in system.glob(storage.join(path, "**") if is_folder else path) if system.isfile(name))
+    pattern = storage.join(path, "**") if is_folder else path
+    try:
+        found = sorted(name for name in system.glob(pattern) if system.isfile(name))
+    except FileNotFoundError:  # a bucket, or a repo of the Hub, that does not exist
+        found = []
     if is_folder:
         if isinstance(system, LocalFileSystem):  # its glob skips folders that may not be listed; this one raises
             files_below(Path(path))
@@ -144,6 +154,21 @@ def _from_hub(source: str) -> list[RawFile]:
         replace(file, name=f"{DATASETS}{repo}/{file.name}", split=splits.get(file.name) or file.split, address=address)
         for file in wanted
     ]
+
+
+def _from_other_repo(source: str) -> list[RawFile]:
+    """Return the files of a repo that is no dataset. Raise HubError if there is none, or if a dataset was meant."""
+    from huggingface_hub.utils import parse_hf_uri
+
+    with translate_errors(source):
+        uri = parse_hf_uri(source)
+        if uri.type != "model":
+            return _from_url(source)
+        address = source.removeprefix(HUB).removeprefix("models/")  # fsspec knows no `models/`
+        if not exists(uri.id, "model") and exists(uri.id, "dataset"):
+            raise HubError(f"`{uri.id}` is a dataset", hint=f"{DATASETS}{address}")
+        resolve(uri.id, uri.revision)
+        return _from_url(HUB + address)
 
 
 def _check_name(file: RawFile) -> None:
