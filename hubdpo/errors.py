@@ -30,8 +30,18 @@ class HubdpoError(Exception):
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         self.message = cleaned(message)
-        self.hint = cleaned(hint) if hint is not None else None
+        self.hint = hint
         super().__init__(self.message)
+
+    @property
+    def hint(self) -> str | None:
+        return self._hint
+
+    @hint.setter
+    def hint(self, hint: str | None) -> None:
+        self._hint = cleaned(hint) if hint is not None else None
+        # Python prints the notes below a traceback, so that a script or notebook shows the hint as well
+        self.__notes__ = [f"hint: {self._hint}"] if self._hint else []
 
 
 class ConfigError(HubdpoError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,11 @@ def test_the_signature_and_the_help_of_a_stage_have_every_option(name: str) -> N
 def test_paths_are_taken_where_a_folder_or_a_hub_id_is() -> None:
     config = TrainConfig.build({"model_name_or_path": Path("base"), "dataset": Path("data"), "output_dir": "run"})
     assert (config.model_name_or_path, config.dataset, config.output_dir) == ("base", "data", Path("run"))
+
+
+@pytest.mark.usefixtures("from_python")
+def test_an_uncaught_error_shows_its_hint_as_the_call_spells_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        hubdpo.push("data", "me/data", version="1.0")
+    assert caught.value.hint
+    assert traceback.format_exception_only(caught.value)[1:] == [f"hint: {caught.value.hint}\n"]
