@@ -81,8 +81,8 @@ class Config(BaseModel):
     def build(cls, options: Mapping[str, object], *, file: Path | None = None) -> Self:
         """Validate `options` over those of the flat YAML `file`. `-` and `_` are the same in names; None means unset.
 
-        Raise ConfigError, naming the option and the file, for an unknown name, a value out of bounds, a credential, or
-        text that is not UTF-8.
+        Raise ConfigError, naming the option and the file, for an unknown name, one that is given twice, a value out of
+        bounds, a credential, or text that is not UTF-8.
         """
         values: Values = {}
         keys: dict[str, str] = {}
@@ -96,6 +96,10 @@ class Config(BaseModel):
                     known = f"the options are: {', '.join(sorted(cls.model_fields))}"
                     raise ConfigError(
                         f"unknown option{origin}: `{key}`", hint=f"did you mean `{near}`?" if near else known
+                    )
+                if origins.get(name) == origin:
+                    raise ConfigError(
+                        f"`{name}`{origin} is given twice: `{keys[name]}` and `{key}`", hint="keep one of them"
                     )
                 if value is not None:
                     values[name], keys[name], origins[name] = value, str(key), origin
@@ -164,6 +168,8 @@ class Config(BaseModel):
         name = str(first["loc"][0])
         if first["type"] == "missing":
             return cls._missing(name)
+        if origins.get(name) and not hint and first["type"] in ("string_type", "list_type"):
+            hint = _quotes_hint(name, first["input"])
         return ConfigError(
             f"option `{flag_of(name)}`{origins.get(name, '')} is not valid: {message}: {_shown(first['input'])}",
             hint=hint or cls.model_fields[name].description,
@@ -219,13 +225,38 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     )
 
 
+def _quotes_hint(name: str, value: object) -> str | None:
+    """Return a hint if YAML took a word or a text of digits for a value of another type."""
+    if isinstance(value, bool):
+        word = "yes" if value else "no"
+        return f'put it in quotes, as YAML reads a bare `{word}` as {str(value).lower()}: {name}: "{word}"'
+    return f'put it in quotes: {name}: "{value}"' if isinstance(value, (int, float)) else None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping with a key twice, of which YAML would use the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if (key.tag, key.value) in seen:
+                    message = f"`{key.value}` is given twice, the second time in line {key.start_mark.line + 1}"
+                    raise Unfit(message, hint="keep one of them")
+                seen.add((key.tag, key.value))
+        return node
+
+
 def read_yaml(path: Path) -> Values:
     """Read a flat YAML mapping. Raise ConfigError when the file is missing, is not YAML or is not a mapping."""
     hint = "write `beta: 0.1`, one option per line"
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
     except FileNotFoundError:
         raise ConfigError(f"config file not found: {path}", hint="check the path after `--config`") from None
+    except Unfit as problem:
+        raise ConfigError(f"{problem} of `{path}`", hint=problem.hint) from None
     except (yaml.YAMLError, ValueError, IsADirectoryError, LookupError, AttributeError, TypeError) as problem:
         # PyYAML raises ValueError for an impossible date, and the last three for a tag on a wrong value (`!!bool x`)
         raise ConfigError(f"config file cannot be read: {path}: {' '.join(str(problem).split())}", hint=hint) from None

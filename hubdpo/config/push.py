@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from hubdpo.config.base import Cli, Config
+from hubdpo.config.base import Cli, Config, Unfit
 from hubdpo.config.repo_id import is_repo_id
 
 Check = Literal["load", "hashes"]
@@ -46,6 +46,14 @@ class PushConfig(Config):
     base_revision: str | None = Field(
         None, description="Commit of --base-model; by default the head of its main branch."
     )
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):  # YAML makes a number of `1.0`
+            three = ".".join([*str(value).split("."), "0", "0"][:3])
+            raise Unfit("a version is three numbers, X.Y.Z", hint=f"--version {three}")
+        return value
 
     @field_validator("version")
     @classmethod

@@ -227,22 +227,24 @@ def test_every_dataset_card_passes(rows: list[Any], options: dict[str, Any], tmp
 
 
 @pytest.mark.parametrize(
-    ("options", "field"),
+    ("options", "field", "hint"),
     [
-        ({"license": "Apache-2.0"}, "license"),
-        ({"license": "other"}, "license_name"),
-        ({"language": ["english"]}, "language"),
-        ({"card": "own.md"}, "source_datasets"),
+        ({"license": "ccby4"}, "license", "cc-by-4.0`?"),
+        ({"license": "mine"}, "license", "unknown"),
+        ({"license": "other"}, "license_name", "license_name: ..."),
+        ({"language": ["english"]}, "language", "ISO 639-3"),
+        ({"card": "own.md"}, "source_datasets", "source_datasets: [USER/NAME]"),
     ],
 )
 def test_prepare_refuses_what_the_hub_would_refuse_before_it_works(
-    options: dict[str, Any], field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], field: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("raw.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
     Path("own.md").write_text("---\nsource_datasets: [/home/me/data]\nsize_categories: [any]\n---\n")
-    with pytest.raises(ConfigError, match=f"`{field}` of the card"):
+    with pytest.raises(ConfigError, match=f"`{field}` of the card") as caught:
         prepare(source=["raw.jsonl"], output_dir="out", **options)
+    assert hint in str(caught.value.hint)
     assert not Path("out").exists()
 
 

@@ -56,6 +56,39 @@ def test_what_is_missing_is_named_as_it_is_typed(
     assert caught.value.hint == hint
 
 
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("test-size: 0.1\ntest-size: 0.5\n", "`test-size` is given twice, the second time in line 2 of", "keep one"),
+        ("test-size: 0.1\ntest_size: 0.5\n", "given twice: `test-size` and `test_size`", "keep one"),
+        ("labels: {first: a, first: b}\n", "`first` is given twice", "keep one"),
+        ("license: no\n", "`license` in", 'license: "no"'),
+        ("language: yes\n", "`language` in", 'language: "yes"'),
+        ("name: 2024\n", "`name` in", 'name: "2024"'),
+    ],
+)
+def test_what_yaml_reads_in_its_own_way_is_refused(text: str, message: str, hint: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"run\.yaml") as caught:
+        PrepareConfig.build({"source": "a", "output_dir": "b"}, file=file)
+    assert message in caught.value.message and hint in str(caught.value.hint)
+
+
+def test_keys_of_a_merged_mapping_may_be_given_again(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("labels: {<<: {first: a, second: b}, first: c}\n")
+    assert (
+        PrepareConfig.build({"source": "a", "output_dir": "b"}, file=tmp_path / "run.yaml").labels == "first=c,second=b"
+    )
+
+
+@pytest.mark.parametrize(("number", "version"), [(1.0, "1.0.0"), (2, "2.0.0")])
+def test_a_number_for_a_version_is_refused_with_the_version(number: float, version: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        PushConfig.build({"folder": "a", "repo": "b/c", "version": number})
+    assert caught.value.hint == f"--version {version}"
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "beta: [", "just words"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "run.yaml"

@@ -287,6 +287,12 @@ def test_the_models_of_a_file_are_used_where_its_own_votes_name_them(tmp_path: P
         (labelled(1, 0), "first=1,second=0", ConfigError, "--labels good=1,bad=0"),
         (battles(AB, winner=("A", "B")), "good=A,bad=B", ConfigError, "--labels first=A,second=B"),
         (battles(AB, winner=("A", "B")), "first=X,second=Y", DataError, "--labels first=A,second=B"),
+        (
+            battles(AB, winner=("yes", "no")),
+            "first=True,second=False",
+            DataError,
+            'labels: {first: "yes", second: "no"}',
+        ),
     ],
 )
 def test_labels_that_do_not_fit_are_told_with_those_that_do(

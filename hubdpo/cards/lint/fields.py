@@ -137,12 +137,24 @@ def _licence(name: str, value: object, front: Front) -> Iterator[Finding]:
         yield Finding(name, "is empty", "license: apache-2.0")
 
 
+def near_licence(licence: str) -> str | None:
+    """Return the licence id that a text most likely means: `cc-by-4.0` for `CC BY 4.0` and `ccby4`."""
+    if (bare := _bare(licence)) in LICENCES:
+        return bare
+    ids = {re.sub(r"[\W_]", "", known): known for known in sorted(LICENCES)}
+    near = difflib.get_close_matches(re.sub(r"[\W_]", "", bare), ids, n=1, cutoff=0.8)
+    return ids[near[0]] if near else None
+
+
+def _bare(licence: str) -> str:
+    return licence.lower().removesuffix("-or-later").removesuffix("-only").rstrip("+")
+
+
 def _nearest_licence(licence: str) -> str:
-    bare = licence.lower().removesuffix("-or-later").removesuffix("-only").rstrip("+")
-    if bare in LICENCES:
-        return f"license: {bare}"
-    near = difflib.get_close_matches(bare, sorted(LICENCES), n=1, cutoff=0.8)
-    return f"did you mean `{near[0]}`?" if near else "license: other, with license_name and license_link"
+    near = near_licence(licence)
+    if near == _bare(licence):
+        return f"license: {near}"
+    return f"did you mean `{near}`?" if near else "license: other, with license_name and license_link"
 
 
 def _words(name: str, value: object, front: Front) -> Iterator[Finding]:

@@ -22,6 +22,11 @@ from hubdpo.errors import ConfigError, DataError
 MOST_SCORES = 12
 MOST_ROWS = 64
 """Rows in which a column that names a side is searched for."""
+YAML_WORDS = {
+    "true": {word for yes in ("yes", "on") for word in (yes, yes.title(), yes.upper())},
+    "false": {word for no in ("no", "off") for word in (no, no.title(), no.upper())},
+}
+"""Words that YAML 1.1 reads as true and false."""
 UNDERSTOOD = frozenset(("tie", "below_margin"))
 """Rejection reasons of votes whose meaning is known."""
 
@@ -113,7 +118,8 @@ def _check_meaning(votes: list[Votes], labels: dict[str, str] | None, rows: Sequ
             message = f"`--labels` must say which values of `{most.column}` mean {names}: {row}"
             raise ConfigError(message, hint=most.hint)
         if not any(labels.keys() & column.known.keys() for column in votes):
-            raise DataError(f"`--labels` names no value of `{most.column}`: {most.listed}", hint=most.hint)
+            hint = _quotes_hint(labels, most.values) or most.hint
+            raise DataError(f"`--labels` names no value of `{most.column}`: {most.listed}", hint=hint)
         return
     for column in votes:
         if column.is_strength:
@@ -126,6 +132,15 @@ def _check_meaning(votes: list[Votes], labels: dict[str, str] | None, rows: Sequ
         if column.is_of_another_schema or (one_answer and {"0", "-1"} <= column.known.keys()):
             message = f"the votes of `{column.column}` do not fit the published meaning of this column"
             raise DataError(f"{message}: {column.listed}", hint=column.hint)
+
+
+def _quotes_hint(labels: dict[str, str], values: Sequence[str]) -> str | None:
+    """Return a hint if `--labels` has true and false where the values are the words that YAML reads as those."""
+    words = {meaning: next(iter(YAML_WORDS.get(value, set()) & {*values}), None) for value, meaning in labels.items()}
+    if None in words.values():
+        return None
+    quotes = ", ".join(f'{meaning}: "{word}"' for meaning, word in words.items())
+    return f"in a config file put the words in quotes, as YAML reads a bare `yes` as true: labels: {{{quotes}}}"
 
 
 def _report_unknown(votes: list[Votes], labels: dict[str, str], seen: int) -> None:

@@ -23,7 +23,7 @@ from hubdpo.artefacts.manifests.manifest import CARD_FILE, REJECTED_FILE, finger
 from hubdpo.artefacts.manifests.prepare import IN_MEMORY, PrepareManifest, Source
 from hubdpo.cards.dataset.card import TAKEN_OVER
 from hubdpo.cards.dataset.source_card import SourceCard, card_of_shape, card_text, source_card
-from hubdpo.cards.lint.fields import lint_fields
+from hubdpo.cards.lint.fields import lint_fields, near_licence
 from hubdpo.config import PrepareConfig
 from hubdpo.config.takes import takes
 from hubdpo.data.clean.decide import SPLITS, decide
@@ -109,7 +109,7 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
     converters = list(dict.fromkeys(rule.converter for rule in rules))
     if config.card is None and not card.body:
         _offer_card(converters)
-    _check_facts(config.license or card.license, config.language or card.language, card)
+    _check_facts(config, card)
     published = _keeps_split(config, pieces)
 
     with engine_for(config.engine, config.num_proc) as engine:
@@ -176,11 +176,18 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
     return manifest
 
 
-def _check_facts(licence: str | None, language: list[str], card: SourceCard) -> None:
+def _check_facts(config: PrepareConfig, card: SourceCard) -> None:
     """Raise ConfigError, before any work is done, for metadata of the card that the Hub would refuse."""
     facts = {name: card.facts[name] for name in TAKEN_OVER if name in card.facts}
-    for finding in lint_fields({**facts, "license": licence or "unknown", "language": language}):
-        raise ConfigError(f"`{finding.field}` of the card {finding.message}", hint=finding.hint)
+    licence = config.license or card.license or "unknown"
+    for finding in lint_fields({**facts, "license": licence, "language": config.language or card.language}):
+        hint: str | None = finding.hint
+        if finding.field == "license" and config.license:
+            near = near_licence(config.license)
+            hint = f"did you mean `--license {near}`?" if near else "--license unknown, or the id of another licence"
+        elif finding.field == "language" and config.language:
+            hint = "--language en, or another code of ISO 639-1 (two letters) or ISO 639-3 (three)"
+        raise ConfigError(f"`{finding.field}` of the card {finding.message}", hint=hint)
 
 
 def _keeps_split(config: PrepareConfig, pieces: list[Piece]) -> bool:
