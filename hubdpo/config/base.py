@@ -6,6 +6,7 @@ import difflib
 import functools
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from hubdpo import console
 from hubdpo.config.spelling import as_key, respell, respelled
 from hubdpo.errors import ConfigError
 from hubdpo.secrets import known_secrets
@@ -149,11 +151,11 @@ class Config(BaseModel):
         # an argument, such as a source, is checked where it is opened
         if isinstance(value, str) and not cls.cli(name).argument and _SURROGATE.search(value):
             raise ConfigError(
-                f"option `{flag_of(name)}`{origin} is not UTF-8, and options are recorded", hint="use a name in UTF-8"
+                f"{cls._called(name, origin)} is not UTF-8, and options are recorded", hint="use a name in UTF-8"
             )
         if secrets := known_secrets(str(value)):
             raise ConfigError(
-                f"option `{flag_of(name)}`{origin} holds a {secrets[0].kind}, and options are recorded",
+                f"{cls._called(name, origin)} holds a {secrets[0].kind}, and options are recorded",
                 hint="pass credentials through the environment or `hf auth login` only, and revoke this one",
             )
 
@@ -164,30 +166,44 @@ class Config(BaseModel):
         hint = getattr(first.get("ctx", {}).get("error"), "hint", None)
         message = str(first["msg"]).removeprefix("Value error, ")
         if not first["loc"]:
-            return ConfigError(message, hint=hint or "see `--help`")
+            return ConfigError(message, hint=hint or f"see `hubdpo {cls._command()} --help`")
         name = str(first["loc"][0])
         if first["type"] == "missing":
-            return cls._missing(name)
+            return cls._missing(name, first["input"])
         if origins.get(name) and not hint and first["type"] in ("string_type", "list_type"):
             hint = _quotes_hint(name, first["input"])
         return ConfigError(
-            f"option `{flag_of(name)}`{origins.get(name, '')} is not valid: {message}: {_shown(first['input'])}",
+            f"{cls._called(name, origins.get(name, ''))} is not valid: {message}: {_shown(first['input'])}",
             hint=hint or cls.model_fields[name].description,
         )
 
     @classmethod
-    def _missing(cls, name: str) -> ConfigError:
+    def _called(cls, name: str, origin: str) -> str:
+        """Return how an option is named in a message: what was typed as an argument has no flag."""
+        cli = cls.cli(name)
+        if cli.argument and console.output.as_typed and not origin:
+            return f"`{cli.metavar}`"
+        return f"option `{flag_of(name)}`{origin}"
+
+    @classmethod
+    def _missing(cls, name: str, given: Values) -> ConfigError:
         """Return the error for a required option or argument without a value."""
         if not cls.cli(name).argument:
-            return ConfigError(f"option `{flag_of(name)}` is needed", hint=f"add `{flag_of(name)} VALUE`")
-        metavars = {
-            field: cls.cli(field).metavar or field.upper() for field in cls.model_fields if cls.cli(field).argument
-        }
-        command = cls.__name__.removesuffix("Config").lower()
+            value = (cls.cli(name).metavar or "VALUE").partition("|")[0]
+            return ConfigError(f"option `{flag_of(name)}` is needed", hint=f"add `{flag_of(name)} {value}`")
+        metavars = {field: cls.cli(field).metavar or "" for field in cls.model_fields if cls.cli(field).argument}
+        words = []
+        for field, metavar in metavars.items():
+            values = given[field] if isinstance(given.get(field), list) else [given.get(field)]
+            words += [shlex.quote(str(value)) for value in values] if field in given else [metavar]
         return ConfigError(
             f"`{metavars[name]}` is needed: {cls.model_fields[name].description}".rstrip("."),
-            hint=f"hubdpo {command} {' '.join(metavars.values())}",
+            hint=f"hubdpo {cls._command()} {' '.join(words)}",
         )
+
+    @classmethod
+    def _command(cls) -> str:
+        return cls.__name__.removesuffix("Config").lower()
 
 
 def item_type(annotation: Any) -> Any:

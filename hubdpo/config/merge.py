@@ -18,7 +18,7 @@ class MergeConfig(Config):
     adapter: Annotated[str, Cli(argument=True, metavar="RUN|USER/NAME@vX.Y.Z", call_type=str | Path)] = Field(
         description="A finished run folder, or a release of an adapter."
     )
-    output_dir: Annotated[Path, Cli(short="-o")] = Field(description="Folder for the merged model.")
+    output_dir: Annotated[Path, Cli(short="-o", metavar="DIR")] = Field(description="Folder for the merged model.")
     dtype: Annotated[str, Cli(metavar="bfloat16|float32")] = Field("bfloat16", description="Data type of the weights.")
     base_weights: Literal["as-trained", "original"] = Field(
         "as-trained",

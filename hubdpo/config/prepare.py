@@ -21,7 +21,9 @@ class FolderOptions(Config):
         description="Files, folders, globs, `-` for stdin, hf://datasets/USER/NAME[@REVISION][/PATH], or any fsspec "
         "URL.",
     )
-    output_dir: Annotated[str, Cli(short="-o", call_type=str | Path)] = Field(description="Dataset folder to write.")
+    output_dir: Annotated[str, Cli(short="-o", metavar="DIR", call_type=str | Path)] = Field(
+        description="Dataset folder to write."
+    )
     overwrite: bool = Field(False, description="Replace the folder even if it was edited by hand.")
     dry_run: bool = Field(False, description="Report the result without writing anything.")
     explain: Annotated[int, Cli(metavar="N")] = Field(

@@ -78,7 +78,7 @@ def _spelled(model: type[Config], function: str) -> Iterator[None]:
         yield
     except HubdpoError as problem:
         respell(problem, spell)
-        problem.hint = problem.hint and problem.hint.replace("see `--help`", f"see `help(hubdpo.{function})`")
+        problem.hint = problem.hint and problem.hint.replace(f"hubdpo {function} --help", f"help(hubdpo.{function})")
         raise
     finally:
         console.spell.reset(before)

@@ -56,7 +56,7 @@ class RunOptions(Config):
         None, description="Branch, tag or commit of the base. The run records the commit."
     )
     dataset: Command[PathOrName] = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
-    output_dir: Command[Annotated[Path, Cli(short="-o")]] = Field(description="Run folder to write.")
+    output_dir: Command[Annotated[Path, Cli(short="-o", metavar="DIR")]] = Field(description="Run folder to write.")
     resume: Command[bool] = Field(False, description="Continue from the newest complete checkpoint in the run folder.")
     extend: Command[bool] = Field(
         False,

@@ -41,15 +41,17 @@ def open_repo(named: RepoRef, *, ref: str | None = None, fresh: bool = False) ->
     Where there are both, say which of them is opened. Raise HubError when there is neither.
     """
     types = find_types(named)
+    refusal: NoSuchRevision | None = None
     for repo_type in types:
         try:
             commit = resolve(named.repo_id, named.revision, repo_type=repo_type)
             snapshot = RepoSnapshot(named.repo_id, repo_type, commit, ref=ref, revision=named.revision, fresh=fresh)
             if named.repo_type is None and commit == named.revision:
                 assert snapshot.files is not None  # the Hub is not asked for a whole commit, which may be of the other
-        except NoSuchRevision:
+        except NoSuchRevision as problem:
+            refusal = refusal or problem  # the model's, which the name alone means
             if repo_type == types[-1]:
-                raise
+                raise refusal from None
         else:
             break
     say_which(named, repo_type, types)
@@ -66,7 +68,7 @@ def find_types(named: RepoRef) -> list[RepoType]:
     repo_id = named.repo_id
     cached = [repo_type for repo_type in TYPES if cache_of(repo_id, repo_type).is_dir()]
     if is_offline():
-        return cached or not_cached(RepoRef(repo_id), None)
+        return cached or not_cached(named, None)
     with translate_errors(repo_id):
         try:
             found = [repo_type for repo_type in TYPES if exists(repo_id, repo_type)]

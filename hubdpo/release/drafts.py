@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import MEASURED_FILES, read_dataset_folder
-from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, COPIED_FILES
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, COPIED_FILES, needed_of_tokenizer
 from hubdpo.artefacts.formats.bounded import read_object, read_text
 from hubdpo.artefacts.formats.kept_sections import loading_release, split_card
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
@@ -111,6 +111,7 @@ def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
     """
     folder, repo = config.folder, config.repo
     _require_hub_base(base)
+    _require_files(folder)
     _check_weights(folder / ADAPTER_WEIGHTS)
     licence = _licence(config, base, run.dataset)
     run = run.model_copy(update={"base": base})
@@ -185,13 +186,18 @@ def _training_log(folder: Path) -> list[dict[str, Any]]:
         raise ArtefactError(f"`{log}` cannot be read: {problem}", hint=TRAIN_AGAIN) from None
 
 
+def _require_files(folder: Path) -> None:
+    """Raise ArtefactError for a run that lacks a file without which its release could not be loaded."""
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, *needed_of_tokenizer(folder)):
+        if not (folder / name).is_file():
+            raise ArtefactError(f"`{name}` is missing from {folder}", hint=TRAIN_AGAIN)
+
+
 def _check_weights(path: Path) -> None:
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise ArtefactError(f"`{path.name}` is missing from {path.parent}", hint=TRAIN_AGAIN)
     try:
         weights = load_file(path)
     except SafetensorError as problem:

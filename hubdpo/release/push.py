@@ -12,14 +12,16 @@ from hubdpo.artefacts.folders.kinds import folder_kind, read_run
 from hubdpo.artefacts.manifests.bundle import Release
 from hubdpo.artefacts.manifests.manifest import (
     CARD_FILE,
+    EVAL_FILE,
     MERGE_FILE,
     PREPARE_FILE,
+    PROBES_FILE,
     RELEASE_FILE,
     write_atomic,
 )
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.artefacts.manifests.run import BaseRef
+from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.config import PushConfig
 from hubdpo.config.push import BUMPS, Check
 from hubdpo.config.takes import takes
@@ -124,7 +126,20 @@ def _checked_draft(config: PushConfig) -> Draft:
     draft = adapter_draft(config, run, _base(config, run.base))
     if sentence := stops_elsewhere(run):
         console.warn(sentence)
+    _say_what_was_not_measured(config.folder, run)
     return draft
+
+
+def _say_what_was_not_measured(folder: Path, run: RunManifest) -> None:
+    """Warn of an adapter whose card will have no figures, or that nobody can compare with the training."""
+    wanted = {
+        EVAL_FILE: "so its card will show no accuracy" if run.dataset.test_pairs else "",
+        PROBES_FILE: "so nobody can compare its answers with those after the training",
+    }
+    for name, consequence in wanted.items():
+        if consequence and not (folder / name).is_file():
+            command = f"; `hubdpo evaluate {shlex.quote(str(folder))}` writes it" * bool(run.dataset.test_pairs)
+            console.warn(f"`{folder}` has no {name}, {consequence}{command}")
 
 
 def _check_options_of_dataset(config: PushConfig) -> None:

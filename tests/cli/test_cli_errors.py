@@ -45,6 +45,13 @@ def work(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("repo", ["d", "hf_" + "QwErTyUiOpAsDfGhJkLzXcVbNmQwErTyUi"], ids=["no repo", "a credential"])
+def test_an_argument_is_named_as_it_stands_in_the_usage(work: Path, repo: str) -> None:
+    done = hubdpo("push", "data", repo, "--version", "1.0.0", cwd=work)
+    assert_refused(done, 2, "`USER/NAME` ")
+    assert "--repo" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -36,8 +36,9 @@ def test_an_unknown_key_names_the_file_and_the_nearest_option(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("config", "given", "message", "hint"),
     [
-        (PushConfig, {"folder": "run"}, "`USER/NAME` is needed: Repo to publish to", "hubdpo push DIR USER/NAME"),
+        (PushConfig, {"folder": "run"}, "`USER/NAME` is needed: Repo to publish to", "hubdpo push run USER/NAME"),
         (EvaluateConfig, {}, "`RUN` is needed: A complete run folder", "hubdpo evaluate RUN"),
+        (PrepareConfig, {"source": ["a b", "c"]}, "option `--output-dir` is needed", "add `--output-dir DIR`"),
         (PrepareConfig, {"output_dir": "out"}, "`SOURCE...` is needed: Files, folders", "hubdpo prepare SOURCE..."),
         (
             TrainConfig,

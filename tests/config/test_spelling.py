@@ -62,7 +62,12 @@ def test_a_hint_for_a_file_can_be_pasted_into_it() -> None:
     ("config", "text", "message", "hint"),
     [
         (TrainConfig, "loss-type: sigmod", "option `loss-type` in `{file}` is not valid", "`loss-type: sigmoid`"),
-        (PrepareConfig, "max_length: 8", "`max_length` counts tokens, so it needs --model", "see `--help`"),
+        (
+            PrepareConfig,
+            "max_length: 8",
+            "`max_length` counts tokens, so it needs --model",
+            "see `hubdpo prepare --help`",
+        ),
         (PushConfig, "commit_message: hf_" + "a" * 34, "option `commit_message` in `{file}` holds a", "environment"),
     ],
 )

@@ -45,7 +45,7 @@ def test_a_config_and_its_options_are_the_same(arguments: tuple[Any, ...], optio
     ("arguments", "options", "message", "hint"),
     [
         (("data", "me/data"), {"vresion": "1.0.0"}, "unknown option: `vresion`", "did you mean `version`?"),
-        (("data", "me/data"), {}, "option `version=` is needed", "add `version=VALUE`"),
+        (("data", "me/data"), {}, "option `version=` is needed", 'add `version="X.Y.Z"`'),
         (("data",), {"version": "1.0.0"}, "`repo` is needed: Repo to publish to", "hubdpo.publish(folder, repo, ...)"),
         (("data",), WANTED, "`publish` got `folder` twice", "give it by position or by name, not both"),
         (

@@ -193,7 +193,7 @@ def test_a_branch_with_a_slash_is_known_offline(
         ),
         (lambda: download("a/b", "1" * 40), "`a/b@1111", f"hf download a/b --revision {'1' * 40}"),
         (lambda: find_types(RepoRef("a/b")), "`a/b` is not in the cache", "hf download a/b"),
-        (lambda: open_snapshot("a/b@v1"), "`a/b` is not in the cache", "hf download a/b"),
+        (lambda: open_snapshot("a/b@v1"), "`a/b@v1` is not in the cache", "hf download a/b --revision v1"),
     ],
     ids=["base", "pull request", "data", "commit", "kind", "inspect"],
 )

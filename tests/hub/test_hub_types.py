@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 
 import hubdpo
 from hubdpo.data.tokens.tokenizer import find_model
-from hubdpo.errors import HubError
+from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import RepoRef, looks_like_folder, parse_ref
 from hubdpo.model.bases.find import find_base
@@ -78,6 +78,12 @@ def test_the_hint_after_a_push_verifies_the_repo_that_was_pushed_to(
     for folder, name in ((data, f"datasets/{repo_id}"), (run, repo_id)):
         done = run_cli("push", str(folder), repo_id, "--version", "1.0.0", "--check", "hashes")
         assert f"hint: hubdpo verify {name}@v1.0.0" in done.stderr
+
+
+def test_a_revision_that_neither_has_is_told_of_the_model(twins: str) -> None:
+    with pytest.raises(NoSuchRevision) as caught:
+        hubdpo.verify(f"{twins}@v9.0.0")
+    assert str(caught.value.hint).endswith(f"hf repos tag list {twins}")
 
 
 def test_versions_says_whose_releases_it_lists(twins: str, run_cli: Callable[..., Result]) -> None:

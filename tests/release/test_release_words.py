@@ -133,3 +133,21 @@ def test_a_dataset_with_a_broken_file_is_told_as_one(
     break_it(next((data / "data").glob("test*")))
     with pytest.raises(ArtefactError, match=f"`data/test.*{message}"):
         push(folder=data, repo=repo_id, version="1.0.0", dry_run=dry_run)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "adapter_config.json", "adapter_model.safetensors"])
+def test_a_run_that_could_not_be_loaded_is_refused_before_anything_is_sent(run: Path, repo_id: str, name: str) -> None:
+    (run / name).unlink()
+    with pytest.raises(ArtefactError, match=f"`{name}` is missing from {run}"):
+        push(folder=run, repo=repo_id, version="1.0.0", dry_run=True)
+
+
+def test_a_dry_run_says_what_the_run_did_not_measure(run: Path, repo_id: str, run_cli: Callable[..., Result]) -> None:
+    for name in ("eval.json", "probes.json"):
+        (run / name).unlink()
+    command = ("push", str(run), repo_id, "--version", "1.0.0")
+    for done in (run_cli(*command, "--dry-run"), run_cli(*command)):
+        told = done.stderr.replace("\n", " ")
+        assert told.count("has no eval.json") == told.count("has no probes.json") == 1
+        assert told.count(f"`hubdpo evaluate {run}` writes it") == 2
+    assert "has no probes.json" in run_cli("verify", f"{repo_id}@v1.0.0").stderr

@@ -29,6 +29,11 @@ ADAPTER_PATTERNS = [
 """Files to download in order to load an adapter: anything else in its repo stays there."""
 
 
+def needed_of_tokenizer(folder: Path) -> tuple[str, ...]:
+    """Return the files without which the tokenizer of a run cannot be loaded; older bases have the last two alone."""
+    return ("vocab.json", "merges.txt") if (folder / "vocab.json").is_file() else ("tokenizer.json",)
+
+
 def weight_map(index: object) -> dict[str, str]:
     """Return the shard that holds each tensor, by tensor name, from a parsed `model.safetensors.index.json`.
 

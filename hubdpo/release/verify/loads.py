@@ -43,7 +43,7 @@ AGAIN = "hubdpo prepare ... --overwrite, then publish a new version"
 def check_adapter(folder: Path) -> ProbeResult | None:
     """Load the adapter on its pinned base, in the precision of its training, and compare the probes.
 
-    Return None, with a warning, when the run recorded no probes. Raise VerificationFailed when the base does not fit
+    Return None when the run recorded no probes. Raise VerificationFailed when the base does not fit
     into memory or does not take the adapter, or when the log-probabilities differ.
     """
     run = RunManifest.read(folder / RUN_FILE)
@@ -63,10 +63,6 @@ def check_adapter(folder: Path) -> ProbeResult | None:
     with _findings(f"the adapter cannot be loaded on {name}@{revision[:12]}", large="the base"):
         result = _probe(folder, base, recorded, load_in_4bit=in_4bit)
     if result is None:
-        console.warn(
-            f"the run has no {PROBES_FILE}: it loads, but there is nothing to compare its answers with; "
-            "`hubdpo evaluate RUN` records that"
-        )
         return None
     hint = "check the base's commit and that the run folder was not changed after training"
     return _passed(result, f"the adapter on {name}@{revision[:12]} is not what was trained", hint)

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.bundle import A_KIND, Bundle, Release
-from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, RELEASE_FILE, RUN_FILE, verify_files
+from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, PROBES_FILE, RELEASE_FILE, RUN_FILE, verify_files
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, VerificationFailed
@@ -79,6 +79,8 @@ def verify(ref: str | Path, *, check: Check = "load") -> Verified:
         raise VerificationFailed(
             f"`{ref}` holds version {bundle.version}", hint=f"publish {tag} again as a new version"
         )
+    if (bundle.kind, check, findings.probes) == ("adapter", "load", None):
+        console.warn(f"`{ref}` has no {PROBES_FILE}: it loads, but there is nothing to compare its answers with")
     return Verified(
         **receipt_of(Remote(repo_id, snapshot.type), bundle, tag, snapshot.sha),
         files=[*bundle.files, BUNDLE_FILE], checked=check, probes=findings.probes, base=findings.base,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hubdpo import console
-from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, needed_of_tokenizer
 from hubdpo.artefacts.formats.bounded import parse_json, read_bytes, read_object
 from hubdpo.artefacts.formats.safetensors_header import read_header
 from hubdpo.artefacts.manifests.manifest import (
@@ -86,7 +86,7 @@ def _damage_of_results(folder: Path) -> str | None:
     """Say what is wrong with the files that a finished run must have, None when nothing is."""
     name = ""
     try:
-        for name in (ADAPTER_CONFIG, "tokenizer.json"):
+        for name in (ADAPTER_CONFIG, needed_of_tokenizer(folder)[0]):
             parse_json(read_bytes(folder / name))
         name = ADAPTER_WEIGHTS
         read_header(folder / name)
