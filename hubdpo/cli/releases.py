@@ -135,4 +135,6 @@ def load(
 
     loaded = load_adapter(adapter)
     text = answer(loaded, prompt, max_new_tokens=max_new_tokens)
+    if not text.strip():
+        console.warn("the answer is empty")
     console.result(text, {"adapter": adapter, "prompt": prompt, "answer": text}, identifier=text)

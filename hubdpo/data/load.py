@@ -16,7 +16,7 @@ from hubdpo.cards.model.card import citation_of
 from hubdpo.data.raw.raw_file import ENDINGS
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.open import open_snapshot
-from hubdpo.hub.reference import looks_like_folder
+from hubdpo.hub.reference import checked_name, looks_like_folder
 from hubdpo.hub.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -36,10 +36,12 @@ def load_preferences(ref: str | Path, *, revision: str | None = None) -> Dataset
 
 def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tuple[DatasetDict, DatasetRef]:
     """Load the splits, with the reference that a run records: repo, commit, fingerprint and licence."""
-    snapshot = _open(str(ref), revision)
+    ref = checked_name("ref", ref)
+    snapshot = _open(ref, revision)
     folder = snapshot.fetch()
+    _check_prepared(snapshot, folder, ref)
     manifest = read_dataset_folder(folder)
-    _require_train(manifest, str(ref))
+    _require_train(manifest, ref)
     reference = DatasetRef(
         name=snapshot.name if snapshot.commit else folder.resolve().name,
         repo_id=snapshot.name if snapshot.commit else None,
@@ -69,23 +71,27 @@ def look_at_dataset(ref: str) -> tuple[PrepareManifest, str]:
     """
     snapshot = _open(ref)
     folder = snapshot.fetch([PREPARE_FILE])
-    if not (folder / PREPARE_FILE).is_file():
-        if (folder / RUN_FILE).is_file():
-            raise ArtefactError(
-                f"`{ref}` is a run, not a dataset", hint="give the dataset that `hubdpo prepare` made: --dataset DIR"
-            )
-        source = f"hf://datasets/{ref}"
-        if not snapshot.commit:
-            has_rows = any(path.name.lower().endswith(ENDINGS) for path in files_below(folder))
-            source = shlex.quote(ref) if has_rows else "SOURCE"
-        raise ArtefactError(
-            f"`{ref}` was not made by `hubdpo prepare`: it has no {PREPARE_FILE}",
-            hint=f"hubdpo prepare {source} -o data, then `--dataset data`",
-        )
+    _check_prepared(snapshot, folder, ref)
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     ref = f"{snapshot.name}@{snapshot.commit}" if snapshot.commit else ref
     _require_train(manifest, ref)
     return manifest, ref
+
+
+def _check_prepared(snapshot: Snapshot, folder: Path, ref: str) -> None:
+    """Raise ArtefactError, with the command that makes a dataset of it, for anything else than a dataset."""
+    if (folder / PREPARE_FILE).is_file():
+        return
+    if (folder / RUN_FILE).is_file():
+        raise ArtefactError(f"`{ref}` is a run, not a dataset", hint="give the dataset that `hubdpo prepare` made")
+    source = f"hf://datasets/{ref}"
+    if not snapshot.commit:
+        has_rows = any(path.name.lower().endswith(ENDINGS) for path in files_below(folder))
+        source = shlex.quote(ref) if has_rows else "SOURCE"
+    raise ArtefactError(
+        f"`{ref}` was not made by `hubdpo prepare`: it has no {PREPARE_FILE}",
+        hint=f"hubdpo prepare {source} -o data, then give `data`",
+    )
 
 
 def _require_train(manifest: PrepareManifest, ref: str) -> None:
@@ -101,7 +107,7 @@ def _open(ref: str, revision: str | None = None) -> Snapshot:
         state = "is raw data" if Path(ref).is_file() else "is not there, and is named like raw data"
         raise ArtefactError(
             f"`{ref}` {state}, not a dataset folder",
-            hint=f"hubdpo prepare {shlex.quote(ref)} -o data, then `--dataset data`",
+            hint=f"hubdpo prepare {shlex.quote(ref)} -o data, then give `data`",
         )
     if looks_like_folder(ref):
         raise ArtefactError(f"dataset folder not found: {ref}", hint=f"hubdpo prepare SOURCE -o {shlex.quote(ref)}")

@@ -21,7 +21,7 @@ from hubdpo.data.load import load_preferences, look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.evaluation.scoring import score_pairs, with_samples
 from hubdpo.model.adapters.load import attach_adapter
-from hubdpo.model.bases.find import base_folder, find_base
+from hubdpo.model.bases.find import base_folder, find_base, named_as_base
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.device import check_device, pick_device
 from hubdpo.model.generation import use_stops
@@ -61,7 +61,8 @@ def _evaluate(config: EvaluateConfig) -> EvalReport:
     test = load_preferences(dataset)["test"]
     test = test.select(range(min(len(test), config.max_pairs)))
     device = pick_device(config.device)
-    base = find_base(base_name, None if "@" in base_name else run.base.revision)
+    with named_as_base():
+        base = find_base(base_name, None if "@" in base_name else run.base.revision)
     console.info(f"{console.counted(len(test), 'held-out pair')}, {run.base.name} on {device}")
     in_4bit, limit, pairs = run.config["load_in_4bit"], run.config["max_length"], config.per_device_eval_batch_size
     with room_for_base(load_in_4bit=in_4bit):

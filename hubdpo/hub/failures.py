@@ -121,7 +121,11 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
     if isinstance(problem, errors.OfflineModeIsEnabled):
         return HubError(f"`{what}` must be asked of the Hub, and offline mode is on", hint="export HF_HUB_OFFLINE=0")
     if isinstance(problem, errors.LocalEntryNotFoundError):
-        return HubError(f"`{what}` cannot be downloaded from {hub_address()}", hint=f"check the network, then {AGAIN}")
+        cause = f": {type(problem.__cause__).__name__}" if problem.__cause__ else ""
+        return HubError(
+            f"`{what}` cannot be downloaded from {hub_address()}{cause}",
+            hint=f"check the network and HF_ENDPOINT, then {AGAIN}",
+        )
     if isinstance(problem, (errors.HFValidationError, errors.HfUriError)):
         return HubError(f"`{what}` is no name on the Hub: {first_line(problem)}", hint="write USER/NAME")
     if isinstance(problem, (errors.SafetensorsParsingError, errors.NotASafetensorsRepoError)):

@@ -11,6 +11,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.bundle import Release
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError, DataError
@@ -62,6 +63,16 @@ def hub_path(repo_id: str, repo_type: RepoType | None) -> str:
 def type_option(repo_type: RepoType) -> str:
     """Return the option by which `hf` commands are told the type of a repo, with a space before it, or ""."""
     return " --type dataset" * (repo_type == "dataset")
+
+
+def checked_name(parameter: str, ref: object) -> str:
+    """Return what a caller named as a folder or a repo, as text. Raise ConfigError for anything but a name."""
+    if isinstance(ref, str | Path) and str(ref):
+        return str(ref)
+    hint = "give a folder, or USER/NAME[@REVISION]"
+    if ref is None or ref == "":
+        raise ConfigError(f"`{parameter}` is needed", hint=hint)
+    raise ConfigError(f"`{parameter}` must be a name, not {shortened(repr(ref), 80)}", hint=hint)
 
 
 def parse_ref(ref: str) -> RepoRef:
@@ -127,7 +138,7 @@ def checked_revision(revision: str) -> str:
 
     So no revision can lead out of the cache, whose folders are named after revisions.
     """
-    if _NO_REF.search(revision):
+    if not isinstance(revision, str) or _NO_REF.search(revision):
         raise ConfigError(
             f"not a revision: `{revision}`", hint="write a tag, branch or commit: USER/NAME@v1.0.0, USER/NAME@refs/pr/1"
         )

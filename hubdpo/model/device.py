@@ -7,7 +7,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +37,18 @@ def check_device(wanted: str) -> None:
         raise _no_cuda()
 
 
-def _no_cuda() -> ConfigError:
-    return ConfigError("no CUDA device is found", hint="hubdpo doctor, or use `--device cpu`")
+def check_device_map(device_map: object) -> None:
+    """Raise ConfigError for a `device_map` that names a CUDA device where there is none."""
+    import torch
+
+    places = device_map.values() if isinstance(device_map, Mapping) else [device_map]
+    names_cuda = any(isinstance(place, int) or str(place).startswith("cuda") for place in places)
+    if names_cuda and not torch.cuda.is_available():
+        raise _no_cuda('device_map="cpu"')
+
+
+def _no_cuda(instead: str = "`--device cpu`") -> ConfigError:
+    return ConfigError("no CUDA device is found", hint=f"hubdpo doctor, or use {instead}")
 
 
 def compute_dtype(device: str) -> torch.dtype:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hubdpo.artefacts.folders.model_files import CONFIG
 from hubdpo.artefacts.formats.bounded import JsonObject, check_count, parse_file, read_bytes, read_object
+from hubdpo.artefacts.manifests.manifest import RUN_FILE
 from hubdpo.errors import ArtefactError, HubdpoError
 from hubdpo.hub.client import called
 from hubdpo.hub.failures import first_line
@@ -24,6 +25,12 @@ MOST_COUNTS = {
 """Most parts of a kind that config.json may ask for. The largest model in use has 162 layers."""
 AGAIN = "fetch its files again, or tell its owner"
 _MAY_NAME_CODE = ("tokenizer_config.json", CONFIG)
+
+
+def next_step(folder: Path) -> str:
+    """Return the hint for a broken file: a run of this machine writes it again, that of others is fetched again."""
+    is_run = called(folder) == str(folder) and (folder / RUN_FILE).is_file()
+    return "run `hubdpo train` again with `--resume`" if is_run else AGAIN
 
 
 def check_files(folder: Path, names: Iterable[str], error: type[HubdpoError]) -> None:
@@ -39,17 +46,21 @@ def check_files(folder: Path, names: Iterable[str], error: type[HubdpoError]) ->
             elif path.suffix == ".json":
                 parse_file(data, name)
         except ArtefactError as problem:
-            raise error(problem.message, hint=AGAIN) from None
+            raise error(problem.message, hint=next_step(folder)) from None
         except ValueError as problem:
-            raise error(f"`{name}` of `{called(folder)}` cannot be read: {problem}", hint=AGAIN) from None
+            message = f"`{name}` of `{called(folder)}` cannot be read: {problem}"
+            raise error(message, hint=next_step(folder)) from None
 
 
 def read_json(path: Path) -> JsonObject:
     """Read a JSON object. Raise ArtefactError, naming the file, when it is missing or holds anything else."""
+    folder = path.parent
     try:
-        return read_object(path)
+        return read_object(path, of=called(folder))
     except OSError as problem:
         raise ArtefactError(f"`{path.name}` cannot be read: {problem}", hint="fetch or make the folder again") from None
+    except ArtefactError as problem:
+        raise ArtefactError(problem.message, hint=next_step(folder)) from None
 
 
 def check_counts(folder: Path) -> JsonObject:
@@ -94,7 +105,8 @@ def one_line_errors(
                     hint="use a model whose architecture and tokenizer transformers has itself",
                 ) from problem
         kind = "" if type(problem) is ValueError else f"{type(problem).__name__}: "
-        raise error(f"{subject} of `{called(folder)}` {failure}: {kind}{first_line(problem)}", hint=AGAIN) from problem
+        message = f"{subject} of `{called(folder)}` {failure}: {kind}{first_line(problem)}"
+        raise error(message, hint=next_step(folder)) from problem
 
 
 def _asks_for_code(path: Path) -> bool:

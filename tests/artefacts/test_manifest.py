@@ -113,3 +113,9 @@ def test_no_manifest_names_a_file_outside_its_folder(kind: type[Manifest], name:
 @pytest.mark.parametrize("kind", LISTING, ids=lambda kind: kind.__name__)
 def test_every_manifest_takes_names_inside(kind: type[Manifest]) -> None:
     kind.__pydantic_validator__.validate_assignment(kind.model_construct(), "files", listed(kind, STAYS))
+
+
+def test_a_manifest_of_a_newer_version_asks_for_an_upgrade() -> None:
+    with pytest.raises(ArtefactError, match="another version of hubdpo .schema_version 99, here 1") as caught:
+        PrepareManifest.parse(b'{"schema_version": 99}', "prepare.json")
+    assert caught.value.hint == "pip install --upgrade hubdpo"

@@ -108,6 +108,12 @@ def test_the_line_says_what_it_is(problem: Exception, word: str) -> None:
         raise problem
 
 
+def test_a_file_that_could_not_be_downloaded_is_told_with_its_cause() -> None:
+    with pytest.raises(HubError, match="cannot be downloaded from .*: ConnectError") as caught, translate_errors(WHAT):
+        raise errors.LocalEntryNotFoundError("x") from http().ConnectError("refused")
+    assert "HF_ENDPOINT" in str(caught.value.hint)
+
+
 def test_a_file_that_could_not_be_sent_is_told_by_its_cause() -> None:
     problem = RuntimeError("Error while uploading")
     problem.__cause__ = ConnectionError("cas broke")

@@ -11,8 +11,9 @@ import pytest
 from huggingface_hub import HfApi
 
 import hubdpo
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import MergeConfig
-from hubdpo.errors import ArtefactError, ConfigError, NoSuchRevision
+from hubdpo.errors import ArtefactError, ConfigError, HubError, NoSuchRevision
 from hubdpo.model.adapters import load
 from hubdpo.model.merge import merge as merging
 
@@ -63,3 +64,60 @@ def test_a_release_does_not_choose_a_base_on_this_machine(
     source = merging._find(MergeConfig.build({"adapter": repo, "output_dir": str(tmp_path / "merged")}))
     assert tmp_path / "mine" not in [*used, source.base]
     assert len(used) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "words"),
+    [
+        (hubdpo.load_adapter, {"repo": None}, "`repo` is needed"),
+        (hubdpo.load_adapter, {"repo": "me/same", "revision": 1.0}, "not a revision: `1.0`"),
+        (hubdpo.load_adapter, {"repo": "me/same", "load_in_4bit": "no"}, "`load_in_4bit` is 'no'"),
+        (hubdpo.load_preferences, {"ref": None}, "`ref` is needed"),
+        (hubdpo.load_preferences, {"ref": [{}]}, "`ref` must be a name"),
+        (hubdpo.verify, {"ref": None}, "`ref` is needed"),
+        (hubdpo.verify, {"ref": 3}, "`ref` must be a name, not 3"),
+        (hubdpo.diff, {"before": "a", "after": None}, "`after` is needed"),
+    ],
+)
+def test_what_is_no_name_is_told_in_one_line(function: Any, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        function(**arguments)
+
+
+@pytest.mark.parametrize("device_map", ["cuda", "cuda:1", {"": 0}, {"lm_head": "cpu", "": "cuda"}])
+def test_a_device_map_needs_its_device(run_dir: Path, monkeypatch: pytest.MonkeyPatch, device_map: object) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no CUDA device") as caught:
+        hubdpo.load_adapter(run_dir, device_map=device_map)
+    assert 'device_map="cpu"' in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", "tokenizer.json"])
+def test_a_broken_file_of_a_run_is_written_by_its_owner(run_dir: Path, tmp_path: Path, name: str) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    (run / name).write_bytes(b"junk") if name.endswith("json") else (run / name).unlink()
+    with pytest.raises(ArtefactError, match=f"{run}") as caught:
+        hubdpo.load_adapter(run)
+    assert caught.value.hint == "run `hubdpo train` again with `--resume`"
+
+
+def test_a_missing_base_is_told_to_be_the_base(run_dir: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    (run / "local.json").unlink()
+    manifest = RunManifest.read(run / "run.json")
+    base = manifest.base.model_copy(update={"repo_id": "nobody/nothing", "revision": "a" * 40})
+    manifest.model_copy(update={"base": base}).write(run / "run.json")
+    for use, options in ((hubdpo.load_adapter, {}), (hubdpo.evaluate, {"dataset": dataset_dir})):
+        with pytest.raises(HubError, match="the base of the adapter cannot be downloaded: `nobody/nothing"):
+            use(run, **options)
+
+
+def test_an_empty_answer_is_told(run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "load_adapter", lambda name: None)
+    monkeypatch.setattr(load, "answer", lambda *_, **__: " ")
+    assert "the answer is empty" in run_cli("load", "me/same").stderr
+
+
+def test_a_run_is_not_taken_for_an_incomplete_dataset(run_dir: Path) -> None:
+    with pytest.raises(ArtefactError, match="is a run, not a dataset"):
+        hubdpo.load_preferences(run_dir)

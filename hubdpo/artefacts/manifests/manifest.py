@@ -114,6 +114,11 @@ class Manifest(BaseModel):
             return cls.model_validate(parse_json(data, ours=True), context=READ)
         except ValidationError as problem:
             first = problem.errors()[0]
+            if first["loc"] == ("schema_version",) and isinstance(first["input"], int):
+                raise ArtefactError(
+                    f"`{name}` was written by another version of hubdpo (schema_version {first['input']}, here 1)",
+                    hint="pip install --upgrade hubdpo",
+                ) from None
             field = shortened(".".join(str(part) for part in first["loc"]), 100) or "the file"
             reason = f"{field}: {shortened(first['msg'], 300)}"
         except ValueError as problem:

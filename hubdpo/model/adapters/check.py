@@ -23,7 +23,7 @@ from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import called
 from hubdpo.model.adapters import trial
 from hubdpo.model.adapters.trial import Patterns, try_patterns
-from hubdpo.model.untrusted import read_json
+from hubdpo.model.untrusted import AGAIN, next_step, read_json
 
 FROM_THE_BASE = ("pissa", "olora")
 """Beginnings of `init_lora_weights` whose adapters are differences to the base, which PEFT decomposes while it loads
@@ -103,7 +103,7 @@ def check_adapter_files(folder: Path) -> CheckedAdapter:
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ArtefactError(
             f"`{name}` has no {ADAPTER_WEIGHTS}, and weights in any other form are not opened",
-            hint="ask its owner for a revision with safetensors",
+            hint="ask its owner for a revision with safetensors" if (step := next_step(folder)) == AGAIN else step,
         )
     config, shapes = read_json(folder / ADAPTER_CONFIG), read_shapes(folder / ADAPTER_WEIGHTS)
     if config.get("peft_type") != "LORA":

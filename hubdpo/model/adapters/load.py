@@ -13,13 +13,14 @@ from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.config.repo_id import is_repo_id
-from hubdpo.errors import ArtefactError
+from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.client import called
 from hubdpo.hub.open import open_snapshot
+from hubdpo.hub.reference import checked_name
 from hubdpo.model.adapters.check import check_adapter_files, check_on_base
 from hubdpo.model.bases.find import base_folder
 from hubdpo.model.bases.load import load_base
-from hubdpo.model.device import pick_device
+from hubdpo.model.device import check_device_map, pick_device
 from hubdpo.model.generation import answer_chat, use_stops
 from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.model.untrusted import one_line_errors, read_json
@@ -47,7 +48,10 @@ def load_adapter(
     The base is loaded at its pinned commit, quantised as it was for training unless `load_in_4bit` says otherwise.
     Raise HubError when the Hub has no such repo or revision, ArtefactError when it holds no adapter.
     """
-    snapshot = open_snapshot(str(repo), revision, repo_type="model")
+    if load_in_4bit is not None and not isinstance(load_in_4bit, bool):
+        raise ConfigError(f"`load_in_4bit` is {load_in_4bit!r}", hint="True, False, or None for that of the training")
+    check_device_map(device_map)
+    snapshot = open_snapshot(checked_name("repo", repo), revision, repo_type="model")
     folder, sha = snapshot.fetch(ADAPTER_PATTERNS), snapshot.commit
     if not (folder / ADAPTER_CONFIG).exists():
         if MERGE_FILE in snapshot.files:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +75,19 @@ def base_folder(
         return local
     if base.repo_id is None:
         raise ConfigError(f"the base folder `{base.name}` is gone", hint=hint)
-    commit = resolve(base.repo_id, base.revision)
-    return download(base.repo_id, commit, allow_patterns=BASE_PATTERNS, needed=NEEDED)
+    with named_as_base():
+        commit = resolve(base.repo_id, base.revision)
+        return download(base.repo_id, commit, allow_patterns=BASE_PATTERNS, needed=NEEDED)
+
+
+@contextmanager
+def named_as_base() -> Iterator[None]:
+    """Say in a HubError of the body that it is the base of an adapter which is missing."""
+    try:
+        yield
+    except HubError as problem:
+        message = f"the base of the adapter cannot be downloaded: {problem.message}"
+        raise type(problem)(message, hint=problem.hint) from None
 
 
 def check_base_options(config: TrainConfig, base: Base) -> None:

@@ -22,6 +22,7 @@ from hubdpo.artefacts.manifests.manifest import (
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
+from hubdpo.hub.reference import checked_name
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.release.changelog import (
     Options,
@@ -80,7 +81,8 @@ def diff(before: str | Path, after: str | Path) -> Diff:
     different kinds, ArtefactError for anything but a folder or release of hubdpo, HubError when the Hub has no such
     repo or revision.
     """
-    old, new = open_release(str(before)), open_release(str(after))
+    before, after = checked_name("before", before), checked_name("after", after)
+    old, new = open_release(before), open_release(after)
     kind = _kind(old)
     if kind != _kind(new):
         raise ConfigError(

@@ -19,7 +19,7 @@ from hubdpo.config.push import Check
 from hubdpo.errors import ArtefactError, ConfigError, VerificationFailed
 from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.open import find_types, open_repo, say_which
-from hubdpo.hub.reference import RepoRef, parse_ref, ref_of
+from hubdpo.hub.reference import RepoRef, checked_name, parse_ref, ref_of
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.transport import endpoint
 from hubdpo.hub.versions import highest, parse_tag
@@ -90,7 +90,7 @@ def verify(ref: str | Path, *, check: Check = "load") -> Verified:
 
 def _named(ref: str | Path) -> RepoRef:
     """Parse the name of a release. Raise ConfigError for a folder, with the release that it was published as."""
-    if not Path(ref).is_dir():
+    if not Path(checked_name("ref", ref)).is_dir():
         return parse_ref(str(ref))
     try:
         published = Release.read(Path(ref) / RELEASE_FILE)
