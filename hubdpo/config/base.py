@@ -153,6 +153,13 @@ class Config(BaseModel):
             raise ConfigError(
                 f"{cls._called(name, origin)} is not UTF-8, and options are recorded", hint="use a name in UTF-8"
             )
+        annotation = cls.model_fields[name].annotation
+        kinds = {annotation, *get_args(annotation)}
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:  # pydantic takes True for 1
+            raise ConfigError(
+                f"{cls._called(name, origin)} is not valid: {value} is not a number",
+                hint=cls.model_fields[name].description,
+            )
         if secrets := known_secrets(str(value)):
             raise ConfigError(
                 f"{cls._called(name, origin)} holds a {secrets[0].kind}, and options are recorded",
@@ -172,6 +179,8 @@ class Config(BaseModel):
             return cls._missing(name, first["input"])
         if origins.get(name) and not hint and first["type"] in ("string_type", "list_type"):
             hint = _quotes_hint(name, first["input"])
+        if isinstance(first["input"], list) and all(isinstance(row, dict) for row in first["input"]):
+            hint = hint or "rows go to `hubdpo.prepare` first; give the folder that it wrote"
         return ConfigError(
             f"{cls._called(name, origins.get(name, ''))} is not valid: {message}: {_shown(first['input'])}",
             hint=hint or cls.model_fields[name].description,

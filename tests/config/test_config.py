@@ -256,3 +256,18 @@ def test_a_mapping_is_taken_for_what_is_typed(name: str, given: dict[str, object
 def test_a_column_that_cannot_be_typed_is_refused() -> None:
     with pytest.raises(ConfigError, match="`prompt=a,b` has a comma"):
         PrepareConfig.build({"source": "x", "output_dir": "d", "map": {"prompt": "a,b"}})
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "hint"),
+    [
+        ({"seed": True}, "True is not a number", "seed"),
+        ({"beta": False}, "False is not a number", "penalty"),
+        ({"dataset": [{"prompt": "a"}]}, "valid string", "rows go to `hubdpo.prepare` first"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(options: dict[str, object], words: str, hint: str) -> None:
+    needed = {"model_name_or_path": "me/base", "dataset": "data", "output_dir": "run"}
+    with pytest.raises(ConfigError, match=words) as caught:
+        TrainConfig.build(needed | options)
+    assert hint in str(caught.value.hint).lower()

@@ -13,7 +13,7 @@ from hubdpo.cli.app import app
 from hubdpo.config import PrepareConfig, PushConfig, TrainConfig
 from hubdpo.config.base import Config
 from hubdpo.config.spelling import as_key, as_keyword, respelled
-from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.errors import ConfigError
 
 FIELDS = TrainConfig.model_fields | PushConfig.model_fields | PrepareConfig.model_fields
 
@@ -105,7 +105,7 @@ def test_an_error_of_a_call_names_its_arguments(tmp_path: Path, from_python: Non
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "notes.txt").write_text("mine")
     options = {"source": str(tmp_path), "output_dir": str(tmp_path / "data")}
-    with pytest.raises(ArtefactError) as caught:
+    with pytest.raises(ConfigError) as caught:
         hubdpo.prepare(config=PrepareConfig.build(options)) if as_config else hubdpo.prepare(**options)
     assert caught.value.hint == "give another `output_dir=`"
     assert str(caught.value) == caught.value.message

@@ -25,7 +25,7 @@ from hubdpo.data.raw import rows as raw_rows
 from hubdpo.data.raw.pieces import Piece, PieceReader, cut
 from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.data.raw.text.json_layout import Layout
-from hubdpo.errors import ArtefactError, ConfigError, DataError
+from hubdpo.errors import ConfigError, DataError
 from tests.data.made import contents, lines, rows
 
 CODE = "from hubdpo.cli.app import main; main()"
@@ -192,7 +192,7 @@ def test_behind_an_address_only_our_own_folder_is_emptied(tmp_path: Path) -> Non
     (tmp_path / "raw.jsonl").write_bytes(lines(rows(9)))
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").touch()
-    with pytest.raises(ArtefactError, match="no dataset folder"):
+    with pytest.raises(ConfigError, match="no dataset folder"):
         prepare(source=str(tmp_path / "raw.jsonl"), output_dir=f"file://{tmp_path}/thesis", overwrite=True)
     assert (tmp_path / "thesis" / "thesis.tex").exists()
     (tmp_path / "unfinished").mkdir()

@@ -15,7 +15,7 @@ from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.publication import finish, is_begun, make_target, put_in_place
 from hubdpo.artefacts.folders.scratch import LOCK, beside, empty, entries, held, inside, removed, sweep, told_of_removal
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
-from hubdpo.errors import ArtefactError
+from hubdpo.errors import ConfigError
 
 
 @dataclass
@@ -36,7 +36,7 @@ def workspace(target: str, *, last: str = PREPARE_FILE, dry_run: bool = False) -
     """Create empty folders on the disk of `target`, and remove them when the body ends.
 
     The file `last` marks the target as complete, so it is moved after all others. Raise ConfigError if another process
-    writes the target, ArtefactError if the target is a file.
+    writes the target, or if the target is a file.
     """
     if dry_run:
         with tempfile.TemporaryDirectory(prefix="hubdpo-") as place:
@@ -51,13 +51,13 @@ def workspace(target: str, *, last: str = PREPARE_FILE, dry_run: bool = False) -
 
 
 def real_place(target: str) -> Path:
-    """Resolve an output folder, which need not exist. Raise ArtefactError if the path cannot be a folder."""
+    """Resolve an output folder, which need not exist. Raise ConfigError if the path cannot be a folder."""
     place = Path(os.path.realpath(target))
     hint = "use another `--output-dir`"
     if place.is_symlink():
-        raise ArtefactError(f"`{target}` is a link that leads to itself", hint=hint)
+        raise ConfigError(f"`{target}` is a link that leads to itself", hint=hint)
     if place.exists() and not place.is_dir():
-        raise ArtefactError(f"`{target}` is a file", hint=hint)
+        raise ConfigError(f"`{target}` is a file", hint=hint)
     return place
 
 

@@ -27,7 +27,7 @@ def may_hold_files(target: str) -> bool:
 
 
 def check_is_ours(target: str) -> None:
-    """Raise ArtefactError, before any work, if a local folder holds files and is no dataset folder."""
+    """Raise ConfigError, before any work, if a local folder holds files and is no dataset folder."""
     if not storage.is_url(target) and may_hold_files(target) and not (Path(target) / PREPARE_FILE).exists():
         raise _foreign(target)
 
@@ -95,5 +95,5 @@ def _remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> Pre
     return None
 
 
-def _foreign(target: str) -> ArtefactError:
-    return ArtefactError(f"`{target}` holds files that are no dataset folder", hint="give another `--output-dir`")
+def _foreign(target: str) -> ConfigError:
+    return ConfigError(f"`{target}` holds files that are no dataset folder", hint="give another `--output-dir`")
