@@ -16,7 +16,7 @@ from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
 from hubdpo.artefacts.manifests.manifest import FileEntry, Manifest, file_entry, fingerprint, verify_files, write_atomic
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import Funnel, PrepareManifest
-from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.manifests.run import RunManifest, read_log
 from hubdpo.errors import ArtefactError
 from hubdpo.release.verify.verify import Verified
 
@@ -119,3 +119,10 @@ def test_a_manifest_of_a_newer_version_asks_for_an_upgrade() -> None:
     with pytest.raises(ArtefactError, match="another version of hubdpo .schema_version 99, here 1") as caught:
         PrepareManifest.parse(b'{"schema_version": 99}', "prepare.json")
     assert caught.value.hint == "pip install --upgrade hubdpo"
+
+
+@pytest.mark.parametrize("bad", ["junk", "[1]"])
+def test_a_broken_line_of_a_log_is_told_by_its_number(tmp_path: Path, bad: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{{"step": 2}}\n{bad}\n')
+    with pytest.raises(ValueError, match="line 3: it is not"):
+        read_log(tmp_path / "metrics.jsonl")
