@@ -59,7 +59,7 @@ class Unfit(ValueError):
 
 
 LONGEST_SHOWN = 200
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 """What Python makes of the bytes of a command line that are not UTF-8."""
 
 
@@ -149,7 +149,7 @@ class Config(BaseModel):
     def _check_recordable(cls, name: str, value: object, origin: str) -> None:
         """Raise ConfigError for a value that must not or cannot be written to a manifest."""
         # an argument, such as a source, is checked where it is opened
-        if isinstance(value, str) and not cls.cli(name).argument and _SURROGATE.search(value):
+        if isinstance(value, str) and not cls.cli(name).argument and SURROGATE.search(value):
             raise ConfigError(
                 f"{cls._called(name, origin)} is not UTF-8, and options are recorded", hint="use a name in UTF-8"
             )
@@ -265,7 +265,7 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if isinstance(key, yaml.ScalarNode):
                 if (key.tag, key.value) in seen:
                     message = f"`{key.value}` is given twice, the second time in line {key.start_mark.line + 1}"
                     raise Unfit(message, hint="keep one of them")

@@ -13,6 +13,11 @@ from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 
 
+def percent(value: object) -> object:
+    """Return the share that a text such as `5%` means; any other value is left to pydantic."""
+    return float(value.strip()[:-1]) / 100 if isinstance(value, str) and value.strip().endswith("%") else value
+
+
 class FolderOptions(Config):
     panel = "Source and folder"
 
@@ -47,7 +52,7 @@ class FormatOptions(Config):
     panel = "Format of the source"
 
     format: str | None = Field(None, description="Converter to use; by default it is detected from the rows.")
-    map: Annotated[str | None, Cli(call_type=str | dict[str, str] | None)] = Field(
+    map: Annotated[str | None, Cli(call_type=str | list[str] | dict[str, str] | None)] = Field(
         None,
         description="Columns to use: prompt=question,chosen=good,rejected=bad, or prompt=q,first=a1,second=a2,vote=v; "
         "add system=... for a system prompt.",
@@ -57,7 +62,7 @@ class FormatOptions(Config):
     )
     min_margin: float = Field(0.0, ge=0, description="Minimum score difference that counts as a preference.")
     score_field: str | None = Field(None, description="Score to compare, if answers have several.")
-    labels: Annotated[str | None, Cli(call_type=str | dict[str, Any] | None)] = Field(
+    labels: Annotated[str | None, Cli(call_type=str | list[str] | dict[str, Any] | None)] = Field(
         None,
         description="Meaning of vote values, such as first=1,second=2,tie=0; a key may be repeated. For one answer per "
         "row: good=1,bad=0.",
@@ -67,10 +72,17 @@ class FormatOptions(Config):
     @field_validator("map", "labels", mode="before")
     @classmethod
     def _as_typed(cls, value: object) -> object:
-        """Write a mapping of Python or YAML as it is typed: first=1,second=2. A list gives a name several values."""
+        """Write a mapping or a list as it is typed: first=1,second=2. In a mapping a name may have a list of values."""
+        if isinstance(value, (list, tuple)):
+            return ",".join(map(str, value))
         if not isinstance(value, dict):
             return value
         lists = {name: given if isinstance(given, list) else [given] for name, given in value.items()}
+        if without := [name for name, items in lists.items() if None in items]:
+            raise Unfit(
+                f"`{without[0]}` is None, and a missing value cannot be a vote",
+                hint="give the missing values a word in the source, or leave it out",
+            )
         pairs = [f"{name}={item}" for name, items in lists.items() for item in items]
         if with_comma := [pair for pair in pairs if "," in pair]:
             raise Unfit(f"`{with_comma[0]}` has a comma", hint="rename it in the source")
@@ -107,18 +119,13 @@ class CleaningOptions(Config):
     strict: bool = Field(False, description="Fail at the first row that would be dropped.")
     max_line_bytes: int = Field(64 * 2**20, ge=1024, description="Maximum bytes of a row; longer rows are dropped.")
 
-    @field_validator("max_reject", mode="before")
-    @classmethod
-    def _percent(cls, value: object) -> object:
-        if isinstance(value, str) and value.strip().endswith("%"):
-            return float(value.strip()[:-1]) / 100
-        return value
+    _percent_of_rows = field_validator("max_reject", mode="before")(percent)
 
 
 class SplitOptions(Config):
     panel = "Split"
 
-    test_size: float | None = Field(
+    test_size: Annotated[float | None, Cli(metavar="SHARE", text=True, call_type=float | str | None)] = Field(
         None,
         ge=0,
         lt=1,
@@ -126,6 +133,8 @@ class SplitOptions(Config):
         "or 0.05 is held out.",
     )
     seed: int = Field(0, ge=0, description="Seed that selects the held-out prompts.")
+
+    _percent_of_prompts = field_validator("test_size", mode="before")(percent)
 
 
 class CardOptions(Config):

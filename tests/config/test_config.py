@@ -246,11 +246,20 @@ def test_a_single_value_is_a_list_of_one(config: type[Config], name: str, kind: 
     [
         ("map", {"prompt": "q", "chosen": "a", "rejected": "b"}, "prompt=q,chosen=a,rejected=b"),
         ("labels", {"first": 1, "second": [2, 3], "tie": False}, "first=1,second=2,second=3,tie=False"),
+        ("map", ["prompt=q", "chosen=a", "rejected=b"], "prompt=q,chosen=a,rejected=b"),
+        ("test_size", "10%", 0.1),
+        ("max_reject", " 5% ", 0.05),
     ],
 )
-def test_a_mapping_is_taken_for_what_is_typed(name: str, given: dict[str, object], typed: str) -> None:
+def test_a_mapping_is_taken_for_what_is_typed(name: str, given: object, typed: object) -> None:
     config = PrepareConfig.build({"source": "x", "output_dir": "d", name: given})
     assert getattr(config, name) == typed
+
+
+@pytest.mark.parametrize("value", [None, [1, None]])
+def test_a_missing_value_is_no_vote(value: object) -> None:
+    with pytest.raises(ConfigError, match="`second` is None, and a missing value cannot be a vote"):
+        PrepareConfig.build({"source": "x", "output_dir": "d", "labels": {"first": 2, "second": value}})
 
 
 def test_a_column_that_cannot_be_typed_is_refused() -> None:

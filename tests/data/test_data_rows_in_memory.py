@@ -101,6 +101,18 @@ def test_the_splits_of_a_dict_stay(split: Any, tmp_path: Path, capsys: pytest.Ca
     assert "as a dict of the splits `train`, `validation`, such as a `DatasetDict`" in card
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [(("foo", "bar"), "`foo`, `bar` of"), (("train", "bar"), "`bar` of"), (("foo",), ""), (("train", "dev"), "")],
+)
+def test_names_that_are_no_splits_are_told(
+    names: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made({name: rows(40)[9 * number :][:9] for number, name in enumerate(names)}, tmp_path / "out")
+    said = capsys.readouterr().err
+    assert (f"{told} `source` name neither train nor test rows" in said) if told else ("name neither" not in said)
+
+
 def test_messages_and_columns_of_a_table_are_read(tmp_path: Path) -> None:
     say = [{"role": "user", "content": "q"}]
     values = [{"prompt": say, "chosen": "good", "rejected": "bad", "note": 3}] * 2
@@ -129,8 +141,9 @@ def test_a_dry_run_and_an_explanation_take_rows(tmp_path: Path, capsys: pytest.C
 
 
 def test_rows_are_counted_from_1_in_errors(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^rows in memory, row 2: empty_answer$"):
+    with pytest.raises(DataError) as caught:
         prepare([rows(1)[0], {"prompt": "q", "chosen": "", "rejected": "b"}], tmp_path / "out", strict=True)
+    assert caught.value.message == "rows in memory, row 2: empty_answer"
 
 
 def test_an_empty_answer_is_shown_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +188,8 @@ def test_a_source_that_is_neither_rows_nor_paths_is_refused_in_one_line(case: st
 
 UNWRITABLE = {
     "bytes in a dict": ([rows(1)[0], {"prompt": b"q"}], "row 2 of the rows in memory cannot be written as JSON"),
-    "surrogate": ([{"prompt": "\ud800"}], "row 1 of the rows in memory cannot be written as JSON"),
+    "surrogate": ([{"prompt": "\ud800"}], r"cannot be written as JSON: `prompt` has the lone surrogate '\ud800'"),
+    "surrogate in a list": ([{"chosen": [{"content": "a\udc00"}]}], "row 1 of the rows in memory cannot"),
     "mixed column": (pd.DataFrame({"prompt": ["q", {"a": 1}]}), "the table cannot be written as Parquet"),
     "empty split": ({"train": rows(2), "test": []}, "rows in memory (test): there are none"),
     "two columns of a name": (pd.DataFrame([["q", "a"]], columns=["prompt"] * 2), "there are two columns `prompt`"),

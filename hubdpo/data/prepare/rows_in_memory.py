@@ -6,6 +6,7 @@ bytes depend on the rows alone, so equal rows give equal fingerprints. Rows are 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
@@ -15,9 +16,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.manifests.prepare import IN_MEMORY
-from hubdpo.data.raw.raw_file import RawFile
+from hubdpo.config.base import SURROGATE
+from hubdpo.data.raw.raw_file import RawFile, listed
 from hubdpo.data.raw.rows import check_column_names
 from hubdpo.data.raw.sources.state import state_of
 from hubdpo.data.raw.split_names import split_of
@@ -86,6 +89,8 @@ def _splits(source: Mapping[object, object]) -> RowSets:
     rows = {str(name): _rows_of_split(value) for name, value in source.items()}
     wrong = [(name, value) for name, value in source.items() if rows[str(name)] is None]
     if not wrong:
+        if len(rows) > 1 and (unnamed := [f"`{name}`" for name in rows if split_of(name) is None]):
+            console.warn(f"{listed(unnamed)} of `source` name neither train nor test rows: they are read together")
         return rows
     if all(split_of(str(name)) for name in source):
         name, value = wrong[0]
@@ -151,11 +156,22 @@ def _write_dicts(rows: Any, path: str, name: str) -> int:
             try:
                 file.write(orjson.dumps(dict(row), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
             except TypeError as problem:  # orjson.JSONEncodeError is one
+                _refuse_surrogate(row, f"row {number} of the {name}")
                 raise DataError(
                     f"row {number} of the {name} cannot be written as JSON: {problem}",
                     hint="give texts, numbers, lists and dicts with text keys",
                 ) from None
     return number
+
+
+def _refuse_surrogate(row: Mapping[Any, Any], place: str) -> None:
+    """Raise DataError if a text has half a character of UTF-16, which no encoding can write."""
+    for column, value in row.items():
+        if found := SURROGATE.search(json.dumps(value, ensure_ascii=False, default=str)):
+            raise DataError(
+                f"{place} cannot be written as JSON: `{column}` has the lone surrogate {ascii(found[0])}",
+                hint="remove it: text.encode(errors='ignore').decode()",
+            ) from None
 
 
 def _write_table(source: Any, path: str, name: str) -> int:
