@@ -89,14 +89,18 @@ def _device() -> dict[str, object]:
 
 def _hub() -> dict[str, object]:
     from hubdpo.errors import HubError
-    from hubdpo.hub.failures import translate_errors
+    from hubdpo.hub.failures import is_offline, translate_errors
     from hubdpo.hub.transport import api, endpoint
 
+    if is_offline():
+        return {"endpoint": endpoint(), "login": "unknown: offline mode is on"}
     try:
         with translate_errors("your login"):
             login = api().whoami()["name"]
     except HubError as problem:
-        login = f"unknown: {problem.message}" + (f": `{problem.hint}`" if problem.hint else "")
+        login = "unknown"
+        console.warn(f"your login is unknown: {problem.message}")
+        console.hint(problem.hint or "hubdpo doctor --no-hub")
     return {"endpoint": endpoint(), "login": login}
 
 

@@ -22,14 +22,15 @@ class PushConfig(Config):
     )
     repo: Annotated[str, Cli(argument=True, metavar="USER/NAME")] = Field(description="Repo to publish to.")
     version: Annotated[str, Cli(metavar="X.Y.Z|patch|minor|major")] = Field(
-        description="Version of the release; its tag vX.Y.Z never moves. A word bumps the newest release."
+        description="Version of the release; its tag vX.Y.Z never moves. `patch`, `minor` and `major` count on "
+        "from the newest release."
     )
     dry_run: bool = Field(False, description="Show what would be published, without writing anything.")
     check: Check = Field(
         "load", description="Load the uploaded files before tagging; `hashes` if the base does not fit on this machine."
     )
     secrets: Literal["refuse", "keep"] = Field(
-        "refuse", description="Refuse a dataset with rows that look like credentials, or `keep` and publish them."
+        "refuse", description="`refuse` a dataset whose rows contain credentials, or `keep` and publish them."
     )
     create_pr: bool = Field(False, description="Open a pull request instead of releasing: no tag, no change to main.")
     private: bool | None = Field(None, description="Create the repo as private; an existing public repo is refused.")

@@ -72,8 +72,8 @@ class Inspection:
 def inspect(ref: str) -> Inspection:
     """Inspect a folder or `USER/NAME[@REVISION]`, made by hubdpo or not.
 
-    Raise ArtefactError when it holds neither an adapter nor a dataset, ConfigError when `ref` is neither a folder nor
-    USER/NAME, HubError when the Hub has no such repo or revision.
+    Raise ArtefactError when it holds no adapter, merged model or dataset, ConfigError when `ref` is neither a folder
+    nor USER/NAME, HubError when the Hub has no such repo or revision.
     """
     snapshot = open_snapshot(ref)
     if MERGE_FILE in snapshot.files:
@@ -83,8 +83,9 @@ def inspect(ref: str) -> Inspection:
     if snapshot.repo_type == "dataset" or PREPARE_FILE in snapshot.files or parquet_files(snapshot):
         return _dataset(snapshot)
     raise ArtefactError(
-        f"`{ref}` holds neither an adapter nor a dataset: no {ADAPTER_CONFIG}, no {PREPARE_FILE}, no Parquet file",
-        hint="give a run folder, a dataset folder, or USER/NAME of an adapter or a dataset",
+        f"`{ref}` holds no adapter, merged model or dataset: no {ADAPTER_CONFIG}, {MERGE_FILE}, {PREPARE_FILE} or "
+        "Parquet file",
+        hint="give the folder of a run, a merged model or a dataset, or USER/NAME of one",
     )
 
 
@@ -171,7 +172,9 @@ def _dataset(snapshot: Snapshot) -> Inspection:
         }
     rows, columns = _stated_rows(about)
     footers = read_footers(snapshot, about, known=rows is not None or "rows" in facts)
-    findings += footers.findings
+    # a broken file is one problem, though its rows cannot be compared with the card either
+    broken = [f"`{one.field}` is not" for one in footers.findings]
+    findings = [one for one in findings if not any(words in one.message for words in broken)] + footers.findings
     if PREPARE_FILE not in snapshot.files:
         columns = columns or footers.columns
         facts |= {"rows": rows or footers.rows, "columns": columns}

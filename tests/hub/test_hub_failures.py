@@ -258,7 +258,9 @@ def test_doctor_says_that_no_answer_came(run_cli: Callable[..., Result], faults:
     faults.add(Fault("reset-before", "whoami"))
     done = run_cli("doctor")
     assert done.exit_code == 0, done.stderr
-    assert "no answer" in done.stderr
+    assert "warning: your login is unknown: no answer" in done.stderr and "hint: " in done.stderr
+    (row,) = [line for line in done.stdout.splitlines() + done.stderr.splitlines() if line.startswith("login ")]
+    assert row.split() == ["login", "unknown"]
 
 
 def test_the_hub_is_named_as_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

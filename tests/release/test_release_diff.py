@@ -158,7 +158,7 @@ def test_what_is_no_release_is_told(repo_id: str, dataset_dir: Path, tmp_path: P
         diff(str(dataset_dir), repo_id)
     with pytest.raises(HubError, match="no such revision"):
         diff(str(dataset_dir), f"{repo_id}@v9.9.9")
-    with pytest.raises(ArtefactError, match="neither a dataset folder nor a run folder"):
+    with pytest.raises(ArtefactError, match="is no dataset, run or merged model"):
         diff(str(tmp_path), repo_id)
 
 

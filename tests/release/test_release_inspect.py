@@ -199,7 +199,7 @@ def test_a_folder_that_is_not_there_is_called_so_by_every_command(
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ArtefactError, match="neither an adapter nor a dataset"):
+    with pytest.raises(ArtefactError, match="holds no adapter, merged model or dataset"):
         inspect(str(tmp_path))
 
 

@@ -143,7 +143,7 @@ def test_a_base_that_is_gone_fails_and_hashes_do_not(run: Path, repo_id: str, ow
     set_base(run, own_base)
     push(folder=run, repo=repo_id, version="1.0.0", check="hashes")
     HfApi().delete_repo(own_base)
-    with pytest.raises(VerificationFailed, match=r"the base cannot be had: .* is not on http") as caught:
+    with pytest.raises(VerificationFailed, match=r"the base cannot be downloaded: .* is not on http") as caught:
         verify(f"{repo_id}@v1.0.0")
     assert "--check hashes" in (caught.value.hint or "")
     found = verify(f"{repo_id}@v1.0.0", check="hashes")

@@ -13,6 +13,7 @@ from hubdpo import diff, load_adapter, merge, push, verify
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.loopback.faults import Fault, Faults
+from hubdpo.release.inspect import inspect
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -40,7 +41,7 @@ def test_a_base_that_this_hub_lacks_is_a_warning_where_only_hashes_count(
 ) -> None:
     set_base(run, "somebody/elsewhere")
     assert push(folder=run, repo=repo_id, version="1.0.0", check="hashes").checked == "hashes"
-    assert capsys.readouterr().err.count("the base cannot be had") == 1
+    assert capsys.readouterr().err.count("the base cannot be downloaded") == 1
 
 
 def test_the_branch_that_a_failure_leaves_is_named(
@@ -151,3 +152,18 @@ def test_a_dry_run_says_what_the_run_did_not_measure(run: Path, repo_id: str, ru
         assert told.count("has no eval.json") == told.count("has no probes.json") == 1
         assert told.count(f"`hubdpo evaluate {run}` writes it") == 2
     assert "has no probes.json" in run_cli("verify", f"{repo_id}@v1.0.0").stderr
+
+
+def test_a_broken_file_is_one_problem_and_has_its_folder(data: Path, tmp_path: Path, dataset_dir: Path) -> None:
+    name = f"data/{next((data / 'data').glob('train*')).name}"
+    (data / name).write_bytes(b"PAR1")
+    assert [finding.field for finding in inspect(str(data)).findings] == [name]
+    with pytest.raises(ArtefactError, match=f"`{data / name}` is not a Parquet file") as caught:
+        diff(dataset_dir, data)
+    assert "download" not in str(caught.value.hint)
+
+
+def test_a_changed_file_has_the_difference_of_its_sizes(run: Path, run_dir: Path) -> None:
+    with (run / "adapter_config.json").open("a") as stream:
+        stream.write("\n\n")
+    assert diff(run_dir, run).files["adapter_config.json"].difference == 2

@@ -45,7 +45,7 @@ def folder_kind(folder: Path) -> Kind:
     if (folder / MERGE_FILE).exists():
         return "merged"
     raise not_by_hubdpo(folder, str(folder)) or ArtefactError(
-        f"`{folder}` is neither a dataset folder nor a run folder: it has no {PREPARE_FILE} and no {RUN_FILE}",
+        f"`{folder}` is no dataset, run or merged model: it has no {PREPARE_FILE}, {RUN_FILE} or {MERGE_FILE}",
         hint="hubdpo prepare SOURCE -o DIR, or hubdpo train ... -o RUN",
     )
 

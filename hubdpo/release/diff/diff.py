@@ -148,7 +148,7 @@ def _with_ending(snapshot: Snapshot, ending: str) -> list[str]:
 def _files(old: dict[str, FileEntry], new: dict[str, FileEntry]) -> tuple[dict[str, Change], int]:
     names = sorted({*old, *new})
     changed = {
-        name: Change(old[name].size if name in old else None, new[name].size if name in new else None)
+        name: _change(old[name].size if name in old else None, new[name].size if name in new else None)
         for name in names
         if old.get(name) != new.get(name)
     }

@@ -81,7 +81,9 @@ def _check(path: Path) -> int:
     except (pa.ArrowInvalid, OSError) as problem:
         if getattr(problem, "errno", None) is not None:  # an error of this machine
             raise
-        raise ArtefactError(f"`{path.name}` is not a Parquet file: {problem}", hint="download it again") from None
+        raise ArtefactError(
+            f"`{path}` is not a Parquet file: {problem}", hint="restore it, or run `hubdpo prepare` again"
+        ) from None
     check_footer(metadata, path.stat().st_size, path.name)
     for name in COLUMNS:
         if name not in schema.names or not is_messages(schema.field(name).type):

@@ -160,8 +160,8 @@ class BaseState(BaseModel):
 def look_up_base(base: BaseRef, *, needed: bool) -> BaseState | None:
     """Return the state of the base, with a warning when its main branch has another model or licence than recorded.
 
-    Warn too when the base cannot be had. Where it is `needed`, raise VerificationFailed when the Hub does not have the
-    base at its commit, HubError when it does not answer.
+    Warn too when the base cannot be downloaded. Where it is `needed`, raise VerificationFailed when the Hub does not
+    have the base at its commit, HubError when it does not answer.
     """
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -178,7 +178,7 @@ def look_up_base(base: BaseRef, *, needed: bool) -> BaseState | None:
                 kind = VerificationFailed
                 raise
     except HubError as problem:
-        message = f"the base cannot be had: {problem.message}"
+        message = f"the base cannot be downloaded: {problem.message}"
         if needed:
             raise kind(message, hint=f"where it is private, log in with access to it; {HASHES_ALONE}") from None
         console.warn(message)

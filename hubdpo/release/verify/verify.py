@@ -97,7 +97,7 @@ def _named(ref: str | Path) -> RepoRef:
         hint = f"hubdpo verify {ref_of(published)}"
     except ArtefactError:
         hint = f"hubdpo push {shlex.quote(str(ref))} USER/NAME --version X.Y.Z publishes and verifies it"
-    raise ConfigError(f"`{ref}` is a folder, and releases on the Hub are verified", hint=hint)
+    raise ConfigError(f"`verify` checks releases on the Hub, and `{ref}` is a folder", hint=hint)
 
 
 def verify_commit(
