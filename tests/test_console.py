@@ -165,7 +165,7 @@ COMMANDS = [
     "versions alice/OUT",
     "doctor --no-hub",
 ]
-NOTHING_HOSTILE = {"doctor --no-hub"}
+NOTHING_HOSTILE = {"push RUN alice/evil --version 1.0.0 --dry-run", "doctor --no-hub"}  # nothing of the run is shown
 
 
 @pytest.mark.parametrize("form", ["human", "json"])

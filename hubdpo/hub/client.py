@@ -150,7 +150,7 @@ def fetch(
     try:
         folder = api().snapshot_download(
             repo_id, revision=sha, repo_type=repo_type, allow_patterns=allow_patterns, local_dir=local_dir,
-            local_files_only=isinstance(sha, CachedCommit),
+            local_files_only=is_cache_only(sha),  # huggingface_hub 1 asks the Hub for a list even in offline mode
         )  # fmt: skip
     except RuntimeError as problem:  # hf_xet raises it for every failed read; a failed write is a ConnectionError
         raise ConnectionError(first_line(problem)) from problem

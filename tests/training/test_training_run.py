@@ -80,8 +80,10 @@ def test_no_pickle_is_left_beside_the_adapter(run_dir: Path) -> None:
     assert not [path.name for path in run_dir.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
 
 
-def test_no_card_is_there_before_push_writes_it(run_dir: Path) -> None:
-    assert not list(run_dir.rglob("README.md"))
+def test_no_card_is_there_before_push_writes_it(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    train(**options(tiny_base, dataset_dir, tmp_path / "run", max_steps=1, save_steps=1))
+    assert list((tmp_path / "run").glob("checkpoint-*"))
+    assert not list((tmp_path / "run").rglob("README.md"))
 
 
 def test_the_manifest_names_no_path_of_this_machine(run_dir: Path, dataset_dir: Path) -> None:
