@@ -192,7 +192,7 @@ def test_behind_an_address_only_our_own_folder_is_emptied(tmp_path: Path) -> Non
     (tmp_path / "raw.jsonl").write_bytes(lines(rows(9)))
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").touch()
-    with pytest.raises(ConfigError, match="no dataset folder"):
+    with pytest.raises(ConfigError, match="not a dataset"):
         prepare(source=str(tmp_path / "raw.jsonl"), output_dir=f"file://{tmp_path}/thesis", overwrite=True)
     assert (tmp_path / "thesis" / "thesis.tex").exists()
     (tmp_path / "unfinished").mkdir()

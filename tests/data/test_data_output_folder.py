@@ -91,7 +91,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(work: Path, there: bool) -
         (lambda path: path.symlink_to(path.name), "is a link that leads to itself"),
         (lambda path: path.touch(), "is a file"),
         (lambda path: path.symlink_to("raw.jsonl"), "is a file"),
-        (lambda path: (path / "notes").mkdir(parents=True), "no dataset folder"),
+        (lambda path: (path / "notes").mkdir(parents=True), "not a dataset"),
         (lambda path: beside(path).symlink_to("expected"), "was not created by hubdpo"),
     ],
 )

@@ -260,7 +260,7 @@ def test_a_folder_edited_by_hand_is_not_overwritten(raw: Path, tmp_path: Path, e
 def test_a_folder_of_other_files_is_left_alone(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(ConfigError, match="no dataset folder"):
+    with pytest.raises(ConfigError, match="not a dataset"):
         prepare(source=[str(raw)], output_dir=tmp_path / "out", overwrite=True)
 
 

@@ -96,7 +96,7 @@ def test_the_splits_of_a_dict_stay(split: Any, tmp_path: Path, capsys: pytest.Ca
     assert manifest.published_split
     assert manifest.splits == {"train": 24, "test": 6}
     assert [source.name for source in manifest.sources] == ["rows in memory (train)", "rows in memory (validation)"]
-    assert "`test` holds the test rows (`validation`)" in capsys.readouterr().err
+    assert "`test` has the rows of `validation`" in capsys.readouterr().err
     card = (tmp_path / "out" / "README.md").read_text()
     assert "as a dict of the splits `train`, `validation`, such as a `DatasetDict`" in card
 
@@ -155,7 +155,7 @@ CHAT = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 MISTAKES = {
     "empty list": ([], "`source` is empty"),
     "empty iterator": (iter(()), "`source` is empty"),
-    "rows, then a path": ([rows(1)[0], "raw.jsonl"], "row 2 of the rows in memory is no dict: str"),
+    "rows, then a path": ([rows(1)[0], "raw.jsonl"], "row 2 of the rows in memory is not a dict: str"),
     "a path, then rows": (["raw.jsonl", rows(1)[0]], "item 2 is neither a path nor an address: dict"),
     "numbers": ([1, 2], "item 1 of `source` is neither a dict nor a path: int"),
     "columns": ({"prompt": ["q"], "chosen": ["a"], "rejected": ["b"]}, "`source` is a dict of columns"),

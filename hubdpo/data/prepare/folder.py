@@ -96,4 +96,4 @@ def _remote_up_to_date(target: str, fingerprint: str, *, overwrite: bool) -> Pre
 
 
 def _foreign(target: str) -> ConfigError:
-    return ConfigError(f"`{target}` holds files that are no dataset folder", hint="give another `--output-dir`")
+    return ConfigError(f"`{target}` holds files that are not a dataset", hint="give another `--output-dir`")

@@ -175,7 +175,7 @@ def _tell_split(manifest: PrepareManifest) -> None:
         return
     test = publishers(source.name for source in manifest.sources if "test" in (source.split or ""))
     console.info(
-        f"rows stay in the split they were published in: `test` holds the test rows ({test}), `train` all else; "
+        f"rows stay in the split they were published in: `test` has the rows of {test}, `train` the others; "
         "`--test-size SHARE` draws a new split"
     )
     if shared := manifest.funnel.dropped.get("prompt_in_test"):

@@ -150,7 +150,7 @@ def _write_dicts(rows: Any, path: str, name: str) -> int:
         for number, row in enumerate(rows, 1):
             if not isinstance(row, Mapping):
                 raise ConfigError(
-                    f"row {number} of the {name} is no dict: {type(row).__name__}",
+                    f"row {number} of the {name} is not a dict: {type(row).__name__}",
                     hint="give a list of dicts alone, or of paths alone",
                 )
             try:
