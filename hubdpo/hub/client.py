@@ -15,6 +15,7 @@ from hubdpo.artefacts.manifests.manifest import write_atomic
 from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub.failures import AGAIN, first_line, is_offline, is_unreachable, translate_errors
 from hubdpo.hub.reference import COMMIT, Address, RepoRef, RepoType, checked_revision, parse_address
+from hubdpo.hub.retry import repeat
 from hubdpo.hub.transport import api, endpoint
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = 
     if revision is not None and COMMIT.fullmatch(revision):
         return revision
     ref = RepoRef(repo_id, checked_revision(revision) if revision is not None else None)
+    cached = _cached_commit(ref, repo_type)
     if is_offline():
-        if (cached := _cached_commit(ref, repo_type)) is None:
+        if cached is None:
             check_type(repo_id, repo_type)
             not_cached(ref, repo_type)
         return cached
@@ -49,12 +51,13 @@ def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = 
 
     with translate_errors(str(ref)):
         try:
-            sha = api().repo_info(repo_id, revision=revision, repo_type=repo_type).sha
+            sha = repeat(
+                lambda: api().repo_info(repo_id, revision=revision, repo_type=repo_type), cached=bool(cached)
+            ).sha
         except Exception as problem:
             if isinstance(problem, RepositoryNotFoundError) and not isinstance(problem, GatedRepoError):
                 check_type(repo_id, repo_type)
-            cached = _cached_commit(ref, repo_type) if is_unreachable(problem) else None
-            if cached is None:
+            if cached is None or not is_unreachable(problem):
                 raise
             console.warn(
                 f"{endpoint()} does not answer ({type(problem).__name__}); `{ref}` is {cached[:12]}, from the cache"
@@ -66,11 +69,14 @@ def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = 
     return str(sha)
 
 
-def exists(repo_id: str, repo_type: RepoType) -> bool:
-    """Tell whether there is a model or a dataset of this name on the Hub; offline, in the cache."""
+def exists(repo_id: str, repo_type: RepoType, *, cached: bool = False) -> bool:
+    """Tell whether there is a model or a dataset of this name on the Hub; offline, in the cache.
+
+    `cached` is that of `repeat`.
+    """
     if is_offline():
         return cache_of(repo_id, repo_type).is_dir()
-    return bool(api().repo_exists(repo_id, repo_type=repo_type))
+    return bool(repeat(lambda: api().repo_exists(repo_id, repo_type=repo_type), cached=cached))
 
 
 def other_type(repo_type: RepoType) -> RepoType:
@@ -121,7 +127,7 @@ def download(
 
     with translate_errors(f"{repo_id}@{sha[:12]}"):
         try:
-            folder = fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns)
+            folder = repeat(lambda: fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns))
         except (LocalEntryNotFoundError, OfflineModeIsEnabled):  # huggingface_hub 1 raises the second
             if is_cache_only(sha):
                 not_cached(RepoRef(repo_id, sha), repo_type)
@@ -131,7 +137,8 @@ def download(
         if not is_enough and cached_tree(repo_id, sha, repo_type) is None:
             if is_cache_only(sha):
                 not_cached(RepoRef(repo_id, sha), repo_type)
-            api().repo_info(repo_id, revision=sha, repo_type=repo_type)  # fails where the client fell back on the cache
+            # fails where the client fell back on the cache
+            repeat(lambda: api().repo_info(repo_id, revision=sha, repo_type=repo_type))
     return folder
 
 

@@ -60,11 +60,11 @@ def is_unknown_outcome(problem: BaseException) -> bool:
         return False
     if isinstance(problem, JSONDecodeError):  # a proxy answered in place of the Hub
         return True
-    if isinstance(problem, RuntimeError) and problem.__cause__:  # huggingface_hub wraps errors of uploads
+    # huggingface_hub wraps errors of uploads and downloads
+    if isinstance(problem, (RuntimeError, errors.LocalEntryNotFoundError)) and problem.__cause__:
         return is_unknown_outcome(problem.__cause__)
-    if isinstance(problem, (errors.OfflineModeIsEnabled, errors.LocalTokenNotFoundError)):  # nothing was sent
-        return False
-    if isinstance(problem, errors.LocalEntryNotFoundError) and is_offline():
+    nothing_sent = (errors.OfflineModeIsEnabled, errors.LocalTokenNotFoundError, errors.LocalEntryNotFoundError)
+    if isinstance(problem, nothing_sent):
         return False
     return isinstance(problem, (http().TransportError, OSError)) and status_of(problem) in (
         None, 408, 429, 500, 502, 503, 504,

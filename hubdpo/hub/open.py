@@ -71,7 +71,7 @@ def find_types(named: RepoRef) -> list[RepoType]:
         return cached or not_cached(named, None)
     with translate_errors(repo_id):
         try:
-            found = [repo_type for repo_type in TYPES if exists(repo_id, repo_type)]
+            found = [repo_type for repo_type in TYPES if exists(repo_id, repo_type, cached=bool(cached))]
         except Exception as problem:
             if not cached or not is_unreachable(problem):
                 raise

@@ -7,23 +7,31 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from hubdpo import console
-from hubdpo.hub.failures import is_unknown_outcome
+from hubdpo.hub.failures import first_line, is_unknown_outcome
+from hubdpo.hub.transport import http
 
 T = TypeVar("T")
 TRIES = 8
+TRIES_WITH_CACHE = 3
 LONGEST_WAIT_S = 30.0
 MAX_RETRY_AFTER_S = 310.0
 """The Hub counts requests in windows of five minutes, so it never asks for a longer pause."""
 pause = time.sleep
 
 
-def repeat(call: Callable[[], T]) -> T:
-    """Return the result of a call that is safe to repeat, after at most TRIES attempts."""
-    for attempt in range(TRIES):
+def repeat(call: Callable[[], T], *, cached: bool = False) -> T:
+    """Return the result of a call that is safe to repeat, after at most TRIES attempts.
+
+    With `cached` the caller can do without the Hub, so a Hub that does not answer is left within a second, or after one
+    timeout.
+    """
+    tries = TRIES_WITH_CACHE if cached else TRIES
+    for attempt in range(tries):
         try:
             return call()
         except Exception as problem:
-            if not is_unknown_outcome(problem) or attempt == TRIES - 1:
+            is_last = attempt == tries - 1 or (cached and isinstance(problem, http().TimeoutException))
+            if is_last or not is_unknown_outcome(problem):
                 raise
             wait_before(attempt, problem)
     raise AssertionError("unreachable")
@@ -34,7 +42,10 @@ def wait_before(attempt: int, problem: BaseException | None = None) -> None:
     response = getattr(problem, "response", None)
     delay = retry_after(response.headers) if response is not None else None
     if delay is None:
-        pause(min(0.25 * 2**attempt, LONGEST_WAIT_S))
+        delay = min(0.25 * 2**attempt, LONGEST_WAIT_S)
+        if delay > 2 and problem is not None:
+            console.info(f"{first_line(problem) or type(problem).__name__}: trying again in {delay:.0f} s")
+        pause(delay)
         return
     if delay > 2:
         console.info(f"the Hub asks for a pause of {delay:.0f} s")

@@ -1,4 +1,4 @@
-"""What `push` does beside a release: pull requests, collections, visibility, the plan, and pauses when asked."""
+"""What `push` does beside a release: pull requests, collections, visibility and the plan."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from huggingface_hub import HfApi
 
 from hubdpo import push, verify
 from hubdpo.errors import HubError, VerificationFailed, VersionTaken
-from hubdpo.hub import retry
-from hubdpo.hub.retry import retry_after
 from hubdpo.loopback.faults import Fault
 
 if TYPE_CHECKING:
@@ -170,29 +168,3 @@ def test_the_plan_tells_files_bytes_and_steps(
     steps = [line for line in told.splitlines() if line[:1].isdigit() and line[1:3] == ". "]
     assert [step[:1] for step in steps] == list("12345")
     assert "tag v1.1.0" in steps[3] and "hubdpo-stage-1.1.0-" in steps[0]
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"Retry-After": "7"}, 7),
-        ({"RateLimit": '"api";r=0;t=55', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'}, 56),
-        ({"RateLimit": '"api";r=12;t=55'}, None),
-        ({"RateLimit": '"api";r=0;t=55', "Retry-After": "7"}, 56),
-        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
-        ({}, None),
-    ],
-)
-def test_the_pause_that_an_answer_asks_for(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers) == seconds
-
-
-def test_a_rate_limit_is_waited_for(
-    data: Path, repo_id: str, faults: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pauses: list[float] = []
-    monkeypatch.setattr(retry, "pause", pauses.append)
-    faults.add(Fault("status", "/tag/", status=429, headers={"RateLimit": '"api";r=0;t=55'}))
-    push(folder=data, repo=repo_id, version="1.0.0")
-    assert pauses == [56.0]
-    assert "asks for a pause of 56 s" in capsys.readouterr().err
