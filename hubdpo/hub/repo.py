@@ -12,9 +12,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from hubdpo.artefacts.formats.bounded import check_size, read_bytes
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
-from hubdpo.errors import ArtefactError, HubError
+from hubdpo.errors import ArtefactError, VerificationFailed
 from hubdpo.hub.client import cached_tree, download, fetch, is_cache_only, not_cached
-from hubdpo.hub.failures import translate_errors
+from hubdpo.hub.failures import AGAIN, translate_errors
 from hubdpo.hub.reference import RepoRef, RepoType, hub_path
 from hubdpo.hub.retry import TRIES, repeat, wait_before
 from hubdpo.hub.snapshot import Shapes, Snapshot, git_blob_id
@@ -85,13 +85,16 @@ class RepoSnapshot(Snapshot):
         return self._content[name]
 
     def _downloaded(self, name: str) -> bytes:
-        """Download a small file. Raise HubError when what arrives is not what the tree of the commit lists."""
+        """Download a small file. Raise VerificationFailed when it never arrives as the tree of the commit lists it."""
         for attempt in range(TRIES):
             data = repeat(lambda: self._get(name))
             if self.digest(name) in (git_blob_id(data), hashlib.sha256(data).hexdigest()):
                 return data
             wait_before(attempt)
-        raise HubError(f"`{name}` of `{self.name}` arrives damaged", hint="try again later")
+        raise VerificationFailed(
+            f"`{name}` of {self.ref} arrives damaged, {TRIES} times of {TRIES}",
+            hint=f"{AGAIN}; where it fails again, the Hub or a proxy stores it damaged",
+        )
 
     def _get(self, name: str) -> bytes:
         """Return the body of one GET request. `hf_hub_download` would send a HEAD request first."""
@@ -110,7 +113,7 @@ class RepoSnapshot(Snapshot):
     def fetch_fresh(self, names: Iterable[str], into: Path) -> None:
         """Download files, as far as the commit has them, into an empty folder; `read` takes them from there.
 
-        Whether they arrive undamaged is for the caller to find out: they are not compared with any hash.
+        Those of more than LARGEST_GET bytes are not compared with any hash, which is left to the caller.
         """
         wanted = [name for name in names if name in self.files]
         large = {name for name in wanted if self.files[name] > LARGEST_GET}
@@ -119,7 +122,7 @@ class RepoSnapshot(Snapshot):
         def save(name: str) -> None:
             path = into / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(repeat(lambda: self._get(name)))
+            path.write_bytes(self._downloaded(name))
 
         with translate_errors(self.ref), ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(save, (name for name in wanted if name not in large)))

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import HfApi, errors, hf_api
 
 from hubdpo import push, verify
-from hubdpo.errors import HubError
+from hubdpo.errors import HubError, VerificationFailed
 from hubdpo.hub import retry, transport
 from hubdpo.hub.client import resolve
 from hubdpo.hub.failures import translate_errors
@@ -71,5 +71,5 @@ def test_a_file_that_arrives_damaged_is_read_again(
     faults.add(Fault("corrupt", "/notes.md", method="GET", times=2))
     assert RepoSnapshot(repo_id, "model", done.oid, fresh=True).read("notes.md") == b"as it was written"
     faults.add(Fault("corrupt", "/notes.md", method="GET", times=100))
-    with pytest.raises(HubError, match="`notes.md` of .* arrives damaged"):
+    with pytest.raises(VerificationFailed, match="`notes.md` of .* arrives damaged"):
         RepoSnapshot(repo_id, "model", done.oid, fresh=True).read("notes.md")

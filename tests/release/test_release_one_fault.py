@@ -35,6 +35,7 @@ FAULTS = {
     "reset before": Fault("reset-before", ""),
     "reset after": Fault("reset-after", ""),
 }
+DAMAGED = Fault("corrupt", "/_cdn/|/resolve/", method="GET")
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ def after_each_failure(
     for number in count():
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / f"cache-{number}"))
         encoder_of.cache_clear()
-        now = Fault(fault.kind, fault.path, skip=number, status=fault.status, headers=fault.headers)
+        now = Fault(fault.kind, fault.path, fault.method, skip=number, status=fault.status, headers=fault.headers)
         faults.add(now)
         use(number)
         faults.clear()
@@ -120,3 +121,13 @@ def test_a_read_with_an_empty_cache_goes_on_after_any_failed_request(
         READS[read](published, tiny_base_repo)
 
     assert after_each_failure(use, FAULTS[fault], faults, tmp_path, monkeypatch) >= 2
+
+
+def test_a_file_damaged_on_its_way_stops_no_push(
+    folders: dict[str, Path], repo_id: str, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def use(number: int) -> None:
+        (folders["data"] / "release.json").unlink(missing_ok=True)
+        push(folder=folders["data"], repo=f"{repo_id}-{number}", version="1.0.0", check="hashes")
+
+    assert after_each_failure(use, DAMAGED, faults, tmp_path, monkeypatch) >= 5
