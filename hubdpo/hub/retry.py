@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from hubdpo import console
 from hubdpo.hub.failures import first_line, is_unknown_outcome
-from hubdpo.hub.transport import http
+from hubdpo.hub.transport import http, hub_address
 
 T = TypeVar("T")
 TRIES = 8
@@ -44,7 +44,8 @@ def wait_before(attempt: int, problem: BaseException | None = None) -> None:
     if delay is None:
         delay = min(0.25 * 2**attempt, LONGEST_WAIT_S)
         if delay > 2 and problem is not None:
-            console.info(f"{first_line(problem) or type(problem).__name__}: trying again in {delay:.0f} s")
+            reason = first_line(problem) or type(problem).__name__
+            console.info(f"{hub_address()}: {reason}; trying again in {delay:.0f} s")
         pause(delay)
         return
     if delay > 2:

@@ -9,7 +9,7 @@ import pytest
 from hubdpo import push
 from hubdpo.hub import retry
 from hubdpo.hub.retry import repeat, retry_after
-from hubdpo.hub.transport import http
+from hubdpo.hub.transport import http, hub_address
 from hubdpo.loopback.faults import Fault, Faults
 
 
@@ -69,7 +69,7 @@ def test_a_pause_of_more_than_two_seconds_is_told_with_its_reason(
 ) -> None:
     assert repeat(Call(ConnectionResetError("the line was cut"), failures=5)) == "answer"
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0]
-    assert capsys.readouterr().err == "the line was cut: trying again in 4 s\n"
+    assert capsys.readouterr().err == f"{hub_address()}: the line was cut; trying again in 4 s\n"
 
 
 @pytest.mark.parametrize(
