@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
+from hubdpo.config.name_values import write_pairs
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 
 
@@ -64,17 +65,17 @@ class FormatOptions(Config):
     score_field: str | None = Field(None, description="Score to compare, if answers have several.")
     labels: Annotated[str | None, Cli(call_type=str | list[str] | dict[str, Any] | None)] = Field(
         None,
-        description="Meaning of vote values, such as first=1,second=2,tie=0; a key may be repeated. For one answer per "
-        "row: good=1,bad=0.",
+        description="Meaning of vote values, such as first=1,second=2,tie=0; a key may be repeated, and a value with a "
+        "comma is in double quotes. For one answer per row: good=1,bad=0.",
     )
     keep: list[str] = Field(default_factory=list, description="Extra column to keep; repeatable.")
 
     @field_validator("map", "labels", mode="before")
     @classmethod
     def _as_typed(cls, value: object) -> object:
-        """Write a mapping or a list as it is typed: first=1,second=2. In a mapping a name may have a list of values."""
-        if isinstance(value, (list, tuple)):
-            return ",".join(map(str, value))
+        """Write a mapping, or a list of NAME=VALUE, as it is typed. In a mapping a name may have a list of values."""
+        if isinstance(value, list):
+            return write_pairs((name, given) for name, _, given in (str(item).partition("=") for item in value))
         if not isinstance(value, dict):
             return value
         lists = {name: given if isinstance(given, list) else [given] for name, given in value.items()}
@@ -83,10 +84,7 @@ class FormatOptions(Config):
                 f"`{without[0]}` is None, and a missing value cannot be a vote",
                 hint="give the missing values a word in the source, or leave it out",
             )
-        pairs = [f"{name}={item}" for name, items in lists.items() for item in items]
-        if with_comma := [pair for pair in pairs if "," in pair]:
-            raise Unfit(f"`{with_comma[0]}` has a comma", hint="rename it in the source")
-        return ",".join(pairs)
+        return write_pairs((name, item) for name, items in lists.items() for item in items)
 
 
 class CleaningOptions(Config):

@@ -63,7 +63,7 @@ def as_keyword(name: str, value: str | bool | None) -> str:
     try:
         return f"{name}={json.loads(value)!r}"
     except ValueError:
-        return f'{name}="{value}"'
+        return f"{name}={value!r}" if '"' in value else f'{name}="{value}"'
 
 
 def as_key(name: str, value: str | bool | None) -> str:

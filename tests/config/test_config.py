@@ -8,6 +8,7 @@ import pytest
 
 from hubdpo.config import Config, EvaluateConfig, PrepareConfig, PushConfig, TrainConfig
 from hubdpo.config.base import item_type
+from hubdpo.config.name_values import read_pairs, write_pairs
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ConfigError
 
@@ -247,6 +248,8 @@ def test_a_single_value_is_a_list_of_one(config: type[Config], name: str, kind: 
         ("map", {"prompt": "q", "chosen": "a", "rejected": "b"}, "prompt=q,chosen=a,rejected=b"),
         ("labels", {"first": 1, "second": [2, 3], "tie": False}, "first=1,second=2,second=3,tie=False"),
         ("map", ["prompt=q", "chosen=a", "rejected=b"], "prompt=q,chosen=a,rejected=b"),
+        ("labels", {"first": "a, b", "second": "c"}, 'first="a, b",second=c'),
+        ("labels", ["first=a, b", "second=c"], 'first="a, b",second=c'),
         ("test_size", "10%", 0.1),
         ("max_reject", " 5% ", 0.05),
     ],
@@ -262,9 +265,16 @@ def test_a_missing_value_is_no_vote(value: object) -> None:
         PrepareConfig.build({"source": "x", "output_dir": "d", "labels": {"first": 2, "second": value}})
 
 
-def test_a_column_that_cannot_be_typed_is_refused() -> None:
-    with pytest.raises(ConfigError, match="`prompt=a,b` has a comma"):
-        PrepareConfig.build({"source": "x", "output_dir": "d", "map": {"prompt": "a,b"}})
+@pytest.mark.parametrize(
+    "text", ["a, b", ",", 'say "yes", twice', '"a"', '"a, b"', '",', " a ", "first=1", "one\ntwo", 'a"', ""]
+)
+def test_any_name_and_value_can_be_typed(text: str) -> None:
+    pairs = [("first", text), ("second", "c"), (text.replace("=", ""), text), ("first", "d")]
+    assert read_pairs(write_pairs(pairs)) == pairs
+
+
+def test_quotes_that_nothing_needs_are_part_of_a_value() -> None:
+    assert read_pairs('first="A", second = b=c,x') == [("first", '"A"'), ("second", "b=c"), ("x", "")]
 
 
 @pytest.mark.parametrize(

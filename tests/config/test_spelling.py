@@ -44,6 +44,7 @@ def test_a_message_from_python_names_arguments(text: str, spelled: str) -> None:
         ("leave `--no-load-in-4bit` out", "leave `load_in_4bit=False` out"),
         ("--lr-scheduler-kwargs '{\"min_lr\": 5e-07}'", "lr_scheduler_kwargs={'min_lr': 5e-07}"),
         ("--map prompt=q,chosen=a, or --format columns", 'map="prompt=q,chosen=a", or format="columns"'),
+        ("--map 'prompt=\"q, r\"'", "map='prompt=\"q, r\"'"),
         ("--device cpu, or hubdpo train --device cuda", 'device="cpu", or hubdpo train --device cuda'),
         ("hubdpo prepare a -o b, then `--dataset b`", 'hubdpo prepare a -o b, then `dataset="b"`'),
         ("raise `--max-length`, or correct the rows", "raise `max_length=`, or correct the rows"),

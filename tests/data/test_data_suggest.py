@@ -58,7 +58,7 @@ def test_the_map_is_filled_in_from_the_names(names: tuple[str, ...]) -> None:
 
 
 def test_a_suggested_map_can_be_pasted(tmp_path: Path) -> None:
-    values = [{"Request": one["prompt"], "good one": one["chosen"], "bad one": one["rejected"]} for one in rows(3)]
+    values = [{"Request": one["prompt"], "good, = one": one["chosen"], " bad one": one["rejected"]} for one in rows(3)]
     (tmp_path / "raw.jsonl").write_bytes(lines(values))
     with pytest.raises(DataError, match="no converter fits") as caught:
         prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")

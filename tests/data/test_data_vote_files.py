@@ -224,6 +224,16 @@ def test_values_that_nothing_explains_are_named(
     assert ("`--labels` names `0`, which none of the first 9 rows has" in told) == bool(labels)
 
 
+def test_a_mapping_may_have_commas_in_columns_and_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"what, then?": "q", " left": "good", "right=": "bad"}
+    path = write(tmp_path / "raw.jsonl", [{**row, "vote": "yes, the first"}, {**row, "vote": "well, no"}])
+    columns = {"prompt": "what, then?", "first": " left", "second": "right=", "vote": "vote"}
+    labels = {"first": "yes, the first", "second": "no"}
+    assert prepared(path, map=columns, labels=labels).funnel.kept == 1
+    added = """--labels 'first="yes, the first",second=no,...="well, no"'"""
+    assert added in " ".join(capsys.readouterr().err.split())
+
+
 def test_labels_are_told_where_words_stay_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "raw.jsonl", battles(AB, winner=("A", "B")) + battles(AB, winner=("Alpha", "Zeta")))
     prepared(path, labels="first=Alpha,second=Zeta", dedupe="none")

@@ -78,7 +78,7 @@ def test_several_values_may_mean_the_same() -> None:
         (["1"], ("x 1", "x 2"), "first=...,second=..."),
         (["A", "Answer B", "Answer A"], ("x a", "x b"), "first=A,first=Answer A,second=Answer B"),
         (["A", "zeta"], ("x a", "x b"), "first=...,second=..."),
-        (["A, by far", "B, by far"], ("x a", "x b"), "first=...,second=..."),
+        (["A, by far", "B, by far"], ("x a", "x b"), 'first="A, by far",second="B, by far"'),
         (["good", "bad"], None, "good=good,bad=bad"), (["no", "yes"], None, "good=yes,bad=no"),
         (["1", "2", "3"], None, "good=...,bad=..."), (["good", "bad", "hm"], None, "good=...,bad=..."),
         (["gut", "schlecht"], None, "good=...,bad=..."),

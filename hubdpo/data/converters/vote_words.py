@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 
+from hubdpo.config.name_values import read_pairs
 from hubdpo.data.pairs.example import Rejection, Row
 from hubdpo.data.pairs.messages import words_of
 from hubdpo.errors import ConfigError
@@ -49,8 +50,8 @@ def parse_labels(text: str) -> dict[str, str]:
 
     A meaning may have several values. Raise ConfigError for anything else, also for a placeholder left in.
     """
-    pairs = [part.partition("=") for part in text.split(",")]
-    meanings = {normalize(value): name.strip() for name, _, value in pairs}
+    pairs = read_pairs(text)
+    meanings = {normalize(value): name for name, value in pairs}
     if {OPEN, ""} & meanings.keys() or OPEN in meanings.values():
         raise ConfigError(f"`--labels` has a value that is not filled in: {text}", hint=LABELS_HINT)
     if len(meanings) != len(pairs) or {*meanings.values()} - {"tie"} not in ({"first", "second"}, {"good", "bad"}):

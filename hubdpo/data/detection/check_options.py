@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hubdpo import console
+from hubdpo.config.name_values import write_pairs
 from hubdpo.data.converters import Convert, ConvertOptions
 from hubdpo.data.converters.formats import unpaired, voted
+from hubdpo.data.converters.formats.mapped import WITH_VOTE
 from hubdpo.data.converters.formats.scored import LISTS, score_of
 from hubdpo.data.converters.vote_columns import ANNOTATORS, ONE_OF_THREE, STRENGTHS, has_flags, vote_column
 from hubdpo.data.converters.vote_words import OPEN, Sides, model_columns, names_a_side, normalize
@@ -154,9 +156,9 @@ def _report_unknown(votes: list[Votes], labels: dict[str, str], seen: int) -> No
             f"(counted in the first {seen:,} rows)"
         )
         if labels:
-            known = [f"{meaning}={value}" for value, meaning in labels.items()]
-            added = [f"{OPEN}={value}" for value in list(column.unknown)[:MOST_VALUES] if "," not in value]
-            console.hint(f"say what they mean: --labels {shlex.quote(','.join([*known, *added]))}")
+            known = [(meaning, value) for value, meaning in labels.items()]
+            added = [(OPEN, value) for value in list(column.unknown)[:MOST_VALUES]]
+            console.hint(f"say what they mean: --labels {shlex.quote(write_pairs([*known, *added]))}")
         else:
             console.hint(column.hint)
     had = {value for column in votes for value in column.known}
@@ -171,8 +173,8 @@ def _strength_hint(votes: Votes, rows: Sequence[Row]) -> str:
     others = [name for name in rows[0] if name not in (*sides, votes.column)]
     vote = next((name for name in others if all(names_a_side(row, name, sides) for row in rows)), OPEN)
     prompt = next((name for name in voted.PROMPTS if name in rows[0]), OPEN)
-    columns = f"prompt={prompt},first={sides[0]},second={sides[1]},vote={vote}"
-    hint = f"name the column that says which is better: --map {shlex.quote(columns)}"
+    columns = zip(WITH_VOTE, (prompt, *sides, vote), strict=True)
+    hint = f"name the column that says which is better: --map {shlex.quote(write_pairs(columns))}"
     return f"{hint}; or, if its values do, {Guess([], sides=sides).labels}" if vote == OPEN else hint
 
 

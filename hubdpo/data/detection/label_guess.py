@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from hubdpo.config.name_values import write_pairs
 from hubdpo.data.converters.formats import unpaired
 from hubdpo.data.converters.vote_words import OPEN, Sides, differing_words, digits_of, is_tie, is_whole_number
 from hubdpo.data.pairs.messages import words_of
@@ -35,10 +36,8 @@ class Guess:
             if value not in self.ties
         }
         self.first, self.second = ([value for value in meanings if meanings[value] == wanted] for wanted in (1, -1))
-        unclear = not self.first or not self.second or len(meanings) > MOST_VALUES or 0 in meanings.values()
-        if unclear or any("," in value for value in values):
+        if not self.first or not self.second or len(meanings) > MOST_VALUES or 0 in meanings.values():
             self.first, self.second = [], []
-            self.ties = [value for value in self.ties if "," not in value]
 
     @property
     def labels(self) -> str:
@@ -47,9 +46,8 @@ class Guess:
         Unclear values stay open, so that the option cannot be pasted: the wrong way round, it would invert every pair.
         """
         names = ("first", "second") if self.sides else ("good", "bad")
-        found = zip(names, (self.first, self.second), strict=True)
-        parts = [f"{name}={value}" for name, some in found for value in some or [OPEN]]
-        return f"--labels {shlex.quote(','.join([*parts, *(f'tie={tie}' for tie in self.ties)]))}"
+        found = zip((*names, "tie"), (self.first or [OPEN], self.second or [OPEN], self.ties), strict=True)
+        return f"--labels {shlex.quote(write_pairs((name, value) for name, some in found for value in some))}"
 
     @property
     def question(self) -> str:

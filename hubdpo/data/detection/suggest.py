@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from hubdpo.config.name_values import write_pairs
 from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.converters.formats.scored import PROMPTS as SCORED_PROMPTS
 from hubdpo.data.converters.formats.unpaired import LABELS as KNOWN_LABELS
@@ -114,7 +115,7 @@ def corrected(mapping: dict[str, str], missing: Sequence[str], rows: Sequence[Ro
     new = {role: column if role in right else near_name(column, free) for role, column in mapping.items()}
     if agrees and suggested.keys() == mapping.keys():
         new = {role: column or suggested[role] for role, column in new.items()}
-    return f"--map {shlex.quote(','.join(f'{role}={column or OPEN}' for role, column in new.items()))}"
+    return f"--map {shlex.quote(write_pairs((role, column or OPEN) for role, column in new.items()))}"
 
 
 def near_name(name: str, names: Iterable[str]) -> str | None:
@@ -237,9 +238,7 @@ def _map(columns: Columns, answers: dict[str, str]) -> str | None:
     prompt = (named or rest)[0]
     system = next(iter(system_columns(tuple(rest))), None)
     mapping = {"prompt": prompt, **answers, **({"system": system} if system else {})}
-    if any("," in name or "=" in name or name != name.strip() for name in mapping.values()):
-        return None
-    return f"--format columns --map {shlex.quote(','.join(f'{role}={name}' for role, name in mapping.items()))}"
+    return f"--format columns --map {shlex.quote(write_pairs(mapping.items()))}"
 
 
 class Judged(NamedTuple):

@@ -164,7 +164,7 @@ def screen_for(
 
 def convert_options(config: PrepareConfig) -> ConvertOptions:
     """Return the options that converters heed."""
-    labels = parse_labels(config.labels) if config.labels else None
+    labels = parse_labels(config.labels) if config.labels is not None else None
     return ConvertOptions(config.pairs, config.min_margin, config.score_field, labels)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from hubdpo.artefacts.formats.messages import COLUMNS
+from hubdpo.config.name_values import read_pairs
 from hubdpo.data.converters.contract import Converter, ConvertOptions
 from hubdpo.data.converters.formats.preference import pair_columns
 from hubdpo.data.converters.prompts import read_prompt
@@ -23,15 +24,15 @@ def parse_map(text: str) -> dict[str, str]:
 
     Raise ConfigError unless each role is named once.
     """
-    pairs = [part.partition("=") for part in text.split(",")]
-    roles = [role.strip() for role, _, _ in pairs]
-    complete = sorted(role for role in roles if role != "system") in (sorted(COLUMNS), sorted(WITH_VOTE))
-    if not complete or len({*roles}) != len(roles) or not all(column.strip() for _, _, column in pairs):
+    pairs = read_pairs(text)
+    roles = sorted(role for role, _ in pairs if role != "system")
+    mapping = dict(pairs)
+    if roles not in (sorted(COLUMNS), sorted(WITH_VOTE)) or len(mapping) != len(pairs) or "" in mapping.values():
         raise ConfigError(
             f"`--map` must name prompt, chosen and rejected (or prompt, first, second and vote) once each: {text}",
             hint=HINT,
         )
-    return {role.strip(): column.strip() for role, _, column in pairs}
+    return mapping
 
 
 def converter(mapping: dict[str, str]) -> Converter:

@@ -1,0 +1,33 @@
+"""Names and values in one text: `first=1,second=2`. Text with a comma is in double quotes: `first="yes, a",...`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_QUOTED = r'\s*"(?:[^"]|"")*"\s*'
+_PAIR = re.compile(rf"({_QUOTED}(?==)|[^=,]*)(?:=({_QUOTED}|[^,]*))?,")
+
+
+def read_pairs(text: str) -> list[tuple[str, str]]:
+    """Return each name with its value; "" where there is none. A name may come more than once."""
+    return [(_unquoted(name.strip()), _unquoted(value.strip())) for name, value in _PAIR.findall(f"{text},")]
+
+
+def write_pairs(pairs: Iterable[tuple[object, object]]) -> str:
+    """Return the text that `read_pairs` reads as these pairs."""
+    return ",".join(f"{_quoted(str(name))}={_quoted(str(value))}" for name, value in pairs)
+
+
+def _needs_quotes(text: str) -> bool:
+    return "," in text or text.startswith('"') or text != text.strip()
+
+
+def _quoted(text: str) -> str:
+    return '"{}"'.format(text.replace('"', '""')) if _needs_quotes(text) else text
+
+
+def _unquoted(text: str) -> str:
+    """Return what is in the quotes; quotes that nothing needs are part of the text, such as a vote `"A"`."""
+    inner = text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else ""
+    return inner if _needs_quotes(inner) else text
