@@ -7,6 +7,8 @@ Hub does not answer, and in offline mode (`HF_HUB_OFFLINE`).
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -47,16 +49,12 @@ def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = 
             check_type(repo_id, repo_type)
             not_cached(ref, repo_type)
         return cached
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    with translate_errors(str(ref)):
+    with errors_of_repo(str(ref), repo_id, repo_type):
         try:
             sha = repeat(
                 lambda: api().repo_info(repo_id, revision=revision, repo_type=repo_type), cached=bool(cached)
             ).sha
         except Exception as problem:
-            if isinstance(problem, RepositoryNotFoundError) and not isinstance(problem, GatedRepoError):
-                check_type(repo_id, repo_type)
             if cached is None or not is_unreachable(problem):
                 raise
             console.warn(
@@ -88,6 +86,20 @@ def check_type(repo_id: str, wanted: RepoType, found: RepoType | None = None) ->
     other = other_type(wanted)
     if found == other or (found is None and exists(repo_id, other)):
         raise HubError(f"`{repo_id}` is a {other}, not a {wanted}", hint=WHERE_IT_GOES[other])
+
+
+@contextmanager
+def errors_of_repo(what: str, repo_id: str, repo_type: RepoType) -> Iterator[None]:
+    """Like `translate_errors`, for requests to a repo: where there is none, raise what `check_type` raises."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    with translate_errors(what):
+        try:
+            yield
+        except RepositoryNotFoundError as problem:
+            if not isinstance(problem, GatedRepoError):  # which is derived from it
+                check_type(repo_id, repo_type)
+            raise
 
 
 def resolve_address(address: str) -> Address:
@@ -125,7 +137,7 @@ def download(
     """
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    with translate_errors(f"{repo_id}@{sha[:12]}"):
+    with errors_of_repo(f"{repo_id}@{sha[:12]}", repo_id, repo_type):
         try:
             folder = repeat(lambda: fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns))
         except (LocalEntryNotFoundError, OfflineModeIsEnabled):  # huggingface_hub 1 raises the second

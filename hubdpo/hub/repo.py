@@ -6,6 +6,7 @@ import glob
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -13,8 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 from hubdpo.artefacts.formats.bounded import check_size, read_bytes
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.errors import ArtefactError, VerificationFailed
-from hubdpo.hub.client import cached_tree, download, fetch, is_cache_only, not_cached
-from hubdpo.hub.failures import AGAIN, translate_errors
+from hubdpo.hub.client import cached_tree, download, errors_of_repo, fetch, is_cache_only, not_cached
+from hubdpo.hub.failures import AGAIN
 from hubdpo.hub.reference import RepoRef, RepoType, hub_path
 from hubdpo.hub.retry import TRIES, repeat, wait_before
 from hubdpo.hub.snapshot import Shapes, Snapshot, git_blob_id
@@ -54,9 +55,12 @@ class RepoSnapshot(Snapshot):
         entries = None if self._fresh else cached_tree(self.name, self.sha, self.type)
         if entries is None:
             self._require_hub()
-            with translate_errors(self.ref):
+            with self._requests():
                 entries = repeat(lambda: list(api().list_repo_tree(**self._at, recursive=True)))
         return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+    def _requests(self) -> AbstractContextManager[None]:
+        return errors_of_repo(self.ref, self.name, self.type)
 
     def _require_hub(self) -> None:
         if is_cache_only(self.sha):
@@ -75,7 +79,7 @@ class RepoSnapshot(Snapshot):
         if not self._fresh:
             path = self._cached(name)
             if path is None:
-                with translate_errors(self.ref):
+                with self._requests():
                     path = Path(repeat(lambda: api().hf_hub_download(**self._at, filename=name)))
             return read_bytes(path, of=self.ref)
         if self._folder is not None and (self._folder / name).is_file():
@@ -124,7 +128,7 @@ class RepoSnapshot(Snapshot):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self._downloaded(name))
 
-        with translate_errors(self.ref), ThreadPoolExecutor(THREADS) as pool:
+        with self._requests(), ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(save, (name for name in wanted if name not in large)))
             if large:
                 repeat(lambda: fetch(self.name, self.sha, repo_type=self.type, allow_patterns=patterns, local_dir=into))
@@ -138,7 +142,7 @@ class RepoSnapshot(Snapshot):
 
         if (cached := self._cached(name)) is not None:
             return cached.open("rb")
-        with translate_errors(self.ref):
+        with self._requests():
             path = f"{hub_path(self.name, self.repo_type)}@{self.commit}/{name}"
             stream: IO[bytes] = HfFileSystem(endpoint=endpoint()).open(path)
         return stream
@@ -148,7 +152,7 @@ class RepoSnapshot(Snapshot):
 
         if (cached := self._cached(name)) is not None:
             return read_shapes(cached)
-        with translate_errors(self.ref):
+        with self._requests():
             try:
                 metadata = repeat(lambda: api().parse_safetensors_file_metadata(**self._at, filename=name))
             except SafetensorsParsingError as problem:

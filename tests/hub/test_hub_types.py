@@ -10,7 +10,9 @@ import pytest
 from huggingface_hub import HfApi
 
 import hubdpo
-from hubdpo.data.tokens.tokenizer import find_model
+from hubdpo.data.load import look_at_dataset
+from hubdpo.data.raw.sources.find import find_sources
+from hubdpo.data.tokens.tokenizer import encoder_of, find_model
 from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import RepoRef, looks_like_folder, parse_ref
@@ -92,6 +94,7 @@ def test_versions_says_whose_releases_it_lists(twins: str, run_cli: Callable[...
     assert f"hubdpo verify datasets/{twins}@v1.0.0" in run_cli("versions", f"datasets/{twins}").stderr
 
 
+@pytest.mark.parametrize("at", ["", "@main", "@COMMIT"], ids=["no revision", "branch", "commit"])
 @pytest.mark.parametrize(
     ("take", "found", "option"),
     [
@@ -99,14 +102,20 @@ def test_versions_says_whose_releases_it_lists(twins: str, run_cli: Callable[...
         (lambda data, base: hubdpo.load_adapter(data), "a dataset, not a model", "`load_preferences`"),
         (lambda data, base: hubdpo.load_adapter(f"datasets/{data}"), "a dataset, not a model", "`load_preferences`"),
         (lambda data, base: find_base(data), "a dataset, not a model", "`--dataset`"),
-        (lambda data, base: find_model(data), "a dataset, not a model", "`--dataset`"),
+        (lambda data, base: encoder_of(find_model(data)), "a dataset, not a model", "`--dataset`"),
+        (lambda data, base: look_at_dataset(base), "a model, not a dataset", "`--model-name-or-path`"),
+        (lambda data, base: find_sources([f"hf://datasets/{base}"], ""), "a model, not a", "`--model-name-or-path`"),
     ],
-    ids=["load_preferences", "load_adapter", "spelled", "--model-name-or-path", "prepare --model"],
+    ids=["load_preferences", "load_adapter", "spelled", "base", "prepare --model", "train --dataset", "hf://"],
 )
 def test_a_repo_of_the_other_type_is_told_as_one(
-    data: Path, repo_id: str, tiny_base_repo: str, take: Callable[[str, str], object], found: str, option: str
+    repo_id: str, tiny_base_repo: str, take: Callable[[str, str], object], found: str, option: str, at: str
 ) -> None:
     HfApi().create_repo(repo_id, repo_type="dataset")
+    data, model = (
+        name + at.replace("COMMIT", str(HfApi().repo_info(name, repo_type=repo_type).sha))
+        for name, repo_type in ((repo_id, "dataset"), (tiny_base_repo, "model"))
+    )
     with pytest.raises(HubError, match=found) as caught:
-        take(repo_id, tiny_base_repo)
+        take(data, model)
     assert option in str(caught.value.hint)
