@@ -2,6 +2,8 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from hubdpo.artefacts.manifests.bundle import Release
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.merge import MergeManifest
@@ -20,17 +22,17 @@ def evaluate(
     model_name_or_path: str | Path | None = None,
     max_pairs: int = 2000,
     per_device_eval_batch_size: int = 4,
-    device: Literal["auto", "cuda", "cpu"] = "auto",
+    device: Literal["auto", "cuda", "cuda:0", "cpu"] | torch.device = "auto",
 ) -> EvalReport: ...
 def merge(
     adapter: str | Path,
     output_dir: str | Path,
     *,
-    dtype: str = "bfloat16",
+    dtype: Literal["bfloat16", "float32"] | torch.dtype = "bfloat16",
     base_weights: Literal["as-trained", "original"] = "as-trained",
     max_shard_size: str = "5GB",
     tolerance: float | None = None,
-    device: Literal["auto", "cuda", "cpu"] = "auto",
+    device: Literal["auto", "cuda", "cuda:0", "cpu"] | torch.device = "auto",
 ) -> MergeManifest: ...
 def prepare(
     source: object,
@@ -132,7 +134,7 @@ def train(
     gradient_checkpointing: bool = True,
     checkpoint_layers: int | Literal["auto"] | None = None,
     num_processes: int = 1,
-    device: Literal["auto", "cuda", "cpu"] = "auto",
+    device: Literal["auto", "cuda", "cuda:0", "cpu"] | torch.device = "auto",
     seed: int = 42,
     deterministic: bool = False,
     logging_steps: int = 1,

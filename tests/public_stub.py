@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, ForwardRef, Literal, Union, get_args, get_origin
 
 import hubdpo
 from hubdpo import _MODULES
@@ -18,6 +18,8 @@ STUB = Path(hubdpo.__file__).with_name("__init__.pyi")
 HEADER = """# written by `python -m tests.public_stub` from the config models
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 """
 
 
@@ -58,6 +60,8 @@ def _type(annotation: Any) -> str:
     """Spell a type as source: `int | Literal["auto"] | None`."""
     if annotation in (None, NoneType):
         return "None"
+    if isinstance(annotation, ForwardRef):
+        return annotation.__forward_arg__
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
         return " | ".join(map(_type, arguments))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from hubdpo.config.base import Cli, Config
+from hubdpo.config.torch_names import Device
 
 
 class EvaluateConfig(Config):
@@ -20,4 +21,4 @@ class EvaluateConfig(Config):
     )
     max_pairs: int = Field(2000, ge=1, description="Maximum number of test pairs to score.")
     per_device_eval_batch_size: int = Field(4, ge=1, description="Pairs per forward pass.")
-    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Device to evaluate on.")
+    device: Device = Field("auto", description="Device to evaluate on.")

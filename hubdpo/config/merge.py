@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from hubdpo.config.base import Cli, Config
+from hubdpo.config.torch_names import Device, Dtype
 
-DTYPES = ("bfloat16", "float32")
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -19,7 +19,7 @@ class MergeConfig(Config):
         description="A finished run folder, or a release of an adapter."
     )
     output_dir: Annotated[Path, Cli(short="-o", metavar="DIR")] = Field(description="Folder for the merged model.")
-    dtype: Annotated[str, Cli(metavar="bfloat16|float32")] = Field("bfloat16", description="Data type of the weights.")
+    dtype: Dtype = Field("bfloat16", description="Data type of the weights.")
     base_weights: Literal["as-trained", "original"] = Field(
         "as-trained",
         description="Merge into the weights that training used (NF4 is de-quantised), or into the original weights.",
@@ -31,17 +31,15 @@ class MergeConfig(Config):
         description="Maximum difference of a token's log-probability between adapter and merged model, in nats. By "
         "default twice the rounding noise of 16-bit arithmetic, or 0.001 if everything is float32.",
     )
-    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Device to load the models on.")
+    device: Device = Field("auto", description="Device to load the models on.")
 
-    @field_validator("dtype")
+    @field_validator("dtype", mode="before")
     @classmethod
-    def _full_precision(cls, value: str) -> str:
-        if re.search(r"4bit|8bit|nf4|fp4|int[48]", value.lower().replace("-", "").replace("_", "")):
+    def _full_precision(cls, value: object) -> object:
+        if re.search(r"4bit|8bit|nf4|fp4|int[48]", re.sub("[-_]", "", str(value).lower())):
             raise ValueError(
                 "rounding to so few bits would lose most of the adapter; merge first, then quantise the result"
             )
-        if value not in DTYPES:
-            raise ValueError(f"choose from {', '.join(DTYPES)}")
         return value
 
     @field_validator("max_shard_size")

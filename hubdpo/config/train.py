@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from hubdpo.config.base import Cli, Config, NumberOrAuto, PathOrName, Unfit, check_choice
 from hubdpo.config.schedules import SCHEDULES, ScheduleArguments, check_schedule
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
+from hubdpo.config.torch_names import Device
 from hubdpo.console import counted
 
 ALL_LINEAR = "all-linear"
@@ -195,7 +196,7 @@ class ProcessOptions(Config):
     num_processes: Weights[int] = Field(
         1, ge=1, description="Processes on this machine: one per GPU, or gloo on the CPU. Each takes its own batches."
     )
-    device: Manner[Literal["auto", "cuda", "cpu"]] = Field("auto", description="Device to train on.")
+    device: Manner[Device] = Field("auto", description="Device to train on.")
     seed: Weights[int] = Field(42, ge=0, description="Random seed.")
     deterministic: Manner[bool] = Field(
         False,

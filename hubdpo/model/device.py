@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential", "disk")
+"""Words of accelerate that a `device_map` may have in place of a device."""
 
 
 def pick_device(wanted: str) -> str:
@@ -38,13 +40,19 @@ def check_device(wanted: str) -> None:
 
 
 def check_device_map(device_map: object) -> None:
-    """Raise ConfigError for a `device_map` that names a CUDA device where there is none."""
+    """Raise ConfigError for a `device_map` that names no device, or a CUDA device that is not there."""
     import torch
 
-    places = device_map.values() if isinstance(device_map, Mapping) else [device_map]
-    names_cuda = any(isinstance(place, int) or str(place).startswith("cuda") for place in places)
-    if names_cuda and not torch.cuda.is_available():
-        raise _no_cuda('device_map="cpu"')
+    for place in device_map.values() if isinstance(device_map, Mapping) else [device_map]:
+        if place in (None, *STRATEGIES):
+            continue
+        try:
+            device = torch.device("cuda", place) if isinstance(place, int) else torch.device(place)
+        except (RuntimeError, TypeError):
+            hint = ", ".join(f'"{word}"' for word in ("cpu", "cuda", *STRATEGIES))
+            raise ConfigError(f"`device_map` names no device: {place!r}", hint=hint) from None
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise _no_cuda('device_map="cpu"')
 
 
 def _no_cuda(instead: str = "`--device cpu`") -> ConfigError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub import HfApi
 
 import hubdpo
@@ -84,12 +85,25 @@ def test_what_is_no_name_is_told_in_one_line(function: Any, arguments: dict[str,
         function(**arguments)
 
 
-@pytest.mark.parametrize("device_map", ["cuda", "cuda:1", {"": 0}, {"lm_head": "cpu", "": "cuda"}])
+@pytest.mark.parametrize(
+    "device_map", ["cuda", "cuda:1", torch.device("cuda"), {"": 0}, {"lm_head": "cpu", "": "cuda"}]
+)
 def test_a_device_map_needs_its_device(run_dir: Path, monkeypatch: pytest.MonkeyPatch, device_map: object) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(ConfigError, match="no CUDA device") as caught:
         hubdpo.load_adapter(run_dir, device_map=device_map)
     assert 'device_map="cpu"' in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("device_map", ["gpu", {"": "gpu"}, ["cpu"]])
+def test_a_device_map_without_a_device_is_the_callers_mistake(run_dir: Path, device_map: object) -> None:
+    with pytest.raises(ConfigError, match="`device_map` names no device"):
+        hubdpo.load_adapter(run_dir, device_map=device_map)
+
+
+def test_a_device_map_is_a_device_of_torch(run_dir: Path) -> None:
+    loaded = hubdpo.load_adapter(run_dir, load_in_4bit=False, device_map=torch.device("cpu"))
+    assert loaded.model.device.type == "cpu"
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", "tokenizer.json"])
