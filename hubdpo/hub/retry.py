@@ -13,10 +13,12 @@ from hubdpo.hub.transport import http, hub_address
 T = TypeVar("T")
 TRIES = 8
 TRIES_WITH_CACHE = 3
+LONG_S = 20.0
+"""Seconds of an attempt after which one more is made: huggingface_hub has repeated the request itself, for 23 s."""
 LONGEST_WAIT_S = 30.0
 MAX_RETRY_AFTER_S = 310.0
 """The Hub counts requests in windows of five minutes, so it never asks for a longer pause."""
-pause = time.sleep
+clock, pause = time.monotonic, time.sleep
 
 
 def repeat(call: Callable[[], T], *, cached: bool = False) -> T:
@@ -26,13 +28,18 @@ def repeat(call: Callable[[], T], *, cached: bool = False) -> T:
     timeout.
     """
     tries = TRIES_WITH_CACHE if cached else TRIES
-    for attempt in range(tries):
+    for attempt in range(TRIES):
+        began = clock()
         try:
             return call()
         except Exception as problem:
-            is_last = attempt == tries - 1 or (cached and isinstance(problem, http().TimeoutException))
+            was_long = clock() - began > LONG_S
+            tries = min(tries, attempt + 2) if was_long else tries
+            is_last = attempt + 1 >= tries or (cached and isinstance(problem, http().TimeoutException))
             if is_last or not is_unknown_outcome(problem):
                 raise
+            if was_long:
+                console.info(f"{hub_address()}: {_reason(problem)}; trying once more")
             wait_before(attempt, problem)
     raise AssertionError("unreachable")
 
@@ -44,13 +51,16 @@ def wait_before(attempt: int, problem: BaseException | None = None) -> None:
     if delay is None:
         delay = min(0.25 * 2**attempt, LONGEST_WAIT_S)
         if delay > 2 and problem is not None:
-            reason = first_line(problem) or type(problem).__name__
-            console.info(f"{hub_address()}: {reason}; trying again in {delay:.0f} s")
+            console.info(f"{hub_address()}: {_reason(problem)}; trying again in {delay:.0f} s")
         pause(delay)
         return
     if delay > 2:
         console.info(f"the Hub asks for a pause of {delay:.0f} s")
     pause(min(delay, MAX_RETRY_AFTER_S))
+
+
+def _reason(problem: BaseException) -> str:
+    return first_line(problem.__cause__ or problem) or type(problem).__name__
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -64,6 +64,31 @@ def test_one_timeout_is_enough_where_the_cache_can_answer(cached: bool, attempts
     assert (call.made, len(pauses)) == (attempts, attempts - 1)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "attempts"), [([23.0] * 8, 2), ([1.0] * 8, 8), ([1.0, 1.0, 23.0, 23.0], 4), ([23.0, 1.0], 2)]
+)
+def test_a_call_that_the_client_repeats_itself_is_made_once_more(
+    seconds: list[float],
+    attempts: int,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = 0.0
+
+    def call() -> None:
+        nonlocal now
+        now += seconds[len(pauses)]
+        raise ConnectionResetError("nobody listens")
+
+    monkeypatch.setattr(retry, "clock", lambda: now)
+    with pytest.raises(ConnectionResetError):
+        repeat(call)
+    assert len(pauses) == attempts - 1
+    said = f"{hub_address()}: nobody listens; trying once more\n"
+    assert (said in capsys.readouterr().err) is (max(seconds) > 20)
+
+
 def test_a_pause_of_more_than_two_seconds_is_told_with_its_reason(
     pauses: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
