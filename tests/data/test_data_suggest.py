@@ -339,3 +339,44 @@ def test_lists_of_answers_that_nothing_scores_get_what_reads_them(
     manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0, **options)  # type: ignore[arg-type]
     assert manifest is not None
     assert manifest.funnel.kept == 3
+
+
+TWO = {"prompt": "q", "response_a": "x", "response_b": "y"}
+
+
+@pytest.mark.parametrize(
+    ("row", "given", "told", "hint"),
+    [
+        (TWO, "unpaired", "no row has one answer with a label, .*nothing that says which is better", "DPO needs"),
+        ({**TWO, "winner": "a"}, "unpaired", "the rows have `prompt`, `response_a`, `response_b`", "--format voted"),
+        ({**TWO, "label": 1}, "unpaired", "no row has one answer", "--format voted"),
+        (row("prompt", "chosen", "rejected"), "scored", "no row has answers with scores", "--format preference"),
+        (
+            row("query", "good", "bad"),
+            "openai",
+            "no row has input",
+            "--format columns --map prompt=query,chosen=good,rejected=bad",
+        ),
+        (
+            row("prompt", "response", my_rating=5),
+            "scored",
+            "perhaps a score",
+            "--format scored --score-field my_rating",
+        ),
+    ],
+)
+def test_a_format_of_another_shape_gets_the_one_that_fits(
+    tmp_path: Path, row: dict[str, Any], given: str, told: str, hint: str
+) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([row] * 3))
+    with pytest.raises(DataError, match=told) as caught:
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", format=given)
+    assert (caught.value.hint or "").startswith(hint)
+
+
+def test_a_label_beside_two_answers_calls_one_answer_good(tmp_path: Path) -> None:
+    values = [{**TWO, "label": 1}, {"prompt": "q", "completion": "x", "label": 5}]
+    (tmp_path / "raw.jsonl").write_bytes(lines(values))
+    with pytest.raises(DataError, match="nothing says whether a label") as caught:
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", format="unpaired")
+    assert "--labels good=...,bad=..." in (caught.value.hint or "")

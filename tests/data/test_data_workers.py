@@ -20,9 +20,8 @@ import pytest
 from hubdpo import errors, prepare
 from hubdpo.config import PrepareConfig
 from hubdpo.data.converters import CONVERTERS
-from hubdpo.data.prepare import workers
+from hubdpo.data.prepare import rules, workers
 from hubdpo.data.prepare.convert_piece import Task
-from hubdpo.data.prepare.rules import make_rules
 from hubdpo.data.prepare.workers import RayEngine, engine_for
 from hubdpo.data.raw import pieces
 from hubdpo.data.raw.pieces import cut
@@ -48,14 +47,14 @@ def no_process_is_left() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", [*CONVERTERS, "columns"])
-def test_what_is_sent_to_workers_pickles(tmp_path: Path, name: str) -> None:
+def test_what_is_sent_to_workers_pickles(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "check_format", lambda *_: None)
     (tmp_path / "raw.jsonl").write_bytes(lines([{**row, "a": 1} for row in rows(3)]))  # a score, for `--score-field a`
     pieces = cut(RawFile(str(tmp_path / "raw.jsonl"), "raw.jsonl", str(tmp_path / "raw.jsonl")))
     mapped = {"map": "prompt=prompt,chosen=chosen,rejected=rejected"} if name == "columns" else {}
     for options in CHOICES:
         config = PrepareConfig(source=["raw.jsonl"], output_dir="out", format=name, **mapped, **options)
-        (rules,) = make_rules(config, pieces, None, str(tmp_path))
-        task = Task(0, pieces[0], rules)
+        task = Task(0, pieces[0], *rules.make_rules(config, pieces, None, str(tmp_path)))
         assert pickle.loads(pickle.dumps(task)).rules.config == config
 
 

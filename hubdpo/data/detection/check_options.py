@@ -100,7 +100,8 @@ def check_votes(
         columns = [name for name in _columns(converter, mapping, row) if row.get(name) is not None]
         for name in columns:
             flags = has_flags(row, name)
-            column = votes.setdefault(columns[0], Votes(columns[0], _sides(mapping, row), flags))
+            sides = None if converter == "unpaired" else _sides(mapping, row)
+            column = votes.setdefault(columns[0], Votes(columns[0], sides, flags))
             value = "/".join(normalize(row[flag]) for flag in ONE_OF_THREE) if flags else normalize(row[name])
             (column.known if known else column.unknown)[value] += 1
     if votes:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hubdpo import console
-from hubdpo.data.converters import CONVERTERS, NAMES, Row
+from hubdpo.data.converters import CONVERTERS, NAMES, Convert, Row
 from hubdpo.data.detection.label_guess import few
-from hubdpo.data.detection.suggest import suggest
+from hubdpo.data.detection.suggest import Suggestion, suggest
+from hubdpo.data.pairs.example import Converted, Rejection
 from hubdpo.data.raw.raw_file import listed
 from hubdpo.errors import DataError
 
@@ -91,6 +92,24 @@ def detect_all(looks: Sequence[Look]) -> list[str]:
     return names
 
 
+def check_format(name: str, convert: Convert, looks: Sequence[Look]) -> None:
+    """Raise DataError if no row has the shape that `--format` names, with the format or the options that fit."""
+    files = [file for file in looks if file.examples]
+    if any(file.hits(name) or first_converted(convert, file.examples) is not None for file in files) or not files:
+        return
+    raise _unfit(files[0], f"no row has {CONVERTERS[name].evidence}, which `--format {name}` reads")
+
+
+def first_converted(convert: Convert, rows: Iterable[Row]) -> Converted | None:
+    """Return what the first row that converts is converted to."""
+    for row in rows:
+        try:
+            return convert(row)
+        except Rejection:
+            continue
+    return None
+
+
 def _choose(file: Look, certain: dict[str, list[Look]]) -> str:
     candidates = file.fitting
     if len(candidates) > 1:
@@ -117,7 +136,13 @@ def _no_converter(file: Look, certain: dict[str, list[Look]]) -> DataError:
             f"{where}several converters fit these rows: {counts}",
             hint=" or ".join(f"--format {name}" for name in file.fitting),
         )
-    suggestion = suggest(file.examples)
+    return _unfit(file, f"{where}no converter fits")
+
+
+def _unfit(file: Look, problem: str) -> DataError:
+    """Return the error for rows of another shape, with the formats that fit or options that may read them."""
+    fitting = " or ".join(f"--format {name}" for name in file.fitting)
+    suggestion = Suggestion(hint=fitting) if fitting else suggest(file.examples)
     hint = (
         "--map prompt=...,chosen=...,rejected=..., or, where a column says which answer is better, "
         f"--map prompt=...,first=...,second=...,vote=..., or --format {'|'.join(NAMES)}"
@@ -125,7 +150,7 @@ def _no_converter(file: Look, certain: dict[str, list[Look]]) -> DataError:
     if suggestion.finding:
         hint = "DPO needs two answers to each prompt, and which of them is the better one"
     return DataError(
-        f"{where}no converter fits; the rows have {file.columns}{_empty_columns(file)}{suggestion.finding}",
+        f"{problem}; the rows have {file.columns}{_empty_columns(file)}{suggestion.finding}",
         hint=suggestion.hint or hint,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -18,9 +18,9 @@ from hubdpo.data.converters.formats import mapped
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE
 from hubdpo.data.converters.vote_words import parse_labels
 from hubdpo.data.detection.check_options import check_score_field, check_votes, models_read
-from hubdpo.data.detection.detect import MOST_FIELDS, MOST_ROWS, Look, detect_all, look
+from hubdpo.data.detection.detect import MOST_FIELDS, MOST_ROWS, Look, check_format, detect_all, first_converted, look
 from hubdpo.data.detection.suggest import corrected, near_name
-from hubdpo.data.pairs.example import Rejection, Row, ScoredAnswer
+from hubdpo.data.pairs.example import Row, ScoredAnswer
 from hubdpo.data.prepare.dropped import unreadable
 from hubdpo.data.raw.pieces import Piece, PieceReader
 from hubdpo.data.raw.raw_file import listed
@@ -91,11 +91,14 @@ def make_rules(
             )
     # choose a converter for each file
     mapping = mapped.parse_map(config.map) if config.map is not None else None
-    if mapping is not None or config.format:
-        names = [mapped.NAME if mapping is not None else str(config.format)] * len(files)
+    how = convert_options(config)
+    if mapping is not None:
+        names = [mapped.NAME] * len(files)
+    elif config.format is not None:
+        check_format(config.format, find_converter(config.format).bind(how), looks)
+        names = [config.format] * len(files)
     else:
         names = detect_all(looks)
-    how = convert_options(config)
     _warn_of_unused_options(config, how, names, looks, mapping)
     # choose the columns to keep
     columns = {column: None for seen in looks for column in seen.fields}
@@ -107,7 +110,7 @@ def make_rules(
         screen = _screen_of_file(name, seen, rows, how, mapping, keep)
         converter = find_converter(name, mapping)
         convert = converter.bind(how)
-        single = _has_single_answers(convert, rows)
+        single = isinstance(first_converted(convert, rows), ScoredAnswer)
         by_file[number] = Rules(name, config, convert, converter.convert_many, screen, keep, model, single, scratch)
     return [by_file[piece.file.number] for piece in pieces]
 
@@ -224,16 +227,6 @@ def _check_keep(config: PrepareConfig, pieces: list[Piece], columns: dict[str, N
             have = ", ".join(f"`{column}`" for column in list(columns)[:MOST_FIELDS])
             hint = f"--keep {shlex.quote(near)}" if near else "leave it out, or give the name as the rows have it"
             raise DataError(f"`--keep {name}`: no row has a column `{name}`; the rows have {have}", hint=hint)
-
-
-def _has_single_answers(convert: Convert, rows: Iterable[Row]) -> bool:
-    """Whether the first row that converts has one answer."""
-    for row in rows:
-        try:
-            return isinstance(convert(row), ScoredAnswer)
-        except Rejection:
-            continue
-    return False
 
 
 def _first_rows(config: PrepareConfig, pieces: list[Piece], most: int) -> Iterator[Row]:
