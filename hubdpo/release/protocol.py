@@ -135,7 +135,7 @@ def is_behind(plan: Plan) -> bool:
     if plan.holds or (before is not None and is_higher(f"v{before.version}", plan.new.tag)):
         return False
     # main with the release's own list held the release, and was edited since: edits by hand stay
-    return before is None or before.bundle_id != plan.new.bundle_id
+    return before is None or before.bundle_id != plan.new.listing.bundle_id
 
 
 def _committed(remote: Remote, branch: str, plan: Plan, title: str, attempt: int) -> Commit | None:

@@ -28,29 +28,23 @@ class ReleaseSnapshot(Snapshot):
         entries = dict(sorted(entries.items()))
         self.kind, self.version, self.tag = kind, version, f"v{version}"
         self.ref = self.name = f"release {self.tag}"
-        self.listing = Bundle(kind=kind, version=version, bundle_id=bundle_id_of(version, entries), files=entries)
+        self.bundle = self.listing = Bundle(
+            kind=kind, version=version, bundle_id=bundle_id_of(version, entries), files=entries
+        )
         listing = canonical_json(self.listing.model_dump(mode="json")).encode()
         self.contents = dict(sorted({**files, BUNDLE_FILE: listing}.items()))
         self._sha256 = {name: entry.sha256 for name, entry in [*entries.items(), (BUNDLE_FILE, bytes_entry(listing))]}
         self._blob_ids: dict[str, str] = {}
 
-    @cached_property
-    def bundle(self) -> Bundle:
-        return self.listing
-
-    @property
-    def bundle_id(self) -> str:
-        return self.listing.bundle_id
-
     @property
     def bundle_line(self) -> str:
         """The line by which commits, tags and pull requests name the release that they hold."""
-        return f"Hubdpo-Bundle: {self.bundle_id}"
+        return f"Hubdpo-Bundle: {self.listing.bundle_id}"
 
     @property
     def stage(self) -> str:
         """The branch that the files go to first. A repeated push finds it again by the id in its name."""
-        return f"hubdpo-stage-{self.version}-{self.bundle_id[:12]}"
+        return f"hubdpo-stage-{self.version}-{self.listing.bundle_id[:12]}"
 
     @cached_property
     def files(self) -> dict[str, int]:

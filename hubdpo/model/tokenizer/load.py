@@ -58,16 +58,10 @@ def read_tokenizer(
             )
         if not all(isinstance(template, str) for template in templates_of(tokenizer).values()):
             raise TypeError("its chat template is not text")
-    _check_templates(tokenizer, error)
-    if template_kwargs:
-        tokenizer = bounded(lambda: with_template_kwargs(tokenizer, template_kwargs, called(folder)), tokenizer, error)
-        _check_templates(tokenizer, error)
-    return tokenizer
-
-
-def _check_templates(tokenizer: PreTrainedTokenizerBase, error: type[HubdpoError]) -> None:
+    tokenizer = bounded(lambda: with_template_kwargs(tokenizer, template_kwargs, called(folder)), tokenizer, error)
     for template in templates_of(tokenizer).values():
         check_template(tokenizer, template, error)
+    return tokenizer
 
 
 def check_tokenizer_growth(folder: Path) -> None:

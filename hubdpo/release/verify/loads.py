@@ -30,6 +30,7 @@ from hubdpo.hub.failures import translate_errors
 from hubdpo.hub.retry import repeat
 from hubdpo.hub.transport import api
 from hubdpo.model.adapters.check import check_adapter_files
+from hubdpo.model.adapters.load import load_on_base
 from hubdpo.model.bases.load import read_causal_lm
 from hubdpo.model.device import pick_device
 from hubdpo.model.probes import ProbeResult, compare_probes, record_probes
@@ -60,24 +61,15 @@ def check_adapter(folder: Path) -> ProbeResult | None:
     console.info(f"loading the adapter on {name}@{revision[:12]}, {'NF4' if in_4bit else 'not quantised'}")
     with translate_errors(name):
         base = repeat(lambda: fetch(name, revision, allow_patterns=BASE_PATTERNS))
+    device = pick_device("auto" if recorded is None or recorded.environment["device"] == "cuda" else "cpu")
     with _findings(f"the adapter cannot be loaded on {name}@{revision[:12]}", large="the base"):
-        result = _probe(folder, base, recorded, load_in_4bit=in_4bit)
-    if result is None:
-        return None
+        model, tokenizer = load_on_base(folder, base, device=device, load_in_4bit=in_4bit)
+        if recorded is None:
+            record_probes(model, tokenizer, load_in_4bit=in_4bit)  # it runs; there is nothing to compare with
+            return None
+        result = compare_probes(model, tokenizer, recorded)
     hint = "check the base's commit and that the run folder was not changed after training"
     return _passed(result, f"the adapter on {name}@{revision[:12]} is not what was trained", hint)
-
-
-def _probe(folder: Path, base: Path, recorded: Probes | None, *, load_in_4bit: bool) -> ProbeResult | None:
-    from hubdpo.model.adapters.load import load_on_base
-
-    recorded_on = recorded.environment["device"] if recorded else "cuda"
-    device = pick_device("auto" if recorded_on == "cuda" else "cpu")
-    model, tokenizer = load_on_base(folder, base, device=device, load_in_4bit=load_in_4bit)
-    if recorded is None:
-        record_probes(model, tokenizer, load_in_4bit=load_in_4bit)  # it runs; there is nothing to compare with
-        return None
-    return compare_probes(model, tokenizer, recorded)
 
 
 def check_merged(folder: Path) -> ProbeResult:
