@@ -74,7 +74,7 @@ def train(config: TrainConfig) -> None:
     manifest = run(config)
     if os.environ.get("RANK", "0") != "0" or LAUNCHED in os.environ:
         return  # the launching process reports the result
-    if config.dry_run:
+    if config.dry_run and manifest.status == "running":  # otherwise nothing is left to train
         console.result(f"ready to train on {manifest.base.name}", manifest.model_dump(mode="json"))
         console.hint("the same command without `--dry-run`")
         return
@@ -141,7 +141,7 @@ def push(config: PushConfig) -> None:
         {**release.model_dump(mode="json", include=fields), "dry_run": config.dry_run},
         identifier=release.url if config.create_pr else f"{release.repo}@{release.tag}",
     )
-    if config.dry_run:
+    if config.dry_run and (is_new or config.create_pr or config.collection):
         console.hint("the same command without `--dry-run`")
     elif not config.create_pr:
         console.hint(f"hubdpo verify {ref_of(release)}")

@@ -31,7 +31,7 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.merge import read_merged_folder
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest, read_log
+from hubdpo.artefacts.manifests.run import TRAIN_AGAIN, BaseRef, DatasetRef, RunManifest, read_log
 from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
 from hubdpo.cards.lint.body import LOCAL_PATH
 from hubdpo.cards.lint.lint import require_sound_card
@@ -51,7 +51,6 @@ MERGED_FILE = re.compile(
     + "|".join(map(re.escape, [*COPIED_FILES, *LICENCE_FILES]))
 )
 ROWS_AT_ONCE = 1024
-TRAIN_AGAIN = "run `hubdpo train` again with `--resume`"
 TEXT = (".json", ".jsonl", ".md", ".jinja", ".txt")
 
 
@@ -133,7 +132,7 @@ def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
 
     # the card and the report quote answers of the models
     _check_texts_and_card("adapter", files, card(config.version), quoting=(CARD_FILE, EVAL_FILE))
-    return Draft("adapter", files, _entries(files), card, base)
+    return Draft("adapter", files, _entries(files, run.files), card, base)
 
 
 def merged_draft(config: PushConfig, base: BaseRef) -> Draft:
@@ -162,10 +161,10 @@ def _check_texts_and_card(kind: Kind, files: dict[str, Content], card: str, *, q
     require_sound_card(kind, with_card)
 
 
-def _entries(files: dict[str, Content], verified: Mapping[str, FileEntry] | None = None) -> dict[str, FileEntry]:
+def _entries(files: dict[str, Content], verified: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
     """Return the size and hash of each file; those that were just compared with their manifest are not hashed again."""
     return {
-        name: bytes_entry(content) if isinstance(content, bytes) else (verified or {}).get(name) or file_entry(content)
+        name: bytes_entry(content) if isinstance(content, bytes) else verified.get(name) or file_entry(content)
         for name, content in files.items()
     }
 

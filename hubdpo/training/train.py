@@ -18,8 +18,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from hubdpo import console
+from hubdpo.artefacts.folders.model_files import ADAPTER_WEIGHTS
 from hubdpo.artefacts.folders.run_folder import remember_places
-from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, file_entry
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.commands import resume_command
 from hubdpo.cards.model.plots import write_plots
@@ -178,6 +179,7 @@ def train(config: TrainConfig) -> RunManifest:
             "tokens_per_second": round(tokens / seconds, 1) if tokens and not checkpoint else None,
             "peak_memory_bytes": _peak_memory(device),
             "metrics": last,
+            "files": {ADAPTER_WEIGHTS: file_entry(folder / ADAPTER_WEIGHTS)},
         }
     )
     manifest.write(folder / RUN_FILE)

@@ -21,7 +21,7 @@ from hubdpo.errors import ArtefactError
 from hubdpo.release.verify.verify import Verified
 
 MANIFESTS = [PrepareManifest, RunManifest, EvalReport, Probes, Bundle, Release, Verified, MergeManifest]
-LISTING = [PrepareManifest, Bundle, Release, Verified, MergeManifest]
+LISTING = [PrepareManifest, RunManifest, Bundle, Release, Verified, MergeManifest]
 """Manifests with paths of files in them."""
 LEADS_OUT = [
     "../outside", "data/../../outside", "..", ".", "", "/etc/hostname", "//host/share", "data//x", "data/", "a\\b",

@@ -46,7 +46,7 @@ def adapter_on_hub(run_dir: Path, work: Path, repo: str, base: str | None = None
     run = RunManifest.read(folder / "run.json")
     name, _, sha = (base or f"{run.base.repo_id}@{run.base.revision}").partition("@")
     ref = run.base.model_copy(update={"name": name, "repo_id": name, "revision": sha})
-    run.model_copy(update={"base": ref}).write(folder / "run.json")
+    run.model_copy(update={"base": ref, "files": {}}).write(folder / "run.json")
     edited(folder, "adapter_config.json", base_model_name_or_path=name, revision=sha)
     if edit is not None:
         edit(folder)

@@ -31,6 +31,7 @@ from hubdpo.release.diff.diff import diff
 from hubdpo.release.inspect import inspect
 from hubdpo.release.list import releases
 from tests.near import assert_near
+from tests.release.made import scale_adapter
 
 IDS = torch.arange(40)[None]
 
@@ -150,9 +151,7 @@ def test_nothing_is_left_when_the_log_probs_differ(run_dir: Path, tmp_path: Path
 
 
 def test_an_adapter_that_rounding_takes_away_is_not_merged(run: Path, tmp_path: Path) -> None:
-    weights = load_file(run / "adapter_model.safetensors")
-    small = {name: 1e-3 * value if "lora_B" in name else value for name, value in weights.items()}
-    save_file(small, run / "adapter_model.safetensors")
+    scale_adapter(run, 1e-3)
     with pytest.raises(VerificationFailed, match="rounding to bfloat16 takes") as caught:
         merge(adapter=str(run), output_dir=tmp_path / "m")
     assert caught.value.hint == "--dtype float32"

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from huggingface_hub import HfApi
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
-from hubdpo.artefacts.manifests.manifest import RUN_FILE
+from hubdpo.artefacts.manifests.manifest import RUN_FILE, file_entry
 from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
 
 RANK = 16
+WEIGHTS = "adapter_model.safetensors"
 
 
 def made_base(repo: str) -> BaseRef:
@@ -33,7 +34,7 @@ def made_run(folder: Path, base: BaseRef, *, megabytes: float, seed: int = 0) ->
         weights[f"{name}.lora_A.weight"] = draw.normal(size=(RANK, width)).astype(np.float32)
         weights[f"{name}.lora_B.weight"] = draw.normal(size=(width, RANK)).astype(np.float32)
     folder.mkdir(parents=True)
-    save_file(weights, folder / "adapter_model.safetensors")
+    save_file(weights, folder / WEIGHTS)
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base.repo_id, "r": RANK,
         "lora_alpha": 2 * RANK, "target_modules": ["q_proj"],
@@ -48,3 +49,15 @@ def made_run(folder: Path, base: BaseRef, *, megabytes: float, seed: int = 0) ->
         base=base, versions={}, device="cpu", seed=seed,
     ).write(folder / RUN_FILE)  # fmt: skip
     return folder
+
+
+def scale_adapter(run: Path, factor: float) -> None:
+    """Scale what the adapter adds, as if the run had trained it so."""
+    weights = load_file(run / WEIGHTS)
+    save_file({name: value * (factor if "lora_B" in name else 1) for name, value in weights.items()}, run / WEIGHTS)
+    record_weights(run)
+
+
+def record_weights(run: Path) -> None:
+    manifest = RunManifest.read(run / RUN_FILE)
+    manifest.model_copy(update={"files": {WEIGHTS: file_entry(run / WEIGHTS)}}).write(run / RUN_FILE)

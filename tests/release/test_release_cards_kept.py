@@ -22,6 +22,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, HubError
 from hubdpo.loopback.faults import Fault
 from hubdpo.release import protocol
+from tests.release.made import scale_adapter
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -99,11 +100,8 @@ def test_each_release_says_what_it_changed(data: Path, more: Path, repo_id: str)
 
 
 def test_an_adapter_says_what_was_trained_otherwise(run: Path, repo_id: str) -> None:
-    from safetensors.torch import load_file, save_file
-
     push(folder=run, repo=repo_id, version="1.0.0")
-    weights = load_file(run / "adapter_model.safetensors")
-    save_file({name: 2 * weight for name, weight in weights.items()}, run / "adapter_model.safetensors")
+    scale_adapter(run, 2)
     manifest, report = RunManifest.read(run / "run.json"), EvalReport.read(run / EVAL_FILE)
     manifest.model_copy(update={"config": {**manifest.config, "beta": 0.2}}).write(run / "run.json")
     better = report.adapter_accuracy.model_copy(update={"value": 0.75})

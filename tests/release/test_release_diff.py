@@ -12,7 +12,7 @@ import orjson
 import pytest
 import torch
 from huggingface_hub import HfApi
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import hubdpo
@@ -26,6 +26,7 @@ from hubdpo.release.diff import rows
 from hubdpo.release.diff.diff import diff
 from hubdpo.release.diff.weights import compare_weights
 from tests.near import assert_near
+from tests.release.made import scale_adapter
 
 MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
 
@@ -34,8 +35,7 @@ MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
 def other_run(run: Path, tmp_path: Path) -> Path:
     """The same run with other options, other numbers, and weights that add twice as much."""
     folder = Path(shutil.copytree(run, tmp_path / "other"))
-    weights = load_file(folder / "adapter_model.safetensors")
-    save_file({k: 2 * v if "lora_B" in k else v for k, v in weights.items()}, folder / "adapter_model.safetensors")
+    scale_adapter(folder, 2)
     manifest, report = RunManifest.read(folder / "run.json"), EvalReport.read(folder / EVAL_FILE)
     manifest.model_copy(update={"config": {**manifest.config, "beta": 0.3}}).write(folder / "run.json")
     report.model_copy(update={"adapter_accuracy": Accuracy.of(9, 12)}).write(folder / EVAL_FILE)

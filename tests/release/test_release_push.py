@@ -21,6 +21,7 @@ from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.loopback.faults import Fault
 from hubdpo.release import protocol
 from hubdpo.release.verify.verify import verify_commit
+from tests.release.made import scale_adapter
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -202,10 +203,7 @@ def test_an_unfinished_run_is_refused(run: Path, repo_id: str) -> None:
 
 
 def test_an_adapter_that_never_trained_is_refused(run: Path, repo_id: str) -> None:
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(run / "adapter_model.safetensors")
-    save_file({k: v * 0 if "lora_B" in k else v for k, v in weights.items()}, run / "adapter_model.safetensors")
+    scale_adapter(run, 0)
     with pytest.raises(ArtefactError, match="never trained"):
         push(folder=run, repo=repo_id, version="1.0.0")
 

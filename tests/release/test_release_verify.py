@@ -18,6 +18,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import HubdpoError, VerificationFailed
 from hubdpo.model.probes import PAIRS, ProbeResult, compare_probes, record_probes
 from hubdpo.release.verify.loads import check_dataset
+from tests.release.made import scale_adapter
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -36,14 +37,6 @@ def set_base(run: Path, name: str) -> None:
     manifest = RunManifest.read(run / "run.json")
     base = manifest.base.model_copy(update={"repo_id": name, "name": name, "revision": HfApi().model_info(name).sha})
     manifest.model_copy(update={"base": base}).write(run / "run.json")
-
-
-def scale_adapter(run: Path, factor: float) -> None:
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(run / "adapter_model.safetensors")
-    scaled = {name: weight * (factor if "lora_B" in name else 1) for name, weight in weights.items()}
-    save_file(scaled, run / "adapter_model.safetensors")
 
 
 def assert_nothing_was_released(repo_id: str) -> None:

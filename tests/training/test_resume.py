@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
-from hubdpo import train
+from hubdpo import evaluate, load_adapter, merge, push, train
 from hubdpo.artefacts.manifests.manifest import canonical_json
 from hubdpo.artefacts.manifests.run import BaseRef, Change, DatasetRef, RunManifest
 from hubdpo.cards.commands import train_command
@@ -30,6 +32,7 @@ from hubdpo.training.schedule import rates
 
 pytestmark = pytest.mark.slow
 ADAPTER = "adapter_model.safetensors"
+A_BYTE = "a byte of the weights"
 
 
 def options(base: Path, data: Path, run: Path, **more: Any) -> dict[str, Any]:
@@ -365,8 +368,16 @@ def test_a_folder_is_free_until_a_run_has_saved_something(tmp_path: Path) -> Non
         check_output_folder(run_in(tmp_path / "done", status="complete"))
 
 
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
 def damage(run: Path, name: str) -> None:
-    if name == ADAPTER:
+    if name == A_BYTE:
+        flip_a_byte(run / ADAPTER)
+    elif name == ADAPTER:
         (run / name).write_bytes((run / name).read_bytes()[:-9])
     elif name == "metrics.jsonl":
         (run / name).write_text((run / name).read_text() + "cut sho")
@@ -374,11 +385,12 @@ def damage(run: Path, name: str) -> None:
         (run / name).unlink()
 
 
-@pytest.mark.parametrize("name", [ADAPTER, "adapter_config.json", "tokenizer.json", "metrics.jsonl"])
+@pytest.mark.parametrize("name", [A_BYTE, ADAPTER, "adapter_config.json", "tokenizer.json", "metrics.jsonl"])
 def test_damaged_results_of_a_finished_run_are_written_again(
     copied: Path, finished: Path, tiny_base: Path, dataset_dir: Path, name: str
 ) -> None:
     damage(copied, name)
+    name = ADAPTER if name == A_BYTE else name
     chosen = options(tiny_base, dataset_dir, copied)
     with pytest.raises(ConfigError, match=f"a finished run, but `{name}`") as caught:
         train(**chosen)
@@ -388,6 +400,35 @@ def test_damaged_results_of_a_finished_run_are_written_again(
         assert [line["step"] for line in metrics(copied)] == [line["step"] for line in metrics(finished)]
     else:
         assert (copied / name).read_bytes() == (finished / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        evaluate, load_adapter, lambda run: merge(adapter=str(run), output_dir=run / "merged"),
+        lambda run: push(folder=run, repo="alice/changed", version="1.0.0"),
+    ],
+    ids=["evaluate", "load", "merge", "push"],
+)  # fmt: skip
+def test_weights_that_the_run_did_not_write_are_not_used(copied: Path, use: Callable[[Path], object]) -> None:
+    flip_a_byte(copied / ADAPTER)
+    with pytest.raises(ArtefactError, match=f"`{ADAPTER}` in .* was changed") as caught:
+        use(copied)
+    assert "--resume" in (caught.value.hint or "")
+
+
+def test_a_run_that_recorded_no_hashes_is_still_complete(copied: Path) -> None:
+    manifest = RunManifest.read(copied / "run.json").model_copy(update={"files": {}})  # of hubdpo 0.3
+    manifest.write(copied / "run.json")
+    config = CONFIG.model_copy(update={"output_dir": copied, "resume": True})
+    assert check_output_folder(config) == manifest
+
+
+def test_a_dry_run_of_a_finished_run_says_one_thing(copied: Path, tiny_base: Path, dataset_dir: Path) -> None:
+    done = CliRunner().invoke(app, ["train", *words(options(tiny_base, dataset_dir, copied)), "--resume", "--dry-run"])
+    assert "nothing is left to train" in done.stderr
+    assert "ready" not in done.output
+    assert "--dry-run" not in done.output
 
 
 def test_damaged_results_without_a_checkpoint_need_another_folder(copied: Path) -> None:

@@ -23,7 +23,7 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
-from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.manifests.run import TRAIN_AGAIN, RunManifest
 from hubdpo.errors import ArtefactError
 
 MEASURED_FILES = (METRICS_FILE, EVAL_FILE, PROBES_FILE)
@@ -64,7 +64,10 @@ def published_files(folder: Path) -> list[str]:
 
 
 def read_run(folder: Path) -> RunManifest:
-    """Read the manifest of a complete run. Raise ArtefactError for an incomplete run, or another kind of folder."""
+    """Read the manifest of a complete run, and verify its weights.
+
+    Raise ArtefactError for an incomplete run, for weights that were changed, and for another kind of folder.
+    """
     if not (folder / RUN_FILE).exists() and (problem := not_by_hubdpo(folder, str(folder))):
         raise problem
     if folder.is_dir() and not (folder / RUN_FILE).exists():
@@ -74,7 +77,8 @@ def read_run(folder: Path) -> RunManifest:
         )
     run = RunManifest.read(folder / RUN_FILE)
     if run.status != "complete":
-        raise ArtefactError(f"the run in {folder} is not finished", hint="run `hubdpo train` again with `--resume`")
+        raise ArtefactError(f"the run in {folder} is not finished", hint=TRAIN_AGAIN)
+    verify_files(folder, run.files, hint=TRAIN_AGAIN)
     return run
 
 

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_json, read_text
-from hubdpo.artefacts.manifests.manifest import Count, Manifest, Number, Part
+from hubdpo.artefacts.manifests.manifest import Count, Files, Manifest, Number, Part
+
+TRAIN_AGAIN = "run `hubdpo train` again with `--resume`"
 
 
 class DatasetRef(Part):
@@ -95,6 +97,8 @@ class RunManifest(Manifest):
     peak_memory_bytes: Count | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     """Last logged value of each TRL metric."""
+    files: Files = Field(default_factory=dict)
+    """The weights of the adapter as they were written; empty in runs of hubdpo 0.3 and earlier."""
 
 
 def read_log(path: Path) -> list[JsonObject]:

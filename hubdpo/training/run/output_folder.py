@@ -62,7 +62,7 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
     earlier, checkpoint = RunManifest.read(folder / RUN_FILE), newest_checkpoint(folder)
     if earlier.status == "running" and not any(folder.glob(f"checkpoint-*/{MARKER}")):
         return None
-    damage = _damage_of_results(folder) if earlier.status == "complete" else None
+    damage = _damage_of_results(folder, earlier) if earlier.status == "complete" else None
     if damage is not None and checkpoint is None and config.resumes:
         raise ArtefactError(
             f"`{folder}` holds a finished run, but {damage}, and no checkpoint is left to write it from",
@@ -82,7 +82,7 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
     raise ConfigError(f"`{folder}` holds {state}", hint=f"{option}, or give another `--output-dir`")
 
 
-def _damage_of_results(folder: Path) -> str | None:
+def _damage_of_results(folder: Path, run: RunManifest) -> str | None:
     """Say what is wrong with the files that a finished run must have, None when nothing is."""
     name = ""
     try:
@@ -90,6 +90,8 @@ def _damage_of_results(folder: Path) -> str | None:
             parse_json(read_bytes(folder / name))
         name = ADAPTER_WEIGHTS
         read_header(folder / name)
+        if run.files.get(name) not in (None, file_entry(folder / name)):
+            return f"`{name}` was changed after it was written"
         if (folder / METRICS_FILE).exists():
             name = METRICS_FILE
             read_log(folder / name)
