@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -111,17 +111,10 @@ def inspect(
 
 def _cell(value: object) -> str:
     if isinstance(value, Mapping):
-        return _listed(f"{name} {_cell(inner)}" for name, inner in value.items())
+        return console.listed((f"{name} {_cell(inner)}" for name, inner in value.items()), MAX_LISTED)
     if isinstance(value, list):
-        return _listed(map(str, value))
+        return console.listed(map(str, value), MAX_LISTED)
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _listed(items: Iterable[str]) -> str:
-    """Join the first MAX_LISTED items, and count the others."""
-    texts = list(items)
-    more = f" and {len(texts) - MAX_LISTED:,} more" if len(texts) > MAX_LISTED else ""
-    return ", ".join(texts[:MAX_LISTED]) + more
 
 
 @command()

@@ -190,8 +190,8 @@ def _refused(what: str, problem: BaseException) -> HubError:
 
 
 def first_line(problem: BaseException) -> str:
-    """Return the message of an error on one line of at most 200 characters."""
-    return " ".join(_said(problem).split())[:200]
+    """Return the message of an error on one line of at most 200 characters, or its type if it has none."""
+    return " ".join(_said(problem).split())[:200] or type(problem).__name__
 
 
 def _said(problem: BaseException) -> str:

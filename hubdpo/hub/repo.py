@@ -15,7 +15,7 @@ from hubdpo.artefacts.formats.bounded import check_size, read_bytes
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.errors import ArtefactError, VerificationFailed
 from hubdpo.hub.client import cached_tree, download, errors_of_repo, fetch, is_cache_only, not_cached
-from hubdpo.hub.failures import AGAIN
+from hubdpo.hub.failures import AGAIN, first_line
 from hubdpo.hub.reference import RepoRef, RepoType, hub_path
 from hubdpo.hub.retry import TRIES, repeat, wait_before
 from hubdpo.hub.snapshot import Shapes, Snapshot, git_blob_id
@@ -157,7 +157,7 @@ class RepoSnapshot(Snapshot):
                 metadata = repeat(lambda: api().parse_safetensors_file_metadata(**self._at, filename=name))
             except SafetensorsParsingError as problem:
                 raise ArtefactError(
-                    f"`{name}` of {self.ref} is no safetensors file: {str(problem).splitlines()[0]}",
+                    f"`{name}` of {self.ref} is no safetensors file: {first_line(problem)}",
                     hint="tell its owner",
                 ) from None
         return {tensor: tuple(facts.shape) for tensor, facts in metadata.tensors.items()}

@@ -60,7 +60,7 @@ def wait_before(attempt: int, problem: BaseException | None = None) -> None:
 
 
 def _reason(problem: BaseException) -> str:
-    return first_line(problem.__cause__ or problem) or type(problem).__name__
+    return first_line(problem.__cause__ or problem)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -15,7 +15,7 @@ from hubdpo.data.converters.formats.mapped import WITH_VOTE
 from hubdpo.data.converters.formats.scored import LISTS, score_of
 from hubdpo.data.converters.vote_columns import ANNOTATORS, ONE_OF_THREE, STRENGTHS, has_flags, vote_column
 from hubdpo.data.converters.vote_words import OPEN, Sides, model_columns, names_a_side, normalize
-from hubdpo.data.detection.label_guess import LONGEST, MOST_VALUES, Guess, few, quoted
+from hubdpo.data.detection.label_guess import LONGEST, MOST_VALUES, Guess, quoted
 from hubdpo.data.detection.suggest import near_name
 from hubdpo.data.pairs.example import Rejection, Row, is_number, number_of
 from hubdpo.data.pairs.messages import first_of
@@ -65,7 +65,7 @@ class Votes:
 
     @property
     def listed(self) -> str:
-        return f"its values are {few([f'`{value[:LONGEST]}`' for value in self.values])}"
+        return f"its values are {console.listed((f'`{value[:LONGEST]}`' for value in self.values), MOST_VALUES)}"
 
     @property
     def hint(self) -> str:
@@ -151,7 +151,8 @@ def _report_unknown(votes: list[Votes], labels: dict[str, str], seen: int) -> No
     for column in votes:
         if not column.unknown:
             continue
-        unknown = few([f"`{value[:LONGEST]}` ({count:,})" for value, count in column.unknown.most_common()])
+        counts = (f"`{value[:LONGEST]}` ({count:,})" for value, count in column.unknown.most_common())
+        unknown = console.listed(counts, MOST_VALUES)
         console.warn(
             f"`{column.column}` has values of unknown meaning: {unknown}; their rows are dropped "
             f"(counted in the first {seen:,} rows)"
@@ -215,7 +216,7 @@ def check_score_field(field: str, rows: Sequence[Row]) -> None:
             scores.update(dict.fromkeys(name for name, value in item.items() if _is_score(value)))
     if not rows:
         return
-    names = f"; their scores are {', '.join(f'`{name}`' for name in list(scores)[:MOST_SCORES])}" if scores else ""
+    names = f"; their scores are {console.listed((f'`{name}`' for name in scores), MOST_SCORES)}" if scores else ""
     near = near_name(field, scores) or (next(iter(scores)) if len(scores) == 1 else None)
     raise DataError(
         f"no answer has a member `{field}`{names}",

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 
 from hubdpo import console
 from hubdpo.data.converters import CONVERTERS, NAMES, Convert, Row
-from hubdpo.data.detection.label_guess import few
 from hubdpo.data.detection.suggest import Suggestion, suggest
 from hubdpo.data.pairs.example import Converted, Rejection
-from hubdpo.data.raw.raw_file import listed
 from hubdpo.errors import DataError
 
 MOST_ROWS = 1000
@@ -41,7 +39,7 @@ class Look:
     @property
     def columns(self) -> str:
         """The names of the columns, cut after MOST_FIELDS."""
-        return few([f"`{key}`" for key in self.fields], MOST_FIELDS)
+        return console.listed((f"`{key}`" for key in self.fields), MOST_FIELDS)
 
     def hits(self, name: str) -> int:
         """Return how many rows a converter detects."""
@@ -160,12 +158,12 @@ def _empty_columns(file: Look) -> str:
     rows = file.examples
     counts = {name: sum(row.get(name) in (None, "") for row in rows) for name in file.fields}
     empty = [f"`{name}` in {count} of the first {len(rows)}" for name, count in counts.items() if 2 * count > len(rows)]
-    return f"; empty are {listed(empty)}" if empty else ""
+    return f"; empty are {console.listed(empty)}" if empty else ""
 
 
 def _report(name: str, files: list[Look], *, alone: bool) -> None:
     hits, seen = sum(file.hits(name) for file in files), sum(file.seen for file in files)
-    where = "" if alone else f" in {listed([file.name for file in files])}"
+    where = "" if alone else f" in {console.listed(file.name for file in files)}"
     console.info(f"detected {name}{where}: {hits:,} of the first {seen:,} rows have {CONVERTERS[name].evidence}")
     for file in files:
         for other, count in file.others(name).items():

@@ -67,11 +67,6 @@ def quoted(values: Sequence[str]) -> str:
     return ", ".join(f"`{value[:LONGEST]}`" for value in values)
 
 
-def few(texts: Sequence[str], most: int = MOST_VALUES) -> str:
-    """Join the first texts with commas, and say how many more there are."""
-    return ", ".join(texts[:most]) + (f" and {len(texts) - most:,} more" if len(texts) > most else "")
-
-
 def _quality(value: str, values: Sequence[str]) -> int:
     """Return 1 or -1 if a value may well mean a good or a bad answer, else 0. Beside -1, 0 may mean neither."""
     if value == "0" and "-1" in values:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from hubdpo import console
 from hubdpo.config.name_values import write_pairs
 from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.converters.formats.scored import PROMPTS as SCORED_PROMPTS
@@ -153,7 +154,7 @@ def _suggest_vote(rows: Sequence[Row], columns: Columns, sides: Sides) -> Sugges
     if not names:
         return Suggestion(f"{finding}, and nothing that says which is better")
     if len(names) > 1 and len({tuple(word for word in _words(name) if not word.isdigit()) for name in names}) == 1:
-        few = ", ".join(f"`{name}`" for name in names[:MOST_VALUES])
+        few = console.listed((f"`{name}`" for name in names), MOST_VALUES)
         return Suggestion(
             f"{finding}, and perhaps votes of several people, {few}; write the majority into one column `winner`"
         )
@@ -189,7 +190,7 @@ def _suggest_label(rows: Sequence[Row], columns: Columns, answer: str) -> Sugges
 def _values(rows: Sequence[Row], column: str) -> tuple[list[str], str]:
     """Return the different values of a column, and the first few of them as text."""
     values = list(dict.fromkeys(normalize(row[column]) for row in rows if row.get(column) is not None))
-    return values, ", ".join(value[:LONGEST] for value in values[:MOST_VALUES])
+    return values, console.listed((value[:LONGEST] for value in values), MOST_VALUES)
 
 
 def _score_hint(rows: Sequence[Row], columns: Columns, answer: str, score: str) -> str | None:

@@ -14,7 +14,7 @@ from hubdpo.data.prepare.piece_writer import read_dropped
 from hubdpo.data.prepare.rounds import Rounds
 from hubdpo.data.prepare.rules import Rules
 from hubdpo.data.raw.pieces import Piece
-from hubdpo.data.raw.raw_file import RawFile, listed
+from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.errors import DataError
 
 MOST_DROPPED = 0.5
@@ -138,7 +138,7 @@ def _rows(files: list[Account]) -> int:
 
 
 def _names(files: list[Account]) -> str:
-    return listed([account.file.name for account in files])
+    return console.listed(account.file.name for account in files)
 
 
 def _counts(dropped: Counter[str]) -> str:

@@ -28,9 +28,9 @@ from hubdpo.data.converters.prompts import SYSTEM
 from hubdpo.data.pairs.messages import media_of, words_of
 from hubdpo.data.prepare.dropped import DroppedRow, next_step
 from hubdpo.data.prepare.piece_writer import read_dropped
-from hubdpo.data.prepare.rounds import Rounds
+from hubdpo.data.prepare.rounds import Rounds, with_lines_before
 from hubdpo.data.raw.pieces import Piece
-from hubdpo.data.raw.raw_file import listed, publishers
+from hubdpo.data.raw.raw_file import publishers
 from hubdpo.data.raw.text.delimited import NULL_TEXT, OTHER_COLUMNS
 from hubdpo.errors import DataError
 from hubdpo.secrets import shown_name
@@ -86,18 +86,15 @@ def write_rejected(
     path: str, pieces: list[Piece], rounds: Rounds, decision: Decision, keys: RowKeys, scratch: str
 ) -> None:
     """Write every dropped row with its source and line, in the order of the input."""
-    lines_before: Counter[int] = Counter()
     stop = 0
     with storage.open_write(path) as out:
-        for piece, first, last in zip(pieces, rounds.first, rounds.last, strict=True):
+        for (piece, first, before), last in zip(with_lines_before(pieces, rounds.first), rounds.last, strict=True):
             start, stop = stop, stop + last.pairs
             results = rounds.of(first.number)
             streams = [read_dropped(scratch, result.number, result.suffix) for result in results]
             streams.append(_dropped_by_decision(keys["line"][start:stop], decision.verdict[start:stop]))
             for row in heapq.merge(*streams, key=lambda row: row["line"]):
-                line = lines_before[piece.file.number] + row["line"]
-                out.write(orjson.dumps({"source": piece.file.name, **row, "line": line}) + b"\n")
-            lines_before[piece.file.number] += first.lines
+                out.write(orjson.dumps({"source": piece.file.name, **row, "line": before + row["line"]}) + b"\n")
 
 
 def _dropped_by_decision(lines: npt.NDArray[np.uint32], verdict: Verdicts) -> Iterator[DroppedRow]:
@@ -159,7 +156,7 @@ def _tell_nulls(manifest: PrepareManifest) -> None:
     columns = [repair.removeprefix(NULL_TEXT) for repair in manifest.repaired if repair.startswith(NULL_TEXT)]
     if not columns:
         return
-    names = listed(["other columns" if name == OTHER_COLUMNS else f"`{name}`" for name in columns])
+    names = console.listed("other columns" if name == OTHER_COLUMNS else f"`{name}`" for name in columns)
     report = console.warn if manifest.funnel.dropped.get("missing_field") else console.info
     report(
         f"`nan`, `None`, `NULL` and the like in a CSV are missing values, as in pandas and `datasets`: found in "
@@ -212,9 +209,8 @@ def text_markers(rounds: Rounds) -> dict[str, Any]:
 def tell_remarks(manifest: PrepareManifest) -> None:
     """Report unused columns, markers in texts, and rows that DPO cannot use."""
     if manifest.unused_columns:
-        names = [f"`{name}` ({count:,} rows)" for name, count in manifest.unused_columns.items()]
-        more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
-        console.info(f"columns not used: {', '.join(names[:MOST_NAMED])}{more}")
+        names = (f"`{name}` ({count:,} rows)" for name, count in manifest.unused_columns.items())
+        console.info(f"columns not used: {console.listed(names, MOST_NAMED)}")
         for name, count in manifest.unused_columns.items():
             if loss := _loss(name):
                 kind = "member" if "[]." in name else "column"

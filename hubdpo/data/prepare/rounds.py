@@ -45,13 +45,21 @@ class Rounds:
 
 def stop_at_errors(pieces: list[Piece], results: Iterable[PieceResult], config: PrepareConfig) -> Iterator[PieceResult]:
     """Pass results on. Raise DataError at the first row that the policies do not allow to drop."""
-    lines_before: Counter[int] = Counter()
-    for piece, result in zip(pieces, results, strict=True):
+    for piece, result, before in with_lines_before(pieces, results):
         if result.first_error is not None:
             line, reason = result.first_error
-            raise _not_allowed(piece, lines_before[piece.file.number] + line, reason, config)
-        lines_before[piece.file.number] += result.lines
+            raise _not_allowed(piece, before + line, reason, config)
         yield result
+
+
+def with_lines_before(
+    pieces: Iterable[Piece], results: Iterable[PieceResult]
+) -> Iterator[tuple[Piece, PieceResult, int]]:
+    """Yield each piece, its result, and the lines of its file before it; a result counts the lines of its piece."""
+    before: Counter[int] = Counter()
+    for piece, result in zip(pieces, results, strict=True):
+        yield piece, result, before[piece.file.number]
+        before[piece.file.number] += result.lines
 
 
 def second_round(
@@ -100,13 +108,12 @@ def check_decision(
     rows = np.flatnonzero(np.isin(decision.verdict, forbidden))
     if not len(rows):
         return
-    # from the row over all pieces to its piece, and to the line in the file: lines are counted within the piece
-    bounds = np.cumsum([0, *(result.pairs for result in rounds.last)])
-    number = int(np.searchsorted(bounds, rows[0], "right")) - 1
-    before = zip(rounds.last[:number], pieces, strict=False)
-    lines_before = sum(result.lines for result, piece in before if piece.file == pieces[number].file)
-    line = lines_before + int(keys["line"][rows[0]])
-    raise _not_allowed(pieces[number], line, VERDICTS[decision.verdict[rows[0]]], config)
+    stop = 0
+    for piece, result, before in with_lines_before(pieces, rounds.last):
+        stop += result.pairs
+        if rows[0] < stop:
+            line = before + int(keys["line"][rows[0]])
+            raise _not_allowed(piece, line, VERDICTS[decision.verdict[rows[0]]], config)
 
 
 def _not_allowed(piece: Piece, line: int, reason: str, config: PrepareConfig) -> DataError:

@@ -20,7 +20,7 @@ from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.manifests.prepare import IN_MEMORY
 from hubdpo.config.base import SURROGATE
-from hubdpo.data.raw.raw_file import RawFile, listed
+from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.data.raw.rows import check_column_names
 from hubdpo.data.raw.sources.state import state_of
 from hubdpo.data.raw.split_names import split_of
@@ -90,7 +90,9 @@ def _splits(source: Mapping[object, object]) -> RowSets:
     wrong = [(name, value) for name, value in source.items() if rows[str(name)] is None]
     if not wrong:
         if len(rows) > 1 and (unnamed := [f"`{name}`" for name in rows if split_of(name) is None]):
-            console.warn(f"{listed(unnamed)} of `source` name neither train nor test rows: they are read together")
+            console.warn(
+                f"{console.listed(unnamed)} of `source` name neither train nor test rows: they are read together"
+            )
         return rows
     if all(split_of(str(name)) for name in source):
         name, value = wrong[0]

@@ -23,7 +23,6 @@ from hubdpo.data.detection.suggest import corrected, near_name
 from hubdpo.data.pairs.example import Row, ScoredAnswer
 from hubdpo.data.prepare.dropped import unreadable
 from hubdpo.data.raw.pieces import Piece, PieceReader
-from hubdpo.data.raw.raw_file import listed
 from hubdpo.data.raw.split_names import has_published_split, split_of
 from hubdpo.data.tokens.tokenizer import Model, encoder_of, find_model
 from hubdpo.errors import ConfigError, DataError
@@ -86,8 +85,8 @@ def make_rules(
     for seen in looks if config.test_size is None else ():
         if has_published_split(map(split_of, seen.split_column)):  # only names of files and lists assign a split
             console.warn(
-                f"{seen.name}: the column `split` ({listed(list(seen.split_column))}) is not used; to keep that split, "
-                "write its rows to files of their own, such as train.jsonl and test.jsonl"
+                f"{seen.name}: the column `split` ({console.listed(seen.split_column)}) is not used; to keep that "
+                "split, write its rows to files of their own, such as train.jsonl and test.jsonl"
             )
     # choose a converter for each file
     mapping = mapped.parse_map(config.map) if config.map is not None else None
@@ -138,9 +137,8 @@ def _screen_of_file(
     if ONE_OF_THREE[0] in seen.fields:  # sets of this shape have each turn of a conversation in such a list
         lists, answers = dict.fromkeys(seen.fields, ""), frozenset[str]()
     if written := [f"`{column}`" for column, text in lists.items() if text]:
-        console.info(
-            f"{seen.name}: {listed(written)} hold lists of one text each, written as text: the text in them is read"
-        )
+        columns = console.listed(written)
+        console.info(f"{seen.name}: {columns} hold lists of one text each, written as text: the text in them is read")
     _warn_of_lists_of_texts(seen, answers)
     return replace(screen, lists=frozenset(lists), answers=answers)
 
@@ -211,7 +209,7 @@ def _warn_of_unused_options(
     for option, needs in NEEDS.items():
         if option not in options and getattr(config, option) != type(config).model_fields[option].default:
             flag = "--" + option.replace("_", "-")
-            console.warn(f"`{flag}` is not used: no {needs} is read by {listed(sorted({*names}))}")
+            console.warn(f"`{flag}` is not used: no {needs} is read by {console.listed(sorted({*names}))}")
 
 
 def _check_keep(config: PrepareConfig, pieces: list[Piece], columns: dict[str, None]) -> None:
@@ -224,7 +222,7 @@ def _check_keep(config: PrepareConfig, pieces: list[Piece], columns: dict[str, N
     for name in config.keep:
         if name in missing:
             near = near_name(name, columns) or next(iter(difflib.get_close_matches(name, columns, n=1)), None)
-            have = ", ".join(f"`{column}`" for column in list(columns)[:MOST_FIELDS])
+            have = console.listed((f"`{column}`" for column in columns), MOST_FIELDS)
             hint = f"--keep {shlex.quote(near)}" if near else "leave it out, or give the name as the rows have it"
             raise DataError(f"`--keep {name}`: no row has a column `{name}`; the rows have {have}", hint=hint)
 

@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 
 from hubdpo import console
 from hubdpo.errors import ConfigError, MachineError
+from hubdpo.hub.failures import first_line
 from hubdpo.machine.endings import end_with_parent
 from hubdpo.machine.refusals import machine_error
 
@@ -278,7 +279,7 @@ class RayEngine:
             # the address of a cluster comes from RAY_ADDRESS, as Ray documents; without one it starts on this machine
             self._ray.init(log_to_driver=False, include_dashboard=False, num_cpus=None if address else workers)
         except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as problem:
-            raise ConfigError(f"Ray cannot start: {_first_line(problem)}", hint="--engine local") from None
+            raise ConfigError(f"Ray cannot start: {first_line(problem)}", hint="--engine local") from None
 
     def _result(self, reference: Any) -> Any:
         try:
@@ -286,9 +287,7 @@ class RayEngine:
         except self._ray.exceptions.RayTaskError as problem:
             raise problem.cause from None
         except self._ray.exceptions.RayError as problem:
-            raise MachineError(
-                f"a worker of Ray died: {_first_line(problem)}", hint=f"--engine local {FEWER}"
-            ) from None
+            raise MachineError(f"a worker of Ray died: {first_line(problem)}", hint=f"--engine local {FEWER}") from None
 
 
 def _reach(address: str) -> None:
@@ -303,7 +302,3 @@ def _reach(address: str) -> None:
             f"the Ray cluster at RAY_ADDRESS={address} does not answer: {problem}",
             hint="unset RAY_ADDRESS, or start the cluster with `ray start --head`",
         ) from None
-
-
-def _first_line(problem: Exception) -> str:
-    return next(iter(str(problem).splitlines()), type(problem).__name__)

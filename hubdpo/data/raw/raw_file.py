@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.manifests.prepare import Source, split_in_memory
 from hubdpo.data.raw.sources.state import State
@@ -20,7 +21,6 @@ READS = f"hubdpo reads {', '.join(KINDS)}, each also {' or '.join(PACKED)}"
 STDIN = "stdin"
 HEAD_BYTES = 1 << 16
 """Bytes at the beginning of a file from which its kind, encoding and layout are told."""
-MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,9 @@ class RawFile:
 
 def publishers(names: Iterable[str]) -> str:
     """List the files in which rows of a split were published; of rows in memory, the names of their splits."""
-    return listed([f"`{split}`" if (split := split_in_memory(name)) else name for name in dict.fromkeys(names)])
+    return console.listed(f"`{split}`" if (split := split_in_memory(name)) else name for name in dict.fromkeys(names))
 
 
 def plain_name(name: str) -> str:
     """Return a file name without `.gz` or `.zst`."""
     return next((name[: -len(ending)] for ending in PACKED if name.lower().endswith(ending)), name)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Join names with commas, cut after MOST_NAMES."""
-    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more

@@ -16,6 +16,7 @@ from hubdpo.data.pairs.example import Row
 from hubdpo.data.raw.expansion import Budget, batch_rows, check_footer, group_budget, rows_within, unpacked_sizes
 from hubdpo.data.raw.rows import Block, check_column_names
 from hubdpo.errors import DataError
+from hubdpo.hub.failures import first_line
 
 ROWS = 1024
 """Rows of a table in one block."""
@@ -132,5 +133,5 @@ def _named_errors(kind: str, name: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
-        first = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise DataError(f"the {kind} file is broken: {name}: {first}", hint="write or download it again") from None
+        message = f"the {kind} file is broken: {name}: {first_line(problem)}"
+        raise DataError(message, hint="write or download it again") from None

@@ -12,7 +12,7 @@ from hubdpo.artefacts.manifests.manifest import sha256_file
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.errors import ConfigError
 from hubdpo.hub.client import check_type, download, resolve
-from hubdpo.hub.failures import no_folder
+from hubdpo.hub.failures import first_line, no_folder
 from hubdpo.hub.reference import looks_like_folder, parse_ref
 from hubdpo.model.tokenizer.load import read_tokenizer
 
@@ -60,7 +60,5 @@ def encoder_of(model: Model) -> ChatEncoder:
     try:
         return ChatEncoder(read_tokenizer(folder, kwargs))
     except (OSError, ValueError) as problem:
-        first = str(problem).splitlines()[0]
-        raise ConfigError(
-            f"no tokenizer with a chat template in {model.name}: {first}", hint="--model Qwen/Qwen2-7B-Instruct"
-        ) from None
+        message = f"no tokenizer with a chat template in {model.name}: {first_line(problem)}"
+        raise ConfigError(message, hint="--model Qwen/Qwen2-7B-Instruct") from None

@@ -26,7 +26,7 @@ from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.cards.lint.data import split_rows
 from hubdpo.errors import HubdpoError, HubError, VerificationFailed
 from hubdpo.hub.client import fetch
-from hubdpo.hub.failures import translate_errors
+from hubdpo.hub.failures import first_line, translate_errors
 from hubdpo.hub.retry import repeat
 from hubdpo.hub.transport import api
 from hubdpo.model.adapters.check import check_adapter_files
@@ -102,9 +102,8 @@ def _findings(message: str, *, large: str) -> Iterator[None]:
     except HubdpoError as problem:
         raise VerificationFailed(problem.message, hint=problem.hint) from None
     except Exception as problem:
-        first = (str(problem).strip().splitlines() or [""])[0]
         raise VerificationFailed(
-            f"{message}: {type(problem).__name__}: {first}",
+            f"{message}: {type(problem).__name__}: {first_line(problem)}",
             hint=f"where {large} does not fit into memory, {HASHES_ALONE}",
         ) from problem
 

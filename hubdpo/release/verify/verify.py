@@ -124,9 +124,10 @@ def verify_commit(
             verify_files(folder, bundle.files, hint="")
         with _as_failure(snapshot, folder, hint=DO_NOT_USE):
             if others := check_files(snapshot, bundle):
+                names = console.listed((shortened(name, LONGEST_NAME) for name in others), MOST_NAMED)
                 console.warn(
                     f"{snapshot.name} holds {len(others)} file{'s' * (len(others) > 1)} that the release does not list "
-                    f"and that were not compared; loading reads none of them: {_first_names(others)}"
+                    f"and that were not compared; loading reads none of them: {names}"
                 )
             if bundle.kind == "dataset":
                 return Findings(bundle, splits=check_dataset(folder) if check == "load" else None)
@@ -144,12 +145,6 @@ def _as_failure(snapshot: RepoSnapshot, folder: Path, *, hint: str) -> Iterator[
         yield
     except ArtefactError as problem:
         raise VerificationFailed(problem.message.replace(str(folder), snapshot.ref), hint=hint) from None
-
-
-def _first_names(names: list[str]) -> str:
-    more = len(names) - MOST_NAMED
-    first = ", ".join(shortened(name, LONGEST_NAME) for name in names[:MOST_NAMED])
-    return f"{first} and {more:,} more" if more > 0 else first
 
 
 def receipt_of(remote: Remote, bundle: Bundle, tag: str, commit: str) -> dict[str, Any]:

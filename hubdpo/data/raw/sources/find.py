@@ -14,7 +14,7 @@ from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.walk import files_below, matching
 from hubdpo.config.repo_id import is_repo_id
-from hubdpo.data.raw.raw_file import ENDINGS, READS, STDIN, RawFile, listed
+from hubdpo.data.raw.raw_file import ENDINGS, READS, STDIN, RawFile
 from hubdpo.data.raw.rows import BLOCK
 from hubdpo.data.raw.sources.hub_configs import CARD_FILE, choose_config, common_splits, read_configs
 from hubdpo.data.raw.sources.kinds import check_kind
@@ -87,7 +87,7 @@ def _from_folder(folder: Path, source: str) -> list[RawFile]:
     known = [path for path in files_below(folder) if path.name.lower().endswith(ENDINGS)]
     paths = list(filter(_holds_rows, known))
     if skipped := [path.relative_to(folder).as_posix() for path in known if path not in paths]:
-        console.info(f"skipped in {source}, because they hold no rows of their own: {listed(skipped)}")
+        console.info(f"skipped in {source}, because they hold no rows of their own: {console.listed(skipped)}")
     if not paths:
         raise DataError(f"the folder holds no file to read: {source}", hint=READS)
     names = [path.relative_to(folder).as_posix() for path in paths]
