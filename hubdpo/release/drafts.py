@@ -6,14 +6,13 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hubdpo import console
-from hubdpo.artefacts.folders.kinds import MEASURED_FILES, read_dataset_folder
-from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, COPIED_FILES, needed_of_tokenizer
-from hubdpo.artefacts.formats.bounded import read_object, read_text
+from hubdpo.artefacts.folders.kinds import MEASURED_FILES, damage_of_results, read_dataset_folder
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, COPIED_FILES
+from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.kept_sections import loading_release, split_card
-from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.manifest import (
@@ -39,6 +38,7 @@ from hubdpo.cards.model.card import Release, render_merged_card, render_model_ca
 from hubdpo.cards.model.serving import Adapter
 from hubdpo.config import PushConfig
 from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.model.adapters.check import check_adapter_files
 from hubdpo.model.adapters.config import canonical_adapter_config
 from hubdpo.release.snapshot import Content, ReleaseSnapshot
 from hubdpo.secrets import find_secrets
@@ -110,25 +110,28 @@ def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
     """
     folder, repo = config.folder, config.repo
     _require_hub_base(base)
-    _require_files(folder)
+    if damage := damage_of_results(folder, run):
+        raise ArtefactError(f"the run in {folder} cannot be released: {damage}", hint=TRAIN_AGAIN)
+    adapter = check_adapter_files(folder)
     _check_weights(folder / ADAPTER_WEIGHTS)
     licence = _licence(config, base, run.dataset)
     run = run.model_copy(update={"base": base})
     evaluation = EvalReport.read(folder / EVAL_FILE) if (folder / EVAL_FILE).exists() else None
     plots = [path.relative_to(folder).as_posix() for path in sorted((folder / "plots").glob("*.png"))]
-    settings = canonical_adapter_config(read_object(folder / ADAPTER_CONFIG), base)
+    settings = canonical_adapter_config(adapter.config, base)
     files: dict[str, Content] = {
         RUN_FILE: canonical_json(run.model_dump(mode="json")).encode(),
         ADAPTER_CONFIG: canonical_json(settings).encode(),
     }
     allowed = [ADAPTER_WEIGHTS, *COPIED_FILES, *MEASURED_FILES, *LICENCE_FILES, *plots]
     files |= {name: folder / name for name in allowed if (folder / name).is_file()}
-    names, shapes, log = [*files, CARD_FILE], read_shapes(folder / ADAPTER_WEIGHTS), _training_log(folder)
+    names = [*files, CARD_FILE]
+    log = read_log(folder / METRICS_FILE) if METRICS_FILE in files else []
 
     def card(version: str) -> str:
         release = Release(repo, version, licence, names)
-        adapter = Adapter(settings, shapes, names, repo, f"v{version}")
-        return render_model_card(run, evaluation, release=release, adapter=adapter, log=log)
+        served = Adapter(settings, adapter.shapes, names, repo, f"v{version}")
+        return render_model_card(run, evaluation, release=release, adapter=served, log=log)
 
     # the card and the report quote answers of the models
     _check_texts_and_card("adapter", files, card(config.version), quoting=(CARD_FILE, EVAL_FILE))
@@ -177,30 +180,11 @@ def _require_hub_base(base: BaseRef) -> None:
         )
 
 
-def _training_log(folder: Path) -> list[dict[str, Any]]:
-    log = folder / METRICS_FILE
-    try:
-        return read_log(log) if log.is_file() else []
-    except ValueError as problem:
-        raise ArtefactError(f"`{log}` cannot be read: {problem}", hint=TRAIN_AGAIN) from None
-
-
-def _require_files(folder: Path) -> None:
-    """Raise ArtefactError for a run that lacks a file without which its release could not be loaded."""
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, *needed_of_tokenizer(folder)):
-        if not (folder / name).is_file():
-            raise ArtefactError(f"`{name}` is missing from {folder}", hint=TRAIN_AGAIN)
-
-
 def _check_weights(path: Path) -> None:
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        weights = load_file(path)
-    except SafetensorError as problem:
-        raise ArtefactError(f"`{path.name}` is broken: {problem}", hint=TRAIN_AGAIN) from None
+    weights = load_file(path)
     for name, weight in weights.items():
         if not torch.isfinite(weight).all():
             raise ArtefactError(f"the adapter is not finite: {name}", hint="train with a lower `--learning-rate`")

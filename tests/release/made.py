@@ -41,6 +41,7 @@ def made_run(folder: Path, base: BaseRef, *, megabytes: float, seed: int = 0) ->
     }  # fmt: skip
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0"}), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}), encoding="utf-8")
     options = TrainConfig.build({"model_name_or_path": base.name, "dataset": "pairs", "output_dir": "run"})
     RunManifest(
         hubdpo_version="0", status="complete",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,10 +137,37 @@ def test_a_dataset_with_a_broken_file_is_told_as_one(
         push(folder=data, repo=repo_id, version="1.0.0", dry_run=dry_run)
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ],
+)
 def test_a_run_that_could_not_be_loaded_is_refused_before_anything_is_sent(run: Path, repo_id: str, name: str) -> None:
     (run / name).unlink()
-    with pytest.raises(ArtefactError, match=f"`{name}` is missing from {run}"):
+    with pytest.raises(ArtefactError, match=f"`{name}` is missing"):
+        push(folder=run, repo=repo_id, version="1.0.0", dry_run=True)
+
+
+@pytest.mark.parametrize("name", [
+    "tokenizer.json", "tokenizer_config.json", "generation_config.json", "adapter_config.json",
+    "adapter_model.safetensors", "eval.json", "probes.json", "metrics.jsonl",
+])  # fmt: skip
+def test_a_run_with_a_truncated_file_is_refused_before_anything_is_sent(run: Path, repo_id: str, name: str) -> None:
+    (run / name).write_bytes((run / name).read_bytes()[:-40])
+    with pytest.raises(ArtefactError, match=f"`{name}`") as caught:
+        push(folder=run, repo=repo_id, version="1.0.0", dry_run=True)
+    assert caught.value.hint == "run `hubdpo train` again with `--resume`"
+
+
+def test_a_config_that_its_weights_do_not_fit_is_refused_before_anything_is_sent(run: Path, repo_id: str) -> None:
+    config = json.loads((run / "adapter_config.json").read_text())
+    (run / "adapter_config.json").write_text(json.dumps(config | {"r": 4096}))
+    with pytest.raises(ArtefactError, match="`r` of adapter_config.json is 4096"):
         push(folder=run, repo=repo_id, version="1.0.0", dry_run=True)
 
 

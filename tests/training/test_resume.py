@@ -379,13 +379,16 @@ def damage(run: Path, name: str) -> None:
         flip_a_byte(run / ADAPTER)
     elif name == ADAPTER:
         (run / name).write_bytes((run / name).read_bytes()[:-9])
-    elif name == "metrics.jsonl":
+    elif name in ("metrics.jsonl", "probes.json"):
         (run / name).write_text((run / name).read_text() + "cut sho")
     else:
         (run / name).unlink()
 
 
-@pytest.mark.parametrize("name", [A_BYTE, ADAPTER, "adapter_config.json", "tokenizer.json", "metrics.jsonl"])
+@pytest.mark.parametrize("name", [
+    A_BYTE, ADAPTER, "adapter_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+    "probes.json", "metrics.jsonl",
+])  # fmt: skip
 def test_damaged_results_of_a_finished_run_are_written_again(
     copied: Path, finished: Path, tiny_base: Path, dataset_dir: Path, name: str
 ) -> None:

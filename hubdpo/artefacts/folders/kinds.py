@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from hubdpo.artefacts.folders.lineage import not_by_hubdpo
-from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, COPIED_FILES
+from hubdpo.artefacts.folders.model_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CHAT_TEMPLATE,
+    COPIED_FILES,
+    TOKENIZER_CONFIG,
+)
 from hubdpo.artefacts.folders.walk import files_below
-from hubdpo.artefacts.formats.bounded import read_text
+from hubdpo.artefacts.formats.bounded import read_bytes, read_object, read_text
+from hubdpo.artefacts.formats.safetensors_header import read_header
 from hubdpo.artefacts.manifests.bundle import Kind
+from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
 from hubdpo.artefacts.manifests.manifest import (
     CARD_FILE,
     EVAL_FILE,
@@ -19,14 +28,22 @@ from hubdpo.artefacts.manifests.manifest import (
     PROBES_FILE,
     RUN_FILE,
     FileEntry,
+    file_entry,
     verify_files,
 )
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
-from hubdpo.artefacts.manifests.run import TRAIN_AGAIN, RunManifest
+from hubdpo.artefacts.manifests.run import TRAIN_AGAIN, RunManifest, read_log
 from hubdpo.errors import ArtefactError
 
 MEASURED_FILES = (METRICS_FILE, EVAL_FILE, PROBES_FILE)
+_READERS: dict[str, Callable[[Path], object]] = {
+    ADAPTER_WEIGHTS: read_header,
+    METRICS_FILE: read_log,
+    EVAL_FILE: lambda path: EvalReport.parse(read_bytes(path), path.name),
+    PROBES_FILE: lambda path: Probes.parse(read_bytes(path), path.name),
+}
+"""How files of a run are read that are not JSON objects of other programs."""
 
 
 def folder_kind(folder: Path) -> Kind:
@@ -80,6 +97,25 @@ def read_run(folder: Path) -> RunManifest:
         raise ArtefactError(f"the run in {folder} is not finished", hint=TRAIN_AGAIN)
     verify_files(folder, run.files, hint=TRAIN_AGAIN)
     return run
+
+
+def damage_of_results(folder: Path, run: RunManifest) -> str | None:
+    """Say what is wrong with the files of a finished run, None when nothing is; no library loads them for this."""
+    there = [name for name in (*COPIED_FILES, *MEASURED_FILES) if (folder / name).is_file()]
+    tokenizer = "merges.txt" if "vocab.json" in there else "tokenizer.json"  # older bases have those two alone
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER_CONFIG, tokenizer, *there):
+        try:
+            _READERS.get(name, read_object if name.endswith(".json") else read_bytes)(folder / name)
+        except FileNotFoundError:
+            return f"`{name}` is missing"
+        except ArtefactError as problem:
+            return problem.message
+        except (OSError, ValueError) as problem:
+            return f"`{name}` is damaged ({problem})"
+        if run.files.get(name) not in (None, file_entry(folder / name)):
+            return f"`{name}` was changed after it was written"
+    has_template = CHAT_TEMPLATE in there or read_object(folder / TOKENIZER_CONFIG).get("chat_template")
+    return None if has_template else f"`{CHAT_TEMPLATE}` is missing"
 
 
 def read_dataset_folder(folder: Path) -> PrepareManifest:

@@ -9,9 +9,10 @@ from hubdpo.artefacts.manifests.manifest import PROBES_FILE, RUN_FILE
 CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG = "config.json", "generation_config.json", "adapter_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "chat_template.jinja",
+    "tokenizer.json", TOKENIZER_CONFIG, "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+    CHAT_TEMPLATE,
 )  # fmt: skip
 """Files of the tokenizers that hubdpo trains with."""
 OTHER_TOKENIZER_FILES = ("tokenizer.model", "spiece.model", "vocab.txt", "chat_template.json")
@@ -27,11 +28,6 @@ ADAPTER_PATTERNS = [
     *TOKENIZER_PATTERNS, GENERATION_CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS, RUN_FILE, PROBES_FILE,
 ]  # fmt: skip
 """Files to download in order to load an adapter: anything else in its repo stays there."""
-
-
-def needed_of_tokenizer(folder: Path) -> tuple[str, ...]:
-    """Return the files without which the tokenizer of a run cannot be loaded; older bases have the last two alone."""
-    return ("vocab.json", "merges.txt") if (folder / "vocab.json").is_file() else ("tokenizer.json",)
 
 
 def weight_map(index: object) -> dict[str, str]:

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hubdpo import console
-from hubdpo.artefacts.folders.model_files import CONFIG, COPIED_FILES, INDEX, WEIGHTS, weight_map
+from hubdpo.artefacts.folders.model_files import CONFIG, COPIED_FILES, INDEX, TOKENIZER_CONFIG, WEIGHTS, weight_map
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_object
 from hubdpo.artefacts.formats.safetensors_header import is_lfs_pointer
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
 from hubdpo.hub.snapshot import Shapes, Snapshot
 
 FAMILY = ("qwen2", "qwen3")
-TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+TOKENIZER = "tokenizer.json"
 TEMPLATE = re.compile(r"(chat_template|additional_chat_templates/[^/]+)\.jinja")
 PICKLE = re.compile(r"[^/]+\.(bin|pt|pth|ckpt|pkl)")
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.(.+)\.weight$")

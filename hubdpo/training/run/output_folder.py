@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hubdpo import console
-from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, needed_of_tokenizer
-from hubdpo.artefacts.formats.bounded import parse_json, read_bytes, read_object
-from hubdpo.artefacts.formats.safetensors_header import read_header
+from hubdpo.artefacts.folders.kinds import damage_of_results
+from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.artefacts.manifests.manifest import (
     LOCAL_FILE,
     METRICS_FILE,
@@ -28,7 +27,7 @@ from hubdpo.artefacts.manifests.manifest import (
     sha256_file,
     write_atomic,
 )
-from hubdpo.artefacts.manifests.run import RunManifest, read_log
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ArtefactError, ConfigError, Stopped
@@ -62,7 +61,7 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
     earlier, checkpoint = RunManifest.read(folder / RUN_FILE), newest_checkpoint(folder)
     if earlier.status == "running" and not any(folder.glob(f"checkpoint-*/{MARKER}")):
         return None
-    damage = _damage_of_results(folder, earlier) if earlier.status == "complete" else None
+    damage = damage_of_results(folder, earlier) if earlier.status == "complete" else None
     if damage is not None and checkpoint is None and config.resumes:
         raise ArtefactError(
             f"`{folder}` holds a finished run, but {damage}, and no checkpoint is left to write it from",
@@ -80,26 +79,6 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
     else:
         state, option = f"an unfinished run, saved at step {checkpoint.step:,}", "add `--resume`"
     raise ConfigError(f"`{folder}` holds {state}", hint=f"{option}, or give another `--output-dir`")
-
-
-def _damage_of_results(folder: Path, run: RunManifest) -> str | None:
-    """Say what is wrong with the files that a finished run must have, None when nothing is."""
-    name = ""
-    try:
-        for name in (ADAPTER_CONFIG, needed_of_tokenizer(folder)[0]):
-            parse_json(read_bytes(folder / name))
-        name = ADAPTER_WEIGHTS
-        read_header(folder / name)
-        if run.files.get(name) not in (None, file_entry(folder / name)):
-            return f"`{name}` was changed after it was written"
-        if (folder / METRICS_FILE).exists():
-            name = METRICS_FILE
-            read_log(folder / name)
-    except FileNotFoundError:
-        return f"`{name}` is missing"
-    except (ArtefactError, OSError, ValueError) as problem:
-        return f"`{name}` is damaged ({problem})"
-    return None
 
 
 def _check_writable(folder: Path) -> None:
