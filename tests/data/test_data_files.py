@@ -209,7 +209,7 @@ REFUSED = {
     "columns.json": (wrapped(prompt=["a", "b"], chosen=["c", "d"], rejected=["e", "f"]), "columns and not rows", "pan"),
     "frame.json": (wrapped(prompt={"0": "a"}, chosen={"0": "b"}, rejected={"0": "c"}), "columns and not", "pandas"),
     "jq.jsonl": (b"\n".join(json.dumps(row, indent=1).encode() for row in rows(3)), "several lines each", "jq -c ."),
-    "cut.json": (json.dumps({"data": rows(3)}, indent=1).encode()[:-9], "no JSON: cut.json: .* at line", "per line"),
+    "cut.json": (json.dumps({"data": rows(3)}, indent=1).encode()[:-9], "not JSON: cut.json: .* at line", "per line"),
     "lfs.jsonl": (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS", "git lfs pull"),
     "page.json": (b"\n<!DOCTYPE html><html>", "a web page", "download"),
     "book.csv": (b"PK\x03\x04\0\0\0\0\0\x01", "an Excel workbook, not .csv", "hubdpo reads"),

@@ -13,7 +13,7 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.data.clean.screen import MOST_NAMES, OTHERS, Screen
 from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
 from hubdpo.data.pairs.example import Rejection
-from hubdpo.data.prepare.report import tell_remarks
+from hubdpo.data.prepare.report import report_remarks
 from hubdpo.data.raw import pieces
 from hubdpo.errors import DataError
 from tests.data.made import detect, lines
@@ -198,7 +198,7 @@ def test_columns_that_change_what_is_learned_are_warned_of(
 ) -> None:
     manifest = PrepareManifest.read(dataset_dir / "prepare.json")
     capsys.readouterr()
-    tell_remarks(manifest.model_copy(update={"unused_columns": {name: 3}}))
+    report_remarks(manifest.model_copy(update={"unused_columns": {name: 3}}))
     warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert len(warned) == (why is not None)
     assert all(why in line and f"`{name}` is not used, in 3 rows" in line for line in warned if why)

@@ -176,7 +176,7 @@ def test_a_prompt_that_ends_in_think_is_trained_on() -> None:
     assert pair.prompt + pair.chosen.scored == rendered(tokenizer, prompt + thought)
     assert pair.prompt + pair.rejected.scored == rendered(tokenizer, prompt + bare)
     assert made.counts["prompt_end_merged"] == 1
-    assert "one token with the end of the prompt" in made.told()[0]
+    assert "one token with the end of the prompt" in made.remarks()[0]
 
 
 def test_a_cut_prompt_leaves_out_what_the_answers_have_in_its_place() -> None:

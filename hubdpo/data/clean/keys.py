@@ -84,9 +84,9 @@ def digests(column: MessageColumn) -> Hashes:
 
 
 def pair_digests(prompts: Hashes, chosen: Hashes, rejected: Hashes) -> PairDigests:
-    """Combine the digests of the three columns, uint64 (rows, 2) each, so that the order of the answers is no matter.
+    """Combine the digests of the three columns, uint64 (rows, 2) each, whichever of the answers is chosen.
 
-    `flipped` tells which rows have the larger digest as `chosen`.
+    `flipped` marks the rows that have the larger digest as `chosen`.
     """
     # compare the 128-bit digests: high words first, low words on a tie
     flipped = (chosen[:, 0] > rejected[:, 0]) | ((chosen[:, 0] == rejected[:, 0]) & (chosen[:, 1] > rejected[:, 1]))

@@ -115,7 +115,7 @@ def clean(example: PreferenceExample) -> int:
         example.rejected, changes = stripped, STRIPPED
     _check_answer(example.chosen, last_role)
     _check_answer(example.rejected, last_role)
-    # white space at the ends of one answer is no preference
+    # white space at the ends of one answer is not a preference
     if len(example.chosen) == len(example.rejected) and all(
         chosen["content"].strip() == rejected["content"].strip() and chosen["role"] == rejected["role"]
         for chosen, rejected in zip(example.chosen, example.rejected, strict=True)
@@ -137,7 +137,7 @@ def _stripped(answer: list[Message]) -> list[Message] | None:
 
 
 def _check_prompt(prompt: list[Message]) -> str:
-    """Return the role of the last message. Raise Rejection if the prompt is no conversation to answer."""
+    """Return the role of the last message. Raise Rejection if the prompt is not a conversation to answer."""
     before = ""
     for index, message in enumerate(prompt):
         role, content = message["role"], message["content"]

@@ -61,7 +61,7 @@ class Screen:
         sides: words for the better and the worse answer in column names, if the format has them.
         lists: columns that hold nothing but lists, so that `['good']` in them is a list.
         answers: columns of answers. A list in one of them is read as such only if the others hold lists as well:
-            notation must not tell which answer is better.
+            notation must not show which answer is better.
     """
 
     reads: Reads = ()

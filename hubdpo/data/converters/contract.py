@@ -40,7 +40,7 @@ class ConvertOptions:
         return pairwise(order) if self.pairs == "adjacent" else combinations(order, 2)
 
     def too_close(self, margin: float) -> str | None:
-        """Return the rejection reason if a difference of scores is no preference, else None."""
+        """Return the rejection reason if a difference of scores is not a preference, else None."""
         return "tie" if margin == 0 else "below_margin" if margin < self.min_margin else None
 
 

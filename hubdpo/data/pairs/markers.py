@@ -1,7 +1,7 @@
 """Count markers of what plain text cannot be: turns of another chat template, tool calls, images that are not there.
 
 The texts are kept as they are; the counts are reported by kind, so that nobody trains on markers unawares. Spellings
-that code and prose use too (`<img src=...>`, `docker run <image>`) are no markers.
+that code and prose use too (`<img src=...>`, `docker run <image>`) are not markers.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _by_message(column: MessageColumn, answers: bool) -> Iterator[tuple[int, str
         if match := start.match(text):
             if answers or not match[1].endswith((":", "：")) or match[1].startswith("#"):
                 yield message, match[1]
-            elif reply := _REPLIER.search(text, match.end()):  # one speaker alone is no transcript
+            elif reply := _REPLIER.search(text, match.end()):  # one speaker alone is not a transcript
                 yield message, match[1]
                 yield message, reply[0]
     for message in np.flatnonzero(may_end[last]).tolist():

@@ -71,7 +71,7 @@ class MessageColumn:
     def _fill(self, texts: list[str], roles: bytes, counts: Counts) -> None:
         self.texts, self.roles, self.counts = texts, roles, counts
         self.single = len(texts) == len(counts) and bool((counts == 1).all())
-        self.ends = np.zeros(len(counts) + 1, np.int64)  # begins with 0, so that the first row is no special case
+        self.ends = np.zeros(len(counts) + 1, np.int64)  # begins with 0, so that the first row needs no special case
         np.cumsum(counts, out=self.ends[1:])
 
     @property

@@ -59,7 +59,7 @@ def role_of(name: str) -> str:
 
 
 def role_in(message: object) -> str | None:
-    """Return the role of a message, or None if a value is no message with the name of one."""
+    """Return the role of a message, or None if a value is not a message or names no role."""
     name = first_of(message, ROLE_KEYS) if isinstance(message, dict) else None
     return role_of(name) if isinstance(name, str) else None
 

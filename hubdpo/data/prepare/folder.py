@@ -27,7 +27,7 @@ def may_hold_files(target: str) -> bool:
 
 
 def check_is_ours(target: str) -> None:
-    """Raise ConfigError, before any work, if a local folder holds files and is no dataset folder."""
+    """Raise ConfigError, before any work, if a local folder holds files but no dataset."""
     if not storage.is_url(target) and may_hold_files(target) and not (Path(target) / PREPARE_FILE).exists():
         raise _foreign(target)
 

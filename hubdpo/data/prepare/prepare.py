@@ -34,7 +34,7 @@ from hubdpo.data.prepare.convert_piece import Task, convert_piece
 from hubdpo.data.prepare.explain import explain_files
 from hubdpo.data.prepare.folder import check_is_no_source, check_is_ours, may_hold_files, up_to_date
 from hubdpo.data.prepare.piece_writer import PieceResult, scratch_file
-from hubdpo.data.prepare.report import check_outcome, tell, tell_listed, text_markers, unused_columns, write_rejected
+from hubdpo.data.prepare.report import check_outcome, report, report_lists, text_markers, unused_columns, write_rejected
 from hubdpo.data.prepare.rounds import check_decision, gather, published_test, second_round, stop_at_errors
 from hubdpo.data.prepare.rows_in_memory import RowSets, rows_in_memory, write_rows
 from hubdpo.data.prepare.rules import make_rules, pinned_model
@@ -131,7 +131,7 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
         funnel = make_funnel(accounts)
         check_outcome(config, funnel)
         check_sources(accounts, space.scratch, config)
-        tell_listed(rounds)
+        report_lists(rounds)
         sources = sources or [result() for result in hashes]
         check_unchanged(files)  # no source is read from here on
         rows = {split: kept for code, split in enumerate(SPLITS) if len(kept := decision.kept(code))}
@@ -172,7 +172,7 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
             sections = () if storage.is_url(config.output_dir) else kept_of(Path(config.output_dir) / CARD_FILE)
             manifest = write_folder(engine, space, manifest, card, rules[0].keep, shards, sections)
             space.publish()
-    tell(manifest, dry_run=config.dry_run)
+    report(manifest, dry_run=config.dry_run)
     return manifest
 
 

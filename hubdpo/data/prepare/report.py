@@ -67,7 +67,7 @@ MEMBER_LOSSES = (
 CONSEQUENCES = {
     "template": "they stay as text, so the model's own template is laid over them",
     "speakers": "they stay as text, so that several turns are learned as one",
-    "tool_calls": "they are learned as plain text, and the chat template is told of no tools",
+    "tool_calls": "they are learned as plain text, and the chat template gets no tools",
     "media": "what they stand for is missing: hubdpo trains text",
     "repeats": "it is learned as the beginning of the answer",
 }
@@ -121,7 +121,7 @@ def check_outcome(config: PrepareConfig, funnel: Funnel) -> None:
         )
 
 
-def tell_listed(rounds: Rounds) -> None:
+def report_lists(rounds: Rounds) -> None:
     """Warn of texts that look like a list of one text. They stay as they are, for a list can be an answer."""
     texts = sum((result.listed for result in rounds.first), Counter[str]())
     for name, count in sorted(texts.items()):
@@ -130,7 +130,7 @@ def tell_listed(rounds: Rounds) -> None:
         console.hint("write the rows as .jsonl with the text alone, unless these lists are what the model shall say")
 
 
-def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
+def report(manifest: PrepareManifest, *, dry_run: bool) -> None:
     """Show the funnel as a table, then remarks on the split, missing values, unused columns and markers."""
     funnel = manifest.funnel
     rows = [("read", f"{funnel.read:,}")]
@@ -144,27 +144,27 @@ def tell(manifest: PrepareManifest, *, dry_run: bool) -> None:
     console.table(["rows", ""], rows)
     if manifest.max_length is not None and manifest.config["max_length"] == "auto":
         console.info(f"--max-length auto takes {manifest.max_length:,} tokens, which keeps 99 % of the pairs")
-    _tell_nulls(manifest)
-    _tell_split(manifest)
-    tell_remarks(manifest)
+    _report_nulls(manifest)
+    _report_split(manifest)
+    report_remarks(manifest)
     if funnel.dropped and not dry_run:
         console.info(f"each dropped row is named in {REJECTED_FILE}")
 
 
-def _tell_nulls(manifest: PrepareManifest) -> None:
+def _report_nulls(manifest: PrepareManifest) -> None:
     """Say that words such as `nan` in a CSV were read as missing values; warn if prompts or answers are missing."""
     columns = [repair.removeprefix(NULL_TEXT) for repair in manifest.repaired if repair.startswith(NULL_TEXT)]
     if not columns:
         return
     names = console.listed("other columns" if name == OTHER_COLUMNS else f"`{name}`" for name in columns)
-    report = console.warn if manifest.funnel.dropped.get("missing_field") else console.info
-    report(
+    say = console.warn if manifest.funnel.dropped.get("missing_field") else console.info
+    say(
         f"`nan`, `None`, `NULL` and the like in a CSV are missing values, as in pandas and `datasets`: found in "
         f"{names}; in .jsonl such a text stays one"
     )
 
 
-def _tell_split(manifest: PrepareManifest) -> None:
+def _report_split(manifest: PrepareManifest) -> None:
     only = next(iter(manifest.splits)) if len(manifest.splits) < 2 else None
     if not manifest.published_split:
         if only and manifest.config["test_size"] != 0:
@@ -206,7 +206,7 @@ def text_markers(rounds: Rounds) -> dict[str, Any]:
     return {"template_markers": found.pop("template", {}), "text_markers": found}
 
 
-def tell_remarks(manifest: PrepareManifest) -> None:
+def report_remarks(manifest: PrepareManifest) -> None:
     """Report unused columns, markers in texts, and rows that DPO cannot use."""
     if manifest.unused_columns:
         names = (f"`{name}` ({count:,} rows)" for name, count in manifest.unused_columns.items())

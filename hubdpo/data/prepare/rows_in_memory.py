@@ -99,7 +99,7 @@ def _splits(source: Mapping[object, object]) -> RowSets:
         if isinstance(value, (str, os.PathLike)):
             raise ConfigError(
                 f"`source` is a dict, and `{name}` of it is a path",
-                hint="give the paths in a list: names such as train.jsonl and test.jsonl tell the splits",
+                hint="give the paths in a list: names such as train.jsonl and test.jsonl name the splits",
             )
         raise ConfigError(
             f"`source` is a dict of splits, and `{name}` is neither rows nor a table: {type(value).__name__}",
@@ -114,7 +114,7 @@ def _splits(source: Mapping[object, object]) -> RowSets:
 
 
 def _rows_of_split(value: object) -> object | None:
-    """Return a value of a dict if it is a table, or dicts that are no messages; else None."""
+    """Return a value of a dict if it is a table, or dicts that are not messages; else None."""
     if _is_table(value):
         return value
     if not _is_collection(value):

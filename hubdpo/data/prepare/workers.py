@@ -103,7 +103,7 @@ class LocalEngine:
         self._workers = 1 if multiprocessing.current_process().daemon else workers
         self._context: Any = _Context("fork" if sys.platform == "linux" else "spawn")
         self._pool: ProcessPoolExecutor | None = None
-        self._told: set[int | None] = set()
+        self._reported: set[int | None] = set()
 
     def map(self, function: Callable[[In], Out], tasks: Sequence[In]) -> Iterator[Out]:
         if min(self._workers, len(tasks)) < 2:
@@ -132,8 +132,8 @@ class LocalEngine:
             )
             self._pool.submit(os.getpid).result()
         except (OSError, ImportError, RuntimeError) as problem:
-            told = machine_error(problem, [SEMAPHORES])
-            why = told.message if told else problem or type(problem).__name__
+            refusal = machine_error(problem, [SEMAPHORES])
+            why = refusal.message if refusal else first_line(problem)
             raise MachineError(f"cannot start {self._workers} worker processes: {why}", hint=FEWER) from None
 
     def _submit(self, function: Callable[[In], Out], task: In) -> Future[Out]:
@@ -150,8 +150,8 @@ class LocalEngine:
         while not wait([future], LOOKS_EVERY).done:
             stopped = self._context.stopped()
             looks = looks + 1 if stopped else 0
-            if looks == WARNS_AFTER and stopped not in self._told:
-                self._told.add(stopped)
+            if looks == WARNS_AFTER and stopped not in self._reported:
+                self._reported.add(stopped)
                 console.warn(f"worker process {stopped} is stopped: `kill -CONT {stopped}` lets it go on")
             if looks == GIVES_UP_AFTER:
                 raise MachineError(

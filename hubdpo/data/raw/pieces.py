@@ -37,7 +37,7 @@ class Piece:
 
     @property
     def split(self) -> Split | None:
-        """The split in which the rows were published, if the key or the file's name tells it."""
+        """The split in which the rows were published, if the key or the file's name says it."""
         return (split_of(self.key) if self.key else None) or self.file.split
 
 
@@ -57,7 +57,7 @@ def cut(file: RawFile, *, max_line_bytes: int = MOST_LINE_BYTES) -> list[Piece]:
 
 
 class PieceReader:
-    """Read the rows of a piece, one by one or in blocks. Blank lines are no rows.
+    """Read the rows of a piece, one by one or in blocks. Blank lines are not rows.
 
     Afterwards `lines` is the number of lines, blank ones included, and `repaired` counts repaired rows by repair. Raise
     DataError if the file itself is broken.

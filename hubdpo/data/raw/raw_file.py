@@ -20,7 +20,7 @@ ENDINGS = tuple(kind + packed for kind in KINDS for packed in ("", *PACKED))
 READS = f"hubdpo reads {', '.join(KINDS)}, each also {' or '.join(PACKED)}"
 STDIN = "stdin"
 HEAD_BYTES = 1 << 16
-"""Bytes at the beginning of a file from which its kind, encoding and layout are told."""
+"""Bytes at the beginning of a file that show its kind, encoding and layout."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RawFile:
     original: str
     """Path or URL as the user gave it."""
     split: Split | None = None
-    """The published split, if the file's name tells it."""
+    """The published split, if the file's name says it."""
     argument: str = ""
     """The command line argument that led to the file."""
     address: str | None = None

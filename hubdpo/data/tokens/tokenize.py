@@ -69,7 +69,7 @@ class PairTokenizer:
         """Return a sentence for each reason why pairs were dropped."""
         return [f"{self.counts[name]:,} pairs dropped: {why}" for name, why in DROPPED.items() if self.counts[name]]
 
-    def told(self) -> list[str]:
+    def remarks(self) -> list[str]:
         """Return a sentence for each way in which rows were changed or are unusual, then those of `dropped`."""
         return [*(f"{self.counts[name]:,} {what}" for name, what in KEPT.items() if self.counts[name]), *self.dropped()]
 

@@ -117,7 +117,7 @@ def convert_ranked(row: Row, how: ConvertOptions) -> Iterator[PreferenceExample 
 def _pairs(
     prompt: Prompt, answers: Sequence[object], scores: Sequence[float | None], how: ConvertOptions
 ) -> Iterator[PreferenceExample | Rejection]:
-    """Read the answers and yield the pairs that their scores make, a Rejection for each that is no preference.
+    """Read the answers and yield the pairs that their scores make, a Rejection for each that is not a preference.
 
     An answer without a score is left out. Raise Rejection, before anything is yielded, unless two have one.
     """

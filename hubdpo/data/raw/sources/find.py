@@ -77,7 +77,7 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
 
 
 def _from_path(path: Path) -> RawFile:
-    """Return a file that was named itself; its folder tells the split only if it is named after one."""
+    """Return a file that was named itself; its folder gives the split only if it is named after one."""
     parent = path.parent.name
     split = split_of(f"{parent}/{path.name}" if is_split_name(parent) else path.name)
     return RawFile(str(path), path.name, str(path), split)
@@ -157,7 +157,7 @@ def _from_hub(source: str) -> list[RawFile]:
 
 
 def _from_other_repo(source: str) -> list[RawFile]:
-    """Return the files of a repo that is no dataset. Raise HubError if there is none, or if a dataset was meant."""
+    """Return the files of a repo that is not a dataset. Raise HubError if there is none, or if a dataset was meant."""
     from huggingface_hub.utils import parse_hf_uri
 
     with translate_errors(source):

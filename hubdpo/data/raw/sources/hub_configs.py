@@ -63,7 +63,7 @@ def choose_config(configs: list[HubConfig], repo: RepoRef, path: str) -> tuple[H
     """Return the configuration to read, or None for all files, and the rest of the path in an address.
 
     As in `load_dataset`, a configuration is chosen by its name, or as the default. Raise DataError if there are several
-    and nothing tells which.
+    and nothing says which.
     """
     if path:
         named = next((config for config in configs if config.name == path), None)

@@ -33,7 +33,7 @@ old file systems store whole seconds, or even ones only."""
 
 
 def state_of(path: str, name: str) -> State:
-    """Return the facts that a later write would change. Raise DataError for what is no readable file."""
+    """Return the facts that a later write would change. Raise DataError for anything but a readable file."""
     if storage.is_url(path):
         system, inside = storage.filesystem(path)
         system.invalidate_cache()  # the second look must ask the server as the first one did

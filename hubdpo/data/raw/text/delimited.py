@@ -33,7 +33,7 @@ NULL_TEXT = "null_text_in_"
 OTHER_COLUMNS = "other_columns"
 """Stands for column names that cannot be shown."""
 SAMPLES = 50
-"""Records from which the form of a file is told."""
+"""Records that show the form of a file."""
 _DECLARED = "sep="
 """Excel may write the delimiter behind this, in a line before the header."""
 _PLAIN_NAME = re.compile(r"[\w -]{1,40}")

@@ -31,7 +31,7 @@ def marked_encoding(head: bytes) -> str | None:
 
 
 def unmarked_utf16(head: bytes) -> str | None:
-    """Return the byte order of UTF-16 without a mark, told by the zero bytes of Latin letters, or None."""
+    """Return the byte order of UTF-16 without a mark, found by the zero bytes of Latin letters, or None."""
     if len(head) < 4 or b"\0" not in head:
         return None
     even, odd = head[0::2].count(0) / len(head[0::2]), head[1::2].count(0) / len(head[1::2])

@@ -125,7 +125,7 @@ def _object_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
         try:
             value: Row = orjson.loads(without_constants(whole_text(file)))
         except orjson.JSONDecodeError as problem:
-            message = f"the file is no JSON: {file.name}: {where_malformed(problem)}"
+            message = f"the file is not JSON: {file.name}: {where_malformed(problem)}"
             raise DataError(message, hint="write one row per line") from None
         if is_page(value):
             _report_page(file, value)

@@ -69,7 +69,7 @@ def list_items(stream: IO[bytes], name: str, most: int) -> Iterator[tuple[str | 
             )
     if not closed or buffer[scanned:].strip() or stream.read(1 << 16).strip():
         raise DataError(
-            f"the file is no JSON {'object' if level == 2 else 'array'}: {name}, "
+            f"the file is not a JSON {'object' if level == 2 else 'array'}: {name}, "
             f"{'text after its end' if closed else 'it ends'} after item {items}",
             hint="repair it, or write one object per line and call it .jsonl",
         )
