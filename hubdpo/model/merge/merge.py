@@ -24,7 +24,7 @@ from hubdpo.artefacts.folders.workspace import workspace
 from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PROBES_FILE, RUN_FILE, file_entry, write_atomic
 from hubdpo.artefacts.manifests.merge import AdapterRef, MergeManifest, read_merged_folder
-from hubdpo.artefacts.manifests.run import TRAIN_AGAIN, RunManifest
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
 from hubdpo.cards.model.card import render_merged_card
 from hubdpo.config import MergeConfig
@@ -128,14 +128,11 @@ def _find(config: MergeConfig) -> _Source:
             )
         )
     run = read_run(folder)
-    weights = folder / ADAPTER_WEIGHTS
-    if not weights.is_file():
-        raise ArtefactError(f"`{weights.name}` is missing from {folder}", hint=TRAIN_AGAIN)
     check_adapter_files(folder)
     ref = AdapterRef(
         name=adapter.name if sha else folder.resolve().name, repo_id=adapter.name if sha else None, revision=sha,
         version=adapter.revision if parse_tag(adapter.revision or "") else None,
-        sha256=(run.files.get(ADAPTER_WEIGHTS) or file_entry(weights)).sha256,
+        sha256=(run.files.get(ADAPTER_WEIGHTS) or file_entry(folder / ADAPTER_WEIGHTS)).sha256,
     )  # fmt: skip
     # a release could name any folder of this machine, so only a local run is asked where its base is
     return _Source(folder, ref, run, base_folder(run.base, folder if sha is None else None))
