@@ -9,7 +9,7 @@ from hubdpo import console
 from hubdpo.artefacts.manifests.prepare import Funnel, Source
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import SPLITS, Decision, count_verdicts
-from hubdpo.data.prepare.dropped import main_reason, next_step
+from hubdpo.data.prepare.dropped import main_reason, next_step, reason_counts
 from hubdpo.data.prepare.piece_writer import read_dropped
 from hubdpo.data.prepare.rounds import Rounds
 from hubdpo.data.prepare.rules import Rules
@@ -91,7 +91,7 @@ def check_sources(accounts: list[Account], scratch: str, config: PrepareConfig) 
             raise _nothing_to_use(useless, scratch, config)
         if useless:
             them = "it" if len(useless) == 1 else "them"
-            console.warn(f"{_names(useless)}: no row of {them} can be used: {_counts(_dropped(useless))}")
+            console.warn(f"{_names(useless)}: no row of {them} can be used: {reason_counts(_dropped(useless))}")
             console.hint(next_step(_dropped(useless), config))
     for files in sources.values():
         _warn_of_drops([account for account in files if account.converted], config)
@@ -104,7 +104,7 @@ def _nothing_to_use(files: list[Account], scratch: str, config: PrepareConfig) -
     have = f"; its rows have {', '.join(f'`{name}`' for name in fields)}" if fields else ""
     return DataError(
         f"{_names(files)}: none of {sum(account.read for account in files):,} rows can be used: "
-        f"{_counts(dropped) or 'it holds no rows'}{have}",
+        f"{reason_counts(dropped) or 'it holds no rows'}{have}",
         hint=f"{next_step(dropped, config)}; or leave the source out",
     )
 
@@ -139,7 +139,3 @@ def _rows(files: list[Account]) -> int:
 
 def _names(files: list[Account]) -> str:
     return console.listed(account.file.name for account in files)
-
-
-def _counts(dropped: Counter[str]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(dropped.items()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 import orjson
@@ -88,6 +88,10 @@ class DroppedRow(TypedDict):
 def main_reason(dropped: Counter[str]) -> str:
     """Return the most frequent reason; of several, the first by name."""
     return max(sorted(dropped), key=lambda reason: dropped[reason])
+
+
+def reason_counts(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(dropped.items()))
 
 
 def next_step(dropped: Counter[str], config: PrepareConfig) -> str:

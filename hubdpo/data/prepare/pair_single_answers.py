@@ -16,7 +16,7 @@ from hubdpo.data.converters import ConvertOptions
 from hubdpo.data.pairs.batch import Pair
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from hubdpo.data.prepare.piece_writer import PieceResult, PieceWriter, scratch_file
-from hubdpo.data.prepare.rules import Rules
+from hubdpo.data.prepare.rules import Rules, convert_options
 
 SECOND_ROUND = "-pairs"
 """Suffix of the files that this round writes while it reads those of the first round."""
@@ -41,13 +41,14 @@ class PairingTask:
     """(line, reason)"""
 
 
-def pair_up(results: list[PieceResult], rules: Rules, how: ConvertOptions, *, labelled: bool) -> list[PairingTask]:
+def pair_up(results: list[PieceResult], rules: Rules) -> list[PairingTask]:
     """Decide which answers to compare, in the order of the better ones.
 
     Labelled answers are good or bad: the n-th good answer of a prompt is paired with its n-th bad one. Scored answers
-    are paired as `how` says. Rows left alone are dropped as `unpaired`, `duplicate_row`, `contradiction` (one answer
-    with two labels or scores), `tie` or `below_margin`.
+    are paired as `--pairs` says. Rows left alone are dropped as `unpaired`, `duplicate_row`, `contradiction` (one
+    answer with two labels or scores), `tie` or `below_margin`.
     """
+    how, labelled = convert_options(rules.config), rules.converter == "unpaired"
     keys = np.concatenate([_read_keys(rules.scratch, result.number) for result in results])
     bounds = np.cumsum([0, *(result.single_answers for result in results)])
     worse_rows: dict[int, list[int]] = {}
@@ -101,30 +102,25 @@ class _Answers:
 
     def __init__(self, scratch: str) -> None:
         self._scratch = scratch
-        self._open: dict[int, tuple[pa.ipc.RecordBatchFileReader, list[int]]] = {}
-        self._changes: dict[int, npt.NDArray[np.uint8]] = {}
+        self._open: dict[int, tuple[pa.ipc.RecordBatchFileReader, list[int], npt.NDArray[np.uint8]]] = {}
 
     def pair(self, line: int, better: Answer, worse: Answer) -> Pair:
         """Return the pair of two answers to one prompt, with the kept columns of the better one."""
-        prompt, chosen, _, *kept = self._row(better)
-        _, rejected, *_ = self._row(worse)
-        changes = self._changes_of(better) | self._changes_of(worse)
-        return Pair(line, PreferenceExample(prompt, chosen, rejected), kept, None, changes)
-
-    def _changes_of(self, answer: Answer) -> int:
-        if answer.piece not in self._changes:
-            self._changes[answer.piece] = _read_keys(self._scratch, answer.piece)["changes"].copy()
-        return int(self._changes[answer.piece][answer.row])
+        changes, prompt, chosen, _, *kept = self._row(better)
+        others, _, rejected, *_ = self._row(worse)
+        return Pair(line, PreferenceExample(prompt, chosen, rejected), kept, None, changes | others)
 
     def _row(self, answer: Answer) -> list[Any]:
-        """Return the values of a row: prompt, answer, an empty list, and the kept columns."""
+        """Return the changes of a row and its values: prompt, answer, an empty list, and the kept columns."""
         if answer.piece not in self._open:
             reader = pa.ipc.open_file(storage.map_arrow(scratch_file(self._scratch, answer.piece, "rows")))
             sizes = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
-            self._open[answer.piece] = reader, np.cumsum([0, *sizes])[:-1].tolist() or [0]
-        reader, starts = self._open[answer.piece]
+            changes = _read_keys(self._scratch, answer.piece)["changes"].copy()
+            self._open[answer.piece] = reader, np.cumsum([0, *sizes])[:-1].tolist() or [0], changes
+        reader, starts, changes = self._open[answer.piece]
         batch = int(np.searchsorted(starts, answer.row, "right")) - 1
-        return list(reader.get_batch(batch).slice(answer.row - starts[batch], 1).to_pylist()[0].values())
+        row = reader.get_batch(batch).slice(answer.row - starts[batch], 1).to_pylist()[0]
+        return [int(changes[answer.row]), *row.values()]
 
 
 def _same_prompt(keys: RowKeys) -> Iterator[list[int]]:

@@ -26,7 +26,7 @@ from hubdpo.data.clean.screen import MOST_NAMES, OTHERS
 from hubdpo.data.clean.unread import MASKS, SHARES
 from hubdpo.data.converters.prompts import SYSTEM
 from hubdpo.data.pairs.messages import media_of, words_of
-from hubdpo.data.prepare.dropped import DroppedRow, next_step
+from hubdpo.data.prepare.dropped import DroppedRow, next_step, reason_counts
 from hubdpo.data.prepare.piece_writer import read_dropped
 from hubdpo.data.prepare.rounds import Rounds, with_lines_before
 from hubdpo.data.raw.pieces import Piece
@@ -106,7 +106,7 @@ def check_outcome(config: PrepareConfig, funnel: Funnel) -> None:
     """Raise DataError if no pair is kept, or if a larger share is dropped than `--max-reject` accepts."""
     if not funnel.adds_up():
         raise AssertionError(f"the funnel does not add up: {funnel}")
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in funnel.dropped.items())
+    reasons = reason_counts(funnel.dropped)
     if funnel.kept == 0:
         raise DataError(
             f"no row can be used of {funnel.read:,} read: {reasons or 'the files hold no rows'}",

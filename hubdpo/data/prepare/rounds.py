@@ -20,7 +20,7 @@ from hubdpo.data.clean.keys import RowKeys
 from hubdpo.data.prepare.dropped import POLICIES, is_error
 from hubdpo.data.prepare.pair_single_answers import PairingTask, pair_up, write_pairs
 from hubdpo.data.prepare.piece_writer import PieceResult, scratch_file
-from hubdpo.data.prepare.rules import Rules, convert_options
+from hubdpo.data.prepare.rules import Rules
 from hubdpo.data.prepare.workers import Engine
 from hubdpo.data.raw.pieces import Piece
 from hubdpo.errors import DataError
@@ -71,9 +71,8 @@ def second_round(
         if rule.single:
             groups.setdefault((rule.converter, apart and piece.split == "test"), []).append(result)
     tasks: list[PairingTask] = []
-    for (converter, _), results in groups.items():
-        rule = rules[results[0].number]
-        tasks += pair_up(results, rule, convert_options(rule.config), labelled=converter == "unpaired")
+    for results in groups.values():
+        tasks += pair_up(results, rules[results[0].number])
     tasks.sort(key=lambda task: task.number)
     paired = list(engine.map(write_pairs, tasks))
     for result in paired:

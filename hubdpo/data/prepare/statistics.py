@@ -7,12 +7,12 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.clean.decide import total_tokens
 from hubdpo.data.clean.keys import RowKeys
 from hubdpo.data.clean.near_duplicates import Rows
 from hubdpo.data.pairs.example import CHANGES
 
-SIDES = ("prompt", "chosen", "rejected")
 BINS = 24
 MOST_TURNS = 40
 """Numbers of messages whose prompts are counted, the smallest that occur."""
@@ -29,7 +29,7 @@ def summary(keys: RowKeys, rows: Rows) -> dict[str, object]:
     """
     messages = keys["messages"][rows]
     counts = np.bincount(messages)
-    characters = {side: keys[f"{side}_characters"][rows] for side in SIDES}
+    characters = {side: keys[f"{side}_characters"][rows] for side in COLUMNS}
     statistics: dict[str, object] = {
         "pairs": len(rows),
         "distinct_prompts": len(_distinct(keys["prompt"][rows])),
@@ -42,7 +42,7 @@ def summary(keys: RowKeys, rows: Rows) -> dict[str, object]:
         "turns": {str(turns): int(counts[turns]) for turns in np.flatnonzero(counts)[:MOST_TURNS].tolist()},
     }  # fmt: skip
     if keys["prompt_tokens"][rows[0]] >= 0:
-        tokens = {side: _percentiles(keys[f"{side}_tokens"][rows]) for side in SIDES}
+        tokens = {side: _percentiles(keys[f"{side}_tokens"][rows]) for side in COLUMNS}
         statistics["tokens"] = {**tokens, "pair": _percentiles(total_tokens(keys[rows]))}
     return statistics
 
