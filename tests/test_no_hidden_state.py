@@ -42,6 +42,24 @@ call(hubdpo.push, folder="nowhere", repo="a/b", version="1.0.0")
 call(hubdpo.verify, "alice/nothing-there@v1.0.0")
 call(hubdpo.load_adapter, "alice/nothing-there")
 """
+QUIET_SCRIPT = """
+import importlib, sys
+import hubdpo, huggingface_hub.utils, transformers
+
+bars = importlib.import_module("huggingface_hub.utils.tqdm").progress_bar_states
+huggingface_hub.utils.disable_progress_bars("huggingface_hub.http_get")
+
+def state():
+    hook = transformers.utils.logging.set_tqdm_hook(None)
+    return dict(bars), hook, transformers.utils.logging.is_progress_bar_enabled(), transformers.logging.get_verbosity()
+
+base, data, run, repo = sys.argv[1:]
+before = state()
+hubdpo.train(model_name_or_path=base, dataset=data, output_dir=run, max_steps=2, save_steps=1, max_length=128)
+hubdpo.push(folder=run, repo=repo, version="1.0.0")
+hubdpo.load_adapter(repo)
+assert state() == before
+"""
 SET_BY_THE_COMMAND_LINE = (
     "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "HF_UPDATE_DOWNLOAD_COUNTS", "HF_HUB_VERBOSITY",
     "TRANSFORMERS_VERBOSITY", "TOKENIZERS_PARALLELISM", "TRL_EXPERIMENTAL_SILENCE",
@@ -55,6 +73,20 @@ def test_a_call_changes_no_state_of_the_process(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in SET_BY_THE_COMMAND_LINE}
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_libraries_draw_no_bars_during_a_call(
+    tiny_base_repo: str, dataset_dir: Path, tmp_path: Path, repo_id: str, fresh_hf_home: dict[str, str]
+) -> None:
+    environment = {name: value for name, value in fresh_hf_home.items() if name not in SET_BY_THE_COMMAND_LINE}
+    arguments = [tiny_base_repo, str(dataset_dir), str(tmp_path / "run"), repo_id]
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET_SCRIPT, *arguments], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "step     1/2" in done.stderr
+    for noise in ("%|", "it/s", "[transformers]", "Processing Files"):
+        assert noise not in done.stderr
 
 
 def test_an_output_format_lasts_as_long_as_its_body() -> None:

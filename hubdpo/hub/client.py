@@ -18,7 +18,7 @@ from hubdpo.errors import HubError, NoSuchRevision
 from hubdpo.hub.failures import AGAIN, first_line, is_offline, is_unreachable, translate_errors
 from hubdpo.hub.reference import COMMIT, Address, RepoRef, RepoType, checked_revision, parse_address
 from hubdpo.hub.retry import repeat
-from hubdpo.hub.transport import api, endpoint
+from hubdpo.hub.transport import api, download_bars, endpoint
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
@@ -169,6 +169,7 @@ def fetch(
     try:
         folder = api().snapshot_download(
             repo_id, revision=sha, repo_type=repo_type, allow_patterns=allow_patterns, local_dir=local_dir,
+            tqdm_class=download_bars(),
             local_files_only=is_cache_only(sha),  # huggingface_hub 1 asks the Hub for a list even in offline mode
         )  # fmt: skip
     except RuntimeError as problem:  # hf_xet raises it for every failed read; a failed write is a ConnectionError

@@ -19,7 +19,7 @@ from hubdpo.hub.failures import AGAIN, first_line
 from hubdpo.hub.reference import RepoRef, RepoType, hub_path
 from hubdpo.hub.retry import TRIES, repeat, wait_before
 from hubdpo.hub.snapshot import Shapes, Snapshot, git_blob_id
-from hubdpo.hub.transport import api, endpoint
+from hubdpo.hub.transport import api, download_bars, endpoint
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
@@ -80,7 +80,9 @@ class RepoSnapshot(Snapshot):
             path = self._cached(name)
             if path is None:
                 with self._requests():
-                    path = Path(repeat(lambda: api().hf_hub_download(**self._at, filename=name)))
+                    path = Path(
+                        repeat(lambda: api().hf_hub_download(**self._at, filename=name, tqdm_class=download_bars()))
+                    )
             return read_bytes(path, of=self.ref)
         if self._folder is not None and (self._folder / name).is_file():
             return read_bytes(self._folder / name, of=self.ref)

@@ -6,6 +6,8 @@ import functools
 import importlib
 import os
 import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hubdpo.errors import HubError
@@ -43,6 +45,39 @@ def api() -> HfApi:
 
     _limit_requests()
     return HfApi(endpoint=address, library_name="hubdpo")
+
+
+@functools.cache
+def download_bars() -> type[Any] | None:
+    """Return the class of a download's progress bars: hidden ones, unless `HF_HUB_DISABLE_PROGRESS_BARS=0` is set."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import tqdm
+
+    class Hidden(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})
+
+    return None if constants.HF_HUB_DISABLE_PROGRESS_BARS is False else Hidden
+
+
+@contextmanager
+def without_upload_bars() -> Iterator[None]:
+    """Hide progress bars in the body, which an upload draws in its own way, under the same condition."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled():
+        yield
+        return
+    # `enable_progress_bars` would forget the groups that were disabled one by one
+    states = importlib.import_module("huggingface_hub.utils.tqdm").progress_bar_states
+    before = dict(states)
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        states.clear()
+        states.update(before)
 
 
 @functools.cache
