@@ -22,6 +22,7 @@ DRAWERS = {
         "device",
         "memory",
         "log_probs",
+        "quiet",
         "untrusted",
         "tokenizer",
         "generation",

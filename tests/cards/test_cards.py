@@ -355,8 +355,7 @@ def test_the_licence_file_of_a_base_is_published(run_dir: Path, repo_id: str, tm
 
 
 def test_a_base_with_a_licence_of_its_own_leaves_it_in_the_run(tmp_path: Path) -> None:
-    from hubdpo.model.bases.find import Base
-    from hubdpo.training.run.record import copy_base_files
+    from hubdpo.model.bases.find import Base, copy_base_files
 
     base, run = tmp_path / "base", tmp_path / "run"
     base.mkdir()

@@ -78,7 +78,7 @@ def _front_matter(
     # a new list for each column: YAML would write a shared list as an alias, which `datasets` cannot read
     features: list[Front] = [
         {"name": column, "list": [{"name": part, "dtype": "string"} for part in ("role", "content")]}
-        for column in ("prompt", "chosen", "rejected")
+        for column in SIDES
     ]
     features += [{"name": name, "dtype": "string"} for name in keep]
     front: Front = {"pretty_name": one_line(title)}

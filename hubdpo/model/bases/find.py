@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,11 +12,11 @@ from pathlib import Path
 
 from hubdpo import console
 from hubdpo.artefacts.folders.lineage import ancestors, check_not_an_adapter, check_not_rounded_away
-from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, BASE_PATTERNS, CONFIG
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, BASE_PATTERNS, CONFIG, COPIED_FILES
 from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE
 from hubdpo.artefacts.manifests.run import BaseRef
-from hubdpo.cards.licences import licence_of
+from hubdpo.cards.licences import LICENCE_FILES, licence_of
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import ALL_LINEAR, QWEN2_PROJECTIONS
 from hubdpo.errors import ConfigError, HubError
@@ -40,6 +41,13 @@ class Base:
     ref: BaseRef
     folder: Path
     facts: BaseFacts | None = None
+
+
+def copy_base_files(base: Base, folder: Path) -> None:
+    """Copy the base's tokenizer files unchanged, and its licence text when the licence is `other`."""
+    for name in (*COPIED_FILES, *(LICENCE_FILES if base.ref.license == "other" else ())):
+        if (base.folder / name).exists():
+            shutil.copyfile(base.folder / name, folder / name)
 
 
 def find_base(name_or_path: str, revision: str | None = None, *, load_in_4bit: bool | None = None) -> Base:

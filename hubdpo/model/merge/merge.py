@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import json
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,14 +17,14 @@ from typing import NamedTuple
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import read_run
 from hubdpo.artefacts.folders.lineage import not_by_hubdpo
-from hubdpo.artefacts.folders.model_files import ADAPTER_PATTERNS, ADAPTER_WEIGHTS, CONFIG, COPIED_FILES
+from hubdpo.artefacts.folders.model_files import ADAPTER_PATTERNS, ADAPTER_WEIGHTS, CONFIG
 from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.workspace import workspace
 from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PROBES_FILE, RUN_FILE, file_entry, write_atomic
 from hubdpo.artefacts.manifests.merge import AdapterRef, MergeManifest, read_merged_folder
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
+from hubdpo.cards.licences import Licence, adapter_licence
 from hubdpo.cards.model.card import render_merged_card
 from hubdpo.config import MergeConfig
 from hubdpo.config.takes import takes
@@ -35,7 +34,7 @@ from hubdpo.hub.versions import parse_tag
 from hubdpo.machine.refusals import check_room
 from hubdpo.model.adapters.check import check_adapter_files
 from hubdpo.model.adapters.load import load_on_base
-from hubdpo.model.bases.find import base_folder
+from hubdpo.model.bases.find import Base, base_folder, copy_base_files
 from hubdpo.model.device import pick_device
 from hubdpo.model.generation import write_stops
 from hubdpo.model.merge.check import compare, probe_written
@@ -172,9 +171,6 @@ def _write_settings(settings: JsonObject, source: _Source, config: MergeConfig, 
     for key in [key for key in ("dtype", "torch_dtype") if key in settings] or ["dtype"]:
         settings[key] = config.dtype
     write_atomic(new / CONFIG, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-    licence = LICENCE_FILES if source.run.base.license == "other" else ()
-    for name in (*COPIED_FILES, *licence):
-        if (source.base / name).exists():
-            shutil.copyfile(source.base / name, new / name)
+    copy_base_files(Base(source.run.base, source.base), new)
     if source.run.end_of_turn is not None:
         write_stops(new, source.run.end_of_turn)

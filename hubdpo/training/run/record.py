@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +16,11 @@ from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from hubdpo import console
-from hubdpo.artefacts.folders.model_files import COPIED_FILES
 from hubdpo.artefacts.manifests.manifest import METRICS_FILE, canonical_json, write_atomic
-from hubdpo.cards.licences import LICENCE_FILES
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import Role
 from hubdpo.model.adapters.config import canonical_adapter_config
-from hubdpo.model.bases.find import Base
+from hubdpo.model.bases.find import Base, copy_base_files
 from hubdpo.training.run.output_folder import SCRATCH, mark_complete
 
 Options = dict[str, Any]
@@ -58,13 +55,6 @@ def save_adapter(model: PeftModel, weights: dict[str, torch.Tensor], base: Base,
         weights_file.replace(folder / weights_file.name)
     write_atomic(folder / "adapter_config.json", canonical_json(canonical_adapter_config(config, base.ref)))
     copy_base_files(base, folder)
-
-
-def copy_base_files(base: Base, folder: Path) -> None:
-    """Copy the base's tokenizer files unchanged, and its licence text when the licence is `other`."""
-    for name in (*COPIED_FILES, *(LICENCE_FILES if base.ref.license == "other" else ())):
-        if (base.folder / name).exists():
-            shutil.copyfile(base.folder / name, folder / name)
 
 
 class MetricsFile(TrainerCallback):

@@ -235,12 +235,9 @@ def make_trainer(
     device: str,
     steps: int,
     callbacks: list[TrainerCallback],
-    warmup_steps: int | None = None,
+    warmup_steps: int = 0,
 ) -> SharedPrefixDPOTrainer:
-    """Build the trainer. The reference is the model with its adapter disabled, so no second model is loaded.
-
-    `warmup_steps` replaces the share of `steps` that `--warmup-ratio` asks for.
-    """
+    """Build the trainer. The reference is the model with its adapter disabled, so no second model is loaded."""
     trainer = SharedPrefixDPOTrainer(
         model=model,
         args=dpo_config(config, device=device, steps=steps, evaluates=test is not None, warmup_steps=warmup_steps),
@@ -284,9 +281,7 @@ def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: Mapping[str,
     trainer.precompute_ref_logps = True
 
 
-def dpo_config(
-    config: TrainConfig, *, device: str, steps: int, evaluates: bool, warmup_steps: int | None = None
-) -> DPOConfig:
+def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool, warmup_steps: int = 0) -> DPOConfig:
     """Return TRL's arguments for a run of `steps` optimiser steps."""
     batch, accumulated = batches_of(config)
     args = DPOConfig(
@@ -294,7 +289,7 @@ def dpo_config(
         output_dir=str(Path(config.output_dir)),
         max_length=None,  # rows are cut already
         remove_unused_columns=False,  # the collator reads `chosen_context` and `rejected_context`
-        warmup_steps=round(config.warmup_ratio * steps) if warmup_steps is None else warmup_steps,
+        warmup_steps=warmup_steps,
         max_steps=steps,
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=accumulated,
