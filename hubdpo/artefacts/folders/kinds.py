@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hubdpo.artefacts.folders.lineage import not_by_hubdpo
@@ -99,8 +99,11 @@ def read_run(folder: Path) -> RunManifest:
     return run
 
 
-def damage_of_results(folder: Path, run: RunManifest) -> str | None:
-    """Say what is wrong with the files of a finished run, None when nothing is; no library loads them for this."""
+def damage_of_results(folder: Path, files: Mapping[str, FileEntry]) -> str | None:
+    """Say what is wrong with the files of a finished run, None when nothing is; no library loads them for this.
+
+    Those in `files` are compared with their recorded hashes.
+    """
     there = [name for name in (*COPIED_FILES, *MEASURED_FILES) if (folder / name).is_file()]
     tokenizer = "merges.txt" if "vocab.json" in there else "tokenizer.json"  # older bases have those two alone
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER_CONFIG, tokenizer, *there):
@@ -112,7 +115,7 @@ def damage_of_results(folder: Path, run: RunManifest) -> str | None:
             return problem.message
         except (OSError, ValueError) as problem:
             return f"`{name}` is damaged ({problem})"
-        if run.files.get(name) not in (None, file_entry(folder / name)):
+        if name in files and files[name] != file_entry(folder / name):
             return f"`{name}` was changed after it was written"
     has_template = CHAT_TEMPLATE in there or read_object(folder / TOKENIZER_CONFIG).get("chat_template")
     return None if has_template else f"`{CHAT_TEMPLATE}` is missing"
