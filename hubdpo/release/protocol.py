@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import shortened
+from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE
 from hubdpo.config.push import Check
 from hubdpo.errors import HubError, VersionTaken
 from hubdpo.hub.failures import is_unknown_outcome, status_of
@@ -182,7 +183,11 @@ def check_ours(remote: Remote, refs: Refs, release: ReleaseSnapshot, commit: str
     tagged = remote.at(commit)
     plan = Plan(tagged, release)
     if not plan.holds:
-        reason = f"{release.tag} of `{remote.repo_id}` is taken by another release, and a tag never moves"
+        others = [name for name in [*plan.sent, *plan.deleted] if name != BUNDLE_FILE] or [BUNDLE_FILE]
+        reason = (
+            f"{release.tag} of `{remote.repo_id}` is taken by another release, and a tag never moves; what differs: "
+            f"{console.listed(f'`{name}`' for name in others)}"
+        )
     elif (name := plan.first_loaded(tagged.files)) is not None:
         reason = (
             f"{release.tag} of `{remote.repo_id}` was moved: beside this release it holds `{shortened(name, 200)}`, "

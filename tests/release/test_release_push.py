@@ -87,7 +87,7 @@ def test_the_same_bundle_again_writes_nothing(data: Path, repo_id: str) -> None:
 def test_a_taken_version_is_refused_and_nothing_moves(data: Path, other: Path, repo_id: str) -> None:
     push(folder=data, repo=repo_id, version="1.0.0")
     before = refs(repo_id)
-    with pytest.raises(VersionTaken) as caught:
+    with pytest.raises(VersionTaken, match="what differs: `README.md`, `data/train-.*`, `") as caught:
         push(folder=other, repo=repo_id, version="1.0.0")
     assert "1.0.1" in (caught.value.hint or "")
     assert refs(repo_id) == before

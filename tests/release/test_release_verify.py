@@ -17,6 +17,7 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import HubdpoError, VerificationFailed
 from hubdpo.model.probes import PAIRS, ProbeResult, compare_probes, record_probes
+from hubdpo.release.verify import loads
 from hubdpo.release.verify.loads import check_dataset
 from tests.release.made import scale_adapter
 
@@ -141,6 +142,20 @@ def test_a_base_that_is_gone_fails_and_hashes_do_not(run: Path, repo_id: str, ow
     assert "--check hashes" in (caught.value.hint or "")
     found = verify(f"{repo_id}@v1.0.0", check="hashes")
     assert found.base is not None and found.base.moved is None
+
+
+@pytest.mark.parametrize(("problem", "hint"), [(MemoryError(), "--check hashes"), (ValueError("}"), "do not use")])
+def test_hashes_alone_are_for_a_base_that_does_not_fit(
+    run: Path, repo_id: str, monkeypatch: pytest.MonkeyPatch, problem: Exception, hint: str
+) -> None:
+    def failing(*args: Any, **options: Any) -> Any:
+        raise problem
+
+    push(folder=run, repo=repo_id, version="1.0.0", check="hashes")
+    monkeypatch.setattr(loads, "load_on_base", failing)
+    with pytest.raises(VerificationFailed, match="cannot be loaded on") as caught:
+        verify(f"{repo_id}@v1.0.0")
+    assert hint in (caught.value.hint or "")
 
 
 def test_the_rows_of_a_dataset_are_counted(data: Path, repo_id: str) -> None:

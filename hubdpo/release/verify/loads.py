@@ -33,11 +33,13 @@ from hubdpo.model.adapters.check import check_adapter_files
 from hubdpo.model.adapters.load import load_on_base
 from hubdpo.model.bases.load import read_causal_lm
 from hubdpo.model.device import pick_device
+from hubdpo.model.memory import is_out_of_memory
 from hubdpo.model.probes import ProbeResult, compare_probes, record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
 
 HASHES_ALONE = "`--check hashes` compares the files alone"
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", *COPIED_FILES)
+DO_NOT_USE = "do not use this release; where it is yours, publish a new version, else tell its owner"
 AGAIN = "hubdpo prepare ... --overwrite, then publish a new version"
 
 
@@ -104,7 +106,7 @@ def _findings(message: str, *, large: str) -> Iterator[None]:
     except Exception as problem:
         raise VerificationFailed(
             f"{message}: {type(problem).__name__}: {first_line(problem)}",
-            hint=f"where {large} does not fit into memory, {HASHES_ALONE}",
+            hint=f"where {large} does not fit into memory, {HASHES_ALONE}" if is_out_of_memory(problem) else DO_NOT_USE,
         ) from problem
 
 

@@ -26,10 +26,9 @@ from hubdpo.hub.versions import highest, parse_tag
 from hubdpo.model.probes import ProbeResult
 from hubdpo.release.remote import Remote
 from hubdpo.release.verify.files import check_files
-from hubdpo.release.verify.loads import BaseState, check_adapter, check_dataset, check_merged, look_up_base
+from hubdpo.release.verify.loads import DO_NOT_USE, BaseState, check_adapter, check_dataset, check_merged, look_up_base
 
 MOST_NAMED, LONGEST_NAME = 5, 100
-DO_NOT_USE = "do not use this release; where it is yours, publish a new version, else tell its owner"
 
 
 class Verified(Release):
