@@ -199,6 +199,13 @@ def progress(description: str, total: int | None) -> Iterator[Progress]:
         yield bar
 
 
+def ignore_deprecations() -> None:
+    """Filter the deprecations of libraries: hubdpo uses spellings that every supported version accepts."""
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch|accelerate|bitsandbytes)\b"
+    )
+
+
 def quiet_libraries() -> None:
     """Turn off progress bars, telemetry and chatter of the Hugging Face libraries in this process.
 
@@ -211,10 +218,7 @@ def quiet_libraries() -> None:
         "TRL_EXPERIMENTAL_SILENCE": "1",
     }.items():  # fmt: skip
         os.environ.setdefault(name, value)
-    # hubdpo uses spellings that every supported version accepts, which the newest versions deprecate
-    warnings.filterwarnings(
-        "ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch|accelerate|bitsandbytes)\b"
-    )
+    ignore_deprecations()
     # reported as an error of ours
     warnings.filterwarnings("ignore", message="Not enough free disk space", module="huggingface_hub")
     for name in (

@@ -43,7 +43,7 @@ call(hubdpo.verify, "alice/nothing-there@v1.0.0")
 call(hubdpo.load_adapter, "alice/nothing-there")
 """
 QUIET_SCRIPT = """
-import importlib, sys
+import importlib, logging, sys, warnings
 import hubdpo, huggingface_hub.utils, transformers
 
 bars = importlib.import_module("huggingface_hub.utils.tqdm").progress_bar_states
@@ -51,12 +51,16 @@ huggingface_hub.utils.disable_progress_bars("huggingface_hub.http_get")
 
 def state():
     hook = transformers.utils.logging.set_tqdm_hook(None)
-    return dict(bars), hook, transformers.utils.logging.is_progress_bar_enabled(), transformers.logging.get_verbosity()
+    levels = logging.getLogger("bitsandbytes").level, transformers.logging.get_verbosity()
+    filters = [entry for entry in warnings.filters if entry[2] is FutureWarning]  # imports add others
+    return dict(bars), hook, transformers.utils.logging.is_progress_bar_enabled(), levels, filters
 
 base, data, run, repo = sys.argv[1:]
 before = state()
 hubdpo.train(model_name_or_path=base, dataset=data, output_dir=run, max_steps=2, save_steps=1, max_length=128)
 hubdpo.push(folder=run, repo=repo, version="1.0.0")
+hubdpo.evaluate(run)
+hubdpo.merge(run, run + "-merged", dtype="float32")
 hubdpo.load_adapter(repo)
 assert state() == before
 """
@@ -85,7 +89,7 @@ def test_libraries_draw_no_bars_during_a_call(
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "step     1/2" in done.stderr
-    for noise in ("%|", "it/s", "[transformers]", "Processing Files"):
+    for noise in ("%|", "it/s", "[transformers]", "Processing Files", "FutureWarning", "kernels"):
         assert noise not in done.stderr
 
 

@@ -1,27 +1,39 @@
-"""Keep transformers' progress bars and warnings from between the lines that hubdpo prints."""
+"""Keep what libraries print from between the lines of hubdpo."""
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from hubdpo import console
+
 
 @contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Hide bars and warnings in the body, and restore both settings after it. A verbosity other than the default stays.
+def without_chatter() -> Iterator[None]:
+    """Hide transformers' bars and warnings, deprecations, and bitsandbytes' warnings in the body; restore all after it.
 
-    Not transformers' `disable_progress_bar`: it also turns off the bars of huggingface_hub.
+    A verbosity of transformers other than the default stays. Not its `disable_progress_bar`: it also turns off the bars
+    of huggingface_hub.
     """
-    from transformers.utils import logging
+    from transformers.utils import logging as of_transformers
 
-    bars, verbosity = logging.set_tqdm_hook(_hidden), logging.get_verbosity()
-    if verbosity == logging.WARNING:
-        logging.set_verbosity_error()
+    bars, verbosity = of_transformers.set_tqdm_hook(_hidden), of_transformers.get_verbosity()
+    if verbosity == of_transformers.WARNING:
+        of_transformers.set_verbosity_error()
+    bitsandbytes = logging.getLogger("bitsandbytes")
+    level = bitsandbytes.level
+    if level == logging.NOTSET:
+        bitsandbytes.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            console.ignore_deprecations()
+            yield
     finally:
-        logging.set_tqdm_hook(bars)
-        logging.set_verbosity(verbosity)
+        of_transformers.set_tqdm_hook(bars)
+        of_transformers.set_verbosity(verbosity)
+        bitsandbytes.setLevel(level)
 
 
 def _hidden(bar: Callable[..., object], arguments: Sequence[object], options: Mapping[str, object]) -> object:

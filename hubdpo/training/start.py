@@ -26,6 +26,7 @@ from hubdpo.machine.endings import LAUNCHED, end_with_parent
 from hubdpo.machine.refusals import machine_errors
 from hubdpo.model.bases.find import look_at_base
 from hubdpo.model.device import check_device, deterministic_kernels
+from hubdpo.model.quiet import without_chatter
 from hubdpo.training.launch.processes import rank, world_size
 from hubdpo.training.run.output_folder import check_output_folder, saved_state, set_damaged_aside
 
@@ -68,6 +69,7 @@ def train(config: TrainConfig) -> RunManifest:
             end_with_parent(os.getppid())
         if config.deterministic:
             held.enter_context(deterministic_kernels())
+        held.enter_context(without_chatter())
         from hubdpo.training.train import train as run
 
         return run(config)

@@ -35,7 +35,6 @@ from hubdpo.model.device import pick_device
 from hubdpo.model.generation import stops_elsewhere, unstopped, use_stops, write_stops
 from hubdpo.model.memory import out_of_memory_is, room_for_base, room_for_scoring
 from hubdpo.model.probes import record_probes
-from hubdpo.model.quiet import quiet_transformers
 from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.training.launch.processes import check_launch, is_sharded, launch, leave_at_exit, rank, world_size
 from hubdpo.training.preflight import out_of_memory, preflight
@@ -150,7 +149,7 @@ def train(config: TrainConfig) -> RunManifest:
     if checkpoint:
         console.info(f"resuming from {checkpoint.folder.name}")
     began = time.monotonic()
-    with stopped_at_ctrl_c(config), out_of_memory_is(lambda: _out_of_memory_in(trainer, config)), quiet_transformers():
+    with stopped_at_ctrl_c(config), out_of_memory_is(lambda: _out_of_memory_in(trainer, config)):
         trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
     seconds = time.monotonic() - began
     last = _last_metrics(trainer)

@@ -22,6 +22,7 @@ from hubdpo.model.bases.find import base_folder
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.device import check_device_map, pick_device
 from hubdpo.model.generation import answer_chat, use_stops
+from hubdpo.model.quiet import without_chatter
 from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.model.untrusted import one_line_errors, read_json
 
@@ -99,7 +100,7 @@ def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     adapter = check_adapter_files(folder)
     check_on_base(adapter, [name for name, _ in base.named_modules() if name])
     in_full = adapter.is_built_in_full
-    with one_line_errors(folder, "the adapter", ArtefactError), warnings.catch_warnings():
+    with one_line_errors(folder, "the adapter", ArtefactError), without_chatter():
         # unless it is built in full, PEFT makes no room for tensors that the weights lack: they are counted below
         warnings.filterwarnings("error" if in_full else "ignore", message="Found missing adapter keys")
         model = PeftModel.from_pretrained(base, str(folder), local_files_only=True, low_cpu_mem_usage=not in_full)

@@ -16,7 +16,7 @@ from hubdpo.hub.snapshot import FolderSnapshot, Shapes
 from hubdpo.model.bases.files import weight_shapes
 from hubdpo.model.device import compute_dtype
 from hubdpo.model.generation import stop_ids
-from hubdpo.model.quiet import quiet_transformers
+from hubdpo.model.quiet import without_chatter
 from hubdpo.model.untrusted import MOST_COUNTS, check_counts, check_files, one_line_errors
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def read_causal_lm(
     check_not_an_adapter(folder, called(folder))
     _check_fits(folder)
     _check_generation(folder)
-    with one_line_errors(folder, "the model", UnsupportedBase), quiet_transformers():
+    with one_line_errors(folder, "the model", UnsupportedBase), without_chatter():
         model, info = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, use_safetensors=True, local_files_only=True, output_loading_info=True,
             attn_implementation="sdpa", dtype=dtype, quantization_config=quantization_config, device_map=device_map,
