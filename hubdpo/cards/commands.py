@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, split_in_memory
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.fences import visible
 from hubdpo.config import PrepareConfig, TrainConfig
-from hubdpo.config.base import Config, flag_of
+from hubdpo.config.flags import Options, changed_options, flags, quoted
 
-Options = Mapping[str, Any]
-"""Options of a command, by field of its config."""
 MOST_SOURCES = 10
 HUB_DATASETS = "hf://datasets/"
 OWN_CARD = "card.md"
@@ -36,7 +31,7 @@ def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, st
     if any(split_in_memory(source.name) is not None for source in manifest.sources):
         options = [f"{name}={value!r}" for name, value in changed_options(config, PrepareConfig)]
         return visible(f"prepare({', '.join(['rows', repr('data'), *options])})").replace("\n", " ")
-    lines = [f"hubdpo prepare {' '.join(map(_word, sources_of(manifest)))} -o data", *flags(config, PrepareConfig)]
+    lines = [f"hubdpo prepare {' '.join(map(quoted, sources_of(manifest)))} -o data", *flags(config, PrepareConfig)]
     return _lines(lines)
 
 
@@ -61,7 +56,7 @@ def train_command(run: RunManifest) -> str:
     data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
     start = [
         f"hubdpo train --model-name-or-path {run.base.repo_id} --model-revision {run.base.revision}",
-        f"--dataset {_word(data)} --output-dir run",
+        f"--dataset {quoted(data)} --output-dir run",
     ]
     return "\n".join(
         _lines([*start, *flags(config, TrainConfig), *(["--resume --extend"] if number else [])]) + remark
@@ -82,43 +77,11 @@ def _starts(run: RunManifest) -> list[tuple[Options, str]]:
     return starts
 
 
-def resume_command(config: TrainConfig) -> str:
-    """Return the command that resumes the run with these options."""
-    values = config.model_dump(mode="json", exclude={"resume", "extend", "dry_run"})
-    return " ".join(["hubdpo train", *flags(values, TrainConfig), "--resume"])
-
-
-def flags(values: Options, model: type[Config]) -> Iterator[str]:
-    """Yield the command-line options that differ from this version's defaults."""
-    for name, value in changed_options(values, model):
-        flag = flag_of(name)
-        if isinstance(value, bool):
-            yield flag if value else f"--no-{flag[2:]}"
-        elif isinstance(value, list):
-            yield " ".join(f"{flag} {_word(item)}" for item in value)
-        elif isinstance(value, dict):
-            yield f"{flag} {_word(json.dumps(value, sort_keys=True))}"
-        else:
-            yield f"{flag} {_word(value)}"
-
-
-def changed_options(values: Options, model: type[Config]) -> Iterator[tuple[str, object]]:
-    """Yield (name, value) of the options that differ from this version's defaults."""
-    for name, value in values.items():
-        field = model.model_fields.get(name)
-        default = field.get_default(call_default_factory=True) if field is not None else None
-        if value is not None and value != default:
-            yield name, value
-
-
-def _word(value: object) -> str:
-    return shlex.quote(visible(str(value)).replace("\n", " "))
-
-
 def _lines(parts: list[str]) -> str:
     """Join options into lines of at most 100 characters."""
-    lines = [parts[0]]
-    for part in parts[1:]:
+    first, *rest = map(visible, parts)
+    lines = [first]
+    for part in rest:
         if len(lines[-1]) + len(part) < 100:
             lines[-1] += f" {part}"
         else:

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hubdpo.artefacts.folders.model_files import CONFIG
+from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.formats.bounded import JsonObject, check_count, parse_file, read_bytes, read_object
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
-from hubdpo.artefacts.manifests.run import TRAIN_AGAIN
 from hubdpo.errors import ArtefactError, HubdpoError
 from hubdpo.hub.client import called
 from hubdpo.hub.failures import first_line
@@ -31,7 +31,7 @@ _MAY_NAME_CODE = ("tokenizer_config.json", CONFIG)
 def next_step(folder: Path) -> str:
     """Return the hint for a broken file: a run of this machine writes it again, that of others is fetched again."""
     is_run = called(folder) == str(folder) and (folder / RUN_FILE).is_file()
-    return TRAIN_AGAIN if is_run else AGAIN
+    return train_again(folder) if is_run else AGAIN
 
 
 def check_files(folder: Path, names: Iterable[str], error: type[HubdpoError]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import MEASURED_FILES, damage_of_results, read_dataset_folder
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, COPIED_FILES
+from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.kept_sections import loading_release, split_card
 from hubdpo.artefacts.manifests.bundle import Kind
@@ -30,7 +31,7 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.merge import read_merged_folder
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.artefacts.manifests.run import TRAIN_AGAIN, BaseRef, DatasetRef, RunManifest, read_log
+from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest, read_log
 from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
 from hubdpo.cards.lint.body import LOCAL_PATH
 from hubdpo.cards.lint.lint import require_sound_card
@@ -111,7 +112,7 @@ def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
     folder, repo = config.folder, config.repo
     _require_hub_base(base)
     if damage := damage_of_results(folder, {}):  # `read_run` has compared the hashes
-        raise ArtefactError(f"the run in {folder} cannot be released: {damage}", hint=TRAIN_AGAIN)
+        raise ArtefactError(f"the run in {folder} cannot be released: {damage}", hint=train_again(folder))
     adapter = check_adapter_files(folder)
     _check_weights(folder / ADAPTER_WEIGHTS)
     licence = _licence(config, base, run.dataset)

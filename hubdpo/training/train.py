@@ -19,10 +19,9 @@ from transformers import PreTrainedTokenizerBase
 
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import ADAPTER_WEIGHTS
-from hubdpo.artefacts.folders.run_folder import remember_places
+from hubdpo.artefacts.folders.run_folder import remember_places, resume_command
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, file_entry
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.cards.commands import resume_command
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import TrainConfig
 from hubdpo.data.load import load_with_reference

@@ -420,6 +420,16 @@ def test_weights_that_the_run_did_not_write_are_not_used(copied: Path, use: Call
     assert "--resume" in (caught.value.hint or "")
 
 
+def test_the_hint_for_a_changed_file_can_be_pasted(copied: Path, finished: Path) -> None:
+    flip_a_byte(copied / ADAPTER)
+    with pytest.raises(ArtefactError) as caught:
+        evaluate(copied)
+    program, *arguments = shlex.split(caught.value.hint or "")
+    app(args=arguments, standalone_mode=False)
+    assert program == "hubdpo"
+    assert (copied / ADAPTER).read_bytes() == (finished / ADAPTER).read_bytes()
+
+
 def test_a_run_that_recorded_no_hashes_is_still_complete(copied: Path) -> None:
     manifest = RunManifest.read(copied / "run.json").model_copy(update={"files": {}})  # of hubdpo 0.3
     manifest.write(copied / "run.json")

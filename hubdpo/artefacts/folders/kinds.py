@@ -14,6 +14,7 @@ from hubdpo.artefacts.folders.model_files import (
     COPIED_FILES,
     TOKENIZER_CONFIG,
 )
+from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.folders.walk import files_below
 from hubdpo.artefacts.formats.bounded import read_bytes, read_object, read_text
 from hubdpo.artefacts.formats.safetensors_header import read_header
@@ -33,7 +34,7 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
-from hubdpo.artefacts.manifests.run import TRAIN_AGAIN, RunManifest, read_log
+from hubdpo.artefacts.manifests.run import RunManifest, read_log
 from hubdpo.errors import ArtefactError
 
 MEASURED_FILES = (METRICS_FILE, EVAL_FILE, PROBES_FILE)
@@ -94,8 +95,8 @@ def read_run(folder: Path) -> RunManifest:
         )
     run = RunManifest.read(folder / RUN_FILE)
     if run.status != "complete":
-        raise ArtefactError(f"the run in {folder} is not finished", hint=TRAIN_AGAIN)
-    verify_files(folder, run.files, hint=TRAIN_AGAIN)
+        raise ArtefactError(f"the run in {folder} is not finished", hint=train_again(folder))
+    verify_files(folder, run.files, hint=train_again(folder))
     return run
 
 

@@ -1,4 +1,4 @@
-"""Lock a run folder, and remember where its base and dataset are on this machine."""
+"""Lock a run folder, remember where its base and dataset are on this machine, and write the command that resumes it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hubdpo import console
-from hubdpo.artefacts.formats.bounded import read_object
-from hubdpo.artefacts.manifests.manifest import LOCAL_FILE, canonical_json, write_atomic
+from hubdpo.artefacts.formats.bounded import JsonObject, read_object
+from hubdpo.artefacts.manifests.manifest import LOCAL_FILE, RUN_FILE, canonical_json, write_atomic
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
+from hubdpo.config.flags import Options, flags
 from hubdpo.errors import ConfigError
 
 
@@ -66,8 +68,29 @@ def remembered_folder(folder: Path, name: str) -> Path | None:
 
     None if it was a repo on the Hub, or if the folder is gone.
     """
-    try:
-        path = read_object(folder / LOCAL_FILE).get(name)
-    except FileNotFoundError:
-        return None
+    path = _places(folder).get(name)
     return Path(path) if isinstance(path, str) and Path(path).is_absolute() and Path(path).is_dir() else None
+
+
+def _places(folder: Path) -> JsonObject:
+    try:
+        return read_object(folder / LOCAL_FILE)
+    except FileNotFoundError:
+        return {}
+
+
+def train_again(folder: Path) -> str:
+    """Return the command that resumes the run of a folder, with the options and places that it recorded."""
+    run = RunManifest.read(folder / RUN_FILE)
+    data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
+    places = {"model_name_or_path": run.base.repo_id or run.base.name, "dataset": data} | _places(folder)
+    return _resuming({**places, "model_revision": run.base.revision, "output_dir": folder, **run.config})
+
+
+def resume_command(config: TrainConfig) -> str:
+    """Return the command that resumes the run with these options."""
+    return _resuming(config.model_dump(mode="json", exclude={"resume", "extend", "dry_run"}))
+
+
+def _resuming(options: Options) -> str:
+    return " ".join(["hubdpo train", *flags(options, TrainConfig), "--resume"])

@@ -10,8 +10,6 @@ from pydantic import Field
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_json, read_text
 from hubdpo.artefacts.manifests.manifest import Count, Files, Manifest, Number, Part
 
-TRAIN_AGAIN = "run `hubdpo train` again with `--resume`"
-
 
 class DatasetRef(Part):
     """The dataset of a run: on the Hub `repo_id` and `revision`, a commit; otherwise only the name of a folder."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_PATTERNS
+from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE, verify_files
-from hubdpo.artefacts.manifests.run import TRAIN_AGAIN, BaseRef, RunManifest
+from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.client import called
@@ -64,7 +65,7 @@ def load_adapter(
     check_adapter_files(folder)
     run = _run_of(folder)
     if sha is None and run is not None:
-        verify_files(folder, run.files, hint=TRAIN_AGAIN)
+        verify_files(folder, run.files, hint=train_again(folder))
         base = base_folder(run.base, folder)
     else:  # a release could name any folder of this machine, so only the Hub is asked
         base = base_folder(_base_named_by(folder, str(repo)))

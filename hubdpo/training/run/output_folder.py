@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import damage_of_results
+from hubdpo.artefacts.folders.run_folder import resume_command
 from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.artefacts.manifests.manifest import (
     LOCAL_FILE,
@@ -28,7 +29,6 @@ from hubdpo.artefacts.manifests.manifest import (
     write_atomic,
 )
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.cards.commands import resume_command
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ArtefactError, ConfigError, Stopped
 from hubdpo.machine.endings import LAUNCHED
