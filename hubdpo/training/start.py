@@ -82,8 +82,8 @@ def check_start(config: TrainConfig) -> TrainConfig:
     HubError.
     """
     check_device(config.device)
-    if config.resumes and config.output_dir.is_dir() and not config.dry_run:
-        set_damaged_aside(config.output_dir)
+    if config.resumes and config.output_dir.is_dir():
+        set_damaged_aside(config.output_dir, dry_run=config.dry_run)
     if (earlier := check_output_folder(config)) is not None:
         config = _at_commits_of(earlier, config)
     for name in config.report_to:

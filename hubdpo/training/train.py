@@ -99,6 +99,10 @@ def train(config: TrainConfig) -> RunManifest:
     warmup_steps = round(config.warmup_ratio * ((earlier and earlier.first_planned) or steps))
     check_rates(config, steps=steps, warmup_steps=warmup_steps)
     print_plan(config, encoder, _device_name(device), Epoch.of(config, len(train_rows)), steps)
+    checkpoint = earlier.checkpoint if earlier else None
+    if checkpoint:
+        left = console.counted(steps - checkpoint.step, "step")
+        console.info(f"resumes   from {checkpoint.folder.name}, {left} left")
     if earlier is not None and earlier.planned is not None and earlier.planned != steps:
         print_extension(config, before=earlier.planned, now=steps, warmup_steps=warmup_steps, reached=earlier.step)
 
@@ -144,9 +148,6 @@ def train(config: TrainConfig) -> RunManifest:
         metrics.forget_after(earlier.step if earlier else 0)
 
     # 6. take the steps
-    checkpoint = earlier.checkpoint if earlier else None
-    if checkpoint:
-        console.info(f"resuming from {checkpoint.folder.name}")
     began = time.monotonic()
     with stopped_at_ctrl_c(config), out_of_memory_is(lambda: _out_of_memory_in(trainer, config)):
         trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)

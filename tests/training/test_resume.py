@@ -322,8 +322,11 @@ def test_a_run_ends_where_its_own_schedule_ends(tmp_path: Path) -> None:
     assert steps_to_take(config, 10, None) == 9
     assert steps_to_take(config, 10, old) == 5
     assert steps_to_take(config.model_copy(update={"extend": True}), 10, old) == 9
-    with pytest.raises(ConfigError, match="already has 5 steps"):
+    with pytest.raises(ConfigError, match="is saved at step 2 of 5 steps, and these options ask for 4") as caught:
         steps_to_take(config.model_copy(update={"extend": True, "max_steps": 4}), 10, old)
+    assert (caught.value.hint or "").endswith(
+        "--output-dir r --num-train-epochs 3.0 --per-device-train-batch-size 1 --resume"
+    )
     with pytest.raises(ConfigError, match="no checkpoint is left"):
         steps_to_take(
             config.model_copy(update={"extend": True}), 10, EarlierRun(manifest_of(config, planned_steps=5), None)
@@ -450,6 +453,27 @@ def test_damaged_results_without_a_checkpoint_need_another_folder(copied: Path) 
         shutil.rmtree(checkpoint)
     with pytest.raises(ArtefactError, match=f"`{ADAPTER}` is damaged .*, and no checkpoint is left"):
         check_output_folder(CONFIG.model_copy(update={"output_dir": copied, "resume": True}))
+
+
+def test_only_more_steps_are_an_extension() -> None:
+    for steps, word in ((12, "hubdpo train"), (50, "--extend")):
+        config = CONFIG.model_copy(update={"max_steps": steps})
+        with pytest.raises(ResumeMismatch, match="max_steps") as caught:
+            check_same_experiment(manifest_of(CONFIG, planned_steps=40), config, BaseRef(name="b"), DATA)
+        assert word in (caught.value.hint or "")
+
+
+def test_a_dry_run_names_the_checkpoint_that_the_run_goes_on_from(
+    copied: Path, tiny_base: Path, dataset_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = RunManifest.read(copied / "run.json")
+    manifest.model_copy(update={"status": "running"}).write(copied / "run.json")
+    flip_a_byte(copied / "checkpoint-3" / ADAPTER)
+    train(**options(tiny_base, dataset_dir, copied), resume=True, dry_run=True)
+    said = capsys.readouterr().err
+    assert "checkpoint-3` is damaged" in said
+    assert "resumes   from checkpoint-2, 1 step left" in said
+    assert (copied / "checkpoint-3" / MARKER).exists()
 
 
 def test_a_dry_run_of_an_extension_tells_of_it_and_writes_nothing(

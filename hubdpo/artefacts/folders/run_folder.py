@@ -79,9 +79,9 @@ def _places(folder: Path) -> JsonObject:
         return {}
 
 
-def train_again(folder: Path) -> str:
+def train_again(folder: Path, run: RunManifest | None = None) -> str:
     """Return the command that resumes the run of a folder, with the options and places that it recorded."""
-    run = RunManifest.read(folder / RUN_FILE)
+    run = run or RunManifest.read(folder / RUN_FILE)
     data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
     places = {"model_name_or_path": run.base.repo_id or run.base.name, "dataset": data} | _places(folder)
     return _resuming({**places, "model_revision": run.base.revision, "output_dir": folder, **run.config})

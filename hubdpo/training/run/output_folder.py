@@ -149,10 +149,10 @@ def complete_checkpoints(run: Path) -> list[Checkpoint]:
     return [checkpoint for checkpoint in _marked(run) if damage_of(checkpoint.folder) is None]
 
 
-def newest_checkpoint(run: Path) -> Checkpoint | None:
-    """Return the newest complete checkpoint, None when there is none."""
+def newest_checkpoint(run: Path, *, hashes: bool = False) -> Checkpoint | None:
+    """Return the newest complete checkpoint, None when there is none. With `hashes`, read every file."""
     # newest first, and no further: an older one may just be deleted by the process that trains
-    return next((checkpoint for checkpoint in reversed(_marked(run)) if damage_of(checkpoint.folder) is None), None)
+    return next((each for each in reversed(_marked(run)) if damage_of(each.folder, hashes=hashes) is None), None)
 
 
 def damage_of(folder: Path, *, hashes: bool = False) -> str | None:
@@ -176,10 +176,10 @@ def damage_of(folder: Path, *, hashes: bool = False) -> str | None:
     return None
 
 
-def set_damaged_aside(run: Path) -> None:
+def set_damaged_aside(run: Path, *, dry_run: bool = False) -> None:
     """Remove the markers of damaged checkpoints that are newer than the newest complete one, with a warning for each.
 
-    Raise ArtefactError when every checkpoint is damaged.
+    A dry run warns alone. Raise ArtefactError when every checkpoint is damaged.
     """
     damaged: list[tuple[Path, str]] = []
     for folder, _ in reversed(_marked(run)):
@@ -187,7 +187,8 @@ def set_damaged_aside(run: Path) -> None:
         if damage is None:
             for other, reason in damaged:
                 console.warn(f"`{other}` is damaged ({reason}) and is ignored; `{folder.name}` before it is complete")
-                (other / MARKER).unlink()
+                if not dry_run:
+                    (other / MARKER).unlink()
             return
         damaged.append((folder, damage))
     if damaged:

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hubdpo import console
+from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, Change, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
@@ -59,7 +60,8 @@ def find_earlier_run(config: TrainConfig) -> EarlierRun | None:
     """Return the run to resume in the output folder, None when a new one starts; see `check_output_folder`."""
     manifest = check_output_folder(config)
     if manifest is not None:
-        return EarlierRun(manifest, newest_checkpoint(config.output_dir))
+        # a dry run leaves a damaged checkpoint its marker, so it must look for itself
+        return EarlierRun(manifest, newest_checkpoint(config.output_dir, hashes=config.dry_run))
     if (config.output_dir / RUN_FILE).exists():
         console.info(f"{config.output_dir} holds a run that had not saved anything yet; it starts again")
     return None
@@ -94,12 +96,19 @@ def check_same_experiment(earlier: RunManifest, config: TrainConfig, base: BaseR
         return
     console.table(["option", "the run has", "now"], differences)
     names = [name for name, _, _ in differences]
-    is_longer = set(names) <= LENGTH
     raise ResumeMismatch(
         f"the run in `{config.output_dir}` was started with another configuration: {', '.join(names)}",
-        hint="add `--extend` to train it for longer" if is_longer else "give the same options as before, or another "
-        "`--output-dir`",
+        hint="add `--extend` to train it for longer" if set(names) <= LENGTH and _may_be_longer(earlier, config) else
+        f"{train_again(config.output_dir, earlier)}, or give another `--output-dir`",
     )  # fmt: skip
+
+
+def _may_be_longer(earlier: RunManifest, config: TrainConfig) -> bool:
+    """Tell whether the options may ask for more steps than the run has; how many an epoch has is not known here."""
+    steps, before = config.max_steps, earlier.config["max_steps"]
+    if steps > 0:
+        return earlier.planned_steps is None or steps > earlier.planned_steps
+    return bool(before > 0 or config.num_train_epochs > earlier.config["num_train_epochs"])
 
 
 def _identity(base: BaseRef, dataset: DatasetRef) -> Options:
@@ -136,10 +145,12 @@ def steps_to_take(config: TrainConfig, rows: int, earlier: EarlierRun | None) ->
     if not config.extend:
         return before
     if requested < before:
+        state = "has" if earlier.is_complete else f"is saved at step {earlier.step:,} of"
         raise ConfigError(
-            f"the run in `{config.output_dir}` already has {before:,} steps, and these options ask for {requested:,}",
-            hint=f"--extend --max-steps {before + requested}",
-        )
+            f"the run in `{config.output_dir}` {state} {before:,} steps, and these options ask for {requested:,}",
+            hint=f"--extend --max-steps {before + requested}" if earlier.is_complete else
+            train_again(config.output_dir, earlier.manifest),
+        )  # fmt: skip
     if requested > before and earlier.checkpoint is None:
         raise ConfigError(
             f"no checkpoint is left in `{config.output_dir}` to resume from", hint="give another `--output-dir`"
