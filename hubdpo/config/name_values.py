@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _QUOTED = r'\s*"(?:[^"]|"")*"\s*'
 _PAIR = re.compile(rf"({_QUOTED}(?==)|[^=,]*)(?:=({_QUOTED}|[^,]*))?,")
@@ -17,6 +17,13 @@ def read_pairs(text: str) -> list[tuple[str, str]]:
 def write_pairs(pairs: Iterable[tuple[object, object]]) -> str:
     """Return the text that `read_pairs` reads as these pairs."""
     return ",".join(f"{_quoted(str(name))}={_quoted(str(value))}" for name, value in pairs)
+
+
+def turned_round(pairs: Iterable[tuple[str, str]], names: Collection[str]) -> str | None:
+    """Return the text of pairs that have `names` as their values and other names, the right way round; else None."""
+    turned = [(value, name) for name, value in pairs]
+    is_wrong = all(name in names and value not in names for name, value in turned)
+    return write_pairs(turned) if is_wrong else None
 
 
 def _needs_quotes(text: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
 from hubdpo.config.name_values import write_pairs
@@ -72,19 +72,26 @@ class FormatOptions(Config):
 
     @field_validator("map", "labels", mode="before")
     @classmethod
-    def _as_typed(cls, value: object) -> object:
+    def _as_typed(cls, value: object, info: ValidationInfo) -> object:
         """Write a mapping, or a list of NAME=VALUE, as it is typed. In a mapping a name may have a list of values."""
+        if isinstance(value, (str, list, dict)) and not value:
+            raise Unfit("it is empty", hint=f"leave `--{info.field_name}` out")
         if isinstance(value, list):
-            return write_pairs((name, given) for name, _, given in (str(item).partition("=") for item in value))
+            if other := [item for item in value if not isinstance(item, str)]:
+                raise Unfit(f"{other[0]!r} is not NAME=VALUE", hint="a dict, or a list of texts with a `=`")
+            return write_pairs((name, given) for name, _, given in (item.partition("=") for item in value))
         if not isinstance(value, dict):
             return value
-        lists = {name: given if isinstance(given, list) else [given] for name, given in value.items()}
-        if without := [name for name, items in lists.items() if None in items]:
-            raise Unfit(
-                f"`{without[0]}` is None, and a missing value cannot be a vote",
-                hint="give the missing values a word in the source, or leave it out",
-            )
-        return write_pairs((name, item) for name, items in lists.items() for item in items)
+        pairs = [(name, item) for name, v in value.items() for item in (v if isinstance(v, (list, tuple)) else [v])]
+        for name, item in pairs:
+            if item is None:
+                raise Unfit(
+                    f"`{name}` is None, and a missing value cannot be a vote or a column",
+                    hint="give the missing values a word in the source, or leave it out",
+                )
+            if isinstance(item, Iterable) and not isinstance(item, str):
+                raise Unfit(f"`{name}` is of type {type(item).__name__}", hint="a text or a number, or a list of them")
+        return write_pairs(pairs)
 
 
 class CleaningOptions(Config):

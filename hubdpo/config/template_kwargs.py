@@ -22,6 +22,10 @@ def read_template_kwargs(value: object) -> object:
         for name in value:
             if not str(name).isidentifier():
                 raise Unfit(f"`{name}` is not a variable name", hint=_HINT)
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise Unfit("it holds a value that JSON cannot, and options are recorded", hint=_HINT) from None
     return value or None
 
 

@@ -35,6 +35,12 @@ def test_anything_else_is_refused_with_something_to_paste(typed: str) -> None:
     assert caught.value.hint == "--chat-template-kwargs enable_thinking=false"
 
 
+@pytest.mark.parametrize("value", [object(), {1}, float("nan")])
+def test_a_value_that_cannot_be_recorded_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match="a value that JSON cannot"):
+        PrepareConfig.build({"source": "a", "output_dir": "b", "model": "c", "chat_template_kwargs": {"x": value}})
+
+
 def test_they_change_what_is_learned() -> None:
     assert "chat_template_kwargs" in TrainConfig.names(Role.WEIGHTS)
 

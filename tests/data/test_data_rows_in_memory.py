@@ -103,14 +103,20 @@ def test_the_splits_of_a_dict_stay(split: Any, tmp_path: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize(
     ("names", "told"),
-    [(("foo", "bar"), "`foo`, `bar` of"), (("train", "bar"), "`bar` of"), (("foo",), ""), (("train", "dev"), "")],
+    [
+        (("foo", "bar"), "`foo`, `bar` of `source` name neither train nor test rows: all rows are read together"),
+        (("train", "bar"), "`bar` of `source` names neither train nor test rows: all rows are read together"),
+        (("test", "bar"), "`bar` of `source` names neither train nor test rows: their rows join `train`"),
+        (("foo",), ""),
+        (("train", "dev"), ""),
+    ],
 )
 def test_names_that_are_no_splits_are_told(
     names: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made({name: rows(40)[9 * number :][:9] for number, name in enumerate(names)}, tmp_path / "out")
     said = capsys.readouterr().err
-    assert (f"{told} `source` name neither train nor test rows" in said) if told else ("name neither" not in said)
+    assert told in said if told else "neither train nor test" not in said
 
 
 def test_messages_and_columns_of_a_table_are_read(tmp_path: Path) -> None:

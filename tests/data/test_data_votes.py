@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,22 @@ def test_several_values_may_mean_the_same() -> None:
             parse_labels(text)
     with pytest.raises(ConfigError, match="not filled in"):
         parse_labels("first=1,second=2,...=3")
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "hint"),
+    [
+        (parse_labels, "True=first,False=second", "--labels first=True,second=False"),
+        (parse_labels, '"yes, a"=good,no=bad', "--labels 'good=\"yes, a\",bad=no'"),
+        (parse_map, "q=prompt,a=chosen,b=rejected", "--map prompt=q,chosen=a,rejected=b"),
+    ],
+)
+def test_what_stands_the_wrong_way_round_is_turned_in_the_hint(
+    parse: Callable[[str], object], text: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError, match="names a (side before its value|role before its column)") as caught:
+        parse(text)
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 
-from hubdpo.config.name_values import read_pairs
+from hubdpo.config.name_values import read_pairs, turned_round
 from hubdpo.data.pairs.example import Rejection, Row
 from hubdpo.data.pairs.messages import words_of
 from hubdpo.errors import ConfigError
@@ -32,6 +33,8 @@ LONGEST_TIE = 30
 """Characters of the longest words for a tie; `Both answers are fine, but ...` is not a tie."""
 OPEN = "..."
 """The placeholder of a hint that a person must fill in."""
+SIDES = ("first", "second", "tie", "good", "bad")
+"""What a value may be said to mean."""
 MEANINGS = {"first": 1.0, "second": -1.0, "tie": 0.0}
 _WHOLE = re.compile(r"([+-]?)(0|[1-9]\d{0,29})(?:\.0*)?")
 """Whole numbers of up to 30 digits; Python refuses to parse thousands. Longer ones are compared as written."""
@@ -54,6 +57,8 @@ def parse_labels(text: str) -> dict[str, str]:
     meanings = {normalize(value): name for name, value in pairs}
     if {OPEN, ""} & meanings.keys() or OPEN in meanings.values():
         raise ConfigError(f"`--labels` has a value that is not filled in: {text}", hint=LABELS_HINT)
+    if turned := turned_round(pairs, SIDES):
+        raise ConfigError(f"`--labels` names a side before its value: {text}", hint=f"--labels {shlex.quote(turned)}")
     if len(meanings) != len(pairs) or {*meanings.values()} - {"tie"} not in ({"first", "second"}, {"good", "bad"}):
         raise ConfigError(
             f"`--labels` must give first and second a value each, or good and bad, and no value twice: {text}",

@@ -90,9 +90,10 @@ def _splits(source: Mapping[object, object]) -> RowSets:
     wrong = [(name, value) for name, value in source.items() if rows[str(name)] is None]
     if not wrong:
         if len(rows) > 1 and (unnamed := [f"`{name}`" for name in rows if split_of(name) is None]):
-            console.warn(
-                f"{console.listed(unnamed)} of `source` name neither train nor test rows: they are read together"
-            )
+            has_test = "test" in map(split_of, rows)
+            result = "their rows join `train`" if has_test else "all rows are read together, and a new test split drawn"
+            verb = "name" if len(unnamed) > 1 else "names"
+            console.warn(f"{console.listed(unnamed)} of `source` {verb} neither train nor test rows: {result}")
         return rows
     if all(split_of(str(name)) for name in source):
         name, value = wrong[0]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 
 from hubdpo.artefacts.formats.messages import COLUMNS
-from hubdpo.config.name_values import read_pairs
+from hubdpo.config.name_values import read_pairs, turned_round
 from hubdpo.data.converters.contract import Converter, ConvertOptions
 from hubdpo.data.converters.formats.preference import pair_columns
 from hubdpo.data.converters.prompts import read_prompt
@@ -27,6 +28,8 @@ def parse_map(text: str) -> dict[str, str]:
     pairs = read_pairs(text)
     roles = sorted(role for role, _ in pairs if role != "system")
     mapping = dict(pairs)
+    if turned := turned_round(pairs, (*COLUMNS, *WITH_VOTE, "system")):
+        raise ConfigError(f"`--map` names a role before its column: {text}", hint=f"--map {shlex.quote(turned)}")
     if roles not in (sorted(COLUMNS), sorted(WITH_VOTE)) or len(mapping) != len(pairs) or "" in mapping.values():
         raise ConfigError(
             f"`--map` must name prompt, chosen and rejected (or prompt, first, second and vote) once each: {text}",
