@@ -51,7 +51,7 @@ class Output:
 output = Output()
 """The state of this process; change it through `written_as`, which restores it."""
 spell: ContextVar[Spelling] = ContextVar("spell", default=lambda text, *, is_hint=False: text)
-"""How the options in a warning or hint are spelled, which is written for the command line."""
+"""How the options in a line are spelled, which is written for the command line."""
 
 LOG_WIDTH = 160
 """Columns of a table that is not written to a terminal."""
@@ -123,6 +123,11 @@ def result(line: str, data: Mapping[str, object], *, identifier: str | None = No
 
 def info(*lines: str) -> None:
     """Write each argument as a line to stderr."""
+    show(*map(spell.get(), lines))
+
+
+def show(*lines: str) -> None:
+    """Write each argument as a line to stderr, as it is: rows of the user's data."""
     if not output.is_quiet:
         _stderr().print(Text("\n".join(map(one_line, lines))))
 

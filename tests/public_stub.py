@@ -34,7 +34,7 @@ def stub() -> str:
             imports.append("from hubdpo.version import __version__ as __version__")
             continue
         function = getattr(hubdpo, name)
-        if not hasattr(function, "__wrapped__"):
+        if not hasattr(function, "__signature__"):
             imports.append(f"from {_MODULES[name]} import {name} as {name}")
             continue
         annotation = function.__wrapped__.__annotations__["return"]

@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 from hubdpo import console
 from hubdpo.cli.signals import stopped_by
 from hubdpo.config import Config
-from hubdpo.config.base import flag_of
+from hubdpo.config.base import flag_of, near_option
 from hubdpo.errors import HubdpoError, Stopped
 from hubdpo.machine.endings import LAUNCHED, leave_error
 from hubdpo.machine.refusals import Place, machine_error
@@ -89,7 +89,7 @@ def suggested_option(arguments: list[str]) -> str | None:
     known = {*model.model_fields, *(f"no_{name}" for name in model.model_fields), "config", "format", "json", "quiet"}
     for argument in arguments[1:]:
         name = argument[2:].partition("=")[0].replace("-", "_")
-        if argument.startswith("--") and name not in known and (near := model.near_field(name)):
+        if argument.startswith("--") and name not in known and (near := near_option(name, model.model_fields)):
             return flag_of(near)
     return None
 

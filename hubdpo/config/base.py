@@ -7,7 +7,7 @@ import functools
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
@@ -59,6 +59,7 @@ class Unfit(ValueError):
 
 
 LONGEST_SHOWN = 200
+MOST_LISTED = 10
 SURROGATE = re.compile("[\ud800-\udfff]")
 """What Python makes of the bytes of a command line that are not UTF-8."""
 
@@ -94,11 +95,8 @@ class Config(BaseModel):
             for key, value in layer.items():
                 name = str(key).replace("-", "_")
                 if name not in cls.model_fields:
-                    near = cls.near_field(name)
-                    known = f"the options are: {', '.join(sorted(cls.model_fields))}"
-                    raise ConfigError(
-                        f"unknown option{origin}: `{key}`", hint=f"did you mean `{near}`?" if near else known
-                    )
+                    where = f"see `hubdpo {cls._command()} --help`"
+                    raise unknown_option(f"unknown option{origin}: `{key}`", name, sorted(cls.model_fields), where)
                 if origins.get(name) == origin:
                     raise ConfigError(
                         f"`{name}`{origin} is given twice: `{keys[name]}` and `{key}`", hint="keep one of them"
@@ -129,13 +127,6 @@ class Config(BaseModel):
         return plain
 
     @classmethod
-    def near_field(cls, name: str) -> str | None:
-        """Return the option that an unknown name most likely means: its alias, or the closest spelling."""
-        if (known := ALIASES.get(name)) in cls.model_fields:
-            return known
-        return next(iter(difflib.get_close_matches(name, cls.model_fields, n=1)), None)
-
-    @classmethod
     def cli(cls, name: str) -> Cli:
         """Return the command-line facts of a field."""
         return next((item for item in cls.model_fields[name].metadata if isinstance(item, Cli)), Cli())
@@ -158,7 +149,7 @@ class Config(BaseModel):
         if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:  # pydantic takes True for 1
             raise ConfigError(
                 f"{cls._called(name, origin)} is not valid: {value} is not a number",
-                hint=cls.model_fields[name].description,
+                hint=cls._step(name, origin),
             )
         if secrets := known_secrets(str(value)):
             raise ConfigError(
@@ -183,7 +174,7 @@ class Config(BaseModel):
             hint = hint or "rows go to `hubdpo.prepare` first; give the folder that it wrote"
         return ConfigError(
             f"{cls._called(name, origins.get(name, ''))} is not valid: {message}: {_shown(first['input'])}",
-            hint=hint or cls.model_fields[name].description,
+            hint=hint or cls._step(name, origins.get(name, "")),
         )
 
     @classmethod
@@ -193,6 +184,27 @@ class Config(BaseModel):
         if cli.argument and console.output.as_typed and not origin:
             return f"`{cli.metavar}`"
         return f"option `{flag_of(name)}`{origin}"
+
+    @classmethod
+    def _step(cls, name: str, origin: str) -> str:
+        """Return what to give for an option: one of its choices, its default, or a value of its form."""
+        field, cli, flag = cls.model_fields[name], cls.cli(name), flag_of(name)
+        if get_origin(field.annotation) is Literal:
+            return f"one of: {', '.join(get_args(field.annotation))}"
+        if bool in (field.annotation, *get_args(field.annotation)):
+            return f"`{flag}` or `--no-{flag[2:]}`"
+        if field.is_required():
+            form = (cli.metavar or "VALUE").partition("|")[0]
+            return form if cli.argument and console.output.as_typed and not origin else f"{flag} {form}"
+        if isinstance(field.default, (int, float, str)):
+            return f"`{flag} {field.default}` is the default"
+        return f"give another value, or leave `{flag}` out"
+
+    @classmethod
+    def needed(cls, name: str, called: str) -> str:
+        """Return the message for a required option without a value, with what it is."""
+        meaning = cls.model_fields[name].description or ""
+        return f"`{called}` is needed: {meaning[:1].lower()}{meaning[1:]}".rstrip(".")
 
     @classmethod
     def _missing(cls, name: str, given: Values) -> ConfigError:
@@ -206,7 +218,7 @@ class Config(BaseModel):
             values = given[field] if isinstance(given.get(field), list) else [given.get(field)]
             words += [shlex.quote(str(value)) for value in values] if field in given else [metavar]
         return ConfigError(
-            f"`{metavars[name]}` is needed: {cls.model_fields[name].description}".rstrip("."),
+            cls.needed(name, metavars[name]),
             hint=f"hubdpo {cls._command()} {' '.join(words)}",
         )
 
@@ -218,6 +230,20 @@ class Config(BaseModel):
 def item_type(annotation: Any) -> Any:
     """Return the type of the items of a list, which may also be None; None for any other type."""
     return next((get_args(kind)[0] for kind in (annotation, *get_args(annotation)) if get_origin(kind) is list), None)
+
+
+def unknown_option(message: str, name: str, known: Collection[str], where: str) -> ConfigError:
+    """Return the error for an unknown option: with the nearest name, with all if they are few, or `where` they are."""
+    if near := near_option(name, known):
+        return ConfigError(message, hint=f"did you mean `{near}`?")
+    return ConfigError(message, hint=where if len(known) > MOST_LISTED else f"the options are: {', '.join(known)}")
+
+
+def near_option(name: str, known: Collection[str]) -> str | None:
+    """Return the option that an unknown name most likely means: its alias, or the closest spelling."""
+    if (alias := ALIASES.get(name)) in known:
+        return alias
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
 
 
 def flag_of(name: str) -> str:

@@ -7,17 +7,18 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic.fields import FieldInfo
 
 from hubdpo import console
-from hubdpo.config.base import Config, Values, item_type
+from hubdpo.config.base import Config, Values, item_type, unknown_option
 from hubdpo.config.spelling import as_keyword, respell, respelled
 from hubdpo.errors import ConfigError, HubdpoError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 ResultT = TypeVar("ResultT")
+P = ParamSpec("P")
 
 Resolve = Callable[[Values], tuple[Values, Values]]
 """Splits the options of a call into those to validate and further arguments of the function, such as rows in memory."""
@@ -50,7 +51,7 @@ def takes(
             for name in positional:
                 if named.get(name) is None:
                     raise ConfigError(
-                        f"`{name}` is needed: {model.model_fields[name].description}".rstrip("."),
+                        model.needed(name, name),
                         hint=f"hubdpo.{function.__name__}({', '.join(positional)}, ...)",
                     )
             with _spelled(model, function.__name__):
@@ -64,6 +65,25 @@ def takes(
         return call
 
     return decorate
+
+
+def plain(function: Callable[P, ResultT]) -> Callable[P, ResultT]:
+    """Let a function without a config raise ConfigError, in one line, for an option that is unknown or missing."""
+    name, known = function.__name__, inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **options: P.kwargs) -> ResultT:
+        named = [*known.parameters]
+        for option in options.keys() - named:
+            raise unknown_option(f"unknown option: `{option}`", option, named, f"help(hubdpo.{name})")
+        try:
+            known.bind(*arguments, **options)
+        except TypeError as problem:
+            forms = [n if p.default is p.empty else f"{n}=..." for n, p in known.parameters.items()]
+            raise ConfigError(f"`{name}`: {problem}", hint=f"hubdpo.{name}({', '.join(forms)})") from None
+        return function(*arguments, **options)
+
+    return call
 
 
 @contextmanager

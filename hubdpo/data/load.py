@@ -13,6 +13,7 @@ from hubdpo.artefacts.manifests.manifest import PREPARE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import DatasetRef
 from hubdpo.cards.model.card import citation_of
+from hubdpo.config.takes import plain
 from hubdpo.data.raw.raw_file import ENDINGS
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.open import open_snapshot
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 RAW_NAME = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|xlsx|txt|ya?ml)(\.(gz|zst|bz2|xz))?$", re.IGNORECASE)
 
 
+@plain
 def load_preferences(ref: str | Path, *, revision: str | None = None) -> DatasetDict:
     """Load the splits of a dataset folder, or of `USER/NAME[@REVISION]` on the Hub.
 

@@ -37,10 +37,10 @@ def test_an_unknown_key_names_the_file_and_the_nearest_option(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("config", "given", "message", "hint"),
     [
-        (PushConfig, {"folder": "run"}, "`USER/NAME` is needed: Repo to publish to", "hubdpo push run USER/NAME"),
-        (EvaluateConfig, {}, "`RUN` is needed: A complete run folder", "hubdpo evaluate RUN"),
+        (PushConfig, {"folder": "run"}, "`USER/NAME` is needed: repo to publish to", "hubdpo push run USER/NAME"),
+        (EvaluateConfig, {}, "`RUN` is needed: a complete run folder", "hubdpo evaluate RUN"),
         (PrepareConfig, {"source": ["a b", "c"]}, "option `--output-dir` is needed", "add `--output-dir DIR`"),
-        (PrepareConfig, {"output_dir": "out"}, "`SOURCE...` is needed: Files, folders", "hubdpo prepare SOURCE..."),
+        (PrepareConfig, {"output_dir": "out"}, "`SOURCE...` is needed: files, folders", "hubdpo prepare SOURCE..."),
         (
             TrainConfig,
             {"dataset": "data"},
@@ -259,6 +259,28 @@ def test_a_mapping_is_taken_for_what_is_typed(name: str, given: object, typed: o
     assert getattr(config, name) == typed
 
 
+@pytest.mark.parametrize("name", ["labels", "map"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({}, "it is empty"),
+        ([], "it is empty"),
+        ("", "it is empty"),
+        ([("first", "x,y")], r"\('first', 'x,y'\) is not NAME=VALUE"),
+        ({"first": {"x", "y"}}, "`first` is of type set"),
+    ],
+)
+def test_what_names_no_values_is_refused(name: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"option `--{name}` is not valid: {message}"):
+        PrepareConfig.build({"source": "x", "output_dir": "d", name: value})
+
+
+def test_an_unknown_option_of_many_is_looked_up_in_the_help() -> None:
+    with pytest.raises(ConfigError, match="unknown option: `dtype`") as caught:
+        TrainConfig.build({**TRAIN, "dtype": "float16"})
+    assert caught.value.hint == "see `hubdpo train --help`"
+
+
 @pytest.mark.parametrize("value", [None, [1, None]])
 def test_a_missing_value_is_no_vote(value: object) -> None:
     with pytest.raises(ConfigError, match="`second` is None, and a missing value cannot be a vote"):
@@ -280,12 +302,18 @@ def test_quotes_that_nothing_needs_are_part_of_a_value() -> None:
 @pytest.mark.parametrize(
     ("options", "words", "hint"),
     [
-        ({"seed": True}, "True is not a number", "seed"),
-        ({"beta": False}, "False is not a number", "penalty"),
+        ({"seed": True}, "True is not a number", "`--seed 42` is the default"),
+        ({"beta": False}, "False is not a number", "`--beta 0.1` is the default"),
+        ({"reference": "x"}, "'online' or 'cached'", "one of: online, cached"),
+        ({"max_prompt_length": "x"}, "valid integer", "give another value, or leave `--max-prompt-length` out"),
+        ({"dry_run": "x"}, "valid boolean", "`--dry-run` or `--no-dry-run`"),
+        ({"output_dir": 5}, "not a valid path", "--output-dir dir"),
         ({"dataset": [{"prompt": "a"}]}, "valid string", "rows go to `hubdpo.prepare` first"),
     ],
 )
-def test_a_value_of_another_kind_is_refused(options: dict[str, object], words: str, hint: str) -> None:
+def test_a_value_of_another_kind_is_refused_with_what_to_give(
+    options: dict[str, object], words: str, hint: str
+) -> None:
     needed = {"model_name_or_path": "me/base", "dataset": "data", "output_dir": "run"}
     with pytest.raises(ConfigError, match=words) as caught:
         TrainConfig.build(needed | options)

@@ -93,6 +93,16 @@ def test_warnings_and_hints_of_a_call_name_its_arguments(tmp_path: Path, capsys:
     assert 'hint: repeats teach nothing new; `dedupe="none"` keeps them' in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("from_python")
+def test_what_a_call_tells_names_its_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    splits = {
+        split: [{"prompt": f"{split} {n}", "chosen": "good", "rejected": "bad"} for n in range(3)]
+        for split in ("train", "test")
+    }
+    hubdpo.prepare(splits, tmp_path / "data")
+    assert "; `test_size=SHARE` draws a new split" in capsys.readouterr().err
+
+
 def test_text_of_the_data_is_shown_as_it_is(
     tmp_path: Path, from_python: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

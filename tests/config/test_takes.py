@@ -46,7 +46,7 @@ def test_a_config_and_its_options_are_the_same(arguments: tuple[Any, ...], optio
     [
         (("data", "me/data"), {"vresion": "1.0.0"}, "unknown option: `vresion`", "did you mean `version`?"),
         (("data", "me/data"), {}, "option `version=` is needed", 'add `version="X.Y.Z"`'),
-        (("data",), {"version": "1.0.0"}, "`repo` is needed: Repo to publish to", "hubdpo.publish(folder, repo, ...)"),
+        (("data",), {"version": "1.0.0"}, "`repo` is needed: repo to publish to", "hubdpo.publish(folder, repo, ...)"),
         (("data",), WANTED, "`publish` got `folder` twice", "give it by position or by name, not both"),
         (
             ("data", "me/data", "1.0.0"),
@@ -102,6 +102,25 @@ def test_the_signature_and_the_help_of_a_stage_have_every_option(name: str) -> N
         default = parameter.empty if info.is_required() else info.get_default(call_default_factory=True)
         assert parameter.default == default
         assert f"{field}: {info.description}" in (inspect.getdoc(function) or "")
+
+
+@pytest.mark.parametrize(
+    ("call", "message", "hint"),
+    [
+        (lambda: hubdpo.load_adapter("run", devise="cuda"), "unknown option: `devise`", "did you mean `device_map`?"),
+        (
+            lambda: hubdpo.load_preferences("data", split="train"),
+            "unknown option: `split`",
+            "the options are: ref, revision",
+        ),
+        (lambda: hubdpo.verify(), "`verify`: missing a required argument: 'ref'", "hubdpo.verify(ref, check=...)"),
+        (lambda: hubdpo.diff(*"abc"), "`diff`: too many positional arguments", "hubdpo.diff(before, after)"),
+    ],
+)
+def test_a_mistake_in_a_call_without_a_config_is_one_line(call: Callable[[], Any], message: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        call()
+    assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
 def test_paths_are_taken_where_a_folder_or_a_hub_id_is() -> None:

@@ -112,7 +112,8 @@ def test_a_broken_file_of_a_run_is_written_by_its_owner(run_dir: Path, tmp_path:
     (run / name).write_bytes(b"junk") if name.endswith("json") else (run / name).unlink()
     with pytest.raises(ArtefactError, match=f"{run}") as caught:
         hubdpo.load_adapter(run)
-    assert caught.value.hint == "run `hubdpo train` again with `--resume`"
+    hint = str(caught.value.hint)
+    assert hint.startswith("hubdpo train ") and hint.endswith(" --resume")
 
 
 def test_a_missing_base_is_told_to_be_the_base(run_dir: Path, dataset_dir: Path, tmp_path: Path) -> None:

@@ -32,12 +32,12 @@ def explain_files(config: PrepareConfig, pieces: list[Piece], rules: list[Rules]
     for converter, (number, rule) in firsts.items():
         own = [piece for piece in pieces if piece.file.number == number]
         if len(firsts) > 1:
-            console.info(f"══ {own[0].file.name}, `{converter}`")
+            console.show(f"══ {own[0].file.name}, `{converter}`")
         readers = (PieceReader(piece, max_line_bytes=config.max_line_bytes) for piece in own)
         for row in itertools.islice(itertools.chain.from_iterable(readers), config.explain):
-            console.info(f"── {own[0].file.place} {row.line}")
+            console.show(f"── {own[0].file.place} {row.line}")
             if row.value is None:
-                console.info(f"dropped: {row.problem}{row.detail and f', {row.detail}'}")
+                console.show(f"dropped: {row.problem}{row.detail and f', {row.detail}'}")
             else:
                 _explain(row.value, rule)
 
@@ -53,7 +53,7 @@ def _explain(row: Row, rules: Rules) -> None:
         )
         for item in items:
             if isinstance(item, Rejection):
-                console.info(f"dropped: {item.reason}")
+                console.show(f"dropped: {item.reason}")
                 continue
             item.changes |= unlisted(row)
             if isinstance(item, ScoredAnswer):
@@ -64,7 +64,7 @@ def _explain(row: Row, rules: Rules) -> None:
     except NotText as problem:
         raise problem.refusal() from None
     except Rejection as rejection:
-        console.info(f"dropped: {rejection.reason}")
+        console.show(f"dropped: {rejection.reason}")
 
 
 def _explain_pair(pair: PreferenceExample, rules: Rules) -> None:
@@ -72,7 +72,7 @@ def _explain_pair(pair: PreferenceExample, rules: Rules) -> None:
     for name, messages in (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected)):
         _show_messages(name, messages)
     if changes:
-        console.info(f"changed: {', '.join(change_names(changes))}")
+        console.show(f"changed: {', '.join(change_names(changes))}")
     if rules.model is None:
         return
     encoder = encoder_of(rules.model)
@@ -85,11 +85,11 @@ def _explain_pair(pair: PreferenceExample, rules: Rules) -> None:
         _show(f"{name} rendered", encoder.decode(tokens))
         first = " ".join(map(str, tokens[:FIRST_TOKENS]))
         count = f", {len(scored):,} of them scored" if len(scored) < len(tokens) else ""
-        console.info(f"{name}: {len(tokens):,} tokens{count}: {first}{' …' if len(tokens) > FIRST_TOKENS else ''}")
+        console.show(f"{name}: {len(tokens):,} tokens{count}: {first}{' …' if len(tokens) > FIRST_TOKENS else ''}")
     limit, most = "", rules.config.max_length
     if isinstance(most, int):
         limit = f", {'over' if ids.longest > most else 'within'} --max-length {most:,}"
-    console.info(f"longest sequence: {ids.longest:,} tokens{limit}")
+    console.show(f"longest sequence: {ids.longest:,} tokens{limit}")
 
 
 def _show_messages(name: str, messages: list[Message]) -> None:
@@ -99,4 +99,4 @@ def _show_messages(name: str, messages: list[Message]) -> None:
 
 def _show(name: str, text: str) -> None:
     text = redact(text, find_secrets(text)) if text.strip() else "(empty)"
-    console.info(f"{name}: {visible(text[:LONGEST])}{' …' if len(text) > LONGEST else ''}")
+    console.show(f"{name}: {visible(text[:LONGEST])}{' …' if len(text) > LONGEST else ''}")

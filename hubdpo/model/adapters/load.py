@@ -14,6 +14,7 @@ from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE, verify_files
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.config.repo_id import is_repo_id
+from hubdpo.config.takes import plain
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.client import called
 from hubdpo.hub.open import open_snapshot
@@ -42,6 +43,7 @@ class LoadedAdapter(NamedTuple):
     revision: str | None
 
 
+@plain
 def load_adapter(
     repo: str | Path, *, revision: str | None = None, load_in_4bit: bool | None = None, device_map: object = None
 ) -> LoadedAdapter:

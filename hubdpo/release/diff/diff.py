@@ -20,6 +20,7 @@ from hubdpo.artefacts.manifests.manifest import (
     verify_files,
 )
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.config.takes import plain
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import checked_name
@@ -74,6 +75,7 @@ class Diff:
         return asdict(self)
 
 
+@plain
 def diff(before: str | Path, after: str | Path) -> Diff:
     """Compare two releases or folders of the same kind, each given as a folder or `USER/NAME[@REVISION]`.
 

@@ -16,6 +16,7 @@ from hubdpo.artefacts.manifests.bundle import A_KIND, Bundle, Release
 from hubdpo.artefacts.manifests.manifest import BUNDLE_FILE, PROBES_FILE, RELEASE_FILE, RUN_FILE, verify_files
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.push import Check
+from hubdpo.config.takes import plain
 from hubdpo.errors import ArtefactError, ConfigError, VerificationFailed
 from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.open import find_types, open_repo, say_which
@@ -49,6 +50,7 @@ class Findings:
     splits: dict[str, int] | None = None
 
 
+@plain
 def verify(ref: str | Path, *, check: Check = "load") -> Verified:
     """Verify the release `USER/NAME@vX.Y.Z` of a model or a dataset, and return what it is.
 
