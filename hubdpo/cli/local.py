@@ -95,7 +95,7 @@ def _hub() -> dict[str, object]:
     if is_offline():
         return {"endpoint": endpoint(), "login": "unknown: offline mode is on"}
     try:
-        with translate_errors("your login"):
+        with translate_errors(""):
             login = api().whoami()["name"]
     except HubError as problem:
         login = "unknown"

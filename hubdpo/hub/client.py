@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import write_atomic
 from hubdpo.errors import HubError, NoSuchRevision
-from hubdpo.hub.failures import AGAIN, first_line, is_offline, is_unreachable, translate_errors
+from hubdpo.hub.failures import AGAIN, first_line, in_words, is_offline, is_unreachable, translate_errors
 from hubdpo.hub.reference import COMMIT, Address, RepoRef, RepoType, checked_revision, parse_address
 from hubdpo.hub.retry import repeat
 from hubdpo.hub.transport import api, download_bars, endpoint
@@ -33,12 +33,14 @@ class CachedCommit(str):
     """A commit that the cache named in place of a Hub that did not answer. Its files come from the cache as well."""
 
 
-def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = "model") -> str:
+def resolve(
+    repo_id: str, revision: str | None = None, *, repo_type: RepoType = "model", unanswered: Exception | None = None
+) -> str:
     """Return the commit (40 hex digits) that a branch, tag or commit names now.
 
-    In offline mode, and with a warning when the Hub does not answer, return the commit that the cache remembers. Raise
-    NoSuchRevision when the repo (offline: the cache) has no such revision, HubError for any other failure, such as a
-    repo of the other type.
+    In offline mode, and with a warning when the Hub does not answer, return the commit that the cache remembers. A
+    Hub that left a request `unanswered` just now is not asked for it first. Raise NoSuchRevision when the repo
+    (offline: the cache) has no such revision, HubError for any other failure, such as a repo of the other type.
     """
     if revision is not None and COMMIT.fullmatch(revision):
         return revision
@@ -51,15 +53,15 @@ def resolve(repo_id: str, revision: str | None = None, *, repo_type: RepoType = 
         return cached
     with errors_of_repo(str(ref), repo_id, repo_type):
         try:
+            if cached and unanswered:
+                raise unanswered
             sha = repeat(
                 lambda: api().repo_info(repo_id, revision=revision, repo_type=repo_type), cached=bool(cached)
             ).sha
         except Exception as problem:
             if cached is None or not is_unreachable(problem):
                 raise
-            console.warn(
-                f"{endpoint()} does not answer ({type(problem).__name__}); `{ref}` is {cached[:12]}, from the cache"
-            )
+            console.warn(f"{endpoint()} {in_words(problem)}; `{ref}` is {cached[:12]}, from the cache")
             return CachedCommit(cached)
     if not sha:
         raise HubError(f"{endpoint()} names no commit for `{repo_id}`", hint="try again later")
@@ -132,26 +134,30 @@ def download(
     """Return a folder with the files of a commit, from the cache or the Hub. Raise HubError when a file is missing.
 
     Other tools cache single files, without the list of the commit's files, and then only the Hub knows whether the
-    cache has all of them. Such a cache is enough if it has a file for each pattern in `needed`, else in
-    `allow_patterns`.
+    cache has all of them. Where it does not answer, such a cache is enough if it has a file for each pattern in
+    `needed`, else in `allow_patterns`.
     """
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
+    cached, patterns = cache_of(repo_id, repo_type) / "snapshots" / sha, needed or allow_patterns
+    is_listed = cached_tree(repo_id, sha, repo_type) is not None
+    is_enough = not is_listed and patterns is not None and all(any(cached.glob(name)) for name in patterns)
+    if is_cache_only(sha) and not is_listed and not is_enough:
+        not_cached(RepoRef(repo_id, sha), repo_type)
     with errors_of_repo(f"{repo_id}@{sha[:12]}", repo_id, repo_type):
         try:
-            folder = repeat(lambda: fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns))
+            return repeat(
+                lambda: fetch(repo_id, sha, repo_type=repo_type, allow_patterns=allow_patterns), cached=is_enough
+            )
         except (LocalEntryNotFoundError, OfflineModeIsEnabled):  # huggingface_hub 1 raises the second
             if is_cache_only(sha):
                 not_cached(RepoRef(repo_id, sha), repo_type)
             raise
-        patterns = needed or allow_patterns
-        is_enough = patterns is not None and all(any(folder.glob(pattern)) for pattern in patterns)
-        if not is_enough and cached_tree(repo_id, sha, repo_type) is None:
-            if is_cache_only(sha):
-                not_cached(RepoRef(repo_id, sha), repo_type)
-            # fails where the client fell back on the cache
-            repeat(lambda: api().repo_info(repo_id, revision=sha, repo_type=repo_type))
-    return folder
+        except Exception as problem:
+            if not is_enough or not is_unreachable(problem):
+                raise
+            console.warn(f"{endpoint()} {in_words(problem)}; the files of `{repo_id}@{sha[:12]}` are from the cache")
+            return cached
 
 
 def fetch(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
 
 from hubdpo.errors import HubdpoError, HubError, MachineError, NoSuchRevision
-from hubdpo.hub.transport import http, hub_address
+from hubdpo.hub.transport import http, hub_address, retry_after
 from hubdpo.machine.refusals import DISK_FAILURE, QUOTED_ANSWER, machine_error
 
 LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
@@ -72,17 +73,36 @@ def is_unknown_outcome(problem: BaseException) -> bool:
 
 
 def is_unreachable(problem: BaseException) -> bool:
-    """Tell whether the Hub gave no answer or is down. A proxy that refuses does not count."""
+    """Tell whether the Hub gave no answer of its own, is down or too busy. A proxy that refuses does not count."""
     if isinstance(problem, http().TransportError):
         return not isinstance(problem, http().ProxyError)
-    return (status_of(problem) or 0) >= 500
+    status = status_of(problem) or 0
+    return status == 429 or status >= 500 or isinstance(problem, JSONDecodeError)
+
+
+def asked_pause(problem: BaseException | None) -> float | None:
+    """Return the seconds to wait before the next request that the response behind an error asks for, or None."""
+    response = getattr(problem, "response", None)
+    return retry_after(response.headers) if response is not None else None
+
+
+def in_words(problem: BaseException) -> str:
+    """Say in a few words what the Hub did instead of answering; its address is the subject."""
+    problem = problem.__cause__ or problem
+    if (status := status_of(problem)) is not None:
+        return f"answered {status}"
+    if isinstance(problem, JSONDecodeError):
+        return "answered something that is not JSON"
+    if isinstance(problem, http().TransportError) or not str(problem):
+        return f"does not answer ({type(problem).__name__})"
+    return f"cannot be reached ({first_line(problem)[:80]})"
 
 
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
     """Raise HubError, with a hint, for errors of the Hub or the network, and MachineError for errors of this machine.
 
-    `what` names the repo or file in the message.
+    `what` names the repo or file in the message; the login has no name.
     """
     try:
         yield
@@ -99,7 +119,7 @@ def no_folder(ref: str) -> Iterator[None]:
     try:
         yield
     except HubError as problem:
-        raise type(problem)(f"{problem.message}; nor is there a folder `{ref}` here", hint=problem.hint) from None
+        raise type(problem)(f"{problem.message}; and there is no folder `{ref}` here", hint=problem.hint) from None
 
 
 def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
@@ -132,7 +152,7 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
         return HubError(f"`{what}` has no safetensors that can be read: {first_line(problem)}", hint="tell its owner")
     if isinstance(problem, JSONDecodeError):
         return HubError(
-            f"what {hub_address()} answered for `{what}` is not JSON",
+            f"what {hub_address()} answered{_about(what)} is not JSON",
             hint="check HF_ENDPOINT, and whether a proxy stands between",
         )
     if isinstance(problem, errors.EntryNotFoundError):
@@ -147,7 +167,7 @@ def as_hub_error(what: str, problem: BaseException) -> HubdpoError | None:
         )
     if isinstance(problem, TimeoutError) or _is_of_http(kinds):
         return HubError(
-            f"no answer from {hub_address()} for `{what}`: {type(problem).__name__}",
+            f"no answer from {hub_address()}{_about(what)} ({type(problem).__name__})",
             hint=f"check the network and HF_ENDPOINT, then {AGAIN}",
         )
     if _libraries(kinds):
@@ -169,8 +189,9 @@ def _refused(what: str, problem: BaseException) -> HubError:
         return HubError(f"`{what}` is not on {hub_address()}, or is private", hint=hint)
     if isinstance(problem, errors.RevisionNotFoundError):
         kind = " --type dataset" if "/datasets/" in str(problem.response.url) else ""
-        hint = f"hf repos tag list {what.partition('@')[0]}{kind}"
-        return NoSuchRevision(f"`{what}` has no such revision", hint=hint)
+        repo, _, revision = what.partition("@")
+        hint = f"hf repos tag list {repo}{kind}"
+        return NoSuchRevision(f"`{repo}` has no {f'revision `{revision}`' if revision else 'such revision'}", hint=hint)
     if isinstance(problem, errors.DisabledRepoError):
         return HubError(f"`{what}` was disabled by {hub_address()}", hint=f"read why at {hub_address()}/{what}")
     if status == 401:
@@ -182,9 +203,15 @@ def _refused(what: str, problem: BaseException) -> HubError:
             f"{hub_address()} has no room for `{what}` ({status or 'by LFS'}): {first_line(problem)}",
             hint=f"free room on the disk of that Hub, not on this machine's, or wait until its owner has, then {AGAIN}",
         )
+    if status == 429 and (delay := asked_pause(problem)) is not None and delay > 1:
+        pause = f"{delay:.0f} seconds" if delay < 90 else f"{math.ceil(delay / 60)} minutes"
+        return HubError(
+            f"{hub_address()} answered 429, too many requests{_about(what)}: it asks to wait {pause}",
+            hint=f"in {pause}, {AGAIN}",
+        )
     later = status is None or status >= 500 or status in (408, 429)
     return HubError(
-        f"{hub_address()} answered {status or 'with an error'} for `{what}`: {first_line(problem)}",
+        f"{hub_address()} answered {status or 'with an error'}{_about(what)}: {first_line(problem)}",
         hint="try again later" if later else f"mend what it names, then {AGAIN}",
     )
 
@@ -197,7 +224,11 @@ def first_line(problem: BaseException) -> str:
 def _said(problem: BaseException) -> str:
     """Return the Hub's own message where it is known, else the text of the error."""
     quoted = QUOTED_ANSWER.search(str(problem))
-    return str(getattr(problem, "server_message", None) or (quoted and quoted[2]) or problem)
+    return str(getattr(problem, "server_message", None) or (quoted and quoted[2]) or problem).partition(" for url '")[0]
+
+
+def _about(what: str) -> str:
+    return f" for `{what}`" if what else ""
 
 
 def _libraries(kinds: tuple[type, ...]) -> frozenset[str]:

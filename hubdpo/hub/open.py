@@ -6,14 +6,22 @@ from pathlib import Path
 
 from hubdpo import console
 from hubdpo.errors import ConfigError, HubError, NoSuchRevision
-from hubdpo.hub.client import cache_of, check_type, exists, not_cached, resolve
+from hubdpo.hub.client import cache_of, cached_tree, check_type, exists, not_cached, resolve
 from hubdpo.hub.failures import is_offline, is_unreachable, no_folder, translate_errors
-from hubdpo.hub.reference import RepoRef, RepoType, parse_unless_folder
+from hubdpo.hub.reference import COMMIT, RepoRef, RepoType, parse_unless_folder
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.hub.transport import endpoint
 
 TYPES: tuple[RepoType, ...] = ("model", "dataset")
+
+
+class CachedTypes(list[RepoType]):
+    """Types that the cache named in place of a Hub that did not answer, which need not be asked once more."""
+
+    def __init__(self, types: list[RepoType], unanswered: Exception) -> None:
+        super().__init__(types)
+        self.unanswered = unanswered
 
 
 def open_snapshot(ref: str, revision: str | None = None, *, repo_type: RepoType | None = None) -> Snapshot:
@@ -44,7 +52,9 @@ def open_repo(named: RepoRef, *, ref: str | None = None, fresh: bool = False) ->
     refusal: NoSuchRevision | None = None
     for repo_type in types:
         try:
-            commit = resolve(named.repo_id, named.revision, repo_type=repo_type)
+            commit = resolve(
+                named.repo_id, named.revision, repo_type=repo_type, unanswered=getattr(types, "unanswered", None)
+            )
             snapshot = RepoSnapshot(named.repo_id, repo_type, commit, ref=ref, revision=named.revision, fresh=fresh)
             if named.repo_type is None and commit == named.revision:
                 assert snapshot.files is not None  # the Hub is not asked for a whole commit, which may be of the other
@@ -69,13 +79,19 @@ def find_types(named: RepoRef) -> list[RepoType]:
     cached = [repo_type for repo_type in TYPES if cache_of(repo_id, repo_type).is_dir()]
     if is_offline():
         return cached or not_cached(named, None)
+    if COMMIT.fullmatch(named.revision or "") and (
+        listed := [
+            repo_type for repo_type in cached if cached_tree(repo_id, str(named.revision), repo_type) is not None
+        ]
+    ):
+        return listed  # a commit is of one repo, and never changes
     with translate_errors(repo_id):
         try:
             found = [repo_type for repo_type in TYPES if exists(repo_id, repo_type, cached=bool(cached))]
         except Exception as problem:
             if not cached or not is_unreachable(problem):
                 raise
-            return cached
+            return CachedTypes(cached, problem)
     if not found:
         raise HubError(f"`{repo_id}` is not on {endpoint()}, or is private", hint="hf auth login, or check the name")
     return found

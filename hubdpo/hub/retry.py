@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
 from hubdpo import console
-from hubdpo.hub.failures import first_line, is_unknown_outcome
-from hubdpo.hub.transport import http, hub_address
+from hubdpo.hub.failures import asked_pause, in_words, is_unknown_outcome
+from hubdpo.hub.transport import MAX_RETRY_AFTER_S, http, hub_address, unrepeated
 
 T = TypeVar("T")
 TRIES = 8
 TRIES_WITH_CACHE = 3
-LONG_S = 20.0
-"""Seconds of an attempt after which one more is made: huggingface_hub has repeated the request itself, for 23 s."""
+LONG_S = 15.0
+"""Seconds of an attempt after which only one more is made."""
 LONGEST_WAIT_S = 30.0
-MAX_RETRY_AFTER_S = 310.0
-"""The Hub counts requests in windows of five minutes, so it never asks for a longer pause."""
+MOST_PAUSES = 2
+"""Most pauses that the Hub may ask for, where they are longer than LONGEST_WAIT_S: one window, and a second in full."""
+TOLD_S = 2.0
 clock, pause = time.monotonic, time.sleep
 
 
@@ -25,53 +26,39 @@ def repeat(call: Callable[[], T], *, cached: bool = False) -> T:
     """Return the result of a call that is safe to repeat, after at most TRIES attempts.
 
     With `cached` the caller can do without the Hub, so a Hub that does not answer is left within a second, or after one
-    timeout.
+    timeout, and no pause is made that it asks for.
     """
     tries = TRIES_WITH_CACHE if cached else TRIES
     for attempt in range(TRIES):
         began = clock()
         try:
-            return call()
+            with unrepeated():
+                return call()
         except Exception as problem:
-            was_long = clock() - began > LONG_S
+            is_timeout = isinstance(problem, http().TimeoutException)
+            was_long = is_timeout or clock() - began > LONG_S
             tries = min(tries, attempt + 2) if was_long else tries
-            is_last = attempt + 1 >= tries or (cached and isinstance(problem, http().TimeoutException))
-            if is_last or not is_unknown_outcome(problem):
+            is_left = cached and (is_timeout or (asked_pause(problem) or 0) > TOLD_S)
+            if attempt + 1 >= tries or is_left or not is_unknown_outcome(problem):
                 raise
-            if was_long:
-                console.info(f"{hub_address()}: {_reason(problem)}; trying once more")
-            wait_before(attempt, problem)
+            wait_before(attempt, problem, tries, told=was_long)
     raise AssertionError("unreachable")
 
 
-def wait_before(attempt: int, problem: BaseException | None = None) -> None:
-    """Wait before the next attempt: as long as the server asks for, else twice as long each time."""
-    response = getattr(problem, "response", None)
-    delay = retry_after(response.headers) if response is not None else None
-    if delay is None:
-        delay = min(0.25 * 2**attempt, LONGEST_WAIT_S)
-        if delay > 2 and problem is not None:
-            console.info(f"{hub_address()}: {_reason(problem)}; trying again in {delay:.0f} s")
-        pause(delay)
-        return
-    if delay > 2:
-        console.info(f"the Hub asks for a pause of {delay:.0f} s")
-    pause(min(delay, MAX_RETRY_AFTER_S))
+def wait_before(attempt: int, problem: Exception | None = None, tries: int = TRIES, *, told: bool = False) -> None:
+    """Wait before the next attempt: as long as the server asks for, else twice as long each time.
 
-
-def _reason(problem: BaseException) -> str:
-    return first_line(problem.__cause__ or problem)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the retry delay in seconds that a response asks for, or None.
-
-    The Hub sends `RateLimit: "api";r=0;t=55` when no requests are left for 55 seconds; proxies send `Retry-After: 55`.
+    Raise the problem again where the server asks for too long a pause, or for too many. A pause of more than TOLD_S is
+    told, and any pause where `told`.
     """
-    from huggingface_hub.utils import parse_ratelimit_headers
-
-    limit = parse_ratelimit_headers(headers)
-    if limit is not None and limit.remaining == 0:
-        return float(limit.reset_in_seconds + 1)  # the Hub rounds the seconds down
-    seconds = headers.get("Retry-After", "")
-    return float(seconds) if seconds.isdigit() else None
+    asked = asked_pause(problem)
+    if problem is not None and asked is not None and asked > LONGEST_WAIT_S:
+        tries = min(tries, MOST_PAUSES + 1)
+        if asked > MAX_RETRY_AFTER_S or attempt + 1 >= tries:
+            raise problem
+    delay = min(0.25 * 2**attempt, LONGEST_WAIT_S) if asked is None else asked
+    if problem is not None and (told or delay > TOLD_S):
+        what = "trying again" if asked is None else "it asks for a pause, so trying again"
+        when = f"in {delay:.0f} s" if delay >= 1 else "now"
+        console.info(f"{hub_address()} {in_words(problem)}; {what} {when} (attempt {attempt + 2} of {tries})")
+    pause(delay)

@@ -6,8 +6,9 @@ import functools
 import importlib
 import os
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from hubdpo.errors import HubError
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 PUBLIC_HUB = "https://huggingface.co"
 CONNECT_S, READ_S, WRITE_S = 10.0, 60.0, 300.0
+GET_S = 20.0
+"""Seconds for the answer to a GET or HEAD request; a commit of many files takes the Hub longer."""
+READS = ("GET", "HEAD")
+FAILED = (408, 429, 500, 502, 503, 504)
+"""Statuses after which huggingface_hub repeats a request."""
+MAX_RETRY_AFTER_S = 310.0
+"""The Hub counts requests in windows of five minutes, so a longer pause is not for a command to wait through."""
+_unrepeated: ContextVar[bool] = ContextVar("unrepeated", default=False)
 
 
 def hub_address() -> str:
@@ -92,20 +101,73 @@ def http() -> Any:
     return importlib.import_module(errors.HTTPError.__module__.partition(".")[0])
 
 
+class _Failed(Exception):
+    """A failed request. Its cause, which is what to handle, would make huggingface_hub wait and repeat the request."""
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the retry delay in seconds that a response asks for, or None.
+
+    The Hub sends `RateLimit: "api";r=0;t=55` when no requests are left for 55 seconds; proxies send `Retry-After: 55`.
+    """
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds + 1)  # the Hub rounds the seconds down
+    seconds = headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdigit() else None
+
+
+@contextmanager
+def unrepeated() -> Iterator[None]:
+    """Let huggingface_hub send GET and HEAD requests of the body, in this thread, once, and make no pause for a 429.
+
+    It says nothing of its own attempts, which take 23 seconds and more, nor of pauses as long as the Hub asks for.
+    """
+    token = _unrepeated.set(True)
+    try:
+        yield
+    except _Failed as problem:
+        assert isinstance(problem.__cause__, Exception)
+        raise problem.__cause__ from None
+    finally:
+        _unrepeated.reset(token)
+
+
 @functools.cache
 def _limit_requests() -> None:
     """Set timeouts on all requests of huggingface_hub in this process. By default some of them wait forever."""
     from huggingface_hub import set_client_factory
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import hf_raise_for_status
     from huggingface_hub.utils._http import hf_request_event_hook
 
     def limit(request: Any) -> None:
         # set per request: huggingface_hub passes `timeout=None` for refs and trees, which overrides the client's own
-        limits = http().Timeout(READ_S, connect=CONNECT_S, write=WRITE_S).as_dict()
+        read = min(READ_S, GET_S) if request.method in READS else READ_S
+        limits = http().Timeout(read, connect=CONNECT_S, write=WRITE_S).as_dict()
         requested = request.extensions.get("timeout", {})
         request.extensions["timeout"] = {name: requested.get(name) or limit for name, limit in limits.items()}
 
+    class Client(http().Client):  # type: ignore[misc]
+        def send(self, request: Any, **options: Any) -> Any:
+            is_once = _unrepeated.get()
+            is_read = is_once and request.method in READS
+            try:
+                response = super().send(request, **options)
+                status, asked = response.status_code, retry_after(response.headers) or 0
+                if (is_read and status in FAILED) or (status == 429 and (is_once or asked > MAX_RETRY_AFTER_S)):
+                    response.read()
+                    hf_raise_for_status(response)
+            except (http().TransportError, HfHubHTTPError) as problem:
+                if is_read:
+                    raise _Failed from problem
+                raise
+            return response
+
     def client() -> Any:
         hooks = {"request": [hf_request_event_hook, limit]}
-        return http().Client(event_hooks=hooks, follow_redirects=True, timeout=None)
+        return Client(event_hooks=hooks, follow_redirects=True, timeout=None)
 
     set_client_factory(client)

@@ -23,7 +23,7 @@ from hubdpo.hub.failures import is_unknown_outcome, status_of
 from hubdpo.hub.reference import type_option
 from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.hub.retry import TRIES, wait_before
-from hubdpo.hub.transport import api, without_upload_bars
+from hubdpo.hub.transport import api, unrepeated, without_upload_bars
 from hubdpo.hub.versions import bump, highest, is_higher
 from hubdpo.release.remote import Commit, Refs, Remote
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
@@ -143,7 +143,7 @@ def _committed(remote: Remote, branch: str, plan: Plan, title: str, attempt: int
     """Make one commit on a branch. None, after a pause, when the branch has moved or the outcome is unknown."""
     assert plan.old is not None
     try:
-        with without_upload_bars():
+        with without_upload_bars(), unrepeated():
             commit = api().create_commit(
                 **remote.named, operations=plan.operations(), commit_message=title, revision=branch,
                 parent_commit=plan.old.commit, commit_description=plan.new.bundle_line,

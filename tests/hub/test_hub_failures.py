@@ -260,7 +260,8 @@ def test_doctor_says_that_no_answer_came(run_cli: Callable[..., Result], faults:
     faults.add(Fault("reset-before", "whoami"))
     done = run_cli("doctor")
     assert done.exit_code == 0, done.stderr
-    assert "warning: your login is unknown: no answer" in done.stderr and "hint: " in done.stderr
+    said = f"warning: your login is unknown: no answer from {constants.ENDPOINT} (RemoteProtocolError)\n"
+    assert said in done.stderr and "hint: " in done.stderr
     (row,) = [line for line in done.stdout.splitlines() + done.stderr.splitlines() if line.startswith("login ")]
     assert row.split() == ["login", "unknown"]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,6 +124,30 @@ def test_a_commit_is_never_asked_for(published: dict[str, str], faults: Faults) 
 
 
 @pytest.mark.usefixtures("cache")
+def test_a_commit_alone_tells_the_type_of_its_repo(published: dict[str, str], faults: Faults) -> None:
+    sha = resolve(published["data"], repo_type="dataset")
+    assert open_snapshot(f"{published['data']}@{sha}", repo_type="dataset").fetch()
+    faults.add(refused := Fault("reset-before", "", times=1_000))
+    assert open_snapshot(f"{published['data']}@{sha}").repo_type == "dataset"
+    assert refused.times == 1_000
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_base_that_other_tools_cached_is_left_at_once_by_a_dead_hub(
+    tiny_base_repo: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        HfApi().hf_hub_download(tiny_base_repo, name)
+    sha = resolve(tiny_base_repo)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: pytest.fail("it waits in silence"))
+    monkeypatch.setattr("hubdpo.hub.retry.pause", lambda seconds: None)
+    assert find_base(tiny_base_repo, sha).ref.revision == sha
+    said = capsys.readouterr().err
+    assert f"http://127.0.0.1:9 does not answer (ConnectError); the files of `{tiny_base_repo}@{sha[:12]}` are" in said
+
+
+@pytest.mark.usefixtures("cache")
 def test_evaluate_of_what_is_pinned_asks_nothing(
     published: dict[str, str], tiny_base_repo: str, run_dir: Path, tmp_path: Path, faults: Faults
 ) -> None:
@@ -140,18 +166,71 @@ def test_evaluate_of_what_is_pinned_asks_nothing(
 
 
 @pytest.mark.usefixtures("cache")
-@pytest.mark.parametrize("kind", ["reset-before", "status"])
+@pytest.mark.parametrize(
+    ("kind", "status", "words"),
+    [
+        ("reset-before", 0, "does not answer (RemoteProtocolError)"),
+        ("status", 503, "answered 503"),
+        ("status", 429, "answered 429"),
+    ],
+)
 def test_when_no_answer_comes_the_cached_commit_is_used_and_told(
-    published: dict[str, str], faults: Faults, kind: Kind, capsys: pytest.CaptureFixture[str]
+    published: dict[str, str], faults: Faults, kind: Kind, status: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sha = resolve(published["data"], repo_type="dataset")
     capsys.readouterr()
-    faults.add(Fault(kind, "", times=1_000))
+    faults.add(Fault(kind, "", status=status, times=1_000))
     assert resolve(published["data"], repo_type="dataset") == sha
-    said = capsys.readouterr().err
-    assert "warning: " in said
-    assert sha[:12] in said
-    assert "from the cache" in said
+    said = f"warning: {constants.ENDPOINT} {words}; `{published['data']}` is {sha[:12]}, from the cache\n"
+    assert capsys.readouterr().err == said
+
+
+class LoginPage(BaseHTTPRequestHandler):
+    """What a network answers in place of the Hub, before one has logged in to it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>Welcome to our Wi-Fi</html>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def login_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), LoginPage) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def turn_on() -> str:
+            monkeypatch.setenv("HF_ENDPOINT", address := f"http://127.0.0.1:{server.server_port}")
+            return address
+
+        yield turn_on
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_page_in_place_of_an_answer_is_none(
+    published: dict[str, str], login_page: Callable[[], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hubdpo.load_preferences(published["data"])
+    capsys.readouterr()
+    address = login_page()
+    assert hubdpo.load_preferences(published["data"])["train"].num_rows > 0
+    said = f"warning: {address} answered something that is not JSON; `{published['data']}` is "
+    assert capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_hub_that_did_not_answer_is_not_asked_once_more(
+    published: dict[str, str], faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_snapshot(published["data"]).fetch()
+    monkeypatch.setattr("hubdpo.hub.transport.GET_S", 0.2)
+    faults.add(asked := Fault("sleep", "", seconds=0.5, times=1_000))
+    assert open_snapshot(published["data"]).files
+    assert asked.times == 999
 
 
 @pytest.mark.usefixtures("cache")

@@ -215,8 +215,8 @@ def test_a_branch_that_is_no_release_is_told_as_one_in_diff(slashed: dict[str, s
     [
         (["verify", "{dataset}@refs/pr/1"], "name a release"),
         (["versions", "{dataset}@feature/clean"], "not `feature/clean`"),
-        (["inspect", "{dataset}@feature/none"], "no such revision"),
-        (["load", "{model}@feature/none"], "no such revision"),
+        (["inspect", "{dataset}@feature/none"], "`alice/slashed-data` has no revision `feature/none`; and there is no"),
+        (["load", "{model}@feature/none"], "`alice/slashed-adapter` has no revision `feature/none`"),
     ],
 )
 def test_commands_say_what_they_cannot_do_with_it(

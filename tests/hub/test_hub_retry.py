@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import hf_raise_for_status
 
 from hubdpo import push
-from hubdpo.hub import retry
-from hubdpo.hub.retry import repeat, retry_after
-from hubdpo.hub.transport import http, hub_address
+from hubdpo.errors import HubError
+from hubdpo.hub import retry, transport
+from hubdpo.hub.client import resolve
+from hubdpo.hub.repo import RepoSnapshot
+from hubdpo.hub.retry import repeat
+from hubdpo.hub.transport import http, hub_address, retry_after
 from hubdpo.loopback.faults import Fault, Faults
+
+if TYPE_CHECKING:
+    from tests.conftest import Hub
 
 
 @pytest.fixture
@@ -56,7 +66,7 @@ def test_a_hub_that_the_cache_can_replace_is_left_sooner(
     assert not cached or sum(pauses) < 1
 
 
-@pytest.mark.parametrize(("cached", "attempts"), [(False, 8), (True, 1)])
+@pytest.mark.parametrize(("cached", "attempts"), [(False, 2), (True, 1)])
 def test_one_timeout_is_enough_where_the_cache_can_answer(cached: bool, attempts: int, pauses: list[float]) -> None:
     call = Call(http().ReadTimeout("a minute"))
     with pytest.raises(http().ReadTimeout):
@@ -67,7 +77,7 @@ def test_one_timeout_is_enough_where_the_cache_can_answer(cached: bool, attempts
 @pytest.mark.parametrize(
     ("seconds", "attempts"), [([23.0] * 8, 2), ([1.0] * 8, 8), ([1.0, 1.0, 23.0, 23.0], 4), ([23.0, 1.0], 2)]
 )
-def test_a_call_that_the_client_repeats_itself_is_made_once_more(
+def test_a_call_that_took_long_is_made_once_more(
     seconds: list[float],
     attempts: int,
     pauses: list[float],
@@ -85,8 +95,8 @@ def test_a_call_that_the_client_repeats_itself_is_made_once_more(
     with pytest.raises(ConnectionResetError):
         repeat(call)
     assert len(pauses) == attempts - 1
-    said = f"{hub_address()}: nobody listens; trying once more\n"
-    assert (said in capsys.readouterr().err) is (max(seconds) > 20)
+    said = f"{hub_address()} cannot be reached (nobody listens); trying again now (attempt 2 of 2)\n"
+    assert (said in capsys.readouterr().err) is (seconds[0] > 20)
 
 
 def test_a_pause_of_more_than_two_seconds_is_told_with_its_reason(
@@ -94,7 +104,83 @@ def test_a_pause_of_more_than_two_seconds_is_told_with_its_reason(
 ) -> None:
     assert repeat(Call(ConnectionResetError("the line was cut"), failures=5)) == "answer"
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0]
-    assert capsys.readouterr().err == f"{hub_address()}: the line was cut; trying again in 4 s\n"
+    assert capsys.readouterr().err == (
+        f"{hub_address()} cannot be reached (the line was cut); trying again in 4 s (attempt 6 of 8)\n"
+    )
+
+
+def answered(status: int, headers: dict[str, str] | None = None) -> HfHubHTTPError:
+    response = http().Response(status, headers=headers, request=http().Request("GET", "http://127.0.0.1/x"))
+    with pytest.raises(HfHubHTTPError) as caught:
+        hf_raise_for_status(response)
+    return caught.value
+
+
+def test_a_status_is_told_in_two_words(pauses: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    assert repeat(Call(answered(503), failures=5)) == "answer"
+    assert capsys.readouterr().err == f"{hub_address()} answered 503; trying again in 4 s (attempt 6 of 8)\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "made"), [("55", [55, 55]), ("310", [310, 310]), ("311", []), ("3000", []), ("3", [3] * 7)]
+)
+def test_long_pauses_that_the_hub_asks_for_are_few(
+    seconds: str, made: list[float], pauses: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(HfHubHTTPError):
+        repeat(Call(answered(429, {"Retry-After": seconds})))
+    assert pauses == made
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(made)
+    assert not said or f"asks for a pause, so trying again in {seconds} s (attempt 2 of {len(made) + 1})" in said[0]
+
+
+def test_no_pause_is_made_where_the_cache_can_answer(pauses: list[float]) -> None:
+    with pytest.raises(HfHubHTTPError):
+        repeat(Call(answered(429, {"Retry-After": "55"})), cached=True)
+    assert not pauses
+
+
+def test_a_pause_that_is_too_long_is_told_with_its_end(repo_id: str, faults: Faults, pauses: list[float]) -> None:
+    faults.add(Fault("status", "", status=429, headers={"RateLimit": '"api";r=0;t=3000'}, times=1_000))
+    with pytest.raises(HubError, match=f"too many requests for `{repo_id}`: it asks to wait 51 minutes") as caught:
+        resolve(repo_id)
+    assert caught.value.hint == "in 51 minutes, run the same command again"
+    assert not pauses
+
+
+@pytest.mark.parametrize("path", ["/tree/", "/api/"])
+def test_the_client_makes_no_attempts_and_no_pauses_of_its_own(
+    path: str, repo_id: str, faults: Faults, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of files it would ask for six times, and wait as long as the Hub asks."""
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: pytest.fail("it waits in silence"))
+    HfApi().create_repo(repo_id)
+    sha = resolve(repo_id)
+    for fault in (
+        Fault("status", path, status=503, times=2),
+        Fault("status", path, status=429, headers={"Retry-After": "55"}, times=2),
+        Fault("reset-before", path, times=2),
+    ):
+        faults.add(fault)
+        assert RepoSnapshot(repo_id, "model", sha, fresh=True).files
+        assert not fault.times
+    assert pauses == [0.25, 0.5, 55, 55, 0.25, 0.5]
+
+
+def test_a_read_waits_less_long_for_its_answer_than_a_commit(
+    repo_id: str, hub: Hub, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "GET_S", 0.2)
+    HfApi().create_repo(repo_id)
+    hub.server.faults.add(Fault("sleep", "", seconds=0.5, times=1_000))
+    try:
+        HfApi().create_tag(repo_id, tag="v1")
+        with pytest.raises(HubError, match="no answer from http"):
+            resolve(repo_id)
+    finally:
+        hub.server.faults.clear()
+    assert len(pauses) == 1
 
 
 @pytest.mark.parametrize(
@@ -112,10 +198,22 @@ def test_the_pause_that_an_answer_asks_for(headers: dict[str, str], seconds: flo
     assert retry_after(headers) == seconds
 
 
+@pytest.mark.parametrize("path", ["/tag/", "/commit/", "/preupload/"])
 def test_a_rate_limit_is_waited_for(
-    data: Path, repo_id: str, faults: Faults, pauses: list[float], capsys: pytest.CaptureFixture[str]
+    path: str, data: Path, repo_id: str, faults: Faults, pauses: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    faults.add(Fault("status", "/tag/", status=429, headers={"RateLimit": '"api";r=0;t=55'}))
+    faults.add(Fault("status", path, "POST", status=429, headers={"RateLimit": '"api";r=0;t=55'}))
     push(folder=data, repo=repo_id, version="1.0.0")
     assert pauses == [56.0]
-    assert "asks for a pause of 56 s" in capsys.readouterr().err
+    assert "asks for a pause, so trying again in 56 s (attempt 2 of 3)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["/tag/", "/commit/", "/preupload/", "/_lfs|/info/lfs"])
+def test_a_pause_that_is_too_long_ends_a_push_at_once(
+    path: str, data: Path, repo_id: str, faults: Faults, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: pytest.fail("it waits in silence"))
+    faults.add(Fault("status", path, status=429, headers={"Retry-After": "3600"}, times=1_000))
+    with pytest.raises(HubError, match="asks to wait 60 minutes"):
+        push(folder=data, repo=repo_id, version="1.0.0", check="hashes")
+    assert not pauses

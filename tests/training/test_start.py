@@ -84,8 +84,8 @@ def test_mistakes_are_refused_before_torch_is_imported(tiny_base: Path, dataset_
         (3, ["--model-name-or-path", str(tiny_base), "--dataset", str(raw)], f"hubdpo prepare {raw} -o data"),
         (2, ["--model-name-or-path", str(cut), "--dataset", str(dataset_dir)], "truncated"),
         (2, ["--model-name-or-path", "nowhere", "--dataset", str(dataset_dir)], "base model not found"),
-        (4, ["--model-name-or-path", "alice/nothing", "--dataset", str(dataset_dir)], "nor is there a folder `alice/n"),
-        (4, ["--model-name-or-path", str(tiny_base), "--dataset", "mistyped/d"], "nor is there a folder `mistyped/d`"),
+        (4, ["--model-name-or-path", "alice/nothing", "--dataset", str(dataset_dir)], "there is no folder `alice/n"),
+        (4, ["--model-name-or-path", str(tiny_base), "--dataset", "mistyped/d"], "there is no folder `mistyped/d`"),
         (3, ["--model-name-or-path", str(tiny_base), "--dataset", "empty"], "hubdpo prepare SOURCE -o data"),
     ]
     if cuda_is_possible():
@@ -147,7 +147,7 @@ def test_what_cannot_be_evaluated_is_refused_before_torch_is_imported(run_dir: P
         (3, ["inspect", "all.jsonl"], "`all.jsonl` is a file, not a folder"),
         (2, ["evaluate", "moved"], "is gone"),
         (3, ["evaluate", "moved", "--dataset", "all"], "the dataset has no test split"),
-        (4, ["evaluate", "moved", "--dataset", "mistyped/all"], "nor is there a folder `mistyped/all` here"),
+        (4, ["evaluate", "moved", "--dataset", "mistyped/all"], "there is no folder `mistyped/all` here"),
     ]
     assert_told_early(mistakes, tmp_path)
 
