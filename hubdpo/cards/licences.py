@@ -16,8 +16,6 @@ from hubdpo.hub.transport import hub_address
 
 RESTRICTED = re.compile(r"(^|-)(nc|nd)(-|$)")
 SHARE_ALIKE = re.compile(r"(^|-)sa(-|$)|^(a|l)?gpl")
-LICENCE_FILES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt")
-"""Files of a base model that are published with adapters and merged models made from it."""
 
 
 @dataclass(frozen=True)

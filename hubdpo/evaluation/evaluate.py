@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubdpo import console
-from hubdpo.artefacts.folders.kinds import read_run
+from hubdpo.artefacts.folders.kinds import EVALUATED_FILES, entries_of, read_run
 from hubdpo.artefacts.folders.run_folder import alone_in, remembered_folder
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
-from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE
+from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, file_entry
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import EvaluateConfig
@@ -81,13 +81,16 @@ def _evaluate(config: EvaluateConfig) -> EvalReport:
         report = with_samples(report, adapted, tokenizer)
     report.write(folder / EVAL_FILE)
     write_plots(folder)
+    if run.files:
+        files = run.files | entries_of(folder, EVALUATED_FILES)
+        run.model_copy(update={"files": files}).write(folder / RUN_FILE)
     return report
 
 
 def _read(folder: Path) -> RunManifest:
     repo, _, revision = str(folder).partition("@")
     if folder.exists() or not is_repo_id(repo):
-        return read_run(folder)
+        return read_run(folder, but=EVALUATED_FILES)
     name, at = repo.partition("/")[2], f"--revision {revision} " if revision else ""
     raise ArtefactError(
         f"there is no folder `{folder}`, and evaluate needs the folder of a run",
@@ -115,7 +118,10 @@ def _command(config: EvaluateConfig, pairs: int) -> str:
 
 def _compare_or_record(folder: Path, run: RunManifest, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Compare with the probes of the training and warn where they differ; record probes for a run that has none."""
-    path = folder / PROBES_FILE
+    path, recorded = folder / PROBES_FILE, run.files.get(PROBES_FILE)
+    if path.exists() and recorded not in (None, file_entry(path)):
+        console.warn(f"`{path}` was changed after it was written; it is written again, and not compared with")
+        path.unlink()
     if not path.exists():
         record_probes(
             model, tokenizer, load_in_4bit=run.config["load_in_4bit"],

@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubdpo import console
-from hubdpo.artefacts.folders.kinds import MEASURED_FILES, damage_of_results, read_dataset_folder
-from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, COPIED_FILES
+from hubdpo.artefacts.folders.kinds import damage_of_results, published_files, read_dataset_folder
+from hubdpo.artefacts.folders.model_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CHAT_TEMPLATE,
+    COPIED_FILES,
+    LICENCE_FILES,
+)
 from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.kept_sections import loading_release, split_card
@@ -32,7 +38,7 @@ from hubdpo.artefacts.manifests.manifest import (
 from hubdpo.artefacts.manifests.merge import read_merged_folder
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest, read_log
-from hubdpo.cards.licences import LICENCE_FILES, Licence, adapter_licence
+from hubdpo.cards.licences import Licence, adapter_licence
 from hubdpo.cards.lint.body import LOCAL_PATH
 from hubdpo.cards.lint.lint import require_sound_card
 from hubdpo.cards.model.card import Release, render_merged_card, render_model_card
@@ -41,6 +47,7 @@ from hubdpo.config import PushConfig
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.model.adapters.check import check_adapter_files
 from hubdpo.model.adapters.config import canonical_adapter_config
+from hubdpo.model.tokenizer.chat_template import content_rules
 from hubdpo.release.snapshot import Content, ReleaseSnapshot
 from hubdpo.secrets import find_secrets
 
@@ -111,21 +118,19 @@ def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
     """
     folder, repo = config.folder, config.repo
     _require_hub_base(base)
-    if damage := damage_of_results(folder, {}):  # `read_run` has compared the hashes
-        raise ArtefactError(f"the run in {folder} cannot be released: {damage}", hint=train_again(folder))
+    if not run.files and (damage := _damage_of_older_run(folder, run)):  # others were compared with their hashes
+        raise ArtefactError(f"the run in {folder} cannot be released: {damage}", hint=train_again(folder, run))
     adapter = check_adapter_files(folder)
     _check_weights(folder / ADAPTER_WEIGHTS)
     licence = _licence(config, base, run.dataset)
-    run = run.model_copy(update={"base": base})
     evaluation = EvalReport.read(folder / EVAL_FILE) if (folder / EVAL_FILE).exists() else None
-    plots = [path.relative_to(folder).as_posix() for path in sorted((folder / "plots").glob("*.png"))]
     settings = canonical_adapter_config(adapter.config, base)
-    files: dict[str, Content] = {
-        RUN_FILE: canonical_json(run.model_dump(mode="json")).encode(),
-        ADAPTER_CONFIG: canonical_json(settings).encode(),
-    }
-    allowed = [ADAPTER_WEIGHTS, *COPIED_FILES, *MEASURED_FILES, *LICENCE_FILES, *plots]
-    files |= {name: folder / name for name in allowed if (folder / name).is_file()}
+    config_file = canonical_json(settings).encode()
+    of_release = run.files | {ADAPTER_CONFIG: bytes_entry(config_file)} if run.files else {}
+    run = run.model_copy(update={"base": base, "files": of_release})
+    files: dict[str, Content] = {name: folder / name for name in published_files(folder)}
+    files |= {RUN_FILE: canonical_json(run.model_dump(mode="json")).encode(), ADAPTER_CONFIG: config_file}
+    files.pop(CARD_FILE, None)
     names = [*files, CARD_FILE]
     log = read_log(folder / METRICS_FILE) if METRICS_FILE in files else []
 
@@ -153,6 +158,14 @@ def merged_draft(config: PushConfig, base: BaseRef) -> Draft:
 
     _check_texts_and_card("merged", files, card(config.version))
     return Draft("merged", files, _entries(files, manifest.files), card)
+
+
+def _damage_of_older_run(folder: Path, run: RunManifest) -> str | None:
+    """Say what is wrong with the files of a run of hubdpo 0.3, which recorded no hashes."""
+    template = folder / CHAT_TEMPLATE
+    if template.is_file() and content_rules(read_text(template)) is None:
+        return f"`{CHAT_TEMPLATE}` is no chat template"
+    return damage_of_results(folder, run)
 
 
 def _licence(config: PushConfig, base: BaseRef, data: DatasetRef) -> Licence:

@@ -18,9 +18,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from hubdpo import console
-from hubdpo.artefacts.folders.model_files import ADAPTER_WEIGHTS
+from hubdpo.artefacts.folders.kinds import RUN_FILES, entries_of
 from hubdpo.artefacts.folders.run_folder import remember_places, resume_command
-from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, file_entry
+from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import TrainConfig
@@ -179,7 +179,7 @@ def train(config: TrainConfig) -> RunManifest:
             "tokens_per_second": round(tokens / seconds, 1) if tokens and not checkpoint else None,
             "peak_memory_bytes": _peak_memory(device),
             "metrics": last,
-            "files": {ADAPTER_WEIGHTS: file_entry(folder / ADAPTER_WEIGHTS)},
+            "files": entries_of(folder, RUN_FILES),
         }
     )
     manifest.write(folder / RUN_FILE)

@@ -16,7 +16,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
 from hubdpo.model.merge.merge import merge
 from hubdpo.release.diff.diff import diff
-from tests.release.made import record_weights
+from tests.release.made import record_files
 
 SHORT = {"max_steps": 1, "max_length": 64, "gradient_accumulation_steps": 1, "per_device_train_batch_size": 1}
 
@@ -67,7 +67,7 @@ def test_the_chain_of_merges_is_kept_in_the_run_and_its_card(
 
     weights = load_file(folder / "adapter_model.safetensors")  # one step at rate 0 leaves lora_B as it was
     save_file({name: value + 1e-3 for name, value in weights.items()}, folder / "adapter_model.safetensors")
-    record_weights(folder)
+    record_files(folder)
     capsys.readouterr()
     push(folder=folder, repo=f"{repo_id}-next", version="1.0.0", check="hashes")
     card = ModelCard.load(f"{repo_id}-next").text

@@ -17,6 +17,7 @@ from hubdpo.config import MergeConfig
 from hubdpo.errors import ArtefactError, ConfigError, HubError, NoSuchRevision
 from hubdpo.model.adapters import load
 from hubdpo.model.merge import merge as merging
+from tests.release.made import record_files
 
 
 def uploaded(run_dir: Path, folder: Path, repo: str, **settings: Any) -> str:
@@ -24,6 +25,7 @@ def uploaded(run_dir: Path, folder: Path, repo: str, **settings: Any) -> str:
     copy = shutil.copytree(run_dir, folder / "adapter", ignore=shutil.ignore_patterns("checkpoint-*"))
     config = json.loads((copy / "adapter_config.json").read_text()) | settings
     (copy / "adapter_config.json").write_text(json.dumps(config))
+    record_files(copy)
     HfApi().create_repo(repo)
     HfApi().upload_folder(repo_id=repo, folder_path=str(copy))
     return repo

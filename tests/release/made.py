@@ -9,7 +9,8 @@ import numpy as np
 from huggingface_hub import HfApi
 from safetensors.numpy import load_file, save_file
 
-from hubdpo.artefacts.manifests.manifest import RUN_FILE, file_entry
+from hubdpo.artefacts.folders.kinds import RUN_FILES, entries_of
+from hubdpo.artefacts.manifests.manifest import RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
 
@@ -56,9 +57,15 @@ def scale_adapter(run: Path, factor: float) -> None:
     """Scale what the adapter adds, as if the run had trained it so."""
     weights = load_file(run / WEIGHTS)
     save_file({name: value * (factor if "lora_B" in name else 1) for name, value in weights.items()}, run / WEIGHTS)
-    record_weights(run)
+    record_files(run)
 
 
-def record_weights(run: Path) -> None:
+def record_files(run: Path) -> None:
+    """Let a run have written the files that are there now."""
     manifest = RunManifest.read(run / RUN_FILE)
-    manifest.model_copy(update={"files": {WEIGHTS: file_entry(run / WEIGHTS)}}).write(run / RUN_FILE)
+    manifest.model_copy(update={"files": entries_of(run, RUN_FILES)}).write(run / RUN_FILE)
+
+
+def forget_files(run: Path) -> None:
+    """Make a run one of hubdpo 0.3, which recorded no hashes."""
+    RunManifest.read(run / RUN_FILE).model_copy(update={"files": {}}).write(run / RUN_FILE)

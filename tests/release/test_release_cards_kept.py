@@ -22,7 +22,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, HubError
 from hubdpo.loopback.faults import Fault
 from hubdpo.release import protocol
-from tests.release.made import scale_adapter
+from tests.release.made import record_files, scale_adapter
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -107,8 +107,10 @@ def test_an_adapter_says_what_was_trained_otherwise(run: Path, repo_id: str) -> 
     better = report.adapter_accuracy.model_copy(update={"value": 0.75})
     worse = report.adapter_accuracy.model_copy(update={"value": 0.5})
     report.model_copy(update={"adapter_accuracy": better}).write(run / EVAL_FILE)
+    record_files(run)
     push(folder=run, repo=repo_id, version="1.1.0", check="hashes")
     report.model_copy(update={"adapter_accuracy": worse}).write(run / EVAL_FILE)
+    record_files(run)
     push(folder=run, repo=repo_id, version="1.2.0", check="hashes")
     found = [row[2] for row in rows(card(repo_id, kind="model"))]
     was = f"{100 * report.adapter_accuracy.value:.1f} %"

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from hubdpo import push
 from hubdpo.artefacts.manifests import manifest
 from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
-from tests.release.made import made_base, made_run
+from tests.release.made import made_base, made_run, record_files
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def adapter(repo_id: str, tmp_path: Path) -> Path:
-    return made_run(tmp_path / "adapter", made_base(f"{repo_id}-base"), megabytes=0.01)
+    run = made_run(tmp_path / "adapter", made_base(f"{repo_id}-base"), megabytes=0.01)
+    record_files(run)
+    return run
 
 
 @pytest.fixture

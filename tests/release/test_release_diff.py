@@ -26,7 +26,7 @@ from hubdpo.release.diff import rows
 from hubdpo.release.diff.diff import diff
 from hubdpo.release.diff.weights import compare_weights
 from tests.near import assert_near
-from tests.release.made import scale_adapter
+from tests.release.made import record_files, scale_adapter
 
 MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
 
@@ -39,6 +39,7 @@ def other_run(run: Path, tmp_path: Path) -> Path:
     manifest, report = RunManifest.read(folder / "run.json"), EvalReport.read(folder / EVAL_FILE)
     manifest.model_copy(update={"config": {**manifest.config, "beta": 0.3}}).write(folder / "run.json")
     report.model_copy(update={"adapter_accuracy": Accuracy.of(9, 12)}).write(folder / EVAL_FILE)
+    record_files(folder)
     return folder
 
 

@@ -21,7 +21,7 @@ from hubdpo.hub.repo import RepoSnapshot
 from hubdpo.loopback.faults import Fault
 from hubdpo.release import protocol
 from hubdpo.release.verify.verify import verify_commit
-from tests.release.made import scale_adapter
+from tests.release.made import record_files, scale_adapter
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -191,6 +191,7 @@ def test_a_secret_in_a_file_is_found_and_not_repeated(run: Path, repo_id: str, s
 def test_a_path_of_this_machine_is_found(run: Path, repo_id: str) -> None:
     with (run / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 9, "note": "/home/someone/model"}\n')
+    record_files(run)
     with pytest.raises(ArtefactError, match="path of this machine"):
         push(folder=run, repo=repo_id, version="1.0.0")
 

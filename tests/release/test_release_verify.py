@@ -19,7 +19,7 @@ from hubdpo.errors import HubdpoError, VerificationFailed
 from hubdpo.model.probes import PAIRS, ProbeResult, compare_probes, record_probes
 from hubdpo.release.verify import loads
 from hubdpo.release.verify.loads import check_dataset
-from tests.release.made import scale_adapter
+from tests.release.made import forget_files, record_files, scale_adapter
 
 if TYPE_CHECKING:
     from tests.conftest import Hub
@@ -75,6 +75,7 @@ def test_what_is_not_as_trained_gets_no_tag(run: Path, repo_id: str, own_base: s
         manifest.model_copy(update={"config": {**manifest.config, "load_in_4bit": False}}).write(run / "run.json")
     else:
         (run / "chat_template.jinja").write_text("{% for turn in messages %}{{ turn.content }}{% endfor %}")
+        record_files(run)
     with pytest.raises(VerificationFailed) as caught:
         push(folder=run, repo=repo_id, version="1.0.0")
     assert caught.value.exit_code == 6
@@ -100,6 +101,7 @@ def test_another_machine_may_differ_a_little(run: Path, repo_id: str) -> None:
         probe.model_copy(update={"log_probs": [value + 1e-5 for value in probe.log_probs]}) for probe in recorded.probes
     ]
     recorded.model_copy(update={"environment": elsewhere, "probes": near}).write(run / "probes.json")
+    record_files(run)
     push(folder=run, repo=repo_id, version="1.0.0", check="hashes")
     found = verify(f"{repo_id}@v1.0.0").probes
     assert found is not None and not found.exact
@@ -110,6 +112,7 @@ def test_a_run_of_before_there_were_probes_is_published_with_a_warning(
     run: Path, repo_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / "probes.json").unlink()
+    forget_files(run)
     push(folder=run, repo=repo_id, version="1.0.0")
     assert "has no probes.json" in capsys.readouterr().err
 

@@ -11,10 +11,12 @@ import pytest
 from huggingface_hub import HfApi
 
 from hubdpo import diff, load_adapter, merge, push, verify
+from hubdpo.artefacts.folders.kinds import read_run
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.loopback.faults import Fault, Faults
 from hubdpo.release.inspect import inspect
+from tests.release.made import forget_files, record_files
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -149,24 +151,56 @@ def test_a_dataset_with_a_broken_file_is_told_as_one(
 )
 def test_a_run_that_could_not_be_loaded_is_refused_before_anything_is_sent(run: Path, repo_id: str, name: str) -> None:
     (run / name).unlink()
+    forget_files(run)
     with pytest.raises(ArtefactError, match=f"`{name}` is missing"):
         push(folder=run, repo=repo_id, version="1.0.0", dry_run=True)
 
 
 @pytest.mark.parametrize("name", [
     "tokenizer.json", "tokenizer_config.json", "generation_config.json", "adapter_config.json",
-    "adapter_model.safetensors", "eval.json", "probes.json", "metrics.jsonl",
+    "adapter_model.safetensors", "eval.json", "probes.json", "metrics.jsonl", "chat_template.jinja",
 ])  # fmt: skip
 def test_a_run_with_a_truncated_file_is_refused_before_anything_is_sent(run: Path, repo_id: str, name: str) -> None:
     (run / name).write_bytes((run / name).read_bytes()[:-40])
+    forget_files(run)
     with pytest.raises(ArtefactError, match=f"`{name}`") as caught:
         push(folder=run, repo=repo_id, version="1.0.0", dry_run=True)
-    assert caught.value.hint == "run `hubdpo train` again with `--resume`"
+    assert (caught.value.hint or "").endswith("--resume")
+
+
+@pytest.mark.parametrize(
+    "name", ["chat_template.jinja", "generation_config.json", "metrics.jsonl", "eval.json", "plots/curves.png"]
+)
+def test_a_run_with_a_byte_changed_is_refused_before_anything_is_sent(run: Path, repo_id: str, name: str) -> None:
+    data = (run / name).read_bytes()
+    (run / name).write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+    with pytest.raises(ArtefactError, match=f"`{name}` in .* was changed after it was written"):
+        push(folder=run, repo=repo_id, version="1.0.0", dry_run=True)
+
+
+def test_the_hashes_in_run_json_are_those_of_the_released_files(run: Path, repo_id: str) -> None:
+    set_base(run, "somebody/elsewhere")
+    push(folder=run, repo=repo_id, version="1.0.0", check="hashes")
+    assert read_run(Path(HfApi().snapshot_download(repo_id))).base.name == "somebody/elsewhere"
+
+
+def test_measurements_that_are_gone_or_changed_are_made_again_as_the_hint_says(
+    run: Path, repo_id: str, run_cli: Callable[..., Result]
+) -> None:
+    (run / "probes.json").write_text("{}")
+    (run / "eval.json").unlink()
+    (run / "plots" / "curves.png").unlink()
+    with pytest.raises(ArtefactError, match=r"`eval.json` is missing") as caught:
+        push(folder=run, repo=repo_id, version="1.0.0")
+    assert caught.value.hint == f"hubdpo evaluate {run}"
+    assert run_cli("evaluate", str(run), "--max-pairs", "5").exit_code == 0  # other bytes than before
+    assert push(folder=run, repo=repo_id, version="1.0.0").checked == "load"
 
 
 def test_a_config_that_its_weights_do_not_fit_is_refused_before_anything_is_sent(run: Path, repo_id: str) -> None:
     config = json.loads((run / "adapter_config.json").read_text())
     (run / "adapter_config.json").write_text(json.dumps(config | {"r": 4096}))
+    record_files(run)
     with pytest.raises(ArtefactError, match="`r` of adapter_config.json is 4096"):
         push(folder=run, repo=repo_id, version="1.0.0", dry_run=True)
 
@@ -174,6 +208,7 @@ def test_a_config_that_its_weights_do_not_fit_is_refused_before_anything_is_sent
 def test_a_dry_run_says_what_the_run_did_not_measure(run: Path, repo_id: str, run_cli: Callable[..., Result]) -> None:
     for name in ("eval.json", "probes.json"):
         (run / name).unlink()
+    forget_files(run)
     command = ("push", str(run), repo_id, "--version", "1.0.0")
     for done in (run_cli(*command, "--dry-run"), run_cli(*command)):
         told = done.stderr.replace("\n", " ")

@@ -416,9 +416,10 @@ def test_damaged_results_of_a_finished_run_are_written_again(
     ],
     ids=["evaluate", "load", "merge", "push"],
 )  # fmt: skip
-def test_weights_that_the_run_did_not_write_are_not_used(copied: Path, use: Callable[[Path], object]) -> None:
-    flip_a_byte(copied / ADAPTER)
-    with pytest.raises(ArtefactError, match=f"`{ADAPTER}` in .* was changed") as caught:
+@pytest.mark.parametrize("name", [ADAPTER, "chat_template.jinja", "tokenizer.json"])
+def test_what_the_run_did_not_write_is_not_used(copied: Path, use: Callable[[Path], object], name: str) -> None:
+    flip_a_byte(copied / name)
+    with pytest.raises(ArtefactError, match=f"`{name}` in .* was changed") as caught:
         use(copied)
     assert "--resume" in (caught.value.hint or "")
 
@@ -451,7 +452,7 @@ def test_damaged_results_without_a_checkpoint_need_another_folder(copied: Path) 
     damage(copied, ADAPTER)
     for checkpoint in copied.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    with pytest.raises(ArtefactError, match=f"`{ADAPTER}` is damaged .*, and no checkpoint is left"):
+    with pytest.raises(ArtefactError, match=f"`{ADAPTER}` in .* was changed .*, and no checkpoint is left"):
         check_output_folder(CONFIG.model_copy(update={"output_dir": copied, "resume": True}))
 
 

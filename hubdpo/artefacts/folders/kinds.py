@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from hubdpo.artefacts.folders.lineage import not_by_hubdpo
@@ -12,6 +12,7 @@ from hubdpo.artefacts.folders.model_files import (
     ADAPTER_WEIGHTS,
     CHAT_TEMPLATE,
     COPIED_FILES,
+    LICENCE_FILES,
     TOKENIZER_CONFIG,
 )
 from hubdpo.artefacts.folders.run_folder import train_again
@@ -22,6 +23,7 @@ from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
 from hubdpo.artefacts.manifests.manifest import (
     CARD_FILE,
+    CURVES_FILE,
     EVAL_FILE,
     MERGE_FILE,
     METRICS_FILE,
@@ -37,7 +39,12 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
 from hubdpo.artefacts.manifests.run import RunManifest, read_log
 from hubdpo.errors import ArtefactError
 
-MEASURED_FILES = (METRICS_FILE, EVAL_FILE, PROBES_FILE)
+EVALUATED_FILES = (EVAL_FILE, PROBES_FILE, CURVES_FILE)
+"""Files of a run that `hubdpo evaluate` writes again."""
+RUN_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, *COPIED_FILES, *LICENCE_FILES, METRICS_FILE, *EVALUATED_FILES)
+"""Files that a run may have and that a release takes, without card, `run.json` and plots of others."""
+NOT_LOADED = (*LICENCE_FILES, METRICS_FILE, *EVALUATED_FILES)
+"""Those that say something about the adapter; loading reads none of them."""
 _READERS: dict[str, Callable[[Path], object]] = {
     ADAPTER_WEIGHTS: read_header,
     METRICS_FILE: read_log,
@@ -76,15 +83,20 @@ def published_files(folder: Path) -> list[str]:
     elif kind == "merged":
         wanted = [*MergeManifest.read(folder / MERGE_FILE).files, MERGE_FILE, CARD_FILE]
     else:
-        wanted = [CARD_FILE, RUN_FILE, ADAPTER_CONFIG, ADAPTER_WEIGHTS, *COPIED_FILES, *MEASURED_FILES]
-        wanted += [path.relative_to(folder).as_posix() for path in (folder / "plots").glob("*.png")]
-    return sorted(name for name in wanted if (folder / name).is_file())
+        plots = [path.relative_to(folder).as_posix() for path in (folder / "plots").glob("*.png")]
+        wanted = [CARD_FILE, RUN_FILE, *RUN_FILES, *plots]
+    return sorted({name for name in wanted if (folder / name).is_file()})
 
 
-def read_run(folder: Path) -> RunManifest:
-    """Read the manifest of a complete run, and verify its weights.
+def entries_of(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
+    """Return the size and hash of those files that a folder has."""
+    return {name: file_entry(folder / name) for name in names if (folder / name).is_file()}
 
-    Raise ArtefactError for an incomplete run, for weights that were changed, and for another kind of folder.
+
+def read_run(folder: Path, *, but: Collection[str] = (), hint: str | None = None) -> RunManifest:
+    """Read the manifest of a complete run, and compare its files with it, as `verify_run` says.
+
+    Raise ArtefactError for an incomplete run, a file that is missing or was changed, and another kind of folder.
     """
     if not (folder / RUN_FILE).exists() and (problem := not_by_hubdpo(folder, str(folder))):
         raise problem
@@ -95,17 +107,34 @@ def read_run(folder: Path) -> RunManifest:
         )
     run = RunManifest.read(folder / RUN_FILE)
     if run.status != "complete":
-        raise ArtefactError(f"the run in {folder} is not finished", hint=train_again(folder))
-    verify_files(folder, run.files, hint=train_again(folder))
+        raise ArtefactError(f"the run in {folder} is not finished", hint=hint or train_again(folder, run))
+    verify_run(folder, run, but=but, hint=hint)
     return run
 
 
-def damage_of_results(folder: Path, files: Mapping[str, FileEntry]) -> str | None:
-    """Say what is wrong with the files of a finished run, None when nothing is; no library loads them for this.
+def verify_run(folder: Path, run: RunManifest, *, but: Collection[str] = (), hint: str | None = None) -> None:
+    """Compare the files of a run, `but` some, with those that it wrote; runs of hubdpo 0.3 recorded none.
 
-    Those in `files` are compared with their recorded hashes.
+    Raise ArtefactError for a file that is missing or was changed; its hint, unless it is given, writes the file again.
     """
-    there = [name for name in (*COPIED_FILES, *MEASURED_FILES) if (folder / name).is_file()]
+
+    def writes_again(name: str) -> str:
+        is_evaluated = name in EVALUATED_FILES and run.dataset.test_pairs
+        return f"hubdpo evaluate {shlex.quote(str(folder))}" if is_evaluated else train_again(folder, run)
+
+    files = {name: entry for name, entry in run.files.items() if name not in but}
+    verify_files(folder, files, hint=hint or writes_again)
+
+
+def damage_of_results(folder: Path, run: RunManifest) -> str | None:
+    """Say what is wrong with the files of a finished run, None when nothing is; no library loads them for this."""
+    if run.files:
+        try:
+            verify_run(folder, run)
+        except ArtefactError as problem:
+            return problem.message
+        return None
+    there = [name for name in (*COPIED_FILES, METRICS_FILE, EVAL_FILE, PROBES_FILE) if (folder / name).is_file()]
     tokenizer = "merges.txt" if "vocab.json" in there else "tokenizer.json"  # older bases have those two alone
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER_CONFIG, tokenizer, *there):
         try:
@@ -116,8 +145,6 @@ def damage_of_results(folder: Path, files: Mapping[str, FileEntry]) -> str | Non
             return problem.message
         except (OSError, ValueError) as problem:
             return f"`{name}` is damaged ({problem})"
-        if name in files and files[name] != file_entry(folder / name):
-            return f"`{name}` was changed after it was written"
     has_template = CHAT_TEMPLATE in there or read_object(folder / TOKENIZER_CONFIG).get("chat_template")
     return None if has_template else f"`{CHAT_TEMPLATE}` is missing"
 

@@ -19,6 +19,8 @@ OTHER_TOKENIZER_FILES = ("tokenizer.model", "spiece.model", "vocab.txt", "chat_t
 """Files of other tokenizers, which adapters that hubdpo loads may have."""
 COPIED_FILES = (*TOKENIZER_FILES, GENERATION_CONFIG)
 """Files that a run and a merged model take from their base unchanged."""
+LICENCE_FILES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt")
+"""Files of a base model that are published with adapters and merged models made from it."""
 
 TOKENIZER_PATTERNS = [*TOKENIZER_FILES, *OTHER_TOKENIZER_FILES, "additional_chat_templates/*.jinja", CONFIG]
 """Files to download in order to load a tokenizer."""

@@ -94,5 +94,5 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return read_header(path)
     except (OSError, ValueError) as problem:
         raise ArtefactError(
-            f"`{path.name}` is not a safetensors file: {problem}", hint="run `hubdpo train` again with `--resume`"
+            f"`{path.name}` is not a safetensors file: {problem}", hint="fetch or make the folder again"
         ) from None

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PureWindowsPath
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -25,6 +25,7 @@ RUN_FILE = "run.json"
 EVAL_FILE = "eval.json"
 PROBES_FILE = "probes.json"
 METRICS_FILE = "metrics.jsonl"
+CURVES_FILE = "plots/curves.png"
 RELEASE_FILE = "release.json"
 REJECTED_FILE = "rejected.jsonl"
 BUNDLE_FILE = "hubdpo.json"
@@ -178,11 +179,17 @@ def bytes_entry(data: bytes) -> FileEntry:
     return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
-def verify_files(folder: Path, files: dict[str, FileEntry], *, hint: str) -> None:
-    """Compare a folder with its manifest. Raise ArtefactError, naming the file, if a file is missing or was changed."""
+def verify_files(folder: Path, files: dict[str, FileEntry], *, hint: str | Callable[[str], str]) -> None:
+    """Compare a folder with its manifest. Raise ArtefactError, naming the file, if a file is missing or was changed.
+
+    `hint` may depend on the name of the file.
+    """
     for name, entry in files.items():
         path = folder / name
         if not path.is_file():
-            raise ArtefactError(f"`{name}` is missing from {folder}", hint=hint)
-        if path.stat().st_size != entry.size or sha256_file(path) != entry.sha256:
-            raise ArtefactError(f"`{name}` in {folder} was changed after it was written", hint=hint)
+            message = f"`{name}` is missing from {folder}"
+        elif path.stat().st_size != entry.size or sha256_file(path) != entry.sha256:
+            message = f"`{name}` in {folder} was changed after it was written"
+        else:
+            continue
+        raise ArtefactError(message, hint=hint if isinstance(hint, str) else hint(name))

@@ -96,7 +96,7 @@ class RunManifest(Manifest):
     metrics: dict[str, float] = Field(default_factory=dict)
     """Last logged value of each TRL metric."""
     files: Files = Field(default_factory=dict)
-    """The weights of the adapter as they were written; empty in runs of hubdpo 0.3 and earlier."""
+    """Every file that a release takes, except card and `run.json`; empty in runs of hubdpo 0.3 and earlier."""
 
 
 def read_log(path: Path) -> list[JsonObject]:

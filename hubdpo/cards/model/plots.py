@@ -9,9 +9,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hubdpo.artefacts.manifests.manifest import METRICS_FILE, write_atomic
+from hubdpo.artefacts.manifests.manifest import CURVES_FILE, METRICS_FILE, write_atomic
 
-CURVES_FILE = "plots/curves.png"
 PANELS = {
     "loss": ("loss",),
     "accuracies": ("rewards/accuracies",),

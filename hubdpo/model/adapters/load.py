@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo import console
+from hubdpo.artefacts.folders.kinds import NOT_LOADED, verify_run
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_PATTERNS
-from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.formats.bounded import shortened
-from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE, verify_files
+from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import plain
@@ -67,7 +67,7 @@ def load_adapter(
     check_adapter_files(folder)
     run = _run_of(folder)
     if sha is None and run is not None:
-        verify_files(folder, run.files, hint=train_again(folder))
+        verify_run(folder, run, but=NOT_LOADED)
         base = base_folder(run.base, folder)
     else:  # a release could name any folder of this machine, so only the Hub is asked
         base = base_folder(_base_named_by(folder, str(repo)))

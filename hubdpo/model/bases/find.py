@@ -12,11 +12,11 @@ from pathlib import Path
 
 from hubdpo import console
 from hubdpo.artefacts.folders.lineage import ancestors, check_not_an_adapter, check_not_rounded_away
-from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, BASE_PATTERNS, CONFIG, COPIED_FILES
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, BASE_PATTERNS, CONFIG, COPIED_FILES, LICENCE_FILES
 from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE
 from hubdpo.artefacts.manifests.run import BaseRef
-from hubdpo.cards.licences import LICENCE_FILES, licence_of
+from hubdpo.cards.licences import licence_of
 from hubdpo.config import TrainConfig
 from hubdpo.config.train import ALL_LINEAR, QWEN2_PROJECTIONS
 from hubdpo.errors import ConfigError, HubError

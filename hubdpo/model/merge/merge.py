@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hubdpo import console
-from hubdpo.artefacts.folders.kinds import read_run
+from hubdpo.artefacts.folders.kinds import NOT_LOADED, read_run
 from hubdpo.artefacts.folders.lineage import not_by_hubdpo
 from hubdpo.artefacts.folders.model_files import ADAPTER_PATTERNS, ADAPTER_WEIGHTS, CONFIG
 from hubdpo.artefacts.folders.scratch import entries
@@ -40,7 +40,7 @@ from hubdpo.model.generation import write_stops
 from hubdpo.model.merge.check import compare, probe_written
 from hubdpo.model.merge.weights import plan_weights, write_weights
 from hubdpo.model.probes import record_probes
-from hubdpo.model.untrusted import read_json
+from hubdpo.model.untrusted import AGAIN, read_json
 from hubdpo.version import __version__
 
 
@@ -126,7 +126,7 @@ def _find(config: MergeConfig) -> _Source:
                 hint="give a release of an adapter, USER/NAME@vX.Y.Z, or the `--output-dir` of `hubdpo train`",
             )
         )
-    run = read_run(folder)
+    run = read_run(folder, but=NOT_LOADED, hint=None if sha is None else AGAIN)
     check_adapter_files(folder)
     ref = AdapterRef(
         name=adapter.name if sha else folder.resolve().name, repo_id=adapter.name if sha else None, revision=sha,

@@ -61,7 +61,7 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
     earlier, checkpoint = RunManifest.read(folder / RUN_FILE), newest_checkpoint(folder)
     if earlier.status == "running" and not any(folder.glob(f"checkpoint-*/{MARKER}")):
         return None
-    damage = damage_of_results(folder, earlier.files) if earlier.status == "complete" else None
+    damage = damage_of_results(folder, earlier) if earlier.status == "complete" else None
     if damage is not None and checkpoint is None and config.resumes:
         raise ArtefactError(
             f"`{folder}` holds a finished run, but {damage}, and no checkpoint is left to write it from",
