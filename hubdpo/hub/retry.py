@@ -13,8 +13,8 @@ from hubdpo.hub.transport import MAX_RETRY_AFTER_S, http, hub_address, unrepeate
 T = TypeVar("T")
 TRIES = 8
 TRIES_WITH_CACHE = 3
-LONG_S = 15.0
-"""Seconds of an attempt after which only one more is made."""
+LONG_S, MOST_LONG = 15.0, 3
+"""Seconds of a long attempt, and most attempts that take so long: a Hub that never answers is left after a minute."""
 LONGEST_WAIT_S = 30.0
 MOST_PAUSES = 2
 """Most pauses that the Hub may ask for, where they are longer than LONGEST_WAIT_S: one window, and a second in full."""
@@ -29,6 +29,7 @@ def repeat(call: Callable[[], T], *, cached: bool = False) -> T:
     timeout, and no pause is made that it asks for.
     """
     tries = TRIES_WITH_CACHE if cached else TRIES
+    long = 0
     for attempt in range(TRIES):
         began = clock()
         try:
@@ -37,9 +38,9 @@ def repeat(call: Callable[[], T], *, cached: bool = False) -> T:
         except Exception as problem:
             is_timeout = isinstance(problem, http().TimeoutException)
             was_long = is_timeout or clock() - began > LONG_S
-            tries = min(tries, attempt + 2) if was_long else tries
+            long += was_long
             is_left = cached and (is_timeout or (asked_pause(problem) or 0) > TOLD_S)
-            if attempt + 1 >= tries or is_left or not is_unknown_outcome(problem):
+            if attempt + 1 == tries or long == MOST_LONG or is_left or not is_unknown_outcome(problem):
                 raise
             wait_before(attempt, problem, tries, told=was_long)
     raise AssertionError("unreachable")

@@ -26,6 +26,8 @@ FAILED = (408, 429, 500, 502, 503, 504)
 MAX_RETRY_AFTER_S = 310.0
 """The Hub counts requests in windows of five minutes, so a longer pause is not for a command to wait through."""
 _unrepeated: ContextVar[bool] = ContextVar("unrepeated", default=False)
+_calls: list[None] = []
+"""An entry for each call of hubdpo in progress: the threads of an upload do not have the context of the call."""
 
 
 def hub_address() -> str:
@@ -126,12 +128,14 @@ def unrepeated() -> Iterator[None]:
     It says nothing of its own attempts, which take 23 seconds and more, nor of pauses as long as the Hub asks for.
     """
     token = _unrepeated.set(True)
+    _calls.append(None)
     try:
         yield
     except _Failed as problem:
         assert isinstance(problem.__cause__, Exception)
         raise problem.__cause__ from None
     finally:
+        _calls.pop()
         _unrepeated.reset(token)
 
 
@@ -157,7 +161,8 @@ def _limit_requests() -> None:
             try:
                 response = super().send(request, **options)
                 status, asked = response.status_code, retry_after(response.headers) or 0
-                if (is_read and status in FAILED) or (status == 429 and (is_once or asked > MAX_RETRY_AFTER_S)):
+                is_too_long = bool(_calls) and asked > MAX_RETRY_AFTER_S
+                if (is_read and status in FAILED) or (status == 429 and (is_once or is_too_long)):
                     response.read()
                     hf_raise_for_status(response)
             except (http().TransportError, HfHubHTTPError) as problem:
