@@ -97,9 +97,10 @@ def check_same_experiment(earlier: RunManifest, config: TrainConfig, base: BaseR
     console.table(["option", "the run has", "now"], differences)
     names = [name for name, _, _ in differences]
     raise ResumeMismatch(
-        f"the run in `{config.output_dir}` was started with another configuration: {', '.join(names)}",
+        f"the run in `{config.output_dir}` was started with another configuration: {', '.join(names)}; a new one needs "
+        "another `--output-dir`",
         hint="add `--extend` to train it for longer" if set(names) <= LENGTH and _may_be_longer(earlier, config) else
-        f"{train_again(config.output_dir, earlier)}, or give another `--output-dir`",
+        train_again(config.output_dir, earlier),
     )  # fmt: skip
 
 
