@@ -157,7 +157,7 @@ def test_what_is_no_release_is_told(repo_id: str, dataset_dir: Path, tmp_path: P
     HfApi().create_repo(repo_id)
     with pytest.raises(ArtefactError, match="no release of hubdpo"):
         diff(str(dataset_dir), repo_id)
-    with pytest.raises(HubError, match="no such revision"):
+    with pytest.raises(HubError, match="has no revision `v9.9.9`"):
         diff(str(dataset_dir), f"{repo_id}@v9.9.9")
     with pytest.raises(ArtefactError, match="is no dataset, run or merged model"):
         diff(str(tmp_path), repo_id)
