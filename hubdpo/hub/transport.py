@@ -1,4 +1,4 @@
-"""How hubdpo reaches the Hub: its address, the HTTP library beneath huggingface_hub, and timeouts for every request."""
+"""How hubdpo reaches the Hub: its address, the HTTP library and the bars of huggingface_hub, timeouts and attempts."""
 
 from __future__ import annotations
 

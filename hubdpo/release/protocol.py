@@ -12,7 +12,7 @@ commit names its parent, so the Hub refuses it when the branch has moved since i
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import shortened
@@ -30,6 +30,9 @@ from hubdpo.release.snapshot import Plan, ReleaseSnapshot
 from hubdpo.release.verify.files import deleting
 from hubdpo.release.verify.loads import BaseState
 from hubdpo.release.verify.verify import verify_commit
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 
 class UnlistedFile(HubError):
@@ -143,17 +146,22 @@ def _committed(remote: Remote, branch: str, plan: Plan, title: str, attempt: int
     """Make one commit on a branch. None, after a pause, when the branch has moved or the outcome is unknown."""
     assert plan.old is not None
     try:
-        with without_upload_bars(), unrepeated():
-            commit = api().create_commit(
-                **remote.named, operations=plan.operations(), commit_message=title, revision=branch,
-                parent_commit=plan.old.commit, commit_description=plan.new.bundle_line,
-            )  # fmt: skip
+        commit = create_commit(remote, plan, title, revision=branch, parent_commit=plan.old.commit)
     except Exception as problem:
         if not is_undecided(problem):
             raise
         wait_before(attempt, problem)
         return None
     return Commit(str(commit.oid), plan.old)
+
+
+def create_commit(remote: Remote, plan: Plan, title: str, **options: Any) -> CommitInfo:
+    """Send one request for a commit of what the plan has to change; `options` are those of the client."""
+    with without_upload_bars(), unrepeated():
+        return api().create_commit(
+            **remote.named, operations=plan.operations(), commit_message=title,
+            commit_description=plan.new.bundle_line, **options,
+        )  # fmt: skip
 
 
 def is_undecided(problem: Exception) -> bool:

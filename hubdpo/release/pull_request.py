@@ -7,8 +7,8 @@ from typing import NamedTuple
 from hubdpo import console
 from hubdpo.config.push import Check
 from hubdpo.hub.retry import TRIES, repeat, wait_before
-from hubdpo.hub.transport import api, unrepeated, without_upload_bars
-from hubdpo.release.protocol import check_others, check_ours, is_undecided, unknown_commit
+from hubdpo.hub.transport import api
+from hubdpo.release.protocol import check_others, check_ours, create_commit, is_undecided, unknown_commit
 from hubdpo.release.remote import Refs, Remote
 from hubdpo.release.snapshot import Plan, ReleaseSnapshot
 from hubdpo.release.verify.loads import BaseState
@@ -46,11 +46,7 @@ def propose(
         else:
             check_others(remote, plan)
             try:
-                with without_upload_bars(), unrepeated():
-                    done = api().create_commit(
-                        **remote.named, operations=plan.operations(), commit_message=title,
-                        commit_description=release.bundle_line, revision="main", parent_commit=head, create_pr=True,
-                    )  # fmt: skip
+                done = create_commit(remote, plan, title, revision="main", parent_commit=head, create_pr=True)
             except Exception as problem:
                 # the pull request may be there although the response was lost: look for it before sending again
                 if not is_undecided(problem):
