@@ -13,6 +13,7 @@ from hubdpo.artefacts.folders import storage
 from hubdpo.config import PrepareConfig
 from hubdpo.data.pairs.example import Row
 from hubdpo.data.pairs.messages import unknown_roles
+from hubdpo.data.raw.inner_rows import NO_LIST
 from hubdpo.data.raw.pieces import Piece, PieceReader
 from hubdpo.data.raw.raw_file import DELIMITED
 from hubdpo.data.raw.text.encodings import convert_command
@@ -41,6 +42,7 @@ NEXT_STEPS = {
     "unpaired": "each prompt has one answer and DPO needs two; train KTO on them (TRL's KTOTrainer)",
     "single_answer": "DPO compares two answers to one prompt; these rows have one",
     "secret_found": "`--redact` keeps rows with credentials, each replaced by its kind",
+    NO_LIST: "`rows` is the path to a list in every row; these rows have none there",
     "malformed_line": "`rejected.jsonl` says what is wrong with each line",
     "missing_field": "a prompt or an answer is missing; look at rows with `--explain 3`, and name columns with `--map`",
     "truncated_cells": "the Hub's API cuts long texts; read the dataset itself: hf://datasets/USER/NAME",
@@ -150,8 +152,8 @@ def _error(piece: Piece, line: int, problem: str, detail: str) -> DataError:
         hint = convert_command(None, typed)
     elif problem == "line_too_long":
         hint = f"--max-line-bytes {storage.size_of(piece.file.path)}"
-    elif problem == CUT:
-        hint = NEXT_STEPS[CUT]
+    elif problem in (CUT, NO_LIST):
+        hint = NEXT_STEPS[problem]
     elif lines:
         hint = f"{unpack}sed -n {line}p{source} | cut -c 1-300"
     else:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
+from hubdpo.data.raw.inner_rows import inner_rows
 from hubdpo.data.raw.raw_file import DELIMITED, RawFile
 from hubdpo.data.raw.rows import Block, RawRow, in_blocks
 from hubdpo.data.raw.split_names import Split, split_of
@@ -34,6 +35,8 @@ class Piece:
     """The key of the list of rows, in a JSON file with lists."""
     layout: Layout = Layout.LINES
     """How the rows are laid out in a JSON file."""
+    rows: str | None = None
+    """The dotted path to the list of rows inside each row, or inside the one object of a file."""
 
     @property
     def split(self) -> Split | None:
@@ -41,15 +44,23 @@ class Piece:
         return (split_of(self.key) if self.key else None) or self.file.split
 
 
-def cut(file: RawFile, *, max_line_bytes: int = MOST_LINE_BYTES) -> list[Piece]:
-    """Return the pieces of a file, in order. Raise DataError if it is broken, or its rows cannot be found."""
+def cut(file: RawFile, *, max_line_bytes: int = MOST_LINE_BYTES, rows: str | None = None) -> list[Piece]:
+    """Return the pieces of a file, in order. Raise DataError if it is broken, or its rows cannot be found.
+
+    `rows` is the dotted path to the rows, if they are in a list: inside the one object of a JSON file, else inside
+    each row, whose other columns then stand beside each item of its list.
+    """
+    return [replace(piece, rows=rows) for piece in _cut(file, max_line_bytes, rows)]
+
+
+def _cut(file: RawFile, max_line_bytes: int, rows: str | None) -> list[Piece]:
     if file.kind == ".parquet":
         return [Piece(file, group, group + 1) for group in range(row_groups(file.path, file.name))]
     if file.kind in DELIMITED:
         _report_form(file)
     if file.kind in DELIMITED or file.kind == ".arrow":
         return [Piece(file, 0, 0)]
-    layout, keys = json_layout(file, max_line_bytes)
+    layout, keys = json_layout(file, max_line_bytes, rows)
     if layout is not Layout.LINES:
         return [Piece(file, 0, 0, key, layout) for key in keys or (None,)]
     size = storage.size_of(file.path)
@@ -76,7 +87,10 @@ class PieceReader:
             yield from sorted([*good, *block.broken], key=lambda row: row.line)
 
     def blocks(self) -> Iterator[Block]:
-        for block in self._blocks():
+        blocks = self._blocks()
+        if (path := self._piece.rows) is not None:
+            blocks = inner_rows(blocks, path, one_object=self._piece.layout is Layout.OBJECT)
+        for block in blocks:
             self.repaired.update(block.repaired)
             yield block
 

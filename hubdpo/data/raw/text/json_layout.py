@@ -12,6 +12,7 @@ import orjson
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.data.converters import CONVERTERS, Row
+from hubdpo.data.raw.inner_rows import find_path
 from hubdpo.data.raw.raw_file import HEAD_BYTES, RawFile
 from hubdpo.data.raw.rows import BLOCK, BOM
 from hubdpo.data.raw.split_names import split_of
@@ -39,10 +40,11 @@ class Layout(StrEnum):
     """An answer of the Hub's rows API (datasets-server): each item of its list `rows` holds a row."""
 
 
-def json_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
+def json_layout(file: RawFile, most: int, rows: str | None = None) -> tuple[Layout, list[str]]:
     """Return the layout of a JSON file, and the keys of its lists of rows.
 
-    Raise DataError if the file is not JSON or not UTF-8, or if its rows cannot be found.
+    With `rows`, the path to a list inside each row, a .jsonl file of one line is a line and no object. Raise DataError
+    if the file is not JSON or not UTF-8, or if its rows cannot be found.
     """
     with storage.open_read(file.path) as stream:
         head = stream.read(HEAD_BYTES)
@@ -67,7 +69,12 @@ def json_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
         alone = _first_line_alone(stream, most)
         if not (_is_one_value(text, file, whole=whole) if alone is None else alone):
             return Layout.LINES, []
-    return _object_layout(file, most)
+    if rows is None:
+        return _object_layout(file, most)
+    if alone and file.kind != ".json":
+        return Layout.LINES, []
+    _check_path(file, most, rows)
+    return Layout.OBJECT, []
 
 
 def whole_text(file: RawFile) -> bytes:
@@ -122,11 +129,7 @@ def _is_one_value(text: bytes, file: RawFile, *, whole: bool) -> bool:
 def _object_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
     """Return whether a file that is one JSON object is a row, holds lists of rows, or is a page of the Hub's API."""
     if storage.size_of(file.path) <= most:
-        try:
-            value: Row = orjson.loads(without_constants(whole_text(file)))
-        except orjson.JSONDecodeError as problem:
-            message = f"the file is not JSON: {file.name}: {where_malformed(problem)}"
-            raise DataError(message, hint="write one row per line") from None
+        value = _whole_object(file)
         if is_page(value):
             _report_page(file, value)
             return Layout.PAGE, [PAGE_ROWS]
@@ -150,6 +153,26 @@ def _object_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
     for key, count in lists.items():
         console.info(f"{file.name}: the rows are the {count:,} objects under `{key}`")
     return Layout.LISTS, list(lists)
+
+
+def _whole_object(file: RawFile) -> Row:
+    try:
+        value: Row = orjson.loads(without_constants(whole_text(file)))
+    except orjson.JSONDecodeError as problem:
+        message = f"the file is not JSON: {file.name}: {where_malformed(problem)}"
+        raise DataError(message, hint="write one row per line") from None
+    return value
+
+
+def _check_path(file: RawFile, most: int, path: str) -> None:
+    """Raise DataError unless a path leads to a list in a file that is one JSON object."""
+    if (size := storage.size_of(file.path)) > most:
+        raise DataError(f"{file.name} is one JSON object of {size:,} bytes", hint=f"--max-line-bytes {size}")
+    value = _whole_object(file)
+    if not isinstance(find_path(value, path)[1], list):
+        lists = [f"`{'.'.join(keys)}`" for keys in _deep_lists(value, [])]
+        hint = f"its lists of objects are {console.listed(lists, MOST_NAMES)}" if lists else "look at the file"
+        raise DataError(f"{file.name} has no list at `{path}`", hint=hint)
 
 
 def is_page(value: Row) -> bool:
