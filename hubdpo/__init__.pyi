@@ -43,7 +43,7 @@ def prepare(
     explain: int = 0,
     format: str | None = None,
     map: str | list[str] | dict[str, str] | None = None,
-    pairs: Literal["best-worst", "all", "adjacent"] = "best-worst",
+    pairs: Literal["best-worst", "best-each", "adjacent", "all"] = "best-worst",
     min_margin: float = 0.0,
     score_field: str | None = None,
     labels: str | list[str] | dict[str, Any] | None = None,

@@ -58,8 +58,10 @@ class FormatOptions(Config):
         description="Columns to use: prompt=question,chosen=good,rejected=bad, or prompt=q,first=a1,second=a2,vote=v; "
         "add system=... for a system prompt.",
     )
-    pairs: Literal["best-worst", "all", "adjacent"] = Field(
-        "best-worst", description="Pairs to build from several scored or ranked answers."
+    pairs: Literal["best-worst", "best-each", "adjacent", "all"] = Field(
+        "best-worst",
+        description="Pairs to build from several answers: the best and the worst, the best and each other, neighbours "
+        "in the order of scores, or every two.",
     )
     min_margin: float = Field(0.0, ge=0, description="Minimum score difference that counts as a preference.")
     score_field: str | None = Field(None, description="Score to compare, if answers have several.")

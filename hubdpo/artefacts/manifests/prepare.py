@@ -96,6 +96,8 @@ class PrepareManifest(Manifest):
     """Kept rows that were changed, by change (for example `stripped_leading_newlines`)."""
     repaired: dict[str, Count] = Field(default_factory=dict)
     """Rows that were repaired to be readable, kept or not, by repair (for example `nan_as_null`)."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Columns of text beside the messages, with their meaning."""
     unused_columns: dict[str, Count] = Field(default_factory=dict)
     """Rows with a value in an unused column of the source, by column."""
     template_markers: dict[str, Markers] = Field(default_factory=dict)

@@ -39,7 +39,6 @@ def render_dataset_card(
     card: SourceCard,
     samples: Sequence[Example],
     split_bytes: Mapping[str, int],
-    keep: Sequence[str] = (),
     plots: Sequence[str] = (),
 ) -> str:
     """Return the card of a dataset folder. Samples are untrusted text, so they are fenced."""
@@ -49,13 +48,14 @@ def render_dataset_card(
     in_memory = [split_in_memory(source.name) for source in manifest.sources]
     body, _, citation = provenance(manifest, card).partition("\n## Citation\n")
     return render(
-        "dataset.md", _front_matter(manifest, card, title, split_bytes, keep),
+        "dataset.md", _front_matter(manifest, card, title, split_bytes),
         title=one_line(title), m=manifest, body=body.strip(), citation=citation.strip(), facts=card.facts,
         languages=", ".join(manifest.language), statistics=_table(manifest, "", _statistics(manifest)),
         tokens=_tokens_table(manifest),
         samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
         in_memory=[one_line(split) for split in in_memory if split is not None],
-        keep=[one_line(name) for name in keep], unused=code_names(manifest.unused_columns),
+        columns=[(one_line(name), meaning) for name, meaning in manifest.columns.items()],
+        unused=code_names(manifest.unused_columns),
         markers=[
             (f"{side} contain {KINDS[kind]}", marked.rows, code_names(marked.markers))
             for kind, sides in {"template": manifest.template_markers, **manifest.text_markers}.items()
@@ -72,15 +72,13 @@ def _title(card: SourceCard) -> str:
     return f"Preference pairs of {ids[0]}" if len(ids) == 1 else "Preference pairs"
 
 
-def _front_matter(
-    manifest: PrepareManifest, card: SourceCard, title: str, split_bytes: Mapping[str, int], keep: Sequence[str]
-) -> Front:
+def _front_matter(manifest: PrepareManifest, card: SourceCard, title: str, split_bytes: Mapping[str, int]) -> Front:
     # a new list for each column: YAML would write a shared list as an alias, which `datasets` cannot read
     features: list[Front] = [
         {"name": column, "list": [{"name": part, "dtype": "string"} for part in ("role", "content")]}
         for column in SIDES
     ]
-    features += [{"name": name, "dtype": "string"} for name in keep]
+    features += [{"name": name, "dtype": "string"} for name in manifest.columns]
     front: Front = {"pretty_name": one_line(title)}
     if manifest.language:
         front["language"] = manifest.language

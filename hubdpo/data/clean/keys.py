@@ -83,6 +83,12 @@ def digests(column: MessageColumn) -> Hashes:
     return _sum_by_row(np.frombuffer(joined, "<u8").reshape(-1, 2), column)
 
 
+def ids(column: MessageColumn) -> list[bytes]:
+    """Return 16 hex digits for each row, a 64-bit hash: equal for equal messages, in any file, column or run."""
+    digits = digests(column)[:, 0].astype(">u8").tobytes().hex().encode()
+    return [digits[start : start + 16] for start in range(0, len(digits), 16)]
+
+
 def pair_digests(prompts: Hashes, chosen: Hashes, rejected: Hashes) -> PairDigests:
     """Combine the digests of the three columns, uint64 (rows, 2) each, whichever of the answers is chosen.
 

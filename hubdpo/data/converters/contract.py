@@ -20,7 +20,7 @@ ConvertMany = Callable[[list[Row]], PairColumns | None]
 class ConvertOptions:
     """The options of prepare that decide which answer is better, and which pairs several answers make."""
 
-    pairs: Literal["best-worst", "all", "adjacent"] = "best-worst"
+    pairs: Literal["best-worst", "best-each", "adjacent", "all"] = "best-worst"
     min_margin: float = 0.0
     """The least difference of scores that counts as a preference."""
     score_field: str | None = None
@@ -31,12 +31,15 @@ class ConvertOptions:
     def candidates(self, scores: Sequence[float]) -> Iterator[tuple[int, int]]:
         """Yield (better, worse) indices of the pairs to compare; equal scores included, to be counted as ties.
 
-        `best-worst` yields one pair, `adjacent` each neighbour in the order of scores, `all` every two answers. Of
-        equal scores the earlier answer comes first, so that the pairs depend on nothing but the row.
+        `best-worst` yields one pair, `best-each` the best answer with each other one, `adjacent` each neighbour in the
+        order of scores, `all` every two answers. Of equal scores the earlier answer comes first, so that the pairs
+        depend on nothing but the row.
         """
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
         if self.pairs == "best-worst":
             return iter([(order[0], order[-1])] if len(order) > 1 else [])
+        if self.pairs == "best-each":
+            return ((order[0], other) for other in order[1:])
         return pairwise(order) if self.pairs == "adjacent" else combinations(order, 2)
 
     def too_close(self, margin: float) -> str | None:
@@ -65,6 +68,11 @@ class Converter:
     def names_better_answer(self) -> bool:
         """Whether the columns themselves name the better answer, instead of scores, votes or labels."""
         return not self.options
+
+    @property
+    def pairs_up_answers(self) -> bool:
+        """Whether it may make several pairs of the answers to one prompt."""
+        return "pairs" in self.options
 
     def bind(self, how: ConvertOptions) -> Convert:
         """Return `convert` as a function of a row alone."""

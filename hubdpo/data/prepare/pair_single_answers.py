@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,9 +45,10 @@ class PairingTask:
 def pair_up(results: list[PieceResult], rules: Rules) -> list[PairingTask]:
     """Decide which answers to compare, in the order of the better ones.
 
-    Labelled answers are good or bad: the n-th good answer of a prompt is paired with its n-th bad one. Scored answers
-    are paired as `--pairs` says. Rows left alone are dropped as `unpaired`, `duplicate_row`, `contradiction` (one
-    answer with two labels or scores), `tie` or `below_margin`.
+    Scored answers are paired as `--pairs` says. Labelled answers are good or bad: `all` pairs every good answer of a
+    prompt with every bad one, `best-each` its first good one, and by default the n-th good one with the n-th bad one.
+    Rows left alone are dropped as `unpaired`, `duplicate_row`, `contradiction` (one answer with two labels or scores),
+    `tie` or `below_margin`.
     """
     how, labelled = convert_options(rules.config), rules.converter == "unpaired"
     keys = np.concatenate([_read_keys(rules.scratch, result.number) for result in results])
@@ -160,7 +162,8 @@ def _choose(
     if labelled:
         good = [row for row, score in zip(rows, scores, strict=True) if score > 0]
         bad = [row for row, score in zip(rows, scores, strict=True) if score <= 0]
-        yield from zip(good, bad, strict=False)
+        every = {"all": good, "best-each": good[:1]}.get(how.pairs)
+        yield from zip(good, bad, strict=False) if every is None else product(every, bad)
         return
     for better, worse in how.candidates(scores):
         if reason := how.too_close(scores[better] - scores[worse]):

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.formats.messages import schema
-from hubdpo.data.clean.keys import row_keys
+from hubdpo.data.clean.keys import ids, row_keys
 from hubdpo.data.clean.near_duplicates import pair_signatures
 from hubdpo.data.clean.rows import clean, redact_credentials, suspects
 from hubdpo.data.pairs.batch import Pair, PairBatch
@@ -91,7 +91,7 @@ class PieceWriter:
         def path(kind: str) -> str:
             return scratch_file(self._rules.scratch, self.result.number, kind + self.result.suffix)
 
-        self._schema = schema(self._rules.keep)
+        self._schema = schema(self._rules.keep if self._rules.single else list(self._rules.columns()))
         rows = self._open.enter_context(storage.open_arrow(path("rows")))
         self._rows = self._open.enter_context(pa.ipc.new_file(rows, self._schema))
         kinds = ("keys", "dropped", "near") if self._config.dedupe == "near" else ("keys", "dropped")
@@ -171,7 +171,8 @@ class PieceWriter:
         return batch if keep.all() else batch.filter(keep)
 
     def _write(self, batch: PairBatch) -> None:
-        arrays = [*(column.to_arrow() for column in batch.columns), *map(text_array, batch.kept)]
+        texts = [*(map(ids, batch.columns) if self._rules.ids and not self._rules.single else ()), *batch.kept]
+        arrays = [*(column.to_arrow() for column in batch.columns), *map(text_array, texts)]
         self._rows.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._files["keys"].write(row_keys(batch, single=self._rules.single).tobytes())
         if self._rules.single:

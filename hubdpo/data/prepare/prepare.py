@@ -139,6 +139,7 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
             raise AssertionError(f"{shared} prompts are in both splits")
 
         # 6. Describe it in the manifest.
+        columns = rules[0].columns()
         manifest = PrepareManifest(
             hubdpo_version=__version__,
             converter=", ".join(converters),
@@ -148,6 +149,7 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
             funnel=funnel,
             secrets=_total(result.secrets for result in rounds.last),
             repaired=_total(result.repaired for result in rounds.first),
+            columns=columns,
             unused_columns=unused_columns(rounds, scan=config.scan == "secrets"),
             **text_markers(rounds),
             changed=count_changes(keys, np.concatenate(list(rows.values()))),
@@ -163,14 +165,15 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
         # 7. Write the folder, and put it in place.
         if not config.dry_run:
             write_rejected(storage.join(space.new, REJECTED_FILE), pieces, rounds, decision, keys, space.scratch)
+            texts = list(columns)
             written = [(scratch_file(space.scratch, r.number, "rows" + r.suffix), r.pairs) for r in rounds.last]
             shards = {
-                split: plan_shards(kept, keys["bytes"], written, storage.join(space.new, "data", split), rules[0].keep)
+                split: plan_shards(kept, keys["bytes"], written, storage.join(space.new, "data", split), texts)
                 for split, kept in rows.items()
             }
             del keys, near, decision, rows  # memory that would grow with the input while the shards are written
             sections = () if storage.is_url(config.output_dir) else kept_of(Path(config.output_dir) / CARD_FILE)
-            manifest = write_folder(engine, space, manifest, card, rules[0].keep, shards, sections)
+            manifest = write_folder(engine, space, manifest, card, shards, sections)
             space.publish()
     report(manifest, dry_run=config.dry_run)
     return manifest

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from hubdpo import console
+from hubdpo.artefacts.formats.messages import IDS
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.screen import SIDES, Screen, list_columns, opened_row
 from hubdpo.data.converters import NAMES, Convert, ConvertMany, ConvertOptions, answer_columns, find_converter
@@ -36,6 +37,11 @@ NEEDS = {
     "min_margin": "score", "on_tie": "score or vote",
 }  # fmt: skip
 """What the rows must have for an option to matter."""
+MEANINGS = dict(zip(IDS, (
+    "hash of the prompt: rows with the same prompt have the same", "hash of the answer `chosen`, in either column",
+    "hash of the answer `rejected`, in either column",
+), strict=True))  # fmt: skip
+"""What the ids are that rows get where prompts may have several answers."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,12 @@ class Rules:
     """Whether a row has one answer; `pair_single_answers` then makes the pairs."""
     scratch: str
     """Folder for the files that tasks write."""
+    ids: bool = False
+    """Whether the rows of the run have ids, because some prompts may have several answers."""
+
+    def columns(self) -> dict[str, str]:
+        """Return the columns of text that the rows of the run have, in order, with their meaning."""
+        return {**(MEANINGS if self.ids else {}), **dict.fromkeys(self.keep, "copied from the source")}
 
 
 def make_rules(
@@ -103,6 +115,12 @@ def make_rules(
     columns = {column: None for seen in looks for column in seen.fields}
     _check_keep(config, pieces, columns)
     keep = [*config.keep, *(column for column in attribution if column in columns and column not in config.keep)]
+    ids = any(find_converter(name, mapping).pairs_up_answers for name in names)
+    if ids and (clash := [name for name in keep if name in MEANINGS]):
+        raise ConfigError(
+            f"`--keep {clash[0]}`: prompts may have several answers here, so hubdpo writes a column of this name",
+            hint="rename the column in the source, or leave it out",
+        )
     by_file: dict[int, Rules] = {}
     for name, seen, (number, some) in zip(names, looks, files.items(), strict=True):
         rows = list(_first_rows(config, some, most))
@@ -110,7 +128,9 @@ def make_rules(
         converter = find_converter(name, mapping)
         convert = converter.bind(how)
         single = isinstance(first_converted(convert, rows), ScoredAnswer)
-        by_file[number] = Rules(name, config, convert, converter.convert_many, screen, keep, model, single, scratch)
+        by_file[number] = Rules(
+            name, config, convert, converter.convert_many, screen, keep, model, single, scratch, ids
+        )
     return [by_file[piece.file.number] for piece in pieces]
 
 

@@ -27,7 +27,6 @@ def write_folder(
     space: Workspace,
     manifest: PrepareManifest,
     card: SourceCard,
-    keep: list[str],
     shards: dict[str, list[ShardTask]],
     sections: tuple[Section, ...],
 ) -> PrepareManifest:
@@ -53,8 +52,7 @@ def write_folder(
     entries |= {name: _entry(space, name) for name in plots}
     manifest = manifest.model_copy(update={"files": entries})
     text = render_dataset_card(
-        manifest, card=card, samples=_samples(tasks[0][1].path), split_bytes=split_bytes, keep=keep,
-        plots=sorted(plots),
+        manifest, card=card, samples=_samples(tasks[0][1].path), split_bytes=split_bytes, plots=sorted(plots),
     )  # fmt: skip
     _write(space, CARD_FILE, join_card(Card(text, sections)).encode())
     manifest = manifest.model_copy(update={"files": {**entries, CARD_FILE: card_entry(text)}})
