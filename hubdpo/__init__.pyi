@@ -61,6 +61,7 @@ def prepare(
     strict: bool = False,
     max_line_bytes: int = 67108864,
     test_size: float | str | None = None,
+    on_leak: Literal["drop", "keep", "error"] = "drop",
     seed: int = 0,
     card: str | Path | None = None,
     name: str | None = None,

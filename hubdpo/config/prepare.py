@@ -139,6 +139,9 @@ class SplitOptions(Config):
         description="Share of prompts to hold out as a new test split. By default the splits of the source are kept, "
         "or 0.05 is held out.",
     )
+    on_leak: Literal["drop", "keep", "error"] = Field(
+        "drop", description="Action for train pairs whose prompt is in the published test split."
+    )
     seed: int = Field(0, ge=0, description="Seed that selects the held-out prompts.")
 
     _percent_of_prompts = field_validator("test_size", mode="before")(percent)

@@ -17,6 +17,7 @@ from hubdpo.data.clean.decide import NEAR, TEST, TRAIN, Decision, decide
 from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
 from hubdpo.data.raw.split_names import is_split_name, split_of
+from hubdpo.errors import DataError
 from tests.data.made import lines, rows
 
 stage_module = importlib.import_module("hubdpo.data.prepare.prepare")
@@ -165,6 +166,44 @@ def test_a_prompt_of_both_published_splits_stays_in_test(
         ("train.jsonl", line, "prompt_in_test") for line in (1, 2, 3)
     ]
     assert "`prompt_in_test`: 3" in (tmp_path / "out" / "README.md").read_text()
+
+
+def leaking(folder: Path) -> list[str]:
+    """Write two sources, of which one has the other's second test prompt among its train rows; return their paths."""
+    write(folder / "a" / "train.jsonl", rows(12)[:8])
+    write(folder / "a" / "test.jsonl", [rows(12)[0], *rows(12)[8:]])
+    write(folder / "b" / "train.jsonl", [*rows(20)[14:], {"prompt": "Question 8", "chosen": "x", "rejected": "y"}])
+    return [str(folder / name) for name in "ab"]
+
+
+def test_a_prompt_of_another_sources_test_split_is_dropped(tmp_path: Path) -> None:
+    manifest = prepare(source=leaking(tmp_path / "in"), output_dir=tmp_path / "out")
+    assert (manifest.splits, manifest.funnel.dropped) == ({"train": 13, "test": 5}, {"prompt_in_test": 2})
+    assert manifest.shared_prompts == 0
+
+
+@pytest.mark.parametrize("dedupe", ["exact", "near", "none"])
+def test_prompts_in_both_splits_are_kept_by_option(
+    dedupe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = leaking(tmp_path / "in")
+    manifest = prepare(source=source, output_dir=tmp_path / "out", on_leak="keep", dedupe=dedupe)
+    # of two equal pairs the one in test stays
+    repeats = {} if dedupe == "none" else {"duplicate_pair": 1}
+    assert (manifest.splits, manifest.funnel.dropped) == ({"train": 15 - len(repeats), "test": 5}, repeats)
+    assert manifest.shared_prompts == 2 - len(repeats)
+    assert f"{2 - len(repeats)} prompt" in (said := capsys.readouterr().err)
+    assert "of the published test split stay in train as well" in said
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"Prompts in both splits, which `--on-leak keep` kept: {2 - len(repeats)}." in card
+    assert "No prompt is in both splits" not in card
+
+
+def test_a_prompt_in_both_splits_is_refused_by_option(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^train\.jsonl, line 1: prompt_in_test$") as refused:
+        prepare(source=leaking(tmp_path / "in"), output_dir=tmp_path / "out", on_leak="error")
+    assert refused.value.hint == "fix the row, or remove `--on-leak error` to drop and count such rows"
+    assert not (tmp_path / "out").exists()
 
 
 def test_answers_of_two_published_splits_are_not_paired(tmp_path: Path) -> None:

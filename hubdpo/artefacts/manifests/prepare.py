@@ -111,7 +111,7 @@ class PrepareManifest(Manifest):
     published_split: bool = False
     """Whether rows stayed in their published split; otherwise a hash of the prompt selects the split."""
     shared_prompts: Count = 0
-    """Prompts in more than one split; always 0, because prepare stops otherwise."""
+    """Prompts in more than one split: 0, but for published splits that share prompts and `--on-leak keep`."""
     statistics: JsonObject = Field(default_factory=dict)
     license: str | None = None
     language: list[str] = Field(default_factory=list)

@@ -57,16 +57,18 @@ def decide(
 
     `near` holds the signatures of `--dedupe near`, uint32 (rows, 2, permutations): [:, 0] of the prompt, [:, 1] of the
     whole pair. `published`, bool (rows,), marks rows that were published as test rows. If given, no row changes its
-    split, and a prompt in both splits is dropped from train: scores stay comparable with others' on the same test rows.
+    split: scores stay comparable with others' on the same test rows. A prompt in both splits is dropped from train,
+    unless `--on-leak keep` is given.
     """
     verdict = np.full(len(keys), UNDECIDED, np.uint8)
     # rows with the same split key must be in the same split: equal prompts, and similar ones with `--dedupe near`
     split_keys = keys["prompt"] if near is None else _near_prompts(keys, near[:, 0])
-    if published is not None:
+    if published is not None and config.on_leak != "keep":
         verdict[~published & np.isin(split_keys, split_keys[published])] = IN_TEST
     for rows in _equal_candidates(keys["low"]):
         open_rows = rows[verdict[rows] == UNDECIDED]
-        _drop_repeats(keys[open_rows], open_rows, verdict, config)
+        late = np.zeros(len(open_rows), bool) if published is None else ~published[open_rows]
+        _drop_repeats(keys[open_rows], open_rows, late, verdict, config)
     if near is not None:
         _drop_near_pairs(near[:, 1], verdict, published)
     limit = _max_length(keys, verdict, config)
@@ -114,12 +116,15 @@ def _equal_candidates(low: Hashes) -> Iterator[Rows]:
         yield np.sort(rows[order[repeated]])
 
 
-def _drop_repeats(keys: RowKeys, rows: Rows, verdict: Verdicts, config: PrepareConfig) -> None:
-    """Mark contradictions, and all but the first of equal pairs, in `verdict`. `keys` are the keys of `rows`."""
+def _drop_repeats(keys: RowKeys, rows: Rows, late: Mask, verdict: Verdicts, config: PrepareConfig) -> None:
+    """Mark contradictions, and all but the first of equal pairs, in `verdict`.
+
+    `keys` are the keys of `rows`, (rows,); those marked in `late`, bool (rows,), come after the others.
+    """
     if not len(keys):
         return
-    # by pair, then by which answer was chosen, then in the order of the input
-    order = np.lexsort((rows, keys["flipped"], keys["high"], keys["low"]))
+    # by pair, then by which answer was chosen, then test rows first, then in the order of the input
+    order = np.lexsort((rows, late, keys["flipped"], keys["high"], keys["low"]))
     keys, rows = keys[order], rows[order]
     # new_pair: first row of two answers to a prompt; new_side: first row of the same with the same answer chosen
     new_pair = np.ones(len(rows), bool)

@@ -23,7 +23,7 @@ from hubdpo.secrets import shown_name
 
 MOST_FIELDS = 20
 UNPACK = {".gz": "gunzip -c", ".zst": "zstd -dc"}
-POLICIES = {"tie": "on_tie", "over_length": "over_length", "contradiction": "on_conflict"}
+POLICIES = {"tie": "on_tie", "over_length": "over_length", "contradiction": "on_conflict", "prompt_in_test": "on_leak"}
 """Reasons that an option can turn from a dropped row into an error."""
 
 NEXT_STEPS = {
@@ -31,7 +31,8 @@ NEXT_STEPS = {
     "near_duplicate_pair": "`--dedupe exact` keeps pairs that only say almost the same",
     "contradiction": "`--on-conflict majority` keeps what most rows say",
     "over_length": "raise `--max-length`, or shorten prompts with `--over-length truncate`",
-    "prompt_in_test": "the published splits share prompts; `--test-size 0.05` draws a new split of all rows",
+    "prompt_in_test": "the published splits share prompts; `--test-size 0.05` draws a new split of all rows, and "
+    "`--on-leak keep` keeps them as they are",
     "template_rewrites_prompt": "the chat template rewrites the prompt once it is answered",
     "template_refuses": "the chat template refuses these conversations, by their order of roles as a rule",
     "turns_not_told_apart": "give answers of one turn: this chat template begins or ends the assistant's turns with no "

@@ -135,7 +135,7 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
         sources = sources or [result() for result in hashes]
         check_unchanged(files)  # no source is read from here on
         rows = {split: kept for code, split in enumerate(SPLITS) if len(kept := decision.kept(code))}
-        if shared := shared_prompts(keys, rows):
+        if (shared := shared_prompts(keys, rows)) and not (published and config.on_leak == "keep"):
             raise AssertionError(f"{shared} prompts are in both splits")
 
         # 6. Describe it in the manifest.
@@ -156,6 +156,7 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
             max_length=decision.max_length,
             splits={split: len(kept) for split, kept in rows.items()},
             published_split=published,
+            shared_prompts=shared,
             statistics={split: summary(keys, kept) for split, kept in rows.items()},
             license=config.license or card.license,
             language=config.language or card.language,

@@ -179,6 +179,11 @@ def _report_split(manifest: PrepareManifest) -> None:
         console.warn(
             f"{shared:,} published train pairs have a prompt of the published test split, and were dropped from train"
         )
+    if kept := manifest.shared_prompts:
+        console.warn(
+            f"{console.counted(kept, 'prompt')} of the published test split stay in train as well (`--on-leak keep`): "
+            "results on the test split will be better than they should be"
+        )
     if only:
         console.warn(f"nothing is left of the published {'test' if only == 'train' else 'train'} split")
 
