@@ -288,6 +288,9 @@ def _columns(reads: Reads, keys: tuple[str, ...]) -> dict[str, set[str]]:
     ways = [way for group in reads for way in ((group,) if isinstance(group, str) else group)]
     names: dict[str, set[str]] = {}
     for name in (name for way in ways for name in ((way,) if isinstance(way, str) else way)):
+        if name.startswith("*"):
+            names |= {key: set() for key in keys if key.endswith(name[1:])}
+            continue
         column, _, member = (name, "", "") if name in keys else name.partition(".")
         names.setdefault(column, set()).update({member} - {""})
     return names

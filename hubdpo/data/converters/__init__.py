@@ -21,7 +21,18 @@ Cells that hold messages as text (CSV) are parsed before a converter sees the ro
 from __future__ import annotations
 
 from hubdpo.data.converters.contract import Convert, Converter, ConvertMany, ConvertOptions
-from hubdpo.data.converters.formats import conversations, hh_rlhf, mapped, preference, scored, unpaired, voted
+from hubdpo.data.converters.formats import (
+    answer_lists,
+    argilla,
+    conversations,
+    hh_rlhf,
+    mapped,
+    oasst,
+    preference,
+    scored,
+    unpaired,
+    voted,
+)
 from hubdpo.data.pairs.example import Row
 
 CONVERTERS = {
@@ -39,6 +50,10 @@ CONVERTERS = {
         conversations.SHAREGPT,
         preference.ALPACA,
         preference.OPENAI,
+        preference.STEP_DPO,
+        answer_lists.ANSWER_LISTS,
+        oasst.OASST,
+        argilla.ARGILLA,
     )
 }
 """The formats that detection knows; `columns` is made from `--map`."""

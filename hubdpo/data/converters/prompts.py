@@ -16,7 +16,7 @@ Reads = tuple[str | tuple[str | tuple[str, ...], ...], ...]
 """The columns that a converter reads.
 
 An item is a column, or a group of alternatives of which the first that has a value is read. An alternative is a column,
-or several that are read together. A dot leads into an object: `input.messages`.
+or several that are read together. A dot leads into an object: `input.messages`. A star stands for any beginning.
 """
 SYSTEM = (
     "system", "systemprompt", "systemmessage", "systeminstruction", "systeminstructions", "sysprompt", "systemmsg",
@@ -181,6 +181,10 @@ def system_turn(system: object) -> list[Message]:
 
 def is_two_texts(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(isinstance(item, str) for item in value)
+
+
+def is_several_texts(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
 
 
 def _history(value: object) -> list[Message]:

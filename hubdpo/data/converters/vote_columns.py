@@ -50,7 +50,15 @@ STRONGEST = 3
 
 
 def has_vote(row: Row, sides: Sides) -> bool:
-    return any(name in row for name in VOTES) or scores_of(row, sides) is not None
+    named = any(name in row and not is_annotated(row, name) for name in VOTES)
+    return named or scores_of(row, sides) is not None
+
+
+def is_annotated(row: Row, name: str) -> bool:
+    """Return whether a column holds what each annotator answered in Argilla 1, which is read by `argilla`."""
+    value = row.get(name)
+    answered = isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "user_id" in value[0]
+    return answered or f"{name}-suggestion" in row
 
 
 def vote_column(row: Row) -> str | None:
@@ -162,14 +170,16 @@ def _by_digit(row: Row, name: str, sides: Sides) -> Vote | None:
 
 
 def _selected(row: Row, name: str, sides: Sides) -> Vote | None:
-    """A vote that a CSV export of Label Studio writes as JSON."""
+    """A vote in a short export of Label Studio: a list of one object, which CSV holds as JSON."""
     value = row[name]
-    if not isinstance(value, str) or not value.startswith("{"):
-        return None
-    try:
-        return parse_vote(orjson.loads(value), sides, None)
-    except orjson.JSONDecodeError:
-        raise Rejection("unknown_label") from None
+    if isinstance(value, str) and value.startswith(("{", "[")):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise Rejection("unknown_label") from None
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return parse_vote(value, sides, None) if isinstance(value, dict) else None
 
 
 PUBLISHED: dict[str, Callable[[Row, str, Sides], Vote | None]] = {

@@ -12,13 +12,12 @@ from hubdpo.config.name_values import write_pairs
 from hubdpo.data.converters import Convert, ConvertOptions
 from hubdpo.data.converters.formats import unpaired, voted
 from hubdpo.data.converters.formats.mapped import WITH_VOTE
-from hubdpo.data.converters.formats.scored import LISTS, score_of
+from hubdpo.data.converters.formats.scored import score_of, scored_members
 from hubdpo.data.converters.vote_columns import ANNOTATORS, ONE_OF_THREE, STRENGTHS, has_flags, vote_column
 from hubdpo.data.converters.vote_words import OPEN, Sides, model_columns, names_a_side, normalize
 from hubdpo.data.detection.label_guess import LONGEST, MOST_VALUES, Guess, quoted
 from hubdpo.data.detection.suggest import near_name
 from hubdpo.data.pairs.example import Rejection, Row, is_number, number_of
-from hubdpo.data.pairs.messages import first_of
 from hubdpo.errors import ConfigError, DataError
 
 MOST_SCORES = 12
@@ -208,9 +207,7 @@ def check_score_field(field: str, rows: Sequence[Row]) -> None:
     """Raise DataError if no answer, and no row, has this member."""
     scores: dict[str, None] = {}
     for row in rows:
-        answers = first_of(row, LISTS.answers)
-        items = [item for item in answers if isinstance(item, dict)] if isinstance(answers, list) else []
-        for item in items or [row]:
+        for item in scored_members(row):
             if field in item:
                 return
             scores.update(dict.fromkeys(name for name, value in item.items() if _is_score(value)))

@@ -146,7 +146,10 @@ def _unfit(file: Look, problem: str) -> DataError:
         f"--map prompt=...,first=...,second=...,vote=..., or --format {'|'.join(NAMES)}"
     )
     if suggestion.finding:
-        hint = "DPO needs two answers to each prompt, and which of them is the better one"
+        hint = (
+            "DPO needs two answers to each prompt, and which of them is the better one; a column that always holds the "
+            "better one can be named with `--map`"
+        )
     return DataError(
         f"{problem}; the rows have {file.columns}{_empty_columns(file)}{suggestion.finding}",
         hint=suggestion.hint or hint,

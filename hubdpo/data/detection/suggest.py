@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
 from hubdpo import console
@@ -19,7 +20,7 @@ from hubdpo.data.converters.formats.scored import PROMPTS as SCORED_PROMPTS
 from hubdpo.data.converters.formats.unpaired import LABELS as KNOWN_LABELS
 from hubdpo.data.converters.formats.unpaired import says_good
 from hubdpo.data.converters.prompts import system_columns
-from hubdpo.data.converters.vote_words import MARKS, OPEN, Sides, names_a_side, normalize
+from hubdpo.data.converters.vote_words import MARKS, OPEN, Sides, differing_words, names_a_side, normalize
 from hubdpo.data.detection.label_guess import Guess
 from hubdpo.data.pairs.example import Row, is_number, number_of
 from hubdpo.data.pairs.markers import template_mark
@@ -46,7 +47,7 @@ ABOUT = frozenset((
 MISSPELT = ("chosen", "rejected", "preferred", "dispreferred", "nonpreferred")
 """Words of GOOD and BAD that are recognised if misspelt; a wrong letter in a short word would make another word."""
 CLOSE = 0.75
-VOTES = JUDGEMENTS | {"preferred", "better", "result", "best", "chosen", "selected"}
+VOTES = JUDGEMENTS | {"preferred", "better", "safer", "result", "best", "chosen", "selected"}
 """Words of columns that may hold a vote."""
 LABELS = frozenset(("label", "labels", "feedback", "rating", "score", "tag", "thumbs", "vote", "quality", "desirable"))
 """Words of columns that may say whether an answer is good."""
@@ -95,7 +96,7 @@ def suggest(rows: Sequence[Row]) -> Suggestion:
     good, bad = ([answer.name for answer in judged if answer.is_better is wanted] for wanted in (True, False))
     if min(len(good), len(bad)) == 1 and len(judged) > 2:  # `chosen`, `rejected_1` and `rejected_2`
         return _suggest_one_of_several(columns, good, bad)
-    if sides := _two_sides(columns.spoken):
+    if sides := _two_sides(columns.spoken) or _named_by_a_vote(rows, columns):
         return _suggest_vote(rows, columns, sides)
     if answer := _single_answer(columns.spoken):
         return _suggest_label(rows, columns, answer)
@@ -285,6 +286,16 @@ def _two_sides(names: Sequence[str]) -> Sides | None:
             differ = [pair for pair in pairs if pair[0] != pair[1] and not _is_misspelt(*pair)]
             if len(differ) == 1 and differ[0] in MARKS:
                 return one, other
+    return None
+
+
+def _named_by_a_vote(rows: Sequence[Row], columns: Columns) -> Sides | None:
+    """Return two columns whose names differ in one word, and which a vote names in every row by that word."""
+    for vote in columns.with_word(VOTES, without=()):
+        others = [name for name in columns.spoken if name != vote]
+        for sides in combinations(others, 2):
+            if differing_words(*sides) and all(names_a_side(row, vote, sides) for row in rows):
+                return sides
     return None
 
 

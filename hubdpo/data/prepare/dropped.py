@@ -40,6 +40,8 @@ NEXT_STEPS = {
     "prompt_does_not_end_with_user": "the prompts end with the assistant's own words: begin both answers with "
     "them instead",
     "below_margin": "lower `--min-margin`",
+    "orphan": "the message that these reply to is not in the file, so their prompt is unknown",
+    "left_over": "`--pairs all` pairs each better answer with each worse one",
     "unpaired": "each prompt has one answer and DPO needs two; train KTO on them (TRL's KTOTrainer)",
     "single_answer": "DPO compares two answers to one prompt; these rows have one",
     "secret_found": "`--redact` keeps rows with credentials, each replaced by its kind",

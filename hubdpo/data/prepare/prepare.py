@@ -42,6 +42,7 @@ from hubdpo.data.prepare.shards import plan_shards
 from hubdpo.data.prepare.statistics import count_changes, shared_prompts, summary
 from hubdpo.data.prepare.workers import engine_for
 from hubdpo.data.prepare.write_folder import write_folder
+from hubdpo.data.raw.message_trees import as_trees
 from hubdpo.data.raw.pieces import Piece, cut
 from hubdpo.data.raw.raw_file import STDIN, RawFile, publishers
 from hubdpo.data.raw.sources.find import find_sources
@@ -98,9 +99,9 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
             return ready
 
     # 2. Cut the files into pieces, and choose the rules of each from the first rows.
-    pieces = [
-        piece for file in unpacked(files, space.scratch) for piece in cut(file, max_line_bytes=config.max_line_bytes)
-    ]
+    most = config.max_line_bytes
+    plain = as_trees(unpacked(files, space.scratch), space.scratch, most)
+    pieces = [piece for file in plain for piece in cut(file, max_line_bytes=most)]
     card = source_card(config.card, [file.name for file in files])
     rules = make_rules(config, pieces, model, space.scratch, attribution=card.attribution)
     if config.explain:

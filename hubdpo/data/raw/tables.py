@@ -36,6 +36,15 @@ def row_groups(path: str, name: str) -> int:
         return int(table.num_row_groups)
 
 
+def column_names(path: str, name: str) -> list[str]:
+    """Return the names of the columns of a table."""
+    if path.lower().endswith(".parquet"):
+        with _parquet(path, name) as table:
+            return list(table.schema_arrow.names)
+    with _named_errors("Arrow", name), storage.map_arrow(path) as source:
+        return list((pa.ipc.open_file(source) if _is_arrow_file(path) else pa.ipc.open_stream(source)).schema.names)
+
+
 def parquet_blocks(path: str, name: str, groups: range) -> Iterator[Block]:
     """Yield the rows of some row groups."""
     with _parquet(path, name) as table, storage.open_read(path) as stream:
@@ -47,8 +56,8 @@ def parquet_blocks(path: str, name: str, groups: range) -> Iterator[Block]:
 
 def arrow_blocks(path: str, name: str) -> Iterator[Block]:
     """Yield the rows of an Arrow stream or an Arrow file (Feather)."""
-    with _named_errors("Arrow", name), storage.open_read(path) as head:
-        is_file = head.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+    with _named_errors("Arrow", name):
+        is_file = _is_arrow_file(path)
     size = storage.size_of(path)
     # First pass, over headers alone: Arrow would unpack a whole batch before its size is known.
     with _named_errors("Arrow", name), storage.map_arrow(path) as source:
@@ -64,6 +73,11 @@ def arrow_blocks(path: str, name: str) -> Iterator[Block]:
         _check_names(table.schema, name)
         batches = (table.get_batch(i) for i in range(table.num_record_batches)) if is_file else table
         yield from _blocks(map(_valid, batches), budget)
+
+
+def _is_arrow_file(path: str) -> bool:
+    with storage.open_read(path) as head:
+        return head.read(len(_FILE_MAGIC)) == _FILE_MAGIC
 
 
 def _check_names(fields: Iterable[pa.Field], name: str) -> None:

@@ -12,14 +12,14 @@ import numpy as np
 
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters.contract import Converter
-from hubdpo.data.converters.prompts import SYSTEM, read_prompt, system_of, systems_of
+from hubdpo.data.converters.prompts import SYSTEM, read_prompt, system_of, system_turn, systems_of
 from hubdpo.data.converters.rendered_chats import CHATML, is_chatml, parse_chat
 from hubdpo.data.pairs.example import UNRENDERED, PreferenceExample, Rejection, Row
 from hubdpo.data.pairs.message_column import PairColumns, plain_messages, with_systems
 from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, messages_of, role_in
 
 CHOSEN, REJECTED = ("chosen", "chosen_messages"), ("rejected", "rejected_messages")
-CONVERSATIONS = ("conversations", "conversation", "messages", "context")
+CONVERSATIONS = ("conversations", "conversation", "messages", "context", "trajectory")
 OTHER_ANSWER = ("rejected_response", "rejected_messages")
 
 
@@ -30,6 +30,8 @@ def detect(row: Row) -> bool:
 def _is_conversation(value: Any) -> bool:
     if isinstance(value, str):
         return is_chatml(value) and value.count(CHATML) > 1
+    if isinstance(value, dict):
+        value = value.get("messages")
     return _are_turns(value) and len(value) > 1
 
 
@@ -42,11 +44,21 @@ def _are_turns(value: Any) -> bool:
 def convert(row: Row) -> PreferenceExample:
     """Split at the longest common run of whole messages, never inside a message."""
     sides = first_of(row, CHOSEN), first_of(row, REJECTED)
-    both = [parse_chat(value) if isinstance(value, str) and is_chatml(value) else messages_of(value) for value in sides]
-    pair = split(*both, system=system_of(row))
+    pair = split(*map(_messages_in, sides), system=system_of(row))
     if str in map(type, sides):
         pair.changes |= UNRENDERED
     return pair
+
+
+def _messages_in(value: object) -> list[Message]:
+    """Return the messages of a conversation: a list, ChatML, or LMFlow's object with a system prompt beside them."""
+    if isinstance(value, str) and is_chatml(value):
+        return parse_chat(value)
+    if not isinstance(value, dict):
+        return messages_of(value)
+    if value.get("tools"):
+        raise Rejection("tool_calls")
+    return [*system_turn(value.get("system")), *messages_of(value.get("messages"))]
 
 
 def split(chosen: list[Message], rejected: list[Message], *, system: object = None) -> PreferenceExample:

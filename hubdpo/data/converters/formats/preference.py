@@ -9,6 +9,7 @@ from typing import Any
 from hubdpo.data.converters.contract import Converter
 from hubdpo.data.converters.prompts import (
     SYSTEM,
+    is_several_texts,
     is_two_texts,
     prompt_group,
     read_prompt,
@@ -23,6 +24,8 @@ from hubdpo.data.pairs.messages import first_of
 
 Names = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 """The names that the columns of prompt, chosen and rejected answer may have, the usual ones first."""
+STEPS = "initial_reason_steps"
+"""The column of Step-DPO with the beginning of both answers."""
 CHOSEN, REJECTED = ("chosen", "chosen_response"), ("rejected", "rejected_response")
 
 
@@ -59,7 +62,12 @@ def pair_columns(
 
 def detect_preference(row: Row) -> bool:
     answers = (first_of(row, CHOSEN), first_of(row, REJECTED))
-    return isinstance(row.get("prompt"), (str, list)) and all(isinstance(value, (str, list, dict)) for value in answers)
+    return (
+        isinstance(row.get("prompt"), (str, list))
+        and all(isinstance(value, (str, list, dict)) for value in answers)
+        and not isinstance(row.get(STEPS), str)
+        and not any(map(is_several_texts, answers))
+    )
 
 
 PREFERENCE = with_columns(
@@ -77,6 +85,34 @@ STACK_EXCHANGE_PAIRED = with_columns(
     "stack-exchange-paired", "question, response_j and response_k", detect_stack_exchange, STACK_EXCHANGE
 )
 """lvwerra/stack-exchange-paired, with the better answer in `response_j`."""
+
+STEP_ANSWERS = ("full_chosen", "full_rejected"), CHOSEN[:1] + REJECTED[:1]
+"""The columns of whole solutions, or of single steps where there are none."""
+
+
+def detect_steps(row: Row) -> bool:
+    texts = [row.get(name) for name in ("prompt", STEPS, *STEP_ANSWERS[1])]
+    return all(isinstance(text, str) for text in texts)
+
+
+def convert_steps(row: Row) -> PreferenceExample:
+    """Convert two solutions that go on from the same first steps; both answers begin with these."""
+    steps = row.get(STEPS)
+    if not isinstance(steps, str):
+        raise Rejection("missing_field" if steps is None else "wrong_type")
+    whole = all(isinstance(row.get(name), str) for name in STEP_ANSWERS[0])
+    chosen, rejected = (row.get(name) for name in STEP_ANSWERS[0 if whole else 1])
+    if not isinstance(chosen, str) or not isinstance(rejected, str):
+        raise Rejection("missing_field" if None in (chosen, rejected) else "wrong_type")
+    prompt = read_prompt(row.get("prompt"), system=system_of(row))
+    return prompt.pair(*(text if text.startswith(steps) else steps + text for text in (chosen, rejected)))
+
+
+STEP_READS = ("prompt", STEPS, *STEP_ANSWERS[0], *STEP_ANSWERS[1], SYSTEM)
+STEP_DPO = Converter(
+    "step-dpo", "a prompt, first steps and two ways to go on", detect_steps, convert_steps, STEP_READS, STEP_ANSWERS[1]
+)
+"""Step-DPO (arXiv 2406.18629)."""
 
 INSTRUCTIONS = ("instruction", "question", "query", "input")
 ALPACA_CHOSEN = (*CHOSEN, "response")

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hubdpo.data.converters.cells import MISSING
 from hubdpo.data.converters.contract import Converter, ConvertOptions
-from hubdpo.data.converters.prompts import SYSTEM, Prompt, Reads, prompt_group, read_prompt_of
+from hubdpo.data.converters.prompts import (
+    SYSTEM,
+    Prompt,
+    Reads,
+    prompt_group,
+    read_prompt,
+    read_prompt_of,
+    system_of,
+)
 from hubdpo.data.pairs.example import UNSCORED, PreferenceExample, Rejection, Row, ScoredAnswer, number_of
 from hubdpo.data.pairs.messages import first_of
+
+ORDER = "ranking"
+"""Column with the ids of the answers, the best first."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,9 @@ LISTS = ScoredList(
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 """HelpSteer has one answer per row, with these scores."""
 ONE_ANSWER = ("response", HELPSTEER[0])
+SUMMARY = ("info.post", "info.article", "summary.text", "summary.axes")
+"""summarize_from_feedback has one summary per row, with scores in `axes`."""
+POSTS, OVERALL = ("post", "article"), "overall"
 RANKED_PROMPTS = ("prompt", "context")
 RANKED_LISTS = ScoredList(
     answers=("answers", "completions", "responses"),
@@ -85,6 +100,8 @@ def score_of(value: object) -> float | None:
 
 
 def detect(row: Row) -> bool:
+    if _summary(row) is not None:
+        return True
     if first_of(row, PROMPTS) is None:
         return False
     if isinstance(row.get("response"), str) and all(isinstance(row.get(name), (int, float)) for name in HELPSTEER):
@@ -97,24 +114,57 @@ def detect(row: Row) -> bool:
 
 def convert(row: Row, how: ConvertOptions) -> ScoredAnswer | Iterator[PreferenceExample | Rejection]:
     """Pair the answers of a row by their scores; a single answer waits for others to the same prompt."""
+    if (summary := _summary(row)) is not None:
+        score = number_of(summary["axes"].get(how.score_field or OVERALL))
+        return read_prompt(first_of(row["info"], POSTS), system=system_of(row)).scored(summary.get("text"), score)
     prompt = read_prompt_of(row, PROMPTS)
     if "response" in row and first_of(row, LISTS.answers) is None:
         return prompt.scored(row.get("response"), number_of(row.get(how.score_field or HELPSTEER[0])))
-    return _pairs(prompt, *LISTS.read(row, how.score_field), how)
+    return scored_pairs(prompt, *LISTS.read(row, how.score_field), how)
+
+
+def _summary(row: Row) -> Row | None:
+    """Return the rated summary of a row of summarize_from_feedback, or None."""
+    summary = row.get("summary")
+    if not isinstance(summary, dict) or not isinstance(summary.get("axes"), dict):
+        return None
+    return summary if isinstance(row.get("info"), dict) else None
+
+
+def scored_members(row: Row) -> list[Row]:
+    """Return the objects in a row that hold the scores of its answers; the row itself if it has no others."""
+    answers = first_of(row, LISTS.answers)
+    items = [item for item in answers if isinstance(item, dict)] if isinstance(answers, list) else []
+    return items or [summary["axes"] if (summary := _summary(row)) else row]
 
 
 def detect_ranked(row: Row) -> bool:
-    return first_of(row, RANKED_PROMPTS) is not None and RANKED_LISTS.detect(row)
+    if first_of(row, RANKED_PROMPTS) is None:
+        return False
+    return RANKED_LISTS.detect(row) or (isinstance(row.get(ORDER), list) and bool(_with_ids(row)))
 
 
 def convert_ranked(row: Row, how: ConvertOptions) -> Iterator[PreferenceExample | Rejection]:
     """Pair the answers of a row by their ranks."""
     prompt = read_prompt_of(row, RANKED_PROMPTS)
+    if isinstance(row.get(ORDER), list) and (by_id := _with_ids(row)):
+        order = row[ORDER]
+        if len(order) != len(by_id) or any(name not in order for name in by_id):
+            raise Rejection("lists_differ")
+        return scored_pairs(prompt, [*by_id.values()], [-order.index(name) for name in by_id], how)
     answers, ranks = RANKED_LISTS.read(row)
-    return _pairs(prompt, answers, [None if rank is None else -rank for rank in ranks], how)
+    return scored_pairs(prompt, answers, [None if rank is None else -rank for rank in ranks], how)
 
 
-def _pairs(
+def _with_ids(row: Row) -> dict[Any, object]:
+    """Return the answers of a row by the ids that its ranking, the best first, names them by; empty without ids."""
+    answers = first_of(row, RANKED_LISTS.answers)
+    if isinstance(answers, list) and all(isinstance(item, dict) for item in answers):
+        answers = {item.get("id"): first_of(item, RANKED_LISTS.texts) for item in answers}
+    return answers if isinstance(answers, dict) and None not in answers and len(answers) > 1 else {}
+
+
+def scored_pairs(
     prompt: Prompt, answers: Sequence[object], scores: Sequence[float | None], how: ConvertOptions
 ) -> Iterator[PreferenceExample | Rejection]:
     """Read the answers and yield the pairs that their scores make, a Rejection for each that is not a preference.
@@ -134,11 +184,15 @@ def _pairs(
     )
 
 
-READS: Reads = (prompt_group(*PROMPTS), (*LISTS.answers, ONE_ANSWER), LISTS.score_lists, "history", SYSTEM)
+READS: Reads = (
+    prompt_group(*PROMPTS), (*LISTS.answers, ONE_ANSWER), LISTS.score_lists, *SUMMARY, "history", SYSTEM
+)  # fmt: skip
 SCORED = Converter(
     "scored", "answers with scores", detect, convert, READS, options=("pairs", "min_margin", "score_field")
 )
-RANKED_READS = (prompt_group(*RANKED_PROMPTS), RANKED_LISTS.answers, RANKED_LISTS.score_lists, "history", SYSTEM)
+RANKED_READS = (
+    prompt_group(*RANKED_PROMPTS), RANKED_LISTS.answers, (*RANKED_LISTS.score_lists, ORDER), "history", SYSTEM
+)  # fmt: skip
 RANKED = Converter(
     "ranked", "answers with ranks", detect_ranked, convert_ranked, RANKED_READS, options=("pairs", "min_margin")
 )

@@ -1,0 +1,76 @@
+"""Every published shape we know of is read right, or refused with what a person must say; none is silently wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdpo import load_preferences, prepare
+from hubdpo.data.converters import CONVERTERS
+from hubdpo.errors import HubdpoError
+from tests.data.shapes.groups import GROUPS
+from tests.data.shapes.pairs import PAIRS
+from tests.data.shapes.shape import COUNT, Pair, Shape
+from tests.data.shapes.votes import VOTES
+
+SHAPES: dict[str, Shape] = {**PAIRS, **VOTES, **GROUPS}
+READ = [name for name, shape in SHAPES.items() if not shape.told]
+REFUSED = [name for name, shape in SHAPES.items() if shape.told]
+ASKED = [name for name, shape in SHAPES.items() if shape.options]
+
+
+def make(tmp_path: Path, shape: Shape, **options: Any) -> Any:
+    (tmp_path / shape.name).write_bytes(shape.data())
+    return prepare(source=[str(tmp_path / shape.name)], output_dir=tmp_path / "out", test_size=0, **options)
+
+
+def pairs(folder: Path) -> list[Pair]:
+    columns = ("prompt", "chosen", "rejected")
+    return [
+        tuple([(turn["role"], turn["content"]) for turn in row[column]] for column in columns)  # type: ignore[misc]
+        for row in load_preferences(folder)["train"]
+    ]
+
+
+def json_rows(shape: Shape) -> list[Any]:
+    found = [shape.row(n) for n in range(COUNT)]
+    return [row for some in found for row in (some if isinstance(some, list) else [some])]
+
+
+def expected(shape: Shape) -> list[Pair]:
+    found = [shape.pair(n) for n in range(COUNT - sum(shape.lost.values()))]
+    return [pair for some in found for pair in (some if isinstance(some, list) else [some])]
+
+
+def test_every_converter_reads_a_published_shape() -> None:
+    rows = [row for name in READ for row in json_rows(SHAPES[name])]
+    assert {name for name, converter in CONVERTERS.items() if any(map(converter.detect, rows))} == {*CONVERTERS}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_the_better_answer_prompt_and_system_come_out(tmp_path: Path, name: str) -> None:
+    shape = SHAPES[name]
+    manifest = make(tmp_path, shape, **shape.options)
+    assert sorted(pairs(tmp_path / "out")) == sorted(expected(shape))
+    assert manifest.funnel.dropped == shape.lost
+    assert manifest.funnel.adds_up()
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_only_a_person_knows_is_asked_for_by_the_option(tmp_path: Path, name: str) -> None:
+    shape = SHAPES[name]
+    with pytest.raises(HubdpoError) as caught:
+        make(tmp_path, shape)
+    for part in [shape.asked] if shape.asked else shape.options.values():
+        assert part in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_pair_of_texts_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    shape = SHAPES[name]
+    with pytest.raises(HubdpoError) as caught:
+        make(tmp_path, shape)
+    assert all(part in f"{caught.value} {caught.value.hint}" for part in shape.told)
+    assert not (tmp_path / "out").exists()
