@@ -60,6 +60,7 @@ def prepare(
     max_reject: float | str = 1.0,
     strict: bool = False,
     max_line_bytes: int = 67108864,
+    split: str | None = None,
     test_size: float | str | None = None,
     on_leak: Literal["drop", "keep", "error"] = "drop",
     seed: int = 0,

@@ -132,6 +132,11 @@ class CleaningOptions(Config):
 class SplitOptions(Config):
     panel = "Split"
 
+    split: Annotated[str | None, Cli(metavar="published|none|COLUMN")] = Field(
+        None,
+        description="Keep the splits of the source, as names of files and lists or a column `split` tell them; draw a "
+        "new one; or keep those that another column names, such as `meta.part`.",
+    )
     test_size: Annotated[float | None, Cli(metavar="SHARE", text=True, call_type=float | str | None)] = Field(
         None,
         ge=0,

@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 
 from hubdpo import load_preferences, prepare
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.decide import NEAR, TEST, TRAIN, Decision, decide
+from hubdpo.data.clean.decide import ASKED_TEST, ASKED_TRAIN, NEAR, TEST, TRAIN, Decision, decide
 from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
 from hubdpo.data.raw.split_names import is_split_name, split_of
@@ -137,13 +137,15 @@ def test_one_split_alone_is_split_by_hash(name: str, tmp_path: Path) -> None:
     ("values", "options", "told"),
     [(("train", "valid1"), {}, True), (("train", "valid1"), {"test_size": 0.1}, False), (("a", "b"), {}, False)],
 )
-def test_a_split_in_a_column_is_told_not_to_be_kept(
+def test_a_split_in_a_column_that_the_name_of_the_file_overrules_is_told(
     values: tuple[str, str], options: dict[str, Any], told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path / "raw.jsonl", [{**row, "split": values[i % 2]} for i, row in enumerate(rows(9))])
-    prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", **options)
+    write(tmp_path / "train.jsonl", [{**row, "split": values[i % 2]} for i, row in enumerate(rows(9))])
+    manifest = prepare(source=str(tmp_path / "train.jsonl"), output_dir=tmp_path / "out", **options)
     said = capsys.readouterr().err
-    assert ("warning: raw.jsonl: the column `split` (train, valid1) is not used" in said) is told
+    assert ("warning: train.jsonl: the column `split` (train, valid1) is not used" in said) is told
+    assert not manifest.published_split
+    assert manifest.unused_columns == {"split": 9}
 
 
 @pytest.mark.parametrize("dedupe", ["exact", "near", "none"])
@@ -235,16 +237,16 @@ def test_no_prompt_and_no_similar_one_is_in_both_splits(dedupe: str, published: 
         draw = np.random.default_rng(seed)
         keys, signatures = some_keys(draw, int(draw.integers(2, 120)))
         near = signatures if dedupe == "near" else None
-        held = draw.random(len(keys)) < 0.3 if published else None
-        decision = decide(keys, config.model_copy(update={"seed": seed}), near=near, published=held)
+        held = np.where(draw.random(len(keys)) < 0.3, ASKED_TEST, ASKED_TRAIN) if published else None
+        decision = decide(keys, config.model_copy(update={"seed": seed}), near=near, asked=held)
         train, test = decision.kept(TRAIN), decision.kept(TEST)
         assert not set(keys["prompt"][train].tolist()) & set(keys["prompt"][test].tolist())
         if near is not None:
             families = [{row.tobytes() for row in near[part, 0]} for part in (train, test)]
             assert not families[0] & families[1]
         if held is not None:
-            assert held[test].all()
-            assert not held[train].any()
+            assert (held[test] == ASKED_TEST).all()
+            assert (held[train] == ASKED_TRAIN).all()
 
 
 def test_of_similar_pairs_the_published_test_row_stays() -> None:
@@ -252,7 +254,7 @@ def test_of_similar_pairs_the_published_test_row_stays() -> None:
     keys, near = some_keys(np.random.default_rng(0), 2)
     keys["prompt"], keys["low"] = (1, 2), (1, 2)
     near[1] = ~near[0, 0], near[0, 1]
-    decision = decide(keys, config, near=near, published=np.array([False, True]))
+    decision = decide(keys, config, near=near, asked=np.array([ASKED_TRAIN, ASKED_TEST], np.uint8))
     assert decision.verdict.tolist() == [NEAR, TEST]
 
 

@@ -23,9 +23,9 @@ def split_in_memory(name: str) -> str | None:
 class Source(BaseModel):
     """A raw input: its name (never an absolute path), size and hash, and what became of its rows.
 
-    `split` is the published split, if splits were kept; `kept` counts the pairs whose chosen answer it gave; `address`
-    is its place on the Hub at a commit: a repo, a configuration, a folder or a file. The fields with a default are
-    missing from manifests of earlier versions.
+    `split` is the published split, or both (`train, test`), if rows of it stay there; `kept` counts the pairs whose
+    chosen answer it gave; `address` is its place on the Hub at a commit: a repo, a configuration, a folder or a file.
+    The fields with a default are missing from manifests of earlier versions.
     """
 
     name: str

@@ -21,6 +21,8 @@ VERDICTS = (
 TRAIN, TEST, DUPLICATE, CONTRADICTION, NEAR, OVER_LENGTH, IN_TEST = range(len(VERDICTS))
 SPLITS, REASONS = VERDICTS[:2], VERDICTS[2:]
 UNDECIDED = 255
+DRAWN, ASKED_TRAIN, ASKED_TEST = range(3)
+"""Which split a row is to have: that of a hash of its prompt, or the one it was published in."""
 
 ROWS_AT_ONCE = 1 << 21
 KEPT_SHARE = 0.99
@@ -30,6 +32,8 @@ TEST_SIZE = 0.05
 
 Mask = npt.NDArray[np.bool_]
 Verdicts = npt.NDArray[np.uint8]
+Asked = npt.NDArray[np.uint8]
+"""One of DRAWN, ASKED_TRAIN and ASKED_TEST for each row, (rows,)."""
 
 
 @dataclass(frozen=True)
@@ -51,34 +55,46 @@ def count_verdicts(verdict: Verdicts) -> Counter[str]:
 
 
 def decide(
-    keys: RowKeys, config: PrepareConfig, *, near: npt.NDArray[np.uint32] | None = None, published: Mask | None = None
+    keys: RowKeys, config: PrepareConfig, *, near: npt.NDArray[np.uint32] | None = None, asked: Asked | None = None
 ) -> Decision:
     """Decide about every row of `keys`.
 
     `near` holds the signatures of `--dedupe near`, uint32 (rows, 2, permutations): [:, 0] of the prompt, [:, 1] of the
-    whole pair. `published`, bool (rows,), marks rows that were published as test rows. If given, no row changes its
-    split: scores stay comparable with others' on the same test rows. A prompt in both splits is dropped from train,
-    unless `--on-leak keep` is given.
+    whole pair. `asked` is the split of each row, by default all are drawn. No row changes the split that is asked for:
+    scores stay comparable with others' on the same test rows. A prompt of theirs is dropped from train, unless
+    `--on-leak keep` is given.
     """
     verdict = np.full(len(keys), UNDECIDED, np.uint8)
     # rows with the same split key must be in the same split: equal prompts, and similar ones with `--dedupe near`
     split_keys = keys["prompt"] if near is None else _near_prompts(keys, near[:, 0])
-    if published is not None and config.on_leak != "keep":
-        verdict[~published & np.isin(split_keys, split_keys[published])] = IN_TEST
+    asked = np.zeros(len(keys), np.uint8) if asked is None else asked
+    fixed = asked == ASKED_TEST
+    if fixed.any() and config.on_leak != "keep":
+        verdict[~fixed & np.isin(split_keys, split_keys[fixed])] = IN_TEST
     for rows in _equal_candidates(keys["low"]):
         open_rows = rows[verdict[rows] == UNDECIDED]
-        late = np.zeros(len(open_rows), bool) if published is None else ~published[open_rows]
-        _drop_repeats(keys[open_rows], open_rows, late, verdict, config)
+        _drop_repeats(keys[open_rows], open_rows, ~fixed[open_rows], verdict, config)
     if near is not None:
-        _drop_near_pairs(near[:, 1], verdict, published)
+        _drop_near_pairs(near[:, 1], verdict, fixed)
     limit = _max_length(keys, verdict, config)
     if limit is not None and config.over_length != "keep":
         verdict[(verdict == UNDECIDED) & (total_tokens(keys) > limit)] = OVER_LENGTH
-    if published is None:
-        published = is_test(split_keys, TEST_SIZE if config.test_size is None else config.test_size, config.seed)
+    test = _test_rows(split_keys, asked, config)
     undecided = verdict == UNDECIDED
-    verdict[undecided] = np.where(published[undecided], TEST, TRAIN)
+    verdict[undecided] = np.where(test[undecided], TEST, TRAIN)
     return Decision(verdict, limit)
+
+
+def _test_rows(split_keys: Hashes, asked: Asked, config: PrepareConfig) -> Mask:
+    """Return bool (rows,): whether a row belongs to the test split, if it is kept.
+
+    A row whose split is drawn follows the train rows of its prompt whose split is asked for.
+    """
+    drawn: Mask = asked == DRAWN
+    test: Mask = asked == ASKED_TEST
+    held_out = is_test(split_keys[drawn], TEST_SIZE if config.test_size is None else config.test_size, config.seed)
+    test[drawn] = held_out & ~np.isin(split_keys[drawn], split_keys[asked == ASKED_TRAIN])
+    return test
 
 
 def is_test(keys: Hashes, test_size: float, seed: int) -> Mask:
@@ -157,12 +173,11 @@ def _near_prompts(keys: RowKeys, prompts: Signatures) -> Hashes:
     return least[groups]
 
 
-def _drop_near_pairs(pairs: Signatures, verdict: Verdicts, published: Mask | None) -> None:
+def _drop_near_pairs(pairs: Signatures, verdict: Verdicts, fixed: Mask) -> None:
     """Mark every undecided pair but the first of each group of similar ones in `verdict`."""
     rows = np.flatnonzero(verdict == UNDECIDED)
-    if published is not None:
-        # test rows first, so that a train row that resembles one is dropped and the test row stays
-        rows = np.concatenate([rows[published[rows]], rows[~published[rows]]])
+    # test rows first, so that a train row that resembles one is dropped and the test row stays
+    rows = np.concatenate([rows[fixed[rows]], rows[~fixed[rows]]])
     groups = near_groups(pairs[rows])
     verdict[rows[groups != np.arange(len(rows))]] = NEAR
 

@@ -1,6 +1,6 @@
 """Row keys: the fixed-size record (hashes, lengths, flags) that stands for a pair once its text is on disk.
 
-Deduplication, splitting and statistics work on row keys alone, so millions of pairs fit in memory: a key takes 66 bytes
+Deduplication, splitting and statistics work on row keys alone, so millions of pairs fit in memory: a key takes 67 bytes
 whatever the length of the pair.
 """
 
@@ -42,6 +42,8 @@ ROW_KEY = np.dtype([
     ("flipped", "<u1"),
     # bits of hubdpo.data.pairs.example.CHANGES
     ("changes", "<u1"),
+    # split in which the row was published: 1 train, 2 test, 0 if nothing tells (hubdpo.data.raw.split_names.CODES)
+    ("split", "<u1"),
     # score of a single answer, 0 for pairs
     ("score", "<f4"),
 ])  # fmt: skip
@@ -146,6 +148,7 @@ def row_keys(batch: PairBatch, *, single: bool) -> RowKeys:
     keys = np.zeros(len(batch.lines), ROW_KEY)
     prompt, chosen, _ = batch.columns
     keys["line"], keys["messages"], keys["changes"] = batch.lines, prompt.counts, batch.changes
+    keys["split"] = batch.splits
     if single:
         hashes = digests(prompt)
         keys["prompt"] = folded_keys(chosen, lambda texts, utf8: utf8)

@@ -71,6 +71,13 @@ class Screen:
     lists: frozenset[str] = frozenset()
     answers: frozenset[str] = frozenset()
 
+    def reading(self, place: str, keys: tuple[str, ...]) -> Screen:
+        """Return the screen for rows of these columns of which something else is read as well, such as `meta.split`."""
+        column = place if place in keys else place.partition(".")[0]
+        if _columns(self.reads, keys).get(column) == set():
+            return self  # all of it is read
+        return replace(self, reads=(*self.reads, place if place in keys else ".".join(place.split(".")[:2])))
+
     def one(self, row: Row) -> Row:
         """Return a row as the converter gets it. Raise Rejection if it is refused."""
         screened = self.look([row], Counter())

@@ -14,7 +14,10 @@ from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
 from hubdpo.data.pairs.message_column import MessageColumn, PairColumns
 
-LISTS = {"lines": "line", "values": "value", "changes": "changes", "scores": "score", "lengths": "lengths"}
+LISTS = {
+    "lines": "line", "values": "value", "changes": "changes", "scores": "score", "lengths": "lengths",
+    "splits": "split",
+}  # fmt: skip
 """The lists of a PairBatch with an entry per pair, and the field of a Pair that each takes."""
 KeptColumn = list[str | bytes | None]
 """One column that `--keep` copies, a value per pair: text, or its UTF-8, or None."""
@@ -41,6 +44,8 @@ class Pair:
     changes: int = 0
     lengths: Lengths | None = None
     score: float = 0.0
+    split: int = 0
+    """Code of the split in which the row was published."""
 
 
 @dataclass
@@ -57,6 +62,7 @@ class PairBatch:
     changes: list[int]
     scores: list[float]
     lengths: list[Lengths | None]
+    splits: list[int]
 
     @classmethod
     def from_pairs(cls, pairs: list[Pair], keep: int) -> PairBatch:
@@ -69,11 +75,11 @@ class PairBatch:
 
     @classmethod
     def from_columns(
-        cls, lines: Sequence[int], values: list[Row], columns: PairColumns, kept: list[KeptColumn]
+        cls, lines: Sequence[int], values: list[Row], columns: PairColumns, kept: list[KeptColumn], splits: list[int]
     ) -> PairBatch:
         """Wrap columns that were converted together; nothing in them was changed, scored or measured."""
         count = len(values)
-        return cls(list(lines), values, columns, kept, [0] * count, [0.0] * count, [None] * count)
+        return cls(list(lines), values, columns, kept, [0] * count, [0.0] * count, [None] * count, splits)
 
     @classmethod
     def concat(cls, parts: list[PairBatch]) -> PairBatch:

@@ -13,6 +13,7 @@ from hubdpo.data.prepare.dropped import main_reason, next_step, reason_counts
 from hubdpo.data.prepare.piece_writer import read_dropped
 from hubdpo.data.prepare.rounds import Rounds
 from hubdpo.data.prepare.rules import Rules
+from hubdpo.data.prepare.splits import SplitPlan
 from hubdpo.data.raw.pieces import Piece
 from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.errors import DataError
@@ -37,16 +38,18 @@ class Account:
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def record(self, source: Source, *, published: bool) -> Source:
+    def record(self, source: Source) -> Source:
         """Return the manifest's entry of the file."""
         return source.model_copy(update={
-            "converter": self.converter, "split": ", ".join(self.splits) if published else None,
+            "converter": self.converter, "split": ", ".join(self.splits) or None,
             "address": self.file.address,
             "read": self.read, "kept": self.kept, "dropped": dict(sorted(self.dropped.items())),
         })  # fmt: skip
 
 
-def accounts_of(pieces: list[Piece], rules: list[Rules], rounds: Rounds, decision: Decision) -> list[Account]:
+def accounts_of(
+    pieces: list[Piece], rules: list[Rules], rounds: Rounds, decision: Decision, plan: SplitPlan
+) -> list[Account]:
     """Return the account of every file, in their order."""
     accounts: dict[int, Account] = {}
     stop = 0
@@ -55,7 +58,7 @@ def accounts_of(pieces: list[Piece], rules: list[Rules], rounds: Rounds, decisio
         start, stop = stop, stop + last.pairs
         decided = count_verdicts(decision.verdict[start:stop])
         account.pieces.append(first.number)
-        account.splits[piece.split or "train"] = None
+        account.splits |= dict.fromkeys(plan.names(piece, first))
         account.read += first.read
         account.extra_pairs += first.extra_pairs
         account.kept += sum(decided.pop(split, 0) for split in SPLITS)

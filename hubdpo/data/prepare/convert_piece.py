@@ -13,6 +13,7 @@ from hubdpo.data.pairs.batch import Pair, PairBatch, kept_columns, kept_values
 from hubdpo.data.pairs.example import NotText, PreferenceExample, Rejection, Row, ScoredAnswer
 from hubdpo.data.prepare.piece_writer import PieceResult, PieceWriter
 from hubdpo.data.prepare.rules import Rules
+from hubdpo.data.prepare.splits import published_codes
 from hubdpo.data.raw.pieces import Block, Piece, PieceReader
 
 FEW = 16
@@ -36,7 +37,7 @@ def convert_piece(task: Task) -> PieceResult:
     try:
         with PieceWriter(task.number, task.rules) as writer:
             reader = PieceReader(task.piece, max_line_bytes=task.rules.config.max_line_bytes)
-            converter = _Converter(writer, task.rules)
+            converter = _Converter(writer, task.rules, task.piece)
             for block in reader.blocks():
                 converter.add(block)
                 writer.flush()
@@ -52,8 +53,8 @@ def convert_piece(task: Task) -> PieceResult:
 class _Converter:
     """Converts blocks of raw rows: whole batches where all rows are plain, single rows where not."""
 
-    def __init__(self, writer: PieceWriter, rules: Rules) -> None:
-        self._writer, self._rules = writer, rules
+    def __init__(self, writer: PieceWriter, rules: Rules, piece: Piece) -> None:
+        self._writer, self._rules, self._piece = writer, rules, piece
         one_by_one = writer.checks_single_pairs or rules.single
         self._convert_many: ConvertMany | None = None if one_by_one else rules.convert_many
 
@@ -85,8 +86,11 @@ class _Converter:
         if columns is None or kept is None:
             half = len(rows) // 2
             return self._convert(lines[:half], rows[:half]) + self._convert(lines[half:], rows[half:])
-        self._writer.add_batch(PairBatch.from_columns(lines, rows, columns, kept))
+        self._writer.add_batch(PairBatch.from_columns(lines, rows, columns, kept, self._splits(rows)))
         return 1
+
+    def _splits(self, rows: list[Row]) -> list[int]:
+        return published_codes(rows, self._piece, self._rules, self._writer.result)
 
     def _convert_one(self, line: int, row: Row) -> None:
         """Add the pairs of a row, or its single answer, which is cleaned once the second round has made pairs."""
@@ -106,12 +110,14 @@ class _Converter:
         except Rejection as rejection:
             writer.drop(line, rejection.reason, row)
             return
+        (split,) = self._splits([row])
         writer.result.extra_pairs += len(pairs) - 1
         for pair in pairs:
             try:
                 if isinstance(pair, Rejection):
                     raise pair
-                writer.add(Pair(line, pair, list(kept), row, pair.changes | unlisted(row), score=score))
+                changes = pair.changes | unlisted(row)
+                writer.add(Pair(line, pair, list(kept), row, changes, score=score, split=split))
             except Rejection as rejection:
                 writer.drop(line, rejection.reason, row)
 

@@ -12,12 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hubdpo.artefacts.folders import storage
+from hubdpo.data.clean.decide import ASKED_TEST
 from hubdpo.data.clean.keys import ROW_KEY, RowKeys
 from hubdpo.data.converters import ConvertOptions
 from hubdpo.data.pairs.batch import Pair
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from hubdpo.data.prepare.piece_writer import PieceResult, PieceWriter, scratch_file
 from hubdpo.data.prepare.rules import Rules, convert_options
+from hubdpo.data.prepare.splits import SplitPlan
 
 SECOND_ROUND = "-pairs"
 """Suffix of the files that this round writes while it reads those of the first round."""
@@ -42,8 +44,8 @@ class PairingTask:
     """(line, reason)"""
 
 
-def pair_up(results: list[PieceResult], rules: Rules) -> list[PairingTask]:
-    """Decide which answers to compare, in the order of the better ones.
+def pair_up(results: list[PieceResult], rules: Rules, plan: SplitPlan) -> list[PairingTask]:
+    """Decide which answers to compare, in the order of the better ones. Answers of different splits are not compared.
 
     Scored answers are paired as `--pairs` says. Labelled answers are good or bad: `all` pairs every good answer of a
     prompt with every bad one, `best-each` its first good one, and by default the n-th good one with the n-th bad one.
@@ -56,7 +58,8 @@ def pair_up(results: list[PieceResult], rules: Rules) -> list[PairingTask]:
     worse_rows: dict[int, list[int]] = {}
     dropped: dict[int, str] = {}
     used: set[int] = set()
-    for group in _same_prompt(keys):
+    asked = plan.asked(keys, [result.number for result in results], np.diff(bounds))
+    for group in _same_prompt(keys, asked == ASKED_TEST):
         for better, worse in _choose(keys, _distinct(keys, group, dropped), how, dropped, labelled=labelled):
             worse_rows.setdefault(better, []).append(worse)
             used |= {better, worse}
@@ -108,28 +111,33 @@ class _Answers:
 
     def pair(self, line: int, better: Answer, worse: Answer) -> Pair:
         """Return the pair of two answers to one prompt, with the kept columns of the better one."""
-        changes, prompt, chosen, _, *kept = self._row(better)
-        others, _, rejected, *_ = self._row(worse)
-        return Pair(line, PreferenceExample(prompt, chosen, rejected), kept, None, changes | others)
+        (changes, split), prompt, chosen, _, *kept = self._row(better)
+        (others, _), _, rejected, *_ = self._row(worse)
+        example = PreferenceExample(prompt, chosen, rejected)
+        return Pair(line, example, kept, None, int(changes | others), split=int(split))
 
     def _row(self, answer: Answer) -> list[Any]:
-        """Return the changes of a row and its values: prompt, answer, an empty list, and the kept columns."""
+        """Return (changes, split) of a row, and its values: prompt, answer, an empty list, and the kept columns."""
         if answer.piece not in self._open:
             reader = pa.ipc.open_file(storage.map_arrow(scratch_file(self._scratch, answer.piece, "rows")))
             sizes = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
-            changes = _read_keys(self._scratch, answer.piece)["changes"].copy()
-            self._open[answer.piece] = reader, np.cumsum([0, *sizes])[:-1].tolist() or [0], changes
-        reader, starts, changes = self._open[answer.piece]
+            keys = _read_keys(self._scratch, answer.piece)
+            flags = np.stack([keys["changes"], keys["split"]], axis=1)  # uint8 (rows, 2)
+            self._open[answer.piece] = reader, np.cumsum([0, *sizes])[:-1].tolist() or [0], flags
+        reader, starts, flags = self._open[answer.piece]
         batch = int(np.searchsorted(starts, answer.row, "right")) - 1
         row = reader.get_batch(batch).slice(answer.row - starts[batch], 1).to_pylist()[0]
-        return [int(changes[answer.row]), *row.values()]
+        return [flags[answer.row], *row.values()]
 
 
-def _same_prompt(keys: RowKeys) -> Iterator[list[int]]:
-    """Yield the rows of each prompt that has several, in order. The keys of single answers hash the prompt alone."""
-    order = np.lexsort((np.arange(len(keys)), keys["high"], keys["low"]))
-    low, high = keys["low"][order], keys["high"][order]
-    starts = np.flatnonzero((low[1:] != low[:-1]) | (high[1:] != high[:-1])) + 1
+def _same_prompt(keys: RowKeys, test: npt.NDArray[np.bool_]) -> Iterator[list[int]]:
+    """Yield the rows of each prompt that has several in a split, in order.
+
+    The keys of single answers hash the prompt alone. `test`, bool (rows,), marks those of the test split.
+    """
+    order = np.lexsort((np.arange(len(keys)), test, keys["high"], keys["low"]))
+    changes = [values[order][1:] != values[order][:-1] for values in (keys["low"], keys["high"], test)]
+    starts = np.flatnonzero(np.any(changes, axis=0)) + 1
     for group in np.split(order, starts):
         if len(group) > 1:
             yield group.tolist()

@@ -49,6 +49,10 @@ class PieceResult:
     """By column that was not read: rows that have a value in it."""
     listed: Counter[str] = field(default_factory=Counter)
     """By column: texts that look like a list of one text and were left as they are."""
+    splits: Counter[int] = field(default_factory=Counter)
+    """Rows written, by the code of the split in which they were published."""
+    no_split: Counter[str] = field(default_factory=Counter)
+    """By value of the column that names splits, "" for none: rows for which it names none."""
     markers: MarkerCounts = field(default_factory=Counter)
     first_error: tuple[int, str] | None = None
     """Line and reason of the first row that the policies do not allow to drop."""
@@ -175,6 +179,7 @@ class PieceWriter:
         arrays = [*(column.to_arrow() for column in batch.columns), *map(text_array, texts)]
         self._rows.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._files["keys"].write(row_keys(batch, single=self._rules.single).tobytes())
+        self.result.splits.update(batch.splits)
         if self._rules.single:
             self.result.single_answers += len(batch.lines)
             return

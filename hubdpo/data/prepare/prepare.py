@@ -35,20 +35,20 @@ from hubdpo.data.prepare.explain import explain_files
 from hubdpo.data.prepare.folder import check_is_no_source, check_is_ours, may_hold_files, up_to_date
 from hubdpo.data.prepare.piece_writer import PieceResult, scratch_file
 from hubdpo.data.prepare.report import check_outcome, report, report_lists, text_markers, unused_columns, write_rejected
-from hubdpo.data.prepare.rounds import check_decision, gather, published_test, second_round, stop_at_errors
+from hubdpo.data.prepare.rounds import check_decision, gather, second_round, stop_at_errors
 from hubdpo.data.prepare.rows_in_memory import RowSets, rows_in_memory, write_rows
 from hubdpo.data.prepare.rules import make_rules, pinned_model
 from hubdpo.data.prepare.shards import plan_shards
+from hubdpo.data.prepare.splits import plan_splits
 from hubdpo.data.prepare.statistics import count_changes, shared_prompts, summary
 from hubdpo.data.prepare.workers import engine_for
 from hubdpo.data.prepare.write_folder import write_folder
 from hubdpo.data.raw.message_trees import as_trees
 from hubdpo.data.raw.pieces import Piece, cut
-from hubdpo.data.raw.raw_file import STDIN, RawFile, publishers
+from hubdpo.data.raw.raw_file import STDIN, RawFile
 from hubdpo.data.raw.sources.find import find_sources
 from hubdpo.data.raw.sources.state import check_unchanged, report_changes
 from hubdpo.data.raw.sources.unpack import unpacked
-from hubdpo.data.raw.split_names import has_published_split
 from hubdpo.data.tokens.tokenizer import Model
 from hubdpo.errors import ConfigError
 from hubdpo.version import __version__
@@ -111,7 +111,6 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
     if config.card is None and not card.body:
         _offer_card(converters)
     _check_facts(config, card)
-    published = _keeps_split(config, pieces)
 
     with engine_for(config.engine, config.num_proc) as engine:
         # 3. Convert and clean every piece, then pair up single answers. Sources are hashed meanwhile.
@@ -119,16 +118,19 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
         results = engine.map(convert_piece, tasks)
         hashes = [] if sources else [engine.later(RawFile.source, file) for file in files]
         first = list(_with_progress("preparing", stop_at_errors(pieces, results, config), pieces))
-        rounds = second_round(engine, first, rules, pieces, apart=published)
+        plan = plan_splits(config, pieces, rules, first)
+        rounds = second_round(engine, first, rules, pieces, plan)
 
         # 4. Decide on the row keys alone which pairs to drop, and the split of the others.
         keys = gather(rounds, space, "keys", ROW_KEY)
         near = gather(rounds, space, "near", np.dtype("<u4"), 2, PERMUTATIONS) if config.dedupe == "near" else None
-        decision = decide(keys, config, near=near, published=published_test(rounds, pieces) if published else None)
+        counts = [result.pairs for result in rounds.last]
+        asked = plan.asked(keys, range(len(pieces)), counts) if plan.published else None
+        decision = decide(keys, config, near=near, asked=asked)
 
         # 5. Check the outcome: what may not be dropped, sources of no use, sources that changed.
         check_decision(config, decision, keys, rounds, pieces)
-        accounts = accounts_of(pieces, rules, rounds, decision)
+        accounts = accounts_of(pieces, rules, rounds, decision, plan)
         funnel = make_funnel(accounts)
         check_outcome(config, funnel)
         check_sources(accounts, space.scratch, config)
@@ -136,7 +138,7 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
         sources = sources or [result() for result in hashes]
         check_unchanged(files)  # no source is read from here on
         rows = {split: kept for code, split in enumerate(SPLITS) if len(kept := decision.kept(code))}
-        if (shared := shared_prompts(keys, rows)) and not (published and config.on_leak == "keep"):
+        if (shared := shared_prompts(keys, rows)) and not (plan.published and config.on_leak == "keep"):
             raise AssertionError(f"{shared} prompts are in both splits")
 
         # 6. Describe it in the manifest.
@@ -145,18 +147,18 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
             hubdpo_version=__version__,
             converter=", ".join(converters),
             detected=config.format is None and config.map is None,
-            sources=[account.record(s, published=published) for account, s in zip(accounts, sources, strict=True)],
+            sources=[account.record(s) for account, s in zip(accounts, sources, strict=True)],
             config=settings,
             funnel=funnel,
             secrets=_total(result.secrets for result in rounds.last),
             repaired=_total(result.repaired for result in rounds.first),
             columns=columns,
-            unused_columns=unused_columns(rounds, scan=config.scan == "secrets"),
+            unused_columns=unused_columns(rounds, plan.columns, scan=config.scan == "secrets"),
             **text_markers(rounds),
             changed=count_changes(keys, np.concatenate(list(rows.values()))),
             max_length=decision.max_length,
             splits={split: len(kept) for split, kept in rows.items()},
-            published_split=published,
+            published_split=plan.published,
             shared_prompts=shared,
             statistics={split: summary(keys, kept) for split, kept in rows.items()},
             license=config.license or card.license,
@@ -173,7 +175,7 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
                 split: plan_shards(kept, keys["bytes"], written, storage.join(space.new, "data", split), texts)
                 for split, kept in rows.items()
             }
-            del keys, near, decision, rows  # memory that would grow with the input while the shards are written
+            del keys, near, asked, decision, rows  # memory that would grow with the input while the shards are written
             sections = () if storage.is_url(config.output_dir) else kept_of(Path(config.output_dir) / CARD_FILE)
             manifest = write_folder(engine, space, manifest, card, shards, sections)
             space.publish()
@@ -193,18 +195,6 @@ def _check_facts(config: PrepareConfig, card: SourceCard) -> None:
         elif finding.field == "language" and config.language:
             hint = "--language en, or another code of ISO 639-1 (two letters) or ISO 639-3 (three)"
         raise ConfigError(f"`{finding.field}` of the card {finding.message}", hint=hint)
-
-
-def _keeps_split(config: PrepareConfig, pieces: list[Piece]) -> bool:
-    """Whether rows stay in the split that they were published in; warn if `--test-size` draws a new one."""
-    published = has_published_split(piece.split for piece in pieces)
-    if published and config.test_size is not None:
-        test = publishers(piece.file.name for piece in pieces if piece.split == "test")
-        console.warn(
-            f"`--test-size` draws a new split: the published test rows ({test}) are split with all others; "
-            "leave it out to keep them apart"
-        )
-    return published and config.test_size is None
 
 
 def _offer_card(converters: list[str]) -> None:

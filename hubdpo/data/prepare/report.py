@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -170,10 +170,17 @@ def _report_split(manifest: PrepareManifest) -> None:
         if only and manifest.config["test_size"] != 0:
             console.warn(f"too few prompts for two splits: all rows are in `{only}`")
         return
-    test = publishers(source.name for source in manifest.sources if "test" in (source.split or ""))
+    names = {split: publishers(source.name for source in manifest.sources if source.split == split)
+             for split in dict.fromkeys(source.split for source in manifest.sources)}  # fmt: skip
+    test = " and ".join(
+        f"{'the rows' if split == 'test' else 'test rows'} of {name}"
+        for split, name in names.items()
+        if "test" in (split or "")
+    )
+    drawn = f", but those of {names[None]} are drawn" if None in names else ""
     console.info(
-        f"rows stay in the split they were published in: `test` has the rows of {test}, `train` the others; "
-        "`--test-size SHARE` draws a new split"
+        f"rows stay in the split they were published in{drawn}: `test` has {test or 'none'}, `train` the others; "
+        "`--split none` draws a new split"
     )
     if shared := manifest.funnel.dropped.get("prompt_in_test"):
         console.warn(
@@ -188,11 +195,13 @@ def _report_split(manifest: PrepareManifest) -> None:
         console.warn(f"nothing is left of the published {'test' if only == 'train' else 'train'} split")
 
 
-def unused_columns(rounds: Rounds, *, scan: bool) -> dict[str, int]:
-    """Count the rows that have a value in each column that was not used."""
+def unused_columns(rounds: Rounds, used: Collection[str], *, scan: bool) -> dict[str, int]:
+    """Count the rows that have a value in each column that was not used; those in `used` told the split."""
     total: Counter[str] = Counter()
     for result in rounds.first:
         for name, count in result.unused.items():
+            if name in used:
+                continue
             shown = shown_name(name, scan)
             total[shown if shown in total or len(total) < MOST_NAMES else OTHERS] += count
     return dict(sorted(total.items()))

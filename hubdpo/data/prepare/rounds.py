@@ -21,6 +21,7 @@ from hubdpo.data.prepare.dropped import POLICIES, is_error
 from hubdpo.data.prepare.pair_single_answers import PairingTask, pair_up, write_pairs
 from hubdpo.data.prepare.piece_writer import PieceResult, scratch_file
 from hubdpo.data.prepare.rules import Rules
+from hubdpo.data.prepare.splits import SplitPlan
 from hubdpo.data.prepare.workers import Engine
 from hubdpo.data.raw.pieces import Piece
 from hubdpo.errors import DataError
@@ -63,16 +64,16 @@ def with_lines_before(
 
 
 def second_round(
-    engine: Engine, first: list[PieceResult], rules: list[Rules], pieces: list[Piece], *, apart: bool
+    engine: Engine, first: list[PieceResult], rules: list[Rules], pieces: list[Piece], plan: SplitPlan
 ) -> Rounds:
-    """Pair up the single answers of each format; with `apart`, answers of different splits are not compared."""
-    groups: dict[tuple[str, bool], list[PieceResult]] = {}
-    for result, rule, piece in zip(first, rules, pieces, strict=True):
+    """Pair up the single answers of each format."""
+    groups: dict[str, list[PieceResult]] = {}
+    for result, rule in zip(first, rules, strict=True):
         if rule.single:
-            groups.setdefault((rule.converter, apart and piece.split == "test"), []).append(result)
+            groups.setdefault(rule.converter, []).append(result)
     tasks: list[PairingTask] = []
     for results in groups.values():
-        tasks += pair_up(results, rules[results[0].number])
+        tasks += pair_up(results, rules[results[0].number], plan)
     tasks.sort(key=lambda task: task.number)
     paired = list(engine.map(write_pairs, tasks))
     for result in paired:
@@ -92,11 +93,6 @@ def gather(rounds: Rounds, space: Workspace, kind: str, dtype: np.dtype[Any], *s
     if path.stat().st_size == 0:
         return np.zeros((0, *shape), dtype)
     return np.memmap(path, dtype, "r").reshape(-1, *shape)
-
-
-def published_test(rounds: Rounds, pieces: list[Piece]) -> npt.NDArray[np.bool_]:
-    """Return bool (pairs,): whether a pair was published as a test row."""
-    return np.repeat([piece.split == "test" for piece in pieces], [result.pairs for result in rounds.last])
 
 
 def check_decision(

@@ -24,7 +24,7 @@ from hubdpo.data.detection.suggest import corrected, near_name
 from hubdpo.data.pairs.example import Row, ScoredAnswer
 from hubdpo.data.prepare.dropped import unreadable
 from hubdpo.data.raw.pieces import Piece, PieceReader
-from hubdpo.data.raw.split_names import has_published_split, split_of
+from hubdpo.data.raw.split_names import SplitColumn, has_published_split, split_of
 from hubdpo.data.tokens.tokenizer import Model, encoder_of, find_model
 from hubdpo.errors import ConfigError, DataError
 
@@ -65,6 +65,8 @@ class Rules:
     """Folder for the files that tasks write."""
     ids: bool = False
     """Whether the rows of the run have ids, because some prompts may have several answers."""
+    split_column: SplitColumn | None = None
+    """Column that may name the split in which a row was published."""
 
     def columns(self) -> dict[str, str]:
         """Return the columns of text that the rows of the run have, in order, with their meaning."""
@@ -94,11 +96,11 @@ def make_rules(
         if not seen.seen and (problem := unreadable(some, config.max_line_bytes)):
             raise problem
         looks.append(seen)
-    for seen in looks if config.test_size is None else ():
-        if has_published_split(map(split_of, seen.split_column)):  # only names of files and lists assign a split
+    for seen, some in zip(looks, files.values(), strict=True) if config.split is None is config.test_size else ():
+        if has_published_split(map(split_of, seen.split_column)) and all(piece.split for piece in some):
             console.warn(
-                f"{seen.name}: the column `split` ({console.listed(seen.split_column)}) is not used; to keep that "
-                "split, write its rows to files of their own, such as train.jsonl and test.jsonl"
+                f"{seen.name}: the column `split` ({console.listed(seen.split_column)}) is not used, for the name of "
+                "the file tells the split; `--split split` takes it from the column"
             )
     # choose a converter for each file
     mapping = mapped.parse_map(config.map) if config.map is not None else None
@@ -115,6 +117,7 @@ def make_rules(
     columns = {column: None for seen in looks for column in seen.fields}
     _check_keep(config, pieces, columns)
     keep = [*config.keep, *(column for column in attribution if column in columns and column not in config.keep)]
+    split_column = SplitColumn.of(config.split)
     ids = any(find_converter(name, mapping).pairs_up_answers for name in names)
     if ids and (clash := [name for name in keep if name in MEANINGS]):
         raise ConfigError(
@@ -125,11 +128,13 @@ def make_rules(
     for name, seen, (number, some) in zip(names, looks, files.items(), strict=True):
         rows = list(_first_rows(config, some, most))
         screen = _screen_of_file(name, seen, rows, how, mapping, keep)
+        if split_column is not None and split_column.asked:
+            screen = screen.reading(split_column.place, tuple(seen.fields))
         converter = find_converter(name, mapping)
         convert = converter.bind(how)
         single = isinstance(first_converted(convert, rows), ScoredAnswer)
         by_file[number] = Rules(
-            name, config, convert, converter.convert_many, screen, keep, model, single, scratch, ids
+            name, config, convert, converter.convert_many, screen, keep, model, single, scratch, ids, split_column
         )
     return [by_file[piece.file.number] for piece in pieces]
 

@@ -1,15 +1,23 @@
-"""Tell the published split of a source from the names of its files, so that its test rows stay test rows.
+"""Tell the published split of rows from the names of their files or from a column, so that test rows stay test rows.
 
 hubdpo has two splits. Validation rows are held out as well, so they count as test rows.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hubdpo.data.raw.inner_rows import find_path
 
 Split = Literal["train", "test"]
+CODES: dict[Split | None, int] = {None: 0, "train": 1, "test": 2}
+"""How row keys hold the split in which a row was published."""
+PUBLISHED, NONE = "published", "none"
+"""Values of `--split` that are no columns."""
 
 TRAIN_WORDS = frozenset({"train", "training", "trainset"})
 TEST_WORDS = frozenset({
@@ -34,6 +42,35 @@ def split_of(name: str) -> Split | None:
         if train != test:
             return "train" if train else "test"
     return None
+
+
+@dataclass(frozen=True)
+class SplitColumn:
+    """A column, or a place in it such as `meta.split`, that may name the split of a row.
+
+    Only one that was `asked` for takes precedence over the name of the file.
+    """
+
+    place: str = "split"
+    asked: bool = True
+
+    @classmethod
+    def of(cls, option: str | None) -> SplitColumn | None:
+        """Return the column to look at for a value of `--split`."""
+        if option == NONE:
+            return None
+        return cls(asked=False) if option in (None, PUBLISHED) else cls(str(option))
+
+
+def split_codes(rows: Sequence[dict[str, Any]], place: str) -> tuple[list[int], list[Any]]:
+    """Return the code of the split that a column, or a place in it, names for each row, and its values."""
+    values = [find_path(row, place)[1] for row in rows] if "." in place else [row.get(place) for row in rows]
+    return [_code(value) if value.__class__ is str else 0 for value in values], values
+
+
+@functools.lru_cache(maxsize=4096)
+def _code(name: str) -> int:
+    return CODES[split_of(name)]
 
 
 def is_split_name(name: str) -> bool:
