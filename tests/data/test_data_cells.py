@@ -159,22 +159,14 @@ def test_messages_have_many_keys(message: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ({"role": "assistant", "content": "Let me look.", "tool_calls": [CALL]}, "tool_calls"),
-        ({"role": "assistant", "content": None, "tool_calls": [CALL]}, "tool_calls"),
-        ({"role": "assistant", "content": "", "tool_calls": [CALL]}, "tool_calls"),
-        ({"role": "assistant", "tool_calls": [CALL]}, "tool_calls"),
-        ({"role": "assistant", "content": "", "function_call": {"name": "f"}}, "tool_calls"),
-        ({"role": "assistant", "content": "Let me look.", "toolCalls": [CALL]}, "tool_calls"),
-        ({"role": "assistant", "content": "Let me look.", "tool_call": CALL}, "tool_calls"),
-        ({"role": "assistant", "content": "Let me look.", "functionCall": CALL}, "tool_calls"),
-        ({"role": "tool", "content": "12", "tool_call_id": "1"}, "tool_calls"),
-        ({"from": "function_call", "value": "f()"}, "tool_calls"),
-        ({"from": "observation", "value": "12"}, "tool_calls"),
-        ({"role": "tool-response", "content": "12"}, "tool_calls"),
-        ({"role": "assistant", "content": [{"type": "tool_use", "input": {}}]}, "tool_calls"),
-        ({"role": "assistant", "content": "a", "reasoning_content": "hm"}, "reasoning_content"),
-        ({"role": "assistant", "content": "a", "thinking": "hm"}, "reasoning_content"),
-        ({"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}]}, "reasoning_content"),
+        ({"role": "assistant", "content": "Let me look.", "tool_calls": [1]}, "unreadable_tool_call"),
+        ({"role": "assistant", "content": "", "function_call": {"arguments": "{}"}}, "unreadable_tool_call"),
+        ({"role": "assistant", "content": "a", "tool_calls_made": "3"}, "unreadable_tool_call"),
+        ({"from": "function_call", "value": "f()"}, "unreadable_tool_call"),
+        ({"role": "assistant", "content": [{"type": "tool_use", "input": {}}]}, "unreadable_tool_call"),
+        ({"role": "user", "content": [{"type": "tool_result", "content": {"a": 1}}]}, "unreadable_tool_call"),
+        ({"role": "assistant", "content": "a", "reasoning_content": ["hm"]}, "reasoning_content"),
+        ({"role": "assistant", "content": [{"type": "redacted_thinking", "data": "x"}]}, "reasoning_content"),
         ({"role": "user", "content": "q", "images": ["a.png"]}, "images"),
         ({"role": "user", "content": [{"type": "image_url", "image_url": "a"}]}, "images"),
         ({"role": "user", "content": [{"type": "video"}]}, "videos"),
@@ -211,20 +203,6 @@ def test_a_role_that_is_unknown_is_named(tmp_path: Path, capsys: pytest.CaptureF
 def test_empty_members_are_none() -> None:
     message = {**GOOD, "tool_calls": [], "reasoning_content": "", "images": None, "name": None}
     assert messages_of([message]) == [GOOD]
-
-
-def test_no_row_is_kept_without_its_call_and_tools_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    plain = [{"tools": [CALL], "prompt": f"q{i}", "chosen": "a", "rejected": "b"} for i in range(3)]
-    calls = {**plain[0], "chosen": [{"role": "assistant", "content": None, "tool_calls": [CALL]}]}
-    (tmp_path / "raw.jsonl").write_bytes(lines([*plain, calls]))
-    manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0)
-    assert manifest is not None
-    assert (manifest.funnel.kept, manifest.funnel.dropped) == (3, {"tool_calls": 1})
-    assert manifest.unused_columns == {"tools": 4}
-    assert "column `tools` is not used, in 4 rows" in capsys.readouterr().err
-    assert "`tools` (4)" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

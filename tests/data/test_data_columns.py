@@ -166,7 +166,7 @@ def test_every_space_at_an_end_is_looked_at(space: str) -> None:
 def test_one_message_has_one_hash_whatever_stands_beside_it() -> None:
     one = [say("user", "q")]
     alone, beside = MessageColumn([one]), MessageColumn([one, [*one, say("assistant", "a"), *one], []])
-    for hashes in (digests, lambda column: folded_keys(column, fold)[:, None]):
+    for hashes in (lambda column: digests(column, {}), lambda column: folded_keys(column, fold, {})[:, None]):
         assert (hashes(alone)[0] == hashes(beside)[0]).all()
         assert len({row.tobytes() for row in hashes(beside)}) == 3
 
@@ -176,15 +176,15 @@ def test_one_message_has_one_hash_whatever_stands_beside_it() -> None:
 )
 def test_order_role_and_border_of_messages_are_in_the_hash(other: list[dict[str, str]]) -> None:
     column = MessageColumn([[say("user", "a"), say("user", "b")], other])
-    assert digests(column)[0].tolist() != digests(column)[1].tolist()
+    assert digests(column, {})[0].tolist() != digests(column, {})[1].tolist()
 
 
 def test_a_pair_and_its_reverse_have_one_digest_and_two_sides() -> None:
     prompt, a, b = (MessageColumn.single_turns([text, text], "user") for text in "pab")
-    there, back = pair_digests(digests(prompt), digests(a), digests(b)), pair_digests(*map(digests, (prompt, b, a)))
+    there, back = (pair_digests(*(digests(c, {}) for c in columns)) for columns in ((prompt, a, b), (prompt, b, a)))
     assert (there[0] == back[0]).all()
     assert (there[1] != back[1]).all()
-    assert (pair_digests(*map(digests, (a, prompt, b)))[0] != there[0]).any()
+    assert (pair_digests(*(digests(c, {}) for c in (a, prompt, b)))[0] != there[0]).any()
 
 
 @pytest.mark.parametrize("other", ["WHAT  is\nit?", "whatis it?", "\uff37hat is it\uff1f"])

@@ -50,13 +50,23 @@ def wrong_column(schema: pa.Schema, *, prepared: bool) -> str | None:
 
 
 def is_messages(kind: pa.DataType) -> bool:
-    """Tell whether an Arrow type is a list of structs with the text fields `role` and `content`."""
+    """Tell whether an Arrow type is a list of structs with the text fields `role` and `content`, or of JSON objects."""
     import pyarrow as pa
 
+    if is_objects(kind):
+        return True
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
         return False
     texts = [part.name for part in kind.value_type if _is_text(part.type)]
     return {"role", "content"} <= set(texts)
+
+
+def is_objects(kind: pa.DataType) -> bool:
+    """Tell whether an Arrow type is a list of JSON objects."""
+    import pyarrow as pa
+
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return is_list and isinstance(kind.value_type, pa.JsonType)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -53,6 +53,10 @@ KINDS = {
 """Kinds of markers in texts, in words."""
 
 
+EXTRAS = {"tools": "tools", "tool_calls": "tool calls", "reasoning_content": "reasoning beside the text"}
+"""What pairs may have beside text, in words."""
+
+
 class Markers(BaseModel):
     """How many pairs contain markers of one kind, and how many contain each marker."""
 
@@ -96,6 +100,11 @@ class PrepareManifest(Manifest):
     """Kept rows that were changed, by change (for example `stripped_leading_newlines`)."""
     repaired: dict[str, Count] = Field(default_factory=dict)
     """Rows that were repaired to be readable, kept or not, by repair (for example `nan_as_null`)."""
+    extras: dict[str, Count] = Field(default_factory=dict)
+    """Kept rows that have more than text: `tools`, `tool_calls`, `reasoning_content`, or `other` members of messages.
+
+    Empty if messages are `{role, content}`; otherwise they are JSON objects.
+    """
     columns: dict[str, str] = Field(default_factory=dict)
     """Columns of text beside the messages, with their meaning."""
     unused_columns: dict[str, Count] = Field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.formats.kept_sections import LOAD_HERE
-from hubdpo.artefacts.manifests.prepare import KINDS, PrepareManifest, split_in_memory
+from hubdpo.artefacts.manifests.prepare import EXTRAS, KINDS, PrepareManifest, split_in_memory
 from hubdpo.cards.commands import OWN_CARD, prepare_command
 from hubdpo.cards.dataset.source_card import SourceCard, provenance, shipped_files
 from hubdpo.cards.fences import code_names, fence, one_line, wrapped
@@ -51,7 +51,11 @@ def render_dataset_card(
         "dataset.md", _front_matter(manifest, card, title, split_bytes),
         title=one_line(title), m=manifest, body=body.strip(), citation=citation.strip(), facts=card.facts,
         languages=", ".join(manifest.language), statistics=_table(manifest, "", _statistics(manifest)),
-        tokens=_tokens_table(manifest),
+        tokens=_tokens_table(manifest), tools="tools" in manifest.extras,
+        extras=[
+            f"{count:,} {'has' if count == 1 else 'have'} {EXTRAS[kind]}"
+            for kind, count in manifest.extras.items() if kind in EXTRAS
+        ],
         samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
         in_memory=[one_line(split) for split in in_memory if split is not None],
         columns=[(one_line(name), meaning) for name, meaning in manifest.columns.items()],
@@ -75,9 +79,9 @@ def _title(card: SourceCard) -> str:
 def _front_matter(manifest: PrepareManifest, card: SourceCard, title: str, split_bytes: Mapping[str, int]) -> Front:
     # a new list for each column: YAML would write a shared list as an alias, which `datasets` cannot read
     features: list[Front] = [
-        {"name": column, "list": [{"name": part, "dtype": "string"} for part in ("role", "content")]}
-        for column in SIDES
+        {"name": column, "list": "json" if manifest.extras else _features_of_message()} for column in SIDES
     ]
+    features += [{"name": "tools", "list": "json"}] if "tools" in manifest.extras else []
     features += [{"name": name, "dtype": "string"} for name in manifest.columns]
     front: Front = {"pretty_name": one_line(title)}
     if manifest.language:
@@ -111,13 +115,22 @@ def _front_matter(manifest: PrepareManifest, card: SourceCard, title: str, split
     return front
 
 
+def _features_of_message() -> list[Front]:
+    return [{"name": part, "dtype": "string"} for part in ("role", "content")]
+
+
+def _said(message: Mapping[str, str]) -> str:
+    """Return the text of a message, and its other members as JSON."""
+    return " ".join(text for text in (message["content"], message.get("extra", "")) if text)
+
+
 def _sample(sample: Example) -> str:
     prompt = [(message["role"], message) for message in sample.prompt]
     if len(prompt) > MOST_MESSAGES:
         omitted = {"content": f"{len(prompt) - MOST_MESSAGES} messages omitted"}
         prompt = [*prompt[:1], ("…", omitted), *prompt[1 - MOST_MESSAGES :]]
     answers = [(side, message) for side in ("chosen", "rejected") for message in getattr(sample, side)]
-    return wrapped("\n".join(f"[{role}] {shortened(m['content'], LONGEST_MESSAGE)}" for role, m in [*prompt, *answers]))
+    return wrapped("\n".join(f"[{role}] {shortened(_said(m), LONGEST_MESSAGE)}" for role, m in [*prompt, *answers]))
 
 
 def _tokens_table(manifest: PrepareManifest) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.formats.bounded import shortened
-from hubdpo.artefacts.formats.parquet_footers import read_footer
+from hubdpo.artefacts.formats.parquet_footers import is_objects, read_footer
 from hubdpo.cards.lint.finding import FileContent, Finding
 from hubdpo.cards.render import Front
 from hubdpo.errors import ArtefactError
@@ -120,6 +120,8 @@ def _feature(kind: pa.DataType) -> Front:
     """Return an Arrow type in the form that `datasets` writes to a card."""
     import pyarrow.types as types
 
+    if is_objects(kind):
+        return {"list": "json"}
     if types.is_list(kind) or types.is_large_list(kind):
         inner = _feature(kind.value_type)
         return {"list": inner.get("struct", inner.get("dtype", inner))}

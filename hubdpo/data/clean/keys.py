@@ -1,13 +1,13 @@
 """Row keys: the fixed-size record (hashes, lengths, flags) that stands for a pair once its text is on disk.
 
-Deduplication, splitting and statistics work on row keys alone, so millions of pairs fit in memory: a key takes 67 bytes
+Deduplication, splitting and statistics work on row keys alone, so millions of pairs fit in memory: a key takes 68 bytes
 whatever the length of the pair.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.pairs.batch import PairBatch
+from hubdpo.data.pairs.extras import by_column, kinds_of, unpack
 from hubdpo.data.pairs.message_column import MessageColumn
 
 ROW_KEY = np.dtype([
@@ -44,6 +45,8 @@ ROW_KEY = np.dtype([
     ("changes", "<u1"),
     # split in which the row was published: 1 train, 2 test, 0 if nothing tells (hubdpo.data.raw.split_names.CODES)
     ("split", "<u1"),
+    # bits of hubdpo.data.pairs.extras.KINDS
+    ("extras", "<u1"),
     # score of a single answer, 0 for pairs
     ("score", "<f4"),
 ])  # fmt: skip
@@ -67,6 +70,8 @@ Odd, so that multiplication modulo 2**64 keeps every bit of the hash.
 """
 _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD1B54A32D192ED03)
 
+Extras = Mapping[int, bytes]
+"""Of the rows of a column that have more than text: what they have beside it, by row number."""
 _SEPARATOR = b"\xff"
 """A byte that UTF-8 never contains."""
 _BLOCK = 1 << 15
@@ -79,15 +84,19 @@ class PairDigests(NamedTuple):
     flipped: npt.NDArray[np.bool_]
 
 
-def digests(column: MessageColumn) -> Hashes:
+def digests(column: MessageColumn, extras: Extras) -> Hashes:
     """Hash the messages of each row to uint64 (rows, 2): the sum of their XXH3-128, weighted by position and role."""
     joined = b"".join(list(map(xxh3_128_digest, column.utf8)))
-    return _sum_by_row(np.frombuffer(joined, "<u8").reshape(-1, 2), column)
+    hashes = _sum_by_row(np.frombuffer(joined, "<u8").reshape(-1, 2), column)
+    if extras:
+        hashes = hashes.copy()
+        hashes[list(extras)] += np.frombuffer(b"".join(map(xxh3_128_digest, extras.values())), "<u8").reshape(-1, 2)
+    return hashes
 
 
-def ids(column: MessageColumn) -> list[bytes]:
+def ids(column: MessageColumn, extras: Extras) -> list[bytes]:
     """Return 16 hex digits for each row, a 64-bit hash: equal for equal messages, in any file, column or run."""
-    digits = digests(column)[:, 0].astype(">u8").tobytes().hex().encode()
+    digits = digests(column, extras)[:, 0].astype(">u8").tobytes().hex().encode()
     return [digits[start : start + 16] for start in range(0, len(digits), 16)]
 
 
@@ -104,11 +113,16 @@ def pair_digests(prompts: Hashes, chosen: Hashes, rejected: Hashes) -> PairDiges
     return PairDigests(prompts + smaller + larger, flipped)
 
 
-def folded_keys(column: MessageColumn, fold: Callable[[list[str], list[bytes]], list[bytes]]) -> Hashes:
+def folded_keys(column: MessageColumn, fold: Callable[[list[str], list[bytes]], list[bytes]], extras: Extras) -> Hashes:
     """Hash each row to uint64 (rows,), after `fold` has mapped the texts that count as equal to the same bytes."""
     folded = fold(column.texts, column.utf8)
     hashes = np.fromiter(map(xxh3_64_intdigest, folded), np.uint64, len(folded))
-    return _sum_by_row(hashes[:, None], column)[:, 0]
+    keys = _sum_by_row(hashes[:, None], column)[:, 0]
+    if extras:
+        keys = keys.copy()
+        also = fold([str(text, "utf-8") for text in extras.values()], list(extras.values()))
+        keys[list(extras)] += np.fromiter(map(xxh3_64_intdigest, also), np.uint64, len(also))
+    return keys
 
 
 def fold(texts: list[str], utf8: list[bytes]) -> list[bytes]:
@@ -147,20 +161,26 @@ def row_keys(batch: PairBatch, *, single: bool) -> RowKeys:
     """Return the keys of a batch, (rows,); `single` if its rows are single answers."""
     keys = np.zeros(len(batch.lines), ROW_KEY)
     prompt, chosen, _ = batch.columns
+    extras = by_column(batch.extras)
     keys["line"], keys["messages"], keys["changes"] = batch.lines, prompt.counts, batch.changes
     keys["split"] = batch.splits
     if single:
-        hashes = digests(prompt)
-        keys["prompt"] = folded_keys(chosen, lambda texts, utf8: utf8)
+        hashes = digests(prompt, extras["prompt"])
+        keys["prompt"] = folded_keys(chosen, lambda texts, utf8: utf8, extras["chosen"])
         keys["score"] = batch.scores
     else:
-        hashes, keys["flipped"] = pair_digests(*map(digests, batch.columns))
-        keys["prompt"] = folded_keys(prompt, fold)
+        hashes, keys["flipped"] = pair_digests(*map(digests, batch.columns, extras.values()))
+        keys["prompt"] = folded_keys(prompt, fold, extras["prompt"])
     keys["low"], keys["high"] = hashes.T
     measured = batch.lengths[0] is not None  # of all pairs or of none
     for name, column in zip(COLUMNS, batch.columns, strict=True):
         # int64 sums of the messages of each row, (rows,)
         keys["bytes"] += column.sum_by_row(column.sizes.astype(np.int64)).astype(np.uint32)
         keys[f"{name}_characters"] = column.sum_by_row(np.fromiter(map(len, column.texts), np.int64, len(column.texts)))
+        for row, more in extras[name].items():
+            keys["bytes"][row] += len(more)
+            keys[f"{name}_characters"][row] += sum(map(len, unpack(batch.extras[row]).get(name, {}).values()))
         keys[f"{name}_tokens"] = [getattr(lengths, name) for lengths in batch.lengths] if measured else -1
+    for row in {row for rows in extras.values() for row in rows}:
+        keys["extras"][row] = kinds_of(batch.extras[row])
     return keys

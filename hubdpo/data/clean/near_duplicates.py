@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.pairs.example import PreferenceExample
+from hubdpo.data.pairs.extras import EXTRA
 
 if TYPE_CHECKING:
     from datasketch import MinHash
@@ -43,7 +44,7 @@ def signature(parts: Iterable[tuple[str, list[Message]]]) -> Signatures:
     """
     runs: list[bytes] = []
     for name, messages in parts:
-        words = _WORD.findall(" ".join(message["content"] for message in messages).casefold())
+        words = _WORD.findall(" ".join(map(_said, messages)).casefold())
         runs += [f"{name} {' '.join(words[i : i + 3])}".encode() for i in range(max(1, len(words) - 2))]
     # a copy shares the permutations, which would take longer to draw than to apply
     sketch = _empty_sketch().copy()
@@ -52,8 +53,15 @@ def signature(parts: Iterable[tuple[str, list[Message]]]) -> Signatures:
     return hashes
 
 
+def _said(message: Message) -> str:
+    return f"{message['content']} {message[EXTRA]}" if EXTRA in message else message["content"]
+
+
 def pair_signatures(example: PreferenceExample) -> Signatures:
-    """Return the signatures of the prompt and of the whole pair, uint32 (2, PERMUTATIONS)."""
+    """Return the signatures of the prompt and of the whole pair, uint32 (2, PERMUTATIONS).
+
+    Tools are left out: they are long, and the same for many prompts that have nothing else in common.
+    """
     parts = [("", example.prompt), ("+", example.chosen), ("-", example.rejected)]
     return np.stack([signature(parts[:1]), signature(parts)])
 

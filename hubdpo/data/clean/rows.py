@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from hubdpo.artefacts.formats.messages import ROLES, Message
 from hubdpo.data.pairs.example import STRIPPED, PreferenceExample, Rejection
+from hubdpo.data.pairs.extras import EXTRA, calls_tools, dumped, map_texts
 from hubdpo.data.pairs.message_column import CODE, MAY_BEGIN_SPACE, MAY_END_SPACE, UNKNOWN, MessageColumn
 from hubdpo.secrets import find_secrets, redact
 
@@ -101,7 +103,7 @@ def clean(example: PreferenceExample) -> int:
     """Check a pair, strip newlines before its answers, and return the bits of CHANGES for what was altered.
 
     Raise Rejection unless the prompt is a conversation that ends with a user or tool turn, the answers continue it with
-    the assistant's, no message is empty, and the answers differ.
+    the assistant's, no message is empty, and the answers differ. Results of tools and turns with calls may be empty.
     """
     if not example.prompt:
         raise Rejection("empty_prompt")
@@ -117,7 +119,9 @@ def clean(example: PreferenceExample) -> int:
     _check_answer(example.rejected, last_role)
     # white space at the ends of one answer is not a preference
     if len(example.chosen) == len(example.rejected) and all(
-        chosen["content"].strip() == rejected["content"].strip() and chosen["role"] == rejected["role"]
+        chosen["content"].strip() == rejected["content"].strip()
+        and chosen["role"] == rejected["role"]
+        and chosen.get(EXTRA) == rejected.get(EXTRA)
         for chosen, rejected in zip(example.chosen, example.rejected, strict=True)
     ):
         raise Rejection("identical_answers")
@@ -149,7 +153,7 @@ def _check_prompt(prompt: list[Message]) -> str:
             continue
         if before not in BEFORE[role]:
             raise Rejection("not_alternating" if before or role == "system" else "does_not_start_with_user")
-        if not content or content.isspace():
+        if _is_empty(message):
             raise Rejection("empty_prompt")
         before = role
     if before not in ("user", "tool"):
@@ -167,15 +171,24 @@ def _check_answer(answer: list[Message], before: str) -> None:
             raise Rejection("does_not_end_with_assistant" if message is answer[0] else "not_alternating")
         if "\0" in content:
             raise Rejection("null_character")
-        if not content or content.isspace():
+        if _is_empty(message):
             raise Rejection("empty_answer")
         before = role
     if before != "assistant":
         raise Rejection("does_not_end_with_assistant")
 
 
+def _is_empty(message: Message) -> bool:
+    if message["content"].strip():
+        return False
+    return message["role"] != "tool" and not calls_tools(message)
+
+
 def redact_credentials(example: PreferenceExample, kept: list[str | None]) -> Counter[str]:
-    """Replace each credential in `example` and `kept` by its kind, in place, and count them by kind."""
+    """Replace each credential in `example` and `kept` by its kind, in place, and count them by kind.
+
+    Those in calls and tools are found in each text of their JSON, so that what is left is JSON.
+    """
     found: Counter[str] = Counter()
 
     def clear(text: str) -> str:
@@ -184,8 +197,15 @@ def redact_credentials(example: PreferenceExample, kept: list[str | None]) -> Co
         return redact(text, secrets)
 
     def cleared(messages: list[Message]) -> list[Message]:
-        return [{**message, "content": clear(message["content"])} for message in messages]
+        return [
+            {name: in_json(text) if name == EXTRA else clear(text) for name, text in message.items()}
+            for message in messages
+        ]
+
+    def in_json(text: str) -> str:
+        return dumped(map_texts(orjson.loads(text), clear)) if find_secrets(text) else text
 
     example.prompt, example.chosen, example.rejected = map(cleared, (example.prompt, example.chosen, example.rejected))
+    example.tools = example.tools and in_json(example.tools)
     kept[:] = [text and clear(text) for text in kept]
     return found

@@ -17,7 +17,8 @@ from typing import Any
 from hubdpo.data.clean.unread import could_hold_media, media_in, unread_members
 from hubdpo.data.converters.cells import ARRAYS, BEGINS, OPENERS, parse_messages_cell, single_text_list
 from hubdpo.data.converters.contract import ConvertOptions
-from hubdpo.data.converters.prompts import SYSTEM, Reads, system_columns
+from hubdpo.data.converters.prompts import SYSTEM, TOOLS, Reads, system_columns, tool_columns
+from hubdpo.data.pairs.calls import is_tools
 from hubdpo.data.pairs.example import UNLISTED, NotText, Rejection, Row, number_of
 
 SIDES = ("chosen", "rejected")
@@ -100,13 +101,17 @@ class Screen:
         """Screen the rows at these indices, which have the same columns."""
         rows = whole.rows
         systems = system_columns(keys) if SYSTEM in self.reads else ()
+        tools = tool_columns(keys) if TOOLS in self.reads else ()
         read = _columns(self.reads, keys)
         compared = self.compared_columns(keys)
         scores = {name for better, worse, _ in compared for name in (better, worse)}
         for name in keys:
             values = [rows[i][name] for i in indices]
             kinds = set(map(type, values))
-            if (members := read.get(name)) is not None or name in systems:
+            if name in tools:  # the first that looks like tools is read
+                read_in = [next((other for other in tools if is_tools(rows[i][other])), None) for i in indices]
+                values = [value for value, other in zip(values, read_in, strict=True) if other != name]
+            elif (members := read.get(name)) is not None or name in systems:
                 if str in kinds:
                     kinds |= self._open(name, indices, values, whole)
                 if members:
@@ -174,7 +179,11 @@ class Screen:
             _count(unused, unread_members(f"{name}.{member}", held))
         for value in values:
             for member, held in value.items() if isinstance(value, dict) else ():
-                if member in members or not _filled([held]):
+                if (
+                    member in members
+                    or not _filled([held])
+                    or (member in TOOLS and TOOLS in self.reads and is_tools(held))
+                ):
                     continue
                 if kind := media_in(member, held):
                     raise NotText(kind, f"column `{name}.{member}`")
@@ -218,7 +227,7 @@ class Screen:
     def _contested(self, keys: tuple[str, ...], indices: list[int], rows: list[Row], unused: Counter[str]) -> None:
         """Count alternative columns that were not read because another one was."""
         for group in self.reads:
-            if isinstance(group, str) or group == SYSTEM:
+            if isinstance(group, str) or group in (SYSTEM, TOOLS):
                 continue
             ways = [(way,) if isinstance(way, str) else way for way in group]
             ways = [way for way in ways if way[0] in keys]

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from hubdpo.data.pairs.calls import MEMBERS
 from hubdpo.data.pairs.example import Row
 from hubdpo.data.pairs.messages import (
     CONTENT_KEYS,
     REASONING,
     ROLE_KEYS,
     first_of,
-    is_call,
     media_of,
     role_in,
     words_of,
@@ -115,13 +115,15 @@ def unread_members(column: str, values: Sequence[object]) -> Counter[str]:
 
 def _unread(message: Row) -> Iterator[str]:
     role, content = role_in(message), first_of(message, CONTENT_KEYS)
-    if role is None or content is None:
+    if role is None:
         return
     for name, held in message.items():
         if not isinstance(name, str) or name in ROLE_KEYS or held is None or held in ("", [], {}):
             continue
-        if (name in CONTENT_KEYS and held == content) or is_call(name) or name in REASONING or media_of(name):
+        if (name in CONTENT_KEYS and held == content) or name in REASONING or media_of(name):
             continue  # read elsewhere, or a reason to drop the row
+        if words_of(name)[:2] in MEMBERS or (name == "name" and role == "tool"):
+            continue
         words = set(words_of(name))
         if words & SHARES or words & MASKS:
             all_of_it = NONE_OF_IT if words & MASKS else ALL_OF_IT

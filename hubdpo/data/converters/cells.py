@@ -12,7 +12,7 @@ import orjson
 from hubdpo.artefacts.formats.messages import ROLES
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.pairs.message_column import SPACES
-from hubdpo.data.pairs.messages import CONTENT_KEYS, ROLE_KEYS, is_call_role, role_in
+from hubdpo.data.pairs.messages import CONTENT_KEYS, ROLE_KEYS, role_in
 
 MISSING = frozenset((
     "nan", "NaN", "-nan", "-NaN", "null", "NULL", "None", "<NA>", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A",
@@ -146,4 +146,4 @@ def _as_literal(match: re.Match[str]) -> str:
 def _is_message(item: object) -> bool:
     if not isinstance(item, dict) or (role := role_in(item)) is None:
         return False
-    return (role in ROLES or is_call_role(role)) and not item.keys().isdisjoint(MEMBERS)
+    return role in ROLES and not item.keys().isdisjoint(MEMBERS)

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import combinations, pairwise
 from typing import Literal
 
-from hubdpo.data.converters.prompts import Reads
+from hubdpo.data.converters.prompts import TOOLS, Reads, may_have_tools, tools_in, with_tools
 from hubdpo.data.pairs.example import Converted, Row
 from hubdpo.data.pairs.message_column import PairColumns
 
@@ -63,6 +63,8 @@ class Converter:
     convert_many: ConvertMany | None = None
     options: tuple[str, ...] = ()
     """The options of prepare that change the result. A converter with options is called as `convert(row, how)`."""
+    tools: Callable[[Row], object] = tools_in
+    """Returns the value of a row that holds the tools which the assistant may call, None if there is none."""
 
     @property
     def names_better_answer(self) -> bool:
@@ -75,9 +77,26 @@ class Converter:
         return "pairs" in self.options
 
     def bind(self, how: ConvertOptions) -> Convert:
-        """Return `convert` as a function of a row alone."""
-        return partial(self.convert, how=how) if self.options else self.convert
+        """Return `convert` as a function of a row alone, whose pairs have the tools of the row."""
+        return partial(
+            _convert, convert=partial(self.convert, how=how) if self.options else self.convert, of=self.tools
+        )
+
+    def bind_many(self) -> ConvertMany | None:
+        """Return `convert_many` for rows without tools."""
+        return self.convert_many and partial(_convert_many, convert_many=self.convert_many, of=self.tools)
 
     def columns_read(self, how: ConvertOptions) -> Reads:
         """Return the columns that are read under these options."""
-        return (*self.reads, how.score_field) if how.score_field and "score_field" in self.options else self.reads
+        scores = (how.score_field,) if how.score_field and "score_field" in self.options else ()
+        return (*self.reads, *scores, *([TOOLS] if self.tools is tools_in else []))
+
+
+def _convert(row: Row, convert: Convert, of: Callable[[Row], object]) -> Converted:
+    return with_tools(convert(row), of(row))
+
+
+def _convert_many(rows: list[Row], convert_many: ConvertMany, of: Callable[[Row], object]) -> PairColumns | None:
+    if (of is not tools_in or may_have_tools(rows)) and any(of(row) is not None for row in rows):
+        return None
+    return convert_many(rows)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters import rendered_chats as chats
 from hubdpo.data.pairs import example
-from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, ScoredAnswer, single_turn
+from hubdpo.data.pairs.calls import UNREADABLE_TOOLS, is_tools, read_tools
+from hubdpo.data.pairs.example import Converted, PreferenceExample, Rejection, Row, ScoredAnswer, single_turn
 from hubdpo.data.pairs.messages import messages_of, words_of
 
 Reads = tuple[str | tuple[str | tuple[str, ...], ...], ...]
@@ -23,6 +24,8 @@ SYSTEM = (
     "sysmessage", "sysmsg", "系统提示", "系统提示词", "系统消息", "系统指令", "系统",
 )  # fmt: skip
 """Names of columns with a system prompt, by preference, in lower case without separators. In `Reads`: all of them."""
+TOOLS = ("tools", "functions", "availabletools", "availablefunctions", "工具")
+"""The same for tools that the assistant may call. Who reads SYSTEM reads these as well."""
 WITH_INPUT = ("instruction", "question")
 """Prompt columns that a column `input` continues, as in Alpaca's files."""
 
@@ -30,10 +33,56 @@ WITH_INPUT = ("instruction", "question")
 @functools.lru_cache(maxsize=4096)
 def system_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return those of a row's columns that hold a system prompt, by preference."""
+    return _called(names, SYSTEM)
+
+
+@functools.lru_cache(maxsize=4096)
+def tool_columns(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of a row's columns that hold tools, by preference."""
+    return _called(names, TOOLS)
+
+
+def _called(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
     plain = {name: "".join(words_of(name)) for name in names}
     return tuple(
-        sorted((name for name in names if plain[name] in SYSTEM), key=lambda name: (SYSTEM.index(plain[name]), name))
+        sorted((name for name in names if plain[name] in known), key=lambda name: (known.index(plain[name]), name))
     )
+
+
+def tools_in(row: Row) -> object:
+    """Return the first value of a row's columns that is taken for tools, or None; OpenAI's are in `input`."""
+    values = [row[name] for name in tool_columns(tuple(row))]
+    if isinstance(request := row.get("input"), dict):
+        values += [request.get("tools"), request.get("functions")]
+    return next((value for value in values if is_tools(value)), None)
+
+
+def may_have_tools(rows: list[Row]) -> bool:
+    """Whether any of many rows has a column in which `tools_in` looks."""
+    names = set[str]().union(*rows)
+    return "input" in names or bool(tool_columns(tuple(sorted(names))))
+
+
+def tools_of(row: Row, column: str | None) -> object:
+    """Return the value of the column that a user calls the tools. Raise Rejection if it holds something else."""
+    value = row.get(column) if column else None
+    if value and not is_tools(value):
+        raise Rejection(UNREADABLE_TOOLS)
+    return value or None
+
+
+def with_tools(converted: Converted, value: object) -> Converted:
+    """Give the pairs of a row, or its answer, the tools that `value` holds. Raise Rejection if it cannot be read."""
+    if not (tools := read_tools(value)):
+        return converted
+    if isinstance(converted, (PreferenceExample, ScoredAnswer)):
+        converted.tools = tools
+        return converted
+    pairs = list(converted)
+    for pair in pairs:
+        if isinstance(pair, PreferenceExample):
+            pair.tools = tools
+    return pairs
 
 
 def system_of(row: Row) -> object:

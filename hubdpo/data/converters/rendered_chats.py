@@ -12,7 +12,7 @@ import numpy as np
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.pairs.example import Rejection, single_turn
 from hubdpo.data.pairs.message_column import MAY_BEGIN_SPACE, MAY_END_SPACE, MessageColumn
-from hubdpo.data.pairs.messages import role_of
+from hubdpo.data.pairs.messages import turn_of
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
 QUESTION, ANSWER = "\n\nHuman:", "\n\nAssistant:"
@@ -102,7 +102,7 @@ def _parse_chatml(text: str) -> list[Message]:
         content, end, after = rest.partition(CHATML_END)
         if (not end and part is not parts[-1]) or after.replace(END_OF_TEXT, "").strip():
             raise Rejection("broken_template")
-        messages.append({"role": role_of(role), "content": content})
+        messages.append(turn_of(role, content))
     if before.strip():
         raise Rejection("broken_template")
     return messages

@@ -12,11 +12,12 @@ import orjson
 
 from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
+from hubdpo.data.pairs.extras import pack, with_extras
 from hubdpo.data.pairs.message_column import MessageColumn, PairColumns
 
 LISTS = {
-    "lines": "line", "values": "value", "changes": "changes", "scores": "score", "lengths": "lengths",
-    "splits": "split",
+    "lines": "line", "values": "value", "extras": "extras", "changes": "changes", "scores": "score",
+    "lengths": "lengths", "splits": "split",
 }  # fmt: skip
 """The lists of a PairBatch with an entry per pair, and the field of a Pair that each takes."""
 KeptColumn = list[str | bytes | None]
@@ -47,17 +48,22 @@ class Pair:
     split: int = 0
     """Code of the split in which the row was published."""
 
+    @property
+    def extras(self) -> str:
+        return pack(self.example)
+
 
 @dataclass
 class PairBatch:
     """A batch of pairs, column-wise. All lists have one entry per pair; `kept` has one list per kept column.
 
-    `lengths` holds None where no tokenizer counts.
+    `extras` has what `hubdpo.data.pairs.extras.pack` makes of a pair. `lengths` holds None where no tokenizer counts.
     """
 
     lines: list[int]
     values: Sequence[Row | None]
     columns: PairColumns
+    extras: list[str]
     kept: list[KeptColumn]
     changes: list[int]
     scores: list[float]
@@ -77,9 +83,11 @@ class PairBatch:
     def from_columns(
         cls, lines: Sequence[int], values: list[Row], columns: PairColumns, kept: list[KeptColumn], splits: list[int]
     ) -> PairBatch:
-        """Wrap columns that were converted together; nothing in them was changed, scored or measured."""
+        """Wrap columns of text that were converted together; nothing in them was changed, scored or measured."""
         count = len(values)
-        return cls(list(lines), values, columns, kept, [0] * count, [0.0] * count, [None] * count, splits)
+        return cls(
+            list(lines), values, columns, [""] * count, kept, [0] * count, [0.0] * count, [None] * count, splits
+        )  # fmt: skip
 
     @classmethod
     def concat(cls, parts: list[PairBatch]) -> PairBatch:
@@ -102,7 +110,7 @@ class PairBatch:
 
     def example(self, index: int) -> PreferenceExample:
         prompt, chosen, rejected = (column.row(index) for column in self.columns)
-        return PreferenceExample(prompt, chosen, rejected)
+        return with_extras(PreferenceExample(prompt, chosen, rejected), self.extras[index])
 
 
 def kept_values(row: Row, names: list[str]) -> list[str | None]:

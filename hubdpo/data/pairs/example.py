@@ -35,6 +35,8 @@ class PreferenceExample:
     rejected: list[Message]
     changes: int = 0
     """What the converter changed, as bits of CHANGES."""
+    tools: str = ""
+    """The tools that the assistant may call, as the JSON of a list; "" if there are none."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class ScoredAnswer:
     answer: list[Message]
     score: float
     changes: int = 0
+    tools: str = ""
 
 
 class Rejection(Exception):

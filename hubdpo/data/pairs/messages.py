@@ -1,4 +1,4 @@
-"""Read messages in the spellings that people use, and find members that are more than text."""
+"""Read messages in the spellings that people use, with their tool calls and reasoning."""
 
 from __future__ import annotations
 
@@ -8,20 +8,28 @@ from itertools import pairwise
 from typing import Any
 
 from hubdpo.artefacts.formats.messages import ROLES, Message
+from hubdpo.data.pairs.calls import (
+    CALL_ROLES,
+    RESULT_ROLES,
+    UNREADABLE_CALL,
+    call_member,
+    function_call,
+    is_call_role,
+    read_calls,
+)
 from hubdpo.data.pairs.example import NotText, Rejection, Row
+from hubdpo.data.pairs.extras import CALL_ID, CALLS, NAME, members_of, message_with
+from hubdpo.data.pairs.extras import REASONING as REASONING_MEMBER
 
 ROLE_OF = {
     "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "chatbot": "assistant",
-    "model": "assistant", "developer": "system",
+    "model": "assistant", "developer": "system", **dict.fromkeys(CALL_ROLES, "assistant"),
+    **dict.fromkeys(RESULT_ROLES, "tool"),
 }  # fmt: skip
-"""Other names of roles, in lower case."""
-CALL_ROLES = frozenset((
-    "function_call", "function", "tool_call", "tool_calls", "tool_response", "tool_result", "observation", "ipython",
-))  # fmt: skip
+"""Other names of roles, in lower case with underscores."""
 ROLE_KEYS = ("role", "from")
 CONTENT_KEYS = ("content", "value", "text")
-CALLS = ("tool", "call"), ("tool", "calls"), ("tool", "use"), ("function", "call"), ("function", "calls")
-"""First words of members that belong to a tool call, such as `toolCalls` and `tool_call_id`."""
+TEXT_PARTS = ("text", "input_text", "output_text")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 MEDIA = {
     "image": "image", "images": "image", "img": "image", "imgs": "image", "photo": "image", "photos": "image",
@@ -35,10 +43,10 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
 
 
 def messages_of(value: object) -> list[Message]:
-    """Return a list of `{role, content}`.
+    """Return a list of messages.
 
     Keys may also be `from`, `value` and `text`, and content a list of typed parts. Raise Rejection for other values,
-    and for messages whose meaning is in other members, such as `tool_calls` and `reasoning_content`.
+    and for messages whose calls, results or reasoning cannot be read.
     """
     if not isinstance(value, list):
         raise Rejection("missing_field" if value is None else "wrong_type")
@@ -49,12 +57,18 @@ def messages_of(value: object) -> list[Message]:
             break
     else:
         return value  # the usual case: no other members, so nothing to copy
-    return [_message(item) for item in value]
+    messages: list[Message] = []
+    for item in value:
+        for message in _messages(item):
+            if messages and is_call_role(first_of(item, ROLE_KEYS)) and messages[-1]["role"] == "assistant":
+                message = _joined(messages.pop(), message)  # noqa: PLW2901  # a turn for each call
+            messages.append(message)
+    return messages
 
 
 def role_of(name: str) -> str:
     """Return the role of a name; an unknown name is returned unchanged."""
-    known = name.strip().lower()
+    known = name.strip().lower().replace("-", "_")
     return known if known in ROLES else ROLE_OF.get(known, name)
 
 
@@ -76,48 +90,93 @@ def unknown_roles(value: object) -> list[str]:
     return list(names)
 
 
-def is_call_role(name: str) -> bool:
-    return name.strip().lower().replace("-", "_") in CALL_ROLES
+def turn_of(name: str, text: str) -> Message:
+    """Return the message of a turn whose role is called `name`; the text of some turns is a call."""
+    if is_call_role(name):
+        return message_with("assistant", None, {CALLS: read_calls(text)})
+    return {"role": role_of(name), "content": text}
 
 
-def _message(item: object) -> Message:
+def _messages(item: object) -> list[Message]:
+    """Return the message that a value is, after those of the results of tools that it holds (Anthropic)."""
     if not isinstance(item, dict):
         raise Rejection("wrong_type")
-    role, content = role_in(item), first_of(item, CONTENT_KEYS)
-    if role is None:
+    name, content = first_of(item, ROLE_KEYS), first_of(item, CONTENT_KEYS)
+    if not isinstance(name, str):
         raise Rejection("wrong_type")
-    if is_call_role(role) or any(member and is_call(name) for name, member in item.items()):
-        raise Rejection("tool_calls")
-    if first_of(item, REASONING, empty=False):
-        raise Rejection("reasoning_content")
-    for name, member in item.items():
-        if member and isinstance(name, str) and (kind := media_of(name)):
-            raise NotText(kind, f"member `{name}` of a message")
+    role, members = role_of(name), _members(item)
+    results: list[Message] = []
     if isinstance(content, list):
-        content = "".join(map(_text_of_part, content)) if content else None
-    if not isinstance(content, str):
+        content = _text_of_parts(content, members, results)
+    if is_call_role(name) and CALLS not in members:
+        members, content = {**members, CALLS: read_calls(content)}, None
+    if role == "tool" and isinstance(caller := item.get(NAME), str) and caller:
+        members[NAME] = caller
+    if not isinstance(content, str) and (content is not None or CALLS not in members):
+        if results:
+            return results
         raise Rejection("wrong_type")
-    return {"role": role, "content": content}
+    return [*results, message_with(role, content, members)]
 
 
-def _text_of_part(part: object) -> str:
-    if not isinstance(part, dict) or not isinstance(kind := part.get("type"), str):
-        raise Rejection("wrong_type")
-    if kind in ("text", "input_text", "output_text"):
-        text = first_of(part, CONTENT_KEYS[::-1])
-        if not isinstance(text, str):
+def _members(item: Row) -> dict[str, Any]:
+    """Return the members of a message beside its role and text, under their names in a dataset."""
+    members: dict[str, Any] = {}
+    for name, value in item.items():
+        if not value or not isinstance(name, str):
+            continue
+        if known := call_member(words_of(name)):
+            members[known] = read_calls(value) if known == CALLS else value
+        elif kind := media_of(name):
+            raise NotText(kind, f"member `{name}` of a message")
+    if reasoning := first_of(item, REASONING, empty=False):
+        members[REASONING_MEMBER] = _as_reasoning(reasoning)
+    return members
+
+
+def _as_reasoning(value: object) -> str:
+    if not isinstance(value, str):
+        raise Rejection("reasoning_content")
+    return value
+
+
+def _joined(message: Message, call: Message) -> Message:
+    """Put the calls of a turn into the assistant's turn before it."""
+    before = members_of(message)
+    calls = [*before.get(CALLS, []), *members_of(call)[CALLS]]
+    return message_with("assistant", message["content"] or None, {**before, CALLS: calls})
+
+
+def _text_of_parts(parts: list[Any], members: dict[str, Any], results: list[Message]) -> str | None:
+    """Return the text of typed parts. Put calls and reasoning among them into `members`, results into `results`."""
+    texts: list[str] = []
+    for part in parts:
+        if not isinstance(part, dict) or not isinstance(kind := part.get("type"), str):
             raise Rejection("wrong_type")
-        return text
-    if media := media_of(kind):
-        raise NotText(media, f"part of type `{kind}`")
-    if "tool" in kind or "function" in kind:
-        raise Rejection("tool_calls")
-    raise Rejection("reasoning_content" if "thinking" in kind or "reasoning" in kind else "wrong_type")
-
-
-def is_call(name: object) -> bool:
-    """Return whether a member of this name calls a tool or answers a call."""
-    return isinstance(name, str) and words_of(name)[:2] in CALLS
+        if kind in TEXT_PARTS:
+            text = first_of(part, CONTENT_KEYS[::-1])
+            if not isinstance(text, str):
+                raise Rejection("wrong_type")
+            texts.append(text)
+        elif media := media_of(kind):
+            raise NotText(media, f"part of type `{kind}`")
+        elif kind == "tool_use" and isinstance(part.get("name"), str):
+            call = function_call(part["name"], part.get("input") or {})
+            members.setdefault(CALLS, []).append({**({"id": part["id"]} if part.get("id") else {}), **call})
+        elif kind == "tool_result":
+            held = part.get("content")
+            text = _text_of_parts(held, {}, []) if isinstance(held, list) else held
+            if not isinstance(text, str):
+                raise Rejection(UNREADABLE_CALL)
+            of = part.get("tool_use_id")
+            results.append(message_with("tool", text, {CALL_ID: of} if of else {}))
+        elif "tool" in kind or "function" in kind:
+            raise Rejection(UNREADABLE_CALL)
+        elif kind == "thinking" and isinstance(part.get("thinking"), str):
+            members[REASONING_MEMBER] = members.get(REASONING_MEMBER, "") + part["thinking"]
+        else:
+            raise Rejection("reasoning_content" if "thinking" in kind or "reasoning" in kind else "wrong_type")
+    return "".join(texts) if texts else None
 
 
 def media_of(name: str) -> str | None:

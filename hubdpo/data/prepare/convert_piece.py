@@ -128,4 +128,4 @@ def _without_rejected(single: ScoredAnswer) -> PreferenceExample:
         raise Rejection("empty_prompt" if single.answer else "empty_answer")
     if any(message["role"] not in ROLES for message in (*single.prompt, *single.answer)):
         raise Rejection("unknown_role")
-    return PreferenceExample(single.prompt, single.answer, [], single.changes)
+    return PreferenceExample(single.prompt, single.answer, [], single.changes, single.tools)

@@ -11,6 +11,7 @@ import orjson
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.config import PrepareConfig
+from hubdpo.data.pairs.calls import UNREADABLE_CALL, UNREADABLE_TOOLS
 from hubdpo.data.pairs.example import Row
 from hubdpo.data.pairs.messages import unknown_roles
 from hubdpo.data.raw.inner_rows import NO_LIST
@@ -53,8 +54,11 @@ NEXT_STEPS = {
     "not_utf8": "convert the text: iconv -f ENCODING -t UTF-8",
     "line_too_long": "raise `--max-line-bytes`",
     "tie": "nobody preferred an answer in these rows, so there is nothing to learn from them",
-    "tool_calls": "the rows call tools, which a dataset cannot hold yet; use those that do not",
-    "reasoning_content": "the rows keep their reasoning beside the text; put it into the text, as your model writes it",
+    UNREADABLE_CALL: "give calls as OpenAI does: "
+    '"tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]',
+    UNREADABLE_TOOLS: "give tools as a list of JSON schemas: "
+    '[{"type": "function", "function": {"name": "f", "description": "...", "parameters": {}}}]',
+    "reasoning_content": "the reasoning beside the text is not text; write it as text, or leave it out",
     "unreadable_messages": "write the messages as JSON, or the rows as .jsonl",
     "broken_template": "give the rows as lists of messages, without the template",
     "inverted": "the source scores or ranks `rejected` above `chosen`; take out what means something else",

@@ -17,6 +17,7 @@ from hubdpo.data.clean.keys import ROW_KEY, RowKeys
 from hubdpo.data.converters import ConvertOptions
 from hubdpo.data.pairs.batch import Pair
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
+from hubdpo.data.pairs.extras import with_extras
 from hubdpo.data.prepare.piece_writer import PieceResult, PieceWriter, scratch_file
 from hubdpo.data.prepare.rules import Rules, convert_options
 from hubdpo.data.prepare.splits import SplitPlan
@@ -91,7 +92,7 @@ def write_pairs(task: PairingTask) -> PieceResult:
                     raise Rejection(item)
                 pair = answers.pair(line, *item)
                 messages = (*pair.example.prompt, *pair.example.chosen, *pair.example.rejected)
-                size = sum(len(message["content"]) for message in messages)
+                size = sum(len(text) for message in messages for text in message.values())
                 writer.add(pair)
                 waiting += size
             except Rejection as rejection:
@@ -111,13 +112,14 @@ class _Answers:
 
     def pair(self, line: int, better: Answer, worse: Answer) -> Pair:
         """Return the pair of two answers to one prompt, with the kept columns of the better one."""
-        (changes, split), prompt, chosen, _, *kept = self._row(better)
-        (others, _), _, rejected, *_ = self._row(worse)
-        example = PreferenceExample(prompt, chosen, rejected)
+        (changes, split), prompt, chosen, _, extras, *kept = self._row(better)
+        (others, _), prompt_of_worse, rejected, _, extras_of_worse, *_ = self._row(worse)
+        example = with_extras(PreferenceExample(prompt, chosen, []), extras)
+        example.rejected = with_extras(PreferenceExample(prompt_of_worse, rejected, []), extras_of_worse).chosen
         return Pair(line, example, kept, None, int(changes | others), split=int(split))
 
     def _row(self, answer: Answer) -> list[Any]:
-        """Return (changes, split) of a row, and its values: prompt, answer, an empty list, and the kept columns."""
+        """Return (changes, split) of a row, and its values: prompt, answer, an empty list, extras, kept columns."""
         if answer.piece not in self._open:
             reader = pa.ipc.open_file(storage.map_arrow(scratch_file(self._scratch, answer.piece, "rows")))
             sizes = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
@@ -126,8 +128,8 @@ class _Answers:
             self._open[answer.piece] = reader, np.cumsum([0, *sizes])[:-1].tolist() or [0], flags
         reader, starts, flags = self._open[answer.piece]
         batch = int(np.searchsorted(starts, answer.row, "right")) - 1
-        row = reader.get_batch(batch).slice(answer.row - starts[batch], 1).to_pylist()[0]
-        return [flags[answer.row], *row.values()]
+        columns = reader.get_batch(batch).columns
+        return [flags[answer.row], *(column[answer.row - starts[batch]].as_py() for column in columns)]
 
 
 def _same_prompt(keys: RowKeys, test: npt.NDArray[np.bool_]) -> Iterator[list[int]]:

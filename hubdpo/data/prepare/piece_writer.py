@@ -20,6 +20,7 @@ from hubdpo.data.clean.near_duplicates import pair_signatures
 from hubdpo.data.clean.rows import clean, redact_credentials, suspects
 from hubdpo.data.pairs.batch import Pair, PairBatch
 from hubdpo.data.pairs.example import REDACTED, Rejection, Row
+from hubdpo.data.pairs.extras import by_column
 from hubdpo.data.pairs.markers import MarkerCounts, count_markers
 from hubdpo.data.pairs.message_column import text_array
 from hubdpo.data.prepare.dropped import DroppedRow, dropped_line, is_error
@@ -56,6 +57,11 @@ class PieceResult:
     markers: MarkerCounts = field(default_factory=Counter)
     first_error: tuple[int, str] | None = None
     """Line and reason of the first row that the policies do not allow to drop."""
+
+
+EXTRAS = "extras"
+"""The column behind the messages in the Arrow file of a piece. Columns are found by position: a kept one may be
+called the same."""
 
 
 def scratch_file(scratch: str, number: int, kind: str) -> str:
@@ -95,7 +101,7 @@ class PieceWriter:
         def path(kind: str) -> str:
             return scratch_file(self._rules.scratch, self.result.number, kind + self.result.suffix)
 
-        self._schema = schema(self._rules.keep if self._rules.single else list(self._rules.columns()))
+        self._schema = schema([EXTRAS, *(self._rules.keep if self._rules.single else self._rules.columns())])
         rows = self._open.enter_context(storage.open_arrow(path("rows")))
         self._rows = self._open.enter_context(pa.ipc.new_file(rows, self._schema))
         kinds = ("keys", "dropped", "near") if self._config.dedupe == "near" else ("keys", "dropped")
@@ -175,8 +181,9 @@ class PieceWriter:
         return batch if keep.all() else batch.filter(keep)
 
     def _write(self, batch: PairBatch) -> None:
-        texts = [*(map(ids, batch.columns) if self._rules.ids and not self._rules.single else ()), *batch.kept]
-        arrays = [*(column.to_arrow() for column in batch.columns), *map(text_array, texts)]
+        hashed = self._rules.ids and not self._rules.single
+        texts = [*(map(ids, batch.columns, by_column(batch.extras).values()) if hashed else ()), *batch.kept]
+        arrays = [*(column.to_arrow() for column in batch.columns), *map(text_array, (batch.extras, *texts))]
         self._rows.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._files["keys"].write(row_keys(batch, single=self._rules.single).tobytes())
         self.result.splits.update(batch.splits)

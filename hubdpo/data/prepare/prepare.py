@@ -19,6 +19,7 @@ from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.workspace import Workspace, workspace
 from hubdpo.artefacts.formats.kept_sections import kept_of
+from hubdpo.artefacts.formats.messages import TOOLS, schema
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, REJECTED_FILE, fingerprint
 from hubdpo.artefacts.manifests.prepare import IN_MEMORY, PrepareManifest, Source
 from hubdpo.cards.dataset.card import TAKEN_OVER
@@ -40,7 +41,7 @@ from hubdpo.data.prepare.rows_in_memory import RowSets, rows_in_memory, write_ro
 from hubdpo.data.prepare.rules import make_rules, pinned_model
 from hubdpo.data.prepare.shards import plan_shards
 from hubdpo.data.prepare.splits import plan_splits
-from hubdpo.data.prepare.statistics import count_changes, shared_prompts, summary
+from hubdpo.data.prepare.statistics import count_changes, count_extras, shared_prompts, summary
 from hubdpo.data.prepare.workers import engine_for
 from hubdpo.data.prepare.write_folder import write_folder
 from hubdpo.data.raw.message_trees import as_trees
@@ -142,7 +143,7 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
             raise AssertionError(f"{shared} prompts are in both splits")
 
         # 6. Describe it in the manifest.
-        columns = rules[0].columns()
+        columns, extras = rules[0].columns(), count_extras(keys, rows)
         manifest = PrepareManifest(
             hubdpo_version=__version__,
             converter=", ".join(converters),
@@ -155,7 +156,8 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
             columns=columns,
             unused_columns=unused_columns(rounds, plan.columns, scan=config.scan == "secrets"),
             **text_markers(rounds),
-            changed=count_changes(keys, np.concatenate(list(rows.values()))),
+            changed=count_changes(keys, rows),
+            extras=extras,
             max_length=decision.max_length,
             splits={split: len(kept) for split, kept in rows.items()},
             published_split=plan.published,
@@ -169,10 +171,10 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
         # 7. Write the folder, and put it in place.
         if not config.dry_run:
             write_rejected(storage.join(space.new, REJECTED_FILE), pieces, rounds, decision, keys, space.scratch)
-            texts = list(columns)
+            held = schema(list(columns), objects=bool(extras), tools=TOOLS in extras)
             written = [(scratch_file(space.scratch, r.number, "rows" + r.suffix), r.pairs) for r in rounds.last]
             shards = {
-                split: plan_shards(kept, keys["bytes"], written, storage.join(space.new, "data", split), texts)
+                split: plan_shards(kept, keys["bytes"], written, storage.join(space.new, "data", split), held)
                 for split, kept in rows.items()
             }
             del keys, near, asked, decision, rows  # memory that would grow with the input while the shards are written

@@ -18,7 +18,7 @@ import orjson
 from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.manifests.manifest import REJECTED_FILE
-from hubdpo.artefacts.manifests.prepare import KINDS, Funnel, Markers, PrepareManifest
+from hubdpo.artefacts.manifests.prepare import EXTRAS, KINDS, Funnel, Markers, PrepareManifest
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import SPLITS, VERDICTS, Decision, Verdicts
 from hubdpo.data.clean.keys import RowKeys
@@ -139,6 +139,7 @@ def report(manifest: PrepareManifest, *, dry_run: bool) -> None:
     rows += [(f"put right: {repair}", f"{count:,}") for repair, count in manifest.repaired.items()]
     rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in funnel.dropped.items()]
     rows += [("kept", f"{funnel.kept:,}"), *((f"  {split}", f"{n:,}") for split, n in manifest.splits.items())]
+    rows += [(f"with {EXTRAS[kind]}", f"{count:,}") for kind, count in manifest.extras.items() if kind in EXTRAS]
     rows += [(f"changed: {change}", f"{count:,}") for change, count in manifest.changed.items()]
     rows += [(f"secrets: {kind}", f"{count:,}") for kind, count in manifest.secrets.items()]
     console.table(["rows", ""], rows)

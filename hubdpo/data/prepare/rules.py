@@ -31,7 +31,7 @@ from hubdpo.errors import ConfigError, DataError
 LEAST_ROWS = 64
 """Fewest rows to look at in each file, however many files there are; a large file gives some of each piece."""
 LEAST_OF_A_PIECE = 8
-READ_BY_TRL = {"messages", "completion", "label", "image", "images", "prompt", "chosen", "rejected"}
+READ_BY_TRL = {"messages", "completion", "label", "image", "images", "prompt", "chosen", "rejected", "tools"}
 NEEDS = {
     "labels": "vote or label", "pairs": "list of answers", "score_field": "list of scored answers",
     "min_margin": "score", "on_tie": "score or vote",
@@ -134,7 +134,7 @@ def make_rules(
         convert = converter.bind(how)
         single = isinstance(first_converted(convert, rows), ScoredAnswer)
         by_file[number] = Rules(
-            name, config, convert, converter.convert_many, screen, keep, model, single, scratch, ids, split_column
+            name, config, convert, converter.bind_many(), screen, keep, model, single, scratch, ids, split_column
         )
     return [by_file[piece.file.number] for piece in pieces]
 

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hubdpo.artefacts.folders import storage
-from hubdpo.artefacts.formats.messages import COLUMNS, schema
+from hubdpo.artefacts.formats.messages import COLUMNS, OBJECTS, TOOLS
 from hubdpo.data.clean.near_duplicates import Rows
-from hubdpo.data.pairs.message_column import mask_of
+from hubdpo.data.pairs.example import PreferenceExample
+from hubdpo.data.pairs.extras import dumped, whole, with_extras
+from hubdpo.data.pairs.message_column import mask_of, text_array
 
 LEAST_SHARD, MOST_SHARD, SHARDS = 16 * 2**20, 512 * 2**20, 8
 """Least and most bytes of UTF-8 text in a shard, and how many shards a split has between these."""
@@ -37,7 +40,7 @@ class Part:
 @dataclass(frozen=True)
 class ShardTask:
     path: str
-    keep: list[str]
+    schema: pa.Schema
     parts: list[Part]
 
 
@@ -50,7 +53,7 @@ class Written:
 
 
 def plan_shards(
-    kept: Rows, sizes: npt.NDArray[np.uint32], pieces: list[tuple[str, int]], path: str, keep: list[str]
+    kept: Rows, sizes: npt.NDArray[np.uint32], pieces: list[tuple[str, int]], path: str, schema: pa.Schema
 ) -> list[ShardTask]:
     """Cut the kept rows of a split into shards, whose paths begin with `path`.
 
@@ -65,7 +68,7 @@ def plan_shards(
     shards = np.split(kept, np.flatnonzero(np.diff(shard_of)) + 1)
     first_rows = np.cumsum([0, *(rows for _, rows in pieces)])
     return [
-        ShardTask(f"{path}-{number:05d}-of-{len(shards):05d}.parquet", keep, list(_parts(rows, first_rows, pieces)))
+        ShardTask(f"{path}-{number:05d}-of-{len(shards):05d}.parquet", schema, list(_parts(rows, first_rows, pieces)))
         for number, rows in enumerate(shards)
     ]
 
@@ -87,28 +90,56 @@ def write_shard(task: ShardTask) -> Written:
     """Write one Parquet file as `datasets` does: Snappy, page index, content-defined chunks, small row groups."""
     size = 0
     waiting: list[pa.RecordBatch] = []
-    schema_ = schema(task.keep)
+    objects = task.schema.field(0).type == OBJECTS
     with (
         storage.open_arrow(task.path) as file,
         pq.ParquetWriter(
-            file, schema_, compression="snappy", write_page_index=True, use_content_defined_chunking=CHUNKING,
-            use_dictionary=[f"{name}.list.element.role" for name in COLUMNS],
+            file, task.schema, compression="snappy", write_page_index=True, use_content_defined_chunking=CHUNKING,
+            use_dictionary=[] if objects else [f"{name}.list.element.role" for name in COLUMNS],
         ) as writer,
     ):  # fmt: skip
-        for batch in _batches(task):
+        for scratch in _batches(task):
+            batch = (_with_objects if objects else _of_text)(scratch, task.schema)
             size += batch.nbytes
             waiting.append(batch)
             if sum(part.num_rows for part in waiting) >= ROWS_PER_WRITE:
-                waiting = _write_groups(writer, waiting, schema_)
+                waiting = _write_groups(writer, waiting, task.schema)
         if waiting:
-            writer.write_table(pa.Table.from_batches(waiting, schema_), row_group_size=ROWS_PER_GROUP)
+            writer.write_table(pa.Table.from_batches(waiting, task.schema), row_group_size=ROWS_PER_GROUP)
         writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
     return Written(size, storage.sha256(task.path), storage.size_of(task.path))
 
 
-def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.RecordBatch], schema_: pa.Schema) -> list[pa.RecordBatch]:
+def _of_text(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Leave out the extras, of which there are none."""
+    messages, texts = batch.columns[: len(COLUMNS)], batch.columns[len(COLUMNS) + 1 :]
+    return pa.RecordBatch.from_arrays([*messages, *texts], schema=schema)
+
+
+def _with_objects(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Put the extras into the messages, and make JSON objects of these."""
+    read = [column.to_pylist() for column in batch.columns[: len(COLUMNS) + 1]]
+    examples = [with_extras(PreferenceExample(*row), extras) for *row, extras in zip(*read, strict=True)]
+    arrays = [_objects([list(map(dumped, map(whole, getattr(e, name)))) for e in examples]) for name in COLUMNS]
+    if TOOLS in schema.names:
+        tools = [orjson.loads(e.tools) if e.tools else None for e in examples]
+        arrays.append(_objects([some and list(map(dumped, some)) for some in tools]))
+    return pa.RecordBatch.from_arrays([*arrays, *batch.columns[len(COLUMNS) + 1 :]], schema=schema)
+
+
+def _objects(rows: list[list[str] | None]) -> pa.ListArray:
+    """Build an Arrow array of lists of JSON objects; None becomes null."""
+    ends = np.cumsum([0, *(len(row or ()) for row in rows)]).astype(np.int32)
+    values = pa.ExtensionArray.from_storage(
+        OBJECTS.value_type, text_array([text for row in rows for text in row or ()])
+    )
+    nulls = mask_of([row is None for row in rows])
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, type=OBJECTS, mask=nulls)
+
+
+def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.RecordBatch], schema: pa.Schema) -> list[pa.RecordBatch]:
     """Write the waiting rows that fill whole row groups, and return the rest."""
-    table = pa.Table.from_batches(waiting, schema_)
+    table = pa.Table.from_batches(waiting, schema)
     whole = table.num_rows // ROWS_PER_GROUP * ROWS_PER_GROUP
     writer.write_table(table.slice(0, whole), row_group_size=ROWS_PER_GROUP)
     return list(table.slice(whole).to_batches())

@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.workspace import Workspace
 from hubdpo.artefacts.formats.kept_sections import Card, Section, join_card
-from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, PREPARE_FILE, FileEntry, canonical_json
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
 from hubdpo.cards.dataset.card import render_dataset_card
@@ -15,6 +14,7 @@ from hubdpo.cards.dataset.plots import draw_dataset_plots
 from hubdpo.cards.dataset.source_card import SourceCard
 from hubdpo.cards.render import template
 from hubdpo.data.pairs.example import PreferenceExample
+from hubdpo.data.pairs.extras import example_of
 from hubdpo.data.prepare.folder import UNFINISHED
 from hubdpo.data.prepare.shards import ShardTask, write_shard
 from hubdpo.data.prepare.workers import Engine
@@ -74,5 +74,5 @@ def _entry(space: Workspace, name: str) -> FileEntry:
 
 def _samples(path: str) -> list[PreferenceExample]:
     with storage.open_read(path) as stream:
-        rows = pq.ParquetFile(stream).read_row_group(0, columns=list(COLUMNS)).slice(0, SAMPLES).to_pylist()
-    return [PreferenceExample(**row) for row in rows]
+        rows = pq.ParquetFile(stream).read_row_group(0).slice(0, SAMPLES).to_pylist()
+    return list(map(example_of, rows))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -108,8 +109,11 @@ def _blocks(batches: Iterator[pa.RecordBatch], budget: Budget) -> Iterator[Block
 
 
 def _json_rows(part: pa.RecordBatch, repaired: Counter[str]) -> list[Row]:
-    """Return the rows with null for NaN and infinity, as in JSON, and count those that had any."""
+    """Return the rows, columns of JSON parsed, with null for NaN and infinity, as in JSON; count those that had any."""
     rows = part.to_pylist()
+    for name in [field.name for field in part.schema if _holds_json(field.type)]:
+        for row in rows:
+            row[name] = _parsed(row[name])
     names = [field.name for field in part.schema if _holds_floats(field.type)]
     for row in rows if names else ():
         finite = {name: _finite(row[name]) for name in names}
@@ -121,6 +125,17 @@ def _json_rows(part: pa.RecordBatch, repaired: Counter[str]) -> list[Row]:
 
 def _holds_floats(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or any(_holds_floats(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _holds_json(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.JsonType) or (pa.types.is_list(kind) and _holds_json(kind.value_type))
+
+
+def _parsed(value: Any) -> Any:
+    """Return the value that JSON text holds, or the values of a list of such texts."""
+    if isinstance(value, list):
+        return list(map(_parsed, value))
+    return orjson.loads(value) if isinstance(value, str) else value
 
 
 def _finite(value: Any) -> Any:

@@ -50,21 +50,35 @@ def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Hashes, Has
     import numpy as np
     import pyarrow.parquet as pq
 
-    from hubdpo.artefacts.formats.messages import COLUMNS
-    from hubdpo.data.clean.keys import digests
-    from hubdpo.data.pairs.message_column import MessageColumn
+    from hubdpo.artefacts.formats.messages import COLUMNS, TOOLS
 
     parts: tuple[list[Hashes], list[Hashes]] = ([], [])
     for path in paths:
         with pq.ParquetFile(path) as file:
-            for batch in _batches(file, path, list(COLUMNS)):
-                columns = [digests(MessageColumn(batch.column(name).to_pylist())) for name in COLUMNS]
+            names = [name for name in (*COLUMNS, TOOLS) if name in file.schema_arrow.names]
+            for batch in _batches(file, path, names):
+                columns = _digests(batch)
                 whole = [_short(b"".join(row)) for row in zip(*columns, strict=True)]
                 for part, values in zip(parts, (whole, [_short(prompt) for prompt in columns[0]]), strict=True):
                     hashes = np.array(values, np.uint64)
                     part.append(np.unique(hashes[hashes % np.uint64(passes) == share]))
     pairs, prompts = (np.unique(np.concatenate(part)) if part else np.zeros(0, np.uint64) for part in parts)
     return pairs, prompts
+
+
+def _digests(batch: pa.RecordBatch) -> list[Hashes]:
+    """Return the digests of prompts, chosen and rejected answers, uint64 (rows, 2) each."""
+    from hubdpo.artefacts.formats.messages import COLUMNS
+    from hubdpo.artefacts.formats.parquet_footers import is_objects
+    from hubdpo.data.clean.keys import digests
+    from hubdpo.data.pairs.extras import by_column, example_of, pack
+    from hubdpo.data.pairs.message_column import MessageColumn
+
+    if not any(is_objects(field.type) for field in batch.schema):
+        return [digests(MessageColumn(batch.column(name).to_pylist()), {}) for name in COLUMNS]
+    examples = list(map(example_of, batch.to_pylist()))
+    extras = by_column(list(map(pack, examples)))
+    return [digests(MessageColumn([getattr(e, name) for e in examples]), extras[name]) for name in COLUMNS]
 
 
 def _check(path: Path) -> int:

@@ -9,7 +9,7 @@ from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.config.name_values import read_pairs, turned_round
 from hubdpo.data.converters.contract import Converter, ConvertOptions
 from hubdpo.data.converters.formats.preference import pair_columns
-from hubdpo.data.converters.prompts import read_prompt
+from hubdpo.data.converters.prompts import read_prompt, tools_of
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE, check_margin, mapped_vote, winner_first
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
 from hubdpo.data.pairs.message_column import PairColumns
@@ -51,6 +51,7 @@ def converter(mapping: dict[str, str]) -> Converter:
         answers=tuple(mapping[role] for role in (WITH_VOTE[1:3] if voted else COLUMNS[1:])),
         convert_many=None if voted else partial(convert_many, mapping=mapping),
         options=("min_margin", "labels") if voted else (),
+        tools=partial(tools_of, column=mapping.get("tools")),
     )
 
 

@@ -1,0 +1,108 @@
+"""Read tool calls, their results and the tools themselves in the spellings that people use."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from hubdpo.data.pairs.example import Rejection, Row
+from hubdpo.data.pairs.extras import CALL_ID, CALLS, dumped, object_in
+
+UNREADABLE_CALL, UNREADABLE_TOOLS = "unreadable_tool_call", "unreadable_tools"
+CALL_ROLES = frozenset(("function_call", "function_calls", "tool_call", "tool_calls"))
+"""Roles of turns whose text is the JSON of a call, or of a list of calls (LLaMA-Factory, ms-swift)."""
+RESULT_ROLES = (
+    "function", "function_response", "function_result", "tool_response", "tool_responses", "tool_result",
+    "tool_results", "observation", "ipython",
+)  # fmt: skip
+"""Other names of the role `tool`."""
+MEMBERS = ("tool", "call"), ("tool", "calls"), ("tool", "use"), ("function", "call"), ("function", "calls")
+"""First words of members that belong to a call, such as `toolCalls` and `tool_call_id`."""
+ARGUMENTS = ("arguments", "parameters", "args", "input")
+
+
+def is_call_role(name: str) -> bool:
+    return name.strip().lower().replace("-", "_") in CALL_ROLES
+
+
+def call_member(words: tuple[str, ...]) -> str | None:
+    """Return what a member with these words in its name is called in a dataset, None if it belongs to no call."""
+    if words[:2] not in MEMBERS:
+        return None
+    if len(words) > 2 and words[2:] != ("id",):
+        raise Rejection(UNREADABLE_CALL)
+    return CALL_ID if words[2:] else CALLS
+
+
+def read_calls(value: object) -> list[Any]:
+    """Return a list of calls; also from one call, and from the JSON of either.
+
+    A call in OpenAI's form is returned as it is, and `{name, arguments}` put into that form. Raise Rejection for
+    anything else.
+    """
+    if isinstance(value, str):
+        value = object_in(value)
+    calls = [_call(item) for item in (value if isinstance(value, list) else [value])]
+    if not calls:
+        raise Rejection(UNREADABLE_CALL)
+    return calls
+
+
+def _call(item: object) -> Row:
+    call = object_in(item) if isinstance(item, str) else item
+    if not isinstance(call, dict):
+        raise Rejection(UNREADABLE_CALL)
+    function = call.get("function")
+    if isinstance(function, dict) and isinstance(function.get("name"), str):
+        return call
+    name = call.get("name", function)
+    if not isinstance(name, str) or not name:
+        raise Rejection(UNREADABLE_CALL)
+    arguments: object = next((call[key] for key in ARGUMENTS if call.get(key) is not None), {})
+    return {**({"id": call["id"]} if call.get("id") else {}), **function_call(name, arguments)}
+
+
+def function_call(name: object, arguments: object) -> Row:
+    return {"type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def read_tools(value: object) -> str:
+    """Return the JSON of a list of tools, given as a list, one tool, or the JSON of either; "" if there are none.
+
+    A tool `{name, description, parameters}` becomes a `function` as templates expect it. Raise Rejection for what
+    looks like tools and cannot be read. Return "" for what `is_tools` does not take for tools.
+    """
+    if not is_tools(value):
+        return ""
+    if isinstance(value, str):
+        return _tools_in(value)
+    return dumped([_tool(item) for item in (value if isinstance(value, list) else [value])])
+
+
+def is_tools(value: object) -> bool:
+    """Return whether a value looks like tools: objects, or text that begins as JSON objects do."""
+    if isinstance(value, list):
+        return bool(value) and all(map(is_tools, value))
+    if isinstance(value, str):
+        return value.replace(" ", "").lstrip().startswith(("{", "[{"))
+    return isinstance(value, dict) and bool(value)
+
+
+@functools.lru_cache(maxsize=256)  # many rows have the same tools
+def _tools_in(text: str) -> str:
+    return read_tools(object_in(text)) or _unreadable()
+
+
+def _tool(item: object) -> Row:
+    tool = object_in(item) if isinstance(item, str) else item
+    if not isinstance(tool, dict):
+        raise Rejection(UNREADABLE_TOOLS)
+    if tool.get("type") is None and isinstance(tool.get("name"), str):
+        return {"type": "function", "function": tool}
+    if tool.get("type") is None and not isinstance(tool.get("function"), dict):
+        raise Rejection(UNREADABLE_TOOLS)
+    return tool
+
+
+def _unreadable() -> str:
+    raise Rejection(UNREADABLE_TOOLS)

@@ -1,0 +1,140 @@
+"""What a row holds beside text: tool calls, the names and ids of their results, reasoning, and the tools themselves.
+
+On its way to a dataset a message has text for `role` and `content`, and `extra` if it has more: the JSON of its other
+members, and of `content` where that is null. So code that reads text needs to know nothing of them. All extras of a row
+travel in one text beside its messages, which is empty for nearly all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from hubdpo.artefacts.formats.messages import COLUMNS, TOOLS, Message
+from hubdpo.data.pairs.example import PreferenceExample
+
+EXTRA = "extra"
+CALLS, CALL_ID, NAME, REASONING = "tool_calls", "tool_call_id", "name", "reasoning_content"
+KINDS = (TOOLS, CALLS, REASONING, "other")
+"""What is counted of rows with extras. Each name is a bit in the row keys, from the lowest."""
+WITH_TOOLS, WITH_CALLS, WITH_REASONING, WITH_OTHER = (1 << bit for bit in range(len(KINDS)))
+
+
+def dumped(value: object) -> str:
+    return str(orjson.dumps(value), "utf-8")
+
+
+def message_with(role: str, content: str | None, members: Mapping[str, object]) -> Message:
+    """Return a message with further members; one without text and without members has null for its content."""
+    held = {**({"content": None} if content is None else {}), **members}
+    return {"role": role, "content": content or "", **({EXTRA: dumped(held)} if held else {})}
+
+
+def members_of(message: Message) -> dict[str, Any]:
+    """Return the members beside role and text."""
+    members: dict[str, Any] = orjson.loads(message[EXTRA]) if EXTRA in message else {}
+    return members
+
+
+def calls_tools(message: Message) -> bool:
+    return CALLS in members_of(message)
+
+
+def whole(message: Message) -> dict[str, Any]:
+    """Return a message as a dataset holds it."""
+    return {"role": message["role"], "content": message["content"], **members_of(message)}
+
+
+def packed(value: Mapping[str, Any] | str) -> Message:
+    """Return a message of a dataset, or the JSON of one, as it was on its way there."""
+    held: Mapping[str, Any] = orjson.loads(value) if isinstance(value, str) else value
+    if len(held) == 2 and isinstance(held["content"], str):
+        return dict(held)
+    more = {name: member for name, member in held.items() if name not in ("role", "content") and member is not None}
+    return message_with(held["role"], held.get("content"), more)
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []  # a column of this name may have been kept as text
+
+
+def example_of(row: Mapping[str, Any]) -> PreferenceExample:
+    """Return the pair of a row of a dataset."""
+    tools = [tool if isinstance(tool, str) else dumped(tool) for tool in _listed(row.get(TOOLS))]
+    prompt, chosen, rejected = (list(map(packed, row[name])) for name in COLUMNS)
+    return PreferenceExample(prompt, chosen, rejected, tools=f"[{','.join(tools)}]" if tools else "")
+
+
+def pack(example: PreferenceExample) -> str:
+    """Return all extras of a pair in one text, "" if it has none."""
+    parts: dict[str, object] = {TOOLS: example.tools} if example.tools else {}
+    for name in COLUMNS:
+        extras = {str(at): message[EXTRA] for at, message in enumerate(getattr(example, name)) if EXTRA in message}
+        parts |= {name: extras} if extras else {}
+    return dumped(parts) if parts else ""
+
+
+def unpack(packed_extras: str) -> dict[str, Any]:
+    """Return what `pack` has packed: the tools, and by column the extra of each message that has one."""
+    parts: dict[str, Any] = orjson.loads(packed_extras) if packed_extras else {}
+    return parts
+
+
+def with_extras(example: PreferenceExample, packed_extras: str) -> PreferenceExample:
+    """Put the extras of a pair back into its messages."""
+    parts = unpack(packed_extras)
+    example.tools = parts.pop(TOOLS, "")
+    for name, extras in parts.items():
+        for at, extra in extras.items():
+            getattr(example, name)[int(at)][EXTRA] = extra
+    return example
+
+
+def by_column(packed_extras: Sequence[str]) -> dict[str, dict[int, bytes]]:
+    """Return the extras of many rows by column and row number; the tools belong to the prompt."""
+    columns: dict[str, dict[int, bytes]] = {name: {} for name in COLUMNS}
+    for row, text in enumerate(packed_extras):
+        parts = unpack(text)
+        for name in COLUMNS:
+            own = [parts[part] for part in ((TOOLS, name) if name == COLUMNS[0] else (name,)) if part in parts]
+            if own:
+                columns[name][row] = orjson.dumps(own)
+    return columns
+
+
+def kinds_of(packed_extras: str) -> int:
+    """Return the bits of KINDS for what a pair has."""
+    parts = unpack(packed_extras)
+    names = {name for column in COLUMNS for extra in parts.get(column, {}).values() for name in orjson.loads(extra)}
+    kinds = WITH_TOOLS * (TOOLS in parts) | WITH_CALLS * (CALLS in names) | WITH_REASONING * (REASONING in names)
+    return kinds | (WITH_OTHER if names - {"content", CALLS, REASONING} else 0)
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a JSON value with every text in it changed, names of members included.
+
+    Text that holds a JSON object or array, as the arguments of calls do, is changed inside.
+    """
+    if isinstance(value, dict):
+        return {change(name): map_texts(member, change) for name, member in value.items()}
+    if isinstance(value, list):
+        return [map_texts(item, change) for item in value]
+    if not isinstance(value, str):
+        return value
+    held = object_in(value)
+    if held is None:
+        return change(value)
+    changed = map_texts(held, change)
+    return value if changed == held else dumped(changed)
+
+
+def object_in(text: str) -> Any:
+    """Return the JSON object or array that a text holds, None if it holds anything else."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
