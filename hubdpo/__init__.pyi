@@ -48,6 +48,7 @@ def prepare(
     score_field: str | None = None,
     labels: str | list[str] | dict[str, Any] | None = None,
     keep: str | list[str] = [],
+    encoding: str | None = None,
     dedupe: Literal["exact", "near", "none"] = "exact",
     on_tie: Literal["drop", "error"] = "drop",
     on_conflict: Literal["drop", "majority", "keep", "error"] = "drop",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,12 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
 from hubdpo.config.name_values import write_pairs
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
+
+ENCODINGS = (
+    "utf-8", "utf-16", "gb18030", "gbk", "gb2312", "big5", "shift_jis", "euc-jp", "euc-kr", "cp949", "koi8-r",
+    "latin-1", "iso-8859-1", "windows-1250", "windows-1251", "windows-1252", "cp1252",
+)  # fmt: skip
+"""Names that a misspelt one may stand for."""
 
 
 def percent(value: object) -> object:
@@ -71,6 +78,22 @@ class FormatOptions(Config):
         "comma is in double quotes. For one answer per row: good=1,bad=0.",
     )
     keep: list[str] = Field(default_factory=list, description="Extra column to keep; repeatable.")
+    encoding: Annotated[str | None, Cli(metavar="NAME")] = Field(
+        None, description="Encoding of text files that are not UTF-8, such as gb18030, big5 or windows-1252."
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            "".encode(value)
+        except (LookupError, ValueError):  # ValueError for a name with a zero byte
+            near = difflib.get_close_matches(value.lower(), ENCODINGS, n=1)
+            hint = f"did you mean `--encoding {near[0]}`?" if near else "such as gb18030, big5 or windows-1252"
+            raise Unfit("it is no encoding of text", hint=hint) from None
+        return value
 
     @field_validator("map", "labels", mode="before")
     @classmethod

@@ -195,14 +195,16 @@ def test_few_lines_that_are_not_utf8_are_counted_as_such(tmp_path: Path) -> None
 CHINESE = lines([{**ROWS[1], "prompt": f"怎么煮第{i}个鸡蛋？"} for i in range(40)]).decode()
 FRENCH = lines([{"prompt": f"Où est l'été {i} ?", "chosen": "Là-bas", "rejected": "Ça"} for i in range(40)]).decode()
 PLAIN = json.dumps(rows(9)).encode()
+DECEASED = lines([{"prompt": "le règne décède"}] * 9).decode()
+EGG = json.dumps(ROWS[1:2] * 40, ensure_ascii=False)
 REFUSED = {
     # file: data, what is said, what to type
-    "gb.jsonl": (CHINESE.encode("gb18030"), "not UTF-8 but perhaps GB18030", "iconv -f GB18030 -t UTF-8 gb.jsonl"),
-    "latin.jsonl": (FRENCH.encode("latin-1"), "not UTF-8 but perhaps WINDOWS-1252", "iconv -f WINDOWS-1252"),
-    "letters.jsonl": (lines([{"prompt": "le règne décède"}] * 9).decode().encode("latin-1"), "WINDOWS-1252", "iconv"),
-    "gb.json": (json.dumps(ROWS[1:2] * 40, ensure_ascii=False).encode("gb18030"), "perhaps GB18030", "iconv"),
-    "latin.csv": ("prompt,chosen,rejected\na,é,c\n".encode("latin-1"), "not UTF-8 but.*at line", "iconv -f WINDOWS"),
-    "nomark.jsonl": (FRENCH.encode("utf-16-le"), "UTF-16LE without a byte order mark", "iconv -f UTF-16LE"),
+    "gb.jsonl": (CHINESE.encode("gb18030"), "not UTF-8 but perhaps gb18030", "--encoding gb18030"),
+    "latin.jsonl": (FRENCH.encode("latin-1"), "not UTF-8 but perhaps windows-1252", "--encoding windows-1252"),
+    "letters.jsonl": (DECEASED.encode("latin-1"), "windows-1252", "--encoding windows-1252"),
+    "gb.json": (EGG.encode("gb18030"), "perhaps gb18030", "--encoding gb18030"),
+    "latin.csv": ("prompt,chosen,rejected\na,é,c\n".encode("latin-1"), "not UTF-8 but.*at line", "--encoding windows"),
+    "nomark.jsonl": (FRENCH.encode("utf-16-le"), "UTF-16LE without a byte order mark", "--encoding utf-16le"),
     "cut.jsonl": (FRENCH.encode("utf-16")[:-1], "the UTF-16 of cut.jsonl is broken", "UTF-8"),
     "two.json": (wrapped(good=rows(2), poor=rows(1)), "several lists of objects: `good` .2., `poor` .1.", "jq -c"),
     "deep.json": (wrapped(data={"my rows": rows(2)}), "nested deeper", """jq -c '.["data"]["my rows"][]' deep.json"""),

@@ -17,7 +17,6 @@ from hubdpo.data.pairs.messages import unknown_roles
 from hubdpo.data.raw.inner_rows import NO_LIST
 from hubdpo.data.raw.pieces import Piece, PieceReader
 from hubdpo.data.raw.raw_file import DELIMITED
-from hubdpo.data.raw.text.encodings import convert_command
 from hubdpo.data.raw.text.json_layout import CUT, Layout
 from hubdpo.errors import DataError
 from hubdpo.secrets import shown_name
@@ -51,7 +50,7 @@ NEXT_STEPS = {
     "missing_field": "a prompt or an answer is missing; look at rows with `--explain 3`, and name columns with `--map`",
     "truncated_cells": "the Hub's API cuts long texts; read the dataset itself: hf://datasets/USER/NAME",
     "unscored": "fewer than two answers of these rows have a score or rank; `--score-field` names another member",
-    "not_utf8": "convert the text: iconv -f ENCODING -t UTF-8",
+    "not_utf8": "mend these lines; the others are UTF-8",
     "line_too_long": "raise `--max-line-bytes`",
     "tie": "nobody preferred an answer in these rows, so there is nothing to learn from them",
     UNREADABLE_CALL: "give calls as OpenAI does: "
@@ -156,7 +155,7 @@ def _error(piece: Piece, line: int, problem: str, detail: str) -> DataError:
     lines = piece.layout is Layout.LINES or piece.file.kind in DELIMITED
     place = f"{piece.file.place if lines else 'item'} {line:,}"
     if problem == "not_utf8":
-        hint = convert_command(None, typed)
+        hint = "--encoding NAME, as whoever wrote it can say"
     elif problem == "line_too_long":
         hint = f"--max-line-bytes {storage.size_of(piece.file.path)}"
     elif problem in (CUT, NO_LIST):

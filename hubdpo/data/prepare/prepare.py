@@ -79,7 +79,10 @@ def prepare(config: PrepareConfig, rows: RowSets | None = None) -> PrepareManife
     with workspace(config.output_dir, dry_run=only_look) as space:
         if not only_look:
             check_is_ours(config.output_dir)
-        files = find_sources(config.source, space.scratch) if rows is None else write_rows(rows, space.scratch)
+        if rows is None:
+            files = find_sources(config.source, space.scratch, config.encoding)
+        else:
+            files = write_rows(rows, space.scratch)
         if rows is None and not config.explain:
             check_is_no_source(config.output_dir, [file for file in files if file.name != STDIN])
         with report_changes(files):

@@ -102,7 +102,7 @@ class PieceReader:
             yield from self._counted(arrow_blocks(file.path, file.name))
         elif file.kind in DELIMITED:
             with storage.open_read(file.path) as stream:
-                yield from self._counted(in_blocks(csv_rows(stream, file.name, file.kind, self._most, file.typed)))
+                yield from self._counted(in_blocks(csv_rows(stream, file.name, file.kind, self._most)))
         elif piece.layout is Layout.OBJECT:
             yield from self._counted(in_blocks([parse(1, whole_text(file))]))
         elif piece.layout is Layout.LINES:

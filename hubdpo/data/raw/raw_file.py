@@ -40,6 +40,8 @@ class RawFile:
     """For a file on the Hub, the argument pinned to a commit: it gives the same files and splits again."""
     number: int = 0
     """Index among all files; a file that is named twice is read twice."""
+    encoding: str | None = None
+    """The declared encoding of the text at `path`; None for UTF-8, a byte order mark that says it, and tables."""
     state: State = ()
     """State of `original` before the first read, to notice a change."""
 

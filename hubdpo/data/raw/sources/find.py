@@ -14,7 +14,7 @@ from hubdpo import console
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.walk import files_below, matching
 from hubdpo.config.repo_id import is_repo_id
-from hubdpo.data.raw.raw_file import ENDINGS, READS, STDIN, RawFile
+from hubdpo.data.raw.raw_file import ENDINGS, READS, STDIN, TABLES, RawFile
 from hubdpo.data.raw.rows import BLOCK
 from hubdpo.data.raw.sources.hub_configs import CARD_FILE, choose_config, common_splits, read_configs
 from hubdpo.data.raw.sources.kinds import check_kind
@@ -34,13 +34,17 @@ NOT_ROWS = frozenset({
 """Files that hubdpo and `datasets` write beside the rows."""
 
 
-def find_sources(sources: list[str], scratch: str) -> list[RawFile]:
+def find_sources(sources: list[str], scratch: str, encoding: str | None = None) -> list[RawFile]:
     """Return the files of all sources, in the order of the sources, and by name within each.
 
-    stdin is copied to the folder `scratch`. Raise DataError if a source is missing, empty, unreadable or of an unknown
-    kind.
+    `encoding` is that of text without a byte order mark, if it is not UTF-8. stdin is copied to the folder `scratch`.
+    Raise DataError if a source is missing, empty, unreadable or of an unknown kind.
     """
-    found = [replace(file, argument=source) for source in sources for file in _expand(source, scratch)]
+    found = [
+        replace(file, argument=source, encoding=None if file.kind in TABLES else encoding)
+        for source in sources
+        for file in _expand(source, scratch)
+    ]
     files = [
         replace(file, number=number, state=state_of(file.original, file.name)) for number, file in enumerate(found)
     ]

@@ -10,7 +10,7 @@ import orjson
 from hubdpo.artefacts.folders import storage
 from hubdpo.data.raw.raw_file import HEAD_BYTES, KINDS, PACKED, READS, TABLES, RawFile, plain_name
 from hubdpo.data.raw.text.delimited import form_of, has_equal_rows
-from hubdpo.data.raw.text.encodings import convert_command, marked_encoding, unmarked_utf16
+from hubdpo.data.raw.text.encodings import marked_encoding, unmarked_utf16
 from hubdpo.errors import DataError
 
 TABLE_MAGIC = {b"PAR1": ".parquet", b"ARROW1": ".arrow"}
@@ -71,11 +71,11 @@ def likely_kind(head: bytes) -> str | None:
 def refuse_binary(file: RawFile) -> None:
     """Raise DataError if a text file holds zero bytes and no byte order mark that explains them."""
     head = file.head()
-    if b"\0" not in head or marked_encoding(head):
+    if b"\0" not in head or marked_encoding(head) or file.encoding is not None:
         return
     if encoding := unmarked_utf16(head):
         raise DataError(
-            f"the text is {encoding} without a byte order mark: {file.name}", hint=convert_command(encoding, file.typed)
+            f"the text is {encoding} without a byte order mark: {file.name}", hint=f"--encoding {encoding.lower()}"
         )
     for magic, ending in PACKED_MAGIC.items():
         if head.startswith(magic) and not file.original.lower().endswith(PACKED):

@@ -16,15 +16,23 @@ from hubdpo.data.raw.expansion import Budget
 from hubdpo.data.raw.raw_file import DELIMITED, PACKED, TABLES, RawFile, plain_name
 from hubdpo.data.raw.rows import BLOCK
 from hubdpo.data.raw.sources.kinds import likely_kind, refuse_binary, rename_command
-from hubdpo.data.raw.text.encodings import marked_encoding, write_newlines, write_utf8
+from hubdpo.data.raw.text.encodings import (
+    MARKS,
+    all_utf8,
+    fitting_encodings,
+    marked_encoding,
+    mostly_utf8,
+    write_newlines,
+    write_utf8,
+)
 from hubdpo.errors import DataError
 
 
 def unpacked(files: list[RawFile], scratch: str) -> list[RawFile]:
     """Return the files as plain UTF-8, with copies in the folder `scratch` of those that are not.
 
-    Copied are files that are compressed, UTF-16, UTF-32, or JSON whose lines end in CR. Raise DataError for a broken
-    file, or one that unpacks to far more than its size.
+    Copied are files that are compressed, of another encoding, or JSON whose lines end in CR. Raise DataError for a
+    broken file, or one that unpacks to far more than its size.
     """
     plain = []
     for number, file in enumerate(files):
@@ -40,11 +48,11 @@ def unpacked(files: list[RawFile], scratch: str) -> list[RawFile]:
 
 
 def _as_utf8(file: RawFile, copy: str) -> RawFile:
-    """Convert a file to UTF-8 lines if its byte order mark, or its lack of line feeds, says that it has none."""
+    """Convert a file to UTF-8 lines if its encoding is another, or if its lines do not end in line feeds."""
     if file.kind in TABLES:
         return file
     head = file.head()
-    encoding = marked_encoding(head)
+    encoding = marked_encoding(head) or _declared(file, head)
     if encoding is None and (file.kind in DELIMITED or b"\r" not in head or b"\n" in head):
         return file
     console.info(f"{file.name} is {encoding or 'JSON with CR at the ends of its lines'}: reading it as such")
@@ -52,10 +60,25 @@ def _as_utf8(file: RawFile, copy: str) -> RawFile:
         try:
             write_utf8(stream, out, encoding) if encoding else write_newlines(stream, out)
         except UnicodeDecodeError as problem:
+            fitting = [] if encoding in MARKS.values() else fitting_encodings(head)
             raise DataError(
-                f"the {encoding} of {file.name} is broken: {problem.reason}", hint="save it as UTF-8"
+                f"the {encoding} of {file.name} is broken: {problem.reason}",
+                hint=f"--encoding {fitting[0]}" if fitting else "save it as UTF-8",
             ) from None
-    return replace(file, path=copy)
+    return replace(file, path=copy, encoding=None)
+
+
+def _declared(file: RawFile, head: bytes) -> str | None:
+    """Return the encoding that was given for a file, or None if its text is UTF-8 all the same."""
+    if file.encoding is None:
+        return None
+    with storage.open_read(file.path) as stream:
+        if all_utf8(stream):
+            console.info(f"{file.name} is UTF-8 and read as such")
+            return None
+    if mostly_utf8(head):
+        raise DataError(f"most lines of {file.name} are UTF-8, not {file.encoding}", hint="leave `--encoding` out")
+    return file.encoding
 
 
 def _unpack(file: RawFile, copy: str) -> None:

@@ -85,7 +85,7 @@ def form_of(head: bytes, kind: str) -> Form:
     return Form(delimiter, spaced, stripped[0] if spaced else header)
 
 
-def csv_rows(stream: IO[bytes], name: str, kind: str, most: int, typed: str) -> Iterator[RawRow]:
+def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[RawRow]:
     """Yield the rows of a CSV, each with the line on which it begins.
 
     A value of MISSING becomes None and is counted. In a column of votes or labels `None` and `N/A` stay text: they may
@@ -113,7 +113,7 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int, typed: str) -> 
                     yield _row(line, names, values, judgements)
         except UnicodeDecodeError:
             where = f", at line {table.line_num + skipped + 1} or soon after"
-            raise not_utf8(name, head, where, typed=typed) from None
+            raise not_utf8(name, head, where) from None
         except csv.Error as problem:
             raise DataError(
                 f"the CSV is broken: {name}, in the row that begins on line {end + 1}: {problem}",

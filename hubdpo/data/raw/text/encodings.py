@@ -1,4 +1,4 @@
-"""Text that is not UTF-8: convert what a byte order mark identifies, and name the command that converts the rest.
+"""Text that is not UTF-8: convert what a byte order mark or `--encoding` tells, and name what else may fit.
 
 A guessed encoding is only suggested, never read: text that is read by the wrong one is silently wrong.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import codecs
 import io
 import re
-import shlex
-from pathlib import Path
 from typing import IO
 
 from hubdpo.data.raw.rows import BLOCK
@@ -20,8 +18,17 @@ MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16",
 }  # fmt: skip
 """Byte order marks, UTF-32 first: its little-endian mark begins with that of UTF-16."""
-LEAST_SHARE = 0.8
-"""Share of the high bytes that must be in pairs for a Chinese encoding."""
+LATIN, CYRILLIC = "windows-1252", ("windows-1251", "koi8-r")
+USUAL_ROWS = {
+    "euc-kr": (((0xA1, 0xA3), (0xB0, 0xC8)), "euc-kr"),
+    "shift_jis": (((0xA4, 0xA5), (0xB0, 0xCF)), "euc-jp"),
+    "euc-jp": (((0xA4, 0xA5), (0xB0, 0xCF)), "euc-jp"),
+    "gb18030": (((0xA1, 0xA3), (0xB0, 0xD7)), "gb2312"),
+    "big5": (((0xA1, 0xA3), (0xA4, 0xC6)), "big5"),
+}
+"""First bytes of punctuation and of the common characters, in an encoding that is ordered by use."""
+ENCODINGS = (*USUAL_ROWS, *CYRILLIC, LATIN)
+"""What text that is not UTF-8 is mostly written in; of equally likely ones the earlier is named first."""
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 
 
@@ -40,30 +47,40 @@ def unmarked_utf16(head: bytes) -> str | None:
     return "UTF-16LE" if odd > even else "UTF-16BE"
 
 
-def guess_encoding(sample: bytes) -> str | None:
-    """Return the likely encoding of text that is not UTF-8: GB18030 or Windows-1252, which includes Latin-1."""
+def fitting_encodings(sample: bytes) -> list[str]:
+    """Return the encodings that may be those of some text, the likeliest first.
+
+    An encoding is as likely as the share of its usual characters: common Chinese ones, kana, Hangul, small Cyrillic
+    letters, or letters with accents, which stand alone.
+    """
     runs = _HIGH_BYTES.findall(sample)
-    high = sum(map(len, runs))
-    # Nearly all Chinese characters are two high bytes; an accented European letter mostly stands alone.
-    if high and sum(len(run) for run in runs if len(run) >= 2) >= LEAST_SHARE * high and _decodes(sample, "gb18030"):
-        return "GB18030"
-    return "WINDOWS-1252" if _decodes(sample, "cp1252") else None
+    alone = sum(len(run) == 1 for run in runs) / max(sum(map(len, runs)), 1)
+    shares: dict[str, float] = {}
+    for name in ENCODINGS:
+        if (text := _decoded(sample, name)) is not None:
+            high = [character for character in text if character > "\x7f"]
+            usual = sum(_is_usual(character, name) for character in high) / max(len(high), 1)
+            shares[name] = usual * (alone if name == LATIN else 1 - alone)
+    likely = [name for name, share in shares.items() if 2 * share >= max(shares.values())]
+    return sorted(likely, key=lambda name: -shares[name])
 
 
-def not_utf8(name: str, sample: bytes, where: str = "", *, typed: str) -> DataError:
-    """Return the error for a file in another encoding; `sample` is some of its text, `typed` its path for the hint."""
-    guess = guess_encoding(sample)
+def not_utf8(name: str, sample: bytes, where: str = "") -> DataError:
+    """Return the error for a file in another encoding; `sample` is some of its text."""
+    likely, *others = fitting_encodings(sample) or [""]
+    if not likely:
+        return DataError(f"the text is not UTF-8: {name}{where}", hint="--encoding NAME, as whoever wrote it can say")
+    also = f" (or {', '.join(others)})" if others else ""
     return DataError(
-        f"the text is not UTF-8{f' but perhaps {guess}' if guess else ''}: {name}{where}",
-        hint=convert_command(guess, typed),
+        f"the text is not UTF-8 but perhaps {likely}{also}: {name}{where}",
+        hint=f"--encoding {likely}, and look at rows with --explain 3",
     )
 
 
-def convert_command(encoding: str | None, typed: str) -> str:
-    """Return the command that writes a file as UTF-8."""
-    file = Path(typed)
-    new = shlex.quote(str(file.with_name(f"{file.stem}-utf8{file.suffix}")))
-    return f"iconv -f {encoding or 'ENCODING'} -t UTF-8 {shlex.quote(typed)} > {new}"
+def mostly_utf8(head: bytes) -> bool:
+    """Return whether more than half of the lines that are not ASCII are UTF-8."""
+    lines = [line for line in head.split(b"\n")[: -1 if head.count(b"\n") else None] if not line.isascii()]
+    return 2 * sum(map(is_utf8, lines)) > len(lines)
 
 
 def write_utf8(stream: IO[bytes], out: IO[bytes], encoding: str) -> None:
@@ -79,6 +96,20 @@ def write_newlines(stream: IO[bytes], out: IO[bytes]) -> None:
         out.write(block.replace(b"\r", b"\n"))
 
 
+def all_utf8(stream: IO[bytes]) -> bool:
+    """Return whether all bytes that are left are UTF-8 without zeros, which UTF-16 has."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while block := stream.read(BLOCK):
+            if b"\0" in block:
+                return False
+            decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def is_utf8(text: bytes) -> bool:
     try:
         text.decode()
@@ -87,9 +118,19 @@ def is_utf8(text: bytes) -> bool:
     return True
 
 
-def _decodes(sample: bytes, encoding: str) -> bool:
+def _decoded(sample: bytes, encoding: str) -> str | None:
     try:
-        codecs.getincrementaldecoder(encoding)().decode(sample)  # incremental: the last character may be cut
+        return codecs.getincrementaldecoder(encoding)().decode(sample)  # incremental: the last character may be cut
     except UnicodeDecodeError:
-        return False
-    return True
+        return None
+
+
+def _is_usual(character: str, encoding: str) -> bool:
+    """Return whether a character is one that texts in an encoding mostly consist of."""
+    if encoding in CYRILLIC:
+        return "а" <= character <= "я"
+    if encoding == LATIN:
+        return character.isalpha() or character in "–—‘’“”…€«»°"
+    rows, encoded = USUAL_ROWS[encoding]
+    lead = character.encode(encoded, errors="ignore")[:1]
+    return bool(lead) and any(first <= lead[0] <= last for first, last in rows)

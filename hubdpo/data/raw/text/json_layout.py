@@ -59,7 +59,7 @@ def json_layout(file: RawFile, most: int, rows: str | None = None) -> tuple[Layo
         # a few broken rows are dropped later; more than half of the objects are another encoding
         objects = [part for part in text.split(b"}") if part.strip()][:-1]
         if not is_utf8(text) and 2 * sum(not is_utf8(part) for part in objects) > len(objects):
-            raise not_utf8(file.name, text, typed=file.typed)
+            raise not_utf8(file.name, text)
         text = without_constants(text.decode(errors="replace").encode())
         if text.startswith(b"["):
             return (Layout.ARRAY if _is_array(text, whole=whole) else Layout.LINES), []
