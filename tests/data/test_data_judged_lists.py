@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -136,3 +137,15 @@ def test_a_rated_summary_can_be_compared_by_another_axis() -> None:
     row = {"info": {"post": "q"}, "summary": {"text": "a", "axes": {"overall": 2, "accuracy": 7}}}
     scored: Any = CONVERTERS["scored"].convert(row, ConvertOptions(score_field="accuracy"))
     assert (scored.prompt[0]["content"], scored.score) == ("q", 7)
+
+
+def test_tools_inside_a_conversation_object_are_kept() -> None:
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    row = {
+        side: {"system": "s", "tools": tools, "messages": [{"role": "user", "content": "q"}, said]}
+        for side in ("chosen", "rejected")
+        for said in [{"role": "assistant", "content": side}]
+    }
+    pair: Any = CONVERTERS["implicit-prompt"].bind(ConvertOptions())(row)
+    assert [message["content"] for message in pair.prompt] == ["s", "q"]
+    assert json.loads(pair.tools) == tools

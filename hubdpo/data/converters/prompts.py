@@ -50,15 +50,16 @@ def _called(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def tools_in(row: Row) -> object:
-    """Return the first value of a row's columns that is taken for tools, or None; OpenAI's are in `input`."""
+    """Return the first value that is taken for tools, or None; OpenAI's are in `input`, LMFlow's in `chosen`."""
     values = [row[name] for name in tool_columns(tuple(row))]
-    if isinstance(request := row.get("input"), dict):
-        values += [request.get("tools"), request.get("functions")]
+    for request in (row.get("input"), row.get("chosen")):
+        if isinstance(request, dict):
+            values += [request.get("tools"), request.get("functions")]
     return next((value for value in values if is_tools(value)), None)
 
 
 def may_have_tools(rows: list[Row]) -> bool:
-    """Whether any of many rows has a column in which `tools_in` looks."""
+    """Whether any of many rows has a column in which `tools_in` looks, and which may be converted with others."""
     names = set[str]().union(*rows)
     return "input" in names or bool(tool_columns(tuple(sorted(names))))
 

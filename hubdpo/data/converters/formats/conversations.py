@@ -56,8 +56,6 @@ def _messages_in(value: object) -> list[Message]:
         return parse_chat(value)
     if not isinstance(value, dict):
         return messages_of(value)
-    if value.get("tools"):
-        raise Rejection("tool_calls")
     return [*system_turn(value.get("system")), *messages_of(value.get("messages"))]
 
 
