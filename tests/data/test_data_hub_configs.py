@@ -211,3 +211,36 @@ def test_an_address_with_models_is_read(repo_id: str, tmp_path: Path) -> None:
     HfApi().create_repo(repo_id)
     HfApi().upload_file(path_or_fileobj=lines(rows(9)), path_in_repo="a.jsonl", repo_id=repo_id)
     assert prepare(source=f"hf://models/{repo_id}", output_dir=tmp_path / "out").funnel.kept == 9
+
+
+def clone(folder: Path, configs: list[dict[str, Any]]) -> Path:
+    """Write the files as a clone of the repo has them."""
+    for name, values in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(lines(values))
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': configs})}---\n")
+    return folder
+
+
+@pytest.mark.parametrize("path", ["", "/a"])
+def test_a_clone_is_read_as_its_card_declares(path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = clone(tmp_path / "repo", [A] if not path else [A, B])
+    prepare(source=f"{folder}{path}", output_dir=tmp_path / "out")
+    assert prompts(tmp_path / "out") == {"train": 20, "test": 10}
+    assert "as `a` does not declare them: b/part1.jsonl, notes.json" in capsys.readouterr().err
+
+
+def test_one_of_several_configurations_of_a_clone_must_be_named(tmp_path: Path) -> None:
+    folder = clone(tmp_path / "repo", [A, B])
+    with pytest.raises(DataError, match="`repo` has 2 configurations") as caught:
+        prepare(source=str(folder), output_dir=tmp_path / "out")
+    pasted = (caught.value.hint or "").removeprefix("name one, or several: ").split(" ")
+    assert pasted == [f"{folder}/a", f"{folder}/b"]
+    assert prepare(source=pasted[1], output_dir=tmp_path / "out").funnel.read == 20
+
+
+def test_a_card_whose_files_are_not_there_declares_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = clone(tmp_path / "repo", [{"config_name": "c", "data_files": "gone/*"}])
+    (folder / "notes.json").unlink()
+    assert prepare(source=str(folder), output_dir=tmp_path / "out").funnel.read == 50
+    assert "no file that its README.md declares" in capsys.readouterr().err

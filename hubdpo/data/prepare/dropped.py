@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import orjson
@@ -18,6 +19,7 @@ from hubdpo.data.raw.inner_rows import NO_LIST
 from hubdpo.data.raw.pieces import Piece, PieceReader
 from hubdpo.data.raw.raw_file import DELIMITED
 from hubdpo.data.raw.text.json_layout import CUT, Layout
+from hubdpo.data.raw.text.json_lines import PYTHON_DICT
 from hubdpo.errors import DataError
 from hubdpo.secrets import shown_name
 
@@ -160,6 +162,9 @@ def _error(piece: Piece, line: int, problem: str, detail: str) -> DataError:
         hint = f"--max-line-bytes {storage.size_of(piece.file.path)}"
     elif problem in (CUT, NO_LIST):
         hint = NEXT_STEPS[problem]
+    elif lines and detail.endswith(PYTHON_DICT):
+        code = "import ast, json, sys; [print(json.dumps(ast.literal_eval(line))) for line in sys.stdin]"
+        hint = f"{unpack or f'cat {quoted} | '}python -c {shlex.quote(code)} > {Path(typed).stem}-json.jsonl"
     elif lines:
         hint = f"{unpack}sed -n {line}p{source} | cut -c 1-300"
     else:

@@ -16,7 +16,7 @@ from hubdpo.artefacts.folders.walk import files_below, matching
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.data.raw.raw_file import ENDINGS, READS, STDIN, TABLES, RawFile
 from hubdpo.data.raw.rows import BLOCK
-from hubdpo.data.raw.sources.hub_configs import CARD_FILE, choose_config, common_splits, read_configs
+from hubdpo.data.raw.sources.hub_configs import CARD_FILE, HubConfig, choose_config, common_splits, read_configs
 from hubdpo.data.raw.sources.kinds import check_kind
 from hubdpo.data.raw.sources.state import let_clock_tick, state_of
 from hubdpo.data.raw.split_names import is_split_name, split_of
@@ -68,8 +68,10 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
     if storage.is_url(source):
         return _from_url(source)
     path = Path(source)
+    if any(config.name == path.name for config in read_configs(path.parent / CARD_FILE)):  # as on the Hub
+        return _from_dataset(path.parent, source, path.name)
     if path.is_dir():
-        return _from_folder(path, source)
+        return _from_dataset(path, source)
     if path.exists():
         return [_from_path(path)]
     matches = matching(source)
@@ -99,6 +101,28 @@ def _from_folder(folder: Path, source: str) -> list[RawFile]:
     return [
         RawFile(str(path), name, str(path), split_of(above + name)) for path, name in zip(paths, names, strict=True)
     ]
+
+
+def _from_dataset(folder: Path, source: str, config_name: str = "") -> list[RawFile]:
+    """Return the files of a folder, or of the configuration that its card declares, as in a clone of a Hub repo."""
+    configs = read_configs(folder / CARD_FILE)
+    config, _ = choose_config(configs, str(folder), config_name)
+    found = _from_folder(folder, source)
+    wanted = _declared(found, folder, configs, config)
+    if config is not None and not wanted:
+        console.warn(f"{source} has no file that its {CARD_FILE} declares, so all its files are read")
+        return found
+    names = {file.name for file in wanted}
+    if config is not None and (others := [file.name for file in found if file.name not in names]):
+        console.info(f"not read of {source}, as `{config.name}` does not declare them: {console.listed(others)}")
+    return wanted
+
+
+def _declared(found: list[RawFile], folder: Path, configs: list[HubConfig], config: HubConfig | None) -> list[RawFile]:
+    """Return the files of a configuration, or all if it is None, each with the split that the card declares."""
+    splits = common_splits(configs, folder) if config is None else config.splits(folder)
+    wanted = [file for file in found if config is None or file.name in splits]
+    return [replace(file, split=splits.get(file.name) or file.split) for file in wanted]
 
 
 def _holds_rows(path: Path) -> bool:
@@ -137,27 +161,19 @@ def _from_hub(source: str) -> list[RawFile]:
     repo, path = resolve_address(source)
     get = partial(download, repo.repo_id, str(repo.revision), repo_type="dataset")
     configs = read_configs(get(allow_patterns=[CARD_FILE]) / CARD_FILE)
-    config, path_inside = choose_config(configs, repo, path)
+    config, path_inside = choose_config(configs, f"{DATASETS}{repo}", path)
     if config is not None:
         patterns = config.patterns()
     else:
         patterns = [path_inside, f"{path_inside}/*"] if path_inside else [f"*{ending}" for ending in ENDINGS]
     folder = get(allow_patterns=patterns)
-    found = _from_folder(folder, source)
-    if config is not None:
-        splits = config.splits(folder)
-        wanted = [file for file in found if file.name in splits]
-    else:
-        splits = common_splits(configs, folder)
-        # The cached folder may hold other files of the same commit, from earlier downloads.
-        wanted = list(filter_repo_objects(found, allow_patterns=patterns, key=lambda file: file.name))
+    wanted = _declared(_from_folder(folder, source), folder, configs, config)
+    if config is None:  # the cached folder may hold other files of the same commit, from earlier downloads
+        wanted = list(filter_repo_objects(wanted, allow_patterns=patterns, key=lambda file: file.name))
     if not wanted:
         raise DataError(f"source not found: {source}", hint="check the path against the files of the repo")
     address = f"{DATASETS}{repo}/{path}" if path else f"{DATASETS}{repo}"
-    return [
-        replace(file, name=f"{DATASETS}{repo}/{file.name}", split=splits.get(file.name) or file.split, address=address)
-        for file in wanted
-    ]
+    return [replace(file, name=f"{DATASETS}{repo}/{file.name}", address=address) for file in wanted]
 
 
 def _from_other_repo(source: str) -> list[RawFile]:

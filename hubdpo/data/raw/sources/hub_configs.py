@@ -1,4 +1,4 @@
-"""Read the configurations that a Hub dataset card declares: which files belong together, and to which split.
+"""Read the configurations that a dataset card declares: which files belong together, and to which split.
 
 The form of `configs` is that of `datasets` ("Structure your repository" in the Hub's documentation).
 """
@@ -18,7 +18,7 @@ from hubdpo.artefacts.formats.bounded import read_text, shortened
 from hubdpo.artefacts.formats.front_matter import fields, part
 from hubdpo.data.raw.split_names import Split, split_of
 from hubdpo.errors import DataError
-from hubdpo.hub.reference import DATASETS, RepoRef
+from hubdpo.hub.reference import DATASETS
 
 CARD_FILE = "README.md"
 
@@ -59,8 +59,8 @@ def read_configs(card: Path) -> list[HubConfig]:
     ]
 
 
-def choose_config(configs: list[HubConfig], repo: RepoRef, path: str) -> tuple[HubConfig | None, str]:
-    """Return the configuration to read, or None for all files, and the rest of the path in an address.
+def choose_config(configs: list[HubConfig], address: str, path: str) -> tuple[HubConfig | None, str]:
+    """Return the configuration to read, or None for all files, and the rest of the path behind an address.
 
     As in `load_dataset`, a configuration is chosen by its name, or as the default. Raise DataError if there are several
     and nothing says which.
@@ -73,16 +73,16 @@ def choose_config(configs: list[HubConfig], repo: RepoRef, path: str) -> tuple[H
     defaults = [config for config in configs if config.default]
     defaults = defaults or [config for config in configs if config.name == "default"]
     if len(defaults) == 1:
-        others = ", ".join(_address(config, repo) for config in configs if config not in defaults)
+        others = ", ".join(_address(config, address) for config in configs if config not in defaults)
         console.info(
-            f"`{repo.repo_id}` has {len(configs)} configurations, and `{defaults[0].name}` is the default; "
+            f"`{_name(address)}` has {len(configs)} configurations, and `{defaults[0].name}` is the default; "
             f"not read: {others}"
         )
         return defaults[0], ""
     raise DataError(
-        f"`{repo.repo_id}` has {len(configs)} configurations, which are different datasets: "
+        f"`{_name(address)}` has {len(configs)} configurations, which are different datasets: "
         f"{', '.join(f'`{config.name}`' for config in configs)}",
-        hint="name one, or several: " + " ".join(_address(config, repo) for config in configs),
+        hint="name one, or several: " + " ".join(_address(config, address) for config in configs),
     )
 
 
@@ -95,8 +95,12 @@ def common_splits(configs: Iterable[HubConfig], folder: Path) -> dict[str, Split
     return {name: next(iter(splits)) for name, splits in declared.items() if len(splits) == 1}
 
 
-def _address(config: HubConfig, repo: RepoRef) -> str:
-    return shlex.quote(f"{DATASETS}{repo}/{config.name}")
+def _address(config: HubConfig, address: str) -> str:
+    return shlex.quote(f"{address}/{config.name}")
+
+
+def _name(address: str) -> str:
+    return address.removeprefix(DATASETS).partition("@")[0] if address.startswith(DATASETS) else Path(address).name
 
 
 def _files(config: dict[str, Any]) -> Iterator[tuple[str, Split | None]]:

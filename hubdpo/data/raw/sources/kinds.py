@@ -21,6 +21,11 @@ MAGIC = {
     b"PK": "a ZIP archive or an Excel workbook", b"SQLite": "an SQLite database",
 }  # fmt: skip
 """The first bytes of binary files."""
+OPENED_BY = {
+    ".tar": "tar -xf", ".tar.gz": "tar -xf", ".tgz": "tar -xf", ".tar.zst": "tar -xf", ".bz2": "bunzip2 -k",
+    ".xz": "xz -dk", ".zip": "unzip", ".7z": "7z x", ".xlsx": "",
+}  # fmt: skip
+"""Commands for files that hold others, by the ending of their names."""
 STATE, INDICES = "state.json", "indices.arrow"
 
 
@@ -29,7 +34,7 @@ def check_kind(file: RawFile) -> None:
     if file.kind not in KINDS:
         likely, path = likely_kind(file.head()), Path(file.typed)
         if likely is None:
-            raise DataError(f"cannot read this kind of file: {file.name}", hint=READS)
+            raise DataError(f"cannot read this kind of file: {file.name}", hint=_opening_command(file) or READS)
         raise DataError(
             f"cannot read this kind of file: {file.name}; its content looks like {likely}",
             hint=f"cp {shlex.quote(str(path))} {shlex.quote(str(path.with_name(path.stem + likely)))}",
@@ -46,6 +51,17 @@ def check_kind(file: RawFile) -> None:
         refuse_selection(Path(file.path))
     if not is_table and not is_packed:
         refuse_binary(file)
+
+
+def _opening_command(file: RawFile) -> str | None:
+    """Return the command that makes readable files of an archive or workbook, by its name."""
+    typed = shlex.quote(file.typed)
+    ending = next((ending for ending in OPENED_BY if file.name.lower().endswith(ending)), None)
+    if ending == ".xlsx":
+        new = f"{Path(file.name).stem}.jsonl"
+        code = f"import pandas; pandas.read_excel({file.typed!r}).to_json({new!r}, orient='records', lines=True)"
+        return f"python -c {shlex.quote(code)}"
+    return f"{OPENED_BY[ending]} {typed}" if ending else None
 
 
 def likely_kind(head: bytes) -> str | None:

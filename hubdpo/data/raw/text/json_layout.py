@@ -212,23 +212,42 @@ def _deep_lists(value: object, path: list[str]) -> list[list[str]]:
 
 
 def _refuse_columns(file: RawFile, value: Row) -> None:
-    """Raise DataError for a table that was written column by column, as pandas does by default."""
-    columns = list(value.values())
-    if len(columns) < 2:
-        return
-    lists = all(isinstance(column, list) and column and not isinstance(column[0], dict) for column in columns)
-    is_lists = lists and len({len(column) for column in columns}) == 1
-    numbered = all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns)
-    is_numbered = numbered and columns[0] and all(key.isdigit() for key in columns[0])
-    if not is_lists and not is_numbered:
-        return
-    convert = f"to_json('{Path(file.name).stem}.jsonl', orient='records', lines=True)"
-    code = f"import pandas; pandas.read_json({file.typed!r}).{convert}"
-    names = ", ".join(f"`{name}`" for name in list(value)[:MOST_NAMES])
-    raise DataError(
-        f"{file.name} holds columns and not rows: {names}, each with {len(columns[0]):,} values",
-        hint=f"python -c {shlex.quote(code)}",
-    )
+    """Raise DataError for a table that was written column by column or by keys, as pandas does."""
+    orient = _orient(value)
+    stem = Path(file.name).stem
+    if orient == "index":
+        raise DataError(
+            f"{file.name} holds an object for each of {len(value):,} keys and not a list of rows",
+            hint=f"jq -c '.[]' {shlex.quote(file.typed)} > {shlex.quote(f'{stem}.jsonl')}",
+        )
+    if orient is not None:
+        columns = list(map(str, value["columns"] if orient == "split" else value))
+        count = len(value["data"] if orient == "split" else value[columns[0]])
+        read = f"pandas.read_json({file.typed!r}{', orient=' + repr(orient) if orient == 'split' else ''})"
+        code = f"import pandas; {read}.to_json('{stem}.jsonl', orient='records', lines=True)"
+        names = ", ".join(f"`{name}`" for name in columns[:MOST_NAMES])
+        raise DataError(
+            f"{file.name} holds columns and not rows: {names}, each with {count:,} values",
+            hint=f"python -c {shlex.quote(code)}",
+        )
+
+
+def _orient(value: Row) -> str | None:
+    """Return how a table is written, in the words of `pandas.DataFrame.to_json`, or None if it is none."""
+    if value.keys() == {"columns", "index", "data"} and all(isinstance(part, list) for part in value.values()):
+        return "split"
+    members = list(value.values())
+    if len(members) < 2:
+        return None
+    if all(isinstance(member, list) and member and not isinstance(member[0], dict) for member in members):
+        return "columns" if len({len(member) for member in members}) == 1 else None
+    if not all(isinstance(member, dict) for member in members):
+        return None
+    if members[0] and all(key.isdigit() for key in members[0]) and all(m.keys() == members[0].keys() for m in members):
+        return "columns"
+    some = members[:MOST_NAMES]
+    rows = sum(any(converter.detect(member) for converter in CONVERTERS.values()) for member in some)
+    return "index" if 2 * rows > len(some) else None
 
 
 def _several_lists(file: RawFile, message: str, paths: list[list[str]]) -> DataError:

@@ -18,6 +18,7 @@ from hubdpo.data.raw.rows import BOM, Block, RawRow, in_blocks
 from hubdpo.data.raw.text.encodings import is_utf8
 
 Line = bytes | memoryview
+PYTHON_DICT = "with the single quotes of a Python dict"
 _NEWLINE = ord("\n")
 _CONSTANT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|-?\b(?:NaN|Infinity)\b', re.DOTALL)
 """A string, which stays as it is, or a constant. A string that is not closed matches to the end of the text, so that no
@@ -133,8 +134,11 @@ def parse(line: int, text: bytes | memoryview) -> RawRow:
         except orjson.JSONDecodeError:
             value = None
         if type(value) is not dict:
-            quotes = ", with the single quotes of a Python dict" if data.lstrip().startswith(b"{'") else ""
+            quotes = f", {PYTHON_DICT}" if data.lstrip().startswith(b"{'") else ""
             return RawRow(line, None, "malformed_line", size, where_malformed(problem) + quotes)
+    if type(value) is str and value.lstrip().startswith("{"):  # encoded twice
+        inner = parse(line, value.encode())
+        return inner._replace(repairs=(*inner.repairs, "json_in_text")) if inner.value is not None else inner
     if type(value) is not dict:
         return RawRow(line, None, "not_an_object", size, f"{_TYPE_NAMES[type(value)]}, not an object")
     return RawRow(line, value, None, size, repairs=(repair,) if repair else ())
