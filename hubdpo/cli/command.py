@@ -67,7 +67,8 @@ def command(model: type[Config] | None = None) -> Callable[[Body], Body]:
             own = inspect.signature(body, eval_str=True).parameters.values()
             parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         else:
-            parameters = [_parameter(model, name, field) for name, field in model.model_fields.items()]
+            options = [(name, field) for name, field in model.model_fields.items() if not model.cli(name).file_only]
+            parameters = [_parameter(model, name, field) for name, field in options]
             parameters.append(_keyword("config", annotation=CONFIG))
         if model is None or "format" not in model.model_fields:
             parameters.append(_keyword("format", annotation=FORMAT))
@@ -140,10 +141,10 @@ def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Para
     if cli.short:
         flags.append(cli.short)
     default = field.get_default(call_default_factory=True)
-    if default is not PydanticUndefined and default not in (None, [], False):
+    if default is not PydanticUndefined and default not in (None, [], False, ""):
         shown = " ".join(map(str, default)) if isinstance(default, list) else default
         text += f" \\[default: {shown}]"
-    elif field.is_required():
+    elif field.is_required() or cli.needed_unless:
         text += " \\[required]"
     option = typer.Option(
         *flags, help=text, metavar=cli.metavar, show_default=False, rich_help_panel=model.panel_of(name)

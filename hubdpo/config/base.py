@@ -42,6 +42,10 @@ class Cli:
     metavar: str | None = None
     text: bool = False
     """Pass the raw string to pydantic, for union types."""
+    needed_unless: tuple[str, ...] = ()
+    """The field is needed unless one of these is given."""
+    file_only: bool = False
+    """The field is no option of the command line: it is given in a config file, or from Python."""
     call_type: object = None
     """Type of the parameter in Python, if the field accepts more than its own type; a path may always be a Path."""
 
@@ -124,7 +128,16 @@ class Config(BaseModel):
         for name in plain.keys() & cls.model_fields.keys():
             if item_type(cls.model_fields[name].annotation) and type(plain[name]) in (str, int, float):
                 plain[name] = [plain[name]]
+        for name in cls.model_fields:
+            if not plain.get(name) and cls.cli(name).needed_unless and cls.is_needed(name, plain):
+                raise cls._missing(name, plain)
         return plain
+
+    @classmethod
+    def is_needed(cls, name: str, given: Values) -> bool:
+        """Return whether a field must have a value, with these options given."""
+        others = cls.cli(name).needed_unless
+        return not any(map(given.get, others)) if others else cls.model_fields[name].is_required()
 
     @classmethod
     def cli(cls, name: str) -> Cli:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,37 +10,40 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
+from hubdpo.config.description import Description, SourceConfig, percent
 from hubdpo.config.name_values import write_pairs
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
-
-ENCODINGS = (
-    "utf-8", "utf-16", "gb18030", "gbk", "gb2312", "big5", "shift_jis", "euc-jp", "euc-kr", "cp949", "koi8-r",
-    "latin-1", "iso-8859-1", "windows-1250", "windows-1251", "windows-1252", "cp1252",
-)  # fmt: skip
-"""Names that a misspelt one may stand for."""
-
-
-def percent(value: object) -> object:
-    """Return the share that a text such as `5%` means; any other value is left to pydantic."""
-    return float(value.strip()[:-1]) / 100 if isinstance(value, str) and value.strip().endswith("%") else value
 
 
 class FolderOptions(Config):
     panel = "Source and folder"
 
-    source: Annotated[list[str], Cli(argument=True, metavar="SOURCE...", call_type=object)] = Field(
-        min_length=1,
+    source: Annotated[
+        list[str], Cli(argument=True, metavar="SOURCE...", call_type=object, needed_unless=("sources",))
+    ] = Field(
+        default_factory=list,
         description="Files, folders, globs, `-` for stdin, hf://datasets/USER/NAME[@REVISION][/PATH], or any fsspec "
         "URL.",
     )
-    output_dir: Annotated[str, Cli(short="-o", metavar="DIR", call_type=str | Path)] = Field(
-        description="Dataset folder to write."
+    sources: Annotated[list[SourceConfig], Cli(file_only=True, call_type=list[dict[str, Any]])] = Field(
+        default_factory=list,
+        description="In a config file, instead of SOURCE: sources of different shapes, each with its description.",
     )
+    output_dir: Annotated[
+        str, Cli(short="-o", metavar="DIR", call_type=str | Path, needed_unless=("describe", "explain"))
+    ] = Field("", description="Dataset folder to write; needed unless `--describe` or `--explain` stops before.")
     overwrite: bool = Field(False, description="Replace the folder even if it was edited by hand.")
     dry_run: bool = Field(False, description="Report the result without writing anything.")
+    describe: bool = Field(False, description="Print the description of the source as YAML, then stop.")
     explain: Annotated[int, Cli(metavar="N")] = Field(
         0, ge=0, description="Show the first N rows raw, as messages, rendered and tokenised, then stop."
     )
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _described(cls, value: object) -> object:
+        items = value if isinstance(value, list) else [value]
+        return [SourceConfig.item(item, f"item {number} of `sources`") for number, item in enumerate(items, 1)]
 
     @field_validator("source", mode="before")
     @classmethod
@@ -78,22 +80,6 @@ class FormatOptions(Config):
         "comma is in double quotes. For one answer per row: good=1,bad=0.",
     )
     keep: list[str] = Field(default_factory=list, description="Extra column to keep; repeatable.")
-    encoding: Annotated[str | None, Cli(metavar="NAME")] = Field(
-        None, description="Encoding of text files that are not UTF-8, such as gb18030, big5 or windows-1252."
-    )
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            "".encode(value)
-        except (LookupError, ValueError):  # ValueError for a name with a zero byte
-            near = difflib.get_close_matches(value.lower(), ENCODINGS, n=1)
-            hint = f"did you mean `--encoding {near[0]}`?" if near else "such as gb18030, big5 or windows-1252"
-            raise Unfit("it is no encoding of text", hint=hint) from None
-        return value
 
     @field_validator("map", "labels", mode="before")
     @classmethod
@@ -196,7 +182,28 @@ class EngineOptions(Config):
 
 
 # pydantic collects the fields of the last base first
-class PrepareConfig(EngineOptions, CardOptions, SplitOptions, CleaningOptions, FormatOptions, FolderOptions):
+class PrepareConfig(
+    EngineOptions, CardOptions, SplitOptions, CleaningOptions, Description, FormatOptions, FolderOptions
+):
+    @model_validator(mode="after")
+    def _described_once(self) -> Self:
+        """Check that the columns are given once: by `sources`, a format, `--map` or their own options."""
+        of_source = {*Description.model_fields, "format", "map", "labels"}
+        if self.sources and (given := sorted(of_source & self.model_fields_set)):
+            name = given[0]
+            raise Unfit(f"`{name}` is given beside `sources`", hint=f"move `{name}` into the items of `sources`")
+        if self.sources and self.source:
+            raise Unfit(
+                f"both SOURCE and `sources` are given: {self.source[0]}",
+                hint=f"add `path: {self.source[0]}` to `sources`",
+            )
+        if self.names_columns and (self.map or self.format not in (None, "columns")):
+            other = "--map" if self.map else "--format"
+            raise Unfit(f"both `{other}` and columns are given", hint=f"leave `{other}` out, or the columns")
+        if self.meanings and self.labels:
+            raise Unfit("the values are given twice: by `--labels` as well", hint="leave `--labels` out")
+        return self
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.max_length is not None and self.model is None:

@@ -49,7 +49,7 @@ def takes(
                     return function(arguments[0])
             named = _named(function.__name__, positional, arguments, options)
             for name in positional:
-                if named.get(name) is None:
+                if named.get(name) is None and model.is_needed(name, named):
                     raise ConfigError(
                         model.needed(name, name),
                         hint=f"hubdpo.{function.__name__}({', '.join(positional)}, ...)",

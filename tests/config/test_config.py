@@ -220,11 +220,21 @@ def test_a_resumed_run_keeps_the_passes_that_it_had(
     assert (config.tokens_per_batch, config.checkpoint_layers) == (tokens, layers)
 
 
+BESIDE: dict[str, dict[str, object]] = {
+    "prompt": {"chosen": "c", "rejected": "r"},
+    "answers": {"prompt": "p", "vote": "v"},
+    "scores": {"prompt": "p", "answers": "a"},
+    "ranks": {"prompt": "p", "answers": "a"},
+    "vote": {"prompt": "p", "answers": "a"},
+    "first": {"prompt": "p", "answers": "a", "vote": "v", "second": "b"},
+    "second": {"prompt": "p", "answers": "a", "vote": "v", "first": "a"},
+}
+"""What a description has beside each of its lists."""
 LISTS = [
     (config, name, item_type(field.annotation))
     for config in (PrepareConfig, TrainConfig, PushConfig, EvaluateConfig)
     for name, field in config.model_fields.items()
-    if item_type(field.annotation)
+    if item_type(field.annotation) in (str, float)
 ]
 WORDS = {"loss_type": "sigmoid", "report_to": "wandb"}
 
@@ -232,7 +242,7 @@ WORDS = {"loss_type": "sigmoid", "report_to": "wandb"}
 @pytest.mark.parametrize(("config", "name", "kind"), LISTS)
 def test_a_single_value_is_a_list_of_one(config: type[Config], name: str, kind: type, tmp_path: Path) -> None:
     value = WORDS.get(name, "en") if kind is str else 1.5
-    needed = TRAIN if config is TrainConfig else {"source": "x", "output_dir": "d"}
+    needed = TRAIN if config is TrainConfig else {"source": "x", "output_dir": "d"} | BESIDE.get(name, {})
     (tmp_path / "c.yaml").write_text(f"{name}: {value}")
     for made in (
         config.build({**needed, name: value}),

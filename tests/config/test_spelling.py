@@ -78,7 +78,9 @@ def test_an_option_of_a_file_is_named_as_there(
     file = tmp_path / "config.yaml"
     file.write_text(text)
     needed = {
-        name: "0.1.0" if name == "version" else "a/b" for name, f in config.model_fields.items() if f.is_required()
+        name: "0.1.0" if name == "version" else "a/b"
+        for name, f in config.model_fields.items()
+        if f.is_required() or config.cli(name).needed_unless
     }
     with pytest.raises(ConfigError) as caught:
         config.build(needed, file=file)
@@ -100,7 +102,7 @@ def test_what_a_call_tells_names_its_arguments(tmp_path: Path, capsys: pytest.Ca
         for split in ("train", "test")
     }
     hubdpo.prepare(splits, tmp_path / "data")
-    assert "; `test_size=SHARE` draws a new split" in capsys.readouterr().err
+    assert '; `split="none"` draws a new split' in capsys.readouterr().err
 
 
 def test_text_of_the_data_is_shown_as_it_is(

@@ -7,7 +7,11 @@ from typing import Any
 
 import orjson
 
+from hubdpo.config import PrepareConfig
+from hubdpo.config.name_values import write_pairs
+from hubdpo.data.converters import Converter
 from hubdpo.data.detection.detect import detect_all, look
+from hubdpo.data.prepare.described import described_sources
 
 
 def rows(count: int) -> list[dict[str, str]]:
@@ -24,3 +28,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def detect(rows: list[Any]) -> str:
     return detect_all([look(rows, "the source", "")])[0]
+
+
+def find_converter(name: str, mapping: dict[str, str] | None = None) -> Converter:
+    """Return the converter of a format, or the one for the columns of `--map`."""
+    options = {"map": write_pairs(mapping.items())} if mapping else {}
+    (described,) = described_sources(PrepareConfig.build({"source": "x", "output_dir": "d", **options}))
+    return described.converter(name)

@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 
 from hubdpo import load_preferences, prepare
+from hubdpo.config.map_option import parse_map
 from hubdpo.data.clean.screen import Screen
 from hubdpo.data.clean.unread import media_in
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
+from hubdpo.data.converters import CONVERTERS, ConvertOptions
 from hubdpo.data.converters.cells import parse_messages_cell, single_text_list
-from hubdpo.data.converters.formats import mapped
-from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.pairs.example import NotText, PreferenceExample, Rejection
 from hubdpo.data.pairs.messages import messages_of
 from hubdpo.errors import DataError
-from tests.data.made import lines
+from tests.data.made import find_converter, lines
 
 USER, GOOD = {"role": "user", "content": "q"}, {"role": "assistant", "content": "good\nï} {'"}
 BAD = {"role": "assistant", "content": "bad"}
@@ -250,7 +249,8 @@ def test_rows_with_pictures_stop_the_run_and_name_the_place(
 def test_every_format_takes_pictures_for_none_of_its_text() -> None:
     with pytest.raises(NotText):
         Screen(CONVERTERS["scored"].reads).one({"prompt": "q", "image": "a.png"})
-    assert mapped.converter({"prompt": "image", "chosen": "a", "rejected": "b"}).reads == ("image", "a", "b")
+    mapping = {"prompt": "image", "chosen": "a", "rejected": "b"}
+    assert set(find_converter("columns", mapping).reads) == {"image", "a", "b"}
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,10 @@ def test_links_are_followed_and_each_folder_is_read_once(tmp_path: Path) -> None
     (inside / "loop").symlink_to("..", target_is_directory=True)
     (inside / "b" / "self").symlink_to(".")
     (inside / "z").symlink_to(elsewhere)
-    assert [file.name for file in find_sources([str(inside)], "")][:2] == ["b/b.jsonl", "loop/elsewhere/c.jsonl"]
+    assert [file.name for file in find_sources([str(inside)], "")][:2] == [
+        "b/b.jsonl",
+        "loop/elsewhere/c.jsonl",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,14 @@ from PIL import Image
 from hubdpo import prepare
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.cards.dataset.plots import PLOT, draw_dataset_plots
+from hubdpo.config.map_option import parse_map
 from hubdpo.data.clean.keys import digests, fold, folded_keys, pair_digests
 from hubdpo.data.clean.rows import suspects
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
-from hubdpo.data.converters.formats.mapped import parse_map
+from hubdpo.data.converters import CONVERTERS, ConvertOptions
 from hubdpo.data.pairs.example import PreferenceExample
 from hubdpo.data.pairs.message_column import MessageColumn, text_array
 from hubdpo.data.prepare import convert_piece
-from tests.data.made import contents, lines
+from tests.data.made import contents, find_converter, lines
 
 TOGETHER = sorted(name for name, converter in CONVERTERS.items() if converter.convert_many)
 

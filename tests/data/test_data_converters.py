@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from hubdpo.config.map_option import parse_map
 from hubdpo.data.clean.rows import clean
 from hubdpo.data.converters import CONVERTERS
-from hubdpo.data.converters.formats.mapped import converter, parse_map
 from hubdpo.data.pairs.example import Rejection, change_names
 from hubdpo.errors import ConfigError, DataError
-from tests.data.made import detect
+from tests.data.made import detect, find_converter
 
 
 def m(role: str, content: str) -> dict[str, str]:
@@ -132,7 +132,7 @@ def test_leading_newlines_of_an_answer_go_and_are_told() -> None:
 
 
 def test_columns_are_named_by_hand() -> None:
-    convert = converter(parse_map("prompt=ask, chosen=yes ,rejected=no")).convert
+    convert = find_converter("columns", parse_map("prompt=ask, chosen=yes ,rejected=no")).convert
     assert convert({"ask": "q", "yes": "good", "no": "bad"}).chosen == [GOOD]
 
 

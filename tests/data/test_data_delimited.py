@@ -12,12 +12,13 @@ from pandas._libs.parsers import STR_NA_VALUES
 
 from hubdpo import load_preferences, prepare
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.data.converters import ConvertOptions, find_converter
+from hubdpo.data.converters import ConvertOptions
 from hubdpo.data.converters.cells import MISSING
 from hubdpo.data.pairs.example import Rejection, ScoredAnswer, number_of
 from hubdpo.data.raw.raw_file import HEAD_BYTES
 from hubdpo.data.raw.text.delimited import form_of
 from hubdpo.errors import DataError
+from tests.data.made import find_converter
 
 
 def make(tmp_path: Path, text: str, name: str = "raw.csv", **options: Any) -> PrepareManifest:

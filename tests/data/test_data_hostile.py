@@ -24,10 +24,10 @@ import pytest
 
 from hubdpo import prepare
 from hubdpo.data.clean.screen import Screen
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
+from hubdpo.data.converters import CONVERTERS, ConvertOptions
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, ScoredAnswer
 from hubdpo.errors import HubdpoError
-from tests.data.made import contents, lines, rows
+from tests.data.made import contents, find_converter, lines, rows
 
 CODE = "from hubdpo.cli.app import main; main()"
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -13,7 +13,7 @@ import pytest
 
 from hubdpo import load_preferences, prepare
 from hubdpo.data.clean.screen import Screen
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
+from hubdpo.data.converters import CONVERTERS, ConvertOptions
 from hubdpo.data.converters.cells import parse_messages_cell, single_text_list
 from hubdpo.data.converters.rendered_chats import any_rendered, is_rendered, parse_chat
 from hubdpo.data.converters.vote_words import normalize, parse_vote
@@ -22,7 +22,7 @@ from hubdpo.data.pairs.markers import markers
 from hubdpo.data.pairs.message_column import SPACES, MessageColumn
 from hubdpo.data.raw.text.json_lines import parse
 from hubdpo.errors import DataError
-from tests.data.made import lines, rows
+from tests.data.made import find_converter, lines, rows
 
 HALF = "\\ud83d"
 """Half of an emoji, as JSON escapes it; no text of UTF-8 can hold it."""

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from hubdpo import prepare
-from hubdpo.data.converters import ConvertOptions, find_converter
-from hubdpo.data.converters.formats.mapped import parse_map
+from hubdpo.config.map_option import parse_map
+from hubdpo.data.converters import ConvertOptions
 from hubdpo.data.converters.rendered_chats import any_rendered
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, change_names
 from hubdpo.data.pairs.markers import markers
 from hubdpo.data.pairs.message_column import MessageColumn
 from hubdpo.errors import DataError
-from tests.data.made import detect, lines
+from tests.data.made import detect, find_converter, lines
 
 
 def m(role: str, content: str) -> dict[str, str]:

@@ -11,12 +11,12 @@ import pytest
 from hubdpo import load_preferences, prepare
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.data.clean.screen import MOST_NAMES, OTHERS, Screen
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
+from hubdpo.data.converters import CONVERTERS, ConvertOptions
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.prepare.report import report_remarks
 from hubdpo.data.raw import pieces
 from hubdpo.errors import DataError
-from tests.data.made import detect, lines
+from tests.data.made import detect, find_converter, lines
 
 ROW: dict[str, Any] = {"prompt": "q", "chosen": "a", "rejected": "b"}
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.converters import CONVERTERS, ConvertOptions, find_converter
+from hubdpo.data.converters import CONVERTERS, ConvertOptions
 from hubdpo.data.converters.vote_words import parse_labels
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from hubdpo.errors import ConfigError, DataError
+from tests.data.made import find_converter
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOOD = {

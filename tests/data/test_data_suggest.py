@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.converters.formats.mapped import parse_map
+from hubdpo.config.map_option import parse_map
 from hubdpo.data.detection.suggest import near_name, suggest
 from hubdpo.data.raw import pieces
 from hubdpo.errors import DataError

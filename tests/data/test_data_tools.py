@@ -15,6 +15,7 @@ from hubdpo import load_preferences, prepare
 from hubdpo.artefacts.formats.messages import MESSAGES
 from hubdpo.artefacts.formats.parquet_footers import is_objects
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.data.converters.places import Place
 from hubdpo.data.converters.prompts import tools_of
 from hubdpo.data.pairs.calls import read_tools
 from hubdpo.data.pairs.example import Rejection
@@ -186,12 +187,14 @@ def test_what_looks_like_tools_and_is_not_is_refused(value: Any) -> None:
 
 
 def test_a_column_that_was_called_the_tools_must_hold_tools() -> None:
-    assert tools_of({"kit": [TOOL]}, "kit") == [TOOL]
+    assert tools_of({"kit": [TOOL]}, Place.of("kit")) == [TOOL]
     assert (
-        tools_of({"kit": ""}, "kit") is None and tools_of({}, "kit") is None and tools_of({"kit": [TOOL]}, None) is None
+        tools_of({"kit": ""}, Place.of("kit")) is None
+        and tools_of({}, Place.of("kit")) is None
+        and tools_of({"kit": [TOOL]}, None) is None
     )
     with pytest.raises(Rejection, match="unreadable_tools"):
-        tools_of({"kit": "hammer"}, "kit")
+        tools_of({"kit": "hammer"}, Place.of("kit"))
 
 
 PAIR = {"chosen": "a", "rejected": "b"}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.converters import ConvertOptions, find_converter
+from hubdpo.data.converters import ConvertOptions
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
-from tests.data.made import detect, lines
+from tests.data.made import detect, find_converter, lines
 
 
 def completions(scores: list[Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.converters.formats.mapped import parse_map
+from hubdpo.config.map_option import parse_map
 from hubdpo.data.converters.vote_columns import mapped_vote, vote_of
 from hubdpo.data.converters.vote_words import normalize, parse_labels, parse_vote
 from hubdpo.data.detection.label_guess import Guess

@@ -22,6 +22,7 @@ from hubdpo.config import PrepareConfig
 from hubdpo.data.converters import CONVERTERS
 from hubdpo.data.prepare import rules, workers
 from hubdpo.data.prepare.convert_piece import Task
+from hubdpo.data.prepare.described import described_sources
 from hubdpo.data.prepare.workers import RayEngine, engine_for
 from hubdpo.data.raw import pieces
 from hubdpo.data.raw.pieces import cut
@@ -54,7 +55,7 @@ def test_what_is_sent_to_workers_pickles(tmp_path: Path, name: str, monkeypatch:
     mapped = {"map": "prompt=prompt,chosen=chosen,rejected=rejected"} if name == "columns" else {}
     for options in CHOICES:
         config = PrepareConfig(source=["raw.jsonl"], output_dir="out", format=name, **mapped, **options)
-        task = Task(0, pieces[0], *rules.make_rules(config, pieces, None, str(tmp_path)))
+        task = Task(0, pieces[0], *rules.make_rules(config, described_sources(config), pieces, None, str(tmp_path)))
         assert pickle.loads(pickle.dumps(task)).rules.config == config
 
 

@@ -25,8 +25,8 @@ from hubdpo.data.converters.formats import (
     answer_lists,
     argilla,
     conversations,
+    described,
     hh_rlhf,
-    mapped,
     oasst,
     preference,
     scored,
@@ -56,21 +56,11 @@ CONVERTERS = {
         argilla.ARGILLA,
     )
 }
-"""The formats that detection knows; `columns` is made from `--map`."""
-NAMES = (*CONVERTERS, mapped.NAME)
+"""The formats that detection knows; `columns` is made from a description."""
+NAMES = (*CONVERTERS, described.NAME)
 ANSWERS = frozenset(column for converter in CONVERTERS.values() for column in converter.answers)
 
 
-def find_converter(name: str, mapping: dict[str, str] | None = None) -> Converter:
-    """Return the converter of a format, or the one for the columns of `--map`."""
-    return CONVERTERS[name] if mapping is None else mapped.converter(mapping)
-
-
-def answer_columns(mapping: dict[str, str] | None = None) -> frozenset[str]:
-    """Return the columns that may hold an answer: those of `--map`, or those of all formats."""
-    return ANSWERS if mapping is None else frozenset(mapped.converter(mapping).answers)
-
-
 __all__ = [
-    "CONVERTERS", "NAMES", "Convert", "ConvertMany", "ConvertOptions", "Row", "answer_columns", "find_converter",
+    "ANSWERS", "CONVERTERS", "NAMES", "Convert", "ConvertMany", "ConvertOptions", "Converter", "Row",
 ]  # fmt: skip

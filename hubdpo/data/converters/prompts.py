@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters import rendered_chats as chats
+from hubdpo.data.converters.places import Place
 from hubdpo.data.pairs import example
 from hubdpo.data.pairs.calls import UNREADABLE_TOOLS, is_tools, read_tools
 from hubdpo.data.pairs.example import Converted, PreferenceExample, Rejection, Row, ScoredAnswer, single_turn
@@ -64,9 +65,9 @@ def may_have_tools(rows: list[Row]) -> bool:
     return "input" in names or bool(tool_columns(tuple(sorted(names))))
 
 
-def tools_of(row: Row, column: str | None) -> object:
-    """Return the value of the column that a user calls the tools. Raise Rejection if it holds something else."""
-    value = row.get(column) if column else None
+def tools_of(row: Row, place: Place | None) -> object:
+    """Return the value that a description calls the tools. Raise Rejection if it is something else."""
+    value = place.value(row) if place else None
     if value and not is_tools(value):
         raise Rejection(UNREADABLE_TOOLS)
     return value or None
@@ -205,7 +206,7 @@ def read_prompt_of(row: Row, names: tuple[str, ...]) -> Prompt:
         if not isinstance(more, str):
             raise Rejection("wrong_type")
         value += "\n" + more
-    history = _history(row.get("history")) if name != "history" else []
+    history = history_of(row.get("history")) if name != "history" else []
     return read_prompt(value, system=system_of(row), history=history)
 
 
@@ -237,10 +238,12 @@ def is_several_texts(value: object) -> bool:
     return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
 
 
-def _history(value: object) -> list[Message]:
-    """Read `history`, a list of [user text, assistant text]."""
+def history_of(value: object) -> list[Message]:
+    """Read the turns before a prompt: messages, or a list of [user text, assistant text]."""
     if value is None or value == "":
         return []
+    if isinstance(value, list) and any(isinstance(turn, dict) for turn in value):
+        return messages_of(value)
     if not isinstance(value, list) or not all(map(is_two_texts, value)):
         raise Rejection("wrong_type")
     return [

@@ -10,6 +10,7 @@ import functools
 import re
 import shlex
 
+from hubdpo.config.description import OPEN
 from hubdpo.config.name_values import read_pairs, turned_round
 from hubdpo.data.pairs.example import Rejection, Row
 from hubdpo.data.pairs.messages import words_of
@@ -31,8 +32,6 @@ LONGEST_WORD = 100
 """Characters of the longest answer that could be confused with the word of a vote."""
 LONGEST_TIE = 30
 """Characters of the longest words for a tie; `Both answers are fine, but ...` is not a tie."""
-OPEN = "..."
-"""The placeholder of a hint that a person must fill in."""
 SIDES = ("first", "second", "tie", "good", "bad")
 """What a value may be said to mean."""
 MEANINGS = {"first": 1.0, "second": -1.0, "tie": 0.0}

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hubdpo import console
+from hubdpo.config.description import OPEN
+from hubdpo.config.map_option import WITH_VOTE
 from hubdpo.config.name_values import write_pairs
 from hubdpo.data.converters import Convert, ConvertOptions
 from hubdpo.data.converters.formats import unpaired, voted
-from hubdpo.data.converters.formats.mapped import WITH_VOTE
+from hubdpo.data.converters.formats.described import Columns
 from hubdpo.data.converters.formats.scored import score_of, scored_members
 from hubdpo.data.converters.vote_columns import ANNOTATORS, ONE_OF_THREE, STRENGTHS, has_flags, vote_column
-from hubdpo.data.converters.vote_words import OPEN, Sides, model_columns, names_a_side, normalize
+from hubdpo.data.converters.vote_words import Sides, model_columns, names_a_side, normalize
 from hubdpo.data.detection.label_guess import LONGEST, MOST_VALUES, Guess, quoted
 from hubdpo.data.detection.suggest import near_name
 from hubdpo.data.pairs.example import Rejection, Row, is_number, number_of
@@ -75,7 +77,7 @@ class Votes:
 
 
 def check_votes(
-    converter: str, mapping: dict[str, str] | None, how: ConvertOptions, convert: Convert, rows: Iterable[Row]
+    converter: str, described: Columns | None, how: ConvertOptions, convert: Convert, rows: Iterable[Row]
 ) -> None:
     """Raise DataError, or ConfigError for `--labels`, if the votes or labels of a file are not understood.
 
@@ -86,6 +88,7 @@ def check_votes(
     votes: dict[str, Votes] = {}
     some: list[Row] = []
     seen = 0
+    one_answer = converter == "unpaired" or (described is not None and described.label is not None)
     for row in rows:
         seen += 1
         some += [row] if len(some) < MOST_ROWS else []
@@ -96,15 +99,15 @@ def check_votes(
             known = rejection.reason in UNDERSTOOD
             if not known and rejection.reason != "unknown_label":
                 continue
-        columns = [name for name in _columns(converter, mapping, row) if row.get(name) is not None]
-        for name in columns:
+        values = _values(converter, described, row)
+        for name, said in values:
             flags = has_flags(row, name)
-            sides = None if converter == "unpaired" else _sides(mapping, row)
-            column = votes.setdefault(columns[0], Votes(columns[0], sides, flags))
-            value = "/".join(normalize(row[flag]) for flag in ONE_OF_THREE) if flags else normalize(row[name])
+            sides = None if one_answer else _sides(described, row)
+            column = votes.setdefault(values[0][0], Votes(values[0][0], sides, flags))
+            value = "/".join(normalize(row[flag]) for flag in ONE_OF_THREE) if flags else normalize(said)
             (column.known if known else column.unknown)[value] += 1
     if votes:
-        _check_meaning([*votes.values()], how.labels, some, one_answer=converter == "unpaired")
+        _check_meaning([*votes.values()], how.labels, some, one_answer=one_answer)
         _report_unknown([*votes.values()], how.labels or {}, seen)
 
 
@@ -179,11 +182,11 @@ def _strength_hint(votes: Votes, rows: Sequence[Row]) -> str:
     return f"{hint}; or, if its values do, {Guess([], sides=sides).labels}" if vote == OPEN else hint
 
 
-def models_read(mapping: dict[str, str] | None, how: ConvertOptions, rows: Iterable[Row]) -> tuple[str, ...]:
+def models_read(described: Columns | None, how: ConvertOptions, rows: Iterable[Row]) -> tuple[str, ...]:
     """Return the columns with the models of the two answers if votes name the model that won."""
     for row in rows if how.labels is None else ():
-        column = mapping["vote"] if mapping is not None else vote_column(row)
-        if (sides := _sides(mapping, row)) is None or column is None or row.get(column) is None:
+        column = vote_column(row) if described is None else described.vote[0].path if described.vote else None
+        if (sides := _sides(described, row)) is None or column is None or row.get(column) is None:
             continue
         names = model_columns(tuple(row), sides)
         without = {name: value for name, value in row.items() if name not in names}
@@ -192,15 +195,20 @@ def models_read(mapping: dict[str, str] | None, how: ConvertOptions, rows: Itera
     return ()
 
 
-def _columns(converter: str, mapping: dict[str, str] | None, row: Row) -> Sequence[str]:
-    if mapping is not None:
-        return [mapping["vote"]]
+def _values(converter: str, described: Columns | None, row: Row) -> list[tuple[str, object]]:
+    """Return the votes or the label of a row, each with its column; missing ones are left out."""
+    if described is not None:
+        places = [*described.vote, *([described.label] if described.label else [])]
+        values = [(place.path, place.value(row)) for place in places if described.base is None]
+        flat = [(path, v) for path, value in values for v in (value if isinstance(value, list) else [value])]
+        return [(path, value) for path, value in flat if value is not None]
     name = unpaired.label_column(row) if converter == "unpaired" else vote_column(row)
-    return ANNOTATORS if name == ANNOTATORS[0] else [name] if name else []
+    names: Sequence[str] = ANNOTATORS if name == ANNOTATORS[0] else [name] if name else []
+    return [(name, row[name]) for name in names if row.get(name) is not None]
 
 
-def _sides(mapping: dict[str, str] | None, row: Row) -> Sides | None:
-    return (mapping["first"], mapping["second"]) if mapping is not None else voted.answer_columns(row)
+def _sides(described: Columns | None, row: Row) -> Sides | None:
+    return described.sides if described is not None else voted.answer_columns(row)
 
 
 def check_score_field(field: str, rows: Sequence[Row]) -> None:

@@ -72,8 +72,8 @@ def look(rows: Iterable[Row], name: str, source: str) -> Look:
     return result
 
 
-def detect_all(looks: Sequence[Look]) -> list[str]:
-    """Return the name of the converter of each file, and report it.
+def detect_all(looks: Sequence[Look], *, alone: bool = True) -> list[str]:
+    """Return the name of the converter of each file, and report it; unless `alone`, there are other files as well.
 
     If several converters fit a file, it gets the one that is certain for another file. If none fits, and the file has
     only columns of another file of its source, it gets that file's converter: it holds broken rows of the same shape.
@@ -86,7 +86,7 @@ def detect_all(looks: Sequence[Look]) -> list[str]:
     names = [_choose(file, certain) for file in looks]
     for name in dict.fromkeys(names):
         files = [file for file, chosen in zip(looks, names, strict=True) if chosen == name]
-        _report(name, files, alone=len({*names}) == 1)
+        _report(name, files, alone=alone and len({*names}) == 1)
     return names
 
 

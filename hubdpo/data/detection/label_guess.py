@@ -6,9 +6,10 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from hubdpo.config.description import OPEN
 from hubdpo.config.name_values import write_pairs
 from hubdpo.data.converters.formats import unpaired
-from hubdpo.data.converters.vote_words import OPEN, Sides, differing_words, digits_of, is_tie, is_whole_number
+from hubdpo.data.converters.vote_words import Sides, differing_words, digits_of, is_tie, is_whole_number
 from hubdpo.data.pairs.messages import words_of
 
 MOST_VALUES = 8

@@ -14,13 +14,14 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from hubdpo import console
+from hubdpo.config.description import OPEN
+from hubdpo.config.map_option import parse_map
 from hubdpo.config.name_values import write_pairs
-from hubdpo.data.converters.formats.mapped import parse_map
 from hubdpo.data.converters.formats.scored import PROMPTS as SCORED_PROMPTS
 from hubdpo.data.converters.formats.unpaired import LABELS as KNOWN_LABELS
 from hubdpo.data.converters.formats.unpaired import says_good
 from hubdpo.data.converters.prompts import system_columns
-from hubdpo.data.converters.vote_words import MARKS, OPEN, Sides, differing_words, names_a_side, normalize
+from hubdpo.data.converters.vote_words import MARKS, Sides, differing_words, names_a_side, normalize
 from hubdpo.data.detection.label_guess import Guess
 from hubdpo.data.pairs.example import Row, is_number, number_of
 from hubdpo.data.pairs.markers import template_mark

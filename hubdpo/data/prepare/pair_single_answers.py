@@ -19,7 +19,7 @@ from hubdpo.data.pairs.batch import Pair
 from hubdpo.data.pairs.example import PreferenceExample, Rejection
 from hubdpo.data.pairs.extras import with_extras
 from hubdpo.data.prepare.piece_writer import PieceResult, PieceWriter, scratch_file
-from hubdpo.data.prepare.rules import Rules, convert_options
+from hubdpo.data.prepare.rules import Rules
 from hubdpo.data.prepare.splits import SplitPlan
 
 SECOND_ROUND = "-pairs"
@@ -53,7 +53,6 @@ def pair_up(results: list[PieceResult], rules: Rules, plan: SplitPlan) -> list[P
     Rows left alone are dropped as `unpaired`, `duplicate_row`, `contradiction` (one answer with two labels or scores),
     `tie` or `below_margin`.
     """
-    how, labelled = convert_options(rules.config), rules.converter == "unpaired"
     keys = np.concatenate([_read_keys(rules.scratch, result.number) for result in results])
     bounds = np.cumsum([0, *(result.single_answers for result in results)])
     worse_rows: dict[int, list[int]] = {}
@@ -61,7 +60,8 @@ def pair_up(results: list[PieceResult], rules: Rules, plan: SplitPlan) -> list[P
     used: set[int] = set()
     asked = plan.asked(keys, [result.number for result in results], np.diff(bounds))
     for group in _same_prompt(keys, asked == ASKED_TEST):
-        for better, worse in _choose(keys, _distinct(keys, group, dropped), how, dropped, labelled=labelled):
+        distinct = _distinct(keys, group, dropped)
+        for better, worse in _choose(keys, distinct, rules.how, dropped, labelled=rules.labelled):
             worse_rows.setdefault(better, []).append(worse)
             used |= {better, worse}
 

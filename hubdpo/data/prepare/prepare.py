@@ -26,12 +26,14 @@ from hubdpo.cards.dataset.card import TAKEN_OVER
 from hubdpo.cards.dataset.source_card import SourceCard, card_of_shape, card_text, source_card
 from hubdpo.cards.lint.fields import lint_fields, near_licence
 from hubdpo.config import PrepareConfig
+from hubdpo.config.description import Description
 from hubdpo.config.takes import takes
 from hubdpo.data.clean.decide import SPLITS, decide
 from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
 from hubdpo.data.prepare.accounts import accounts_of, check_sources, make_funnel
 from hubdpo.data.prepare.convert_piece import Task, convert_piece
+from hubdpo.data.prepare.described import DescribedSource, described_sources, find_described
 from hubdpo.data.prepare.explain import explain_files
 from hubdpo.data.prepare.folder import check_is_no_source, check_is_ours, may_hold_files, up_to_date
 from hubdpo.data.prepare.piece_writer import PieceResult, scratch_file
@@ -45,16 +47,26 @@ from hubdpo.data.prepare.statistics import count_changes, count_extras, shared_p
 from hubdpo.data.prepare.workers import engine_for
 from hubdpo.data.prepare.write_folder import write_folder
 from hubdpo.data.raw.message_trees import as_trees
-from hubdpo.data.raw.pieces import Piece, cut
+from hubdpo.data.raw.pieces import Piece
 from hubdpo.data.raw.raw_file import STDIN, RawFile
-from hubdpo.data.raw.sources.find import find_sources
 from hubdpo.data.raw.sources.state import check_unchanged, report_changes
 from hubdpo.data.raw.sources.unpack import unpacked
 from hubdpo.data.tokens.tokenizer import Model
 from hubdpo.errors import ConfigError
 from hubdpo.version import __version__
 
-UNRECORDED = {"source", "output_dir", "overwrite", "card", "engine", "num_proc", "dry_run", "explain", "model"}
+UNRECORDED = {
+    "source",
+    "output_dir",
+    "overwrite",
+    "card",
+    "engine",
+    "num_proc",
+    "dry_run",
+    "explain",
+    "describe",
+    "model",
+}
 """Options that the output does not depend on, or that the settings record in another form."""
 
 
@@ -79,20 +91,20 @@ def prepare(config: PrepareConfig, rows: RowSets | None = None) -> PrepareManife
     with workspace(config.output_dir, dry_run=only_look) as space:
         if not only_look:
             check_is_ours(config.output_dir)
-        if rows is None:
-            files = find_sources(config.source, space.scratch, config.encoding)
-        else:
-            files = write_rows(rows, space.scratch)
+        described = described_sources(config)
+        files = find_described(described, space.scratch) if rows is None else write_rows(rows, space.scratch)
         if rows is None and not config.explain:
             check_is_no_source(config.output_dir, [file for file in files if file.name != STDIN])
         with report_changes(files):
-            return _prepare(config, space, files)
+            return _prepare(config, space, described, files)
 
 
-def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> PrepareManifest | None:
+def _prepare(
+    config: PrepareConfig, space: Workspace, described: list[DescribedSource], files: list[RawFile]
+) -> PrepareManifest | None:
     # 1. Is the folder up to date? That depends on the bytes of the sources and on the settings alone.
     model = pinned_model(config)
-    settings = _settings(config, model)
+    settings = _settings(config, model, files)
     sources: list[Source] = []
     if not config.dry_run and not config.explain and may_hold_files(config.output_dir):
         sources = list(map(RawFile.source, files))
@@ -105,9 +117,9 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
     # 2. Cut the files into pieces, and choose the rules of each from the first rows.
     most = config.max_line_bytes
     plain = as_trees(unpacked(files, space.scratch), space.scratch, most)
-    pieces = [piece for file in plain for piece in cut(file, max_line_bytes=most)]
+    pieces = [piece for file in plain for piece in described[file.described].cut(file, most)]
     card = source_card(config.card, [file.name for file in files])
-    rules = make_rules(config, pieces, model, space.scratch, attribution=card.attribution)
+    rules = make_rules(config, described, pieces, model, space.scratch, attribution=card.attribution)
     if config.explain:
         explain_files(config, pieces, rules)
         return None
@@ -150,7 +162,7 @@ def _prepare(config: PrepareConfig, space: Workspace, files: list[RawFile]) -> P
         manifest = PrepareManifest(
             hubdpo_version=__version__,
             converter=", ".join(converters),
-            detected=config.format is None and config.map is None,
+            detected=any(some.columns is None and some.source.format is None for some in described),
             sources=[account.record(s) for account, s in zip(accounts, sources, strict=True)],
             config=settings,
             funnel=funnel,
@@ -218,9 +230,13 @@ def _total(counts: Iterable[Counter[str]]) -> dict[str, int]:
     return dict(sorted(sum(counts, Counter[str]()).items()))
 
 
-def _settings(config: PrepareConfig, model: Model | None) -> dict[str, Any]:
+def _settings(config: PrepareConfig, model: Model | None, files: list[RawFile]) -> dict[str, Any]:
     """Return the options that the output depends on, as the manifest records them."""
-    settings = config.model_dump(mode="json", exclude=UNRECORDED)
+    unset = {name for name in ("sources", *Description.model_fields) if not getattr(config, name)}
+    settings = config.model_dump(mode="json", exclude=UNRECORDED | unset)
+    for index, source in enumerate(config.sources):
+        names = [file.name for file in files if file.described == index]  # never a path of this machine
+        settings["sources"][index] = {**source.model_dump(mode="json", exclude_defaults=True), "path": names}
     settings["card"] = card_text(config.card) if config.card else None
     settings["model"] = None
     if model is not None:

@@ -66,11 +66,11 @@ def with_lines_before(
 def second_round(
     engine: Engine, first: list[PieceResult], rules: list[Rules], pieces: list[Piece], plan: SplitPlan
 ) -> Rounds:
-    """Pair up the single answers of each format."""
-    groups: dict[str, list[PieceResult]] = {}
-    for result, rule in zip(first, rules, strict=True):
+    """Pair up the single answers of each source and format."""
+    groups: dict[tuple[str, int], list[PieceResult]] = {}
+    for result, rule, piece in zip(first, rules, pieces, strict=True):
         if rule.single:
-            groups.setdefault(rule.converter, []).append(result)
+            groups.setdefault((rule.converter, piece.file.described), []).append(result)
     tasks: list[PairingTask] = []
     for results in groups.values():
         tasks += pair_up(results, rules[results[0].number], plan)

@@ -1,4 +1,4 @@
-"""Make the rules that every task follows from the options and the first rows of each file."""
+"""Make the rules that every task follows from the options, the descriptions and the first rows of each file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from itertools import islice
 from hubdpo import console
 from hubdpo.artefacts.formats.messages import IDS
 from hubdpo.config import PrepareConfig
+from hubdpo.config.description import SourceConfig
+from hubdpo.config.map_option import HINT
 from hubdpo.data.clean.screen import SIDES, Screen, list_columns, opened_row
-from hubdpo.data.converters import NAMES, Convert, ConvertMany, ConvertOptions, answer_columns, find_converter
+from hubdpo.data.converters import ANSWERS, NAMES, Convert, Converter, ConvertMany, ConvertOptions
 from hubdpo.data.converters.cells import is_list_of_texts
-from hubdpo.data.converters.formats import mapped
+from hubdpo.data.converters.formats.described import NAME
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE
-from hubdpo.data.converters.vote_words import parse_labels
 from hubdpo.data.detection.check_options import check_score_field, check_votes, models_read
+from hubdpo.data.detection.check_places import check_places
 from hubdpo.data.detection.detect import MOST_FIELDS, MOST_ROWS, Look, check_format, detect_all, first_converted, look
-from hubdpo.data.detection.suggest import corrected, near_name
+from hubdpo.data.detection.suggest import near_name
 from hubdpo.data.pairs.example import Row, ScoredAnswer
+from hubdpo.data.prepare.described import DescribedSource, in_item
 from hubdpo.data.prepare.dropped import unreadable
 from hubdpo.data.raw.pieces import Piece, PieceReader
 from hubdpo.data.raw.split_names import SplitColumn, has_published_split, split_of
@@ -50,6 +53,9 @@ class Rules:
 
     converter: str
     config: PrepareConfig
+    source: SourceConfig
+    """The description of the rows."""
+    how: ConvertOptions
     convert: Convert
     convert_many: ConvertMany | None
     """Converts many plain rows at once, if the converter can."""
@@ -61,6 +67,8 @@ class Rules:
     """The model whose tokenizer counts."""
     single: bool
     """Whether a row has one answer; `pair_single_answers` then makes the pairs."""
+    labelled: bool
+    """Whether single answers are good or bad, rather than scored."""
     scratch: str
     """Folder for the files that tasks write."""
     ids: bool = False
@@ -73,97 +81,130 @@ class Rules:
         return {**(MEANINGS if self.ids else {}), **dict.fromkeys(self.keep, "copied from the source")}
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file to find rules for: its pieces, its first rows, and how they are converted."""
+
+    pieces: list[Piece]
+    seen: Look
+    rows: list[Row]
+    described: DescribedSource
+    converter: Converter
+
+
 def make_rules(
-    config: PrepareConfig, pieces: list[Piece], model: Model | None, scratch: str, *, attribution: Sequence[str] = ()
+    config: PrepareConfig,
+    described: Sequence[DescribedSource],
+    pieces: list[Piece],
+    model: Model | None,
+    scratch: str,
+    *,
+    attribution: Sequence[str] = (),
 ) -> list[Rules]:
-    """Return the rules of each piece, with a converter for each file: the one given, or the one detected.
+    """Return the rules of each piece, with a converter for each file: the one given or described, or the one detected.
 
     `attribution` are the columns that the licence of the source asks to keep. Raise ConfigError or DataError.
     """
-    _check_format(config)
+    _check_format(config, described)
     if clash := sorted(READ_BY_TRL & set(config.keep)):
         raise ConfigError(
             f"`--keep {clash[0]}` would change how trainers read the rows", hint="rename the column in the source"
         )
-    # look at the first rows of every file
-    files: dict[int, list[Piece]] = {}
-    for piece in pieces:
-        files.setdefault(piece.file.number, []).append(piece)
-    most = max(MOST_ROWS // max(len(files), 1), LEAST_ROWS)
-    looks = []
-    for some in files.values():
-        seen = look(_first_rows(config, some, most), some[0].file.name, some[0].file.argument)
-        if not seen.seen and (problem := unreadable(some, config.max_line_bytes)):
-            raise problem
-        looks.append(seen)
-    for seen, some in zip(looks, files.values(), strict=True) if config.split is None is config.test_size else ():
-        if has_published_split(map(split_of, seen.split_column)) and all(piece.split for piece in some):
-            console.warn(
-                f"{seen.name}: the column `split` ({console.listed(seen.split_column)}) is not used, for the name of "
-                "the file tells the split; `--split split` takes it from the column"
-            )
-    # choose a converter for each file
-    mapping = mapped.parse_map(config.map) if config.map is not None else None
-    how = convert_options(config)
-    if mapping is not None:
-        names = [mapped.NAME] * len(files)
-    elif config.format is not None:
-        check_format(config.format, find_converter(config.format).bind(how), looks)
-        names = [config.format] * len(files)
-    else:
-        names = detect_all(looks)
-    _warn_of_unused_options(config, how, names, looks, mapping)
-    # choose the columns to keep
-    columns = {column: None for seen in looks for column in seen.fields}
+    files = _files(config, described, pieces)
+    _warn_of_unused_options(config, files)
+    columns = {column: None for file in files for column in file.seen.fields}
     _check_keep(config, pieces, columns)
     keep = [*config.keep, *(column for column in attribution if column in columns and column not in config.keep)]
     split_column = SplitColumn.of(config.split)
-    ids = any(find_converter(name, mapping).pairs_up_answers for name in names)
+    ids = any(file.converter.pairs_up_answers for file in files)
     if ids and (clash := [name for name in keep if name in MEANINGS]):
         raise ConfigError(
             f"`--keep {clash[0]}`: prompts may have several answers here, so hubdpo writes a column of this name",
             hint="rename the column in the source, or leave it out",
         )
-    by_file: dict[int, Rules] = {}
-    for name, seen, (number, some) in zip(names, looks, files.items(), strict=True):
-        rows = list(_first_rows(config, some, most))
-        screen = _screen_of_file(name, seen, rows, how, mapping, keep)
+    by_file = {}
+    for file in files:
+        source, how, converter = file.described.source, file.described.how, file.converter
+        with in_item(config, file.described):
+            screen = _screen_of(file, keep)
         if split_column is not None and split_column.asked:
-            screen = screen.reading(split_column.place, tuple(seen.fields))
-        converter = find_converter(name, mapping)
+            screen = screen.reading(split_column.place, tuple(file.seen.fields))
         convert = converter.bind(how)
-        single = isinstance(first_converted(convert, rows), ScoredAnswer)
-        by_file[number] = Rules(
-            name, config, convert, converter.bind_many(), screen, keep, model, single, scratch, ids, split_column
-        )
+        single = isinstance(first_converted(convert, file.rows), ScoredAnswer)
+        by_file[file.pieces[0].file.number] = Rules(
+            converter.name, config, source, how, convert, converter.bind_many(), screen, keep, model, single,
+            "labels" in converter.options, scratch, ids, split_column,
+        )  # fmt: skip
     return [by_file[piece.file.number] for piece in pieces]
 
 
-def _screen_of_file(
-    name: str, seen: Look, rows: list[Row], how: ConvertOptions, mapping: dict[str, str] | None, keep: list[str]
-) -> Screen:
-    """Check the first rows of a file against the options, and return the screen for all its rows."""
-    converter = find_converter(name, mapping)
-    missing = [column for column in (mapping or {}).values() if column not in seen.fields]
-    if mapping is not None and missing and seen.seen:
-        raise DataError(
-            f"{seen.name}: no row has a column `{missing[0]}`; the rows have {seen.columns}",
-            hint=corrected(mapping, missing, seen.examples, seen.fields),
+def _files(config: PrepareConfig, described: Sequence[DescribedSource], pieces: list[Piece]) -> list[_File]:
+    """Look at the first rows of every file, and choose its converter."""
+    groups: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        groups.setdefault(piece.file.number, []).append(piece)
+    most = max(MOST_ROWS // max(len(groups), 1), LEAST_ROWS)
+    rows = {number: list(first_rows(config, some, most)) for number, some in groups.items()}
+    looks: dict[int, Look] = {}
+    for number, some in groups.items():
+        looks[number] = look(rows[number], some[0].file.name, some[0].file.argument)
+        if not rows[number] and (problem := unreadable(some, config.max_line_bytes)):
+            raise problem
+        _warn_of_split_column(looks[number], some, config)
+    converters: dict[int, Converter] = {}
+    for index, source in enumerate(described):
+        numbers = [number for number, some in groups.items() if some[0].file.described == index]
+        with in_item(config, source):
+            names = _converters(source, [looks[number] for number in numbers], alone=len(described) == 1)
+        converters |= {number: source.converter(name) for number, name in zip(numbers, names, strict=True)}
+    return [
+        _File(some, looks[number], rows[number], described[some[0].file.described], converters[number])
+        for number, some in groups.items()
+    ]
+
+
+def _converters(described: DescribedSource, looks: list[Look], *, alone: bool) -> list[str]:
+    """Return the name of the converter of each file of a source."""
+    name = described.source.format
+    if described.columns is not None:
+        return [NAME] * len(looks)
+    if name is None:
+        return detect_all(looks, alone=alone)
+    check_format(name, described.converter(name).bind(described.how), looks)
+    return [name] * len(looks)
+
+
+def _warn_of_split_column(seen: Look, some: list[Piece], config: PrepareConfig) -> None:
+    if config.split is not None or config.test_size is not None:
+        return
+    if has_published_split(map(split_of, seen.split_column)) and all(piece.split for piece in some):
+        console.warn(
+            f"{seen.name}: the column `split` ({console.listed(seen.split_column)}) is not used, for the name of "
+            "the file tells the split; `--split split` takes it from the column"
         )
+
+
+def _screen_of(file: _File, keep: list[str]) -> Screen:
+    """Check the first rows of a file against the options, and return the screen for all its rows."""
+    seen, rows, columns, how, converter = (
+        file.seen, file.rows, file.described.columns, file.described.how, file.converter
+    )  # fmt: skip
+    if columns is not None and rows:
+        check_places(file.described.source, file.described.mapping, seen)
     if how.score_field and "score_field" in converter.options:
         check_score_field(how.score_field, rows)
     models: tuple[str, ...] = ()
     if "labels" in converter.options:
-        check_votes(name, mapping, how, converter.bind(how), rows)
-        models = models_read(mapping, how, rows)
-    screen = screen_for(name, how, mapping, keep, models)
-    answers = answer_columns(mapping)
+        check_votes(converter.name, columns, how, converter.bind(how), rows)
+        models = models_read(columns, how, rows)
+    screen = screen_for(converter, file.described, keep, models)
+    answers = frozenset(converter.answers) if columns is not None else ANSWERS
     lists = list_columns(rows, screen.reads, answers)
     if ONE_OF_THREE[0] in seen.fields:  # sets of this shape have each turn of a conversation in such a list
         lists, answers = dict.fromkeys(seen.fields, ""), frozenset[str]()
     if written := [f"`{column}`" for column, text in lists.items() if text]:
-        columns = console.listed(written)
-        console.info(f"{seen.name}: {columns} hold lists of one text each, written as text: the text in them is read")
+        names = console.listed(written)
+        console.info(f"{seen.name}: {names} hold lists of one text each, written as text: the text in them is read")
     _warn_of_lists_of_texts(seen, answers)
     return replace(screen, lists=frozenset(lists), answers=answers)
 
@@ -178,20 +219,16 @@ def _warn_of_lists_of_texts(seen: Look, answers: frozenset[str]) -> None:
 
 
 def screen_for(
-    name: str, how: ConvertOptions, mapping: dict[str, str] | None, keep: list[str], models: tuple[str, ...] = ()
+    converter: Converter, described: DescribedSource, keep: list[str], models: tuple[str, ...] = ()
 ) -> Screen:
-    """Return the screen for the converter of this name. `models` are the columns that votes refer to."""
-    sides = (mapping["chosen"], mapping["rejected"]) if mapping and "chosen" in mapping else None
-    converter = find_converter(name, mapping)
-    if mapping is None and converter.names_better_answer:
+    """Return the screen for the rows of a converter. `models` are the columns that votes refer to."""
+    sides = None
+    if described.columns is not None:
+        sides = described.columns.better_and_worse
+    elif converter.names_better_answer:
         sides = SIDES
-    return Screen((*converter.columns_read(how), *models), tuple(keep), how, sides)
-
-
-def convert_options(config: PrepareConfig) -> ConvertOptions:
-    """Return the options that converters heed."""
-    labels = parse_labels(config.labels) if config.labels is not None else None
-    return ConvertOptions(config.pairs, config.min_margin, config.score_field, labels)
+    reads = (*converter.columns_read(described.how), *models)
+    return Screen(reads, tuple(keep), described.how, sides)
 
 
 def pinned_model(config: PrepareConfig) -> Model | None:
@@ -206,35 +243,34 @@ def pinned_model(config: PrepareConfig) -> Model | None:
     return model
 
 
-def _check_format(config: PrepareConfig) -> None:
-    if config.format is not None and config.format not in NAMES:
-        near = difflib.get_close_matches(config.format, NAMES, n=1)
-        raise ConfigError(
-            f"unknown format: {config.format}",
-            hint=f"did you mean `--format {near[0]}`?" if near else f"the formats are: {', '.join(NAMES)}",
-        )
-    if (config.format == "columns") != (config.map is not None) and config.format is not None:
-        raise ConfigError("`--format columns` and `--map` belong together", hint=f"--format columns {mapped.HINT}")
+def _check_format(config: PrepareConfig, described: Sequence[DescribedSource]) -> None:
+    for source in described:
+        name = source.source.format
+        if name is not None and name not in NAMES:
+            near = difflib.get_close_matches(name, NAMES, n=1)
+            with in_item(config, source):
+                raise ConfigError(
+                    f"unknown format: {name}",
+                    hint=f"did you mean `--format {near[0]}`?" if near else f"the formats are: {', '.join(NAMES)}",
+                )
+        if source.columns is None and NAME in (name, config.format):
+            raise ConfigError(f"`--format {NAME}` needs the columns", hint=f"--format {NAME} {HINT}")
+    if config.format not in (None, NAME) and config.map is not None:
+        raise ConfigError("`--map` is read by `--format columns` alone", hint=f"leave `--format {config.format}` out")
 
 
-def _warn_of_unused_options(
-    config: PrepareConfig,
-    how: ConvertOptions,
-    names: Sequence[str],
-    looks: Sequence[Look],
-    mapping: dict[str, str] | None,
-) -> None:
+def _warn_of_unused_options(config: PrepareConfig, files: Sequence[_File]) -> None:
     """Warn of options that no converter heeds."""
-    options: set[str] = {option for name in names for option in find_converter(name, mapping).options}
+    options: set[str] = {option for file in files for option in file.converter.options}
     if "min_margin" in options or any(
-        screen_for(name, how, mapping, []).compared_columns(tuple(seen.fields))
-        for name, seen in zip(names, looks, strict=True)
+        screen_for(file.converter, file.described, []).compared_columns(tuple(file.seen.fields)) for file in files
     ):
         options |= {"min_margin", "on_tie"}
     for option, needs in NEEDS.items():
         if option not in options and getattr(config, option) != type(config).model_fields[option].default:
             flag = "--" + option.replace("_", "-")
-            console.warn(f"`{flag}` is not used: no {needs} is read by {console.listed(sorted({*names}))}")
+            names = console.listed(sorted({file.converter.name for file in files}))
+            console.warn(f"`{flag}` is not used: no {needs} is read by {names}")
 
 
 def _check_keep(config: PrepareConfig, pieces: list[Piece], columns: dict[str, None]) -> None:
@@ -252,7 +288,7 @@ def _check_keep(config: PrepareConfig, pieces: list[Piece], columns: dict[str, N
             raise DataError(f"`--keep {name}`: no row has a column `{name}`; the rows have {have}", hint=hint)
 
 
-def _first_rows(config: PrepareConfig, pieces: list[Piece], most: int) -> Iterator[Row]:
+def first_rows(config: PrepareConfig, pieces: list[Piece], most: int) -> Iterator[Row]:
     """Yield the first rows of every piece of a file: `most` in all, and at least LEAST_OF_A_PIECE of each piece."""
     for piece in pieces:
         values = (row.value for row in PieceReader(piece, max_line_bytes=config.max_line_bytes))

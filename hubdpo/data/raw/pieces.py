@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from hubdpo import console
@@ -44,23 +44,26 @@ class Piece:
         return (split_of(self.key) if self.key else None) or self.file.split
 
 
-def cut(file: RawFile, *, max_line_bytes: int = MOST_LINE_BYTES, rows: str | None = None) -> list[Piece]:
+def cut(
+    file: RawFile, *, max_line_bytes: int = MOST_LINE_BYTES, rows: str | None = None, columns: Collection[str] = ()
+) -> list[Piece]:
     """Return the pieces of a file, in order. Raise DataError if it is broken, or its rows cannot be found.
 
     `rows` is the dotted path to the rows, if they are in a list: inside the one object of a JSON file, else inside
-    each row, whose other columns then stand beside each item of its list.
+    each row, whose other columns then stand beside each item of its list. `columns` are those that the rows have, if
+    they are described: an object with all of them is a row, whatever lists it holds.
     """
-    return [replace(piece, rows=rows) for piece in _cut(file, max_line_bytes, rows)]
+    return [replace(piece, rows=rows) for piece in _cut(file, max_line_bytes, rows, columns)]
 
 
-def _cut(file: RawFile, max_line_bytes: int, rows: str | None) -> list[Piece]:
+def _cut(file: RawFile, max_line_bytes: int, rows: str | None, columns: Collection[str]) -> list[Piece]:
     if file.kind == ".parquet":
         return [Piece(file, group, group + 1) for group in range(row_groups(file.path, file.name))]
     if file.kind in DELIMITED:
         _report_form(file)
     if file.kind in DELIMITED or file.kind == ".arrow":
         return [Piece(file, 0, 0)]
-    layout, keys = json_layout(file, max_line_bytes, rows)
+    layout, keys = json_layout(file, max_line_bytes, rows, columns)
     if layout is not Layout.LINES:
         return [Piece(file, 0, 0, key, layout) for key in keys or (None,)]
     size = storage.size_of(file.path)

@@ -38,6 +38,8 @@ class RawFile:
     """The command line argument that led to the file."""
     address: str | None = None
     """For a file on the Hub, the argument pinned to a commit: it gives the same files and splits again."""
+    described: int = 0
+    """Index of the description that the file's rows have, among those of the run."""
     number: int = 0
     """Index among all files; a file that is named twice is read twice."""
     encoding: str | None = None

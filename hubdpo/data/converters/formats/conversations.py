@@ -43,16 +43,20 @@ def _are_turns(value: Any) -> bool:
 
 def convert(row: Row) -> PreferenceExample:
     """Split at the longest common run of whole messages, never inside a message."""
-    sides = first_of(row, CHOSEN), first_of(row, REJECTED)
-    pair = split(*map(_messages_in, sides), system=system_of(row))
-    if str in map(type, sides):
+    return split_whole(first_of(row, CHOSEN), first_of(row, REJECTED), system=system_of(row))
+
+
+def split_whole(chosen: object, rejected: object, *, system: object = None) -> PreferenceExample:
+    """Make a pair of two whole conversations, given as messages, ChatML or transcripts."""
+    pair = split(conversation_of(chosen), conversation_of(rejected), system=system)
+    if isinstance(chosen, str) or isinstance(rejected, str):
         pair.changes |= UNRENDERED
     return pair
 
 
-def _messages_in(value: object) -> list[Message]:
-    """Return the messages of a conversation: a list, ChatML, or LMFlow's object with a system prompt beside them."""
-    if isinstance(value, str) and is_chatml(value):
+def conversation_of(value: object) -> list[Message]:
+    """Read a conversation: messages, ChatML, a transcript, or LMFlow's object with a system prompt beside them."""
+    if isinstance(value, str):
         return parse_chat(value)
     if not isinstance(value, dict):
         return messages_of(value)

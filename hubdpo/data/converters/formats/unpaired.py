@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hubdpo.data.converters.contract import Converter, ConvertOptions
 from hubdpo.data.converters.prompts import SYSTEM, Reads, prompt_group, read_prompt, read_prompt_of, system_of
 from hubdpo.data.converters.vote_words import normalize
@@ -59,11 +61,20 @@ def _is_good(row: Row, labels: dict[str, str] | None) -> bool:
     column = label_column(row)
     if column is None:
         raise Rejection("missing_field")
-    text = normalize(row[column])
+    flags = FLAGS if column in KTO_LABELS or _is_published_format(row) else {}
+    return is_good(row[column], labels, flags)
+
+
+def is_good(value: object, labels: dict[str, str] | None, flags: Mapping[str, bool]) -> bool:
+    """Return whether a label calls an answer good: by `labels`, or else by its word or by `flags`.
+
+    Raise Rejection for a tie, and for a value of unknown meaning.
+    """
+    text = normalize(value)
     if labels is None:
         good = says_good(text)
-        if good is None and (column in KTO_LABELS or _is_published_format(row)):
-            good = FLAGS.get(text)
+        if good is None:
+            good = flags.get(text)
     elif labels.get(text) == "tie":
         raise Rejection("tie")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,19 +35,23 @@ NOT_ROWS = frozenset({
 """Files that hubdpo and `datasets` write beside the rows."""
 
 
-def find_sources(sources: list[str], scratch: str, encoding: str | None = None) -> list[RawFile]:
+def find_sources(
+    sources: Sequence[str], scratch: str, encoding: str | None = None, *, described: int = 0, first: int = 0
+) -> list[RawFile]:
     """Return the files of all sources, in the order of the sources, and by name within each.
 
-    `encoding` is that of text without a byte order mark, if it is not UTF-8. stdin is copied to the folder `scratch`.
+    `encoding` is that of text without a byte order mark, if it is not UTF-8; `described` is the index of the
+    description of all these sources, and `first` the number of the first file. stdin is copied to the folder `scratch`.
     Raise DataError if a source is missing, empty, unreadable or of an unknown kind.
     """
     found = [
-        replace(file, argument=source, encoding=None if file.kind in TABLES else encoding)
+        replace(file, argument=source, encoding=None if file.kind in TABLES else encoding, described=described)
         for source in sources
         for file in _expand(source, scratch)
     ]
     files = [
-        replace(file, number=number, state=state_of(file.original, file.name)) for number, file in enumerate(found)
+        replace(file, number=number, state=state_of(file.original, file.name))
+        for number, file in enumerate(found, first)
     ]
     let_clock_tick([file.state for file in files])
     for file in files:

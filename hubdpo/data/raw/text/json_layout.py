@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
@@ -40,11 +41,14 @@ class Layout(StrEnum):
     """An answer of the Hub's rows API (datasets-server): each item of its list `rows` holds a row."""
 
 
-def json_layout(file: RawFile, most: int, rows: str | None = None) -> tuple[Layout, list[str]]:
+def json_layout(
+    file: RawFile, most: int, rows: str | None = None, columns: Collection[str] = ()
+) -> tuple[Layout, list[str]]:
     """Return the layout of a JSON file, and the keys of its lists of rows.
 
-    With `rows`, the path to a list inside each row, a .jsonl file of one line is a line and no object. Raise DataError
-    if the file is not JSON or not UTF-8, or if its rows cannot be found.
+    With `rows`, the path to a list inside each row, a .jsonl file of one line is a line and no object. An object with
+    all `columns` of a described row is a row. Raise DataError if the file is not JSON or not UTF-8, or if its rows
+    cannot be found.
     """
     with storage.open_read(file.path) as stream:
         head = stream.read(HEAD_BYTES)
@@ -70,7 +74,7 @@ def json_layout(file: RawFile, most: int, rows: str | None = None) -> tuple[Layo
         if not (_is_one_value(text, file, whole=whole) if alone is None else alone):
             return Layout.LINES, []
     if rows is None:
-        return _object_layout(file, most)
+        return _object_layout(file, most, columns)
     if alone and file.kind != ".json":
         return Layout.LINES, []
     _check_path(file, most, rows)
@@ -126,10 +130,12 @@ def _is_one_value(text: bytes, file: RawFile, *, whole: bool) -> bool:
     return True
 
 
-def _object_layout(file: RawFile, most: int) -> tuple[Layout, list[str]]:
+def _object_layout(file: RawFile, most: int, columns: Collection[str]) -> tuple[Layout, list[str]]:
     """Return whether a file that is one JSON object is a row, holds lists of rows, or is a page of the Hub's API."""
     if storage.size_of(file.path) <= most:
         value = _whole_object(file)
+        if columns and value.keys() >= {*columns}:
+            return Layout.OBJECT, []
         if is_page(value):
             _report_page(file, value)
             return Layout.PAGE, [PAGE_ROWS]

@@ -1,0 +1,56 @@
+"""Refuse descriptions that name columns or members which no row has, with the names that were likely meant."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from hubdpo import console
+from hubdpo.config.description import OPEN, PLACES, SourceConfig
+from hubdpo.data.converters.places import Place
+from hubdpo.data.detection.detect import MOST_FIELDS, Look
+from hubdpo.data.detection.suggest import corrected, near_name
+from hubdpo.errors import DataError
+
+
+def check_places(source: SourceConfig, mapping: dict[str, str] | None, seen: Look) -> None:
+    """Raise DataError if none of the first rows has a value at a place, with the place that was likely meant.
+
+    `mapping` has the columns as `--map` names them, if it does.
+    """
+    for name in PLACES:
+        paths = getattr(source, name)
+        for path in [paths] if isinstance(paths, str) else paths or []:
+            place = Place.of(path)
+            if path in seen.fields or any(place.value(row) is not None for row in seen.examples):
+                continue
+            if place.column not in seen.fields:
+                raise _no_column(mapping, name, place, seen)
+            raise _no_value(name, place, seen)
+
+
+def _no_column(mapping: dict[str, str] | None, name: str, place: Place, seen: Look) -> DataError:
+    problem = f"{seen.name}: no row has a column `{place.column}`; the rows have {seen.columns}"
+    if mapping is not None:
+        missing = [column for column in mapping.values() if Place.of(column).column not in seen.fields]
+        return DataError(problem, hint=corrected(mapping, missing, seen.examples, seen.fields))
+    near = near_name(place.column, seen.fields)
+    path = place.path.replace(place.column, near, 1) if near else OPEN
+    return DataError(problem, hint=f"--{name.replace('_', '-')} {shlex.quote(path)}")
+
+
+def _no_value(name: str, place: Place, seen: Look) -> DataError:
+    """Return the error for a path into a column, with the members that the column has."""
+    before = Place(place.path, place.steps[:-1])
+    values = [value for row in seen.examples for value in _flat(before.walked(row))]
+    members = dict.fromkeys(key for value in values if isinstance(value, dict) for key in value)
+    problem, hint = f"{seen.name}: no row has a value at `{place.path}`", "look at the rows with `--explain 3`"
+    if members:
+        problem += f"; the members there are {console.listed((f'`{key}`' for key in members), MOST_FIELDS)}"
+        if near := near_name(place.steps[-1], members):
+            hint = f"--{name.replace('_', '-')} {shlex.quote(place.path.removesuffix(place.steps[-1]) + near)}"
+    return DataError(problem, hint=hint)
+
+
+def _flat(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

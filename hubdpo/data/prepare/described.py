@@ -1,0 +1,109 @@
+"""The sources of a run with their descriptions, compiled once."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import yaml
+
+from hubdpo.config import PrepareConfig
+from hubdpo.config.description import Description, SourceConfig
+from hubdpo.config.map_option import columns_of_map, parse_map
+from hubdpo.config.name_values import read_pairs
+from hubdpo.data.converters import CONVERTERS, Converter, ConvertOptions
+from hubdpo.data.converters.formats.described import Columns, converter
+from hubdpo.data.converters.vote_words import parse_labels
+from hubdpo.data.raw.pieces import Piece, cut
+from hubdpo.data.raw.raw_file import RawFile
+from hubdpo.data.raw.sources.find import find_sources
+from hubdpo.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class DescribedSource:
+    """Paths that are read alike, with the columns that their description names, and the options for converters."""
+
+    source: SourceConfig
+    columns: Columns | None
+    """None if a format is given or detected."""
+    how: ConvertOptions
+    mapping: dict[str, str] | None = None
+    """The columns as `--map` names them, if it does."""
+
+    def converter(self, name: str) -> Converter:
+        """Return the converter of the described columns, or the one of a format."""
+        return converter(self.columns) if self.columns is not None else CONVERTERS[name]
+
+    def cut(self, file: RawFile, max_line_bytes: int) -> list[Piece]:
+        """Return the pieces of a file of the source."""
+        columns = {place.column for place in self.columns.places} if self.columns is not None else set[str]()
+        return cut(file, max_line_bytes=max_line_bytes, rows=self.source.rows, columns=columns)
+
+
+def described_sources(config: PrepareConfig) -> list[DescribedSource]:
+    """Compile `sources`, or the one description that the options give all paths. Raise ConfigError."""
+    sources = config.sources or [_of_options(config)]
+    mapping = parse_map(config.map) if config.map is not None else None
+    return [
+        DescribedSource(source, Columns.of(source) if source.names_columns else None, _options(config, source), mapping)
+        for source in sources
+    ]
+
+
+def find_described(described: Sequence[DescribedSource], scratch: str) -> list[RawFile]:
+    """Return the files of all sources, each with the index of its description."""
+    files: list[RawFile] = []
+    for index, some in enumerate(described):
+        encoding = some.source.encoding
+        files += find_sources(some.source.path, scratch, encoding, described=index, first=len(files))
+    return files
+
+
+def _of_options(config: PrepareConfig) -> SourceConfig:
+    values = {name: getattr(config, name) for name in Description.model_fields}
+    values |= columns_of_map(config.map) if config.map is not None else {}
+    named = config.format if config.format != "columns" else None
+    return SourceConfig.model_construct(**values, path=config.source, format=named)
+
+
+def _options(config: PrepareConfig, source: SourceConfig) -> ConvertOptions:
+    """Return the options that converters heed."""
+    meanings = config.labels if config.labels is not None else None if source.counts_answers else source.meanings
+    labels = parse_labels(meanings) if meanings is not None else None
+    return ConvertOptions(config.pairs, config.min_margin, config.score_field, labels)
+
+
+_OPTION = re.compile(r"--(format columns|format|map|labels|score-field) ?('[^']*'|[^\s;,]\S*)?")
+
+
+@contextmanager
+def in_item(config: PrepareConfig, described: DescribedSource) -> Iterator[None]:
+    """Spell the options in the hint of an error as keys of the source's item, if there is a list of `sources`."""
+    try:
+        yield
+    except (ConfigError, DataError) as problem:
+        if config.sources and problem.hint:
+            path = ", ".join(described.source.path)
+            problem.hint = f"in the item of `{path}`: {_OPTION.sub(_as_keys, problem.hint)}"
+        raise
+
+
+def _as_keys(option: re.Match[str]) -> str:
+    """Return the keys of a description that an option stands for, as YAML in one line."""
+    name, value = option[1], "".join(shlex.split(option[2] or ""))
+    if name == "format columns" or not value:
+        return ""
+    if name == "map":
+        keys: dict[str, object] = columns_of_map(value)
+    elif name == "labels":
+        keys = {}
+        for meaning, of_vote in read_pairs(value):
+            keys[meaning] = [*keys.get(meaning, []), of_vote]  # type: ignore[misc]
+    else:
+        keys = {name.replace("-", "_"): value}
+    plain = {key: held[0] if isinstance(held, list) and len(held) == 1 else held for key, held in keys.items()}
+    return yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, allow_unicode=True).strip()[1:-1]
