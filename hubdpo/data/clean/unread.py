@@ -115,7 +115,7 @@ def unread_members(column: str, values: Sequence[object]) -> Counter[str]:
 
 def _unread(message: Row) -> Iterator[str]:
     role, content = role_in(message), first_of(message, CONTENT_KEYS)
-    if role is None:
+    if role is None or "replies" in message:  # of a tree, the members of its root are counted
         return
     for name, held in message.items():
         if not isinstance(name, str) or name in ROLE_KEYS or held is None or held in ("", [], {}):

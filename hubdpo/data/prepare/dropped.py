@@ -43,6 +43,8 @@ NEXT_STEPS = {
     "them instead",
     "below_margin": "lower `--min-margin`",
     "orphan": "the message that these reply to is not in the file, so their prompt is unknown",
+    "names_differ": "a comparison names its answers by the tags of the labelling interface, and `data` calls them "
+    "otherwise; export JSON-MIN, and name the columns: --map prompt=...,first=...,second=...,vote=...",
     "left_over": "`--pairs all` pairs each better answer with each worse one",
     "unpaired": "each prompt has one answer and DPO needs two; train KTO on them (TRL's KTOTrainer)",
     "single_answer": "DPO compares two answers to one prompt; these rows have one",

@@ -177,6 +177,30 @@ VOTES = {
         options={"map": "prompt=query,first=sft_output,second=dpo_output,vote=winner"},
     ),
     "label-studio": Shape(task, name="export.json", whole=orjson.dumps),
+    "label-studio-choices": Shape(
+        lambda n: task(
+            n,
+            annotations=[
+                {
+                    "result": [
+                        {
+                            "value": {"choices": [vote(n, "Answer 1", "Answer 2")]}, "from_name": "better",
+                            "type": "choices", "to_name": "prompt",
+                        },
+                        {"value": {"choices": ["polite"]}, "from_name": "tone", "type": "choices", "to_name": "prompt"},
+                    ]
+                }
+            ],
+        ),
+        name="export.json",
+        whole=orjson.dumps,
+    ),
+    "label-studio-other-names": Shape(
+        lambda n: task(n, data={"prompt": q(n), "response_a": first(n), "response_b": second(n)}),
+        told=("names_differ 4", "JSON-MIN"),
+        name="export.json",
+        whole=orjson.dumps,
+    ),
     "label-studio-csv": Shape(
         lambda n: short_task(n, f'{{"selected": "{vote(n, "left", "right")}"}}'), name="export.csv", whole=as_csv
     ),

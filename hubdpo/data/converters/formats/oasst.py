@@ -8,7 +8,7 @@ from typing import Any
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters.contract import Converter, ConvertOptions
 from hubdpo.data.converters.formats.scored import score_of, scored_pairs
-from hubdpo.data.converters.prompts import SYSTEM, read_prompt, system_of
+from hubdpo.data.converters.prompts import SYSTEM, Reads, read_prompt, system_of
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
 from hubdpo.data.pairs.messages import role_of
 
@@ -67,19 +67,8 @@ def _turn(message: object) -> Message:
     return {"role": role_of(role), "content": text}
 
 
-READS = (
-    "message_id",
-    "parent_id",
-    "deleted",
-    "rank",
-    "text",
-    "role",
-    "replies",
-    "prompt.text",
-    "prompt.role",
-    "prompt.replies",
-    SYSTEM,
-)
+MEMBERS = ("message_id", "parent_id", "text", "role", "rank", "deleted", "replies")
+READS: Reads = (*MEMBERS, *(f"{ROOT}.{name}" for name in MEMBERS), SYSTEM)
 OASST = Converter(
     "oasst", "trees of messages with ranked replies", detect, convert, READS, options=("pairs", "min_margin")
 )

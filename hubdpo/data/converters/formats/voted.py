@@ -16,7 +16,7 @@ from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters import vote_columns as votes
 from hubdpo.data.converters.contract import Converter, ConvertOptions
 from hubdpo.data.converters.prompts import SYSTEM, prompt_group, read_prompt, read_prompt_of, system_of
-from hubdpo.data.converters.vote_words import Sides, normalize
+from hubdpo.data.converters.vote_words import Sides, normalize, parse_vote
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, number_of
 from hubdpo.data.pairs.messages import first_of, role_in
 
@@ -142,37 +142,61 @@ VOTED = Converter(
 
 
 def detect_task(row: Row) -> bool:
-    return isinstance(row.get("data"), dict) and next(_comparisons(row), None) is not None
+    return isinstance(row.get("data"), dict) and bool(_comparisons(row))
 
 
 def convert_task(row: Row, how: ConvertOptions) -> PreferenceExample:
     """Convert a task; the majority of its annotators decides."""
     totals: Counter[Sides] = Counter()
-    for sides, vote in _comparisons(row):
+    for sides, vote in _comparisons(row) if isinstance(row.get("data"), dict) else []:
         totals[sides] += vote
-    if not totals or not isinstance(row.get("data"), dict):
+    if not totals:
         raise Rejection("missing_field")
     if len(totals) > 1:
         raise Rejection("wrong_type")
     (((left, right), total),) = totals.items()
     majority = votes.check_margin(float(total), how)
     data = row["data"]
+    if left not in data and right not in data:
+        raise Rejection("names_differ")
     return votes.winner_first(majority, read_prompt_of(data, PROMPTS).pair(data.get(left), data.get(right)))
 
 
-def _comparisons(row: Row) -> Iterator[tuple[Sides, int]]:
-    """Yield the two members of the task's `data`, and the vote, of each annotation that was not cancelled."""
+def _comparisons(row: Row) -> list[tuple[Sides, int]]:
+    """Return the two members of the task's `data`, and the vote, of each comparison, or else of each choice."""
+    results = list(_results(row))
+    compared = [
+        ((names[0], names[1]), SIGN.get(value["selected"], 0))
+        for value, names in results
+        if isinstance(value.get("selected"), str) and len(names) == 2
+    ]
+    sides = answer_columns(row["data"])
+    chosen = [(sides, vote) for value, _ in results if sides and (vote := _choice(value, sides)) is not None]
+    return compared or chosen
+
+
+def _results(row: Row) -> Iterator[tuple[Row, list[str]]]:
+    """Yield the value of each result of the annotations that were not cancelled, and the tags that it is about."""
     annotations = first_of(row, ("annotations", "completions"))
     for annotation in annotations if isinstance(annotations, list) else []:
         if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
             continue
         results = annotation.get("result")
         for result in results if isinstance(results, list) else []:
-            if not isinstance(result, dict) or result.get("type") != "pairwise":
-                continue
-            value, names = result.get("value"), str(result.get("to_name")).split(",")
-            if isinstance(value, dict) and isinstance(value.get("selected"), str) and len(names) == 2:
-                yield (names[0], names[1]), SIGN.get(value["selected"], 0)
+            if isinstance(result, dict) and isinstance(value := result.get("value"), dict):
+                yield value, str(result.get("to_name")).split(",")
+
+
+def _choice(value: Row, sides: Sides) -> int | None:
+    """Return the vote of a choice that names one of two answers or a tie, or None for other choices."""
+    choices = value.get("choices")
+    if not isinstance(choices, list) or len(choices) != 1:
+        return None
+    try:
+        vote = parse_vote(choices[0], sides, None)
+    except Rejection:
+        return None
+    return (vote > 0) - (vote < 0)
 
 
 TASK_READS = ("data", ("annotations", "completions"), SYSTEM)
