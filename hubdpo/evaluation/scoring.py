@@ -77,7 +77,7 @@ def score_pairs(
     rows = encoder.rows(examples)
     if not rows:
         why = "; ".join(encoder.dropped())
-        raise ArtefactError(f"no pair of the `test` split can be scored: {why}", hint="raise `--max-length`")
+        raise ArtefactError(f"no pair of the `test` split can be scored: {why}", hint=encoder.hint())
     for sentence in encoder.dropped():
         console.warn(f"`test` split: {sentence}")
     was_training = model.training

@@ -85,7 +85,7 @@ def train(config: TrainConfig) -> RunManifest:
     if not train_rows:
         raise ConfigError(
             f"no pair is left to train on: {'; '.join(encoder.dropped())}",
-            hint="raise `--max-length`, or correct the rows",
+            hint=encoder.hint(),
         )
     test_rows: list[Row] = []  # those that the evaluations during training use
     if (test := data.get("test")) is not None:

@@ -19,31 +19,11 @@ from hubdpo.data.converters.places import Place
 from hubdpo.data.converters.prompts import tools_of
 from hubdpo.data.pairs.calls import read_tools
 from hubdpo.data.pairs.example import Rejection
-from hubdpo.data.pairs.extras import example_of, map_texts, whole
+from hubdpo.data.pairs.extras import change_inside, example_of, map_texts, whole
 from hubdpo.data.pairs.messages import messages_of
 from hubdpo.release.diff.rows import compare_rows
 from tests.data.made import lines
-
-TOOL = {"type": "function", "function": {"name": "tide", "parameters": {"type": "object", "properties": {}}}}
-
-
-def call(place: str = "Brest", **more: Any) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": "tide", "arguments": json.dumps({"place": place})}, **more}
-
-
-def calls(*some: dict[str, Any], content: str | None = None) -> dict[str, Any]:
-    return {"role": "assistant", "content": content, "tool_calls": list(some)}
-
-
-def say(role: str, content: str, **more: Any) -> dict[str, Any]:
-    return {"role": role, "content": content, **more}
-
-
-def row(number: int = 0, **more: Any) -> dict[str, Any]:
-    """A pair whose history has a call and its result."""
-    prompt = [say("user", f"q{number}"), calls(call(id="1")), say("tool", "06:10", tool_call_id="1", name="tide")]
-    return {"prompt": prompt, "chosen": [say("assistant", "At ten past six.")], "rejected": [say("assistant", "No")],
-            **more}  # fmt: skip
+from tests.data.made_tools import TOOL, call, calls, row, say
 
 
 def prepared(folder: Path, rows: list[dict[str, Any]], **options: Any) -> PrepareManifest:
@@ -273,7 +253,11 @@ def test_credentials_in_calls_and_tools_are_found_and_redacted(tmp_path: Path) -
 
 def test_texts_are_changed_inside_of_json_in_text() -> None:
     value = {"a": ['{"b":"x"}', 1, None, "x", "{x", "[]"]}
-    assert map_texts(value, lambda text: text.replace("x", 'y"')) == {"a": ['{"b":"y\\""}', 1, None, 'y"', '{y"', "[]"]}
+    changed = map_texts(value, lambda text: change_inside(text, lambda inner: inner.replace("x", 'y"')))
+    assert changed == {"a": ['{"b":"y\\""}', 1, None, 'y"', '{y"', "[]"]}
+    assert (
+        change_inside('{"b": [1,  2]}', str.upper) == '{"B":[1,2]}' and change_inside("[1,  2]", str.upper) == "[1,  2]"
+    )
 
 
 def test_a_prepared_dataset_can_be_prepared_again(tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from hubdpo.artefacts.formats.messages import ROLES, Message
 from hubdpo.data.pairs.example import STRIPPED, PreferenceExample, Rejection
-from hubdpo.data.pairs.extras import EXTRA, calls_tools, dumped, map_texts
+from hubdpo.data.pairs.extras import EXTRA, calls_tools, change_inside
 from hubdpo.data.pairs.message_column import CODE, MAY_BEGIN_SPACE, MAY_END_SPACE, UNKNOWN, MessageColumn
 from hubdpo.secrets import find_secrets, redact
 
@@ -198,14 +197,11 @@ def redact_credentials(example: PreferenceExample, kept: list[str | None]) -> Co
 
     def cleared(messages: list[Message]) -> list[Message]:
         return [
-            {name: in_json(text) if name == EXTRA else clear(text) for name, text in message.items()}
+            {name: change_inside(text, clear) if name == EXTRA else clear(text) for name, text in message.items()}
             for message in messages
         ]
 
-    def in_json(text: str) -> str:
-        return dumped(map_texts(orjson.loads(text), clear)) if find_secrets(text) else text
-
     example.prompt, example.chosen, example.rejected = map(cleared, (example.prompt, example.chosen, example.rejected))
-    example.tools = example.tools and in_json(example.tools)
+    example.tools = change_inside(example.tools, clear)
     kept[:] = [text and clear(text) for text in kept]
     return found

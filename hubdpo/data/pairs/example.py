@@ -65,9 +65,10 @@ class NotText(Rejection):
         super().__init__({"image": "images", "video": "videos"}.get(kind, kind))
         self.where = where
 
-    def refusal(self) -> DataError:
+    def refusal(self, rows: str = "the rows") -> DataError:
+        """Return the error; `rows` says how many they are."""
         return DataError(
-            f"the rows have {self.reason} ({self.where}), and hubdpo trains on text only",
+            f"{rows} have {self.reason} ({self.where}), and hubdpo trains on text only",
             hint="remove these rows from the source, or the column if the text makes sense without it",
         )
 

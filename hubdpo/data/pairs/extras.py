@@ -50,8 +50,8 @@ def whole(message: Message) -> dict[str, Any]:
 def packed(value: Mapping[str, Any] | str) -> Message:
     """Return a message of a dataset, or the JSON of one, as it was on its way there."""
     held: Mapping[str, Any] = orjson.loads(value) if isinstance(value, str) else value
-    if len(held) == 2 and isinstance(held["content"], str):
-        return dict(held)
+    if len(held) == 2 and isinstance(held.get("content"), str):
+        return held  # type: ignore[return-value]  # a message already
     more = {name: member for name, member in held.items() if name not in ("role", "content") and member is not None}
     return message_with(held["role"], held.get("content"), more)
 
@@ -113,21 +113,21 @@ def kinds_of(packed_extras: str) -> int:
 
 
 def map_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """Return a JSON value with every text in it changed, names of members included.
-
-    Text that holds a JSON object or array, as the arguments of calls do, is changed inside.
-    """
+    """Return a JSON value with every text in it changed, names of members included."""
     if isinstance(value, dict):
         return {change(name): map_texts(member, change) for name, member in value.items()}
     if isinstance(value, list):
         return [map_texts(item, change) for item in value]
-    if not isinstance(value, str):
-        return value
-    held = object_in(value)
+    return change(value) if isinstance(value, str) else value
+
+
+def change_inside(text: str, change: Callable[[str], str]) -> str:
+    """Return a text changed; of one that holds a JSON object or array, as arguments of calls do, the texts in it."""
+    held = object_in(text)
     if held is None:
-        return change(value)
-    changed = map_texts(held, change)
-    return value if changed == held else dumped(changed)
+        return change(text)
+    changed = map_texts(held, lambda inner: change_inside(inner, change))
+    return text if changed == held else dumped(changed)
 
 
 def object_in(text: str) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from hubdpo.artefacts.formats.messages import ROLES
 from hubdpo.data.clean.screen import unlisted
@@ -18,6 +19,9 @@ from hubdpo.data.raw.pieces import Block, Piece, PieceReader
 
 FEW = 16
 """Rows that are converted one by one rather than halved again when they do not convert as a batch."""
+
+MOST_COUNTED = 1000
+"""Rows that are looked at to say how many have images, video or sound; they may be large."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,10 @@ def convert_piece(task: Task) -> PieceResult:
             reader = PieceReader(task.piece, max_line_bytes=task.rules.config.max_line_bytes)
             converter = _Converter(writer, task.rules, task.piece)
             for block in reader.blocks():
-                converter.add(block)
+                try:
+                    converter.add(block)
+                except NotText as problem:
+                    raise problem.refusal(_count_media(task)) from None
                 writer.flush()
                 if writer.result.first_error is not None:
                     break
@@ -48,6 +55,22 @@ def convert_piece(task: Task) -> PieceResult:
     finally:
         if collected:
             gc.enable()
+
+
+def _count_media(task: Task) -> str:
+    """Say how many of the first rows of a piece have images, video or sound."""
+    looked_at = media = 0
+    for row in islice(PieceReader(task.piece, max_line_bytes=task.rules.config.max_line_bytes), MOST_COUNTED):
+        looked_at += 1
+        try:
+            if row.value is not None:
+                pairs = task.rules.convert(task.rules.screen.one(row.value))
+                list(pairs if isinstance(pairs, Iterable) else ())
+        except NotText:
+            media += 1
+        except Rejection:
+            continue
+    return f"{media:,} of {looked_at:,} rows looked at in {task.piece.file.name}"
 
 
 class _Converter:
@@ -63,15 +86,12 @@ class _Converter:
         result.read += len(block.values) + len(block.broken)
         for row in block.broken:
             writer.drop(row.line, row.problem or "malformed_line", None, row.detail)
-        try:
-            screened = self._rules.screen.look(block.values, result.unused)
-            result.listed.update(screened.listed)
-            for index, reason in screened.refused.items():
-                writer.drop(block.lines[index], reason, block.values[index])
-            lines = [block.lines[index] for index in screened.indices] if screened.refused else block.lines
-            batches = self._convert(lines, screened.rows)
-        except NotText as problem:
-            raise problem.refusal() from None
+        screened = self._rules.screen.look(block.values, result.unused)
+        result.listed.update(screened.listed)
+        for index, reason in screened.refused.items():
+            writer.drop(block.lines[index], reason, block.values[index])
+        lines = [block.lines[index] for index in screened.indices] if screened.refused else block.lines
+        batches = self._convert(lines, screened.rows)
         if len(block.values) > FEW and not batches:
             self._convert_many = None  # no part of this file is plain: do not try again
 

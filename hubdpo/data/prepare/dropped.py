@@ -20,6 +20,7 @@ from hubdpo.data.raw.pieces import Piece, PieceReader
 from hubdpo.data.raw.raw_file import DELIMITED
 from hubdpo.data.raw.text.json_layout import CUT, Layout
 from hubdpo.data.raw.text.json_lines import PYTHON_DICT
+from hubdpo.data.tokens.members import ANOTHER_BASE, NOT_SHOWN
 from hubdpo.errors import DataError
 from hubdpo.secrets import shown_name
 
@@ -37,6 +38,7 @@ NEXT_STEPS = {
     "`--on-leak keep` keeps them as they are",
     "template_rewrites_prompt": "the chat template rewrites the prompt once it is answered",
     "template_refuses": "the chat template refuses these conversations, by their order of roles as a rule",
+    **dict.fromkeys(NOT_SHOWN.values(), f"the chat template leaves parts of these rows out; {ANOTHER_BASE}"),
     "turns_not_told_apart": "give answers of one turn: this chat template begins or ends the assistant's turns with no "
     "control token, so turns inside an answer cannot be told apart",
     "prompt_does_not_end_with_user": "the prompts end with the assistant's own words: begin both answers with "

@@ -14,6 +14,7 @@ from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.rows import clean
 from hubdpo.data.clean.screen import unlisted
 from hubdpo.data.pairs.example import NotText, PreferenceExample, Rejection, Row, ScoredAnswer, change_names
+from hubdpo.data.pairs.extras import EXTRA
 from hubdpo.data.prepare.rules import Rules
 from hubdpo.data.raw.pieces import Piece, PieceReader
 from hubdpo.data.tokens.pair import encode_pair
@@ -69,6 +70,8 @@ def _explain(row: Row, rules: Rules) -> None:
 
 def _explain_pair(pair: PreferenceExample, rules: Rules) -> None:
     changes = pair.changes | clean(pair)
+    if pair.tools:
+        _show("tools", pair.tools)
     for name, messages in (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected)):
         _show_messages(name, messages)
     if changes:
@@ -76,7 +79,7 @@ def _explain_pair(pair: PreferenceExample, rules: Rules) -> None:
     if rules.model is None:
         return
     encoder = encoder_of(rules.model)
-    ids = encode_pair(encoder, pair.prompt, pair.chosen, pair.rejected)
+    ids = encode_pair(encoder, pair.prompt, pair.chosen, pair.rejected, pair.tools)
     for name, tokens, scored in (
         ("prompt", ids.prompt, ids.prompt),
         ("chosen", ids.chosen.ids, ids.chosen.scored),
@@ -94,7 +97,9 @@ def _explain_pair(pair: PreferenceExample, rules: Rules) -> None:
 
 def _show_messages(name: str, messages: list[Message]) -> None:
     for message in messages:
-        _show(f"{name} [{message['role']}]", message["content"])
+        _show(
+            f"{name} [{message['role']}]", " ".join(text for text in (message["content"], message.get(EXTRA)) if text)
+        )
 
 
 def _show(name: str, text: str) -> None:

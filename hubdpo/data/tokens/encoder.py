@@ -1,23 +1,28 @@
 """Encode conversations to token ids, each message once, with the ids that the tokenizer gives to the rendered text.
 
 The chat template is rendered once for each sequence of roles, with a slot in place of each content. Contents that the
-template may rewrite (those with a `<think>` that it looks for) are rendered with it every time. Byte-level BPE cannot
+template may rewrite (those with a `<think>` that it looks for) are rendered with it every time, and so are chats with
+tool calls, tools or reasoning. Byte-level BPE cannot
 merge across added tokens, so these cut a rendered conversation into stretches, and its ids are the ids of its
 stretches. A content that spells a control token stays text.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import orjson
 from jinja2 import TemplateError
 
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.pairs.extras import map_texts
+from hubdpo.data.tokens.members import check_is_shown, left_out_by, listed_tools, shown_form
 from hubdpo.data.tokens.tiktoken_bpe import byte_pair_encoder, cuts_at_added_tokens
 from hubdpo.data.tokens.turns import MARK, slots, turns_of
 from hubdpo.errors import DataError, UnsupportedBase
@@ -73,6 +78,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class _Shown:
+    """Messages and tools as the template gets them. Text that spells a control token is a slot: `mark`, number, `mark`.
+
+    `spelt` has the texts of the slots.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[Any] | None
+    spelt: list[str]
+    mark: str
+
+
+@dataclass(frozen=True)
 class _Skeleton:
     """A rendered conversation with slots: its prompt, or the text after the last control token that both forms share.
 
@@ -88,7 +106,8 @@ class _Skeleton:
 class ChatEncoder:
     """Encodes conversations with one tokenizer. Raises DataError if its chat template cannot be split into turns.
 
-    Methods raise Rejection for a conversation that the template refuses, or whose prompt it rewrites once answered.
+    Methods raise Rejection for a conversation that the template refuses or leaves a part out of, or whose prompt it
+    rewrites once answered. `tools` is the JSON of a list.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -120,22 +139,23 @@ class ChatEncoder:
         token = self._turns.end_token
         return (token, self._tokenizer.convert_tokens_to_ids(token)) if token else None
 
-    def spells_control(self, text: str) -> bool:
-        """Whether a text contains the text of a control token."""
-        return self._control.search(text) is not None
+    def spells_control(self, *messages: Message, tools: str = "") -> bool:
+        """Whether a text of a conversation contains the text of a control token."""
+        texts = (text for message in messages for text in message.values())
+        return any(self._control.search(text) for text in texts) or self._control.search(tools) is not None
 
-    def prompt(self, prompt: Sequence[Message]) -> list[int]:
+    def prompt(self, prompt: Sequence[Message], tools: str = "") -> list[int]:
         """Return the ids of the generation prompt: the prompt and the header of the assistant's turn."""
-        if self._is_plain(prompt):
+        if not tools and self._is_plain(prompt):
             return self._filled(self._skeleton(prompt, ()).prompt, [message["content"] for message in prompt])
-        shown, spelt, mark = self._shown(prompt)
-        return self._encoded(self._template(shown, ask=True), spelt, mark)
+        shown = self._shown(prompt, tools)
+        return self._encoded(self._template(shown.messages, ask=True, tools=shown.tools), shown)
 
-    def answered(self, prompt: Sequence[Message], answer: Sequence[Message]) -> Answer:
+    def answered(self, prompt: Sequence[Message], answer: Sequence[Message], tools: str = "") -> Answer:
         """Encode an answer after its prompt, end of turn included."""
         messages = [*prompt, *answer]
-        if len(answer) > 1 or not self._is_plain(messages):
-            return self._rendered(messages, len(prompt))
+        if len(answer) > 1 or tools or not self._is_plain(messages):
+            return self._rendered(messages, len(prompt), tools)
         contents = [message["content"] for message in messages]
         skeleton = self._skeleton(prompt, answer)
         tail, ids = self._filled(skeleton.tail, contents), self._filled(skeleton.answered, contents)
@@ -168,27 +188,30 @@ class ChatEncoder:
             self._skeletons[key] = known
         return known
 
-    def _both(self, messages: Sequence[Message], count: int) -> tuple[str, str, int]:
+    def _both(
+        self, messages: Sequence[Mapping[str, Any]], count: int, tools: list[Any] | None = None
+    ) -> tuple[str, str, int]:
         """Render the first `count` messages as a generation prompt, and all of them.
 
         The third value is the end of the last control token that both texts share, in characters: what is before it
         has the same ids in both.
         """
-        asked, whole = self._template(messages[:count], ask=True), self._template(messages, ask=False)
+        asked = self._template(messages[:count], ask=True, tools=tools)
+        whole = self._template(messages, ask=False, tools=tools)
         shared = len(asked)
         if not whole.startswith(asked):
-            if not whole.startswith(self._template(messages[:count], ask=False)):
+            if not whole.startswith(self._template(messages[:count], ask=False, tools=tools)):
                 raise Rejection("template_rewrites_prompt")
             shared = len(os.path.commonprefix([asked, whole]))
         ends = (token.end() for token in self._control.finditer(asked) if token.end() <= shared)
         return asked, whole, max(ends, default=0) if self._cuts else 0
 
-    def _rendered(self, messages: Sequence[Message], count: int) -> Answer:
+    def _rendered(self, messages: Sequence[Message], count: int, tools: str) -> Answer:
         """Render a conversation without slots and find its answer: the messages from `count` on."""
-        shown, spelt, mark = self._shown(messages)
-        asked, whole, start = self._both(shown, count)
-        tail, text = self._encoded(asked[start:], spelt, mark), whole[start:]
-        ids = self._encoded(text, spelt, mark)
+        shown = self._shown(messages, tools)
+        asked, whole, start = self._both(shown.messages, count, shown.tools)
+        tail, text = self._encoded(asked[start:], shown), whole[start:]
+        ids = self._encoded(text, shown)
         shared = _alike(tail, ids)
         context: tuple[tuple[int, int], ...] = ()
         if len(messages) - count > 1:
@@ -197,18 +220,26 @@ class ChatEncoder:
                 raise Rejection("turns_not_told_apart")
             # bounds of the turns inside the answer: its first turn begins with it, and its last one ends with it
             cuts = [at - start for span in said for at in span][1:-1]
-            places = [_alike(self._encoded(text[:cut], spelt, mark), ids) - shared for cut in cuts]
+            places = [_alike(self._encoded(text[:cut], shown), ids) - shared for cut in cuts]
             context = tuple(zip(places[::2], places[1::2], strict=True))
             if messages[-1]["role"] != "assistant":
                 last = said[-1][1] - start
-                ids = ids[: _alike(self._encoded(text[:last], spelt, mark), ids)]
+                ids = ids[: _alike(self._encoded(text[:last], shown), ids)]
         return Answer(ids[shared:], context, len(tail) - shared, not whole.startswith(asked))
 
-    def _shown(self, messages: Sequence[Message]) -> tuple[list[Message], list[str], str]:
-        """Replace text that spells a control token by slots; return the messages, the replaced texts and the mark."""
-        if not any(self._control.search(message["content"]) for message in messages):
-            return list(messages), [], ""
-        texts = "".join(message["content"] for message in messages)
+    @functools.cached_property
+    def _left_out(self) -> frozenset[str]:
+        """What the chat template does not show of a conversation."""
+        return left_out_by(self._template)
+
+    def _shown(self, messages: Sequence[Message], tools: str) -> _Shown:
+        """Return a conversation as the template gets it, with slots in place of text that spells a control token."""
+        shown, listed = list(map(shown_form, messages)), listed_tools(tools)
+        if tools or any(len(message) > 2 for message in messages):
+            check_is_shown(messages, tools, self._left_out)
+        elif not self.spells_control(*messages):
+            return _Shown(shown, listed, [], "")
+        texts = str(orjson.dumps([shown, listed]), "utf-8")
         mark = next(chr(code) for code in PRIVATE_USE if chr(code) not in texts)
         spelt: list[str] = []
 
@@ -216,19 +247,23 @@ class ChatEncoder:
             spelt.append(match[0])
             return f"{mark}{len(spelt) - 1}{mark}"
 
-        return [{**m, "content": self._control.sub(slot, m["content"])} for m in messages], spelt, mark
+        def with_slots(value: Any) -> Any:
+            return map_texts(value, lambda text: self._control.sub(slot, text))
 
-    def _template(self, messages: Sequence[Message], *, ask: bool) -> str:
+        return _Shown(with_slots(shown), with_slots(listed), spelt, mark)
+
+    def _template(self, messages: Sequence[Mapping[str, Any]], *, ask: bool, tools: list[Any] | None = None) -> str:
+        options = {"tools": tools} if tools else {}
         try:
-            return rendered(self._tokenizer, messages, ask=ask, error=UnsupportedBase)
+            return rendered(self._tokenizer, messages, ask=ask, error=UnsupportedBase, **options)
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as problem:
             raise Rejection("template_refuses") from problem
 
-    def _encoded(self, rendered: str, spelt: list[str], mark: str) -> list[int]:
-        """Encode rendered text whose slots stand for the texts `spelt`."""
+    def _encoded(self, rendered: str, shown: _Shown) -> list[int]:
+        """Encode the rendered text of a conversation."""
         if self._cuts:
-            return self._filled(self._parsed(rendered, mark), spelt)
-        if spelt:  # added tokens of this tokenizer change the text beside them, so text cannot be kept apart
+            return self._filled(self._parsed(rendered, shown.mark), shown.spelt)
+        if shown.spelt:  # added tokens of this tokenizer change the text beside them, so text cannot be kept apart
             raise Rejection("special_text")
         ids: list[int] = self._tokenizer(rendered, add_special_tokens=False)["input_ids"]
         return ids

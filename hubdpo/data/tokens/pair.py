@@ -30,7 +30,11 @@ class EncodedPair:
 
 
 def encode_pair(
-    encoder: ChatEncoder, prompt: Sequence[Message], chosen: Sequence[Message], rejected: Sequence[Message]
+    encoder: ChatEncoder,
+    prompt: Sequence[Message],
+    chosen: Sequence[Message],
+    rejected: Sequence[Message],
+    tools: str = "",
 ) -> EncodedPair:
     """Encode a pair in full.
 
@@ -38,8 +42,8 @@ def encode_pair(
     start there. Raise Rejection if the chat template refuses the conversation or rewrites the prompt once it is
     answered.
     """
-    asked = encoder.prompt(prompt)
-    sides = [encoder.answered(prompt, answer) for answer in (chosen, rejected)]
+    asked = encoder.prompt(prompt, tools)
+    sides = [encoder.answered(prompt, answer, tools) for answer in (chosen, rejected)]
     replaced = max(side.replaced for side in sides)
     # a side that replaces fewer ids keeps the rest of the generation prompt at the start of its answer
     answers = [side.after(asked[len(asked) - replaced : len(asked) - side.replaced]) for side in sides]
@@ -54,7 +58,13 @@ def encode_pair(
 
 
 def fit(
-    encoder: ChatEncoder, prompt: Sequence[Message], pair: EncodedPair, *, max_length: int, prompt_budget: int
+    encoder: ChatEncoder,
+    prompt: Sequence[Message],
+    pair: EncodedPair,
+    *,
+    max_length: int,
+    prompt_budget: int,
+    tools: str = "",
 ) -> EncodedPair:
     """Cut a pair to `max_length` tokens, as training does.
 
@@ -64,7 +74,7 @@ def fit(
     if pair.longest <= max_length:
         return pair
     longest = pair.longest - len(pair.prompt)
-    ids, notes = _cut_prompt(encoder, prompt, pair, max(prompt_budget, max_length - longest))
+    ids, notes = _cut_prompt(encoder, prompt, tools, pair, max(prompt_budget, max_length - longest))
     room = max_length - len(ids)
     if longest > room:
         notes = (*notes, "response_cut")
@@ -72,27 +82,28 @@ def fit(
 
 
 def _cut_prompt(
-    encoder: ChatEncoder, prompt: Sequence[Message], pair: EncodedPair, room: int
+    encoder: ChatEncoder, prompt: Sequence[Message], tools: str, pair: EncodedPair, room: int
 ) -> tuple[list[int], tuple[str, ...]]:
     """Return at most `room` ids of the prompt, and the notes of the pair with what was cut."""
     if len(pair.prompt) <= room:
         return pair.prompt, pair.notes
-    if (shorter := shortened(encoder, prompt, room + pair.replaced)) is not None:
-        ids = encoder.prompt(shorter)
+    if (shorter := shortened(encoder, prompt, tools, room + pair.replaced)) is not None:
+        ids = encoder.prompt(shorter, tools)
         return ids[: len(ids) - pair.replaced], (*pair.notes, "prompt_cut_by_message")
     return pair.prompt[-room:], (*pair.notes, "prompt_cut_by_token")
 
 
-def shortened(encoder: ChatEncoder, prompt: Sequence[Message], room: int) -> list[Message] | None:
+def shortened(encoder: ChatEncoder, prompt: Sequence[Message], tools: str, room: int) -> list[Message] | None:
     """Remove the oldest turns until the prompt has at most `room` tokens; None if it does not fit even then.
 
-    An opening system message stays, and what is left begins with a user turn.
+    An opening system message and the tools stay, and what is left begins with a user turn: a call and its results go
+    together.
     """
     system = [message for message in prompt[:1] if message["role"] == "system"]
     for start in range(len(system) + 1, len(prompt)):
         if prompt[start]["role"] == "user":
             shorter = [*system, *prompt[start:]]
-            if len(encoder.prompt(shorter)) <= room:
+            if len(encoder.prompt(shorter, tools)) <= room:
                 return shorter
     return None
 
@@ -103,22 +114,23 @@ def measure(example: PreferenceExample, encoder: ChatEncoder, *, max_length: int
     Raise Rejection for a pair that is too long, and for one whose answers have equal token ids: with `keep`, equal ids
     in the part that training at this length would see.
     """
-    pair = encode_pair(encoder, example.prompt, example.chosen, example.rejected)
+    tools = example.tools
+    pair = encode_pair(encoder, example.prompt, example.chosen, example.rejected, tools)
     lengths = Lengths(len(pair.prompt), len(pair.chosen.ids), len(pair.rejected.ids))
     if pair.chosen.scored == pair.rejected.scored:
         raise Rejection("zero_signal")
     if max_length is None or pair.longest <= max_length:
         return lengths
     if over_length == "keep":
-        cut = fit(encoder, example.prompt, pair, max_length=max_length, prompt_budget=max_length // 2)
+        cut = fit(encoder, example.prompt, pair, max_length=max_length, prompt_budget=max_length // 2, tools=tools)
         if cut.chosen.scored == cut.rejected.scored:
             raise Rejection("zero_signal")
         return lengths
     if over_length == "truncate":
         # the tokens at the end of the prompt that the answers replace do not count against it
         budget = max_length - max(lengths.chosen, lengths.rejected) + pair.replaced
-        shorter = shortened(encoder, example.prompt, budget)
+        shorter = shortened(encoder, example.prompt, tools, budget)
         if shorter is not None:
             example.prompt = shorter
-            return Lengths(len(encoder.prompt(shorter)) - pair.replaced, lengths.chosen, lengths.rejected, CUT)
+            return Lengths(len(encoder.prompt(shorter, tools)) - pair.replaced, lengths.chosen, lengths.rejected, CUT)
     raise Rejection("over_length")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.pairs.extras import example_of
 from hubdpo.data.tokens.encoder import ChatEncoder
+from hubdpo.data.tokens.members import ANOTHER_BASE, NOT_SHOWN
 from hubdpo.data.tokens.pair import EncodedPair, encode_pair, fit
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ DROPPED = {
     "dropped_template_refuses": "the chat template refuses the conversation",
     "dropped_turns_not_told_apart": "the turns inside an answer cannot be told apart: the chat template begins or ends "
     "the assistant's with no control token",
+    "dropped_template_without_tools": "the chat template does not show the tools of a chat",
+    "dropped_template_without_tool_calls": "the chat template does not show tool calls",
+    "dropped_template_without_reasoning": "the chat template does not show `reasoning_content`",
     "dropped_special_text": "they spell a control token, which this tokenizer cannot keep as text",
 }
 """Counts of pairs that are dropped, in words."""
@@ -69,6 +74,11 @@ class PairTokenizer:
         """Return a sentence for each reason why pairs were dropped."""
         return [f"{self.counts[name]:,} pairs dropped: {why}" for name, why in DROPPED.items() if self.counts[name]]
 
+    def hint(self) -> str:
+        """Return what to do if no pair is left."""
+        reason = max(DROPPED, key=lambda name: self.counts[name]).removeprefix("dropped_")
+        return ANOTHER_BASE if reason in NOT_SHOWN.values() else "raise `--max-length`, or correct the rows"
+
     def remarks(self) -> list[str]:
         """Return a sentence for each way in which rows were changed or are unusual, then those of `dropped`."""
         return [*(f"{self.counts[name]:,} {what}" for name, what in KEPT.items() if self.counts[name]), *self.dropped()]
@@ -78,13 +88,14 @@ class PairTokenizer:
         """The control token with which the chat template ends an answer, and its id."""
         return self._encoder.end_of_turn
 
-    def rows(self, examples: Iterable[Mapping[str, list[Message]]]) -> list[dict[str, list[int]]]:
-        """Return a row for the collator for each pair that is kept, in order.
+    def rows(self, examples: Iterable[Mapping[str, Any]]) -> list[dict[str, list[int]]]:
+        """Return a row for the collator for each row of a dataset that is kept, in order.
 
         A row has `prompt_ids`, `chosen_ids` and `rejected_ids`, and in `chosen_context` and `rejected_context` the
         bounds (start, stop, start, ...) of the spans of an answer that are not scored.
         """
-        pairs = (self.pair(example["prompt"], example["chosen"], example["rejected"]) for example in examples)
+        of_rows = map(example_of, examples)
+        pairs = (self.pair(some.prompt, some.chosen, some.rejected, some.tools) for some in of_rows)
         return [
             {
                 "prompt_ids": pair.prompt,
@@ -97,14 +108,19 @@ class PairTokenizer:
             if pair is not None
         ]
 
-    def pair(self, prompt: list[Message], chosen: list[Message], rejected: list[Message]) -> EncodedPair | None:
+    def pair(
+        self, prompt: list[Message], chosen: list[Message], rejected: list[Message], tools: str = ""
+    ) -> EncodedPair | None:
         """Encode one pair; None if it is dropped, which is counted under its reason in DROPPED."""
         self.counts["rows"] += 1
-        if any(self._encoder.spells_control(message["content"]) for message in (*prompt, *chosen, *rejected)):
+        if self._encoder.spells_control(*prompt, *chosen, *rejected, tools=tools):
             self.counts["special_text_kept_as_text"] += 1
         try:
-            whole = encode_pair(self._encoder, prompt, chosen, rejected)
-            pair = fit(self._encoder, prompt, whole, max_length=self._max_length, prompt_budget=self._prompt_budget)
+            whole = encode_pair(self._encoder, prompt, chosen, rejected, tools)
+            pair = fit(
+                self._encoder, prompt, whole, max_length=self._max_length, prompt_budget=self._prompt_budget,
+                tools=tools,
+            )  # fmt: skip
         except Rejection as rejection:
             self.counts[f"dropped_{rejection.reason}"] += 1
             return None
