@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hubdpo import prepare
 from hubdpo.data.raw.inner_rows import find_path
 from hubdpo.data.raw.pieces import PieceReader, RawRow, cut
 from hubdpo.data.raw.raw_file import RawFile
@@ -86,7 +88,7 @@ def test_rows_without_a_list_are_broken_and_counted(tmp_path: Path) -> None:
 def test_a_path_that_leads_nowhere_is_refused_with_the_lists_there_are(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no list at `data.rows`") as caught:
         read(tmp_path, "raw.json", json.dumps(DEEP).encode(), "data.rows")
-    assert caught.value.hint == "its lists of objects are `data.items`"
+    assert caught.value.hint == "--rows data.items"
 
 
 def test_a_key_with_dots_is_found_before_a_path() -> None:
@@ -94,3 +96,13 @@ def test_a_key_with_dots_is_found_before_a_path() -> None:
     assert [find_path(value, path) for path in ("a.b.c", "a.d.1.f", "a.d.2", "a.x")] == [
         (["a.b", "c"], 1), (["a", "d", 1, "f"], 3), ([], None), ([], None)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["deep.json", "two.json"])
+def test_the_list_that_the_error_names_is_read(tmp_path: Path, name: str) -> None:
+    value = {"deep.json": DEEP, "two.json": {"rows of a": rows(3), "b": rows(2)}}[name]
+    (tmp_path / name).write_text(json.dumps(value))
+    with pytest.raises(DataError, match="nested deeper|several lists") as caught:
+        prepare(source=str(tmp_path / name), output_dir=tmp_path / "out")
+    path = shlex.split(str(caught.value.hint))[1]
+    assert prepare(source=str(tmp_path / name), output_dir=tmp_path / "out", rows=path).funnel.read == 3

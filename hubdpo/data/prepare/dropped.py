@@ -51,7 +51,7 @@ NEXT_STEPS = {
     "unpaired": "each prompt has one answer and DPO needs two; train KTO on them (TRL's KTOTrainer)",
     "single_answer": "DPO compares two answers to one prompt; these rows have one",
     "secret_found": "`--redact` keeps rows with credentials, each replaced by its kind",
-    NO_LIST: "`rows` is the path to a list in every row; these rows have none there",
+    NO_LIST: "`--rows` names a list in every row; these rows have none there",
     "malformed_line": "`rejected.jsonl` says what is wrong with each line",
     "missing_field": "a prompt or an answer is missing; look at rows with `--explain 3`, and name columns with `--map`",
     "truncated_cells": "the Hub's API cuts long texts; read the dataset itself: hf://datasets/USER/NAME",

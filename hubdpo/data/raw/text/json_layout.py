@@ -143,7 +143,7 @@ def _object_layout(file: RawFile, most: int, columns: Collection[str]) -> tuple[
         lists = {key: len(items) for key, items in value.items() if _is_rows(items)}
         if not lists or any(converter.detect(value) for converter in CONVERTERS.values()):
             if deep := [path for key in value if not lists for path in _deep_lists(value[key], [key])]:
-                raise _several_lists(file, f"the rows of {file.name} are nested deeper than hubdpo looks", deep)
+                raise _several_lists(f"the rows of {file.name} are nested deeper than hubdpo looks", deep)
             return Layout.OBJECT, []
     else:
         with storage.open_read(file.path) as stream:
@@ -155,7 +155,7 @@ def _object_layout(file: RawFile, most: int, columns: Collection[str]) -> tuple[
             )
     if len(lists) > 1 and not all(map(split_of, lists)):
         named = ", ".join(f"`{key}` ({count:,})" for key, count in lists.items())
-        raise _several_lists(file, f"{file.name} holds several lists of objects: {named}", [[key] for key in lists])
+        raise _several_lists(f"{file.name} holds several lists of objects: {named}", [[key] for key in lists])
     for key, count in lists.items():
         console.info(f"{file.name}: the rows are the {count:,} objects under `{key}`")
     return Layout.LISTS, list(lists)
@@ -176,9 +176,7 @@ def _check_path(file: RawFile, most: int, path: str) -> None:
         raise DataError(f"{file.name} is one JSON object of {size:,} bytes", hint=f"--max-line-bytes {size}")
     value = _whole_object(file)
     if not isinstance(find_path(value, path)[1], list):
-        lists = [f"`{'.'.join(keys)}`" for keys in _deep_lists(value, [])]
-        hint = f"its lists of objects are {console.listed(lists, MOST_NAMES)}" if lists else "look at the file"
-        raise DataError(f"{file.name} has no list at `{path}`", hint=hint)
+        raise _several_lists(f"{file.name} has no list at `{path}`", _deep_lists(value, []))
 
 
 def is_page(value: Row) -> bool:
@@ -256,14 +254,10 @@ def _orient(value: Row) -> str | None:
     return "index" if 2 * rows > len(some) else None
 
 
-def _several_lists(file: RawFile, message: str, paths: list[list[str]]) -> DataError:
-    """Return an error whose hint writes each list to a file of its own."""
-    commands = [
-        f"jq -c {shlex.quote('.' + ''.join(f'[{orjson.dumps(key).decode()}]' for key in path) + '[]')} "
-        f"{shlex.quote(file.typed)} > {shlex.quote(f'{path[-1]}.jsonl')}"
-        for path in paths[:MOST_NAMES]
-    ]
-    return DataError(message, hint="; ".join(commands))
+def _several_lists(message: str, paths: list[list[str]]) -> DataError:
+    """Return an error whose hint names the list to read."""
+    options = [f"--rows {shlex.quote('.'.join(path))}" for path in paths[:MOST_NAMES]]
+    return DataError(message, hint=" or ".join(options) or "leave `--rows` out")
 
 
 def _parsed(text: bytes) -> Any:
