@@ -213,9 +213,13 @@ class SourceConfig(Description):
     path: list[str] = Field(min_length=1, description="Files, folders, globs or addresses, as SOURCE.")
     format: str | None = Field(None, description="Converter to use instead of columns.")
     split: str | float | None = Field(
-        None, description="`published`, a column with the names of splits, `train`, `test`, or the share to hold out."
+        None,
+        description="`train` or `test` for all rows, the share of prompts to hold out, or as `--split`: `published`, "
+        "`none`, or a column with the names of splits.",
     )
-    weight: float = Field(1.0, gt=0, description="Times that each pair for training is written: 0.5 is half of them.")
+    weight: float = Field(
+        1.0, gt=0, le=100, description="Times that each pair for training is written: 0.5 is half of them."
+    )
     max_rows: int | None = Field(None, ge=1, description="Most pairs to keep.")
     name: str | None = Field(None, description="Name that the column `source` gives the pairs.")
 

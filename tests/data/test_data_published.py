@@ -173,7 +173,7 @@ def test_a_prompt_of_both_published_splits_stays_in_test(
 def leaking(folder: Path) -> list[str]:
     """Write two sources, of which one has the other's second test prompt among its train rows; return their paths."""
     write(folder / "a" / "train.jsonl", rows(12)[:8])
-    write(folder / "a" / "test.jsonl", [rows(12)[0], *rows(12)[8:]])
+    write(folder / "a" / "valid.jsonl", [rows(12)[0], *rows(12)[8:]])
     write(folder / "b" / "train.jsonl", [*rows(20)[14:], {"prompt": "Question 8", "chosen": "x", "rejected": "y"}])
     return [str(folder / name) for name in "ab"]
 

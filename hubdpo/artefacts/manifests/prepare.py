@@ -35,6 +35,8 @@ class Source(BaseModel):
     split: str | None = None
     read: Count | None = None
     kept: Count | None = None
+    repeated: Count = 0
+    """Pairs among `kept` that were written once more, by the weight of the source."""
     address: str | None = None
     dropped: dict[str, Count] = Field(default_factory=dict)
 
@@ -67,8 +69,8 @@ class Markers(BaseModel):
 class Funnel(BaseModel):
     """Every row that was read is either kept, or dropped for one named reason.
 
-    A row counts as one pair. `added` counts the further pairs of rows with several answers, and `joined` the rows that
-    became the second answer of another row's pair.
+    A row counts as one pair. `added` counts the further pairs of rows with several answers, and the pairs that the
+    weight of their source repeats; `joined` counts the rows that became the second answer of another row's pair.
     """
 
     read: Count
@@ -128,3 +130,8 @@ class PrepareManifest(Manifest):
     """Every published file except `prepare.json`; the card by its generated part, see `card_entry`."""
     fingerprint: str
     """Hash of hubdpo's version, the sources and the options that affect the data; equal hashes mean equal bytes."""
+
+    @property
+    def repeated(self) -> int:
+        """Pairs that were written once more, by the weight of their source; `funnel.added` counts them as well."""
+        return sum(source.repeated for source in self.sources)

@@ -11,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hubdpo.config import PrepareConfig
-from hubdpo.data.clean.keys import Hashes, RowKeys, mix
+from hubdpo.data.clean.keys import Hashes, RowKeys, uniform
 from hubdpo.data.clean.near_duplicates import Rows, Signatures, near_groups
+from hubdpo.data.clean.policy import SourceOfRows, beyond, times
 
 VERDICTS = (
     "train", "test", "duplicate_pair", "contradiction", "near_duplicate_pair", "over_length", "prompt_in_test",
+    "over_max_rows", "left_out_by_weight",
 )  # fmt: skip
 """What can become of a pair, by verdict code: its split, or the reason why it is dropped."""
-TRAIN, TEST, DUPLICATE, CONTRADICTION, NEAR, OVER_LENGTH, IN_TEST = range(len(VERDICTS))
+TRAIN, TEST, DUPLICATE, CONTRADICTION, NEAR, OVER_LENGTH, IN_TEST, OVER_ROWS, LEFT_OUT = range(len(VERDICTS))
 SPLITS, REASONS = VERDICTS[:2], VERDICTS[2:]
 UNDECIDED = 255
 DRAWN, ASKED_TRAIN, ASKED_TEST = range(3)
@@ -30,6 +32,7 @@ LENGTH_STEP = 64
 TEST_SIZE = 0.05
 """Share of prompts held out if neither `--test-size` nor a published split says otherwise."""
 
+Shares = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Verdicts = npt.NDArray[np.uint8]
 Asked = npt.NDArray[np.uint8]
@@ -38,14 +41,25 @@ Asked = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Decision:
-    """`verdict` has a code of VERDICTS for each pair, uint8 (rows,); `max_length` is the limit in tokens, if any."""
+    """`verdict` has a code of VERDICTS for each pair, uint8 (rows,); `max_length` is the limit in tokens, if any.
+
+    `times` is how often each pair is written if it is kept, uint8 (rows,); None if each is written once.
+    """
 
     verdict: Verdicts
     max_length: int | None
+    times: npt.NDArray[np.uint8] | None = None
 
     def kept(self, split: int) -> Rows:
-        """Return the row numbers of a split, in order."""
-        return np.flatnonzero(self.verdict == split)
+        """Return the row numbers of a split, in order; a row that is written several times is there as often."""
+        rows = np.flatnonzero(self.verdict == split)
+        return rows if self.times is None else np.repeat(rows, self.times[rows])
+
+    def repeats(self, rows: slice) -> int:
+        """Count the pairs of some rows that are written in addition to the first time."""
+        if self.times is None:
+            return 0
+        return int((self.times[rows].astype(np.int64) - 1)[self.verdict[rows] < len(SPLITS)].sum())
 
 
 def count_verdicts(verdict: Verdicts) -> Counter[str]:
@@ -55,14 +69,21 @@ def count_verdicts(verdict: Verdicts) -> Counter[str]:
 
 
 def decide(
-    keys: RowKeys, config: PrepareConfig, *, near: npt.NDArray[np.uint32] | None = None, asked: Asked | None = None
+    keys: RowKeys,
+    config: PrepareConfig,
+    *,
+    near: npt.NDArray[np.uint32] | None = None,
+    asked: Asked | None = None,
+    shares: Shares | None = None,
+    sources: SourceOfRows | None = None,
 ) -> Decision:
     """Decide about every row of `keys`.
 
     `near` holds the signatures of `--dedupe near`, uint32 (rows, 2, permutations): [:, 0] of the prompt, [:, 1] of the
     whole pair. `asked` is the split of each row, by default all are drawn. No row changes the split that is asked for:
     scores stay comparable with others' on the same test rows. A prompt of theirs is dropped from train, unless
-    `--on-leak keep` is given.
+    `--on-leak keep` is given. `shares` are the shares of prompts to hold out of the rows that are drawn, by default
+    that of `--test-size`. `sources` say how many of their pairs are written, and how often.
     """
     verdict = np.full(len(keys), UNDECIDED, np.uint8)
     # rows with the same split key must be in the same split: equal prompts, and similar ones with `--dedupe near`
@@ -79,33 +100,50 @@ def decide(
     limit = _max_length(keys, verdict, config)
     if limit is not None and config.over_length != "keep":
         verdict[(verdict == UNDECIDED) & (total_tokens(keys) > limit)] = OVER_LENGTH
-    test = _test_rows(split_keys, asked, config)
+    for number, source in enumerate(sources.sources if sources else ()):
+        if sources and source.max_rows is not None:
+            rows = np.flatnonzero((verdict == UNDECIDED) & (sources.numbers == number))
+            verdict[rows[beyond(keys[rows], source.max_rows, config.seed)]] = OVER_ROWS
+    test = _test_rows(split_keys, asked, shares, config)
     undecided = verdict == UNDECIDED
     verdict[undecided] = np.where(test[undecided], TEST, TRAIN)
-    return Decision(verdict, limit)
+    return Decision(verdict, limit, _weigh(keys, verdict, sources, config.seed))
 
 
-def _test_rows(split_keys: Hashes, asked: Asked, config: PrepareConfig) -> Mask:
+def _test_rows(split_keys: Hashes, asked: Asked, shares: Shares | None, config: PrepareConfig) -> Mask:
     """Return bool (rows,): whether a row belongs to the test split, if it is kept.
 
-    A row whose split is drawn follows the train rows of its prompt whose split is asked for.
+    A row whose split is drawn follows the train rows of its prompt whose split is asked for. Of different shares, the
+    largest decides about a prompt.
     """
     drawn: Mask = asked == DRAWN
     test: Mask = asked == ASKED_TEST
-    held_out = is_test(split_keys[drawn], TEST_SIZE if config.test_size is None else config.test_size, config.seed)
-    test[drawn] = held_out & ~np.isin(split_keys[drawn], split_keys[asked == ASKED_TRAIN])
+    prompts = split_keys[drawn]
+    share = shares[drawn] if shares is not None else TEST_SIZE if config.test_size is None else config.test_size
+    held_out = is_test(prompts, share, config.seed) & ~np.isin(prompts, split_keys[asked == ASKED_TRAIN])
+    test[drawn] = held_out if shares is None else np.isin(prompts, prompts[held_out])
     return test
 
 
-def is_test(keys: Hashes, test_size: float, seed: int) -> Mask:
+def is_test(keys: Hashes, test_size: float | Shares, seed: int) -> Mask:
     """Return bool (rows,): whether the prompt with this hash is held out. The share tends to `test_size`.
 
     The hash alone decides, so no prompt is in both splits, and adding data moves no row.
     """
-    draws = mix(np.asarray(keys, np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15) % 2**64))
-    # the upper 53 bits: what a float64 holds exactly
-    held_out: Mask = (draws >> np.uint64(11)).astype(np.float64) < test_size * 2**53
+    held_out: Mask = uniform(keys, seed) < test_size
     return held_out
+
+
+def _weigh(keys: RowKeys, verdict: Verdicts, sources: SourceOfRows | None, seed: int) -> npt.NDArray[np.uint8] | None:
+    """Return how often each pair is written; mark those that the weight of their source leaves out in `verdict`."""
+    if sources is None or all(source.weight == 1 for source in sources.sources):
+        return None
+    written = np.ones(len(keys), np.uint8)
+    for number, source in enumerate(sources.sources):
+        rows = np.flatnonzero((verdict == TRAIN) & (sources.numbers == number))
+        written[rows] = times(keys["prompt"][rows], source.weight, seed)
+    verdict[(verdict == TRAIN) & (written == 0)] = LEFT_OUT
+    return written
 
 
 def total_tokens(keys: RowKeys) -> npt.NDArray[np.int64]:

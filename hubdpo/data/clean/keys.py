@@ -15,7 +15,7 @@ import numpy.typing as npt
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from hubdpo.artefacts.formats.messages import COLUMNS
-from hubdpo.data.pairs.batch import PairBatch
+from hubdpo.data.pairs.batch import KeptColumn, PairBatch
 from hubdpo.data.pairs.extras import by_column, kinds_of, unpack
 from hubdpo.data.pairs.message_column import MessageColumn
 
@@ -62,6 +62,18 @@ def mix(values: Hashes) -> Hashes:
     return values ^ (values >> np.uint64(31))
 
 
+def draws(keys: Hashes, seed: int, purpose: int = 0) -> Hashes:
+    """Return a random number for each hash, uint64 (rows,): always the same, and others for another seed or purpose."""
+    salt = (seed * 0x9E3779B97F4A7C15 + purpose * 0xD1B54A32D192ED03) % 2**64
+    return mix(np.asarray(keys, np.uint64) + np.uint64(salt))
+
+
+def uniform(keys: Hashes, seed: int, purpose: int = 0) -> npt.NDArray[np.float64]:
+    """Return `draws` as numbers from 0 to 1, float64 (rows,)."""
+    # the upper 53 bits: what a float64 holds exactly
+    return (draws(keys, seed, purpose) >> np.uint64(11)).astype(np.float64) / 2**53
+
+
 _POSITIONS = 1024
 _FACTORS = mix(np.arange(1, _POSITIONS * 8 + 1, dtype=np.uint64)) | np.uint64(1)
 """Multiplier of a message's hash by position and role code, at `position % _POSITIONS * 8 + role`.
@@ -94,7 +106,7 @@ def digests(column: MessageColumn, extras: Extras) -> Hashes:
     return hashes
 
 
-def ids(column: MessageColumn, extras: Extras) -> list[bytes]:
+def ids(column: MessageColumn, extras: Extras) -> KeptColumn:
     """Return 16 hex digits for each row, a 64-bit hash: equal for equal messages, in any file, column or run."""
     digits = digests(column, extras)[:, 0].astype(">u8").tobytes().hex().encode()
     return [digits[start : start + 16] for start in range(0, len(digits), 16)]

@@ -9,7 +9,7 @@ from hubdpo import console
 from hubdpo.artefacts.manifests.prepare import Funnel, Source
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.decide import SPLITS, Decision, count_verdicts
-from hubdpo.data.prepare.dropped import main_reason, next_step, reason_counts
+from hubdpo.data.prepare.dropped import BY_REQUEST, main_reason, next_step, reason_counts
 from hubdpo.data.prepare.piece_writer import read_dropped
 from hubdpo.data.prepare.rounds import Rounds
 from hubdpo.data.prepare.rules import Rules
@@ -36,6 +36,8 @@ class Account:
     extra_pairs: int = 0
     converted: int = 0
     kept: int = 0
+    repeats: int = 0
+    """Pairs among `kept` that the weight of their source has written once more."""
     dropped: Counter[str] = field(default_factory=Counter)
 
     def record(self, source: Source) -> Source:
@@ -43,7 +45,8 @@ class Account:
         return source.model_copy(update={
             "converter": self.converter, "split": ", ".join(self.splits) or None,
             "address": self.file.address,
-            "read": self.read, "kept": self.kept, "dropped": dict(sorted(self.dropped.items())),
+            "read": self.read, "kept": self.kept, "repeated": self.repeats,
+            "dropped": dict(sorted(self.dropped.items())),
         })  # fmt: skip
 
 
@@ -61,7 +64,9 @@ def accounts_of(
         account.splits |= dict.fromkeys(plan.names(piece, first))
         account.read += first.read
         account.extra_pairs += first.extra_pairs
-        account.kept += sum(decided.pop(split, 0) for split in SPLITS)
+        repeats = decision.repeats(slice(start, stop))
+        account.repeats += repeats
+        account.kept += sum(decided.pop(split, 0) for split in SPLITS) + repeats
         # single answers that are in no pair were dropped in the second round
         paired = first.single_answers - last.dropped.total() if rule.single else 0
         account.converted += max(paired, last.pairs)
@@ -76,10 +81,11 @@ def make_funnel(accounts: list[Account]) -> Funnel:
     read, kept = sum(account.read for account in accounts), sum(account.kept for account in accounts)
     extra, dropped = sum(account.extra_pairs for account in accounts), _dropped(accounts)
     # of single answers, two rows make one pair; a few answers to one prompt may also make more pairs than rows
-    difference = kept + dropped.total() - read - extra
+    repeated = sum(account.repeats for account in accounts)
+    difference = kept + dropped.total() - read - extra - repeated
     return Funnel(
         read=read, kept=kept, dropped=dict(sorted(dropped.items())),
-        added=extra + max(difference, 0), joined=max(-difference, 0),
+        added=extra + repeated + max(difference, 0), joined=max(-difference, 0),
     )  # fmt: skip
 
 
@@ -118,7 +124,7 @@ def _warn_of_drops(files: list[Account], config: PrepareConfig) -> None:
         files = [account for account in files if account.read >= FEW_ROWS and _lost_most([account])]
     if not files:
         return
-    dropped = _dropped(files)
+    dropped = _lost(files)
     reason = main_reason(dropped)
     console.warn(
         f"{_names(files)}: {dropped.total():,} of {_rows(files):,} rows are dropped, "
@@ -128,11 +134,16 @@ def _warn_of_drops(files: list[Account], config: PrepareConfig) -> None:
 
 
 def _lost_most(files: list[Account]) -> bool:
-    return _dropped(files).total() > MOST_DROPPED * _rows(files)
+    return _lost(files).total() > MOST_DROPPED * _rows(files)
 
 
 def _dropped(files: list[Account]) -> Counter[str]:
     return sum((account.dropped for account in files), Counter[str]())
+
+
+def _lost(files: list[Account]) -> Counter[str]:
+    """Return what was dropped although nobody asked for it."""
+    return Counter({reason: count for reason, count in _dropped(files).items() if reason not in BY_REQUEST})
 
 
 def _rows(files: list[Account]) -> int:

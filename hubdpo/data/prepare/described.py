@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import yaml
 
 from hubdpo.config import PrepareConfig
 from hubdpo.config.description import Description, SourceConfig
 from hubdpo.config.map_option import columns_of_map, parse_map
 from hubdpo.config.name_values import read_pairs
+from hubdpo.data.clean.policy import SourceOfRows
 from hubdpo.data.converters import CONVERTERS, Converter, ConvertOptions
 from hubdpo.data.converters.formats.described import Columns, converter
 from hubdpo.data.converters.vote_words import parse_labels
@@ -61,6 +63,16 @@ def find_described(described: Sequence[DescribedSource], scratch: str) -> list[R
         encoding = some.source.encoding
         files += find_sources(some.source.path, scratch, encoding, described=index, first=len(files))
     return files
+
+
+def source_of_rows(
+    described: Sequence[DescribedSource], pieces: Sequence[Piece], counts: Sequence[int]
+) -> SourceOfRows | None:
+    """Return the source of each row, by the number of rows of each piece; None if no source has a limit or weight."""
+    sources = [some.source for some in described]
+    if all(source.max_rows is None and source.weight == 1 for source in sources):
+        return None
+    return SourceOfRows(sources, np.repeat(np.array([piece.file.described for piece in pieces], np.int32), counts))
 
 
 def _of_options(config: PrepareConfig) -> SourceConfig:

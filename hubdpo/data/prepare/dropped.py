@@ -31,6 +31,8 @@ POLICIES = {"tie": "on_tie", "over_length": "over_length", "contradiction": "on_
 
 NEXT_STEPS = {
     "duplicate_pair": "repeats teach nothing new; `--dedupe none` keeps them",
+    "over_max_rows": "the source has a `max_rows`; raise it to keep more",
+    "left_out_by_weight": "the source has a `weight` below 1; raise it to keep more",
     "near_duplicate_pair": "`--dedupe exact` keeps pairs that only say almost the same",
     "contradiction": "`--on-conflict majority` keeps what most rows say",
     "over_length": "raise `--max-length`, or shorten prompts with `--over-length truncate`",
@@ -87,6 +89,9 @@ DONE = {
 }
 """What to do instead if the option that NEXT_STEPS recommends has this value already: (option, value, hint)."""
 
+BY_REQUEST = frozenset(("over_max_rows", "left_out_by_weight"))
+"""Reasons of pairs that the user left out of a source: nothing is wrong with them."""
+
 
 class DroppedRow(TypedDict):
     """A line of `rejected.jsonl`; until the file is written, `line` counts from the beginning of the piece."""
@@ -121,7 +126,7 @@ def next_step(dropped: Counter[str], config: PrepareConfig) -> str:
 def is_error(reason: str, config: PrepareConfig) -> bool:
     """Whether the options make a row that is dropped for this reason an error."""
     policy = POLICIES.get(reason)
-    return config.strict or (policy is not None and getattr(config, policy) == "error")
+    return (config.strict and reason not in BY_REQUEST) or (policy is not None and getattr(config, policy) == "error")
 
 
 def dropped_line(line: int, reason: str, row: Row | None, detail: str = "", *, scan: bool = False) -> bytes:

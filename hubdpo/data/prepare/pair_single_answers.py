@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ class PairingTask:
     """(line, reason)"""
 
 
-def pair_up(results: list[PieceResult], rules: Rules, plan: SplitPlan) -> list[PairingTask]:
+def pair_up(results: list[PieceResult], rules: Sequence[Rules], plan: SplitPlan) -> list[PairingTask]:
     """Decide which answers to compare, in the order of the better ones. Answers of different splits are not compared.
 
     Scored answers are paired as `--pairs` says. Labelled answers are good or bad: `all` pairs every good answer of a
@@ -53,7 +53,8 @@ def pair_up(results: list[PieceResult], rules: Rules, plan: SplitPlan) -> list[P
     Rows left alone are dropped as `unpaired`, `duplicate_row`, `contradiction` (one answer with two labels or scores),
     `tie` or `below_margin`.
     """
-    keys = np.concatenate([_read_keys(rules.scratch, result.number) for result in results])
+    one = rules[results[0].number]
+    keys = np.concatenate([_read_keys(one.scratch, result.number) for result in results])
     bounds = np.cumsum([0, *(result.single_answers for result in results)])
     worse_rows: dict[int, list[int]] = {}
     dropped: dict[int, str] = {}
@@ -61,7 +62,7 @@ def pair_up(results: list[PieceResult], rules: Rules, plan: SplitPlan) -> list[P
     asked = plan.asked(keys, [result.number for result in results], np.diff(bounds))
     for group in _same_prompt(keys, asked == ASKED_TEST):
         distinct = _distinct(keys, group, dropped)
-        for better, worse in _choose(keys, distinct, rules.how, dropped, labelled=rules.labelled):
+        for better, worse in _choose(keys, distinct, one.how, dropped, labelled=one.labelled):
             worse_rows.setdefault(better, []).append(worse)
             used |= {better, worse}
 
@@ -74,7 +75,7 @@ def pair_up(results: list[PieceResult], rules: Rules, plan: SplitPlan) -> list[P
         rows = range(int(bounds[piece]), int(bounds[piece + 1]))
         pairs = [(answer(row), answer(worse)) for row in rows for worse in worse_rows.get(row, [])]
         lost = [(int(keys["line"][row]), dropped.get(row, "unpaired")) for row in rows if row not in used]
-        tasks.append(PairingTask(result.number, rules, pairs, lost))
+        tasks.append(PairingTask(result.number, rules[result.number], pairs, lost))
     return tasks
 
 

@@ -181,9 +181,13 @@ class PieceWriter:
         return batch if keep.all() else batch.filter(keep)
 
     def _write(self, batch: PairBatch) -> None:
-        hashed = self._rules.ids and not self._rules.single
-        texts = [*(map(ids, batch.columns, by_column(batch.extras).values()) if hashed else ()), *batch.kept]
-        arrays = [*(column.to_arrow() for column in batch.columns), *map(text_array, (batch.extras, *texts))]
+        rules, texts = self._rules, [*batch.kept]
+        if rules.ids and not rules.single:
+            texts[:0] = map(ids, batch.columns, by_column(batch.extras).values())
+        if rules.named and not rules.single:
+            texts.append([rules.source.name] * len(batch.lines))
+        messages = [column.to_arrow() for column in batch.columns]
+        arrays = [*messages, text_array(batch.extras), *map(text_array, texts)]
         self._rows.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._files["keys"].write(row_keys(batch, single=self._rules.single).tobytes())
         self.result.splits.update(batch.splits)

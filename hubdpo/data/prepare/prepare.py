@@ -33,7 +33,7 @@ from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
 from hubdpo.data.prepare.accounts import accounts_of, check_sources, make_funnel
 from hubdpo.data.prepare.convert_piece import Task, convert_piece
-from hubdpo.data.prepare.described import DescribedSource, described_sources, find_described
+from hubdpo.data.prepare.described import DescribedSource, described_sources, find_described, source_of_rows
 from hubdpo.data.prepare.explain import explain_files
 from hubdpo.data.prepare.folder import check_is_no_source, check_is_ours, may_hold_files, up_to_date
 from hubdpo.data.prepare.piece_writer import PieceResult, scratch_file
@@ -141,8 +141,10 @@ def _prepare(
         keys = gather(rounds, space, "keys", ROW_KEY)
         near = gather(rounds, space, "near", np.dtype("<u4"), 2, PERMUTATIONS) if config.dedupe == "near" else None
         counts = [result.pairs for result in rounds.last]
-        asked = plan.asked(keys, range(len(pieces)), counts) if plan.published else None
-        decision = decide(keys, config, near=near, asked=asked)
+        decision = decide(
+            keys, config, near=near, asked=plan.asked(keys, range(len(pieces)), counts) if plan.published else None,
+            shares=plan.shares_of_rows(counts), sources=source_of_rows(described, pieces, counts),
+        )  # fmt: skip
 
         # 5. Check the outcome: what may not be dropped, sources of no use, sources that changed.
         check_decision(config, decision, keys, rounds, pieces)
@@ -192,7 +194,7 @@ def _prepare(
                 split: plan_shards(kept, keys["bytes"], written, storage.join(space.new, "data", split), held)
                 for split, kept in rows.items()
             }
-            del keys, near, asked, decision, rows  # memory that would grow with the input while the shards are written
+            del keys, near, decision, rows  # memory that would grow with the input while the shards are written
             sections = () if storage.is_url(config.output_dir) else kept_of(Path(config.output_dir) / CARD_FILE)
             manifest = write_folder(engine, space, manifest, card, shards, sections)
             space.publish()

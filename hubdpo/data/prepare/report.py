@@ -26,7 +26,7 @@ from hubdpo.data.clean.screen import MOST_NAMES, OTHERS
 from hubdpo.data.clean.unread import MASKS, SHARES
 from hubdpo.data.converters.prompts import SYSTEM
 from hubdpo.data.pairs.messages import media_of, words_of
-from hubdpo.data.prepare.dropped import DroppedRow, next_step, reason_counts
+from hubdpo.data.prepare.dropped import BY_REQUEST, DroppedRow, next_step, reason_counts
 from hubdpo.data.prepare.piece_writer import read_dropped
 from hubdpo.data.prepare.rounds import Rounds, with_lines_before
 from hubdpo.data.raw.pieces import Piece
@@ -113,7 +113,8 @@ def check_outcome(config: PrepareConfig, funnel: Funnel) -> None:
             hint=next_step(Counter(funnel.dropped), config),
         )
     dropped = sum(funnel.dropped.values())
-    share = dropped / (dropped + funnel.kept)
+    lost = sum(count for reason, count in funnel.dropped.items() if reason not in BY_REQUEST)
+    share = lost / (dropped + funnel.kept)
     if share > config.max_reject:
         raise DataError(
             f"{share:.1%} of the rows would be dropped, more than `--max-reject {config.max_reject:g}`: {reasons}",
@@ -134,7 +135,9 @@ def report(manifest: PrepareManifest, *, dry_run: bool) -> None:
     """Show the funnel as a table, then remarks on the split, missing values, unused columns and markers."""
     funnel = manifest.funnel
     rows = [("read", f"{funnel.read:,}")]
-    rows += [("further pairs of rows with several answers", f"{funnel.added:,}")] if funnel.added else []
+    several = funnel.added - manifest.repeated
+    rows += [("further pairs of rows with several answers", f"{several:,}")] if several else []
+    rows += [("train pairs once more, by weight", f"{manifest.repeated:,}")] if manifest.repeated else []
     rows += [("second answers of a pair", f"{funnel.joined:,}")] if funnel.joined else []
     rows += [(f"put right: {repair}", f"{count:,}") for repair, count in manifest.repaired.items()]
     rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in funnel.dropped.items()]
@@ -178,9 +181,10 @@ def _report_split(manifest: PrepareManifest) -> None:
         for split, name in names.items()
         if "test" in (split or "")
     )
-    drawn = f", but those of {names[None]} are drawn" if None in names else ""
+    others = ", or in that of their source" if manifest.config.get("sources") else ""
+    others += f", but those of {names[None]} are drawn" if None in names else ""
     console.info(
-        f"rows stay in the split they were published in{drawn}: `test` has {test or 'none'}, `train` the others; "
+        f"rows stay in the split they were published in{others}: `test` has {test or 'none'}, `train` the others; "
         "`--split none` draws a new split"
     )
     if shared := manifest.funnel.dropped.get("prompt_in_test"):

@@ -73,7 +73,7 @@ def second_round(
             groups.setdefault((rule.converter, piece.file.described), []).append(result)
     tasks: list[PairingTask] = []
     for results in groups.values():
-        tasks += pair_up(results, rules[results[0].number], plan)
+        tasks += pair_up(results, rules, plan)
     tasks.sort(key=lambda task: task.number)
     paired = list(engine.map(write_pairs, tasks))
     for result in paired:

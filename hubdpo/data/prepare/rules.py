@@ -45,6 +45,8 @@ MEANINGS = dict(zip(IDS, (
     "hash of the answer `rejected`, in either column",
 ), strict=True))  # fmt: skip
 """What the ids are that rows get where prompts may have several answers."""
+SOURCE = "source"
+"""The column with the names of sources."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,13 @@ class Rules:
     """Whether the rows of the run have ids, because some prompts may have several answers."""
     split_column: SplitColumn | None = None
     """Column that may name the split in which a row was published."""
+    named: bool = False
+    """Whether the rows of the run have the name of their source."""
 
     def columns(self) -> dict[str, str]:
         """Return the columns of text that the rows of the run have, in order, with their meaning."""
-        return {**(MEANINGS if self.ids else {}), **dict.fromkeys(self.keep, "copied from the source")}
+        named = {SOURCE: "name of the source that the pair is from"} if self.named else {}
+        return {**(MEANINGS if self.ids else {}), **dict.fromkeys(self.keep, "copied from the source"), **named}
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,12 @@ def make_rules(
     columns = {column: None for file in files for column in file.seen.fields}
     _check_keep(config, pieces, columns)
     keep = [*config.keep, *(column for column in attribution if column in columns and column not in config.keep)]
-    split_column = SplitColumn.of(config.split)
+    named = any(some.source.name is not None for some in described)
+    if named and SOURCE in keep:
+        raise ConfigError(
+            f"`--keep {SOURCE}`: the sources have names, so hubdpo writes a column of this name",
+            hint="rename the column in the source, or leave the names of the sources out",
+        )
     ids = any(file.converter.pairs_up_answers for file in files)
     if ids and (clash := [name for name in keep if name in MEANINGS]):
         raise ConfigError(
@@ -127,13 +137,14 @@ def make_rules(
         source, how, converter = file.described.source, file.described.how, file.converter
         with in_item(config, file.described):
             screen = _screen_of(file, keep)
+        split_column = SplitColumn.of(config.split if source.split is None else source.split)
         if split_column is not None and split_column.asked:
             screen = screen.reading(split_column.place, tuple(file.seen.fields))
         convert = converter.bind(how)
         single = isinstance(first_converted(convert, file.rows), ScoredAnswer)
         by_file[file.pieces[0].file.number] = Rules(
             converter.name, config, source, how, convert, converter.bind_many(), screen, keep, model, single,
-            "labels" in converter.options, scratch, ids, split_column,
+            "labels" in converter.options, scratch, ids, split_column, named,
         )  # fmt: skip
     return [by_file[piece.file.number] for piece in pieces]
 

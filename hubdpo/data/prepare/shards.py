@@ -29,12 +29,12 @@ CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_l
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `start` to `stop` of the Arrow file of a piece; `mask` has a byte for each, 1 if the row is taken."""
+    """Rows `start` to `stop` of the Arrow file of a piece; `times` has a byte for each: how often it is taken."""
 
     rows: str
     start: int
     stop: int
-    mask: bytes
+    times: bytes
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def plan_shards(
     """Cut the kept rows of a split into shards, whose paths begin with `path`.
 
     Args:
-        kept: row numbers over all pieces, in order, int64 (kept rows,).
+        kept: row numbers over all pieces, in order, int64 (kept rows,); a row may be there several times.
         sizes: bytes of every row, (rows,).
         pieces: path of the Arrow file and number of rows, of every piece in order.
     """
@@ -81,9 +81,8 @@ def _parts(rows: Rows, first_rows: npt.NDArray[np.int64], pieces: list[tuple[str
         inside = rows[(rows >= first_rows[piece]) & (rows < first_rows[piece + 1])] - first_rows[piece]
         if len(inside):
             start, stop = int(inside[0]), int(inside[-1]) + 1
-            mask = np.zeros(stop - start, np.uint8)
-            mask[inside - start] = 1
-            yield Part(pieces[piece][0], start, stop, mask.tobytes())
+            times = np.bincount(inside - start, minlength=stop - start).astype(np.uint8)
+            yield Part(pieces[piece][0], start, stop, times.tobytes())
 
 
 def write_shard(task: ShardTask) -> Written:
@@ -148,7 +147,7 @@ def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.RecordBatch], schem
 def _batches(task: ShardTask) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a shard, from memory-mapped Arrow files."""
     for part in task.parts:
-        mask = np.frombuffer(part.mask, np.uint8).astype(bool)
+        times = np.frombuffer(part.times, np.uint8)
         with storage.map_arrow(part.rows) as source:
             reader = pa.ipc.open_file(source)
             begin = 0  # row of the piece that the batch begins with
@@ -158,7 +157,18 @@ def _batches(task: ShardTask) -> Iterator[pa.RecordBatch]:
                 batch = reader.get_batch(number)
                 start, stop = max(part.start, begin), min(part.stop, begin + batch.num_rows)
                 if start < stop:
-                    wanted = mask[start - part.start : stop - part.start]
+                    wanted = times[start - part.start : stop - part.start]
                     rows = batch.slice(start - begin, stop - start)
-                    yield rows if wanted.all() else rows.filter(mask_of(wanted))
+                    yield _taken(rows, wanted)
                 begin += batch.num_rows
+
+
+def _taken(rows: pa.RecordBatch, times: npt.NDArray[np.uint8]) -> pa.RecordBatch:
+    """Return each row as often as `times`, uint8 (rows,), says."""
+    if (times == 1).all():
+        return rows
+    if times.max() == 1:
+        return rows.filter(mask_of(times > 0))
+    # from a buffer: `pa.array` would import pandas
+    indices = np.repeat(np.arange(len(times)), times)
+    return rows.take(pa.Array.from_buffers(pa.int64(), len(indices), [None, pa.py_buffer(indices)]))

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from hubdpo.data.raw.inner_rows import find_path
 
 Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 CODES: dict[Split | None, int] = {None: 0, "train": 1, "test": 2}
 """How row keys hold the split in which a row was published."""
 PUBLISHED, NONE = "published", "none"
@@ -55,9 +56,9 @@ class SplitColumn:
     asked: bool = True
 
     @classmethod
-    def of(cls, option: str | None) -> SplitColumn | None:
-        """Return the column to look at for a value of `--split`."""
-        if option == NONE:
+    def of(cls, option: str | float | None) -> SplitColumn | None:
+        """Return the column to look at for a value of `--split`, or of the `split` of a source."""
+        if option in (NONE, *SPLITS) or isinstance(option, float):
             return None
         return cls(asked=False) if option in (None, PUBLISHED) else cls(str(option))
 
