@@ -207,7 +207,7 @@ REFUSED = {
     "latin.csv": ("prompt,chosen,rejected\na,é,c\n".encode("latin-1"), "not UTF-8 but.*at line", "--encoding windows"),
     "nomark.jsonl": (FRENCH.encode("utf-16-le"), "UTF-16LE without a byte order mark", "--encoding utf-16le"),
     "cut.jsonl": (FRENCH.encode("utf-16")[:-1], "the UTF-16 of cut.jsonl is broken", "UTF-8"),
-    "two.json": (wrapped(good=rows(2), poor=rows(1)), "several lists of objects: `good` .2.", "--rows good or --rows p"),
+    "two.json": (wrapped(good=rows(2), poor=rows(1)), "several lists of objects: `good`", "--rows good or --rows p"),
     "deep.json": (wrapped(data={"my rows": rows(2)}), "nested deeper", "--rows 'data.my rows'"),
     "columns.json": (wrapped(prompt=["a", "b"], chosen=["c", "d"], rejected=["e", "f"]), "columns and not rows", "pan"),
     "frame.json": (wrapped(prompt={"0": "a"}, chosen={"0": "b"}, rejected={"0": "c"}), "columns and not", "pandas"),
