@@ -75,6 +75,10 @@ READ = {
     "wrapped-lines.jsonl": b'{"data": [\n' + b",\n".join(lines(ROWS).splitlines()) + b"\n]}",
     "lmflow.json": json.dumps({"type": "paired", "instances": ROWS}, indent=2).encode(),
     "one-split.json": wrapped(train=ROWS, test=[]),
+    "columns.json": wrapped(**{name: [row[name] for row in ROWS] for name in ROWS[0]}),
+    "frame.json": wrapped(**{name: {str(i): row[name] for i, row in enumerate(ROWS)} for name in ROWS[0]}),
+    "split.json": wrapped(columns=list(ROWS[0]), index=[0, 1, 2], data=[list(row.values()) for row in ROWS]),
+    "keyed.json": wrapped(a=ROWS[0], b=ROWS[1], c=ROWS[2]),
     "commas.jsonl": lines(ROWS).replace(b"}\n", b"}, \n"),
     "text-of-json.jsonl": b"\n".join(json.dumps(json.dumps(row)).encode() for row in ROWS),
     "cr.jsonl": lines(ROWS).replace(b"\n", b"\r"),
@@ -209,13 +213,6 @@ REFUSED = {
     "cut.jsonl": (FRENCH.encode("utf-16")[:-1], "the UTF-16 of cut.jsonl is broken", "UTF-8"),
     "two.json": (wrapped(good=rows(2), poor=rows(1)), "several lists of objects: `good`", "--rows good or --rows p"),
     "deep.json": (wrapped(data={"my rows": rows(2)}), "nested deeper", "--rows 'data.my rows'"),
-    "columns.json": (wrapped(prompt=["a", "b"], chosen=["c", "d"], rejected=["e", "f"]), "columns and not rows", "pan"),
-    "frame.json": (wrapped(prompt={"0": "a"}, chosen={"0": "b"}, rejected={"0": "c"}), "columns and not", "pandas"),
-    "split.json": (
-        json.dumps({"columns": ["prompt", "chosen", "rejected"], "index": [0], "data": [["a", "b", "c"]]}).encode(),
-        "columns and not rows: `prompt`, `chosen`, `rejected`, each with 1 values", "orient='\"'\"'split'\"'\"'",
-    ),
-    "keyed.json": (wrapped(a1=rows(1)[0], a2=rows(2)[1]), "an object for each of 2 keys", "jq -c '.[]' keyed.json"),
     "rows.jsonl.bz2": (b"BZh9", "cannot read this kind of file", "bunzip2 -k rows.jsonl.bz2"),
     "rows.jsonl.xz": (b"\xfd7zXZ", "cannot read this kind of file", "xz -dk rows.jsonl.xz"),
     "rows.zip": (b"PK\x03\x04", "cannot read this kind of file", "unzip rows.zip"),
@@ -314,3 +311,26 @@ def test_nan_in_a_table_is_null_wherever_it_stands(tmp_path: Path, bad: float) -
     assert manifest is not None
     assert manifest.funnel.kept == 3
     assert (manifest.repaired, manifest.unused_columns) == ({"nan_as_null": 3}, {"score_rejected": 1})
+
+
+def test_rows_of_a_table_that_are_shorter_are_broken(tmp_path: Path) -> None:
+    data = wrapped(columns=list(ROWS[0]), index=[0, 1], data=[list(ROWS[0].values()), ["a"]])
+    assert make(tmp_path, "raw.json", data).funnel.dropped == {"malformed_line": 1}
+
+
+def test_a_row_of_messages_is_no_table(tmp_path: Path) -> None:
+    messages = {
+        name: [{"role": role, "content": name}]
+        for name, role in zip(ROWS[0], ("user", "assistant", "assistant"), strict=True)
+    }
+    make(tmp_path, "raw.json", json.dumps(messages).encode())
+    assert pairs(tmp_path / "out") == [("prompt", "chosen", "rejected")]
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_table_of_described_columns_is_one(tmp_path: Path, keyed: bool) -> None:
+    names = dict(zip(ROWS[0], ("ask", "well", "poorly"), strict=True))
+    own = [{names[name]: value for name, value in row.items()} for row in ROWS]
+    value = {f"id{n}": row for n, row in enumerate(own)} if keyed else {n: [row[n] for row in own] for n in own[0]}
+    make(tmp_path, "raw.json", json.dumps(value).encode(), **names)
+    assert pairs(tmp_path / "out") == EXPECTED

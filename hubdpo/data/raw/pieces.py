@@ -17,6 +17,7 @@ from hubdpo.data.raw.text.delimited import DELIMITERS, csv_rows, form_of
 from hubdpo.data.raw.text.json_layout import CUT, PAGE_ROW, Layout, json_layout, whole_text
 from hubdpo.data.raw.text.json_lines import line_blocks, parse, too_long
 from hubdpo.data.raw.text.json_lists import list_items
+from hubdpo.data.raw.text.json_tables import table_rows
 from hubdpo.secrets import shown_name
 
 PIECE_BYTES = 16 * 2**20
@@ -32,7 +33,7 @@ class Piece:
     start: int
     stop: int
     key: str | None = None
-    """The key of the list of rows, in a JSON file with lists."""
+    """The key of the list of rows, in a JSON file with lists; how a table is written, in a JSON file that is one."""
     layout: Layout = Layout.LINES
     """How the rows are laid out in a JSON file."""
     rows: str | None = None
@@ -53,6 +54,7 @@ def cut(
     each row, whose other columns then stand beside each item of its list. `columns` are those that the rows have, if
     they are described: an object with all of them is a row, whatever lists it holds.
     """
+    rows = rows and rows.removesuffix("[]")
     return [replace(piece, rows=rows) for piece in _cut(file, max_line_bytes, rows, columns)]
 
 
@@ -108,6 +110,8 @@ class PieceReader:
                 yield from self._counted(in_blocks(csv_rows(stream, file.name, file.kind, self._most)))
         elif piece.layout is Layout.OBJECT:
             yield from self._counted(in_blocks([parse(1, whole_text(file))]))
+        elif piece.layout is Layout.TABLE:
+            yield from self._counted(in_blocks(_rows_of_table(parse(1, whole_text(file)), piece.key or "")))
         elif piece.layout is Layout.LINES:
             with storage.open_read(file.path) as stream:
                 for count, blocks in line_blocks(stream, piece.start, piece.stop, self._most):
@@ -141,6 +145,17 @@ def _row_of_item(item: RawRow) -> RawRow:
         names = [shown_name(str(name), scan=True) for name in cells] if isinstance(cells, list) else ["some cells"]
         return RawRow(item.line, None, CUT, item.size, f"the Hub's API cut {', '.join(names)}")
     return item._replace(value=item.value[PAGE_ROW])
+
+
+def _rows_of_table(table: RawRow, orient: str) -> Iterator[RawRow]:
+    """Yield the rows of a table that is one object; a row of another length than the header is broken."""
+    rows = table_rows(table.value or {}, orient)
+    for line, row in enumerate(rows, 1):
+        size = table.size // len(rows)
+        if isinstance(row, dict):
+            yield RawRow(line, row, None, size, repairs=table.repairs if line == 1 else ())
+        else:
+            yield RawRow(line, None, "malformed_line", size, "it has other values than the table has columns")
 
 
 def _report_form(file: RawFile) -> None:

@@ -20,6 +20,7 @@ from hubdpo.data.raw.split_names import split_of
 from hubdpo.data.raw.text.encodings import is_utf8, not_utf8
 from hubdpo.data.raw.text.json_lines import where_malformed, without_constants
 from hubdpo.data.raw.text.json_lists import object_lists
+from hubdpo.data.raw.text.json_tables import orient_of, table_rows
 from hubdpo.errors import DataError
 
 MOST_NAMES = 12
@@ -37,6 +38,8 @@ class Layout(StrEnum):
     """The whole file is one row."""
     LISTS = "lists"
     """The rows are in lists that are members of one object."""
+    TABLE = "table"
+    """The whole file is a table, written by columns or by keys."""
     PAGE = "page"
     """An answer of the Hub's rows API (datasets-server): each item of its list `rows` holds a row."""
 
@@ -44,7 +47,7 @@ class Layout(StrEnum):
 def json_layout(
     file: RawFile, most: int, rows: str | None = None, columns: Collection[str] = ()
 ) -> tuple[Layout, list[str]]:
-    """Return the layout of a JSON file, and the keys of its lists of rows.
+    """Return the layout of a JSON file, and the keys of its lists of rows, or how its table is written.
 
     With `rows`, the path to a list inside each row, a .jsonl file of one line is a line and no object. An object with
     all `columns` of a described row is a row. Raise DataError if the file is not JSON or not UTF-8, or if its rows
@@ -134,12 +137,15 @@ def _object_layout(file: RawFile, most: int, columns: Collection[str]) -> tuple[
     """Return whether a file that is one JSON object is a row, holds lists of rows, or is a page of the Hub's API."""
     if storage.size_of(file.path) <= most:
         value = _whole_object(file)
+        if orient := orient_of(value, columns):
+            rows = len(table_rows(value, orient))
+            console.info(f"{file.name}: the rows are the {rows:,} of a table that is written by {orient.how}")
+            return Layout.TABLE, [orient]
         if columns and value.keys() >= {*columns}:
             return Layout.OBJECT, []
         if is_page(value):
             _report_page(file, value)
             return Layout.PAGE, [PAGE_ROWS]
-        _refuse_columns(file, value)
         lists = {key: len(items) for key, items in value.items() if _is_rows(items)}
         if not lists or any(converter.detect(value) for converter in CONVERTERS.values()):
             if deep := [path for key in value if not lists for path in _deep_lists(value[key], [key])]:
@@ -213,45 +219,6 @@ def _deep_lists(value: object, path: list[str]) -> list[list[str]]:
         for key, member in value.items()
         for found in ([[*path, key]] if _is_rows(member) else _deep_lists(member, [*path, key]))
     ]
-
-
-def _refuse_columns(file: RawFile, value: Row) -> None:
-    """Raise DataError for a table that was written column by column or by keys, as pandas does."""
-    orient = _orient(value)
-    stem = Path(file.name).stem
-    if orient == "index":
-        raise DataError(
-            f"{file.name} holds an object for each of {len(value):,} keys and not a list of rows",
-            hint=f"jq -c '.[]' {shlex.quote(file.typed)} > {shlex.quote(f'{stem}.jsonl')}",
-        )
-    if orient is not None:
-        columns = list(map(str, value["columns"] if orient == "split" else value))
-        count = len(value["data"] if orient == "split" else value[columns[0]])
-        read = f"pandas.read_json({file.typed!r}{', orient=' + repr(orient) if orient == 'split' else ''})"
-        code = f"import pandas; {read}.to_json('{stem}.jsonl', orient='records', lines=True)"
-        names = ", ".join(f"`{name}`" for name in columns[:MOST_NAMES])
-        raise DataError(
-            f"{file.name} holds columns and not rows: {names}, each with {count:,} values",
-            hint=f"python -c {shlex.quote(code)}",
-        )
-
-
-def _orient(value: Row) -> str | None:
-    """Return how a table is written, in the words of `pandas.DataFrame.to_json`, or None if it is none."""
-    if value.keys() == {"columns", "index", "data"} and all(isinstance(part, list) for part in value.values()):
-        return "split"
-    members = list(value.values())
-    if len(members) < 2:
-        return None
-    if all(isinstance(member, list) and member and not isinstance(member[0], dict) for member in members):
-        return "columns" if len({len(member) for member in members}) == 1 else None
-    if not all(isinstance(member, dict) for member in members):
-        return None
-    if members[0] and all(key.isdigit() for key in members[0]) and all(m.keys() == members[0].keys() for m in members):
-        return "columns"
-    some = members[:MOST_NAMES]
-    rows = sum(any(converter.detect(member) for converter in CONVERTERS.values()) for member in some)
-    return "index" if 2 * rows > len(some) else None
 
 
 def _several_lists(message: str, paths: list[list[str]]) -> DataError:
