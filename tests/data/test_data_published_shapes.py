@@ -52,7 +52,7 @@ def test_every_converter_reads_a_published_shape() -> None:
 @pytest.mark.parametrize("name", READ)
 def test_the_better_answer_prompt_and_system_come_out(tmp_path: Path, name: str) -> None:
     shape = SHAPES[name]
-    manifest = make(tmp_path, shape, **shape.options)
+    manifest = make(tmp_path, shape, **shape.options, **shape.chosen)
     assert sorted(pairs(tmp_path / "out")) == sorted(expected(shape))
     assert manifest.funnel.dropped == shape.lost
     assert manifest.funnel.adds_up()

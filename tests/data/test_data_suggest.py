@@ -230,7 +230,7 @@ def test_rows_with_one_answer_are_told_so(tmp_path: Path, value: dict[str, Any])
             "a.jsonl",
             b"\n\n{'prompt': 'x'}\n{}x\n",
             "line 3 is the first: malformed_line, .* single quotes",
-            "sed -n 3p",
+            "literal_eval",
         ),
         ("b.jsonl", b"not json\n" * 3, "line 1 is the first: malformed_line, .* at column 1", "sed -n 1p b.jsonl"),
         ("c.json", b"[1, 2]", "item 1 is the first: not_an_object, a number, not an object", "jq '.\\[0\\]' c.json"),

@@ -12,7 +12,7 @@ from hubdpo.data.converters.places import Place
 from hubdpo.data.pairs import example
 from hubdpo.data.pairs.calls import UNREADABLE_TOOLS, is_tools, read_tools
 from hubdpo.data.pairs.example import Converted, PreferenceExample, Rejection, Row, ScoredAnswer, single_turn
-from hubdpo.data.pairs.messages import messages_of, words_of
+from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, messages_of, words_of
 
 Reads = tuple[str | tuple[str | tuple[str, ...], ...], ...]
 """The columns that a converter reads.
@@ -142,7 +142,7 @@ class Prompt:
 
     def _parse(self, value: object) -> list[Message]:
         if not isinstance(value, str):
-            messages = messages_of([value] if isinstance(value, dict) else value)
+            messages = messages_of([_spoken_by("assistant", value)] if isinstance(value, dict) else value)
         elif not self.is_transcript and not chats.is_rendered(value):
             return single_turn("assistant", value)
         else:
@@ -180,7 +180,7 @@ def read_prompt(value: object, *, system: object = None, history: Sequence[Messa
     changes, is_transcript, opening = 0, False, ""
     value = _unlisted(value)
     if not isinstance(value, str):
-        turns = messages_of([value] if isinstance(value, dict) else value)
+        turns = messages_of([_spoken_by("user", value)] if isinstance(value, dict) else value)
     elif chats.is_chatml(value) or chats.is_transcript(value):
         turns, opening = chats.parse_prompt(value)
         changes, is_transcript = example.UNRENDERED, chats.is_transcript(value)
@@ -221,7 +221,7 @@ def system_turn(system: object) -> list[Message]:
     if system is None or system == "":
         return []
     if isinstance(system, (dict, list)):
-        messages = messages_of(system if isinstance(system, list) else [system])
+        messages = messages_of(system if isinstance(system, list) else [_spoken_by("system", system)])
         if [message["role"] for message in messages] != ["system"]:
             raise Rejection("wrong_type")
         system = messages[0]["content"]
@@ -251,6 +251,11 @@ def history_of(value: object) -> list[Message]:
         for turn in value
         for role, text in zip(("user", "assistant"), turn, strict=True)
     ]
+
+
+def _spoken_by(role: str, message: Row) -> Row:
+    """Return a message that names no speaker, such as `{"text": "..."}`, as one of this role."""
+    return message if first_of(message, ROLE_KEYS) is not None else {**message, ROLE_KEYS[0]: role}
 
 
 def _unlisted(value: object) -> object:

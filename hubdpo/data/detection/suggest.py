@@ -52,7 +52,7 @@ VOTES = JUDGEMENTS | {"preferred", "better", "safer", "result", "best", "chosen"
 """Words of columns that may hold a vote."""
 LABELS = frozenset(("label", "labels", "feedback", "rating", "score", "tag", "thumbs", "vote", "quality", "desirable"))
 """Words of columns that may say whether an answer is good."""
-SCORES = frozenset(("rating", "score", "quality"))
+SCORES = frozenset(("rating", "score", "quality", "reward"))
 """Words of LABELS that may as well say how good the answer is."""
 LISTS = ("responses", "completions", "answers", "generations", "outputs", "candidates")
 ANSWERS = ("completion", "response", "output", "answer", "text", "assistant", "solution")
@@ -219,7 +219,8 @@ def _suggest_list(rows: Sequence[Row]) -> Suggestion:
         if not values or not all(isinstance(value, list) for value in values):
             continue
         first = next((item for value in values for item in value if isinstance(item, dict)), {})
-        if numbers := [member for member, value in first.items() if isinstance(value, (int, float))]:
+        numbers = [member for member, value in first.items() if isinstance(value, (int, float))]
+        if numbers := sorted(numbers, key=lambda name: not SCORES & {*_words(name)}):
             members = ", ".join(f"`{member}`" for member in numbers)
             return Suggestion(
                 f"; the answers in `{name}` have {members}", f"--format scored --score-field {shlex.quote(numbers[0])}"
@@ -235,7 +236,10 @@ def _map(columns: Columns, answers: dict[str, str]) -> str | None:
     """Return `--map` with the prompt filled in, or None if no column can be the prompt."""
     rest = [name for name in columns.spoken if name not in answers.values()]
     named = [name for known in PROMPTS for name in rest if _plain(name) == known]
-    named += [name for name in rest if not set(PROMPTS).isdisjoint(_words(name))]
+    alike = [name for name in rest if not set(PROMPTS).isdisjoint(_words(name))]
+    sides = [{*_words(name)} for name in answers.values() if name in columns.spoken]
+    shared = set.intersection(*sides) if sides else set()  # `orig_answer_a` and `orig_answer_b` answer `orig_question`
+    named = [name for name in alike if shared & {*_words(name)}] + named + alike
     if not named and len(rest) != 1:
         return None
     prompt = (named or rest)[0]

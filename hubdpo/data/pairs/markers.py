@@ -24,6 +24,7 @@ _ANYWHERE = re.compile(
     rb"<\|\w{1,40}\|>|<\xef\xbd\x9c[^\s<>]{1,80}?\xef\xbd\x9c>|<(?:start|end)_of_(?:turn|image)>|\[/?INST\]"
     rb"|<(?:tool_(?:calls?|responses?|results?|outputs?|use)|function_(?:calls?|responses?|results?)|functioncall)>"
     rb"|<function=(?=[\w.:/-]{1,80}>)|\[(?:TOOL_(?:CALLS|RESULTS|CONTENT)|AVAILABLE_TOOLS)\]"
+    rb"|<extra_id_\d{1,3}>"
     rb"|<(?:image|img|video|audio)_(?:token|soft_token|pad|placeholder|context|start|end|newline)s?>"
     rb"|<(?:IMG|IMAGE|VIDEO|AUDIO)_CONTEXT>|<ImageHere>|<image[ _-]?\d{1,3}>|\[IMG_(?:BREAK|END)\]"
     rb"|<img>(?=[^<>\s]{1,1024}</img>)|<image>(?=[ \t]*(?:\r?\n|\Z|<image>))|\[(?=[^\]\n]{0,200}\]\(data:image/)"
@@ -31,7 +32,7 @@ _ANYWHERE = re.compile(
 """Markers that count anywhere in a text."""
 _BEGINS = {
     b"<": (b"sta", b"end", b"too", b"fun", b"ima", b"img", b"vid", b"aud", b"IMG", b"IMA", b"VID", b"AUD", b"Ima",
-           b"\xef\xbd\x9c"),
+           b"ext", b"\xef\xbd\x9c"),
     b"[": (b"INS", b"/IN", b"TOO", b"AVA", b"IMG"),
 }  # fmt: skip
 """The three bytes behind the first byte of a marker; `<|` and `![` are recognised apart from these."""

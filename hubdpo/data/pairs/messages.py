@@ -28,7 +28,7 @@ ROLE_OF = {
 }  # fmt: skip
 """Other names of roles, in lower case with underscores."""
 ROLE_KEYS = ("role", "from")
-CONTENT_KEYS = ("content", "value", "text")
+CONTENT_KEYS = ("content", "value", "text", "parts")
 TEXT_PARTS = ("text", "input_text", "output_text")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 MEDIA = {
@@ -151,7 +151,8 @@ def _text_of_parts(parts: list[Any], members: dict[str, Any], results: list[Mess
     """Return the text of typed parts. Put calls and reasoning among them into `members`, results into `results`."""
     texts: list[str] = []
     for part in parts:
-        if not isinstance(part, dict) or not isinstance(kind := part.get("type"), str):
+        kind = part.get("type", "text" if part.keys() == {"text"} else None) if isinstance(part, dict) else None
+        if not isinstance(kind, str):  # Gemini's parts have no type
             raise Rejection("wrong_type")
         if kind in TEXT_PARTS:
             text = first_of(part, CONTENT_KEYS[::-1])

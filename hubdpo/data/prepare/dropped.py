@@ -172,7 +172,8 @@ def _error(piece: Piece, line: int, problem: str, detail: str) -> DataError:
     elif problem in (CUT, NO_LIST):
         hint = NEXT_STEPS[problem]
     elif lines and detail.endswith(PYTHON_DICT):
-        code = "import ast, json, sys; [print(json.dumps(ast.literal_eval(line))) for line in sys.stdin]"
+        rows = "json.dumps(ast.literal_eval(line)) for line in sys.stdin if line.strip()"
+        code = f"import ast, json, sys; print(*({rows}), sep='\\n')"
         hint = f"{unpack or f'cat {quoted} | '}python -c {shlex.quote(code)} > {Path(typed).stem}-json.jsonl"
     elif lines:
         hint = f"{unpack}sed -n {line}p{source} | cut -c 1-300"

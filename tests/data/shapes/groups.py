@@ -91,6 +91,27 @@ GROUPS = {
             ],
         }
     ),
+    "vertex": Shape(
+        lambda n: {
+            "systemInstruction": {"parts": [{"text": f"SYS {n}"}]},
+            "contents": [{"role": "user", "parts": [{"text": q(n)}]}],
+            "completions": [
+                {"score": score, "completion": {"role": "model", "parts": [{"text": text}]}}
+                for text, score in ((first(n), vote(n, 1.0, 0.0)), (second(n), vote(n, 0.0, 1.0)))
+            ],
+        },
+        with_system,
+    ),
+    "stack-exchange-preferences": Shape(
+        lambda n: {
+            "qid": n, "question": q(n), "metadata": ["m"],
+            "answers": [
+                {"answer_id": i, "author": "a", "pm_score": score, "selected": False, "text": text}
+                for i, (text, score) in enumerate(((first(n), vote(n, 7, 1)), (second(n), vote(n, 1, 7))))
+            ],
+        },
+        options={"format": "scored", "score_field": "pm_score"},
+    ),
     "helpsteer2": Shape(
         lambda n: two(
             n,

@@ -236,6 +236,38 @@ PAIRS = {
         name="raw.csv",
         whole=as_csv,
     ),
+    "axolotl-icr": Shape(
+        lambda n: {"system": f"SYS {n}", "input": q(n), "chosen": good(n), "rejected": bad(n)}, with_system
+    ),
+    "torchtune": Shape(
+        lambda n: {"chosen_conversations": whole(n, good(n)), "rejected_conversations": whole(n, bad(n))}
+    ),
+    "medicalgpt": Shape(
+        lambda n: {
+            "system": f"SYS {n}", "history": [["Q first", "A first"]], "question": q(n), "response_chosen": good(n),
+            "response_rejected": bad(n),
+        },
+        lambda n: (with_system(n)[0][:1] + second_round(n)[0], *second_round(n)[1:]),
+    ),
+    "answers-as-objects": Shape(
+        lambda n: {
+            "prompt": q(n), "chosen": {"text": good(n), "model": "m1"}, "rejected": {"text": bad(n), "model": "m2"}
+        }
+    ),
+    "conversation-and-responses": Shape(
+        lambda n: {"conversation": turns(q(n)), "chosen_response": good(n), "rejected_response": bad(n)}
+    ),
+    "messages-and-rejected": Shape(
+        lambda n: {"messages": [*system(n), *whole(n, good(n))], "rejected": bad(n)}, with_system
+    ),
+    "reward-bench-2": Shape(
+        lambda n: {
+            "id": f"{n}", "prompt": q(n), "chosen": [good(n)], "rejected": [f"{bad(n)} {i}" for i in range(3)],
+            "num_correct": 1, "total_completions": 4, "models": ["m"], "subset": "s",
+        },
+        lambda n: [([("user", q(n))], [("assistant", good(n))], [("assistant", f"{bad(n)} {i}")]) for i in range(3)],
+        chosen={"pairs": "all"},
+    ),
     "cvalues": Shape(
         lambda n: {"prompt": q(n), "pos_resp": good(n), "neg_resp": bad(n), "pos_type": "a", "neg_type": "b"},
         options={"map": "prompt=prompt,chosen=pos_resp,rejected=neg_resp"},

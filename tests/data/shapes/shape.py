@@ -83,6 +83,8 @@ class Shape:
     """Return the pair, or the pairs, of a row."""
     options: dict[str, Any] = field(default_factory=dict)
     """What a person must say; without these options the shape is refused, with a hint that names each of them."""
+    chosen: dict[str, Any] = field(default_factory=dict)
+    """Options that a person may choose."""
     asked: str = ""
     """The part of that hint that a person completes, if hubdpo cannot fill it in."""
     told: tuple[str, ...] = ()

@@ -176,6 +176,27 @@ VOTES = {
         },
         options={"map": "prompt=query,first=sft_output,second=dpo_output,vote=winner"},
     ),
+    "unified-feedback": Shape(
+        lambda n: {
+            "conv_A": turns("Q first", "A first", q(n), first(n)), "conv_A_rating": vote(n, 5.0, 1.0), "num_turns": 2,
+            "conv_B": turns("Q first", "A first", q(n), second(n)), "conv_B_rating": vote(n, 1.0, 5.0), "source": "s",
+        },
+        second_round,
+    ),
+    "prometheus": Shape(
+        lambda n: {
+            "instruction": f"###Task: judge {q(n)}", "output": "It is. [RESULT] A", "orig_instruction": q(n),
+            "orig_response_A": first(n), "orig_response_B": second(n), "orig_preference": vote(n, "A", "B"),
+        },
+        options={
+            "map": "prompt=orig_instruction,first=orig_response_A,second=orig_response_B,vote=orig_preference"
+        },
+    ),
+    "judge-of-mt-bench": Shape(
+        lambda n: {
+            "question": q(n), "answer_a": first(n), "answer_b": second(n), "verdict": f"So: {vote(n, '[[A]]', '[[B]]')}"
+        }
+    ),
     "label-studio": Shape(task, name="export.json", whole=orjson.dumps),
     "label-studio-choices": Shape(
         lambda n: task(

@@ -18,9 +18,12 @@ from hubdpo.data.pairs.example import UNRENDERED, PreferenceExample, Rejection, 
 from hubdpo.data.pairs.message_column import PairColumns, plain_messages, with_systems
 from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, messages_of, role_in
 
-CHOSEN, REJECTED = ("chosen", "chosen_messages"), ("rejected", "rejected_messages")
+CHOSEN, REJECTED = (
+    (side, f"{side}_messages", f"{side}_conversations") for side in ("chosen", "rejected")
+)  # torchtune has the last
 CONVERSATIONS = ("conversations", "conversation", "messages", "context", "trajectory")
-OTHER_ANSWER = ("rejected_response", "rejected_messages")
+CHOSEN_ANSWER = ("chosen", "chosen_response")
+OTHER_ANSWER = ("rejected", "rejected_response", "rejected_messages")
 
 
 def detect(row: Row) -> bool:
@@ -116,9 +119,8 @@ def convert_many(rows: list[Row]) -> PairColumns | None:
 def detect_sharegpt(row: Row) -> bool:
     if row.get("prompt") is not None or not _are_turns(first_of(row, CONVERSATIONS)):
         return False
-    if first_of(row, OTHER_ANSWER) is not None:
-        return True
-    return all(row.get(name) is not None and not _has_own_prompt(row[name]) for name in ("chosen", "rejected"))
+    beside = (first_of(row, CHOSEN_ANSWER), first_of(row, OTHER_ANSWER[:2]))
+    return first_of(row, OTHER_ANSWER) is not None and not any(map(_has_own_prompt, beside))
 
 
 def _has_own_prompt(answer: object) -> bool:
@@ -127,17 +129,17 @@ def _has_own_prompt(answer: object) -> bool:
 
 
 def convert_sharegpt(row: Row) -> PreferenceExample:
-    """Convert a row. With `rejected_response` or `rejected_messages`, the conversation ends with the chosen answer."""
+    """Convert a row. Without a chosen answer beside it, the conversation ends with that answer."""
     turns = first_of(row, CONVERSATIONS)
     if not isinstance(turns, list):
         raise Rejection("missing_field" if turns is None else "wrong_type")
     system = system_of(row)
-    if row.get("chosen") is not None or row.get("rejected") is not None:
-        return read_prompt(turns, system=system).pair(row.get("chosen"), row.get("rejected"))
+    rejected = first_of(row, OTHER_ANSWER[:2])
+    if (answer := first_of(row, CHOSEN_ANSWER)) is not None:
+        return read_prompt(turns, system=system).pair(answer, rejected)
     chosen = messages_of(turns)
     if not chosen or chosen[-1]["role"] != "assistant":
         raise Rejection("does_not_end_with_assistant")
-    rejected = row.get("rejected_response")
     if (value := row.get("rejected_messages")) is not None:
         rejected = messages_of(value)
         if rejected and rejected[0]["role"] != "assistant":
@@ -149,7 +151,7 @@ READS, ANSWERS = (CHOSEN, REJECTED, SYSTEM), (*CHOSEN, *REJECTED)
 IMPLICIT_PROMPT = Converter(
     "implicit-prompt", "whole conversations, no prompt", detect, convert, READS, ANSWERS, convert_many
 )
-SHAREGPT_READS = (CONVERSATIONS, "chosen", ("rejected", *OTHER_ANSWER), SYSTEM)
+SHAREGPT_READS = (CONVERSATIONS, CHOSEN_ANSWER, OTHER_ANSWER, SYSTEM)
 SHAREGPT = Converter(
     "sharegpt", "conversations with two answers", detect_sharegpt, convert_sharegpt, SHAREGPT_READS, OTHER_ANSWER
 )

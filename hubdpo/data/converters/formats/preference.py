@@ -26,7 +26,9 @@ Names = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 """The names that the columns of prompt, chosen and rejected answer may have, the usual ones first."""
 STEPS = "initial_reason_steps"
 """The column of Step-DPO with the beginning of both answers."""
-CHOSEN, REJECTED = ("chosen", "chosen_response"), ("rejected", "rejected_response")
+CHOSEN, REJECTED = (
+    (side, f"{side}_response", f"response_{side}") for side in ("chosen", "rejected")
+)  # MedicalGPT has the last
 
 
 def with_columns(name: str, evidence: str, detect: Callable[[Row], bool], names: Names) -> Converter:

@@ -71,7 +71,7 @@ class ScoredList:
         return answers, [score_of(score) for score in scores]
 
 
-PROMPTS = ("prompt", "instruction", "question", "user_input", "input")
+PROMPTS = ("prompt", "instruction", "question", "user_input", "input", "contents")
 LISTS = ScoredList(
     answers=("completions", "responses", "generations", "answers", "responses_and_scores"),
     texts=("response", "completion", "text", "answer", "content"),

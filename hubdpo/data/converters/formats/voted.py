@@ -21,8 +21,10 @@ from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, number_
 from hubdpo.data.pairs.messages import first_of, role_in
 
 PROMPTS = ("prompt", "instruction", "question", "context", "history", "input")
+CONVERSATIONS = (("conversation_a", "conversation_b"), ("conv_A", "conv_B"))
+"""Columns of whole conversations."""
 ANSWERS = (
-    ("human_ref_A", "human_ref_B"), ("conversation_a", "conversation_b"), ("response_a", "response_b"),
+    ("human_ref_A", "human_ref_B"), *CONVERSATIONS, ("response_a", "response_b"),
     ("response_A", "response_B"), ("response_1", "response_2"), ("response1", "response2"),
     ("response 1", "response 2"), ("response_0", "response_1"), ("output_1", "output_2"), ("output_a", "output_b"),
     ("answer_a", "answer_b"), ("answer_0", "answer_1"), ("answer_1", "answer_2"), ("answer1", "answer2"),
@@ -60,7 +62,7 @@ def answer_columns(row: Row) -> Sides | None:
 
 def _first_and_second(row: Row, a: str, b: str) -> PreferenceExample:
     """Return the two answers, the first in place of the chosen one."""
-    if a == "conversation_a":
+    if (a, b) in CONVERSATIONS:
         return _from_conversations(row, *(read_prompt(_until_judged(row, row[name])).messages for name in (a, b)))
     prompt = first_of(row, PROMPTS)
     if "winner_model_a" in row or all(map(_is_list_of_texts, (prompt, row[a], row[b]))):
