@@ -100,7 +100,7 @@ def test_what_is_no_place_for_a_dataset_is_refused_before_any_work(
 ) -> None:
     make(work / "out")
     before = contents(work)
-    monkeypatch.setattr(stage, "find_sources", None)
+    monkeypatch.setattr(stage, "find_described", None)
     with pytest.raises(HubdpoError, match=told) as caught:
         prepare(source="raw.jsonl", output_dir="out")
     assert caught.value.hint
@@ -146,7 +146,7 @@ def test_of_two_writers_one_is_told(
     if there:
         (work / "out").mkdir()
     holder()
-    monkeypatch.setattr(stage, "find_sources", None)
+    monkeypatch.setattr(stage, "find_described", None)
     with pytest.raises(ConfigError, match="another process is writing `.*out`") as caught:
         prepare(source="raw.jsonl", output_dir="out")
     assert caught.value.exit_code == 2

@@ -204,3 +204,19 @@ def test_the_splits_of_a_column_are_the_same_for_any_number_of_workers(tmp_path:
     for workers in (1, 2):
         prepare(source=sources, output_dir=tmp_path / f"out{workers}", num_proc=workers, dedupe="none")
     assert contents(tmp_path / "out1") == contents(tmp_path / "out2")
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "raw.jsonl"])
+def test_a_column_by_option_that_no_row_has_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"`--split part`: no value of this column .*; it has nothing \(9\)"):
+        prepare(source=write(tmp_path / name, rows(9)), output_dir=tmp_path / "out", split="part")
+
+
+def test_rows_without_the_column_stay_in_the_split_that_their_file_is_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "in" / "a.jsonl", named(8))
+    write(tmp_path / "in" / "test.jsonl", rows(12)[8:])
+    assert prepare(source=str(tmp_path / "in"), output_dir=tmp_path / "out", split="split").splits["test"] == 8
+    said = " ".join(capsys.readouterr().err.split())
+    assert "4 rows of test.jsonl have neither train nor test in `split` (nothing (4)): they stay in `test`" in said

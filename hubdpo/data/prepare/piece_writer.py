@@ -52,6 +52,8 @@ class PieceResult:
     """By column: texts that look like a list of one text and were left as they are."""
     splits: Counter[int] = field(default_factory=Counter)
     """Rows written, by the code of the split in which they were published."""
+    split_by_column: bool = False
+    """Whether a column named the split of some rows."""
     no_split: Counter[str] = field(default_factory=Counter)
     """By value of the column that names splits, "" for none: rows for which it names none."""
     markers: MarkerCounts = field(default_factory=Counter)

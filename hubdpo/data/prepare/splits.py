@@ -24,6 +24,9 @@ from hubdpo.errors import DataError
 from hubdpo.secrets import shown_name
 
 LONGEST_VALUE = 40
+Table = tuple[int, int, int]
+"""The code of `decide` for each code of `CODES`."""
+ALL_DRAWN = DRAWN, DRAWN, DRAWN
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,13 @@ def published_codes(rows: Sequence[Row], piece: Piece, rules: Rules, result: Pie
     if column is None or (of_piece and not column.asked):
         return [of_piece] * len(rows)
     codes, values = split_codes(rows, column.place)
-    if of_piece:
-        return [code or of_piece for code in codes]
+    result.split_by_column |= any(codes)
     if 0 in codes:
         for value, count in Counter(str(v or "") for v, code in zip(values, codes, strict=True) if not code).items():
             shown = shown_name(value[:LONGEST_VALUE], rules.config.scan == "secrets")
             names = result.no_split
             names[shown if shown in names or len(names) < MOST_NAMES else OTHERS] += count
-    return codes
+    return [code or of_piece for code in codes] if of_piece else codes
 
 
 def published_in(piece: Piece, result: PieceResult) -> set[int]:
@@ -92,55 +94,71 @@ def plan_splits(
 ) -> SplitPlan:
     """Decide which rows stay in their published split, from the results of the first round.
 
-    They do if the run has test rows, and others. A source whose description says what its split is keeps to that. Raise
-    DataError if a column that was asked for names no split at all.
+    A source whose description says what its split is keeps to that. Raise DataError if a column that was asked for
+    names no split at all.
     """
+    _check_columns(pieces, rules, first)
     codes = [published_in(piece, result) for piece, result in zip(pieces, first, strict=True)]
     told = {_source(piece) for piece, some in zip(pieces, codes, strict=True) if some - {0}}  # by some of their rows
-    _check_columns(pieces, rules, first, codes)
     own = [_own_table(piece, rule, told) for piece, rule in zip(pieces, rules, strict=True)]
+    heeded = _heeds_published(config, pieces, rules, codes, own)
+    tables = []
+    for piece, table in zip(pieces, own, strict=True):
+        # with `--test-size` as well, sources without a published split are drawn; else their rows are train rows
+        other = ASKED_TRAIN if config.test_size is None or _source(piece) in told else DRAWN
+        tables.append(table or ((other, ASKED_TRAIN, ASKED_TEST) if heeded else ALL_DRAWN))
+    _report_unknown(pieces, rules, first, tables)
+    columns = {
+        rule.split_column.place
+        for rule, result, table in zip(rules, first, tables, strict=True)
+        if rule.split_column and result.split_by_column and _tells_apart(table)
+    }
+    default = TEST_SIZE if config.test_size is None else config.test_size
+    shares = [rule.source.split if isinstance(rule.source.split, float) else default for rule in rules]
+    return SplitPlan(
+        np.array(tables, np.uint8) if any(map(any, tables)) else None,
+        frozenset(columns),
+        shares if {*shares} != {default} else None,
+    )
+
+
+def _heeds_published(
+    config: PrepareConfig,
+    pieces: Sequence[Piece],
+    rules: Sequence[Rules],
+    codes: Sequence[set[int]],
+    own: Sequence[Table | None],
+) -> bool:
+    """Whether rows of sources without a split of their own stay in the one that they were published in.
+
+    They do if the run has test rows and others, or a column was asked for.
+    """
     given = [some if table is None else {*table} for some, table in zip(codes, own, strict=True)]
     has_test = any(ASKED_TEST in some for some in given)
     named = any(rule.split_column and rule.split_column.asked for rule in rules if rule.source.split is None)
     published = named or (has_test and any(ASKED_TRAIN in some or some == {0} for some in given))
     if config.split == PUBLISHED and not published:
         console.warn("`--split published`: the source has no published train and test rows, so a new split is drawn")
-    if published and config.split is None and config.test_size is not None:
-        published = False
-        tests = [piece.file.name for piece, some in zip(pieces, codes, strict=True) if CODES["test"] in some]
-        if tests and None in own:
+    if config.split is None and config.test_size is not None:
+        tests = [
+            piece.file.name
+            for piece, some, table in zip(pieces, codes, own, strict=True)
+            if table is None and CODES["test"] in some
+        ]
+        if published and tests:
             console.warn(
                 f"`--test-size` draws a new split: the published test rows ({publishers(tests)}) are split with all "
                 "others; leave it out to keep them apart"
             )
-    tables = []
-    for piece, table in zip(pieces, own, strict=True):
-        # with `--test-size` as well, sources without a published split are drawn; else their rows are train rows
-        other = ASKED_TRAIN if config.test_size is None or _source(piece) in told else DRAWN
-        kept = (other, ASKED_TRAIN, ASKED_TEST) if published and config.split != NONE else (DRAWN,) * 3
-        tables.append(kept if table is None else table)
-    _report_unknown(pieces, rules, first, tables)
-    by_column = {
-        rule.split_column.place
-        for piece, rule, some, table in zip(pieces, rules, codes, tables, strict=True)
-        if rule.split_column and some - {0} and table[1] != table[2] and (rule.split_column.asked or not piece.split)
-    }
-    shares = [rule.source.split if isinstance(rule.source.split, float) else None for rule in rules]
-    default = TEST_SIZE if config.test_size is None else config.test_size
-    return SplitPlan(
-        np.array(tables, np.uint8) if any(map(any, tables)) else None,
-        frozenset(by_column),
-        [default if share is None else share for share in shares]
-        if any(share is not None for share in shares)
-        else None,
-    )
+        return False
+    return published and config.split != NONE
 
 
 def _source(piece: Piece) -> tuple[int, str]:
     return piece.file.described, piece.file.argument
 
 
-def _own_table(piece: Piece, rule: Rules, told: set[tuple[int, str]]) -> tuple[int, int, int] | None:
+def _own_table(piece: Piece, rule: Rules, told: set[tuple[int, str]]) -> Table | None:
     """Return the row of `SplitPlan.tables` for a piece whose source has a split of its own, else None."""
     split = rule.source.split
     if split is None:
@@ -149,53 +167,51 @@ def _own_table(piece: Piece, rule: Rules, told: set[tuple[int, str]]) -> tuple[i
         asked = ASKED_TEST if split == "test" else ASKED_TRAIN
         return asked, asked, asked
     if isinstance(split, float) or split == NONE:
-        return DRAWN, DRAWN, DRAWN
+        return ALL_DRAWN
     if split == PUBLISHED and _source(piece) not in told:
         console.warn(f"`split: published`: {piece.file.name} has no published split, so one is drawn")
-        return DRAWN, DRAWN, DRAWN
+        return ALL_DRAWN
     return ASKED_TRAIN, ASKED_TRAIN, ASKED_TEST
 
 
+def _tells_apart(table: Table) -> bool:
+    """Whether the published split of a row matters."""
+    return table[CODES["train"]] != table[CODES["test"]]
+
+
 def _report_unknown(
-    pieces: Sequence[Piece],
-    rules: Sequence[Rules],
-    first: Sequence[PieceResult],
-    tables: Sequence[tuple[int, ...]],
+    pieces: Sequence[Piece], rules: Sequence[Rules], first: Sequence[PieceResult], tables: Sequence[Table]
 ) -> None:
     """Warn of rows whose column names no split, by file. A column `split` that names none at all may mean anything."""
-    values: dict[tuple[str, str, bool], Counter[str]] = {}
+    found: dict[tuple[str, str, str], Counter[str]] = {}
     told: set[str] = set()
     for piece, rule, result, table in zip(pieces, rules, first, tables, strict=True):
-        if (column := rule.split_column) is not None and table[1] != table[2]:
-            told |= {piece.file.name} if column.asked or set(result.splits) - {0} else set()
-            key = piece.file.name, column.place, table[0] == DRAWN
-            values.setdefault(key, Counter()).update(result.no_split)
-    for (name, place, drawn), counts in values.items():
+        if (column := rule.split_column) is not None and _tells_apart(table):
+            told |= {piece.file.name} if column.asked or result.split_by_column else set()
+            became = "are drawn" if table[0] == DRAWN else "count as train rows"
+            became = f"stay in `{piece.split}`, as it is called" if piece.split else became
+            found.setdefault((piece.file.name, column.place, became), Counter()).update(result.no_split)
+    for (name, place, became), counts in found.items():
         if counts and name in told:
-            what = "are split by `--test-size`" if drawn else "count as train rows"
             console.warn(
                 f"{counts.total():,} rows of {name} have neither train nor test in `{place}` ({_listed(counts)}): "
-                f"they {what}"
+                f"they {became}"
             )
 
 
-def _check_columns(
-    pieces: Sequence[Piece], rules: Sequence[Rules], first: Sequence[PieceResult], codes: Sequence[set[int]]
-) -> None:
+def _check_columns(pieces: Sequence[Piece], rules: Sequence[Rules], first: Sequence[PieceResult]) -> None:
     """Raise DataError if a column that was asked for names no split in any row that it was asked for."""
-    found: dict[tuple[str, int | None], tuple[set[int], Counter[str]]] = {}
-    for piece, rule, result, some in zip(pieces, rules, first, codes, strict=True):
+    found: dict[tuple[str, int | None], list[PieceResult]] = {}
+    for piece, rule, result in zip(pieces, rules, first, strict=True):
         if (column := rule.split_column) is not None and column.asked:
-            known, values = found.setdefault(
-                (column.place, None if rule.source.split is None else piece.file.described), (set(), Counter())
-            )
-            known |= some - {0}
-            values.update(result.no_split)
-    for (place, source), (known, values) in found.items():
-        if not known:
+            of_source = None if rule.source.split is None else piece.file.described
+            found.setdefault((column.place, of_source), []).append(result)
+    for (place, source), results in found.items():
+        if not any(result.split_by_column for result in results):
             option = f"`--split {place}`" if source is None else f"`split: {place}`"
+            values = _listed(sum((result.no_split for result in results), Counter()))
             raise DataError(
-                f"{option}: no value of this column is the name of a split; it has {_listed(values)}",
+                f"{option}: no value of this column is the name of a split; it has {values or 'no rows'}",
                 hint="name a column with values such as train and test, or leave the option out",
             )
 
