@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import functools
+import operator
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.data.converters import CONVERTERS
+from hubdpo.data.converters import CONVERTERS, ConvertOptions
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, ScoredAnswer
 from hubdpo.errors import HubdpoError
 from tests.data.shapes.groups import GROUPS
 from tests.data.shapes.pairs import PAIRS
@@ -74,3 +81,46 @@ def test_what_is_no_pair_of_texts_is_refused_by_name(tmp_path: Path, name: str) 
         make(tmp_path, shape)
     assert all(part in f"{caught.value} {caught.value.hint}" for part in shape.told)
     assert not (tmp_path / "out").exists()
+
+
+JUNK: list[Any] = [
+    None, "", 0, -1, 1.5, True, [], {}, [None], [1], ["a", "b"], {"a": 1}, {"role": "user"}, [[1]], [{}], "[1",
+    {"rank": "x", "value": ["response-1"]}, [{"value": [], "rank": {}}], [{"id": [1], "text": "x"}, {"id": {}}],
+    [{"role": "user", "content": "x"}], 10**400, {"value": [[]]}, "{'selected': 3}",
+]  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the paths to all values inside a value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in items:
+        yield (*path, key)
+        yield from places(member, (*path, key))
+
+
+def spoiled(row: Any, random: Random) -> Any:
+    """Return a row in which something is missing or replaced."""
+    row = copy.deepcopy(row)
+    for _ in range(random.randint(1, 3)):
+        if found := list(places(row)):
+            *before, last = random.choice(found)
+            owner = functools.reduce(operator.getitem, before, row)
+            if random.random() < 0.25:
+                owner.pop(last)
+            else:
+                owner[last] = copy.deepcopy(random.choice(JUNK))
+    return row
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_spoiled_rows_are_pairs_or_rejections(seed: int) -> None:
+    random = Random(seed)
+    rows = [row for shape in SHAPES.values() for row in json_rows(shape)]
+    converters = [(converter.detect, converter.bind(ConvertOptions("all"))) for converter in CONVERTERS.values()]
+    for _ in range(1500):
+        row = spoiled(random.choice(rows), random)
+        for detect, convert in converters:
+            detect(row)
+            with contextlib.suppress(Rejection):
+                converted = convert(row)
+                assert isinstance(converted, (PreferenceExample, ScoredAnswer)) or list(converted) is not None

@@ -104,7 +104,7 @@ def _scores(question: str, value: Any, answers: list[str]) -> Iterator[tuple[str
         names, ranks = [item.get("value") for item in names], [item.get("rank") for item in names]
     if isinstance(names, list) and all(name in answers for name in names):
         ranks = ranks or list(range(len(names)))
-        if len(ranks) != len(names):
+        if not isinstance(ranks, list) or len(ranks) != len(names):
             raise Rejection("lists_differ")
         yield from ((name, -number_of(rank)) for name, rank in zip(names, ranks, strict=True))
 

@@ -159,9 +159,13 @@ def convert_ranked(row: Row, how: ConvertOptions) -> Iterator[PreferenceExample 
 def _with_ids(row: Row) -> dict[Any, object]:
     """Return the answers of a row by the ids that its ranking, the best first, names them by; empty without ids."""
     answers = first_of(row, RANKED_LISTS.answers)
-    if isinstance(answers, list) and all(isinstance(item, dict) for item in answers):
+    if isinstance(answers, list) and all(isinstance(item, dict) and _is_id(item.get("id")) for item in answers):
         answers = {item.get("id"): first_of(item, RANKED_LISTS.texts) for item in answers}
-    return answers if isinstance(answers, dict) and None not in answers and len(answers) > 1 else {}
+    return answers if isinstance(answers, dict) and len(answers) > 1 else {}
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, (str, int))
 
 
 def scored_pairs(
