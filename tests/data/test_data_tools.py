@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from hubdpo.data.pairs.extras import change_inside, example_of, map_texts, whole
 from hubdpo.data.pairs.messages import messages_of
 from hubdpo.release.diff.rows import compare_rows
 from tests.data.made import lines
-from tests.data.made_tools import TOOL, call, calls, row, say
+from tests.data.made_tools import TOOL, base_with_tools, call, calls, row, say
 
 
 def prepared(folder: Path, rows: list[dict[str, Any]], **options: Any) -> PrepareManifest:
@@ -305,11 +306,84 @@ def test_a_row_of_a_dataset_becomes_the_pair_that_it_was(tmp_path: Path) -> None
         ({**row(), "tools": '[{"name": '}, "unreadable_tools"),
         ({**row(), "chosen": [calls(call()), say("tool", "x")]}, "does_not_end_with_assistant"),
         ({**row(), "chosen": [calls({"function": 3})]}, "unreadable_tool_call"),
+        ({**row(), "chosen": [calls(call(name="a\0"))]}, "null_character"),
+        ({**row(), "tools": [{**TOOL, "note": "a\\\0"}]}, "null_character"),
         ({**row(), "chosen": [say("assistant", "", reasoning_content="hm")]}, "empty_answer"),
     ],
 )  # fmt: skip
 def test_rows_that_cannot_be_used_are_dropped_by_name(given: dict[str, Any], reason: str, tmp_path: Path) -> None:
     assert prepared(tmp_path, [given, row(1), row(2)]).funnel.dropped == {reason: 1}
+
+
+def test_what_only_looks_like_a_nul_is_kept(tmp_path: Path) -> None:
+    given = row(chosen=[calls(call(name="a\\u0000"))], tools=[{**TOOL, "note": "a\\u0000"}])
+    prepared(tmp_path, [given])
+    assert rows_of(tmp_path) == [given]
+
+
+def test_turns_of_llama_factory_become_calls_and_results(tmp_path: Path) -> None:
+    turn = {"name": "tide", "arguments": {"place": "Brest"}}
+    given = {
+        "conversations": [
+            {"from": "human", "value": "q"}, {"from": "function_call", "value": json.dumps(turn)},
+            {"from": "observation", "value": "06:10"},
+        ],
+        "chosen": {"from": "function_call", "value": json.dumps(turn)}, "rejected": {"from": "gpt", "value": "No."},
+        "tools": json.dumps([{"name": "tide", "description": "", "parameters": {}}]),
+    }  # fmt: skip
+    prepared(tmp_path, [given])
+    expected = calls({"type": "function", "function": turn})
+    assert rows_of(tmp_path) == [{
+        "prompt": [say("user", "q"), expected, say("tool", "06:10")], "chosen": [expected],
+        "rejected": [say("assistant", "No.")],
+        "tools": [{"type": "function", "function": {"name": "tide", "description": "", "parameters": {}}}],
+    }]  # fmt: skip
+
+
+def test_markers_in_calls_and_reasoning_are_counted(tmp_path: Path) -> None:
+    given = row(
+        chosen=[calls(call(name="<|eot_id|>"))], rejected=[say("assistant", "a", reasoning_content="<tool_call>x")]
+    )
+    manifest = prepared(tmp_path, [given, row(2, tools=[{**TOOL, "note": "<|eot_id|>"}])])
+    assert manifest.template_markers["answers"].markers == {"<|eot_id|>": 1}
+    assert manifest.text_markers["tool_calls"]["answers"].markers == {"<tool_call>": 1}
+
+
+ODD: list[Any] = [
+    None, "", 0, True, [], {}, [1], "x", "{", "{}", "[{}]", '{"name":"f"}', {"name": "f"}, {"name": 1}, [None], ["x"],
+    {"function": {"name": "f", "arguments": "{bad"}}, {"function": {"name": "f", "arguments": [1]}}, "<|im_end|>", "\0",
+    [{"type": "tool_use"}], [{"type": "tool_result", "content": [{"type": "text", "text": "a"}]}],
+    [{"type": "thinking"}],
+    json.loads('{"name":"f","arguments":' + '{"a":' * 260 + "1" + "}" * 261), '{"name":"f","arguments":' + "[" * 900,
+    {"function": {"name": "f", "arguments": '{"a":' * 600 + "1" + "}" * 600}},
+]  # fmt: skip
+MEMBERS = (
+    "content",
+    "tool_calls",
+    "function_call",
+    "tool_call_id",
+    "name",
+    "reasoning_content",
+    "thinking",
+    "tool_use",
+)
+
+
+@pytest.mark.parametrize("options", [{}, {"scan": "secrets", "redact": True}, {"model": True}, {"dedupe": "near"}])
+def test_odd_calls_and_tools_are_kept_or_counted(options: dict[str, Any], tmp_path: Path, tiny_base: Path) -> None:
+    draw, given = random.Random(7), []
+    for number in range(400):
+        pair = row(number, tools=draw.choice([[TOOL], [TOOL], draw.choice(ODD)]))
+        side = draw.choice(("prompt", "chosen", "rejected"))
+        message = {"role": draw.choice(("assistant", "tool", "function_call")), "content": draw.choice(["a", *ODD])}
+        message |= {draw.choice(MEMBERS): draw.choice(ODD) for _ in range(draw.randint(0, 2))}
+        given.append({**pair, side: draw.choice([[*pair[side], message], [message], [message, *pair[side]]])})
+    (tmp_path / "raw.jsonl").write_text("\n".join(map(json.dumps, given)))  # deeper than orjson writes
+    if "model" in options:
+        options = {"model": str(base_with_tools(tiny_base, tmp_path / "base")), "max_length": 400, "scan": "none"}
+    manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0, **options)
+    assert manifest is not None and manifest.funnel.adds_up()
+    assert len(rows_of(tmp_path)) == manifest.funnel.kept > 0
 
 
 def test_an_answer_may_call_and_go_on(tmp_path: Path) -> None:

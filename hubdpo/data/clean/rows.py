@@ -30,6 +30,8 @@ _MAY_FOLLOW = np.array(
 )
 """BEFORE by role code: [previous role, role]. UNKNOWN is `?`, and _START the start."""
 _MAY_END_PROMPT = np.array([role in ("user", "tool") for role in (*ROLES, "?", "")], bool)
+_NULL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL in JSON; after another backslash it would be text."""
 _LEADING_NEWLINES = re.compile(r"\A\s*[\r\n]+")
 
 Mask = npt.NDArray[np.bool_]
@@ -108,6 +110,8 @@ def clean(example: PreferenceExample) -> int:
         raise Rejection("empty_prompt")
     if not example.chosen or not example.rejected:
         raise Rejection("empty_answer")
+    if _NULL.search(example.tools):
+        raise Rejection("null_character")
     last_role = _check_prompt(example.prompt)
     changes = 0
     if (stripped := _stripped(example.chosen)) is not None:
@@ -146,7 +150,7 @@ def _check_prompt(prompt: list[Message]) -> str:
         role, content = message["role"], message["content"]
         if role not in BEFORE:
             raise Rejection("unknown_role")
-        if "\0" in content:
+        if "\0" in content or _NULL.search(message.get(EXTRA, "")):
             raise Rejection("null_character")
         if role == "system" and index == 0:
             continue
@@ -168,7 +172,7 @@ def _check_answer(answer: list[Message], before: str) -> None:
             raise Rejection("unknown_role")
         if before not in BEFORE[role]:
             raise Rejection("does_not_end_with_assistant" if message is answer[0] else "not_alternating")
-        if "\0" in content:
+        if "\0" in content or _NULL.search(message.get(EXTRA, "")):
             raise Rejection("null_character")
         if _is_empty(message):
             raise Rejection("empty_answer")

@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from hubdpo.data.pairs.example import Rejection, Row
-from hubdpo.data.pairs.extras import CALL_ID, CALLS, dumped, object_in
+from hubdpo.data.pairs.extras import CALL_ID, CALLS, json_of, object_in
 
 UNREADABLE_CALL, UNREADABLE_TOOLS = "unreadable_tool_call", "unreadable_tools"
 CALL_ROLES = frozenset(("function_call", "function_calls", "tool_call", "tool_calls"))
@@ -76,7 +76,7 @@ def read_tools(value: object) -> str:
         return ""
     if isinstance(value, str):
         return _tools_in(value)
-    return dumped([_tool(item) for item in (value if isinstance(value, list) else [value])])
+    return json_of([_tool(item) for item in (value if isinstance(value, list) else [value])])
 
 
 def is_tools(value: object) -> bool:

@@ -7,13 +7,13 @@ travel in one text beside its messages, which is empty for nearly all rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from hubdpo.artefacts.formats.messages import COLUMNS, TOOLS, Message
-from hubdpo.data.pairs.example import PreferenceExample
+from hubdpo.data.pairs.example import PreferenceExample, Rejection
 
 EXTRA = "extra"
 CALLS, CALL_ID, NAME, REASONING = "tool_calls", "tool_call_id", "name", "reasoning_content"
@@ -22,14 +22,30 @@ KINDS = (TOOLS, CALLS, REASONING, "other")
 WITH_TOOLS, WITH_CALLS, WITH_REASONING, WITH_OTHER = (1 << bit for bit in range(len(KINDS)))
 
 
+_AROUND = 4
+"""Levels of lists and objects that may come around a value: orjson nests no deeper than 254."""
+_MANY = 200
+
+
 def dumped(value: object) -> str:
     return str(orjson.dumps(value), "utf-8")
+
+
+def json_of(value: object) -> str:
+    """Return the JSON of a value in a row. Raise Rejection if it has none, or is nested too deep to be handled."""
+    nested = value
+    for _ in range(_AROUND):
+        nested = [nested]
+    try:
+        return str(orjson.dumps(nested, default=str)[_AROUND:-_AROUND], "utf-8")
+    except TypeError:
+        raise Rejection("wrong_type") from None
 
 
 def message_with(role: str, content: str | None, members: Mapping[str, object]) -> Message:
     """Return a message with further members; one without text and without members has null for its content."""
     held = {**({"content": None} if content is None else {}), **members}
-    return {"role": role, "content": content or "", **({EXTRA: dumped(held)} if held else {})}
+    return {"role": role, "content": content or "", **({EXTRA: json_of(held)} if held else {})}
 
 
 def members_of(message: Message) -> dict[str, Any]:
@@ -95,13 +111,27 @@ def with_extras(example: PreferenceExample, packed_extras: str) -> PreferenceExa
 def by_column(packed_extras: Sequence[str]) -> dict[str, dict[int, bytes]]:
     """Return the extras of many rows by column and row number; the tools belong to the prompt."""
     columns: dict[str, dict[int, bytes]] = {name: {} for name in COLUMNS}
-    for row, text in enumerate(packed_extras):
+    for row, text in enumerate(packed_extras) if any(packed_extras) else ():
         parts = unpack(text)
         for name in COLUMNS:
             own = [parts[part] for part in ((TOOLS, name) if name == COLUMNS[0] else (name,)) if part in parts]
             if own:
                 columns[name][row] = orjson.dumps(own)
     return columns
+
+
+def texts_in(packed_extras: str) -> dict[str, list[str]]:
+    """Return the texts in the extras of a pair by column, names of members included, without those of the tools."""
+    parts = unpack(packed_extras)
+    return {name: list(_texts([orjson.loads(extra) for extra in parts.get(name, {}).values()])) for name in COLUMNS}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value if isinstance(value, list) else (*value, *value.values()):
+            yield from _texts(item)
 
 
 def kinds_of(packed_extras: str) -> int:
@@ -131,10 +161,13 @@ def change_inside(text: str, change: Callable[[str], str]) -> str:
 
 
 def object_in(text: str) -> Any:
-    """Return the JSON object or array that a text holds, None if it holds anything else."""
+    """Return the JSON object or array that a text holds, None if it holds anything else, or nests it too deep."""
     if text.lstrip()[:1] not in ("{", "["):
         return None
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = orjson.loads(text)
+        if text.count("{") + text.count("[") > _MANY:
+            json_of(value)
+        return value
+    except (orjson.JSONDecodeError, Rejection):
         return None

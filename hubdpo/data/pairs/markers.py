@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from hubdpo.data.pairs.extras import texts_in
 from hubdpo.data.pairs.message_column import MAY_BEGIN_SPACE, MAY_END_SPACE, Mask, MessageColumn, PairColumns
 
 Offsets = npt.NDArray[np.int64]
@@ -77,13 +78,17 @@ def kind_of(marker: str) -> str:
     return "speakers" if marker.endswith((":", "：")) and not marker.startswith("#") else "template"
 
 
-def count_markers(columns: PairColumns) -> MarkerCounts:
-    """Count the pairs with markers."""
+def count_markers(columns: PairColumns, extras: Sequence[str] = ()) -> MarkerCounts:
+    """Count the pairs with markers in their texts, those of calls and reasoning included."""
     prompt, chosen, rejected = columns
+    beside = {row: texts_in(text) for row, text in enumerate(extras) if text}
     # sets of (row, marker): a pair counts once for a marker, however often and in whichever answer it stands
     counts: MarkerCounts = Counter()
     in_answers = markers(chosen, answers=True) | markers(rejected, answers=True)
-    for side, found in (("prompts", markers(prompt, answers=False)), ("answers", in_answers)):
+    in_answers |= _markers_beside({row: [*of["chosen"], *of["rejected"]] for row, of in beside.items()}, answers=True)
+    in_prompts = markers(prompt, answers=False)
+    in_prompts |= _markers_beside({row: of["prompt"] for row, of in beside.items()}, answers=False)
+    for side, found in (("prompts", in_prompts), ("answers", in_answers)):
         if found:
             counts.update((side, kind_of(marker), marker) for _, marker in found)
             counts.update((side, kind, "") for _, kind in {(row, kind_of(marker)) for row, marker in found})
@@ -117,6 +122,13 @@ def markers(column: MessageColumn, *, answers: bool) -> set[tuple[int, str]]:
     if column.single:
         return found
     return {(int(np.searchsorted(column.ends, message, "right")) - 1, marker) for message, marker in found}
+
+
+def _markers_beside(texts: dict[int, list[str]], *, answers: bool) -> set[tuple[int, str]]:
+    """Return the (row, marker) pairs of texts by row."""
+    rows = [row for row, of_row in texts.items() for _ in of_row]
+    column = MessageColumn.single_turns([text for of_row in texts.values() for text in of_row], "assistant")
+    return {(rows[at], marker) for at, marker in markers(column, answers=answers)}
 
 
 def template_mark(text: str) -> str | None:

@@ -18,7 +18,7 @@ from hubdpo.artefacts.formats.messages import schema
 from hubdpo.data.clean.keys import ids, row_keys
 from hubdpo.data.clean.near_duplicates import pair_signatures
 from hubdpo.data.clean.rows import clean, redact_credentials, suspects
-from hubdpo.data.pairs.batch import Pair, PairBatch
+from hubdpo.data.pairs.batch import KeptColumn, Pair, PairBatch
 from hubdpo.data.pairs.example import REDACTED, Rejection, Row
 from hubdpo.data.pairs.extras import by_column
 from hubdpo.data.pairs.markers import MarkerCounts, count_markers
@@ -168,7 +168,10 @@ class PieceWriter:
     def _cleaned(self, batch: PairBatch) -> PairBatch:
         """Clean the suspicious pairs of a batch, and return the batch without those that are dropped."""
         keep = np.ones(len(batch.lines), bool)
-        for index in suspects(*batch.columns).tolist():
+        checked = suspects(*batch.columns)
+        if any(batch.extras):  # which `suspects` does not look at
+            checked = np.union1d(checked, np.flatnonzero(list(map(bool, batch.extras))))
+        for index in checked.tolist():
             example = batch.example(index)
             try:
                 changes = clean(example)
@@ -188,8 +191,8 @@ class PieceWriter:
             texts[:0] = map(ids, batch.columns, by_column(batch.extras).values())
         if rules.named and not rules.single:
             texts.append([rules.source.name] * len(batch.lines))
-        messages = [column.to_arrow() for column in batch.columns]
-        arrays = [*messages, text_array(batch.extras), *map(text_array, texts)]
+        extras: KeptColumn = [*batch.extras] if any(batch.extras) else [b""] * len(batch.lines)  # bytes are faster
+        arrays = [*(column.to_arrow() for column in batch.columns), *map(text_array, (extras, *texts))]
         self._rows.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._files["keys"].write(row_keys(batch, single=self._rules.single).tobytes())
         self.result.splits.update(batch.splits)
@@ -197,7 +200,7 @@ class PieceWriter:
             self.result.single_answers += len(batch.lines)
             return
         self.result.pairs += len(batch.lines)
-        self.result.markers.update(count_markers(batch.columns))
+        self.result.markers.update(count_markers(batch.columns, batch.extras))
         if self._config.dedupe == "near":
             for index in range(len(batch.lines)):
                 self._files["near"].write(pair_signatures(batch.example(index)).tobytes())
