@@ -8,6 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pandas
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_dataset
@@ -154,7 +156,7 @@ def test_a_turn_for_each_call_is_one_turn_of_the_assistant() -> None:
         ([TOOL], [TOOL]), (json.dumps([TOOL]), [TOOL]), ([json.dumps(TOOL)], [TOOL]), (TOOL, [TOOL]),
         ([{"name": "f", "parameters": {}}], [{"type": "function", "function": {"name": "f", "parameters": {}}}]),
         ([{"type": "web_search"}], [{"type": "web_search"}]), ([], []), ("", []), (None, []), ("hammer", []),
-        (["hammer"], []), (3, []),
+        (["hammer"], []), (3, []), (str([TOOL]), [TOOL]), (f"array([{TOOL}], dtype=object)", [TOOL]),
     ],
 )  # fmt: skip
 def test_tools_are_read_from_lists_and_from_json(value: Any, tools: list[Any]) -> None:
@@ -270,6 +272,26 @@ def test_a_prepared_dataset_can_be_prepared_again(tmp_path: Path) -> None:
     assert isinstance(load_preferences(tmp_path / "out")["train"], Dataset)
     for name in ("again", "memory"):
         assert list(load_preferences(tmp_path / name)["train"]) == [given[0], {**given[1], "tools": None}]
+
+
+def test_members_that_arrow_invents_are_left_out_of_tools_and_calls(tmp_path: Path) -> None:
+    other = {
+        "type": "function",
+        "function": {"name": "moon", "parameters": {"type": "object", "properties": {"day": 1}}},
+    }
+    tide = {**TOOL, "function": {**TOOL["function"], "parameters": {"type": "object", "properties": {"place": 1}}}}
+    asked = [calls(call(arguments={"place": "Brest"})), calls(call(arguments={"day": 1}))]
+    given = [row(i, tools=[tide, other], chosen=[answer]) for i, answer in enumerate(asked)]
+    manifest = prepare(source=pa.Table.from_pylist(given), output_dir=tmp_path / "out", test_size=0)
+    assert manifest is not None and manifest.repaired == {"nulls_of_arrow_in_tools": 2}
+    assert rows_of(tmp_path) == given
+
+
+def test_a_csv_of_tool_calls_is_one_of_tool_calls(tmp_path: Path) -> None:
+    given = [row(1, tools=[TOOL]), row(2, tools=[TOOL], chosen=[calls(call())])]
+    pandas.DataFrame(given).to_csv(tmp_path / "raw.csv", index=False)
+    prepare(source=str(tmp_path / "raw.csv"), output_dir=tmp_path / "out", test_size=0)
+    assert rows_of(tmp_path) == given
 
 
 def test_versions_are_compared_with_their_calls(tmp_path: Path) -> None:

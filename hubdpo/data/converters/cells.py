@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
 from typing import Any
-
-import orjson
 
 from hubdpo.artefacts.formats.messages import ROLES
 from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.pairs.literals import ARRAY, DTYPE, value_in
 from hubdpo.data.pairs.message_column import SPACES
 from hubdpo.data.pairs.messages import CONTENT_KEYS, ROLE_KEYS, role_in
 
@@ -21,33 +18,23 @@ MISSING = frozenset((
 r"""Text that pandas, and so `datasets`, reads as a missing value in any column of a CSV, and MySQL's `\N`."""
 OPENERS, ARRAYS = frozenset(("[", "{", "(", '"', "'", *SPACES)), frozenset(("ar", "np", "nu"))
 """The first character, or the first two, of text that may hold messages; other text needs no search."""
-MOST_PYTHON = 1 << 20
-"""Characters of the longest Python literal that is parsed; JSON is limited only by the size of the row."""
 MESSAGES = "messages"
 MEMBERS = (*CONTENT_KEYS, "tool_calls", "function_call")
 """Members of a message with what it says."""
-_ARRAY = r"(?:(?:np\.|numpy\.)?array\(\s*)?"
-_DTYPE = r""",\s*dtype=[\w.'"<>]+(?=\s*\))"""
-BEGINS = re.compile(rf"""\s*(?:["']\s*)?{_ARRAY}[\[{{(]""")
+BEGINS = re.compile(rf"""\s*(?:["']\s*)?{ARRAY}[\[{{(]""")
 """The beginning of text that may hold messages: NumPy and pandas print `array([`, text encoded twice is in quotes."""
-_OBJECT = re.compile(rf"""\s*{_ARRAY}(?:[\[(]\s*)?\{{\s*(['"])(\w+)\1\s*:""")
+_OBJECT = re.compile(rf"""\s*{ARRAY}(?:[\[(]\s*)?\{{\s*(['"])(\w+)\1\s*:""")
 """The beginning of an object, alone or in a list; group 2 is its first key."""
 _NAME = r"(?:role|from|content|value)"
 _LIST = re.compile(
-    rf"""\s*{_ARRAY}[\[(]\s*(?:[\w.]+\([\[({{]*|[\[{{]+)\s*"""
+    rf"""\s*{ARRAY}[\[(]\s*(?:[\w.]+\([\[({{]*|[\[{{]+)\s*"""
     rf"""(?:role\s*=|['"“”‘’]{_NAME}['"“”‘’]|['"]\w{{0,7}}$)"""
 )
 """The beginning of a list of messages in any notation, also one that was cut off."""
-_QUOTED_LIST = re.compile(rf"""\s*["']\s*{_ARRAY}[\[(]\s*\{{\s*\\*["']{_NAME}\\*["']\s*:""")
+_QUOTED_LIST = re.compile(rf"""\s*["']\s*{ARRAY}[\[(]\s*\{{\s*\\*["']{_NAME}\\*["']\s*:""")
 _ROLE = re.compile(r"""['"](?:role|from)['"]\s*:""")
 _STRING = r"""('(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")"""
-_STRING_TO_END = r"""('(?:[^'\\]|\\.)*+(?:'|\\?\Z)|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))"""
-_PRINTED = re.compile(rf"{_STRING_TO_END}|(\}}\s+\{{)|(\b(?:np\.|numpy\.)?array\()|{_DTYPE}", re.DOTALL)
-"""A string (1), two items without a comma (2), the opening of an array (3), or its dtype.
-
-A string that is not closed matches to the end of the text, so that no character is searched twice.
-"""
-_ONE_TEXT = re.compile(rf"\s*{_ARRAY}\[\s*(?:{_STRING}\s*)?\](?:\s*(?:{_DTYPE}\s*)?\))?\s*", re.DOTALL)
+_ONE_TEXT = re.compile(rf"\s*{ARRAY}\[\s*(?:{_STRING}\s*)?\](?:\s*(?:{DTYPE}\s*)?\))?\s*", re.DOTALL)
 
 
 def parse_messages_cell(text: str) -> Any:
@@ -61,7 +48,7 @@ def parse_messages_cell(text: str) -> Any:
     begins_object, begins_list = _OBJECT.match(text), _LIST.match(text)
     if not begins_list and (begins_object is None or not _ROLE.search(text)):
         return text
-    value = _parsed(text)
+    value = value_in(text)
     if value is None:
         if begins_list or (begins_object and begins_object[2] in (MESSAGES, *ROLE_KEYS, *CONTENT_KEYS)):
             raise Rejection("unreadable_messages")
@@ -90,7 +77,7 @@ def single_text_list(text: str) -> list[str] | None:
         return None
     if match[1] is None:
         return []
-    value = _parsed(match[1])
+    value = value_in(match[1])
     if not isinstance(value, str):
         raise Rejection("unreadable_messages")
     return [value]
@@ -100,7 +87,7 @@ def is_list_of_texts(text: str) -> bool:
     """Return whether a text is a list of two or more texts, as Python or JSON writes it."""
     if not text.lstrip().startswith("[") or not text.rstrip().endswith("]"):
         return False
-    value = _parsed(text)
+    value = value_in(text)
     return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
 
 
@@ -108,39 +95,12 @@ def _unquoted(text: str) -> str | None:
     """Return the inner text of a list or object that was encoded twice, else None. Raise Rejection if it is cut off."""
     if not text.lstrip().startswith(("'", '"')) or not BEGINS.match(text):
         return None
-    value = _parsed(text)
+    value = value_in(text)
     if isinstance(value, str):
         return value
     if _QUOTED_LIST.match(text):
         raise Rejection("unreadable_messages")
     return None
-
-
-def _parsed(text: str) -> Any:
-    """Return the JSON value that a text holds as JSON or as a Python literal, or None.
-
-    A literal with no JSON form, such as one with half a surrogate pair, counts as none: it could not be written.
-    """
-    text = text.strip()
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        pass
-    if len(text) > MOST_PYTHON:
-        return None
-    for attempt in (text, _PRINTED.sub(_as_literal, text)):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about invalid escapes
-                return orjson.loads(orjson.dumps(ast.literal_eval(attempt), option=orjson.OPT_NON_STR_KEYS))
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
-    return None
-
-
-def _as_literal(match: re.Match[str]) -> str:
-    """Turn what NumPy prints, arrays and items without commas, into a Python literal."""
-    return match[1] or (match[2] and "}, {") or (match[3] and "(") or ""
 
 
 def _is_message(item: object) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 from hubdpo.data.pairs.example import Rejection, Row
-from hubdpo.data.pairs.extras import CALL_ID, CALLS, json_of, object_in
+from hubdpo.data.pairs.extras import CALL_ID, CALLS, json_of
+from hubdpo.data.pairs.literals import ARRAY, value_in
 
 UNREADABLE_CALL, UNREADABLE_TOOLS = "unreadable_tool_call", "unreadable_tools"
 CALL_ROLES = frozenset(("function_call", "function_calls", "tool_call", "tool_calls"))
@@ -18,6 +20,8 @@ RESULT_ROLES = (
 """Other names of the role `tool`."""
 MEMBERS = ("tool", "call"), ("tool", "calls"), ("tool", "use"), ("function", "call"), ("function", "calls")
 """First words of members that belong to a call, such as `toolCalls` and `tool_call_id`."""
+_OBJECTS = re.compile(rf"\s*{ARRAY}\[?\s*\{{")
+"""The beginning of text that holds objects: JSON, or what Python and NumPy print."""
 ARGUMENTS = ("arguments", "parameters", "args", "input")
 
 
@@ -41,7 +45,7 @@ def read_calls(value: object) -> list[Any]:
     anything else.
     """
     if isinstance(value, str):
-        value = object_in(value)
+        value = _object_in(value)
     calls = [_call(item) for item in (value if isinstance(value, list) else [value])]
     if not calls:
         raise Rejection(UNREADABLE_CALL)
@@ -49,7 +53,7 @@ def read_calls(value: object) -> list[Any]:
 
 
 def _call(item: object) -> Row:
-    call = object_in(item) if isinstance(item, str) else item
+    call = _object_in(item) if isinstance(item, str) else item
     if not isinstance(call, dict):
         raise Rejection(UNREADABLE_CALL)
     function = call.get("function")
@@ -84,17 +88,17 @@ def is_tools(value: object) -> bool:
     if isinstance(value, list):
         return bool(value) and all(map(is_tools, value))
     if isinstance(value, str):
-        return value.replace(" ", "").lstrip().startswith(("{", "[{"))
+        return _OBJECTS.match(value) is not None
     return isinstance(value, dict) and bool(value)
 
 
 @functools.lru_cache(maxsize=256)  # many rows have the same tools
 def _tools_in(text: str) -> str:
-    return read_tools(object_in(text)) or _unreadable()
+    return read_tools(_object_in(text)) or _unreadable()
 
 
 def _tool(item: object) -> Row:
-    tool = object_in(item) if isinstance(item, str) else item
+    tool = _object_in(item) if isinstance(item, str) else item
     if not isinstance(tool, dict):
         raise Rejection(UNREADABLE_TOOLS)
     if tool.get("type") is None and isinstance(tool.get("name"), str):
@@ -102,6 +106,10 @@ def _tool(item: object) -> Row:
     if tool.get("type") is None and not isinstance(tool.get("function"), dict):
         raise Rejection(UNREADABLE_TOOLS)
     return tool
+
+
+def _object_in(text: str) -> object:
+    return value_in(text) if _OBJECTS.match(text) else None
 
 
 def _unreadable() -> str:

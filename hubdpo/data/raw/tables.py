@@ -25,6 +25,8 @@ BLOCK_BYTES = 16 * 2**20
 """Bytes from which on a block gets fewer rows."""
 MOST_IN_MEMORY = 64 * 2**20
 """Bytes of the largest Arrow batch for which the file is read instead of mapped."""
+CALLS = frozenset(("tools", "functions", "tool_calls", "function_call"))
+"""Columns and members with tools or calls, whose members differ from one to the next."""
 _FILE_MAGIC = b"ARROW1"
 """First bytes of an Arrow file. Arrow streams, which `datasets.save_to_disk` writes, have no such mark."""
 
@@ -109,11 +111,20 @@ def _blocks(batches: Iterator[pa.RecordBatch], budget: Budget) -> Iterator[Block
 
 
 def _json_rows(part: pa.RecordBatch, repaired: Counter[str]) -> list[Row]:
-    """Return the rows, columns of JSON parsed, with null for NaN and infinity, as in JSON; count those that had any."""
+    """Return the rows as JSON would give them, and count those that had to be repaired for it.
+
+    Columns of JSON are parsed, NaN and infinity become null, and tools and calls lose the nulls that Arrow invents.
+    """
     rows = part.to_pylist()
     for name in [field.name for field in part.schema if _holds_json(field.type)]:
         for row in rows:
             row[name] = _parsed(row[name])
+    of_calls = [field for field in part.schema if _has_calls(field)]
+    for row in rows if of_calls else ():
+        bare = {field.name: _without_nulls(row[field.name], field.type, field.name in CALLS) for field in of_calls}
+        if any(bare[name] != row[name] for name in bare):
+            row.update(bare)
+            repaired["nulls_of_arrow_in_tools"] += 1
     names = [field.name for field in part.schema if _holds_floats(field.type)]
     for row in rows if names else ():
         finite = {name: _finite(row[name]) for name in names}
@@ -125,6 +136,27 @@ def _json_rows(part: pa.RecordBatch, repaired: Counter[str]) -> list[Row]:
 
 def _holds_floats(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or any(_holds_floats(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _has_calls(field: pa.Field) -> bool:
+    """Whether a column holds structs of tools or calls, at any depth."""
+    kind = field.type
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return pa.types.is_struct(kind) and (field.name in CALLS or any(map(_has_calls, kind)))
+
+
+def _without_nulls(value: Any, kind: pa.DataType, inside: bool) -> Any:
+    """Return a value without the members of tools and calls that are null: a struct has all members of all rows."""
+    if isinstance(value, list):
+        return [_without_nulls(item, kind.value_type, inside) for item in value]
+    if not isinstance(value, dict) or not pa.types.is_struct(kind):
+        return value
+    return {
+        part.name: _without_nulls(value[part.name], part.type, inside or part.name in CALLS)
+        for part in kind
+        if not inside or value[part.name] is not None
+    }
 
 
 def _holds_json(kind: pa.DataType) -> bool:
