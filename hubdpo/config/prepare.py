@@ -39,6 +39,11 @@ class FolderOptions(Config):
         0, ge=0, description="Show the first N rows raw, as messages, rendered and tokenised, then stop."
     )
 
+    @property
+    def stops_early(self) -> bool:
+        """Whether the rows are only looked at."""
+        return self.describe or self.explain > 0
+
     @field_validator("sources", mode="before")
     @classmethod
     def _described(cls, value: object) -> object:

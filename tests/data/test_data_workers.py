@@ -20,7 +20,7 @@ import pytest
 from hubdpo import errors, prepare
 from hubdpo.config import PrepareConfig
 from hubdpo.data.converters import CONVERTERS
-from hubdpo.data.prepare import rules, workers
+from hubdpo.data.prepare import looks, rules, workers
 from hubdpo.data.prepare.convert_piece import Task
 from hubdpo.data.prepare.described import described_sources
 from hubdpo.data.prepare.workers import RayEngine, engine_for
@@ -49,13 +49,14 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", [*CONVERTERS, "columns"])
 def test_what_is_sent_to_workers_pickles(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "check_format", lambda *_: None)
+    monkeypatch.setattr(looks, "check_format", lambda *_: None)
     (tmp_path / "raw.jsonl").write_bytes(lines([{**row, "a": 1} for row in rows(3)]))  # a score, for `--score-field a`
     pieces = cut(RawFile(str(tmp_path / "raw.jsonl"), "raw.jsonl", str(tmp_path / "raw.jsonl")))
     mapped = {"map": "prompt=prompt,chosen=chosen,rejected=rejected"} if name == "columns" else {}
     for options in CHOICES:
         config = PrepareConfig(source=["raw.jsonl"], output_dir="out", format=name, **mapped, **options)
-        task = Task(0, pieces[0], *rules.make_rules(config, described_sources(config), pieces, None, str(tmp_path)))
+        files = looks.look_at_files(config, described_sources(config), pieces)
+        task = Task(0, pieces[0], *rules.make_rules(config, files, pieces, None, str(tmp_path)))
         assert pickle.loads(pickle.dumps(task)).rules.config == config
 
 

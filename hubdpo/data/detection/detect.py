@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from hubdpo import console
 from hubdpo.data.converters import CONVERTERS, NAMES, Convert, Row
+from hubdpo.data.converters.prompts import system_columns
 from hubdpo.data.detection.suggest import Suggestion, suggest
 from hubdpo.data.pairs.example import Converted, Rejection
 from hubdpo.errors import DataError
@@ -50,6 +51,18 @@ class Look:
         """The converters that detect enough rows; those that need no scores or votes take precedence."""
         names = [name for name in CONVERTERS if self.seen and self.hits(name) >= ENOUGH * self.seen]
         return [name for name in names if CONVERTERS[name].names_better_answer] or names
+
+    def read_by(self, name: str) -> list[str]:
+        """Return the columns that a converter may read."""
+        ways = [way for group in CONVERTERS[name].reads for way in ((group,) if isinstance(group, str) else group)]
+        names = {part for way in ways for part in ((way,) if isinstance(way, str) else way)}
+        columns = {part.partition(".")[0] for part in names} | {*system_columns(tuple(self.fields))}
+        return [column for column in self.fields if column in columns]
+
+    @property
+    def by_use(self) -> list[str]:
+        """The converters that fit, those that read more of the rows first."""
+        return sorted(self.fitting, key=lambda name: -len(self.read_by(name)))
 
     def others(self, name: str) -> Counter[str]:
         """Count the rows that other converters detect and `name` does not."""
@@ -129,12 +142,19 @@ def _no_converter(file: Look, certain: dict[str, list[Look]]) -> DataError:
         rows = f"{file.seen:,} rows without a field" if file.seen else "no rows"
         return DataError(f"{file.name} holds {rows}", hint="look at the file, or leave it out")
     if file.fitting:
-        counts = ", ".join(f"{name} ({file.hits(name)} of {file.seen})" for name in file.fitting)
+        fitting = "; ".join(f"{name} ({file.hits(name)} of {file.seen}), {_reads(file, name)}" for name in file.by_use)
         return DataError(
-            f"{where}several converters fit these rows: {counts}",
-            hint=" or ".join(f"--format {name}" for name in file.fitting),
+            f"{where}several converters fit these rows: {fitting}",
+            hint=" or ".join(f"--format {name}" for name in file.by_use),
         )
     return _unfit(file, f"{where}no converter fits")
+
+
+def _reads(file: Look, name: str) -> str:
+    """Say what a converter reads that others that fit do not."""
+    others = {column for other in file.fitting if other != name for column in file.read_by(other)}
+    own = [f"`{column}`" for column in file.read_by(name) if column not in others]
+    return f"which alone reads {console.listed(own, MOST_FIELDS)}" if own else "which reads no column of its own"
 
 
 def _unfit(file: Look, problem: str) -> DataError:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shlex
+import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ import yaml
 
 from hubdpo.config import PrepareConfig
 from hubdpo.config.description import Description, SourceConfig
-from hubdpo.config.map_option import columns_of_map, parse_map
-from hubdpo.config.name_values import read_pairs
+from hubdpo.config.map_option import HINT, columns_of_map, parse_map
 from hubdpo.data.clean.policy import SourceOfRows
-from hubdpo.data.converters import CONVERTERS, Converter, ConvertOptions
-from hubdpo.data.converters.formats.described import Columns, converter
+from hubdpo.data.converters import CONVERTERS, NAMES, Converter, ConvertOptions
+from hubdpo.data.converters.formats.described import NAME, Columns, converter
 from hubdpo.data.converters.vote_words import parse_labels
+from hubdpo.data.detection.describe import in_hint
+from hubdpo.data.detection.format_columns import Keys
 from hubdpo.data.raw.pieces import Piece, cut
 from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.data.raw.sources.find import find_sources
@@ -56,6 +56,23 @@ def described_sources(config: PrepareConfig) -> list[DescribedSource]:
     ]
 
 
+def check_formats(config: PrepareConfig, described: Sequence[DescribedSource]) -> None:
+    """Raise ConfigError for a format that is unknown, or that does not go with the other options."""
+    for source in described:
+        name = source.source.format
+        if name is not None and name not in NAMES:
+            near = difflib.get_close_matches(name, NAMES, n=1)
+            with in_item(config, source):
+                raise ConfigError(
+                    f"unknown format: {name}",
+                    hint=f"did you mean `--format {near[0]}`?" if near else f"the formats are: {', '.join(NAMES)}",
+                )
+        if source.columns is None and NAME in (name, config.format):
+            raise ConfigError(f"`--format {NAME}` needs the columns", hint=f"--format {NAME} {HINT}")
+    if config.format not in (None, NAME) and config.map is not None:
+        raise ConfigError("`--map` is read by `--format columns` alone", hint=f"leave `--format {config.format}` out")
+
+
 def find_described(described: Sequence[DescribedSource], scratch: str) -> list[RawFile]:
     """Return the files of all sources, each with the index of its description."""
     files: list[RawFile] = []
@@ -89,9 +106,6 @@ def _options(config: PrepareConfig, source: SourceConfig) -> ConvertOptions:
     return ConvertOptions(config.pairs, config.min_margin, config.score_field, labels)
 
 
-_OPTION = re.compile(r"--(format columns|format|map|labels|score-field) ?('[^']*'|[^\s;,]\S*)?")
-
-
 @contextmanager
 def in_item(config: PrepareConfig, described: DescribedSource) -> Iterator[None]:
     """Spell the options in the hint of an error as keys of the source's item, if there is a list of `sources`."""
@@ -100,22 +114,10 @@ def in_item(config: PrepareConfig, described: DescribedSource) -> Iterator[None]
     except (ConfigError, DataError) as problem:
         if config.sources and problem.hint:
             path = ", ".join(described.source.path)
-            problem.hint = f"in the item of `{path}`: {_OPTION.sub(_as_keys, problem.hint)}"
+            problem.hint = f"in the item of `{path}`: {in_hint(problem.hint, _flow)}"
         raise
 
 
-def _as_keys(option: re.Match[str]) -> str:
-    """Return the keys of a description that an option stands for, as YAML in one line."""
-    name, value = option[1], "".join(shlex.split(option[2] or ""))
-    if name == "format columns" or not value:
-        return ""
-    if name == "map":
-        keys: dict[str, object] = columns_of_map(value)
-    elif name == "labels":
-        keys = {}
-        for meaning, of_vote in read_pairs(value):
-            keys[meaning] = [*keys.get(meaning, []), of_vote]  # type: ignore[misc]
-    else:
-        keys = {name.replace("-", "_"): value}
-    plain = {key: held[0] if isinstance(held, list) and len(held) == 1 else held for key, held in keys.items()}
-    return yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, allow_unicode=True).strip()[1:-1]
+def _flow(keys: Keys) -> str:
+    """Return keys as YAML in one line."""
+    return yaml.safe_dump(keys, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6).strip()[1:-1]

@@ -33,9 +33,17 @@ from hubdpo.data.clean.keys import ROW_KEY
 from hubdpo.data.clean.near_duplicates import PERMUTATIONS
 from hubdpo.data.prepare.accounts import accounts_of, check_sources, make_funnel
 from hubdpo.data.prepare.convert_piece import Task, convert_piece
-from hubdpo.data.prepare.described import DescribedSource, described_sources, find_described, source_of_rows
+from hubdpo.data.prepare.describe import describe_files
+from hubdpo.data.prepare.described import (
+    DescribedSource,
+    check_formats,
+    described_sources,
+    find_described,
+    source_of_rows,
+)
 from hubdpo.data.prepare.explain import explain_files
 from hubdpo.data.prepare.folder import check_is_no_source, check_is_ours, may_hold_files, up_to_date
+from hubdpo.data.prepare.looks import look_at_files
 from hubdpo.data.prepare.piece_writer import PieceResult, scratch_file
 from hubdpo.data.prepare.report import check_outcome, report, report_lists, text_markers, unused_columns, write_rejected
 from hubdpo.data.prepare.rounds import check_decision, gather, second_round, stop_at_errors
@@ -84,16 +92,17 @@ def prepare(config: PrepareConfig, rows: RowSets | None = None) -> PrepareManife
     DatasetDict, a pandas or polars DataFrame, or a pyarrow Table.
 
     The folder is absent or complete at every moment, and equal sources and options give equal bytes. `dry_run` writes
-    nothing; `explain` shows rows and returns None. Raise ConfigError, DataError, HubError or ArtefactError, with
-    nothing written.
+    nothing; `explain` and `describe` print what they find and return None. Raise ConfigError, DataError, HubError or
+    ArtefactError, with nothing written.
     """
-    only_look = config.dry_run or config.explain > 0
+    only_look = config.dry_run or config.stops_early
     with workspace(config.output_dir, dry_run=only_look) as space:
         if not only_look:
             check_is_ours(config.output_dir)
         described = described_sources(config)
+        check_formats(config, described)
         files = find_described(described, space.scratch) if rows is None else write_rows(rows, space.scratch)
-        if rows is None and not config.explain:
+        if rows is None and not config.stops_early:
             check_is_no_source(config.output_dir, [file for file in files if file.name != STDIN])
         with report_changes(files):
             return _prepare(config, space, described, files)
@@ -106,7 +115,7 @@ def _prepare(
     model = pinned_model(config)
     settings = _settings(config, model, files)
     sources: list[Source] = []
-    if not config.dry_run and not config.explain and may_hold_files(config.output_dir):
+    if not config.dry_run and not config.stops_early and may_hold_files(config.output_dir):
         sources = list(map(RawFile.source, files))
         wanted = fingerprint_of(sources, settings)
         if (ready := up_to_date(config.output_dir, wanted, overwrite=config.overwrite)) is not None:
@@ -119,7 +128,11 @@ def _prepare(
     plain = as_trees(unpacked(files, space.scratch), space.scratch, most)
     pieces = [piece for file in plain for piece in described[file.described].cut(file, most)]
     card = source_card(config.card, [file.name for file in files])
-    rules = make_rules(config, described, pieces, model, space.scratch, attribution=card.attribution)
+    looked = look_at_files(config, described, pieces)
+    if config.describe:
+        describe_files(config, looked)
+        return None
+    rules = make_rules(config, looked, pieces, model, space.scratch, attribution=card.attribution)
     if config.explain:
         explain_files(config, pieces, rules)
         return None

@@ -5,35 +5,30 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from hubdpo import console
 from hubdpo.artefacts.formats.messages import IDS
 from hubdpo.config import PrepareConfig
 from hubdpo.config.description import SourceConfig
-from hubdpo.config.map_option import HINT
-from hubdpo.data.clean.screen import SIDES, Screen, list_columns, opened_row
-from hubdpo.data.converters import ANSWERS, NAMES, Convert, Converter, ConvertMany, ConvertOptions
+from hubdpo.data.clean.screen import SIDES, Screen, list_columns
+from hubdpo.data.converters import ANSWERS, Convert, Converter, ConvertMany, ConvertOptions
 from hubdpo.data.converters.cells import is_list_of_texts
-from hubdpo.data.converters.formats.described import NAME
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE
 from hubdpo.data.detection.check_options import check_score_field, check_votes, models_read
 from hubdpo.data.detection.check_places import check_places
-from hubdpo.data.detection.detect import MOST_FIELDS, MOST_ROWS, Look, check_format, detect_all, first_converted, look
+from hubdpo.data.detection.detect import MOST_FIELDS, Look, first_converted
 from hubdpo.data.detection.suggest import near_name
-from hubdpo.data.pairs.example import Row, ScoredAnswer
+from hubdpo.data.pairs.example import ScoredAnswer
+from hubdpo.data.prepare.describe import report_detected
 from hubdpo.data.prepare.described import DescribedSource, in_item
-from hubdpo.data.prepare.dropped import unreadable
+from hubdpo.data.prepare.looks import LookedAt, formats_of
 from hubdpo.data.raw.pieces import Piece, PieceReader
 from hubdpo.data.raw.split_names import SplitColumn, has_published_split, split_of
 from hubdpo.data.tokens.tokenizer import Model, encoder_of, find_model
 from hubdpo.errors import ConfigError, DataError
 
-LEAST_ROWS = 64
-"""Fewest rows to look at in each file, however many files there are; a large file gives some of each piece."""
-LEAST_OF_A_PIECE = 8
 READ_BY_TRL = {"messages", "completion", "label", "image", "images", "prompt", "chosen", "rejected", "tools"}
 NEEDS = {
     "labels": "vote or label", "pairs": "list of answers", "score_field": "list of scored answers",
@@ -86,20 +81,9 @@ class Rules:
         return {**(MEANINGS if self.ids else {}), **dict.fromkeys(self.keep, "copied from the source"), **named}
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file to find rules for: its pieces, its first rows, and how they are converted."""
-
-    pieces: list[Piece]
-    seen: Look
-    rows: list[Row]
-    described: DescribedSource
-    converter: Converter
-
-
 def make_rules(
     config: PrepareConfig,
-    described: Sequence[DescribedSource],
+    files: Sequence[LookedAt],
     pieces: list[Piece],
     model: Model | None,
     scratch: str,
@@ -110,33 +94,37 @@ def make_rules(
 
     `attribution` are the columns that the licence of the source asks to keep. Raise ConfigError or DataError.
     """
-    _check_format(config, described)
     if clash := sorted(READ_BY_TRL & set(config.keep)):
         raise ConfigError(
             f"`--keep {clash[0]}` would change how trainers read the rows", hint="rename the column in the source"
         )
-    files = _files(config, described, pieces)
-    _warn_of_unused_options(config, files)
+    formats = formats_of(config, files)
+    if not config.explain:
+        report_detected(files, formats)
+    converters = [file.described.converter(name) for file, name in zip(files, formats, strict=True)]
+    for file in files:
+        _warn_of_split_column(file, config)
+    _warn_of_unused_options(config, files, converters)
     columns = {column: None for file in files for column in file.seen.fields}
     _check_keep(config, pieces, columns)
     keep = [*config.keep, *(column for column in attribution if column in columns and column not in config.keep)]
-    named = any(some.source.name is not None for some in described)
+    named = any(file.described.source.name is not None for file in files)
     if named and SOURCE in keep:
         raise ConfigError(
             f"`--keep {SOURCE}`: the sources have names, so hubdpo writes a column of this name",
             hint="rename the column in the source, or leave the names of the sources out",
         )
-    ids = any(file.converter.pairs_up_answers for file in files)
+    ids = any(converter.pairs_up_answers for converter in converters)
     if ids and (clash := [name for name in keep if name in MEANINGS]):
         raise ConfigError(
             f"`--keep {clash[0]}`: prompts may have several answers here, so hubdpo writes a column of this name",
             hint="rename the column in the source, or leave it out",
         )
     by_file = {}
-    for file in files:
-        source, how, converter = file.described.source, file.described.how, file.converter
+    for file, converter in zip(files, converters, strict=True):
+        source, how = file.described.source, file.described.how
         with in_item(config, file.described):
-            screen = _screen_of(file, keep)
+            screen = _screen_of(file, converter, keep)
         split_column = SplitColumn.of(config.split if source.split is None else source.split)
         if split_column is not None and split_column.asked:
             screen = screen.reading(split_column.place, tuple(file.seen.fields))
@@ -149,57 +137,20 @@ def make_rules(
     return [by_file[piece.file.number] for piece in pieces]
 
 
-def _files(config: PrepareConfig, described: Sequence[DescribedSource], pieces: list[Piece]) -> list[_File]:
-    """Look at the first rows of every file, and choose its converter."""
-    groups: dict[int, list[Piece]] = {}
-    for piece in pieces:
-        groups.setdefault(piece.file.number, []).append(piece)
-    most = max(MOST_ROWS // max(len(groups), 1), LEAST_ROWS)
-    rows = {number: list(first_rows(config, some, most)) for number, some in groups.items()}
-    looks: dict[int, Look] = {}
-    for number, some in groups.items():
-        looks[number] = look(rows[number], some[0].file.name, some[0].file.argument)
-        if not rows[number] and (problem := unreadable(some, config.max_line_bytes)):
-            raise problem
-        _warn_of_split_column(looks[number], some, config)
-    converters: dict[int, Converter] = {}
-    for index, source in enumerate(described):
-        numbers = [number for number, some in groups.items() if some[0].file.described == index]
-        with in_item(config, source):
-            names = _converters(source, [looks[number] for number in numbers], alone=len(described) == 1)
-        converters |= {number: source.converter(name) for number, name in zip(numbers, names, strict=True)}
-    return [
-        _File(some, looks[number], rows[number], described[some[0].file.described], converters[number])
-        for number, some in groups.items()
-    ]
-
-
-def _converters(described: DescribedSource, looks: list[Look], *, alone: bool) -> list[str]:
-    """Return the name of the converter of each file of a source."""
-    name = described.source.format
-    if described.columns is not None:
-        return [NAME] * len(looks)
-    if name is None:
-        return detect_all(looks, alone=alone)
-    check_format(name, described.converter(name).bind(described.how), looks)
-    return [name] * len(looks)
-
-
-def _warn_of_split_column(seen: Look, some: list[Piece], config: PrepareConfig) -> None:
+def _warn_of_split_column(file: LookedAt, config: PrepareConfig) -> None:
+    seen = file.seen
     if config.split is not None or config.test_size is not None:
         return
-    if has_published_split(map(split_of, seen.split_column)) and all(piece.split for piece in some):
+    if has_published_split(map(split_of, seen.split_column)) and all(piece.split for piece in file.pieces):
         console.warn(
             f"{seen.name}: the column `split` ({console.listed(seen.split_column)}) is not used, for the name of "
             "the file tells the split; `--split split` takes it from the column"
         )
 
 
-def _screen_of(file: _File, keep: list[str]) -> Screen:
+def _screen_of(file: LookedAt, converter: Converter, keep: list[str]) -> Screen:
     """Check the first rows of a file against the options, and return the screen for all its rows."""
-    seen, rows, columns, how, converter = (
-        file.seen, file.rows, file.described.columns, file.described.how, file.converter
-    )  # fmt: skip
+    seen, rows, columns, how = file.seen, file.rows, file.described.columns, file.described.how
     if columns is not None and rows:
         check_places(file.described.source, file.described.mapping, seen)
     if how.score_field and "score_field" in converter.options:
@@ -254,33 +205,18 @@ def pinned_model(config: PrepareConfig) -> Model | None:
     return model
 
 
-def _check_format(config: PrepareConfig, described: Sequence[DescribedSource]) -> None:
-    for source in described:
-        name = source.source.format
-        if name is not None and name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, n=1)
-            with in_item(config, source):
-                raise ConfigError(
-                    f"unknown format: {name}",
-                    hint=f"did you mean `--format {near[0]}`?" if near else f"the formats are: {', '.join(NAMES)}",
-                )
-        if source.columns is None and NAME in (name, config.format):
-            raise ConfigError(f"`--format {NAME}` needs the columns", hint=f"--format {NAME} {HINT}")
-    if config.format not in (None, NAME) and config.map is not None:
-        raise ConfigError("`--map` is read by `--format columns` alone", hint=f"leave `--format {config.format}` out")
-
-
-def _warn_of_unused_options(config: PrepareConfig, files: Sequence[_File]) -> None:
+def _warn_of_unused_options(config: PrepareConfig, files: Sequence[LookedAt], converters: Sequence[Converter]) -> None:
     """Warn of options that no converter heeds."""
-    options: set[str] = {option for file in files for option in file.converter.options}
+    options: set[str] = {option for converter in converters for option in converter.options}
     if "min_margin" in options or any(
-        screen_for(file.converter, file.described, []).compared_columns(tuple(file.seen.fields)) for file in files
+        screen_for(converter, file.described, []).compared_columns(tuple(file.seen.fields))
+        for file, converter in zip(files, converters, strict=True)
     ):
         options |= {"min_margin", "on_tie"}
     for option, needs in NEEDS.items():
         if option not in options and getattr(config, option) != type(config).model_fields[option].default:
             flag = "--" + option.replace("_", "-")
-            names = console.listed(sorted({file.converter.name for file in files}))
+            names = console.listed(sorted({converter.name for converter in converters}))
             console.warn(f"`{flag}` is not used: no {needs} is read by {names}")
 
 
@@ -297,11 +233,3 @@ def _check_keep(config: PrepareConfig, pieces: list[Piece], columns: dict[str, N
             have = console.listed((f"`{column}`" for column in columns), MOST_FIELDS)
             hint = f"--keep {shlex.quote(near)}" if near else "leave it out, or give the name as the rows have it"
             raise DataError(f"`--keep {name}`: no row has a column `{name}`; the rows have {have}", hint=hint)
-
-
-def first_rows(config: PrepareConfig, pieces: list[Piece], most: int) -> Iterator[Row]:
-    """Yield the first rows of every piece of a file: `most` in all, and at least LEAST_OF_A_PIECE of each piece."""
-    for piece in pieces:
-        values = (row.value for row in PieceReader(piece, max_line_bytes=config.max_line_bytes))
-        some = islice((value for value in values if value is not None), max(most // len(pieces), LEAST_OF_A_PIECE))
-        yield from map(opened_row, some)

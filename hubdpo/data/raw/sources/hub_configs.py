@@ -6,6 +6,7 @@ The form of `configs` is that of `datasets` ("Structure your repository" in the 
 from __future__ import annotations
 
 import glob
+import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -47,7 +48,7 @@ class HubConfig:
 
 def read_configs(card: Path) -> list[HubConfig]:
     """Return the configurations of a card; none if the repo has no card, or one that cannot be read."""
-    text = read_text(card) if card.is_file() else ""
+    text = read_text(card) if os.access(card, os.R_OK) and card.is_file() else ""
     front = fields(text)
     if not front and (block := part(text).front) is not None and block.strip():
         console.warn(f"the front matter of {card.name} cannot be read, so its configurations are unknown")

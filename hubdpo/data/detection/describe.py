@@ -1,0 +1,162 @@
+"""Write the description of rows: what a converter was found to read, or what a person has still to fill in.
+
+A description is never trusted: the first rows are converted by it as well as by the format, and unless both give the
+same pairs, the format itself is the description.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import yaml
+
+from hubdpo.config.description import MEANINGS, OPEN, SourceConfig
+from hubdpo.config.map_option import columns_of_map
+from hubdpo.config.name_values import read_pairs
+from hubdpo.data.converters import CONVERTERS, ConvertOptions
+from hubdpo.data.converters.contract import Convert
+from hubdpo.data.converters.formats.described import Columns, converter
+from hubdpo.data.converters.prompts import system_columns, tool_columns, tools_in
+from hubdpo.data.converters.vote_columns import STRENGTHS
+from hubdpo.data.converters.vote_words import normalize, parse_labels
+from hubdpo.data.detection.format_columns import COLUMNS, Keys
+from hubdpo.data.detection.suggest import Suggestion
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, ScoredAnswer
+
+UNKNOWN: Keys = {"prompt": OPEN, "chosen": OPEN, "rejected": OPEN}
+MOST_VALUES = 8
+_OPTION = re.compile(r"--(format columns|format|map|labels|score-field)(?: (?!--)('[^']*'|[^\s;,]\S*))?")
+
+
+def describe(name: str, rows: Sequence[Row], how: ConvertOptions) -> Keys:
+    """Return the columns that the converter `name` reads in these rows, or the format where columns cannot say it."""
+    columns = COLUMNS[name](rows) if name in COLUMNS and rows else None
+    if columns is None or how.score_field is not None:
+        return {"format": name}
+    keys = {**columns, **_beside(rows, columns)}
+    for values in ({}, _values(name, keys, rows, how)):
+        if values is not None and _agrees({**keys, **values}, CONVERTERS[name].bind(how), rows, how):
+            return {**keys, **values}
+    return {"format": name}
+
+
+def open_description(suggestion: Suggestion) -> Keys:
+    """Return what is known of rows that no converter reads; `...` stands for what a person must say."""
+    keys = keys_of(suggestion.hint or "")
+    return keys if keys and "format" not in keys else dict(UNKNOWN) | keys
+
+
+def keys_of(hint: str) -> Keys:
+    """Return the keys of a description that the options in a hint stand for."""
+    keys: Keys = {}
+    for option in _OPTION.finditer(hint):
+        keys |= keys_of_option(option)
+    return keys
+
+
+def keys_of_option(option: re.Match[str]) -> Keys:
+    name, value = option[1], "".join(shlex.split(option[2] or ""))
+    if name == "format columns" or not value:
+        return {}
+    keys: Keys = {}
+    if name == "map":
+        keys |= columns_of_map(value)
+    elif name == "labels":
+        for meaning, of_vote in read_pairs(value):
+            keys[meaning] = [*keys.get(meaning, []), of_vote]
+    else:
+        keys[name.replace("-", "_")] = value
+    return plain_keys(keys)
+
+
+def plain_keys(keys: Keys) -> Keys:
+    """Return keys with a value in place of each list of one."""
+    return {key: held[0] if isinstance(held, list) and len(held) == 1 else held for key, held in keys.items()}
+
+
+def in_hint(hint: str, spelled: Callable[[Keys], str]) -> str:
+    """Return a hint with its options as the keys of a description."""
+    return _OPTION.sub(lambda option: spelled(keys_of_option(option)), hint)
+
+
+def _source(keys: Keys) -> SourceConfig:
+    return SourceConfig.item({"path": "rows", **keys}, "the description")
+
+
+def _agrees(keys: Keys, convert: Convert, rows: Sequence[Row], how: ConvertOptions) -> bool:
+    """Whether a description gives the same pairs as a format."""
+    source = _source(keys)
+    labels = parse_labels(source.meanings) if source.meanings and not source.counts_answers else how.labels
+    own = converter(Columns.of(source)).bind(ConvertOptions(how.pairs, how.min_margin, None, labels))
+    return all(_made(own, row) == _made(convert, row) for row in rows)
+
+
+def _made(convert: Convert, row: Row) -> list[Any]:
+    """Return the pairs of a row, None in place of a rejection."""
+    try:
+        made = convert(row)
+        if isinstance(made, ScoredAnswer):
+            return [made.prompt, made.answer, made.score]
+        pairs = [made] if isinstance(made, PreferenceExample) else list(made)
+        return [(p.prompt, p.chosen, p.rejected) if isinstance(p, PreferenceExample) else None for p in pairs]
+    except Rejection:
+        return [None]
+
+
+def _beside(rows: Sequence[Row], columns: Keys) -> Keys:
+    """Return the columns with system prompts, tools and history, beside those of the prompt and the answers."""
+    names = tuple(dict.fromkeys(name for row in rows for name in row))
+    found: Keys = {}
+    if systems := [name for name in system_columns(names) if any(row.get(name) for row in rows)]:
+        found["system"] = systems[0]
+    if any(tools_in(row) is not None for row in rows):
+        found["tools"] = next(iter(tool_columns(names)), "input.tools")
+    if columns.get("prompt") != "history" and any(row.get("history") for row in rows):
+        found["history"] = "history"
+    return found
+
+
+def _values(name: str, keys: Keys, rows: Sequence[Row], how: ConvertOptions) -> Keys | None:
+    """Return what the values of a vote or label mean, as the format reads them; None if that is not one to one."""
+    column = keys.get("vote") or keys.get("label")
+    if not isinstance(column, str) or column in STRENGTHS:
+        return None
+    meanings: dict[str, str] = {}
+    for row in rows:
+        if (value := row.get(column)) is None or (meaning := _meaning(name, keys, row, how)) is None:
+            continue
+        if meanings.setdefault(normalize(value), meaning) != meaning:
+            return None
+    found: Keys = {}
+    for value, meaning in sorted(meanings.items(), key=lambda item: (MEANINGS.index(item[1]), item[0])):
+        found[meaning] = [*found.get(meaning, []), value]
+    if len(meanings) > MOST_VALUES or not ({"first", "second"} <= found.keys() or {"good", "bad"} <= found.keys()):
+        return None
+    return {meaning: values[0] if len(values) == 1 else values for meaning, values in found.items()}
+
+
+def _meaning(name: str, keys: Keys, row: Row, how: ConvertOptions) -> str | None:
+    try:
+        made = CONVERTERS[name].bind(how)(row)
+    except Rejection as rejection:
+        return "tie" if rejection.reason == "tie" else None
+    if isinstance(made, ScoredAnswer):
+        return "good" if made.score > 0 else "bad"
+    if not isinstance(made, PreferenceExample) or "answers" not in keys:
+        return None
+    first = row.get(keys["answers"][0])
+    return "first" if made.chosen[-1]["content"] == first else "second"
+
+
+def as_yaml(keys: Keys) -> list[str]:
+    """Return the lines of a description; those that a person must fill in are marked."""
+    lines = []
+    for key, value in keys.items():
+        flow = None if isinstance(value, list) else False  # a list in brackets, in the line of its key
+        text = yaml.safe_dump({key: value}, allow_unicode=True, default_flow_style=flow, width=10**6).strip()
+        is_open = OPEN in (value if isinstance(value, list) else [value])
+        lines.append(f"{text}  # needed" if is_open else text)
+    return lines

@@ -1,0 +1,137 @@
+"""Print the descriptions of sources as YAML to paste, with the first rows as they will be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from hubdpo import console
+from hubdpo.artefacts.formats.messages import Message
+from hubdpo.config import PrepareConfig
+from hubdpo.data.converters.contract import Convert
+from hubdpo.data.detection.describe import as_yaml, describe, open_description, plain_keys
+from hubdpo.data.detection.format_columns import Keys
+from hubdpo.data.detection.suggest import suggest
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, ScoredAnswer
+from hubdpo.data.pairs.extras import CALLS, dumped, members_of
+from hubdpo.data.prepare.looks import LookedAt, formats_of
+from hubdpo.errors import DataError
+from hubdpo.secrets import find_secrets, redact
+
+MOST_ROWS = 3
+LONGEST = 60
+"""Characters that are shown of a message."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The description of the rows of a file, with the first rows as they will be read."""
+
+    file: LookedAt
+    keys: Keys
+    rows: list[str]
+    others: tuple[Keys, ...] = ()
+    """Descriptions that fit as well."""
+
+    @property
+    def lines(self) -> list[str]:
+        others = [line for keys in self.others for line in ("# or:", *(f"# {line}" for line in as_yaml(keys)))]
+        return [*as_yaml(self.keys), *others, *(f"# {row}" for row in self.rows)]
+
+
+def describe_files(config: PrepareConfig, files: Sequence[LookedAt]) -> None:
+    """Write the description of all files to stdout: keys of a config file, or its list of `sources` if they differ."""
+    found: list[Found] = []
+    for file in files:
+        try:
+            found.append(_found(file, formats_of(config, [file])[0]))
+        except DataError as problem:
+            console.warn(problem.message)
+            console.hint(problem.hint or "name the columns of the prompt and the answers")
+            keys, *others = _candidates(file)
+            found.append(Found(file, keys, [], tuple(others)))
+    items = _items(found)
+    if len(items) == 1:
+        lines = [f"source: {_in_yaml(items[0][0])}", *items[0][1].lines]
+    else:
+        lines = ["sources:"]
+        for path, one in items:
+            lines += [f"- path: {_in_yaml(path)}", *(f"  {line}" for line in one.lines)]
+    text = "\n".join(lines)
+    console.result(text, {"sources": [{"path": path, **one.keys} for path, one in items]}, identifier=text)
+
+
+def report_detected(files: Sequence[LookedAt], formats: Sequence[str]) -> None:
+    """Show how the rows of detected formats are read: each description once."""
+    shown: list[Keys] = []
+    for file, name in zip(files, formats, strict=True):
+        if file.described.columns is None and file.described.source.format is None and file.rows:
+            found = _found(file, name)
+            if found.keys not in shown:
+                shown.append(found.keys)
+                console.show(*(f"  {line}" for line in found.lines))
+
+
+def _found(file: LookedAt, name: str) -> Found:
+    source, how = file.described.source, file.described.how
+    if file.described.columns is not None or source.format is not None:
+        keys = plain_keys(source.model_dump(exclude_defaults=True, exclude={"path"}))
+    else:
+        keys = describe(name, file.rows[: len(file.seen.examples)], how)
+    convert = file.described.converter(name).bind(how)
+    return Found(file, keys, [_as_read(convert, row) for row in file.rows[:MOST_ROWS]])
+
+
+def _candidates(file: LookedAt) -> list[Keys]:
+    """Return the descriptions of the formats that fit, or what is known if none does."""
+    rows, how = file.seen.examples, file.described.how
+    return [describe(name, rows, how) for name in file.seen.by_use] or [open_description(suggest(rows))]
+
+
+def _items(found: list[Found]) -> list[tuple[str, Found]]:
+    """Return the paths to name in the description, each with its keys: a source if all its files are alike."""
+    items: list[tuple[str, Found]] = []
+    for argument, group in groupby(found, lambda one: one.file.pieces[0].file.argument):
+        alike = list(group)
+        if argument and all(one.keys == alike[0].keys for one in alike):
+            items.append((argument, alike[0]))
+        else:
+            items += [(one.file.pieces[0].file.typed, one) for one in alike]
+    return items
+
+
+def _as_read(convert: Convert, row: Row) -> str:
+    """Return a row as prepare reads it, in one line."""
+    try:
+        made = convert(row)
+        if isinstance(made, ScoredAnswer):
+            return f"{_said(made.prompt)} -> score {made.score:g}: {_said(made.answer)}"
+        pairs = [made] if isinstance(made, PreferenceExample) else list(made)
+        first = next(pair for pair in pairs if isinstance(pair, PreferenceExample))
+    except Rejection as rejection:
+        return f"dropped: {rejection.reason}"
+    except StopIteration:
+        return "dropped: no two answers with a preference"
+    more = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
+    return f"{_said(first.prompt)} -> chosen: {_said(first.chosen)} | rejected: {_said(first.rejected)}{more}"
+
+
+def _said(messages: Sequence[Message]) -> str:
+    """Return messages in one line, cut; credentials are hidden."""
+    texts = []
+    for message in messages:
+        text = " ".join(message["content"].split())
+        text = redact(text, find_secrets(text))
+        calls = f"calls {dumped(called)}" if (called := members_of(message).get(CALLS)) else ""
+        calls = redact(calls, find_secrets(calls))
+        texts.append(f"[{message['role']}] {_cut(text)}{' ' if text and calls else ''}{_cut(calls)}")
+    return " ".join(texts)
+
+
+def _cut(text: str) -> str:
+    return f"{text[:LONGEST]}{'…' if len(text) > LONGEST else ''}"
+
+
+def _in_yaml(path: str) -> str:
+    return as_yaml({"path": path})[0].removeprefix("path: ")
