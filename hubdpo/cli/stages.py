@@ -47,6 +47,7 @@ def prepare(config: PrepareConfig) -> None:
             "converter": manifest.converter,
             "funnel": funnel.model_dump(),
             "sources": [source.model_dump(exclude={"sha256", "size"}) for source in manifest.sources],
+            "extras": manifest.extras,
             "splits": manifest.splits,
             "published_split": manifest.published_split,
             "max_length": manifest.max_length,
@@ -57,12 +58,13 @@ def prepare(config: PrepareConfig) -> None:
     if "train" not in manifest.splits:
         console.hint("the same command with `--test-size 0`, to keep rows for training")
         return
+    # Qwen2's chat template shows no tools, calls or reasoning
+    base = config.model or ("Qwen/Qwen3-8B" if manifest.extras else "Qwen/Qwen2-7B-Instruct")
     length = f" --max-length {manifest.max_length}" if manifest.max_length else ""
     console.hint(
         "the same command without `--dry-run`"
         if config.dry_run
-        else f"hubdpo train --model-name-or-path {typed(config.model or 'Qwen/Qwen2-7B-Instruct')} "
-        f"--dataset {typed(config.output_dir)}{length} -o run"
+        else f"hubdpo train --model-name-or-path {typed(base)} --dataset {typed(config.output_dir)}{length} -o run"
     )
 
 

@@ -40,7 +40,18 @@ def test_quiet_gives_the_identifier_alone(runner: CliRunner, raw: Path, tmp_path
 def test_people_get_the_count_and_the_next_command(runner: CliRunner, raw: Path, tmp_path: Path) -> None:
     done = runner.invoke(app, ["prepare", str(raw), "-o", str(tmp_path / "out")])
     assert "20 pairs kept of 20 rows read" in done.stdout
-    assert "hint: hubdpo train" in done.stderr
+    assert "hint: hubdpo train --model-name-or-path Qwen/Qwen2-7B-Instruct" in done.stderr
+
+
+def test_rows_with_tools_are_offered_a_base_whose_template_shows_them(
+    runner: CliRunner, raw: Path, tmp_path: Path
+) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    rows = [json.loads(line) for line in raw.read_text().splitlines()]
+    raw.write_text("".join(json.dumps({**row, "tools": tools}) + "\n" for row in rows))
+    done = runner.invoke(app, ["prepare", str(raw), "-o", str(tmp_path / "out")])
+    assert "hint: hubdpo train --model-name-or-path Qwen/Qwen3-8B" in done.stderr
+    assert "with tools  20" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["with a blank", "-x", "it's", "a\nb"])
