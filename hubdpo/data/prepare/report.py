@@ -75,7 +75,7 @@ CONSEQUENCES = {
 NEXT_STEPS = {
     "template": "take the marks out of the source, or give the rows as lists of messages",
     "speakers": "give the rows as lists of messages, a turn each",
-    "tool_calls": "give calls as `tool_calls` of messages, and tools as a column, unless your model writes its calls so",
+    "tool_calls": "give calls as `tool_calls` of messages, and tools as a column, unless your model writes calls so",
     "repeats": "cut the prompt off the beginning of the answers",
     "media": "leave such rows out, or take the placeholders out where the text alone makes sense",
 }
