@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import json
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +20,7 @@ from hubdpo.data.pairs.example import PreferenceExample, Rejection, ScoredAnswer
 from hubdpo.errors import HubdpoError
 from tests.data.shapes.groups import GROUPS
 from tests.data.shapes.pairs import PAIRS
-from tests.data.shapes.shape import COUNT, Pair, Shape
+from tests.data.shapes.shape import COUNT, Pair, Shape, as_csv
 from tests.data.shapes.votes import VOTES
 
 SHAPES: dict[str, Shape] = {**PAIRS, **VOTES, **GROUPS}
@@ -124,3 +125,36 @@ def test_spoiled_rows_are_pairs_or_rejections(seed: int) -> None:
             with contextlib.suppress(Rejection):
                 converted = convert(row)
                 assert isinstance(converted, (PreferenceExample, ScoredAnswer)) or list(converted) is not None
+
+
+def as_text(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
+
+
+NOT_IN_CSV = {
+    "openai", "lmflow-paired-conversation", "label-studio", "label-studio-choices",  # refused
+    "answers-as-objects", "rm-bench", "reward-bench-2",  # an answer may well be a list or an object: there is a warning
+    "openassistant-trees",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [str, as_text])
+@pytest.mark.parametrize("name", [name for name in READ if name not in NOT_IN_CSV])
+def test_the_same_pairs_come_out_of_a_csv(tmp_path: Path, name: str, write: Callable[[Any], Any]) -> None:
+    shape = SHAPES[name]
+    rows = [{key: write(v) if isinstance(v, (list, dict)) else v for key, v in row.items()} for row in json_rows(shape)]
+    (tmp_path / "raw.csv").write_bytes(as_csv(rows))
+    prepare(
+        source=[str(tmp_path / "raw.csv")], output_dir=tmp_path / "out", test_size=0, **shape.options, **shape.chosen
+    )
+    assert sorted(pairs(tmp_path / "out")) == sorted(expected(shape))
+
+
+@pytest.mark.parametrize("name", ["answers-as-objects", "rm-bench"])
+def test_notation_in_the_answers_of_a_csv_is_warned_of(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{key: as_text(value) for key, value in row.items()} for row in json_rows(SHAPES[name])]
+    (tmp_path / "raw.csv").write_bytes(as_csv(rows))
+    prepare(source=[str(tmp_path / "raw.csv")], output_dir=tmp_path / "out", test_size=0)
+    assert "they are learned with their b" in capsys.readouterr().err

@@ -91,6 +91,12 @@ def is_list_of_texts(text: str) -> bool:
     return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)
 
 
+def is_object_with_text(text: str) -> bool:
+    """Return whether a text is an object with a text, as Python or JSON writes it: `{'text': 'good'}`."""
+    value = value_in(text) if text.lstrip().startswith("{") else None
+    return isinstance(value, dict) and any(isinstance(value.get(name), str) for name in CONTENT_KEYS)
+
+
 def _unquoted(text: str) -> str | None:
     """Return the inner text of a list or object that was encoded twice, else None. Raise Rejection if it is cut off."""
     if not text.lstrip().startswith(("'", '"')) or not BEGINS.match(text):

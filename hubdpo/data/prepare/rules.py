@@ -14,7 +14,7 @@ from hubdpo.config import PrepareConfig
 from hubdpo.config.description import SourceConfig
 from hubdpo.data.clean.screen import SIDES, Screen, list_columns
 from hubdpo.data.converters import ANSWERS, Convert, Converter, ConvertMany, ConvertOptions
-from hubdpo.data.converters.cells import is_list_of_texts
+from hubdpo.data.converters.cells import is_list_of_texts, is_object_with_text
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE
 from hubdpo.data.detection.check_options import check_score_field, check_votes, models_read
 from hubdpo.data.detection.check_places import check_places
@@ -167,17 +167,20 @@ def _screen_of(file: LookedAt, converter: Converter, keep: list[str]) -> Screen:
     if written := [f"`{column}`" for column, text in lists.items() if text]:
         names = console.listed(written)
         console.info(f"{seen.name}: {names} hold lists of one text each, written as text: the text in them is read")
-    _warn_of_lists_of_texts(seen, answers)
+    _warn_of_notation(seen, answers)
     return replace(screen, lists=frozenset(lists), answers=answers)
 
 
-def _warn_of_lists_of_texts(seen: Look, answers: frozenset[str]) -> None:
-    """Warn if an answer is a list of several texts in all first rows: likely a notation, not the answer itself."""
+def _warn_of_notation(seen: Look, answers: frozenset[str]) -> None:
+    """Warn if an answer is a list of texts, or an object with one, in all first rows: likely a notation."""
     texts = {name: [row[name] for row in seen.examples if isinstance(row.get(name), str)] for name in answers}
     for name, values in sorted(texts.items()):
         if len(values) > 1 and all(map(is_list_of_texts, values)):
             lists = f"{seen.name}: `{name}` holds lists of several texts, written as text"
             console.warn(f"{lists}: they are learned with their brackets")
+        if len(values) > 1 and all(map(is_object_with_text, values)):
+            console.warn(f"{seen.name}: `{name}` holds objects with a text: they are learned with their braces")
+            console.hint(f"to take the text alone, name its place in the description: `{name}.text` or the like")
 
 
 def screen_for(

@@ -13,7 +13,7 @@ from hubdpo.data.raw.raw_file import DELIMITED, RawFile
 from hubdpo.data.raw.rows import Block, RawRow, in_blocks
 from hubdpo.data.raw.split_names import Split, split_of
 from hubdpo.data.raw.tables import arrow_blocks, parquet_blocks, row_groups
-from hubdpo.data.raw.text.delimited import DELIMITERS, csv_rows, form_of
+from hubdpo.data.raw.text.delimited import DELIMITERS, csv_rows, form_of, held_columns
 from hubdpo.data.raw.text.json_layout import CUT, PAGE_ROW, Layout, json_layout, whole_text
 from hubdpo.data.raw.text.json_lines import line_blocks, parse, too_long
 from hubdpo.data.raw.text.json_lists import list_items
@@ -166,6 +166,9 @@ def _report_form(file: RawFile) -> None:
         console.info(f"{file.name}: the columns are separated by {delimiters}")
     if form.spaced:
         console.info(f"{file.name}: the space behind each {delimiters[:-1]} is part of no value")
+    if held := held_columns(file.head(), file.kind):
+        columns = console.listed(f"`{shown_name(column, scan=True)}`" for column in held)
+        console.info(f"{file.name}: {columns} hold lists or objects, written as text: these are read")
     if form.names != form.header:
         console.info(f"{file.name}: spaces around the names of its columns are left out")
 

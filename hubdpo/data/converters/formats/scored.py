@@ -21,7 +21,7 @@ from hubdpo.data.converters.prompts import (
     read_prompt_of,
     system_of,
 )
-from hubdpo.data.pairs.example import UNSCORED, PreferenceExample, Rejection, Row, ScoredAnswer, number_of
+from hubdpo.data.pairs.example import UNSCORED, PreferenceExample, Rejection, Row, ScoredAnswer, is_number, number_of
 from hubdpo.data.pairs.messages import first_of
 
 ORDER = "ranking"
@@ -104,7 +104,7 @@ def detect(row: Row) -> bool:
         return True
     if first_of(row, PROMPTS) is None:
         return False
-    if isinstance(row.get("response"), str) and all(isinstance(row.get(name), (int, float)) for name in HELPSTEER):
+    if isinstance(row.get("response"), str) and all(is_number(row.get(name)) for name in HELPSTEER):
         return True
     if not LISTS.detect(row):
         return False

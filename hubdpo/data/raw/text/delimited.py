@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
-from hubdpo.data.converters.cells import MISSING
+from hubdpo.data.converters.cells import BEGINS, MISSING
+from hubdpo.data.pairs.literals import value_in
 from hubdpo.data.pairs.messages import words_of
 from hubdpo.data.raw.raw_file import HEAD_BYTES
 from hubdpo.data.raw.rows import RawRow, check_column_names
@@ -28,6 +29,16 @@ JUDGEMENTS = frozenset((
 """Words in the names of columns with a vote or label."""
 ANSWERS = frozenset(("response", "answer", "output", "completion", "text"))
 """Words in the names of columns with an answer, also one that won a vote."""
+HELD = frozenset((
+    "completions", "responses", "generations", "answers", "responses_and_scores", "scores", "ratings", "rating",
+    "rewards", "ranks", "rank", "ranking", "preference", "comparison", "output", "contents", "history", "annotations",
+    "data", "fields", "suggestions", "info", "summaries", "summary", "models", "systemInstruction",
+))  # fmt: skip
+"""Columns that published sets fill with lists or objects. A text in them that is one has lost its form to the CSV."""
+WEBGPT = "full_text"
+"""Member of WebGPT's questions; the texts of other questions may well be JSON."""
+HELD_ENDINGS = (".responses", ".status", ".users", ".suggestion", "-suggestion")
+"""Endings of Argilla's columns of this kind."""
 NULL_TEXT = "null_text_in_"
 """Prefix of the counter of null texts, before the name of the column."""
 OTHER_COLUMNS = "other_columns"
@@ -85,6 +96,22 @@ def form_of(head: bytes, kind: str) -> Form:
     return Form(delimiter, spaced, stripped[0] if spaced else header)
 
 
+def held_columns(head: bytes, kind: str) -> list[str]:
+    """Return the columns that hold nothing but lists and objects in the first records, written as JSON or Python."""
+    form = form_of(head, kind)
+    text = head.decode("utf-8-sig", errors="replace")
+    text = text.partition("\n")[2] if text.startswith(_DECLARED) else text
+    records = _complete(_records(text, form.delimiter, spaced=form.spaced), head)[1:]
+    held = []
+    for index, name in enumerate(form.names):
+        usual = name in HELD or name.startswith("rating") or name.endswith(HELD_ENDINGS)
+        cells = [cell for record in records for cell in record[index : index + 1] if cell and cell not in MISSING]
+        values = [_held(cell) for cell in cells]
+        if values and all(isinstance(value, (list, dict)) and (usual or WEBGPT in value) for value in values):
+            held.append(name)
+    return held
+
+
 def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[RawRow]:
     """Yield the rows of a CSV, each with the line on which it begins.
 
@@ -106,11 +133,15 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[Raw
             names = Form(form.delimiter, form.spaced, next(filter(None, table), [])).names
             check_column_names(names, name)
             judgements = frozenset(column for column in names if _is_judgement(column))
+            held = held_columns(head, kind)
             end = table.line_num + skipped
             for values in table:
                 line, end = end + 1, table.line_num + skipped
                 if values:
-                    yield _row(line, names, values, judgements)
+                    row = _row(line, names, values, judgements)
+                    if held and row.value is not None:
+                        row = row._replace(value={**row.value, **{name: _held(row.value[name]) for name in held}})
+                    yield row
         except UnicodeDecodeError:
             where = f", at line {table.line_num + skipped + 1} or soon after"
             raise not_utf8(name, head, where) from None
@@ -119,6 +150,12 @@ def csv_rows(stream: IO[bytes], name: str, kind: str, most: int) -> Iterator[Raw
                 f"the CSV is broken: {name}, in the row that begins on line {end + 1}: {problem}",
                 hint='write a quote in a text as "", not as \\"' if b'\\"' in head else "save it as UTF-8 CSV again",
             ) from None
+
+
+def _held(cell: Any) -> Any:
+    """Return the list or object that a cell holds, or the cell itself."""
+    value = value_in(cell) if isinstance(cell, str) and BEGINS.match(cell) else None
+    return value if isinstance(value, (list, dict)) else cell
 
 
 def _is_judgement(column: str) -> bool:
