@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -101,7 +101,7 @@ class Description(Config):
         """Take numbers and booleans for the text that prepare compares."""
         items = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, dict)) else [value]
         for item in items:
-            if item is None or isinstance(item, (dict, list)):
+            if item is None or isinstance(item, (dict, list)) or not str(item).strip():
                 raise Unfit(f"{item!r} cannot be a value", hint="give a text or a number, or a list of them")
         return [str(item) for item in items]
 
@@ -145,6 +145,7 @@ class Description(Config):
             raise Unfit("a value of the vote or label is not filled in: `...`", hint="look it up, and write it instead")
         if bool(self.chosen) != bool(self.rejected):
             raise Unfit("`chosen` and `rejected` belong together", hint="name the columns of both answers")
+        self._check_meanings()
         ways = [name for name in ("chosen", "answers", "answer") if getattr(self, name)]
         if len(ways) > 1:
             raise Unfit(f"the answers are named twice: `{ways[0]}` and `{ways[1]}`", hint=f"leave `{ways[1]}` out")
@@ -165,6 +166,15 @@ class Description(Config):
         """Whether a vote is the number of the best answer, counted from the one value of `first`."""
         return bool(self.vote and self.first and not self.second)
 
+    def _check_meanings(self) -> None:
+        """Check that both sides of a vote or label have values."""
+        needed = {"first": "second", "second": "first", "tie": "first", "good": "bad", "bad": "good"}
+        for name in MEANINGS:
+            if getattr(self, name) and not getattr(self, needed[name]) and not self.counts_answers:
+                raise Unfit(
+                    f"`{name}` is given without `{needed[name]}`", hint=f"give the values of `{needed[name]}` as well"
+                )
+
     def _check_preference(self, way: str, told: list[str]) -> None:
         """Check what tells the better answer, for answers that are named as `way`."""
         fitting = {
@@ -183,8 +193,6 @@ class Description(Config):
             if len(getattr(self, name)) != count:
                 wanted = "one for each answer" if count > 1 else "one column with a list, as of the answers"
                 raise Unfit(f"`{name}` names {len(getattr(self, name))} columns for {count}", hint=f"name {wanted}")
-        if self.second and not self.first:
-            raise Unfit("`second` is given without `first`", hint="give the values of both")
         if self.counts_answers and (len(self.first) > 1 or not self.first[0].isdigit()):
             raise Unfit(
                 f"`first` without `second` is the number of the first answer: {self.first[0]}",
@@ -200,11 +208,20 @@ class Description(Config):
         """Whether the columns are described, so that no format is needed."""
         return bool(self.chosen or self.answers or self.answer)
 
-    @property
-    def meanings(self) -> str | None:
-        """The values of the vote or label, as `--labels` takes them."""
-        pairs = [(name, value) for name in MEANINGS for value in getattr(self, name)]
-        return write_pairs(pairs) if pairs else None
+    def meanings(self, normalize: Callable[[str], str] = str) -> dict[str, str] | None:
+        """Return the meaning of each value of the vote or label, normalized; None if it has its own.
+
+        Raise ConfigError for a value with two meanings.
+        """
+        if self.counts_answers:
+            return None
+        found: dict[str, str] = {}
+        for name in MEANINGS:
+            for value in map(normalize, getattr(self, name)):
+                if found.setdefault(value, name) != name:
+                    message = f"`{value}` means both `{found[value]}` and `{name}`"
+                    raise ConfigError(message, hint="give each value one meaning")
+        return found or None
 
 
 class SourceConfig(Description):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
-from hubdpo.config.description import Description, SourceConfig, percent
+from hubdpo.config.description import MEANINGS, Description, SourceConfig, percent
 from hubdpo.config.name_values import write_pairs
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 
@@ -205,7 +205,7 @@ class PrepareConfig(
         if self.names_columns and (self.map or self.format not in (None, "columns")):
             other = "--map" if self.map else "--format"
             raise Unfit(f"both `{other}` and columns are given", hint=f"leave `{other}` out, or the columns")
-        if self.meanings and self.labels:
+        if self.labels and any(getattr(self, name) for name in MEANINGS):
             raise Unfit("the values are given twice: by `--labels` as well", hint="leave `--labels` out")
         return self
 

@@ -228,6 +228,9 @@ BESIDE: dict[str, dict[str, object]] = {
     "vote": {"prompt": "p", "answers": "a"},
     "first": {"prompt": "p", "answers": "a", "vote": "v", "second": "b"},
     "second": {"prompt": "p", "answers": "a", "vote": "v", "first": "a"},
+    "tie": {"first": "a", "second": "b"},
+    "good": {"bad": "b"},
+    "bad": {"good": "a"},
 }
 """What a description has beside each of its lists."""
 LISTS = [

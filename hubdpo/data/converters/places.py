@@ -29,7 +29,7 @@ class Place:
 
     @classmethod
     def of(cls, path: str) -> Place:
-        return cls(path, tuple(filter(None, path.replace(EACH, f".{EACH}").split("."))))
+        return cls(path, tuple(filter(None, path.replace(EACH, f".{EACH}").split("."))) or (path,))
 
     @property
     def column(self) -> str:

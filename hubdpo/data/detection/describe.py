@@ -21,7 +21,7 @@ from hubdpo.data.converters.contract import Convert
 from hubdpo.data.converters.formats.described import Columns, converter
 from hubdpo.data.converters.prompts import system_columns, tool_columns, tools_in
 from hubdpo.data.converters.vote_columns import STRENGTHS
-from hubdpo.data.converters.vote_words import normalize, parse_labels
+from hubdpo.data.converters.vote_words import normalize
 from hubdpo.data.detection.format_columns import COLUMNS, Keys
 from hubdpo.data.detection.suggest import Suggestion
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, ScoredAnswer
@@ -89,7 +89,7 @@ def _source(keys: Keys) -> SourceConfig:
 def _agrees(keys: Keys, convert: Convert, rows: Sequence[Row], how: ConvertOptions) -> bool:
     """Whether a description gives the same pairs as a format."""
     source = _source(keys)
-    labels = parse_labels(source.meanings) if source.meanings and not source.counts_answers else how.labels
+    labels = source.meanings(normalize) or how.labels
     own = converter(Columns.of(source)).bind(ConvertOptions(how.pairs, how.min_margin, None, labels))
     return all(_made(own, row) == _made(convert, row) for row in rows)
 

@@ -16,7 +16,7 @@ from hubdpo.config.map_option import HINT, columns_of_map, parse_map
 from hubdpo.data.clean.policy import SourceOfRows
 from hubdpo.data.converters import CONVERTERS, NAMES, Converter, ConvertOptions
 from hubdpo.data.converters.formats.described import NAME, Columns, converter
-from hubdpo.data.converters.vote_words import parse_labels
+from hubdpo.data.converters.vote_words import normalize, parse_labels
 from hubdpo.data.detection.describe import in_hint
 from hubdpo.data.detection.format_columns import Keys
 from hubdpo.data.raw.pieces import Piece, cut
@@ -101,8 +101,7 @@ def _of_options(config: PrepareConfig) -> SourceConfig:
 
 def _options(config: PrepareConfig, source: SourceConfig) -> ConvertOptions:
     """Return the options that converters heed."""
-    meanings = config.labels if config.labels is not None else None if source.counts_answers else source.meanings
-    labels = parse_labels(meanings) if meanings is not None else None
+    labels = parse_labels(config.labels) if config.labels is not None else source.meanings(normalize)
     return ConvertOptions(config.pairs, config.min_margin, config.score_field, labels)
 
 
