@@ -257,7 +257,8 @@ class SourceConfig(Description):
     @field_validator("split", mode="before")
     @classmethod
     def _share(cls, value: object) -> object:
-        return percent(value)
+        share = as_share(value)
+        return value if share is None else share
 
     @model_validator(mode="after")
     def _consistent_source(self) -> Self:
@@ -272,6 +273,14 @@ class SourceConfig(Description):
     @classmethod
     def _command(cls) -> str:
         return "prepare"
+
+
+def as_share(value: object) -> float | None:
+    """Return the share that a number or a text such as `5%` or `0.05` means, None for anything else."""
+    try:
+        return None if isinstance(value, bool) else float(percent(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
 
 
 def percent(value: object) -> object:

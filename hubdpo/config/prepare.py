@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
-from hubdpo.config.description import MEANINGS, Description, SourceConfig, percent
+from hubdpo.config.description import MEANINGS, Description, SourceConfig, as_share, percent
 from hubdpo.config.name_values import write_pairs
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 
@@ -162,6 +162,18 @@ class SplitOptions(Config):
         "drop", description="Action for train pairs whose prompt is in the published test split."
     )
     seed: int = Field(0, ge=0, description="Seed that selects the held-out prompts.")
+
+    @field_validator("split")
+    @classmethod
+    def _no_share(cls, value: str | None) -> str | None:
+        if (share := as_share(value)) is not None:
+            raise Unfit(f"`{value}` is a share, not a column", hint=f"--test-size {share:g}")
+        if value in ("train", "test"):
+            hint = (
+                "--test-size 0" if value == "train" else f"in a config file, sources: [{{path: ..., split: {value}}}]"
+            )
+            raise Unfit(f"`{value}` is a split, not what tells the split of rows", hint=hint)
+        return value
 
     _percent_of_prompts = field_validator("test_size", mode="before")(percent)
 

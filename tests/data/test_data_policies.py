@@ -191,6 +191,11 @@ def test_each_source_has_its_split(prepare: Any, tmp_path: Path) -> None:
     assert "part" not in manifest.unused_columns
 
 
+@pytest.mark.parametrize("share", [0.5, "50%", "0.5"])
+def test_a_share_is_a_number_or_a_text(share: Any, prepare: Any) -> None:
+    assert 60 < prepare((rows(200), {"split": share})).splits["test"] < 140
+
+
 def test_a_share_of_one_source_leaves_the_others_to_the_option(prepare: Any) -> None:
     manifest = prepare((rows(400), {"split": 0.5}), (other(400), {}), test_size=0)
     assert not manifest.published_split

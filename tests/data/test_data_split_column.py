@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hubdpo import load_preferences, prepare
-from hubdpo.errors import DataError
+from hubdpo.errors import ConfigError, DataError
 from tests.data.made import contents, lines, rows
 
 NAMES = ("train", "validation", "train_prefs", "test")
@@ -220,3 +220,13 @@ def test_rows_without_the_column_stay_in_the_split_that_their_file_is_called(
     assert prepare(source=str(tmp_path / "in"), output_dir=tmp_path / "out", split="split").splits["test"] == 8
     said = " ".join(capsys.readouterr().err.split())
     assert "4 rows of test.jsonl have neither train nor test in `split` (nothing (4)): they stay in `test`" in said
+
+
+@pytest.mark.parametrize(
+    ("split", "hint"),
+    [("0.1", "--test-size 0.1"), ("10%", "--test-size 0.1"), ("train", "--test-size 0"), ("test", "sources: [")],
+)
+def test_what_is_no_column_is_told_with_what_was_meant(split: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{split}` is a") as refused:
+        prepare(source="raw.jsonl", output_dir="out", split=split)
+    assert hint in str(refused.value.hint).replace("test_size=", "--test-size ")

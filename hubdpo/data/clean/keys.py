@@ -7,7 +7,7 @@ whatever the length of the pair.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -106,9 +106,9 @@ def digests(column: MessageColumn, extras: Extras) -> Hashes:
     return hashes
 
 
-def ids(column: MessageColumn, extras: Extras) -> KeptColumn:
-    """Return 16 hex digits for each row, a 64-bit hash: equal for equal messages, in any file, column or run."""
-    digits = digests(column, extras)[:, 0].astype(">u8").tobytes().hex().encode()
+def ids(hashes: Hashes) -> KeptColumn:
+    """Return 16 hex digits of the digest of each row: equal for equal messages, in any file, column or run."""
+    digits = hashes[:, 0].astype(">u8").tobytes().hex().encode()
     return [digits[start : start + 16] for start in range(0, len(digits), 16)]
 
 
@@ -169,19 +169,24 @@ def _sum_by_row(hashes: Hashes, column: MessageColumn) -> Hashes:
     return total
 
 
-def row_keys(batch: PairBatch, *, single: bool) -> RowKeys:
-    """Return the keys of a batch, (rows,); `single` if its rows are single answers."""
+def batch_digests(batch: PairBatch) -> list[Hashes]:
+    """Return the digests of the three columns of a batch."""
+    return list(map(digests, batch.columns, by_column(batch.extras).values()))
+
+
+def row_keys(batch: PairBatch, columns: Sequence[Hashes], *, single: bool) -> RowKeys:
+    """Return the keys of a batch, (rows,), from the digests of its columns; `single` if its rows are single answers."""
     keys = np.zeros(len(batch.lines), ROW_KEY)
     prompt, chosen, _ = batch.columns
     extras = by_column(batch.extras)
     keys["line"], keys["messages"], keys["changes"] = batch.lines, prompt.counts, batch.changes
     keys["split"] = batch.splits
     if single:
-        hashes = digests(prompt, extras["prompt"])
+        hashes = columns[0]
         keys["prompt"] = folded_keys(chosen, lambda texts, utf8: utf8, extras["chosen"])
         keys["score"] = batch.scores
     else:
-        hashes, keys["flipped"] = pair_digests(*map(digests, batch.columns, extras.values()))
+        hashes, keys["flipped"] = pair_digests(*columns)
         keys["prompt"] = folded_keys(prompt, fold, extras["prompt"])
     keys["low"], keys["high"] = hashes.T
     measured = batch.lengths[0] is not None  # of all pairs or of none

@@ -111,7 +111,9 @@ def with_extras(example: PreferenceExample, packed_extras: str) -> PreferenceExa
 def by_column(packed_extras: Sequence[str]) -> dict[str, dict[int, bytes]]:
     """Return the extras of many rows by column and row number; the tools belong to the prompt."""
     columns: dict[str, dict[int, bytes]] = {name: {} for name in COLUMNS}
-    for row, text in enumerate(packed_extras) if any(packed_extras) else ():
+    for row, text in enumerate(packed_extras):
+        if not text:
+            continue  # nearly always
         parts = unpack(text)
         for name in COLUMNS:
             own = [parts[part] for part in ((TOOLS, name) if name == COLUMNS[0] else (name,)) if part in parts]

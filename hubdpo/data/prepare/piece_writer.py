@@ -15,12 +15,11 @@ import pyarrow as pa
 
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.formats.messages import schema
-from hubdpo.data.clean.keys import ids, row_keys
+from hubdpo.data.clean.keys import batch_digests, ids, row_keys
 from hubdpo.data.clean.near_duplicates import pair_signatures
 from hubdpo.data.clean.rows import clean, redact_credentials, suspects
 from hubdpo.data.pairs.batch import KeptColumn, Pair, PairBatch
 from hubdpo.data.pairs.example import REDACTED, Rejection, Row
-from hubdpo.data.pairs.extras import by_column
 from hubdpo.data.pairs.markers import MarkerCounts, count_markers
 from hubdpo.data.pairs.message_column import text_array
 from hubdpo.data.prepare.dropped import DroppedRow, dropped_line, is_error
@@ -186,15 +185,15 @@ class PieceWriter:
         return batch if keep.all() else batch.filter(keep)
 
     def _write(self, batch: PairBatch) -> None:
-        rules, texts = self._rules, [*batch.kept]
+        rules, texts, hashes = self._rules, [*batch.kept], batch_digests(batch)
         if rules.ids and not rules.single:
-            texts[:0] = map(ids, batch.columns, by_column(batch.extras).values())
+            texts[:0] = map(ids, hashes)
         if rules.named and not rules.single:
             texts.append([rules.source.name] * len(batch.lines))
         extras: KeptColumn = [*batch.extras] if any(batch.extras) else [b""] * len(batch.lines)  # bytes are faster
         arrays = [*(column.to_arrow() for column in batch.columns), *map(text_array, (extras, *texts))]
         self._rows.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        self._files["keys"].write(row_keys(batch, single=self._rules.single).tobytes())
+        self._files["keys"].write(row_keys(batch, hashes, single=rules.single).tobytes())
         self.result.splits.update(batch.splits)
         if self._rules.single:
             self.result.single_answers += len(batch.lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -76,11 +77,12 @@ def published_codes(rows: Sequence[Row], piece: Piece, rules: Rules, result: Pie
         return [of_piece] * len(rows)
     codes, values = split_codes(rows, column.place)
     result.split_by_column |= any(codes)
-    if 0 in codes:
-        for value, count in Counter(str(v or "") for v, code in zip(values, codes, strict=True) if not code).items():
-            shown = shown_name(value[:LONGEST_VALUE], rules.config.scan == "secrets")
-            names = result.no_split
-            names[shown if shown in names or len(names) < MOST_NAMES else OTHERS] += count
+    if not any(values):
+        result.no_split[""] += len(rows)
+    elif 0 in codes:
+        for value in compress(values, (code == 0 for code in codes)):
+            name = str(value or "")[:LONGEST_VALUE]
+            result.no_split[name if name in result.no_split or len(result.no_split) < MOST_NAMES else OTHERS] += 1
     return [code or of_piece for code in codes] if of_piece else codes
 
 
@@ -193,10 +195,8 @@ def _report_unknown(
             found.setdefault((piece.file.name, column.place, became), Counter()).update(result.no_split)
     for (name, place, became), counts in found.items():
         if counts and name in told:
-            console.warn(
-                f"{counts.total():,} rows of {name} have neither train nor test in `{place}` ({_listed(counts)}): "
-                f"they {became}"
-            )
+            rows = f"{counts.total():,} rows of {name} have neither train nor test in `{place}`"
+            console.warn(f"{rows} ({_listed(counts, rules[0])}): they {became}")
 
 
 def _check_columns(pieces: Sequence[Piece], rules: Sequence[Rules], first: Sequence[PieceResult]) -> None:
@@ -209,13 +209,16 @@ def _check_columns(pieces: Sequence[Piece], rules: Sequence[Rules], first: Seque
     for (place, source), results in found.items():
         if not any(result.split_by_column for result in results):
             option = f"`--split {place}`" if source is None else f"`split: {place}`"
-            values = _listed(sum((result.no_split for result in results), Counter()))
+            values = _listed(sum((result.no_split for result in results), Counter()), rules[0])
             raise DataError(
                 f"{option}: no value of this column is the name of a split; it has {values or 'no rows'}",
                 hint="name a column with values such as train and test, or leave the option out",
             )
 
 
-def _listed(counts: Counter[str]) -> str:
-    values = (f"`{value}` ({count:,})" if value else f"nothing ({count:,})" for value, count in counts.most_common())
-    return console.listed(values)
+def _listed(counts: Counter[str], rules: Rules) -> str:
+    scan = rules.config.scan == "secrets"
+    return console.listed(
+        f"`{shown_name(value, scan)}` ({count:,})" if value else f"nothing ({count:,})"
+        for value, count in counts.most_common()
+    )

@@ -66,6 +66,8 @@ class SplitColumn:
 def split_codes(rows: Sequence[dict[str, Any]], place: str) -> tuple[list[int], list[Any]]:
     """Return the code of the split that a column, or a place in it, names for each row, and its values."""
     values = [find_path(row, place)[1] for row in rows] if "." in place else [row.get(place) for row in rows]
+    if not any(values):
+        return [0] * len(rows), values
     return [_code(value) if value.__class__ is str else 0 for value in values], values
 
 
