@@ -156,14 +156,15 @@ def test_a_turn_for_each_call_is_one_turn_of_the_assistant() -> None:
         ([TOOL], [TOOL]), (json.dumps([TOOL]), [TOOL]), ([json.dumps(TOOL)], [TOOL]), (TOOL, [TOOL]),
         ([{"name": "f", "parameters": {}}], [{"type": "function", "function": {"name": "f", "parameters": {}}}]),
         ([{"type": "web_search"}], [{"type": "web_search"}]), ([], []), ("", []), (None, []), ("hammer", []),
-        (["hammer"], []), (3, []), (str([TOOL]), [TOOL]), (f"array([{TOOL}], dtype=object)", [TOOL]),
+        (["hammer"], []), (3, []), ("[]", []), ('{"a": 1}', []), ("[{}]", []), ([{"name": "f", "code": "pass"}], []),
+        (str([TOOL]), [TOOL]), (f"array([{TOOL}], dtype=object)", [TOOL]),
     ],
 )  # fmt: skip
 def test_tools_are_read_from_lists_and_from_json(value: Any, tools: list[Any]) -> None:
     assert json.loads(read_tools(value) or "[]") == tools
 
 
-@pytest.mark.parametrize("value", ['[{"name": "f"', [{"description": "d"}], '{"a": 1}', "[{}]"])
+@pytest.mark.parametrize("value", ['[{"name": "f"', [{"description": "d"}], '{"parameters": {}}', "[{f}]"])
 def test_what_looks_like_tools_and_is_not_is_refused(value: Any) -> None:
     with pytest.raises(Rejection, match="unreadable_tools"):
         read_tools(value)
@@ -171,6 +172,7 @@ def test_what_looks_like_tools_and_is_not_is_refused(value: Any) -> None:
 
 def test_a_column_that_was_called_the_tools_must_hold_tools() -> None:
     assert tools_of({"kit": [TOOL]}, Place.of("kit")) == [TOOL]
+    assert tools_of({"kit": "[]"}, Place.of("kit")) is None
     assert (
         tools_of({"kit": ""}, Place.of("kit")) is None
         and tools_of({}, Place.of("kit")) is None
@@ -205,6 +207,13 @@ def test_every_format_reads_tools(given: dict[str, Any], tmp_path: Path) -> None
     pair = rows_of(tmp_path)[0]
     assert pair["tools"] == [TOOL] and pair["prompt"] == [say("user", "q")]
     assert manifest.unused_columns == {}
+
+
+def test_a_column_that_holds_no_tools_is_none_or_not_used(tmp_path: Path) -> None:
+    pair = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    given = [{**pair, "prompt": f"q{i}", "tools": tools} for i, tools in enumerate(["[]", "", None, "a hammer"])]
+    manifest = prepared(tmp_path, [*given, {**pair, "functions": [{"name": "f", "code": "pass"}]}])
+    assert (manifest.extras, manifest.unused_columns) == ({}, {"tools": 1, "functions": 1})
 
 
 def test_single_answers_are_paired_with_their_calls(tmp_path: Path) -> None:

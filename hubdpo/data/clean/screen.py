@@ -18,7 +18,7 @@ from hubdpo.data.clean.unread import could_hold_media, media_in, unread_members
 from hubdpo.data.converters.cells import ARRAYS, BEGINS, OPENERS, parse_messages_cell, single_text_list
 from hubdpo.data.converters.contract import ConvertOptions
 from hubdpo.data.converters.prompts import SYSTEM, TOOLS, Reads, system_columns, tool_columns
-from hubdpo.data.pairs.calls import is_tools
+from hubdpo.data.pairs.calls import is_no_tools, is_tools
 from hubdpo.data.pairs.example import UNLISTED, NotText, Rejection, Row, number_of
 
 SIDES = ("chosen", "rejected")
@@ -110,7 +110,8 @@ class Screen:
             kinds = set(map(type, values))
             if name in tools:  # the first that looks like tools is read
                 read_in = [next((other for other in tools if is_tools(rows[i][other])), None) for i in indices]
-                values = [value for value, other in zip(values, read_in, strict=True) if other != name]
+                others = zip(values, read_in, strict=True)
+                values = [value for value, other in others if other != name and not is_no_tools(value)]
             elif (members := read.get(name)) is not None or name in systems:
                 if str in kinds:
                     kinds |= self._open(name, indices, values, whole)

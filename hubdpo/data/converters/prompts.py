@@ -10,7 +10,7 @@ from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.converters import rendered_chats as chats
 from hubdpo.data.converters.places import Place
 from hubdpo.data.pairs import example
-from hubdpo.data.pairs.calls import UNREADABLE_TOOLS, is_tools, read_tools
+from hubdpo.data.pairs.calls import UNREADABLE_TOOLS, is_no_tools, is_tools, read_tools
 from hubdpo.data.pairs.example import Converted, PreferenceExample, Rejection, Row, ScoredAnswer, single_turn
 from hubdpo.data.pairs.messages import ROLE_KEYS, first_of, messages_of, words_of
 
@@ -68,9 +68,11 @@ def may_have_tools(rows: list[Row]) -> bool:
 def tools_of(row: Row, place: Place | None) -> object:
     """Return the value that a description calls the tools. Raise Rejection if it is something else."""
     value = place.value(row) if place else None
-    if value and not is_tools(value):
+    if is_no_tools(value):
+        return None
+    if not is_tools(value):
         raise Rejection(UNREADABLE_TOOLS)
-    return value or None
+    return value
 
 
 def with_tools(converted: Converted, value: object) -> Converted:

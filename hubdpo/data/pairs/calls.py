@@ -22,6 +22,9 @@ MEMBERS = ("tool", "call"), ("tool", "calls"), ("tool", "use"), ("function", "ca
 """First words of members that belong to a call, such as `toolCalls` and `tool_call_id`."""
 _OBJECTS = re.compile(rf"\s*{ARRAY}\[?\s*\{{")
 """The beginning of text that holds objects: JSON, or what Python and NumPy print."""
+OF_TOOLS = frozenset(("type", "function", "description", "parameters", "input_schema", "inputSchema"))
+"""Members of a tool. One that has a name alone may be anything."""
+NO_TOOLS = ("", "[]", "{}", "null", "None", "nan")
 ARGUMENTS = ("arguments", "parameters", "args", "input")
 
 
@@ -78,23 +81,23 @@ def read_tools(value: object) -> str:
     """
     if not is_tools(value):
         return ""
-    if isinstance(value, str):
-        return _tools_in(value)
-    return json_of([_tool(item) for item in (value if isinstance(value, list) else [value])])
+    held = _object_in(value) if isinstance(value, str) else value
+    return json_of([_tool(item) for item in (held if isinstance(held, list) else [held])])
 
 
 def is_tools(value: object) -> bool:
-    """Return whether a value looks like tools: objects, or text that begins as JSON objects do."""
+    """Return whether a value looks like tools: objects with the members of one, or text that begins as objects do."""
     if isinstance(value, list):
         return bool(value) and all(map(is_tools, value))
     if isinstance(value, str):
-        return _OBJECTS.match(value) is not None
-    return isinstance(value, dict) and bool(value)
+        held = _object_in(value)
+        return _OBJECTS.match(value) is not None if held is None else is_tools(held)
+    return isinstance(value, dict) and not value.keys().isdisjoint(OF_TOOLS)
 
 
-@functools.lru_cache(maxsize=256)  # many rows have the same tools
-def _tools_in(text: str) -> str:
-    return read_tools(_object_in(text)) or _unreadable()
+def is_no_tools(value: object) -> bool:
+    """Return whether a value says that there are no tools."""
+    return not value or (isinstance(value, str) and value.strip() in NO_TOOLS)
 
 
 def _tool(item: object) -> Row:
@@ -108,9 +111,6 @@ def _tool(item: object) -> Row:
     return tool
 
 
+@functools.lru_cache(maxsize=256)  # many rows have the same tools
 def _object_in(text: str) -> object:
     return value_in(text) if _OBJECTS.match(text) else None
-
-
-def _unreadable() -> str:
-    raise Rejection(UNREADABLE_TOOLS)
