@@ -80,7 +80,8 @@ class Config(BaseModel):
     A large config inherits from models of its groups. `panel` is the heading of a group in `--help`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), defer_build=True)
+    # built at the first use: `--help` shows all models and validates none
 
     panel: ClassVar[str | None] = None
 

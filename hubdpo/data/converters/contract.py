@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, pairwise
 from typing import Literal
@@ -63,8 +63,8 @@ class Converter:
     convert_many: ConvertMany | None = None
     options: tuple[str, ...] = ()
     """The options of prepare that change the result. A converter with options is called as `convert(row, how)`."""
-    tools: Callable[[Row], object] = tools_in
-    """Returns the value of a row that holds the tools which the assistant may call, None if there is none."""
+    tools: Callable[[Row], object] | None = tools_in
+    """Returns the value of a row that holds the tools which the assistant may call; None if rows have none."""
 
     @property
     def names_better_answer(self) -> bool:
@@ -78,13 +78,18 @@ class Converter:
 
     def bind(self, how: ConvertOptions) -> Convert:
         """Return `convert` as a function of a row alone, whose pairs have the tools of the row."""
-        return partial(
-            _convert, convert=partial(self.convert, how=how) if self.options else self.convert, of=self.tools
-        )
+        plain = partial(self.convert, how=how) if self.options else self.convert
+        return plain if self.tools is None else partial(_convert, convert=plain, of=self.tools)
+
+    def bind_plain(self, how: ConvertOptions) -> Convert:
+        """Return `bind` for rows of which `may_have_tools` says that they have none."""
+        return replace(self, tools=None).bind(how) if self.tools is tools_in else self.bind(how)
 
     def bind_many(self) -> ConvertMany | None:
         """Return `convert_many` for rows without tools."""
-        return self.convert_many and partial(_convert_many, convert_many=self.convert_many, of=self.tools)
+        if self.convert_many is None or self.tools is None:
+            return self.convert_many
+        return partial(_convert_many, convert_many=self.convert_many, of=self.tools)
 
     def columns_read(self, how: ConvertOptions) -> Reads:
         """Return the columns that are read under these options."""

@@ -27,6 +27,8 @@ SYSTEM = (
 """Names of columns with a system prompt, by preference, in lower case without separators. In `Reads`: all of them."""
 TOOLS = ("tools", "functions", "availabletools", "availablefunctions", "工具")
 """The same for tools that the assistant may call. Who reads SYSTEM reads these as well."""
+REQUESTS = ("input", "chosen")
+"""Columns whose objects may hold tools."""
 WITH_INPUT = ("instruction", "question")
 """Prompt columns that a column `input` continues, as in Alpaca's files."""
 
@@ -53,21 +55,23 @@ def _called(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
 def tools_in(row: Row) -> object:
     """Return the first value that is taken for tools, or None; OpenAI's are in `input`, LMFlow's in `chosen`."""
     values = [row[name] for name in tool_columns(tuple(row))]
-    for request in (row.get("input"), row.get("chosen")):
+    for request in map(row.get, REQUESTS):
         if isinstance(request, dict):
             values += [request.get("tools"), request.get("functions")]
     return next((value for value in values if is_tools(value)), None)
 
 
 def may_have_tools(rows: list[Row]) -> bool:
-    """Whether any of many rows has a column in which `tools_in` looks, and which may be converted with others."""
+    """Whether any of many rows has a column or an object in which `tools_in` looks."""
     names = set[str]().union(*rows)
-    return "input" in names or bool(tool_columns(tuple(sorted(names))))
+    if tool_columns(tuple(sorted(names))):
+        return True
+    return any(type(row.get(name)) is dict for name in REQUESTS if name in names for row in rows)
 
 
-def tools_of(row: Row, place: Place | None) -> object:
+def tools_of(row: Row, place: Place) -> object:
     """Return the value that a description calls the tools. Raise Rejection if it is something else."""
-    value = place.value(row) if place else None
+    value = place.value(row)
     if is_no_tools(value):
         return None
     if not is_tools(value):

@@ -12,14 +12,16 @@ import orjson
 
 from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
-from hubdpo.data.pairs.extras import pack, with_extras
+from hubdpo.data.pairs.extras import pack_all, with_extras
 from hubdpo.data.pairs.message_column import MessageColumn, PairColumns
 
-LISTS = {
-    "lines": "line", "values": "value", "extras": "extras", "changes": "changes", "scores": "score",
-    "lengths": "lengths", "splits": "split",
+FIELDS = {
+    "lines": "line", "values": "value", "changes": "changes", "scores": "score", "lengths": "lengths",
+    "splits": "split",
 }  # fmt: skip
-"""The lists of a PairBatch with an entry per pair, and the field of a Pair that each takes."""
+"""The field of a Pair that each list of a PairBatch takes."""
+LISTS = (*FIELDS, "extras")
+"""The lists of a PairBatch with an entry per pair."""
 KeptColumn = list[str | bytes | None]
 """One column that `--keep` copies, a value per pair: text, or its UTF-8, or None."""
 
@@ -48,10 +50,6 @@ class Pair:
     split: int = 0
     """Code of the split in which the row was published."""
 
-    @property
-    def extras(self) -> str:
-        return pack(self.example)
-
 
 @dataclass
 class PairBatch:
@@ -75,8 +73,9 @@ class PairBatch:
         """Collect single pairs; `keep` is the number of kept columns."""
         return cls(
             columns=PairColumns(*(MessageColumn([getattr(pair.example, name) for pair in pairs]) for name in COLUMNS)),
+            extras=pack_all([pair.example for pair in pairs]),
             kept=[[pair.kept[i] for pair in pairs] for i in range(keep)],
-            **{name: [getattr(pair, of_pair) for pair in pairs] for name, of_pair in LISTS.items()},
+            **{name: [getattr(pair, of_pair) for pair in pairs] for name, of_pair in FIELDS.items()},
         )
 
     @classmethod

@@ -10,6 +10,7 @@ from itertools import islice
 from hubdpo.artefacts.formats.messages import ROLES
 from hubdpo.data.clean.screen import unlisted
 from hubdpo.data.converters import ConvertMany
+from hubdpo.data.converters.prompts import may_have_tools
 from hubdpo.data.pairs.batch import Pair, PairBatch, kept_columns, kept_values
 from hubdpo.data.pairs.example import NotText, PreferenceExample, Rejection, Row, ScoredAnswer
 from hubdpo.data.prepare.piece_writer import PieceResult, PieceWriter
@@ -80,6 +81,7 @@ class _Converter:
         self._writer, self._rules, self._piece = writer, rules, piece
         one_by_one = writer.checks_single_pairs or rules.single
         self._convert_many: ConvertMany | None = None if one_by_one else rules.convert_many
+        self._convert_row = rules.convert
 
     def add(self, block: Block) -> None:
         writer, result = self._writer, self._writer.result
@@ -91,6 +93,7 @@ class _Converter:
         for index, reason in screened.refused.items():
             writer.drop(block.lines[index], reason, block.values[index])
         lines = [block.lines[index] for index in screened.indices] if screened.refused else block.lines
+        self._convert_row = self._rules.convert if may_have_tools(screened.rows) else self._rules.convert_plain
         batches = self._convert(lines, screened.rows)
         if len(block.values) > FEW and not batches:
             self._convert_many = None  # no part of this file is plain: do not try again
@@ -98,8 +101,7 @@ class _Converter:
     def _convert(self, lines: Sequence[int], rows: list[Row]) -> int:
         """Convert rows as a batch, or halve them until a half does or FEW are left; return how many batches did."""
         if self._convert_many is None or len(rows) <= FEW:
-            for line, row in zip(lines, rows, strict=True):
-                self._convert_one(line, row)
+            self._convert_singly(lines, rows)
             return 0
         columns = self._convert_many(rows)
         kept = kept_columns(rows, self._rules.keep) if columns is not None else None
@@ -112,34 +114,42 @@ class _Converter:
     def _splits(self, rows: list[Row]) -> list[int]:
         return published_codes(rows, self._piece, self._rules, self._writer.result)
 
-    def _convert_one(self, line: int, row: Row) -> None:
-        """Add the pairs of a row, or its single answer, which is cleaned once the second round has made pairs."""
+    def _convert_singly(self, lines: Sequence[int], rows: list[Row]) -> None:
+        """Add the pairs of each row, or its single answer, which is cleaned once the second round has made pairs."""
         writer = self._writer
-        try:
-            converted, score = self._rules.convert(row), 0.0
-            if isinstance(converted, ScoredAnswer) is not self._rules.single:
-                raise Rejection("mixed_shapes")
-            if isinstance(converted, ScoredAnswer):
-                score, converted = converted.score, _without_rejected(converted)
-            pairs = [converted] if isinstance(converted, PreferenceExample) else list(converted)
-            if not pairs:
-                raise Rejection("single_answer")
-            kept = kept_values(row, self._rules.keep)
-        except NotText:
-            raise
-        except Rejection as rejection:
-            writer.drop(line, rejection.reason, row)
-            return
-        (split,) = self._splits([row])
-        writer.result.extra_pairs += len(pairs) - 1
-        for pair in pairs:
+        converted = []
+        for line, row in zip(lines, rows, strict=True):
             try:
-                if isinstance(pair, Rejection):
-                    raise pair
-                changes = pair.changes | unlisted(row)
-                writer.add(Pair(line, pair, list(kept), row, changes, score=score, split=split))
+                converted.append((line, row, *self._pairs(row), kept_values(row, self._rules.keep)))
+            except NotText:
+                raise
             except Rejection as rejection:
                 writer.drop(line, rejection.reason, row)
+        splits = self._splits([row for _, row, *_ in converted])
+        for (line, row, pairs, score, kept), split in zip(converted, splits, strict=True):
+            writer.result.extra_pairs += len(pairs) - 1
+            written_as_list = unlisted(row)
+            for pair in pairs:
+                try:
+                    if isinstance(pair, Rejection):
+                        raise pair
+                    changes = pair.changes | written_as_list
+                    writer.add(Pair(line, pair, list(kept), row, changes, score=score, split=split))
+                except Rejection as rejection:
+                    writer.drop(line, rejection.reason, row)
+
+    def _pairs(self, row: Row) -> tuple[list[PreferenceExample | Rejection], float]:
+        """Return the pairs of a row, or its single answer as one, and the score of that."""
+        converted = self._convert_row(row)
+        if isinstance(converted, ScoredAnswer) is not self._rules.single:
+            raise Rejection("mixed_shapes")
+        if isinstance(converted, PreferenceExample):
+            return [converted], 0.0
+        if isinstance(converted, ScoredAnswer):
+            return [_without_rejected(converted)], converted.score
+        if not (pairs := list(converted)):
+            raise Rejection("single_answer")
+        return pairs, 0.0
 
 
 def _without_rejected(single: ScoredAnswer) -> PreferenceExample:

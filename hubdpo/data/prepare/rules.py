@@ -54,6 +54,8 @@ class Rules:
     """The description of the rows."""
     how: ConvertOptions
     convert: Convert
+    convert_plain: Convert
+    """The same for rows without tools."""
     convert_many: ConvertMany | None
     """Converts many plain rows at once, if the converter can."""
     screen: Screen
@@ -131,8 +133,10 @@ def make_rules(
         convert = converter.bind(how)
         single = isinstance(first_converted(convert, file.rows), ScoredAnswer)
         by_file[file.pieces[0].file.number] = Rules(
-            converter.name, config, source, how, convert, converter.bind_many(), screen, keep, model, single,
-            "labels" in converter.options, scratch, ids, split_column, named,
+            converter=converter.name, config=config, source=source, how=how, convert=convert,
+            convert_plain=converter.bind_plain(how), convert_many=converter.bind_many(), screen=screen, keep=keep,
+            model=model, single=single, labelled="labels" in converter.options, scratch=scratch, ids=ids,
+            split_column=split_column, named=named,
         )  # fmt: skip
     return [by_file[piece.file.number] for piece in pieces]
 

@@ -337,5 +337,5 @@ def converter(columns: Columns) -> Converter:
         answers=columns.answer_columns,
         convert_many=partial(convert_many, columns=columns) if plain and columns.speech is None else None,
         options=columns.options,
-        tools=partial(tools_of, place=columns.tools),
+        tools=partial(tools_of, place=columns.tools) if columns.tools else None,
     )
