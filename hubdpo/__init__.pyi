@@ -73,6 +73,8 @@ def prepare(
     roles: str | dict[str, str] | None = None,
     rows: str | None = None,
     encoding: str | None = None,
+    max_rows: int | None = None,
+    weight: float = 1.0,
     dedupe: Literal["exact", "near", "none"] = "exact",
     on_tie: Literal["drop", "error"] = "drop",
     on_conflict: Literal["drop", "majority", "keep", "error"] = "drop",

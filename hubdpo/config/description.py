@@ -94,6 +94,10 @@ class Description(Config):
     encoding: Annotated[str | None, Cli(metavar="NAME")] = Field(
         None, description="Encoding of text files that are not UTF-8, such as gb18030, big5 or windows-1252."
     )
+    max_rows: int | None = Field(None, ge=1, description="Most pairs to keep, chosen by a hash of the prompt.")
+    weight: float = Field(
+        1.0, gt=0, le=100, description="Times that each pair for training is written: 0.5 is half of the prompts."
+    )
 
     @field_validator(*MEANINGS, mode="before")
     @classmethod
@@ -234,10 +238,6 @@ class SourceConfig(Description):
         description="`train` or `test` for all rows, the share of prompts to hold out, or as `--split`: `published`, "
         "`none`, or a column with the names of splits.",
     )
-    weight: float = Field(
-        1.0, gt=0, le=100, description="Times that each pair for training is written: 0.5 is half of them."
-    )
-    max_rows: int | None = Field(None, ge=1, description="Most pairs to keep.")
     name: str | None = Field(None, description="Name that the column `source` gives the pairs.")
 
     @classmethod

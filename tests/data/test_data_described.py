@@ -195,6 +195,15 @@ def test_sources_of_several_shapes_are_joined_with_a_funnel_each(tmp_path: Path)
     ]
 
 
+def test_a_limit_and_a_weight_are_options_too(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines([{**TWO, "q": f"Q{n}"} for n in range(9)]))
+    options: dict[str, Any] = {**PAIR, "max_rows": 4, "weight": 3, "test_size": 0}
+    manifest = prepare(source=tmp_path / "a.jsonl", output_dir=tmp_path / "out", **options)
+    assert manifest.splits == {"train": 12}
+    assert manifest.funnel.dropped == {"over_max_rows": 5}
+    assert {"max_rows": 4, "weight": 3.0}.items() <= manifest.config.items()
+
+
 def test_one_file_may_be_described_twice(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines([{**TWO, "other": "Q2"}]))
     path = str(tmp_path / "a.jsonl")

@@ -247,7 +247,8 @@ def _total(counts: Iterable[Counter[str]]) -> dict[str, int]:
 
 def _settings(config: PrepareConfig, model: Model | None, files: list[RawFile]) -> dict[str, Any]:
     """Return the options that the output depends on, as the manifest records them."""
-    unset = {name for name in ("sources", *Description.model_fields) if not getattr(config, name)}
+    fields = {name: type(config).model_fields[name] for name in ("sources", *Description.model_fields)}
+    unset = {n for n, field in fields.items() if getattr(config, n) == field.get_default(call_default_factory=True)}
     settings = config.model_dump(mode="json", exclude=UNRECORDED | unset)
     for index, source in enumerate(config.sources):
         names = [file.name for file in files if file.described == index]  # never a path of this machine
