@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "huggingface_hub")
 
 
