@@ -36,12 +36,14 @@ OWN = {
     "Private Key": re.compile(
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:(?:(?!-----BEGIN)[\s\S])*?-----END [A-Z ]*PRIVATE KEY-----)?"
     ),
-    "Basic Auth Credentials": re.compile(r"(?<=://)[^\s:/@]+:[^\s:/@]+(?=@)"),
+    "Basic Auth Credentials": re.compile(r"(?<=://)[^\s:/@\"]+:[^\s:/@\"]+(?=@)"),
 }
 """Kinds with a fixed prefix, which are fast to find and need no library."""
 
 _TOKEN_RUN = re.compile(r"[A-Za-z0-9_+/=.-]{20}")
 _HINTS = ("://", "PRIVATE KEY", "_authToken", "xox")
+_ESCAPE = re.compile(r'\\+["nrt]')
+"""White space or a quote in JSON, which may be inside other JSON."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,13 @@ def find_secrets(text: str) -> list[Secret]:
     # every kind has a long run of token characters or one of a few words; checking that first is ten times as fast
     if not any(word in text for word in _HINTS) and _TOKEN_RUN.search(text) is None:
         return []
-    return _in_order([*_own(text), *_detected(text)])
+    texts = _with_unescaped(text)
+    return _in_order([secret for some in texts for secret in (*_own(some), *_detected(some))])
 
 
 def known_secrets(text: str) -> list[Secret]:
     """Return the credentials of the kinds in OWN, without importing a library."""
-    return _in_order(list(_own(text)))
+    return _in_order([secret for some in _with_unescaped(text) for secret in _own(some)])
 
 
 def redact(text: str, secrets: list[Secret]) -> str:
@@ -76,6 +79,17 @@ def redact(text: str, secrets: list[Secret]) -> str:
 def cleaned(text: str) -> str:
     """Replace credentials of the kinds in OWN, so that the text can be printed."""
     return redact(text, known_secrets(text))
+
+
+def _with_unescaped(text: str) -> list[str]:
+    """Return a text, and if it has escapes, as JSON has, the same with as many spaces or quotes in their place.
+
+    Otherwise the `n` of an escaped line break would seem to be the beginning of a credential.
+    """
+    if "\\" not in text:
+        return [text]
+    plain = _ESCAPE.sub(lambda escape: ('"' if escape[0][-1] == '"' else " ") * len(escape[0]), text)
+    return [text] if plain == text else [text, plain]
 
 
 def _in_order(secrets: list[Secret]) -> list[Secret]:

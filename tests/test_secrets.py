@@ -172,6 +172,7 @@ def test_the_traceback_of_a_bug_shows_no_credential(
         "the sha256 is e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft 2026-11-24T21:00:00.000Z",
         "mail to someone@example.com, or git@github.com:user/name.git",
+        '{"url":"https://example.com","mail":"someone@example.com"}',
     ],
 )
 def test_ordinary_text_is_no_credential(text: str) -> None:
@@ -181,3 +182,11 @@ def test_ordinary_text_is_no_credential(text: str) -> None:
 def test_a_credential_is_cut_out_and_nothing_else() -> None:
     text = f"one {SECRETS['aws']} two {SECRETS['jwt']} three"
     assert redact(text, find_secrets(text)) == "one [REDACTED AWS Access Key] two [REDACTED JSON Web Token] three"
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_a_credential_that_begins_a_line_of_escaped_text_is_found(kind: str) -> None:
+    text = f"use:\n{SECRETS[kind]}\tnow"
+    for _ in range(3):  # JSON in JSON in JSON, as arguments of a call are
+        text = orjson.dumps({"value": text}).decode()
+        assert SECRETS[kind] not in redact(text, find_secrets(text)) + redact(text, known_secrets(text))

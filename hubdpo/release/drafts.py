@@ -263,7 +263,7 @@ def check_rows(folder: Path, manifest: PrepareManifest) -> None:
 
 
 def _texts(batch: pa.RecordBatch) -> Iterator[tuple[int, str]]:
-    """Yield the row number and the text of every text in a batch: plain columns, and fields of listed messages."""
+    """Yield the row number and the text of every text in a batch: plain columns, and listed messages or JSON objects."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -271,6 +271,8 @@ def _texts(batch: pa.RecordBatch) -> Iterator[tuple[int, str]]:
         rows = range(len(column))
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
             rows, column = pc.list_parent_indices(column).to_pylist(), pc.list_flatten(column)
+        if isinstance(column, pa.ExtensionArray):  # JSON
+            column = column.storage
         fields = column.flatten() if pa.types.is_struct(column.type) else [column]
         for field in fields:
             if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):

@@ -259,6 +259,15 @@ def test_credentials_in_calls_and_tools_are_found_and_redacted(tmp_path: Path) -
     assert json.loads(arguments) == {"place": "[REDACTED Hugging Face Token]"}
 
 
+def test_a_credential_that_only_its_name_tells_is_redacted_in_arguments(tmp_path: Path) -> None:
+    key = "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY"
+    arguments = json.dumps({"aws_secret_access_key": key})
+    given = {**row(), "chosen": [calls({"type": "function", "function": {"name": "tide", "arguments": arguments}})]}
+    assert prepared(tmp_path, [given], scan="secrets", redact=True).secrets == {"AWS Access Key": 1}
+    ((called,),) = (message["tool_calls"] for message in rows_of(tmp_path)[0]["chosen"])
+    assert json.loads(called["function"]["arguments"]) == {"aws_secret_access_key": "[REDACTED AWS Access Key]"}
+
+
 def test_texts_are_changed_inside_of_json_in_text() -> None:
     value = {"a": ['{"b":"x"}', 1, None, "x", "{x", "[]"]}
     changed = map_texts(value, lambda text: change_inside(text, lambda inner: inner.replace("x", 'y"')))

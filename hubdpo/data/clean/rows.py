@@ -190,7 +190,8 @@ def _is_empty(message: Message) -> bool:
 def redact_credentials(example: PreferenceExample, kept: list[str | None]) -> Counter[str]:
     """Replace each credential in `example` and `kept` by its kind, in place, and count them by kind.
 
-    Those in calls and tools are found in each text of their JSON, so that what is left is JSON.
+    Those in calls and tools are found in each text of their JSON, so that what is left is JSON; then in all of it, for
+    some are told by the name of the member that holds them.
     """
     found: Counter[str] = Counter()
 
@@ -199,13 +200,16 @@ def redact_credentials(example: PreferenceExample, kept: list[str | None]) -> Co
         found.update(secret.kind for secret in secrets)
         return redact(text, secrets)
 
+    def clear_json(text: str) -> str:
+        return clear(change_inside(text, clear))
+
     def cleared(messages: list[Message]) -> list[Message]:
         return [
-            {name: change_inside(text, clear) if name == EXTRA else clear(text) for name, text in message.items()}
+            {name: clear_json(text) if name == EXTRA else clear(text) for name, text in message.items()}
             for message in messages
         ]
 
     example.prompt, example.chosen, example.rejected = map(cleared, (example.prompt, example.chosen, example.rejected))
-    example.tools = change_inside(example.tools, clear)
+    example.tools = clear_json(example.tools)
     kept[:] = [text and clear(text) for text in kept]
     return found
