@@ -263,7 +263,7 @@ def check_rows(folder: Path, manifest: PrepareManifest) -> None:
 
 
 def _texts(batch: pa.RecordBatch) -> Iterator[tuple[int, str]]:
-    """Yield the row number and the text of every text in a batch: plain columns, and listed messages or JSON objects."""
+    """Yield each text in a batch, with its row number: plain columns, and listed messages or JSON objects."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
