@@ -15,7 +15,8 @@ from hubdpo.config.description import SourceConfig
 from hubdpo.data.clean.rows import clean
 from hubdpo.data.clean.screen import Screen
 from hubdpo.data.converters import ConvertOptions
-from hubdpo.data.converters.formats.described import Columns, converter
+from hubdpo.data.converters.columns import Columns
+from hubdpo.data.converters.formats.described import converter
 from hubdpo.data.converters.vote_words import normalize
 from hubdpo.data.pairs.example import NotText, PreferenceExample, Rejection, ScoredAnswer
 from hubdpo.errors import ConfigError, DataError

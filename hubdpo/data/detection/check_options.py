@@ -12,8 +12,8 @@ from hubdpo.config.description import OPEN
 from hubdpo.config.map_option import WITH_VOTE
 from hubdpo.config.name_values import write_pairs
 from hubdpo.data.converters import Convert, ConvertOptions
+from hubdpo.data.converters.columns import Columns
 from hubdpo.data.converters.formats import unpaired, voted
-from hubdpo.data.converters.formats.described import Columns
 from hubdpo.data.converters.formats.scored import score_of, scored_members
 from hubdpo.data.converters.vote_columns import ANNOTATORS, ONE_OF_THREE, STRENGTHS, has_flags, vote_column
 from hubdpo.data.converters.vote_words import Sides, model_columns, names_a_side, normalize

@@ -17,8 +17,9 @@ from hubdpo.config.description import MEANINGS, OPEN, SourceConfig
 from hubdpo.config.map_option import columns_of_map
 from hubdpo.config.name_values import read_pairs
 from hubdpo.data.converters import CONVERTERS, ConvertOptions
+from hubdpo.data.converters.columns import Columns
 from hubdpo.data.converters.contract import Convert
-from hubdpo.data.converters.formats.described import Columns, converter
+from hubdpo.data.converters.formats.described import converter
 from hubdpo.data.converters.prompts import system_columns, tool_columns, tools_in
 from hubdpo.data.converters.vote_columns import STRENGTHS
 from hubdpo.data.converters.vote_words import normalize

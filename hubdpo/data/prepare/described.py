@@ -15,7 +15,8 @@ from hubdpo.config.description import Description, SourceConfig
 from hubdpo.config.map_option import HINT, columns_of_map, parse_map
 from hubdpo.data.clean.policy import SourceOfRows
 from hubdpo.data.converters import CONVERTERS, NAMES, Converter, ConvertOptions
-from hubdpo.data.converters.formats.described import NAME, Columns, converter
+from hubdpo.data.converters.columns import Columns
+from hubdpo.data.converters.formats.described import NAME, converter
 from hubdpo.data.converters.vote_words import normalize, parse_labels
 from hubdpo.data.detection.describe import in_hint
 from hubdpo.data.detection.format_columns import Keys

@@ -3,205 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
-from hubdpo.config.description import Description
-from hubdpo.config.name_values import read_pairs
+from hubdpo.data.converters.columns import Columns
 from hubdpo.data.converters.contract import Converter, ConvertOptions
-from hubdpo.data.converters.formats.conversations import conversation_of, split_whole
+from hubdpo.data.converters.formats.conversations import conversation_of
 from hubdpo.data.converters.formats.preference import pair_columns
 from hubdpo.data.converters.formats.scored import score_of, scored_pairs
 from hubdpo.data.converters.formats.unpaired import is_good
-from hubdpo.data.converters.places import Place, listed
-from hubdpo.data.converters.prompts import Prompt, Reads, history_of, read_prompt, tools_of
-from hubdpo.data.converters.rendered_chats import is_rendered
-from hubdpo.data.converters.vote_columns import ONE_OF_THREE, check_margin, has_flags, mapped_vote, winner_first
-from hubdpo.data.converters.vote_words import Sides, Vote, is_whole_number, normalize, parse_vote
+from hubdpo.data.converters.prompts import read_prompt, tools_of
+from hubdpo.data.converters.vote_columns import check_margin, has_flags, mapped_vote, winner_first
+from hubdpo.data.converters.vote_words import Vote, is_whole_number, normalize, parse_vote
 from hubdpo.data.pairs.example import Converted, PreferenceExample, Rejection, Row, ScoredAnswer, number_of
 from hubdpo.data.pairs.message_column import PairColumns
-from hubdpo.data.pairs.messages import CONTENT_KEYS, ROLE_KEYS, first_of, role_in
 
 NAME = "columns"
 Pairs = Iterator[PreferenceExample | Rejection]
-
-
-@dataclass(frozen=True)
-class Speech:
-    """Keys and speakers of messages that hubdpo does not know by itself."""
-
-    role_key: str | None
-    content_key: str | None
-    roles: tuple[tuple[str, str], ...]
-
-    def read(self, value: Any) -> Any:
-        """Return messages with the keys and roles that hubdpo knows; other values as they are."""
-        if isinstance(value, list):
-            return [self.read(item) for item in value]
-        role_keys, content_keys = _keys(self.role_key, ROLE_KEYS), _keys(self.content_key, CONTENT_KEYS)
-        if not isinstance(value, dict) or (name := first_of(value, role_keys)) is None:
-            return value
-        others = {key: held for key, held in value.items() if key not in (*role_keys, *content_keys)}
-        return {"role": dict(self.roles).get(str(name), name), "content": first_of(value, content_keys), **others}
-
-
-def _keys(own: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    return known if own is None else (own,)
-
-
-@dataclass(frozen=True)
-class Columns:
-    """A description, compiled: the place of each part of a row."""
-
-    prompt: tuple[Place, ...]
-    system: Place | None
-    tools: Place | None
-    history: Place | None
-    chosen: Place | None
-    rejected: Place | None
-    answers: tuple[Place, ...]
-    scores: tuple[Place, ...]
-    ranks: tuple[Place, ...]
-    vote: tuple[Place, ...]
-    answer: Place | None
-    label: Place | None
-    margin: Place | None
-    speech: Speech | None
-    base: int | None
-    """The number of the first answer, where a vote is the number of the best."""
-    ties: tuple[str, ...]
-    """Votes that name no best answer."""
-
-    @classmethod
-    def of(cls, description: Description) -> Columns:
-        single = {
-            name: Place.of(path) if (path := getattr(description, name)) is not None else None
-            for name in ("system", "tools", "history", "chosen", "rejected", "answer", "label", "margin")
-        }
-        several = {
-            name: tuple(map(Place.of, getattr(description, name)))
-            for name in ("prompt", "answers", "scores", "ranks", "vote")
-        }
-        speech = Speech(
-            description.role_key,
-            description.content_key,
-            tuple(read_pairs(description.roles)) if description.roles else (),
-        )
-        named = speech.role_key or speech.content_key or description.roles
-        ties = tuple(map(normalize, description.tie))
-        base = int(description.first[0]) if description.counts_answers else None
-        return cls(**single, **several, speech=speech if named else None, base=base, ties=ties)  # type: ignore[arg-type]
-
-    @property
-    def places(self) -> list[Place]:
-        """All places, those of the answers first."""
-        single = (
-            self.chosen,
-            self.rejected,
-            self.answer,
-            self.system,
-            self.tools,
-            self.history,
-            self.label,
-            self.margin,
-        )
-        found = [*self.answers, *(place for place in single if place), *self.prompt, *self.scores, *self.ranks]
-        return [*found, *self.vote]
-
-    @property
-    def sides(self) -> Sides:
-        """The names by which a vote may call the first and the second answer."""
-        if len(self.answers) != 2:
-            return "first", "second"
-        return (self.answers[0].name, self.answers[1].name)
-
-    @property
-    def better_and_worse(self) -> Sides | None:
-        """The columns of the two answers, in whose names those of their scores are looked for."""
-        if self.chosen is None or self.rejected is None or self.options:
-            return None
-        return self.chosen.name, self.rejected.name
-
-    @property
-    def answer_columns(self) -> tuple[str, ...]:
-        """The columns that hold one answer each."""
-        several = self.answers if len(self.answers) > 1 else ()
-        return tuple(p.path for p in (self.chosen, self.rejected, self.answer, *several) if p and p.is_column)
-
-    @property
-    def reads(self) -> Reads:
-        flags = ONE_OF_THREE if any(place.path in ONE_OF_THREE for place in self.vote) else ()
-        return tuple(dict.fromkeys([*(place.read for place in self.places), *flags]))
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """The options of prepare that matter."""
-        if self.vote:
-            return ("min_margin", "labels") if len(self.answers) == 2 else ("pairs", "min_margin", "labels")
-        if self.label:
-            return ("pairs", "min_margin", "labels")
-        if self.answers or self.answer:
-            return ("pairs", "min_margin")
-        return ("min_margin",) if self.margin or self.scores or self.ranks else ()
-
-    def value(self, place: Place, row: Row) -> Any:
-        value = place.value(row)
-        return value if self.speech is None else self.speech.read(value)
-
-    def system_of(self, row: Row) -> object:
-        return self.system.value(row) if self.system else None
-
-    def read_prompt(self, row: Row) -> Prompt | None:
-        """Read the prompt; None if the answers are whole conversations."""
-        if not self.prompt and self.history is None:
-            return None
-        history = history_of(self.value(self.history, row)) if self.history else []
-        values = [self.value(place, row) for place in self.prompt]
-        value: object = values[0] if len(values) == 1 else _joined(values) if values else history
-        return read_prompt(value, system=self.system_of(row), history=history if values else ())
-
-    def read_answers(self, row: Row) -> list[object]:
-        return _several(self.answers, row, self.value)
-
-    def pair(self, row: Row, prompt: Prompt | None, one: object, other: object) -> PreferenceExample:
-        """Return a pair with `one` as the chosen answer."""
-        if prompt is not None:
-            return prompt.pair(one, other)
-        if one is None or other is None:
-            raise Rejection("missing_field")
-        if _is_conversation(one) and not _is_conversation(other):
-            turns = conversation_of(one)
-            return read_prompt(turns[:-1], system=self.system_of(row)).pair(turns[-1:], other)
-        return split_whole(one, other, system=self.system_of(row))
-
-
-def _joined(values: Sequence[object]) -> str:
-    """Join the texts of several columns. Raise Rejection if one is something else, or all are empty."""
-    texts = [value for value in values if value not in (None, "")]
-    if not all(isinstance(text, str) for text in texts):
-        raise Rejection("wrong_type")
-    if not texts:
-        raise Rejection("missing_field")
-    return "\n".join(map(str, texts))
-
-
-def _several(places: tuple[Place, ...], row: Row, value: Any) -> list[Any]:
-    """Return the values of several places, or the items of the list at one. Raise Rejection if it is no list."""
-    if len(places) > 1:
-        return [value(place, row) for place in places]
-    items = listed(value(places[0], row))
-    if not isinstance(items, list):
-        raise Rejection("missing_field" if items is None else "wrong_type")
-    return items
-
-
-def _is_conversation(value: object) -> bool:
-    """Return whether an answer is a whole conversation, with its prompt."""
-    if isinstance(value, str):
-        return is_rendered(value)
-    return isinstance(value, list) and len(value) > 1 and role_in(value[0]) in ("system", "user")
 
 
 def convert_pair(row: Row, columns: Columns) -> PreferenceExample:
@@ -226,14 +44,11 @@ def convert_graded(row: Row, columns: Columns, how: ConvertOptions) -> Preferenc
 
 def convert_scored(row: Row, columns: Columns, how: ConvertOptions) -> Pairs:
     """Pair answers by their scores or ranks."""
-    answers = columns.read_answers(row)
-    scores = _several(columns.scores or columns.ranks, row, Columns.value.__get__(columns))
+    answers, points = columns.read_answers(row), columns.read_points(row)
     if len(answers) < 2:
         raise Rejection("single_answer" if answers else "missing_field")
-    if len(scores) != len(answers):
+    if len(points) != len(answers):
         raise Rejection("lists_differ")
-    points = [score_of(score) for score in scores]
-    points = points if columns.scores else [None if rank is None else -rank for rank in points]
     prompt = columns.read_prompt(row)
     if prompt is None:
         raise Rejection("missing_field")
@@ -254,8 +69,8 @@ def convert_voted(row: Row, columns: Columns, how: ConvertOptions) -> Converted:
     if len(answers) < 2:
         raise Rejection("single_answer")
     best = _best(votes, columns, len(answers))
-    pairs = (columns.pair(row, prompt, answers[best], other) for at, other in enumerate(answers) if at != best)
-    return next(pairs) if len(answers) == 2 else iter(list(pairs))
+    pairs = [columns.pair(row, prompt, answers[best], other) for at, other in enumerate(answers) if at != best]
+    return pairs if len(pairs) > 1 else pairs[0]
 
 
 def _votes(row: Row, columns: Columns) -> list[object]:
@@ -281,10 +96,10 @@ def _best(votes: list[object], columns: Columns, count: int) -> int:
     numbers = [int(text) - (columns.base or 0) for text in texts if is_whole_number(text)]
     if len(numbers) < len(texts) or not all(0 <= number < count for number in numbers):
         raise Rejection("unknown_label")
-    ranked = Counter(numbers).most_common(2)
-    if not ranked or ranked[0][1] == ranked[-1][1] < len(texts) or 2 * ranked[0][1] < len(votes):
+    (best, most), (_, second) = [*Counter(numbers).most_common(2), (0, 0), (0, 0)][:2]
+    if most == second:
         raise Rejection("tie")
-    return ranked[0][0]
+    return best
 
 
 def convert_single(row: Row, columns: Columns, how: ConvertOptions) -> ScoredAnswer:

@@ -1,0 +1,200 @@
+"""The columns of a description, compiled: where each part of a row is, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hubdpo.config.description import Description
+from hubdpo.config.name_values import read_pairs
+from hubdpo.data.converters.formats.conversations import conversation_of, split_whole
+from hubdpo.data.converters.formats.scored import score_of
+from hubdpo.data.converters.places import Place, listed
+from hubdpo.data.converters.prompts import Prompt, Reads, history_of, read_prompt
+from hubdpo.data.converters.rendered_chats import is_rendered
+from hubdpo.data.converters.vote_columns import ONE_OF_THREE
+from hubdpo.data.converters.vote_words import Sides, normalize
+from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row
+from hubdpo.data.pairs.messages import CONTENT_KEYS, ROLE_KEYS, first_of, role_in
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Keys and speakers of messages that hubdpo does not know by itself."""
+
+    role_key: str | None
+    content_key: str | None
+    roles: tuple[tuple[str, str], ...]
+
+    def read(self, value: Any) -> Any:
+        """Return messages with the keys and roles that hubdpo knows; other values as they are."""
+        if isinstance(value, list):
+            return [self.read(item) for item in value]
+        role_keys, content_keys = _keys(self.role_key, ROLE_KEYS), _keys(self.content_key, CONTENT_KEYS)
+        if not isinstance(value, dict) or (name := first_of(value, role_keys)) is None:
+            return value
+        others = {key: held for key, held in value.items() if key not in (*role_keys, *content_keys)}
+        return {"role": dict(self.roles).get(str(name), name), "content": first_of(value, content_keys), **others}
+
+
+def _keys(own: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    return known if own is None else (own,)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A description, compiled: the place of each part of a row."""
+
+    prompt: tuple[Place, ...]
+    system: Place | None
+    tools: Place | None
+    history: Place | None
+    chosen: Place | None
+    rejected: Place | None
+    answers: tuple[Place, ...]
+    scores: tuple[Place, ...]
+    ranks: tuple[Place, ...]
+    vote: tuple[Place, ...]
+    answer: Place | None
+    label: Place | None
+    margin: Place | None
+    speech: Speech | None
+    base: int | None
+    """The number of the first answer, where a vote is the number of the best."""
+    ties: tuple[str, ...]
+    """Votes that name no best answer."""
+
+    @classmethod
+    def of(cls, description: Description) -> Columns:
+        single = {
+            name: Place.of(path) if (path := getattr(description, name)) is not None else None
+            for name in ("system", "tools", "history", "chosen", "rejected", "answer", "label", "margin")
+        }
+        several = {
+            name: tuple(map(Place.of, getattr(description, name)))
+            for name in ("prompt", "answers", "scores", "ranks", "vote")
+        }
+        speech = Speech(
+            description.role_key,
+            description.content_key,
+            tuple(read_pairs(description.roles)) if description.roles else (),
+        )
+        named = speech.role_key or speech.content_key or description.roles
+        ties = tuple(map(normalize, description.tie))
+        base = int(description.first[0]) if description.counts_answers else None
+        return cls(**single, **several, speech=speech if named else None, base=base, ties=ties)  # type: ignore[arg-type]
+
+    @property
+    def places(self) -> list[Place]:
+        """All places, those of the answers first."""
+        single = (
+            self.chosen,
+            self.rejected,
+            self.answer,
+            self.system,
+            self.tools,
+            self.history,
+            self.label,
+            self.margin,
+        )
+        found = [*self.answers, *(place for place in single if place), *self.prompt, *self.scores, *self.ranks]
+        return [*found, *self.vote]
+
+    @property
+    def sides(self) -> Sides:
+        """The names by which a vote may call the first and the second answer."""
+        if len(self.answers) != 2:
+            return "first", "second"
+        return (self.answers[0].name, self.answers[1].name)
+
+    @property
+    def better_and_worse(self) -> Sides | None:
+        """The columns of the two answers, in whose names those of their scores are looked for."""
+        if self.chosen is None or self.rejected is None or self.options:
+            return None
+        return self.chosen.name, self.rejected.name
+
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        """The columns that hold one answer each."""
+        several = self.answers if len(self.answers) > 1 else ()
+        return tuple(p.path for p in (self.chosen, self.rejected, self.answer, *several) if p and p.is_column)
+
+    @property
+    def reads(self) -> Reads:
+        flags = ONE_OF_THREE if any(place.path in ONE_OF_THREE for place in self.vote) else ()
+        return tuple(dict.fromkeys([*(place.read for place in self.places), *flags]))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of prepare that matter."""
+        if self.vote:
+            return ("min_margin", "labels") if len(self.answers) == 2 else ("pairs", "min_margin", "labels")
+        if self.label:
+            return ("pairs", "min_margin", "labels")
+        if self.answers or self.answer:
+            return ("pairs", "min_margin")
+        return ("min_margin",) if self.margin or self.scores or self.ranks else ()
+
+    def value(self, place: Place, row: Row) -> Any:
+        value = place.value(row)
+        return value if self.speech is None else self.speech.read(value)
+
+    def system_of(self, row: Row) -> object:
+        return self.system.value(row) if self.system else None
+
+    def read_prompt(self, row: Row) -> Prompt | None:
+        """Read the prompt; None if the answers are whole conversations."""
+        if not self.prompt and self.history is None:
+            return None
+        history = history_of(self.value(self.history, row)) if self.history else []
+        values = [self.value(place, row) for place in self.prompt]
+        value: object = values[0] if len(values) == 1 else _joined(values) if values else history
+        return read_prompt(value, system=self.system_of(row), history=history if values else ())
+
+    def read_answers(self, row: Row) -> list[object]:
+        """Return the answers of several columns, or of one with a list."""
+        return self._several(self.answers, row)
+
+    def read_points(self, row: Row) -> list[float | None]:
+        """Return the score of each answer, or its rank turned round: more is better."""
+        points = [score_of(value) for value in self._several(self.scores or self.ranks, row)]
+        return points if self.scores else [None if rank is None else -rank for rank in points]
+
+    def _several(self, places: tuple[Place, ...], row: Row) -> list[Any]:
+        """Return the values of several places, or the items of the list at one. Raise Rejection if it is no list."""
+        if len(places) > 1:
+            return [self.value(place, row) for place in places]
+        items = listed(self.value(places[0], row))
+        if not isinstance(items, list):
+            raise Rejection("missing_field" if items is None else "wrong_type")
+        return items
+
+    def pair(self, row: Row, prompt: Prompt | None, one: object, other: object) -> PreferenceExample:
+        """Return a pair with `one` as the chosen answer."""
+        if prompt is not None:
+            return prompt.pair(one, other)
+        if one is None or other is None:
+            raise Rejection("missing_field")
+        if _is_conversation(one) and not _is_conversation(other):
+            turns = conversation_of(one)
+            return read_prompt(turns[:-1], system=self.system_of(row)).pair(turns[-1:], other)
+        return split_whole(one, other, system=self.system_of(row))
+
+
+def _joined(values: Sequence[object]) -> str:
+    """Join the texts of several columns. Raise Rejection if one is something else, or all are empty."""
+    texts = [value for value in values if value not in (None, "")]
+    if not all(isinstance(text, str) for text in texts):
+        raise Rejection("wrong_type")
+    if not texts:
+        raise Rejection("missing_field")
+    return "\n".join(map(str, texts))
+
+
+def _is_conversation(value: object) -> bool:
+    """Return whether an answer is a whole conversation, with its prompt."""
+    if isinstance(value, str):
+        return is_rendered(value)
+    return isinstance(value, list) and len(value) > 1 and role_in(value[0]) in ("system", "user")
