@@ -60,6 +60,15 @@ def test_the_encoding_that_the_error_names_reads_the_file(tmp_path: Path, name: 
     assert make(tmp_path, "raw.jsonl", data, encoding=name) == [tuple(TEXTS[name])]
 
 
+@pytest.mark.parametrize("name", TEXTS)
+def test_one_row_among_plain_english_ones_tells_the_encoding(tmp_path: Path, name: str) -> None:
+    english = [{"prompt": f"Boil {count} eggs.", "chosen": "Yes.", "rejected": "No."} for count in range(5)]
+    data = lines([*english, row(name)]).decode().encode(name)
+    with pytest.raises(DataError, match=f"perhaps {name}"):
+        make(tmp_path, "raw.jsonl", data)
+    assert TEXTS[name] in make(tmp_path, "raw.jsonl", data, encoding=name)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_text_that_says_its_own_encoding_is_read_as_that(tmp_path: Path, encoding: str) -> None:
     data = lines([row("gb18030")]).decode().encode(encoding)

@@ -193,7 +193,7 @@ def test_what_is_wrong_with_a_line_is_told(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_few_lines_that_are_not_utf8_are_counted_as_such(tmp_path: Path) -> None:
-    data = lines(rows(5)) + '{"prompt": "é", "chosen": "a", "rejected": "b"}\n'.encode("latin-1")
+    data = lines([*rows(5), *ROWS[1:2]]) + '{"prompt": "é", "chosen": "a", "rejected": "b"}\n'.encode("latin-1")
     assert make(tmp_path, "raw.jsonl", data).funnel.dropped == {"not_utf8": 1}
 
 

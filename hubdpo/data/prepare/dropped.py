@@ -58,7 +58,7 @@ NEXT_STEPS = {
     "missing_field": "a prompt or an answer is missing; look at rows with `--explain 3`, and name columns with `--map`",
     "truncated_cells": "the Hub's API cuts long texts; read the dataset itself: hf://datasets/USER/NAME",
     "unscored": "fewer than two answers of these rows have a score or rank; `--score-field` names another member",
-    "not_utf8": "mend these lines; the others are UTF-8",
+    "not_utf8": "mend these lines; or, if all of the file is in another encoding, name it: --encoding NAME",
     "line_too_long": "raise `--max-line-bytes`",
     "tie": "nobody preferred an answer in these rows, so there is nothing to learn from them",
     UNREADABLE_CALL: "give calls as OpenAI does: "
