@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import yaml
+
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, split_in_memory
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.fences import visible
@@ -13,16 +15,18 @@ from hubdpo.config.flags import Options, changed_options, flags, quoted
 MOST_SOURCES = 10
 HUB_DATASETS = "hf://datasets/"
 OWN_CARD = "card.md"
+CONFIG = "prepare.yaml"
 
 
 def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, str]) -> str:
     """Return the `hubdpo prepare` command of a dataset folder, or the Python call if the rows came from memory.
 
-    `shipped_cards` maps the names of shipped cards to their text: any other card is the user's own, OWN_CARD.
+    `shipped_cards` maps the names of shipped cards to their text: any other card is the user's own, OWN_CARD. Sources
+    that have descriptions of their own are in CONFIG.
     """
     config = dict(manifest.config)
-    card, model = config.pop("card", None), config.pop("model", None)
-    if config.get("map") is None and "," not in manifest.converter:
+    card, model, described = (config.pop(name, None) for name in ("card", "model", "sources"))
+    if not described and config.get("map") is None and "," not in manifest.converter:
         config["format"] = manifest.converter
     if model:
         config["model"] = model["name"] + (f"@{model['revision']}" if model["revision"] else "")
@@ -31,8 +35,20 @@ def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, st
     if any(split_in_memory(source.name) is not None for source in manifest.sources):
         options = [f"{name}={value!r}" for name, value in changed_options(config, PrepareConfig)]
         return visible(f"prepare({', '.join(['rows', repr('data'), *options])})").replace("\n", " ")
-    lines = [f"hubdpo prepare {' '.join(map(quoted, sources_of(manifest)))} -o data", *flags(config, PrepareConfig)]
-    return _lines(lines)
+    sources = f"--config {CONFIG}" if described else " ".join(map(quoted, sources_of(manifest)))
+    return _lines([f"hubdpo prepare {sources} -o data", *flags(config, PrepareConfig)])
+
+
+def config_file(manifest: PrepareManifest) -> str:
+    """Return the text of CONFIG: the sources with their descriptions, "" if they have none of their own."""
+    addresses = {source.name: source.address or source.name for source in manifest.sources}
+    items = []
+    for item in manifest.config.get("sources") or ():
+        paths = list(dict.fromkeys(addresses.get(name, name) for name in item["path"]))
+        keys = {name: value for name, value in item.items() if name != "path"}
+        paths = paths if len(paths) <= MOST_SOURCES else ["SOURCES"]
+        items.append({"path": paths if len(paths) > 1 else paths[0], **keys})
+    return yaml.safe_dump({"sources": items}, allow_unicode=True, sort_keys=False, width=10**6) if items else ""
 
 
 def sources_of(manifest: PrepareManifest) -> list[str]:

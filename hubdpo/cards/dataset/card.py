@@ -8,7 +8,7 @@ from typing import Protocol
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.formats.kept_sections import LOAD_HERE
 from hubdpo.artefacts.manifests.prepare import EXTRAS, KINDS, PrepareManifest, split_in_memory
-from hubdpo.cards.commands import OWN_CARD, prepare_command
+from hubdpo.cards.commands import OWN_CARD, config_file, prepare_command
 from hubdpo.cards.dataset.source_card import SourceCard, provenance, shipped_files
 from hubdpo.cards.fences import code_names, fence, one_line, wrapped
 from hubdpo.cards.licences import SHARE_ALIKE
@@ -26,11 +26,12 @@ TAKEN_OVER = ("pretty_name", "source_datasets", "license_name", "license_link")
 
 
 class Example(Protocol):
-    """A preference pair: three lists of `{role, content}`."""
+    """A preference pair: three lists of `{role, content}`, and the JSON of the tools."""
 
     prompt: list[dict[str, str]]
     chosen: list[dict[str, str]]
     rejected: list[dict[str, str]]
+    tools: str
 
 
 def render_dataset_card(
@@ -57,6 +58,7 @@ def render_dataset_card(
             for kind, count in manifest.extras.items() if kind in EXTRAS
         ],
         samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
+        config_file=fence(text.rstrip(), "yaml") if (text := config_file(manifest)) else "",
         in_memory=[one_line(split) for split in in_memory if split is not None],
         columns=[(one_line(name), meaning) for name, meaning in manifest.columns.items()],
         unused=code_names(manifest.unused_columns),
@@ -129,7 +131,13 @@ def _sample(sample: Example) -> str:
     if len(prompt) > MOST_MESSAGES:
         omitted = {"content": f"{len(prompt) - MOST_MESSAGES} messages omitted"}
         prompt = [*prompt[:1], ("…", omitted), *prompt[1 - MOST_MESSAGES :]]
-    answers = [(side, message) for side in ("chosen", "rejected") for message in getattr(sample, side)]
+    if sample.tools:
+        prompt.insert(0, ("tools", {"content": sample.tools}))
+    answers = [
+        (side if message["role"] == "assistant" else f"{side}, {message['role']}", message)
+        for side in ("chosen", "rejected")
+        for message in getattr(sample, side)
+    ]
     return wrapped("\n".join(f"[{role}] {shortened(_said(m), LONGEST_MESSAGE)}" for role, m in [*prompt, *answers]))
 
 

@@ -73,6 +73,14 @@ def _entry(space: Workspace, name: str) -> FileEntry:
 
 
 def _samples(path: str) -> list[PreferenceExample]:
+    """Return the first pairs of a shard that differ: a weight writes one several times."""
     with storage.open_read(path) as stream:
-        rows = pq.ParquetFile(stream).read_row_group(0).slice(0, SAMPLES).to_pylist()
-    return list(map(example_of, rows))
+        table = pq.ParquetFile(stream).read_row_group(0)
+    samples: list[PreferenceExample] = []
+    for at in range(table.num_rows):
+        example = example_of(table.slice(at, 1).to_pylist()[0])
+        if example not in samples:
+            samples.append(example)
+        if len(samples) == SAMPLES:
+            break
+    return samples
