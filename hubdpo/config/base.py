@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -29,6 +30,7 @@ ALIASES = {
     "train_file": "dataset", "dataset_name": "dataset", "data": "dataset", "cutoff_len": "max_length",
     "max_seq_length": "max_length", "lora_rank": "lora_r", "pref_beta": "beta", "pref_loss": "loss_type",
     "out": "output_dir", "save_dir": "output_dir", "repo_id": "repo", "hub_model_id": "repo", "tag": "version",
+    "source": "path", "labels": "first",
 }  # fmt: skip
 """Names of other trainers, and common slips, for the suggestion after an unknown option."""
 
@@ -84,6 +86,8 @@ class Config(BaseModel):
     # built at the first use: `--help` shows all models and validates none
 
     panel: ClassVar[str | None] = None
+    in_yaml: ClassVar[bool] = False
+    """Whether the options are written in YAML, whatever holds them."""
 
     @classmethod
     def build(cls, options: Mapping[str, object], *, file: Path | None = None) -> Self:
@@ -100,8 +104,8 @@ class Config(BaseModel):
             for key, value in layer.items():
                 name = str(key).replace("-", "_")
                 if name not in cls.model_fields:
-                    where = f"see `hubdpo {cls._command()} --help`"
-                    raise unknown_option(f"unknown option{origin}: `{key}`", name, sorted(cls.model_fields), where)
+                    known = sorted(cls.model_fields)
+                    raise unknown_option(f"unknown option{origin}: `{key}`", name, known, cls._where_listed())
                 if origins.get(name) == origin:
                     raise ConfigError(
                         f"`{name}`{origin} is given twice: `{keys[name]}` and `{key}`", hint="keep one of them"
@@ -182,9 +186,9 @@ class Config(BaseModel):
         name = str(first["loc"][0])
         if first["type"] == "missing":
             return cls._missing(name, first["input"])
-        if origins.get(name) and not hint and first["type"] in ("string_type", "list_type"):
-            hint = _quotes_hint(name, first["input"])
-        if isinstance(first["input"], list) and all(isinstance(row, dict) for row in first["input"]):
+        if (cls.in_yaml or origins.get(name)) and not hint and first["type"] in ("string_type", "list_type"):
+            hint = _quotes_hint("" if len(first["loc"]) > 1 else f"{name}: ", first["input"])
+        if isinstance(first["input"], list) and first["input"] and all(isinstance(row, dict) for row in first["input"]):
             hint = hint or "rows go to `hubdpo.prepare` first; give the folder that it wrote"
         return ConfigError(
             f"{cls._called(name, origins.get(name, ''))} is not valid: {message}: {_shown(first['input'])}",
@@ -235,6 +239,11 @@ class Config(BaseModel):
             cls.needed(name, metavars[name]),
             hint=f"hubdpo {cls._command()} {' '.join(words)}",
         )
+
+    @classmethod
+    def _where_listed(cls) -> str:
+        """Say where all options are listed."""
+        return f"see `hubdpo {cls._command()} --help`"
 
     @classmethod
     def _command(cls) -> str:
@@ -290,12 +299,12 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     )
 
 
-def _quotes_hint(name: str, value: object) -> str | None:
-    """Return a hint if YAML took a word or a text of digits for a value of another type."""
+def _quotes_hint(key: str, value: object) -> str | None:
+    """Return a hint if YAML took a word, a text of digits or a date for a value of another type."""
     if isinstance(value, bool):
         word = "yes" if value else "no"
-        return f'put it in quotes, as YAML reads a bare `{word}` as {str(value).lower()}: {name}: "{word}"'
-    return f'put it in quotes: {name}: "{value}"' if isinstance(value, (int, float)) else None
+        return f'put it in quotes, as YAML reads a bare `{word}` as {str(value).lower()}: {key}"{word}"'
+    return f'put it in quotes: {key}"{value}"' if isinstance(value, (int, float, date)) else None
 
 
 class _Loader(yaml.SafeLoader):

@@ -109,12 +109,13 @@ class Description(Config):
                 raise Unfit(f"{item!r} cannot be a value", hint="give a text or a number, or a list of them")
         return [str(item) for item in items]
 
-    @field_validator(*PLACES, "role_key", "content_key", "rows")
+    @field_validator(*PLACES, "role_key", "content_key", "rows", "path", "format", "split", "name", check_fields=False)
     @classmethod
-    def _filled(cls, value: list[str] | str | None, info: ValidationInfo) -> list[str] | str | None:
-        for item in [value] if isinstance(value, str) else value or ():
+    def _filled(cls, value: list[str] | str | float | None, info: ValidationInfo) -> list[str] | str | float | None:
+        for item in value if isinstance(value, list) else [value] if isinstance(value, str) else ():
             if not item.strip():
-                raise Unfit("it is empty", hint=f"name a column, or leave `{info.field_name}` out")
+                is_place = info.field_name in PLACES
+                raise Unfit("it is empty", hint=f"{'name a column, or ' * is_place}leave `{info.field_name}` out")
             if item.strip() == OPEN:
                 raise Unfit("it is not filled in", hint="name a column of the rows")
         return value
@@ -150,6 +151,7 @@ class Description(Config):
         if bool(self.chosen) != bool(self.rejected):
             raise Unfit("`chosen` and `rejected` belong together", hint="name the columns of both answers")
         self._check_meanings()
+        self._check_places()
         ways = [name for name in ("chosen", "answers", "answer") if getattr(self, name)]
         if len(ways) > 1:
             raise Unfit(f"the answers are named twice: `{ways[0]}` and `{ways[1]}`", hint=f"leave `{ways[1]}` out")
@@ -169,6 +171,17 @@ class Description(Config):
     def counts_answers(self) -> bool:
         """Whether a vote is the number of the best answer, counted from the one value of `first`."""
         return bool(self.vote and self.first and not self.second)
+
+    def _check_places(self) -> None:
+        """Check that the prompt and the answers are in different places."""
+        found: dict[str, str] = {}
+        for name in ("prompt", "chosen", "rejected", "answers", "answer"):
+            value = getattr(self, name)
+            for place in value if isinstance(value, list) else [value] if value else ():
+                if place in found:
+                    names = " and ".join(f"`{one}`" for one in dict.fromkeys((found[place], name)))
+                    raise Unfit(f"`{place}` is named twice, in {names}", hint="name the column of the other text")
+                found[place] = name
 
     def _check_meanings(self) -> None:
         """Check that both sides of a vote or label have values."""
@@ -231,6 +244,8 @@ class Description(Config):
 class SourceConfig(Description):
     """An item of `sources`: paths or addresses that are read alike, with their description."""
 
+    in_yaml = True
+
     path: list[str] = Field(min_length=1, description="Files, folders, globs or addresses, as SOURCE.")
     format: str | None = Field(None, description="Converter to use instead of columns.")
     split: str | float | None = Field(
@@ -269,6 +284,10 @@ class SourceConfig(Description):
         if isinstance(self.split, float) and not 0 <= self.split < 1:
             raise Unfit(f"`split` is no share: {self.split:g}", hint="a share to hold out, such as 0.05 or 5%")
         return self
+
+    @classmethod
+    def _where_listed(cls) -> str:
+        return f"the keys are: {', '.join(('path', *(name for name in cls.model_fields if name != 'path')))}"
 
     @classmethod
     def _command(cls) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hubdpo import console
 from hubdpo.config.description import OPEN, PLACES, SourceConfig
-from hubdpo.data.converters.places import Place
+from hubdpo.data.converters.places import Place, listed
 from hubdpo.data.detection.detect import MOST_FIELDS, Look
 from hubdpo.data.detection.suggest import corrected, near_name
 from hubdpo.errors import DataError
@@ -27,6 +27,14 @@ def check_places(source: SourceConfig, mapping: dict[str, str] | None, seen: Loo
             if place.column not in seen.fields:
                 raise _no_column(mapping, name, place, seen)
             raise _no_value(name, place, seen)
+    for name in ("answers", "scores", "ranks") if len(source.answers) == 1 else ():
+        for path in getattr(source, name):
+            if not any(isinstance(listed(Place.of(path).value(row)), list) for row in seen.examples):
+                flag = f"--{name}"
+                raise DataError(
+                    f"{seen.name}: `{path}`, the one column of `{name}`, holds no lists",
+                    hint=f"name a column for each answer: {flag} {shlex.quote(path)} {flag} {OPEN}",
+                )
 
 
 def _no_column(mapping: dict[str, str] | None, name: str, place: Place, seen: Look) -> DataError:
@@ -34,9 +42,13 @@ def _no_column(mapping: dict[str, str] | None, name: str, place: Place, seen: Lo
     if mapping is not None:
         missing = [column for column in mapping.values() if Place.of(column).column not in seen.fields]
         return DataError(problem, hint=corrected(mapping, missing, seen.examples, seen.fields))
+    flag = f"--{name.replace('_', '-')}"
+    parts = [part.strip() for part in place.path.split(",")]
+    if len(parts) > 1 and all(Place.of(part).column in seen.fields for part in parts):
+        return DataError(problem, hint=" ".join(f"{flag} {shlex.quote(part)}" for part in parts))
     near = near_name(place.column, seen.fields)
     path = place.path.replace(place.column, near, 1) if near else OPEN
-    return DataError(problem, hint=f"--{name.replace('_', '-')} {shlex.quote(path)}")
+    return DataError(problem, hint=f"{flag} {shlex.quote(path)}")
 
 
 def _no_value(name: str, place: Place, seen: Look) -> DataError:

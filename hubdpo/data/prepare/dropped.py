@@ -60,6 +60,8 @@ NEXT_STEPS = {
     "unscored": "fewer than two answers of these rows have a score or rank; `--score-field` names another member",
     "not_utf8": "mend these lines; or, if all of the file is in another encoding, name it: --encoding NAME",
     "line_too_long": "raise `--max-line-bytes`",
+    "not_a_transcript": "without a prompt each answer is a whole conversation, and these texts are none: name the "
+    "column of the prompt, `--prompt ...`",
     "tie": "nobody preferred an answer in these rows, so there is nothing to learn from them",
     UNREADABLE_CALL: "give calls as OpenAI does: "
     '"tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]',

@@ -72,6 +72,8 @@ def _expand(source: str, scratch: str) -> list[RawFile]:
         return _from_other_repo(source)
     if storage.is_url(source):
         return _from_url(source)
+    if not source.strip():
+        raise DataError("a source has no name", hint="name a file or a folder; `.` is the folder that you are in")
     path = Path(source)
     if any(config.name == path.name for config in read_configs(path.parent / CARD_FILE)):  # as on the Hub
         return _from_dataset(path.parent, source, path.name)

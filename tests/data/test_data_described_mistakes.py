@@ -1,0 +1,77 @@
+"""Descriptions with mistakes: each is refused by name, with a step that leads on."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdpo import prepare
+from hubdpo.config import PrepareConfig
+from hubdpo.errors import ConfigError, DataError
+from tests.data.made import lines
+
+ITEM = "sources:\n- path: raw.jsonl\n  "
+TOP = "source: raw.jsonl\n"
+TWO = [{"q": f"Q{n}", "one": "good", "two": "bad", "best": n % 2} for n in range(4)]
+WRITTEN = {
+    "a word in a list": (f"{TOP}prompt: q\nanswers: [a, yes]\nvote: v\n", "answers", '(?<!answers: )"yes"$'),
+    "a number in a list": (f"{TOP}prompt: q\nanswers: [1, 2]\nvote: v\n", "answers", 'quotes: "1"$'),
+    "a date": (f"{TOP}prompt: 2024-01-01\nchosen: a\nrejected: b\n", "prompt", 'prompt: "2024-01-01"'),
+    "a number in an item": (f"{ITEM}name: 2024\n", "item 1 of `sources`: option `name`", 'quotes: name: "2024"'),
+    "a word in an item": (f"{ITEM}chosen: yes\n  rejected: b\n", "option `chosen`", 'chosen: "yes"'),
+    "source in an item": ("sources:\n- source: raw.jsonl\n", "unknown option: `source`", "did you mean `path`"),
+    "labels in an item": (f"{ITEM}labels: first=1,second=2\n", "unknown option: `labels`", "did you mean `first`"),
+    "an unknown key": (f"{ITEM}zzz: 1\n", "unknown option: `zzz`", "the keys are: path, prompt, .*max_rows"),
+    "no path in a list": ("sources:\n- path: []\n", "option `path`", "path: VALUE"),
+    "an empty path": ("sources:\n- path: ''\n", "option `path` is not valid: it is empty", "leave `path` out"),
+    "an empty name": (f"{ITEM}name: ' '\n", "option `name` is not valid: it is empty", "leave `name` out"),
+    "an empty split": (f"{TOP}split: ''\n", "option `split` in .* is not valid: it is empty", "leave `split` out"),
+    "an answer twice": (f"{TOP}prompt: q\nanswers: [a, a]\nvote: v\n", "`a` is named twice, in `answers`\n", "other"),
+    "both sides": (f"{TOP}prompt: q\nchosen: a\nrejected: a\n", "twice, in `chosen` and `rejected`", "other text"),
+    "the prompt as an answer": (f"{TOP}prompt: a\nchosen: a\nrejected: b\n", "in `prompt` and `chosen`", "other text"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message", "hint"), WRITTEN.values(), ids=WRITTEN)
+def test_a_mistake_in_a_config_file_is_named(tmp_path: Path, text: str, message: str, hint: str) -> None:
+    (tmp_path / "data.yaml").write_text(f"output_dir: out\n{text}")
+    with pytest.raises(ConfigError, match=message) as caught:
+        PrepareConfig.build({}, file=tmp_path / "data.yaml")
+    assert re.search(hint, str(caught.value.hint))
+
+
+READ: dict[str, tuple[dict[str, Any], str, str]] = {
+    "columns in one text": (
+        {"prompt": "q", "answers": "one, two", "vote": "best", "first": 0, "second": 1},
+        "no row has a column `one, two`",
+        "--answers one --answers two",
+    ),
+    "one column with a text": (
+        {"prompt": "q", "answers": "one", "vote": "best", "first": 0},
+        "`one`, the one column of `answers`, holds no lists",
+        "name a column for each answer: --answers one --answers ...",
+    ),
+    "no prompt": ({"chosen": "one", "rejected": "two"}, "not_a_transcript 4", "name the column of the prompt"),
+}
+
+
+@pytest.mark.parametrize(("options", "message", "hint"), READ.values(), ids=READ)
+def test_a_mistake_that_the_rows_show_is_named(
+    tmp_path: Path, options: dict[str, Any], message: str, hint: str
+) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines(TWO))
+    with pytest.raises(DataError, match=message) as caught:
+        prepare(source=tmp_path / "raw.jsonl", output_dir=tmp_path / "out", **options)
+    assert hint in str(caught.value.hint)
+
+
+def test_a_source_without_a_name_is_not_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines([{"prompt": "Q", "chosen": "good", "rejected": "bad"}]))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="a source has no name"):
+        prepare(source="", output_dir=tmp_path / "out")
+    assert os.listdir(tmp_path) == ["raw.jsonl"]
