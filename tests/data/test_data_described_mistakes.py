@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -74,4 +73,4 @@ def test_a_source_without_a_name_is_not_the_working_folder(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="a source has no name"):
         prepare(source="", output_dir=tmp_path / "out")
-    assert os.listdir(tmp_path) == ["raw.jsonl"]
+    assert not (tmp_path / "out").exists()
