@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from hubdpo import console
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.config import PrepareConfig
+from hubdpo.config.description import Description
 from hubdpo.data.converters.contract import Convert
 from hubdpo.data.detection.describe import as_yaml, describe, open_description, plain_keys
 from hubdpo.data.detection.format_columns import Keys
@@ -19,6 +20,8 @@ from hubdpo.data.prepare.looks import LookedAt, formats_of
 from hubdpo.errors import DataError
 from hubdpo.secrets import find_secrets, redact
 
+OF_SOURCE = {*Description.model_fields, "source", "sources", "format", "map", "labels", "describe"}
+"""Options that a description says by itself."""
 MOST_ROWS = 3
 LONGEST = 60
 """Characters that are shown of a message."""
@@ -51,15 +54,17 @@ def describe_files(config: PrepareConfig, files: Sequence[LookedAt]) -> None:
             console.hint(problem.hint or "name the columns of the prompt and the answers")
             keys, *others = _candidates(file)
             found.append(Found(file, keys, [], tuple(others)))
-    items = _items(found)
-    if len(items) == 1:
-        lines = [f"source: {_in_yaml(items[0][0])}", *items[0][1].lines]
+    items = _items([replace(one, keys={**one.keys, **_given(config, one.file)}) for one in found])
+    options = config.model_dump(exclude_unset=True, exclude=OF_SOURCE)
+    lines = as_yaml(options)
+    if len(items) == 1 and not config.sources:
+        lines += [f"source: {_in_yaml(items[0][0])}", *items[0][1].lines]
     else:
-        lines = ["sources:"]
+        lines.append("sources:")
         for path, one in items:
             lines += [f"- path: {_in_yaml(path)}", *(f"  {line}" for line in one.lines)]
     text = "\n".join(lines)
-    console.result(text, {"sources": [{"path": path, **one.keys} for path, one in items]}, identifier=text)
+    console.result(text, {**options, "sources": [{"path": path, **one.keys} for path, one in items]}, identifier=text)
 
 
 def report_detected(files: Sequence[LookedAt], formats: Sequence[str]) -> None:
@@ -87,6 +92,14 @@ def _candidates(file: LookedAt) -> list[Keys]:
     """Return the descriptions of the formats that fit, or what is known if none does."""
     rows, how = file.seen.examples, file.described.how
     return [describe(name, rows, how) for name in file.seen.by_use] or [open_description(suggest(rows))]
+
+
+def _given(config: PrepareConfig, file: LookedAt) -> Keys:
+    """Return what was said of a source: what its votes mean, where its rows are, how many to keep."""
+    given = file.described.source.model_dump(exclude_defaults=True, exclude={"path"})
+    for value, meaning in (file.described.how.labels or {}).items() if config.labels is not None else ():
+        given[meaning] = [*given.get(meaning, []), value]
+    return plain_keys(given)
 
 
 def _items(found: list[Found]) -> list[tuple[str, Found]]:
