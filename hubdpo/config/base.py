@@ -129,9 +129,11 @@ class Config(BaseModel):
     @classmethod
     def _plain_values(cls, values: Any) -> Any:
         """Take a path for its text, and a single value for a list of one."""
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in dict(values).items()}
-        for name in plain.keys() & cls.model_fields.keys():
-            if item_type(cls.model_fields[name].annotation) and type(plain[name]) in (str, int, float):
+        plain = {name: _plain(value) for name, value in dict(values).items()}
+        for name in plain.keys() & {name for name, field in cls.model_fields.items() if item_type(field.annotation)}:
+            if isinstance(plain[name], (set, frozenset)):
+                raise Unfit(f"`{name}` is a set, which has no order", hint=f"give `{name}` as a list")
+            if type(plain[name]) in (str, int, float):
                 plain[name] = [plain[name]]
         for name in cls.model_fields:
             if not plain.get(name) and cls.cli(name).needed_unless and cls.is_needed(name, plain):
@@ -248,6 +250,13 @@ class Config(BaseModel):
     @classmethod
     def _command(cls) -> str:
         return cls.__name__.removesuffix("Config").lower()
+
+
+def _plain(value: object) -> object:
+    """Return a path, alone or in a list, as its text, and a tuple as a list."""
+    if isinstance(value, (list, tuple)):
+        return [str(item) if isinstance(item, Path) else item for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def item_type(annotation: Any) -> Any:

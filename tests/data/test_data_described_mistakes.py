@@ -74,3 +74,19 @@ def test_a_source_without_a_name_is_not_the_working_folder(tmp_path: Path, monke
     with pytest.raises(DataError, match="a source has no name"):
         prepare(source="", output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_answers_without_an_order_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`answers` is a set, which has no order"):
+        prepare(TWO, tmp_path / "out", prompt="q", answers={"one", "two"}, vote="best", first=0, second=1)
+
+
+def test_rows_in_memory_do_not_go_with_sources(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="both rows in memory and `sources` are given"):
+        prepare(TWO, tmp_path / "out", sources=[{"path": "raw.jsonl"}])
+
+
+def test_paths_of_a_source_may_be_paths(tmp_path: Path) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines(TWO))
+    source = {"path": [tmp_path / "raw.jsonl"], "prompt": "q", "chosen": "one", "rejected": "two"}
+    assert prepare(sources=(source,), output_dir=tmp_path / "out").funnel.kept == 4

@@ -81,6 +81,8 @@ UNRECORDED = {
 def _rows_apart(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take rows in memory out of the options: the config names them, and `prepare` gets them as an argument."""
     rows = rows_in_memory(options.get("source"))
+    if rows is not None and options.get("sources"):
+        raise ConfigError("both rows in memory and `sources` are given", hint="leave one out: `sources` reads files")
     return (options, {}) if rows is None else ({**options, "source": [IN_MEMORY]}, {"rows": rows})
 
 
