@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hubdpo import console
-from hubdpo.config.spelling import as_key, respell, respelled
+from hubdpo.config.spelling import Value, as_key, respell, respelled
 from hubdpo.errors import ConfigError
 from hubdpo.secrets import known_secrets
 
@@ -119,7 +119,7 @@ class Config(BaseModel):
         except (ConfigError, ValidationError) as problem:
             error = cls._invalid(problem, origins) if isinstance(problem, ValidationError) else problem
 
-        def as_given(name: str, value: str | bool | None) -> str | None:
+        def as_given(name: str, value: Value) -> str | None:
             return as_key(keys[name], value) if origins.get(name) else None
 
         respell(error, functools.partial(respelled, fields=cls.model_fields, form=as_given))

@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 from hubdpo.console import Spelling
 from hubdpo.errors import HubdpoError
 
-Form = Callable[[str, str | bool | None], str | None]
+Value = str | bool | list[str] | None
+Form = Callable[[str, Value], str | None]
 """Spell an option by its name and value (None: its name alone); return None to keep the flag."""
 
 _OPTION = re.compile(r"--(?P<no>no-)?(?P<name>[a-z][a-z0-9-]*)(?: (?P<value>'[^']*'|(?!--)(?:[^\s,;`)]|,(?=\S))+))?")
@@ -45,19 +46,30 @@ def respelled(text: str, fields: Mapping[str, FieldInfo], form: Form, *, is_hint
             return match[0]
         return (spelled if is_code else f"`{spelled}`") + (f" {value}" if value else "")
 
+    def repeated(same: list[re.Match[str]], *, is_code: bool) -> str:
+        name, values = same[0]["name"].replace("-", "_"), [shlex.split(one["value"] or "")[:1] for one in same]
+        if len(same) > 1 and is_code and name in fields and all(values):
+            return form(name, [value for (value,) in values]) or " ".join(one[0] for one in same)
+        return (", " if is_code else " ").join(option(one, is_code=is_code) for one in same)
+
     def options(match: re.Match[str]) -> str:
         if not match[0].startswith("--"):
             return match[0]
         is_code = is_hint or text.count("`", 0, match.start()) % 2 == 1
-        return (", " if is_code else " ").join(option(one, is_code=is_code) for one in _OPTION.finditer(match[0]))
+        found: dict[str, list[re.Match[str]]] = {}
+        for one in _OPTION.finditer(match[0]):
+            found.setdefault(one["name"], []).append(one)
+        return (", " if is_code else " ").join(repeated(same, is_code=is_code) for same in found.values())
 
     return _IN_TEXT.sub(options, text)
 
 
-def as_keyword(name: str, value: str | bool | None) -> str:
+def as_keyword(name: str, value: Value) -> str:
     """Spell an option as an argument of a call: `max_length=64`, or `max_length=` without a value."""
     if value is None:
         return f"{name}="
+    if isinstance(value, list):
+        return f"{name}={json.dumps(value, ensure_ascii=False)}"
     if isinstance(value, bool) or value.isupper() and value.isalpha():  # a placeholder, such as VALUE
         return f"{name}={value}"
     try:
@@ -66,8 +78,10 @@ def as_keyword(name: str, value: str | bool | None) -> str:
         return f"{name}={value!r}" if '"' in value else f'{name}="{value}"'
 
 
-def as_key(name: str, value: str | bool | None) -> str:
+def as_key(name: str, value: Value) -> str:
     """Spell an option as a line of a config file: `max_length: 64`, or `max_length` without a value."""
+    if isinstance(value, list):
+        return f"{name}: {json.dumps(value, ensure_ascii=False)}"
     return name if value is None else f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
 
 

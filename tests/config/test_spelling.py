@@ -45,6 +45,7 @@ def test_a_message_from_python_names_arguments(text: str, spelled: str) -> None:
         ("--lr-scheduler-kwargs '{\"min_lr\": 5e-07}'", "lr_scheduler_kwargs={'min_lr': 5e-07}"),
         ("--map prompt=q,chosen=a, or --format columns", 'map="prompt=q,chosen=a", or format="columns"'),
         ("--map 'prompt=\"q, r\"'", "map='prompt=\"q, r\"'"),
+        ("--answers a --answers 'b c' --vote v", 'answers=["a", "b c"], vote="v"'),
         ("--device cpu, or hubdpo train --device cuda", 'device="cpu", or hubdpo train --device cuda'),
         ("hubdpo prepare a -o b, then `--dataset b`", 'hubdpo prepare a -o b, then `dataset="b"`'),
         ("raise `--max-length`, or correct the rows", "raise `max_length=`, or correct the rows"),
@@ -57,6 +58,8 @@ def test_a_hint_from_python_can_be_pasted_into_the_call(hint: str, spelled: str)
 def test_a_hint_for_a_file_can_be_pasted_into_it() -> None:
     hint = "--loss-type sigmoid, or `--no-private`"
     assert respelled(hint, FIELDS, as_key, is_hint=True) == "loss_type: sigmoid, or `private: false`"
+    hint = "--answers a --answers 'b c' --vote v"
+    assert respelled(hint, FIELDS, as_key, is_hint=True) == 'answers: ["a", "b c"], vote: v'
 
 
 @pytest.mark.parametrize(
