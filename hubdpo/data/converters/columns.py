@@ -10,7 +10,7 @@ from hubdpo.config.description import Description
 from hubdpo.config.name_values import read_pairs
 from hubdpo.data.converters.formats.conversations import conversation_of, split_whole
 from hubdpo.data.converters.formats.scored import score_of
-from hubdpo.data.converters.places import Place, listed
+from hubdpo.data.converters.places import Place, listed, sides_of
 from hubdpo.data.converters.prompts import Prompt, Reads, history_of, read_prompt
 from hubdpo.data.converters.rendered_chats import is_rendered
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE
@@ -28,7 +28,9 @@ class Speech:
     roles: tuple[tuple[str, str], ...]
 
     def read(self, value: Any) -> Any:
-        """Return messages with the keys and roles that hubdpo knows; other values as they are."""
+        """Return messages, also those in JSON, with the keys and roles that hubdpo knows; other values as they are."""
+        if isinstance(value, str) and isinstance(held := listed(value), list) and held and isinstance(held[0], dict):
+            value = held
         if isinstance(value, list):
             return [self.read(item) for item in value]
         role_keys, content_keys = _keys(self.role_key, ROLE_KEYS), _keys(self.content_key, CONTENT_KEYS)
@@ -106,7 +108,7 @@ class Columns:
         """The names by which a vote may call the first and the second answer."""
         if len(self.answers) != 2:
             return "first", "second"
-        return (self.answers[0].name, self.answers[1].name)
+        return sides_of(*self.answers)
 
     @property
     def better_and_worse(self) -> Sides | None:

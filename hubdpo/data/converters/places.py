@@ -64,6 +64,14 @@ class Place:
         return _walk(row, self.steps)
 
 
+def sides_of(one: Place, other: Place) -> tuple[str, str]:
+    """Return the names by which a vote may call two answers: `a` and `b` for `a.text` and `b.text`."""
+    if one.name != other.name or len(one.steps) != len(other.steps):
+        return one.name, other.name
+    differ = [pair for pair in zip(one.steps, other.steps, strict=True) if pair[0] != pair[1]]
+    return differ[-1] if differ else (one.name, other.name)
+
+
 def _is_member(step: str) -> bool:
     return step != EACH and _INDEX.fullmatch(step) is None
 
@@ -93,9 +101,15 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def listed(value: Any) -> Any:
-    """Return the list that a text holds as JSON; any other value as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
+def opened(value: Any) -> Any:
+    """Return the list or object that a text holds as JSON; any other value as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     held = _parsed(value)
+    return value if held is None else held
+
+
+def listed(value: Any) -> Any:
+    """Return the list that a text holds as JSON; any other value as it is."""
+    held = opened(value)
     return held if isinstance(held, list) else value
