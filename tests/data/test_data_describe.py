@@ -137,7 +137,8 @@ def test_prepare_itself_shows_what_it_detected(tmp_path: Path, capsys: pytest.Ca
 
 
 UNKNOWN: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({"a": "x", "b": "y"}, {"prompt": "...", "chosen": "...", "rejected": "..."}),
+    ({"one": "x", "other one": "y"}, {"prompt": "...", "chosen": "...", "rejected": "..."}),
+    ({"a": "x", "b": "y"}, {"prompt": "...", "answers": ["a", "b"], "vote": "..."}),
     ({"request": "Q", "good": "x", "bad": "y"}, {"prompt": "request", "chosen": "good", "rejected": "bad"}),
     (
         {"request": "Q", "reply_1": "x", "reply_2": "y", "verdict": 7},

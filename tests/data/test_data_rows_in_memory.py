@@ -17,7 +17,6 @@ from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.errors import ConfigError, DataError
 from tests.data.made import lines, rows
-from tests.data.made_tools import TOOL, row
 
 
 class PolarsFrame:
@@ -125,13 +124,6 @@ def test_messages_and_columns_of_a_table_are_read(tmp_path: Path) -> None:
     values = [{"prompt": say, "chosen": "good", "rejected": "bad", "note": 3}] * 2
     made(Dataset.from_list(values), tmp_path / "out", keep=["note"], test_size=0)
     assert load_preferences(tmp_path / "out")["train"][0]["note"] == "3"
-
-
-def test_tools_without_parameters_are_read_from_a_dataset(tmp_path: Path) -> None:
-    tools = [{**TOOL, "strict": True}, TOOL]  # Parquet has no struct without members, as these `properties` are
-    manifest = prepare(Dataset.from_list([row(i, tools=tools[:i]) for i in range(3)]), tmp_path / "out", test_size=0)
-    held = [pair["tools"] for pair in load_preferences(tmp_path / "out")["train"]]
-    assert (held, manifest.repaired) == ([None, tools[:1], tools], {"nulls_of_arrow_in_tools": 1})
 
 
 def test_nothing_tells_where_the_rows_lay(tmp_path: Path) -> None:

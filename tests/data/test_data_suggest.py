@@ -13,7 +13,8 @@ import pytest
 
 from hubdpo import load_preferences, prepare
 from hubdpo.config.map_option import parse_map
-from hubdpo.data.detection.suggest import near_name, suggest
+from hubdpo.data.detection.names import near_name
+from hubdpo.data.detection.suggest import suggest
 from hubdpo.data.raw import pieces
 from hubdpo.errors import DataError
 from tests.data.made import lines, rows
@@ -21,6 +22,11 @@ from tests.data.made import lines, rows
 
 def row(*names: str, **more: Any) -> dict[str, Any]:
     return {**{name: f"some text of {name}" for name in names}, **more}
+
+
+def suggested(values: list[dict[str, Any]]) -> tuple[str, str | None]:
+    found = suggest(values)
+    return found.finding, found.hint
 
 
 NAMED = {
@@ -52,7 +58,7 @@ NAMED = {
 
 @pytest.mark.parametrize("names", NAMED)
 def test_the_map_is_filled_in_from_the_names(names: tuple[str, ...]) -> None:
-    told, options = suggest([row(*names), row(*names)])
+    told, options = suggested([row(*names), row(*names)])
     assert (told, options) == ("", f"--format columns --map {shlex.quote(NAMED[names])}")
     parse_map(NAMED[names])
 
@@ -70,7 +76,7 @@ def test_a_suggested_map_can_be_pasted(tmp_path: Path) -> None:
 
 
 def test_a_system_column_goes_along() -> None:
-    _, options = suggest([row("system", "instruction", "chosen_response", "rejected_response")])
+    _, options = suggested([row("system", "instruction", "chosen_response", "rejected_response")])
     named = "prompt=instruction,chosen=chosen_response,rejected=rejected_response,system=system"
     assert options == f"--format columns --map {named}"
     parse_map(named)
@@ -85,7 +91,7 @@ VOTED = [
 
 @pytest.mark.parametrize(("value", "labels"), VOTED)
 def test_of_two_answers_and_a_vote_no_better_one_is_guessed(value: dict[str, Any], labels: str) -> None:
-    told, options = suggest([value])
+    told, options = suggested([value])
     prompt, first, second, vote = value
     assert f"two answers, `{first}` and `{second}`, and perhaps a vote, `{vote}` ({value[vote]})" in told
     mapping = shlex.quote(f"prompt={prompt},first={first},second={second},vote={vote}")
@@ -95,29 +101,29 @@ def test_of_two_answers_and_a_vote_no_better_one_is_guessed(value: dict[str, Any
 
 @pytest.mark.parametrize("name", ["selected", "projected", "letter", "prepared", "choices"])
 def test_another_word_is_no_misspelt_one(name: str) -> None:
-    assert suggest([row("prompt", name, "rejected")])[1] is None
+    assert suggested([row("prompt", name, "rejected")])[1] is None
 
 
 def test_of_two_answers_one_may_be_misspelt() -> None:
-    _, options = suggest([row("prompt", "reponse_a", "response_b", winner="A")])
+    _, options = suggested([row("prompt", "reponse_a", "response_b", winner="A")])
     assert options == "--format columns --map prompt=prompt,first=reponse_a,second=response_b,vote=winner"
 
 
-def test_the_votes_of_several_people_are_named_and_none_is_taken() -> None:
-    told, options = suggest([row("prompt", "reply_a", "reply_b", rater_1="A", rater_2="B")])
-    assert "votes of several people, `rater_1`, `rater_2`" in told
-    assert options is None
+def test_the_votes_of_several_people_are_taken_together() -> None:
+    told, options = suggested([row("prompt", "reply_a", "reply_b", rater_1="A", rater_2="B")])
+    assert "votes of several people, `rater_1` (A), `rater_2` (B)" in told
+    assert options == "--prompt prompt --answers reply_a --answers reply_b --vote rater_1 --vote rater_2"
 
 
 @pytest.mark.parametrize(
     ("value", "options"),
     [
-        ("good", "rename `feedback` to `label`"),
-        (5, "rename `feedback` to `label`; look up which of `5` means a good answer: --labels good=...,bad=..."),
+        ("good", "--prompt prompt --answer completion --label feedback"),
+        (5, "--prompt prompt --answer completion --label feedback --labels good=...,bad=..."),
     ],
 )
 def test_the_label_of_one_answer_is_told(value: Any, options: str) -> None:
-    told, hint = suggest([row("prompt", "completion", feedback=value)])
+    told, hint = suggested([row("prompt", "completion", feedback=value)])
     assert f"and perhaps a label, `feedback` ({value})" in told
     assert hint == options
 
@@ -125,24 +131,23 @@ def test_the_label_of_one_answer_is_told(value: Any, options: str) -> None:
 @pytest.mark.parametrize(
     ("names", "scores", "options"),
     [
-        (("prompt", "response", "score"), (4.5, 2, 10), "--format scored --score-field score"),
-        (("question", "response", "my rating"), ("4", "2", "3"), "--format scored --score-field 'my rating'"),
-        (("prompt", "answer", "score"), (1, 5), "rename `answer` to `response`; --format scored --score-field score"),
+        (("prompt", "response", "score"), (4.5, 2, 10), "--prompt prompt --answer response --scores score"),
+        (("query", "response", "my rating"), ("4", "2", "3"), "--prompt query --answer response --scores 'my rating'"),
+        (("prompt", "answer", "score"), (1, 5), "--prompt prompt --answer answer --scores score"),
+        (("query", "output", "quality"), (0.1, 0.9), "--prompt query --answer output --scores quality"),
         (
-            ("query", "output", "quality"), (0.1, 0.9),
-            "rename `output` to `response` and `query` to `prompt`; --format scored --score-field quality",
+            ("prompt", "response", "score"), (1, 0),
+            "--prompt prompt --answer response --label score --labels good=...,bad=...",
         ),
-        (("prompt", "response", "score"), (1, 0), "rename `score` to `label`; look"),
-        (("prompt", "response", "rating"), ("good", "bad"), "rename `rating` to `label`"),
+        (("prompt", "response", "rating"), ("good", "bad"), "--prompt prompt --answer response --label rating"),
     ],
 )  # fmt: skip
 def test_the_score_of_one_answer_is_told_from_a_label(
     names: tuple[str, ...], scores: tuple[Any, ...], options: str
 ) -> None:
     prompt, answer, score = names
-    _, hint = suggest([row(prompt, answer, **{score: value}) for value in scores])
-    assert hint is not None
-    assert hint.startswith(options)
+    _, hint = suggested([row(prompt, answer, **{score: value}) for value in scores])
+    assert hint == options
 
 
 def test_rows_with_a_score_each_are_read_as_the_hint_says(tmp_path: Path) -> None:
@@ -150,10 +155,10 @@ def test_rows_with_a_score_each_are_read_as_the_hint_says(tmp_path: Path) -> Non
     (tmp_path / "raw.jsonl").write_bytes(lines(values))
     with pytest.raises(DataError, match="perhaps a score, `score`") as caught:
         prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out")
-    assert "--format scored --score-field score" in (caught.value.hint or "")
+    assert caught.value.hint == "--prompt prompt --answer response --scores score"
     manifest = prepare(
-        source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", format="scored", score_field="score",
-        test_size=0,
+        source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", prompt="prompt", answer="response",
+        scores="score", test_size=0,
     )  # fmt: skip
     assert manifest is not None
     assert manifest.funnel.kept == 3
@@ -171,7 +176,7 @@ def test_rows_with_a_score_each_are_read_as_the_hint_says(tmp_path: Path) -> Non
     ],
 )
 def test_one_answer_and_several_worse_ones_are_no_vote(names: tuple[str, ...], said: str) -> None:
-    told, options = suggest([row(*names)])
+    told, options = suggested([row(*names)])
     assert all(f"`{name}`" in told for name in names[1:])
     assert options == f"--format columns --map {shlex.quote(said)}"
 
@@ -197,11 +202,11 @@ def test_a_score_that_no_answer_has_is_told_with_those_that_they_have(
 
 
 def test_rows_that_call_a_column_rejected_are_not_told_that_they_have_one_answer() -> None:
-    assert suggest([row("prompt", "completion", "rejected_completion")]) == ("", None)
+    assert suggested([row("prompt", "completion", "rejected_completion")]) == ("", None)
 
 
 def test_two_answers_without_a_vote_are_told() -> None:
-    told, options = suggest([row("prompt", "answer_1", "answer_2")])
+    told, options = suggested([row("prompt", "answer_1", "answer_2")])
     assert "nothing that says which is better" in told
     assert options is None
 
@@ -320,7 +325,8 @@ def test_names_are_near_whatever_their_case_and_signs() -> None:
     [
         (
             {"completions": [{"text": "good", "quality": 9, "style": 1}, {"text": "bad", "quality": 2, "style": 2}]},
-            "the answers in `completions` have `quality`, `style`", "--format scored --score-field quality",
+            "the answers in `completions` have `quality`, `style`",
+            "--prompt prompt --answers 'completions[].text' --scores 'completions[].quality'",
         ),
         ({"responses": "['good', 'bad']", "ratings": "[5, 2]"}, "`responses` holds lists written as text", ".jsonl"),
     ],
@@ -361,7 +367,7 @@ TWO = {"prompt": "q", "response_a": "x", "response_b": "y"}
             row("prompt", "response", my_rating=5),
             "scored",
             "perhaps a score",
-            "--format scored --score-field my_rating",
+            "--prompt prompt --answer response --scores my_rating",
         ),
     ],
 )

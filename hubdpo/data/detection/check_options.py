@@ -18,7 +18,7 @@ from hubdpo.data.converters.formats.scored import score_of, scored_members
 from hubdpo.data.converters.vote_columns import ANNOTATORS, ONE_OF_THREE, STRENGTHS, has_flags, vote_column
 from hubdpo.data.converters.vote_words import Sides, model_columns, names_a_side, normalize
 from hubdpo.data.detection.label_guess import LONGEST, MOST_VALUES, Guess, quoted
-from hubdpo.data.detection.suggest import near_name
+from hubdpo.data.detection.names import near_name
 from hubdpo.data.pairs.example import Rejection, Row, is_number, number_of
 from hubdpo.errors import ConfigError, DataError
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from hubdpo import console
 from hubdpo.config.description import OPEN, PLACES, SourceConfig
+from hubdpo.config.name_values import write_pairs
 from hubdpo.data.converters.places import Place, listed
 from hubdpo.data.detection.detect import MOST_FIELDS, Look
-from hubdpo.data.detection.suggest import corrected, near_name
+from hubdpo.data.detection.keys import as_map
+from hubdpo.data.detection.names import near_name
+from hubdpo.data.detection.suggest import suggest
 from hubdpo.errors import DataError
 
 
@@ -41,7 +45,7 @@ def _no_column(mapping: dict[str, str] | None, name: str, place: Place, seen: Lo
     problem = f"{seen.name}: no row has a column `{place.column}`; the rows have {seen.columns}"
     if mapping is not None:
         missing = [column for column in mapping.values() if Place.of(column).column not in seen.fields]
-        return DataError(problem, hint=corrected(mapping, missing, seen.examples, seen.fields))
+        return DataError(problem, hint=_corrected(mapping, missing, seen))
     flag = f"--{name.replace('_', '-')}"
     parts = [part.strip() for part in place.path.split(",")]
     if len(parts) > 1 and all(Place.of(part).column in seen.fields for part in parts):
@@ -49,6 +53,21 @@ def _no_column(mapping: dict[str, str] | None, name: str, place: Place, seen: Lo
     near = near_name(place.column, seen.fields)
     path = place.path.replace(place.column, near, 1) if near else OPEN
     return DataError(problem, hint=f"{flag} {shlex.quote(path)}")
+
+
+def _corrected(mapping: dict[str, str], missing: Sequence[str], seen: Look) -> str:
+    """Return a user's `--map` with the missing columns replaced.
+
+    A replacement is a column of nearly the same name, or the suggestion for the rows if it agrees with the rest of the
+    map; otherwise the column stays open.
+    """
+    free = [name for name in seen.fields if name not in mapping.values()]
+    right = {role: column for role, column in mapping.items() if column not in missing}
+    suggested = as_map(suggest(seen.examples).keys or {}) or {}
+    new = {role: column if role in right else near_name(column, free) for role, column in mapping.items()}
+    if suggested.keys() == mapping.keys() and right.items() <= suggested.items():
+        new = {role: column or suggested[role] for role, column in new.items()}
+    return f"--map {shlex.quote(write_pairs((role, column or OPEN) for role, column in new.items()))}"
 
 
 def _no_value(name: str, place: Place, seen: Look) -> DataError:

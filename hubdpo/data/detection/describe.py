@@ -6,30 +6,22 @@ same pairs, the format itself is the description.
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from hubdpo.config.description import MEANINGS, OPEN, SourceConfig
-from hubdpo.config.map_option import columns_of_map
-from hubdpo.config.name_values import read_pairs
+from hubdpo.config.description import MEANINGS
 from hubdpo.data.converters import CONVERTERS, ConvertOptions
-from hubdpo.data.converters.columns import Columns
 from hubdpo.data.converters.contract import Convert
-from hubdpo.data.converters.formats.described import converter
 from hubdpo.data.converters.prompts import system_columns, tool_columns, tools_in
 from hubdpo.data.converters.vote_columns import STRENGTHS
 from hubdpo.data.converters.vote_words import normalize
 from hubdpo.data.detection.format_columns import COLUMNS, Keys
-from hubdpo.data.detection.suggest import Suggestion
+from hubdpo.data.detection.keys import compiled, is_open
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, ScoredAnswer
 
-UNKNOWN: Keys = {"prompt": OPEN, "chosen": OPEN, "rejected": OPEN}
 MOST_VALUES = 8
-_OPTION = re.compile(r"--(format columns|format|map|labels|score-field)(?: (?!--)('[^']*'|[^\s;,]\S*))?")
 
 
 def describe(name: str, rows: Sequence[Row], how: ConvertOptions) -> Keys:
@@ -37,61 +29,16 @@ def describe(name: str, rows: Sequence[Row], how: ConvertOptions) -> Keys:
     columns = COLUMNS[name](rows) if name in COLUMNS and rows else None
     if columns is None or how.score_field is not None:
         return {"format": name}
-    keys = {**columns, **_beside(rows, columns)}
+    keys = {**columns, **beside(rows, columns)}
     for values in ({}, _values(name, keys, rows, how)):
         if values is not None and _agrees({**keys, **values}, CONVERTERS[name].bind(how), rows, how):
             return {**keys, **values}
     return {"format": name}
 
 
-def open_description(suggestion: Suggestion) -> Keys:
-    """Return what is known of rows that no converter reads; `...` stands for what a person must say."""
-    keys = keys_of(suggestion.hint or "")
-    return keys if keys and "format" not in keys else dict(UNKNOWN) | keys
-
-
-def keys_of(hint: str) -> Keys:
-    """Return the keys of a description that the options in a hint stand for."""
-    keys: Keys = {}
-    for option in _OPTION.finditer(hint):
-        keys |= keys_of_option(option)
-    return keys
-
-
-def keys_of_option(option: re.Match[str]) -> Keys:
-    name, value = option[1], "".join(shlex.split(option[2] or ""))
-    if name == "format columns" or not value:
-        return {}
-    keys: Keys = {}
-    if name == "map":
-        keys |= columns_of_map(value)
-    elif name == "labels":
-        for meaning, of_vote in read_pairs(value):
-            keys[meaning] = [*keys.get(meaning, []), of_vote]
-    else:
-        keys[name.replace("-", "_")] = value
-    return plain_keys(keys)
-
-
-def plain_keys(keys: Keys) -> Keys:
-    """Return keys with a value in place of each list of one."""
-    return {key: held[0] if isinstance(held, list) and len(held) == 1 else held for key, held in keys.items()}
-
-
-def in_hint(hint: str, spelled: Callable[[Keys], str]) -> str:
-    """Return a hint with its options as the keys of a description."""
-    return _OPTION.sub(lambda option: spelled(keys_of_option(option)), hint)
-
-
-def _source(keys: Keys) -> SourceConfig:
-    return SourceConfig.item({"path": "rows", **keys}, "the description")
-
-
 def _agrees(keys: Keys, convert: Convert, rows: Sequence[Row], how: ConvertOptions) -> bool:
     """Whether a description gives the same pairs as a format."""
-    source = _source(keys)
-    labels = source.meanings(normalize) or how.labels
-    own = converter(Columns.of(source)).bind(ConvertOptions(how.pairs, how.min_margin, None, labels))
+    own = compiled(keys, how)
     return all(_made(own, row) == _made(convert, row) for row in rows)
 
 
@@ -107,7 +54,7 @@ def _made(convert: Convert, row: Row) -> list[Any]:
         return [None]
 
 
-def _beside(rows: Sequence[Row], columns: Keys) -> Keys:
+def beside(rows: Sequence[Row], columns: Keys) -> Keys:
     """Return the columns with system prompts, tools and history, beside those of the prompt and the answers."""
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     found: Keys = {}
@@ -156,8 +103,7 @@ def as_yaml(keys: Keys) -> list[str]:
     """Return the lines of a description; those that a person must fill in are marked."""
     lines = []
     for key, value in keys.items():
-        flow = None if isinstance(value, list) else False  # a list in brackets, in the line of its key
+        flow = None if isinstance(value, (list, dict)) else False  # in brackets, in the line of its key
         text = yaml.safe_dump({key: value}, allow_unicode=True, default_flow_style=flow, width=10**6).strip()
-        is_open = OPEN in (value if isinstance(value, list) else [value])
-        lines.append(f"{text}  # needed" if is_open else text)
+        lines.append(f"{text}  # needed" if is_open(value) else text)
     return lines

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hubdpo import console
-from hubdpo.data.converters import CONVERTERS, NAMES, Convert, Row
+from hubdpo.data.converters import CONVERTERS, Convert, Row
 from hubdpo.data.converters.prompts import system_columns
-from hubdpo.data.detection.suggest import Suggestion, suggest
+from hubdpo.data.detection.seen import Suggestion
+from hubdpo.data.detection.suggest import suggest
 from hubdpo.data.pairs.example import Converted, Rejection
 from hubdpo.errors import DataError
 
@@ -160,12 +162,9 @@ def _reads(file: Look, name: str) -> str:
 def _unfit(file: Look, problem: str) -> DataError:
     """Return the error for rows of another shape, with the formats that fit or options that may read them."""
     fitting = " or ".join(f"--format {name}" for name in file.fitting)
-    suggestion = Suggestion(hint=fitting) if fitting else suggest(file.examples)
-    hint = (
-        "--map prompt=...,chosen=...,rejected=..., or, where a column says which answer is better, "
-        f"--map prompt=...,first=...,second=...,vote=..., or --format {'|'.join(NAMES)}"
-    )
-    if suggestion.finding:
+    suggestion = Suggestion(advice=fitting) if fitting else suggest(file.examples)
+    hint = f"hubdpo prepare --describe {shlex.quote(file.source)} > data.yaml" if file.source else "--describe"
+    if suggestion.finding and not suggestion.tells_better:
         hint = (
             "DPO needs two answers to each prompt, and which of them is the better one; a column that always holds the "
             "better one can be named with `--map`"

@@ -10,6 +10,7 @@ from hubdpo.config.description import OPEN
 from hubdpo.config.name_values import write_pairs
 from hubdpo.data.converters.formats import unpaired
 from hubdpo.data.converters.vote_words import Sides, differing_words, digits_of, is_tie, is_whole_number
+from hubdpo.data.detection.names import AGAINST
 from hubdpo.data.pairs.messages import words_of
 
 MOST_VALUES = 8
@@ -88,7 +89,8 @@ def _side(value: str, values: Sequence[str], column: str, sides: Sides) -> int:
         numbers = {other for other in values if is_whole_number(other)}
         return (value == first) - (value == second) if numbers == {first, second} else 0
     tokens = _TOKEN.findall(value)  # among them the article `a`, which names no side unless it is the last
-    return _side_in([word.lower() for i, word in enumerate(tokens) if word != "a" or i == len(tokens) - 1], own)
+    said = [word.lower() for i, word in enumerate(tokens) if word != "a" or i == len(tokens) - 1]
+    return _side_in(said, own) if AGAINST.isdisjoint(said) else 0  # `B is worse`
 
 
 def _side_in(words: Sequence[str], own: Sides) -> int:

@@ -9,19 +9,24 @@ from itertools import groupby
 from hubdpo import console
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.config import PrepareConfig
-from hubdpo.config.description import Description
+from hubdpo.config.description import OPEN, Description
 from hubdpo.data.converters.contract import Convert
-from hubdpo.data.detection.describe import as_yaml, describe, open_description, plain_keys
+from hubdpo.data.detection.describe import as_yaml, describe
 from hubdpo.data.detection.format_columns import Keys
+from hubdpo.data.detection.keys import compiled, is_open, plain_keys
 from hubdpo.data.detection.suggest import suggest
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, ScoredAnswer
 from hubdpo.data.pairs.extras import CALLS, dumped, members_of
 from hubdpo.data.prepare.looks import LookedAt, formats_of
+from hubdpo.data.raw.inner_rows import items_in
 from hubdpo.errors import DataError
 from hubdpo.secrets import find_secrets, redact
 
 OF_SOURCE = {*Description.model_fields, "source", "sources", "format", "map", "labels", "describe"}
 """Options that a description says by itself."""
+UNKNOWN: Keys = {"prompt": OPEN, "chosen": OPEN, "rejected": OPEN}
+GUESSED = "a guess from the names: check in these rows that the better answer is chosen"
+FILL_IN = "fill in what is marked `# needed`, check the rest, then: hubdpo prepare --config data.yaml -o data"
 MOST_ROWS = 3
 LONGEST = 60
 """Characters that are shown of a message."""
@@ -51,9 +56,8 @@ def describe_files(config: PrepareConfig, files: Sequence[LookedAt]) -> None:
             found.append(_found(file, formats_of(config, [file])[0]))
         except DataError as problem:
             console.warn(problem.message)
-            console.hint(problem.hint or "name the columns of the prompt and the answers")
-            keys, *others = _candidates(file)
-            found.append(Found(file, keys, [], tuple(others)))
+            console.hint(FILL_IN if file.seen.fields and not file.seen.fitting else problem.hint or FILL_IN)
+            found.append(_candidates(config, file))
     items = _items([replace(one, keys={**one.keys, **_given(config, one.file)}) for one in found])
     options = config.model_dump(exclude_unset=True, exclude=OF_SOURCE)
     lines = as_yaml(options)
@@ -88,15 +92,25 @@ def _found(file: LookedAt, name: str) -> Found:
     return Found(file, keys, [_as_read(convert, row) for row in file.rows[:MOST_ROWS]])
 
 
-def _candidates(file: LookedAt) -> list[Keys]:
+def _candidates(config: PrepareConfig, file: LookedAt) -> Found:
     """Return the descriptions of the formats that fit, or what is known if none does."""
     rows, how = file.seen.examples, file.described.how
-    return [describe(name, rows, how) for name in file.seen.by_use] or [open_description(suggest(rows))]
+    if file.seen.fitting:
+        keys, *others = (describe(name, rows, how) for name in file.seen.by_use)
+        return Found(file, keys, [], tuple(others))
+    guess = suggest(rows).keys or UNKNOWN
+    keys = {**guess, **_given(config, file)}
+    if any(map(is_open, keys.values())):
+        return Found(file, keys, [])
+    if "rows" in guess:
+        rows = [item for row in rows for item in items_in(row, guess["rows"]) or ()]
+    convert = compiled(keys, how)
+    return Found(file, keys, [GUESSED, *(_as_read(convert, row) for row in rows[:MOST_ROWS])])
 
 
 def _given(config: PrepareConfig, file: LookedAt) -> Keys:
     """Return what was said of a source: what its votes mean, where its rows are, how many to keep."""
-    given = file.described.source.model_dump(exclude_defaults=True, exclude={"path"})
+    given = file.described.source.model_dump(exclude_defaults=True, exclude={"path", "format"})
     for value, meaning in (file.described.how.labels or {}).items() if config.labels is not None else ():
         given[meaning] = [*given.get(meaning, []), value]
     return plain_keys(given)

@@ -1,7 +1,7 @@
 """Sources that are rows in memory: dicts, a `datasets.Dataset`, a pandas or polars frame, a pyarrow table.
 
-They are written to the workspace once and then read like any other file: dicts as JSON Lines, tables as Parquet or
-Arrow. The bytes depend on the rows alone, so equal rows give equal fingerprints. Rows are counted from 1, as lines are.
+They are written to the workspace once and then read like any other file: dicts as JSON Lines, tables as Parquet. The
+bytes depend on the rows alone, so equal rows give equal fingerprints. Rows are counted from 1, as lines are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack
 from itertools import chain
 from typing import Any, TypeGuard
 
@@ -74,10 +73,9 @@ def write_rows(rows: RowSets, scratch: str) -> list[RawFile]:
     files = []
     for number, (split, source) in enumerate(rows.items()):
         name = f"{IN_MEMORY} ({split})" if split else IN_MEMORY
-        path, count = (_write_table if _is_table(source) else _write_dicts)(
-            source, storage.join(scratch, f"memory-{number}"), name
-        )
-        if not count:
+        ending, write = ("parquet", _write_table) if _is_table(source) else ("jsonl", _write_dicts)
+        path = storage.join(scratch, f"memory-{number}.{ending}")
+        if not write(source, path, name):
             raise DataError(f"{name}: there are none", hint="check how the table was made")
         published = split_of(split) if split else None
         files.append(RawFile(path, name, path, published, name, number=number, state=state_of(path, name)))
@@ -148,9 +146,9 @@ def _is_table(source: object) -> bool:
     return (is_frame and hasattr(type(source), "columns")) or is_dataset
 
 
-def _write_dicts(rows: Any, stem: str, name: str) -> tuple[str, int]:
-    """Write rows as JSON Lines, and return the path and the number of rows."""
-    path, number = f"{stem}.jsonl", 0
+def _write_dicts(rows: Any, path: str, name: str) -> int:
+    """Write rows as JSON Lines, and return their number."""
+    number = 0
     with storage.open_write(path) as file:
         for number, row in enumerate(rows, 1):
             if not isinstance(row, Mapping):
@@ -166,7 +164,7 @@ def _write_dicts(rows: Any, stem: str, name: str) -> tuple[str, int]:
                     f"row {number} of the {name} cannot be written as JSON: {problem}",
                     hint="give texts, numbers, lists and dicts with text keys",
                 ) from None
-    return path, number
+    return number
 
 
 def _refuse_surrogate(row: Mapping[Any, Any], place: str) -> None:
@@ -179,40 +177,30 @@ def _refuse_surrogate(row: Mapping[Any, Any], place: str) -> None:
             ) from None
 
 
-def _write_table(source: Any, stem: str, name: str) -> tuple[str, int]:
-    """Write a table, and return the path and the number of rows.
+def _write_table(source: Any, path: str, name: str) -> int:
+    """Write Parquet whose bytes do not depend on how the table was made: no dictionaries, metadata or Arrow schema.
 
-    The bytes do not depend on how the table was made: no dictionaries, metadata or Arrow schema. It is a Parquet file,
-    unless it has structs without members, which Parquet has not: `properties` of a tool without any.
+    Return the number of rows.
     """
-    path, rows, writer = f"{stem}.parquet", 0, None
+    rows = 0
     try:
-        with ExitStack() as opened:
+        with storage.open_write(path) as file:
+            writer = None
             for table in _groups(source, name):
-                plain = table.combine_chunks().replace_schema_metadata(None)
-                if writer is None and any(_has_empty_struct(field.type) for field in plain.schema):
-                    path = f"{stem}.arrow"
-                    file = opened.enter_context(storage.open_arrow(path))
-                    writer = opened.enter_context(pa.ipc.new_file(file, plain.schema))
-                elif writer is None:
-                    file = opened.enter_context(storage.open_write(path))
-                    options = {"compression": "none", "use_dictionary": False, "store_schema": False}
-                    writer = opened.enter_context(pq.ParquetWriter(file, plain.schema, **options))
-                writer.write_table(plain, ROWS_PER_GROUP)
+                plain = table.combine_chunks()
+                writer = writer or pq.ParquetWriter(
+                    file, plain.schema, compression="none", use_dictionary=False, store_schema=False
+                )
+                writer.write_table(plain, row_group_size=ROWS_PER_GROUP)
                 rows += plain.num_rows
+            if writer is not None:
+                writer.close()
     except (pa.ArrowException, TypeError) as problem:
         raise DataError(
-            f"{name}: the table cannot be written as {'Parquet' if path.endswith('.parquet') else 'Arrow'}: "
-            f"{' '.join(str(problem).split())}",
+            f"{name}: the table cannot be written as Parquet: {' '.join(str(problem).split())}",
             hint="give the rows as a list of dicts, such as frame.to_dict('records')",
         ) from None
-    return path, rows
-
-
-def _has_empty_struct(kind: pa.DataType) -> bool:
-    return (pa.types.is_struct(kind) and not kind.num_fields) or any(
-        _has_empty_struct(kind.field(number).type) for number in range(kind.num_fields)
-    )
+    return rows
 
 
 def _groups(source: Any, name: str) -> Iterator[pa.Table]:

@@ -19,7 +19,7 @@ from hubdpo.data.converters.vote_columns import ONE_OF_THREE
 from hubdpo.data.detection.check_options import check_score_field, check_votes, models_read
 from hubdpo.data.detection.check_places import check_places
 from hubdpo.data.detection.detect import MOST_FIELDS, Look, first_converted
-from hubdpo.data.detection.suggest import near_name
+from hubdpo.data.detection.names import near_name
 from hubdpo.data.pairs.example import ScoredAnswer
 from hubdpo.data.prepare.describe import report_detected
 from hubdpo.data.prepare.described import DescribedSource, in_item

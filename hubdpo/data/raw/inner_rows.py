@@ -28,18 +28,26 @@ def inner_rows(blocks: Iterator[Block], path: str, *, one_object: bool) -> Itera
         values: list[Row] = []
         broken = list(block.broken)
         for line, row in zip(block.lines, block.values, strict=True):
-            keys, items = find_path(row, path)
-            if not isinstance(items, list) or not items:
+            of_row = items_in(row, path, one_object=one_object)
+            if of_row is None:
+                items = find_path(row, path)[1]
                 detail = f"`{path}` is {_KINDS.get(type(items), 'no list')}"
                 broken.append(RawRow(line, None, NO_LIST, block.size // len(block.values), detail))
                 continue
-            others = _replaced(row, keys)
-            if one_object:
-                others = {name: value for name, value in others.items() if not isinstance(value, (dict, list))}
-            of_row = [{**others, **item} if isinstance(item, dict) else _replaced(row, keys, [item]) for item in items]
             values += of_row
             lines += range(1, len(of_row) + 1) if one_object else [line] * len(of_row)
         yield block._replace(lines=lines, values=values, broken=broken)
+
+
+def items_in(row: Row, path: str, *, one_object: bool = False) -> list[Row] | None:
+    """Return the items of the list at a path as rows, or None if there is no list, or an empty one."""
+    keys, items = find_path(row, path)
+    if not isinstance(items, list) or not items:
+        return None
+    others = _replaced(row, keys)
+    if one_object:
+        others = {name: value for name, value in others.items() if not isinstance(value, (dict, list))}
+    return [{**others, **item} if isinstance(item, dict) else _replaced(row, keys, [item]) for item in items]
 
 
 def find_path(value: Any, path: str) -> tuple[Keys, Any]:

@@ -21,7 +21,7 @@ from jinja2 import TemplateError
 
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.pairs.example import Rejection
-from hubdpo.data.pairs.extras import EXTRA, map_texts
+from hubdpo.data.pairs.extras import map_texts
 from hubdpo.data.tokens.members import check_is_shown, left_out_by, listed_tools, shown_form
 from hubdpo.data.tokens.tiktoken_bpe import byte_pair_encoder, cuts_at_added_tokens
 from hubdpo.data.tokens.turns import MARK, slots, turns_of
@@ -141,10 +141,8 @@ class ChatEncoder:
 
     def spells_control(self, *messages: Message, tools: str = "") -> bool:
         """Whether a text of a conversation contains the text of a control token."""
-        search = self._control.search
-        return any(
-            search(message["content"]) or (EXTRA in message and search(message[EXTRA])) for message in messages
-        ) or bool(tools and search(tools))
+        texts = (text for message in messages for text in message.values())
+        return any(self._control.search(text) for text in texts) or self._control.search(tools) is not None
 
     def prompt(self, prompt: Sequence[Message], tools: str = "") -> list[int]:
         """Return the ids of the generation prompt: the prompt and the header of the assistant's turn."""

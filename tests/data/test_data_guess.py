@@ -1,0 +1,383 @@
+"""What is suggested for rows that no converter reads, shape by shape; the meaning of a value is never guessed."""
+
+from __future__ import annotations
+
+import random
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from hubdpo import console, load_preferences, prepare
+from hubdpo.cli.app import app
+from hubdpo.config.description import OPEN
+from hubdpo.data.detection.held import Held
+from hubdpo.data.detection.seen import Seen
+from hubdpo.data.detection.suggest import suggest
+from hubdpo.data.raw.inner_rows import items_in
+from hubdpo.errors import DataError
+from tests.data.made import lines
+
+Keys = dict[str, Any]
+ASKED, MORE = ({"role": "user", "content": f"Q{n}"} for n in (1, 2))
+ONE, TWO = ({"role": "assistant", "content": text} for text in ("one", "two"))
+SAID = [{"speaker": "customer", "utterance": "Q"}]
+
+
+def votes(*values: Any, vote: str = "pick", **columns: Any) -> list[dict[str, Any]]:
+    columns = columns or {"task_text": "Q", "cand_x": "one", "cand_y": "two"}
+    texts = {name: text for name, text in columns.items() if isinstance(text, str)}
+    return [
+        {**columns, **{name: f"{text} {n}" for name, text in texts.items()}, vote: value}
+        for n, value in enumerate(values)
+    ]
+
+
+SIDES = {"prompt": "task_text", "answers": ["cand_x", "cand_y"], "vote": "pick"}
+UNKNOWN = {"first": OPEN, "second": OPEN}
+CANDS = {"q": "Q", "cands": ["one", "two", "three"]}
+SHAPES: dict[str, tuple[list[dict[str, Any]], Keys]] = {
+    "a vote by the words in which columns differ": (votes("x", "y"), SIDES),
+    "votes of people, by words in which columns differ": (
+        [{"task_text": "Q", "resp_a": "one", "resp_b": "two", "judge_1_vote": "a", "judge_2_vote": "b"},
+         {"task_text": "Q", "resp_a": "one", "resp_b": "two", "judge_1_vote": "a", "judge_2_vote": "a"}],
+        {"prompt": "task_text", "answers": ["resp_a", "resp_b"], "vote": ["judge_1_vote", "judge_2_vote"]},
+    ),
+    "a list of votes": (
+        votes(["a", "a", "b"], vote="votes", ask="Q", resp_a="one", resp_b="two"),
+        {"prompt": "ask", "answers": ["resp_a", "resp_b"], "vote": "votes"},
+    ),
+    "a vote in numbers": (
+        votes(0, 1, vote="human", ctx="Q", resp_a="one", resp_b="two"),
+        {"prompt": "ctx", "answers": ["resp_a", "resp_b"], "vote": "human", **UNKNOWN},
+    ),
+    "a vote in numbers from one": (
+        votes(1, 2, vote="human", ctx="Q", resp_a="one", resp_b="two"),
+        {"prompt": "ctx", "answers": ["resp_a", "resp_b"], "vote": "human", **UNKNOWN},
+    ),
+    "a vote in the numbers of the columns": (
+        votes(1, 2, vote="human", ctx="Q", resp_1="one", resp_2="two"),
+        {"prompt": "ctx", "answers": ["resp_1", "resp_2"], "vote": "human", "first": "1", "second": "2"},
+    ),
+    "nested sides": (
+        votes("b", "b", vote="human", ctx=[ASKED], a={"text": "one", "by": "m"}, b={"text": "two", "by": "n"}),
+        {"prompt": "ctx", "answers": ["a.text", "b.text"], "vote": "human"},
+    ),
+    "the number of the best column": (
+        votes(0, 1, vote="best_idx", ask="Q", answer_1="one", answer_2="two"),
+        {"prompt": "ask", "answers": ["answer_1", "answer_2"], "vote": "best_idx", "first": "0"},
+    ),
+    "the number of the best of four columns": (
+        votes(3, 4, vote="best", ask="Q", answer_1="one", answer_2="two", answer_3="three", answer_4="four"),
+        {"prompt": "ask", "answers": [f"answer_{n}" for n in (1, 2, 3, 4)], "vote": "best", "first": OPEN},
+    ),
+    "the number of the best of a list, unknown from where": (
+        votes(1, 2, vote="gold_idx", **CANDS),
+        {"prompt": "q", "answers": "cands", "vote": "gold_idx", "first": OPEN},
+    ),
+    "the number of the best of a list, from 0": (
+        votes(1, 0, vote="gold_idx", **CANDS),
+        {"prompt": "q", "answers": "cands", "vote": "gold_idx", "first": "0"},
+    ),
+    "the number of the best of a list, from 1": (
+        votes(1, 3, vote="gold_idx", **CANDS),
+        {"prompt": "q", "answers": "cands", "vote": "gold_idx", "first": "1"},
+    ),
+    "a number that may be 0 for a tie": (
+        votes(0, 2, vote="best", **CANDS), {"prompt": "q", "answers": "cands", "vote": "best", "first": OPEN}
+    ),
+    "scores of each column": (
+        [{"ask": "Q", "reply_a": "one", "reply_b": "two", "score_a": 3, "score_b": 1.5}],
+        {"prompt": "ask", "answers": ["reply_a", "reply_b"], "scores": ["score_a", "score_b"]},
+    ),
+    "ranks of each column": (
+        [{"ask": "Q", "reply_a": "one", "reply_b": "two", "rank_a": 2, "rank_b": 1}],
+        {"prompt": "ask", "answers": ["reply_a", "reply_b"], "ranks": ["rank_a", "rank_b"]},
+    ),
+    "errors of each column": (
+        [{"ask": "Q", "reply_a": "one", "reply_b": "two", "error_score_a": 3, "error_score_b": 1.5}],
+        {"prompt": "ask", "answers": ["reply_a", "reply_b"], "vote": OPEN},
+    ),
+    "objects with a score": (
+        [{"question": "Q", "model_outputs": [{"out": "one", "quality": 3}, {"out": "two", "quality": 1}]}],
+        {"prompt": "question", "answers": "model_outputs[].out", "scores": "model_outputs[].quality"},
+    ),
+    "objects with a rank": (
+        [{"question": "Q", "hyps": [{"out": "one", "model": "m", "rank": 2}, {"out": "two", "model": "n", "rank": 1}]}],
+        {"prompt": "question", "answers": "hyps[].out", "ranks": "hyps[].rank"},
+    ),
+    "objects with a message and a score inside": (
+        [{"question": "Q", "choices": [{"message": ONE, "eval": {"score": 1}},
+                                       {"message": TWO, "eval": {"score": 2}}]}],
+        {"prompt": "question", "answers": "choices[].message", "scores": "choices[].eval.score"},
+    ),
+    "objects with numbers of unknown meaning": (
+        [{"question": "Q", "outputs": [{"out": "one", "n": 3}, {"out": "two", "n": 1}]}],
+        {"prompt": "question", "answers": "outputs[].out", "scores": OPEN},
+    ),
+    "a list beside its scores": (
+        [{"question": "Q", "cands": ["one", "two"], "reward_scores": [0.5, 0.7], "lengths": [3, 3]}],
+        {"prompt": "question", "answers": "cands", "scores": "reward_scores"},
+    ),
+    "a list beside its ranks": (
+        [{"question": "Q", "cands": ["one", "two", "three"], "human ranks": [2, 1, 3]}],
+        {"prompt": "question", "answers": "cands", "ranks": "human ranks"},
+    ),
+    "a list beside an order, which may be ranks or the numbers of answers": (
+        [{"question": "Q", "cands": ["one", "two", "three"], "order": [2, 3, 1]}],
+        {"prompt": "question", "answers": "cands", "scores": OPEN},
+    ),
+    "lists in JSON": (
+        [{"question": "Q", "cands": '["one", "two"]', "scores": "[1, 2]"}],
+        {"prompt": "question", "answers": "cands", "scores": "scores"},
+    ),
+    "an object in JSON": (
+        [{"meta": '{"question": "Q"}', "good": "one", "bad": "two"}],
+        {"prompt": "meta.question", "chosen": "good", "rejected": "bad"},
+    ),
+    "nested pair": (
+        [{"conversation": {"prompt": "Q"}, "pair": {"good": "one", "bad": "two"}}],
+        {"prompt": "conversation.prompt", "chosen": "pair.good", "rejected": "pair.bad"},
+    ),
+    "pair of objects": (
+        [{"ask": "Q", "chosen": {"answer": "one", "why": "yes"}, "rejected": {"answer": "two", "why": "no"}}],
+        {"prompt": "ask", "chosen": "chosen.answer", "rejected": "rejected.answer"},
+    ),
+    "whole conversations": (
+        [{"good_chat": [ASKED, ONE], "bad_chat": [ASKED, TWO]}],
+        {"chosen": "good_chat", "rejected": "bad_chat"},
+    ),
+    "whole conversations and a vote": (
+        votes("b", vote="verdict", chat_a=[ASKED, ONE], chat_b=[ASKED, TWO]),
+        {"answers": ["chat_a", "chat_b"], "vote": "verdict"},
+    ),
+    "an instruction with its input": (
+        [{"instruction": "Q", "input": "text", "good": "one", "bad": "two"}],
+        {"prompt": ["instruction", "input"], "chosen": "good", "rejected": "bad"},
+    ),
+    "a system prompt and tools": (
+        [{"system_prompt": "S", "tools": [{"type": "function", "function": {"name": "f"}}], "request": "Q",
+          "good": "one", "bad": "two"}],
+        {"prompt": "request", "system": "system_prompt", "tools": "tools", "chosen": "good", "rejected": "bad"},
+    ),
+    "messages with other keys": (
+        [{"dialog": [{"speaker": "user", "utterance": "Q"}], "good": "one", "bad": "two"}],
+        {"prompt": "dialog", "chosen": "good", "rejected": "bad", "role_key": "speaker", "content_key": "utterance"},
+    ),
+    "messages of unknown speakers": (
+        [{"dialog": SAID, "good": "one", "bad": "two"}],
+        {"prompt": "dialog", "chosen": "good", "rejected": "bad", "role_key": "speaker", "content_key": "utterance",
+         "roles": {"customer": OPEN}},
+    ),
+    "known keys and unknown speakers": (
+        [{"dialog": [{"role": "customer", "content": "Q"}], "good": "one", "bad": "two"}],
+        {"prompt": "dialog", "chosen": "good", "rejected": "bad", "roles": {"customer": OPEN}},
+    ),
+    "rows in rows": (
+        [{"id": 7, "items": [{"ask": "Q", "good": "one", "bad": "two"}, {"ask": "R", "good": "one", "bad": "two"}]}],
+        {"rows": "items", "prompt": "ask", "chosen": "good", "rejected": "bad"},
+    ),
+    "pairs to one prompt": (
+        [{"ask": "Q", "data": {"pairs": [{"good": "one", "bad": "two"}, {"good": "three", "bad": "two"}]}}],
+        {"rows": "data.pairs", "prompt": "ask", "chosen": "good", "rejected": "bad"},
+    ),
+    "one answer with a score": (
+        [{"ask": {"question": "Q"}, "answer": text, "my_score": n} for n, text in enumerate(("one", "two", "three"))],
+        {"prompt": "ask.question", "answer": "answer", "scores": "my_score"},
+    ),
+    "one answer with a label in words": (
+        [{"question": "Q", "reply": {"text": "one"}, "feedback": "good"},
+         {"question": "Q", "reply": {"text": "two"}, "feedback": "bad"}],
+        {"prompt": "question", "answer": "reply.text", "label": "feedback"},
+    ),
+    "one answer with a label of unknown meaning": (
+        [{"question": "Q", "answer": text, "feedback": n} for n, text in enumerate(("one", "two"))],
+        {"prompt": "question", "answer": "answer", "label": "feedback", "good": OPEN, "bad": OPEN},
+    ),
+    "columns that name two others": (
+        [{"ask": "Q", "text_a": "one", "text_b": "two", "better": "b", "worse": "a"}],
+        {"prompt": "ask", "answers": ["text_a", "text_b"], "vote": "better"},
+    ),
+    "a vote for the worse one": (
+        votes("a", vote="worse", ask="Q", text_a="one", text_b="two"),
+        {"prompt": "ask", "answers": ["text_a", "text_b"], "vote": OPEN},
+    ),
+    "votes that are counted": (
+        [{"ask": "Q", "text_a": "one", "text_b": "two", "votes_a": 3, "votes_b": 5}],
+        {"prompt": "ask", "answers": ["text_a", "text_b"], "vote": OPEN},
+    ),
+    "a vote whose words say which is worse": (
+        votes("A is worse", "B is worse", vote="verdict", ask="Q", text_a="one", text_b="two"),
+        {"prompt": "ask", "answers": ["text_a", "text_b"], "vote": "verdict", **UNKNOWN},
+    ),
+    "objects with a score of which less may be better": (
+        [{"question": "Q", "outputs": [{"out": "one", "toxicity_score": 3}, {"out": "two", "toxicity_score": 1}]}],
+        {"prompt": "question", "answers": "outputs[].out", "scores": OPEN},
+    ),
+    "no prompt": ([{"good": "one", "bad": "two"}], {"prompt": OPEN, "chosen": "good", "rejected": "bad"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_rows_seem_to_hold_is_filled_in(name: str) -> None:
+    rows, keys = SHAPES[name]
+    assert suggest(rows).keys == keys
+
+
+def told(rows: list[dict[str, Any]], keys: Keys) -> dict[str, str]:
+    """Return what a person who knows the rows writes in place of `...`."""
+    column = next((keys[key] for key in ("vote", "label") if key in keys), None)
+    values = list(dict.fromkeys(str(row[column]) for row in rows)) if isinstance(column, str) and column != OPEN else []
+    if keys.get("first") == OPEN and "second" not in keys:
+        return {"first": "0" if "0" in values else "1"}
+    return {"roles": "user", **{key: values[at] for at, key in enumerate(("first", "second")) if values[at:]},
+            **{key: values[at] for at, key in enumerate(("bad", "good")) if values[at:]}}  # fmt: skip
+
+
+def kept(source: Any, out: Path, **options: Any) -> list[dict[str, Any]]:
+    manifest = prepare(**({} if source is None else {"source": source}), output_dir=out, test_size=0, **options)
+    assert manifest is not None
+    return [row for row in load_preferences(out)["train"]]  # noqa: C416
+
+
+PASTED = [
+    name for name, (_, keys) in SHAPES.items() if OPEN not in (keys.get(key) for key in ("prompt", "vote", "scores"))
+]
+"""Shapes of which all places are known."""
+
+
+def written(name: str, folder: Path) -> tuple[Path, dict[str, str]]:
+    rows, keys = SHAPES[name]
+    (folder / "raw.jsonl").write_bytes(lines(rows * 2))
+    return folder / "raw.jsonl", told(rows, keys)
+
+
+@pytest.mark.parametrize("name", PASTED)
+def test_the_hint_can_be_pasted_on_the_command_line(name: str, tmp_path: Path) -> None:
+    source, fills = written(name, tmp_path)
+    with pytest.raises(DataError, match="no converter fits") as caught:
+        prepare(source=source, output_dir=tmp_path / "out")
+    words = [word.replace("customer=...", "customer=user") for word in shlex.split(caught.value.hint or "")]
+    for key, value in fills.items():
+        words = [word.replace(f"{key}=...", f"{key}={value}") for word in words]
+    words = [fills["first"] if word == OPEN else word for word in words]
+    done = CliRunner().invoke(app, ["prepare", str(source), "-o", str(tmp_path / "out"), *words])
+    assert done.exit_code == 0, done.output
+    assert [*load_preferences(tmp_path / "out")["train"]]
+
+
+@pytest.mark.parametrize("name", PASTED)
+def test_the_hint_can_be_pasted_into_a_call(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console.output, "as_typed", False)
+    source, fills = written(name, tmp_path)
+    with pytest.raises(DataError) as caught:
+        prepare(source=source, output_dir=tmp_path / "out")
+    hint = (caught.value.hint or "").replace("customer=...", "customer=user")
+    for key, value in fills.items():
+        hint = hint.replace(f"{key}=...", f"{key}={value}").replace(f'{key}="..."', f'{key}="{value}"')
+    assert kept(source, tmp_path / "out", **eval(f"dict({hint})"))
+
+
+@pytest.mark.parametrize("name", PASTED)
+def test_the_hint_can_be_pasted_into_an_item_of_sources(name: str, tmp_path: Path) -> None:
+    source, fills = written(name, tmp_path)
+    with pytest.raises(DataError, match="no converter fits") as caught:
+        prepare(sources=[{"path": str(source)}], output_dir=tmp_path / "out")
+    where, _, hint = (caught.value.hint or "").partition("`: ")
+    assert where == f"in the item of `{source}"
+    item = yaml.safe_load(f"{{{hint}}}")
+    item = {key: fills.get(key, value) if value == OPEN else value for key, value in item.items()}
+    item |= {"roles": dict.fromkeys(item["roles"], "user")} if "roles" in item else {}
+    assert kept(None, tmp_path / "out", sources=[{"path": str(source), **item}])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_description_is_a_file_in_which_what_is_open_is_marked(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, fills = written(name, tmp_path)
+    prepare(source=source, describe=True)
+    text = capsys.readouterr().out
+    made, keys = yaml.safe_load(text), SHAPES[name][1]
+    assert made == {"source": str(source), **keys}
+    is_open = [OPEN in (value.values() if isinstance(value, dict) else [value]) for value in keys.values()]
+    assert text.count("# needed") == sum(is_open)
+    assert ("# a guess" in text and " -> " in text) is not any(is_open)
+    if name in PASTED:
+        made = {key: fills.get(key, value) if value == OPEN else value for key, value in made.items()}
+        made |= {"roles": dict.fromkeys(made["roles"], "user")} if "roles" in made else {}
+        assert kept(made.pop("source"), tmp_path / "out", **made)
+
+
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ({"Frage": "Q", "Eins": "one", "Zwei": "two"}, "hubdpo prepare --describe '{}' > data.yaml"),
+        ({"good": "one", "bad": "two"}, "hubdpo prepare --describe '{}' > data.yaml"),
+    ],
+)
+def test_where_little_is_known_the_hint_is_to_describe_it(row: dict[str, Any], hint: str, tmp_path: Path) -> None:
+    (tmp_path / "a b.jsonl").write_bytes(lines([row] * 2))
+    with pytest.raises(DataError, match="no converter fits") as caught:
+        prepare(source=tmp_path / "a b.jsonl", output_dir=tmp_path / "out")
+    assert caught.value.hint == hint.format(tmp_path / "a b.jsonl")
+
+
+MEANINGLESS = (0, 1, 2, -1, "0", "1", 0.5, True, False, "yes", "no", "x", "win", "lose", "1/0", "7", "A is worse")
+"""Values that could mean either of two answers whose names have no number."""
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_value_that_could_mean_either_answer_names_none(seed: int) -> None:
+    draw = random.Random(seed)
+    for _ in range(100):
+        one, other = draw.choice((("a", "b"), ("left", "right"), ("first", "second")))
+        vote = draw.choice(("vote", "label", "human", "preference", "winner", "verdict", "best"))
+        shape = draw.choice(
+            ({f"answer_{one}": "one", f"answer_{other}": "two"}, {one: {"text": "one"}, other: {"text": "two"}})
+        )
+        values = draw.choices(MEANINGLESS, k=draw.choice((1, 2, 5)))
+        keys = suggest([{"prompt": "Q", **shape, vote: value} for value in values]).keys
+        assert keys is not None
+        assert keys["vote"] == vote and keys["first"] == keys["second"] == OPEN, (keys, values)
+
+
+NAMES = (
+    "prompt", "question", "q", "input", "good", "bad", "answer_a", "answer_b", "a", "b", "vote", "winner", "score",
+    "scores", "rank", "responses", "cands", "text", "role", "speaker", "best_idx", "label", "x.y", "[]", "", " ", 
+    "data", "messages",
+)  # fmt: skip
+
+
+def drawn(draw: random.Random, depth: int = 0) -> Any:
+    kind = draw.random()
+    if kind < 0.5 or depth > 3:
+        return draw.choice(
+            ("one", "two", "a", "", None, 0, 1, 2.5, True, "[1, 2]", '{"text": "one"}', '["x", "y"]', "{")
+        )
+    if kind < 0.75:
+        return [drawn(draw, depth + 1) for _ in range(draw.randrange(3))]
+    return {draw.choice(NAMES): drawn(draw, depth + 1) for _ in range(draw.randrange(4))}
+
+
+def test_any_rows_are_looked_at_and_a_complete_description_reads_one() -> None:
+    draw, complete = random.Random(0), 0
+    for _ in range(3000):
+        rows: list[dict[str, Any]] = draw.choice([*SHAPES.values()])[0] if draw.random() < 0.5 else [{}] * 2
+        names = draw.sample(NAMES, draw.randrange(7))
+        rows = [{**row, **{name: drawn(draw) for name in names}} for row in rows]
+        if (found := suggest(rows)).is_complete:
+            assert found.keys is not None
+            read = (
+                [item for row in rows for item in items_in(row, found.keys["rows"]) or ()]
+                if "rows" in found.keys
+                else rows
+            )
+            keys = {key: value for key, value in found.keys.items() if key != "rows"}
+            assert {None, "tie"} & Seen(read, Held()).reasons(keys), (rows, keys)
+            assert found.hint
+            complete += 1
+    assert complete > 500
