@@ -223,6 +223,12 @@ def test_a_column_of_a_source_that_names_no_split_is_refused(prepare: Any) -> No
         prepare((column, {"split": "part"}), (other(20), {}))
 
 
+def test_another_name_of_a_split_is_told_as_that_of_the_source(prepare: Any) -> None:
+    with pytest.raises(DataError, match="`split: validation`: no value of this column") as refused:
+        prepare((rows(20), {"split": "validation"}), (other(20), {}))
+    assert str(refused.value.hint).endswith("`split: test`")
+
+
 def test_a_source_without_the_published_split_of_its_description_is_told(
     prepare: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,16 @@ def of_names(count: int, *places: int) -> set[int]:
     return {i for i in range(count) if i % 4 in places}
 
 
+def test_no_part_of_a_credential_is_shown_as_the_name_of_a_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = "hf_" + "QwErTyUiOpAsDfGhJkLzXcVbNmQwErTyUi"
+    source = write(tmp_path / "raw.jsonl", named(8, ("train", f"use the following key: {token}")))
+    prepare(source=source, output_dir=tmp_path / "out", split="split")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "`use the following key: [REDACTED Hugging" in said and token[:8] not in said
+
+
 @pytest.mark.parametrize("plain", [True, False], ids=["batches", "row by row"])
 def test_rows_stay_in_the_split_that_their_column_names(
     plain: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -20,11 +20,12 @@ from hubdpo.data.prepare.piece_writer import PieceResult
 from hubdpo.data.prepare.rules import Rules
 from hubdpo.data.raw.pieces import Piece
 from hubdpo.data.raw.raw_file import publishers
-from hubdpo.data.raw.split_names import CODES, NONE, PUBLISHED, split_codes
+from hubdpo.data.raw.split_names import CODES, NONE, PUBLISHED, split_codes, split_of
 from hubdpo.errors import DataError
 from hubdpo.secrets import shown_name
 
-LONGEST_VALUE = 40
+LONGEST_VALUE, LONGEST_SHOWN = 1000, 40
+"""Characters of a value that names no split: those that are kept, so that a credential is found, and those shown."""
 Table = tuple[int, int, int]
 """The code of `decide` for each code of `CODES`."""
 ALL_DRAWN = DRAWN, DRAWN, DRAWN
@@ -210,15 +211,17 @@ def _check_columns(pieces: Sequence[Piece], rules: Sequence[Rules], first: Seque
         if not any(result.split_by_column for result in results):
             option = f"`--split {place}`" if source is None else f"`split: {place}`"
             values = _listed(sum((result.no_split for result in results), Counter()), rules[0])
+            meant = split_of(place) if source is not None else None
+            hint = "name a column with values such as train and test, or leave the option out"
             raise DataError(
                 f"{option}: no value of this column is the name of a split; it has {values or 'no rows'}",
-                hint="name a column with values such as train and test, or leave the option out",
+                hint=f"for all rows of the source: `split: {meant}`" if meant else hint,
             )
 
 
 def _listed(counts: Counter[str], rules: Rules) -> str:
     scan = rules.config.scan == "secrets"
     return console.listed(
-        f"`{shown_name(value, scan)}` ({count:,})" if value else f"nothing ({count:,})"
+        f"`{shown_name(value, scan)[:LONGEST_SHOWN]}` ({count:,})" if value else f"nothing ({count:,})"
         for value, count in counts.most_common()
     )
