@@ -15,7 +15,7 @@ import pytest
 from datasets import Dataset, load_dataset
 
 from hubdpo import load_preferences, prepare
-from hubdpo.artefacts.formats.messages import MESSAGES
+from hubdpo.artefacts.formats.messages import COLUMNS, MESSAGES
 from hubdpo.artefacts.formats.parquet_footers import is_objects
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.data.converters.places import Place
@@ -50,6 +50,38 @@ def test_calls_results_and_tools_are_kept_as_they_are_given(tmp_path: Path) -> N
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Of these pairs, 2 have tools, 2 have tool calls." in card
     assert "| `tools` | list of objects |" in card and '"tool_calls"' in card
+
+
+HISTORY = row()["prompt"]
+GOOD, POOR = say("assistant", "Six.", reasoning_content="06:10 is six."), say("assistant", "No")
+WHOLE = [*HISTORY, GOOD], [*HISTORY, POOR]
+CONVERSATIONS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "two conversations": ([{"chosen": WHOLE[0], "rejected": WHOLE[1]}], {}),
+    "a conversation and another answer": ([{"messages": WHOLE[0], "rejected": POOR}], {}),
+    "messages and rejected messages": ([{"messages": WHOLE[0], "rejected_messages": WHOLE[1]}], {}),
+    "voted": ([{"conversation_a": WHOLE[0], "conversation_b": WHOLE[1], "winner": "model_a"}], {}),
+    "labelled": ([{"messages": WHOLE[0], "label": True}, {"messages": WHOLE[1], "label": False}], {}),
+    "described": ([{"x": WHOLE[0], "y": WHOLE[1]}], {"chosen": "x", "rejected": "y"}),
+    "described, one whole": ([{"x": WHOLE[0], "y": POOR}], {"chosen": "x", "rejected": "y"}),
+    "described, history": ([{"h": HISTORY, "x": GOOD, "y": POOR}], {"history": "h", "chosen": "x", "rejected": "y"}),
+    "described, one answer": (
+        [{"talk": WHOLE[0], "ok": "y"}, {"talk": WHOLE[1], "ok": "n"}],
+        {"answer": "talk", "label": "ok", "good": "y", "bad": "n"},
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", CONVERSATIONS)
+def test_whole_conversations_keep_their_calls_and_results(shape: str, tmp_path: Path) -> None:
+    given, options = CONVERSATIONS[shape]
+    manifest = prepared(tmp_path, given, **options)
+    (pair,) = rows_of(tmp_path)
+    assert {name: pair[name] for name in COLUMNS} == {"prompt": HISTORY, "chosen": [GOOD], "rejected": [POOR]}
+    assert manifest.extras == {"tool_calls": 1, "reasoning_content": 1, "other": 1}
+
+
+def test_a_member_that_a_row_calls_extra_is_not_taken_for_one_that_was_read() -> None:
+    assert messages_of([{**say("user", "q"), "extra": '{"tool_calls": 1}'}]) == [say("user", "q")]
 
 
 def test_datasets_reads_the_folder_by_its_card_without_inventing_members(tmp_path: Path) -> None:

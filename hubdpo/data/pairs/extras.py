@@ -43,10 +43,15 @@ def json_of(value: object) -> str:
         raise Rejection("wrong_type") from None
 
 
+class ReadMessage(dict[str, str]):
+    """A message with `extra`: no row has a value of this type, so it is known that it was read already."""
+
+
 def message_with(role: str, content: str | None, members: Mapping[str, object]) -> Message:
     """Return a message with further members; one without text and without members has null for its content."""
     held = {**({"content": None} if content is None else {}), **members}
-    return {"role": role, "content": content or "", **({EXTRA: json_of(held)} if held else {})}
+    message = {"role": role, "content": content or ""}
+    return ReadMessage(message, **{EXTRA: json_of(held)}) if held else message
 
 
 def members_of(message: Message) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from hubdpo.data.pairs.calls import (
     read_calls,
 )
 from hubdpo.data.pairs.example import NotText, Rejection, Row
-from hubdpo.data.pairs.extras import CALL_ID, CALLS, NAME, members_of, message_with
+from hubdpo.data.pairs.extras import CALL_ID, CALLS, NAME, ReadMessage, members_of, message_with
 from hubdpo.data.pairs.extras import REASONING as REASONING_MEMBER
 
 ROLE_OF = {
@@ -46,7 +46,7 @@ def messages_of(value: object) -> list[Message]:
     """Return a list of messages.
 
     Keys may also be `from`, `value` and `text`, and content a list of typed parts. Raise Rejection for other values,
-    and for messages whose calls, results or reasoning cannot be read.
+    and for messages whose calls, results or reasoning cannot be read. Messages that were read before stay as they are.
     """
     if not isinstance(value, list):
         raise Rejection("missing_field" if value is None else "wrong_type")
@@ -59,7 +59,7 @@ def messages_of(value: object) -> list[Message]:
         return value  # the usual case: no other members, so nothing to copy
     messages: list[Message] = []
     for item in value:
-        for message in _messages(item):
+        for message in [item] if type(item) is ReadMessage else _messages(item):
             if messages and is_call_role(first_of(item, ROLE_KEYS)) and messages[-1]["role"] == "assistant":
                 message = _joined(messages.pop(), message)  # noqa: PLW2901  # a turn for each call
             messages.append(message)
