@@ -280,6 +280,18 @@ def test_near_duplicates_are_told_apart_by_their_calls(tmp_path: Path) -> None:
     assert prepared(tmp_path, [*given, given[0] | {"rejected": "No!"}], dedupe="near").funnel.kept == 2
 
 
+def test_a_question_with_other_tools_is_in_the_same_split(tmp_path: Path) -> None:
+    other = {"type": "function", "function": {"name": "wind", "parameters": {}}}
+    given = [row(i, tools=tools) for i in range(60) for tools in ([TOOL], [other], [])]
+    manifest = prepared(tmp_path, given, test_size=0.5)
+    found = {
+        split: {pair["prompt"][0]["content"] for pair in rows}
+        for split, rows in load_preferences(tmp_path / "out").items()
+    }
+    assert len(found["test"]) > 10 and found["train"].isdisjoint(found["test"])
+    assert manifest.funnel.kept == 180 and sum(s["distinct_prompts"] for s in manifest.statistics.values()) == 60
+
+
 def test_credentials_in_calls_and_tools_are_found_and_redacted(tmp_path: Path) -> None:
     token = "hf_" + "a1B2" * 9
     secret = {**row(tools=[{**TOOL, "note": f"use {token}"}]), "chosen": [calls(call(token))]}

@@ -187,7 +187,8 @@ def row_keys(batch: PairBatch, columns: Sequence[Hashes], *, single: bool) -> Ro
         keys["score"] = batch.scores
     else:
         hashes, keys["flipped"] = pair_digests(*columns)
-        keys["prompt"] = folded_keys(prompt, fold, extras["prompt"])
+        # a question with other tools is the same question: in both splits it would leak
+        keys["prompt"] = folded_keys(prompt, fold, by_column(batch.extras, tools=False)["prompt"])
     keys["low"], keys["high"] = hashes.T
     measured = batch.lengths[0] is not None  # of all pairs or of none
     for name, column in zip(COLUMNS, batch.columns, strict=True):

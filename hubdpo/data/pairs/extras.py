@@ -122,15 +122,17 @@ def with_extras(example: PreferenceExample, packed_extras: str) -> PreferenceExa
     return example
 
 
-def by_column(packed_extras: Sequence[str]) -> dict[str, dict[int, bytes]]:
-    """Return the extras of many rows by column and row number; the tools belong to the prompt."""
+def by_column(packed_extras: Sequence[str], *, tools: bool = True) -> dict[str, dict[int, bytes]]:
+    """Return the extras of many rows by column and row number; the tools belong to the prompt, unless left out."""
     columns: dict[str, dict[int, bytes]] = {name: {} for name in COLUMNS}
     for row, text in enumerate(packed_extras):
         if not text:
             continue  # nearly always
         parts = unpack(text)
         for name in COLUMNS:
-            own = [parts[part] for part in ((TOOLS, name) if name == COLUMNS[0] else (name,)) if part in parts]
+            own = [
+                parts[part] for part in ((TOOLS, name) if tools and name == COLUMNS[0] else (name,)) if part in parts
+            ]
             if own:
                 columns[name][row] = orjson.dumps(own)
     return columns
