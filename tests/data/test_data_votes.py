@@ -86,6 +86,7 @@ def test_what_stands_the_wrong_way_round_is_turned_in_the_hint(
     [
         (["B", "A"], ("x 1", "x 2"), "first=A,second=B"), (["A", "B"], ("x b", "x a"), "first=B,second=A"),
         (["A is worse", "B is worse"], ("x a", "x b"), "first=...,second=..."),
+        (["L", "R"], ("x left", "x right"), "first=L,second=R"),
         (["2", "1"], ("x a", "x b"), "first=1,second=2"), (["1", "0"], ("x 0", "x 1"), "first=0,second=1"),
         (["zeta_1", "alpha_2"], ("x 1", "x 2"), "first=zeta_1,second=alpha_2"),
         (["R", "L", "tie"], ("left x", "right x"), "first=L,second=R,tie=tie"),
@@ -118,6 +119,7 @@ def test_labels_are_filled_in_where_the_values_say_what_they_mean(
     ("column", "labels"),
     [
         ("a_is_better", "first=true,second=false"),
+        ("a_is_worse", "first=...,second=..."),
         ("second_won", "first=false,second=true"),
         ("won", "first=...,second=..."),
     ],

@@ -89,12 +89,13 @@ def _side(value: str, values: Sequence[str], column: str, sides: Sides) -> int:
         numbers = {other for other in values if is_whole_number(other)}
         return (value == first) - (value == second) if numbers == {first, second} else 0
     tokens = _TOKEN.findall(value)  # among them the article `a`, which names no side unless it is the last
-    said = [word.lower() for i, word in enumerate(tokens) if word != "a" or i == len(tokens) - 1]
-    return _side_in(said, own) if AGAINST.isdisjoint(said) else 0  # `B is worse`
+    return _side_in([word.lower() for i, word in enumerate(tokens) if word != "a" or i == len(tokens) - 1], own)
 
 
 def _side_in(words: Sequence[str], own: Sides) -> int:
-    """Return 1 or -1 if words name the first or the second side and not both, else 0."""
+    """Return 1 or -1 if words name the first or the second side and not both, and nothing like `worse`, else 0."""
+    if not AGAINST.isdisjoint(words):
+        return 0
     first = {*FIRST, own[0]} - {own[1]}
     second = {*SECOND, own[1]} - {own[0]}
     if len(words) == 1 and own == ("left", "right"):

@@ -14,15 +14,18 @@ from hubdpo.data.raw.text.delimited import JUDGEMENTS
 PROMPTS = (
     "prompt", "question", "instruction", "query", "request", "messages", "conversations", "conversation", "input",
     "problem", "task", "context", "history", "user", "post", "source", "dialogue", "dialog", "turns", "chat", "q",
-    "ctx",
+    "ctx", "问题", "提示", "指令",
 )  # fmt: skip
 """Names of prompts, the likeliest first."""
+WHOLE = ("text", "body", "content", "prompt", "question")
+"""Members that hold the whole of a prompt, beside its title and the like."""
 GOOD = frozenset((
     "chosen", "good", "preferred", "pos", "positive", "better", "accepted", "accept", "win", "winning", "best",
+    "correct", "w",
 ))  # fmt: skip
 BAD = frozenset((
     "rejected", "reject", "bad", "other", "dispreferred", "nonpreferred", "unpreferred", "neg", "negative", "worse",
-    "lose", "losing", "worst",
+    "lose", "losing", "worst", "incorrect", "l",
 ))  # fmt: skip
 ABOUT = frozenset((
     "model", "models", "score", "scores", "rating", "ratings", "id", "name", "reward", "rewards", "logps", "logprob",
@@ -31,9 +34,10 @@ ABOUT = frozenset((
 """Words of columns that say something about an answer instead of holding it."""
 VOTES = JUDGEMENTS | {
     "preferred", "better", "safer", "result", "best", "chosen", "selected", "pick", "picked", "pref", "human", "gold",
+    "偏好", "选择",
 }  # fmt: skip
 """Words of columns that may hold a vote."""
-AGAINST = BAD | {
+AGAINST = (BAD - {"l"}) | {
     "loser", "lost", "loses", "inferior", "less", "least", "not", "non", "toxic", "toxicity", "unsafe", "harm",
     "harmful", "hate", "risk", "error", "errors", "reason", "rationale", "confidence",
 }  # fmt: skip
@@ -106,7 +110,7 @@ def prompt_among(names: Sequence[str], answers: Sequence[str]) -> str | None:
     """Return the name that is the prompt's, beside those of the answers; the only one if it says nothing else."""
     named = [name for known in PROMPTS for name in names if known in (plain(name), last_of(name))]
     rest = [name for name in names if not has_word(name, ABOUT)]
-    alike = [name for name in rest if has_word(name, PROMPTS)]
+    alike = sorted((name for name in rest if has_word(name, PROMPTS)), key=lambda name: last_of(name) not in WHOLE)
     sides = [{*words(name)} for name in answers]
     shared = set.intersection(*sides) if sides else set()  # `orig_answer_a` and `orig_answer_b` answer `orig_question`
     found = [name for name in alike if shared & {*words(name)}] + named + alike

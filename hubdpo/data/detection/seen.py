@@ -39,15 +39,12 @@ class Suggestion:
     """What to do if no description helps."""
     left_out: tuple[str, ...] = ()
     """Columns that are no prompt."""
+    tells_better: bool = True
+    """Whether something in the rows may say which answer is better."""
 
     @property
     def is_complete(self) -> bool:
         return self.keys is not None and not any(map(is_open, self.keys.values()))
-
-    @property
-    def tells_better(self) -> bool:
-        """Whether something in the rows may say which answer is better."""
-        return self.keys is not None and not any(self.keys.get(key) == OPEN for key in ("vote", "scores"))
 
     @property
     def hint(self) -> str | None:

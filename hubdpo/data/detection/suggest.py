@@ -30,6 +30,7 @@ from hubdpo.data.pairs.example import Row, is_number, number_of
 from hubdpo.data.pairs.markers import template_mark
 from hubdpo.data.raw.inner_rows import items_in
 
+_ONE_ANSWER = [(word,) for word in named.ANSWERS if word != "text"]
 MOST_ROWS = 20
 """Rows inside rows that are looked at."""
 
@@ -76,8 +77,9 @@ def _one_of_several(seen: Seen) -> Suggestion | None:
 
 def _sides(seen: Seen) -> Suggestion | None:
     """Describe two answers or more in columns of their own, by a vote or their scores."""
-    answers = named.alike(seen.spoken) or _named_by_a_vote(seen)
-    if not answers:
+    alike = named.alike(seen.spoken) or _named_by_a_vote(seen)
+    answers = alike or [name for name in seen.spoken if named.words(name)[-1:] in _ONE_ANSWER]
+    if len(answers) < 2:
         return None
     named_so = [f"`{name}`" for name in answers]
     both = len(answers) == 2
@@ -92,9 +94,12 @@ def _sides(seen: Seen) -> Suggestion | None:
         return vote
     for names in of_each:
         if points := _points(seen, names):
-            return Suggestion(finding, {"answers": answers, points: names})
-    nothing = Suggestion(f"{finding}, and nothing that says which is better", {"answers": answers, "vote": OPEN})
-    return vote or nothing
+            said = " and ".join(f"`{name}`" for name in names)
+            return Suggestion(f"{finding}, and perhaps their {points}, {said}", {"answers": answers, points: names})
+    if vote or not alike:
+        return vote
+    keys = {"answers": answers, "vote": OPEN}
+    return Suggestion(f"{finding}, and nothing that says which is better", keys, tells_better=False)
 
 
 def _vote(seen: Seen, answers: list[str], finding: str, without: Sequence[str] = ()) -> Suggestion | None:
@@ -108,11 +113,15 @@ def _vote(seen: Seen, answers: list[str], finding: str, without: Sequence[str] =
     if len(answers) > 2 or not votes:
         return None
     sides = sides_of(*map(Place.of, answers)) if len(answers) == 2 else ("first", "second")
-    votes = [name for name in votes if _all_name(seen, name, sides)] or short
-    if not votes:
+    sure = [name for name in votes if _all_name(seen, name, sides)]
+    if not (votes := sure or short):
         return None
     stems = [tuple(word for word in named.words(name) if len(word) > 1 and not word.isdigit()) for name in votes]
-    votes = votes if len({*stems}) == 1 else votes[:1]
+    if len({*stems}) > 1:
+        if any(seen.held.values[name] != seen.held.values[votes[0]] for name in sure):
+            finding += f", and votes that differ, {console.listed((f'`{name}`' for name in sure), MOST_VALUES)}"
+            return Suggestion(finding, {"answers": answers, "vote": OPEN})
+        votes = votes[:1]
     keys: Keys = {"answers": answers, "vote": votes if len(votes) > 1 else votes[0]}
     values = list(dict.fromkeys(text for name in votes for text in seen.texts(name)[0]))
     shown = ", ".join(f"`{name}` ({seen.texts(name)[1]})" for name in votes)
@@ -172,13 +181,15 @@ def _list(seen: Seen) -> Suggestion | None:
     if not _is_answer(answers):
         return None
     finding = f"; they have a list of answers each (`{place}`)"
-    if vote := _vote(seen, [answers], finding, numbers):
+    if vote := _vote(
+        seen, [answers], finding, [name for name in seen.held.values if name.startswith(f"{place}{EACH}")]
+    ):
         return vote
     finding += (
         f", with {members}, of which none is known to be a score or a rank" if numbers
         else ", and no list `scores`, where more is better, or `ranks`, where 1 is best, with a number for each answer"
     )  # fmt: skip
-    return Suggestion(finding, {"answers": answers, "scores": OPEN})
+    return Suggestion(finding, {"answers": answers, "scores": OPEN}, tells_better=False)
 
 
 def _literals(seen: Seen) -> Suggestion | None:
@@ -197,7 +208,7 @@ def _single(seen: Seen) -> Suggestion | None:
     finding = f"; they have one answer each (`{answer}`)"
     names = seen.with_word((*named.LABELS, *named.RANKS), without=(answer,))
     if not names:
-        return Suggestion(f"{finding} and nothing that says which of two is better")
+        return Suggestion(f"{finding} and nothing that says which of two is better", tells_better=False)
     label = names[0]
     points = _points(seen, [label])
     if points and not {number_of(value) for value in seen.values(label)} <= {0, 1, -1}:

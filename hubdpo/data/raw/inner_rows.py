@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import orjson
-
+from hubdpo.data.converters.places import opened
 from hubdpo.data.pairs.example import Row
 from hubdpo.data.raw.rows import Block, RawRow
 
@@ -55,7 +54,7 @@ def find_path(value: Any, path: str) -> tuple[Keys, Any]:
 
     A key may hold dots itself, a number leads into a list, and JSON in a text is parsed.
     """
-    value = _opened(value)
+    value = opened(value)
     head, _, rest = path.partition(".")
     steps: list[tuple[str | int, str]] = []
     if isinstance(value, dict):
@@ -65,7 +64,7 @@ def find_path(value: Any, path: str) -> tuple[Keys, Any]:
         steps = [(int(head), rest)]
     for key, more in steps:
         if not more:
-            return [key], _opened(value[key])
+            return [key], opened(value[key])
         keys, found = find_path(value[key], more)
         if keys:
             return [key, *keys], found
@@ -74,7 +73,7 @@ def find_path(value: Any, path: str) -> tuple[Keys, Any]:
 
 def _replaced(value: Any, keys: Keys, new: Sequence[Any] = ()) -> Any:
     """Return a copy of a value with the one item of `new` at these keys, or with nothing there."""
-    copy = _opened(value).copy()
+    copy = opened(value).copy()
     key, *rest = keys
     if rest:
         copy[key] = _replaced(copy[key], rest, new)
@@ -83,13 +82,3 @@ def _replaced(value: Any, keys: Keys, new: Sequence[Any] = ()) -> Any:
     else:
         copy.pop(key)
     return copy
-
-
-def _opened(value: Any) -> Any:
-    """Return the object or list that a text holds as JSON, else the value itself."""
-    if not isinstance(value, str) or value[:1] not in ("{", "["):
-        return value
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value
