@@ -59,10 +59,10 @@ def _as_utf8(file: RawFile, copy: str) -> RawFile:
     with storage.open_read(file.path) as stream, storage.open_write(copy) as out:
         try:
             write_utf8(stream, out, encoding) if encoding else write_newlines(stream, out)
-        except UnicodeDecodeError as problem:
+        except UnicodeError as problem:
             fitting = [] if encoding in MARKS.values() else fitting_encodings(head)
             raise DataError(
-                f"the {encoding} of {file.name} is broken: {problem.reason}",
+                f"the {encoding} of {file.name} is broken: {getattr(problem, 'reason', problem)}",
                 hint=f"--encoding {fitting[0]}" if fitting else "save it as UTF-8",
             ) from None
     return replace(file, path=copy, encoding=None)

@@ -84,7 +84,7 @@ def mostly_utf8(head: bytes) -> bool:
 
 
 def write_utf8(stream: IO[bytes], out: IO[bytes], encoding: str) -> None:
-    """Convert text to UTF-8. Raise UnicodeDecodeError if it is broken."""
+    """Convert text to UTF-8. Raise UnicodeError if it is broken."""
     with io.TextIOWrapper(stream, encoding=encoding, newline="") as text:
         while block := text.read(BLOCK):
             out.write(block.encode())
@@ -121,7 +121,7 @@ def is_utf8(text: bytes) -> bool:
 def _decoded(sample: bytes, encoding: str) -> str | None:
     try:
         return codecs.getincrementaldecoder(encoding)().decode(sample)  # incremental: the last character may be cut
-    except UnicodeDecodeError:
+    except UnicodeError:
         return None
 
 
