@@ -165,20 +165,25 @@ def test_a_description_that_says_two_things_is_refused(options: dict[str, Any], 
         assert hint in str(caught.value.hint)
 
 
-def test_a_missing_column_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("question", "place", "message", "hint"),
+    [
+        ({"text": "q"}, "qestion.text", "no row has a column `qestion`", "question.text"),
+        (
+            {"full_text": "q"},
+            "question.fulltext",
+            "no row has a value at `question.fulltext`; the members there are `full_text`",
+            "question.full_text",
+        ),
+    ],
+)
+def test_a_missing_place_is_told_with_the_one_that_was_meant(
+    tmp_path: Path, question: dict[str, str], place: str, message: str, hint: str
+) -> None:
     with pytest.raises(DataError) as caught:
-        prepared(tmp_path, [{"question": {"text": "q"}, "a": "x", "b": "y"}], prompt="qestion.text", chosen="a",
-                 rejected="b")  # fmt: skip
-    assert "no row has a column `qestion`" in caught.value.message
-    assert "question.text" in str(caught.value.hint)
-
-
-def test_a_missing_member_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        prepared(tmp_path, [{"q": {"full_text": "q"}, "a": "x", "b": "y"}], prompt="q.fulltext", chosen="a",
-                 rejected="b")  # fmt: skip
-    assert "no row has a value at `q.fulltext`; the members there are `full_text`" in caught.value.message
-    assert "q.full_text" in str(caught.value.hint)
+        prepared(tmp_path, [{"question": question, "a": "x", "b": "y"}], prompt=place, chosen="a", rejected="b")
+    assert message in caught.value.message
+    assert hint in str(caught.value.hint)
 
 
 def test_sources_of_several_shapes_are_joined_with_a_funnel_each(tmp_path: Path) -> None:
