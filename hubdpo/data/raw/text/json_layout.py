@@ -63,9 +63,10 @@ def json_layout(
         if start.startswith((b"<!doctype html", b"<html")):
             hint = "download the file itself, signed in where needed"
             raise DataError(f"{file.name} is a web page, not data", hint=hint)
-        # a few broken rows are dropped later; more than half of the objects that are not ASCII are another encoding
-        objects = [part for part in text.split(b"}")[:-1] if not part.isascii()]
-        if 2 * sum(not is_utf8(part) for part in objects) > len(objects):
+        # a few broken rows are dropped later; half of the objects, or all that are not ASCII, are another encoding
+        objects = [part for part in text.split(b"}")[:-1] if part.strip()]
+        broken = sum(not is_utf8(part) for part in objects)
+        if broken and (2 * broken > len(objects) or broken == sum(not part.isascii() for part in objects)):
             raise not_utf8(file.name, text)
         text = without_constants(text.decode(errors="replace").encode())
         if text.startswith(b"["):
