@@ -31,15 +31,16 @@ SAID: list[tuple[Any, dict[str, Any]]] = [
 def test_a_description_keeps_what_was_said_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: Any, options: dict[str, Any]
 ) -> None:
-    text = json.dumps(rows, ensure_ascii=False).encode(options.get("encoding", "utf-8"))
-    (tmp_path / "raw.json").write_bytes(text)
+    encoding = options.get("encoding", "utf-8")
+    (tmp_path / "raw.json").write_bytes(json.dumps(rows, ensure_ascii=False).encode(encoding))
     where: dict[str, Any] = {"source": tmp_path / "raw.json"}
     if "sources" in options:
         where, options = {}, {"sources": [{"path": str(tmp_path / "raw.json"), **options["sources"]}]}
     prepare(**where, output_dir=tmp_path / "out", **options)
     capsys.readouterr()
-    prepare(**where, describe=True, **options)
-    (tmp_path / "data.yaml").write_text(capsys.readouterr().out)
+    prepare(**where, describe=True, dry_run=True, num_proc=1, **options)
+    (tmp_path / "data.yaml").write_text(text := capsys.readouterr().out)
+    assert "dry_run" not in text
     run_prepare(PrepareConfig.build({"output_dir": str(tmp_path / "again")}, file=tmp_path / "data.yaml"))
     assert _data(tmp_path / "again") == _data(tmp_path / "out")
 

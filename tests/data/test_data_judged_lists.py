@@ -81,6 +81,48 @@ def test_annotations_of_argilla_are_put_together(columns: dict[str, Any], expect
     assert pairs("argilla", row) == expected
 
 
+RECORD = {"fields": {"prompt": "q", "response-1": "a", "response-2": "b"}}
+RANKING = [{"rank": 2, "value": "response-1"}, {"rank": 1, "value": "response-2"}]
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"responses": [{"user_id": "u", "status": "submitted", "values": {"mine": {"value": RANKING}}}]},
+        {  # what was thrown away does not count
+            "responses": [
+                {"status": "discarded", "values": {"rating-1": {"value": 9}}},
+                {"status": "submitted", "values": {"rating-1": {"value": 1}, "rating-2": {"value": 4}}},
+            ]
+        },
+        {"responses": [], "suggestions": [{"question_name": "mine", "type": "model", "value": RANKING}]},
+        {"responses": {}, "suggestions": {"mine": {"value": RANKING}}},
+    ],
+)
+def test_records_of_argilla_list_what_each_annotator_answered(held: dict[str, Any]) -> None:
+    assert CONVERTERS["argilla"].detect({**RECORD, **held})
+    assert pairs("argilla", {**RECORD, **held}) == [("b", "a")]
+
+
+@pytest.mark.parametrize(
+    ("names", "judged"),
+    [
+        (("generation-0", "generation-1"), {"rating-0.suggestion": 2, "rating-1.suggestion": 5, "rationale-0.x": "y"}),
+        (("generations-1", "generations-2"), {"generations-1-rating.responses": [1], "rating-2.responses": [2]}),
+    ],
+)
+def test_generations_of_distilabel_are_answers(names: tuple[str, str], judged: dict[str, Any]) -> None:
+    row = {"instruction": "q", names[0]: "a", names[1]: "b", **judged}
+    assert CONVERTERS["argilla"].detect(row)
+    assert pairs("argilla", row) == [("b", "a")]
+
+
+def test_scored_outputs_of_lmflow_are_answers() -> None:
+    row = {"input": "q", "output": [{"text": "a", "score": 1.0}, {"text": "b", "score": 2.0}]}
+    assert CONVERTERS["scored"].detect(row)
+    assert pairs("scored", row) == [("b", "a")]
+
+
 def test_a_choice_between_two_answers_is_a_vote() -> None:
     two = {name: value for name, value in THREE.items() if name != "response-3"}
     votes = {"better.responses": ["response-2", "response-1", "response-2"]}

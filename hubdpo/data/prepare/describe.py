@@ -22,8 +22,10 @@ from hubdpo.data.raw.inner_rows import items_in
 from hubdpo.errors import DataError
 from hubdpo.secrets import find_secrets, redact
 
-OF_SOURCE = {*Description.model_fields, "source", "sources", "format", "map", "labels", "describe"}
+OF_SOURCE = {*Description.model_fields, "source", "sources", "format", "map", "labels"}
 """Options that a description says by itself."""
+OF_THE_RUN = {"describe", "dry_run", "explain", "engine", "num_proc"}
+"""Options of one run."""
 UNKNOWN: Keys = {"prompt": OPEN, "chosen": OPEN, "rejected": OPEN}
 GUESSED = "a guess from the names: check in these rows that the better answer is chosen"
 FILL_IN = "fill in what is marked `# needed`, check the rest, then: hubdpo prepare --config data.yaml -o data"
@@ -59,7 +61,7 @@ def describe_files(config: PrepareConfig, files: Sequence[LookedAt]) -> None:
             console.hint(FILL_IN if file.seen.fields and not file.seen.fitting else problem.hint or FILL_IN)
             found.append(_candidates(config, file))
     items = _items([replace(one, keys={**one.keys, **_given(config, one.file)}) for one in found])
-    options = config.model_dump(exclude_unset=True, exclude=OF_SOURCE)
+    options = config.model_dump(exclude_unset=True, exclude=OF_SOURCE | OF_THE_RUN)
     lines = as_yaml(options)
     if len(items) == 1 and not config.sources:
         lines += [f"source: {_in_yaml(items[0][0])}", *items[0][1].lines]

@@ -15,7 +15,11 @@ from hubdpo.data.converters.vote_words import parse_vote, suffix_of
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, is_number, number_of
 
 PROMPTS = ("prompt", "instruction", "question", "input", "context")
-ANSWERS = tuple(dict.fromkeys((*VOTED, *(f"response{mark}{n}" for mark in ("-", "_", "") for n in range(1, 10)))))
+NUMBERS = tuple(f"{mark}{n}" for mark in ("-", "_", "") for n in range(10))
+ANSWERS = tuple(
+    dict.fromkeys((*VOTED, *(f"{noun}{n}" for noun in ("response", "generation", "generations") for n in NUMBERS)))
+)
+"""The answers; distilabel calls them generations."""
 VALUES, STATUS, SUGGESTED = ".responses", ".responses.status", ".suggestion"
 """What Argilla 2 appends to the name of a question. Argilla 1 has the name alone, and `NAME-suggestion`."""
 OLD_SUGGESTED = "-suggestion"
@@ -25,7 +29,7 @@ def detect(row: Row) -> bool:
     fields = _fields(row)
     if len(_answers_in(fields)) < 2 or not any(fields.get(name) is not None for name in PROMPTS):
         return False
-    return bool(_questions(row)) if fields is row else isinstance(row.get("responses"), dict)
+    return bool(_questions(row)) if fields is row else isinstance(row.get("responses"), (dict, list))
 
 
 def convert(row: Row, how: ConvertOptions) -> Iterator[PreferenceExample | Rejection]:
@@ -52,20 +56,32 @@ def _answers_in(fields: Row) -> list[str]:
 def _questions(row: Row) -> list[str]:
     """Return the names of the questions, which whoever set up the annotation has chosen."""
     if _fields(row) is not row:
-        held = (row.get(name) for name in ("responses", "suggestions"))
-        return sorted({name for questions in held if isinstance(questions, dict) for name in questions})
-    endings = (VALUES, OLD_SUGGESTED)
+        return sorted({*_answered(row, "responses"), *_answered(row, "suggestions")})
+    endings = (VALUES, SUGGESTED, OLD_SUGGESTED)
     named = [name[: -len(ending)] for name in row for ending in endings if name.endswith(ending)]
     return list(dict.fromkeys([*named, *(name for name in row if is_annotated(row, name))]))
+
+
+def _answered(row: Row, name: str) -> dict[str, Any]:
+    """Return what a record holds for each question. Argilla 1 lists the responses by annotator, and suggestions."""
+    held = row.get(name)
+    if isinstance(held, dict):
+        return held
+    found: dict[str, Any] = {}
+    for item in held if isinstance(held, list) else []:
+        if isinstance(item, dict) and isinstance(question := item.get("question_name"), str):
+            found[question] = item
+        values = item.get("values") if isinstance(item, dict) else None
+        for question, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, dict):
+                found.setdefault(question, []).append({"value": value.get("value"), "status": item.get("status")})
+    return found
 
 
 def _values(row: Row, question: str) -> list[Any]:
     """Return what annotators answered to a question, or else its suggestion."""
     if _fields(row) is not row:
-        given, suggested = (
-            held.get(question) if isinstance(held := row.get(name), dict) else None
-            for name in ("responses", "suggestions")
-        )
+        given, suggested = (_answered(row, name).get(question) for name in ("responses", "suggestions"))
     else:
         given, status = row.get(question + VALUES, row.get(question)), row.get(question + STATUS)
         if isinstance(given, list) and isinstance(status, list) and len(given) == len(status):
@@ -111,7 +127,7 @@ def _scores(question: str, value: Any, answers: list[str]) -> Iterator[tuple[str
 
 READS: Reads = (
     prompt_group(*PROMPTS), *ANSWERS, "fields", "responses", "suggestions", "ranking", "preference",
-    *(f"rating{mark}{n}" for mark in ("-", "_", "") for n in range(1, 10)),
+    *(f"rating{n}" for n in NUMBERS),
     *(f"*{ending}" for ending in (VALUES, STATUS, ".responses.users", SUGGESTED, ".suggestion.agent",
                                   ".suggestion.score", OLD_SUGGESTED, "-suggestion-metadata")),
     SYSTEM,

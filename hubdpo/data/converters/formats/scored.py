@@ -73,7 +73,7 @@ class ScoredList:
 
 PROMPTS = ("prompt", "instruction", "question", "user_input", "input", "contents")
 LISTS = ScoredList(
-    answers=("completions", "responses", "generations", "answers", "responses_and_scores"),
+    answers=("completions", "responses", "generations", "answers", "responses_and_scores", "output", "outputs"),
     texts=("response", "completion", "text", "answer", "content"),
     scores=("overall_score", "fine-grained_score", "score", "rating"),
     score_lists=("scores", "ratings", "rating", "rewards"),
