@@ -140,7 +140,9 @@ def _options(before: Snapshot, after: Snapshot) -> list[str]:
     changed = changed_options(config_of(before), config_of(after))
     if len(changed) > MOST_OPTIONS:
         return [f"{len(changed)} options: {', '.join(f'`{name}`' for name in changed)}"]
-    return [f"`{name}` {_value(old)} → {_value(new)}" for name, (old, new) in changed.items()]
+    values = {name: (_value(old), _value(new)) for name, (old, new) in changed.items()}
+    # long values, as the descriptions of sources, may differ only behind what is shown
+    return [f"`{name}` {old} → {new}" if old != new else f"other `{name}`" for name, (old, new) in values.items()]
 
 
 def _accuracy(before: Snapshot, after: Snapshot) -> list[str]:

@@ -116,6 +116,15 @@ def test_a_folder_is_what_was_published_from_it(tmp_path: Path, repo_id: str) ->
     assert (found.files, found.rows, found.config, found.summary) == ({}, None, {}, "the same data")
 
 
+def test_descriptions_that_differ_behind_what_is_shown_are_called_others(tmp_path: Path) -> None:
+    raw = tmp_path / "a-name-that-alone-fills-the-line-of-a-summary.jsonl"
+    raw.write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
+    for weight in (2, 3):
+        source = {"path": str(raw), "weight": weight}
+        prepare(sources=[source], output_dir=tmp_path / str(weight), test_size=0)
+    assert diff(str(tmp_path / "2"), str(tmp_path / "3")).summary == "train 2 → 3 pairs; other `sources`"
+
+
 def test_adapters_are_compared_in_options_numbers_and_weights(run: Path, other_run: Path, repo_id: str) -> None:
     push(folder=run, repo=repo_id, version="1.0.0", check="hashes")
     push(folder=other_run, repo=repo_id, version="2.0.0", check="hashes")
