@@ -66,7 +66,7 @@ def test_the_hint_can_be_pasted_on_the_command_line(name: str, tmp_path: Path) -
     for key, value in fills.items():
         words = [word.replace(f"{key}=...", f"{key}={value}") for word in words]
     words = [fills["first"] if word == OPEN else word for word in words]
-    done = CliRunner().invoke(app, ["prepare", str(source), "-o", str(tmp_path / "out"), *words])
+    done = CliRunner().invoke(app, ["prepare", str(source), "-o", str(tmp_path / "out"), "--test-size", "0", *words])
     assert done.exit_code == 0, done.output
     assert [*load_preferences(tmp_path / "out")["train"]]
 
@@ -126,6 +126,20 @@ def test_where_little_is_known_the_hint_is_to_describe_it(row: dict[str, Any], h
     with pytest.raises(DataError, match="no converter fits") as caught:
         prepare(source=tmp_path / "a b.jsonl", output_dir=tmp_path / "out")
     assert caught.value.hint == hint.format(tmp_path / "a b.jsonl")
+
+
+def test_rows_in_memory_are_described_by_the_call() -> None:
+    with pytest.raises(DataError, match="no converter fits") as caught:
+        prepare([{"Frage": "Q", "Eins": "one", "Zwei": "two"}], output_dir="out")
+    assert caught.value.hint == "--describe"
+
+
+def test_a_column_that_names_an_answer_is_told_but_not_taken(tmp_path: Path) -> None:
+    rows, _ = SHAPES["a column that names an answer, and does not say why"]
+    (tmp_path / "raw.jsonl").write_bytes(lines(rows))
+    with pytest.raises(DataError, match=r"one of which is named by `Votum` \(A, B\), as the better or the w") as caught:
+        prepare(source=tmp_path / "raw.jsonl", output_dir=tmp_path / "out")
+    assert (caught.value.hint or "").startswith("hubdpo prepare --describe")
 
 
 MEANINGLESS = (0, 1, 2, -1, "0", "1", 0.5, True, False, "yes", "no", "x", "win", "lose", "1/0", "7", "A is worse")

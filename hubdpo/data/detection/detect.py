@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hubdpo import console
+from hubdpo.artefacts.manifests.prepare import IN_MEMORY
 from hubdpo.data.converters import CONVERTERS, Convert, Row
 from hubdpo.data.converters.prompts import system_columns
 from hubdpo.data.detection.seen import Suggestion
@@ -163,7 +164,9 @@ def _unfit(file: Look, problem: str) -> DataError:
     """Return the error for rows of another shape, with the formats that fit or options that may read them."""
     fitting = " or ".join(f"--format {name}" for name in file.fitting)
     suggestion = Suggestion(advice=fitting) if fitting else suggest(file.examples)
-    hint = f"hubdpo prepare --describe {shlex.quote(file.source)} > data.yaml" if file.source else "--describe"
+    hint = f"hubdpo prepare --describe {shlex.quote(file.source)} > data.yaml"
+    if not file.source or file.source.startswith(IN_MEMORY):
+        hint = "--describe"
     if suggestion.finding and not suggestion.tells_better:
         hint = (
             "DPO needs two answers to each prompt, and which of them is the better one; a column that always holds the "

@@ -43,7 +43,6 @@ def suggest(rows: Sequence[Row], *, look_inside: bool = True) -> Suggestion:
     complete = [found for found in (*pairs, *lists) if found.is_complete]
     if look_inside and not complete:
         complete = _inner(rows, seen.held.lists)
-    singles.sort(key=lambda found: not found.is_complete)
     best = [*complete, *pairs, *(found for found in singles if found.is_complete), *lists, *singles]
     return best[0] if best else Suggestion()
 
@@ -99,6 +98,12 @@ def _sides(seen: Seen) -> Suggestion | None:
     if vote or not alike:
         return vote
     keys = {"answers": answers, "vote": OPEN}
+    sides = sides_of(*map(Place.of, answers[:2]))
+    naming = [name for name in (*seen.others, *seen.spoken) if name not in answers and _all_name(seen, name, sides)]
+    if naming and len(answers) == 2:
+        shown = ", ".join(f"`{name}` ({seen.texts(name)[1]})" for name in naming[:MOST_VALUES])
+        told = f"{finding}, one of which is named by {shown}, as the better or the worse"
+        return Suggestion(told, keys, left_out=tuple(naming))
     return Suggestion(f"{finding}, and nothing that says which is better", keys, tells_better=False)
 
 

@@ -222,6 +222,10 @@ SHAPES: dict[str, tuple[list[dict[str, Any]], Keys]] = {
         [{"ask": "Q", "replies": {"a": "one", "b": "two"}, "scores": {"a": 1, "b": 2}}],
         {"prompt": "ask", "answers": ["replies.a", "replies.b"], "scores": ["scores.a", "scores.b"]},
     ),
+    "a column that names an answer, and does not say why": (
+        votes("A", "B", vote="Votum", Frage="Q", **{"Antwort A": "one", "Antwort B": "two"}),
+        {"prompt": "Frage", "answers": ["Antwort A", "Antwort B"], "vote": OPEN},
+    ),
     "other languages": (
         votes("回答一", "回答二", vote="偏好", 问题="Q", 回答一="one", 回答二="two"),
         {"prompt": "问题", "answers": ["回答一", "回答二"], "vote": "偏好"},
