@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import hubdpo
-from hubdpo import console, push
+from hubdpo import console, prepare, push
 from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
