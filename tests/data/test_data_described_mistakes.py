@@ -10,6 +10,7 @@ import pytest
 
 from hubdpo import prepare
 from hubdpo.config import PrepareConfig
+from hubdpo.data.prepare.prepare import prepare as run_prepare
 from hubdpo.errors import ConfigError, DataError
 from tests.data.made import lines
 
@@ -90,3 +91,29 @@ def test_paths_of_a_source_may_be_paths(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_bytes(lines(TWO))
     source = {"path": [tmp_path / "raw.jsonl"], "prompt": "q", "chosen": "one", "rejected": "two"}
     assert prepare(sources=(source,), output_dir=tmp_path / "out").funnel.kept == 4
+
+
+VOTED = {"prompt": "q", "answers": ["one", "two"], "vote": "best"}
+
+
+@pytest.mark.parametrize("in_list", [False, True])
+def test_values_that_no_vote_has_are_told_as_they_are_given(tmp_path: Path, in_list: bool) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines(TWO))
+    path, source = str(tmp_path / "raw.jsonl"), {**VOTED, "first": 7, "second": 8}
+    given = {"sources": [{"path": path, **source}]} if in_list else {"source": path, **source}
+    with pytest.raises(DataError, match="the description names no value of `best`: its values are `0`, `1`") as caught:
+        run_prepare(PrepareConfig.build({"output_dir": str(tmp_path / "out"), **given}))
+    hint = str(caught.value.hint)
+    assert hint.endswith("first: '...', second: '...'" if in_list else "--first ... --second ...")
+    assert hint.startswith(f"in the item of `{path}`: " if in_list else "look up")
+
+
+def test_values_that_are_left_open_are_told_as_they_are_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "raw.jsonl").write_bytes(lines(TWO))
+    options = {"source": str(tmp_path / "raw.jsonl"), "output_dir": str(tmp_path / "out"), **VOTED}
+    run_prepare(PrepareConfig.build({**options, "first": 0, "second": 8}))
+    said = capsys.readouterr().err
+    assert "hint: say what they mean: --first 0 --second 8 --... 1" in said
+    assert "the description names `8`, which none" in said

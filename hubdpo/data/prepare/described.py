@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,16 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 import yaml
 
+from hubdpo import console
 from hubdpo.config import PrepareConfig
-from hubdpo.config.description import Description, SourceConfig
+from hubdpo.config.description import MEANINGS, Description, SourceConfig
 from hubdpo.config.map_option import HINT, columns_of_map, parse_map
+from hubdpo.config.spelling import respell
 from hubdpo.data.clean.policy import SourceOfRows
 from hubdpo.data.converters import CONVERTERS, NAMES, Converter, ConvertOptions
 from hubdpo.data.converters.columns import Columns
 from hubdpo.data.converters.formats.described import NAME, converter
 from hubdpo.data.converters.vote_words import normalize, parse_labels
 from hubdpo.data.detection.format_columns import Keys
-from hubdpo.data.detection.keys import in_hint
+from hubdpo.data.detection.keys import as_list, in_hint
 from hubdpo.data.raw.pieces import Piece, cut
 from hubdpo.data.raw.raw_file import RawFile
 from hubdpo.data.raw.sources.find import find_sources
@@ -108,16 +111,40 @@ def _options(config: PrepareConfig, source: SourceConfig) -> ConvertOptions:
 
 @contextmanager
 def in_item(config: PrepareConfig, described: DescribedSource) -> Iterator[None]:
-    """Spell the options in the hint of an error as keys of the source's item, if there is a list of `sources`."""
+    """Spell the options in warnings, errors and their hints as the source was described.
+
+    They are keys of its item if there is a list of `sources`, and `--first 1 --second 2` for `--labels` if the values
+    of the vote were given like that.
+    """
+    if config.sources:
+        form, where = _flow, f"in the item of `{', '.join(described.source.path)}`: "
+    elif config.labels is None and any(getattr(described.source, name) for name in MEANINGS):
+        form, where = _flags, ""
+    else:
+        yield
+        return
+
+    def spelled(text: str, *, is_hint: bool = False) -> str:
+        return where + in_hint(text, form) if is_hint else text.replace("`--labels`", "the description")
+
+    outer = console.spell.get()
+    before = console.spell.set(lambda text, *, is_hint=False: outer(spelled(text, is_hint=is_hint), is_hint=is_hint))
     try:
         yield
     except (ConfigError, DataError) as problem:
-        if config.sources and problem.hint:
-            path = ", ".join(described.source.path)
-            problem.hint = f"in the item of `{path}`: {in_hint(problem.hint, _flow)}"
+        respell(problem, spelled)
         raise
+    finally:
+        console.spell.reset(before)
 
 
 def _flow(keys: Keys) -> str:
     """Return keys as YAML in one line."""
     return yaml.safe_dump(keys, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6).strip()[1:-1]
+
+
+def _flags(keys: Keys) -> str:
+    """Return keys as options, each value of a list as one."""
+    return " ".join(
+        f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, held in keys.items() for value in as_list(held)
+    )
