@@ -171,6 +171,14 @@ def test_files_of_different_shapes_are_described_one_by_one(tmp_path: Path, caps
     assert manifest.funnel.kept == 2
 
 
+def test_of_several_descriptions_each_names_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines([{"prompt": "Q", "chosen": "good", "rejected": "bad"}]))
+    (tmp_path / "b.jsonl").write_bytes(lines([{"instruction": "R", "output": ["good", "bad"]}]))
+    prepare(source=[tmp_path / "a.jsonl", tmp_path / "b.jsonl"], output_dir=tmp_path / "out", test_size=0)
+    told = capsys.readouterr().err
+    assert "\na.jsonl:\n  prompt: prompt\n" in told and "\nb.jsonl:\n  prompt: instruction\n" in told
+
+
 def test_of_two_formats_the_one_that_uses_more_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers = [{"response": "bad", "score": 1}, {"response": "good", "score": 2}]
     row = {"prompt": "Q", "completions": answers, "completion": "good", "label": True}

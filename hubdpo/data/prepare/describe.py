@@ -74,14 +74,16 @@ def describe_files(config: PrepareConfig, files: Sequence[LookedAt]) -> None:
 
 
 def report_detected(files: Sequence[LookedAt], formats: Sequence[str]) -> None:
-    """Show how the rows of detected formats are read: each description once."""
-    shown: list[Keys] = []
+    """Show how the rows of detected formats are read: each description once, with its first file if there are several."""
+    shown: list[Found] = []
     for file, name in zip(files, formats, strict=True):
         if file.described.columns is None and file.described.source.format is None and file.rows:
             found = _found(file, name)
-            if found.keys not in shown:
-                shown.append(found.keys)
-                console.show(*(f"  {line}" for line in found.lines))
+            if all(found.keys != other.keys for other in shown):
+                shown.append(found)
+    for found in shown:
+        place = [f"{found.file.seen.name}:"] if len(shown) > 1 else []
+        console.show(*place, *(f"  {line}" for line in found.lines))
 
 
 def _found(file: LookedAt, name: str) -> Found:
