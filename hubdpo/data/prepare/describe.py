@@ -74,7 +74,7 @@ def describe_files(config: PrepareConfig, files: Sequence[LookedAt]) -> None:
 
 
 def report_detected(files: Sequence[LookedAt], formats: Sequence[str]) -> None:
-    """Show how the rows of detected formats are read: each description once, with its first file if there are several."""
+    """Show how the rows of detected formats are read: each description once, if there are several with a file."""
     shown: list[Found] = []
     for file, name in zip(files, formats, strict=True):
         if file.described.columns is None and file.described.source.format is None and file.rows:
