@@ -118,6 +118,10 @@ def test_the_description_is_a_file_in_which_what_is_open_is_marked(
     ("row", "hint"),
     [
         ({"Frage": "Q", "Eins": "one", "Zwei": "two"}, "hubdpo prepare --describe '{}' > data.yaml"),
+        (
+            {"ask": "Q", "outputs": [{"out": "a", "n": 3}, {"out": "b", "n": 1}]},
+            "hubdpo prepare --describe '{}' > data.yaml",
+        ),
         ({"good": "one", "bad": "two"}, "hubdpo prepare --describe '{}' > data.yaml"),
     ],
 )

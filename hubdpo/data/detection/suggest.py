@@ -194,7 +194,7 @@ def _list(seen: Seen) -> Suggestion | None:
         f", with {members}, of which none is known to be a score or a rank" if numbers
         else ", and no list `scores`, where more is better, or `ranks`, where 1 is best, with a number for each answer"
     )  # fmt: skip
-    return Suggestion(finding, {"answers": answers, "scores": OPEN}, tells_better=False)
+    return Suggestion(finding, {"answers": answers, "scores": OPEN}, tells_better=bool(numbers))
 
 
 def _literals(seen: Seen) -> Suggestion | None:

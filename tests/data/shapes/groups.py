@@ -110,7 +110,7 @@ GROUPS = {
                 for i, (text, score) in enumerate(((first(n), vote(n, 7, 1)), (second(n), vote(n, 1, 7))))
             ],
         },
-        options={"format": "scored", "score_field": "pm_score"},
+        options={"prompt": "question", "answers": "answers[].text", "scores": "answers[].pm_score"},
     ),
     "helpsteer2": Shape(
         lambda n: two(
