@@ -51,8 +51,8 @@ RANKS = ("rank", "ranks")
 NEUTRAL = frozenset((
     "my", "our", "human", "user", "judge", "annotator", "ai", "llm", "gpt", "model", "models", "rm", "pm", "avg",
     "average", "mean", "median", "total", "final", "weighted", "normalized", "raw", "answer", "answers", "response",
-    "responses", "completion", "completions", "output", "outputs", "candidate", "candidates", "meta", "metadata", "eval",
-    "evaluation", "evaluations", "annotation", "annotations", "helpfulness", "left", "right", "first", "second",
+    "responses", "completion", "completions", "output", "outputs", "candidate", "candidates", "meta", "metadata",
+    "eval", "evaluation", "evaluations", "annotation", "annotations", "helpfulness", "left", "right", "first", "second",
 ))  # fmt: skip
 """Words beside those of scores and ranks that do not turn them round, as `toxicity` does."""
 NUMBERS = frozenset(("idx", "index", "argmax"))
