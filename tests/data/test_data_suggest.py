@@ -386,3 +386,10 @@ def test_a_label_beside_two_answers_calls_one_answer_good(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="nothing says whether a label") as caught:
         prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", format="unpaired")
     assert "--labels good=...,bad=..." in (caught.value.hint or "")
+
+
+def test_of_very_many_columns_the_first_are_looked_at() -> None:
+    columns = {"question": "Q", "good": "a", "bad": "b"}
+    many = {f"column {number}": "text" for number in range(3000)}
+    assert suggest([{**columns, **many}]).keys == {"prompt": "question", "chosen": "good", "rejected": "bad"}
+    assert "chosen" not in (suggest([{**many, **columns}]).keys or {})

@@ -6,7 +6,7 @@ The meaning of a value is never guessed: of two answers and a vote, no answer is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, islice
 
 from hubdpo import console
 from hubdpo.config.description import OPEN
@@ -33,10 +33,13 @@ from hubdpo.data.raw.inner_rows import items_in
 _ONE_ANSWER = [(word,) for word in named.ANSWERS if word != "text"]
 MOST_ROWS = 20
 """Rows inside rows that are looked at."""
+MOST_COLUMNS = 1000
+"""Columns that are looked at: names are compared with each other."""
 
 
 def suggest(rows: Sequence[Row], *, look_inside: bool = True) -> Suggestion:
     """Return what the rows seem to hold, and how they may be described."""
+    rows = [dict(islice(row.items(), MOST_COLUMNS)) for row in rows]
     seen = Seen(rows, Held.of(rows))
     pairs = [seen.described(found) for way in (_pair, _one_of_several, _sides) if (found := way(seen))]
     lists, singles = ([seen.described(found) for found in [way(seen)] if found] for way in (_list, _single))
