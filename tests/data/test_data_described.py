@@ -95,6 +95,16 @@ def test_a_vote_for_one_of_several_makes_a_pair_with_each_other(tmp_path: Path) 
     assert pairs == [(Q, "good", "bad"), (Q, "good", "worse")]
 
 
+@pytest.mark.parametrize(("first", "votes", "hint"), [(1, [1, 0], "--first 0"), (0, [1, 3], "--first 1")])
+def test_a_number_that_no_answer_has_is_refused(tmp_path: Path, first: int, votes: list[int], hint: str) -> None:
+    rows = [{**THREE, "best": vote} for vote in votes]
+    with pytest.raises(DataError) as caught:
+        prepared(tmp_path, rows, prompt="q", answers="all", vote="best", first=first)
+    assert f"a vote of `best` is {votes[1]}, and 3 answers counted from {first}" in caught.value.message
+    assert hint.removeprefix("--first ") in str(caught.value.hint)
+    assert prepared(tmp_path, rows, prompt="q", answers="all", vote="best", first=first, tie=votes[1])
+
+
 def test_single_answers_of_a_description_are_paired(tmp_path: Path) -> None:
     rows = [{"q": "Q", "a": "bad", "liked": "no"}, {"q": "Q", "a": "good", "liked": "yes"}]
     pairs = prepared(tmp_path, rows, prompt="q", answer="a", label="liked", good="yes", bad="no")
@@ -114,7 +124,7 @@ DROPPED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({**TWO, "a": 2, "b": 1}, {**PAIR, "ranks": ["a", "b"]}, "inverted"),
     ({**TWO, "a": None, "b": 1}, {**PAIR, "scores": ["a", "b"]}, "unscored"),
     ({**TWO, "v": 3}, {**SIDES, "vote": "v", "first": 1, "second": 2, "tie": [3, 4]}, "tie"),
-    ({**THREE, "v": 3}, {"prompt": "q", "answers": "all", "vote": "v", "first": 0}, "unknown_label"),
+    ({**THREE, "v": "x"}, {"prompt": "q", "answers": "all", "vote": "v", "first": 0}, "unknown_label"),
     ({**THREE, "v": "x"}, {"prompt": "q", "answers": "all", "vote": "v", "first": 0, "tie": "x"}, "tie"),
     ({**THREE, "v": [0, 1]}, {"prompt": "q", "answers": "all", "vote": "v", "first": 0}, "tie"),
     ({**TWO, "q": 5}, PAIR, "wrong_type"),

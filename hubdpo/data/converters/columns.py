@@ -164,6 +164,14 @@ class Columns:
         points = [score_of(value) for value in self._several(self.scores or self.ranks, row)]
         return points if self.scores else [None if rank is None else -rank for rank in points]
 
+    def votes(self, row: Row) -> list[object]:
+        """Return all votes of a row that are not missing."""
+        found: list[object] = []
+        for place in self.vote:
+            value = place.value(row)
+            found += value if isinstance(value, list) else [value]
+        return [vote for vote in found if vote is not None]
+
     def _several(self, places: tuple[Place, ...], row: Row) -> list[Any]:
         """Return the values of several places, or the items of the list at one. Raise Rejection if it is no list."""
         if len(places) > 1:

@@ -16,6 +16,7 @@ from hubdpo.data.clean.screen import SIDES, Screen, list_columns
 from hubdpo.data.converters import ANSWERS, Convert, Converter, ConvertMany, ConvertOptions
 from hubdpo.data.converters.cells import is_list_of_texts, is_object_with_text
 from hubdpo.data.converters.vote_columns import ONE_OF_THREE
+from hubdpo.data.detection.check_numbers import check_numbers
 from hubdpo.data.detection.check_options import check_score_field, check_votes, models_read
 from hubdpo.data.detection.check_places import check_places
 from hubdpo.data.detection.detect import MOST_FIELDS, Look, first_converted
@@ -160,6 +161,8 @@ def _screen_of(file: LookedAt, converter: Converter, keep: list[str]) -> Screen:
     if how.score_field and "score_field" in converter.options:
         check_score_field(how.score_field, rows)
     models: tuple[str, ...] = ()
+    if columns is not None and columns.base is not None:
+        check_numbers(columns, seen.name, rows)
     if "labels" in converter.options:
         check_votes(converter.name, columns, how, converter.bind(how), rows)
         models = models_read(columns, how, rows)

@@ -57,7 +57,7 @@ def convert_scored(row: Row, columns: Columns, how: ConvertOptions) -> Pairs:
 
 def convert_voted(row: Row, columns: Columns, how: ConvertOptions) -> Converted:
     """Pair two answers by a vote, or the best of several with each other one."""
-    answers, votes = columns.read_answers(row), _votes(row, columns)
+    answers, votes = columns.read_answers(row), columns.votes(row)
     if not votes:
         raise Rejection("missing_field")
     prompt = columns.read_prompt(row)
@@ -71,15 +71,6 @@ def convert_voted(row: Row, columns: Columns, how: ConvertOptions) -> Converted:
     best = _best(votes, columns, len(answers))
     pairs = [columns.pair(row, prompt, answers[best], other) for at, other in enumerate(answers) if at != best]
     return pairs if len(pairs) > 1 else pairs[0]
-
-
-def _votes(row: Row, columns: Columns) -> list[object]:
-    """Return all votes of a row that are not missing."""
-    found: list[object] = []
-    for place in columns.vote:
-        value = place.value(row)
-        found += value if isinstance(value, list) else [value]
-    return [vote for vote in found if vote is not None]
 
 
 def _vote(row: Row, columns: Columns, votes: list[object], how: ConvertOptions) -> Vote:
