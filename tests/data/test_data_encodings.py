@@ -61,9 +61,9 @@ def test_the_encoding_that_the_error_names_reads_the_file(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_one_row_among_plain_english_ones_tells_the_encoding(tmp_path: Path, name: str) -> None:
+def test_two_rows_among_plain_english_ones_tell_the_encoding(tmp_path: Path, name: str) -> None:
     english = [{"prompt": f"Boil {count} eggs.", "chosen": "Yes.", "rejected": "No."} for count in range(5)]
-    data = lines([*english, row(name)]).decode().encode(name)
+    data = lines([*english, row(name), {**row(name), "rejected": "No!"}]).decode().encode(name)
     with pytest.raises(DataError, match=f"perhaps {name}"):
         make(tmp_path, "raw.jsonl", data)
     assert TEXTS[name] in make(tmp_path, "raw.jsonl", data, encoding=name)

@@ -182,7 +182,7 @@ def test_what_a_kill_left_is_swept(work: Path, holder: Callable[[], Any], there:
 
 
 def test_a_worker_that_outlives_its_parent_holds_nothing(work: Path) -> None:
-    code = HOLD.replace("print('held'", "child = os.fork()\n    if child: print(child")
+    code = HOLD.replace("print('held'", "if not os.fork(): print(os.getpid()")  # once the child has let go
     code = code.replace("import sys", "import os, sys")
     process = subprocess.Popen([sys.executable, "-c", code, "out"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

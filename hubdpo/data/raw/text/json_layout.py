@@ -63,10 +63,11 @@ def json_layout(
         if start.startswith((b"<!doctype html", b"<html")):
             hint = "download the file itself, signed in where needed"
             raise DataError(f"{file.name} is a web page, not data", hint=hint)
-        # a few broken rows are dropped later; half of the objects, or all that are not ASCII, are another encoding
+        # a few broken rows are dropped later; half of the objects, or all of several that are not ASCII, are another
+        # encoding
         objects = [part for part in text.split(b"}")[:-1] if part.strip()]
-        broken = sum(not is_utf8(part) for part in objects)
-        if broken and (2 * broken > len(objects) or broken == sum(not part.isascii() for part in objects)):
+        broken, spoken = (sum(map(check, objects)) for check in (_is_broken, _is_not_ascii))
+        if 2 * broken > len(objects) or 1 < broken == spoken:
             raise not_utf8(file.name, text)
         text = without_constants(text.decode(errors="replace").encode())
         if text.startswith(b"["):
@@ -83,6 +84,14 @@ def json_layout(
         return Layout.LINES, []
     _check_path(file, most, rows)
     return Layout.OBJECT, []
+
+
+def _is_broken(text: bytes) -> bool:
+    return not is_utf8(text)
+
+
+def _is_not_ascii(text: bytes) -> bool:
+    return not text.isascii()
 
 
 def whole_text(file: RawFile) -> bytes:
