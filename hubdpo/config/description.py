@@ -225,7 +225,7 @@ class Description(Config):
         """Whether the columns are described, so that no format is needed."""
         return bool(self.chosen or self.answers or self.answer)
 
-    def meanings(self, normalize: Callable[[str], str] = str) -> dict[str, str] | None:
+    def meanings(self, normalize: Callable[[str], str]) -> dict[str, str] | None:
         """Return the meaning of each value of the vote or label, normalized; None if it has its own.
 
         Raise ConfigError for a value with two meanings.

@@ -23,6 +23,7 @@ from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
 from hubdpo.config import PushConfig
+from hubdpo.config.base import flag_of
 from hubdpo.config.push import BUMPS, Check
 from hubdpo.config.takes import takes
 from hubdpo.errors import ArtefactError, ConfigError, HubError, VerificationFailed, VersionTaken
@@ -146,7 +147,7 @@ def _check_options_of_dataset(config: PushConfig) -> None:
     """Raise ConfigError for options that do not apply to datasets."""
     for name in ("license_name", "license_link", "base_model", "base_revision"):
         if getattr(config, name) is not None:
-            raise ConfigError(f"`--{name.replace('_', '-')}` is not for datasets", hint="leave it out")
+            raise ConfigError(f"`{flag_of(name)}` is not for datasets", hint="leave it out")
     stated = PrepareManifest.read(config.folder / PREPARE_FILE).license
     if config.license not in (None, stated):
         own = f"`{stated}`" if stated else "none"

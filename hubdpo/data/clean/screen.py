@@ -17,7 +17,7 @@ from typing import Any
 from hubdpo.data.clean.unread import could_hold_media, media_in, unread_members
 from hubdpo.data.converters.cells import ARRAYS, BEGINS, OPENERS, parse_messages_cell, single_text_list
 from hubdpo.data.converters.contract import ConvertOptions
-from hubdpo.data.converters.prompts import SYSTEM, TOOLS, Reads, system_columns, tool_columns
+from hubdpo.data.converters.prompts import SYSTEM, TOOLS, Reads, names_in, system_columns, tool_columns
 from hubdpo.data.pairs.calls import is_no_tools, is_tools
 from hubdpo.data.pairs.example import UNLISTED, NotText, Rejection, Row, number_of
 
@@ -302,9 +302,8 @@ def _is_list(text: object) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _columns(reads: Reads, keys: tuple[str, ...]) -> dict[str, set[str]]:
     """Return the columns that are read, each with its members if only these are. A column of `keys` is not split."""
-    ways = [way for group in reads for way in ((group,) if isinstance(group, str) else group)]
     names: dict[str, set[str]] = {}
-    for name in (name for way in ways for name in ((way,) if isinstance(way, str) else way)):
+    for name in names_in(reads):
         if name.startswith("*"):
             names |= {key: set() for key in keys if key.endswith(name[1:])}
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hubdpo.artefacts.formats.messages import Message
@@ -31,6 +31,12 @@ REQUESTS = ("input", "chosen")
 """Columns whose objects may hold tools."""
 WITH_INPUT = ("instruction", "question")
 """Prompt columns that a column `input` continues, as in Alpaca's files."""
+
+
+def names_in(reads: Reads) -> Iterator[str]:
+    """Yield the names of all columns in `reads`, alternatives and those that are read together included."""
+    ways = (way for group in reads for way in ((group,) if isinstance(group, str) else group))
+    return (name for way in ways for name in ((way,) if isinstance(way, str) else way))
 
 
 @functools.lru_cache(maxsize=4096)

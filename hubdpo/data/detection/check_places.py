@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hubdpo import console
+from hubdpo.config.base import flag_of
 from hubdpo.config.description import OPEN, PLACES, SourceConfig
 from hubdpo.config.name_values import write_pairs
 from hubdpo.data.converters.places import Place, listed
@@ -46,7 +47,7 @@ def _no_column(mapping: dict[str, str] | None, name: str, place: Place, seen: Lo
     if mapping is not None:
         missing = [column for column in mapping.values() if Place.of(column).column not in seen.fields]
         return DataError(problem, hint=_corrected(mapping, missing, seen))
-    flag = f"--{name.replace('_', '-')}"
+    flag = flag_of(name)
     parts = [part.strip() for part in place.path.split(",")]
     if len(parts) > 1 and all(Place.of(part).column in seen.fields for part in parts):
         return DataError(problem, hint=" ".join(f"{flag} {shlex.quote(part)}" for part in parts))
@@ -79,7 +80,7 @@ def _no_value(name: str, place: Place, seen: Look) -> DataError:
     if members:
         problem += f"; the members there are {console.listed((f'`{key}`' for key in members), MOST_FIELDS)}"
         if near := near_name(place.steps[-1], members):
-            hint = f"--{name.replace('_', '-')} {shlex.quote(place.path.removesuffix(place.steps[-1]) + near)}"
+            hint = f"{flag_of(name)} {shlex.quote(place.path.removesuffix(place.steps[-1]) + near)}"
     return DataError(problem, hint=hint)
 
 

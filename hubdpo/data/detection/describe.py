@@ -18,7 +18,7 @@ from hubdpo.data.converters.prompts import system_columns, tool_columns, tools_i
 from hubdpo.data.converters.vote_columns import STRENGTHS
 from hubdpo.data.converters.vote_words import normalize
 from hubdpo.data.detection.format_columns import COLUMNS, Keys
-from hubdpo.data.detection.keys import compiled, is_open
+from hubdpo.data.detection.keys import compiled, is_open, plain_keys
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, ScoredAnswer
 
 MOST_VALUES = 8
@@ -83,7 +83,7 @@ def _values(name: str, keys: Keys, rows: Sequence[Row], how: ConvertOptions) -> 
         found[meaning] = [*found.get(meaning, []), value]
     if len(meanings) > MOST_VALUES or not ({"first", "second"} <= found.keys() or {"good", "bad"} <= found.keys()):
         return None
-    return {meaning: values[0] if len(values) == 1 else values for meaning, values in found.items()}
+    return plain_keys(found)
 
 
 def _meaning(name: str, keys: Keys, row: Row, how: ConvertOptions) -> str | None:

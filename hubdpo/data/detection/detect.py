@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hubdpo import console
 from hubdpo.artefacts.manifests.prepare import IN_MEMORY
 from hubdpo.data.converters import CONVERTERS, Convert, Row
-from hubdpo.data.converters.prompts import system_columns
+from hubdpo.data.converters.prompts import names_in, system_columns
 from hubdpo.data.detection.seen import Suggestion
 from hubdpo.data.detection.suggest import suggest
 from hubdpo.data.pairs.example import Converted, Rejection
@@ -57,9 +57,8 @@ class Look:
 
     def read_by(self, name: str) -> list[str]:
         """Return the columns that a converter may read."""
-        ways = [way for group in CONVERTERS[name].reads for way in ((group,) if isinstance(group, str) else group)]
-        names = {part for way in ways for part in ((way,) if isinstance(way, str) else way)}
-        columns = {part.partition(".")[0] for part in names} | {*system_columns(tuple(self.fields))}
+        names = {column.partition(".")[0] for column in names_in(CONVERTERS[name].reads)}
+        columns = names | {*system_columns(tuple(self.fields))}
         return [column for column in self.fields if column in columns]
 
     @property

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
+from hubdpo.config.base import flag_of
 from hubdpo.config.description import MEANINGS, OPEN, Description, SourceConfig
 from hubdpo.config.map_option import BESIDE, PAIR, WITH_VOTE, columns_of_map
 from hubdpo.config.name_values import read_pairs, write_pairs
@@ -73,7 +74,7 @@ def as_options(keys: Keys) -> str:
             continue
         values = [write_pairs(value.items())] if isinstance(value, dict) else as_list(value)
         for one in values:
-            found += [f"--{key.replace('_', '-')}", shlex.quote(str(one))]
+            found += [flag_of(key), shlex.quote(str(one))]
     if _both_sides(keys):
         labels = ((meaning, value) for meaning in MEANINGS if meaning in keys for value in as_list(keys[meaning]))
         found += ["--labels", shlex.quote(write_pairs(labels))]

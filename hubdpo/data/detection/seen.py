@@ -11,9 +11,7 @@ from hubdpo.config.description import MEANINGS, OPEN
 from hubdpo.data.converters import ConvertOptions
 from hubdpo.data.converters.prompts import WITH_INPUT
 from hubdpo.data.converters.rendered_chats import is_rendered
-from hubdpo.data.converters.vote_words import (
-    normalize,
-)
+from hubdpo.data.converters.vote_words import normalize
 from hubdpo.data.detection import names as named
 from hubdpo.data.detection.describe import beside
 from hubdpo.data.detection.format_columns import Keys

@@ -13,6 +13,7 @@ import yaml
 
 from hubdpo import console
 from hubdpo.config import PrepareConfig
+from hubdpo.config.base import flag_of
 from hubdpo.config.description import MEANINGS, Description, SourceConfig
 from hubdpo.config.map_option import HINT, columns_of_map, parse_map
 from hubdpo.config.spelling import respell
@@ -99,7 +100,7 @@ def source_of_rows(
 def _of_options(config: PrepareConfig) -> SourceConfig:
     values = {name: getattr(config, name) for name in Description.model_fields}
     values |= columns_of_map(config.map) if config.map is not None else {}
-    named = config.format if config.format != "columns" else None
+    named = config.format if config.format != NAME else None
     return SourceConfig.model_construct(**values, path=config.source, format=named)
 
 
@@ -146,5 +147,5 @@ def _flow(keys: Keys) -> str:
 def _flags(keys: Keys) -> str:
     """Return keys as options, each value of a list as one."""
     return " ".join(
-        f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, held in keys.items() for value in as_list(held)
+        f"{flag_of(key)} {shlex.quote(str(value))}" for key, held in keys.items() for value in as_list(held)
     )

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.workspace import Workspace
 from hubdpo.config import PrepareConfig
+from hubdpo.config.base import flag_of
 from hubdpo.data.clean.decide import REASONS, VERDICTS, Decision
 from hubdpo.data.clean.keys import RowKeys
 from hubdpo.data.prepare.dropped import POLICIES, is_error
@@ -112,7 +113,7 @@ def check_decision(
 
 
 def _not_allowed(piece: Piece, line: int, reason: str, config: PrepareConfig) -> DataError:
-    option = "--strict" if config.strict else f"--{POLICIES[reason].replace('_', '-')} error"
+    option = "--strict" if config.strict else f"{flag_of(POLICIES[reason])} error"
     return DataError(
         f"{piece.file.name}, {piece.file.place} {line}: {reason}",
         hint=f"fix the row, or remove `{option}` to drop and count such rows",

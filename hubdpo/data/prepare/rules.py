@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from hubdpo import console
 from hubdpo.artefacts.formats.messages import IDS
 from hubdpo.config import PrepareConfig
+from hubdpo.config.base import flag_of
 from hubdpo.config.description import SourceConfig
 from hubdpo.data.clean.screen import SIDES, Screen, list_columns
 from hubdpo.data.converters import ANSWERS, Convert, Converter, ConvertMany, ConvertOptions
@@ -225,7 +226,7 @@ def _warn_of_unused_options(config: PrepareConfig, files: Sequence[LookedAt], co
         options |= {"min_margin", "on_tie"}
     for option, needs in NEEDS.items():
         if option not in options and getattr(config, option) != type(config).model_fields[option].default:
-            flag = "--" + option.replace("_", "-")
+            flag = flag_of(option)
             names = console.listed(sorted({converter.name for converter in converters}))
             console.warn(f"`{flag}` is not used: no {needs} is read by {names}")
 

@@ -66,8 +66,8 @@ def json_layout(
         # a few broken rows are dropped later; half of the objects, or all of several that are not ASCII, are another
         # encoding
         objects = [part for part in text.split(b"}")[:-1] if part.strip()]
-        broken, spoken = (sum(map(check, objects)) for check in (_is_broken, _is_not_ascii))
-        if 2 * broken > len(objects) or 1 < broken == spoken:
+        broken = sum(not is_utf8(part) for part in objects)
+        if 2 * broken > len(objects) or 1 < broken == sum(not part.isascii() for part in objects):
             raise not_utf8(file.name, text)
         text = without_constants(text.decode(errors="replace").encode())
         if text.startswith(b"["):
@@ -84,14 +84,6 @@ def json_layout(
         return Layout.LINES, []
     _check_path(file, most, rows)
     return Layout.OBJECT, []
-
-
-def _is_broken(text: bytes) -> bool:
-    return not is_utf8(text)
-
-
-def _is_not_ascii(text: bytes) -> bool:
-    return not text.isascii()
 
 
 def whole_text(file: RawFile) -> bytes:
