@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hubdpo.config import PrepareConfig, TrainConfig
-from hubdpo.config.train import Role
+from hubdpo.config.roles import Role
 from hubdpo.errors import ConfigError
 
 NEEDED = {"model_name_or_path": "me/base", "dataset": "data", "output_dir": "run"}

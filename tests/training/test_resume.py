@@ -20,7 +20,7 @@ from hubdpo.artefacts.manifests.run import BaseRef, Change, DatasetRef, RunManif
 from hubdpo.cards.commands import train_command
 from hubdpo.cli.app import app
 from hubdpo.config import TrainConfig
-from hubdpo.config.train import Role
+from hubdpo.config.roles import Role
 from hubdpo.errors import ArtefactError, ConfigError, ResumeMismatch, Stopped, TrainingError
 from hubdpo.training import start
 from hubdpo.training import train as stage

@@ -17,7 +17,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, Qwen3Config, Qwen3ForCausalLM
 from trl import DPOConfig, DPOTrainer
 
-from hubdpo.config.train import QWEN2_PROJECTIONS
+from hubdpo.config.train_groups import QWEN2_PROJECTIONS
 from hubdpo.training.step import reference, shared_prefix
 from hubdpo.training.step.batch import AssistantCollator
 from hubdpo.training.step.shared_prefix import SharedPrefix, build_layout

@@ -16,7 +16,7 @@ import pytest
 from hubdpo import prepare, train
 from hubdpo.artefacts.manifests.manifest import LOCAL_FILE
 from hubdpo.config import TrainConfig
-from hubdpo.config.train import QWEN2_PROJECTIONS
+from hubdpo.config.train_groups import QWEN2_PROJECTIONS
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError, HubError, UnsupportedBase
 from hubdpo.hub.open import open_snapshot

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from hubdpo import train
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.config.train import QWEN2_PROJECTIONS
+from hubdpo.config.train_groups import QWEN2_PROJECTIONS
 from hubdpo.errors import ConfigError, ResumeMismatch, TrainingError, UnsupportedBase
 from hubdpo.training.run.output_folder import mark_complete, newest_checkpoint
 from hubdpo.training.step.trainer import Measured

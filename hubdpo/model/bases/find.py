@@ -18,7 +18,7 @@ from hubdpo.artefacts.manifests.manifest import MERGE_FILE
 from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.cards.licences import licence_of
 from hubdpo.config import TrainConfig
-from hubdpo.config.train import ALL_LINEAR, QWEN2_PROJECTIONS
+from hubdpo.config.train_groups import ALL_LINEAR, QWEN2_PROJECTIONS
 from hubdpo.errors import ConfigError, HubError
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.open import open_snapshot

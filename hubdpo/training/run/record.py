@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import METRICS_FILE, canonical_json, write_atomic
 from hubdpo.config import TrainConfig
-from hubdpo.config.train import Role
+from hubdpo.config.roles import Role
 from hubdpo.model.adapters.config import canonical_adapter_config
 from hubdpo.model.bases.find import Base, copy_base_files
 from hubdpo.training.run.output_folder import SCRATCH, mark_complete

@@ -14,8 +14,9 @@ from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, Change, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
+from hubdpo.config.objective import WHOLE_BATCH_LOSSES
+from hubdpo.config.roles import Role
 from hubdpo.config.schedules import BY_EVALUATION
-from hubdpo.config.train import WHOLE_BATCH_LOSSES, Role
 from hubdpo.errors import ConfigError, ResumeMismatch
 from hubdpo.training.run.output_folder import Checkpoint, check_output_folder, newest_checkpoint
 from hubdpo.training.run.record import Options, published_config

@@ -35,7 +35,7 @@ from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
 from hubdpo.config import TrainConfig
-from hubdpo.config.train import ALL_LINEAR
+from hubdpo.config.train_groups import ALL_LINEAR
 
 Forward = Callable[..., torch.Tensor]
 TOLERANCE = 1e-5

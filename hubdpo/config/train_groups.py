@@ -1,0 +1,165 @@
+"""Options of `hubdpo train` in groups, named as in TRL, PEFT and transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from hubdpo.config.base import Cli, Config, NumberOrAuto, PathOrName, Unfit
+from hubdpo.config.roles import Command, Manner, Weights
+from hubdpo.config.schedules import ScheduleArguments
+from hubdpo.config.template_kwargs import HELP, TemplateKwargs
+from hubdpo.config.torch_names import Device
+
+ALL_LINEAR = "all-linear"
+"""PEFT's name for every linear layer except the output head."""
+QWEN2_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class RunOptions(Config):
+    panel = "Run"
+
+    model_name_or_path: Command[PathOrName] = Field(
+        description="Base model of the Qwen2 family: a Hub id or a local folder."
+    )
+    model_revision: Command[str | None] = Field(
+        None, description="Branch, tag or commit of the base. The run records the commit."
+    )
+    dataset: Command[PathOrName] = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
+    output_dir: Command[Annotated[Path, Cli(short="-o", metavar="DIR")]] = Field(description="Run folder to write.")
+    resume: Command[bool] = Field(False, description="Continue from the newest complete checkpoint in the run folder.")
+    extend: Command[bool] = Field(
+        False,
+        description="Train a finished or stopped run further, up to --max-steps or --num-train-epochs; implies "
+        "--resume.",
+    )
+    dry_run: Command[bool] = Field(
+        False, description="Check everything and run one step on the longest pairs, without writing anything."
+    )
+
+    @property
+    def resumes(self) -> bool:
+        """Whether to continue the run that is in the folder."""
+        return self.resume or self.extend
+
+
+class ScheduleOptions(Config):
+    panel = "Optimiser, schedule and batches"
+
+    learning_rate: Weights[float] = Field(5e-6, gt=0, description="Peak learning rate.")
+    lr_scheduler_type: Weights[str] = Field("cosine", description="Learning rate schedule of transformers.")
+    lr_scheduler_kwargs: Weights[ScheduleArguments] = Field(
+        None, description='Arguments of the schedule, such as {"min_lr_rate": 0.1}.'
+    )
+    warmup_ratio: Weights[float] = Field(0.1, ge=0, lt=1, description="Share of steps for warmup.")
+    num_train_epochs: Weights[float] = Field(1.0, gt=0, description="Passes over the train split.")
+    max_steps: Weights[int] = Field(-1, ge=-1, description="Number of optimiser steps; -1 uses --num-train-epochs.")
+    per_device_train_batch_size: Manner[int] = Field(4, ge=1, description="Pairs per forward pass.")
+    per_device_eval_batch_size: Manner[int] = Field(4, ge=1, description="Pairs per forward pass of an evaluation.")
+    gradient_accumulation_steps: Manner[int] = Field(4, ge=1, description="Forward passes per optimiser step.")
+    tokens_per_batch: Manner[NumberOrAuto] = Field(
+        None,
+        description="Fill each forward pass with N tokens, or as many as fit in memory, instead of a number of pairs. "
+        "A step keeps its --per-device-train-batch-size x --gradient-accumulation-steps pairs. On one GPU `auto`, "
+        "unless --per-device-train-batch-size is given.",
+    )
+    weight_decay: Weights[float] = Field(0.0, ge=0, description="Weight decay of AdamW.")
+    max_grad_norm: Weights[float] = Field(1.0, gt=0, description="Gradient norm to clip to.")
+
+    @field_validator("max_steps")
+    @classmethod
+    def _some_steps(cls, value: int) -> int:
+        if value == 0:
+            raise Unfit("0 steps train nothing", hint="--max-steps 1 or more, or -1 for all of --num-train-epochs")
+        return value
+
+    @property
+    def pairs_per_process(self) -> int:
+        """Pairs that one process contributes to an optimiser step."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+
+class LengthOptions(Config):
+    panel = "Length and template"
+
+    max_length: Weights[int] = Field(1024, ge=8, description="Maximum tokens, prompt plus answer.")
+    max_prompt_length: Weights[int | None] = Field(
+        None, ge=4, description="Maximum prompt tokens, cut from the left. By default half of --max-length."
+    )
+    chat_template_kwargs: Weights[TemplateKwargs] = Field(None, description=HELP)
+
+    @property
+    def prompt_budget(self) -> int:
+        """Maximum prompt tokens."""
+        return self.max_prompt_length if self.max_prompt_length is not None else self.max_length // 2
+
+
+class LoraOptions(Config):
+    panel = "LoRA"
+
+    lora_r: Weights[int] = Field(16, ge=1, description="Rank of the LoRA matrices.")
+    lora_alpha: Weights[int] = Field(32, ge=1, description="LoRA alpha; updates are scaled by alpha / r.")
+    lora_dropout: Weights[float] = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
+    lora_target_modules: Weights[list[str]] = Field(
+        list(QWEN2_PROJECTIONS), description="Linear layers to adapt, or `all-linear`."
+    )
+
+    @field_validator("lora_target_modules")
+    @classmethod
+    def _unambiguous_layers(cls, value: list[str]) -> list[str]:
+        """Refuse what PEFT would misread. Whether the base has the layers is checked once the base is known."""
+        if not value:
+            raise Unfit("no layer is named", hint="--lora-target-modules all-linear")
+        if ALL_LINEAR in [name.lower() for name in value]:
+            if len(set(value)) > 1:
+                raise Unfit(
+                    "`all-linear` means every linear layer except the output head, and cannot be combined with names",
+                    hint="--lora-target-modules all-linear",
+                )
+            return [ALL_LINEAR]
+        return value
+
+
+class MemoryOptions(Config):
+    panel = "Quantisation, speed and memory"
+
+    load_in_4bit: Weights[bool] = Field(True, description="Quantise the base to NF4 with double quantisation.")
+    dequantize_once: Manner[bool] = Field(
+        False,
+        description="Keep de-quantised NF4 weights in memory: same numbers, faster, 4 times the memory of the base "
+        "(8 times in float32).",
+    )
+    shared_prefix: Manner[bool] = Field(
+        True, description="Run the prompt of a pair once for both answers; --no-shared-prefix is plain TRL."
+    )
+    gradient_checkpointing: Manner[bool] = Field(True, description="Recompute activations to save memory.")
+    checkpoint_layers: Manner[NumberOrAuto] = Field(
+        None,
+        description="Layers to recompute in the longest forward pass, or as few as memory allows; shorter passes "
+        "recompute fewer. On a GPU `auto`, unless --gradient-checkpointing is given; on a CPU all layers.",
+    )
+
+
+class ProcessOptions(Config):
+    panel = "Processes, logging and checkpoints"
+
+    num_processes: Weights[int] = Field(
+        1, ge=1, description="Processes on this machine: one per GPU, or gloo on the CPU. Each takes its own batches."
+    )
+    device: Manner[Device] = Field("auto", description="Device to train on.")
+    seed: Weights[int] = Field(42, ge=0, description="Random seed.")
+    deterministic: Manner[bool] = Field(
+        False,
+        description="On a GPU, use kernels that add in a fixed order, so that a resumed run ends with the same bits. "
+        "Slower. On a CPU it always does.",
+    )
+    logging_steps: Manner[int] = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
+    eval_steps: Manner[int] = Field(50, ge=1, description="Steps between evaluations on the test split.")
+    save_steps: Manner[int] = Field(50, ge=1, description="Steps between checkpoints.")
+    save_total_limit: Manner[int] = Field(2, ge=2, description="Complete checkpoints to keep.")
+    max_eval_pairs: Manner[int] = Field(512, ge=1, description="Maximum test pairs per evaluation during training.")
+    report_to: Command[list[str]] = Field(
+        default_factory=list, description="Experiment trackers: tensorboard, trackio, wandb."
+    )
