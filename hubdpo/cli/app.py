@@ -12,6 +12,7 @@ from hubdpo import console
 from hubdpo.cli import local, releases, stages
 from hubdpo.cli.command import error_boundary, suggested_option
 from hubdpo.cli.diff import diff
+from hubdpo.cli.help import HelpCommand
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
 from hubdpo.errors import BugElsewhere, ConfigError
@@ -50,7 +51,7 @@ for run in (
     stages.prepare, stages.train, stages.evaluate, stages.push, releases.verify, releases.versions, diff,
     releases.inspect, stages.merge, releases.load, local.serve_hub, local.doctor, local.demo,
 ):  # fmt: skip
-    app.command(run.__name__.replace("_", "-"))(run)
+    app.command(run.__name__.replace("_", "-"), cls=HelpCommand)(run)
 
 
 def main() -> None:

@@ -17,17 +17,23 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hubdpo import console
+from hubdpo.cli.help import starting_with
 from hubdpo.cli.signals import stopped_by
 from hubdpo.config import Config
-from hubdpo.config.base import flag_of, near_option
+from hubdpo.config.base import flag_of, item_type, near_option
 from hubdpo.errors import HubdpoError, Stopped
 from hubdpo.machine.endings import LAUNCHED, leave_error
 from hubdpo.machine.refusals import Place, machine_error
 
 PANEL = "Output"
-CONFIG = Annotated[Path | None, typer.Option("--config", help="YAML file of options; flags override it.")]
+CONFIG = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="YAML file of options; flags override it.")
+]
 FORMAT = Annotated[
-    console.Format | None, typer.Option("--format", help="Output format of the result.", rich_help_panel=PANEL)
+    console.Format | None,
+    typer.Option(
+        "--format", metavar="|".join(console.Format), help="Output format of the result.", rich_help_panel=PANEL
+    ),
 ]
 JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=PANEL)]
 QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the identifier.", rich_help_panel=PANEL)]
@@ -35,6 +41,10 @@ QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the ident
 _keyword = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY, default=None)
 OUTPUT_FOLDERS = ("output_dir", "run_dir", "folder")
 """Options that name the folder a command writes to."""
+VALUES: dict[type, str] = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
+"""How `--help` names a value of a type."""
+LONGEST_METAVAR = 40
+"""Columns that choices may take beside an option; longer ones are listed in its description."""
 MODELS: dict[str, type[Config]] = {}
 """The config model of each command that has one."""
 
@@ -129,7 +139,7 @@ def error_boundary() -> Iterator[list[Place]]:
 
 def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Parameter:
     cli = model.cli(name)
-    text = (field.description or "").replace("[", "\\[")  # rich reads brackets as markup
+    text = field.description or ""
     bare = str if cli.text else _bare(field.annotation)
     if cli.argument:
         # never required by Typer, because the value may come from --config: the model reports what is missing
@@ -143,12 +153,17 @@ def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Para
     default = field.get_default(call_default_factory=True)
     if default is not PydanticUndefined and default not in (None, [], False, ""):
         shown = " ".join(map(str, default)) if isinstance(default, list) else default
-        text += f" \\[default: {shown}]"
+        text += f" [default: {shown}]"
     elif field.is_required() or cli.needed_unless:
-        text += " \\[required]"
+        text += " [required]"
+    choices = model.choices_of(name)
+    metavar = cli.metavar or "|".join(choices) or VALUES.get(item_type(bare) or bare)
+    if metavar and len(metavar) > LONGEST_METAVAR:
+        text, metavar = f"{text} One of: {', '.join(choices)}.", "NAME"
     option = typer.Option(
-        *flags, help=text, metavar=cli.metavar, show_default=False, rich_help_panel=model.panel_of(name)
-    )
+        *flags, help=text, metavar=metavar, show_default=False, rich_help_panel=model.panel_of(name),
+        autocompletion=starting_with(choices) if choices else None,
+    )  # fmt: skip
     return _keyword(name, annotation=Annotated[bare | None, option])
 
 

@@ -18,7 +18,9 @@ from hubdpo.version import __version__, library_versions
 
 def serve_hub(
     folder: Annotated[Path, typer.Argument(help="Folder of the repos; created if missing.", metavar="DIR")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 picks a free port.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="Port on 127.0.0.1; 0 picks a free port.")
+    ] = 0,
     token: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,7 +108,9 @@ def _hub() -> dict[str, object]:
 
 @command()
 def demo(
-    folder: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the demo's files.")] = Path("demo-run"),
+    folder: Annotated[
+        Path, typer.Option("--output-dir", "-o", metavar="DIR", help="Folder for the demo's files.")
+    ] = Path("demo-run"),
 ) -> None:
     """Run every stage on this machine, from prepare to load, without network or account."""
     from hubdpo.demo.road import run

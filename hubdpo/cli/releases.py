@@ -120,8 +120,10 @@ def _cell(value: object) -> str:
 @command()
 def load(
     adapter: Annotated[str, typer.Argument(help="A release, or a run folder.", metavar="USER/NAME[@vX.Y.Z]")],
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The user message.")] = "Hello! Who are you?",
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens of the answer.")] = 64,
+    prompt: Annotated[
+        str, typer.Option("--prompt", "-p", metavar="TEXT", help="The user message.")
+    ] = "Hello! Who are you?",
+    max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum tokens of the answer.")] = 64,
 ) -> None:
     """Load an adapter on its pinned base and answer one prompt, greedily."""
     from hubdpo.model.adapters.load import answer, load_adapter

@@ -13,11 +13,11 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hubdpo import console
 from hubdpo.config.spelling import Value, as_key, respell, respelled
+from hubdpo.config.yaml_file import read_yaml
 from hubdpo.errors import ConfigError
 from hubdpo.secrets import known_secrets
 
@@ -86,6 +86,8 @@ class Config(BaseModel):
     # built at the first use: `--help` shows all models and validates none
 
     panel: ClassVar[str | None] = None
+    named_choices: ClassVar[Mapping[str, Collection[str]]] = {}
+    """The words of options whose type is not a Literal."""
     in_yaml: ClassVar[bool] = False
     """Whether the options are written in YAML, whatever holds them."""
 
@@ -150,6 +152,13 @@ class Config(BaseModel):
     def cli(cls, name: str) -> Cli:
         """Return the command-line facts of a field."""
         return next((item for item in cls.model_fields[name].metadata if isinstance(item, Cli)), Cli())
+
+    @classmethod
+    def choices_of(cls, name: str) -> tuple[str, ...]:
+        """Return the words that a field accepts, in order, also where it accepts a number as well."""
+        annotation = cls.model_fields[name].annotation
+        literals = [kind for kind in (annotation, *get_args(annotation)) if get_origin(kind) is Literal]
+        return tuple(cls.named_choices.get(name, ())) or tuple(word for kind in literals for word in get_args(kind))
 
     @classmethod
     def panel_of(cls, name: str) -> str | None:
@@ -314,37 +323,3 @@ def _quotes_hint(key: str, value: object) -> str | None:
         word = "yes" if value else "no"
         return f'put it in quotes, as YAML reads a bare `{word}` as {str(value).lower()}: {key}"{word}"'
     return f'put it in quotes: {key}"{value}"' if isinstance(value, (int, float, date)) else None
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a mapping with a key twice, of which YAML would use the last."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    message = f"`{key.value}` is given twice, the second time in line {key.start_mark.line + 1}"
-                    raise Unfit(message, hint="keep one of them")
-                seen.add((key.tag, key.value))
-        return node
-
-
-def read_yaml(path: Path) -> Values:
-    """Read a flat YAML mapping. Raise ConfigError when the file is missing, is not YAML or is not a mapping."""
-    hint = "write `beta: 0.1`, one option per line"
-    try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
-    except FileNotFoundError:
-        raise ConfigError(f"config file not found: {path}", hint="check the path after `--config`") from None
-    except Unfit as problem:
-        raise ConfigError(f"{problem} of `{path}`", hint=problem.hint) from None
-    except (yaml.YAMLError, ValueError, IsADirectoryError, LookupError, AttributeError, TypeError) as problem:
-        # PyYAML raises ValueError for an impossible date, and the last three for a tag on a wrong value (`!!bool x`)
-        raise ConfigError(f"config file cannot be read: {path}: {' '.join(str(problem).split())}", hint=hint) from None
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"config file must map option names to values: {path}", hint=hint)
-    return loaded

@@ -30,7 +30,7 @@ def _device(value: object) -> object:
 
 Dtype = Annotated[
     Literal["bfloat16", "float32"],
-    Cli(metavar="bfloat16|float32", call_type=Literal["bfloat16", "float32"] | ForwardRef("torch.dtype")),
+    Cli(call_type=Literal["bfloat16", "float32"] | ForwardRef("torch.dtype")),
     BeforeValidator(_name),
 ]
 Device = Annotated[

@@ -27,6 +27,8 @@ CHOICES: dict[str, Collection[str]] = {
 
 # pydantic collects the fields of the last base first
 class TrainConfig(ProcessOptions, MemoryOptions, LoraOptions, LengthOptions, ScheduleOptions, LossOptions, RunOptions):
+    named_choices = CHOICES
+
     @field_validator(*CHOICES)
     @classmethod
     def _known_names(cls, value: str | list[str], info: ValidationInfo) -> str | list[str]:

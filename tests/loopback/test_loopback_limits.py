@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hubdpo.config.base import read_yaml
+from hubdpo.config.yaml_file import read_yaml
 from hubdpo.errors import ConfigError
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.card_checks import card_data
