@@ -48,14 +48,17 @@ def _entry(parameter: Any, width: int) -> Text:
     if parameter.param_type_name == "option":
         names = sorted(parameter.opts, key=len, reverse=True)
         heading = f"{', '.join(names)}{''.join(f' / {name}' for name in parameter.secondary_opts)} {heading}"
-    wrap = {"break_long_words": False, "break_on_hyphens": False}
-    above = textwrap.wrap(heading.strip(), width, subsequent_indent="  ", **wrap)
-    below = textwrap.wrap(parameter.help or "", width - INDENT, **wrap)
+    above = _wrapped(heading.strip(), width)
+    below = _wrapped(parameter.help or "", width - INDENT)
     if len(above) == 1 and len(above[0]) < INDENT - 1 and below:
         above = [above[0].ljust(INDENT) + below.pop(0)]
     text = Text("\n".join([*above, *(" " * INDENT + line for line in below)]))
     text.highlight_regex(_NAMES, "bold cyan")
     return text
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def starting_with(choices: Iterable[str]) -> Any:
