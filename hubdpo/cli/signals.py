@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hubdpo.machine.signals import REPEAT_WINDOW
+
 FATAL_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
 )
-REPEAT_WINDOW = 1.0
-"""Seconds in which signals count as one: a closed terminal, `timeout` and launchers send a signal several times."""
 
 _received: list[tuple[signal.Signals, float]] = []
 

@@ -11,7 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hubdpo.errors import BugElsewhere, HubdpoError, TrainingError
 LAUNCHED = "HUBDPO_LAUNCHED"
 """Environment variable of launched processes: the folder for their reports."""
 AGENT = "agent"
+STOP, ASKABLE = "stop", "askable"
 REPORT_BYTES = 64 * 1024
 """Bytes allocated for each report in advance, so that it can be written when the disk is full."""
 KILLED_WITHIN = 5.0
@@ -33,6 +35,29 @@ def make_room(folder: Path, processes: int) -> None:
     """Allocate the reports of all processes and of torchrun's agent."""
     for name in (AGENT, *map(str, range(processes))):
         _report(folder, name).write_bytes(b" " * REPORT_BYTES)
+
+
+def ask_to_stop(folder: Path) -> bool:
+    """Ask the launched processes whose reports are in `folder` to stop; return whether they can be asked now."""
+    (folder / STOP).touch()
+    return (folder / ASKABLE).exists()
+
+
+def asked_to_stop() -> bool:
+    """Whether the launching process asks this one to stop."""
+    folder = os.environ.get(LAUNCHED)
+    return folder is not None and (Path(folder) / STOP).exists()
+
+
+@contextmanager
+def can_be_asked() -> Iterator[None]:
+    """Tell the launching process that this one looks at `asked_to_stop` during the body."""
+    askable = Path(os.environ[LAUNCHED]) / ASKABLE
+    askable.touch()
+    try:
+        yield
+    finally:
+        askable.unlink(missing_ok=True)
 
 
 def leave_error(problem: HubdpoError, *, name: str | None = None) -> bool:

@@ -47,6 +47,7 @@ from hubdpo.training.run.output_folder import (
 )
 from hubdpo.training.run.record import CheckpointMarker, MetricsFile, gather_adapter, published_config, save_adapter
 from hubdpo.training.run.resume import EarlierRun, OwnOptions, find_earlier_run
+from hubdpo.training.run.steps import StepLines, StopAtStep, duration
 from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_plan
 from hubdpo.training.step.batch import Row
 from hubdpo.training.step.reference import reference_identity
@@ -108,7 +109,7 @@ def train(config: TrainConfig) -> RunManifest:
 
     # 4. load the base, build the trainer, and try the longest pairs
     transformers.set_seed(config.seed)
-    metrics = MetricsFile(folder)
+    metrics, lines, stopping = MetricsFile(folder), StepLines(), StopAtStep()
     with room_for_base(load_in_4bit=config.load_in_4bit):
         model = load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit)
     place = tempfile.TemporaryDirectory(prefix="hubdpo-dry-run-") if config.dry_run else contextlib.nullcontext(folder)
@@ -117,7 +118,8 @@ def train(config: TrainConfig) -> RunManifest:
             config.model_copy(update={"output_dir": Path(made_in)}),
             model.dequantize() if config.dequantize_once else model, tokenizer,
             Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None, device=device,
-            steps=steps, warmup_steps=warmup_steps, callbacks=[metrics, CheckpointMarker(), OwnOptions()],
+            steps=steps, warmup_steps=warmup_steps, 
+            callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), stopping],
         )  # fmt: skip
     measured = preflight(config, trainer, train_rows, device=device)
     trainer.use_limits(measured)
@@ -149,10 +151,16 @@ def train(config: TrainConfig) -> RunManifest:
 
     # 6. take the steps
     began = time.monotonic()
-    with stopped_at_ctrl_c(config), out_of_memory_is(lambda: _out_of_memory_in(trainer, config)):
+    out_of = out_of_memory_is(lambda: _out_of_memory_in(trainer, config))
+    with stopped_at_ctrl_c(config), stopping.listening(), out_of, lines.drawn(steps):
         trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+    if stopping.stops:  # the launching process says so
+        return manifest
     seconds = time.monotonic() - began
     last = _last_metrics(trainer)
+    taken = trainer.state.global_step - (checkpoint.step if checkpoint else 0)
+    speed = f", {last['num_tokens'] / seconds:,.0f} tokens/s" if last.get("num_tokens") and taken else ""
+    console.info(f"trained   {console.counted(taken, 'step')} in {duration(seconds)}{speed}")
 
     # 7. save the adapter, score it, and close the run folder; a sharded model needs all processes for both
     weights = gather_adapter(trainer.model)

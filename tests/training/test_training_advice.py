@@ -94,3 +94,9 @@ def test_no_advice_unless_the_held_out_loss_rises_against_the_training_loss(
     lines: list[dict[str, Any]],
 ) -> None:
     assert "overfits" not in said(lines)
+
+
+def test_a_small_margin_is_not_called_nothing() -> None:
+    lines = run([0.6929] * 20, accuracy=1.0)
+    assert "has learned nothing" not in said(lines)
+    assert "in 100% of the pairs: it has changed little" in said(lines)

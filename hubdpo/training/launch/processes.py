@@ -21,7 +21,8 @@ import yaml
 from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
-from hubdpo.machine.endings import LAUNCHED, first_failure, make_room
+from hubdpo.machine.endings import LAUNCHED, ask_to_stop, first_failure, make_room
+from hubdpo.machine.signals import STOPPING, first_signal_asks
 from hubdpo.training.run.output_folder import saved_state
 
 TORCHRUN_ENDS_IN_S = 40.0
@@ -96,7 +97,8 @@ def launch(config: TrainConfig) -> None:
 def run_in_processes(count: int, arguments: list[str], folder: Path, saved: Callable[[], tuple[str, str]]) -> None:
     """Run `python ARGUMENTS` in `count` processes under torchrun, which leave their errors in `folder`.
 
-    Raise the exception of `first_failure` when one fails. A signal that stops this process stops those first.
+    Raise the exception of `first_failure` when one fails. At a signal they stop at the end of their step, if
+    they are in one, and KeyboardInterrupt is raised; a second one ends them at once.
     """
     make_room(folder, count)
     options = ["--standalone", f"--nproc-per-node={count}", f"--log-dir={folder}"]
@@ -106,20 +108,27 @@ def run_in_processes(count: int, arguments: list[str], folder: Path, saved: Call
         stdout=subprocess.PIPE, start_new_session=True,
         env={"TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ, LAUNCHED: str(folder)},
     )  # fmt: skip
-    try:
-        _wait_for_all(agent)
-    except BaseException:
-        agent.terminate()
+
+    def ask() -> bool:
+        if can_stop := ask_to_stop(folder):
+            console.info(STOPPING)
+        return can_stop
+
+    with first_signal_asks(ask):
         try:
-            agent.wait(TORCHRUN_ENDS_IN_S)
-        except subprocess.TimeoutExpired:
-            agent.kill()
-        raise
-    finally:
-        if agent.stdout is not None:
-            agent.stdout.close()
-    if code := agent.wait():
-        raise first_failure(folder, count, code, saved)
+            _wait_for_all(agent)
+        except BaseException:
+            agent.terminate()
+            try:
+                agent.wait(TORCHRUN_ENDS_IN_S)
+            except subprocess.TimeoutExpired:
+                agent.kill()
+            raise
+        finally:
+            if agent.stdout is not None:
+                agent.stdout.close()
+        if code := agent.wait():
+            raise first_failure(folder, count, code, saved)
 
 
 def _wait_for_all(agent: subprocess.Popen[bytes]) -> None:

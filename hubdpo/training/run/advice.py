@@ -14,6 +14,9 @@ CHANCE_LOSS = math.log(2)
 """`sigmoid` loss when chosen and rejected have equal rewards, as at the start of every run."""
 FLAT = 0.002
 """Distance from CHANCE_LOSS within which the loss has not moved."""
+HELD_OUT = "eval_rewards/accuracies"
+RANKED = 0.6
+"""Fraction of pairs from which the adapter prefers the chosen answers, however small the margins are."""
 FALLEN = 1.0
 """Nats by which a mean log-probability must fall to be reported."""
 FEWEST_LINES = 8
@@ -41,7 +44,7 @@ def explain_metrics(
     quarter = len(steps) // 4
     first, last = steps[:quarter], steps[-quarter:]
     if losses == ["sigmoid"]:
-        sentences += _about_the_loss(_mean(first, "loss"), _mean(last, "loss"), learning_rate)
+        sentences += _about_the_loss(_mean(first, "loss"), _mean(last, "loss"), _right(lines, last), learning_rate)
     return [*sentences, *_about_held_out(lines, test_pairs), *_about_log_probs(first, last)]
 
 
@@ -67,22 +70,31 @@ def _about_overfitting(lines: Sequence[Line], steps: Sequence[Line], checkpoints
     )
 
 
-def _about_the_loss(first: float, last: float, learning_rate: float) -> Iterator[str]:
+def _right(lines: Sequence[Line], last: Sequence[Line]) -> float:
+    """Return the accuracy at the end: in the last evaluation if there was one, else on the last training pairs."""
+    held_out = [line[HELD_OUT] for line in lines if HELD_OUT in line]
+    return held_out[-1] if held_out else _mean(last, "rewards/accuracies")
+
+
+def _about_the_loss(first: float, last: float, right: float, learning_rate: float) -> Iterator[str]:
     if last > max(first, CHANCE_LOSS) + 0.05:
         yield (
             f"the loss rose from {first:.3f} to {last:.3f}: the learning rate is too high; "
             f"try `--learning-rate {learning_rate / 10:.2g}`"
         )
     elif abs(last - CHANCE_LOSS) < FLAT:
-        yield (
-            f"the loss stayed at {last:.4f}, which is ln 2: the adapter has learned nothing yet; train for more steps, "
-            f"or try `--learning-rate {learning_rate * 10:.2g}`"
-        )
+        more = f"train for more steps, or try `--learning-rate {learning_rate * 10:.2g}`"
+        if right >= RANKED:
+            yield (
+                f"the loss is still {last:.4f}, near ln 2, although the adapter prefers the chosen answer in "
+                f"{right:.0%} of the pairs: it has changed little; {more}"
+            )
+        else:
+            yield f"the loss stayed at {last:.4f}, which is ln 2: the adapter has learned nothing yet; {more}"
 
 
 def _about_held_out(lines: Sequence[Line], test_pairs: int) -> Iterator[str]:
-    key = "eval_rewards/accuracies"
-    values = [line[key] for line in lines if key in line]
+    values = [line[HELD_OUT] for line in lines if HELD_OUT in line]
     if not values or not test_pairs:
         return
     # half a 95 % interval around chance, for so many pairs (normal approximation of the binomial)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +12,6 @@ from peft import PeftModel
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
-from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import METRICS_FILE, canonical_json, write_atomic
 from hubdpo.config import TrainConfig
 from hubdpo.config.roles import Role
@@ -58,12 +54,10 @@ def save_adapter(model: PeftModel, weights: dict[str, torch.Tensor], base: Base,
 
 
 class MetricsFile(TrainerCallback):
-    """Append one JSON object per logged step to metrics.jsonl, with TRL's keys, and print a short line of it."""
+    """Append one JSON object per logged step to metrics.jsonl, with TRL's keys."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / METRICS_FILE
-        self._started = time.monotonic()
-        self._first_step: int | None = None
 
     def forget_after(self, step: int) -> None:
         """Drop the lines that a run resumed at `step` logs again: later steps, the summary, and a line cut short."""
@@ -80,10 +74,6 @@ class MetricsFile(TrainerCallback):
                 break
         return lines
 
-    def on_step_begin(self, args: object, state: TrainerState, control: object, **kwargs: object) -> None:
-        if self._first_step is None:
-            self._first_step, self._started = state.global_step, time.monotonic()
-
     def on_log(
         self, args: object, state: TrainerState, control: object, logs: Metrics | None = None, **kwargs: object
     ) -> None:
@@ -91,23 +81,6 @@ class MetricsFile(TrainerCallback):
             return
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
-        if "loss" in logs or "eval_loss" in logs:
-            self._print(state, logs)
-
-    def _print(self, state: TrainerState, logs: Mapping[str, float]) -> None:
-        prefix = "eval_" if "eval_loss" in logs else ""
-        done = state.global_step - (self._first_step or 0)
-        seconds = time.monotonic() - self._started
-        left = seconds / max(done, 1) * (state.max_steps - state.global_step)
-        # TRL counts both sides of each pair, prompts included, from the first step of this process
-        tokens = float(logs.get(prefix + "num_tokens", 0))
-        console.info(
-            f"{'held-out' if prefix else 'step':>8} {state.global_step:>5}/{state.max_steps}"
-            f"  loss {float(logs[prefix + 'loss']):.4f}"
-            f"  rewards/accuracies {float(logs.get(prefix + 'rewards/accuracies', math.nan)):.3f}"
-            f"  rewards/margins {float(logs.get(prefix + 'rewards/margins', math.nan)):+.4f}"
-            f"  {tokens / seconds:,.0f} tokens/s  {left:.0f} s left"
-        )
 
 
 class CheckpointMarker(TrainerCallback):

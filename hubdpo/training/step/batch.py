@@ -30,6 +30,8 @@ Row = dict[str, Any]
 `ref_rejected_logps`, floats in nats."""
 TOTALS = ("num_tokens",)
 """Metrics that TRL accumulates over the run: the last value stands for all passes."""
+ACCURACY = "rewards/accuracies"
+TIED = 0.5
 
 
 class Batch(TypedDict):
@@ -183,7 +185,7 @@ class Tally:
 
     def add(self, counts: Counts, metrics: Mapping[str, Sequence[float]]) -> None:
         self.counts.append(counts)
-        self.metrics.append(dict(metrics))
+        self.metrics.append({**metrics, **_ties(metrics)})
 
     def merged(self) -> dict[str, float]:
         """Return each metric over all passes: their mean, weighted by the tokens or pairs that it is a mean over."""
@@ -197,6 +199,17 @@ class Tally:
                 # in an evaluation without scored tokens all weights are 0, and the mean is 0 as in TRL
                 merged[name] = sum(v * w for v, w in zip(values, weights, strict=True)) / (sum(weights) or 1)
         return merged
+
+
+def _ties(metrics: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Return the accuracy of a pass whose pairs all tie, as in the first step: one half, which is chance.
+
+    TRL counts a pair as right when its chosen answer has the higher reward, so it logs 0 there.
+    """
+    margins, accuracies = metrics.get("rewards/margins"), metrics.get(ACCURACY)
+    # no pair is right and the mean is 0, so no margin is below 0 either
+    all_tie = margins and accuracies and margins[-1] == accuracies[-1] == 0
+    return {ACCURACY: [TIED]} if all_tie else {}
 
 
 @dataclass

@@ -248,7 +248,7 @@ def make_trainer(
         callbacks=callbacks,
     )
     trainer.data_collator = AssistantCollator(pad_token_id=trainer.data_collator.pad_token_id)
-    trainer.remove_callback(PrinterCallback)  # MetricsFile prints the metrics
+    trainer.remove_callback(PrinterCallback)  # StepLines prints the metrics
     adapter_to_float32(trainer.model)
     switch_quickly(trainer.model)
     trainer.model.create_or_update_model_card = lambda folder: None  # PEFT's, in each checkpoint
