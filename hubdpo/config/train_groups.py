@@ -16,6 +16,8 @@ from hubdpo.config.torch_names import Device
 ALL_LINEAR = "all-linear"
 """PEFT's name for every linear layer except the output head."""
 QWEN2_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+EXPERT_LAYERS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
+"""Names that mean the router and the experts to PEFT, in a mixture of experts."""
 
 
 class RunOptions(Config):

@@ -20,8 +20,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AttentionInterface
 
 from hubdpo.training.preflight import preflight
+from hubdpo.training.step.attention import PREFIX
 from hubdpo.training.step.reference import add_reference_log_probs
-from hubdpo.training.step.shared_prefix import ATTENTION, _attention
 from tests.benchmarks.bench_train import OwnParts, grouped
 from tests.gpu.findings import Check
 from tests.gpu.models import SHAPES, adapter_in, hh_rows, random_nf4, trainer_on
@@ -180,13 +180,14 @@ class Bench:
     @contextlib.contextmanager
     def compiled(self) -> Iterator[None]:
         """Within the body, run each decoder layer compiled, with its attention as it is and PEFT's projections."""
-        AttentionInterface.register(ATTENTION, torch.compiler.disable(_attention))
+        attention = AttentionInterface()[PREFIX + "sdpa"]
+        AttentionInterface.register(PREFIX + "sdpa", torch.compiler.disable(attention))
         for layer in self.recomputed.layers:
             layer.compile(dynamic=True)
         try:
             yield
         finally:
-            AttentionInterface.register(ATTENTION, _attention)
+            AttentionInterface.register(PREFIX + "sdpa", attention)
             for layer in self.recomputed.layers:
                 layer._compiled_call_impl = None
 

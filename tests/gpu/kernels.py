@@ -11,16 +11,19 @@ import time
 
 import bitsandbytes.functional as nf4
 import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from hubdpo.training.step import shared_prefix
+from hubdpo.training.step.attention import attend_by_branch, attend_varlen
+from hubdpo.training.step.layout import Layout, build_layout
 from tests.gpu.findings import Check, apart
 
 VERSIONS = (
     "torch", "triton", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "huggingface_hub", "datasets",
     "tokenizers", "safetensors", "numpy", "liger_kernel",
 )  # fmt: skip
-HEADS = ((28, 4, 128), (14, 2, 64), (4, 4, 32))
-"""Query heads, key heads and numbers a head of the 7B model, the 0.5B model, and a model without shared key heads."""
+HEADS = ((28, 4, 128, None), (14, 2, 64, None), (4, 4, 32, 24))
+"""Query heads, key heads, numbers a head and window: of the 7B model, of the 0.5B model, and of one without shared key
+heads whose window is shorter than its rows."""
 
 
 def run(check: Check) -> None:
@@ -81,7 +84,7 @@ def _ceilings(check: Check) -> None:
     )
 
 
-def _layout(check: Check, pairs: int, width: int) -> shared_prefix.Layout:
+def _layout(check: Check, pairs: int, width: int) -> Layout:
     """Lay out pairs whose prefixes and lengths all differ."""
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(5, 400, (2 * pairs, width), generator=draw)
@@ -89,34 +92,40 @@ def _layout(check: Check, pairs: int, width: int) -> shared_prefix.Layout:
     for pair in range(pairs):
         ids[pairs + pair, : width // 3 + pair] = ids[pair, : width // 3 + pair]
         mask[pairs + pair, width - (7 * pair) % (width // 2) :] = 0
-    return shared_prefix.build_layout((ids * mask).to(check.device), mask.to(check.device))
+    return build_layout((ids * mask).to(check.device), mask.to(check.device))
+
+
+def _by_branch(query, key, value, layout, window, scaling):  # noqa: ANN001, ANN202
+    module = torch.nn.Module()
+    module.num_key_value_groups = query.shape[1] // key.shape[1]
+    return attend_by_branch(sdpa_attention_forward, module, query, key, value, layout, window, scaling=scaling)
 
 
 def _attention(check: Check) -> None:
     """Compare outputs and gradients of both attention paths with the same in float32."""
     layout = _layout(check, 4, 96)
-    paths = {"by branch": shared_prefix._attend_by_branch}
+    paths = {"by branch": _by_branch}
     if not check.rehearse:
-        paths["varlen"] = shared_prefix._attend_varlen
-    for heads, key_heads, width in HEADS:
+        paths["varlen"] = attend_varlen
+    for heads, key_heads, width, window in HEADS:
         draw = torch.Generator().manual_seed(heads)
         shapes = [(1, count, len(layout.gather), width) for count in (heads, key_heads, key_heads)]
         states = [torch.randn(shape, generator=draw) for shape in shapes]
         grad = torch.randn(1, len(layout.gather), heads, width, generator=draw)
 
-        def results(attend, dtype: torch.dtype, states=states, grad=grad, width=width):  # noqa: ANN001, ANN202
+        def results(attend, dtype: torch.dtype, states=states, grad=grad, width=width, window=window):  # noqa: ANN001, ANN202
             leaves = [state.to(check.device, dtype).requires_grad_() for state in states]
-            output = attend(*leaves, width**-0.5, layout)
+            output = attend(*leaves, layout, window, width**-0.5)
             output.backward(grad.to(check.device, dtype))
             return [output.detach(), *(leaf.grad for leaf in leaves)]
 
-        exact = results(shared_prefix._attend_by_branch, torch.float32)
+        exact = results(_by_branch, torch.float32)
         for name, attend in paths.items():
             errors = [apart(*pair) for pair in zip(results(attend, _dtype(check)), exact, strict=True)]
             limit = 1e-5 if check.rehearse else 2e-2
             check.find(
-                attention=name, heads=heads, key_heads=key_heads, width=width, errors_of_output_dq_dk_dv=errors,
-                ok=max(errors) < limit,
+                attention=name, heads=heads, key_heads=key_heads, width=width, window=window,
+                errors_of_output_dq_dk_dv=errors, ok=max(errors) < limit,
             )  # fmt: skip
 
 
@@ -142,7 +151,7 @@ def _attention_seconds(check: Check) -> None:
     from torch.nn.attention.varlen import varlen_attn
 
     layout = _layout(check, 16, 256)
-    tokens, (heads, key_heads, width) = len(layout.gather), HEADS[0]
+    tokens, (heads, key_heads, width, _) = len(layout.gather), HEADS[0]
     states = [
         torch.randn(1, count, tokens, width, device="cuda", dtype=torch.bfloat16, requires_grad=True)
         for count in (heads, key_heads, key_heads)
@@ -163,7 +172,7 @@ def _attention_seconds(check: Check) -> None:
         return flex(*states, block_mask=mask, enable_gqa=True).transpose(1, 2)
 
     def by_varlen() -> torch.Tensor:
-        return shared_prefix._attend_varlen(*states, width**-0.5, layout)
+        return attend_varlen(*states, layout, None, width**-0.5)
 
     check.find(varlen_signature=str(inspect.signature(varlen_attn)))
     found = {}

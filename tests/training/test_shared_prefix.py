@@ -15,12 +15,14 @@ import torch.nn.attention.varlen
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config.train_groups import QWEN2_PROJECTIONS
-from hubdpo.training.step import reference, shared_prefix
+from hubdpo.training.step import attention, reference
 from hubdpo.training.step.batch import AssistantCollator
-from hubdpo.training.step.shared_prefix import SharedPrefix, build_layout
+from hubdpo.training.step.layout import build_layout
+from hubdpo.training.step.shared_prefix import SharedPrefix
 from tests.near import assert_near, assert_same_step
 
 LENGTHS = {  # of prompt, chosen and rejected of up to eight pairs
@@ -183,14 +185,20 @@ def test_a_rejected_answer_that_begins_the_chosen_one_needs_no_branch() -> None:
 def varlen(
     q: Any, k: Any, v: Any, q_bounds: Any, k_bounds: Any, longest_q: int, longest_k: int, scale: Any, window_size: Any
 ) -> Any:
-    """What torch.nn.attention.varlen computes, which runs on CUDA alone: sequences aligned at their last key."""
-    assert window_size == (-1, 0)
+    """What torch.nn.attention.varlen computes, which runs on CUDA alone: sequences aligned at their last key.
+
+    The window counts keys before and after the query's own, -1 for all (torch/nn/attention/varlen.py).
+    """
+    before, after = window_size
+    assert after == 0
     answers = []
     for (q0, q1), (k0, k1) in zip(
         *(itertools.pairwise(bounds.tolist()) for bounds in (q_bounds, k_bounds)), strict=True
     ):
         assert q1 - q0 <= longest_q and k1 - k0 <= longest_k
         mask = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool).tril(k1 - k0 - q1 + q0)
+        if before >= 0:
+            mask = mask.triu(k1 - k0 - q1 + q0 - before)
         one, two, three = (states.transpose(0, 1) for states in (q[q0:q1], k[k0:k1], v[k0:k1]))
         answer = torch.nn.functional.scaled_dot_product_attention(one, two, three, mask, scale=scale, enable_gqa=True)
         answers.append(answer.transpose(0, 1))
@@ -222,9 +230,10 @@ def test_the_installed_torch_has_the_varlen_signature() -> None:
 
 @pytest.mark.parametrize("kernel", [of_torch_2_11, of_torch_2_13])
 @pytest.mark.parametrize("heads", [(4, 2), (4, 4)], ids=["grouped heads", "equal heads"])
+@pytest.mark.parametrize("window", [None, 1, 16])
 @pytest.mark.parametrize("shape", LENGTHS)
 def test_the_varlen_call_is_the_attention_of_the_branches(
-    shape: str, heads: tuple[int, int], kernel: Any, monkeypatch: pytest.MonkeyPatch
+    shape: str, window: int | None, heads: tuple[int, int], kernel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", kernel)
     rows = list(pairs(shape, 8))
@@ -233,31 +242,33 @@ def test_the_varlen_call_is_the_attention_of_the_branches(
     layout = build_layout(ids, (ids > 0).long())
     tokens = len(layout.gather)
     draw = torch.Generator().manual_seed(5)
-    query, key, value = (torch.randn(1, count, tokens, 16, generator=draw) for count in (*heads, heads[1]))
-    expected = shared_prefix._attend_by_branch(query, key, value, 0.25, layout)
+    states = [torch.randn(1, count, tokens, 16, generator=draw) for count in (*heads, heads[1])]
+    module = torch.nn.Module()
+    module.num_key_value_groups = heads[0] // heads[1]
+    expected = attention.attend_by_branch(sdpa_attention_forward, module, *states, layout, window, scaling=0.25)
     # each number is a mean of values, weighted by the softmax
-    assert_near(
-        shared_prefix._attend_varlen(query, key, value, 0.25, layout), expected, share=1e-5, scale=value.abs().max()
-    )
+    found = attention.attend_varlen(*states, layout, window, 0.25)
+    assert_near(found, expected, share=1e-5, scale=states[2].abs().max())
 
 
 @pytest.mark.parametrize(
-    ("capability", "dtype", "head_dim", "lacks"),
+    ("capability", "dtype", "dims", "lacks"),
     [
-        ((9, 0), torch.bfloat16, 128, ""),
-        ((7, 5), torch.float16, 128, "compute capability 8.0"),
-        ((9, 0), torch.float32, 128, "16-bit states"),
-        ((9, 0), torch.bfloat16, 512, "heads of 256"),
+        ((9, 0), torch.bfloat16, (128, 128), ""),
+        ((7, 5), torch.float16, (128, 128), "compute capability 8.0"),
+        ((9, 0), torch.float32, (128, 128), "16-bit states"),
+        ((9, 0), torch.bfloat16, (512, 512), "heads of 256"),
+        ((9, 0), torch.bfloat16, (192, 128), "values as wide as keys"),
     ],
 )
 def test_a_gpu_without_flash_attention_runs_pair_by_pair_and_warns(
-    capability: Any, dtype: Any, head_dim: int, lacks: str, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+    capability: Any, dtype: Any, dims: tuple[int, int], lacks: str, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    shared_prefix.flash_takes.cache_clear()
-    assert shared_prefix.flash_takes(torch.device("cuda", 0), dtype, head_dim) is not bool(lacks)
+    attention.flash_takes.cache_clear()
+    assert attention.flash_takes(torch.device("cuda", 0), dtype, *dims) is not bool(lacks)
     assert lacks in capsys.readouterr().err
-    shared_prefix.flash_takes.cache_clear()
+    attention.flash_takes.cache_clear()
 
 
 def test_forward_passes_outside_packed_are_not_affected(tiny_base: Path) -> None:

@@ -22,7 +22,7 @@ from typing import Any, NotRequired, TypedDict
 import torch
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from hubdpo.training.step.shared_prefix import prefix_lengths
+from hubdpo.training.step.layout import prefix_lengths
 
 Row = dict[str, Any]
 """One pair as `PairTokenizer.rows` returns it: `prompt_ids`, `chosen_ids`, `rejected_ids`, and in `chosen_context` and

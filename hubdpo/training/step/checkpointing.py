@@ -15,7 +15,8 @@ from contextlib import contextmanager
 import torch
 from transformers import PreTrainedModel
 
-from hubdpo.training.step.shared_prefix import Arguments, Keywords
+from hubdpo.training.step.attention import Keywords
+from hubdpo.training.step.shared_prefix import Arguments
 
 
 class Recomputed:

@@ -33,9 +33,12 @@ from bitsandbytes.nn import Linear4bit, Params4bit
 from peft import LoraConfig, PeftModel, TaskType
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
+from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.config.train_groups import ALL_LINEAR
+from hubdpo.training.step.targets import all_linear, has_experts
 
 Forward = Callable[..., torch.Tensor]
 TOLERANCE = 1e-5
@@ -223,10 +226,11 @@ def lora_config(config: TrainConfig, model: PreTrainedModel) -> LoraConfig:
 
     PEFT would write a set, whose order changes from run to run, and for `all-linear` each layer of each block.
     """
-    names, head = config.lora_target_modules, model.get_output_embeddings()
+    names = config.lora_target_modules
     if names == [ALL_LINEAR]:
-        linear = {name: part for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
-        names = [name.rpartition(".")[2] for name, part in linear.items() if part is not head]
+        names = all_linear(model)
+        if has_experts(model):
+            console.info(f"experts   stay as they are; the adapter is on {', '.join(names)}")
     return LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
@@ -234,6 +238,7 @@ def lora_config(config: TrainConfig, model: PreTrainedModel) -> LoraConfig:
         target_modules=sorted(set(names)),
         task_type=TaskType.CAUSAL_LM,
         bias="none",
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),  # GPT-2 stores [in, out]
     )
 
 
