@@ -16,7 +16,8 @@ from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.tokens import encoder as encoding
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.data.tokens.pair import EncodedPair, encode_pair, fit
-from hubdpo.data.tokens.tiktoken_bpe import QWEN2, byte_pair_encoder
+from hubdpo.data.tokens.split_patterns import QWEN2
+from hubdpo.data.tokens.tiktoken_bpe import byte_pair_encoder
 from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError
 from hubdpo.model.tokenizer.chat_template import content_rules, with_template_kwargs
