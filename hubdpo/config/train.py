@@ -8,8 +8,10 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from hubdpo.config.base import Unfit, check_choice
 from hubdpo.config.objective import LOSS_TYPES, WHOLE_BATCH_LOSSES, LossOptions
+from hubdpo.config.optimiser import OPTIMISERS, OptimiserOptions
 from hubdpo.config.roles import Role
 from hubdpo.config.schedules import SCHEDULES, check_schedule
+from hubdpo.config.trackers import TRACKERS
 from hubdpo.config.train_groups import (
     LengthOptions,
     LoraOptions,
@@ -21,18 +23,30 @@ from hubdpo.config.train_groups import (
 from hubdpo.console import counted
 
 CHOICES: dict[str, Collection[str]] = {
-    "loss_type": LOSS_TYPES, "lr_scheduler_type": SCHEDULES, "report_to": ("tensorboard", "trackio", "wandb")
+    "loss_type": LOSS_TYPES, "lr_scheduler_type": SCHEDULES, "optim": OPTIMISERS,
+    "report_to": (*TRACKERS, "all", "none"),
 }  # fmt: skip
 
 
 # pydantic collects the fields of the last base first
-class TrainConfig(ProcessOptions, MemoryOptions, LoraOptions, LengthOptions, ScheduleOptions, LossOptions, RunOptions):
+class TrainConfig(
+    ProcessOptions,
+    MemoryOptions,
+    LoraOptions,
+    LengthOptions,
+    ScheduleOptions,
+    OptimiserOptions,
+    LossOptions,
+    RunOptions,
+):
     named_choices = CHOICES
 
     @field_validator(*CHOICES)
     @classmethod
     def _known_names(cls, value: str | list[str], info: ValidationInfo) -> str | list[str]:
-        if value == ["none"] and info.field_name == "report_to":  # as transformers spells it
+        if info.field_name == "report_to" and "none" in value:  # as transformers spells it
+            if len(value) > 1:
+                raise Unfit("`none` cannot be combined with trackers", hint="--report-to none")
             return []
         for name in [value] if isinstance(value, str) else value:
             check_choice(str(info.field_name), name, CHOICES[str(info.field_name)])

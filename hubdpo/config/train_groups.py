@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from hubdpo.config.base import Cli, Config, NumberOrAuto, PathOrName, Unfit
 from hubdpo.config.roles import Command, Manner, Weights
-from hubdpo.config.schedules import ScheduleArguments
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 from hubdpo.config.torch_names import Device
 
 ALL_LINEAR = "all-linear"
 """PEFT's name for every linear layer except the output head."""
+STARTS_ELSEWHERE = ("pissa", "olora", "loftq", "corda", "orthogonal", "lora_ga")
+"""PEFT's initialisations that change the base, or with which A and B do not cancel."""
+NEED_DATA = ("eva",)
 QWEN2_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 EXPERT_LAYERS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 """Names that mean the router and the experts to PEFT, in a mixture of experts."""
@@ -48,14 +50,8 @@ class RunOptions(Config):
 
 
 class ScheduleOptions(Config):
-    panel = "Optimiser, schedule and batches"
+    panel = "Steps and batches"
 
-    learning_rate: Weights[float] = Field(5e-6, gt=0, description="Peak learning rate.")
-    lr_scheduler_type: Weights[str] = Field("cosine", description="Learning rate schedule of transformers.")
-    lr_scheduler_kwargs: Weights[ScheduleArguments] = Field(
-        None, description='Arguments of the schedule, such as {"min_lr_rate": 0.1}.'
-    )
-    warmup_ratio: Weights[float] = Field(0.1, ge=0, lt=1, description="Share of steps for warmup.")
     num_train_epochs: Weights[float] = Field(1.0, gt=0, description="Passes over the train split.")
     max_steps: Weights[int] = Field(-1, ge=-1, description="Number of optimiser steps; -1 uses --num-train-epochs.")
     per_device_train_batch_size: Manner[int] = Field(4, ge=1, description="Pairs per forward pass.")
@@ -67,8 +63,6 @@ class ScheduleOptions(Config):
         "A step keeps its --per-device-train-batch-size x --gradient-accumulation-steps pairs. On one GPU `auto`, "
         "unless --per-device-train-batch-size is given.",
     )
-    weight_decay: Weights[float] = Field(0.0, ge=0, description="Weight decay of AdamW.")
-    max_grad_norm: Weights[float] = Field(1.0, gt=0, description="Gradient norm to clip to.")
 
     @field_validator("max_steps")
     @classmethod
@@ -107,6 +101,37 @@ class LoraOptions(Config):
     lora_target_modules: Weights[list[str]] = Field(
         list(QWEN2_PROJECTIONS), description="Linear layers to adapt, or `all-linear`."
     )
+
+    use_rslora: Weights[bool] = Field(
+        False, description="Scale updates by alpha / sqrt(r), which suits higher ranks (rsLoRA)."
+    )
+    use_dora: Weights[bool] = Field(
+        False, description="Train the magnitude of each weight column apart from its direction (DoRA); slower."
+    )
+    layers_to_transform: Weights[list[int] | None] = Field(
+        None, description="Numbers of the decoder layers to adapt, from 0; all by default."
+    )
+    init_lora_weights: Weights[Literal["default", "gaussian"]] = Field(
+        "default", description="Initial values of A; B is zero, so that training starts from the base."
+    )
+
+    @field_validator("init_lora_weights", mode="before")
+    @classmethod
+    def _starts_from_the_base(cls, value: object) -> object:
+        name = str(value).lower()
+        if name == "true":  # as PEFT spells it
+            return "default"
+        if name == "false" or name.startswith(STARTS_ELSEWHERE):
+            raise Unfit(
+                f"`{value}` lets training start from other weights than those of the base, which is the reference",
+                hint="--init-lora-weights gaussian, or leave it out",
+            )
+        if name in NEED_DATA:
+            raise Unfit(
+                f"`{value}` needs a pass over training data before the adapter is made, which hubdpo does not run",
+                hint="--init-lora-weights gaussian, or leave it out",
+            )
+        return value
 
     @field_validator("lora_target_modules")
     @classmethod
@@ -162,4 +187,10 @@ class ProcessOptions(Config):
     save_steps: Manner[int] = Field(50, ge=1, description="Steps between checkpoints.")
     save_total_limit: Manner[int] = Field(2, ge=2, description="Complete checkpoints to keep.")
     max_eval_pairs: Manner[int] = Field(512, ge=1, description="Maximum test pairs per evaluation during training.")
-    report_to: Command[list[str]] = Field(default_factory=list, description="Experiment trackers.")
+    report_to: Command[list[str]] = Field(
+        default_factory=list, description="Experiment trackers, `all` that are installed, or `none`."
+    )
+    run_name: Command[str | None] = Field(
+        None, description="Name of the run in trackers; by default that of the run folder."
+    )
+    project: Command[str | None] = Field(None, description="Project in Trackio.")

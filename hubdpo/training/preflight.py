@@ -17,9 +17,7 @@ from hubdpo.training.step.batch import Batch, Row, cut_into_passes, pair_costs, 
 from hubdpo.training.step.trainer import Measured, SharedPrefixDPOTrainer
 
 FLOAT = 4
-"""Bytes of a float32: adapter, gradients, moments and logits are float32."""
-MOMENTS = 2
-"""Moments of AdamW, each as large as the weights (Loshchilov & Hutter 2019)."""
+"""Bytes of a float32: adapter, gradients and logits are float32."""
 MEASURED_PAIRS = (1, 2, 4)
 """Pairs in the passes from which `auto` learns the memory of a token."""
 
@@ -31,9 +29,9 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[R
     checkpoints, TrainingError when memory runs out or the loss is not finite.
     """
     weights = list(trainer.model.parameters())
-    adapter_bytes = sum(weight.numel() * FLOAT for weight in weights if weight.requires_grad)
-    # weights and moments, in every checkpoint that is kept and in the one being written
-    checkpoint_bytes = (1 + MOMENTS) * adapter_bytes * (config.save_total_limit + 1)
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    # weights and optimiser state, in every checkpoint that is kept and in the one being written
+    checkpoint_bytes = (FLOAT + config.optimiser.bytes) * trained * (config.save_total_limit + 1)
     check_room(
         config.output_dir, checkpoint_bytes, "checkpoints",
         hint="another `--output-dir`, a lower `--lora-r`, or a lower `--save-total-limit`",
@@ -59,8 +57,8 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[R
     logits_bytes = 2 * pairs * tokens * int(trainer.model.config.vocab_size) * FLOAT
     console.info(f"preflight {console.counted(pairs, 'longest pair')}, {tokens:,} tokens, in {seconds:.1f} s{peak}")
     console.info(
-        f"memory    weights {in_units(base_bytes)}, adapter with gradients and AdamW "
-        f"{in_units((2 + MOMENTS) * adapter_bytes)}, logits up to {in_units(logits_bytes)}; "
+        f"memory    weights {in_units(base_bytes)}, adapter with gradients and {config.optim} "
+        f"{in_units((2 * FLOAT + config.optimiser.bytes) * trained)}, logits up to {in_units(logits_bytes)}; "
         f"checkpoints {in_units(checkpoint_bytes)} on the disk"
     )
     # FSDP may gather weights to recompute a layer, which is collective: there every pass recomputes the same layers

@@ -17,21 +17,21 @@ from hubdpo.artefacts.manifests.manifest import sha256_file
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
+from hubdpo.config.optimiser import check_runs_on
 from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.config.takes import takes
+from hubdpo.config.trackers import installed
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ConfigError, HubError
 from hubdpo.hub.client import download
 from hubdpo.machine.endings import LAUNCHED, end_with_parent
 from hubdpo.machine.refusals import machine_errors
 from hubdpo.model.bases.find import look_at_base
-from hubdpo.model.device import check_device, deterministic_kernels
+from hubdpo.model.device import check_device, cuda_is_possible, deterministic_kernels
 from hubdpo.model.quiet import without_chatter
 from hubdpo.training.launch.processes import rank, world_size
 from hubdpo.training.run.output_folder import check_output_folder, saved_state, set_damaged_aside
 
-TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
-"""Packages that can serve each tracker, the one to install first."""
 TOKENIZER = "tokenizer.json"
 
 
@@ -82,13 +82,14 @@ def check_start(config: TrainConfig) -> TrainConfig:
     HubError.
     """
     check_device(config.device)
+    check_runs_on(config.optim, cuda=config.device != "cpu" and cuda_is_possible())
     if config.resumes and config.output_dir.is_dir():
         set_damaged_aside(config.output_dir, dry_run=config.dry_run)
     if (earlier := check_output_folder(config)) is not None:
         config = _at_commits_of(earlier, config)
-    for name in config.report_to:
-        if not any(importlib.util.find_spec(package) for package in TRACKERS[name]):
-            raise ConfigError(f"`--report-to {name}` needs its package", hint=f"pip install {TRACKERS[name][0]}")
+    config = config.model_copy(update={"report_to": installed(config.report_to)})
+    if (package := config.optimiser.package) and not importlib.util.find_spec(package[1]):
+        raise ConfigError(f"`--optim {config.optim}` needs its package", hint=f"pip install {package[0]}")
     dataset, pinned = look_at_dataset(config.dataset)
     if config.lr_scheduler_type in BY_EVALUATION and not dataset.splits.get("test"):
         raise ConfigError(

@@ -24,6 +24,7 @@ from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import TrainConfig
+from hubdpo.config.optimiser import check_runs_on
 from hubdpo.data.load import load_with_reference
 from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError, TrainingError
@@ -70,6 +71,7 @@ def train(config: TrainConfig) -> RunManifest:
     check_base_options(config, base)
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
+    check_runs_on(config.optim, cuda=device == "cuda")
     check_launch(device)
     if device == "cuda" and not is_sharded():  # the preflight measures the whole model
         config = config.for_gpu(earlier.manifest.config if earlier else None)
@@ -97,7 +99,7 @@ def train(config: TrainConfig) -> RunManifest:
     steps = resume.steps_to_take(config, len(train_rows), earlier)
     if earlier is not None and earlier.is_complete and steps == earlier.planned:
         return _nothing_left(config, earlier)
-    warmup_steps = round(config.warmup_ratio * ((earlier and earlier.first_planned) or steps))
+    warmup_steps = config.warmup((earlier and earlier.first_planned) or steps)
     check_rates(config, steps=steps, warmup_steps=warmup_steps)
     print_plan(config, encoder, _device_name(device), Epoch.of(config, len(train_rows)), steps)
     checkpoint = earlier.checkpoint if earlier else None

@@ -158,11 +158,25 @@ def test_an_adapter_that_rounding_takes_away_is_not_merged(run: Path, tmp_path: 
     assert merge(adapter=str(run), output_dir=tmp_path / "m", dtype="float32").check.share_lost < 0.5
 
 
-def test_dora_is_refused(tiny_base: Path) -> None:
+def test_dora_is_merged_as_peft_merges_it(tiny_base: Path) -> None:
     model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(tiny_base), LoraConfig(target_modules=["q_proj"], use_dora=True)
+        AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32),
+        LoraConfig(target_modules=["q_proj"], use_dora=True, init_lora_weights=False),
     )
-    with pytest.raises(ArtefactError, match="use_dora"):
+    for name, weight in model.named_parameters():
+        if "magnitude" in name:
+            weight.data *= 1.5
+    [weights] = plan_weights(model, "float32", 10**9).files
+    found = {weight.name: weight.make() for weight in weights}
+    expected = model.merge_and_unload().state_dict()
+    assert_near(found[name := "model.layers.0.self_attn.q_proj.weight"], expected[name], share=1e-6)
+
+
+def test_another_bias_is_refused(tiny_base: Path) -> None:
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tiny_base), LoraConfig(target_modules=["q_proj"], lora_bias=True)
+    )
+    with pytest.raises(ArtefactError, match="lora_bias"):
         plan_weights(model, "float32", 10**9)
 
 

@@ -91,7 +91,7 @@ def render_model_card(
         samples=[fence(_sample(sample)) for sample in (evaluation.samples if evaluation else ())],
         plots="\n\n".join(f"![{Path(path).stem} over the steps]({path})" for path in plots),
         programs={program.name: program for program in programs(adapter, known)}, problems=known,
-        vllm_rank=vllm_rank(adapter.rank),
+        vllm_rank=vllm_rank(adapter.rank), lora_kind=_lora_kind(run),
         template_kwargs=fence(json.dumps(run.config.get("chat_template_kwargs"), sort_keys=True), "json"),
         remark=data_remark(run.dataset.license), reproduce=train_command(run),
         files={name: text for name, text in FILES.items() if name in release.files or name == "hubdpo.json"},
@@ -176,11 +176,18 @@ def citation_of(folder: Path) -> str | None:
     return entries[:LONGEST_CITATION] or None
 
 
+def _lora_kind(run: RunManifest) -> str:
+    kinds = {"use_dora": "DoRA", "use_rslora": "rank-stabilised LoRA"}
+    return " with ".join(name for option, name in kinds.items() if run.config.get(option)) or "LoRA"
+
+
 def _papers(run: RunManifest) -> list[tuple[str, str]]:
     """Return (name, arXiv id) of the papers behind a run."""
     papers = [("DPO", "2305.18290")]
     if run.config["load_in_4bit"]:
         papers.append(("QLoRA", "2305.14314"))
+    adapters = {"use_rslora": ("rsLoRA", "2312.03732"), "use_dora": ("DoRA", "2402.09353")}
+    papers += [paper for option, paper in adapters.items() if run.config.get(option)]
     base = run.base.repo_id or ""
     papers += [(base.partition("/")[2], number) for begins, number in PAPERS.items() if base.startswith(begins)]
     return papers

@@ -109,6 +109,12 @@ def check_base_options(config: TrainConfig, base: Base) -> None:
             f"--checkpoint-layers {layers} is more than the {console.counted(facts.layers, 'layer')} of {facts.name}",
             hint="a number up to that, or `auto`; without the option all are recomputed",
         )
+    outside = [number for number in config.layers_to_transform or () if not 0 <= number < (facts.layers or number + 1)]
+    if outside:
+        raise ConfigError(
+            f"{facts.name} has no layer {outside[0]}: it has {console.counted(facts.layers or 0, 'layer')}, from 0",
+            hint="--layers-to-transform with other numbers",
+        )
     check_targets(config.lora_target_modules, facts)
 
 

@@ -105,7 +105,7 @@ def write_weights(plan: Plan, folder: Path) -> None:
 
 def _check_plain(model: PeftModel) -> None:
     config = model.peft_config[ADAPTER]
-    odd = [name for name in ("use_dora", "modules_to_save", "lora_bias") if getattr(config, name, None)]
+    odd = [name for name in ("modules_to_save", "lora_bias") if getattr(config, name, None)]
     if str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
         odd.append(f"peft_type {config.peft_type}")
     if getattr(config, "bias", "none") != "none":
@@ -146,6 +146,8 @@ def _weights_of(base: torch.nn.Module) -> Iterator[Weight]:
 def _maker(layer: torch.nn.Module, name: str, lora: LoraLayer | None) -> Callable[[], torch.Tensor]:
     """Return the function that computes a merged tensor: W + (alpha / r) B A for a layer's weight, else W.
 
+    DoRA scales each row of that sum to the length that it trained (Liu et al. 2024, arXiv 2402.09353, equation 5).
+
     W is de-quantised as in every forward pass of the training. The sum is computed in float32, so that the only
     rounding is that of writing: in 16 bits, adding would round away what is small beside W.
     """
@@ -161,6 +163,11 @@ def _maker(layer: torch.nn.Module, name: str, lora: LoraLayer | None) -> Callabl
         if lora is None or name != "weight":
             return value
         with torch.no_grad():
-            return value.float() + lora.get_delta_weight(ADAPTER).float()
+            merged = value.float() + lora.get_delta_weight(ADAPTER).float()
+            if ADAPTER in lora.lora_magnitude_vector:
+                inputs = 0 if getattr(lora, "fan_in_fan_out", False) else 1  # GPT-2 stores [in, out]
+                lengths = lora.lora_magnitude_vector[ADAPTER].weight.float().unsqueeze(inputs)
+                merged *= lengths / merged.norm(dim=inputs, keepdim=True)
+            return merged
 
     return make

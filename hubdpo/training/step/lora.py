@@ -239,6 +239,10 @@ def lora_config(config: TrainConfig, model: PreTrainedModel) -> LoraConfig:
         task_type=TaskType.CAUSAL_LM,
         bias="none",
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),  # GPT-2 stores [in, out]
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        layers_to_transform=config.layers_to_transform,
+        init_lora_weights=True if config.init_lora_weights == "default" else config.init_lora_weights,
     )
 
 

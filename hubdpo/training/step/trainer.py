@@ -29,7 +29,7 @@ Metrics = defaultdict[str, list[float]]
 SAME_IN_TRL = (
     "loss_type", "loss_weights", "beta", "label_smoothing", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs",
     "per_device_eval_batch_size", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed", "logging_steps",
-    "eval_steps", "save_steps", "save_total_limit",
+    "eval_steps", "save_steps", "save_total_limit", "optim", "adam_beta1", "adam_beta2", "adam_epsilon",
 )  # fmt: skip
 """Options that TRL takes as they are, under the same name."""
 
@@ -304,7 +304,8 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool,
         logging_nan_inf_filter=False,
         eval_strategy="steps" if evaluates else "no",
         report_to=config.report_to or "none",
-        run_name=Path(config.output_dir).absolute().name,
+        run_name=config.run_name or Path(config.output_dir).absolute().name,
+        **({"project": config.project} if config.project else {}),
         disable_tqdm=True,
     )
     # one GPU per process: with more in sight, transformers would use DataParallel, which TRL refuses
