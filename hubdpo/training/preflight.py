@@ -42,7 +42,7 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[R
         budget = _measure_budget(config, trainer, longest[: MEASURED_PAIRS[-1]], device)
     batch = _largest_pass(config, trainer, longest, budget)
     layers = trainer.recomputed.count if trainer.recomputed else None
-    if config.checkpoint_layers == "auto":
+    if config.checkpoint_layers == "auto" and trainer.recomputed:
         layers = _measure_layers(config, trainer, batch, device)
 
     if device == "cuda":
@@ -54,7 +54,7 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[R
     pairs, tokens = len(batch["input_ids"]) // 2, row_length(longest[0])
     base_bytes = sum(weight.numel() * weight.element_size() for weight in weights if not weight.requires_grad)
     # [2B, T, vocabulary], which stock TRL holds; the packed forward pass only the rows of scored tokens
-    logits_bytes = 2 * pairs * tokens * int(trainer.model.config.vocab_size) * FLOAT
+    logits_bytes = 2 * pairs * tokens * int(trainer.model.config.get_text_config().vocab_size) * FLOAT
     console.info(f"preflight {console.counted(pairs, 'longest pair')}, {tokens:,} tokens, in {seconds:.1f} s{peak}")
     console.info(
         f"memory    weights {in_units(base_bytes)}, adapter with gradients and {config.optim} "

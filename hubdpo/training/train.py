@@ -36,6 +36,7 @@ from hubdpo.model.generation import stops_elsewhere, unstopped, use_stops, write
 from hubdpo.model.memory import out_of_memory_is, room_for_base, room_for_scoring
 from hubdpo.model.probes import record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
+from hubdpo.training.families import choose_forward
 from hubdpo.training.launch.processes import check_launch, is_sharded, launch, leave_at_exit, rank, world_size
 from hubdpo.training.preflight import out_of_memory, preflight
 from hubdpo.training.run import resume
@@ -76,7 +77,7 @@ def train(config: TrainConfig) -> RunManifest:
     if device == "cuda" and not is_sharded():  # the preflight measures the whole model
         config = config.for_gpu(earlier.manifest.config if earlier else None)
     if earlier is not None:
-        config = resume.fill_auto(config, earlier.manifest.config)
+        config = resume.as_before(config, earlier.manifest)
         resume.check_same_experiment(earlier.manifest, config, base.ref, dataset)
         if earlier.is_complete and not config.extend:
             return _nothing_left(config, earlier)
@@ -123,6 +124,8 @@ def train(config: TrainConfig) -> RunManifest:
             steps=steps, warmup_steps=warmup_steps, 
             callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), stopping],
         )  # fmt: skip
+    with out_of_memory_is(lambda: out_of_memory(config, layers=trainer.layers)):
+        config, stock_forward = choose_forward(config, trainer, train_rows, earlier.manifest if earlier else None)
     measured = preflight(config, trainer, train_rows, device=device)
     trainer.use_limits(measured)
     config = resume.fill_auto(config, dataclasses.asdict(measured))
@@ -130,6 +133,7 @@ def train(config: TrainConfig) -> RunManifest:
         hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
         versions=library_versions(), device=_device_name(device), seed=config.seed, planned_steps=steps,
         tokenization=dict(sorted(encoder.counts.items())), end_of_turn=unstopped(base.folder, encoder.end_of_turn),
+        stock_forward=stock_forward,
     )  # fmt: skip
     if (sentence := stops_elsewhere(manifest)) is not None:
         console.warn(sentence)

@@ -76,6 +76,25 @@ PACKED: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 """Families whose packed forward pass is the padded one."""
 
+LINEAR = {"layer_types": ["linear_attention", "full_attention"], "linear_num_value_heads": 4,
+          "linear_num_key_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16}  # fmt: skip
+OWN_WAY: dict[str, tuple[str, dict[str, Any], str]] = {
+    "stablelm": ("StableLmConfig", {}, "do not pass the layout"),
+    "nemotron": ("NemotronConfig", {}, "do not pass the layout"),
+    "seed_oss": ("SeedOssConfig", {"attention_dropout": 0.1, "residual_dropout": 0.0}, "drops 10% of its weights"),
+    "seed_oss, residual dropout": ("SeedOssConfig", {"attention_dropout": 0.0, "residual_dropout": 0.1}, "differ by"),
+    "opt": ("OPTConfig", {"word_embed_proj_dim": 64, "ffn_dim": 128}, "differ by"),
+    "gptj": ("GPTJConfig", {"n_embd": 64, "n_layer": 2, "n_head": 4, "rotary_dim": 8}, "cannot be replaced"),
+    "bloom": ("BloomConfig", {"n_head": 4, "n_layer": 2}, "cannot be replaced"),
+    "lfm2": ("Lfm2Config", {"layer_types": ["conv", "full_attention"]}, "differ by"),
+    "qwen3_5_text": ("Qwen3_5TextConfig", LINEAR, "differ by"),
+    "recurrent_gemma": (
+        "RecurrentGemmaConfig", {"block_types": ["recurrent", "attention"], "lru_width": 64}, "differ by",
+    ),
+    "mamba": ("MambaConfig", {"state_size": 8}, "the packed one fails"),
+}  # fmt: skip
+"""Families that run the stock forward pass, and words of the reason."""
+
 
 def tiny(kind: str, options: dict[str, Any]) -> PreTrainedModel:
     """Return a float32 model; its weights are random, and large enough for every part to matter."""

@@ -2,79 +2,114 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import transformers
-from families import PACKED, tiny
-from test_shared_prefix import Prepared, one_step, pairs
-from test_token_budget import config_for
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
-from trl import DPOConfig
+from families import OWN_WAY, PACKED, tiny
+from test_shared_prefix import pairs
+from test_token_budget import config_for, step, trainer_for
 
-from hubdpo.training.step.lora import lora_config
-from hubdpo.training.step.shared_prefix import SharedPrefix
+from hubdpo.artefacts.folders.model_files import COPIED_FILES
+from hubdpo.training.families import choose_forward
+from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 from tests.near import assert_same_step
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tiny_base: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_base)
+def base_of(family: str, tiny_base: Path, place: Path) -> Path:
+    kind, options = {**PACKED, **OWN_WAY}[family][:2]
+    if not hasattr(transformers, kind):
+        pytest.skip(f"this transformers has no {kind}")
+    tiny(kind, options).save_pretrained(place)
+    for name in COPIED_FILES:
+        if (tiny_base / name).exists():
+            shutil.copy(tiny_base / name, place)
+    return place
 
 
-def stock_trainer(model: PreTrainedModel, tokenizer: Any, out: Path) -> Prepared:
-    """Return TRL's trainer with a random adapter on all linear layers."""
-    trainer = Prepared(
-        model=model,
-        args=DPOConfig(
-            output_dir=str(out), report_to=[], bf16=False, max_length=None, use_cpu=True, gradient_checkpointing=False
-        ),
-        train_dataset=pairs("equal", 1),
-        processing_class=tokenizer,
-        peft_config=lora_config(config_for(out, lora_r=4, lora_alpha=8, lora_target_modules=["all-linear"]), model),
-    )
-    draw = torch.Generator().manual_seed(1)
-    for name, weight in trainer.model.named_parameters():
-        if "lora_" in name:
-            weight.data = torch.randn(weight.shape, generator=draw) * 0.05
-    return trainer
+def trainer_of(base: Path, out: Path, *, nf4: bool = False) -> SharedPrefixDPOTrainer:
+    return trainer_for(base, out, "skewed", nf4=nf4, lora_target_modules=["all-linear"], checkpoint_layers=None)
 
 
-def step_of(trainer: Prepared, shape: str, count: int, *, checkpointing: bool = False) -> Any:
-    trainer.train_dataset, trainer._train_batch_size = pairs(shape, count), count
-    if checkpointing:
-        trainer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    loss, metrics, gradients = one_step(trainer)
-    metrics.pop("num_tokens")  # counts all tokens since the start
-    trainer.model.gradient_checkpointing_disable()
-    return loss, metrics, gradients
+def step_of(trainer: SharedPrefixDPOTrainer, shape: str, count: int, *, checkpointing: bool) -> Any:
+    """Return loss, metrics and gradients of one pass over the first pairs of a shape."""
+    model, batch = trainer.model, trainer.data_collator(list(pairs(shape, count)))
+    toggle = model.gradient_checkpointing_enable if checkpointing else model.gradient_checkpointing_disable
+    toggle(**({"gradient_checkpointing_kwargs": {"use_reentrant": False}} if checkpointing else {}))
+    model.train()
+    model.zero_grad()
+    trainer._metrics["train"].clear()
+    loss = trainer.compute_loss(model, batch)
+    loss.backward()
+    metrics = {name: values for name, values in trainer._metrics["train"].items() if name != "num_tokens"}
+    return loss.item(), metrics, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def assert_packed_like_stock(trainer: Prepared, cases: list[dict[str, Any]]) -> None:
-    expected = [step_of(trainer, **case) for case in cases]
-    shared = SharedPrefix(trainer.model.get_base_model())
-    for case, stock in zip(cases, expected, strict=True):
-        with shared.packed():
-            assert_same_step(step_of(trainer, **case), stock)
-    assert shared.packed_tokens < shared.padded_tokens
+def assert_packed_like_stock(trainer: SharedPrefixDPOTrainer, cases: list[tuple[str, int, bool]]) -> None:
+    def steps() -> list[Any]:
+        return [step_of(trainer, shape, count, checkpointing=checkpointing) for shape, count, checkpointing in cases]
+
+    shared = trainer.shared_prefix
+    assert shared is not None, trainer.not_shared
+    packed = steps()
+    assert 0 < shared.packed_tokens < shared.padded_tokens
+    trainer.use_stock_forward()
+    for found, expected in zip(packed, steps(), strict=True):
+        assert_same_step(found, expected)
 
 
 @pytest.mark.parametrize("family", PACKED)
-def test_a_family_gives_what_stock_trl_gives(family: str, tokenizer: Any, tmp_path: Path) -> None:
-    kind, options = PACKED[family]
-    if not hasattr(transformers, kind):
-        pytest.skip(f"this transformers has no {kind}")
-    model = tiny(kind, options)
-    model.save_pretrained(tmp_path / "base")
-    plain = [
-        {"shape": "skewed", "count": 5},
-        {"shape": "long prompts", "count": 4, "checkpointing": True},
-        {"shape": "short prompts", "count": 3},
-    ]
-    assert_packed_like_stock(stock_trainer(model, tokenizer, tmp_path), plain)
-    nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32, quantization_config=nf4)
-    trainer = stock_trainer(model, tokenizer, tmp_path)
-    assert_packed_like_stock(trainer, [{"shape": "skewed", "count": 4, "checkpointing": True}])
+def test_a_family_gives_what_stock_trl_gives(family: str, tiny_base: Path, tmp_path: Path) -> None:
+    base = base_of(family, tiny_base, tmp_path / "base")
+    trainer = trainer_of(base, tmp_path)
+    config = config_for(tmp_path)
+    assert choose_forward(config, trainer, list(pairs("skewed", 8)), None) == (config, None)
+    cases = [("skewed", 5, False), ("long prompts", 4, True), ("short prompts", 3, False)]
+    assert_packed_like_stock(trainer, cases)
+    assert_packed_like_stock(trainer_of(base, tmp_path, nf4=True), [("skewed", 4, True)])
+
+
+@pytest.mark.parametrize("family", OWN_WAY)
+def test_another_family_runs_the_stock_forward_and_says_why(
+    family: str, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = trainer_of(base_of(family, tiny_base, tmp_path / "base"), tmp_path)
+    config, reason = choose_forward(config_for(tmp_path), trainer, list(pairs("skewed", 8)), None)
+    assert OWN_WAY[family][2] in str(reason)
+    assert not config.shared_prefix
+    warnings = capsys.readouterr().err
+    assert f"`{trainer.model.config.model_type}` runs TRL's own forward pass" in warnings
+    assert str(reason) in warnings
+    assert trainer.shared_prefix is trainer.fused_lora is trainer.fused_norms is None
+    loss, _, gradients = step_of(trainer, "skewed", 3, checkpointing=True)
+    assert loss > 0
+    assert gradients
+
+
+@pytest.mark.parametrize("shared_prefix", [True, False])
+def test_the_router_loss_of_a_step_does_not_grow_with_its_passes(
+    tiny_base: Path, tmp_path: Path, shared_prefix: bool
+) -> None:
+    base = base_of("mixtral", tiny_base, tmp_path / "base")
+    targets, budget = {"lora_target_modules": ["all-linear"]}, {"tokens_per_batch": 256}
+    whole = trainer_for(base, tmp_path, "equal", shared_prefix=shared_prefix, **targets)
+    cut = trainer_for(base, tmp_path, "equal", shared_prefix=shared_prefix, **targets, **budget)
+    one, several = step(whole), step(cut)
+    # the loss of experts is no sum over tokens, so it is only about the same; twice as many passes would double it
+    assert several[1]["aux_loss"][0] == pytest.approx(one[1]["aux_loss"][0], rel=0.05)
+    assert several[0] == pytest.approx(one[0], rel=0.02)
+
+
+def test_a_router_loss_that_trl_cannot_compute_is_left_out(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind, options = PACKED["granitemoe without its loss"]
+    PACKED["granitemoe"] = (kind, {**options, "output_router_logits": True, "router_aux_loss_coef": 0.1})
+    trainer = trainer_of(base_of("granitemoe", tiny_base, tmp_path / "base"), tmp_path)
+    del PACKED["granitemoe"]
+    _, reason = choose_forward(config_for(tmp_path), trainer, list(pairs("skewed", 8)), None)
+    assert reason is None
+    assert "the loss that balances experts is left out" in capsys.readouterr().err
+    step_of(trainer, "skewed", 3, checkpointing=False)

@@ -89,6 +89,8 @@ class RunManifest(Manifest):
     """In order; `config`, `versions` and `device` are those of the last start."""
     end_of_turn: EndOfTurn | None = None
     """None if the base's generation config already stops at it."""
+    stock_forward: str | None = None
+    """Why the run took TRL's own forward pass, where the packed one was asked for."""
     steps: Count = 0
     train_seconds: Number | None = None
     tokens_per_second: Number | None = None

@@ -70,12 +70,12 @@ def read_causal_lm(
 
     check_files(folder, (CONFIG, GENERATION_CONFIG, INDEX), UnsupportedBase)
     check_not_an_adapter(folder, called(folder))
-    _check_fits(folder)
+    attention = _check_fits(folder)
     _check_generation(folder)
     with one_line_errors(folder, "the model", UnsupportedBase), without_chatter():
         model, info = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, use_safetensors=True, local_files_only=True, output_loading_info=True,
-            attn_implementation="sdpa", dtype=dtype, quantization_config=quantization_config, device_map=device_map,
+            attn_implementation=attention, dtype=dtype, quantization_config=quantization_config, device_map=device_map,
         )  # fmt: skip
     if missing := sorted(info["missing_keys"]):
         raise UnsupportedBase(
@@ -86,8 +86,10 @@ def read_causal_lm(
     return model
 
 
-def _check_fits(folder: Path) -> None:
-    """Raise UnsupportedBase when config.json asks for more than the weights hold.
+def _check_fits(folder: Path) -> str:
+    """Return the attention that the model is to be loaded with: sdpa, or `eager` where its class cannot use that.
+
+    Raise UnsupportedBase when config.json asks for more than the weights hold.
 
     transformers builds as many layers as config.json says. Tensors that the weights lack, or have in another shape, it
     fills with random numbers in full size.
@@ -101,10 +103,13 @@ def _check_fits(folder: Path) -> None:
         stored = weight_shapes(FolderSnapshot(folder, name=called(folder), commit=folder.name if is_cached else None))
         _check_layers(config, stored)
         known = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        # named, so that no field of config.json can name code from a repo
+        attention = "sdpa" if AutoModelForCausalLM._model_mapping[type(known)]._supports_sdpa else "eager"
         with torch.device("meta"):  # parameters with a shape and no memory
-            model = AutoModelForCausalLM.from_config(known, trust_remote_code=False, attn_implementation="sdpa")
+            model = AutoModelForCausalLM.from_config(known, trust_remote_code=False, attn_implementation=attention)
         wanted = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
         _check_shapes(wanted, stored, packed="quantization_config" in config)
+    return attention
 
 
 def _check_layers(config: JsonObject, stored: Shapes) -> None:

@@ -68,6 +68,13 @@ def find_earlier_run(config: TrainConfig) -> EarlierRun | None:
     return None
 
 
+def as_before(config: TrainConfig, earlier: RunManifest) -> TrainConfig:
+    """Return the config of a resumed run with what the earlier one found out: numbers, and its forward pass."""
+    if earlier.stock_forward is not None:
+        config = config.model_copy(update={"shared_prefix": False})
+    return fill_auto(config, earlier.config)
+
+
 def fill_auto(config: TrainConfig, numbers: Mapping[str, object]) -> TrainConfig:
     """Return the config with a number for each option that is `auto`, as far as `numbers` has one.
 

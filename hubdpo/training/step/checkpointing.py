@@ -14,9 +14,15 @@ from contextlib import contextmanager
 
 import torch
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hubdpo.training.step.attention import Keywords
 from hubdpo.training.step.shared_prefix import Arguments
+
+
+def checkpointed_layers(causal_lm: PreTrainedModel) -> list[GradientCheckpointingLayer]:
+    """Return the layers that transformers can recompute, in their order; none in models that do it another way."""
+    return [part for part in causal_lm.base_model.modules() if isinstance(part, GradientCheckpointingLayer)]
 
 
 class Recomputed:
@@ -28,7 +34,7 @@ class Recomputed:
     def __init__(self, causal_lm: PreTrainedModel, count: int) -> None:
         self.count = count
         self.longest: int | None = None
-        self.layers = list(causal_lm.base_model.layers)
+        self.layers = checkpointed_layers(causal_lm)
         causal_lm.base_model.register_forward_pre_hook(self._choose, with_kwargs=True)
 
     def layers_for(self, tokens: int) -> int:

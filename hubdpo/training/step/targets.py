@@ -25,11 +25,12 @@ def all_linear(model: PreTrainedModel) -> list[str]:
     chosen = {
         name for name, part in modules.items() if isinstance(part, (torch.nn.Linear, Conv1D)) and part is not head
     }
+    # the kernels of a Mamba mixer read these weights themselves, so PEFT refuses an adapter there
+    chosen -= {name for name in chosen if name.endswith(".out_proj") and f"{name[:-9]}.conv1d" in modules}
     if has_experts(model):
-        left = EXPERT_LAYERS
         chosen = {
             name for name in chosen
-            if not EXPERTS.search(name) and not ROUTER.search(name) and name.rpartition(".")[2] not in left
+            if not EXPERTS.search(name) and not ROUTER.search(name) and name.rpartition(".")[2] not in EXPERT_LAYERS
         }  # fmt: skip
     taken = {end for name in modules.keys() - chosen for end in _ends(name)}
     return sorted({next((end for end in _ends(name) if end not in taken), name) for name in chosen})

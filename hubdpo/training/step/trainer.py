@@ -19,8 +19,9 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import TrainingError
 from hubdpo.model.device import compute_dtype
 from hubdpo.training.schedule import batches_of
+from hubdpo.training.step.attention import NotShared
 from hubdpo.training.step.batch import TOTALS, AssistantCollator, Batch, Counts, Pass, Step, Tally, cut_into_passes
-from hubdpo.training.step.checkpointing import Recomputed
+from hubdpo.training.step.checkpointing import Recomputed, checkpointed_layers
 from hubdpo.training.step.lora import FusedLora, FusedNorms, adapter_to_float32, lora_config, switch_quickly
 from hubdpo.training.step.reference import add_reference_log_probs
 from hubdpo.training.step.shared_prefix import SharedPrefix
@@ -54,11 +55,14 @@ class SharedPrefixDPOTrainer(DPOTrainer):
     """
 
     shared_prefix: SharedPrefix | None = None
+    not_shared: str | None = None
+    """Why there is no packed forward pass, where one is asked for."""
     tokens_per_batch: int | None = None
     recomputed: Recomputed | None = None
     fused_lora: FusedLora | None = None
     fused_norms: FusedNorms | None = None
     loss_weights: list[float]
+    router_aux_loss_coef: float
     evaluating = False
     """Stays True when an evaluation fails; `model.training` does not tell that from a failed training pass."""
     _step: Step
@@ -66,14 +70,23 @@ class SharedPrefixDPOTrainer(DPOTrainer):
 
     @property
     def layers(self) -> int:
-        """Decoder layers of the model."""
-        return int(self.model.config.num_hidden_layers)
+        """Layers of the model that can be recomputed."""
+        return len(checkpointed_layers(self.model.get_base_model()))
 
     def use_limits(self, measured: Measured) -> None:
         """Train within the token budget and with the recomputed layers that the preflight measured."""
         self.tokens_per_batch = measured.tokens_per_batch
         if self.recomputed is not None and measured.checkpoint_layers is not None:
             self.recomputed.count, self.recomputed.longest = measured.checkpoint_layers, measured.longest_pass
+
+    def use_stock_forward(self) -> None:
+        """Run TRL's own forward pass from now on, as without `shared_prefix`."""
+        if self.shared_prefix is not None:
+            self.shared_prefix.remove()
+        for fused in (self.fused_lora, self.fused_norms):
+            if fused is not None:
+                fused.active = False
+        self.shared_prefix = self.fused_lora = self.fused_norms = None
 
     def _prepare_dataset(self, dataset: Dataset, *args: object, **kwargs: object) -> Dataset:
         return dataset  # tokenised already
@@ -131,11 +144,11 @@ class SharedPrefixDPOTrainer(DPOTrainer):
             )  # fmt: skip
         # transformers divides the loss by the first, and DDP averages gradients over the second
         divided_by = self.current_gradient_accumulation_steps * self.accelerator.num_processes
-        weights, loss = self.loss_weights, torch.zeros((), device=self.accelerator.device)
+        weights, loss = [*self.loss_weights, self.router_aux_loss_coef], torch.zeros((), device=self.accelerator.device)
         try:
             for index, part in enumerate(passes):
-                self.loss_weights = self._step.loss_weights(
-                    part.counts, self.loss_types, weights, divided_by=divided_by
+                *self.loss_weights, self.router_aux_loss_coef = self._step.loss_weights(
+                    part.counts, [*self.loss_types, "aux_loss"], weights, divided_by=divided_by
                 )
                 # the processes exchange gradients once a batch, with its last pass
                 is_last = index == len(passes) - 1
@@ -143,7 +156,7 @@ class SharedPrefixDPOTrainer(DPOTrainer):
                 with synced, self._tallied("train", self._step.tally, part.counts):
                     loss += super().training_step(model, part.inputs, *args, **kwargs)
         finally:
-            self.loss_weights = weights
+            *self.loss_weights, self.router_aux_loss_coef = weights
         self._step.batches -= 1
         if not self._step.batches:
             # TRL's metrics are gathered over all processes already, so their weights must be as well
@@ -255,10 +268,15 @@ def make_trainer(
     if isinstance(config.tokens_per_batch, int):
         trainer.tokens_per_batch = config.tokens_per_batch
     if config.shared_prefix:
-        trainer.shared_prefix = SharedPrefix(trainer.model.get_base_model())
-        if not trainer.is_fsdp_enabled:  # sharded weights are whole only within their own module's forward
+        try:
+            trainer.shared_prefix = SharedPrefix(trainer.model.get_base_model())
+        except NotShared as problem:
+            trainer.not_shared = str(problem)
+        if (
+            trainer.shared_prefix and not trainer.is_fsdp_enabled
+        ):  # sharded weights are whole only within their own module's forward
             trainer.fused_lora, trainer.fused_norms = FusedLora(trainer.model), FusedNorms(trainer.model)
-    if config.checkpoint_layers is not None:
+    if config.checkpoint_layers is not None and trainer.layers:
         count = trainer.layers if config.checkpoint_layers == "auto" else config.checkpoint_layers
         trainer.recomputed = Recomputed(trainer.model.get_base_model(), count)
     return trainer

@@ -1,0 +1,155 @@
+"""Use the packed forward pass where it gives the log-probs of the padded one, and TRL's own forward pass elsewhere.
+
+Attention says what it cannot repeat in a packed row. What else a model does with tokens that stand side by side, such
+as a convolution, a state that runs along the row, or dropout of its own, no flag tells. So before the first step, one
+pair runs in both ways, in training mode and without the adapter.
+
+Only rounding may differ. In 16 bits its size depends on the model, so it is measured: as the difference between two
+padded rows and the same rows alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from hubdpo import console
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.config import TrainConfig
+from hubdpo.errors import UnsupportedBase
+from hubdpo.model.memory import is_out_of_memory
+from hubdpo.training.step.attention import NotShared
+from hubdpo.training.step.batch import Batch, Row, row_length
+from hubdpo.training.step.shared_prefix import IGNORED_LABEL
+from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
+
+FLOAT32_ROUNDING, ROUNDING = 1e-4, 5e-3
+"""Mean differences of a log-prob that are rounding, in float32 and in 16 bits.
+
+In float32, tests/training/families.py has 1e-7 at most for models whose prefix can be shared, and 4e-3 or more for
+others.
+"""
+MOST_ROUNDINGS = 4
+"""A mean difference in 16 bits is rounding up to so many times that of padded rows and the same rows alone."""
+
+
+def choose_forward(
+    config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[Row], before: RunManifest | None
+) -> tuple[TrainConfig, str | None]:
+    """Return the config as the run follows it, and why it runs the stock forward pass where it should share prefixes.
+
+    A resumed run takes the way that it took `before`. Raise UnsupportedBase for a model that TRL itself cannot run.
+    """
+    _leave_out_router_loss(trainer)
+    is_known = before is not None and before.config.get("shared_prefix") == config.shared_prefix
+    if before is not None and is_known and trainer.not_shared is None:
+        return config, before.stock_forward
+    reason = trainer.not_shared
+    if trainer.shared_prefix is not None:
+        reason = _difference(trainer, _telling_pair(max(rows, key=row_length)))
+    # every process goes the same way
+    if not _any_process(trainer, reason is not None):
+        return config, None
+    reason = reason or "the packed one differs in another process"
+    trainer.use_stock_forward()
+    console.warn(f"`{_family(trainer.model)}` runs TRL's own forward pass, which is slower, because {reason}")
+    return config.model_copy(update={"shared_prefix": False}), reason
+
+
+def _leave_out_router_loss(trainer: SharedPrefixDPOTrainer) -> None:
+    """Turn off the auxiliary loss of a mixture of experts where TRL's head would fail on it, with a warning."""
+    facts = trainer.model.config.get_text_config()
+    asked = trainer.aux_loss_enabled or getattr(facts, "output_router_logits", False)
+    if asked and not (hasattr(facts, "num_experts") and hasattr(facts, "num_experts_per_tok")):
+        trainer.aux_loss_enabled, trainer.router_aux_loss_coef, facts.output_router_logits = False, 0.0, False
+        console.warn(f"the loss that balances experts is left out: TRL cannot compute it for `{facts.model_type}`")
+
+
+def _any_process(trainer: SharedPrefixDPOTrainer, mine: bool) -> bool:
+    return bool(trainer.accelerator.gather(torch.tensor([int(mine)], device=trainer.accelerator.device)).any())
+
+
+def _family(model: PreTrainedModel) -> str:
+    return str(model.config.get_text_config().model_type)
+
+
+def _telling_pair(row: Row) -> Row:
+    """Return a pair as long as a row, with a prefix, answers that differ from their first token on, and padding.
+
+    Its chosen side reaches as far as any of the run, so it crosses every window that the run crosses.
+    """
+    ids = [*row["prompt_ids"], *max(row["chosen_ids"], row["rejected_ids"], key=len)]
+    half = len(ids) // 2
+    prompt, answer = ids[:half], ids[half:]
+    other = answer[::-1][: max(len(answer) * 3 // 4, 1)]
+    if other[0] == answer[0]:
+        other[0] = next((token for token in ids if token != answer[0]), answer[0] + 1)
+    return {"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": other}
+
+
+def _difference(trainer: SharedPrefixDPOTrainer, pair: Row) -> str | None:
+    """Return in which way the packed forward pass differs from the padded one, None if only by rounding."""
+    batch: Batch = trainer._prepare_inputs(trainer.data_collator([pair]))
+    trainer.model.train()
+    try:
+        padded = _log_probs(trainer, batch, packed=False)
+    except Exception as problem:
+        if is_out_of_memory(problem):
+            raise
+        raise UnsupportedBase(
+            f"TRL cannot run a `{_family(trainer.model)}` model: {_first_line(problem)}",
+            hint="take a base of another family, such as Qwen/Qwen2-7B-Instruct",
+        ) from problem
+    try:
+        apart = float((_log_probs(trainer, batch, packed=True) - padded).abs().mean())
+        if apart <= _rounding(trainer, batch, padded):
+            return None
+        return f"log-probs of the packed one differ by {apart:.1g}"
+    except NotShared as problem:
+        return str(problem)
+    except Exception as problem:
+        if is_out_of_memory(problem):
+            raise
+        return f"the packed one fails with {_first_line(problem)}"
+
+
+def _log_probs(trainer: SharedPrefixDPOTrainer, batch: Batch, *, packed: bool) -> torch.Tensor:
+    """Return the log-probs of all tokens that have a label, row after row, without the adapter."""
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORED_LABEL)
+    model, shared = trainer.model, trainer.shared_prefix
+    devices = [torch.cuda.current_device()] if trainer.accelerator.device.type == "cuda" else []
+    trainer.shared_prefix = shared if packed else None
+    try:
+        with (
+            torch.no_grad(), torch.random.fork_rng(devices), model.disable_adapter(), trainer._packed(),
+            trainer.accelerator.autocast(), trainer.compute_loss_context_manager(),
+        ):  # fmt: skip
+            output = model(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, use_cache=False,
+                fused_lm_head=True,
+            )  # fmt: skip
+    finally:
+        trainer.shared_prefix = shared
+    log_probs: torch.Tensor = output.log_probs[labels[:, 1:] != IGNORED_LABEL]
+    return log_probs.float()
+
+
+def _rounding(trainer: SharedPrefixDPOTrainer, batch: Batch, padded: torch.Tensor) -> float:
+    """Return the mean difference that rounding can make of a log-prob."""
+    if trainer.model.dtype == torch.float32 and not trainer.args.bf16:
+        return FLOAT32_ROUNDING
+    lengths = batch["attention_mask"].sum(dim=1).tolist()
+    rows: list[Batch] = [
+        {
+            "input_ids": batch["input_ids"][i : i + 1, :length],
+            "attention_mask": batch["attention_mask"][i : i + 1, :length],
+            "completion_mask": batch["completion_mask"][i : i + 1, :length],
+        }
+        for i, length in enumerate(lengths)
+    ]
+    alone = torch.cat([_log_probs(trainer, row, packed=False) for row in rows])
+    return max(ROUNDING, MOST_ROUNDINGS * float((alone - padded).abs().mean()))
+
+
+def _first_line(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {str(problem).strip() or 'no message'}".splitlines()[0]
