@@ -26,8 +26,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def result_rows(report: EvalReport, *, beta: float) -> list[Row]:
-    """Return (metric, base, adapter, difference); accuracies differ in percentage points."""
+def result_rows(report: EvalReport, *, beta: float | None) -> list[Row]:
+    """Return (metric, base, adapter, difference); accuracies differ in percentage points.
+
+    `beta` is None where no loss compared with the base: then there is no implicit reward.
+    """
     margins = report.base_margin, report.adapter_margin, report.adapter_margin - report.base_margin
     longer = interval(report.longer_answer_accuracy)
     rows = [
@@ -35,10 +38,13 @@ def result_rows(report: EvalReport, *, beta: float) -> list[Row]:
         _shares("… summed over the answer", report.base_summed_accuracy, report.adapter_summed_accuracy),
         _shares("… length-balanced", report.balanced("base"), report.balanced("adapter")),
         ("mean margin, nats per token", *(f"{margin:+.4f}" for margin in margins)),
-        (f"DPO implicit-reward accuracy, β {beta:g}", NONE, interval(report.reward_accuracy), ""),
-        ("mean reward margin", NONE, f"{report.reward_margin:+.4f}", ""),
         ("always picking the longer answer", longer, longer, ""),
     ]
+    if beta is not None:
+        rows[-1:-1] = [
+            (f"DPO implicit-reward accuracy, β {beta:g}", NONE, interval(report.reward_accuracy), ""),
+            ("mean reward margin", NONE, f"{report.reward_margin:+.4f}", ""),
+        ]
     return [row for row in rows if row is not None]
 
 

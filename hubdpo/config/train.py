@@ -20,7 +20,6 @@ from hubdpo.config.train_groups import (
     RunOptions,
     ScheduleOptions,
 )
-from hubdpo.console import counted
 
 CHOICES: dict[str, Collection[str]] = {
     "loss_type": LOSS_TYPES, "lr_scheduler_type": SCHEDULES, "optim": OPTIMISERS,
@@ -55,11 +54,6 @@ class TrainConfig(
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         check_schedule(self.lr_scheduler_type, self.lr_scheduler_kwargs)
-        if "exo_pair" in self.loss_type and self.label_smoothing == 0:  # TRL's own condition, and its value
-            raise Unfit("the loss `exo_pair` needs label smoothing", hint="--label-smoothing 1e-3")
-        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
-            weights, losses = len(self.loss_weights), len(self.loss_type)
-            raise ValueError(f"{counted(weights, 'loss weight')} for {counted(losses, 'loss type')}")
         if self.tokens_per_batch is not None and (whole := WHOLE_BATCH_LOSSES & set(self.loss_type)):
             raise ValueError(
                 f"--tokens-per-batch splits a batch, but {', '.join(sorted(whole))} compares all of its pairs"

@@ -30,6 +30,7 @@ from hubdpo.model.bases.find import look_at_base
 from hubdpo.model.device import check_device, cuda_is_possible, deterministic_kernels
 from hubdpo.model.quiet import without_chatter
 from hubdpo.training.launch.processes import rank, world_size
+from hubdpo.training.pair_values import check_value_columns
 from hubdpo.training.run.output_folder import check_output_folder, saved_state, set_damaged_aside
 
 TOKENIZER = "tokenizer.json"
@@ -96,6 +97,7 @@ def check_start(config: TrainConfig) -> TrainConfig:
             f"the schedule `{config.lr_scheduler_type}` follows the loss on a test split, and the dataset has none",
             hint="--lr-scheduler-type cosine, or hubdpo prepare SOURCE -o DIR --test-size 0.05",
         )
+    check_value_columns(config, dataset)
     config = look_at_base(config.model_copy(update={"dataset": pinned}))
     warn_of_other_tokenizer(dataset, config)
     return config

@@ -24,6 +24,7 @@ from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import TrainConfig
+from hubdpo.config.objective import uses_reference
 from hubdpo.config.optimiser import check_runs_on
 from hubdpo.data.load import load_with_reference
 from hubdpo.data.tokens.tokenize import PairTokenizer
@@ -38,6 +39,7 @@ from hubdpo.model.probes import record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.training.families import choose_forward
 from hubdpo.training.launch.processes import check_launch, is_sharded, launch, leave_at_exit, rank, world_size
+from hubdpo.training.pair_values import set_values
 from hubdpo.training.preflight import out_of_memory, preflight
 from hubdpo.training.run import resume
 from hubdpo.training.run.advice import explain_metrics
@@ -85,7 +87,7 @@ def train(config: TrainConfig) -> RunManifest:
     # 2. tokenize the pairs
     tokenizer = read_tokenizer(base.folder, config.chat_template_kwargs)
     encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
-    train_rows = encoder.rows(data["train"])
+    train_rows = encoder.rows(data["train"], config.value_columns)
     if not train_rows:
         raise ConfigError(
             f"no pair is left to train on: {'; '.join(encoder.dropped())}",
@@ -94,7 +96,11 @@ def train(config: TrainConfig) -> RunManifest:
     test_rows: list[Row] = []  # those that the evaluations during training use
     if (test := data.get("test")) is not None:
         encoder_of_tests = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
-        test_rows = encoder_of_tests.rows(test.select(range(min(len(test), config.max_eval_pairs))))
+        test_rows = encoder_of_tests.rows(
+            test.select(range(min(len(test), config.max_eval_pairs))), config.value_columns
+        )
+    for split, rows in (("train", train_rows), ("test", test_rows)):
+        set_values(rows, config, split)
 
     # 3. count the steps, and print the plan
     steps = resume.steps_to_take(config, len(train_rows), earlier)
@@ -144,7 +150,7 @@ def train(config: TrainConfig) -> RunManifest:
         message = "the device ran out of memory while the reference log-probs were computed"
         with out_of_memory_is(lambda: TrainingError(message, hint="--reference online")):
             use_cached_reference(trainer, reference_identity(config, base, device))
-    elif config.num_train_epochs > 1 and config.max_steps < 0:
+    elif config.num_train_epochs > 1 and config.max_steps < 0 and uses_reference(config.loss_type):
         console.hint("`--reference cached` computes the reference log-probs once instead of in every epoch")
 
     # 5. open the run folder; a failure before this line leaves nothing in it
@@ -180,7 +186,8 @@ def train(config: TrainConfig) -> RunManifest:
         return manifest
     write_plots(folder)
     for sentence in explain_metrics(
-        metrics.lines(), losses=config.loss_type, learning_rate=config.learning_rate, test_pairs=len(test_rows),
+        metrics.lines(), losses=config.loss_type, moved=config.moves_losses, learning_rate=config.learning_rate,
+        test_pairs=len(test_rows),
         checkpoints=[checkpoint.step for checkpoint in complete_checkpoints(folder)],
     ):  # fmt: skip
         console.info(f"note: {sentence}")

@@ -315,6 +315,30 @@ def test_the_adapters_card_says_what_was_measured() -> None:
     assert text.count("More Information Needed") == 0
 
 
+@pytest.mark.parametrize(
+    ("losses", "method", "paper", "tags"),
+    [
+        (["simpo"], "SimPO", "2405.14734", ["simpo"]),
+        (["orpo", "sft"], "ORPO", "2403.07691", ["orpo"]),
+        (["sigmoid", "cpo"], "DPO + CPO", "2401.08417", ["dpo", "cpo"]),
+    ],
+)
+def test_a_card_names_the_method_and_claims_a_reference_only_where_there_is_one(
+    losses: list[str], method: str, paper: str, tags: list[str]
+) -> None:
+    text = adapter_card(run_manifest(config={"loss_type": losses, "label_smoothing": 0.1}), report())
+    assert f"trained with QLoRA and {method} on" in text
+    assert f"arxiv.org/abs/{paper}" in text
+    assert f"| {method} | {' + '.join(losses)}, β 0.1, " in text
+    assert "`label_smoothing 0.1`" in text
+    has_reference = "sigmoid" in losses
+    for claim in ("reference: base model", "implicit-reward", "2305.18290", "rafailov2023direct", "mean reward margin"):
+        assert (claim in text) is has_reference, claim
+    assert ("no reference model" in text) is not has_reference
+    assert [tag for tag in ("dpo", "simpo", "cpo", "orpo") if f"\n- {tag}\n" in text] == tags
+    assert not findings_in(text)
+
+
 def test_an_insignificant_difference_is_called_so() -> None:
     assert "The difference is not significant at the 5% level." in adapter_card(evaluation=report(mcnemar_p=0.3))
 

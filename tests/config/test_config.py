@@ -131,6 +131,38 @@ def test_a_value_that_no_library_takes_is_refused_with_what_to_type(options: dic
     assert caught.value.hint == hint
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"loss_type": ["kto_pair"]}, "there is no `kto_pair`: KTO learns from single answers"),
+        ({"loss_type": ["simpo"], "reference": "cached"}, "`simpo` uses no reference"),
+        ({"loss_type": ["orpo", "sft"], "reference": "cached"}, "`orpo` uses no reference"),
+        ({"simpo_gamma": 1.0}, "--simpo-gamma belongs to the loss `simpo`"),
+        ({"discopop_tau": 0.1}, "--discopop-tau belongs to the loss `discopop`"),
+        ({"f_alpha_divergence_coef": 0.1}, "belongs to the divergence `alpha_divergence`"),
+        ({"loss_type": ["sigmoid", "cpo"], "ld_alpha": 0.5}, "--ld-alpha does not go with the loss `cpo`"),
+        ({"loss_type": ["simpo"], "use_weighting": True}, "--use-weighting does not go with the loss `simpo`"),
+        ({"loss_type": ["sigmoid", "sft"], "use_weighting": True}, "--use-weighting does not go with the loss `sft`"),
+        ({"loss_type": ["aot"], "use_weighting": True}, "--use-weighting does not go with the loss `aot`"),
+        ({"loss_type": ["nca_pair"], "f_divergence_type": "js_divergence"}, "does not go with the loss `nca_pair`"),
+        ({"loss_type": ["orpo"], "margin_columns": ["a"]}, "--margin-columns does not go with the loss `orpo`"),
+        ({"loss_type": ["ipo"], "weight_column": "a"}, "--weight-column does not go with the loss `ipo`"),
+        ({"margin_columns": ["a", "b", "c"]}, "from one column or from two"),
+        ({"margin_scale": 2.0}, "--margin-scale needs the columns"),
+        ({"weight_column": "a", "ld_alpha": 0.5}, "--ld-alpha is TRL's"),
+    ],
+)
+def test_what_does_not_fit_the_losses_is_refused_with_a_hint(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.build({**TRAIN, **options})
+    assert words in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_cached_reference_serves_losses_without_one_beside_others() -> None:
+    TrainConfig.build({**TRAIN, "loss_type": ["sigmoid", "simpo"], "reference": "cached"})
+
+
 def test_a_value_that_is_refused_is_refused_with_its_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("lr_scheduler_type: cosin\n")

@@ -57,6 +57,15 @@ def test_ln_2_means_nothing_for_other_losses() -> None:
     assert said(run([0.6931] * 20), losses=("ipo",)) == ""
 
 
+def test_ln_2_means_nothing_where_weights_or_margins_move_the_loss() -> None:
+    found = explain_metrics(run([0.6931] * 20), losses=["sigmoid"], moved=True, learning_rate=5e-6, test_pairs=200)
+    assert found == []
+
+
+def test_no_likelihood_term_is_advised_where_there_is_one() -> None:
+    assert said(run(FALLING, chosen=-30, rejected=-40), losses=("orpo",)) == ""
+
+
 def test_a_few_steps_are_too_few_to_judge() -> None:
     assert said(run([0.6931] * 4)) == ""
 

@@ -50,6 +50,8 @@ class MergeManifest(Manifest):
     dequantised: bool
     """Whether the adapter was merged into de-quantised NF4 weights."""
     parameters: Count
+    method: str = "DPO"
+    """What the adapter was trained with."""
     chat_template_kwargs: JsonObject | None = None
     """Variables of the chat template in training."""
     check: MergeCheck

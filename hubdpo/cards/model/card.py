@@ -16,9 +16,12 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.commands import train_command
 from hubdpo.cards.fences import fence, one_line, visible, wrapped
 from hubdpo.cards.licences import Licence, data_remark
+from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods
 from hubdpo.cards.model.serving import Adapter, problems, programs, vllm_rank
 from hubdpo.cards.render import Front, render
 from hubdpo.cards.results import LogLine, curve_rows, result_rows, verdict
+from hubdpo.config.flags import changed_options
+from hubdpo.config.objective import LossOptions, uses_reference
 
 FILES = {
     "adapter_model.safetensors": "LoRA weights",
@@ -34,24 +37,10 @@ FILES = {
 }
 
 BIBTEX = re.compile(r"^```bibtex\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
+SHOWN = {"loss_type", "beta", "reference"}
+"""Options of the loss that every card shows; the others where they differ from their defaults."""
 LONGEST_CITATION = 4_000
 """Longest citation of a dataset, in characters."""
-
-DPO = """\
-@inproceedings{rafailov2023direct,
-  title = {Direct Preference Optimization: Your Language Model is Secretly a Reward Model},
-  author = {Rafael Rafailov and Archit Sharma and Eric Mitchell and Stefano Ermon and Christopher D. Manning and
-    Chelsea Finn},
-  booktitle = {Advances in Neural Information Processing Systems}, year = {2023}}"""
-QLORA = """\
-@inproceedings{dettmers2023qlora,
-  title = {QLoRA: Efficient Finetuning of Quantized LLMs},
-  author = {Tim Dettmers and Artidoro Pagnoni and Ari Holtzman and Luke Zettlemoyer},
-  booktitle = {Advances in Neural Information Processing Systems}, year = {2023}}"""
-TRL = """\
-@software{vonwerra2020trl,
-  title = {TRL: Transformers Reinforcement Learning},
-  author = {Leandro von Werra and others}, year = {2020}, url = {https://github.com/huggingface/trl}}"""
 
 PAPERS = {"Qwen/Qwen2-": "2407.10671", "Qwen/Qwen2.5-": "2412.15115", "Qwen/Qwen3-": "2505.09388"}
 """arXiv ids of the technical reports of base models, by the start of their Hub ids."""
@@ -80,14 +69,18 @@ def render_model_card(
 ) -> str:
     """Return the card of a release. `adapter` describes the weights, `log` has the lines of metrics.jsonl."""
     known = problems(adapter)
+    referenced = uses_reference(run.config["loss_type"])
+    loss = {name: value for name, value in run.config.items() if name in LossOptions.model_fields.keys() - SHOWN}
     # the entry of the data is copied from their card
-    entries = [DPO, QLORA if run.config["load_in_4bit"] else None, TRL, run.dataset.citation]
+    entries = [*(paper.bibtex for paper in _methods(run)), TRL, run.dataset.citation]
     plots = sorted(name for name in release.files if name.startswith("plots/") and name.endswith(".png"))
     return render(
         "adapter.md", _front_matter(run, evaluation, release),
         release=release, adapter=adapter, run=run, config=run.config, base=run.base, data=run.dataset,
         data_name=one_line(run.dataset.name), evaluation=evaluation, verdict=evaluation and verdict(evaluation),
-        results=result_rows(evaluation, beta=run.config["beta"]) if evaluation else [], curve=curve_rows(log),
+        results=result_rows(evaluation, beta=run.config["beta"] if referenced else None) if evaluation else [],
+        curve=curve_rows(log), method=method_of(run.config["loss_type"]), referenced=referenced,
+        objective=[one_line(f"{name} {value}") for name, value in changed_options(loss, LossOptions)],
         samples=[fence(_sample(sample)) for sample in (evaluation.samples if evaluation else ())],
         plots="\n\n".join(f"![{Path(path).stem} over the steps]({path})" for path in plots),
         programs={program.name: program for program in programs(adapter, known)}, problems=known,
@@ -111,7 +104,7 @@ def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Rele
         front["language"] = list(run.dataset.language)
     if run.dataset.repo_id:
         front["datasets"] = [run.dataset.repo_id]
-    front["tags"] = [f"base_model:adapter:{run.base.repo_id}", "lora", "dpo", "trl", "transformers", "hubdpo"]
+    front["tags"] = [f"base_model:adapter:{run.base.repo_id}", "lora", *_tags(run), "trl", "transformers", "hubdpo"]
     if run.config["load_in_4bit"]:
         front["tags"].insert(2, "qlora")
     if evaluation is not None:
@@ -129,10 +122,9 @@ def _result(run: RunManifest, evaluation: EvalReport) -> Front:
     }
     if run.dataset.revision:
         dataset["revision"] = run.dataset.revision
-    metrics = (
-        ("Log-likelihood preference accuracy, length-normalised", evaluation.adapter_accuracy),
-        ("DPO implicit-reward accuracy", evaluation.reward_accuracy),
-    )
+    metrics = [("Log-likelihood preference accuracy, length-normalised", evaluation.adapter_accuracy)]
+    if uses_reference(run.config["loss_type"]):
+        metrics.append(("DPO implicit-reward accuracy", evaluation.reward_accuracy))
     return {
         "task": {"type": "text-generation", "name": "Preference ranking (held out)"},
         "dataset": dataset,
@@ -164,7 +156,7 @@ def _merged_front_matter(manifest: MergeManifest, licence: Licence | None) -> Fr
         front |= licence.front_matter()
     if manifest.dataset.repo_id:
         front["datasets"] = [manifest.dataset.repo_id]
-    front["tags"] = ["dpo", "trl", "merge", "hubdpo"]
+    front["tags"] = [*manifest.method.lower().split(" + "), "trl", "merge", "hubdpo"]
     return front
 
 
@@ -181,11 +173,17 @@ def _lora_kind(run: RunManifest) -> str:
     return " with ".join(name for option, name in kinds.items() if run.config.get(option)) or "LoRA"
 
 
+def _methods(run: RunManifest) -> list[Paper]:
+    return [*methods(run.config["loss_type"]), *([QLORA] if run.config["load_in_4bit"] else [])]
+
+
+def _tags(run: RunManifest) -> list[str]:
+    return [paper.name.lower() for paper in methods(run.config["loss_type"])]
+
+
 def _papers(run: RunManifest) -> list[tuple[str, str]]:
     """Return (name, arXiv id) of the papers behind a run."""
-    papers = [("DPO", "2305.18290")]
-    if run.config["load_in_4bit"]:
-        papers.append(("QLoRA", "2305.14314"))
+    papers = [(paper.name, paper.arxiv) for paper in _methods(run)]
     adapters = {"use_rslora": ("rsLoRA", "2312.03732"), "use_dora": ("DoRA", "2402.09353")}
     papers += [paper for option, paper in adapters.items() if run.config.get(option)]
     base = run.base.repo_id or ""

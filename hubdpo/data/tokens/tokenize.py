@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -88,14 +88,15 @@ class PairTokenizer:
         """The control token with which the chat template ends an answer, and its id."""
         return self._encoder.end_of_turn
 
-    def rows(self, examples: Iterable[Mapping[str, Any]]) -> list[dict[str, list[int]]]:
+    def rows(self, examples: Iterable[Mapping[str, Any]], keep: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Return a row for the collator for each row of a dataset that is kept, in order.
 
         A row has `prompt_ids`, `chosen_ids` and `rejected_ids`, and in `chosen_context` and `rejected_context` the
-        bounds (start, stop, start, ...) of the spans of an answer that are not scored.
+        bounds (start, stop, start, ...) of the spans of an answer that are not scored. With `keep` it also has `kept`,
+        its values in these columns.
         """
-        of_rows = map(example_of, examples)
-        pairs = (self.pair(some.prompt, some.chosen, some.rejected, some.tools) for some in of_rows)
+        of_rows = ((row, example_of(row)) for row in examples)
+        pairs = ((row, self.pair(some.prompt, some.chosen, some.rejected, some.tools)) for row, some in of_rows)
         return [
             {
                 "prompt_ids": pair.prompt,
@@ -103,8 +104,9 @@ class PairTokenizer:
                 "rejected_ids": pair.rejected.ids,
                 "chosen_context": [*chain.from_iterable(pair.chosen.context)],
                 "rejected_context": [*chain.from_iterable(pair.rejected.context)],
+                **({"kept": {name: row[name] for name in keep}} if keep else {}),
             }
-            for pair in pairs
+            for row, pair in pairs
             if pair is not None
         ]
 

@@ -26,6 +26,7 @@ from hubdpo.artefacts.manifests.merge import AdapterRef, MergeManifest, read_mer
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.licences import Licence, adapter_licence
 from hubdpo.cards.model.card import render_merged_card
+from hubdpo.cards.model.citations import method_of
 from hubdpo.config import MergeConfig
 from hubdpo.config.takes import takes
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
@@ -104,7 +105,8 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
     manifest = MergeManifest(
         hubdpo_version=__version__, adapter=source.ref, base=source.run.base, dataset=source.run.dataset,
         config=_lasting(config), dtype=config.dtype, dequantised=in_4bit, parameters=parameters,
-        chat_template_kwargs=template_kwargs, check=check, files={name: file_entry(new / name) for name in names},
+        method=method_of(source.run.config["loss_type"]), chat_template_kwargs=template_kwargs, check=check,
+        files={name: file_entry(new / name) for name in names},
     )  # fmt: skip
     card = render_merged_card(manifest, repo="USER/NAME", version="0.1.0", licence=_licence(source.run))
     write_atomic(new / CARD_FILE, card)

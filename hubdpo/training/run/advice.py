@@ -20,6 +20,8 @@ RANKED = 0.6
 FALLEN = 1.0
 """Nats by which a mean log-probability must fall to be reported."""
 FEWEST_LINES = 8
+WITH_LIKELIHOOD = {"sft", "cpo", "orpo"}
+"""Losses that keep the chosen answer up already."""
 RISEN = 0.02
 """Fraction of its minimum by which the held-out loss must rise to be reported."""
 
@@ -30,12 +32,14 @@ def explain_metrics(
     losses: Sequence[str],
     learning_rate: float,
     test_pairs: int,
+    moved: bool = False,
     checkpoints: Collection[int] = (),
 ) -> list[str]:
     """Return sentences about the lines of a metrics.jsonl, most urgent first; none for a run without such a pattern.
 
     The first and the last quarter of the steps are compared. `test_pairs` is the number of held-out pairs that were
-    ranked, `checkpoints` the steps that are still saved.
+    ranked, `checkpoints` the steps that are still saved. `moved` tells that weights or margins change
+    what the losses usually are.
     """
     steps = [line for line in lines if "loss" in line]
     sentences = [*_about_overfitting(lines, steps, checkpoints)]
@@ -43,9 +47,10 @@ def explain_metrics(
         return sentences
     quarter = len(steps) // 4
     first, last = steps[:quarter], steps[-quarter:]
-    if losses == ["sigmoid"]:
+    if losses == ["sigmoid"] and not moved:
         sentences += _about_the_loss(_mean(first, "loss"), _mean(last, "loss"), _right(lines, last), learning_rate)
-    return [*sentences, *_about_held_out(lines, test_pairs), *_about_log_probs(first, last)]
+    sentences += _about_held_out(lines, test_pairs)
+    return sentences if WITH_LIKELIHOOD & {*losses} else [*sentences, *_about_log_probs(first, last)]
 
 
 def _about_overfitting(lines: Sequence[Line], steps: Sequence[Line], checkpoints: Collection[int]) -> Iterator[str]:
@@ -111,7 +116,7 @@ def _about_log_probs(first: Sequence[Line], last: Sequence[Line]) -> Iterator[st
     if chosen < -FALLEN and rejected < -FALLEN:
         yield (
             f"the log-probabilities of both answers fell (chosen {chosen:+.1f}, rejected {rejected:+.1f} nats): usual "
-            "for DPO, which only requires that the rejected one falls further; add the loss `sft` with a small weight "
+            "for losses that only ask the rejected one to fall further; add the loss `sft` with a small weight "
             "to keep the chosen one up"
         )
 

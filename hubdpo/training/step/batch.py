@@ -27,7 +27,9 @@ from hubdpo.training.step.layout import prefix_lengths
 Row = dict[str, Any]
 """One pair as `PairTokenizer.rows` returns it: `prompt_ids`, `chosen_ids`, `rejected_ids`, and in `chosen_context` and
 `rejected_context` the spans of an answer that are not scored. With a cached reference also `ref_chosen_logps` and
-`ref_rejected_logps`, floats in nats."""
+`ref_rejected_logps`, floats in nats; and those of PAIR_VALUES that the losses read."""
+PAIR_VALUES = ("margin", "weight")
+"""What a dataset may say of a pair beside its messages, each a float; see `hubdpo.training.pair_values.set_values`."""
 TOTALS = ("num_tokens",)
 """Metrics that TRL accumulates over the run: the last value stands for all passes."""
 ACCURACY = "rewards/accuracies"
@@ -42,6 +44,8 @@ class Batch(TypedDict):
     completion_mask: torch.Tensor  # [2B, T] 1 at the tokens that are scored
     ref_chosen_logps: NotRequired[torch.Tensor]  # [B] reference log-probability of the answer, in nats
     ref_rejected_logps: NotRequired[torch.Tensor]  # [B]
+    margin: NotRequired[torch.Tensor]  # [B]
+    weight: NotRequired[torch.Tensor]  # [B]
 
 
 class AssistantCollator(DataCollatorForPreference):
@@ -60,7 +64,16 @@ class AssistantCollator(DataCollatorForPreference):
         for mask, (prompt, context) in zip(batch["completion_mask"], spans, strict=True):
             for start, stop in zip(context[::2], context[1::2], strict=True):
                 mask[prompt + start : prompt + stop] = 0
+        for name in PAIR_VALUES:
+            if name in examples[0]:
+                batch[name] = torch.tensor([row[name] for row in examples])  # type: ignore[literal-required]
         return batch
+
+
+def without_pair_values(batch: Batch) -> Batch:
+    """Return the batch as TRL knows it, which would hand any other tensor to the model."""
+    rest: Any = {name: value for name, value in batch.items() if name not in PAIR_VALUES}
+    return rest  # type: ignore[no-any-return]
 
 
 def row_length(row: Row) -> int:
@@ -77,9 +90,9 @@ def select_pairs(batch: Batch, pairs: torch.Tensor) -> Batch:
         "attention_mask": batch["attention_mask"][rows, :width],
         "completion_mask": batch["completion_mask"][rows, :width],
     }
-    if "ref_chosen_logps" in batch:
-        selected["ref_chosen_logps"] = batch["ref_chosen_logps"][pairs]
-        selected["ref_rejected_logps"] = batch["ref_rejected_logps"][pairs]
+    for name, values in batch.items():
+        if name not in selected:  # one value for each pair
+            selected[name] = values[pairs]  # type: ignore[literal-required, index]
     return selected
 
 
@@ -244,6 +257,7 @@ def _weight(name: str, counts: Counts) -> int:
     """Return the number of terms that a metric is the mean of."""
     tokens = {
         "mean_token_accuracy": counts.chosen,
+        "nll_loss": counts.chosen,
         "logits/chosen": counts.chosen,
         "logits/rejected": counts.rejected,
         "entropy": counts.chosen + counts.rejected,

@@ -20,7 +20,7 @@ from hubdpo.artefacts.manifests.manifest import file_entry, fingerprint, write_a
 from hubdpo.config import TrainConfig
 from hubdpo.machine.refusals import machine_error
 from hubdpo.model.bases.find import Base
-from hubdpo.training.step.batch import Row, row_length
+from hubdpo.training.step.batch import PAIR_VALUES, Row, row_length
 from hubdpo.version import library_versions
 
 if TYPE_CHECKING:
@@ -40,14 +40,16 @@ def add_reference_log_probs(
     if not rows:
         return rows
     home = os.environ.get("HUBDPO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hubdpo"
-    path = Path(home) / "reference" / f"{fingerprint([identity, rows])}.safetensors"
+    # margins and weights change no log-prob
+    plain: list[Row] = [{name: row[name] for name in row if name not in PAIR_VALUES} for row in rows]
+    path = Path(home) / "reference" / f"{fingerprint([identity, plain])}.safetensors"
     # computing is collective, so either all processes read the file or all compute
     is_cached = torch.tensor([int(path.exists())], device=trainer.accelerator.device)
     if trainer.accelerator.gather(is_cached).all():
         values = load_file(path)
         console.info(f"reference {console.counted(len(rows), 'pair')} from {path}")
     else:
-        values = _compute(trainer, rows)
+        values = _compute(trainer, plain)
         _save(values, path)
     return [
         {**row, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
@@ -64,6 +66,7 @@ def reference_identity(config: TrainConfig, base: Base, device: str) -> dict[str
         "base": base.ref.name, "weights": weights, "load_in_4bit": config.load_in_4bit, "device": device,
         "shared_prefix": config.shared_prefix,
         "versions": {name: versions[name] for name in ("torch", "transformers")},
+        **({} if config.ld_alpha is None else {"ld_alpha": config.ld_alpha}),
     }  # fmt: skip
 
 

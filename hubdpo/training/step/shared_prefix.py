@@ -85,7 +85,10 @@ class SharedPrefix:
 
     @contextmanager
     def packed(self) -> Iterator[None]:
-        """Pack the forward passes of the body."""
+        """Pack the forward passes of the body; inside another such body, as part of that."""
+        if self._active:
+            yield
+            return
         self._active = True
         try:
             yield

@@ -16,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config import TrainConfig
+from hubdpo.config.objective import TRL_LOSSES
 from hubdpo.errors import TrainingError
 from hubdpo.model.device import compute_dtype
 from hubdpo.training.schedule import batches_of
@@ -23,12 +24,14 @@ from hubdpo.training.step.attention import NotShared
 from hubdpo.training.step.batch import TOTALS, AssistantCollator, Batch, Counts, Pass, Step, Tally, cut_into_passes
 from hubdpo.training.step.checkpointing import Recomputed, checkpointed_layers
 from hubdpo.training.step.lora import FusedLora, FusedNorms, adapter_to_float32, lora_config, switch_quickly
+from hubdpo.training.step.objectives import Objective
 from hubdpo.training.step.reference import add_reference_log_probs
 from hubdpo.training.step.shared_prefix import SharedPrefix
 
 Metrics = defaultdict[str, list[float]]
 SAME_IN_TRL = (
-    "loss_type", "loss_weights", "beta", "label_smoothing", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs",
+    "beta", "label_smoothing", "ld_alpha", "use_weighting", "f_divergence_type", "f_alpha_divergence_coef",
+    "discopop_tau", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs",
     "per_device_eval_batch_size", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed", "logging_steps",
     "eval_steps", "save_steps", "save_total_limit", "optim", "adam_beta1", "adam_beta2", "adam_epsilon",
 )  # fmt: skip
@@ -54,6 +57,7 @@ class SharedPrefixDPOTrainer(DPOTrainer):
     `tokens_per_batch` a batch holds all pairs of a step, and is cut into passes of at most that many tokens.
     """
 
+    objective: Objective
     shared_prefix: SharedPrefix | None = None
     not_shared: str | None = None
     """Why there is no packed forward pass, where one is asked for."""
@@ -106,7 +110,7 @@ class SharedPrefixDPOTrainer(DPOTrainer):
         self, model: PeftModel, inputs: Batch, return_outputs: bool
     ) -> torch.Tensor | tuple[torch.Tensor, object]:
         with self._packed():
-            result = super()._compute_loss(model, inputs, return_outputs)
+            result = self.objective.compute(self, super()._compute_loss, model, inputs, return_outputs)
         loss = result[0] if return_outputs else result
         if not torch.isfinite(loss):
             rows = ", ".join(map(str, self._rows_of(inputs))) or "unknown"
@@ -260,6 +264,10 @@ def make_trainer(
         peft_config=lora_config(config, model),
         callbacks=callbacks,
     )
+    trainer.objective = objective = Objective.of(config)
+    if objective.own:
+        trainer.loss_types, trainer.loss_weights = list(objective.losses), list(objective.losses.values())
+        trainer.precompute_ref_logps = True  # TRL takes those that the objective gives it
     trainer.data_collator = AssistantCollator(pad_token_id=trainer.data_collator.pad_token_id)
     trainer.remove_callback(PrinterCallback)  # StepLines prints the metrics
     adapter_to_float32(trainer.model)
@@ -304,6 +312,9 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool,
     batch, accumulated = batches_of(config)
     args = DPOConfig(
         **{name: getattr(config, name) for name in SAME_IN_TRL},
+        # the trainer gets the losses that TRL does not know from its objective
+        loss_type=[loss for loss in config.loss_type if loss in TRL_LOSSES],
+        loss_weights=config.loss_weights if {*config.loss_type} <= {*TRL_LOSSES} else None,
         output_dir=str(Path(config.output_dir)),
         max_length=None,  # rows are cut already
         remove_unused_columns=False,  # the collator reads `chosen_context` and `rejected_context`
