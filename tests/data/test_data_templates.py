@@ -12,7 +12,6 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from hubdpo.artefacts.formats.messages import Message
-from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.tokens import encoder as encoding
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.data.tokens.pair import EncodedPair, encode_pair, fit
@@ -150,8 +149,6 @@ def test_a_tokenizer_whose_added_tokens_take_what_stands_beside_them_is_encoded_
     prompt, answer = [say("user", "a  <wide> \n b")], [say("assistant", "<think>\nx <wide> y\n</think>\n\n名")]
     assert not encoder.fast
     assert encoder.prompt(prompt) + encoder.answered(prompt, answer).ids == rendered(tokenizer, prompt + answer)
-    with pytest.raises(Rejection, match="special_text"):
-        encoder.prompt([say("user", "a <|im_end|>")])
 
 
 def test_a_normaliser_that_does_nothing_leaves_text_text() -> None:
@@ -291,15 +288,27 @@ def test_pairs_that_differ_only_in_what_is_not_scored_are_dropped() -> None:
     assert made.counts["dropped_identical"] == 1
 
 
-@pytest.mark.parametrize("opening", ["", "<|im_start|>"])
-def test_turns_without_a_control_token_at_both_ends_are_not_guessed(opening: str) -> None:
-    template = (
-        f"{{% for m in messages %}}{opening}{{{{ m.role }}}}: {{{{ m.content }}}}\n{{% endfor %}}"
-        f"{{% if add_generation_prompt %}}{opening}assistant: {{% endif %}}"
+PLAIN = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ marked }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def test_turns_without_control_tokens_are_found_where_shorter_conversations_end() -> None:
+    tokenizer = make_tokenizer(PLAIN)
+    pair = coder(tokenizer).pair([say("user", "hello")], TALK, [say("assistant", "no")])
+    assert pair is not None
+    said = ["hello\n\n", "user: It is <|im_end|> low\nassistant: ", f"{THOUGHT}\n"]
+    assert parts_of(tokenizer, pair, "chosen") == said
+
+
+@pytest.mark.parametrize("marked", ["{{ '.' if not loop.last and m.role != 'user' }}", "{{ raise_exception('') }}"])
+def test_turns_that_later_ones_change_are_not_guessed(marked: str) -> None:
+    made = coder(
+        make_tokenizer(PLAIN.replace("{{ marked }}", "{% if messages | length > 3 %}" + marked + "{% endif %}"))
     )
-    made = coder(make_tokenizer(template))
     assert made.pair([say("user", "hello")], TALK, [say("assistant", "no")]) is None
-    assert made.counts["dropped_turns_not_told_apart"] == 1
+    assert sum(made.counts[f"dropped_{why}"] for why in ("turns_not_told_apart", "template_refuses")) == 1
     assert made.pair([say("user", "hello")], TALK[:1], [say("assistant", "no")]) is not None
 
 

@@ -2,9 +2,9 @@
 
 The chat template is rendered once for each sequence of roles, with a slot in place of each content. Contents that the
 template may rewrite (those with a `<think>` that it looks for) are rendered with it every time, and so are chats with
-tool calls, tools or reasoning. Byte-level BPE cannot
-merge across added tokens, so these cut a rendered conversation into stretches, and its ids are the ids of its
-stretches. A content that spells a control token stays text.
+tool calls, tools or reasoning. Most tokenizers encode
+what stands between two added tokens by itself, so the ids of a rendered conversation are those of its stretches; with
+the others it is encoded as a whole. A content that spells a control token stays text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.pairs.extras import map_texts
 from hubdpo.data.tokens.members import check_is_shown, left_out_by, listed_tools, shown_form
 from hubdpo.data.tokens.tiktoken_bpe import byte_pair_encoder, cuts_at_added_tokens
-from hubdpo.data.tokens.turns import MARK, slots, turns_of
+from hubdpo.data.tokens.turns import MARK, slots, turns_by_rendering, turns_of
+from hubdpo.data.tokens.whole import WholeText
 from hubdpo.errors import DataError, UnsupportedBase
 from hubdpo.model.tokenizer.chat_template import content_rules
 from hubdpo.model.tokenizer.rendering import bounded, rendered
@@ -115,17 +116,20 @@ class ChatEncoder:
         fast = byte_pair_encoder(tokenizer)
         self.fast = fast is not None
         """Whether tiktoken encodes, rather than the tokenizer itself."""
-        self._ids: Callable[[str], list[int]] = fast or self._slow_ids
+        self._ids: Callable[[str], list[int]] = fast or self._ids_of_text
         added = tokenizer.added_tokens_decoder.values()
         control = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
         self._control = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or r"(?!)")
+        self._whole = WholeText(tokenizer, self._control)
         self._cuts = self.fast or cuts_at_added_tokens(tokenizer)
         self._skeletons: dict[tuple[str, ...], _Skeleton] = {}
         self._looked_for = bounded(lambda: content_rules(tokenizer.get_chat_template()), tokenizer, UnsupportedBase)
         try:
-            if not self._cuts or self._changes_plain_text():
+            if self._changes_plain_text():
                 self._looked_for = None  # no content is plain
-            self._check()
+            if not (self._cuts and self._cuts_alike()):
+                self._cuts, self.fast, self._ids = False, False, self._whole.ids
+                self._skeletons.clear()
             self._turns = turns_of(self._template, self._control)
         except Rejection as rejection:
             raise DataError(
@@ -169,9 +173,11 @@ class ChatEncoder:
     def _is_plain(self, messages: Sequence[Message]) -> bool:
         """Whether the template copies all contents unchanged."""
         looked_for = self._looked_for
-        return looked_for is not None and not any(
+        if looked_for is None or any(
             looked_for.may_change(message["content"]) or len(message) > 2 for message in messages
-        )
+        ):
+            return False
+        return self._cuts or not self.spells_control(*messages)
 
     def _skeleton(self, prompt: Sequence[Message], answer: Sequence[Message]) -> _Skeleton:
         key = (*(message["role"] for message in prompt), "", *(message["role"] for message in answer))
@@ -217,7 +223,8 @@ class ChatEncoder:
         if len(messages) - count > 1:
             said = self._turns.spans(whole, min(len(asked), len(os.path.commonprefix([asked, whole]))))
             if len(said) != sum(message["role"] == "assistant" for message in messages[count:]):
-                raise Rejection("turns_not_told_apart")
+                template = functools.partial(self._template, tools=shown.tools)
+                said = turns_by_rendering(template, shown.messages, count, whole)
             # bounds of the turns inside the answer: its first turn begins with it, and its last one ends with it
             cuts = [at - start for span in said for at in span][1:-1]
             places = [_alike(self._encoded(text[:cut], shown), ids) - shared for cut in cuts]
@@ -263,17 +270,17 @@ class ChatEncoder:
         """Encode the rendered text of a conversation."""
         if self._cuts:
             return self._filled(self._parsed(rendered, shown.mark), shown.spelt)
-        if shown.spelt:  # added tokens of this tokenizer change the text beside them, so text cannot be kept apart
-            raise Rejection("special_text")
-        ids: list[int] = self._tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        return ids
+        return self._whole.ids_with(rendered, shown.mark, shown.spelt) if shown.spelt else self._whole.ids(rendered)
 
     def _parsed(self, rendered: str, mark: str) -> list[_Piece]:
-        """Split rendered text at control tokens, and encode the stretches that hold no slot."""
+        """Split rendered text at control tokens, and encode the stretches that hold no slot.
+
+        A text that is encoded as a whole is one stretch.
+        """
         pieces: list[_Piece] = []
         constant: list[int] = []
         at = 0
-        for token in [*self._control.finditer(rendered), None]:
+        for token in [*(self._control.finditer(rendered) if self._cuts else ()), None]:
             stretch = rendered[at : token.start() if token else len(rendered)]
             parts = re.split(f"{mark}([0-9]+){mark}", stretch) if mark and mark in stretch else [stretch]
             if len(parts) == 1:
@@ -304,7 +311,7 @@ class ChatEncoder:
                 ids += piece
         return ids
 
-    def _slow_ids(self, text: str) -> list[int]:
+    def _ids_of_text(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return ids
 
@@ -319,16 +326,11 @@ class ChatEncoder:
                 return True
         return False
 
-    def _check(self) -> None:
-        """Compare the ids of a plain conversation with the tokenizer's. Raise DataError if they differ."""
+    def _cuts_alike(self) -> bool:
+        """Whether a plain conversation that is encoded in stretches has the ids that the tokenizer gives it."""
         prompt, answer = self.prompt(PLAIN[:1]), self.answered(PLAIN[:1], PLAIN[1:])
         ours = prompt[: len(prompt) - answer.replaced] + answer.ids
-        theirs = self._tokenizer(self._template(PLAIN, ask=False), add_special_tokens=False)["input_ids"]
-        if ours != theirs:
-            raise DataError(
-                "the tokenizer merges text across its control tokens, so messages cannot be encoded apart",
-                hint="use a base with byte-level BPE, such as Qwen/Qwen2-7B-Instruct",
-            )
+        return ours == self._whole.ids(self._template(PLAIN, ask=False))
 
 
 def _alike(first: Sequence[int], second: Sequence[int]) -> int:

@@ -22,6 +22,8 @@ class EncodedPair:
     """Number of ids at the end of the generation prompt that are not in `prompt`: the answers replace them."""
     notes: tuple[str, ...] = ()
     """Names of what was cut or is unusual, to be counted."""
+    sides: tuple[Sequence[Message], Sequence[Message]] = ((), ())
+    """The messages of the chosen and the rejected answer."""
 
     @property
     def longest(self) -> int:
@@ -54,7 +56,7 @@ def encode_pair(
         "turns_in_answer": any(side.context for side in sides),
     }
     noted = tuple(name for name, applies in notes.items() if applies)
-    return EncodedPair(asked[: len(asked) - replaced], answers[0], answers[1], replaced, noted)
+    return EncodedPair(asked[: len(asked) - replaced], answers[0], answers[1], replaced, noted, (chosen, rejected))
 
 
 def fit(
@@ -74,23 +76,34 @@ def fit(
     if pair.longest <= max_length:
         return pair
     longest = pair.longest - len(pair.prompt)
-    ids, notes = _cut_prompt(encoder, prompt, tools, pair, max(prompt_budget, max_length - longest))
-    room = max_length - len(ids)
-    if longest > room:
-        notes = (*notes, "response_cut")
-    return replace(pair, prompt=ids, chosen=pair.chosen.cut(room), rejected=pair.rejected.cut(room), notes=notes)
+    pair = _cut_prompt(encoder, prompt, tools, pair, max(prompt_budget, max_length - longest))
+    room = max_length - len(pair.prompt)
+    if pair.longest > max_length:
+        pair = replace(pair, notes=(*pair.notes, "response_cut"))
+    return replace(pair, chosen=pair.chosen.cut(room), rejected=pair.rejected.cut(room))
 
 
 def _cut_prompt(
     encoder: ChatEncoder, prompt: Sequence[Message], tools: str, pair: EncodedPair, room: int
-) -> tuple[list[int], tuple[str, ...]]:
-    """Return at most `room` ids of the prompt, and the notes of the pair with what was cut."""
+) -> EncodedPair:
+    """Return the pair with at most `room` ids of its prompt, and a note of what was cut."""
     if len(pair.prompt) <= room:
-        return pair.prompt, pair.notes
+        return pair
     if (shorter := shortened(encoder, prompt, tools, room + pair.replaced)) is not None:
-        ids = encoder.prompt(shorter, tools)
-        return ids[: len(ids) - pair.replaced], (*pair.notes, "prompt_cut_by_message")
-    return pair.prompt[-room:], (*pair.notes, "prompt_cut_by_token")
+        return replace(_asked(encoder, shorter, tools, pair), notes=(*pair.notes, "prompt_cut_by_message"))
+    return replace(pair, prompt=pair.prompt[-room:], notes=(*pair.notes, "prompt_cut_by_token"))
+
+
+def _asked(encoder: ChatEncoder, prompt: Sequence[Message], tools: str, pair: EncodedPair) -> EncodedPair:
+    """Return a pair with the last messages of its prompt alone.
+
+    Its answers have the same ids in byte-level BPE, which cuts text into words first. Merges of other tokenizers may
+    reach further.
+    """
+    if not encoder.fast:
+        return encode_pair(encoder, prompt, *pair.sides, tools=tools)
+    ids = encoder.prompt(prompt, tools)
+    return replace(pair, prompt=ids[: len(ids) - pair.replaced])
 
 
 def shortened(encoder: ChatEncoder, prompt: Sequence[Message], tools: str, room: int) -> list[Message] | None:
@@ -130,7 +143,8 @@ def measure(example: PreferenceExample, encoder: ChatEncoder, *, max_length: int
         # the tokens at the end of the prompt that the answers replace do not count against it
         budget = max_length - max(lengths.chosen, lengths.rejected) + pair.replaced
         shorter = shortened(encoder, example.prompt, tools, budget)
-        if shorter is not None:
+        cut = pair if shorter is None else _asked(encoder, shorter, tools, pair)
+        if shorter is not None and cut.longest <= max_length:
             example.prompt = shorter
-            return Lengths(len(encoder.prompt(shorter, tools)) - pair.replaced, lengths.chosen, lengths.rejected, CUT)
+            return Lengths(len(cut.prompt), len(cut.chosen.ids), len(cut.rejected.ids), CUT)
     raise Rejection("over_length")

@@ -65,20 +65,17 @@ def byte_pair_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], lis
 
 
 def cuts_at_added_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether text between two added tokens has the ids that it has alone."""
+    """Whether text between two added tokens has the ids that it has alone, as text of its own.
+
+    tokenizers normalises, splits and encodes what stands between added tokens by itself. A `Metaspace` alone may look
+    at where that is: `first` puts a blank before the beginning of the whole text.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return False
     facts = json.loads(backend.to_str())
-    cutter = facts.get("pre_tokenizer") or {}
-    steps = cutter["pretokenizers"] if cutter.get("type") == "Sequence" else [cutter]
-    return (
-        facts["model"].get("type") == "BPE"
-        and facts.get("normalizer") in (None, {"type": "NFC"}, {"type": "Sequence", "normalizers": []})
-        and all(step.get("type") in ("Split", "ByteLevel", "Digits") for step in steps)
-        and not any(step.get("add_prefix_space") for step in steps)
-        and _stand_alone(facts)
-    )
+    steps = [facts.get("pre_tokenizer") or {}, *((facts.get("pre_tokenizer") or {}).get("pretokenizers") or [])]
+    return all(step.get("prepend_scheme") != "first" for step in steps) and _stand_alone(facts)
 
 
 def _stand_alone(facts: Json) -> bool:

@@ -34,7 +34,7 @@ DROPPED = {
     "dropped_template_rewrites_prompt": "the chat template rewrites the prompt once it is answered",
     "dropped_template_refuses": "the chat template refuses the conversation",
     "dropped_turns_not_told_apart": "the turns inside an answer cannot be told apart: the chat template begins or ends "
-    "the assistant's with no control token",
+    "the assistant's with no control token, and writes a turn otherwise once others follow",
     "dropped_template_without_tools": "the chat template does not show the tools of a chat",
     "dropped_template_without_tool_calls": "the chat template does not show tool calls",
     "dropped_template_without_reasoning": "the chat template does not show `reasoning_content`",

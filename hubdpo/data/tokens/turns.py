@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.data.pairs.example import Rejection
@@ -69,6 +70,28 @@ def turns_of(template: Template, control: re.Pattern[str]) -> Turns:
     if not header or not control.search(end):
         return unknown
     return Turns(header, end, unknown.end_token)
+
+
+def turns_by_rendering(
+    template: Template, messages: Sequence[Mapping[str, Any]], count: int, whole: str
+) -> list[tuple[int, int]]:
+    """Return `[start, stop)`, in characters of `whole`, of each turn of the assistant from message `count` on.
+
+    `whole` is all messages rendered. A turn starts where the messages before it end in their generation prompt, and
+    stops where they end with it. Raise Rejection where the template writes more messages otherwise than fewer.
+    """
+    spans = []
+    for i in range(count, len(messages)):
+        if messages[i]["role"] != "assistant":
+            continue
+        try:
+            before, after = template(messages[:i], ask=True), template(messages[: i + 1], ask=False)
+        except Rejection:
+            raise Rejection("turns_not_told_apart") from None
+        if not (after.startswith(before) and whole.startswith(after)):
+            raise Rejection("turns_not_told_apart")
+        spans.append((len(before), len(after)))
+    return spans
 
 
 def slots(messages: Sequence[Message]) -> list[Message]:
