@@ -13,11 +13,10 @@ from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 from hubdpo.config.torch_names import Device
 
 ALL_LINEAR = "all-linear"
-"""PEFT's name for every linear layer except the output head."""
+"""PEFT's name for every linear layer except the output head. In Qwen2 these are q, k, v, o, gate, up and down_proj."""
 STARTS_ELSEWHERE = ("pissa", "olora", "loftq", "corda", "orthogonal", "lora_ga")
 """PEFT's initialisations that change the base, or with which A and B do not cancel."""
 NEED_DATA = ("eva",)
-QWEN2_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 EXPERT_LAYERS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 """Names that mean the router and the experts to PEFT, in a mixture of experts."""
 
@@ -26,7 +25,7 @@ class RunOptions(Config):
     panel = "Run"
 
     model_name_or_path: Command[PathOrName] = Field(
-        description="Base model of the Qwen2 family: a Hub id or a local folder."
+        description="Base model, any causal language model of text: a Hub id or a local folder."
     )
     model_revision: Command[str | None] = Field(
         None, description="Branch, tag or commit of the base. The run records the commit."
@@ -99,7 +98,7 @@ class LoraOptions(Config):
     lora_alpha: Weights[int] = Field(32, ge=1, description="LoRA alpha; updates are scaled by alpha / r.")
     lora_dropout: Weights[float] = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
     lora_target_modules: Weights[list[str]] = Field(
-        list(QWEN2_PROJECTIONS), description="Linear layers to adapt, or `all-linear`."
+        [ALL_LINEAR], description="Linear layers to adapt; `all-linear` is each but the output head and experts."
     )
 
     use_rslora: Weights[bool] = Field(

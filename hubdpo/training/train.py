@@ -79,7 +79,7 @@ def train(config: TrainConfig) -> RunManifest:
     if device == "cuda" and not is_sharded():  # the preflight measures the whole model
         config = config.for_gpu(earlier.manifest.config if earlier else None)
     if earlier is not None:
-        config = resume.as_before(config, earlier.manifest)
+        config = resume.as_before(config, earlier.manifest, base.facts)
         resume.check_same_experiment(earlier.manifest, config, base.ref, dataset)
         if earlier.is_complete and not config.extend:
             return _nothing_left(config, earlier)

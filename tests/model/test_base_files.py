@@ -14,8 +14,9 @@ from hubdpo.artefacts.folders.model_files import COPIED_FILES, INDEX, WEIGHTS
 from hubdpo.artefacts.formats.safetensors_header import read_header
 from hubdpo.errors import ConfigError, HubdpoError, UnsupportedBase
 from hubdpo.hub.open import open_snapshot
-from hubdpo.model.bases.files import BaseFacts, check_base
+from hubdpo.model.bases.files import check_base
 from hubdpo.model.bases.load import load_base, read_causal_lm
+from hubdpo.model.bases.tensors import BaseFacts
 from hubdpo.model.tokenizer.load import read_tokenizer
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4096\n"

@@ -13,12 +13,12 @@ import pytest
 import torch
 import torch.nn.attention.varlen
 from datasets import Dataset
+from families import QWEN2_PROJECTIONS
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, Qwen3Config, Qwen3ForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from trl import DPOConfig, DPOTrainer
 
-from hubdpo.config.train_groups import QWEN2_PROJECTIONS
 from hubdpo.training.step import attention, reference
 from hubdpo.training.step.batch import AssistantCollator
 from hubdpo.training.step.layout import build_layout

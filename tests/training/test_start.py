@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from families import QWEN2_PROJECTIONS
 
 from hubdpo import prepare, train
 from hubdpo.artefacts.manifests.manifest import LOCAL_FILE
 from hubdpo.config import TrainConfig
-from hubdpo.config.train_groups import QWEN2_PROJECTIONS
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError, HubError, UnsupportedBase
 from hubdpo.hub.open import open_snapshot
-from hubdpo.model.bases.files import BaseFacts, check_base
+from hubdpo.model.bases.files import check_base
 from hubdpo.model.bases.find import check_targets, look_at_base
+from hubdpo.model.bases.tensors import BaseFacts
 from hubdpo.model.device import cuda_is_possible
 from hubdpo.training.run.output_folder import check_output_folder
 from hubdpo.training.start import check_start

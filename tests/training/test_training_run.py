@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 import torch
+from families import QWEN2_PROJECTIONS
 from safetensors.torch import load_file
 
 from hubdpo import train
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.config.train_groups import QWEN2_PROJECTIONS
 from hubdpo.errors import ConfigError, ResumeMismatch, TrainingError, UnsupportedBase
 from hubdpo.training.run.output_folder import mark_complete, newest_checkpoint
 from hubdpo.training.step.trainer import Measured
@@ -190,14 +190,15 @@ def test_a_finished_run_is_not_trained_over(run_dir: Path, tiny_base_repo: str, 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model_type": "llama"}, "`llama` model, which is not of the Qwen2 family"),
-        ({"model_type": "qwen2_moe", "num_experts": 60}, "`qwen2_moe` model, a mixture of experts"),
-        ({"model_type": "qwen3_moe", "num_experts": 128}, "`qwen3_moe` model, a mixture of experts"),
         ({"model_type": "qwen2_vl", "vision_config": {}}, "`qwen2_vl` model, which reads images"),
-        ({"model_type": "qwen2_5_vl", "vision_config": {}}, "`qwen2_5_vl` model, which reads images"),
-        ({"model_type": "qwen2_audio"}, "`qwen2_audio` model, which is not of the Qwen2 family"),
-        ({"model_type": "qwen3_next", "num_experts": 512}, "`qwen3_next` model, a mixture of experts"),
-        ({"model_type": "qwen2", "use_sliding_window": True}, "attends in a sliding window"),
+        ({"model_type": "gemma3"}, "`gemma3` model, which reads images"),
+        ({"model_type": "llava_llama", "vision_config": {}}, "`llava_llama` model, which reads images"),
+        ({"model_type": "qwen2_audio", "audio_config": {}}, "`qwen2_audio` model, which reads sound"),
+        ({"model_type": "llama99"}, "`llama99` model, which transformers .* does not know as a causal"),
+        ({"model_type": "t5", "is_encoder_decoder": True}, "`t5` model, which has an encoder"),
+        ({"model_type": "bart"}, "`bart` model, which has an encoder"),
+        ({"model_type": "bert"}, "`bert` model, which reads text in both directions"),
+        ({"model_type": "own", "auto_map": {"AutoModel": "own.Own"}}, "only with code from its repo"),
         ({}, "of no type"),
     ],
 )

@@ -7,8 +7,6 @@ minutes later, with a traceback.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import CONFIG, COPIED_FILES, INDEX, TOKENIZER_CONFIG, WEIGHTS, weight_map
@@ -16,38 +14,14 @@ from hubdpo.artefacts.formats.bounded import JsonObject, parse_object
 from hubdpo.artefacts.formats.safetensors_header import is_lfs_pointer
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
 from hubdpo.hub.snapshot import Shapes, Snapshot
+from hubdpo.model.bases.kinds import SUPPORTED, check_kind
+from hubdpo.model.bases.tensors import BaseFacts, check_tensors
 
-FAMILY = ("qwen2", "qwen3")
 TOKENIZER = "tokenizer.json"
 TEMPLATE = re.compile(r"(chat_template|additional_chat_templates/[^/]+)\.jinja")
 PICKLE = re.compile(r"[^/]+\.(bin|pt|pth|ckpt|pkl)")
-LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.(.+)\.weight$")
 QUANTISED_NAME = re.compile(r"[-_](awq|gptq|fp8|int[48]|[48]bits?|w\d+a\d+|nvfp4|mxfp4)(?=[-_]|$).*", re.IGNORECASE)
-SUPPORTED = "use a dense text model of Qwen2, Qwen2.5 or Qwen3, such as Qwen/Qwen2-7B-Instruct"
 CONVERTER = "https://huggingface.co/spaces/safetensors/convert"
-FETCH_BOTH = "fetch config.json and the weights again"
-
-
-@dataclass(frozen=True)
-class BaseFacts:
-    """What the files of a base state: its config.json, and the names of its linear layers without the output head.
-
-    `name` is the folder or repo id in messages.
-    """
-
-    name: str
-    config: Mapping[str, object]
-    linear_layers: frozenset[str]
-
-    @property
-    def layers(self) -> int | None:
-        count = self.config.get("num_hidden_layers")
-        return count if isinstance(count, int) else None
-
-    @property
-    def is_tied(self) -> bool:
-        """Whether the embedding and the output head are the same weights."""
-        return bool(self.config.get("tie_word_embeddings", False))
 
 
 def check_base(base: Snapshot, *, load_in_4bit: bool | None = None) -> BaseFacts:
@@ -59,39 +33,18 @@ def check_base(base: Snapshot, *, load_in_4bit: bool | None = None) -> BaseFacts
     config = check_config(base, load_in_4bit=load_in_4bit)
     _check_tokenizer(base)
     shapes = weight_shapes(base)
-    _check_weights(base.name, config, shapes)
-    linear = {
-        name.removesuffix(".weight")
-        for name, shape in shapes.items()
-        if len(shape) == 2 and name.endswith(".weight") and not name.endswith(("lm_head.weight", "embed_tokens.weight"))
-    }
-    return BaseFacts(base.name, config, frozenset(linear))
+    check_tensors(base.name, config, shapes)
+    return BaseFacts.of(base.name, config, shapes)
 
 
 def check_config(base: Snapshot, *, load_in_4bit: bool | None = None) -> JsonObject:
-    """Return config.json of a model of the right family and precision. Raise what `check_base` raises."""
+    """Return config.json of a model of the right kind and precision. Raise what `check_base` raises."""
     if CONFIG not in base.files:
         raise UnsupportedBase(f"`{base.name}` has no config.json, so it is not a transformers model", hint=SUPPORTED)
     config = _read_json(base, CONFIG)
-    kind = config.get("model_type")
-    if kind not in FAMILY:
-        raise UnsupportedBase(f"`{base.name}` is {_describe(kind, config)}", hint=SUPPORTED)
-    if config.get("use_sliding_window"):
-        raise UnsupportedBase(f"`{base.name}` attends in a sliding window, which is not supported", hint=SUPPORTED)
+    check_kind(base.name, config)
     _check_precision(base.name, config, load_in_4bit)
     return config
-
-
-def _describe(kind: str | None, config: JsonObject) -> str:
-    """Describe a model of another kind, and say why Qwen's other kinds are not supported."""
-    if kind is None:
-        return "of no type that its config.json names"
-    if kind.startswith(FAMILY):
-        if "vision_config" in config or kind.endswith(("_vl", "_vl_text")):
-            return f"a `{kind}` model, which reads images; only text models of the Qwen2 family are supported"
-        if "num_experts" in config or kind.endswith("_moe"):
-            return f"a `{kind}` model, a mixture of experts; only dense models of the Qwen2 family are supported"
-    return f"a `{kind}` model, which is not of the Qwen2 family"
 
 
 def _check_precision(name: str, config: JsonObject, load_in_4bit: bool | None) -> None:
@@ -174,33 +127,6 @@ def _shapes_in(base: Snapshot, name: str) -> Shapes:
         raise UnsupportedBase(
             f"the weights of `{base.name}` are broken: {problem.message}", hint=f"fetch it again: {_fetch(base, name)}"
         ) from None
-
-
-def _check_weights(name: str, config: JsonObject, shapes: Shapes) -> None:
-    """Refuse weights that lack a tensor, which transformers would fill with random numbers."""
-    parts: dict[int, set[str]] = {}  # names of a layer's tensors, such as `mlp.up_proj`, by layer
-    for tensor in shapes:
-        if layer := LAYER.search(tensor):
-            parts.setdefault(int(layer[1]), set()).add(layer[2])
-    every = set().union(*parts.values())
-    count = config.get("num_hidden_layers")
-    layers = range(count) if isinstance(count, int) else sorted(parts)
-    gaps = [f"layers.{layer}.{part}" for layer in layers for part in sorted(every - parts.get(layer, set()))]
-    embedding = next((tensor for tensor in shapes if tensor.endswith("embed_tokens.weight")), None)
-    if embedding is None:
-        gaps.append("embed_tokens")
-    if not config.get("tie_word_embeddings", False) and not any(t.endswith("lm_head.weight") for t in shapes):
-        gaps.append("lm_head")
-    if gaps or not every:
-        lack = f"lack {console.counted(len(gaps), 'tensor')} that config.json asks for, `{gaps[0]}` first"
-        raise UnsupportedBase(f"the weights of `{name}` {lack if every else 'hold no layers'}", hint=FETCH_BOTH)
-    expected = (config.get("vocab_size"), config.get("hidden_size"))
-    if None not in expected and embedding is not None and shapes[embedding] != expected:
-        found, wanted = (" x ".join(map(str, shape)) for shape in (shapes[embedding], expected))
-        raise UnsupportedBase(
-            f"the weights of `{name}` do not fit its config.json: the embedding is {found}, not {wanted}",
-            hint=FETCH_BOTH,
-        )
 
 
 def _no_weights(base: Snapshot) -> UnsupportedBase:

@@ -18,13 +18,15 @@ from hubdpo.artefacts.manifests.manifest import MERGE_FILE
 from hubdpo.artefacts.manifests.run import BaseRef
 from hubdpo.cards.licences import licence_of
 from hubdpo.config import TrainConfig
-from hubdpo.config.train_groups import ALL_LINEAR, QWEN2_PROJECTIONS
+from hubdpo.config.train_groups import ALL_LINEAR, EXPERT_LAYERS
 from hubdpo.errors import ConfigError, HubError
 from hubdpo.hub.client import download, resolve
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import looks_like_folder
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
-from hubdpo.model.bases.files import BaseFacts, check_base, check_config
+from hubdpo.machine.refusals import in_units
+from hubdpo.model.bases.files import check_base, check_config
+from hubdpo.model.bases.tensors import BaseFacts
 
 CONFIG_FILES = [CONFIG, ADAPTER_CONFIG, MERGE_FILE]
 """Small files that tell a base, an adapter and a merged model apart."""
@@ -137,6 +139,11 @@ def look_at_base(config: TrainConfig) -> TrainConfig:
     except HubError:
         return config  # the Hub does not answer, but the base may be in the cache, where `find_base` looks
     check_base_options(config, Base(BaseRef(name=files.name, made_by=ancestors(folder)), folder, facts))
+    if config.load_in_4bit and facts.expert_values:
+        console.warn(
+            f"NF4 leaves the experts of {facts.name} as they are: {in_units(2 * facts.expert_values)} in bfloat16, "
+            "twice that in float32"
+        )
     return config
 
 
@@ -167,15 +174,21 @@ def check_targets(targets: list[str], base: BaseFacts) -> None:
         if _ends(HEAD, name):
             raise ConfigError(
                 f"an adapter on `{HEAD}` would never be trained: TRL computes the log-probs from its weights directly",
-                hint=_pasted(rest or QWEN2_PROJECTIONS),
+                hint=_pasted(rest or [ALL_LINEAR]),
             )
         if _ends(EMBEDDING, name):
             if base.is_tied:
                 raise ConfigError(
                     f"`{EMBEDDING}` of {base.name} is its output head as well, which an adapter cannot change for one "
                     "alone: nothing could be merged from it",
-                    hint=_pasted(rest or QWEN2_PROJECTIONS),
+                    hint=_pasted(rest or [ALL_LINEAR]),
                 )
+        elif base.expert_values and name.rpartition(".")[2] in EXPERT_LAYERS:
+            raise ConfigError(
+                f"{base.name} is a mixture of experts, where PEFT takes `{name}` for its experts or routers, which are "
+                "not adapted",
+                hint=f"{FLAG} {ALL_LINEAR}",
+            )
         elif not any(_ends(layer, name) for layer in base.linear_layers):
             raise ConfigError(f"{base.name} has no linear layer `{name}`", hint=_nearest(name, rest, base))
 

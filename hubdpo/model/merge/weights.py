@@ -140,7 +140,16 @@ def _weights_of(base: torch.nn.Module) -> Iterator[Weight]:
             # NF4 packs two values into a byte, as (values / 2, 1): only `quant_state` knows the shape of the matrix
             quant_state = getattr(tensor, "quant_state", None)
             shape = tuple(tensor.shape if quant_state is None else quant_state.shape)
+            if name == "weight" and _is_turned(layer):
+                shape = shape[::-1]
             yield Weight(f"{path}.{name}" if path else name, shape, _maker(layer, name, lora))
+
+
+def _is_turned(layer: torch.nn.Module) -> bool:
+    """Tell whether transformers turned a weight when it quantised it: GPT-2 stores [in, out]."""
+    from transformers.pytorch_utils import Conv1D
+
+    return issubclass(getattr(layer, "source_cls", object), Conv1D)
 
 
 def _maker(layer: torch.nn.Module, name: str, lora: LoraLayer | None) -> Callable[[], torch.Tensor]:
@@ -153,6 +162,10 @@ def _maker(layer: torch.nn.Module, name: str, lora: LoraLayer | None) -> Callabl
     """
 
     def make() -> torch.Tensor:
+        merged = merge()
+        return merged.T if name == "weight" and _is_turned(layer) else merged
+
+    def merge() -> torch.Tensor:
         import torch
         from bitsandbytes.functional import dequantize_4bit
 

@@ -17,7 +17,9 @@ from hubdpo.config import TrainConfig
 from hubdpo.config.objective import WHOLE_BATCH_LOSSES
 from hubdpo.config.roles import Role
 from hubdpo.config.schedules import BY_EVALUATION
+from hubdpo.config.train_groups import ALL_LINEAR
 from hubdpo.errors import ConfigError, ResumeMismatch
+from hubdpo.model.bases.tensors import BaseFacts
 from hubdpo.training.run.output_folder import Checkpoint, check_output_folder, newest_checkpoint
 from hubdpo.training.run.record import Options, published_config
 from hubdpo.training.schedule import planned_steps
@@ -68,8 +70,16 @@ def find_earlier_run(config: TrainConfig) -> EarlierRun | None:
     return None
 
 
-def as_before(config: TrainConfig, earlier: RunManifest) -> TrainConfig:
-    """Return the config of a resumed run with what the earlier one found out: numbers, and its forward pass."""
+def as_before(config: TrainConfig, earlier: RunManifest, base: BaseFacts | None) -> TrainConfig:
+    """Return the config of a resumed run with what the earlier one found out: numbers, and its forward pass.
+
+    The layers of the adapter keep their names where `all-linear` stands for the same ones.
+    """
+    before, now = earlier.config.get("lora_target_modules"), config.lora_target_modules
+    if base is not None and isinstance(before, list):
+        meant = [base.all_linear if names == [ALL_LINEAR] else frozenset(names) for names in (before, now)]
+        if meant[0] == meant[1]:
+            config = config.model_copy(update={"lora_target_modules": before})
     if earlier.stock_forward is not None:
         config = config.model_copy(update={"shared_prefix": False})
     return fill_auto(config, earlier.config)
