@@ -42,7 +42,16 @@ SHOWN = {"loss_type", "beta", "reference"}
 LONGEST_CITATION = 4_000
 """Longest citation of a dataset, in characters."""
 
-PAPERS = {"Qwen/Qwen2-": "2407.10671", "Qwen/Qwen2.5-": "2412.15115", "Qwen/Qwen3-": "2505.09388"}
+PAPERS = {
+    "Qwen/Qwen2-": "2407.10671", "Qwen/Qwen2.5-": "2412.15115", "Qwen/Qwen3-": "2505.09388",
+    "meta-llama/Llama-2-": "2307.09288", "meta-llama/Meta-Llama-3": "2407.21783", "meta-llama/Llama-3": "2407.21783",
+    "HuggingFaceTB/SmolLM2-": "2502.02737", "mistralai/Mistral-7B-": "2310.06825", "mistralai/Mixtral-": "2401.04088",
+    "google/gemma-2b": "2403.08295", "google/gemma-7b": "2403.08295", "google/gemma-2-": "2408.00118",
+    "google/gemma-3-": "2503.19786", "microsoft/Phi-3-": "2404.14219", "microsoft/phi-4": "2412.08905",
+    "allenai/OLMo-2-": "2501.00656", "allenai/OLMoE-": "2409.02060", "bigcode/starcoder2-": "2402.19173",
+    "swiss-ai/Apertus-": "2509.14233", "LGAI-EXAONE/EXAONE-4.0-": "2507.11407", "openai/gpt-oss-": "2508.10925",
+    "deepseek-ai/DeepSeek-V3": "2412.19437", "zai-org/GLM-4.5": "2508.06471",
+}  # fmt: skip
 """arXiv ids of the technical reports of base models, by the start of their Hub ids."""
 
 
