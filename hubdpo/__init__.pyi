@@ -169,6 +169,7 @@ def train(
     layers_to_transform: int | list[int] | None = None,
     init_lora_weights: Literal["default", "gaussian"] = "default",
     load_in_4bit: bool = True,
+    dtype: Literal["auto", "bfloat16", "float32"] | torch.dtype = "auto",
     dequantize_once: bool = False,
     shared_prefix: bool = True,
     gradient_checkpointing: bool = True,

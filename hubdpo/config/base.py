@@ -101,7 +101,7 @@ class Config(BaseModel):
         values: Values = {}
         keys: dict[str, str] = {}
         origins: dict[str, str] = {}
-        layers = [(read_yaml(file), f" in `{file}`")] if file is not None else []
+        layers = [(cls._of_file(read_yaml(file), file, options), f" in `{file}`")] if file is not None else []
         for layer, origin in [*layers, (options, "")]:
             for key, value in layer.items():
                 name = str(key).replace("-", "_")
@@ -126,6 +126,11 @@ class Config(BaseModel):
 
         respell(error, functools.partial(respelled, fields=cls.model_fields, form=as_given))
         raise error from None
+
+    @classmethod
+    def _of_file(cls, values: Values, file: Path, options: Mapping[str, object]) -> Values:
+        """Return the options of a config file that these `options` are given beside; a model may read other files."""
+        return values
 
     @model_validator(mode="before")
     @classmethod

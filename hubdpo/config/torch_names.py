@@ -14,6 +14,13 @@ def _name(value: object) -> object:
     return str(value).removeprefix("torch.") if type(value).__module__ == "torch" or isinstance(value, str) else value
 
 
+def _trainable(value: object) -> object:
+    name = _name(value)
+    if name in ("float16", "fp16", "half"):
+        raise Unfit("float16 gave losses that are not finite in DPO", hint="--dtype bfloat16, or --dtype float32")
+    return name
+
+
 def _device(value: object) -> object:
     """Take the first GPU for `cuda`, which it is. Raise Unfit for another GPU."""
     name = _name(value)
@@ -32,6 +39,11 @@ Dtype = Annotated[
     Literal["bfloat16", "float32"],
     Cli(call_type=Literal["bfloat16", "float32"] | ForwardRef("torch.dtype")),
     BeforeValidator(_name),
+]
+ComputeDtype = Annotated[
+    Literal["auto", "bfloat16", "float32"],
+    Cli(call_type=Literal["auto", "bfloat16", "float32"] | ForwardRef("torch.dtype")),
+    BeforeValidator(_trainable),
 ]
 Device = Annotated[
     Literal["auto", "cuda", "cpu"],

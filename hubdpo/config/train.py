@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from hubdpo.config.base import Unfit, check_choice
+from hubdpo.config.base import Unfit, Values, check_choice
 from hubdpo.config.objective import LOSS_TYPES, WHOLE_BATCH_LOSSES, LossOptions
 from hubdpo.config.optimiser import OPTIMISERS, OptimiserOptions
 from hubdpo.config.roles import Role
@@ -20,7 +21,12 @@ from hubdpo.config.train_groups import (
     RunOptions,
     ScheduleOptions,
 )
+from hubdpo.config.trainers.axolotl import AXOLOTL
+from hubdpo.config.trainers.llama_factory import LLAMA_FACTORY
+from hubdpo.config.trainers.table import of_other_trainer, translated
+from hubdpo.config.trainers.trl import TRL
 
+TRAINERS = (TRL, LLAMA_FACTORY, AXOLOTL)
 CHOICES: dict[str, Collection[str]] = {
     "loss_type": LOSS_TYPES, "lr_scheduler_type": SCHEDULES, "optim": OPTIMISERS,
     "report_to": (*TRACKERS, "all", "none"),
@@ -39,6 +45,15 @@ class TrainConfig(
     RunOptions,
 ):
     named_choices = CHOICES
+
+    @classmethod
+    def _of_file(cls, values: Values, file: Path, options: Mapping[str, object]) -> Values:
+        """Take the keys of another trainer's file under hubdpo's names."""
+        trainer = of_other_trainer(values, cls.model_fields, TRAINERS)
+        if trainer is None:
+            return values
+        defaults = {name: field.get_default(call_default_factory=True) for name, field in cls.model_fields.items()}
+        return translated(values, defaults, trainer, str(file), given=options)
 
     @field_validator(*CHOICES)
     @classmethod

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from hubdpo.config.base import Cli, Config, NumberOrAuto, PathOrName, Unfit
 from hubdpo.config.roles import Command, Manner, Weights
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
-from hubdpo.config.torch_names import Device
+from hubdpo.config.torch_names import ComputeDtype, Device
 
 ALL_LINEAR = "all-linear"
 """PEFT's name for every linear layer except the output head. In Qwen2 these are q, k, v, o, gate, up and down_proj."""
@@ -152,6 +152,11 @@ class MemoryOptions(Config):
     panel = "Quantisation, speed and memory"
 
     load_in_4bit: Weights[bool] = Field(True, description="Quantise the base to NF4 with double quantisation.")
+    dtype: Weights[ComputeDtype] = Field(
+        "auto",
+        description="Type of the base and of the computation: `auto` is bfloat16 on a GPU that computes in it, else "
+        "float32. The adapter is float32.",
+    )
     dequantize_once: Manner[bool] = Field(
         False,
         description="Keep de-quantised NF4 weights in memory: same numbers, faster, 4 times the memory of the base "

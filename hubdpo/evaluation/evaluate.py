@@ -66,7 +66,7 @@ def _evaluate(config: EvaluateConfig) -> EvalReport:
     console.info(f"{console.counted(len(test), 'held-out pair')}, {run.base.name} on {device}")
     in_4bit, limit, pairs = run.config["load_in_4bit"], run.config["max_length"], config.per_device_eval_batch_size
     with room_for_base(load_in_4bit=in_4bit):
-        model = load_base(base.folder, device=device, load_in_4bit=in_4bit)
+        model = load_base(base.folder, device=device, load_in_4bit=in_4bit, dtype=run.config.get("dtype", "auto"))
         use_stops(model, run)
         adapted = attach_adapter(model, folder)
     tokenizer = read_tokenizer(base.folder, run.config.get("chat_template_kwargs"))

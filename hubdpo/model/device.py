@@ -59,12 +59,19 @@ def _no_cuda(instead: str = "`--device cpu`") -> ConfigError:
     return ConfigError("no CUDA device is found", hint=f"hubdpo doctor, or use {instead}")
 
 
-def compute_dtype(device: str) -> torch.dtype:
-    """Return bfloat16 for a GPU that computes in it, else float32. GPUs before Ampere only emulate bfloat16."""
+def compute_dtype(device: str, wanted: str = "auto") -> torch.dtype:
+    """Return the wanted type; for `auto` bfloat16 on a GPU that computes in it, else float32.
+
+    Raise ConfigError for bfloat16 on a GPU that only emulates it, which is slow: those before Ampere.
+    """
     import torch
 
     has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+    if wanted == "bfloat16" and device == "cuda" and not has_bfloat16:
+        raise ConfigError("this GPU does not compute in bfloat16", hint="--dtype float32")
+    if wanted == "auto":
+        wanted = "bfloat16" if has_bfloat16 else "float32"
+    return torch.bfloat16 if wanted == "bfloat16" else torch.float32
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.manifests.evaluation import Probe, Probes
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase, VerificationFailed
-from hubdpo.model.device import compute_dtype
 from hubdpo.model.log_probs import answer_log_probs, causal_lm
 from hubdpo.model.tokenizer.rendering import rendered
 
@@ -176,14 +175,14 @@ def _environment(model: PreTrainedModel | PeftModel, *, load_in_4bit: bool) -> d
     """Return everything that log-probabilities depend on besides the weights and the tokens."""
     import torch
 
-    device, is_adapter = model.device.type, hasattr(model, "get_base_model")
+    device = model.device.type
     packages = ("torch", "transformers", "peft", "bitsandbytes")
     processor = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
     return {
         "device": device,
         "hardware": torch.cuda.get_device_name() if device == "cuda" else processor,
         "threads": str(torch.get_num_threads()),
-        "dtype": str(compute_dtype(device) if is_adapter else model.dtype).removeprefix("torch."),
+        "dtype": str(causal_lm(model).config.dtype).removeprefix("torch."),
         "load_in_4bit": str(load_in_4bit),
         **{name: importlib.metadata.version(name) for name in packages},
     }

@@ -109,7 +109,7 @@ def check_rates(config: TrainConfig, *, steps: int, warmup_steps: int) -> None:
 def print_plan(config: TrainConfig, encoder: PairTokenizer, device: str, epoch: Epoch, steps: int) -> None:
     """Print what the run will do: device, base, pairs, and the arithmetic of its steps."""
     console.info(f"device    {device}{', because no CUDA device was chosen or found' if device == 'cpu' else ''}")
-    quantised = "NF4" if config.load_in_4bit else "not quantised"
+    quantised = ("NF4" if config.load_in_4bit else "not quantised") + f", {config.dtype}" * (config.dtype != "auto")
     console.info(f"base      {config.model_name_or_path}, {quantised}, LoRA r {config.lora_r}")
     tokens = encoder.counts["tokens"] / (2 * epoch.rows)
     rows = console.counted(encoder.counts["rows"], "row")

@@ -120,7 +120,7 @@ def train(config: TrainConfig) -> RunManifest:
     transformers.set_seed(config.seed)
     metrics, lines, stopping = MetricsFile(folder), StepLines(), StopAtStep()
     with room_for_base(load_in_4bit=config.load_in_4bit):
-        model = load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit)
+        model = load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit, dtype=config.dtype)
     place = tempfile.TemporaryDirectory(prefix="hubdpo-dry-run-") if config.dry_run else contextlib.nullcontext(folder)
     with out_of_memory_is(lambda: out_of_memory(config)), place as made_in:
         trainer = make_trainer(

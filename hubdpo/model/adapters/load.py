@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import NOT_LOADED, verify_run
-from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_PATTERNS
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_PATTERNS, ADAPTER_WEIGHTS
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
@@ -84,11 +84,12 @@ def load_on_base(
 ) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """Load the adapter of one folder on the base of another; return the model, in evaluation mode, and the tokenizer.
 
-    For an adapter that hubdpo trained, the chat template has the defaults of the training, and generation stops where
-    the adapter's answers end.
+    For an adapter that hubdpo trained, the base is in the type of the training, the chat template has its defaults, and
+    generation stops where the adapter's answers end.
     """
-    model = load_base(base, device=device, load_in_4bit=load_in_4bit, device_map=device_map)
     run = _run_of(folder)
+    dtype = str(run.config.get("dtype", "auto")) if run is not None else "auto"
+    model = load_base(base, device=device, load_in_4bit=load_in_4bit, dtype=dtype, device_map=device_map)
     if run is not None:
         use_stops(model, run)
     template_kwargs = run.config.get("chat_template_kwargs") if run is not None else None
@@ -114,7 +115,22 @@ def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
             f"weights lack, `{missing[0]}` first",
             hint=f"hubdpo inspect {called(folder)}, and tell its owner",
         )
+    _restore_bits(model, folder / ADAPTER_WEIGHTS)
     return model
+
+
+def _restore_bits(model: PeftModel, file: Path) -> None:
+    """Give the adapter the bits of its file: on a base in 16 bits PEFT rounds it to these, though it is float32 after.
+
+    The tensors of a state dict share their memory with the model.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    stored = load_file(file) if file.is_file() else {}
+    for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items():
+        if name in stored and tensor.shape == stored[name].shape:
+            tensor.copy_(stored[name])
 
 
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:

@@ -29,27 +29,29 @@ MOST_TIMES, MOST_TIMES_PACKED, SPARE = 3, 10, 50_000_000
 fixed number."""
 
 
-def load_base(folder: Path, *, device: str, load_in_4bit: bool, device_map: object = None) -> PreTrainedModel:
+def load_base(
+    folder: Path, *, device: str, load_in_4bit: bool, dtype: str = "auto", device_map: object = None
+) -> PreTrainedModel:
     """Load a base: NF4 with double quantisation (QLoRA, arXiv 2305.14314), or not quantised.
 
-    It computes in bfloat16 where the device has it (float16 gave NaN in DPO), else in float32. Raise UnsupportedBase
+    It is in `dtype`, which `auto` takes from the device (float16 gave NaN in DPO). Raise UnsupportedBase
     for files that make no model, or whose weights lack a tensor.
     """
     import torch
     from transformers import BitsAndBytesConfig
 
-    dtype = compute_dtype(device)
+    computing = compute_dtype(device, dtype)
     quantised = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_compute_dtype=computing,
         # FSDP shards the quantised weights only when they are stored in the compute type
-        bnb_4bit_quant_storage=dtype,
+        bnb_4bit_quant_storage=computing,
     )
     model = read_causal_lm(
         folder,
-        dtype=dtype,
+        dtype=computing,
         quantization_config=quantised if load_in_4bit else None,
         device_map=device_map or ({"": torch.cuda.current_device()} if device == "cuda" else None),
     )

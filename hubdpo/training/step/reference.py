@@ -64,7 +64,7 @@ def reference_identity(config: TrainConfig, base: Base, device: str) -> dict[str
     versions = library_versions()
     return {
         "base": base.ref.name, "weights": weights, "load_in_4bit": config.load_in_4bit, "device": device,
-        "shared_prefix": config.shared_prefix,
+        "shared_prefix": config.shared_prefix, **({} if config.dtype == "auto" else {"dtype": config.dtype}),
         "versions": {name: versions[name] for name in ("torch", "transformers")},
         **({} if config.ld_alpha is None else {"ld_alpha": config.ld_alpha}),
     }  # fmt: skip

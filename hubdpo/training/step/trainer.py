@@ -325,7 +325,7 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool,
         gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
         ddp_find_unused_parameters=False,  # every weight of the adapter takes part in every pass
         disable_dropout=config.lora_dropout == 0,
-        bf16=compute_dtype(device) == torch.bfloat16,
+        bf16=compute_dtype(device, config.dtype) == torch.bfloat16,
         fp16=False,
         use_cpu=device == "cpu",
         dataloader_pin_memory=device == "cuda",
