@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from hubdpo.config.base import Unfit, Values, check_choice
+from hubdpo.config.evaluations import EvaluationOptions
 from hubdpo.config.objective import LOSS_TYPES, WHOLE_BATCH_LOSSES, LossOptions
 from hubdpo.config.optimiser import OPTIMISERS, OptimiserOptions
 from hubdpo.config.roles import Role
@@ -35,15 +36,9 @@ CHOICES: dict[str, Collection[str]] = {
 
 # pydantic collects the fields of the last base first
 class TrainConfig(
-    ProcessOptions,
-    MemoryOptions,
-    LoraOptions,
-    LengthOptions,
-    ScheduleOptions,
-    OptimiserOptions,
-    LossOptions,
-    RunOptions,
-):
+    ProcessOptions, EvaluationOptions, MemoryOptions, LoraOptions, LengthOptions, ScheduleOptions, OptimiserOptions,
+    LossOptions, RunOptions,
+):  # fmt: skip
     named_choices = CHOICES
 
     @classmethod

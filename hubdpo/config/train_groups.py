@@ -187,10 +187,8 @@ class ProcessOptions(Config):
         "Slower. On a CPU it always does.",
     )
     logging_steps: Manner[int] = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
-    eval_steps: Manner[int] = Field(50, ge=1, description="Steps between evaluations on the test split.")
     save_steps: Manner[int] = Field(50, ge=1, description="Steps between checkpoints.")
     save_total_limit: Manner[int] = Field(2, ge=2, description="Complete checkpoints to keep.")
-    max_eval_pairs: Manner[int] = Field(512, ge=1, description="Maximum test pairs per evaluation during training.")
     report_to: Command[list[str]] = Field(
         default_factory=list, description="Experiment trackers, `all` that are installed, or `none`."
     )

@@ -80,7 +80,7 @@ def _evaluate(config: EvaluateConfig) -> EvalReport:
         )  # fmt: skip
         report = with_samples(report, adapted, tokenizer)
     report.write(folder / EVAL_FILE)
-    write_plots(folder)
+    write_plots(folder, chosen=run.chosen.step if run.chosen else None)
     if run.files:
         files = run.files | entries_of(folder, EVALUATED_FILES)
         run.model_copy(update={"files": files}).write(folder / RUN_FILE)

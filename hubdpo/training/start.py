@@ -98,6 +98,12 @@ def check_start(config: TrainConfig) -> TrainConfig:
             hint="--lr-scheduler-type cosine, or hubdpo prepare SOURCE -o DIR --test-size 0.05",
         )
     check_value_columns(config, dataset)
+    if config.chooses and not dataset.splits.get("test"):
+        option = "load-best-model-at-end" if config.load_best_model_at_end else "early-stopping-patience"
+        raise ConfigError(
+            f"`--{option}` compares evaluations on a test split, and the dataset has none",
+            hint="hubdpo prepare SOURCE -o DIR --test-size 0.05",
+        )
     config = look_at_base(config.model_copy(update={"dataset": pinned}))
     warn_of_other_tokenizer(dataset, config)
     return config

@@ -43,6 +43,7 @@ from hubdpo.training.pair_values import set_values
 from hubdpo.training.preflight import out_of_memory, preflight
 from hubdpo.training.run import resume
 from hubdpo.training.run.advice import explain_metrics
+from hubdpo.training.run.best import Selection, take_best
 from hubdpo.training.run.output_folder import (
     complete_checkpoints,
     delete_partial_files,
@@ -75,6 +76,11 @@ def train(config: TrainConfig) -> RunManifest:
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
     check_runs_on(config.optim, cuda=device == "cuda")
+    if config.load_best_model_at_end and is_sharded():
+        raise ConfigError(
+            "--load-best-model-at-end reads whole adapters, and sharded checkpoints hold parts of them",
+            hint="leave it out, or train without FSDP",
+        )
     check_launch(device)
     if device == "cuda" and not is_sharded():  # the preflight measures the whole model
         config = config.for_gpu(earlier.manifest.config if earlier else None)
@@ -128,7 +134,7 @@ def train(config: TrainConfig) -> RunManifest:
             model.dequantize() if config.dequantize_once else model, tokenizer,
             Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None, device=device,
             steps=steps, warmup_steps=warmup_steps, 
-            callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), stopping],
+            callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), Selection(config), stopping],
         )  # fmt: skip
     with out_of_memory_is(lambda: out_of_memory(config, layers=trainer.layers)):
         config, stock_forward = choose_forward(config, trainer, train_rows, earlier.manifest if earlier else None)
@@ -169,7 +175,8 @@ def train(config: TrainConfig) -> RunManifest:
     if stopping.stops:  # the launching process says so
         return manifest
     seconds = time.monotonic() - began
-    last = _last_metrics(trainer)
+    chosen = take_best(trainer, config) if config.load_best_model_at_end else None
+    last = _last_metrics(trainer, until=chosen.step if chosen else None)
     taken = trainer.state.global_step - (checkpoint.step if checkpoint else 0)
     speed = f", {last['num_tokens'] / seconds:,.0f} tokens/s" if last.get("num_tokens") and taken else ""
     console.info(f"trained   {console.counted(taken, 'step')} in {duration(seconds)}{speed}")
@@ -184,7 +191,7 @@ def train(config: TrainConfig) -> RunManifest:
         _score(config, trainer, tokenizer, test)
     if not is_first:
         return manifest
-    write_plots(folder)
+    write_plots(folder, chosen=chosen.step if chosen else None)
     for sentence in explain_metrics(
         metrics.lines(), losses=config.loss_type, moved=config.moves_losses, learning_rate=config.learning_rate,
         test_pairs=len(test_rows),
@@ -196,6 +203,7 @@ def train(config: TrainConfig) -> RunManifest:
         update={
             "status": "complete",
             "steps": trainer.state.global_step,
+            "chosen": chosen,
             "train_seconds": round(seconds, 2),
             "tokens_per_second": round(tokens / seconds, 1) if tokens and not checkpoint else None,
             "peak_memory_bytes": _peak_memory(device),
@@ -233,9 +241,12 @@ def _out_of_memory_in(trainer: SharedPrefixDPOTrainer, config: TrainConfig) -> T
     )
 
 
-def _last_metrics(trainer: SharedPrefixDPOTrainer) -> dict[str, float]:
+def _last_metrics(trainer: SharedPrefixDPOTrainer, *, until: int | None) -> dict[str, float]:
+    """Return the last value of each metric, up to a step; the summary of the whole run is always among them."""
     last: dict[str, float] = {}
     for line in trainer.state.log_history:
+        if until is not None and line["step"] > until and "train_runtime" not in line:
+            continue
         last |= {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
     return {key: value for key, value in sorted(last.items()) if math.isfinite(value)}
 

@@ -70,6 +70,15 @@ class EndOfTurn(Part):
         return [self.id, *self.base_stops_at]
 
 
+class ChosenStep(Part):
+    """The checkpoint whose adapter was taken: the best `of` so many in a metric of the test split."""
+
+    step: Count
+    metric: str
+    value: Number
+    of: Count
+
+
 class RunManifest(Manifest):
     """`run.json`; the folder is complete once `status` says so."""
 
@@ -92,6 +101,8 @@ class RunManifest(Manifest):
     stock_forward: str | None = None
     """Why the run took TRL's own forward pass, where the packed one was asked for."""
     steps: Count = 0
+    chosen: ChosenStep | None = None
+    """None if the adapter is that of the last step."""
     train_seconds: Number | None = None
     tokens_per_second: Number | None = None
     peak_memory_bytes: Count | None = None

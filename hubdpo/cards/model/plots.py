@@ -20,8 +20,11 @@ PANELS = {
 Series = dict[str, list[tuple[int, float]]]
 
 
-def write_plots(run: Path) -> Path | None:
-    """Draw the logged metrics, training and held-out together. Return the file, or None if nothing was logged."""
+def write_plots(run: Path, *, chosen: int | None = None) -> Path | None:
+    """Draw the logged metrics, training and held-out together, with a line at the step whose adapter was chosen.
+
+    Return the file, or None if nothing was logged.
+    """
     log = [json.loads(line) for line in (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
     panels: dict[str, Series] = {}
     for name, keys in PANELS.items():
@@ -41,12 +44,12 @@ def write_plots(run: Path) -> Path | None:
     path.parent.mkdir(exist_ok=True)
     # without a version in it, the same run gives the same bytes
     png = io.BytesIO()
-    draw(panels).savefig(png, dpi=100, metadata={"Software": None})
+    draw(panels, chosen=chosen).savefig(png, dpi=100, metadata={"Software": None})
     write_atomic(path, png.getvalue())
     return path
 
 
-def draw(panels: dict[str, Series]) -> Figure:
+def draw(panels: dict[str, Series], *, chosen: int | None = None) -> Figure:
     """Draw curves of (step, value) points, one panel for each title, two panels in a row."""
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
@@ -54,6 +57,9 @@ def draw(panels: dict[str, Series]) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes, (title, series) in zip(grid, panels.items(), strict=False):
         _draw_panel(axes, title, series)
+        if chosen is not None:
+            axes.axvline(chosen, color="grey", linestyle=":", label=f"step {chosen} was taken")
+            _name_curves(axes)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     return figure
@@ -70,5 +76,9 @@ def _draw_panel(axes: Axes, title: str, series: Series) -> None:
     axes.set(xlabel="step", ylabel=title)
     axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.grid(alpha=0.3)
+    _name_curves(axes)
+
+
+def _name_curves(axes: Axes) -> None:
     # above the axes, where it does not cover a curve
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)

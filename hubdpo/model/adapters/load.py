@@ -115,11 +115,11 @@ def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
             f"weights lack, `{missing[0]}` first",
             hint=f"hubdpo inspect {called(folder)}, and tell its owner",
         )
-    _restore_bits(model, folder / ADAPTER_WEIGHTS)
+    restore_bits(model, folder / ADAPTER_WEIGHTS)
     return model
 
 
-def _restore_bits(model: PeftModel, file: Path) -> None:
+def restore_bits(model: PeftModel, file: Path) -> None:
     """Give the adapter the bits of its file: on a base in 16 bits PEFT rounds it to these, though it is float32 after.
 
     The tensors of a state dict share their memory with the model.

@@ -149,6 +149,8 @@ def _options_of_weights(config: TrainConfig) -> set[str]:
         names.add("per_device_train_batch_size")
     if config.lr_scheduler_type in BY_EVALUATION:
         names |= {"eval_steps", "max_eval_pairs"}
+    if config.chooses:
+        names |= {"eval_steps", "max_eval_pairs", "save_steps"}
     return names
 
 

@@ -1,0 +1,57 @@
+"""Options of the evaluations during training, and of what follows from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from hubdpo.config.base import Config, Unfit, Values
+from hubdpo.config.roles import Manner, Weights
+
+Metric = Literal["eval_loss", "eval_rewards/accuracies", "eval_rewards/margins"]
+
+
+def _with_prefix(value: object) -> object:
+    return f"eval_{value}" if isinstance(value, str) and not value.startswith("eval_") else value
+
+
+class EvaluationOptions(Config):
+    panel = "Evaluations and the choice of a checkpoint"
+
+    eval_steps: Manner[int] = Field(50, ge=1, description="Steps between evaluations on the test split.")
+    max_eval_pairs: Manner[int] = Field(512, ge=1, description="Maximum test pairs per evaluation during training.")
+    load_best_model_at_end: Weights[bool] = Field(
+        False, description="Take the adapter of the best checkpoint, instead of the last step's."
+    )
+    metric_for_best_model: Weights[Annotated[Metric, BeforeValidator(_with_prefix)]] = Field(
+        "eval_loss", description="What the best checkpoint is best in, on the test split."
+    )
+    early_stopping_patience: Weights[int | None] = Field(
+        None, ge=1, description="Stop after this many evaluations in a row without a better --metric-for-best-model."
+    )
+    early_stopping_threshold: Weights[float] = Field(
+        0.0, ge=0, description="Difference by which an evaluation must be better for --early-stopping-patience."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _saved_where_evaluated(cls, values: Values) -> Values:
+        """Save a checkpoint at each evaluation, unless the options say where; transformers asks for the same."""
+        if not values.get("load_best_model_at_end"):
+            return values
+        every, saved = values.get("eval_steps", cls.model_fields["eval_steps"].default), values.get("save_steps")
+        if saved is None:
+            return {**values, "save_steps": every}
+        if isinstance(every, int) and isinstance(saved, int) and every > 0 and saved % every:
+            raise Unfit(
+                f"--load-best-model-at-end compares checkpoints by their evaluations, and with checkpoints every "
+                f"{saved} steps and evaluations every {every} some have none",
+                hint=f"--save-steps {max(saved // every, 1) * every}",
+            )
+        return values
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the adapter depends on the evaluations."""
+        return self.load_best_model_at_end or self.early_stopping_patience is not None
