@@ -36,7 +36,7 @@ def test_help_shows_every_name_of_a_command_whole(command: str, columns: int) ->
 def test_help_shows_every_choice(command: str) -> None:
     model, text = MODELS[command], shown(command, 80)
     for name in model.model_fields:
-        assert set(model.choices_of(name)) <= set(re.findall(r"[\w-]+", text)), name
+        assert set(model.choices_of(name)) <= set(re.findall(r"[\w/-]+", text)), name
 
 
 def test_help_leaves_brackets_and_quotes_as_they_are() -> None:

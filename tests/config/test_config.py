@@ -321,8 +321,8 @@ def test_what_names_no_values_is_refused(name: str, value: object, message: str)
 
 
 def test_an_unknown_option_of_many_is_looked_up_in_the_help() -> None:
-    with pytest.raises(ConfigError, match="unknown option: `dtype`") as caught:
-        TrainConfig.build({**TRAIN, "dtype": "float16"})
+    with pytest.raises(ConfigError, match="unknown option: `yarn`") as caught:
+        TrainConfig.build({**TRAIN, "yarn": 2})
     assert caught.value.hint == "see `hubdpo train --help`"
 
 
