@@ -88,6 +88,9 @@ class LossOptions(Config):
     weight_column: Weights[str | None] = Field(
         None, description="Kept column with the weight of each pair in the loss. Weights are divided by their mean."
     )
+    reference_adapter: Weights[Literal["frozen", "none"]] = Field(
+        "frozen", description="Reference of a run with --adapter: that adapter as it was, or the base without it."
+    )
     reference: Manner[Literal["online", "cached"]] = Field(
         "online",
         description="Compute reference log-probs in every step, or once and cache them on disk for later runs.",

@@ -24,14 +24,20 @@ EXPERT_LAYERS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w
 class RunOptions(Config):
     panel = "Run"
 
-    model_name_or_path: Command[PathOrName] = Field(
-        description="Base model, any causal language model of text: a Hub id or a local folder."
+    model_name_or_path: Command[Annotated[str, Cli(call_type=str | Path | None, needed_unless=("adapter",))]] = Field(
+        "",
+        description="Base model, any causal language model of text: a Hub id or a local folder. With --adapter, by "
+        "default its base.",
     )
     model_revision: Command[str | None] = Field(
         None, description="Branch, tag or commit of the base. The run records the commit."
     )
     dataset: Command[PathOrName] = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
     output_dir: Command[Annotated[Path, Cli(short="-o", metavar="DIR")]] = Field(description="Run folder to write.")
+    adapter: Command[Annotated[str | None, Cli(call_type=str | Path | None)]] = Field(
+        None,
+        description="LoRA adapter to start from: USER/NAME[@REVISION] or a folder. It settles rank, alpha and layers.",
+    )
     resume: Command[bool] = Field(False, description="Continue from the newest complete checkpoint in the run folder.")
     extend: Command[bool] = Field(
         False,

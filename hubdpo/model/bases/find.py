@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,10 +120,11 @@ def check_base_options(config: TrainConfig, base: Base) -> None:
     check_targets(config.lora_target_modules, facts)
 
 
-def look_at_base(config: TrainConfig) -> TrainConfig:
-    """Check a base, and the options that depend on it, within seconds; return the config with the base's commit.
+def look_at_base(config: TrainConfig, fits: Callable[[Snapshot], None] | None = None) -> TrainConfig:
+    """Check a base, and what depends on it, within seconds; return the config with the base's commit.
 
-    No weights are downloaded. Raise what `find_base` and `check_base_options` raise.
+    No weights are downloaded. `fits` compares the base's files with an adapter. Raise what `find_base`,
+    `check_base_options` and it raise.
     """
     name = config.model_name_or_path
     files: Snapshot
@@ -138,6 +139,8 @@ def look_at_base(config: TrainConfig) -> TrainConfig:
         facts = check_base(files, load_in_4bit=config.load_in_4bit)
     except HubError:
         return config  # the Hub does not answer, but the base may be in the cache, where `find_base` looks
+    if fits is not None:
+        fits(files)
     check_base_options(config, Base(BaseRef(name=files.name, made_by=ancestors(folder)), folder, facts))
     if config.load_in_4bit and facts.expert_values:
         console.warn(
