@@ -51,6 +51,7 @@ def prepare(
     score_field: str | None = None,
     labels: str | list[str] | dict[str, Any] | None = None,
     keep: str | list[str] = [],
+    keep_scores: bool = False,
     prompt: str | list[str] = [],
     system: str | None = None,
     tools: str | None = None,

@@ -85,6 +85,11 @@ class FormatOptions(Config):
         "comma is in double quotes. For one answer per row: good=1,bad=0.",
     )
     keep: list[str] = Field(default_factory=list, description="Extra column to keep; repeatable.")
+    keep_scores: bool = Field(
+        False,
+        description="Keep the scores of the answers as `score_chosen` and `score_rejected`, for --margin-columns of "
+        "train; for ranks, the rank with a minus.",
+    )
 
     @field_validator("map", "labels", mode="before")
     @classmethod
