@@ -162,11 +162,12 @@ class LossOptions(Config):
                 f"{flag_of(shaped[0])} is TRL's, whose losses know no margin or weight of a pair",
                 hint=f"leave {flag_of(shaped[0])} out, or the columns",
             )
-        if self.reference == "cached" and not uses_reference(self.loss_type):
-            raise Unfit(
-                f"the loss `{self.loss_type[0]}` uses no reference, so there is nothing to cache",
-                hint="leave --reference out",
-            )
+        for option in ("reference", "reference_adapter"):
+            if self._changed(option) and not uses_reference(self.loss_type):
+                raise Unfit(
+                    f"the loss `{self.loss_type[0]}` uses no reference, so {flag_of(option)} has no effect",
+                    hint=f"leave {flag_of(option)} out",
+                )
         return self
 
     def _changed(self, option: str) -> bool:

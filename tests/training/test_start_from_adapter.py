@@ -80,6 +80,15 @@ def test_the_first_loss_is_ln_2_to_the_bit(tiny_base: Path, tmp_path: Path, kind
     assert any(gradient.abs().max() > 0 for gradient in gradients.values())
 
 
+def test_losses_beside_trls_take_the_same_reference(tiny_base: Path, start: Path, tmp_path: Path) -> None:
+    both = trainer_for(tiny_base, start, tmp_path / "both", loss_type=["sigmoid", "simpo"])
+    assert step(both)[1]["rewards/margins"] == [0.0]
+    alone = trainer_for(tiny_base, start, tmp_path / "alone", loss_type=["simpo"])
+    loss, metrics, _ = step(alone)
+    assert list(alone.model.peft_config) == ["default"]
+    assert loss != LN2 and metrics["rewards/margins"] != [0.0]
+
+
 def test_dropout_is_that_of_the_run_and_never_of_the_reference(tiny_base: Path, start: Path, tmp_path: Path) -> None:
     trainer = trainer_for(tiny_base, start, tmp_path / "run", lora_dropout=0.3)
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))

@@ -9,6 +9,7 @@ from hubdpo import console
 from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.config import TrainConfig
+from hubdpo.config.objective import uses_reference
 from hubdpo.errors import ConfigError
 from hubdpo.hub.reference import COMMIT
 from hubdpo.hub.snapshot import Shapes, Snapshot
@@ -40,7 +41,10 @@ def with_start(config: TrainConfig) -> tuple[TrainConfig, StartAdapter | None]:
         console.info(f"base      {pinned['model_name_or_path']}{at}, the one that the adapter names")
     else:
         pinned |= _compare(start, config)
-    console.info(f"adapter   {_label(start)}; the reference is {REFERENCES[config.reference_adapter]}")
+    reference = f"the reference is {REFERENCES[config.reference_adapter]}"
+    console.info(
+        f"adapter   {_label(start)}; {reference if uses_reference(config.loss_type) else 'there is no reference'}"
+    )
     _say_what_differs(start, config)
     return config.model_copy(update=pinned), start
 
