@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import yaml
 
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, split_in_memory
-from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
 from hubdpo.cards.fences import visible
 from hubdpo.config import PrepareConfig, TrainConfig
-from hubdpo.config.chat_template import to_type
 from hubdpo.config.flags import Options, changed_options, flags, quoted
 
 MOST_SOURCES = 10
@@ -31,8 +30,6 @@ def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, st
         config["format"] = manifest.converter
     if model:
         config["model"] = model["name"] + (f"@{model['revision']}" if model["revision"] else "")
-    if config.get("chat_template"):
-        config["chat_template"] = to_type(config["chat_template"])
     if card:
         config["card"] = next((name for name, text in shipped_cards.items() if text == card), OWN_CARD)
     if any(split_in_memory(source.name) is not None for source in manifest.sources):
@@ -75,6 +72,7 @@ def train_command(run: RunManifest) -> str:
     data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
     start = [
         f"hubdpo train --model-name-or-path {run.base.repo_id} --model-revision {run.base.revision}",
+        *([f"--adapter {quoted(_place(run.started_from))}"] if run.started_from is not None else []),
         f"--dataset {quoted(data)} --output-dir run",
     ]
     return "\n".join(
@@ -83,10 +81,13 @@ def train_command(run: RunManifest) -> str:
     )
 
 
+def _place(adapter: AdapterRef) -> str:
+    return f"{adapter.repo_id}@{adapter.revision}" if adapter.repo_id else adapter.name
+
+
 def _starts(run: RunManifest) -> list[tuple[Options, str]]:
     """Return the options of the first start and of each extension of the run, and a comment on where it had stopped."""
-    template = run.config.get("chat_template")
-    starts: list[tuple[Options, str]] = [({**run.config, "chat_template": template and to_type(template)}, "")]
+    starts: list[tuple[Options, str]] = [(run.options, "")]
     for change in reversed(run.changes):
         planned = change.values.get("planned_steps")
         if planned is None:

@@ -10,7 +10,8 @@ from hubdpo import console
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.front_matter import fields, part
 from hubdpo.artefacts.manifests.manifest import CARD_FILE
-from hubdpo.artefacts.manifests.run import BaseRef
+from hubdpo.artefacts.manifests.run import BaseRef, StartRef
+from hubdpo.cards.fences import one_line
 from hubdpo.errors import LicenceError
 from hubdpo.hub.transport import hub_address
 
@@ -51,12 +52,14 @@ def licence_of(folder: Path) -> dict[str, str | None]:
 
 
 def adapter_licence(
-    base: BaseRef, data_licence: str | None, given: str | None, *, name: str | None = None, link: str | None = None
-) -> Licence:
+    base: BaseRef, data_licence: str | None, given: str | None, *, name: str | None = None, link: str | None = None,
+    start: StartRef | None = None,
+) -> Licence:  # fmt: skip
     """Return the licence of an adapter: `given` by the publisher (with `name` and `link`), or the one of its base.
 
     A relative link becomes a URL in the base's repo, at its commit. Raise LicenceError if the base model's licence is
-    unknown, the data's licence forbids commercial use or derivatives, or an `other` licence has no name or link.
+    unknown, the licence of the data, or of the adapter to `start` from or its data, forbids commercial use or
+    derivatives, or an `other` licence has no name or link.
     """
     if given:
         return _with_link(Licence(given, name, link, given=True), base)
@@ -69,7 +72,21 @@ def adapter_licence(
             f"the training data have the licence `{data_licence}`, which restricts models trained on them",
             hint=f"add `--license {data_licence}` to publish under the same restrictions, or train on other data",
         )
+    for what, licence in _before(start):
+        if licence and RESTRICTED.search(licence):
+            raise LicenceError(
+                f"{what} has the licence `{licence}`, which restricts models made from it",
+                hint=f"add `--license {licence}` to publish under the same restrictions, or start from another adapter",
+            )
     return _with_link(Licence(base.license, name or base.license_name, link or base.license_link), base)
+
+
+def _before(start: StartRef | None) -> list[tuple[str, str | None]]:
+    """Return what training started from and was trained on before, with the licence of each."""
+    if start is None:
+        return []
+    data = [(f"`{one.dataset.name}`, on which it was trained before,", one.dataset.license) for one in start.rounds]
+    return [(f"the adapter `{start.name}`, from which training started,", start.license), *data]
 
 
 def _with_link(licence: Licence, base: BaseRef) -> Licence:
@@ -86,8 +103,11 @@ def _with_link(licence: Licence, base: BaseRef) -> Licence:
     return Licence("other", licence.name, link, given=licence.given)
 
 
-def data_remark(data_licence: str | None) -> str:
-    """Return a sentence or two for the card about the licence of the training data."""
+def data_remark(data_licence: str | None, start: StartRef | None = None) -> str:
+    """Return a sentence or two for the card about the licence of the training data, and of the adapter before."""
+    if start is not None:
+        states = f"has the licence `{one_line(start.license)}`" if start.license else "states no licence"
+        return f"{data_remark(data_licence)} The adapter that training started from {states}."
     if not data_licence:
         return "The licence of the training data is not stated."
     if SHARE_ALIKE.search(data_licence):

@@ -61,6 +61,20 @@ def verdict(report: EvalReport) -> str:
     return counts + "."
 
 
+def start_verdict(report: EvalReport) -> str:
+    """Compare the adapter with the one that training started from; "" if that is not in the report."""
+    start = report.start
+    if start is None:
+        return ""
+    gain = 100 * (report.adapter_accuracy.value - start.accuracy.value)
+    return (
+        f"The adapter that training started from ranks {interval(start.accuracy)} of the pairs correctly per token, at "
+        f"a mean margin of {start.margin:+.4f}; training changed the share by {gain:+.1f} pt. This adapter alone ranks "
+        f"{counted(start.only_adapter_right, 'pair')} correctly, that one alone "
+        f"{counted(start.only_start_right, 'pair')} (p = {probability(start.mcnemar_p)}). Rewards are relative to it."
+    )
+
+
 def probability(p: float) -> str:
     return f"{p:.3f}".rstrip("0").rstrip(".") if p >= 0.001 else f"{p:.0e}"
 

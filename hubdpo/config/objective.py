@@ -88,6 +88,9 @@ class LossOptions(Config):
     weight_column: Weights[str | None] = Field(
         None, description="Kept column with the weight of each pair in the loss. Weights are divided by their mean."
     )
+    reference_adapter: Weights[Literal["frozen", "none"]] = Field(
+        "frozen", description="Reference of a run with --adapter: that adapter as it was, or the base without it."
+    )
     reference: Manner[Literal["online", "cached"]] = Field(
         "online",
         description="Compute reference log-probs in every step, or once and cache them on disk for later runs.",
@@ -159,11 +162,12 @@ class LossOptions(Config):
                 f"{flag_of(shaped[0])} is TRL's, whose losses know no margin or weight of a pair",
                 hint=f"leave {flag_of(shaped[0])} out, or the columns",
             )
-        if self.reference == "cached" and not uses_reference(self.loss_type):
-            raise Unfit(
-                f"the loss `{self.loss_type[0]}` uses no reference, so there is nothing to cache",
-                hint="leave --reference out",
-            )
+        for option in ("reference", "reference_adapter"):
+            if self._changed(option) and not uses_reference(self.loss_type):
+                raise Unfit(
+                    f"the loss `{self.loss_type[0]}` uses no reference, so {flag_of(option)} has no effect",
+                    hint=f"leave {flag_of(option)} out",
+                )
         return self
 
     def _changed(self, option: str) -> bool:

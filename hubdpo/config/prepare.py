@@ -9,9 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from hubdpo.config import chat_template
-from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit, flag_of
-from hubdpo.config.chat_template import ChatTemplate
+from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
 from hubdpo.config.description import MEANINGS, Description, SourceConfig, as_share, percent
 from hubdpo.config.name_values import write_pairs
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
@@ -87,6 +85,11 @@ class FormatOptions(Config):
         "comma is in double quotes. For one answer per row: good=1,bad=0.",
     )
     keep: list[str] = Field(default_factory=list, description="Extra column to keep; repeatable.")
+    keep_scores: bool = Field(
+        False,
+        description="Keep the scores of the answers as `score_chosen` and `score_rejected`, for --margin-columns of "
+        "train; for ranks, the rank with a minus.",
+    )
 
     @field_validator("map", "labels", mode="before")
     @classmethod
@@ -125,7 +128,6 @@ class CleaningOptions(Config):
     model: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
         None, description="Base whose tokenizer and chat template count tokens: a folder or USER/NAME[@REVISION]."
     )
-    chat_template: ChatTemplate = Field(None, description=chat_template.HELP)
     chat_template_kwargs: TemplateKwargs = Field(None, description=HELP)
     max_length: NumberOrAuto = Field(
         None, description="Maximum tokens, prompt plus answer; `auto` uses the length that keeps 99 % of the pairs."
@@ -228,9 +230,8 @@ class PrepareConfig(
     def _consistent(self) -> Self:
         if self.max_length is not None and self.model is None:
             raise ValueError("--max-length counts tokens, so it needs --model")
-        for name in ("chat_template", "chat_template_kwargs"):
-            if getattr(self, name) is not None and self.model is None:
-                raise ValueError(f"{flag_of(name)} is used to count tokens, so it needs --model")
+        if self.chat_template_kwargs is not None and self.model is None:
+            raise ValueError("--chat-template-kwargs is used to count tokens, so it needs --model")
         if self.max_length == "auto" and self.over_length == "truncate":
             raise ValueError("--over-length truncate needs a number: run with --dry-run to see what `auto` selects")
         if isinstance(self.max_length, int) and self.max_length < 16:

@@ -106,12 +106,16 @@ def _spelled(model: type[Config], function: str) -> Iterator[None]:
 
 def signature(model: type[Config], positional: tuple[str, ...], returns: object) -> inspect.Signature:
     """Return the signature of a function that takes the fields of `model`, those of `positional` first."""
+    # Python has no default before a parameter without one; None stands for a value that is not needed
+    bare = {n for i, n in enumerate(positional) if any(model.model_fields[m].is_required() for m in positional[i:])}
     parameters = [
         inspect.Parameter(
             name,
             inspect.Parameter.POSITIONAL_OR_KEYWORD if name in positional else inspect.Parameter.KEYWORD_ONLY,
             annotation=_call_type(model, name, field),
-            default=inspect.Parameter.empty if field.is_required() else field.get_default(call_default_factory=True),
+            default=inspect.Parameter.empty
+            if name in bare or field.is_required()
+            else field.get_default(call_default_factory=True),
         )
         for name, field in _ordered(model, positional)
     ]

@@ -74,6 +74,11 @@ class TrainConfig(
             raise ValueError("--checkpoint-layers needs --gradient-checkpointing, without which nothing is recomputed")
         if isinstance(self.checkpoint_layers, int) and self.checkpoint_layers < 0:
             raise ValueError("checkpoint_layers must be 0 or more")
+        if self.reference_adapter == "none" and self.adapter is None:
+            raise Unfit(
+                "--reference-adapter none needs --adapter: without it the base is the reference already",
+                hint="leave `--reference-adapter` out, or add `--adapter USER/NAME`",
+            )
         if self.dequantize_once and not self.load_in_4bit:
             raise ValueError("--dequantize-once needs --load-in-4bit: there is nothing to de-quantise")
         if self.dry_run and self.num_processes > 1:

@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from hubdpo.config import chat_template
 from hubdpo.config.base import Cli, Config, NumberOrAuto, PathOrName, Unfit
-from hubdpo.config.chat_template import ChatTemplate
 from hubdpo.config.roles import Command, Manner, Weights
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 from hubdpo.config.torch_names import ComputeDtype, Device
@@ -26,14 +24,20 @@ EXPERT_LAYERS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w
 class RunOptions(Config):
     panel = "Run"
 
-    model_name_or_path: Command[PathOrName] = Field(
-        description="Base model, any causal language model of text: a Hub id or a local folder."
+    model_name_or_path: Command[Annotated[str, Cli(call_type=str | Path | None, needed_unless=("adapter",))]] = Field(
+        "",
+        description="Base model, any causal language model of text: a Hub id or a local folder. With --adapter, by "
+        "default its base.",
     )
     model_revision: Command[str | None] = Field(
         None, description="Branch, tag or commit of the base. The run records the commit."
     )
     dataset: Command[PathOrName] = Field(description="Dataset folder, or USER/NAME[@REVISION] on the Hub.")
     output_dir: Command[Annotated[Path, Cli(short="-o", metavar="DIR")]] = Field(description="Run folder to write.")
+    adapter: Command[Annotated[str | None, Cli(call_type=str | Path | None)]] = Field(
+        None,
+        description="LoRA adapter to start from: USER/NAME[@REVISION] or a folder. It settles rank, alpha and layers.",
+    )
     resume: Command[bool] = Field(False, description="Continue from the newest complete checkpoint in the run folder.")
     extend: Command[bool] = Field(
         False,
@@ -85,7 +89,6 @@ class LengthOptions(Config):
     max_prompt_length: Weights[int | None] = Field(
         None, ge=4, description="Maximum prompt tokens, cut from the left. By default half of --max-length."
     )
-    chat_template: Weights[ChatTemplate] = Field(None, description=chat_template.HELP)
     chat_template_kwargs: Weights[TemplateKwargs] = Field(None, description=HELP)
 
     @property

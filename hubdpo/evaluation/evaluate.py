@@ -15,12 +15,15 @@ from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import EvaluateConfig
+from hubdpo.config.objective import uses_reference
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import takes
 from hubdpo.data.load import load_preferences, look_at_dataset
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.evaluation.scoring import score_pairs, with_samples
 from hubdpo.model.adapters.load import attach_adapter
+from hubdpo.model.adapters.reference import add_reference
+from hubdpo.model.adapters.start import StartAdapter, find_start
 from hubdpo.model.bases.find import base_folder, find_base, named_as_base
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.device import check_device, pick_device
@@ -56,22 +59,23 @@ def _evaluate(config: EvaluateConfig) -> EvalReport:
     base_name = config.model_name_or_path or run.base.repo_id
     if base_name is None:
         base_name = str(base_folder(run.base, folder, hint="give it with `--model-name-or-path DIR`"))
+    start = _start_of(config, run)
 
     # 2. data and base
     test = load_preferences(dataset)["test"]
     test = test.select(range(min(len(test), config.max_pairs)))
     device = pick_device(config.device)
     with named_as_base():
-        own_template = run.config.get("chat_template") is not None
-        base = find_base(base_name, None if "@" in base_name else run.base.revision, needs_template=not own_template)
+        base = find_base(base_name, None if "@" in base_name else run.base.revision)
     console.info(f"{console.counted(len(test), 'held-out pair')}, {run.base.name} on {device}")
     in_4bit, limit, pairs = run.config["load_in_4bit"], run.config["max_length"], config.per_device_eval_batch_size
     with room_for_base(load_in_4bit=in_4bit):
         model = load_base(base.folder, device=device, load_in_4bit=in_4bit, dtype=run.config.get("dtype", "auto"))
         use_stops(model, run)
         adapted = attach_adapter(model, folder)
-    # the run folder has the base's tokenizer, with the template of the training where that is another
-    tokenizer = read_tokenizer(folder if own_template else base.folder, run.config.get("chat_template_kwargs"))
+        if start is not None:
+            add_reference(adapted, start.folder)
+    tokenizer = read_tokenizer(base.folder, run.config.get("chat_template_kwargs"))
 
     # 3. probes, scores and samples
     with room_for_scoring(pairs, lambda fewer: _command(config, fewer)):
@@ -109,6 +113,30 @@ def _dataset_of(folder: Path, run: RunManifest) -> str:
     if local is None:
         raise ConfigError(f"the dataset folder `{run.dataset.name}` is gone", hint="give it with `--dataset DIR`")
     return str(local)
+
+
+def _start_of(config: EvaluateConfig, run: RunManifest) -> StartAdapter | None:
+    """Return the adapter that a run started from, where it is the reference of the rewards.
+
+    Raise ConfigError when it is gone, or was changed.
+    """
+    ref = run.started_from
+    is_compared = run.config.get("reference_adapter") != "none" and uses_reference(run.config["loss_type"])
+    if ref is None or not is_compared:
+        return None
+    name, here = config.adapter, remembered_folder(config.run_dir, "adapter")
+    if name is None and (here is not None or ref.repo_id is not None):
+        name = str(here) if here is not None else f"{ref.repo_id}@{ref.revision}"
+    if name is None:
+        raise ConfigError(
+            f"the adapter folder `{ref.name}`, from which the run started, is gone", hint="give it with `--adapter DIR`"
+        )
+    start = find_start(name)
+    if start.ref.sha256 != ref.sha256:
+        raise ConfigError(
+            f"`{name}` holds other weights than those that the run started from", hint="give them with `--adapter`"
+        )
+    return start
 
 
 def _command(config: EvaluateConfig, pairs: int) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hubdpo import console
-from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, Sample, Stratum, mcnemar
+from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, Sample, StartScores, Stratum, mcnemar
 from hubdpo.data.tokens.tokenize import PairTokenizer, scored_places
 from hubdpo.errors import ArtefactError, UnsupportedBase
+from hubdpo.model.adapters.reference import has_reference, reference_active
 from hubdpo.model.generation import answer_chat
 from hubdpo.model.log_probs import answer_log_probs
 from hubdpo.secrets import find_secrets, redact
@@ -67,7 +68,9 @@ def score_pairs(
     prompt_budget: int = 512,
     batch_size: int = 4,
 ) -> EvalReport:
-    """Score pairs with a PEFT model, its adapter on and off. The defaults are those of training.
+    """Score pairs with a PEFT model, its adapter on and off, and with its reference adapter where it has one.
+
+    The defaults are those of training.
 
     A pair is ranked right when the chosen answer has the higher log-likelihood, divided by its length in tokens. The
     reward margin is that of DPO's implicit reward (arXiv 2305.18290, equation 5). Raise ArtefactError when no pair can
@@ -85,9 +88,15 @@ def score_pairs(
     adapter = _scores(model, rows, batch_size, "adapter")
     with model.disable_adapter():
         base = _scores(model, rows, batch_size, "base")
+    start = None
+    if has_reference(model):
+        with reference_active(model):
+            start = _scores(model, rows, batch_size, "adapter it started from")
     model.train(was_training)
     # reward = beta * log(policy / reference) + a term that depends on the prompt alone and cancels in the margin
-    margins = [beta * ((a.chosen - b.chosen) - (a.rejected - b.rejected)) for a, b in zip(adapter, base, strict=True)]
+    margins = [
+        beta * ((a.chosen - b.chosen) - (a.rejected - b.rejected)) for a, b in zip(adapter, start or base, strict=True)
+    ]
     gained, lost, p = mcnemar([score.is_right for score in base], [score.is_right for score in adapter])
     return EvalReport(
         split="test",
@@ -106,7 +115,14 @@ def score_pairs(
         mcnemar_p=p,
         chosen_longer=_stratum(base, adapter, lambda score: score.length_difference > 0),
         chosen_shorter=_stratum(base, adapter, lambda score: score.length_difference < 0),
+        start=_start_scores(start, adapter) if start is not None else None,
     )
+
+
+def _start_scores(start: Sequence[Score], adapter: Sequence[Score]) -> StartScores:
+    gained, lost, p = mcnemar([score.is_right for score in start], [score.is_right for score in adapter])
+    accuracy, margin = _share(start, lambda score: score.is_right), sum(score.per_token for score in start) / len(start)
+    return StartScores(accuracy=accuracy, margin=margin, only_adapter_right=gained, only_start_right=lost, mcnemar_p=p)
 
 
 def _share(scores: Sequence[Score], holds: Callable[[Score], bool]) -> Accuracy:

@@ -124,13 +124,25 @@ def _adapter(snapshot: Snapshot) -> Inspection:
         "modules": config.get("target_modules"),
         "parameters": adapter.parameters or None,
         "bytes of weights": snapshot.files.get(WEIGHTS),
-        "chat template": run.config.get("chat_template") if run else None,
+        **_rounds(run),
         "chat template kwargs": run.config.get("chat_template_kwargs") if run else None,
         **_release(snapshot, about, findings),
     }
     return Inspection(
         snapshot.ref, "adapter", snapshot.commit, _known(facts), findings + card, programs(adapter, found)
     )
+
+
+def _rounds(run: RunManifest | None) -> dict[str, Any]:
+    """Return what an adapter was trained on from, and the data of each round, the last one first."""
+    if run is None or run.started_from is None:
+        return {}
+    start = run.started_from
+    at = start.version or (start.revision or start.sha256)[:12]
+    data = [
+        f"{one.dataset.name}{f'@{one.dataset.revision[:12]}' if one.dataset.revision else ''}" for one in run.rounds
+    ]
+    return {"started from": f"{start.name}@{at}", "data of its rounds": data}
 
 
 def _merged(snapshot: Snapshot) -> Inspection:

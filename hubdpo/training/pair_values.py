@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from hubdpo import console
+from hubdpo.artefacts.formats.messages import SCORES
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.config import TrainConfig
 from hubdpo.data.pairs.example import Rejection, number_of
@@ -21,10 +22,11 @@ def check_value_columns(config: TrainConfig, dataset: PrepareManifest) -> None:
     missing = [name for name in config.value_columns if name not in dataset.columns]
     if missing:
         held = ", ".join(f"`{name}`" for name in dataset.columns) or "none"
-        keep = " ".join(f"--keep {shlex.quote(name)}" for name in config.value_columns)
+        others = [f"--keep {shlex.quote(name)}" for name in config.value_columns if name not in SCORES]
+        scores = ["--keep-scores"] if {*SCORES} & {*config.value_columns} else []
         raise ConfigError(
             f"the dataset has no column `{missing[0]}`; beside the messages it has {held}",
-            hint=f"hubdpo prepare SOURCE -o DIR {keep}",
+            hint=f"hubdpo prepare SOURCE -o DIR {' '.join([*scores, *others])}",
         )
 
 

@@ -17,7 +17,6 @@ from hubdpo.artefacts.manifests.manifest import sha256_file
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
-from hubdpo.config.chat_template import recorded
 from hubdpo.config.optimiser import check_runs_on
 from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.config.takes import takes
@@ -27,6 +26,7 @@ from hubdpo.errors import ConfigError, HubError
 from hubdpo.hub.client import download
 from hubdpo.machine.endings import LAUNCHED, end_with_parent
 from hubdpo.machine.refusals import machine_errors
+from hubdpo.model.adapters.start_base import check_fit, with_start
 from hubdpo.model.bases.find import look_at_base
 from hubdpo.model.device import check_device, cuda_is_possible, deterministic_kernels
 from hubdpo.model.quiet import without_chatter
@@ -80,8 +80,8 @@ def train(config: TrainConfig) -> RunManifest:
 def check_start(config: TrainConfig) -> TrainConfig:
     """Check options, device, output folder, dataset and base in seconds, without torch.
 
-    Return the config with dataset and base pinned to commits. Raise ConfigError, UnsupportedBase, ArtefactError or
-    HubError.
+    Return the config with dataset, adapter and base pinned to commits. Raise ConfigError, UnsupportedBase,
+    ArtefactError or HubError.
     """
     check_device(config.device)
     check_runs_on(config.optim, cuda=config.device != "cpu" and cuda_is_possible())
@@ -105,18 +105,26 @@ def check_start(config: TrainConfig) -> TrainConfig:
             f"`--{option}` compares evaluations on a test split, and the dataset has none",
             hint="hubdpo prepare SOURCE -o DIR --test-size 0.05",
         )
-    config = look_at_base(config.model_copy(update={"dataset": pinned}))
+    config, start = with_start(config.model_copy(update={"dataset": pinned}))
+    config = look_at_base(config, functools.partial(check_fit, start) if start is not None else None)
     warn_of_other_tokenizer(dataset, config)
     return config
 
 
 def _at_commits_of(earlier: RunManifest, config: TrainConfig) -> TrainConfig:
-    """Pin the base and the dataset of a resumed run to its commits, where the options name the repos alone."""
+    """Pin base, adapter and dataset of a resumed run to its commits, where the options name the repos alone."""
     base, data, pinned = earlier.base, earlier.dataset, {}
     name = config.model_name_or_path
     if name == base.repo_id and base.revision and config.model_revision is None and not Path(name).is_dir():
         pinned["model_revision"] = base.revision
         console.info(f"the run keeps its base, {name}@{base.revision[:12]}")
+    if (
+        (start := earlier.started_from) is not None
+        and config.adapter == start.repo_id
+        and not Path(start.name).is_dir()
+    ):
+        pinned["adapter"] = f"{start.repo_id}@{start.revision}"
+        console.info(f"the run keeps its adapter, {start.repo_id}@{str(start.revision)[:12]}")
     name = config.dataset
     if name.removeprefix("datasets/") == data.repo_id and data.revision and not Path(name).is_dir():
         pinned["dataset"] = f"{name}@{data.revision}"
@@ -137,13 +145,6 @@ def warn_of_other_tokenizer(dataset: PrepareManifest, config: TrainConfig) -> No
         base = _label(config.model_name_or_path, config.model_revision)
         console.warn(f"{counted}, and this run uses that of {base}: pairs dropped by length may have fitted")
         console.hint("hubdpo prepare SOURCE -o DIR --model MODEL, with the base of this run")
-    template = recorded(config.chat_template)
-    if (counted_by := dataset.config.get("chat_template")) != template:
-        named = [f"`{some}`" if some else "the base's own" for some in (counted_by, template)]
-        console.warn(
-            f"the dataset was counted with the chat template {named[0]}, and this run has {named[1]}: its prompts have "
-            "other lengths"
-        )
     before, now = dataset.config.get("chat_template_kwargs") or {}, config.chat_template_kwargs or {}
     if before != now:
         console.warn(

@@ -30,6 +30,7 @@ from hubdpo.data.load import load_with_reference
 from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError, TrainingError
 from hubdpo.evaluation.scoring import score_pairs, with_samples
+from hubdpo.model.adapters.start import find_start
 from hubdpo.model.bases.find import check_base_options, find_base
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.device import pick_device
@@ -37,7 +38,6 @@ from hubdpo.model.generation import stops_elsewhere, unstopped, use_stops, write
 from hubdpo.model.memory import out_of_memory_is, room_for_base, room_for_scoring
 from hubdpo.model.probes import record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
-from hubdpo.model.tokenizer.own_template import place_of_own, remarks_on, template_for
 from hubdpo.training.families import choose_forward
 from hubdpo.training.launch.processes import check_launch, is_sharded, launch, leave_at_exit, rank, world_size
 from hubdpo.training.pair_values import set_values
@@ -72,10 +72,9 @@ def train(config: TrainConfig) -> RunManifest:
 
     # 1. refuse what can be refused before anything is written
     earlier = find_earlier_run(config)
-    base = find_base(
-        config.model_name_or_path, config.model_revision, load_in_4bit=config.load_in_4bit,
-        needs_template=config.chat_template is None,
-    )  # fmt: skip
+    start = find_start(config.adapter) if config.adapter is not None else None
+    config, started_from = (start.settle(config), start.ref) if start is not None else (config, None)
+    base = find_base(config.model_name_or_path, config.model_revision, load_in_4bit=config.load_in_4bit)
     check_base_options(config, base)
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
@@ -90,17 +89,13 @@ def train(config: TrainConfig) -> RunManifest:
         config = config.for_gpu(earlier.manifest.config if earlier else None)
     if earlier is not None:
         config = resume.as_before(config, earlier.manifest, base.facts)
-        resume.check_same_experiment(earlier.manifest, config, base.ref, dataset)
+        resume.check_same_experiment(earlier.manifest, config, base.ref, dataset, started_from)
         if earlier.is_complete and not config.extend:
             return _nothing_left(config, earlier)
 
     # 2. tokenize the pairs
-    tokenizer = read_tokenizer(base.folder, config.chat_template_kwargs, template=config.chat_template)
+    tokenizer = read_tokenizer(base.folder, config.chat_template_kwargs)
     encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
-    if config.chat_template is not None:
-        console.info(f"template  {config.chat_template}{place_of_own(base.folder)}")
-    for remark in remarks_on(tokenizer, encoder.end_of_turn):
-        console.warn(remark)
     train_rows = encoder.rows(data["train"], config.value_columns)
     if not train_rows:
         raise ConfigError(
@@ -141,7 +136,7 @@ def train(config: TrainConfig) -> RunManifest:
             config.model_copy(update={"output_dir": Path(made_in)}),
             model.dequantize() if config.dequantize_once else model, tokenizer,
             Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None, device=device,
-            steps=steps, warmup_steps=warmup_steps, 
+            steps=steps, warmup_steps=warmup_steps, start=start,
             callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), Selection(config), stopping],
         )  # fmt: skip
     with out_of_memory_is(lambda: out_of_memory(config, layers=trainer.layers)):
@@ -151,7 +146,8 @@ def train(config: TrainConfig) -> RunManifest:
     config = resume.fill_auto(config, dataclasses.asdict(measured))
     manifest = RunManifest(
         hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
-        versions=library_versions(), device=_device_name(device), seed=config.seed, planned_steps=steps,
+        started_from=started_from, versions=library_versions(), device=_device_name(device), seed=config.seed,
+        planned_steps=steps,
         tokenization=dict(sorted(encoder.counts.items())), end_of_turn=unstopped(base.folder, encoder.end_of_turn),
         stock_forward=stock_forward,
     )  # fmt: skip
@@ -163,7 +159,7 @@ def train(config: TrainConfig) -> RunManifest:
     if config.reference == "cached":
         message = "the device ran out of memory while the reference log-probs were computed"
         with out_of_memory_is(lambda: TrainingError(message, hint="--reference online")):
-            use_cached_reference(trainer, reference_identity(config, base, device))
+            use_cached_reference(trainer, reference_identity(config, base, device, start))
     elif config.num_train_epochs > 1 and config.max_steps < 0 and uses_reference(config.loss_type):
         console.hint("`--reference cached` computes the reference log-probs once instead of in every epoch")
 
@@ -192,8 +188,7 @@ def train(config: TrainConfig) -> RunManifest:
     # 7. save the adapter, score it, and close the run folder; a sharded model needs all processes for both
     weights = gather_adapter(trainer.model)
     if is_first:
-        source = template_for(config.chat_template, tokenizer) if config.chat_template is not None else None
-        save_adapter(trainer.model, weights, base, folder, source)
+        save_adapter(trainer.model, weights, base, folder)
         if manifest.end_of_turn is not None:
             write_stops(folder, manifest.end_of_turn)
     if is_first or trainer.is_fsdp_enabled:

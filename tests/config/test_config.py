@@ -137,6 +137,7 @@ def test_a_value_that_no_library_takes_is_refused_with_what_to_type(options: dic
         ({"loss_type": ["kto_pair"]}, "there is no `kto_pair`: KTO learns from single answers"),
         ({"loss_type": ["simpo"], "reference": "cached"}, "`simpo` uses no reference"),
         ({"loss_type": ["orpo", "sft"], "reference": "cached"}, "`orpo` uses no reference"),
+        ({"loss_type": ["cpo"], "adapter": "a/b", "reference_adapter": "none"}, "--reference-adapter has no effect"),
         ({"simpo_gamma": 1.0}, "--simpo-gamma belongs to the loss `simpo`"),
         ({"discopop_tau": 0.1}, "--discopop-tau belongs to the loss `discopop`"),
         ({"f_alpha_divergence_coef": 0.1}, "belongs to the divergence `alpha_divergence`"),

@@ -100,6 +100,8 @@ def test_the_signature_and_the_help_of_a_stage_have_every_option(name: str) -> N
     for field, parameter in parameters.items():
         info = model.model_fields[field]
         default = parameter.empty if info.is_required() else info.get_default(call_default_factory=True)
+        if (name, field) == ("train", "model_name_or_path"):  # None with an adapter, as needed ones come after it
+            default = parameter.empty
         assert parameter.default == default
         assert f"{field}: {info.description}" in (inspect.getdoc(function) or "")
 

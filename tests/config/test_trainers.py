@@ -214,6 +214,20 @@ def test_axolotls_adapter_is_its_quantisation(tmp_path: Path, value: str, nf4: b
     assert TrainConfig.build({}, file=written(tmp_path, values)).load_in_4bit is nf4
 
 
+@pytest.mark.parametrize(("values", "losses", "weights"), [
+    ({"rl": "simpo"}, ["simpo", "sft"], [1.0, 1.0]),
+    ({"rl": "simpo", "cpo_alpha": 0.2, "simpo_gamma": 1.0}, ["simpo", "sft"], [1.0, 0.2]),
+    ({"rl": "simpo", "cpo_alpha": 0}, ["simpo"], None), ({"rl": "orpo", "orpo_alpha": 0.3}, ["orpo"], None),
+])  # fmt: skip
+def test_axolotls_simpo_has_the_likelihood_of_trls_cpo_trainer(
+    tmp_path: Path, values: dict[str, Any], losses: list[str], weights: list[float] | None
+) -> None:
+    file = {"base_model": "x/y", "datasets": [{"path": "d"}], "adapter": "lora", "output_dir": "r", **values}
+    config = TrainConfig.build({}, file=written(tmp_path, file))
+    assert (config.loss_type, config.loss_weights) == (losses, weights)
+    assert config.beta == values.get("orpo_alpha", 0.1)
+
+
 @pytest.mark.parametrize(("values", "dtype"), [
     ({"bf16": True}, "bfloat16"), ({"bf16": False}, "float32"), ({"bf16": True, "dtype": "float32"}, "bfloat16"),
     ({"torch_dtype": "auto", "use_peft": True}, "auto"), ({"torch_dtype": "float32"}, "float32"),

@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from families import OWN_WAY, PACKED, tiny
 from test_shared_prefix import pairs
 from test_token_budget import config_for, step, trainer_for
+from transformers import AutoModelForCausalLM
 
 from hubdpo.artefacts.folders.model_files import COPIED_FILES
+from hubdpo.hub.open import open_snapshot
+from hubdpo.model.bases.files import check_base
 from hubdpo.training.families import choose_forward
+from hubdpo.training.step.checkpointing import checkpointed_layers
+from hubdpo.training.step.targets import all_linear
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 from tests.near import assert_same_step
 
@@ -64,6 +70,9 @@ def assert_packed_like_stock(trainer: SharedPrefixDPOTrainer, cases: list[tuple[
 def test_a_family_gives_what_stock_trl_gives(family: str, tiny_base: Path, tmp_path: Path) -> None:
     base = base_of(family, tiny_base, tmp_path / "base")
     trainer = trainer_of(base, tmp_path)
+    facts = check_base(open_snapshot(str(base)))
+    assert facts.layers == len(checkpointed_layers(trainer.model.get_base_model())) == 2
+    assert {name.rpartition(".")[2] for name in trainer.model.peft_config["default"].target_modules} == facts.all_linear
     config = config_for(tmp_path)
     assert choose_forward(config, trainer, list(pairs("skewed", 8)), None) == (config, None)
     cases = [("skewed", 5, False), ("long prompts", 4, True), ("short prompts", 3, False)]
@@ -75,7 +84,9 @@ def test_a_family_gives_what_stock_trl_gives(family: str, tiny_base: Path, tmp_p
 def test_another_family_runs_the_stock_forward_and_says_why(
     family: str, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer = trainer_of(base_of(family, tiny_base, tmp_path / "base"), tmp_path)
+    base = base_of(family, tiny_base, tmp_path / "base")
+    check_base(open_snapshot(str(base)))
+    trainer = trainer_of(base, tmp_path)
     config, reason = choose_forward(config_for(tmp_path), trainer, list(pairs("skewed", 8)), None)
     assert OWN_WAY[family][2] in str(reason)
     assert not config.shared_prefix
@@ -113,3 +124,13 @@ def test_a_router_loss_that_trl_cannot_compute_is_left_out(
     assert reason is None
     assert "the loss that balances experts is left out" in capsys.readouterr().err
     step_of(trainer, "skewed", 3, checkpointing=False)
+
+
+def test_a_layer_gets_the_shortest_name_that_no_other_module_has(tiny_base: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_base)
+    model.model.layers[1].mlp.q_proj = torch.nn.LayerNorm(4)
+    names = all_linear(model)
+    assert "q_proj" not in names
+    assert "self_attn.q_proj" in names
+    assert "k_proj" in names
+    assert not [name for name in names if "head" in name]

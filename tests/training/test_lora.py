@@ -1,4 +1,4 @@
-"""The adapter of a run: what `disable_adapter()` does to it."""
+"""The adapters of a run: what `disable_adapter()` and `set_adapter()` do to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from hubdpo.training.step.lora import switch_quickly
+from hubdpo.training.step.adapters import switch_quickly
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -55,3 +55,19 @@ def test_an_adapter_that_was_disabled_stays_disabled(model: PeftModel) -> None:
         inner = logits(model)
         assert torch.equal(inner, logits(model))
     assert not torch.equal(logits(model), inner)
+
+
+def test_the_quick_switch_to_another_adapter_leaves_gradients_as_they_are(model: PeftModel) -> None:
+    model.add_adapter("ref", LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False))
+    adapted, gradients = logits(model), [weight.requires_grad for weight in model.parameters()]
+    model.set_adapter("ref")
+    expected = logits(model)
+    model.set_adapter("default")
+    switch_quickly(model)
+    model.set_adapter("ref")
+    assert model.active_adapter == "ref"
+    assert torch.equal(logits(model), expected)
+    model.set_adapter("default")
+    assert torch.equal(logits(model), adapted)
+    assert not torch.equal(adapted, expected)
+    assert [weight.requires_grad for weight in model.parameters()] == gradients

@@ -498,7 +498,7 @@ def test_a_resumed_run_keeps_its_commits_unless_others_are_given(
     names = {"model_name_or_path": "me/base", "model_revision": revision, "dataset": "me/data", "resume": True}
     asked: list[str] = []
     monkeypatch.setattr(start, "look_at_dataset", lambda ref: asked.append(ref) or (None, ref))
-    monkeypatch.setattr(start, "look_at_base", lambda config: config)
+    monkeypatch.setattr(start, "look_at_base", lambda config, fits: config)
     monkeypatch.setattr(start, "warn_of_other_tokenizer", lambda *_: None)
     assert start.check_start(config.model_copy(update=names)).model_revision == kept
     assert asked == ["me/data@" + "d" * 40]

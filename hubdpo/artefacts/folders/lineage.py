@@ -21,6 +21,7 @@ def ancestors(folder: Path) -> list[Ancestor]:
     last = Ancestor(
         adapter=merge.adapter.name, adapter_version=merge.adapter.version, adapter_revision=merge.adapter.revision,
         base=merge.base.name, base_revision=merge.base.revision, dequantised=merge.dequantised,
+        started_from=merge.started_from,
     )  # fmt: skip
     return [last, *merge.base.made_by]
 
@@ -32,7 +33,7 @@ def check_not_an_adapter(folder: Path, name: str) -> None:
     base = base_of_adapter(folder)
     raise UnsupportedBase(
         f"`{name}` is an adapter{f' of {base}' if base else ''}, not a base model",
-        hint=f"hubdpo merge {name} -o merged, then train on `merged` with `--no-load-in-4bit`",
+        hint=f"`--adapter {name}` trains it further; its base is found by itself",
     )
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from hubdpo import console
 from hubdpo.artefacts.formats.bounded import JsonObject, read_object
 from hubdpo.artefacts.manifests.manifest import LOCAL_FILE, RUN_FILE, canonical_json, write_atomic
-from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.manifests.run import FROM_ADAPTER, RunManifest
 from hubdpo.config import TrainConfig
-from hubdpo.config.chat_template import to_type
 from hubdpo.config.flags import Options, flags
 from hubdpo.errors import ConfigError
 
@@ -56,17 +55,15 @@ def _lock(handle: int, folder: Path) -> None:
 
 
 def remember_places(config: TrainConfig) -> None:
-    """Write the local paths of base, dataset and chat template to a file that is never published."""
-    paths = {
-        name: str(Path(value).resolve()) if Path(value).exists() else value
-        for name in ("model_name_or_path", "dataset", "chat_template")
-        if (value := getattr(config, name)) is not None
-    }
+    """Write the local paths of base, adapter and dataset to a file that is never published."""
+    names = ("model_name_or_path", "adapter", "dataset")
+    places = {name: value for name in names if (value := getattr(config, name)) is not None}
+    paths = {name: str(Path(value).resolve()) if Path(value).exists() else value for name, value in places.items()}
     write_atomic(config.output_dir / LOCAL_FILE, canonical_json(paths))
 
 
 def remembered_folder(folder: Path, name: str) -> Path | None:
-    """Return the folder on this machine that was the `dataset` or `model_name_or_path` of a run.
+    """Return the folder on this machine that was the `dataset`, `adapter` or `model_name_or_path` of a run.
 
     None if it was a repo on the Hub, or if the folder is gone.
     """
@@ -85,16 +82,17 @@ def train_again(folder: Path, run: RunManifest | None = None) -> str:
     """Return the command that resumes the run of a folder, with the options and places that it recorded."""
     run = run or RunManifest.read(folder / RUN_FILE)
     data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
-    places = {"model_name_or_path": run.base.repo_id or run.base.name, "dataset": data} | _places(folder)
-    options = {**places, "model_revision": run.base.revision, "output_dir": folder, **run.config}
-    if options.get("chat_template"):
-        options["chat_template"] = places.get("chat_template") or to_type(options["chat_template"])
-    return _resuming(options)
+    places = {"model_name_or_path": run.base.repo_id or run.base.name, "dataset": data}
+    if (start := run.started_from) is not None:
+        places["adapter"] = f"{start.repo_id}@{start.revision}" if start.repo_id else start.name
+    places |= _places(folder)
+    return _resuming({**places, "model_revision": run.base.revision, "output_dir": folder, **run.options})
 
 
 def resume_command(config: TrainConfig) -> str:
     """Return the command that resumes the run with these options."""
-    return _resuming(config.model_dump(mode="json", exclude={"resume", "extend", "dry_run"}))
+    settled = FROM_ADAPTER if config.adapter is not None else ()
+    return _resuming(config.model_dump(mode="json", exclude={"resume", "extend", "dry_run", *settled}))
 
 
 def _resuming(options: Options) -> str:

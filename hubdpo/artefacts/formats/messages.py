@@ -10,6 +10,8 @@ ROLES = ("system", "user", "assistant", "tool")
 COLUMNS = ("prompt", "chosen", "rejected")
 IDS = tuple(f"{name}_id" for name in COLUMNS)
 """Columns that tell which rows have the same prompt or answer, where a prompt may have several answers."""
+SCORES = ("score_chosen", "score_rejected")
+"""Columns with the scores by which answers were paired, where they are kept: text, higher is better."""
 TOOLS = "tools"
 # fixed, not inferred: Arrow would add null fields where rows differ
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))

@@ -94,8 +94,22 @@ class Sample(BaseModel):
     adapter: str
 
 
+class StartScores(BaseModel):
+    """How the adapter that training started from ranks the same pairs, length-normalised, and McNemar's test."""
+
+    accuracy: Accuracy
+    margin: Number
+    only_adapter_right: Count
+    """Pairs that the trained adapter ranks correctly and the one before it does not."""
+    only_start_right: Count
+    mcnemar_p: Share
+
+
 class EvalReport(Manifest):
-    """`eval.json` of a run. Pairs count as right if the chosen answer scores higher than the rejected one."""
+    """`eval.json` of a run. Pairs count as right if the chosen answer scores higher than the rejected one.
+
+    Rewards are those against the reference of the run: the base, or the adapter that it started from.
+    """
 
     split: str
     pairs: Count
@@ -122,6 +136,8 @@ class EvalReport(Manifest):
     chosen_longer: Stratum | None = None
     """Pairs whose chosen answer has more tokens; None without such pairs."""
     chosen_shorter: Stratum | None = None
+    start: StartScores | None = None
+    """Of the adapter that training started from, where it is the reference of the rewards; None where the base is."""
     samples: list[Sample] = Field(default_factory=list)
 
     def balanced(self, model: Literal["base", "adapter"]) -> Accuracy | None:
@@ -151,5 +167,3 @@ class Probes(Manifest):
     probes: list[Probe]
     chat_template_kwargs: JsonObject | None = None
     """Variables with which the chat template rendered the prompts."""
-    end_of_turn: str | None = None
-    """The token after each answer; None for the tokenizer's end of text."""

@@ -5,19 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hubdpo.artefacts.formats.bounded import JsonObject
-from hubdpo.artefacts.manifests.manifest import MERGE_FILE, Count, Files, Manifest, Number, Part, Sha256, verify_files
-from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef
-
-
-class AdapterRef(Part):
-    """The merged adapter: a release (`revision` is its commit, `version` its tag), or a run folder."""
-
-    name: str
-    repo_id: str | None = None
-    revision: str | None = None
-    version: str | None = None
-    sha256: Sha256
-    """Hash of the adapter weights."""
+from hubdpo.artefacts.manifests.manifest import MERGE_FILE, Count, Files, Manifest, Number, Part, verify_files
+from hubdpo.artefacts.manifests.run import AdapterRef, BaseRef, DatasetRef, StartRef
 
 
 class MergeCheck(Part):
@@ -45,6 +34,8 @@ class MergeManifest(Manifest):
     adapter: AdapterRef
     base: BaseRef
     dataset: DatasetRef
+    started_from: StartRef | None = None
+    """The adapter that the training of this one started from."""
     config: JsonObject
     dtype: str
     dequantised: bool

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_json, read_text
-from hubdpo.artefacts.manifests.manifest import Count, Files, Manifest, Number, Part
+from hubdpo.artefacts.manifests.manifest import Count, Files, Manifest, Number, Part, Sha256
 
 
 class DatasetRef(Part):
@@ -26,6 +26,35 @@ class DatasetRef(Part):
     test_pairs: Count
 
 
+class AdapterRef(Part):
+    """An adapter: a release (`revision` is its commit, `version` its tag), a repo at a commit, or a folder."""
+
+    name: str
+    repo_id: str | None = None
+    revision: str | None = None
+    version: str | None = None
+    sha256: Sha256
+    """Hash of the adapter weights."""
+
+
+class Round(Part):
+    """One training of an adapter: on what data and base, and which adapter it started from, if any."""
+
+    started_from: AdapterRef | None = None
+    dataset: DatasetRef
+    base: str
+    base_revision: str | None = None
+    steps: Count = 0
+
+
+class StartRef(AdapterRef):
+    """The adapter that a run started from, and the trainings that made it."""
+
+    license: str | None = None
+    rounds: list[Round] = Field(default_factory=list)
+    """Newest first. Of an adapter of another tool none is known, and of one that began at it the first is missing."""
+
+
 class Ancestor(Part):
     """An adapter that was merged into an older base. Revisions are commits, or None for a local folder."""
 
@@ -36,6 +65,8 @@ class Ancestor(Part):
     base_revision: str | None = None
     dequantised: bool
     """Whether the adapter was merged into de-quantised NF4 weights."""
+    started_from: StartRef | None = None
+    """The adapter that the training of the merged one started from."""
 
 
 class BaseRef(Part):
@@ -79,6 +110,15 @@ class ChosenStep(Part):
     of: Count
 
 
+FROM_ADAPTER = frozenset(
+    {
+        "lora_r", "lora_alpha", "lora_target_modules", "layers_to_transform", "use_rslora", "use_dora",
+        "init_lora_weights",
+    }
+)  # fmt: skip
+"""Options that the adapter settles from which a run starts."""
+
+
 class RunManifest(Manifest):
     """`run.json`; the folder is complete once `status` says so."""
 
@@ -87,6 +127,8 @@ class RunManifest(Manifest):
     config: JsonObject
     dataset: DatasetRef
     base: BaseRef
+    started_from: StartRef | None = None
+    """The adapter that training started from; None where it started from the base alone."""
     versions: dict[str, str]
     device: str
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)]
@@ -110,6 +152,23 @@ class RunManifest(Manifest):
     """Last logged value of each TRL metric."""
     files: Files = Field(default_factory=dict)
     """Every file that a release takes, except card and `run.json`; empty in runs of hubdpo 0.3 and earlier."""
+
+    @property
+    def options(self) -> JsonObject:
+        """The recorded options to give again: without those that the adapter settles from which the run started."""
+        settled = FROM_ADAPTER if self.started_from is not None else ()
+        return {name: value for name, value in self.config.items() if name not in settled}
+
+    @property
+    def rounds(self) -> list[Round]:
+        """This training and those before it that are known, newest first."""
+        start, base = self.started_from, self.base
+        before = AdapterRef.model_validate(start.model_dump(include=set(AdapterRef.model_fields))) if start else None
+        dataset = self.dataset.model_copy(update={"citation": None})
+        this = Round(
+            started_from=before, dataset=dataset, base=base.name, base_revision=base.revision, steps=self.steps
+        )
+        return [this, *(start.rounds if start else ())]
 
 
 def read_log(path: Path) -> list[JsonObject]:

@@ -17,9 +17,10 @@ from hubdpo.cards.commands import train_command
 from hubdpo.cards.fences import fence, one_line, visible, wrapped
 from hubdpo.cards.licences import Licence, data_remark
 from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods
+from hubdpo.cards.model.rounds import adapter_words, round_rows
 from hubdpo.cards.model.serving import Adapter, problems, programs, vllm_rank
 from hubdpo.cards.render import Front, render
-from hubdpo.cards.results import LogLine, curve_rows, result_rows, verdict
+from hubdpo.cards.results import LogLine, curve_rows, result_rows, start_verdict, verdict
 from hubdpo.config.flags import changed_options
 from hubdpo.config.objective import LossOptions, uses_reference
 
@@ -39,11 +40,6 @@ FILES = {
 BIBTEX = re.compile(r"^```bibtex\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 SHOWN = {"loss_type", "beta", "reference"}
 """Options of the loss that every card shows; the others where they differ from their defaults."""
-OWN_TEMPLATE = {
-    "tokenizer.json": "tokenizer (with the other tokenizer files), unchanged from the base model",
-    "chat_template.jinja": "chat template of the training; `tokenizer_config.json` has it too",
-}
-"""In place of a line of FILES, where the template is not the base's."""
 LONGEST_CITATION = 4_000
 """Longest citation of a dataset, in characters."""
 
@@ -83,7 +79,6 @@ def render_model_card(
 ) -> str:
     """Return the card of a release. `adapter` describes the weights, `log` has the lines of metrics.jsonl."""
     known = problems(adapter)
-    files = FILES | (OWN_TEMPLATE if run.config.get("chat_template") else {})
     referenced = uses_reference(run.config["loss_type"])
     loss = {name: value for name, value in run.config.items() if name in LossOptions.model_fields.keys() - SHOWN}
     # the entry of the data is copied from their card
@@ -101,10 +96,18 @@ def render_model_card(
         programs={program.name: program for program in programs(adapter, known)}, problems=known,
         vllm_rank=vllm_rank(adapter.rank), lora_kind=_lora_kind(run),
         template_kwargs=fence(json.dumps(run.config.get("chat_template_kwargs"), sort_keys=True), "json"),
-        remark=data_remark(run.dataset.license), reproduce=train_command(run),
-        files={name: text for name, text in files.items() if name in release.files or name == "hubdpo.json"},
+        remark=data_remark(run.dataset.license, run.started_from), reproduce=train_command(run),
+        files={name: text for name, text in FILES.items() if name in release.files or name == "hubdpo.json"},
+        reference=_reference(run), started_from=adapter_words(run.started_from) if run.started_from else None,
+        start_verdict=start_verdict(evaluation) if evaluation else "",
+        rounds=round_rows(run.rounds) if run.started_from is not None else [],
         papers=_papers(run), bibtex=fence("\n".join(filter(None, entries)), "bibtex"),
     )  # fmt: skip
+
+
+def _reference(run: RunManifest) -> str:
+    is_frozen = run.started_from is not None and run.config.get("reference_adapter") != "none"
+    return f"reference: {'the adapter that training started from' if is_frozen else 'base model without the adapter'}"
 
 
 def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Release) -> Front:
@@ -159,7 +162,9 @@ def render_merged_card(manifest: MergeManifest, *, repo: str, version: str, lice
         "merged.md", _merged_front_matter(manifest, licence),
         template_kwargs=visible("".join(f", {name}={value!r}" for name, value in kwargs)),
         repo=repo, name=repo.partition("/")[2], tag=f"v{version}", m=manifest, base=manifest.base,
-        data=manifest.dataset, adapter=manifest.adapter, licence=licence, remark=data_remark(manifest.dataset.license),
+        data=manifest.dataset, adapter=manifest.adapter, licence=licence,
+        remark=data_remark(manifest.dataset.license, manifest.started_from),
+        started_from=adapter_words(manifest.started_from) if manifest.started_from is not None else None,
     )  # fmt: skip
 
 

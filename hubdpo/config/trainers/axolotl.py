@@ -38,14 +38,20 @@ def _tracked(value: Any, values: Values) -> Values:
     return {"report_to": ["wandb"], "project": value} if value else {}
 
 
+def _losses(value: Any, values: Values) -> Values:
+    """Take the losses. axolotl runs SimPO in TRL's CPOTrainer, which adds the likelihood of the chosen answer."""
+    likelihood = values.get("cpo_alpha", 1.0)
+    simpo = (
+        {"loss_type": ["simpo", "sft"], "loss_weights": [1.0, likelihood]} if likelihood else {"loss_type": ["simpo"]}
+    )
+    known = {"dpo": {}, "ipo": {"loss_type": ["ipo"]}, "orpo": {"loss_type": ["orpo"]}, "simpo": simpo}
+    return only(value, known, "dpo, ipo, orpo and simpo are known")
+
+
 CONVERTED: dict[str, Convert] = {
     **common.CONVERTED,
     "datasets": _dataset, "test_datasets": _held_out, "adapter": _adapter, "wandb_project": _tracked,
-    "rl": lambda value, values: only(
-        value,
-        {"dpo": {}, "ipo": {"loss_type": ["ipo"]}, "orpo": {"loss_type": ["orpo"]}, "simpo": {"loss_type": ["simpo"]}},
-        "dpo, ipo, orpo and simpo are known",
-    ),
+    "rl": _losses, "cpo_alpha": lambda value, values: {},  # a part of `rl: simpo`
     "lora_target_linear": lambda value, values: only(
         value, {True: {"lora_target_modules": ["all-linear"]}, False: {}}, "true and false are known"
     ),
@@ -63,7 +69,8 @@ AXOLOTL = Trainer(
         "base_model": "model_name_or_path", "revision_of_model": "model_revision", "sequence_len": "max_length",
         "micro_batch_size": "per_device_train_batch_size", "eval_batch_size": "per_device_eval_batch_size",
         "num_epochs": "num_train_epochs", "optimizer": "optim", "lr_scheduler": "lr_scheduler_type", "rl_beta": "beta",
-        "dpo_beta": "beta", "dpo_label_smoothing": "label_smoothing", "dpo_use_weighting": "use_weighting",
+        "dpo_beta": "beta", "orpo_alpha": "beta", "dpo_label_smoothing": "label_smoothing",
+        "dpo_use_weighting": "use_weighting",
         "peft_use_dora": "use_dora", "peft_use_rslora": "use_rslora", "lora_model_dir": "adapter",
         "peft_layers_to_transform": "layers_to_transform", "peft_init_lora_weights": "init_lora_weights",
         "wandb_name": "run_name", "dpo_loss_type": "loss_type",

@@ -37,6 +37,8 @@ class PreferenceExample:
     """What the converter changed, as bits of CHANGES."""
     tools: str = ""
     """The tools that the assistant may call, as the JSON of a list; "" if there are none."""
+    scores: tuple[float, float] | None = None
+    """Scores of chosen and rejected, higher is better; None if the answers were not compared by scores."""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from hubdpo.artefacts.formats.messages import ROLES
+from hubdpo.artefacts.formats.messages import ROLES, SCORES
 from hubdpo.data.clean.screen import unlisted
 from hubdpo.data.converters import ConvertMany
 from hubdpo.data.converters.prompts import may_have_tools
@@ -79,7 +79,7 @@ class _Converter:
 
     def __init__(self, writer: PieceWriter, rules: Rules, piece: Piece) -> None:
         self._writer, self._rules, self._piece = writer, rules, piece
-        one_by_one = writer.checks_single_pairs or rules.single
+        one_by_one = writer.checks_single_pairs or rules.single or rules.config.keep_scores
         self._convert_many: ConvertMany | None = None if one_by_one else rules.convert_many
         self._convert_row = rules.convert
 
@@ -133,10 +133,21 @@ class _Converter:
                 try:
                     if isinstance(pair, Rejection):
                         raise pair
-                    changes = pair.changes | written_as_list
-                    writer.add(Pair(line, pair, list(kept), row, changes, score=score, split=split))
+                    changes, own = pair.changes | written_as_list, list(kept)
+                    if self._rules.config.keep_scores:
+                        own[-len(SCORES) :] = self._scores(pair, row)
+                    writer.add(Pair(line, pair, own, row, changes, score=score, split=split))
                 except Rejection as rejection:
                     writer.drop(line, rejection.reason, row)
+
+    def _scores(self, pair: PreferenceExample, row: Row) -> list[str | None]:
+        """Return the scores by which a pair was made, or those that stand beside its answers."""
+        if pair.scores is None:
+            names = [
+                (better, worse) for better, worse, sign in self._rules.screen.compared_columns((*row,)) if sign > 0
+            ]
+            return kept_values(row, [*names[0]]) if names else [None, None]
+        return [*map(repr, pair.scores)]
 
     def _pairs(self, row: Row) -> tuple[list[PreferenceExample | Rejection], float]:
         """Return the pairs of a row, or its single answer as one, and the score of that."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hubdpo.artefacts.folders import storage
+from hubdpo.artefacts.formats.messages import SCORES
 from hubdpo.data.clean.decide import ASKED_TEST
 from hubdpo.data.clean.keys import ROW_KEY, RowKeys
 from hubdpo.data.converters import ConvertOptions
@@ -81,7 +82,7 @@ def pair_up(results: list[PieceResult], rules: Sequence[Rules], plan: SplitPlan)
 
 def write_pairs(task: PairingTask) -> PieceResult:
     """Write the pairs of a task and what is dropped, in the order of the lines, as the first round does."""
-    answers = _Answers(task.rules.scratch)
+    answers = _Answers(task.rules)
     lines = _read_keys(task.rules.scratch, task.number)["line"]
     items: list[tuple[int, str | tuple[Answer, Answer]]] = [*task.dropped]
     items += [(int(lines[better.row]), (better, worse)) for better, worse in task.pairs]
@@ -107,30 +108,31 @@ def write_pairs(task: PairingTask) -> PieceResult:
 class _Answers:
     """Reads single answers of the first round, in any order."""
 
-    def __init__(self, scratch: str) -> None:
-        self._scratch = scratch
-        self._open: dict[int, tuple[pa.ipc.RecordBatchFileReader, list[int], npt.NDArray[np.uint8]]] = {}
+    def __init__(self, rules: Rules) -> None:
+        self._scratch, self._scores = rules.scratch, rules.config.keep_scores and not rules.labelled
+        self._open: dict[int, tuple[pa.ipc.RecordBatchFileReader, list[int], RowKeys]] = {}
 
     def pair(self, line: int, better: Answer, worse: Answer) -> Pair:
         """Return the pair of two answers to one prompt, with the kept columns of the better one."""
-        (changes, split), prompt, chosen, _, extras, *kept = self._row(better)
-        (others, _), prompt_of_worse, rejected, _, extras_of_worse, *_ = self._row(worse)
+        key, prompt, chosen, _, extras, *kept = self._row(better)
+        other, prompt_of_worse, rejected, _, extras_of_worse, *_ = self._row(worse)
         example = with_extras(PreferenceExample(prompt, chosen, []), extras)
         example.rejected = with_extras(PreferenceExample(prompt_of_worse, rejected, []), extras_of_worse).chosen
-        return Pair(line, example, kept, None, int(changes | others), split=int(split))
+        if self._scores:
+            kept[-len(SCORES) :] = [str(one["score"]) for one in (key, other)]  # shortest text of the float32
+        return Pair(line, example, kept, None, int(key["changes"] | other["changes"]), split=int(key["split"]))
 
     def _row(self, answer: Answer) -> list[Any]:
-        """Return (changes, split) of a row, and its values: prompt, answer, an empty list, extras, kept columns."""
+        """Return the key of a row, and its values: prompt, answer, an empty list, extras, kept columns."""
         if answer.piece not in self._open:
             reader = pa.ipc.open_file(storage.map_arrow(scratch_file(self._scratch, answer.piece, "rows")))
             sizes = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
             keys = _read_keys(self._scratch, answer.piece)
-            flags = np.stack([keys["changes"], keys["split"]], axis=1)  # uint8 (rows, 2)
-            self._open[answer.piece] = reader, np.cumsum([0, *sizes])[:-1].tolist() or [0], flags
-        reader, starts, flags = self._open[answer.piece]
+            self._open[answer.piece] = reader, np.cumsum([0, *sizes])[:-1].tolist() or [0], keys
+        reader, starts, keys = self._open[answer.piece]
         batch = int(np.searchsorted(starts, answer.row, "right")) - 1
         columns = reader.get_batch(batch).columns
-        return [flags[answer.row], *(column[answer.row - starts[batch]].as_py() for column in columns)]
+        return [keys[answer.row], *(column[answer.row - starts[batch]].as_py() for column in columns)]
 
 
 def _same_prompt(keys: RowKeys, test: npt.NDArray[np.bool_]) -> Iterator[list[int]]:

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hubdpo import console
-from hubdpo.artefacts.formats.messages import IDS
+from hubdpo.artefacts.formats.messages import IDS, SCORES
 from hubdpo.config import PrepareConfig
 from hubdpo.config.base import flag_of
-from hubdpo.config.chat_template import NAMES, source_of
 from hubdpo.config.description import SourceConfig
 from hubdpo.data.clean.screen import SIDES, Screen, list_columns
 from hubdpo.data.converters import ANSWERS, Convert, Converter, ConvertMany, ConvertOptions
@@ -35,7 +34,7 @@ from hubdpo.errors import ConfigError, DataError
 READ_BY_TRL = {"messages", "completion", "label", "image", "images", "prompt", "chosen", "rejected", "tools"}
 NEEDS = {
     "labels": "vote or label", "pairs": "list of answers", "score_field": "list of scored answers",
-    "min_margin": "score", "on_tie": "score or vote",
+    "min_margin": "score", "keep_scores": "score", "on_tie": "score or vote",
 }  # fmt: skip
 """What the rows must have for an option to matter."""
 MEANINGS = dict(zip(IDS, (
@@ -83,7 +82,13 @@ class Rules:
     def columns(self) -> dict[str, str]:
         """Return the columns of text that the rows of the run have, in order, with their meaning."""
         named = {SOURCE: "name of the source that the pair is from"} if self.named else {}
-        return {**(MEANINGS if self.ids else {}), **dict.fromkeys(self.keep, "copied from the source"), **named}
+        scores = dict.fromkeys(SCORES, "score of the answer in the source") if self.config.keep_scores else {}
+        return {
+            **(MEANINGS if self.ids else {}),
+            **dict.fromkeys(self.keep, "copied from the source"),
+            **scores,
+            **named,
+        }
 
 
 def make_rules(
@@ -113,6 +118,12 @@ def make_rules(
     columns = {column: None for file in files for column in file.seen.fields}
     _check_keep(config, pieces, columns)
     keep = [*config.keep, *(column for column in attribution if column in columns and column not in config.keep)]
+    if config.keep_scores:
+        if clash := [name for name in keep if name in SCORES]:
+            raise ConfigError(
+                f"`--keep {clash[0]}`: `--keep-scores` writes a column of this name", hint="leave one of them out"
+            )
+        keep += SCORES
     named = any(file.described.source.name is not None for file in files)
     if named and SOURCE in keep:
         raise ConfigError(
@@ -212,12 +223,7 @@ def pinned_model(config: PrepareConfig) -> Model | None:
     model = find_model(config.model)
     if config.chat_template_kwargs is not None:
         model = replace(model, template_kwargs=json.dumps(config.chat_template_kwargs, sort_keys=True))
-    if config.chat_template is not None:  # workers on other machines have no such file
-        name = config.chat_template
-        model = replace(model, template=name if name in NAMES else source_of(name))
     encoder = encoder_of(model)
-    for remark in encoder.remarks():
-        console.warn(remark)
     console.info(f"tokens are counted by {'tiktoken, with the ids of ' if encoder.fast else ''}{config.model}")
     return model
 
@@ -225,11 +231,14 @@ def pinned_model(config: PrepareConfig) -> Model | None:
 def _warn_of_unused_options(config: PrepareConfig, files: Sequence[LookedAt], converters: Sequence[Converter]) -> None:
     """Warn of options that no converter heeds."""
     options: set[str] = {option for converter in converters for option in converter.options}
-    if "min_margin" in options or any(
+    beside = any(
         screen_for(converter, file.described, []).compared_columns(tuple(file.seen.fields))
         for file, converter in zip(files, converters, strict=True)
-    ):
+    )
+    if "min_margin" in options or beside:
         options |= {"min_margin", "on_tie"}
+    if beside or any("min_margin" in some.options and "labels" not in some.options for some in converters):
+        options.add("keep_scores")
     for option, needs in NEEDS.items():
         if option not in options and getattr(config, option) != type(config).model_fields[option].default:
             flag = flag_of(option)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,6 @@ from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.machine.refusals import in_units
 from hubdpo.model.bases.files import check_base, check_config
 from hubdpo.model.bases.tensors import BaseFacts
-from hubdpo.model.tokenizer.own_template import write_template
 
 CONFIG_FILES = [CONFIG, ADAPTER_CONFIG, MERGE_FILE]
 """Small files that tell a base, an adapter and a merged model apart."""
@@ -46,21 +45,14 @@ class Base:
     facts: BaseFacts | None = None
 
 
-def copy_base_files(base: Base, folder: Path, template: str | None = None) -> None:
-    """Copy the base's tokenizer files unchanged, and its licence text when the licence is `other`.
-
-    `template` is the source of a chat template in place of the base's own.
-    """
+def copy_base_files(base: Base, folder: Path) -> None:
+    """Copy the base's tokenizer files unchanged, and its licence text when the licence is `other`."""
     for name in (*COPIED_FILES, *(LICENCE_FILES if base.ref.license == "other" else ())):
         if (base.folder / name).exists():
             shutil.copyfile(base.folder / name, folder / name)
-    if template is not None:
-        write_template(template, folder)
 
 
-def find_base(
-    name_or_path: str, revision: str | None = None, *, load_in_4bit: bool | None = None, needs_template: bool = True
-) -> Base:
+def find_base(name_or_path: str, revision: str | None = None, *, load_in_4bit: bool | None = None) -> Base:
     """Find a base, a folder or `USER/NAME[@REVISION]`, check it and pin it to a commit, without loading its weights.
 
     Raise UnsupportedBase when it cannot be trained on (`check_base` says why), ConfigError when the name is neither a
@@ -76,7 +68,7 @@ def find_base(
         check_config(_downloaded(repo, CONFIG_FILES, [CONFIG]), load_in_4bit=load_in_4bit)
         files = _downloaded(repo, BASE_PATTERNS, NEEDED)
         ref = BaseRef(name=repo.name, repo_id=repo.name, revision=repo.commit)
-    facts = check_base(files, load_in_4bit=load_in_4bit, needs_template=needs_template)
+    facts = check_base(files, load_in_4bit=load_in_4bit)
     ref = ref.model_copy(update={"made_by": ancestors(files.folder), **licence_of(files.folder)})
     return Base(ref, files.folder, facts)
 
@@ -128,10 +120,11 @@ def check_base_options(config: TrainConfig, base: Base) -> None:
     check_targets(config.lora_target_modules, facts)
 
 
-def look_at_base(config: TrainConfig) -> TrainConfig:
-    """Check a base, and the options that depend on it, within seconds; return the config with the base's commit.
+def look_at_base(config: TrainConfig, fits: Callable[[Snapshot], None] | None = None) -> TrainConfig:
+    """Check a base, and what depends on it, within seconds; return the config with the base's commit.
 
-    No weights are downloaded. Raise what `find_base` and `check_base_options` raise.
+    No weights are downloaded. `fits` compares the base's files with an adapter. Raise what `find_base`,
+    `check_base_options` and it raise.
     """
     name = config.model_name_or_path
     files: Snapshot
@@ -143,9 +136,11 @@ def look_at_base(config: TrainConfig) -> TrainConfig:
         folder = _downloaded(files, CONFIG_FILES, [CONFIG]).folder
         config = config.model_copy(update={"model_name_or_path": files.name, "model_revision": files.commit})
     try:
-        facts = check_base(files, load_in_4bit=config.load_in_4bit, needs_template=config.chat_template is None)
+        facts = check_base(files, load_in_4bit=config.load_in_4bit)
     except HubError:
         return config  # the Hub does not answer, but the base may be in the cache, where `find_base` looks
+    if fits is not None:
+        fits(files)
     check_base_options(config, Base(BaseRef(name=files.name, made_by=ancestors(folder)), folder, facts))
     if config.load_in_4bit and facts.expert_values:
         console.warn(

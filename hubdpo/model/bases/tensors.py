@@ -20,7 +20,9 @@ LAYER = re.compile(r"^(?:(.*?)\.)?(\d+)\.(.+)$")
 EMBEDDING = re.compile(r"(?:^|\.)(embed_tokens|wte|word_embeddings|tok_embeddings|embed_in|embeddings?)\.weight$")
 OTHER_EMBEDDING = re.compile(r"(?:^|\.)(wpe|embed_positions|position_embeddings|embed_tokens_per_layer)\.weight$")
 HEAD = re.compile(r"(?:^|\.)(lm_head|embed_out|output|output_layer)\.weight$")
-EXPERTS = re.compile(r"\.experts(\.|$)")
+NORM = re.compile(r"norm\d*\.weight$")
+EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+ROUTER = re.compile(r"(^|\.)(router|\w*gate)(\.|$)")
 FETCH_BOTH = "fetch config.json and the weights again"
 
 
@@ -47,18 +49,34 @@ def embedding_of(config: Mapping[str, object], shapes: Shapes) -> str | None:
 
 
 def linear_layers(shapes: Shapes, embedding: str | None) -> frozenset[str]:
-    """Return the names of linear layers, without the output head and without experts."""
+    """Return the names of linear layers, without the output head and without experts.
+
+    A matrix that is no embedding is the weight of a linear layer, but for norms that have weights for each head.
+    """
     return frozenset(
         name.removesuffix(".weight")
         for name, shape in shapes.items()
         if len(shape) == 2 and name.endswith(".weight") and name != embedding
-        and not HEAD.search(name) and not OTHER_EMBEDDING.search(name) and not EXPERTS.search(name)
+        and not any(other.search(name) for other in (HEAD, OTHER_EMBEDDING, NORM, EXPERTS))
     )  # fmt: skip
 
 
+def is_adapted_beside_experts(layer: str) -> bool:
+    """Tell whether `all-linear` adapts a layer in a mixture of experts: no expert, no router, and none of their names.
+
+    PEFT takes the names in EXPERT_LAYERS for experts there (peft/utils/transformers_weight_conversion.py), so layers of
+    these names, such as a shared expert's, cannot be named.
+    """
+    return not (EXPERTS.search(layer) or ROUTER.search(layer) or layer.rpartition(".")[2] in EXPERT_LAYERS)
+
+
 def expert_values(shapes: Shapes) -> int:
-    """Return the number of values in the experts of a mixture of experts."""
-    return sum(math.prod(shape) for name, shape in shapes.items() if EXPERTS.search(name))
+    """Return the number of values in the experts of a mixture of experts: one by one or stacked."""
+    return sum(math.prod(shape) for name, shape in shapes.items() if EXPERTS.search(name) or _is_stack(shape))
+
+
+def _is_stack(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[1] > 1  # it is 1 in the convolution of a single channel
 
 
 def check_tensors(name: str, config: Mapping[str, object], shapes: Shapes) -> None:
@@ -138,5 +156,7 @@ class BaseFacts:
     @property
     def all_linear(self) -> frozenset[str]:
         """The names that `all-linear` stands for, as training/step/targets.py finds them in the model."""
-        names = frozenset(layer.rpartition(".")[2] for layer in self.linear_layers)
-        return names - EXPERT_LAYERS if self.expert_values else names
+        layers = self.linear_layers
+        if self.expert_values:
+            layers = frozenset(layer for layer in layers if is_adapted_beside_experts(layer))
+        return frozenset(layer.rpartition(".")[2] for layer in layers)

@@ -17,13 +17,13 @@ from typing import NamedTuple
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import NOT_LOADED, read_run
 from hubdpo.artefacts.folders.lineage import not_by_hubdpo
-from hubdpo.artefacts.folders.model_files import ADAPTER_PATTERNS, ADAPTER_WEIGHTS, CHAT_TEMPLATE, CONFIG
+from hubdpo.artefacts.folders.model_files import ADAPTER_PATTERNS, ADAPTER_WEIGHTS, CONFIG
 from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.workspace import workspace
-from hubdpo.artefacts.formats.bounded import JsonObject, read_text
+from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PROBES_FILE, RUN_FILE, file_entry, write_atomic
-from hubdpo.artefacts.manifests.merge import AdapterRef, MergeManifest, read_merged_folder
-from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.manifests.merge import MergeManifest, read_merged_folder
+from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
 from hubdpo.cards.licences import Licence, adapter_licence
 from hubdpo.cards.model.card import render_merged_card
 from hubdpo.cards.model.citations import method_of
@@ -104,8 +104,9 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
     names = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
     manifest = MergeManifest(
         hubdpo_version=__version__, adapter=source.ref, base=source.run.base, dataset=source.run.dataset,
-        config=_lasting(config), dtype=config.dtype, dequantised=in_4bit, parameters=parameters,
-        method=method_of(source.run.config["loss_type"]), chat_template_kwargs=template_kwargs, check=check,
+        started_from=source.run.started_from, config=_lasting(config), dtype=config.dtype, dequantised=in_4bit,
+        parameters=parameters, method=method_of(source.run.config["loss_type"]),
+        chat_template_kwargs=template_kwargs, check=check,
         files={name: file_entry(new / name) for name in names},
     )  # fmt: skip
     card = render_merged_card(manifest, repo="USER/NAME", version="0.1.0", licence=_licence(source.run))
@@ -157,7 +158,7 @@ def _ready(config: MergeConfig, source: _Source) -> MergeManifest | None:
 def _licence(run: RunManifest) -> Licence | None:
     """Return the licence as far as it is known; `push` settles it."""
     try:
-        return adapter_licence(run.base, run.dataset.license, None)
+        return adapter_licence(run.base, run.dataset.license, None, start=run.started_from)
     except LicenceError:
         return None
 
@@ -173,8 +174,6 @@ def _write_settings(settings: JsonObject, source: _Source, config: MergeConfig, 
     for key in [key for key in ("dtype", "torch_dtype") if key in settings] or ["dtype"]:
         settings[key] = config.dtype
     write_atomic(new / CONFIG, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-    own = source.run.config.get("chat_template") is not None
-    template = read_text(source.folder / CHAT_TEMPLATE) if own else None
-    copy_base_files(Base(source.run.base, source.base), new, template)
+    copy_base_files(Base(source.run.base, source.base), new)
     if source.run.end_of_turn is not None:
         write_stops(new, source.run.end_of_turn)

@@ -193,6 +193,10 @@ def _origin(snapshot: Snapshot) -> Options:
         origin |= {"dataset": data.name, "dataset revision": data.revision, "dataset fingerprint": data.fingerprint}
         origin |= {"training pairs": data.train_pairs, "steps": run.steps, "device": run.device}
         origin |= run.versions
+        if start := run.started_from:
+            origin |= {"started from": start.name, "started from version": start.version}
+            origin |= {"started from revision": start.revision, "started from weights": start.sha256}
+        origin |= {"rounds": len(run.rounds)}
     if merge:
         adapter = merge.adapter
         origin |= {"adapter": adapter.name, "adapter version": adapter.version, "adapter weights": adapter.sha256}

@@ -19,6 +19,7 @@ from pathlib import Path
 import yaml
 
 from hubdpo import console
+from hubdpo.artefacts.manifests.run import FROM_ADAPTER
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
 from hubdpo.machine.endings import LAUNCHED, ask_to_stop, first_failure, make_room
@@ -84,7 +85,8 @@ def launch(config: TrainConfig) -> None:
 
     They are started by torchrun, as `accelerate launch --cpu --num_processes 2` runs one process (accelerate 1.15.0).
     """
-    options = config.model_dump(mode="json", exclude_unset=True, exclude={"num_processes"})
+    settled = FROM_ADAPTER if config.adapter is not None else ()  # each process reads them from the adapter
+    options = config.model_dump(mode="json", exclude_unset=True, exclude={"num_processes", *settled})
     pairs = console.counted(config.per_device_train_batch_size, "pair")
     console.info(f"processes {config.num_processes}, each with {pairs} a forward pass")
     with tempfile.TemporaryDirectory(prefix="hubdpo-train-") as folder:

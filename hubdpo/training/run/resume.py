@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hubdpo import console
 from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
-from hubdpo.artefacts.manifests.run import BaseRef, Change, DatasetRef, RunManifest
+from hubdpo.artefacts.manifests.run import AdapterRef, BaseRef, Change, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.config.objective import WHOLE_BATCH_LOSSES
 from hubdpo.config.roles import Role
@@ -99,12 +99,15 @@ def fill_auto(config: TrainConfig, numbers: Mapping[str, object]) -> TrainConfig
     return config.model_copy(update=settled)
 
 
-def check_same_experiment(earlier: RunManifest, config: TrainConfig, base: BaseRef, dataset: DatasetRef) -> None:
+def check_same_experiment(
+    earlier: RunManifest, config: TrainConfig, base: BaseRef, dataset: DatasetRef, start: AdapterRef | None = None
+) -> None:
     """Raise ResumeMismatch, after a table of the differences, when a resumed run would learn something else."""
-    before = _options(earlier.config) | _identity(earlier.base, earlier.dataset)
-    now = _options(published_config(config)) | _identity(base, dataset)
+    before = _options(earlier.config) | _identity(earlier.base, earlier.dataset, earlier.started_from)
+    identity = _identity(base, dataset, start)
+    now = _options(published_config(config)) | identity
     # an option that only one of them knows is newer, or older, than the run
-    fixed = _options_of_weights(config) | _identity(base, dataset).keys() | (before.keys() ^ now.keys())
+    fixed = _options_of_weights(config) | identity.keys() | (before.keys() ^ now.keys())
     if config.extend:
         fixed -= LENGTH
     differences = [
@@ -130,8 +133,11 @@ def _may_be_longer(earlier: RunManifest, config: TrainConfig) -> bool:
     return bool(before > 0 or config.num_train_epochs > earlier.config["num_train_epochs"])
 
 
-def _identity(base: BaseRef, dataset: DatasetRef) -> Options:
-    return {"base": base.name, "base revision": base.revision, "dataset fingerprint": dataset.fingerprint}
+def _identity(base: BaseRef, dataset: DatasetRef, start: AdapterRef | None) -> Options:
+    return {
+        "base": base.name, "base revision": base.revision, "dataset fingerprint": dataset.fingerprint,
+        "adapter to start from": start.sha256 if start is not None else None,
+    }  # fmt: skip
 
 
 def _options(config: Options) -> Options:

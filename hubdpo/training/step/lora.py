@@ -22,8 +22,7 @@ multiplies with 1 + weight), so a norm is replaced only when both give the same 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,6 +37,7 @@ from transformers.pytorch_utils import Conv1D
 from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.config.train_groups import ALL_LINEAR
+from hubdpo.model.adapters.reference import POLICY
 from hubdpo.training.step.targets import all_linear, has_experts
 
 Forward = Callable[..., torch.Tensor]
@@ -48,8 +48,8 @@ class FusedLora:
     """Replaces the forward pass of every LoRA layer that fits, for as long as it is `active` and the layer trains.
 
     In evaluation mode PEFT's own forward pass runs, so scores and probes are those that PEFT gives for the adapter. It
-    also runs in layers that do not fit, or no longer do. The reference is the pass with the adapter disabled and no
-    gradients.
+    also runs in layers that do not fit, or no longer do. The reference is the pass without gradients, with the adapter
+    disabled or with the reference adapter.
     """
 
     def __init__(self, model: PeftModel) -> None:
@@ -71,10 +71,10 @@ class FusedLora:
             return unfused(x, *args, **kwargs)
         if torch.compiler.is_compiling():  # a compiled graph would lose the gradients of the adapter
             return unfused(x)
-        is_reference = layer.disable_adapters
+        is_reference = layer.disable_adapters or layer.active_adapters != [POLICY]
         if is_reference == torch.is_grad_enabled():
             return unfused(x)
-        if is_reference:
+        if layer.disable_adapters:
             return _linear(x.to(_compute_type(x)), parts).to(parts.output_type(x))
         a, b = parts.weights()
         return _LoraLinear.apply(x, a, b, parts)
@@ -104,13 +104,13 @@ class _Parts:
         self.layer = layer
         self._quantised_maxima: torch.Tensor | None = None
         self._state: QuantState
-        self._cast: tuple[object, tuple[torch.Tensor, ...]] | None = None
+        self._casts: dict[str, tuple[object, tuple[torch.Tensor, ...]]] = {}
 
     def forget_casts(self) -> None:
-        self._cast = None
+        self._casts = {name: cast for name, cast in self._casts.items() if name != POLICY}  # others never change
 
     def weights(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return A [r, in] and B [out, r] as they are trained."""
+        """Return A [r, in] and B [out, r] of the active adapter, as they are trained."""
         name = self.layer.active_adapters[0]
         return self.layer.lora_A[name].weight, self.layer.lora_B[name].weight
 
@@ -129,10 +129,11 @@ class _Parts:
         """Return A, s A, B and s B. They are cast once an optimiser step."""
         a, b = (weight.detach() for weight in self.weights())
         key = (dtype, a.data_ptr(), a._version, b.data_ptr(), b._version)
-        if self._cast is None or self._cast[0] != key:
-            scaling = self.layer.scaling[self.layer.active_adapters[0]]
-            self._cast = key, tuple(weight.to(dtype) for weight in (a, a * scaling, b, b * scaling))
-        return self._cast[1]
+        name = self.layer.active_adapters[0]
+        if name not in self._casts or self._casts[name][0] != key:
+            scaling = self.layer.scaling[name]
+            self._casts[name] = key, tuple(weight.to(dtype) for weight in (a, a * scaling, b, b * scaling))
+        return self._casts[name][1]
 
     def output_type(self, x: torch.Tensor) -> torch.dtype:
         """Return the type that the layer's output has in PEFT: Linear4bit gives x its type back, a Linear does not."""
@@ -244,32 +245,3 @@ def lora_config(config: TrainConfig, model: PreTrainedModel) -> LoraConfig:
         layers_to_transform=config.layers_to_transform,
         init_lora_weights=True if config.init_lora_weights == "default" else config.init_lora_weights,
     )
-
-
-def adapter_to_float32(model: PeftModel) -> None:
-    """Keep the trained weights in float32: in bfloat16, steps of 5e-6 round away, and a resumed run would differ."""
-    for weight in model.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
-
-
-def switch_quickly(model: PeftModel) -> None:
-    """Let `model.disable_adapter()` set one flag on each LoRA layer.
-
-    PEFT's own inspects all modules and weights five times and turns gradients off and on. That takes 0.1 s for a model
-    of 28 layers, before and after each pass of the reference, while a GPU waits.
-    """
-    layers = [part for part in model.modules() if isinstance(part, LoraLayer)]
-
-    @contextmanager
-    def disable_adapter() -> Iterator[None]:
-        before = [layer._disable_adapters for layer in layers]
-        for layer in layers:
-            layer._disable_adapters = True
-        try:
-            yield
-        finally:
-            for layer, disabled in zip(layers, before, strict=True):
-                layer._disable_adapters = disabled
-
-    model.disable_adapter = disable_adapter

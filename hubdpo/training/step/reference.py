@@ -1,4 +1,4 @@
-"""Reference log-probabilities, computed once and cached on disk: they depend on base and data, not on the training.
+"""Reference log-probabilities, computed once and cached on disk: they depend on reference and data, not on training.
 
 The cache key covers everything that the values depend on, so a resumed run, another epoch and a sweep over learning
 rates share a file, and no other run does. Batches go by sorted length, whatever order training takes, so that all runs
@@ -19,6 +19,7 @@ from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import file_entry, fingerprint, write_atomic
 from hubdpo.config import TrainConfig
 from hubdpo.machine.refusals import machine_error
+from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.bases.find import Base
 from hubdpo.training.step.batch import PAIR_VALUES, Row, row_length
 from hubdpo.version import library_versions
@@ -57,12 +58,16 @@ def add_reference_log_probs(
     ]
 
 
-def reference_identity(config: TrainConfig, base: Base, device: str) -> dict[str, object]:
+def reference_identity(
+    config: TrainConfig, base: Base, device: str, start: StartAdapter | None = None
+) -> dict[str, object]:
     """Name everything that reference log-probs depend on, besides the rows."""
     # chat template and lengths need no entry: the token ids of the rows tell them. A folder has no commit, so hash it
     weights = base.ref.revision or {path.name: file_entry(path).sha256 for path in base.folder.glob("*.safetensors")}
     versions = library_versions()
+    frozen = start is not None and config.reference_adapter == "frozen"
     return {
+        **({"adapter": start.ref.sha256, "lora": start.lora} if start is not None and frozen else {}),
         "base": base.ref.name, "weights": weights, "load_in_4bit": config.load_in_4bit, "device": device,
         "shared_prefix": config.shared_prefix, **({} if config.dtype == "auto" else {"dtype": config.dtype}),
         "versions": {name: versions[name] for name in ("torch", "transformers")},

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from hubdpo.config.train_groups import EXPERT_LAYERS
-
-EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
-ROUTER = re.compile(r"(^|\.)(router|\w*gate)(\.|$)")
+from hubdpo.model.bases.tensors import EXPERTS, is_adapted_beside_experts
 
 
 def all_linear(model: PreTrainedModel) -> list[str]:
     """Return the names of all linear layers but the output head, each as short as PEFT can tell it from the rest.
 
     A mixture of experts keeps its routers and its experts: the latter are one parameter of three dimensions a layer.
-    PEFT takes the names in EXPERT_LAYERS for them there (peft/utils/transformers_weight_conversion.py), so layers of
-    these names, such as a shared expert's, cannot be named.
     """
     modules, head = dict(model.named_modules()), model.get_output_embeddings()
     chosen = {
@@ -28,10 +21,7 @@ def all_linear(model: PreTrainedModel) -> list[str]:
     # the kernels of a Mamba mixer read these weights themselves, so PEFT refuses an adapter there
     chosen -= {name for name in chosen if name.endswith(".out_proj") and f"{name[:-9]}.conv1d" in modules}
     if has_experts(model):
-        chosen = {
-            name for name in chosen
-            if not EXPERTS.search(name) and not ROUTER.search(name) and name.rpartition(".")[2] not in EXPERT_LAYERS
-        }  # fmt: skip
+        chosen = {name for name in chosen if is_adapted_beside_experts(name)}
     taken = {end for name in modules.keys() - chosen for end in _ends(name)}
     return sorted({next((end for end in _ends(name) if end not in taken), name) for name in chosen})
 

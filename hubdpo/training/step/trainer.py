@@ -18,12 +18,14 @@ from trl import DPOConfig, DPOTrainer
 from hubdpo.config import TrainConfig
 from hubdpo.config.objective import TRL_LOSSES
 from hubdpo.errors import TrainingError
+from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.device import compute_dtype
 from hubdpo.training.schedule import batches_of
+from hubdpo.training.step.adapters import adapter_config, prepare_adapters
 from hubdpo.training.step.attention import NotShared
 from hubdpo.training.step.batch import TOTALS, AssistantCollator, Batch, Counts, Pass, Step, Tally, cut_into_passes
 from hubdpo.training.step.checkpointing import Recomputed, checkpointed_layers
-from hubdpo.training.step.lora import FusedLora, FusedNorms, adapter_to_float32, lora_config, switch_quickly
+from hubdpo.training.step.lora import FusedLora, FusedNorms
 from hubdpo.training.step.objectives import Objective
 from hubdpo.training.step.reference import add_reference_log_probs
 from hubdpo.training.step.shared_prefix import SharedPrefix
@@ -253,15 +255,19 @@ def make_trainer(
     steps: int,
     callbacks: list[TrainerCallback],
     warmup_steps: int = 0,
+    start: StartAdapter | None = None,
 ) -> SharedPrefixDPOTrainer:
-    """Build the trainer. The reference is the model with its adapter disabled, so no second model is loaded."""
+    """Build the trainer. No second model is loaded for the reference.
+
+    It is the model with its adapter disabled, or with the frozen adapter to `start` from in its place.
+    """
     trainer = SharedPrefixDPOTrainer(
         model=model,
         args=dpo_config(config, device=device, steps=steps, evaluates=test is not None, warmup_steps=warmup_steps),
         train_dataset=train,
         eval_dataset=test,
         processing_class=tokenizer,
-        peft_config=lora_config(config, model),
+        peft_config=adapter_config(config, model, start),
         callbacks=callbacks,
     )
     trainer.objective = objective = Objective.of(config)
@@ -270,9 +276,7 @@ def make_trainer(
         trainer.precompute_ref_logps = True  # TRL takes those that the objective gives it
     trainer.data_collator = AssistantCollator(pad_token_id=trainer.data_collator.pad_token_id)
     trainer.remove_callback(PrinterCallback)  # StepLines prints the metrics
-    adapter_to_float32(trainer.model)
-    switch_quickly(trainer.model)
-    trainer.model.create_or_update_model_card = lambda folder: None  # PEFT's, in each checkpoint
+    prepare_adapters(trainer.model, config, start)
     if isinstance(config.tokens_per_batch, int):
         trainer.tokens_per_batch = config.tokens_per_batch
     if config.shared_prefix:

@@ -31,15 +31,18 @@ def convert_pair(row: Row, columns: Columns) -> PreferenceExample:
 def convert_graded(row: Row, columns: Columns, how: ConvertOptions) -> PreferenceExample:
     """Convert a row with a better and a worse answer, and a score or rank of each, or a margin."""
     if columns.margin:
-        margin = number_of(columns.margin.value(row))
+        scores = (number_of(columns.margin.value(row)), 0.0)
     else:
         better, worse = (score_of(place.value(row)) for place in columns.scores or columns.ranks)
         if better is None or worse is None:
             raise Rejection("unscored")
-        margin = better - worse if columns.scores else worse - better
+        scores = (better, worse) if columns.scores else (-better, -worse)
+    margin = scores[0] - scores[1]
     if reason := "inverted" if margin < 0 else how.too_close(margin):
         raise Rejection(reason)
-    return convert_pair(row, columns)
+    pair = convert_pair(row, columns)
+    pair.scores = scores
+    return pair
 
 
 def convert_scored(row: Row, columns: Columns, how: ConvertOptions) -> Pairs:

@@ -183,7 +183,7 @@ def scored_pairs(
     return (
         Rejection(reason)
         if (reason := how.too_close(points[better] - points[worse]))
-        else PreferenceExample(turns, said[better], said[worse], changes)
+        else PreferenceExample(turns, said[better], said[worse], changes, scores=(points[better], points[worse]))
         for better, worse in how.candidates(points)
     )
 

@@ -1,0 +1,144 @@
+"""Find the base of the adapter that a run starts from, and check that the two belong together. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hubdpo import console
+from hubdpo.artefacts.folders.run_folder import remembered_folder
+from hubdpo.artefacts.formats.bounded import shortened
+from hubdpo.config import TrainConfig
+from hubdpo.config.objective import uses_reference
+from hubdpo.errors import ConfigError
+from hubdpo.hub.reference import COMMIT
+from hubdpo.hub.snapshot import Shapes, Snapshot
+from hubdpo.model.adapters.start import StartAdapter, find_start
+from hubdpo.model.adapters.start_tokens import say_other_tokens
+from hubdpo.model.bases.files import weight_shapes
+
+PRECISION = {True: "on the base in NF4", False: "on the base as it is stored"}
+REFERENCES = {"frozen": "this adapter, frozen", "none": "the base without it"}
+THE_BASE = "give the base that the adapter was trained on, or leave `--model-name-or-path` out"
+
+
+def with_start(config: TrainConfig) -> tuple[TrainConfig, StartAdapter | None]:
+    """Return the config with what an adapter settles, pinned to its commit, and with its base where none is given.
+
+    Raise what `find_start` and `StartAdapter.settle` raise; ConfigError for another base than the adapter names.
+    """
+    if config.adapter is None:
+        return config, None
+    start = find_start(config.adapter)
+    config = start.settle(config)
+    pinned: dict[str, str | None] = {}
+    if start.ref.revision is not None:
+        pinned["adapter"] = f"{start.ref.name}@{start.ref.revision}"
+    if not config.model_name_or_path:
+        pinned |= _base_of(start)
+        revision = pinned.get("model_revision")
+        at = f"@{revision[:12]}" if revision else ""
+        console.info(f"base      {pinned['model_name_or_path']}{at}, the one that the adapter names")
+    else:
+        pinned |= _compare(start, config)
+    reference = f"the reference is {REFERENCES[config.reference_adapter]}"
+    console.info(
+        f"adapter   {_label(start)}; {reference if uses_reference(config.loss_type) else 'there is no reference'}"
+    )
+    _say_what_differs(start, config)
+    return config.model_copy(update=pinned), start
+
+
+def _label(start: StartAdapter) -> str:
+    ref = start.ref
+    at = ref.version or (ref.revision or ref.sha256)[:12]
+    return f"{ref.name}@{at}{f', trained on {start.run.dataset.name}' if start.run is not None else ''}"
+
+
+def check_fit(start: StartAdapter, base: Snapshot) -> None:
+    """Compare an adapter with the files of a base: shapes, tokens and chat template.
+
+    Raise ConfigError where the shapes do not fit, and warn of other tokens.
+    """
+    _check_shapes(start, base.name, weight_shapes(base))
+    say_other_tokens(start, base)
+
+
+def _check_shapes(start: StartAdapter, base: str, stored: Shapes) -> None:
+    name, absent = start.ref.name, []
+    for tensor, shape in start.adapter.shapes.items():
+        module, _, part = tensor.removeprefix("base_model.model.").partition(".lora_")
+        weight = stored.get(f"{module}.weight")
+        if weight is None:
+            absent.append(module)
+        # an NF4 weight is stored as one packed column
+        elif len(weight) == 2 and weight[1] > 1 and len(shape) == 2 and part in ("A.weight", "B.weight"):
+            found, expected = (shape[1], weight[1]) if part == "A.weight" else (shape[0], weight[0])
+            if found != expected:
+                side = "inputs" if part == "A.weight" else "outputs"
+                raise ConfigError(
+                    f"the adapter `{name}` does not fit `{base}`: `{module}` has {expected:,} {side}, and the adapter "
+                    f"{found:,}",
+                    hint=THE_BASE,
+                )
+    leaves = {tensor.removesuffix(".weight").rpartition(".")[2] for tensor in stored}
+    # where none is found, the files of the base may name their layers in another way than the model does
+    if absent and (len(absent) < len(start.adapter.shapes) or absent[0].rpartition(".")[2] not in leaves):
+        raise ConfigError(f"the adapter `{name}` does not fit `{base}`, which has no `{absent[0]}`", hint=THE_BASE)
+
+
+def _base_of(start: StartAdapter) -> dict[str, str | None]:
+    """Return the options that name an adapter's base. Raise ConfigError when it is neither on the Hub nor here."""
+    if start.base is not None:
+        return dict(zip(("model_name_or_path", "model_revision"), start.base, strict=True))
+    named = start.adapter.config.get("base_model_name_or_path")
+    if start.ref.repo_id is None:  # an adapter of the Hub could name any folder of this machine
+        here = remembered_folder(start.folder, "model_name_or_path")
+        if here is None and isinstance(named, str) and Path(named).is_dir():
+            here = Path(named)
+        if here is not None:
+            return {"model_name_or_path": str(here)}
+    raise ConfigError(
+        f"the adapter `{start.ref.name}` names the base {shortened(repr(named), 100)}, which is neither a repo on the "
+        "Hub nor a folder here",
+        hint="add `--model-name-or-path` with the base that it was trained on",
+    )
+
+
+def _compare(start: StartAdapter, config: TrainConfig) -> dict[str, str | None]:
+    """Compare the given base with the one that the adapter names; return the revision to take where none is given."""
+    given, _, at = config.model_name_or_path.partition("@")
+    if start.base is None:
+        console.info(f"base      {given}; the adapter does not name the one on the Hub that it was trained on")
+    if start.base is None or Path(config.model_name_or_path).is_dir():
+        return {}
+    name, revision = start.base
+    if given != name:
+        raise ConfigError(
+            f"the adapter `{start.ref.name}` was trained on `{name}`, and `--model-name-or-path` is `{given}`",
+            hint=f"leave `--model-name-or-path` out; or, for the same model under another name, hf download {given} "
+            "--local-dir base, then `--model-name-or-path base`",
+        )
+    wanted = config.model_revision or at
+    if not wanted:
+        return {"model_revision": revision}
+    if revision is not None and COMMIT.fullmatch(revision) and wanted != revision:
+        console.warn(f"the adapter was trained on {name}@{revision[:12]}, and this run takes {wanted[:12]}")
+    return {}
+
+
+def _say_what_differs(start: StartAdapter, config: TrainConfig) -> None:
+    """Say where this run goes on in another way than the training that made the adapter."""
+    dropout = start.adapter.config.get("lora_dropout")
+    if dropout and "lora_dropout" not in config.model_fields_set:
+        console.info(f"dropout   0, as usual for DPO; `--lora-dropout {dropout}` is what the adapter was trained with")
+    if start.run is None:
+        return
+    options = start.run.config
+    if (in_4bit := bool(options.get("load_in_4bit"))) != config.load_in_4bit:
+        console.warn(f"the adapter was trained {PRECISION[in_4bit]}, and this run trains {PRECISION[not in_4bit]}")
+        console.hint("--load-in-4bit" if in_4bit else "--no-load-in-4bit")
+    before, now = options.get("chat_template_kwargs") or {}, config.chat_template_kwargs or {}
+    if before != now:
+        then, here = (json.dumps(kwargs, sort_keys=True) if kwargs else "none" for kwargs in (before, now))
+        console.warn(f"the adapter was trained with `--chat-template-kwargs` {then}, and this run has {here}")
