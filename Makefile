@@ -10,7 +10,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup stub demo test test-one coverage test-lowest test-newest packages storm mutants gpu-check lint bench bench-train bench-prepare bench-push format build clean
+.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants gpu-check lint bench bench-train bench-prepare bench-push format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -48,6 +48,15 @@ test-lowest: .venv-lowest/torch-$(TORCH)  ## Run demo and tests on the lowest ve
 	.venv-lowest/bin/python -m pip install "torch==$(TORCH)" "uv>=0.9"
 	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct --editable ".[dev]"
 	touch $@
+
+# with DeepSpeed in .venv, every process that imports accelerate would import it too
+test-deepspeed: .venv-deepspeed/ready  ## Run what needs DeepSpeed: ZeRO-2 and ZeRO-3 beside one process (three minutes)
+	PYTHONPATH=$(CURDIR)/.venv-deepspeed $(BIN)/python -m pytest -k ZeRO tests/training/test_sharded_runs.py
+
+.venv-deepspeed/ready: $(VENV)/ready
+	$(BIN)/python -m pip install --no-deps --constraint constraints.txt --upgrade --target .venv-deepspeed \
+		deepspeed einops hjson py-cpuinfo
+	@touch $@
 
 test-newest:  ## Run demo and tests on what pip gives today
 	$(PYTHON) -m venv --clear .venv-newest
@@ -96,4 +105,4 @@ build: setup  ## Build the wheel and the source archive
 	$(BIN)/python -m build --no-isolation
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .venv-lowest .venv-newest demo-run dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-deepspeed .venv-newest demo-run dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache

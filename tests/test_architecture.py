@@ -32,7 +32,18 @@ DRAWERS = {
         "merge",
     ),
     "data": ("pairs", "converters", "raw", "detection", "tokens", "clean", "prepare", "load"),
-    "training": ("schedule", "pair_values", "step", "families", "preflight", "run", "launch", "train", "start"),
+    "training": (
+        "schedule",
+        "sharding",
+        "pair_values",
+        "step",
+        "families",
+        "preflight",
+        "run",
+        "launch",
+        "train",
+        "start",
+    ),
 }
 """The order within a room, where it has one."""
 MODULES = sorted(PACKAGE.rglob("*.py"))

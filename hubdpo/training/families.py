@@ -136,7 +136,7 @@ def _log_probs(trainer: SharedPrefixDPOTrainer, batch: Batch, *, packed: bool) -
 
 def _rounding(trainer: SharedPrefixDPOTrainer, batch: Batch, padded: torch.Tensor) -> float:
     """Return the mean difference that rounding can make of a log-prob."""
-    if trainer.model.dtype == torch.float32 and not trainer.args.bf16:
+    if trainer.model.dtype == torch.float32 and not trainer.bfloat16:
         return FLOAT32_ROUNDING
     lengths = batch["attention_mask"].sum(dim=1).tolist()
     rows: list[Batch] = [

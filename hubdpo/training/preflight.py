@@ -61,8 +61,8 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[R
         f"{in_units((2 * FLOAT + config.optimiser.bytes) * trained)}, logits up to {in_units(logits_bytes)}; "
         f"checkpoints {in_units(checkpoint_bytes)} on the disk"
     )
-    # FSDP may gather weights to recompute a layer, which is collective: there every pass recomputes the same layers
-    may_vary = layers is not None and not trainer.is_fsdp_enabled
+    # sharded weights are gathered to recompute a layer, which is collective: every pass recomputes the same layers
+    may_vary = layers is not None and not trainer.shards_weights
     return Measured(budget, layers, _pass_tokens(trainer, batch) if may_vary else None)
 
 

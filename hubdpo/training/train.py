@@ -39,7 +39,7 @@ from hubdpo.model.memory import out_of_memory_is, room_for_base, room_for_scorin
 from hubdpo.model.probes import record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.training.families import choose_forward
-from hubdpo.training.launch.processes import check_launch, is_sharded, launch, leave_at_exit, rank, world_size
+from hubdpo.training.launch.processes import launch, leave_at_exit, rank, world_size
 from hubdpo.training.pair_values import set_values
 from hubdpo.training.preflight import out_of_memory, preflight
 from hubdpo.training.run import resume
@@ -55,8 +55,10 @@ from hubdpo.training.run.record import CheckpointMarker, MetricsFile, gather_ada
 from hubdpo.training.run.resume import EarlierRun, OwnOptions, find_earlier_run
 from hubdpo.training.run.steps import StepLines, StopAtStep, duration
 from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_plan
+from hubdpo.training.sharding import Sharding, check_sharding
 from hubdpo.training.step.batch import Row
 from hubdpo.training.step.reference import reference_identity
+from hubdpo.training.step.sharded import ready_to_score
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer, use_cached_reference
 from hubdpo.version import __version__, library_versions
 
@@ -79,17 +81,18 @@ def train(config: TrainConfig) -> RunManifest:
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
     check_runs_on(config.optim, cuda=device == "cuda")
-    if config.load_best_model_at_end and is_sharded():
+    sharding = check_sharding(device, config.optim)
+    holds_all = sharding in (None, Sharding.ZERO_2)
+    if config.load_best_model_at_end and not holds_all:
         raise ConfigError(
-            "--load-best-model-at-end reads whole adapters, and sharded checkpoints hold parts of them",
-            hint="leave it out, or train without FSDP",
+            f"--load-best-model-at-end gives each process a whole adapter, and under {sharding} it holds a part",
+            hint="leave it out, or train without sharding the weights: hubdpo train --num-processes N",
         )
-    check_launch(device)
-    if device == "cuda" and not is_sharded():  # the preflight measures the whole model
+    if device == "cuda" and holds_all:  # the preflight measures the whole model
         config = config.for_gpu(earlier.manifest.config if earlier else None)
     if earlier is not None:
         config = resume.as_before(config, earlier.manifest, base.facts)
-        resume.check_same_experiment(earlier.manifest, config, base.ref, dataset, started_from)
+        resume.check_same_experiment(earlier.manifest, config, base.ref, dataset, started_from, sharding)
         if earlier.is_complete and not config.extend:
             return _nothing_left(config, earlier)
 
@@ -139,6 +142,7 @@ def train(config: TrainConfig) -> RunManifest:
             steps=steps, warmup_steps=warmup_steps, start=start,
             callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), Selection(config), stopping],
         )  # fmt: skip
+    trainer.check_sharded(sharding)
     with out_of_memory_is(lambda: out_of_memory(config, layers=trainer.layers)):
         config, stock_forward = choose_forward(config, trainer, train_rows, earlier.manifest if earlier else None)
     measured = preflight(config, trainer, train_rows, device=device)
@@ -146,10 +150,9 @@ def train(config: TrainConfig) -> RunManifest:
     config = resume.fill_auto(config, dataclasses.asdict(measured))
     manifest = RunManifest(
         hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
-        started_from=started_from, versions=library_versions(), device=_device_name(device), seed=config.seed,
-        planned_steps=steps,
-        tokenization=dict(sorted(encoder.counts.items())), end_of_turn=unstopped(base.folder, encoder.end_of_turn),
-        stock_forward=stock_forward,
+        started_from=started_from, versions=library_versions(), device=_device_name(device), sharding=sharding,
+        seed=config.seed, planned_steps=steps, tokenization=dict(sorted(encoder.counts.items())),
+        end_of_turn=unstopped(base.folder, encoder.end_of_turn), stock_forward=stock_forward,
     )  # fmt: skip
     if (sentence := stops_elsewhere(manifest)) is not None:
         console.warn(sentence)
@@ -191,7 +194,7 @@ def train(config: TrainConfig) -> RunManifest:
         save_adapter(trainer.model, weights, base, folder)
         if manifest.end_of_turn is not None:
             write_stops(folder, manifest.end_of_turn)
-    if is_first or trainer.is_fsdp_enabled:
+    if is_first or trainer.shards_weights:
         _score(config, trainer, tokenizer, test)
     if not is_first:
         return manifest
@@ -265,6 +268,7 @@ def _score(
 
     model, pairs = trainer.model, config.per_device_eval_batch_size
     with room_for_scoring(pairs, command_with, kept="; all steps are done and saved"):
+        ready_to_score(model)
         probes = record_probes(
             model, tokenizer, load_in_4bit=config.load_in_4bit, template_kwargs=config.chat_template_kwargs
         )

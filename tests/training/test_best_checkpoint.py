@@ -20,7 +20,7 @@ from hubdpo.cards.commands import train_command
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError, ResumeMismatch
 from hubdpo.training.run.best import best_step, is_better, without_improvement
-from hubdpo.training.step.trainer import dpo_config
+from hubdpo.training.step.arguments import dpo_config
 
 PAIRS = [
     {

@@ -24,8 +24,9 @@ from hubdpo.training.preflight import (
     preflight,
 )
 from hubdpo.training.step import shared_prefix
+from hubdpo.training.step.arguments import dpo_config
 from hubdpo.training.step.batch import Row, pair_costs, row_length
-from hubdpo.training.step.trainer import dpo_config, use_cached_reference
+from hubdpo.training.step.trainer import use_cached_reference
 from hubdpo.training.train import _own_device
 from tests.training.test_token_budget import config_for, pairs, trainer_for
 

@@ -17,7 +17,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.config.optimiser import OPTIMISERS, REFUSED
 from hubdpo.errors import ConfigError
-from hubdpo.training.step.trainer import dpo_config
+from hubdpo.training.step.arguments import dpo_config
 
 NAMES = {"model_name_or_path": "x/y", "dataset": "d", "output_dir": "r"}
 ADAPTER = "adapter_model.safetensors"

@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
-from hubdpo import train
-from hubdpo.errors import ConfigError
 from hubdpo.model.bases.load import load_base
-from hubdpo.training.launch.processes import FSDP_CONFIG, check_launch
+from hubdpo.training.sharding import Sharding
 from tests.near import assert_near
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(FSDP_CONFIG), "--num_processes", "2"]
+CONFIG = str(Sharding.FSDP_2.launch_config)
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIG, "--num_processes", "2"]
 
 
 def launch(*words: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +52,7 @@ def test_the_adapter_is_saved_whole(found: dict[str, Any]) -> None:
 
 
 def test_the_configuration_says_what_the_training_code_expects() -> None:
-    config = load_config_from_file(str(FSDP_CONFIG))
+    config = load_config_from_file(CONFIG)
     assert (config.distributed_type.value, config.mixed_precision, config.use_cpu) == ("FSDP", "bf16", False)
     assert config.fsdp_config["fsdp_cpu_ram_efficient_loading"] is False  # accelerate skips it for 4-bit weights
     assert config.fsdp_config["fsdp_activation_checkpointing"] is False  # transformers refuses both kinds at once
@@ -64,28 +63,3 @@ def test_quantised_weights_are_stored_in_the_type_that_is_computed_in(tiny_base:
     settings = model.config.quantization_config
     assert settings.bnb_4bit_quant_storage == settings.bnb_4bit_compute_dtype == model.dtype
     assert {weight.dtype for weight in model.parameters()} == {model.dtype}
-
-
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP 1"),
-        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "no CUDA device"),
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
-    ],
-)
-def test_other_ways_to_shard_are_refused_before_anything_is_written(
-    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    variables: dict[str, str], message: str,
-) -> None:  # fmt: skip
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=message):
-        train(model_name_or_path=str(tiny_base), dataset=str(dataset_dir), output_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_fsdp_2_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    monkeypatch.setenv("FSDP_VERSION", "2")
-    check_launch("cuda")

@@ -15,7 +15,7 @@ from hubdpo.config import PushConfig, TrainConfig
 from hubdpo.config.trackers import TRACKERS, installed
 from hubdpo.errors import ConfigError
 from hubdpo.release.drafts import adapter_draft
-from hubdpo.training.step.trainer import dpo_config
+from hubdpo.training.step.arguments import dpo_config
 
 NAMES = {"model_name_or_path": "x/y", "dataset": "d", "output_dir": "r"}
 

@@ -131,6 +131,8 @@ class RunManifest(Manifest):
     """The adapter that training started from; None where it started from the base alone."""
     versions: dict[str, str]
     device: str
+    sharding: str | None = None
+    """What was sharded over the processes: FSDP 2, ZeRO-2 or ZeRO-3; None in one process and in data parallel."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)]
     tokenization: dict[str, Count] = Field(default_factory=dict)
     """Pairs by what tokenisation did to them (`prompt_cut_by_message`, ...)."""

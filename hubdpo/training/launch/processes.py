@@ -1,6 +1,6 @@
 """Train in several processes: data parallel (DDP), started by `--num-processes`, torchrun or `accelerate launch`.
 
-`accelerate launch` with launch/fsdp_qlora.yaml also shards the base over the GPUs (FSDP 2).
+`accelerate launch` can also shard the run over the GPUs: see training/sharding.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import yaml
 from hubdpo import console
 from hubdpo.artefacts.manifests.run import FROM_ADAPTER
 from hubdpo.config import TrainConfig
-from hubdpo.errors import ConfigError
 from hubdpo.machine.endings import LAUNCHED, ask_to_stop, first_failure, make_room
 from hubdpo.machine.signals import STOPPING, first_signal_asks
 from hubdpo.training.run.output_folder import saved_state
@@ -30,7 +29,6 @@ TORCHRUN_ENDS_IN_S = 40.0
 """Time for torchrun to end its processes; after 30 s it kills those that are left."""
 ORPHANS_END_IN_S = 5.0
 """Time for processes whose torchrun was killed to notice it; a stray child of theirs may keep the pipe open longer."""
-FSDP_CONFIG = Path(__file__).with_name("fsdp_qlora.yaml")
 
 
 def rank() -> int:
@@ -40,11 +38,6 @@ def rank() -> int:
 
 def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_sharded() -> bool:
-    """Tell whether accelerate is configured to shard the model over the processes (FSDP)."""
-    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
 def leave_at_exit() -> None:
@@ -61,23 +54,6 @@ def leave_at_exit() -> None:
 
     if world_size() > 1:
         atexit.register(destroy_group)
-
-
-def check_launch(device: str) -> None:
-    """Raise ConfigError when accelerate is configured to shard the run in a way that hubdpo does not support."""
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        raise ConfigError("hubdpo does not train with DeepSpeed", hint=f"accelerate launch --config_file {FSDP_CONFIG}")
-    if not is_sharded():
-        return
-    if os.environ.get("FSDP_VERSION", "1") != "2":
-        raise ConfigError(
-            "FSDP 1 cannot shard a float32 adapter together with a bfloat16 base; hubdpo needs FSDP 2",
-            hint=f"accelerate launch --config_file {FSDP_CONFIG}",
-        )
-    if device != "cuda":
-        raise ConfigError(
-            "FSDP shards over GPUs, and no CUDA device was chosen or found", hint="hubdpo train --num-processes N"
-        )
 
 
 def launch(config: TrainConfig) -> None:

@@ -18,6 +18,7 @@ from hubdpo.config.roles import Role
 from hubdpo.model.adapters.config import canonical_adapter_config
 from hubdpo.model.bases.find import Base, copy_base_files
 from hubdpo.training.run.output_folder import SCRATCH, mark_complete
+from hubdpo.training.step.sharded import gathered
 
 Options = dict[str, Any]
 """Options by name, as run.json holds them."""
@@ -31,12 +32,13 @@ def published_config(config: TrainConfig) -> Options:
 
 
 def gather_adapter(model: PeftModel) -> dict[str, torch.Tensor]:
-    """Return the trained weights, whole where FSDP shards them; every process must call it."""
-    return {
-        name: weight.full_tensor() if isinstance(weight, DTensor) else weight
-        for name, weight in model.named_parameters()
-        if weight.requires_grad
-    }
+    """Return the trained weights, whole where FSDP or ZeRO-3 shards them; every process must call it."""
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    with gathered(trained.values()):
+        return {
+            name: weight.full_tensor() if isinstance(weight, DTensor) else weight.detach().clone()
+            for name, weight in trained.items()
+        }
 
 
 def save_adapter(model: PeftModel, weights: dict[str, torch.Tensor], base: Base, folder: Path) -> None:

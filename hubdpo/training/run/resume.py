@@ -100,11 +100,12 @@ def fill_auto(config: TrainConfig, numbers: Mapping[str, object]) -> TrainConfig
 
 
 def check_same_experiment(
-    earlier: RunManifest, config: TrainConfig, base: BaseRef, dataset: DatasetRef, start: AdapterRef | None = None
-) -> None:
+    earlier: RunManifest, config: TrainConfig, base: BaseRef, dataset: DatasetRef, start: AdapterRef | None = None,
+    sharding: str | None = None,
+) -> None:  # fmt: skip
     """Raise ResumeMismatch, after a table of the differences, when a resumed run would learn something else."""
-    before = _options(earlier.config) | _identity(earlier.base, earlier.dataset, earlier.started_from)
-    identity = _identity(base, dataset, start)
+    before = _options(earlier.config) | _identity(earlier.base, earlier.dataset, earlier.started_from, earlier.sharding)
+    identity = _identity(base, dataset, start, sharding)
     now = _options(published_config(config)) | identity
     # an option that only one of them knows is newer, or older, than the run
     fixed = _options_of_weights(config) | identity.keys() | (before.keys() ^ now.keys())
@@ -133,10 +134,11 @@ def _may_be_longer(earlier: RunManifest, config: TrainConfig) -> bool:
     return bool(before > 0 or config.num_train_epochs > earlier.config["num_train_epochs"])
 
 
-def _identity(base: BaseRef, dataset: DatasetRef, start: AdapterRef | None) -> Options:
+def _identity(base: BaseRef, dataset: DatasetRef, start: AdapterRef | None, sharding: str | None) -> Options:
+    # each kind of sharding writes checkpoints of its own
     return {
         "base": base.name, "base revision": base.revision, "dataset fingerprint": dataset.fingerprint,
-        "adapter to start from": start.sha256 if start is not None else None,
+        "adapter to start from": start.sha256 if start is not None else None, "sharding": sharding,
     }  # fmt: skip
 
 

@@ -6,38 +6,29 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
-from trl import DPOConfig, DPOTrainer
 
 from hubdpo.config import TrainConfig
-from hubdpo.config.objective import TRL_LOSSES
 from hubdpo.errors import TrainingError
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.device import compute_dtype
-from hubdpo.training.schedule import batches_of
 from hubdpo.training.step.adapters import adapter_config, prepare_adapters
+from hubdpo.training.step.arguments import dpo_config
 from hubdpo.training.step.attention import NotShared
 from hubdpo.training.step.batch import TOTALS, AssistantCollator, Batch, Counts, Pass, Step, Tally, cut_into_passes
 from hubdpo.training.step.checkpointing import Recomputed, checkpointed_layers
 from hubdpo.training.step.lora import FusedLora, FusedNorms
 from hubdpo.training.step.objectives import Objective
 from hubdpo.training.step.reference import add_reference_log_probs
+from hubdpo.training.step.sharded import ShardedDPOTrainer
 from hubdpo.training.step.shared_prefix import SharedPrefix
 
 Metrics = defaultdict[str, list[float]]
-SAME_IN_TRL = (
-    "beta", "label_smoothing", "ld_alpha", "use_weighting", "f_divergence_type", "f_alpha_divergence_coef",
-    "discopop_tau", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs",
-    "per_device_eval_batch_size", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed", "logging_steps",
-    "eval_steps", "save_steps", "save_total_limit", "optim", "adam_beta1", "adam_beta2", "adam_epsilon",
-)  # fmt: skip
-"""Options that TRL takes as they are, under the same name."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +43,7 @@ class Measured:
     """Tokens of the longest pass, in whose memory shorter ones recompute fewer layers; None where they do not."""
 
 
-class SharedPrefixDPOTrainer(DPOTrainer):
+class SharedPrefixDPOTrainer(ShardedDPOTrainer):
     """DPOTrainer whose backbone runs each pair's common prefix once; losses and metrics are TRL's own.
 
     Every pair weighs the same in its step and in an evaluation, however the pairs are cut into passes. With
@@ -100,8 +91,10 @@ class SharedPrefixDPOTrainer(DPOTrainer):
     def create_model_card(self, *args: object, **kwargs: object) -> None:
         """Write no card: TRL's knows neither base nor data. `hubdpo push` writes the card of a release."""
 
-    def _packed(self) -> contextlib.AbstractContextManager[None]:
-        return self.shared_prefix.packed() if self.shared_prefix else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def _packed(self) -> Iterator[None]:
+        with self.shared_prefix.packed() if self.shared_prefix else contextlib.nullcontext(), self.own_autocast():
+            yield
 
     def compute_ref_log_probs(self, model: PeftModel, inputs: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         with self._packed():
@@ -158,7 +151,7 @@ class SharedPrefixDPOTrainer(DPOTrainer):
                 )
                 # the processes exchange gradients once a batch, with its last pass
                 is_last = index == len(passes) - 1
-                synced = contextlib.nullcontext() if is_last else self.accelerator.no_sync(model)
+                synced = contextlib.nullcontext() if is_last else self.accumulating(model)
                 with synced, self._tallied("train", self._step.tally, part.counts):
                     loss += super().training_step(model, part.inputs, *args, **kwargs)
         finally:
@@ -275,6 +268,7 @@ def make_trainer(
         trainer.loss_types, trainer.loss_weights = list(objective.losses), list(objective.losses.values())
         trainer.precompute_ref_logps = True  # TRL takes those that the objective gives it
     trainer.data_collator = AssistantCollator(pad_token_id=trainer.data_collator.pad_token_id)
+    trainer.follow_ddp(bfloat16=compute_dtype(device, config.dtype) == torch.bfloat16)
     trainer.remove_callback(PrinterCallback)  # StepLines prints the metrics
     prepare_adapters(trainer.model, config, start)
     if isinstance(config.tokens_per_batch, int):
@@ -284,9 +278,7 @@ def make_trainer(
             trainer.shared_prefix = SharedPrefix(trainer.model.get_base_model())
         except NotShared as problem:
             trainer.not_shared = str(problem)
-        if (
-            trainer.shared_prefix and not trainer.is_fsdp_enabled
-        ):  # sharded weights are whole only within their own module's forward
+        if trainer.shared_prefix and not trainer.shards_weights:
             trainer.fused_lora, trainer.fused_norms = FusedLora(trainer.model), FusedNorms(trainer.model)
     if config.checkpoint_layers is not None and trainer.layers:
         count = trainer.layers if config.checkpoint_layers == "auto" else config.checkpoint_layers
@@ -309,38 +301,3 @@ def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: Mapping[str,
         trainer.eval_dataset = with_reference(trainer.eval_dataset, training=False)
     trainer.train_dataset = with_reference(trainer.train_dataset, training=True)
     trainer.precompute_ref_logps = True
-
-
-def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool, warmup_steps: int = 0) -> DPOConfig:
-    """Return TRL's arguments for a run of `steps` optimiser steps."""
-    batch, accumulated = batches_of(config)
-    args = DPOConfig(
-        **{name: getattr(config, name) for name in SAME_IN_TRL},
-        # the trainer gets the losses that TRL does not know from its objective
-        loss_type=[loss for loss in config.loss_type if loss in TRL_LOSSES],
-        loss_weights=config.loss_weights if {*config.loss_type} <= {*TRL_LOSSES} else None,
-        output_dir=str(Path(config.output_dir)),
-        max_length=None,  # rows are cut already
-        remove_unused_columns=False,  # the collator reads `chosen_context` and `rejected_context`
-        warmup_steps=warmup_steps,
-        max_steps=steps,
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=accumulated,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
-        ddp_find_unused_parameters=False,  # every weight of the adapter takes part in every pass
-        disable_dropout=config.lora_dropout == 0,
-        bf16=compute_dtype(device, config.dtype) == torch.bfloat16,
-        fp16=False,
-        use_cpu=device == "cpu",
-        dataloader_pin_memory=device == "cuda",
-        data_seed=config.seed,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if evaluates else "no",
-        report_to=config.report_to or "none",
-        run_name=config.run_name or Path(config.output_dir).absolute().name,
-        **({"project": config.project} if config.project else {}),
-        disable_tqdm=True,
-    )
-    # one GPU per process: with more in sight, transformers would use DataParallel, which TRL refuses
-    args._n_gpu = min(args.n_gpu, 1)
-    return args
