@@ -130,7 +130,9 @@ def print_plan(config: TrainConfig, encoder: PairTokenizer, device: str, epoch: 
     if epoch.repeated:
         console.info(f"          pairs repeated in each epoch, to give every process the same number: {epoch.repeated}")
     if config.learning_rate > 5e-5:
-        console.warn(f"learning rate {config.learning_rate:g} is high for DPO with LoRA; 5e-6 is usual")
+        console.warn(f"learning rate {config.learning_rate:g} is high for preferences with LoRA; 5e-6 is usual")
+    if "simpo" in config.loss_type and config.beta < 1:
+        console.warn(f"beta {config.beta:g} is low for simpo, which takes means over tokens; 2 to 10 is usual")
 
 
 def print_extension(config: TrainConfig, *, before: int, now: int, warmup_steps: int, reached: int) -> None:

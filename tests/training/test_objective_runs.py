@@ -13,8 +13,11 @@ from test_training_ready import assert_like_losses, train_in_two_processes
 from hubdpo import prepare, train
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
+from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError, DataError
+from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.training.pair_values import set_values
+from hubdpo.training.schedule import Epoch, print_plan
 
 ADAPTER = "adapter_model.safetensors"
 COLUMNS = ["score_chosen", "score_rejected"]
@@ -87,6 +90,16 @@ def test_columns_that_the_dataset_lacks_are_named_with_the_command_that_keeps_th
     with pytest.raises(ConfigError, match="no column `score`; .* `score_chosen`, `score_rejected`, `trust`") as caught:
         train(**chosen)
     assert caught.value.hint == "hubdpo prepare SOURCE -o DIR --keep-scores --keep score"
+
+
+@pytest.mark.parametrize(("options", "warns"), [({}, True), ({"beta": 2.0}, False), ({"loss_type": "cpo"}, False)])
+def test_a_beta_that_is_low_for_means_over_tokens_is_warned_of(
+    options: dict[str, Any], warns: bool, tiny_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = PairTokenizer(read_tokenizer(tiny_base), max_length=64, prompt_budget=32)
+    config = config_with(**{"loss_type": "simpo", **options})
+    print_plan(config, encoder, "cpu", Epoch.of(config, 32), 2)
+    assert ("beta 0.1 is low for simpo" in capsys.readouterr().err) is warns
 
 
 @pytest.fixture(scope="module")
