@@ -180,6 +180,7 @@ def train(
     checkpoint_layers: int | Literal["auto"] | None = None,
     eval_steps: int = 50,
     max_eval_pairs: int = 512,
+    eval_dataset: list[str | Path] = [],
     load_best_model_at_end: bool = False,
     metric_for_best_model: Literal["eval_loss", "eval_rewards/accuracies", "eval_rewards/margins"] = "eval_loss",
     early_stopping_patience: int | None = None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from hubdpo.config.base import Config, Unfit, Values
-from hubdpo.config.roles import Manner, Weights
+from hubdpo.config.base import Cli, Config, Unfit, Values
+from hubdpo.config.roles import Command, Manner, Weights
 
 Metric = Literal["eval_loss", "eval_rewards/accuracies", "eval_rewards/margins"]
 
@@ -16,11 +18,25 @@ def _with_prefix(value: object) -> object:
     return f"eval_{value}" if isinstance(value, str) and not value.startswith("eval_") else value
 
 
+def _named(text: str) -> tuple[str, str]:
+    """Return the name and the place of NAME=DATASET, or of a place alone, whose last part is the name."""
+    name, equals, place = text.partition("=")
+    if equals and re.fullmatch(r"[\w.-]+", name):
+        return name, place
+    last = text.partition("@")[0].rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^\w.-]+", "-", last), text
+
+
 class EvaluationOptions(Config):
     panel = "Evaluations and the choice of a checkpoint"
 
     eval_steps: Manner[int] = Field(50, ge=1, description="Steps between evaluations on the test split.")
     max_eval_pairs: Manner[int] = Field(512, ge=1, description="Maximum test pairs per evaluation during training.")
+    eval_dataset: Command[Annotated[list[str], Cli(metavar="[NAME=]DATASET", call_type=list[str | Path])]] = Field(
+        default_factory=list,
+        description="Further dataset to evaluate on, a folder or USER/NAME[@REVISION]: its metrics are eval_NAME_loss "
+        "and so on. Repeatable.",
+    )
     load_best_model_at_end: Weights[bool] = Field(
         False, description="Take the adapter of the best checkpoint, instead of the last step's."
     )
@@ -33,6 +49,19 @@ class EvaluationOptions(Config):
     early_stopping_threshold: Weights[float] = Field(
         0.0, ge=0, description="Difference by which an evaluation must be better for --early-stopping-patience."
     )
+
+    @field_validator("eval_dataset")
+    @classmethod
+    def _one_name_each(cls, value: list[str]) -> list[str]:
+        names = [name for name, _ in map(_named, value)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise Unfit(f"two sets have the name `{twice[0]}`", hint="give one another: --eval-dataset NAME=DATASET")
+        return value
+
+    @property
+    def evaluation_sets(self) -> dict[str, str]:
+        """The further datasets, by name."""
+        return dict(map(_named, self.eval_dataset))
 
     @model_validator(mode="before")
     @classmethod

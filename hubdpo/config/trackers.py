@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+from collections.abc import Iterator
 
 from hubdpo.errors import ConfigError
 
@@ -14,6 +17,32 @@ TRACKERS = {
     "codecarbon": ("codecarbon",),
 }  # fmt: skip
 """Packages that can serve each tracker, the one to install first."""
+
+
+PROJECT_VARIABLES = (
+    "WANDB_PROJECT",
+    "MLFLOW_EXPERIMENT_NAME",
+    "CLEARML_PROJECT",
+    "SWANLAB_PROJECT",
+    "COMET_PROJECT_NAME",
+)
+"""Where trackers look for the project; Trackio is told."""
+
+
+@contextlib.contextmanager
+def in_project(name: str | None) -> Iterator[None]:
+    """Name the project to the trackers, and the processes that are launched, in the body."""
+    before = {variable: os.environ.get(variable) for variable in PROJECT_VARIABLES}
+    if name is not None:
+        os.environ.update(dict.fromkeys(PROJECT_VARIABLES, name))
+    try:
+        yield
+    finally:
+        for variable, value in before.items():
+            if value is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = value
 
 
 def installed(names: list[str]) -> list[str]:

@@ -201,4 +201,4 @@ class ProcessOptions(Config):
     run_name: Command[str | None] = Field(
         None, description="Name of the run in trackers; by default that of the run folder."
     )
-    project: Command[str | None] = Field(None, description="Project in Trackio.")
+    project: Command[str | None] = Field(None, description="Project, or experiment, in trackers.")

@@ -36,14 +36,20 @@ def load_preferences(ref: str | Path, *, revision: str | None = None) -> Dataset
     return load_with_reference(ref, revision=revision)[0]
 
 
-def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tuple[DatasetDict, DatasetRef]:
-    """Load the splits, with the reference that a run records: repo, commit, fingerprint and licence."""
+def load_with_reference(
+    ref: str | Path, *, revision: str | None = None, trains: bool = True
+) -> tuple[DatasetDict, DatasetRef]:
+    """Load the splits, with the reference that a run records: repo, commit, fingerprint and licence.
+
+    A dataset that `trains` needs a train split.
+    """
     ref = checked_name("ref", ref)
     snapshot = _open(ref, revision)
     folder = snapshot.fetch()
     _check_prepared(snapshot, folder, ref)
     manifest = read_dataset_folder(folder)
-    _require_train(manifest, ref)
+    if trains:
+        _require_train(manifest, ref)
     reference = DatasetRef(
         name=snapshot.name if snapshot.commit else folder.resolve().name,
         repo_id=snapshot.name if snapshot.commit else None,
@@ -52,7 +58,7 @@ def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tupl
         license=manifest.license,
         language=manifest.language,
         citation=citation_of(folder),
-        train_pairs=manifest.splits["train"],
+        train_pairs=manifest.splits.get("train", 0),
         test_pairs=manifest.splits.get("test", 0),
     )
     import pyarrow as pa
@@ -66,7 +72,7 @@ def load_with_reference(ref: str | Path, *, revision: str | None = None) -> tupl
     return splits, reference
 
 
-def look_at_dataset(ref: str) -> tuple[PrepareManifest, str]:
+def look_at_dataset(ref: str, *, trains: bool = True) -> tuple[PrepareManifest, str]:
     """Return the manifest of a dataset and its name with the commit, without reading or downloading anything else.
 
     Raises what `load_preferences` raises, except for errors in the data.
@@ -76,7 +82,8 @@ def look_at_dataset(ref: str) -> tuple[PrepareManifest, str]:
     _check_prepared(snapshot, folder, ref)
     manifest = PrepareManifest.read(folder / PREPARE_FILE)
     ref = f"{snapshot.name}@{snapshot.commit}" if snapshot.commit else ref
-    _require_train(manifest, ref)
+    if trains:
+        _require_train(manifest, ref)
     return manifest, ref
 
 

@@ -20,7 +20,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.config.optimiser import check_runs_on
 from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.config.takes import takes
-from hubdpo.config.trackers import installed
+from hubdpo.config.trackers import in_project, installed
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ConfigError, HubError
 from hubdpo.hub.client import download
@@ -72,6 +72,7 @@ def train(config: TrainConfig) -> RunManifest:
         if config.deterministic:
             held.enter_context(deterministic_kernels())
         held.enter_context(without_chatter())
+        held.enter_context(in_project(config.project))
         from hubdpo.training.train import train as run
 
         return run(config)
@@ -105,6 +106,11 @@ def check_start(config: TrainConfig) -> TrainConfig:
             f"`--{option}` compares evaluations on a test split, and the dataset has none",
             hint="hubdpo prepare SOURCE -o DIR --test-size 0.05",
         )
+    places = {}
+    for name, place in config.evaluation_sets.items():
+        held_out, places[name] = look_at_dataset(place, trains=False)
+        check_value_columns(config, held_out)
+    config = config.model_copy(update={"eval_dataset": [f"{name}={place}" for name, place in places.items()]})
     config, start = with_start(config.model_copy(update={"dataset": pinned}))
     config = look_at_base(config, functools.partial(check_fit, start) if start is not None else None)
     warn_of_other_tokenizer(dataset, config)

@@ -45,6 +45,7 @@ from hubdpo.training.preflight import out_of_memory, preflight
 from hubdpo.training.run import resume
 from hubdpo.training.run.advice import explain_metrics
 from hubdpo.training.run.best import Selection, take_best
+from hubdpo.training.run.evaluation_sets import load_sets
 from hubdpo.training.run.output_folder import (
     complete_checkpoints,
     delete_partial_files,
@@ -113,6 +114,7 @@ def train(config: TrainConfig) -> RunManifest:
         )
     for split, rows in (("train", train_rows), ("test", test_rows)):
         set_values(rows, config, split)
+    set_rows, sets = load_sets(config, data["train"], tokenizer)
 
     # 3. count the steps, and print the plan
     steps = resume.steps_to_take(config, len(train_rows), earlier)
@@ -140,6 +142,7 @@ def train(config: TrainConfig) -> RunManifest:
             model.dequantize() if config.dequantize_once else model, tokenizer,
             Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None, device=device,
             steps=steps, warmup_steps=warmup_steps, start=start,
+            sets={name: Dataset.from_list(rows) for name, rows in set_rows.items()},
             callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), Selection(config), stopping],
         )  # fmt: skip
     trainer.check_sharded(sharding)
@@ -153,6 +156,7 @@ def train(config: TrainConfig) -> RunManifest:
         started_from=started_from, versions=library_versions(), device=_device_name(device), sharding=sharding,
         seed=config.seed, planned_steps=steps, tokenization=dict(sorted(encoder.counts.items())),
         end_of_turn=unstopped(base.folder, encoder.end_of_turn), stock_forward=stock_forward,
+        evaluation_sets=sets,
     )  # fmt: skip
     if (sentence := stops_elsewhere(manifest)) is not None:
         console.warn(sentence)

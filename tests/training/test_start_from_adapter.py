@@ -23,7 +23,8 @@ from hubdpo.config import TrainConfig
 from hubdpo.errors import ResumeMismatch
 from hubdpo.model.adapters.start import find_start
 from hubdpo.model.bases.load import load_base
-from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, dpo_config, make_trainer
+from hubdpo.training.step.arguments import dpo_config
+from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_near
 from tests.training.sft import ADAPTER, CONFIG, change, sft_adapter
 from tests.training.test_shared_prefix import Prepared, pairs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from hubdpo import train
 from hubdpo.artefacts.folders.kinds import read_run
 from hubdpo.config import PushConfig, TrainConfig
-from hubdpo.config.trackers import TRACKERS, installed
+from hubdpo.config.trackers import TRACKERS, in_project, installed
 from hubdpo.errors import ConfigError
 from hubdpo.release.drafts import adapter_draft
 from hubdpo.training.step.arguments import dpo_config
@@ -75,6 +76,16 @@ def test_all_means_those_whose_package_is_there(monkeypatch: pytest.MonkeyPatch)
 def test_a_run_has_its_name_in_trackers(chosen: dict[str, Any], names: tuple[str, str]) -> None:
     args = dpo_config(TrainConfig.build({**NAMES, **chosen}), device="cpu", steps=1, evaluates=False)
     assert (args.run_name, args.project) == names
+
+
+def test_the_project_is_told_to_trackers_for_as_long_as_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.delenv("SWANLAB_PROJECT", raising=False)
+    with in_project("ours"):
+        assert (os.environ["WANDB_PROJECT"], os.environ["SWANLAB_PROJECT"]) == ("ours", "ours")
+    with in_project(None):
+        assert os.environ["WANDB_PROJECT"] == "theirs"
+    assert (os.environ["WANDB_PROJECT"], os.environ.get("SWANLAB_PROJECT")) == ("theirs", None)
 
 
 def test_what_a_tracker_leaves_in_the_run_folder_is_not_released(run_dir: Path) -> None:

@@ -101,6 +101,16 @@ class EndOfTurn(Part):
         return [self.id, *self.base_stops_at]
 
 
+class EvaluationSet(Part):
+    """A further dataset that was evaluated during training, as `eval_NAME_...` in the metrics."""
+
+    dataset: DatasetRef
+    split: str
+    pairs: Count
+    in_train: Count
+    """Pairs of it that the train split has as well."""
+
+
 class ChosenStep(Part):
     """The checkpoint whose adapter was taken: the best `of` so many in a metric of the test split."""
 
@@ -140,6 +150,8 @@ class RunManifest(Manifest):
     """Total steps of the learning rate schedule; None in runs of hubdpo 0.2 and earlier."""
     changes: list[Change] = Field(default_factory=list)
     """In order; `config`, `versions` and `device` are those of the last start."""
+    evaluation_sets: dict[str, EvaluationSet] = Field(default_factory=dict)
+    """By name; those of the last start."""
     end_of_turn: EndOfTurn | None = None
     """None if the base's generation config already stops at it."""
     stock_forward: str | None = None

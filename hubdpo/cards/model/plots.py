@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -27,11 +28,17 @@ def write_plots(run: Path, *, chosen: int | None = None) -> Path | None:
     """
     log = [json.loads(line) for line in (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
     panels: dict[str, Series] = {}
+    ends = "_rewards/accuracies"  # of no other metric
+    sets = {key[len("eval_") : -len(ends)]: None for line in log for key in line if re.fullmatch(f"eval_.+{ends}", key)}
     for name, keys in PANELS.items():
         series = {
             label: points
             for key in keys
-            for label, full in ((key, key), (f"held-out {key}", f"eval_{key}"))
+            for label, full in (
+                (key, key),
+                (f"held-out {key}", f"eval_{key}"),
+                *((f"{name} {key}", f"eval_{name}_{key}") for name in sets),
+            )
             if (points := [(line["step"], line[full]) for line in log if full in line])
         }
         if series:
@@ -69,7 +76,7 @@ def _draw_panel(axes: Axes, title: str, series: Series) -> None:
     """Draw the curves of a panel; a held-out curve has the colour of its training curve, and markers."""
     colours: dict[str, str] = {}
     for label, points in series.items():
-        held_out = label.startswith("held-out ")
+        held_out = " " in label
         colour = colours.setdefault(label.removeprefix("held-out "), f"C{len(colours)}")
         style = {"marker": "o", "markersize": 4} if held_out else {"alpha": 0.6}
         axes.plot(*zip(*points, strict=True), label=label, color=colour, **style)

@@ -49,7 +49,7 @@ class StepLines(TrainerCallback):
         self, args: object, state: TrainerState, control: object, logs: Mapping[str, float] | None = None,
         **kwargs: object,
     ) -> None:  # fmt: skip
-        if not logs or not state.is_world_process_zero or not {"loss", "eval_loss"} & logs.keys():
+        if not logs or not state.is_world_process_zero or _prefix(logs) is None:
             return
         # TRL counts both sides of each pair, prompts included, from the first step of this process
         seconds = time.monotonic() - self._began
@@ -60,11 +60,19 @@ class StepLines(TrainerCallback):
 
 def step_line(logs: Mapping[str, float], state: TrainerState, *, seconds_a_step: float) -> str:
     """Return the line of a log: the step, TRL's metrics, and the time that is left."""
-    prefix, name = ("eval_", "held-out") if "eval_loss" in logs else ("", "step")
+    prefix = _prefix(logs) or ""
+    name = prefix[len("eval_") : -1] or ("held-out" if prefix else "step")
     values = [form.format(logs[prefix + key]) for key, form in SHOWN.items() if prefix + key in logs]
     left = duration(seconds_a_step * (state.max_steps - state.global_step))
     step = f"{name:>8} {state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}"
     return "  ".join([step, *values, f"{left} left"])
+
+
+def _prefix(logs: Mapping[str, float]) -> str | None:
+    """Return what stands before the names of the metrics: nothing, `eval_`, `eval_NAME_`; None if there are none."""
+    if "loss" in logs or "eval_loss" in logs:
+        return "eval_" if "eval_loss" in logs else ""
+    return next((key[: -len("loss")] for key in logs if key.startswith("eval_") and key.endswith("_loss")), None)
 
 
 def duration(seconds: float) -> str:

@@ -22,6 +22,7 @@ from hubdpo.training.step.arguments import dpo_config
 from hubdpo.training.step.attention import NotShared
 from hubdpo.training.step.batch import TOTALS, AssistantCollator, Batch, Counts, Pass, Step, Tally, cut_into_passes
 from hubdpo.training.step.checkpointing import Recomputed, checkpointed_layers
+from hubdpo.training.step.held_out import NamedEvaluations, Sets, each, held_out
 from hubdpo.training.step.lora import FusedLora, FusedNorms
 from hubdpo.training.step.objectives import Objective
 from hubdpo.training.step.reference import add_reference_log_probs
@@ -43,7 +44,7 @@ class Measured:
     """Tokens of the longest pass, in whose memory shorter ones recompute fewer layers; None where they do not."""
 
 
-class SharedPrefixDPOTrainer(ShardedDPOTrainer):
+class SharedPrefixDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
     """DPOTrainer whose backbone runs each pair's common prefix once; losses and metrics are TRL's own.
 
     Every pair weighs the same in its step and in an evaluation, however the pairs are cut into passes. With
@@ -226,6 +227,8 @@ class SharedPrefixDPOTrainer(ShardedDPOTrainer):
     def _rows_of(self, inputs: Batch) -> list[int]:
         """Return the indices, in their split, of the rows in a batch."""
         data = self.train_dataset if self.model.training else self.eval_dataset
+        if isinstance(data, dict):
+            data = data[self.evaluated]
         indices = {
             tuple(row["prompt_ids"] + row["chosen_ids"]): index
             for index, row in enumerate(data if data is not None else [])
@@ -249,16 +252,18 @@ def make_trainer(
     callbacks: list[TrainerCallback],
     warmup_steps: int = 0,
     start: StartAdapter | None = None,
+    sets: Sets | None = None,
 ) -> SharedPrefixDPOTrainer:
-    """Build the trainer. No second model is loaded for the reference.
+    """Build the trainer, which evaluates on `test` and on further `sets`. No second model is loaded for the reference.
 
     It is the model with its adapter disabled, or with the frozen adapter to `start` from in its place.
     """
+    held = held_out(test, sets or {})
     trainer = SharedPrefixDPOTrainer(
         model=model,
-        args=dpo_config(config, device=device, steps=steps, evaluates=test is not None, warmup_steps=warmup_steps),
+        args=dpo_config(config, device=device, steps=steps, evaluates=held is not None, warmup_steps=warmup_steps),
         train_dataset=train,
-        eval_dataset=test,
+        eval_dataset=held,
         processing_class=tokenizer,
         peft_config=adapter_config(config, model, start),
         callbacks=callbacks,
@@ -297,7 +302,6 @@ def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: Mapping[str,
         kind = {"fused": training and trainer.fused_lora is not None}
         return Dataset.from_list(add_reference_log_probs(trainer, data.to_list(), identity={**identity, **kind}))
 
-    if trainer.eval_dataset is not None:
-        trainer.eval_dataset = with_reference(trainer.eval_dataset, training=False)
+    trainer.eval_dataset = each(trainer.eval_dataset, lambda data: with_reference(data, training=False))
     trainer.train_dataset = with_reference(trainer.train_dataset, training=True)
     trainer.precompute_ref_logps = True
