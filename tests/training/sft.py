@@ -16,7 +16,7 @@ ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 def sft_adapter(base: Path, folder: Path, *, dtype: torch.dtype = torch.float32, **options: Any) -> Path:
     """Write an adapter of a base, as `save_pretrained` does after supervised fine-tuning."""
-    chosen = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"], "lora_dropout": 0.05}
+    chosen = {"r": 4, "lora_alpha": 7, "target_modules": ["q_proj", "v_proj", "down_proj"], "lora_dropout": 0.05}
     model = get_peft_model(
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
         LoraConfig(**{**chosen, "task_type": "CAUSAL_LM", **options}),

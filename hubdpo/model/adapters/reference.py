@@ -23,22 +23,21 @@ POLICY, REFERENCE = "default", "ref"
 
 
 def add_reference(model: PeftModel, folder: Path) -> None:
-    """Add the adapter of a folder to a model as its reference, frozen, in float32 and without dropout."""
+    """Add the adapter of a folder to a model as its reference, frozen and without dropout; PEFT makes it float32."""
     config = copy.copy(model.peft_config[POLICY])
     config.lora_dropout = 0.0
     model.add_adapter(REFERENCE, config)
+    for name, weight in model.named_parameters():
+        if f".{REFERENCE}." in f"{name}.":
+            weight.requires_grad_(False)
     load_weights(model, folder, REFERENCE)
 
 
 def load_weights(model: PeftModel, folder: Path, name: str) -> None:
-    """Replace the weights of an adapter in a model by those of a folder, in float32.
+    """Replace the weights of an adapter in a model, which keep their type, by those of a folder.
 
     Raise ArtefactError when the folder lacks one, or has one for which the model has no place.
     """
-    for key, weight in model.named_parameters():
-        if f".{name}." in key or key.endswith(f".{name}"):
-            weight.data = weight.data.float()
-            weight.requires_grad_(name == POLICY)
     was_training = model.training
     with one_line_errors(folder, "the adapter", ArtefactError), without_chatter():
         result = model.load_adapter(str(folder), name, is_trainable=name == POLICY, torch_device=str(model.device))
