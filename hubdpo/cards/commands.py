@@ -10,6 +10,7 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest, split_in_memory
 from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
 from hubdpo.cards.fences import visible
 from hubdpo.config import PrepareConfig, TrainConfig
+from hubdpo.config.chat_template import to_type
 from hubdpo.config.flags import Options, changed_options, flags, quoted
 
 MOST_SOURCES = 10
@@ -30,6 +31,8 @@ def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, st
         config["format"] = manifest.converter
     if model:
         config["model"] = model["name"] + (f"@{model['revision']}" if model["revision"] else "")
+    if config.get("chat_template"):
+        config["chat_template"] = to_type(config["chat_template"])
     if card:
         config["card"] = next((name for name, text in shipped_cards.items() if text == card), OWN_CARD)
     if any(split_in_memory(source.name) is not None for source in manifest.sources):
@@ -87,7 +90,8 @@ def _place(adapter: AdapterRef) -> str:
 
 def _starts(run: RunManifest) -> list[tuple[Options, str]]:
     """Return the options of the first start and of each extension of the run, and a comment on where it had stopped."""
-    starts: list[tuple[Options, str]] = [(run.options, "")]
+    template = run.options.get("chat_template")
+    starts: list[tuple[Options, str]] = [({**run.options, "chat_template": template and to_type(template)}, "")]
     for change in reversed(run.changes):
         planned = change.values.get("planned_steps")
         if planned is None:

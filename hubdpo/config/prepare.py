@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit
+from hubdpo.config import chat_template
+from hubdpo.config.base import Cli, Config, NumberOrAuto, Unfit, flag_of
+from hubdpo.config.chat_template import ChatTemplate
 from hubdpo.config.description import MEANINGS, Description, SourceConfig, as_share, percent
 from hubdpo.config.name_values import write_pairs
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
@@ -128,6 +130,7 @@ class CleaningOptions(Config):
     model: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
         None, description="Base whose tokenizer and chat template count tokens: a folder or USER/NAME[@REVISION]."
     )
+    chat_template: ChatTemplate = Field(None, description=chat_template.HELP)
     chat_template_kwargs: TemplateKwargs = Field(None, description=HELP)
     max_length: NumberOrAuto = Field(
         None, description="Maximum tokens, prompt plus answer; `auto` uses the length that keeps 99 % of the pairs."
@@ -230,8 +233,9 @@ class PrepareConfig(
     def _consistent(self) -> Self:
         if self.max_length is not None and self.model is None:
             raise ValueError("--max-length counts tokens, so it needs --model")
-        if self.chat_template_kwargs is not None and self.model is None:
-            raise ValueError("--chat-template-kwargs is used to count tokens, so it needs --model")
+        for name in ("chat_template", "chat_template_kwargs"):
+            if getattr(self, name) is not None and self.model is None:
+                raise ValueError(f"{flag_of(name)} is used to count tokens, so it needs --model")
         if self.max_length == "auto" and self.over_length == "truncate":
             raise ValueError("--over-length truncate needs a number: run with --dry-run to see what `auto` selects")
         if isinstance(self.max_length, int) and self.max_length < 16:

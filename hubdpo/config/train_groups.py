@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from hubdpo.config import chat_template
 from hubdpo.config.base import Cli, Config, NumberOrAuto, PathOrName, Unfit
+from hubdpo.config.chat_template import ChatTemplate
 from hubdpo.config.roles import Command, Manner, Weights
 from hubdpo.config.template_kwargs import HELP, TemplateKwargs
 from hubdpo.config.torch_names import ComputeDtype, Device
@@ -89,6 +91,7 @@ class LengthOptions(Config):
     max_prompt_length: Weights[int | None] = Field(
         None, ge=4, description="Maximum prompt tokens, cut from the left. By default half of --max-length."
     )
+    chat_template: Weights[ChatTemplate] = Field(None, description=chat_template.HELP)
     chat_template_kwargs: Weights[TemplateKwargs] = Field(None, description=HELP)
 
     @property

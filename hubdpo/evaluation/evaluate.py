@@ -66,7 +66,8 @@ def _evaluate(config: EvaluateConfig) -> EvalReport:
     test = test.select(range(min(len(test), config.max_pairs)))
     device = pick_device(config.device)
     with named_as_base():
-        base = find_base(base_name, None if "@" in base_name else run.base.revision)
+        own_template = run.config.get("chat_template") is not None
+        base = find_base(base_name, None if "@" in base_name else run.base.revision, needs_template=not own_template)
     console.info(f"{console.counted(len(test), 'held-out pair')}, {run.base.name} on {device}")
     in_4bit, limit, pairs = run.config["load_in_4bit"], run.config["max_length"], config.per_device_eval_batch_size
     with room_for_base(load_in_4bit=in_4bit):
@@ -75,7 +76,8 @@ def _evaluate(config: EvaluateConfig) -> EvalReport:
         adapted = attach_adapter(model, folder)
         if start is not None:
             add_reference(adapted, start.folder)
-    tokenizer = read_tokenizer(base.folder, run.config.get("chat_template_kwargs"))
+    # the run folder has the base's tokenizer, with the template of the training where that is another
+    tokenizer = read_tokenizer(folder if own_template else base.folder, run.config.get("chat_template_kwargs"))
 
     # 3. probes, scores and samples
     with room_for_scoring(pairs, lambda fewer: _command(config, fewer)):

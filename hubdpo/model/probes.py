@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from hubdpo.artefacts.manifests.evaluation import Probe, Probes
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase, VerificationFailed
 from hubdpo.model.log_probs import answer_log_probs, causal_lm
+from hubdpo.model.tokenizer.chat_template import control_tokens
 from hubdpo.model.tokenizer.rendering import rendered
 
 if TYPE_CHECKING:
@@ -69,16 +70,17 @@ def record_probes(
 
     Raise VerificationFailed for a log-probability that is not finite.
     """
-    probes = []
+    probes, end = [], _end_of_turn(tokenizer)
     for question, *answers in PAIRS:
         for answer in answers:
-            prompt_ids, answer_ids = _encode(tokenizer, question, answer, template_kwargs, UnsupportedBase)
+            prompt_ids, answer_ids = _encode(tokenizer, question, answer + end, template_kwargs, UnsupportedBase)
             probes.append(Probe(prompt=question, answer=answer, prompt_ids=prompt_ids, answer_ids=answer_ids))
     values = _log_probs(model, probes)
     return Probes(
         environment=_environment(model, load_in_4bit=load_in_4bit),
         probes=[probe.model_copy(update={"log_probs": each}) for probe, each in zip(probes, values, strict=True)],
         chat_template_kwargs=dict(template_kwargs) if template_kwargs is not None else None,
+        end_of_turn=end if end != tokenizer.eos_token else None,
     )
 
 
@@ -91,8 +93,9 @@ def compare_probes(
     mean difference must be within TOLERANCES. Raise VerificationFailed when the tokenizer no longer gives the recorded
     tokens, and for a log-probability that is not finite.
     """
+    end = recorded.end_of_turn if recorded.end_of_turn is not None else tokenizer.eos_token or ""
     for probe in recorded.probes:
-        ids = _encode(tokenizer, probe.prompt, probe.answer, recorded.chat_template_kwargs)
+        ids = _encode(tokenizer, probe.prompt, probe.answer + end, recorded.chat_template_kwargs)
         if ids != (probe.prompt_ids, probe.answer_ids):
             raise VerificationFailed(
                 f"the tokenizer gives other tokens than in training for: {probe.prompt}",
@@ -122,13 +125,27 @@ def _encode(
     tokenizer: PreTrainedTokenizerBase, question: str, answer: str, template_kwargs: Mapping[str, object] | None,
     error: type[HubdpoError] = ArtefactError,
 ) -> tuple[list[int], list[int]]:  # fmt: skip
-    """Return the token ids of the rendered prompt, and of the answer with the end-of-text token."""
+    """Return the token ids of the rendered prompt, and of the answer with what ends it."""
     chat = [{"role": "user", "content": question}]
     # the answer is tokenised by itself, so no token spans its border with the prompt
     prompt = rendered(tokenizer, chat, ask=True, error=error, **(template_kwargs or {}))
-    texts = (prompt, answer + (tokenizer.eos_token or ""))
+    texts = (prompt, answer)
     prompt_ids, answer_ids = (list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
     return prompt_ids, answer_ids
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the control token that the chat template writes after an answer, else the end of text."""
+    question, answer = "what is it?", "It is 1."
+    chat = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    try:
+        after = rendered(tokenizer, chat, ask=False, error=UnsupportedBase).rpartition(answer)[2]
+    except HubdpoError:
+        raise
+    except Exception:  # whatever a template raises to refuse a chat
+        after = ""
+    places = {after.find(token): token for token in control_tokens(tokenizer) if token in after}
+    return places[min(places)] if places else str(tokenizer.eos_token or "")
 
 
 def _log_probs(model: PreTrainedModel | PeftModel, probes: list[Probe]) -> list[list[float]]:

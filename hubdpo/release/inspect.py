@@ -125,6 +125,7 @@ def _adapter(snapshot: Snapshot) -> Inspection:
         "parameters": adapter.parameters or None,
         "bytes of weights": snapshot.files.get(WEIGHTS),
         **_rounds(run),
+        "chat template": run.config.get("chat_template") if run else None,
         "chat template kwargs": run.config.get("chat_template_kwargs") if run else None,
         **_release(snapshot, about, findings),
     }

@@ -17,6 +17,7 @@ from hubdpo.artefacts.manifests.manifest import sha256_file
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
+from hubdpo.config.chat_template import recorded
 from hubdpo.config.optimiser import check_runs_on
 from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.config.takes import takes
@@ -151,6 +152,13 @@ def warn_of_other_tokenizer(dataset: PrepareManifest, config: TrainConfig) -> No
         base = _label(config.model_name_or_path, config.model_revision)
         console.warn(f"{counted}, and this run uses that of {base}: pairs dropped by length may have fitted")
         console.hint("hubdpo prepare SOURCE -o DIR --model MODEL, with the base of this run")
+    template = recorded(config.chat_template)
+    if (counted_by := dataset.config.get("chat_template")) != template:
+        named = [f"`{some}`" if some else "the base's own" for some in (counted_by, template)]
+        console.warn(
+            f"the dataset was counted with the chat template {named[0]}, and this run has {named[1]}: its prompts have "
+            "other lengths"
+        )
     before, now = dataset.config.get("chat_template_kwargs") or {}, config.chat_template_kwargs or {}
     if before != now:
         console.warn(

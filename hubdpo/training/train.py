@@ -38,6 +38,7 @@ from hubdpo.model.generation import stops_elsewhere, unstopped, use_stops, write
 from hubdpo.model.memory import out_of_memory_is, room_for_base, room_for_scoring
 from hubdpo.model.probes import record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
+from hubdpo.model.tokenizer.own_template import place_of_own, remarks_on, template_for
 from hubdpo.training.families import choose_forward
 from hubdpo.training.launch.processes import launch, leave_at_exit, rank, world_size
 from hubdpo.training.pair_values import set_values
@@ -77,7 +78,10 @@ def train(config: TrainConfig) -> RunManifest:
     earlier = find_earlier_run(config)
     start = find_start(config.adapter) if config.adapter is not None else None
     config, started_from = (start.settle(config), start.ref) if start is not None else (config, None)
-    base = find_base(config.model_name_or_path, config.model_revision, load_in_4bit=config.load_in_4bit)
+    base = find_base(
+        config.model_name_or_path, config.model_revision, load_in_4bit=config.load_in_4bit,
+        needs_template=config.chat_template is None,
+    )  # fmt: skip
     check_base_options(config, base)
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
@@ -98,8 +102,12 @@ def train(config: TrainConfig) -> RunManifest:
             return _nothing_left(config, earlier)
 
     # 2. tokenize the pairs
-    tokenizer = read_tokenizer(base.folder, config.chat_template_kwargs)
+    tokenizer = read_tokenizer(base.folder, config.chat_template_kwargs, template=config.chat_template)
     encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
+    if config.chat_template is not None:
+        console.info(f"template  {config.chat_template}{place_of_own(base.folder)}")
+    for remark in remarks_on(tokenizer, encoder.end_of_turn):
+        console.warn(remark)
     train_rows = encoder.rows(data["train"], config.value_columns)
     if not train_rows:
         raise ConfigError(
@@ -195,7 +203,8 @@ def train(config: TrainConfig) -> RunManifest:
     # 7. save the adapter, score it, and close the run folder; a sharded model needs all processes for both
     weights = gather_adapter(trainer.model)
     if is_first:
-        save_adapter(trainer.model, weights, base, folder)
+        source = template_for(config.chat_template, tokenizer) if config.chat_template is not None else None
+        save_adapter(trainer.model, weights, base, folder, source)
         if manifest.end_of_turn is not None:
             write_stops(folder, manifest.end_of_turn)
     if is_first or trainer.shards_weights:

@@ -13,6 +13,7 @@ from hubdpo.artefacts.formats.bounded import JsonObject, read_object
 from hubdpo.artefacts.manifests.manifest import LOCAL_FILE, RUN_FILE, canonical_json, write_atomic
 from hubdpo.artefacts.manifests.run import FROM_ADAPTER, RunManifest
 from hubdpo.config import TrainConfig
+from hubdpo.config.chat_template import to_type
 from hubdpo.config.flags import Options, flags
 from hubdpo.errors import ConfigError
 
@@ -55,8 +56,8 @@ def _lock(handle: int, folder: Path) -> None:
 
 
 def remember_places(config: TrainConfig) -> None:
-    """Write the local paths of base, adapter and dataset to a file that is never published."""
-    names = ("model_name_or_path", "adapter", "dataset")
+    """Write the local paths of base, adapter, dataset and chat template to a file that is never published."""
+    names = ("model_name_or_path", "adapter", "dataset", "chat_template")
     places = {name: value for name in names if (value := getattr(config, name)) is not None}
     paths = {name: str(Path(value).resolve()) if Path(value).exists() else value for name, value in places.items()}
     write_atomic(config.output_dir / LOCAL_FILE, canonical_json(paths))
@@ -86,7 +87,10 @@ def train_again(folder: Path, run: RunManifest | None = None) -> str:
     if (start := run.started_from) is not None:
         places["adapter"] = f"{start.repo_id}@{start.revision}" if start.repo_id else start.name
     places |= _places(folder)
-    return _resuming({**places, "model_revision": run.base.revision, "output_dir": folder, **run.options})
+    options = {**places, "model_revision": run.base.revision, "output_dir": folder, **run.options}
+    if options.get("chat_template"):
+        options["chat_template"] = places.get("chat_template") or to_type(options["chat_template"])
+    return _resuming(options)
 
 
 def resume_command(config: TrainConfig) -> str:

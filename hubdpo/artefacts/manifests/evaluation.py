@@ -167,3 +167,5 @@ class Probes(Manifest):
     probes: list[Probe]
     chat_template_kwargs: JsonObject | None = None
     """Variables with which the chat template rendered the prompts."""
+    end_of_turn: str | None = None
+    """The token after each answer; None for the tokenizer's end of text."""

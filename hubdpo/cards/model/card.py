@@ -40,6 +40,11 @@ FILES = {
 BIBTEX = re.compile(r"^```bibtex\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 SHOWN = {"loss_type", "beta", "reference"}
 """Options of the loss that every card shows; the others where they differ from their defaults."""
+OWN_TEMPLATE = {
+    "tokenizer.json": "tokenizer (with the other tokenizer files), unchanged from the base model",
+    "chat_template.jinja": "chat template of the training; `tokenizer_config.json` has it too",
+}
+"""In place of a line of FILES, where the template is not the base's."""
 LONGEST_CITATION = 4_000
 """Longest citation of a dataset, in characters."""
 
@@ -79,6 +84,7 @@ def render_model_card(
 ) -> str:
     """Return the card of a release. `adapter` describes the weights, `log` has the lines of metrics.jsonl."""
     known = problems(adapter)
+    files = FILES | (OWN_TEMPLATE if run.config.get("chat_template") else {})
     referenced = uses_reference(run.config["loss_type"])
     loss = {name: value for name, value in run.config.items() if name in LossOptions.model_fields.keys() - SHOWN}
     # the entry of the data is copied from their card
@@ -97,7 +103,7 @@ def render_model_card(
         vllm_rank=vllm_rank(adapter.rank), lora_kind=_lora_kind(run),
         template_kwargs=fence(json.dumps(run.config.get("chat_template_kwargs"), sort_keys=True), "json"),
         remark=data_remark(run.dataset.license, run.started_from), reproduce=train_command(run),
-        files={name: text for name, text in FILES.items() if name in release.files or name == "hubdpo.json"},
+        files={name: text for name, text in files.items() if name in release.files or name == "hubdpo.json"},
         reference=_reference(run), started_from=adapter_words(run.started_from) if run.started_from else None,
         start_verdict=start_verdict(evaluation) if evaluation else "",
         rounds=round_rows(run.rounds) if run.started_from is not None else [],

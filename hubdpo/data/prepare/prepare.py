@@ -26,6 +26,7 @@ from hubdpo.cards.dataset.card import TAKEN_OVER
 from hubdpo.cards.dataset.source_card import SourceCard, card_of_shape, card_text, source_card
 from hubdpo.cards.lint.fields import lint_fields, near_licence
 from hubdpo.config import PrepareConfig
+from hubdpo.config.chat_template import recorded
 from hubdpo.config.description import Description
 from hubdpo.config.takes import takes
 from hubdpo.data.clean.decide import SPLITS, decide
@@ -256,6 +257,8 @@ def _settings(config: PrepareConfig, model: Model | None, files: list[RawFile]) 
         names = [file.name for file in files if file.described == index]  # never a path of this machine
         settings["sources"][index] = {**source.model_dump(mode="json", exclude_defaults=True), "path": names}
     settings["card"] = card_text(config.card) if config.card else None
+    if (template := settings.pop("chat_template")) is not None:
+        settings["chat_template"] = recorded(template)
     settings["model"] = None
     if model is not None:
         name = Path(model.name).name if model.revision is None else model.name  # never a path of this machine

@@ -12,6 +12,7 @@ from hubdpo import console
 from hubdpo.artefacts.formats.messages import IDS, SCORES
 from hubdpo.config import PrepareConfig
 from hubdpo.config.base import flag_of
+from hubdpo.config.chat_template import NAMES, source_of
 from hubdpo.config.description import SourceConfig
 from hubdpo.data.clean.screen import SIDES, Screen, list_columns
 from hubdpo.data.converters import ANSWERS, Convert, Converter, ConvertMany, ConvertOptions
@@ -223,7 +224,12 @@ def pinned_model(config: PrepareConfig) -> Model | None:
     model = find_model(config.model)
     if config.chat_template_kwargs is not None:
         model = replace(model, template_kwargs=json.dumps(config.chat_template_kwargs, sort_keys=True))
+    if config.chat_template is not None:  # workers on other machines have no such file
+        name = config.chat_template
+        model = replace(model, template=name if name in NAMES else source_of(name))
     encoder = encoder_of(model)
+    for remark in encoder.remarks():
+        console.warn(remark)
     console.info(f"tokens are counted by {'tiktoken, with the ids of ' if encoder.fast else ''}{config.model}")
     return model
 

@@ -27,7 +27,8 @@ from hubdpo.data.tokens.tiktoken_bpe import byte_pair_encoder, cuts_at_added_tok
 from hubdpo.data.tokens.turns import MARK, slots, turns_by_rendering, turns_of
 from hubdpo.data.tokens.whole import WholeText
 from hubdpo.errors import DataError, UnsupportedBase
-from hubdpo.model.tokenizer.chat_template import content_rules
+from hubdpo.model.tokenizer.chat_template import content_rules, control_tokens
+from hubdpo.model.tokenizer.own_template import remarks_on
 from hubdpo.model.tokenizer.rendering import bounded, rendered
 
 if TYPE_CHECKING:
@@ -117,9 +118,8 @@ class ChatEncoder:
         self.fast = fast is not None
         """Whether tiktoken encodes, rather than the tokenizer itself."""
         self._ids: Callable[[str], list[int]] = fast or self._ids_of_text
-        added = tokenizer.added_tokens_decoder.values()
-        control = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
-        self._control = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or r"(?!)")
+        control = sorted(control_tokens(tokenizer), key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, control)) or r"(?!)")
         self._whole = WholeText(tokenizer, self._control)
         self._cuts = self.fast or cuts_at_added_tokens(tokenizer)
         self._skeletons: dict[tuple[str, ...], _Skeleton] = {}
@@ -142,6 +142,10 @@ class ChatEncoder:
         """The control token that ends an answer, and its id; None if the template ends it with none."""
         token = self._turns.end_token
         return (token, self._tokenizer.convert_tokens_to_ids(token)) if token else None
+
+    def remarks(self) -> list[str]:
+        """Return a sentence for each thing about the chat template that a user should know."""
+        return remarks_on(self._tokenizer, self.end_of_turn)
 
     def spells_control(self, *messages: Message, tools: str = "") -> bool:
         """Whether a text of a conversation contains the text of a control token."""

@@ -27,6 +27,8 @@ class Model:
     """SHA-256 of `tokenizer.json`, for a folder."""
     template_kwargs: str | None = None
     """Arguments of the chat template, as JSON."""
+    template: str | None = None
+    """The name of a format, or the source of a chat template in place of the model's own."""
 
 
 def find_model(ref: str) -> Model:
@@ -58,7 +60,7 @@ def encoder_of(model: Model) -> ChatEncoder:
         )
     kwargs = json.loads(model.template_kwargs) if model.template_kwargs else None
     try:
-        return ChatEncoder(read_tokenizer(folder, kwargs))
+        return ChatEncoder(read_tokenizer(folder, kwargs, template=model.template))
     except (OSError, ValueError) as problem:
         message = f"no tokenizer with a chat template in {model.name}: {first_line(problem)}"
-        raise ConfigError(message, hint="--model Qwen/Qwen2-7B-Instruct") from None
+        raise ConfigError(message, hint="--chat-template chatml where it lacks one, or another `--model`") from None

@@ -20,7 +20,10 @@ def say_other_tokens(start: StartAdapter, base: Snapshot) -> None:
     own = FolderSnapshot(start.folder, all_files=True)
     template = template_of(own)
     if template is not None and template != template_of(base):
-        console.warn(f"`{start.ref.name}` has another chat template than `{base.name}`, whose template this run uses")
+        console.warn(
+            f"`{start.ref.name}` has another chat template than `{base.name}`, whose template this run uses unless "
+            "`--chat-template` gives another"
+        )
     if added := sorted(_added_tokens(own).keys() - _added_tokens(base).keys()) if TOKENIZER in own.files else []:
         names = ", ".join(f"`{shortened(token, 40)}`" for token in added[:MOST_NAMED])
         console.warn(

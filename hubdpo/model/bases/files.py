@@ -24,14 +24,14 @@ QUANTISED_NAME = re.compile(r"[-_](awq|gptq|fp8|int[48]|[48]bits?|w\d+a\d+|nvfp4
 CONVERTER = "https://huggingface.co/spaces/safetensors/convert"
 
 
-def check_base(base: Snapshot, *, load_in_4bit: bool | None = None) -> BaseFacts:
+def check_base(base: Snapshot, *, load_in_4bit: bool | None = None, needs_template: bool = True) -> BaseFacts:
     """Return the facts about a base that can be trained on.
 
     Raise UnsupportedBase for another kind of model, for files that are missing, broken or never fetched, and for
     weights quantised by anything but bitsandbytes' NF4; ConfigError for NF4 when `load_in_4bit` is False.
     """
     config = check_config(base, load_in_4bit=load_in_4bit)
-    _check_tokenizer(base)
+    _check_tokenizer(base, needs_template=needs_template)
     shapes = weight_shapes(base)
     check_tensors(base.name, config, shapes)
     return BaseFacts.of(base.name, config, shapes)
@@ -76,7 +76,7 @@ def _original(name: str) -> str:
     return shorter if shorter != name and "/" in name.strip("./") else "Qwen/Qwen2-7B-Instruct"
 
 
-def _check_tokenizer(base: Snapshot) -> None:
+def _check_tokenizer(base: Snapshot, *, needs_template: bool) -> None:
     templates = [name for name in base.files if TEMPLATE.fullmatch(name)]
     for name in ("merges.txt", *templates):
         if name in base.files:
@@ -85,10 +85,10 @@ def _check_tokenizer(base: Snapshot) -> None:
     contents = {name: _read_json(base, name) for name in names}
     if TOKENIZER not in contents and not ("vocab.json" in contents and "merges.txt" in base.files):
         raise UnsupportedBase(f"`{base.name}` has no tokenizer.json", hint=f"fetch it: {_fetch(base, TOKENIZER)}")
-    if not contents.get(TOKENIZER_CONFIG, {}).get("chat_template") and not templates:
+    if needs_template and not contents.get(TOKENIZER_CONFIG, {}).get("chat_template") and not templates:
         raise UnsupportedBase(
             f"`{base.name}` has no chat template, so there is no way to write a conversation for it",
-            hint="use the model's -Instruct version, or put its chat_template.jinja into a folder with the base",
+            hint="--chat-template chatml, or another format or file; or use the model's -Instruct version",
         )
 
 

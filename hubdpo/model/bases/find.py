@@ -27,6 +27,7 @@ from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.machine.refusals import in_units
 from hubdpo.model.bases.files import check_base, check_config
 from hubdpo.model.bases.tensors import BaseFacts
+from hubdpo.model.tokenizer.own_template import write_template
 
 CONFIG_FILES = [CONFIG, ADAPTER_CONFIG, MERGE_FILE]
 """Small files that tell a base, an adapter and a merged model apart."""
@@ -45,14 +46,21 @@ class Base:
     facts: BaseFacts | None = None
 
 
-def copy_base_files(base: Base, folder: Path) -> None:
-    """Copy the base's tokenizer files unchanged, and its licence text when the licence is `other`."""
+def copy_base_files(base: Base, folder: Path, template: str | None = None) -> None:
+    """Copy the base's tokenizer files unchanged, and its licence text when the licence is `other`.
+
+    `template` is the source of a chat template in place of the base's own.
+    """
     for name in (*COPIED_FILES, *(LICENCE_FILES if base.ref.license == "other" else ())):
         if (base.folder / name).exists():
             shutil.copyfile(base.folder / name, folder / name)
+    if template is not None:
+        write_template(template, folder)
 
 
-def find_base(name_or_path: str, revision: str | None = None, *, load_in_4bit: bool | None = None) -> Base:
+def find_base(
+    name_or_path: str, revision: str | None = None, *, load_in_4bit: bool | None = None, needs_template: bool = True
+) -> Base:
     """Find a base, a folder or `USER/NAME[@REVISION]`, check it and pin it to a commit, without loading its weights.
 
     Raise UnsupportedBase when it cannot be trained on (`check_base` says why), ConfigError when the name is neither a
@@ -68,7 +76,7 @@ def find_base(name_or_path: str, revision: str | None = None, *, load_in_4bit: b
         check_config(_downloaded(repo, CONFIG_FILES, [CONFIG]), load_in_4bit=load_in_4bit)
         files = _downloaded(repo, BASE_PATTERNS, NEEDED)
         ref = BaseRef(name=repo.name, repo_id=repo.name, revision=repo.commit)
-    facts = check_base(files, load_in_4bit=load_in_4bit)
+    facts = check_base(files, load_in_4bit=load_in_4bit, needs_template=needs_template)
     ref = ref.model_copy(update={"made_by": ancestors(files.folder), **licence_of(files.folder)})
     return Base(ref, files.folder, facts)
 
@@ -136,7 +144,7 @@ def look_at_base(config: TrainConfig, fits: Callable[[Snapshot], None] | None = 
         folder = _downloaded(files, CONFIG_FILES, [CONFIG]).folder
         config = config.model_copy(update={"model_name_or_path": files.name, "model_revision": files.commit})
     try:
-        facts = check_base(files, load_in_4bit=config.load_in_4bit)
+        facts = check_base(files, load_in_4bit=config.load_in_4bit, needs_template=config.chat_template is None)
     except HubError:
         return config  # the Hub does not answer, but the base may be in the cache, where `find_base` looks
     if fits is not None:

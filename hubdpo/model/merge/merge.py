@@ -17,10 +17,10 @@ from typing import NamedTuple
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import NOT_LOADED, read_run
 from hubdpo.artefacts.folders.lineage import not_by_hubdpo
-from hubdpo.artefacts.folders.model_files import ADAPTER_PATTERNS, ADAPTER_WEIGHTS, CONFIG
+from hubdpo.artefacts.folders.model_files import ADAPTER_PATTERNS, ADAPTER_WEIGHTS, CHAT_TEMPLATE, CONFIG
 from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.workspace import workspace
-from hubdpo.artefacts.formats.bounded import JsonObject
+from hubdpo.artefacts.formats.bounded import JsonObject, read_text
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PROBES_FILE, RUN_FILE, file_entry, write_atomic
 from hubdpo.artefacts.manifests.merge import MergeManifest, read_merged_folder
 from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
@@ -174,6 +174,8 @@ def _write_settings(settings: JsonObject, source: _Source, config: MergeConfig, 
     for key in [key for key in ("dtype", "torch_dtype") if key in settings] or ["dtype"]:
         settings[key] = config.dtype
     write_atomic(new / CONFIG, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-    copy_base_files(Base(source.run.base, source.base), new)
+    own = source.run.config.get("chat_template") is not None
+    template = read_text(source.folder / CHAT_TEMPLATE) if own else None
+    copy_base_files(Base(source.run.base, source.base), new, template)
     if source.run.end_of_turn is not None:
         write_stops(new, source.run.end_of_turn)

@@ -31,6 +31,12 @@ def templates_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     return templates if isinstance(templates, dict) else {"": templates}
 
 
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """Return the texts of the special tokens of a tokenizer: those that no text should spell."""
+    added = tokenizer.added_tokens_decoder.values()
+    return {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
+
+
 def with_template_kwargs(
     tokenizer: PreTrainedTokenizerBase, kwargs: Mapping[str, object] | None, name: str
 ) -> PreTrainedTokenizerBase:

@@ -18,6 +18,7 @@ from hubdpo.artefacts.formats.bounded import JsonObject, parse_json, read_bytes
 from hubdpo.errors import HubdpoError, UnsupportedBase
 from hubdpo.hub.client import called
 from hubdpo.model.tokenizer.chat_template import templates_of, with_template_kwargs
+from hubdpo.model.tokenizer.own_template import template_for
 from hubdpo.model.tokenizer.rendering import bounded, check_template
 from hubdpo.model.untrusted import AGAIN, check_counts, check_files, one_line_errors
 
@@ -36,9 +37,12 @@ _MAY_GROW = re.compile(rb':\s*"(?:Replace|Prepend|Precompiled)"|\\u00[2-7]')
 
 
 def read_tokenizer(
-    folder: Path, template_kwargs: Mapping[str, object] | None = None, *, error: type[HubdpoError] = UnsupportedBase
-) -> PreTrainedTokenizerBase:
+    folder: Path, template_kwargs: Mapping[str, object] | None = None, *, template: str | None = None,
+    error: type[HubdpoError] = UnsupportedBase,
+) -> PreTrainedTokenizerBase:  # fmt: skip
     """Return the tokenizer of a folder, with `template_kwargs` as the defaults of its chat template.
+
+    `template` is a value of `--chat-template`, in place of the folder's own.
 
     Raise `error` when the files make no tokenizer, ask to run code, or have a chat template beyond a limit; ConfigError
     for a default that the template does not read.
@@ -56,11 +60,13 @@ def read_tokenizer(
             raise ValueError(
                 f"`model_max_length` of tokenizer_config.json is {repr(longest)[:80]}, and it must be a number"
             )
-        if not all(isinstance(template, str) for template in templates_of(tokenizer).values()):
+        if template is not None:
+            tokenizer.chat_template = template_for(template, tokenizer)
+        if not all(isinstance(source, str) for source in templates_of(tokenizer).values()):
             raise TypeError("its chat template is not text")
     tokenizer = bounded(lambda: with_template_kwargs(tokenizer, template_kwargs, called(folder)), tokenizer, error)
-    for template in templates_of(tokenizer).values():
-        check_template(tokenizer, template, error)
+    for source in templates_of(tokenizer).values():
+        check_template(tokenizer, source, error)
     return tokenizer
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubdpo.errors import ArtefactError, HubdpoError
 
@@ -38,6 +40,10 @@ CHATS: list[list[dict[str, str]]] = [
     ],
 ]
 """Chats on which every template is tried before any work."""
+DATE = date(2024, 7, 26)
+"""What templates that ask for the date of today get: the ids of a chat must not change from day to day. It is the day
+that Llama 3.2's template has by itself."""
+_NOW = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>[^"']*)(?P=quote)\s*\)""")
 T = TypeVar("T")
 _STATM = "/proc/self/statm"
 _ALONE = threading.RLock()
@@ -56,12 +62,16 @@ def rendered(
     *,
     ask: bool,
     error: type[HubdpoError] = ArtefactError,
-    **options: object,
+    **options: Any,
 ) -> str:
     """Return the text of a chat, as `apply_chat_template` gives it; with `ask` it ends where the assistant answers.
 
     Raise `error` when the rendering is beyond a limit, and whatever the template raises to refuse the chat.
     """
+
+    if "strftime_now" in str(options.get("chat_template") or tokenizer.chat_template):
+        template = tokenizer.get_chat_template(options.get("chat_template"), options.get("tools"))
+        options["chat_template"] = _NOW.sub(lambda call: repr(DATE.strftime(call["format"])), template)
 
     def call() -> str:
         return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=ask, **options))

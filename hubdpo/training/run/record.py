@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from hubdpo.artefacts.manifests.manifest import METRICS_FILE, canonical_json, write_atomic
 from hubdpo.config import TrainConfig
+from hubdpo.config.chat_template import recorded
 from hubdpo.config.roles import Role
 from hubdpo.model.adapters.config import canonical_adapter_config
 from hubdpo.model.bases.find import Base, copy_base_files
@@ -28,7 +29,8 @@ Metrics = dict[str, float]
 
 def published_config(config: TrainConfig) -> Options:
     """Return the options that make the run what it is; none of them is a path of this machine."""
-    return config.model_dump(mode="json", exclude=set(TrainConfig.names(Role.COMMAND)))
+    options = config.model_dump(mode="json", exclude=set(TrainConfig.names(Role.COMMAND)))
+    return {**options, "chat_template": recorded(config.chat_template)}
 
 
 def gather_adapter(model: PeftModel) -> dict[str, torch.Tensor]:
@@ -41,8 +43,13 @@ def gather_adapter(model: PeftModel) -> dict[str, torch.Tensor]:
         }
 
 
-def save_adapter(model: PeftModel, weights: dict[str, torch.Tensor], base: Base, folder: Path) -> None:
-    """Write the adapter, its canonical config, and the tokenizer and licence files of the base."""
+def save_adapter(model: PeftModel, weights: dict[str, torch.Tensor], base: Base, folder: Path,
+    template: str | None = None,
+) -> None:  # fmt: skip
+    """Write the adapter, its canonical config, and the tokenizer and licence files of the base.
+
+    `template` is the source of a chat template in place of the base's own.
+    """
     with TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
         # with `save_embedding_layers` left at its default PEFT asks the Hub whether the vocabulary was resized
         model.save_pretrained(scratch, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
@@ -52,7 +59,7 @@ def save_adapter(model: PeftModel, weights: dict[str, torch.Tensor], base: Base,
         weights_file.chmod(config_file.stat().st_mode)
         weights_file.replace(folder / weights_file.name)
     write_atomic(folder / "adapter_config.json", canonical_json(canonical_adapter_config(config, base.ref)))
-    copy_base_files(base, folder)
+    copy_base_files(base, folder, template)
 
 
 class MetricsFile(TrainerCallback):
