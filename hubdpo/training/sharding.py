@@ -36,6 +36,10 @@ class Sharding(StrEnum):
         return self is not Sharding.FSDP_2
 
     @property
+    def shards_weights(self) -> bool:
+        return self is not Sharding.ZERO_2
+
+    @property
     def launch_config(self) -> Path:
         """The configuration of `accelerate launch` that asks for it."""
         names = {"FSDP 2": "fsdp_qlora.yaml", "ZeRO-2": "deepspeed_zero2.yaml", "ZeRO-3": "deepspeed_zero3.yaml"}
@@ -46,10 +50,10 @@ def _asks_for(backend: str) -> bool:
     return os.environ.get(f"ACCELERATE_USE_{backend}", "").lower() == "true"
 
 
-def check_sharding(device: str, optim: str) -> Sharding | None:
+def check_sharding(device: str, config: TrainConfig) -> Sharding | None:
     """Return what accelerate was asked to shard, None in data parallel and in one process.
 
-    Raise ConfigError for what hubdpo does not train with: a kind, a device, an optimiser, or an option of DeepSpeed.
+    Raise ConfigError for what hubdpo does not train with: a kind, a device, options of the run, or of DeepSpeed.
     """
     if not (_asks_for("FSDP") or _asks_for("DEEPSPEED")):
         return None
@@ -66,12 +70,27 @@ def check_sharding(device: str, optim: str) -> Sharding | None:
         )
     if kind.is_deepspeed and find_spec("deepspeed") is None:
         raise ConfigError(f"{kind} needs DeepSpeed", hint="pip install 'hubdpo[deepspeed]'")
-    if optim not in BY_ELEMENT:
+    _check_run(kind, config)
+    return kind
+
+
+def _check_run(kind: Sharding, config: TrainConfig) -> None:
+    """Raise ConfigError for options of the run that need what the processes have in parts."""
+    if config.optim not in BY_ELEMENT:
         raise ConfigError(
-            f"`--optim {optim}` looks at more of a weight than one number, and {kind} gives each process a part of it",
+            f"`--optim {config.optim}` looks at more of a weight than one number, and {kind} gives each process a part",
             hint="--optim adamw_torch_fused",
         )
-    return kind
+    if config.load_best_model_at_end and kind.shards_weights:
+        raise ConfigError(
+            f"`--load-best-model-at-end` gives a process the whole adapter, and under {kind} it holds a part",
+            hint=f"leave it out, or {DATA_PARALLEL}",
+        )
+    if config.use_dora and kind is Sharding.ZERO_3:
+        raise ConfigError(
+            "`--use-dora` copies each layer while it runs (PEFT), and ZeRO-3 has no parts of a copy",
+            hint=f"accelerate launch --config_file {Sharding.FSDP_2.launch_config}",
+        )
 
 
 def _deepspeed_stage(given: Section) -> Sharding:

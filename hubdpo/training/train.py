@@ -57,7 +57,7 @@ from hubdpo.training.run.record import CheckpointMarker, MetricsFile, gather_ada
 from hubdpo.training.run.resume import EarlierRun, OwnOptions, find_earlier_run
 from hubdpo.training.run.steps import StepLines, StopAtStep, duration
 from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_plan
-from hubdpo.training.sharding import Sharding, check_sharding
+from hubdpo.training.sharding import check_sharding
 from hubdpo.training.step.batch import Row
 from hubdpo.training.step.reference import reference_identity
 from hubdpo.training.step.sharded import ready_to_score
@@ -86,14 +86,8 @@ def train(config: TrainConfig) -> RunManifest:
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
     check_runs_on(config.optim, cuda=device == "cuda")
-    sharding = check_sharding(device, config.optim)
-    holds_all = sharding in (None, Sharding.ZERO_2)
-    if config.load_best_model_at_end and not holds_all:
-        raise ConfigError(
-            f"--load-best-model-at-end gives each process a whole adapter, and under {sharding} it holds a part",
-            hint="leave it out, or train without sharding the weights: hubdpo train --num-processes N",
-        )
-    if device == "cuda" and holds_all:  # the preflight measures the whole model
+    sharding = check_sharding(device, config)
+    if device == "cuda" and not (sharding and sharding.shards_weights):  # the preflight measures the whole model
         config = config.for_gpu(earlier.manifest.config if earlier else None)
     if earlier is not None:
         config = resume.as_before(config, earlier.manifest, base.facts)

@@ -22,7 +22,6 @@ from hubdpo.training.run.resume import check_same_experiment
 from hubdpo.training.sharding import Sharding, check_sharding, deepspeed_config
 from hubdpo.training.step.sharded import ShardedDPOTrainer
 
-ADAMW = "adamw_torch_fused"
 SEED_FILE = {
     "fp16": {"enabled": "auto", "loss_scale": 0, "initial_scale_power": 16},
     "bf16": {"enabled": "auto"},
@@ -61,7 +60,7 @@ def built(folder: Path, **given: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", [Sharding.ZERO_2, Sharding.ZERO_3])
 def test_a_shipped_configuration_asks_for_what_it_is_named_after(
-    kind: Sharding, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kind: Sharding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config_from_file(str(kind.launch_config))
     given = config.deepspeed_config
@@ -70,7 +69,7 @@ def test_a_shipped_configuration_asks_for_what_it_is_named_after(
         {f"ACCELERATE_USE_{config.distributed_type.value}": "true",
          "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(given["zero_stage"])},
     )  # fmt: skip
-    assert check_sharding("cuda", ADAMW) is kind
+    assert check_sharding("cuda", run(tmp_path)) is kind
     assert (config.mixed_precision, config.use_cpu) == ("no", False)
     assert not given.get("zero3_init_flag")  # each process loads the base and quantises it for itself
 
@@ -96,34 +95,45 @@ def test_other_ways_to_shard_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_fsdp_2_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fsdp_2_is_for_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked_for(monkeypatch, {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"})
-    assert check_sharding("cuda", ADAMW) is Sharding.FSDP_2
+    assert check_sharding("cuda", run(tmp_path)) is Sharding.FSDP_2
 
 
 def test_without_accelerate_nothing_is_sharded(tmp_path: Path) -> None:
-    assert check_sharding("cpu", "adamw_8bit") is None
+    assert check_sharding("cpu", run(tmp_path, optim="adamw_8bit")) is None
     assert deepspeed_config(run(tmp_path), 1, 1, bfloat16=True) is None
 
 
-def test_deepspeed_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deepspeed_must_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked_for(monkeypatch, {"ACCELERATE_USE_DEEPSPEED": "true"})
     monkeypatch.setattr(sharding, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs DeepSpeed") as refusal:
-        check_sharding("cuda", ADAMW)
+        check_sharding("cuda", run(tmp_path))
     assert refusal.value.hint == "pip install 'hubdpo[deepspeed]'"
 
 
-def test_an_optimiser_that_looks_at_whole_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked_for(monkeypatch, {"ACCELERATE_USE_DEEPSPEED": "true"})
-    with pytest.raises(ConfigError, match="adafactor") as refusal:
-        check_sharding("cuda", "adafactor")
-    assert refusal.value.hint == f"--optim {ADAMW}"
+@pytest.mark.parametrize(
+    ("stage", "chosen", "hint"),
+    [
+        (2, {"optim": "adafactor"}, "--optim adamw_torch_fused"),
+        (3, {"load_best_model_at_end": True}, "leave it out"),
+        (3, {"use_dora": True}, str(Sharding.FSDP_2.launch_config)),
+    ],
+)
+def test_options_that_need_a_whole_weight_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int, chosen: dict[str, Any], hint: str
+) -> None:
+    asked_for(monkeypatch, {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage)})
+    check_sharding("cuda", run(tmp_path))
+    with pytest.raises(ConfigError, match=next(iter(chosen)).replace("_", "-")) as refusal:
+        check_sharding("cuda", run(tmp_path, **chosen))
+    assert hint in (refusal.value.hint or "")
 
 
 def test_a_file_with_values_to_fill_in_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_file(monkeypatch, tmp_path, optimizer={"type": "AdamW", "params": {"lr": "auto", "betas": "auto"}})
-    assert check_sharding("cuda", ADAMW) is Sharding.ZERO_2
+    assert check_sharding("cuda", run(tmp_path)) is Sharding.ZERO_2
     made = built(tmp_path)
     assert made["zero_optimization"] == SEED_FILE["zero_optimization"]
     assert (made["fp16"], made["bf16"]) == ({"enabled": False}, {"enabled": False})
@@ -148,7 +158,7 @@ def test_options_that_train_something_else_are_refused(
 ) -> None:
     with_file(monkeypatch, tmp_path, **changed)
     with pytest.raises(ConfigError, match=f"`{name}`"):
-        check_sharding("cuda", ADAMW)
+        check_sharding("cuda", run(tmp_path))
 
 
 @pytest.mark.parametrize(
