@@ -175,6 +175,14 @@ def test_what_was_taken_and_what_has_no_effect_is_said_in_a_line(
     assert "learning_rate" not in second
 
 
+def test_a_default_that_is_hubdpos_as_well_is_not_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"base_model": "x/y", "datasets": [{"path": "d"}], "rl": "dpo", "output_dir": "r"}
+    TrainConfig.build({}, file=written(tmp_path, values))
+    told = capsys.readouterr().err
+    assert "gradient_accumulation_steps 4 (1)" in told
+    assert "num_train_epochs" not in told
+
+
 def test_one_message_lists_every_key_that_does_not_apply(tmp_path: Path) -> None:
     values = {"dataset_name": "d", "fp16": True, "use_peft": False, "neftune_noise_alpha": 5, "learning_rat": 1e-6}
     with pytest.raises(

@@ -105,10 +105,11 @@ def logged(run: Path) -> list[tuple[int, float]]:
 
 @pytest.mark.slow
 def test_the_adapter_is_that_of_the_best_checkpoint_and_the_run_says_so(
-    tiny_base_repo: str, contrary: Path, tmp_path: Path, repo_id: str
+    tiny_base_repo: str, contrary: Path, tmp_path: Path, repo_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     found = train(**options(tiny_base_repo, contrary, run))
+    assert "overfits" not in capsys.readouterr().err, "the adapter is that of the step before"
     step, value = min(logged(run), key=lambda line: line[1])
     assert step == 1, "the first step is the least wrong"
     assert found.chosen == ChosenStep(step=1, metric=LOSS, value=value, of=6)

@@ -87,7 +87,7 @@ def test_overfitting_is_named_with_the_best_checkpoint(kept: list[int], words: s
     (sentence,) = explain_metrics(lines, losses=["ipo"], learning_rate=1e-4, test_pairs=9, checkpoints=kept)
     assert "rose from 0.6000 at step 10 to 0.7000 at step 20" in sentence
     assert words in sentence
-    assert "`--max-steps 10`" in sentence
+    assert "`--load-best-model-at-end`" in sentence
 
 
 @pytest.mark.parametrize(

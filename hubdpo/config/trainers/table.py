@@ -85,7 +85,7 @@ def translated(
     sentences += [f"without effect here: {', '.join(without)}"] if without else []
     console.info(f"config    of {trainer.name}; {'; '.join(sentences)}")
     left = options.keys() - taken.keys() - set(given)
-    other = {name: default for name, default in trainer.defaults.items() if name in left}
+    other = {name: value for name, value in trainer.defaults.items() if name in left and options[name] != value}
     if other:
         shown = ", ".join(f"{name} {_word(options[name])} ({_word(default)})" for name, default in other.items())
         console.info(f"          what the file leaves out has hubdpo's default, not {trainer.name}'s: {shown}")

@@ -71,7 +71,7 @@ def _about_overfitting(lines: Sequence[Line], steps: Sequence[Line], checkpoints
     yield (
         f"the held-out loss rose from {lowest:.4f} at step {best:,} to {last:.4f} at step {end:,} while the training "
         f"loss fell from {before:.4f} to {after:.4f}: the run overfits, and step {best:,} was the best; {where}; "
-        f"train again with `--max-steps {best}`, or on more pairs"
+        "train again with `--load-best-model-at-end`, or on more pairs"
     )
 
 

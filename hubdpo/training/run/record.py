@@ -73,15 +73,15 @@ class MetricsFile(TrainerCallback):
         kept = [line for line in self.lines() if line["step"] <= step and "train_runtime" not in line]
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def lines(self) -> list[Metrics]:
-        """Return the logged lines, without a last line that a kill cut short."""
-        lines = []
+    def lines(self, *, until: int | None = None) -> list[Metrics]:
+        """Return the logged lines, up to a step, without a last line that a kill cut short."""
+        lines: list[Metrics] = []
         for text in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []:
             try:
                 lines.append(json.loads(text))
             except ValueError:
                 break
-        return lines
+        return [line for line in lines if until is None or line["step"] <= until]
 
     def on_log(
         self, args: object, state: TrainerState, control: object, logs: Metrics | None = None, **kwargs: object
