@@ -207,7 +207,8 @@ def train(config: TrainConfig) -> RunManifest:
         return manifest
     write_plots(folder, chosen=chosen.step if chosen else None)
     for sentence in explain_metrics(
-        metrics.lines(until=chosen.step if chosen else None), losses=config.loss_type, moved=config.moves_losses, learning_rate=config.learning_rate,
+        metrics.lines(until=chosen.step if chosen else None), losses=config.loss_type,
+        moved=config.moves_losses, learning_rate=config.learning_rate,
         test_pairs=len(test_rows),
         checkpoints=[checkpoint.step for checkpoint in complete_checkpoints(folder)],
     ):  # fmt: skip
