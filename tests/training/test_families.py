@@ -35,8 +35,8 @@ def base_of(family: str, tiny_base: Path, place: Path) -> Path:
     return place
 
 
-def trainer_of(base: Path, out: Path, *, nf4: bool = False) -> SharedPrefixDPOTrainer:
-    return trainer_for(base, out, "skewed", nf4=nf4, lora_target_modules=["all-linear"], checkpoint_layers=None)
+def trainer_of(base: Path, out: Path, *, nf4: bool = False, dtype: str = "float32") -> SharedPrefixDPOTrainer:
+    return trainer_for(base, out, "skewed", nf4=nf4, dtype=dtype, checkpoint_layers=None)
 
 
 def step_of(trainer: SharedPrefixDPOTrainer, shape: str, count: int, *, checkpointing: bool) -> Any:
@@ -80,13 +80,21 @@ def test_a_family_gives_what_stock_trl_gives(family: str, tiny_base: Path, tmp_p
     assert_packed_like_stock(trainer_of(base, tmp_path, nf4=True), [("skewed", 4, True)])
 
 
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "exaone4", "mixtral"])
+def test_rounding_in_16_bits_is_no_difference(family: str, tiny_base: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(base_of(family, tiny_base, tmp_path / "base"), tmp_path, dtype="bfloat16")
+    config = config_for(tmp_path)
+    assert choose_forward(config, trainer, list(pairs("skewed", 8)), None) == (config, None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", OWN_WAY)
 def test_another_family_runs_the_stock_forward_and_says_why(
-    family: str, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    family: str, dtype: str, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = base_of(family, tiny_base, tmp_path / "base")
     check_base(open_snapshot(str(base)))
-    trainer = trainer_of(base, tmp_path)
+    trainer = trainer_of(base, tmp_path, dtype=dtype)
     config, reason = choose_forward(config_for(tmp_path), trainer, list(pairs("skewed", 8)), None)
     assert OWN_WAY[family][2] in str(reason)
     assert not config.shared_prefix

@@ -35,7 +35,7 @@ def trainer_for(base: Path, out: Path, shape: str, *, nf4: bool = False, **optio
     config = config_for(out, **options)
     trainer = make_trainer(
         config,
-        load_base(base, device="cpu", load_in_4bit=nf4),
+        load_base(base, device="cpu", load_in_4bit=nf4, dtype=config.dtype),
         AutoTokenizer.from_pretrained(base),
         pairs(shape, 8),
         None,
