@@ -243,7 +243,9 @@ OTHER = {
     "loss_type": ["ipo"], "loss_weights": [2.0], "max_prompt_length": 100, "lora_target_modules": ["q_proj"],
     "lr_scheduler_type": "linear", "lr_scheduler_kwargs": {"num_cycles": 1}, "reference": "cached", "device": "cpu",
     "tokens_per_batch": 4096, "checkpoint_layers": 1, "max_steps": 9,
-    "chat_template_kwargs": {"enable_thinking": False},
+    "chat_template_kwargs": {"enable_thinking": False}, "margin_columns": ["a"], "weight_column": "a",
+    "f_divergence_type": "js_divergence", "optim": "adamw_torch", "warmup_steps": 3, "layers_to_transform": [1],
+    "early_stopping_patience": 2, "chat_template": "chatml", "dtype": "float32", "reference_adapter": "none",
 }  # fmt: skip
 
 
