@@ -113,7 +113,7 @@ def check_start(config: TrainConfig) -> TrainConfig:
         check_value_columns(config, held_out)
     config = config.model_copy(update={"eval_dataset": [f"{name}={place}" for name, place in places.items()]})
     config, start = with_start(config.model_copy(update={"dataset": pinned}))
-    config = look_at_base(config, functools.partial(check_fit, start) if start is not None else None)
+    config = look_at_base(config, functools.partial(check_fit, start, config) if start is not None else None)
     warn_of_other_tokenizer(dataset, config)
     return config
 

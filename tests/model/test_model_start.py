@@ -14,6 +14,7 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 
 from hubdpo import train
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ArtefactError, ConfigError, HubdpoError
 from hubdpo.hub.snapshot import FolderSnapshot
@@ -127,32 +128,49 @@ def test_an_adapter_of_the_hub_names_no_folder_of_this_machine(sft: Path, tiny_b
 
 def test_weights_of_another_size_or_for_other_layers_do_not_fit(sft: Path, tiny_base: Path) -> None:
     base = FolderSnapshot(tiny_base)
-    check_fit(find_start(str(sft)), base)
+    given = config(adapter=str(sft))
+    check_fit(find_start(str(sft)), given, base)
     name = f"{LAYER}.self_attn.q_proj.lora_A.weight"
     before = load_file(sft / ADAPTER)
     add(sft, **{name: torch.zeros(4, before[name].shape[1] + 8)})
     with pytest.raises(ConfigError, match=r"does not fit .*`model.layers.0.self_attn.q_proj` has .* inputs"):
-        check_fit(find_start(str(sft)), base)
+        check_fit(find_start(str(sft)), given, base)
     add(sft, **{name: before[name], f"{LAYER.replace('0', '99')}.mlp.down_proj.lora_A.weight": torch.zeros(4, 8)})
     with pytest.raises(ConfigError, match="which has no `model.layers.99.mlp.down_proj`"):
-        check_fit(find_start(str(sft)), base)
+        check_fit(find_start(str(sft)), given, base)
 
 
 def test_another_template_and_added_tokens_are_named(
     sft: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    given = config(adapter=str(sft))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(tiny_base / name, sft / name)
-    check_fit(find_start(str(sft)), FolderSnapshot(tiny_base))
+    check_fit(find_start(str(sft)), given, FolderSnapshot(tiny_base))
     assert capsys.readouterr().err == ""
     (sft / "chat_template.jinja").write_text("{{ messages }}")
     tokenizer = json.loads((sft / "tokenizer.json").read_text())
     tokenizer["added_tokens"].append({"id": 9999, "content": "<pad>"})
     (sft / "tokenizer.json").write_text(json.dumps(tokenizer))
-    check_fit(find_start(str(sft)), FolderSnapshot(tiny_base))
+    check_fit(find_start(str(sft)), given, FolderSnapshot(tiny_base))
     said = capsys.readouterr().err
     assert "has another chat template than" in said
+    assert f"hint: --chat-template {sft}/chat_template.jinja" in said
     assert "has 1 token that" in said and "`<pad>`" in said
+    check_fit(find_start(str(sft)), config(adapter=str(sft), chat_template="chatml"), FolderSnapshot(tiny_base))
+    assert "chat template" not in capsys.readouterr().err
+
+
+def test_a_template_that_a_run_was_given_is_asked_for_again(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = Path(shutil.copytree(run_dir, tmp_path / "one"))
+    run = RunManifest.read(mine / "run.json")
+    run.model_copy(update={"config": {**run.config, "chat_template": "chatml"}}).write(mine / "run.json")
+    with_start(config(adapter=str(mine)))
+    said = capsys.readouterr().err
+    assert "the adapter was trained with `--chat-template` chatml, and this run has none" in said
+    assert "hint: --chat-template chatml" in said
 
 
 @pytest.mark.parametrize(

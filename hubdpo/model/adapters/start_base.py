@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 from hubdpo import console
+from hubdpo.artefacts.folders.model_files import CHAT_TEMPLATE
 from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.config import TrainConfig
+from hubdpo.config.chat_template import NAMES
+from hubdpo.config.flags import quoted
 from hubdpo.config.objective import uses_reference
 from hubdpo.errors import ConfigError
 from hubdpo.hub.reference import COMMIT
@@ -55,13 +58,13 @@ def _label(start: StartAdapter) -> str:
     return f"{ref.name}@{at}{f', trained on {start.run.dataset.name}' if start.run is not None else ''}"
 
 
-def check_fit(start: StartAdapter, base: Snapshot) -> None:
+def check_fit(start: StartAdapter, config: TrainConfig, base: Snapshot) -> None:
     """Compare an adapter with the files of a base: shapes, tokens and chat template.
 
     Raise ConfigError where the shapes do not fit, and warn of other tokens.
     """
     _check_shapes(start, base.name, weight_shapes(base))
-    say_other_tokens(start, base)
+    say_other_tokens(start, config, base)
 
 
 def _check_shapes(start: StartAdapter, base: str, stored: Shapes) -> None:
@@ -138,6 +141,9 @@ def _say_what_differs(start: StartAdapter, config: TrainConfig) -> None:
     if (in_4bit := bool(options.get("load_in_4bit"))) != config.load_in_4bit:
         console.warn(f"the adapter was trained {PRECISION[in_4bit]}, and this run trains {PRECISION[not in_4bit]}")
         console.hint("--load-in-4bit" if in_4bit else "--no-load-in-4bit")
+    if (template := options.get("chat_template")) is not None and config.chat_template is None:
+        console.warn(f"the adapter was trained with `--chat-template` {template}, and this run has none")
+        console.hint(f"--chat-template {template if template in NAMES else quoted(start.folder / CHAT_TEMPLATE)}")
     before, now = options.get("chat_template_kwargs") or {}, config.chat_template_kwargs or {}
     if before != now:
         then, here = (json.dumps(kwargs, sort_keys=True) if kwargs else "none" for kwargs in (before, now))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hubdpo import console
 from hubdpo.artefacts.folders.model_files import CHAT_TEMPLATE, TOKENIZER_CONFIG
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_object, shortened
+from hubdpo.config import TrainConfig
+from hubdpo.config.flags import quoted
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.model.adapters.start import StartAdapter
 
@@ -12,18 +14,19 @@ TOKENIZER = "tokenizer.json"
 MOST_NAMED = 3
 
 
-def say_other_tokens(start: StartAdapter, base: Snapshot) -> None:
+def say_other_tokens(start: StartAdapter, config: TrainConfig, base: Snapshot) -> None:
     """Warn of a chat template, or of added tokens, that the adapter was trained with and its base lacks.
 
-    A run takes both from the base, whose files are published with its adapter.
+    A run takes tokens from the base, and the template unless `--chat-template` gives another.
     """
     own = FolderSnapshot(start.folder, all_files=True)
     template = template_of(own)
-    if template is not None and template != template_of(base):
-        console.warn(
-            f"`{start.ref.name}` has another chat template than `{base.name}`, whose template this run uses unless "
-            "`--chat-template` gives another"
-        )
+    # of a run of hubdpo it is known which template it was given
+    is_said = config.chat_template is not None or (start.run is not None and start.run.config.get("chat_template"))
+    if template is not None and not is_said and template != template_of(base):
+        console.warn(f"`{start.ref.name}` has another chat template than `{base.name}`, whose template this run uses")
+        if CHAT_TEMPLATE in own.files:
+            console.hint(f"--chat-template {quoted(start.folder / CHAT_TEMPLATE)}")
     if added := sorted(_added_tokens(own).keys() - _added_tokens(base).keys()) if TOKENIZER in own.files else []:
         names = ", ".join(f"`{shortened(token, 40)}`" for token in added[:MOST_NAMED])
         console.warn(
