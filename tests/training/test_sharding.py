@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from hubdpo.training import sharding
 from hubdpo.training.run.record import published_config
 from hubdpo.training.run.resume import check_same_experiment
 from hubdpo.training.sharding import Sharding, check_sharding, deepspeed_config
+from hubdpo.training.step.arguments import dpo_config
 from hubdpo.training.step.sharded import ShardedDPOTrainer
 
 SEED_FILE = {
@@ -214,6 +216,15 @@ def test_a_sharded_trainer_computes_in_bfloat16_by_autocast_alone(backend: str |
         assert torch.is_autocast_enabled("cpu") == bool(backend)  # in data parallel accelerate has done it
         assert torch.get_autocast_dtype("cpu") == torch.bfloat16
     assert (plugin.mixed_precision_policy is None) == (backend == "is_fsdp_enabled")
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float32", "no"), ("bfloat16", "bf16")])
+def test_the_run_chooses_the_type_and_not_the_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, expected: str
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16" if expected == "no" else "no")
+    args = dpo_config(run(tmp_path, dtype=dtype), device="cpu", steps=1, evaluates=False)
+    assert args.mixed_precision == os.environ["ACCELERATE_MIXED_PRECISION"] == expected
 
 
 @pytest.mark.slow
