@@ -36,7 +36,7 @@ OPTIMISERS = {
     "rmsprop_bnb": Optimiser(4, on_gpu=True), "rmsprop_bnb_32bit": Optimiser(4, on_gpu=True),
     "rmsprop_bnb_8bit": Optimiser(1, on_gpu=True),
     "adamw_torch_8bit": Optimiser(2, ("torchao", "torchao")), "adamw_torch_4bit": Optimiser(1, ("torchao", "torchao")),
-    "grokadamw": Optimiser(12, ("grokadamw", "grokadamw")), "stable_adamw": Optimiser(8, ("torch-optimi", "optimi")),
+    "stable_adamw": Optimiser(8, ("torch-optimi", "optimi")),
 }  # fmt: skip
 
 _PROJECTS = "it projects the gradients of whole weight matrices, and an adapter has none"
@@ -46,6 +46,7 @@ _HARDWARE = "it is for hardware that hubdpo does not train on"
 REFUSED = {
     "galore": _PROJECTS, "apollo": _PROJECTS, "lomo": _BACKWARD, "adalomo": _BACKWARD, "schedule_free": _AVERAGES,
     "adamw_torch_xla": _HARDWARE, "adamw_torch_npu": _HARDWARE,
+    "grokadamw": "it keeps its moments where a resumed run does not find them, which would end with another adapter",
     "adamw_anyprecision": "its package, torchdistx, is no longer maintained",
 }  # fmt: skip
 """Beginnings of transformers' other names, and why an adapter is not trained with them."""
