@@ -37,7 +37,7 @@ WRITTEN = {
     "vicuna": "<s>Be kind. USER: Hi ASSISTANT: Ho</s>USER: So? ASSISTANT:",
     "zephyr": "<|system|>\nBe kind.</s>\n<|user|>\nHi</s>\n<|assistant|>\nHo</s>\n<|user|>\nSo?</s>\n<|assistant|>\n",
 }
-HASHES = "ea65cfa1"
+HASHES = "3c7e8f89"
 """Of all formats: a run is resumed by the name of its format, so the text under a name stays."""
 
 
@@ -79,6 +79,13 @@ def test_answers_end_with_the_bases_own_token_where_it_lacks_the_tag(tokenizer: 
     assert rendered(tokenizer, TALK[1:3], ask=False).rstrip().endswith("Ho</s>")
     assert _end_of_turn(tokenizer) == "</s>"
     assert "are no tokens of this base" in remarks_on(tokenizer, "</s>")[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_format_writes_a_conversation_for_a_base_without_an_end_of_text(tokenizer: Any, name: str) -> None:
+    tokenizer.eos_token = tokenizer.bos_token = None
+    tokenizer.chat_template = template_for(name, tokenizer)
+    assert "Ho" in rendered(tokenizer, TALK, ask=True)
 
 
 def test_a_template_whose_answers_do_not_end_is_said(tokenizer: Any) -> None:

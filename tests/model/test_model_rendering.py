@@ -33,7 +33,7 @@ MEMORY = "{{ 'a' * 10 ** 10 }}"
 ROWS = {
     "loops": (LOOPS, "more than 1 seconds"),
     "loops in a block of transformers": ("{%+ generation %}" + LOOPS + "{% endgeneration %}", "more than 1 seconds"),
-    "loops this year": ("{% if strftime_now('%Y') != '2024' %}" + LOOPS + "{% endif %}", "more than 1 seconds"),
+    "loops this year": ("{% if strftime_now('%' ~ 'Y') != '2024' %}" + LOOPS + "{% endif %}", "more than 1 seconds"),
     "a power that is folded": ("{{ 9 ** (9 ** 9) }}", "more than 1 seconds"),
     "memory": (MEMORY, "more than 512 MB"),
     "memory, bit by bit": (

@@ -69,7 +69,7 @@ def rendered(
     Raise `error` when the rendering is beyond a limit, and whatever the template raises to refuse the chat.
     """
 
-    if "strftime_now" in str(options.get("chat_template") or tokenizer.chat_template):
+    if "strftime_now" in str(options.get("chat_template") or getattr(tokenizer, "chat_template", "")):
         template = tokenizer.get_chat_template(options.get("chat_template"), options.get("tools"))
         options["chat_template"] = _NOW.sub(lambda call: repr(DATE.strftime(call["format"])), template)
 
