@@ -22,7 +22,14 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 def round_of(data: Path, adapter: str, folder: Path, **more: Any) -> RunManifest:
-    options = {"max_steps": 2, "learning_rate": 1e-3, "max_length": 128, "gradient_accumulation_steps": 1, **more}
+    options = {
+        "max_steps": 2,
+        "learning_rate": 1e-3,
+        "max_length": 128,
+        "gradient_accumulation_steps": 1,
+        "eval_steps": 2,
+        **more,
+    }
     return train(dataset=str(data), adapter=adapter, output_dir=folder, **options)
 
 
@@ -62,6 +69,8 @@ def test_a_release_is_trained_further_and_the_chain_is_kept(
     report = EvalReport.read(tmp_path / "two" / "eval.json")
     assert evaluate(tmp_path / "two").model_dump(exclude={"samples"}) == report.model_dump(exclude={"samples"})
     assert report.start is not None
+    # as TRL logged it against the frozen adapter; against the base it would hold the first round as well
+    assert report.reward_margin == pytest.approx(run.metrics["eval_rewards/margins"], abs=2e-3)
     third = round_of(dataset_dir, f"{repo_id}@v1.1.0", tmp_path / "three", reference_adapter="none")
     assert [one.started_from and one.started_from.version for one in third.rounds] == ["v1.1.0", "v1.0.0", None]
     assert EvalReport.read(tmp_path / "three" / "eval.json").start is None
