@@ -83,20 +83,24 @@ def interval(accuracy: Accuracy) -> str:
     return f"{percent(accuracy.value)} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})"
 
 
-def curve_rows(log: Sequence[LogLine]) -> list[Row]:
+def curve_rows(log: Sequence[LogLine], *, taken: int | None = None) -> list[Row]:
     """Return (step, epoch, training loss, held-out loss, accuracy, margin) for evaluations in metrics.jsonl.
 
-    At most MOST_POINTS evaluations are chosen, evenly spaced, always with the last one.
+    At most MOST_POINTS evaluations are chosen, evenly spaced, always with the last one, and beside them that of the
+    step whose adapter was `taken`. The row of the adapter, by default the last one, is in bold.
     """
     evaluations = [line for line in log if "eval_loss" in line]
     points = min(len(evaluations), MOST_POINTS)
     chosen = [evaluations[round(i * (len(evaluations) - 1) / max(points - 1, 1))] for i in range(points)]
+    chosen = [line for line in evaluations if line in chosen or line["step"] == taken]
+    adapter = taken or (chosen[-1]["step"] if chosen else None)
     rows: list[Row] = []
     for line in chosen:
         losses = [{"loss": before["loss"]} for before in log if "loss" in before and before["step"] <= line["step"]]
         values = {**line, **(losses[-1] if losses else {})}
         cells = (format(float(values[key]), form) if key in values else NONE for key, form in CURVE.items())
-        rows.append((f"{line['step']:,}", *cells))
+        row = (f"{line['step']:,}", *cells)
+        rows.append(tuple(f"**{cell}**" for cell in row) if line["step"] == adapter else row)
     return rows
 
 

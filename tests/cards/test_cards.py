@@ -29,6 +29,7 @@ from tests.cards.made import adapter_card, findings_in, report, run_manifest
 if TYPE_CHECKING:
     from tests.conftest import Hub
 
+DATA = {"name": "hard", "fingerprint": "e" * 64, "train_pairs": 0, "test_pairs": 7}
 BASE = BaseRef(name="a/b", repo_id="a/b", revision="0" * 40, license="apache-2.0")
 
 
@@ -337,6 +338,26 @@ def test_a_card_names_the_method_and_claims_a_reference_only_where_there_is_one(
     assert ("no reference model" in text) is not has_reference
     assert [tag for tag in ("dpo", "simpo", "cpo", "orpo") if f"\n- {tag}\n" in text] == tags
     assert not findings_in(text)
+
+
+def test_a_card_names_what_its_loss_reads() -> None:
+    assert "`simpo_gamma 0.5`" in adapter_card(run_manifest(config={"loss_type": ["simpo"], "beta": 2.0}), report())
+    assert "simpo_gamma" not in adapter_card()
+
+
+def test_the_row_of_the_adapter_is_in_bold() -> None:
+    best = {"step": 5, "metric": "eval_loss", "value": 0.2, "of": 20}
+    text = adapter_card(run_manifest(chosen=best), report())
+    assert re.findall(r"^\| \*\*(\d+)\*\* ", text, re.MULTILINE) == ["5"]
+    assert re.findall(r"^\| \*\*(\d+)\*\* ", adapter_card(evaluation=report()), re.MULTILINE) == ["100"]
+
+
+@pytest.mark.parametrize("evaluation", [report(), None], ids=["test split", "no test split"])
+def test_further_datasets_are_a_table_of_their_own(evaluation: EvalReport | None) -> None:
+    sets = {"hard": {"dataset": DATA, "split": "test", "pairs": 7, "in_train": 1}}
+    metrics = {"eval_hard_loss": 0.5, "eval_hard_rewards/accuracies": 0.75, "eval_hard_rewards/margins": 1.0}
+    text = adapter_card(run_manifest(evaluation_sets=sets, metrics=metrics), evaluation)
+    assert "|\n| `hard`, split `test` | 7 | 1 | 0.5000 | 0.7500 | 1.0000 |\n\n" in text
 
 
 def test_an_insignificant_difference_is_called_so() -> None:

@@ -22,7 +22,7 @@ from hubdpo.cards.model.serving import Adapter, problems, programs, vllm_rank
 from hubdpo.cards.render import Front, render
 from hubdpo.cards.results import LogLine, curve_rows, result_rows, start_verdict, verdict
 from hubdpo.config.flags import changed_options
-from hubdpo.config.objective import LossOptions, uses_reference
+from hubdpo.config.objective import BELONGS_TO, LossOptions, uses_reference
 
 FILES = {
     "adapter_model.safetensors": "LoRA weights",
@@ -87,6 +87,8 @@ def render_model_card(
     files = FILES | (OWN_TEMPLATE if run.config.get("chat_template") else {})
     referenced = uses_reference(run.config["loss_type"])
     loss = {name: value for name, value in run.config.items() if name in LossOptions.model_fields.keys() - SHOWN}
+    own = {name: loss[name] for name, of in BELONGS_TO.items() if of in run.config["loss_type"] and name in loss}
+    shown = own | dict(changed_options(loss, LossOptions))
     # the entry of the data is copied from their card
     entries = [*(paper.bibtex for paper in _methods(run)), TRL, run.dataset.citation]
     plots = sorted(name for name in release.files if name.startswith("plots/") and name.endswith(".png"))
@@ -95,8 +97,9 @@ def render_model_card(
         release=release, adapter=adapter, run=run, config=run.config, base=run.base, data=run.dataset,
         data_name=one_line(run.dataset.name), evaluation=evaluation, verdict=evaluation and verdict(evaluation),
         results=result_rows(evaluation, beta=run.config["beta"] if referenced else None) if evaluation else [],
-        curve=curve_rows(log), method=method_of(run.config["loss_type"]), referenced=referenced,
-        objective=[one_line(f"{name} {value}") for name, value in changed_options(loss, LossOptions)],
+        curve=curve_rows(log, taken=run.chosen.step if run.chosen else None), referenced=referenced,
+        method=method_of(run.config["loss_type"]),
+        objective=[one_line(f"{name} {value}") for name, value in shown.items()],
         samples=[fence(_sample(sample)) for sample in (evaluation.samples if evaluation else ())],
         plots="\n\n".join(f"![{Path(path).stem} over the steps]({path})" for path in plots),
         programs={program.name: program for program in programs(adapter, known)}, problems=known,
