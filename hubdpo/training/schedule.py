@@ -96,6 +96,11 @@ def check_rates(config: TrainConfig, *, steps: int, warmup_steps: int) -> None:
     for step, rate in zip(at, sampled or [], strict=False):
         if isinstance(rate, complex) or not 0 <= rate < math.inf:
             raise ConfigError(f"the schedule `{name}` gives a learning rate of {rate} at step {step:,}", hint=hint)
+    if warmup_steps > steps:
+        raise ConfigError(
+            f"a warm-up of {console.counted(warmup_steps, 'step')} does not fit into {console.counted(steps, 'step')}",
+            hint=f"--warmup-steps {steps // 10}",
+        )
     arguments = config.lr_scheduler_kwargs or {}
     decay = arguments.get("num_decay_steps", 0)
     if isinstance(decay, (int, float)) and warmup_steps + decay > steps:

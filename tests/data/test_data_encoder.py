@@ -140,6 +140,14 @@ def test_a_template_that_changes_contents_is_rendered_in_full(tiny_base: Path, t
         assert ids == tokenizer.apply_chat_template(some, tokenize=True, return_dict=False)
 
 
+def test_a_template_with_a_mistake_is_refused_with_what_jinja_says(tiny_base: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}"
+    with pytest.raises(DataError, match="question and its answer: .*Unexpected end of template") as caught:
+        ChatEncoder(tokenizer)
+    assert "--chat-template" in caught.value.hint
+
+
 def test_a_template_that_rewrites_the_prompt_is_refused(tiny_base: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"

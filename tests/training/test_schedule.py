@@ -109,6 +109,12 @@ def test_invalid_schedule_arguments_are_refused(name: str, arguments: dict[str, 
     assert "--lr-scheduler-kwargs" in (caught.value.hint or "")
 
 
+def test_a_warm_up_longer_than_the_run_is_refused_by_its_name() -> None:
+    with pytest.raises(ConfigError, match="a warm-up of 30 steps does not fit into 20 steps") as caught:
+        check_rates(config_for(warmup_steps=30), steps=20, warmup_steps=30)
+    assert caught.value.hint == "--warmup-steps 2"
+
+
 @pytest.mark.parametrize("steps", [1, 2, 20, 5000])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_schedule_with_valid_arguments_is_accepted(name: str, steps: int) -> None:

@@ -132,9 +132,10 @@ class ChatEncoder:
                 self._skeletons.clear()
             self._turns = turns_of(self._template, self._control)
         except Rejection as rejection:
+            said = f": {rejection.__cause__}" if rejection.__cause__ else ""
             raise DataError(
-                UNUSABLE[rejection.reason],
-                hint="use a base whose chat template only appends, such as Qwen/Qwen2-7B-Instruct",
+                UNUSABLE[rejection.reason] + said,
+                hint="use a base whose chat template only appends, or give one: --chat-template FILE, or chatml",
             ) from None
 
     @property
