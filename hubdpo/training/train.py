@@ -157,8 +157,7 @@ def train(config: TrainConfig) -> RunManifest:
         hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
         started_from=started_from, versions=library_versions(), device=_device_name(device), sharding=sharding,
         seed=config.seed, planned_steps=steps, tokenization=dict(sorted(encoder.counts.items())),
-        end_of_turn=unstopped(base.folder, encoder.end_of_turn), stock_forward=stock_forward,
-        evaluation_sets=sets,
+        end_of_turn=unstopped(base.folder, encoder.end_of_turn), stock_forward=stock_forward, evaluation_sets=sets,
     )  # fmt: skip
     if (sentence := stops_elsewhere(manifest)) is not None:
         console.warn(sentence)
@@ -207,9 +206,8 @@ def train(config: TrainConfig) -> RunManifest:
         return manifest
     write_plots(folder, chosen=chosen.step if chosen else None)
     for sentence in explain_metrics(
-        metrics.lines(until=chosen.step if chosen else None), losses=config.loss_type,
-        moved=config.moves_losses, learning_rate=config.learning_rate,
-        test_pairs=len(test_rows),
+        metrics.lines(until=chosen.step if chosen else None), losses=config.loss_type, moved=config.moves_losses,
+        learning_rate=config.learning_rate, test_pairs=len(test_rows),
         checkpoints=[checkpoint.step for checkpoint in complete_checkpoints(folder)],
     ):  # fmt: skip
         console.info(f"note: {sentence}")
