@@ -28,6 +28,8 @@ WITH_WEIGHTS = (*WITH_MARGINS, "orpo", "sft")
 """Losses that hubdpo can compute pair by pair, to weigh each."""
 WITH_DIVERGENCES = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft")
 """Losses for which TRL takes another divergence than the reverse KL (trl/trainer/dpo_trainer.py)."""
+WITH_SMOOTHING = ("robust", "exo_pair", "aot", "aot_unpaired", "simpo", "cpo")
+"""Losses that read `label_smoothing`; TRL's `sigmoid` does not (trl/trainer/dpo_trainer.py)."""
 BELONGS_TO = {"simpo_gamma": "simpo", "cpo_alpha": "cpo", "discopop_tau": "discopop"}
 """Options that one loss reads."""
 ELSEWHERE = {
@@ -62,7 +64,7 @@ class LossOptions(Config):
         "reference the factor of the log-probs (SimPO: 2 or more), or the weight of ORPO's odds ratio.",
     )
     label_smoothing: Weights[float] = Field(
-        0.0, ge=0, lt=0.5, description="Assumed share of wrong preferences (robust DPO, simpo, cpo)."
+        0.0, ge=0, lt=0.5, description="Assumed share of wrong preferences (robust, exo_pair, aot, simpo, cpo)."
     )
     simpo_gamma: Weights[float] = Field(
         0.5, ge=0, description="Margin by which simpo wants the chosen answer ahead; divided by beta it is γ/β."
@@ -131,7 +133,20 @@ class LossOptions(Config):
             raise Unfit("the loss `exo_pair` needs label smoothing", hint="--label-smoothing 1e-3")
         if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
             weights, losses = len(self.loss_weights), len(self.loss_type)
-            raise ValueError(f"{counted(weights, 'loss weight')} for {counted(losses, 'loss type')}")
+            raise Unfit(
+                f"{counted(weights, 'loss weight')} for {counted(losses, 'loss type')}",
+                hint=" ".join(["--loss-weights 1"] * losses),
+            )
+        if self.loss_weights is not None and not (min(self.loss_weights) >= 0 < max(self.loss_weights)):
+            raise Unfit(
+                "a loss weight below zero unlearns the preferences, and one above zero is needed",
+                hint=" ".join(["--loss-weights 1"] * len(self.loss_type)),
+            )
+        if self.label_smoothing and not set(WITH_SMOOTHING) & set(self.loss_type):
+            raise Unfit(
+                f"the loss `{self.loss_type[0]}` does not read --label-smoothing, as in TRL",
+                hint=f"--loss-type robust, or leave it out; it goes with {', '.join(WITH_SMOOTHING)}",
+            )
         for option, loss in BELONGS_TO.items():
             if self._changed(option) and loss not in self.loss_type:
                 raise Unfit(f"{flag_of(option)} belongs to the loss `{loss}`", hint=f"--loss-type {loss}")

@@ -13,6 +13,7 @@ from transformers import get_scheduler
 
 from hubdpo import console
 from hubdpo.config import TrainConfig
+from hubdpo.config.unread import unread
 from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError
 
@@ -119,7 +120,7 @@ def print_plan(config: TrainConfig, encoder: PairTokenizer, device: str, epoch: 
     tokens = encoder.counts["tokens"] / (2 * epoch.rows)
     rows = console.counted(encoder.counts["rows"], "row")
     console.info(f"pairs     {epoch.rows:,} of {rows}, {tokens:.0f} tokens a sequence")
-    for sentence in encoder.remarks():
+    for sentence in [*unread(config), *encoder.remarks()]:
         console.warn(sentence)
     passes = f"{config.per_device_train_batch_size} a forward pass, {config.gradient_accumulation_steps} accumulated"
     if config.tokens_per_batch == "auto":

@@ -327,11 +327,11 @@ def test_the_adapters_card_says_what_was_measured() -> None:
 def test_a_card_names_the_method_and_claims_a_reference_only_where_there_is_one(
     losses: list[str], method: str, paper: str, tags: list[str]
 ) -> None:
-    text = adapter_card(run_manifest(config={"loss_type": losses, "label_smoothing": 0.1}), report())
+    text = adapter_card(run_manifest(config={"loss_type": losses, "weight_column": "trust"}), report())
     assert f"trained with QLoRA and {method} on" in text
     assert f"arxiv.org/abs/{paper}" in text
     assert f"| {method} | {' + '.join(losses)}, β 0.1, " in text
-    assert "`label_smoothing 0.1`" in text
+    assert "`weight_column trust`" in text
     has_reference = "sigmoid" in losses
     for claim in ("reference: base model", "implicit-reward", "2305.18290", "rafailov2023direct", "mean reward margin"):
         assert (claim in text) is has_reference, claim
