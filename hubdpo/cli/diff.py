@@ -59,7 +59,7 @@ def _show(diff: Diff) -> None:
 def _show_weights(diff: Diff) -> None:
     if diff.weights is None:
         if diff.kind != "dataset":
-            console.info("the weights are identical")
+            console.info(diff.weights_differ or "the weights are identical")
         return
     total, modules = diff.weights.total, diff.weights.modules
     changed_most = sorted(modules, key=lambda name: -modules[name].difference)[:MAX_MODULES]

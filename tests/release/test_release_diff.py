@@ -95,6 +95,17 @@ def test_dora_is_refused(tmp_path: Path) -> None:
         compare_weights(lora(tmp_path / "a", rank=4)[0], lora(tmp_path / "b", rank=4, use_dora=True)[0])
 
 
+def test_runs_of_dora_are_compared_but_for_the_distance_of_their_weights(run: Path, other_run: Path) -> None:
+    config = json.loads((other_run / "adapter_config.json").read_text())
+    (other_run / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    record_files(other_run)
+    shown = CliRunner().invoke(app, ["diff", str(run), str(other_run)])
+    assert shown.exit_code == 0
+    assert "beta" in shown.output
+    assert "the weights differ" in shown.output
+    assert "identical" not in shown.output.partition("files are identical")[0]
+
+
 @pytest.mark.parametrize("most", [2**24, 3])
 def test_rows_are_told_apart(most: int, tmp_path: Path, repo_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "MOST_HASHES", most)

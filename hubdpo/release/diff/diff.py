@@ -8,6 +8,7 @@ from typing import Any
 
 from hubdpo.artefacts.folders.kinds import folder_kind
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.artefacts.manifests.bundle import A_KIND, Bundle, Kind
 from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport
 from hubdpo.artefacts.manifests.manifest import (
@@ -70,6 +71,8 @@ class Diff:
     metrics: dict[str, Change] = field(default_factory=dict)
     same_test_data: bool | None = None
     weights: WeightChanges | None = None
+    """None where the weights are identical, of datasets, and where `weights_differ` says why nothing is measured."""
+    weights_differ: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,6 +96,7 @@ def diff(before: str | Path, after: str | Path) -> Diff:
         )
     files, same = _files(listed_files(old), listed_files(new))
     is_same_content = content_hashes(old) == content_hashes(new)
+    differ = _unmeasured(old, new) if kind == "adapter" and not is_same_content else None
     return Diff(
         before=_name(old),
         after=_name(new),
@@ -106,7 +110,8 @@ def diff(before: str | Path, after: str | Path) -> Diff:
         lineage=_options(_origin(old), _origin(new)),
         metrics=_metrics(old.evaluation, new.evaluation) if old.evaluation and new.evaluation else {},
         same_test_data=old.run.dataset.fingerprint == new.run.dataset.fingerprint if old.run and new.run else None,
-        weights=_weights(old, new, kind) if kind != "dataset" and not is_same_content else None,
+        weights=_weights(old, new, kind) if kind != "dataset" and not is_same_content and differ is None else None,
+        weights_differ=differ,
     )
 
 
@@ -222,6 +227,14 @@ def _change(before: object, after: object) -> Change:
     if isinstance(before, (int, float)) and isinstance(after, (int, float)):
         return Change(before, after, after - before)
     return Change(before, after)
+
+
+def _unmeasured(old: Snapshot, new: Snapshot) -> str | None:
+    """Return why two adapters that differ have no distance: the update of DoRA depends on the weights of the base."""
+    configs = [read_object(_verified(side, [ADAPTER_CONFIG]) / ADAPTER_CONFIG) for side in (old, new)]
+    if any(config.get("use_dora") is True for config in configs):
+        return "the weights differ; by how much is not measured for DoRA, whose update depends on the base"
+    return None
 
 
 def _weights(old: Snapshot, new: Snapshot, kind: Kind) -> WeightChanges:
