@@ -136,7 +136,8 @@ def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
 
     def card(version: str) -> str:
         release = Release(repo, version, licence, names)
-        served = Adapter(settings, adapter.shapes, names, repo, f"v{version}")
+        own = bool(run.config.get("chat_template"))
+        served = Adapter(settings, adapter.shapes, names, repo, f"v{version}", own_template=own)
         return render_model_card(run, evaluation, release=release, adapter=served, log=log)
 
     # the card and the report quote answers of the models

@@ -103,12 +103,13 @@ def _adapter(snapshot: Snapshot) -> Inspection:
         except (ConfigError, HubError, ArtefactError) as problem:  # a run on a base in a folder names that alone
             findings.append(Finding("base_model_name_or_path", f"cannot be looked up: {problem.message}", problem.hint))
     vocabulary = vocabulary if isinstance(vocabulary, int) else None
-    adapter = Adapter(config, shapes, snapshot.files, snapshot.name, snapshot.revision, tokens, vocabulary)
+    run = _manifest(snapshot, RUN_FILE, RunManifest, findings)
+    own = run is not None and bool(run.config.get("chat_template"))
+    adapter = Adapter(config, shapes, snapshot.files, snapshot.name, snapshot.revision, tokens, vocabulary, own)
     found = problems(adapter)
     findings += [
         Finding(one.field, one.message + (f" (breaks {', '.join(one.breaks)})" if one.breaks else "")) for one in found
     ]
-    run = _manifest(snapshot, RUN_FILE, RunManifest, findings)
     if run is not None and (end := run.end_of_turn) is not None:
         message = f"answers end in `{end.token}` (id {end.id}), at which the generation of the base does not stop"
         hint = f"give {end.id} as one of `stop_token_ids` where the base is served"

@@ -86,7 +86,11 @@ def test_the_card_and_inspect_say_so(run: Path) -> None:
     card = adapter_draft(PushConfig(folder=run, repo="me/it", version="1.0.0"), manifest, ref).card("1.0.0")
     assert "`chat_template.jinja`, which is not the base's" in card and "chat template of the training" in card
     assert "--chat-template chatml" in train_command(manifest)
-    assert inspect(str(run)).facts["chat template"] == "chatml"
+    inspection = inspect(str(run))
+    assert inspection.facts["chat template"] == "chatml"
+    commands = {program.name: program.code for program in inspection.ways}
+    assert commands["vLLM"].endswith(f"--chat-template {run}/chat_template.jinja")
+    assert "\n  --chat-template ./adapter/chat_template.jinja\n" in card
 
 
 def test_a_file_is_recorded_by_its_content(

@@ -44,6 +44,7 @@ PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 """Initialisations that do not change the base model's weights when the adapter is loaded."""
 
 WEIGHTS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
+CHAT_TEMPLATE = "chat_template.jinja"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 QUESTION = "How do I keep basil alive on a windowsill?"
 
@@ -64,6 +65,8 @@ class Adapter:
     """Number of tokens of the adapter's tokenizer."""
     vocabulary: int | None = None
     """Number of rows of the base model's embedding."""
+    own_template: bool = False
+    """Whether it was trained with another chat template than the base's, which its folder holds."""
 
     @property
     def base(self) -> str | None:
@@ -246,10 +249,11 @@ model.load_adapter("{place}"{adapter_pinned})""",
     fetch, folder = (
         (f"hf download {place}{revision} --local-dir adapter\n", "./adapter") if adapter.on_the_hub else ("", place)
     )
+    template = f" \\\n  --chat-template {folder}/{CHAT_TEMPLATE}" if adapter.own_template else ""
     yield (
         VLLM, "bash", f"""\
 {fetch}vllm serve {base_at} \\
-  --enable-lora --max-lora-rank {vllm_rank(adapter.rank) or VLLM_RANKS[-1]} --lora-modules {name}={folder}""",
+  --enable-lora --max-lora-rank {vllm_rank(adapter.rank) or VLLM_RANKS[-1]} --lora-modules {name}={folder}{template}""",
     )  # fmt: skip
     yield (
         LLAMA_CPP, "bash", f"""\
