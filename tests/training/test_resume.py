@@ -81,10 +81,12 @@ def test_a_run_that_is_extended_is_the_longer_run(
         train(**chosen, resume=True)
     assert "--extend" in (caught.value.hint or "")
     found = train(**chosen, extend=True)
-    train(**options(tiny_base, dataset_dir, tmp_path / "whole", max_steps=5))
+    whole = train(**options(tiny_base, dataset_dir, tmp_path / "whole", max_steps=5))
     assert (copied / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
     assert [line["step"] for line in metrics(copied) if "loss" in line] == [1, 2, 3, 4, 5]
     assert [line["step"] for line in metrics(copied) if "train_runtime" in line] == [5]
+    assert found.metrics["train_loss"] == metrics(copied)[-1]["train_loss"]
+    assert found.metrics["train_loss"] == pytest.approx(whole.metrics["train_loss"], rel=1e-5)
     assert (found.status, found.steps, found.planned_steps) == ("complete", 5, 5)
     assert found.changes == [Change(step=3, values={"max_steps": (3, 5), "planned_steps": (3, 5)})]
     first, second = train_command(found).replace(" \\\n ", "").splitlines()

@@ -67,9 +67,11 @@ class MetricsFile(TrainerCallback):
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / METRICS_FILE
+        self._resumed = False
 
     def forget_after(self, step: int) -> None:
         """Drop the lines that a run resumed at `step` logs again: later steps, the summary, and a line cut short."""
+        self._resumed = True
         kept = [line for line in self.lines() if line["step"] <= step and "train_runtime" not in line]
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
@@ -88,8 +90,20 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         if not logs or not state.is_world_process_zero:
             return
+        if self._resumed and "train_loss" in logs:
+            # transformers divides the losses since the checkpoint by the steps of the whole run
+            logs = {**logs, "train_loss": _mean_loss(state.log_history, otherwise=logs["train_loss"])}
+            state.log_history[-1]["train_loss"] = logs["train_loss"]
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+def _mean_loss(history: list[Metrics], *, otherwise: float) -> float:
+    """Return the mean of the logged losses over their steps; `otherwise` where none is logged."""
+    logged = [(line["step"], line["loss"]) for line in history if "loss" in line]
+    ends = [0.0, *(step for step, _ in logged)]
+    total = sum(loss * (step - start) for (step, loss), start in zip(logged, ends, strict=False))
+    return total / ends[-1] if logged else otherwise
 
 
 class CheckpointMarker(TrainerCallback):
