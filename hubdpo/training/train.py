@@ -201,7 +201,8 @@ def train(config: TrainConfig) -> RunManifest:
         if manifest.end_of_turn is not None:
             write_stops(folder, manifest.end_of_turn)
     if is_first or trainer.shards_weights:
-        _score(config, trainer, tokenizer, test)
+        with stopped_at_ctrl_c(config):
+            _score(config, trainer, tokenizer, test)
     if not is_first:
         return manifest
     write_plots(folder, chosen=chosen.step if chosen else None)

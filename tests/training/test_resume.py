@@ -208,6 +208,18 @@ def test_the_hint_of_a_stopped_run_resumes_it(
     assert [line["step"] for line in metrics(tmp_path / "run") if "loss" in line] == [1, 2, 3]
 
 
+def test_ctrl_c_while_the_adapter_is_scored_says_how_to_go_on(
+    cut: Path, tiny_base: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hubdpo.training.train._score", interrupted)
+    with pytest.raises(Stopped) as caught:
+        train(**options(tiny_base, dataset_dir, cut), resume=True)
+    assert str(caught.value.hint).endswith("--resume")
+
+
 def test_a_run_stopped_before_its_first_checkpoint_starts_again(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
