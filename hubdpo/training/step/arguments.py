@@ -60,4 +60,7 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool,
     )
     # one GPU per process: with more in sight, transformers would use DataParallel, which TRL refuses
     args._n_gpu = min(args.n_gpu, 1)
+    if args.device.type == "cpu":
+        # accelerate numbers the CPUs of several processes, and torch 2.11 cannot load a checkpoint to `cpu:0`
+        vars(args)["_setup_devices"] = torch.device("cpu")
     return args

@@ -26,9 +26,11 @@ for what it sees that a packed row cannot repeat; `families.py` compares the two
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -51,8 +53,15 @@ class Scored:
     """[S] flat padded index of the token before each label, whose hidden state predicts it."""
 
 
+def _scored_positions(labels: torch.Tensor) -> Scored:
+    """Return the positions that predict a label of `[2B, T]`: the state at position t predicts the token at t + 1."""
+    mask = labels[:, 1:] != IGNORED_LABEL
+    rows, columns = mask.nonzero(as_tuple=True)
+    return Scored(mask, rows * labels.shape[1] + columns)
+
+
 class SharedPrefix:
-    """Hooks on a causal language model and its backbone that act only inside `with shared_prefix.packed():`.
+    """A forward pass of a causal language model, and hooks on its backbone, that act only inside `with packed():`.
 
     Raise NotShared for a model whose attention cannot run in branches.
     `padded_tokens` and `packed_tokens` count the tokens that the backbone would have run, and those that it ran.
@@ -69,10 +78,11 @@ class SharedPrefix:
         # policy and reference run the same batch, so its layout is built once: that takes a transfer from the device
         self._built: tuple[torch.Tensor, torch.Tensor, Layout] | None = None
         self._scored: Scored | None = None
+        # no hooks: PEFT 0.20 calls the model's `forward` itself, which runs none
+        self._forward = causal_lm.forward
+        causal_lm.forward = functools.wraps(self._forward)(lambda *args, **kwargs: self._score(*args, **kwargs))
         backbone = causal_lm.base_model
         self._hooks = [
-            causal_lm.register_forward_pre_hook(self._select_labels, with_kwargs=True),
-            causal_lm.register_forward_hook(self._restore_log_probs, with_kwargs=True),
             backbone.register_forward_pre_hook(self._pack, with_kwargs=True),
             backbone.register_forward_hook(self._unpack, with_kwargs=True),
         ]
@@ -81,6 +91,7 @@ class SharedPrefix:
         """Leave the model as it was."""
         for hook in self._hooks:
             hook.remove()
+        self._model.forward = self._forward
         use_own_attention(self._model)
 
     @contextmanager
@@ -100,29 +111,21 @@ class SharedPrefix:
             self._built = (ids, mask, build_layout(ids, mask))
         return self._built[2]
 
-    def _select_labels(
-        self, model: torch.nn.Module, args: Arguments, kwargs: Keywords
-    ) -> tuple[Arguments, Keywords] | None:
-        """Give TRL's fused head (trl/trainer/utils.py, `add_fused_lm_head`) only the S labels, already shifted."""
+    def _score(self, *args: object, **kwargs: Any) -> CausalLMOutputWithPast:
+        """Run the model's forward pass; packed, its head gets the S labelled positions alone."""
         labels = kwargs.get("labels")
         if not self._active or not kwargs.get("fused_lm_head") or labels is None:
-            return None
+            return self._forward(*args, **kwargs)
+        self._scored = scored = _scored_positions(labels)
         layout = self._layout_of(kwargs["input_ids"], kwargs["attention_mask"])
-        # the state at position t predicts the token at t + 1: shift by one, then keep the labelled positions
-        mask = labels[:, 1:] != IGNORED_LABEL
-        rows, columns = mask.nonzero(as_tuple=True)
-        self._scored = Scored(mask, rows * labels.shape[1] + columns)
-        shift_labels = labels[:, 1:][mask][None]
-        # the backbone gets another mask; to the routers' loss this one weighs each packed token
-        return args, {**kwargs, "labels": None, "shift_labels": shift_labels, "attention_mask": layout.counts}
-
-    def _restore_log_probs(
-        self, model: torch.nn.Module, args: Arguments, kwargs: Keywords, output: CausalLMOutputWithPast
-    ) -> CausalLMOutputWithPast | None:
-        """Put the head's `[1, S]` results back to their places in `[2B, T - 1]`, with 0 where there is no label."""
-        scored, self._scored = self._scored, None
-        if scored is None:
-            return None
+        # TRL's fused head (trl/trainer/utils.py, `add_fused_lm_head`) takes labels that are shifted already. The
+        # backbone gets another mask; to the routers' loss this one weighs each packed token
+        kwargs |= {"labels": None, "shift_labels": labels[:, 1:][scored.mask][None], "attention_mask": layout.counts}
+        try:
+            output = self._forward(*args, **kwargs)
+        finally:
+            self._scored = None
+        # put the head's [1, S] results back to their places in [2B, T - 1], with 0 where there is no label
         for name, value in list(output.items()):
             if isinstance(value, torch.Tensor) and value.dim() == 2:
                 output[name] = value.new_zeros(scored.mask.shape).masked_scatter(scored.mask, value)
@@ -132,7 +135,7 @@ class SharedPrefix:
         ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
         if not self._active or ids is None or mask is None:
             return None
-        # behind `_select_labels`, the mask is no longer that of the batch
+        # behind `_score`, the mask is no longer that of the batch
         layout = self._built[2] if self._built and self._scored else self._layout_of(ids, mask)
         self._layout = layout
         self._shape = (ids.shape[0], ids.shape[1])
