@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hubdpo import console
 from hubdpo.config.spelling import Value, as_key, respell, respelled
@@ -53,7 +53,7 @@ class Cli:
 
 
 NumberOrAuto = Annotated[int | Literal["auto"] | None, Cli(metavar="N|auto", text=True)]
-PathOrName = Annotated[str, Cli(call_type=str | Path)]
+PathOrName = Annotated[str, Field(min_length=1), Cli(call_type=str | Path)]
 
 
 class Unfit(ValueError):

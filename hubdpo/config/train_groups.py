@@ -38,6 +38,7 @@ class RunOptions(Config):
     output_dir: Command[Annotated[Path, Cli(short="-o", metavar="DIR")]] = Field(description="Run folder to write.")
     adapter: Command[Annotated[str | None, Cli(call_type=str | Path | None)]] = Field(
         None,
+        min_length=1,
         description="LoRA adapter to start from: USER/NAME[@REVISION] or a folder. It settles rank, alpha and layers.",
     )
     resume: Command[bool] = Field(False, description="Continue from the newest complete checkpoint in the run folder.")

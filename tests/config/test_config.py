@@ -367,3 +367,9 @@ def test_a_value_of_another_kind_is_refused_with_what_to_give(
     with pytest.raises(ConfigError, match=words) as caught:
         TrainConfig.build(needed | options)
     assert hint in str(caught.value.hint).lower()
+
+
+@pytest.mark.parametrize("name", ["dataset", "adapter", "model_name_or_path"])
+def test_an_empty_name_is_no_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=name.replace("_", "[-_]")):
+        TrainConfig.build({"model_name_or_path": "a/b", "dataset": "d", "output_dir": "r", name: ""})

@@ -53,8 +53,8 @@ def test_a_release_is_trained_further_and_the_chain_is_kept(
     card = ModelCard.load(repo_id).text
     assert f"Training started from the adapter `{repo_id}` v1.0.0 at `{first.commit}`." in card
     assert "reference: the adapter that training started from |" in card
-    assert "| 1 | the base model | `prepared` fingerprint" in card
-    assert f"| 2, this one | `{repo_id}` v1.0.0 at `{first.commit}` | `prepared`" in card
+    assert "| 1 | DPO | the base model | `prepared` fingerprint" in card
+    assert f"| 2, this one | DPO | `{repo_id}` v1.0.0 at `{first.commit}` | `prepared`" in card
     assert f"--adapter {repo_id}@{first.commit}" in card
     assert "--lora-r" not in card
     assert f"started from `{repo_id}` v1.0.0" in card.partition("## Changes")[2]

@@ -44,6 +44,7 @@ class Round(Part):
     dataset: DatasetRef
     base: str
     base_revision: str | None = None
+    losses: list[str] = Field(default_factory=lambda: ["sigmoid"])
     steps: Count = 0
 
 
@@ -180,8 +181,9 @@ class RunManifest(Manifest):
         before = AdapterRef.model_validate(start.model_dump(include=set(AdapterRef.model_fields))) if start else None
         dataset = self.dataset.model_copy(update={"citation": None})
         this = Round(
-            started_from=before, dataset=dataset, base=base.name, base_revision=base.revision, steps=self.steps
-        )
+            started_from=before, dataset=dataset, base=base.name, base_revision=base.revision, steps=self.steps,
+            **({"losses": self.config["loss_type"]} if "loss_type" in self.config else {}),
+        )  # fmt: skip
         return [this, *(start.rounds if start else ())]
 
 

@@ -38,7 +38,7 @@ FILES = {
 }
 
 BIBTEX = re.compile(r"^```bibtex\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
-SHOWN = {"loss_type", "beta", "reference"}
+SHOWN = {"loss_type", "beta", "reference", "reference_adapter"}
 """Options of the loss that every card shows; the others where they differ from their defaults."""
 OWN_TEMPLATE = {
     "tokenizer.json": "tokenizer (with the other tokenizer files), unchanged from the base model",

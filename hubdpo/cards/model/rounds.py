@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hubdpo.artefacts.manifests.run import AdapterRef, DatasetRef, Round
 from hubdpo.cards.fences import one_line
+from hubdpo.cards.model.citations import method_of
 
 Row = tuple[str, ...]
 
@@ -17,11 +18,12 @@ def adapter_words(ref: AdapterRef) -> str:
 
 
 def round_rows(rounds: Sequence[Round]) -> list[Row]:
-    """Return (round, started from, data, steps), the first round first; the last one is this release."""
+    """Return (round, method, started from, data, steps), the first round first; the last one is this release."""
     first_to_last = list(reversed(rounds))
     return [
         (
             f"{number}{', this one' if number == len(first_to_last) else ''}",
+            one_line(method_of(each.losses)),
             adapter_words(each.started_from) if each.started_from is not None else "the base model",
             _data_words(each.dataset),
             f"{each.steps:,}",
