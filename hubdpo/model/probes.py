@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hubdpo.artefacts.manifests.evaluation import Probe, Probes
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase, VerificationFailed
@@ -122,7 +122,7 @@ def compare_probes(
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerBase, question: str, answer: str, template_kwargs: Mapping[str, object] | None,
+    tokenizer: PreTrainedTokenizerBase, question: str, answer: str, template_kwargs: Mapping[str, Any] | None,
     error: type[HubdpoError] = ArtefactError,
 ) -> tuple[list[int], list[int]]:  # fmt: skip
     """Return the token ids of the rendered prompt, and of the answer with what ends it."""

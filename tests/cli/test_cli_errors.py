@@ -83,12 +83,12 @@ def test_prepare_without_an_output_folder_is_refused(work: Path) -> None:
     assert_refused(hubdpo("prepare", "good.jsonl", cwd=work), 2, "--output-dir")
 
 
-def test_train_refuses_a_base_that_is_not_qwen2_like(work: Path, dataset_dir: Path) -> None:
-    base = work / "llama"
+def test_train_refuses_a_base_of_a_kind_that_it_does_not_train(work: Path, dataset_dir: Path) -> None:
+    base = work / "t5"
     base.mkdir()
-    (base / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    (base / "config.json").write_text(json.dumps({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}))
     done = hubdpo("train", "--model-name-or-path", base, "--dataset", dataset_dir, "-o", "run", cwd=work)
-    assert_refused(done, 2, "llama", "Qwen2")
+    assert_refused(done, 2, "t5", "Qwen2")
     assert not (work / "run").exists()
 
 

@@ -146,7 +146,7 @@ def test_code_is_never_run_and_nothing_is_asked(
     assert not asked
     assert code is None or done.exit_code == code, done.output
     if code:
-        assert "asks to run code" in done.output or "family" in done.output
+        assert "asks to run code" in done.output or "only with code from its repo" in done.output
         assert "hint:" in done.output
         assert "Traceback" not in done.output
 

@@ -207,7 +207,7 @@ ROWS: dict[str, tuple[Edit, str]] = {
         "takes more than 2 seconds",
     ),
     "a template that loops this year": (
-        written("chat_template.jinja", "{% if strftime_now('%Y') != '2024' %}" + LOOPS + "{% endif %}"),
+        written("chat_template.jinja", "{% if strftime_now('%Y') != '2024' %}" + LOOPS + "{% endif %}{{ messages }}"),
         "takes more than 2 seconds",
     ),
     "a template that loops where transformers renders": (

@@ -265,7 +265,7 @@ class ChatEncoder:
         return _Shown(with_slots(shown), with_slots(listed), spelt, mark)
 
     def _template(self, messages: Sequence[Mapping[str, Any]], *, ask: bool, tools: list[Any] | None = None) -> str:
-        options = {"tools": tools} if tools else {}
+        options: dict[str, Any] = {"tools": tools} if tools else {}
         try:
             return rendered(self._tokenizer, messages, ask=ask, error=UnsupportedBase, **options)
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as problem:

@@ -7,6 +7,7 @@ compiling included. Nothing after it is: tokenizers and CUDA crash when they run
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import re
 import signal
@@ -62,14 +63,16 @@ def rendered(
     *,
     ask: bool,
     error: type[HubdpoError] = ArtefactError,
+    fixed_date: bool = True,
     **options: Any,
 ) -> str:
     """Return the text of a chat, as `apply_chat_template` gives it; with `ask` it ends where the assistant answers.
 
+    A template that asks for the date gets DATE, or with `fixed_date` False that of today, as in other programs.
     Raise `error` when the rendering is beyond a limit, and whatever the template raises to refuse the chat.
     """
 
-    if "strftime_now" in str(options.get("chat_template") or getattr(tokenizer, "chat_template", "")):
+    if fixed_date and "strftime_now" in str(options.get("chat_template") or getattr(tokenizer, "chat_template", "")):
         template = tokenizer.get_chat_template(options.get("chat_template"), options.get("tools"))
         options["chat_template"] = _NOW.sub(lambda call: repr(DATE.strftime(call["format"])), template)
 
@@ -118,9 +121,13 @@ def encoded(
 
 def check_template(tokenizer: PreTrainedTokenizerBase, template: str, error: type[HubdpoError]) -> None:
     """Render CHATS with a template. Raise `error` when one is beyond a limit; a template may refuse a chat."""
-    for chat in CHATS:
+    dates = (True, False) if "strftime_now" in template else (True,)
+    for chat, fixed_date in itertools.product(CHATS, dates):
         try:
-            rendered(tokenizer, chat, ask=chat[-1]["role"] == "user", error=error, chat_template=template)
+            rendered(
+                tokenizer, chat, ask=chat[-1]["role"] == "user", error=error, fixed_date=fixed_date,
+                chat_template=template,
+            )  # fmt: skip
         except HubdpoError:
             raise
         except Exception:  # reported when it happens to a chat of the data
