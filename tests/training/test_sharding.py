@@ -227,6 +227,13 @@ def test_the_run_chooses_the_type_and_not_the_launcher(
     assert args.mixed_precision == os.environ["ACCELERATE_MIXED_PRECISION"] == expected
 
 
+def test_a_run_without_a_launcher_leaves_the_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    args = dpo_config(run(tmp_path, dtype="bfloat16"), device="cpu", steps=1, evaluates=False)
+    assert args.mixed_precision == "bf16"
+    assert "ACCELERATE_MIXED_PRECISION" not in os.environ
+
+
 @pytest.mark.slow
 def test_a_run_that_accelerate_does_not_shard_is_stopped(tiny_base: Path, tmp_path: Path) -> None:
     command = options(tiny_base, dataset(tmp_path), tmp_path / "run")

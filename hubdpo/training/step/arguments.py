@@ -28,8 +28,9 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool,
     batch, accumulated = batches_of(config)
     bfloat16 = compute_dtype(device, config.dtype) == torch.bfloat16
     deepspeed = deepspeed_config(config, batch, accumulated, bfloat16=bfloat16)
-    # accelerate's configuration may name another type, and would have it in some passes alone
-    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if bfloat16 and deepspeed is None else "no"
+    # a launcher may name another type, and accelerate would have it in some passes alone
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if bfloat16 and deepspeed is None else "no"
     args = DPOConfig(
         **{name: getattr(config, name) for name in SAME_IN_TRL},
         # the trainer gets the losses that TRL does not know from its objective
