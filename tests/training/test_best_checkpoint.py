@@ -11,11 +11,12 @@ from typing import Any
 import orjson
 import pytest
 import torch
+from killed import killed_copy
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 
 from hubdpo import prepare, push, train
-from hubdpo.artefacts.manifests.run import ChosenStep, RunManifest
+from hubdpo.artefacts.manifests.run import ChosenStep
 from hubdpo.cards.commands import train_command
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError, ResumeMismatch
@@ -139,10 +140,7 @@ def test_a_stopped_run_is_resumed_with_its_patience(tiny_base: Path, contrary: P
     assert found.chosen is not None
     assert found.chosen.step == 1
     for left in (2, 3):
-        shutil.copytree(whole, cut)
-        for step in range(left + 1, 4):
-            shutil.rmtree(cut / f"checkpoint-{step}")
-        RunManifest.read(cut / "run.json").model_copy(update={"status": "running"}).write(cut / "run.json")
+        killed_copy(whole, cut, after=left)
         again = train(**{**chosen, "output_dir": cut}, resume=True)
         assert (again.steps, again.chosen) == (3, found.chosen)
         assert (cut / ADAPTER).read_bytes() == (whole / ADAPTER).read_bytes()

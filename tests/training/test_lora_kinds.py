@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from killed import killed_copy
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from hubdpo import merge, push, train
-from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ConfigError
 from hubdpo.model.bases.load import load_base
@@ -73,11 +72,9 @@ def test_a_dora_run_is_resumed_published_and_merged(
         "model_name_or_path": tiny_base_repo, "dataset": dataset_dir, "max_steps": 3, "max_length": 128,
         "learning_rate": 1e-3, "gradient_accumulation_steps": 1, "save_steps": 1, "use_dora": True, "use_rslora": True,
     }  # fmt: skip
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole = tmp_path / "whole"
     train(**chosen, output_dir=whole)
-    shutil.copytree(whole, cut)
-    shutil.rmtree(cut / "checkpoint-3")
-    RunManifest.read(cut / "run.json").model_copy(update={"status": "running"}).write(cut / "run.json")
+    cut = killed_copy(whole, tmp_path / "cut", after=2)
     train(**chosen, output_dir=cut, resume=True)
     name = "adapter_model.safetensors"
     assert (cut / name).read_bytes() == (whole / name).read_bytes()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killed import killed_copy
 from test_training_ready import assert_like_losses, train_in_two_processes
 
 from hubdpo import prepare, train
-from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError, DataError
@@ -115,10 +114,8 @@ def test_a_run_that_is_resumed_ends_with_the_same_bits(
     tiny_base: Path, scored: Path, tmp_path: Path, shaped: tuple[dict[str, Any], Path]
 ) -> None:
     chosen, whole = shaped
-    cut = Path(shutil.copytree(whole, tmp_path / "run"))
-    shutil.rmtree(cut / "checkpoint-4")
+    cut = killed_copy(whole, tmp_path / "run", after=2)
     (cut / ADAPTER).unlink()
-    RunManifest.read(cut / "run.json").model_copy(update={"status": "running"}).write(cut / "run.json")
     train(**options(tiny_base, scored, cut, **chosen), resume=True)
     assert (cut / ADAPTER).read_bytes() == (whole / ADAPTER).read_bytes()
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 from test_shared_prefix import make_trainer as stock_trainer
 from test_shared_prefix import one_step, pairs, with_turns
+from test_shares import move_adapter, step
 from test_token_budget import LONGEST, config_for
 from transformers import AutoTokenizer
 
@@ -51,22 +52,8 @@ def trainer_for(base: Path, out: Path, data: Dataset, *, nf4: bool = False, **op
         load_base(base, device="cpu", load_in_4bit=nf4), AutoTokenizer.from_pretrained(base), data, data,
         device="cpu", steps=1, callbacks=[],
     )  # fmt: skip
-    draw = torch.Generator().manual_seed(1)
-    for name, weight in trainer.model.named_parameters():
-        if "lora_" in name:
-            weight.data = torch.randn(weight.shape, generator=draw) * 0.05
+    move_adapter(trainer)
     return trainer
-
-
-def step(trainer: SharedPrefixDPOTrainer) -> Step:
-    """The step as transformers runs it: the loss, what is logged of it, and the gradients."""
-    trainer.create_optimizer()
-    loader = trainer.get_train_dataloader()
-    batches, _ = trainer.get_batch_samples(iter(loader), len(loader), torch.device("cpu"))
-    trainer.current_gradient_accumulation_steps = len(batches)
-    loss = sum(trainer.training_step(trainer.model, batch).item() for batch in batches)
-    gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
-    return loss, dict(trainer._metrics["train"]), gradients
 
 
 def peer_step(trainer: SharedPrefixDPOTrainer, loss: str, options: dict[str, Any]) -> Step:

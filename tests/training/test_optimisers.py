@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from killed import killed_copy
 from transformers import Trainer
 from transformers.training_args import OptimizerNames
 
 from hubdpo import train
-from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.config.optimiser import OPTIMISERS, REFUSED
 from hubdpo.errors import ConfigError
@@ -94,11 +93,9 @@ def test_a_resumed_run_ends_with_the_same_bits(tiny_base: Path, dataset_dir: Pat
         "learning_rate": 1e-3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "save_steps": 1,
         "load_in_4bit": False, "adam_beta1": 0.8, "warmup_steps": 2,
     }  # fmt: skip
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole = tmp_path / "whole"
     train(**chosen, output_dir=whole)
-    shutil.copytree(whole, cut)
-    shutil.rmtree(cut / "checkpoint-3")
-    RunManifest.read(cut / "run.json").model_copy(update={"status": "running"}).write(cut / "run.json")
+    cut = killed_copy(whole, tmp_path / "cut", after=2)
     train(**chosen, output_dir=cut, resume=True)
     assert (cut / ADAPTER).read_bytes() == (whole / ADAPTER).read_bytes()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from killed import killed_copy
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -65,12 +66,9 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cut(copied: Path) -> Path:
+def cut(finished: Path, tmp_path: Path) -> Path:
     """The run as a kill after its second step left it."""
-    shutil.rmtree(copied / "checkpoint-3")
-    manifest = RunManifest.read(copied / "run.json")
-    manifest.model_copy(update={"status": "running"}).write(copied / "run.json")
-    return copied
+    return killed_copy(finished, tmp_path / "run", after=2)
 
 
 def test_a_run_that_is_extended_is_the_longer_run(

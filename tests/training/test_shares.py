@@ -26,11 +26,16 @@ def trainer_for(base: Path, out: Path, **options: Any) -> SharedPrefixDPOTrainer
         AutoTokenizer.from_pretrained(base), pairs("skewed", ROWS), pairs("skewed", ROWS),
         device="cpu", steps=1, callbacks=[],
     )  # fmt: skip
+    move_adapter(trainer)
+    return trainer
+
+
+def move_adapter(trainer: SharedPrefixDPOTrainer) -> None:
+    """Give the adapter other weights than those of the first step."""
     draw = torch.Generator().manual_seed(1)
     for name, weight in trainer.model.named_parameters():
         if "lora_" in name:
             weight.data = torch.randn(weight.shape, generator=draw) * 0.05
-    return trainer
 
 
 def step(trainer: SharedPrefixDPOTrainer) -> tuple[float, dict[str, list[float]], dict[str, torch.Tensor]]:
