@@ -31,7 +31,7 @@ DRAWERS = {
         "adapters",
         "merge",
     ),
-    "data": ("pairs", "converters", "raw", "detection", "tokens", "clean", "prepare", "load"),
+    "data": ("pairs", "converters", "raw", "detection", "tokens", "clean", "prepare", "load", "encoded"),
     "training": (
         "schedule",
         "sharding",
