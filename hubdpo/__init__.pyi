@@ -180,6 +180,7 @@ def train(
     shared_prefix: bool = True,
     gradient_checkpointing: bool = True,
     checkpoint_layers: int | Literal["auto"] | None = None,
+    use_liger_kernel: bool = False,
     eval_steps: int = 50,
     max_eval_pairs: int = 512,
     eval_dataset: list[str | Path] = [],

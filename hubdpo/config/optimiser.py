@@ -9,7 +9,6 @@ from pydantic import Field, field_validator, model_validator
 from hubdpo.config.base import Config, Unfit, Values
 from hubdpo.config.roles import Weights
 from hubdpo.config.schedules import ScheduleArguments
-from hubdpo.errors import ConfigError
 
 
 class Optimiser(NamedTuple):
@@ -101,9 +100,3 @@ class OptimiserOptions(Config):
     def warmup(self, steps: int) -> int:
         """Return the warm-up steps of a run of `steps`."""
         return round(self.warmup_ratio * steps) if self.warmup_steps is None else self.warmup_steps
-
-
-def check_runs_on(optim: str, *, cuda: bool) -> None:
-    """Raise ConfigError for an optimiser that needs a CUDA device where there is none."""
-    if OPTIMISERS[optim].on_gpu and not cuda:
-        raise ConfigError(f"`--optim {optim}` needs a CUDA device", hint="--optim adamw_torch_fused")

@@ -181,6 +181,11 @@ class MemoryOptions(Config):
         description="Layers to recompute in the longest forward pass, or as few as memory allows; shorter passes "
         "recompute fewer. On a GPU `auto`, unless --gradient-checkpointing is given; on a CPU all layers.",
     )
+    use_liger_kernel: Manner[bool] = Field(
+        False,
+        description="On a GPU, run activations of the MLP and rotary positions as kernels of Liger, in less memory "
+        "(`pip install liger-kernel`).",
+    )
 
 
 class ProcessOptions(Config):

@@ -20,6 +20,7 @@ from hubdpo.errors import UnsupportedBase
 from hubdpo.model.memory import is_out_of_memory
 from hubdpo.training.step.attention import NotShared
 from hubdpo.training.step.batch import Batch, Row, row_length
+from hubdpo.training.step.liger import WITHOUT
 from hubdpo.training.step.shared_prefix import IGNORED_LABEL
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 
@@ -37,9 +38,12 @@ def choose_forward(
 ) -> tuple[TrainConfig, str | None]:
     """Return the config as the run follows it, and why it runs the stock forward pass where it should share prefixes.
 
-    A resumed run takes the way that it took `before`. Raise UnsupportedBase for a model that TRL itself cannot run.
+    A resumed run takes the way that it took `before`. Raise UnsupportedBase for a model that TRL itself cannot run, or
+    whose log-probs Liger's kernels change.
     """
     _leave_out_router_loss(trainer)
+    if trainer.liger is not None:
+        _check_liger(trainer, _telling_pair(max(rows, key=row_length)))
     is_known = before is not None and before.config.get("shared_prefix") == config.shared_prefix
     if before is not None and is_known and trainer.not_shared is None:
         return config, before.stock_forward
@@ -110,6 +114,20 @@ def _difference(trainer: SharedPrefixDPOTrainer, pair: Row) -> str | None:
         if is_out_of_memory(problem):
             raise
         return f"the packed one fails with {_first_line(problem)}"
+
+
+def _check_liger(trainer: SharedPrefixDPOTrainer, pair: Row) -> None:
+    """Raise UnsupportedBase where Liger's kernels give other log-probs than the model's own code, but for rounding."""
+    batch: Batch = trainer._prepare_inputs(trainer.data_collator([pair]))
+    trainer.model.train()
+    ligers, liger = _log_probs(trainer, batch, packed=False), trainer.liger
+    trainer.liger = None
+    own = _log_probs(trainer, batch, packed=False)
+    trainer.liger = liger
+    if (apart := _apart(ligers, own)) > _rounding(trainer, batch):
+        raise UnsupportedBase(
+            f"Liger's kernels change the log-probs of a `{_family(trainer.model)}` model by {apart:.1g}", hint=WITHOUT
+        )
 
 
 def _log_probs(trainer: SharedPrefixDPOTrainer, batch: Batch, *, packed: bool) -> list[torch.Tensor]:

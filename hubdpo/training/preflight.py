@@ -160,6 +160,7 @@ def _one_step(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch
         with (
             out_of_memory_is(lambda: out_of_memory(config, layers=trainer.layers)),
             fixed,
+            trainer.kernels(),
             torch.random.fork_rng(devices=devices),
         ):
             # the trainer puts its model under autocast only when it trains

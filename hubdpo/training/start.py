@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import json
 import os
 import shlex
@@ -18,7 +17,7 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.config.chat_template import recorded
-from hubdpo.config.optimiser import check_runs_on
+from hubdpo.config.needs import check_needs
 from hubdpo.config.schedules import BY_EVALUATION
 from hubdpo.config.takes import takes
 from hubdpo.config.trackers import in_project, installed
@@ -86,14 +85,12 @@ def check_start(config: TrainConfig) -> TrainConfig:
     ArtefactError or HubError.
     """
     check_device(config.device)
-    check_runs_on(config.optim, cuda=config.device != "cpu" and cuda_is_possible())
+    check_needs(config, cuda=config.device != "cpu" and cuda_is_possible())
     if config.resumes and config.output_dir.is_dir():
         set_damaged_aside(config.output_dir, dry_run=config.dry_run)
     if (earlier := check_output_folder(config)) is not None:
         config = _at_commits_of(earlier, config)
     config = config.model_copy(update={"report_to": installed(config.report_to)})
-    if (package := config.optimiser.package) and not importlib.util.find_spec(package[1]):
-        raise ConfigError(f"`--optim {config.optim}` needs its package", hint=f"pip install {package[0]}")
     dataset, pinned = look_at_dataset(config.dataset)
     if config.lr_scheduler_type in BY_EVALUATION and not dataset.splits.get("test"):
         raise ConfigError(

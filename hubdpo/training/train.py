@@ -24,8 +24,8 @@ from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import TrainConfig
+from hubdpo.config.needs import check_needs
 from hubdpo.config.objective import uses_reference
-from hubdpo.config.optimiser import check_runs_on
 from hubdpo.data.load import load_with_reference
 from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError, TrainingError
@@ -59,6 +59,7 @@ from hubdpo.training.run.steps import StepLines, StopAtStep, duration
 from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_plan
 from hubdpo.training.sharding import check_sharding
 from hubdpo.training.step.batch import Row
+from hubdpo.training.step.liger import of_family
 from hubdpo.training.step.reference import reference_identity
 from hubdpo.training.step.sharded import ready_to_score
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer, use_cached_reference
@@ -85,7 +86,9 @@ def train(config: TrainConfig) -> RunManifest:
     check_base_options(config, base)
     data, dataset = load_with_reference(config.dataset)
     device = _own_device(config.device)
-    check_runs_on(config.optim, cuda=device == "cuda")
+    check_needs(config, cuda=device == "cuda")
+    if config.use_liger_kernel and base.facts is not None:
+        of_family(str(base.facts.config["model_type"]))
     sharding = check_sharding(device, config)
     if device == "cuda" and not (sharding and sharding.shards_weights):  # the preflight measures the whole model
         config = config.for_gpu(earlier.manifest.config if earlier else None)

@@ -216,6 +216,16 @@ def test_a_value_that_changes_the_result_is_not_left_out(tmp_path: Path, values:
     assert words in caught.value.message
 
 
+@pytest.mark.parametrize(("values", "used"), [
+    ({"use_peft": True, "use_liger_kernel": True}, True), ({"stage": "dpo", "enable_liger_kernel": True}, True),
+    ({"rl": "dpo", "liger_rope": True, "liger_rms_norm": True}, True), ({"rl": "dpo", "liger_rms_norm": True}, False),
+    ({"rl": "dpo", "liger_glu_activation": True, "liger_rope": False}, True),
+])  # fmt: skip
+def test_ligers_kernels_of_other_trainers(tmp_path: Path, values: dict[str, Any], used: bool) -> None:
+    given = {"model_name_or_path": "x/y", "dataset": "d", "output_dir": "r"}
+    assert TrainConfig.build(given, file=written(tmp_path, values)).use_liger_kernel is used
+
+
 @pytest.mark.parametrize(("value", "nf4"), [("qlora", True), ("lora", False)])
 def test_axolotls_adapter_is_its_quantisation(tmp_path: Path, value: str, nf4: bool) -> None:
     values = {"base_model": "x/y", "datasets": [{"path": "d"}], "adapter": value, "output_dir": "r"}

@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 
 from hubdpo.training.preflight import preflight
 from hubdpo.training.step.attention import PREFIX
+from hubdpo.training.step.liger import LigerKernels
 from hubdpo.training.step.reference import add_reference_log_probs
 from tests.benchmarks.bench_train import OwnParts, grouped
 from tests.gpu.findings import Check
@@ -218,15 +219,5 @@ def run(check: Check) -> None:
     with bench.compiled():
         bench.arm("hubdpo --reference cached, compiled layers", **fast, fused=False)
     if importlib.util.find_spec("liger_kernel"):
-        liger(bench)
-        bench.arm("hubdpo --reference cached, with Liger's kernels", **fast)
-
-
-def liger(bench: Bench) -> None:
-    """Replace what hubdpo leaves to the model: SwiGLU and rotary positions."""
-    from liger_kernel.transformers import apply_liger_kernel_to_qwen2
-
-    apply_liger_kernel_to_qwen2(
-        rope=True, rms_norm=False, swiglu=True, cross_entropy=False, fused_linear_cross_entropy=False,
-        model=bench.trainer.model.get_base_model(),
-    )  # fmt: skip
+        bench.trainer.liger = LigerKernels(bench.trainer.model.get_base_model())  # as `--use-liger-kernel` does
+        bench.arm("hubdpo --reference cached --use-liger-kernel", **fast)

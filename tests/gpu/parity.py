@@ -6,12 +6,14 @@ padding, which changes nothing but the shapes of the kernels.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 
 import pytest
 import torch
 
 from hubdpo.model.bases.load import load_base
+from hubdpo.training.step.liger import LigerKernels
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 from tests.benchmarks.bench_train import OwnParts
 from tests.gpu.findings import Check
@@ -53,19 +55,25 @@ def _compare(
     def step(*, ours: bool, inputs: dict[str, torch.Tensor]) -> Step:
         parts.use(packed=ours, fused=ours)
         trainer.model.zero_grad()
-        loss = trainer.compute_loss(trainer.model_wrapped, dict(inputs))
-        loss.backward()
+        with trainer.kernels():
+            loss = trainer.compute_loss(trainer.model_wrapped, dict(inputs))
+            loss.backward()
         weights = trainer.model.named_parameters()
         return loss.item(), {name: w.grad.float().clone() for name, w in weights if w.grad is not None}
 
     stock = step(ours=False, inputs=batch)
     ours = _apart(step(ours=True, inputs=batch), stock)
     yardstick = _apart(step(ours=False, inputs=wider), stock)
+    liger = None
+    if check.device == "cuda" and importlib.util.find_spec("liger_kernel"):
+        trainer.liger = LigerKernels(trainer.model.get_base_model())
+        liger = _apart(step(ours=True, inputs=batch), stock)
     limit = 1e-4 if dtype == "float32" else max(2 * yardstick[1], 1e-2)
     check.find(
         parity=dtype, **options, loss=stock[0], loss_and_gradients_apart=ours, with_more_padding=yardstick,
         adapter=sorted({str(w.dtype) for w in trainer.model.parameters() if w.requires_grad}),
-        padded_tokens=shared.padded_tokens, packed_tokens=shared.packed_tokens, ok=ours[1] <= limit,
+        padded_tokens=shared.padded_tokens, packed_tokens=shared.packed_tokens, with_liger=liger,
+        ok=max(ours[1], liger[1] if liger else 0) <= limit,
     )  # fmt: skip
 
 

@@ -34,6 +34,11 @@ def _adapter(value: Any, values: Values) -> Values:
     return only(value, {"qlora": {"load_in_4bit": True}, "lora": lora}, common.ADAPTERS)
 
 
+def _liger(value: Any, values: Values) -> Values:
+    """Take Liger's kernels for rotary positions or the MLP, which hubdpo has as one option."""
+    return {"use_liger_kernel": True} if value else {}
+
+
 def _tracked(value: Any, values: Values) -> Values:
     return {"report_to": ["wandb"], "project": value} if value else {}
 
@@ -51,6 +56,7 @@ def _losses(value: Any, values: Values) -> Values:
 CONVERTED: dict[str, Convert] = {
     **common.CONVERTED,
     "datasets": _dataset, "test_datasets": _held_out, "adapter": _adapter, "wandb_project": _tracked,
+    "liger_rope": _liger, "liger_glu_activation": _liger, "liger_swiglu": _liger,
     "rl": _losses, "cpo_alpha": lambda value, values: {},  # a part of `rl: simpo`
     "lora_target_linear": lambda value, values: only(
         value, {True: {"lora_target_modules": ["all-linear"]}, False: {}}, "true and false are known"
@@ -108,8 +114,8 @@ AXOLOTL = Trainer(
         "eval_sample_packing", "xformers_attention", "flash_attention", "sdp_attention", "flash_attn_cross_entropy",
         "flash_attn_rms_norm", "wandb_entity", "wandb_watch", "wandb_run_id", "loss_watchdog_threshold",
         "loss_watchdog_patience", "lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_on_cpu",
-        "dataset_processes", "plugins", "shuffle_merged_datasets", "early_stopping", "liger_rope", "liger_rms_norm",
-        "liger_glu_activation", "liger_layer_norm", "liger_fused_linear_cross_entropy", "s2_attention",
+        "dataset_processes", "plugins", "shuffle_merged_datasets", "early_stopping", "liger_rms_norm",
+        "liger_layer_norm", "liger_cross_entropy", "liger_fused_linear_cross_entropy", "s2_attention",
         "dpo_padding_free", "skip_prepare_dataset", "use_tensorboard",
     },
     defaults={

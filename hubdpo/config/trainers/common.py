@@ -110,7 +110,7 @@ FREE = frozenset({
     "overwrite_output_dir", "pad_to_multiple_of", "prediction_loss_only", "preprocessing_num_workers",
     "remove_unused_columns", "restore_callback_states_from_checkpoint", "save_on_each_node", "save_safetensors",
     "skip_memory_metrics", "torch_compile", "torch_compile_backend", "torch_compile_mode",
-    "torch_empty_cache_steps", "trust_remote_code", "use_cache", "use_flash_attention_2", "use_liger_kernel",
+    "torch_empty_cache_steps", "trust_remote_code", "use_cache", "use_flash_attention_2",
 })  # fmt: skip
 """Speed, memory, logging and files of other programs. `trust_remote_code` is among them: hubdpo runs no code of a repo,
 and refuses a base that needs some."""

@@ -61,7 +61,8 @@ LLAMA_FACTORY = Trainer(
     }),
     renamed={
         "cutoff_len": "max_length", "pref_beta": "beta", "dpo_label_smoothing": "label_smoothing",
-        "adapter_name_or_path": "adapter", "swanlab_project": "project", "swanlab_run_name": "run_name",
+        "adapter_name_or_path": "adapter", "enable_liger_kernel": "use_liger_kernel",
+        "swanlab_project": "project", "swanlab_run_name": "run_name",
     },
     converted=CONVERTED,
     says={
@@ -102,7 +103,7 @@ LLAMA_FACTORY = Trainer(
         "default_system": "a system prompt stands in the data: prepare it",
     },
     free=common.FREE | {
-        "template", "dataset_dir", "media_dir", "plot_loss", "flash_attn", "enable_liger_kernel", "use_unsloth",
+        "template", "dataset_dir", "media_dir", "plot_loss", "flash_attn", "use_unsloth",
         "use_unsloth_gc", "cache_dir", "use_fast_tokenizer", "split_special_tokens", "low_cpu_mem_usage",
         "infer_backend",
         "infer_dtype", "print_param_status", "swanlab_mode", "disable_gradient_checkpointing", "compute_accuracy",

@@ -23,6 +23,7 @@ from hubdpo.training.step.attention import NotShared
 from hubdpo.training.step.batch import TOTALS, AssistantCollator, Batch, Counts, Pass, Step, Tally, cut_into_passes
 from hubdpo.training.step.checkpointing import Recomputed, checkpointed_layers
 from hubdpo.training.step.held_out import NamedEvaluations, Sets, each, held_out
+from hubdpo.training.step.liger import LigerKernels
 from hubdpo.training.step.lora import FusedLora, FusedNorms
 from hubdpo.training.step.objectives import Objective
 from hubdpo.training.step.reference import add_reference_log_probs
@@ -59,6 +60,7 @@ class SharedPrefixDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
     recomputed: Recomputed | None = None
     fused_lora: FusedLora | None = None
     fused_norms: FusedNorms | None = None
+    liger: LigerKernels | None = None
     loss_weights: list[float]
     router_aux_loss_coef: float
     evaluating = False
@@ -92,9 +94,15 @@ class SharedPrefixDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
     def create_model_card(self, *args: object, **kwargs: object) -> None:
         """Write no card: TRL's knows neither base nor data. `hubdpo push` writes the card of a release."""
 
+    def kernels(self) -> contextlib.AbstractContextManager[None]:
+        """Return what a training pass computes within: Liger's kernels, where the run has them."""
+        return self.liger.on() if self.liger is not None else contextlib.nullcontext()
+
     @contextlib.contextmanager
     def _packed(self) -> Iterator[None]:
-        with self.shared_prefix.packed() if self.shared_prefix else contextlib.nullcontext(), self.own_autocast():
+        packed = self.shared_prefix.packed() if self.shared_prefix else contextlib.nullcontext()
+        kernels = self.kernels() if self.model.training else contextlib.nullcontext()
+        with packed, kernels, self.own_autocast():
             yield
 
     def compute_ref_log_probs(self, model: PeftModel, inputs: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -153,7 +161,7 @@ class SharedPrefixDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
                 # the processes exchange gradients once a batch, with its last pass
                 is_last = index == len(passes) - 1
                 synced = contextlib.nullcontext() if is_last else self.accumulating(model)
-                with synced, self._tallied("train", self._step.tally, part.counts):
+                with synced, self.kernels(), self._tallied("train", self._step.tally, part.counts):
                     loss += super().training_step(model, part.inputs, *args, **kwargs)
         finally:
             *self.loss_weights, self.router_aux_loss_coef = weights
@@ -285,6 +293,8 @@ def make_trainer(
             trainer.not_shared = str(problem)
         if trainer.shared_prefix and not trainer.shards_weights:
             trainer.fused_lora, trainer.fused_norms = FusedLora(trainer.model), FusedNorms(trainer.model)
+    if config.use_liger_kernel:
+        trainer.liger = LigerKernels(trainer.model.get_base_model())
     if config.checkpoint_layers is not None and trainer.layers:
         count = trainer.layers if config.checkpoint_layers == "auto" else config.checkpoint_layers
         trainer.recomputed = Recomputed(trainer.model.get_base_model(), count)
@@ -294,12 +304,14 @@ def make_trainer(
 def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: Mapping[str, object]) -> None:
     """Add the reference log-probs to every row, so that a step runs only the policy.
 
-    Each split gets those of the mode in which its policy runs: fused projections and norms round otherwise.
+    Each split gets those of the mode in which its policy runs: fused projections, norms and kernels round otherwise.
     """
 
     def with_reference(data: Dataset, *, training: bool) -> Dataset:
         trainer.model.train(training)
         kind = {"fused": training and trainer.fused_lora is not None}
+        if training and trainer.liger is not None:
+            kind["liger"] = True
         return Dataset.from_list(add_reference_log_probs(trainer, data.to_list(), identity={**identity, **kind}))
 
     trainer.eval_dataset = each(trainer.eval_dataset, lambda data: with_reference(data, training=False))
