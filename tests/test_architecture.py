@@ -41,6 +41,7 @@ DRAWERS = {
         "preflight",
         "run",
         "launch",
+        "common",
         "train",
         "start",
     ),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, Sample, StartScores, Stratum, mcnemar
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
+T = TypeVar("T")
 Row = Mapping[str, list[int]]
 """Token ids of a pair: `prompt_ids`, `chosen_ids`, `rejected_ids`."""
 PROMPTS = (
@@ -31,6 +32,13 @@ PROMPTS = (
     "请用两句话介绍一下茶的历史。",
 )
 NEW_TOKENS = 48
+Once = Callable[[str, Callable[[], Any]], Any]
+"""Returns what was made under a name before, or makes it."""
+
+
+def anew(name: str, make: Callable[[], T]) -> T:
+    """Make it, as `Once` of an adapter that is scored alone."""
+    return make()
 
 
 @dataclass(frozen=True)
@@ -67,14 +75,15 @@ def score_pairs(
     max_length: int = 1024,
     prompt_budget: int = 512,
     batch_size: int = 4,
+    once: Once = anew,
 ) -> EvalReport:
     """Score pairs with a PEFT model, its adapter on and off, and with its reference adapter where it has one.
 
     The defaults are those of training.
 
     A pair is ranked right when the chosen answer has the higher log-likelihood, divided by its length in tokens. The
-    reward margin is that of DPO's implicit reward (arXiv 2305.18290, equation 5). Raise ArtefactError when no pair can
-    be scored.
+    reward margin is that of DPO's implicit reward (arXiv 2305.18290, equation 5). `once` keeps what does not depend on
+    the adapter for the next one. Raise ArtefactError when no pair can be scored.
     """
     encoder = PairTokenizer(tokenizer, max_length=max_length, prompt_budget=prompt_budget)
     rows = encoder.rows(examples)
@@ -86,12 +95,17 @@ def score_pairs(
     was_training = model.training
     model.eval()
     adapter = _scores(model, rows, batch_size, "adapter")
-    with model.disable_adapter():
-        base = _scores(model, rows, batch_size, "base")
-    start = None
-    if has_reference(model):
+
+    def of_base() -> list[Score]:
+        with model.disable_adapter():
+            return _scores(model, rows, batch_size, "base")
+
+    def of_start() -> list[Score]:
         with reference_active(model):
-            start = _scores(model, rows, batch_size, "adapter it started from")
+            return _scores(model, rows, batch_size, "adapter it started from")
+
+    base = once("scores of the base", of_base)
+    start = once("scores of the adapter it started from", of_start) if has_reference(model) else None
     model.train(was_training)
     # reward = beta * log(policy / reference) + a term that depends on the prompt alone and cancels in the margin
     margins = [
@@ -163,12 +177,18 @@ def _scores(model: PeftModel, rows: Sequence[Row], batch_size: int, name: str) -
     return scores
 
 
-def with_samples(report: EvalReport, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> EvalReport:
+def with_samples(
+    report: EvalReport, model: PeftModel, tokenizer: PreTrainedTokenizerBase, *, once: Once = anew
+) -> EvalReport:
     """Return the report with greedy answers to PROMPTS, of NEW_TOKENS tokens at most, without and with the adapter."""
     was_training = model.training
     model.eval()
-    with model.disable_adapter():
-        base = [_answer(model, tokenizer, prompt) for prompt in PROMPTS]
+
+    def of_base() -> list[str]:
+        with model.disable_adapter():
+            return [_answer(model, tokenizer, prompt) for prompt in PROMPTS]
+
+    base = once("answers of the base", of_base)
     adapter = [_answer(model, tokenizer, prompt) for prompt in PROMPTS]
     model.train(was_training)
     samples = [

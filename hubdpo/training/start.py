@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hubdpo import console
@@ -30,6 +30,7 @@ from hubdpo.model.adapters.start_base import check_fit, with_start
 from hubdpo.model.bases.find import look_at_base
 from hubdpo.model.device import check_device, cuda_is_possible, deterministic_kernels
 from hubdpo.model.quiet import without_chatter
+from hubdpo.training.common import Common
 from hubdpo.training.launch.processes import rank, world_size
 from hubdpo.training.pair_values import check_value_columns
 from hubdpo.training.run.output_folder import check_output_folder, saved_state, set_damaged_aside
@@ -50,6 +51,11 @@ def train(config: TrainConfig) -> RunManifest:
     when the disk is full or this machine refuses anything else; Stopped at Ctrl-C. The hints of the last two are the
     command that resumes the run.
     """
+    return run_in(config, Common(), check_start)
+
+
+def run_in(config: TrainConfig, common: Common, check: Callable[[TrainConfig], TrainConfig]) -> RunManifest:
+    """Train in the output folder, alone there, once the options pass the `check`; see `train`."""
     launches = config.num_processes > 1 and world_size() == 1  # the processes it launches lock and write the folder
     config = config.model_copy(update={"num_processes": config.num_processes if launches else world_size()})
     writes = rank() == 0 and not config.dry_run
@@ -62,7 +68,7 @@ def train(config: TrainConfig) -> RunManifest:
         if writes and folder.is_dir():
             held.enter_context(alone_in(folder))
         if rank() == 0 and LAUNCHED not in os.environ:  # once for all processes
-            config = check_start(config)
+            config = check(config)
         if launches:
             held.close()
         elif writes and not folder.is_dir():
@@ -75,7 +81,7 @@ def train(config: TrainConfig) -> RunManifest:
         held.enter_context(in_project(config.project))
         from hubdpo.training.train import train as run
 
-        return run(config)
+        return run(config, common)
 
 
 def check_start(config: TrainConfig) -> TrainConfig:
@@ -84,12 +90,21 @@ def check_start(config: TrainConfig) -> TrainConfig:
     Return the config with dataset, adapter and base pinned to commits. Raise ConfigError, UnsupportedBase,
     ArtefactError or HubError.
     """
-    check_device(config.device)
-    check_needs(config, cuda=config.device != "cpu" and cuda_is_possible())
+    return check_inputs(check_folder(config))
+
+
+def check_folder(config: TrainConfig) -> TrainConfig:
+    """Check the output folder, and pin what a run in it names to its commits."""
     if config.resumes and config.output_dir.is_dir():
         set_damaged_aside(config.output_dir, dry_run=config.dry_run)
-    if (earlier := check_output_folder(config)) is not None:
-        config = _at_commits_of(earlier, config)
+    earlier = check_output_folder(config)
+    return config if earlier is None else at_commits_of(earlier, config)
+
+
+def check_inputs(config: TrainConfig) -> TrainConfig:
+    """Check the device, the trackers, the dataset, the adapter to start from and the base, and pin them to commits."""
+    check_device(config.device)
+    check_needs(config, cuda=config.device != "cpu" and cuda_is_possible())
     config = config.model_copy(update={"report_to": installed(config.report_to)})
     dataset, pinned = look_at_dataset(config.dataset)
     if config.lr_scheduler_type in BY_EVALUATION and not dataset.splits.get("test"):
@@ -115,7 +130,7 @@ def check_start(config: TrainConfig) -> TrainConfig:
     return config
 
 
-def _at_commits_of(earlier: RunManifest, config: TrainConfig) -> TrainConfig:
+def at_commits_of(earlier: RunManifest, config: TrainConfig) -> TrainConfig:
     """Pin base, adapter and dataset of a resumed run to its commits, where the options name the repos alone."""
     base, data, pinned = earlier.base, earlier.dataset, {}
     name = config.model_name_or_path

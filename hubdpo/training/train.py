@@ -11,34 +11,34 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import transformers
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import RUN_FILES, entries_of
 from hubdpo.artefacts.folders.run_folder import remember_places, resume_command
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE
-from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.manifests.run import EvaluationSet, RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import TrainConfig
 from hubdpo.config.needs import check_needs
 from hubdpo.config.objective import uses_reference
-from hubdpo.data.load import load_with_reference
 from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError, TrainingError
 from hubdpo.evaluation.scoring import score_pairs, with_samples
 from hubdpo.model.adapters.start import find_start
-from hubdpo.model.bases.find import check_base_options, find_base
-from hubdpo.model.bases.load import load_base
+from hubdpo.model.bases.find import Base, check_base_options
 from hubdpo.model.device import pick_device
 from hubdpo.model.generation import stops_elsewhere, unstopped, use_stops, write_stops
-from hubdpo.model.memory import out_of_memory_is, room_for_base, room_for_scoring
+from hubdpo.model.memory import out_of_memory_is, room_for_scoring
 from hubdpo.model.probes import record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.model.tokenizer.own_template import place_of_own, remarks_on, template_for
+from hubdpo.training.common import Common
 from hubdpo.training.families import choose_forward
 from hubdpo.training.launch.processes import launch, leave_at_exit, rank, world_size
 from hubdpo.training.pair_values import set_values
@@ -66,8 +66,11 @@ from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer, u
 from hubdpo.version import __version__, library_versions
 
 
-def train(config: TrainConfig) -> RunManifest:
-    """Train as `hubdpo.training.start.train` says, which resolved this config and locked the output folder."""
+def train(config: TrainConfig, common: Common) -> RunManifest:
+    """Train as `hubdpo.training.start.train` says, which resolved this config and locked the output folder.
+
+    A sweep gives each of its runs the same `common`, where the first one leaves what the others need.
+    """
     if config.num_processes > 1 and world_size() == 1:
         with stopped_at_ctrl_c(config):
             launch(config)
@@ -79,12 +82,9 @@ def train(config: TrainConfig) -> RunManifest:
     earlier = find_earlier_run(config)
     start = find_start(config.adapter) if config.adapter is not None else None
     config, started_from = (start.settle(config), start.ref) if start is not None else (config, None)
-    base = find_base(
-        config.model_name_or_path, config.model_revision, load_in_4bit=config.load_in_4bit,
-        needs_template=config.chat_template is None,
-    )  # fmt: skip
+    base = common.base_files(config)
     check_base_options(config, base)
-    data, dataset = load_with_reference(config.dataset)
+    data, dataset = common.data(config)
     device = _own_device(config.device)
     check_needs(config, cuda=device == "cuda")
     if config.use_liger_kernel and base.facts is not None:
@@ -99,27 +99,8 @@ def train(config: TrainConfig) -> RunManifest:
             return _nothing_left(config, earlier)
 
     # 2. tokenize the pairs
-    tokenizer = read_tokenizer(base.folder, config.chat_template_kwargs, template=config.chat_template)
-    encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
-    if config.chat_template is not None:
-        console.info(f"template  {config.chat_template}{place_of_own(base.folder)}")
-    for remark in remarks_on(tokenizer, encoder.end_of_turn):
-        console.warn(remark)
-    train_rows = encoder.rows(data["train"], config.value_columns)
-    if not train_rows:
-        raise ConfigError(
-            f"no pair is left to train on: {'; '.join(encoder.dropped())}",
-            hint=encoder.hint(),
-        )
-    test_rows: list[Row] = []  # those that the evaluations during training use
-    if (test := data.get("test")) is not None:
-        encoder_of_tests = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
-        test_rows = encoder_of_tests.rows(
-            test.select(range(min(len(test), config.max_eval_pairs))), config.value_columns
-        )
-    for split, rows in (("train", train_rows), ("test", test_rows)):
-        set_values(rows, config, split)
-    set_rows, sets = load_sets(config, data["train"], tokenizer)
+    pairs = common.once("pairs", lambda: _tokenised(config, base, data))
+    tokenizer, encoder, train_rows, test_rows = pairs.tokenizer, pairs.encoder, pairs.train, pairs.test
 
     # 3. count the steps, and print the plan
     steps = resume.steps_to_take(config, len(train_rows), earlier)
@@ -136,18 +117,17 @@ def train(config: TrainConfig) -> RunManifest:
         print_extension(config, before=earlier.planned, now=steps, warmup_steps=warmup_steps, reached=earlier.step)
 
     # 4. load the base, build the trainer, and try the longest pairs
-    transformers.set_seed(config.seed)
     metrics, lines, stopping = MetricsFile(folder), StepLines(), StopAtStep()
-    with room_for_base(load_in_4bit=config.load_in_4bit):
-        model = load_base(base.folder, device=device, load_in_4bit=config.load_in_4bit, dtype=config.dtype)
+    model = common.base(config, device)
+    transformers.set_seed(config.seed)  # after the base, which another run may have loaded
     place = tempfile.TemporaryDirectory(prefix="hubdpo-dry-run-") if config.dry_run else contextlib.nullcontext(folder)
     with out_of_memory_is(lambda: out_of_memory(config)), place as made_in:
         trainer = make_trainer(
             config.model_copy(update={"output_dir": Path(made_in)}),
-            model.dequantize() if config.dequantize_once else model, tokenizer,
+            model, tokenizer,
             Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None, device=device,
             steps=steps, warmup_steps=warmup_steps, start=start,
-            sets={name: Dataset.from_list(rows) for name, rows in set_rows.items()},
+            sets={name: Dataset.from_list(rows) for name, rows in pairs.sets.items()},
             callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), Selection(config), stopping],
         )  # fmt: skip
     trainer.check_sharded(sharding)
@@ -160,7 +140,8 @@ def train(config: TrainConfig) -> RunManifest:
         hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
         started_from=started_from, versions=library_versions(), device=_device_name(device), sharding=sharding,
         seed=config.seed, planned_steps=steps, tokenization=dict(sorted(encoder.counts.items())),
-        end_of_turn=unstopped(base.folder, encoder.end_of_turn), stock_forward=stock_forward, evaluation_sets=sets,
+        end_of_turn=unstopped(base.folder, encoder.end_of_turn), stock_forward=stock_forward,
+        evaluation_sets=pairs.facts,
     )  # fmt: skip
     if (sentence := stops_elsewhere(manifest)) is not None:
         console.warn(sentence)
@@ -205,7 +186,7 @@ def train(config: TrainConfig) -> RunManifest:
             write_stops(folder, manifest.end_of_turn)
     if is_first or trainer.shards_weights:
         with stopped_at_ctrl_c(config):
-            _score(config, trainer, tokenizer, test)
+            _score(config, trainer, tokenizer, data.get("test"), common)
     if not is_first:
         return manifest
     write_plots(folder, chosen=chosen.step if chosen else None)
@@ -230,6 +211,42 @@ def train(config: TrainConfig) -> RunManifest:
     )
     manifest.write(folder / RUN_FILE)
     return manifest
+
+
+class _Pairs(NamedTuple):
+    """The tokenised pairs of the train split, of the test split as far as it is evaluated, and of further sets."""
+
+    tokenizer: PreTrainedTokenizerBase
+    encoder: PairTokenizer
+    train: list[Row]
+    test: list[Row]
+    sets: dict[str, list[Row]]
+    facts: dict[str, EvaluationSet]
+
+
+def _tokenised(config: TrainConfig, base: Base, data: DatasetDict) -> _Pairs:
+    """Tokenise the pairs that the run trains and evaluates on. Raise ConfigError if none is left to train on."""
+    tokenizer = read_tokenizer(base.folder, config.chat_template_kwargs, template=config.chat_template)
+    encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
+    if config.chat_template is not None:
+        console.info(f"template  {config.chat_template}{place_of_own(base.folder)}")
+    for remark in remarks_on(tokenizer, encoder.end_of_turn):
+        console.warn(remark)
+    train_rows = encoder.rows(data["train"], config.value_columns)
+    if not train_rows:
+        raise ConfigError(
+            f"no pair is left to train on: {'; '.join(encoder.dropped())}",
+            hint=encoder.hint(),
+        )
+    test_rows: list[Row] = []  # those that the evaluations during training use
+    if (test := data.get("test")) is not None:
+        encoder_of_tests = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
+        test_rows = encoder_of_tests.rows(
+            test.select(range(min(len(test), config.max_eval_pairs))), config.value_columns
+        )
+    for split, rows in (("train", train_rows), ("test", test_rows)):
+        set_values(rows, config, split)
+    return _Pairs(tokenizer, encoder, train_rows, test_rows, *load_sets(config, data["train"], tokenizer))
 
 
 def _nothing_left(config: TrainConfig, earlier: EarlierRun) -> RunManifest:
@@ -269,8 +286,9 @@ def _last_metrics(trainer: SharedPrefixDPOTrainer, *, until: int | None) -> dict
 
 
 def _score(
-    config: TrainConfig, trainer: SharedPrefixDPOTrainer, tokenizer: PreTrainedTokenizerBase, test: Dataset | None
-) -> None:
+    config: TrainConfig, trainer: SharedPrefixDPOTrainer, tokenizer: PreTrainedTokenizerBase, test: Dataset | None,
+    common: Common,
+) -> None:  # fmt: skip
     """Score the adapter on our probes, and on the test split where there is one; rank 0 writes the results."""
 
     def command_with(pairs: int) -> str:
@@ -285,9 +303,9 @@ def _score(
         if test is not None:
             report = score_pairs(
                 model, tokenizer, test, beta=config.beta, max_length=config.max_length,
-                prompt_budget=config.prompt_budget, batch_size=pairs,
+                prompt_budget=config.prompt_budget, batch_size=pairs, once=common.once,
             )  # fmt: skip
-            report = with_samples(report, model, tokenizer)
+            report = with_samples(report, model, tokenizer, once=common.once)
     if rank() > 0:
         return
     probes.write(config.output_dir / PROBES_FILE)

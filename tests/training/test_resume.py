@@ -535,7 +535,7 @@ def fails(*args: Any, **kwargs: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "where", ["train.load_base", "train.preflight", "run.resume.fill_auto", "train.use_cached_reference"]
+    "where", ["common.load_base", "train.preflight", "run.resume.fill_auto", "train.use_cached_reference"]
 )
 def test_a_start_that_fails_leaves_nothing(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str

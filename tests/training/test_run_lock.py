@@ -18,6 +18,7 @@ from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.training import start
+from hubdpo.training.common import Common
 from hubdpo.training.run.output_folder import check_output_folder, delete_partial_files, mark_complete
 from hubdpo.training.run.record import published_config
 
@@ -79,7 +80,7 @@ def test_a_run_that_ends_between_check_and_lock_is_not_overwritten(
 
 
 def test_a_new_folder_is_locked_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(config: TrainConfig) -> None:
+    def work(config: TrainConfig, common: Common) -> None:
         with alone_in(config.output_dir):
             pass
 

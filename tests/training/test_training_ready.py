@@ -120,11 +120,11 @@ def test_what_would_stop_the_run_stops_it_at_once_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("place", ["load_base", "make_trainer", "use_cached_reference"])
+@pytest.mark.parametrize("place", ["common.load_base", "train.make_trainer", "train.use_cached_reference"])
 def test_out_of_memory_before_the_steps_is_reported_and_leaves_nothing(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr(f"hubdpo.training.train.{place}", out_of_room)
+    monkeypatch.setattr(f"hubdpo.training.{place}", out_of_room)
     with pytest.raises(TrainingError, match="no room for the base|ran out of memory") as caught:
         train(**options(tiny_base, dataset_dir, tmp_path / "run", reference="cached"))
     assert caught.value.hint
@@ -229,7 +229,7 @@ def test_a_dry_run_is_of_one_process() -> None:
 def test_invalid_schedule_arguments_are_refused_before_the_base_is_loaded(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubdpo.training.train.load_base", out_of_room)
+    monkeypatch.setattr("hubdpo.training.common.load_base", out_of_room)
     wrong = {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 1.0}}
     with pytest.raises(ConfigError, match="the schedule `polynomial` cannot be made"):
         train(**options(tiny_base, dataset_dir, tmp_path / "run", **wrong))
