@@ -189,6 +189,7 @@ def train(
     early_stopping_patience: int | None = None,
     early_stopping_threshold: float = 0.0,
     num_processes: int = 1,
+    dataset_num_proc: int | None = None,
     device: Literal["auto", "cuda", "cuda:0", "cpu"] | torch.device = "auto",
     seed: int = 42,
     deterministic: bool = False,

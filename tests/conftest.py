@@ -32,6 +32,7 @@ os.environ.update(
         "HF_HOME": str(_SCRATCH / "hf-home"),
         "HF_TOKEN": WRITE_TOKEN,
         "HF_HUB_DISABLE_XET": "1",
+        "HUBDPO_CACHE": str(_SCRATCH / "cache"),
     }
 )
 console.quiet_libraries()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,7 +13,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from hubdpo import console
+from hubdpo.artefacts.folders.cache import cache_folder
 from hubdpo.cli.command import command, error_boundary
+from hubdpo.machine.refusals import in_units
 from hubdpo.version import __version__, library_versions
 
 
@@ -74,10 +77,19 @@ def doctor(hub: Annotated[bool, typer.Option(help="Ask the Hub for your user nam
         **library_versions(),
         **_device(),
         "free_disk_gb": shutil.disk_usage(".").free // 10**9,
+        "cache": f"{cache_folder()} ({in_units(_size_of(cache_folder()))})",
     }
     report |= _hub() if hub else {}
     console.table(["", "found"], list(report.items()))
     console.result(f"hubdpo {__version__} on {report['device']}", report)
+
+
+def _size_of(folder: Path) -> int:
+    size = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # another process may move it
+            size += path.stat().st_size
+    return size
 
 
 def _device() -> dict[str, object]:

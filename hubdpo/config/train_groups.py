@@ -194,6 +194,9 @@ class ProcessOptions(Config):
     num_processes: Weights[int] = Field(
         1, ge=1, description="Processes on this machine: one per GPU, or gloo on the CPU. Each takes its own batches."
     )
+    dataset_num_proc: Command[int | None] = Field(
+        None, ge=1, description="Processes that tokenise pairs; by default one per core."
+    )
     device: Manner[Device] = Field("auto", description="Device to train on.")
     seed: Weights[int] = Field(42, ge=0, description="Random seed.")
     deterministic: Manner[bool] = Field(

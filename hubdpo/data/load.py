@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hubdpo.artefacts.folders.kinds import read_dataset_folder
 from hubdpo.artefacts.folders.walk import files_below
@@ -23,7 +25,34 @@ from hubdpo.hub.snapshot import Snapshot
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+AT_ONCE = 512
+"""Rows that are in memory together where a split is streamed."""
 RAW_NAME = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|xlsx|txt|ya?ml)(\.(gz|zst|bz2|xz))?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split of a prepared dataset, whose files were compared with the manifest and are not in memory."""
+
+    name: str
+    shards: tuple[Path, ...]
+    """Its Parquet files, in order."""
+    digests: tuple[str, ...]
+    """SHA-256 of each shard."""
+    pairs: int
+
+    def batches(self, columns: Sequence[str], limit: int | None = None) -> Iterator[list[dict[str, Any]]]:
+        """Yield a few hundred rows at a time, up to the row `limit`; tools are among the columns if there are any."""
+        import pyarrow.parquet as pq
+
+        left = self.pairs if limit is None else min(limit, self.pairs)
+        for shard in self.shards:
+            with pq.ParquetFile(shard) as file:
+                for batch in file.iter_batches(AT_ONCE, columns=list(columns), use_threads=False):
+                    if left <= 0:
+                        return
+                    yield batch.slice(0, left).to_pylist()
+                    left -= batch.num_rows
 
 
 @plain
@@ -33,15 +62,26 @@ def load_preferences(ref: str | Path, *, revision: str | None = None) -> Dataset
     Every file is compared with the manifest. Raise ArtefactError if one differs, HubError if the Hub has no such
     dataset or revision.
     """
-    return load_with_reference(ref, revision=revision)[0]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Dataset, DatasetDict
+
+    splits, _ = open_dataset(ref, revision=revision, trains=True)
+    return DatasetDict(
+        {
+            name: Dataset(pa.concat_tables([pq.read_table(shard, memory_map=True) for shard in split.shards]))
+            for name, split in splits.items()
+        }
+    )
 
 
-def load_with_reference(
+def open_dataset(
     ref: str | Path, *, revision: str | None = None, trains: bool = True
-) -> tuple[DatasetDict, DatasetRef]:
-    """Load the splits, with the reference that a run records: repo, commit, fingerprint and licence.
+) -> tuple[dict[str, Split], DatasetRef]:
+    """Check all files of a dataset, as `load_preferences` does, and return its splits without reading them.
 
-    A dataset that `trains` needs a train split.
+    The second value is the reference that a run records: repo, commit, fingerprint and licence. A dataset that `trains`
+    needs a train split.
     """
     ref = checked_name("ref", ref)
     snapshot = _open(ref, revision)
@@ -61,15 +101,13 @@ def load_with_reference(
         train_pairs=manifest.splits.get("train", 0),
         test_pairs=manifest.splits.get("test", 0),
     )
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from datasets import Dataset, DatasetDict
+    return {name: _split(folder, manifest, name) for name in manifest.splits}, reference
 
-    splits = DatasetDict()
-    for split in manifest.splits:
-        shards = sorted((folder / "data").glob(f"{split}-*.parquet"))
-        splits[split] = Dataset(pa.concat_tables([pq.read_table(shard, memory_map=True) for shard in shards]))
-    return splits, reference
+
+def _split(folder: Path, manifest: PrepareManifest, name: str) -> Split:
+    shards = sorted((folder / "data").glob(f"{name}-*.parquet"))
+    digests = [manifest.files[shard.relative_to(folder).as_posix()].sha256 for shard in shards]
+    return Split(name, tuple(shards), tuple(digests), manifest.splits[name])
 
 
 def look_at_dataset(ref: str, *, trains: bool = True) -> tuple[PrepareManifest, str]:

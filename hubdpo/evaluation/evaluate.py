@@ -18,9 +18,11 @@ from hubdpo.config import EvaluateConfig
 from hubdpo.config.objective import uses_reference
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import takes
-from hubdpo.data.load import load_preferences, look_at_dataset
+from hubdpo.data.encoded.encoded import encoded
+from hubdpo.data.encoded.encoding import Encoding
+from hubdpo.data.load import look_at_dataset, open_dataset
 from hubdpo.errors import ArtefactError, ConfigError
-from hubdpo.evaluation.scoring import score_pairs, with_samples
+from hubdpo.evaluation.scoring import score_encoded, with_samples
 from hubdpo.model.adapters.load import attach_adapter
 from hubdpo.model.adapters.reference import add_reference
 from hubdpo.model.adapters.start import StartAdapter, find_start
@@ -62,30 +64,33 @@ def _evaluate(config: EvaluateConfig) -> EvalReport:
     start = _start_of(config, run)
 
     # 2. data and base
-    test = load_preferences(dataset)["test"]
-    test = test.select(range(min(len(test), config.max_pairs)))
+    split = open_dataset(dataset)[0]["test"]
     device = pick_device(config.device)
     with named_as_base():
         own_template = run.config.get("chat_template") is not None
         base = find_base(base_name, None if "@" in base_name else run.base.revision, needs_template=not own_template)
-    console.info(f"{console.counted(len(test), 'held-out pair')}, {run.base.name} on {device}")
+    pairs_of_test = min(split.pairs, config.max_pairs)
+    console.info(f"{console.counted(pairs_of_test, 'held-out pair')}, {run.base.name} on {device}")
     in_4bit, limit, pairs = run.config["load_in_4bit"], run.config["max_length"], config.per_device_eval_batch_size
+    # the run folder has the base's tokenizer, with the template of the training where that is another
+    tokenizer_folder, kwargs = folder if own_template else base.folder, run.config.get("chat_template_kwargs")
+    tokenizer = read_tokenizer(tokenizer_folder, kwargs)
+    encoding = Encoding.of(
+        tokenizer_folder, template=None, template_kwargs=kwargs, max_length=limit,
+        prompt_budget=run.config["max_prompt_length"] or limit // 2,
+    )  # fmt: skip
+    test = encoded(split, encoding, limit=config.max_pairs)
     with room_for_base(load_in_4bit=in_4bit):
         model = load_base(base.folder, device=device, load_in_4bit=in_4bit, dtype=run.config.get("dtype", "auto"))
         use_stops(model, run)
         adapted = attach_adapter(model, folder)
         if start is not None:
             add_reference(adapted, start.folder)
-    # the run folder has the base's tokenizer, with the template of the training where that is another
-    tokenizer = read_tokenizer(folder if own_template else base.folder, run.config.get("chat_template_kwargs"))
 
     # 3. probes, scores and samples
     with room_for_scoring(pairs, lambda fewer: _command(config, fewer)):
         _compare_or_record(folder, run, adapted, tokenizer)
-        report = score_pairs(
-            adapted, tokenizer, test, beta=run.config["beta"], max_length=limit,
-            prompt_budget=run.config["max_prompt_length"] or limit // 2, batch_size=pairs,
-        )  # fmt: skip
+        report = score_encoded(adapted, test, beta=run.config["beta"], batch_size=pairs)
         report = with_samples(report, adapted, tokenizer)
     report.write(folder / EVAL_FILE)
     write_plots(folder, chosen=run.chosen.step if run.chosen else None)

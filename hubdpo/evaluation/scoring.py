@@ -5,12 +5,19 @@ The prompts are fixed, so that a card shows typical answers and not chosen ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, Sample, StartScores, Stratum, mcnemar
+from hubdpo.data.encoded.encoded import EncodedSplit
+from hubdpo.data.encoded.rows import Row, TokenRows
 from hubdpo.data.tokens.tokenize import PairTokenizer, scored_places
 from hubdpo.errors import ArtefactError, UnsupportedBase
 from hubdpo.model.adapters.reference import has_reference, reference_active
@@ -23,8 +30,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
-Row = Mapping[str, list[int]]
-"""Token ids of a pair: `prompt_ids`, `chosen_ids`, `rejected_ids`."""
+Flags = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.int64]
+SIDES = ("chosen", "rejected")
 PROMPTS = (
     "How do I keep basil alive on a windowsill?",
     "Explain to a ten-year-old why the sky is blue.",
@@ -42,28 +50,31 @@ def anew(name: str, make: Callable[[], T]) -> T:
 
 
 @dataclass(frozen=True)
-class Score:
-    """Summed log-probabilities of the two answers of a pair, in nats, and the lengths of the answers in tokens."""
+class Scores:
+    """Summed log-probabilities of the answers of all pairs, in nats, and their lengths in tokens; each `[pairs]`."""
 
-    chosen: float
-    rejected: float
-    chosen_length: int
-    rejected_length: int
+    chosen: npt.NDArray[np.float64]
+    rejected: npt.NDArray[np.float64]
+    chosen_length: npt.NDArray[np.int64]
+    rejected_length: npt.NDArray[np.int64]
 
     @property
-    def per_token(self) -> float:
+    def per_token(self) -> npt.NDArray[np.float64]:
         """The margin: chosen less rejected, each divided by its length, in nats per token."""
         return self.chosen / self.chosen_length - self.rejected / self.rejected_length
 
     @property
-    def is_right(self) -> bool:
-        """Whether the pair is ranked right: the chosen answer is the likelier one a token."""
+    def are_right(self) -> Flags:
+        """Whether each pair is ranked right: the chosen answer is the likelier one a token."""
         return self.per_token > 0
 
     @property
-    def length_difference(self) -> int:
-        """Tokens that the chosen answer is longer than the rejected one."""
-        return self.chosen_length - self.rejected_length
+    def chosen_longer(self) -> Flags:
+        return self.chosen_length > self.rejected_length
+
+    @property
+    def chosen_shorter(self) -> Flags:
+        return self.chosen_length < self.rejected_length
 
 
 def score_pairs(
@@ -75,106 +86,134 @@ def score_pairs(
     max_length: int = 1024,
     prompt_budget: int = 512,
     batch_size: int = 4,
-    once: Once = anew,
+) -> EvalReport:
+    """Score pairs in memory, as `score_encoded` does. The defaults are those of training."""
+    encoder = PairTokenizer(tokenizer, max_length=max_length, prompt_budget=prompt_budget)
+    rows = TokenRows.of(encoder.rows(examples))
+    return score_encoded(model, EncodedSplit(rows, encoder), beta=beta, batch_size=batch_size)
+
+
+def score_encoded(
+    model: PeftModel, test: EncodedSplit, *, beta: float, batch_size: int, once: Once = anew
 ) -> EvalReport:
     """Score pairs with a PEFT model, its adapter on and off, and with its reference adapter where it has one.
-
-    The defaults are those of training.
 
     A pair is ranked right when the chosen answer has the higher log-likelihood, divided by its length in tokens. The
     reward margin is that of DPO's implicit reward (arXiv 2305.18290, equation 5). `once` keeps what does not depend on
     the adapter for the next one. Raise ArtefactError when no pair can be scored.
     """
-    encoder = PairTokenizer(tokenizer, max_length=max_length, prompt_budget=prompt_budget)
-    rows = encoder.rows(examples)
-    if not rows:
-        why = "; ".join(encoder.dropped())
-        raise ArtefactError(f"no pair of the `test` split can be scored: {why}", hint=encoder.hint())
-    for sentence in encoder.dropped():
+    rows, account = test.rows, test.account
+    if not len(rows):
+        why = "; ".join(account.dropped())
+        raise ArtefactError(f"no pair of the `test` split can be scored: {why}", hint=account.hint())
+    for sentence in account.dropped():
         console.warn(f"`test` split: {sentence}")
     was_training = model.training
     model.eval()
-    adapter = _scores(model, rows, batch_size, "adapter")
+    adapter = scores_of(model, rows, batch_size, "adapter")
 
-    def of_base() -> list[Score]:
+    def of_base() -> Scores:
         with model.disable_adapter():
-            return _scores(model, rows, batch_size, "base")
+            return scores_of(model, rows, batch_size, "base")
 
-    def of_start() -> list[Score]:
+    def of_start() -> Scores:
         with reference_active(model):
-            return _scores(model, rows, batch_size, "adapter it started from")
+            return scores_of(model, rows, batch_size, "adapter it started from")
 
-    base = once("scores of the base", of_base)
-    start = once("scores of the adapter it started from", of_start) if has_reference(model) else None
+    base: Scores = once("scores of the base", of_base)
+    start: Scores | None = once("scores of the adapter it started from", of_start) if has_reference(model) else None
     model.train(was_training)
+    before = start or base
     # reward = beta * log(policy / reference) + a term that depends on the prompt alone and cancels in the margin
-    margins = [
-        beta * ((a.chosen - b.chosen) - (a.rejected - b.rejected)) for a, b in zip(adapter, start or base, strict=True)
-    ]
-    gained, lost, p = mcnemar([score.is_right for score in base], [score.is_right for score in adapter])
+    margins = beta * ((adapter.chosen - before.chosen) - (adapter.rejected - before.rejected))
+    gained, lost, p = mcnemar(base.are_right.tolist(), adapter.are_right.tolist())
     return EvalReport(
         split="test",
         pairs=len(rows),
-        reward_accuracy=Accuracy.of(sum(margin > 0 for margin in margins), len(rows)),
-        reward_margin=sum(margins) / len(rows),
-        base_accuracy=_share(base, lambda score: score.is_right),
-        adapter_accuracy=_share(adapter, lambda score: score.is_right),
-        longer_answer_accuracy=_share(base, lambda score: score.length_difference > 0),
-        base_margin=sum(score.per_token for score in base) / len(rows),
-        adapter_margin=sum(score.per_token for score in adapter) / len(rows),
-        base_summed_accuracy=_share(base, lambda score: score.chosen > score.rejected),
-        adapter_summed_accuracy=_share(adapter, lambda score: score.chosen > score.rejected),
+        reward_accuracy=_share(margins > 0),
+        reward_margin=fmean(margins),
+        base_accuracy=_share(base.are_right),
+        adapter_accuracy=_share(adapter.are_right),
+        longer_answer_accuracy=_share(base.chosen_longer),
+        base_margin=fmean(base.per_token),
+        adapter_margin=fmean(adapter.per_token),
+        base_summed_accuracy=_share(base.chosen > base.rejected),
+        adapter_summed_accuracy=_share(adapter.chosen > adapter.rejected),
         only_adapter_right=gained,
         only_base_right=lost,
         mcnemar_p=p,
-        chosen_longer=_stratum(base, adapter, lambda score: score.length_difference > 0),
-        chosen_shorter=_stratum(base, adapter, lambda score: score.length_difference < 0),
+        chosen_longer=_stratum(base, adapter, base.chosen_longer),
+        chosen_shorter=_stratum(base, adapter, base.chosen_shorter),
         start=_start_scores(start, adapter) if start is not None else None,
     )
 
 
-def _start_scores(start: Sequence[Score], adapter: Sequence[Score]) -> StartScores:
-    gained, lost, p = mcnemar([score.is_right for score in start], [score.is_right for score in adapter])
-    accuracy, margin = _share(start, lambda score: score.is_right), sum(score.per_token for score in start) / len(start)
-    return StartScores(accuracy=accuracy, margin=margin, only_adapter_right=gained, only_start_right=lost, mcnemar_p=p)
+def _start_scores(start: Scores, adapter: Scores) -> StartScores:
+    gained, lost, p = mcnemar(start.are_right.tolist(), adapter.are_right.tolist())
+    return StartScores(
+        accuracy=_share(start.are_right), margin=fmean(start.per_token), only_adapter_right=gained,
+        only_start_right=lost, mcnemar_p=p,
+    )  # fmt: skip
 
 
-def _share(scores: Sequence[Score], holds: Callable[[Score], bool]) -> Accuracy:
-    return Accuracy.of(sum(map(holds, scores)), len(scores))
+def _share(holds: Flags) -> Accuracy:
+    return Accuracy.of(int(holds.sum()), len(holds))
 
 
-def _stratum(base: Sequence[Score], adapter: Sequence[Score], belongs: Callable[[Score], bool]) -> Stratum | None:
-    """Return the accuracies on the pairs that belong to a stratum, None when there are none."""
-    members = [number for number, score in enumerate(base) if belongs(score)]
-    if not members:
+def _stratum(base: Scores, adapter: Scores, members: Flags) -> Stratum | None:
+    """Return the accuracies on the pairs that are members of a stratum, None when there are none."""
+    if not members.any():
         return None
-    base_accuracy, adapter_accuracy = (
-        _share([scores[number] for number in members], lambda score: score.is_right) for scores in (base, adapter)
-    )
-    return Stratum(pairs=len(members), base=base_accuracy, adapter=adapter_accuracy)
+    shares = (_share(scores.are_right[members]) for scores in (base, adapter))
+    return Stratum(pairs=int(members.sum()), base=next(shares), adapter=next(shares))
 
 
-def _scores(model: PeftModel, rows: Sequence[Row], batch_size: int, name: str) -> list[Score]:
-    """Score rows, `batch_size` pairs a forward pass: its chosen answers first, then its rejected ones."""
+def scores_of(model: PeftModel, rows: TokenRows, batch_size: int, name: str) -> Scores:
+    """Score rows, twice `batch_size` answers a forward pass, the longest first.
+
+    An answer that several pairs share, after the same prompt, is scored once.
+    """
     import torch
 
-    scores: list[Score] = []
-    with torch.no_grad(), console.progress(f"scoring with the {name}", len(rows)) as bar:
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
-            sequences = [
-                (row["prompt_ids"] + row[f"{side}_ids"], scored_places(row, side))
-                for side in ("chosen", "rejected")
-                for row in batch
-            ]
+    first, which = distinct_answers(rows)
+    sums, lengths = np.zeros(len(first)), np.zeros(len(first), dtype=np.int64)
+    tokens = rows.lengths[first // 2, 0] + rows.lengths[first // 2, 1 + first % 2]
+    order = np.argsort(-tokens, kind="stable")
+    with torch.no_grad(), console.progress(f"scoring with the {name}", len(first)) as bar:
+        for start in range(0, len(order), 2 * batch_size):
+            batch = order[start : start + 2 * batch_size]
+            sequences = [_sequence(rows[place // 2], SIDES[place % 2]) for place in first[batch].tolist()]
             # sums of hundreds of float32 values, in float64 so that a sum keeps their precision
-            sums = [values.double().sum().item() for values in answer_log_probs(model, sequences)]
-            lengths = [len(positions) for _, positions in sequences]
-            for chosen in range(len(batch)):
-                rejected = chosen + len(batch)
-                scores.append(Score(sums[chosen], sums[rejected], lengths[chosen], lengths[rejected]))
+            sums[batch] = [values.double().sum().item() for values in answer_log_probs(model, sequences)]
+            lengths[batch] = [len(positions) for _, positions in sequences]
             bar.advance(bar.task_ids[0], len(batch))
-    return scores
+    chosen, rejected = which[0::2], which[1::2]
+    return Scores(sums[chosen], sums[rejected], lengths[chosen], lengths[rejected])
+
+
+def distinct_answers(rows: TokenRows) -> tuple[Places, Places]:
+    """Return the places where an answer is for the first time after its prompt, and which of these stands at each.
+
+    The chosen answer of pair i has the place 2i, its rejected one 2i + 1.
+    """
+    known: dict[bytes, int] = {}
+    first: list[int] = []
+    which = np.zeros(2 * len(rows), dtype=np.int64)
+    for pair, row in enumerate(rows):
+        prompt = hashlib.sha256(row["prompt_ids"].tobytes()).digest()
+        for place, side in enumerate(SIDES, 2 * pair):
+            parts = (prompt, row[f"{side}_context"].tobytes(), b"|", row[f"{side}_ids"].tobytes())
+            number = known.setdefault(hashlib.sha256(b"".join(parts)).digest(), len(known))
+            if number == len(first):
+                first.append(place)
+            which[place] = number
+    return np.array(first), which
+
+
+def _sequence(row: Row, side: str) -> tuple[npt.NDArray[np.int64], list[int]]:
+    """Return the ids of a prompt with an answer, and the positions of those that are scored."""
+    ids = np.concatenate([row["prompt_ids"], row[f"{side}_ids"]]).astype(np.int64)
+    return ids, scored_places(row, side)
 
 
 def with_samples(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
@@ -20,7 +22,7 @@ def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
 
 
 def answer_log_probs(
-    model: PreTrainedModel | PeftModel, sequences: Sequence[tuple[list[int], Sequence[int]]]
+    model: PreTrainedModel | PeftModel, sequences: Sequence[tuple[Sequence[int] | npt.NDArray[np.int64], Sequence[int]]]
 ) -> list[torch.Tensor]:
     """Return log p(ids[t] | ids[:t]) in nats for chosen positions t of each sequence: float32, shaped (positions,).
 

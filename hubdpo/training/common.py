@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubdpo.artefacts.manifests.run import DatasetRef
 from hubdpo.config import TrainConfig
-from hubdpo.data.load import load_with_reference
+from hubdpo.data.load import Split, open_dataset
 from hubdpo.model.bases.as_loaded import AsLoaded
 from hubdpo.model.bases.find import Base, find_base
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.memory import room_for_base
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
     from transformers import PreTrainedModel
 
 T = TypeVar("T")
@@ -48,9 +47,9 @@ class Common:
             ),
         )  # fmt: skip
 
-    def data(self, config: TrainConfig) -> tuple[DatasetDict, DatasetRef]:
-        """Load the dataset, whose hashes are checked once."""
-        return self.once("data", lambda: load_with_reference(config.dataset))
+    def data(self, config: TrainConfig) -> tuple[dict[str, Split], DatasetRef]:
+        """Open the dataset, whose hashes are checked once."""
+        return self.once("data", lambda: open_dataset(config.dataset))
 
     def base(self, config: TrainConfig, device: str) -> PreTrainedModel:
         """Load the base, quantised and de-quantised as the options say."""

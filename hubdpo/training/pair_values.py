@@ -5,16 +5,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from hubdpo import console
 from hubdpo.artefacts.formats.messages import SCORES
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.config import TrainConfig
+from hubdpo.data.encoded.rows import Numbers, TokenRows
+from hubdpo.data.load import Split
 from hubdpo.data.pairs.example import Rejection, number_of
 from hubdpo.errors import ConfigError, DataError
-
-Numbers = list[float | None]
 
 
 def check_value_columns(config: TrainConfig, dataset: PrepareManifest) -> None:
@@ -30,68 +32,72 @@ def check_value_columns(config: TrainConfig, dataset: PrepareManifest) -> None:
         )
 
 
-def set_values(rows: Sequence[dict[str, Any]], config: TrainConfig, split: str) -> None:
-    """Give each row its `margin` and its `weight`, as far as the losses read them, from what it has `kept`.
+def with_values(rows: TokenRows, split: Split, config: TrainConfig, name: str) -> TokenRows:
+    """Return rows with the `margin` and the `weight` of each pair, as far as the losses read them.
 
-    A pair without a number gets the margin 0 and the weight 1, which is the mean, and is counted. Raise ConfigError if
-    a column has no number at all, DataError for a weight below 0.
+    `split` is that of the dataset which the rows are of, and `name` what to call it. A pair without a number gets the
+    margin 0 and the weight 1, which is the mean, and is counted. Raise ConfigError if a column has no number at all,
+    DataError for a weight below 0.
     """
-    kept = [row.pop("kept", {}) for row in rows]
-    numbers = {name: _numbers(name, [values[name] for values in kept], split) for name in config.value_columns}
-    if not rows:
-        return
+    if not config.value_columns or not len(rows):
+        return rows
+    columns = _numbers(rows, split, config.value_columns, name)
     if config.margin_columns is not None:
-        margins = _margins(*(numbers[name] for name in config.margin_columns))
-        _warn_of(sum(margin is None for margin in margins), split, "no margin: 0 is taken")
-        _warn_of(
-            sum(margin is not None and margin < 0 for margin in margins), split,
-            "a margin below 0: the loss lets the rejected answer be ahead by so much",
-        )  # fmt: skip
-        for row, margin in zip(rows, margins, strict=True):
-            row["margin"] = config.margin_scale * (margin or 0.0)
+        better, *worse = (columns[column] for column in config.margin_columns)
+        margins = better - worse[0] if worse else better
+        unknown = np.isnan(margins)
+        _warn_of(unknown, name, "no margin: 0 is taken")
+        _warn_of(margins < 0, name, "a margin below 0: the loss lets the rejected answer be ahead by so much")
+        rows = rows.with_column("margin", config.margin_scale * np.where(unknown, 0.0, margins))
     if config.weight_column is not None:
-        weights = numbers[config.weight_column]
-        _warn_of(weights.count(None), split, "no weight: the mean is taken")
-        mean = _mean(weights, config.weight_column, split)
-        for row, weight in zip(rows, weights, strict=True):
-            row["weight"] = 1.0 if weight is None else weight / mean
+        weights = columns[config.weight_column]
+        unknown = np.isnan(weights)
+        _warn_of(unknown, name, "no weight: the mean is taken")
+        mean = _mean(weights[~unknown], config.weight_column, name)
+        rows = rows.with_column("weight", np.where(unknown, 1.0, weights / mean))
+    return rows
 
 
-def _numbers(column: str, values: list[Any], split: str) -> Numbers:
-    numbers = [_number(value) for value in values]
-    if numbers and numbers.count(None) == len(numbers):
-        raise ConfigError(
-            f"the column `{column}` has no number in the {split} split, but such as {values[0]!r:.80}",
-            hint="name a column of numbers",
-        )
+def _numbers(rows: TokenRows, split: Split, columns: Sequence[str], name: str) -> dict[str, Numbers]:
+    """Return the numbers `[pairs]` in columns of a dataset, NaN where a row has none."""
+    found = {column: np.full(split.pairs, np.nan) for column in columns}
+    shown: dict[str, object] = {}
+    at = 0
+    for batch in split.batches(list(found), limit=int(rows.row_numbers[-1]) + 1):
+        for row in batch:
+            for column, value in row.items():
+                found[column][at] = _number(value)
+                if at == rows.row_numbers[0]:
+                    shown[column] = value
+            at += 1
+    numbers = {column: values[rows.row_numbers] for column, values in found.items()}
+    for column, values in numbers.items():
+        if np.isnan(values).all():
+            raise ConfigError(
+                f"the column `{column}` has no number in the {name} split, but such as {shown[column]!r:.80}",
+                hint="name a column of numbers",
+            )
     return numbers
 
 
-def _number(value: object) -> float | None:
+def _number(value: object) -> float:
     try:
         return number_of(value)
     except Rejection:
-        return None
+        return np.nan
 
 
-def _margins(better: Numbers, worse: Numbers | None = None) -> Numbers:
-    if worse is None:
-        return better
-    return [None if one is None or two is None else one - two for one, two in zip(better, worse, strict=True)]
-
-
-def _mean(weights: Numbers, column: str, split: str) -> float:
-    known = [weight for weight in weights if weight is not None]
-    if min(known) < 0:
+def _mean(known: Numbers, column: str, name: str) -> float:
+    if known.min() < 0:
         raise DataError(
-            f"a pair of the {split} split has the weight {min(known):g} in `{column}`: its answers would be exchanged",
+            f"a pair of the {name} split has the weight {known.min():g} in `{column}`: its answers would be exchanged",
             hint="weights are 0 or more; drop such pairs, or exchange their answers",
         )
-    if max(known) == 0:
-        raise ConfigError(f"all weights in `{column}` are 0 in the {split} split", hint="leave --weight-column out")
+    if known.max() == 0:
+        raise ConfigError(f"all weights in `{column}` are 0 in the {name} split", hint="leave --weight-column out")
     return fmean(known)
 
 
-def _warn_of(count: int, split: str, what: str) -> None:
-    if count:
-        console.warn(f"{split} split: {console.counted(count, 'pair')} with {what}")
+def _warn_of(pairs: npt.NDArray[np.bool_], name: str, what: str) -> None:
+    if count := int(pairs.sum()):
+        console.warn(f"{name} split: {console.counted(count, 'pair')} with {what}")

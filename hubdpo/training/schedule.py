@@ -14,7 +14,7 @@ from transformers import get_scheduler
 from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.config.unread import unread
-from hubdpo.data.tokens.tokenize import PairTokenizer
+from hubdpo.data.tokens.tokenize import Account
 from hubdpo.errors import ConfigError
 
 
@@ -112,15 +112,15 @@ def check_rates(config: TrainConfig, *, steps: int, warmup_steps: int) -> None:
         )
 
 
-def print_plan(config: TrainConfig, encoder: PairTokenizer, device: str, epoch: Epoch, steps: int) -> None:
+def print_plan(config: TrainConfig, account: Account, device: str, epoch: Epoch, steps: int) -> None:
     """Print what the run will do: device, base, pairs, and the arithmetic of its steps."""
     console.info(f"device    {device}{', because no CUDA device was chosen or found' if device == 'cpu' else ''}")
     quantised = ("NF4" if config.load_in_4bit else "not quantised") + f", {config.dtype}" * (config.dtype != "auto")
     console.info(f"base      {config.model_name_or_path}, {quantised}, LoRA r {config.lora_r}")
-    tokens = encoder.counts["tokens"] / (2 * epoch.rows)
-    rows = console.counted(encoder.counts["rows"], "row")
+    tokens = account.counts["tokens"] / (2 * epoch.rows)
+    rows = console.counted(account.counts["rows"], "row")
     console.info(f"pairs     {epoch.rows:,} of {rows}, {tokens:.0f} tokens a sequence")
-    for sentence in [*unread(config), *encoder.remarks()]:
+    for sentence in [*unread(config), *account.remarks()]:
         console.warn(sentence)
     passes = f"{config.per_device_train_batch_size} a forward pass, {config.gradient_accumulation_steps} accumulated"
     if config.tokens_per_batch == "auto":

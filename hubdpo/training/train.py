@@ -11,54 +11,51 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import transformers
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import RUN_FILES, entries_of
 from hubdpo.artefacts.folders.run_folder import remember_places, resume_command
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE
-from hubdpo.artefacts.manifests.run import EvaluationSet, RunManifest
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import TrainConfig
 from hubdpo.config.needs import check_needs
 from hubdpo.config.objective import uses_reference
-from hubdpo.data.tokens.tokenize import PairTokenizer
-from hubdpo.errors import ConfigError, TrainingError
-from hubdpo.evaluation.scoring import score_pairs, with_samples
+from hubdpo.data.encoded.encoded import EncodedSplit
+from hubdpo.data.encoded.rows import TokenRows
+from hubdpo.errors import TrainingError
+from hubdpo.evaluation.scoring import score_encoded, with_samples
 from hubdpo.model.adapters.start import find_start
-from hubdpo.model.bases.find import Base, check_base_options
+from hubdpo.model.bases.find import check_base_options
 from hubdpo.model.device import pick_device
 from hubdpo.model.generation import stops_elsewhere, unstopped, use_stops, write_stops
 from hubdpo.model.memory import out_of_memory_is, room_for_scoring
 from hubdpo.model.probes import record_probes
-from hubdpo.model.tokenizer.load import read_tokenizer
-from hubdpo.model.tokenizer.own_template import place_of_own, remarks_on, template_for
+from hubdpo.model.tokenizer.own_template import template_for
 from hubdpo.training.common import Common
 from hubdpo.training.families import choose_forward
 from hubdpo.training.launch.processes import launch, leave_at_exit, rank, world_size
-from hubdpo.training.pair_values import set_values
 from hubdpo.training.preflight import out_of_memory, preflight
 from hubdpo.training.run import resume
 from hubdpo.training.run.advice import explain_metrics
 from hubdpo.training.run.best import Selection, take_best
-from hubdpo.training.run.evaluation_sets import load_sets
 from hubdpo.training.run.output_folder import (
     complete_checkpoints,
     delete_partial_files,
     newest_checkpoint,
     stopped_at_ctrl_c,
 )
+from hubdpo.training.run.pairs import tokenised
 from hubdpo.training.run.record import CheckpointMarker, MetricsFile, gather_adapter, published_config, save_adapter
 from hubdpo.training.run.resume import EarlierRun, OwnOptions, find_earlier_run
 from hubdpo.training.run.steps import StepLines, StopAtStep, duration
 from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_plan
 from hubdpo.training.sharding import check_sharding
-from hubdpo.training.step.batch import Row
 from hubdpo.training.step.liger import of_family
 from hubdpo.training.step.reference import reference_identity
 from hubdpo.training.step.sharded import ready_to_score
@@ -84,7 +81,7 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
     config, started_from = (start.settle(config), start.ref) if start is not None else (config, None)
     base = common.base_files(config)
     check_base_options(config, base)
-    data, dataset = common.data(config)
+    splits, dataset = common.data(config)
     device = _own_device(config.device)
     check_needs(config, cuda=device == "cuda")
     if config.use_liger_kernel and base.facts is not None:
@@ -99,8 +96,8 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
             return _nothing_left(config, earlier)
 
     # 2. tokenize the pairs
-    pairs = common.once("pairs", lambda: _tokenised(config, base, data))
-    tokenizer, encoder, train_rows, test_rows = pairs.tokenizer, pairs.encoder, pairs.train, pairs.test
+    pairs = common.once("pairs", lambda: tokenised(config, base, splits))
+    tokenizer, account, train_rows = pairs.tokenizer, pairs.account, pairs.train
 
     # 3. count the steps, and print the plan
     steps = resume.steps_to_take(config, len(train_rows), earlier)
@@ -108,7 +105,7 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
         return _nothing_left(config, earlier)
     warmup_steps = config.warmup((earlier and earlier.first_planned) or steps)
     check_rates(config, steps=steps, warmup_steps=warmup_steps)
-    print_plan(config, encoder, _device_name(device), Epoch.of(config, len(train_rows)), steps)
+    print_plan(config, account, _device_name(device), Epoch.of(config, len(train_rows)), steps)
     checkpoint = earlier.checkpoint if earlier else None
     if checkpoint:
         left = console.counted(steps - checkpoint.step, "step")
@@ -125,22 +122,23 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
         trainer = make_trainer(
             config.model_copy(update={"output_dir": Path(made_in)}),
             model, tokenizer,
-            Dataset.from_list(train_rows), Dataset.from_list(test_rows) if test_rows else None, device=device,
+            _listed(train_rows), _listed(pairs.evaluated) if len(pairs.evaluated) else None, device=device,
             steps=steps, warmup_steps=warmup_steps, start=start,
-            sets={name: Dataset.from_list(rows) for name, rows in pairs.sets.items()},
+            sets={name: _listed(rows) for name, rows in pairs.sets.items()},
             callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), Selection(config), stopping],
         )  # fmt: skip
     trainer.check_sharded(sharding)
+    longest = list(trainer.train_dataset)
     with out_of_memory_is(lambda: out_of_memory(config, layers=trainer.layers)):
-        config, stock_forward = choose_forward(config, trainer, train_rows, earlier.manifest if earlier else None)
-    measured = preflight(config, trainer, train_rows, device=device)
+        config, stock_forward = choose_forward(config, trainer, longest, earlier.manifest if earlier else None)
+    measured = preflight(config, trainer, longest, device=device)
     trainer.use_limits(measured)
     config = resume.fill_auto(config, dataclasses.asdict(measured))
     manifest = RunManifest(
         hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
         started_from=started_from, versions=library_versions(), device=_device_name(device), sharding=sharding,
-        seed=config.seed, planned_steps=steps, tokenization=dict(sorted(encoder.counts.items())),
-        end_of_turn=unstopped(base.folder, encoder.end_of_turn), stock_forward=stock_forward,
+        seed=config.seed, planned_steps=steps, tokenization=dict(sorted(account.counts.items())),
+        end_of_turn=unstopped(base.folder, account.end_of_turn), stock_forward=stock_forward,
         evaluation_sets=pairs.facts,
     )  # fmt: skip
     if (sentence := stops_elsewhere(manifest)) is not None:
@@ -186,13 +184,13 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
             write_stops(folder, manifest.end_of_turn)
     if is_first or trainer.shards_weights:
         with stopped_at_ctrl_c(config):
-            _score(config, trainer, tokenizer, data.get("test"), common)
+            _score(config, trainer, tokenizer, pairs.test, common)
     if not is_first:
         return manifest
     write_plots(folder, chosen=chosen.step if chosen else None)
     for sentence in explain_metrics(
         metrics.lines(until=chosen.step if chosen else None), losses=config.loss_type, moved=config.moves_losses,
-        learning_rate=config.learning_rate, test_pairs=len(test_rows),
+        learning_rate=config.learning_rate, test_pairs=len(pairs.evaluated),
         checkpoints=[checkpoint.step for checkpoint in complete_checkpoints(folder)],
     ):  # fmt: skip
         console.info(f"note: {sentence}")
@@ -213,40 +211,8 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
     return manifest
 
 
-class _Pairs(NamedTuple):
-    """The tokenised pairs of the train split, of the test split as far as it is evaluated, and of further sets."""
-
-    tokenizer: PreTrainedTokenizerBase
-    encoder: PairTokenizer
-    train: list[Row]
-    test: list[Row]
-    sets: dict[str, list[Row]]
-    facts: dict[str, EvaluationSet]
-
-
-def _tokenised(config: TrainConfig, base: Base, data: DatasetDict) -> _Pairs:
-    """Tokenise the pairs that the run trains and evaluates on. Raise ConfigError if none is left to train on."""
-    tokenizer = read_tokenizer(base.folder, config.chat_template_kwargs, template=config.chat_template)
-    encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
-    if config.chat_template is not None:
-        console.info(f"template  {config.chat_template}{place_of_own(base.folder)}")
-    for remark in remarks_on(tokenizer, encoder.end_of_turn):
-        console.warn(remark)
-    train_rows = encoder.rows(data["train"], config.value_columns)
-    if not train_rows:
-        raise ConfigError(
-            f"no pair is left to train on: {'; '.join(encoder.dropped())}",
-            hint=encoder.hint(),
-        )
-    test_rows: list[Row] = []  # those that the evaluations during training use
-    if (test := data.get("test")) is not None:
-        encoder_of_tests = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
-        test_rows = encoder_of_tests.rows(
-            test.select(range(min(len(test), config.max_eval_pairs))), config.value_columns
-        )
-    for split, rows in (("train", train_rows), ("test", test_rows)):
-        set_values(rows, config, split)
-    return _Pairs(tokenizer, encoder, train_rows, test_rows, *load_sets(config, data["train"], tokenizer))
+def _listed(rows: TokenRows) -> Dataset:
+    return Dataset.from_list([{name: getattr(v, "tolist", lambda v=v: v)() for name, v in row.items()} for row in rows])
 
 
 def _nothing_left(config: TrainConfig, earlier: EarlierRun) -> RunManifest:
@@ -286,7 +252,7 @@ def _last_metrics(trainer: SharedPrefixDPOTrainer, *, until: int | None) -> dict
 
 
 def _score(
-    config: TrainConfig, trainer: SharedPrefixDPOTrainer, tokenizer: PreTrainedTokenizerBase, test: Dataset | None,
+    config: TrainConfig, trainer: SharedPrefixDPOTrainer, tokenizer: PreTrainedTokenizerBase, test: EncodedSplit | None,
     common: Common,
 ) -> None:  # fmt: skip
     """Score the adapter on our probes, and on the test split where there is one; rank 0 writes the results."""
@@ -301,10 +267,7 @@ def _score(
             model, tokenizer, load_in_4bit=config.load_in_4bit, template_kwargs=config.chat_template_kwargs
         )
         if test is not None:
-            report = score_pairs(
-                model, tokenizer, test, beta=config.beta, max_length=config.max_length,
-                prompt_budget=config.prompt_budget, batch_size=pairs, once=common.once,
-            )  # fmt: skip
+            report = score_encoded(model, test, beta=config.beta, batch_size=pairs, once=common.once)
             report = with_samples(report, model, tokenizer, once=common.once)
     if rank() > 0:
         return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from hubdpo.data.encoded.rows import CONTEXT, IDS, LISTS, TokenRows
@@ -35,28 +34,6 @@ def test_rows_count_themselves() -> None:
     rows = TokenRows.of([{name: [1] for name in IDS}] * 3)
     assert rows.row_numbers.tolist() == [0, 1, 2]
     assert (len(TokenRows.of([])), TokenRows.of([]).longest()) == (0, [])
-
-
-def test_rows_of_a_table_are_views_of_it() -> None:
-    made = TokenRows.of(PAIRS)
-    columns = {name: pa.LargeListArray.from_arrays(*reversed(made.column(name))) for name in LISTS}
-    table = pa.table({**columns, "row": made.row_numbers})
-    rows = TokenRows.of_table(table)
-    assert [plain(row) for row in rows] == [plain(row) for row in made]
-    assert np.shares_memory(rows[1]["chosen_ids"], made[1]["chosen_ids"])  # Arrow took the array without a copy
-    assert [plain(row) for row in TokenRows.of_table(table.slice(1))] == [plain(made[1]), plain(made[2])]
-    assert TokenRows.of_table(table.slice(1)).fingerprint == made[1:].fingerprint
-
-
-@pytest.mark.parametrize("kind", [pa.list_(pa.int32()), pa.large_list(pa.int32())], ids=str)
-def test_chunks_of_a_table_are_joined(kind: pa.DataType) -> None:
-    made = TokenRows.of(PAIRS)
-    schema = pa.schema([(name, kind) for name in LISTS] + [("row", pa.int64())])
-    batches = [pa.RecordBatch.from_pylist([plain(row)], schema) for row in made]
-    rows = TokenRows.of_table(pa.Table.from_batches(batches))
-    assert [plain(row) for row in rows] == [plain(row) for row in made]
-    assert rows.fingerprint == made.fingerprint
-    assert len(TokenRows.of_table(schema.empty_table())) == 0
 
 
 def test_lengths_and_the_longest_pairs_first() -> None:

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -15,9 +17,10 @@ from transformers import AutoTokenizer
 from hubdpo import evaluate, load_adapter, load_preferences
 from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, mcnemar
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, DataError, TrainingError
-from hubdpo.evaluation.scoring import NEW_TOKENS, PROMPTS, Score, _stratum, score_pairs, with_samples
+from hubdpo.evaluation.scoring import NEW_TOKENS, PROMPTS, Scores, _stratum, score_pairs, scores_of, with_samples
 from hubdpo.model.adapters.load import answer
 from hubdpo.model.log_probs import answer_log_probs
 from tests.near import assert_near
@@ -62,14 +65,14 @@ def test_mcnemar_counts_the_pairs_that_changed_sides(gained: int, lost: int, p: 
 
 def test_always_preferring_the_longer_answer_is_worth_one_half_once_lengths_are_balanced() -> None:
     # per token: a longer answer always wins, whatever it says
-    scores = [Score(-1.0, -9.0, 9, 3)] * 8 + [Score(-9.0, -1.0, 3, 9)] * 2
+    scores = Scores(*np.array([[-1.0, -9.0, 9, 3]] * 8 + [[-9.0, -1.0, 3, 9]] * 2).T)
     report = EvalReport(
         split="test", pairs=10, reward_margin=0, base_margin=0, adapter_margin=0,
         **dict.fromkeys(
             ("reward_accuracy", "base_accuracy", "adapter_accuracy", "longer_answer_accuracy"), Accuracy.of(8, 10)
         ),
-        chosen_longer=_stratum(scores, scores, lambda score: score.chosen_length > score.rejected_length),
-        chosen_shorter=_stratum(scores, scores, lambda score: score.chosen_length < score.rejected_length),
+        chosen_longer=_stratum(scores, scores, scores.chosen_longer),
+        chosen_shorter=_stratum(scores, scores, scores.chosen_shorter),
     )  # fmt: skip
     balanced = report.balanced("adapter")
     assert balanced is not None
@@ -151,7 +154,7 @@ def test_scoring_keeps_no_cache_of_keys_and_values(
 @pytest.mark.parametrize(
     ("place", "pairs", "hint"),
     [
-        ("score_pairs", 8, "--per-device-eval-batch-size 4"),
+        ("score_encoded", 8, "--per-device-eval-batch-size 4"),
         ("with_samples", 2, "--per-device-eval-batch-size 1"),
         ("compare_probes", 1, "--device cpu"),
         ("load_base", 4, "--device cpu"),
@@ -179,7 +182,7 @@ def test_a_dataset_is_read_at_the_commit_that_was_looked_at(run_dir: Path, monke
     def load(ref: str) -> None:
         raise DataError(f"loads {ref}")
 
-    monkeypatch.setattr("hubdpo.evaluation.evaluate.load_preferences", load)
+    monkeypatch.setattr("hubdpo.evaluation.evaluate.open_dataset", load)
     with pytest.raises(DataError, match=f"loads {pinned}"):
         evaluate(run_dir=run_dir, dataset="me/data")
 
@@ -188,3 +191,23 @@ def test_what_needs_no_torch_is_refused_before_it_is_imported() -> None:
     code = "import sys, hubdpo.evaluation.evaluate; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_answer_that_pairs_share_is_scored_once(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three answers make three pairs; another prompt, or another context, makes another sequence."""
+    prompt, good, fair, bad = [20, 21, 22], [30, 31, 32, 33], [30, 31], [34]
+    sides = [(good, bad), (good, fair), (fair, bad)]
+    pairs = [{"prompt_ids": prompt, "chosen_ids": one, "rejected_ids": two} for one, two in sides]
+    pairs += [{**pairs[0], "prompt_ids": [20]}, {**pairs[0], "chosen_context": [0, 2]}]
+    loaded, asked = load_adapter(run_dir), []
+
+    def counted(model: Any, sequences: Any) -> Any:
+        asked.extend(sequences)
+        return answer_log_probs(model, sequences)
+
+    monkeypatch.setattr("hubdpo.evaluation.scoring.answer_log_probs", counted)
+    together = scores_of(loaded.model, TokenRows.of(pairs), 2, "adapter")
+    assert len(asked) == 3 + 2 + 1
+    alone = [scores_of(loaded.model, TokenRows.of([pair]), 1, "adapter") for pair in pairs]
+    for name in ("chosen", "rejected", "chosen_length", "rejected_length"):
+        assert_near(getattr(together, name), [getattr(each, name)[0] for each in alone], share=1e-5)

@@ -20,7 +20,8 @@ from test_token_budget import trainer_for
 from torch.distributed.tensor import DTensor
 
 from hubdpo.artefacts.manifests.run import BaseRef
-from hubdpo.evaluation.scoring import _scores
+from hubdpo.data.encoded.rows import TokenRows
+from hubdpo.evaluation.scoring import scores_of
 from hubdpo.model.bases.find import Base
 from hubdpo.model.probes import record_probes
 from hubdpo.training.run.record import gather_adapter, save_adapter
@@ -40,14 +41,14 @@ def all_of(trainer: Any, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
     reference = trainer.compute_ref_log_probs(trainer.model, batch)
     trainer.model.eval()
     with torch.no_grad():
-        scores = _scores(trainer.model, rows, 4, "adapter")
+        scores = scores_of(trainer.model, TokenRows.of(rows), 4, "adapter")
     probes = record_probes(trainer.model, trainer.processing_class, load_in_4bit=True).probes
     return {
         "loss": loss.item(),
         "gradients": [gradients[name].norm().item() for name in sorted(gradients)],
         "reference": torch.cat(reference).tolist(),
         "probes": [value for probe in probes for value in probe.log_probs],
-        "scores": [total for score in scores for total in (score.chosen, score.rejected)],
+        "scores": [*scores.chosen.tolist(), *scores.rejected.tolist()],
     }
 
 

@@ -6,16 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from killed import killed_copy
 from test_training_ready import assert_like_losses, train_in_two_processes
 
 from hubdpo import prepare, train
 from hubdpo.config import TrainConfig
+from hubdpo.data.encoded.rows import TokenRows
+from hubdpo.data.load import Split
 from hubdpo.data.tokens.tokenize import PairTokenizer
 from hubdpo.errors import ConfigError, DataError
 from hubdpo.model.tokenizer.load import read_tokenizer
-from hubdpo.training.pair_values import set_values
+from hubdpo.training.pair_values import with_values
 from hubdpo.training.schedule import Epoch, print_plan
 
 ADAPTER = "adapter_model.safetensors"
@@ -53,33 +57,40 @@ def lines(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def kept(*values: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"kept": each} for each in values]
+def valued(folder: Path, config: TrainConfig, *values: dict[str, str | None]) -> list[dict[str, float]]:
+    """Return margin and weight of each pair of a split that has these columns; its first row was dropped."""
+    pq.write_table(pa.Table.from_pylist([dict.fromkeys(values[0], "7"), *values]), folder / "train.parquet")
+    split = Split("train", (folder / "train.parquet",), ("",), len(values) + 1)
+    rows = TokenRows.of([{"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": [3]}] * (len(values) + 1))[1:]
+    found = with_values(rows, split, config, "train")
+    return [{name: row[name] for name in ("margin", "weight") if name in row} for row in found]
 
 
-def test_margins_are_differences_of_scores_and_weights_have_the_mean_1(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = kept({"a": "7", "b": "4.5", "w": "1"}, {"a": "1", "b": "3", "w": "3"}, {"a": "5", "b": None, "w": "soon"})
+def test_margins_are_differences_of_scores_and_weights_have_the_mean_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = config_with(margin_columns=["a", "b"], margin_scale=0.5, weight_column="w")
-    set_values(rows, config, "train")
-    assert rows == [{"margin": 1.25, "weight": 0.5}, {"margin": -1.0, "weight": 1.5}, {"margin": 0.0, "weight": 1.0}]
+    rows = ({"a": "7", "b": "4.5", "w": "1"}, {"a": "1", "b": "3", "w": "3"}, {"a": "5", "b": None, "w": "soon"})
+    assert valued(tmp_path, config, *rows) == [
+        {"margin": 1.25, "weight": 0.5}, {"margin": -1.0, "weight": 1.5}, {"margin": 0.0, "weight": 1.0},
+    ]  # fmt: skip
     said = " ".join(capsys.readouterr().err.split())
     for words in ("1 pair with no margin: 0", "1 pair with a margin below 0", "1 pair with no weight: the mean"):
         assert words in said
 
 
-def test_one_column_holds_the_margin_itself() -> None:
-    rows = kept({"gap": "2"}, {"gap": "0"})
-    set_values(rows, config_with(margin_columns="gap"), "train")
-    assert rows == [{"margin": 2.0}, {"margin": 0.0}]
+def test_one_column_holds_the_margin_itself(tmp_path: Path) -> None:
+    config = config_with(margin_columns="gap")
+    assert valued(tmp_path, config, {"gap": "2"}, {"gap": "0"}) == [{"margin": 2.0}, {"margin": 0.0}]
 
 
 @pytest.mark.parametrize(
     ("weights", "words"),
-    [(["1", "-2"], "the weight -2"), (["0", "0"], "all weights in `w` are 0"), (["high", None], "no number")],
+    [(["1", "-2"], "the weight -2"), (["0", "0"], "all weights in `w` are 0"), (["high", None], "such as 'high'")],
 )
-def test_weights_that_weigh_nothing_are_refused(weights: list[str | None], words: str) -> None:
+def test_weights_that_weigh_nothing_are_refused(weights: list[str | None], words: str, tmp_path: Path) -> None:
     with pytest.raises((ConfigError, DataError), match=words):
-        set_values(kept(*({"w": weight} for weight in weights)), config_with(weight_column="w"), "train")
+        valued(tmp_path, config_with(weight_column="w"), *({"w": weight} for weight in weights))
 
 
 def test_columns_that_the_dataset_lacks_are_named_with_the_command_that_keeps_them(

@@ -193,7 +193,7 @@ def test_the_hint_of_a_stopped_run_resumes_it(
     chosen = options(tiny_base, dataset_dir, tmp_path / "run", eval_steps=2)
     with monkeypatch.context() as patch:
         if where == "scoring":
-            patch.setattr(stage, "score_pairs", no_room)
+            patch.setattr(stage, "score_encoded", no_room)
         else:
             stop_at(2, what, patch, where)
         with pytest.raises((TrainingError, Stopped)) as caught:

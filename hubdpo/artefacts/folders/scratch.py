@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from hubdpo.errors import ConfigError, DataError, HubdpoError, MachineError
 from hubdpo.machine.refusals import AGAIN, CODE_ERRORS
 
 LOCK = "lock"
+LOOKS_EVERY = 0.2
+"""Seconds between two tries to lock a folder that another process has."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 """Errors of file systems without locks."""
 
@@ -38,14 +41,14 @@ def inside(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def held(scratch: Path, target: Path, *, surely: bool = False) -> Iterator[Callable[[], bool]]:
+def held(scratch: Path, target: Path, *, surely: bool = False, waits: bool = False) -> Iterator[Callable[[], bool]]:
     """Create and lock the scratch folder of `target` during the body.
 
     Yield a function that tells whether the folder is still the locked one, because it may be removed and created again
-    by others. Raise ConfigError if another process holds the lock. On a disk without locks, warn and continue, or with
-    `surely` raise OSError.
+    by others. Raise ConfigError if another process holds the lock, unless this one `waits` for it. On a disk without
+    locks, warn and continue, or with `surely` raise OSError.
     """
-    handle = _lock(scratch, target, surely)
+    handle = _lock(scratch, target, surely, waits)
     _held.add(handle)
     try:
         yield lambda: _is_locked_by(handle, scratch)
@@ -94,7 +97,8 @@ def entries(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != SCRATCH) if folder.is_dir() else []
 
 
-def _lock(scratch: Path, target: Path, surely: bool) -> int:
+def _lock(scratch: Path, target: Path, surely: bool, waits: bool) -> int:
+    told = False
     while True:
         _make(scratch)
         try:
@@ -112,6 +116,12 @@ def _lock(scratch: Path, target: Path, surely: bool) -> int:
                 console.warn(f"the disk of `{target}` has no locks; do not start another command that writes there")
                 return handle
             os.close(handle)
+            if isinstance(problem, BlockingIOError) and waits:
+                if not told:
+                    console.info(f"waiting for another process, which is writing {target}")
+                told = True
+                time.sleep(LOOKS_EVERY)
+                continue
             if isinstance(problem, BlockingIOError):
                 raise ConfigError(
                     f"another process is writing `{target}`", hint="wait for it, or use another `--output-dir`"

@@ -99,7 +99,7 @@ REFUSED: dict[str, str] = {
 FREE = frozenset({
     "activation_offloading", "attn_implementation", "average_tokens_across_devices", "batch_eval_metrics",
     "dataloader_in_order", "dataloader_multiprocessing_context", "dataloader_num_workers",
-    "dataloader_persistent_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "dataset_num_proc",
+    "dataloader_persistent_workers", "dataloader_pin_memory", "dataloader_prefetch_factor",
     "ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph",
     "ddp_timeout", "debug", "disable_tqdm", "do_eval", "eval_accumulation_steps", "eval_do_concat_batches",
     "eval_use_gather_object", "gradient_checkpointing_kwargs", "activation_checkpointing_kwargs", "hub_always_push",

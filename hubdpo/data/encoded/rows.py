@@ -8,13 +8,10 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Row = dict[str, Any]
 """One pair. int32 arrays, which are views of the columns: `prompt_ids`, `chosen_ids`, `rejected_ids`, and in
@@ -65,16 +62,6 @@ class TokenRows(Sequence[Row]):
         }
         places = np.array([row.get(ROW, place) for place, row in enumerate(rows)], dtype=np.int64)
         return cls(lists, places, numbers=numbers)
-
-    @classmethod
-    def of_table(cls, table: pa.Table, *, fingerprint: str | None = None) -> TokenRows:
-        """Read the columns of an Arrow table where they lie; those in several chunks are joined first."""
-        lists = {}
-        for name in LISTS:
-            chunks = table.column(name).chunks
-            parts = [_of_array(chunk) for chunk in chunks]
-            lists[name] = parts[0] if len(parts) == 1 else joined([values for part in parts for values in _each(*part)])
-        return cls(lists, table.column(ROW).to_numpy(), fingerprint=fingerprint)
 
     def __len__(self) -> int:
         return len(self._row)
@@ -151,7 +138,7 @@ class TokenRows(Sequence[Row]):
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash (hex) of the ids and contexts of all rows, in order; of no number beside them."""
-        return fingerprint_of({name: digest(*self.column(name)) for name in LISTS})
+        return fingerprint_of([digest(part) for name in LISTS for part in self.column(name)])
 
 
 def joined(lists: Sequence[npt.ArrayLike]) -> tuple[Ids, Offsets]:
@@ -162,25 +149,11 @@ def joined(lists: Sequence[npt.ArrayLike]) -> tuple[Ids, Offsets]:
     return (np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int32)), offsets
 
 
-def _of_array(array: pa.Array) -> tuple[Ids, Offsets]:
-    """Return values and offsets of an Arrow array of lists, as views of its values."""
-    offsets = array.offsets.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
-    values: Ids = array.values.to_numpy(zero_copy_only=True)
-    first, last = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
-    return values[first:last], offsets - first if first else offsets
+def digest(array: npt.NDArray[Any]) -> str:
+    """Return the SHA-256 (hex) of the numbers of an array, as they lie in memory."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def _each(values: Ids, offsets: Offsets) -> Iterator[Ids]:
-    return (values[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False))
-
-
-def digest(values: npt.NDArray[Any], offsets: Offsets) -> str:
-    """Return the SHA-256 (hex) of a column of lists."""
-    hashed = hashlib.sha256(np.ascontiguousarray(offsets, dtype="<i8").data)
-    hashed.update(np.ascontiguousarray(values, dtype="<i4").data)
-    return hashed.hexdigest()
-
-
-def fingerprint_of(digests: Mapping[str, str]) -> str:
-    """Return the fingerprint of rows from the digests of their columns of lists."""
-    return hashlib.sha256("".join(digests[name] for name in LISTS).encode()).hexdigest()
+def fingerprint_of(digests: Iterable[str]) -> str:
+    """Return the fingerprint of rows from the digests of the values and the offsets of each of LISTS, in order."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()

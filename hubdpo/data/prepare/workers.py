@@ -59,14 +59,18 @@ class Engine(Protocol):
         """End the workers; kill them if the work has failed."""
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
-def engine_for(name: str, num_proc: int | None) -> Iterator[Engine]:
-    """Start the engine of `--engine`, and end its workers with the body.
+def engine_for(name: str, num_proc: int | None, *, fewer: str = FEWER) -> Iterator[Engine]:
+    """Start the engine of `--engine`, and end its workers with the body; `fewer` is the option for fewer of them.
 
     Raise ConfigError if it cannot start, or if Ray is not installed.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    engine: Engine = RayEngine(num_proc) if name == "ray" else LocalEngine(num_proc or cores)
+    engine: Engine = RayEngine(num_proc) if name == "ray" else LocalEngine(num_proc or cores(), fewer)
     try:
         yield engine
     except BaseException:
@@ -98,7 +102,8 @@ class LocalEngine:
     no threads and touch no accelerator.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, fewer: str = FEWER) -> None:
+        self._fewer = fewer
         # a worker of multiprocessing.Pool may start none of its own
         self._workers = 1 if multiprocessing.current_process().daemon else workers
         self._context: Any = _Context("fork" if sys.platform == "linux" else "spawn")
@@ -134,7 +139,7 @@ class LocalEngine:
         except (OSError, ImportError, RuntimeError) as problem:
             refusal = machine_error(problem, [SEMAPHORES])
             why = refusal.message if refusal else first_line(problem)
-            raise MachineError(f"cannot start {self._workers} worker processes: {why}", hint=FEWER) from None
+            raise MachineError(f"cannot start {self._workers} worker processes: {why}", hint=self._fewer) from None
 
     def _submit(self, function: Callable[[In], Out], task: In) -> Future[Out]:
         assert self._pool is not None
@@ -157,7 +162,7 @@ class LocalEngine:
                 raise MachineError(
                     f"worker process {stopped} is stopped (SIGSTOP) and did not go on in "
                     f"{LOOKS_EVERY * looks:.0f} seconds",
-                    hint=f"run the same command again and let nothing stop it, or add {FEWER}",
+                    hint=f"run the same command again and let nothing stop it, or add {self._fewer}",
                 )
         try:
             return future.result()
@@ -166,7 +171,7 @@ class LocalEngine:
 
     def _died(self) -> MachineError:
         how = self._context.ended()
-        return MachineError(f"a worker process {how}; too little memory is the usual cause", hint=FEWER)
+        return MachineError(f"a worker process {how}; too little memory is the usual cause", hint=self._fewer)
 
 
 def _call(call: bytes) -> Any:

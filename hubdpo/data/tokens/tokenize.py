@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +44,12 @@ DROPPED = {
 """Counts of pairs that are dropped, in words."""
 
 
-def scored_places(row: Mapping[str, list[int]], side: str) -> list[int]:
+def scored_places(row: Mapping[str, Any], side: str) -> list[int]:
     """Return the positions, from the beginning of the sequence, of the ids of `chosen` or `rejected` that are scored.
 
-    `row` is a row of `PairTokenizer.rows`.
+    `row` is a row of `PairTokenizer.rows`, or one of TokenRows.
     """
-    first, context = len(row["prompt_ids"]), row.get(f"{side}_context") or []
+    first, context = len(row["prompt_ids"]), list(map(int, row.get(f"{side}_context", ())))
     edges = [0, *context, len(row[f"{side}_ids"])]
     return [
         position
@@ -57,18 +58,13 @@ def scored_places(row: Mapping[str, list[int]], side: str) -> list[int]:
     ]
 
 
-class PairTokenizer:
-    """Encode pairs into at most `max_length` tokens each; `counts` has the number of rows by what happened to them.
+@dataclass
+class Account:
+    """What became of the rows that were encoded: their numbers by what happened to them."""
 
-    It encodes with the ChatEncoder of `hubdpo prepare`, so lengths mean the same in both stages. See
-    hubdpo.data.tokens.pair.fit for how a pair is cut. Text that spells a control token (`<|im_end|>`) stays text.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int, prompt_budget: int) -> None:
-        self.counts: Counter[str] = Counter()
-        self._encoder = ChatEncoder(tokenizer)
-        self._max_length = max_length
-        self._prompt_budget = prompt_budget
+    counts: Counter[str] = field(default_factory=Counter)
+    end_of_turn: tuple[str, int] | None = None
+    """The control token with which the chat template ends an answer, and its id."""
 
     def dropped(self) -> list[str]:
         """Return a sentence for each reason why pairs were dropped."""
@@ -83,20 +79,31 @@ class PairTokenizer:
         """Return a sentence for each way in which rows were changed or are unusual, then those of `dropped`."""
         return [*(f"{self.counts[name]:,} {what}" for name, what in KEPT.items() if self.counts[name]), *self.dropped()]
 
-    @property
-    def end_of_turn(self) -> tuple[str, int] | None:
-        """The control token with which the chat template ends an answer, and its id."""
-        return self._encoder.end_of_turn
 
-    def rows(self, examples: Iterable[Mapping[str, Any]], keep: Sequence[str] = ()) -> list[dict[str, Any]]:
+class PairTokenizer(Account):
+    """Encode pairs into at most `max_length` tokens each, and account for every row.
+
+    It encodes with the ChatEncoder of `hubdpo prepare`, so lengths mean the same in both stages. See
+    hubdpo.data.tokens.pair.fit for how a pair is cut. Text that spells a control token (`<|im_end|>`) stays text.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase | ChatEncoder, *, max_length: int, prompt_budget: int
+    ) -> None:
+        self._encoder = tokenizer if isinstance(tokenizer, ChatEncoder) else ChatEncoder(tokenizer)
+        self._max_length = max_length
+        self._prompt_budget = prompt_budget
+        super().__init__(end_of_turn=self._encoder.end_of_turn)
+
+    def rows(self, examples: Iterable[Mapping[str, Any]], first: int = 0) -> list[dict[str, Any]]:
         """Return a row for the collator for each row of a dataset that is kept, in order.
 
         A row has `prompt_ids`, `chosen_ids` and `rejected_ids`, and in `chosen_context` and `rejected_context` the
-        bounds (start, stop, start, ...) of the spans of an answer that are not scored. With `keep` it also has `kept`,
-        its values in these columns.
+        bounds (start, stop, start, ...) of the spans of an answer that are not scored. `row` is its number, counted
+        from `first`.
         """
-        of_rows = ((row, example_of(row)) for row in examples)
-        pairs = ((row, self.pair(some.prompt, some.chosen, some.rejected, some.tools)) for row, some in of_rows)
+        some = (example_of(row) for row in examples)
+        pairs = (self.pair(each.prompt, each.chosen, each.rejected, each.tools) for each in some)
         return [
             {
                 "prompt_ids": pair.prompt,
@@ -104,9 +111,9 @@ class PairTokenizer:
                 "rejected_ids": pair.rejected.ids,
                 "chosen_context": [*chain.from_iterable(pair.chosen.context)],
                 "rejected_context": [*chain.from_iterable(pair.rejected.context)],
-                **({"kept": {name: row[name] for name in keep}} if keep else {}),
+                "row": number,
             }
-            for row, pair in pairs
+            for number, pair in enumerate(pairs, first)
             if pair is not None
         ]
 

@@ -3,59 +3,83 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+import orjson
 
 from hubdpo import console
-from hubdpo.artefacts.manifests.run import EvaluationSet
+from hubdpo.artefacts.formats.messages import COLUMNS
+from hubdpo.artefacts.manifests.run import DatasetRef, EvaluationSet
 from hubdpo.config import TrainConfig
-from hubdpo.data.load import load_with_reference
-from hubdpo.data.tokens.tokenize import PairTokenizer
+from hubdpo.data.encoded.encoded import encoded
+from hubdpo.data.encoded.encoding import Encoding
+from hubdpo.data.encoded.rows import TokenRows
+from hubdpo.data.load import Split, open_dataset
+from hubdpo.data.pairs.extras import example_of, whole
+from hubdpo.data.tokens.tokenize import Account
 from hubdpo.errors import ConfigError
-from hubdpo.training.pair_values import set_values
-from hubdpo.training.step.batch import Row
+from hubdpo.training.pair_values import with_values
 
-COMPARED = ("prompt", "chosen", "rejected")
+
+@dataclass
+class _Set:
+    ref: DatasetRef
+    split: Split
+    pairs: frozenset[bytes]
+    rows: TokenRows
+    account: Account
+    in_train: set[bytes] = field(default_factory=set)
 
 
 def load_sets(
-    config: TrainConfig, train: Dataset, tokenizer: PreTrainedTokenizerBase
-) -> tuple[dict[str, list[Row]], dict[str, EvaluationSet]]:
+    config: TrainConfig, train: Split, encoding: Encoding
+) -> tuple[dict[str, TokenRows], dict[str, EvaluationSet]]:
     """Return the tokenised rows of each `--eval-dataset`, and what the manifest says of it.
 
     Its test split is taken, or its train split where it has no other. Raise ConfigError if no pair of it is left.
     """
-    rows: dict[str, list[Row]] = {}
-    facts: dict[str, EvaluationSet] = {}
-    trained = _pairs(train) if config.eval_dataset else set()
-    for name, place in config.evaluation_sets.items():
-        data, ref = load_with_reference(place, trains=False)
-        split = "test" if "test" in data else "train"
-        pairs = data[split].select(range(min(len(data[split]), config.max_eval_pairs)))
-        encoder = PairTokenizer(tokenizer, max_length=config.max_length, prompt_budget=config.prompt_budget)
-        rows[name] = encoder.rows(pairs, config.value_columns)
-        set_values(rows[name], config, f"{name} {split}")
-        if not rows[name]:
-            raise ConfigError(f"no pair of `{place}` is left: {'; '.join(encoder.dropped())}", hint=encoder.hint())
-        shared = len(trained & _pairs(pairs))
-        facts[name] = EvaluationSet(dataset=ref, split=split, pairs=len(rows[name]), in_train=shared)
-        console.info(f"evaluates {name}: {console.counted(len(rows[name]), 'pair')} of {ref.name}, split `{split}`")
-        for sentence in encoder.remarks():
+    sets = {name: _load(config, name, place, encoding) for name, place in config.evaluation_sets.items()}
+    if sets:
+        for pair in _pairs(train):
+            for each in sets.values():
+                if pair in each.pairs:
+                    each.in_train.add(pair)
+    for name, each in sets.items():
+        count = console.counted(len(each.rows), "pair")
+        console.info(f"evaluates {name}: {count} of {each.ref.name}, split `{each.split.name}`")
+        for sentence in each.account.remarks():
             console.warn(f"{name}: {sentence}")
-        if shared:
-            count = console.counted(shared, "pair")
+        if each.in_train:
+            count = console.counted(len(each.in_train), "pair")
             console.warn(f"{count} of `{name}` in the train split too: what is measured on them is not held out")
-    return rows, facts
+    facts = {
+        name: EvaluationSet(
+            dataset=each.ref, split=each.split.name, pairs=len(each.rows), in_train=len(each.in_train)
+        )
+        for name, each in sets.items()
+    }  # fmt: skip
+    return {name: each.rows for name, each in sets.items()}, facts
 
 
-def _pairs(data: Dataset) -> set[str]:
-    """Return a hash of each pair, as its messages or texts say."""
-    return {_hash({name: row[name] for name in COMPARED}) for row in data.select_columns(list(COMPARED))}
+def _load(config: TrainConfig, name: str, place: str, encoding: Encoding) -> _Set:
+    splits, ref = open_dataset(place, trains=False)
+    split = splits["test" if "test" in splits else "train"]
+    found = encoded(split, encoding, limit=config.max_eval_pairs, num_proc=config.dataset_num_proc)
+    rows, account = with_values(found.rows, split, config, f"{name} {split.name}"), found.account
+    if not len(rows):
+        raise ConfigError(f"no pair of `{place}` is left: {'; '.join(account.dropped())}", hint=account.hint())
+    return _Set(ref, split, frozenset(_pairs(split, config.max_eval_pairs)), rows, account)
 
 
-def _hash(pair: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(pair, sort_keys=True).encode()).hexdigest()
+def _pairs(split: Split, limit: int | None = None) -> Iterator[bytes]:
+    """Yield a hash of each pair, as its messages say: datasets have two types of columns for them."""
+    for batch in split.batches(COLUMNS, limit):
+        yield from map(_hash, batch)
+
+
+def _hash(row: Mapping[str, Any]) -> bytes:
+    example = example_of(row)
+    messages = [list(map(whole, side)) for side in (example.prompt, example.chosen, example.rejected)]
+    return hashlib.sha256(orjson.dumps(messages, option=orjson.OPT_SORT_KEYS)).digest()

@@ -1,0 +1,122 @@
+"""The tokenised pairs of a split: from the cache, or encoded once by several processes and put there for all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubdpo import console
+from hubdpo.artefacts.folders.cache import cache_folder
+from hubdpo.artefacts.folders.scratch import beside, empty, held, sweep
+from hubdpo.data.encoded.encoding import Encoding, encode, parts_of
+from hubdpo.data.encoded.rows import TokenRows
+from hubdpo.data.encoded.store import read, write
+from hubdpo.data.load import Split
+from hubdpo.data.prepare.workers import cores, engine_for
+from hubdpo.data.tokens.tokenize import Account
+from hubdpo.data.tokens.tokenizer import encoder_of
+from hubdpo.errors import HubdpoError, MachineError
+from hubdpo.machine.refusals import machine_error
+
+FEWER = "--dataset-num-proc 1"
+ELSEWHERE = "free some space, or export HUBDPO_CACHE=DIR on another disk"
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """The pairs of a split that are kept, and what became of all of its rows."""
+
+    rows: TokenRows
+    account: Account
+
+
+def encoded(split: Split, encoding: Encoding, *, limit: int | None = None, num_proc: int | None = None) -> EncodedSplit:
+    """Return the tokenised pairs of the first `limit` rows of a split, which no process holds as Python objects.
+
+    Raise DataError for a chat template that cannot be split into turns, MachineError if a worker dies or no disk has
+    room.
+    """
+    work = _Work(split, encoding, split.pairs if limit is None else min(limit, split.pairs), num_proc)
+    place = cache_folder("tokens") / encoding.key(split, work.limit)[:32]
+    found = _found(place, tells=True)
+    if found is not None:
+        console.info(f"tokens    {console.counted(len(found.rows), 'pair')} of `{split.name}` from {place}")
+        return found
+    try:
+        return _made_in_cache(place, work)
+    except Exception as problem:
+        refusal = None if isinstance(problem, HubdpoError) else machine_error(problem, [place.parent])
+        if refusal is None:
+            raise
+        console.warn(f"the tokens cannot be kept for later runs: {refusal.message}")
+    try:
+        with tempfile.TemporaryDirectory(prefix="hubdpo-tokens-") as folder:
+            # what is mapped stays until the process ends, without a name
+            return _made(Path(folder) / "new", work)
+    except OSError as problem:
+        if (refusal := machine_error(problem, [tempfile.gettempdir()])) is None:
+            raise
+        raise MachineError(f"no disk takes the tokens of `{split.name}`: {refusal.message}", hint=ELSEWHERE) from None
+
+
+@dataclass(frozen=True)
+class _Work:
+    split: Split
+    encoding: Encoding
+    limit: int
+    num_proc: int | None
+
+
+def _found(place: Path, *, tells: bool) -> EncodedSplit | None:
+    """Return what the cache has, None if that is nothing, or if it is damaged."""
+    if not place.is_dir():
+        return None
+    try:
+        return EncodedSplit(*read(place))
+    except (ValueError, OSError) as problem:
+        if tells:
+            why = str(problem).splitlines()[0]
+            console.warn(f"the tokens in {place} are damaged, and are made again: {why}")
+        return None
+
+
+def _made_in_cache(place: Path, work: _Work) -> EncodedSplit:
+    """Encode into the cache, or wait for another process that does."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    sweep(place.parent)
+    scratch = beside(place)
+    with held(scratch, place, waits=True):
+        try:
+            if (found := _found(place, tells=False)) is not None:
+                return found
+            empty(scratch)
+            made = _made(scratch / "new", work)
+            if place.exists():
+                shutil.rmtree(place)
+            (scratch / "new").rename(place)
+            return made
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _made(folder: Path, work: _Work) -> EncodedSplit:
+    """Encode into a new folder."""
+    parts = list(parts_of(work.split, work.encoding, work.limit))
+    encoder = encoder_of(work.encoding.model)  # before workers are forked, which then need not load it
+    workers = min(work.num_proc or cores(), max(len(parts), 1))
+    with (
+        engine_for("local", workers, fewer=FEWER) as engine,
+        console.progress(f"tokenising `{work.split.name}`", work.limit) as bar,
+    ):
+
+        def results() -> Iterator[tuple[TokenRows, Counter[str]]]:
+            for part, result in zip(parts, engine.map(encode, parts), strict=True):
+                yield result
+                bar.update(bar.task_ids[0], advance=part.stop - part.first)
+
+        write(folder, results(), encoder.end_of_turn)
+    return EncodedSplit(*read(folder, trusted=True))
