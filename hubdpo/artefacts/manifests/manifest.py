@@ -32,6 +32,8 @@ BUNDLE_FILE = "hubdpo.json"
 MERGE_FILE = "merge.json"
 CARD_FILE = "README.md"
 LOCAL_FILE = "local.json"
+SWEEP_FILE = "sweep.json"
+SWEEP_PLOT = "sweep.png"
 
 LOCAL_ONLY = (REJECTED_FILE, RELEASE_FILE, LOCAL_FILE)
 """Files of a dataset or run folder that are never published; nor are checkpoints."""
