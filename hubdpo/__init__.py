@@ -1,8 +1,8 @@
 """Turn preference data into a versioned, verified QLoRA DPO adapter on the Hub.
 
-The stages are `prepare`, `train`, `evaluate`, `merge` and `push`; `load_preferences` and `load_adapter` read releases
-back. Each is imported on first use, because torch and trl take seconds. `__init__.pyi` has the signatures for editors
-and type checkers.
+The stages are `prepare`, `train` or `sweep`, `evaluate`, `merge` and `push`; `load_preferences` and `load_adapter` read
+releases back. Each is imported on first use, because torch and trl take seconds. `__init__.pyi` has the signatures for
+editors and type checkers.
 """
 
 import importlib
@@ -13,6 +13,7 @@ _MODULES = {
     "prepare": "hubdpo.data.prepare.prepare",
     "load_preferences": "hubdpo.data.load",
     "train": "hubdpo.training.start",
+    "sweep": "hubdpo.training.sweep.sweep",
     "evaluate": "hubdpo.evaluation.evaluate",
     "push": "hubdpo.release.push",
     "verify": "hubdpo.release.verify.verify",
@@ -22,8 +23,8 @@ _MODULES = {
 }
 
 __all__ = [
-    "__version__", "diff", "evaluate", "load_adapter", "load_preferences", "merge", "prepare", "push", "train",
-    "verify",
+    "__version__", "diff", "evaluate", "load_adapter", "load_preferences", "merge", "prepare", "push", "sweep",
+    "train", "verify",
 ]  # fmt: skip
 
 

@@ -44,6 +44,7 @@ DRAWERS = {
         "common",
         "train",
         "start",
+        "sweep",
     ),
 }
 """The order within a room, where it has one."""

@@ -13,6 +13,7 @@ from hubdpo.cli import local, releases, stages
 from hubdpo.cli.command import error_boundary, suggested_option
 from hubdpo.cli.diff import diff
 from hubdpo.cli.help import HelpCommand
+from hubdpo.cli.several import SeveralValues
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
 from hubdpo.errors import BugElsewhere, ConfigError
@@ -48,10 +49,11 @@ def root(
 
 
 for run in (
-    stages.prepare, stages.train, stages.evaluate, stages.push, releases.verify, releases.versions, diff,
+    stages.prepare, stages.train, stages.sweep, stages.evaluate, stages.push, releases.verify, releases.versions, diff,
     releases.inspect, stages.merge, releases.load, local.serve_hub, local.doctor, local.demo,
 ):  # fmt: skip
-    app.command(run.__name__.replace("_", "-"), cls=HelpCommand)(run)
+    kind = SeveralValues if run is stages.sweep else HelpCommand
+    app.command(run.__name__.replace("_", "-"), cls=kind)(run)
 
 
 def main() -> None:

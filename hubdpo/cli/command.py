@@ -141,6 +141,7 @@ def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Para
     cli = model.cli(name)
     text = field.description or ""
     bare = str if cli.text else _bare(field.annotation)
+    kind = list[str] if model.in_lists and bare is not bool else bare
     if cli.argument:
         # never required by Typer, because the value may come from --config: the model reports what is missing
         return _keyword(
@@ -160,11 +161,13 @@ def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Para
     metavar = cli.metavar or "|".join(choices) or VALUES.get(item_type(bare) or bare)
     if metavar and len(metavar) > LONGEST_METAVAR:
         text, metavar = f"{text} One of: {', '.join(choices)}.", "NAME"
+    if metavar and model.several(name):
+        metavar += "..."
     option = typer.Option(
         *flags, help=text, metavar=metavar, show_default=False, rich_help_panel=model.panel_of(name),
         autocompletion=starting_with(choices) if choices else None,
     )  # fmt: skip
-    return _keyword(name, annotation=Annotated[bare | None, option])
+    return _keyword(name, annotation=Annotated[kind | None, option])
 
 
 def _bare(annotation: Any) -> Any:

@@ -9,9 +9,9 @@ import typer
 
 from hubdpo import console
 from hubdpo.cli.command import command, typed
-from hubdpo.config import EvaluateConfig, MergeConfig, PrepareConfig, PushConfig, TrainConfig
+from hubdpo.config import EvaluateConfig, MergeConfig, PrepareConfig, PushConfig, SweepConfig, TrainConfig
 from hubdpo.console import counted
-from hubdpo.errors import HubError, Stopped
+from hubdpo.errors import HubError, Stopped, TrainingError
 from hubdpo.machine.endings import LAUNCHED
 from hubdpo.machine.refusals import AGAIN, machine_errors
 
@@ -94,6 +94,31 @@ def train(config: TrainConfig) -> None:
         identifier=str(config.output_dir),
     )
     console.hint(f"hubdpo push {typed(config.output_dir)} USER/NAME --version 0.1.0")
+
+
+@command(SweepConfig)
+def sweep(config: SweepConfig) -> None:
+    """Train a run for each combination of option values, on one base in memory, and rank them on the held-out pairs.
+
+    Options with `...` may have several values, as in `--beta 0.05 0.1 --learning-rate 1e-6 5e-6`; a value that is a
+    list itself has commas, as in `--loss-type sigmoid,sft ipo`.
+    """
+    from hubdpo.training.sweep.sweep import sweep as run
+
+    manifest, folder = run(config), config.output_dir
+    data = {"output_dir": str(folder), "best": manifest.best and manifest.best.name, **manifest.model_dump(mode="json")}
+    if config.dry_run:
+        console.result(f"{counted(len(config.points), 'run')} ready to train", data)
+        console.hint("the same command without `--dry-run`")
+        return
+    best = f", best {manifest.best.name}" if manifest.best is not None else ""
+    failed = f", {len(manifest.failed):,} failed" if manifest.failed else ""
+    identifier = str(folder / manifest.best.name if manifest.best is not None else folder)
+    console.result(f"{folder}: {counted(len(manifest.runs), 'run')}{failed}{best}", data, identifier=identifier)
+    if manifest.best is not None:
+        console.hint(f"hubdpo push {typed(folder)} USER/NAME --version 0.1.0")
+    if manifest.failed:
+        raise typer.Exit(TrainingError.exit_code)
 
 
 @command(EvaluateConfig)

@@ -5,6 +5,9 @@ from hubdpo.config.evaluate import EvaluateConfig
 from hubdpo.config.merge import MergeConfig
 from hubdpo.config.prepare import PrepareConfig
 from hubdpo.config.push import PushConfig
+from hubdpo.config.sweep import SweepConfig
 from hubdpo.config.train import TrainConfig
 
-__all__ = ["Cli", "Config", "EvaluateConfig", "MergeConfig", "PrepareConfig", "PushConfig", "TrainConfig"]
+__all__ = [
+    "Cli", "Config", "EvaluateConfig", "MergeConfig", "PrepareConfig", "PushConfig", "SweepConfig", "TrainConfig",
+]  # fmt: skip

@@ -88,6 +88,8 @@ class Config(BaseModel):
     panel: ClassVar[str | None] = None
     named_choices: ClassVar[Mapping[str, Collection[str]]] = {}
     """The words of options whose type is not a Literal."""
+    in_lists: ClassVar[bool] = False
+    """Whether the command line hands every option on as a list, so that the model says which may be repeated."""
     in_yaml: ClassVar[bool] = False
     """Whether the options are written in YAML, whatever holds them."""
 
@@ -117,7 +119,7 @@ class Config(BaseModel):
         try:
             for name, value in values.items():
                 cls._check_recordable(name, value, origins[name])
-            return cls.model_validate(values)
+            return cls._validated(values, origins)
         except (ConfigError, ValidationError) as problem:
             error = cls._invalid(problem, origins) if isinstance(problem, ValidationError) else problem
 
@@ -126,6 +128,16 @@ class Config(BaseModel):
 
         respell(error, functools.partial(respelled, fields=cls.model_fields, form=as_given))
         raise error from None
+
+    @classmethod
+    def _validated(cls, values: Values, origins: Mapping[str, str]) -> Self:
+        """Return the options, of which some come from a file that `origins` names."""
+        return cls.model_validate(values)
+
+    @classmethod
+    def several(cls, name: str) -> bool:
+        """Return whether an option may have several values where one is meant."""
+        return False
 
     @classmethod
     def _of_file(cls, values: Values, file: Path, options: Mapping[str, object]) -> Values:

@@ -18,7 +18,7 @@ BUMPS = ("major", "minor", "patch")
 
 class PushConfig(Config):
     folder: Annotated[Path, Cli(argument=True, metavar="DIR")] = Field(
-        description="A dataset folder, a run folder or a merged model."
+        description="A dataset folder, a run folder, a sweep, whose best run is taken, or a merged model."
     )
     repo: Annotated[str, Cli(argument=True, metavar="USER/NAME")] = Field(description="Repo to publish to.")
     version: Annotated[str, Cli(metavar="X.Y.Z|patch|minor|major")] = Field(

@@ -147,4 +147,5 @@ def _call_type(model: type[Config], name: str, field: FieldInfo) -> object:
     if field.annotation is Path:
         return str | Path
     item = item_type(field.annotation)
-    return field.annotation if item is None else item | field.annotation
+    one: Any = field.annotation if item is None else item | field.annotation
+    return one | list[one] if model.several(name) else one

@@ -13,7 +13,7 @@ tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.sweep import Divergence
@@ -31,7 +31,7 @@ LOGITS_AT_ONCE, SUMMED_AT_ONCE = 512, 64
 1.2 GB and 0.2 GB in float32."""
 
 
-def kl_to_reference(model: PeftModel, rows: Sequence[Mapping[str, list[int]]]) -> Divergence:
+def kl_to_reference(model: PeftModel, rows: Sequence[Mapping[str, Any]]) -> Divergence:
     """Return the mean KL of a PEFT model to its reference: the base, or the reference adapter where it has one."""
     import torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hubdpo import console
+from hubdpo.artefacts.folders.sweep_folder import refuse_sweep
 from hubdpo.errors import ConfigError, HubError, NoSuchRevision
 from hubdpo.hub.client import cache_of, cached_tree, check_type, exists, not_cached, resolve
 from hubdpo.hub.failures import is_offline, is_unreachable, no_folder, translate_errors
@@ -28,11 +29,12 @@ def open_snapshot(ref: str, revision: str | None = None, *, repo_type: RepoType 
     """Open the folder `ref`, or the repo `[datasets/]USER/NAME[@REVISION]` at the commit that the revision names now.
 
     Raise ConfigError for a folder with a revision or two different revisions, ArtefactError for a folder that does not
-    exist, HubError for a repo that does not, or is of another type than `repo_type`.
+    exist or holds a sweep, HubError for a repo that does not, or is of another type than `repo_type`.
     """
     if Path(ref).is_dir():
         if revision is not None:
             raise ConfigError(f"`{ref}` is a folder, which has no revisions", hint="leave it out, or give USER/NAME")
+        refuse_sweep(Path(ref))
         return FolderSnapshot(ref)
     named = parse_unless_folder(ref).at(revision)
     if repo_type is not None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import folder_kind, read_run
+from hubdpo.artefacts.folders.sweep_folder import best_run, is_sweep
 from hubdpo.artefacts.manifests.bundle import Release
 from hubdpo.artefacts.manifests.manifest import (
     CARD_FILE,
@@ -46,7 +47,7 @@ from hubdpo.release.verify.verify import receipt_of
 
 @takes(PushConfig, "folder", "repo")
 def push(config: PushConfig) -> Release:
-    """Publish a dataset, run or merged model as X.Y.Z and return the release.
+    """Publish a dataset, a run, the best run of a sweep, or a merged model as X.Y.Z, and return the release.
 
     Publishing the same files again writes nothing. With `create_pr` the files are proposed in a pull request, verified
     alike, and nothing is released. Raise ArtefactError or LicenceError before the Hub is asked; VersionTaken when the
@@ -64,7 +65,11 @@ class Pushed(NamedTuple):
 
 
 def publish_folder(config: PushConfig) -> Pushed:
-    """Publish a folder, as `push` says."""
+    """Publish a folder, as `push` says; of a sweep, its best run."""
+    if is_sweep(config.folder):
+        best, why = best_run(config.folder)
+        console.info(f"takes     {best}, the best run of the sweep: {why}")
+        config = config.model_copy(update={"folder": best})
     draft = _checked_draft(config)
     require_online("`push`")
     if endpoint() != PUBLIC_HUB:

@@ -17,6 +17,8 @@ from hubdpo.model.memory import room_for_base
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from hubdpo.training.run.pairs import Pairs
+
 T = TypeVar("T")
 BASE = "base"
 
@@ -50,6 +52,12 @@ class Common:
     def data(self, config: TrainConfig) -> tuple[dict[str, Split], DatasetRef]:
         """Open the dataset, whose hashes are checked once."""
         return self.once("data", lambda: open_dataset(config.dataset))
+
+    def pairs(self, config: TrainConfig) -> Pairs:
+        """Tokenise the pairs of all splits and sets."""
+        from hubdpo.training.run.pairs import tokenised  # imports torch
+
+        return self.once("pairs", lambda: tokenised(config, self.base_files(config), self.data(config)[0]))
 
     def base(self, config: TrainConfig, device: str) -> PreTrainedModel:
         """Load the base, quantised and de-quantised as the options say."""

@@ -50,7 +50,6 @@ from hubdpo.training.run.output_folder import (
     newest_checkpoint,
     stopped_at_ctrl_c,
 )
-from hubdpo.training.run.pairs import tokenised
 from hubdpo.training.run.record import CheckpointMarker, MetricsFile, gather_adapter, published_config, save_adapter
 from hubdpo.training.run.resume import EarlierRun, OwnOptions, find_earlier_run
 from hubdpo.training.run.steps import StepLines, StopAtStep, duration
@@ -81,7 +80,7 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
     config, started_from = (start.settle(config), start.ref) if start is not None else (config, None)
     base = common.base_files(config)
     check_base_options(config, base)
-    splits, dataset = common.data(config)
+    _, dataset = common.data(config)
     device = _own_device(config.device)
     check_needs(config, cuda=device == "cuda")
     if config.use_liger_kernel and base.facts is not None:
@@ -96,7 +95,7 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
             return _nothing_left(config, earlier)
 
     # 2. tokenize the pairs
-    pairs = common.once("pairs", lambda: tokenised(config, base, splits))
+    pairs = common.pairs(config)
     tokenizer, account, train_rows = pairs.tokenizer, pairs.account, pairs.train
 
     # 3. count the steps, and print the plan

@@ -78,7 +78,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         for text in ((folder / "metrics.jsonl").read_text() for folder in (one, other))
     ]
     assert logs[0] == logs[1]
-    facts = {"metrics", "train_seconds", "tokens_per_second", "peak_memory_bytes", "files"}
+    facts = {"metrics", "train_seconds", "tokens_per_second", "peak_memory_bytes", "files", "selection"}
     runs = [RunManifest.read(folder / "run.json").model_dump(exclude=facts) for folder in (one, other)]
     assert runs[0] == runs[1]
 

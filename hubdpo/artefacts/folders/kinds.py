@@ -16,6 +16,7 @@ from hubdpo.artefacts.folders.model_files import (
     TOKENIZER_CONFIG,
 )
 from hubdpo.artefacts.folders.run_folder import train_again
+from hubdpo.artefacts.folders.sweep_folder import refuse_sweep
 from hubdpo.artefacts.folders.walk import files_below
 from hubdpo.artefacts.formats.bounded import read_bytes, read_object, read_text
 from hubdpo.artefacts.formats.safetensors_header import read_header
@@ -63,6 +64,7 @@ def folder_kind(folder: Path) -> Kind:
         )
     if not folder.is_dir():
         raise ArtefactError(f"folder not found: {folder}", hint="create one with hubdpo prepare or hubdpo train")
+    refuse_sweep(folder)
     if (folder / RUN_FILE).exists():
         return "adapter"
     if (folder / PREPARE_FILE).exists():
@@ -98,6 +100,7 @@ def read_run(folder: Path, *, but: Collection[str] = (), hint: str | None = None
 
     Raise ArtefactError for an incomplete run, a file that is missing or was changed, and another kind of folder.
     """
+    refuse_sweep(folder)
     if not (folder / RUN_FILE).exists() and (problem := not_by_hubdpo(folder, str(folder))):
         raise problem
     if folder.is_dir() and not (folder / RUN_FILE).exists():

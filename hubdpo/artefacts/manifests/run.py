@@ -121,6 +121,15 @@ class ChosenStep(Part):
     of: Count
 
 
+class Selection(Part):
+    """The place of a run among the finished runs of a sweep, ranked by their held-out reward accuracy."""
+
+    rank: Annotated[int, Field(ge=1)]
+    of: Count
+    not_told_apart: Count
+    """Other runs whose interval overlaps that of the best one."""
+
+
 FROM_ADAPTER = frozenset(
     {
         "lora_r", "lora_alpha", "lora_target_modules", "layers_to_transform", "use_rslora", "use_dora",
@@ -155,6 +164,8 @@ class RunManifest(Manifest):
     """By name; those of the last start."""
     end_of_turn: EndOfTurn | None = None
     """None if the base's generation config already stops at it."""
+    selection: Selection | None = None
+    """Its place in the sweep that it belongs to; None for a run of its own."""
     stock_forward: str | None = None
     """Why the run took TRL's own forward pass, where the packed one was asked for."""
     steps: Count = 0
