@@ -245,6 +245,7 @@ def train(
     per_device_eval_batch_size: int = 4,
     gradient_accumulation_steps: int = 4,
     tokens_per_batch: int | Literal["auto"] | None = None,
+    group_prompts: bool = False,
     max_length: int = 1024,
     max_prompt_length: int | None = None,
     chat_template: str | Path | None = None,

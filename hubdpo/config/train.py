@@ -68,6 +68,17 @@ class TrainConfig(
             raise ValueError(
                 f"--tokens-per-batch splits a batch, but {', '.join(sorted(whole))} compares all of its pairs"
             )
+        if self.group_prompts and (whole := WHOLE_BATCH_LOSSES & set(self.loss_type)):
+            raise Unfit(
+                f"--group-prompts lets a pass hold other pairs than its batch, but {', '.join(sorted(whole))} compares "
+                "all pairs of a batch",
+                hint="leave `--group-prompts` out",
+            )
+        if self.group_prompts and not self.shared_prefix:
+            raise Unfit(
+                "--group-prompts needs --shared-prefix, which runs what the pairs of a prompt share once",
+                hint="leave `--no-shared-prefix` out",
+            )
         if isinstance(self.tokens_per_batch, int) and self.tokens_per_batch < self.max_length:
             raise ValueError(f"tokens_per_batch must be --max-length ({self.max_length}) or more")
         if self.checkpoint_layers is not None and not self.gradient_checkpointing:
@@ -91,10 +102,11 @@ class TrainConfig(
         """Return the config of a run on a GPU, where passes that no option sets are measured.
 
         A resumed run takes them from the recorded options of the `earlier` one. With several processes passes stay by
-        pairs: cut by tokens, the last step of an epoch would repeat more pairs to give all processes the same number.
+        pairs: cut by tokens, the last step of an epoch would repeat more pairs to give all processes the same number,
+        as it does with `--group-prompts` anyway.
         """
         given, passes = self.model_fields_set, {}
-        may_cut = self.num_processes == 1 and not WHOLE_BATCH_LOSSES & set(self.loss_type)
+        may_cut = (self.num_processes == 1 or self.group_prompts) and not WHOLE_BATCH_LOSSES & set(self.loss_type)
         if may_cut and not given & {"tokens_per_batch", "per_device_train_batch_size"}:
             passes["tokens_per_batch"] = "auto" if earlier is None else earlier.get("tokens_per_batch")
         if not given & {"checkpoint_layers", "gradient_checkpointing"}:

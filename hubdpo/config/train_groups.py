@@ -72,6 +72,12 @@ class ScheduleOptions(Config):
         "unless --per-device-train-batch-size is given.",
     )
 
+    group_prompts: Weights[bool] = Field(
+        False,
+        description="Draw the pairs of a prompt together, so that a step runs the prompt and each of its answers once. "
+        "For data with several pairs a prompt.",
+    )
+
     @field_validator("max_steps")
     @classmethod
     def _some_steps(cls, value: int) -> int:

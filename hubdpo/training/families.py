@@ -16,11 +16,13 @@ from transformers import PreTrainedModel
 from hubdpo import console
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
+from hubdpo.data.encoded.rows import Row, TokenRows
 from hubdpo.errors import UnsupportedBase
 from hubdpo.model.memory import is_out_of_memory
 from hubdpo.training.step.attention import NotShared
-from hubdpo.training.step.batch import Batch, Row, row_length
+from hubdpo.training.step.batch import Batch
 from hubdpo.training.step.liger import WITHOUT
+from hubdpo.training.step.passes import sequence
 from hubdpo.training.step.shared_prefix import IGNORED_LABEL
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 
@@ -34,7 +36,7 @@ MOST_ROUNDINGS = 4
 
 
 def choose_forward(
-    config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[Row], before: RunManifest | None
+    config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: TokenRows, before: RunManifest | None
 ) -> tuple[TrainConfig, str | None]:
     """Return the config as the run follows it, and why it runs the stock forward pass where it should share prefixes.
 
@@ -42,14 +44,15 @@ def choose_forward(
     whose log-probs Liger's kernels change.
     """
     _leave_out_router_loss(trainer)
+    telling = _telling_pair(rows[rows.longest(1)[0]])
     if trainer.liger is not None:
-        _check_liger(trainer, _telling_pair(max(rows, key=row_length)))
+        _check_liger(trainer, telling)
     is_known = before is not None and before.config.get("shared_prefix") == config.shared_prefix
     if before is not None and is_known and trainer.not_shared is None:
         return config, before.stock_forward
     reason = trainer.not_shared
     if trainer.shared_prefix is not None:
-        reason = _difference(trainer, _telling_pair(max(rows, key=row_length)))
+        reason = _difference(trainer, telling)
     # every process goes the same way
     if not _any_process(trainer, reason is not None):
         return config, None
@@ -81,7 +84,8 @@ def _telling_pair(row: Row) -> Row:
 
     Its chosen side reaches as far as any of the run, so it crosses every window that the run crosses.
     """
-    ids = [*row["prompt_ids"], *max(row["chosen_ids"], row["rejected_ids"], key=len)]
+    longer = "chosen" if len(row["chosen_ids"]) >= len(row["rejected_ids"]) else "rejected"
+    ids = sequence(row, longer).tolist()
     half = len(ids) // 2
     prompt, answer = ids[:half], ids[half:]
     other = answer[::-1][: max(len(answer) * 3 // 4, 1)]
@@ -92,7 +96,7 @@ def _telling_pair(row: Row) -> Row:
 
 def _difference(trainer: SharedPrefixDPOTrainer, pair: Row) -> str | None:
     """Return in which way the packed forward pass differs from the padded one, None if only by rounding."""
-    batch: Batch = trainer._prepare_inputs(trainer.data_collator([pair]))
+    batch = trainer.batch([pair])
     trainer.model.train()
     try:
         padded = _log_probs(trainer, batch, packed=False)
@@ -118,7 +122,7 @@ def _difference(trainer: SharedPrefixDPOTrainer, pair: Row) -> str | None:
 
 def _check_liger(trainer: SharedPrefixDPOTrainer, pair: Row) -> None:
     """Raise UnsupportedBase where Liger's kernels give other log-probs than the model's own code, but for rounding."""
-    batch: Batch = trainer._prepare_inputs(trainer.data_collator([pair]))
+    batch = trainer.batch([pair])
     trainer.model.train()
     ligers, liger = _log_probs(trainer, batch, packed=False), trainer.liger
     trainer.liger = None
@@ -138,7 +142,7 @@ def _log_probs(trainer: SharedPrefixDPOTrainer, batch: Batch, *, packed: bool) -
     trainer.shared_prefix = shared if packed else None
     try:
         with (
-            torch.no_grad(), torch.random.fork_rng(devices), model.disable_adapter(), trainer._packed(),
+            torch.no_grad(), torch.random.fork_rng(devices), model.disable_adapter(), trainer.packed(batch),
             trainer.accelerator.autocast(), trainer.compute_loss_context_manager(),
         ):  # fmt: skip
             output = model(

@@ -10,10 +10,12 @@ import torch
 
 from hubdpo import console
 from hubdpo.config import TrainConfig
+from hubdpo.data.encoded.rows import Row, TokenRows
 from hubdpo.errors import TrainingError
 from hubdpo.machine.refusals import check_room, in_units
 from hubdpo.model.memory import bytes_of, kept_bytes, layers_that_fit, out_of_memory_is, tokens_that_fit
-from hubdpo.training.step.batch import Batch, Row, cut_into_passes, pair_costs, row_length, select_pairs
+from hubdpo.training.step.batch import row_length
+from hubdpo.training.step.passes import Limit, cut_into_passes, packed_tokens, padded_tokens
 from hubdpo.training.step.trainer import Measured, SharedPrefixDPOTrainer
 
 FLOAT = 4
@@ -22,7 +24,7 @@ MEASURED_PAIRS = (1, 2, 4)
 """Pairs in the passes from which `auto` learns the memory of a token."""
 
 
-def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[Row], *, device: str) -> Measured:
+def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: TokenRows, *, device: str) -> Measured:
     """Run the longest pairs forward and backward once, measure what is `auto`, and leave the trainer as it was.
 
     Weights, gradients, metrics and random state do not change. Raise MachineError when the disk has no room for the
@@ -36,22 +38,21 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[R
         config.output_dir, checkpoint_bytes, "checkpoints",
         hint="another `--output-dir`, a lower `--lora-r`, or a lower `--save-total-limit`",
     )  # fmt: skip
-    longest = sorted(rows, key=row_length, reverse=True)
-    budget = trainer.tokens_per_batch
+    budget = trainer.limit.tokens
     if config.tokens_per_batch == "auto":
-        budget = _measure_budget(config, trainer, longest[: MEASURED_PAIRS[-1]], device)
-    batch = _largest_pass(config, trainer, longest, budget)
+        budget = _measure_budget(config, trainer, [rows[index] for index in rows.longest(MEASURED_PAIRS[-1])], device)
+    largest = _largest_pass(config, trainer, rows, budget)
     layers = trainer.recomputed.count if trainer.recomputed else None
     if config.checkpoint_layers == "auto" and trainer.recomputed:
-        layers = _measure_layers(config, trainer, batch, device)
+        layers = _measure_layers(config, trainer, largest, device)
 
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     began = time.monotonic()
-    _one_step(config, trainer, batch, layers=layers)
+    _one_step(config, trainer, largest, layers=layers)
     seconds = time.monotonic() - began
     peak = f", peak {in_units(torch.cuda.max_memory_allocated())}" if device == "cuda" else ""
-    pairs, tokens = len(batch["input_ids"]) // 2, row_length(longest[0])
+    pairs, tokens = len(largest), max(map(row_length, largest))
     base_bytes = sum(weight.numel() * weight.element_size() for weight in weights if not weight.requires_grad)
     # [2B, T, vocabulary], which stock TRL holds; the packed forward pass only the rows of scored tokens
     logits_bytes = 2 * pairs * tokens * int(trainer.model.config.get_text_config().vocab_size) * FLOAT
@@ -63,21 +64,21 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[R
     )
     # sharded weights are gathered to recompute a layer, which is collective: every pass recomputes the same layers
     may_vary = layers is not None and not trainer.shards_weights
-    return Measured(budget, layers, _pass_tokens(trainer, batch) if may_vary else None)
+    return Measured(budget, layers, _pass_tokens(trainer, largest) if may_vary else None)
 
 
 def _measure_budget(config: TrainConfig, trainer: SharedPrefixDPOTrainer, longest: list[Row], device: str) -> int:
     """Return the tokens of a pass that fit on every process, from passes of one, two and four of the longest pairs."""
     measured: list[tuple[int, int]] = []  # tokens of a pass, bytes that it took
     for count in MEASURED_PAIRS[: max(len(longest), 1)]:
-        batch: Batch = trainer.data_collator(longest[:count])
+        rows = longest[:count]
         try:
-            taken = bytes_of(functools.partial(_one_step, config, trainer, batch), trainer.model, device)
+            taken = bytes_of(functools.partial(_one_step, config, trainer, rows), trainer.model, device)
         except TrainingError:
             if not measured:
                 raise
             break  # too many pairs: the smaller passes tell how many fit
-        measured.append((_pass_tokens(trainer, batch), taken))
+        measured.append((_pass_tokens(trainer, rows), taken))
     budget = _min_over_processes(
         trainer, tokens_that_fit(measured, device, keeps_layers=config.checkpoint_layers == "auto")
     )
@@ -86,9 +87,9 @@ def _measure_budget(config: TrainConfig, trainer: SharedPrefixDPOTrainer, longes
     return budget
 
 
-def _measure_layers(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch, device: str) -> int:
-    """Return the fewest layers that the pass of this batch must recompute to fit into memory."""
-    layers, longest_pair = trainer.layers, select_pairs(batch, torch.tensor([0]))
+def _measure_layers(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[Row], device: str) -> int:
+    """Return the fewest layers that the pass of these rows must recompute to fit into memory."""
+    layers, longest_pair = trainer.layers, rows[:1]
 
     def kept_by_longest_pair(count: int) -> int:
         return kept_bytes(lambda: _one_step(config, trainer, longest_pair, layers=count), trainer.model)
@@ -96,8 +97,8 @@ def _measure_layers(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch:
     # one layer fewer recomputed is one layer kept; its activations grow with the tokens, from the pair to the pass
     none_kept = kept_by_longest_pair(layers)
     layer = kept_by_longest_pair(layers - 1) - none_kept
-    layer_bytes = layer * _pass_tokens(trainer, batch) / _pass_tokens(trainer, longest_pair)
-    taken = bytes_of(lambda: _one_step(config, trainer, batch, layers=layers), trainer.model, device)
+    layer_bytes = layer * _pass_tokens(trainer, rows) / _pass_tokens(trainer, longest_pair)
+    taken = bytes_of(lambda: _one_step(config, trainer, rows, layers=layers), trainer.model, device)
     kept = _min_over_processes(trainer, min(layers_that_fit(taken, round(layer_bytes), device), layers))
     console.info(
         f"layers    {layers - kept} of {layers} recomputed in the longest pass, each {in_units(layer_bytes)} if kept"
@@ -110,41 +111,39 @@ def _min_over_processes(trainer: SharedPrefixDPOTrainer, value: int) -> int:
     return int(trainer.accelerator.gather(values).min())
 
 
-def _pass_tokens(trainer: SharedPrefixDPOTrainer, batch: Batch) -> int:
-    """Return the tokens that the backbone runs for a batch in one pass."""
+def _pass_tokens(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> int:
+    """Return the tokens that the backbone runs for these rows in one pass."""
     if trainer.shared_prefix is None:
-        return int(batch["input_ids"].numel())
-    return int(pair_costs(batch, shared_prefix=True).sum())
+        return len(rows) * max(map(padded_tokens, rows))
+    return packed_tokens(rows)
 
 
 def _largest_pass(
-    config: TrainConfig, trainer: SharedPrefixDPOTrainer, longest: list[Row], budget: int | None
-) -> Batch:
-    """Return the batch of the largest forward pass that the run can meet; `longest` are all rows, longest first."""
+    config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: TokenRows, budget: int | None
+) -> list[Row]:
+    """Return the rows of the largest forward pass that the run can meet, the longest first."""
+    longest = rows.longest()
     if budget is None:
-        return _collated(trainer, longest[: config.per_device_train_batch_size])
+        return [rows[index] for index in longest[: config.per_device_train_batch_size]]
     if trainer.shared_prefix is None:  # padded rows of like length go together, the longest first
-        worst_step = _collated(trainer, longest[: config.pairs_per_process])
-        return cut_into_passes(worst_step, budget, shared_prefix=False)[0].inputs
-    # a pass can be as full as the budget allows: with the longest rows, and with shorter ones that fit beside them
-    rows, used = longest[:1], _most_tokens(longest[0])
-    for row in longest[1:]:
-        if len(rows) < config.pairs_per_process and used + _most_tokens(row) <= budget:
-            rows, used = [*rows, row], used + _most_tokens(row)
-    return _collated(trainer, rows)
+        worst_step = [rows[index] for index in longest[: config.pairs_per_process]]
+        return [worst_step[index] for index in cut_into_passes(worst_step, Limit(tokens=budget), packed=False)[0]]
+    # a pass can be as full as the budget allows: with the longest rows, and with shorter ones that fit beside them. At
+    # most a packed pair has all of its tokens, when its answers begin differently
+    most = rows.lengths.sum(axis=1).tolist()
+    chosen, used = longest[:1], most[longest[0]]
+    for index in longest[1:]:
+        if len(chosen) == config.pairs_per_process:
+            break
+        if used + most[index] <= budget:
+            chosen.append(index)
+            used += most[index]
+    return [rows[index] for index in chosen]
 
 
-def _collated(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> Batch:
-    batch: Batch = trainer.data_collator(rows)
-    return batch
-
-
-def _most_tokens(row: Row) -> int:
-    """Return the tokens of a packed pair whose answers begin differently: the most that it can have."""
-    return len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
-
-
-def _one_step(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch, *, layers: int | None = None) -> None:
+def _one_step(
+    config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: list[Row], *, layers: int | None = None
+) -> None:
     """Run one forward and backward pass as training does, and restore gradients, metrics and random state.
 
     `layers` of it are recomputed; None leaves that to the trainer.
@@ -165,8 +164,9 @@ def _one_step(config: TrainConfig, trainer: SharedPrefixDPOTrainer, batch: Batch
         ):
             # the trainer puts its model under autocast only when it trains
             with trainer.accelerator.autocast(), trainer.compute_loss_context_manager():
-                loss = trainer.compute_loss(model, trainer._prepare_inputs(batch))
+                loss = trainer.compute_loss(model, trainer.batch(rows))
             loss.backward()
+            trainer.check_losses()
     finally:
         model.zero_grad()
         metrics.clear()

@@ -19,8 +19,8 @@ from hubdpo.errors import ConfigError
 
 
 def batches_of(config: TrainConfig) -> tuple[int, int]:
-    """Return the pairs in a batch of one process, and the batches in a step: one, when passes are filled by tokens."""
-    if config.tokens_per_batch is not None:
+    """Return the pairs in a batch of one process, and the batches in a step: one, when a batch is cut into passes."""
+    if config.tokens_per_batch is not None or config.group_prompts:
         return config.pairs_per_process, 1
     return config.per_device_train_batch_size, config.gradient_accumulation_steps
 

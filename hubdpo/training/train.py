@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 import transformers
-from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from hubdpo import console
@@ -27,7 +26,6 @@ from hubdpo.config import TrainConfig
 from hubdpo.config.needs import check_needs
 from hubdpo.config.objective import uses_reference
 from hubdpo.data.encoded.encoded import EncodedSplit
-from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.errors import TrainingError
 from hubdpo.evaluation.scoring import score_encoded, with_samples
 from hubdpo.model.adapters.start import find_start
@@ -58,7 +56,7 @@ from hubdpo.training.sharding import check_sharding
 from hubdpo.training.step.liger import of_family
 from hubdpo.training.step.reference import reference_identity
 from hubdpo.training.step.sharded import ready_to_score
-from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer, use_cached_reference
+from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer, say_groups, use_cached_reference
 from hubdpo.version import __version__, library_versions
 
 
@@ -121,16 +119,15 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
         trainer = make_trainer(
             config.model_copy(update={"output_dir": Path(made_in)}),
             model, tokenizer,
-            _listed(train_rows), _listed(pairs.evaluated) if len(pairs.evaluated) else None, device=device,
-            steps=steps, warmup_steps=warmup_steps, start=start,
-            sets={name: _listed(rows) for name, rows in pairs.sets.items()},
+            train_rows, pairs.evaluated if len(pairs.evaluated) else None, device=device,
+            steps=steps, warmup_steps=warmup_steps, start=start, sets=pairs.sets,
             callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), Selection(config), stopping],
         )  # fmt: skip
     trainer.check_sharded(sharding)
-    longest = list(trainer.train_dataset)
+    say_groups(config, trainer)
     with out_of_memory_is(lambda: out_of_memory(config, layers=trainer.layers)):
-        config, stock_forward = choose_forward(config, trainer, longest, earlier.manifest if earlier else None)
-    measured = preflight(config, trainer, longest, device=device)
+        config, stock_forward = choose_forward(config, trainer, train_rows, earlier.manifest if earlier else None)
+    measured = preflight(config, trainer, train_rows, device=device)
     trainer.use_limits(measured)
     config = resume.fill_auto(config, dataclasses.asdict(measured))
     manifest = RunManifest(
@@ -208,10 +205,6 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
     )
     manifest.write(folder / RUN_FILE)
     return manifest
-
-
-def _listed(rows: TokenRows) -> Dataset:
-    return Dataset.from_list([{name: getattr(v, "tolist", lambda v=v: v)() for name, v in row.items()} for row in rows])
 
 
 def _nothing_left(config: TrainConfig, earlier: EarlierRun) -> RunManifest:

@@ -24,10 +24,10 @@ from typing import Any
 
 import torch
 import trl
-from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from hubdpo.config import TrainConfig
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.demo.tiny_base import make_tiny_base
 from hubdpo.model.bases.load import load_base
 from hubdpo.training.preflight import preflight
@@ -145,7 +145,7 @@ def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict
     )  # fmt: skip
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     trainer = make_trainer(
-        config, model, AutoTokenizer.from_pretrained(base), Dataset.from_list(data), None, device="cpu", steps=1,
+        config, model, AutoTokenizer.from_pretrained(base), TokenRows.of(data), None, device="cpu", steps=1,
         callbacks=[],
     )  # fmt: skip
     trained_a_little(trainer)
@@ -153,7 +153,7 @@ def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict
         trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
     batches = [data[start : start + pairs] for start in range(0, len(data), pairs)]
     if setting == "best":
-        data = add_reference_log_probs(trainer, data, identity={"benchmark": time.time_ns()})
+        data = list(add_reference_log_probs(trainer, TokenRows.of(data), identity={"benchmark": time.time_ns()}))
         trainer.precompute_ref_logps = True
         batches = grouped(data, pairs)
     trainer.model.train()
@@ -164,13 +164,12 @@ def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict
     memory = {ours: Kept(trainer.model) for ours in (True, False)}
     differences = []
     for batch in batches:
-        collated = trainer.data_collator(batch)
         took: dict[bool, list[float]] = {True: [], False: []}
         losses = {}
         for _ in range(REPEATS):
             for ours in (True, False):
                 parts.use(packed=ours, fused=ours)
-                spent, losses[ours] = one_step(trainer, collated, memory[ours])
+                spent, losses[ours] = one_step(trainer, trainer.batch(batch), memory[ours])
                 took[ours].append(spent)
         for ours, values in took.items():
             seconds[ours] += min(values)
@@ -200,14 +199,18 @@ class Arm:
         model = load_base(base, device="cpu", load_in_4bit=True)
         self.trainer = trainer = make_trainer(
             config, model.dequantize() if config.dequantize_once else model, AutoTokenizer.from_pretrained(base),
-            Dataset.from_list(data), None, device="cpu", steps=1, callbacks=[],
+            TokenRows.of(data), None, device="cpu", steps=1, callbacks=[],
         )  # fmt: skip
         trained_a_little(trainer)
         trainer.create_optimizer()
-        trainer.use_limits(preflight(config, trainer, data, device="cpu"))
+        trainer.use_limits(preflight(config, trainer, TokenRows.of(data), device="cpu"))
         self.data = data
         if config.reference == "cached":
-            self.data = add_reference_log_probs(trainer, data, identity={"benchmark": time.time_ns(), "arm": option})
+            self.data = list(
+                add_reference_log_probs(
+                    trainer, TokenRows.of(data), identity={"benchmark": time.time_ns(), "arm": option}
+                )
+            )
             trainer.precompute_ref_logps = True
         self.pairs = STEP if config.tokens_per_batch else pairs
         trainer.current_gradient_accumulation_steps = STEP // self.pairs
@@ -223,7 +226,7 @@ class Arm:
     def step(self) -> tuple[float, float]:
         """Return the CPU seconds of the step, and its loss."""
         starts = range(0, STEP, self.pairs)
-        batches = [self.trainer.data_collator(self.data[start : start + self.pairs]) for start in starts]
+        batches = [self.data[start : start + self.pairs] for start in starts]
         self.trainer.model.zero_grad()
         began = time.process_time()
         self.trainer.begin_step(batches)

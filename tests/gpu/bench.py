@@ -19,10 +19,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AttentionInterface
 
+from hubdpo.data.encoded.rows import Row, TokenRows
 from hubdpo.training.preflight import preflight
 from hubdpo.training.step.attention import PREFIX
 from hubdpo.training.step.liger import LigerKernels
+from hubdpo.training.step.passes import Limit, padded_tokens
 from hubdpo.training.step.reference import add_reference_log_probs
+from hubdpo.training.step.tally import Counts
 from tests.benchmarks.bench_train import OwnParts, grouped
 from tests.gpu.findings import Check
 from tests.gpu.models import SHAPES, adapter_in, hh_rows, random_nf4, trainer_on
@@ -62,15 +65,17 @@ class Bench:
         if not self._with_reference:
             began = time.monotonic()
             self.parts.use(packed=True, fused=True)
-            self._with_reference = add_reference_log_probs(self.trainer, self.data, identity={"check": time.time_ns()})
+            self._with_reference = list(
+                add_reference_log_probs(self.trainer, TokenRows.of(self.data), identity={"check": time.time_ns()})
+            )
             self.trainer.model.train()
             self.check.find(reference_seconds=round(time.monotonic() - began, 2))
         return self._with_reference
 
-    def step(self, batches: list[dict[str, torch.Tensor]]) -> float:
+    def step(self, batches: list[list[Row]]) -> float:
         trainer = self.trainer
         trainer.begin_step(batches)
-        loss = sum(trainer.training_step(trainer.model_wrapped, dict(batch)) for batch in batches)
+        loss = sum(trainer.training_step(trainer.model_wrapped, batch) for batch in batches)
         weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         trainer.optimizer.zero_grad()
@@ -88,15 +93,15 @@ class Bench:
             data = self.with_reference() if cached else self.data
             trainer = self.trainer
             self.parts.use(packed=ours, fused=ours and fused)
-            trainer.precompute_ref_logps, trainer.tokens_per_batch = cached, tokens
+            trainer.precompute_ref_logps, trainer.limit = cached, Limit(tokens=tokens)
             self.recomputed.longest = None
             self.recomputed.count = self.shape.layers if recompute is None else recompute
             size = self.step_pairs if tokens else self.pairs
             batches = grouped(data, size) if by_length else [data[i : i + size] for i in range(0, len(data), size)]
             trainer.current_gradient_accumulation_steps = len(batches)
-            self._time(name, [trainer.data_collator(batch) for batch in batches], ours=ours, cached=cached)
+            self._time(name, batches, ours=ours, cached=cached)
             if with_profile:
-                self._profile(name, trainer.data_collator(batches[0]))
+                self._profile(name, batches[0])
 
     def _time(self, name: str, batches: list[Any], *, ours: bool, cached: bool) -> None:
         on_gpu = not self.check.rehearse
@@ -118,13 +123,15 @@ class Bench:
             self.check.find(arm=name, ok=False, error="out of memory")
             return
         seconds, forward = min(took), 1 if cached else 2
-        tokens = self.shared.packed_tokens / forward if ours else sum(batch["input_ids"].numel() for batch in batches)
+        counts = [Counts.of(batch) for batch in batches]
+        padded = sum(len(batch) * max(map(padded_tokens, batch)) for batch in batches)
+        tokens = self.shared.packed_tokens / forward if ours else padded
         # policy and reference forward, what is recomputed, and the gradients of the states; the weights get none
         passes = forward + 1 + self.recomputed.count / self.shape.layers
-        scored = int(sum((batch["completion_mask"][:, 1:] != 0).sum() for batch in batches))
+        scored = sum(each.chosen + each.rejected for each in counts)
         head = 2 * self.shape.hidden * self.shape.vocabulary * scored * (forward + 2)
         flops = 2 * self.shape.linear_weights * tokens * passes + head
-        real = sum(int(batch["attention_mask"].sum()) for batch in batches)
+        real = sum(each.tokens for each in counts)
         self.check.find(
             arm=name, ok=True, seconds=round(seconds, 4), all_seconds=[round(s, 4) for s in took], loss=loss,
             pairs_per_s=round(self.step_pairs / seconds, 2), tokens_per_s=round(real / seconds),
@@ -132,14 +139,14 @@ class Bench:
             peak_gb=round(torch.cuda.max_memory_allocated() / 1e9, 2) if on_gpu else None,
         )  # fmt: skip
 
-    def _profile(self, name: str, batch: dict[str, torch.Tensor]) -> None:
+    def _profile(self, name: str, batch: list[Row]) -> None:
         """Write where the time of one batch goes, on the GPU and in launching."""
         kinds = [ProfilerActivity.CPU] + ([] if self.check.rehearse else [ProfilerActivity.CUDA])
         with profile(activities=kinds) as seen:
             self.step([batch])
             self.check.wait()
         events = seen.key_averages()
-        report: dict[str, Any] = {"arm": name, "pairs": len(batch["input_ids"]) // 2}
+        report: dict[str, Any] = {"arm": name, "pairs": len(batch)}
         for key in ("self_device_time_total", "self_cpu_time_total"):
             ordered = sorted(events, key=lambda event, key=key: getattr(event, key, 0), reverse=True)
             report[key] = [
@@ -152,9 +159,9 @@ class Bench:
     def auto(self) -> dict[str, int | None]:
         """Return the tokens of a pass and the layers to recompute that the preflight chooses on a GPU."""
         self.parts.use(packed=True, fused=True)
-        self.trainer.precompute_ref_logps, self.trainer.tokens_per_batch = False, None
+        self.trainer.precompute_ref_logps, self.trainer.limit = False, Limit()
         config = self.config.model_copy(update={"tokens_per_batch": "auto", "checkpoint_layers": "auto"})
-        measured = preflight(config, self.trainer, self.data, device=self.check.device)
+        measured = preflight(config, self.trainer, TokenRows.of(self.data), device=self.check.device)
         held = None if self.check.rehearse else round(torch.cuda.max_memory_allocated() / 1e9, 2)
         self.check.find(auto=dataclasses.asdict(measured), preflight_peak_gb=held)
         return {"tokens": measured.tokens_per_batch, "recompute": measured.checkpoint_layers}

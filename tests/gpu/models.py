@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import bitsandbytes
 import torch
-from datasets import Dataset
 from transformers import AutoTokenizer, BitsAndBytesConfig, Qwen2Config, Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils.quantization_config import QuantizationMethod
 
 from hubdpo.config import TrainConfig
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.demo.tiny_base import make_tiny_base
 from hubdpo.model.device import compute_dtype
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
@@ -138,9 +138,7 @@ def trainer_on(
     """
     config = TrainConfig.build({"model_name_or_path": "x/y", "dataset": "x", "output_dir": scratch / "run", **options})
     tokenizer = AutoTokenizer.from_pretrained(make_tiny_base(scratch / "tokenizer"))
-    trainer = make_trainer(
-        config, model, tokenizer, Dataset.from_list(list(data)), None, device=device, steps=1, callbacks=[]
-    )
+    trainer = make_trainer(config, model, tokenizer, TokenRows.of(data), None, device=device, steps=1, callbacks=[])
     draw = torch.Generator().manual_seed(0)
     for name, weight in trainer.model.named_parameters():
         if "lora_B" in name:

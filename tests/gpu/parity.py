@@ -12,6 +12,7 @@ import itertools
 import pytest
 import torch
 
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.model.bases.load import load_base
 from hubdpo.training.step.liger import LigerKernels
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
@@ -46,10 +47,12 @@ def _compare(
 ) -> None:
     parts = OwnParts(trainer)
     shared = parts.shared_prefix
-    batch = trainer._prepare_inputs(trainer.data_collator(data))
+    batch = trainer.batch(list(TokenRows.of(data)))
     pad = {"input_ids": trainer.processing_class.pad_token_id}
     wider = {
-        key: torch.nn.functional.pad(value, (0, MORE_PADDING), value=pad.get(key, 0)) for key, value in batch.items()
+        key: torch.nn.functional.pad(value, (0, MORE_PADDING), value=pad.get(key, 0))
+        for key, value in batch.items()
+        if isinstance(value, torch.Tensor)
     }
 
     def step(*, ours: bool, inputs: dict[str, torch.Tensor]) -> Step:

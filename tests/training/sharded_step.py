@@ -30,8 +30,8 @@ from hubdpo.training.run.record import gather_adapter, save_adapter
 def all_of(trainer: Any, rows: list[dict[str, list[int]]]) -> dict[str, Any]:
     trainer.model.train()
     trainer.model.zero_grad(set_to_none=True)
-    batch = trainer._prepare_inputs(trainer.data_collator(rows))
-    loss = trainer.compute_loss(trainer.model, dict(batch))
+    batch = trainer.batch(rows)
+    loss = trainer.compute_loss(trainer.model, batch)
     loss.backward()
     gradients = {
         name: weight.grad.full_tensor() if isinstance(weight.grad, DTensor) else weight.grad

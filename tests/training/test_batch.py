@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets import Dataset
 from transformers import AutoTokenizer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from hubdpo.config import TrainConfig
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.data.tokens.tokenize import scored_places
 from hubdpo.model.bases.load import load_base
-from hubdpo.training.step.batch import AssistantCollator
+from hubdpo.training.step.batch import PairCollator
 from hubdpo.training.step.trainer import make_trainer
 
 PLAIN = {"prompt_ids": [1, 2], "chosen_ids": [3, 4, 5], "rejected_ids": [6]}
@@ -22,13 +22,13 @@ TURNS = {
 
 
 def test_rows_of_one_turn_make_the_batch_of_trl() -> None:
-    ours, theirs = (kind(pad_token_id=0)([PLAIN, PLAIN]) for kind in (AssistantCollator, DataCollatorForPreference))
+    ours, theirs = (kind(pad_token_id=0)([PLAIN, PLAIN]) for kind in (PairCollator, DataCollatorForPreference))
     assert ours.keys() == theirs.keys()
     assert all(ours[name].tolist() == theirs[name].tolist() for name in theirs)
 
 
 def test_context_inside_an_answer_is_read_and_not_scored() -> None:
-    batch = AssistantCollator(pad_token_id=0)([PLAIN, TURNS])
+    batch = PairCollator(0)([PLAIN, TURNS])
     assert batch["input_ids"][1].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert batch["attention_mask"][1].tolist() == [1] * 9
     assert batch["completion_mask"].tolist() == [
@@ -38,7 +38,7 @@ def test_context_inside_an_answer_is_read_and_not_scored() -> None:
 
 
 def test_scoring_takes_the_tokens_that_have_a_label() -> None:
-    batch = AssistantCollator(pad_token_id=0)([PLAIN, TURNS])
+    batch = PairCollator(0)([PLAIN, TURNS])
     rows = [(row, side) for side in ("chosen", "rejected") for row in (PLAIN, TURNS)]
     for (row, side), mask in zip(rows, batch["completion_mask"], strict=True):
         assert scored_places(row, side) == mask.nonzero()[:, 0].tolist()
@@ -47,7 +47,7 @@ def test_scoring_takes_the_tokens_that_have_a_label() -> None:
 def test_the_trainer_uses_the_collator(tiny_base: Path, tmp_path: Path) -> None:
     config = TrainConfig(model_name_or_path=str(tiny_base), dataset="data", output_dir=tmp_path, load_in_4bit=False)
     model = load_base(tiny_base, device="cpu", load_in_4bit=False)
-    tokenizer, rows = AutoTokenizer.from_pretrained(tiny_base), Dataset.from_list([TURNS])
+    tokenizer, rows = AutoTokenizer.from_pretrained(tiny_base), TokenRows.of([TURNS])
     trainer = make_trainer(config, model, tokenizer, rows, None, device="cpu", steps=1, callbacks=[])
-    (batch,) = trainer.get_train_dataloader()
+    (batch,) = map(trainer.batch, trainer.get_train_dataloader())
     assert batch["completion_mask"][0].tolist() == [0, 0, 0, 1, 0, 0, 1, 1, 0]

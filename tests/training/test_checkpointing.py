@@ -13,6 +13,7 @@ from test_token_budget import config_for, options, trainer_for
 
 from hubdpo import train
 from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.demo.tiny_base import make_tiny_base
 from hubdpo.errors import ConfigError
 from hubdpo.model import memory
@@ -44,7 +45,7 @@ def one_step(trainer: SharedPrefixDPOTrainer, count: int | None = None) -> tuple
     trainer.create_optimizer()
     trainer.model.zero_grad()
     torch.manual_seed(5)
-    batch = trainer.data_collator(list(trainer.train_dataset))
+    batch = list(trainer.train_dataset)
     trainer.begin_step([batch])
     loss = trainer.training_step(trainer.model, batch)
     for hook in hooks:
@@ -120,16 +121,16 @@ def test_auto_recomputes_as_few_layers_as_memory_allows(
             return memory.layers_that_fit(taken, layer, device)
 
     monkeypatch.setattr(preflight, "layers_that_fit", fitting)
-    rows = list(pairs("skewed", 8))
+    rows = TokenRows.of(pairs("skewed", 8))
     measured = preflight.preflight(config_for(tmp_path, **chosen), trainer, rows, device="cpu")
     assert measured.checkpoint_layers == max(LAYERS - memory_for, 0)
     assert isinstance(measured.tokens_per_batch, int) == (tokens_per_batch == "auto")
     assert measured.longest_pass
     assert trainer.recomputed is not None
     # measuring leaves the trainer as it was; using what was measured is a step of its own
-    assert (trainer.tokens_per_batch, trainer.recomputed.count, trainer.recomputed.longest) == (None, LAYERS, None)
+    assert (trainer.limit.tokens, trainer.recomputed.count, trainer.recomputed.longest) == (None, LAYERS, None)
     trainer.use_limits(measured)
-    assert trainer.tokens_per_batch == measured.tokens_per_batch
+    assert trainer.limit.tokens == measured.tokens_per_batch
     assert trainer.recomputed.count == measured.checkpoint_layers
     assert trainer.recomputed.longest == measured.longest_pass
     # what one layer was said to keep is what one keeps

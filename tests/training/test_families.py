@@ -41,7 +41,7 @@ def trainer_of(base: Path, out: Path, *, nf4: bool = False, dtype: str = "float3
 
 def step_of(trainer: SharedPrefixDPOTrainer, shape: str, count: int, *, checkpointing: bool) -> Any:
     """Return loss, metrics and gradients of one pass over the first pairs of a shape."""
-    model, batch = trainer.model, trainer.data_collator(list(pairs(shape, count)))
+    model, batch = trainer.model, trainer.batch(list(pairs(shape, count)))
     toggle = model.gradient_checkpointing_enable if checkpointing else model.gradient_checkpointing_disable
     toggle(**({"gradient_checkpointing_kwargs": {"use_reentrant": False}} if checkpointing else {}))
     model.train()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from hubdpo.data.encoded.rows import Row, TokenRows
 from hubdpo.errors import ArtefactError, MachineError, TrainingError
 from hubdpo.model import memory
 from hubdpo.model.device import compute_dtype
@@ -23,9 +24,10 @@ from hubdpo.training.preflight import (
     out_of_memory,
     preflight,
 )
-from hubdpo.training.step import shared_prefix
 from hubdpo.training.step.arguments import dpo_config
-from hubdpo.training.step.batch import Row, pair_costs, row_length
+from hubdpo.training.step.batch import row_length
+from hubdpo.training.step.layout import build_layout
+from hubdpo.training.step.passes import Limit, packed_tokens
 from hubdpo.training.step.trainer import use_cached_reference
 from hubdpo.training.train import _own_device
 from tests.training.test_token_budget import config_for, pairs, trainer_for
@@ -135,7 +137,7 @@ def trainer(tiny_base: Path, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def rows() -> list[dict[str, list[int]]]:
-    return list(pairs("skewed", 8))
+    return list(TokenRows.of(pairs("skewed", 8)))
 
 
 def test_the_measuring_pass_runs_under_the_autocast_of_training(
@@ -154,7 +156,7 @@ def test_the_measuring_pass_runs_under_the_autocast_of_training(
 
     monkeypatch.setattr(trainer.accelerator, "autocast", autocast)
     try:
-        _one_step(config_for(tmp_path), trainer, trainer.data_collator(rows[:1]))
+        _one_step(config_for(tmp_path), trainer, rows[:1])
     finally:
         hook.remove()
     assert seen
@@ -173,7 +175,7 @@ def test_the_measuring_pass_asks_no_other_device_for_its_random_state(
 
     monkeypatch.setattr(torch.random, "fork_rng", forked)
     state = torch.random.get_rng_state()
-    _one_step(config_for(tmp_path), trainer, trainer.data_collator(rows[:1]))
+    _one_step(config_for(tmp_path), trainer, rows[:1])
     assert asked  # by recomputed layers as well
     assert all(devices == [] for devices in asked)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -188,7 +190,7 @@ def test_the_measuring_pass_tells_out_of_memory_of_any_library_with_a_hint(
 
     monkeypatch.setattr(trainer, "compute_loss", failing)
     with pytest.raises(TrainingError, match="ran out of memory") as caught:
-        _one_step(config_for(tmp_path), trainer, trainer.data_collator(rows[:1]))
+        _one_step(config_for(tmp_path), trainer, rows[:1])
     assert caught.value.hint
 
 
@@ -197,11 +199,11 @@ def test_the_preflight_runs_the_longest_pairs(
 ) -> None:
     lengths: list[int] = []
 
-    def step(config: Any, trainer: Any, batch: Any, **layers: Any) -> None:
-        lengths.extend(map(max, zip(*batch["attention_mask"].sum(dim=1).chunk(2), strict=True)))
+    def step(config: Any, trainer: Any, rows: Any, **layers: Any) -> None:
+        lengths.extend(map(row_length, rows))
 
     monkeypatch.setattr("hubdpo.training.preflight._one_step", step)
-    preflight(config_for(tmp_path, per_device_train_batch_size=3), trainer, rows, device="cpu")
+    preflight(config_for(tmp_path, per_device_train_batch_size=3), trainer, TokenRows.of(rows), device="cpu")
     assert lengths == sorted(map(row_length, rows), reverse=True)[:3]
 
 
@@ -211,8 +213,8 @@ def test_auto_measures_several_sizes_as_far_as_they_fit(
 ) -> None:
     measured: list[list[tuple[int, int]]] = []
 
-    def step(config: Any, trainer: Any, batch: Any) -> None:
-        if len(batch["input_ids"]) > 2 * fits:
+    def step(config: Any, trainer: Any, rows: Any) -> None:
+        if len(rows) > fits:
             raise TrainingError("the device ran out of memory")
 
     monkeypatch.setattr("hubdpo.training.preflight._one_step", step)
@@ -269,18 +271,14 @@ def test_the_pass_that_is_tried_is_as_full_as_any_of_the_run(trainer: Any, tmp_p
         ids = list(range(10, 10 + tokens))
         return {"prompt_ids": ids[: tokens // 2], "chosen_ids": ids[tokens // 2 :], "rejected_ids": [5]}
 
-    rows = [row(tokens) for tokens in (90, 80, 70, 30, 20, 10, 9)]
-    trainer.tokens_per_batch = 150
+    rows = TokenRows.of([row(tokens) for tokens in (90, 80, 70, 30, 20, 10, 9)])
+    trainer.limit = Limit(tokens=150)
     config = config_for(tmp_path, per_device_train_batch_size=4)
-    batch = _largest_pass(config, trainer, rows, 150)
+    largest = _largest_pass(config, trainer, rows, 150)
     # 91 of the longest, then the next that fit beside it: 31, 21; and no more than a step has
-    assert int(pair_costs(batch, shared_prefix=True).sum()) == 91 + 31 + 21
-    assert (
-        len(
-            _largest_pass(config.model_copy(update={"per_device_train_batch_size": 2}), trainer, rows, 150)["input_ids"]
-        )
-        == 4
-    )
+    assert sum(packed_tokens([row]) for row in largest) == 91 + 31 + 21
+    config = config.model_copy(update={"per_device_train_batch_size": 2})
+    assert len(_largest_pass(config, trainer, rows, 150)) == 2
 
 
 def test_each_split_gets_the_reference_of_its_policys_mode(
@@ -302,19 +300,16 @@ def test_policy_and_reference_of_a_pass_share_one_layout(
     trainer: Any, rows: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[int] = []
-    build = shared_prefix.build_layout
-    monkeypatch.setattr(shared_prefix, "build_layout", lambda *args: built.append(1) or build(*args))
+    for module in ("shared_prefix", "trainer"):
+        monkeypatch.setattr(
+            f"hubdpo.training.step.{module}.build_layout", lambda *args: built.append(1) or build_layout(*args)
+        )
     before = trainer.shared_prefix.packed_tokens
     for count in (1, 2):
-        _one_step(config_for(tmp_path), trainer, trainer.data_collator(rows[:count]))
+        _one_step(config_for(tmp_path), trainer, rows[:count])
     assert len(built) == 2
-    lengths = [len(build(*_batch(trainer, rows[:count])).gather) for count in (1, 2)]
+    lengths = [packed_tokens(rows[:count]) for count in (1, 2)]
     assert trainer.shared_prefix.packed_tokens - before == 2 * sum(lengths)  # once for each of the two models
-
-
-def _batch(trainer: Any, rows: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    batch = trainer.data_collator(rows)
-    return batch["input_ids"], batch["attention_mask"]
 
 
 @pytest.mark.parametrize(("visible", "said"), [(1, False), (4, True)])

@@ -17,9 +17,10 @@ from test_token_budget import LONGEST, config_for
 from transformers import AutoTokenizer
 
 from hubdpo.artefacts.manifests.manifest import fingerprint
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.model.bases.find import find_base
 from hubdpo.model.bases.load import load_base
-from hubdpo.training.step.batch import AssistantCollator
+from hubdpo.training.step.batch import PairCollator
 from hubdpo.training.step.objectives import log_odds_ratio
 from hubdpo.training.step.reference import reference_identity
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, use_cached_reference
@@ -49,7 +50,8 @@ def trainer_for(base: Path, out: Path, data: Dataset, *, nf4: bool = False, **op
     """A trainer whose adapter is not that of the first step."""
     trainer = our_trainer(
         config_for(out, **{"gradient_checkpointing": False, **options}),
-        load_base(base, device="cpu", load_in_4bit=nf4), AutoTokenizer.from_pretrained(base), data, data,
+        load_base(base, device="cpu", load_in_4bit=nf4), AutoTokenizer.from_pretrained(base), TokenRows.of(data),
+        TokenRows.of(data),
         device="cpu", steps=1, callbacks=[],
     )  # fmt: skip
     move_adapter(trainer)
@@ -68,7 +70,7 @@ def peer_step(trainer: SharedPrefixDPOTrainer, loss: str, options: dict[str, Any
         "cpo_alpha": 0.0 if loss == "simpo" else 1.0, **options, "loss_type": "simpo" if loss == "simpo" else "sigmoid",
     }  # fmt: skip
     vars(peer).update(settings)
-    batch = trainer.data_collator(list(trainer.train_dataset))
+    batch = trainer.batch(list(trainer.train_dataset))
     rows = {
         "input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"],
         "labels": batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100),
@@ -159,7 +161,8 @@ def by_hand(trainer: SharedPrefixDPOTrainer, losses: str, beta: float) -> Step:
     for row in rows:
         policy, base = {}, {}
         for side in ("chosen_ids", "rejected_ids"):
-            ids, answer = torch.tensor([row["prompt_ids"] + row[side]]), torch.tensor(row[side])
+            ids = torch.tensor([[*row["prompt_ids"], *row[side]]])
+            answer = torch.tensor(row[side], dtype=torch.long)
             places = slice(len(row["prompt_ids"]) - 1, -1)
 
             def log_prob(ids: torch.Tensor = ids, places: slice = places, answer: torch.Tensor = answer) -> Any:
@@ -237,7 +240,7 @@ def test_options_of_trl_are_trls_when_a_step_is_packed_and_cut(
     if reference == "cached":
         use_cached_reference(ours, {})
     stock = stock_trainer(tiny_base, tmp_path, data, remove_unused_columns=False, **SHAPED[name])
-    stock.data_collator = AssistantCollator(pad_token_id=stock.data_collator.pad_token_id)
+    stock.data_collator = PairCollator(stock.data_collator.pad_token_id)
     assert_same_step(step(ours), one_step(stock))
 
 

@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from trl import DPOConfig, DPOTrainer
 
-from hubdpo.training.step import attention, reference
-from hubdpo.training.step.batch import AssistantCollator
+from hubdpo.training.step import attention
+from hubdpo.training.step.batch import REFERENCE, PairCollator
 from hubdpo.training.step.layout import build_layout
 from hubdpo.training.step.shared_prefix import SharedPrefix
 from tests.near import assert_near, assert_same_step
@@ -95,9 +95,9 @@ def assert_parity(trainer: Prepared, *, cached: bool = False) -> None:
     shared = SharedPrefix(trainer.model.get_base_model())
     with shared.packed():
         if cached:
-            rows = reference._compute(trainer, trainer.train_dataset.to_list())
-            trainer.train_dataset = trainer.train_dataset.add_column("ref_chosen_logps", rows["chosen"].tolist())
-            trainer.train_dataset = trainer.train_dataset.add_column("ref_rejected_logps", rows["rejected"].tolist())
+            batch = trainer.data_collator(list(trainer.train_dataset))
+            for name, log_probs in zip(REFERENCE, trainer.compute_ref_log_probs(trainer.model, batch), strict=True):
+                trainer.train_dataset = trainer.train_dataset.add_column(name, log_probs.tolist())
             trainer.precompute_ref_logps = True
     with shared.packed():
         our_loss, our_metrics, our_gradients = one_step(trainer)
@@ -135,7 +135,7 @@ def test_parity_where_other_turns_stand_inside_answers(
 ) -> None:
     data = with_turns(pairs("skewed", 4))
     trainer = make_trainer(tiny_base, tmp_path, data, remove_unused_columns=False, **LOSSES[loss])
-    trainer.data_collator = AssistantCollator(pad_token_id=trainer.data_collator.pad_token_id)
+    trainer.data_collator = PairCollator(trainer.data_collator.pad_token_id)
     assert_parity(trainer, cached=cached)
 
 
@@ -170,15 +170,15 @@ def test_qwen3_and_untied_heads_as_well(tiny_base: Path, tmp_path: Path) -> None
 
 def test_a_prefix_is_packed_once() -> None:
     ids = torch.tensor([[5, 6, 7, 8, 0], [5, 6, 9, 0, 0]])
-    layout = build_layout(ids, (ids > 0).long())
-    assert ids.reshape(-1)[layout.gather].tolist() == [5, 6, 7, 8, 9]
+    layout = build_layout(ids, (ids > 0).long(), (ids > 0).long())
+    assert layout.input_ids[0].tolist() == [5, 6, 7, 8, 9]
     assert layout.position_ids.tolist() == [[0, 1, 2, 3, 2]]
 
 
 def test_a_rejected_answer_that_begins_the_chosen_one_needs_no_branch() -> None:
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 0]])
-    layout = build_layout(ids, (ids > 0).long())
-    assert ids.reshape(-1)[layout.gather].tolist() == [5, 6, 7, 8]
+    layout = build_layout(ids, (ids > 0).long(), (ids > 0).long())
+    assert layout.input_ids[0].tolist() == [5, 6, 7, 8]
     assert layout.packed.tolist() == [0, 1, 2, 3, 0, 1, 2]
 
 
@@ -239,8 +239,8 @@ def test_the_varlen_call_is_the_attention_of_the_branches(
     rows = list(pairs(shape, 8))
     sides = [torch.tensor(row["prompt_ids"] + row[side]) for side in ("chosen_ids", "rejected_ids") for row in rows]
     ids = torch.nn.utils.rnn.pad_sequence(sides, batch_first=True)
-    layout = build_layout(ids, (ids > 0).long())
-    tokens = len(layout.gather)
+    layout = build_layout(ids, (ids > 0).long(), (ids > 0).long())
+    tokens = layout.input_ids.numel()
     draw = torch.Generator().manual_seed(5)
     states = [torch.randn(1, count, tokens, 16, generator=draw) for count in (*heads, heads[1])]
     module = torch.nn.Module()

@@ -11,8 +11,9 @@ from test_shared_prefix import pairs
 from test_token_budget import LONGEST, config_for
 from transformers import AutoTokenizer
 
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.model.bases.load import load_base
-from hubdpo.training.step.batch import Counts, Step, Tally
+from hubdpo.training.step.tally import Counts, Step, Tally
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_near, assert_same_step
 
@@ -21,9 +22,10 @@ ROWS = 5
 
 def trainer_for(base: Path, out: Path, **options: Any) -> SharedPrefixDPOTrainer:
     """A trainer with ROWS pairs to train on and the same to hold out, whose adapter is not that of the first step."""
+    rows = TokenRows.of(pairs("skewed", ROWS))
     trainer = make_trainer(
         config_for(out, **options), load_base(base, device="cpu", load_in_4bit=False),
-        AutoTokenizer.from_pretrained(base), pairs("skewed", ROWS), pairs("skewed", ROWS),
+        AutoTokenizer.from_pretrained(base), rows, rows,
         device="cpu", steps=1, callbacks=[],
     )  # fmt: skip
     move_adapter(trainer)
@@ -46,6 +48,7 @@ def step(trainer: SharedPrefixDPOTrainer) -> tuple[float, dict[str, list[float]]
     trainer.current_gradient_accumulation_steps = len(batches)
     loss = sum(trainer.training_step(trainer.model, batch).item() for batch in batches)
     gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+    trainer.read_metrics()
     return loss, dict(trainer._metrics["train"]), gradients
 
 
@@ -88,7 +91,8 @@ def test_passes_of_one_size_weigh_exactly_one(size: int, passes: int) -> None:
 
 
 def test_metrics_are_merged_by_what_they_are_means_over() -> None:
-    tally = Tally()
-    tally.add(Counts(2, 10, 40), {"rewards/margins": [1.0], "logits/chosen": [1.0], "num_tokens": [70.0]})
-    tally.add(Counts(1, 30, 40), {"rewards/margins": [4.0], "logits/chosen": [5.0], "num_tokens": [150.0]})
-    assert tally.merged() == {"rewards/margins": 2.0, "logits/chosen": 4.0, "num_tokens": 150.0}
+    tally, passes = Tally(), (Counts(2, 10, 40), Counts(1, 30, 40))
+    tally.add(passes[0], {"rewards/margins": [1.0], "logits/chosen": [1.0], "num_tokens": [70.0]})
+    tally.add(passes[1], {"rewards/margins": [4.0], "logits/chosen": [5.0], "num_tokens": [150.0]})
+    names, values = tally.merged(sum(passes, Counts()), lambda own: own)
+    assert dict(zip(names, values.tolist(), strict=True)) == {"rewards/margins": 2.0, "logits/chosen": 4.0}

@@ -13,9 +13,10 @@ from transformers import AutoTokenizer
 from hubdpo import train
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.errors import ConfigError
 from hubdpo.model.bases.load import load_base
-from hubdpo.training.step.batch import Batch, Counts, cut_into_passes, fill, pair_costs, spread
+from hubdpo.training.step.passes import Limit, cut_into_passes, fill, packed_tokens, padded_tokens, spread
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_near, assert_same_step
 
@@ -37,7 +38,7 @@ def trainer_for(base: Path, out: Path, shape: str, *, nf4: bool = False, **optio
         config,
         load_base(base, device="cpu", load_in_4bit=nf4, dtype=config.dtype),
         AutoTokenizer.from_pretrained(base),
-        pairs(shape, 8),
+        TokenRows.of(pairs(shape, 8)),
         None,
         device="cpu",
         steps=1,
@@ -56,6 +57,7 @@ def step(trainer: SharedPrefixDPOTrainer) -> tuple[float, dict[str, list[float]]
     batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, torch.device("cpu"))
     loss = trainer.training_step(trainer.model, batches[0])
     gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+    trainer.read_metrics()
     return loss.item(), dict(trainer._metrics["train"]), gradients
 
 
@@ -71,30 +73,21 @@ def test_loss_metrics_and_gradients_are_those_of_one_pass(
     assert_same_step(cut, whole)
 
 
-def real_rows(batches: list[dict[str, torch.Tensor]]) -> list[list[int]]:
-    return [
-        ids[mask.bool()].tolist()
-        for batch in batches
-        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
-    ]
-
-
-def test_every_pair_is_in_one_pass_and_no_pass_is_over_the_budget(tiny_base: Path, tmp_path: Path) -> None:
-    trainer = trainer_for(tiny_base, tmp_path, "skewed")
-    batch = trainer.data_collator(list(pairs("skewed", 8)))
-    cut = cut_into_passes(batch, 150, shared_prefix=True)
+@pytest.mark.parametrize("packed", [True, False])
+def test_every_pair_is_in_one_pass_and_no_pass_is_over_the_budget(packed: bool) -> None:
+    rows = list(TokenRows.of(pairs("skewed", 8)))
+    cut = cut_into_passes(rows, Limit(tokens=250), packed=packed)
     assert 1 < len(cut) < 8
-    assert sorted(real_rows([part.inputs for part in cut])) == sorted(real_rows([batch]))
+    assert sorted(pair for part in cut for pair in part) == [*range(8)]
     for part in cut:
-        assert len(part.inputs["input_ids"]) == 2 or int(part.inputs["attention_mask"].sum()) <= 2 * 150
-    assert sum((part.counts for part in cut[1:]), cut[0].counts) == Counts.of(batch)
+        held = [rows[pair] for pair in part]
+        assert (packed_tokens(held) if packed else len(held) * max(map(padded_tokens, held))) <= 250
 
 
 def test_a_pair_costs_its_common_prefix_once_when_packed_and_its_width_twice_when_padded() -> None:
-    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 0]])
-    batch: Batch = {"input_ids": ids, "attention_mask": (ids > 0).long(), "completion_mask": (ids > 2).long()}
-    assert pair_costs(batch, shared_prefix=True).tolist() == [4 + 3 - 2]
-    assert pair_costs(batch, shared_prefix=False).tolist() == [2 * 4]
+    row = {"prompt_ids": [1], "chosen_ids": [2, 3, 4], "rejected_ids": [2, 5]}
+    assert packed_tokens([row]) == 4 + 3 - 2
+    assert padded_tokens(row) == 2 * 4
 
 
 def test_padded_passes_hold_pairs_of_like_length() -> None:

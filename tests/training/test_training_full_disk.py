@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -204,7 +205,7 @@ def test_reference_log_probs_that_cannot_be_cached_are_still_used(
         raise FULL
 
     monkeypatch.setattr(os, "fsync", full)
-    reference._save({"chosen": torch.zeros(2)}, tmp_path / "cache" / "x.safetensors")
+    reference._save(tmp_path / "cache", np.arange(2, dtype=np.uint64), np.zeros(2))
     assert "reference log-probs cannot be cached for later runs: the disk is full" in capsys.readouterr().err
     assert not list((tmp_path / "cache").iterdir())
 

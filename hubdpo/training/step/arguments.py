@@ -17,14 +17,25 @@ from hubdpo.training.sharding import checkpointing_arguments, deepspeed_config
 SAME_IN_TRL = (
     "beta", "label_smoothing", "ld_alpha", "use_weighting", "f_divergence_type", "f_alpha_divergence_coef",
     "discopop_tau", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs",
-    "per_device_eval_batch_size", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed", "logging_steps",
+    "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed", "logging_steps",
     "eval_steps", "save_steps", "save_total_limit", "optim", "adam_beta1", "adam_beta2", "adam_epsilon",
 )  # fmt: skip
 """Options that TRL takes as they are, under the same name."""
 
 
-def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool, warmup_steps: int = 0) -> DPOConfig:
-    """Return TRL's arguments for a run of `steps` optimiser steps."""
+def dpo_config(
+    config: TrainConfig,
+    *,
+    device: str,
+    steps: int,
+    evaluates: bool,
+    warmup_steps: int = 0,
+    eval_batch: int | None = None,
+) -> DPOConfig:
+    """Return TRL's arguments for a run of `steps` optimiser steps.
+
+    A batch of an evaluation, which may be cut into several passes, has `eval_batch` pairs.
+    """
     batch, accumulated = batches_of(config)
     bfloat16 = compute_dtype(device, config.dtype) == torch.bfloat16
     deepspeed = deepspeed_config(config, batch, accumulated, bfloat16=bfloat16)
@@ -38,7 +49,7 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool,
         loss_weights=config.loss_weights if {*config.loss_type} <= {*TRL_LOSSES} else None,
         output_dir=str(Path(config.output_dir)),
         max_length=None,  # rows are cut already
-        remove_unused_columns=False,  # the collator reads `chosen_context` and `rejected_context`
+        remove_unused_columns=False,  # a batch is a list of whole rows
         warmup_steps=warmup_steps,
         max_steps=steps,
         per_device_train_batch_size=batch,
@@ -50,10 +61,11 @@ def dpo_config(config: TrainConfig, *, device: str, steps: int, evaluates: bool,
         deepspeed=deepspeed,
         fp16=False,
         use_cpu=device == "cpu",
-        dataloader_pin_memory=device == "cuda",
+        dataloader_pin_memory=False,
         data_seed=config.seed,
         logging_nan_inf_filter=False,
         eval_strategy="steps" if evaluates else "no",
+        per_device_eval_batch_size=eval_batch or config.per_device_eval_batch_size,
         report_to=config.report_to or "none",
         run_name=config.run_name or Path(config.output_dir).absolute().name,
         **({"project": config.project} if config.project else {}),

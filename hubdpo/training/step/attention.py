@@ -102,10 +102,10 @@ def attend_by_branch(
     is_sdpa, outputs = attend is sdpa_attention_forward, []
     for b in layout.branches:
         q, k, v = (states[:, :, b.start : b.stop] for states in (query, key, value))
-        before = b.prefix_end - b.prefix
+        before = b.shared
         if before:
-            k = torch.cat([key[:, :, b.prefix : b.prefix_end], k], dim=2)
-            v = torch.cat([value[:, :, b.prefix : b.prefix_end], v], dim=2)
+            spans = (*b.before, (b.start, b.stop))
+            k, v = (torch.cat([states[:, :, start:stop] for start, stop in spans], dim=2) for states in (key, value))
         is_cut = window is not None and k.shape[2] > window
         mask = None
         if before or is_cut or not is_sdpa:

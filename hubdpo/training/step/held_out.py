@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import fmean
 
-from datasets import Dataset
 from trl import DPOTrainer
+
+from hubdpo.data.encoded.rows import TokenRows
 
 TEST = ""
 """Name of the test split among the evaluation sets: its metrics are `eval_loss` and so on."""
-Sets = dict[str, Dataset]
+Sets = dict[str, TokenRows]
 
 
 class NamedEvaluations(DPOTrainer):
@@ -21,7 +22,7 @@ class NamedEvaluations(DPOTrainer):
 
     def evaluate(
         self,
-        eval_dataset: Dataset | str | None = None,
+        eval_dataset: TokenRows | str | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
@@ -45,14 +46,14 @@ class NamedEvaluations(DPOTrainer):
         super().log(logs, start_time)
 
 
-def held_out(test: Dataset | None, sets: Sets) -> Dataset | Sets | None:
+def held_out(test: TokenRows | None, sets: Sets) -> TokenRows | Sets | None:
     """Return what the trainer evaluates on: the test split alone, or all sets by name."""
     if not sets:
         return test
     return ({TEST: test} if test is not None else {}) | sets
 
 
-def each(data: Dataset | Sets | None, change: Callable[[Dataset], Dataset]) -> Dataset | Sets | None:
+def each(data: TokenRows | Sets | None, change: Callable[[TokenRows], TokenRows]) -> TokenRows | Sets | None:
     """Change the dataset, or every set of several."""
     if isinstance(data, dict):
         return {name: change(rows) for name, rows in data.items()}

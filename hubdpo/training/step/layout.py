@@ -1,106 +1,207 @@
-"""Lay out a padded preference batch as one packed row: where each token comes from, and which keys it sees."""
+"""Lay out a padded preference batch as one packed row in which every token stands once after what precedes it.
+
+The sequences of a batch form a trie: those that begin alike share that part, whether they are the two sides of a pair,
+several answers to one prompt, the same answer in several pairs, or prompts under one system message. Each edge of the
+trie is a branch of the packed row. A layout is built from numbers on the CPU, before the batch goes to the device, so
+it costs no transfer from the device.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
+
+Ids = npt.NDArray[np.integer]
+Span = tuple[int, int]
+"""Packed tokens `[start, stop)`."""
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A causal run `[start, stop)` of the packed row, whose queries also see the keys `[prefix, prefix_end)`."""
+    """A causal run `[start, stop)` of the packed row, whose queries also see the keys of `before`.
+
+    These spans hold the beginning of the sequence, in order: their tokens have the positions 0 to `shared` - 1.
+    """
 
     start: int
     stop: int
-    prefix: int
-    prefix_end: int
+    before: tuple[Span, ...] = ()
+
+    @property
+    def shared(self) -> int:
+        """Number of keys before the branch."""
+        return sum(stop - start for start, stop in self.before)
 
 
 @dataclass(frozen=True)
-class Layout:
+class _OnDevice:
+    def to(self, device: torch.device) -> Self:
+        """Return a copy whose tensors are on the device; they are pinned for the transfer, which is not awaited."""
+        moved = {}
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, torch.Tensor):
+                moved[part.name] = to_device(value, device)
+            elif isinstance(value, _OnDevice):
+                moved[part.name] = value.to(device)
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Scored(_OnDevice):
+    """The S positions of a padded batch `[2B, T]` that predict a scored token, of which D are distinct."""
+
+    hidden: torch.Tensor
+    """[D] packed index of the token before each scored one, whose hidden state predicts it."""
+    labels: torch.Tensor
+    """[D] token ids."""
+    spread: torch.Tensor
+    """[S] which of the D belongs to a position."""
+    places: torch.Tensor
+    """[S] flat index of each position in `[2B, T - 1]`."""
+    shape: tuple[int, int]
+    """(2B, T - 1)."""
+
+
+@dataclass(frozen=True)
+class Layout(_OnDevice):
     """Where each packed token comes from and goes to: N packed tokens, M real tokens of the padded `[2B, T]` batch."""
 
-    gather: torch.Tensor
-    """[N] flat padded index of each packed token."""
+    input_ids: torch.Tensor
+    """[1, N] packed token ids."""
     position_ids: torch.Tensor
-    """[1, N] position of each packed token in its own row."""
+    """[1, N] position of each packed token in its own sequence."""
+    counts: torch.Tensor
+    """[1, N] padded rows that each packed token stands for."""
     padded: torch.Tensor
     """[M] flat padded index of each real token."""
     packed: torch.Tensor
-    """[M] index of the packed token that computes it; a prefix token computes two."""
-    counts: torch.Tensor
-    """[1, N] padded rows that each packed token stands for: 2 in the prefix, else 1."""
+    """[M] index of the packed token that computes it."""
     branches: list[Branch]
     keys: torch.Tensor
-    """[K] packed index of the keys of every branch, branch after branch; K > N, as prefixes repeat."""
+    """[K] packed index of the keys of every branch, branch after branch; K > N, as what is shared repeats."""
     query_bounds: torch.Tensor
     """[branches + 1] int32 cumulative query counts, as varlen attention takes them."""
     key_bounds: torch.Tensor
     """[branches + 1] int32 cumulative key counts."""
     longest_query: int
     longest_key: int
+    scored: Scored
 
 
-def prefix_lengths(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Return `[B]`: the number of leading tokens that rows i and B + i of a right-padded batch `[2B, T]` share."""
-    first, second = input_ids.chunk(2)
-    real = attention_mask.bool()
-    equal = (first == second) & real[: len(first)] & real[len(first) :]
-    # 1 1 0 1 -> 1 1 0 0: the product stops at the first difference
-    return equal.long().cumprod(dim=1).sum(dim=1)
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor of the CPU on the device, without awaiting its transfer to a GPU."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
-def build_layout(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Layout:
-    """Lay out a right-padded batch `[2B, T]` whose rows i and B + i are the chosen and rejected side of pair i.
+def build_layout(input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_mask: torch.Tensor) -> Layout:
+    """Lay out right-padded sequences `[2B, T]`, and find what the language-model head computes of them.
 
-    The prefix is the longest common run of tokens, so answers that begin alike share that part as well.
+    `completion_mask` has 1 at the tokens that are scored. The first token of a sequence has nothing that predicts it.
     """
-    pairs, width = input_ids.shape[0] // 2, input_ids.shape[1]
-    real = attention_mask.bool()
-    prefix = prefix_lengths(input_ids, attention_mask)
-    # the only transfer from the device: [B, 3] lengths, from which the CPU builds all indices
-    lengths = torch.stack([real[:pairs].sum(dim=1), real[pairs:].sum(dim=1), prefix], dim=1).tolist()
+    lengths = attention_mask.sum(dim=1).tolist()
+    rows = [row[:length] for row, length in zip(input_ids.cpu().numpy(), lengths, strict=True)]
+    width = input_ids.shape[1]
+    tokens, positions, parents, branches, index = _trie(rows)
 
-    gather, positions, padded, packed, counts, branches = [], [], [], [], [], []
-    offset = 0
-    for pair, (chosen, rejected, shared) in enumerate(lengths):
-        # padded rows begin at `first` and `second`; packed: [offset, tail) is chosen, [tail, end) rejected's rest
-        first, second = pair * width, (pairs + pair) * width
-        tail = offset + chosen
-        end = tail + rejected - shared
-        gather += [torch.arange(first, first + chosen), torch.arange(second + shared, second + rejected)]
-        positions += [torch.arange(chosen), torch.arange(shared, rejected)]
-        padded += [torch.arange(first, first + chosen), torch.arange(second, second + rejected)]
-        packed += [torch.arange(offset, tail), torch.arange(offset, offset + shared), torch.arange(tail, end)]
-        counts += [torch.full((shared,), 2), torch.ones(end - offset - shared, dtype=torch.long)]
-        # chosen is causal by itself, prefix included; rejected's rest also sees the prefix at its beginning
-        branches.append(Branch(offset, tail, offset, offset))
-        if end > tail:
-            branches.append(Branch(tail, end, offset, offset + shared))
-        offset = end
+    real = np.arange(width) < np.array(lengths)[:, None]  # [2B, T]
+    padded, packed = np.flatnonzero(real), np.concatenate(index)
+    packed_of = np.zeros(real.shape, dtype=np.int64)
+    packed_of[real] = packed
+    places = np.flatnonzero(completion_mask.cpu().numpy()[:, 1:] * real[:, 1:])
+    labels, spread = np.unique(packed_of[:, 1:].reshape(-1)[places], return_inverse=True)
 
-    keys = [torch.arange(*span) for b in branches for span in ((b.prefix, b.prefix_end), (b.start, b.stop))]
-    query_counts = [b.stop - b.start for b in branches]
-    key_counts = [b.stop - b.start + b.prefix_end - b.prefix for b in branches]
-
-    def joined(parts: list[torch.Tensor]) -> torch.Tensor:
-        return torch.cat(parts).to(input_ids.device, non_blocking=True)
-
-    def bounds(counts: list[int]) -> torch.Tensor:
-        return F.pad(torch.tensor(counts).cumsum(0), (1, 0)).to(input_ids.device, torch.int32)
-
+    keys = [np.arange(*span) for branch in branches for span in (*branch.before, (branch.start, branch.stop))]
+    query_counts = [branch.stop - branch.start for branch in branches]
+    key_counts = [branch.stop - branch.start + branch.shared for branch in branches]
     return Layout(
-        gather=joined(gather),
-        position_ids=joined(positions)[None],
-        padded=joined(padded),
-        packed=joined(packed),
-        counts=joined(counts)[None],
+        input_ids=torch.from_numpy(tokens)[None],
+        position_ids=torch.from_numpy(positions)[None],
+        counts=torch.from_numpy(np.bincount(packed, minlength=len(tokens)))[None],
+        padded=torch.from_numpy(padded),
+        packed=torch.from_numpy(packed),
         branches=branches,
-        keys=joined(keys),
-        query_bounds=bounds(query_counts),
-        key_bounds=bounds(key_counts),
+        keys=torch.from_numpy(np.concatenate(keys)),
+        query_bounds=_bounds(query_counts),
+        key_bounds=_bounds(key_counts),
         longest_query=max(query_counts),
         longest_key=max(key_counts),
+        scored=Scored(
+            hidden=torch.from_numpy(parents[labels]),
+            labels=torch.from_numpy(tokens[labels]),
+            spread=torch.from_numpy(spread.reshape(-1)),
+            places=torch.from_numpy(places),
+            shape=(len(rows), width - 1),
+        ),
     )
+
+
+def trie_tokens(sequences: Sequence[Ids]) -> int:
+    """Return the number of packed tokens that hold these sequences."""
+    ordered = sorted(sequences, key=_sort_key)
+    shared = sum(map(common, ordered, ordered[1:]))
+    return sum(map(len, ordered)) - shared
+
+
+def common(first: Ids, second: Ids) -> int:
+    """Return the number of leading tokens that two sequences share."""
+    shorter = min(len(first), len(second))
+    differs = first[:shorter] != second[:shorter]
+    at = int(differs.argmax()) if shorter else 0
+    return at if shorter and differs[at] else shorter
+
+
+def _trie(rows: Sequence[Ids]) -> tuple[Ids, Ids, Ids, list[Branch], list[Ids]]:
+    """Return of each packed token its id, position and parent; the branches; and the packed tokens of each row.
+
+    In sorted order, a row shares with the one before it all that it shares with any earlier row.
+    """
+    tokens, positions, parents, branches = [], [], [], []
+    index: list[Ids] = [np.empty(0, dtype=np.int64)] * len(rows)
+    last, path, size = -1, list[Span](), 0  # the row before; its spans in the packed row
+    for row in sorted(range(len(rows)), key=lambda row: _sort_key(rows[row])):
+        ids = rows[row]
+        shared = common(rows[last], ids) if last >= 0 else 0
+        before = index[last][:shared]
+        own = np.arange(size, size + len(ids) - shared)
+        path = _first(path, shared)
+        if len(own):
+            branches.append(Branch(size, size + len(own), tuple(path)))
+            tokens.append(ids[shared:].astype(np.int64))
+            positions.append(np.arange(shared, len(ids)))
+            parents += [before[-1:] if shared else np.array([-1]), own[:-1]]
+            size += len(own)
+            if path and path[-1][1] == own[0]:
+                path[-1] = (path[-1][0], size)
+            else:
+                path.append((int(own[0]), size))
+        index[row] = np.concatenate([before, own])
+        last = row
+    return np.concatenate(tokens), np.concatenate(positions), np.concatenate(parents), branches, index
+
+
+def _sort_key(ids: Ids) -> bytes:
+    """Return bytes that sort as the ids do."""
+    return ids.astype(">u4").tobytes()
+
+
+def _first(path: list[Span], count: int) -> list[Span]:
+    """Return the spans of the first `count` tokens of a path."""
+    kept = []
+    for start, stop in path:
+        if count <= 0:
+            break
+        kept.append((start, min(stop, start + count)))
+        count -= stop - start
+    return kept
+
+
+def _bounds(counts: list[int]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))

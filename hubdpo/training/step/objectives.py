@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from hubdpo.config import TrainConfig
 from hubdpo.config.objective import REFERENCE_FREE, uses_reference
-from hubdpo.training.step.batch import Batch, without_pair_values
+from hubdpo.training.step.batch import Batch, for_trl
 
 if TYPE_CHECKING:
     from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
@@ -109,7 +109,7 @@ class Objective:
         batch = self._with_reference(trainer, inputs)
         weights = dict(zip(trainer.loss_types, trainer.loss_weights, strict=True))
         with _only(trainer, {name: weight for name, weight in weights.items() if name not in self.own}):
-            result = by_trl(recorded, without_pair_values(batch), return_outputs)
+            result = by_trl(recorded, for_trl(batch), return_outputs)
         pairs = Pairs.of(outputs[0].log_probs, batch)
         own = sum(weight * self.loss(name, pairs) for name, weight in weights.items() if name in self.own)
         with torch.no_grad():
@@ -156,7 +156,7 @@ class Objective:
         if "ref_chosen_logps" in inputs:
             return inputs
         if self.uses_reference:
-            chosen, rejected = trainer.compute_ref_log_probs(trainer.model, without_pair_values(inputs))
+            chosen, rejected = trainer.compute_ref_log_probs(trainer.model, inputs)
         else:
             chosen = rejected = torch.zeros(len(inputs["input_ids"]) // 2, device=inputs["input_ids"].device)
         with_reference: Batch = {**inputs, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
@@ -164,26 +164,20 @@ class Objective:
 
     def _log(self, trainer: SharedPrefixDPOTrainer, pairs: Pairs) -> None:
         """Log what trl.experimental logs of these losses, under its names; rewards as in a run without reference."""
-        metrics = trainer._metrics["train" if trainer.model.training else "eval"]
-
-        def over_all(values: torch.Tensor) -> torch.Tensor:
-            gathered: torch.Tensor = trainer.accelerator.gather(values)
-            return gathered
-
+        metrics = trainer._metrics[trainer.mode]
         if self.rewards_by_token:
-            chosen, rejected = (over_all(self.beta * side) for side in pairs.per_token)
+            chosen, rejected = (self.beta * side for side in pairs.per_token)
             for key, values in {
                 "chosen": chosen, "rejected": rejected, "accuracies": (chosen > rejected).float(),
                 "margins": chosen - rejected,
             }.items():  # fmt: skip
-                metrics[f"rewards/{key}"][-1] = values.mean().item()
+                metrics[f"rewards/{key}"][-1] = values.mean()
         if "sft" in self.losses:
-            nats, tokens = over_all(pairs.chosen).sum(), over_all(pairs.chosen_length).sum()
-            metrics["nll_loss"].append(-(nats / tokens).item())
+            metrics["nll_loss"].append(-pairs.chosen.sum() / pairs.chosen_length.sum())
         if "orpo" in self.own:
-            log_odds = over_all(log_odds_ratio(*pairs.per_token))
-            metrics["log_odds_chosen"].append(log_odds.mean().item())
-            metrics["log_odds_ratio"].append(F.logsigmoid(log_odds).mean().item())
+            log_odds = log_odds_ratio(*pairs.per_token)
+            metrics["log_odds_chosen"].append(log_odds.mean())
+            metrics["log_odds_ratio"].append(F.logsigmoid(log_odds).mean())
 
 
 def log_odds_ratio(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:

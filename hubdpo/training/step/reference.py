@@ -1,61 +1,72 @@
-"""Reference log-probabilities, computed once and cached on disk: they depend on reference and data, not on training.
+"""Reference log-probabilities, computed once for each answer and cached on disk.
 
-The cache key covers everything that the values depend on, so a resumed run, another epoch and a sweep over learning
-rates share a file, and no other run does. Batches go by sorted length, whatever order training takes, so that all runs
-that share the values would compute the same ones.
+They depend on reference, prompt and answer, not on training or on the pairs that use the answer. So a resumed run,
+another epoch, a sweep, and a dataset that pairs the same answers otherwise find them in the cache. A folder of it
+stands for everything else that the values depend on; its files have a column of keys, which are hashes of token ids,
+and one of values. Only missing answers are computed: prompt by prompt, so that a pass runs each prompt once, shortest
+first.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save
+import xxhash
+from safetensors.numpy import load_file, save
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import file_entry, fingerprint, write_atomic
 from hubdpo.config import TrainConfig
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.machine.refusals import machine_error
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.bases.find import Base
-from hubdpo.training.step.batch import PAIR_VALUES, Row, row_length
+from hubdpo.training.step.batch import REFERENCE, SIDES, scored_tokens
+from hubdpo.training.step.grouping import Groups, Keys, slices
 from hubdpo.version import library_versions
 
 if TYPE_CHECKING:
     from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 
 TOKENS_PER_BATCH = 8192
-"""Padded tokens of both answers in a forward pass without gradients."""
+"""Tokens of a forward pass without gradients: packed ones, or about as many padded ones without a packed pass."""
 
 
 def add_reference_log_probs(
-    trainer: SharedPrefixDPOTrainer, rows: list[Row], *, identity: Mapping[str, object]
-) -> list[Row]:
+    trainer: SharedPrefixDPOTrainer, rows: TokenRows, *, identity: Mapping[str, object]
+) -> TokenRows:
     """Return the rows with `ref_chosen_logps` and `ref_rejected_logps`: sums over the answer's tokens, in nats.
 
     `identity` names the base, its precision and everything else that the values depend on, besides the rows.
     """
-    if not rows:
+    if not len(rows):
         return rows
     home = os.environ.get("HUBDPO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hubdpo"
-    # margins and weights change no log-prob
-    plain: list[Row] = [{name: row[name] for name in row if name not in PAIR_VALUES} for row in rows]
-    path = Path(home) / "reference" / f"{fingerprint([identity, plain])}.safetensors"
-    # computing is collective, so either all processes read the file or all compute
-    is_cached = torch.tensor([int(path.exists())], device=trainer.accelerator.device)
-    if trainer.accelerator.gather(is_cached).all():
-        values = load_file(path)
-        console.info(f"reference {console.counted(len(rows), 'pair')} from {path}")
-    else:
-        values = _compute(trainer, plain)
-        _save(values, path)
-    return [
-        {**row, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
-        for row, chosen, rejected in zip(rows, values["chosen"].tolist(), values["rejected"].tolist(), strict=True)
-    ]
+    folder = Path(home) / "reference" / fingerprint(identity)
+    keys = {side: answer_keys(rows, side, with_length="ld_alpha" in identity) for side in SIDES}
+    wanted = np.unique(np.concatenate([*keys.values()]))
+    known, values = _cached(folder, wanted)
+    # computing is collective, so all processes must miss the same answers
+    known = _known_by_all(trainer, known)
+    found = console.counted(int(known.sum()), "answer")
+    if known.any():
+        console.info(f"reference {found} from {folder}")
+    if not known.all():
+        values = np.where(known, values, 0.0)
+        missing = ~known
+        values[missing] = _compute(trainer, rows, keys, wanted[missing])
+        if trainer.accelerator.is_main_process or trainer.accelerator.is_local_main_process:
+            _save(folder, wanted[missing], values[missing])
+    for side, name in zip(SIDES, REFERENCE, strict=True):
+        rows = rows.with_column(name, values[np.searchsorted(wanted, keys[side])])
+    return rows
 
 
 def reference_identity(
@@ -75,38 +86,117 @@ def reference_identity(
     }  # fmt: skip
 
 
-def _compute(trainer: SharedPrefixDPOTrainer, rows: list[Row]) -> dict[str, torch.Tensor]:
-    """Return the values `[rows]` of both sides, in float64; the processes share the batches."""
-    values = {side: torch.zeros(len(rows), dtype=torch.float64) for side in ("chosen", "rejected")}
-    accelerator = trainer.accelerator
-    with console.progress("reference log-probs", len(rows)) as bar:
-        for indices in _batches(rows)[accelerator.process_index :: accelerator.num_processes]:
-            batch = trainer._prepare_inputs(trainer.data_collator([rows[index] for index in indices]))
-            chosen, rejected = trainer.compute_ref_log_probs(trainer.model, batch)
-            # [B] each, in float32, whose values float64 holds exactly
-            values["chosen"][indices] = chosen.double().cpu()
-            values["rejected"][indices] = rejected.double().cpu()
-            bar.update(bar.task_ids[0], advance=len(indices) * accelerator.num_processes)
-    # a row is 0 in every process but the one that computed it, so the sum over processes is its value
-    return {side: accelerator.reduce(column.to(accelerator.device)).cpu() for side, column in values.items()}
+def answer_keys(rows: TokenRows, side: str, *, with_length: bool = False) -> Keys:
+    """Return a hash `[pairs]` of everything in a row that an answer's log-prob depends on.
+
+    It has 64 bits: among two million answers, two have the same with a probability of 1e-7.
+
+    `with_length` is for LD-DPO (`ld_alpha`), which weighs tokens by the length of the shorter answer of their pair.
+    """
+    lists = [slices(rows, name) for name in ("prompt_ids", f"{side}_ids", f"{side}_context")]
+    keys = np.empty(len(rows), dtype=np.uint64)
+    for index, parts in enumerate(zip(*lists, strict=True)):
+        hashed = xxhash.xxh3_64(len(parts[0]).to_bytes(8, "little"))
+        hashed.update(len(parts[1]).to_bytes(8, "little"))
+        for part in parts:
+            hashed.update(part)
+        if with_length:
+            row = rows[index]
+            hashed.update(min(scored_tokens(row, each) for each in SIDES).to_bytes(8, "little"))
+        keys[index] = hashed.intdigest()
+    return keys
 
 
-def _batches(rows: list[Row]) -> list[list[int]]:
-    """Return batches of row indices, shortest rows first, each of at most TOKENS_PER_BATCH padded tokens."""
-    lengths = [row_length(row) for row in rows]
-    batches: list[list[int]] = [[]]
-    for index in sorted(range(len(rows)), key=lambda index: (lengths[index], index)):
-        # rows come by length, so this one is the longest: 2 sides x its tokens x the pairs with it
-        if batches[-1] and 2 * lengths[index] * (len(batches[-1]) + 1) > TOKENS_PER_BATCH:
-            batches.append([])
-        batches[-1].append(index)
-    return batches
+def _cached(folder: Path, wanted: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Return which of the keys a folder of the cache has, and their values."""
+    known, values = np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted))
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            columns = load_file(path)
+            keys, numbers = columns["keys"], columns["log_probs"]
+            places = np.searchsorted(wanted, keys).clip(max=len(wanted) - 1)
+        except Exception as error:  # written by a machine that stopped, or not by hubdpo
+            console.warn(f"{path} cannot be read and is left out: {error}")
+            continue
+        here = wanted[places] == keys
+        known[places[here]], values[places[here]] = True, numbers[here]
+    return known, values
 
 
-def _save(values: dict[str, torch.Tensor], path: Path) -> None:
-    """Write the cache file for later runs; warn when the machine refuses, as this run has the values in memory."""
+def _known_by_all(trainer: SharedPrefixDPOTrainer, known: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    if trainer.accelerator.num_processes == 1:
+        return known
+    counts = trainer.accelerator.reduce(torch.from_numpy(known.astype(np.int32)).to(trainer.accelerator.device))
+    both: npt.NDArray[np.bool_] = (counts == trainer.accelerator.num_processes).cpu().numpy()
+    return both
+
+
+def _compute(
+    trainer: SharedPrefixDPOTrainer, rows: TokenRows, keys: Mapping[str, Keys], missing: Keys
+) -> npt.NDArray[np.float64]:
+    """Return the log-probs `[missing]` of answers, in nats; the processes share the passes."""
+    values, accelerator = np.zeros(len(missing)), trainer.accelerator
+    # [pairs] which of the missing answers a side is, -1 if none
+    places = {side: _places(missing, keys[side]) for side in SIDES}
+    batches = _batches(rows, keys, places, len(missing), packed=trainer.shared_prefix is not None)
+    with console.progress("reference log-probs", len(missing)) as bar:
+        for pairs, new in islice(batches, accelerator.process_index, None, accelerator.num_processes):
+            found = trainer.compute_ref_log_probs(trainer.model, trainer.batch([rows[pair] for pair in pairs]))
+            for side, log_probs in zip(SIDES, found, strict=True):
+                # [B] in float32, whose values float64 holds exactly
+                for place, value in zip(places[side][pairs], log_probs.tolist(), strict=True):
+                    if place in new:
+                        values[place] = value
+            bar.update(bar.task_ids[0], advance=len(new) * accelerator.num_processes)
+    # an answer is 0 in every process but the one that computed it, so the sum over processes is its value
+    summed: npt.NDArray[np.float64] = accelerator.reduce(torch.from_numpy(values).to(accelerator.device)).cpu().numpy()
+    return summed
+
+
+def _places(missing: Keys, keys: Keys) -> npt.NDArray[np.int64]:
+    places = np.searchsorted(missing, keys).clip(max=len(missing) - 1)
+    return np.where(missing[places] == keys, places, -1)
+
+
+def _batches(
+    rows: TokenRows,
+    keys: Mapping[str, Keys],
+    places: Mapping[str, npt.NDArray[np.int64]],
+    missing: int,
+    *,
+    packed: bool,
+) -> Iterator[tuple[list[int], set[int]]]:
+    """Return the pairs of each forward pass, and which of the missing answers no pass before it has."""
+    groups, seen = Groups(rows), np.zeros(missing, dtype=bool)
+    longest = rows.lengths[:, 0] + rows.lengths[:, 1:].max(axis=1)
+    batch, answers, held, used = list[int](), set[int](), set[tuple[int, int]](), 0
+    for group in np.argsort(np.maximum.reduceat(longest[groups.order], groups.bounds[:-1]), kind="stable").tolist():
+        for pair in groups.closest(group):
+            new = {int(places[side][pair]) for side in SIDES if places[side][pair] >= 0}
+            new = {place for place in new if not seen[place]}
+            if not new:
+                continue
+            # what the pair brings into a packed pass: its prompt and its answers, as far as they are not there
+            parts = {(group, -1 - group): int(rows.lengths[pair, 0])}
+            parts |= {(group, int(keys[side][pair])): int(rows.lengths[pair, i]) for i, side in enumerate(SIDES, 1)}
+            own = parts if packed else {(pair, 0): 2 * int(longest[pair])}  # padded, pairs of like length meet
+            if batch and used + sum(own[part] for part in own.keys() - held) > TOKENS_PER_BATCH:
+                yield batch, answers
+                batch, answers, held, used = [], set(), set(), 0
+            batch.append(pair)
+            used += sum(own[part] for part in own.keys() - held)
+            held |= own.keys()
+            answers |= new
+            seen[[*new]] = True
+    if batch:
+        yield batch, answers
+
+
+def _save(folder: Path, keys: Keys, values: npt.NDArray[np.float64]) -> None:
+    """Write a cache file for later runs; warn when the machine refuses, as this run has the values in memory."""
+    path = folder / f"{xxhash.xxh3_128_hexdigest(keys.tobytes())}.safetensors"
     try:
-        write_atomic(path, save(values))
+        write_atomic(path, save({"keys": keys, "log_probs": values}))
     except Exception as error:
         refusal = machine_error(error, [path.parent])
         if refusal is None:

@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
 
+from hubdpo import console
 from hubdpo.config import TrainConfig
-from hubdpo.errors import TrainingError
+from hubdpo.config.objective import WHOLE_BATCH_LOSSES
+from hubdpo.data.encoded.rows import Row, TokenRows
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.device import compute_dtype
 from hubdpo.training.step.adapters import adapter_config, prepare_adapters
 from hubdpo.training.step.arguments import dpo_config
 from hubdpo.training.step.attention import NotShared
-from hubdpo.training.step.batch import TOTALS, AssistantCollator, Batch, Counts, Pass, Step, Tally, cut_into_passes
+from hubdpo.training.step.batch import Batch, PairCollator, for_trl
 from hubdpo.training.step.checkpointing import Recomputed, checkpointed_layers
-from hubdpo.training.step.held_out import NamedEvaluations, Sets, each, held_out
+from hubdpo.training.step.grouping import Groups, GroupSampler, together
+from hubdpo.training.step.held_out import Sets, each, held_out
+from hubdpo.training.step.layout import build_layout, to_device
 from hubdpo.training.step.liger import LigerKernels
 from hubdpo.training.step.lora import FusedLora, FusedNorms
+from hubdpo.training.step.measured import MeasuredDPOTrainer
 from hubdpo.training.step.objectives import Objective
+from hubdpo.training.step.passes import Limit, cut_into_passes, in_as_many
 from hubdpo.training.step.reference import add_reference_log_probs
-from hubdpo.training.step.sharded import ShardedDPOTrainer
 from hubdpo.training.step.shared_prefix import SharedPrefix
+from hubdpo.training.step.tally import Counts, Step
 
-Metrics = defaultdict[str, list[float]]
+EVAL_PASSES = 8
+"""Passes that a batch of an evaluation may be cut into."""
+HINTED_BY = 1000
+"""Pairs in which a hint looks for prompts that repeat."""
+PLACEHOLDER = Dataset.from_dict({"prompt_ids": [[0]]})
+"""TRL asks for a `datasets.Dataset`, which would make lists of the rows."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +56,28 @@ class Measured:
     """Tokens of the longest pass, in whose memory shorter ones recompute fewer layers; None where they do not."""
 
 
-class SharedPrefixDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
-    """DPOTrainer whose backbone runs each pair's common prefix once; losses and metrics are TRL's own.
+class SharedPrefixDPOTrainer(MeasuredDPOTrainer):
+    """DPOTrainer whose backbone runs what sequences share once; losses and metrics are TRL's own.
 
-    Every pair weighs the same in its step and in an evaluation, however the pairs are cut into passes. With
-    `tokens_per_batch` a batch holds all pairs of a step, and is cut into passes of at most that many tokens.
+    A DataLoader's batch is a list of rows. It is cut into passes on the CPU, and each pass is collated and laid out
+    there. Every pair weighs the same in its step and in an evaluation, however the pairs are cut.
     """
 
     objective: Objective
+    collate: PairCollator
     shared_prefix: SharedPrefix | None = None
     not_shared: str | None = None
     """Why there is no packed forward pass, where one is asked for."""
-    tokens_per_batch: int | None = None
+    limit = Limit()
+    """Of a pass in training."""
+    eval_limit = Limit()
+    groups: Groups | None = None
+    """The prompts of the train split, where their pairs go together."""
     recomputed: Recomputed | None = None
     fused_lora: FusedLora | None = None
     fused_norms: FusedNorms | None = None
     liger: LigerKernels | None = None
-    loss_weights: list[float]
-    router_aux_loss_coef: float
-    evaluating = False
-    """Stays True when an evaluation fails; `model.training` does not tell that from a failed training pass."""
     _step: Step
-    _held_out: Tally
 
     @property
     def layers(self) -> int:
@@ -75,7 +86,8 @@ class SharedPrefixDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
 
     def use_limits(self, measured: Measured) -> None:
         """Train within the token budget and with the recomputed layers that the preflight measured."""
-        self.tokens_per_batch = measured.tokens_per_batch
+        if measured.tokens_per_batch is not None:
+            self.limit = Limit(tokens=measured.tokens_per_batch)
         if self.recomputed is not None and measured.checkpoint_layers is not None:
             self.recomputed.count, self.recomputed.longest = measured.checkpoint_layers, measured.longest_pass
 
@@ -88,44 +100,59 @@ class SharedPrefixDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
                 fused.active = False
         self.shared_prefix = self.fused_lora = self.fused_norms = None
 
-    def _prepare_dataset(self, dataset: Dataset, *args: object, **kwargs: object) -> Dataset:
+    def _prepare_dataset(self, dataset: TokenRows, *args: object, **kwargs: object) -> TokenRows:
         return dataset  # tokenised already
 
     def create_model_card(self, *args: object, **kwargs: object) -> None:
         """Write no card: TRL's knows neither base nor data. `hubdpo push` writes the card of a release."""
+
+    def _get_train_sampler(self, train_dataset: TokenRows | None = None) -> Sampler[int] | None:
+        if self.groups is None:
+            sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
+            return sampler
+        return GroupSampler(self.groups, pairs=self.args.train_batch_size, seed=self.args.data_seed)
+
+    def batch(self, rows: Sequence[Row]) -> Batch:
+        """Return the rows of a pass as a batch on the device, laid out for the packed forward pass if there is one."""
+        batch = self.collate(rows)
+        device = self.accelerator.device
+        laid_out: Batch = batch.copy()
+        if self.shared_prefix is not None:
+            laid_out["layout"] = build_layout(batch["input_ids"], batch["attention_mask"], batch["completion_mask"]).to(
+                device
+            )
+        for name, value in batch.items():
+            if isinstance(value, torch.Tensor):
+                laid_out[name] = to_device(value, device)  # type: ignore[literal-required]
+        return laid_out
 
     def kernels(self) -> contextlib.AbstractContextManager[None]:
         """Return what a training pass computes within: Liger's kernels, where the run has them."""
         return self.liger.on() if self.liger is not None else contextlib.nullcontext()
 
     @contextlib.contextmanager
-    def _packed(self) -> Iterator[None]:
-        packed = self.shared_prefix.packed() if self.shared_prefix else contextlib.nullcontext()
+    def packed(self, batch: Mapping[str, object]) -> Iterator[None]:
+        """Pack the forward passes of the body, which run this batch, where this trainer shares prefixes."""
+        layout = batch.get("layout")
+        packs = self.shared_prefix.packed(layout) if self.shared_prefix else contextlib.nullcontext()  # type: ignore[arg-type]
         kernels = self.kernels() if self.model.training else contextlib.nullcontext()
-        with packed, kernels, self.own_autocast():
+        with packs, kernels, self.own_autocast():
             yield
 
     def compute_ref_log_probs(self, model: PeftModel, inputs: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        with self._packed():
-            chosen, rejected = super().compute_ref_log_probs(model, inputs)
+        with self.packed(inputs):
+            chosen, rejected = super().compute_ref_log_probs(model, for_trl(inputs))
         return chosen, rejected
 
     def _compute_loss(
         self, model: PeftModel, inputs: Batch, return_outputs: bool
     ) -> torch.Tensor | tuple[torch.Tensor, object]:
-        with self._packed():
+        with self.packed(inputs):
             result = self.objective.compute(self, super()._compute_loss, model, inputs, return_outputs)
-        loss = result[0] if return_outputs else result
-        if not torch.isfinite(loss):
-            rows = ", ".join(map(str, self._rows_of(inputs))) or "unknown"
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {self.state.global_step + 1}, in rows {rows} of the "
-                f"{'train' if self.model.training else 'test'} split; the last complete checkpoint is kept",
-                hint="check those rows or lower `--learning-rate`, then continue with `--resume`",
-            )
+        self.note_loss(result[0] if return_outputs else result, inputs.get("row", []))
         return result
 
-    def get_batch_samples(self, *args: object, **kwargs: object) -> tuple[list[Batch], torch.Tensor | int | None]:
+    def get_batch_samples(self, *args: object, **kwargs: object) -> tuple[list[list[Row]], torch.Tensor | int | None]:
         if self.control.should_training_stop:
             return [], None
         batches, items = super().get_batch_samples(*args, **kwargs)
@@ -133,127 +160,70 @@ class SharedPrefixDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
             self.begin_step(batches)
         return batches, items
 
-    def begin_step(self, batches: Sequence[Batch]) -> None:
+    def begin_step(self, batches: Sequence[Sequence[Row]]) -> None:
         """Count the pairs of the next step over all processes, which its passes are weighted by."""
+        self.check_losses()
         if self.fused_lora is not None:
             self.fused_lora.forget_casts()
-        own = [Counts.of(batch) for batch in batches]
-        self._step = Step(self._sum_over_processes([sum(own[1:], own[0])])[0], len(batches))
+        own = sum(map(Counts.of, batches), Counts())
+        self._step = Step(self.sum_of_counts(own), len(batches))
 
-    def training_step(self, model: PeftModel, inputs: Batch, *args: object, **kwargs: object) -> torch.Tensor:
-        """Run one batch of the current step: as one pass, or with `tokens_per_batch` as several."""
-        inputs, several = self._prepare_inputs(inputs), self.accelerator.num_processes > 1
-        if self.tokens_per_batch is None:
-            passes = [Pass(inputs, Counts.of(inputs))]
-        else:
-            passes = cut_into_passes(
-                inputs, self.tokens_per_batch, shared_prefix=self.shared_prefix is not None,
-                agree=self._max_over_processes if several else lambda costs: costs,
-            )  # fmt: skip
+    def passes(self, rows: Sequence[Row], limit: Limit) -> list[list[Row]]:
+        """Return the rows of each forward pass. All processes have equally many passes."""
+        passes = cut_into_passes(rows, limit, packed=self.shared_prefix is not None)
+        if self.accelerator.num_processes > 1 and limit != Limit():
+            count = torch.tensor([len(passes)], device=self.accelerator.device)
+            passes = in_as_many(passes, int(self.accelerator.gather(count).max()))
+        return [[rows[index] for index in indices] for indices in passes]
+
+    def training_step(self, model: PeftModel, inputs: list[Row], *args: object, **kwargs: object) -> torch.Tensor:
+        """Run one batch of the current step, as one pass or as several."""
         # transformers divides the loss by the first, and DDP averages gradients over the second
         divided_by = self.current_gradient_accumulation_steps * self.accelerator.num_processes
-        weights, loss = [*self.loss_weights, self.router_aux_loss_coef], torch.zeros((), device=self.accelerator.device)
-        try:
-            for index, part in enumerate(passes):
-                *self.loss_weights, self.router_aux_loss_coef = self._step.loss_weights(
-                    part.counts, [*self.loss_types, "aux_loss"], weights, divided_by=divided_by
-                )
-                # the processes exchange gradients once a batch, with its last pass
-                is_last = index == len(passes) - 1
-                synced = contextlib.nullcontext() if is_last else self.accumulating(model)
-                with synced, self.kernels(), self._tallied("train", self._step.tally, part.counts):
-                    loss += super().training_step(model, part.inputs, *args, **kwargs)
-        finally:
-            *self.loss_weights, self.router_aux_loss_coef = weights
+        passes, loss = self.passes(inputs, self.limit), torch.zeros((), device=self.accelerator.device)
+        for index, rows in enumerate(passes):
+            # the processes exchange gradients once a batch, with its last pass
+            synced = contextlib.nullcontext() if index == len(passes) - 1 else self.accumulating(model)
+            with (
+                synced,
+                self.kernels(),
+                self.measured("train", self._step, self._step.tally, Counts.of(rows), divided_by),
+            ):
+                loss += super().training_step(model, self.batch(rows), *args, **kwargs)
         self._step.batches -= 1
         if not self._step.batches:
-            # TRL's metrics are gathered over all processes already, so their weights must be as well
-            self._step.tally.counts = self._sum_over_processes(self._step.tally.counts)
-            self._log_merged("train", self._step.tally)
+            self._total_train_tokens += self._step.total.tokens
+            self.keep_merged("train", self._step.tally, self._step.total)
         return loss
 
-    def evaluation_loop(self, *args: object, **kwargs: object) -> EvalLoopOutput:
-        self._held_out, self.evaluating = Tally(), True
-        output = super().evaluation_loop(*args, **kwargs)
-        self.evaluating = False
-        self._log_merged("eval", self._held_out)
-        return output
-
     def prediction_step(
-        self, model: PeftModel, inputs: Batch, *args: object, **kwargs: object
+        self, model: PeftModel, inputs: list[Row], *args: object, **kwargs: object
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        inputs = self._prepare_inputs(inputs)
-        with self._without_repeats():
-            counts = Counts.of(inputs, self.accelerator.gather)
-            with self._tallied("eval", self._held_out, counts):
-                loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
-        return loss, logits, labels
+        own = self._without_repeats(inputs)
+        step, mean = Step(Counts.of(own)), torch.zeros((), device=self.accelerator.device)
+        # with nothing of its own, a process takes part in the passes of the others and counts nothing
+        for rows in self.passes(own or inputs[:1], self.eval_limit):
+            counts = Counts.of(rows) if own else Counts()
+            with self.measured("eval", step, self._held_out, counts):
+                loss, _, _ = super().prediction_step(model, self.batch(rows), *args, **kwargs)
+            mean += loss
+        return mean, None, None
 
-    @contextlib.contextmanager
-    def _tallied(self, mode: str, tally: Tally, counts: Counts) -> Iterator[None]:
-        """Put what TRL measures in the body into a tally, and not yet among the metrics that it logs."""
-        logged = self._metrics[mode]
-        self._metrics[mode] = own = Metrics(list)
-        try:
-            yield
-            tally.add(counts, own)
-        finally:
-            self._metrics[mode] = logged
-
-    def _log_merged(self, mode: str, tally: Tally) -> None:
-        """Log each metric of several passes as one value."""
-        logged = self._metrics[mode]
-        for name, value in tally.merged().items():
-            logged[name] = [value] if name in TOTALS else [*logged[name], value]
-
-    @contextlib.contextmanager
-    def _without_repeats(self) -> Iterator[None]:
-        """Drop from gathered tensors the pairs that accelerate repeats to fill the last batch of every process."""
-        gather, state = self.accelerator.gather, self.accelerator.gradient_state
-
-        def gather_once(tensor: torch.Tensor) -> torch.Tensor:
-            gathered = gather(tensor)
-            repeats = gathered.dim() and state.end_of_dataloader and state.remainder > 0
-            return gathered[: state.remainder] if repeats else gathered
-
-        self.accelerator.gather = gather_once
-        try:
-            yield
-        finally:
-            del self.accelerator.gather
-
-    def _sum_over_processes(self, counts: list[Counts]) -> list[Counts]:
-        if self.accelerator.num_processes == 1 or not counts:
-            return counts
-        table = torch.tensor([[each.pairs, each.chosen, each.rejected] for each in counts])
-        return [Counts(*row) for row in self.accelerator.reduce(table.to(self.accelerator.device)).tolist()]
-
-    def _max_over_processes(self, costs: torch.Tensor) -> torch.Tensor:
-        gathered = self.accelerator.gather(costs.to(self.accelerator.device))
-        return gathered.view(self.accelerator.num_processes, -1).amax(dim=0)
-
-    def _rows_of(self, inputs: Batch) -> list[int]:
-        """Return the indices, in their split, of the rows in a batch."""
-        data = self.train_dataset if self.model.training else self.eval_dataset
-        if isinstance(data, dict):
-            data = data[self.evaluated]
-        indices = {
-            tuple(row["prompt_ids"] + row["chosen_ids"]): index
-            for index, row in enumerate(data if data is not None else [])
-        }
-        pairs = len(inputs["input_ids"]) // 2
-        lengths = inputs["attention_mask"][:pairs].sum(1).tolist()
-        chosen = zip(inputs["input_ids"][:pairs].tolist(), lengths, strict=True)
-        rows = [indices.get(tuple(ids[:length])) for ids, length in chosen]
-        return [index for index in rows if index is not None]
+    def _without_repeats(self, rows: list[Row]) -> list[Row]:
+        """Return the rows without those that accelerate repeats to fill the last batch of every process."""
+        state = self.accelerator.gradient_state
+        if not state.end_of_dataloader or state.remainder <= 0:
+            return rows
+        # the processes have consecutive parts of the last batch, whose first `remainder` rows are no repeats
+        return rows[: max(state.remainder - self.accelerator.process_index * len(rows), 0)]
 
 
 def make_trainer(
     config: TrainConfig,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    train: Dataset,
-    test: Dataset | None,
+    train: TokenRows,
+    test: TokenRows | None,
     *,
     device: str,
     steps: int,
@@ -266,26 +236,41 @@ def make_trainer(
 
     It is the model with its adapter disabled, or with the frozen adapter to `start` from in its place.
     """
-    held = held_out(test, sets or {})
+    held = each(held_out(test, sets or {}), together)
+    compares_all = bool(WHOLE_BATCH_LOSSES & {*config.loss_type})
     trainer = SharedPrefixDPOTrainer(
         model=model,
-        args=dpo_config(config, device=device, steps=steps, evaluates=held is not None, warmup_steps=warmup_steps),
-        train_dataset=train,
-        eval_dataset=held,
+        args=dpo_config(
+            config,
+            device=device,
+            steps=steps,
+            evaluates=held is not None,
+            warmup_steps=warmup_steps,
+            eval_batch=None if compares_all else _eval_batch(config, held),
+        ),  # fmt: skip
+        train_dataset=PLACEHOLDER,
+        eval_dataset=None if held is None else PLACEHOLDER,
         processing_class=tokenizer,
         peft_config=adapter_config(config, model, start),
         callbacks=callbacks,
     )
+    trainer.train_dataset, trainer.eval_dataset = train, held
     trainer.objective = objective = Objective.of(config)
     if objective.own:
         trainer.loss_types, trainer.loss_weights = list(objective.losses), list(objective.losses.values())
         trainer.precompute_ref_logps = True  # TRL takes those that the objective gives it
-    trainer.data_collator = AssistantCollator(pad_token_id=trainer.data_collator.pad_token_id)
+    trainer.collate, trainer.data_collator = PairCollator(trainer.data_collator.pad_token_id), list
+    if isinstance(config.tokens_per_batch, int):
+        trainer.limit = Limit(tokens=config.tokens_per_batch)
+    elif config.group_prompts:
+        trainer.limit = Limit(pairs=config.per_device_train_batch_size)
+    if not compares_all:
+        trainer.eval_limit = Limit(pairs=config.per_device_eval_batch_size)
+    if config.group_prompts:
+        trainer.groups = Groups(train)
     trainer.follow_ddp(bfloat16=compute_dtype(device, config.dtype) == torch.bfloat16)
     trainer.remove_callback(PrinterCallback)  # StepLines prints the metrics
     prepare_adapters(trainer.model, config, start)
-    if isinstance(config.tokens_per_batch, int):
-        trainer.tokens_per_batch = config.tokens_per_batch
     if config.shared_prefix:
         try:
             trainer.shared_prefix = SharedPrefix(trainer.model.get_base_model())
@@ -301,18 +286,41 @@ def make_trainer(
     return trainer
 
 
+def _eval_batch(config: TrainConfig, held: TokenRows | Sets | None) -> int:
+    """Return the pairs of an evaluation's batch, which is cut into passes: more of a prompt's pairs meet in a pass."""
+    most = max(map(len, held.values() if isinstance(held, dict) else [held or ()]), default=0)
+    pairs = min(EVAL_PASSES * config.per_device_eval_batch_size, math.ceil(most / config.num_processes))
+    return max(pairs, 1)
+
+
+def say_groups(config: TrainConfig, trainer: SharedPrefixDPOTrainer) -> None:
+    """Print what `--group-prompts` finds, or a hint where it would help: prepared pairs of a prompt lie together."""
+    if isinstance(sampler := trainer._get_train_sampler(trainer.train_dataset), GroupSampler):
+        console.info(f"groups    {sampler.summary()}")
+        if len(trainer.groups or ()) == len(trainer.train_dataset):
+            console.warn("no two pairs have the same prompt, so --group-prompts has nothing to put together")
+        return
+    first: TokenRows = trainer.train_dataset[:HINTED_BY]
+    could = config.shared_prefix and not WHOLE_BATCH_LOSSES & {*config.loss_type}
+    if could and (prompts := len(Groups(first))) * 3 <= len(first) * 2:
+        console.hint(
+            f"`--group-prompts` runs a prompt and each of its answers once a step: the first {len(first):,} pairs have "
+            f"{console.counted(prompts, 'prompt')}"
+        )
+
+
 def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: Mapping[str, object]) -> None:
     """Add the reference log-probs to every row, so that a step runs only the policy.
 
     Each split gets those of the mode in which its policy runs: fused projections, norms and kernels round otherwise.
     """
 
-    def with_reference(data: Dataset, *, training: bool) -> Dataset:
+    def with_reference(data: TokenRows, *, training: bool) -> TokenRows:
         trainer.model.train(training)
         kind = {"fused": training and trainer.fused_lora is not None}
         if training and trainer.liger is not None:
             kind["liger"] = True
-        return Dataset.from_list(add_reference_log_probs(trainer, data.to_list(), identity={**identity, **kind}))
+        return add_reference_log_probs(trainer, data, identity={**identity, **kind})
 
     trainer.eval_dataset = each(trainer.eval_dataset, lambda data: with_reference(data, training=False))
     trainer.train_dataset = with_reference(trainer.train_dataset, training=True)
