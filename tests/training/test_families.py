@@ -15,6 +15,7 @@ from test_token_budget import config_for, step, trainer_for
 from transformers import AutoModelForCausalLM
 
 from hubdpo.artefacts.folders.model_files import COPIED_FILES
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.hub.open import open_snapshot
 from hubdpo.model.bases.files import check_base
 from hubdpo.training.families import choose_forward
@@ -74,7 +75,7 @@ def test_a_family_gives_what_stock_trl_gives(family: str, tiny_base: Path, tmp_p
     assert facts.layers == len(checkpointed_layers(trainer.model.get_base_model())) == 2
     assert {name.rpartition(".")[2] for name in trainer.model.peft_config["default"].target_modules} == facts.all_linear
     config = config_for(tmp_path)
-    assert choose_forward(config, trainer, list(pairs("skewed", 8)), None) == (config, None)
+    assert choose_forward(config, trainer, TokenRows.of(pairs("skewed", 8)), None) == (config, None)
     cases = [("skewed", 5, False), ("long prompts", 4, True), ("short prompts", 3, False)]
     assert_packed_like_stock(trainer, cases)
     assert_packed_like_stock(trainer_of(base, tmp_path, nf4=True), [("skewed", 4, True)])
@@ -84,7 +85,7 @@ def test_a_family_gives_what_stock_trl_gives(family: str, tiny_base: Path, tmp_p
 def test_rounding_in_16_bits_is_no_difference(family: str, tiny_base: Path, tmp_path: Path) -> None:
     trainer = trainer_of(base_of(family, tiny_base, tmp_path / "base"), tmp_path, dtype="bfloat16")
     config = config_for(tmp_path)
-    assert choose_forward(config, trainer, list(pairs("skewed", 8)), None) == (config, None)
+    assert choose_forward(config, trainer, TokenRows.of(pairs("skewed", 8)), None) == (config, None)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -95,7 +96,7 @@ def test_another_family_runs_the_stock_forward_and_says_why(
     base = base_of(family, tiny_base, tmp_path / "base")
     check_base(open_snapshot(str(base)))
     trainer = trainer_of(base, tmp_path, dtype=dtype)
-    config, reason = choose_forward(config_for(tmp_path), trainer, list(pairs("skewed", 8)), None)
+    config, reason = choose_forward(config_for(tmp_path), trainer, TokenRows.of(pairs("skewed", 8)), None)
     assert OWN_WAY[family][2] in str(reason)
     assert not config.shared_prefix
     warnings = capsys.readouterr().err
@@ -128,7 +129,7 @@ def test_a_router_loss_that_trl_cannot_compute_is_left_out(
     PACKED["granitemoe"] = (kind, {**options, "output_router_logits": True, "router_aux_loss_coef": 0.1})
     trainer = trainer_of(base_of("granitemoe", tiny_base, tmp_path / "base"), tmp_path)
     del PACKED["granitemoe"]
-    _, reason = choose_forward(config_for(tmp_path), trainer, list(pairs("skewed", 8)), None)
+    _, reason = choose_forward(config_for(tmp_path), trainer, TokenRows.of(pairs("skewed", 8)), None)
     assert reason is None
     assert "the loss that balances experts is left out" in capsys.readouterr().err
     step_of(trainer, "skewed", 3, checkpointing=False)

@@ -131,7 +131,7 @@ def test_a_step_is_the_one_without_and_runs_every_layer_in_liger(
 
 def test_the_reference_rounds_as_the_policy_does(liger: Any, tiny_base: Path, tmp_path: Path) -> None:
     trainer = trainer_for(tiny_base, tmp_path, "skewed", use_liger_kernel=True)
-    batch = trainer._prepare_inputs(trainer.data_collator(list(trainer.train_dataset)))
+    batch = trainer.batch(list(trainer.train_dataset))
     trainer.model.eval()
     trainer.compute_ref_log_probs(trainer.model, batch)
     assert not liger.calls

@@ -92,7 +92,7 @@ def test_losses_beside_trls_take_the_same_reference(tiny_base: Path, start: Path
 
 def test_dropout_is_that_of_the_run_and_never_of_the_reference(tiny_base: Path, start: Path, tmp_path: Path) -> None:
     trainer = trainer_for(tiny_base, start, tmp_path / "run", lora_dropout=0.3)
-    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    batch = trainer.batch(next(iter(trainer.get_train_dataloader())))
     trainer.model.train()
     assert trainer.model.peft_config["default"].lora_dropout == 0.3
     passes = [trainer.compute_ref_log_probs(trainer.model, batch)[0] for _ in range(2)]

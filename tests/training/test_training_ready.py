@@ -170,7 +170,8 @@ def cached_files(cache: Path) -> list[str]:
 
 
 def train_in_two_processes(**chosen: Any) -> str:
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in {**chosen, "num_processes": 2}.items()]
+    named = {name.replace("_", "-"): value for name, value in {**chosen, "num_processes": 2}.items()}
+    words = [f"--{name}" if value is True else f"--{name}={value}" for name, value in named.items()]
     done = subprocess.run([sys.executable, "-c", CODE, "train", *words], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr[-3000:]
     # bitsandbytes 0.49 has one of its own beside torch 2.13
