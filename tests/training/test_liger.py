@@ -74,7 +74,7 @@ def test_a_family_is_refused_before_its_weights_are_loaded(
     liger: Any, on_cpu: None, tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     liger.MODEL_TYPE_TO_APPLY_LIGER_FN.clear()
-    monkeypatch.setattr("hubdpo.training.train.load_base", lambda *args, **kwargs: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("hubdpo.training.common.load_base", lambda *args, **kwargs: pytest.fail("weights were loaded"))
     with pytest.raises(UnsupportedBase, match="no kernels for the layers of a `qwen2` model"):
         train(tiny_base, dataset_dir, tmp_path / "run", use_liger_kernel=True, **RUN)
 
