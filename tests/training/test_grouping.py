@@ -188,7 +188,9 @@ def test_a_pass_has_no_more_answers_than_as_many_pairs_of_their_own(pairs: int) 
 def test_passes_are_cut_to_the_number_of_another_process() -> None:
     assert in_as_many([[0, 1, 2], [3]], 3) == [[0, 1], [3], [2]]
     assert in_as_many([[0], [1]], 1) == [[0], [1]]
-    assert in_as_many([[0], [1]], 3) == [[0], [1]]  # a pair cannot be cut
+    assert in_as_many([[0], [1]], 3) == [[0], [1], []]  # a pair cannot be cut
+    assert in_as_many([], 1) == [[]]
+    assert cut_into_passes([], Limit(pairs=2), packed=True) == []
 
 
 def sampler_of(rows: list[dict[str, Any]], pairs: int, seed: int = 0) -> GroupSampler:

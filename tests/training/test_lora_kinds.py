@@ -16,11 +16,13 @@ from transformers import AutoTokenizer
 
 from hubdpo import merge, push, train
 from hubdpo.config import TrainConfig
+from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.errors import ConfigError
 from hubdpo.model.bases.load import load_base
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_same_step
-from tests.training.test_shared_prefix import one_step, pairs
+from tests.training.test_families import step_of
+from tests.training.test_shared_prefix import pairs
 
 NAMES = {"model_name_or_path": "x/y", "dataset": "d", "output_dir": "r"}
 KINDS: dict[str, dict[str, Any]] = {
@@ -36,7 +38,7 @@ def trainer_of(base: Path, folder: Path, data: Dataset, **chosen: Any) -> Shared
     })  # fmt: skip
     model = load_base(base, device="cpu", load_in_4bit=config.load_in_4bit)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    return make_trainer(config, model, tokenizer, data, None, device="cpu", steps=1, callbacks=[])
+    return make_trainer(config, model, tokenizer, TokenRows.of(data), None, device="cpu", steps=1, callbacks=[])
 
 
 @pytest.mark.slow
@@ -48,10 +50,9 @@ def test_a_step_is_that_of_trl_and_peft(tiny_base: Path, tmp_path: Path, kind: s
     for name, weight in trainer.model.named_parameters():
         if "lora_A" in name or "lora_B" in name:
             weight.data = torch.randn(weight.shape, generator=draw) * 0.05
-    ours = one_step(trainer)
+    ours = step_of(trainer, "skewed", 4, checkpointing=False)
     trainer.shared_prefix, trainer.fused_lora.active, trainer.fused_norms.active = None, False, False  # type: ignore[union-attr]
-    theirs = one_step(trainer)
-    theirs[1].pop("num_tokens")
+    theirs = step_of(trainer, "skewed", 4, checkpointing=False)
     assert_same_step(ours, theirs)
     assert ("lora_magnitude_vector" in str(ours[2].keys())) is bool(KINDS[kind].get("use_dora"))
 

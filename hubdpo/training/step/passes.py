@@ -55,13 +55,14 @@ def cut_into_passes(rows: Sequence[Row], limit: Limit, *, packed: bool) -> Passe
 
 
 def in_as_many(passes: Passes, count: int) -> Passes:
-    """Cut passes further until there are `count`: processes that synchronise once a pass need equally many."""
+    """Cut passes further until there are `count`: processes that synchronise once a pass need equally many.
+
+    Where there are fewer pairs than that, the last passes are empty.
+    """
     passes = [[*pairs] for pairs in passes]
     while len(passes) < count:
-        longest = max(passes, key=len)
-        if len(longest) == 1:
-            break
-        passes.append([longest.pop()])
+        longest = max(passes, key=len, default=[])
+        passes.append([longest.pop()] if len(longest) > 1 else [])
     return passes
 
 

@@ -201,11 +201,10 @@ class SharedPrefixDPOTrainer(MeasuredDPOTrainer):
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         own = self._without_repeats(inputs)
         step, mean = Step(Counts.of(own)), torch.zeros((), device=self.accelerator.device)
-        # with nothing of its own, a process takes part in the passes of the others and counts nothing
-        for rows in self.passes(own or inputs[:1], self.eval_limit):
-            counts = Counts.of(rows) if own else Counts()
-            with self.measured("eval", step, self._held_out, counts):
-                loss, _, _ = super().prediction_step(model, self.batch(rows), *args, **kwargs)
+        for rows in self.passes(own, self.eval_limit):
+            # with no pair of its own, a process takes part in the pass of the others and counts nothing
+            with self.measured("eval", step, self._held_out, Counts.of(rows)):
+                loss, _, _ = super().prediction_step(model, self.batch(rows or inputs[:1]), *args, **kwargs)
             mean += loss
         return mean, None, None
 
