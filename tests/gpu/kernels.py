@@ -92,7 +92,7 @@ def _layout(check: Check, pairs: int, width: int) -> Layout:
     for pair in range(pairs):
         ids[pairs + pair, : width // 3 + pair] = ids[pair, : width // 3 + pair]
         mask[pairs + pair, width - (7 * pair) % (width // 2) :] = 0
-    return build_layout((ids * mask).to(check.device), mask.to(check.device))
+    return build_layout(ids * mask, mask, mask).to(torch.device(check.device))
 
 
 def _by_branch(query, key, value, layout, window, scaling):  # noqa: ANN001, ANN202
@@ -109,9 +109,9 @@ def _attention(check: Check) -> None:
         paths["varlen"] = attend_varlen
     for heads, key_heads, width, window in HEADS:
         draw = torch.Generator().manual_seed(heads)
-        shapes = [(1, count, len(layout.gather), width) for count in (heads, key_heads, key_heads)]
+        shapes = [(1, count, layout.input_ids.numel(), width) for count in (heads, key_heads, key_heads)]
         states = [torch.randn(shape, generator=draw) for shape in shapes]
-        grad = torch.randn(1, len(layout.gather), heads, width, generator=draw)
+        grad = torch.randn(1, layout.input_ids.numel(), heads, width, generator=draw)
 
         def results(attend, dtype: torch.dtype, states=states, grad=grad, width=width, window=window):  # noqa: ANN001, ANN202
             leaves = [state.to(check.device, dtype).requires_grad_() for state in states]
@@ -151,19 +151,21 @@ def _attention_seconds(check: Check) -> None:
     from torch.nn.attention.varlen import varlen_attn
 
     layout = _layout(check, 16, 256)
-    tokens, (heads, key_heads, width, _) = len(layout.gather), HEADS[0]
+    tokens, (heads, key_heads, width, _) = layout.input_ids.numel(), HEADS[0]
     states = [
         torch.randn(1, count, tokens, width, device="cuda", dtype=torch.bfloat16, requires_grad=True)
         for count in (heads, key_heads, key_heads)
     ]
     grad = torch.randn(1, tokens, heads, width, device="cuda", dtype=torch.bfloat16)
     branch = torch.cat([torch.full((b.stop - b.start,), i) for i, b in enumerate(layout.branches)]).cuda()
-    first = torch.tensor([b.prefix for b in layout.branches]).cuda()[branch]
-    end = torch.tensor([b.prefix_end for b in layout.branches]).cuda()[branch]
+    before = torch.zeros(len(layout.branches), tokens, dtype=torch.bool)
+    for row, b in zip(before, layout.branches, strict=True):
+        for start, stop in b.before:
+            row[start:stop] = True
+    before = before.cuda()
 
     def sees(batch, head, query, key):  # noqa: ANN001, ANN202
-        own = (branch[query] == branch[key]) & (key <= query)
-        return own | ((key >= first[query]) & (key < end[query]))
+        return ((branch[query] == branch[key]) & (key <= query)) | before[branch[query], key]
 
     flex = torch.compile(flex_attention)
 
