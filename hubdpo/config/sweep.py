@@ -106,9 +106,9 @@ class SweepConfig(TrainConfig):
             config = TrainConfig.model_validate(values)
         except ValidationError as problem:
             error, place = cls._invalid(problem, origins), problem.errors()[0]["loc"]
-            if not place or place[0] in own:
-                error.message = f"{error.message}; this is the run `{name_of(own)}`"
-            raise error from None
+            if place and place[0] not in own:
+                raise error from None
+            raise ConfigError(f"{error.message}; this is the run `{name_of(own)}`", hint=error.hint) from None
         own = {option: getattr(config, option) for option in own}
         name = name_of(own)
         places = {"output_dir": config.output_dir / name, "run_name": config.run_name and f"{config.run_name}-{name}"}

@@ -32,7 +32,7 @@ def test_every_option_of_the_weights_is_decided_on() -> None:
         "f_divergence_type", "f_alpha_divergence_coef", "discopop_tau", "learning_rate", "lr_scheduler_type",
         "lr_scheduler_kwargs", "warmup_ratio", "warmup_steps", "optim", "adam_beta1", "adam_beta2", "adam_epsilon",
         "weight_decay", "max_grad_norm", "num_train_epochs", "max_steps", "lora_r", "lora_alpha", "lora_dropout",
-        "lora_target_modules", "use_rslora", "use_dora", "layers_to_transform", "init_lora_weights",
+        "lora_target_modules", "use_rslora", "use_dora", "layers_to_transform", "init_lora_weights", "group_prompts",
         "load_best_model_at_end", "metric_for_best_model", "early_stopping_patience", "early_stopping_threshold",
         "seed",
     }  # fmt: skip

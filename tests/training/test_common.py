@@ -23,11 +23,10 @@ OPTIONS = {
     "eval_steps": 2, "reference": "cached",
 }  # fmt: skip
 KINDS: tuple[dict[str, Any], ...] = (
-    {"beta": 0.5, "lora_r": 4},
+    {"beta": 0.5, "lora_r": 4, "checkpoint_layers": 1},
     {"use_dora": True, "lora_dropout": 0.1, "seed": 7},
     {"loss_type": ["simpo"], "beta": 2.0, "reference": "online", "lora_target_modules": ["q_proj", "v_proj"]},
     {"shared_prefix": False, "use_rslora": True},
-    {"beta": 0.1, "checkpoint_layers": 1},
 )
 """Options of one run after another, which wrap and patch the base in different ways."""
 

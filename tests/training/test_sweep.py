@@ -230,3 +230,17 @@ def test_a_tracker_with_one_run_a_process_is_refused(
     with pytest.raises(ConfigError, match="`wandb` keeps one run a process"):
         sweep(**places, output_dir=tmp_path / "out", beta=[0.1, 0.2], report_to=["wandb"])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_may_start_from_an_adapter(
+    places: dict[str, Any], run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBDPO_CACHE", str(tmp_path / "cache"))
+    started = {**places, "adapter": str(run_dir), "max_steps": 1, "load_in_4bit": True}
+    with pytest.raises(ConfigError, match="contradicts the adapter.*this is the run `lora-r-8`"):
+        sweep(**started, output_dir=tmp_path / "out", lora_r=[16, 8])
+    manifest = sweep(**started, output_dir=tmp_path / "out", seed=[1, 2])
+    assert [run.status for run in manifest.runs] == ["complete", "complete"]
+    assert all(run.kl is not None and run.kl > 0 for run in manifest.runs)
+    train(**started, output_dir=tmp_path / "alone", seed=2, reference="cached")
+    assert_same_run(tmp_path / "out" / "seed-2", tmp_path / "alone")

@@ -56,9 +56,9 @@ def check_points(config: SweepConfig) -> list[Point]:
                 check_output_folder(options)
                 checked = check_inputs(options.model_copy(update=pinned))
         except ConfigError as problem:
-            if index:
-                problem.message = f"{problem.message}; this is the run `{name}`"
-            raise
+            if index == 0:
+                raise
+            raise type(problem)(f"{problem.message}; this is the run `{name}`", hint=problem.hint) from None
         pinned |= {option: getattr(checked, option) for option in PINNED}
         points[index] = points[index]._replace(config=checked)
     if others := [tracker for tracker in pinned["report_to"] if tracker not in SEVERAL_IN_A_PROCESS]:
