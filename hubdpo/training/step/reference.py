@@ -29,7 +29,7 @@ from hubdpo.machine.refusals import machine_error
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.bases.find import Base
 from hubdpo.training.step.batch import REFERENCE, SIDES, scored_tokens
-from hubdpo.training.step.grouping import Groups, Keys, slices
+from hubdpo.training.step.grouping import Groups, Keys, keys_of
 from hubdpo.version import library_versions
 
 if TYPE_CHECKING:
@@ -93,18 +93,21 @@ def answer_keys(rows: TokenRows, side: str, *, with_length: bool = False) -> Key
 
     `with_length` is for LD-DPO (`ld_alpha`), which weighs tokens by the length of the shorter answer of their pair.
     """
-    lists = [slices(rows, name) for name in ("prompt_ids", f"{side}_ids", f"{side}_context")]
-    keys = np.empty(len(rows), dtype=np.uint64)
-    for index, parts in enumerate(zip(*lists, strict=True)):
-        hashed = xxhash.xxh3_64(len(parts[0]).to_bytes(8, "little"))
-        hashed.update(len(parts[1]).to_bytes(8, "little"))
-        for part in parts:
-            hashed.update(part)
-        if with_length:
-            row = rows[index]
-            hashed.update(min(scored_tokens(row, each) for each in SIDES).to_bytes(8, "little"))
-        keys[index] = hashed.intdigest()
+    keys = keys_of(rows, "prompt_ids")
+    for name in (f"{side}_ids", f"{side}_context"):
+        keys = _combined(keys, keys_of(rows, name))
+    if with_length:
+        shorter = (min(scored_tokens(row, each) for each in SIDES) for row in rows)
+        keys = _combined(keys, np.fromiter(shorter, dtype=np.uint64, count=len(rows)))
     return keys
+
+
+def _combined(keys: Keys, others: Keys) -> Keys:
+    """Return a hash of both, which depends on their order: a step of SplitMix64 (Steele, Lea, Flood 2014)."""
+    mixed = keys * np.uint64(0x9E3779B97F4A7C15) + others  # modulo 2**64
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _cached(folder: Path, wanted: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
