@@ -45,7 +45,7 @@ Once = Callable[[str, Callable[[], Any]], Any]
 
 
 def anew(name: str, make: Callable[[], T]) -> T:
-    """Make it, as `Once` of an adapter that is scored alone."""
+    """Make it, as `Once` of what has nobody to share it with."""
     return make()
 
 

@@ -145,7 +145,7 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
     if config.reference == "cached":
         message = "the device ran out of memory while the reference log-probs were computed"
         with out_of_memory_is(lambda: TrainingError(message, hint="--reference online")):
-            use_cached_reference(trainer, reference_identity(config, base, device, start))
+            use_cached_reference(trainer, reference_identity(config, base, device, start), once=common.once)
     elif config.num_train_epochs > 1 and config.max_steps < 0 and uses_reference(config.loss_type):
         console.hint("`--reference cached` computes the reference log-probs once instead of in every epoch")
 

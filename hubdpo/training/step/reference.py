@@ -25,6 +25,7 @@ from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import file_entry, fingerprint, write_atomic
 from hubdpo.config import TrainConfig
 from hubdpo.data.encoded.rows import TokenRows
+from hubdpo.evaluation.scoring import Once, anew
 from hubdpo.machine.refusals import machine_error
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.bases.find import Base
@@ -40,11 +41,12 @@ TOKENS_PER_BATCH = 8192
 
 
 def add_reference_log_probs(
-    trainer: SharedPrefixDPOTrainer, rows: TokenRows, *, identity: Mapping[str, object]
+    trainer: SharedPrefixDPOTrainer, rows: TokenRows, *, identity: Mapping[str, object], once: Once = anew
 ) -> TokenRows:
     """Return the rows with `ref_chosen_logps` and `ref_rejected_logps`: sums over the answer's tokens, in nats.
 
-    `identity` names the base, its precision and everything else that the values depend on, besides the rows.
+    `identity` names the base, its precision and everything else that the values depend on, besides the rows. `once`
+    keeps the values for the next run of this process.
     """
     if not len(rows):
         return rows
@@ -52,6 +54,17 @@ def add_reference_log_probs(
     folder = Path(home) / "reference" / fingerprint(identity)
     keys = {side: answer_keys(rows, side, with_length="ld_alpha" in identity) for side in SIDES}
     wanted = np.unique(np.concatenate([*keys.values()]))
+    name = f"reference {folder.name} of {xxhash.xxh3_128_hexdigest(wanted.tobytes())}"
+    values = once(name, lambda: _values(trainer, rows, keys, wanted, folder))
+    for side, column in zip(SIDES, REFERENCE, strict=True):
+        rows = rows.with_column(column, values[np.searchsorted(wanted, keys[side])])
+    return rows
+
+
+def _values(
+    trainer: SharedPrefixDPOTrainer, rows: TokenRows, keys: Mapping[str, Keys], wanted: Keys, folder: Path
+) -> npt.NDArray[np.float64]:
+    """Return the log-probs of the wanted answers, from a folder of the cache as far as it has them."""
     known, values = _cached(folder, wanted)
     # computing is collective, so all processes must miss the same answers
     known = _known_by_all(trainer, known)
@@ -64,9 +77,7 @@ def add_reference_log_probs(
         values[missing] = _compute(trainer, rows, keys, wanted[missing])
         if trainer.accelerator.is_main_process or trainer.accelerator.is_local_main_process:
             _save(folder, wanted[missing], values[missing])
-    for side, name in zip(SIDES, REFERENCE, strict=True):
-        rows = rows.with_column(name, values[np.searchsorted(wanted, keys[side])])
-    return rows
+    return values
 
 
 def reference_identity(

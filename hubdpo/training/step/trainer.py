@@ -17,6 +17,7 @@ from hubdpo import console
 from hubdpo.config import TrainConfig
 from hubdpo.config.objective import WHOLE_BATCH_LOSSES
 from hubdpo.data.encoded.rows import Row, TokenRows
+from hubdpo.evaluation.scoring import Once, anew
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.device import compute_dtype
 from hubdpo.training.step.adapters import adapter_config, prepare_adapters
@@ -308,7 +309,7 @@ def say_groups(config: TrainConfig, trainer: SharedPrefixDPOTrainer) -> None:
         )
 
 
-def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: Mapping[str, object]) -> None:
+def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: Mapping[str, object], *, once: Once = anew) -> None:
     """Add the reference log-probs to every row, so that a step runs only the policy.
 
     Each split gets those of the mode in which its policy runs: fused projections, norms and kernels round otherwise.
@@ -319,7 +320,7 @@ def use_cached_reference(trainer: SharedPrefixDPOTrainer, identity: Mapping[str,
         kind = {"fused": training and trainer.fused_lora is not None}
         if training and trainer.liger is not None:
             kind["liger"] = True
-        return add_reference_log_probs(trainer, data, identity={**identity, **kind})
+        return add_reference_log_probs(trainer, data, identity={**identity, **kind}, once=once)
 
     trainer.eval_dataset = each(trainer.eval_dataset, lambda data: with_reference(data, training=False))
     trainer.train_dataset = with_reference(trainer.train_dataset, training=True)
