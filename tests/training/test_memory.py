@@ -287,7 +287,7 @@ def test_each_split_gets_the_reference_of_its_policys_mode(
     trainer.eval_dataset = trainer.train_dataset
     seen: list[tuple[bool, object]] = []
 
-    def noted(trainer: Any, rows: list[Any], *, identity: dict[str, object]) -> list[Any]:
+    def noted(trainer: Any, rows: list[Any], *, identity: dict[str, object], once: Any) -> list[Any]:
         seen.append((trainer.model.training, identity["fused"]))
         return rows
 
