@@ -10,7 +10,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants gpu-check lint bench bench-train bench-prepare bench-push format build clean
+.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -85,8 +85,18 @@ lint: setup  ## Check style and types
 
 bench: bench-train bench-prepare bench-push  ## Measure everything (minutes)
 
-bench-train: setup  ## Measure the training step beside stock TRL
+bench-train: setup  ## Measure the training step beside stock TRL, and LLaMA-Factory where it is installed
 	$(BIN)/python -m tests.benchmarks.bench_train
+
+# a peer in bench-train, with libraries older than ours; without it, its rows are left out. The list has all that its
+# trainer imports: --no-deps leaves out what its web interface, sound and video need
+.venv-llamafactory: .venv-llamafactory/ready  ## Install LLaMA-Factory beside, for bench-train (0.5 GB)
+
+.venv-llamafactory/ready: tests/benchmarks/llama_factory.txt constraints.txt
+	$(PYTHON) -m venv --clear .venv-llamafactory
+	.venv-llamafactory/bin/python -m pip install "torch==$(TORCH)"
+	.venv-llamafactory/bin/python -m pip install --no-deps --requirement tests/benchmarks/llama_factory.txt
+	@touch $@
 
 bench-push: setup  ## Measure push beside a bare upload, by LFS and by Xet
 	$(BIN)/python tests/benchmarks/bench_push.py
@@ -105,4 +115,4 @@ build: setup  ## Build the wheel and the source archive
 	$(BIN)/python -m build --no-isolation
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .venv-lowest .venv-deepspeed .venv-newest demo-run dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-deepspeed .venv-newest .venv-llamafactory demo-run dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache

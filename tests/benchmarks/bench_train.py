@@ -2,49 +2,36 @@
 
 There are two peers: TRL with its defaults (gradient checkpointing, reference in every step, batches as they come), and
 TRL at its best (batches of like length, cached reference, no checkpointing). hubdpo runs the same batches with the same
-settings. The model has the proportions of Qwen2-0.5B, so that its head and its layers take the same fractions of the
-time. Then each option for speed runs a step of STEP pairs on an NF4 base, interleaved with TRL's defaults. The result
-is the ratio: seconds differ from machine to machine. `make bench-train` writes train.json beside this file.
+settings. Where there is .venv-llamafactory, LLaMA-Factory's own trainer runs those of the first shape, in a process of
+its own: its best is batches of like length and no checkpointing, as it caches no reference. The model has the
+proportions of Qwen2-0.5B, so that its head and its layers take the same fractions of the time. Then each option for
+speed runs a step of STEP pairs on an NF4 base, interleaved with TRL's defaults, and `bench_groups.py` all pairs of
+several answers. The result is the ratio: seconds differ from machine to machine. `make bench-train` writes train.json
+beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import platform
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import trl
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from hubdpo.config import TrainConfig
-from hubdpo.data.encoded.rows import TokenRows
-from hubdpo.demo.tiny_base import make_tiny_base
-from hubdpo.model.bases.load import load_base
-from hubdpo.training.preflight import preflight
-from hubdpo.training.step.reference import add_reference_log_probs
-from hubdpo.training.step.trainer import make_trainer
-from tests.benchmarks import tables
+from tests.benchmarks import bench_groups, peers, tables
+from tests.benchmarks.pair_data import LENGTHS, by_length, rows
+from tests.benchmarks.train_steps import LAYERS, MODEL, SETTINGS, Arm, Step, make_base
 
-HIDDEN, LAYERS, VOCABULARY = 128, 4, 3584
+REPORT = Path(__file__).with_name("train.json")
 BATCHES, REPEATS = 2, 2
-LENGTHS = {  # median tokens and log-normal spread of prompt and answers
-    "HH-RLHF-like": ((127, 0.8), (59, 0.7)),
-    "UltraFeedback-like": ((80, 0.9), (300, 0.6)),
-    "HelpSteer-like": ((560, 0.6), (190, 0.6)),
-    "StackExchange-like": ((230, 0.7), (260, 0.7)),
-}
-LONGEST = 1024
-SETTINGS = {"defaults": {"gradient_checkpointing": True}, "best": {"gradient_checkpointing": False}}
 STEP = 32
 OPTIONS: dict[str, dict[str, Any]] = {  # each is compared with the first, TRL's defaults
     "TRL": {"shared_prefix": False},
@@ -60,237 +47,114 @@ OPTIONS: dict[str, dict[str, Any]] = {  # each is compared with the first, TRL's
 }  # fmt: skip
 
 
-def rows(shape: str, pairs: int) -> list[dict[str, list[int]]]:
-    draw = torch.Generator().manual_seed(0)
-
-    def ids(median: float, spread: float) -> list[int]:
-        length = int(torch.exp(torch.randn((), generator=draw) * spread) * median) + 2
-        return torch.randint(10, VOCABULARY, (min(length, LONGEST // 2),), generator=draw).tolist()
-
-    prompt, answer = LENGTHS[shape]
-    return [
-        {"prompt_ids": ids(*prompt), "chosen_ids": ids(*answer), "rejected_ids": ids(*answer)} for _ in range(pairs)
-    ]
-
-
-def grouped(data: list[dict[str, Any]], pairs: int) -> list[list[dict[str, Any]]]:
-    """Cut into batches of like length, as `group_by_length` does over the whole data set."""
-    ordered = sorted(
-        data, key=lambda row: len(row["prompt_ids"]) + max(map(len, (row["chosen_ids"], row["rejected_ids"])))
-    )
-    return [ordered[start : start + pairs] for start in range(0, len(ordered), pairs)]
-
-
-class OwnParts:
-    """What hubdpo puts under TRL's step. With all of it off, the step is TRL's own."""
-
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
-        self.shared_prefix = trainer.shared_prefix
-        assert self.shared_prefix is not None
-
-    def use(self, *, packed: bool, fused: bool) -> None:
-        self._trainer.shared_prefix = self.shared_prefix if packed else None
-        for part in (self._trainer.fused_lora, self._trainer.fused_norms):
-            part.active = fused
-
-
-class Kept:
-    """The most bytes that a forward pass keeps for backward, without the weights."""
-
-    def __init__(self, model: Any) -> None:
-        self.most = 0
-        self._weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        kept: dict[int, int] = {}
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in self._weights:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            yield
-        self.most = max(self.most, sum(kept.values()))
-
-
-def one_step(trainer: Any, batch: dict[str, torch.Tensor], kept: Kept) -> tuple[float, float]:
-    """Return the CPU seconds of forward and backward, and the loss."""
-    trainer.model.zero_grad()
-    began = time.process_time()
-    with kept.watched():
-        loss = trainer.compute_loss(trainer.model, dict(batch))
-    loss.backward()
-    return time.process_time() - began, loss.item()
-
-
-def trained_a_little(trainer: Any) -> None:
-    """Set the adapter to the same random weights in every trainer: with lora_B = 0 every loss is ln 2."""
-    draw = torch.Generator().manual_seed(0)
-    for name, weight in trainer.model.named_parameters():
-        if "lora_" in name:
-            weight.data = torch.randn(weight.shape, generator=draw) * 0.05
-
-
-def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> dict[str, Any]:
-    data = rows(shape, pairs * BATCHES)
-    config = TrainConfig.build(
-        {
-            "model_name_or_path": "x/y", "dataset": "x", "output_dir": out, "per_device_train_batch_size": pairs,
-            **SETTINGS[setting],
-        }
-    )  # fmt: skip
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    trainer = make_trainer(
-        config, model, AutoTokenizer.from_pretrained(base), TokenRows.of(data), None, device="cpu", steps=1,
-        callbacks=[],
-    )  # fmt: skip
-    trained_a_little(trainer)
-    if config.gradient_checkpointing:
-        trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
-    batches = [data[start : start + pairs] for start in range(0, len(data), pairs)]
-    if setting == "best":
-        data = list(add_reference_log_probs(trainer, TokenRows.of(data), identity={"benchmark": time.time_ns()}))
-        trainer.precompute_ref_logps = True
-        batches = grouped(data, pairs)
-    trainer.model.train()
-    parts = OwnParts(trainer)
-    shared = parts.shared_prefix
+def measure(base: Path, out: Path, shape: str, setting: str, pairs: int) -> list[dict[str, Any]]:
+    """Return a row of the results for each peer: TRL, and for the first shape LLaMA-Factory."""
+    options = {"per_device_train_batch_size": pairs, "load_in_4bit": False, **SETTINGS[setting]}
+    arm = Arm(base, out, rows(shape, pairs * BATCHES), options)
+    cut = [arm.rows[start : start + pairs] for start in range(0, len(arm.rows), pairs)]
+    batches = by_length(arm.rows, pairs) if setting == "best" else cut
+    factory = None
+    if shape == next(iter(LENGTHS)) and peers.PYTHON.exists():
+        factory = peers.LlamaFactory(base, out.parent / f"factory-{setting}", arm.config, arm.adapter(), batches)
+    names = ["hubdpo", f"TRL {setting}"] + ([f"LLaMA-Factory {setting}"] if factory else [])
+    kept = dict.fromkeys(names, 0)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    losses: dict[str, list[float]] = {name: [] for name in names}
+    shared = arm.parts.shared_prefix
     shared.padded_tokens = shared.packed_tokens = 0
-    seconds: dict[bool, float] = {True: 0.0, False: 0.0}
-    memory = {ours: Kept(trainer.model) for ours in (True, False)}
-    differences = []
-    for batch in batches:
-        took: dict[bool, list[float]] = {True: [], False: []}
-        losses = {}
-        for _ in range(REPEATS):
-            for ours in (True, False):
-                parts.use(packed=ours, fused=ours)
-                spent, losses[ours] = one_step(trainer, trainer.batch(batch), memory[ours])
-                took[ours].append(spent)
-        for ours, values in took.items():
-            seconds[ours] += min(values)
-        differences.append(abs(losses[True] - losses[False]))
-    count = len(data)
-    return {
-        "lengths": shape, "peer": f"TRL {setting}", "pairs": pairs,
-        "tokens_ratio": round(shared.padded_tokens / shared.packed_tokens, 2),
-        "trl_pairs_per_s": round(count / seconds[False], 2), "hubdpo_pairs_per_s": round(count / seconds[True], 2),
-        "speed_ratio": round(seconds[False] / seconds[True], 2),
-        "trl_kept_mb": round(memory[False].most / 1e6), "hubdpo_kept_mb": round(memory[True].most / 1e6),
-        "largest_loss_difference": max(differences),
-    }  # fmt: skip
+    for number, batch in enumerate(batches):
+        took: dict[str, list[Step]] = {name: [] for name in names}
+        for repeat in range(REPEATS):
+            for name in names[:2]:
+                arm.parts.use(packed=name == "hubdpo", fused=name == "hubdpo")
+                took[name].append(arm.step([batch], watched=not repeat))
+            if factory:
+                took[names[2]].append(factory.step(number))
+        for name, steps in took.items():
+            seconds[name].append(min(step.seconds for step in steps))
+            losses[name].append(steps[0].loss)
+            kept[name] = max(kept[name], steps[0].kept)
+    if factory:
+        factory.close()
+    rate = {name: round(len(arm.rows) / sum(seconds[name]), 2) for name in names}
+    return [
+        {
+            "lengths": shape, "peer": peer, "pairs": pairs,
+            "tokens_ratio": round(shared.padded_tokens / shared.packed_tokens, 2),
+            "peer_pairs_per_s": rate[peer], "hubdpo_pairs_per_s": rate["hubdpo"],
+            "speed_ratio": round(sum(seconds[peer]) / sum(seconds["hubdpo"]), 2),
+            "peer_kept_mb": round(kept[peer] / 1e6) or None, "hubdpo_kept_mb": round(kept["hubdpo"] / 1e6),
+            "peer_losses": losses[peer], "hubdpo_losses": losses["hubdpo"],
+            "largest_loss_difference": max(
+                abs(one - other) for one, other in zip(losses[peer], losses["hubdpo"], strict=True)
+            ),
+        }
+        for peer in names[1:]
+    ]  # fmt: skip
 
 
-class Arm:
-    """A trainer with one option for speed, and a step of STEP pairs."""
-
-    def __init__(self, base: Path, out: Path, option: str, pairs: int, data: list[dict[str, Any]]) -> None:
-        config = TrainConfig.build(
-            {
-                "model_name_or_path": "x/y", "dataset": "x", "output_dir": out, "per_device_train_batch_size": pairs,
-                "gradient_accumulation_steps": STEP // pairs, "max_length": LONGEST, **OPTIONS[option],
-            }
-        )  # fmt: skip
-        torch.manual_seed(0)
-        model = load_base(base, device="cpu", load_in_4bit=True)
-        self.trainer = trainer = make_trainer(
-            config, model.dequantize() if config.dequantize_once else model, AutoTokenizer.from_pretrained(base),
-            TokenRows.of(data), None, device="cpu", steps=1, callbacks=[],
-        )  # fmt: skip
-        trained_a_little(trainer)
-        trainer.create_optimizer()
-        trainer.use_limits(preflight(config, trainer, TokenRows.of(data), device="cpu"))
-        self.data = data
-        if config.reference == "cached":
-            self.data = list(
-                add_reference_log_probs(
-                    trainer, TokenRows.of(data), identity={"benchmark": time.time_ns(), "arm": option}
-                )
-            )
-            trainer.precompute_ref_logps = True
-        self.pairs = STEP if config.tokens_per_batch else pairs
-        trainer.current_gradient_accumulation_steps = STEP // self.pairs
-        self.kept = Kept(trainer.model)
-        plain = trainer.compute_loss
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            with self.kept.watched():
-                return plain(*args, **kwargs)
-
-        trainer.compute_loss = watched  # type: ignore[method-assign]
-
-    def step(self) -> tuple[float, float]:
-        """Return the CPU seconds of the step, and its loss."""
-        starts = range(0, STEP, self.pairs)
-        batches = [self.data[start : start + self.pairs] for start in starts]
-        self.trainer.model.zero_grad()
-        began = time.process_time()
-        self.trainer.begin_step(batches)
-        losses = [self.trainer.training_step(self.trainer.model, batch).item() for batch in batches]
-        return time.process_time() - began, sum(losses)
-
-
-def measure_options(base: Path, out: Path, shape: str, pairs: int) -> list[dict[str, Any]]:
+def measure_options(base: Path, out: Path, pairs: int) -> list[dict[str, Any]]:
     """Run the same step with every option, one after the other, and again."""
-    data = rows(shape, STEP)
-    arms = {option: Arm(base, out, option, pairs, data) for option in OPTIONS}
-    found = [{option: arm.step() for option, arm in arms.items()} for _ in range(REPEATS)]
-    seconds = {option: min(run[option][0] for run in found) for option in OPTIONS}
+    shape = next(iter(LENGTHS))
+    data, batches = rows(shape, STEP), {}
+    passes = {"per_device_train_batch_size": pairs, "gradient_accumulation_steps": STEP // pairs}
+    arms = {name: Arm(base, out, data, {**passes, **options}, nf4=True) for name, options in OPTIONS.items()}
+    for name, arm in arms.items():
+        size = STEP if arm.config.tokens_per_batch else pairs
+        batches[name] = [arm.rows[start : start + size] for start in range(0, STEP, size)]
+    found = [
+        {name: arm.step(batches[name], watched=not repeat) for name, arm in arms.items()} for repeat in range(REPEATS)
+    ]
+    first, seconds = found[0], {name: min(run[name].seconds for run in found) for name in OPTIONS}
     return [
         {
             "lengths": shape, "option": option, "pairs_per_s": round(STEP / seconds[option], 2),
-            "speed_ratio": round(seconds["TRL"] / seconds[option], 2), "kept_mb": round(arms[option].kept.most / 1e6),
-            "loss_difference": abs(found[0][option][1] - found[0]["TRL"][1]),
+            "speed_ratio": round(seconds["TRL"] / seconds[option], 2), "kept_mb": round(first[option].kept / 1e6),
+            "loss_difference": abs(first[option].loss - first["TRL"].loss),
         }
         for option in OPTIONS
     ]  # fmt: skip
 
 
-def make_base(folder: Path) -> Path:
-    """Write a random model with the proportions of Qwen2-0.5B: the head is a quarter of its weights."""
-    make_tiny_base(folder)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=5 * HIDDEN, num_hidden_layers=LAYERS,
-        num_attention_heads=HIDDEN // 64, num_key_value_heads=1, tie_word_embeddings=True,
-    )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    return folder
+def measure_shapes(base: Path, out: Path, pairs: int) -> list[dict[str, Any]]:
+    return [row for shape in LENGTHS for setting in SETTINGS for row in measure(base, out, shape, setting, pairs)]
+
+
+PARTS: dict[str, Callable[[Path, Path, int], list[dict[str, Any]]]] = {
+    "results": measure_shapes, "options": measure_options, "groups": bench_groups.measure_all,
+}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=8)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="the rest stays as it was measured")
+    chosen = parser.parse_args()
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
     torch.manual_seed(0)
     torch.set_num_threads(1)  # CPU seconds of threads that wait for each other are no measure
+    if not peers.PYTHON.exists():
+        sys.stderr.write(f"{peers.MISSING}\n")
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["HUBDPO_CACHE"] = scratch
         base = make_base(Path(scratch) / "base")
-        results = [
-            measure(base, Path(scratch) / "run", shape, setting, pairs) for shape in LENGTHS for setting in SETTINGS
-        ]
-        options = measure_options(base, Path(scratch) / "run", next(iter(LENGTHS)), pairs)
-    environment = {
-        "cpu_threads": torch.get_num_threads(), "machine": platform.machine(), "python": platform.python_version(),
-        "torch": torch.__version__, "trl": trl.__version__,
-        "model": f"Qwen2, hidden {HIDDEN}, {LAYERS} layers, vocabulary {VOCABULARY}, float32",
-    }  # fmt: skip
+        for part in chosen.only:
+            report[part] = PARTS[part](base, Path(scratch) / "run", chosen.pairs)
+    of_trl = [row for row in report["results"] if row["peer"].startswith("TRL")]
     for lengths in LENGTHS:
-        defaults, best = (row for row in results if row["lengths"] == lengths)
-        best["over_defaults"] = round(best["hubdpo_pairs_per_s"] / defaults["trl_pairs_per_s"], 2)
-    report = {
-        "environment": environment,
-        "results": results,
-        "options": options,
+        defaults, best = (row for row in of_trl if row["lengths"] == lengths)
+        best["over_defaults"] = round(best["hubdpo_pairs_per_s"] / defaults["peer_pairs_per_s"], 2)
+    report |= {
+        "environment": {
+            "cpu_threads": torch.get_num_threads(), "machine": platform.machine(), "python": platform.python_version(),
+            "torch": torch.__version__, "trl": trl.__version__, "model": MODEL,
+            "llama_factory": peers.version() if peers.PYTHON.exists() else None,
+        },
         "pairs_a_step": STEP,
         "layers": LAYERS,
-        "median_speed_ratio": statistics.median(r["speed_ratio"] for r in results),
-    }
-    (Path(__file__).parent / "train.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        "median_speed_ratio": statistics.median(row["speed_ratio"] for row in of_trl),
+    }  # fmt: skip
+    REPORT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     tables.put("bench-train", tables.train_table(report))
     json.dump(report, sys.stdout, indent=2)
 

@@ -45,15 +45,15 @@ def prepare_table(report: dict[str, Any]) -> str:
 
 
 def train_table(report: dict[str, Any]) -> str:
-    """Return Markdown of train.json: pairs per second compared with stock TRL."""
+    """Return Markdown of train.json: pairs per second compared with stock TRL and LLaMA-Factory."""
     lines = [
-        "| lengths | compared with | fewer tokens | TRL pairs/s | hubdpo pairs/s | speed-up | memory for backward |",
+        "| lengths | compared with | fewer tokens | its pairs/s | hubdpo pairs/s | speed-up | memory for backward |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in report["results"]:
-        kept = f"{row['trl_kept_mb']:,} → {row['hubdpo_kept_mb']:,} MB"
+        kept = f"{row['peer_kept_mb']:,} → {row['hubdpo_kept_mb']:,} MB" if row["peer_kept_mb"] else ""
         lines.append(
-            f"| {row['lengths']} | {row['peer']} | {row['tokens_ratio']} | {row['trl_pairs_per_s']} | "
+            f"| {row['lengths']} | {row['peer']} | {row['tokens_ratio']} | {row['peer_pairs_per_s']} | "
             f"{row['hubdpo_pairs_per_s']} | {row['speed_ratio']} | {kept} |"
         )
     differences = max(row["largest_loss_difference"] for row in report["results"])
@@ -67,7 +67,29 @@ def train_table(report: dict[str, Any]) -> str:
         + ", ".join(f"{row['lengths']} {row['over_defaults']}" for row in report["results"] if "over_defaults" in row)
         + ".",
     ]
-    return "\n".join([*lines, "", *notes, "", *_options_table(report)])
+    if environment["llama_factory"]:
+        notes.append(f"LLaMA-Factory caches no reference; its trainer ran beside, with {environment['llama_factory']}.")
+    return "\n".join([*lines, "", *notes, "", *_groups_table(report), "", *_options_table(report)])
+
+
+def _groups_table(report: dict[str, Any]) -> list[str]:
+    groups = report["groups"]
+    lines = [
+        "| all pairs of a prompt | settings | TRL pairs/s | hubdpo | `--group-prompts` | over hubdpo | over TRL |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row['lengths']}, {row['answers']} answers | {row['setting']} | {row['trl_pairs_per_s']} | "
+        f"{row['hubdpo_pairs_per_s']} | {row['grouped_pairs_per_s']} | {row['over_hubdpo']} | {row['over_trl']} |"
+        for row in groups
+    ]
+    loss, gradient = (max(row[f"{what}_from_trl"] for row in groups) for what in ("loss", "gradient"))
+    return [
+        *lines,
+        "",
+        "The same pairs, shuffled or by prompt; Nectar's lengths are assumed. On the same step, losses differ from "
+        f"TRL's by at most {loss:.0e}, gradients by {gradient:.0e} of their size.",
+    ]
 
 
 def _options_table(report: dict[str, Any]) -> list[str]:

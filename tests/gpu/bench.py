@@ -26,7 +26,8 @@ from hubdpo.training.step.liger import LigerKernels
 from hubdpo.training.step.passes import Limit, padded_tokens
 from hubdpo.training.step.reference import add_reference_log_probs
 from hubdpo.training.step.tally import Counts
-from tests.benchmarks.bench_train import OwnParts, grouped
+from tests.benchmarks.pair_data import by_length
+from tests.benchmarks.train_steps import OwnParts
 from tests.gpu.findings import Check
 from tests.gpu.models import SHAPES, adapter_in, hh_rows, random_nf4, trainer_on
 
@@ -82,7 +83,7 @@ class Bench:
         return float(loss)
 
     def arm(
-        self, name: str, *, ours: bool = True, cached: bool = False, by_length: bool = False,
+        self, name: str, *, ours: bool = True, cached: bool = False, like_length: bool = False,
         recompute: int | None = None, tokens: int | None = None, fused: bool = True, with_profile: bool = False,
     ) -> None:  # fmt: skip
         """Time a step; `recompute` layers are recomputed, by default all."""
@@ -97,7 +98,7 @@ class Bench:
             self.recomputed.longest = None
             self.recomputed.count = self.shape.layers if recompute is None else recompute
             size = self.step_pairs if tokens else self.pairs
-            batches = grouped(data, size) if by_length else [data[i : i + size] for i in range(0, len(data), size)]
+            batches = by_length(data, size) if like_length else [data[i : i + size] for i in range(0, len(data), size)]
             trainer.current_gradient_accumulation_steps = len(batches)
             self._time(name, batches, ours=ours, cached=cached)
             if with_profile:
@@ -214,12 +215,12 @@ def run(check: Check) -> None:
     bench.arm("hubdpo", **auto, with_profile=True)
     bench.arm("hubdpo --reference cached", **fast)
     bench.arm(f"hubdpo, {bench.pairs} pairs a pass, all layers recomputed")
-    trl("TRL, cached reference, batches by length, all layers kept", by_length=True, cached=True, recompute=0)
+    trl("TRL, cached reference, batches by length, all layers kept", like_length=True, cached=True, recompute=0)
     bench.arm("hubdpo without fused projections and norms", **auto, fused=False)
     with bench.dequantised():
         bench.arm("hubdpo --reference cached --dequantize-once", **fast)
     bench.arm("hubdpo --reference cached, all layers recomputed", **{**fast, "recompute": None})
-    trl("TRL, cached reference, batches by length", by_length=True, cached=True)
+    trl("TRL, cached reference, batches by length", like_length=True, cached=True)
     trl("TRL defaults, again")
     if check.rehearse:
         return  # Triton has no CPU

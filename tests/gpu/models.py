@@ -20,7 +20,7 @@ from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.demo.tiny_base import make_tiny_base
 from hubdpo.model.device import compute_dtype
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
-from tests.benchmarks import bench_train
+from tests.benchmarks import pair_data
 
 STANDARD_DEVIATION = 0.02
 """Of random weights, as transformers initialises Qwen2."""
@@ -152,7 +152,7 @@ def trainer_on(
 
 def hh_rows(pairs: int, *, most: int | None = None) -> list[dict[str, list[int]]]:
     """Return pairs with the lengths of HH-RLHF, each text cut to `most` tokens, in ids of the smallest vocabulary."""
-    rows = bench_train.rows("HH-RLHF-like", pairs)
+    rows = pair_data.rows("HH-RLHF-like", pairs)
     return [{name: [i % 400 + 10 for i in ids[:most]] for name, ids in row.items()} for row in rows]
 
 

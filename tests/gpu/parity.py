@@ -16,7 +16,7 @@ from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.model.bases.load import load_base
 from hubdpo.training.step.liger import LigerKernels
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
-from tests.benchmarks.bench_train import OwnParts
+from tests.benchmarks.train_steps import OwnParts
 from tests.gpu.findings import Check
 from tests.gpu.models import Shape, hh_rows, trainer_on, write_base
 
