@@ -45,7 +45,7 @@ def expected(model: torch.nn.Module) -> tuple[float, int]:
     return total / tokens, tokens
 
 
-@pytest.mark.parametrize("at_once", [512, 2])
+@pytest.mark.parametrize("at_once", [256, 2])
 def test_the_kl_is_that_of_the_definition(
     model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
