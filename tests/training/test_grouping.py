@@ -185,6 +185,15 @@ def test_a_pass_has_no_more_answers_than_as_many_pairs_of_their_own(pairs: int) 
         assert len(held) <= 2 * pairs
 
 
+@pytest.mark.parametrize("limit", [Limit(pairs=2), Limit(tokens=200)], ids=["pairs", "tokens"])
+def test_the_pairs_of_a_prompt_meet_in_a_pass(limit: Limit) -> None:
+    rows = all_pairs(4, prompts=5)
+    mixed = list(TokenRows.of([rows[place] for place in np.random.default_rng(0).permutation(len(rows))]))
+    passes = cut_into_passes(mixed, limit, packed=True)
+    prompts = [{mixed[pair]["prompt_ids"].tobytes() for pair in part} for part in passes]
+    assert sum(map(len, prompts)) == 5
+
+
 def test_passes_are_cut_to_the_number_of_another_process() -> None:
     assert in_as_many([[0, 1, 2], [3]], 3) == [[0, 1], [3], [2]]
     assert in_as_many([[0], [1]], 1) == [[0], [1]]
