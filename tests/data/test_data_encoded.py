@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from hubdpo import prepare
+from hubdpo.config.chat_template import NAMES
 from hubdpo.data.encoded import encoded as module
 from hubdpo.data.encoded import encoding as of_parts
 from hubdpo.data.encoded.encoded import EncodedSplit, encoded
@@ -131,10 +132,10 @@ def test_what_the_ids_depend_on_decides_the_file(
         replace(encoding, max_length=63).key(split, 10),
         replace(encoding, prompt_budget=47).key(split, 10),
         Encoding.of(other, template=None, template_kwargs=None, **LIMITS).key(split, 10),
-        Encoding.of(tiny_base, template="chatml", template_kwargs=None, **LIMITS).key(split, 10),
+        *(Encoding.of(tiny_base, template=name, template_kwargs=None, **LIMITS).key(split, 10) for name in NAMES),
         Encoding.of(tiny_base, template=None, template_kwargs={"a": 1}, **LIMITS).key(split, 10),
     }
-    assert len(keys) == 8
+    assert len(keys) == 7 + len(NAMES)
     monkeypatch.setattr(of_parts, "_code", lambda: {"hubdpo": "9"})
     assert encoding.key(split, 10) not in keys
 

@@ -19,7 +19,7 @@ from hubdpo.data.load import Split
 from hubdpo.data.prepare.workers import cores, engine_for
 from hubdpo.data.tokens.tokenize import Account
 from hubdpo.data.tokens.tokenizer import encoder_of
-from hubdpo.errors import HubdpoError, MachineError
+from hubdpo.errors import ArtefactError, HubdpoError, MachineError
 from hubdpo.machine.refusals import machine_error
 
 FEWER = "--dataset-num-proc 1"
@@ -77,7 +77,7 @@ def _found(place: Path, *, tells: bool) -> EncodedSplit | None:
         return None
     try:
         return EncodedSplit(*read(place))
-    except (ValueError, OSError) as problem:
+    except (ValueError, OSError, ArtefactError) as problem:
         if tells:
             why = str(problem).splitlines()[0]
             console.warn(f"the tokens in {place} are damaged, and are made again: {why}")

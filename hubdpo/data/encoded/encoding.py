@@ -43,7 +43,7 @@ class Encoding:
         prompt_budget: int,
     ) -> Encoding:  # fmt: skip
         """Encode with the tokenizer in `folder`, and with a `--chat-template` in place of its own."""
-        kwargs = json.dumps(template_kwargs) if template_kwargs else None
+        kwargs = json.dumps(template_kwargs, sort_keys=True) if template_kwargs else None
         model = Model(str(folder), digest=_tokenizer_digest(folder), template_kwargs=kwargs, template=template)
         return cls(model, max_length, prompt_budget)
 

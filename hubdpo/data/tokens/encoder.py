@@ -64,12 +64,16 @@ class Answer:
 
     @property
     def scored(self) -> list[int]:
-        """The ids outside `context`."""
+        """The ids outside `context`; do not change the list."""
+        if not self.context:
+            return self.ids
         edges = [0, *(edge for span in self.context for edge in span), len(self.ids)]
         return [token for start, stop in zip(edges[::2], edges[1::2], strict=True) for token in self.ids[start:stop]]
 
     def after(self, head: list[int]) -> Answer:
         """Return the answer with ids before its own."""
+        if not head:
+            return self
         context = tuple((start + len(head), stop + len(head)) for start, stop in self.context)
         return replace(self, ids=head + self.ids, context=context)
 

@@ -9,7 +9,6 @@ first.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ import xxhash
 from safetensors.numpy import load_file, save
 
 from hubdpo import console
+from hubdpo.artefacts.folders.cache import cache_folder
 from hubdpo.artefacts.manifests.manifest import file_entry, fingerprint, write_atomic
 from hubdpo.config import TrainConfig
 from hubdpo.data.encoded.rows import TokenRows
@@ -50,8 +50,7 @@ def add_reference_log_probs(
     """
     if not len(rows):
         return rows
-    home = os.environ.get("HUBDPO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hubdpo"
-    folder = Path(home) / "reference" / fingerprint(identity)
+    folder = cache_folder("reference") / fingerprint(identity)
     keys = {side: answer_keys(rows, side, with_length="ld_alpha" in identity) for side in SIDES}
     wanted = np.unique(np.concatenate([*keys.values()]))
     name = f"reference {folder.name} of {xxhash.xxh3_128_hexdigest(wanted.tobytes())}"
