@@ -10,7 +10,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory format build clean
+.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory bench-sweep format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -83,7 +83,7 @@ lint: setup  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: bench-train bench-prepare bench-push bench-memory  ## Measure everything (minutes)
+bench: bench-train bench-prepare bench-push bench-memory bench-sweep  ## Measure everything (minutes)
 
 bench-train: setup  ## Measure the training step beside stock TRL, and LLaMA-Factory where it is installed
 	$(BIN)/python -m tests.benchmarks.bench_train
@@ -100,6 +100,9 @@ bench-train: setup  ## Measure the training step beside stock TRL, and LLaMA-Fac
 
 bench-memory: setup  ## Measure what train takes before its first step, on up to 1,000,000 pairs
 	$(BIN)/python -m tests.benchmarks.bench_memory
+
+bench-sweep: setup  ## Measure a sweep of six runs beside six separate runs
+	$(BIN)/python tests/benchmarks/bench_sweep.py
 
 bench-push: setup  ## Measure push beside a bare upload, by LFS and by Xet
 	$(BIN)/python tests/benchmarks/bench_push.py

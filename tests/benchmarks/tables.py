@@ -185,6 +185,23 @@ def memory_table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
+def sweep_table(report: dict[str, Any]) -> str:
+    """Return Markdown of sweep.json: CPU seconds of a sweep and of separate runs, for short and for longer ones."""
+    heads = ["steps of a run", "held-out pairs", *(f"`{w['way']}`" for w in report["sizes"][0]["ways"]), "times fewer"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---:|" * len(heads)]
+    for size in report["sizes"]:
+        *apart, together = size["ways"]
+        cells = [size["steps"], size["held_out"], *(f"{w['cpu_s']} s" for w in (*apart, together))]
+        lines.append(f"| {' | '.join(map(str, cells))} | {' and '.join(str(w['times_fewer']) for w in apart)} |")
+    equal, runs = (sum(size[key] for size in report["sizes"]) for key in ("equal_runs", "runs"))
+    note = (
+        f"CPU seconds of six runs; base {report['base']}; {report['machine']}. {equal} of {runs} runs of the sweeps "
+        "have adapter, loss and scores of `train --reference cached`, bit for bit. Steps cannot be shared, so short "
+        "runs save the most."
+    )
+    return "\n".join([*lines, "", note])
+
+
 def storm_text(report: dict[str, dict[str, int]]) -> str:
     """Return the summary of a full `make storm`, from storm.json."""
     kills = sum(figures["kills"] for name, figures in report.items() if name.startswith("SIGKILL"))
@@ -214,6 +231,7 @@ TABLES = {
     "push": push_table,
     "storm": storm_text,
     "memory": memory_table,
+    "sweep": sweep_table,
 }
 
 if __name__ == "__main__":
