@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -98,7 +99,10 @@ class Arm:
             rows = add_reference_log_probs(trainer, rows, identity={"benchmark": time.time_ns()})
             trainer.precompute_ref_logps = True
         self.rows: list[Row] = list(rows)
-        self.parts = OwnParts(trainer)
+
+    @functools.cached_property
+    def parts(self) -> OwnParts:
+        return OwnParts(self.trainer)
 
     def step(self, batches: list[list[Row]], *, watched: bool = False) -> Step:
         """Take the forward and backward passes of a step; watching what they keep takes some time, too."""
