@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 SIDES = ("chosen", "rejected")
-MOST_PAIRS = 32
+MOST_PAIRS = 16
 """The first held-out pairs, which suffice for two digits and cost less than scoring all of them."""
 LOGITS_AT_ONCE, SUMMED_AT_ONCE = 256, 64
 """Positions of a pair whose logits are in memory for both answers and both models, and those that are summed together:

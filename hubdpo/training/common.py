@@ -70,7 +70,7 @@ class Common:
 
         return self.once(BASE, load).model
 
-    def put_back(self) -> None:
+    def put_back(self, *, frees: bool = True) -> None:
         """Leave the base as it was loaded, and free what a run that has ended, or failed, put beside it."""
         base: AsLoaded | None = self._made.get(BASE)
         if base is None:
@@ -78,6 +78,8 @@ class Common:
         import torch
 
         base.put_back()
+        if not frees:
+            return
         gc.collect()  # a trainer and its callbacks refer to each other
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -9,7 +9,9 @@ from contextlib import nullcontext
 import torch
 
 from hubdpo import console
+from hubdpo.artefacts.manifests.manifest import fingerprint
 from hubdpo.config import TrainConfig
+from hubdpo.config.roles import Role
 from hubdpo.data.encoded.rows import Row, TokenRows
 from hubdpo.errors import TrainingError
 from hubdpo.machine.refusals import check_room, in_units
@@ -24,20 +26,40 @@ MEASURED_PAIRS = (1, 2, 4)
 """Pairs in the passes from which `auto` learns the memory of a token."""
 
 
+SAME_MEMORY = frozenset({
+    "beta", "label_smoothing", "learning_rate", "lora_alpha", "lr_scheduler_type", "max_grad_norm", "max_steps",
+    "num_train_epochs", "seed", "warmup_ratio", "warmup_steps", "weight_decay",
+})  # fmt: skip
+"""Options that a step takes the same memory with, whatever their values."""
+
+
+def kind_of_step(config: TrainConfig) -> str:
+    """Return a name that is the same for runs of a sweep whose steps take the same memory."""
+    told = {*TrainConfig.names(Role.WEIGHTS, Role.MANNER)} - SAME_MEMORY
+    return "preflight " + fingerprint(config.model_dump(mode="json", include=told))
+
+
+def check_checkpoint_room(config: TrainConfig, trainer: SharedPrefixDPOTrainer) -> int:
+    """Return the bytes of the checkpoints that are kept. Raise MachineError when the disk has no room for them."""
+    trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
+    # weights and optimiser state, in every checkpoint that is kept and in the one being written
+    checkpoint_bytes: int = (FLOAT + config.optimiser.bytes) * trained * (config.save_total_limit + 1)
+    check_room(
+        config.output_dir, checkpoint_bytes, "checkpoints",
+        hint="another `--output-dir`, a lower `--lora-r`, or a lower `--save-total-limit`",
+    )  # fmt: skip
+    return checkpoint_bytes
+
+
 def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: TokenRows, *, device: str) -> Measured:
     """Run the longest pairs forward and backward once, measure what is `auto`, and leave the trainer as it was.
 
     Weights, gradients, metrics and random state do not change. Raise MachineError when the disk has no room for the
     checkpoints, TrainingError when memory runs out or the loss is not finite.
     """
+    checkpoint_bytes = check_checkpoint_room(config, trainer)
     weights = list(trainer.model.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
-    # weights and optimiser state, in every checkpoint that is kept and in the one being written
-    checkpoint_bytes = (FLOAT + config.optimiser.bytes) * trained * (config.save_total_limit + 1)
-    check_room(
-        config.output_dir, checkpoint_bytes, "checkpoints",
-        hint="another `--output-dir`, a lower `--lora-r`, or a lower `--save-total-limit`",
-    )  # fmt: skip
     budget = trainer.limit.tokens
     if config.tokens_per_batch == "auto":
         budget = _measure_budget(config, trainer, [rows[index] for index in rows.longest(MEASURED_PAIRS[-1])], device)

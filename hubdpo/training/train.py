@@ -38,7 +38,7 @@ from hubdpo.model.tokenizer.own_template import template_for
 from hubdpo.training.common import Common
 from hubdpo.training.families import choose_forward
 from hubdpo.training.launch.processes import launch, leave_at_exit, rank, world_size
-from hubdpo.training.preflight import out_of_memory, preflight
+from hubdpo.training.preflight import check_checkpoint_room, kind_of_step, out_of_memory, preflight
 from hubdpo.training.run import resume
 from hubdpo.training.run.advice import explain_metrics
 from hubdpo.training.run.best import Selection, take_best
@@ -127,7 +127,8 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
     say_groups(config, trainer)
     with out_of_memory_is(lambda: out_of_memory(config, layers=trainer.layers)):
         config, stock_forward = choose_forward(config, trainer, train_rows, earlier.manifest if earlier else None)
-    measured = preflight(config, trainer, train_rows, device=device)
+    check_checkpoint_room(config, trainer)
+    measured = common.once(kind_of_step(config), lambda: preflight(config, trainer, train_rows, device=device))
     trainer.use_limits(measured)
     config = resume.fill_auto(config, dataclasses.asdict(measured))
     manifest = RunManifest(

@@ -17,6 +17,7 @@ from hubdpo.model.bases.as_loaded import AsLoaded
 from hubdpo.model.bases.load import load_base
 from hubdpo.training.common import Common
 from hubdpo.training.start import check_start, run_in
+from hubdpo.training.step.trainer import Measured
 
 OPTIONS = {
     "max_steps": 3, "max_length": 128, "learning_rate": 1e-3, "gradient_accumulation_steps": 1, "save_steps": 2,
@@ -112,3 +113,24 @@ def test_what_a_base_was_loaded_with_is_put_back(tiny_base: Path) -> None:
     assert seen(model) != before
     loaded.put_back()
     assert seen(model) == before
+
+
+@pytest.mark.parametrize(
+    ("other", "again"), [({"beta": 0.5, "learning_rate": 1e-4}, False), ({"lora_r": 4}, True)], ids=str
+)
+def test_the_preflight_runs_once_for_steps_of_the_same_memory(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Any, again: bool
+) -> None:
+    ran: list[int] = []
+    monkeypatch.setattr(
+        "hubdpo.training.train.preflight", lambda *args, **_: ran.append(1) or Measured(None, None, None)
+    )
+    common, places = Common(), {"model_name_or_path": str(tiny_base), "dataset": str(dataset_dir), "dry_run": True}
+    for number, options in enumerate(({}, other)):
+        run_in(
+            TrainConfig.build({**OPTIONS, **places, **options, "output_dir": tmp_path / f"{number}"}),
+            common,
+            check_start,
+        )
+        common.put_back()
+    assert len(ran) == 1 + again

@@ -54,4 +54,4 @@ def _divergence(config: TrainConfig, common: Common) -> Divergence | None:
         console.warn(f"the KL of `{config.output_dir}` to its reference was not measured: {problem.message}")
         return None
     finally:
-        common.put_back()
+        common.put_back(frees=False)  # an adapter is small, and the next run frees it
