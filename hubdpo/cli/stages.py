@@ -61,10 +61,11 @@ def prepare(config: PrepareConfig) -> None:
     # Qwen2's chat template shows no tools, calls or reasoning
     base = config.model or ("Qwen/Qwen3-8B" if manifest.extras else "Qwen/Qwen2-7B-Instruct")
     length = f" --max-length {manifest.max_length}" if manifest.max_length else ""
+    more = length + (" --group-prompts" if config.pairs == "all" else "")
     console.hint(
         "the same command without `--dry-run`"
         if config.dry_run
-        else f"hubdpo train --model-name-or-path {typed(base)} --dataset {typed(config.output_dir)}{length} -o run"
+        else f"hubdpo train --model-name-or-path {typed(base)} --dataset {typed(config.output_dir)}{more} -o run"
     )
 
 

@@ -124,7 +124,7 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
             callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), Selection(config), stopping],
         )  # fmt: skip
     trainer.check_sharded(sharding)
-    say_groups(config, trainer)
+    common.once(f"groups of {config.group_prompts}", lambda: say_groups(config, trainer))
     with out_of_memory_is(lambda: out_of_memory(config, layers=trainer.layers)):
         config, stock_forward = choose_forward(config, trainer, train_rows, earlier.manifest if earlier else None)
     check_checkpoint_room(config, trainer)

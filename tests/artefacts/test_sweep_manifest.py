@@ -57,10 +57,12 @@ def test_the_folder_says_which_run_is_the_best(tmp_path: Path) -> None:
 
 def test_a_sweep_without_scores_has_no_best_run(tmp_path: Path) -> None:
     manifest(run("a"), run("b", status="waiting")).write(tmp_path / "sweep.json")
-    with pytest.raises(ArtefactError, match="none is the best") as caught:
+    with pytest.raises(ArtefactError, match="its dataset has no test split, so none is the best") as caught:
         best_run(tmp_path)
     assert caught.value.hint == str(tmp_path / "a")
     manifest(run("b", status="waiting")).write(tmp_path / "sweep.json")
+    with pytest.raises(ArtefactError, match="no run of the sweep .* is finished"):
+        best_run(tmp_path)
     with pytest.raises(ArtefactError) as caught:
         refuse_sweep(tmp_path)
     assert caught.value.hint == AGAIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import shutil
 import signal
@@ -16,6 +17,7 @@ import orjson
 import pytest
 
 from hubdpo import prepare
+from hubdpo.artefacts.folders.cache import cache_folder
 from hubdpo.config.chat_template import NAMES
 from hubdpo.data.encoded import encoded as module
 from hubdpo.data.encoded import encoding as of_parts
@@ -173,13 +175,42 @@ def test_a_cache_that_cannot_be_written_is_told_of_and_nothing_is_left(
     (tmp_path / "tmp").mkdir()
     cache.parent.write_text("a file")
     found = encoded(split, encoding, limit=300)
-    assert "the tokens cannot be kept for later runs: " in capsys.readouterr().err
+    assert "the tokens of `train` cannot be kept for later runs: " in " ".join(capsys.readouterr().err.split())
     assert list((tmp_path / "tmp").iterdir()) == []
     assert len(plain(found.rows)) == found.account.counts["pairs"], "mapped files stay without a name"
     monkeypatch.setattr("tempfile.tempdir", str(cache.parent / "x"))
     with pytest.raises(MachineError, match="no disk takes the tokens of `train`") as caught:
         encoded(split, encoding, limit=300)
     assert "HUBDPO_CACHE=DIR" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("home", ["dangling", "/proc/nothere"])
+def test_a_cache_that_cannot_be_made_is_told_of(
+    split: Split, encoding: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], home: str,
+) -> None:  # fmt: skip
+    (tmp_path / "dangling").symlink_to("/nowhere/cache")
+    monkeypatch.setenv("HUBDPO_CACHE", str(tmp_path / home))
+    assert len(encoded(split, encoding, limit=20).rows)
+    assert "the tokens of `train` cannot be kept for later runs: " in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_limit_of_the_file_size_is_lifted_by_its_own_hint(
+    split: Split, encoding: Encoding, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def limited(*args: object) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(module, "write", limited)
+    monkeypatch.setattr("hubdpo.machine.refusals._limit", lambda kind: 8192)
+    with pytest.raises(MachineError) as caught:
+        encoded(split, encoding, limit=20)
+    assert caught.value.hint == "ulimit -f unlimited"
+
+
+def test_the_home_of_the_cache_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBDPO_CACHE", "~/x")
+    assert cache_folder("tokens") == Path.home() / "x" / "tokens"
 
 
 def _encode(split: Split, encoding: Encoding, results: Any) -> None:

@@ -107,6 +107,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved_or_logged(ti
     ]  # fmt: skip
     for action in actions:
         trainer.compute_loss(trainer.model.train(), trainer.batch(list(trainer.train_dataset)))
-        with pytest.raises(TrainingError, match="the loss is nan at step 1, in rows 7, 8, 9 of the train split"):
+        message = "the loss is nan at step 1, in rows 7, 8, 9 of the train split; nothing was saved yet"
+        with pytest.raises(TrainingError, match=message) as caught:
             action()
-    assert not list(tmp_path.glob("run*/checkpoint-*"))
+        assert "another run" not in str(caught.value.hint)
+    assert not list(Path(trainer.args.output_dir).glob("checkpoint-*"))
+    (Path(trainer.args.output_dir) / "checkpoint-1").mkdir(parents=True)
+    trainer.compute_loss(trainer.model.train(), trainer.batch(list(trainer.train_dataset)))
+    with pytest.raises(TrainingError, match="the last complete checkpoint is kept") as caught:
+        trainer.log({})
+    assert "is another run, with an `--output-dir` of its own" in str(caught.value.hint)

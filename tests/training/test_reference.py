@@ -71,17 +71,21 @@ def test_other_pairs_of_the_same_answers_find_them(
     assert computed(trainer, monkeypatch, rows)[1] == 0
 
 
-def test_a_file_of_the_cache_that_cannot_be_read_is_left_out(
-    tiny_base: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("harm", ["cut", "changed"])
+def test_a_damaged_file_of_the_cache_is_left_out(
+    tiny_base: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], harm: str,
+) -> None:  # fmt: skip
     rows = all_pairs(3)
     trainer = trainer_for(tiny_base, tmp_path, rows)
     found, _ = computed(trainer, monkeypatch, rows)
     (file,) = cache.rglob("*.safetensors")
-    file.write_bytes(file.read_bytes()[:-3])
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1  # of a log-prob
+    file.write_bytes(data[:-3] if harm == "cut" else data)
     again, answers = computed(trainer, monkeypatch, rows)
     assert answers == 3
-    assert "cannot be read" in capsys.readouterr().err
+    assert "is damaged, and is left out" in " ".join(capsys.readouterr().err.split())
     assert all(np.array_equal(found.numbers(name), again.numbers(name)) for name in REFERENCE)  # type: ignore[arg-type]
 
 

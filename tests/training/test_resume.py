@@ -478,6 +478,16 @@ def test_only_more_steps_are_an_extension() -> None:
         assert word in (caught.value.hint or "")
 
 
+def test_the_hint_of_a_refused_extension_extends() -> None:
+    config = CONFIG.model_copy(update={"max_steps": 50, "beta": 0.7, "extend": True})
+    with pytest.raises(ResumeMismatch, match="beta") as caught:
+        check_same_experiment(manifest_of(CONFIG, planned_steps=40), config, BaseRef(name="b"), DATA)
+    hint = str(caught.value.hint)
+    assert hint.endswith(" --extend")
+    assert "--max-steps 50" in hint
+    assert "--beta 0.7" not in hint
+
+
 def test_a_dry_run_names_the_checkpoint_that_the_run_goes_on_from(
     copied: Path, tiny_base: Path, dataset_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from test_common import assert_same_run
 from test_start import assert_told_early
 from typer.testing import CliRunner
 
-from hubdpo import sweep, train
+from hubdpo import prepare, sweep, train
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.artefacts.manifests.sweep import SweepManifest
@@ -196,6 +196,17 @@ def test_a_dry_run_checks_and_writes_nothing(
     assert said.count("preflight") == 1
     assert "beta-0.2" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_data_without_held_out_pairs_is_told_before_the_first_run(
+    places: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"{i}?", "chosen": f"It is {i}.", "rejected": "No idea."} for i in range(8)]
+    prepare(rows, tmp_path / "data", test_size=0)
+    capsys.readouterr()
+    sweep(**{**places, "dataset": tmp_path / "data"}, output_dir=tmp_path / "out", beta=[0.1, 0.2], dry_run=True)
+    said = capsys.readouterr().err
+    assert said.index("the dataset has no test split, so no run will be called the best") < said.index("preflight")
 
 
 def test_mistakes_are_told_before_torch_is_imported(

@@ -79,8 +79,11 @@ def _places(folder: Path) -> JsonObject:
         return {}
 
 
-def train_again(folder: Path, run: RunManifest | None = None) -> str:
-    """Return the command that resumes the run of a folder, with the options and places that it recorded."""
+def train_again(folder: Path, run: RunManifest | None = None, *, extend_to: Options | None = None) -> str:
+    """Return the command that resumes the run of a folder, with the options and places that it recorded.
+
+    With `extend_to`, the command that trains it up to these epochs or steps.
+    """
     run = run or RunManifest.read(folder / RUN_FILE)
     data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
     places = {"model_name_or_path": run.base.repo_id or run.base.name, "dataset": data}
@@ -90,6 +93,8 @@ def train_again(folder: Path, run: RunManifest | None = None) -> str:
     options = {**places, "model_revision": run.base.revision, "output_dir": folder, **run.options}
     if options.get("chat_template"):
         options["chat_template"] = places.get("chat_template") or to_type(options["chat_template"])
+    if extend_to is not None:
+        return _resuming({**options, **extend_to}).removesuffix("--resume") + "--extend"
     return _resuming(options)
 
 

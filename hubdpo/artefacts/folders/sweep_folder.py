@@ -36,8 +36,10 @@ def best_run(folder: Path) -> tuple[Path, str]:
     """Return the folder of the best run of a sweep, and why it is the best. Raise ArtefactError if none can be said."""
     manifest = SweepManifest.read(folder / SWEEP_FILE)
     if manifest.best is None:
+        finished = any(run.status == "complete" for run in manifest.runs)
+        why = "was scored on held-out pairs: its dataset has no test split" if finished else "is finished"
         raise ArtefactError(
-            f"no run of the sweep `{folder}` is finished and was scored on held-out pairs, so none is the best",
+            f"no run of the sweep `{folder}` {why}, so none is the best",
             hint=_run_to_name(folder, manifest),
         )
     return folder / manifest.best.name, why_best(manifest)

@@ -50,9 +50,10 @@ def encoded(split: Split, encoding: Encoding, *, limit: int | None = None, num_p
         return _made_in_cache(place, work)
     except Exception as problem:
         refusal = None if isinstance(problem, HubdpoError) else machine_error(problem, [place.parent])
-        if refusal is None:
+        if refusal is None and not isinstance(problem, OSError):
             raise
-        console.warn(f"the tokens cannot be kept for later runs: {refusal.message}")
+        why = refusal.message if refusal is not None else problem
+        console.warn(f"the tokens of `{split.name}` cannot be kept for later runs: {why}")
     try:
         with tempfile.TemporaryDirectory(prefix="hubdpo-tokens-") as folder:
             # what is mapped stays until the process ends, without a name
@@ -60,7 +61,8 @@ def encoded(split: Split, encoding: Encoding, *, limit: int | None = None, num_p
     except OSError as problem:
         if (refusal := machine_error(problem, [tempfile.gettempdir()])) is None:
             raise
-        raise MachineError(f"no disk takes the tokens of `{split.name}`: {refusal.message}", hint=ELSEWHERE) from None
+        hint = refusal.hint if (refusal.hint or "").startswith("ulimit") else ELSEWHERE
+        raise MachineError(f"no disk takes the tokens of `{split.name}`: {refusal.message}", hint=hint) from None
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,10 @@ def check_same_experiment(
         f"the run in `{config.output_dir}` was started with another configuration: {', '.join(names)}; a new one needs "
         "another `--output-dir`",
         hint="add `--extend` to train it for longer" if set(names) <= LENGTH and _may_be_longer(earlier, config) else
-        train_again(config.output_dir, earlier),
+        train_again(
+            config.output_dir, earlier,
+            extend_to={name: getattr(config, name) for name in sorted(LENGTH)} if config.extend else None,
+        ),
     )  # fmt: skip
 
 

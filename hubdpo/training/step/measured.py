@@ -6,9 +6,10 @@ import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from hubdpo.data.encoded.rows import Row
 from hubdpo.errors import TrainingError
@@ -71,10 +72,12 @@ class MeasuredDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
         for one, value in zip(waiting, values, strict=True):
             if not -float("inf") < value < float("inf"):
                 rows = ", ".join(map(str, one.rows)) or "unknown"
+                saved = any(Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
                 raise TrainingError(
-                    f"the loss is {value} at step {one.step}, in rows {rows} of the {one.split} split; the last "
-                    "complete checkpoint is kept",
-                    hint="check those rows or lower `--learning-rate`, then continue with `--resume`",
+                    f"the loss is {value} at step {one.step}, in rows {rows} of the {one.split} split; "
+                    + ("the last complete checkpoint is kept" if saved else "nothing was saved yet"),
+                    hint="look at those rows; a lower `--learning-rate`"
+                    + (" is another run, with an `--output-dir` of its own" if saved else " may help"),
                 )
 
     def evaluation_loop(self, *args: object, **kwargs: object) -> EvalLoopOutput:

@@ -127,10 +127,12 @@ def _cached(folder: Path, wanted: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDAr
         try:
             columns = load_file(path)
             keys, numbers = columns["keys"], columns["log_probs"]
-            places = np.searchsorted(wanted, keys).clip(max=len(wanted) - 1)
-        except Exception as error:  # written by a machine that stopped, or not by hubdpo
-            console.warn(f"{path} cannot be read and is left out: {error}")
+            if path.stem != _hash(keys, numbers):
+                raise ValueError("it is not what was written")
+        except Exception as error:  # a machine that stopped, a disk that lies, or a file that is not hubdpo's
+            console.warn(f"{path} is damaged, and is left out: {error}")
             continue
+        places = np.searchsorted(wanted, keys).clip(max=len(wanted) - 1)
         here = wanted[places] == keys
         known[places[here]], values[places[here]] = True, numbers[here]
     return known, values
@@ -207,11 +209,17 @@ def _batches(
 
 def _save(folder: Path, keys: Keys, values: npt.NDArray[np.float64]) -> None:
     """Write a cache file for later runs; warn when the machine refuses, as this run has the values in memory."""
-    path = folder / f"{xxhash.xxh3_128_hexdigest(keys.tobytes())}.safetensors"
+    path = folder / f"{_hash(keys, values)}.safetensors"
     try:
         write_atomic(path, save({"keys": keys, "log_probs": values}))
     except Exception as error:
         refusal = machine_error(error, [path.parent])
-        if refusal is None:
+        if refusal is None and not isinstance(error, OSError):
             raise
-        console.warn(f"the reference log-probs cannot be cached for later runs: {refusal.message}")
+        why = refusal.message if refusal is not None else error
+        console.warn(f"the reference log-probs cannot be cached for later runs: {why}")
+
+
+def _hash(keys: Keys, values: npt.NDArray[np.float64]) -> str:
+    """Return the name of a cache file, by which a damaged one is found."""
+    return str(xxhash.xxh3_128_hexdigest(keys.tobytes() + values.tobytes()))

@@ -59,13 +59,16 @@ def sweep(config: SweepConfig) -> SweepManifest:
         points = check_points(config)
         manifest = _planned(config, points, earlier, again)
         show_grid(points, manifest)
+        common = Common()
+        if "test" not in common.data(points[0].config)[0]:
+            console.warn("the dataset has no test split, so no run will be called the best")
         if config.dry_run:
-            run_in(points[0].config, Common(), check_folder)
+            run_in(points[0].config, common, check_folder)
             return manifest
         if not folder.is_dir():
             held.enter_context(alone_in(folder))
         try:
-            return _train_all(folder, points, manifest)
+            return _train_all(folder, points, manifest, common)
         except KeyboardInterrupt:
             raise Stopped(again) from None
         except MachineError as problem:
@@ -87,9 +90,8 @@ def _planned(config: SweepConfig, points: list[Point], earlier: SweepManifest | 
     return SweepManifest(hubdpo_version=__version__, again=again, runs=[*runs, *others])
 
 
-def _train_all(folder: Path, points: list[Point], manifest: SweepManifest) -> SweepManifest:
+def _train_all(folder: Path, points: list[Point], manifest: SweepManifest, common: Common) -> SweepManifest:
     """Train the runs one after another, and write what is known after each."""
-    common = Common()
     manifest.write(folder / SWEEP_FILE)
     for number, point in enumerate(points, start=1):
         console.info("", f"run       {number} of {len(points)}, {point.name}")
