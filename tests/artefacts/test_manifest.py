@@ -17,10 +17,11 @@ from hubdpo.artefacts.manifests.manifest import FileEntry, Manifest, file_entry,
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import Funnel, PrepareManifest
 from hubdpo.artefacts.manifests.run import RunManifest, read_log
+from hubdpo.artefacts.manifests.sweep import SweepManifest
 from hubdpo.errors import ArtefactError
 from hubdpo.release.verify.verify import Verified
 
-MANIFESTS = [PrepareManifest, RunManifest, EvalReport, Probes, Bundle, Release, Verified, MergeManifest]
+MANIFESTS = [PrepareManifest, RunManifest, SweepManifest, EvalReport, Probes, Bundle, Release, Verified, MergeManifest]
 LISTING = [PrepareManifest, RunManifest, Bundle, Release, Verified, MergeManifest]
 """Manifests with paths of files in them."""
 LEADS_OUT = [

@@ -124,7 +124,7 @@ class ChosenStep(Part):
 class Selection(Part):
     """The place of a run among the finished runs of a sweep, ranked by their held-out reward accuracy."""
 
-    rank: Annotated[int, Field(ge=1)]
+    rank: Annotated[Count, Field(ge=1)]
     of: Count
     not_told_apart: Count
     """Other runs whose interval overlaps that of the best one."""
