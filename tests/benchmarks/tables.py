@@ -182,6 +182,13 @@ def memory_table(report: dict[str, Any]) -> str:
         f"{report['machine']}, {report['tokenizer']} tokenizer. The cached reference is planted: computing it takes "
         "the time of the model."
     )
+    if quiet := report.get("quiet"):  # one child by itself, on cores that did nothing else
+        cold, warm = ({row["start"]: row for row in quiet}[start] for start in ("cold", "warm"))
+        note += (
+            f" With nothing else running, {cold['pairs']:,} pairs took {cold['seconds']:.0f} s from a cold start and "
+            f"{warm['seconds']:.0f} s from the cache, beside {warm['libraries_s'] + warm['model_s']:.0f} s for "
+            "libraries and model."
+        )
     return "\n".join([*lines, "", note])
 
 
