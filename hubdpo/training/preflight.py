@@ -39,25 +39,27 @@ def kind_of_step(config: TrainConfig) -> str:
     return "preflight " + fingerprint(config.model_dump(mode="json", include=told))
 
 
-def check_checkpoint_room(config: TrainConfig, trainer: SharedPrefixDPOTrainer) -> int:
-    """Return the bytes of the checkpoints that are kept. Raise MachineError when the disk has no room for them."""
-    trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
-    # weights and optimiser state, in every checkpoint that is kept and in the one being written
-    checkpoint_bytes: int = (FLOAT + config.optimiser.bytes) * trained * (config.save_total_limit + 1)
+def check_checkpoint_room(config: TrainConfig, trainer: SharedPrefixDPOTrainer) -> None:
+    """Raise MachineError when the disk has no room for the checkpoints that are kept."""
     check_room(
-        config.output_dir, checkpoint_bytes, "checkpoints",
+        config.output_dir, checkpoint_bytes(config, trainer), "checkpoints",
         hint="another `--output-dir`, a lower `--lora-r`, or a lower `--save-total-limit`",
     )  # fmt: skip
-    return checkpoint_bytes
+
+
+def checkpoint_bytes(config: TrainConfig, trainer: SharedPrefixDPOTrainer) -> int:
+    """Return the bytes of the checkpoints that are kept and of the one being written: weights and optimiser state."""
+    trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
+    size: int = (FLOAT + config.optimiser.bytes) * trained * (config.save_total_limit + 1)
+    return size
 
 
 def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: TokenRows, *, device: str) -> Measured:
     """Run the longest pairs forward and backward once, measure what is `auto`, and leave the trainer as it was.
 
-    Weights, gradients, metrics and random state do not change. Raise MachineError when the disk has no room for the
-    checkpoints, TrainingError when memory runs out or the loss is not finite.
+    Weights, gradients, metrics and random state do not change. Raise TrainingError when memory runs out or the loss is
+    not finite.
     """
-    checkpoint_bytes = check_checkpoint_room(config, trainer)
     weights = list(trainer.model.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     budget = trainer.limit.tokens
@@ -82,7 +84,7 @@ def preflight(config: TrainConfig, trainer: SharedPrefixDPOTrainer, rows: TokenR
     console.info(
         f"memory    weights {in_units(base_bytes)}, adapter with gradients and {config.optim} "
         f"{in_units((2 * FLOAT + config.optimiser.bytes) * trained)}, logits up to {in_units(logits_bytes)}; "
-        f"checkpoints {in_units(checkpoint_bytes)} on the disk"
+        f"checkpoints {in_units(checkpoint_bytes(config, trainer))} on the disk"
     )
     # sharded weights are gathered to recompute a layer, which is collective: every pass recomputes the same layers
     may_vary = layers is not None and not trainer.shards_weights

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubdpo import console
-from hubdpo.artefacts.folders.cache import cache_folder
+from hubdpo.artefacts.folders.cache import cache_folder, why_not_cached
 from hubdpo.artefacts.folders.scratch import beside, empty, held, sweep
 from hubdpo.data.encoded.encoding import Encoding, encode, parts_of
 from hubdpo.data.encoded.rows import TokenRows
@@ -19,7 +19,7 @@ from hubdpo.data.load import Split
 from hubdpo.data.prepare.workers import cores, engine_for
 from hubdpo.data.tokens.tokenize import Account
 from hubdpo.data.tokens.tokenizer import encoder_of
-from hubdpo.errors import ArtefactError, HubdpoError, MachineError
+from hubdpo.errors import ArtefactError, MachineError
 from hubdpo.machine.refusals import machine_error
 
 FEWER = "--dataset-num-proc 1"
@@ -49,10 +49,7 @@ def encoded(split: Split, encoding: Encoding, *, limit: int | None = None, num_p
     try:
         return _made_in_cache(place, work)
     except Exception as problem:
-        refusal = None if isinstance(problem, HubdpoError) else machine_error(problem, [place.parent])
-        if refusal is None and not isinstance(problem, OSError):
-            raise
-        why = refusal.message if refusal is not None else problem
+        why = why_not_cached(problem, place.parent)
         console.warn(f"the tokens of `{split.name}` cannot be kept for later runs: {why}")
     try:
         with tempfile.TemporaryDirectory(prefix="hubdpo-tokens-") as folder:

@@ -21,12 +21,11 @@ import xxhash
 from safetensors.numpy import load_file, save
 
 from hubdpo import console
-from hubdpo.artefacts.folders.cache import cache_folder
+from hubdpo.artefacts.folders.cache import cache_folder, why_not_cached
 from hubdpo.artefacts.manifests.manifest import file_entry, fingerprint, write_atomic
 from hubdpo.config import TrainConfig
 from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.evaluation.scoring import Once, anew
-from hubdpo.machine.refusals import machine_error
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.bases.find import Base
 from hubdpo.training.step.batch import REFERENCE, SIDES, scored_tokens
@@ -74,7 +73,7 @@ def _values(
         values = np.where(known, values, 0.0)
         missing = ~known
         values[missing] = _compute(trainer, rows, keys, wanted[missing])
-        if trainer.accelerator.is_main_process or trainer.accelerator.is_local_main_process:
+        if trainer.accelerator.is_local_main_process:
             _save(folder, wanted[missing], values[missing])
     return values
 
@@ -132,8 +131,8 @@ def _cached(folder: Path, wanted: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDAr
         except Exception as error:  # a machine that stopped, a disk that lies, or a file that is not hubdpo's
             console.warn(f"{path} is damaged, and is left out: {error}")
             continue
-        places = np.searchsorted(wanted, keys).clip(max=len(wanted) - 1)
-        here = wanted[places] == keys
+        places = _places(wanted, keys)
+        here = places >= 0
         known[places[here]], values[places[here]] = True, numbers[here]
     return known, values
 
@@ -168,9 +167,10 @@ def _compute(
     return summed
 
 
-def _places(missing: Keys, keys: Keys) -> npt.NDArray[np.int64]:
-    places = np.searchsorted(missing, keys).clip(max=len(missing) - 1)
-    return np.where(missing[places] == keys, places, -1)
+def _places(ordered: Keys, keys: Keys) -> npt.NDArray[np.int64]:
+    """Return the place of each key among ordered ones, -1 where it is not among them."""
+    places = np.searchsorted(ordered, keys).clip(max=len(ordered) - 1)
+    return np.where(ordered[places] == keys, places, -1)
 
 
 def _batches(
@@ -213,10 +213,7 @@ def _save(folder: Path, keys: Keys, values: npt.NDArray[np.float64]) -> None:
     try:
         write_atomic(path, save({"keys": keys, "log_probs": values}))
     except Exception as error:
-        refusal = machine_error(error, [path.parent])
-        if refusal is None and not isinstance(error, OSError):
-            raise
-        why = refusal.message if refusal is not None else error
+        why = why_not_cached(error, folder)
         console.warn(f"the reference log-probs cannot be cached for later runs: {why}")
 
 
