@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.sweep import Divergence
+from hubdpo.data.encoded.rows import SIDES, sequence
 from hubdpo.data.tokens.tokenize import scored_places
 from hubdpo.model.adapters.reference import has_reference, reference_active
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
-SIDES = ("chosen", "rejected")
 MOST_PAIRS = 16
 """The first held-out pairs, which suffice for two digits and cost less than scoring all of them."""
 LOGITS_AT_ONCE, SUMMED_AT_ONCE = 256, 64
@@ -41,7 +41,7 @@ def kl_to_reference(model: PeftModel, rows: Sequence[Mapping[str, Any]]) -> Dive
     total, tokens = 0.0, 0
     with torch.no_grad(), console.progress("KL to the reference", len(rows)) as bar:
         for row in rows:
-            answers = [torch.tensor([*row["prompt_ids"], *row[f"{side}_ids"]]) for side in SIDES]
+            answers = [torch.from_numpy(sequence(row, side)).long() for side in SIDES]
             # [2, T]; padding is on the right, where the causal mask hides it
             ids = torch.nn.utils.rnn.pad_sequence(answers, batch_first=True).to(model.device)
             scored = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)

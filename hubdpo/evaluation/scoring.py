@@ -17,7 +17,7 @@ import numpy.typing as npt
 from hubdpo import console
 from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, Sample, StartScores, Stratum, mcnemar
 from hubdpo.data.encoded.encoded import EncodedSplit
-from hubdpo.data.encoded.rows import Row, TokenRows
+from hubdpo.data.encoded.rows import SIDES, Row, TokenRows, sequence
 from hubdpo.data.tokens.tokenize import PairTokenizer, scored_places
 from hubdpo.errors import ArtefactError, UnsupportedBase
 from hubdpo.model.adapters.reference import has_reference, reference_active
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
-SIDES = ("chosen", "rejected")
 PROMPTS = (
     "How do I keep basil alive on a windowsill?",
     "Explain to a ten-year-old why the sky is blue.",
@@ -212,8 +211,7 @@ def distinct_answers(rows: TokenRows) -> tuple[Places, Places]:
 
 def _sequence(row: Row, side: str) -> tuple[npt.NDArray[np.int64], list[int]]:
     """Return the ids of a prompt with an answer, and the positions of those that are scored."""
-    ids = np.concatenate([row["prompt_ids"], row[f"{side}_ids"]]).astype(np.int64)
-    return ids, scored_places(row, side)
+    return sequence(row, side).astype(np.int64), scored_places(row, side)
 
 
 def with_samples(

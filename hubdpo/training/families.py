@@ -16,13 +16,12 @@ from transformers import PreTrainedModel
 from hubdpo import console
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
-from hubdpo.data.encoded.rows import Row, TokenRows
+from hubdpo.data.encoded.rows import Row, TokenRows, sequence
 from hubdpo.errors import UnsupportedBase
 from hubdpo.model.memory import is_out_of_memory
 from hubdpo.training.step.attention import NotShared
 from hubdpo.training.step.batch import Batch
 from hubdpo.training.step.liger import WITHOUT
-from hubdpo.training.step.passes import sequence
 from hubdpo.training.step.shared_prefix import IGNORED_LABEL
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 

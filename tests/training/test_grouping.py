@@ -18,13 +18,13 @@ from test_token_budget import config_for
 from transformers import AutoTokenizer
 
 from hubdpo.config import TrainConfig
-from hubdpo.data.encoded.rows import TokenRows
+from hubdpo.data.encoded.rows import TokenRows, sequence
 from hubdpo.errors import ConfigError
 from hubdpo.model.bases.load import load_base
 from hubdpo.training.step.batch import PairCollator
 from hubdpo.training.step.grouping import Groups, GroupSampler, together
 from hubdpo.training.step.layout import build_layout, trie_tokens
-from hubdpo.training.step.passes import Limit, closest_first, cut_into_passes, in_as_many, packed_tokens, sequence
+from hubdpo.training.step.passes import Limit, closest_first, cut_into_passes, in_as_many, packed_tokens
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer
 from tests.near import assert_same_step
 

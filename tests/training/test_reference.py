@@ -10,9 +10,9 @@ import pytest
 import torch
 from test_grouping import all_pairs, trainer_for
 
-from hubdpo.data.encoded.rows import TokenRows
+from hubdpo.data.encoded.rows import SIDES, TokenRows
 from hubdpo.training.step import reference
-from hubdpo.training.step.batch import REFERENCE, SIDES
+from hubdpo.training.step.batch import REFERENCE
 from hubdpo.training.step.passes import packed_tokens, padded_tokens
 from hubdpo.training.step.reference import add_reference_log_probs, answer_keys
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, use_cached_reference

@@ -24,6 +24,7 @@ Numbers = npt.NDArray[np.float64]
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 CONTEXT = ("chosen_context", "rejected_context")
 LISTS = (*IDS, *CONTEXT)
+SIDES = ("chosen", "rejected")
 ROW = "row"
 
 
@@ -139,6 +140,11 @@ class TokenRows(Sequence[Row]):
     def fingerprint(self) -> str:
         """Hash (hex) of the ids and contexts of all rows, in order; of no number beside them."""
         return fingerprint_of([digest(part) for name in LISTS for part in self.column(name)])
+
+
+def sequence(row: Mapping[str, Any], side: str) -> Ids:
+    """Return the ids of a prompt with one of its answers."""
+    return np.concatenate([np.asarray(row[name], dtype=np.int32) for name in ("prompt_ids", f"{side}_ids")])
 
 
 def joined(lists: Sequence[npt.ArrayLike]) -> tuple[Ids, Offsets]:

@@ -11,10 +11,9 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 import torch
 
-from hubdpo.data.encoded.rows import Row
+from hubdpo.data.encoded.rows import SIDES, Row
 from hubdpo.training.step.layout import Layout
 
-SIDES = ("chosen", "rejected")
 PAIR_VALUES = ("margin", "weight")
 """What a dataset may say of a pair beside its messages, each a float; see `hubdpo.training.pair_values.set_values`."""
 REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")

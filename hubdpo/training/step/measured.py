@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -148,6 +149,5 @@ class MeasuredDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
 
 def _read(vectors: list[torch.Tensor]) -> list[list[float]]:
     """Return the numbers of vectors on the device, in one transfer."""
-    sizes = [len(vector) for vector in vectors]
-    numbers = torch.cat(vectors).tolist() if vectors else []
-    return [[numbers.pop(0) for _ in range(size)] for size in sizes]
+    numbers = iter(torch.cat(vectors).tolist() if vectors else ())
+    return [[*islice(numbers, len(vector))] for vector in vectors]

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hubdpo.data.encoded.rows import Row
-from hubdpo.training.step.batch import SIDES, row_length
-from hubdpo.training.step.layout import Ids, trie_tokens
+from hubdpo.data.encoded.rows import SIDES, Row, sequence
+from hubdpo.training.step.batch import row_length
+from hubdpo.training.step.layout import trie_tokens
 
 Passes = list[list[int]]
 """The pairs of each forward pass, as indices of the rows."""
@@ -74,11 +74,6 @@ def packed_tokens(rows: Sequence[Row]) -> int:
 def padded_tokens(row: Row) -> int:
     """Return the tokens of a padded pair by itself: two rows, both as wide as the longer one."""
     return 2 * row_length(row)
-
-
-def sequence(row: Row, side: str) -> Ids:
-    """Return prompt and answer as one array."""
-    return np.concatenate([np.asarray(row[name], dtype=np.int32) for name in ("prompt_ids", f"{side}_ids")])
 
 
 def by_prompt(rows: Sequence[Row]) -> list[list[int]]:

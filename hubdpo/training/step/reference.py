@@ -24,11 +24,11 @@ from hubdpo import console
 from hubdpo.artefacts.folders.cache import cache_folder, why_not_cached
 from hubdpo.artefacts.manifests.manifest import file_entry, fingerprint, write_atomic
 from hubdpo.config import TrainConfig
-from hubdpo.data.encoded.rows import TokenRows
+from hubdpo.data.encoded.rows import SIDES, TokenRows
 from hubdpo.evaluation.scoring import Once, anew
 from hubdpo.model.adapters.start import StartAdapter
 from hubdpo.model.bases.find import Base
-from hubdpo.training.step.batch import REFERENCE, SIDES, scored_tokens
+from hubdpo.training.step.batch import REFERENCE, scored_tokens
 from hubdpo.training.step.grouping import Groups, Keys, keys_of
 from hubdpo.version import library_versions
 

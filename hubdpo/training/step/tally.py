@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from hubdpo.data.encoded.rows import Row
+from hubdpo.data.encoded.rows import SIDES, Row
 from hubdpo.training.step.batch import scored_tokens
 
 Metrics = defaultdict[str, list[Any]]
@@ -38,7 +38,7 @@ class Counts:
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Counts:
         tokens = sum(2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows)
-        chosen, rejected = (sum(scored_tokens(row, side) for row in rows) for side in ("chosen", "rejected"))
+        chosen, rejected = (sum(scored_tokens(row, side) for row in rows) for side in SIDES)
         return cls(len(rows), chosen, rejected, tokens)
 
     def __add__(self, other: Counts) -> Counts:
@@ -62,8 +62,8 @@ class Unread:
         return Unread(self.value.sum())
 
     def mean(self) -> Unread:
-        # in float32, as TRL's own: a mean of numbers in 16 bits would lose what a sum over passes keeps
-        return Unread(self.value.float().mean() if self.value.is_floating_point() else self.value)
+        # in float32: a mean of numbers in 16 bits would lose what a sum over passes keeps
+        return Unread(self.value.float().mean())
 
     def item(self) -> Unread:
         return self

@@ -108,9 +108,13 @@ class SharedPrefixDPOTrainer(MeasuredDPOTrainer):
         """Write no card: TRL's knows neither base nor data. `hubdpo push` writes the card of a release."""
 
     def _get_train_sampler(self, train_dataset: TokenRows | None = None) -> Sampler[int] | None:
+        sampler: Sampler[int] | None = self.group_sampler()
+        return sampler if sampler is not None else super()._get_train_sampler(train_dataset)
+
+    def group_sampler(self) -> GroupSampler | None:
+        """Return what draws the pairs of a prompt together, None where they come as they are drawn."""
         if self.groups is None:
-            sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
-            return sampler
+            return None
         return GroupSampler(self.groups, pairs=self.args.train_batch_size, seed=self.args.data_seed)
 
     def batch(self, rows: Sequence[Row]) -> Batch:
@@ -295,7 +299,7 @@ def _eval_batch(config: TrainConfig, held: TokenRows | Sets | None) -> int:
 
 def say_groups(config: TrainConfig, trainer: SharedPrefixDPOTrainer) -> None:
     """Print what `--group-prompts` finds, or a hint where it would help: prepared pairs of a prompt lie together."""
-    if isinstance(sampler := trainer._get_train_sampler(trainer.train_dataset), GroupSampler):
+    if (sampler := trainer.group_sampler()) is not None:
         console.info(f"groups    {sampler.summary()}")
         if len(trainer.groups or ()) == len(trainer.train_dataset):
             console.warn("no two pairs have the same prompt, so --group-prompts has nothing to put together")
