@@ -1,57 +1,22 @@
-"""The HTTP server of the loopback Hub, on 127.0.0.1."""
+"""The loopback Hub: repos in a folder, served on 127.0.0.1."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import re
-import socket
-import socketserver
-import struct
-import threading
-import time
-import traceback
-import uuid
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from email.utils import formatdate
-from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 
-from hubdpo import console
-from hubdpo.errors import ConfigError
 from hubdpo.loopback import limits
 from hubdpo.loopback.api.routes import Routes
-from hubdpo.loopback.faults import Fault, Faults
-from hubdpo.loopback.http.connections import ConnectionServer, PatientSocket
-from hubdpo.loopback.http.requests import SentBody, read_head, refuse_foreign
-from hubdpo.loopback.http.wire import Answer, Refusal, Request
-from hubdpo.loopback.storage.store import CHUNK, Store
+from hubdpo.loopback.faults import Faults
+from hubdpo.loopback.http.server import LocalServer, Logged, failure
+from hubdpo.loopback.http.wire import Answer, Request
+from hubdpo.loopback.storage.store import Store
 from hubdpo.loopback.storage.tokens import parse_tokens
 
-HOST = "127.0.0.1"
 LOGGED = 10_000
-LONGEST_LOGGED = 2000
-"""Longest path in the log, in characters."""
-
-
-@dataclass(frozen=True)
-class Logged:
-    """A logged request, without its token; `status` is 0 if no answer was sent.
-
-    `received` and `sent` are the sizes of the bodies in bytes; `id` is the `X-Request-Id` of the answer.
-    """
-
-    method: str
-    path: str
-    status: int
-    host: str
-    sent_token: bool
-    received: int = 0
-    sent: int = 0
-    id: str = ""
 
 
 class LoopbackHub:
@@ -63,39 +28,31 @@ class LoopbackHub:
 
     def __init__(self, root: Path, *, port: int = 0, tokens: Sequence[str] = ()) -> None:
         parsed = parse_tokens(tokens)
-        try:  # before the folder is created or changed
-            self._server = _Server((HOST, port), _Handler, limits.most_connections())
-        except OSError as problem:
-            raise ConfigError(
-                f"port {port} cannot be used: {problem.strerror}", hint="use `--port 0` for any free port"
-            ) from None
+        self.faults = Faults()
+        self.requests: deque[Logged] = deque(maxlen=LOGGED)
+        # before the folder is created or changed
+        self._server = LocalServer(
+            port, lambda request: self.answer(request), faults=self.faults, log=self.requests.append
+        )
+        self.endpoint = self._server.endpoint
         with contextlib.ExitStack() as undo:
-            undo.callback(self._server.server_close)
+            undo.callback(self._server.close)
             self._store = Store(root)
             undo.callback(self._store.close)
             self._store.add_tokens(parsed)
             undo.pop_all()
-        self.faults = Faults()
-        self.requests: deque[Logged] = deque(maxlen=LOGGED)
-        self.endpoint = f"http://{HOST}:{self._server.server_address[1]}"
-        self._server.hub = self
         self._routes = Routes(self._store, self.endpoint)
-        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Serve in a background thread until `stop`."""
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        self._thread.start()
+        self._server.start()
 
     def serve_forever(self) -> None:
         """Serve in this thread until interrupted."""
-        self._server.serve_forever(poll_interval=0.2)
+        self._server.serve_forever()
 
     def stop(self) -> None:
-        if self._thread is not None:
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
+        self._server.close()
         self._store.close()
 
     def __enter__(self) -> Self:
@@ -112,157 +69,5 @@ class LoopbackHub:
         except (ConnectionError, TimeoutError):  # the client went away
             raise
         except Exception as problem:
-            if refusal := limits.machine_refusal(problem):
-                console.warn(f"request {request.id}: {refusal.message}")
-            else:
-                console.bug(f"request {request.id}: {request.method} {request.path!a}\n{traceback.format_exc()}")
-                refusal = Refusal(500, f"Internal Server Error, request {request.id}")
-            answer = refusal.answer()
+            answer = failure(request, problem).answer()
         return limits.as_hf_xet_reads_it(answer) if request.segments[0] == "_xet" else answer
-
-
-class _Server(ConnectionServer):
-    hub: LoopbackHub
-
-
-class _Handler(socketserver.BaseRequestHandler):
-    """A connection: answers one request after the other until either side closes it."""
-
-    server: _Server
-    request: socket.socket
-
-    def handle(self) -> None:
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = PatientSocket(self.request, self.server.waiting)
-        self._reader = io.BufferedReader(self._socket, 1 << 16)
-        self._writer = io.BufferedWriter(self._socket, 1 << 16)
-        self._keep = True
-        try:
-            while self._keep and self._wait_for_request():
-                self._answer_one()
-        finally:
-            self._socket.end()
-
-    def _wait_for_request(self) -> bool:
-        self._socket.wait(limits.IDLE_S)
-        try:
-            return bool(self._reader.peek(1))
-        except TimeoutError:
-            return False
-
-    def _answer_one(self) -> None:
-        self._socket.wait(limits.HEAD_S)
-        try:
-            head = read_head(self._reader)
-        except TimeoutError:
-            self._refuse(Refusal(408, "the request head was sent too slowly"))
-            return
-        except Refusal as refusal:
-            self._refuse(Refusal(503, "too many connections") if self._socket.dropped else refusal)
-            return
-        self._socket.wait(limits.STRANGER_S)
-        sent_id = head.headers.get("x-request-id") or head.headers.get("x-amzn-trace-id") or ""
-        request_id = sent_id if re.fullmatch(r"[\w.:=;-]{1,128}", sent_id, re.ASCII) else uuid.uuid4().hex
-        path, _, query = head.target.partition("#")[0].partition("?")
-        body = SentBody(self._reader, head, proceed=self._proceed, no_limit=lambda: self._socket.wait(None))
-        request = Request(head.method, path, query, head.headers, body, id=request_id)
-        fault: Fault | None = None
-        answer: Answer | None
-        try:
-            refuse_foreign(head, self.server.server_address[1])
-        except Refusal as refusal:
-            answer = refusal.answer()
-        else:
-            fault = self.server.hub.faults.match(request.method, request.path)
-            answer = self._faulty(fault, request) if fault else self.server.hub.answer(request)
-        if answer and not body.drain():  # the rest of the body would be read as the next request
-            self._keep = False
-        self._keep = self._keep and head.keep
-        status, size = (answer.status, answer.size) if answer else (0, 0)
-        self.server.hub.requests.append(
-            Logged(
-                head.method, request.path[:LONGEST_LOGGED], status, head.headers.get("host", ""),
-                "authorization" in head.headers, received=body.count,
-                sent=0 if head.method == "HEAD" else size, id=request_id,
-            )
-        )  # fmt: skip
-        if answer is None:
-            self._reset()
-            return
-        if fault is None and request.method == "GET" and request.path.endswith("/refs") and answer.status == 200:
-            self.server.hub.faults.remember(request.path, answer)
-        self._send(answer, fault, request_id, with_body=head.method != "HEAD")
-        if not self._keep:
-            self._linger()
-
-    def _refuse(self, refusal: Refusal) -> None:
-        """Answer a malformed request and close the connection."""
-        self._keep = False
-        self._send(refusal.answer(), None, uuid.uuid4().hex, with_body=True)
-        self._linger()
-
-    def _proceed(self) -> None:
-        self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._writer.flush()
-
-    def _linger(self) -> None:
-        """Read for a moment longer: closing while the client still sends would reset the answer it is about to read."""
-        with contextlib.suppress(OSError):
-            self.request.shutdown(socket.SHUT_WR)
-            self._socket.wait(limits.LINGER_S)
-            while self._reader.read1(1 << 16):
-                pass
-
-    def _faulty(self, fault: Fault, request: Request) -> Answer | None:
-        if fault.kind == "status":
-            return Answer(fault.status, {"Content-Type": "application/json", **fault.headers}, b'{"error": "injected"}')
-        if fault.kind == "sleep":
-            time.sleep(fault.seconds)
-        answer = None if fault.kind.endswith("-before") else self.server.hub.answer(request)
-        if fault.kind.startswith("hang-"):
-            self._hang(fault)
-        if answer is None or fault.kind in ("hang-after", "reset-after"):
-            return None
-        if fault.kind == "stale" and answer.status == 200:
-            return self.server.hub.faults.before(request.path) or answer
-        if fault.kind == "corrupt":
-            content = bytearray(b"".join(answer.parts(CHUNK)))
-            if content:
-                content[len(content) // 2] ^= 1
-            return Answer(answer.status, answer.headers, bytes(content))
-        return answer
-
-    def _hang(self, fault: Fault) -> None:
-        fault.reached.set()
-        self.request.settimeout(None)
-        while self.request.recv(CHUNK):  # discard what the client sends, until it closes the connection
-            pass
-
-    def _send(self, answer: Answer, fault: Fault | None, request_id: str, *, with_body: bool) -> None:
-        cut = fault is not None and fault.kind == "truncate"
-        chunk_size = 1024 if fault is not None and fault.kind == "slow" else CHUNK
-        self._keep = self._keep and not cut
-        headers = {
-            **answer.headers, "Date": formatdate(usegmt=True), "X-Request-Id": request_id,
-            "Content-Length": str(answer.size), "Connection": "keep-alive" if self._keep else "close",
-        }  # fmt: skip
-        reason = re.sub("[^ -~]", "?", answer.reason) or HTTPStatus(answer.status).phrase
-        lines = [f"HTTP/1.1 {answer.status} {reason}"]
-        lines += [f"{name}: {re.sub('[^ -~]', '?', value)}" for name, value in headers.items()]
-        self._writer.write("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
-        left = (answer.size // 2 if cut else answer.size) if with_body else 0
-        for part in answer.parts(chunk_size) if left else ():
-            if left <= 0:
-                break
-            self._writer.write(part[:left])
-            left -= len(part)
-            if fault is not None and fault.kind == "slow":
-                self._writer.flush()
-                time.sleep(fault.seconds)
-        self._writer.flush()
-
-    def _reset(self) -> None:
-        self._keep = False
-        # a linger of zero seconds sends a reset in place of a normal close
-        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.request.shutdown(socket.SHUT_RD)

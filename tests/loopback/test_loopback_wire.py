@@ -164,7 +164,7 @@ def test_idle_clients_lock_nobody_out(tmp_path: Path, monkeypatch: pytest.Monkey
         for _ in range(30):
             assert talk(hub.endpoint, GET + "Connection: close\r\n\r\n").statuses == [200]
         assert time.monotonic() - started < 30
-        assert hub._server.served <= 20 and threading.active_count() - before < 25
+        assert hub._server.listener.served <= 20 and threading.active_count() - before < 25
         refused = [connection.recv(100)[:12] for connection in held[:40]]
         assert set(refused) == {b"", b"HTTP/1.1 503", b"HTTP/1.1 400"}
         for connection in held:
@@ -208,7 +208,7 @@ def test_clients_that_read_no_answer_lock_nobody_out(tmp_path: Path, monkeypatch
 
 def test_without_files_the_server_rests_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with LoopbackHub(tmp_path / "hub") as hub:
-        real, calls = hub._server.socket.accept, [0]
+        real, calls = hub._server.listener.socket.accept, [0]
 
         class Listening:
             def accept(self) -> object:
@@ -220,8 +220,8 @@ def test_without_files_the_server_rests_and_goes_on(tmp_path: Path, monkeypatch:
             def __getattr__(self, name: str) -> object:
                 return getattr(listening, name)
 
-        listening, until = hub._server.socket, time.monotonic() + 1
-        monkeypatch.setattr(hub._server, "socket", Listening())
+        listening, until = hub._server.listener.socket, time.monotonic() + 1
+        monkeypatch.setattr(hub._server.listener, "socket", Listening())
         assert talk(hub.endpoint, GET + "\r\n").statuses == [200]
         assert calls[0] < 30
         monkeypatch.undo()

@@ -29,8 +29,9 @@ from huggingface_hub import HfApi
 
 from hubdpo.loopback import gitio, limits
 from hubdpo.loopback.api.routes import Routes
+from hubdpo.loopback.http.server import Logged
 from hubdpo.loopback.http.wire import Answer, Refusal, Request
-from hubdpo.loopback.server import Logged, LoopbackHub
+from hubdpo.loopback.server import LoopbackHub
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.storage.tokens import Signer
 from hubdpo.loopback.xet import shards, xorbs

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
+CHUNK = 1 << 20
+"""Bytes of a body that are read or sent at once."""
 JSON = dict[str, Any]
 """A JSON object."""
 LONGEST_MESSAGE = 400
@@ -75,7 +77,7 @@ class Request:
     def parts(self, limit: int) -> Iterator[bytes]:
         """Yield the body in parts, within the limits of `whole`."""
         self.body.allow(limit)
-        return iter(lambda: self.body.read(1 << 20), b"")
+        return iter(lambda: self.body.read(CHUNK), b"")
 
 
 @dataclass
@@ -168,5 +170,5 @@ def file_answer(request: Request, path: Path, headers: dict[str, str]) -> Answer
 def _read_from(path: Path, start: int) -> Iterator[bytes]:
     with path.open("rb") as stream:
         stream.seek(start)
-        while piece := stream.read(1 << 20):
+        while piece := stream.read(CHUNK):
             yield piece

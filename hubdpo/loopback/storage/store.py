@@ -18,11 +18,10 @@ from dulwich.repo import Repo as GitRepo
 
 from hubdpo import console
 from hubdpo.errors import ConfigError
-from hubdpo.loopback.http.wire import Body, Refusal, User
+from hubdpo.loopback.http.wire import CHUNK, Body, Refusal, User
 from hubdpo.loopback.storage.folder import close_to_others, hold, made_or_left, signing_secret, sweep, written_whole
 from hubdpo.loopback.storage.tokens import KEYED, Signer, bare_hash, keyed_hash
 
-CHUNK = 1 << 20
 TABLES = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
