@@ -16,6 +16,7 @@ from hubdpo.cli.help import HelpCommand
 from hubdpo.cli.several import SeveralValues
 from hubdpo.cli.signals import signals_unwind
 from hubdpo.cli.streams import lossy_streams
+from hubdpo.cli.view import view
 from hubdpo.errors import BugElsewhere, ConfigError
 from hubdpo.machine.endings import leave_bug
 from hubdpo.machine.refusals import undecodable
@@ -50,7 +51,7 @@ def root(
 
 for run in (
     stages.prepare, stages.train, stages.sweep, stages.evaluate, stages.push, releases.verify, releases.versions, diff,
-    releases.inspect, stages.merge, releases.load, local.serve_hub, local.doctor, local.demo,
+    releases.inspect, view, stages.merge, releases.load, local.serve_hub, local.doctor, local.demo,
 ):  # fmt: skip
     kind = SeveralValues if run is stages.sweep else HelpCommand
     app.command(run.__name__.replace("_", "-"), cls=kind)(run)

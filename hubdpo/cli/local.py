@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from hubdpo import console
 from hubdpo.artefacts.folders.cache import cache_folder
 from hubdpo.cli.command import command, error_boundary
+from hubdpo.cli.serving import until_stopped
 from hubdpo.machine.refusals import in_units
 from hubdpo.version import __version__, library_versions
 
@@ -54,20 +54,12 @@ def serve_hub(
             tokens += tokens_in_file(token_file)
         server = LoopbackHub(folder, port=port, tokens=tokens)
         sys.unraisablehook = ignore_full_disk
-        for ending in (signal.SIGTERM, signal.SIGINT):  # shells start background jobs with SIGINT ignored
-            signal.signal(ending, _interrupt)
         console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})
         console.info(f"serving {folder}; stop with Ctrl-C")
         try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            console.info("stopped")
+            until_stopped(server.serve_forever)
         finally:
             server.stop()
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 @command()
