@@ -314,7 +314,7 @@ def read_footers(snapshot: Snapshot, about: Mapping[str, Any], *, known: bool) -
     for number, name in enumerate(names):
         try:
             with translate_errors(snapshot.ref), snapshot.open(name) as stream:
-                count, schema = read_footer(stream, name, hint="tell its owner, or write it again")
+                count, schema, _ = read_footer(stream, name, hint="tell its owner, or write it again")
         except ArtefactError as problem:
             footers.findings.append(Finding(name, problem.message.removeprefix(f"`{name}` "), problem.hint))
             continue

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, METRICS_FILE, PREPARE_FILE, RUN_FILE
 from hubdpo.hub.snapshot import Snapshot
 
+Made = TypeVar("Made")
 Kind = Literal["dataset", "run", "files"]
 
 
@@ -18,14 +20,23 @@ class Thing:
     """A Snapshot that pages show, with the other runs that are drawn over it.
 
     `title` names it in the head of each page; `revision` is the branch, tag or commit in its addresses, None for a
-    folder. `kept` holds what pages have computed once, by name: a snapshot never changes.
+    folder.
     """
 
     snapshot: Snapshot
     title: str
     revision: str | None = None
     others: Sequence[Thing] = ()
-    kept: dict[str, Any] = field(default_factory=dict)
+    _kept: dict[str, Any] = field(default_factory=dict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def keep(self, name: str, make: Callable[[], Made]) -> Made:
+        """Return what pages have made of the thing before, or make it: a snapshot never changes."""
+        with self._guard:
+            if name not in self._kept:
+                self._kept[name] = make()
+            made: Made = self._kept[name]
+        return made
 
     @cached_property
     def kind(self) -> Kind:

@@ -9,11 +9,13 @@ from hubdpo.errors import ArtefactError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 class Footer(NamedTuple):
     rows: int
     schema: pa.Schema
+    metadata: pq.FileMetaData
 
 
 def read_footer(stream: IO[bytes], name: str, *, hint: str) -> Footer:
@@ -23,7 +25,7 @@ def read_footer(stream: IO[bytes], name: str, *, hint: str) -> Footer:
 
     try:
         footer = pq.ParquetFile(stream)
-        return Footer(int(footer.metadata.num_rows), footer.schema_arrow)
+        return Footer(int(footer.metadata.num_rows), footer.schema_arrow, footer.metadata)
     except (pa.ArrowException, OSError, ValueError) as problem:
         if isinstance(problem, OSError) and (type(problem) is not OSError or problem.errno is not None):
             raise  # a failure of the machine or the network, not of the file

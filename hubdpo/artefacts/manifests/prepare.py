@@ -37,6 +37,8 @@ class Source(BaseModel):
     kept: Count | None = None
     repeated: Count = 0
     """Pairs among `kept` that were written once more, by the weight of the source."""
+    pairs: dict[str, Count] = Field(default_factory=dict)
+    """Pairs among `kept` in each split, where they follow those of the sources before."""
     address: str | None = None
     dropped: dict[str, Count] = Field(default_factory=dict)
 

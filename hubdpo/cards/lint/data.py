@@ -89,7 +89,7 @@ def _differences(info: Front, splits: Mapping[str, list[str]], files: Files) -> 
     for name, content in contents.items():
         with content.open("rb") if isinstance(content, Path) else io.BytesIO(content or b"") as stream:
             try:
-                counts[name], schema = read_footer(stream, name, hint=AGAIN)
+                counts[name], schema, _ = read_footer(stream, name, hint=AGAIN)
             except ArtefactError as problem:
                 yield f"cannot be compared: {problem.message}"
                 return

@@ -61,6 +61,12 @@ class Decision:
             return 0
         return int((self.times[rows].astype(np.int64) - 1)[self.verdict[rows] < len(SPLITS)].sum())
 
+    def written(self, rows: slice) -> dict[str, int]:
+        """Count the pairs of some rows that each split gets; a row that is written several times counts as often."""
+        times = None if self.times is None else self.times[rows]
+        counts = np.bincount(self.verdict[rows], times, minlength=len(SPLITS))
+        return {split: int(count) for split, count in zip(SPLITS, counts, strict=False) if count}
+
 
 def count_verdicts(verdict: Verdicts) -> Counter[str]:
     """Count the splits and reasons among verdict codes; those that do not occur are left out."""

@@ -38,6 +38,8 @@ class Account:
     kept: int = 0
     repeats: int = 0
     """Pairs among `kept` that the weight of their source has written once more."""
+    pairs: Counter[str] = field(default_factory=Counter)
+    """Pairs among `kept` in each split."""
     dropped: Counter[str] = field(default_factory=Counter)
 
     def record(self, source: Source) -> Source:
@@ -46,7 +48,7 @@ class Account:
             "converter": self.converter, "split": ", ".join(self.splits) or None,
             "address": self.file.address,
             "read": self.read, "kept": self.kept, "repeated": self.repeats,
-            "dropped": dict(sorted(self.dropped.items())),
+            "pairs": dict(self.pairs), "dropped": dict(sorted(self.dropped.items())),
         })  # fmt: skip
 
 
@@ -64,9 +66,12 @@ def accounts_of(
         account.splits |= dict.fromkeys(plan.names(piece, first))
         account.read += first.read
         account.extra_pairs += first.extra_pairs
-        repeats = decision.repeats(slice(start, stop))
-        account.repeats += repeats
-        account.kept += sum(decided.pop(split, 0) for split in SPLITS) + repeats
+        account.repeats += decision.repeats(slice(start, stop))
+        written = decision.written(slice(start, stop))
+        account.pairs.update(written)
+        account.kept += sum(written.values())
+        for split in SPLITS:
+            decided.pop(split, 0)
         # single answers that are in no pair were dropped in the second round
         paired = first.single_answers - last.dropped.total() if rule.single else 0
         account.converted += max(paired, last.pairs)

@@ -121,7 +121,7 @@ def check_dataset(folder: Path) -> dict[str, int]:
         if not name.endswith(".parquet"):
             continue
         with (folder / name).open("rb") as stream, _findings(f"`{name}` cannot be read", large="it"):
-            count, schema = read_footer(stream, name, hint=AGAIN)
+            count, schema, _ = read_footer(stream, name, hint=AGAIN)
         if (wrong := wrong_column(schema, prepared=True)) is not None:
             raise VerificationFailed(f"DPO cannot train on `{name}`: {wrong}", hint=AGAIN)
         rows[Path(name).name.rpartition("-of-")[0].rpartition("-")[0]] += count

@@ -1,0 +1,86 @@
+"""What is known of every row without reading it again, gathered in the background from the first visit on."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hubdpo import console
+from hubdpo.artefacts.formats.messages import COLUMNS
+from hubdpo.errors import HubdpoError
+from hubdpo.view.dataset.table import Table
+from hubdpo.view.dataset.texts import BITS, flags_of, read_texts
+
+
+@dataclass
+class Known:
+    """Facts of a split; those of its first `groups` row groups are there.
+
+    characters  int32 (rows, 3): of prompt, chosen and rejected
+    prompts     uint64 (rows,): hashes of the prompts
+    flags       uint8 (row groups, 2 ** BITS / 8), see `flags_of`
+    """
+
+    characters: npt.NDArray[np.int32]
+    prompts: npt.NDArray[np.uint64]
+    flags: npt.NDArray[np.uint8]
+    groups: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        return self.groups == len(self.flags)
+
+
+class Index:
+    """Facts of all splits of a table."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.splits = {
+            split: Known(
+                np.zeros((rows, len(COLUMNS)), np.int32), np.zeros(rows, np.uint64),
+                np.zeros((len(table.groups(split)), (1 << BITS) // 8), np.uint8),
+            )
+            for split, rows in table.splits.items()
+        }  # fmt: skip
+        self.problem = ""
+        """Why the rest of the rows could not be read."""
+        self.shared_prompts: int | None = None
+        """Prompts that are in more than one split; None until all are known."""
+        self._thread = threading.Thread(target=self._gather, daemon=True, name="index")
+        self._thread.start()
+
+    @property
+    def is_whole(self) -> bool:
+        return self.shared_prompts is not None
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until all is known, or for some time. Return whether it is."""
+        self._thread.join(seconds)
+        return self.is_whole
+
+    def share(self) -> float:
+        """Return the share of the row groups that are known."""
+        groups = sum(len(known.flags) for known in self.splits.values())
+        return sum(known.groups for known in self.splits.values()) / max(groups, 1)
+
+    def _gather(self) -> None:
+        try:
+            for split, known in self.splits.items():
+                groups = self._table.groups(split)
+                for number, (group, rows) in enumerate(zip(groups, self._table.read(groups, COLUMNS), strict=True)):
+                    texts = read_texts(rows)
+                    for column, text in enumerate(texts):
+                        known.characters[group.start : group.stop, column] = text.characters()
+                    known.prompts[group.start : group.stop] = texts[0].hashes()
+                    known.flags[number] = flags_of(texts)
+                    known.groups = number + 1
+            distinct = [np.unique(known.prompts) for known in self.splits.values()]
+            together = np.concatenate([np.zeros(0, np.uint64), *distinct])
+            self.shared_prompts = len(together) - len(np.unique(together))
+        except HubdpoError as problem:
+            self.problem = problem.message
+            console.warn(f"not all rows can be searched: {problem.message}")
