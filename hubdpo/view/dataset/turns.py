@@ -96,7 +96,7 @@ def _turns(message: Mapping[str, Any]) -> list[Turn]:
 
 def _indented(value: object) -> str:
     """Return JSON that people can read; arguments of a call that are JSON in text become part of it."""
-    held = orjson.loads(value) if isinstance(value, str) else value
+    held: Any = orjson.loads(value) if isinstance(value, str) else value
     function = held.get("function") if isinstance(held, dict) else None
     if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
         with contextlib.suppress(ValueError):  # not JSON: shown as it is
