@@ -34,6 +34,10 @@ def serve_hub(
     token_file: Annotated[
         Path | None, typer.Option(help="File of tokens, one per line, readable by you alone.", metavar="FILE")
     ] = None,
+    org: Annotated[
+        list[str] | None,
+        typer.Option(help="Organisation, whose members own the repos NAME/*; repeatable.", metavar="NAME:USER,USER"),
+    ] = None,
 ) -> None:
     """Serve a local Hub until stopped.
 
@@ -47,12 +51,15 @@ def serve_hub(
     with error_boundary():
         from hubdpo.loopback.limits import ignore_full_disk
         from hubdpo.loopback.server import LoopbackHub
-        from hubdpo.loopback.storage.tokens import tokens_in_environment, tokens_in_file
+        from hubdpo.loopback.storage.tokens import declared_in_environment, declared_in_file
 
-        tokens = [*tokens_in_environment(os.environ), *(token or ())]
+        tokens, orgs = declared_in_environment(os.environ)
+        tokens += token or ()
+        orgs += org or ()
         if token_file is not None:
-            tokens += tokens_in_file(token_file)
-        server = LoopbackHub(folder, port=port, tokens=tokens)
+            declared = declared_in_file(token_file)
+            tokens, orgs = tokens + declared.tokens, declared.orgs + orgs
+        server = LoopbackHub(folder, port=port, tokens=tokens, orgs=orgs)
         sys.unraisablehook = ignore_full_disk
         console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})
         console.info(f"serving {folder}; stop with Ctrl-C")

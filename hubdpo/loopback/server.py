@@ -14,7 +14,7 @@ from hubdpo.loopback.faults import Faults
 from hubdpo.loopback.http.server import LocalServer, Logged, failure
 from hubdpo.loopback.http.wire import Answer, Request
 from hubdpo.loopback.storage.store import Store
-from hubdpo.loopback.storage.tokens import parse_tokens
+from hubdpo.loopback.storage.tokens import parse_org, parse_tokens
 
 LOGGED = 10_000
 
@@ -22,12 +22,13 @@ LOGGED = 10_000
 class LoopbackHub:
     """A Hub whose repos are in the folder `root`, which is created if missing; one server at a time can use it.
 
-    `tokens` are `NAME:VALUE[:read|write]` and stay valid across restarts. Raise ConfigError if the port or the folder
-    is in use, or a token is malformed or belongs to another user.
+    `tokens` are `NAME:VALUE[:read|write]` and `orgs` are `NAME:USER,USER`; both stay valid across restarts. Raise
+    ConfigError if the port or the folder is in use, a token is malformed or belongs to another user, or a name is
+    taken.
     """
 
-    def __init__(self, root: Path, *, port: int = 0, tokens: Sequence[str] = ()) -> None:
-        parsed = parse_tokens(tokens)
+    def __init__(self, root: Path, *, port: int = 0, tokens: Sequence[str] = (), orgs: Sequence[str] = ()) -> None:
+        parsed, parsed_orgs = parse_tokens(tokens), [parse_org(text) for text in orgs]
         self.faults = Faults()
         self.requests: deque[Logged] = deque(maxlen=LOGGED)
         # before the folder is created or changed
@@ -39,7 +40,7 @@ class LoopbackHub:
             undo.callback(self._server.close)
             self._store = Store(root)
             undo.callback(self._store.close)
-            self._store.add_tokens(parsed)
+            self._store.accounts.add(parsed, parsed_orgs)
             undo.pop_all()
         self._routes = Routes(self._store, self.endpoint)
 

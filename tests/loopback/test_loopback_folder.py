@@ -22,7 +22,7 @@ from hubdpo.errors import ConfigError, MachineError
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.loopback.storage.folder import hold
 from hubdpo.loopback.storage.store import Store
-from hubdpo.loopback.storage.tokens import parse_tokens, tokens_in_environment, tokens_in_file
+from hubdpo.loopback.storage.tokens import declared_in_environment, declared_in_file, parse_tokens
 
 
 def serve(folder: Path, *options: str, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -137,7 +137,7 @@ def hashes(root: Path) -> list[str]:
 def test_tokens_of_an_older_version_are_put_under_the_key(tmp_path: Path) -> None:
     root, bare = tmp_path / "hub", hashlib.sha256(b"hf_old").hexdigest()
     store = Store(root)
-    store.query("INSERT INTO token VALUES (?, 'carol', 1)", bare)
+    store.query("INSERT INTO token (hash, user, may_write) VALUES (?, 'carol', 1)", bare)
     store.close()
     with LoopbackHub(root) as server:
         assert HfApi(endpoint=server.endpoint, token="hf_old").whoami()["name"] == "carol"
@@ -164,10 +164,11 @@ def test_tokens_under_a_secret_that_is_gone_are_told(tmp_path: Path, capsys: pyt
 def test_tokens_come_from_a_file_and_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.touch(0o600)
-    file.write_text("# of this machine\n\ncarol:hf_file\n  eve:hf_eve:read\n")
-    assert tokens_in_file(file) == ["carol:hf_file", "eve:hf_eve:read"]
-    assert tokens_in_environment({"HUBDPO_HUB_TOKENS": "a:x b:y:read"}) == ["a:x", "b:y:read"]
-    assert tokens_in_environment({}) == []
+    file.write_text("# of this machine\n\ncarol:hf_file\n  eve:hf_eve:read\norg team:carol,eve\n")
+    assert declared_in_file(file) == (["carol:hf_file", "eve:hf_eve:read"], ["team:carol,eve"])
+    given = {"HUBDPO_HUB_TOKENS": "a:x b:y:read", "HUBDPO_HUB_ORGS": "c:a,b d:"}
+    assert declared_in_environment(given) == (["a:x", "b:y:read"], ["c:a,b", "d:"])
+    assert declared_in_environment({}) == ([], [])
 
 
 def a_file(path: Path, content: bytes, mode: int = 0o600) -> None:

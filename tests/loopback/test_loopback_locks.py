@@ -10,6 +10,7 @@ import pytest
 from hubdpo.loopback.api.routes import Routes
 from hubdpo.loopback.http.wire import Request
 from hubdpo.loopback.storage.store import Store
+from hubdpo.loopback.storage.tokens import Token
 from tests.loopback.ask import Body
 
 REPO = "/api/models/carol/x"
@@ -57,7 +58,7 @@ class Slow(Body):
 )
 def test_a_body_is_read_before_any_lock(tmp_path: Path, method: str, path: str, body: object) -> None:
     store = Store(tmp_path / "hub")
-    store.add_tokens([("carol", "hf_carol", True)])
+    store.accounts.add([Token("carol", "hf_carol", True)])
     routes = Routes(store, "http://127.0.0.1:1")
 
     def send(method: str, path: str, body: object) -> tuple[bytes, list[bool]]:
@@ -80,7 +81,7 @@ def test_a_body_is_read_before_any_lock(tmp_path: Path, method: str, path: str, 
 @pytest.mark.parametrize("right", [None, False])
 def test_a_forbidden_collection_is_refused_before_the_body_is_read(tmp_path: Path, right: bool | None) -> None:
     store = Store(tmp_path / "hub")
-    store.add_tokens([("carol", "hf_carol", False)])
+    store.accounts.add([Token("carol", "hf_carol", False)])
     routes = Routes(store, "http://127.0.0.1:1")
     slow = Slow(b"{}", store, routes)
     headers = {} if right is None else {"authorization": "Bearer hf_carol"}

@@ -33,7 +33,7 @@ from hubdpo.loopback.http.server import Logged
 from hubdpo.loopback.http.wire import Answer, Refusal, Request
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.loopback.storage.store import Repo, Store
-from hubdpo.loopback.storage.tokens import Signer
+from hubdpo.loopback.storage.tokens import Signer, Token
 from hubdpo.loopback.xet import shards, xorbs
 from hubdpo.loopback.xet.store import XetStore
 from tests.loopback.ask import Body
@@ -505,7 +505,7 @@ def test_a_pointer_tells_nothing_of_what_another_repo_holds(
     """Otherwise anyone could test by SHA-256 whether a private repo has a file."""
     store, files, file = kept
     files.add_file(Repo("model", "carol/secret"), file)
-    store.add_tokens([("dave", "hf_dave", True)])
+    store.accounts.add([Token("dave", "hf_dave", True)])
     routes = Routes(store, "http://127.0.0.1:1")
 
     def answer(method: str, path: str, data: bytes = b"") -> Answer:

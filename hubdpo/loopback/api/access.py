@@ -1,10 +1,11 @@
-"""Permissions: users own the repos under their name, readers may propose changes, a read token changes nothing."""
+"""Permissions: users own the repos under their name and their organisations' names; readers may propose changes; a read
+token changes nothing."""
 
 from __future__ import annotations
 
 import base64
 
-from hubdpo.loopback.http.wire import Answer, Refusal, Request, User, as_json
+from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, User, as_json
 from hubdpo.loopback.names import identifier
 from hubdpo.loopback.storage.store import Repo, Store
 
@@ -22,7 +23,7 @@ def authenticate(store: Store, request: Request) -> User | None:
             value = base64.b64decode(value).decode("utf-8", "replace").partition(":")[2]
         except ValueError:
             raise Refusal(401, WRONG_CREDENTIALS) from None
-    user = store.user_of(value.strip())
+    user = store.accounts.user_of(value.strip())
     if user is None:
         raise Refusal(401, WRONG_CREDENTIALS)
     if user.may_write:
@@ -33,14 +34,18 @@ def authenticate(store: Store, request: Request) -> User | None:
 def readable(store: Store, reader: str, kind: str, repo_id: str) -> Repo | None:
     """Return a repo if `reader` may read it. Every read goes through here; "" is an anonymous reader."""
     repo = store.repo(kind, repo_id)
-    return None if repo and repo.private and not (reader and repo.owner == reader) else repo
+    return repo if repo and may_see(store, reader, repo) else None
+
+
+def may_see(store: Store, reader: str, repo: Repo) -> bool:
+    return not repo.private or bool(reader and store.accounts.owns(reader, repo.owner))
 
 
 def still_readable(store: Store, reader: str, kind: str, repo_id: str) -> Repo:
-    """Return the repo of a signed URL or Xet token. Raise Refusal 403 if it was deleted or made private since."""
+    """Return the repo of a signed URL or Xet token. Raise Refusal 403 if its reader lost access since."""
     repo = readable(store, reader, kind, repo_id)
-    if repo is None:
-        raise Refusal(403, "the signed repo was deleted or is now private")
+    if repo is None or (reader and not store.accounts.is_known(reader)):
+        raise Refusal(403, "the signed repo was deleted or is now private, or the token was revoked")
     return repo
 
 
@@ -58,9 +63,17 @@ def may_read(store: Store, request: Request, kind: str, repo_id: str) -> Repo:
 def may_write(request: Request, repo: Repo) -> User:
     """Return the user. Raise Refusal unless the request has a write token of the repo's owner."""
     user = known_user(request, "RepoNotFound")
-    if user.name != repo.owner or not user.may_write:
+    if not user.namespace(repo.owner) or not user.may_write:
         raise Refusal(403, "Forbidden: you must use a write token of the owner to write to this repository.")
     return user
+
+
+def may_own(user: User, namespace: str, action: str) -> str:
+    """Return a namespace that the user owns, in its own spelling. Raise Refusal 403 for any other, or a read token."""
+    own = user.namespace(namespace)
+    if own is None or not user.may_write:
+        raise Refusal(403, f'You don\'t have the rights to {action} under the namespace "{namespace}"')
+    return own
 
 
 def may_propose(request: Request, repo: Repo) -> User:
@@ -91,6 +104,14 @@ def whoami(request: Request) -> Answer:
     return as_json(
         {
             "type": "user", "id": identifier(user.name), "name": user.name, "fullname": user.name,
-            "email": f"{user.name}@localhost", "orgs": [], "auth": {"type": "access_token", "accessToken": token},
+            "email": f"{user.name}@localhost", "orgs": [_org(name) for name in sorted(user.orgs)],
+            "auth": {"type": "access_token", "accessToken": token},
         }
     )  # fmt: skip
+
+
+def _org(name: str) -> JSON:
+    return {
+        "type": "org", "id": identifier(name), "name": name, "fullname": name, "email": None, "avatarUrl": "",
+        "roleInOrg": "admin",  # every member may do all that the organisation may
+    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Collections: titled lists of repos, each owned by a user."""
+"""Collections: titled lists of repos, each owned by a user or an organisation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.api.access import known_user, may_read, readable
+from hubdpo.loopback.api.access import known_user, may_own, may_read, readable
 from hubdpo.loopback.http.requests import sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, User, as_json
 from hubdpo.loopback.names import identifier, repo_kind
@@ -21,6 +21,7 @@ class Collections:
     def __init__(self, store: Store) -> None:
         self._store, self._path = store, store.root / "collections.json"
         self._lock = threading.Lock()
+        self.follow_renames()  # the last server may have been killed after a rename
 
     def listing(self, request: Request) -> Answer:
         owner = request.parameter("owner")
@@ -35,11 +36,10 @@ class Collections:
     def create(self, request: Request) -> Answer:
         user = _writer(request)
         fields = sent_fields(request)  # before the lock: a client may send slowly
-        title, owner = fields.text("title").strip(), fields.text("namespace")
+        title = fields.text("title").strip()
         if not title or len(title) > 60:
             raise Refusal(400, "a title has 1 to 60 characters")
-        if owner != user.name:
-            raise Refusal(403, f'You don\'t have the rights to create a collection under the namespace "{owner}"')
+        owner = may_own(user, fields.text("namespace"), "create a collection")
         words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "collection"
         with self._lock:
             entries = read_document(self._path)
@@ -64,7 +64,7 @@ class Collections:
         with self._changing(request, owner, name) as (_, entry):
             item, items = fields.object("item"), entry["items"]
             kind, repo_id = repo_kind(item.text("type")), item.text("id")
-            may_read(self._store, request, kind, repo_id)
+            repo_id = may_read(self._store, request, kind, repo_id).id
             if any((i["type"], i["id"]) == (kind, repo_id) for i in items):
                 raise Refusal(409, f"{repo_id} is in the collection already")
             note = {"text": fields.text("note")} if fields.text("note") else None
@@ -86,12 +86,24 @@ class Collections:
         with self._lock:
             entries = read_document(self._path)
             entry = _find(request, entries, f"{owner}/{name}")
-            if request.reader != entry["owner"]:
+            if not _owns(request, entry):
                 raise Refusal(403, "only the owner changes a collection")
             _writer(request)
             entry["lastUpdated"] = gitio.iso(time.time())
             yield entries, entry
             write_document(self._path, entries)
+
+    def follow_renames(self) -> None:
+        """Write the present ids of renamed repos into all items, before another repo takes an old name."""
+        with self._lock:
+            entries = read_document(self._path)
+            items = [item for entry in entries for item in entry["items"]]
+            found = [(item, self._store.repo(item["type"], item["id"])) for item in items]
+            stale = [(item, repo.id) for item, repo in found if repo and repo.id != item["id"]]
+            for item, repo_id in stale:
+                item["id"] = repo_id
+            if stale:
+                write_document(self._path, entries)
 
     def _visible(self, request: Request, entry: JSON) -> JSON:
         """Return the entry without the repos that the user may not read: even their names are private."""
@@ -107,7 +119,11 @@ def _writer(request: Request) -> User:
 
 
 def _may_see(request: Request, entry: JSON) -> bool:
-    return not entry["private"] or request.reader == entry["owner"]
+    return not entry["private"] or _owns(request, entry)
+
+
+def _owns(request: Request, entry: JSON) -> bool:
+    return request.user is not None and request.user.namespace(entry["owner"]) is not None
 
 
 def _find(request: Request, entries: list[JSON], slug: str) -> JSON:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from urllib.parse import parse_qs, urlencode
@@ -10,8 +11,9 @@ from dulwich.repo import Repo as GitRepo
 from dulwich.walk import Walker
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.api.access import known_user, may_read, may_write, readable
+from hubdpo.loopback.api.access import known_user, may_own, may_read, may_see, may_write
 from hubdpo.loopback.api.card_checks import card_data
+from hubdpo.loopback.api.collections import Collections
 from hubdpo.loopback.http.requests import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
 from hubdpo.loopback.limits import LARGEST_JSON, MOST_NAMED
@@ -32,40 +34,62 @@ REF_GROUPS = {"branches": "refs/heads/", "converts": "refs/convert/", "tags": "r
 
 
 class Repos:
-    def __init__(self, store: Store, xet: XetStore, endpoint: str) -> None:
-        self._store, self._xet, self._endpoint = store, xet, endpoint
+    def __init__(self, store: Store, xet: XetStore, collections: Collections, endpoint: str) -> None:
+        self._store, self._xet, self._collections, self._endpoint = store, xet, collections, endpoint
 
     def create(self, request: Request) -> Answer:
         fields = sent_fields(request)
         kind, name = repo_kind(fields.text("type")), repo_name(fields.text("name"))
         user = known_user(request)
-        owner = fields.text("organization") or user.name
-        if owner != user.name or not user.may_write:
-            raise Refusal(403, f'You don\'t have the rights to create a {kind} under the namespace "{owner}"')
-        repo = Repo(kind, f"{owner}/{name}", private=_is_private(fields))
-        url = f"{self._endpoint}/{repo.page}"
-        with self._store.lock(repo):
-            if self._store.repo(kind, repo.id):
-                raise Refusal(409, f"You already created this {kind} repo: {repo.id}", url=url)
-            with self._store.init_git(repo) as git:
+        owner = may_own(user, fields.text("organization") or user.name, f"create a {kind}")
+        with self._store.lock_name(kind, f"{owner}/{name}"):
+            if there := self._store.named(kind, f"{owner}/{name}"):
+                url = f"{self._endpoint}/{there.page}"
+                raise Refusal(409, f"You already created this {kind} repo: {there.id}", url=url)
+            repo = self._store.new_repo(kind, f"{owner}/{name}", _is_private(fields))
+            url = f"{self._endpoint}/{repo.page}"
+            with self._store.lock(repo), self._store.init_git(repo) as git:
                 files = {b".gitattributes": (gitio.FILE_MODE, gitio.add_blob(git, GIT_ATTRIBUTES))}
                 gitio.write_commit(git, b"refs/heads/main", None, files, "initial commit", "system")
                 self._store.add_repo(repo)
         return as_json({"url": url, "name": repo.id, "id": identifier(repo.id)})
+
+    def move(self, request: Request) -> None:
+        """Rename a repo or give it to another namespace of the user; requests for the old id find it."""
+        fields = sent_fields(request)
+        kind, (owner, _, name) = repo_kind(fields.text("type")), fields.text("toRepo").partition("/")
+        repo = may_read(self._store, request, kind, fields.text("fromRepo"))
+        owner = may_own(may_write(request, repo), owner, f"move a {kind}")
+        new_id = f"{owner}/{repo_name(name)}"
+        names = sorted({repo.id.lower(), new_id.lower()})  # in one order, so that two renames never wait for each other
+        with contextlib.ExitStack() as locks:
+            for each in names:
+                locks.enter_context(self._store.lock_name(kind, each))
+            locks.enter_context(self._store.lock(repo))
+            there = self._store.named(kind, new_id)
+            if there and there.place != repo.place:
+                raise Refusal(409, f"A {kind} repository called {there.id} already exists")
+            present = self._store.named(kind, repo.id)
+            if present is None or present.place != repo.place:  # renamed while this request waited
+                raise Refusal(404, "Repository not found", "RepoNotFound")
+            self._store.rename(repo, new_id)
+            self._collections.follow_renames()
 
     def delete(self, request: Request) -> None:
         fields = sent_fields(request)
         owner = fields.text("organization") or request.reader
         repo = may_read(self._store, request, repo_kind(fields.text("type")), f"{owner}/{fields.text('name')}")
         may_write(request, repo)
+        if repo.id.lower() != f"{owner}/{fields.text('name')}".lower():
+            raise Refusal(404, f"Repository not found: it is {repo.id} now", "RepoNotFound")
         with self._store.lock(repo):
             self._store.drop_repo(repo)
 
     def listing(self, request: Request, kinds: str) -> Answer:
         kind = KINDS[kinds]
         author, search = request.parameter("author"), request.parameter("search").lower()
-        repos = [readable(self._store, request.reader, kind, repo_id) for repo_id in self._store.repo_ids(kind)]
-        found = [repo for repo in repos if repo and search in repo.id.lower() and author in ("", repo.owner)]
+        repos = [repo for repo in self._store.repos(kind) if may_see(self._store, request.reader, repo)]
+        found = [repo for repo in repos if search in repo.id.lower() and author in ("", repo.owner)]
         return as_json([{"id": repo.id, "modelId": repo.id, "author": repo.owner} for repo in found])
 
     def settings(self, request: Request, repo: Repo) -> Answer:

@@ -12,7 +12,7 @@ from hubdpo.loopback.api.commits import Commits
 from hubdpo.loopback.api.files import Files
 from hubdpo.loopback.api.pulls import Pulls
 from hubdpo.loopback.api.repos import Repos
-from hubdpo.loopback.http.wire import Answer, Refusal, Request, as_json
+from hubdpo.loopback.http.wire import Answer, Redirection, Refusal, Request, as_json
 from hubdpo.loopback.names import KINDS
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.storage.tokens import Signer
@@ -31,9 +31,9 @@ class Routes:
     def __init__(self, store: Store, endpoint: str) -> None:
         self._store = store
         signer, xet_store = Signer(store.secret), XetStore(store)
-        repos = Repos(store, xet_store, endpoint)
-        self._files = files = Files(store, xet_store, signer, endpoint)
         self._collections = collections = Collections(store)
+        repos = Repos(store, xet_store, collections, endpoint)
+        self._files = files = Files(store, xet_store, signer, endpoint)
         pulls, xet = Pulls(store), Xet(store, xet_store, signer, endpoint)
         commits = Commits(store, pulls, endpoint)
         # signed URLs, for which clients send no token, and calls with a Xet token
@@ -53,6 +53,7 @@ class Routes:
             "POST validate-yaml": commits.validate_yaml,
             "POST repos/create": repos.create,
             "DELETE repos/delete": repos.delete,
+            "POST repos/move": repos.move,
             "GET (models|datasets|spaces)": repos.listing,
             "GET collections": collections.listing,
             "POST collections": collections.create,
@@ -83,9 +84,11 @@ class Routes:
         }  # fmt: skip
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request; a Refusal becomes an error response."""
+        """Answer a request; a Refusal becomes an error response, a Redirection one with a Location."""
         try:
             return self._route(request)
+        except Redirection as redirection:
+            return as_json({}, redirection.status, Location=redirection.location)
         except Refusal as refusal:
             return refusal.answer()
 
@@ -117,7 +120,16 @@ class Routes:
         raise Refusal(404, "Not found")
 
     def _repo(self, request: Request, kinds: str, repo_id: str) -> Repo:
-        return access.may_read(self._store, request, KINDS[kinds], repo_id)
+        """Return the repo. Raise Redirection for a read by an old id, or by one in another case."""
+        repo = access.may_read(self._store, request, KINDS[kinds], repo_id)
+        # a write is answered at once: a client may not be able to send its body a second time
+        if repo.id != repo_id and request.method in ("GET", "HEAD"):
+            parts = request.path.split("/")
+            start = 2 if parts[1] in KINDS else 3 if parts[1] == "api" else 1
+            location = "/".join([*parts[:start], *map(quote, repo.id.split("/")), *parts[start + 2 :]])
+            # relative: huggingface_hub follows no other address when it asks for the metadata of a file
+            raise Redirection(307, location + (f"?{request.query}" if request.query else ""))
+        return repo
 
 
 def _answered(table: Table, request: Request, parts: Sequence[str], *known: object) -> Answer:

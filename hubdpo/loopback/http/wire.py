@@ -29,10 +29,15 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class User:
-    """The owner of a token, and whether the token may write."""
+    """The owner of a token, whether the token may write, and the organisations that the user is a member of."""
 
     name: str
     may_write: bool
+    orgs: frozenset[str] = frozenset()
+
+    def namespace(self, name: str) -> str | None:
+        """Return a namespace that the user owns, in its own spelling, None for any other name."""
+        return next((own for own in (self.name, *self.orgs) if own.lower() == name.lower()), None)
 
 
 @dataclass
@@ -127,6 +132,14 @@ class Refusal(Exception):
         if self.code:
             answer.headers["X-Error-Code"] = self.code
         return answer
+
+
+class Redirection(Exception):
+    """A response that sends the client to another path on this server."""
+
+    def __init__(self, status: int, location: str) -> None:
+        super().__init__(location)
+        self.status, self.location = status, location
 
 
 def as_json(value: object, status: int = 200, **headers: str) -> Answer:

@@ -3,47 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
-import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dulwich.repo import Repo as GitRepo
 
-from hubdpo import console
-from hubdpo.errors import ConfigError
-from hubdpo.loopback.http.wire import CHUNK, Body, Refusal, User
+from hubdpo.loopback.http.wire import CHUNK, Body, Refusal
+from hubdpo.loopback.storage.accounts import Accounts
 from hubdpo.loopback.storage.folder import close_to_others, hold, made_or_left, signing_secret, sweep, written_whole
-from hubdpo.loopback.storage.tokens import KEYED, Signer, bare_hash, keyed_hash
+from hubdpo.loopback.storage.tables import Tables
 
-TABLES = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
-PRAGMA secure_delete = ON;
-CREATE TABLE IF NOT EXISTS repo (kind TEXT, id TEXT, private INT, created REAL, PRIMARY KEY (kind, id));
-CREATE TABLE IF NOT EXISTS large (kind TEXT, id TEXT, oid TEXT, size INT, PRIMARY KEY (kind, id, oid));
-CREATE TABLE IF NOT EXISTS token (hash TEXT PRIMARY KEY, user TEXT, may_write INT);
-CREATE TABLE IF NOT EXISTS xorb (hash TEXT PRIMARY KEY, chunks BLOB);
-CREATE TABLE IF NOT EXISTS chunk (hash TEXT PRIMARY KEY, xorb TEXT);
-CREATE TABLE IF NOT EXISTS xet (hash TEXT PRIMARY KEY, oid TEXT, size INT, terms TEXT);
-CREATE INDEX IF NOT EXISTS xet_by_oid ON xet (oid);
-"""
+SELECT = "SELECT kind, id, private, created, place FROM repo"
 
 
 @dataclass(frozen=True)
 class Repo:
-    """A repo on the Hub; `kind` is `model`, `dataset` or `space`, and `id` is `OWNER/NAME`."""
+    """A repo on the Hub; `kind` is `model`, `dataset` or `space`, and `id` is `OWNER/NAME`.
+
+    `place` is its git folder below `repos/`, which stays when the repo is renamed: all that belongs to a repo is filed
+    under its place.
+    """
 
     kind: str
     id: str
     private: bool = False
     created: float = field(default_factory=time.time)
+    place: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", self.place or f"{self.kind}/{self.id}.git")
 
     @property
     def owner(self) -> str:
@@ -67,70 +63,76 @@ class Store:
             close_to_others(root)
             sweep(root)
             self.secret, new = signing_secret(root)
-            self._database = sqlite3.connect(root / "hub.sqlite", check_same_thread=False, isolation_level=None)
-            self._database.executescript(TABLES)
+            self.tables = Tables(root)
             undo.pop_all()
-        self._guard = threading.RLock()
-        self._locks: defaultdict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
-        self._token_key = Signer(self.secret).key("tokens")
-        self._rekey_tokens(new)
+        self.query = self.tables.query
+        self._guard = self.tables.guard
+        self._locks: defaultdict[tuple[str, ...], threading.RLock] = defaultdict(threading.RLock)
+        self.accounts = Accounts(self.tables, self.secret)
+        self.accounts.rekey(new)
 
     def close(self) -> None:
-        with self._guard:
-            self._database.close()
+        self.tables.close()
         self._owner.close()
-
-    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._guard:
-            return self._database.execute(statement, values).fetchall()
-
-    # tokens, stored as hashes keyed with the secret
-
-    def add_tokens(self, tokens: Sequence[tuple[str, str, bool]]) -> None:
-        """Add (name, value, may write) tokens. Raise ConfigError, adding none, if another user has one of them."""
-        for name, value, _ in tokens:
-            if (owner := self.user_of(value)) and owner.name != name:
-                raise ConfigError(f"a token of {name} already belongs to {owner.name}", hint="give another VALUE")
-        for name, value, may_write in tokens:
-            hashed = keyed_hash(self._token_key, bare_hash(value))
-            self.query("INSERT OR REPLACE INTO token VALUES (?, ?, ?)", hashed, name, int(may_write))
-
-    def user_of(self, token: str) -> User | None:
-        hashed = keyed_hash(self._token_key, bare_hash(token))
-        rows = self.query("SELECT user, may_write FROM token WHERE hash = ?", hashed)
-        return User(rows[0][0], bool(rows[0][1])) if rows else None
-
-    def _rekey_tokens(self, new_secret: bool) -> None:
-        """Key the bare hashes of an older version; with a new secret, delete the hashes keyed with the old one."""
-        kept = [row[0] for row in self.query("SELECT hash FROM token")]
-        if new_secret and (dead := [hashed for hashed in kept if hashed.startswith(KEYED)]):
-            console.warn(f"the signing secret is new, so {len(dead)} tokens were deleted: give them again")
-            self.query("DELETE FROM token WHERE hash LIKE ?", f"{KEYED}%")
-        for bare in (hashed for hashed in kept if not hashed.startswith(KEYED)):
-            self.query("UPDATE token SET hash = ? WHERE hash = ?", keyed_hash(self._token_key, bare), bare)
 
     # repos
 
+    def new_repo(self, kind: str, repo_id: str, private: bool) -> Repo:
+        """Return a repo to create, whose place no other repo has. The caller holds the lock of the name."""
+        repo = Repo(kind, repo_id, private)
+        taken = {place.lower() for (place,) in self.query("SELECT place FROM repo WHERE kind = ?", kind)}
+        places = (f"{kind}/{repo_id}{f'~{number}' if number else ''}.git" for number in itertools.count())
+        return replace(repo, place=next(place for place in places if place.lower() not in taken))
+
     def add_repo(self, repo: Repo) -> None:
-        self.query("INSERT INTO repo VALUES (?, ?, ?, ?)", repo.kind, repo.id, int(repo.private), repo.created)
+        with self.tables.transaction():
+            self.query("DELETE FROM moved WHERE kind = ? AND id = ?", repo.kind, repo.id)
+            row = (repo.kind, repo.id, int(repo.private), repo.created, repo.place)
+            self.query("INSERT INTO repo VALUES (?, ?, ?, ?, ?)", *row)
+
+    def check(self, repo: Repo) -> None:
+        """Raise Refusal 404 if the repo was deleted while the request waited for its lock."""
+        if not self.query("SELECT 1 FROM repo WHERE place = ? AND created = ?", repo.place, repo.created):
+            raise Refusal(404, "Repository not found", "RepoNotFound")
 
     def drop_repo(self, repo: Repo) -> None:
-        self.query("DELETE FROM repo WHERE kind = ? AND id = ?", repo.kind, repo.id)
-        self.query("DELETE FROM large WHERE kind = ? AND id = ?", repo.kind, repo.id)
+        """Delete a repo, whose lock the caller holds."""
+        self.check(repo)
+        with self.tables.transaction():
+            for table in ("repo", "moved", "large"):
+                self.query(f"DELETE FROM {table} WHERE place = ?", repo.place)
         shutil.rmtree(self.git_folder(repo), ignore_errors=True)
 
+    def rename(self, repo: Repo, new_id: str) -> None:
+        """Give a repo another id; requests for the old one find it until another repo takes the name."""
+        with self.tables.transaction():
+            self.query("DELETE FROM moved WHERE kind = ? AND id = ?", repo.kind, new_id)
+            self.query("UPDATE repo SET id = ? WHERE place = ?", new_id, repo.place)
+            if new_id.lower() != repo.id.lower():
+                self.query("INSERT OR REPLACE INTO moved VALUES (?, ?, ?)", repo.kind, repo.id, repo.place)
+
+    def named(self, kind: str, repo_id: str) -> Repo | None:
+        """Return the repo that has this id; its case does not count."""
+        # folders of older versions may have two ids that differ only in case
+        exact_first = f"{SELECT} WHERE kind = ? AND id = ? ORDER BY id = ? COLLATE BINARY DESC"
+        rows = self.query(exact_first, kind, repo_id, repo_id)
+        return _repo(rows[0]) if rows else None
+
     def repo(self, kind: str, repo_id: str) -> Repo | None:
-        rows = self.query("SELECT private, created FROM repo WHERE kind = ? AND id = ?", kind, repo_id)
-        return Repo(kind, repo_id, bool(rows[0][0]), rows[0][1]) if rows else None
+        """Return the repo that has this id or, if no repo has, the one that had it before it was renamed."""
+        if repo := self.named(kind, repo_id):
+            return repo
+        rows = self.query(f"{SELECT} WHERE place = (SELECT place FROM moved WHERE kind = ? AND id = ?)", kind, repo_id)
+        return _repo(rows[0]) if rows else None
+
+    def repos(self, kind: str) -> list[Repo]:
+        return [_repo(row) for row in self.query(f"{SELECT} WHERE kind = ? ORDER BY id", kind)]
 
     def set_private(self, repo: Repo, private: bool) -> None:
-        self.query("UPDATE repo SET private = ? WHERE kind = ? AND id = ?", int(private), repo.kind, repo.id)
-
-    def repo_ids(self, kind: str) -> list[str]:
-        return [row[0] for row in self.query("SELECT id FROM repo WHERE kind = ? ORDER BY id", kind)]
+        self.query("UPDATE repo SET private = ? WHERE place = ?", int(private), repo.place)
 
     def git_folder(self, repo: Repo) -> Path:
-        return self.root / "repos" / repo.kind / f"{repo.id}.git"
+        return self.root / "repos" / repo.place
 
     def git(self, repo: Repo) -> GitRepo:
         return GitRepo(str(self.git_folder(repo)))
@@ -138,13 +140,15 @@ class Store:
     @contextmanager
     def changing(self, repo: Repo) -> Iterator[GitRepo]:
         """Yield the git repo, locked. After an error, remove git's lock files, which would block every later write."""
-        with self.lock(repo), self.git(repo) as git:
-            try:
-                yield git
-            except BaseException:
-                for left in self.git_folder(repo).rglob("*.lock"):
-                    left.unlink(missing_ok=True)
-                raise
+        with self.lock(repo):
+            self.check(repo)
+            with self.git(repo) as git:
+                try:
+                    yield git
+                except BaseException:
+                    for left in self.git_folder(repo).rglob("*.lock"):
+                        left.unlink(missing_ok=True)
+                    raise
 
     @contextmanager
     def init_git(self, repo: Repo) -> Iterator[GitRepo]:
@@ -162,7 +166,12 @@ class Store:
 
     def lock(self, repo: Repo) -> threading.RLock:
         with self._guard:
-            return self._locks[repo.kind, repo.id]
+            return self._locks[repo.place,]
+
+    def lock_name(self, kind: str, repo_id: str) -> threading.RLock:
+        """Return the lock of a name that a repo is about to take or give up."""
+        with self._guard:
+            return self._locks[kind, repo_id.lower()]
 
     # large files
 
@@ -171,14 +180,14 @@ class Store:
 
     def large_size(self, repo: Repo, oid: str) -> int | None:
         """Return the size of a large file uploaded to this repo, by LFS or Xet; None if it was not."""
-        rows = self.query("SELECT size FROM large WHERE kind = ? AND id = ? AND oid = ?", repo.kind, repo.id, oid)
+        rows = self.query("SELECT size FROM large WHERE place = ? AND oid = ?", repo.place, oid)
         if not rows or not (self.large_file(oid).exists() or self.query("SELECT 1 FROM xet WHERE oid = ?", oid)):
             return None
         return int(rows[0][0])
 
     def link_large(self, repo: Repo, oid: str, size: int) -> None:
         """Let a repo refer to a large file that is stored and verified."""
-        self.query("INSERT OR REPLACE INTO large VALUES (?, ?, ?, ?)", repo.kind, repo.id, oid, size)
+        self.query("INSERT OR REPLACE INTO large VALUES (?, ?, ?, ?)", repo.place, oid, size, time.time())
 
     def receive(self, repo: Repo, oid: str, size: int, body: Body) -> None:
         """Store a large file. Raise Refusal 400, storing nothing, when size or SHA-256 differ from the announced."""
@@ -191,3 +200,8 @@ class Store:
             if count != size or digest.hexdigest() != oid:
                 raise Refusal(400, "the content does not match the object id")
         self.link_large(repo, oid, size)
+
+
+def _repo(row: tuple[Any, ...]) -> Repo:
+    kind, repo_id, private, created, place = row
+    return Repo(kind, repo_id, bool(private), created, place)

@@ -21,7 +21,8 @@ from hubdpo.loopback.names import RESERVED, owner_name
 
 FORM = "NAME:VALUE[:read|write]"
 EXAMPLE = "--token me:hf_local_token:write"
-VARIABLE = "HUBDPO_HUB_TOKENS"
+ORG_FORM, ORG_EXAMPLE = "NAME:USER,USER", "--org team:me,you"
+VARIABLE, ORGS_VARIABLE = "HUBDPO_HUB_TOKENS", "HUBDPO_HUB_ORGS"
 LARGEST_FILE = 1 << 20
 KEYED = "k:"
 """Prefix of a keyed hash in the token table; older versions stored hashes without a key."""
@@ -29,8 +30,21 @@ LIFETIME_S = 3600
 """Seconds for which Xet tokens and signed URLs are valid, for what they name alone."""
 
 
-def parse_token(text: str, where: str = "a token") -> tuple[str, str, bool]:
-    """Parse `NAME:VALUE[:read|write]` into name, value and whether it may write. Raise ConfigError for another form."""
+class Token(NamedTuple):
+    user: str
+    value: str
+    may_write: bool
+
+
+class Org(NamedTuple):
+    """An organisation: a namespace whose repos its members own. Without members, it ends."""
+
+    name: str
+    members: tuple[str, ...]
+
+
+def parse_token(text: str, where: str = "a token") -> Token:
+    """Parse `NAME:VALUE[:read|write]`. Raise ConfigError for another form."""
     # errors say where the token is, and do not quote it
     match = re.fullmatch(r"([\w.-]+):([^:\s]+)(?::(read|write))?", text, re.ASCII)
     if match is None or not text.isascii():
@@ -43,10 +57,24 @@ def parse_token(text: str, where: str = "a token") -> tuple[str, str, bool]:
             f"{', '.join(sorted(RESERVED))}",
             hint=EXAMPLE,
         ) from None
-    return match[1], match[2], match[3] != "read"
+    return Token(match[1], match[2], match[3] != "read")
 
 
-def parse_tokens(texts: Iterable[str]) -> list[tuple[str, str, bool]]:
+def parse_org(text: str, where: str = "an organisation") -> Org:
+    """Parse `NAME:USER,USER`. Raise ConfigError for another form, or a name that no owner of a repo can have."""
+    name, colon, users = text.partition(":")
+    members = tuple(dict.fromkeys(filter(None, map(str.strip, users.split(",")))))
+    try:
+        for part in (name, *members):
+            owner_name(part)
+    except Refusal:
+        colon = ""
+    if not colon:
+        raise ConfigError(f"{where} is not {ORG_FORM}, with names that can own repos", hint=ORG_EXAMPLE)
+    return Org(name, members)
+
+
+def parse_tokens(texts: Iterable[str]) -> list[Token]:
     """Parse tokens; of a repeated token the last counts. Raise ConfigError if two users have the same token."""
     names: dict[str, str] = {}
     parsed = [parse_token(text) for text in texts]
@@ -56,8 +84,15 @@ def parse_tokens(texts: Iterable[str]) -> list[tuple[str, str, bool]]:
     return parsed
 
 
-def tokens_in_file(path: Path) -> list[str]:
-    """Read tokens from a file, one a line, `#` starts a comment. Raise ConfigError if other users can read the file."""
+class Declared(NamedTuple):
+    """Tokens and organisations, as text."""
+
+    tokens: list[str]
+    orgs: list[str]
+
+
+def declared_in_file(path: Path) -> Declared:
+    """Read a token or `org NAME:USER,USER` from each line of a file. Raise ConfigError if other users can read it."""
     try:
         with path.open("rb") as stream:
             mode = path.stat().st_mode
@@ -70,19 +105,26 @@ def tokens_in_file(path: Path) -> list[str]:
         raise ConfigError(
             f"the token file {path} is larger than {LARGEST_FILE} bytes", hint=f"one token a line: {FORM}"
         )
-    lines = enumerate(map(str.strip, data.decode("utf-8", "replace").splitlines()), 1)
-    tokens = [(number, line) for number, line in lines if line and not line.startswith("#")]
-    for number, token in tokens:
-        parse_token(token, f"line {number} of {path}")
-    return [token for _, token in tokens]
+    found = Declared([], [])
+    for number, line in enumerate(map(str.strip, data.decode("utf-8", "replace").splitlines()), 1):
+        where = f"line {number} of {path}"
+        if line.startswith("org "):
+            found.orgs.append(line.removeprefix("org ").strip())
+            parse_org(found.orgs[-1], where)
+        elif line and not line.startswith("#"):  # `#` starts a comment
+            found.tokens.append(line)
+            parse_token(line, where)
+    return found
 
 
-def tokens_in_environment(environment: Mapping[str, str]) -> list[str]:
-    """Read tokens, separated by spaces, from `HUBDPO_HUB_TOKENS`."""
-    tokens = environment.get(VARIABLE, "").split()
-    for token in tokens:
+def declared_in_environment(environment: Mapping[str, str]) -> Declared:
+    """Read tokens from `HUBDPO_HUB_TOKENS` and organisations from `HUBDPO_HUB_ORGS`, separated by spaces."""
+    found = Declared(environment.get(VARIABLE, "").split(), environment.get(ORGS_VARIABLE, "").split())
+    for token in found.tokens:
         parse_token(token, f"a token in {VARIABLE}")
-    return tokens
+    for org in found.orgs:
+        parse_org(org, f"an organisation in {ORGS_VARIABLE}")
+    return found
 
 
 def bare_hash(value: str) -> str:
