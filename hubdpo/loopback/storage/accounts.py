@@ -84,7 +84,6 @@ class Accounts:
         """Add tokens, and give organisations these members. Raise ConfigError, changing nothing, for a taken name."""
         hashes = [keyed_hash(self._key, bare_hash(token.value)) for token in tokens]
         with self._tables.transaction():
-            revoked = set()
             for token, hashed in zip(tokens, hashes, strict=True):
                 for user, when in self._tables.query("SELECT user, revoked FROM token WHERE hash = ?", hashed):
                     if user != token.user:
@@ -92,16 +91,14 @@ class Accounts:
                             f"a token of {token.user} already belongs to {user}", hint="give another VALUE"
                         )
                     if when is not None:
-                        revoked.add(hashed)
                         console.warn(f"a token of {user} was revoked and is not accepted: give another VALUE")
             self._check_names([token.user for token in tokens], orgs)
             for token, hashed in zip(tokens, hashes, strict=True):
-                if hashed not in revoked:
-                    self._tables.query(
-                        "INSERT INTO token (hash, user, may_write, added) VALUES (?, ?, ?, ?)"
-                        " ON CONFLICT (hash) DO UPDATE SET may_write = excluded.may_write",
-                        hashed, token.user, int(token.may_write), time.time(),
-                    )  # fmt: skip
+                self._tables.query(  # a revoked token stays revoked
+                    "INSERT INTO token (hash, user, may_write, added) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT (hash) DO UPDATE SET may_write = excluded.may_write",
+                    hashed, token.user, int(token.may_write), time.time(),
+                )  # fmt: skip
             for org in orgs:
                 self._tables.query("DELETE FROM member WHERE org = ?", org.name)
                 for user in org.members:
