@@ -28,7 +28,7 @@ class Thing:
     revision: str | None = None
     others: Sequence[Thing] = ()
     _kept: dict[str, Any] = field(default_factory=dict)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _guard: threading.RLock = field(default_factory=threading.RLock)
 
     def keep(self, name: str, make: Callable[[], Made]) -> Made:
         """Return what pages have made of the thing before, or make it: a snapshot never changes."""
