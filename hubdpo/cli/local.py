@@ -38,6 +38,9 @@ def serve_hub(
         list[str] | None,
         typer.Option(help="Organisation, whose members own the repos NAME/*; repeatable.", metavar="NAME:USER,USER"),
     ] = None,
+    access_log: Annotated[
+        str | None, typer.Option(help="File to append a line to for each request; `-` is stderr.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Serve a local Hub until stopped.
 
@@ -49,6 +52,7 @@ def serve_hub(
     --token, and are stored as hashes. User NAME owns the repos NAME/*.
     """
     with error_boundary():
+        from hubdpo.loopback.http.access_log import AccessLog
         from hubdpo.loopback.limits import ignore_full_disk
         from hubdpo.loopback.server import LoopbackHub
         from hubdpo.loopback.storage.tokens import declared_in_environment, declared_in_file
@@ -59,7 +63,8 @@ def serve_hub(
         if token_file is not None:
             declared = declared_in_file(token_file)
             tokens, orgs = tokens + declared.tokens, declared.orgs + orgs
-        server = LoopbackHub(folder, port=port, tokens=tokens, orgs=orgs)
+        log = AccessLog(access_log).write if access_log else lambda _: None
+        server = LoopbackHub(folder, port=port, tokens=tokens, orgs=orgs, done=log)
         sys.unraisablehook = ignore_full_disk
         console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})
         console.info(f"serving {folder}; stop with Ctrl-C")

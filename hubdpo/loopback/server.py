@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -22,18 +22,21 @@ LOGGED = 10_000
 class LoopbackHub:
     """A Hub whose repos are in the folder `root`, which is created if missing; one server at a time can use it.
 
-    `tokens` are `NAME:VALUE[:read|write]` and `orgs` are `NAME:USER,USER`; both stay valid across restarts. Raise
-    ConfigError if the port or the folder is in use, a token is malformed or belongs to another user, or a name is
-    taken.
+    `tokens` are `NAME:VALUE[:read|write]` and `orgs` are `NAME:USER,USER`; both stay valid across restarts. `done` gets
+    every request after its answer. Raise ConfigError if the port or the folder is in use, a token is malformed or
+    belongs to another user, or a name is taken.
     """
 
-    def __init__(self, root: Path, *, port: int = 0, tokens: Sequence[str] = (), orgs: Sequence[str] = ()) -> None:
+    def __init__(
+        self, root: Path, *, port: int = 0, tokens: Sequence[str] = (), orgs: Sequence[str] = (),
+        done: Callable[[Logged], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         parsed, parsed_orgs = parse_tokens(tokens), [parse_org(text) for text in orgs]
         self.faults = Faults()
         self.requests: deque[Logged] = deque(maxlen=LOGGED)
         # before the folder is created or changed
         self._server = LocalServer(
-            port, lambda request: self.answer(request), faults=self.faults, log=self.requests.append
+            port, lambda request: self.answer(request), faults=self.faults, log=self.requests.append, done=done
         )
         self.endpoint = self._server.endpoint
         with contextlib.ExitStack() as undo:

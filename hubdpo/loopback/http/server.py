@@ -13,7 +13,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -34,7 +34,8 @@ LONGEST_LOGGED = 2000
 class Logged:
     """A logged request, without its token; `status` is 0 if no answer was sent.
 
-    `received` and `sent` are the sizes of the bodies in bytes; `id` is the `X-Request-Id` of the answer.
+    `received` and `sent` are the sizes of the bodies in bytes; `id` is the `X-Request-Id` of the answer, `user` has
+    the name behind the token or signed URL, `time` is when the request came, in seconds since the epoch.
     """
 
     method: str
@@ -45,18 +46,21 @@ class Logged:
     received: int = 0
     sent: int = 0
     id: str = ""
+    user: str = ""
+    time: float = 0.0
+    seconds: float = 0.0
 
 
 class LocalServer:
     """Listen on a port of 127.0.0.1, 0 for any free one. Raise ConfigError if it cannot be used.
 
-    `answer` is called in a thread for each connection; `log` gets every request that was read. `faults` are injected
-    into answers, by tests.
+    `answer` is called in a thread for each connection. `log` gets every request that was read, before its answer is
+    sent; `done` gets every request, with the bytes that were sent. `faults` are injected into answers, by tests.
     """
 
     def __init__(
         self, port: int, answer: Callable[[Request], Answer], *, faults: Faults | None = None,
-        log: Callable[[Logged], None] = lambda _: None,
+        log: Callable[[Logged], None] = lambda _: None, done: Callable[[Logged], None] = lambda _: None,
     ) -> None:  # fmt: skip
         try:
             self.listener = _Server((HOST, port), _Handler, limits.most_connections())
@@ -65,7 +69,8 @@ class LocalServer:
                 f"port {port} cannot be used: {problem.strerror}", hint="use `--port 0` for any free port"
             ) from None
         self.endpoint = f"http://{HOST}:{self.listener.server_address[1]}"
-        self.listener.answer, self.listener.faults, self.listener.log = answer, faults or Faults(), log
+        self.listener.answer, self.listener.faults = answer, faults or Faults()
+        self.listener.log, self.listener.done = log, done
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -98,6 +103,7 @@ class _Server(ConnectionServer):
     answer: Callable[[Request], Answer]
     faults: Faults
     log: Callable[[Logged], None]
+    done: Callable[[Logged], None]
 
 
 class _Handler(socketserver.BaseRequestHandler):
@@ -127,6 +133,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def _answer_one(self) -> None:
         self._socket.wait(limits.HEAD_S)
+        came, started = time.time(), time.monotonic()
         try:
             head = read_head(self._reader)
         except TimeoutError:
@@ -154,26 +161,35 @@ class _Handler(socketserver.BaseRequestHandler):
             self._keep = False
         self._keep = self._keep and head.keep
         status, size = (answer.status, answer.size) if answer else (0, 0)
-        self.server.log(
-            Logged(
-                head.method, request.path[:LONGEST_LOGGED], status, head.headers.get("host", ""),
-                "authorization" in head.headers, received=body.count,
-                sent=0 if head.method == "HEAD" else size, id=request_id,
-            )
+        entry = Logged(
+            head.method, request.path[:LONGEST_LOGGED], status, head.headers.get("host", ""),
+            "authorization" in head.headers, received=body.count, sent=0 if head.method == "HEAD" else size,
+            id=request_id, user=request.reader or request.signed_for, time=came,
         )  # fmt: skip
+        self.server.log(entry)
+        self._sent = 0
+        try:
+            self._finish(request, answer, fault)
+        finally:
+            self.server.done(replace(entry, sent=self._sent, seconds=time.monotonic() - started))
+        if not self._keep and answer:
+            self._linger()
+
+    def _finish(self, request: Request, answer: Answer | None, fault: Fault | None) -> None:
         if answer is None:
             self._reset()
             return
         if fault is None and request.method == "GET" and request.path.endswith("/refs") and answer.status == 200:
             self.server.faults.remember(request.path, answer)
-        self._send(answer, fault, request_id, with_body=head.method != "HEAD")
-        if not self._keep:
-            self._linger()
+        self._send(answer, fault, request.id, with_body=request.method != "HEAD")
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer a malformed request and close the connection."""
         self._keep = False
-        self._send(refusal.answer(), None, uuid.uuid4().hex, with_body=True)
+        self._sent = 0
+        request_id = uuid.uuid4().hex
+        self._send(refusal.answer(), None, request_id, with_body=True)
+        self.server.done(Logged("-", "-", refusal.status, "", False, sent=self._sent, id=request_id, time=time.time()))
         self._linger()
 
     def _proceed(self) -> None:
@@ -229,7 +245,7 @@ class _Handler(socketserver.BaseRequestHandler):
         for part in answer.parts(chunk_size) if left else ():
             if left <= 0:
                 break
-            self._writer.write(part[:left])
+            self._sent += self._writer.write(part[:left])
             left -= len(part)
             if fault is not None and fault.kind == "slow":
                 self._writer.flush()

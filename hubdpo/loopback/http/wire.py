@@ -52,6 +52,8 @@ class Request:
     user: User | None = None
     id: str = ""
     """Returned in the `X-Request-Id` header and written to the log."""
+    signed_for: str = ""
+    """The user that a signed URL or a Xet token names."""
 
     @property
     def segments(self) -> list[str]:

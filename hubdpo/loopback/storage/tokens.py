@@ -163,6 +163,7 @@ class Signer:
         sent = request.parameter("signature")
         if not hmac.compare_digest(signature.encode(), sent.encode()) or int(until) < time.time():
             raise Refusal(403, "the URL is not signed, or has expired")
+        request.signed_for = reader
         return Signed(reader, kind, repo_id)
 
     def token(self, scope: str, kind: str, repo_id: str, reader: str) -> tuple[str, int]:
@@ -184,6 +185,7 @@ class Signer:
             raise Refusal(401, "the Xet token is not valid") from None
         if until < time.time():
             raise Refusal(401, "the Xet token has expired")
+        request.signed_for = reader
         if scope == "write":
             request.body.trust()
         elif needed == "write":
