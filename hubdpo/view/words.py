@@ -54,7 +54,7 @@ def _is_worth_it(a: list[str], b: list[str], *, shared: int) -> bool:
         return False
     words = [[word for word in side if word[0].isalnum()] for side in (a, b)]
     common = (Counter(words[0]) & Counter(words[1])).total() + shared
-    return common >= LEAST_SHARED * (min(map(len, words)) + shared)
+    return common > 0 and common >= LEAST_SHARED * (min(map(len, words)) + shared)
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

@@ -323,3 +323,20 @@ def test_without_limits_and_weights_nothing_is_drawn_for_them(monkeypatch: pytes
     monkeypatch.setattr(decisions, "beyond", None)
     keys = some_keys(10)
     assert decide(keys, config(), sources=of_one(keys)).times is None
+
+
+def test_the_pairs_of_a_source_are_together_in_each_split(prepare: Any, tmp_path: Path) -> None:
+    manifest = prepare(
+        (rows(60), {"weight": 2.5}), (other(40), {"split": "test"}), (other(80, 2000), {"weight": 0.5, "split": 0.5}),
+        (rows(20), {}), (other(30, 3000), {"max_rows": 7}),
+    )  # fmt: skip
+    for split, pairs in manifest.splits.items():
+        found = [row["prompt"][0]["content"] for row in split_of(tmp_path / "out", split)]
+        start = 0
+        for source in manifest.sources:
+            stop = start + source.pairs.get(split, 0)
+            allowed = {line["prompt"] for line in map(json.loads, (tmp_path / source.name).read_text().splitlines())}
+            assert {*found[start:stop]} <= allowed
+            start = stop
+        assert start == pairs == len(found)
+    assert [sum(source.pairs.values()) for source in manifest.sources] == [source.kept for source in manifest.sources]

@@ -27,10 +27,15 @@ def read_footer(stream: IO[bytes], name: str, *, hint: str) -> Footer:
         footer = pq.ParquetFile(stream)
         return Footer(int(footer.metadata.num_rows), footer.schema_arrow, footer.metadata)
     except (pa.ArrowException, OSError, ValueError) as problem:
-        if isinstance(problem, OSError) and (type(problem) is not OSError or problem.errno is not None):
-            raise  # a failure of the machine or the network, not of the file
+        if is_of_the_machine(problem):
+            raise
         reason = shortened(" ".join(str(problem).split()), 200)
         raise ArtefactError(f"`{name}` is not a Parquet file: {reason}", hint=hint) from None
+
+
+def is_of_the_machine(problem: Exception) -> bool:
+    """Tell whether reading failed because of the machine or the network, and not of the file."""
+    return isinstance(problem, OSError) and (type(problem) is not OSError or problem.errno is not None)
 
 
 def wrong_column(schema: pa.Schema, *, prepared: bool) -> str | None:

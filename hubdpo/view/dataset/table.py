@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hubdpo.artefacts.formats.messages import COLUMNS, TOOLS
-from hubdpo.artefacts.formats.parquet_footers import Footer, read_footer, wrong_column
+from hubdpo.artefacts.formats.parquet_footers import Footer, is_of_the_machine, read_footer, wrong_column
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.snapshot import Snapshot
 
@@ -99,7 +99,9 @@ class Table:
                     file, opened = group.file, self._open(group.file)
                 try:
                     yield opened.read_row_group(group.number, columns=list(columns), use_threads=False)
-                except pa.ArrowInvalid as problem:
+                except (pa.ArrowException, OSError) as problem:
+                    if is_of_the_machine(problem):
+                        raise
                     raise ArtefactError(f"`{file}` is damaged: {str(problem).splitlines()[0]}", hint=AGAIN) from None
         finally:
             if opened is not None:
