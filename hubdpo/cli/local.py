@@ -56,6 +56,7 @@ def serve_hub(
         from hubdpo.loopback.limits import ignore_full_disk
         from hubdpo.loopback.server import LoopbackHub
         from hubdpo.loopback.storage.tokens import declared_in_environment, declared_in_file
+        from hubdpo.view.hub.pages import HubPages
 
         tokens, orgs = declared_in_environment(os.environ)
         tokens += token or ()
@@ -64,7 +65,7 @@ def serve_hub(
             declared = declared_in_file(token_file)
             tokens, orgs = tokens + declared.tokens, declared.orgs + orgs
         log = AccessLog(access_log).write if access_log else lambda _: None
-        server = LoopbackHub(folder, port=port, tokens=tokens, orgs=orgs, done=log)
+        server = LoopbackHub(folder, port=port, tokens=tokens, orgs=orgs, done=log, pages=HubPages())
         sys.unraisablehook = ignore_full_disk
         console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})
         console.info(f"serving {folder}; stop with Ctrl-C")

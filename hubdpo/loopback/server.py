@@ -13,6 +13,7 @@ from hubdpo.loopback.api.routes import Routes
 from hubdpo.loopback.faults import Faults
 from hubdpo.loopback.http.server import LocalServer, Logged, failure
 from hubdpo.loopback.http.wire import Answer, Request
+from hubdpo.loopback.reading import Pages
 from hubdpo.loopback.storage.store import Store
 from hubdpo.loopback.storage.tokens import parse_org, parse_tokens
 
@@ -23,13 +24,13 @@ class LoopbackHub:
     """A Hub whose repos are in the folder `root`, which is created if missing; one server at a time can use it.
 
     `tokens` are `NAME:VALUE[:read|write]` and `orgs` are `NAME:USER,USER`; both stay valid across restarts. `done` gets
-    every request after its answer. Raise ConfigError if the port or the folder is in use, a token is malformed or
-    belongs to another user, or a name is taken.
+    every request after its answer; `pages` answers the addresses that people open. Raise ConfigError if the port or the
+    folder is in use, a token is malformed or belongs to another user, or a name is taken.
     """
 
     def __init__(
         self, root: Path, *, port: int = 0, tokens: Sequence[str] = (), orgs: Sequence[str] = (),
-        done: Callable[[Logged], None] = lambda _: None,
+        done: Callable[[Logged], None] = lambda _: None, pages: Pages | None = None,
     ) -> None:  # fmt: skip
         parsed, parsed_orgs = parse_tokens(tokens), [parse_org(text) for text in orgs]
         self.faults = Faults()
@@ -45,7 +46,7 @@ class LoopbackHub:
             undo.callback(self._store.close)
             self._store.accounts.add(parsed, parsed_orgs)
             undo.pop_all()
-        self._routes = Routes(self._store, self.endpoint)
+        self._routes = Routes(self._store, self.endpoint, pages)
 
     def start(self) -> None:
         """Serve in a background thread until `stop`."""

@@ -88,3 +88,5 @@ class Tab:
     label: str
     page: Callable[[Asked, Thing], Page | Answer]
     fits: Callable[[Thing], bool]
+    inside: str = ""
+    """The path of the tab that is marked as open, for a page that has no label."""

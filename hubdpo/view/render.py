@@ -11,6 +11,7 @@ import jinja2
 
 from hubdpo.console import counted
 from hubdpo.loopback.http.wire import Answer
+from hubdpo.machine.refusals import in_units
 from hubdpo.version import __version__
 from hubdpo.view.page import Page
 
@@ -55,6 +56,6 @@ def environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("hubdpo.view"), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, autoescape=True,
     )  # fmt: skip
-    made.filters |= {"thousands": "{:,}".format, "counted": counted}
+    made.filters |= {"thousands": "{:,}".format, "counted": counted, "bytes": in_units}
     made.globals |= {"static": f"/{STATIC}", "version": __version__}
     return made

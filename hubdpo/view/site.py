@@ -8,10 +8,21 @@ from hubdpo.errors import HubdpoError
 from hubdpo.loopback.http.wire import Answer
 from hubdpo.view.dataset.tabs import TABS as DATASET
 from hubdpo.view.page import Asked, Page, PageError, Tab
+from hubdpo.view.release.tabs import CARD
+from hubdpo.view.release.tabs import TABS as RELEASE
 from hubdpo.view.render import html
 from hubdpo.view.thing import Thing
 
-TABS: tuple[Tab, ...] = (*DATASET,)
+TABS: tuple[Tab, ...] = (*DATASET, *RELEASE)
+FRAME: dict[str, Any] = {
+    "tabs": [],
+    "open_tab": None,
+    "crumbs": [],
+    "revision": None,
+    "account": None,
+    "is_private": False,
+}
+"""What base.html reads, for a page that leaves it out."""
 
 
 def answer(asked: Asked, thing: Thing) -> Answer:
@@ -26,9 +37,14 @@ def answer(asked: Asked, thing: Thing) -> Answer:
     return page if isinstance(page, Answer) else html(page, shell(asked, thing, tab))
 
 
-def _tab(asked: Asked, thing: Thing) -> Tab:
+def tabs_of(asked: Asked, thing: Thing) -> list[Tab]:
+    """Return the tabs that a thing has, the first of which is also its address alone: on a Hub, the card."""
     fitting = [tab for tab in TABS if tab.fits(thing)]
-    for tab in fitting:
+    return sorted(fitting, key=lambda tab: tab.path != CARD) if asked.base else fitting
+
+
+def _tab(asked: Asked, thing: Thing) -> Tab:
+    for tab in tabs_of(asked, thing):
         if not asked.rest or tab.path == asked.rest[0]:
             return tab
     raise PageError(404, "there is no such page", "choose one of the tabs above")
@@ -39,10 +55,14 @@ def error_page(status: int, message: str, hint: str = "") -> Page:
 
 
 def shell(asked: Asked, thing: Thing, tab: Tab | None = None) -> dict[str, Any]:
-    """Return what base.html reads: the name of the thing, its tabs, and the tab that is open."""
+    """Return what base.html reads: where the page is, the tabs of the thing, and the tab that is open."""
+    revision = thing.revision if asked.base else None  # a server of one thing has one revision
     tabs = [
-        {"label": tab.label, "address": asked.link(tab.path, revision=asked.text("revision")), "path": tab.path}
-        for tab in TABS
-        if tab.label and tab.fits(thing)
+        {"label": one.label, "address": asked.link(one.path if place else "", revision=revision), "path": one.path}
+        for place, one in enumerate(tabs_of(asked, thing))
+        if one.label
     ]
-    return {"asked": asked, "thing": thing, "tabs": tabs, "open_tab": tab.path if tab else None}
+    return {
+        **FRAME, **thing.frame(asked), "asked": asked, "thing": thing, "tabs": tabs,
+        "open_tab": tab and (tab.inside or tab.path),
+    }  # fmt: skip

@@ -6,10 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, METRICS_FILE, PREPARE_FILE, RUN_FILE
 from hubdpo.hub.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from hubdpo.view.page import Asked
 
 Made = TypeVar("Made")
 Kind = Literal["dataset", "run", "files"]
@@ -45,6 +48,10 @@ class Thing:
         if RUN_FILE in files or METRICS_FILE in files:
             return "run"
         return "dataset" if PREPARE_FILE in files else "files"
+
+    def frame(self, asked: Asked) -> dict[str, Any]:
+        """Return what stands above the tabs: `crumbs` are names with their addresses, the last one its own."""
+        return {"crumbs": [(self.title, asked.link())], "revision": self.revision}
 
     @property
     def has_card(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from hubdpo.artefacts.formats.bounded import parse_json
 from hubdpo.errors import ArtefactError
@@ -37,21 +37,33 @@ def is_lfs_pointer(start: bytes) -> bool:
     return start.startswith(LFS_POINTERS)
 
 
+class Tensor(NamedTuple):
+    """A tensor by the header of its file; `size` is in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    size: int
+
+
 def read_header(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor of a safetensors file, by name.
 
     Raise ValueError for an invalid header or a file whose size differs from it, OSError if the file cannot be read.
     """
-    size = path.stat().st_size
     with path.open("rb") as stream:
-        first = stream.read(64)
-        if is_lfs_pointer(first):
-            raise ValueError("it is a git-lfs pointer; the file itself was not fetched")
-        length = int.from_bytes(first[:8], "little")
-        if not 0 < length <= MAX_HEADER_BYTES:
-            raise ValueError("the length of the header is out of bounds")
-        stream.seek(8)
-        text = stream.read(length)
+        return {name: tensor.shape for name, tensor in read_tensors(stream, path.stat().st_size).items()}
+
+
+def read_tensors(stream: IO[bytes], size: int) -> dict[str, Tensor]:
+    """Return the tensors of an open file of `size` bytes, in the order of its header. Raise what `read_header` does."""
+    first = stream.read(64)
+    if is_lfs_pointer(first):
+        raise ValueError("it is a git-lfs pointer; the file itself was not fetched")
+    length = int.from_bytes(first[:8], "little")
+    if not 0 < length <= MAX_HEADER_BYTES:
+        raise ValueError("the length of the header is out of bounds")
+    stream.seek(8)
+    text = stream.read(length)
     if len(text) < length:
         raise ValueError(f"it is truncated: {size:,} bytes, with a header of {length:,}")
     header = parse_json(text)
@@ -67,7 +79,8 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
     whole = 8 + length + end
     if size != whole:
         raise ValueError(f"it is {'truncated' if size < whole else 'too long'}: {size:,} bytes of {whole:,}")
-    return {name: tuple(facts["shape"]) for name, facts in header.items()}
+    sizes = {span.name: span.stop - span.start for span in spans}
+    return {name: Tensor(str(facts.get("dtype")), tuple(facts["shape"]), sizes[name]) for name, facts in header.items()}
 
 
 def _span(name: str, facts: object) -> Span:

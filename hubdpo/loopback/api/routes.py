@@ -14,6 +14,7 @@ from hubdpo.loopback.api.pulls import Pulls
 from hubdpo.loopback.api.repos import Repos
 from hubdpo.loopback.http.wire import Answer, Redirection, Refusal, Request, as_json
 from hubdpo.loopback.names import KINDS
+from hubdpo.loopback.reading import Pages, Reading
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.storage.tokens import Signer
 from hubdpo.loopback.xet.routes import Xet
@@ -28,9 +29,10 @@ NAME, REST = "([^/]*)", "(?:/(.*))?"
 class Routes:
     """Parse request paths and call the part of the API that answers them."""
 
-    def __init__(self, store: Store, endpoint: str) -> None:
-        self._store = store
+    def __init__(self, store: Store, endpoint: str, pages: Pages | None = None) -> None:
+        self._store, self._pages = store, pages
         signer, xet_store = Signer(store.secret), XetStore(store)
+        self._reading = Reading(store, xet_store, self._route, self._repo)
         self._collections = collections = Collections(store)
         repos = Repos(store, xet_store, collections, endpoint)
         self._files = files = Files(store, xet_store, signer, endpoint)
@@ -86,6 +88,11 @@ class Routes:
     def answer(self, request: Request) -> Answer:
         """Answer a request; a Refusal becomes an error response, a Redirection one with a Location."""
         try:
+            if self._pages and (page := self._pages(request, self._reading)):
+                return page
+            if request.segments[0] in ("_cdn", "_lfs", "_xet"):
+                return _answered(self._signed, request, request.segments)
+            request.user = access.authenticate(self._store, request)
             return self._route(request)
         except Redirection as redirection:
             return as_json({}, redirection.status, Location=redirection.location)
@@ -93,10 +100,8 @@ class Routes:
             return refusal.answer()
 
     def _route(self, request: Request) -> Answer:
+        """Answer a request of a user who is known. Raise Refusal."""
         parts = request.segments
-        if parts[0] in ("_cdn", "_lfs", "_xet"):
-            return _answered(self._signed, request, parts)
-        request.user = access.authenticate(self._store, request)
         match parts:
             case ["api", kinds, owner, name, *rest] if kinds in KINDS:
                 # first, also for an address that is none: a private repo looks like a missing one

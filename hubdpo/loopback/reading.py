@@ -1,0 +1,99 @@
+"""Read the Hub in this process, as the pages of `hubdpo.view` do: with the rights of one user, through the API."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+from hubdpo.loopback import gitio
+from hubdpo.loopback.api import access
+from hubdpo.loopback.http.wire import Answer, Request, User
+from hubdpo.loopback.storage.store import Repo, Store
+from hubdpo.loopback.xet.store import XetStore
+from hubdpo.loopback.xet.stream import XetFile
+
+
+class Read(NamedTuple):
+    """An answer of the API: its JSON, and its headers."""
+
+    value: Any
+    headers: dict[str, str]
+
+
+class Stored(NamedTuple):
+    """A file at a commit: its git blob, its size, and the SHA-256 of a large file."""
+
+    blob: str
+    size: int
+    sha256: str | None
+
+
+class Reading:
+    """What a page may read. Every method raises the Refusal that the API answers with."""
+
+    def __init__(
+        self, store: Store, xet: XetStore, route: Callable[[Request], Answer], find: Callable[[Request, str, str], Repo]
+    ) -> None:
+        self._store, self._xet, self._route, self._find = store, xet, route, find
+
+    def user_of(self, request: Request) -> User | None:
+        return access.authenticate(self._store, request)
+
+    def get(self, user: User | None, *parts: str, **query: object) -> Read:
+        """Return what the API answers to GET `/api/PARTS`, with the parts quoted."""
+        path = "/".join(["/api", *(quote(part, safe="") for part in parts)])
+        given = {name: value for name, value in query.items() if value not in (None, "")}
+        answer = self._route(Request("GET", path, urlencode(given), {}, _NoBody(), user=user))
+        return Read(json.loads(answer.content), answer.headers)
+
+    def repo(self, request: Request, kinds: str, repo_id: str) -> Repo:
+        """Return the repo that a request names. Raise Redirection for an old id, or one in another case."""
+        return self._find(request, kinds, repo_id)
+
+    def commit(self, repo: Repo, revision: str) -> str:
+        with self._store.git(repo) as git:
+            return gitio.resolve(git, revision).decode()
+
+    def parents(self, repo: Repo, commit: str) -> list[str]:
+        with self._store.git(repo) as git:
+            return [parent.decode() for parent in git.object_store[commit.encode()].parents]
+
+    def files(self, repo: Repo, commit: str) -> dict[str, Stored]:
+        found: dict[str, Stored] = {}
+        with self._store.git(repo) as git:
+            for path, (_, blob) in gitio.files_of(git, commit.encode()).items():
+                entry = gitio.tree_entry(git, path, blob)
+                found[entry["path"]] = Stored(entry["oid"], entry["size"], entry.get("lfs", {}).get("oid"))
+        return found
+
+    def open(self, repo: Repo, file: Stored) -> IO[bytes]:
+        """Open a file for reading at any offset; of a Xet file, only the chunks that are read are unpacked."""
+        if file.sha256 is None:
+            with self._store.git(repo) as git:
+                return io.BytesIO(git.object_store[file.blob.encode()].data)
+        self._check_linked(repo, file)
+        path = self._store.large_file(file.sha256)
+        if path.exists():
+            return path.open("rb")
+        return io.BufferedReader(XetFile(self._xet, file.sha256, file.size), 2**20)
+
+    def _check_linked(self, repo: Repo, file: Stored) -> None:
+        """Raise FileNotFoundError for a pointer that a git client could write without having the file."""
+        if self._store.large_size(repo, str(file.sha256)) is None:
+            raise FileNotFoundError(f"this repo has no large file {file.sha256}")
+
+
+Pages = Callable[[Request, Reading], Answer | None]
+"""Answer a request for a page, None for an address of the API."""
+
+
+class _NoBody:
+    def read(self, size: int) -> bytes:
+        return b""
+
+    def allow(self, limit: int) -> None: ...
+
+    def trust(self) -> None: ...

@@ -1,0 +1,152 @@
+"""A repo of a Hub in this process, as the thing that pages show to one visitor."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from hubdpo.artefacts.formats.bounded import check_size
+from hubdpo.artefacts.formats.safetensors_header import read_tensors
+from hubdpo.errors import ArtefactError
+from hubdpo.hub.reference import RepoType
+from hubdpo.hub.snapshot import Shapes, Snapshot
+from hubdpo.loopback.http.wire import Refusal, User
+from hubdpo.loopback.reading import Read, Reading, Stored
+from hubdpo.loopback.storage.store import Repo
+from hubdpo.view.page import Asked, PageError
+from hubdpo.view.thing import Made, Thing
+
+MOST_KEPT = 8
+"""Snapshots kept with what their pages computed, the last ones used."""
+
+
+class Account(NamedTuple):
+    """The visitor of a page of a Hub, "" for one without a token."""
+
+    name: str
+
+    @classmethod
+    def of(cls, user: User | None) -> Account:
+        return cls(user.name if user else "")
+
+
+class StoredSnapshot(Snapshot):
+    """The files of a repo at a commit, read from the folder of the Hub without a request."""
+
+    def __init__(self, hub: Reading, repo: Repo, commit: str) -> None:
+        self._hub, self._repo = hub, repo
+        self.name, self.commit = repo.id, str(commit)
+        self.repo_type = cast("RepoType", repo.kind) if repo.kind in ("model", "dataset") else None
+        self.ref = f"{repo.id}@{commit[:12]}"
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @cached_property
+    def stored(self) -> dict[str, Stored]:
+        return self._hub.files(self._repo, str(self.commit))
+
+    @cached_property
+    def files(self) -> dict[str, int]:
+        return {name: file.size for name, file in self.stored.items()}
+
+    def read(self, name: str) -> bytes:
+        check_size(name, self.files.get(name, 0), of=self.ref)
+        with self.open(name) as stream:
+            return stream.read()
+
+    def open(self, name: str) -> IO[bytes]:
+        try:
+            return self._hub.open(self._repo, self.stored[name])
+        except FileNotFoundError:
+            raise ArtefactError(
+                f"`{name}` of {self.ref} was never uploaded: the repo has its pointer alone", hint="git lfs push --all"
+            ) from None
+
+    def fetch(self, names: list[str] | None = None, *, needed: list[str] | None = None) -> Path:
+        """Return a folder with copies of the files of these names or patterns; it goes with the snapshot."""
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="hubdpo-view-")
+        folder = Path(self._folder.name)
+        for name in self.files:
+            path = folder / name
+            if not path.exists() and (names is None or any(fnmatchcase(name, pattern) for pattern in names)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with self.open(name) as stream, path.open("wb") as copy:
+                    shutil.copyfileobj(stream, copy, 2**20)
+        return folder
+
+    def shapes(self, name: str) -> Shapes:
+        with self.open(name) as stream:
+            try:
+                return {key: one.shape for key, one in read_tensors(stream, self.files[name]).items()}
+            except ValueError as problem:
+                raise ArtefactError(f"`{name}` is not a safetensors file: {problem}", hint="tell its owner") from None
+
+    def path(self, name: str) -> Path | None:
+        return None
+
+    def digest(self, name: str) -> str:
+        file = self.stored[name]
+        return file.sha256 or file.blob
+
+
+@dataclass(kw_only=True)
+class Hosted(Thing):
+    """A repo at a revision, for one visitor; `user` is None for a visitor without a token.
+
+    `shelved` is the same commit for all visitors, who may read it alike.
+    """
+
+    shelved: Thing
+    hub: Reading
+    repo: Repo
+    user: User | None
+
+    def keep(self, name: str, make: Callable[[], Made]) -> Made:
+        return self.shelved.keep(name, make)
+
+    def frame(self, asked: Asked) -> dict[str, Any]:
+        owner, _, name = self.repo.id.partition("/")
+        return {
+            "crumbs": [("Hub", "/"), (owner, f"/{owner}"), (name, asked.link(revision=self.revision))],
+            "revision": self.revision, "is_private": self.repo.private, "account": Account.of(self.user),
+        }  # fmt: skip
+
+    def get(self, *parts: str, **query: object) -> Read:
+        """Return what the API answers below the repo. Raise PageError where it refuses."""
+        owner, _, name = self.repo.id.partition("/")
+        try:
+            return self.hub.get(self.user, f"{self.repo.kind}s", owner, name, *parts, **query)
+        except Refusal as refusal:
+            raise PageError(refusal.status, refusal.message) from None
+
+    def at(self, revision: str) -> StoredSnapshot:
+        """Return the repo at another revision. Raise PageError 404."""
+        try:
+            return StoredSnapshot(self.hub, self.repo, self.hub.commit(self.repo, revision))
+        except Refusal as refusal:
+            raise PageError(refusal.status, refusal.message) from None
+
+
+class Shelf:
+    """The commits that pages asked for last, each with what pages have made of it, whoever asked."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[object, ...], Thing] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def take(self, hub: Reading, repo: Repo, commit: str) -> Thing:
+        key = (repo.kind, repo.id, repo.created, commit)
+        with self._guard:
+            if key not in self._kept:
+                self._kept[key] = Thing(StoredSnapshot(hub, repo, commit), repo.id)
+            self._kept.move_to_end(key)
+            if len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+            return self._kept[key]

@@ -1,0 +1,181 @@
+"""Markdown of people nobody knows, as HTML that can do nothing: no script, no style, no form, no request elsewhere.
+
+markdown-it-py writes HTML, and nh3 has the last word: what it returns is the only text that templates take as markup.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+import nh3
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+MOST_CHARACTERS = 100_000
+"""Characters that are formatted: some texts take the time of their length squared, 3 s at this length."""
+ANCHOR = "card-"
+"""Begins the ids of headings, so that no heading takes an id of the page itself."""
+PLAIN = (
+    "p br hr h1 h2 h3 h4 h5 h6 blockquote pre code kbd samp var em strong b i u s del ins sub sup mark small q cite "
+    "abbr ul ol li dl dt dd table thead tbody tfoot tr th td caption details summary div span center a img "
+    "figure figcaption"
+)
+TAGS = set(PLAIN.split())
+ATTRIBUTES = {
+    "a": {"href", "title"}, "img": {"src", "alt", "title", "width", "height", "align"}, "ol": {"start"},
+    "p": {"align"}, "div": {"align"}, "td": {"align", "colspan", "rowspan"}, "th": {"align", "colspan", "rowspan"},
+    "abbr": {"title"}, "details": {"open"}, **{f"h{level}": {"id", "align"} for level in range(1, 7)},
+}  # fmt: skip
+_CELLS = re.compile("[0-9]{1,3}")
+VALUES = {
+    "align": re.compile("left|center|right"), "width": re.compile("[0-9]{1,4}%?"), "height": re.compile("[0-9]{1,4}"),
+    "colspan": _CELLS, "rowspan": _CELLS, "start": re.compile("[0-9]{1,9}"),
+    "id": re.compile(rf"{ANCHOR}[\w-]+"),
+}  # fmt: skip
+"""What the value of an attribute may be, where any text could do harm or break the page."""
+WITH_CONTENT = {"script", "style", "title", "textarea", "noscript", "svg", "math", "iframe", "object", "template"}
+"""Elements that go with all that is in them."""
+_ADDRESS = re.compile(r"https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?*_~)\]]")
+_TASK = re.compile(r"\[([ xX])\] ")
+_PICTURE_OR_LINK = re.compile(r'<(/?)(a|img)((?: [a-z]+(?:="[^"]*")?)*)>')
+_ATTRIBUTE = re.compile(r' ([a-z]+)="([^"]*)"')
+
+
+class Targets(NamedTuple):
+    """Where links and pictures lead: functions from what a card says to an address, None to drop the link.
+
+    `picture` returns None for every picture that this server does not have, such as one on another host.
+    """
+
+    link: Callable[[str], str | None]
+    picture: Callable[[str], str | None]
+
+
+class Formatted(NamedTuple):
+    html: Markup
+    is_cut: bool
+    """Whether the text has more than MOST_CHARACTERS, the rest of which is left out."""
+
+
+def format_markdown(text: str, targets: Targets) -> Formatted:
+    """Turn Markdown with raw HTML into markup for a page."""
+    part = (
+        text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS].rpartition("\n")[0] or text[:MOST_CHARACTERS]
+    )
+    html = _parser().render(part)
+    # twice: pictures from elsewhere become links between, and nothing follows the second time
+    html = _sanitised(_without_pictures_from_elsewhere(_sanitised(html, targets.link, _marked(targets.picture))))
+    return Formatted(Markup(html), len(part) < len(text))
+
+
+ELSEWHERE = "elsewhere:"
+
+
+def _marked(picture: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    """Keep the address of a picture from elsewhere behind a mark, for the link that takes its place."""
+    return lambda source: picture(source) or ELSEWHERE + source
+
+
+def _sanitised(
+    html: str, link: Callable[[str], str | None] | None = None, picture: Callable[[str], str | None] | None = None
+) -> str:
+    def attribute(tag: str, name: str, value: str) -> str | None:
+        if name == "href":
+            return link(value) if link else value
+        if name == "src":
+            return picture(value) if picture else (value if re.match("/(?!/)", value) else None)
+        allowed = VALUES.get(name)
+        return value if allowed is None or allowed.fullmatch(value) else None
+
+    return nh3.clean(
+        html, tags=TAGS, attributes=ATTRIBUTES, clean_content_tags=WITH_CONTENT, attribute_filter=attribute,
+        url_schemes={"http", "https", "mailto", ELSEWHERE.rstrip(":")}, link_rel="noopener noreferrer",
+    )  # fmt: skip
+
+
+def _without_pictures_from_elsewhere(html: str) -> str:
+    """Replace each picture that is not ours by its alternative text and, outside a link, a link to it."""
+    inside = False
+
+    def replaced(match: re.Match[str]) -> str:
+        nonlocal inside
+        if match[2] == "a":
+            inside = not match[1]
+            return match[0]
+        values = dict(_ATTRIBUTE.findall(match[3]))
+        source = values.get("src", "")
+        if not source.startswith(ELSEWHERE):
+            return match[0] if source else ""
+        source = source.removeprefix(ELSEWHERE)
+        words = (values.get("alt") or "picture").replace("<", "&lt;").replace(">", "&gt;")
+        is_address = source.lower().startswith(("http://", "https://"))
+        return words if inside or not is_address else f'<a href="{source}">{words}</a>'
+
+    return _PICTURE_OR_LINK.sub(replaced, html)
+
+
+@functools.cache
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    parser.core.ruler.push("hubdpo", lambda state: _changed(state.tokens))
+    return parser
+
+
+def _changed(tokens: Sequence[Token]) -> None:
+    """Give headings ids, and write task lists, bare addresses and the alignment of cells in HTML that is allowed."""
+    seen: dict[str, int] = {}
+    for place, token in enumerate(tokens):
+        if style := token.attrs.pop("style", None):  # `text-align:right`
+            token.attrs["align"] = str(style).rpartition(":")[2]
+        if token.type == "heading_open":
+            token.attrs["id"] = ANCHOR + _slug(_words(tokens[place + 1]), seen)
+        if token.type == "inline" and token.children:
+            if place > 1 and tokens[place - 2].type == "list_item_open" and (task := _TASK.match(token.content)):
+                first = token.children[0]
+                first.content = ("☐ " if task[1] == " " else "☑ ") + first.content[len(task[0]) :]
+            token.children = [new for child in _outside_links(token.children) for new in child]
+
+
+def _words(heading: Token) -> str:
+    return "".join(child.content for child in heading.children or () if child.type in ("text", "code_inline"))
+
+
+def _slug(words: str, seen: dict[str, int]) -> str:
+    """Return the id of a heading, as GitHub and the Hub make it: lower case, `-` for spaces, numbered if repeated."""
+    slug = slug_of(words)
+    seen[slug] = seen.get(slug, -1) + 1
+    return f"{slug}-{seen[slug]}" if seen[slug] else slug
+
+
+def slug_of(words: str) -> str:
+    return re.sub(r"[^\w-]+", "", words.strip().lower().replace(" ", "-"))[:200] or "section"
+
+
+def _outside_links(children: Sequence[Token]) -> list[list[Token]]:
+    """Return each token of a line, or the tokens that replace it, where a bare address becomes a link."""
+    depth = 0
+    found: list[list[Token]] = []
+    for child in children:
+        depth += (child.type == "link_open") - (child.type == "link_close")
+        linked = child.type == "text" and depth == 0 and "://" in child.content
+        found.append(_linked(child.content) if linked else [child])
+    return found
+
+
+def _linked(text: str) -> list[Token]:
+    tokens: list[Token] = []
+    end = 0
+    for match in _ADDRESS.finditer(text):
+        tokens.append(_token("text", text[end : match.start()]))
+        tokens.append(_token("html_inline", f'<a href="{escape(match[0])}">{escape(match[0])}</a>'))
+        end = match.end()
+    return [*tokens, _token("text", text[end:])]
+
+
+def _token(kind: str, content: str) -> Any:
+    return Token(kind, "", 0, content=content)
