@@ -16,7 +16,7 @@ from hubdpo.view.dataset.index import Index
 from hubdpo.view.dataset.search import Wanted, find, needle_of, sources_of
 from hubdpo.view.dataset.table import Table
 from hubdpo.view.dataset.texts import flags_of, has_flags, needed_flags, read_texts
-from tests.view.datasets import Row, made_up, pair, thing_of, write_dataset
+from tests.view.made_datasets import Row, made_up, pair, thing_of, write_dataset
 
 TOOL = {"type": "function", "function": {"name": "f", "description": "does", "parameters": {}}}
 
