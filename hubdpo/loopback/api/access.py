@@ -10,6 +10,7 @@ from hubdpo.loopback.names import identifier
 from hubdpo.loopback.storage.store import Repo, Store
 
 UNAUTHORIZED = "Invalid username or password."
+UNGATED = "this Hub has no gated repos: a private repo is visible to its owner only"
 WRONG_CREDENTIALS = "Invalid credentials in Authorization header"
 
 
@@ -95,6 +96,11 @@ def check(request: Request, repo: Repo, access: str) -> None:
     """Answer that the user may read or, for any other `access`, write a repo."""
     if access:
         may_write(request, repo)
+
+
+def ungated(request: Request, repo: Repo) -> Answer:
+    """Refuse what clients ask about requests for access."""
+    raise Refusal(501, UNGATED)
 
 
 def whoami(request: Request) -> Answer:

@@ -11,13 +11,13 @@ from dulwich.repo import Repo as GitRepo
 from dulwich.walk import Walker
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.api.access import known_user, may_own, may_read, may_see, may_write
-from hubdpo.loopback.api.card_checks import card_data
+from hubdpo.loopback.api.access import UNGATED, known_user, may_own, may_read, may_write
 from hubdpo.loopback.api.collections import Collections
+from hubdpo.loopback.api.facts import Describer
 from hubdpo.loopback.http.requests import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
 from hubdpo.loopback.limits import LARGEST_JSON, MOST_NAMED
-from hubdpo.loopback.names import KINDS, identifier, repo_kind, repo_name
+from hubdpo.loopback.names import identifier, repo_kind, repo_name
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet.store import XetStore
 
@@ -34,8 +34,11 @@ REF_GROUPS = {"branches": "refs/heads/", "converts": "refs/convert/", "tags": "r
 
 
 class Repos:
-    def __init__(self, store: Store, xet: XetStore, collections: Collections, endpoint: str) -> None:
-        self._store, self._xet, self._collections, self._endpoint = store, xet, collections, endpoint
+    def __init__(
+        self, store: Store, xet: XetStore, collections: Collections, describer: Describer, endpoint: str
+    ) -> None:
+        self._store, self._xet, self._endpoint = store, xet, endpoint
+        self._collections, self._describer = collections, describer
 
     def create(self, request: Request) -> Answer:
         fields = sent_fields(request)
@@ -85,18 +88,11 @@ class Repos:
         with self._store.lock(repo):
             self._store.drop_repo(repo)
 
-    def listing(self, request: Request, kinds: str) -> Answer:
-        kind = KINDS[kinds]
-        author, search = request.parameter("author"), request.parameter("search").lower()
-        repos = [repo for repo in self._store.repos(kind) if may_see(self._store, request.reader, repo)]
-        found = [repo for repo in repos if search in repo.id.lower() and author in ("", repo.owner)]
-        return as_json([{"id": repo.id, "modelId": repo.id, "author": repo.owner} for repo in found])
-
     def settings(self, request: Request, repo: Repo) -> Answer:
         may_write(request, repo)
         fields = sent_fields(request)
         if fields.values.get("gated"):
-            raise Refusal(501, "this Hub has no gated repos; a private repo is visible to its owner only")
+            raise Refusal(501, UNGATED)
         if "private" in fields or "visibility" in fields:
             self._store.set_private(repo, _is_private(fields))
         return as_json(fields.values)
@@ -104,23 +100,12 @@ class Repos:
     def info(self, request: Request, repo: Repo, revision: str = "main") -> Answer:
         with self._store.git(repo) as git:
             sha = gitio.resolve(git, revision)
-            files = gitio.files_of(git, sha)
-            try:
-                readme = files.get(b"README.md")
-                card = card_data(git.object_store[readme[1]].data.decode("utf-8", "replace")) if readme else {}
-            except ValueError:
-                card = {}
-            blobs = request.flag("blobs")
-            siblings = [_sibling(git, path, blob, blobs) for path, (_, blob) in sorted(files.items())]
-            answer: JSON = {
-                "_id": identifier(repo.id), "id": repo.id, "author": repo.owner, "sha": sha.decode(),
-                "private": repo.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0,
-                "lastModified": gitio.iso(git.object_store[sha].commit_time),
-                "createdAt": gitio.iso(repo.created), "tags": card.get("tags") or [], "cardData": card,
-                "siblings": siblings,
-            }  # fmt: skip
-        if repo.kind == "model":
-            answer |= {"modelId": repo.id} | {k: card[k] for k in ("library_name", "pipeline_tag") if card.get(k)}
+            facts = self._describer.at(git, repo, sha.decode())
+            blobs, files = request.flag("blobs"), sorted(gitio.files_of(git, sha).items())
+            answer = self._describer.entry(repo, facts) | {"cardData": facts.card}
+            answer["siblings"] = [_sibling(git, path, blob, blobs) for path, (_, blob) in files]
+        if "usedStorage" in request.parameters("expand"):
+            answer["usedStorage"] = self._store.used(repo)
         return as_json(answer, X_Repo_Commit=answer["sha"])
 
     def refs(self, request: Request, repo: Repo) -> Answer:

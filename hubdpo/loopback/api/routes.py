@@ -9,7 +9,10 @@ from urllib.parse import quote, unquote
 from hubdpo.loopback.api import access
 from hubdpo.loopback.api.collections import Collections
 from hubdpo.loopback.api.commits import Commits
+from hubdpo.loopback.api.facts import Describer
 from hubdpo.loopback.api.files import Files
+from hubdpo.loopback.api.listing import Listing
+from hubdpo.loopback.api.namespaces import Namespaces
 from hubdpo.loopback.api.pulls import Pulls
 from hubdpo.loopback.api.repos import Repos
 from hubdpo.loopback.http.wire import Answer, Redirection, Refusal, Request, as_json
@@ -34,7 +37,9 @@ class Routes:
         signer, xet_store = Signer(store.secret), XetStore(store)
         self._reading = Reading(store, xet_store, self._route, self._repo)
         self._collections = collections = Collections(store)
-        repos = Repos(store, xet_store, collections, endpoint)
+        describer = Describer(store)
+        repos = Repos(store, xet_store, collections, describer, endpoint)
+        namespaces = Namespaces(store, describer)
         self._files = files = Files(store, xet_store, signer, endpoint)
         pulls, xet = Pulls(store), Xet(store, xet_store, signer, endpoint)
         commits = Commits(store, pulls, endpoint)
@@ -56,7 +61,13 @@ class Routes:
             "POST repos/create": repos.create,
             "DELETE repos/delete": repos.delete,
             "POST repos/move": repos.move,
-            "GET (models|datasets|spaces)": repos.listing,
+            "GET (models|datasets|spaces)": Listing(store, describer, endpoint).answer,
+            "GET settings/repositories": namespaces.own_repositories,
+            f"GET organizations/{NAME}/settings/repositories": namespaces.repositories,
+            f"GET organizations/{NAME}/overview": namespaces.organization,
+            f"GET organizations/{NAME}/members": namespaces.members,
+            f"GET users/{NAME}/overview": namespaces.user,
+            f"GET (organizations|users)/{NAME}/(?:followers|following)": namespaces.nobody,
             "GET collections": collections.listing,
             "POST collections": collections.create,
             f"GET collections/{NAME}/{NAME}": collections.details,
@@ -73,6 +84,7 @@ class Routes:
             f"GET commits{REST}": repos.commits,
             f"GET auth-check{REST}": access.check,
             "PUT settings": repos.settings,
+            "(?:GET|POST) user-access-(?:request|report)(?:/.*)?": access.ungated,
             "GET xet-(read|write)-token(?:/.*)?": xet.token,
             f"POST preupload{REST}": commits.preupload,
             f"POST commit{REST}": commits.commit,

@@ -67,6 +67,9 @@ class Request:
     def parameter(self, name: str, default: str = "") -> str:
         return parse_qs(self.query).get(name, [default])[0]
 
+    def parameters(self, name: str) -> list[str]:
+        return parse_qs(self.query).get(name, [])
+
     def count(self, name: str, default: int) -> int:
         """Return a query parameter as a whole number. Raise Refusal 400 for any other text."""
         text = self.parameter(name) or str(default)

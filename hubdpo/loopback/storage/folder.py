@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -113,6 +114,14 @@ def written_whole(path: Path, *, beside: Path | None = None) -> Iterator[BinaryI
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, 0 for a folder or a file that is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        status = path.stat()
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return 0
 
 
 def read_document(path: Path) -> list[JSON]:

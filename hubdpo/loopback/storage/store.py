@@ -18,7 +18,15 @@ from dulwich.repo import Repo as GitRepo
 
 from hubdpo.loopback.http.wire import CHUNK, Body, Refusal
 from hubdpo.loopback.storage.accounts import Accounts
-from hubdpo.loopback.storage.folder import close_to_others, hold, made_or_left, signing_secret, sweep, written_whole
+from hubdpo.loopback.storage.folder import (
+    close_to_others,
+    hold,
+    made_or_left,
+    signing_secret,
+    size_of,
+    sweep,
+    written_whole,
+)
 from hubdpo.loopback.storage.tables import Tables
 
 SELECT = "SELECT kind, id, private, created, place FROM repo"
@@ -90,9 +98,12 @@ class Store:
             row = (repo.kind, repo.id, int(repo.private), repo.created, repo.place)
             self.query("INSERT INTO repo VALUES (?, ?, ?, ?, ?)", *row)
 
+    def exists(self, repo: Repo) -> bool:
+        return bool(self.query("SELECT 1 FROM repo WHERE place = ? AND created = ?", repo.place, repo.created))
+
     def check(self, repo: Repo) -> None:
         """Raise Refusal 404 if the repo was deleted while the request waited for its lock."""
-        if not self.query("SELECT 1 FROM repo WHERE place = ? AND created = ?", repo.place, repo.created):
+        if not self.exists(repo):
             raise Refusal(404, "Repository not found", "RepoNotFound")
 
     def drop_repo(self, repo: Repo) -> None:
@@ -120,9 +131,11 @@ class Store:
 
     def repo(self, kind: str, repo_id: str) -> Repo | None:
         """Return the repo that has this id or, if no repo has, the one that had it before it was renamed."""
-        if repo := self.named(kind, repo_id):
-            return repo
-        rows = self.query(f"{SELECT} WHERE place = (SELECT place FROM moved WHERE kind = ? AND id = ?)", kind, repo_id)
+        renamed = f"{SELECT} WHERE place = (SELECT place FROM moved WHERE kind = ? AND id = ?)"
+        with self._guard:  # no rename comes between the two looks
+            if repo := self.named(kind, repo_id):
+                return repo
+            rows = self.query(renamed, kind, repo_id)
         return _repo(rows[0]) if rows else None
 
     def repos(self, kind: str) -> list[Repo]:
@@ -136,6 +149,22 @@ class Store:
 
     def git(self, repo: Repo) -> GitRepo:
         return GitRepo(str(self.git_folder(repo)))
+
+    def head(self, repo: Repo) -> str:
+        """Return the commit of the main branch."""
+        try:
+            sha = (self.git_folder(repo) / "refs" / "heads" / "main").read_text().strip()
+        except FileNotFoundError:  # git packed it
+            sha = ""
+        if len(sha) == 40:
+            return sha
+        with self.git(repo) as git:
+            return bytes(git.refs[b"refs/heads/main"]).decode()
+
+    def used(self, repo: Repo) -> int:
+        """Return the bytes of a repo on the disk: of its git folder, and of its large files, which others may share."""
+        large = self.query("SELECT SUM(size) FROM large WHERE place = ?", repo.place)[0][0] or 0
+        return int(large) + sum(size_of(path) for path in self.git_folder(repo).rglob("*"))
 
     @contextmanager
     def changing(self, repo: Repo) -> Iterator[GitRepo]:
