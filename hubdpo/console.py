@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -42,6 +42,8 @@ class Output:
     """Whether warnings are hidden as well."""
     as_typed: bool = False
     """Whether options are named as on the command line, `--max-length`; otherwise as in a call."""
+    listener: Callable[[str], None] | None = None
+    """What gets each warning as well."""
 
     @property
     def is_quiet(self) -> bool:
@@ -133,8 +135,20 @@ def show(*lines: str) -> None:
 
 
 def warn(line: str) -> None:
+    if output.listener is not None:
+        output.listener(one_line(spell.get()(line)))
     if not output.errors_only:
         _stderr().print(Text.assemble(("warning: ", "yellow"), one_line(spell.get()(line))))
+
+
+@contextmanager
+def heard(listener: Callable[[str], None]) -> Iterator[None]:
+    """Give each warning of the body to the listener as well, also those that are not shown."""
+    before, output.listener = output.listener, listener
+    try:
+        yield
+    finally:
+        output.listener = before
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""The evaluate stage: a run folder in, eval.json and plots in the same folder out. Imports no torch by itself."""
+"""The evaluate stage: a run folder in; eval.json, the scores of each pair and plots in the same folder out.
+
+Imports no torch by itself.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,16 @@ from typing import TYPE_CHECKING
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import EVALUATED_FILES, entries_of, read_run
 from hubdpo.artefacts.folders.run_folder import alone_in, remembered_folder
+from hubdpo.artefacts.formats.pair_scores import to_lines
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
-from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE, file_entry
+from hubdpo.artefacts.manifests.manifest import (
+    EVAL_FILE,
+    EVAL_PAIRS_FILE,
+    PROBES_FILE,
+    RUN_FILE,
+    file_entry,
+    write_atomic,
+)
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import EvaluateConfig
@@ -90,9 +101,10 @@ def _evaluate(config: EvaluateConfig) -> EvalReport:
     # 3. probes, scores and samples
     with room_for_scoring(pairs, lambda fewer: _command(config, fewer)):
         _compare_or_record(folder, run, adapted, tokenizer)
-        report = score_encoded(adapted, test, beta=run.config["beta"], batch_size=pairs)
+        report, scores = score_encoded(adapted, test, beta=run.config["beta"], batch_size=pairs)
         report = with_samples(report, adapted, tokenizer)
     report.write(folder / EVAL_FILE)
+    write_atomic(folder / EVAL_PAIRS_FILE, to_lines(scores))
     write_plots(folder, chosen=run.chosen.step if run.chosen else None)
     if run.files:
         files = run.files | entries_of(folder, EVALUATED_FILES)

@@ -9,12 +9,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hubdpo import console
+from hubdpo.artefacts.formats.pair_scores import COUNTS, MODELS, START, Numbers, columns_of
 from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, Sample, StartScores, Stratum, mcnemar
 from hubdpo.data.encoded.encoded import EncodedSplit
 from hubdpo.data.encoded.rows import SIDES, Row, TokenRows, sequence
@@ -76,6 +77,13 @@ class Scores:
         return self.chosen_length < self.rejected_length
 
 
+class Scored(NamedTuple):
+    """The report on some pairs, and the columns `[pairs]` of `eval_pairs.jsonl`."""
+
+    report: EvalReport
+    pairs: dict[str, Numbers]
+
+
 def score_pairs(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -89,12 +97,10 @@ def score_pairs(
     """Score pairs in memory, as `score_encoded` does. The defaults are those of training."""
     encoder = PairTokenizer(tokenizer, max_length=max_length, prompt_budget=prompt_budget)
     rows = TokenRows.of(encoder.rows(examples))
-    return score_encoded(model, EncodedSplit(rows, encoder), beta=beta, batch_size=batch_size)
+    return score_encoded(model, EncodedSplit(rows, encoder), beta=beta, batch_size=batch_size).report
 
 
-def score_encoded(
-    model: PeftModel, test: EncodedSplit, *, beta: float, batch_size: int, once: Once = anew
-) -> EvalReport:
+def score_encoded(model: PeftModel, test: EncodedSplit, *, beta: float, batch_size: int, once: Once = anew) -> Scored:
     """Score pairs with a PEFT model, its adapter on and off, and with its reference adapter where it has one.
 
     A pair is ranked right when the chosen answer has the higher log-likelihood, divided by its length in tokens. The
@@ -126,7 +132,7 @@ def score_encoded(
     # reward = beta * log(policy / reference) + a term that depends on the prompt alone and cancels in the margin
     margins = beta * ((adapter.chosen - before.chosen) - (adapter.rejected - before.rejected))
     gained, lost, p = mcnemar(base.are_right.tolist(), adapter.are_right.tolist())
-    return EvalReport(
+    report = EvalReport(
         split="test",
         pairs=len(rows),
         reward_accuracy=_share(margins > 0),
@@ -145,6 +151,18 @@ def score_encoded(
         chosen_shorter=_stratum(base, adapter, base.chosen_shorter),
         start=_start_scores(start, adapter) if start is not None else None,
     )
+    scored = (base, adapter) if start is None else (base, adapter, start)
+    return Scored(report, _columns(rows, dict(zip((*MODELS, START), scored, strict=False))))
+
+
+def _columns(rows: TokenRows, scores: Mapping[str, Scores]) -> dict[str, Numbers]:
+    """Return what `eval_pairs.jsonl` holds of the scores by each model."""
+    any_scores = next(iter(scores.values()))
+    counts = (rows.row_numbers, any_scores.chosen_length, any_scores.rejected_length)
+    columns: dict[str, Numbers] = dict(zip(COUNTS, counts, strict=True))
+    for model, of in scores.items():
+        columns |= zip(columns_of(model), (of.chosen, of.rejected), strict=True)
+    return columns
 
 
 def _start_scores(start: Scores, adapter: Scores) -> StartScores:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hubdpo import console
+from hubdpo.artefacts.folders.journal import Journal
 from hubdpo.artefacts.folders.run_folder import alone_in
 from hubdpo.artefacts.manifests.manifest import sha256_file
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
@@ -60,7 +61,8 @@ def run_in(config: TrainConfig, common: Common, check: Callable[[TrainConfig], T
     config = config.model_copy(update={"num_processes": config.num_processes if launches else world_size()})
     writes = rank() == 0 and not config.dry_run
     saved = functools.partial(saved_state, config)
-    with machine_errors([config.output_dir], saved), contextlib.ExitStack() as held:
+    journal = Journal()
+    with journal.kept(), machine_errors([config.output_dir], saved), contextlib.ExitStack() as held:
         if rank() > 0:  # rank 0 says the same
             held.enter_context(console.written_as(console.Format.quiet, errors_only=True))
         folder = config.output_dir
@@ -81,7 +83,7 @@ def run_in(config: TrainConfig, common: Common, check: Callable[[TrainConfig], T
         held.enter_context(in_project(config.project))
         from hubdpo.training.train import train as run
 
-        return run(config, common)
+        return run(config, common, journal)
 
 
 def check_start(config: TrainConfig) -> TrainConfig:

@@ -17,9 +17,11 @@ import transformers
 from transformers import PreTrainedTokenizerBase
 
 from hubdpo import console
+from hubdpo.artefacts.folders.journal import Journal
 from hubdpo.artefacts.folders.kinds import RUN_FILES, entries_of
 from hubdpo.artefacts.folders.run_folder import remember_places, resume_command
-from hubdpo.artefacts.manifests.manifest import EVAL_FILE, PROBES_FILE, RUN_FILE
+from hubdpo.artefacts.formats.pair_scores import to_lines
+from hubdpo.artefacts.manifests.manifest import EVAL_FILE, EVAL_PAIRS_FILE, PROBES_FILE, RUN_FILE, write_atomic
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import TrainConfig
@@ -60,10 +62,11 @@ from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer, s
 from hubdpo.version import __version__, library_versions
 
 
-def train(config: TrainConfig, common: Common) -> RunManifest:
+def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
     """Train as `hubdpo.training.start.train` says, which resolved this config and locked the output folder.
 
-    A sweep gives each of its runs the same `common`, where the first one leaves what the others need.
+    A sweep gives each of its runs the same `common`, where the first one leaves what the others need. The journal
+    takes what happens from the moment on when the run folder is opened.
     """
     if config.num_processes > 1 and world_size() == 1:
         with stopped_at_ctrl_c(config):
@@ -156,6 +159,7 @@ def train(config: TrainConfig, common: Common) -> RunManifest:
         delete_partial_files(folder)  # before anything is written: a full disk may need the room
         manifest.write(folder / RUN_FILE)
         remember_places(config)
+        journal.open(folder, f"training from step {earlier.step if earlier else 0:,}")
         metrics.forget_after(earlier.step if earlier else 0)
 
     # 6. take the steps
@@ -260,13 +264,14 @@ def _score(
             model, tokenizer, load_in_4bit=config.load_in_4bit, template_kwargs=config.chat_template_kwargs
         )
         if test is not None:
-            report = score_encoded(model, test, beta=config.beta, batch_size=pairs, once=common.once)
+            report, scores = score_encoded(model, test, beta=config.beta, batch_size=pairs, once=common.once)
             report = with_samples(report, model, tokenizer, once=common.once)
     if rank() > 0:
         return
     probes.write(config.output_dir / PROBES_FILE)
     if test is not None:
         report.write(config.output_dir / EVAL_FILE)
+        write_atomic(config.output_dir / EVAL_PAIRS_FILE, to_lines(scores))
     else:
         console.warn("the dataset has no test split, so the run has no eval.json")
 

@@ -16,7 +16,10 @@ from transformers import AutoTokenizer
 
 from hubdpo import evaluate, load_adapter, load_preferences
 from hubdpo.artefacts.folders.run_folder import remembered_folder
+from hubdpo.artefacts.formats.pair_scores import from_lines
 from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, mcnemar
+from hubdpo.artefacts.manifests.manifest import file_entry
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.data.load import look_at_dataset
 from hubdpo.errors import ArtefactError, DataError, TrainingError
@@ -99,6 +102,25 @@ def test_the_report_holds_the_answers_to_the_fixed_prompts(run_dir: Path) -> Non
     again = with_samples(report, loaded.model, loaded.tokenizer)
     assert [sample.base for sample in again.samples] == [sample.base for sample in report.samples]
     assert any(sample.base != sample.adapter for sample in again.samples)
+
+
+def test_the_report_counts_the_pairs_whose_scores_are_kept(run_dir: Path) -> None:
+    report, run = EvalReport.read(run_dir / "eval.json"), RunManifest.read(run_dir / "run.json")
+    scores = from_lines((run_dir / "eval_pairs.jsonl").read_bytes(), "eval_pairs.jsonl")
+    assert scores["row"].tolist() == list(range(report.pairs))
+    per_token = {
+        model: scores[f"{model}_chosen"] / scores["chosen_tokens"]
+        - scores[f"{model}_rejected"] / scores["rejected_tokens"]
+        for model in ("base", "adapter")
+    }
+    assert (per_token["adapter"] > 0).mean() == report.adapter_accuracy.value
+    assert (per_token["base"] > 0).mean() == report.base_accuracy.value
+    assert_near(float(per_token["adapter"].mean()), report.adapter_margin, share=1e-9)
+    rewards = run.config["beta"] * (
+        scores["adapter_chosen"] - scores["base_chosen"] - scores["adapter_rejected"] + scores["base_rejected"]
+    )
+    assert_near(float(rewards.mean()), report.reward_margin, share=1e-9)
+    assert run.files["eval_pairs.jsonl"] == file_entry(run_dir / "eval_pairs.jsonl")
 
 
 def test_an_answers_log_probability_is_that_of_its_tokens(run_dir: Path) -> None:

@@ -71,7 +71,7 @@ def test_runs_on_one_base_end_as_they_would_alone(
 def assert_same_run(one: Path, other: Path) -> None:
     for name in ("adapter_model.safetensors", "adapter_config.json", "eval.json", "probes.json"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    clocks = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
+    clocks = {"seconds", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
     clocks |= {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
     logs = [
         [{key: value for key, value in json.loads(line).items() if key not in clocks} for line in text.splitlines()]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 import pytest
 
 from hubdpo import evaluate, train
-from hubdpo.artefacts.folders.run_folder import alone_in
+from hubdpo.artefacts.folders.journal import Journal
+from hubdpo.artefacts.folders.run_folder import alone_in, is_worked_in
 from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.errors import ArtefactError, ConfigError
@@ -80,7 +83,7 @@ def test_a_run_that_ends_between_check_and_lock_is_not_overwritten(
 
 
 def test_a_new_folder_is_locked_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(config: TrainConfig, common: Common) -> None:
+    def work(config: TrainConfig, common: Common, journal: Journal) -> None:
         with alone_in(config.output_dir):
             pass
 
@@ -162,3 +165,18 @@ def test_only_partial_files_are_deleted(tmp_path: Path) -> None:
     (run / ".mine").write_text("")
     delete_partial_files(run)
     assert sorted(path.name for path in run.iterdir()) == [".mine", "checkpoint-2", "run.json"]
+
+
+def test_looking_whether_a_run_is_worked_in_neither_waits_nor_keeps_the_lock(tmp_path: Path) -> None:
+    assert not is_worked_in(tmp_path)
+    with alone_in(tmp_path):
+        assert is_worked_in(tmp_path)
+    assert not is_worked_in(tmp_path)
+
+
+def test_a_look_at_the_lock_refuses_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looking = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda seconds: os.close(looking))
+    with alone_in(tmp_path):
+        assert is_worked_in(tmp_path)

@@ -19,6 +19,7 @@ from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.folders.sweep_folder import refuse_sweep
 from hubdpo.artefacts.folders.walk import files_below
 from hubdpo.artefacts.formats.bounded import read_bytes, read_object, read_text
+from hubdpo.artefacts.formats.pair_scores import from_lines
 from hubdpo.artefacts.formats.safetensors_header import read_header
 from hubdpo.artefacts.manifests.bundle import Kind
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
@@ -26,6 +27,7 @@ from hubdpo.artefacts.manifests.manifest import (
     CARD_FILE,
     CURVES_FILE,
     EVAL_FILE,
+    EVAL_PAIRS_FILE,
     MERGE_FILE,
     METRICS_FILE,
     PREPARE_FILE,
@@ -40,7 +42,7 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest, card_entry
 from hubdpo.artefacts.manifests.run import RunManifest, read_log
 from hubdpo.errors import ArtefactError
 
-EVALUATED_FILES = (EVAL_FILE, PROBES_FILE, CURVES_FILE)
+EVALUATED_FILES = (EVAL_FILE, EVAL_PAIRS_FILE, PROBES_FILE, CURVES_FILE)
 """Files of a run that `hubdpo evaluate` writes again."""
 RUN_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, *COPIED_FILES, *LICENCE_FILES, METRICS_FILE, *EVALUATED_FILES)
 """Files that a run may have and that a release takes, without card, `run.json` and plots of others."""
@@ -50,6 +52,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
     ADAPTER_WEIGHTS: read_header,
     METRICS_FILE: read_log,
     EVAL_FILE: lambda path: EvalReport.parse(read_bytes(path), path.name),
+    EVAL_PAIRS_FILE: lambda path: from_lines(read_bytes(path), path.name),
     PROBES_FILE: lambda path: Probes.parse(read_bytes(path), path.name),
 }
 """How files of a run are read that are not JSON objects of other programs."""
@@ -137,7 +140,11 @@ def damage_of_results(folder: Path, run: RunManifest) -> str | None:
         except ArtefactError as problem:
             return problem.message
         return None
-    there = [name for name in (*COPIED_FILES, METRICS_FILE, EVAL_FILE, PROBES_FILE) if (folder / name).is_file()]
+    there = [
+        name
+        for name in (*COPIED_FILES, METRICS_FILE, EVAL_FILE, EVAL_PAIRS_FILE, PROBES_FILE)
+        if (folder / name).is_file()
+    ]
     tokenizer = "merges.txt" if "vocab.json" in there else "tokenizer.json"  # older bases have those two alone
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER_CONFIG, tokenizer, *there):
         try:

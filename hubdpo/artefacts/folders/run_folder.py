@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from hubdpo.config import TrainConfig
 from hubdpo.config.chat_template import to_type
 from hubdpo.config.flags import Options, flags
 from hubdpo.errors import ConfigError
+
+LOOK = 0.05
+"""Seconds after which nobody just looks at the lock any more."""
 
 
 @contextlib.contextmanager
@@ -41,9 +45,27 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def is_worked_in(folder: Path) -> bool:
+    """Tell whether a process holds the lock of a run folder. False where the disk has no locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
 def _lock(handle: int, folder: Path) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # `is_worked_in` holds it for a moment
+            time.sleep(LOOK)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # a process that failed without writing anything may just have removed the folder
         is_there = folder.exists() and os.path.samestat(os.fstat(handle), folder.stat())
     except BlockingIOError:

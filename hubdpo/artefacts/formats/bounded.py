@@ -23,6 +23,7 @@ LIMITS = {
     "release.json": 16 * MB,
     "prepare.json": 32 * MB,
     "metrics.jsonl": 64 * MB,
+    "eval_pairs.jsonl": 128 * MB,
     "model.safetensors.index.json": 32 * MB,
     "tokenizer.json": 64 * MB,
     "vocab.json": 16 * MB,

@@ -23,6 +23,7 @@ from hubdpo.errors import ArtefactError
 PREPARE_FILE = "prepare.json"
 RUN_FILE = "run.json"
 EVAL_FILE = "eval.json"
+EVAL_PAIRS_FILE = "eval_pairs.jsonl"
 PROBES_FILE = "probes.json"
 METRICS_FILE = "metrics.jsonl"
 CURVES_FILE = "plots/curves.png"
@@ -32,10 +33,11 @@ BUNDLE_FILE = "hubdpo.json"
 MERGE_FILE = "merge.json"
 CARD_FILE = "README.md"
 LOCAL_FILE = "local.json"
+JOURNAL_FILE = "journal.jsonl"
 SWEEP_FILE = "sweep.json"
 SWEEP_PLOT = "sweep.png"
 
-LOCAL_ONLY = (REJECTED_FILE, RELEASE_FILE, LOCAL_FILE)
+LOCAL_ONLY = (REJECTED_FILE, RELEASE_FILE, LOCAL_FILE, JOURNAL_FILE)
 """Files of a dataset or run folder that are never published; nor are checkpoints."""
 
 Count = Annotated[int, Field(ge=0, le=2**53)]

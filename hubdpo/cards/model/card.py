@@ -32,6 +32,7 @@ FILES = {
     "metrics.jsonl": "training log",
     "plots/curves.png": "training curves",
     "eval.json": "results on the held-out pairs",
+    "eval_pairs.jsonl": "log-probabilities of each held-out pair under base and adapter, without its text",
     "probes.json": "log-probabilities to compare a loaded copy with",
     "LICENSE": "licence of the base model",
     "hubdpo.json": "SHA-256 of every file",

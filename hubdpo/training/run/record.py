@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +25,7 @@ from hubdpo.training.step.sharded import gathered
 Options = dict[str, Any]
 """Options by name, as run.json holds them."""
 Metrics = dict[str, float]
-"""One line of metrics.jsonl: `step`, and TRL's keys."""
+"""One line of metrics.jsonl: `step`, `seconds` since this process began to train, and TRL's keys."""
 
 
 def published_config(config: TrainConfig) -> Options:
@@ -68,6 +69,10 @@ class MetricsFile(TrainerCallback):
     def __init__(self, folder: Path) -> None:
         self._path = folder / METRICS_FILE
         self._resumed = False
+        self._began = time.monotonic()
+
+    def on_train_begin(self, *args: object, **kwargs: object) -> None:
+        self._began = time.monotonic()
 
     def forget_after(self, step: int) -> None:
         """Drop the lines that a run resumed at `step` logs again: later steps, the summary, and a line cut short."""
@@ -95,7 +100,8 @@ class MetricsFile(TrainerCallback):
             logs = {**logs, "train_loss": _mean_loss(state.log_history, otherwise=logs["train_loss"])}
             state.log_history[-1]["train_loss"] = logs["train_loss"]
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+            seconds = round(time.monotonic() - self._began, 2)
+            stream.write(json.dumps({"step": state.global_step, "seconds": seconds, **logs}) + "\n")
 
 
 def _mean_loss(history: list[Metrics], *, otherwise: float) -> float:
