@@ -80,7 +80,7 @@ def with_found(pieces: list[Piece], text: str) -> list[Piece]:
     for piece in pieces:
         stop = start + len(piece.text)
         edges = [start, *(edge for edge in cuts if start < edge < stop), stop]
-        for left, right in pairwise(edges):
+        for left, right in pairwise(edges) if piece.text else ():
             found = any(begin <= left and right <= end for begin, end in spans)
             cut.append(Piece(whole[left:right], piece.differs, found))
         start = stop
