@@ -10,7 +10,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory bench-sweep format build clean
+.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory bench-sweep bench-view pictures format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -83,7 +83,7 @@ lint: setup  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: bench-train bench-prepare bench-push bench-memory bench-sweep  ## Measure everything (minutes)
+bench: bench-train bench-prepare bench-push bench-memory bench-sweep bench-view  ## Measure everything (minutes)
 
 bench-train: setup  ## Measure the training step beside stock TRL, and LLaMA-Factory where it is installed
 	$(BIN)/python -m tests.benchmarks.bench_train
@@ -109,6 +109,12 @@ bench-push: setup  ## Measure push beside a bare upload, by LFS and by Xet
 
 bench-prepare: setup  ## Measure prepare beside datasets, and tokens beside TRL
 	$(BIN)/python tests/benchmarks/bench_prepare.py
+
+bench-view: setup  ## Measure the pages of up to 1,000,000 pairs
+	$(BIN)/python -m tests.benchmarks.bench_view
+
+pictures: setup  ## Take the pictures of README and docs, of the pages of a small dataset and run
+	$(BIN)/python -m tests.pictures
 
 format: setup  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""Write the README's tables from the measurements of the benchmarks."""
+"""Write the tables of README and docs from the measurements of the benchmarks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
+PAGES = HERE.parents[1] / "docs" / "view.md"
 
 
 def prepare_table(report: dict[str, Any]) -> str:
@@ -225,11 +226,34 @@ def storm_text(report: dict[str, dict[str, int]]) -> str:
     )
 
 
-def put(name: str, table: str) -> None:
-    """Replace a table in the README."""
-    text = README.read_text(encoding="utf-8")
+def view_table(report: dict[str, Any]) -> str:
+    """Return Markdown of view.json: seconds to a page, by the number of pairs."""
+    rows = {
+        "first page, after the start": "first_page_s",
+        "any other page of pairs": "page_s",
+        "search for a text that no pair has": "rare_search_s",
+        "search for a common word": "common_search_s",
+        "filter by length": "filter_s",
+        "dropped rows, as many as pairs": "dropped_s",
+        "dropped rows of one reason": "dropped_reason_s",
+        "start of the server": "start_s",
+        "until all rows are known (in the background)": "index_s",
+    }
+    results = report["results"]
+    lines = [
+        "| seconds | " + " | ".join(f"{row['pairs']:,} pairs" for row in results) + " |",
+        "|---|" + "---:|" * len(results),
+    ]
+    lines += [f"| {label} | " + " | ".join(f"{row[key]:g}" for row in results) + " |" for label, key in rows.items()]
+    lines.append("| peak memory | " + " | ".join(f"{row['peak_mb']} MB" for row in results) + " |")
+    return "\n".join([*lines, "", f"Measured on {report['machine']}."])
+
+
+def put(name: str, table: str, page: Path = README) -> None:
+    """Replace a table in a page."""
+    text = page.read_text(encoding="utf-8")
     place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    README.write_text(place.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text), encoding="utf-8")
+    page.write_text(place.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text), encoding="utf-8")
 
 
 TABLES = {
@@ -245,4 +269,5 @@ if __name__ == "__main__":
     put("gpu", gpu_table(json.loads((HERE / "gpu.json").read_text(encoding="utf-8"))))
     for name, table in TABLES.items():
         put(f"bench-{name}", table(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))))
-    sys.stdout.write(f"wrote {README.name}\n")
+    put("bench-view", view_table(json.loads((HERE / "view.json").read_text(encoding="utf-8"))), PAGES)
+    sys.stdout.write(f"wrote {README.name} and {PAGES.name}\n")
