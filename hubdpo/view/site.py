@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hubdpo.errors import HubdpoError
+from hubdpo.hub.failures import as_hub_error
 from hubdpo.loopback.http.wire import Answer
 from hubdpo.view.dataset.tabs import TABS as DATASET
 from hubdpo.view.page import Asked, Page, PageError, Tab
@@ -32,8 +33,11 @@ def answer(asked: Asked, thing: Thing) -> Answer:
         page = tab.page(asked, thing)
     except PageError as problem:
         return html(error_page(problem.status, problem.message, problem.hint), shell(asked, thing))
-    except HubdpoError as problem:  # files that are damaged, a Hub that does not answer
-        return html(error_page(500, problem.message, problem.hint or ""), shell(asked, thing))
+    except Exception as problem:  # files that are damaged, a Hub that does not answer
+        known = problem if isinstance(problem, HubdpoError) else as_hub_error(thing.snapshot.ref, problem)
+        if known is None:
+            raise
+        return html(error_page(500, known.message, known.hint or ""), shell(asked, thing))
     return page if isinstance(page, Answer) else html(page, shell(asked, thing, tab))
 
 

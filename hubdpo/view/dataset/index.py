@@ -11,6 +11,7 @@ import numpy.typing as npt
 from hubdpo import console
 from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.errors import HubdpoError
+from hubdpo.hub.failures import as_hub_error
 from hubdpo.view.dataset.table import Table
 from hubdpo.view.dataset.texts import BITS, flags_of, read_texts
 
@@ -81,6 +82,9 @@ class Index:
             distinct = [np.unique(known.prompts) for known in self.splits.values()]
             together = np.concatenate([np.zeros(0, np.uint64), *distinct])
             self.shared_prompts = len(together) - len(np.unique(together))
-        except HubdpoError as problem:
-            self.problem = problem.message
-            console.warn(f"not all rows can be searched: {problem.message}")
+        except Exception as problem:
+            known_problem = problem if isinstance(problem, HubdpoError) else as_hub_error(self._table.ref, problem)
+            self.problem = known_problem.message if known_problem else "of a bug in hubdpo, whose traceback was printed"
+            if known_problem is None:
+                raise
+            console.warn(f"not all rows can be searched: {self.problem}")

@@ -39,7 +39,7 @@ class Table:
     """The rows of all splits. Reading raises ArtefactError for a file that is damaged or has no pairs."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+        self._snapshot, self.ref = snapshot, snapshot.ref
         self._files: dict[str, list[str]] = {}
         for name in sorted(snapshot.files):
             if match := SHARD.fullmatch(name):
