@@ -8,13 +8,14 @@ from hubdpo.errors import HubdpoError
 from hubdpo.hub.failures import as_hub_error
 from hubdpo.loopback.http.wire import Answer
 from hubdpo.view.dataset.tabs import TABS as DATASET
+from hubdpo.view.hub.tabs import TABS as HUB
 from hubdpo.view.page import Asked, Page, PageError, Tab
 from hubdpo.view.release.tabs import CARD
 from hubdpo.view.release.tabs import TABS as RELEASE
 from hubdpo.view.render import html
 from hubdpo.view.thing import Thing
 
-TABS: tuple[Tab, ...] = (*DATASET, *RELEASE)
+TABS: tuple[Tab, ...] = (*DATASET, *RELEASE, *HUB)
 FRAME: dict[str, Any] = {
     "tabs": [],
     "open_tab": None,

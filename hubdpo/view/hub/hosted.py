@@ -134,6 +134,13 @@ class Hosted(Thing):
             raise PageError(refusal.status, refusal.message) from None
 
 
+def refs(thing: Hosted) -> dict[str, list[str]]:
+    """Return the names of branches and tags, for the choice of a revision."""
+    found = thing.get("refs").value
+    groups = {name: [str(ref["name"]) for ref in found.get(name, ())] for name in ("branches", "tags")}
+    return {name: names for name, names in groups.items() if names}
+
+
 class Shelf:
     """The commits that pages asked for last, each with what pages have made of it, whoever asked."""
 

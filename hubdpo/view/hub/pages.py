@@ -55,8 +55,12 @@ class HubPages:
                 if request.user is None:
                     raise Refusal(401, "sign in with a token")
                 return Answer(303, {"Location": "/"})
-            case [] | ["models" | "datasets" | "spaces"]:
-                return self._shown(request, lists.repos(asked, hub, request.user))
+            case []:
+                return self._shown(request, lists.front(asked, hub, request.user))
+            case ["models" | "datasets" | "spaces"]:
+                return self._shown(request, lists.of_kind(asked, hub, request.user))
+            case ["collections", *_]:
+                return self._shown(request, lists.collections(asked, hub, request.user))
             case [owner]:
                 return self._shown(request, lists.owner(asked, hub, request.user, owner))
         kinds, (owner, *rest) = (parts[0], parts[1:]) if parts[0] in KINDS else ("models", parts)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from hubdpo.hub.snapshot import SHA256_DIGITS, FolderSnapshot
 from hubdpo.loopback.http.wire import CHUNK, Answer
-from hubdpo.view.hub.hosted import Hosted
+from hubdpo.view.hub.hosted import Hosted, refs
 from hubdpo.view.page import Asked, Page, PageError
 from hubdpo.view.release.places import download_link, file_link, revision_of
 from hubdpo.view.release.shown import show
@@ -56,7 +56,8 @@ def tree(asked: Asked, thing: Thing) -> Page:
         {
             "path": path, "crumbs_of_path": crumbs_of(asked, thing, path), "entries": entries, "more": more,
             "count": len(thing.snapshot.files), "total": sum(thing.snapshot.files.values()),
-            "has_commits": isinstance(thing, Hosted), "revision_of": revision_of(thing),
+            "revision_of": revision_of(thing), "refs": refs(thing) if isinstance(thing, Hosted) else {},
+            "has_commits": isinstance(thing, Hosted),
         },
     )  # fmt: skip
 
