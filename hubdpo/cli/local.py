@@ -68,7 +68,7 @@ def serve_hub(
         server = LoopbackHub(folder, port=port, tokens=tokens, orgs=orgs, done=log, pages=HubPages())
         sys.unraisablehook = ignore_full_disk
         console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})
-        console.info(f"serving {folder}; stop with Ctrl-C")
+        console.info(f"serving {folder}, to browsers too; stop with Ctrl-C")
         try:
             until_stopped(server.serve_forever)
         finally:

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hubdpo import console
 from hubdpo.errors import ConfigError, HubdpoError
 from hubdpo.loopback.server import LoopbackHub
+from hubdpo.view.hub.pages import HubPages
 
 USER, TOKEN = "demo", "hf_demo_token"
 BASE, DATA, ADAPTER = f"{USER}/tiny-qwen2", f"{USER}/preferences", f"{USER}/tiny-qwen2-dpo"
@@ -29,7 +31,7 @@ def run(folder: Path) -> None:
     """
     started = time.monotonic()
     _empty_folder(folder)
-    with LoopbackHub(folder / "hub", tokens=[f"{USER}:{TOKEN}:write"]) as hub:
+    with LoopbackHub(folder / "hub", tokens=[f"{USER}:{TOKEN}:write"], pages=HubPages()) as hub:
         # torch and the Hugging Face libraries read these when they are imported, which no line above has done
         os.environ.update(
             HF_ENDPOINT=hub.endpoint,
@@ -124,11 +126,12 @@ def _heading(number: int, title: str) -> None:
 
 
 def _say_how_to_go_on(folder: Path, data_url: str, adapter_url: str, scores: dict[str, float]) -> None:
+    port = urlsplit(data_url).port  # the Hub stops with the demo; on the same port, its links open again
     console.info(
         "", f"dataset   {data_url}", f"adapter   {adapter_url}", f"card      {folder / 'run' / 'README.md'}", "",
         "Look around:",
-        f"  hubdpo serve-hub {folder / 'hub'} --token {USER}:{TOKEN}     (this Hub again)",
-        f"  less {folder / 'data' / 'README.md'} {folder / 'run' / 'README.md'}", "",
+        f"  hubdpo serve-hub {folder / 'hub'} --port {port}     (this Hub again: the links above open in a browser)",
+        f"  hubdpo view {folder / 'data'}     (its pairs; or {folder / 'run'}, how it trained)", "",
         "The same on a GPU, with your data and your account:",
         "  hubdpo prepare pairs.jsonl -o data",
         "  hubdpo train --model-name-or-path Qwen/Qwen2-7B-Instruct --dataset data -o run",

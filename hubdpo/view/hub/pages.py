@@ -62,7 +62,7 @@ class HubPages:
             case ["collections", *_]:
                 return self._shown(request, lists.collections(asked, hub, request.user))
             case [owner]:
-                return self._shown(request, lists.owner(asked, hub, request.user, owner))
+                return self._shown(request, lists.owner(asked, hub, request.user, owner), (owner, f"/{owner}"))
         kinds, (owner, *rest) = (parts[0], parts[1:]) if parts[0] in KINDS else ("models", parts)
         if not rest:
             raise Refusal(404 if request.user else 401, "Repository not found")
@@ -82,8 +82,8 @@ class HubPages:
         named = revision if revision not in ("", "main") else None
         return Hosted(shelved.snapshot, repo.id, named, shelved=shelved, hub=hub, repo=repo, user=request.user), rest
 
-    def _shown(self, request: Request, page: Page) -> Answer:
-        return html(page, {**site.FRAME, "crumbs": [("Hub", "/")], "account": Account.of(request.user)})
+    def _shown(self, request: Request, page: Page, *crumbs: tuple[str, str]) -> Answer:
+        return html(page, {**site.FRAME, "crumbs": [("Hub", "/"), *crumbs], "account": Account.of(request.user)})
 
     def _refused(self, request: Request, status: int, message: str, hint: str = "") -> Answer:
         if status == 401:
