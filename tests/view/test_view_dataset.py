@@ -145,6 +145,14 @@ def test_tools_calls_and_reasoning_are_shown(tmp_path: Path) -> None:
     assert numbers(page(thing, "/viewer?q=4+degrees")) == [0]
 
 
+@pytest.mark.parametrize("arguments", ["[" * 240 + "]" * 240, "[" * 5000, "{", "null", "7", '{"a": NaN}'])
+def test_odd_arguments_of_a_call_are_shown_as_they_are(arguments: str) -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+    row = pair("q", "a", "b")
+    row["chosen"] = [{"role": "assistant", "content": None, "tool_calls": [call]}]
+    assert arguments.strip("[]") in pair_of("train", 0, row).chosen[0].text.replace("\\", "")
+
+
 def test_every_dropped_row_has_its_reason_file_and_line(thing: Thing) -> None:
     html = page(thing, "/dropped")
     assert "153 dropped rows of 212 read" in words(html)

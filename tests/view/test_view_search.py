@@ -84,8 +84,7 @@ def test_a_search_finds_what_a_plain_search_finds(rows: list[Row], table: Table,
     for count in (3, 1000):
         assert all_pages(table, index, wanted, count=count) == plain(rows, wanted)
         assert all_pages(table, index, wanted, count=count, backwards=True) == plain(rows, wanted)
-    total = find(table, index, "train", wanted, start=0, count=3).total
-    assert total == (len(plain(rows, wanted)) if known == 99 and not wanted.text else None)
+    assert find(table, index, "train", wanted, start=9, count=3).total == len(plain(rows, wanted))
 
 
 def test_a_search_that_takes_long_stops_and_goes_on(
@@ -95,6 +94,7 @@ def test_a_search_that_takes_long_stops_and_goes_on(
     index = Index(table)
     index.wait(60)
     first = find(table, index, "train", Wanted(text="c17"), start=0, count=20)
+    assert first.total is None
     assert (first.rows, first.at) != ([], None) and first.at is not None and first.looked_at < len(rows)
     assert all_pages(table, index, Wanted(text="tea"), count=20) == plain(rows, Wanted(text="tea"))
 

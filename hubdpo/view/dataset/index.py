@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from hubdpo.errors import HubdpoError
 from hubdpo.hub.failures import as_hub_error
 from hubdpo.view.dataset.table import Table
 from hubdpo.view.dataset.texts import BITS, flags_of, read_texts
+
+MOST_TOTALS = 1000
 
 
 @dataclass
@@ -49,6 +52,8 @@ class Index:
         }  # fmt: skip
         self.problem = ""
         """Why the rest of the rows could not be read."""
+        self.totals: dict[Hashable, int] = {}
+        """Rows that fit, by what was searched to the end."""
         self.shared_prompts: int | None = None
         """Prompts that are in more than one split; None until all are known."""
         self._thread = threading.Thread(target=self._gather, daemon=True, name="index")
@@ -62,6 +67,11 @@ class Index:
         """Wait until all is known, or for some time. Return whether it is."""
         self._thread.join(seconds)
         return self.is_whole
+
+    def remember(self, searched: Hashable, total: int) -> None:
+        if len(self.totals) >= MOST_TOTALS:
+            self.totals.clear()
+        self.totals[searched] = total
 
     def share(self) -> float:
         """Return the share of the row groups that are known."""

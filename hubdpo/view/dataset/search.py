@@ -18,8 +18,11 @@ from hubdpo.view.dataset.index import Index, Known
 from hubdpo.view.dataset.table import Group, Table
 from hubdpo.view.dataset.texts import Flags, Texts, has_flags, needed_flags, read_texts
 
-BUDGET_S = 1.2
-"""Longest time in which a page of matches is looked for; the reader may then go on from there."""
+BUDGET_S, COUNTING_S = 1.2, 0.3
+"""Longest time in which a page of matches is looked for, and in which those of the pages after the first are counted.
+
+The reader may go on from where a search stopped.
+"""
 Longer = Literal["chosen", "rejected", "same"]
 
 
@@ -71,7 +74,8 @@ def find(
     table: Table, index: Index, split: str, wanted: Wanted, *, start: int, count: int, backwards: bool = False
 ) -> Found:
     """Find `count` rows from `start` on, or before it; stop after BUDGET_S, with what was found until then."""
-    known, until = index.splits[split], time.monotonic() + BUDGET_S
+    known, started = index.splits[split], time.monotonic()
+    counts = not start and not backwards
     done = known.groups  # the index goes on meanwhile
     groups = table.groups(split)
     ahead = [at for at, group in enumerate(groups) if (group.start < start if backwards else group.stop > start)]
@@ -100,13 +104,18 @@ def find(
         if wanted.text:
             rows = rows[np.isin(rows - group.start, _with_text(texts, wanted.text, needle))]
         found += rows[:: -1 if backwards else 1].tolist()
-        if len(found) > count or time.monotonic() > until:
+        seconds = time.monotonic() - started
+        if seconds > BUDGET_S or len(found) > count and (not counts or seconds > COUNTING_S):
             stop = group.start if backwards else group.stop
             break
+    else:
+        if counts:
+            index.remember((split, wanted), len(found))
     if len(found) > count:
         stop = found[count - 1] if backwards else found[count]
     is_end = stop == (0 if backwards else table.splits[split])
-    return Found(sorted(found[:count]), None if is_end else stop, looked_at, _total(known, wanted))
+    total = _total(known, wanted)
+    return Found(sorted(found[:count]), None if is_end else stop, looked_at, index.totals.get((split, wanted), total))
 
 
 def _may_have(known: Known, done: int, groups: list[Group], wanted: Wanted, needle: bytes) -> Flags:

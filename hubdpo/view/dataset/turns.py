@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +98,10 @@ def _indented(value: object) -> str:
     held: Any = orjson.loads(value) if isinstance(value, str) else value
     function = held.get("function") if isinstance(held, dict) else None
     if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
-        with contextlib.suppress(ValueError):  # not JSON: shown as it is
-            held = {**held, "function": {**function, "arguments": json.loads(arguments)}}
-    return json.dumps(held, indent=2, ensure_ascii=False)
+        with contextlib.suppress(ValueError, TypeError):  # not JSON, or nested deeper than JSON may be: as it is
+            return indented({**held, "function": {**function, "arguments": orjson.loads(arguments)}})
+    return indented(held)
+
+
+def indented(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

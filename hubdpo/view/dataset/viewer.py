@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
@@ -11,7 +10,7 @@ from hubdpo.console import counted
 from hubdpo.view.dataset.index import Index
 from hubdpo.view.dataset.search import Found, Longer, Wanted, find, sources_of
 from hubdpo.view.dataset.table import Table
-from hubdpo.view.dataset.turns import Pair, pair_of
+from hubdpo.view.dataset.turns import Pair, indented, pair_of
 from hubdpo.view.page import Asked, Page, PageError
 from hubdpo.view.thing import Thing
 
@@ -127,7 +126,7 @@ def _one_row(asked: Asked, thing: Thing, table: Table, split: str) -> Page:
             "before": _address(asked, split, number - 1) if number else None,
             "after": _address(asked, split, number + 1) if number + 1 < count else None,
             "address_of": lambda pair: _address(asked, pair.split, pair.number),
-            "json": json.dumps(pair.row, indent=2, ensure_ascii=False),
+            "json": indented(pair.row),
             "page_of": asked.link(
                 "viewer", split=split, revision=asked.text("revision"), **{"from": number // ROWS * ROWS}
             ),
