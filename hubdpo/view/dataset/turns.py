@@ -80,12 +80,13 @@ def messages_of(value: Sequence[Mapping[str, Any] | str]) -> list[dict[str, Any]
 def _turns(message: Mapping[str, Any]) -> list[Turn]:
     """Return the parts of a message: reasoning, text, calls of tools, and other members."""
     role, name = str(message.get("role")), message.get("name")
+    reasoning, calls = message.get("reasoning_content"), message.get("tool_calls") or []
     turns = []
-    if reasoning := message.get("reasoning_content"):
+    if reasoning:
         turns.append(Turn("reasoning", f"{role}, reasoning", str(reasoning)))
-    if message.get("content") or not turns:
+    if message.get("content") or not (reasoning or calls):
         turns.append(Turn(role, f"{role} {name}" if name else role, str(message.get("content") or "")))
-    for call in message.get("tool_calls") or []:
+    for call in calls:
         turns.append(Turn("call", f"{role} calls a tool", _indented(call)))
     known = {"role", "content", "name", "reasoning_content", "tool_calls"}
     if others := {key: value for key, value in message.items() if key not in known and value is not None}:
