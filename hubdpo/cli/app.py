@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hubdpo import console
-from hubdpo.cli import local, releases, stages
+from hubdpo.cli import hub, local, releases, stages
 from hubdpo.cli.command import error_boundary, suggested_option
 from hubdpo.cli.diff import diff
 from hubdpo.cli.help import HelpCommand
@@ -51,7 +51,7 @@ def root(
 
 for run in (
     stages.prepare, stages.train, stages.sweep, stages.evaluate, stages.push, releases.verify, releases.versions, diff,
-    releases.inspect, view, stages.merge, releases.load, local.serve_hub, local.doctor, local.demo,
+    releases.inspect, view, stages.merge, releases.load, hub.serve_hub, local.doctor, local.demo,
 ):  # fmt: skip
     kind = SeveralValues if run is stages.sweep else HelpCommand
     app.command(run.__name__.replace("_", "-"), cls=kind)(run)

@@ -1,11 +1,10 @@
-"""`hubdpo serve-hub`, `doctor` and `demo`: try things out on this machine."""
+"""`hubdpo doctor` and `demo`: try things out on this machine."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,66 +12,9 @@ import typer
 
 from hubdpo import console
 from hubdpo.artefacts.folders.cache import cache_folder
-from hubdpo.cli.command import command, error_boundary
-from hubdpo.cli.serving import until_stopped
+from hubdpo.cli.command import command
 from hubdpo.machine.refusals import in_units
 from hubdpo.version import __version__, library_versions
-
-
-def serve_hub(
-    folder: Annotated[Path, typer.Argument(help="Folder of the repos; created if missing.", metavar="DIR")],
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="N", help="Port on 127.0.0.1; 0 picks a free port.")
-    ] = 0,
-    token: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Token to accept; repeatable. Other users of the machine can see it in the process list.",
-            metavar="NAME:VALUE[:read|write]",
-        ),
-    ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File of tokens, one per line, readable by you alone.", metavar="FILE")
-    ] = None,
-    org: Annotated[
-        list[str] | None,
-        typer.Option(help="Organisation, whose members own the repos NAME/*; repeatable.", metavar="NAME:USER,USER"),
-    ] = None,
-    access_log: Annotated[
-        str | None, typer.Option(help="File to append a line to for each request; `-` is stderr.", metavar="FILE")
-    ] = None,
-) -> None:
-    """Serve a local Hub until stopped.
-
-    Set HF_ENDPOINT to the printed address, and HF_TOKEN. Any Hub client
-    then works with this server, through Xet or (HF_HUB_DISABLE_XET=1) LFS.
-
-    All data lives in DIR; to back it up, stop the server and copy DIR.
-    Tokens come from --token-file, HUBDPO_HUB_TOKENS (space-separated) or
-    --token, and are stored as hashes. User NAME owns the repos NAME/*.
-    """
-    with error_boundary():
-        from hubdpo.loopback.http.access_log import AccessLog
-        from hubdpo.loopback.limits import ignore_full_disk
-        from hubdpo.loopback.server import LoopbackHub
-        from hubdpo.loopback.storage.tokens import declared_in_environment, declared_in_file
-        from hubdpo.view.hub.pages import HubPages
-
-        tokens, orgs = declared_in_environment(os.environ)
-        tokens += token or ()
-        orgs += org or ()
-        if token_file is not None:
-            declared = declared_in_file(token_file)
-            tokens, orgs = tokens + declared.tokens, declared.orgs + orgs
-        log = AccessLog(access_log).write if access_log else lambda _: None
-        server = LoopbackHub(folder, port=port, tokens=tokens, orgs=orgs, done=log, pages=HubPages())
-        sys.unraisablehook = ignore_full_disk
-        console.result(f"HF_ENDPOINT={server.endpoint}", {"HF_ENDPOINT": server.endpoint})
-        console.info(f"serving {folder}, to browsers too; stop with Ctrl-C")
-        try:
-            until_stopped(server.serve_forever)
-        finally:
-            server.stop()
 
 
 @command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,13 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
 
-def start(folder: Path) -> tuple[subprocess.Popen[str], str]:
+def start(folder: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-c", "from hubdpo.cli.app import main; main()", "serve-hub", str(folder)]
     server = subprocess.Popen(
-        [*command, "--token", "carol:hf_carol"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        [*command, "--token", "carol:hf_carol", *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         # as a shell starts what ends with `&`
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )  # fmt: skip
@@ -48,3 +51,30 @@ def test_repos_outlive_the_server(tmp_path: Path) -> None:
             assert api.repo_exists("carol/kept")
         finally:
             stop(server)
+
+
+def ask(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from hubdpo.cli.app import main; main()", "serve-hub", str(folder), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100)
+
+
+def test_tokens_are_listed_and_revoked_while_the_server_runs(tmp_path: Path) -> None:
+    server, line = start(tmp_path / "hub", "--token", "eve:hf_eve:read", "--org", "team:carol")
+    try:
+        api = HfApi(endpoint=line.partition("=")[2], token="hf_eve")
+        assert api.whoami()["name"] == "eve"
+        listed = ask(tmp_path / "hub", "--list-tokens")
+        assert listed.stdout == "2 valid tokens of 2 users, 1 organisation\n" and "hf_" not in listed.stderr
+        carol, eve = json.loads(ask(tmp_path / "hub", "--list-tokens", "--json").stdout)["tokens"]
+        assert (carol["user"], carol["role"], carol["organisations"]) == ("carol", "write", ["team"])
+        assert (eve["user"], eve["role"], eve["revoked"], carol["last_used"]) == ("eve", "read", None, None)
+        assert eve["added"] and eve["last_used"]
+        assert ask(tmp_path / "hub", "--revoke", eve["id"]).stdout == f"revoked 1 token: {eve['id']} of eve\n"
+        with pytest.raises(HfHubHTTPError, match="Invalid user token"):
+            api.whoami()
+        again = ask(tmp_path / "hub", "--revoke", "eve")
+        assert again.returncode == 2 and again.stderr.splitlines()[0] == "error: no valid token has the user or id eve"
+        assert HfApi(endpoint=line.partition("=")[2], token="hf_carol").whoami()["name"] == "carol"
+    finally:
+        assert stop(server) == 0
+    assert ask(tmp_path / "hub", "--list-tokens").stdout == "1 valid token of 2 users, 1 organisation\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -112,6 +112,16 @@ class Pulls:
                     _merge(git, entry, user)
             write_document(self._path(repo), entries)
         return as_json(answer)
+
+    def follow(self, repo: Repo, commits: Mapping[bytes, bytes]) -> None:
+        """Write the new ids of rewritten commits into all pull requests; the caller holds the lock of the repo."""
+        entries = self._read(repo)
+        for entry in entries:
+            for field in ("base", "merge"):
+                if entry[field]:
+                    entry[field] = commits.get(entry[field].encode(), entry[field].encode()).decode()
+        if entries:
+            write_document(self._path(repo), entries)
 
     def _path(self, repo: Repo) -> Path:
         return self._store.git_folder(repo) / "discussions.json"

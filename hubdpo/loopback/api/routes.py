@@ -11,6 +11,7 @@ from hubdpo.loopback.api.collections import Collections
 from hubdpo.loopback.api.commits import Commits
 from hubdpo.loopback.api.facts import Describer
 from hubdpo.loopback.api.files import Files
+from hubdpo.loopback.api.lfs_files import LfsFiles
 from hubdpo.loopback.api.listing import Listing
 from hubdpo.loopback.api.namespaces import Namespaces
 from hubdpo.loopback.api.pulls import Pulls
@@ -42,6 +43,7 @@ class Routes:
         namespaces = Namespaces(store, describer)
         self._files = files = Files(store, xet_store, signer, endpoint)
         pulls, xet = Pulls(store), Xet(store, xet_store, signer, endpoint)
+        lfs_files = LfsFiles(store, xet_store, pulls)
         commits = Commits(store, pulls, endpoint)
         # signed URLs, for which clients send no token, and calls with a Xet token
         self._signed: Table = {
@@ -91,6 +93,9 @@ class Routes:
             f"POST branch{REST}": commits.create_branch,
             f"POST tag{REST}": commits.create_tag,
             f"DELETE (branch|tag){REST}": commits.delete_ref,
+            "GET lfs-files": lfs_files.listing,
+            "POST lfs-files/batch": lfs_files.delete,
+            "POST lfs-files/duplicate": lfs_files.duplicate,
             "GET discussions": pulls.listing,
             "POST discussions": pulls.create,
             f"GET discussions/{NAME}": pulls.details,
@@ -102,8 +107,10 @@ class Routes:
         try:
             if self._pages and (page := self._pages(request, self._reading)):
                 return page
-            if request.segments[0] in ("_cdn", "_lfs", "_xet"):
-                return _answered(self._signed, request, request.segments)
+            parts = request.segments
+            if parts[0] in ("_cdn", "_lfs", "_xet"):
+                generation = len(parts) > 1 and parts[0] == "_xet" and parts[1].startswith("~")  # see Xet.token
+                return _answered(self._signed, request, [parts[0], *parts[2:]] if generation else parts)
             request.user = access.authenticate(self._store, request)
             return self._route(request)
         except Redirection as redirection:

@@ -8,17 +8,19 @@ import shutil
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dulwich.repo import Repo as GitRepo
 
+from hubdpo.errors import ConfigError
 from hubdpo.loopback.http.wire import CHUNK, Body, Refusal
 from hubdpo.loopback.storage.accounts import Accounts
 from hubdpo.loopback.storage.folder import (
+    Taken,
     close_to_others,
     hold,
     made_or_left,
@@ -57,6 +59,14 @@ class Repo:
     def page(self) -> str:
         """Path of the repo's page below the endpoint."""
         return f"{'' if self.kind == 'model' else self.kind + 's/'}{self.id}"
+
+
+class Large(NamedTuple):
+    """A large file that a repo may refer to; `pushed` is when it was uploaded, in seconds since the epoch."""
+
+    oid: str
+    size: int
+    pushed: float
 
 
 class Store:
@@ -141,6 +151,9 @@ class Store:
     def repos(self, kind: str) -> list[Repo]:
         return [_repo(row) for row in self.query(f"{SELECT} WHERE kind = ? ORDER BY id", kind)]
 
+    def all_repos(self) -> list[Repo]:
+        return [_repo(row) for row in self.query(f"{SELECT} ORDER BY kind, id")]
+
     def set_private(self, repo: Repo, private: bool) -> None:
         self.query("UPDATE repo SET private = ? WHERE place = ?", int(private), repo.place)
 
@@ -218,6 +231,15 @@ class Store:
         """Let a repo refer to a large file that is stored and verified."""
         self.query("INSERT OR REPLACE INTO large VALUES (?, ?, ?, ?)", repo.place, oid, size, time.time())
 
+    def large_of(self, repo: Repo) -> list[Large]:
+        rows = self.query("SELECT oid, size, pushed FROM large WHERE place = ?", repo.place)
+        return [Large(oid, size, pushed or repo.created) for oid, size, pushed in rows]
+
+    def unlink_large(self, repo: Repo, oids: Iterable[str]) -> None:
+        with self.tables.transaction():
+            for oid in oids:
+                self.query("DELETE FROM large WHERE place = ? AND oid = ?", repo.place, oid)
+
     def receive(self, repo: Repo, oid: str, size: int, body: Body) -> None:
         """Store a large file. Raise Refusal 400, storing nothing, when size or SHA-256 differ from the announced."""
         digest, count = hashlib.sha256(), 0
@@ -234,3 +256,25 @@ class Store:
 def _repo(row: tuple[Any, ...]) -> Repo:
     kind, repo_id, private, created, place = row
     return Repo(kind, repo_id, bool(private), created, place)
+
+
+def present(root: Path) -> Path:
+    """Return a Hub folder. Raise ConfigError if it is none."""
+    if not (root / "hub.sqlite").exists():
+        raise ConfigError(f"there is no Hub in {root}", hint=f"hubdpo serve-hub {root}     (makes one)")
+    return root
+
+
+@contextmanager
+def accounts_in(root: Path) -> Iterator[Accounts]:
+    """Yield the accounts of a Hub folder, which a server may be using: it notices a change at its next request."""
+    with ExitStack() as stack:
+        try:
+            store = Store(present(root))
+        except Taken:
+            tables = Tables(root, take_over=False)
+            stack.callback(tables.close)
+            yield Accounts(tables, signing_secret(root)[0])
+        else:
+            stack.callback(store.close)
+            yield store.accounts

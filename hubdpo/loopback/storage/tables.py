@@ -27,6 +27,7 @@ CREATE TABLE xorb (hash TEXT PRIMARY KEY, chunks BLOB);
 CREATE TABLE chunk (hash TEXT PRIMARY KEY, xorb TEXT);
 CREATE TABLE xet (hash TEXT PRIMARY KEY, oid TEXT, size INT, terms TEXT);
 CREATE INDEX xet_by_oid ON xet (oid);
+CREATE TABLE collected (at REAL);
 """
 PLACE = "kind || '/' || id || '.git'"
 COPIED = {
@@ -44,14 +45,14 @@ COPIED = {
 class Tables:
     """The tables of the Hub folder `root`, for any number of threads. Raise ConfigError if a later version wrote it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, take_over: bool = True) -> None:
         self.guard = threading.RLock()
         self._database = sqlite3.connect(root / "hub.sqlite", check_same_thread=False, isolation_level=None)
         try:
             for pragma in PRAGMAS:
                 self.query(f"PRAGMA {pragma}")
             with self.transaction():
-                self._bring_up_to_date(root)
+                self._bring_up_to_date(root, take_over)
         except BaseException:
             self._database.close()
             raise
@@ -77,7 +78,7 @@ class Tables:
                     self._database.execute("ROLLBACK")
                 raise
 
-    def _bring_up_to_date(self, root: Path) -> None:
+    def _bring_up_to_date(self, root: Path, take_over: bool) -> None:
         version = self.query("PRAGMA user_version")[0][0]
         if version > VERSION:
             raise ConfigError(
@@ -85,6 +86,8 @@ class Tables:
             )
         if version == VERSION:
             return
+        if not take_over:
+            raise ConfigError(f"a server of an older version uses this folder: {root}", hint="stop it first")
         names = {name for (name,) in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")}
         old = [name for name in COPIED if name in names]
         renamed = [f"ALTER TABLE {name} RENAME TO {name}_0" for name in old]

@@ -24,13 +24,16 @@ class Xet:
         self._store, self._files, self._signer, self._endpoint = store, files, signer, endpoint
         self._cdn = endpoint.replace("127.0.0.1", "localhost")
         self._chunk_key = signer.key("chunks")
+        collected = store.query("SELECT COUNT(*) FROM collected")[0][0]
+        self._generation = signer.key(f"generation {collected}").hex()[:16]
 
     def token(self, request: Request, repo: Repo, scope: str) -> Answer:
         """Return a token to read or to upload large files of one repo; committing them takes a Hub token."""
         if scope == "write":
             may_propose(request, repo)
         token, until = self._signer.token(scope, repo.kind, repo.id, request.reader)
-        url = f"{self._endpoint}/_xet"
+        # clients remember, by this address, which chunks they sent: after some were removed they must ask again
+        url = f"{self._endpoint}/_xet/~{self._generation}"
         return as_json(
             {"accessToken": token, "exp": until, "casUrl": url},
             X_Xet_Cas_Url=url, X_Xet_Access_Token=token, X_Xet_Token_Expiration=str(until),
