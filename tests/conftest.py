@@ -15,13 +15,16 @@ import pytest
 
 from hubdpo import console
 from hubdpo.loopback.server import LoopbackHub
+from hubdpo.view.hub.pages import HubPages
 
 _SCRATCH = Path(tempfile.mkdtemp(prefix="hubdpo-tests-"))
 atexit.register(shutil.rmtree, _SCRATCH, ignore_errors=True)
 
 WRITE_TOKEN, READ_TOKEN, OTHER_TOKEN = "hf_alice_write", "hf_alice_read", "hf_bob_write"
 _SERVER = LoopbackHub(
-    _SCRATCH / "hub", tokens=[f"alice:{WRITE_TOKEN}:write", f"alice:{READ_TOKEN}:read", f"bob:{OTHER_TOKEN}:write"]
+    _SCRATCH / "hub",
+    tokens=[f"alice:{WRITE_TOKEN}:write", f"alice:{READ_TOKEN}:read", f"bob:{OTHER_TOKEN}:write"],
+    pages=HubPages(),
 )
 _SERVER.start()
 atexit.register(_SERVER.stop)

@@ -36,7 +36,7 @@ class Row(NamedTuple):
 def changes(remote: Remote, tags: dict[str, str], release: ReleaseSnapshot) -> str:
     """Write the section for a release: itself, and every release of a lower version."""
     lower = [tag for tag in newest_first(tags) if is_higher(release.tag, tag)]
-    known = _rows_in_card(remote.at(tags[lower[0]])) if lower else {}
+    known = rows_in_card(remote.at(tags[lower[0]])) if lower else {}
     rows = [Row(release.tag, THIS, _change(remote, tags, release, lower))]
     for number, tag in enumerate(lower, start=1):
         row = known.get(tag)
@@ -62,7 +62,8 @@ def _change(remote: Remote, tags: dict[str, str], release: Snapshot | None, lowe
     return what_changed(before, release) if before else FIRST
 
 
-def _rows_in_card(snapshot: Snapshot) -> dict[str, Row]:
+def rows_in_card(snapshot: Snapshot) -> dict[str, Row]:
+    """Return the lines of the releases that a card lists, by tag."""
     try:
         section = split_card(snapshot.text(CARD_FILE)).changes if CARD_FILE in snapshot.files else None
     except ArtefactError:  # a card that hubdpo did not write

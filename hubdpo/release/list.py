@@ -10,6 +10,7 @@ from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.open import find_types, say_which
 from hubdpo.hub.reference import parse_ref
 from hubdpo.hub.retry import repeat
+from hubdpo.hub.snapshot import Snapshot
 from hubdpo.hub.transport import api
 from hubdpo.hub.versions import newest_first
 from hubdpo.release.remote import Remote
@@ -52,14 +53,24 @@ def releases(repo_id: str) -> list[Listed]:
 
 
 def _listed(remote: Remote, tag: str, commit: str, *, on_main: bool) -> Listed:
+    return listed(remote.at(commit), tag, day_of(remote, commit), on_main=on_main)
+
+
+def day_of(remote: Remote, commit: str) -> str:
+    """Return the day of a commit, YYYY-MM-DD in UTC, "" when the Hub does not tell."""
     info = repeat(lambda: api().repo_info(**remote.named, revision=commit))
-    bundle = remote.at(commit).bundle
+    return info.last_modified.date().isoformat() if info.last_modified else ""
+
+
+def listed(snapshot: Snapshot, tag: str, date: str, *, on_main: bool) -> Listed:
+    """Describe the release that a tag names, by the files of its commit."""
+    bundle = snapshot.bundle
     if bundle is not None and tag != f"v{bundle.version}":  # somebody tagged a release's commit by hand
         bundle = None
     return Listed(
         tag=tag,
-        commit=commit,
-        date=info.last_modified.date().isoformat() if info.last_modified else "",
+        commit=str(snapshot.commit),
+        date=date,
         kind=bundle.kind if bundle else None,
         files=len(bundle.files) if bundle else None,
         bytes=sum(entry.size for entry in bundle.files.values()) if bundle else None,

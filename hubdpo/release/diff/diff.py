@@ -88,15 +88,23 @@ def diff(before: str | Path, after: str | Path) -> Diff:
     """
     before, after = checked_name("before", before), checked_name("after", after)
     old, new = open_release(before), open_release(after)
-    kind = _kind(old)
-    if kind != _kind(new):
+    if _kind(old) != _kind(new):
         raise ConfigError(
-            f"`{before}` holds {A_KIND[kind]}, and `{after}` {A_KIND[_kind(new)]}",
+            f"`{before}` holds {A_KIND[_kind(old)]}, and `{after}` {A_KIND[_kind(new)]}",
             hint="compare two of the same kind",
         )
+    return compare(old, new)
+
+
+def compare(old: Snapshot, new: Snapshot, *, contents: bool = True) -> Diff:
+    """Compare two folders or releases of the same kind, whose manifests are verified; `contents` are rows and weights.
+
+    Without `contents` there are neither `rows` nor `weights`.
+    """
+    kind = _kind(old)
     files, same = _files(listed_files(old), listed_files(new))
-    is_same_content = content_hashes(old) == content_hashes(new)
-    differ = _unmeasured(old, new) if kind == "adapter" and not is_same_content else None
+    measured = contents and content_hashes(old) != content_hashes(new)
+    differ = _unmeasured(old, new) if kind == "adapter" and measured else None
     return Diff(
         before=_name(old),
         after=_name(new),
@@ -105,12 +113,12 @@ def diff(before: str | Path, after: str | Path) -> Diff:
         files=files,
         same_files=same,
         data=_data(old, new),
-        rows=_rows(old, new) if kind == "dataset" and not is_same_content else None,
+        rows=_rows(old, new) if kind == "dataset" and measured else None,
         config=_options(config_of(old), config_of(new)),
         lineage=_options(_origin(old), _origin(new)),
         metrics=_metrics(old.evaluation, new.evaluation) if old.evaluation and new.evaluation else {},
         same_test_data=old.run.dataset.fingerprint == new.run.dataset.fingerprint if old.run and new.run else None,
-        weights=_weights(old, new, kind) if kind != "dataset" and not is_same_content and differ is None else None,
+        weights=_weights(old, new, kind) if kind != "dataset" and measured and differ is None else None,
         weights_differ=differ,
     )
 
@@ -121,11 +129,16 @@ def open_release(ref: str) -> Snapshot:
     if snapshot.commit is None:
         folder_kind(Path(ref))
     else:
-        if BUNDLE_FILE not in snapshot.files:
-            raise ArtefactError(f"`{ref}` is no release of hubdpo", hint=f"hubdpo versions {snapshot.name}")
-        snapshot.bundle = Bundle.parse(snapshot.read(BUNDLE_FILE), BUNDLE_FILE)
-        _verified(snapshot, list(MANIFESTS))
+        verify_release(snapshot)
     return snapshot
+
+
+def verify_release(snapshot: Snapshot) -> None:
+    """Read the list of files of a release, and verify its manifests. Raise ArtefactError for any other repo."""
+    if BUNDLE_FILE not in snapshot.files:
+        raise ArtefactError(f"`{snapshot.ref}` is no release of hubdpo", hint=f"hubdpo versions {snapshot.name}")
+    snapshot.bundle = Bundle.parse(snapshot.read(BUNDLE_FILE), BUNDLE_FILE)
+    _verified(snapshot, list(MANIFESTS))
 
 
 def _verified(snapshot: Snapshot, names: list[str]) -> Path:

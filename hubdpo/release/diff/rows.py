@@ -1,11 +1,11 @@
-"""Count the pairs that two versions of a dataset share, by 64-bit hashes of their rows."""
+"""Count and find the pairs that two versions of a dataset do not share, by 64-bit hashes of their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo.errors import ArtefactError
 
@@ -45,25 +45,82 @@ def compare_rows(before: Sequence[Path], after: Sequence[Path]) -> RowChanges:
     return RowChanges(*counts)
 
 
+class Side(NamedTuple):
+    """Hashes of all rows of a version, in their order, and where the rows of each split begin."""
+
+    pairs: Hashes
+    prompts: Hashes
+    starts: dict[str, int]
+
+    def place(self, row: int) -> tuple[str, int]:
+        """Return the split of a row, and its number in there."""
+        split = [name for name, start in self.starts.items() if start <= row][-1]
+        return split, row - self.starts[split]
+
+
+class RowPlaces(NamedTuple):
+    """Rows that only one version has: those of one prompt, which changed, and the others."""
+
+    before: Side
+    after: Side
+    changed: npt.NDArray[np.intp]
+    """The row before and after, shaped (rows, 2)."""
+    removed: npt.NDArray[np.intp]
+    added: npt.NDArray[np.intp]
+
+
+def find_rows(before: Mapping[str, Sequence[Path]], after: Mapping[str, Sequence[Path]]) -> RowPlaces | None:
+    """Find the rows that differ, in the files of each split. Return None for more rows than fit into memory."""
+    import numpy as np
+
+    if max(sum(_check(path) for paths in side.values() for path in paths) for side in (before, after)) > MOST_HASHES:
+        return None
+    old, new = _side(before), _side(after)
+    removed, added = (np.flatnonzero(~np.isin(a.pairs, b.pairs)) for a, b in ((old, new), (new, old)))
+    _, first, second = np.intersect1d(old.prompts[removed], new.prompts[added], return_indices=True)
+    changed = np.stack([removed[first], added[second]], axis=1)
+    changed = changed[np.argsort(changed[:, 0])]
+    return RowPlaces(old, new, changed, np.delete(removed, first), np.delete(added, second))
+
+
+def _side(splits: Mapping[str, Sequence[Path]]) -> Side:
+    import numpy as np
+
+    parts: list[tuple[Hashes, Hashes]] = [(np.zeros(0, np.uint64),) * 2]
+    starts: dict[str, int] = {}
+    for split, paths in splits.items():
+        starts[split] = sum(len(pairs) for pairs, _ in parts)
+        parts += [hashes for path in paths for hashes in _hashes_of_rows(path)]
+    pairs, prompts = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Side(pairs, prompts, starts)
+
+
 def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Hashes, Hashes]:
     """Return the distinct hashes of the pairs, and of the prompts, that fall into one share of the passes."""
+    import numpy as np
+
+    parts: tuple[list[Hashes], list[Hashes]] = ([], [])
+    for path in paths:
+        for hashes in _hashes_of_rows(path):
+            for part, values in zip(parts, hashes, strict=True):
+                part.append(np.unique(values[values % np.uint64(passes) == share]))
+    pairs, prompts = (np.unique(np.concatenate(part)) if part else np.zeros(0, np.uint64) for part in parts)
+    return pairs, prompts
+
+
+def _hashes_of_rows(path: Path) -> Iterator[tuple[Hashes, Hashes]]:
+    """Yield the hashes of pairs, and of prompts, of the rows of a file in their order."""
     import numpy as np
     import pyarrow.parquet as pq
 
     from hubdpo.artefacts.formats.messages import COLUMNS, TOOLS
 
-    parts: tuple[list[Hashes], list[Hashes]] = ([], [])
-    for path in paths:
-        with pq.ParquetFile(path) as file:
-            names = [name for name in (*COLUMNS, TOOLS) if name in file.schema_arrow.names]
-            for batch in _batches(file, path, names):
-                columns = _digests(batch)
-                whole = [_short(b"".join(row)) for row in zip(*columns, strict=True)]
-                for part, values in zip(parts, (whole, [_short(prompt) for prompt in columns[0]]), strict=True):
-                    hashes = np.array(values, np.uint64)
-                    part.append(np.unique(hashes[hashes % np.uint64(passes) == share]))
-    pairs, prompts = (np.unique(np.concatenate(part)) if part else np.zeros(0, np.uint64) for part in parts)
-    return pairs, prompts
+    with pq.ParquetFile(path) as file:
+        names = [name for name in (*COLUMNS, TOOLS) if name in file.schema_arrow.names]
+        for batch in _batches(file, path, names):
+            columns = _digests(batch)
+            pairs = [_short(b"".join(row)) for row in zip(*columns, strict=True)]
+            yield np.array(pairs, np.uint64), np.array([_short(prompt) for prompt in columns[0]], np.uint64)
 
 
 def _digests(batch: pa.RecordBatch) -> list[Hashes]:

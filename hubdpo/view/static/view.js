@@ -49,7 +49,7 @@ for (const form of document.querySelectorAll("form.filters")) {
     for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
   });
 }
-for (const field of document.querySelectorAll("form.filters select")) {
+for (const field of document.querySelectorAll("form.filters:not([data-by-hand]) select")) {
   field.addEventListener("change", () => field.form.requestSubmit());
 }
 
