@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from hubdpo.loopback.http.wire import JSON, Refusal
 
 Files = dict[bytes, tuple[int, bytes]]
 """Path to mode and blob id."""
+MOVED = "The branch was updated since you opened this page. Please refresh and try again."
 FILE_MODE = 0o100644
 POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d+)\n")
 
@@ -89,16 +91,18 @@ def tree_entry(repo: Repo, path: bytes, sha: bytes) -> JSON:
     return entry
 
 
-def list_tree(repo: Repo, tree: bytes, prefix: bytes, *, recursive: bool) -> list[JSON]:
-    """List the entries of a tree, folders first."""
-    folders: list[JSON] = []
-    files: list[JSON] = []
-    for name, _, sha in repo.object_store[tree].iteritems():
-        entry = tree_entry(repo, prefix + name, sha)
-        (files if entry["type"] == "file" else folders).append(entry)
-        if recursive and entry["type"] == "directory":
-            folders += list_tree(repo, sha, prefix + name + b"/", recursive=True)
-    return folders + files
+def is_folder(repo: Repo, sha: bytes) -> bool:
+    return isinstance(repo.object_store[sha], Tree)
+
+
+def list_tree(repo: Repo, tree: bytes, prefix: bytes, *, recursive: bool) -> list[tuple[bytes, bytes]]:
+    """Return path and object id of what is in a tree, folders first."""
+    entries = list(repo.object_store[tree].iteritems())
+    folders: list[tuple[bytes, bytes]] = []
+    for name, _, sha in (entry for entry in entries if stat.S_ISDIR(entry[1])):
+        folders.append((prefix + name, sha))
+        folders += list_tree(repo, sha, prefix + name + b"/", recursive=True) if recursive else []
+    return folders + [(prefix + name, sha) for name, mode, sha in entries if not stat.S_ISDIR(mode)]
 
 
 def add_blob(repo: Repo, data: bytes) -> bytes:
@@ -108,8 +112,14 @@ def add_blob(repo: Repo, data: bytes) -> bytes:
     return bytes(blob.id)
 
 
-def write_commit(repo: Repo, ref: bytes, parent: bytes | None, files: Files, message: str, user: str) -> bytes:
-    """Commit files and move the ref. Raise Refusal 400 for a path that is file and folder, 412 if the ref has moved."""
+def write_commit(
+    repo: Repo, ref: bytes, parent: bytes | None, files: Files, message: str, user: str, *,
+    replaced: bytes | None = None,
+) -> bytes:  # fmt: skip
+    """Commit files and move the ref, from the parent, or from the commit that is replaced.
+
+    Raise Refusal 400 for a path that is file and folder, 412 if the ref has moved.
+    """
     for path in files:
         parts = path.split(b"/")
         if any(b"/".join(parts[:depth]) in files for depth in range(1, len(parts))):
@@ -123,9 +133,10 @@ def write_commit(repo: Repo, ref: bytes, parent: bytes | None, files: Files, mes
     commit.encoding = b"UTF-8"
     commit.message = _message(message)
     repo.object_store.add_object(commit)
-    moved = repo.refs.set_if_equals(ref, parent, commit.id) if parent else repo.refs.add_if_new(ref, commit.id)
+    before = replaced or parent
+    moved = repo.refs.set_if_equals(ref, before, commit.id) if before else repo.refs.add_if_new(ref, commit.id)
     if not moved:
-        raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+        raise Refusal(412, MOVED)
     return bytes(commit.id)
 
 

@@ -11,7 +11,7 @@ from dulwich.refs import check_ref_format
 
 from hubdpo.loopback.http.wire import Refusal
 
-KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
+KINDS = {"models": "model", "datasets": "dataset", "spaces": "space", "kernels": "kernel"}
 """The kind of a repo by its name in URLs."""
 NAME = re.compile(r"[\w-][\w.-]{0,94}[\w-]|\w", re.ASCII)
 RESERVED = {*KINDS, "api", "collections", "resolve", "raw", "_cdn", "_lfs", "_xet"}

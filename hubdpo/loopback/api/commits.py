@@ -77,7 +77,7 @@ class Commits:
             if parent is None:
                 raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
             if (expected := header.text("parentCommit")) and not parent.decode().startswith(expected):
-                raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+                raise Refusal(412, gitio.MOVED)
             files = gitio.files_of(git, parent)
             for key, value in _operations(body):
                 if key != "header":
@@ -105,7 +105,7 @@ class Commits:
     def _apply(self, git: GitRepo, repo: Repo, files: gitio.Files, key: str, value: Fields) -> None:
         """Apply one operation of a commit to `files`."""
         named = value.text("path")
-        path = file_path(named.removesuffix("/") if key == "deletedFolder" else named)
+        path = file_path(named.removesuffix("/") if key in ("deletedFile", "deletedFolder") else named)
         if key == "file":
             files[path] = (gitio.FILE_MODE, gitio.add_blob(git, _content(value)))
         elif key == "lfsFile":
@@ -115,8 +115,8 @@ class Commits:
                 raise Refusal(400, f"{path.decode()} points to an object that was not uploaded: {oid}")
             files[path] = (gitio.FILE_MODE, gitio.add_blob(git, gitio.pointer(oid, size)))
         elif key in ("deletedFile", "deletedFolder"):
-            prefix = path + b"/"
-            deleted = [name for name in files if name == path or (key == "deletedFolder" and name.startswith(prefix))]
+            # as on huggingface.co, a folder may be named without its slash
+            deleted = [name for name in files if name == path or name.startswith(path + b"/")]
             if not deleted:
                 raise Refusal(404, f"A file with this name doesn't exist: {path.decode()}", "EntryNotFound")
             for name in deleted:
@@ -136,18 +136,19 @@ class Commits:
         user = may_write(request, repo)
         fields = sent_fields(request)
         with self._store.changing(repo) as git:
+            commit = gitio.resolve(git, revision)
             ref = ref_name("refs/tags/", fields.text("tag"), git.refs.as_dict())
-            gitio.write_tag(git, ref, gitio.resolve(git, revision), fields.text("message"), user.name)
+            gitio.write_tag(git, ref, commit, fields.text("message"), user.name)
 
     def delete_ref(self, request: Request, repo: Repo, kind: str, name: str) -> None:
         may_write(request, repo)
         sent_fields(request)
         if (kind, name) == ("branch", "main"):
-            raise Refusal(400, "Cannot delete the main branch")
+            raise Refusal(400, "Cannot delete refs/heads/main")
         ref = f"refs/{'heads' if kind == 'branch' else 'tags'}/{name}".encode()
         with self._store.changing(repo) as git:
             if ref not in git.refs.as_dict():
-                raise Refusal(404, f"Reference {name} does not exist", "RevisionNotFound")
+                raise Refusal(404, f"Invalid rev id: {name}", "RevisionNotFound")
             del git.refs[ref]
 
     def validate_yaml(self, request: Request) -> Answer:

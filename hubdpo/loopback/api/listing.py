@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlencode
-
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import may_see
 from hubdpo.loopback.api.facts import Describer, Facts, texts
-from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
+from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, next_page
 from hubdpo.loopback.names import KINDS
 from hubdpo.loopback.storage.store import Repo, Store
 
@@ -42,9 +40,7 @@ class Listing:
         answer = as_json([entry for entry in page if entry])
         if len(keys) > size:
             last, repo_id = keys[size - 1]
-            query = [(name, value) for name, value in parse_qsl(request.query) if name != "cursor"]
-            query.append(("cursor", f"{last!r} {repo_id}"))
-            answer.headers["Link"] = f'<{self._endpoint}{request.path}?{urlencode(query)}>; rel="next"'
+            answer.headers["Link"] = next_page(self._endpoint, request, cursor=f"{last!r} {repo_id}")
         return answer
 
     def _matching(self, request: Request, kind: str) -> list[Repo]:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Sequence
-from urllib.parse import parse_qs, urlencode
 
 from dulwich.repo import Repo as GitRepo
-from dulwich.walk import Walker
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import UNGATED, known_user, may_own, may_read, may_write
@@ -16,7 +12,6 @@ from hubdpo.loopback.api.collections import Collections
 from hubdpo.loopback.api.facts import Describer
 from hubdpo.loopback.http.requests import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
-from hubdpo.loopback.limits import LARGEST_JSON, MOST_NAMED
 from hubdpo.loopback.names import identifier, repo_kind, repo_name
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet.store import XetStore
@@ -29,7 +24,7 @@ GIT_ATTRIBUTES = "".join(
     f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
     for pattern in [*(f"*.{ending}" for ending in LARGE_ENDINGS.split()), "*tfevents*"]
 ).encode()
-PAGE = 1000
+SPACE_SDKS = ("static", "gradio", "docker", "streamlit")
 REF_GROUPS = {"branches": "refs/heads/", "converts": "refs/convert/", "tags": "refs/tags/", "pullRequests": "refs/pr/"}
 
 
@@ -45,6 +40,9 @@ class Repos:
         kind, name = repo_kind(fields.text("type")), repo_name(fields.text("name"))
         user = known_user(request)
         owner = may_own(user, fields.text("organization") or user.name, f"create a {kind}")
+        if (sdk := fields.text("sdk") or SPACE_SDKS[0]) not in SPACE_SDKS:
+            raise Refusal(400, f"`sdk` must be one of {', '.join(SPACE_SDKS)}")
+        card = f"---\nsdk: {sdk}\n---\n".encode()
         with self._store.lock_name(kind, f"{owner}/{name}"):
             if there := self._store.named(kind, f"{owner}/{name}"):
                 url = f"{self._endpoint}/{there.page}"
@@ -52,8 +50,9 @@ class Repos:
             repo = self._store.new_repo(kind, f"{owner}/{name}", _is_private(fields))
             url = f"{self._endpoint}/{repo.page}"
             with self._store.lock(repo), self._store.init_git(repo) as git:
-                files = {b".gitattributes": (gitio.FILE_MODE, gitio.add_blob(git, GIT_ATTRIBUTES))}
-                gitio.write_commit(git, b"refs/heads/main", None, files, "initial commit", "system")
+                first = {b".gitattributes": GIT_ATTRIBUTES} | ({b"README.md": card} if kind == "space" else {})
+                files = {path: (gitio.FILE_MODE, gitio.add_blob(git, content)) for path, content in first.items()}
+                gitio.write_commit(git, b"refs/heads/main", None, files, "initial commit", user.name)
                 self._store.add_repo(repo)
         return as_json({"url": url, "name": repo.id, "id": identifier(repo.id)})
 
@@ -119,81 +118,6 @@ class Repos:
             del groups["pullRequests"]
         return as_json(groups)
 
-    def commits(self, request: Request, repo: Repo, revision: str) -> Answer:
-        history = []
-        with self._store.git(repo) as git:
-            for entry in Walker(git.object_store, [gitio.resolve(git, revision)], order="topo"):
-                commit = entry.commit
-                title, _, message = commit.message.decode("utf-8", "replace").partition("\n\n")
-                author = commit.author.decode().partition(" <")[0]
-                history.append(
-                    {
-                        "id": commit.id.decode(), "title": title, "message": message,
-                        "date": gitio.iso(commit.commit_time), "authors": [{"user": author, "avatar": ""}],
-                    }
-                )  # fmt: skip
-        page, size = request.count("p", 0), min(request.count("limit", 50), PAGE)
-        answer = as_json(history[page * size : (page + 1) * size], X_Total_Count=str(len(history)))
-        if (page + 1) * size < len(history):
-            answer.headers["Link"] = self._next(request, {"p": page + 1, "limit": size})
-        return answer
-
-    def tree(self, request: Request, repo: Repo, revision: str, path: str) -> Answer:
-        with self._store.git(repo) as git:
-            sha = gitio.resolve(git, revision)
-            try:
-                start = gitio.find(git.object_store.__getitem__, sha, path) if path else git.object_store[sha].tree
-            except Refusal:
-                raise Refusal(404, f'{path} does not exist on "{revision}"', "EntryNotFound") from None
-            entries = [gitio.tree_entry(git, path.encode(), start)]
-            if entries[0]["type"] == "directory":
-                prefix = path.strip("/").encode() + b"/" if path else b""
-                entries = gitio.list_tree(git, start, prefix, recursive=request.flag("recursive"))
-            if request.flag("expand"):
-                entries = _with_last_commit(entries, git, sha)
-        cursor = request.count("cursor", 0)
-        answer = as_json(self._with_xet(repo, entries[cursor : cursor + PAGE]), X_Repo_Commit=sha.decode())
-        if cursor + PAGE < len(entries):
-            answer.headers["Link"] = self._next(request, {"cursor": cursor + PAGE})
-        return answer
-
-    def paths_info(self, request: Request, repo: Repo, revision: str) -> Answer:
-        if "json" in request.headers.get("content-type", ""):
-            fields = sent_fields(request)
-            paths, expand = fields.texts("paths"), fields.flag("expand")
-        else:
-            form = parse_qs(request.whole(LARGEST_JSON).decode("utf-8", "replace"))
-            paths, expand = form.get("paths", []), form.get("expand", [""])[0].lower() == "true"
-        names = dict.fromkeys("/".join(part for part in path.split("/") if part) for path in paths)
-        if len(names) > MOST_NAMED:
-            raise Refusal(413, f"one request names at most {MOST_NAMED:,} paths")
-        entries: list[JSON] = []
-        with self._store.git(repo) as git:
-            sha = gitio.resolve(git, revision)
-            read = functools.lru_cache(maxsize=16)(git.object_store.__getitem__)  # the folders above the paths
-            known: dict[bytes, JSON] = {}  # by object id: each object is read once, however many paths it has
-            for name in names:
-                try:
-                    oid = gitio.find(read, sha, name)
-                except Refusal:
-                    continue
-                if oid not in known:
-                    known[oid] = gitio.tree_entry(git, b"", oid)
-                entries.append(known[oid] | {"path": name})
-            if expand:
-                entries = _with_last_commit(entries, git, sha)
-        return as_json(self._with_xet(repo, entries), X_Repo_Commit=sha.decode())
-
-    def _with_xet(self, repo: Repo, entries: Sequence[JSON]) -> Sequence[JSON]:
-        for entry in entries:
-            if "lfs" in entry and (xet_hash := self._xet.hash_of(repo, entry["lfs"]["oid"])):
-                entry["xetHash"] = xet_hash
-        return entries
-
-    def _next(self, request: Request, changed: dict[str, int]) -> str:
-        query = {key: values[0] for key, values in parse_qs(request.query).items()} | changed
-        return f'<{self._endpoint}{request.path}?{urlencode(query)}>; rel="next"'
-
 
 def _sibling(git: GitRepo, path: bytes, blob: bytes, with_blobs: bool) -> JSON:
     if not with_blobs:
@@ -203,13 +127,6 @@ def _sibling(git: GitRepo, path: bytes, blob: bytes, with_blobs: bool) -> JSON:
     if large := entry.get("lfs"):
         sibling["lfs"] = {"sha256": large["oid"], "size": large["size"], "pointerSize": large["pointerSize"]}
     return sibling
-
-
-def _with_last_commit(entries: list[JSON], git: GitRepo, sha: bytes) -> list[JSON]:
-    """Give every entry the requested commit as its last commit, without searching the history."""
-    commit = git.object_store[sha]
-    last = {"id": sha.decode(), "title": commit.message.decode().partition("\n")[0]}
-    return [{**entry, "lastCommit": {**last, "date": gitio.iso(commit.commit_time)}} for entry in entries]
 
 
 def _is_private(fields: Fields) -> bool:

@@ -11,11 +11,13 @@ from hubdpo.loopback.api.collections import Collections
 from hubdpo.loopback.api.commits import Commits
 from hubdpo.loopback.api.facts import Describer
 from hubdpo.loopback.api.files import Files
+from hubdpo.loopback.api.history import History
 from hubdpo.loopback.api.lfs_files import LfsFiles
 from hubdpo.loopback.api.listing import Listing
 from hubdpo.loopback.api.namespaces import Namespaces
 from hubdpo.loopback.api.pulls import Pulls
 from hubdpo.loopback.api.repos import Repos
+from hubdpo.loopback.api.trees import Trees
 from hubdpo.loopback.http.wire import Answer, Redirection, Refusal, Request, as_json
 from hubdpo.loopback.names import KINDS
 from hubdpo.loopback.reading import Pages, Reading
@@ -42,6 +44,7 @@ class Routes:
         repos = Repos(store, xet_store, collections, describer, endpoint)
         namespaces = Namespaces(store, describer)
         self._files = files = Files(store, xet_store, signer, endpoint)
+        trees, history = Trees(store, xet_store, endpoint), History(store, endpoint)
         pulls, xet = Pulls(store), Xet(store, xet_store, signer, endpoint)
         lfs_files = LfsFiles(store, xet_store, pulls)
         commits = Commits(store, pulls, endpoint)
@@ -63,7 +66,7 @@ class Routes:
             "POST repos/create": repos.create,
             "DELETE repos/delete": repos.delete,
             "POST repos/move": repos.move,
-            "GET (models|datasets|spaces)": Listing(store, describer, endpoint).answer,
+            "GET (models|datasets|spaces|kernels)": Listing(store, describer, endpoint).answer,
             "GET settings/repositories": namespaces.own_repositories,
             f"GET organizations/{NAME}/settings/repositories": namespaces.repositories,
             f"GET organizations/{NAME}/overview": namespaces.organization,
@@ -80,10 +83,11 @@ class Routes:
         self._of_repo: Table = {
             "GET ": repos.info,
             f"GET revision{REST}": repos.info,
-            f"GET tree/{NAME}{REST}": repos.tree,
-            f"POST paths-info{REST}": repos.paths_info,
+            f"GET tree/{NAME}{REST}": trees.tree,
+            f"POST paths-info{REST}": trees.paths_info,
             "GET refs": repos.refs,
-            f"GET commits{REST}": repos.commits,
+            f"GET commits{REST}": history.commits,
+            f"POST super-squash{REST}": history.squash,
             f"GET auth-check{REST}": access.check,
             "PUT settings": repos.settings,
             "(?:GET|POST) user-access-(?:request|report)(?:/.*)?": access.ungated,

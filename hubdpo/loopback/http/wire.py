@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, unquote, urlencode
 
 CHUNK = 1 << 20
 """Bytes of a body that are read or sent at once."""
@@ -68,6 +68,7 @@ class Request:
         return parse_qs(self.query).get(name, [default])[0]
 
     def parameters(self, name: str) -> list[str]:
+        """Return the values of a query parameter that may be repeated."""
         return parse_qs(self.query).get(name, [])
 
     def count(self, name: str, default: int) -> int:
@@ -152,6 +153,12 @@ def as_json(value: object, status: int = 200, **headers: str) -> Answer:
     content = json.dumps(value).encode()
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     return Answer(status, {"Content-Type": "application/json; charset=utf-8", **named}, content)
+
+
+def next_page(endpoint: str, request: Request, **changed: object) -> str:
+    """Return the `Link` header of a page: the same request with changed parameters."""
+    query = parse_qs(request.query) | {name: [str(value)] for name, value in changed.items()}
+    return f'<{endpoint}{request.path}?{urlencode(query, doseq=True)}>; rel="next"'
 
 
 def byte_range(request: Request, total: int) -> tuple[int, int] | None:
