@@ -95,6 +95,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units: `5s`, `3m 20s`, `1h 05m`, `2d 03h`."""
+    whole = round(seconds)
+    for size, unit, smaller, smaller_unit in ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // smaller:02}{smaller_unit}"
+    return f"{whole}s"
+
+
 def listed(texts: Iterable[str], most: int = 3) -> str:
     """Join the first texts with commas, and say how many more there are."""
     texts = list(texts)

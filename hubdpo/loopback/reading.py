@@ -46,12 +46,16 @@ class Reading:
         """Return what the API answers to GET `/api/PARTS`, with the parts quoted."""
         path = "/".join(["/api", *(quote(part, safe="") for part in parts)])
         given = {name: value for name, value in query.items() if value not in (None, "")}
-        answer = self._route(Request("GET", path, urlencode(given), {}, _NoBody(), user=user))
+        answer = self._route(_asked_by(user, path, urlencode(given)))
         return Read(json.loads(answer.content), answer.headers)
 
     def repo(self, request: Request, kinds: str, repo_id: str) -> Repo:
         """Return the repo that a request names. Raise Redirection for an old id, or one in another case."""
         return self._find(request, kinds, repo_id)
+
+    def find(self, user: User | None, kinds: str, repo_id: str) -> Repo:
+        """Return a repo that a user may read."""
+        return self._find(_asked_by(user, "/"), kinds, repo_id)
 
     def commit(self, repo: Repo, revision: str) -> str:
         with self._store.git(repo) as git:
@@ -88,6 +92,10 @@ class Reading:
 
 Pages = Callable[[Request, Reading], Answer | None]
 """Answer a request for a page, None for an address of the API."""
+
+
+def _asked_by(user: User | None, path: str, query: str = "") -> Request:
+    return Request("GET", path, query, {}, _NoBody(), user=user)
 
 
 class _NoBody:

@@ -52,7 +52,7 @@ from hubdpo.training.run.output_folder import (
 )
 from hubdpo.training.run.record import CheckpointMarker, MetricsFile, gather_adapter, published_config, save_adapter
 from hubdpo.training.run.resume import EarlierRun, OwnOptions, find_earlier_run
-from hubdpo.training.run.steps import StepLines, StopAtStep, duration
+from hubdpo.training.run.steps import StepLines, StopAtStep
 from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_plan
 from hubdpo.training.sharding import check_sharding
 from hubdpo.training.step.liger import of_family
@@ -174,7 +174,7 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
     last = _last_metrics(trainer, until=chosen.step if chosen else None)
     taken = trainer.state.global_step - (checkpoint.step if checkpoint else 0)
     speed = f", {last['num_tokens'] / seconds:,.0f} tokens/s" if last.get("num_tokens") and taken else ""
-    console.info(f"trained   {console.counted(taken, 'step')} in {duration(seconds)}{speed}")
+    console.info(f"trained   {console.counted(taken, 'step')} in {console.duration(seconds)}{speed}")
 
     # 7. save the adapter, score it, and close the run folder; a sharded model needs all processes for both
     weights = gather_adapter(trainer.model)

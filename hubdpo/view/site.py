@@ -13,9 +13,10 @@ from hubdpo.view.page import Asked, Page, PageError, Tab
 from hubdpo.view.release.tabs import CARD
 from hubdpo.view.release.tabs import TABS as RELEASE
 from hubdpo.view.render import html
+from hubdpo.view.run.tabs import TABS as RUN
 from hubdpo.view.thing import Thing
 
-TABS: tuple[Tab, ...] = (*DATASET, *RELEASE, *HUB)
+TABS: tuple[Tab, ...] = (*DATASET, *RUN, *RELEASE, *HUB)
 FRAME: dict[str, Any] = {
     "tabs": [],
     "open_tab": None,

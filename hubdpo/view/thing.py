@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from hubdpo.artefacts.manifests.manifest import CARD_FILE, METRICS_FILE, PREPARE_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.manifest import CARD_FILE, METRICS_FILE, PREPARE_FILE, RUN_FILE, SWEEP_FILE
+from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ class Thing:
 
     @cached_property
     def kind(self) -> Kind:
-        """`run` is also what training left in a repo; `files` is anything else, such as a merged model."""
+        """`run` is also a sweep of runs; `files` is anything else, such as a merged model."""
         files = self.snapshot.files
-        if RUN_FILE in files or METRICS_FILE in files:
+        if RUN_FILE in files or METRICS_FILE in files or SWEEP_FILE in files:
             return "run"
         return "dataset" if PREPARE_FILE in files else "files"
 
@@ -56,3 +57,7 @@ class Thing:
     @property
     def has_card(self) -> bool:
         return CARD_FILE in self.snapshot.files
+
+    def dataset(self, repo_id: str, revision: str) -> Thing | None:
+        """Open a dataset of the same Hub at a commit, None where this reader cannot see it. Raise HubError."""
+        return Thing(open_snapshot(f"{repo_id}@{revision}", repo_type="dataset"), repo_id)

@@ -15,10 +15,11 @@ import pytest
 from transformers import TrainerState
 
 from hubdpo import train
+from hubdpo.console import duration
 from hubdpo.errors import Stopped
 from hubdpo.machine import signals
 from hubdpo.machine.signals import first_signal_asks
-from hubdpo.training.run.steps import duration, step_line
+from hubdpo.training.run.steps import step_line
 from hubdpo.training.step.tally import ACCURACY, Counts, Tally
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer
 

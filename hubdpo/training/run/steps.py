@@ -63,7 +63,7 @@ def step_line(logs: Mapping[str, float], state: TrainerState, *, seconds_a_step:
     prefix = _prefix(logs) or ""
     name = prefix[len("eval_") : -1] or ("held-out" if prefix else "step")
     values = [form.format(logs[prefix + key]) for key, form in SHOWN.items() if prefix + key in logs]
-    left = duration(seconds_a_step * (state.max_steps - state.global_step))
+    left = console.duration(seconds_a_step * (state.max_steps - state.global_step))
     step = f"{name:>8} {state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}"
     return "  ".join([step, *values, f"{left} left"])
 
@@ -73,15 +73,6 @@ def _prefix(logs: Mapping[str, float]) -> str | None:
     if "loss" in logs or "eval_loss" in logs:
         return "eval_" if "eval_loss" in logs else ""
     return next((key[: -len("loss")] for key in logs if key.startswith("eval_") and key.endswith("_loss")), None)
-
-
-def duration(seconds: float) -> str:
-    """Return a time in its two largest units: `5s`, `3m 20s`, `1h 05m`, `2d 03h`."""
-    whole = round(seconds)
-    for size, unit, smaller, smaller_unit in ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size:
-            return f"{whole // size}{unit} {whole % size // smaller:02}{smaller_unit}"
-    return f"{whole}s"
 
 
 class StopAtStep(TrainerCallback):

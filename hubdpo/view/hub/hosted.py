@@ -104,6 +104,7 @@ class Hosted(Thing):
     """
 
     shelved: Thing
+    shelf: Shelf
     hub: Reading
     repo: Repo
     user: User | None
@@ -125,6 +126,13 @@ class Hosted(Thing):
             return self.hub.get(self.user, f"{self.repo.kind}s", owner, name, *parts, **query)
         except Refusal as refusal:
             raise PageError(refusal.status, refusal.message) from None
+
+    def dataset(self, repo_id: str, revision: str) -> Thing | None:
+        try:
+            repo = self.hub.find(self.user, "datasets", repo_id)
+            return self.shelf.take(self.hub, repo, self.hub.commit(repo, revision))
+        except Refusal:
+            return None
 
     def at(self, revision: str) -> StoredSnapshot:
         """Return the repo at another revision. Raise PageError 404."""

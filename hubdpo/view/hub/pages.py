@@ -80,7 +80,10 @@ class HubPages:
         commit = hub.commit(repo, revision or "main")
         shelved = self._shelf.take(hub, repo, commit)
         named = revision if revision not in ("", "main") else None
-        return Hosted(shelved.snapshot, repo.id, named, shelved=shelved, hub=hub, repo=repo, user=request.user), rest
+        thing = Hosted(
+            shelved.snapshot, repo.id, named, shelved=shelved, shelf=self._shelf, hub=hub, repo=repo, user=request.user
+        )
+        return thing, rest
 
     def _shown(self, request: Request, page: Page, *crumbs: tuple[str, str]) -> Answer:
         return html(page, {**site.FRAME, "crumbs": [("Hub", "/"), *crumbs], "account": Account.of(request.user)})

@@ -58,13 +58,19 @@ const live = document.querySelector("[data-live]");
 if (live) {
   const refresh = async () => {
     try {
-      const response = await fetch(location.href, { headers: { Accept: "text/html" } });
-      const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-      for (const old of document.querySelectorAll("[data-live]")) {
-        const next = fresh.getElementById(old.id);
-        if (next && next.outerHTML !== old.outerHTML && !old.contains(document.activeElement)) old.replaceWith(document.importNode(next, true));
+      const response = document.hidden ? null : await fetch(location.href, { headers: { Accept: "text/html" } });
+      if (response?.ok) {
+        const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+        for (const old of document.querySelectorAll("[data-live]")) {
+          const found = fresh.getElementById(old.id);
+          if (!found || found.outerHTML === old.outerHTML || old.contains(document.activeElement)) continue;
+          const next = document.importNode(found, true);
+          // a picture takes the place of the one before when it is there, and nothing flickers
+          await Promise.all([...next.querySelectorAll("img")].map((image) => image.decode().catch(() => {})));
+          old.replaceWith(next);
+        }
+        if (!fresh.querySelector("[data-live]")) return;
       }
-      if (!fresh.querySelector("[data-live]")) return;
     } catch {
       // the server was stopped, or the machine sleeps: try again later
     }

@@ -1,0 +1,168 @@
+"""How runs went: curves, what was logged last, and of several runs what differs and how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.cards.results import interval, percent, verdict
+from hubdpo.console import counted, duration
+from hubdpo.loopback.http.wire import Answer
+from hubdpo.view.page import Asked, Page, PageError
+from hubdpo.view.plots import THEMES
+from hubdpo.view.run.draw import picture
+from hubdpo.view.run.log import SECONDS, STEP, Log
+from hubdpo.view.run.options import differing
+from hubdpo.view.run.panels import ACCURACY, KINDS, Panel, panel_of
+from hubdpo.view.run.state import Run, look_again, runs_of
+from hubdpo.view.thing import Thing
+
+LINES = 20
+"""Lines of the log on a page."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    title: str
+    words: str
+    """What a reader who does not see the picture is told."""
+    light: str
+    dark: str
+
+
+def curves(asked: Asked, thing: Thing) -> Page | Answer:
+    """Show the curves of the runs and the last lines of the log of one, or the picture that the next segment names."""
+    runs = runs_of(thing)
+    if len(asked.rest) > 1:
+        return _plot(asked, runs)
+    panels = {name: panel for name in KINDS if (panel := panel_of(name, runs)) is not None}
+    values: dict[str, Any] = {
+        "runs": runs, "pictures": [_picture(asked, name, panel, runs) for name, panel in panels.items()],
+        "notes": dict.fromkeys(note for panel in panels.values() for note in panel.notes),
+        "every": look_again(thing, runs),
+        "table": None if len(runs) > 1 else _table(asked, runs[0].log),
+        "damaged": sum(run.log.damaged for run in runs), "too_many": any(run.log.too_many for run in runs),
+    }  # fmt: skip
+    if len(runs) > 1:
+        return Page("runs.html", "Runs", values | {"rows": _side_by_side(runs), "options": differing(runs)})
+    return Page("curves.html", "Curves", values | {"run": runs[0], "facts": facts_of(runs[0])})
+
+
+def _plot(asked: Asked, runs: Sequence[Run]) -> Answer:
+    name = asked.rest[1]
+    panel = panel_of(name, runs) if name in KINDS and len(asked.rest) == 2 else None
+    if panel is None:
+        raise PageError(404, "there is no such picture", "choose one of the tabs above")
+    return picture(panel, asked.choice("theme", tuple(THEMES)) or "light")
+
+
+def _picture(asked: Asked, name: str, panel: Panel, runs: Sequence[Run]) -> Picture:
+    # another address once there is more to see, so that the browser asks for it
+    lines = sum(run.log.count for run in runs)
+    light, dark = (
+        asked.link("curves", name, theme=theme, at=lines, revision=asked.text("revision")) for theme in THEMES
+    )
+    ends = [
+        f"{curve.words} {number(curve.values[0])} at step {curve.steps[0]:,.0f}, "
+        f"{number(curve.values[-1])} at step {curve.steps[-1]:,.0f}"
+        for curve in panel.curves
+        if curve.values
+    ]
+    return Picture(name, panel.title, f"{panel.title}: {'; '.join(ends)}", light, dark)
+
+
+def facts_of(run: Run) -> list[tuple[str, str]]:
+    """Return (value, what it is) of how far a run is and what came out."""
+    manifest, report = run.manifest, run.snapshot.evaluation
+    facts = [(f"{run.step:,}" + (f" of {run.planned:,}" if run.planned else ""), "steps")]
+    if (seconds := run.seconds_left) is not None:
+        facts.append((duration(seconds), "left"))
+    if run.status == "complete" and manifest is not None and manifest.train_seconds is not None:
+        facts.append((duration(manifest.train_seconds), "training time"))
+    if (speed := run.tokens_per_second) is not None:
+        facts.append((f"{speed:,.0f}", "tokens per second"))
+    for name, words, form in (("loss", "training loss", ".4f"), ("eval_loss", "held-out loss", ".4f")):
+        if (last := run.log.last(name)) is not None:
+            facts.append((format(last, form), words))
+    if report is not None:
+        facts += _measured(report)
+    elif (last := run.log.last("eval_rewards/accuracies")) is not None:
+        facts.append((f"{last:.1%}", "held-out reward accuracy"))
+    return facts
+
+
+def _measured(report: EvalReport) -> list[tuple[str, str]]:
+    of = counted(report.pairs, "held-out pair")
+    reward, adapter = report.reward_accuracy, report.adapter_accuracy
+    return [
+        (percent(reward.value), f"reward accuracy on {of} (95 %: {reward.low:.1%} to {reward.high:.1%})"),
+        (percent(adapter.value), f"ranked right per token; by the base {percent(report.base_accuracy.value)}"),
+    ]
+
+
+def _side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return a row of the table of runs for each."""
+    rows = []
+    for run in runs:
+        report, manifest = run.snapshot.evaluation, run.manifest
+        rows.append({
+            "run": run,
+            "steps": f"{run.step:,}" + (f" of {run.planned:,}" if run.planned else ""),
+            "loss": run.log.last("loss"), "held_out_loss": run.log.last("eval_loss"),
+            "accuracy": interval(report.reward_accuracy) if report else None,
+            "margin": report.reward_margin if report else None,
+            "likelihood": interval(report.adapter_accuracy) if report else None,
+            "base": interval(report.base_accuracy) if report else None,
+            "verdict": verdict(report) if report else "",
+            "pairs": report.pairs if report else None,
+            "rank": manifest.selection.rank if manifest and manifest.selection else None,
+        })  # fmt: skip
+    return rows
+
+
+@dataclass(frozen=True)
+class LogTable:
+    """Lines of the log, the newest first: `kinds` are (value, label) of which `kind` is shown."""
+
+    kinds: list[tuple[str, str]]
+    kind: str
+    names: list[str]
+    rows: list[list[str]]
+    note: str
+    before: str | None
+    after: str | None
+
+
+def _table(asked: Asked, log: Log) -> LogTable | None:
+    sets = [match[1] for name in log.names if (match := ACCURACY.fullmatch(name))]
+    kinds = [("", "training", ""), ("held-out", "held-out", "eval_"), *((name, name, f"eval_{name}_") for name in sets)]
+    kinds = [each for each in kinds if len(log.lines_with(f"{each[2]}loss"))]
+    if not kinds:
+        return None
+    asked_for = asked.text("lines")
+    kind, _, prefix = next((each for each in kinds if each[0] == asked_for), kinds[0])
+    lines = log.lines_with(f"{prefix}loss")
+    start = min(asked.number("from", 0), max(len(lines) - 1, 0)) // LINES * LINES
+    numbers = [lines[-1 - at] for at in range(start, min(start + LINES, len(lines)))]
+    shown_lines = [log.line(number) for number in numbers]
+    there = {name for line in shown_lines for name in line}
+    names = [
+        name
+        for name in log.names
+        if name in there and (not prefix or name in (STEP, SECONDS, "epoch") or name.startswith(prefix))
+    ]
+    return LogTable(
+        [(value, label) for value, label, _ in kinds], kind, [name.removeprefix(prefix) for name in names],
+        [[number(line[name]) if name in line else "" for name in names] for line in shown_lines],
+        f"lines {start + 1:,} to {start + len(numbers):,} of {len(lines):,}, the newest first",
+        asked.here(**{"from": start - LINES or None}) if start else None,
+        asked.here(**{"from": start + LINES}) if start + LINES < len(lines) else None,
+    )  # fmt: skip
+
+
+def number(value: float) -> str:
+    """Return a number as a table shows it: whole ones whole, others with five digits."""
+    return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.5g}"

@@ -1,0 +1,194 @@
+"""What a run was told, what it used, and what it warned of."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hubdpo.artefacts.folders.run_folder import train_again
+from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
+from hubdpo.cards.commands import train_command
+from hubdpo.config import TrainConfig
+from hubdpo.config.base import Config, flag_of
+from hubdpo.console import duration
+from hubdpo.view.page import Asked, Page
+from hubdpo.view.run.log import STEP, Log
+from hubdpo.view.run.state import Run, chosen_run, manifest_of
+from hubdpo.view.thing import Thing
+
+OTHERS = "Other options"
+"""Those that this version does not know."""
+READ_BY_NOTES = (STEP, "loss", "eval_loss", "eval_rewards/accuracies", "rewards/accuracies", "logps/chosen",
+                 "logps/rejected")  # fmt: skip
+
+
+class Option(NamedTuple):
+    flag: str
+    value: str
+    default: str | None
+    """None where it is the value itself."""
+    help: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A sentence for the page; `kind` is `began`, `warning`, `failed`, `stopped`, or `note` for what metrics tell."""
+
+    kind: str
+    text: str
+    hint: str = ""
+
+
+def options(asked: Asked, thing: Thing) -> Page:
+    """Show the options of a run by group, those that are not the defaults first, and what else made it what it is."""
+    run, runs = chosen_run(asked, thing)
+    manifest = manifest_of(run)
+    groups = grouped(manifest)
+    return Page(
+        "options.html", "Options",
+        {
+            "run": run, "runs": runs, "manifest": manifest,
+            "changed": [(group, option) for group, of in groups.items() for option in of if option.default is not None],
+            "groups": groups, "facts": _facts(run, manifest), "warned": warned(run, manifest),
+            "base": named(manifest.base), "data": named(manifest.dataset),
+            "data_address": _address_of_data(asked, manifest), "command": _command(run, manifest),
+            "changes": [
+                (change.step, flag_of(name), shown(before), shown(after))
+                for change in manifest.changes for name, (before, after) in change.values.items()
+            ],
+        },
+    )  # fmt: skip
+
+
+def _command(run: Run, manifest: RunManifest) -> str | None:
+    """Return the command that trains such a run, None where only another machine knows where its base is."""
+    if manifest.base.repo_id is not None:
+        return train_command(manifest)
+    return train_again(run.folder, manifest).removesuffix(" --resume") if run.folder is not None else None
+
+
+def grouped(manifest: RunManifest) -> dict[str, list[Option]]:
+    """Return the options by the heading of their group in `--help`."""
+    fields = TrainConfig.model_fields
+    panels = {
+        name: panel for model in TrainConfig.__mro__ if issubclass(model, Config) and (panel := model.panel)
+        for name in model.__annotations__ if name in fields
+    }  # fmt: skip
+    groups: dict[str, list[Option]] = {panel: [] for panel in panels.values()}
+    for name, value in manifest.config.items():
+        field = fields.get(name)
+        default = field.get_default(call_default_factory=True) if field is not None else None
+        is_default = field is None or value == default or shown(value) == shown(default)
+        option = Option(
+            flag_of(name), shown(value), None if is_default else shown(default), (field and field.description) or ""
+        )
+        groups.setdefault(panels.get(name, OTHERS), []).append(option)
+    return {panel: of for panel, of in groups.items() if of}
+
+
+def shown(value: object) -> str:
+    """Return a value as people write it on a command line."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "none"
+    if isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value):
+        return ", ".join(map(str, value)) or "none"
+    return json.dumps(value, ensure_ascii=False, sort_keys=True) if isinstance(value, (list, dict)) else str(value)
+
+
+def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Return (name, value in each run) of the options in which runs differ, and of base and data where they do."""
+    columns: dict[str, list[str]] = {}
+    for at, run in enumerate(runs):
+        manifest = run.manifest
+        values: dict[str, object] = {}
+        if manifest is not None:
+            values = {flag_of(name): value for name, value in manifest.config.items()}
+            values |= {"base": named(manifest.base), "data": named(manifest.dataset), "device": manifest.device}
+        for name, value in values.items():
+            columns.setdefault(name, ["?"] * len(runs))[at] = shown(value)
+    return [(name, values) for name, values in columns.items() if len(set(values)) > 1]
+
+
+def named(ref: BaseRef | DatasetRef) -> str:
+    return f"{ref.repo_id}@{ref.revision[:12]}" if ref.repo_id and ref.revision else ref.repo_id or ref.name
+
+
+def _address_of_data(asked: Asked, manifest: RunManifest) -> str | None:
+    """Return where the Hub that shows this page has the dataset, None in a server of one thing."""
+    data = manifest.dataset
+    return f"/datasets/{data.repo_id}" if asked.base and data.repo_id else None
+
+
+def _facts(run: Run, manifest: RunManifest) -> list[tuple[str, str]]:
+    facts = [(manifest.device, "device"), (f"{manifest.dataset.train_pairs:,}", "pairs to train on")]
+    facts.append((f"{manifest.dataset.test_pairs:,}", "held-out pairs"))
+    if manifest.train_seconds is not None:
+        facts.append((duration(manifest.train_seconds), "training time"))
+    if (speed := run.tokens_per_second) is not None:
+        facts.append((f"{speed:,.0f}", "tokens per second"))
+    if manifest.peak_memory_bytes is not None:
+        facts.append((f"{manifest.peak_memory_bytes / 1e9:,.2f} GB", "most memory"))
+    if manifest.sharding is not None:
+        facts.append((manifest.sharding, "sharded"))
+    return facts
+
+
+def warned(run: Run, manifest: RunManifest) -> list[Warned]:
+    """Return what the run said, and what its record and metrics tell; the latter also of runs of earlier versions."""
+    told = [Warned(entry.kind, entry.text, entry.hint) for entry in run.journal]
+    known = {each.text for each in told}
+    return [*told, *(Warned("note", text) for text in _from_the_record(run, manifest) if text not in known)]
+
+
+def _from_the_record(run: Run, manifest: RunManifest) -> Iterator[str]:
+    from hubdpo.data.tokens.tokenize import Account
+    from hubdpo.model.generation import stops_elsewhere
+
+    if manifest.stock_forward is not None:
+        yield f"the run took TRL's own forward pass: {manifest.stock_forward}"
+    if sentence := stops_elsewhere(manifest):
+        yield sentence
+    yield from Account(Counter(manifest.tokenization)).remarks()
+    yield from run.thing.keep("notes", _Notes).of(run.log, manifest)
+
+
+class _Notes:
+    """What the metrics tell, which is found again once there are more lines."""
+
+    def __init__(self) -> None:
+        self._count, self._notes = -1, list[str]()
+
+    def of(self, log: Log, manifest: RunManifest) -> list[str]:
+        if self._count != log.count:
+            self._notes, self._count = list(_from_the_metrics(log, manifest)), log.count
+        return self._notes
+
+
+def _from_the_metrics(log: Log, manifest: RunManifest) -> list[str]:
+    from hubdpo.training.run.advice import explain_metrics
+
+    config = TrainConfig.model_construct(**{
+        name: manifest.config.get(name) for name in ("margin_columns", "weight_column", "use_weighting", "loss_weights")
+    })  # fmt: skip
+    losses, rate = manifest.config.get("loss_type"), manifest.config.get("learning_rate")
+    if not isinstance(losses, list) or not isinstance(rate, (int, float)):
+        return []
+    return explain_metrics(
+        _lines(log, until=manifest.chosen.step if manifest.chosen else None), losses=losses,
+        moved=config.moves_losses, learning_rate=rate, test_pairs=manifest.dataset.test_pairs,
+    )  # fmt: skip
+
+
+def _lines(log: Log, until: int | None) -> list[dict[str, float]]:
+    """Return the lines of the log with those metrics alone that notes are about."""
+    lines: dict[int, dict[str, float]] = {}
+    for name in READ_BY_NOTES:
+        for number, value in zip(*log.column(name), strict=True):
+            lines.setdefault(number, {})[name] = value
+    found: Iterable[dict[str, float]] = (lines[number] for number in sorted(lines))
+    return [line for line in found if until is None or line[STEP] <= until]

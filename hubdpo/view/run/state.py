@@ -1,0 +1,160 @@
+"""A run as it is now: its files, its manifest, how far it is, and whether a process works in its folder."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from hubdpo.artefacts.folders.journal import Entry, read_journal
+from hubdpo.artefacts.folders.run_folder import is_worked_in, train_again
+from hubdpo.artefacts.folders.sweep_folder import is_sweep
+from hubdpo.artefacts.manifests.manifest import METRICS_FILE, RUN_FILE, SWEEP_FILE
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.manifests.sweep import SweepManifest
+from hubdpo.errors import ArtefactError
+from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
+from hubdpo.view.page import Asked, PageError
+from hubdpo.view.run.log import SPEED, Log, log_of
+from hubdpo.view.thing import Thing
+
+LIVE_S, IDLE_S = 2, 10
+"""Seconds between two looks at a run that trains, and at one that has ended early and may be resumed."""
+Status = Literal["running", "scoring", "complete", "failed", "stopped", "unknown"]
+
+
+@dataclass
+class Run:
+    """A run at the moment at which a page was asked for. A folder is read anew, since a run writes to it."""
+
+    thing: Thing
+    snapshot: Snapshot
+
+    @classmethod
+    def of(cls, thing: Thing) -> Run:
+        folder = folder_of(thing)
+        return cls(thing, FolderSnapshot(folder, all_files=True) if folder is not None else thing.snapshot)
+
+    @property
+    def title(self) -> str:
+        return self.thing.title
+
+    @property
+    def folder(self) -> Path | None:
+        return folder_of(self.thing)
+
+    @cached_property
+    def manifest(self) -> RunManifest | None:
+        return self.snapshot.run
+
+    @cached_property
+    def log(self) -> Log:
+        return log_of(self.thing, self.snapshot)
+
+    @cached_property
+    def journal(self) -> Sequence[Entry]:
+        return read_journal(self.folder) if self.folder is not None else ()
+
+    @property
+    def step(self) -> int:
+        done = self.manifest.steps if self.manifest is not None and self.manifest.status == "complete" else 0
+        return max(done, self.log.step)
+
+    @property
+    def planned(self) -> int | None:
+        """All steps of the run; None where its version did not write them down."""
+        return self.manifest.planned_steps if self.manifest is not None else None
+
+    @cached_property
+    def status(self) -> Status:
+        if self.manifest is None:
+            return "unknown"
+        if self.manifest.status == "complete":
+            return "complete"
+        if self.folder is not None and is_worked_in(self.folder):
+            return "scoring" if self.planned and self.step >= self.planned else "running"
+        return "failed" if self.journal and self.journal[-1].kind == "failed" else "stopped"
+
+    @property
+    def is_live(self) -> bool:
+        return self.status in ("running", "scoring")
+
+    @property
+    def again(self) -> str | None:
+        """The command that goes on with a run that has ended before its last step."""
+        if self.folder is None or self.manifest is None or self.status not in ("failed", "stopped"):
+            return None
+        return train_again(self.folder, self.manifest)
+
+    @property
+    def seconds_left(self) -> float | None:
+        pace = self.log.seconds_a_step()
+        if self.status != "running" or pace is None or self.planned is None:
+            return None
+        return pace * max(self.planned - self.step, 0)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """While it trains, of the last logged step; afterwards the mean, as the run recorded it."""
+        if self.status == "complete" and self.manifest is not None and self.manifest.tokens_per_second:
+            return self.manifest.tokens_per_second
+        speeds = self.log.series(SPEED).values
+        return float(speeds[-1]) if len(speeds) else None
+
+
+def folder_of(thing: Thing) -> Path | None:
+    return thing.snapshot.folder if isinstance(thing.snapshot, FolderSnapshot) else None
+
+
+def runs_of(thing: Thing) -> list[Run]:
+    """Return the runs that are shown: those of a sweep that have begun, the best one first, or the given ones.
+
+    Raise PageError where none has begun.
+    """
+    folder = folder_of(thing)
+    if folder is None or not is_sweep(folder):
+        return [Run.of(each) for each in (thing, *thing.others)]
+    manifest = SweepManifest.read(folder / SWEEP_FILE)
+    begun = [run.name for run in manifest.in_order if _has_begun(folder / run.name)]
+    if not begun:
+        raise PageError(404, "no run of this sweep has begun", "come back in a moment")
+    return [Run.of(thing.keep(f"run {name}", functools.partial(_swept, folder / name))) for name in begun]
+
+
+def look_again(thing: Thing, runs: Sequence[Run]) -> int | None:
+    """Return after how many seconds an open page looks again, None where nothing will change."""
+    folder = folder_of(thing)
+    if any(run.is_live for run in runs) or (folder is not None and is_sweep(folder) and is_worked_in(folder)):
+        return LIVE_S
+    return IDLE_S if any(run.status in ("stopped", "failed") and run.folder is not None for run in runs) else None
+
+
+def _has_begun(folder: Path) -> bool:
+    return (folder / RUN_FILE).is_file() or (folder / METRICS_FILE).is_file()
+
+
+def _swept(folder: Path) -> Thing:
+    return Thing(FolderSnapshot(folder, all_files=True), folder.name)
+
+
+def chosen_run(asked: Asked, thing: Thing) -> tuple[Run, list[Run]]:
+    """Return the run that `run` names by its number from 1, by default the first one, and all runs."""
+    runs = runs_of(thing)
+    number = asked.number("run", 1)
+    if not 1 <= number <= len(runs):
+        raise PageError(404, f"there are {len(runs):,} runs, numbered from 1", "choose one of them")
+    return runs[number - 1], runs
+
+
+def manifest_of(run: Run) -> RunManifest:
+    """Return the manifest of a run. Raise PageError for a folder that has none, or one that cannot be read."""
+    if run.manifest is not None:
+        return run.manifest
+    try:
+        run.snapshot.manifest(RUN_FILE, RunManifest)
+    except ArtefactError as problem:
+        raise PageError(500, problem.message, problem.hint or "") from None
+    raise PageError(404, f"`{run.title}` has no {RUN_FILE}, so nothing is known of its options", "")
