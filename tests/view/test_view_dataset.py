@@ -13,6 +13,8 @@ import pytest
 
 from hubdpo import prepare
 from hubdpo.artefacts.manifests.prepare import Source
+from hubdpo.view.dataset import dropped
+from hubdpo.view.dataset.dropped import Lines
 from hubdpo.view.dataset.turns import MOST_SHOWN, pair_of
 from hubdpo.view.thing import Thing
 from tests.view.ask import ask, page, words
@@ -162,6 +164,15 @@ def test_every_dropped_row_has_its_reason_file_and_line(thing: Thing) -> None:
     last = page(thing, "/dropped?reason=empty_answer&source=b.jsonl&from=100")
     assert "101 to 151 of 151" in last and "&lt;b&gt;here&lt;/b&gt;" in last
     assert "0 rows" in page(thing, "/dropped?reason=tie&source=b.jsonl")
+
+
+def test_dropped_rows_are_found_wherever_a_block_of_their_file_ends(
+    thing: Thing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for size in (7, 64, 100):
+        monkeypatch.setattr(dropped, "READ_AT_ONCE", size)
+        lines = Lines(thing)
+        assert [len(lines.matching(*named)) for named in (("tie", ""), ("", "b.jsonl"), ("", ""))] == [2, 151, 153]
 
 
 def test_a_dataset_without_its_list_of_dropped_rows_still_counts_them(thing: Thing, tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ WANTED = [
     Wanted(text='say "hi"'), Wanted(text="a\\b"), Wanted(text="17"), Wanted(text="c17"), Wanted(text="nowhere"),
     Wanted(text="<b>"), Wanted(text="e"), Wanted(text="öde ("), Wanted(least=40), Wanted(most=60),
     Wanted(least=30, most=80, longer="rejected"), Wanted(longer="same"), Wanted(text="river", longer="chosen"),
-    Wanted(text="tea", places=range(20, 55)), Wanted(places=range(119, 120)), Wanted(places=range(0)),
+    Wanted(text="tea", places=range(20, 55)), Wanted(places=range(119, 120)), Wanted(places=range(10, 11)),
+    Wanted(places=range(0)),
 ]  # fmt: skip
 
 
@@ -108,17 +109,26 @@ def test_rows_are_read_in_the_order_that_is_asked_for(rows: list[Row], table: Ta
 
 
 def test_prompts_of_several_splits_are_counted(tmp_path: Path) -> None:
-    train, test = made_up(40), made_up(40, seed=1)
-    same = pair("the same", "a", "b")
-    turns = {"role": "user", "content": "the "}, {"role": "user", "content": "same"}
+    train, same = made_up(40), pair("the same", "a", "b")
+    turns = [{"role": "user", "content": "the "}, {"role": "user", "content": "same"}]
+    said, told = ({"prompt": [{"role": role, "content": "only"}]} for role in ("user", "system"))
     table = Table(
         thing_of(
-            write_dataset(tmp_path / "d", {"train": [*train, same, same], "test": [same, same | {"prompt": [*turns]}]})
+            write_dataset(
+                tmp_path / "d",
+                {"train": [*train, same, same, same | told], "test": [same, same | {"prompt": turns}, same | said]},
+            )
         ).snapshot
     )
     index = Index(table)
     assert index.wait(60) and index.shared_prompts == 1
-    assert len(test) == 40
+
+
+def test_a_text_that_only_two_rows_together_have_is_in_neither(tmp_path: Path) -> None:
+    rows = [pair("xab", "ab", "b"), pair("cdx", "cd", "c")]
+    table = Table(thing_of(write_dataset(tmp_path / "d", {"train": rows})).snapshot)
+    assert all_pages(table, Index(table), Wanted(text="bc"), count=5) == []
+    assert all_pages(table, Index(table), Wanted(text="cd"), count=5) == [1]
 
 
 def test_what_a_group_has_is_never_denied() -> None:
