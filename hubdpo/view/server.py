@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hubdpo.loopback.http.server import LocalServer, failure
-from hubdpo.loopback.http.wire import Answer, Refusal, Request
+from hubdpo.loopback.http.wire import Answer, Refusal, Request, shortened
 from hubdpo.view import site
 from hubdpo.view.page import Asked
 from hubdpo.view.render import SAFE_HEADERS, STATIC, static
@@ -37,6 +37,7 @@ def answer_pages(request: Request, thing: Thing) -> Answer:
     """Return a page of the thing, or a file that all pages share. Raise Refusal for any method that could change it."""
     if request.method not in ("GET", "HEAD"):
         raise Refusal(405, "these pages are for reading: GET and HEAD alone")
+    refuse_other_sites(request)
     match [part for part in request.segments if part]:
         case [first, name] if first == STATIC:
             if (found := static(name)) is None:
@@ -44,6 +45,13 @@ def answer_pages(request: Request, thing: Thing) -> Answer:
             return found
         case parts:
             return site.answer(Asked.parse("", tuple(parts), request.query), thing)
+
+
+def refuse_other_sites(request: Request) -> None:
+    """Raise Refusal for a request that a script of another site sends; a link from there may be followed."""
+    origin = request.headers.get("origin")
+    if origin is not None and origin.lower() != f"http://{request.headers.get('host', '')}".lower():
+        raise Refusal(403, f"scripts of another site may not read these pages: {shortened(origin)!a}")
 
 
 def refused(refusal: Refusal) -> Answer:

@@ -80,6 +80,12 @@ def test_another_host_is_refused(port: int, host: str) -> None:
     assert send(port, "GET", "/", Host=host).status == 421
 
 
+@pytest.mark.parametrize("origin", ["http://example.org", "null", "http://127.0.0.1:1", "https://127.0.0.1:PORT"])
+def test_scripts_of_another_site_are_refused(port: int, origin: str) -> None:
+    assert send(port, "GET", "/", Origin=origin.replace("PORT", str(port))).status == 403
+    assert send(port, "GET", "/", Origin=f"http://127.0.0.1:{port}").status == 200
+
+
 @pytest.mark.parametrize("path", ["/../pyproject.toml", "/-/../view.css", "/-/%2e%2e%2fserver.py", "/-//etc/passwd"])
 def test_paths_stay_inside(port: int, path: str) -> None:
     answer = send(port, "GET", path)

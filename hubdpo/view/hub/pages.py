@@ -12,6 +12,7 @@ from hubdpo.view.hub import lists
 from hubdpo.view.hub.hosted import Account, Hosted, Shelf
 from hubdpo.view.page import Asked, Page, PageError
 from hubdpo.view.render import STATIC, html, static
+from hubdpo.view.server import refuse_other_sites
 
 NO_PAGES = ("api", "_cdn", "_lfs", "_xet")
 """First segments of addresses that clients of the API use."""
@@ -35,6 +36,7 @@ class HubPages:
         if parts[:1] == [STATIC]:
             return static("/".join(parts[1:])) or Refusal(404, "there is no such file").answer()
         try:
+            refuse_other_sites(request)
             request.user = hub.user_of(request)
             answer = self._page(request, hub, parts)
         except Refusal as refusal:
