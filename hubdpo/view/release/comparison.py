@@ -63,7 +63,7 @@ def comparison(asked: Asked, thing: Thing) -> Page:
     found = thing.keep(f"comparison of {old.commit} and {new.commit}", lambda: _compared(old, new))
     page = asked.number("p", 0)
     rows, count = _rows(found, page) if found.places else ([], 0)
-    cards = [fields(side.text(CARD_FILE)) if CARD_FILE in side.files else {} for side in (found.old, found.new)]
+    cards = [_about(side) for side in (found.old, found.new)]
     return Page(
         "compare.html", f"{before} and {after}",
         {
@@ -84,6 +84,12 @@ def _links(asked: Asked, thing: Thing, after: str) -> dict[str, Any]:
         "link": lambda path: asked.link("blob", after, *path.split("/")),
         "row_link": lambda name, pair: asked.link("viewer", split=pair.split, row=pair.number, revision=name),
     }
+
+
+def _about(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the fields of a card but for tables, whose numbers the manifests have."""
+    about = fields(snapshot.text(CARD_FILE)) if CARD_FILE in snapshot.files else {}
+    return {name: value for name, value in about.items() if name not in ("dataset_info", "configs", "model-index")}
 
 
 def _compared(old: Snapshot, new: Snapshot) -> Compared:

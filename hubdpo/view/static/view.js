@@ -43,6 +43,10 @@ for (const button of document.querySelectorAll("[data-keys]")) {
   button.addEventListener("click", keys["?"]);
 }
 
+// on a narrow window the open tab may be beyond its edge
+const open = document.querySelector(".tabs [aria-current]");
+if (open) open.parentElement.scrollLeft = open.offsetLeft - open.parentElement.offsetLeft - 40;
+
 // a filter that was left empty stays out of the address
 for (const form of document.querySelectorAll("form.filters")) {
   form.addEventListener("formdata", (event) => {
