@@ -590,3 +590,29 @@ print(hashlib.sha256(open(hf_hub_download("carol/copied", "there.bin", repo_type
     (got,) = by_xet(sent.server.endpoint, tmp_path / "home", code)
     assert got == hashlib.sha256(CONTENT).hexdigest()
     assert sum(each.received for each in called(sent.server.requests, "/_xet/v1/xorbs/")) == before
+
+
+def test_a_page_reads_any_part_of_a_file_and_unpacks_no_more(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = sent.server._routes._reading
+    repo = Repo("model", "carol/x")
+    repo = hub._store.repo(repo.kind, repo.id) or repo
+    file = hub.files(repo, hub.commit(repo, "main"))["a.bin"]
+    unpacked: list[int] = []
+    unpack = xorbs.unpack
+    monkeypatch.setattr(xorbs, "unpack", lambda packed: unpacked.append(len(packed)) or unpack(packed))  # type: ignore[func-returns-value]
+    with hub.open(repo, file) as stream:
+        assert stream.seek(-1000, os.SEEK_END) == len(CONTENT) - 1000 and stream.read() == CONTENT[-1000:]
+        assert sum(unpacked) < len(CONTENT) / 4
+        draw = random.Random(0)
+        for _ in range(20):
+            start, size = draw.randrange(len(CONTENT)), draw.randrange(300_000)
+            stream.seek(start)
+            assert stream.read(size) == CONTENT[start : start + size] and stream.tell() == min(
+                start + size, len(CONTENT)
+            )
+        stream.seek(0)
+        assert hashlib.sha256(stream.read()).hexdigest() == hashlib.sha256(CONTENT).hexdigest()
+        stream.seek(len(CONTENT) + 5)
+        assert stream.read() == b""
+        with pytest.raises(ValueError, match="before its beginning"):
+            stream.seek(-1)

@@ -104,6 +104,22 @@ def test_the_api_answers_as_without_pages(hub: Served, method: str, path: str) -
     assert with_pages == without and not with_pages.headers.get("content-type", "").startswith("text/html")
 
 
+def test_every_address_that_a_client_gives_is_a_page(hub: Served) -> None:
+    api = hub.api
+    url = api.create_repo("carol/y", repo_type="dataset")
+    done = api.upload_file(repo_id="carol/y", repo_type="dataset", path_in_repo="a.txt", path_or_fileobj=b"1")
+    add = CommitOperationAdd("b.txt", b"2")
+    proposed = api.create_commit("carol/y", [add], repo_type="dataset", commit_message="Propose", create_pr=True)
+    discussion = api.create_discussion("carol/y", repo_type="dataset", title="A question")
+    collection = api.create_collection("Some things")
+    addresses = [
+        str(url), str(done.repo_url), done.commit_url, str(done), proposed.commit_url, proposed.pr_url, discussion.url,
+        collection.url, f"{url}/tree/refs/pr/{proposed.pr_num}", f"{url}/blob/{proposed.oid}/b.txt",
+    ]  # fmt: skip
+    for address in addresses:
+        assert address and hub.text(address.removeprefix(hub.server.endpoint)), address
+
+
 def test_a_program_gets_the_page_too(hub: Served) -> None:
     assert hub.get("/carol/x", Accept="*/*").headers["content-type"] == "text/html; charset=utf-8"
     assert ask(hub.server, "HEAD", "/carol/x").status == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class StoredSnapshot(Snapshot):
         self.name, self.commit = repo.id, str(commit)
         self.repo_type = cast("RepoType", repo.kind) if repo.kind in ("model", "dataset") else None
         self.ref = f"{repo.id}@{commit[:12]}"
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
 
     @cached_property
     def stored(self) -> dict[str, Stored]:
@@ -71,8 +72,10 @@ class StoredSnapshot(Snapshot):
 
     def fetch(self, names: list[str] | None = None, *, needed: list[str] | None = None) -> Path:
         """Return a folder with copies of the files of these names or patterns; it goes with the snapshot."""
-        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="hubdpo-view-")
-        folder = Path(self._folder.name)
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="hubdpo-view-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        folder = self._folder
         for name in self.files:
             path = folder / name
             if not path.exists() and (names is None or any(fnmatchcase(name, pattern) for pattern in names)):
