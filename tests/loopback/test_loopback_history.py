@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from dulwich.objects import Commit
@@ -17,8 +18,10 @@ from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RevisionNotF
 
 from hubdpo.loopback import gitio, last_commits
 from hubdpo.loopback.last_commits import LastCommits
-from tests.conftest import Hub
 from tests.loopback.ask import ask
+
+if TYPE_CHECKING:
+    from tests.conftest import Hub
 
 Contents = dict[bytes, bytes]
 
