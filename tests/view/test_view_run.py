@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
 from html import unescape
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hubdpo.artefacts.manifests.sweep import SweepManifest, SweptRun
 from hubdpo.config.train import TrainConfig
 from hubdpo.view.open import open_thing
 from hubdpo.view.plots import THEMES
+from hubdpo.view.run import data as run_data
 from hubdpo.view.thing import Thing
 from tests.view.ask import ask, page, words
 from tests.view.made_datasets import made_up, pair, thing_of, write_dataset
@@ -297,3 +299,23 @@ def test_a_sweep_is_its_runs_the_best_first(tmp_path: Path) -> None:
         (sweep / name / RUN_FILE).unlink()
         (sweep / name / "metrics.jsonl").unlink()
     assert ask(thing).status == 404
+
+
+def test_a_page_does_not_wait_for_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def ask_hub(*_: object) -> None:
+        answered.wait(30)
+
+    monkeypatch.setattr(Thing, "dataset", ask_hub)
+    monkeypatch.setattr(run_data, "WAIT_S", 0.1)
+    dataset = DatasetRef(
+        name="d", repo_id="me/d", revision="1" * 40, fingerprint="0" * 64, train_pairs=1, test_pairs=PAIRS
+    )
+    thing = thing_of(write_run(tmp_path / "run", evaluated=report(), dataset=dataset))
+    html = page(thing, "/pairs")
+    assert "the Hub is being asked for its dataset" in html and 'id="held-out" data-live' in html
+    answered.set()
+    thing.keep("data", lambda: None)._thread.join(30)  # type: ignore[attr-defined]
+    html = page(thing, "/pairs")
+    assert "cannot be read here" in html and "data-live" not in html

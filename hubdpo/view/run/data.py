@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import NamedTuple
 
@@ -12,22 +13,46 @@ from hubdpo.hub.snapshot import FolderSnapshot
 from hubdpo.view.run.state import Run
 from hubdpo.view.thing import Thing
 
-AGAIN_S = 30
-"""Seconds after which a Hub that did not answer is asked again."""
+WAIT_S, AGAIN_S = 1.0, 30
+"""How long a page waits for a Hub, and seconds after which one that did not answer is asked again."""
 
 
 class Data(NamedTuple):
-    """The dataset, or the reason why it is not shown."""
+    """The dataset, or the reason why it is not shown; `is_asked` while a Hub has not answered yet."""
 
     thing: Thing | None
     why: str = ""
+    is_asked: bool = False
 
 
-class _Kept:
-    """The last outcome, which holds for as long as the dataset is there, or for AGAIN_S."""
+class _Asking:
+    """The last outcome, which holds while the dataset is there, or for AGAIN_S; no page waits for a network."""
 
-    data: Data | None = None
-    since = 0.0
+    def __init__(self, run: Run, manifest: RunManifest) -> None:
+        self._run, self._manifest = run, manifest
+        self._data, self._since = Data(None), 0.0
+        self._guard = threading.Lock()
+        self._thread = self._start()
+
+    def data(self) -> Data:
+        with self._guard:
+            is_over = not self._thread.is_alive() and time.monotonic() - self._since > AGAIN_S
+            if self._data.thing is None and self._since and is_over:
+                self._thread = self._start()
+        self._thread.join(WAIT_S)
+        if self._thread.is_alive():
+            return Data(None, f"the Hub is being asked for its dataset, `{self._manifest.dataset.name}`", is_asked=True)
+        return self._data
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._ask, daemon=True, name="dataset of a run")
+        thread.start()
+        return thread
+
+    def _ask(self) -> None:
+        self._data = Data(None, "of a bug in hubdpo, whose traceback was printed")
+        self._data = _found(self._run, self._manifest)
+        self._since = time.monotonic()
 
 
 def data_of(run: Run, manifest: RunManifest, *, on_hub: bool) -> Data:
@@ -37,10 +62,7 @@ def data_of(run: Run, manifest: RunManifest, *, on_hub: bool) -> Data:
     """
     if on_hub:
         return _found(run, manifest)
-    kept = run.thing.keep("data", _Kept)
-    if kept.data is None or (kept.data.thing is None and time.monotonic() - kept.since > AGAIN_S):
-        kept.data, kept.since = _found(run, manifest), time.monotonic()
-    return kept.data
+    return run.thing.keep("data", lambda: _Asking(run, manifest)).data()
 
 
 def _found(run: Run, manifest: RunManifest) -> Data:

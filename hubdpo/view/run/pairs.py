@@ -76,7 +76,7 @@ def pairs(asked: Asked, thing: Thing) -> Page:
             "outcomes": {
                 name: (label, int(scores.with_outcome(name, measure).sum())) for name, label in OUTCOMES.items()
             },
-            "why": data.why, "can_search": data.thing is not None, "beta": scores.beta,
+            "why": data.why, "is_asked": data.is_asked, "can_search": data.thing is not None, "beta": scores.beta,
             "before": asked.here(**{"from": start - ROWS or None}) if start else None,
             "after": asked.here(**{"from": start + ROWS}) if start + ROWS < len(places) else None,
             "address_of": lambda row: asked.here(row=row, **{"from": None}),
