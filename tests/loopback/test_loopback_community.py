@@ -158,3 +158,56 @@ def test_a_collection_takes_what_exists_and_from_its_owner_alone(repo: str, bob:
     with pytest.raises(HfHubHTTPError) as problem:
         bob.add_collection_item(made.slug, repo, "model")
     assert status(problem) == 403
+
+
+def first_comment(repo: str, number: int) -> Any:
+    return HfApi().get_discussion_details(repo, number).events[0]
+
+
+def test_its_author_edits_a_comment(repo: str, bob: HfApi) -> None:
+    made = bob.create_discussion(repo, "A question", description="Why")
+    edited = bob.edit_discussion_comment(repo, made.num, first_comment(repo, made.num).id, new_content="Why not?")
+    assert (edited.content, edited.edited) == ("Why not?", True)
+    assert first_comment(repo, made.num) == edited
+    with pytest.raises(HfHubHTTPError) as problem:
+        HfApi().edit_discussion_comment(repo, made.num, edited.id, new_content="Nothing")
+    assert status(problem) == 403
+    with pytest.raises(HfHubHTTPError) as problem:
+        bob.edit_discussion_comment(repo, made.num, "abc", new_content="Nothing")
+    assert status(problem) == 404
+
+
+@pytest.mark.filterwarnings("ignore:Hidden comments")
+def test_a_hidden_comment_is_gone(repo: str, bob: HfApi, hub: Hub) -> None:
+    made = bob.create_discussion(repo, "A question", description="a-secret")
+    owner = HfApi()
+    owner.hide_discussion_comment(repo, made.num, first_comment(repo, made.num).id)  # the owner of the repo may, too
+    assert first_comment(repo, made.num).hidden
+    assert "secret" not in first_comment(repo, made.num).content
+    with pytest.raises(HfHubHTTPError) as problem:
+        bob.edit_discussion_comment(repo, made.num, first_comment(repo, made.num).id, new_content="Again")
+    assert status(problem) == 409
+    mine = owner.comment_discussion(repo, made.num, "An answer")
+    with pytest.raises(HfHubHTTPError) as problem:
+        bob.hide_discussion_comment(repo, made.num, mine.id)
+    assert status(problem) == 403
+    assert b"a-secret" not in b"".join(path.read_bytes() for path in hub.root.rglob("discussions.json"))
+
+
+@pytest.mark.filterwarnings("ignore:Hidden comments")
+def test_the_text_of_a_hidden_description_is_not_committed(repo: str, bob: HfApi) -> None:
+    propose(bob, repo, {"a.txt": b"two\n"})
+    bob.hide_discussion_comment(repo, 1, first_comment(repo, 1).id)
+    HfApi().merge_pull_request(repo, 1)
+    assert HfApi().list_repo_commits(repo)[0].message == ""
+
+
+def test_a_closed_or_merged_discussion_keeps_the_last_word(repo: str, bob: HfApi) -> None:
+    made = bob.create_discussion(repo, "A question")
+    HfApi().change_discussion_status(repo, made.num, "closed", comment="Answered elsewhere")
+    assert [event.type for event in HfApi().get_discussion_details(repo, made.num).events][1:] == [
+        "comment", "status-change",
+    ]  # fmt: skip
+    propose(bob, repo, {"a.txt": b"two\n"})
+    HfApi().merge_pull_request(repo, 2, comment="Thanks")
+    assert "Thanks" in [getattr(event, "content", "") for event in HfApi().get_discussion_details(repo, 2).events]

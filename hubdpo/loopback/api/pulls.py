@@ -20,6 +20,8 @@ from hubdpo.loopback.storage.store import Repo, Store
 
 OPEN = ("open", "draft")
 """States of a discussion that is not closed or merged."""
+HIDDEN = "This comment has been hidden"
+"""Replaces the text of a hidden comment, which is not kept."""
 PAGE = 50
 LARGEST_DIFF, LARGEST_COMPARED, MOST_LINES_COMPARED = 100_000, 200_000, 2_000
 """Longest diff, in characters, and largest file that is compared, in bytes and lines: difflib is quadratic."""
@@ -95,9 +97,9 @@ class Pulls:
             if action == "merge" or (action != "comment" and user.name != entry["author"]):
                 may_write(request, repo)
             answer: JSON = {}
-            if action == "comment":
+            if action == "comment" or fields.text("comment"):  # a merge and a change of status may come with one
                 answer = {"newMessage": _add_event(entry, user, "comment", _comment(fields.text("comment")))}
-            elif action == "title":
+            if action == "title":
                 change = {"from": entry["title"], "to": _title(fields)}
                 entry["title"] = change["to"]
                 answer = {"newTitle": _add_event(entry, user, "title-change", change)}
@@ -107,11 +109,32 @@ class Pulls:
                     raise Refusal(409, f"a discussion that is {entry['status']} cannot become {status!r}")
                 entry["status"] = status
                 answer = {"newStatus": _add_event(entry, user, "status-change", {"status": status})}
-            else:
+            elif action == "merge":
                 with self._store.changing(repo) as git:
                     _merge(git, entry, user)
             write_document(self._path(repo), entries)
         return as_json(answer)
+
+    def change_comment(self, request: Request, repo: Repo, number: str, comment: str, action: str) -> Answer:
+        """Let its author edit a comment, and its author or an owner of the repo hide it for good."""
+        fields = sent_fields(request)
+        user = may_propose(request, repo)
+        with self._store.lock(repo):
+            entries = self._read(repo)
+            event = _find_comment(_find(entries, number), comment)
+            own = event["author"]["name"] == user.name
+            if action == "hide":
+                if not own:
+                    may_write(request, repo)
+                event["data"] |= {"hidden": True, "latest": {"raw": HIDDEN}}
+            elif not own:
+                raise Refusal(403, "Forbidden: only its author edits a comment.")
+            elif event["data"]["hidden"]:
+                raise Refusal(409, "a hidden comment cannot be edited")
+            else:
+                event["data"] |= {"edited": True, "latest": {"raw": fields.text("content")}}
+            write_document(self._path(repo), entries)
+        return as_json({"updatedComment": event})
 
     def follow(self, repo: Repo, commits: Mapping[bytes, bytes]) -> None:
         """Write the new ids of rewritten commits into all pull requests; the caller holds the lock of the repo."""
@@ -150,7 +173,8 @@ def _merge(git: GitRepo, entry: JSON, user: User) -> None:
         raise Refusal(409, f"conflicts with main: {conflicts[0].decode()}")
     parent = gitio.resolve(git, "main")
     title = f"{entry['title']} (#{entry['num']})"
-    description = entry["events"][0]["data"]["latest"]["raw"]
+    first = entry["events"][0]["data"]
+    description = "" if first["hidden"] else first["latest"]["raw"]
     message = f"{title}\n\n{description}" if description else title
     entry["merge"] = gitio.write_commit(git, b"refs/heads/main", parent, files, message, user.name).decode()
     entry["status"] = "merged"
@@ -177,6 +201,14 @@ def _find(entries: list[JSON], number: str) -> JSON:
         if str(entry["num"]) == number:
             return entry
     raise Refusal(404, f"there is no discussion {number}")
+
+
+def _find_comment(entry: JSON, comment: str) -> JSON:
+    for event in entry["events"]:
+        if event["id"] == comment and event["type"] == "comment":
+            found: JSON = event
+            return found
+    raise Refusal(404, f"there is no comment {comment}")
 
 
 def _title(fields: Fields) -> str:

@@ -76,8 +76,10 @@ class Routes:
             "GET collections": collections.listing,
             "POST collections": collections.create,
             f"GET collections/{NAME}/{NAME}": collections.details,
+            f"PATCH collections/{NAME}/{NAME}": collections.update,
             f"DELETE collections/{NAME}/{NAME}": collections.delete,
             f"POST collections/{NAME}/{NAME}/items": collections.add,
+            f"PATCH collections/{NAME}/{NAME}/items/{NAME}": collections.update_item,
             f"DELETE collections/{NAME}/{NAME}/items/{NAME}": collections.remove,
         }  # fmt: skip
         self._of_repo: Table = {
@@ -104,6 +106,7 @@ class Routes:
             "POST discussions": pulls.create,
             f"GET discussions/{NAME}": pulls.details,
             f"POST discussions/{NAME}/(comment|status|title|merge)": pulls.change,
+            f"POST discussions/{NAME}/comment/{NAME}/(edit|hide)": pulls.change_comment,
         }  # fmt: skip
 
     def answer(self, request: Request) -> Answer:
