@@ -15,6 +15,9 @@ from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet.store import XetStore
 from hubdpo.loopback.xet.stream import XetFile
 
+MOST_KEPT = 200_000
+"""Blobs whose sizes are kept in memory."""
+
 
 class Read(NamedTuple):
     """An answer of the API: its JSON, and its headers."""
@@ -38,6 +41,7 @@ class Reading:
         self, store: Store, xet: XetStore, route: Callable[[Request], Answer], find: Callable[[Request, str, str], Repo]
     ) -> None:
         self._store, self._xet, self._route, self._find = store, xet, route, find
+        self._stored: dict[bytes, Stored] = {}  # by blob: the next commit has most files unchanged
 
     def user_of(self, request: Request) -> User | None:
         return access.authenticate(self._store, request)
@@ -69,8 +73,12 @@ class Reading:
         found: dict[str, Stored] = {}
         with self._store.git(repo) as git:
             for path, (_, blob) in gitio.files_of(git, commit.encode()).items():
-                entry = gitio.tree_entry(git, path, blob)
-                found[entry["path"]] = Stored(entry["oid"], entry["size"], entry.get("lfs", {}).get("oid"))
+                if (stored := self._stored.get(blob)) is None:
+                    entry = gitio.tree_entry(git, path, blob)
+                    stored = Stored(entry["oid"], entry["size"], entry.get("lfs", {}).get("oid"))
+                    if len(self._stored) < MOST_KEPT:
+                        self._stored[blob] = stored
+                found[path.decode()] = stored
         return found
 
     def open(self, repo: Repo, file: Stored) -> IO[bytes]:

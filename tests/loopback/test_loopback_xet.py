@@ -616,3 +616,10 @@ def test_a_page_reads_any_part_of_a_file_and_unpacks_no_more(sent: Sent, monkeyp
         assert stream.read() == b""
         with pytest.raises(ValueError, match="before its beginning"):
             stream.seek(-1)
+
+
+def test_the_page_of_a_folder_names_what_xet_keeps(sent: Sent) -> None:
+    from hubdpo.view.hub.pages import HubPages
+
+    page = HubPages()(Request("GET", "/carol/x/tree/main", "", {}, Body()), sent.server._routes._reading)
+    assert page is not None and page.content.count(b'<span class="chip">Xet</span>') == 2

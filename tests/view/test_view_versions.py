@@ -110,11 +110,12 @@ def test_every_row_that_differs_is_found_where_it_is(tmp_path: Path) -> None:
 
     first, second = prepared(tmp_path / "1", ROWS), prepared(tmp_path / "2", [*ROWS[::-2], *ROWS[:1], ROWS[0]])
     files = [sorted((folder / "data").glob("*.parquet")) for folder in (first, second)]
-    places = find_rows({"train": files[0]}, {"train": files[1]})
+    places = find_rows({"train": files[1], "test": files[0]}, {"train": files[1]})
     assert places is not None and not len(places.added) and not len(places.changed)
     rows = [row for file in files[0] for row in pq.read_table(file).to_pylist()]
-    gone = {rows[places.before.place(int(row))[1]]["prompt"][0]["content"] for row in places.removed}
-    assert gone == {"Prompt 2", "Prompt 4"}
+    gone = [places.before.place(int(row)) for row in places.removed]
+    assert {split for split, _ in gone} == {"test"}
+    assert {rows[number]["prompt"][0]["content"] for _, number in gone} == {"Prompt 2", "Prompt 4"}
 
 
 def test_weights_are_compared_by_module(hub: Hub, adapter: str) -> None:

@@ -21,6 +21,11 @@ from hubdpo.loopback.xet.store import XetStore
 
 IN_MEMORY = 256 * 2**10
 """Largest regular file, in bytes, that is held in memory while a client reads it."""
+NEVER_SHOWN = {
+    "Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}  # fmt: skip
+"""No browser shows a file of a repo as a page: it would be one of this Hub, and could read what the visitor may."""
 
 
 class Files:
@@ -46,7 +51,7 @@ class Files:
                 headers["X-Xet-Hash"] = xet_hash
                 headers["Link"] = f'<{prefix}/xet-read-token/{commit.decode()}>; rel="xet-auth"'
             return Answer(302, headers, b"")
-        headers["Content-Type"] = "application/octet-stream"
+        headers |= NEVER_SHOWN
         headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(path.rpartition('/')[2])}"
         if len(data) <= IN_MEMORY:
             return ranged(request, Answer(200, headers, data))
@@ -69,7 +74,7 @@ class Files:
         if size is None:
             raise Refusal(404, "no such large file")
         path = self._store.large_file(oid)
-        headers = {"ETag": f'"{oid}"', "Content-Type": "application/octet-stream"}
+        headers = {"ETag": f'"{oid}"', **NEVER_SHOWN}
         if path.exists():
             return file_answer(request, path, headers)
         return ranged(request, Answer(200, headers, source=functools.partial(self._xet.read, oid), length=size))
