@@ -18,7 +18,7 @@ from hubdpo.cli.serving import until_stopped
 def view(
     what: Annotated[
         list[str],
-        typer.Argument(help="A dataset or run folder, or a repo of the Hub.", metavar="DIR|USER/NAME[@REVISION]..."),
+        typer.Argument(help="A dataset or run folder, or a repo of the Hub.", metavar="DIR|USER/NAME[@REVISION]"),
     ],
     port: Annotated[
         int, typer.Option(min=0, max=65535, metavar="N", help="Port on 127.0.0.1; 0 picks a free port.")

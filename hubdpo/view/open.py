@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from hubdpo.errors import ConfigError
+from hubdpo.artefacts.folders.kinds import folder_kind
+from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG
+from hubdpo.artefacts.manifests.manifest import (
+    CARD_FILE,
+    MERGE_FILE,
+    METRICS_FILE,
+    PREPARE_FILE,
+    RUN_FILE,
+    SWEEP_FILE,
+)
+from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import COMMIT
 from hubdpo.hub.snapshot import FolderSnapshot
 from hubdpo.view.thing import Thing
+
+SHOWN = (PREPARE_FILE, RUN_FILE, METRICS_FILE, SWEEP_FILE, MERGE_FILE, CARD_FILE, ADAPTER_CONFIG, "config.json")
+"""Files of which a folder that can be looked at has at least one: a home folder is not listed with all its files."""
 
 
 def open_thing(refs: Sequence[str]) -> Thing:
@@ -30,7 +44,13 @@ def open_thing(refs: Sequence[str]) -> Thing:
 
 
 def _open(ref: str) -> Thing:
-    if Path(ref).is_dir():
+    path = Path(ref)
+    if path.is_file():
+        hint = f"hubdpo prepare {shlex.quote(ref)} -o data, then hubdpo view data"
+        raise ArtefactError(f"`{ref}` is a file; a dataset, a run and a release are folders", hint=hint)
+    if path.is_dir():
+        if not any((path / name).is_file() for name in SHOWN):
+            folder_kind(path)  # which raises
         return Thing(FolderSnapshot(ref, all_files=True), Path(ref).resolve().name)
     snapshot = open_snapshot(ref)
     named = snapshot.revision or (snapshot.commit or "")

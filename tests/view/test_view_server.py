@@ -111,6 +111,12 @@ def test_a_port_that_is_taken_is_told(port: int, folder: Path) -> None:
 def test_what_cannot_be_opened_is_told(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(ArtefactError, match="folder not found|no folder"):
         open_thing([str(tmp_path / "gone")])
+    (tmp_path / "raw.jsonl").write_text("{}")
+    with pytest.raises(ArtefactError, match="is a file") as refused:
+        open_thing([str(tmp_path / "raw.jsonl")])
+    assert str(refused.value.hint).startswith("hubdpo prepare ")
+    with pytest.raises(ArtefactError, match="is no dataset, run or merged model"):
+        open_thing([str(tmp_path)])
     with pytest.raises(ConfigError, match="only runs are drawn over each other"):
         open_thing([str(folder), str(folder)])
 
