@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.resources
 import json
 import re
 from collections.abc import Iterator
@@ -18,6 +19,22 @@ LARGEST, DEEPEST, LONGEST_NUMBER = 2**20, 32, 100
 """Longest front matter in characters, deepest nesting in it, and most digits of a number."""
 NUMBER = re.compile(r"[-+]?[0-9.][-+.:_0-9A-Fa-fox]*")
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def checked_card(text: str) -> JSON:
+    """Parse the front matter of a card that is about to be committed. Raise ValueError also for an unknown licence."""
+    data = card_data(text)
+    given = data.get("license", [])
+    if unknown := [name for name in ([given] if isinstance(given, str) else given) if name not in _licences()]:
+        short = shortened(str(unknown[0]))
+        raise ValueError(f'"license" must be one of the licences of the Hub, or "other", and not "{short}"')
+    return data
+
+
+@functools.cache
+def _licences() -> frozenset[str]:
+    text = (importlib.resources.files("hubdpo") / "cards/lint/hub_fields.json").read_text(encoding="utf-8")
+    return frozenset(json.loads(text)["licences"])
 
 
 def card_data(text: str) -> JSON:

@@ -13,7 +13,7 @@ from dulwich.repo import Repo as GitRepo
 
 from hubdpo.loopback import gitio, limits
 from hubdpo.loopback.api.access import may_propose, may_write
-from hubdpo.loopback.api.card_checks import card_data
+from hubdpo.loopback.api.card_checks import checked_card
 from hubdpo.loopback.api.pulls import Pulls, new_discussion
 from hubdpo.loopback.http.requests import Fields, parse, sent_fields, sent_json_parts
 from hubdpo.loopback.http.wire import JSON, LONGEST_MESSAGE, Answer, Refusal, Request, User, as_json, shortened
@@ -153,7 +153,7 @@ class Commits:
 
     def validate_yaml(self, request: Request) -> Answer:
         try:
-            data = card_data(sent_fields(request).text("content"))
+            data = checked_card(sent_fields(request).text("content"))
         except ValueError as problem:
             message = shortened(str(problem), LONGEST_MESSAGE)
             return as_json({"error": message, "errors": [{"message": message}], "warnings": []}, 400)
@@ -194,7 +194,7 @@ def _content(value: Fields) -> bytes:
         raise Refusal(413, f"{path} is too large for a regular file")
     if path == "README.md":
         try:
-            card_data(data.decode("utf-8", "replace"))
+            checked_card(data.decode("utf-8", "replace"))
         except ValueError as problem:
             raise Refusal(400, f"Invalid metadata in README.md: {problem}") from None
     return data

@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote, unquote
 
-from hubdpo.loopback.api import access
+from hubdpo.loopback.api import access, elsewhere
 from hubdpo.loopback.api.collections import Collections
 from hubdpo.loopback.api.commits import Commits
+from hubdpo.loopback.api.elsewhere import refuse
 from hubdpo.loopback.api.facts import Describer
 from hubdpo.loopback.api.files import Files
 from hubdpo.loopback.api.history import History
@@ -18,6 +19,7 @@ from hubdpo.loopback.api.namespaces import Namespaces
 from hubdpo.loopback.api.pulls import Pulls
 from hubdpo.loopback.api.repos import Repos
 from hubdpo.loopback.api.trees import Trees
+from hubdpo.loopback.http.requests import METHODS
 from hubdpo.loopback.http.wire import Answer, Redirection, Refusal, Request, as_json
 from hubdpo.loopback.names import KINDS
 from hubdpo.loopback.reading import Pages, Reading
@@ -131,11 +133,12 @@ class Routes:
         match parts:
             case ["api", kinds, owner, name, *rest] if kinds in KINDS:
                 # first, also for an address that is none: a private repo looks like a missing one
-                return _answered(self._of_repo, request, rest, self._repo(request, kinds, f"{owner}/{name}"))
+                repo = self._repo(request, kinds, f"{owner}/{name}")
+                return _answered(self._of_repo, request, rest, repo, elsewhere=elsewhere.OF_REPO)
             case ["api", kinds, name] if kinds in KINDS:  # an id without an owner: missing, as on huggingface.co
                 self._repo(request, kinds, name)
             case ["api", *rest]:
-                return _answered(self._api, request, rest)
+                return _answered(self._api, request, rest, elsewhere=elsewhere.API)
         kinds, parts = (parts[0], parts[1:]) if parts[0] in KINDS else ("models", parts)
         match request.method, parts:
             case "POST", [owner, name, "info", "lfs", "objects", "batch" | "verify" as call] if name.endswith(".git"):
@@ -148,6 +151,7 @@ class Routes:
                 return self._files.resolve(request, repo, "/".join(rest[:end]), "/".join(rest[end:]))
             case (("GET" | "HEAD"), [name, "resolve" | "raw", *_]):
                 self._repo(request, kinds, name)
+        refuse(elsewhere.PAGES, "/".join(request.segments))
         raise Refusal(404, "Not found")
 
     def _repo(self, request: Request, kinds: str, repo_id: str) -> Repo:
@@ -163,9 +167,16 @@ class Routes:
         return repo
 
 
-def _answered(table: Table, request: Request, parts: Sequence[str], *known: object) -> Answer:
-    path = f"{request.method} {'/'.join(quote(part, safe='') for part in parts)}"  # an escaped slash ends no name
+def _answered(
+    table: Table, request: Request, parts: Sequence[str], *known: object, elsewhere: Mapping[str, str] | None = None
+) -> Answer:
+    """Call the handler of a route. Raise Refusal 405 for another method, 501 for what other Hubs have, or 404."""
+    method = "GET" if request.method == "HEAD" else request.method
+    path = "/".join(quote(part, safe="") for part in parts)  # an escaped slash ends no name
     for route, handler in table.items():
-        if match := re.fullmatch(route, path):
+        if match := re.fullmatch(route, f"{method} {path}"):
             return handler(request, *known, *(unquote(group or "") for group in match.groups())) or as_json({})
+    if allowed := [verb for verb in METHODS if any(re.fullmatch(route, f"{verb} {path}") for route in table)]:
+        raise Refusal(405, f"this address takes {', '.join(allowed)}", headers={"Allow": ", ".join(allowed)})
+    refuse(elsewhere or {}, path)
     raise Refusal(404, "Not found")

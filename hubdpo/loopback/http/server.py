@@ -235,8 +235,10 @@ class _Handler(socketserver.BaseRequestHandler):
         self._keep = self._keep and not cut
         headers = {
             **answer.headers, "Date": formatdate(usegmt=True), "X-Request-Id": request_id,
-            "Content-Length": str(answer.size), "Connection": "keep-alive" if self._keep else "close",
+            "Connection": "keep-alive" if self._keep else "close",
         }  # fmt: skip
+        if answer.status != HTTPStatus.NOT_MODIFIED:  # there, it would be the length of the whole file
+            headers["Content-Length"] = str(answer.size)
         reason = re.sub("[^ -~]", "?", answer.reason) or HTTPStatus(answer.status).phrase
         lines = [f"HTTP/1.1 {answer.status} {reason}"]
         lines += [f"{name}: {re.sub('[^ -~]', '?', value)}" for name, value in headers.items()]

@@ -128,13 +128,18 @@ def shortened(text: str, most: int = 100) -> str:
 class Refusal(Exception):
     """An error response (4xx or 5xx). Hub clients read its code and message from headers."""
 
-    def __init__(self, status: int, message: str, code: str | None = None, **extra: object) -> None:
+    def __init__(
+        self, status: int, message: str, code: str | None = None, *, headers: Mapping[str, str] | None = None,
+        **extra: object,
+    ) -> None:  # fmt: skip
         super().__init__(message)
         self.status, self.message, self.code, self.extra = status, shortened(message, LONGEST_MESSAGE), code, extra
+        self.headers = headers or {}
 
     def answer(self) -> Answer:
         answer = as_json({"error": self.message, **self.extra}, self.status)
         answer.headers["X-Error-Message"] = re.sub("[^ -~]", "?", self.message)
+        answer.headers |= self.headers
         if self.code:
             answer.headers["X-Error-Code"] = self.code
         return answer
@@ -175,8 +180,18 @@ def byte_range(request: Request, total: int) -> tuple[int, int] | None:
 
 
 def ranged(request: Request, answer: Answer) -> Answer:
-    """Reduce a 200 response to the byte range of its request. Raise Refusal 416 past the end."""
+    """Reduce a 200 response to the byte range of its request, or to a 304 if the client has it (RFC 9110, 13).
+
+    Raise Refusal 412 if the client wants another version, 416 past the end.
+    """
+    etag = answer.headers["ETag"]
+    if (wanted := request.headers.get("if-match")) is not None and not _names(wanted, etag):
+        raise Refusal(412, "the file has changed", headers={"ETag": etag})
+    if (known := request.headers.get("if-none-match")) is not None and _names(known.replace("W/", ""), etag):
+        return Answer(304, {name: text for name, text in answer.headers.items() if not name.startswith("Content-")})
     answer.headers["Accept-Ranges"] = "bytes"
+    if request.headers.get("if-range", etag) != etag:  # a part of another version would not fit
+        return answer
     if span := byte_range(request, answer.size):
         start, stop = span
         answer.status = 206
@@ -184,6 +199,10 @@ def ranged(request: Request, answer: Answer) -> Answer:
         answer.content = answer.content[start:stop]
         answer.start, answer.length = answer.start + start, stop - start
     return answer
+
+
+def _names(tags: str, etag: str) -> bool:
+    return tags.strip() == "*" or etag in [tag.strip() for tag in tags.split(",")]
 
 
 def file_answer(request: Request, path: Path, headers: dict[str, str]) -> Answer:
