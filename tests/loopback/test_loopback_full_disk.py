@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import resource
 import signal
 import subprocess
@@ -134,7 +135,7 @@ def xorb(content: bytes) -> bytes:
 def xorb_hash(content: bytes) -> str:
     from hubdpo.loopback.xet import xorbs
 
-    chunks = xorbs.read_chunks(xorb(content))
+    chunks = xorbs.read_chunks(io.BytesIO(xorb(content)))
     return xorbs.to_hex(xorbs.tree_hash([(chunk.hash, chunk.size) for chunk in chunks]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -119,10 +120,10 @@ def test_a_xorb_that_unpacks_to_more_than_one_may_hold_is_refused() -> None:
     from hubdpo.loopback.http.wire import Refusal
 
     piece = bytes([0]) + (16).to_bytes(3, "little") + b"\0" + (16).to_bytes(3, "little") + bytes(16)
-    assert len(xorbs.read_chunks(piece * 3)) == 3
+    assert len(xorbs.read_chunks(io.BytesIO(piece * 3))) == 3
     with pytest.raises(Refusal, match="unpacks to too many bytes"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(xorbs, "LARGEST_CONTENT", 40)
-        xorbs.read_chunks(piece * 3)
+        xorbs.read_chunks(io.BytesIO(piece * 3))
 
 
 def test_a_shard_that_makes_up_an_absurd_file_is_refused() -> None:

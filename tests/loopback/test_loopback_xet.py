@@ -7,6 +7,7 @@ mode, and read what came by Xet over plain HTTP.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import random
@@ -313,7 +314,7 @@ def kept(tmp_path: Path) -> Iterator[tuple[Store, XetStore, shards.SharedFile]]:
     parts = [b"first" * 100, b"second" * 100]
     leaves = [(xorbs.chunk_hash(part), len(part)) for part in parts]
     xorb = xorbs.to_hex(xorbs.tree_hash(leaves))
-    files.add_xorb(xorb, b"".join(header(part) + part for part in parts))
+    files.add_xorb(xorb, [header(part) + part for part in parts])
     proof = xorbs.range_hash([leaf[0] for leaf in leaves])
     term = shards.Term(xorb, 0, 2, sum(size for _, size in leaves), proof)
     name = xorbs.to_hex(xorbs.file_hash(leaves))
@@ -436,7 +437,7 @@ for number in range(100):
         files = XetStore(reopened._store)
         known = [row[0] for row in reopened._store.query("SELECT hash FROM xorb")]
         for xorb in known:
-            chunks = xorbs.read_chunks(files.path(xorb).read_bytes())
+            chunks = xorbs.read_chunks(io.BytesIO(files.path(xorb).read_bytes()))
             assert xorbs.to_hex(xorbs.tree_hash([(chunk.hash, chunk.size) for chunk in chunks])) == xorb
         for name, sha256 in acknowledged.items():
             status, content = ask(reopened, f"/carol/x/resolve/main/{name}")
@@ -625,3 +626,18 @@ def test_the_page_of_a_folder_names_what_xet_keeps(sent: Sent) -> None:
     assert page is not None
     line = page.content.partition(b">a.bin</a>")[2].partition(b"</td>")[0]
     assert b'<span class="chip">Xet</span>' in line
+
+
+def test_a_xorb_is_not_held_in_memory(kept: tuple[Store, XetStore, shards.SharedFile]) -> None:
+    _, files, _ = kept
+    piece = bytes(100_000)
+    leaves = [(xorbs.chunk_hash(piece), len(piece))] * 300
+    name = xorbs.to_hex(xorbs.tree_hash(leaves))
+    tracemalloc.start()
+    try:
+        files.add_xorb(name, (header(piece) + piece for _ in leaves))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert files.path(name).stat().st_size == 300 * (8 + 100_000)
+    assert peak < 3_000_000

@@ -105,7 +105,7 @@ def written_whole(path: Path, *, beside: Path | None = None) -> Iterator[BinaryI
     handle, name = tempfile.mkstemp(dir=beside or path.parent, prefix=path.name, suffix=".lock")
     part = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with os.fdopen(handle, "w+b") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -48,9 +48,8 @@ class Xet:
         self._granted(request, "write")
         if not re.fullmatch("[0-9a-f]{64}", xorb):
             raise Refusal(400, "not the hash of a xorb")
-        data = request.whole(LARGEST)
-        check_room(self._store.root, len(data))
-        return as_json({"was_inserted": self._files.add_xorb(xorb, data)})
+        check_room(self._store.root, min(int(request.headers.get("content-length", LARGEST)), LARGEST))
+        return as_json({"was_inserted": self._files.add_xorb(xorb, request.parts(LARGEST))})
 
     def take_shard(self, request: Request, version: str) -> Answer:
         """Register the files of a shard. Version 2 of the call reports progress in lines, the last is the result."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,15 +40,19 @@ class XetStore:
         rows = self._store.query("SELECT chunks FROM xorb WHERE hash = ?", xorb)
         return xorbs.stored_chunks(rows[0][0]) if rows else None
 
-    def add_xorb(self, xorb: str, data: bytes) -> bool:
+    def add_xorb(self, xorb: str, parts: Iterable[bytes]) -> bool:
         """Store a xorb; return False if it is stored already. Raise Refusal 400, storing nothing, for another hash."""
         if self.chunks(xorb) is not None:
+            deque(parts, maxlen=0)  # read to the end: the connection is used again
             return False
-        chunks = xorbs.read_chunks(data)
-        if xorbs.to_hex(xorbs.tree_hash([(chunk.hash, chunk.size) for chunk in chunks])) != xorb:
-            raise Refusal(400, "the content does not match the hash of the xorb")
         with written_whole(self.path(xorb), beside=self._store.incoming) as stream:
-            stream.write(data[: chunks[-1].stop])
+            for part in parts:
+                stream.write(part)
+            stream.seek(0)
+            chunks = xorbs.read_chunks(stream)
+            if xorbs.to_hex(xorbs.tree_hash([(chunk.hash, chunk.size) for chunk in chunks])) != xorb:
+                raise Refusal(400, "the content does not match the hash of the xorb")
+            stream.truncate(chunks[-1].stop)
         # the row comes last: without it, a file left by a killed server does not count
         self._store.query("INSERT OR REPLACE INTO xorb VALUES (?, ?)", xorb, xorbs.store_chunks(chunks))
         for chunk in chunks:

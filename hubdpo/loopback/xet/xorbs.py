@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import lz4.frame
 from blake3 import blake3
@@ -39,14 +40,13 @@ class Chunk:
     hash: bytes
 
 
-def read_chunks(data: bytes) -> list[Chunk]:
+def read_chunks(stream: BinaryIO) -> list[Chunk]:
     """Unpack and hash every chunk of a xorb, ignoring what follows them. Raise Refusal 400 for a malformed chunk."""
     chunks: list[Chunk] = []
     position = total = 0
-    while position + HEADER <= len(data) and data[position] == 0:
-        packed = int.from_bytes(data[position + 1 : position + 4], "little")
-        stop = position + HEADER + packed
-        content = unpack(data[position:stop])
+    while len(header := stream.read(HEADER)) == HEADER and header[0] == 0:
+        content = unpack(header + stream.read(int.from_bytes(header[1:4], "little")))
+        stop = position + HEADER + int.from_bytes(header[1:4], "little")
         chunks.append(Chunk(position, stop, len(content), chunk_hash(content)))
         position = stop
         total += len(content)
