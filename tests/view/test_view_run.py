@@ -212,7 +212,7 @@ def test_pairs_are_shown_without_texts_where_the_data_is_gone_or_another(tmp_pat
     other = manifest.dataset.model_copy(update={"fingerprint": "1" * 64})
     manifest.model_copy(update={"dataset": other}).write(run / RUN_FILE)
     html = page(thing_of(run), "/pairs")
-    assert "holds other data than the run was trained on" in html and "good answer" not in html
+    assert "holds other data than the run was trained on" in html and "question" not in html
     assert len(numbers(html)) == 10 and 'name="q"' not in html
     (run / "local.json").unlink()
     assert "its dataset, `d`, cannot be read here" in unescape(page(thing_of(run), "/pairs"))
