@@ -86,6 +86,9 @@ def test_a_run_is_followed_while_a_process_works_in_its_folder(tmp_path: Path) -
         with (run / "metrics.jsonl").open("a") as stream:
             stream.write(json.dumps(line(4)) + "\n" + json.dumps(line(5))[:20])
         assert "4 of 9 steps 10s left" in words(page(thing)), "a line that is half written waits"
+        with (run / "metrics.jsonl").open("a") as stream:
+            stream.write(json.dumps(line(5))[20:] + "\n")
+        assert "5 of 9 steps 8s left" in words(page(thing)) and "cannot be read" not in page(thing)
         write_log(run, [line(1), line(2)])
         assert "2 of 9 steps 14s left" in words(page(thing)), "a resumed run writes its log anew"
         write_log(run, [line(step) for step in range(1, 10)])
