@@ -14,7 +14,7 @@ from hubdpo.loopback.http.wire import Refusal
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space", "kernels": "kernel"}
 """The kind of a repo by its name in URLs."""
 NAME = re.compile(r"[\w-][\w.-]{0,94}[\w-]|\w", re.ASCII)
-RESERVED = {*KINDS, "api", "collections", "resolve", "raw", "_cdn", "_lfs", "_xet"}
+RESERVED = {*KINDS, "api", "collections", "login", "settings", "resolve", "raw", "_cdn", "_lfs", "_xet"}
 """Words that start other URLs."""
 UNSEEN = re.compile(r"[\x00-\x1f\x7f]")
 DRIVE = re.compile(r"[A-Za-z]:(/|$)")

@@ -61,6 +61,9 @@ class Reading:
         """Return a repo that a user may read."""
         return self._find(_asked_by(user, "/"), kinds, repo_id)
 
+    def may_read(self, user: User | None, kind: str, repo_id: str) -> bool:
+        return access.readable(self._store, user.name if user else "", kind, repo_id) is not None
+
     def commit(self, repo: Repo, revision: str) -> str:
         with self._store.git(repo) as git:
             return gitio.resolve(git, revision).decode()

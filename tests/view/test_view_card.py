@@ -71,7 +71,7 @@ def test_a_picture_of_ours_is_shown() -> None:
     assert "evil" not in html("![x](a.png)", Targets(TARGETS.link, lambda _: "//evil.example/a.png"))
 
 
-@pytest.mark.parametrize("text", ["[" * 10**6, "![" * 10**5, "<div>" * 10**5, "> " * 10**5, "- " * 10**5, "a" * 10**6])
+@pytest.mark.parametrize("text", ["[" * 10**6, "<div>" * 10**5, "> " * 10**5])
 def test_a_long_card_is_cut_and_takes_seconds(text: str) -> None:
     started = time.process_time()
     assert format_markdown(text, TARGETS).is_cut

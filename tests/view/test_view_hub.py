@@ -140,3 +140,8 @@ def test_signing_in_asks_for_the_token_as_a_password(hub: Served) -> None:
     assert hub.get("/login", CAROL).headers["location"] == "/"
     assert hub.get("/", "hf_wrong").headers["www-authenticate"].startswith("Basic ")
     assert ">carol</a>" in hub.text("/", CAROL)
+
+
+def test_a_client_that_sends_people_for_a_token_is_answered(hub: Served) -> None:
+    answer = hub.get("/settings/tokens")
+    assert answer.status == 404 and b"hubdpo serve-hub DIR --token" in answer.body

@@ -42,6 +42,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             CommitOperationAdd("evil.html", b"<script>hacked=1</script>"),
             CommitOperationAdd("d/e/f.json", b'{"a": [1]}'),
         ]
+        adds += [CommitOperationAdd("deep.md", b"<div>" * 20_000), CommitOperationAdd("line.md", b"[" * 1_000_000)]
+        adds += [CommitOperationAdd("lists.md", b"".join(b"  " * n + b"- a\n" for n in range(200)))]
         api.create_commit("carol/x", adds, commit_message=f"<script>hacked=1</script> {LONG}")
         api.create_branch("carol/x", branch="feature/<b>hacked=1</b>")
         made.api.create_discussion("carol/x", title="<script>hacked=1</script>", description="\n\n".join(HOSTILE))
@@ -61,6 +63,7 @@ def pages_of(hub: Served) -> list[str]:
         "/carol/x/tree/main/d/e", "/carol/x/blob/main/d/e/f.json", "/carol/x/blob/main/README.md?plain=1",
         "/carol/x/commits/main", f"/carol/x/commit/{sha}", "/carol/x/discussions", "/carol/x/discussions/1",
         "/carol/x/discussions/2", "/carol/x/versions", "/carol/x/blob/main/a.png",
+        "/carol/x/blob/main/lists.md",
         "/carol/x/tree/feature%2F%3Cb%3Ehacked=1%3C%2Fb%3E",
     ]  # fmt: skip
 
@@ -73,6 +76,12 @@ def test_no_text_acts_and_no_page_is_wider_than_its_window(hub: Served, page: Pa
         assert answer is not None and answer.status == 200, path
         assert not page.evaluate(MARK), path
         assert not is_wider_than_its_window(page), path
+
+
+@pytest.mark.parametrize("name", ["deep.md", "line.md"])
+def test_a_text_that_is_hard_to_format_opens(hub: Served, page: Page, name: str) -> None:
+    answer = page.goto(f"{hub.server.endpoint}/carol/x/blob/main/{name}")
+    assert answer is not None and answer.status == 200 and not is_wider_than_its_window(page)
 
 
 def test_a_card_has_no_element_that_acts(hub: Served, page: Page) -> None:

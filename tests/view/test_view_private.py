@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
+from hubdpo.loopback.server import LoopbackHub
+from hubdpo.view.hub.pages import HubPages
 from tests.view.hosting import CAROL, DAVE, Served, served
 
-PAGES = ["", "/tree/main", "/blob/main/README.md", "/image/main/a.png", "?revision=main", "/nope"]
+PAGES = [
+    "", "/tree/main", "/blob/main/README.md", "/image/main/a.png", "?revision=main", "/nope", "/card", "/versions",
+    "/compare?before=main&after=main", "/commits/main", "/commit/main", "/discussions", "/discussions/1", "/viewer",
+    "/viewer?row=0", "/dropped", "/numbers", "/download/main/README.md",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +29,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             path_in_repo="README.md",
             path_or_fileobj=b"---\nlicense: mit\n---\n# Hidden words\n",
         )
+        made.api.create_discussion("carol/secret", title="Hidden talk")
         yield made
 
 
@@ -54,3 +63,32 @@ def test_no_list_names_it(hub: Served, path: str, token: str) -> None:
 def test_a_user_with_private_repos_alone_looks_like_nobody(hub: Served) -> None:
     assert hub.get("/carol", DAVE).status == hub.get("/nobody", DAVE).status == 404
     assert hub.get("/carol", DAVE).body.replace(b"carol", b"") == hub.get("/nobody", DAVE).body.replace(b"nobody", b"")
+
+
+def test_a_card_does_not_tell_which_names_are_private_repos(hub: Served) -> None:
+    card = b"---\nlicense: mit\nbase_model: [carol/secret, carol/absent, carol/shown]\ndatasets: carol/secret\n---\n"
+    hub.api.create_repo("carol/shown")
+    hub.api.upload_file(repo_id="carol/shown", path_in_repo="README.md", path_or_fileobj=card)
+    links = {token: hub.text("/carol/shown", token).count('</span> <a href="/') for token in ("", DAVE, CAROL)}
+    assert links == {"": 1, DAVE: 1, CAROL: 2}  # each name is a tag once
+    hub.api.delete_repo("carol/shown")
+
+
+def test_members_of_an_organisation_see_what_others_do_not(tmp_path: Path) -> None:
+    tokens = [f"carol:{CAROL}", f"dave:{DAVE}", "eve:hf_eve"]
+    with LoopbackHub(tmp_path / "hub", tokens=tokens, orgs=["team:carol,dave"], pages=HubPages()) as server:
+        hub = Served(server, HfApi(endpoint=server.endpoint, token=CAROL))
+        hub.api.create_repo("team/ours", private=True)
+        for path in ("/team", "/team/ours", "/team/ours/tree/main"):
+            assert [hub.get(path, token).status for token in (CAROL, DAVE)] == [200, 200], path
+        assert hub.get("/team/ours", "hf_eve").status == hub.get("/team", "hf_eve").status == 404
+        assert "team/ours" in hub.text("/", DAVE) and "team/ours" not in hub.text("/", "hf_eve")
+
+
+def test_pages_of_a_revoked_token_end(tmp_path: Path) -> None:
+    with LoopbackHub(tmp_path / "hub", tokens=[f"carol:{CAROL}"], pages=HubPages()) as server:
+        hub = Served(server, HfApi(endpoint=server.endpoint, token=CAROL))
+        hub.api.create_repo("carol/secret", private=True)
+        assert hub.get("/carol/secret", CAROL).status == 200
+        server._store.accounts.revoke("carol")
+        assert hub.get("/carol/secret", CAROL).status == 401

@@ -57,6 +57,8 @@ class HubPages:
                 if request.user is None:
                     raise Refusal(401, "sign in with a token")
                 return Answer(303, {"Location": "/"})
+            case ["settings", *_]:  # clients send people there for a token
+                raise PageError(404, "this Hub gives tokens when it starts", "hubdpo serve-hub DIR --token NAME:VALUE")
             case []:
                 return self._shown(request, lists.front(asked, hub, request.user))
             case ["models" | "datasets" | "spaces"]:

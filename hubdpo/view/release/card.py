@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.formats.front_matter import fields, part
 from hubdpo.artefacts.manifests.manifest import CARD_FILE
+from hubdpo.view.hub.hosted import Hosted
 from hubdpo.view.markdown import MOST_CHARACTERS, format_markdown
 from hubdpo.view.page import Asked, Page
 from hubdpo.view.release.places import Places, file_link
@@ -19,9 +21,15 @@ TAGGED = {
 MOST_TAGS, LONGEST_TAG, MOST_RESULTS = 60, 80, 200
 
 
+LINKED = {"base model": ("model", ""), "dataset": ("dataset", "/datasets")}
+"""Tags that name a repo: its kind, and how its address begins."""
+
+
 class Tag(NamedTuple):
     kind: str
     value: str
+    address: str | None = None
+    """The page of the repo that the tag names, where the Hub has it."""
 
 
 def card(asked: Asked, thing: Thing) -> Page:
@@ -33,7 +41,8 @@ def card(asked: Asked, thing: Thing) -> Page:
     return Page(
         "card.html", "Card",
         {
-            "body": formatted.html, "is_cut": formatted.is_cut, "most": MOST_CHARACTERS, "tags": tags(about),
+            "body": formatted.html, "is_cut": formatted.is_cut, "most": MOST_CHARACTERS,
+            "tags": [_linked(tag, thing) for tag in tags(about)],
             "results": results(about), "source": file_link(asked, thing, "blob", CARD_FILE),
         },
     )  # fmt: skip
@@ -48,6 +57,14 @@ def tags(about: dict[str, Any]) -> list[Tag]:
             if isinstance(one, str | int) and (word := shortened(str(one), LONGEST_TAG)):
                 found.setdefault(word, Tag(kind, word))
     return list(found.values())[:MOST_TAGS]
+
+
+def _linked(tag: Tag, thing: Thing) -> Tag:
+    if not isinstance(thing, Hosted) or tag.kind not in LINKED:
+        return tag
+    kind, prefix = LINKED[tag.kind]
+    address = f"{prefix}/{quote(tag.value)}" if thing.hub.may_read(thing.user, kind, tag.value) else None
+    return tag._replace(address=address)
 
 
 def results(about: dict[str, Any]) -> list[dict[str, str]]:
