@@ -18,6 +18,8 @@ from markupsafe import Markup
 
 MOST_CHARACTERS = 100_000
 """Characters that are formatted: some texts take the time of their length squared, 3 s at this length."""
+DEEPEST = 500
+"""Elements inside each other, above which HTML in a text is shown as text: cleaning takes the square of the depth."""
 ANCHOR = "card-"
 """Begins the ids of headings, so that no heading takes an id of the page itself."""
 PLAIN = (
@@ -40,6 +42,9 @@ VALUES = {
 """What the value of an attribute may be, where any text could do harm or break the page."""
 WITH_CONTENT = {"script", "style", "title", "textarea", "noscript", "svg", "math", "iframe", "object", "template"}
 """Elements that go with all that is in them."""
+VOID = {"br", "hr", "img", "input", "meta", "link", "source", "wbr", "col", "area", "base", "embed", "track"}
+"""Elements that no end tag closes."""
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 _ADDRESS = re.compile(r"https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?*_~)\]]")
 _TASK = re.compile(r"\[([ xX])\] ")
 _PICTURE_OR_LINK = re.compile(r'<(/?)(a|img)((?: [a-z]+(?:="[^"]*")?)*)>')
@@ -67,10 +72,22 @@ def format_markdown(text: str, targets: Targets) -> Formatted:
     part = (
         text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS].rpartition("\n")[0] or text[:MOST_CHARACTERS]
     )
-    html = _parser().render(part)
+    html = _parser(True).render(part)
+    if _depth(html) > DEEPEST:
+        html = _parser(False).render(part)
     # twice: pictures from elsewhere become links between, and nothing follows the second time
     html = _sanitised(_without_pictures_from_elsewhere(_sanitised(html, targets.link, _marked(targets.picture))))
     return Formatted(Markup(html), len(part) < len(text))
+
+
+def _depth(html: str) -> int:
+    """Return how deep elements are open inside each other, if each end tag closes one."""
+    depth = deepest = 0
+    for match in _TAG.finditer(html):
+        if match[2].lower() not in VOID:
+            depth = max(depth + (-1 if match[1] else 1), 0)
+            deepest = max(deepest, depth)
+    return deepest
 
 
 ELSEWHERE = "elsewhere:"
@@ -120,8 +137,8 @@ def _without_pictures_from_elsewhere(html: str) -> str:
 
 
 @functools.cache
-def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+def _parser(html: bool) -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": html}).enable(["table", "strikethrough"])
     parser.core.ruler.push("hubdpo", lambda state: _changed(state.tokens))
     return parser
 

@@ -78,6 +78,11 @@ def test_a_long_card_is_cut_and_takes_seconds(text: str) -> None:
     assert time.process_time() - started < 60  # the square of a million would take hours
 
 
+def test_html_that_is_too_deep_is_shown_as_text() -> None:
+    assert "&lt;div&gt;" in html("<div>" * 501) and "&lt;div&gt;" not in html("<div>" * 499 + "<br>" * 1000)
+    assert "<b>" not in html("<div>" * 501 + "<b>x</b>") and "<strong>" in html("<div>" * 501 + "\n\n**x**")
+
+
 def test_a_card_is_cut_at_the_end_of_a_line() -> None:
     shown = format_markdown("word word\n" * (MOST_CHARACTERS // 10 + 1), TARGETS)
     assert shown.is_cut and shown.html.rstrip().endswith("word word</p>")
