@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from html.parser import HTMLParser
 
 import pytest
 
@@ -27,11 +28,25 @@ HOSTILE = [
     "<object data=x></object><embed src=x><link rel=stylesheet href=//evil.example/a.css><textarea></textarea>",
     "<video src=//evil.example/v><source src=//evil.example/v></video><audio autoplay src=//evil.example/a></audio>",
 ]
-FORBIDDEN = (
-    "<script", "<img", "<svg", "<iframe", "<form", "<input", "<button", "<style", "<base", "<meta", "<math", "<object",
-    "<embed", "<link", "<textarea", "<video", "<audio", " on", "style=", " class=", ' id="main', ' id="keys', "name=",
-    "data-live", 'href="javascript', 'href="vbscript', 'href="data:', 'href="elsewhere',
-)  # fmt: skip
+ELEMENTS = {"p", "a", "h2", "div", "table", "tbody", "tr", "td"}
+"""What may be left of HOSTILE; none of it has attributes beyond these."""
+NAMES = {"href", "title", "rel", "align"}
+
+
+class Seen(HTMLParser):
+    """The elements of a text, and the names and values of their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: set[str] = set()
+        self.attributes: set[tuple[str, str]] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        self.attributes |= {(name, value or "") for name, value in attrs}
+
+
 TARGETS = Targets(lambda link: link if link.startswith(("https:", "/", "#")) else None, lambda _: None)
 
 
@@ -41,9 +56,10 @@ def html(text: str, targets: Targets = TARGETS) -> str:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_in_a_card_can_act(text: str) -> None:
-    shown = html(text).lower()
-    for word in FORBIDDEN:
-        assert word not in shown.replace("alert(1)", ""), shown
+    seen = Seen(html(text))
+    assert seen.elements <= ELEMENTS and {name for name, _ in seen.attributes} <= NAMES
+    links = [value for name, value in seen.attributes if name == "href"]
+    assert not [link for link in links if not link.startswith(("https:", "/"))]
 
 
 def test_github_flavoured_markdown() -> None:
@@ -58,8 +74,8 @@ def test_github_flavoured_markdown() -> None:
 
 
 def test_a_picture_from_elsewhere_is_a_link_with_its_words() -> None:
-    assert '<a href="https://e.example/a.png?x=1&amp;y=2" rel="noopener noreferrer">&lt;b&gt;</a>' in html(
-        "![<b>](https://e.example/a.png?x=1&y=2)"
+    assert '<a href="https://e.example/a.png?x=1&amp;y=2" rel="noopener noreferrer">A &amp; b</a>' in html(
+        "![A & b](https://e.example/a.png?x=1&y=2)"
     )
     assert html("[![CI](https://e.example/ci.svg)](https://ci.example)").count("<a ") == 1
     assert "<img" not in html("![x](data:image/svg+xml,x)")
