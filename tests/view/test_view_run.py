@@ -294,6 +294,8 @@ def test_a_sweep_is_its_runs_the_best_first(tmp_path: Path) -> None:
     thing = open_thing([str(sweep)])
     text = words(page(thing))
     assert text.index("2 beta-0.1") > text.index("1 beta-0.3") and "beta-0.5" not in text
+    other = write_run(tmp_path / "other")
+    assert "3 other" in words(page(open_thing([str(sweep), str(other)])))
     write_run(sweep / "beta-0.5", status="running", steps=2)
     with worked_in(sweep):
         html = page(thing)

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from hubdpo.artefacts.formats.messages import Message
+from hubdpo.console import counted
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.pairs.extras import example_of
 from hubdpo.data.tokens.encoder import ChatEncoder
@@ -68,7 +69,9 @@ class Account:
 
     def dropped(self) -> list[str]:
         """Return a sentence for each reason why pairs were dropped."""
-        return [f"{self.counts[name]:,} pairs dropped: {why}" for name, why in DROPPED.items() if self.counts[name]]
+        return [
+            f"{counted(self.counts[name], 'pair')} dropped: {why}" for name, why in DROPPED.items() if self.counts[name]
+        ]
 
     def hint(self) -> str:
         """Return what to do if no pair is left."""

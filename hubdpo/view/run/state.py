@@ -110,24 +110,34 @@ def folder_of(thing: Thing) -> Path | None:
 
 
 def runs_of(thing: Thing) -> list[Run]:
-    """Return the runs that are shown: those of a sweep that have begun, the best one first, or the given ones.
+    """Return the runs that are shown: the given ones, and of a sweep those that have begun, the best one first.
 
     Raise PageError where none has begun.
     """
-    folder = folder_of(thing)
-    if folder is None or not is_sweep(folder):
-        return [Run.of(each) for each in (thing, *thing.others)]
+    runs = [run for each in (thing, *thing.others) for run in _runs_in(each)]
+    if not runs:
+        raise PageError(404, "no run of this sweep has begun", "come back in a moment")
+    return runs
+
+
+def _runs_in(thing: Thing) -> list[Run]:
+    if not _is_sweep(thing):
+        return [Run.of(thing)]
+    folder = Path(thing.snapshot.ref)  # a folder, as sweeps are not published
     manifest = SweepManifest.read(folder / SWEEP_FILE)
     begun = [run.name for run in manifest.in_order if _has_begun(folder / run.name)]
-    if not begun:
-        raise PageError(404, "no run of this sweep has begun", "come back in a moment")
     return [Run.of(thing.keep(f"run {name}", functools.partial(_swept, folder / name))) for name in begun]
+
+
+def _is_sweep(thing: Thing) -> bool:
+    folder = folder_of(thing)
+    return folder is not None and is_sweep(folder)
 
 
 def look_again(thing: Thing, runs: Sequence[Run]) -> int | None:
     """Return after how many seconds an open page looks again, None where nothing will change."""
-    folder = folder_of(thing)
-    if any(run.is_live for run in runs) or (folder is not None and is_sweep(folder) and is_worked_in(folder)):
+    sweeps = [folder for each in (thing, *thing.others) if _is_sweep(each) and (folder := folder_of(each)) is not None]
+    if any(run.is_live for run in runs) or any(map(is_worked_in, sweeps)):
         return LIVE_S
     return IDLE_S if any(run.status in ("stopped", "failed") and run.folder is not None for run in runs) else None
 
