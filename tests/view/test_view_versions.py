@@ -20,8 +20,11 @@ from hubdpo.view.release import comparison
 from hubdpo.view.thing import Thing
 from tests.loopback.ask import ask
 from tests.release.made import made_base, made_run, scale_adapter
+from tests.view.conftest import WIDTHS, is_wider_than_its_window
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
     from tests.conftest import Hub
 
 ROWS = [{"prompt": f"Prompt {n}", "chosen": f"good answer {n}", "rejected": f"bad {n}"} for n in range(6)]
@@ -57,7 +60,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory, hub: Hub) -> str:
     return name
 
 
-def page(server: LoopbackHub, path: str) -> str:
+def page_of(server: LoopbackHub, path: str) -> str:
     answer = ask(server, "GET", path)
     assert answer.status == 200, answer
     return answer.body.decode()
@@ -76,8 +79,8 @@ def shown(request: pytest.FixtureRequest, hub: Hub, dataset: str) -> dict[str, s
     if request.param == "on serve-hub":
         base = f"/datasets/{dataset}"
         return {
-            "versions": page(hub.server, f"{base}/versions"),
-            "compare": page(hub.server, f"{base}/compare?{query}"),
+            "versions": page_of(hub.server, f"{base}/versions"),
+            "compare": page_of(hub.server, f"{base}/compare?{query}"),
         }
     thing = Thing(open_snapshot(f"datasets/{dataset}@v0.1.0"), dataset, "v0.1.0")
     return {"versions": viewed(thing, "versions"), "compare": viewed(thing, "compare", query)}
@@ -119,14 +122,14 @@ def test_every_row_that_differs_is_found_where_it_is(tmp_path: Path) -> None:
 
 
 def test_weights_are_compared_by_module(hub: Hub, adapter: str) -> None:
-    text = page(hub.server, f"/{adapter}/compare?before=v0.1.0&after=v0.2.0")
+    text = page_of(hub.server, f"/{adapter}/compare?before=v0.1.0&after=v0.2.0")
     assert text.count("<meter") == 4 and "100.0 % of the norm before" in text and "q_proj" in text
-    assert "The weights are identical." in page(hub.server, f"/{adapter}/compare?before=v0.1.0&after=v0.1.0")
+    assert "The weights are identical." in page_of(hub.server, f"/{adapter}/compare?before=v0.1.0&after=v0.1.0")
 
 
 def test_too_much_is_said_and_not_compared(hub: Hub, adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "LARGEST", 10)
-    text = page(hub.server, f"/{adapter}/compare?before=v0.2.0&after=v0.1.0")
+    text = page_of(hub.server, f"/{adapter}/compare?before=v0.2.0&after=v0.1.0")
     assert "too much for a page" in text and f"hubdpo diff {adapter}@v0.2.0 {adapter}@v0.1.0" in text
     assert "<meter" not in text and "identical" not in text
 
@@ -137,9 +140,9 @@ def test_versions_that_hubdpo_did_not_make_are_compared_by_files(hub: Hub, repo_
     api.upload_file(repo_id=repo_id, path_in_repo="a.txt", path_or_fileobj=b"one\n")
     api.create_tag(repo_id, tag="v1.0.0")
     api.upload_file(repo_id=repo_id, path_in_repo="a.txt", path_or_fileobj=b"two\n")
-    text = page(hub.server, f"/{repo_id}/compare?before=v1.0.0&after=main")
+    text = page_of(hub.server, f"/{repo_id}/compare?before=v1.0.0&after=main")
     assert "<code>+two</code>" in text and "1 file changed" in text
-    assert "not by hubdpo" in page(hub.server, f"/{repo_id}/versions")
+    assert "not by hubdpo" in page_of(hub.server, f"/{repo_id}/versions")
 
 
 @pytest.mark.parametrize("query", ["", "before=v0.1.0", "before=nope&after=v0.1.0", "before=v0.1.0&after=../x"])
@@ -151,7 +154,28 @@ def test_every_address_that_push_prints_is_a_page(hub: Hub, dataset: str, tmp_pa
     done = hubdpo.push(
         folder=prepared(tmp_path / "3", ROWS[:3]), repo=dataset, version="0.3.0", collection="Printed things"
     )
-    assert "v0.3.0" in page(hub.server, done.url.removeprefix(hub.endpoint))
-    card = page(hub.server, f"/datasets/{dataset}/raw/v0.3.0/README.md")
+    assert "v0.3.0" in page_of(hub.server, done.url.removeprefix(hub.endpoint))
+    card = page_of(hub.server, f"/datasets/{dataset}/raw/v0.3.0/README.md")
     for address in set(re.findall(rf"{hub.endpoint}(/[^\s)\"'`>]*)", card)):
         assert ask(hub.server, "GET", address).status == 200, address
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())
+def test_comparisons_fit_any_window(hub: Hub, dataset: str, adapter: str, page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    for base in (f"/datasets/{dataset}", f"/{adapter}"):
+        for tab in ("versions", "compare?before=v0.1.0&after=v0.2.0", "compare?before=v0.1.0&after=main"):
+            page.goto(f"{hub.endpoint}{base}/{tab}")
+            assert not is_wider_than_its_window(page), (base, tab)
+
+
+def test_two_versions_are_chosen_and_their_rows_opened(hub: Hub, dataset: str, page: Page) -> None:
+    page.goto(f"{hub.endpoint}/datasets/{dataset}/versions")
+    page.get_by_label("Before").select_option("v0.2.0")
+    page.get_by_label("After").select_option("v0.1.0")
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_url("**/compare?before=v0.2.0&after=v0.1.0")
+    assert page.locator("article.pair").count() == 3
+    page.locator("summary", has_text="README.md").locator("..").get_by_role("link", name="Open the file").click()
+    page.wait_for_url("**/blob/v0.1.0/README.md")
+    assert page.locator("article.card").count() == 1
