@@ -94,6 +94,13 @@ def test_a_request_that_cannot_be_read_is_a_line(hub: LoopbackHub, log: Path) ->
     assert lines(log, 1)[0].group(3, 4, 5, 8) == ("-", "-", "400", "-")
 
 
+def test_a_client_that_was_turned_away_is_a_line(hub: LoopbackHub, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub._server.listener, "most", 0)
+    answer = ask(hub, "GET", "/")
+    assert answer.status == 503
+    assert line_of(log, answer).group(3, 4, 5) == ("-", "-", "503")
+
+
 def test_escaped_control_characters_stay_escaped(hub: LoopbackHub, log: Path) -> None:
     ask(hub, "GET", "/a%0Ab%1B%20c")
     assert lines(log, 1)[0][4] == "/a%0Ab%1B%20c"

@@ -9,6 +9,7 @@ import socketserver
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +23,7 @@ Buffer = Any
 Address = tuple[str, int]
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
-    b'Content-Length: 33\r\n\r\n{"error": "too many connections"}'
+    b'Content-Length: 33\r\nX-Request-Id: %s\r\n\r\n{"error": "too many connections"}'
 )
 
 
@@ -157,10 +158,15 @@ class ConnectionServer(socketserver.ThreadingTCPServer):
             self.served -= 1
             self._room.notify_all()
 
+    def turned_away(self, request_id: str) -> None:
+        """Note a client that got the 503."""
+
     def _turn_away(self, request: socket.socket) -> None:
         request.setblocking(False)
+        request_id = uuid.uuid4().hex
+        self.turned_away(request_id)
         with contextlib.suppress(OSError):
-            request.send(FULL)
+            request.send(FULL % request_id.encode())
             request.shutdown(socket.SHUT_WR)
             request.recv(1 << 16)  # unread bytes would reset the connection before the client reads the answer
         self.shutdown_request(request)

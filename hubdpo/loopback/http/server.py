@@ -51,6 +51,11 @@ class Logged:
     seconds: float = 0.0
 
 
+def _unread(status: int, sent: int, request_id: str) -> Logged:
+    """Return the log entry of a request that could not be read, or was not."""
+    return Logged("-", "-", status, "", False, sent=sent, id=request_id, time=time.time())
+
+
 class LocalServer:
     """Listen on a port of 127.0.0.1, 0 for any free one. Raise ConfigError if it cannot be used.
 
@@ -104,6 +109,9 @@ class _Server(ConnectionServer):
     faults: Faults
     log: Callable[[Logged], None]
     done: Callable[[Logged], None]
+
+    def turned_away(self, request_id: str) -> None:
+        self.done(_unread(503, 0, request_id))
 
 
 class _Handler(socketserver.BaseRequestHandler):
@@ -189,7 +197,7 @@ class _Handler(socketserver.BaseRequestHandler):
         self._sent = 0
         request_id = uuid.uuid4().hex
         self._send(refusal.answer(), None, request_id, with_body=True)
-        self.server.done(Logged("-", "-", refusal.status, "", False, sent=self._sent, id=request_id, time=time.time()))
+        self.server.done(_unread(refusal.status, self._sent, request_id))
         self._linger()
 
     def _proceed(self) -> None:
