@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from hubdpo.hub.snapshot import FolderSnapshot
 from hubdpo.view import site
 from hubdpo.view.page import Asked
+from hubdpo.view.release import files, shown
 from hubdpo.view.release.places import Places
 from hubdpo.view.release.shown import LINES, LONGEST_LINE
 from hubdpo.view.thing import Thing
@@ -76,9 +77,9 @@ def test_weights_are_a_table_of_tensors(thing: Thing) -> None:
 
 
 def test_parquet_shows_rows_and_columns(dataset_dir: Path) -> None:
-    shown = Thing(FolderSnapshot(dataset_dir), "data")
-    name = next(name for name in shown.snapshot.files if name.endswith(".parquet") and "train" in name)
-    text = get(shown, f"/blob/main/{name}")[2]
+    data = Thing(FolderSnapshot(dataset_dir), "data")
+    name = next(name for name in data.snapshot.files if name.endswith(".parquet") and "train" in name)
+    text = get(data, f"/blob/main/{name}")[2]
     assert "37 rows" in text and ">chosen</td>" in text and "list&lt;" in text
 
 
@@ -141,3 +142,25 @@ def test_links_of_a_text_in_a_folder_begin_there(thing: Thing) -> None:
 def test_the_card_of_a_folder_shows_its_picture(thing: Thing) -> None:
     text = get(thing, "/card")[2]
     assert '<img src="/image/main/a.png" alt="x">' in text and 'href="/blob/main/src/deep/a.py#L2"' in text
+
+
+def test_a_file_is_no_folder(thing: Thing) -> None:
+    status, _, text = get(thing, "/tree/main/README.md")
+    assert status == 404 and "is a file" in text
+
+
+def test_a_picture_that_is_too_large_is_not_read(thing: Thing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LARGEST_PICTURE", 10)
+    assert get(thing, "/image/main/a.png")[0] == 413
+
+
+@pytest.mark.parametrize(("name", "content"), [("bad.json", "{"), ("long.json", "[" + "1," * 4000 + "1]")])
+def test_json_that_is_broken_or_long_is_text(thing: Thing, name: str, content: str) -> None:
+    (thing.snapshot.path(name) or Path()).write_text(content, encoding="utf-8")
+    assert '<tr id="L1">' in get(thing, f"/blob/main/{name}")[2]
+
+
+def test_of_a_large_text_the_beginning_is_shown(thing: Thing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shown, "MOST_BYTES", 100)
+    text = get(thing, "/blob/main/src/deep/a.py")[2]
+    assert "The first 100 bytes are shown" in text and "line 12" not in text

@@ -155,3 +155,16 @@ def test_many_changes_are_cut_and_say_so(hub: Served, monkeypatch: pytest.Monkey
     sha = commit(hub.api, {f"many/{n}.txt": b"1\n2\n3\n4\n5\n" for n in range(3)}, "Many files")
     text = hub.text(f"/carol/x/commit/{sha}")
     assert "3 files changed; the first 2 are shown" in text and "cut here: there are many changes" in text
+
+
+def test_long_files_are_not_compared_by_lines(hub: Served) -> None:
+    lines = b"".join(b"%d\n" % n for n in range(changes.MOST_LINES + 1))
+    sha = commit(hub.api, {"long.txt": lines, "wide.txt": b"a" * (changes.LARGEST + 1)}, "Long files")
+    text = hub.text(f"/carol/x/commit/{sha}")
+    assert "more than 2,000 lines" in text and "too large to be compared by lines" in text
+
+
+def test_a_line_end_that_changed_is_told(hub: Served) -> None:
+    commit(hub.api, {"end.txt": b"one"})
+    sha = commit(hub.api, {"end.txt": b"one\n"}, "An end")
+    assert "the ends of lines differ" in hub.text(f"/carol/x/commit/{sha}")

@@ -134,6 +134,21 @@ def test_too_much_is_said_and_not_compared(hub: Hub, adapter: str, monkeypatch: 
     assert "<meter" not in text and "identical" not in text
 
 
+def test_rows_that_differ_come_in_pages(hub: Hub, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "ROWS", 2)
+    address = f"/datasets/{dataset}/compare?before=v0.1.0&after=v0.2.0"
+    first, second = page_of(hub.server, address), page_of(hub.server, f"{address}&p=1")
+    assert (first.count('<article class="pair"'), second.count('<article class="pair"')) == (2, 1)
+    assert 'rel="next"' in first and 'rel="prev"' in second and "Prompt new" in second
+
+
+def test_releases_of_two_kinds_are_compared_by_files(hub: Hub, adapter: str, dataset: str, tmp_path: Path) -> None:
+    old = open_snapshot(f"{adapter}@v0.1.0")
+    new = open_snapshot(f"datasets/{dataset}@v0.1.0")
+    found = comparison._compared(old, new)
+    assert found.diff is None and "little to compare" in found.note and found.changes.count > 5
+
+
 def test_versions_that_hubdpo_did_not_make_are_compared_by_files(hub: Hub, repo_id: str) -> None:
     api = HfApi()
     api.create_repo(repo_id)
