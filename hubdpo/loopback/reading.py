@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api import access
 from hubdpo.loopback.http.wire import Answer, Request, User
+from hubdpo.loopback.names import KINDS
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet.store import XetStore
 from hubdpo.loopback.xet.stream import XetFile
@@ -58,8 +59,8 @@ class Reading:
         return self._find(request, kinds, repo_id)
 
     def find(self, user: User | None, kinds: str, repo_id: str) -> Repo:
-        """Return a repo that a user may read."""
-        return self._find(_asked_by(user, "/"), kinds, repo_id)
+        """Return a repo that a user may read, also by an old id."""
+        return access.may_read(self._store, _asked_by(user, "/"), KINDS[kinds], repo_id)
 
     def may_read(self, user: User | None, kind: str, repo_id: str) -> bool:
         return access.readable(self._store, user.name if user else "", kind, repo_id) is not None

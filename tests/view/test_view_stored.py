@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.snapshot import git_blob_id
 from hubdpo.loopback import gitio
+from hubdpo.loopback.http.wire import Refusal, User
 from hubdpo.view.hub import hosted
 from hubdpo.view.hub.hosted import Shelf, StoredSnapshot
 from tests.view.hosting import Served, served
@@ -103,3 +104,12 @@ def test_a_renamed_repo_is_found_by_its_old_address(hub: Served) -> None:
     answer = hub.get("/datasets/carol/old/tree/main?cursor=")
     assert answer.status == 307 and answer.headers["location"] == "/datasets/carol/new/tree/main?cursor="
     assert hub.get("/datasets/CAROL/New").headers["location"] == "/datasets/carol/new"
+
+
+def test_pages_find_a_repo_by_its_old_id_without_leading_away(hub: Served) -> None:
+    hub.api.create_repo("carol/before", repo_type="dataset", private=True)
+    hub.api.move_repo("carol/before", "carol/after", repo_type="dataset")
+    reading = hub.server._routes._reading
+    assert reading.find(User("carol", True), "datasets", "carol/before").id == "carol/after"
+    with pytest.raises(Refusal):
+        reading.find(User("dave", True), "datasets", "carol/before")
