@@ -149,3 +149,16 @@ def test_the_command_takes_organisations_from_options_file_and_environment(tmp_p
         server.terminate()
         server.communicate(timeout=20)
     assert [org["name"] for org in orgs] == ["both", "filed", "given", "named"]
+
+
+def test_users_of_an_older_folder_whose_names_differ_in_case_stay_apart(tmp_path: Path) -> None:
+    with LoopbackHub(tmp_path / "hub", tokens=["carol:hf_carol", "dave:hf_dave"]) as hub:
+        as_user(hub, "hf_carol").create_repo("carol/x", private=True)
+        hub._store.query("UPDATE token SET user = 'Carol' WHERE user = 'dave'")
+    with LoopbackHub(tmp_path / "hub", tokens=["carol:hf_carol", "Carol:hf_dave"]) as hub:
+        other = as_user(hub, "hf_dave")
+        with pytest.raises(RepositoryNotFoundError):
+            other.model_info("carol/x")
+        as_user(hub, "hf_carol").update_repo_settings("carol/x", private=False)
+        with pytest.raises(HfHubHTTPError, match="403"):
+            other.create_tag("carol/x", tag="v1")

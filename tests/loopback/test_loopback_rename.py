@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dulwich.repo import Repo as GitRepo
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from hubdpo.loopback.server import LoopbackHub
-from hubdpo.loopback.storage.store import Store
+from hubdpo.loopback.storage.store import Repo, Store
 from tests.loopback.ask import ask
 
 LARGE = bytes(range(256)) * 40
@@ -62,6 +65,44 @@ def test_writes_to_the_old_id_reach_the_repo(api: HfApi) -> None:
     api.move_repo("carol/old", "carol/new")
     api.upload_file(repo_id="carol/old", path_in_repo="later.bin", path_or_fileobj=LARGE + b"later")
     assert api.file_exists("carol/new", "later.bin")
+
+
+def test_an_upload_that_began_before_the_rename_ends_after_it(hub: LoopbackHub, api: HfApi) -> None:
+    content = LARGE + b"under way"
+    oid = hashlib.sha256(content).hexdigest()
+    body = {"operation": "upload", "objects": [{"oid": oid, "size": len(content)}]}
+    answer = ask(hub, "POST", "/carol/old.git/info/lfs/objects/batch", body, token="hf_carol")
+    address = json.loads(answer.body)["objects"][0]["actions"]["upload"]["href"]
+    api.move_repo("carol/old", "carol/new")
+    assert ask(hub, "PUT", address[address.index("/_lfs") :], content).status == 200
+    api.create_commit("carol/new", [CommitOperationAdd("under-way.bin", content)], commit_message="again")
+    assert [each.method for each in hub.requests].count("PUT") == 2  # the one above, and the one of the fixture
+
+
+def test_the_key_of_a_repo_stays(hub: LoopbackHub, api: HfApi) -> None:
+    before = json.loads(ask(hub, "GET", "/api/models/carol/old").body)["_id"]
+    api.move_repo("carol/old", "carol/new")
+    assert json.loads(ask(hub, "GET", "/api/models/carol/new").body)["_id"] == before
+    api.create_repo("carol/old")
+    assert json.loads(ask(hub, "GET", "/api/models/carol/old").body)["_id"] != before
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/models/carol/old", "/api/models/carol/old/tree/main", "/carol/old/resolve/main/a"]
+)
+def test_a_repo_that_is_deleted_while_it_is_read_is_missing(
+    hub: LoopbackHub, api: HfApi, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    git = Store.git
+
+    def late(store: Store, repo: Repo) -> GitRepo:
+        monkeypatch.undo()
+        api.delete_repo("carol/old")
+        return git(store, repo)
+
+    monkeypatch.setattr(Store, "git", late)
+    answer = ask(hub, "GET", path, token="hf_carol")
+    assert (answer.status, answer.headers["x-error-code"]) == (404, "RepoNotFound")
 
 
 def test_a_renamed_repo_is_not_deleted_by_its_old_id(api: HfApi) -> None:

@@ -64,7 +64,7 @@ def may_read(store: Store, request: Request, kind: str, repo_id: str) -> Repo:
 def may_write(request: Request, repo: Repo) -> User:
     """Return the user. Raise Refusal unless the request has a write token of the repo's owner."""
     user = known_user(request, "RepoNotFound")
-    if not user.namespace(repo.owner) or not user.may_write:
+    if not user.owns(repo.owner) or not user.may_write:
         raise Refusal(403, "Forbidden: you must use a write token of the owner to write to this repository.")
     return user
 

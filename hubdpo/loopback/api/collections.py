@@ -175,7 +175,7 @@ def _may_see(request: Request, entry: JSON) -> bool:
 
 
 def _owns(request: Request, entry: JSON) -> bool:
-    return request.user is not None and request.user.namespace(entry["owner"]) is not None
+    return request.user is not None and request.user.owns(entry["owner"])
 
 
 def _find(request: Request, entries: list[JSON], slug: str) -> JSON:

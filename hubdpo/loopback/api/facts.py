@@ -9,7 +9,6 @@ from dulwich.repo import Repo as GitRepo
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.card_checks import card_data
 from hubdpo.loopback.http.wire import JSON, Refusal
-from hubdpo.loopback.names import identifier
 from hubdpo.loopback.storage.store import Repo, Store
 
 CACHED, LARGEST_CACHED = 20_000, 16_384
@@ -69,7 +68,7 @@ class Describer:
     def entry(self, repo: Repo, facts: Facts) -> JSON:
         """Return the fields of a repo that need no further reading. Downloads and likes are 0: nobody counts them."""
         entry: JSON = {
-            "_id": identifier(repo.id), "id": repo.id, "author": repo.owner, "sha": facts.sha,
+            "_id": repo.key, "id": repo.id, "author": repo.owner, "sha": facts.sha,
             "lastModified": gitio.iso(facts.modified), "private": repo.private, "gated": False, "disabled": False,
             "downloads": 0, "likes": 0, "trendingScore": 0, "tags": list(facts.tags),
             "createdAt": gitio.iso(repo.created),

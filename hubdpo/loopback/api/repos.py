@@ -12,7 +12,7 @@ from hubdpo.loopback.api.collections import Collections
 from hubdpo.loopback.api.facts import Describer
 from hubdpo.loopback.http.requests import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
-from hubdpo.loopback.names import identifier, repo_kind, repo_name
+from hubdpo.loopback.names import repo_kind, repo_name
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet.store import XetStore
 
@@ -54,7 +54,7 @@ class Repos:
                 files = {path: (gitio.FILE_MODE, gitio.add_blob(git, content)) for path, content in first.items()}
                 gitio.write_commit(git, b"refs/heads/main", None, files, "initial commit", user.name)
                 self._store.add_repo(repo)
-        return as_json({"url": url, "name": repo.id, "id": identifier(repo.id)})
+        return as_json({"url": url, "name": repo.id, "id": repo.key})
 
     def move(self, request: Request) -> None:
         """Rename a repo or give it to another namespace of the user; requests for the old id find it."""

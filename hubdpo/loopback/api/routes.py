@@ -134,7 +134,8 @@ class Routes:
             case ["api", kinds, owner, name, *rest] if kinds in KINDS:
                 # first, also for an address that is none: a private repo looks like a missing one
                 repo = self._repo(request, kinds, f"{owner}/{name}")
-                return _answered(self._of_repo, request, rest, repo, elsewhere=elsewhere.OF_REPO)
+                with self._store.reading(repo):
+                    return _answered(self._of_repo, request, rest, repo, elsewhere=elsewhere.OF_REPO)
             case ["api", kinds, name] if kinds in KINDS:  # an id without an owner: missing, as on huggingface.co
                 self._repo(request, kinds, name)
             case ["api", *rest]:
@@ -148,7 +149,8 @@ class Routes:
                 # a client may not escape the slashes of a ref
                 end = 3 if rest[0] == "refs" and len(rest) > 3 else 1
                 repo = self._repo(request, kinds, f"{owner}/{name}")
-                return self._files.resolve(request, repo, "/".join(rest[:end]), "/".join(rest[end:]))
+                with self._store.reading(repo):
+                    return self._files.resolve(request, repo, "/".join(rest[:end]), "/".join(rest[end:]))
             case (("GET" | "HEAD"), [name, "resolve" | "raw", *_]):
                 self._repo(request, kinds, name)
         refuse(elsewhere.PAGES, "/".join(request.segments))

@@ -18,6 +18,7 @@ from dulwich.repo import Repo as GitRepo
 
 from hubdpo.errors import ConfigError
 from hubdpo.loopback.http.wire import CHUNK, Body, Refusal
+from hubdpo.loopback.names import identifier
 from hubdpo.loopback.storage.accounts import Accounts
 from hubdpo.loopback.storage.folder import (
     Taken,
@@ -54,6 +55,11 @@ class Repo:
     @property
     def owner(self) -> str:
         return self.id.partition("/")[0]
+
+    @property
+    def key(self) -> str:
+        """The `_id` in the API, which a rename leaves as it is."""
+        return identifier(self.place, str(self.created))
 
     @property
     def page(self) -> str:
@@ -98,9 +104,9 @@ class Store:
     def new_repo(self, kind: str, repo_id: str, private: bool) -> Repo:
         """Return a repo to create, whose place no other repo has. The caller holds the lock of the name."""
         repo = Repo(kind, repo_id, private)
-        taken = {place.lower() for (place,) in self.query("SELECT place FROM repo WHERE kind = ?", kind)}
         places = (f"{kind}/{repo_id}{f'~{number}' if number else ''}.git" for number in itertools.count())
-        return replace(repo, place=next(place for place in places if place.lower() not in taken))
+        taken = "SELECT 1 FROM repo WHERE place = ? COLLATE NOCASE"  # some disks do not tell cases apart
+        return replace(repo, place=next(place for place in places if not self.query(taken, place)))
 
     def add_repo(self, repo: Repo) -> None:
         with self.tables.transaction():
@@ -115,6 +121,15 @@ class Store:
         """Raise Refusal 404 if the repo was deleted while the request waited for its lock."""
         if not self.exists(repo):
             raise Refusal(404, "Repository not found", "RepoNotFound")
+
+    @contextmanager
+    def reading(self, repo: Repo) -> Iterator[None]:
+        """Turn any failure of the block into Refusal 404 if the repo was deleted meanwhile."""
+        try:
+            yield
+        except Exception:
+            self.check(repo)
+            raise
 
     def drop_repo(self, repo: Repo) -> None:
         """Delete a repo, whose lock the caller holds."""

@@ -18,6 +18,7 @@ PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON")
 TABLES = """
 CREATE TABLE repo (kind TEXT, id TEXT COLLATE NOCASE, private INT, created REAL, place TEXT PRIMARY KEY);
 CREATE INDEX repo_by_id ON repo (kind, id);
+CREATE INDEX repo_by_place ON repo (place COLLATE NOCASE);
 CREATE TABLE moved (kind TEXT, id TEXT COLLATE NOCASE, place TEXT, PRIMARY KEY (kind, id));
 CREATE TABLE large (place TEXT, oid TEXT, size INT, pushed REAL, PRIMARY KEY (place, oid));
 CREATE TABLE token (hash TEXT PRIMARY KEY, user TEXT, may_write INT, added REAL, used REAL, revoked REAL);
