@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dulwich.objects import Blob
 
-from hubdpo.loopback import gitio, history
+from hubdpo.loopback import gitio, reach
 from hubdpo.loopback.api.access import may_propose, may_read, may_write
 from hubdpo.loopback.api.pulls import Pulls
 from hubdpo.loopback.http.requests import Fields, sent_fields
@@ -24,7 +24,7 @@ class LfsFiles:
         may_write(request, repo)
         pointers = {pointer_blob(large): large for large in self._store.large_of(repo)}
         with self._store.git(repo) as git:
-            names = history.named_blobs(git, {*pointers})
+            names = reach.named_blobs(git, {*pointers})
         entries: list[JSON] = []
         for blob, large in sorted(pointers.items(), key=lambda item: (-item[1].pushed, item[1].oid)):
             name, ref = names.get(blob, (large.oid, None))  # a file that was uploaded and not committed has no name
@@ -50,7 +50,7 @@ class LfsFiles:
                 raise Refusal(404, f"this repo has no large file {min(unknown)}", "EntryNotFound")
             # first the pointers: a server that is killed here leaves files that can be deleted again
             if deletions.flag("rewriteHistory"):
-                changed = history.rewrite_without(git, {pointer_blob(large) for large in deleted})
+                changed = reach.rewrite_without(git, {pointer_blob(large) for large in deleted})
                 self._pulls.follow(repo, changed)
             self._store.unlink_large(repo, oids)
         return as_json({"deleted": len(deleted)})

@@ -14,7 +14,7 @@ from dulwich.objects import Blob, Commit, Tag, Tree
 from dulwich.repo import Repo as GitRepo
 
 from hubdpo.errors import MachineError
-from hubdpo.loopback import gitio, history
+from hubdpo.loopback import gitio, reach
 from hubdpo.loopback.storage.folder import size_of
 from hubdpo.loopback.storage.store import Repo, Store
 
@@ -112,7 +112,7 @@ def _of_repo(store: Store, repo: Repo, found: Garbage) -> set[str]:
 def _reachable(store: Store, repo: Repo) -> set[bytes]:
     try:
         with store.git(repo) as git:
-            return history.reachable(git)
+            return reach.reachable(git)
     except (KeyError, NotGitRepository) as problem:
         raise MachineError(
             f"the repo {repo.id} is damaged, nothing was removed: {problem} is missing",
