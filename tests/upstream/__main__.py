@@ -25,6 +25,7 @@ from tests.upstream.suites import SUITES, Setup, Suite
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+OPTIONS = "-q -p recorder -p no:randomly -p no:cacheprovider -o addopts= --tb=short --continue-on-collection-errors"
 
 
 def main() -> int:
@@ -57,19 +58,7 @@ def _run(name: str, suite: Suite, work: Path, passed_on: list[str]) -> bool:
             "UPSTREAM_SUITE": name, "UPSTREAM_OUT": str(results), "UPSTREAM_LOG": str(log),
             "UPSTREAM_SCOPE": str(HERE / "out_of_scope.toml"), **setup.environment,
         }  # fmt: skip
-        options = [
-            "-q",
-            "-p",
-            "recorder",
-            "-p",
-            "no:randomly",
-            "-p",
-            "no:cacheprovider",
-            "-o",
-            "addopts=",
-            "--tb=short",
-        ]
-        command = [sys.executable, "-m", "pytest", *options, *suite.options]
+        command = [sys.executable, "-m", "pytest", *OPTIONS.split(), *suite.options]
         command += [*(f"tests/{file}" for file in suite.files), *passed_on]
         with (work / f"{name}.pytest.log").open("w") as output:
             subprocess.run(command, cwd=tests.parent, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -85,7 +74,7 @@ def _unpacked(name: str, work: Path) -> Path:
     if not archive.exists():
         subprocess.run(
             [sys.executable, "-m", "pip", "download", "--quiet", "--no-binary", ":all:", "--no-deps",
-             "--no-build-isolation", "--dest", str(work), f"{name}=={version}"], check=True,
+             "--dest", str(work), f"{name}=={version}"], check=True,
         )  # fmt: skip
     folder = work / archive.name.removesuffix(".tar.gz")
     shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from pathlib import Path
@@ -92,14 +93,16 @@ def stand_ins() -> None:
         f"{PEFT}/test-lora-subfolder", f"{PEFT}/opt-125m", OPTForCausalLM(OPTConfig(**OPT)), TaskType.CAUSAL_LM,
         subfolder="test",
     )  # fmt: skip
-    for name, revision in (
-        ("tiny-random-OPTForCausalLM-extended-vocab", "main"),
-        ("opt-tokenizer-revision", "my-revision"),
+    # the base of one has room for the words of its tokenizer; that of the other is made larger when it is loaded
+    longer = OPTForCausalLM(OPTConfig(**OPT))
+    longer.resize_token_embeddings(WORDS + 2)
+    _push(f"{PEFT}/opt-extended", longer)
+    for name, base, revision in (
+        ("tiny-random-OPTForCausalLM-extended-vocab", "opt-extended", "main"),
+        ("opt-tokenizer-revision", "opt-125m", "my-revision"),
     ):
-        longer = OPTForCausalLM(OPTConfig(**OPT))
-        longer.resize_token_embeddings(WORDS + 2)
         _push_adapter(
-            f"{PEFT}/{name}", f"{PEFT}/opt-125m", longer, TaskType.CAUSAL_LM, revision=revision,
+            f"{PEFT}/{name}", f"{PEFT}/{base}", copy.deepcopy(longer), TaskType.CAUSAL_LM, revision=revision,
             tokenizer=_tokenizer(WORDS + 2),
         )  # fmt: skip
 
