@@ -69,8 +69,12 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
     takes what happens from the moment on when the run folder is opened.
     """
     if config.num_processes > 1 and world_size() == 1:
-        with stopped_at_ctrl_c(config):
-            launch(config)
+        try:
+            with stopped_at_ctrl_c(config):
+                launch(config)
+        finally:
+            if (config.output_dir / RUN_FILE).exists():  # the first process has opened the folder
+                journal.open(config.output_dir, f"{config.num_processes} processes")
         return RunManifest.read(config.output_dir / RUN_FILE)
     leave_at_exit()
     folder, is_first = config.output_dir, rank() == 0

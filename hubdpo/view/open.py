@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hubdpo.artefacts.folders.kinds import folder_kind
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG
+from hubdpo.artefacts.folders.run_folder import is_worked_in
 from hubdpo.artefacts.manifests.manifest import (
     CARD_FILE,
     MERGE_FILE,
@@ -49,7 +50,8 @@ def _open(ref: str) -> Thing:
         hint = f"hubdpo prepare {shlex.quote(ref)} -o data, then hubdpo view data"
         raise ArtefactError(f"`{ref}` is a file; a dataset, a run and a release are folders", hint=hint)
     if path.is_dir():
-        if not any((path / name).is_file() for name in SHOWN):
+        is_starting = not any(path.iterdir()) and is_worked_in(path)
+        if not is_starting and not any((path / name).is_file() for name in SHOWN):
             folder_kind(path)  # which raises
         return Thing(FolderSnapshot(ref, all_files=True), Path(ref).resolve().name)
     snapshot = open_snapshot(ref)

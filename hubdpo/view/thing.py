@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from hubdpo.artefacts.folders.run_folder import is_worked_in
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, METRICS_FILE, PREPARE_FILE, RUN_FILE, SWEEP_FILE
 from hubdpo.hub.open import open_snapshot
-from hubdpo.hub.snapshot import Snapshot
+from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 
 if TYPE_CHECKING:
     from hubdpo.view.page import Asked
@@ -44,9 +45,10 @@ class Thing:
 
     @cached_property
     def kind(self) -> Kind:
-        """`run` is also a sweep of runs; `files` is anything else, such as a merged model."""
+        """`run` is also a sweep of runs, or one that is starting; `files` is anything else, such as a merged model."""
         files = self.snapshot.files
-        if RUN_FILE in files or METRICS_FILE in files or SWEEP_FILE in files:
+        is_starting = not files and isinstance(self.snapshot, FolderSnapshot) and is_worked_in(self.snapshot.folder)
+        if is_starting or RUN_FILE in files or METRICS_FILE in files or SWEEP_FILE in files:
             return "run"
         return "dataset" if PREPARE_FILE in files else "files"
 

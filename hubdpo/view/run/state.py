@@ -23,7 +23,7 @@ from hubdpo.view.thing import Thing
 
 LIVE_S, IDLE_S = 2, 10
 """Seconds between two looks at a run that trains, and at one that has ended early and may be resumed."""
-Status = Literal["running", "scoring", "complete", "failed", "stopped", "unknown"]
+Status = Literal["starting", "running", "scoring", "complete", "failed", "stopped", "unknown"]
 
 
 @dataclass
@@ -70,17 +70,18 @@ class Run:
 
     @cached_property
     def status(self) -> Status:
-        if self.manifest is None:
-            return "unknown"
-        if self.manifest.status == "complete":
+        if self.manifest is not None and self.manifest.status == "complete":
             return "complete"
-        if self.folder is not None and is_worked_in(self.folder):
+        is_live = self.folder is not None and is_worked_in(self.folder)
+        if self.manifest is None:
+            return "starting" if is_live else "unknown"
+        if is_live:
             return "scoring" if self.planned and self.step >= self.planned else "running"
         return "failed" if self.journal and self.journal[-1].kind == "failed" else "stopped"
 
     @property
     def is_live(self) -> bool:
-        return self.status in ("running", "scoring")
+        return self.status in ("starting", "running", "scoring")
 
     @property
     def again(self) -> str | None:
@@ -167,4 +168,6 @@ def manifest_of(run: Run) -> RunManifest:
         run.snapshot.manifest(RUN_FILE, RunManifest)
     except ArtefactError as problem:
         raise PageError(500, problem.message, problem.hint or "") from None
+    if run.is_live:
+        raise PageError(404, "the run is starting, and has written nothing yet", "come back in a moment")
     raise PageError(404, f"`{run.title}` has no {RUN_FILE}, so nothing is known of its options", "")
