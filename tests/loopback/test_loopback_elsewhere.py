@@ -64,6 +64,8 @@ def test_a_private_repo_looks_missing_there_too(hub: Hub, api: HfApi, repo: str)
     ("OPTIONS", "/api/repos/create", "POST"),
     ("PUT", "/api/models/REPO/discussions", "GET, POST"),
     ("POST", "/api/models/REPO/settings", "PUT"),
+    ("DELETE", "/REPO/resolve/main/a.txt", "GET, HEAD"),
+    ("OPTIONS", "/", "GET, HEAD"),
 ])  # fmt: skip
 def test_another_method_is_told_which_are_right(hub: Hub, repo: str, method: str, path: str, allowed: str) -> None:
     answer = ask(hub.server, method, path.replace("REPO", repo), {}, token=hub.token)

@@ -30,6 +30,8 @@ from hubdpo.loopback.xet.store import XetStore
 
 Table = Mapping[str, Callable[..., Answer | None]]
 """`METHOD path`, as a regular expression, to a handler that gets the groups; None is the answer `{}`."""
+READING = ("GET", "HEAD")
+"""Methods of the addresses outside of the API."""
 NAME, REST = "([^/]*)", "(?:/(.*))?"
 """One name in a path, and the rest of the path, if any."""
 
@@ -154,6 +156,8 @@ class Routes:
             case (("GET" | "HEAD"), [name, "resolve" | "raw", *_]):
                 self._repo(request, kinds, name)
         refuse(elsewhere.PAGES, "/".join(request.segments))
+        if request.method not in READING:
+            raise _other_method(READING)
         raise Refusal(404, "Not found")
 
     def _repo(self, request: Request, kinds: str, repo_id: str) -> Repo:
@@ -179,6 +183,10 @@ def _answered(
         if match := re.fullmatch(route, f"{method} {path}"):
             return handler(request, *known, *(unquote(group or "") for group in match.groups())) or as_json({})
     if allowed := [verb for verb in METHODS if any(re.fullmatch(route, f"{verb} {path}") for route in table)]:
-        raise Refusal(405, f"this address takes {', '.join(allowed)}", headers={"Allow": ", ".join(allowed)})
+        raise _other_method(allowed)
     refuse(elsewhere or {}, path)
     raise Refusal(404, "Not found")
+
+
+def _other_method(allowed: Sequence[str]) -> Refusal:
+    return Refusal(405, f"this address takes {', '.join(allowed)}", headers={"Allow": ", ".join(allowed)})
