@@ -127,6 +127,19 @@ def test_history_keeps_a_file_that_was_overwritten(root: Path) -> None:
     assert collect(root) == {}
 
 
+def test_squashing_a_history_frees_what_only_it_had(root: Path) -> None:
+    with LoopbackHub(root) as hub:
+        api = HfApi(endpoint=hub.endpoint, token="hf_carol")
+        api.upload_file(repo_id="carol/x", path_in_repo="gone.bin", path_or_fileobj=KEPT)
+        api.super_squash_history("carol/x")
+    collected = collect(root)
+    assert collected["LFS files"] == (1, len(GONE)) and collected["git objects"][0] > 3
+    with LoopbackHub(root) as hub:
+        for path, content in (("gone.bin", KEPT), ("shared.bin", SHARED)):
+            url = ask(hub, "HEAD", f"/carol/x/resolve/main/{path}").headers["location"]
+            assert ask(hub, "GET", url[url.index("/_cdn") :]).body == content
+
+
 def test_an_upload_that_was_never_committed_goes(root: Path) -> None:
     with LoopbackHub(root) as hub:
         api = HfApi(endpoint=hub.endpoint, token="hf_carol")

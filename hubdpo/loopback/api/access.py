@@ -10,7 +10,7 @@ from hubdpo.loopback.names import identifier
 from hubdpo.loopback.storage.store import Repo, Store
 
 UNAUTHORIZED = "Invalid username or password."
-UNGATED = "this Hub has no gated repos: a private repo is visible to its owner only"
+UNGATED = "this Hub has no gated repos: a private one is visible to its owner, or to an organisation's members, only"
 WRONG_CREDENTIALS = "Invalid credentials in Authorization header"
 
 
