@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from tests.loopback.ask import Answered, ask
@@ -161,6 +161,14 @@ def test_an_unknown_licence_is_refused(hub: Hub, repo: str) -> None:
         answer = ask(hub.server, "POST", "/api/validate-yaml", content)
         assert answer.status == status
         assert ('"license" must be one of' in answer.body.decode().replace("\\", "")) == (status == 400)
+
+
+def test_a_card_is_validated_in_words(hub: Hub, repo: str) -> None:
+    card = ModelCard("---\nlicense: mit\n---\n")
+    card.validate()
+    card.data.license = "asdf"
+    with pytest.raises(ValueError, match='^- Error: "license" must be one of'):
+        card.validate()
 
 
 def test_a_kernel_is_a_repo(hub: Hub, repo_id: str) -> None:

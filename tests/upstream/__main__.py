@@ -52,7 +52,7 @@ def _run(name: str, suite: Suite, work: Path, passed_on: list[str]) -> bool:
     with tempfile.TemporaryDirectory(prefix="upstream-") as scratch, _serving(setup, Path(scratch) / "hub", port, log):
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUBDPO_"))},
-            "HF_ENDPOINT": endpoint, "HF_HOME": f"{scratch}/home", "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_ENDPOINT": endpoint, "HF_HOME": f"{scratch}/home",
             "HF_HUB_DISABLE_UPDATE_CHECK": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0", "TOKENIZERS_PARALLELISM": "false",
             "PYTHONPATH": os.pathsep.join([str(packages), str(HERE)]), "PYTHONSAFEPATH": "", "TMPDIR": scratch,
             "UPSTREAM_SUITE": name, "UPSTREAM_OUT": str(results), "UPSTREAM_LOG": str(log),
@@ -64,6 +64,7 @@ def _run(name: str, suite: Suite, work: Path, passed_on: list[str]) -> bool:
             subprocess.run(command, cwd=tests.parent, env=environment, stdout=output, stderr=subprocess.STDOUT)
     table, good = report(f"{name} {importlib.metadata.version(name)}", read_results(results))
     sys.stdout.write(table)
+    sys.stdout.flush()
     return good
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 LEFT_OUT = Path(__file__).parent / "left_out"
 """What source archives leave out: test configuration and fixtures, written anew for what the tests ask of them."""
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1"}
 STAGING = "https://hub-ci.huggingface.co"
 USER = "DummyHubUser"
 """Name of the suites' user: theirs, `__DUMMY_HUB_USER__`, does not begin with a letter or digit."""
@@ -68,14 +69,14 @@ def _datasets(tests: Path, endpoint: str) -> Setup:
     shutil.copy(LEFT_OUT / "datasets_conftest.py", tests / "conftest.py")
     shutil.copy(LEFT_OUT / "datasets_utils.py", tests / "utils.py")
     shutil.copy(LEFT_OUT / "datasets_hub.py", tests / "fixtures" / "hub.py")
-    return Setup([f"{USER}:hf_datasets_suite"], environment={"UPSTREAM_TOKEN": "hf_datasets_suite"})
+    return Setup([f"{USER}:hf_datasets_suite"], environment={"UPSTREAM_TOKEN": "hf_datasets_suite", **QUIET})
 
 
 def _peft(tests: Path, endpoint: str) -> Setup:
     shutil.copy(LEFT_OUT / "peft_conftest.py", tests / "conftest.py")
     _replace(tests / "test_auto.py", r"\.testing_common", ".testing_utils")  # the other needs diffusers
     owners = ("peft-internal-testing", "hf-internal-testing", "Qwen")
-    return Setup([f"{owner}:hf_{owner}" for owner in owners])
+    return Setup([f"{owner}:hf_{owner}" for owner in owners], environment=QUIET)
 
 
 def _replace(path: Path, pattern: str, text: str) -> None:

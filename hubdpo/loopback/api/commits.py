@@ -156,6 +156,8 @@ class Commits:
             data = checked_card(sent_fields(request).text("content"))
         except ValueError as problem:
             message = shortened(str(problem), LONGEST_MESSAGE)
+            if "text/plain" in request.headers.get("accept", ""):  # as RepoCard.validate asks, to show it as it is
+                return Answer(400, {"Content-Type": "text/plain; charset=utf-8"}, f"- Error: {message}\n".encode())
             return as_json({"error": message, "errors": [{"message": message}], "warnings": []}, 400)
         warnings = [] if data else [{"message": "empty or missing yaml metadata in repo card", "line": 1}]
         return as_json({"errors": [], "warnings": warnings})
