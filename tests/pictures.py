@@ -14,7 +14,7 @@ from hubdpo.view.thing import Thing
 from tests.view.conftest import ARGUMENTS, CHROMIUM
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-PAGES = {"pairs": ("data", "/?q=how", 1180, 760)}
+PAGES = {"pairs": ("data", "/?q=how", 1180, 760), "curves": ("run", "/", 1180, 660)}
 """Name: folder of the demo, address, and size in pixels."""
 
 
