@@ -47,6 +47,22 @@ def test_what_a_client_asks_in_vain_is_named(api: HfApi, repo: str, what: str) -
     assert problem.value.response.status_code == 501
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/spaces/hardware",
+        "/api/spaces/zero-gpu/quota",
+        "/api/tasks",
+        "/api/daily_papers",
+        "/oauth/device",
+        "/uploads",
+    ],
+)
+def test_an_address_without_a_repo_is_named(hub: Hub, path: str) -> None:
+    answer = ask(hub.server, "POST", path, {}, token=hub.token)
+    assert (answer.status, json.loads(answer.body)["error"][:15]) == (501, "this Hub has no")
+
+
 def test_a_clone_is_refused_with_the_other_way(hub: Hub, repo: str) -> None:
     answer = ask(hub.server, "GET", f"/{repo}.git/info/refs?service=git-upload-pack")
     assert answer.status == 501

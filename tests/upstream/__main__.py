@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="folder for archives, tests and results (default: a new one)")
     own, passed_on = parser.parse_known_args()
     passed_on = [option for option in passed_on if option != "--"]
-    work = own.work or Path(tempfile.mkdtemp(prefix="upstream-"))
+    work = (own.work or Path(tempfile.mkdtemp(prefix="upstream-"))).resolve()
     sys.stdout.write(f"working in {work}\n")
     results = [_run(name, SUITES[name], work, passed_on) for name in own.suites]
     return 0 if all(results) else 1

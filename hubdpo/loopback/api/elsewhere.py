@@ -14,7 +14,6 @@ API = {
     r"(settings/webhooks|webhooks)(/.*)?": "webhooks",
     r"(users|organizations)/[^/]*/(likes|upvotes|socials)": "likes",
     r"(daily_)?papers(/.*)?": "papers",
-    r"spaces/(hardware|templates|semantic-search|zero-gpu)(/.*)?": "Spaces that run, it only keeps their files",
     r"(tasks|(models|datasets)-tags-by-type)": "lists of tasks and tags",
     r"(partners|inference|inference-proxy|inference-endpoints)(/.*)?": "inference",
     r"collections/[^/]*/[^/]*/(resource-group|upvote)": "resource groups and upvotes",
@@ -23,6 +22,8 @@ API = {
     r"(posts|blog|trending|recent-activity|quicksearch|docs)(/.*)?": "posts, trends and full-text search",
     r"resolve-cache(/.*)?": "a cache of resolved files",
 }
+RUNNING = "Spaces that run, it only keeps their files"
+OF_SPACES = {r"(hardware|templates|semantic-search|zero-gpu/quota)": RUNNING}
 OF_REPO = {
     r"(like|likers)": "likes",
     r"duplicate": "copies of whole repos: `hf download` and `hf upload` make one",
@@ -30,7 +31,7 @@ OF_REPO = {
     r"(parquet|croissant|sql-console|statistics)(/.*)?": "converted data",
     r"safetensors-metadata(/.*)?": "the summary of weights: clients read it from the files themselves",
     r"(runtime|secrets|variables|hardware|storage|sleeptime|pause|restart|dev-mode|logs|metrics|events|volumes)(/.*)?":
-        "Spaces that run, it only keeps their files",
+        RUNNING,
     r"(resource-group|jwt|scan|security|notebook|treesize|compare)(/.*)?": "resource groups, scans and comparisons",
     r"discussions/[^/]*/(pin|locked|reaction|rebase)": "pinned, locked or rebased discussions",
 }  # fmt: skip

@@ -132,6 +132,8 @@ class Routes:
     def _route(self, request: Request) -> Answer:
         """Answer a request of a user who is known. Raise Refusal."""
         parts = request.segments
+        if parts[:2] == ["api", "spaces"]:
+            refuse(elsewhere.OF_SPACES, "/".join(parts[2:]))
         match parts:
             case ["api", kinds, owner, name, *rest] if kinds in KINDS:
                 # first, also for an address that is none: a private repo looks like a missing one
