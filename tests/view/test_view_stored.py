@@ -64,9 +64,13 @@ def test_copies_of_files_are_made_once_and_go_with_the_snapshot(hub: Served) -> 
         "large.bin",
     ]
     assert snapshot.fetch() == folder and (folder / "README.md").read_bytes() == FILES["README.md"]
+    snapshot.drop_copies()
+    assert not folder.exists()
+    again = snapshot.fetch(["README.md"])
+    assert [path.name for path in again.iterdir()] == ["README.md"]
     del snapshot
     gc.collect()
-    assert not folder.exists()
+    assert not again.exists()
 
 
 def test_a_pointer_to_a_file_of_another_repo_opens_nothing(hub: Served) -> None:

@@ -128,7 +128,7 @@ def test_weights_are_compared_by_module(hub: Hub, adapter: str) -> None:
 
 
 def test_too_much_is_said_and_not_compared(hub: Hub, adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "LARGEST", 10)
+    monkeypatch.setattr(comparison, "LARGEST", {".safetensors": 10})
     text = page_of(hub.server, f"/{adapter}/compare?before=v0.2.0&after=v0.1.0")
     assert "too much for a page" in text and f"hubdpo diff {adapter}@v0.2.0 {adapter}@v0.1.0" in text
     assert "<meter" not in text and "identical" not in text

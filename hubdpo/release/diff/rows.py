@@ -45,24 +45,20 @@ def compare_rows(before: Sequence[Path], after: Sequence[Path]) -> RowChanges:
     return RowChanges(*counts)
 
 
-class Side(NamedTuple):
-    """Hashes of all rows of a version, in their order, and where the rows of each split begin."""
-
-    pairs: Hashes
-    prompts: Hashes
-    starts: dict[str, int]
+class Starts(dict[str, int]):
+    """The number of the first row of each split, where all rows of a version are numbered in one go."""
 
     def place(self, row: int) -> tuple[str, int]:
         """Return the split of a row, and its number in there."""
-        split = [name for name, start in self.starts.items() if start <= row][-1]
-        return split, row - self.starts[split]
+        split = [name for name, start in self.items() if start <= row][-1]
+        return split, row - self[split]
 
 
 class RowPlaces(NamedTuple):
     """Rows that only one version has: those of one prompt, which changed, and the others."""
 
-    before: Side
-    after: Side
+    before: Starts
+    after: Starts
     changed: npt.NDArray[np.intp]
     """The row before and after, shaped (rows, 2)."""
     removed: npt.NDArray[np.intp]
@@ -75,24 +71,25 @@ def find_rows(before: Mapping[str, Sequence[Path]], after: Mapping[str, Sequence
 
     if max(sum(_check(path) for paths in side.values() for path in paths) for side in (before, after)) > MOST_HASHES:
         return None
-    old, new = _side(before), _side(after)
-    removed, added = (np.flatnonzero(~np.isin(a.pairs, b.pairs)) for a, b in ((old, new), (new, old)))
-    _, first, second = np.intersect1d(old.prompts[removed], new.prompts[added], return_indices=True)
+    (pairs, prompts, starts), (new_pairs, new_prompts, new_starts) = _side(before), _side(after)
+    removed, added = np.flatnonzero(~np.isin(pairs, new_pairs)), np.flatnonzero(~np.isin(new_pairs, pairs))
+    _, first, second = np.intersect1d(prompts[removed], new_prompts[added], return_indices=True)
     changed = np.stack([removed[first], added[second]], axis=1)
     changed = changed[np.argsort(changed[:, 0])]
-    return RowPlaces(old, new, changed, np.delete(removed, first), np.delete(added, second))
+    return RowPlaces(starts, new_starts, changed, np.delete(removed, first), np.delete(added, second))
 
 
-def _side(splits: Mapping[str, Sequence[Path]]) -> Side:
+def _side(splits: Mapping[str, Sequence[Path]]) -> tuple[Hashes, Hashes, Starts]:
+    """Return the hashes of all pairs and prompts in their order, and where the rows of each split begin."""
     import numpy as np
 
     parts: list[tuple[Hashes, Hashes]] = [(np.zeros(0, np.uint64),) * 2]
-    starts: dict[str, int] = {}
+    starts = Starts()
     for split, paths in splits.items():
         starts[split] = sum(len(pairs) for pairs, _ in parts)
         parts += [hashes for path in paths for hashes in _hashes_of_rows(path)]
     pairs, prompts = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Side(pairs, prompts, starts)
+    return pairs, prompts, starts
 
 
 def _hashes(paths: Sequence[Path], share: int, passes: int) -> tuple[Hashes, Hashes]:

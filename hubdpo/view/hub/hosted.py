@@ -48,6 +48,7 @@ class StoredSnapshot(Snapshot):
         self.repo_type = cast("RepoType", repo.kind) if repo.kind in ("model", "dataset") else None
         self.ref = f"{repo.id}@{commit[:12]}"
         self._folder: Path | None = None
+        self._copying = threading.Lock()
 
     @cached_property
     def stored(self) -> dict[str, Stored]:
@@ -72,17 +73,25 @@ class StoredSnapshot(Snapshot):
 
     def fetch(self, names: list[str] | None = None, *, needed: list[str] | None = None) -> Path:
         """Return a folder with copies of the files of these names or patterns; it goes with the snapshot."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="hubdpo-view-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        folder = self._folder
-        for name in self.files:
-            path = folder / name
-            if not path.exists() and (names is None or any(fnmatchcase(name, pattern) for pattern in names)):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with self.open(name) as stream, path.open("wb") as copy:
-                    shutil.copyfileobj(stream, copy, 2**20)
-        return folder
+        with self._copying:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="hubdpo-view-"))
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            for name in self.files:
+                path = self._folder / name
+                wanted = names is None or name in names or any(fnmatchcase(name, pattern) for pattern in names)
+                if wanted and not path.exists():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with self.open(name) as stream, path.open("wb") as copy:
+                        shutil.copyfileobj(stream, copy, 2**20)
+            return self._folder
+
+    def drop_copies(self) -> None:
+        """Remove the folder of `fetch`, before the snapshot is kept for long."""
+        with self._copying:
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                self._folder = None
 
     def shapes(self, name: str) -> Shapes:
         with self.open(name) as stream:

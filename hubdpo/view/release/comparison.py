@@ -15,15 +15,15 @@ from hubdpo.release.diff.diff import PARQUET, SAFETENSORS, Diff, compare, verify
 from hubdpo.release.diff.rows import RowPlaces, find_rows
 from hubdpo.view.dataset.table import SHARD, Table
 from hubdpo.view.dataset.turns import MOST_SHOWN, Pair, pair_of
-from hubdpo.view.hub.hosted import Hosted
+from hubdpo.view.hub.hosted import Hosted, StoredSnapshot
 from hubdpo.view.page import Asked, Page, PageError
 from hubdpo.view.release.changes import Changes, changes_between
 from hubdpo.view.release.sources import Source, commit_of, names_of
 from hubdpo.view.thing import Thing
 from hubdpo.view.words import marked
 
-LARGEST = 1_000_000_000
-"""Bytes of rows or weights that a page compares."""
+LARGEST = {PARQUET: 150_000_000, SAFETENSORS: 1_000_000_000}
+"""Bytes of files with an ending that a page compares: half a million rows take 15 s."""
 ROWS = 10
 """Rows on a page."""
 
@@ -93,7 +93,15 @@ def _about(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _compared(old: Snapshot, new: Snapshot) -> Compared:
-    changes = changes_between(old, new)
+    try:
+        return _measured(old, new, changes_between(old, new))
+    finally:
+        for side in (old, new):
+            if isinstance(side, StoredSnapshot):
+                side.drop_copies()
+
+
+def _measured(old: Snapshot, new: Snapshot, changes: Changes) -> Compared:
     try:
         verify_release(old)
         verify_release(new)
@@ -102,13 +110,12 @@ def _compared(old: Snapshot, new: Snapshot) -> Compared:
     assert old.bundle and new.bundle
     if old.bundle.kind != new.bundle.kind:
         return Compared(old, new, changes, note=f"a {old.bundle.kind} and a {new.bundle.kind} have little to compare")
-    size = sum(
-        max(one.before or 0, one.after or 0) for one in changes.files if one.path.endswith((PARQUET, SAFETENSORS))
-    )
-    if size > LARGEST:
-        command = f"hubdpo diff {old.name}@{old.revision} {new.name}@{new.revision}"
-        note = f"{size:,} bytes of rows or weights differ, too much for a page: `{command}` compares them"
-        return Compared(old, new, changes, compare(old, new, contents=False), note=note)
+    for ending, most in LARGEST.items():
+        size = sum(max(one.before or 0, one.after or 0) for one in changes.files if one.path.endswith(ending))
+        if size > most:
+            command = f"hubdpo diff {old.name}@{old.revision} {new.name}@{new.revision}"
+            note = f"{size:,} bytes of `*{ending}` differ, too much for a page: `{command}` compares them"
+            return Compared(old, new, changes, compare(old, new, contents=False), note=note)
     diff = compare(old, new)
     places = find_rows(_splits(old), _splits(new)) if diff.rows else None
     return Compared(old, new, changes, diff, places)
