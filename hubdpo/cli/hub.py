@@ -83,6 +83,11 @@ def serve_hub(
         if len(named) > 1 or (dry_run and not gc):
             wrong = f"{named[0]} and {named[1]} exclude each other" if len(named) > 1 else "--dry-run belongs to --gc"
             raise ConfigError(wrong, hint=f"hubdpo serve-hub {folder} --gc --dry-run")
+        serving = {
+            "--port": port, "--token": token, "--token-file": token_file, "--org": org, "--access-log": access_log,
+        }  # fmt: skip
+        if named and (unused := [name for name, given in serving.items() if given]):
+            raise ConfigError(f"{named[0]} serves nothing, so it takes no {unused[0]}", hint=f"leave out {unused[0]}")
         if gc:
             _collect_garbage(folder, dry_run=dry_run)
         elif list_tokens:

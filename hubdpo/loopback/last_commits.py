@@ -17,7 +17,7 @@ ENTRY = re.compile(rb"[0-7]+ [^\0]+\0.{20}", re.DOTALL)
 FOLDER = b"40000"
 MOST_FOLDERS = 32
 """Most folders that are kept in memory during a walk."""
-MOST_KEPT = 400_000
+MOST_KEPT = 200_000
 """Most paths for which commits are kept in memory, of all revisions together."""
 
 

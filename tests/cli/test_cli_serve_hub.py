@@ -78,3 +78,26 @@ def test_tokens_are_listed_and_revoked_while_the_server_runs(tmp_path: Path) -> 
     finally:
         assert stop(server) == 0
     assert ask(tmp_path / "hub", "--list-tokens").stdout == "1 valid token of 2 users, 1 organisation\n"
+
+
+def test_the_access_log_goes_where_it_was_told(tmp_path: Path) -> None:
+    server, line = start(tmp_path / "hub", "--access-log", str(tmp_path / "access.log"))
+    try:
+        HfApi(endpoint=line.partition("=")[2], token="hf_carol").whoami()
+    finally:
+        stop(server)
+    assert re.search(" GET /api/whoami-v2 200 [0-9]+ [0-9]+ carol\n", (tmp_path / "access.log").read_text())
+
+
+def test_an_access_log_that_cannot_be_written_is_told_before_the_folder_is_made(tmp_path: Path) -> None:
+    done = ask(tmp_path / "hub", "--access-log", str(tmp_path / "none" / "access.log"))
+    assert done.returncode == 2
+    assert "access.log cannot be written: No such file" in done.stderr
+    assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.parametrize("options", [["--access-log", "-"], ["--port", "8800"], ["--token", "a:b"], ["--org", "a:b"]])
+def test_what_looks_after_the_folder_takes_no_options_of_a_server(tmp_path: Path, options: list[str]) -> None:
+    done = ask(tmp_path / "hub", "--gc", *options)
+    assert done.returncode == 2
+    assert f"--gc serves nothing, so it takes no {options[0]}" in done.stderr
