@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import html
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urljoin
 
 from huggingface_hub import HfApi
 
@@ -37,3 +40,21 @@ def served(folder: Path) -> Iterator[Served]:
     tokens = [f"carol:{CAROL}", f"dave:{DAVE}"]
     with LoopbackHub(folder, tokens=tokens, pages=HubPages()) as server:
         yield Served(server, HfApi(endpoint=server.endpoint, token=CAROL))
+
+
+def broken_links(get: Callable[[str], Answered], first: str, within: tuple[str, ...] = ("/",)) -> list[tuple[int, str]]:
+    """Follow every link and picture from a page on, below some addresses; return those that answer with an error."""
+    seen: set[str] = set()
+    left, broken = [first], []
+    while left:
+        address = left.pop()
+        if address in seen or not address.startswith(within) or address == "/login":
+            continue
+        seen.add(address)
+        answer = get(address)
+        if answer.status >= 400:
+            broken.append((answer.status, address))
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            for link in re.findall(r'(?:href|src)="([^"#][^"]*)"', answer.body.decode()):
+                left.append(urljoin(address, html.unescape(link)).partition("#")[0])
+    return broken

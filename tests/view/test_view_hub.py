@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import save
 
 from tests.loopback.ask import ask
-from tests.view.hosting import CAROL, DAVE, Served, served
+from tests.view.hosting import CAROL, DAVE, Served, broken_links, served
 
 CARD = b"---\nlicense: mit\n---\n# The card\n\n[code](src/a.py) ![plot](plots/a.png)\n"
 
@@ -145,3 +145,8 @@ def test_signing_in_asks_for_the_token_as_a_password(hub: Served) -> None:
 def test_a_client_that_sends_people_for_a_token_is_answered(hub: Served) -> None:
     answer = hub.get("/settings/tokens")
     assert answer.status == 404 and b"hubdpo serve-hub DIR --token" in answer.body
+
+
+@pytest.mark.parametrize("token", ["", CAROL])
+def test_every_link_of_every_page_leads_somewhere(hub: Served, token: str) -> None:
+    assert broken_links(lambda address: hub.get(address, token), "/") == []

@@ -21,6 +21,7 @@ from hubdpo.view.thing import Thing
 from tests.loopback.ask import ask
 from tests.release.made import made_base, made_run, scale_adapter
 from tests.view.conftest import WIDTHS, is_wider_than_its_window
+from tests.view.hosting import broken_links
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -194,3 +195,8 @@ def test_two_versions_are_chosen_and_their_rows_opened(hub: Hub, dataset: str, p
     page.locator("summary", has_text="README.md").locator("..").get_by_role("link", name="Open the file").click()
     page.wait_for_url("**/blob/v0.1.0/README.md")
     assert page.locator("article.card").count() == 1
+
+
+def test_every_link_of_a_dataset_leads_somewhere(hub: Hub, dataset: str) -> None:
+    base = f"/datasets/{dataset}"
+    assert broken_links(lambda address: ask(hub.server, "GET", address), base, (base,)) == []
