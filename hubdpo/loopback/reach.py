@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from dulwich.objects import Commit, Tag, Tree
 from dulwich.repo import Repo
 
 
-def reachable(git: Repo) -> set[bytes]:
-    """Return the ids of all objects that a ref reaches. Raise KeyError if one is missing; blobs are not looked at."""
+def reachable(git: Repo, also: Iterable[bytes] = ()) -> set[bytes]:
+    """Return the ids of all objects that a ref or one of these commits reaches. Raise KeyError if one is missing.
+
+    Blobs are not looked at.
+    """
     found: set[bytes] = set()
-    left = [*git.refs.as_dict().values()]
+    left = [*git.refs.as_dict().values(), *also]
     while left:
         sha = left.pop()
         if sha in found:
@@ -43,22 +46,28 @@ def named_blobs(git: Repo, wanted: set[bytes]) -> dict[bytes, tuple[str, str]]:
     return found
 
 
-def rewrite_without(git: Repo, blobs: set[bytes]) -> dict[bytes, bytes]:
-    """Move all refs to histories without these blobs, and return the new id of each commit that changed."""
+def rewrite_without(git: Repo, blobs: set[bytes], also: Iterable[bytes] = ()) -> dict[bytes, bytes]:
+    """Move all refs to histories without these blobs. Return the new id of each commit that they or `also` reach."""
     commits: dict[bytes, bytes] = {}
     trees: dict[bytes, bytes | None] = {}
-    for ref, sha in git.refs.as_dict().items():
-        if ref == b"HEAD":
-            continue
-        tag = git.object_store[sha]
-        peeled = tag.object[1] if isinstance(tag, Tag) else sha
-        for commit in _oldest_first(git, peeled, commits):
+
+    def rewritten(head: bytes) -> bytes:
+        for commit in _oldest_first(git, head, commits):
             old = commit.id
             commit.tree = _tree_without(git, commit.tree, blobs, trees) or _add_tree(git, Tree())
             commit.parents = [commits[parent] for parent in commit.parents]
             git.object_store.add_object(commit)
             commits[old] = commit.id
-        new = commits[peeled]
+        return commits[head]
+
+    for sha in also:
+        rewritten(sha)
+    for ref, sha in git.refs.as_dict().items():
+        if ref == b"HEAD":
+            continue
+        tag = git.object_store[sha]
+        peeled = tag.object[1] if isinstance(tag, Tag) else sha
+        new = rewritten(peeled)
         if isinstance(tag, Tag) and new != peeled:
             tag.object = (Commit, new)
             git.object_store.add_object(tag)
@@ -66,7 +75,7 @@ def rewrite_without(git: Repo, blobs: set[bytes]) -> dict[bytes, bytes]:
         elif isinstance(tag, Tag):
             new = sha
         git.refs.set_if_equals(ref, sha, new)
-    return {old: new for old, new in commits.items() if old != new}
+    return commits
 
 
 def _history(git: Repo, sha: bytes, seen: set[bytes]) -> Iterator[Commit]:

@@ -15,6 +15,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from hubdpo.loopback.http.wire import Answer, Request
 from hubdpo.loopback.server import LoopbackHub
+from tests.loopback.ask import ask
 from tests.loopback.test_loopback_xet import SEND_AND_READ, by_xet
 
 
@@ -98,12 +99,25 @@ def record(hub: LoopbackHub, folder: Path) -> list[Sent]:
         api.repo_info("carol/x", files_metadata=True, repo_type=kind)
         api.snapshot_download("carol/x", cache_dir=folder / "cache", repo_type=kind)
         api.update_repo_settings("carol/y", private=True, repo_type=kind)
+        files = list(api.list_lfs_files("carol/gone", repo_type=kind))
+        api.permanently_delete_lfs_files("carol/gone", files, repo_type=kind)
         api.delete_repo("carol/gone", repo_type=kind)
+        api.move_repo("carol/y", "team/z", repo_type=kind)
+        api.repo_info("carol/y", repo_type=kind)
+        api.move_repo("team/z", "carol/y", repo_type=kind)
     collection = api.create_collection("mine", description="text")
     api.add_collection_item(collection.slug, "carol/x", "model", note="text")
     api.get_collection(collection.slug)
     list(api.list_collections(owner="carol"))
     list(api.list_models(author="carol"))
+    list(api.list_models(search="x", filter="dpo", sort="last_modified", full=True, limit=1))
+    list(api.list_datasets(expand=["usedStorage", "siblings"], sort="created_at"))
+    list(api.list_user_repos())
+    list(api.list_organization_members("team"))
+    api.get_organization_overview("team")
+    api.get_user_overview("carol")
+    copied = {"target": {"type": "dataset", "name": "carol/x"}, "files": [{"sha256": "0" * 64, "filename": "w.bin"}]}
+    ask(hub, "POST", "/api/models/carol/x/lfs-files/duplicate", copied, token="hf_carol")
     api.whoami()
     (folder / "source").write_bytes(random.Random(3).randbytes(30_000) + bytes(30_000))
     by_xet(hub.endpoint, folder / "home", SEND_AND_READ, str(folder / "source"), "carol/x", "by-xet.bin")

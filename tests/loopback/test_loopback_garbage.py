@@ -140,6 +140,18 @@ def test_squashing_a_history_frees_what_only_it_had(root: Path) -> None:
             assert ask(hub, "GET", url[url.index("/_cdn") :]).body == content
 
 
+def test_a_pull_request_keeps_the_commit_that_it_began_from(root: Path) -> None:
+    with LoopbackHub(root) as hub:
+        api = HfApi(endpoint=hub.endpoint, token="hf_carol")
+        for branch in ("main", "refs/pr/1"):
+            api.super_squash_history("carol/y", branch=branch)
+    collect(root)
+    with LoopbackHub(root) as hub:
+        api = HfApi(endpoint=hub.endpoint, token="hf_carol")
+        assert api.get_discussion_details("carol/y", 1).conflicting_files in ([], None)
+        api.merge_pull_request("carol/y", 1)
+
+
 def test_an_upload_that_was_never_committed_goes(root: Path) -> None:
     with LoopbackHub(root) as hub:
         api = HfApi(endpoint=hub.endpoint, token="hf_carol")

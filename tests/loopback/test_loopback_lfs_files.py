@@ -11,6 +11,7 @@ from dulwich import porcelain
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from hubdpo.loopback.api.pulls import Pulls
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.loopback.storage.garbage import find_garbage, remove
 from hubdpo.loopback.storage.store import Store
@@ -74,6 +75,30 @@ def test_a_file_that_is_deleted_for_good_is_in_no_commit(api: HfApi, hub: Loopba
     with LoopbackHub(tmp_path / "hub") as again:
         assert ask(again, "GET", f"/api/models/carol/x/revision/{before[0].commit_id}").status == 404
         assert "on-b.bin" in HfApi(endpoint=again.endpoint, token=False).list_repo_files("carol/x", revision="b")
+
+
+def test_a_deletion_that_was_cut_short_is_finished_by_the_next(
+    api: HfApi, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pull = api.create_pull_request("carol/x", "a pull request")
+    files = list(api.list_lfs_files("carol/x"))
+
+    def killed(*_: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pulls, "follow", killed)
+        with pytest.raises(HfHubHTTPError, match="500"):
+            api.permanently_delete_lfs_files("carol/x", files)
+    api.permanently_delete_lfs_files("carol/x", files)
+    hub.stop()
+    store = Store(tmp_path / "hub")
+    remove(store, find_garbage(store))
+    store.close()
+    with LoopbackHub(tmp_path / "hub") as again:
+        later = HfApi(endpoint=again.endpoint, token="hf_carol")
+        assert later.get_discussion_details("carol/x", pull.num).diff == ""
+        assert later.list_repo_files("carol/x") == [".gitattributes", "t.txt"]
 
 
 def test_pointers_stay_if_history_is_not_rewritten(api: HfApi) -> None:

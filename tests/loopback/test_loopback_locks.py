@@ -37,6 +37,9 @@ class Slow(Body):
     [
         ("POST", "/api/repos/create", {"name": "y"}),
         ("DELETE", "/api/repos/delete", {"name": "x"}),
+        ("POST", "/api/repos/move", {"fromRepo": "carol/x", "toRepo": "carol/z"}),
+        ("POST", f"{REPO}/lfs-files/batch", {"deletions": {"sha": []}}),
+        ("POST", f"{REPO}/lfs-files/duplicate", {"target": {"name": "carol/x"}, "files": []}),
         ("PUT", f"{REPO}/settings", {"private": True}),
         ("POST", f"{REPO}/preupload/main", {"files": []}),
         ("POST", f"{REPO}/commit/main", HEADER),

@@ -34,7 +34,7 @@ TOKENS = "carol:hf_carol dave:hf_dave eve:hf_eve:read"
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> list[Sent]:
-    with LoopbackHub(tmp_path / "root" / "hub", tokens=TOKENS.split()) as hub:
+    with LoopbackHub(tmp_path / "root" / "hub", tokens=TOKENS.split(), orgs=["team:carol,dave"]) as hub:
         return record(hub, tmp_path)
 
 

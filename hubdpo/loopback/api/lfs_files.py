@@ -50,8 +50,8 @@ class LfsFiles:
                 raise Refusal(404, f"this repo has no large file {min(unknown)}", "EntryNotFound")
             # first the pointers: a server that is killed here leaves files that can be deleted again
             if deletions.flag("rewriteHistory"):
-                changed = reach.rewrite_without(git, {pointer_blob(large) for large in deleted})
-                self._pulls.follow(repo, changed)
+                pointers = {pointer_blob(large) for large in deleted}
+                self._pulls.follow(repo, reach.rewrite_without(git, pointers, self._pulls.commits(repo, git)))
             self._store.unlink_large(repo, oids)
         return as_json({"deleted": len(deleted)})
 

@@ -136,6 +136,11 @@ class Pulls:
             write_document(self._path(repo), entries)
         return as_json({"updatedComment": event})
 
+    def commits(self, repo: Repo, git: GitRepo) -> set[bytes]:
+        """Return the commits that pull requests name and git has: a squashed history takes some away."""
+        named = {entry[field].encode() for entry in self._read(repo) for field in ("base", "merge") if entry[field]}
+        return {sha for sha in named if sha in git.object_store}
+
     def follow(self, repo: Repo, commits: Mapping[bytes, bytes]) -> None:
         """Write the new ids of rewritten commits into all pull requests; the caller holds the lock of the repo."""
         entries = self._read(repo)

@@ -15,7 +15,7 @@ from dulwich.repo import Repo as GitRepo
 
 from hubdpo.errors import MachineError
 from hubdpo.loopback import gitio, reach
-from hubdpo.loopback.storage.folder import size_of
+from hubdpo.loopback.storage.folder import read_document, size_of
 from hubdpo.loopback.storage.store import Repo, Store
 
 ORDER = (Commit, Tag, Tree, Blob)
@@ -112,7 +112,10 @@ def _of_repo(store: Store, repo: Repo, found: Garbage) -> set[str]:
 def _reachable(store: Store, repo: Repo) -> set[bytes]:
     try:
         with store.git(repo) as git:
-            return reach.reachable(git)
+            # a pull request is merged by what changed since its base
+            discussions = read_document(store.git_folder(repo) / "discussions.json")
+            bases = {entry["base"].encode() for entry in discussions if entry["pull_request"]}
+            return reach.reachable(git, bases & {*git.object_store})
     except (KeyError, NotGitRepository) as problem:
         raise MachineError(
             f"the repo {repo.id} is damaged, nothing was removed: {problem} is missing",
