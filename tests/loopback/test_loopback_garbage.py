@@ -143,13 +143,16 @@ def test_squashing_a_history_frees_what_only_it_had(root: Path) -> None:
 def test_a_pull_request_keeps_the_commit_that_it_began_from(root: Path) -> None:
     with LoopbackHub(root) as hub:
         api = HfApi(endpoint=hub.endpoint, token="hf_carol")
+        added = [CommitOperationAdd("new.txt", b"new")]
+        api.create_commit("carol/x", added, commit_message="a pull request", create_pr=True)
         for branch in ("main", "refs/pr/1"):
-            api.super_squash_history("carol/y", branch=branch)
+            api.super_squash_history("carol/x", branch=branch)
     collect(root)
     with LoopbackHub(root) as hub:
         api = HfApi(endpoint=hub.endpoint, token="hf_carol")
-        assert api.get_discussion_details("carol/y", 1).conflicting_files in ([], None)
-        api.merge_pull_request("carol/y", 1)
+        assert "+new" in str(api.get_discussion_details("carol/x", 1).diff)
+        api.merge_pull_request("carol/x", 1)
+        assert api.file_exists("carol/x", "new.txt")
 
 
 def test_an_upload_that_was_never_committed_goes(root: Path) -> None:
