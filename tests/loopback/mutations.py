@@ -113,9 +113,8 @@ def record(hub: LoopbackHub, folder: Path) -> list[Sent]:
     list(api.list_models(search="x", filter="dpo", sort="last_modified", full=True, limit=1))
     list(api.list_datasets(expand=["usedStorage", "siblings"], sort="created_at"))
     list(api.list_user_repos())
-    list(api.list_organization_members("team"))
-    api.get_organization_overview("team")
-    api.get_user_overview("carol")
+    for path in ("organizations/team/members", "organizations/team/overview", "users/carol/overview"):
+        ask(hub, "GET", f"/api/{path}", token="hf_carol")
     copied = {"target": {"type": "dataset", "name": "carol/x"}, "files": [{"sha256": "0" * 64, "filename": "w.bin"}]}
     ask(hub, "POST", "/api/models/carol/x/lfs-files/duplicate", copied, token="hf_carol")
     api.whoami()

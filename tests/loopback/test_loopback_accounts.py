@@ -13,7 +13,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from hubdpo.errors import ConfigError
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.loopback.storage import accounts
-from hubdpo.loopback.storage.store import Store
+from hubdpo.loopback.storage.folder import hold
+from hubdpo.loopback.storage.store import Store, accounts_in
 from hubdpo.loopback.storage.tables import VERSION
 from tests.loopback.ask import ask
 
@@ -86,6 +87,16 @@ def test_a_take_over_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
         assert [row[1] for row in database.execute("PRAGMA table_info(repo)")] == ["kind", "id", "private", "created"]
     database.close()
     Store(tmp_path).close()
+
+
+def test_tables_that_a_server_of_an_older_version_uses_are_left_alone(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    as_an_older_version(tmp_path)
+    with hold(tmp_path), pytest.raises(ConfigError, match="a server of an older version uses"), accounts_in(tmp_path):
+        pass
+    with sqlite3.connect(tmp_path / "hub.sqlite") as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (0,)
+    database.close()
 
 
 def test_a_folder_of_a_later_version_is_refused(tmp_path: Path) -> None:
