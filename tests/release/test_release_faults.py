@@ -335,7 +335,7 @@ def test_a_large_file_that_is_not_taken_by_lfs_is_an_error(
         push(folder=Path(own(bundles[0], tmp_path / "data")), repo=repo_id, version="1.0.0")
 
 
-@pytest.mark.parametrize("path", ["/_xet/v1/xorbs/", "/_xet/v2/shards", "/_xet/xorb/"])
+@pytest.mark.parametrize("path", ["/v1/xorbs/", "/v2/shards", "/_xet/xorb/"])
 def test_a_large_file_that_does_not_go_or_come_by_xet_is_an_error(
     hub: Hub, nurseries: Any, repo_id: str, tmp_path: Path, path: str
 ) -> None:

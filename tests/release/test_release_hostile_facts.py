@@ -130,7 +130,7 @@ def test_no_command_prints_what_a_terminal_obeys(
     named: dict[str, Any] = {"repo_id": repo_id, "repo_type": "dataset" if kind == "dataset" else "model"}
     HfApi().create_repo(**named)
     for place, tag in ((folder, "v1.0.0"), (other, "v1.1.0")):
-        write_card(place, "base_model", "datasets")  # which the Hub refuses
+        write_card(place, "base_model", "datasets", "license")  # which the Hub refuses
         listing(place, kind, version=tag[1:])
         HfApi().upload_folder(**named, folder_path=str(place))
         HfApi().create_tag(**named, tag=tag)
@@ -170,7 +170,7 @@ def test_a_base_that_is_no_repo_is_a_line_in_every_command(
     run = json.loads((folder / "run.json").read_text())
     run["base"] |= {"name": name, "repo_id": name}
     (folder / "run.json").write_text(json.dumps(run))
-    write_card(folder, "base_model", "datasets")
+    write_card(folder, "base_model", "datasets", "license")
     listing(folder, "adapter")
     HfApi().create_repo(repo_id)
     HfApi().upload_folder(repo_id=repo_id, folder_path=str(folder))
