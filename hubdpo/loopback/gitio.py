@@ -20,6 +20,7 @@ Files = dict[bytes, tuple[int, bytes]]
 """Path to mode and blob id."""
 MOVED = "The branch was updated since you opened this page. Please refresh and try again."
 FILE_MODE = 0o100644
+COMMIT_ID = re.compile("[0-9a-f]{40}")
 POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d+)\n")
 
 
@@ -31,15 +32,15 @@ def peeled(repo: Repo, sha: bytes) -> bytes:
 
 def resolve(repo: Repo, revision: str) -> bytes:
     """Return the commit of a branch, tag, ref or (abbreviated) sha. Raise Refusal 404 RevisionNotFound."""
+    wanted = revision.encode()
+    # before branches and tags: what a commit id names never changes, whatever names a repo has
+    if COMMIT_ID.fullmatch(revision) and wanted in repo.object_store and isinstance(repo.object_store[wanted], Commit):
+        return wanted
     refs = repo.refs.as_dict()
-    for name in (f"refs/heads/{revision}", f"refs/tags/{revision}", revision):
+    for name in (revision, f"refs/heads/{revision}", f"refs/tags/{revision}"):  # whole names first, as git does
         if sha := refs.get(name.encode()):
             return peeled(repo, sha)
-    wanted = revision.encode()
-    if re.fullmatch(r"[0-9a-f]{40}", revision) and wanted in repo.object_store:
-        if isinstance(repo.object_store[wanted], Commit):
-            return wanted
-    elif re.fullmatch(r"[0-9a-f]{5,39}", revision):
+    if re.fullmatch(r"[0-9a-f]{5,39}", revision):
         hits = {entry.commit.id for entry in Walker(repo.object_store, [peeled(repo, sha) for sha in refs.values()])}
         if len(matches := [sha for sha in hits if sha.startswith(wanted)]) == 1:
             return bytes(matches[0])

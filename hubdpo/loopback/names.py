@@ -16,12 +16,16 @@ KINDS = {"models": "model", "datasets": "dataset", "spaces": "space", "kernels":
 NAME = re.compile(r"[\w-][\w.-]{0,94}[\w-]|\w", re.ASCII)
 RESERVED = {*KINDS, "api", "collections", "login", "settings", "resolve", "raw", "_cdn", "_lfs", "_xet"}
 """Words that start other URLs."""
+NO_REPOS = {"resolve", "raw"}
+"""Words that follow the id of a repo without an owner in the URLs of its files."""
 UNSEEN = re.compile(r"[\x00-\x1f\x7f]")
 DRIVE = re.compile(r"[A-Za-z]:(/|$)")
 SAFE_ON_DISK = (validate_path_element_ntfs, validate_path_element_hfs)
 LONGEST_PATH, LONGEST_PART, DEEPEST = 1024, 255, 64
 """Longest path and longest name in it, in bytes, and most names in a path: clients store them as files."""
 LONGEST_REF = 200
+OTHERS = re.compile("|HEAD|[0-9a-fA-F]{40}|refs/pr/.*", re.DOTALL)
+"""Names that would be mistaken for the ids of commits or the refs of pull requests."""
 
 
 def repo_kind(value: str) -> str:
@@ -41,7 +45,13 @@ def owner_name(value: str) -> str:
 
 def repo_name(value: str) -> str:
     """Return the name of a repo without its owner. Raise Refusal 400 for names that huggingface.co refuses."""
-    if not NAME.fullmatch(value) or "--" in value or ".." in value or value.endswith(".git"):
+    if (
+        not NAME.fullmatch(value)
+        or "--" in value
+        or ".." in value
+        or value.endswith(".git")
+        or value.lower() in NO_REPOS
+    ):
         raise Refusal(400, f"Invalid repo name: {value}")
     return value
 
@@ -49,7 +59,7 @@ def repo_name(value: str) -> str:
 def ref_name(prefix: str, value: str, present: Iterable[bytes]) -> bytes:
     """Return the ref of a new branch or tag. Raise Refusal 400 if it is invalid, 409 if it clashes with `present`."""
     ref = prefix.encode() + value.encode()
-    if value in ("", "HEAD") or len(ref) > LONGEST_REF or not check_ref_format(ref):
+    if OTHERS.fullmatch(value) or len(ref) > LONGEST_REF or not check_ref_format(ref):
         raise Refusal(400, f"Invalid reference name: {value}")
     # git stores a ref as a file, so `a/b` cannot exist beside `a`
     if near := [other for other in present if other.startswith(ref + b"/") or ref.startswith(other + b"/")]:

@@ -75,4 +75,6 @@ class LoopbackHub:
             raise
         except Exception as problem:
             answer = failure(request, problem).answer()
+        # or a page of another site could show a picture that is sent to a visitor who has signed in
+        answer.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         return limits.as_hf_xet_reads_it(answer) if request.segments[0] == "_xet" else answer

@@ -211,3 +211,18 @@ def test_a_closed_or_merged_discussion_keeps_the_last_word(repo: str, bob: HfApi
     propose(bob, repo, {"a.txt": b"two\n"})
     HfApi().merge_pull_request(repo, 2, comment="Thanks")
     assert "Thanks" in [getattr(event, "content", "") for event in HfApi().get_discussion_details(repo, 2).events]
+
+
+def test_a_title_has_200_characters_at_most(repo: str, hub: Hub) -> None:
+    api = HfApi()
+    number = api.create_discussion(repo, title="t" * 200).num
+    with pytest.raises(HfHubHTTPError, match="3 to 200 characters, not 201"):
+        api.create_discussion(repo, title="t" * 201)
+    with pytest.raises(HfHubHTTPError, match="3 to 200 characters, not 201"):
+        api.rename_discussion(repo, number, new_title="t" * 201)
+    add = CommitOperationAdd("long.txt", b"1")
+    proposed = api.create_commit(repo, [add], commit_message="m" * 999, create_pr=True)
+    assert proposed.pr_num
+    details = api.get_discussion_details(repo, proposed.pr_num)
+    assert details.title.startswith("m" * 100) and len(details.title) <= 200
+    assert api.list_repo_commits(repo, revision=f"refs/pr/{proposed.pr_num}")[0].title == "m" * 999

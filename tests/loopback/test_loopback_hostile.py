@@ -71,7 +71,9 @@ def test_a_repo_has_a_known_kind(place: Place, kind: Any, method: str, route: st
     whole(place.root)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a--b", "x.git", "ü", "a\0b", "-" * 97, None, 7, []])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "a--b", "x.git", "ü", "a\0b", "-" * 97, None, 7, [], "raw", "Resolve"]
+)
 def test_a_repo_has_a_plain_name(place: Place, name: Any) -> None:
     assert send(place, "POST", "/api/repos/create", {"name": name}).status == 400
 
@@ -98,13 +100,58 @@ def test_a_path_that_is_only_unusual_is_taken(place: Place, path: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["bad name", "a..b", "x.lock", "", "HEAD", "a\0b", "a~b", "a^", "a:b", "@{x", "a/", ".a", "x" * 300, "a\\b"],
-)
+    [
+        "bad name", "a..b", "x.lock", "", "HEAD", "a\0b", "a~b", "a^", "a:b", "@{x", "a/", ".a", "x" * 300, "a\\b",
+        "refs/pr/7", "a" * 40, "F" * 40,
+    ],
+)  # fmt: skip
 def test_a_ref_has_a_name_that_git_takes(place: Place, name: str) -> None:
     assert send(place, "POST", "/api/models/carol/kept/tag/main", {"tag": name}).status == 400
     if name:
         with pytest.raises(HfHubHTTPError):
             place.api.create_branch("carol/kept", branch=name)
+
+
+@pytest.mark.parametrize("kind", ["heads", "tags"])
+def test_no_branch_or_tag_takes_over_a_commit_id(place: Place, kind: str) -> None:
+    """Hubs written before have such names, and git itself allows them."""
+    api, repo = place.api, f"carol/pin-{kind}"
+    api.create_repo(repo)
+    first = api.upload_file(repo_id=repo, path_in_repo="f", path_or_fileobj=b"1").oid
+    later = api.upload_file(repo_id=repo, path_in_repo="f", path_or_fileobj=b"2").oid
+    held = place.server._store.repo("model", repo)
+    assert held
+    with place.server._store.git(held) as git:
+        git.refs[f"refs/{kind}/{first}".encode()] = later.encode()
+    answer = send(place, "GET", f"/{repo}/resolve/{first}/f")
+    assert (answer.body, answer.headers["x-repo-commit"]) == (b"1", first)
+    delete = api.delete_branch if kind == "heads" else api.delete_tag
+    delete(repo, **{"branch" if kind == "heads" else "tag": first})
+    assert first not in str(api.list_repo_refs(repo))
+
+
+def test_no_branch_takes_over_a_pull_request(place: Place) -> None:
+    api, repo = place.api, "carol/pin-pull"
+    api.create_repo(repo)
+    add = CommitOperationAdd("f", b"proposed")
+    number = api.create_commit(repo, [add], commit_message="Propose", create_pr=True).pr_num
+    held = place.server._store.repo("model", repo)
+    assert held
+    with place.server._store.git(held) as git:
+        git.refs[b"refs/heads/refs/pr/%d" % number] = git.refs[b"refs/heads/main"]
+    assert send(place, "GET", f"/{repo}/resolve/refs%2Fpr%2F{number}/f").body == b"proposed"
+
+
+@pytest.mark.parametrize("path", ["resolve/main/a/b.txt", "raw/main/a/b.txt", "resolve/main/nope"])
+def test_no_page_of_another_site_shows_a_file(place: Place, path: str) -> None:
+    assert send(place, "GET", f"/carol/kept/{path}").headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_every_answer_is_for_this_origin(place: Place) -> None:
+    large = place.api.upload_file(repo_id="carol/kept", path_in_repo="large.bin", path_or_fileobj=os.urandom(2**16))
+    signed = send(place, "GET", f"/carol/kept/resolve/{large.oid}/large.bin").headers["location"]
+    for path in ("/api/models", "/nope", signed.partition("/_cdn")[1] + signed.partition("/_cdn")[2]):
+        assert send(place, "GET", path, token="").headers["cross-origin-resource-policy"] == "same-origin", path
 
 
 def test_a_ref_cannot_stand_below_another(place: Place) -> None:

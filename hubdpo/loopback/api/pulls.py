@@ -13,7 +13,7 @@ from dulwich.repo import Repo as GitRepo
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import may_propose, may_write
 from hubdpo.loopback.http.requests import Fields, sent_fields
-from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, User, as_json
+from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, User, as_json, shortened
 from hubdpo.loopback.names import identifier
 from hubdpo.loopback.storage.folder import read_document, write_document
 from hubdpo.loopback.storage.store import Repo, Store
@@ -23,6 +23,8 @@ OPEN = ("open", "draft")
 HIDDEN = "This comment has been hidden"
 """Replaces the text of a hidden comment, which is not kept."""
 PAGE = 50
+SHORTEST_TITLE, LONGEST_TITLE = 3, 200
+"""Characters of the title of a discussion, as the client says."""
 LARGEST_DIFF, LARGEST_COMPARED, MOST_LINES_COMPARED = 100_000, 200_000, 2_000
 """Longest diff, in characters, and largest file that is compared, in bytes and lines: difflib is quadratic."""
 
@@ -161,8 +163,8 @@ class Pulls:
 def new_discussion(user: User, title: str, description: str, *, base: bytes) -> JSON:
     """Return the entry of a pull request onto the commit `base`, open and with the description as first comment."""
     entry: JSON = {
-        "num": 0, "title": title, "author": user.name, "created": time.time(), "status": "open",
-        "pull_request": True, "base": base.decode(), "merge": None, "events": [],
+        "num": 0, "title": shortened(title, LONGEST_TITLE), "author": user.name, "created": time.time(),
+        "status": "open", "pull_request": True, "base": base.decode(), "merge": None, "events": [],
     }  # fmt: skip
     _add_event(entry, user, "comment", _comment(description))
     return entry
@@ -218,8 +220,8 @@ def _find_comment(entry: JSON, comment: str) -> JSON:
 
 def _title(fields: Fields) -> str:
     title = fields.text("title").strip()
-    if len(title) < 3:
-        raise Refusal(400, "a title has at least 3 characters")
+    if not SHORTEST_TITLE <= len(title) <= LONGEST_TITLE:
+        raise Refusal(400, f"a title has {SHORTEST_TITLE} to {LONGEST_TITLE} characters, not {len(title):,}")
     return title
 
 
