@@ -23,6 +23,13 @@ def view(
     port: Annotated[
         int, typer.Option(min=0, max=65535, metavar="N", help="Port on 127.0.0.1; 0 picks a free port.")
     ] = 0,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="The dataset of a run, for the texts of its held-out pairs, where it has moved.",
+            metavar="DIR|USER/NAME[@REVISION]",
+        ),
+    ] = None,
     open: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,  # noqa: A002
 ) -> None:
     """Look at a dataset, a run or a release in the browser.
@@ -33,7 +40,7 @@ def view(
     from hubdpo.view.open import open_thing
     from hubdpo.view.server import ViewServer
 
-    server = ViewServer(open_thing(what), port=port)
+    server = ViewServer(open_thing(what, dataset), port=port)
     console.result(server.address, {"address": server.address})
     console.info("stop with Ctrl-C")
     if open and has_screen():

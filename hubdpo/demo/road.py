@@ -132,7 +132,7 @@ def _say_how_to_go_on(folder: Path, data_url: str, adapter_url: str, scores: dic
         "Look around:",
         f"  hubdpo serve-hub {folder / 'hub'} --port {port}     (this Hub again: the links above open in a browser)",
         f"  hubdpo view {folder / 'data'}     (the pairs side by side)",
-        f"  hubdpo view {folder / 'run'}      (how it trained)", "",
+        f"  hubdpo view {folder / 'run'} --dataset {folder / 'data'}     (how it trained)", "",
         "The same on a GPU, with your data and your account:",
         "  hubdpo prepare pairs.jsonl -o data",
         "  hubdpo train --model-name-or-path Qwen/Qwen2-7B-Instruct --dataset data -o run",

@@ -27,11 +27,12 @@ SHOWN = (PREPARE_FILE, RUN_FILE, METRICS_FILE, SWEEP_FILE, MERGE_FILE, CARD_FILE
 """Files of which a folder that can be looked at has at least one: a home folder is not listed with all its files."""
 
 
-def open_thing(refs: Sequence[str]) -> Thing:
+def open_thing(refs: Sequence[str], dataset: str | None = None) -> Thing:
     """Open the first of `refs`, with the others over it; only runs can be drawn over each other.
 
-    Raise ArtefactError for a folder that is not there, HubError for a repo that is not, ConfigError for others that are
-    no runs.
+    `dataset` has the held-out pairs of the runs, if they are not where the runs remember them. Raise
+    ArtefactError for a folder that is not there, HubError for a repo that is not, ConfigError for others that are no
+    runs, and for a `dataset` that is none.
     """
     first, *others = [_open(ref) for ref in refs]
     for thing in (first, *others) if others else ():
@@ -41,6 +42,14 @@ def open_thing(refs: Sequence[str]) -> Thing:
                 hint=f"hubdpo view {refs[0]}",
             )
     first.others = others
+    if dataset is not None:
+        if first.kind != "run":
+            raise ConfigError(f"`--dataset` belongs to a run, and `{refs[0]}` is none", hint=f"hubdpo view {refs[0]}")
+        data = _open(dataset)
+        if data.kind != "dataset":
+            raise ConfigError(f"`{dataset}` is no dataset", hint="give the dataset that the run was trained on")
+        for thing in (first, *others):
+            thing.data = data
     return first
 
 

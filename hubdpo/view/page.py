@@ -41,9 +41,9 @@ class Asked:
 
     def link(self, *parts: str, **query: object) -> str:
         """Return the address of a page of the same thing; parameters that are None or "" are left out."""
-        path = "/".join([self.base, *(quote(part, safe="") for part in parts if part)]) or "/"
+        path = "/".join([self.base, *(quote(part, safe="", errors="replace") for part in parts if part)]) or "/"
         given = {name: str(value) for name, value in query.items() if value not in (None, "")}
-        return f"{path}?{urlencode(given)}" if given else path
+        return f"{path}?{urlencode(given, errors='replace')}" if given else path
 
     def here(self, **changed: object) -> str:
         """Return the address of this page with some parameters changed, or left out (None)."""

@@ -33,7 +33,9 @@ SAFE_HEADERS = {
 def html(page: Page, shell: Mapping[str, Any]) -> Answer:
     """Render a page inside the shell that all pages share (base.html says what it reads)."""
     text = environment().get_template(page.template).render(**shell, **page.values, title=page.title)
-    return Answer(page.status, {**SAFE_HEADERS, "Content-Type": "text/html; charset=utf-8"}, text.encode())
+    return Answer(
+        page.status, {**SAFE_HEADERS, "Content-Type": "text/html; charset=utf-8"}, text.encode(errors="replace")
+    )
 
 
 def image(content: bytes, media_type: str) -> Answer:

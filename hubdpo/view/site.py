@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hubdpo.errors import HubdpoError
@@ -35,6 +36,9 @@ def answer(asked: Asked, thing: Thing) -> Answer:
         page = tab.page(asked, thing)
     except PageError as problem:
         return html(error_page(problem.status, problem.message, problem.hint), shell(asked, thing))
+    except FileNotFoundError as problem:
+        message = f"`{Path(str(problem.filename)).name}` is not there any more"
+        return html(error_page(404, message, "put it back, or stop and start hubdpo view"), shell(asked, thing))
     except Exception as problem:  # files that are damaged, a Hub that does not answer
         known = problem if isinstance(problem, HubdpoError) else as_hub_error(thing.snapshot.ref, problem)
         if known is None:

@@ -32,6 +32,8 @@ class Thing:
     title: str
     revision: str | None = None
     others: Sequence[Thing] = ()
+    data: Thing | None = None
+    """The dataset of a run, if it was given."""
     _kept: dict[str, Any] = field(default_factory=dict)
     _guard: threading.RLock = field(default_factory=threading.RLock)
 

@@ -66,7 +66,9 @@ def write_dataset(
     """Write rows as `prepare` does, in small row groups and shards."""
     (folder / "data").mkdir(parents=True)
     rows = [row for of_split in splits.values() for row in of_split]
-    objects = any(TOOLS in row or len(message) > 2 for row in rows for name in COLUMNS for message in row[name])
+    objects = any(
+        TOOLS in row or len(message) > 2 for row in rows for name in COLUMNS for message in row[name] or () if message
+    )
     texts = sorted({name for row in rows for name in row if name not in (*COLUMNS, TOOLS)})
     kind = schema(texts, objects=objects, tools=objects)
     for split, of_split in splits.items():

@@ -186,13 +186,6 @@ def test_a_dataset_without_its_list_of_dropped_rows_still_counts_them(thing: Thi
     )
 
 
-def test_a_damaged_list_of_dropped_rows_is_named(tmp_path: Path) -> None:
-    folder = write_dataset(tmp_path / "d", {"train": made_up(3)}, dropped=[{"line": 1, "reason": "tie"}])
-    (folder / "rejected.jsonl").write_text('{"line": 1, "reason": "tie"}\n{"line":\n')
-    answer = ask(thing_of(folder), "/dropped")
-    assert answer.status == 500 and b"line 2 of rejected.jsonl is damaged" in answer.content
-
-
 def test_the_funnel_and_the_proof_of_the_split(thing: Thing) -> None:
     html = words(page(thing, "/numbers"))
     assert "read 212" in html and "dropped: tie −2" in html and "kept 59" in html
@@ -230,3 +223,57 @@ def test_hostile_texts_are_escaped_wherever_they_come_from(tmp_path: Path) -> No
         for text in HOSTILE:
             if "<" in text:
                 assert text not in html.replace('<mark class="differs">', "")
+
+
+def test_a_split_that_cannot_be_read_is_named_and_the_other_one_is_shown(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "d", {"train": made_up(30), "test": made_up(9)})
+    for shard in (folder / "data").glob("train-*"):
+        shard.unlink()
+    thing = thing_of(folder)
+    for address in ("/", "/numbers"):
+        assert "train: `data/train-00000-of-00002.parquet` is missing" in words(page(thing, address))
+    assert numbers(page(thing)) == [*range(9)]
+    asked = ask(thing, "/viewer?split=train")
+    assert asked.status == 500 and b"is missing" in asked.content
+
+
+def test_files_with_other_rows_than_were_prepared_are_noticed(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "d", {"train": made_up(30)})
+    other = write_dataset(tmp_path / "other", {"train": made_up(31)})
+    for shard in (other / "data").iterdir():
+        shard.replace(folder / "data" / shard.name)
+    assert "the files have 31 rows, and prepare.json counts 30" in words(page(thing_of(folder)))
+
+
+def test_a_file_that_is_gone_while_a_page_is_open_is_told(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "d", {"train": made_up(30)}, dropped=[{"line": 1, "reason": "tie"}])
+    thing = thing_of(folder)
+    (folder / "README.md").write_text("# card")
+    addresses = ("/", "/dropped", "/card", "/blob/main/README.md", "/download/main/README.md")
+    for address in addresses:
+        assert ask(thing, address).status == 200
+    for path in (*(folder / "data").iterdir(), folder / "README.md", folder / "rejected.jsonl"):
+        path.unlink()
+    for address in addresses:
+        answer = ask(thing, address)
+        assert answer.status == 404 and b"is not there any more" in answer.content, address
+
+
+def test_rows_with_nulls_and_texts_that_are_none_are_shown(tmp_path: Path) -> None:
+    rows = made_up(3)
+    rows[1] |= {"chosen": None, "rejected": [None]}
+    folder = write_dataset(tmp_path / "d", {"train": rows}, dropped=[{"line": 1, "reason": "tie"}])
+    assert numbers(page(thing_of(folder))) == [0, 1, 2]
+    manifest = (folder / "prepare.json").read_text().replace('"tie"', '"\\ud83d"')
+    (folder / "prepare.json").write_text(manifest)
+    for address in ("/numbers", "/dropped", "/blob/main/prepare.json"):
+        assert ask(thing_of(folder), address).status == 200
+
+
+def test_damaged_lines_of_dropped_rows_are_shown_as_such(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "d", {"train": made_up(3)}, dropped=[{"line": 1, "reason": "tie"}] * 4)
+    lines = ['{"line": 1, "reason": "tie"}', '{"line": null, "reason": "tie"}', '{"line":', "[]", '{"line": 4, "rea']
+    (folder / "rejected.jsonl").write_text("\n".join(lines))
+    html = words(page(thing_of(folder), "/dropped"))
+    assert "names 5 rows, and 4 were dropped" in html
+    assert html.count("of rejected.jsonl is damaged") == 4 and "line 5 of rejected.jsonl is damaged" in html

@@ -172,3 +172,21 @@ def test_a_run_that_is_just_starting_is_waited_for(tmp_path: Path) -> None:
         for name in (RUN_FILE, "metrics.jsonl"):
             (run / name).write_bytes((made / name).read_bytes())
         assert "run training 2 of 8 steps" in words(page(thing))
+
+
+@pytest.mark.parametrize("step", ["Infinity", "NaN", "1e300", "-1"])
+def test_a_line_of_no_step_is_counted_as_damaged(tmp_path: Path, step: str) -> None:
+    thing = thing_of(write_run(tmp_path / "run", evaluated=report()))
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write(f'{{"step": {step}, "loss": 1}}\n')
+    assert "1 line of the log cannot be read" in words(page(thing))
+    assert ask(thing, "/curves/loss").status == 200
+
+
+def test_values_beyond_what_can_be_drawn_are_left_out(tmp_path: Path) -> None:
+    thing = thing_of(write_run(tmp_path / "run", evaluated=report()))
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        for step, loss in ((9, "1e308"), (10, "-1e308"), (11, "NaN"), (12, "Infinity"), (13, "0.5")):
+            file.write(f'{{"step": {step}, "loss": {loss}, "rewards/margins": {loss}}}\n')
+    for name in ("loss", "margin"):
+        assert ask(thing, f"/curves/{name}").status == 200

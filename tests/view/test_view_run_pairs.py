@@ -11,6 +11,8 @@ import pytest
 
 from hubdpo.artefacts.manifests.manifest import EVAL_PAIRS_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import DatasetRef, RunManifest
+from hubdpo.errors import ConfigError
+from hubdpo.view.open import open_thing
 from hubdpo.view.run import data as run_data
 from hubdpo.view.thing import Thing
 from tests.view.ask import ask, page, words
@@ -96,6 +98,19 @@ def test_answers_stand_side_by_side_with_the_words_that_differ(tmp_path: Path) -
     assert "(empty answer)" in html
     (tmp_path / "run" / "eval.json").unlink()
     assert "hubdpo evaluate" in ask(thing, "/answers").content.decode()
+
+
+def test_the_dataset_of_a_run_may_be_given(tmp_path: Path, data: Path) -> None:
+    run, other = (str(write_run(tmp_path / name, evaluated=report())) for name in ("run", "other"))
+    assert "cannot be read here" in page(open_thing([run]), "/pairs")
+    for thing in (open_thing([run], str(data)), open_thing([run, other], str(data))):
+        for number in range(1, 2 + len(thing.others)):
+            html = page(thing, f"/pairs?order=row&run={number}")
+            assert "quokka" in html and "without their texts" not in html
+    with pytest.raises(ConfigError, match="`--dataset` belongs to a run"):
+        open_thing([str(data)], str(data))
+    with pytest.raises(ConfigError, match="is no dataset"):
+        open_thing([run], run)
 
 
 def test_a_page_does_not_wait_for_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

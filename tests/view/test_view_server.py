@@ -132,3 +132,18 @@ def test_the_command_says_where_it_serves_and_stops_on_a_signal(folder: Path) ->
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0 and said.endswith("stopped\n") and "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_quietly_while_rows_are_read(tmp_path: Path, number: int) -> None:
+    rows = made_up(500) * 100
+    folder = write_dataset(tmp_path / "d", {"train": rows}, rows_per_group=500, rows_per_shard=len(rows))
+    command = [sys.executable, "-m", "hubdpo", "view", str(folder), "--no-open"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    port = int(process.stdout.readline().strip().rstrip("/").rpartition(":")[2])
+    assert send(port, "GET", "/").status == 200
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Fatal" not in said and said.endswith("stopped\n")

@@ -116,6 +116,8 @@ class ConnectionServer(socketserver.ThreadingTCPServer):
         self.most, self.waiting = most, Waiting()
         self.served = 0
         """Number of connections being served."""
+        self.answering = 0
+        """Number of requests whose answer is being computed."""
         self._room = threading.Condition()
         super().__init__(address, handler)
 
@@ -157,6 +159,23 @@ class ConnectionServer(socketserver.ThreadingTCPServer):
         with self._room:
             self.served -= 1
             self._room.notify_all()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count the body as an answer that is being computed."""
+        with self._room:
+            self.answering += 1
+        try:
+            yield
+        finally:
+            with self._room:
+                self.answering -= 1
+                self._room.notify_all()
+
+    def wait_for_answers(self, seconds: float) -> None:
+        """Wait until no answer is being computed, at most some seconds."""
+        with self._room:
+            self._room.wait_for(lambda: not self.answering, seconds)
 
     def turned_away(self, request_id: str) -> None:
         """Note a client that got the 503."""

@@ -26,6 +26,8 @@ from hubdpo.loopback.http.requests import SentBody, read_head, refuse_foreign
 from hubdpo.loopback.http.wire import CHUNK, Answer, Refusal, Request
 
 HOST = "127.0.0.1"
+CLOSING_S = 3.0
+"""Longest wait for answers that are being computed: a process that ends while Arrow's code runs aborts."""
 LONGEST_LOGGED = 2000
 """Longest path in the log, in characters."""
 
@@ -92,6 +94,7 @@ class LocalServer:
             self.listener.shutdown()
             self._thread.join()
         self.listener.server_close()
+        self.listener.wait_for_answers(CLOSING_S)
 
 
 def failure(request: Request, problem: Exception) -> Refusal:
@@ -164,7 +167,9 @@ class _Handler(socketserver.BaseRequestHandler):
             answer = refusal.answer()
         else:
             fault = self.server.faults.match(request.method, request.path)
-            answer = self._faulty(fault, request) if fault else self.server.answer(request)
+            # an upload may take as long as its client does, so only reading is waited for at the end
+            with self.server.at_work() if head.method in ("GET", "HEAD") else contextlib.nullcontext():
+                answer = self._faulty(fault, request) if fault else self.server.answer(request)
         if answer and not body.drain():  # the rest of the body would be read as the next request
             self._keep = False
         self._keep = self._keep and head.keep

@@ -12,7 +12,6 @@ import orjson
 from hubdpo.artefacts.manifests.manifest import REJECTED_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.data.prepare.dropped import NEXT_STEPS
-from hubdpo.errors import ArtefactError
 from hubdpo.view.page import Asked, Page, PageError
 from hubdpo.view.thing import Thing
 
@@ -33,7 +32,8 @@ def dropped(asked: Asked, thing: Thing) -> Page:
         "dropped.html", "Dropped rows",
         {
             "manifest": manifest, "reason": reason, "source": source, "steps": NEXT_STEPS,
-            "has_lines": lines is not None, "rows": rows, "start": start, "count": len(numbers), "file": REJECTED_FILE,
+            "has_lines": lines is not None, "all_lines": len(lines) if lines else 0, "rows": rows, "start": start,
+            "count": len(numbers), "file": REJECTED_FILE,
             "sources": [source for source in manifest.sources if source.dropped],
             "before": asked.here(**{"from": start - ROWS or None}) if start else None,
             "after": asked.here(**{"from": start + ROWS}) if start + ROWS < len(numbers) else None,
@@ -49,10 +49,13 @@ def manifest_of(thing: Thing) -> PrepareManifest:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A line of `rejected.jsonl`; `fields` says what the row held: name, type and length of each field."""
+    """A line of `rejected.jsonl`; `fields` says what the row held: name, type and length of each field.
+
+    A line that was damaged has no number, and `detail` says so.
+    """
 
     source: str
-    line: int
+    line: int | None
     reason: str
     detail: str
     fields: str
@@ -70,14 +73,19 @@ class Lines:
                 ends.append(np.flatnonzero(np.frombuffer(block, np.uint8) == 10) + before + 1)
                 before += len(block)
         self._ends = np.concatenate(ends)
+        if self._ends[-1] < before:  # the last line was cut
+            self._ends = np.append(self._ends, before)
         self._kept: dict[bytes, npt.NDArray[np.int64]] = {}
 
     def _open(self) -> IO[bytes]:
         return self._snapshot.open(REJECTED_FILE)
 
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
     def matching(self, reason: str, source: str) -> npt.NDArray[np.int64]:
         """Return the numbers of the lines of a reason and a source, "" for any."""
-        numbers = np.arange(len(self._ends) - 1)
+        numbers = np.arange(len(self))
         for name, value in (("reason", reason), ("source", source)):
             if value:
                 numbers = np.intersect1d(numbers, self._with(orjson.dumps({name: value})[1:-1]), assume_unique=True)
@@ -101,17 +109,16 @@ class Lines:
         return self._kept[member]
 
     def read(self, numbers: npt.NDArray[np.int64]) -> list[Dropped]:
-        """Return some lines. Raise ArtefactError for one that is no JSON."""
+        """Return some lines; of one that was damaged, its number."""
         rows = []
         with self._open() as stream:
             for number in numbers.tolist():
                 stream.seek(int(self._ends[number]))
+                line = stream.read(int(self._ends[number + 1] - self._ends[number]))
                 try:
-                    rows.append(_dropped(orjson.loads(stream.read(int(self._ends[number + 1] - self._ends[number])))))
-                except (ValueError, KeyError, AttributeError):
-                    raise ArtefactError(
-                        f"line {number + 1:,} of {REJECTED_FILE} is damaged", hint="prepare the data again"
-                    ) from None
+                    rows.append(_dropped(orjson.loads(line)))
+                except (ValueError, KeyError, AttributeError, TypeError):
+                    rows.append(Dropped("", None, "", f"line {number + 1:,} of {REJECTED_FILE} is damaged", ""))
         return rows
 
 

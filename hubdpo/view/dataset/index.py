@@ -56,7 +56,8 @@ class Index:
         """Rows that fit, by what was searched to the end."""
         self.shared_prompts: int | None = None
         """Prompts that are in more than one split; None until all are known."""
-        self._thread = threading.Thread(target=self._gather, daemon=True, name="index")
+        # no daemon: the interpreter would end while Arrow's code runs, which aborts
+        self._thread = threading.Thread(target=self._gather, daemon=False, name="index")
         self._thread.start()
 
     @property
@@ -83,6 +84,8 @@ class Index:
             for split, known in self.splits.items():
                 groups = self._table.groups(split)
                 for number, (group, rows) in enumerate(zip(groups, self._table.read(groups, COLUMNS), strict=True)):
+                    if not threading.main_thread().is_alive():  # the command has ended
+                        return
                     texts = read_texts(rows)
                     for column, text in enumerate(texts):
                         known.characters[group.start : group.stop, column] = text.characters()

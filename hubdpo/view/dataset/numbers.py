@@ -27,14 +27,15 @@ def numbers(asked: Asked, thing: Thing) -> Page | Answer:
     manifest = manifest_of(thing)
     if len(asked.rest) > 1:
         return _plot(asked, manifest)
-    index = thing.keep("index", lambda: Index(table_of(thing)))
+    table = table_of(thing)
+    index = thing.keep("index", lambda: Index(table))
     index.wait(WAIT_S)
     theme = {theme: _addresses(asked, theme) for theme in ("light", "dark")}
     return Page(
         "numbers.html", "Numbers",
         {
             "manifest": manifest, "funnel": _funnel(manifest), "index": index, "plots": theme, "extras": EXTRAS,
-            "lengths": _lengths(manifest), "has_plots": bool(manifest.statistics),
+            "lengths": _lengths(manifest), "problems": table.problems, "has_plots": bool(manifest.statistics),
         },
     )  # fmt: skip
 

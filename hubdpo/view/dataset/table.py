@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubdpo.artefacts.formats.messages import COLUMNS, TOOLS
 from hubdpo.artefacts.formats.parquet_footers import Footer, is_of_the_machine, read_footer, wrong_column
+from hubdpo.console import counted
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.snapshot import Snapshot
 
@@ -36,7 +38,10 @@ class Group:
 
 
 class Table:
-    """The rows of all splits. Reading raises ArtefactError for a file that is damaged or has no pairs."""
+    """The rows of all splits whose files are whole; `problems` says what is wrong with others.
+
+    Reading raises ArtefactError for a file that was damaged later.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot, self.ref = snapshot, snapshot.ref
@@ -44,19 +49,36 @@ class Table:
         for name in sorted(snapshot.files):
             if match := SHARD.fullmatch(name):
                 self._files.setdefault(match["split"], []).append(name)
+        self.problems: dict[str, str] = {}
         self._footers: dict[str, Footer] = {}
         self._groups: dict[str, list[Group]] = {}
 
     @cached_property
     def splits(self) -> dict[str, int]:
-        """Number of rows by split, `train` first."""
-        names = sorted(self._files, key=lambda split: (split != "train", split))
-        return {split: sum(group.rows for group in self.groups(split)) for split in names}
+        """Number of rows by split, `train` first, of the splits that can be read."""
+        manifest = self._snapshot.prepare
+        for name in manifest.files if manifest else ():
+            if (match := SHARD.fullmatch(name)) and name not in self._snapshot.files:
+                self.problems.setdefault(match["split"], f"`{name}` is missing, which prepare.json lists")
+        found = {}
+        for split in sorted(self._files, key=lambda split: (split != "train", split)):
+            try:
+                rows = sum(group.rows for group in self.groups(split))
+            except (ArtefactError, FileNotFoundError) as problem:
+                gone = f"`{Path(str(getattr(problem, 'filename', ''))).name}` is not there any more"
+                self.problems[split] = problem.message if isinstance(problem, ArtefactError) else gone
+                continue
+            if split not in self.problems:
+                found[split] = rows
+                if manifest and manifest.splits.get(split) != rows:
+                    listed = manifest.splits.get(split, 0)
+                    self.problems[split] = f"the files have {counted(rows, 'row')}, and prepare.json counts {listed:,}"
+        return found
 
     @cached_property
     def columns(self) -> list[str]:
         """Names of the columns: the pair, tools if there are any, and columns of text."""
-        names: list[str] = self._footer(next(iter(self._files.values()))[0]).schema.names
+        names: list[str] = self._footer(self._files[next(iter(self.splits))][0]).schema.names
         return names
 
     @property

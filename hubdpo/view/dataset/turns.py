@@ -72,9 +72,10 @@ def pair_of(split: str, number: int, row: Mapping[str, Any], *, text: str = "", 
     )  # fmt: skip
 
 
-def messages_of(value: Sequence[Mapping[str, Any] | str]) -> list[dict[str, Any]]:
-    """Return the messages of a column, which may be JSON objects."""
-    return [orjson.loads(message) if isinstance(message, str) else dict(message) for message in value]
+def messages_of(value: Sequence[Mapping[str, Any] | str | None] | None) -> list[dict[str, Any]]:
+    """Return the messages of a column, which may be JSON objects; a null has none."""
+    read = [orjson.loads(message) if isinstance(message, str) else message for message in value or ()]
+    return [dict(message) for message in read if isinstance(message, Mapping)]
 
 
 def _turns(message: Mapping[str, Any]) -> list[Turn]:

@@ -46,7 +46,8 @@ def viewer(asked: Asked, thing: Thing) -> Page:
         {
             "pairs": pairs, "part": part, "split": split, "splits": table.splits, "longer": LONGER,
             "sources": [name for name, _ in _sources(thing, split)], "source_of": _source_of(thing, split),
-            "problem": index.problem, "address_of": lambda pair: _address(asked, pair.split, pair.number),
+            "problem": index.problem, "problems": table.problems,
+            "address_of": lambda pair: _address(asked, pair.split, pair.number),
         },
     )  # fmt: skip
 
@@ -57,7 +58,10 @@ def table_of(thing: Thing) -> Table:
 
 def _split(asked: Asked, table: Table) -> str:
     if not table.splits:
-        raise PageError(404, "this dataset has no rows", "hubdpo prepare SOURCE -o DIR")
+        wrong = "; ".join(f"{split}: {problem}" for split, problem in table.problems.items())
+        raise PageError(*((500, wrong) if wrong else (404, "this dataset has no rows")), "prepare the data again")
+    if (asked.text("split") or "") in table.problems.keys() - table.splits.keys():
+        raise PageError(500, table.problems[asked.text("split")], "restore the file, or prepare the data again")
     return asked.choice("split", tuple(table.splits)) or next(iter(table.splits))
 
 

@@ -99,6 +99,8 @@ def download(asked: Asked, thing: Thing) -> Answer:
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.rpartition('/')[2], safe='')}",
     }  # fmt: skip
 
+    thing.snapshot.open(path).close()  # here, a file that is gone is still a page that says so
+
     def content(start: int) -> Iterator[bytes]:
         with thing.snapshot.open(path) as stream:
             stream.seek(start)

@@ -68,7 +68,9 @@ def data_of(run: Run, manifest: RunManifest, *, on_hub: bool) -> Data:
 def _found(run: Run, manifest: RunManifest) -> Data:
     ref, found = manifest.dataset, None
     try:
-        if run.folder is not None and (folder := remembered_folder(run.folder, "dataset")) is not None:
+        if run.thing.data is not None:
+            found = run.thing.data
+        elif run.folder is not None and (folder := remembered_folder(run.folder, "dataset")) is not None:
             found = Thing(FolderSnapshot(folder), folder.name)
         elif ref.repo_id and ref.revision:
             found = run.thing.dataset(ref.repo_id, ref.revision)

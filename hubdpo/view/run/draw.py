@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hubdpo.loopback.http.wire import Answer
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZE = 4.4, 2.8
+LARGEST = 1e100
+"""Largest value that is drawn: matplotlib's axes cannot span the numbers near the end of the range of floats."""
 FEW = 60
 """Points of a held-out curve up to which its markers are large."""
 
@@ -50,6 +54,7 @@ def _draw(figure: Figure, colours: Colours, panel: Panel) -> None:
 
 
 def _draw_curve(axes: Axes, curve: Curve, colours: Colours) -> None:
+    curve = replace(curve, values=_drawable(curve.values), mean=_drawable(curve.mean))
     colour = colours.series[curve.colour % len(colours.series)]
     style = (0, (5, 2)) if curve.dashed else "-"
     if curve.held_out:
@@ -74,6 +79,10 @@ def _draw_curve(axes: Axes, curve: Curve, colours: Colours) -> None:
             linewidth=1.4,
             label=curve.label or None,
         )
+
+
+def _drawable(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(value if abs(value) <= LARGEST else math.nan for value in values)
 
 
 def _name_curves(axes: Axes) -> None:

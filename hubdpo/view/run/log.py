@@ -67,7 +67,7 @@ class Log:
                 line = parse_json(text, ours=True)  # NaN and infinity are no JSON
             except ValueError:
                 line = None
-        if not isinstance(line, dict) or not _is_number(line.get(STEP)):
+        if not isinstance(line, dict) or not _is_step(line.get(STEP)):
             self.damaged += bool(text.strip())
             return
         for name, value in line.items():
@@ -159,6 +159,10 @@ class Log:
 def _is_number(value: object) -> bool:
     is_small = isinstance(value, int) and not isinstance(value, bool) and abs(value) < MOST_INT
     return is_small or isinstance(value, float)
+
+
+def _is_step(value: object) -> bool:
+    return _is_number(value) and 0 <= value < MOST_INT  # type: ignore[operator]  # neither NaN nor infinite
 
 
 class LogFile:

@@ -127,7 +127,7 @@ def _runs_in(thing: Thing) -> list[Run]:
     folder = Path(thing.snapshot.ref)  # a folder, as sweeps are not published
     manifest = SweepManifest.read(folder / SWEEP_FILE)
     begun = [run.name for run in manifest.in_order if _has_begun(folder / run.name)]
-    return [Run.of(thing.keep(f"run {name}", functools.partial(_swept, folder / name))) for name in begun]
+    return [Run.of(thing.keep(f"run {name}", functools.partial(_swept, folder / name, thing.data))) for name in begun]
 
 
 def _is_sweep(thing: Thing) -> bool:
@@ -147,8 +147,8 @@ def _has_begun(folder: Path) -> bool:
     return (folder / RUN_FILE).is_file() or (folder / METRICS_FILE).is_file()
 
 
-def _swept(folder: Path) -> Thing:
-    return Thing(FolderSnapshot(folder, all_files=True), folder.name)
+def _swept(folder: Path, data: Thing | None) -> Thing:
+    return Thing(FolderSnapshot(folder, all_files=True), folder.name, data=data)
 
 
 def chosen_run(asked: Asked, thing: Thing) -> tuple[Run, list[Run]]:
