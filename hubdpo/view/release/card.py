@@ -55,6 +55,7 @@ def tags(about: dict[str, Any]) -> list[Tag]:
         value = about.get(name)
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, str | int) and (word := shortened(str(one), LONGEST_TAG)):
+                word = word.encode(errors="replace").decode()  # YAML can hold half a character
                 found.setdefault(word, Tag(kind, word))
     return list(found.values())[:MOST_TAGS]
 
