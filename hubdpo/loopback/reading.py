@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api import access
 from hubdpo.loopback.http.wire import Answer, Request, User
+from hubdpo.loopback.limits import check_room
 from hubdpo.loopback.names import KINDS
 from hubdpo.loopback.storage.store import Repo, Store
 from hubdpo.loopback.xet.store import XetStore
@@ -95,6 +100,25 @@ class Reading:
         if path.exists():
             return path.open("rb")
         return io.BufferedReader(XetFile(self._xet, file.sha256, file.size), 2**20)
+
+    def scratch(self) -> Path:
+        """Return a new folder for `put`, which the next start removes after a kill."""
+        return Path(tempfile.mkdtemp(prefix="pages-", dir=self._store.incoming))
+
+    def put(self, repo: Repo, file: Stored, path: Path) -> None:
+        """Give a file a path below `scratch`: a second name, without a copy, where the Hub has it as one file."""
+        if file.sha256 is not None:
+            self._check_linked(repo, file)
+            with contextlib.suppress(OSError):  # a Xet file, or a disk without hard links
+                path.hardlink_to(self._store.large_file(file.sha256))
+                return
+        check_room(self._store.incoming, file.size)
+        try:
+            with self.open(repo, file) as stream, path.open("wb") as copy:
+                shutil.copyfileobj(stream, copy, 2**20)
+        except BaseException:  # a part of a file would pass for the whole
+            path.unlink(missing_ok=True)
+            raise
 
     def _check_linked(self, repo: Repo, file: Stored) -> None:
         """Raise FileNotFoundError for a pointer that a git client could write without having the file."""

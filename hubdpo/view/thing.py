@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from hubdpo.artefacts.folders.run_folder import is_worked_in
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, METRICS_FILE, PREPARE_FILE, RUN_FILE, SWEEP_FILE
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
+from hubdpo.view.kept import Kept, Made
 
 if TYPE_CHECKING:
     from hubdpo.view.page import Asked
 
-Made = TypeVar("Made")
 Kind = Literal["dataset", "run", "files"]
+FEW = 8
+"""Comparisons and changes of commits that are kept."""
 
 
 @dataclass
@@ -34,16 +35,16 @@ class Thing:
     others: Sequence[Thing] = ()
     data: Thing | None = None
     """The dataset of a run, if it was given."""
-    _kept: dict[str, Any] = field(default_factory=dict)
-    _guard: threading.RLock = field(default_factory=threading.RLock)
+    _kept: Kept = field(default_factory=Kept)
+    _few: Kept = field(default_factory=lambda: Kept(FEW))
 
     def keep(self, name: str, make: Callable[[], Made]) -> Made:
         """Return what pages have made of the thing before, or make it: a snapshot never changes."""
-        with self._guard:
-            if name not in self._kept:
-                self._kept[name] = make()
-            made: Made = self._kept[name]
-        return made
+        return self._kept.take(name, make)
+
+    def keep_few(self, name: str, make: Callable[[], Made]) -> Made:
+        """Do as `keep` for what visitors can ask for without an end: what was used last stays."""
+        return self._few.take(name, make)
 
     @cached_property
     def kind(self) -> Kind:

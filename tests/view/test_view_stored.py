@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import io
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -13,8 +17,10 @@ from safetensors.numpy import save
 
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.snapshot import git_blob_id
-from hubdpo.loopback import gitio
+from hubdpo.loopback import gitio, limits
 from hubdpo.loopback.http.wire import Refusal, User
+from hubdpo.loopback.reading import Stored
+from hubdpo.loopback.storage.store import Store
 from hubdpo.view.hub import hosted
 from hubdpo.view.hub.hosted import Shelf, StoredSnapshot
 from tests.view.hosting import Served, served
@@ -71,6 +77,58 @@ def test_copies_of_files_are_made_once_and_go_with_the_snapshot(hub: Served) -> 
     del snapshot
     gc.collect()
     assert not again.exists()
+
+
+def test_large_files_are_read_in_place_and_the_folder_is_the_users_alone(hub: Served) -> None:
+    """A file of another name on the same disk is no copy."""
+    snapshot = opened(hub)
+    folder = snapshot.fetch(["large.bin"])
+    store = hub.server._store
+    assert folder.parent == store.incoming and folder.stat().st_mode & 0o077 == 0
+    stored = store.large_file(hashlib.sha256(FILES["large.bin"]).hexdigest())
+    copied = folder / "large.bin"
+    assert copied.read_bytes() == FILES["large.bin"] and (not stored.exists() or copied.samefile(stored))
+
+
+def test_an_lfs_file_is_not_copied(hub: Served) -> None:
+    store, reading = hub.server._store, hub.server._routes._reading
+    repo, data = store.repo("model", "carol/x"), b"lfs" * 1000
+    assert repo
+    oid = hashlib.sha256(data).hexdigest()
+    store.receive(repo, oid, len(data), io.BytesIO(data))  # type: ignore[arg-type]
+    path = reading.scratch() / "a.bin"
+    reading.put(repo, Stored("0" * 40, len(data), oid), path)
+    assert path.samefile(store.large_file(oid))
+    shutil.rmtree(path.parent)
+    assert store.large_file(oid).read_bytes() == data
+
+
+def test_copies_leave_room_on_the_disk(hub: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "KEPT_FREE", 2**62)
+    with pytest.raises(Refusal, match="has room for 0 bytes") as refused:
+        opened(hub).fetch(["README.md"])
+    assert refused.value.status == 507
+
+
+def test_a_copy_that_fails_is_not_taken_for_the_file(hub: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(source: IO[bytes], target: IO[bytes], size: int) -> None:
+        target.write(source.read(3))
+        raise OSError("broken")
+
+    snapshot = opened(hub)
+    with monkeypatch.context() as broken:
+        broken.setattr(shutil, "copyfileobj", fails)
+        with pytest.raises(OSError, match="broken"):
+            snapshot.fetch(["a/b.txt"])
+    assert (snapshot.fetch(["a/b.txt"]) / "a/b.txt").read_bytes() == FILES["a/b.txt"]
+
+
+def test_a_start_removes_the_copies_of_a_killed_server(tmp_path: Path) -> None:
+    left = tmp_path / "hub" / "incoming" / "pages-x" / "data"
+    left.mkdir(parents=True)
+    (left / "train.parquet").write_bytes(b"1")
+    Store(tmp_path / "hub").close()
+    assert not list((tmp_path / "hub" / "incoming").iterdir())
 
 
 def test_a_pointer_to_a_file_of_another_repo_opens_nothing(hub: Served) -> None:

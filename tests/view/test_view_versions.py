@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,11 @@ from huggingface_hub import HfApi
 
 import hubdpo
 from hubdpo.hub.open import open_snapshot
+from hubdpo.hub.snapshot import Snapshot
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.release.diff.rows import find_rows
 from hubdpo.view import site
+from hubdpo.view.kept import Kept
 from hubdpo.view.page import Asked
 from hubdpo.view.release import comparison
 from hubdpo.view.thing import Thing
@@ -133,6 +137,50 @@ def test_too_much_is_said_and_not_compared(hub: Hub, adapter: str, monkeypatch: 
     text = page_of(hub.server, f"/{adapter}/compare?before=v0.2.0&after=v0.1.0")
     assert "too much for a page" in text and f"hubdpo diff {adapter}@v0.2.0 {adapter}@v0.1.0" in text
     assert "<meter" not in text and "identical" not in text
+
+
+def test_two_commits_are_compared_once_whatever_revision_is_open(
+    hub: Hub, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared, real = [], comparison._compared
+    monkeypatch.setattr(comparison, "_compared", lambda old, new: compared.append(new) or real(old, new))
+    monkeypatch.setattr(hub.server._routes._pages._shelf, "few", Kept(2))  # type: ignore[union-attr]
+    query = "before=v0.1.0&after=v0.2.0"
+    for revision in ("main", "v0.1.0", "v0.2.0"):
+        page_of(hub.server, f"/datasets/{dataset}/compare?{query}&revision={revision}")
+    assert len(compared) == 1
+    assert not list(hub.server._store.incoming.glob("pages-*"))
+
+
+def test_pages_of_a_commit_do_not_wait_for_a_comparison(
+    hub: Hub, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, real = threading.Event(), threading.Event(), comparison._compared
+
+    def slow(old: Snapshot, new: Snapshot) -> comparison.Compared:
+        begun.set()
+        assert go.wait(60)
+        return real(old, new)
+
+    monkeypatch.setattr(comparison, "_compared", slow)
+    monkeypatch.setattr(hub.server._routes._pages._shelf, "few", Kept(2))  # type: ignore[union-attr]
+    base = f"/datasets/{dataset}"
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(page_of, hub.server, f"{base}/compare?before=v0.2.0&after=v0.1.0")
+        assert begun.wait(60)
+        try:
+            assert "Prompt 0" in page_of(hub.server, f"{base}/viewer")
+        finally:
+            go.set()
+        assert "Rows</h2>" in waits.result()
+
+
+def test_every_file_that_is_read_counts(hub: Hub, dataset: str) -> None:
+    """Also identical ones beside one that differs, and those beyond the files that are shown."""
+    old, new = (open_snapshot(f"datasets/{dataset}@{tag}") for tag in ("v0.1.0", "v0.2.0"))
+    sizes = [sum(size for name, size in one.files.items() if name.endswith(".parquet")) for one in (old, new)]
+    assert comparison._bytes_compared(old, new, ".parquet") == max(sizes)
+    assert comparison._bytes_compared(old, old, ".parquet") == 0
 
 
 def test_rows_that_differ_come_in_pages(hub: Hub, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:

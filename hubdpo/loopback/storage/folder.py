@@ -81,6 +81,8 @@ def sweep(root: Path) -> None:
     for path in left:
         if path.is_file() and path.name != "owner.lock":
             path.unlink()
+        elif path.parent.name == "incoming":  # what pages compared
+            shutil.rmtree(path)
 
 
 def signing_secret(root: Path) -> tuple[bytes, bool]:

@@ -37,7 +37,7 @@ def commit(asked: Asked, thing: Thing) -> Page:
     parents = thing.hub.parents(thing.repo, sha)
     old = StoredSnapshot(thing.hub, thing.repo, parents[0]) if parents else None
     facts: dict[str, Any] = thing.get("commits", sha, limit=1).value[0]
-    changes = thing.keep(f"changes of {sha}", lambda: changes_between(old, new))
+    changes = thing.keep_few(f"changes of {sha}", lambda: changes_between(old, new))
     values = {"commit": facts, "parents": parents, "changes": changes, "sha": sha}
     return Page(
         "commit.html", facts["title"], {**values, "link": lambda path: asked.link("blob", sha, *path.split("/"))}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -22,8 +22,9 @@ from hubdpo.hub.snapshot import Shapes, Snapshot
 from hubdpo.loopback.http.wire import Refusal, User
 from hubdpo.loopback.reading import Read, Reading, Stored
 from hubdpo.loopback.storage.store import Repo
+from hubdpo.view.kept import Kept, Made
 from hubdpo.view.page import Asked, PageError
-from hubdpo.view.thing import Made, Thing
+from hubdpo.view.thing import FEW, Thing
 
 MOST_KEPT = 8
 """Snapshots kept with what their pages computed, the last ones used."""
@@ -64,27 +65,35 @@ class StoredSnapshot(Snapshot):
             return stream.read()
 
     def open(self, name: str) -> IO[bytes]:
-        try:
+        with self._never_uploaded(name):
             return self._hub.open(self._repo, self.stored[name])
-        except FileNotFoundError:
-            raise ArtefactError(
-                f"`{name}` of {self.ref} was never uploaded: the repo has its pointer alone", hint="git lfs push --all"
-            ) from None
 
     def fetch(self, names: list[str] | None = None, *, needed: list[str] | None = None) -> Path:
-        """Return a folder with copies of the files of these names or patterns; it goes with the snapshot."""
+        """Return a folder with the files of these names or patterns, which goes with the snapshot.
+
+        Raise Refusal 507 if the disk has no room for those that must be copied.
+        """
         with self._copying:
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="hubdpo-view-"))
+                self._folder = self._hub.scratch()
                 weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-            for name in self.files:
+            for name, file in self.stored.items():
                 path = self._folder / name
                 wanted = names is None or name in names or any(fnmatchcase(name, pattern) for pattern in names)
                 if wanted and not path.exists():
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    with self.open(name) as stream, path.open("wb") as copy:
-                        shutil.copyfileobj(stream, copy, 2**20)
+                    with self._never_uploaded(name):
+                        self._hub.put(self._repo, file, path)
             return self._folder
+
+    @contextmanager
+    def _never_uploaded(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise ArtefactError(
+                f"`{name}` of {self.ref} was never uploaded: the repo has its pointer alone", hint="git lfs push --all"
+            ) from None
 
     def drop_copies(self) -> None:
         """Remove the folder of `fetch`, before the snapshot is kept for long."""
@@ -123,6 +132,9 @@ class Hosted(Thing):
 
     def keep(self, name: str, make: Callable[[], Made]) -> Made:
         return self.shelved.keep(name, make)
+
+    def keep_few(self, name: str, make: Callable[[], Made]) -> Made:
+        return self.shelf.few.take(f"{self.repo.key} {name}", make)
 
     def frame(self, asked: Asked) -> dict[str, Any]:
         owner, _, name = self.repo.id.partition("/")
@@ -165,6 +177,7 @@ class Shelf:
     """The commits that pages asked for last, each with what pages have made of it, whoever asked."""
 
     def __init__(self) -> None:
+        self.few = Kept(FEW)
         self._kept: OrderedDict[tuple[object, ...], Thing] = OrderedDict()
         self._guard = threading.Lock()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from hubdpo.view.words import marked
 
 LARGEST = {PARQUET: 150_000_000, SAFETENSORS: 1_000_000_000}
 """Bytes of files with an ending that a page compares: half a million rows take 15 s."""
+ONE_AT_A_TIME = threading.Lock()
+"""Held while contents are compared: so much memory, and so many copies of Xet files, are needed at most."""
 ROWS = 10
 """Rows on a page."""
 
@@ -60,7 +63,7 @@ def comparison(asked: Asked, thing: Thing) -> Page:
     if not before or not after:
         raise PageError(400, "two versions are compared", "choose them in the list of versions")
     old, new = (source.at(commit_of(refs, name), name) for name in (before, after))
-    found = thing.keep(f"comparison of {old.commit} and {new.commit}", lambda: _compared(old, new))
+    found = thing.keep_few(f"comparison of {old.commit} and {new.commit}", lambda: _compared(old, new))
     page = asked.number("p", 0)
     rows, count = _rows(found, page) if found.places else ([], 0)
     cards = [_about(side) for side in (found.old, found.new)]
@@ -93,12 +96,14 @@ def _about(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _compared(old: Snapshot, new: Snapshot) -> Compared:
-    try:
-        return _measured(old, new, changes_between(old, new))
-    finally:
-        for side in (old, new):
-            if isinstance(side, StoredSnapshot):
-                side.drop_copies()
+    changes = changes_between(old, new)
+    with ONE_AT_A_TIME:
+        try:
+            return _measured(old, new, changes)
+        finally:
+            for side in (old, new):
+                if isinstance(side, StoredSnapshot):
+                    side.drop_copies()
 
 
 def _measured(old: Snapshot, new: Snapshot, changes: Changes) -> Compared:
@@ -111,14 +116,21 @@ def _measured(old: Snapshot, new: Snapshot, changes: Changes) -> Compared:
     if old.bundle.kind != new.bundle.kind:
         return Compared(old, new, changes, note=f"a {old.bundle.kind} and a {new.bundle.kind} have little to compare")
     for ending, most in LARGEST.items():
-        size = sum(max(one.before or 0, one.after or 0) for one in changes.files if one.path.endswith(ending))
-        if size > most:
+        if (size := _bytes_compared(old, new, ending)) > most:
             command = f"hubdpo diff {old.name}@{old.revision} {new.name}@{new.revision}"
-            note = f"{size:,} bytes of `*{ending}` differ, too much for a page: `{command}` compares them"
+            note = f"comparing reads {size:,} bytes of `*{ending}`, too much for a page: `{command}` does it"
             return Compared(old, new, changes, compare(old, new, contents=False), note=note)
     diff = compare(old, new)
     places = find_rows(_splits(old), _splits(new)) if diff.rows else None
     return Compared(old, new, changes, diff, places)
+
+
+def _bytes_compared(old: Snapshot, new: Snapshot, ending: str) -> int:
+    """Return the size, on the larger side, of all files with an ending, which are read if one of them differs."""
+    sides = [{name: side.digest(name) for name in side.files if name.endswith(ending)} for side in (old, new)]
+    if sides[0] == sides[1]:
+        return 0
+    return max(sum(side.files[name] for name in names) for side, names in zip((old, new), sides, strict=True))
 
 
 def _splits(snapshot: Snapshot) -> dict[str, list[Path]]:

@@ -1,0 +1,52 @@
+"""What pages have made and may show again: each name is made once, and other names do not wait for it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+Made = TypeVar("Made")
+
+
+@dataclass
+class _Turn:
+    """Those who want a name that is not made yet: one makes it, the others wait."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    waiting: int = 0
+
+
+class Kept:
+    """Values by name; of more than `most`, those used last stay."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._made: OrderedDict[str, Any] = OrderedDict()
+        self._turns: dict[str, _Turn] = {}
+        self._guard = threading.Lock()
+
+    def take(self, name: str, make: Callable[[], Made]) -> Made:
+        """Return what was made under a name, or make it; an error in there leaves nothing behind."""
+        with self._guard:
+            turn = self._turns.setdefault(name, _Turn())
+            turn.waiting += 1
+        try:
+            with turn.lock:
+                with self._guard:
+                    if name in self._made:
+                        self._made.move_to_end(name)
+                        return cast("Made", self._made[name])
+                made = make()
+                with self._guard:
+                    self._made[name] = made
+                    if self._most is not None and len(self._made) > self._most:
+                        self._made.popitem(last=False)
+                return made
+        finally:
+            with self._guard:
+                turn.waiting -= 1
+                if not turn.waiting:
+                    del self._turns[name]
