@@ -20,10 +20,10 @@ class _Turn:
 
 
 class Kept:
-    """Values by name; of more than `most`, those used last stay."""
+    """Values by name; of those that weigh more than `most` together, the ones used last stay."""
 
-    def __init__(self, most: int | None = None) -> None:
-        self._most = most
+    def __init__(self, most: int | None = None, weigh: Callable[[Any], int] = lambda made: 1) -> None:
+        self._most, self._weigh, self._weight = most, weigh, 0
         self._made: OrderedDict[str, Any] = OrderedDict()
         self._turns: dict[str, _Turn] = {}
         self._guard = threading.Lock()
@@ -42,8 +42,9 @@ class Kept:
                 made = make()
                 with self._guard:
                     self._made[name] = made
-                    if self._most is not None and len(self._made) > self._most:
-                        self._made.popitem(last=False)
+                    self._weight += self._weigh(made)
+                    while self._most is not None and self._weight > self._most:
+                        self._weight -= self._weigh(self._made.popitem(last=False)[1])
                 return made
         finally:
             with self._guard:

@@ -14,11 +14,19 @@ from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.view.kept import Kept, Made
 
 if TYPE_CHECKING:
+    from hubdpo.view.markdown import Formatted
     from hubdpo.view.page import Asked
 
 Kind = Literal["dataset", "run", "files"]
 FEW = 8
 """Comparisons and changes of commits that are kept."""
+
+MOST_TEXT = 8_000_000
+"""Characters of HTML of formatted texts that are kept."""
+
+
+def kept_texts() -> Kept:
+    return Kept(MOST_TEXT, lambda made: len(made.html))
 
 
 @dataclass
@@ -36,6 +44,7 @@ class Thing:
     data: Thing | None = None
     """The dataset of a run, if it was given."""
     _kept: Kept = field(default_factory=Kept)
+    _texts: Kept = field(default_factory=kept_texts)
     _few: Kept = field(default_factory=lambda: Kept(FEW))
 
     def keep(self, name: str, make: Callable[[], Made]) -> Made:
@@ -45,6 +54,10 @@ class Thing:
     def keep_few(self, name: str, make: Callable[[], Made]) -> Made:
         """Do as `keep` for what visitors can ask for without an end: what was used last stays."""
         return self._few.take(name, make)
+
+    def keep_text(self, name: str, make: Callable[[], Formatted]) -> Formatted:
+        """Do as `keep` for formatted texts, of which the last ones shown stay."""
+        return self._texts.take(name, make)
 
     @cached_property
     def kind(self) -> Kind:

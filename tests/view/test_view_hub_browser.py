@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from huggingface_hub import CommitOperationAdd
 
+from hubdpo.loopback.api import pulls
 from tests.view.conftest import WIDTHS, Watched, is_wider_than_its_window
 from tests.view.hosting import CAROL, DAVE, Served, served
 from tests.view.test_view_card import HOSTILE
@@ -50,6 +51,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         api.create_commit(
             "carol/x", [CommitOperationAdd("new.txt", b"<script>hacked=1</script>")], commit_message="P", create_pr=True
         )
+        with pytest.MonkeyPatch.context() as earlier:  # Hubs of earlier versions have such titles
+            earlier.setattr(pulls, "LONGEST_TITLE", 10**6)
+            long = api.create_discussion("carol/x", title=LONG * 10)
+            api.rename_discussion("carol/x", long.num, new_title=LONG * 20)
+        api.create_branch("carol/x", branch="b" * 180)
+        api.create_repo("carol/" + "n" * 90)
         made.api.create_collection("<script>hacked=1</script>")
         api.create_repo("carol/secret", private=True)
         yield made
@@ -63,9 +70,16 @@ def pages_of(hub: Served) -> list[str]:
         "/carol/x/tree/main/d/e", "/carol/x/blob/main/d/e/f.json", "/carol/x/blob/main/README.md?plain=1",
         "/carol/x/commits/main", f"/carol/x/commit/{sha}", "/carol/x/discussions", "/carol/x/discussions/1",
         "/carol/x/discussions/2", "/carol/x/versions", "/carol/x/blob/main/a.png",
-        "/carol/x/blob/main/lists.md",
+        "/carol/x/blob/main/lists.md", "/carol/x/discussions/3", f"/carol/x/tree/{'b' * 180}", f"/carol/{'n' * 90}",
         "/carol/x/tree/feature%2F%3Cb%3Ehacked=1%3C%2Fb%3E",
     ]  # fmt: skip
+
+
+def test_a_long_title_leaves_the_state_on_one_line(hub: Served, page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.goto(hub.server.endpoint + "/carol/x/discussions")
+    heights = [chip.bounding_box() for chip in page.locator("td .chip").all()]
+    assert len(heights) == 3 and all(box and box["height"] < 30 for box in heights)
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
+from hubdpo.view.hub import discussions
 from hubdpo.view.hub.history import PAGE
-from hubdpo.view.release import changes
+from hubdpo.view.kept import Kept
+from hubdpo.view.release import changes, places
 from tests.view.hosting import CAROL, DAVE, Served, served
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -78,6 +80,44 @@ def test_a_discussion_shows_its_comments_and_events(hub: Served) -> None:
     assert "<script>alert" not in text and "<img" not in text
     assert "Another title" in hub.text("/carol/x/discussions?status=closed")
     assert "Another title" not in hub.text("/carol/x/discussions?status=open")
+
+
+def test_many_comments_are_not_all_formatted(hub: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discussions, "MOST_FORMATTED", 30)
+    monkeypatch.setattr(discussions, "MOST_PLAIN", 60)
+    monkeypatch.setattr(discussions, "SHORT", 20)
+    made = hub.api.create_discussion("carol/x", title="Much text", description="**first**")
+    for comment in ("**second** <b>" + "x" * 20, "**third** " + "y" * 60):
+        hub.api.comment_discussion("carol/x", made.num, comment=comment)
+    text = hub.text(f"/carol/x/discussions/{made.num}")
+    assert "<strong>first</strong>" in text and "**second** &lt;b&gt;" + "x" * 20 in text
+    assert "**third** …" in text and text.count("not formatted") == 2 and text.count("cut in its middle") == 1
+
+
+def test_a_text_is_formatted_once_for_a_commit(hub: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = hub.api.create_discussion("carol/x", title="Once", description="only **once**")
+    count, real = [], places.format_markdown
+    monkeypatch.setattr(places, "format_markdown", lambda text, targets: count.append(text) or real(text, targets))
+    pages = [hub.text(f"/carol/x/discussions/{made.num}") for _ in range(3)]
+    assert count == ["only **once**"] and all("<strong>once</strong>" in page for page in pages)
+
+
+def test_formatted_texts_are_bounded_in_characters() -> None:
+    kept = Kept(10, len)
+    for name in "abc":
+        kept.take(name, lambda: "12345")
+    assert kept.take("a", lambda: "again") == "again" and kept.take("c", lambda: "") == "12345"
+    assert kept.take("d", lambda: "longer than all") == "longer than all" and not kept._made
+
+
+def test_without_versions_there_is_nothing_to_compare(hub: Served) -> None:
+    hub.api.create_repo("carol/one")
+    hub.api.create_tag("carol/one", tag="same")
+    text = hub.text("/carol/one/versions")
+    assert "nothing to compare with" in text and "<select" not in text
+    hub.api.upload_file(repo_id="carol/one", path_in_repo="f", path_or_fileobj=b"1")
+    text = hub.text("/carol/one/versions")
+    assert '<option value="same" selected>' in text and '<option value="main" selected>' in text
 
 
 def test_a_pull_request_shows_its_changes_and_its_files(hub: Served) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from hubdpo.loopback.http.wire import shortened
 from hubdpo.view.hub.hosted import Hosted
-from hubdpo.view.markdown import format_markdown
 from hubdpo.view.page import Asked, Page, PageError
 from hubdpo.view.release.changes import lines_of_diff
-from hubdpo.view.release.places import Places
+from hubdpo.view.release.places import formatted
 from hubdpo.view.thing import Thing
 
+MOST_FORMATTED, MOST_PLAIN, SHORT = 50_000, 1_000_000, 1_000
+"""Characters of the comments on a page that are formatted, then of those shown as they are; then, of each comment."""
 STATES, TYPES = ("open", "closed"), ("pull_request", "discussion")
 
 
@@ -42,8 +44,7 @@ def _listed(asked: Asked, thing: Hosted) -> Page:
 
 def _one(asked: Asked, thing: Hosted, number: str) -> Page:
     read = thing.get("discussions", number, diff="1").value
-    targets = Places(asked, thing).targets
-    events = [{**event, "shown": _shown(event, targets)} for event in read["events"]]
+    events = _with_texts(asked, thing, read["events"])
     values: dict[str, Any] = {
         "discussion": read, "events": events, "diff": lines_of_diff(read.get("diff") or ""), "ref": f"refs/pr/{number}",
         "conflicts": read.get("filesWithConflicts") or [], "merge": (read.get("changes") or {}).get("mergeCommitId"),
@@ -51,9 +52,19 @@ def _one(asked: Asked, thing: Hosted, number: str) -> Page:
     return Page("discussion.html", read["title"], values)
 
 
-def _shown(event: dict[str, Any], targets: Any) -> Any:
-    """Return the formatted text of a comment, None for a hidden one and other events."""
-    data = event.get("data") or {}
-    if event["type"] != "comment" or data.get("hidden"):
-        return None
-    return format_markdown(str((data.get("latest") or {}).get("raw") or ""), targets).html
+def _with_texts(asked: Asked, thing: Hosted, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the events with `html` of a comment, or its `plain` text after MOST_FORMATTED; neither if it is hidden."""
+    left, found = MOST_FORMATTED, []
+    for event in events:
+        data = event.get("data") or {}
+        if event["type"] != "comment" or data.get("hidden"):
+            found.append({**event, "html": None, "plain": None})
+            continue
+        text = str((data.get("latest") or {}).get("raw") or "")
+        left -= len(text)
+        if left < 0:
+            plain = shortened(text, SHORT) if left < -MOST_PLAIN else text
+            found.append({**event, "html": None, "plain": plain, "is_cut": plain != text})
+        else:
+            found.append({**event, "html": formatted(asked, thing, text).html, "plain": None})
+    return found

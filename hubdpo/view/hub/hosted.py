@@ -23,8 +23,9 @@ from hubdpo.loopback.http.wire import Refusal, User
 from hubdpo.loopback.reading import Read, Reading, Stored
 from hubdpo.loopback.storage.store import Repo
 from hubdpo.view.kept import Kept, Made
+from hubdpo.view.markdown import Formatted
 from hubdpo.view.page import Asked, PageError
-from hubdpo.view.thing import FEW, Thing
+from hubdpo.view.thing import FEW, Thing, kept_texts
 
 MOST_KEPT = 8
 """Snapshots kept with what their pages computed, the last ones used."""
@@ -136,6 +137,9 @@ class Hosted(Thing):
     def keep_few(self, name: str, make: Callable[[], Made]) -> Made:
         return self.shelf.few.take(f"{self.repo.key} {name}", make)
 
+    def keep_text(self, name: str, make: Callable[[], Formatted]) -> Formatted:
+        return self.shelf.texts.take(f"{self.repo.key} {name}", make)
+
     def frame(self, asked: Asked) -> dict[str, Any]:
         owner, _, name = self.repo.id.partition("/")
         return {
@@ -177,7 +181,7 @@ class Shelf:
     """The commits that pages asked for last, each with what pages have made of it, whoever asked."""
 
     def __init__(self) -> None:
-        self.few = Kept(FEW)
+        self.few, self.texts = Kept(FEW), kept_texts()
         self._kept: OrderedDict[tuple[object, ...], Thing] = OrderedDict()
         self._guard = threading.Lock()
 

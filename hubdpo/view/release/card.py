@@ -9,9 +9,9 @@ from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.formats.front_matter import fields, part
 from hubdpo.artefacts.manifests.manifest import CARD_FILE
 from hubdpo.view.hub.hosted import Hosted
-from hubdpo.view.markdown import MOST_CHARACTERS, format_markdown
+from hubdpo.view.markdown import MOST_CHARACTERS
 from hubdpo.view.page import Asked, Page
-from hubdpo.view.release.places import Places, file_link
+from hubdpo.view.release.places import file_link, formatted
 from hubdpo.view.thing import Thing
 
 TAGGED = {
@@ -37,11 +37,11 @@ def card(asked: Asked, thing: Thing) -> Page:
         return Page("card.html", "Card", {"body": None, "tags": [], "results": [], "source": None, "is_cut": False})
     text = thing.snapshot.text(CARD_FILE)
     about = fields(text)
-    formatted = format_markdown(part(text).body, Places(asked, thing).targets)
+    shown = formatted(asked, thing, part(text).body)
     return Page(
         "card.html", "Card",
         {
-            "body": formatted.html, "is_cut": formatted.is_cut, "most": MOST_CHARACTERS,
+            "body": shown.html, "is_cut": shown.is_cut, "most": MOST_CHARACTERS,
             "tags": [_linked(tag, thing) for tag in tags(about)],
             "results": results(about), "source": file_link(asked, thing, "blob", CARD_FILE),
         },

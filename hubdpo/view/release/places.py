@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 from functools import cached_property
 from urllib.parse import quote, unquote, urlsplit
 
 from hubdpo.view.hub.hosted import Hosted
-from hubdpo.view.markdown import ANCHOR, Targets, slug_of
+from hubdpo.view.markdown import ANCHOR, Formatted, Targets, format_markdown, slug_of
 from hubdpo.view.page import Asked
 from hubdpo.view.thing import Thing
 
@@ -85,3 +86,13 @@ class Places:
         if path.startswith(("..", "/")):
             return None, ""
         return "" if path == "." else path, unquote(parts.fragment)
+
+
+def formatted(asked: Asked, thing: Thing, text: str, folder: str = "") -> Formatted:
+    """Return a Markdown text in a folder of the thing as HTML, made once: some texts take seconds."""
+    targets = Places(asked, thing, folder).targets
+    if thing.snapshot.commit is None:  # the pictures in a folder come and go
+        return format_markdown(text, targets)
+    at = "\0".join((asked.base, thing.revision or "", thing.snapshot.commit, folder, text))
+    name = hashlib.sha256(at.encode("utf-8", "surrogatepass")).hexdigest()
+    return thing.keep_text(name, lambda: format_markdown(text, targets))

@@ -10,9 +10,8 @@ from hubdpo.artefacts.formats.front_matter import part
 from hubdpo.artefacts.formats.parquet_footers import read_footer
 from hubdpo.artefacts.formats.safetensors_header import read_tensors
 from hubdpo.errors import ArtefactError
-from hubdpo.view.markdown import format_markdown
 from hubdpo.view.page import Asked
-from hubdpo.view.release.places import PICTURES, Places, file_link
+from hubdpo.view.release.places import PICTURES, file_link, formatted
 from hubdpo.view.thing import Thing
 
 MOST_BYTES, LINES, LONGEST_LINE = 1_000_000, 2_000, 2_000
@@ -50,8 +49,8 @@ def show(asked: Asked, thing: Thing, path: str) -> dict[str, Any]:
 
 
 def _markdown(asked: Asked, thing: Thing, path: str, text: str) -> dict[str, Any] | None:
-    formatted = format_markdown(part(text).body, Places(asked, thing, posixpath.dirname(path)).targets)
-    return None if formatted.is_cut else {"view": "markdown", "body": formatted.html}
+    shown = formatted(asked, thing, part(text).body, posixpath.dirname(path))
+    return None if shown.is_cut else {"view": "markdown", "body": shown.html}
 
 
 def _json(text: str) -> dict[str, Any] | None:

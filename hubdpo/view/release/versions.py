@@ -5,6 +5,7 @@ from __future__ import annotations
 from hubdpo.hub.versions import newest_first
 from hubdpo.release.changelog import rows_in_card
 from hubdpo.release.list import listed
+from hubdpo.release.remote import Refs
 from hubdpo.view.hub.hosted import Hosted
 from hubdpo.view.page import Asked, Page
 from hubdpo.view.release.sources import Source, names_of
@@ -34,8 +35,16 @@ def versions(asked: Asked, thing: Thing) -> Page:
     return Page(
         "versions.html", "Versions",
         {
-            "rows": rows, "names": names_of(refs), "after": next(iter(tags), ""), "before": next(iter(tags[1:]), ""),
+            "rows": rows, "names": names_of(refs), **_first_choice(refs, tags),
             "has_pages": isinstance(thing, Hosted), "count": len(tags),
             "next": asked.here(p=asked.number("p", 0) + 1) if start + PAGE < len(tags) else None,
         },
     )  # fmt: skip
+
+
+def _first_choice(refs: Refs, tags: list[str]) -> dict[str, str]:
+    """Return the newest version and what to compare it with, "" where nothing differs from it."""
+    commits = refs.branches | refs.tags
+    after, *others = dict.fromkeys([*tags, *names_of(refs), ""])
+    before = next((name for name in others if name and commits[name] != commits[after]), "")
+    return {"before": before, "after": after}
