@@ -23,7 +23,7 @@ from hubdpo.cards.licences import adapter_licence, data_remark
 from hubdpo.cards.model.card import citation_of
 from hubdpo.data.converters import NAMES
 from hubdpo.errors import ConfigError, LicenceError
-from hubdpo.loopback.api.card_checks import card_data
+from hubdpo.loopback.api.content.card_checks import card_data
 from tests.cards.made import adapter_card, findings_in, report, run_manifest
 
 if TYPE_CHECKING:

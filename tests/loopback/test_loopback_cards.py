@@ -7,8 +7,8 @@ import tracemalloc
 
 import pytest
 
-from hubdpo.loopback.api import card_checks
-from hubdpo.loopback.api.card_checks import card_data
+from hubdpo.loopback.api.content import card_checks
+from hubdpo.loopback.api.content.card_checks import card_data
 
 NESTED = "a: &a [x]\n" + "".join(f"k{i}: &k{i} [{', '.join([f'*{n}'] * 9)}]\n" for i, n in enumerate("a"))
 BOMB = "a: &k0 [x, x]\n" + "".join(f"b{i}: &k{i + 1} [{', '.join([f'*k{i}'] * 9)}]\n" for i in range(5))

@@ -11,7 +11,7 @@ from dulwich import porcelain
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from hubdpo.loopback.api.pulls import Pulls
+from hubdpo.loopback.api.community.pulls import Pulls
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.loopback.storage.garbage import find_garbage, remove
 from hubdpo.loopback.storage.store import Store

@@ -14,8 +14,8 @@ import pytest
 from hubdpo.config.yaml_file import read_yaml
 from hubdpo.errors import ConfigError
 from hubdpo.loopback import gitio
-from hubdpo.loopback.api.card_checks import card_data
-from hubdpo.loopback.api.files import Files
+from hubdpo.loopback.api.content.card_checks import card_data
+from hubdpo.loopback.api.content.files import Files
 from hubdpo.loopback.faults import MOST_REMEMBERED, Fault, Faults
 from hubdpo.loopback.http.wire import Answer, Request
 from hubdpo.loopback.server import LoopbackHub

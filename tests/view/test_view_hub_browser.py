@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from huggingface_hub import CommitOperationAdd
 
-from hubdpo.loopback.api import pulls
+from hubdpo.loopback.api.community import pulls
 from tests.view.conftest import WIDTHS, Watched, is_wider_than_its_window
 from tests.view.hosting import CAROL, DAVE, Served, served
 from tests.view.test_view_card import HOSTILE

@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote, unquote
 
 from hubdpo.loopback.api import access, elsewhere
-from hubdpo.loopback.api.collections import Collections
-from hubdpo.loopback.api.commits import Commits
+from hubdpo.loopback.api.community.collections import Collections
+from hubdpo.loopback.api.community.pulls import Pulls
+from hubdpo.loopback.api.content.commits import Commits
+from hubdpo.loopback.api.content.files import Files
+from hubdpo.loopback.api.content.history import History
+from hubdpo.loopback.api.content.lfs_files import LfsFiles
+from hubdpo.loopback.api.content.trees import Trees
 from hubdpo.loopback.api.elsewhere import refuse
-from hubdpo.loopback.api.facts import Describer
-from hubdpo.loopback.api.files import Files
-from hubdpo.loopback.api.history import History
-from hubdpo.loopback.api.lfs_files import LfsFiles
-from hubdpo.loopback.api.listing import Listing
-from hubdpo.loopback.api.namespaces import Namespaces
-from hubdpo.loopback.api.pulls import Pulls
-from hubdpo.loopback.api.repos import Repos
-from hubdpo.loopback.api.trees import Trees
+from hubdpo.loopback.api.repos.facts import Describer
+from hubdpo.loopback.api.repos.listing import Listing
+from hubdpo.loopback.api.repos.manage import Repos
+from hubdpo.loopback.api.repos.namespaces import Namespaces
 from hubdpo.loopback.http.requests import METHODS
 from hubdpo.loopback.http.wire import Answer, Redirection, Refusal, Request, as_json
 from hubdpo.loopback.names import KINDS

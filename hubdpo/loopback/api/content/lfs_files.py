@@ -6,7 +6,7 @@ from dulwich.objects import Blob
 
 from hubdpo.loopback import gitio, reach
 from hubdpo.loopback.api.access import may_propose, may_read, may_write
-from hubdpo.loopback.api.pulls import Pulls
+from hubdpo.loopback.api.community.pulls import Pulls
 from hubdpo.loopback.http.requests import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
 from hubdpo.loopback.limits import MOST_NAMED

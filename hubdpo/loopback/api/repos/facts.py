@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dulwich.repo import Repo as GitRepo
 
 from hubdpo.loopback import gitio
-from hubdpo.loopback.api.card_checks import card_data
+from hubdpo.loopback.api.content.card_checks import card_data
 from hubdpo.loopback.http.wire import JSON, Refusal
 from hubdpo.loopback.storage.store import Repo, Store
 

@@ -8,8 +8,8 @@ from dulwich.repo import Repo as GitRepo
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import UNGATED, known_user, may_own, may_read, may_write
-from hubdpo.loopback.api.collections import Collections
-from hubdpo.loopback.api.facts import Describer
+from hubdpo.loopback.api.community.collections import Collections
+from hubdpo.loopback.api.repos.facts import Describer
 from hubdpo.loopback.http.requests import Fields, sent_fields
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
 from hubdpo.loopback.names import repo_kind, repo_name

@@ -13,8 +13,8 @@ from dulwich.repo import Repo as GitRepo
 
 from hubdpo.loopback import gitio, limits
 from hubdpo.loopback.api.access import may_propose, may_write
-from hubdpo.loopback.api.card_checks import checked_card
-from hubdpo.loopback.api.pulls import Pulls, new_discussion
+from hubdpo.loopback.api.community.pulls import Pulls, new_discussion
+from hubdpo.loopback.api.content.card_checks import checked_card
 from hubdpo.loopback.http.requests import Fields, parse, sent_fields, sent_json_parts
 from hubdpo.loopback.http.wire import JSON, LONGEST_MESSAGE, Answer, Refusal, Request, User, as_json, shortened
 from hubdpo.loopback.names import file_path, ref_name

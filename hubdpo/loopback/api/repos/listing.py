@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import may_see
-from hubdpo.loopback.api.facts import Describer, Facts, texts
+from hubdpo.loopback.api.repos.facts import Describer, Facts, texts
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json, next_page
 from hubdpo.loopback.names import KINDS
 from hubdpo.loopback.storage.store import Repo, Store

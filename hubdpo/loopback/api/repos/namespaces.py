@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hubdpo.loopback import gitio
 from hubdpo.loopback.api.access import known_user, may_see
-from hubdpo.loopback.api.facts import Describer
+from hubdpo.loopback.api.repos.facts import Describer
 from hubdpo.loopback.http.wire import JSON, Answer, Refusal, Request, as_json
 from hubdpo.loopback.names import KINDS, identifier
 from hubdpo.loopback.storage.store import Store
