@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import huggingface_hub
 import pytest
 from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
@@ -179,6 +180,7 @@ def test_an_unknown_licence_is_refused(hub: Hub, repo: str) -> None:
         assert ('"license" must be one of' in answer.body.decode().replace("\\", "")) == (status == 400)
 
 
+@pytest.mark.skipif(huggingface_hub.__version__.startswith("1."), reason="this client asks huggingface.co alone")
 def test_a_card_is_validated_in_words(hub: Hub, repo: str) -> None:
     card = ModelCard("---\nlicense: mit\n---\n")
     card.validate()

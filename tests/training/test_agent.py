@@ -153,7 +153,7 @@ def test_only_rank_0_warns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setattr(console.output, "format", console.Format.human)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    heavy = SimpleNamespace(train=lambda config, common: console.warn("high"))
+    heavy = SimpleNamespace(train=lambda config, common, journal: console.warn("high"))
     monkeypatch.setitem(sys.modules, "hubdpo.training.train", heavy)
     train(model_name_or_path="b", dataset="d", output_dir=Path("r"))
     assert capsys.readouterr().err == ""

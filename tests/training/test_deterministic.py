@@ -70,7 +70,7 @@ def test_the_option_holds_for_the_run(
     monkeypatch: pytest.MonkeyPatch, own_state: None,
 ) -> None:  # fmt: skip
     before, seen = state(), []
-    monkeypatch.setattr(stage, "train", lambda config, common: seen.append(state()["enabled"]))
+    monkeypatch.setattr(stage, "train", lambda config, common, journal: seen.append(state()["enabled"]))
     train(**options(tiny_base, dataset_dir, tmp_path / "run", **more))
     assert seen == [expected]
     assert state() == before

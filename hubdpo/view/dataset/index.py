@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +96,8 @@ class Index:
             distinct = [np.unique(known.prompts) for known in self.splits.values()]
             together = np.concatenate([np.zeros(0, np.uint64), *distinct])
             self.shared_prompts = len(together) - len(np.unique(together))
+        except FileNotFoundError as problem:
+            self.problem = f"`{Path(str(problem.filename)).name}` is not there any more"
         except Exception as problem:
             known_problem = problem if isinstance(problem, HubdpoError) else as_hub_error(self._table.ref, problem)
             self.problem = known_problem.message if known_problem else "of a bug in hubdpo, whose traceback was printed"
