@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+from hubdpo.errors import ArtefactError, HubdpoError
+from hubdpo.hub.failures import as_hub_error
 from hubdpo.loopback.http.wire import Answer
 from hubdpo.view.thing import Thing
 
@@ -18,6 +21,14 @@ class PageError(Exception):
     def __init__(self, status: int, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.status, self.message, self.hint = status, message, hint
+
+
+def known_problem(ref: str, problem: Exception) -> HubdpoError | None:
+    """Return what to tell the reader of `ref` about an error, or None for a bug, which keeps its traceback."""
+    if isinstance(problem, FileNotFoundError):
+        name = Path(str(problem.filename)).name
+        return ArtefactError(f"`{name}` is not there any more", hint="put it back, or stop and start hubdpo view")
+    return problem if isinstance(problem, HubdpoError) else as_hub_error(ref, problem)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from hubdpo.errors import HubdpoError
-from hubdpo.hub.failures import as_hub_error
 from hubdpo.loopback.http.wire import Answer
 from hubdpo.view.dataset.tabs import TABS as DATASET
 from hubdpo.view.hub.tabs import TABS as HUB
-from hubdpo.view.page import Asked, Page, PageError, Tab
+from hubdpo.view.page import Asked, Page, PageError, Tab, known_problem
 from hubdpo.view.release.tabs import CARD
 from hubdpo.view.release.tabs import TABS as RELEASE
 from hubdpo.view.render import html
@@ -36,14 +33,12 @@ def answer(asked: Asked, thing: Thing) -> Answer:
         page = tab.page(asked, thing)
     except PageError as problem:
         return html(error_page(problem.status, problem.message, problem.hint), shell(asked, thing))
-    except FileNotFoundError as problem:
-        message = f"`{Path(str(problem.filename)).name}` is not there any more"
-        return html(error_page(404, message, "put it back, or stop and start hubdpo view"), shell(asked, thing))
-    except Exception as problem:  # files that are damaged, a Hub that does not answer
-        known = problem if isinstance(problem, HubdpoError) else as_hub_error(thing.snapshot.ref, problem)
+    except Exception as problem:  # files that are gone or damaged, a Hub that does not answer
+        known = known_problem(thing.snapshot.ref, problem)
         if known is None:
             raise
-        return html(error_page(500, known.message, known.hint or ""), shell(asked, thing))
+        status = 404 if isinstance(problem, FileNotFoundError) else 500
+        return html(error_page(status, known.message, known.hint or ""), shell(asked, thing))
     return page if isinstance(page, Answer) else html(page, shell(asked, thing, tab))
 
 

@@ -11,6 +11,7 @@ import pytest
 from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.artefacts.manifests.prepare import Source
 from hubdpo.errors import ArtefactError
+from hubdpo.view.dataset import index as index_room
 from hubdpo.view.dataset import search
 from hubdpo.view.dataset.index import Index
 from hubdpo.view.dataset.search import Wanted, find, needle_of, sources_of
@@ -106,6 +107,14 @@ def test_rows_are_read_in_the_order_that_is_asked_for(rows: list[Row], table: Ta
     found = table.rows("train", numbers)
     texts = [str(row["chosen"]) for row in found]
     assert all(f"c{number}" in text for number, text in zip(numbers, texts, strict=True))
+
+
+def test_one_index_is_made_at_a_time_and_others_are_searched_meanwhile(rows: list[Row], table: Table) -> None:
+    with index_room._gathering:
+        index = Index(table)
+        assert not index.wait(0.2) and index.splits["train"].groups == 0
+        assert all_pages(table, index, Wanted(text="tea"), count=7) == plain(rows, Wanted(text="tea"))
+    assert index.wait(60)
 
 
 def test_prompts_of_several_splits_are_counted(tmp_path: Path) -> None:

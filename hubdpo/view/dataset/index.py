@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from hubdpo import console
 from hubdpo.artefacts.formats.messages import COLUMNS
-from hubdpo.errors import HubdpoError
-from hubdpo.hub.failures import as_hub_error
 from hubdpo.view.dataset.table import Table
 from hubdpo.view.dataset.texts import BITS, flags_of, read_texts
+from hubdpo.view.page import known_problem
 
 MOST_TOTALS = 1000
+_gathering = threading.Lock()
+"""Held by the one index that is made: whoever opens many versions on a Hub must not start as many readers."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Index:
         self.shared_prompts: int | None = None
         """Prompts that are in more than one split; None until all are known."""
         # no daemon: the interpreter would end while Arrow's code runs, which aborts
-        self._thread = threading.Thread(target=self._gather, daemon=False, name="index")
+        self._thread = threading.Thread(target=self._in_turn, daemon=False, name="index")
         self._thread.start()
 
     @property
@@ -80,6 +80,10 @@ class Index:
         groups = sum(len(known.flags) for known in self.splits.values())
         return sum(known.groups for known in self.splits.values()) / max(groups, 1)
 
+    def _in_turn(self) -> None:
+        with _gathering:
+            self._gather()
+
     def _gather(self) -> None:
         try:
             for split, known in self.splits.items():
@@ -96,11 +100,9 @@ class Index:
             distinct = [np.unique(known.prompts) for known in self.splits.values()]
             together = np.concatenate([np.zeros(0, np.uint64), *distinct])
             self.shared_prompts = len(together) - len(np.unique(together))
-        except FileNotFoundError as problem:
-            self.problem = f"`{Path(str(problem.filename)).name}` is not there any more"
         except Exception as problem:
-            known_problem = problem if isinstance(problem, HubdpoError) else as_hub_error(self._table.ref, problem)
-            self.problem = known_problem.message if known_problem else "of a bug in hubdpo, whose traceback was printed"
-            if known_problem is None:
+            told = known_problem(self._table.ref, problem)
+            self.problem = told.message if told else "of a bug in hubdpo, whose traceback was printed"
+            if told is None:
                 raise
             console.warn(f"not all rows can be searched: {self.problem}")

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubdpo.artefacts.formats.messages import COLUMNS, TOOLS
@@ -14,6 +13,7 @@ from hubdpo.artefacts.formats.parquet_footers import Footer, is_of_the_machine, 
 from hubdpo.console import counted
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.snapshot import Snapshot
+from hubdpo.view.page import known_problem
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,8 +65,8 @@ class Table:
             try:
                 rows = sum(group.rows for group in self.groups(split))
             except (ArtefactError, FileNotFoundError) as problem:
-                gone = f"`{Path(str(getattr(problem, 'filename', ''))).name}` is not there any more"
-                self.problems[split] = problem.message if isinstance(problem, ArtefactError) else gone
+                told = known_problem(self.ref, problem)
+                self.problems[split] = told.message if told else ""
                 continue
             if split not in self.problems:
                 found[split] = rows

@@ -60,7 +60,7 @@ def _split(asked: Asked, table: Table) -> str:
     if not table.splits:
         wrong = "; ".join(f"{split}: {problem}" for split, problem in table.problems.items())
         raise PageError(*((500, wrong) if wrong else (404, "this dataset has no rows")), "prepare the data again")
-    if (asked.text("split") or "") in table.problems.keys() - table.splits.keys():
+    if asked.text("split") in table.problems.keys() - table.splits.keys():
         raise PageError(500, table.problems[asked.text("split")], "restore the file, or prepare the data again")
     return asked.choice("split", tuple(table.splits)) or next(iter(table.splits))
 
