@@ -17,14 +17,28 @@ from hubdpo.release.verify.verify import verify as verify
 from hubdpo.version import __version__ as __version__
 
 def evaluate(
-    run_dir: str | Path,
+    model: str | Path,
     *,
-    dataset: str | Path | None = None,
-    model_name_or_path: str | Path | None = None,
-    adapter: str | Path | None = None,
     max_pairs: int = 2000,
+    max_length: int | None = None,
+    base_weights: Literal["both", "as-trained", "original"] = "both",
+    load_in_4bit: bool | None = None,
     per_device_eval_batch_size: int = 4,
     device: Literal["auto", "cuda", "cuda:0", "cpu"] | torch.device = "auto",
+    max_answers: int = 32,
+    max_new_tokens: int = 256,
+    publish_samples: bool = False,
+    judge: str | None = None,
+    judge_model: str | None = None,
+    rubric: str = "helpful",
+    judge_requests: int = 8,
+    lm_eval: str | list[str] = [],
+    lm_eval_limit: int | None = None,
+    dataset: str | Path | list[str | Path] = [],
+    model_name_or_path: str | Path | None = None,
+    adapter: str | Path | None = None,
+    against: str | Path | None = None,
+    output_dir: Path | None = None,
 ) -> EvalReport: ...
 def merge(
     adapter: str | Path,

@@ -129,12 +129,12 @@ def evaluate(config: EvaluateConfig) -> None:
 
     report = run(config)
     console.result(
-        f"{config.run_dir}: adapter {report.adapter_accuracy.value:.1%}, base {report.base_accuracy.value:.1%}, "
+        f"{config.model}: adapter {report.adapter_accuracy.value:.1%}, base {report.base_accuracy.value:.1%}, "
         f"longer answer {report.longer_answer_accuracy.value:.1%} of {counted(report.pairs, 'held-out pair')}",
-        {"run_dir": str(config.run_dir), **report.model_dump(mode="json")},
-        identifier=str(config.run_dir),
+        {"model": config.model, **report.model_dump(mode="json")},
+        identifier=config.model,
     )
-    console.hint(f"hubdpo push {typed(config.run_dir)} USER/NAME --version 0.1.0")
+    console.hint(f"hubdpo push {typed(config.model)} USER/NAME --version 0.1.0")
 
 
 @command(MergeConfig)

@@ -30,7 +30,7 @@ ALIASES = {
     "train_file": "dataset", "dataset_name": "dataset", "data": "dataset", "cutoff_len": "max_length",
     "max_seq_length": "max_length", "lora_rank": "lora_r", "pref_beta": "beta", "pref_loss": "loss_type",
     "out": "output_dir", "save_dir": "output_dir", "repo_id": "repo", "hub_model_id": "repo", "tag": "version",
-    "source": "path", "labels": "first",
+    "source": "path", "labels": "first", "run_dir": "model",
 }  # fmt: skip
 """Names of other trainers, and common slips, for the suggestion after an unknown option."""
 

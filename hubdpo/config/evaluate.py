@@ -1,27 +1,96 @@
-"""Options of `hubdpo evaluate`."""
+"""Options of `hubdpo evaluate`, in groups."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from hubdpo.config.base import Cli, Config
+from hubdpo.config.base import Cli, Config, Unfit
 from hubdpo.config.torch_names import Device
 
 
-class EvaluateConfig(Config):
-    run_dir: Annotated[Path, Cli(argument=True, metavar="RUN")] = Field(description="A complete run folder.")
-    dataset: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
-        None, description="Dataset folder or USER/NAME[@REVISION]; by default the dataset of the run."
+class ScoringOptions(Config):
+    panel = "Scoring"
+
+    max_pairs: int = Field(2000, ge=1, description="Maximum number of pairs to score of each dataset.")
+    max_length: int | None = Field(
+        None, ge=1, description="Maximum tokens of a pair; by default that of the training, else 1024."
+    )
+    base_weights: Literal["both", "as-trained", "original"] = Field(
+        "both",
+        description="Measure on the base as training quantised it, on the original weights, which other programs load, "
+        "or on both.",
+    )
+    load_in_4bit: bool | None = Field(
+        None, description="Whether the adapter was trained on NF4 weights; by default as its run says, else not."
+    )
+    per_device_eval_batch_size: int = Field(4, ge=1, description="Pairs per forward pass, and answers per batch.")
+    device: Device = Field("auto", description="Device to evaluate on.")
+
+
+class AnswerOptions(Config):
+    panel = "Answers"
+
+    max_answers: int = Field(
+        32, ge=0, description="Number of held-out prompts that base and adapter answer, drawn with a seed; 0 for none."
+    )
+    max_new_tokens: int = Field(256, ge=1, description="Maximum tokens of an answer.")
+    publish_samples: bool = Field(
+        False,
+        description="Let the card quote held-out prompts and their answers, which otherwise stay here.",
+    )
+
+
+class JudgeOptions(Config):
+    panel = "Judge"
+
+    judge: str | None = Field(
+        None,
+        description="URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1, whose model compares the "
+        "answers. Its key is read from the environment variable HUBDPO_JUDGE_KEY, else OPENAI_API_KEY.",
+    )
+    judge_model: str | None = Field(None, min_length=1, description="Name of the model on that server.")
+    rubric: str = Field("helpful", min_length=1, description="Rubric by name, or a file of your own.")
+    judge_requests: int = Field(8, ge=1, le=256, description="Requests to the judge at the same time.")
+
+    @model_validator(mode="after")
+    def _a_judge_has_a_model(self) -> JudgeOptions:
+        if self.judge is not None and self.judge_model is None:
+            raise Unfit("`--judge` needs the name of a model", hint="--judge-model NAME")
+        if self.judge is None and self.judge_model is not None:
+            raise Unfit("`--judge-model` needs the server that has it", hint="--judge http://127.0.0.1:8000/v1")
+        return self
+
+
+class BenchmarkOptions(Config):
+    panel = "Benchmarks"
+
+    lm_eval: list[str] = Field(
+        [], description="Tasks of lm-evaluation-harness to run, where it is installed: a name, or a YAML file."
+    )
+    lm_eval_limit: int | None = Field(None, ge=1, description="Maximum number of examples of each task.")
+
+
+# pydantic collects the fields of the last base first
+class EvaluateConfig(BenchmarkOptions, JudgeOptions, AnswerOptions, ScoringOptions):
+    model: Annotated[str, Cli(argument=True, metavar="RUN|DIR|USER/NAME[@REV]", call_type=str | Path)] = Field(
+        description="A run folder, a release, or any PEFT adapter or merged model."
+    )
+    dataset: Annotated[list[str], Cli(call_type=str | Path | list[str | Path])] = Field(
+        [],
+        description="Dataset folder or USER/NAME[@REVISION]; may be repeated. By default the dataset of the run.",
     )
     model_name_or_path: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
-        None, description="Path or Hub id of the base, if it has moved since training."
+        None, description="Path or Hub id of the base, if the adapter names none or it has moved."
     )
     adapter: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
         None, description="Adapter that the run started from, if it has moved since training."
     )
-    max_pairs: int = Field(2000, ge=1, description="Maximum number of test pairs to score.")
-    per_device_eval_batch_size: int = Field(4, ge=1, description="Pairs per forward pass.")
-    device: Device = Field("auto", description="Device to evaluate on.")
+    against: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
+        None, description="Another adapter of the same base, to compare on the same pairs: a folder or USER/NAME[@REV]."
+    )
+    output_dir: Annotated[Path | None, Cli(short="-o", metavar="DIR")] = Field(
+        None, description="Folder for eval.json; by default the run folder, else `evaluation-NAME`."
+    )

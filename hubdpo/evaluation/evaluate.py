@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@takes(EvaluateConfig, "run_dir")
+@takes(EvaluateConfig, "model")
 def evaluate(config: EvaluateConfig) -> EvalReport:
     """Rank the held-out pairs of a run with and without its adapter, on the base as it was quantised for training.
 
@@ -58,15 +58,16 @@ def evaluate(config: EvaluateConfig) -> EvalReport:
     cannot be found any more or another process works in the folder, HubError when the Hub has no such dataset,
     TrainingError when memory runs out.
     """
-    with alone_in(config.run_dir) if config.run_dir.is_dir() else contextlib.nullcontext():
+    with alone_in(Path(config.model)) if Path(config.model).is_dir() else contextlib.nullcontext():
         return _evaluate(config)
 
 
 def _evaluate(config: EvaluateConfig) -> EvalReport:
     # 1. refuse what can be refused before torch is imported
-    folder, run = config.run_dir, _read(config.run_dir)
+    folder = Path(config.model)
+    run = _read(folder)
     check_device(config.device)
-    manifest, dataset = look_at_dataset(config.dataset or _dataset_of(folder, run))
+    manifest, dataset = look_at_dataset(next(iter(config.dataset), None) or _dataset_of(folder, run))
     if not manifest.splits.get("test"):
         raise ArtefactError("the dataset has no test split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
     base_name = config.model_name_or_path or run.base.repo_id
@@ -143,7 +144,7 @@ def _start_of(config: EvaluateConfig, run: RunManifest) -> StartAdapter | None:
     is_compared = run.config.get("reference_adapter") != "none" and uses_reference(run.config["loss_type"])
     if ref is None or not is_compared:
         return None
-    name, here = config.adapter, remembered_folder(config.run_dir, "adapter")
+    name, here = config.adapter, remembered_folder(Path(config.model), "adapter")
     if name is None and (here is not None or ref.repo_id is not None):
         name = str(here) if here is not None else f"{ref.repo_id}@{ref.revision}"
     if name is None:
@@ -162,7 +163,7 @@ def _command(config: EvaluateConfig, pairs: int) -> str:
     """Return the command that scores so many pairs a forward pass, or leaves the GPU when there were no more before."""
     fewer = pairs < config.per_device_eval_batch_size
     option = f"--per-device-eval-batch-size {pairs}" if fewer else "--device cpu"
-    return f"hubdpo evaluate {shlex.quote(str(config.run_dir))} {option}"
+    return f"hubdpo evaluate {shlex.quote(str(Path(config.model)))} {option}"
 
 
 def _compare_or_record(folder: Path, run: RunManifest, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -21,6 +21,7 @@ from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.manifest import (
     BUNDLE_FILE,
     EVAL_FILE,
+    EVALUATION_FOLDER,
     LOCAL_ONLY,
     MERGE_FILE,
     PREPARE_FILE,
@@ -38,6 +39,8 @@ from hubdpo.hub.reference import RepoType
 M = TypeVar("M", bound=Manifest)
 Shapes = dict[str, tuple[int, ...]]
 SHA256_DIGITS = 64
+UNPUBLISHED = ("checkpoint-", f"{EVALUATION_FOLDER}/")
+"""Beginnings of the names of files in a run folder that no release takes, beside those of LOCAL_ONLY."""
 
 
 class Snapshot(ABC):
@@ -145,7 +148,7 @@ class FolderSnapshot(Snapshot):
         sizes = {name: path.stat().st_size for name, path in paths.items()}
         if RUN_FILE not in sizes or self._all_files:
             return sizes
-        return {n: size for n, size in sizes.items() if not n.startswith("checkpoint-") and n not in LOCAL_ONLY}
+        return {n: size for n, size in sizes.items() if not n.startswith(UNPUBLISHED) and n not in LOCAL_ONLY}
 
     def read(self, name: str) -> bytes:
         return read_bytes(self.folder / name)

@@ -84,7 +84,7 @@ def test_options_may_become_arguments_of_the_function() -> None:
 STAGES: dict[str, tuple[type[Config], list[str]]] = {
     "prepare": (PrepareConfig, ["source", "output_dir"]),
     "train": (TrainConfig, ["model_name_or_path", "dataset", "output_dir"]),
-    "evaluate": (EvaluateConfig, ["run_dir"]),
+    "evaluate": (EvaluateConfig, ["model"]),
     "merge": (MergeConfig, ["adapter", "output_dir"]),
     "push": (PushConfig, ["folder", "repo"]),
 }

@@ -13,7 +13,7 @@ from hubdpo.errors import ConfigError
 
 NEEDED = {
     MergeConfig: {"adapter": "run", "output_dir": "merged"},
-    EvaluateConfig: {"run_dir": "run"},
+    EvaluateConfig: {"model": "run"},
     TrainConfig: {"model_name_or_path": "me/base", "dataset": "data", "output_dir": "run"},
 }
 
@@ -35,14 +35,14 @@ def test_a_device_of_torch_is_its_name(config: type[Config], given: object, devi
 @pytest.mark.parametrize("given", ["cuda:1", torch.device("cuda:1")])
 def test_another_gpu_is_chosen_for_the_process(given: object) -> None:
     with pytest.raises(ConfigError, match="the first GPU that it sees") as caught:
-        EvaluateConfig.build({"run_dir": "run", "device": given})
+        EvaluateConfig.build({"model": "run", "device": given})
     assert caught.value.hint == "--device cuda, with CUDA_VISIBLE_DEVICES=1 in the environment from the start"
 
 
 @pytest.mark.parametrize("given", ["mps", "cpu:0", "cuda:x", 0, torch.device("meta")])
 def test_what_is_no_device_of_hubdpo_is_refused(given: object) -> None:
     with pytest.raises(ConfigError, match="'auto', 'cuda' or 'cpu'"):
-        EvaluateConfig.build({"run_dir": "run", "device": given})
+        EvaluateConfig.build({"model": "run", "device": given})
 
 
 @pytest.mark.parametrize("given", [torch.float32, "torch.float32", "float32"])

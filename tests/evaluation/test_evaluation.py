@@ -35,7 +35,7 @@ from tests.near import assert_near
 )
 def test_an_adapter_on_the_hub_must_be_downloaded_first(given: str, command: str) -> None:
     with pytest.raises(ArtefactError, match=f"no folder `{given}`, and evaluate needs the folder of a run") as caught:
-        evaluate(run_dir=given)
+        evaluate(model=given)
     assert caught.value.hint is not None
     assert caught.value.hint.endswith(f"{command}, then `hubdpo evaluate ad`")
 
@@ -137,7 +137,7 @@ def test_evaluate_gives_the_report_of_the_run_again(run_dir: Path, tmp_path: Pat
     before = EvalReport.read(run / "eval.json")
     (run / "eval.json").unlink()
     # a difference of mean log-probabilities, which are of the order of the logarithm of the vocabulary's size
-    assert_near(evaluate(run_dir=run).adapter_margin, before.adapter_margin, share=1e-6, scale=math.log(512))
+    assert_near(evaluate(model=run).adapter_margin, before.adapter_margin, share=1e-6, scale=math.log(512))
 
 
 def test_an_adapter_that_does_nothing_ranks_like_its_base(run_dir: Path, dataset_dir: Path) -> None:
@@ -191,7 +191,7 @@ def test_out_of_memory_is_told_with_the_next_command(
     before = (run_dir / "eval.json").read_bytes()
     monkeypatch.setattr(f"hubdpo.evaluation.evaluate.{place}", failing)
     with pytest.raises(TrainingError, match="out of memory|no room for the base") as caught:
-        evaluate(run_dir=run_dir, per_device_eval_batch_size=pairs)
+        evaluate(model=run_dir, per_device_eval_batch_size=pairs)
     assert hint in (caught.value.hint or "")
     assert (run_dir / "eval.json").read_bytes() == before
 
@@ -206,7 +206,7 @@ def test_a_dataset_is_read_at_the_commit_that_was_looked_at(run_dir: Path, monke
 
     monkeypatch.setattr("hubdpo.evaluation.evaluate.open_dataset", load)
     with pytest.raises(DataError, match=f"loads {pinned}"):
-        evaluate(run_dir=run_dir, dataset="me/data")
+        evaluate(model=run_dir, dataset="me/data")
 
 
 def test_what_needs_no_torch_is_refused_before_it_is_imported() -> None:

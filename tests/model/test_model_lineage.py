@@ -115,7 +115,7 @@ def test_an_adapter_is_no_base(foreign: Path, dataset_dir: Path, tmp_path: Path,
 def test_an_adapter_of_another_tool_is_called_that(foreign: Path, run_dir: Path, tmp_path: Path) -> None:
     asks = [
         lambda: push(folder=foreign, repo="alice/foreign", version="0.1.0"),
-        lambda: evaluate(run_dir=foreign),
+        lambda: evaluate(model=foreign),
         lambda: merge(adapter=str(foreign), output_dir=tmp_path / "m"),
         lambda: diff(str(foreign), str(run_dir)),
     ]

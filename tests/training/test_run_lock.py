@@ -44,7 +44,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "train --resume": lambda run: train(**OPTIONS, output_dir=run, resume=True),
     "train --extend": lambda run: train(**OPTIONS, output_dir=run, extend=True),
     "train in several processes": lambda run: train(**OPTIONS, output_dir=run, num_processes=2, resume=True),
-    "evaluate": lambda run: evaluate(run_dir=run),
+    "evaluate": lambda run: evaluate(model=run),
 }
 
 

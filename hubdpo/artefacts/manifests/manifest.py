@@ -36,6 +36,8 @@ LOCAL_FILE = "local.json"
 JOURNAL_FILE = "journal.jsonl"
 SWEEP_FILE = "sweep.json"
 SWEEP_PLOT = "sweep.png"
+EVALUATION_FOLDER = "evaluation"
+"""Folder with what an evaluation computed, line by line; it is never published, as it may hold rows of the dataset."""
 
 LOCAL_ONLY = (REJECTED_FILE, RELEASE_FILE, LOCAL_FILE, JOURNAL_FILE)
 """Files of a dataset or run folder that are never published; nor are checkpoints."""
