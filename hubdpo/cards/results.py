@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport
+from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.console import counted
 
 Row = tuple[str, ...]

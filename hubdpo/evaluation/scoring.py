@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from hubdpo import console
 from hubdpo.artefacts.formats.pair_scores import COUNTS, MODELS, START, Numbers, columns_of
-from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, Sample, StartScores, Stratum, mcnemar
+from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample, StartScores, Stratum
+from hubdpo.artefacts.manifests.intervals import Accuracy, mcnemar
 from hubdpo.data.encoded.encoded import EncodedSplit
 from hubdpo.data.encoded.rows import SIDES, Row, TokenRows, sequence
 from hubdpo.data.tokens.tokenize import PairTokenizer, scored_places

@@ -12,7 +12,8 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from hubdpo.artefacts.manifests.bundle import Bundle
-from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport
+from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.artefacts.manifests.manifest import MAX_TEXT_LENGTH, READ, Manifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hubdpo.artefacts.folders.sweep_folder import best_run, refuse_sweep, why_best
-from hubdpo.artefacts.manifests.evaluation import Accuracy
+from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.artefacts.manifests.sweep import SweepManifest, SweptRun
 from hubdpo.errors import ArtefactError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, Sample, Stratum
+from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample, Stratum
+from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.cards.licences import adapter_licence
 from hubdpo.cards.lint.finding import Finding

@@ -17,7 +17,8 @@ from transformers import AutoTokenizer
 from hubdpo import evaluate, load_adapter, load_preferences
 from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.formats.pair_scores import from_lines
-from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, mcnemar
+from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.intervals import Accuracy, mcnemar
 from hubdpo.artefacts.manifests.manifest import file_entry
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.data.encoded.rows import TokenRows

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 import hubdpo
 from hubdpo import console, prepare, push
-from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport
+from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cli.app import app

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from hubdpo.artefacts.formats.pair_scores import to_lines
-from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport, Sample
+from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample
+from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE, EVAL_PAIRS_FILE, LOCAL_FILE, METRICS_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.config import TrainConfig

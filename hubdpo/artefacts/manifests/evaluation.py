@@ -5,55 +5,13 @@ Accuracies have confidence intervals, and the difference of two models a test.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject
+from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.artefacts.manifests.manifest import Count, Manifest, Number, Share
-
-
-class Difference(NamedTuple):
-    """Difference of two shares, and the bounds of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Accuracy(BaseModel):
-    """Share of correctly ranked pairs, with its 95 % Wilson interval (Wilson 1927)."""
-
-    value: Share
-    low: Share
-    high: Share
-
-    @classmethod
-    def of(cls, right: int, total: int) -> Self:
-        """Raise ValueError if `total` is 0."""
-        if total < 1:
-            raise ValueError("an accuracy needs at least one pair")
-        from scipy.stats import binomtest
-
-        interval = binomtest(right, total).proportion_ci(0.95, method="wilson")
-        return cls(value=right / total, low=max(0.0, interval.low), high=min(1.0, interval.high))
-
-    @classmethod
-    def mean(cls, one: Self, other: Self) -> Self:
-        """Return the mean of two independent shares, with an interval by Newcombe's square-and-add rule (1998)."""
-        middle = (one.value + other.value) / 2
-        down = math.hypot(one.value - one.low, other.value - other.low) / 2
-        up = math.hypot(one.high - one.value, other.high - other.value) / 2
-        return cls(value=middle, low=max(0.0, middle - down), high=min(1.0, middle + up))
-
-    def minus(self, other: Accuracy) -> Difference:
-        """Return the difference of two independent shares, with an interval by the same rule (method 10)."""
-        value = self.value - other.value
-        down = math.hypot(self.value - self.low, other.high - other.value)
-        up = math.hypot(self.high - self.value, other.value - other.low)
-        return Difference(value, value - down, value + up)
 
 
 class Stratum(BaseModel):
@@ -62,28 +20,6 @@ class Stratum(BaseModel):
     pairs: Count
     base: Accuracy
     adapter: Accuracy
-
-
-class McNemar(NamedTuple):
-    """Exact McNemar test: pairs that only the second model ranks correctly, pairs that only the first does, and p."""
-
-    gained: int
-    lost: int
-    p: float
-
-
-def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> McNemar:
-    """Compare two models on the same pairs, two-sided (McNemar 1947).
-
-    Pairs on which both agree say nothing; under the null hypothesis the others go either way with probability 1/2.
-    """
-    gained = sum(new and not old for old, new in zip(before, after, strict=True))
-    lost = sum(old and not new for old, new in zip(before, after, strict=True))
-    if gained + lost == 0:
-        return McNemar(0, 0, 1.0)
-    from scipy.stats import binomtest
-
-    return McNemar(gained, lost, float(binomtest(gained, gained + lost).pvalue))
 
 
 class Sample(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject
-from hubdpo.artefacts.manifests.evaluation import Accuracy
+from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.artefacts.manifests.manifest import Count, Manifest, Number, Part, Sha256
 
 

@@ -10,7 +10,8 @@ from hubdpo.artefacts.folders.kinds import folder_kind
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.artefacts.manifests.bundle import A_KIND, Bundle, Kind
-from hubdpo.artefacts.manifests.evaluation import Accuracy, EvalReport
+from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.artefacts.manifests.manifest import (
     BUNDLE_FILE,
     EVAL_FILE,
