@@ -10,8 +10,9 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject
-from hubdpo.artefacts.manifests.intervals import Accuracy
-from hubdpo.artefacts.manifests.manifest import Count, Manifest, Number, Share
+from hubdpo.artefacts.manifests.intervals import Accuracy, Interval
+from hubdpo.artefacts.manifests.manifest import Count, Manifest, Number, Part, Share
+from hubdpo.artefacts.manifests.run import AdapterRef
 
 
 class Stratum(BaseModel):
@@ -41,14 +42,29 @@ class StartScores(BaseModel):
     mcnemar_p: Share
 
 
-class EvalReport(Manifest):
-    """`eval.json` of a run. Pairs count as right if the chosen answer scores higher than the rejected one.
+class OtherScores(BaseModel):
+    """How another adapter ranks the same pairs, length-normalised, beside the one that is evaluated."""
+
+    accuracy: Accuracy
+    margin: Interval
+    accuracy_gain: Interval
+    """Accuracy of the adapter less that of the other, paired."""
+    margin_gain: Interval
+    only_adapter_right: Count
+    only_other_right: Count
+    mcnemar_p: Share
+
+
+class Ranking(BaseModel):
+    """How base and adapter rank pairs. A pair counts as right if the chosen answer scores higher than the rejected one.
 
     Rewards are those against the reference of the run: the base, or the adapter that it started from.
     """
 
-    split: str
     pairs: Count
+    weights: str | None = None
+    """How the base was loaded: `NF4, computed in bfloat16`, or the type of its weights; None in hubdpo 0.4 and earlier,
+    where it was as in training."""
     reward_accuracy: Accuracy
     """By DPO implicit reward (arXiv 2305.18290, eq. 5)."""
     reward_margin: Number
@@ -69,12 +85,19 @@ class EvalReport(Manifest):
     only_base_right: Count | None = None
     mcnemar_p: Share | None = None
     """p of the exact McNemar test, base against adapter on the same pairs, two-sided."""
+    accuracy_gain: Interval | None = None
+    """Accuracy of the adapter less that of the base, length-normalised and paired."""
+    margin_gain: Interval | None = None
+    """Margin of the adapter less that of the base in nats per token, paired."""
+    reward_interval: Interval | None = None
+    """The mean reward margin again, with its interval."""
     chosen_longer: Stratum | None = None
     """Pairs whose chosen answer has more tokens; None without such pairs."""
     chosen_shorter: Stratum | None = None
     start: StartScores | None = None
     """Of the adapter that training started from, where it is the reference of the rewards; None where the base is."""
-    samples: list[Sample] = Field(default_factory=list)
+    other: OtherScores | None = None
+    """Of the adapter that `EvalReport.against` names."""
 
     def balanced(self, model: Literal["base", "adapter"]) -> Accuracy | None:
         """Return the mean accuracy of both strata, in which always picking the longer answer scores 50 %.
@@ -84,6 +107,39 @@ class EvalReport(Manifest):
         if self.chosen_longer is None or self.chosen_shorter is None:
             return None
         return Accuracy.mean(getattr(self.chosen_longer, model), getattr(self.chosen_shorter, model))
+
+
+class EvaluatedDataset(Part):
+    """A dataset and the split of it that was evaluated. `revision` is a commit."""
+
+    name: str
+    repo_id: str | None = None
+    revision: str | None = None
+    fingerprint: str
+    split: str = "test"
+
+
+class FurtherDataset(Part):
+    """How the models rank the pairs of a further dataset."""
+
+    dataset: EvaluatedDataset
+    as_trained: Ranking | None = None
+    original: Ranking | None = None
+
+
+class EvalReport(Ranking, Manifest):
+    """`eval.json` of a run: the first dataset, on the base as training had it, or else on its original weights."""
+
+    split: str
+    dataset: EvaluatedDataset | None = None
+    """None in hubdpo 0.4 and earlier: that of the run."""
+    original: Ranking | None = None
+    """The same pairs on the original weights of the base, which other programs load; None where those were trained on,
+    or were not measured."""
+    against: AdapterRef | None = None
+    """The other adapter that ranked these pairs too."""
+    further: list[FurtherDataset] = Field(default_factory=list)
+    samples: list[Sample] = Field(default_factory=list)
 
 
 class Probe(BaseModel):
