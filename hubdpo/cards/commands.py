@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import yaml
 
 from hubdpo.artefacts.manifests.prepare import PrepareManifest, split_in_memory
-from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.fences import visible
 from hubdpo.config import PrepareConfig, TrainConfig
 from hubdpo.config.chat_template import to_type
@@ -72,11 +72,10 @@ def sources_of(manifest: PrepareManifest) -> list[str]:
 
 def train_command(run: RunManifest) -> str:
     """Return the `hubdpo train` commands of a run, with base model and data pinned to their commits."""
-    data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
     start = [
         f"hubdpo train --model-name-or-path {run.base.repo_id} --model-revision {run.base.revision}",
-        *([f"--adapter {quoted(_place(run.started_from))}"] if run.started_from is not None else []),
-        f"--dataset {quoted(data)} --output-dir run",
+        *([f"--adapter {quoted(run.started_from.place)}"] if run.started_from is not None else []),
+        f"--dataset {quoted(run.dataset.place if run.dataset is not None else 'DIR')} --output-dir run",
     ]
     return "\n".join(
         _lines([*start, *flags(config, TrainConfig), *(["--resume --extend"] if number else [])]) + remark
@@ -84,8 +83,14 @@ def train_command(run: RunManifest) -> str:
     )
 
 
-def _place(adapter: AdapterRef) -> str:
-    return f"{adapter.repo_id}@{adapter.revision}" if adapter.repo_id else adapter.name
+def adopt_command(run: RunManifest) -> str:
+    """Return the `hubdpo adopt` command that makes the run folder of an adapter of another tool."""
+    if run.adopted is None:
+        raise ValueError("the run is hubdpo's own")
+    base = f"{run.base.repo_id or run.base.name}{f'@{run.base.revision}' if run.base.revision else ''}"
+    parts = [f"hubdpo adopt {quoted(run.adopted.source.place)} --base {quoted(base)}"]
+    parts += [f"--dataset {quoted(run.dataset.place)}"] if run.dataset is not None else []
+    return _lines([*parts, "--output-dir run"])
 
 
 def _starts(run: RunManifest) -> list[tuple[Options, str]]:

@@ -85,7 +85,8 @@ def _before(start: StartRef | None) -> list[tuple[str, str | None]]:
     """Return what training started from and was trained on before, with the licence of each."""
     if start is None:
         return []
-    data = [(f"`{one.dataset.name}`, on which it was trained before,", one.dataset.license) for one in start.rounds]
+    before = [one.dataset for one in start.rounds if one.dataset is not None]
+    data = [(f"`{one.name}`, on which it was trained before,", one.license) for one in before]
     return [(f"the adapter `{start.name}`, from which training started,", start.license), *data]
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from hubdpo.artefacts.folders.kinds import published_files
 from hubdpo.artefacts.formats.kept_sections import split_card
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, FileEntry
-from hubdpo.artefacts.manifests.run import AdapterRef, BaseRef
+from hubdpo.artefacts.manifests.run import AdapterRef, BaseRef, DatasetRef
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
 from hubdpo.hub.versions import is_higher, newest_first
@@ -133,9 +133,9 @@ def _lineage(before: Snapshot, after: Snapshot) -> list[str]:
     if before.run and after.run and _sha(before.run.started_from) != _sha(after.run.started_from):
         start = after.run.started_from
         parts.append(f"started from {_adapter(start)}" if start else "started from the base alone")
-    if before.run and after.run and before.run.dataset.fingerprint != after.run.dataset.fingerprint:
-        pairs = before.run.dataset.train_pairs, after.run.dataset.train_pairs
-        parts.append(f"other data, {pairs[0]:,} → {pairs[1]:,} training pairs")
+    if before.run and after.run and _print(before.run.dataset) != _print(after.run.dataset):
+        pairs = [_number(data.train_pairs) if data else "unknown" for data in (before.run.dataset, after.run.dataset)]
+        parts.append(f"other data, {pairs[0]} → {pairs[1]} training pairs")
     return parts
 
 
@@ -165,6 +165,10 @@ def _ref(base: BaseRef) -> str:
 
 def _adapter(adapter: AdapterRef) -> str:
     return f"`{adapter.name}`" + (f" {adapter.version}" if adapter.version else f" (`{adapter.sha256[:12]}`)")
+
+
+def _print(data: DatasetRef | None) -> str | None:
+    return data.fingerprint if data is not None else None
 
 
 def _sha(adapter: AdapterRef | None) -> str | None:

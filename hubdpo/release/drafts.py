@@ -136,8 +136,7 @@ def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
 
     def card(version: str) -> str:
         release = Release(repo, version, licence, names)
-        own = bool(run.config.get("chat_template"))
-        served = Adapter(settings, adapter.shapes, names, repo, f"v{version}", own_template=own)
+        served = Adapter(settings, adapter.shapes, names, repo, f"v{version}", own_template=run.has_own_template)
         return render_model_card(run, evaluation, release=release, adapter=served, log=log)
 
     # the card and the report quote answers of the models
@@ -169,9 +168,9 @@ def _damage_of_older_run(folder: Path, run: RunManifest) -> str | None:
     return damage_of_results(folder, run)
 
 
-def _licence(config: PushConfig, base: BaseRef, data: DatasetRef, start: StartRef | None) -> Licence:
+def _licence(config: PushConfig, base: BaseRef, data: DatasetRef | None, start: StartRef | None) -> Licence:
     name, link = config.license_name, config.license_link
-    return adapter_licence(base, data.license, config.license, name=name, link=link, start=start)
+    return adapter_licence(base, data.license if data else None, config.license, name=name, link=link, start=start)
 
 
 def _check_texts_and_card(kind: Kind, files: dict[str, Content], card: str, *, quoting: tuple[str, ...] = ()) -> None:

@@ -104,7 +104,7 @@ def _adapter(snapshot: Snapshot) -> Inspection:
             findings.append(Finding("base_model_name_or_path", f"cannot be looked up: {problem.message}", problem.hint))
     vocabulary = vocabulary if isinstance(vocabulary, int) else None
     run = _manifest(snapshot, RUN_FILE, RunManifest, findings)
-    own = run is not None and bool(run.config.get("chat_template"))
+    own = run is not None and run.has_own_template
     adapter = Adapter(config, shapes, snapshot.files, snapshot.name, snapshot.revision, tokens, vocabulary, own)
     found = problems(adapter)
     findings += [
@@ -125,9 +125,9 @@ def _adapter(snapshot: Snapshot) -> Inspection:
         "modules": config.get("target_modules"),
         "parameters": adapter.parameters or None,
         "bytes of weights": snapshot.files.get(WEIGHTS),
-        **_rounds(run),
+        **_origin(run),
         "chat template": run.config.get("chat_template") if run else None,
-        "chat template kwargs": run.config.get("chat_template_kwargs") if run else None,
+        "chat template kwargs": run.template_kwargs if run else None,
         **_release(snapshot, about, findings),
     }
     return Inspection(
@@ -135,15 +135,16 @@ def _adapter(snapshot: Snapshot) -> Inspection:
     )
 
 
-def _rounds(run: RunManifest | None) -> dict[str, Any]:
-    """Return what an adapter was trained on from, and the data of each round, the last one first."""
-    if run is None or run.started_from is None:
+def _origin(run: RunManifest | None) -> dict[str, Any]:
+    """Return which other tool trained an adapter, or what it was trained on from and the data of each round."""
+    if run is None:
         return {}
-    start = run.started_from
+    data = [one.dataset.label if one.dataset is not None else "not known" for one in run.rounds]
+    if (adopted := run.adopted) is not None:
+        return {"trained by": adopted.words, "adopted from": adopted.source.place, "data": data[0]}
+    if (start := run.started_from) is None:
+        return {}
     at = start.version or (start.revision or start.sha256)[:12]
-    data = [
-        f"{one.dataset.name}{f'@{one.dataset.revision[:12]}' if one.dataset.revision else ''}" for one in run.rounds
-    ]
     return {"started from": f"{start.name}@{at}", "data of its rounds": data}
 
 

@@ -138,13 +138,15 @@ def _checked_draft(config: PushConfig) -> Draft:
 
 def _say_what_was_not_measured(folder: Path, run: RunManifest) -> None:
     """Warn of an adapter whose card will have no figures, or that nobody can compare with the training."""
+    measurable = bool(run.test_pairs) or run.dataset is None
     wanted = {
-        EVAL_FILE: "so its card will show no accuracy" if run.dataset.test_pairs else "",
+        EVAL_FILE: "so its card will show no accuracy" if measurable else "",
         PROBES_FILE: "so nobody can compare its answers with those after the training",
     }
     for name, consequence in wanted.items():
         if consequence and not (folder / name).is_file():
-            command = f"; `hubdpo evaluate {shlex.quote(str(folder))}` writes it" * bool(run.dataset.test_pairs)
+            data = " --dataset USER/NAME" * (run.dataset is None)
+            command = f"; `hubdpo evaluate {shlex.quote(str(folder))}{data}` writes it" * measurable
             console.warn(f"`{folder}` has no {name}, {consequence}{command}")
 
 

@@ -147,7 +147,12 @@ def at_commits_of(earlier: RunManifest, config: TrainConfig) -> TrainConfig:
         pinned["adapter"] = f"{start.repo_id}@{start.revision}"
         console.info(f"the run keeps its adapter, {start.repo_id}@{str(start.revision)[:12]}")
     name = config.dataset
-    if name.removeprefix("datasets/") == data.repo_id and data.revision and not Path(name).is_dir():
+    if (
+        data is not None
+        and name.removeprefix("datasets/") == data.repo_id
+        and data.revision
+        and not Path(name).is_dir()
+    ):
         pinned["dataset"] = f"{name}@{data.revision}"
         console.info(f"the run keeps its dataset, {name}@{data.revision[:12]}")
     return config.model_copy(update=pinned)

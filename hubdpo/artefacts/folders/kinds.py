@@ -125,7 +125,7 @@ def verify_run(folder: Path, run: RunManifest, *, but: Collection[str] = (), hin
     """
 
     def writes_again(name: str) -> str:
-        is_evaluated = name in EVALUATED_FILES and run.dataset.test_pairs
+        is_evaluated = name in EVALUATED_FILES and run.test_pairs
         return f"hubdpo evaluate {shlex.quote(str(folder))}" if is_evaluated else train_again(folder, run)
 
     files = {name: entry for name, entry in run.files.items() if name not in but}

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hubdpo import console
@@ -15,7 +15,7 @@ from hubdpo.artefacts.manifests.manifest import LOCAL_FILE, RUN_FILE, canonical_
 from hubdpo.artefacts.manifests.run import FROM_ADAPTER, RunManifest
 from hubdpo.config import TrainConfig
 from hubdpo.config.chat_template import to_type
-from hubdpo.config.flags import Options, flags
+from hubdpo.config.flags import Options, flags, quoted
 from hubdpo.errors import ConfigError
 
 LOOK = 0.05
@@ -102,22 +102,31 @@ def _places(folder: Path) -> JsonObject:
 
 
 def train_again(folder: Path, run: RunManifest | None = None, *, extend_to: Options | None = None) -> str:
-    """Return the command that resumes the run of a folder, with the options and places that it recorded.
+    """Return the command that resumes the run of a folder, or adopts its adapter again, as they were recorded.
 
     With `extend_to`, the command that trains it up to these epochs or steps.
     """
     run = run or RunManifest.read(folder / RUN_FILE)
-    data = f"{run.dataset.repo_id}@{run.dataset.revision}" if run.dataset.repo_id else run.dataset.name
-    places = {"model_name_or_path": run.base.repo_id or run.base.name, "dataset": data}
-    if (start := run.started_from) is not None:
-        places["adapter"] = f"{start.repo_id}@{start.revision}" if start.repo_id else start.name
+    places = {"model_name_or_path": run.base.repo_id or run.base.name}
+    places |= {"dataset": run.dataset.place} if run.dataset is not None else {}
+    if (source := run.adopted.source if run.adopted is not None else run.started_from) is not None:
+        places["adapter"] = source.place
     places |= _places(folder)
+    if run.adopted is not None:
+        return _adopt_again(folder, run, places)
     options = {**places, "model_revision": run.base.revision, "output_dir": folder, **run.options}
     if options.get("chat_template"):
         options["chat_template"] = places.get("chat_template") or to_type(options["chat_template"])
     if extend_to is not None:
         return _resuming({**options, **extend_to}).removesuffix("--resume") + "--extend"
     return _resuming(options)
+
+
+def _adopt_again(folder: Path, run: RunManifest, places: Mapping[str, str]) -> str:
+    base = places["model_name_or_path"]
+    at = f"@{run.base.revision}" if run.base.revision and base == run.base.repo_id else ""
+    data = f" --dataset {quoted(places['dataset'])}" if "dataset" in places else ""
+    return f"hubdpo adopt {quoted(places['adapter'])} --base {quoted(base + at)}{data} --output-dir {quoted(folder)}"
 
 
 def resume_command(config: TrainConfig) -> str:

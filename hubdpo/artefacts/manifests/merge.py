@@ -33,7 +33,8 @@ class MergeManifest(Manifest):
     hubdpo_version: str
     adapter: AdapterRef
     base: BaseRef
-    dataset: DatasetRef
+    dataset: DatasetRef | None = None
+    """None where the data of the adapter are not known."""
     started_from: StartRef | None = None
     """The adapter that the training of this one started from."""
     config: JsonObject
@@ -41,8 +42,8 @@ class MergeManifest(Manifest):
     dequantised: bool
     """Whether the adapter was merged into de-quantised NF4 weights."""
     parameters: Count
-    method: str = "DPO"
-    """What the adapter was trained with."""
+    method: str | None = "DPO"
+    """What the adapter was trained with; None where it is not known."""
     chat_template_kwargs: JsonObject | None = None
     """Variables of the chat template in training."""
     check: MergeCheck

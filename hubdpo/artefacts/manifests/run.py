@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_json, read_text
 from hubdpo.artefacts.manifests.manifest import Count, Files, Manifest, Number, Part, Sha256
+from hubdpo.config.objective import uses_reference
 
 
 class DatasetRef(Part):
@@ -25,6 +27,16 @@ class DatasetRef(Part):
     train_pairs: Count
     test_pairs: Count
 
+    @property
+    def place(self) -> str:
+        """What to type for it: its repo at the commit, else the name that its folder had."""
+        return f"{self.repo_id}@{self.revision}" if self.repo_id else self.name
+
+    @property
+    def label(self) -> str:
+        """Its name, with the beginning of its commit."""
+        return f"{self.name}@{self.revision[:12]}" if self.revision else self.name
+
 
 class AdapterRef(Part):
     """An adapter: a release (`revision` is its commit, `version` its tag), a repo at a commit, or a folder."""
@@ -36,16 +48,22 @@ class AdapterRef(Part):
     sha256: Sha256
     """Hash of the adapter weights."""
 
+    @property
+    def place(self) -> str:
+        """What to type for it: its repo at the commit, else the name that its folder had."""
+        return f"{self.repo_id}@{self.revision}" if self.repo_id else self.name
+
 
 class Round(Part):
     """One training of an adapter: on what data and base, and which adapter it started from, if any."""
 
     started_from: AdapterRef | None = None
-    dataset: DatasetRef
+    dataset: DatasetRef | None = None
+    """None where it is not known, as the losses and steps may be of an adapter that another tool trained."""
     base: str
     base_revision: str | None = None
     losses: list[str] = Field(default_factory=lambda: ["sigmoid"])
-    steps: Count = 0
+    steps: Count | None = 0
 
 
 class StartRef(AdapterRef):
@@ -130,6 +148,30 @@ class Selection(Part):
     """Other runs whose interval overlaps that of the best one."""
 
 
+class Adopted(Part):
+    """An adapter that another tool trained, of which a run folder was made: where it was, and who is known to be it."""
+
+    source: AdapterRef
+    tool: str | None = None
+    """The tool that trained it, as far as its files tell."""
+    tool_version: str | None = None
+    method: str | None = None
+    """The method that the files name, such as DPO."""
+    named_base: str | None = None
+    """The base that its adapter_config.json names, which may be a path of the machine that trained it."""
+    own_tokenizer: bool = False
+    """Whether the folder's tokenizer is the adapter's own; otherwise its files are those of the base."""
+    read: list[str] = Field(default_factory=list)
+    """Files that told something of the training."""
+    left_out: list[str] = Field(default_factory=list)
+    """Files and folders that were not taken."""
+
+    @property
+    def words(self) -> str:
+        """The tool with its version, as far as they are known."""
+        return f"{self.tool} {self.tool_version or ''}".strip() if self.tool else "a tool that is not known"
+
+
 FROM_ADAPTER = frozenset(
     {
         "lora_r", "lora_alpha", "lora_target_modules", "layers_to_transform", "use_rslora", "use_dora",
@@ -145,15 +187,19 @@ class RunManifest(Manifest):
     hubdpo_version: str
     status: Literal["running", "complete"]
     config: JsonObject
-    dataset: DatasetRef
+    """Options by name; of an adopted adapter those that are known."""
+    dataset: DatasetRef | None = None
+    """The data of the training; None where they are not known, which an adopted adapter alone may have."""
     base: BaseRef
+    adopted: Adopted | None = None
+    """Set where another tool trained the adapter; what is not known of it is None, or not in `config`."""
     started_from: StartRef | None = None
     """The adapter that training started from; None where it started from the base alone."""
     versions: dict[str, str]
-    device: str
+    device: str | None = None
     sharding: str | None = None
     """What was sharded over the processes: FSDP 2, ZeRO-2 or ZeRO-3; None in one process and in data parallel."""
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)]
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
     tokenization: dict[str, Count] = Field(default_factory=dict)
     """Pairs by what tokenisation did to them (`prompt_cut_by_message`, ...)."""
     planned_steps: Count | None = None
@@ -168,7 +214,7 @@ class RunManifest(Manifest):
     """Its place in the sweep that it belongs to; None for a run of its own."""
     stock_forward: str | None = None
     """Why the run took TRL's own forward pass, where the packed one was asked for."""
-    steps: Count = 0
+    steps: Count | None = 0
     chosen: ChosenStep | None = None
     """None if the adapter is that of the last step."""
     train_seconds: Number | None = None
@@ -178,6 +224,87 @@ class RunManifest(Manifest):
     """Last logged value of each TRL metric."""
     files: Files = Field(default_factory=dict)
     """Every file that a release takes, except card and `run.json`; empty in runs of hubdpo 0.3 and earlier."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_runs_are_whole(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("adopted") is None and "config" in values:
+            for name in ("dataset", "device", "seed"):
+                if values.get(name) is None:
+                    raise ValueError(f"{name} is needed, unless another tool trained the adapter")
+        return values
+
+    @property
+    def in_4bit(self) -> bool | None:
+        """Whether the base was quantised to NF4 in training; None where it is not known."""
+        value = self.config.get("load_in_4bit")
+        return value if isinstance(value, bool) else None
+
+    @property
+    def dtype(self) -> str:
+        """The type in which the base was computed, as `--dtype` says it."""
+        return str(self.config.get("dtype", "auto"))
+
+    @property
+    def losses(self) -> list[str]:
+        """The losses of the training; none where they are not known."""
+        losses = self.config.get("loss_type", ["sigmoid"] if self.adopted is None else [])
+        return list(map(str, losses)) if isinstance(losses, list) else []
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether rewards against a reference say something of the training; assumed where its losses are not known."""
+        return uses_reference(self.losses)
+
+    @property
+    def beta(self) -> float | None:
+        """The factor of the rewards; None where it is not known."""
+        value = self.config.get("beta")
+        return float(value) if isinstance(value, (int, float)) else None
+
+    @property
+    def max_length(self) -> int | None:
+        """Maximum tokens of a pair in training; None where it is not known."""
+        value = self.config.get("max_length")
+        return value if isinstance(value, int) else None
+
+    @property
+    def max_prompt_length(self) -> int | None:
+        """Maximum tokens of a prompt; None for half of `max_length`."""
+        value = self.config.get("max_prompt_length")
+        return value if isinstance(value, int) else None
+
+    @property
+    def template_kwargs(self) -> JsonObject | None:
+        """Variables with which the chat template was rendered."""
+        return self.config.get("chat_template_kwargs")
+
+    @property
+    def has_own_template(self) -> bool:
+        """Whether the folder's chat template is another than that of the base."""
+        return bool(self.config.get("chat_template"))
+
+    @property
+    def has_own_tokenizer(self) -> bool:
+        """Whether prompts are encoded with the tokenizer of the folder: its chat template or tokens are its own."""
+        return self.has_own_template or (self.adopted is not None and self.adopted.own_tokenizer)
+
+    @property
+    def is_frozen_reference(self) -> bool:
+        """Whether the adapter that training started from is the reference, and not the base without it."""
+        return self.started_from is not None and self.config.get("reference_adapter") != "none"
+
+    @property
+    def pairs_per_step(self) -> int | None:
+        """Pairs of an optimiser step; None where it is not known."""
+        names = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_processes")
+        sizes = [size for name in names if isinstance(size := self.config.get(name), int)]
+        return math.prod(sizes) if len(sizes) == len(names) else None
+
+    @property
+    def test_pairs(self) -> int:
+        """Held-out pairs of its dataset."""
+        return self.dataset.test_pairs if self.dataset is not None else 0
 
     @property
     def options(self) -> JsonObject:
@@ -190,10 +317,10 @@ class RunManifest(Manifest):
         """This training and those before it that are known, newest first."""
         start, base = self.started_from, self.base
         before = AdapterRef.model_validate(start.model_dump(include=set(AdapterRef.model_fields))) if start else None
-        dataset = self.dataset.model_copy(update={"citation": None})
+        dataset = self.dataset and self.dataset.model_copy(update={"citation": None})
         this = Round(
             started_from=before, dataset=dataset, base=base.name, base_revision=base.revision, steps=self.steps,
-            **({"losses": self.config["loss_type"]} if "loss_type" in self.config else {}),
+            losses=self.losses,
         )  # fmt: skip
         return [this, *(start.rounds if start else ())]
 

@@ -13,16 +13,17 @@ from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample
 from hubdpo.artefacts.manifests.manifest import CARD_FILE
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.cards.commands import train_command
+from hubdpo.cards.commands import adopt_command, train_command
 from hubdpo.cards.fences import fence, one_line, visible, wrapped
 from hubdpo.cards.licences import Licence, data_remark
-from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods
+from hubdpo.cards.model.adopted import facts_of
+from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods_of
 from hubdpo.cards.model.rounds import adapter_words, round_rows
 from hubdpo.cards.model.serving import Adapter, problems, programs, vllm_rank
 from hubdpo.cards.render import Front, render
 from hubdpo.cards.results import LogLine, curve_rows, result_rows, start_verdict, verdict
 from hubdpo.config.flags import changed_options
-from hubdpo.config.objective import BELONGS_TO, LossOptions, uses_reference
+from hubdpo.config.objective import BELONGS_TO, LossOptions
 
 FILES = {
     "adapter_model.safetensors": "LoRA weights",
@@ -46,6 +47,12 @@ OWN_TEMPLATE = {
     "chat_template.jinja": "chat template of the training; `tokenizer_config.json` has it too",
 }
 """In place of a line of FILES, where the template is not the base's."""
+OWN_TOKENIZER = {"tokenizer.json": "tokenizer (with the other tokenizer files) of the adapter, not of the base model"}
+ADOPTED = {
+    "run.json": "what is known of the training, and the commit of the base model",
+    "metrics.jsonl": "training log of the tool that trained it",
+}
+"""In place of lines of FILES, for an adapter that another tool trained."""
 LONGEST_CITATION = 4_000
 """Longest citation of a dataset, in characters."""
 
@@ -85,28 +92,38 @@ def render_model_card(
 ) -> str:
     """Return the card of a release. `adapter` describes the weights, `log` has the lines of metrics.jsonl."""
     known = problems(adapter)
-    files = FILES | (OWN_TEMPLATE if run.config.get("chat_template") else {})
-    referenced = uses_reference(run.config["loss_type"])
+    files = FILES | (OWN_TEMPLATE if run.has_own_template else {}) | (ADOPTED if run.adopted is not None else {})
+    if run.has_own_tokenizer and not run.has_own_template:
+        files |= OWN_TOKENIZER
+    data = run.dataset
     loss = {name: value for name, value in run.config.items() if name in LossOptions.model_fields.keys() - SHOWN}
-    own = {name: loss[name] for name, of in BELONGS_TO.items() if of in run.config["loss_type"] and name in loss}
+    own = {name: loss[name] for name, of in BELONGS_TO.items() if of in run.losses and name in loss}
     shown = own | dict(changed_options(loss, LossOptions))
     # the entry of the data is copied from their card
-    entries = [*(paper.bibtex for paper in _methods(run)), TRL, run.dataset.citation]
+    entries = [
+        *(paper.bibtex for paper in _methods(run)),
+        *([TRL] if _is_of_trl(run) else []),
+        data.citation if data is not None else None,
+    ]
     plots = sorted(name for name in release.files if name.startswith("plots/") and name.endswith(".png"))
     return render(
         "adapter.md", _front_matter(run, evaluation, release),
-        release=release, adapter=adapter, run=run, config=run.config, base=run.base, data=run.dataset,
-        data_name=one_line(run.dataset.name), evaluation=evaluation, verdict=evaluation and verdict(evaluation),
-        results=result_rows(evaluation, beta=run.config["beta"] if referenced else None) if evaluation else [],
-        curve=curve_rows(log, taken=run.chosen.step if run.chosen else None), referenced=referenced,
-        method=method_of(run.config["loss_type"]),
+        release=release, adapter=adapter, run=run, config=run.config, base=run.base, data=data,
+        data_name=one_line(data.name) if data is not None else "",
+        evaluation=evaluation, verdict=evaluation and verdict(evaluation),
+        results=result_rows(evaluation, beta=run.beta if run.is_compared else None) if evaluation else [],
+        curve=curve_rows(log, taken=run.chosen.step if run.chosen else None), referenced=run.is_compared,
+        method=method_of(run), facts=facts_of(run) if run.adopted is not None else [],
+        read=[one_line(name) for name in (run.adopted.read if run.adopted is not None else ())],
+        left_out=[one_line(name) for name in (run.adopted.left_out if run.adopted is not None else ())],
         objective=[one_line(f"{name} {value}") for name, value in shown.items()],
         samples=[fence(_sample(sample)) for sample in (evaluation.samples if evaluation else ())],
         plots="\n\n".join(f"![{Path(path).stem} over the steps]({path})" for path in plots),
         programs={program.name: program for program in programs(adapter, known)}, problems=known,
         vllm_rank=vllm_rank(adapter.rank), lora_kind=_lora_kind(run),
-        template_kwargs=fence(json.dumps(run.config.get("chat_template_kwargs"), sort_keys=True), "json"),
-        remark=data_remark(run.dataset.license, run.started_from), reproduce=train_command(run),
+        template_kwargs=fence(json.dumps(run.template_kwargs, sort_keys=True), "json"),
+        remark=data_remark(data.license if data is not None else None, run.started_from),
+        reproduce=train_command(run) if run.adopted is None else adopt_command(run),
         files={name: text for name, text in files.items() if name in release.files or name == "hubdpo.json"},
         reference=_reference(run), started_from=adapter_words(run.started_from) if run.started_from else None,
         start_verdict=start_verdict(evaluation) if evaluation else "",
@@ -116,8 +133,8 @@ def render_model_card(
 
 
 def _reference(run: RunManifest) -> str:
-    is_frozen = run.started_from is not None and run.config.get("reference_adapter") != "none"
-    return f"reference: {'the adapter that training started from' if is_frozen else 'base model without the adapter'}"
+    start = "the adapter that training started from"
+    return f"reference: {start if run.is_frozen_reference else 'base model without the adapter'}"
 
 
 def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Release) -> Front:
@@ -128,12 +145,12 @@ def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Rele
         "base_model_relation": "adapter",
         **release.licence.front_matter(),
     }
-    if run.dataset.language:
+    if run.dataset is not None and run.dataset.language:
         front["language"] = list(run.dataset.language)
-    if run.dataset.repo_id:
+    if run.dataset is not None and run.dataset.repo_id:
         front["datasets"] = [run.dataset.repo_id]
-    front["tags"] = [f"base_model:adapter:{run.base.repo_id}", "lora", *_tags(run), "trl", "transformers", "hubdpo"]
-    if run.config["load_in_4bit"]:
+    front["tags"] = [f"base_model:adapter:{run.base.repo_id}", "lora", *_tags(run), "transformers", "hubdpo"]
+    if run.in_4bit:
         front["tags"].insert(2, "qlora")
     if evaluation is not None:
         front["metrics"] = ["accuracy"]
@@ -142,16 +159,17 @@ def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Rele
 
 
 def _result(run: RunManifest, evaluation: EvalReport) -> Front:
+    data = run.dataset
     dataset = {
-        "type": run.dataset.repo_id or "preference",
-        "name": one_line(run.dataset.name),
+        "type": (data and data.repo_id) or "preference",
+        "name": one_line(data.name) if data is not None else "held-out pairs",
         "config": "default",
         "split": evaluation.split,
     }
-    if run.dataset.revision:
-        dataset["revision"] = run.dataset.revision
+    if data is not None and data.revision:
+        dataset["revision"] = data.revision
     metrics = [("Log-likelihood preference accuracy, length-normalised", evaluation.adapter_accuracy)]
-    if uses_reference(run.config["loss_type"]):
+    if run.is_compared and run.beta is not None:
         metrics.append(("DPO implicit-reward accuracy", evaluation.reward_accuracy))
     return {
         "task": {"type": "text-generation", "name": "Preference ranking (held out)"},
@@ -173,7 +191,7 @@ def render_merged_card(manifest: MergeManifest, *, repo: str, version: str, lice
         template_kwargs=visible("".join(f", {name}={value!r}" for name, value in kwargs)),
         repo=repo, name=repo.partition("/")[2], tag=f"v{version}", m=manifest, base=manifest.base,
         data=manifest.dataset, adapter=manifest.adapter, licence=licence,
-        remark=data_remark(manifest.dataset.license, manifest.started_from),
+        remark=data_remark(manifest.dataset.license if manifest.dataset else None, manifest.started_from),
         started_from=adapter_words(manifest.started_from) if manifest.started_from is not None else None,
     )  # fmt: skip
 
@@ -184,9 +202,9 @@ def _merged_front_matter(manifest: MergeManifest, licence: Licence | None) -> Fr
         front |= {"base_model": manifest.base.repo_id, "base_model_relation": "merge"}
     if licence:
         front |= licence.front_matter()
-    if manifest.dataset.repo_id:
+    if manifest.dataset is not None and manifest.dataset.repo_id:
         front["datasets"] = [manifest.dataset.repo_id]
-    front["tags"] = [*manifest.method.lower().split(" + "), "trl", "merge", "hubdpo"]
+    front["tags"] = [*(manifest.method.lower().split(" + ") if manifest.method else []), "trl", "merge", "hubdpo"]
     return front
 
 
@@ -204,11 +222,17 @@ def _lora_kind(run: RunManifest) -> str:
 
 
 def _methods(run: RunManifest) -> list[Paper]:
-    return [*methods(run.config["loss_type"]), *([QLORA] if run.config["load_in_4bit"] else [])]
+    return [*methods_of(run), *([QLORA] if run.in_4bit else [])]
 
 
 def _tags(run: RunManifest) -> list[str]:
-    return [paper.name.lower() for paper in methods(run.config["loss_type"])]
+    tool = run.adopted.tool if run.adopted is not None else "trl"
+    return [*(method_of(run) or "").lower().replace(" + ", " ").split(), *([tool.lower()] if tool else [])]
+
+
+def _is_of_trl(run: RunManifest) -> bool:
+    """Tell whether TRL's trainers are behind a run, as they are behind those of all tools that are known."""
+    return run.adopted is None or run.adopted.tool is not None
 
 
 def _papers(run: RunManifest) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.objective import REFERENCE_FREE, uses_reference
 
 
@@ -52,11 +53,28 @@ TRL = """\
 
 
 def methods(losses: Sequence[str]) -> list[Paper]:
-    """Return the methods that a run combines: DPO, unless no loss compares with a reference, and those without."""
+    """Return the methods that losses combine: DPO, unless none compares with a reference, and those without.
+
+    None where the losses are not known.
+    """
+    if not losses:
+        return []
     free = [WITHOUT_REFERENCE[name] for name in dict.fromkeys(losses) if name in WITHOUT_REFERENCE]
     return [DPO, *free] if uses_reference(losses) else free
 
 
-def method_of(losses: Sequence[str]) -> str:
-    """Return the names of the methods that a run combines."""
-    return " + ".join(paper.name for paper in methods(losses))
+def methods_of(run: RunManifest) -> list[Paper]:
+    """Return the methods of a run; of an adopted adapter, the one that its files name, as far as it has a paper."""
+    named = run.adopted.method if run.adopted is not None else None
+    known = {paper.name: paper for paper in (DPO, *WITHOUT_REFERENCE.values())}
+    return methods(run.losses) or [paper for name, paper in known.items() if name == named]
+
+
+def method_of(run: RunManifest) -> str | None:
+    """Return the names of the methods of a run; None where they are not known."""
+    return names_of(run.losses) or (run.adopted.method if run.adopted is not None else None)
+
+
+def names_of(losses: Sequence[str]) -> str | None:
+    """Return the names of the methods that losses combine; None where the losses are not known."""
+    return " + ".join(paper.name for paper in methods(losses)) or None

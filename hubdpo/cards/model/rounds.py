@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from hubdpo.artefacts.manifests.run import AdapterRef, DatasetRef, Round
 from hubdpo.cards.fences import one_line
-from hubdpo.cards.model.citations import method_of
+from hubdpo.cards.model.citations import names_of
 
 Row = tuple[str, ...]
+UNKNOWN = "not known"
 
 
 def adapter_words(ref: AdapterRef) -> str:
@@ -23,15 +24,17 @@ def round_rows(rounds: Sequence[Round]) -> list[Row]:
     return [
         (
             f"{number}{', this one' if number == len(first_to_last) else ''}",
-            one_line(method_of(each.losses)),
+            one_line(names_of(each.losses) or UNKNOWN),
             adapter_words(each.started_from) if each.started_from is not None else "the base model",
-            _data_words(each.dataset),
-            f"{each.steps:,}",
+            data_words(each.dataset),
+            f"{each.steps:,}" if each.steps is not None else UNKNOWN,
         )
         for number, each in enumerate(first_to_last, start=1)
     ]
 
 
-def _data_words(data: DatasetRef) -> str:
+def data_words(data: DatasetRef | None) -> str:
+    if data is None:
+        return UNKNOWN
     at = f"at `{one_line(data.revision)}`" if data.revision else f"fingerprint `{one_line(data.fingerprint)}`"
     return f"`{one_line(data.repo_id or data.name)}` {at}, {data.train_pairs:,} pairs"

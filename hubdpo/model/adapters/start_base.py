@@ -55,7 +55,8 @@ def with_start(config: TrainConfig) -> tuple[TrainConfig, StartAdapter | None]:
 def _label(start: StartAdapter) -> str:
     ref = start.ref
     at = ref.version or (ref.revision or ref.sha256)[:12]
-    return f"{ref.name}@{at}{f', trained on {start.run.dataset.name}' if start.run is not None else ''}"
+    data = start.run.dataset if start.run is not None else None
+    return f"{ref.name}@{at}{f', trained on {data.name}' if data is not None else ''}"
 
 
 def check_fit(start: StartAdapter, config: TrainConfig, base: Snapshot) -> None:
@@ -137,14 +138,14 @@ def _say_what_differs(start: StartAdapter, config: TrainConfig) -> None:
         console.info(f"dropout   0, as usual for DPO; `--lora-dropout {dropout}` is what the adapter was trained with")
     if start.run is None:
         return
-    options = start.run.config
-    if (in_4bit := bool(options.get("load_in_4bit"))) != config.load_in_4bit:
+    in_4bit = start.run.in_4bit if start.run.in_4bit is not None or start.run.adopted else False
+    if in_4bit is not None and in_4bit != config.load_in_4bit:
         console.warn(f"the adapter was trained {PRECISION[in_4bit]}, and this run trains {PRECISION[not in_4bit]}")
         console.hint("--load-in-4bit" if in_4bit else "--no-load-in-4bit")
-    if (template := options.get("chat_template")) is not None and config.chat_template is None:
+    if (template := start.run.config.get("chat_template")) is not None and config.chat_template is None:
         console.warn(f"the adapter was trained with `--chat-template` {template}, and this run has none")
         console.hint(f"--chat-template {template if template in NAMES else quoted(start.folder / CHAT_TEMPLATE)}")
-    before, now = options.get("chat_template_kwargs") or {}, config.chat_template_kwargs or {}
+    before, now = start.run.template_kwargs or {}, config.chat_template_kwargs or {}
     if before != now:
         then, here = (json.dumps(kwargs, sort_keys=True) if kwargs else "none" for kwargs in (before, now))
         console.warn(f"the adapter was trained with `--chat-template-kwargs` {then}, and this run has {here}")

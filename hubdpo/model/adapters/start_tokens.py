@@ -22,7 +22,7 @@ def say_other_tokens(start: StartAdapter, config: TrainConfig, base: Snapshot) -
     own = FolderSnapshot(start.folder, all_files=True)
     template = template_of(own)
     # of a run of hubdpo it is known which template it was given
-    is_said = config.chat_template is not None or (start.run is not None and start.run.config.get("chat_template"))
+    is_said = config.chat_template is not None or (start.run is not None and start.run.has_own_template)
     if template is not None and not is_said and template != template_of(base):
         console.warn(f"`{start.ref.name}` has another chat template than `{base.name}`, whose template this run uses")
         if CHAT_TEMPLATE in own.files:

@@ -79,7 +79,7 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
         return ready
 
     device = pick_device(config.device)
-    in_4bit = bool(source.run.config.get("load_in_4bit")) and config.base_weights == "as-trained"
+    in_4bit = bool(source.run.in_4bit) and config.base_weights == "as-trained"
     console.info(f"base      {source.run.base.name}, {'NF4, de-quantised' if in_4bit else 'as it is stored'}")
     model, tokenizer = load_on_base(source.folder, source.base, device=device, load_in_4bit=in_4bit)
     plan = plan_weights(model, config.dtype, config.shard_bytes)
@@ -87,7 +87,7 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
     console.info(f"writing   {console.counted(len(plan.files), 'file')}, {plan.bytes / 1e6:,.1f} MB")
     write_weights(plan, new)
     _write_settings(settings, source, config, new)
-    template_kwargs = source.run.config.get("chat_template_kwargs")
+    template_kwargs = source.run.template_kwargs
     record = partial(record_probes, model, tokenizer, load_in_4bit=in_4bit, template_kwargs=template_kwargs)
     adapter, parameters = record(), plan.parameters
     with model.disable_adapter():
@@ -105,7 +105,7 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
     manifest = MergeManifest(
         hubdpo_version=__version__, adapter=source.ref, base=source.run.base, dataset=source.run.dataset,
         started_from=source.run.started_from, config=_lasting(config), dtype=config.dtype, dequantised=in_4bit,
-        parameters=parameters, method=method_of(source.run.config["loss_type"]),
+        parameters=parameters, method=method_of(source.run),
         chat_template_kwargs=template_kwargs, check=check,
         files={name: file_entry(new / name) for name in names},
     )  # fmt: skip
@@ -158,7 +158,7 @@ def _ready(config: MergeConfig, source: _Source) -> MergeManifest | None:
 def _licence(run: RunManifest) -> Licence | None:
     """Return the licence as far as it is known; `push` settles it."""
     try:
-        return adapter_licence(run.base, run.dataset.license, None, start=run.started_from)
+        return adapter_licence(run.base, run.dataset.license if run.dataset else None, None, start=run.started_from)
     except LicenceError:
         return None
 

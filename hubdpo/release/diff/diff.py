@@ -22,6 +22,7 @@ from hubdpo.artefacts.manifests.manifest import (
     verify_files,
 )
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.takes import plain
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
@@ -118,7 +119,7 @@ def compare(old: Snapshot, new: Snapshot, *, contents: bool = True) -> Diff:
         config=_options(config_of(old), config_of(new)),
         lineage=_options(_origin(old), _origin(new)),
         metrics=_metrics(old.evaluation, new.evaluation) if old.evaluation and new.evaluation else {},
-        same_test_data=old.run.dataset.fingerprint == new.run.dataset.fingerprint if old.run and new.run else None,
+        same_test_data=_same_data(old.run, new.run) if old.run and new.run else None,
         weights=_weights(old, new, kind) if kind != "dataset" and measured and differ is None else None,
         weights_differ=differ,
     )
@@ -208,9 +209,12 @@ def _origin(snapshot: Snapshot) -> Options:
     if base := base_of(snapshot):
         origin |= {"base": base.name, "base revision": base.revision}
     if run:
-        data = run.dataset
-        origin |= {"dataset": data.name, "dataset revision": data.revision, "dataset fingerprint": data.fingerprint}
-        origin |= {"training pairs": data.train_pairs, "steps": run.steps, "device": run.device}
+        if data := run.dataset:
+            origin |= {"dataset": data.name, "dataset revision": data.revision, "dataset fingerprint": data.fingerprint}
+            origin |= {"training pairs": data.train_pairs}
+        origin |= {"steps": run.steps, "device": run.device}
+        if run.adopted is not None:
+            origin |= {"trained by": run.adopted.words, "adopted from": run.adopted.source.place}
         origin |= run.versions
         if start := run.started_from:
             origin |= {"started from": start.name, "started from version": start.version}
@@ -223,6 +227,13 @@ def _origin(snapshot: Snapshot) -> Options:
     if manifest := run or snapshot.prepare or merge:
         origin["hubdpo"] = manifest.hubdpo_version
     return origin
+
+
+def _same_data(old: RunManifest, new: RunManifest) -> bool | None:
+    """Tell whether two runs have the same data; None where one of them does not know its own."""
+    if old.dataset is None or new.dataset is None:
+        return None
+    return old.dataset.fingerprint == new.dataset.fingerprint
 
 
 def _metrics(old: EvalReport, new: EvalReport) -> dict[str, Change]:

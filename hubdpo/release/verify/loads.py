@@ -59,7 +59,7 @@ def check_adapter(folder: Path) -> ProbeResult | None:
             hint="publish the run again",
         )
     recorded = Probes.read(folder / PROBES_FILE) if (folder / PROBES_FILE).exists() else None
-    in_4bit = bool(run.config.get("load_in_4bit"))
+    in_4bit = bool(run.in_4bit)
     console.info(f"loading the adapter on {name}@{revision[:12]}, {'NF4' if in_4bit else 'not quantised'}")
     with translate_errors(name):
         base = repeat(lambda: fetch(name, revision, allow_patterns=BASE_PATTERNS))

@@ -30,6 +30,7 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import TrainConfig
+from hubdpo.config.flags import quoted
 from hubdpo.errors import ArtefactError, ConfigError, Stopped
 from hubdpo.machine.endings import LAUNCHED
 from hubdpo.machine.refusals import existing
@@ -59,6 +60,11 @@ def check_output_folder(config: TrainConfig) -> RunManifest | None:
     if not (folder / RUN_FILE).exists():
         raise ConfigError(f"`{folder}` holds files that are not a run", hint="give another `--output-dir`")
     earlier, checkpoint = RunManifest.read(folder / RUN_FILE), newest_checkpoint(folder)
+    if earlier.adopted is not None:
+        raise ConfigError(
+            f"`{folder}` holds an adopted adapter, which another tool trained",
+            hint=f"--adapter {quoted(folder)} trains it further, into another `--output-dir`",
+        )
     if earlier.status == "running" and not any(folder.glob(f"checkpoint-*/{MARKER}")):
         return None
     damage = damage_of_results(folder, earlier) if earlier.status == "complete" else None

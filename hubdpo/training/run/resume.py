@@ -137,10 +137,10 @@ def _may_be_longer(earlier: RunManifest, config: TrainConfig) -> bool:
     return bool(before > 0 or config.num_train_epochs > earlier.config["num_train_epochs"])
 
 
-def _identity(base: BaseRef, dataset: DatasetRef, start: AdapterRef | None, sharding: str | None) -> Options:
+def _identity(base: BaseRef, dataset: DatasetRef | None, start: AdapterRef | None, sharding: str | None) -> Options:
     # each kind of sharding writes checkpoints of its own
     return {
-        "base": base.name, "base revision": base.revision, "dataset fingerprint": dataset.fingerprint,
+        "base": base.name, "base revision": base.revision, "dataset fingerprint": dataset and dataset.fingerprint,
         "adapter to start from": start.sha256 if start is not None else None, "sharding": sharding,
     }  # fmt: skip
 

@@ -41,7 +41,8 @@ class _Asking:
                 self._thread = self._start()
         self._thread.join(WAIT_S)
         if self._thread.is_alive():
-            return Data(None, f"the Hub is being asked for its dataset, `{self._manifest.dataset.name}`", is_asked=True)
+            name = self._manifest.dataset.name if self._manifest.dataset is not None else ""
+            return Data(None, f"the Hub is being asked for its dataset, `{name}`", is_asked=True)
         return self._data
 
     def _start(self) -> threading.Thread:
@@ -67,6 +68,8 @@ def data_of(run: Run, manifest: RunManifest, *, on_hub: bool) -> Data:
 
 def _found(run: Run, manifest: RunManifest) -> Data:
     ref, found = manifest.dataset, None
+    if ref is None:
+        return Data(None, "its dataset is not known: another tool trained it")
     try:
         if run.thing.data is not None:
             found = run.thing.data

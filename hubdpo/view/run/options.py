@@ -19,6 +19,7 @@ from hubdpo.view.run.log import STEP, Log
 from hubdpo.view.run.state import Run, chosen_run, manifest_of
 from hubdpo.view.thing import Thing
 
+UNKNOWN = "not known"
 OTHERS = "Other options"
 """Those that this version does not know."""
 READ_BY_NOTES = (STEP, "loss", "eval_loss", "eval_rewards/accuracies", "rewards/accuracies", "logps/chosen",
@@ -65,7 +66,7 @@ def options(asked: Asked, thing: Thing) -> Page:
 
 def _command(run: Run, manifest: RunManifest) -> str | None:
     """Return the command that trains such a run, None where only another machine knows where its base is."""
-    if manifest.base.repo_id is not None:
+    if manifest.adopted is None and manifest.base.repo_id is not None:
         return train_command(manifest)
     return train_again(run.folder, manifest).removesuffix(" --resume") if run.folder is not None else None
 
@@ -114,19 +115,23 @@ def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     return [(name, values) for name, values in columns.items() if len(set(values)) > 1]
 
 
-def named(ref: BaseRef | DatasetRef) -> str:
+def named(ref: BaseRef | DatasetRef | None) -> str:
+    if ref is None:
+        return UNKNOWN
     return f"{ref.repo_id}@{ref.revision[:12]}" if ref.repo_id and ref.revision else ref.repo_id or ref.name
 
 
 def _address_of_data(asked: Asked, manifest: RunManifest) -> str | None:
     """Return where the Hub that shows this page has the dataset, None in a server of one thing."""
     data = manifest.dataset
-    return f"/datasets/{data.repo_id}" if asked.base and data.repo_id else None
+    return f"/datasets/{data.repo_id}" if asked.base and data is not None and data.repo_id else None
 
 
 def _facts(run: Run, manifest: RunManifest) -> list[tuple[str, str]]:
-    facts = [(manifest.device, "device"), (f"{manifest.dataset.train_pairs:,}", "pairs to train on")]
-    facts.append((f"{manifest.dataset.test_pairs:,}", "held-out pairs"))
+    facts = [(manifest.device or UNKNOWN, "device")]
+    if manifest.dataset is not None:
+        facts.append((f"{manifest.dataset.train_pairs:,}", "pairs to train on"))
+        facts.append((f"{manifest.dataset.test_pairs:,}", "held-out pairs"))
     if manifest.train_seconds is not None:
         facts.append((duration(manifest.train_seconds), "training time"))
     if (speed := run.tokens_per_second) is not None:
@@ -180,7 +185,7 @@ def _from_the_metrics(log: Log, manifest: RunManifest) -> list[str]:
         return []
     return explain_metrics(
         _lines(log, until=manifest.chosen.step if manifest.chosen else None), losses=losses,
-        moved=config.moves_losses, learning_rate=rate, test_pairs=manifest.dataset.test_pairs,
+        moved=config.moves_losses, learning_rate=rate, test_pairs=manifest.test_pairs,
     )  # fmt: skip
 
 

@@ -89,7 +89,10 @@ def _why_none(run: Run) -> tuple[str, str]:
     manifest = manifest_of(run)
     if run.is_live:
         return "the held-out pairs are scored when the training ends", ""
-    if not manifest.dataset.test_pairs:
+    if manifest.dataset is None:
+        again = f"hubdpo evaluate {run.folder or run.title} --dataset USER/NAME"
+        return "another tool trained this adapter, and it was not evaluated on a dataset yet", again
+    if not manifest.test_pairs:
         return "the dataset of this run has no test split, so no pair was held out", ""
     again = f"hubdpo evaluate {run.folder or run.title}"
     return "this run has no scores of its pairs: an earlier version of hubdpo kept none, or it has not ended", again
@@ -126,6 +129,6 @@ def _with_text(data: Thing, text: str) -> tuple[list[int], int]:
 def _in_dataset(asked: Asked, manifest: RunManifest, data: Data) -> str | None:
     """Return the address of the dataset's own pages, where the Hub that shows this page has it."""
     ref = manifest.dataset
-    if not (asked.base and data.thing is not None and ref.repo_id):
+    if not (asked.base and data.thing is not None and ref is not None and ref.repo_id):
         return None
     return f"/datasets/{ref.repo_id}/viewer?split={SPLIT}&revision={ref.revision}&row="

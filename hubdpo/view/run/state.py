@@ -61,7 +61,7 @@ class Run:
     @property
     def step(self) -> int:
         done = self.manifest.steps if self.manifest is not None and self.manifest.status == "complete" else 0
-        return max(done, self.log.step)
+        return max(done or 0, self.log.step)
 
     @property
     def planned(self) -> int | None:

@@ -1,0 +1,53 @@
+"""What the card of an adopted adapter says of its training: what is known, and what is not."""
+
+from __future__ import annotations
+
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.cards.fences import one_line
+from hubdpo.cards.model.citations import method_of
+from hubdpo.cards.model.rounds import UNKNOWN, data_words
+
+Row = tuple[str, str]
+SETTINGS = {
+    "beta": "β", "learning_rate": "learning rate", "lr_scheduler_type": "schedule", "warmup_ratio": "warm-up, share",
+    "warmup_steps": "warm-up, steps", "num_train_epochs": "epochs", "optim": "optimiser",
+    "max_length": "maximum tokens of a pair", "chat_template_kwargs": "variables of the chat template",
+}  # fmt: skip
+"""Options with their labels."""
+NEEDED = SETTINGS.keys() - {"warmup_ratio", "warmup_steps", "chat_template_kwargs"}
+"""Those that have a row also where they are not known."""
+IN_4BIT = {True: "NF4", False: "none", None: UNKNOWN}
+
+
+def facts_of(run: RunManifest) -> list[Row]:
+    """Return (setting, value) of the training of an adopted adapter."""
+    if run.adopted is None:
+        raise ValueError("the run is hubdpo's own")
+    adopted, known = run.adopted, run.config
+    named = adopted.named_base
+    return [
+        ("trained by", adopted.words),
+        ("adopted from", _source(run)),
+        *([("base model by its own files", f"`{one_line(named)}`")] if named not in (None, run.base.repo_id) else []),
+        ("data", data_words(run.dataset) + (", as its publisher says" if run.dataset is not None else "")),
+        ("quantisation of the base model", IN_4BIT[run.in_4bit]),
+        ("method", f"{method_of(run) or UNKNOWN}, loss {' + '.join(run.losses) or UNKNOWN}"),
+        *((label, _value(known.get(name))) for name, label in SETTINGS.items() if name in {*known, *NEEDED}),
+        ("pairs of a step", f"{run.pairs_per_step:,}" if run.pairs_per_step is not None else UNKNOWN),
+        ("steps", f"{run.steps:,}" if run.steps is not None else UNKNOWN),
+        ("training time", f"{run.train_seconds:,.0f} s" if run.train_seconds is not None else UNKNOWN),
+        ("seed", _value(run.seed)),
+        ("software", ", ".join(f"{one_line(name)} {one_line(at)}" for name, at in run.versions.items()) or UNKNOWN),
+        ("hardware", _value(run.device)),
+    ]  # fmt: skip
+
+
+def _source(run: RunManifest) -> str:
+    assert run.adopted is not None
+    source = run.adopted.source
+    at = f" at `{source.revision}`" if source.revision else ", a local folder"
+    return f"`{one_line(source.name)}`{at}, weights SHA-256 `{source.sha256}`"
+
+
+def _value(value: object) -> str:
+    return UNKNOWN if value is None else f"`{one_line(str(value))}`"
