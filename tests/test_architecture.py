@@ -26,6 +26,7 @@ DRAWERS = {
         "untrusted",
         "tokenizer",
         "generation",
+        "sampling",
         "bases",
         "probes",
         "adapters",

@@ -9,7 +9,8 @@ that learned to end its answers with `<|im_end|>` would never stop if only the b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from hubdpo.model.untrusted import one_line_errors, read_json
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_ID = 2**31
 
@@ -40,27 +41,36 @@ def answer_chat(
     import torch
     from transformers import GenerationConfig
 
-    folder, inner = Path(tokenizer.name_or_path), causal_lm(model)
+    folder = Path(tokenizer.name_or_path)
     with one_line_errors(folder, "the chat template", error):
         inputs = encoded(tokenizer, chat, error=error).to(model.device)  # input_ids and mask, shaped (1, tokens)
-    stops = stop_ids(inner.generation_config.eos_token_id)
+    stops = stop_ids(causal_lm(model).generation_config.eos_token_id)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(stops), None)
-    # transformers fills what `greedy` leaves open from the config of the model, and PEFT has one of its own
-    holders = [holder for holder in (model, inner) if "generation_config" in vars(holder)]
-    before = [holder.generation_config for holder in holders]
-    try:
-        with one_line_errors(folder, "the model", error, "cannot answer"), torch.no_grad():
-            greedy = GenerationConfig(
-                do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=stops or None, pad_token_id=pad
-            )
-            for holder in holders:
-                holder.generation_config = greedy
+    with one_line_errors(folder, "the model", error, "cannot answer"), torch.no_grad():
+        greedy = GenerationConfig(
+            do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=stops or None, pad_token_id=pad
+        )
+        with generating_with(model, greedy):
             output = model.generate(**inputs, generation_config=greedy)
+    text: str = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return text.strip()
+
+
+@contextmanager
+def generating_with(model: PreTrainedModel | PeftModel, config: GenerationConfig) -> Iterator[None]:
+    """Let a model have another generation config in the body.
+
+    transformers fills what a config leaves open from that of the model, and PEFT has one of its own.
+    """
+    holders = [holder for holder in (model, causal_lm(model)) if "generation_config" in vars(holder)]
+    before = [holder.generation_config for holder in holders]
+    for holder in holders:
+        holder.generation_config = config
+    try:
+        yield
     finally:
         for holder, own_config in zip(holders, before, strict=True):
             holder.generation_config = own_config
-    text: str = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return text.strip()
 
 
 def stop_ids(eos_token_id: object) -> list[int]:

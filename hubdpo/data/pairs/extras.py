@@ -82,11 +82,17 @@ def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else []  # a column of this name may have been kept as text
 
 
+def prompt_of(row: Mapping[str, Any]) -> tuple[list[Message], str]:
+    """Return the prompt of a row of a dataset, and its tools as the JSON of a list, "" if there are none."""
+    tools = [tool if isinstance(tool, str) else dumped(tool) for tool in _listed(row.get(TOOLS))]
+    return list(map(packed, row["prompt"])), f"[{','.join(tools)}]" if tools else ""
+
+
 def example_of(row: Mapping[str, Any]) -> PreferenceExample:
     """Return the pair of a row of a dataset."""
-    tools = [tool if isinstance(tool, str) else dumped(tool) for tool in _listed(row.get(TOOLS))]
-    prompt, chosen, rejected = (list(map(packed, row[name])) for name in COLUMNS)
-    return PreferenceExample(prompt, chosen, rejected, tools=f"[{','.join(tools)}]" if tools else "")
+    prompt, tools = prompt_of(row)
+    chosen, rejected = (list(map(packed, row[name])) for name in COLUMNS[1:])
+    return PreferenceExample(prompt, chosen, rejected, tools=tools)
 
 
 def pack(example: PreferenceExample) -> str:

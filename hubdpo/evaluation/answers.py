@@ -1,0 +1,194 @@
+"""Let a model answer held-out prompts, and keep every answer as soon as there is one.
+
+Both models of a comparison get the same prompts, the same settings and the same random numbers, so that what differs
+between their answers is the adapter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hubdpo import console
+from hubdpo.artefacts.formats.messages import TOOLS, Message
+from hubdpo.data.pairs.example import Rejection
+from hubdpo.data.pairs.extras import dumped, prompt_of
+from hubdpo.data.tokens.encoder import ChatEncoder
+from hubdpo.evaluation.kept import Kept, Stored, key_of
+from hubdpo.model.log_probs import causal_lm
+from hubdpo.model.sampling import Sampling, generate, left_out_settings
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ANSWERS_FILE = "answers.jsonl"
+"""In the folder `evaluation` of a run: the answers of all models that were asked, see `Kept`."""
+COLUMNS = ("prompt", TOOLS)
+"""Columns of a split from which prompts are drawn."""
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A held-out prompt: its row of the test split, and the chat, whose last message is not the assistant's.
+
+    Each message has text for `role` and `content`, and what else it has in `extra` (hubdpo.data.pairs.extras). `tools`
+    is the JSON of a list, "" if there are none.
+    """
+
+    row: int
+    messages: tuple[Message, ...]
+    tools: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to the prompt of a row of the test split."""
+
+    row: int
+    text: str
+    tokens: int
+    """Without the stop token."""
+    ended: bool
+    """Whether the model ended it, within the tokens that it had."""
+
+
+def draw_prompts(rows: Iterable[Mapping[str, Any]], count: int, seed: int = SEED) -> list[Prompt]:
+    """Draw distinct prompts from rows of a dataset, by the order of a hash, and return them in the order of the rows.
+
+    The draw does not depend on the order of the rows, and a larger `count` adds prompts to those of a smaller one. The
+    row of a prompt is the first that has it. How many there were to draw from is told.
+    """
+    seen: set[bytes] = set()
+    total = 0
+
+    def ranked() -> Iterable[tuple[bytes, Prompt]]:
+        nonlocal total
+        for number, row in enumerate(rows):
+            total += 1
+            messages, tools = prompt_of(row)
+            content = dumped([seed, messages, tools]).encode()
+            rank = hashlib.sha256(content).digest()
+            if rank not in seen:
+                seen.add(rank)
+                yield rank, Prompt(number, tuple(messages), tools)
+
+    drawn = [prompt for _, prompt in heapq.nsmallest(count, ranked(), key=lambda each: each[0])]
+    if drawn:
+        console.info(
+            f"{console.counted(len(drawn), 'prompt')} to answer, of {len(seen):,} different ones in "
+            f"{console.counted(total, 'held-out row')}"
+        )
+    return sorted(drawn, key=lambda prompt: prompt.row)
+
+
+class _Asked(NamedTuple):
+    prompt: Prompt
+    ids: list[int]
+    key: str
+
+
+def answers_of(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    *,
+    kept: Kept,
+    model_key: str,
+    max_new_tokens: int,
+    batch_size: int,
+    name: str,
+) -> list[Answer]:
+    """Return the answers of a model to prompts, generated now or kept from before, in the order of the prompts.
+
+    They are drawn with the settings of the base's generation config, each with a seed of its own (model/sampling.py),
+    and end at its stop tokens or where the chat template ends a turn. `model_key` tells this model, its weights and
+    their type, from all others; `name` is how it is called here. A batch is kept as soon as it is there, so that a
+    killed evaluation loses one batch at most. A prompt without an answer, because it is too long or the chat template
+    refuses it, is left out and named.
+    """
+    encoder = ChatEncoder(tokenizer)
+    end = encoder.end_of_turn
+    sampling = Sampling.of(model, max_new_tokens=max_new_tokens, end_of_turn=end[1] if end else None)
+    asked = _encoded(prompts, encoder, model_key, sampling, _room(model))
+    if asked and (unused := left_out_settings(model)):
+        console.warn(f"the answers are drawn without `{'`, `'.join(unused)}` of the base's generation config")
+    # the longest first, so that memory runs out at once if at all; the batches are those of all prompts, also where
+    # some are kept, because numbers are rounded otherwise in a batch of another shape
+    ordered = sorted(asked, key=lambda each: -len(each.ids))
+    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    missing = {each.key for each in asked if not _is_whole(kept.get(each.key))}
+    was_training = model.training
+    model.eval()
+    with console.progress(f"answers of the {name}", len(asked)) as bar:
+        for batch in batches:
+            new = [each for each in batch if each.key in missing]
+            if new:
+                seeds = [_seed(each.ids) for each in new]
+                generated = generate(model, [each.ids for each in new], seeds, sampling)
+                kept.add(
+                    *(
+                        Stored(each.key, _result(each.prompt, name, tokenizer, made.ids, ended=made.ended))
+                        for each, made in zip(new, generated, strict=True)
+                    )
+                )
+            bar.advance(bar.task_ids[0], len(batch))
+    model.train(was_training)
+    return [_answer(each.prompt, kept.get(each.key) or {}) for each in asked]
+
+
+def _encoded(
+    prompts: Sequence[Prompt], encoder: ChatEncoder, model_key: str, sampling: Sampling, room: int | None
+) -> list[_Asked]:
+    """Return the prompts that can be answered, and tell the rows of the others."""
+    asked, refused, too_long = [], [], []
+    for prompt in prompts:
+        try:
+            ids = encoder.prompt(prompt.messages, prompt.tools)
+        except Rejection:
+            refused.append(prompt.row)
+            continue
+        if room is not None and len(ids) + sampling.max_new_tokens > room:
+            too_long.append(prompt.row)
+            continue
+        asked.append(_Asked(prompt, ids, key_of("answer", model_key, ids, sampling.facts())))
+    for rows, why in (
+        (refused, "the chat template refuses them or does not show a part of them"),
+        (too_long, f"with {sampling.max_new_tokens} tokens of an answer they are longer than the {room} of the model"),
+    ):
+        if rows:
+            named = console.listed([f"row {row}" for row in rows])
+            console.warn(f"{console.counted(len(rows), 'prompt')} not asked: {why} ({named} of the test split)")
+    return asked
+
+
+def _room(model: PreTrainedModel | PeftModel) -> int | None:
+    """Return how many tokens the model was made for, None if its config does not say."""
+    most = getattr(causal_lm(model).config.get_text_config(), "max_position_embeddings", None)
+    return most if isinstance(most, int) and most > 0 else None
+
+
+def _seed(ids: Sequence[int]) -> int:
+    return int.from_bytes(hashlib.sha256(repr((SEED, list(ids))).encode()).digest()[:7], "big")
+
+
+def _result(
+    prompt: Prompt, name: str, tokenizer: PreTrainedTokenizerBase, ids: list[int], *, ended: bool
+) -> dict[str, Any]:
+    text = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    return {"row": prompt.row, "model": name, "text": text, "tokens": len(ids), "ended": ended}
+
+
+def _is_whole(result: Mapping[str, Any] | None) -> bool:
+    """Whether a kept result is an answer; its file may have been edited."""
+    wanted = {"text": str, "tokens": int, "ended": bool}
+    return result is not None and all(isinstance(result.get(name), kind) for name, kind in wanted.items())
+
+
+def _answer(prompt: Prompt, result: Mapping[str, Any]) -> Answer:
+    # the row is that of this dataset: the same prompt may have been another row of another one
+    return Answer(prompt.row, result["text"], result["tokens"], result["ended"])
