@@ -262,7 +262,7 @@ class Config(BaseModel):
         words = []
         for field, metavar in metavars.items():
             values = given[field] if isinstance(given.get(field), list) else [given.get(field)]
-            words += [shlex.quote(str(value)) for value in values] if field in given else [metavar]
+            words += [shlex.quote(str(value)) for value in values] if field in given else [metavar.partition("|")[0]]
         return ConfigError(
             cls.needed(name, metavars[name]),
             hint=f"hubdpo {cls._command()} {' '.join(words)}",

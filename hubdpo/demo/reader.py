@@ -9,7 +9,7 @@ import sys
 def main(adapter: str, dataset: str) -> None:
     """Write one JSON line: how base and adapter rank the held-out pairs (see `EvalReport`)."""
     from hubdpo.data.load import load_preferences
-    from hubdpo.evaluation.scoring import score_pairs
+    from hubdpo.evaluation.ranking import score_pairs
     from hubdpo.model.adapters.load import load_adapter
 
     loaded = load_adapter(adapter)

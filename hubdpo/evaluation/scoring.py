@@ -1,46 +1,28 @@
-"""Score how base and adapter rank held-out pairs, and ask both the same few prompts.
-
-The prompts are fixed, so that a card shows typical answers and not chosen ones.
-"""
+"""Score answers: the log-probability that a model gives each of them, computed once for answers that pairs share."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hubdpo import console
-from hubdpo.artefacts.formats.pair_scores import COUNTS, MODELS, START, Numbers, columns_of
-from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample, StartScores, Stratum
-from hubdpo.artefacts.manifests.intervals import Accuracy, mcnemar
-from hubdpo.data.encoded.encoded import EncodedSplit
 from hubdpo.data.encoded.rows import SIDES, Row, TokenRows, sequence
-from hubdpo.data.tokens.tokenize import PairTokenizer, scored_places
-from hubdpo.errors import ArtefactError, UnsupportedBase
-from hubdpo.model.adapters.reference import has_reference, reference_active
-from hubdpo.model.generation import answer_chat
+from hubdpo.data.tokens.tokenize import scored_places
+from hubdpo.evaluation.kept import Kept, Stored
 from hubdpo.model.log_probs import answer_log_probs
-from hubdpo.secrets import find_secrets, redact
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 T = TypeVar("T")
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
-PROMPTS = (
-    "How do I keep basil alive on a windowsill?",
-    "Explain to a ten-year-old why the sky is blue.",
-    "Write two polite sentences that ask to move a meeting from Monday to Tuesday.",
-    "请用两句话介绍一下茶的历史。",
-)
-NEW_TOKENS = 48
 Once = Callable[[str, Callable[[], Any]], Any]
 """Returns what was made under a name before, or makes it."""
 
@@ -78,132 +60,44 @@ class Scores:
         return self.chosen_length < self.rejected_length
 
 
-class Scored(NamedTuple):
-    """The report on some pairs, and the columns `[pairs]` of `eval_pairs.jsonl`."""
+class Memo(NamedTuple):
+    """Where the scores by a model are kept, and the key of that model."""
 
-    report: EvalReport
-    pairs: dict[str, Numbers]
+    kept: Kept
+    model_key: str
 
-
-def score_pairs(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Iterable[Mapping[str, list[dict[str, str]]]],
-    *,
-    beta: float = 0.1,
-    max_length: int = 1024,
-    prompt_budget: int = 512,
-    batch_size: int = 4,
-) -> EvalReport:
-    """Score pairs in memory, as `score_encoded` does. The defaults are those of training."""
-    encoder = PairTokenizer(tokenizer, max_length=max_length, prompt_budget=prompt_budget)
-    rows = TokenRows.of(encoder.rows(examples))
-    return score_encoded(model, EncodedSplit(rows, encoder), beta=beta, batch_size=batch_size).report
+    def key(self, ids: npt.NDArray[np.int64], positions: list[int]) -> str:
+        """Return the key of the score of an answer: the model, all token ids, and the positions that count."""
+        parts = (self.model_key.encode(), ids.tobytes(), np.array(positions).tobytes())
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-def score_encoded(model: PeftModel, test: EncodedSplit, *, beta: float, batch_size: int, once: Once = anew) -> Scored:
-    """Score pairs with a PEFT model, its adapter on and off, and with its reference adapter where it has one.
-
-    A pair is ranked right when the chosen answer has the higher log-likelihood, divided by its length in tokens. The
-    reward margin is that of DPO's implicit reward (arXiv 2305.18290, equation 5). `once` keeps what does not depend on
-    the adapter for the next one. Raise ArtefactError when no pair can be scored.
-    """
-    rows, account = test.rows, test.account
-    if not len(rows):
-        why = "; ".join(account.dropped())
-        raise ArtefactError(f"no pair of the `test` split can be scored: {why}", hint=account.hint())
-    for sentence in account.dropped():
-        console.warn(f"`test` split: {sentence}")
-    was_training = model.training
-    model.eval()
-    adapter = scores_of(model, rows, batch_size, "adapter")
-
-    def of_base() -> Scores:
-        with model.disable_adapter():
-            return scores_of(model, rows, batch_size, "base")
-
-    def of_start() -> Scores:
-        with reference_active(model):
-            return scores_of(model, rows, batch_size, "adapter it started from")
-
-    base: Scores = once("scores of the base", of_base)
-    start: Scores | None = once("scores of the adapter it started from", of_start) if has_reference(model) else None
-    model.train(was_training)
-    before = start or base
-    # reward = beta * log(policy / reference) + a term that depends on the prompt alone and cancels in the margin
-    margins = beta * ((adapter.chosen - before.chosen) - (adapter.rejected - before.rejected))
-    gained, lost, p = mcnemar(base.are_right.tolist(), adapter.are_right.tolist())
-    report = EvalReport(
-        split="test",
-        pairs=len(rows),
-        reward_accuracy=_share(margins > 0),
-        reward_margin=fmean(margins),
-        base_accuracy=_share(base.are_right),
-        adapter_accuracy=_share(adapter.are_right),
-        longer_answer_accuracy=_share(base.chosen_longer),
-        base_margin=fmean(base.per_token),
-        adapter_margin=fmean(adapter.per_token),
-        base_summed_accuracy=_share(base.chosen > base.rejected),
-        adapter_summed_accuracy=_share(adapter.chosen > adapter.rejected),
-        only_adapter_right=gained,
-        only_base_right=lost,
-        mcnemar_p=p,
-        chosen_longer=_stratum(base, adapter, base.chosen_longer),
-        chosen_shorter=_stratum(base, adapter, base.chosen_shorter),
-        start=_start_scores(start, adapter) if start is not None else None,
-    )
-    scored = (base, adapter) if start is None else (base, adapter, start)
-    return Scored(report, _columns(rows, dict(zip((*MODELS, START), scored, strict=False))))
-
-
-def _columns(rows: TokenRows, scores: Mapping[str, Scores]) -> dict[str, Numbers]:
-    """Return what `eval_pairs.jsonl` holds of the scores by each model."""
-    any_scores = next(iter(scores.values()))
-    counts = (rows.row_numbers, any_scores.chosen_length, any_scores.rejected_length)
-    columns: dict[str, Numbers] = dict(zip(COUNTS, counts, strict=True))
-    for model, of in scores.items():
-        columns |= zip(columns_of(model), (of.chosen, of.rejected), strict=True)
-    return columns
-
-
-def _start_scores(start: Scores, adapter: Scores) -> StartScores:
-    gained, lost, p = mcnemar(start.are_right.tolist(), adapter.are_right.tolist())
-    return StartScores(
-        accuracy=_share(start.are_right), margin=fmean(start.per_token), only_adapter_right=gained,
-        only_start_right=lost, mcnemar_p=p,
-    )  # fmt: skip
-
-
-def _share(holds: Flags) -> Accuracy:
-    return Accuracy.of(int(holds.sum()), len(holds))
-
-
-def _stratum(base: Scores, adapter: Scores, members: Flags) -> Stratum | None:
-    """Return the accuracies on the pairs that are members of a stratum, None when there are none."""
-    if not members.any():
-        return None
-    shares = (_share(scores.are_right[members]) for scores in (base, adapter))
-    return Stratum(pairs=int(members.sum()), base=next(shares), adapter=next(shares))
-
-
-def scores_of(model: PeftModel, rows: TokenRows, batch_size: int, name: str) -> Scores:
+def scores_of(
+    model: PreTrainedModel | PeftModel, rows: TokenRows, batch_size: int, name: str, memo: Memo | None = None
+) -> Scores:
     """Score rows, twice `batch_size` answers a forward pass, the longest first.
 
-    An answer that several pairs share, after the same prompt, is scored once.
+    An answer that several pairs share, after the same prompt, is scored once, and one whose score is kept in `memo` not
+    at all.
     """
     import torch
 
     first, which = distinct_answers(rows)
-    sums, lengths = np.zeros(len(first)), np.zeros(len(first), dtype=np.int64)
-    tokens = rows.lengths[first // 2, 0] + rows.lengths[first // 2, 1 + first % 2]
-    order = np.argsort(-tokens, kind="stable")
-    with torch.no_grad(), console.progress(f"scoring with the {name}", len(first)) as bar:
+    answers = [_sequence(rows[place // 2], SIDES[place % 2]) for place in first.tolist()]
+    lengths = np.array([len(positions) for _, positions in answers])
+    keys = [memo.key(*answer) for answer in answers] if memo is not None else []
+    known = [memo.kept.get(key) for key in keys] if memo is not None else [None] * len(answers)
+    sums = np.array([result["sum"] if result is not None else np.nan for result in known])
+    order = np.argsort([-len(ids) for ids, _ in answers], kind="stable")
+    order = order[[known[place] is None for place in order]]
+    with torch.no_grad(), console.progress(f"scoring with the {name}", len(order)) as bar:
         for start in range(0, len(order), 2 * batch_size):
             batch = order[start : start + 2 * batch_size]
-            sequences = [_sequence(rows[place // 2], SIDES[place % 2]) for place in first[batch].tolist()]
             # sums of hundreds of float32 values, in float64 so that a sum keeps their precision
-            sums[batch] = [values.double().sum().item() for values in answer_log_probs(model, sequences)]
-            lengths[batch] = [len(positions) for _, positions in sequences]
+            values = answer_log_probs(model, [answers[place] for place in batch])
+            sums[batch] = [each.double().sum().item() for each in values]
+            if memo is not None:
+                memo.kept.add(*(Stored(keys[place], {"sum": float(sums[place])}) for place in batch))
             bar.advance(bar.task_ids[0], len(batch))
     chosen, rejected = which[0::2], which[1::2]
     return Scores(sums[chosen], sums[rejected], lengths[chosen], lengths[rejected])
@@ -231,30 +125,3 @@ def distinct_answers(rows: TokenRows) -> tuple[Places, Places]:
 def _sequence(row: Row, side: str) -> tuple[npt.NDArray[np.int64], list[int]]:
     """Return the ids of a prompt with an answer, and the positions of those that are scored."""
     return sequence(row, side).astype(np.int64), scored_places(row, side)
-
-
-def with_samples(
-    report: EvalReport, model: PeftModel, tokenizer: PreTrainedTokenizerBase, *, once: Once = anew
-) -> EvalReport:
-    """Return the report with greedy answers to PROMPTS, of NEW_TOKENS tokens at most, without and with the adapter."""
-    was_training = model.training
-    model.eval()
-
-    def of_base() -> list[str]:
-        with model.disable_adapter():
-            return [_answer(model, tokenizer, prompt) for prompt in PROMPTS]
-
-    base = once("answers of the base", of_base)
-    adapter = [_answer(model, tokenizer, prompt) for prompt in PROMPTS]
-    model.train(was_training)
-    samples = [
-        Sample(prompt=prompt, base=before, adapter=after)
-        for prompt, before, after in zip(PROMPTS, base, adapter, strict=True)
-    ]
-    return report.model_copy(update={"samples": samples})
-
-
-def _answer(model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    chat = [{"role": "user", "content": prompt}]
-    text = answer_chat(model, tokenizer, chat, max_new_tokens=NEW_TOKENS, error=UnsupportedBase)
-    return redact(text, find_secrets(text))

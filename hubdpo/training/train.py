@@ -21,6 +21,7 @@ from hubdpo.artefacts.folders.journal import Journal
 from hubdpo.artefacts.folders.kinds import RUN_FILES, entries_of
 from hubdpo.artefacts.folders.run_folder import remember_places, resume_command
 from hubdpo.artefacts.formats.pair_scores import to_lines
+from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE, EVAL_PAIRS_FILE, PROBES_FILE, RUN_FILE, write_atomic
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.model.plots import write_plots
@@ -29,7 +30,9 @@ from hubdpo.config.needs import check_needs
 from hubdpo.config.objective import uses_reference
 from hubdpo.data.encoded.encoded import EncodedSplit
 from hubdpo.errors import TrainingError
-from hubdpo.evaluation.scoring import score_encoded, with_samples
+from hubdpo.evaluation.models import Models
+from hubdpo.evaluation.ranking import score_encoded
+from hubdpo.evaluation.samples import samples_of
 from hubdpo.model.adapters.start import find_start
 from hubdpo.model.bases.find import check_base_options
 from hubdpo.model.device import pick_device
@@ -268,13 +271,14 @@ def _score(
             model, tokenizer, load_in_4bit=config.load_in_4bit, template_kwargs=config.chat_template_kwargs
         )
         if test is not None:
-            report, scores = score_encoded(model, test, beta=config.beta, batch_size=pairs, once=common.once)
-            report = with_samples(report, model, tokenizer, once=common.once)
+            models = Models(model)
+            ranking, scores = score_encoded(models, test, beta=config.beta, batch_size=pairs, once=common.once)
+            samples = samples_of(models, tokenizer, once=common.once)
     if rank() > 0:
         return
     probes.write(config.output_dir / PROBES_FILE)
     if test is not None:
-        report.write(config.output_dir / EVAL_FILE)
+        EvalReport(split="test", **dict(ranking), samples=samples).write(config.output_dir / EVAL_FILE)
         write_atomic(config.output_dir / EVAL_PAIRS_FILE, to_lines(scores))
     else:
         console.warn("the dataset has no test split, so the run has no eval.json")

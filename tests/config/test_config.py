@@ -38,7 +38,7 @@ def test_an_unknown_key_names_the_file_and_the_nearest_option(tmp_path: Path) ->
     ("config", "given", "message", "hint"),
     [
         (PushConfig, {"folder": "run"}, "`USER/NAME` is needed: repo to publish to", "hubdpo push run USER/NAME"),
-        (EvaluateConfig, {}, "`RUN` is needed: a complete run folder", "hubdpo evaluate RUN"),
+        (EvaluateConfig, {}, "`RUN|DIR|USER/NAME[@REV]` is needed: a run folder", "hubdpo evaluate RUN"),
         (PrepareConfig, {"source": ["a b", "c"]}, "option `--output-dir` is needed", "add `--output-dir DIR`"),
         (PrepareConfig, {"output_dir": "out"}, "`SOURCE...` is needed: files, folders", "hubdpo prepare SOURCE..."),
         (
@@ -256,6 +256,7 @@ def test_a_resumed_run_keeps_the_passes_that_it_had(
     assert (config.tokens_per_batch, config.checkpoint_layers) == (tokens, layers)
 
 
+NEEDED: dict[type[Config], dict[str, object]] = {TrainConfig: TRAIN, EvaluateConfig: {"model": "run"}}
 BESIDE: dict[str, dict[str, object]] = {
     "prompt": {"chosen": "c", "rejected": "r"},
     "answers": {"prompt": "p", "vote": "v"},
@@ -281,7 +282,7 @@ WORDS = {"loss_type": "sigmoid", "report_to": "wandb"}
 @pytest.mark.parametrize(("config", "name", "kind"), LISTS)
 def test_a_single_value_is_a_list_of_one(config: type[Config], name: str, kind: type, tmp_path: Path) -> None:
     value = WORDS.get(name, "en") if kind is str else 1.5
-    needed = TRAIN if config is TrainConfig else {"source": "x", "output_dir": "d"} | BESIDE.get(name, {})
+    needed = NEEDED.get(config, {"source": "x", "output_dir": "d"} | BESIDE.get(name, {}))
     (tmp_path / "c.yaml").write_text(f"{name}: {value}")
     for made in (
         config.build({**needed, name: value}),

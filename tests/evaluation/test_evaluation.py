@@ -23,22 +23,14 @@ from hubdpo.artefacts.manifests.manifest import file_entry
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.data.load import look_at_dataset
-from hubdpo.errors import ArtefactError, DataError, TrainingError
-from hubdpo.evaluation.scoring import NEW_TOKENS, PROMPTS, Scores, _stratum, score_pairs, scores_of, with_samples
+from hubdpo.errors import DataError, TrainingError
+from hubdpo.evaluation.models import Models
+from hubdpo.evaluation.ranking import _stratum, score_pairs
+from hubdpo.evaluation.samples import NEW_TOKENS, PROMPTS, samples_of
+from hubdpo.evaluation.scoring import Scores, scores_of
 from hubdpo.model.adapters.load import answer
 from hubdpo.model.log_probs import answer_log_probs
 from tests.near import assert_near
-
-
-@pytest.mark.parametrize(
-    ("given", "command"),
-    [("me/ad", "hf download me/ad --local-dir ad"), ("me/ad@v1", "hf download me/ad --revision v1 --local-dir ad")],
-)
-def test_an_adapter_on_the_hub_must_be_downloaded_first(given: str, command: str) -> None:
-    with pytest.raises(ArtefactError, match=f"no folder `{given}`, and evaluate needs the folder of a run") as caught:
-        evaluate(model=given)
-    assert caught.value.hint is not None
-    assert caught.value.hint.endswith(f"{command}, then `hubdpo evaluate ad`")
 
 
 @pytest.mark.parametrize(
@@ -94,15 +86,15 @@ def test_the_mean_of_two_shares_has_a_narrower_interval_than_either() -> None:
 def test_the_report_holds_the_answers_to_the_fixed_prompts(run_dir: Path) -> None:
     report = EvalReport.read(run_dir / "eval.json")
     assert [sample.prompt for sample in report.samples] == list(PROMPTS)
-    loaded = load_adapter(run_dir)
-    # `hubdpo load` gives the answers that the card shows
+    loaded = load_adapter(run_dir, load_in_4bit=False)
+    # the answers that the card shows are those of the original weights, which other programs load
     assert answer(loaded, PROMPTS[0], max_new_tokens=NEW_TOKENS) == report.samples[0].adapter
     for name, weight in loaded.model.named_parameters():
         if "lora_B" in name:
             weight.data.mul_(1000)
-    again = with_samples(report, loaded.model, loaded.tokenizer)
-    assert [sample.base for sample in again.samples] == [sample.base for sample in report.samples]
-    assert any(sample.base != sample.adapter for sample in again.samples)
+    again = samples_of(Models(loaded.model), loaded.tokenizer)
+    assert [sample.base for sample in again] == [sample.base for sample in report.samples]
+    assert any(sample.base != sample.adapter for sample in again)
 
 
 def test_the_report_counts_the_pairs_whose_scores_are_kept(run_dir: Path) -> None:
@@ -177,10 +169,10 @@ def test_scoring_keeps_no_cache_of_keys_and_values(
 @pytest.mark.parametrize(
     ("place", "pairs", "hint"),
     [
-        ("score_encoded", 8, "--per-device-eval-batch-size 4"),
-        ("with_samples", 2, "--per-device-eval-batch-size 1"),
-        ("compare_probes", 1, "--device cpu"),
-        ("load_base", 4, "--device cpu"),
+        ("evaluate.score_encoded", 16, "--per-device-eval-batch-size 8"),
+        ("evaluate.samples_of", 2, "--per-device-eval-batch-size 1"),
+        ("evaluate.compare_probes", 1, "--device cpu"),
+        ("load.load_base", 4, "--device cpu"),
     ],
 )
 def test_out_of_memory_is_told_with_the_next_command(
@@ -190,7 +182,7 @@ def test_out_of_memory_is_told_with_the_next_command(
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
     before = (run_dir / "eval.json").read_bytes()
-    monkeypatch.setattr(f"hubdpo.evaluation.evaluate.{place}", failing)
+    monkeypatch.setattr(f"hubdpo.evaluation.{place}", failing)
     with pytest.raises(TrainingError, match="out of memory|no room for the base") as caught:
         evaluate(model=run_dir, per_device_eval_batch_size=pairs)
     assert hint in (caught.value.hint or "")
@@ -200,12 +192,12 @@ def test_out_of_memory_is_told_with_the_next_command(
 def test_a_dataset_is_read_at_the_commit_that_was_looked_at(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = look_at_dataset(str(remembered_folder(run_dir, "dataset")))[0]
     pinned = f"me/data@{'a' * 40}"
-    monkeypatch.setattr("hubdpo.evaluation.evaluate.look_at_dataset", lambda ref: (manifest, pinned))
+    monkeypatch.setattr("hubdpo.evaluation.held_out.look_at_dataset", lambda ref, trains: (manifest, pinned))
 
-    def load(ref: str) -> None:
+    def load(ref: str, trains: bool) -> None:
         raise DataError(f"loads {ref}")
 
-    monkeypatch.setattr("hubdpo.evaluation.evaluate.open_dataset", load)
+    monkeypatch.setattr("hubdpo.evaluation.held_out.open_dataset", load)
     with pytest.raises(DataError, match=f"loads {pinned}"):
         evaluate(model=run_dir, dataset="me/data")
 

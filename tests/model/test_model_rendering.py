@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 from hubdpo.data.tokens import encoder
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase
-from hubdpo.evaluation.scoring import PROMPTS, _answer
+from hubdpo.evaluation.samples import PROMPTS, _answer
 from hubdpo.model.probes import PAIRS, _encode
 from hubdpo.model.tokenizer import load as tokenizer_load
 from hubdpo.model.tokenizer import rendering

@@ -123,7 +123,8 @@ class FurtherDataset(Part):
     """How the models rank the pairs of a further dataset."""
 
     dataset: EvaluatedDataset
-    as_trained: Ranking | None = None
+    as_trained: Ranking
+    """On the base as for the first dataset."""
     original: Ranking | None = None
 
 
@@ -140,6 +141,8 @@ class EvalReport(Ranking, Manifest):
     """The other adapter that ranked these pairs too."""
     further: list[FurtherDataset] = Field(default_factory=list)
     samples: list[Sample] = Field(default_factory=list)
+    samples_weights: str | None = None
+    """How the base of the samples was loaded; None in hubdpo 0.4 and earlier, where it was as in training."""
 
 
 class Probe(BaseModel):

@@ -20,6 +20,7 @@ from hubdpo.hub.client import called
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.reference import checked_name
 from hubdpo.model.adapters.check import check_adapter_files, check_on_base
+from hubdpo.model.adapters.reference import POLICY, load_weights
 from hubdpo.model.bases.find import base_folder
 from hubdpo.model.bases.load import load_base
 from hubdpo.model.device import check_device_map, pick_device
@@ -119,8 +120,16 @@ def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
     return model
 
 
-def restore_bits(model: PeftModel, file: Path) -> None:
-    """Give the adapter the bits of its file: on a base in 16 bits PEFT rounds it to these, though it is float32 after.
+def attach_another(model: PeftModel, folder: Path, name: str) -> None:
+    """Add a second adapter, of a folder, to a PEFT model under a name. Raise ArtefactError when it does not fit."""
+    adapter = check_adapter_files(folder)
+    check_on_base(adapter, [module for module, _ in model.get_base_model().named_modules() if module])
+    load_weights(model, folder, name)
+    restore_bits(model, folder / ADAPTER_WEIGHTS, name)
+
+
+def restore_bits(model: PeftModel, file: Path, name: str = POLICY) -> None:
+    """Give an adapter the bits of its file: on a base in 16 bits PEFT rounds it to these, though it is float32 after.
 
     The tensors of a state dict share their memory with the model.
     """
@@ -128,9 +137,10 @@ def restore_bits(model: PeftModel, file: Path) -> None:
     from safetensors.torch import load_file
 
     stored = load_file(file) if file.is_file() else {}
-    for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items():
-        if name in stored and tensor.shape == stored[name].shape:
-            tensor.copy_(stored[name])
+    state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    for key, tensor in state.items():
+        if key in stored and tensor.shape == stored[key].shape:
+            tensor.copy_(stored[key])
 
 
 def answer(loaded: LoadedAdapter, prompt: str, *, max_new_tokens: int = 64) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,13 +55,18 @@ def load_weights(model: PeftModel, folder: Path, name: str) -> None:
 
 
 @contextmanager
-def reference_active(model: PeftModel) -> Iterator[None]:
-    """Run the reference adapter in the body in place of the trained one."""
-    model.set_adapter(REFERENCE)
+def adapter_active(model: PeftModel, name: str) -> Iterator[None]:
+    """Run another adapter of the model in the body, in place of the trained one."""
+    model.set_adapter(name)
     try:
         yield
     finally:
         model.set_adapter(POLICY)
+
+
+def reference_active(model: PeftModel) -> AbstractContextManager[None]:
+    """Run the reference adapter in the body in place of the trained one."""
+    return adapter_active(model, REFERENCE)
 
 
 def has_reference(model: PeftModel) -> bool:

@@ -1,0 +1,238 @@
+"""Find what is evaluated: the adapter of a run, a release or another tool, or a whole model. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubdpo.artefacts.folders.kinds import EVALUATED_FILES, read_run
+from hubdpo.artefacts.folders.model_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_PATTERNS,
+    ADAPTER_WEIGHTS,
+    BASE_PATTERNS,
+    CHAT_TEMPLATE,
+    CONFIG,
+    TOKENIZER_CONFIG,
+)
+from hubdpo.artefacts.folders.run_folder import remembered_folder
+from hubdpo.artefacts.formats.bounded import JsonObject, shortened
+from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE, fingerprint
+from hubdpo.artefacts.manifests.merge import MergeManifest
+from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
+from hubdpo.config import EvaluateConfig
+from hubdpo.config.repo_id import is_repo_id
+from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.hub.open import open_snapshot
+from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
+from hubdpo.hub.versions import parse_tag
+from hubdpo.model.adapters.check import check_adapter_files
+from hubdpo.model.adapters.start import StartAdapter, find_start
+from hubdpo.model.bases.find import Base, base_folder, find_base, named_as_base
+from hubdpo.model.untrusted import AGAIN, read_json
+
+WHOLE = (CONFIG, "*.safetensors")
+"""Files that decide what a whole model computes."""
+GIVE_BASE = "add `--model-name-or-path BASE`"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An adapter, or a whole model, and what is known of its training.
+
+    `is_local` says whether its folder was named, and not a repo on the Hub.
+    """
+
+    ref: AdapterRef
+    folder: Path
+    is_local: bool
+    run: RunManifest | None = None
+    merge: MergeManifest | None = None
+    is_whole: bool = False
+
+    @property
+    def template_kwargs(self) -> JsonObject | None:
+        """Variables with which the chat template was rendered in training."""
+        return self.run.template_kwargs if self.run is not None else None
+
+    @property
+    def is_run_folder(self) -> bool:
+        return self.is_local and self.run is not None
+
+    @property
+    def key(self) -> str:
+        """The hash of the files that decide what it computes beside its base."""
+        return content_key(
+            self.folder, (CONFIG, "*.safetensors") if self.is_whole else (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+        )
+
+    def tokenizer_folder(self, base: Path) -> Path:
+        """Return the folder with the tokenizer of the training: the base's, unless the adapter has its own."""
+        if self.run is not None:
+            return self.folder if self.run.has_own_tokenizer else base
+        has_template = any((self.folder / name).is_file() for name in (CHAT_TEMPLATE, TOKENIZER_CONFIG))
+        return self.folder if self.is_whole or has_template else base
+
+    def output_dir(self, config: EvaluateConfig) -> Path:
+        """Return the folder for the results: that of the option, the run folder, or one named after the model."""
+        if config.output_dir is not None:
+            return config.output_dir
+        return self.folder if self.is_run_folder else Path(f"evaluation-{self.ref.name.rpartition('/')[2]}")
+
+    def datasets(self, config: EvaluateConfig) -> list[str]:
+        """Return the datasets to evaluate on. Raise ConfigError where none is given and none is known."""
+        if config.dataset:
+            return list(dict.fromkeys(config.dataset))
+        source = self.run or self.merge
+        data = source.dataset if source is not None else None
+        if data is not None and data.repo_id:
+            return [f"{data.repo_id}@{data.revision}"]
+        if self.is_run_folder and (local := remembered_folder(self.folder, "dataset")) is not None:
+            return [str(local)]
+        if self.is_run_folder and data is not None:
+            raise ConfigError(f"the dataset folder `{data.name}` is gone", hint="give it with `--dataset DIR`")
+        raise ConfigError(
+            f"`{config.model}` does not say where the pairs are that were held out",
+            hint="add `--dataset DIR`, or `--dataset USER/NAME`",
+        )
+
+    def in_4bit(self, config: EvaluateConfig) -> bool:
+        """Return whether the training had the base in NF4, by its run, else by the option.
+
+        Raise ConfigError where they contradict each other.
+        """
+        known = self.run.in_4bit if self.run is not None else None
+        if known is not None and config.load_in_4bit not in (None, known):
+            raise ConfigError(
+                f"`{config.model}` was trained {'on NF4 weights' if known else 'without NF4'}",
+                hint="leave `--load-in-4bit` out; `--base-weights original` measures without NF4",
+            )
+        return bool(known if known is not None else config.load_in_4bit)
+
+
+def find_subject(config: EvaluateConfig) -> Subject:
+    """Find the model to evaluate.
+
+    Raise ArtefactError for anything but an adapter or a model, for a run that is not finished or was changed, and for
+    an adapter that is not LoRA; HubError when the Hub does not have it.
+    """
+    files = open_snapshot(config.model, repo_type="model")
+    is_local = files.commit is None
+    if RUN_FILE in files.files or (is_local and not {ADAPTER_CONFIG, CONFIG} & files.files.keys()):
+        folder = files.fetch([*ADAPTER_PATTERNS, *EVALUATED_FILES])
+        run = read_run(folder, but=EVALUATED_FILES, hint=None if is_local else AGAIN)
+        check_adapter_files(folder)
+        return Subject(_ref(files), folder, is_local, run=run)
+    if ADAPTER_CONFIG in files.files:
+        folder = files.fetch(ADAPTER_PATTERNS)
+        check_adapter_files(folder)
+        return Subject(_ref(files), folder, is_local)
+    if CONFIG not in files.files:
+        raise ArtefactError(
+            f"`{config.model}` holds neither an adapter nor a model: it has no {ADAPTER_CONFIG} and no {CONFIG}",
+            hint="check the name",
+        )
+    if MERGE_FILE not in files.files and config.model_name_or_path is None:
+        raise ConfigError(f"`{config.model}` is a whole model, and names no base to compare with", hint=GIVE_BASE)
+    return Subject(_ref(files), files.fetch(BASE_PATTERNS), is_local, merge=files.merge, is_whole=True)
+
+
+def _ref(files: Snapshot) -> AdapterRef:
+    weights = ADAPTER_WEIGHTS if ADAPTER_WEIGHTS in files.files else CONFIG
+    name = files.name if files.commit else Path(files.name).resolve().name
+    path = files.path(weights) or files.fetch([weights]) / weights
+    return AdapterRef(
+        name=name, repo_id=name if files.commit else None, revision=files.commit,
+        version=files.revision if parse_tag(files.revision or "") else None,
+        sha256=FolderSnapshot(path.parent).digest(weights),
+    )  # fmt: skip
+
+
+def content_key(folder: Path, patterns: tuple[str, ...]) -> str:
+    """Return the hash of the files of a folder that match the patterns."""
+    files = FolderSnapshot(folder, all_files=True)
+    names = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
+    return fingerprint({name: files.digest(name) for name in names})
+
+
+def find_base_of(subject: Subject, config: EvaluateConfig) -> Base:
+    """Find the base of a model. Raise ConfigError, with the option for it, when it names none that can be had."""
+    named = subject.run or subject.merge
+    own_template = subject.tokenizer_folder(Path()) == subject.folder
+    name, revision = config.model_name_or_path, named.base.revision if named is not None else None
+    if name is None and named is not None and named.base.repo_id is None:
+        folder = subject.folder if subject.is_local else None
+        name = str(base_folder(named.base, folder, hint="give it with `--model-name-or-path DIR`"))
+    elif name is None and named is not None:
+        name = named.base.repo_id
+    elif name is None:
+        name, revision = _named_by_adapter(subject)
+    with named_as_base():
+        return find_base(str(name), None if "@" in str(name) else revision, needs_template=not own_template)
+
+
+def _named_by_adapter(subject: Subject) -> tuple[str, str | None]:
+    """Return name and revision of the base in adapter_config.json; a repo could name any folder of this machine."""
+    settings = read_json(subject.folder / ADAPTER_CONFIG)
+    name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
+    if isinstance(name, str) and (
+        (subject.is_local and Path(name).is_dir()) or is_repo_id(name, owner_required=False)
+    ):  # fmt: skip
+        return name, revision if isinstance(revision, str) else None
+    raise ConfigError(
+        f"`{subject.ref.name}` names the base {shortened(repr(name), 100)}, which is not on this machine",
+        hint=GIVE_BASE,
+    )
+
+
+def find_reference(config: EvaluateConfig, subject: Subject) -> StartAdapter | None:
+    """Return the adapter that a run started from, where it is the reference of the rewards.
+
+    Raise ConfigError when it is gone, or was changed.
+    """
+    run = subject.run
+    ref = run.started_from if run is not None else None
+    if run is None or ref is None or not run.is_frozen_reference or not run.is_compared:
+        return None
+    name, here = config.adapter, remembered_folder(subject.folder, "adapter") if subject.is_local else None
+    if name is None and (here is not None or ref.repo_id is not None):
+        name = str(here) if here is not None else f"{ref.repo_id}@{ref.revision}"
+    if name is None:
+        raise ConfigError(
+            f"the adapter folder `{ref.name}`, from which the run started, is gone", hint="give it with `--adapter DIR`"
+        )
+    start = find_start(name)
+    if start.ref.sha256 != ref.sha256:
+        raise ConfigError(
+            f"`{name}` holds other weights than those that the run started from", hint="give them with `--adapter`"
+        )
+    return start
+
+
+def find_other(config: EvaluateConfig, subject: Subject, base: Base) -> Subject | None:
+    """Return the adapter to compare with. Raise ConfigError unless it is an adapter of the same base."""
+    if config.against is None:
+        return None
+    if subject.is_whole:
+        raise ConfigError(
+            "`--against` compares two adapters, and this is a whole model", hint="evaluate each of them by itself"
+        )
+    other = find_subject(config.model_copy(update={"model": config.against}))
+    if other.is_whole:
+        raise ConfigError(f"`{config.against}` is a whole model, not an adapter", hint="give an adapter")
+    if check_adapter_files(other.folder).is_built_in_full:
+        raise ConfigError(
+            f"`{config.against}` changes the base when it is loaded, so it cannot stand beside another adapter",
+            hint=f"hubdpo evaluate {config.against}",
+        )
+    named = (
+        other.run.base.repo_id
+        if other.run is not None
+        else read_json(other.folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    )
+    if config.model_name_or_path is None and base.ref.repo_id is not None and named != base.ref.repo_id:
+        raise ConfigError(
+            f"`{config.against}` is an adapter of {shortened(str(named), 100)}, not of {base.ref.repo_id}",
+            hint="give an adapter of the same base; where it is a copy of it, name it with `--model-name-or-path`",
+        )
+    return other
