@@ -12,19 +12,26 @@ tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hubdpo import console
+from hubdpo.artefacts.manifests.intervals import Interval
 from hubdpo.artefacts.manifests.sweep import Divergence
 from hubdpo.data.encoded.rows import SIDES, sequence
 from hubdpo.data.tokens.tokenize import scored_places
 from hubdpo.model.adapters.reference import has_reference, reference_active
+from hubdpo.model.log_probs import causal_lm
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
+    from transformers import PreTrainedModel
 
+Running = Callable[[], "AbstractContextManager[PeftModel | PreTrainedModel]"]
 MOST_PAIRS = 16
 """The first held-out pairs, which suffice for two digits and cost less than scoring all of them."""
 LOGITS_AT_ONCE, SUMMED_AT_ONCE = 256, 64
@@ -34,38 +41,49 @@ for Qwen2's vocabulary 0.6 GB and 0.2 GB in float32."""
 
 def kl_to_reference(model: PeftModel, rows: Sequence[Mapping[str, Any]]) -> Divergence:
     """Return the mean KL of a PEFT model to its reference: the base, or the reference adapter where it has one."""
-    import torch
+
+    @contextmanager
+    def reference() -> Iterator[PeftModel]:
+        with reference_active(model) if has_reference(model) else model.disable_adapter():
+            yield model
 
     was_training = model.training
     model.eval()
-    total, tokens = 0.0, 0
+    found = kl_between(lambda: nullcontext(model), reference, rows)
+    model.train(was_training)
+    return found
+
+
+def kl_between(policy: Running, reference: Running, rows: Sequence[Mapping[str, Any]]) -> Divergence:
+    """Return the mean KL of one model to another, each of which runs, in evaluation mode, in a context of its own."""
+    import torch
+
+    totals, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
     with torch.no_grad(), console.progress("KL to the reference", len(rows)) as bar:
-        for row in rows:
+        for place, row in enumerate(rows):
             answers = [torch.from_numpy(sequence(row, side)).long() for side in SIDES]
             # [2, T]; padding is on the right, where the causal mask hides it
-            ids = torch.nn.utils.rnn.pad_sequence(answers, batch_first=True).to(model.device)
-            scored = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
+            ids = torch.nn.utils.rnn.pad_sequence(answers, batch_first=True)
+            scored = torch.zeros(ids.shape, dtype=torch.bool)
             for answer, side in zip(scored, SIDES, strict=True):
                 answer[scored_places(row, side)] = True
             # both answers follow the same prompt; the logits at t - 1 predict the token at t
-            for at in torch.arange(len(row["prompt_ids"]), ids.shape[1], device=ids.device).split(LOGITS_AT_ONCE):
+            for at in torch.arange(len(row["prompt_ids"]), ids.shape[1]).split(LOGITS_AT_ONCE):
                 wanted = scored[:, at]
-                total += _summed(_logits(model, ids, at - 1)[wanted], _reference_logits(model, ids, at - 1)[wanted])
-                tokens += int(wanted.sum())
+                logits = (_logits(running, ids, at - 1)[wanted] for running in (policy, reference))
+                totals[place] += _summed(*logits)
+                tokens[place] += int(wanted.sum())
             bar.advance(bar.task_ids[0])
-    model.train(was_training)
-    return Divergence(value=total / tokens, tokens=tokens, pairs=len(rows))
+    interval = Interval.of_mean(totals / tokens, tokens)
+    return Divergence(value=interval.value, tokens=int(tokens.sum()), pairs=len(rows), interval=interval)
 
 
-def _logits(model: PeftModel, ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+def _logits(running: Running, ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """Return the logits [2, positions, vocabulary] at positions of both answers."""
-    logits: torch.Tensor = model.get_base_model()(input_ids=ids, use_cache=False, logits_to_keep=at).logits
-    return logits if logits.shape[1] == len(at) else logits[:, at]  # a family that computes all of them
-
-
-def _reference_logits(model: PeftModel, ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    with reference_active(model) if has_reference(model) else model.disable_adapter():
-        return _logits(model, ids, at)
+    with running() as model:
+        ids, at = ids.to(model.device), at.to(model.device)
+        logits: torch.Tensor = causal_lm(model)(input_ids=ids, use_cache=False, logits_to_keep=at).logits
+        return logits if logits.shape[1] == len(at) else logits[:, at]  # a family that computes all of them
 
 
 def _summed(policy: torch.Tensor, reference: torch.Tensor) -> float:

@@ -42,3 +42,17 @@ def test_the_same_values_have_the_same_interval_however_many_are_drawn_at_once(m
 def test_no_values_have_no_mean() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Interval.of_mean([])
+
+
+@pytest.mark.parametrize("most", [20_000, 50])
+def test_a_weighted_mean_is_that_of_all_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(intervals, "MOST_RESAMPLED", most)
+    draws = np.random.default_rng(5)
+    tokens = draws.integers(1, 40, 300)
+    sums = draws.normal(2.0, 0.5, 300) * tokens
+    found = Interval.of_mean(sums / tokens, tokens)
+    assert found.value == pytest.approx(sums.sum() / tokens.sum())
+    # the delta method: the variance of a ratio of two means
+    error = np.sqrt(((sums - found.value * tokens) ** 2).mean() / 300) / tokens.mean()
+    assert (found.low, found.high) == pytest.approx((found.value - 1.96 * error, found.value + 1.96 * error), abs=0.01)
+    assert found != Interval.of_mean(sums / tokens)

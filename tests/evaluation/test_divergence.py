@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hubdpo.evaluation import divergence
-from hubdpo.evaluation.divergence import kl_to_reference
+from hubdpo.evaluation.divergence import kl_between, kl_to_reference
 from hubdpo.model.adapters.load import attach_adapter
 from hubdpo.model.adapters.reference import add_reference
 from tests.near import assert_near
@@ -57,6 +58,8 @@ def test_the_kl_is_that_of_the_definition(
     model.eval()
     value, tokens = expected(model)
     assert (found.tokens, found.pairs) == (tokens, 2)
+    assert found.interval is not None
+    assert found.interval.low < found.value < found.interval.high
     assert value > 1e-6
     assert_near(found.value, value, share=1e-3)
 
@@ -65,3 +68,13 @@ def test_a_reference_adapter_takes_the_place_of_the_base(tiny_base: Path, run_di
     model = attach_adapter(AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32), run_dir)
     add_reference(model, run_dir)
     assert abs(kl_to_reference(model, ROWS).value) < 1e-7
+
+
+def test_two_models_without_adapters_are_compared_too(model: torch.nn.Module, tiny_base: Path, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32).eval()
+    other = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32).eval()
+    for weight in other.parameters():
+        weight.data.mul_(1.01)
+    found = kl_between(lambda: nullcontext(other), lambda: nullcontext(base), ROWS)
+    assert found.value > 1e-6
+    assert kl_between(lambda: nullcontext(base), lambda: nullcontext(base), ROWS).value == 0

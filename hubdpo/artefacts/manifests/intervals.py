@@ -70,24 +70,29 @@ class Interval(BaseModel):
     high: Number
 
     @classmethod
-    def of_mean(cls, values: Sequence[float] | npt.NDArray[np.float64]) -> Self:
+    def of_mean(
+        cls, values: Sequence[float] | npt.NDArray[np.float64], weights: npt.NDArray[np.int64] | None = None
+    ) -> Self:
         """Return the mean and its percentile bootstrap interval (Efron 1979), from draws with a fixed seed.
 
-        Give the differences of two models on the same pairs for the interval of their paired difference. Raise
-        ValueError if there are no values.
+        Give the differences of two models on the same pairs for the interval of their paired difference, and the
+        tokens of each answer as `weights` of its mean over them. Raise ValueError if there are no values.
         """
         each = np.asarray(values, dtype=np.float64)
         if not len(each):
             raise ValueError("a mean needs at least one value")
-        mean = float(each.mean())
+        weight = np.ones(len(each)) if weights is None else weights.astype(np.float64)
+        total = each * weight
+        mean = float(total.sum() / weight.sum())
         if len(each) > MOST_RESAMPLED:
-            half = NORMAL * float(each.std(ddof=1)) / math.sqrt(len(each))
+            # of a ratio of sums, by linearisation (Cochran 1977, section 2.11)
+            half = NORMAL * float((total - mean * weight).std(ddof=1)) / (math.sqrt(len(each)) * float(weight.mean()))
             return cls(value=mean, low=mean - half, high=mean + half)
         draws, rows = np.random.default_rng(0), max(1, AT_ONCE // len(each))
-        means = [
-            each[draws.integers(len(each), size=(min(rows, RESAMPLES - done), len(each)))].mean(axis=1)
-            for done in range(0, RESAMPLES, rows)
-        ]
+        means = []
+        for done in range(0, RESAMPLES, rows):
+            drawn = draws.integers(len(each), size=(min(rows, RESAMPLES - done), len(each)))
+            means.append(total[drawn].sum(axis=1) / weight[drawn].sum(axis=1))
         low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
         return cls(value=mean, low=float(low), high=float(high))
 

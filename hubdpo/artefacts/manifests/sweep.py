@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject
-from hubdpo.artefacts.manifests.intervals import Accuracy
+from hubdpo.artefacts.manifests.intervals import Accuracy, Interval
 from hubdpo.artefacts.manifests.manifest import Count, Manifest, Number, Part, Sha256
 
 
@@ -17,6 +17,8 @@ class Divergence(Part):
     value: Number
     tokens: Count
     pairs: Count
+    interval: Interval | None = None
+    """The same mean with its interval over the pairs; None in hubdpo 0.4 and earlier."""
 
 
 class SweptRun(Part):

@@ -1,0 +1,111 @@
+"""Part `health` of `eval.json`: what else an adapter changed, beside the ranking of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+from pydantic import Field
+
+from hubdpo.artefacts.manifests.intervals import Accuracy, Interval, mcnemar
+from hubdpo.artefacts.manifests.manifest import Count, Number, Part, Share
+from hubdpo.artefacts.manifests.sweep import Divergence
+
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+MOST_CHANGES = 5
+
+
+class Likelihood(Part):
+    """Mean of -log p per token of the chosen answers, in nats; a perplexity is its exponential."""
+
+    pairs: Count
+    tokens: Count
+    base: Interval
+    adapter: Interval
+    rise: Interval
+    """Adapter less base, on the same answers."""
+
+
+class Lengths(Part):
+    """Tokens of the answers, without the stop token."""
+
+    base: Interval
+    adapter: Interval
+    base_median: Number
+    adapter_median: Number
+    rise: Interval
+    """Adapter less base, on the same prompts."""
+
+
+class Holds(Part):
+    """Of how many answers something holds, by base and adapter to the same prompts, and McNemar's exact test."""
+
+    prompts: Count
+    base: Accuracy
+    adapter: Accuracy
+    only_base: Count
+    only_adapter: Count
+    mcnemar_p: Share
+
+    @classmethod
+    def of(cls, base: Sequence[bool], adapter: Sequence[bool]) -> Self:
+        """Raise ValueError without a prompt."""
+        gained, lost, p = mcnemar(base, adapter)
+        shares = [Accuracy.of(sum(each), len(each)) for each in (base, adapter)]
+        return cls(
+            prompts=len(base), base=shares[0], adapter=shares[1], only_base=lost, only_adapter=gained, mcnemar_p=p
+        )
+
+
+class Drawing(Part):
+    """How answers were drawn: the settings of the base's generation config."""
+
+    max_new_tokens: Count
+    do_sample: bool
+    temperature: Number | None = None
+    """None, as the others, where it does not count: greedy answers are not drawn."""
+    top_k: Count | None = None
+    top_p: Number | None = None
+    min_p: Number | None = None
+    repetition_penalty: Number = 1.0
+
+
+class LanguageChange(Part):
+    """An answer in another language than its prompt, as ISO 639 codes, and how often the adapter gave such a one."""
+
+    prompt: LanguageCode
+    answer: LanguageCode
+    times: Count
+
+
+class AnswerHealth(Part):
+    """What base and adapter answered to the same held-out prompts."""
+
+    prompts: Count
+    not_asked: Count = 0
+    """Prompts that were drawn and are too long, or that the chat template refuses."""
+    drawing: Drawing
+    equal: Count
+    """Prompts to which both gave the same answer."""
+    lengths: Lengths
+    unended: Holds
+    """Answers that had not ended after `max_new_tokens`."""
+    other_language: Holds | None = None
+    """Answers in another language than their prompt, where all three can be told; None where none can."""
+    language_changes: Annotated[list[LanguageChange], Field(max_length=MOST_CHANGES)] = Field(default_factory=list)
+    """The most frequent ones of the adapter."""
+    refusals: Holds
+    """Answers that begin like a refusal."""
+    refusal_list: Count
+    """Version of the list of such beginnings."""
+
+
+class Health(Part):
+    """What changed beside the ranking. `weights` says how the base was loaded, as in `Ranking`."""
+
+    weights: str | None = None
+    likelihood: Likelihood | None = None
+    divergence: Divergence | None = None
+    """From the base, also of an adapter whose reference is another one."""
+    answers: AnswerHealth | None = None
+    """None where no prompt was answered."""
