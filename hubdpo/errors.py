@@ -8,6 +8,7 @@
     ├── TrainingError           8   out of memory, or a loss that is not finite
     │   └── ResumeMismatch      8   options of a resumed run have changed
     ├── MachineError            9   this machine: disk space, permissions, memory, limits
+    ├── JudgeError             10   the judge of answers refused, or did not answer
     └── HubError                4   the Hub refused, or did not answer
         ├── NoSuchRevision      4   no such branch, tag or commit
         ├── VersionTaken        5   the tag exists with different content
@@ -70,6 +71,10 @@ class ResumeMismatch(TrainingError):
 
 class MachineError(HubdpoError):
     exit_code = 9
+
+
+class JudgeError(HubdpoError):
+    exit_code = 10
 
 
 class HubError(HubdpoError):

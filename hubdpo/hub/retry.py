@@ -1,4 +1,4 @@
-"""Repeat a request to the Hub until its outcome is known, with growing pauses between the attempts."""
+"""Repeat a request to the Hub, or a judge of answers, until its outcome is known, with growing pauses in between."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hubdpo.hub.failures import asked_pause, in_words, is_unknown_outcome
 from hubdpo.hub.transport import MAX_RETRY_AFTER_S, http, hub_address, unrepeated
 
 T = TypeVar("T")
+Tell = Callable[[str], None]
 TRIES = 8
 TRIES_WITH_CACHE = 3
 LONG_S, MOST_LONG = 15.0, 3
@@ -22,11 +23,12 @@ TOLD_S = 2.0
 clock, pause = time.monotonic, time.sleep
 
 
-def repeat(call: Callable[[], T], *, cached: bool = False) -> T:
+def repeat(call: Callable[[], T], *, cached: bool = False, of: str | None = None, tell: Tell = console.info) -> T:
     """Return the result of a call that is safe to repeat, after at most TRIES attempts.
 
     With `cached` the caller can do without the Hub, so a Hub that does not answer is left within a second, or after one
-    timeout, and no pause is made that it asks for.
+    timeout, and no pause is made that it asks for. `of` names the server where it is not the Hub, and `tell` gets what
+    is said of long pauses.
     """
     tries = TRIES_WITH_CACHE if cached else TRIES
     long = 0
@@ -42,11 +44,19 @@ def repeat(call: Callable[[], T], *, cached: bool = False) -> T:
             is_left = cached and (is_timeout or (asked_pause(problem) or 0) > TOLD_S)
             if attempt + 1 == tries or long == MOST_LONG or is_left or not is_unknown_outcome(problem):
                 raise
-            wait_before(attempt, problem, tries, told=was_long)
+            wait_before(attempt, problem, tries, told=was_long, of=of, tell=tell)
     raise AssertionError("unreachable")
 
 
-def wait_before(attempt: int, problem: Exception | None = None, tries: int = TRIES, *, told: bool = False) -> None:
+def wait_before(
+    attempt: int,
+    problem: Exception | None = None,
+    tries: int = TRIES,
+    *,
+    told: bool = False,
+    of: str | None = None,
+    tell: Tell = console.info,
+) -> None:
     """Wait before the next attempt: as long as the server asks for, else twice as long each time.
 
     Raise the problem again where the server asks for too long a pause, or for too many. A pause of more than TOLD_S is
@@ -61,5 +71,5 @@ def wait_before(attempt: int, problem: Exception | None = None, tries: int = TRI
     if problem is not None and (told or delay > TOLD_S):
         what = "trying again" if asked is None else "it asks for a pause, so trying again"
         when = f"in {delay:.0f} s" if delay >= 1 else "now"
-        console.info(f"{hub_address()} {in_words(problem)}; {what} {when} (attempt {attempt + 2} of {tries})")
+        tell(f"{of or hub_address()} {in_words(problem)}; {what} {when} (attempt {attempt + 2} of {tries})")
     pause(delay)

@@ -26,6 +26,7 @@ FAILED = (408, 429, 500, 502, 503, 504)
 MAX_RETRY_AFTER_S = 310.0
 """The Hub counts requests in windows of five minutes, so a longer pause is not for a command to wait through."""
 _unrepeated: ContextVar[bool] = ContextVar("unrepeated", default=False)
+_elsewhere: ContextVar[bool] = ContextVar("elsewhere", default=False)
 _calls: list[None] = []
 """An entry for each call of hubdpo in progress: the threads of an upload do not have the context of the call."""
 
@@ -128,15 +129,30 @@ def unrepeated() -> Iterator[None]:
     It says nothing of its own attempts, which take 23 seconds and more, nor of pauses as long as the Hub asks for.
     """
     token = _unrepeated.set(True)
-    _calls.append(None)
+    calls = [] if _elsewhere.get() else _calls
+    calls.append(None)
     try:
         yield
     except _Failed as problem:
         assert isinstance(problem.__cause__, Exception)
         raise problem.__cause__ from None
     finally:
-        _calls.pop()
+        calls.pop()
         _unrepeated.reset(token)
+
+
+@contextmanager
+def asked_elsewhere() -> Iterator[None]:
+    """Let the client of huggingface_hub ask another server than the Hub in the body, in this thread.
+
+    Offline mode is about the Hub, and does not hold there; timeouts do.
+    """
+    _limit_requests()
+    token = _elsewhere.set(True)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
 
 
 @functools.cache
@@ -153,6 +169,10 @@ def _limit_requests() -> None:
         limits = http().Timeout(read, connect=CONNECT_S, write=WRITE_S).as_dict()
         requested = request.extensions.get("timeout", {})
         request.extensions["timeout"] = {name: requested.get(name) or limit for name, limit in limits.items()}
+
+    def of_hub(request: Any) -> None:
+        if not _elsewhere.get():
+            hf_request_event_hook(request)
 
     class Client(http().Client):  # type: ignore[misc]
         def send(self, request: Any, **options: Any) -> Any:
@@ -172,7 +192,7 @@ def _limit_requests() -> None:
             return response
 
     def client() -> Any:
-        hooks = {"request": [hf_request_event_hook, limit]}
+        hooks = {"request": [of_hub, limit]}
         return Client(event_hooks=hooks, follow_redirects=True, timeout=None)
 
     set_client_factory(client)

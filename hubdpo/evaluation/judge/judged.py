@@ -1,0 +1,169 @@
+"""Compare the answers of base and adapter: ask a judge, count its verdicts, and report what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from hubdpo import console
+from hubdpo.artefacts.manifests.judged import Judged, PerModel
+from hubdpo.config.evaluate import JudgeOptions
+from hubdpo.evaluation.answers import SEED, Answer, Prompt
+from hubdpo.evaluation.judge.ask import Asking, Said, ask_all, asking, cut_short
+from hubdpo.evaluation.judge.comparison import question
+from hubdpo.evaluation.judge.rates import length_controlled, win_rate
+from hubdpo.evaluation.judge.rubric import Rubric, read_rubric
+from hubdpo.evaluation.judge.server import Judge, is_private
+from hubdpo.evaluation.kept import Kept
+from hubdpo.evaluation.refusals import refuses
+
+Outcome = Literal["adapter", "base", "tie", "equal", "order", "unparsed", "refused"]
+"""Of a prompt: who wins, a tie (also of the same answers, or because the order decides), or why there is no verdict."""
+POINTS: dict[Outcome, float] = {"adapter": 1.0, "base": 0.0, "tie": 0.5, "equal": 0.5, "order": 0.5}
+MEANS: tuple[dict[str, Outcome], ...] = (
+    {"A": "base", "B": "adapter", "tie": "tie"}, {"A": "adapter", "B": "base", "tie": "tie"}
+)  # fmt: skip
+"""What a verdict means, in the order base, adapter and in the other one."""
+
+
+class Panel(NamedTuple):
+    """A judge that answers, and the criteria that it is given."""
+
+    judge: Judge
+    rubric: Rubric
+    requests: int
+
+
+class Pair(NamedTuple):
+    """A prompt with both answers, and the two questions about them; none where they are equal."""
+
+    prompt: Prompt
+    base: Answer
+    adapter: Answer
+    questions: tuple[Asking, ...]
+    is_cut: bool
+
+
+class Verdicts(NamedTuple):
+    """The report, and the outcome by row."""
+
+    report: Judged
+    outcomes: dict[int, Outcome]
+
+
+def open_panel(config: JudgeOptions) -> Panel | None:
+    """Read the rubric and ask the judge a few words, before anything is loaded. None where no judge is asked for.
+
+    Raise ConfigError or JudgeError.
+    """
+    rubric = read_rubric(config.rubric)
+    if config.judge is None or config.judge_model is None:
+        return None
+    judge = Judge(config.judge, config.judge_model)
+    judge.check()
+    return Panel(judge, rubric, config.judge_requests)
+
+
+def judged(
+    panel: Panel,
+    prompts: Sequence[Prompt],
+    base: Sequence[Answer],
+    adapter: Sequence[Answer],
+    *,
+    kept: Kept,
+    weights: str | None,
+) -> Verdicts:
+    """Return the report on the answers to the prompts that both models answered.
+
+    Each pair is shown in both orders. Raise JudgeError when the judge does not answer any more, Stopped for Ctrl-C.
+    """
+    pairs = list(_pairs(panel, prompts, base, adapter))
+    console.info(f"{console.counted(len(pairs), 'pair')} of answers to judge by {panel.judge.model}, in both orders")
+    said = ask_all(panel.judge, [each for pair in pairs for each in pair.questions], kept, requests=panel.requests)
+    if cut := cut_short(list(said.values())):
+        console.warn(f"{cut}; a model that thinks at length should be served without thinking")
+    outcomes = {pair.prompt.row: _outcome(pair, said) for pair in pairs}
+    return Verdicts(_report(panel, pairs, said, outcomes, weights), outcomes)
+
+
+def _pairs(
+    panel: Panel, prompts: Sequence[Prompt], base: Sequence[Answer], adapter: Sequence[Answer]
+) -> Iterator[Pair]:
+    of_base, of_adapter = ({answer.row: answer for answer in answers} for answers in (base, adapter))
+    for prompt in prompts:
+        if prompt.row not in of_base or prompt.row not in of_adapter:
+            continue
+        one, other = of_base[prompt.row], of_adapter[prompt.row]
+        if one.text.strip() == other.text.strip():
+            yield Pair(prompt, one, other, (), False)
+            continue
+        both = [
+            question(panel.rubric.text, prompt, first.text, second.text)
+            for first, second in ((one, other), (other, one))
+        ]
+        asked = (
+            asking(panel.judge, each.text, {"row": prompt.row, "first": first})
+            for each, first in zip(both, ("base", "adapter"), strict=True)
+        )
+        yield Pair(prompt, one, other, tuple(asked), both[0].is_cut)
+
+
+def _outcome(pair: Pair, said: Mapping[str, Said]) -> Outcome:
+    if not pair.questions:
+        return "equal"
+    if any(each.key not in said for each in pair.questions):
+        return "refused"
+    verdicts = [said[each.key].verdict for each in pair.questions]
+    if None in verdicts:
+        return "unparsed"
+    one, other = (means[str(verdict)] for means, verdict in zip(MEANS, verdicts, strict=True))
+    return one if one == other else "order"
+
+
+def _report(
+    panel: Panel, pairs: Sequence[Pair], said: Mapping[str, Said], outcomes: Mapping[int, Outcome],
+    weights: str | None,
+) -> Judged:  # fmt: skip
+    count = {outcome: list(outcomes.values()).count(outcome) for outcome in ("refused", "unparsed", *POINTS)}
+    counted = [pair for pair in pairs if outcomes[pair.prompt.row] in POINTS]
+    scores = np.array([POINTS[outcomes[pair.prompt.row]] for pair in counted])
+    longer = np.array([float(pair.adapter.tokens - pair.base.tokens) for pair in counted])
+    read = [each.verdict for each in said.values() if each.verdict is not None]
+    decided = [verdict for verdict in read if verdict != "tie"]
+    shown = [pair for pair in counted if pair.questions]
+    tokens = [each.tokens for each in said.values()]
+    sums = [sum(parts) for parts in zip(*tokens, strict=True)] if tokens and None not in tokens else [None, None]
+    return Judged(
+        model=panel.judge.model, served=panel.judge.served,
+        host=None if is_private(panel.judge.host) else panel.judge.host,
+        date=datetime.now(UTC).date().isoformat(), rubric=panel.rubric.facts, weights=weights, seed=SEED,
+        prompts=len(pairs), wins=count["adapter"], losses=count["base"],
+        ties=count["tie"] + count["equal"] + count["order"], equal=count["equal"], order_decided=count["order"],
+        unparsed=count["unparsed"], refused=count["refused"],
+        win_rate=win_rate(scores) if counted else None,
+        length_controlled=length_controlled(scores, longer),
+        sign_test_p=_sign_test(count["adapter"], count["base"]) if counted else None,
+        longer=float((longer > 0).mean()) if counted else None,
+        mean_tokens_longer=float(longer.mean()) if counted else None,
+        order_agreement=1 - count["order"] / len(shown) if shown else None,
+        first_place=decided.count("A") / len(decided) if decided else None,
+        refusals=_how_many(pairs, refuses), empty=_how_many(pairs, lambda text: not text.strip()),
+        cut=sum(pair.is_cut for pair in pairs), verdicts=len(said),
+        asked_again=sum(len(each.replies) > 1 for each in said.values()),
+        prompt_tokens=sums[0], completion_tokens=sums[1],
+    )  # fmt: skip
+
+
+def _how_many(pairs: Sequence[Pair], holds: Callable[[str], bool]) -> PerModel:
+    return PerModel(
+        base=sum(holds(pair.base.text) for pair in pairs), adapter=sum(holds(pair.adapter.text) for pair in pairs)
+    )
+
+
+def _sign_test(wins: int, losses: int) -> float:
+    from scipy.stats import binomtest
+
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0

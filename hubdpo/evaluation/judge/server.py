@@ -1,0 +1,247 @@
+"""Ask a model behind an OpenAI-compatible server, with huggingface_hub's client and our retries and timeouts.
+
+The key is in no text: it is kept as a secret, and what the server says is searched for it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import time
+import urllib.parse
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pydantic import SecretStr
+
+from hubdpo import console
+from hubdpo.artefacts.formats.messages import Message
+from hubdpo.console import listed
+from hubdpo.errors import ConfigError, JudgeError
+from hubdpo.hub.failures import first_line, status_of
+from hubdpo.hub.retry import repeat
+from hubdpo.hub.transport import CONNECT_S, asked_elsewhere, http
+
+KEYS = ("HUBDPO_JUDGE_KEY", "OPENAI_API_KEY")
+"""Environment variables of the key, the first that is set."""
+NO_KEY = "none"
+"""Sent where there is no key: without one the client would send the token of the Hub to a server that is none."""
+ANSWER_S = 600.0
+"""Seconds for a verdict, in which a server on a CPU may work through a queue."""
+MOST_TOKENS = 1024
+"""Tokens of a reply."""
+TRIAL_TOKENS = 16
+PLACE = "/chat/completions"
+TOLD_S = 10.0
+"""Seconds in which the same line about a pause is not told again."""
+MOST_SAID = 300
+"""Characters of what a server says of an error that are shown."""
+REFUSED = (400, 413, 422)
+"""Statuses about one request, such as too long a text."""
+
+
+class Reply(NamedTuple):
+    text: str
+    served: str | None
+    """Name of the model as the server says it."""
+    tokens: tuple[int, int] | None
+    """Asked and answered, None where the server does not count them."""
+    is_whole: bool
+    """Whether the model ended it within MOST_TOKENS."""
+
+
+class Refused(Exception):
+    """The server refuses this one request; the text is what it says."""
+
+
+class Judge:
+    """A model behind a server, whose address and key are checked. Threads may ask together."""
+
+    def __init__(self, url: str, model: str, *, environment: dict[str, str] | None = None) -> None:
+        """Raise ConfigError for an address that is none, that holds credentials, or that would expose the key."""
+        self.address, self.host = _address(url)
+        self.model = model
+        self.served: str | None = None
+        variables = os.environ if environment is None else environment
+        name = next((name for name in KEYS if variables.get(name, "").strip()), None)
+        self._key = SecretStr(variables[name].strip() if name else NO_KEY)
+        self._options = _manners(MOST_TOKENS)[0]
+        self._told: dict[str, float] = {}
+        if name is None:
+            return
+        if not (self._key.get_secret_value().isascii() and self._key.get_secret_value().isprintable()):
+            raise ConfigError(f"{name} holds characters that no key has", hint=f"export {name}=...")
+        if self.address.startswith("http://") and not is_private(self.host):
+            raise ConfigError(
+                f"{self.address} is not encrypted, so the key in {name} would travel in clear text",
+                hint=f"give an address with https, or `unset {' '.join(KEYS)}` for a server that needs no key",
+            )
+
+    def check(self) -> None:
+        """Ask for the list of models and for a few words. Raise JudgeError if the server cannot be asked."""
+        names = self._models()
+        problem: Exception | None = None
+        for trial, manner in zip(_manners(TRIAL_TOKENS), _manners(MOST_TOKENS), strict=True):
+            try:
+                self.served = self._ask([{"role": "user", "content": "Say: ready"}], trial).served
+            except Refused as refusal:  # models that think have other names for the options, and one temperature
+                problem = problem or refusal
+                continue
+            except JudgeError as failure:
+                if names and self.model not in names:
+                    failure.hint = f"its models are {listed(names, 5)}: give one with `--judge-model`"
+                raise
+            self._options = manner
+            break
+        else:
+            raise JudgeError(f"{self.address} refuses to be asked: {problem}", hint="check `--judge-model`")
+        if names and self.model not in names:
+            console.warn(
+                f"{self.address} does not list `{self.model}` ({listed(names)}), but answers"
+                + (f" as `{self.served}`" if self.served else "")
+            )
+        if "temperature" not in self._options:
+            console.warn(f"`{self.model}` takes no temperature of 0, so its verdicts may differ another time")
+
+    def ask(self, chat: Sequence[Message]) -> Reply:
+        """Return the reply to a chat. Raise Refused for a chat that is refused, JudgeError for a server that fails."""
+        return self._ask(chat, self._options)
+
+    def _ask(self, chat: Sequence[Message], options: dict[str, Any]) -> Reply:
+        from huggingface_hub import InferenceClient
+
+        def call() -> Any:
+            limits = http().Timeout(ANSWER_S, connect=CONNECT_S)
+            key = self._key.get_secret_value()
+            # a client for each request: it keeps what it reads until it is closed
+            with (
+                asked_elsewhere(),
+                InferenceClient(base_url=self.address + PLACE, api_key=key, timeout=limits) as client,
+            ):
+                return client.chat_completion([dict(message) for message in chat], model=self.model, **options)
+
+        try:
+            with asked_elsewhere():
+                answer = repeat(call, of=self.address, tell=self._tell)
+        except Exception as problem:
+            if status_of(problem) in REFUSED:
+                raise Refused(self._said(problem)) from None
+            raise self._failure(problem) from None
+        return _reply(answer, self.address)
+
+    def _models(self) -> list[str]:
+        """Return the names that the server lists; none if it has no list."""
+        from huggingface_hub import get_session
+        from huggingface_hub.utils import hf_raise_for_status
+
+        def call() -> Any:
+            headers = {"authorization": f"Bearer {self._key.get_secret_value()}"}
+            response = get_session().get(f"{self.address}/models", headers=headers)
+            hf_raise_for_status(response)
+            return response.json()
+
+        try:
+            with asked_elsewhere():
+                found = repeat(call, cached=True, of=self.address)
+        except Exception as problem:
+            if status_of(problem) is None and not isinstance(problem, ValueError):
+                raise self._failure(problem) from None
+            return []  # asking for a few words will tell
+        listed_models = found.get("data") if isinstance(found, dict) else None
+        return [str(one["id"]) for one in listed_models or [] if isinstance(one, dict) and "id" in one]
+
+    def _tell(self, line: str) -> None:
+        """Say once what many threads say at the same time."""
+        now = time.monotonic()
+        if now > self._told.get(line, 0) + TOLD_S:
+            self._told[line] = now
+            console.info(line)
+
+    def _failure(self, problem: Exception) -> Exception:
+        """Return the error for a request that failed for good; a bug stays what it is."""
+        status = status_of(problem)
+        again = "then run the same command again: verdicts are kept"
+        if status in (401, 403):
+            return JudgeError(
+                f"{self.address} does not accept the key: {self._said(problem)}", hint=f"export {KEYS[0]}=..."
+            )
+        if status == 404:
+            return JudgeError(
+                f"{self.address}{PLACE} does not exist, or has no model `{self.model}`: {self._said(problem)}",
+                hint="check `--judge` and `--judge-model`",
+            )
+        if status == 429:
+            return JudgeError(f"{self.address} is asked too often", hint=f"use fewer `--judge-requests`, {again}")
+        if status is not None:
+            return JudgeError(
+                f"{self.address} answered {status}: {self._said(problem)}", hint=f"look at its log, {again}"
+            )
+        if isinstance(problem, (OSError, http().HTTPError)):  # also when it takes too long
+            return JudgeError(
+                f"no answer from {self.address} ({type(problem).__name__})",
+                hint=f"check that it runs there, or use fewer `--judge-requests`, {again}",
+            )
+        if isinstance(problem, ValueError):
+            return JudgeError(f"what {self.address} answers is not JSON as of OpenAI's API", hint="check `--judge`")
+        return problem
+
+    def _said(self, problem: Exception) -> str:
+        """Return what a server says of an error, in one line, without the key."""
+        response = getattr(problem, "response", None)
+        try:
+            text = str(response.text) if response is not None else str(problem)
+        except Exception:  # a stream that was not read
+            text = first_line(problem)
+        text = " ".join(text.split())
+        key = self._key.get_secret_value()
+        return (text.replace(key, "[REDACTED]") if key != NO_KEY else text)[:MOST_SAID]
+
+
+def _manners(tokens: int) -> list[dict[str, Any]]:
+    """Return the options of a request in the three ways that servers know."""
+    newer = {"extra_body": {"max_completion_tokens": tokens}}
+    return [{"temperature": 0.0, "max_tokens": tokens}, {"temperature": 0.0, **newer}, newer]
+
+
+def _reply(answer: Any, address: str) -> Reply:
+    choices = answer.choices if isinstance(answer.choices, list) else []
+    message = getattr(choices[0], "message", None) if choices else None
+    if message is None:
+        raise JudgeError(f"what {address} answers has no `choices`, as OpenAI's API has", hint="check `--judge`")
+    counts = [getattr(answer.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+    are_counts = all(isinstance(count, int) and 0 <= count < 2**40 for count in counts)
+    text = message.content if isinstance(message.content, str) else ""
+    return Reply(
+        text.encode("utf-8", "replace").decode(),
+        str(answer.model)[:200] if answer.model else None,
+        (counts[0], counts[1]) if are_counts else None,  # type: ignore[arg-type]
+        getattr(choices[0], "finish_reason", None) != "length",
+    )
+
+
+def _address(url: str) -> tuple[str, str]:
+    """Return the address up to `/v1`, and its host."""
+    hint = "--judge http://127.0.0.1:8000/v1"
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigError("`--judge` is not a URL", hint=hint) from None
+    if "@" in parts.netloc or parts.query or parts.fragment:  # the URL is not shown
+        raise ConfigError(
+            "`--judge` holds more than an address: a name or key, or what follows `?` or `#`",
+            hint=f"export {KEYS[0]}=..., and give the address up to `/v1`",
+        )
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(f"`--judge {url}` is no address of a server", hint=hint)
+    path = parts.path.rstrip("/").removesuffix(PLACE).rstrip("/") or "/v1"
+    return f"{parts.scheme}://{parts.netloc}{path}", host
+
+
+def is_private(host: str) -> bool:
+    """Tell whether a host is this machine or one of a private network, as far as its name says."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        last = host.rstrip(".").rpartition(".")[2].lower()
+        return "." not in host.rstrip(".") or last in ("local", "internal", "localhost", "lan", "home", "svc", "corp")
