@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hubdpo.artefacts.manifests.evaluation import EvalReport
-from hubdpo.artefacts.manifests.intervals import Accuracy
+from hubdpo.artefacts.manifests.evaluation import Ranking
+from hubdpo.artefacts.manifests.intervals import Accuracy, Interval
 from hubdpo.console import counted
 
 Row = tuple[str, ...]
@@ -27,29 +27,40 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def result_rows(report: EvalReport, *, beta: float | None) -> list[Row]:
+def result_rows(report: Ranking, *, beta: float | None) -> list[Row]:
     """Return (metric, base, adapter, difference); accuracies differ in percentage points.
 
     `beta` is None where no loss compared with the base: then there is no implicit reward.
     """
-    margins = report.base_margin, report.adapter_margin, report.adapter_margin - report.base_margin
+    change = report.adapter_margin - report.base_margin
+    margins = (
+        f"{report.base_margin:+.4f}",
+        f"{report.adapter_margin:+.4f}",
+        around(f"{change:+.4f}", report.margin_gain),
+    )
+    rewards = around(f"{report.reward_margin:+.4f}", report.reward_interval)
     longer = interval(report.longer_answer_accuracy)
     rows = [
-        _shares("log-likelihood accuracy, per token", report.base_accuracy, report.adapter_accuracy),
+        (
+            "log-likelihood accuracy, per token",
+            interval(report.base_accuracy),
+            interval(report.adapter_accuracy),
+            gain(report),
+        ),
         _shares("… summed over the answer", report.base_summed_accuracy, report.adapter_summed_accuracy),
         _shares("… length-balanced", report.balanced("base"), report.balanced("adapter")),
-        ("mean margin, nats per token", *(f"{margin:+.4f}" for margin in margins)),
+        ("mean margin, nats per token", *margins),
         ("always picking the longer answer", longer, longer, ""),
     ]
     if beta is not None:
         rows[-1:-1] = [
             (f"DPO implicit-reward accuracy, β {beta:g}", NONE, interval(report.reward_accuracy), ""),
-            ("mean reward margin", NONE, f"{report.reward_margin:+.4f}", ""),
+            ("mean reward margin", NONE, rewards, ""),
         ]
     return [row for row in rows if row is not None]
 
 
-def verdict(report: EvalReport) -> str:
+def verdict(report: Ranking) -> str:
     """Say whether the adapter differs significantly from its base; "" if the report has no test."""
     if report.mcnemar_p is None:
         return ""
@@ -62,7 +73,7 @@ def verdict(report: EvalReport) -> str:
     return counts + "."
 
 
-def start_verdict(report: EvalReport) -> str:
+def start_verdict(report: Ranking) -> str:
     """Compare the adapter with the one that training started from; "" if that is not in the report."""
     start = report.start
     if start is None:
@@ -82,6 +93,18 @@ def probability(p: float) -> str:
 
 def interval(accuracy: Accuracy) -> str:
     return f"{percent(accuracy.value)} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})"
+
+
+def gain(report: Ranking) -> str:
+    """Return the difference of the accuracies per token in percentage points, with its interval where it is known."""
+    points = f"{100 * (report.adapter_accuracy.value - report.base_accuracy.value):+.1f} pt"
+    bounds = report.accuracy_gain
+    return points + (f" ({100 * bounds.low:+.1f} to {100 * bounds.high:+.1f})" if bounds is not None else "")
+
+
+def around(text: str, bounds: Interval | None) -> str:
+    """Add the bounds of an interval to its number, where they are known."""
+    return f"{text} ({bounds.low:+.4f} to {bounds.high:+.4f})" if bounds is not None else text
 
 
 def curve_rows(log: Sequence[LogLine], *, taken: int | None = None) -> list[Row]:

@@ -17,6 +17,7 @@ from hubdpo.machine.refusals import AGAIN, machine_errors
 
 if TYPE_CHECKING:
     from hubdpo.artefacts.manifests.bundle import Release
+    from hubdpo.artefacts.manifests.evaluation import EvalReport
 
 CHECKED = {"load": "published and verified", "hashes": "published, verified by hashes only, not loaded"}
 CHECKED_BEFORE = {
@@ -124,17 +125,34 @@ def sweep(config: SweepConfig) -> None:
 
 @command(EvaluateConfig)
 def evaluate(config: EvaluateConfig) -> None:
-    """Compare the adapter with its base on the held-out pairs, and write eval.json and plots."""
-    from hubdpo.evaluation.evaluate import evaluate as run
+    """Compare an adapter or a model with its base on held-out pairs, and write eval.json.
 
-    report = run(config)
+    The model may be a run, a release, any PEFT adapter or a merged model. Everything that is computed is kept, so the
+    same command goes on after a kill.
+    """
+    from hubdpo.evaluation.evaluate import evaluate_into_folder
+
+    report, folder, is_run = evaluate_into_folder(config)
+    _show(report)
     console.result(
-        f"{config.model}: adapter {report.adapter_accuracy.value:.1%}, base {report.base_accuracy.value:.1%}, "
+        f"{folder}: adapter {report.adapter_accuracy.value:.1%}, base {report.base_accuracy.value:.1%}, "
         f"longer answer {report.longer_answer_accuracy.value:.1%} of {counted(report.pairs, 'held-out pair')}",
-        {"model": config.model, **report.model_dump(mode="json")},
-        identifier=config.model,
+        {"model": config.model, "output_dir": str(folder), **report.model_dump(mode="json")},
+        identifier=str(folder),
     )
-    console.hint(f"hubdpo push {typed(config.model)} USER/NAME --version 0.1.0")
+    if is_run:
+        console.hint(f"hubdpo push {typed(folder)} USER/NAME --version 0.1.0")
+
+
+def _show(report: EvalReport) -> None:
+    """Show how the models rank the pairs of each dataset, on each state of the base."""
+    from hubdpo.cards.model.ranked import HEADINGS, ranking_rows
+
+    first = report.dataset.name if report.dataset is not None else ""
+    rows = ranking_rows(first, report, report.original)
+    for further in report.further:
+        rows += ranking_rows(further.dataset.name, further.as_trained, further.original)
+    console.table(list(HEADINGS), rows)
 
 
 @command(MergeConfig)

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo import console
 from hubdpo.artefacts.folders.kinds import EVALUATED_FILES, entries_of
@@ -60,13 +60,27 @@ def evaluate(config: EvaluateConfig) -> EvalReport:
     when base or dataset cannot be found or another process works in the folder, HubError when the Hub lacks one of
     them, TrainingError when memory runs out.
     """
+    return evaluate_into_folder(config).report
+
+
+class Evaluated(NamedTuple):
+    """A report, the folder that it is in, and whether that is the run, which can be pushed with it."""
+
+    report: EvalReport
+    folder: Path
+    is_run: bool
+
+
+def evaluate_into_folder(config: EvaluateConfig) -> Evaluated:
+    """Evaluate a model, as `evaluate` says."""
     check_device(config.device)
     folder = Path(config.model)
     with alone_in(folder) if (folder / RUN_FILE).is_file() else nullcontext():
         subject = find_subject(config)
         output = subject.output_dir(config)
         with alone_in(output) if output != folder else nullcontext():
-            return _evaluate(config, subject, output)
+            report = _evaluate(config, subject, output)
+    return Evaluated(report, output, subject.is_run_folder and output == folder)
 
 
 def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalReport:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hubdpo.artefacts.manifests.manifest import fingerprint
 from hubdpo.evaluation.kept import key_of
-from hubdpo.evaluation.models import ADAPTER, BASE, OTHER, Models
+from hubdpo.evaluation.models import ADAPTER, BASE, OTHER, Models, weights_in_words
 from hubdpo.evaluation.subject import Subject, content_key
 from hubdpo.model.adapters.load import attach_adapter, attach_another
 from hubdpo.model.adapters.reference import add_reference
@@ -45,8 +45,7 @@ def load_models(parts: Parts, weights: Weights, device: str) -> Models:
     subject, base = parts.subject, parts.base
     with room_for_base(load_in_4bit=weights.in_4bit):
         model = load_base(base.folder, device=device, load_in_4bit=weights.in_4bit, dtype=weights.dtype)
-        dtype = str(model.dtype).removeprefix("torch.")
-        words = f"NF4, computed in {dtype}" if weights.in_4bit else dtype
+        words = weights_in_words(model, in_4bit=weights.in_4bit)
         if subject.is_whole:
             whole = load_base(subject.folder, device=device, load_in_4bit=False)
             return Models(whole, base=model, keys=_keys(parts, words, device), weights=words)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hubdpo.artefacts.formats.pair_scores import MODELS, START
 from hubdpo.model.adapters.reference import REFERENCE, adapter_active, has_reference
+from hubdpo.model.log_probs import causal_lm
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -18,6 +19,12 @@ BASE, ADAPTER = MODELS
 OTHER = "other"
 """The adapter that is compared with the one that is evaluated, also its name in the PEFT model."""
 WORDS = {BASE: "base", ADAPTER: "adapter", START: "adapter it started from", OTHER: "other adapter"}
+
+
+def weights_in_words(model: PeftModel | PreTrainedModel, *, in_4bit: bool) -> str:
+    """Say how a base was loaded: `NF4, computed in bfloat16`, or the type of its weights."""
+    dtype = str(causal_lm(model).config.dtype).removeprefix("torch.")
+    return f"NF4, computed in {dtype}" if in_4bit else dtype
 
 
 @dataclass(frozen=True)

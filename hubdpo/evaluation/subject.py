@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubdpo.artefacts.folders.kinds import EVALUATED_FILES, read_run
+from hubdpo.artefacts.folders.kinds import EVALUATED_FILES, NOT_LOADED, read_run
 from hubdpo.artefacts.folders.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_PATTERNS,
@@ -119,8 +119,8 @@ def find_subject(config: EvaluateConfig) -> Subject:
     files = open_snapshot(config.model, repo_type="model")
     is_local = files.commit is None
     if RUN_FILE in files.files or (is_local and not {ADAPTER_CONFIG, CONFIG} & files.files.keys()):
-        folder = files.fetch([*ADAPTER_PATTERNS, *EVALUATED_FILES])
-        run = read_run(folder, but=EVALUATED_FILES, hint=None if is_local else AGAIN)
+        folder = files.fetch(ADAPTER_PATTERNS)
+        run = read_run(folder, but=EVALUATED_FILES) if is_local else read_run(folder, but=NOT_LOADED, hint=AGAIN)
         check_adapter_files(folder)
         return Subject(_ref(files), folder, is_local, run=run)
     if ADAPTER_CONFIG in files.files:

@@ -30,7 +30,7 @@ from hubdpo.config.needs import check_needs
 from hubdpo.config.objective import uses_reference
 from hubdpo.data.encoded.encoded import EncodedSplit
 from hubdpo.errors import TrainingError
-from hubdpo.evaluation.models import Models
+from hubdpo.evaluation.models import Models, weights_in_words
 from hubdpo.evaluation.ranking import score_encoded
 from hubdpo.evaluation.samples import samples_of
 from hubdpo.model.adapters.start import find_start
@@ -271,14 +271,15 @@ def _score(
             model, tokenizer, load_in_4bit=config.load_in_4bit, template_kwargs=config.chat_template_kwargs
         )
         if test is not None:
-            models = Models(model)
+            models = Models(model, weights=weights_in_words(model, in_4bit=config.load_in_4bit))
             ranking, scores = score_encoded(models, test, beta=config.beta, batch_size=pairs, once=common.once)
             samples = samples_of(models, tokenizer, once=common.once)
     if rank() > 0:
         return
     probes.write(config.output_dir / PROBES_FILE)
     if test is not None:
-        EvalReport(split="test", **dict(ranking), samples=samples).write(config.output_dir / EVAL_FILE)
+        report = EvalReport(split="test", **dict(ranking), samples=samples, samples_weights=models.weights)
+        report.write(config.output_dir / EVAL_FILE)
         write_atomic(config.output_dir / EVAL_PAIRS_FILE, to_lines(scores))
     else:
         console.warn("the dataset has no test split, so the run has no eval.json")

@@ -18,10 +18,11 @@ from hubdpo.cards.fences import fence, one_line, visible, wrapped
 from hubdpo.cards.licences import Licence, data_remark
 from hubdpo.cards.model.adopted import facts_of
 from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods_of
+from hubdpo.cards.model.ranked import further_rows, headline, lacks_original, measured_on, model_index, states
 from hubdpo.cards.model.rounds import adapter_words, round_rows
 from hubdpo.cards.model.serving import Adapter, problems, programs, vllm_rank
 from hubdpo.cards.render import Front, render
-from hubdpo.cards.results import LogLine, curve_rows, result_rows, start_verdict, verdict
+from hubdpo.cards.results import LogLine, curve_rows
 from hubdpo.config.flags import changed_options
 from hubdpo.config.objective import BELONGS_TO, LossOptions
 
@@ -110,8 +111,7 @@ def render_model_card(
         "adapter.md", _front_matter(run, evaluation, release),
         release=release, adapter=adapter, run=run, config=run.config, base=run.base, data=data,
         data_name=one_line(data.name) if data is not None else "",
-        evaluation=evaluation, verdict=evaluation and verdict(evaluation),
-        results=result_rows(evaluation, beta=run.beta if run.is_compared else None) if evaluation else [],
+        evaluation=evaluation, **(_results(run, evaluation) if evaluation is not None else {}),
         curve=curve_rows(log, taken=run.chosen.step if run.chosen else None), referenced=run.is_compared,
         method=method_of(run), facts=facts_of(run) if run.adopted is not None else [],
         read=[one_line(name) for name in (run.adopted.read if run.adopted is not None else ())],
@@ -126,7 +126,6 @@ def render_model_card(
         reproduce=train_command(run) if run.adopted is None else adopt_command(run),
         files={name: text for name, text in files.items() if name in release.files or name == "hubdpo.json"},
         reference=_reference(run), started_from=adapter_words(run.started_from) if run.started_from else None,
-        start_verdict=start_verdict(evaluation) if evaluation else "",
         rounds=round_rows(run.rounds) if run.started_from is not None else [],
         papers=_papers(run), bibtex=fence("\n".join(filter(None, entries)), "bibtex"),
     )  # fmt: skip
@@ -154,28 +153,17 @@ def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Rele
         front["tags"].insert(2, "qlora")
     if evaluation is not None:
         front["metrics"] = ["accuracy"]
-        front["model-index"] = [{"name": release.name, "results": [_result(run, evaluation)]}]
+        front["model-index"] = [{"name": release.name, "results": model_index(run, evaluation)}]
     return front
 
 
-def _result(run: RunManifest, evaluation: EvalReport) -> Front:
-    data = run.dataset
-    dataset = {
-        "type": (data and data.repo_id) or "preference",
-        "name": one_line(data.name) if data is not None else "held-out pairs",
-        "config": "default",
-        "split": evaluation.split,
-    }
-    if data is not None and data.revision:
-        dataset["revision"] = data.revision
-    metrics = [("Log-likelihood preference accuracy, length-normalised", evaluation.adapter_accuracy)]
-    if run.is_compared and run.beta is not None:
-        metrics.append(("DPO implicit-reward accuracy", evaluation.reward_accuracy))
+def _results(run: RunManifest, report: EvalReport) -> dict[str, object]:
+    """Return the values of the template that tell how the models rank pairs."""
+    first, measured = headline(report)
     return {
-        "task": {"type": "text-generation", "name": "Preference ranking (held out)"},
-        "dataset": dataset,
-        "metrics": [{"type": "accuracy", "name": name, "value": round(value.value, 4)} for name, value in metrics],
-    }
+        "headline": first, "headline_on": measured, "states": states(run, report), "further": further_rows(report),
+        "measured_on": measured_on(run, report), "lacks_original": lacks_original(run, report),
+    }  # fmt: skip
 
 
 def _sample(sample: Sample) -> str:

@@ -1,0 +1,153 @@
+"""How base and adapter rank held-out pairs, as a model card tells it, on each state of the base and each dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hubdpo.artefacts.manifests.evaluation import EvalReport, EvaluatedDataset, OtherScores, Ranking
+from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.cards.fences import one_line
+from hubdpo.cards.render import Front
+from hubdpo.cards.results import Row, gain, interval, probability, result_rows, start_verdict, verdict
+from hubdpo.console import counted
+
+NF4 = "NF4"
+"""How the words for a quantised base begin."""
+TASK = {"type": "text-generation", "name": "Preference ranking (held out)"}
+
+
+@dataclass(frozen=True)
+class State:
+    """The results on one state of the base: a heading, the rows of the table, and sentences."""
+
+    heading: str
+    rows: Sequence[Row]
+    sentences: Sequence[str]
+
+
+def states(run: RunManifest, report: EvalReport) -> list[State]:
+    """Return the results on the base as it was trained on, and on its original weights where they were measured."""
+    beta, found = run.beta if run.is_compared else None, []
+    for ranking in filter(None, (report, report.original)):
+        sentences = verdict(ranking), start_verdict(ranking), _beside_other(report, ranking), _fall(ranking)
+        rows = result_rows(ranking, beta=beta)
+        found.append(State(_heading(run, ranking), rows, list(filter(None, sentences))))
+    return found
+
+
+def headline(report: EvalReport) -> tuple[Ranking, str]:
+    """Return the results that a card begins with, and what they were measured on: what the code of the card loads."""
+    if report.original is not None:
+        return report.original, "on the original weights, which the code below loads"
+    if report.weights is not None and not report.weights.startswith(NF4):
+        return report, ""
+    return report, "on the base as training had it"
+
+
+def lacks_original(run: RunManifest, report: EvalReport) -> bool:
+    """Tell whether the code of the card loads other weights than those that were measured."""
+    return report.original is None and bool(run.in_4bit) and (report.weights or NF4).startswith(NF4)
+
+
+HEADINGS = ("dataset", "pairs", "base in", "base", "adapter", "difference", "p")
+"""Of the columns of `ranking_rows`."""
+
+
+def further_rows(report: EvalReport) -> list[Row]:
+    """Return the cells under HEADINGS for each further dataset and state of the base."""
+    return [
+        row for each in report.further for row in ranking_rows(_place(each.dataset), each.as_trained, each.original)
+    ]
+
+
+def ranking_rows(name: str, *rankings: Ranking | None) -> list[Row]:
+    """Return the cells under HEADINGS for each state of the base that was measured."""
+    return [
+        (
+            name, f"{ranking.pairs:,}", ranking.weights or "as in training", interval(ranking.base_accuracy),
+            interval(ranking.adapter_accuracy), gain(ranking),
+            probability(ranking.mcnemar_p) if ranking.mcnemar_p is not None else "",
+        )
+        for ranking in rankings
+        if ranking is not None
+    ]  # fmt: skip
+
+
+def measured_on(run: RunManifest, report: EvalReport) -> str:
+    """Say which pairs were scored."""
+    data, pairs = report.dataset, counted(report.pairs, "pair")
+    trained_on = run.dataset.fingerprint if run.dataset is not None else None
+    if data is None or data.fingerprint == trained_on:
+        return f"the {pairs} of the held-out split `{report.split}`, which shares no prompt with the training split"
+    return f"{pairs} of the split `{report.split}` of {_place(data)}"
+
+
+def model_index(run: RunManifest, report: EvalReport) -> list[Front]:
+    """Return the results for the front matter: one for each dataset."""
+    first, data = report.dataset, run.dataset
+    if first is None and data is not None:
+        facts = data.model_dump(include={"name", "repo_id", "revision", "fingerprint"})
+        first = EvaluatedDataset(**facts, split=report.split)
+    first = first or EvaluatedDataset(name="held-out pairs", fingerprint="", split=report.split)
+    sets = [(first, report, report.original), *((f.dataset, f.as_trained, f.original) for f in report.further)]
+    return [_result(run, *each) for each in sets]
+
+
+def _result(run: RunManifest, data: EvaluatedDataset, ranking: Ranking, original: Ranking | None) -> Front:
+    dataset = {
+        "type": data.repo_id or "preference", "name": one_line(data.name), "config": "default", "split": data.split
+    }  # fmt: skip
+    if data.revision:
+        dataset["revision"] = data.revision
+    metrics = [("Log-likelihood preference accuracy, length-normalised", ranking.adapter_accuracy)]
+    if run.is_compared and run.beta is not None:
+        metrics.append(("DPO implicit-reward accuracy", ranking.reward_accuracy))
+    if original is not None:
+        metrics.append((f"{metrics[0][0]}, base not quantised", original.adapter_accuracy))
+    shown = [{"type": "accuracy", "name": name, "value": round(value.value, 4)} for name, value in metrics]
+    return {"task": dict(TASK), "dataset": dataset, "metrics": shown}
+
+
+def _heading(run: RunManifest, ranking: Ranking) -> str:
+    weights = ranking.weights or ""
+    if weights.startswith(NF4) or (not weights and run.in_4bit):
+        return f"Base quantised as in training ({weights or NF4})"
+    words = f"Original weights of the base{f' ({weights})' if weights else ''}, as the code above loads them"
+    return words if run.in_4bit else f"{words} and as in training"
+
+
+def _place(data: EvaluatedDataset) -> str:
+    return f"`{data.repo_id}` at `{data.revision}`" if data.repo_id else f"`{one_line(data.name)}`"
+
+
+def _beside_other(report: EvalReport, ranking: Ranking) -> str:
+    """Compare with the other adapter; "" if there is none."""
+    ref, other = report.against, ranking.other
+    if ref is None or other is None:
+        return ""
+    name = (
+        f"`{ref.repo_id}`{f' {ref.version}' if ref.version else f' at `{ref.revision}`'}"
+        if ref.repo_id
+        else (f"`{one_line(ref.name)}`")
+    )
+    return f"The adapter {name} {_compared(other)}"
+
+
+def _compared(other: OtherScores) -> str:
+    points = f"{100 * other.accuracy_gain.value:+.1f} pt ({_points(other)})"
+    return (
+        f"ranks {interval(other.accuracy)} of the pairs correctly, at a mean margin of {other.margin.value:+.4f}. This "
+        f"adapter differs from it by {points} and alone ranks {counted(other.only_adapter_right, 'pair')} correctly, "
+        f"that one alone {counted(other.only_other_right, 'pair')} (p = {probability(other.mcnemar_p)})."
+    )
+
+
+def _points(other: OtherScores) -> str:
+    return f"{100 * other.accuracy_gain.low:+.1f} to {100 * other.accuracy_gain.high:+.1f}"
+
+
+def _fall(ranking: Ranking) -> str:
+    if ranking.adapter_margin > ranking.base_margin:
+        return ""
+    return "The mean margin did not rise: the adapter does not separate the answers better than the base model."

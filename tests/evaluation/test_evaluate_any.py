@@ -1,0 +1,288 @@
+"""Evaluate a release, an adapter of another tool and a merged model, on several datasets, beside another adapter."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import HfApi
+from safetensors.torch import load_file, save_file
+
+from hubdpo import evaluate, merge, prepare, push
+from hubdpo.artefacts.manifests.evaluation import EvalReport, Ranking
+from hubdpo.artefacts.manifests.manifest import RUN_FILE
+from hubdpo.errors import ArtefactError, ConfigError, TrainingError
+from hubdpo.evaluation import load as loading
+from hubdpo.evaluation import scoring
+from hubdpo.evaluation.kept import Kept, Stored
+from hubdpo.hub.snapshot import FolderSnapshot
+from hubdpo.model.log_probs import answer_log_probs
+from tests.conftest import PAIRS
+from tests.near import assert_near
+
+pytestmark = pytest.mark.slow
+FAST = {"max_answers": 0, "max_length": 128}
+
+
+@pytest.fixture(scope="module")
+def report(run_dir: Path) -> EvalReport:
+    return EvalReport.read(run_dir / "eval.json")
+
+
+@pytest.fixture
+def foreign(run_dir: Path, tmp_path: Path) -> Path:
+    """The adapter as another tool leaves it: weights and config, and nothing that says how it was trained."""
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(run_dir / name, folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "revision": None}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def other_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset with a train split alone, whose answers are the wrong way round."""
+    folder = tmp_path_factory.mktemp("other")
+    turned = [{**pair, "chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in PAIRS[:6]]
+    prepare(turned, folder / "turned", test_size=0)
+    return folder / "turned"
+
+
+def same_ranking(found: Ranking, wanted: Ranking) -> None:
+    assert (found.pairs, found.weights) == (wanted.pairs, wanted.weights)
+    assert found.adapter_accuracy == wanted.adapter_accuracy
+    for name in ("base_margin", "adapter_margin"):
+        assert_near(getattr(found, name), getattr(wanted, name), share=1e-5, scale=1)
+
+
+def test_a_run_is_measured_on_nf4_and_on_the_original_weights(report: EvalReport) -> None:
+    assert (report.weights, report.original and report.original.weights) == ("NF4, computed in float32", "float32")
+    assert report.original is not None
+    assert report.original.base_margin != report.base_margin
+    assert report.samples_weights == "float32"
+
+
+def test_a_release_is_evaluated_where_it_is(
+    run_dir: Path, dataset_dir: Path, report: EvalReport, repo_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(folder=shutil.copytree(run_dir, tmp_path / "run"), repo=repo_id, version="1.0.0")
+    monkeypatch.chdir(tmp_path)
+    found = evaluate(f"{repo_id}@v1.0.0", dataset=dataset_dir, **FAST)
+    same_ranking(found, report)
+    assert EvalReport.read(tmp_path / f"evaluation-{repo_id.partition('/')[2]}" / "eval.json") == found
+
+
+def test_an_adapter_of_another_tool_is_measured_as_that_of_the_run(
+    foreign: Path, dataset_dir: Path, report: EvalReport, tmp_path: Path
+) -> None:
+    found = evaluate(foreign, dataset=dataset_dir, load_in_4bit=True, output_dir=tmp_path / "out", **FAST)
+    same_ranking(found, report)
+    assert found.original is not None
+    assert report.original is not None
+    same_ranking(found.original, report.original)
+    assert sorted(path.name for path in foreign.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_a_merged_model_is_compared_with_the_base_that_it_was_merged_into(
+    run_dir: Path, dataset_dir: Path, report: EvalReport, tmp_path: Path
+) -> None:
+    merge(run_dir, tmp_path / "merged", dtype="float32", base_weights="original")
+    found = evaluate(tmp_path / "merged", dataset=dataset_dir, output_dir=tmp_path / "out", **FAST)
+    assert report.original is not None
+    assert found.original is None
+    same_ranking(found, report.original)
+
+
+def test_several_datasets_are_scored_each(run_dir: Path, dataset_dir: Path, other_data: Path, tmp_path: Path) -> None:
+    found = evaluate(
+        run_dir, dataset=[dataset_dir, other_data], base_weights="original", output_dir=tmp_path / "out", **FAST
+    )
+    (further,) = found.further
+    assert found.dataset is not None
+    assert (found.dataset.name, further.dataset.name, further.dataset.split) == ("prepared", "turned", "train")
+    assert further.as_trained.pairs == 6
+    # its answers are the wrong way round, and what the run learned is right of none of them
+    assert further.as_trained.adapter_accuracy.value < 0.5 < found.adapter_accuracy.value
+
+
+def test_another_adapter_ranks_the_same_pairs(
+    run_dir: Path, foreign: Path, dataset_dir: Path, report: EvalReport, tmp_path: Path
+) -> None:
+    weights = load_file(foreign / "adapter_model.safetensors")
+    save_file({name: weight * -2 for name, weight in weights.items()}, foreign / "adapter_model.safetensors")
+    alone = evaluate(foreign, dataset=dataset_dir, base_weights="original", output_dir=tmp_path / "alone", **FAST)
+    beside = evaluate(run_dir, against=foreign, base_weights="original", output_dir=tmp_path / "out", **FAST)
+    assert beside.other is not None
+    assert beside.other.accuracy == alone.adapter_accuracy
+    assert_near(beside.other.margin.value, alone.adapter_margin, share=1e-5, scale=1)
+    assert_near(
+        beside.other.margin_gain.value, beside.adapter_margin - alone.adapter_margin, share=1e-5, scale=1
+    )  # fmt: skip
+    assert beside.against is not None
+    assert beside.against.name == "foreign"
+    assert report.original is not None
+    same_ranking(beside, report.original)
+
+
+def counted_answers(monkeypatch: pytest.MonkeyPatch, *, fail_after: int = 10**9) -> list[int]:
+    """Count the answers of each forward pass that scores, and fail after so many passes."""
+    asked: list[int] = []
+
+    def counted(model: Any, sequences: Any) -> Any:
+        if len(asked) == fail_after:
+            raise KeyboardInterrupt
+        asked.append(len(sequences))
+        return answer_log_probs(model, sequences)
+
+    monkeypatch.setattr(scoring, "answer_log_probs", counted)
+    return asked
+
+
+def test_a_stopped_evaluation_goes_on_and_scores_nothing_twice(
+    run_dir: Path, report: EvalReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    shutil.rmtree(run / "evaluation")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        first = counted_answers(patch, fail_after=5)
+        evaluate(run, max_answers=0)
+    with monkeypatch.context() as patch:
+        second = counted_answers(patch)
+        found = evaluate(run, max_answers=0)
+    same_ranking(found, report)
+    answers, states, models = 2 * report.pairs, 2, 2
+    assert sum(first) + sum(second) == answers * states * models
+    with monkeypatch.context() as patch:
+        third = counted_answers(patch)
+        assert evaluate(run, max_answers=0) == found
+    assert third == []
+
+
+def test_a_line_that_a_kill_cut_short_is_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "evaluation" / "scores.jsonl"
+    Kept(path).add(Stored("a", {"sum": 1.5}), Stored("b", {"sum": 2.5}))
+    path.write_bytes(path.read_bytes()[:-5])
+    again = Kept(path)
+    assert (again.get("a"), again.get("b")) == ({"sum": 1.5}, None)
+    assert "1 line cannot be read" in capsys.readouterr().err
+    again.add(Stored("b", {"sum": 3.5}))
+    assert (Kept(path).get("a"), Kept(path).get("b")) == ({"sum": 1.5}, {"sum": 3.5})
+
+
+def test_other_weights_have_scores_of_their_own(run_dir: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    before = (run / "evaluation" / "scores.jsonl").read_bytes()
+    config = json.loads((run / "adapter_config.json").read_text())
+    (run / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1}))
+    manifest = json.loads((run / RUN_FILE).read_text())
+    (run / RUN_FILE).write_text(json.dumps({**manifest, "files": {}}))
+    evaluate(run, base_weights="original", max_answers=0)
+    after = (run / "evaluation" / "scores.jsonl").read_bytes()
+    # the adapter's scores are new, those of the base are kept
+    assert after.startswith(before)
+    assert after[len(before) :].count(b"\n") * 4 == before.count(b"\n")
+
+
+def test_original_weights_that_do_not_fit_are_left_out_and_said(
+    run_dir: Path,
+    report: EvalReport,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    load = loading.load_base
+
+    def load_if_small(folder: Path, *, load_in_4bit: bool, **options: Any) -> Any:
+        if not load_in_4bit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return load(folder, load_in_4bit=load_in_4bit, **options)
+
+    monkeypatch.setattr(loading, "load_base", load_if_small)
+    found = evaluate(run_dir, output_dir=tmp_path / "out", max_answers=0)
+    assert found.original is None
+    assert found.samples_weights == "NF4, computed in float32"
+    same_ranking(found, report)
+    assert "the original weights of the base are not measured: the device has no room" in capsys.readouterr().err
+    with pytest.raises(TrainingError):
+        evaluate(run_dir, base_weights="original", output_dir=tmp_path / "out", max_answers=0)
+
+
+def no_data(foreign: Path, run: Path, base: Path) -> dict[str, Any]:
+    return {"model": foreign}
+
+
+def contradiction(foreign: Path, run: Path, base: Path) -> dict[str, Any]:
+    return {"model": run, "load_in_4bit": False}
+
+
+def whole_model(foreign: Path, run: Path, base: Path) -> dict[str, Any]:
+    return {"model": base}
+
+
+def whole_model_beside(foreign: Path, run: Path, base: Path) -> dict[str, Any]:
+    return {"model": run, "against": base, "model_name_or_path": base}
+
+
+def of_another_base(foreign: Path, run: Path, base: Path) -> dict[str, Any]:
+    config = json.loads((foreign / "adapter_config.json").read_text())
+    (foreign / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "me/other"}))
+    return {"model": run, "against": foreign}
+
+
+def base_of_another_machine(foreign: Path, run: Path, base: Path) -> dict[str, Any]:
+    config = json.loads((foreign / "adapter_config.json").read_text())
+    (foreign / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "/home/x/base"}))
+    return {"model": foreign, "dataset": run}
+
+
+REFUSED: list[tuple[Callable[[Path, Path, Path], dict[str, Any]], type[Exception], str, str]] = [
+    (no_data, ConfigError, "does not say where the pairs are", "--dataset"),
+    (contradiction, ConfigError, "was trained on NF4 weights", "--base-weights original"),
+    (whole_model, ConfigError, "is a whole model, and names no base", "--model-name-or-path"),
+    (whole_model_beside, ConfigError, "is a whole model, not an adapter", "give an adapter"),
+    (of_another_base, ConfigError, "is an adapter of me/other, not of alice/tiny-qwen2", "the same base"),
+    (base_of_another_machine, ArtefactError, "is a run, not a dataset", "hubdpo prepare"),
+]
+
+
+@pytest.mark.parametrize(("case", "error", "message", "hint"), REFUSED, ids=lambda each: getattr(each, "__name__", ""))
+def test_what_cannot_be_evaluated_is_refused_in_one_line(
+    case: Callable[[Path, Path, Path], dict[str, Any]], error: type[Exception], message: str, hint: str,
+    foreign: Path, run_dir: Path, tiny_base: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    with pytest.raises(error, match=message) as caught:
+        evaluate(**case(foreign, run_dir, tiny_base), output_dir=tmp_path / "out")
+    assert hint in (getattr(caught.value, "hint", "") or "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_base_of_another_machine_is_asked_for(foreign: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    base_of_another_machine(foreign, foreign, foreign)
+    with pytest.raises(ConfigError, match="names the base '/home/x/base', which is not on this machine") as caught:
+        evaluate(foreign, dataset=dataset_dir, output_dir=tmp_path / "out")
+    assert caught.value.hint == "add `--model-name-or-path BASE`"
+
+
+def test_pairs_that_were_trained_on_are_not_held_out(run_dir: Path, other_data: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    manifest = json.loads((run / RUN_FILE).read_text())
+    trained_on = json.loads((other_data / "prepare.json").read_text())["fingerprint"]
+    manifest["dataset"]["fingerprint"] = trained_on
+    (run / RUN_FILE).write_text(json.dumps(manifest))
+    with pytest.raises(ArtefactError, match="has no test split"):
+        evaluate(run, dataset=other_data)
+
+
+def test_what_is_kept_stays_on_this_machine(run_dir: Path, repo_id: str, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    assert (run / "evaluation" / "scores.jsonl").is_file()
+    assert not [name for name in FolderSnapshot(run).files if name.startswith("evaluation")]
+    push(folder=run, repo=repo_id, version="1.0.0")
+    assert not [name for name in HfApi().list_repo_files(repo_id) if name.startswith("evaluation")]
