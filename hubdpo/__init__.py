@@ -1,8 +1,8 @@
 """Turn preference data into a versioned, verified QLoRA DPO adapter on the Hub.
 
-The stages are `prepare`, `train` or `sweep`, `evaluate`, `merge` and `push`; `load_preferences` and `load_adapter` read
-releases back. Each is imported on first use, because torch and trl take seconds. `__init__.pyi` has the signatures for
-editors and type checkers.
+The stages are `prepare`, `train` or `sweep`, `evaluate`, `merge`, `export` and `push`; `load_preferences` and
+`load_adapter` read releases back. Each is imported on first use, because torch and trl take seconds. `__init__.pyi` has
+the signatures for editors and type checkers.
 """
 
 import importlib
@@ -19,12 +19,13 @@ _MODULES = {
     "verify": "hubdpo.release.verify.verify",
     "load_adapter": "hubdpo.model.adapters.load",
     "merge": "hubdpo.model.merge.merge",
+    "export": "hubdpo.model.export.export",
     "diff": "hubdpo.release.diff.diff",
 }
 
 __all__ = [
-    "__version__", "diff", "evaluate", "load_adapter", "load_preferences", "merge", "prepare", "push", "sweep",
-    "train", "verify",
+    "__version__", "diff", "evaluate", "export", "load_adapter", "load_preferences", "merge", "prepare", "push",
+    "sweep", "train", "verify",
 ]  # fmt: skip
 
 

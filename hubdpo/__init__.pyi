@@ -12,6 +12,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.artefacts.manifests.sweep import SweepManifest
 from hubdpo.data.load import load_preferences as load_preferences
 from hubdpo.model.adapters.load import load_adapter as load_adapter
+from hubdpo.model.export.export import Exported
 from hubdpo.release.diff.diff import diff as diff
 from hubdpo.release.verify.verify import verify as verify
 from hubdpo.version import __version__ as __version__
@@ -40,6 +41,14 @@ def evaluate(
     against: str | Path | None = None,
     output_dir: Path | None = None,
 ) -> EvalReport: ...
+def export(
+    model: str | Path,
+    output: str | Path,
+    *,
+    gguf: bool = False,
+    outtype: Literal["auto", "f32", "f16", "bf16", "q8_0"] = "auto",
+    llama_cpp: Path | None = None,
+) -> Exported: ...
 def merge(
     adapter: str | Path,
     output_dir: str | Path,

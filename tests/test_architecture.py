@@ -31,6 +31,7 @@ DRAWERS = {
         "probes",
         "adapters",
         "merge",
+        "export",
     ),
     "data": ("pairs", "converters", "raw", "detection", "tokens", "clean", "prepare", "load", "encoded"),
     "training": (

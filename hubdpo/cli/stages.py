@@ -1,4 +1,4 @@
-"""`hubdpo prepare`, `train`, `evaluate`, `merge` and `push`: the stages from raw data to a release."""
+"""`hubdpo prepare`, `train`, `evaluate`, `merge`, `export` and `push`: the stages from raw data to a release."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from hubdpo import console
 from hubdpo.cli.command import command, typed
-from hubdpo.config import EvaluateConfig, MergeConfig, PrepareConfig, PushConfig, SweepConfig, TrainConfig
+from hubdpo.config import EvaluateConfig, ExportConfig, MergeConfig, PrepareConfig, PushConfig, SweepConfig, TrainConfig
 from hubdpo.console import counted
 from hubdpo.errors import HubError, Stopped, TrainingError
 from hubdpo.machine.endings import LAUNCHED
@@ -169,6 +169,24 @@ def merge(config: MergeConfig) -> None:
         identifier=str(config.output_dir),
     )
     console.hint(f"hubdpo push {typed(config.output_dir)} USER/NAME --version 0.1.0")
+
+
+@command(ExportConfig)
+def export(config: ExportConfig) -> None:
+    """Write an adapter, or a merged model, as a GGUF file with llama.cpp's converter, and check the file."""
+    from hubdpo.model.export.export import export as run
+
+    with machine_errors([config.output.parent], lambda: ("the output is unchanged", AGAIN)):
+        exported = run(config)
+    is_adapter = exported.kind == "adapter"
+    console.result(
+        f"{exported.output}: {'LoRA adapter' if is_adapter else 'model'} for {exported.architecture}, "
+        f"{counted(exported.tensors, 'tensor')} with {exported.parameters:,} values, {exported.bytes / 1e6:,.1f} MB",
+        exported.as_dict(),
+        identifier=exported.output,
+    )
+    model = f"BASE.gguf --lora {typed(config.output)}" if is_adapter else typed(config.output)
+    console.hint(f"llama-server --model {model}")
 
 
 @command(PushConfig)

@@ -2,6 +2,7 @@
 
 from hubdpo.config.base import Cli, Config
 from hubdpo.config.evaluate import EvaluateConfig
+from hubdpo.config.export import ExportConfig
 from hubdpo.config.merge import MergeConfig
 from hubdpo.config.prepare import PrepareConfig
 from hubdpo.config.push import PushConfig
@@ -9,5 +10,6 @@ from hubdpo.config.sweep import SweepConfig
 from hubdpo.config.train import TrainConfig
 
 __all__ = [
-    "Cli", "Config", "EvaluateConfig", "MergeConfig", "PrepareConfig", "PushConfig", "SweepConfig", "TrainConfig",
+    "Cli", "Config", "EvaluateConfig", "ExportConfig", "MergeConfig", "PrepareConfig", "PushConfig", "SweepConfig",
+    "TrainConfig",
 ]  # fmt: skip

@@ -1,0 +1,216 @@
+"""The export stage: an adapter or a merged model in, one GGUF file out, made by llama.cpp's converter and checked.
+
+The file is absent or complete: it gets its name after its header was compared with the weights it was made from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hubdpo import console
+from hubdpo.artefacts.folders.model_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_PATTERNS,
+    ADAPTER_WEIGHTS,
+    BASE_PATTERNS,
+    CONFIG,
+    TOKENIZER_PATTERNS,
+)
+from hubdpo.artefacts.folders.run_folder import remembered_folder
+from hubdpo.artefacts.folders.scratch import beside, empty, held
+from hubdpo.artefacts.formats.bounded import parse_object
+from hubdpo.artefacts.formats.gguf_header import Header, is_gguf, read_gguf
+from hubdpo.artefacts.formats.safetensors_header import read_shapes
+from hubdpo.cards.model.serving import LLAMA_CPP, Adapter, problems
+from hubdpo.config.export import ExportConfig
+from hubdpo.config.repo_id import is_repo_id
+from hubdpo.config.takes import takes
+from hubdpo.errors import ArtefactError, ConfigError
+from hubdpo.hub.open import open_snapshot
+from hubdpo.hub.snapshot import Snapshot
+from hubdpo.machine.refusals import check_room
+from hubdpo.model.adapters.check import check_adapter_files
+from hubdpo.model.bases.find import named_as_base
+from hubdpo.model.export.converter import OF_ADAPTERS, OF_MODELS, find_converter, run_converter
+from hubdpo.model.untrusted import read_json
+
+SCALED_HERE = "use_rslora"
+"""The one problem of llama.cpp that an export mends: it writes the `lora_alpha` that gives the same scale."""
+AS_MODELS = ("fp8", "gptq", "compressed-tensors", "modelopt", "mxfp4", "bitnet")
+"""Stored quantisations that the converter reads (llama.cpp, conversion/base.py)."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The file that was written, and what its header says."""
+
+    output: str
+    kind: str
+    """`adapter` or `merged`."""
+    architecture: str
+    tensors: int
+    parameters: int
+    bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@takes(ExportConfig, "model", "output")
+def export(config: ExportConfig) -> Exported:
+    """Write an adapter, or a merged model, as a GGUF file with llama.cpp's converter, and return what it holds.
+
+    Raise ConfigError when the converter is not there, ArtefactError for what it cannot convert or did not convert
+    whole; the output is then as it was.
+    """
+    _check_output(config.output)
+    snapshot = open_snapshot(config.model, repo_type="model")
+    if ADAPTER_CONFIG in snapshot.files:
+        return _adapter(config, snapshot, find_converter(OF_ADAPTERS, config.llama_cpp))
+    if CONFIG in snapshot.files:
+        return _model(config, snapshot, find_converter(OF_MODELS, config.llama_cpp))
+    raise ArtefactError(
+        f"`{config.model}` holds no adapter and no model: no {ADAPTER_CONFIG} or {CONFIG}",
+        hint="give a run folder, the `--output-dir` of `hubdpo merge`, or USER/NAME@vX.Y.Z",
+    )
+
+
+def _check_output(output: Path) -> None:
+    if output.is_dir():
+        raise ConfigError(f"`{output}` is a folder", hint=f"-o {output / 'model.gguf'}")
+    if output.exists() and not is_gguf(output):
+        raise ConfigError(f"`{output}` exists and is not a GGUF file", hint="give another `--output`")
+
+
+def _adapter(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported:
+    folder = snapshot.fetch(ADAPTER_PATTERNS)
+    settings, shapes = check_adapter_files(folder).config, read_shapes(folder / ADAPTER_WEIGHTS)
+    base = _base_of(snapshot, settings, folder)
+    base_settings = read_json(base / CONFIG)
+    _check_stored(base_settings, "the base of the adapter")
+    tied = bool(base_settings.get("tie_word_embeddings", True))
+    for one in problems(Adapter(settings, shapes, snapshot.files, snapshot.name)):
+        if LLAMA_CPP in one.breaks and one.field != SCALED_HERE and (one.field != "lm_head" or tied):
+            raise ArtefactError(
+                f"llama.cpp cannot run this adapter: `{one.field}` {one.message}",
+                hint=f"hubdpo merge {config.model} --output-dir merged, then export `merged`",
+            )
+    with _scratch(config.output) as (scratch, made):
+        staged = scratch / (snapshot.name.rstrip("/").rpartition("/")[2] or "adapter")
+        staged.mkdir()
+        (staged / ADAPTER_WEIGHTS).symlink_to((folder / ADAPTER_WEIGHTS).resolve())
+        written = _scaled(settings)
+        (staged / ADAPTER_CONFIG).write_text(json.dumps(written), "utf-8")
+        console.info(f"converter {script}")
+        outtype = "f16" if config.outtype == "auto" else config.outtype  # this converter fails on its own `auto`
+        run_converter(script, [staged, "--base", base.resolve(), "--outtype", outtype, "--outfile", made], cwd=scratch)
+        header = _read(made)
+        _same(header.metadata.get("general.type"), "adapter", "is of type")
+        _same(header.values, sum(map(math.prod, shapes.values())), "has")
+        _same(header.metadata.get("adapter.lora.alpha"), _float32(written["lora_alpha"]), "has lora_alpha")
+        made.replace(config.output)
+    return _exported(config.output, "adapter", header)
+
+
+def _scaled(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the config with the `lora_alpha` that, divided by the rank, is rsLoRA's scale (arXiv 2312.03732)."""
+    if not settings.get(SCALED_HERE):
+        return settings
+    return {**settings, SCALED_HERE: False, "lora_alpha": settings["lora_alpha"] * math.sqrt(settings["r"])}
+
+
+def _model(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported:
+    _check_stored(parse_object(snapshot.read(CONFIG), CONFIG, of=config.model), f"`{config.model}`")
+    folder = snapshot.fetch([*BASE_PATTERNS, *TOKENIZER_PATTERNS])
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise ArtefactError(f"`{config.model}` has no safetensors weights", hint="give a merged model, or an adapter")
+    size = sum(path.stat().st_size for path in weights)
+    check_room(config.output.parent, size, "the GGUF file", hint="another `--output`, or make room")
+    shapes = {name: shape for path in weights for name, shape in read_shapes(path).items()}
+    with _scratch(config.output) as (scratch, made):
+        console.info(f"converter {script}", f"weights   {size / 1e6:,.1f} MB")
+        run_converter(script, [folder.resolve(), "--outtype", config.outtype, "--outfile", made], cwd=scratch)
+        header = _read(made)
+        stored = sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("lm_head."))
+        if header.values < stored:
+            _same(header.values, stored, "has")
+        made.replace(config.output)
+    return _exported(config.output, "merged", header)
+
+
+def _base_of(snapshot: Snapshot, settings: dict[str, Any], folder: Path) -> Path:
+    """Return a folder with the base's config and tokenizer, without its weights."""
+    if snapshot.commit is None and (local := remembered_folder(folder, "model_name_or_path")) is not None:
+        return local
+    name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
+    if isinstance(name, str) and snapshot.commit is None and (Path(name) / CONFIG).is_file():
+        return Path(name)
+    if not isinstance(name, str) or not is_repo_id(name, owner_required=False):
+        raise ArtefactError(
+            f"`{snapshot.name}` names the base {str(name)[:100]!r}, which is neither on the Hub nor a folder here",
+            hint="correct base_model_name_or_path in its adapter_config.json",
+        )
+    with named_as_base():
+        base = open_snapshot(name, revision if isinstance(revision, str) else None, repo_type="model")
+        return base.fetch(TOKENIZER_PATTERNS, needed=[CONFIG])
+
+
+def _check_stored(settings: dict[str, Any], named: str) -> None:
+    stored = settings.get("quantization_config")
+    method = stored.get("quant_method") if isinstance(stored, dict) else None
+    if stored and method not in AS_MODELS:
+        raise ArtefactError(
+            f"the weights of {named} are stored quantised ({str(method)[:40]}), which the converter cannot read",
+            hint="use the 16-bit model that they were made from",
+        )
+
+
+@contextmanager
+def _scratch(output: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield a folder beside the output, held by this process, and the path in it where the file is made."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scratch = beside(output.resolve())
+    with held(scratch, output):
+        try:
+            empty(scratch)
+            yield scratch, scratch / "made.gguf"
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _read(made: Path) -> Header:
+    try:
+        return read_gguf(made)
+    except (OSError, ValueError) as problem:
+        raise ArtefactError(f"the converter's file cannot be used: {problem}", hint="use a newer llama.cpp") from None
+
+
+def _same(found: object, wanted: object, words: str) -> None:
+    if found != wanted:
+        raise ArtefactError(
+            f"the converter's file {words} {_shown(found)}, the weights ask for {_shown(wanted)}; nothing was written",
+            hint="use a newer llama.cpp",
+        )
+
+
+def _shown(value: object) -> str:
+    return f"{value:,} values" if isinstance(value, int) else str(value)
+
+
+def _float32(value: float) -> float:
+    number: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    return number
+
+
+def _exported(output: Path, kind: str, header: Header) -> Exported:
+    architecture = str(header.metadata.get("general.architecture", "unknown"))
+    return Exported(str(output), kind, architecture, len(header.shapes), header.values, output.stat().st_size)
