@@ -14,6 +14,7 @@ _MODULES = {
     "load_preferences": "hubdpo.data.load",
     "train": "hubdpo.training.start",
     "sweep": "hubdpo.training.sweep.sweep",
+    "adopt": "hubdpo.adoption.adopt",
     "evaluate": "hubdpo.evaluation.evaluate",
     "push": "hubdpo.release.push",
     "verify": "hubdpo.release.verify.verify",
@@ -24,8 +25,8 @@ _MODULES = {
 }
 
 __all__ = [
-    "__version__", "diff", "evaluate", "export", "load_adapter", "load_preferences", "merge", "prepare", "push",
-    "sweep", "train", "verify",
+    "__version__", "adopt", "diff", "evaluate", "export", "load_adapter", "load_preferences", "merge", "prepare",
+    "push", "sweep", "train", "verify",
 ]  # fmt: skip
 
 

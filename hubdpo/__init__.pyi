@@ -17,6 +17,16 @@ from hubdpo.release.diff.diff import diff as diff
 from hubdpo.release.verify.verify import verify as verify
 from hubdpo.version import __version__ as __version__
 
+def adopt(
+    adapter: str | Path,
+    output_dir: str | Path,
+    *,
+    base: str | Path | None = None,
+    dataset: str | Path | None = None,
+    load_in_4bit: bool | None = None,
+    chat_template: str | Path | None = None,
+    device: Literal["auto", "cuda", "cuda:0", "cpu"] | torch.device = "auto",
+) -> RunManifest: ...
 def evaluate(
     model: str | Path,
     *,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hubdpo.config import EvaluateConfig, MergeConfig, PrepareConfig, PushConfig, SweepConfig, TrainConfig
+from hubdpo.config import AdoptConfig, EvaluateConfig, MergeConfig, PrepareConfig, PushConfig, SweepConfig, TrainConfig
 from tests.benchmarks.tables import TABLES
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -21,11 +21,14 @@ MODELS = {
     "prepare": PrepareConfig,
     "train": TrainConfig,
     "sweep": SweepConfig,
+    "adopt": AdoptConfig,
     "evaluate": EvaluateConfig,
     "push": PushConfig,
     "merge": MergeConfig,
 }
-COMMANDS = sorted(set(re.findall(r"^ *(hubdpo (?:prepare|train|sweep|evaluate|push|merge) .*)$", README, re.MULTILINE)))
+COMMANDS = sorted(
+    set(re.findall(r"^ *(hubdpo (?:prepare|train|sweep|adopt|evaluate|push|merge) .*)$", README, re.MULTILINE))
+)
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -10,7 +10,7 @@ from hubdpo import console
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.front_matter import fields, part
 from hubdpo.artefacts.manifests.manifest import CARD_FILE
-from hubdpo.artefacts.manifests.run import BaseRef, StartRef
+from hubdpo.artefacts.manifests.run import Adopted, BaseRef, StartRef
 from hubdpo.cards.fences import one_line
 from hubdpo.errors import LicenceError
 from hubdpo.hub.transport import hub_address
@@ -53,13 +53,13 @@ def licence_of(folder: Path) -> dict[str, str | None]:
 
 def adapter_licence(
     base: BaseRef, data_licence: str | None, given: str | None, *, name: str | None = None, link: str | None = None,
-    start: StartRef | None = None,
+    start: StartRef | None = None, adopted: Adopted | None = None,
 ) -> Licence:  # fmt: skip
     """Return the licence of an adapter: `given` by the publisher (with `name` and `link`), or the one of its base.
 
     A relative link becomes a URL in the base's repo, at its commit. Raise LicenceError if the base model's licence is
-    unknown, the licence of the data, or of the adapter to `start` from or its data, forbids commercial use or
-    derivatives, or an `other` licence has no name or link.
+    unknown, the licence of the data, or of the adapter to `start` from or its data, or of one that was `adopted`,
+    forbids commercial use or derivatives, or an `other` licence has no name or link.
     """
     if given:
         return _with_link(Licence(given, name, link, given=True), base)
@@ -72,11 +72,12 @@ def adapter_licence(
             f"the training data have the licence `{data_licence}`, which restricts models trained on them",
             hint=f"add `--license {data_licence}` to publish under the same restrictions, or train on other data",
         )
-    for what, licence in _before(start):
+    own = [(f"the adapter `{adopted.source.name}`, which was adopted,", adopted.license)] if adopted is not None else []
+    for what, licence in [*own, *_before(start)]:
         if licence and RESTRICTED.search(licence):
             raise LicenceError(
                 f"{what} has the licence `{licence}`, which restricts models made from it",
-                hint=f"add `--license {licence}` to publish under the same restrictions, or start from another adapter",
+                hint=f"add `--license {licence}` to publish under the same restrictions, or take another adapter",
             )
     return _with_link(Licence(base.license, name or base.license_name, link or base.license_link), base)
 
@@ -104,8 +105,11 @@ def _with_link(licence: Licence, base: BaseRef) -> Licence:
     return Licence("other", licence.name, link, given=licence.given)
 
 
-def data_remark(data_licence: str | None, start: StartRef | None = None) -> str:
+def data_remark(data_licence: str | None, start: StartRef | None = None, adopted: Adopted | None = None) -> str:
     """Return a sentence or two for the card about the licence of the training data, and of the adapter before."""
+    if adopted is not None:
+        states = f"states the licence `{one_line(adopted.license)}`" if adopted.license else "states no licence"
+        return f"{data_remark(data_licence, start)} The adapter's own card, before it was adopted, {states}."
     if start is not None:
         states = f"has the licence `{one_line(start.license)}`" if start.license else "states no licence"
         return f"{data_remark(data_licence)} The adapter that training started from {states}."

@@ -50,8 +50,9 @@ def root(
 
 
 for run in (
-    stages.prepare, stages.train, stages.sweep, stages.evaluate, stages.push, releases.verify, releases.versions, diff,
-    releases.inspect, view, stages.merge, stages.export, releases.load, hub.serve_hub, local.doctor, local.demo,
+    stages.prepare, stages.train, stages.sweep, stages.adopt, stages.evaluate, stages.push, releases.verify,
+    releases.versions, diff, releases.inspect, view, stages.merge, stages.export, releases.load, hub.serve_hub,
+    local.doctor, local.demo,
 ):  # fmt: skip
     kind = SeveralValues if run is stages.sweep else HelpCommand
     app.command(run.__name__.replace("_", "-"), cls=kind)(run)

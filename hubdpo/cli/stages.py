@@ -9,7 +9,16 @@ import typer
 
 from hubdpo import console
 from hubdpo.cli.command import command, typed
-from hubdpo.config import EvaluateConfig, ExportConfig, MergeConfig, PrepareConfig, PushConfig, SweepConfig, TrainConfig
+from hubdpo.config import (
+    AdoptConfig,
+    EvaluateConfig,
+    ExportConfig,
+    MergeConfig,
+    PrepareConfig,
+    PushConfig,
+    SweepConfig,
+    TrainConfig,
+)
 from hubdpo.console import counted
 from hubdpo.errors import HubError, Stopped, TrainingError
 from hubdpo.machine.endings import LAUNCHED
@@ -121,6 +130,23 @@ def sweep(config: SweepConfig) -> None:
         console.hint(f"hubdpo push {typed(folder)} USER/NAME --version 0.1.0")
     if manifest.failed:
         raise typer.Exit(TrainingError.exit_code)
+
+
+@command(AdoptConfig)
+def adopt(config: AdoptConfig) -> None:
+    """Make a run folder of a LoRA adapter that another tool trained: TRL, LLaMA-Factory, axolotl, Unsloth, PEFT."""
+    from hubdpo.adoption.adopt import adopt as run
+
+    with machine_errors([config.output_dir], lambda: ("the output folder is unchanged", AGAIN)):
+        manifest = run(config)
+    assert manifest.adopted is not None
+    console.result(
+        f"{config.output_dir}: {manifest.adopted.source.name} on {manifest.base.name}, by {manifest.adopted.words}",
+        {"output_dir": str(config.output_dir), **manifest.model_dump(mode="json")},
+        identifier=str(config.output_dir),
+    )
+    data = "" if manifest.test_pairs else " --dataset USER/NAME"
+    console.hint(f"hubdpo evaluate {typed(config.output_dir)}{data}")
 
 
 @command(EvaluateConfig)

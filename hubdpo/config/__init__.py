@@ -1,5 +1,6 @@
 """The options of every command, each declared once. Nothing here imports torch or a Hugging Face library."""
 
+from hubdpo.config.adopt import AdoptConfig
 from hubdpo.config.base import Cli, Config
 from hubdpo.config.evaluate import EvaluateConfig
 from hubdpo.config.export import ExportConfig
@@ -10,6 +11,6 @@ from hubdpo.config.sweep import SweepConfig
 from hubdpo.config.train import TrainConfig
 
 __all__ = [
-    "Cli", "Config", "EvaluateConfig", "ExportConfig", "MergeConfig", "PrepareConfig", "PushConfig", "SweepConfig",
-    "TrainConfig",
+    "AdoptConfig", "Cli", "Config", "EvaluateConfig", "ExportConfig", "MergeConfig", "PrepareConfig", "PushConfig",
+    "SweepConfig", "TrainConfig",
 ]  # fmt: skip

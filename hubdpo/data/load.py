@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubdpo.artefacts.folders.kinds import read_dataset_folder
 from hubdpo.artefacts.folders.walk import files_below
-from hubdpo.artefacts.manifests.manifest import PREPARE_FILE, RUN_FILE
+from hubdpo.artefacts.manifests.manifest import CARD_FILE, PREPARE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import DatasetRef
 from hubdpo.cards.model.card import citation_of
@@ -90,7 +90,20 @@ def open_dataset(
     manifest = read_dataset_folder(folder)
     if trains:
         _require_train(manifest, ref)
-    reference = DatasetRef(
+    return {name: _split(folder, manifest, name) for name in manifest.splits}, _reference(snapshot, folder, manifest)
+
+
+def reference_to(ref: str) -> tuple[DatasetRef, str]:
+    """Return what a run records of a dataset, and its name with the commit, without reading its rows."""
+    snapshot = _open(ref)
+    folder = snapshot.fetch([PREPARE_FILE, CARD_FILE])
+    _check_prepared(snapshot, folder, ref)
+    reference = _reference(snapshot, folder, PrepareManifest.read(folder / PREPARE_FILE))
+    return reference, reference.place if reference.repo_id else ref
+
+
+def _reference(snapshot: Snapshot, folder: Path, manifest: PrepareManifest) -> DatasetRef:
+    return DatasetRef(
         name=snapshot.name if snapshot.commit else folder.resolve().name,
         repo_id=snapshot.name if snapshot.commit else None,
         revision=snapshot.commit,
@@ -101,7 +114,6 @@ def open_dataset(
         train_pairs=manifest.splits.get("train", 0),
         test_pairs=manifest.splits.get("test", 0),
     )
-    return {name: _split(folder, manifest, name) for name in manifest.splits}, reference
 
 
 def _split(folder: Path, manifest: PrepareManifest, name: str) -> Split:

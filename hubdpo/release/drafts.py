@@ -37,7 +37,7 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.merge import read_merged_folder
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest, StartRef, read_log
+from hubdpo.artefacts.manifests.run import Adopted, BaseRef, DatasetRef, RunManifest, StartRef, read_log
 from hubdpo.cards.licences import Licence, adapter_licence
 from hubdpo.cards.lint.body import LOCAL_PATH
 from hubdpo.cards.lint.lint import require_sound_card
@@ -122,7 +122,7 @@ def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
         raise ArtefactError(f"the run in {folder} cannot be released: {damage}", hint=train_again(folder, run))
     adapter = check_adapter_files(folder)
     _check_weights(folder / ADAPTER_WEIGHTS)
-    licence = _licence(config, base, run.dataset, run.started_from)
+    licence = _licence(config, base, run.dataset, run.started_from, run.adopted)
     evaluation = EvalReport.read(folder / EVAL_FILE) if (folder / EVAL_FILE).exists() else None
     settings = canonical_adapter_config(adapter.config, base)
     config_file = canonical_json(settings).encode()
@@ -168,9 +168,13 @@ def _damage_of_older_run(folder: Path, run: RunManifest) -> str | None:
     return damage_of_results(folder, run)
 
 
-def _licence(config: PushConfig, base: BaseRef, data: DatasetRef | None, start: StartRef | None) -> Licence:
-    name, link = config.license_name, config.license_link
-    return adapter_licence(base, data.license if data else None, config.license, name=name, link=link, start=start)
+def _licence(
+    config: PushConfig, base: BaseRef, data: DatasetRef | None, start: StartRef | None, adopted: Adopted | None = None
+) -> Licence:
+    return adapter_licence(
+        base, data.license if data else None, config.license, name=config.license_name, link=config.license_link,
+        start=start, adopted=adopted,
+    )  # fmt: skip
 
 
 def _check_texts_and_card(kind: Kind, files: dict[str, Content], card: str, *, quoting: tuple[str, ...] = ()) -> None:

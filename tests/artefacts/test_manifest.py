@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hubdpo.artefacts.manifests.run import RunManifest, read_log
 from hubdpo.artefacts.manifests.sweep import SweepManifest
 from hubdpo.errors import ArtefactError
 from hubdpo.release.verify.verify import Verified
+from tests.cards.made import run_manifest
 
 MANIFESTS = [PrepareManifest, RunManifest, SweepManifest, EvalReport, Probes, Bundle, Release, Verified, MergeManifest]
 LISTING = [PrepareManifest, RunManifest, Bundle, Release, Verified, MergeManifest]
@@ -127,3 +129,12 @@ def test_a_broken_line_of_a_log_is_told_by_its_number(tmp_path: Path, bad: str) 
     (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{{"step": 2}}\n{bad}\n')
     with pytest.raises(ValueError, match="line 3: it is not"):
         read_log(tmp_path / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("name", ["dataset", "device", "seed"])
+def test_an_own_run_is_read_with_all_its_facts_alone(name: str) -> None:
+    values = run_manifest().model_dump(mode="json")
+    assert RunManifest.parse(json.dumps(values).encode(), "run.json")
+    del values[name]
+    with pytest.raises(ArtefactError, match=f"{name} is needed, unless another tool trained the adapter"):
+        RunManifest.parse(json.dumps(values).encode(), "run.json")

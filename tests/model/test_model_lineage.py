@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load_file, save_file
 
-from hubdpo import evaluate, push, train, verify
+from hubdpo import push, train, verify
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
 from hubdpo.model.merge.merge import merge
@@ -115,7 +115,6 @@ def test_an_adapter_is_no_base(foreign: Path, dataset_dir: Path, tmp_path: Path,
 def test_an_adapter_of_another_tool_is_called_that(foreign: Path, run_dir: Path, tmp_path: Path) -> None:
     asks = [
         lambda: push(folder=foreign, repo="alice/foreign", version="0.1.0"),
-        lambda: evaluate(model=foreign),
         lambda: merge(adapter=str(foreign), output_dir=tmp_path / "m"),
         lambda: diff(str(foreign), str(run_dir)),
     ]

@@ -9,6 +9,8 @@ from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import Ancestor, BaseRef
+from hubdpo.config.flags import quoted
+from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError, UnsupportedBase
 
 
@@ -65,7 +67,9 @@ def not_by_hubdpo(folder: Path, name: str) -> ArtefactError | None:
     """Return the error for an adapter that another tool trained, or None if the folder holds no adapter."""
     if not (folder / ADAPTER_CONFIG).is_file():
         return None
+    base = base_of_adapter(folder)
+    base = base if base is not None and (is_repo_id(base) or Path(base).is_dir()) else "USER/NAME"
     return ArtefactError(
         f"`{name}` is an adapter of another tool: it has no run.json",
-        hint=f"hubdpo inspect {name}, or hubdpo load {name} --prompt ...",
+        hint=f"hubdpo adopt {quoted(name)} --base {quoted(base)} -o run, then give `run`",
     )

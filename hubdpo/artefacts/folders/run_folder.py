@@ -80,9 +80,13 @@ def _lock(handle: int, folder: Path) -> None:
 def remember_places(config: TrainConfig) -> None:
     """Write the local paths of base, adapter, dataset and chat template to a file that is never published."""
     names = ("model_name_or_path", "adapter", "dataset", "chat_template")
-    places = {name: value for name in names if (value := getattr(config, name)) is not None}
+    write_places(config.output_dir, {name: value for name in names if (value := getattr(config, name)) is not None})
+
+
+def write_places(folder: Path, places: Mapping[str, str]) -> None:
+    """Write places by name, those on this machine as absolute paths, to a file that is never published."""
     paths = {name: str(Path(value).resolve()) if Path(value).exists() else value for name, value in places.items()}
-    write_atomic(config.output_dir / LOCAL_FILE, canonical_json(paths))
+    write_atomic(folder / LOCAL_FILE, canonical_json(paths))
 
 
 def remembered_folder(folder: Path, name: str) -> Path | None:

@@ -32,6 +32,7 @@ LIMITS = {
     "tokenizer.model": 16 * MB,
     "spiece.model": 16 * MB,
     "chat_template.jinja": MB,
+    "trainer_state.json": 64 * MB,
 }
 """Maximum bytes of a file, by name. The largest tokenizers in use have 34 MB; a prepare.json of 100,000 sources, 15."""
 DEFAULT_LIMIT = 4 * MB
@@ -39,9 +40,11 @@ PYTHON_JSON = frozenset(
     {
         "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json",
         "added_tokens.json", "chat_template.json", "processor_config.json", "preprocessor_config.json",
+        "trainer_state.json", "all_results.json", "train_results.json",
     }
 )  # fmt: skip
-"""Files written by Python's json, which may contain Infinity: Mamba's `time_step_limit` ends in it."""
+"""Files written by Python's json, which may contain Infinity or NaN: Mamba's `time_step_limit` ends in it, and a loss
+may."""
 MAX_VALUES = 4_000_000
 """Values in a JSON file. Each takes up to 240 bytes of memory; the largest tokenizers have 2 million."""
 MAX_DEPTH = 100

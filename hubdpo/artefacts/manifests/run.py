@@ -159,6 +159,10 @@ class Adopted(Part):
     """The method that the files name, such as DPO."""
     named_base: str | None = None
     """The base that its adapter_config.json names, which may be a path of the machine that trained it."""
+    named_data: list[str] = Field(default_factory=list)
+    """Names of datasets in its files, which nobody has looked up."""
+    license: str | None = None
+    """That of the adapter's own card."""
     own_tokenizer: bool = False
     """Whether the folder's tokenizer is the adapter's own; otherwise its files are those of the base."""
     read: list[str] = Field(default_factory=list)

@@ -30,8 +30,11 @@ def facts_of(run: RunManifest) -> list[Row]:
         ("adopted from", _source(run)),
         *([("base model by its own files", f"`{one_line(named)}`")] if named not in (None, run.base.repo_id) else []),
         ("data", data_words(run.dataset) + (", as its publisher says" if run.dataset is not None else "")),
+        *([("data by its own files", ", ".join(f"`{one_line(name)}`" for name in adopted.named_data))]
+          if adopted.named_data else []),
         ("quantisation of the base model", IN_4BIT[run.in_4bit]),
-        ("method", f"{method_of(run) or UNKNOWN}, loss {' + '.join(run.losses) or UNKNOWN}"),
+        ("method", method_of(run) or UNKNOWN),
+        ("loss", one_line(" + ".join(run.losses)) or UNKNOWN),
         *((label, _value(known.get(name))) for name, label in SETTINGS.items() if name in {*known, *NEEDED}),
         ("pairs of a step", f"{run.pairs_per_step:,}" if run.pairs_per_step is not None else UNKNOWN),
         ("steps", f"{run.steps:,}" if run.steps is not None else UNKNOWN),
@@ -40,6 +43,13 @@ def facts_of(run: RunManifest) -> list[Row]:
         ("software", ", ".join(f"{one_line(name)} {one_line(at)}" for name, at in run.versions.items()) or UNKNOWN),
         ("hardware", _value(run.device)),
     ]  # fmt: skip
+
+
+def known_and_unknown(run: RunManifest) -> tuple[list[str], list[str]]:
+    """Return what is known of the training of an adopted adapter, with its values, and the names of what is not."""
+    facts = {name: value.replace("`", "") for name, value in facts_of(run) if name != "adopted from"}
+    known = [f"{name} {value}" for name, value in facts.items() if UNKNOWN not in value]
+    return known, [name for name, value in facts.items() if UNKNOWN in value]
 
 
 def _source(run: RunManifest) -> str:

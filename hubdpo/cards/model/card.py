@@ -122,7 +122,7 @@ def render_model_card(
         programs={program.name: program for program in programs(adapter, known)}, problems=known,
         vllm_rank=vllm_rank(adapter.rank), lora_kind=_lora_kind(run),
         template_kwargs=fence(json.dumps(run.template_kwargs, sort_keys=True), "json"),
-        remark=data_remark(data.license if data is not None else None, run.started_from),
+        remark=data_remark(data.license if data is not None else None, run.started_from, run.adopted),
         reproduce=train_command(run) if run.adopted is None else adopt_command(run),
         files={name: text for name, text in files.items() if name in release.files or name == "hubdpo.json"},
         reference=_reference(run), started_from=adapter_words(run.started_from) if run.started_from else None,

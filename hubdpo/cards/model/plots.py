@@ -26,6 +26,8 @@ def write_plots(run: Path, *, chosen: int | None = None) -> Path | None:
 
     Return the file, or None if nothing was logged.
     """
+    if not (run / METRICS_FILE).is_file():  # an adopted adapter may have come without a log
+        return None
     log = [json.loads(line) for line in (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
     panels: dict[str, Series] = {}
     ends = "_rewards/accuracies"  # of no other metric

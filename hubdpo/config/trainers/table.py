@@ -92,6 +92,17 @@ def translated(
     return taken
 
 
+def options_told(values: Values, options: Mapping[str, Any], trainer: Trainer) -> Values:
+    """Return the values of a file under hubdpo's names, as far as they mean the same there; the others are left out."""
+    told: Values = {}
+    for key, value in values.items():
+        try:
+            told |= _options_of(key, value, values, options, trainer) if value is not None else {}
+        except (Unfit, TypeError, ValueError, AttributeError):  # a value of another form than the tool's own
+            continue
+    return told
+
+
 def _options_of(key: str, value: Any, values: Values, options: Mapping[str, Any], trainer: Trainer) -> Values:
     """Return the options that a key stands for. Raise Unfit for one that does not apply."""
     if convert := trainer.converted.get(key):

@@ -15,7 +15,8 @@ from hubdpo.config.flags import quoted
 from hubdpo.config.objective import uses_reference
 from hubdpo.errors import ConfigError
 from hubdpo.hub.reference import COMMIT
-from hubdpo.hub.snapshot import Shapes, Snapshot
+from hubdpo.hub.snapshot import Snapshot
+from hubdpo.model.adapters.fit import check_shapes
 from hubdpo.model.adapters.start import StartAdapter, find_start
 from hubdpo.model.adapters.start_tokens import say_other_tokens
 from hubdpo.model.bases.files import weight_shapes
@@ -64,31 +65,8 @@ def check_fit(start: StartAdapter, config: TrainConfig, base: Snapshot) -> None:
 
     Raise ConfigError where the shapes do not fit, and warn of other tokens.
     """
-    _check_shapes(start, base.name, weight_shapes(base))
+    check_shapes(start.ref.name, start.adapter.shapes, base.name, weight_shapes(base), hint=THE_BASE)
     say_other_tokens(start, config, base)
-
-
-def _check_shapes(start: StartAdapter, base: str, stored: Shapes) -> None:
-    name, absent = start.ref.name, []
-    for tensor, shape in start.adapter.shapes.items():
-        module, _, part = tensor.removeprefix("base_model.model.").partition(".lora_")
-        weight = stored.get(f"{module}.weight")
-        if weight is None:
-            absent.append(module)
-        # an NF4 weight is stored as one packed column
-        elif len(weight) == 2 and weight[1] > 1 and len(shape) == 2 and part in ("A.weight", "B.weight"):
-            found, expected = (shape[1], weight[1]) if part == "A.weight" else (shape[0], weight[0])
-            if found != expected:
-                side = "inputs" if part == "A.weight" else "outputs"
-                raise ConfigError(
-                    f"the adapter `{name}` does not fit `{base}`: `{module}` has {expected:,} {side}, and the adapter "
-                    f"{found:,}",
-                    hint=THE_BASE,
-                )
-    leaves = {tensor.removesuffix(".weight").rpartition(".")[2] for tensor in stored}
-    # where none is found, the files of the base may name their layers in another way than the model does
-    if absent and (len(absent) < len(start.adapter.shapes) or absent[0].rpartition(".")[2] not in leaves):
-        raise ConfigError(f"the adapter `{name}` does not fit `{base}`, which has no `{absent[0]}`", hint=THE_BASE)
 
 
 def _base_of(start: StartAdapter) -> dict[str, str | None]:

@@ -27,6 +27,10 @@ def say_other_tokens(start: StartAdapter, config: TrainConfig, base: Snapshot) -
         console.warn(f"`{start.ref.name}` has another chat template than `{base.name}`, whose template this run uses")
         if CHAT_TEMPLATE in own.files:
             console.hint(f"--chat-template {quoted(start.folder / CHAT_TEMPLATE)}")
+    if start.run is not None and start.run.adopted is not None and start.run.adopted.own_tokenizer:
+        console.warn(
+            f"`{start.ref.name}` was trained with another tokenizer than `{base.name}`, whose tokens this run has"
+        )
     if added := sorted(_added_tokens(own).keys() - _added_tokens(base).keys()) if TOKENIZER in own.files else []:
         names = ", ".join(f"`{shortened(token, 40)}`" for token in added[:MOST_NAMED])
         console.warn(

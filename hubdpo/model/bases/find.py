@@ -12,7 +12,14 @@ from pathlib import Path
 
 from hubdpo import console
 from hubdpo.artefacts.folders.lineage import ancestors, check_not_an_adapter, check_not_rounded_away
-from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, BASE_PATTERNS, CONFIG, COPIED_FILES, LICENCE_FILES
+from hubdpo.artefacts.folders.model_files import (
+    ADAPTER_CONFIG,
+    BASE_PATTERNS,
+    CONFIG,
+    COPIED_FILES,
+    LICENCE_FILES,
+    TOKENIZER_FILES,
+)
 from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE
 from hubdpo.artefacts.manifests.run import BaseRef
@@ -46,14 +53,15 @@ class Base:
     facts: BaseFacts | None = None
 
 
-def copy_base_files(base: Base, folder: Path, template: str | None = None) -> None:
+def copy_base_files(base: Base, folder: Path, template: str | None = None, *, tokenizer: Path | None = None) -> None:
     """Copy the base's tokenizer files unchanged, and its licence text when the licence is `other`.
 
-    `template` is the source of a chat template in place of the base's own.
+    `template` is the source of a chat template, and `tokenizer` a folder with tokenizer files, in place of the base's.
     """
     for name in (*COPIED_FILES, *(LICENCE_FILES if base.ref.license == "other" else ())):
-        if (base.folder / name).exists():
-            shutil.copyfile(base.folder / name, folder / name)
+        source = tokenizer if tokenizer is not None and name in TOKENIZER_FILES else base.folder
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
     if template is not None:
         write_template(template, folder)
 

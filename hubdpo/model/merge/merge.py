@@ -174,8 +174,9 @@ def _write_settings(settings: JsonObject, source: _Source, config: MergeConfig, 
     for key in [key for key in ("dtype", "torch_dtype") if key in settings] or ["dtype"]:
         settings[key] = config.dtype
     write_atomic(new / CONFIG, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-    own = source.run.config.get("chat_template") is not None
-    template = read_text(source.folder / CHAT_TEMPLATE) if own else None
-    copy_base_files(Base(source.run.base, source.base), new, template)
+    run = source.run
+    template = read_text(source.folder / CHAT_TEMPLATE) if run.has_own_template else None
+    tokenizer = source.folder if run.adopted is not None and run.adopted.own_tokenizer else None
+    copy_base_files(Base(run.base, source.base), new, template, tokenizer=tokenizer)
     if source.run.end_of_turn is not None:
         write_stops(new, source.run.end_of_turn)
