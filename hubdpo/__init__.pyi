@@ -42,6 +42,7 @@ def evaluate(
     judge: str | None = None,
     judge_model: str | None = None,
     rubric: str = "helpful",
+    judge_max_tokens: int = 512,
     judge_requests: int = 8,
     lm_eval: str | list[str] = [],
     lm_eval_limit: int | None = None,

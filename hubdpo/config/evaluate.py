@@ -53,6 +53,7 @@ class JudgeOptions(Config):
     )
     judge_model: str | None = Field(None, min_length=1, description="Name of the model on that server.")
     rubric: str = Field("helpful", min_length=1, description="Rubric by name, or a file of your own.")
+    judge_max_tokens: int = Field(512, ge=16, description="Maximum tokens of what the judge says of a pair.")
     judge_requests: int = Field(8, ge=1, le=256, description="Requests to the judge at the same time.")
 
     @model_validator(mode="after")

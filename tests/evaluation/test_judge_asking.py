@@ -50,7 +50,8 @@ def prompts(count: int) -> list[Prompt]:
 
 
 def judge_by(server: JudgeServer, base: list[Answer], adapter: list[Answer], kept: Path, **options: Any) -> Judged:
-    panel = open_panel(EvaluateConfig(model="run", judge=server.url, judge_model="judge-1", **options))
+    options = {"judge_model": "judge-1", **options}
+    panel = open_panel(EvaluateConfig(model="run", judge=server.url, **options))
     assert panel is not None
     return judged(panel, prompts(len(base)), base, adapter, kept=Kept(kept), weights="float32").report
 
@@ -259,7 +260,7 @@ def test_a_model_that_thinks_is_asked_in_its_own_way(tmp_path: Path, capsys: pyt
 
     with serving(longer, refuses=only_newer) as server:
         report = judge_by(server, BASE, ADAPTER, tmp_path / "v")
-        assert {body.get("max_completion_tokens") for body in server.bodies} == {16, 1024}
+        assert {body.get("max_completion_tokens") for body in server.bodies} == {16, 512}
     assert report.wins == 12
     assert "takes no temperature of 0" in capsys.readouterr().err
 
@@ -306,6 +307,13 @@ def test_a_server_that_has_another_model_under_any_name_is_told_of(capsys: pytes
         panel = open_panel(EvaluateConfig(model="run", judge=server.url, judge_model="judge-2"))
         assert panel is not None and panel.judge.served == "judge-1-0426"
         assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("path", ["/home/me/models/judge-7b.gguf", "./judge-7b.gguf", "C:\\models\\judge-7b.gguf"])
+def test_the_report_does_not_say_in_which_folder_the_judge_is(path: str, tmp_path: Path) -> None:
+    with serving(longer, models=None, extra={"model": path}) as server:
+        report = judge_by(server, answers("a"), answers("b"), tmp_path / "v", judge_model=path)
+    assert (report.model, report.served) == ("judge-7b.gguf", "judge-7b.gguf")
 
 
 def test_no_judge_is_no_panel() -> None:

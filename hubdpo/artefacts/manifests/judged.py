@@ -37,7 +37,7 @@ class Judged(Part):
     """
 
     model: str
-    """Name of the judge, as it was asked for."""
+    """Name of the judge, as it was asked for; of a path the last part."""
     served: str | None = None
     """Name of the judge as its server says it."""
     host: str | None = None

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from hubdpo import console
 from hubdpo.errors import JudgeError, Stopped
 from hubdpo.evaluation.judge.comparison import AGAIN, FRAME, Verdict, read_verdict
-from hubdpo.evaluation.judge.server import MOST_TOKENS, Judge, Refused, Reply
+from hubdpo.evaluation.judge.server import Judge, Refused, Reply
 from hubdpo.evaluation.kept import Kept, Stored, key_of
 
 VERDICTS_FILE = "verdicts.jsonl"
@@ -42,7 +42,7 @@ class Said(NamedTuple):
 
 def asking(judge: Judge, text: str, facts: dict[str, Any]) -> Asking:
     """Return a question with the key of its verdict: what it says, and whom it asks."""
-    return Asking(key_of("verdict", FRAME, judge.model, judge.served, text), text, facts)
+    return Asking(key_of("verdict", FRAME, judge.model, judge.served, judge.max_tokens, text), text, facts)
 
 
 def ask_all(judge: Judge, questions: Sequence[Asking], kept: Kept, *, requests: int) -> dict[str, Said]:
@@ -144,9 +144,3 @@ def _said(result: dict[str, Any]) -> Said:
         (int(tokens[0]), int(tokens[1])) if isinstance(tokens, list) and len(tokens) == 2 else None,
         result.get("is_whole", True) is not False,
     )  # fmt: skip
-
-
-def cut_short(said: Sequence[Said]) -> str:
-    """Say how many replies without a verdict the limit of tokens cut short; "" if none."""
-    count = sum(each.verdict is None and not each.is_whole for each in said)
-    return f"{console.counted(count, 'reply')} ended at {MOST_TOKENS:,} tokens without a verdict" if count else ""

@@ -20,8 +20,8 @@ FRAME = 1
 LONGEST_TEXT = 12_000
 """Characters of the conversation, and of each answer, that a judge is shown."""
 AGAIN = (
-    "I cannot read a verdict in this. Reply with one line and nothing else: `Verdict: A` if answer A is better, "
-    "`Verdict: B` if answer B is better, `Verdict: tie` if neither is better."
+    "This has no verdict that I can read. Which answer is better, A or B? Reply with one line and nothing else: "
+    '"Verdict: A", "Verdict: B" or "Verdict: tie".'
 )
 """What is asked after a reply without a verdict."""
 _QUESTION = """\
@@ -44,12 +44,8 @@ comparison.
 
 {mark} END
 
-Say in one to three sentences which answer is better by the criteria, or that neither is. Which of them comes first \
-says nothing about them. Then write the verdict as the last line, in exactly one of these forms:
-
-Verdict: A
-Verdict: B
-Verdict: tie"""
+Which answer is better by the criteria, A or B? Give the reason in one or two sentences. End with a line that says \
+"Verdict: A", "Verdict: B" or "Verdict: tie"."""
 _NOTHING = "(This answer is empty: the assistant wrote nothing.)"
 _CONTROL = re.compile(r"<(?=\||｜|/?(?:s|bos|eos|pad|think|(?:start|end)_of_(?:turn|text))>|<?/?SYS>>)|\[(?=/?INST\])")
 """Where a token of a chat template begins. A server may read its text as the token itself."""
@@ -58,9 +54,16 @@ _VERDICT = re.compile(
     r"verdict\W*(?:(?:is|answer|response|assistant|it'?s|a(?=\s+tie\b))\W+)*(A|B|tie)\b(.*)", re.IGNORECASE
 )
 _BARE = re.compile(r"\W*(?:answer\s+)?(A|B|tie)\W*", re.IGNORECASE)
-_BETTER = re.compile(r"\W*(?:is|was)\s+(?:\w+\s+)?better(?:\s+than\s+(?:answer\s+)?[AB])?\W*")
-_UNCLEAR = re.compile(r".*\b(?:A|B|[Tt]ie)\b|\s+(?!(?:is|was|wins|because|since|as|for)\b)\w")
-"""What follows a letter that is no verdict: another choice, or a noun, because the letter is an article."""
+_IS_BETTER = r"\s+(?:is|was)\s+(?:(?:clearly|much|slightly|somewhat|the|overall)\s+)?better\b"
+_SENTENCE = re.compile(
+    r"(?:\Athe answer is|\b(?:better|best)\b[^\n]{0,60}?\bis)\W+(?:answer\s+)?([AB])\b(?!\s+\w)"
+    rf"|\banswer\s+([AB]){_IS_BETTER}",
+    re.IGNORECASE,
+)
+"""Words of small models, where there is no line with a verdict: "The better answer is A", "Answer B is better"."""
+_BETTER = re.compile(rf"{_IS_BETTER}(?:\s+than\s+(?:answer\s+)?[AB]\b)?(?!.*\b(?:A|B|[Tt]ie)\b)")
+_UNCLEAR = re.compile(r".*\b(?:A|B|[Tt]ie)\b|\s+(?!(?:wins|because|since|as|for)\b)\w")
+"""What follows a letter that is no verdict: another choice, or more words, as where the letter is an article."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,10 @@ def read_verdict(reply: str) -> Verdict | None:
     text = _THOUGHTS.sub("", reply)
     if bare := _BARE.fullmatch(text):
         return _verdict(bare[1])
-    matches = [
-        match for match in _VERDICT.finditer(text) if _BETTER.fullmatch(match[2]) or not _UNCLEAR.match(match[2])
-    ]
+    matches = [match for match in _VERDICT.finditer(text) if _BETTER.match(match[2]) or not _UNCLEAR.match(match[2])]
     found = {_verdict(match[1]) for match in matches}
+    if not matches and _VERDICT.search(text) is None:
+        found = {_verdict(match[1] or match[2]) for match in _SENTENCE.finditer(text)}
     return found.pop() if len(found) == 1 else None
 
 

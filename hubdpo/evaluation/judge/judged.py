@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import PureWindowsPath
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from hubdpo import console
 from hubdpo.artefacts.manifests.judged import Judged, PerModel
 from hubdpo.config.evaluate import JudgeOptions
 from hubdpo.evaluation.answers import SEED, Answer, Prompt
-from hubdpo.evaluation.judge.ask import Asking, Said, ask_all, asking, cut_short
+from hubdpo.evaluation.judge.ask import Asking, Said, ask_all, asking
 from hubdpo.evaluation.judge.comparison import question
 from hubdpo.evaluation.judge.rates import length_controlled, win_rate
 from hubdpo.evaluation.judge.rubric import Rubric, read_rubric
@@ -62,7 +63,7 @@ def open_panel(config: JudgeOptions) -> Panel | None:
     rubric = read_rubric(config.rubric)
     if config.judge is None or config.judge_model is None:
         return None
-    judge = Judge(config.judge, config.judge_model)
+    judge = Judge(config.judge, config.judge_model, max_tokens=config.judge_max_tokens)
     judge.check()
     return Panel(judge, rubric, config.judge_requests)
 
@@ -83,8 +84,11 @@ def judged(
     pairs = list(_pairs(panel, prompts, base, adapter))
     console.info(f"{console.counted(len(pairs), 'pair')} of answers to judge by {panel.judge.model}, in both orders")
     said = ask_all(panel.judge, [each for pair in pairs for each in pair.questions], kept, requests=panel.requests)
-    if cut := cut_short(list(said.values())):
-        console.warn(f"{cut}; a model that thinks at length should be served without thinking")
+    if cut := sum(each.verdict is None and not each.is_whole for each in said.values()):
+        console.warn(
+            f"{console.counted(cut, 'verdict')} not reached in {panel.judge.max_tokens:,} tokens: serve a model that "
+            "thinks without its thinking, or give it more `--judge-max-tokens`"
+        )
     outcomes = {pair.prompt.row: _outcome(pair, said) for pair in pairs}
     return Verdicts(_report(panel, pairs, said, outcomes, weights), outcomes)
 
@@ -137,7 +141,7 @@ def _report(
     tokens = [each.tokens for each in said.values()]
     sums = [sum(parts) for parts in zip(*tokens, strict=True)] if tokens and None not in tokens else [None, None]
     return Judged(
-        model=panel.judge.model, served=panel.judge.served,
+        model=_public(panel.judge.model), served=panel.judge.served and _public(panel.judge.served),
         host=None if is_private(panel.judge.host) else panel.judge.host,
         date=datetime.now(UTC).date().isoformat(), rubric=panel.rubric.facts, weights=weights, seed=SEED,
         prompts=len(pairs), wins=count["adapter"], losses=count["base"],
@@ -155,6 +159,12 @@ def _report(
         asked_again=sum(len(each.replies) > 1 for each in said.values()),
         prompt_tokens=sums[0], completion_tokens=sums[1],
     )  # fmt: skip
+
+
+def _public(name: str) -> str:
+    """Return the last part of a path, whose folders are nobody's business."""
+    path = PureWindowsPath(name)
+    return path.name if path.root or path.drive or name.startswith(("~", ".")) else name
 
 
 def _how_many(pairs: Sequence[Pair], holds: Callable[[str], bool]) -> PerModel:

@@ -28,8 +28,6 @@ NO_KEY = "none"
 """Sent where there is no key: without one the client would send the token of the Hub to a server that is none."""
 ANSWER_S = 600.0
 """Seconds for a verdict, in which a server on a CPU may work through a queue."""
-MOST_TOKENS = 1024
-"""Tokens of a reply."""
 TRIAL_TOKENS = 16
 PLACE = "/chat/completions"
 TOLD_S = 10.0
@@ -47,7 +45,7 @@ class Reply(NamedTuple):
     tokens: tuple[int, int] | None
     """Asked and answered, None where the server does not count them."""
     is_whole: bool
-    """Whether the model ended it within MOST_TOKENS."""
+    """Whether the model ended it within the tokens that it had."""
 
 
 class Refused(Exception):
@@ -57,7 +55,9 @@ class Refused(Exception):
 class Judge:
     """A model behind a server, whose address and key are checked. Threads may ask together."""
 
-    def __init__(self, url: str, model: str, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, url: str, model: str, *, max_tokens: int = 512, environment: dict[str, str] | None = None
+    ) -> None:
         """Raise ConfigError for an address that is none, that holds credentials, or that would expose the key."""
         self.address, self.host = _address(url)
         self.model = model
@@ -65,7 +65,8 @@ class Judge:
         variables = os.environ if environment is None else environment
         name = next((name for name in KEYS if variables.get(name, "").strip()), None)
         self._key = SecretStr(variables[name].strip() if name else NO_KEY)
-        self._options = _manners(MOST_TOKENS)[0]
+        self.max_tokens = max_tokens
+        self._options = _manners(max_tokens)[0]
         self._told: dict[str, float] = {}
         if name is None:
             return
@@ -81,7 +82,7 @@ class Judge:
         """Ask for the list of models and for a few words. Raise JudgeError if the server cannot be asked."""
         names = self._models()
         problem: Exception | None = None
-        for trial, manner in zip(_manners(TRIAL_TOKENS), _manners(MOST_TOKENS), strict=True):
+        for trial, manner in zip(_manners(TRIAL_TOKENS), _manners(self.max_tokens), strict=True):
             try:
                 self.served = self._ask([{"role": "user", "content": "Say: ready"}], trial).served
             except Refused as refusal:  # models that think have other names for the options, and one temperature
