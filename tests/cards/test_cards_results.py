@@ -74,7 +74,7 @@ def test_further_datasets_are_rows_of_a_table_and_of_the_model_index() -> None:
     results = ModelCard(card).data.eval_results
     assert [(each.dataset_name, each.dataset_split) for each in results] == [
         ("acme/prefs", "test"), ("acme/prefs", "test"),
-        *[("acme/code", "train")] * 3, *[("my | pairs", "test")] * 2,
+        *[("acme/code", "train")] * 3, *[("my pairs", "test")] * 2,
     ]  # fmt: skip
     assert results[4].metric_name.endswith("base not quantised")
 

@@ -22,7 +22,6 @@ from hubdpo.evaluation import scoring
 from hubdpo.evaluation.kept import Kept, Stored
 from hubdpo.hub.snapshot import FolderSnapshot
 from hubdpo.model.log_probs import answer_log_probs
-from tests.conftest import PAIRS
 from tests.near import assert_near
 
 pytestmark = pytest.mark.slow
@@ -50,7 +49,14 @@ def foreign(run_dir: Path, tmp_path: Path) -> Path:
 def other_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset with a train split alone, whose answers are the wrong way round."""
     folder = tmp_path_factory.mktemp("other")
-    turned = [{**pair, "chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in PAIRS[:6]]
+    turned = [
+        {
+            "prompt": f"Question {i}: what is {i} plus one?",
+            "chosen": f"No idea about {i}.",
+            "rejected": f"It is {i + 1}.",
+        }
+        for i in range(6)
+    ]
     prepare(turned, folder / "turned", test_size=0)
     return folder / "turned"
 
