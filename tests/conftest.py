@@ -120,7 +120,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, tiny_base_repo: str, datas
         model_name_or_path=tiny_base_repo, dataset=str(dataset_dir), output_dir=folder, max_steps=4,
         learning_rate=1e-3, max_length=128, gradient_accumulation_steps=1, save_steps=2, eval_steps=2,
     )  # fmt: skip
-    evaluate(model=folder)
+    evaluate(model=folder, max_answers=4, max_new_tokens=12)
     return folder
 
 

@@ -59,7 +59,7 @@ base, data, run, repo = sys.argv[1:]
 before = state()
 hubdpo.train(model_name_or_path=base, dataset=data, output_dir=run, max_steps=2, save_steps=1, max_length=128)
 hubdpo.push(folder=run, repo=repo, version="1.0.0")
-hubdpo.evaluate(run)
+hubdpo.evaluate(run, max_answers=2, max_new_tokens=4)
 hubdpo.merge(run, run + "-merged", dtype="float32")
 hubdpo.load_adapter(repo)
 assert state() == before

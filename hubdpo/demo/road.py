@@ -72,7 +72,7 @@ def _walk(folder: Path, endpoint: str) -> None:
         max_length=192, per_device_train_batch_size=8, gradient_accumulation_steps=1, eval_steps=6, save_steps=12,
         logging_steps=2,
     )  # fmt: skip
-    evaluate(model=folder / "run")
+    evaluate(model=folder / "run", max_answers=8, max_new_tokens=32)
 
     _heading(5, "push the adapter with its card")
     adapter = push(folder=folder / "run", repo=ADAPTER, version=TAG)

@@ -1,7 +1,7 @@
 """Let a model answer held-out prompts, and keep every answer as soon as there is one.
 
-Both models of a comparison get the same prompts, the same settings and the same random numbers, so that what differs
-between their answers is the adapter.
+Base and adapter get the same prompts, the same settings and the same random numbers, so that what differs between their
+answers is the adapter.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.pairs.extras import dumped, prompt_of
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.evaluation.kept import Kept, Stored, key_of
+from hubdpo.evaluation.models import ADAPTER, BASE, WORDS, Models
 from hubdpo.model.log_probs import causal_lm
-from hubdpo.model.sampling import Sampling, generate, left_out_settings
+from hubdpo.model.sampling import Generated, Sampling, generate, left_out_settings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -57,6 +58,37 @@ class Answer:
     """Whether the model ended it, within the tokens that it had."""
 
 
+class Answers(NamedTuple):
+    """The prompts that were drawn, and what each model answered to those that it could be asked."""
+
+    prompts: list[Prompt]
+    of: dict[str, list[Answer]]
+    """By the name of the model, in the order of the prompts."""
+    sampling: Sampling
+
+
+def ask(
+    models: Models, tokenizer: PreTrainedTokenizerBase, rows: Iterable[Mapping[str, Any]], *, kept: Kept, count: int,
+    max_new_tokens: int, batch_size: int,
+) -> Answers:  # fmt: skip
+    """Let base and adapter answer prompts that are drawn from rows of a split, both with the settings of the base."""
+    prompts, encoder = draw_prompts(rows, count) if count else [], ChatEncoder(tokenizer)
+    end = encoder.end_of_turn
+    with models.running(BASE) as model:
+        sampling = Sampling.of(model, max_new_tokens=max_new_tokens, end_of_turn=end[1] if end else None)
+        asked = _encoded(prompts, encoder, max_new_tokens, _room(model))
+        if asked and (unused := left_out_settings(model)):
+            console.warn(f"the answers are drawn without `{'`, `'.join(unused)}` of the base's generation config")
+    answers = {}
+    for name in (BASE, ADAPTER):
+        with models.running(name) as model:
+            answers[name] = answers_of(
+                model, tokenizer, asked, sampling, kept=kept, model_key=models.keys[name], batch_size=batch_size,
+                name=WORDS[name],
+            )  # fmt: skip
+    return Answers(prompts, answers, sampling)
+
+
 def draw_prompts(rows: Iterable[Mapping[str, Any]], count: int, seed: int = SEED) -> list[Prompt]:
     """Draw distinct prompts from rows of a dataset, by the order of a hash, and return them in the order of the rows.
 
@@ -86,64 +118,52 @@ def draw_prompts(rows: Iterable[Mapping[str, Any]], count: int, seed: int = SEED
     return sorted(drawn, key=lambda prompt: prompt.row)
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
+    """A prompt and the token ids of its chat, up to where the assistant answers."""
+
     prompt: Prompt
     ids: list[int]
-    key: str
 
 
 def answers_of(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
+    asked: Sequence[Asked],
+    sampling: Sampling,
     *,
     kept: Kept,
     model_key: str,
-    max_new_tokens: int,
     batch_size: int,
     name: str,
 ) -> list[Answer]:
     """Return the answers of a model to prompts, generated now or kept from before, in the order of the prompts.
 
-    They are drawn with the settings of the base's generation config, each with a seed of its own (model/sampling.py),
-    and end at its stop tokens or where the chat template ends a turn. `model_key` tells this model, its weights and
-    their type, from all others; `name` is how it is called here. A batch is kept as soon as it is there, so that a
-    killed evaluation loses one batch at most. A prompt without an answer, because it is too long or the chat template
-    refuses it, is left out and named.
+    Each is drawn with a seed of its own (model/sampling.py). `model_key` tells this model, its weights and their type,
+    from all others; `name` is how it is called here. A batch is kept as soon as it is there, so that a killed
+    evaluation loses one batch at most. The caller sets evaluation mode.
     """
-    encoder = ChatEncoder(tokenizer)
-    end = encoder.end_of_turn
-    sampling = Sampling.of(model, max_new_tokens=max_new_tokens, end_of_turn=end[1] if end else None)
-    asked = _encoded(prompts, encoder, model_key, sampling, _room(model))
-    if asked and (unused := left_out_settings(model)):
-        console.warn(f"the answers are drawn without `{'`, `'.join(unused)}` of the base's generation config")
+    keys = [key_of("answer", model_key, each.ids, sampling.facts()) for each in asked]
+    missing = {key for key in keys if not _is_whole(kept.get(key))}
     # the longest first, so that memory runs out at once if at all; the batches are those of all prompts, also where
     # some are kept, because numbers are rounded otherwise in a batch of another shape
-    ordered = sorted(asked, key=lambda each: -len(each.ids))
-    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
-    missing = {each.key for each in asked if not _is_whole(kept.get(each.key))}
-    was_training = model.training
-    model.eval()
+    ordered = sorted(zip(asked, keys, strict=True), key=lambda each: -len(each[0].ids))
     with console.progress(f"answers of the {name}", len(asked)) as bar:
-        for batch in batches:
-            new = [each for each in batch if each.key in missing]
+        for start in range(0, len(ordered), batch_size):
+            batch = ordered[start : start + batch_size]
+            new = [(each, key) for each, key in batch if key in missing]
             if new:
-                seeds = [_seed(each.ids) for each in new]
-                generated = generate(model, [each.ids for each in new], seeds, sampling)
-                kept.add(
-                    *(
-                        Stored(each.key, _result(each.prompt, name, tokenizer, made.ids, ended=made.ended))
-                        for each, made in zip(new, generated, strict=True)
-                    )
-                )
+                ids = [each.ids for each, _ in new]
+                generated = generate(model, ids, list(map(_seed, ids)), sampling)
+                results = [
+                    Stored(key, _result(each.prompt, name, tokenizer, made))
+                    for (each, key), made in zip(new, generated, strict=True)
+                ]
+                kept.add(*results)
             bar.advance(bar.task_ids[0], len(batch))
-    model.train(was_training)
-    return [_answer(each.prompt, kept.get(each.key) or {}) for each in asked]
+    return [_answer(each.prompt, kept.get(key) or {}) for each, key in zip(asked, keys, strict=True)]
 
 
-def _encoded(
-    prompts: Sequence[Prompt], encoder: ChatEncoder, model_key: str, sampling: Sampling, room: int | None
-) -> list[_Asked]:
+def _encoded(prompts: Sequence[Prompt], encoder: ChatEncoder, max_new_tokens: int, room: int | None) -> list[Asked]:
     """Return the prompts that can be answered, and tell the rows of the others."""
     asked, refused, too_long = [], [], []
     for prompt in prompts:
@@ -152,17 +172,17 @@ def _encoded(
         except Rejection:
             refused.append(prompt.row)
             continue
-        if room is not None and len(ids) + sampling.max_new_tokens > room:
+        if room is not None and len(ids) + max_new_tokens > room:
             too_long.append(prompt.row)
-            continue
-        asked.append(_Asked(prompt, ids, key_of("answer", model_key, ids, sampling.facts())))
+        else:
+            asked.append(Asked(prompt, ids))
     for rows, why in (
         (refused, "the chat template refuses them or does not show a part of them"),
-        (too_long, f"with {sampling.max_new_tokens} tokens of an answer they are longer than the {room} of the model"),
+        (too_long, f"with {max_new_tokens} tokens of an answer they are longer than the {room} of the model"),
     ):
         if rows:
             named = console.listed([f"row {row}" for row in rows])
-            console.warn(f"{console.counted(len(rows), 'prompt')} not asked: {why} ({named} of the test split)")
+            console.warn(f"{console.counted(len(rows), 'prompt')} not asked: {why} ({named} of the held-out split)")
     return asked
 
 
@@ -176,11 +196,9 @@ def _seed(ids: Sequence[int]) -> int:
     return int.from_bytes(hashlib.sha256(repr((SEED, list(ids))).encode()).digest()[:7], "big")
 
 
-def _result(
-    prompt: Prompt, name: str, tokenizer: PreTrainedTokenizerBase, ids: list[int], *, ended: bool
-) -> dict[str, Any]:
-    text = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
-    return {"row": prompt.row, "model": name, "text": text, "tokens": len(ids), "ended": ended}
+def _result(prompt: Prompt, name: str, tokenizer: PreTrainedTokenizerBase, made: Generated) -> dict[str, Any]:
+    text = str(tokenizer.decode(made.ids, skip_special_tokens=True)).strip()
+    return {"row": prompt.row, "model": name, "text": text, "tokens": len(made.ids), "ended": made.ended}
 
 
 def _is_whole(result: Mapping[str, Any] | None) -> bool:

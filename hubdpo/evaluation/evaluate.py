@@ -17,6 +17,8 @@ from hubdpo import console
 from hubdpo.artefacts.folders.kinds import EVALUATED_FILES, entries_of
 from hubdpo.artefacts.folders.run_folder import alone_in
 from hubdpo.artefacts.formats.pair_scores import to_lines
+from hubdpo.artefacts.manifests.answered import ANSWERED_FILE
+from hubdpo.artefacts.manifests.answered import to_lines as to_answered
 from hubdpo.artefacts.manifests.evaluation import EvalReport, FurtherDataset, Probes, Sample
 from hubdpo.artefacts.manifests.manifest import (
     EVAL_FILE,
@@ -32,6 +34,7 @@ from hubdpo.config import EvaluateConfig
 from hubdpo.config.flags import flags
 from hubdpo.config.takes import takes
 from hubdpo.errors import TrainingError
+from hubdpo.evaluation.beside import look_beside
 from hubdpo.evaluation.held_out import HeldOut, look_at, read
 from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.load import ORIGINAL, Parts, Weights, load_models
@@ -118,6 +121,9 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
             results[weights] = [_score(config, subject, models, held_out, scores) for held_out in sets]
             if samples is None:
                 samples, samples_weights = samples_of(models, tokenizer), models.weights
+                beside = look_beside(
+                    config, models, tokenizer, sets[0], results[weights][0], output, partial(_command, config)
+                )
         del models
         gc.collect()
 
@@ -131,8 +137,9 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
     report = EvalReport(
         split=first.dataset.split, **dict(first.as_trained), dataset=first.dataset, original=first.original,
         further=others, against=parts.other.ref if parts.other is not None else None, samples=samples or [],
-        samples_weights=samples_weights,
+        samples_weights=samples_weights, health=beside.health,
     )  # fmt: skip
+    write_atomic(output / ANSWERED_FILE, to_answered(beside.answered))
     _write(report, results[as_trained][0], subject, output)
     return report
 

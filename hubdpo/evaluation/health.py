@@ -7,24 +7,43 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
+import orjson
 
 from hubdpo.artefacts.formats.pair_scores import MODELS, Numbers, columns_of
+from hubdpo.artefacts.manifests.answered import Answered, Said
 from hubdpo.artefacts.manifests.health import (
     MOST_CHANGES,
     AnswerHealth,
     Drawing,
+    Health,
     Holds,
     LanguageChange,
     Lengths,
     Likelihood,
 )
 from hubdpo.artefacts.manifests.intervals import Interval
-from hubdpo.evaluation.answers import Answer, Prompt
+from hubdpo.data.encoded.rows import TokenRows
+from hubdpo.data.pairs.extras import whole
+from hubdpo.evaluation.answers import Answer, Answers, Prompt
+from hubdpo.evaluation.divergence import MOST_PAIRS, kl_between
 from hubdpo.evaluation.language import language_of
+from hubdpo.evaluation.models import ADAPTER, BASE, Models
 from hubdpo.evaluation.refusals import list_version, refuses
-from hubdpo.model.sampling import Sampling
+
+
+def health_of(
+    models: Models, rows: TokenRows, pairs: Mapping[str, Numbers], answers: Answers, compared: Sequence[Answered]
+) -> Health:
+    """Measure what changed beside the ranking of pairs, whose `rows` of token ids and columns of scores are given."""
+    return Health(
+        weights=models.weights,
+        likelihood=likelihood_of(pairs),
+        divergence=kl_between(partial(models.running, ADAPTER), partial(models.running, BASE), rows[:MOST_PAIRS]),
+        answers=health_of_answers(answers, compared) if compared else None,
+    )
 
 
 def likelihood_of(pairs: Mapping[str, Numbers]) -> Likelihood:
@@ -37,52 +56,59 @@ def likelihood_of(pairs: Mapping[str, Numbers]) -> Likelihood:
     )  # fmt: skip
 
 
-def health_of_answers(
-    prompts: Sequence[Prompt], base: Sequence[Answer], adapter: Sequence[Answer], sampling: Sampling
-) -> AnswerHealth | None:
-    """Compare what base and adapter answered to the same prompts; None where no prompt was answered."""
-    if not base:
-        return None
-    asked = {prompt.row: prompt for prompt in prompts}
-    both = list(zip(base, adapter, strict=True))
-    lengths = [np.array([answer.tokens for answer in answers]) for answers in (base, adapter)]
-    languages = [
-        told
-        for ours, theirs in both
-        if (told := _languages(_last(asked[ours.row]), ours.text, theirs.text)) is not None
-    ]
-    changes = Counter((said, after) for said, _, after in languages if after != said)
-    return AnswerHealth(
-        prompts=len(base),
-        not_asked=len(prompts) - len(base),
-        drawing=Drawing(**{name: value for name, value in sampling.facts().items() if name != "stops"}),
-        equal=sum(ours.text == theirs.text for ours, theirs in both),
-        lengths=Lengths(
-            base=Interval.of_mean(lengths[0]), adapter=Interval.of_mean(lengths[1]),
-            base_median=float(np.median(lengths[0])), adapter_median=float(np.median(lengths[1])),
-            rise=Interval.of_mean(lengths[1] - lengths[0]),
-        ),
-        unended=Holds.of([not answer.ended for answer in base], [not answer.ended for answer in adapter]),
-        other_language=Holds.of(
-            [before != said for said, before, _ in languages], [after != said for said, _, after in languages]
-        ) if languages else None,
-        language_changes=[
-            LanguageChange(prompt=said, answer=after, times=times)
-            for (said, after), times in changes.most_common(MOST_CHANGES)
-        ],
-        refusals=Holds.of([refuses(answer.text) for answer in base], [refuses(answer.text) for answer in adapter]),
-        refusal_list=list_version(),
+def side_by_side(answers: Answers) -> list[Answered]:
+    """Return each prompt with both answers, and what can be told of them."""
+    asked = {prompt.row: prompt for prompt in answers.prompts}
+    return [
+        Answered(
+            row=base.row, prompt=list(map(whole, asked[base.row].messages)),
+            tools=orjson.loads(asked[base.row].tools or "[]"), language=language_of(_last(asked[base.row])),
+            base=_said(base), adapter=_said(adapter),
+        )
+        for base, adapter in zip(answers.of[BASE], answers.of[ADAPTER], strict=True)
+    ]  # fmt: skip
+
+
+def _said(answer: Answer) -> Said:
+    return Said(
+        text=answer.text, tokens=answer.tokens, ended=answer.ended, refuses=refuses(answer.text),
+        language=language_of(answer.text),
     )  # fmt: skip
-
-
-def _languages(prompt: str, base: str, adapter: str) -> tuple[str, str, str] | None:
-    """Return the languages of a prompt and its answers, None unless all of them can be told."""
-    said = language_of(prompt)
-    before, after = (language_of(text) if said else None for text in (base, adapter))
-    return (said, before, after) if said and before and after else None
 
 
 def _last(prompt: Prompt) -> str:
     """Return what the user said last, or the last message of a chat without a user."""
     said = [message["content"] for message in prompt.messages if message["role"] == "user"]
     return said[-1] if said else prompt.messages[-1]["content"]
+
+
+def health_of_answers(answers: Answers, compared: Sequence[Answered]) -> AnswerHealth:
+    """Compare what base and adapter answered to the same prompts, of which there is at least one."""
+    base, adapter = [each.base for each in compared], [each.adapter for each in compared]
+    lengths = [np.array([said.tokens for said in side]) for side in (base, adapter)]
+    told = [each for each in compared if each.language and each.base.language and each.adapter.language]
+    changes = Counter(
+        (each.language or "", each.adapter.language or "") for each in told if each.language != each.adapter.language
+    )
+    return AnswerHealth(
+        prompts=len(compared),
+        not_asked=len(answers.prompts) - len(compared),
+        drawing=Drawing(**{name: value for name, value in answers.sampling.facts().items() if name != "stops"}),
+        equal=sum(each.base.text == each.adapter.text for each in compared),
+        lengths=Lengths(
+            base=Interval.of_mean(lengths[0]), adapter=Interval.of_mean(lengths[1]),
+            base_median=float(np.median(lengths[0])), adapter_median=float(np.median(lengths[1])),
+            rise=Interval.of_mean(lengths[1] - lengths[0]),
+        ),
+        unended=Holds.of([not said.ended for said in base], [not said.ended for said in adapter]),
+        other_language=Holds.of(
+            [each.base.language != each.language for each in told],
+            [each.adapter.language != each.language for each in told],
+        ) if told else None,
+        language_changes=[
+            LanguageChange(prompt=asked, answer=said, times=times)
+            for (asked, said), times in changes.most_common(MOST_CHANGES)
+        ],
+        refusals=Holds.of([said.refuses for said in base], [said.refuses for said in adapter]),
+        refusal_list=list_version(),
+    )  # fmt: skip

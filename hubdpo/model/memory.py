@@ -62,13 +62,15 @@ def room_for_base(*, load_in_4bit: bool) -> AbstractContextManager[None]:
     return out_of_memory_is(lambda: TrainingError("the device has no room for the base", hint=hint))
 
 
-def room_for_scoring(pairs: int, command: Callable[[int], str], *, kept: str = "") -> AbstractContextManager[None]:
+def room_for_scoring(
+    pairs: int, command: Callable[[int], str], *, doing: str = "scoring", noun: str = "pair", kept: str = ""
+) -> AbstractContextManager[None]:
     """Raise TrainingError when the body runs out of memory while it scores `pairs` pairs a forward pass.
 
-    `command` returns the command that scores a given number of pairs a pass, here half as many; `kept` ends the message
-    with what is not lost.
+    `command` returns the command that scores a given number of pairs a pass, here half as many; `doing` and `noun` say
+    what else it does, and `kept` ends the message with what is not lost.
     """
-    message = f"the device ran out of memory while scoring, {console.counted(pairs, 'pair')} at a time{kept}"
+    message = f"the device ran out of memory while {doing}, {console.counted(pairs, noun)} at a time{kept}"
     return out_of_memory_is(lambda: TrainingError(message, hint=command(max(pairs // 2, 1))))
 
 

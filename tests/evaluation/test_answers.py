@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.evaluation import answers
-from hubdpo.evaluation.answers import ANSWERS_FILE, Answer, Prompt, answers_of, draw_prompts
+from hubdpo.evaluation.answers import ANSWERS_FILE, Answer, Answers, Asked, Prompt, answers_of, ask, draw_prompts
 from hubdpo.evaluation.kept import Kept
+from hubdpo.evaluation.models import Models
 from hubdpo.model.generation import answer_chat
 from hubdpo.model.sampling import Generated, Sampling, _Draw, generate
 
@@ -34,12 +35,26 @@ def model(tiny_base: Path) -> PreTrainedModel:
     return loaded
 
 
-def ask(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, prompts: Sequence[Prompt] = PROMPTS,
-    **changed: Any,
-) -> list[Answer]:  # fmt: skip
-    options = {"model_key": "tiny", "max_new_tokens": 12, "batch_size": 2, "name": "base", **changed}
-    return answers_of(model, tokenizer, prompts, kept=Kept(folder / ANSWERS_FILE), **options)
+def answer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, *, key: str = "tiny", batch_size: int = 2
+) -> list[Answer]:
+    """Let a model answer PROMPTS."""
+    encoder = ChatEncoder(tokenizer)
+    assert encoder.end_of_turn is not None
+    return answers_of(
+        model, tokenizer, [Asked(prompt, encoder.prompt(prompt.messages)) for prompt in PROMPTS],
+        Sampling.of(model, max_new_tokens=12, end_of_turn=encoder.end_of_turn[1]),
+        kept=Kept(folder / ANSWERS_FILE), model_key=key, batch_size=batch_size, name="base",
+    )  # fmt: skip
+
+
+def ask_both(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, rows: list[dict[str, Any]]
+) -> Answers:
+    """Draw prompts from rows for a model that is its own base."""
+    models = Models(model, base=model, keys={"base": "one", "adapter": "other"})
+    kept = Kept(folder / ANSWERS_FILE)
+    return ask(models, tokenizer, rows, kept=kept, count=10, max_new_tokens=12, batch_size=4)
 
 
 def rows(*texts: str) -> list[dict[str, Any]]:
@@ -95,7 +110,7 @@ def test_greedy_answers_are_those_of_one_prompt_at_a_time(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     model.generation_config.update(do_sample=False)
-    found = ask(model, tokenizer, tmp_path, batch_size=4)
+    found = answer(model, tokenizer, tmp_path, batch_size=4)
     assert [answer.row for answer in found] == [0, 10, 20, 30]
     assert [answer.text for answer in found] == [
         answer_chat(model, tokenizer, prompt.messages, max_new_tokens=12) for prompt in PROMPTS
@@ -117,7 +132,7 @@ def test_an_answer_ends_where_the_template_ends_a_turn(
         return output
 
     monkeypatch.setattr(model, "generate", then_ends)
-    found = ask(model, tokenizer, tmp_path, batch_size=4)
+    found = answer(model, tokenizer, tmp_path, batch_size=4)
     # the longest prompt is the first of the batch
     assert [(answer.tokens, answer.ended) for answer in found] == [(12, False), (12, False), (10, True), (12, False)]
 
@@ -125,7 +140,7 @@ def test_an_answer_ends_where_the_template_ends_a_turn(
 def test_a_killed_evaluation_asks_for_no_answer_twice(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = ask(model, tokenizer, tmp_path / "whole")
+    whole = answer(model, tokenizer, tmp_path / "whole")
     calls: list[int] = []
     dies_at = 2
 
@@ -137,25 +152,25 @@ def test_a_killed_evaluation_asks_for_no_answer_twice(
 
     monkeypatch.setattr(answers, "generate", dying)
     with pytest.raises(KeyboardInterrupt):
-        ask(model, tokenizer, tmp_path / "killed")
+        answer(model, tokenizer, tmp_path / "killed")
     dies_at = 0
-    assert ask(model, tokenizer, tmp_path / "killed") == whole
+    assert answer(model, tokenizer, tmp_path / "killed") == whole
     assert calls == [2, 2, 2]
-    ask(model, tokenizer, tmp_path / "killed")
+    answer(model, tokenizer, tmp_path / "killed")
     assert len(calls) == 3
-    ask(model, tokenizer, tmp_path / "killed", model_key="another")
+    answer(model, tokenizer, tmp_path / "killed", key="another")
     model.generation_config.update(top_p=0.5)
-    ask(model, tokenizer, tmp_path / "killed")
+    answer(model, tokenizer, tmp_path / "killed")
     assert len(calls) == 7
 
 
 def test_an_answer_that_was_edited_away_is_asked_for_again(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
-    found = ask(model, tokenizer, tmp_path)
+    found = answer(model, tokenizer, tmp_path)
     lines = (tmp_path / ANSWERS_FILE).read_text(encoding="utf-8")
     (tmp_path / ANSWERS_FILE).write_text(lines.replace('"tokens"', '"words"', 1), encoding="utf-8")
-    assert ask(model, tokenizer, tmp_path) == found
+    assert answer(model, tokenizer, tmp_path) == found
 
 
 def test_prompts_that_cannot_be_answered_are_named(
@@ -166,18 +181,25 @@ def test_prompts_that_cannot_be_answered_are_named(
     tokenizer.chat_template = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + tokenizer.chat_template
     )
-    system = Prompt(7, ({"role": "system", "content": "Be short."}, {"role": "user", "content": "What?"}))
-    long = Prompt(8, ({"role": "user", "content": "What is it? " * 5},))
-    found = ask(model, tokenizer, tmp_path, [system, *PROMPTS[:2], long])
-    assert [answer.row for answer in found] == [0, 10]
+    system = {"prompt": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "What?"}]}
+    found = ask_both(model, tokenizer, tmp_path, [system, *rows(*QUESTIONS[:2], "What is it? " * 5)])
+    assert [answer.row for answer in found.of["base"]] == [answer.row for answer in found.of["adapter"]] == [1, 2]
     err = " ".join(capsys.readouterr().err.split())
-    assert "1 prompt not asked: the chat template refuses them or does not show a part of them (row 7 of the" in err
-    assert "1 prompt not asked: with 12 tokens of an answer they are longer than the 50 of the model (row 8 of" in err
+    assert err.count("1 prompt not asked: the chat template refuses them or does not show a part of them (row 0 ") == 1
+    assert "1 prompt not asked: with 12 tokens of an answer they are longer than the 50 of the model (row 3 of" in err
+
+
+def test_both_models_get_the_same_random_numbers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    found = ask_both(model, tokenizer, tmp_path, rows(*QUESTIONS))
+    assert found.of["base"] == found.of["adapter"]
+    assert len((tmp_path / ANSWERS_FILE).read_bytes().splitlines()) == 8
 
 
 def test_settings_that_are_not_followed_are_named(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model.generation_config.update(num_beams=4, typical_p=1.0, early_stopping=False, no_repeat_ngram_size=3)
-    ask(model, tokenizer, tmp_path, PROMPTS[:1])
+    ask_both(model, tokenizer, tmp_path, rows("What is it?"))
     assert "drawn without `no_repeat_ngram_size`, `num_beams` of the base's generation" in capsys.readouterr().err

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hubdpo.artefacts.manifests.answered import ANSWERED_FILE, from_lines, to_lines
+from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.health import AnswerHealth
+from hubdpo.errors import ArtefactError
 from hubdpo.evaluation import refusals
-from hubdpo.evaluation.answers import Answer, Prompt
-from hubdpo.evaluation.health import health_of_answers, likelihood_of
+from hubdpo.evaluation.answers import Answer, Answers, Prompt
+from hubdpo.evaluation.health import health_of_answers, likelihood_of, side_by_side
 from hubdpo.evaluation.language import language_of
 from hubdpo.evaluation.refusals import list_version, refuses
 from hubdpo.model.sampling import Sampling
@@ -29,9 +32,8 @@ def health(*rows: tuple[str, str, str], tokens: tuple[tuple[int, int], ...] = ()
         [Answer(row, each[side], lengths[row][side - 1], lengths[row][side - 1] < 8) for row, each in enumerate(rows)]
         for side in (1, 2)
     )
-    found = health_of_answers(prompts, base, adapter, SAMPLING)
-    assert found is not None
-    return found
+    answers = Answers(prompts, {"base": base, "adapter": adapter}, SAMPLING)
+    return health_of_answers(answers, side_by_side(answers))
 
 
 def test_the_perplexity_is_that_of_all_tokens() -> None:
@@ -66,12 +68,11 @@ def test_answers_that_do_not_end_are_counted() -> None:
 
 def test_prompts_that_were_not_asked_are_counted() -> None:
     prompts = [Prompt(row, ({"role": "user", "content": "a"},)) for row in range(3)]
-    answers = [Answer(1, "x", 1, True)]
-    found = health_of_answers(prompts, answers, answers, SAMPLING)
-    assert found is not None
+    answered = [Answer(1, "x", 1, True)]
+    answers = Answers(prompts, {"base": answered, "adapter": answered}, SAMPLING)
+    found = health_of_answers(answers, side_by_side(answers))
     assert (found.prompts, found.not_asked) == (1, 2)
     assert (found.drawing.temperature, found.drawing.do_sample) == (0.7, True)
-    assert health_of_answers(prompts, [], [], SAMPLING) is None
 
 
 def test_another_language_than_that_of_the_prompt_is_counted() -> None:
@@ -138,3 +139,31 @@ def test_the_list_of_refusals_is_written_as_answers_are_read() -> None:
         assert len(set(beginnings)) == len(beginnings), language
         for each in beginnings:
             assert refuses(f"{each} ..."), f"{language}: {each}"
+
+
+def test_answers_side_by_side_are_read_as_they_were_written() -> None:
+    tool = '[{"type":"function","function":{"name":"look","parameters":{}}}]'
+    calls = {"role": "assistant", "content": "", "extra": '{"content":null,"tool_calls":[{"name":"look"}]}'}
+    prompt = Prompt(3, ({"role": "user", "content": ENGLISH}, calls, {"role": "tool", "content": "42"}), tool)
+    answers = Answers([prompt], {"base": [Answer(3, "No.", 2, True)], "adapter": [Answer(3, "", 0, True)]}, SAMPLING)
+    written = side_by_side(answers)
+    assert from_lines(to_lines(written)) == written
+    assert written[0].prompt[1] == {"role": "assistant", "content": None, "tool_calls": [{"name": "look"}]}
+    assert written[0].tools[0]["function"]["name"] == "look"
+    with pytest.raises(ArtefactError, match=r"answered.jsonl`, line 2: these are not two answers to a prompt"):
+        from_lines(to_lines(written) + b'{"row": 1}\n')
+
+
+def test_an_evaluation_reports_health(run_dir: Path) -> None:
+    report, pairs = EvalReport.read(run_dir / "eval.json"), (run_dir / "eval_pairs.jsonl").read_bytes().splitlines()
+    health = report.health
+    assert health is not None
+    assert health.likelihood is not None
+    assert health.divergence is not None
+    assert health.answers is not None
+    assert health.weights == report.samples_weights == "float32"
+    assert (health.likelihood.pairs, health.divergence.pairs) == (len(pairs), len(pairs))
+    assert health.divergence.value > 1e-6
+    assert (health.answers.prompts, health.answers.drawing.max_new_tokens) == (4, 12)
+    answered = from_lines((run_dir / ANSWERED_FILE).read_bytes())
+    assert [each.base.tokens for each in answered] == [12] * 4  # random weights hardly ever end an answer

@@ -94,7 +94,8 @@ def test_a_loaded_adapter_asks_and_stops_as_it_was_trained(run: Path, base: Path
 def test_evaluation_asks_as_in_training(run: Path, tmp_path: Path) -> None:
     before = EvalReport.read(run / "eval.json")
     again = Path(shutil.copytree(run, tmp_path / "run"))
-    assert evaluate(model=again, device="cpu").model_dump() == before.model_dump()
+    report = evaluate(model=again, device="cpu", max_answers=0)
+    assert report.model_dump(exclude={"dataset", "health"}) == before.model_dump(exclude={"dataset", "health"})
 
 
 def test_a_merged_model_stops_too_and_gives_the_probes(run: Path, base: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_from_training_to_a_merged_model(
     done = train(**options(f"{repo_id}-base", dataset_dir, run))
     assert (done.status, done.stock_forward) == ("complete", None)
     assert ("NF4 leaves the experts of" in capsys.readouterr().err) is (family == "mixtral")
-    evaluate(model=run)
+    evaluate(model=run, max_answers=0)
     assert EvalReport.read(run / "eval.json").pairs == done.dataset.test_pairs
     push(folder=run, repo=repo_id, version="0.1.0")
     verify(ref=f"{repo_id}@v0.1.0")

@@ -71,7 +71,8 @@ def test_an_adapter_is_loaded_and_evaluated_with_it(run: Path, tmp_path: Path) -
     assert loaded.tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True) == ASKED
     before = EvalReport.read(run / "eval.json")
     again = Path(shutil.copytree(run, tmp_path / "run"))
-    assert evaluate(model=again, device="cpu").model_dump() == before.model_dump()
+    report = evaluate(model=again, device="cpu", max_answers=0)
+    assert report.model_dump(exclude={"dataset", "health"}) == before.model_dump(exclude={"dataset", "health"})
 
 
 def test_a_merged_model_has_it(run: Path, tmp_path: Path) -> None:

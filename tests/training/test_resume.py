@@ -441,7 +441,7 @@ def test_what_the_run_did_not_write_is_not_used(copied: Path, use: Callable[[Pat
 def test_the_hint_for_a_changed_file_can_be_pasted(copied: Path, finished: Path) -> None:
     flip_a_byte(copied / ADAPTER)
     with pytest.raises(ArtefactError) as caught:
-        evaluate(copied)
+        evaluate(copied, max_answers=0)
     program, *arguments = shlex.split(caught.value.hint or "")
     app(args=arguments, standalone_mode=False)
     assert program == "hubdpo"

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject
+from hubdpo.artefacts.manifests.health import Health
 from hubdpo.artefacts.manifests.intervals import Accuracy, Interval
 from hubdpo.artefacts.manifests.manifest import Count, Manifest, Number, Part, Share
 from hubdpo.artefacts.manifests.run import AdapterRef
@@ -143,6 +144,8 @@ class EvalReport(Ranking, Manifest):
     samples: list[Sample] = Field(default_factory=list)
     samples_weights: str | None = None
     """How the base of the samples was loaded; None in hubdpo 0.4 and earlier, where it was as in training."""
+    health: Health | None = None
+    """What else the adapter changed; None in hubdpo 0.4 and earlier, and at the end of a training."""
 
 
 class Probe(BaseModel):

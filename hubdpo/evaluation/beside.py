@@ -1,0 +1,49 @@
+"""Look at what an adapter changed beside the ranking of pairs: its answers, and with them its health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from hubdpo.artefacts.manifests.answered import Answered
+from hubdpo.artefacts.manifests.health import Health
+from hubdpo.artefacts.manifests.manifest import EVALUATION_FOLDER
+from hubdpo.config import EvaluateConfig
+from hubdpo.evaluation.answers import ANSWERS_FILE, COLUMNS, ask
+from hubdpo.evaluation.health import health_of, side_by_side
+from hubdpo.evaluation.held_out import HeldOut
+from hubdpo.evaluation.kept import Kept
+from hubdpo.evaluation.models import Models
+from hubdpo.evaluation.ranking import Scored
+from hubdpo.model.memory import room_for_scoring
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Beside(NamedTuple):
+    """Parts of the report on one state of the base, and the answers side by side."""
+
+    health: Health
+    answered: list[Answered]
+
+
+def look_beside(
+    config: EvaluateConfig, models: Models, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut, scored: Scored,
+    output: Path, command: Callable[[int], str],
+) -> Beside:  # fmt: skip
+    """Let base and adapter answer prompts of a held-out split, whose pairs are scored, and compare what they say.
+
+    `command` returns the command that answers a given number of prompts at a time.
+    """
+    batch_size = config.per_device_eval_batch_size
+    with room_for_scoring(batch_size, command, doing="answering", noun="prompt", kept="; earlier answers are kept"):
+        answers = ask(
+            models, tokenizer, chain.from_iterable(held_out.split.batches(COLUMNS)),
+            kept=Kept(output / EVALUATION_FOLDER / ANSWERS_FILE), count=config.max_answers,
+            max_new_tokens=config.max_new_tokens, batch_size=batch_size,
+        )  # fmt: skip
+    answered = side_by_side(answers)
+    return Beside(health_of(models, held_out.test.rows, scored.pairs, answers, answered), answered)
