@@ -51,6 +51,8 @@ def _show(diff: Diff) -> None:
         _table("held out", diff.metrics)
     if diff.metrics and diff.same_test_data is False:
         console.warn("the two were measured on different test data, so their metrics cannot be compared")
+    if diff.metrics and diff.same_weights is False:
+        console.warn("one was measured on a quantised base and the other was not, so their metrics cannot be compared")
     _show_weights(diff)
     _table("file, bytes", diff.files)
     console.info(f"{diff.same_files} file{'s are' if diff.same_files != 1 else ' is'} identical")

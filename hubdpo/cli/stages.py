@@ -104,7 +104,8 @@ def train(config: TrainConfig) -> None:
         },
         identifier=str(config.output_dir),
     )
-    console.hint(f"hubdpo push {typed(config.output_dir)} USER/NAME --version 0.1.0")
+    push = f"hubdpo push {typed(config.output_dir)} USER/NAME --version 0.1.0"
+    console.hint(f"hubdpo evaluate {typed(config.output_dir)} && {push}" if manifest.test_pairs else push)
 
 
 @command(SweepConfig)

@@ -149,10 +149,24 @@ def _options(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def _accuracy(before: Snapshot, after: Snapshot) -> list[str]:
-    if not before.evaluation or not after.evaluation:
+    if not before.evaluation or not after.evaluation or not _measured_alike(before, after):
         return []
     old, new = before.evaluation.adapter_accuracy.value, after.evaluation.adapter_accuracy.value
     return [] if old == new else [f"held-out accuracy {100 * old:.1f} % → {100 * new:.1f} %"]
+
+
+def _measured_alike(before: Snapshot, after: Snapshot) -> bool:
+    """Tell whether two reports are of the same data and of the same state of the base, as far as they say."""
+    (old, old_weights), (new, new_weights) = map(measured_on, (before, after))
+    return old == new and (None in (old_weights, new_weights) or old_weights == new_weights)
+
+
+def measured_on(snapshot: Snapshot) -> tuple[str | None, str | None]:
+    """Return the fingerprint of the data of a report, by default those of the training, and how the base was loaded."""
+    report, run = snapshot.evaluation, snapshot.run
+    data = (report.dataset if report is not None else None) or (run.dataset if run is not None else None)
+    weights = report.weights if report is not None else None
+    return data.fingerprint if data is not None else None, weights and weights.partition(",")[0]
 
 
 def _number(value: int | None) -> str:

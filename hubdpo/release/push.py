@@ -11,6 +11,7 @@ from hubdpo import console
 from hubdpo.artefacts.folders.kinds import folder_kind, read_run
 from hubdpo.artefacts.folders.sweep_folder import best_run, is_sweep
 from hubdpo.artefacts.manifests.bundle import Release
+from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.manifest import (
     CARD_FILE,
     EVAL_FILE,
@@ -23,6 +24,7 @@ from hubdpo.artefacts.manifests.manifest import (
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
+from hubdpo.cards.model.ranked import lacks_original
 from hubdpo.config import PushConfig
 from hubdpo.config.base import flag_of
 from hubdpo.config.push import BUMPS, Check
@@ -148,6 +150,11 @@ def _say_what_was_not_measured(folder: Path, run: RunManifest) -> None:
             data = " --dataset USER/NAME" * (run.dataset is None)
             command = f"; `hubdpo evaluate {shlex.quote(str(folder))}{data}` writes it" * measurable
             console.warn(f"`{folder}` has no {name}, {consequence}{command}")
+    if (folder / EVAL_FILE).is_file() and lacks_original(run, EvalReport.read(folder / EVAL_FILE)):
+        console.warn(
+            "the card has no results on the original weights of the base, which its code loads; "
+            f"`hubdpo evaluate {shlex.quote(str(folder))}` measures them"
+        )
 
 
 def _check_options_of_dataset(config: PushConfig) -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import hubdpo
 from hubdpo import console, prepare, push
-from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.evaluation import EvalReport, EvaluatedDataset
 from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.artefacts.manifests.manifest import EVAL_FILE
 from hubdpo.artefacts.manifests.run import RunManifest
@@ -195,3 +195,36 @@ def test_the_command_shows_tables_and_writes_one_object(
         assert words in shown.stderr
     written = CliRunner().invoke(app, ["diff", str(run), str(other_run), "--json"])
     assert json.loads(written.stdout)["weights"]["total"]["relative"] == pytest.approx(1)
+
+
+def test_figures_of_other_weights_or_data_are_not_compared(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same run, measured on the original weights of its base, and on other data."""
+    report = EvalReport.read(run_dir / "eval.json")
+    other_data = EvaluatedDataset(name="other", fingerprint="f" * 64)
+    assert report.original is not None
+    for name, changes in (("weights", {**dict(report.original), "original": None}), ("data", {"dataset": other_data})):
+        folder = Path(shutil.copytree(run_dir, tmp_path / name))
+        report.model_copy(update=changes).write(folder / "eval.json")
+        record_files(folder)
+    assert (diff(run_dir, tmp_path / "weights").same_weights, diff(run_dir, tmp_path / "data").same_weights) == (
+        False, True,
+    )  # fmt: skip
+    assert diff(run_dir, tmp_path / "weights").same_test_data is True
+    assert diff(run_dir, tmp_path / "data").same_test_data is False
+    for name in ("weights", "data"):
+        assert "held-out accuracy" not in diff(run_dir, tmp_path / name).summary
+    assert "adapter_accuracy, original weights" in diff(run_dir, tmp_path / "data").metrics
+
+
+def test_a_card_without_results_on_what_its_code_loads_is_said(
+    run_dir: Path, repo_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    push(folder=folder, repo=repo_id, version="1.0.0", dry_run=True)
+    assert "original weights" not in capsys.readouterr().err
+    EvalReport.read(folder / "eval.json").model_copy(update={"original": None}).write(folder / "eval.json")
+    record_files(folder)
+    push(folder=folder, repo=repo_id, version="1.0.0", dry_run=True)
+    assert f"which its code loads; `hubdpo evaluate {folder}` measures them" in capsys.readouterr().err

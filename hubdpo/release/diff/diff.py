@@ -10,7 +10,7 @@ from hubdpo.artefacts.folders.kinds import folder_kind
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hubdpo.artefacts.formats.bounded import read_object
 from hubdpo.artefacts.manifests.bundle import A_KIND, Bundle, Kind
-from hubdpo.artefacts.manifests.evaluation import EvalReport
+from hubdpo.artefacts.manifests.evaluation import EvalReport, Ranking
 from hubdpo.artefacts.manifests.intervals import Accuracy
 from hubdpo.artefacts.manifests.manifest import (
     BUNDLE_FILE,
@@ -22,7 +22,6 @@ from hubdpo.artefacts.manifests.manifest import (
     verify_files,
 )
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config.takes import plain
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
@@ -35,6 +34,7 @@ from hubdpo.release.changelog import (
     config_of,
     content_hashes,
     listed_files,
+    measured_on,
     what_changed,
 )
 from hubdpo.release.diff.rows import RowChanges, compare_rows
@@ -72,6 +72,8 @@ class Diff:
     lineage: dict[str, Change] = field(default_factory=dict)
     metrics: dict[str, Change] = field(default_factory=dict)
     same_test_data: bool | None = None
+    same_weights: bool | None = None
+    """Whether the metrics are of the same state of the base: quantised as in training, or its original weights."""
     weights: WeightChanges | None = None
     """None where the weights are identical, of datasets, and where `weights_differ` says why nothing is measured."""
     weights_differ: str | None = None
@@ -119,7 +121,8 @@ def compare(old: Snapshot, new: Snapshot, *, contents: bool = True) -> Diff:
         config=_options(config_of(old), config_of(new)),
         lineage=_options(_origin(old), _origin(new)),
         metrics=_metrics(old.evaluation, new.evaluation) if old.evaluation and new.evaluation else {},
-        same_test_data=_same_data(old.run, new.run) if old.run and new.run else None,
+        same_test_data=_same(measured_on(old)[0], measured_on(new)[0]),
+        same_weights=_same(measured_on(old)[1], measured_on(new)[1]),
         weights=_weights(old, new, kind) if kind != "dataset" and measured and differ is None else None,
         weights_differ=differ,
     )
@@ -229,21 +232,26 @@ def _origin(snapshot: Snapshot) -> Options:
     return origin
 
 
-def _same_data(old: RunManifest, new: RunManifest) -> bool | None:
-    """Tell whether two runs have the same data; None where one of them does not know its own."""
-    if old.dataset is None or new.dataset is None:
-        return None
-    return old.dataset.fingerprint == new.dataset.fingerprint
+def _same(old: str | None, new: str | None) -> bool | None:
+    """Tell whether two facts are the same; None where one of them is not known."""
+    return None if old is None or new is None else old == new
 
 
 def _metrics(old: EvalReport, new: EvalReport) -> dict[str, Change]:
     """Return every number of the reports. The interval of a difference of accuracies takes the pairs as independent."""
+    found = _numbers(old, new)
+    if old.original is not None and new.original is not None:
+        found |= {f"{name}, original weights": each for name, each in _numbers(old.original, new.original).items()}
+    return found
+
+
+def _numbers(old: Ranking, new: Ranking) -> dict[str, Change]:
     found = {}
-    for name in EvalReport.model_fields:
+    for name in Ranking.model_fields:
         before, after = getattr(old, name), getattr(new, name)
         if isinstance(before, Accuracy) and isinstance(after, Accuracy):
             found[name] = Change(before.model_dump(), after.model_dump(), *after.minus(before))
-        elif isinstance(before, (int, float)) and isinstance(after, (int, float)) and name != "schema_version":
+        elif isinstance(before, (int, float)) and isinstance(after, (int, float)):
             found[name] = _change(before, after)
     return found
 
