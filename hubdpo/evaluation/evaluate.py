@@ -36,9 +36,12 @@ from hubdpo.config.takes import takes
 from hubdpo.errors import TrainingError
 from hubdpo.evaluation.beside import look_beside
 from hubdpo.evaluation.held_out import HeldOut, look_at, read
+from hubdpo.evaluation.judge.ask import VERDICTS_FILE
+from hubdpo.evaluation.judge.judged import judged, open_panel
 from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.load import ORIGINAL, Parts, Weights, load_models
 from hubdpo.evaluation.models import Models
+from hubdpo.evaluation.quotes import quotes_of
 from hubdpo.evaluation.ranking import Scored, score_encoded
 from hubdpo.evaluation.samples import samples_of
 from hubdpo.evaluation.subject import Subject, find_base_of, find_other, find_reference, find_subject
@@ -94,6 +97,7 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
     as_trained = Weights(subject.in_4bit(config), subject.run.dtype if subject.run is not None else "auto")
     if subject.is_whole or config.base_weights == "original":
         as_trained = ORIGINAL
+    panel = open_panel(config)
 
     # 2. data
     device = pick_device(config.device)
@@ -127,7 +131,11 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
         del models
         gc.collect()
 
-    # 4. the report
+    # 4. the judge, while no model takes memory, and the report
+    answered, verdicts = beside.answered, None
+    if panel is not None:
+        kept = Kept(output / EVALUATION_FOLDER / VERDICTS_FILE)
+        verdicts, answered = judged(panel, answered, kept=kept, weights=samples_weights)
     original = results.get(ORIGINAL) if as_trained != ORIGINAL else None
     rankings = zip_longest(sets, results[as_trained], original or ())
     first, *others = (
@@ -137,9 +145,10 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
     report = EvalReport(
         split=first.dataset.split, **dict(first.as_trained), dataset=first.dataset, original=first.original,
         further=others, against=parts.other.ref if parts.other is not None else None, samples=samples or [],
-        samples_weights=samples_weights, health=beside.health,
+        samples_weights=samples_weights, health=beside.health, judged=verdicts,
+        quoted=quotes_of(answered, samples_weights) if config.publish_samples else None,
     )  # fmt: skip
-    write_atomic(output / ANSWERED_FILE, to_answered(beside.answered))
+    write_atomic(output / ANSWERED_FILE, to_answered(answered))
     _write(report, results[as_trained][0], subject, output)
     return report
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hubdpo.artefacts.manifests.answered import Answered, Said
 from hubdpo.artefacts.manifests.judged import Judged
 from hubdpo.config import EvaluateConfig
 from hubdpo.errors import ConfigError, JudgeError
-from hubdpo.evaluation.answers import Answer, Prompt
 from hubdpo.evaluation.judge import server as judge_server
 from hubdpo.evaluation.judge.judged import judged, open_panel
 from hubdpo.evaluation.judge.server import Judge, is_private
@@ -41,19 +41,24 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return made
 
 
-def answers(*texts: str) -> list[Answer]:
-    return [Answer(row, text, len(text.split()), ended=True) for row, text in enumerate(texts)]
+def answers(*texts: str) -> list[Said]:
+    return [
+        Said(text=text, tokens=len(text.split()), ended=True, refuses=text.startswith("I cannot")) for text in texts
+    ]
 
 
-def prompts(count: int) -> list[Prompt]:
-    return [Prompt(row, ({"role": "user", "content": f"Question {row}?"},)) for row in range(count)]
+def pairs_of(base: list[Said], adapter: list[Said]) -> list[Answered]:
+    return [
+        Answered(row=row, prompt=[{"role": "user", "content": f"Question {row}?"}], base=one, adapter=other)
+        for row, (one, other) in enumerate(zip(base, adapter, strict=True))
+    ]
 
 
-def judge_by(server: JudgeServer, base: list[Answer], adapter: list[Answer], kept: Path, **options: Any) -> Judged:
+def judge_by(server: JudgeServer, base: list[Said], adapter: list[Said], kept: Path, **options: Any) -> Judged:
     options = {"judge_model": "judge-1", **options}
     panel = open_panel(EvaluateConfig(model="run", judge=server.url, **options))
     assert panel is not None
-    return judged(panel, prompts(len(base)), base, adapter, kept=Kept(kept), weights="float32").report
+    return judged(panel, pairs_of(base, adapter), kept=Kept(kept), weights="float32").report
 
 
 BASE, ADAPTER = answers(*(f"base {n}" for n in range(12))), answers(*(f"adapter {n}" for n in range(12)))
@@ -118,19 +123,14 @@ def test_refusals_of_the_models_are_counted(tmp_path: Path) -> None:
     assert (report.refusals.base, report.refusals.adapter) == (1, 0)
 
 
-def test_prompts_that_one_model_did_not_answer_are_no_pairs(tmp_path: Path) -> None:
+def test_the_verdict_on_each_pair_stands_beside_the_answers(tmp_path: Path) -> None:
     with serving(longer) as server:
         panel = open_panel(EvaluateConfig(model="run", judge=server.url, judge_model="judge-1"))
         assert panel is not None
-        found = judged(
-            panel,
-            prompts(3),
-            answers("a", "b c", "d")[1:],
-            answers("a b", "b")[:2],
-            kept=Kept(tmp_path / "v"),
-            weights=None,
-        )
-    assert (found.report.prompts, found.report.losses, found.outcomes) == (1, 1, {1: "base"})
+        base, adapter = answers("a", "b c", "d"), answers("a b", "b", "d ")
+        found = judged(panel, pairs_of(base, adapter), kept=Kept(tmp_path / "v"), weights=None)
+    verdicts = [(each.verdict.outcome, each.verdict.base_first) for each in found.answered if each.verdict is not None]
+    assert verdicts == [("adapter", "Verdict: B"), ("base", "Verdict: A"), ("equal", "")]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_verdict_that_is_kept_is_not_asked_for_again(tmp_path: Path) -> None:
         before = judge_by(server, BASE, ADAPTER, tmp_path / "v")
         again = judge_by(server, BASE, ADAPTER, tmp_path / "v")
         assert sum(server.asked.values()) == 24
-        changed = [*ADAPTER[:-1], Answer(11, "another", 1, ended=True)]
+        changed = [*ADAPTER[:-1], *answers("another")]
         judge_by(server, BASE, changed, tmp_path / "v")
         assert sum(server.asked.values()) == 26
         judge_by(server, BASE, ADAPTER, tmp_path / "v", rubric="harmless")

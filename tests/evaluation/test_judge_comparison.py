@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from hubdpo.artefacts.manifests.answered import Answered, Said
 from hubdpo.errors import ConfigError
-from hubdpo.evaluation.answers import Prompt
-from hubdpo.evaluation.judge.comparison import LONGEST_TEXT, question, read_verdict
+from hubdpo.evaluation.judge.comparison import LONGEST_TEXT, in_words, question, read_verdict
 from hubdpo.evaluation.judge.rubric import NAMES, read_rubric
 
-PROMPT = Prompt(0, ({"role": "user", "content": "Why is the sky blue?"},))
+PROMPT = "[user]\nWhy is the sky blue?"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_ordinary_markup_is_shown_as_it_is() -> None:
 
 def test_long_texts_are_cut_and_say_so() -> None:
     long = "start " + "x" * LONGEST_TEXT + " end"
-    asked = question("Be kind.", Prompt(0, ({"role": "user", "content": long},)), long, "short")
+    asked = question("Be kind.", f"[user]\n{long}", long, "short")
     assert asked.is_cut
     assert len(asked.text) < 2 * LONGEST_TEXT + 2_000
     assert "characters are left out here" in asked.text
@@ -103,11 +103,13 @@ def test_an_empty_answer_is_called_so() -> None:
 
 
 def test_tools_and_calls_of_the_conversation_are_shown() -> None:
-    called = {"role": "assistant", "content": "", "extra": '{"tool_calls":[{"name":"clock"}]}'}
-    asked = question(
-        "Be kind.", Prompt(0, ({"role": "user", "content": "Time?"}, called), '[{"name":"clock"}]'), "a", "b"
+    said = Said(text="a", tokens=1, ended=True)
+    called = {"role": "assistant", "content": None, "tool_calls": [{"name": "clock"}]}
+    prompt = [{"role": "user", "content": "Time?"}, called]
+    answered = Answered(row=0, prompt=prompt, tools=[{"name": "clock"}], base=said, adapter=said)
+    assert in_words(answered) == (
+        '[tools]\n[{"name":"clock"}]\n\n[user]\nTime?\n\n[assistant]\n{"tool_calls":[{"name":"clock"}]}'
     )
-    assert '[tools]\n[{"name":"clock"}]\n\n[user]\nTime?\n\n[assistant]\n{"tool_calls"' in asked.text
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,7 +7,7 @@ since they hold rows of the dataset.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -29,6 +29,18 @@ class Said(BaseModel):
     language: str | None = None
 
 
+Outcome = Literal["adapter", "base", "tie", "equal", "order", "unparsed", "refused"]
+"""Whose answer a judge finds better, a tie (also of equal answers, or because the order decides), or why it is open."""
+
+
+class Verdict(BaseModel):
+    """What came of a judge's comparison in both orders, and what it said in each; "" where it was not asked."""
+
+    outcome: Outcome
+    base_first: str = ""
+    adapter_first: str = ""
+
+
 class Answered(BaseModel):
     """A prompt, its row of the held-out split, and both answers."""
 
@@ -40,6 +52,8 @@ class Answered(BaseModel):
     """Of what the user said last."""
     base: Said
     adapter: Said
+    verdict: Verdict | None = None
+    """None without a judge."""
 
 
 def to_lines(prompts: Iterable[Answered]) -> bytes:

@@ -12,7 +12,9 @@ from pydantic import BaseModel, Field
 from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.health import Health
 from hubdpo.artefacts.manifests.intervals import Accuracy, Interval
+from hubdpo.artefacts.manifests.judged import Judged
 from hubdpo.artefacts.manifests.manifest import Count, Manifest, Number, Part, Share
+from hubdpo.artefacts.manifests.quoted import Quoted
 from hubdpo.artefacts.manifests.run import AdapterRef
 
 
@@ -146,6 +148,10 @@ class EvalReport(Ranking, Manifest):
     """How the base of the samples was loaded; None in hubdpo 0.4 and earlier, where it was as in training."""
     health: Health | None = None
     """What else the adapter changed; None in hubdpo 0.4 and earlier, and at the end of a training."""
+    judged: Judged | None = None
+    """What a judge said of the answers to held-out prompts; None without a judge."""
+    quoted: Quoted | None = None
+    """Some of these answers, where the publisher consents (`--publish-samples`)."""
 
 
 class Probe(BaseModel):

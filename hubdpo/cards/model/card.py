@@ -18,6 +18,7 @@ from hubdpo.cards.fences import fence, one_line, visible, wrapped
 from hubdpo.cards.licences import Licence, data_remark
 from hubdpo.cards.model.adopted import facts_of
 from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods_of
+from hubdpo.cards.model.judged import judge_words, judged_rows, judged_sentences, quoted_samples
 from hubdpo.cards.model.ranked import further_rows, headline, lacks_original, measured_on, model_index, states
 from hubdpo.cards.model.rounds import adapter_words, round_rows
 from hubdpo.cards.model.serving import Adapter, problems, programs, vllm_rank
@@ -160,9 +161,12 @@ def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Rele
 def _results(run: RunManifest, report: EvalReport) -> dict[str, object]:
     """Return the values of the template that tell how the models rank pairs."""
     first, measured = headline(report)
+    said, quoted = report.judged, report.quoted
     return {
         "headline": first, "headline_on": measured, "states": states(run, report), "further": further_rows(report),
         "measured_on": measured_on(run, report), "lacks_original": lacks_original(run, report),
+        "judge_words": said and judge_words(said), "judged_rows": judged_rows(said) if said else [],
+        "judged_sentences": judged_sentences(said) if said else [], "quotes": quoted_samples(quoted) if quoted else [],
     }  # fmt: skip
 
 

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from hubdpo.data.pairs.extras import EXTRA
-from hubdpo.evaluation.answers import Prompt
+import orjson
+
+from hubdpo.artefacts.manifests.answered import Answered
 
 Verdict = Literal["A", "B", "tie"]
 FRAME = 1
@@ -74,23 +75,29 @@ class Question:
     is_cut: bool
 
 
-def question(rubric: str, prompt: Prompt, first: str, second: str) -> Question:
+def question(rubric: str, conversation: str, first: str, second: str) -> Question:
     """Word the question which answer is better. Of a long conversation the end is shown, of an answer the start."""
-    said = conversation(prompt)
-    texts = [_shown(said, keep_end=True), *(_shown(answer.strip() or _NOTHING) for answer in (first, second))]
+    texts = [_shown(conversation, keep_end=True), *(_shown(answer.strip() or _NOTHING) for answer in (first, second))]
     # the same for both orders, and known to nobody who writes a text
     mark = hashlib.sha256("\0".join([texts[0], *sorted(texts[1:])]).encode()).hexdigest()[:8]
     text = _QUESTION.format(rubric=rubric, mark=f"#{mark}#", conversation=texts[0], first=texts[1], second=texts[2])
-    return Question(text, is_cut=max(map(len, (said, first, second))) > LONGEST_TEXT)
+    return Question(text, is_cut=max(map(len, (conversation, first, second))) > LONGEST_TEXT)
 
 
-def conversation(prompt: Prompt) -> str:
-    """Return the messages of a prompt as text, each below its role, with tools and calls as JSON."""
-    parts = [f"[tools]\n{prompt.tools}"] if prompt.tools else []
-    for message in prompt.messages:
-        lines = (f"[{message['role']}]", message["content"], message.get(EXTRA))
+def in_words(answered: Answered) -> str:
+    """Return the prompt as text: its messages below their roles, with tools, calls and the like as JSON."""
+    parts = [f"[tools]\n{_json(answered.tools)}"] if answered.tools else []
+    for message in answered.prompt:
+        more = {name: value for name, value in message.items() if name not in ("role", "content") and value}
+        content = message.get("content") or ""
+        text = content if isinstance(content, str) else _json(content)
+        lines = [f"[{message.get('role')}]", text, _json(more) if more else ""]
         parts.append("\n".join(filter(None, lines)))
     return "\n\n".join(parts)
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 def read_verdict(reply: str) -> Verdict | None:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PureWindowsPath
-from typing import Literal, NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 
 from hubdpo import console
+from hubdpo.artefacts.formats.pair_scores import MODELS
+from hubdpo.artefacts.manifests import answered as shown
+from hubdpo.artefacts.manifests.answered import Answered, Outcome, Verdict
 from hubdpo.artefacts.manifests.judged import Judged, PerModel
 from hubdpo.config.evaluate import JudgeOptions
-from hubdpo.evaluation.answers import SEED, Answer, Prompt
+from hubdpo.evaluation.answers import SEED
 from hubdpo.evaluation.judge.ask import Asking, Said, ask_all, asking
-from hubdpo.evaluation.judge.comparison import question
+from hubdpo.evaluation.judge.comparison import in_words, question
 from hubdpo.evaluation.judge.rates import length_controlled, win_rate
 from hubdpo.evaluation.judge.rubric import Rubric, read_rubric
 from hubdpo.evaluation.judge.server import Judge, is_private
 from hubdpo.evaluation.kept import Kept
-from hubdpo.evaluation.refusals import refuses
 
-Outcome = Literal["adapter", "base", "tie", "equal", "order", "unparsed", "refused"]
-"""Of a prompt: who wins, a tie (also of the same answers, or because the order decides), or why there is no verdict."""
 POINTS: dict[Outcome, float] = {"adapter": 1.0, "base": 0.0, "tie": 0.5, "equal": 0.5, "order": 0.5}
 MEANS: tuple[dict[str, Outcome], ...] = (
     {"A": "base", "B": "adapter", "tie": "tie"}, {"A": "adapter", "B": "base", "tie": "tie"}
@@ -39,20 +39,18 @@ class Panel(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A prompt with both answers, and the two questions about them; none where they are equal."""
+    """Two answers to a prompt, and the two questions about them; none where they are equal."""
 
-    prompt: Prompt
-    base: Answer
-    adapter: Answer
-    questions: tuple[Asking, ...]
-    is_cut: bool
+    answered: Answered
+    questions: tuple[Asking, ...] = ()
+    is_cut: bool = False
 
 
 class Verdicts(NamedTuple):
-    """The report, and the outcome by row."""
+    """The report, and the answers with the verdict on each pair."""
 
     report: Judged
-    outcomes: dict[int, Outcome]
+    answered: list[Answered]
 
 
 def open_panel(config: JudgeOptions) -> Panel | None:
@@ -68,20 +66,12 @@ def open_panel(config: JudgeOptions) -> Panel | None:
     return Panel(judge, rubric, config.judge_requests)
 
 
-def judged(
-    panel: Panel,
-    prompts: Sequence[Prompt],
-    base: Sequence[Answer],
-    adapter: Sequence[Answer],
-    *,
-    kept: Kept,
-    weights: str | None,
-) -> Verdicts:
-    """Return the report on the answers to the prompts that both models answered.
+def judged(panel: Panel, answered: Sequence[Answered], *, kept: Kept, weights: str | None) -> Verdicts:
+    """Let a judge compare base and adapter, which answered on a base that was loaded with these `weights`.
 
     Each pair is shown in both orders. Raise JudgeError when the judge does not answer any more, Stopped for Ctrl-C.
     """
-    pairs = list(_pairs(panel, prompts, base, adapter))
+    pairs = [_pair(panel, each) for each in answered]
     console.info(f"{console.counted(len(pairs), 'pair')} of answers to judge by {panel.judge.model}, in both orders")
     said = ask_all(panel.judge, [each for pair in pairs for each in pair.questions], kept, requests=panel.requests)
     if cut := sum(each.verdict is None and not each.is_whole for each in said.values()):
@@ -89,38 +79,40 @@ def judged(
             f"{console.counted(cut, 'verdict')} not reached in {panel.judge.max_tokens:,} tokens: serve a model that "
             "thinks without its thinking, or give it more `--judge-max-tokens`"
         )
-    outcomes = {pair.prompt.row: _outcome(pair, said) for pair in pairs}
-    return Verdicts(_report(panel, pairs, said, outcomes, weights), outcomes)
+    verdicts = [_verdict(pair, said) for pair in pairs]
+    report = _report(panel, pairs, said, [verdict.outcome for verdict in verdicts], weights)
+    both = zip(answered, verdicts, strict=True)
+    return Verdicts(report, [each.model_copy(update={"verdict": verdict}) for each, verdict in both])
 
 
-def _pairs(
-    panel: Panel, prompts: Sequence[Prompt], base: Sequence[Answer], adapter: Sequence[Answer]
-) -> Iterator[Pair]:
-    of_base, of_adapter = ({answer.row: answer for answer in answers} for answers in (base, adapter))
-    for prompt in prompts:
-        if prompt.row not in of_base or prompt.row not in of_adapter:
-            continue
-        one, other = of_base[prompt.row], of_adapter[prompt.row]
-        if one.text.strip() == other.text.strip():
-            yield Pair(prompt, one, other, (), False)
-            continue
-        both = [
-            question(panel.rubric.text, prompt, first.text, second.text)
-            for first, second in ((one, other), (other, one))
-        ]
-        asked = (
-            asking(panel.judge, each.text, {"row": prompt.row, "first": first})
-            for each, first in zip(both, ("base", "adapter"), strict=True)
-        )
-        yield Pair(prompt, one, other, tuple(asked), both[0].is_cut)
+def _pair(panel: Panel, answered: Answered) -> Pair:
+    base, adapter = answered.base.text, answered.adapter.text
+    if base.strip() == adapter.strip():
+        return Pair(answered)
+    conversation = in_words(answered)
+    both = [
+        question(panel.rubric.text, conversation, first, second) for first, second in ((base, adapter), (adapter, base))
+    ]
+    asked = (
+        asking(panel.judge, each.text, {"row": answered.row, "first": first})
+        for each, first in zip(both, MODELS, strict=True)
+    )
+    return Pair(answered, tuple(asked), both[0].is_cut)
 
 
-def _outcome(pair: Pair, said: Mapping[str, Said]) -> Outcome:
+def _verdict(pair: Pair, said: Mapping[str, Said]) -> Verdict:
     if not pair.questions:
-        return "equal"
-    if any(each.key not in said for each in pair.questions):
+        return Verdict(outcome="equal")
+    both = [said.get(each.key) for each in pair.questions]
+    replies = ["\n\n".join(each.replies) if each is not None else "" for each in both]
+    return Verdict(outcome=_outcome(both), base_first=replies[0], adapter_first=replies[1])
+
+
+def _outcome(both: Sequence[Said | None]) -> Outcome:
+    """Return what comes of what was said in the order base, adapter and in the other one."""
+    if None in both:
         return "refused"
-    verdicts = [said[each.key].verdict for each in pair.questions]
+    verdicts = [each.verdict for each in both if each is not None]
     if None in verdicts:
         return "unparsed"
     one, other = (means[str(verdict)] for means, verdict in zip(MEANS, verdicts, strict=True))
@@ -128,13 +120,13 @@ def _outcome(pair: Pair, said: Mapping[str, Said]) -> Outcome:
 
 
 def _report(
-    panel: Panel, pairs: Sequence[Pair], said: Mapping[str, Said], outcomes: Mapping[int, Outcome],
+    panel: Panel, pairs: Sequence[Pair], said: Mapping[str, Said], outcomes: Sequence[Outcome],
     weights: str | None,
 ) -> Judged:  # fmt: skip
-    count = {outcome: list(outcomes.values()).count(outcome) for outcome in ("refused", "unparsed", *POINTS)}
-    counted = [pair for pair in pairs if outcomes[pair.prompt.row] in POINTS]
-    scores = np.array([POINTS[outcomes[pair.prompt.row]] for pair in counted])
-    longer = np.array([float(pair.adapter.tokens - pair.base.tokens) for pair in counted])
+    count = {outcome: outcomes.count(outcome) for outcome in get_args(Outcome)}
+    counted = [pair for pair, outcome in zip(pairs, outcomes, strict=True) if outcome in POINTS]
+    scores = np.array([POINTS[outcome] for outcome in outcomes if outcome in POINTS])
+    longer = np.array([float(pair.answered.adapter.tokens - pair.answered.base.tokens) for pair in counted])
     read = [each.verdict for each in said.values() if each.verdict is not None]
     decided = [verdict for verdict in read if verdict != "tie"]
     shown = [pair for pair in counted if pair.questions]
@@ -154,7 +146,8 @@ def _report(
         mean_tokens_longer=float(longer.mean()) if counted else None,
         order_agreement=1 - count["order"] / len(shown) if shown else None,
         first_place=decided.count("A") / len(decided) if decided else None,
-        refusals=_how_many(pairs, refuses), empty=_how_many(pairs, lambda text: not text.strip()),
+        refusals=_how_many(pairs, lambda answer: answer.refuses),
+        empty=_how_many(pairs, lambda answer: not answer.text.strip()),
         cut=sum(pair.is_cut for pair in pairs), verdicts=len(said),
         asked_again=sum(len(each.replies) > 1 for each in said.values()),
         prompt_tokens=sums[0], completion_tokens=sums[1],
@@ -167,9 +160,10 @@ def _public(name: str) -> str:
     return path.name if path.root or path.drive or name.startswith(("~", ".")) else name
 
 
-def _how_many(pairs: Sequence[Pair], holds: Callable[[str], bool]) -> PerModel:
+def _how_many(pairs: Sequence[Pair], holds: Callable[[shown.Said], bool]) -> PerModel:
     return PerModel(
-        base=sum(holds(pair.base.text) for pair in pairs), adapter=sum(holds(pair.adapter.text) for pair in pairs)
+        base=sum(holds(pair.answered.base) for pair in pairs),
+        adapter=sum(holds(pair.answered.adapter) for pair in pairs),
     )
 
 
