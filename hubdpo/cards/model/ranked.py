@@ -27,9 +27,9 @@ class State:
 
 
 def states(run: RunManifest, report: EvalReport) -> list[State]:
-    """Return the results on the base as it was trained on, and on its original weights where they were measured."""
+    """Return the results on the original weights of the base, where they were measured, and on those of the training."""
     beta, found = run.beta if run.is_compared else None, []
-    for ranking in filter(None, (report, report.original)):
+    for ranking in filter(None, (report.original, report)):
         sentences = verdict(ranking), start_verdict(ranking), _beside_other(report, ranking), _fall(ranking)
         rows = result_rows(ranking, beta=beta)
         found.append(State(_heading(run, ranking), rows, list(filter(None, sentences))))

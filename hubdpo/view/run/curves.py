@@ -96,11 +96,13 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
 
 def _measured(report: EvalReport) -> list[tuple[str, str]]:
     of = counted(report.pairs, "held-out pair")
-    reward, adapter = report.reward_accuracy, report.adapter_accuracy
-    return [
-        (percent(reward.value), f"reward accuracy on {of} (95 %: {reward.low:.1%} to {reward.high:.1%})"),
-        (percent(adapter.value), f"ranked right per token; by the base {percent(report.base_accuracy.value)}"),
-    ]
+    reward, original = report.reward_accuracy, report.original
+    facts = [(percent(reward.value), f"reward accuracy on {of} (95 %: {reward.low:.1%} to {reward.high:.1%})")]
+    for ranking, weights in ((report, ""), (original, " on the original weights")):
+        if ranking is not None:
+            words = f"ranked right per token{weights}; by the base {percent(ranking.base_accuracy.value)}"
+            facts.append((percent(ranking.adapter_accuracy.value), words))
+    return facts
 
 
 def _side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
