@@ -1,13 +1,14 @@
-"""Look at what an adapter changed beside the ranking of pairs: its answers, and with them its health."""
+"""Look at what an adapter changed beside the ranking of pairs: its answers, its health, and benchmarks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo.artefacts.manifests.answered import Answered
+from hubdpo.artefacts.manifests.benchmarks import Benchmarks
 from hubdpo.artefacts.manifests.health import Health
 from hubdpo.artefacts.manifests.manifest import EVALUATION_FOLDER
 from hubdpo.config import EvaluateConfig
@@ -15,6 +16,7 @@ from hubdpo.evaluation.answers import ANSWERS_FILE, COLUMNS, ask
 from hubdpo.evaluation.health import health_of, side_by_side
 from hubdpo.evaluation.held_out import HeldOut
 from hubdpo.evaluation.kept import Kept
+from hubdpo.evaluation.lm_eval import BENCHMARKS_FILE, Task, run_benchmarks
 from hubdpo.evaluation.models import Models
 from hubdpo.evaluation.ranking import Scored
 from hubdpo.model.memory import room_for_scoring
@@ -27,14 +29,15 @@ class Beside(NamedTuple):
     """Parts of the report on one state of the base, and the answers side by side."""
 
     health: Health
+    benchmarks: Benchmarks | None
     answered: list[Answered]
 
 
 def look_beside(
     config: EvaluateConfig, models: Models, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut, scored: Scored,
-    output: Path, command: Callable[[int], str],
+    output: Path, tasks: Sequence[Task], command: Callable[[int], str],
 ) -> Beside:  # fmt: skip
-    """Let base and adapter answer prompts of a held-out split, whose pairs are scored, and compare what they say.
+    """Let base and adapter answer prompts of a held-out split, whose pairs are scored, and run benchmark tasks.
 
     `command` returns the command that answers a given number of prompts at a time.
     """
@@ -46,4 +49,9 @@ def look_beside(
             max_new_tokens=config.max_new_tokens, batch_size=batch_size,
         )  # fmt: skip
     answered = side_by_side(answers)
-    return Beside(health_of(models, held_out.test.rows, scored.pairs, answers, answered), answered)
+    health = health_of(models, held_out.test.rows, scored.pairs, answers, answered)
+    benchmarks = run_benchmarks(
+        models, tokenizer, tasks, kept=Kept(output / EVALUATION_FOLDER / BENCHMARKS_FILE), limit=config.lm_eval_limit,
+        batch_size=batch_size,
+    )  # fmt: skip
+    return Beside(health, benchmarks, answered)

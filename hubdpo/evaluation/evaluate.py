@@ -39,6 +39,7 @@ from hubdpo.evaluation.held_out import HeldOut, look_at, read
 from hubdpo.evaluation.judge.ask import VERDICTS_FILE
 from hubdpo.evaluation.judge.judged import judged, open_panel
 from hubdpo.evaluation.kept import Kept
+from hubdpo.evaluation.lm_eval import check_lm_eval, find_tasks
 from hubdpo.evaluation.load import ORIGINAL, Parts, Weights, load_models
 from hubdpo.evaluation.models import Models
 from hubdpo.evaluation.quotes import quotes_of
@@ -80,6 +81,7 @@ class Evaluated(NamedTuple):
 def evaluate_into_folder(config: EvaluateConfig) -> Evaluated:
     """Evaluate a model, as `evaluate` says."""
     check_device(config.device)
+    check_lm_eval(config.lm_eval)
     folder = Path(config.model)
     with alone_in(folder) if (folder / RUN_FILE).is_file() else nullcontext():
         subject = find_subject(config)
@@ -104,6 +106,7 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
     tokenizer_folder = subject.tokenizer_folder(base.folder)
     sets = read(config, subject, tokenizer_folder, found)
     tokenizer = read_tokenizer(tokenizer_folder, subject.template_kwargs)
+    tasks = find_tasks(config.lm_eval)
     pairs = sum(len(held_out.test.rows) for held_out in sets)
     console.info(f"{console.counted(pairs, 'held-out pair')}, {base.ref.name} on {device}")
 
@@ -126,7 +129,7 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
             if samples is None:
                 samples, samples_weights = samples_of(models, tokenizer), models.weights
                 beside = look_beside(
-                    config, models, tokenizer, sets[0], results[weights][0], output, partial(_command, config)
+                    config, models, tokenizer, sets[0], results[weights][0], output, tasks, partial(_command, config)
                 )
         del models
         gc.collect()
@@ -145,7 +148,8 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
     report = EvalReport(
         split=first.dataset.split, **dict(first.as_trained), dataset=first.dataset, original=first.original,
         further=others, against=parts.other.ref if parts.other is not None else None, samples=samples or [],
-        samples_weights=samples_weights, health=beside.health, judged=verdicts,
+        samples_weights=samples_weights, health=beside.health, benchmarks=beside.benchmarks,
+        judged=verdicts,
         quoted=quotes_of(answered, samples_weights) if config.publish_samples else None,
     )  # fmt: skip
     write_atomic(output / ANSWERED_FILE, to_answered(answered))

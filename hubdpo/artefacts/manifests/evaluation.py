@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject
+from hubdpo.artefacts.manifests.benchmarks import Benchmarks
 from hubdpo.artefacts.manifests.health import Health
 from hubdpo.artefacts.manifests.intervals import Accuracy, Interval
 from hubdpo.artefacts.manifests.judged import Judged
@@ -152,6 +153,8 @@ class EvalReport(Ranking, Manifest):
     """What a judge said of the answers to held-out prompts; None without a judge."""
     quoted: Quoted | None = None
     """Some of these answers, where the publisher consents (`--publish-samples`)."""
+    benchmarks: Benchmarks | None = None
+    """None where no task was asked for."""
 
 
 class Probe(BaseModel):
