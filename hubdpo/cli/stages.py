@@ -172,7 +172,8 @@ def evaluate(config: EvaluateConfig) -> None:
 
 
 def _show(report: EvalReport) -> None:
-    """Show how the models rank the pairs of each dataset, on each state of the base."""
+    """Show how the models rank the pairs of each dataset, on each state of the base, and what a judge found."""
+    from hubdpo.cards.model.judged import judged_line
     from hubdpo.cards.model.ranked import HEADINGS, ranking_rows
 
     first = report.dataset.name if report.dataset is not None else ""
@@ -180,6 +181,8 @@ def _show(report: EvalReport) -> None:
     for further in report.further:
         rows += ranking_rows(further.dataset.name, further.as_trained, further.original)
     console.table(list(HEADINGS), rows)
+    if report.judged is not None:
+        console.info(judged_line(report.judged))
 
 
 @command(MergeConfig)

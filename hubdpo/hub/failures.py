@@ -17,7 +17,8 @@ OUR_MISTAKES = frozenset({
     # the library was called wrongly
     "StrictDataclassError", "DryRunError", "StreamError", "StreamConsumedError", "UnrewindableBodyError",
     "CookieConflict",
-    # parts of huggingface_hub that hubdpo never calls: inference, DDUF files, sandboxes and the `hf` command
+    # parts of huggingface_hub that hubdpo never calls for the Hub: inference (a judge's errors are evaluation/judge's
+    # own), DDUF files, sandboxes and the `hf` command
     "InferenceTimeoutError", "InferenceEndpointError", "TextGenerationError", "DDUFError", "SandboxError", "CLIError",
 })  # fmt: skip
 """Errors, and classes derived from them, that only a bug of hubdpo can cause. They keep their traceback."""

@@ -8,7 +8,7 @@ import pytest
 
 from hubdpo.artefacts.manifests.judged import Judged, PerModel, Rate, Rubric
 from hubdpo.artefacts.manifests.quoted import Quote, Quoted
-from hubdpo.cards.model.judged import judged_sentences
+from hubdpo.cards.model.judged import judged_line, judged_sentences
 from tests.cards.made import adapter_card, findings_in, report
 
 
@@ -49,6 +49,14 @@ def test_nothing_that_was_judged_is_no_rate() -> None:
     nothing = judged(win_rate=None, length_controlled=None, sign_test_p=None, unparsed=32, prompt_tokens=None)
     assert "| win rate of the adapter, a tie being half a win | – |" in adapter_card(evaluation=report(judged=nothing))
     assert judged_sentences(nothing)[-1].endswith("; the server did not count the tokens.")
+
+
+def test_the_terminal_has_it_in_one_line() -> None:
+    assert judged_line(judged()) == (
+        "judged by judge-70b: the adapter wins 61.7 % (45.0–76.0) of 30 prompts, ties by half; at equal length "
+        "55.0 % (36.0–73.0); both orders agree on 90.0 %"
+    )
+    assert judged_line(judged(win_rate=None)) == "judge-70b gave no verdict on 32 prompts"
 
 
 def test_lengths_that_tell_nothing_are_named() -> None:

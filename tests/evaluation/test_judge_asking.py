@@ -283,6 +283,12 @@ def test_a_model_that_thinks_is_asked_in_its_own_way(tmp_path: Path, capsys: pyt
             "check",
         ),
         ({"extra": {"choices": None}}, "judge-1", "has no `choices`", "check `--judge`"),
+        (
+            {"extra": {"error": {"message": "no credit left", "code": 402}}},
+            "judge-1",
+            "an error: no credit left",
+            "again",
+        ),
         ({"extra": {"choices": [None]}}, "judge-1", "is not JSON as of", "check `--judge`"),
     ],
 )

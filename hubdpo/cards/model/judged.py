@@ -29,6 +29,17 @@ def judge_words(report: Judged) -> str:
     )
 
 
+def judged_line(report: Judged) -> str:
+    """Say in one line what a judge found."""
+    if report.win_rate is None:
+        return f"{report.model} gave no verdict on {counted(report.prompts, 'prompt')}"
+    judged = counted(report.wins + report.losses + report.ties, "prompt")
+    return (
+        f"judged by {report.model}: the adapter wins {_rate(report.win_rate)} of {judged}, ties by half; "
+        f"at equal length {_rate(report.length_controlled)}; both orders agree on {_share(report.order_agreement)}"
+    )
+
+
 def judged_rows(report: Judged) -> list[Row]:
     """Return (what, value) of the table of verdicts."""
     return [

@@ -32,6 +32,7 @@ TRIAL_TOKENS = 16
 PLACE = "/chat/completions"
 TOLD_S = 10.0
 """Seconds in which the same line about a pause is not told again."""
+AGAIN = "then run the same command again: verdicts are kept"
 MOST_SAID = 300
 """Characters of what a server says of an error that are shown."""
 REFUSED = (400, 413, 422)
@@ -128,6 +129,11 @@ class Judge:
             if status_of(problem) in REFUSED:
                 raise Refused(self._said(problem)) from None
             raise self._failure(problem) from None
+        if (error := getattr(answer, "error", None)) is not None:  # some servers answer 200 whatever happens
+            said = error.get("message") if isinstance(error, dict) else error
+            raise JudgeError(
+                f"{self.address} answers with an error: {self._clean(str(said))}", hint=f"look at it, {AGAIN}"
+            )
         return _reply(answer, self.address)
 
     def _models(self) -> list[str]:
@@ -161,7 +167,6 @@ class Judge:
     def _failure(self, problem: Exception) -> Exception:
         """Return the error for a request that failed for good; a bug stays what it is."""
         status = status_of(problem)
-        again = "then run the same command again: verdicts are kept"
         if status in (401, 403):
             return JudgeError(
                 f"{self.address} does not accept the key: {self._said(problem)}", hint=f"export {KEYS[0]}=..."
@@ -172,15 +177,15 @@ class Judge:
                 hint="check `--judge` and `--judge-model`",
             )
         if status == 429:
-            return JudgeError(f"{self.address} is asked too often", hint=f"use fewer `--judge-requests`, {again}")
+            return JudgeError(f"{self.address} is asked too often", hint=f"use fewer `--judge-requests`, {AGAIN}")
         if status is not None:
             return JudgeError(
-                f"{self.address} answered {status}: {self._said(problem)}", hint=f"look at its log, {again}"
+                f"{self.address} answered {status}: {self._said(problem)}", hint=f"look at its log, {AGAIN}"
             )
         if isinstance(problem, (OSError, http().HTTPError)):  # also when it takes too long
             return JudgeError(
                 f"no answer from {self.address} ({type(problem).__name__})",
-                hint=f"check that it runs there, or use fewer `--judge-requests`, {again}",
+                hint=f"check that it runs there, or use fewer `--judge-requests`, {AGAIN}",
             )
         if isinstance(problem, ValueError):
             return JudgeError(f"what {self.address} answers is not JSON as of OpenAI's API", hint="check `--judge`")
@@ -193,6 +198,9 @@ class Judge:
             text = str(response.text) if response is not None else str(problem)
         except Exception:  # a stream that was not read
             text = first_line(problem)
+        return self._clean(text)
+
+    def _clean(self, text: str) -> str:
         text = " ".join(text.split())
         key = self._key.get_secret_value()
         return (text.replace(key, "[REDACTED]") if key != NO_KEY else text)[:MOST_SAID]
