@@ -27,7 +27,7 @@ class State:
 
 
 def states(run: RunManifest, report: EvalReport) -> list[State]:
-    """Return the results on the original weights of the base, where they were measured, and on those of the training."""
+    """Return the results on the original weights of the base, where they were measured, and as trained."""
     beta, found = run.beta if run.is_compared else None, []
     for ranking in filter(None, (report.original, report)):
         sentences = verdict(ranking), start_verdict(ranking), _beside_other(report, ranking), _fall(ranking)
