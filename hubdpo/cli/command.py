@@ -39,7 +39,7 @@ JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", 
 QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the identifier.", rich_help_panel=PANEL)]
 
 _keyword = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY, default=None)
-OUTPUT_FOLDERS = ("output_dir", "run_dir", "folder")
+OUTPUT_FOLDERS = ("output_dir", "folder")
 """Options that name the folder a command writes to."""
 VALUES: dict[type, str] = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 """How `--help` names a value of a type."""

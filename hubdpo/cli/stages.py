@@ -159,7 +159,13 @@ def evaluate(config: EvaluateConfig) -> None:
     """
     from hubdpo.evaluation.evaluate import evaluate_into_folder
 
-    report, folder, is_run = evaluate_into_folder(config)
+    places = [config.output_dir or config.model]
+    try:
+        with machine_errors(places, lambda: ("what was computed is kept", AGAIN)):
+            report, folder, is_run = evaluate_into_folder(config)
+    except KeyboardInterrupt as stop:
+        hint = stop.hint if isinstance(stop, Stopped) else "run the same command again: it goes on from what is kept"
+        raise Stopped(hint) from None
     _show(report)
     console.result(
         f"{folder}: adapter {report.adapter_accuracy.value:.1%}, base {report.base_accuracy.value:.1%}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from hubdpo import evaluate, merge, prepare, push
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Ranking
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
+from hubdpo.cli.app import app
 from hubdpo.errors import ArtefactError, ConfigError, TrainingError
 from hubdpo.evaluation import load as loading
 from hubdpo.evaluation import scoring
@@ -292,3 +295,22 @@ def test_what_is_kept_stays_on_this_machine(run_dir: Path, repo_id: str, tmp_pat
     assert not [name for name in FolderSnapshot(run).files if name.startswith("evaluation")]
     push(folder=run, repo=repo_id, version="1.0.0")
     assert not [name for name in HfApi().list_repo_files(repo_id) if name.startswith("evaluation")]
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "run the same command again: it goes on from what is kept"),
+        (OSError(errno.ENOSPC, "No space left on device"), 9, "what was computed is kept"),
+    ],
+)
+def test_what_ends_an_evaluation_says_how_it_goes_on(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException, code: int, words: str
+) -> None:
+    def failing(*args: object, **options: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(Kept, "add", failing)
+    done = CliRunner().invoke(app, ["evaluate", str(run_dir), "-o", str(tmp_path / "out")])
+    assert done.exit_code == code, done.output
+    assert words in " ".join(done.output.split())
