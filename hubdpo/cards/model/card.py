@@ -17,6 +17,7 @@ from hubdpo.cards.commands import adopt_command, train_command
 from hubdpo.cards.fences import fence, one_line, visible, wrapped
 from hubdpo.cards.licences import Licence, data_remark
 from hubdpo.cards.model.adopted import facts_of
+from hubdpo.cards.model.beside import beside_values
 from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods_of
 from hubdpo.cards.model.judged import judge_words, judged_rows, judged_sentences, quoted_samples
 from hubdpo.cards.model.ranked import further_rows, headline, lacks_original, measured_on, model_index, states
@@ -167,6 +168,7 @@ def _results(run: RunManifest, report: EvalReport) -> dict[str, object]:
         "measured_on": measured_on(run, report), "lacks_original": lacks_original(run, report),
         "judge_words": said and judge_words(said), "judged_rows": judged_rows(said) if said else [],
         "judged_sentences": judged_sentences(said) if said else [], "quotes": quoted_samples(quoted) if quoted else [],
+        **beside_values(report),
     }  # fmt: skip
 
 
