@@ -30,6 +30,11 @@ def adopt(
 def evaluate(
     model: str | Path,
     *,
+    dataset: str | Path | list[str | Path] = [],
+    model_name_or_path: str | Path | None = None,
+    adapter: str | Path | None = None,
+    against: str | Path | None = None,
+    output_dir: Path | None = None,
     max_pairs: int = 2000,
     max_length: int | None = None,
     base_weights: Literal["both", "as-trained", "original"] = "both",
@@ -46,11 +51,6 @@ def evaluate(
     judge_requests: int = 8,
     lm_eval: str | list[str] = [],
     lm_eval_limit: int | None = None,
-    dataset: str | Path | list[str | Path] = [],
-    model_name_or_path: str | Path | None = None,
-    adapter: str | Path | None = None,
-    against: str | Path | None = None,
-    output_dir: Path | None = None,
 ) -> EvalReport: ...
 def export(
     model: str | Path,

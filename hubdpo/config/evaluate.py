@@ -11,6 +11,30 @@ from hubdpo.config.base import Cli, Config, Unfit
 from hubdpo.config.torch_names import Device
 
 
+class SubjectOptions(Config):
+    panel = "What is evaluated"
+
+    model: Annotated[str, Cli(argument=True, metavar="RUN|DIR|USER/NAME[@REV]", call_type=str | Path)] = Field(
+        description="A run folder, a release, or any PEFT adapter or merged model."
+    )
+    dataset: Annotated[list[str], Cli(metavar="DATASET", call_type=str | Path | list[str | Path])] = Field(
+        [],
+        description="Dataset folder or USER/NAME[@REVISION]; may be repeated. By default the dataset of the run.",
+    )
+    model_name_or_path: Annotated[str | None, Cli(metavar="BASE", call_type=str | Path | None)] = Field(
+        None, description="Path or Hub id of the base, if the adapter names none or it has moved."
+    )
+    adapter: Annotated[str | None, Cli(metavar="ADAPTER", call_type=str | Path | None)] = Field(
+        None, description="Adapter that the run started from, if it has moved since training."
+    )
+    against: Annotated[str | None, Cli(metavar="ADAPTER", call_type=str | Path | None)] = Field(
+        None, description="Another adapter of the same base, to compare on the same pairs: a folder or USER/NAME[@REV]."
+    )
+    output_dir: Annotated[Path | None, Cli(short="-o", metavar="DIR")] = Field(
+        None, description="Folder for eval.json; by default the run folder, else `evaluation-NAME`."
+    )
+
+
 class ScoringOptions(Config):
     panel = "Scoring"
 
@@ -46,13 +70,17 @@ class AnswerOptions(Config):
 class JudgeOptions(Config):
     panel = "Judge"
 
-    judge: str | None = Field(
+    judge: Annotated[str | None, Cli(metavar="URL")] = Field(
         None,
         description="URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1, whose model compares the "
         "answers. Its key is read from the environment variable HUBDPO_JUDGE_KEY, else OPENAI_API_KEY.",
     )
-    judge_model: str | None = Field(None, min_length=1, description="Name of the model on that server.")
-    rubric: str = Field("helpful", min_length=1, description="Rubric by name, or a file of your own.")
+    judge_model: Annotated[str | None, Cli(metavar="NAME")] = Field(
+        None, min_length=1, description="Name of the model on that server."
+    )
+    rubric: Annotated[str, Cli(metavar="NAME|FILE")] = Field(
+        "helpful", min_length=1, description="Rubric by name, or a file of your own."
+    )
     judge_max_tokens: int = Field(512, ge=16, description="Maximum tokens of what the judge says of a pair.")
     judge_requests: int = Field(8, ge=1, le=256, description="Requests to the judge at the same time.")
 
@@ -68,38 +96,12 @@ class JudgeOptions(Config):
 class BenchmarkOptions(Config):
     panel = "Benchmarks"
 
-    lm_eval: list[str] = Field(
+    lm_eval: Annotated[list[str], Cli(metavar="TASK")] = Field(
         [], description="Tasks of lm-evaluation-harness to run, where it is installed: a name, or a YAML file."
     )
     lm_eval_limit: int | None = Field(None, ge=1, description="Maximum number of examples of each task.")
 
 
 # pydantic collects the fields of the last base first
-class EvaluateConfig(BenchmarkOptions, JudgeOptions, AnswerOptions, ScoringOptions):
-    @model_validator(mode="after")
-    def _answers_are_there(self) -> EvaluateConfig:
-        of_answers = {"--judge": self.judge is not None, "--publish-samples": self.publish_samples}
-        if self.max_answers == 0 and any(of_answers.values()):
-            option = next(name for name, is_set in of_answers.items() if is_set)
-            raise Unfit(f"`{option}` needs answers, and `--max-answers` is 0", hint="leave `--max-answers` out")
-        return self
-
-    model: Annotated[str, Cli(argument=True, metavar="RUN|DIR|USER/NAME[@REV]", call_type=str | Path)] = Field(
-        description="A run folder, a release, or any PEFT adapter or merged model."
-    )
-    dataset: Annotated[list[str], Cli(call_type=str | Path | list[str | Path])] = Field(
-        [],
-        description="Dataset folder or USER/NAME[@REVISION]; may be repeated. By default the dataset of the run.",
-    )
-    model_name_or_path: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
-        None, description="Path or Hub id of the base, if the adapter names none or it has moved."
-    )
-    adapter: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
-        None, description="Adapter that the run started from, if it has moved since training."
-    )
-    against: Annotated[str | None, Cli(call_type=str | Path | None)] = Field(
-        None, description="Another adapter of the same base, to compare on the same pairs: a folder or USER/NAME[@REV]."
-    )
-    output_dir: Annotated[Path | None, Cli(short="-o", metavar="DIR")] = Field(
-        None, description="Folder for eval.json; by default the run folder, else `evaluation-NAME`."
-    )
+class EvaluateConfig(BenchmarkOptions, JudgeOptions, AnswerOptions, ScoringOptions, SubjectOptions):
+    pass
