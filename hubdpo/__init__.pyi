@@ -1,4 +1,5 @@
 # written by `python -m tests.public_stub` from the config models
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,11 +62,28 @@ def export(
     llama_cpp: Path | None = None,
 ) -> Exported: ...
 def merge(
-    adapter: str | Path,
+    adapter: str | Path | Sequence[str | Path],
     output_dir: str | Path,
     *,
     dtype: Literal["bfloat16", "float32"] | torch.dtype = "bfloat16",
     base_weights: Literal["as-trained", "original"] = "as-trained",
+    weights: float | list[float] | None = None,
+    combination_type: Literal[
+        "cat",
+        "linear",
+        "svd",
+        "ties",
+        "ties_svd",
+        "dare_linear",
+        "dare_ties",
+        "dare_linear_svd",
+        "dare_ties_svd",
+        "magnitude_prune",
+        "magnitude_prune_svd",
+    ] = "cat",
+    density: float | None = None,
+    majority_sign_method: Literal["total", "frequency"] = "total",
+    seed: int = 0,
     max_shard_size: str = "5GB",
     tolerance: float | None = None,
     device: Literal["auto", "cuda", "cuda:0", "cpu"] | torch.device = "auto",

@@ -16,6 +16,7 @@ from hubdpo import __all__ as PUBLIC
 
 STUB = Path(hubdpo.__file__).with_name("__init__.pyi")
 HEADER = """# written by `python -m tests.public_stub` from the config models
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 

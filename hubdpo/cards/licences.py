@@ -10,6 +10,7 @@ from hubdpo import console
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.formats.front_matter import fields, part
 from hubdpo.artefacts.manifests.manifest import CARD_FILE
+from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import Adopted, BaseRef, StartRef
 from hubdpo.cards.fences import one_line
 from hubdpo.errors import LicenceError
@@ -80,6 +81,20 @@ def adapter_licence(
                 hint=f"add `--license {licence}` to publish under the same restrictions, or take another adapter",
             )
     return _with_link(Licence(base.license, name or base.license_name, link or base.license_link), base)
+
+
+def merged_licence(
+    merge: MergeManifest, base: BaseRef, given: str | None, *, name: str | None = None, link: str | None = None
+) -> Licence:
+    """Return the licence of a merged model, by the rule for each adapter. Raise what `adapter_licence` raises."""
+    licences = [
+        adapter_licence(
+            base, part.dataset.license if part.dataset else None, given, name=name, link=link,
+            start=part.started_from, adopted=part.adopted,
+        )
+        for part in merge.parts
+    ]  # fmt: skip
+    return licences[0]
 
 
 def _before(start: StartRef | None) -> list[tuple[str, str | None]]:

@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from hubdpo.config.base import Cli, Config
+from hubdpo.config.base import Cli, Config, Unfit, flag_of
 from hubdpo.config.torch_names import Device, Dtype
+from hubdpo.console import counted
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
+Combination = Literal[
+    "cat", "linear", "svd", "ties", "ties_svd", "dare_linear", "dare_ties", "dare_linear_svd", "dare_ties_svd",
+    "magnitude_prune", "magnitude_prune_svd",
+]  # fmt: skip
+"""Ways of PEFT's add_weighted_adapter (peft 0.21)."""
+SAME_RANK = ("linear", "ties", "dare_linear", "dare_ties", "magnitude_prune")
+"""Those that combine the factors of adapters, and not their products."""
+SEVERAL = ("weights", "combination_type", "density", "majority_sign_method", "seed")
+"""Options of a merge of several adapters."""
+
+
 class MergeConfig(Config):
-    adapter: Annotated[str, Cli(argument=True, metavar="RUN|USER/NAME@vX.Y.Z", call_type=str | Path)] = Field(
-        description="A finished run folder, or a release of an adapter."
-    )
+    adapter: Annotated[
+        list[str],
+        Cli(argument=True, metavar="RUN|USER/NAME@vX.Y.Z...", call_type=str | Path | Sequence[str | Path]),
+    ] = Field(min_length=1, description="Finished run folders, or releases of adapters; several need --weights.")
     output_dir: Annotated[Path, Cli(short="-o", metavar="DIR")] = Field(description="Folder for the merged model.")
     dtype: Dtype = Field("bfloat16", description="Data type of the weights.")
     base_weights: Literal["as-trained", "original"] = Field(
         "as-trained",
         description="Merge into the weights that training used (NF4 is de-quantised), or into the original weights.",
     )
+    weights: list[float] | None = Field(None, description="Weight of each adapter, in order, where there are several.")
+    combination_type: Combination = Field(
+        "cat",
+        description="How several adapters are combined, as in PEFT: `cat` is the weighted sum of their changes, `svd` "
+        "that sum at the largest rank, `linear` sums their factors.",
+    )
+    density: float | None = Field(
+        None, gt=0, le=1, description="Share of values that ties, dare and magnitude_prune keep."
+    )
+    majority_sign_method: Literal["total", "frequency"] = Field(
+        "total", description="How ties chooses the sign of a value: by sum, or by number of adapters."
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the values that dare drops.")
     max_shard_size: str = Field("5GB", description="Maximum size of a weights file, such as 500MB or 5GB.")
     tolerance: float | None = Field(
         None,
@@ -48,6 +75,27 @@ class MergeConfig(Config):
         if not re.fullmatch(r"[1-9]\d*(KB|MB|GB)", value):
             raise ValueError("write a number followed by KB, MB or GB")
         return value
+
+    @model_validator(mode="after")
+    def _combines_several(self) -> MergeConfig:
+        several, weights = len(self.adapter), self.weights or []
+        changed = [name for name in SEVERAL if getattr(self, name) != type(self).model_fields[name].default]
+        if several == 1 and changed:
+            raise Unfit(f"`{flag_of(changed[0])}` is for several adapters, and one is given", hint="leave it out")
+        if several > 1 and len(weights) != several:
+            raise Unfit(
+                f"{counted(several, 'adapter')} and {counted(len(weights), 'weight')} are given",
+                hint=" ".join([f"--weights {1 / several:.3g}"] * several),
+            )
+        prunes = self.combination_type not in ("cat", "linear", "svd")
+        if prunes and self.density is None:
+            raise Unfit(f"`{self.combination_type}` needs the share of values that it keeps", hint="--density 0.5")
+        if self.density is not None and not prunes:
+            raise Unfit(
+                f"`{self.combination_type}` keeps all values, so `--density` has no effect",
+                hint="leave it out, or --combination-type ties",
+            )
+        return self
 
     @property
     def shard_bytes(self) -> int:

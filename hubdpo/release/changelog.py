@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from hubdpo.artefacts.folders.kinds import published_files
 from hubdpo.artefacts.formats.kept_sections import split_card
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, FileEntry
+from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import AdapterRef, BaseRef, DatasetRef
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
@@ -128,8 +129,8 @@ def _lineage(before: Snapshot, after: Snapshot) -> list[str]:
     old, new = base_of(before), base_of(after)
     if old and new and (old.name, old.revision) != (new.name, new.revision):
         parts.append(f"base {_ref(old)} → {_ref(new)}")
-    if before.merge and after.merge and before.merge.adapter.sha256 != after.merge.adapter.sha256:
-        parts.append(f"adapter {_adapter(before.merge.adapter)} → {_adapter(after.merge.adapter)}")
+    if before.merge and after.merge and before.merge.contents != after.merge.contents:
+        parts.append(f"adapter {_adapters(before.merge)} → {_adapters(after.merge)}")
     if before.run and after.run and _sha(before.run.started_from) != _sha(after.run.started_from):
         start = after.run.started_from
         parts.append(f"started from {_adapter(start)}" if start else "started from the base alone")
@@ -183,6 +184,12 @@ def _adapter(adapter: AdapterRef) -> str:
 
 def _print(data: DatasetRef | None) -> str | None:
     return data.fingerprint if data is not None else None
+
+
+def _adapters(merge: MergeManifest) -> str:
+    if len(merge.parts) == 1:
+        return _adapter(merge.adapter)
+    return " + ".join(f"{part.weight:g} × {_adapter(part.adapter)}" for part in merge.parts)
 
 
 def _sha(adapter: AdapterRef | None) -> str | None:

@@ -37,8 +37,8 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.merge import read_merged_folder
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.artefacts.manifests.run import Adopted, BaseRef, DatasetRef, RunManifest, StartRef, read_log
-from hubdpo.cards.licences import Licence, adapter_licence
+from hubdpo.artefacts.manifests.run import BaseRef, RunManifest, read_log
+from hubdpo.cards.licences import adapter_licence, merged_licence
 from hubdpo.cards.lint.body import LOCAL_PATH
 from hubdpo.cards.lint.lint import require_sound_card
 from hubdpo.cards.model.card import Release, render_merged_card, render_model_card
@@ -122,7 +122,10 @@ def adapter_draft(config: PushConfig, run: RunManifest, base: BaseRef) -> Draft:
         raise ArtefactError(f"the run in {folder} cannot be released: {damage}", hint=train_again(folder, run))
     adapter = check_adapter_files(folder)
     _check_weights(folder / ADAPTER_WEIGHTS)
-    licence = _licence(config, base, run.dataset, run.started_from, run.adopted)
+    licence = adapter_licence(
+        base, run.dataset.license if run.dataset else None, config.license, name=config.license_name,
+        link=config.license_link, start=run.started_from, adopted=run.adopted,
+    )  # fmt: skip
     evaluation = EvalReport.read(folder / EVAL_FILE) if (folder / EVAL_FILE).exists() else None
     settings = canonical_adapter_config(adapter.config, base)
     config_file = canonical_json(settings).encode()
@@ -149,7 +152,7 @@ def merged_draft(config: PushConfig, base: BaseRef) -> Draft:
     folder = config.folder
     _require_hub_base(base)
     manifest = read_merged_folder(folder).model_copy(update={"base": base})
-    licence = _licence(config, base, manifest.dataset, manifest.started_from)
+    licence = merged_licence(manifest, base, config.license, name=config.license_name, link=config.license_link)
     files: dict[str, Content] = {name: folder / name for name in manifest.files if MERGED_FILE.fullmatch(name)}
     files[MERGE_FILE] = canonical_json(manifest.model_dump(mode="json")).encode()
 
@@ -166,15 +169,6 @@ def _damage_of_older_run(folder: Path, run: RunManifest) -> str | None:
     if template.is_file() and content_rules(read_text(template)) is None:
         return f"`{CHAT_TEMPLATE}` is no chat template"
     return damage_of_results(folder, run)
-
-
-def _licence(
-    config: PushConfig, base: BaseRef, data: DatasetRef | None, start: StartRef | None, adopted: Adopted | None = None
-) -> Licence:
-    return adapter_licence(
-        base, data.license if data else None, config.license, name=config.license_name, link=config.license_link,
-        start=start, adopted=adopted,
-    )  # fmt: skip
 
 
 def _check_texts_and_card(kind: Kind, files: dict[str, Content], card: str, *, quoting: tuple[str, ...] = ()) -> None:

@@ -20,10 +20,12 @@ def ancestors(folder: Path) -> list[Ancestor]:
         merge = MergeManifest.read(folder / MERGE_FILE)
     except ArtefactError:
         return []
+    first, *others = merge.parts
     last = Ancestor(
         adapter=merge.adapter.name, adapter_version=merge.adapter.version, adapter_revision=merge.adapter.revision,
         base=merge.base.name, base_revision=merge.base.revision, dequantised=merge.dequantised,
-        started_from=merge.started_from,
+        started_from=first.started_from, others=[other.adapter for other in others],
+        weights=[part.weight for part in merge.parts] if others else [],
     )  # fmt: skip
     return [last, *merge.base.made_by]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, Count, Files, Manifest, Number, Part, verify_files
-from hubdpo.artefacts.manifests.run import AdapterRef, BaseRef, DatasetRef, StartRef
+from hubdpo.artefacts.manifests.run import AdapterRef, Adopted, BaseRef, DatasetRef, StartRef
 
 
 class MergeCheck(Part):
@@ -27,14 +29,28 @@ class MergeCheck(Part):
     """Data type in which the adapter was computed."""
 
 
+class MergedAdapter(Part):
+    """One of the adapters of a merge, and what its licence and card depend on."""
+
+    adapter: AdapterRef
+    weight: Number = 1.0
+    dataset: DatasetRef | None = None
+    started_from: StartRef | None = None
+    adopted: Adopted | None = None
+    method: str | None = None
+
+
 class MergeManifest(Manifest):
     """`merge.json` of a merged model, written last."""
 
     hubdpo_version: str
     adapter: AdapterRef
+    """The first adapter, where there are several."""
+    adapters: list[MergedAdapter] = Field(default_factory=list)
+    """All of them, in order; none in merges of hubdpo 0.4 and earlier, which had one."""
     base: BaseRef
     dataset: DatasetRef | None = None
-    """None where the data of the adapter are not known."""
+    """None where the data of the adapter are not known, and where several adapters have several."""
     started_from: StartRef | None = None
     """The adapter that the training of this one started from."""
     config: JsonObject
@@ -49,6 +65,19 @@ class MergeManifest(Manifest):
     check: MergeCheck
     files: Files
     """Every published file except `merge.json` and the card."""
+
+    @property
+    def parts(self) -> list[MergedAdapter]:
+        """The adapters with their weights, also in merges of earlier versions."""
+        only = MergedAdapter(
+            adapter=self.adapter, dataset=self.dataset, started_from=self.started_from, method=self.method
+        )
+        return self.adapters or [only]
+
+    @property
+    def contents(self) -> list[tuple[str, float]]:
+        """The hash of each adapter's weights, with its weight: equal ones and equal options give equal models."""
+        return [(part.adapter.sha256, part.weight) for part in self.parts]
 
 
 def read_merged_folder(folder: Path) -> MergeManifest:

@@ -86,6 +86,9 @@ class Ancestor(Part):
     """Whether the adapter was merged into de-quantised NF4 weights."""
     started_from: StartRef | None = None
     """The adapter that the training of the merged one started from."""
+    others: list[AdapterRef] = Field(default_factory=list)
+    """Further adapters that were merged with it, and the weights of all."""
+    weights: list[Number] = Field(default_factory=list)
 
 
 class BaseRef(Part):

@@ -21,7 +21,7 @@ from hubdpo.cards.model.beside import beside_values
 from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods_of
 from hubdpo.cards.model.judged import judge_words, judged_rows, judged_sentences, quoted_samples
 from hubdpo.cards.model.ranked import further_rows, headline, lacks_original, measured_on, model_index, states
-from hubdpo.cards.model.rounds import adapter_words, round_rows
+from hubdpo.cards.model.rounds import adapter_words, data_words, round_rows, with_others
 from hubdpo.cards.model.serving import Adapter, problems, programs, vllm_rank
 from hubdpo.cards.render import Front, render
 from hubdpo.cards.results import LogLine, curve_rows
@@ -127,7 +127,8 @@ def render_model_card(
         remark=data_remark(data.license if data is not None else None, run.started_from, run.adopted),
         reproduce=train_command(run) if run.adopted is None else adopt_command(run),
         files={name: text for name, text in files.items() if name in release.files or name == "hubdpo.json"},
-        reference=_reference(run), started_from=adapter_words(run.started_from) if run.started_from else None,
+        reference=_reference(run), with_others=with_others,
+        started_from=adapter_words(run.started_from) if run.started_from else None,
         rounds=round_rows(run.rounds) if run.started_from is not None else [],
         papers=_papers(run), bibtex=fence("\n".join(filter(None, entries)), "bibtex"),
     )  # fmt: skip
@@ -184,10 +185,33 @@ def render_merged_card(manifest: MergeManifest, *, repo: str, version: str, lice
         "merged.md", _merged_front_matter(manifest, licence),
         template_kwargs=visible("".join(f", {name}={value!r}" for name, value in kwargs)),
         repo=repo, name=repo.partition("/")[2], tag=f"v{version}", m=manifest, base=manifest.base,
-        data=manifest.dataset, adapter=manifest.adapter, licence=licence,
-        remark=data_remark(manifest.dataset.license if manifest.dataset else None, manifest.started_from),
+        data=manifest.dataset, adapter=manifest.adapter, licence=licence, parts=manifest.parts,
+        words=adapter_words, data_words=data_words, with_others=with_others, combined_with=_combined_with(manifest),
+        remark=_remarks(manifest),
         started_from=adapter_words(manifest.started_from) if manifest.started_from is not None else None,
     )  # fmt: skip
+
+
+def _combined_with(manifest: MergeManifest) -> str:
+    """Return the options of a combination that have an effect, as PEFT calls them."""
+    config = manifest.config
+    kind = str(config.get("combination_type"))
+    names = ["density"] if config.get("density") is not None else []
+    names += ["majority_sign_method"] if "ties" in kind else []
+    names += ["seed"] if "dare" in kind else []
+    exact = ", the weighted sum of their changes" if kind == "cat" else ""
+    return f"`{kind}`{exact}{''.join(f', {name} `{config[name]}`' for name in names)} (PEFT's `add_weighted_adapter`)"
+
+
+def _remarks(manifest: MergeManifest) -> str:
+    """Return the remarks on the licence of the data of each adapter, equal ones once."""
+    remarks = [
+        data_remark(part.dataset.license if part.dataset else None, part.started_from, part.adopted)
+        for part in manifest.parts
+    ]
+    if len(set(remarks)) == 1:
+        return remarks[0]
+    return " ".join(f"Of adapter {number}: {remark}" for number, remark in enumerate(remarks, start=1))
 
 
 def _merged_front_matter(manifest: MergeManifest, licence: Licence | None) -> Front:
@@ -196,8 +220,9 @@ def _merged_front_matter(manifest: MergeManifest, licence: Licence | None) -> Fr
         front |= {"base_model": manifest.base.repo_id, "base_model_relation": "merge"}
     if licence:
         front |= licence.front_matter()
-    if manifest.dataset is not None and manifest.dataset.repo_id:
-        front["datasets"] = [manifest.dataset.repo_id]
+    data = [part.dataset.repo_id for part in manifest.parts if part.dataset is not None and part.dataset.repo_id]
+    if data:
+        front["datasets"] = list(dict.fromkeys(data))
     front["tags"] = [*(manifest.method.lower().split(" + ") if manifest.method else []), "trl", "merge", "hubdpo"]
     return front
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hubdpo.artefacts.manifests.run import AdapterRef, DatasetRef, Round
+from hubdpo.artefacts.manifests.run import AdapterRef, Ancestor, DatasetRef, Round
 from hubdpo.cards.fences import one_line
 from hubdpo.cards.model.citations import names_of
 
@@ -31,6 +31,16 @@ def round_rows(rounds: Sequence[Round]) -> list[Row]:
         )
         for number, each in enumerate(first_to_last, start=1)
     ]
+
+
+def with_others(merge: Ancestor) -> str:
+    """Return words for the weight of an adapter and for those that were merged with it; "" for one alone."""
+    if not merge.others:
+        return ""
+    first, *weights = merge.weights
+    names = (f"`{one_line(each.name)}` {each.version or ''}".strip() for each in merge.others)
+    others = ", ".join(f"{name} × {weight:g}" for name, weight in zip(names, weights, strict=False))
+    return f" × {first:g} and {others}"
 
 
 def data_words(data: DatasetRef | None) -> str:

@@ -84,6 +84,12 @@ class CheckedAdapter:
         return sorted({name.partition(".lora_")[0].removeprefix("base_model.model.") for name in self.shapes})
 
     @property
+    def largest_rank(self) -> int:
+        """The rank by which PEFT tells whether adapters can be combined factor by factor."""
+        pattern = self.config.get("rank_pattern") or {}
+        return max(map(int, [self.config.get("r") or 8, *pattern.values()]))
+
+    @property
     def is_built_in_full(self) -> bool:
         """Whether PEFT needs memory for all that the config asks for before it reads the weights.
 

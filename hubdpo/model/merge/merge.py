@@ -12,77 +12,66 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from hubdpo import console
-from hubdpo.artefacts.folders.kinds import NOT_LOADED, read_run
-from hubdpo.artefacts.folders.lineage import not_by_hubdpo
-from hubdpo.artefacts.folders.model_files import ADAPTER_PATTERNS, ADAPTER_WEIGHTS, CHAT_TEMPLATE, CONFIG
+from hubdpo.artefacts.folders.model_files import CHAT_TEMPLATE, CONFIG
 from hubdpo.artefacts.folders.scratch import entries
 from hubdpo.artefacts.folders.workspace import workspace
 from hubdpo.artefacts.formats.bounded import JsonObject, read_text
-from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PROBES_FILE, RUN_FILE, file_entry, write_atomic
+from hubdpo.artefacts.manifests.manifest import CARD_FILE, MERGE_FILE, PROBES_FILE, file_entry, write_atomic
 from hubdpo.artefacts.manifests.merge import MergeManifest, read_merged_folder
-from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
-from hubdpo.cards.licences import Licence, adapter_licence
+from hubdpo.cards.licences import Licence, merged_licence
 from hubdpo.cards.model.card import render_merged_card
-from hubdpo.cards.model.citations import method_of
 from hubdpo.config import MergeConfig
+from hubdpo.config.merge import SEVERAL
 from hubdpo.config.takes import takes
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError
-from hubdpo.hub.open import open_snapshot
-from hubdpo.hub.versions import parse_tag
 from hubdpo.machine.refusals import check_room
-from hubdpo.model.adapters.check import check_adapter_files
 from hubdpo.model.adapters.load import load_on_base
-from hubdpo.model.bases.find import Base, base_folder, copy_base_files
+from hubdpo.model.bases.find import Base, copy_base_files
 from hubdpo.model.device import pick_device
 from hubdpo.model.generation import write_stops
 from hubdpo.model.merge.check import compare, probe_written
+from hubdpo.model.merge.combine import combine
+from hubdpo.model.merge.sources import Source, find_sources
 from hubdpo.model.merge.weights import plan_weights, write_weights
 from hubdpo.model.probes import record_probes
-from hubdpo.model.untrusted import AGAIN, read_json
+from hubdpo.model.untrusted import read_json
 from hubdpo.version import __version__
-
-
-class _Source(NamedTuple):
-    """An adapter: its folder, its reference for the manifest, its run, and the folder of its base."""
-
-    folder: Path
-    ref: AdapterRef
-    run: RunManifest
-    base: Path
 
 
 @takes(MergeConfig, "adapter", "output_dir")
 def merge(config: MergeConfig) -> MergeManifest:
-    """Merge an adapter into its base and return the manifest.
+    """Merge an adapter, or the weighted combination of several, into their base and return the manifest.
 
-    Weights are written one file of `max_shard_size` at a time. Raise ArtefactError when the adapter is not from a
-    finished run, is not plain LoRA, or has a base that is stored quantised; VerificationFailed, with nothing written,
-    when the merged model does not give the adapter's log-probabilities.
+    Weights are written one file of `max_shard_size` at a time. Raise ArtefactError when an adapter is not from a
+    finished run, is not plain LoRA, or has a base that is stored quantised; ConfigError for adapters that do not belong
+    together; VerificationFailed, with nothing written, when the merged model does not give the adapter's
+    log-probabilities.
     """
-    source = _find(config)
+    sources = find_sources(config)
     with workspace(str(config.output_dir), last=MERGE_FILE) as space:
-        return _merged(config, source, Path(space.new), space.publish)
+        return _merged(config, sources, Path(space.new), space.publish)
 
 
-def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[], None]) -> MergeManifest:
+def _merged(config: MergeConfig, sources: list[Source], new: Path, publish: Callable[[], None]) -> MergeManifest:
+    source = sources[0]
     settings = read_json(source.base / CONFIG)
     if "quantization_config" in settings:
         raise ArtefactError(
             f"the weights of `{source.run.base.name}` are stored quantised, and a merge would be rounded to their bits",
             hint="train on, and merge into, the 16-bit model that it was made from",
         )
-    if (ready := _ready(config, source)) is not None:
+    if (ready := _ready(config, sources)) is not None:
         console.info(f"{config.output_dir} is up to date")
         return ready
 
     device = pick_device(config.device)
-    in_4bit = bool(source.run.in_4bit) and config.base_weights == "as-trained"
+    in_4bit = any(each.run.in_4bit for each in sources) and config.base_weights == "as-trained"
     console.info(f"base      {source.run.base.name}, {'NF4, de-quantised' if in_4bit else 'as it is stored'}")
     model, tokenizer = load_on_base(source.folder, source.base, device=device, load_in_4bit=in_4bit)
-    plan = plan_weights(model, config.dtype, config.shard_bytes)
+    active = combine(model, sources, config)
+    plan = plan_weights(model, config.dtype, config.shard_bytes, adapter=active)
     check_room(config.output_dir, plan.bytes, "the merged weights", hint="another `--output-dir`, or make room")
     console.info(f"writing   {console.counted(len(plan.files), 'file')}, {plan.bytes / 1e6:,.1f} MB")
     write_weights(plan, new)
@@ -102,45 +91,24 @@ def _merged(config: MergeConfig, source: _Source, new: Path, publish: Callable[[
     check = compare(adapter, base, merged, config)
     merged.loaded.write(new / PROBES_FILE)
     names = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
+    parts = [each.record for each in sources]
     manifest = MergeManifest(
-        hubdpo_version=__version__, adapter=source.ref, base=source.run.base, dataset=source.run.dataset,
-        started_from=source.run.started_from, config=_lasting(config), dtype=config.dtype, dequantised=in_4bit,
-        parameters=parameters, method=method_of(source.run),
+        hubdpo_version=__version__, adapter=source.ref, adapters=parts, base=source.run.base,
+        dataset=parts[0].dataset if all(part.dataset == parts[0].dataset for part in parts) else None,
+        started_from=parts[0].started_from if len(parts) == 1 else None, config=_lasting(config), dtype=config.dtype,
+        dequantised=in_4bit, parameters=parameters,
+        method=" + ".join(dict.fromkeys(part.method for part in parts if part.method)) or None,
         chat_template_kwargs=template_kwargs, check=check,
         files={name: file_entry(new / name) for name in names},
     )  # fmt: skip
-    card = render_merged_card(manifest, repo="USER/NAME", version="0.1.0", licence=_licence(source.run))
+    card = render_merged_card(manifest, repo="USER/NAME", version="0.1.0", licence=_licence(manifest))
     write_atomic(new / CARD_FILE, card)
     manifest.write(new / MERGE_FILE)
     publish()
     return manifest
 
 
-def _find(config: MergeConfig) -> _Source:
-    """Find the adapter and its base, and check that the run is finished."""
-    adapter = open_snapshot(config.adapter, repo_type="model")
-    folder, sha = adapter.fetch(ADAPTER_PATTERNS), adapter.commit
-    if not (folder / RUN_FILE).exists():
-        raise not_by_hubdpo(folder, config.adapter) or (
-            ArtefactError(f"`{folder}` is not a run folder", hint="give the `--output-dir` of `hubdpo train`")
-            if sha is None
-            else ArtefactError(
-                f"`{config.adapter}` is not an adapter that hubdpo released",
-                hint="give a release of an adapter, USER/NAME@vX.Y.Z, or the `--output-dir` of `hubdpo train`",
-            )
-        )
-    run = read_run(folder, but=NOT_LOADED, hint=None if sha is None else AGAIN)
-    check_adapter_files(folder)
-    ref = AdapterRef(
-        name=adapter.name if sha else folder.resolve().name, repo_id=adapter.name if sha else None, revision=sha,
-        version=adapter.revision if parse_tag(adapter.revision or "") else None,
-        sha256=(run.files.get(ADAPTER_WEIGHTS) or file_entry(folder / ADAPTER_WEIGHTS)).sha256,
-    )  # fmt: skip
-    # a release could name any folder of this machine, so only a local run is asked where its base is
-    return _Source(folder, ref, run, base_folder(run.base, folder if sha is None else None))
-
-
-def _ready(config: MergeConfig, source: _Source) -> MergeManifest | None:
+def _ready(config: MergeConfig, sources: list[Source]) -> MergeManifest | None:
     """Return the manifest of this merge from the output folder, None where it is empty; raise ConfigError otherwise."""
     folder = config.output_dir
     if not entries(folder):
@@ -149,26 +117,27 @@ def _ready(config: MergeConfig, source: _Source) -> MergeManifest | None:
     if not (folder / MERGE_FILE).exists():
         raise ConfigError(f"`{folder}` holds files that are not a merged model", hint=hint)
     manifest = read_merged_folder(folder)
-    wanted = (source.ref.sha256, source.run.base, _lasting(config))
-    if (manifest.adapter.sha256, manifest.base, manifest.config) != wanted:
+    contents = [(source.ref.sha256, source.weight) for source in sources]
+    if (manifest.contents, manifest.base, manifest.config) != (contents, sources[0].run.base, _lasting(config)):
         raise ConfigError(f"`{folder}` holds another merge, of {manifest.adapter.name}", hint=hint)
     return manifest
 
 
-def _licence(run: RunManifest) -> Licence | None:
+def _licence(manifest: MergeManifest) -> Licence | None:
     """Return the licence as far as it is known; `push` settles it."""
     try:
-        return adapter_licence(run.base, run.dataset.license if run.dataset else None, None, start=run.started_from)
+        return merged_licence(manifest, manifest.base, None)
     except LicenceError:
         return None
 
 
 def _lasting(config: MergeConfig) -> JsonObject:
     """Return the options that change the merged weights or their files."""
-    return config.model_dump(mode="json", include={"dtype", "base_weights", "max_shard_size"})
+    several = SEVERAL if len(config.adapter) > 1 else ()
+    return config.model_dump(mode="json", include={"dtype", "base_weights", "max_shard_size", *several})
 
 
-def _write_settings(settings: JsonObject, source: _Source, config: MergeConfig, new: Path) -> None:
+def _write_settings(settings: JsonObject, source: Source, config: MergeConfig, new: Path) -> None:
     """Write config.json with the type of the weights, copy the base's tokenizer, and add the run's stop tokens."""
     settings = {key: value for key, value in settings.items() if key != "_name_or_path"}
     for key in [key for key in ("dtype", "torch_dtype") if key in settings] or ["dtype"]:

@@ -58,16 +58,17 @@ class Plan:
         return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
 
 
-def plan_weights(model: PeftModel, dtype: str, shard_bytes: int) -> Plan:
+def plan_weights(model: PeftModel, dtype: str, shard_bytes: int, *, adapter: str = ADAPTER) -> Plan:
     """Distribute the weights of a PEFT model over files of at most `shard_bytes`, in the order of the model.
 
     A weight that is larger by itself gets a file of its own. Raise ArtefactError for an adapter that is not plain LoRA.
     """
     import torch
 
-    _check_plain(model)
+    for name in model.peft_config:
+        _check_plain(model, name)
     plan, used = Plan(getattr(torch, dtype), [[]]), 0
-    for weight in _weights_of(model.get_base_model()):
+    for weight in _weights_of(model.get_base_model(), adapter):
         taken = plan.dtype.itemsize * weight.parameters  # bytes in the type that is written, not the base's
         if plan.files[-1] and used + taken > shard_bytes:
             plan.files.append([])
@@ -103,8 +104,8 @@ def write_weights(plan: Plan, folder: Path) -> None:
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _check_plain(model: PeftModel) -> None:
-    config = model.peft_config[ADAPTER]
+def _check_plain(model: PeftModel, adapter: str) -> None:
+    config = model.peft_config[adapter]
     odd = [name for name in ("modules_to_save", "lora_bias") if getattr(config, name, None)]
     if str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
         odd.append(f"peft_type {config.peft_type}")
@@ -114,7 +115,7 @@ def _check_plain(model: PeftModel) -> None:
         raise ArtefactError(f"the adapter is not plain LoRA: {', '.join(odd)}", hint="merge it with PEFT itself")
 
 
-def _weights_of(base: torch.nn.Module) -> Iterator[Weight]:
+def _weights_of(base: torch.nn.Module, adapter: str) -> Iterator[Weight]:
     """Yield every tensor of the state of a base that PEFT wrapped, under its name before that.
 
     PEFT puts a LoraLayer, with the base's layer and the adapter's matrices inside, in the place of each adapted layer.
@@ -142,7 +143,7 @@ def _weights_of(base: torch.nn.Module) -> Iterator[Weight]:
             shape = tuple(tensor.shape if quant_state is None else quant_state.shape)
             if name == "weight" and _is_turned(layer):
                 shape = shape[::-1]
-            yield Weight(f"{path}.{name}" if path else name, shape, _maker(layer, name, lora))
+            yield Weight(f"{path}.{name}" if path else name, shape, _maker(layer, name, lora, adapter))
 
 
 def _is_turned(layer: torch.nn.Module) -> bool:
@@ -152,7 +153,7 @@ def _is_turned(layer: torch.nn.Module) -> bool:
     return issubclass(getattr(layer, "source_cls", object), Conv1D)
 
 
-def _maker(layer: torch.nn.Module, name: str, lora: LoraLayer | None) -> Callable[[], torch.Tensor]:
+def _maker(layer: torch.nn.Module, name: str, lora: LoraLayer | None, adapter: str) -> Callable[[], torch.Tensor]:
     """Return the function that computes a merged tensor: W + (alpha / r) B A for a layer's weight, else W.
 
     DoRA scales each row of that sum to the length that it trained (Liu et al. 2024, arXiv 2402.09353, equation 5).
@@ -176,10 +177,10 @@ def _maker(layer: torch.nn.Module, name: str, lora: LoraLayer | None) -> Callabl
         if lora is None or name != "weight":
             return value
         with torch.no_grad():
-            merged = value.float() + lora.get_delta_weight(ADAPTER).float()
-            if ADAPTER in lora.lora_magnitude_vector:
+            merged = value.float() + lora.get_delta_weight(adapter).float()
+            if adapter in lora.lora_magnitude_vector:
                 inputs = 0 if getattr(lora, "fan_in_fan_out", False) else 1  # GPT-2 stores [in, out]
-                lengths = lora.lora_magnitude_vector[ADAPTER].weight.float().unsqueeze(inputs)
+                lengths = lora.lora_magnitude_vector[adapter].weight.float().unsqueeze(inputs)
                 merged *= lengths / merged.norm(dim=inputs, keepdim=True)
             return merged
 

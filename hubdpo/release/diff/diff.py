@@ -224,8 +224,10 @@ def _origin(snapshot: Snapshot) -> Options:
             origin |= {"started from revision": start.revision, "started from weights": start.sha256}
         origin |= {"rounds": len(run.rounds)}
     if merge:
-        adapter = merge.adapter
-        origin |= {"adapter": adapter.name, "adapter version": adapter.version, "adapter weights": adapter.sha256}
+        for number, part in enumerate(merge.parts, start=1):
+            one, word = part.adapter, "adapter" if number == 1 else f"adapter {number}"
+            origin |= {word: one.name, f"{word} version": one.version, f"{word} weights": one.sha256}
+            origin |= {f"{word} weighs": part.weight} if len(merge.parts) > 1 else {}
         origin |= {"largest difference from the adapter": merge.check.largest_difference}
     if manifest := run or snapshot.prepare or merge:
         origin["hubdpo"] = manifest.hubdpo_version
