@@ -104,4 +104,10 @@ class BenchmarkOptions(Config):
 
 # pydantic collects the fields of the last base first
 class EvaluateConfig(BenchmarkOptions, JudgeOptions, AnswerOptions, ScoringOptions, SubjectOptions):
-    pass
+    @model_validator(mode="after")
+    def _answers_are_there(self) -> EvaluateConfig:
+        of_answers = {"--judge": self.judge is not None, "--publish-samples": self.publish_samples}
+        if self.max_answers == 0 and any(of_answers.values()):
+            option = next(name for name, is_set in of_answers.items() if is_set)
+            raise Unfit(f"`{option}` needs answers, and `--max-answers` is 0", hint="leave `--max-answers` out")
+        return self

@@ -19,7 +19,7 @@ from hubdpo.artefacts.folders.run_folder import alone_in
 from hubdpo.artefacts.formats.pair_scores import to_lines
 from hubdpo.artefacts.manifests.answered import ANSWERED_FILE
 from hubdpo.artefacts.manifests.answered import to_lines as to_answered
-from hubdpo.artefacts.manifests.evaluation import EvalReport, FurtherDataset, Probes, Sample
+from hubdpo.artefacts.manifests.evaluation import EvalReport, FurtherDataset, Probes
 from hubdpo.artefacts.manifests.manifest import (
     EVAL_FILE,
     EVAL_PAIRS_FILE,
@@ -34,17 +34,15 @@ from hubdpo.config import EvaluateConfig
 from hubdpo.config.flags import flags
 from hubdpo.config.takes import takes
 from hubdpo.errors import TrainingError
-from hubdpo.evaluation.beside import look_beside
+from hubdpo.evaluation.beside import Beside, judged_by, look_beside
 from hubdpo.evaluation.held_out import HeldOut, look_at, read
-from hubdpo.evaluation.judge.ask import VERDICTS_FILE
-from hubdpo.evaluation.judge.judged import judged, open_panel
+from hubdpo.evaluation.judge.judged import open_panel
 from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.lm_eval import check_lm_eval, find_tasks
 from hubdpo.evaluation.load import ORIGINAL, Parts, Weights, load_models
 from hubdpo.evaluation.models import Models
 from hubdpo.evaluation.quotes import quotes_of
 from hubdpo.evaluation.ranking import Scored, score_encoded
-from hubdpo.evaluation.samples import samples_of
 from hubdpo.evaluation.subject import Subject, find_base_of, find_other, find_reference, find_subject
 from hubdpo.model.device import check_device, pick_device
 from hubdpo.model.memory import room_for_scoring
@@ -54,6 +52,8 @@ from hubdpo.model.tokenizer.load import read_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+SCORES_FILE = "scores.jsonl"
+"""In the folder `evaluation` of a run: the scores of all answers by all models, see `Kept`."""
 BETA = 0.1
 """Of a training that did not record it: the default of DPO in TRL and here."""
 
@@ -96,9 +96,7 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
     found = [look_at(name, subject) for name in subject.datasets(config)]
     reference, base = find_reference(config, subject), find_base_of(subject, config)
     parts = Parts(subject, base, reference, find_other(config, subject, base))
-    as_trained = Weights(subject.in_4bit(config), subject.run.dtype if subject.run is not None else "auto")
-    if subject.is_whole or config.base_weights == "original":
-        as_trained = ORIGINAL
+    trained_on = _trained_on(config, subject)
     panel = open_panel(config)
 
     # 2. data
@@ -110,59 +108,73 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
     pairs = sum(len(held_out.test.rows) for held_out in sets)
     console.info(f"{console.counted(pairs, 'held-out pair')}, {base.ref.name} on {device}")
 
-    # 3. the original weights first: the answers are those of the weights that other programs load
-    scores = Kept(output / EVALUATION_FOLDER / "scores.jsonl")
-    results: dict[Weights, list[Scored]] = {}
-    samples: list[Sample] | None = None
-    for weights in dict.fromkeys((ORIGINAL, as_trained) if config.base_weights == "both" else (as_trained,)):
-        try:
-            models = load_models(parts, weights, device)
-        except TrainingError as problem:
-            if weights == as_trained:
-                raise
-            console.warn(f"the original weights of the base are not measured: {problem.message}")
+    # 3. the original weights first: answers and benchmarks are those of the weights that other programs load
+    scores, scored = Kept(output / EVALUATION_FOLDER / SCORES_FILE), dict[Weights, list[Scored]]()
+    beside: Beside | None = None
+    for weights in dict.fromkeys((ORIGINAL, trained_on) if config.base_weights == "both" else (trained_on,)):
+        models = _loaded(parts, weights, device, is_needed=weights == trained_on)
+        if models is None:
             continue
         with room_for_scoring(config.per_device_eval_batch_size, partial(_command, config)):
-            if weights == as_trained and subject.is_run_folder and config.base_weights != "original":
+            if weights == trained_on and subject.is_run_folder and config.base_weights != "original":
                 _compare_or_record(subject, models, tokenizer)
-            results[weights] = [_score(config, subject, models, held_out, scores) for held_out in sets]
-            if samples is None:
-                samples, samples_weights = samples_of(models, tokenizer), models.weights
-                beside = look_beside(
-                    config, models, tokenizer, sets[0], results[weights][0], output, tasks, partial(_command, config)
-                )
+            scored[weights] = [_score(config, subject, models, held_out, scores) for held_out in sets]
+            if beside is None:
+                first = sets[0], scored[weights][0]
+                beside = look_beside(config, models, tokenizer, *first, output, tasks, partial(_command, config))
         del models
         gc.collect()
+    assert beside is not None
 
     # 4. the judge, while no model takes memory, and the report
-    answered, verdicts = beside.answered, None
-    if panel is not None:
-        kept = Kept(output / EVALUATION_FOLDER / VERDICTS_FILE)
-        verdicts, answered = judged(panel, answered, kept=kept, weights=samples_weights)
-    original = results.get(ORIGINAL) if as_trained != ORIGINAL else None
-    rankings = zip_longest(sets, results[as_trained], original or ())
-    first, *others = (
-        FurtherDataset(dataset=held_out.dataset, as_trained=scored.ranking, original=other and other.ranking)
-        for held_out, scored, other in rankings
-    )
-    report = EvalReport(
-        split=first.dataset.split, **dict(first.as_trained), dataset=first.dataset, original=first.original,
-        further=others, against=parts.other.ref if parts.other is not None else None, samples=samples or [],
-        samples_weights=samples_weights, health=beside.health, benchmarks=beside.benchmarks,
-        judged=verdicts,
-        quoted=quotes_of(answered, samples_weights) if config.publish_samples else None,
-    )  # fmt: skip
-    write_atomic(output / ANSWERED_FILE, to_answered(answered))
-    _write(report, results[as_trained][0], subject, output)
+    beside = judged_by(panel, beside, output)
+    report = _report(config, parts, sets, scored, trained_on, beside)
+    write_atomic(output / ANSWERED_FILE, to_answered(beside.answered))
+    _write(report, scored[trained_on][0], subject, output)
     return report
+
+
+def _trained_on(config: EvaluateConfig, subject: Subject) -> Weights:
+    """Return the state of the base that a report is about: that of the training, unless it is not wanted or known."""
+    run = subject.run
+    as_trained = Weights(subject.in_4bit(config), run.dtype if run is not None else "auto")
+    return ORIGINAL if subject.is_whole or config.base_weights == "original" else as_trained
+
+
+def _loaded(parts: Parts, weights: Weights, device: str, *, is_needed: bool) -> Models | None:
+    """Load the models on one state of the base; None, with a warning, where it does not fit and is not needed."""
+    try:
+        return load_models(parts, weights, device)
+    except TrainingError as problem:
+        if is_needed:
+            raise
+        console.warn(f"the original weights of the base are not measured: {problem.message}")
+        return None
 
 
 def _score(config: EvaluateConfig, subject: Subject, models: Models, held_out: HeldOut, kept: Kept) -> Scored:
     beta = (subject.run.beta if subject.run is not None else None) or BETA
-    batch_size = config.per_device_eval_batch_size
     return score_encoded(
-        models, held_out.test, beta=beta, batch_size=batch_size, kept=kept, split=held_out.dataset.split
+        models, held_out.test, beta=beta, batch_size=config.per_device_eval_batch_size, split=held_out.dataset.split,
+        kept=kept,
+    )  # fmt: skip
+
+
+def _report(
+    config: EvaluateConfig, parts: Parts, sets: list[HeldOut], scored: dict[Weights, list[Scored]], trained_on: Weights,
+    beside: Beside,
+) -> EvalReport:  # fmt: skip
+    original = scored.get(ORIGINAL) if trained_on != ORIGINAL else None
+    first, *others = (
+        FurtherDataset(dataset=held_out.dataset, as_trained=ours.ranking, original=other and other.ranking)
+        for held_out, ours, other in zip_longest(sets, scored[trained_on], original or ())
     )
+    return EvalReport(
+        split=first.dataset.split, **dict(first.as_trained), dataset=first.dataset, original=first.original,
+        further=others, against=parts.other.ref if parts.other is not None else None, samples=beside.samples,
+        samples_weights=beside.weights, health=beside.health, benchmarks=beside.benchmarks, judged=beside.judged,
+        quoted=quotes_of(beside.answered, beside.weights) if config.publish_samples else None,
+    )  # fmt: skip
 
 
 def _command(config: EvaluateConfig, pairs: int) -> str:

@@ -172,7 +172,7 @@ def test_scoring_keeps_no_cache_of_keys_and_values(
     ("place", "pairs", "hint"),
     [
         ("evaluate.score_encoded", 16, "--per-device-eval-batch-size 8"),
-        ("evaluate.samples_of", 2, "--per-device-eval-batch-size 1"),
+        ("beside.samples_of", 2, "--per-device-eval-batch-size 1"),
         ("evaluate.compare_probes", 1, "--device cpu"),
         ("load.load_base", 4, "--device cpu"),
     ],
