@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hubdpo.artefacts.manifests.answered import ANSWERED_FILE, Answered, Said, to_lines
 from hubdpo.artefacts.manifests.run import DatasetRef
 from hubdpo.view.thing import Thing
 from tests.view.ask import words
@@ -28,6 +29,10 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             test_pairs=PAIRS,
         )  # fmt: skip
         run = write_run(folder / "run", evaluated=report([("why?", "a", "b")]), dataset=ref)
+        answers = Said(text="secret", tokens=1, ended=True)
+        (run / ANSWERED_FILE).parent.mkdir()
+        asked = Answered(row=0, prompt=[{"role": "user", "content": "secret"}], base=answers, adapter=answers)
+        (run / ANSWERED_FILE).write_bytes(to_lines([asked]))
         made.api.create_repo("carol/adapter")
         made.api.upload_folder(repo_id="carol/adapter", folder_path=run, ignore_patterns=["local.json"])
         yield made
@@ -37,7 +42,8 @@ def test_an_adapter_has_the_pages_of_its_run(hub: Served) -> None:
     curves = hub.text("/carol/adapter/curves")
     assert "8 of 8 steps" in words(curves) and "data-live" not in curves
     assert hub.get("/carol/adapter/curves/loss?theme=dark").headers["content-type"] == "image/svg+xml"
-    assert "why?" in hub.text("/carol/adapter/answers")
+    answers = hub.text("/carol/adapter/answers")
+    assert "why?" in answers and "secret" not in answers
     assert "me/base@" in hub.text("/carol/adapter/options")
 
 

@@ -24,6 +24,7 @@ LIMITS = {
     "prepare.json": 32 * MB,
     "metrics.jsonl": 64 * MB,
     "eval_pairs.jsonl": 128 * MB,
+    "answered.jsonl": 128 * MB,
     "model.safetensors.index.json": 32 * MB,
     "tokenizer.json": 64 * MB,
     "vocab.json": 16 * MB,
