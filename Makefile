@@ -10,7 +10,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants upstream gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory bench-sweep bench-view pictures format build clean
+.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants judge-real upstream gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory bench-sweep bench-view pictures format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -82,6 +82,10 @@ lint: setup  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+judge-real: setup  ## Let a model judge a run, kill it in the middle, go on (make judge-real RUN=run GGUF=judge.gguf)
+	$(BIN)/python -m pip install --quiet --no-deps --target .venv-llamacpp xllamacpp
+	PYTHONPATH=$(CURDIR)/.venv-llamacpp $(BIN)/python -m tests.judge_real $(RUN) $(GGUF) --work judge-real
 
 upstream: setup  ## Run the clients' own tests against serve-hub (a quarter of an hour, 50 MB from the package index)
 	$(BIN)/python -m tests.upstream huggingface_hub datasets peft

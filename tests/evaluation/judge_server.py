@@ -46,6 +46,8 @@ class JudgeServer:
     mind: Mind
     models: list[str] | None = field(default_factory=lambda: ["judge-1"])
     """None for a server without a list."""
+    any_name: bool = False
+    """Whether it answers whatever model is asked for."""
     key: str | None = None
     faults: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     """Status and headers of the answers to the next comparisons, before any is answered."""
@@ -65,7 +67,7 @@ class JudgeServer:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, str], dict[str, Any]]:
-        if self.models is not None and body["model"] not in self.models:
+        if self.models is not None and body["model"] not in self.models and not self.any_name:
             return 404, {}, {"error": {"message": f"The model {body['model']} does not exist."}}
         if (refusal := self.refuses(body)) is not None:
             return refusal[0], {}, {"error": {"message": refusal[1]}}

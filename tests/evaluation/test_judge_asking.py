@@ -307,12 +307,14 @@ def test_nobody_at_the_address_is_one_line() -> None:
         open_panel(EvaluateConfig(model="run", judge=server.url, judge_model="judge-1"))
 
 
-def test_a_server_that_has_another_model_under_any_name_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
-    with serving(longer) as server:
-        server.models = None
-        panel = open_panel(EvaluateConfig(model="run", judge=server.url, judge_model="judge-2"))
-        assert panel is not None and panel.judge.served == "judge-1-0426"
-        assert capsys.readouterr().err == ""
+@pytest.mark.parametrize(("name", "is_told"), [("judge-2", True), ("judge-1.gguf", False)])
+def test_a_server_that_has_another_model_than_the_one_that_is_asked_for_is_told_of(
+    name: str, is_told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(longer, models=["/models/judge-1.gguf"], any_name=True) as server:
+        open_panel(EvaluateConfig(model="run", judge=server.url, judge_model=name))
+    words = f"{server.url} does not list `{name}` (/models/judge-1.gguf), but answers as `judge-1-0426`"
+    assert (words in " ".join(capsys.readouterr().err.split())) == is_told
 
 
 @pytest.mark.parametrize("path", ["/home/me/models/judge-7b.gguf", "./judge-7b.gguf", "C:\\models\\judge-7b.gguf"])

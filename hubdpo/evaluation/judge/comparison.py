@@ -58,10 +58,11 @@ _BARE = re.compile(r"\W*(?:answer\s+)?(A|B|tie)\W*", re.IGNORECASE)
 _IS_BETTER = r"\s+(?:is|was)\s+(?:(?:clearly|much|slightly|somewhat|the|overall)\s+)?better\b"
 _SENTENCE = re.compile(
     r"(?:\Athe answer is|\b(?:better|best)\b[^\n]{0,60}?\bis)\W+(?:answer\s+)?([AB])\b(?!\s+\w)"
-    rf"|\banswer\s+([AB]){_IS_BETTER}",
-    re.IGNORECASE,
+    rf"|\banswer\s+([AB]){_IS_BETTER}"
+    r"|^[ \t*_\"'\[(]*(A|B|tie)[ \t*_\"'\]).]*$",
+    re.IGNORECASE | re.MULTILINE,
 )
-"""Words of small models, where there is no line with a verdict: "The better answer is A", "Answer B is better"."""
+"""Words of small models, where there is no line with a verdict: "The better answer is A", "Answer B is better", "A"."""
 _BETTER = re.compile(rf"{_IS_BETTER}(?:\s+than\s+(?:answer\s+)?[AB]\b)?(?!.*\b(?:A|B|[Tt]ie)\b)")
 _UNCLEAR = re.compile(r".*\b(?:A|B|[Tt]ie)\b|\s+(?!(?:wins|because|since|as|for)\b)\w")
 """What follows a letter that is no verdict: another choice, or more words, as where the letter is an article."""
@@ -111,7 +112,7 @@ def read_verdict(reply: str) -> Verdict | None:
     matches = [match for match in _VERDICT.finditer(text) if _BETTER.match(match[2]) or not _UNCLEAR.match(match[2])]
     found = {_verdict(match[1]) for match in matches}
     if not matches and _VERDICT.search(text) is None:
-        found = {_verdict(match[1] or match[2]) for match in _SENTENCE.finditer(text)}
+        found = {_verdict(match[match.lastindex or 0]) for match in _SENTENCE.finditer(text)}
     return found.pop() if len(found) == 1 else None
 
 

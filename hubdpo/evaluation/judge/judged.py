@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import PureWindowsPath
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -20,7 +19,7 @@ from hubdpo.evaluation.judge.ask import Asking, Said, ask_all, asking
 from hubdpo.evaluation.judge.comparison import in_words, question
 from hubdpo.evaluation.judge.rates import length_controlled, win_rate
 from hubdpo.evaluation.judge.rubric import Rubric, read_rubric
-from hubdpo.evaluation.judge.server import Judge, is_private
+from hubdpo.evaluation.judge.server import Judge, is_private, public_name
 from hubdpo.evaluation.kept import Kept
 
 POINTS: dict[Outcome, float] = {"adapter": 1.0, "base": 0.0, "tie": 0.5, "equal": 0.5, "order": 0.5}
@@ -133,7 +132,7 @@ def _report(
     tokens = [each.tokens for each in said.values()]
     sums = [sum(parts) for parts in zip(*tokens, strict=True)] if tokens and None not in tokens else [None, None]
     return Judged(
-        model=_public(panel.judge.model), served=panel.judge.served and _public(panel.judge.served),
+        model=public_name(panel.judge.model), served=panel.judge.served and public_name(panel.judge.served),
         host=None if is_private(panel.judge.host) else panel.judge.host,
         date=datetime.now(UTC).date().isoformat(), rubric=panel.rubric.facts, weights=weights, seed=SEED,
         prompts=len(pairs), wins=count["adapter"], losses=count["base"],
@@ -152,12 +151,6 @@ def _report(
         asked_again=sum(len(each.replies) > 1 for each in said.values()),
         prompt_tokens=sums[0], completion_tokens=sums[1],
     )  # fmt: skip
-
-
-def _public(name: str) -> str:
-    """Return the last part of a path, whose folders are nobody's business."""
-    path = PureWindowsPath(name)
-    return path.name if path.root or path.drive or name.startswith(("~", ".")) else name
 
 
 def _how_many(pairs: Sequence[Pair], holds: Callable[[shown.Said], bool]) -> PerModel:

@@ -10,6 +10,7 @@ import os
 import time
 import urllib.parse
 from collections.abc import Sequence
+from pathlib import PureWindowsPath
 from typing import Any, NamedTuple
 
 from pydantic import SecretStr
@@ -97,7 +98,7 @@ class Judge:
             break
         else:
             raise JudgeError(f"{self.address} refuses to be asked: {problem}", hint="check `--judge-model`")
-        if names and self.model not in names:
+        if names and self.model not in {*names, *map(public_name, names)}:
             console.warn(
                 f"{self.address} does not list `{self.model}` ({listed(names)}), but answers"
                 + (f" as `{self.served}`" if self.served else "")
@@ -254,3 +255,9 @@ def is_private(host: str) -> bool:
     except ValueError:
         last = host.rstrip(".").rpartition(".")[2].lower()
         return "." not in host.rstrip(".") or last in ("local", "internal", "localhost", "lan", "home", "svc", "corp")
+
+
+def public_name(name: str) -> str:
+    """Return the last part of a path, whose folders are nobody's business."""
+    path = PureWindowsPath(name)
+    return path.name if path.root or path.drive or name.startswith(("~", ".")) else name
