@@ -178,7 +178,8 @@ def evaluate(config: EvaluateConfig) -> None:
 
 
 def _show(report: EvalReport) -> None:
-    """Show how the models rank the pairs of each dataset, on each state of the base, and what a judge found."""
+    """Show how the models rank the pairs of each dataset, on each state of the base, and what else was measured."""
+    from hubdpo.cards.model.beside import BENCHMARK_HEADINGS, BESIDE_HEADINGS, benchmark_rows, beside_rows
     from hubdpo.cards.model.judged import judged_line
     from hubdpo.cards.model.ranked import HEADINGS, ranking_rows
 
@@ -187,6 +188,10 @@ def _show(report: EvalReport) -> None:
     for further in report.further:
         rows += ranking_rows(further.dataset.name, further.as_trained, further.original)
     console.table(list(HEADINGS), rows)
+    if report.health is not None:
+        console.table(list(BESIDE_HEADINGS), beside_rows(report.health))
+    if report.benchmarks is not None:
+        console.table(list(BENCHMARK_HEADINGS), benchmark_rows(report.benchmarks))
     if report.judged is not None:
         console.info(judged_line(report.judged))
 

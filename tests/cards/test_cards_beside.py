@@ -64,6 +64,7 @@ def test_the_card_says_what_else_changed() -> None:
     assert (
         "Both answered 32 held-out prompts with the base's own settings (temperature 0.7, top-p 0.8, top-k 20)" in card
     )
+    assert "and the same random numbers; to 3 of them they gave the same answer." in card
     assert "2 further prompts could not be asked" in card
     assert "Languages of prompts and of the adapter's answers that differ: en → de (2)." in card
     assert card.index("## Results") < card.index("## What else changed") < card.index("## Training")
@@ -89,7 +90,7 @@ def test_a_perplexity_of_many_digits_is_called_so() -> None:
 def test_greedy_answers_are_called_so() -> None:
     drawing = Drawing(max_new_tokens=64, do_sample=False)
     card = plain(adapter_card(evaluation=report(health=health(answers=answers(drawing=drawing)))))
-    assert "Both answered 32 held-out prompts greedily, as the base's generation config says" in card
+    assert "Both answered 32 held-out prompts greedily, as the base's generation config says; to 3 of" in card
 
 
 def test_benchmarks_stand_beside_those_of_the_base() -> None:
@@ -113,9 +114,8 @@ def test_benchmarks_stand_beside_those_of_the_base() -> None:
     )
     assert ", on the first 100 examples of each task." in card
     assert "v1.0, 5 shots | 10,042 | acc | 0.5000 ± 0.0100 | 0.5200 ± 0.0100 | +0.0200 (+0.0050 to +0.0350) |" in card
-    assert (
-        "| `own`, a task of the publisher's own (SHA-256 `aaaaaaaaaaaa`) | – | word_perplexity (strict), lower" in card
-    )
+    assert "| `own` | – | word_perplexity (strict), lower is better | 12.0000 | 12.5000 | +0.5000 |" in card
+    assert "Tasks of the publisher's own, which are no public benchmarks: `own` (SHA-256 `aaaaaaaaaaaa`)." in card
     assert "What these tasks do not test, such as safety, is unknown." in card
     assert "No public benchmark" not in card
 

@@ -62,6 +62,7 @@ def test_held_out_prompts_stand_before_the_fixed_ones_with_their_rows(thing: Thi
     assert "base 5 tokens, begins like a refusal" in text and "adapter 5 tokens, did not end" in text
     assert "adapter 5 tokens, en → de" in text
     assert "(empty answer)" in text
+    assert text.count("the same answer") == 14
     assert text.index("question 3") < text.index("why?")
     assert numbers(page(thing, "/answers?from=10")) == [27, 28, 29, 30]
 

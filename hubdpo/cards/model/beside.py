@@ -15,6 +15,9 @@ from hubdpo.console import counted
 MOST_NATS = 16.0
 """A perplexity beyond the exponential of this, nine million, is called so, and not a number of many digits."""
 
+BESIDE_HEADINGS = ("beside the ranking", "base", "adapter", "difference")
+BENCHMARK_HEADINGS = ("task", "examples", "metric", "base", "adapter", "difference")
+
 
 def beside_values(report: EvalReport) -> dict[str, object]:
     """Return the values of the template."""
@@ -23,12 +26,13 @@ def beside_values(report: EvalReport) -> dict[str, object]:
         "beside_rows": beside_rows(health) if health is not None else [],
         "beside_sentences": beside_sentences(health) if health is not None else [],
         "benchmark_rows": benchmark_rows(benchmarks) if benchmarks is not None else [],
+        "own_tasks": own_tasks(benchmarks) if benchmarks is not None else "",
         "harness": one_line(benchmarks.harness) if benchmarks is not None else "",
     }
 
 
 def beside_rows(health: Health) -> list[Row]:
-    """Return (what, base, adapter, difference)."""
+    """Return the cells under BESIDE_HEADINGS."""
     rows = [_perplexity_row(health.likelihood)] if health.likelihood is not None else []
     answers = health.answers
     if answers is None:
@@ -60,8 +64,8 @@ def beside_sentences(health: Health) -> list[str]:
     if answers is None:
         return sentences
     sentences.append(
-        f"Both answered {counted(answers.prompts, 'held-out prompt')} {_drawn(answers.drawing)}, with the same random "
-        f"numbers; {counted(answers.equal, 'answer')} of both {'is' if answers.equal == 1 else 'are'} the same."
+        f"Both answered {counted(answers.prompts, 'held-out prompt')} {_drawn(answers.drawing)}; to {answers.equal:,} "
+        "of them they gave the same answer."
     )
     if answers.not_asked:
         sentences.append(
@@ -72,7 +76,7 @@ def beside_sentences(health: Health) -> list[str]:
 
 
 def benchmark_rows(benchmarks: Benchmarks) -> list[Row]:
-    """Return (task, examples, metric, base, adapter, difference)."""
+    """Return the cells under BENCHMARK_HEADINGS."""
     return [
         (_task(task), f"{task.examples:,}" if task.examples else NONE, _named(metric),
          _with_error(metric.base, metric.base_stderr), _with_error(metric.adapter, metric.adapter_stderr),
@@ -120,7 +124,7 @@ def _drawn(drawing: Drawing) -> str:
         return "greedily, as the base's generation config says"
     settings = {"temperature": drawing.temperature, "top-p": drawing.top_p, "top-k": drawing.top_k}
     words = [f"{name} {value:g}" for name, value in settings.items() if value]
-    return f"with the base's own settings ({', '.join(words)})"
+    return f"with the base's own settings ({', '.join(words)}) and the same random numbers"
 
 
 def _languages(answers: AnswerHealth) -> str:
@@ -133,8 +137,13 @@ def _languages(answers: AnswerHealth) -> str:
 def _task(task: Benchmark) -> str:
     shots = f", {counted(task.shots, 'shot')}" if task.shots is not None else ""
     version = f" v{one_line(task.version)}" if task.version else ""
-    own = f", a task of the publisher's own (SHA-256 `{task.sha256[:12]}`)" if task.sha256 else ""
-    return f"`{one_line(task.name)}`{version}{shots}{own}"
+    return f"`{one_line(task.name)}`{version}{shots}"
+
+
+def own_tasks(benchmarks: Benchmarks) -> str:
+    """Name the tasks that came from files of the publisher's own; "" if there are none."""
+    own = [f"`{one_line(task.name)}` (SHA-256 `{task.sha256[:12]}`)" for task in benchmarks.tasks if task.sha256]
+    return f"Tasks of the publisher's own, which are no public benchmarks: {', '.join(own)}." if own else ""
 
 
 def _named(metric: Metric) -> str:

@@ -53,6 +53,7 @@ class HeldOut(NamedTuple):
     outcome: str
     said: list[str]
     """What the judge said, in both orders."""
+    is_same: bool
 
 
 def answers(asked: Asked, thing: Thing) -> Page:
@@ -120,6 +121,7 @@ def _shown(each: Answered, *, text: str, whole: bool) -> HeldOut:
         {"base": _facts(each, each.base), "adapter": _facts(each, each.adapter)},
         OUTCOMES[verdict.outcome] if verdict is not None else "",
         [said for said in (verdict.base_first, verdict.adapter_first) if said] if verdict is not None else [],
+        each.base.text == each.adapter.text,
     )  # fmt: skip
 
 
