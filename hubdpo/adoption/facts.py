@@ -133,6 +133,8 @@ def _take_config(facts: Facts, values: JsonObject, file: str) -> bool:
     lasting = {*TrainConfig.names(Role.WEIGHTS, Role.MANNER)} - TOLD_ELSEWHERE
     of_adapter = {"lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "layers_to_transform"}
     facts.take({name: value for name, value in told.items() if name in lasting - of_adapter}, file)
+    if "load_in_4bit" not in facts.options and not {"load_in_8bit", "quantization_bit"} & values.keys():
+        facts.options["load_in_4bit"] = False  # a config names quantisation where there is one
     facts.tool = facts.tool or trainer.name
     facts.method = facts.method or METHODS.get(str(values.get("stage") or values.get("rl")).lower())
     if isinstance(data := told.get("dataset"), str) and not Path(data).is_absolute():

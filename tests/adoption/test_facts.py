@@ -56,6 +56,13 @@ def test_a_config_of_the_tool_tells_what_its_card_does_not(adapter: Path) -> Non
     assert "dpo.yaml" in facts.read
 
 
+@pytest.mark.parametrize(("line", "known"), [("quantization_bit: 4", True), ("", False), ("quantization_bit: 8", None)])
+def test_a_config_without_quantisation_had_none(adapter: Path, line: str, known: bool | None) -> None:
+    config = left.LLAMA_FACTORY_CONFIG.replace("quantization_bit: 4", line)
+    (adapter / "dpo.yaml").write_text(config)
+    assert facts_of(adapter).options.get("load_in_4bit") is known
+
+
 def test_files_that_contradict_each_other_are_named(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = left.LLAMA_FACTORY_CONFIG.replace("1.0e-3", "2.0e-3")
     (left.llama_factory(adapter) / "dpo.yaml").write_text(config)

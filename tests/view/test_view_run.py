@@ -12,6 +12,7 @@ import pytest
 
 from hubdpo.artefacts.folders.journal import Entry, Journal
 from hubdpo.artefacts.manifests.manifest import RUN_FILE
+from hubdpo.artefacts.manifests.run import AdapterRef, Adopted
 from hubdpo.view.open import open_thing
 from hubdpo.view.thing import Thing
 from tests.view.ask import ask, page, words
@@ -38,6 +39,22 @@ def test_a_finished_run_shows_its_curves_and_figures(tmp_path: Path) -> None:
         assert picture.headers["Content-Type"] == "image/svg+xml"
         assert b"ln 2" in picture.content and b"held-out" in picture.content
         assert ask(thing_of(tmp_path / "run"), address).content == picture.content
+
+
+def test_an_adopted_adapter_shows_what_is_known_and_what_is_not(tmp_path: Path) -> None:
+    source = AdapterRef(name="out", sha256="0" * 64)
+    folder = write_run(
+        tmp_path / "run", adopted=Adopted(source=source, tool="TRL", tool_version="1.16.0"), dataset=None, device=None,
+        seed=None, steps=8, planned_steps=None, versions={}, config={"lora_r": 4},
+    )  # fmt: skip
+    text = words(page(thing_of(folder), "/options"))
+    assert (
+        "Another tool trained this adapter. Not known: data, quantisation of the base model, method, loss, β," in text
+    )
+    assert "Trained by TRL 1.16.0; adopted from out" in text
+    assert f"hubdpo adopt out --base me/base@{'a' * 40} --output-dir" in text
+    assert curves(thing_of(folder)) == ["loss", "accuracy", "margin", "logps", "rate", "norm", "speed"]
+    assert b"hubdpo evaluate" in ask(thing_of(folder), "/pairs").content
 
 
 @pytest.mark.parametrize("address", ["/curves/nope", "/curves/loss/more", "/curves/loss?theme=pink", "/pairs?row=99",

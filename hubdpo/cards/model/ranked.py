@@ -114,7 +114,8 @@ def _heading(run: RunManifest, ranking: Ranking) -> str:
     if weights.startswith(NF4) or (not weights and run.in_4bit):
         return f"Base quantised as in training ({weights or NF4})"
     words = f"Original weights of the base{f' ({weights})' if weights else ''}, as the code above loads them"
-    return words if run.in_4bit else f"{words} and as in training"
+    is_known = run.in_4bit is not None or run.adopted is None  # of an adopted adapter it may not be
+    return f"{words} and as in training" if is_known and not run.in_4bit else words
 
 
 def _place(data: EvaluatedDataset) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from hubdpo.artefacts.folders.run_folder import train_again
 from hubdpo.artefacts.manifests.run import BaseRef, DatasetRef, RunManifest
 from hubdpo.cards.commands import train_command
+from hubdpo.cards.model.adopted import known_and_unknown
 from hubdpo.config import TrainConfig
 from hubdpo.config.base import Config, flag_of
 from hubdpo.console import duration
@@ -56,6 +57,7 @@ def options(asked: Asked, thing: Thing) -> Page:
             "groups": groups, "facts": _facts(run, manifest), "warned": warned(run, manifest),
             "base": named(manifest.base), "data": named(manifest.dataset),
             "data_address": _address_of_data(asked, manifest), "command": _command(run, manifest),
+            "unknown": known_and_unknown(manifest)[1] if manifest.adopted is not None else [],
             "changes": [
                 (change.step, flag_of(name), shown(before), shown(after))
                 for change in manifest.changes for name, (before, after) in change.values.items()
