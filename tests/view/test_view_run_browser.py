@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hubdpo import train
+from hubdpo.artefacts.manifests.answered import ANSWERED_FILE, Answered, Said, Verdict, to_lines
 from hubdpo.view.open import open_thing
 from tests.view.ask import served
 from tests.view.conftest import WIDTHS, is_wider_than_its_window
@@ -40,6 +41,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder / name, steps=120, planned=120, data=data, evaluated=report(samples), options={"beta": beta},
             stock_forward=HOSTILE[0], device=HOSTILE[1],
         )  # fmt: skip
+    answered = [
+        Answered(
+            row=row, prompt=[{"role": text, "content": text}], tools=[{"name": text}], language="en",
+            base=Said(text=f"base {text}", tokens=3, ended=False, refuses=True, language=text),
+            adapter=Said(text=f"adapter {text}", tokens=3, ended=True),
+            verdict=Verdict(outcome="order", base_first=text, adapter_first=text),
+        )
+        for row, text in enumerate(HOSTILE)
+    ]  # fmt: skip
+    (folder / "one" / ANSWERED_FILE).parent.mkdir()
+    (folder / "one" / ANSWERED_FILE).write_bytes(to_lines(answered))
     return folder
 
 
@@ -161,7 +173,7 @@ def test_texts_never_become_elements(page: Page, address: str, both: str) -> Non
     seen = 0
     for place in (
         f"{address}/answers", f"{address}/options", *(f"{address}/pairs?from={at}" for at in (0, 10, 20)), both,
-        f"{both}/pairs?row=1&run=2",
+        f"{both}/pairs?row=1&run=2", f"{address}/answers?row=1",
     ):  # fmt: skip
         page.goto(place)
         elements = page.evaluate(ELEMENTS)
@@ -184,7 +196,10 @@ def test_no_page_scrolls_sideways(browser: Browser, address: str, both: str, wid
         color_scheme=scheme,  # type: ignore[arg-type]
     )
     page = context.new_page()
-    for place in (address, f"{address}/pairs", f"{address}/answers", f"{address}/options", both, f"{both}/pairs?run=2"):
+    for place in (
+        address, f"{address}/pairs", f"{address}/answers", f"{address}/answers?row=1", f"{address}/options", both,
+        f"{both}/pairs?run=2",
+    ):  # fmt: skip
         page.goto(place)
         for details in page.locator("details").all():
             details.evaluate("element => element.open = true")
