@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 
 import hubdpo
 from hubdpo.artefacts.manifests.run import RunManifest
-from hubdpo.errors import ArtefactError, ConfigError, LicenceError
+from hubdpo.errors import ArtefactError, ConfigError, HubdpoError, LicenceError
 from tests.adoption import left
 from tests.training.sft import change, sft_adapter
 
@@ -275,3 +275,20 @@ def test_an_adapter_that_trl_trained_tells_what_trl_writes(
     assert (run.steps, run.config["lora_r"], run.beta) == (4, 2, None)
     assert run.metrics["rewards/accuracies"] >= 0
     assert "training_args.bin" in run.adopted.left_out
+
+
+def test_verify_and_diff_of_a_foreign_adapter_name_the_command(
+    adapter: Path, run_dir: Path, tiny_base_repo: str, repo_id: str
+) -> None:
+    change(adapter, base_model_name_or_path=tiny_base_repo)
+    (adapter / "README.md").unlink()
+    HfApi().create_repo(repo_id)
+    HfApi().upload_folder(repo_id=repo_id, folder_path=adapter)
+    asks = {
+        str(adapter): lambda: hubdpo.verify(adapter), repo_id: lambda: hubdpo.verify(repo_id),
+        f"{repo_id} ": lambda: hubdpo.diff(repo_id, str(run_dir)),
+    }  # fmt: skip
+    for name, ask in asks.items():
+        with pytest.raises(HubdpoError) as caught:
+            ask()
+        assert f"hubdpo adopt {name.strip()} --base {tiny_base_repo} -o run" in str(caught.value.hint)

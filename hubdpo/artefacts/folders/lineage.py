@@ -69,9 +69,13 @@ def not_by_hubdpo(folder: Path, name: str) -> ArtefactError | None:
     """Return the error for an adapter that another tool trained, or None if the folder holds no adapter."""
     if not (folder / ADAPTER_CONFIG).is_file():
         return None
-    base = base_of_adapter(folder)
-    base = base if base is not None and (is_repo_id(base) or Path(base).is_dir()) else "USER/NAME"
     return ArtefactError(
         f"`{name}` is an adapter of another tool: it has no run.json",
-        hint=f"hubdpo adopt {quoted(name)} --base {quoted(base)} -o run, then give `run`",
+        hint=adopting(name, base_of_adapter(folder)),
     )
+
+
+def adopting(name: str, base: object) -> str:
+    """Return the hint that makes a run of an adapter of another tool; `base` is what its config names."""
+    is_place = isinstance(base, str) and (is_repo_id(base) or Path(base).is_dir())
+    return f"hubdpo adopt {quoted(name)} --base {quoted(base if is_place else 'USER/NAME')} -o run, then give `run`"

@@ -39,6 +39,7 @@ from hubdpo.release.changelog import (
 )
 from hubdpo.release.diff.rows import RowChanges, compare_rows
 from hubdpo.release.diff.weights import WeightChanges, compare_tensors, compare_weights
+from hubdpo.release.foreign import adopting_it
 
 MANIFESTS = (PREPARE_FILE, RUN_FILE, EVAL_FILE, MERGE_FILE)
 PARQUET, SAFETENSORS = ".parquet", ".safetensors"
@@ -141,7 +142,8 @@ def open_release(ref: str) -> Snapshot:
 def verify_release(snapshot: Snapshot) -> None:
     """Read the list of files of a release, and verify its manifests. Raise ArtefactError for any other repo."""
     if BUNDLE_FILE not in snapshot.files:
-        raise ArtefactError(f"`{snapshot.ref}` is no release of hubdpo", hint=f"hubdpo versions {snapshot.name}")
+        hint = adopting_it(snapshot) or f"hubdpo versions {snapshot.name}"
+        raise ArtefactError(f"`{snapshot.ref}` is no release of hubdpo", hint=hint)
     snapshot.bundle = Bundle.parse(snapshot.read(BUNDLE_FILE), BUNDLE_FILE)
     _verified(snapshot, list(MANIFESTS))
 

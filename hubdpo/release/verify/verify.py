@@ -22,9 +22,11 @@ from hubdpo.hub.failures import require_online, translate_errors
 from hubdpo.hub.open import find_types, open_repo, say_which
 from hubdpo.hub.reference import RepoRef, checked_name, parse_ref, ref_of
 from hubdpo.hub.repo import RepoSnapshot
+from hubdpo.hub.snapshot import FolderSnapshot
 from hubdpo.hub.transport import endpoint
 from hubdpo.hub.versions import highest, parse_tag
 from hubdpo.model.probes import ProbeResult
+from hubdpo.release.foreign import adopting_it
 from hubdpo.release.remote import Remote
 from hubdpo.release.verify.files import check_files
 from hubdpo.release.verify.loads import DO_NOT_USE, BaseState, check_adapter, check_dataset, check_merged, look_up_base
@@ -69,10 +71,9 @@ def verify(ref: str | Path, *, check: Check = "load") -> Verified:
         say_which(named, types[0], types)
         with translate_errors(repo_id):
             newest = highest(Remote(repo_id, types[0]).refs().tags)
-        raise ConfigError(
-            f"name a release of `{repo_id}`: USER/NAME@vX.Y.Z",
-            hint=f"hubdpo verify {named._replace(revision=newest)}" if newest else "it has no release yet",
-        )
+        hint = f"hubdpo verify {named._replace(revision=newest)}" if newest else None
+        hint = hint or adopting_it(open_repo(named._replace(repo_type=types[0]))) or "it has no release yet"
+        raise ConfigError(f"name a release of `{repo_id}`: USER/NAME@vX.Y.Z", hint=hint)
     snapshot = open_repo(named, fresh=True)
     findings = verify_commit(snapshot, check=check)
     bundle = findings.bundle
@@ -97,7 +98,8 @@ def _named(ref: str | Path) -> RepoRef:
         published = Release.read(Path(ref) / RELEASE_FILE)
         hint = f"hubdpo verify {ref_of(published)}"
     except ArtefactError:
-        hint = f"hubdpo push {shlex.quote(str(ref))} USER/NAME --version X.Y.Z publishes and verifies it"
+        push = f"hubdpo push {shlex.quote(str(ref))} USER/NAME --version X.Y.Z publishes and verifies it"
+        hint = adopting_it(FolderSnapshot(Path(ref))) or push
     raise ConfigError(f"`verify` checks releases on the Hub, and `{ref}` is a folder", hint=hint)
 
 
