@@ -35,6 +35,7 @@ from hubdpo.config.flags import flags
 from hubdpo.config.takes import takes
 from hubdpo.errors import TrainingError
 from hubdpo.evaluation.beside import Beside, judged_by, look_beside
+from hubdpo.evaluation.earlier import with_earlier
 from hubdpo.evaluation.held_out import HeldOut, look_at, read
 from hubdpo.evaluation.judge.judged import open_panel
 from hubdpo.evaluation.kept import Kept
@@ -129,7 +130,9 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
     # 4. the judge, while no model takes memory, and the report
     beside = judged_by(panel, beside, output)
     report = _report(config, parts, sets, scored, trained_on, beside)
-    write_atomic(output / ANSWERED_FILE, to_answered(beside.answered))
+    files = subject.run.files if subject.run is not None and output == subject.folder else {}
+    report, answered = with_earlier(report, beside.answered, config, output, files)
+    write_atomic(output / ANSWERED_FILE, to_answered(answered))
     _write(report, scored[trained_on][0], subject, output)
     return report
 
@@ -170,9 +173,10 @@ def _report(
         for held_out, ours, other in zip_longest(sets, scored[trained_on], original or ())
     )
     return EvalReport(
-        split=first.dataset.split, **dict(first.as_trained), dataset=first.dataset, original=first.original,
-        further=others, against=parts.other.ref if parts.other is not None else None, samples=beside.samples,
-        samples_weights=beside.weights, health=beside.health, benchmarks=beside.benchmarks, judged=beside.judged,
+        split=first.dataset.split, model=parts.subject.ref, **dict(first.as_trained), dataset=first.dataset,
+        original=first.original, further=others, against=parts.other.ref if parts.other is not None else None,
+        samples=beside.samples, samples_weights=beside.weights, health=beside.health,
+        benchmarks=beside.benchmarks, judged=beside.judged,
         quoted=quotes_of(beside.answered, beside.weights) if config.publish_samples else None,
     )  # fmt: skip
 

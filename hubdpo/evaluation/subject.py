@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -223,7 +224,7 @@ def find_other(config: EvaluateConfig, subject: Subject, base: Base) -> Subject 
     if check_adapter_files(other.folder).is_built_in_full:
         raise ConfigError(
             f"`{config.against}` changes the base when it is loaded, so it cannot stand beside another adapter",
-            hint=f"hubdpo evaluate {config.against}",
+            hint=f"hubdpo evaluate {shlex.quote(config.against)}",
         )
     named = (
         other.run.base.repo_id

@@ -136,6 +136,8 @@ class EvalReport(Ranking, Manifest):
     """`eval.json` of a run: the first dataset, on the base as training had it, or else on its original weights."""
 
     split: str
+    model: AdapterRef | None = None
+    """What was evaluated; None after a training, and in hubdpo 0.4 and earlier."""
     dataset: EvaluatedDataset | None = None
     """None in hubdpo 0.4 and earlier: that of the run."""
     original: Ranking | None = None
