@@ -54,9 +54,14 @@ def check_lm_eval(tasks: Sequence[str]) -> None:
         raise ConfigError(
             "`--lm-eval` needs lm-evaluation-harness, which is not installed", hint=f'pip install "lm_eval>={OLDEST}"'
         )
-    for task in tasks:
+    for task in _named(tasks):
         if _is_file(task) and not Path(task).is_file():
             raise ConfigError(f"there is no task file `{task}`", hint="check the path; tasks by name: lm_eval ls tasks")
+
+
+def _named(tasks: Sequence[str]) -> list[str]:
+    """Return the tasks one by one; names may be joined by commas, as the harness's own command takes them."""
+    return [name for task in tasks for name in ([task] if _is_file(task) else task.split(",")) if name]
 
 
 def _is_file(task: str) -> bool:
@@ -71,8 +76,9 @@ def find_tasks(tasks: Sequence[str]) -> list[Task]:
         from lm_eval.tasks import TaskManager
         from lm_eval.tasks._yaml_loader import load_yaml
     found: dict[str, Task] = {}
-    manager = TaskManager() if not all(map(_is_file, tasks)) else None
-    for task in tasks:
+    named = _named(tasks)
+    manager = TaskManager() if not all(map(_is_file, named)) else None
+    for task in named:
         if _is_file(task):
             with _harness("cannot read the task", task):
                 spec = load_yaml(task, resolve_func=True)

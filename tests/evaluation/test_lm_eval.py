@@ -134,6 +134,7 @@ def test_a_task_file_must_be_there(harness: Harness) -> None:
 
 def test_tasks_are_found_by_name_and_pattern(harness: Harness) -> None:
     assert [task.name for task in find_tasks(["sums*"])] == ["sums", "sums_hard"]
+    assert [task.name for task in find_tasks(["other,sums_hard", "other"])] == ["other", "sums_hard"]
     with pytest.raises(ConfigError, match="lm-evaluation-harness knows no task `hellaswagg`") as caught:
         find_tasks(["other", "hellaswagg"])
     assert caught.value.hint == "lm_eval ls tasks"
