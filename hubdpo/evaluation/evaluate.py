@@ -66,7 +66,7 @@ def evaluate(config: EvaluateConfig) -> EvalReport:
     The results are in the run folder, or in `output_dir`. What was computed is kept there, so that the same command
     goes on after a kill. Raise ArtefactError when a run is not complete or a dataset has no split to score, ConfigError
     when base or dataset cannot be found or another process works in the folder, HubError when the Hub lacks one of
-    them, TrainingError when memory runs out.
+    them, JudgeError when the judge does not answer, TrainingError when memory runs out.
     """
     return evaluate_into_folder(config).report
 
