@@ -10,7 +10,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants judge-real upstream gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory bench-sweep bench-view pictures format build clean
+.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants judge-real upstream downstream gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory bench-sweep bench-view pictures format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -90,6 +90,10 @@ judge-real: setup  ## Let a model judge a run, kill it in the middle, go on (mak
 upstream: setup  ## Run the clients' own tests against serve-hub (a quarter of an hour, 50 MB from the package index)
 	$(BIN)/python -m tests.upstream huggingface_hub datasets peft
 
+# with `--write`, the result goes into the package, for the cards, and into docs/serving.md
+downstream: setup  ## Run the commands of a card in PEFT, vLLM, llama.cpp, MLX and others, and compare (half an hour, 5 GB)
+	$(BIN)/python -m tests.downstream --write
+
 bench: bench-train bench-prepare bench-push bench-memory bench-sweep bench-view  ## Measure everything (minutes)
 
 bench-train: setup  ## Measure the training step beside stock TRL, and LLaMA-Factory where it is installed
@@ -134,4 +138,4 @@ build: setup  ## Build the wheel and the source archive
 	$(BIN)/python -m build --no-isolation
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .venv-lowest .venv-deepspeed .venv-newest .venv-llamafactory demo-run dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-deepspeed .venv-newest .venv-llamafactory .venv-downstream demo-run dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache

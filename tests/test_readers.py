@@ -13,6 +13,7 @@ READERS = {
 PLACES = {"artefacts/formats/bounded.py": "json.loads", "artefacts/formats/front_matter.py": "yaml.load"}
 OURS = {
     "cards/lint/fields.py": "ships with the package",
+    "cards/model/proofs.py": "ships with the package",
     "config/base.py": "the user's own options",
     "config/yaml_file.py": "the user's own options",
     "config/spelling.py": "the user's own options",

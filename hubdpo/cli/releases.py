@@ -101,7 +101,7 @@ def inspect(
             console.hint(finding.hint)
     for way in report.ways:
         state = f"blocked by {', '.join(way.broken_by)}" if way.broken_by else "no known blockers"
-        console.info("", f"── {way.name}: {state}", *way.code.splitlines())
+        console.info("", f"── {way.name}: {state}", f"   {way.ran}", *way.code.splitlines())
     problems = counted(len(report.findings), "problem") if report.findings else "no problems"
     console.result(
         f"{report.ref}: {A_KIND[report.kind]}, {problems} found", report.as_dict(),

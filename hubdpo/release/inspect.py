@@ -31,7 +31,8 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.lint.adapter_fields import readable_fields
 from hubdpo.cards.lint.finding import Finding
 from hubdpo.cards.lint.lint import Beside, lint_card
-from hubdpo.cards.model.serving import WEIGHTS, Adapter, Program, problems, programs
+from hubdpo.cards.model.programs import Program, programs
+from hubdpo.cards.model.serving import WEIGHTS, Adapter, problems
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.hub.failures import translate_errors
@@ -65,7 +66,7 @@ class Inspection:
             "commit": self.commit,
             "facts": dict(self.facts),
             "findings": [asdict(finding) for finding in self.findings],
-            "programs": [{**asdict(way), "works": way.works} for way in self.ways],
+            "programs": [{**asdict(way), "works": way.works, "ran": way.ran} for way in self.ways],
         }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hubdpo.cards.model.programs import NOT_MERGED, OF_THE_MERGED, programs
 from hubdpo.cards.model.serving import (
     ALL,
     LLAMA_CPP,
@@ -16,7 +17,6 @@ from hubdpo.cards.model.serving import (
     VLLM,
     Adapter,
     problems,
-    programs,
     vllm_rank,
 )
 from tests.cards.made import CONFIG, SHAPES
@@ -75,7 +75,8 @@ PROBLEMS: dict[str, tuple[Adapter, str, tuple[str, ...]]] = {
 def test_the_broken_programs_of_a_problem_are_named(made: Adapter, field: str, breaks: tuple[str, ...]) -> None:
     (found,) = problems(made)
     assert (found.field, found.breaks) == (field, breaks)
-    assert {program.name for program in programs(made, [found]) if not program.works} == set(breaks)
+    merged = set(OF_THE_MERGED if field in NOT_MERGED else ())
+    assert {program.name for program in programs(made, [found]) if not program.works} == {*breaks, *merged}
 
 
 @pytest.mark.parametrize("init", [True, False, None, "gaussian", "eva", "orthogonal"])
@@ -102,7 +103,8 @@ def test_the_largest_rank_of_any_layer_counts() -> None:
 def test_commands_pin_the_adapter_and_its_base() -> None:
     for program in programs(adapter(), []):
         assert "v1.0.0" in program.code
-        assert CONFIG["revision"] in program.code or program.name == PEFT  # PEFT reads it from the config
+        if program.name not in (PEFT, *OF_THE_MERGED):  # which read it from the config, or the run
+            assert CONFIG["revision"] in program.code
     assert "LORA_ADAPTERS=me/adapter@v1.0.0" in {program.name: program.code for program in programs(adapter(), [])}[TGI]
 
 
@@ -121,3 +123,20 @@ def test_a_base_that_nobody_else_has_is_left_open() -> None:
     }
     assert "vllm serve BASE" in codes[VLLM]
     assert "/home/me" not in "".join(codes.values())
+
+
+def test_the_base_of_llama_cpp_is_made_by_a_command_under_a_name_of_its_own() -> None:
+    code = {program.name: program.code for program in programs(adapter(), [])}[LLAMA_CPP].splitlines()
+    assert "python llama.cpp/convert_hf_to_gguf.py base-model --outfile Qwen2-0.5B-Instruct.gguf" in code
+    assert code[-1] == "llama-server --model Qwen2-0.5B-Instruct.gguf --lora adapter-lora.gguf"
+
+
+def test_an_adapter_of_another_tool_is_adopted_before_it_is_merged() -> None:
+    codes = {program.name: program.code.splitlines() for program in programs(adapter(), [])}
+    base = f"{CONFIG['base_model_name_or_path']}@{CONFIG['revision']}"
+    adopt = f"hubdpo adopt me/adapter@v1.0.0 --base {base} --output-dir adapter-run"
+    merge = "hubdpo merge adapter-run --output-dir adapter-merged"
+    assert all(codes[name][:2] == [adopt, merge] for name in OF_THE_MERGED)
+    ours = {program.name: program.code for program in programs(adapter(files=(*FILES, "run.json")), [])}
+    merge = "hubdpo merge me/adapter@v1.0.0 --output-dir adapter-merged\n"
+    assert all(ours[name].startswith(merge) for name in OF_THE_MERGED)

@@ -90,7 +90,7 @@ def test_what_llama_cpp_cannot_run_is_refused_before_the_converter_starts(
     made = adapter(tmp_path / "made", tiny_base, **changes)
     problem = refusal(model=made, output=tmp_path / "made.gguf", llama_cpp=folder)
     assert f"llama.cpp cannot run this adapter: `{field}`" in problem.message
-    assert str(problem.hint).startswith("hubdpo merge ")
+    assert (problem.hint is None) == (field == "modules_to_save")  # which `hubdpo merge` refuses too
 
 
 def test_a_base_in_4_bits_is_refused(tmp_path: Path, tiny_base: Path, converters: Path) -> None:

@@ -25,7 +25,7 @@ from hubdpo.cli.app import app
 from hubdpo.config import MergeConfig
 from hubdpo.errors import ArtefactError, ConfigError, LicenceError, VerificationFailed
 from hubdpo.model.merge.check import Merged, compare, computing_in_float32
-from hubdpo.model.merge.merge import merge
+from hubdpo.model.merge.merge import _for_older_readers, merge
 from hubdpo.model.merge.weights import plan_weights
 from hubdpo.release.diff.diff import diff
 from hubdpo.release.inspect import inspect
@@ -224,6 +224,10 @@ def test_a_merge_of_a_release_is_published_and_loads_plainly(
     (block,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
     exec(block, {})
     assert capsys.readouterr().out
+    (commands,) = re.findall(r"```bash\n(.*?)```", card.text, re.DOTALL)
+    name = f"{repo_id}-merged".partition("/")[2]
+    assert commands.startswith(f"hf download {repo_id}-merged --revision v1.0.0 --local-dir {name}\n")
+    assert f"\ntransformers serve ./{name}\n" in commands
 
     other = Path(shutil.copytree(tmp_path / "m", tmp_path / "again"))
     assert push(folder=other, repo=f"{repo_id}-merged", version="1.0.0").commit == release.commit
@@ -345,3 +349,18 @@ def test_computing_in_float32_leaves_the_weights_as_they_were(merged: Path) -> N
     with computing_in_float32(coarse):
         assert_near(log_probs(coarse), log_probs(fine), share=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in coarse.state_dict().items())
+
+
+def test_programs_that_read_the_fields_of_transformers_4_find_the_rotation(merged: Path) -> None:
+    # MLX reads no rope_parameters of most families, and takes 10,000
+    config = json.loads((merged / "config.json").read_text())
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
+
+
+def test_scaled_rotations_keep_their_scale_in_both_forms() -> None:
+    scaled = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0}
+    assert _for_older_readers({"rope_parameters": scaled}) == {
+        "rope_theta": 1e6, "rope_scaling": scaled, "rope_parameters": scaled,
+    }  # fmt: skip
+    by_layer = {"rope_parameters": {"full_attention": scaled}}
+    assert _for_older_readers(by_layer) == by_layer

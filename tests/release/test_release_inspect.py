@@ -64,6 +64,7 @@ def test_a_foreign_adapter_is_looked_through(foreign: Path) -> None:
     assert (found.kind, found.commit, found.facts["rank"], found.facts["parameters"]) == ("adapter", None, 12, 192)
     assert {way.name: way.works for way in found.ways} == {
         "PEFT": False, "transformers": False, "vLLM": False, "llama.cpp": False, "TGI": False,
+        "transformers serve": False, "Ollama": False, "MLX": False,
     }  # fmt: skip
 
 

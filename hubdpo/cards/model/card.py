@@ -20,9 +20,11 @@ from hubdpo.cards.model.adopted import facts_of
 from hubdpo.cards.model.beside import beside_values
 from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods_of
 from hubdpo.cards.model.judged import judge_words, judged_rows, judged_sentences, quoted_samples
+from hubdpo.cards.model.programs import MLX, TRANSFORMERS_SERVE, programs
+from hubdpo.cards.model.proofs import read_file, read_proofs
 from hubdpo.cards.model.ranked import further_rows, headline, lacks_original, measured_on, model_index, states
 from hubdpo.cards.model.rounds import adapter_words, data_words, round_rows, with_others
-from hubdpo.cards.model.serving import Adapter, problems, programs, vllm_rank
+from hubdpo.cards.model.serving import LLAMA_CPP, Adapter, problems, vllm_rank
 from hubdpo.cards.render import Front, render
 from hubdpo.cards.results import LogLine, curve_rows
 from hubdpo.config.flags import changed_options
@@ -56,6 +58,8 @@ ADOPTED = {
     "metrics.jsonl": "training log of the tool that trained it",
 }
 """In place of lines of FILES, for an adapter that another tool trained."""
+RUN_MERGED = (TRANSFORMERS_SERVE, LLAMA_CPP, MLX)
+"""Programs that `make downstream` runs a merged model in."""
 LONGEST_CITATION = 4_000
 """Longest citation of a dataset, in characters."""
 
@@ -121,7 +125,7 @@ def render_model_card(
         objective=[one_line(f"{name} {value}") for name, value in shown.items()],
         samples=[fence(_sample(sample)) for sample in (evaluation.samples if evaluation else ())],
         plots="\n\n".join(f"![{Path(path).stem} over the steps]({path})" for path in plots),
-        programs={program.name: program for program in programs(adapter, known)}, problems=known,
+        programs={program.name: program for program in programs(adapter, known)}, problems=known, proofs=read_file(),
         vllm_rank=vllm_rank(adapter.rank), lora_kind=_lora_kind(run),
         template_kwargs=fence(json.dumps(run.template_kwargs, sort_keys=True), "json"),
         remark=data_remark(data.license if data is not None else None, run.started_from, run.adopted),
@@ -187,7 +191,8 @@ def render_merged_card(manifest: MergeManifest, *, repo: str, version: str, lice
         repo=repo, name=repo.partition("/")[2], tag=f"v{version}", m=manifest, base=manifest.base,
         data=manifest.dataset, adapter=manifest.adapter, licence=licence, parts=manifest.parts,
         words=adapter_words, data_words=data_words, with_others=with_others, combined_with=_combined_with(manifest),
-        remark=_remarks(manifest),
+        remark=_remarks(manifest), date=read_file()["date"],
+        tested=[f"{one.program}, {one.version}" for one in read_proofs().values() if one.program in RUN_MERGED],
         started_from=adapter_words(manifest.started_from) if manifest.started_from is not None else None,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""How to run an adapter with PEFT, transformers, vLLM, llama.cpp and TGI, and what these programs cannot run.
+"""What the programs that load adapters cannot run of one: its fields, and the programs that each of them breaks.
 
 The rules need only the adapter config and the header of the weights: no model is loaded. Comments name their sources.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hubdpo.config.repo_id import is_repo_id
@@ -16,6 +16,7 @@ from hubdpo.hub.reference import COMMIT
 
 PEFT, TRANSFORMERS, VLLM, LLAMA_CPP, TGI = "PEFT", "transformers", "vLLM", "llama.cpp", "TGI"
 ALL = (PEFT, TRANSFORMERS, VLLM, LLAMA_CPP, TGI)
+"""The programs that load an adapter. Those of the merged model run what `hubdpo merge` takes (`programs.py`)."""
 SERVERS = (VLLM, LLAMA_CPP, TGI)
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM accepts for `--max-lora-rank` (vllm/config/lora.py, `MaxLoRARanks`)."""
@@ -46,7 +47,6 @@ PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 WEIGHTS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 CHAT_TEMPLATE = "chat_template.jinja"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-QUESTION = "How do I keep basil alive on a windowsill?"
 
 
 @dataclass(frozen=True)
@@ -109,31 +109,9 @@ class Problem:
     breaks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Program:
-    """A program that runs adapters: its commands or code, and the fields that break it."""
-
-    name: str
-    language: str
-    code: str
-    broken_by: tuple[str, ...] = field(default=())
-
-    @property
-    def works(self) -> bool:
-        return not self.broken_by
-
-
 def vllm_rank(rank: int) -> int | None:
     """Return the smallest `--max-lora-rank` for an adapter of this rank, None if vLLM has none."""
     return next((allowed for allowed in VLLM_RANKS if allowed >= rank), None)
-
-
-def programs(adapter: Adapter, known: Collection[Problem]) -> list[Program]:
-    """Return the code or commands for each program, and which of the `known` problems break it."""
-    return [
-        Program(name, language, code, tuple(problem.field for problem in known if name in problem.breaks))
-        for name, language, code in _codes(adapter)
-    ]
 
 
 def problems(adapter: Adapter) -> list[Problem]:
@@ -215,55 +193,3 @@ def _tensors(adapter: Adapter) -> Iterator[Problem]:
             yield Problem(
                 "r", f"is {rank}, but {odd[0]} has rank {adapter.shapes[odd[0]][0]}: config and weights differ", ALL
             )
-
-
-def _codes(adapter: Adapter) -> Iterator[tuple[str, str, str]]:
-    """Yield each program with the language and the text of what runs the adapter in it."""
-    place, tag, name, commit = adapter.location, adapter.tag, adapter.name, adapter.base_commit
-    base = adapter.base if adapter.base and is_repo_id(adapter.base, owner_required=False) else "BASE"
-    base_at = f"{base} --revision {commit}" if commit else base
-    pinned = ", revision=tag" if tag else ""
-    yield (
-        PEFT, "python", f"""\
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-
-{f'adapter, tag = "{place}", "{tag}"' if tag else f'adapter = "{place}"'}
-model = AutoPeftModelForCausalLM.from_pretrained(adapter{pinned}, dtype="auto", device_map="auto")
-tokenizer = AutoTokenizer.from_pretrained(adapter{pinned})
-chat = [{{"role": "user", "content": "{QUESTION}"}}]
-inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-answer = model.generate(**inputs.to(model.device), max_new_tokens=64)
-print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))""",
-    )  # fmt: skip
-    base_pinned = f', revision="{commit}"' if commit else ""
-    adapter_pinned = f', adapter_kwargs={{"revision": "{tag}"}}' if tag else ""
-    yield (
-        TRANSFORMERS, "python", f"""\
-from transformers import AutoModelForCausalLM
-
-model = AutoModelForCausalLM.from_pretrained("{base}"{base_pinned})
-model.load_adapter("{place}"{adapter_pinned})""",
-    )  # fmt: skip
-    revision = f" --revision {tag}" if tag else ""
-    fetch, folder = (
-        (f"hf download {place}{revision} --local-dir adapter\n", "./adapter") if adapter.on_the_hub else ("", place)
-    )
-    template = f" \\\n  --chat-template {folder}/{CHAT_TEMPLATE}" if adapter.own_template else ""
-    yield (
-        VLLM, "bash", f"""\
-{fetch}vllm serve {base_at} \\
-  --enable-lora --max-lora-rank {vllm_rank(adapter.rank) or VLLM_RANKS[-1]} --lora-modules {name}={folder}{template}""",
-    )  # fmt: skip
-    yield (
-        LLAMA_CPP, "bash", f"""\
-{fetch}hf download {base_at} --include "*.json" --local-dir base
-python convert_lora_to_gguf.py {folder} --base base --outtype f16 --outfile {name}.gguf
-llama-server --model base.gguf --lora {name}.gguf""",
-    )  # fmt: skip
-    source = f"{place}@{tag}" if tag else place
-    yield (
-        TGI, "bash", f"""\
-LORA_ADAPTERS={source if adapter.on_the_hub else f"{name}={place}"} \\
-  text-generation-launcher --model-id {base_at}""",
-    )  # fmt: skip

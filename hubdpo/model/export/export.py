@@ -29,6 +29,7 @@ from hubdpo.artefacts.folders.scratch import beside, empty, held
 from hubdpo.artefacts.formats.bounded import parse_object
 from hubdpo.artefacts.formats.gguf_header import Header, is_gguf, read_gguf
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
+from hubdpo.cards.model.programs import NOT_MERGED
 from hubdpo.cards.model.serving import LLAMA_CPP, Adapter, problems
 from hubdpo.config.export import ExportConfig
 from hubdpo.config.repo_id import is_repo_id
@@ -101,7 +102,7 @@ def _adapter(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported
         if LLAMA_CPP in one.breaks and one.field != SCALED_HERE and (one.field != "lm_head" or tied):
             raise ArtefactError(
                 f"llama.cpp cannot run this adapter: `{one.field}` {one.message}",
-                hint=f"hubdpo merge {config.model} --output-dir merged, then export `merged`",
+                hint=None if one.field in NOT_MERGED else f"hubdpo merge {config.model} -o merged, and export that",
             )
     with _scratch(config.output) as (scratch, made):
         staged = scratch / (snapshot.name.rstrip("/").rpartition("/")[2] or "adapter")

@@ -142,10 +142,22 @@ def _write_settings(settings: JsonObject, source: Source, config: MergeConfig, n
     settings = {key: value for key, value in settings.items() if key != "_name_or_path"}
     for key in [key for key in ("dtype", "torch_dtype") if key in settings] or ["dtype"]:
         settings[key] = config.dtype
-    write_atomic(new / CONFIG, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(new / CONFIG, json.dumps(_for_older_readers(settings), indent=2, ensure_ascii=False) + "\n")
     run = source.run
     template = read_text(source.folder / CHAT_TEMPLATE) if run.has_own_template else None
     tokenizer = source.folder if run.adopted is not None and run.adopted.own_tokenizer else None
     copy_base_files(Base(run.base, source.base), new, template, tokenizer=tokenizer)
     if source.run.end_of_turn is not None:
         write_stops(new, source.run.end_of_turn)
+
+
+def _for_older_readers(settings: JsonObject) -> JsonObject:
+    """Add the fields in which transformers 4 kept rotary embeddings, with the same values.
+
+    MLX reads these alone for most families: without them it takes the default base of the rotation, and says nothing.
+    """
+    rope = settings.get("rope_parameters")
+    if not isinstance(rope, dict) or "rope_theta" not in rope:  # by type of layer, it has no older form
+        return settings
+    scaled = {"rope_scaling": rope} if rope.get("rope_type", "default") != "default" else {}
+    return {"rope_theta": rope["rope_theta"], **scaled, **settings}

@@ -1,0 +1,186 @@
+"""How to run an adapter in each program: its code or commands, what breaks it there, and whether it ever ran.
+
+`make downstream` takes these commands from a card and runs them as they stand (`tests/downstream`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hubdpo.artefacts.manifests.manifest import RUN_FILE
+from hubdpo.cards.model.proofs import Proof, read_proofs
+from hubdpo.cards.model.serving import (
+    CHAT_TEMPLATE,
+    LLAMA_CPP,
+    PEFT,
+    PICKLED,
+    TGI,
+    TRANSFORMERS,
+    VLLM,
+    VLLM_RANKS,
+    WEIGHTS,
+    Adapter,
+    Problem,
+    vllm_rank,
+)
+from hubdpo.config.repo_id import is_repo_id
+
+TRANSFORMERS_SERVE, OLLAMA, MLX = "transformers serve", "Ollama", "MLX"
+OF_THE_MERGED = (TRANSFORMERS_SERVE, OLLAMA, MLX)
+"""Programs that load no adapter, and run the merged model."""
+NOT_MERGED = (
+    "base_model_name_or_path", "peft_type", "modules_to_save", "bias", "lora_bias", "trainable_token_indices",
+    "embeddings", WEIGHTS, PICKLED,
+)  # fmt: skip
+"""Fields of adapters that `hubdpo merge` does not take, where they are a problem."""
+QUESTION = "How do I keep basil alive on a windowsill?"
+GET_CONVERTERS = """\
+git clone --depth 1 https://github.com/ggml-org/llama.cpp
+pip install --requirement llama.cpp/requirements/requirements-convert_lora_to_gguf.txt"""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that runs adapters: its commands or code, the fields that break it, and what was seen of it."""
+
+    name: str
+    language: str
+    code: str
+    broken_by: tuple[str, ...] = ()
+    proof: Proof | None = None
+
+    @property
+    def works(self) -> bool:
+        return not self.broken_by
+
+    @property
+    def ran(self) -> str:
+        """Say in which version the commands ran, and how near the answers came to PEFT's."""
+        return f"tested with {self.proof.words}" if self.proof is not None else "not tested"
+
+
+class _Names(NamedTuple):
+    """How the commands name the adapter and its base."""
+
+    place: str
+    """USER/NAME or a folder."""
+    tag: str | None
+    name: str
+    base: str
+    """The base, with `--revision` where it is pinned."""
+    base_name: str
+    source: str
+    """USER/NAME@TAG or the folder, for hubdpo and TGI."""
+    folder: str
+    """The folder of the adapter, after `fetch`."""
+    fetch: str
+    """The command that downloads the adapter, "" for a folder."""
+
+
+def programs(adapter: Adapter, known: Collection[Problem]) -> list[Program]:
+    """Return the code or commands for each program, and which of the `known` problems break it."""
+    proofs = read_proofs()
+    return [
+        Program(name, language, code, tuple(one.field for one in known if _breaks(one, name)), proofs.get(name))
+        for name, language, code in _codes(adapter)
+    ]
+
+
+def _breaks(problem: Problem, name: str) -> bool:
+    return problem.field in NOT_MERGED if name in OF_THE_MERGED else name in problem.breaks
+
+
+def _codes(adapter: Adapter) -> Iterator[tuple[str, str, str]]:
+    """Yield each program with the language and the text of what runs the adapter in it."""
+    names = _names(adapter)
+    yield PEFT, "python", _peft(names)
+    yield TRANSFORMERS, "python", _transformers(adapter, names)
+    yield VLLM, "bash", _vllm(adapter, names)
+    yield LLAMA_CPP, "bash", _llama_cpp(names)
+    launcher = f"LORA_ADAPTERS={names.source if adapter.on_the_hub else f'{names.name}={names.place}'}"
+    yield TGI, "bash", f"{launcher} \\\n  text-generation-launcher --model-id {names.base}"
+    merge = _merge(adapter, names)
+    yield TRANSFORMERS_SERVE, "bash", f"{merge}\ntransformers serve ./{names.name}-merged"
+    yield (
+        OLLAMA, "bash", f"""\
+{merge}
+{GET_CONVERTERS}
+python llama.cpp/convert_hf_to_gguf.py {names.name}-merged --outfile {names.name}-merged.gguf
+echo "FROM ./{names.name}-merged.gguf" > Modelfile
+ollama create {names.name} --file Modelfile
+ollama run {names.name}""",
+    )  # fmt: skip
+    yield (
+        MLX, "bash", f"""\
+{merge}
+mlx_lm.convert --hf-path {names.name}-merged --mlx-path {names.name}-mlx
+mlx_lm.server --model {names.name}-mlx""",
+    )  # fmt: skip
+
+
+def _merge(adapter: Adapter, names: _Names) -> str:
+    """Return the command that merges a run or a release, which an adapter of another tool becomes first."""
+    if RUN_FILE in adapter.files:
+        return f"hubdpo merge {names.source} --output-dir {names.name}-merged"
+    base = names.base.replace(" --revision ", "@")
+    adopted = f"hubdpo adopt {names.source} --base {base} --output-dir {names.name}-run"
+    return f"{adopted}\nhubdpo merge {names.name}-run --output-dir {names.name}-merged"
+
+
+def _names(adapter: Adapter) -> _Names:
+    place, tag, commit = adapter.location, adapter.tag, adapter.base_commit
+    base = adapter.base if adapter.base and is_repo_id(adapter.base, owner_required=False) else "BASE"
+    revision = f" --revision {tag}" if tag else ""
+    fetched = adapter.on_the_hub
+    return _Names(
+        place=place, tag=tag, name=adapter.name, base=f"{base} --revision {commit}" if commit else base,
+        base_name=base.rpartition("/")[2], source=f"{place}@{tag}" if tag else place,
+        folder="./adapter" if fetched else place,
+        fetch=f"hf download {place}{revision} --local-dir adapter\n" if fetched else "",
+    )  # fmt: skip
+
+
+def _peft(names: _Names) -> str:
+    pinned = ", revision=tag" if names.tag else ""
+    return f"""\
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+{f'adapter, tag = "{names.place}", "{names.tag}"' if names.tag else f'adapter = "{names.place}"'}
+model = AutoPeftModelForCausalLM.from_pretrained(adapter{pinned}, dtype="auto", device_map="auto")
+tokenizer = AutoTokenizer.from_pretrained(adapter{pinned})
+chat = [{{"role": "user", "content": "{QUESTION}"}}]
+inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+answer = model.generate(**inputs.to(model.device), max_new_tokens=64)
+print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
+
+
+def _transformers(adapter: Adapter, names: _Names) -> str:
+    base = names.base.partition(" ")[0]
+    base_pinned = f', revision="{adapter.base_commit}"' if adapter.base_commit else ""
+    adapter_pinned = f', adapter_kwargs={{"revision": "{names.tag}"}}' if names.tag else ""
+    return f"""\
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("{base}"{base_pinned})
+model.load_adapter("{names.place}"{adapter_pinned})"""
+
+
+def _vllm(adapter: Adapter, names: _Names) -> str:
+    rank = vllm_rank(adapter.rank) or VLLM_RANKS[-1]
+    template = f" \\\n  --chat-template {names.folder}/{CHAT_TEMPLATE}" if adapter.own_template else ""
+    return f"""\
+{names.fetch}vllm serve {names.base} \\
+  --enable-lora --max-lora-rank {rank} --lora-modules {names.name}={names.folder}{template}"""
+
+
+def _llama_cpp(names: _Names) -> str:
+    base, lora = f"{names.base_name}.gguf", f"{names.name}-lora.gguf"
+    return f"""\
+{GET_CONVERTERS}
+{names.fetch}hf download {names.base} --local-dir base-model
+python llama.cpp/convert_hf_to_gguf.py base-model --outfile {base}
+python llama.cpp/convert_lora_to_gguf.py {names.folder} --base base-model --outtype f16 --outfile {lora}
+llama-server --model {base} --lora {lora}"""
