@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +52,6 @@ class JudgeServer:
     """Status and headers of the answers to the next comparisons, before any is answered."""
     refuses: Callable[[dict[str, Any]], tuple[int, str] | None] = lambda _: None
     usage: bool = True
-    delay: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
     """Members of an answer in place of those that it would have."""
     asked: Counter[str] = field(default_factory=Counter)
@@ -82,7 +80,6 @@ class JudgeServer:
             self._now += 1
             self.most = max(self.most, self._now)
         if found is not None:
-            time.sleep(self.delay)
             turn = len(body["messages"]) // 2
             reply = self.mind(Seen(*found.groups()[1:], turn))
             with self._lock:
