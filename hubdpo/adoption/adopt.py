@@ -78,13 +78,14 @@ def adopt(config: AdoptConfig) -> RunManifest:
     if config.load_in_4bit is not None:
         facts.options["load_in_4bit"] = config.load_in_4bit
     dataset, place = reference_to(config.dataset) if config.dataset is not None else (None, None)
-    if (ready := _ready(config, found, dataset)) is not None:
+    options = _options(config, facts, looked)
+    if (ready := _ready(config, found, looked, options, dataset)) is not None:
         console.info(f"{config.output_dir} is up to date")
         return ready
 
     # 2. record how it answers on its base, and write the folder
     with workspace(str(config.output_dir), last=RUN_FILE) as space:
-        manifest = _adopted(config, found, facts, base, looked, dataset, Path(space.new))
+        manifest = _adopted(config, found, facts, options, base, looked, dataset, Path(space.new))
         places = {"adapter": config.adapter, "model_name_or_path": base, "dataset": place}
         write_places(Path(space.new), {name: value for name, value in places.items() if value is not None})
         space.publish()
@@ -95,8 +96,8 @@ def adopt(config: AdoptConfig) -> RunManifest:
 
 
 def _adopted(
-    config: AdoptConfig, found: Found, facts: Facts, base_name: str, looked: _Looked, dataset: DatasetRef | None,
-    new: Path,
+    config: AdoptConfig, found: Found, facts: Facts, options: Values, base_name: str, looked: _Looked,
+    dataset: DatasetRef | None, new: Path,
 ) -> RunManifest:  # fmt: skip
     template = config.chat_template or looked.tokenizer.template
     base = find_base(base_name, load_in_4bit=facts.options.get("load_in_4bit"), needs_template=template is None)
@@ -110,13 +111,13 @@ def _adopted(
     if config.chat_template is not None:
         template = template_for(config.chat_template, tokenizer)
         write_template(template, new)
-    options: Values = {**facts.options, "chat_template": recorded(config.chat_template or template)}
     manifest = RunManifest(
-        hubdpo_version=__version__, status="complete", config=_published(options), dataset=dataset, base=base.ref,
+        hubdpo_version=__version__, status="complete", config=options, dataset=dataset, base=base.ref,
         adopted=Adopted(
             source=found.ref, tool=facts.tool, tool_version=facts.tool_version, method=facts.method,
             named_base=facts.named_base, named_data=facts.datasets, own_tokenizer=looked.tokenizer.own,
-            license=licence_of(found.folder)["license"], read=facts.read, left_out=found.left_out(facts.read),
+            license=(licence_of(found.folder)["license"] or "")[:200] or None, read=facts.read,
+            left_out=found.left_out(facts.read),
         ),
         versions=dict(sorted(facts.versions.items())), seed=facts.options.get("seed"),
         end_of_turn=unstopped(base.folder, _end_of_turn(lambda: ChatEncoder(tokenizer))), steps=facts.steps,
@@ -180,7 +181,9 @@ def _look_at(base: str, found: Found) -> _Looked:
     return _Looked(files, shapes, choose(found.folder, found.ref.name, files, shapes))
 
 
-def _ready(config: AdoptConfig, found: Found, dataset: DatasetRef | None) -> RunManifest | None:
+def _ready(
+    config: AdoptConfig, found: Found, looked: _Looked, options: Values, dataset: DatasetRef | None
+) -> RunManifest | None:
     """Return the manifest of this very adoption from the output folder, None where it is empty.
 
     Raise ConfigError where it holds anything else.
@@ -192,10 +195,20 @@ def _ready(config: AdoptConfig, found: Found, dataset: DatasetRef | None) -> Run
     if not (folder / RUN_FILE).exists():
         raise ConfigError(f"`{folder}` holds files that are not a run", hint=hint)
     run = read_run(folder)
-    if run.adopted is None or (run.adopted.source.sha256, run.dataset) != (found.ref.sha256, dataset):
+    sha256 = run.adopted.source.sha256 if run.adopted is not None else None
+    if (sha256, run.base.revision, run.dataset, run.config) != (
+        found.ref.sha256, looked.files.commit, dataset, options,
+    ):  # fmt: skip
         what = f"the adapter {run.adopted.source.name}, adopted" if run.adopted is not None else "a run of hubdpo"
         raise ConfigError(f"`{folder}` holds {what}", hint=hint)
     return run
+
+
+def _options(config: AdoptConfig, facts: Facts, looked: _Looked) -> Values:
+    """Return the options that run.json has: those that are known, and the chat template where it is not the base's."""
+    template = recorded(config.chat_template or looked.tokenizer.template)
+    known = {**facts.options, "chat_template": template}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _end_of_turn(encoder: Callable[[], ChatEncoder]) -> tuple[str, int] | None:
@@ -203,7 +216,3 @@ def _end_of_turn(encoder: Callable[[], ChatEncoder]) -> tuple[str, int] | None:
         return encoder().end_of_turn
     except DataError:  # a template that cannot be split into turns, of which evaluate says so
         return None
-
-
-def _published(options: Values) -> Values:
-    return {name: value for name, value in options.items() if value is not None}

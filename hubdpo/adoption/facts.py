@@ -31,7 +31,8 @@ FOUR_BITS = "-bnb-4bit"
 """End of the names of bases that are stored in NF4."""
 TOLD_ELSEWHERE = {"chat_template", "init_lora_weights", "eval_dataset", "report_to", "run_name", "project"}
 """Options that config files name and that are not taken from there."""
-MOST_CONFIGS = 10
+MOST_CONFIGS, LONGEST = 10, 1_000
+"""Config files to look at, and characters of an option's value."""
 
 
 @dataclass
@@ -178,9 +179,11 @@ def _value(name: str, value: Any) -> Any:
     of = TrainConfig.model_fields[name]
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(Annotated[of.annotation, *of.metadata])  # type: ignore[arg-type]
-        return adapter.validate_python(value)
+        known = adapter.validate_python(value)
     except ValidationError:
         return None
+    fits = abs(known) < 2**53 if isinstance(known, (int, float)) else len(str(known)) <= LONGEST  # not of NaN either
+    return known if fits else None
 
 
 def log_lines(facts: Facts) -> str:

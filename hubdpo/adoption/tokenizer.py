@@ -35,6 +35,9 @@ def choose(folder: Path, name: str, base: Snapshot, stored: Shapes) -> Choice:
     template = template_of(own)
     if template is not None and template.rstrip() == (template_of(base) or "").rstrip():
         template = None
+    if template is not None and "{{" not in template and "{%" not in template:
+        console.warn(f"what `{name}` has for a chat template is none; the run has that of `{base.name}`")
+        template = None
     if template is not None:
         console.warn(f"`{name}` has another chat template than `{base.name}`; the run has that of the adapter")
     if TOKENIZER not in own.files or TOKENIZER not in base.files:

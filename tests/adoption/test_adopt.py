@@ -83,6 +83,16 @@ def test_another_template_goes_with_the_run(
     assert "terse" in json.loads((tmp_path / "run" / "tokenizer_config.json").read_text())["chat_template"]
 
 
+def test_a_file_named_as_a_template_is_never_read(
+    adapter: Path, tiny_base_repo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret.jinja").write_text("{{ messages }}")
+    (adapter / "chat_template.jinja").write_text(str(tmp_path / "secret.jinja"))
+    run = hubdpo.adopt(adapter, tmp_path / "run", base=tiny_base_repo)
+    assert "what `out` has for a chat template is none" in capsys.readouterr().err
+    assert not run.has_own_template
+
+
 def with_token(folder: Path, token_id: int) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     added = {"id": token_id, "content": "<|mine|>", "single_word": False, "lstrip": False, "rstrip": False}
@@ -91,13 +101,17 @@ def with_token(folder: Path, token_id: int) -> None:
 
 
 def test_tokens_of_its_own_go_with_the_run_where_the_base_has_rows_for_them(
-    adapter: Path, tiny_base: Path, tiny_base_repo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    adapter: Path, tiny_base: Path, tiny_base_repo: str, dataset_dir: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     count = 1 + max(t["id"] for t in json.loads((tiny_base / "tokenizer.json").read_text())["added_tokens"])
     with_token(adapter, count)
     run = hubdpo.adopt(adapter, tmp_path / "run", base=tiny_base_repo)
     assert f"another tokenizer than `{tiny_base_repo}`, {count + 1} ids and not {count}" in capsys.readouterr().err
     assert run.has_own_tokenizer and not run.has_own_template
+    capsys.readouterr()
+    hubdpo.train(dataset=dataset_dir, adapter=tmp_path / "run", output_dir=tmp_path / "more", dry_run=True)
+    assert "`run` was trained with another tokenizer than `alice/tiny-qwen2`" in capsys.readouterr().err
     merged = hubdpo.merge(tmp_path / "run", tmp_path / "merged", dtype="float32")
     assert merged.check.largest_difference < 1e-3
     assert "<|mine|>" in (tmp_path / "merged" / "tokenizer.json").read_text()
@@ -166,6 +180,8 @@ def test_the_same_again_changes_nothing_and_another_is_refused(
     before = (adopted / "run.json").read_bytes()
     hubdpo.adopt(made, adopted, base=tiny_base_repo)
     assert (adopted / "run.json").read_bytes() == before
+    with pytest.raises(ConfigError, match="holds the adapter out, adopted"):
+        hubdpo.adopt(made, adopted, base=tiny_base_repo, load_in_4bit=True)
     with pytest.raises(ConfigError, match="holds the adapter out, adopted"):
         hubdpo.adopt(sft_adapter(tiny_base, tmp_path / "b", r=2), adopted, base=tiny_base_repo)
 

@@ -130,10 +130,13 @@ def test_a_loss_that_is_not_a_number_stays_in_the_log_and_is_no_last_value(adapt
     assert "loss" not in facts.last
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["- learning_rate: much", "- learning_rate: -1", "- seed: 1e3", "- num_epochs: [1]", "- optimizer: Use \x1b"],
-)
+NO_VALUES = [
+    "- learning_rate: inf", "- learning_rate: much", "- learning_rate: -1", "- seed: 99999999999999999999999999",
+    "- seed: 1e3", "- num_epochs: [1]", "- optimizer: Use \x1b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", NO_VALUES)
 def test_a_value_that_is_none_is_not_taken(adapter: Path, line: str) -> None:
     (adapter / "README.md").write_text(f"### Training hyperparameters\n\n- learning_rate: 0.5\n{line}\n")
     assert not {"seed", "num_train_epochs", "optim"} & facts_of(adapter).options.keys()
