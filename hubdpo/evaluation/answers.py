@@ -12,8 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import BaseModel, TypeAdapter
+
 from hubdpo import console
 from hubdpo.artefacts.formats.messages import TOOLS, Message
+from hubdpo.artefacts.manifests.manifest import Count
 from hubdpo.data.pairs.example import Rejection
 from hubdpo.data.pairs.extras import dumped, prompt_of
 from hubdpo.data.tokens.encoder import ChatEncoder
@@ -44,6 +47,17 @@ class Prompt:
     row: int
     messages: tuple[Message, ...]
     tools: str = ""
+
+
+class AnswerLine(BaseModel):
+    """A kept answer, and beside it for readers the row and the model."""
+
+    text: str
+    tokens: Count
+    ended: bool
+
+
+ANSWERS = TypeAdapter(AnswerLine)
 
 
 @dataclass(frozen=True)
@@ -143,7 +157,7 @@ def answers_of(
     evaluation loses one batch at most. The caller sets evaluation mode.
     """
     keys = [key_of("answer", model_key, each.ids, sampling.facts()) for each in asked]
-    missing = {key for key in keys if not _is_whole(kept.get(key))}
+    missing = {key for key in keys if kept.get(key) is None}
     # the longest first, so that memory runs out at once if at all; the batches are those of all prompts, also where
     # some are kept, because numbers are rounded otherwise in a batch of another shape
     ordered = sorted(zip(asked, keys, strict=True), key=lambda each: -len(each[0].ids))
@@ -199,12 +213,6 @@ def _seed(ids: Sequence[int]) -> int:
 def _result(prompt: Prompt, name: str, tokenizer: PreTrainedTokenizerBase, made: Generated) -> dict[str, Any]:
     text = str(tokenizer.decode(made.ids, skip_special_tokens=True)).strip()
     return {"row": prompt.row, "model": name, "text": text, "tokens": len(made.ids), "ended": made.ended}
-
-
-def _is_whole(result: Mapping[str, Any] | None) -> bool:
-    """Whether a kept result is an answer; its file may have been edited."""
-    wanted = {"text": str, "tokens": int, "ended": bool}
-    return result is not None and all(isinstance(result.get(name), kind) for name, kind in wanted.items())
 
 
 def _answer(prompt: Prompt, result: Mapping[str, Any]) -> Answer:

@@ -14,13 +14,13 @@ from hubdpo.artefacts.manifests.health import Health
 from hubdpo.artefacts.manifests.judged import Judged
 from hubdpo.artefacts.manifests.manifest import EVALUATION_FOLDER
 from hubdpo.config import EvaluateConfig
-from hubdpo.evaluation.answers import ANSWERS_FILE, COLUMNS, ask
+from hubdpo.evaluation.answers import ANSWERS, ANSWERS_FILE, COLUMNS, ask
 from hubdpo.evaluation.health import health_of, side_by_side
 from hubdpo.evaluation.held_out import HeldOut
-from hubdpo.evaluation.judge.ask import VERDICTS_FILE
+from hubdpo.evaluation.judge.ask import VERDICTS, VERDICTS_FILE
 from hubdpo.evaluation.judge.judged import Panel, judged
 from hubdpo.evaluation.kept import Kept
-from hubdpo.evaluation.lm_eval import BENCHMARKS_FILE, Task, run_benchmarks
+from hubdpo.evaluation.lm_eval import BENCHMARKS, BENCHMARKS_FILE, Task, run_benchmarks
 from hubdpo.evaluation.models import Models
 from hubdpo.evaluation.ranking import Scored
 from hubdpo.evaluation.samples import samples_of
@@ -54,14 +54,14 @@ def look_beside(
     with room_for_scoring(batch_size, command, doing="answering", noun="prompt", kept="; earlier answers are kept"):
         answers = ask(
             models, tokenizer, chain.from_iterable(held_out.split.batches(COLUMNS)),
-            kept=Kept(output / EVALUATION_FOLDER / ANSWERS_FILE), count=config.max_answers,
+            kept=Kept(output / EVALUATION_FOLDER / ANSWERS_FILE, ANSWERS), count=config.max_answers,
             max_new_tokens=config.max_new_tokens, batch_size=batch_size,
         )  # fmt: skip
     answered = side_by_side(answers)
     health = health_of(models, held_out.test.rows, scored.pairs, answers, answered)
     benchmarks = run_benchmarks(
-        models, tokenizer, tasks, kept=Kept(output / EVALUATION_FOLDER / BENCHMARKS_FILE), limit=config.lm_eval_limit,
-        batch_size=batch_size,
+        models, tokenizer, tasks, kept=Kept(output / EVALUATION_FOLDER / BENCHMARKS_FILE, BENCHMARKS),
+        limit=config.lm_eval_limit, batch_size=batch_size,
     )  # fmt: skip
     return Beside(models.weights, samples, health, benchmarks, answered)
 
@@ -70,6 +70,6 @@ def judged_by(panel: Panel | None, beside: Beside, output: Path) -> Beside:
     """Let a judge compare the answers, if there is one."""
     if panel is None:
         return beside
-    kept = Kept(output / EVALUATION_FOLDER / VERDICTS_FILE)
+    kept = Kept(output / EVALUATION_FOLDER / VERDICTS_FILE, VERDICTS)
     verdicts, answered = judged(panel, beside.answered, kept=kept, weights=beside.weights)
     return beside._replace(judged=verdicts, answered=answered)

@@ -44,6 +44,7 @@ from hubdpo.evaluation.load import ORIGINAL, Parts, Weights, load_models
 from hubdpo.evaluation.models import Models
 from hubdpo.evaluation.quotes import quotes_of
 from hubdpo.evaluation.ranking import Scored, score_encoded
+from hubdpo.evaluation.scoring import SCORES
 from hubdpo.evaluation.subject import Subject, find_base_of, find_other, find_reference, find_subject
 from hubdpo.model.device import check_device, pick_device
 from hubdpo.model.memory import room_for_scoring
@@ -110,7 +111,7 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
     console.info(f"{console.counted(pairs, 'held-out pair')}, {base.ref.name} on {device}")
 
     # 3. the original weights first: answers and benchmarks are those of the weights that other programs load
-    scores, scored = Kept(output / EVALUATION_FOLDER / SCORES_FILE), dict[Weights, list[Scored]]()
+    scores, scored = Kept(output / EVALUATION_FOLDER / SCORES_FILE, SCORES), dict[Weights, list[Scored]]()
     beside: Beside | None = None
     for weights in dict.fromkeys((ORIGINAL, trained_on) if config.base_weights == "both" else (trained_on,)):
         models = _loaded(parts, weights, device, is_needed=weights == trained_on)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+from pydantic import TypeAdapter
 
 from hubdpo import console
 from hubdpo.artefacts.manifests.manifest import fingerprint
@@ -24,9 +25,12 @@ class Stored(NamedTuple):
 
 
 class Kept:
-    """The results in a file, by key. Threads may use one together; a line that a kill cut short is left out."""
+    """The results in a file, by key. Threads may use one together.
 
-    def __init__(self, path: Path) -> None:
+    A line that a kill cut short, or that somebody edited so that it is no result of this `shape`, is left out.
+    """
+
+    def __init__(self, path: Path, shape: TypeAdapter[Any]) -> None:
         self._path = path
         self._results: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
@@ -35,7 +39,9 @@ class Kept:
         for line in filter(None, lines):
             try:
                 found = orjson.loads(line)
-                self._results[found.pop("key")] = found
+                key = found.pop("key")
+                shape.validate_python(found, strict=True)
+                self._results[key] = found
             except (ValueError, KeyError, AttributeError, TypeError):
                 damaged += 1
         if damaged:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from pydantic import BaseModel, TypeAdapter
+
 from hubdpo import console
 from hubdpo.artefacts.manifests.benchmarks import MOST_METRICS, Benchmark, Benchmarks, Metric
 from hubdpo.artefacts.manifests.intervals import Interval
@@ -90,6 +92,20 @@ def find_tasks(tasks: Sequence[str]) -> list[Task]:
             raise ConfigError(f"lm-evaluation-harness knows no task `{task}`", hint="lm_eval ls tasks")
         found |= {name: Task(name, name) for name in names}
     return list(found.values())
+
+
+class TaskResult(BaseModel):
+    """A kept result of a task, or of a part of a group: its metrics, and their values of each example."""
+
+    metrics: dict[str, int | float]
+    each: dict[str, list[int | float]]
+    version: Any
+    shots: Any
+    examples: Any
+    higher_is_better: dict[str, Any]
+
+
+BENCHMARKS = TypeAdapter(dict[str, TaskResult])
 
 
 def run_benchmarks(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, FiniteFloat, TypeAdapter
 
 from hubdpo import console
 from hubdpo.data.encoded.rows import SIDES, Row, TokenRows, sequence
@@ -58,6 +59,15 @@ class Scores:
     @property
     def chosen_shorter(self) -> Flags:
         return self.chosen_length < self.rejected_length
+
+
+class Score(BaseModel):
+    """A kept score: the summed log-probability of an answer."""
+
+    sum: FiniteFloat
+
+
+SCORES = TypeAdapter(Score)
 
 
 class Memo(NamedTuple):

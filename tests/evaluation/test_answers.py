@@ -12,7 +12,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.evaluation import answers
-from hubdpo.evaluation.answers import ANSWERS_FILE, Answer, Answers, Asked, Prompt, answers_of, ask, draw_prompts
+from hubdpo.evaluation.answers import (
+    ANSWERS,
+    ANSWERS_FILE,
+    Answer,
+    Answers,
+    Asked,
+    Prompt,
+    answers_of,
+    ask,
+    draw_prompts,
+)
 from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.models import Models
 from hubdpo.model.generation import answer_chat
@@ -44,7 +54,7 @@ def answer(
     return answers_of(
         model, tokenizer, [Asked(prompt, encoder.prompt(prompt.messages)) for prompt in PROMPTS],
         Sampling.of(model, max_new_tokens=12, end_of_turn=encoder.end_of_turn[1]),
-        kept=Kept(folder / ANSWERS_FILE), model_key=key, batch_size=batch_size, name="base",
+        kept=Kept(folder / ANSWERS_FILE, ANSWERS), model_key=key, batch_size=batch_size, name="base",
     )  # fmt: skip
 
 
@@ -53,7 +63,7 @@ def ask_both(
 ) -> Answers:
     """Draw prompts from rows for a model that is its own base."""
     models = Models(model, base=model, keys={"base": "one", "adapter": "other"})
-    kept = Kept(folder / ANSWERS_FILE)
+    kept = Kept(folder / ANSWERS_FILE, ANSWERS)
     return ask(models, tokenizer, rows, kept=kept, count=10, max_new_tokens=12, batch_size=4)
 
 

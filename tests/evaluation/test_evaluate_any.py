@@ -176,13 +176,13 @@ def test_a_stopped_evaluation_goes_on_and_scores_nothing_twice(
 
 def test_a_line_that_a_kill_cut_short_is_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "evaluation" / "scores.jsonl"
-    Kept(path).add(Stored("a", {"sum": 1.5}), Stored("b", {"sum": 2.5}))
+    Kept(path, scoring.SCORES).add(Stored("a", {"sum": 1.5}), Stored("b", {"sum": 2.5}))
     path.write_bytes(path.read_bytes()[:-5])
-    again = Kept(path)
+    again = Kept(path, scoring.SCORES)
     assert (again.get("a"), again.get("b")) == ({"sum": 1.5}, None)
     assert "1 line cannot be read" in capsys.readouterr().err
     again.add(Stored("b", {"sum": 3.5}))
-    assert (Kept(path).get("a"), Kept(path).get("b")) == ({"sum": 1.5}, {"sum": 3.5})
+    assert (Kept(path, scoring.SCORES).get("a"), Kept(path, scoring.SCORES).get("b")) == ({"sum": 1.5}, {"sum": 3.5})
 
 
 def test_other_weights_have_scores_of_their_own(run_dir: Path, tmp_path: Path) -> None:

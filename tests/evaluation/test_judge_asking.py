@@ -24,6 +24,7 @@ from hubdpo.artefacts.manifests.judged import Judged
 from hubdpo.config import EvaluateConfig
 from hubdpo.errors import ConfigError, JudgeError
 from hubdpo.evaluation.judge import server as judge_server
+from hubdpo.evaluation.judge.ask import VERDICTS
 from hubdpo.evaluation.judge.judged import judged, open_panel
 from hubdpo.evaluation.judge.server import Judge, is_private
 from hubdpo.evaluation.kept import Kept
@@ -60,7 +61,7 @@ def judge_by(server: JudgeServer, base: list[Said], adapter: list[Said], kept: P
     options = {"judge_model": "judge-1", **options}
     panel = open_panel(EvaluateConfig(model="run", judge=server.url, **options))
     assert panel is not None
-    return judged(panel, pairs_of(base, adapter), kept=Kept(kept), weights="float32").report
+    return judged(panel, pairs_of(base, adapter), kept=Kept(kept, VERDICTS), weights="float32").report
 
 
 BASE, ADAPTER = answers(*(f"base {n}" for n in range(12))), answers(*(f"adapter {n}" for n in range(12)))
@@ -130,7 +131,7 @@ def test_the_verdict_on_each_pair_stands_beside_the_answers(tmp_path: Path) -> N
         panel = open_panel(EvaluateConfig(model="run", judge=server.url, judge_model="judge-1"))
         assert panel is not None
         base, adapter = answers("a", "b c", "d"), answers("a b", "b", "d ")
-        found = judged(panel, pairs_of(base, adapter), kept=Kept(tmp_path / "v"), weights=None)
+        found = judged(panel, pairs_of(base, adapter), kept=Kept(tmp_path / "v", VERDICTS), weights=None)
     verdicts = [(each.verdict.outcome, each.verdict.base_first) for each in found.answered if each.verdict is not None]
     assert verdicts == [("adapter", "Verdict: B"), ("base", "Verdict: A"), ("equal", "")]
 

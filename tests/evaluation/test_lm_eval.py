@@ -17,7 +17,7 @@ from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.errors import ConfigError
 from hubdpo.evaluation import lm_eval
 from hubdpo.evaluation.kept import Kept
-from hubdpo.evaluation.lm_eval import Task, check_lm_eval, find_tasks, run_benchmarks
+from hubdpo.evaluation.lm_eval import BENCHMARKS, Task, check_lm_eval, find_tasks, run_benchmarks
 from hubdpo.evaluation.models import Models
 
 OWN_TASK = """
@@ -113,7 +113,7 @@ class Still(SimpleNamespace):
 def run(folder: Path, **options: Any) -> Any:
     model = Still(training=False)
     models = Models(model, base=model, keys={"base": "b", "adapter": "a"}, weights="float32")  # type: ignore[arg-type]
-    kept = Kept(folder / "benchmarks.jsonl")
+    kept = Kept(folder / "benchmarks.jsonl", BENCHMARKS)
     tasks = [Task("sums", "sums")]
     return run_benchmarks(models, None, tasks, kept=kept, batch_size=4, **{"limit": 4, **options})  # type: ignore[arg-type]
 

@@ -9,9 +9,12 @@ import contextvars
 import queue
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, Field, TypeAdapter
 
 from hubdpo import console
+from hubdpo.artefacts.manifests.manifest import Count
 from hubdpo.errors import JudgeError, Stopped
 from hubdpo.evaluation.judge.comparison import AGAIN, FRAME, Verdict, read_verdict
 from hubdpo.evaluation.judge.server import Judge, Refused, Reply
@@ -21,6 +24,18 @@ VERDICTS_FILE = "verdicts.jsonl"
 """In the folder `evaluation` of a run: what judges said, see `Kept`."""
 LONGEST_KEPT = 4_000
 """Characters of a reply that are kept."""
+
+
+class VerdictLine(BaseModel):
+    """A kept verdict, None where none could be read; the replies, and the tokens of questions and of replies."""
+
+    verdict: Verdict | None
+    replies: Annotated[list[str], Field(min_length=1, max_length=2)]
+    tokens: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
+    is_whole: bool = True
+
+
+VERDICTS = TypeAdapter(VerdictLine)
 
 
 class Asking(NamedTuple):
@@ -52,14 +67,14 @@ def ask_all(judge: Judge, questions: Sequence[Asking], kept: Kept, *, requests: 
     them all; Stopped, at once, for Ctrl-C.
     """
     wanted = {each.key: each for each in questions}
-    missing = [wanted[key] for key in wanted if not _is_whole(kept.get(key))]
+    missing = [wanted[key] for key in wanted if kept.get(key) is None]
     refused = _ask(judge, missing, kept, requests) if missing else []
     if refused:
         sentence = f"{judge.address} refuses {console.counted(len(refused), 'question')}: {refused[0]}"
         if len(refused) == len(questions):
             raise JudgeError(sentence, hint="check `--judge-model`, and how long its context is")
         console.warn(f"{sentence}; the answers are left out, and asked about again by the next evaluation")
-    return {key: _said(found) for key in wanted if (found := kept.get(key)) and _is_whole(found)}
+    return {key: _said(found) for key in wanted if (found := kept.get(key)) is not None}
 
 
 def _ask(judge: Judge, missing: Sequence[Asking], kept: Kept, requests: int) -> list[str]:
@@ -127,20 +142,7 @@ def _answer(judge: Judge, text: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _is_whole(result: dict[str, Any] | None) -> bool:
-    """Whether a kept result is a verdict; its file may have been edited."""
-    return (
-        result is not None
-        and result.get("verdict") in ("A", "B", "tie", None)
-        and isinstance(result.get("replies"), list)
-        and 1 <= len(result["replies"]) <= 2
-    )
-
-
 def _said(result: dict[str, Any]) -> Said:
-    tokens = result.get("tokens")
-    return Said(
-        result["verdict"], result["replies"],
-        (int(tokens[0]), int(tokens[1])) if isinstance(tokens, list) and len(tokens) == 2 else None,
-        result.get("is_whole", True) is not False,
-    )  # fmt: skip
+    found = VerdictLine.model_validate(result)
+    tokens = found.tokens
+    return Said(found.verdict, found.replies, (tokens[0], tokens[1]) if tokens is not None else None, found.is_whole)
