@@ -12,7 +12,7 @@ from tests.downstream.answers import Answer, compare
 from tests.downstream.card import block, lines
 from tests.downstream.report import BEGIN, DOCS, END, markdown
 
-PEFT = [Answer(["a", "b", "c"], [-0.1, -0.2, -0.3], [5.0, 0.01, 5.0])]
+PEFT = [Answer(["a", "b", "c"], [-0.1, -0.2, -0.3], [0.01, 5.0, 0.01])]
 
 
 def test_equal_answers_differ_by_their_log_probs() -> None:
@@ -22,12 +22,18 @@ def test_equal_answers_differ_by_their_log_probs() -> None:
     assert found.within(0.06) and not found.within(0.04)
 
 
-@pytest.mark.parametrize(("tokens", "good"), [(["a", "x", "c"], True), (["x", "b", "c"], False), (["a"], True)])
-def test_tokens_may_part_only_where_two_are_as_good_as_equal(tokens: list[str], good: bool) -> None:
-    found = compare(PEFT, [Answer(tokens, [-0.1] * len(tokens))])
-    assert found.equal == (1 if good else 0)
-    assert found.largest_difference == (0 if good else float("inf"))
-    assert found.within(0.02) == good
+@pytest.mark.parametrize(
+    ("tokens", "equal", "good"),
+    [(["a", "b", "x"], 2, True), (["a", "b"], 2, True), (["a", "x", "c"], 1, False), (["x", "b", "c"], 0, False)],
+    ids=["two as good", "ends early", "not as good", "at once"],
+)
+def test_tokens_may_part_only_where_two_are_as_good_as_equal(tokens: list[str], equal: int, good: bool) -> None:
+    found = compare(PEFT, [Answer(tokens, [-0.1, -0.2, -0.3][: len(tokens)])])
+    assert (found.equal, found.within(0.02)) == (equal, good)
+
+
+def test_text_that_parts_at_once_is_not_within_any_tolerance() -> None:
+    assert not compare(PEFT, [Answer(["x", "b", "c"])]).within(9)
 
 
 def test_what_comes_after_the_first_other_token_is_not_compared() -> None:

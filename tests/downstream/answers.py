@@ -35,9 +35,12 @@ class Compared:
     lead: float | None
 
     def within(self, tolerance: float) -> bool:
-        """Whether log-probabilities differ by at most `tolerance`, and tokens only where two are as good as equal."""
+        """Whether log-probabilities differ by at most `tolerance`, and tokens only where two are as good as equal.
+
+        Half of the tokens must be equal, else hardly anything was compared.
+        """
         near = self.largest_difference is None or self.largest_difference <= tolerance
-        return near and (self.lead is None or self.lead <= 2 * tolerance)
+        return near and 2 * self.equal >= self.tokens and (self.lead is None or self.lead <= 2 * tolerance)
 
 
 def of_model(model: Any, tokenizer: Any) -> list[Answer]:

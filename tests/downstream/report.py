@@ -56,9 +56,10 @@ def write(found: Sequence[Proof], model: str, effect: str) -> None:
 
 def markdown(content: dict[str, object]) -> str:
     """Return the table of the docs."""
-    programs = content["programs"]
-    assert isinstance(programs, list)
+    programs, not_run = content["programs"], content["not_run"]
+    assert isinstance(programs, list) and isinstance(not_run, dict)
     rows = [HEAD, tuple("---" for _ in HEAD), *(cells(Proof(**row)) for row in programs)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     said = f"{content['date']}, hubdpo {content['hubdpo']}, {content['model']}. {content['effect']}"
-    return "\n".join([said, "", *lines, ""])
+    left = [f"- {program}: {reason}" for program, reason in not_run.items()]
+    return "\n".join([said, "", *lines, "", "Not run:", "", *left, ""])
