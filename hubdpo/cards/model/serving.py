@@ -33,7 +33,10 @@ UNSUPPORTED = {
         (VLLM, TGI),
     ),
     # the converter writes lora_alpha, which llama.cpp divides by the rank
-    "use_rslora": ("divides by the root of the rank, llama.cpp by the rank: it scales wrongly", (LLAMA_CPP,)),
+    "use_rslora": (
+        "divides by the root of the rank, llama.cpp by the rank: only the file of `hubdpo export` keeps the scale",
+        (LLAMA_CPP,),
+    ),
     "rank_pattern": ("sets ranks per module; TGI reads a single `r` and scales wrongly", (TGI,)),
     "alpha_pattern": ("sets the scale per module, but these read a single `lora_alpha`", (LLAMA_CPP, TGI)),
 }
