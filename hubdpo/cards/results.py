@@ -97,9 +97,14 @@ def interval(accuracy: Accuracy) -> str:
 
 def gain(report: Ranking) -> str:
     """Return the difference of the accuracies per token in percentage points, with its interval where it is known."""
-    points = f"{100 * (report.adapter_accuracy.value - report.base_accuracy.value):+.1f} pt"
-    bounds = report.accuracy_gain
-    return points + (f" ({100 * bounds.low:+.1f} to {100 * bounds.high:+.1f})" if bounds is not None else "")
+    if report.accuracy_gain is not None:
+        return points(report.accuracy_gain)
+    return f"{100 * (report.adapter_accuracy.value - report.base_accuracy.value):+.1f} pt"
+
+
+def points(difference: Interval) -> str:
+    """Return a difference of shares in percentage points, with its bounds."""
+    return f"{100 * difference.value:+.1f} pt ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
 
 
 def around(text: str, bounds: Interval | None) -> str:

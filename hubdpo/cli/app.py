@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hubdpo import console
-from hubdpo.cli import hub, local, releases, stages
+from hubdpo.cli import evaluation, hub, local, releases, stages
 from hubdpo.cli.command import error_boundary, suggested_option
 from hubdpo.cli.diff import diff
 from hubdpo.cli.help import HelpCommand
@@ -50,7 +50,7 @@ def root(
 
 
 for run in (
-    stages.prepare, stages.train, stages.sweep, stages.adopt, stages.evaluate, stages.push, releases.verify,
+    stages.prepare, stages.train, stages.sweep, stages.adopt, evaluation.evaluate, stages.push, releases.verify,
     releases.versions, diff, releases.inspect, view, stages.merge, stages.export, releases.load, hub.serve_hub,
     local.doctor, local.demo,
 ):  # fmt: skip

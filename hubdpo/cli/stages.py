@@ -11,7 +11,6 @@ from hubdpo import console
 from hubdpo.cli.command import command, typed
 from hubdpo.config import (
     AdoptConfig,
-    EvaluateConfig,
     ExportConfig,
     MergeConfig,
     PrepareConfig,
@@ -26,7 +25,6 @@ from hubdpo.machine.refusals import AGAIN, machine_errors
 
 if TYPE_CHECKING:
     from hubdpo.artefacts.manifests.bundle import Release
-    from hubdpo.artefacts.manifests.evaluation import EvalReport
 
 CHECKED = {"load": "published and verified", "hashes": "published, verified by hashes only, not loaded"}
 CHECKED_BEFORE = {
@@ -148,52 +146,6 @@ def adopt(config: AdoptConfig) -> None:
     )
     data = "" if manifest.test_pairs else " --dataset USER/NAME"
     console.hint(f"hubdpo evaluate {typed(config.output_dir)}{data}")
-
-
-@command(EvaluateConfig)
-def evaluate(config: EvaluateConfig) -> None:
-    """Compare an adapter or a model with its base on held-out pairs, and write eval.json.
-
-    The model may be a run, a release, any PEFT adapter or a merged model. Everything that is computed is kept, so the
-    same command goes on after a kill.
-    """
-    from hubdpo.evaluation.evaluate import evaluate_into_folder
-
-    places = [config.output_dir or config.model]
-    try:
-        with machine_errors(places, lambda: ("what was computed is kept", AGAIN)):
-            report, folder, is_run = evaluate_into_folder(config)
-    except KeyboardInterrupt as stop:
-        hint = stop.hint if isinstance(stop, Stopped) else "run the same command again: it goes on from what is kept"
-        raise Stopped(hint) from None
-    _show(report)
-    console.result(
-        f"{folder}: adapter {report.adapter_accuracy.value:.1%}, base {report.base_accuracy.value:.1%}, "
-        f"longer answer {report.longer_answer_accuracy.value:.1%} of {counted(report.pairs, 'held-out pair')}",
-        {"model": config.model, "output_dir": str(folder), **report.model_dump(mode="json")},
-        identifier=str(folder),
-    )
-    if is_run:
-        console.hint(f"hubdpo push {typed(folder)} USER/NAME --version 0.1.0")
-
-
-def _show(report: EvalReport) -> None:
-    """Show how the models rank the pairs of each dataset, on each state of the base, and what else was measured."""
-    from hubdpo.cards.model.beside import BENCHMARK_HEADINGS, BESIDE_HEADINGS, benchmark_rows, beside_rows
-    from hubdpo.cards.model.judged import judged_line
-    from hubdpo.cards.model.ranked import HEADINGS, ranking_rows
-
-    first = report.dataset.name if report.dataset is not None else ""
-    rows = ranking_rows(first, report, report.original)
-    for further in report.further:
-        rows += ranking_rows(further.dataset.name, further.as_trained, further.original)
-    console.table(list(HEADINGS), rows)
-    if report.health is not None:
-        console.table(list(BESIDE_HEADINGS), beside_rows(report.health))
-    if report.benchmarks is not None:
-        console.table(list(BENCHMARK_HEADINGS), benchmark_rows(report.benchmarks))
-    if report.judged is not None:
-        console.info(judged_line(report.judged))
 
 
 @command(MergeConfig)

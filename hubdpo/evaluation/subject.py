@@ -219,6 +219,8 @@ def find_other(config: EvaluateConfig, subject: Subject, base: Base) -> Subject 
             "`--against` compares two adapters, and this is a whole model", hint="evaluate each of them by itself"
         )
     other = find_subject(config.model_copy(update={"model": config.against}))
+    if other.key == subject.key:
+        raise ConfigError(f"`{config.against}` is the adapter that is evaluated", hint="give another one")
     if other.is_whole:
         raise ConfigError(f"`{config.against}` is a whole model, not an adapter", hint="give an adapter")
     if check_adapter_files(other.folder).is_built_in_full:

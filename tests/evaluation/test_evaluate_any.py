@@ -251,12 +251,17 @@ def base_of_another_machine(foreign: Path, run: Path, base: Path) -> dict[str, A
     return {"model": foreign, "dataset": run}
 
 
+def against_itself(foreign: Path, run: Path, base: Path) -> dict[str, Any]:
+    return {"model": run, "against": run}
+
+
 REFUSED: list[tuple[Callable[[Path, Path, Path], dict[str, Any]], type[Exception], str, str]] = [
     (no_data, ConfigError, "does not say where the pairs are", "--dataset"),
     (contradiction, ConfigError, "was trained on NF4 weights", "--base-weights original"),
     (whole_model, ConfigError, "is a whole model, and names no base", "--model-name-or-path"),
     (whole_model_beside, ConfigError, "is a whole model, not an adapter", "give an adapter"),
     (of_another_base, ConfigError, "is an adapter of me/other, not of alice/tiny-qwen2", "the same base"),
+    (against_itself, ConfigError, "is the adapter that is evaluated", "another"),
     (base_of_another_machine, ArtefactError, "is a run, not a dataset", "hubdpo prepare"),
 ]
 
@@ -314,3 +319,18 @@ def test_what_ends_an_evaluation_says_how_it_goes_on(
     done = CliRunner().invoke(app, ["evaluate", str(run_dir), "-o", str(tmp_path / "out")])
     assert done.exit_code == code, done.output
     assert words in " ".join(done.output.split())
+
+
+def test_the_terminal_shows_every_dataset_state_and_adapter(
+    run_dir: Path, foreign: Path, dataset_dir: Path, other_data: Path, tmp_path: Path
+) -> None:
+    weights = load_file(foreign / "adapter_model.safetensors")
+    save_file({name: -weight for name, weight in weights.items()}, foreign / "adapter_model.safetensors")
+    words = ["evaluate", str(run_dir), "--dataset", str(dataset_dir), "--dataset", str(other_data)]
+    words += ["--against", str(foreign), "-o", str(tmp_path / "out"), "--max-answers", "0"]
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.output.splitlines()]
+    shown = [(line[0], "NF4," in line[1:4]) for line in lines if line and line[0] in ("prepared", "turned")]
+    # of base and adapter, then of the other adapter and the adapter
+    assert shown == [("prepared", True), ("prepared", False), ("turned", True), ("turned", False)] * 2

@@ -9,7 +9,7 @@ from hubdpo.artefacts.manifests.evaluation import EvalReport, EvaluatedDataset, 
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.fences import one_line
 from hubdpo.cards.render import Front
-from hubdpo.cards.results import Row, gain, interval, probability, result_rows, start_verdict, verdict
+from hubdpo.cards.results import Row, gain, interval, points, probability, result_rows, start_verdict, verdict
 from hubdpo.console import counted
 
 NF4 = "NF4"
@@ -71,6 +71,23 @@ def ranking_rows(name: str, *rankings: Ranking | None) -> list[Row]:
         )
         for ranking in rankings
         if ranking is not None
+    ]  # fmt: skip
+
+
+OTHER_HEADINGS = ("dataset", "base in", "other adapter", "adapter", "difference", "p")
+"""Of the columns of `other_rows`."""
+
+
+def other_rows(name: str, *rankings: Ranking | None) -> list[Row]:
+    """Return the cells under OTHER_HEADINGS for each state of the base on which another adapter was measured."""
+    return [
+        (
+            name, ranking.weights or "as in training", interval(ranking.other.accuracy),
+            interval(ranking.adapter_accuracy), points(ranking.other.accuracy_gain),
+            probability(ranking.other.mcnemar_p),
+        )
+        for ranking in rankings
+        if ranking is not None and ranking.other is not None
     ]  # fmt: skip
 
 
@@ -136,16 +153,12 @@ def _beside_other(report: EvalReport, ranking: Ranking) -> str:
 
 
 def _compared(other: OtherScores) -> str:
-    points = f"{100 * other.accuracy_gain.value:+.1f} pt ({_points(other)})"
     return (
         f"ranks {interval(other.accuracy)} of the pairs correctly, at a mean margin of {other.margin.value:+.4f}. This "
-        f"adapter differs from it by {points} and alone ranks {counted(other.only_adapter_right, 'pair')} correctly, "
-        f"that one alone {counted(other.only_other_right, 'pair')} (p = {probability(other.mcnemar_p)})."
+        f"adapter differs from it by {points(other.accuracy_gain)} and alone ranks "
+        f"{counted(other.only_adapter_right, 'pair')} correctly, that one alone "
+        f"{counted(other.only_other_right, 'pair')} (p = {probability(other.mcnemar_p)})."
     )
-
-
-def _points(other: OtherScores) -> str:
-    return f"{100 * other.accuracy_gain.low:+.1f} to {100 * other.accuracy_gain.high:+.1f}"
 
 
 def _fall(ranking: Ranking) -> str:
