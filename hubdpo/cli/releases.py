@@ -55,7 +55,7 @@ def _outcome(verified: Verified) -> str:
         return "loads on its base; it has no probes to compare"
     probes = counted(verified.probes.answers, "probe")
     if verified.probes.exact:
-        return f"{probes} exactly as trained"
+        return f"{probes} exactly as recorded"
     return f"{probes} within {verified.probes.mean_difference:.1g} nats a token of training"
 
 
