@@ -56,7 +56,7 @@ def _outcome(verified: Verified) -> str:
     probes = counted(verified.probes.answers, "probe")
     if verified.probes.exact:
         return f"{probes} exactly as recorded"
-    return f"{probes} within {verified.probes.mean_difference:.1g} nats a token of training"
+    return f"{probes} within {verified.probes.mean_difference:.1g} nats a token of what was recorded"
 
 
 @command()
