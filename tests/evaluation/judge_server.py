@@ -51,6 +51,8 @@ class JudgeServer:
     faults: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     """Status and headers of the answers to the next comparisons, before any is answered."""
     refuses: Callable[[dict[str, Any]], tuple[int, str] | None] = lambda _: None
+    page: str | None = None
+    """What it answers to every request, in place of an API."""
     usage: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
     """Members of an answer in place of those that it would have."""
@@ -99,7 +101,7 @@ def serving(mind: Mind, **options: Any) -> Iterator[JudgeServer]:
         protocol_version = "HTTP/1.1"
 
         def _send(self, status: int, headers: dict[str, str], body: Any) -> None:
-            data = json.dumps(body).encode()
+            data = (json.dumps(body) if state.page is None else state.page).encode()
             self.send_response(status)
             for name, value in {"content-type": "application/json", "content-length": len(data), **headers}.items():
                 self.send_header(name, str(value))

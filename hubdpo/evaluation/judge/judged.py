@@ -15,11 +15,12 @@ from hubdpo.artefacts.manifests.answered import Answered, Outcome, Verdict
 from hubdpo.artefacts.manifests.judged import Judged, PerModel
 from hubdpo.config.evaluate import JudgeOptions
 from hubdpo.evaluation.answers import SEED
-from hubdpo.evaluation.judge.ask import Asking, Said, ask_all, asking
+from hubdpo.evaluation.judge.ask import VERDICTS_FILE, Asking, Said, ask_all, asking
 from hubdpo.evaluation.judge.comparison import in_words, question
+from hubdpo.evaluation.judge.hosts import is_private
 from hubdpo.evaluation.judge.rates import length_controlled, win_rate
 from hubdpo.evaluation.judge.rubric import Rubric, read_rubric
-from hubdpo.evaluation.judge.server import Judge, is_private, public_name
+from hubdpo.evaluation.judge.server import Judge, public_name
 from hubdpo.evaluation.kept import Kept
 
 POINTS: dict[Outcome, float] = {"adapter": 1.0, "base": 0.0, "tie": 0.5, "equal": 0.5, "order": 0.5}
@@ -80,6 +81,11 @@ def judged(panel: Panel, answered: Sequence[Answered], *, kept: Kept, weights: s
         )
     verdicts = [_verdict(pair, said) for pair in pairs]
     report = _report(panel, pairs, said, [verdict.outcome for verdict in verdicts], weights)
+    if report.unparsed:
+        console.warn(
+            f"{report.unparsed:,} of {console.counted(report.prompts, 'prompt')} left out, whose verdicts cannot be "
+            f"read (the replies are in {VERDICTS_FILE}): ask a larger judge, or give it more `--judge-max-tokens`"
+        )
     both = zip(answered, verdicts, strict=True)
     return Verdicts(report, [each.model_copy(update={"verdict": verdict}) for each, verdict in both])
 

@@ -1,15 +1,16 @@
 """Ask a model behind an OpenAI-compatible server, with huggingface_hub's client and our retries and timeouts.
 
-The key is in no text: it is kept as a secret, and what the server says is searched for it.
+The key is in no text: it is kept as a secret, and taken out of whatever the server says, which may quote it.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -19,12 +20,15 @@ from hubdpo import console
 from hubdpo.artefacts.formats.messages import Message
 from hubdpo.console import listed
 from hubdpo.errors import ConfigError, JudgeError
+from hubdpo.evaluation.judge.hosts import is_private
 from hubdpo.hub.failures import first_line, status_of
 from hubdpo.hub.retry import repeat
 from hubdpo.hub.transport import CONNECT_S, asked_elsewhere, http
 
 KEYS = ("HUBDPO_JUDGE_KEY", "OPENAI_API_KEY")
 """Environment variables of the key, the first that is set."""
+SHORTEST_SECRET = 4
+"""Characters of a key that is taken out of texts: `x` is none, and every other word has it."""
 NO_KEY = "none"
 """Sent where there is no key: without one the client would send the token of the Hub to a server that is none."""
 ANSWER_S = 600.0
@@ -38,6 +42,9 @@ MOST_SAID = 300
 """Characters of what a server says of an error that are shown."""
 REFUSED = (400, 413, 422)
 """Statuses about one request, such as too long a text."""
+ABSENT = (404, 405, 501)
+"""Statuses of a path that is not the API, of which some servers have none to post to."""
+USUAL = "check `--judge`, whose URL usually ends in /v1"
 
 
 class Reply(NamedTuple):
@@ -67,6 +74,7 @@ class Judge:
         variables = os.environ if environment is None else environment
         name = next((name for name in KEYS if variables.get(name, "").strip()), None)
         self._key = SecretStr(variables[name].strip() if name else NO_KEY)
+        self._has_key = name is not None
         self.max_tokens = max_tokens
         self._options = _manners(max_tokens)[0]
         self._told: dict[str, float] = {}
@@ -119,6 +127,7 @@ class Judge:
             # a client for each request: it keeps what it reads until it is closed
             with (
                 asked_elsewhere(),
+                _in_json(),
                 InferenceClient(base_url=self.address + PLACE, api_key=key, timeout=limits) as client,
             ):
                 return client.chat_completion([dict(message) for message in chat], model=self.model, **options)
@@ -135,7 +144,7 @@ class Judge:
             raise JudgeError(
                 f"{self.address} answers with an error: {self._clean(str(said))}", hint=f"look at it, {AGAIN}"
             )
-        return _reply(answer, self.address)
+        return self._reply(answer)
 
     def _models(self) -> list[str]:
         """Return the names that the server lists; none if it has no list."""
@@ -146,7 +155,8 @@ class Judge:
             headers = {"authorization": f"Bearer {self._key.get_secret_value()}"}
             response = get_session().get(f"{self.address}/models", headers=headers)
             hf_raise_for_status(response)
-            return response.json()
+            with _in_json():
+                return response.json()
 
         try:
             with asked_elsewhere():
@@ -156,7 +166,7 @@ class Judge:
                 raise self._failure(problem) from None
             return []  # asking for a few words will tell
         listed_models = found.get("data") if isinstance(found, dict) else None
-        return [str(one["id"]) for one in listed_models or [] if isinstance(one, dict) and "id" in one]
+        return [self._clean(str(one["id"])) for one in listed_models or [] if isinstance(one, dict) and "id" in one]
 
     def _tell(self, line: str) -> None:
         """Say once what many threads say at the same time."""
@@ -172,10 +182,10 @@ class Judge:
             return JudgeError(
                 f"{self.address} does not accept the key: {self._said(problem)}", hint=f"export {KEYS[0]}=..."
             )
-        if status == 404:
+        if status in ABSENT:
             return JudgeError(
                 f"{self.address}{PLACE} does not exist, or has no model `{self.model}`: {self._said(problem)}",
-                hint="check `--judge` and `--judge-model`",
+                hint=f"{USUAL}, and `--judge-model`",
             )
         if status == 429:
             return JudgeError(f"{self.address} is asked too often", hint=f"use fewer `--judge-requests`, {AGAIN}")
@@ -189,7 +199,7 @@ class Judge:
                 hint=f"check that it runs there, or use fewer `--judge-requests`, {AGAIN}",
             )
         if isinstance(problem, ValueError):
-            return JudgeError(f"what {self.address} answers is not JSON as of OpenAI's API", hint="check `--judge`")
+            return JudgeError(f"what {self.address} answers is not JSON as of OpenAI's API", hint=USUAL)
         return problem
 
     def _said(self, problem: Exception) -> str:
@@ -201,10 +211,38 @@ class Judge:
             text = first_line(problem)
         return self._clean(text)
 
+    def _reply(self, answer: Any) -> Reply:
+        choices = answer.choices if isinstance(answer.choices, list) else []
+        message: Any = getattr(choices[0], "message", None) if choices else None
+        if not hasattr(message, "content"):
+            raise JudgeError(f"what {self.address} answers has no `choices`, as OpenAI's API has", hint=USUAL)
+        counts = [getattr(answer.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+        are_counts = all(isinstance(count, int) and 0 <= count < 2**40 for count in counts)
+        return Reply(
+            self._without_key(_text(message.content)),
+            self._clean(str(answer.model)) if answer.model else None,
+            (counts[0], counts[1]) if are_counts else None,  # type: ignore[arg-type]
+            getattr(choices[0], "finish_reason", None) != "length",
+        )
+
     def _clean(self, text: str) -> str:
-        text = " ".join(text.split())
+        """Return a text of the server in one line of some length, without the key."""
+        return " ".join(self._without_key(text).split())[:MOST_SAID]
+
+    def _without_key(self, text: str) -> str:
+        text = text.encode("utf-8", "replace").decode()
         key = self._key.get_secret_value()
-        return (text.replace(key, "[REDACTED]") if key != NO_KEY else text)[:MOST_SAID]
+        is_secret = self._has_key and len(key) >= SHORTEST_SECRET
+        return text.replace(key, "[REDACTED]") if is_secret else text
+
+
+@contextmanager
+def _in_json() -> Iterator[None]:
+    """Let an answer that is no JSON, such as a web page, be no failure of the network, which is worth another try."""
+    try:
+        yield
+    except JSONDecodeError as problem:
+        raise ValueError(problem.msg) from None
 
 
 def _manners(tokens: int) -> list[dict[str, Any]]:
@@ -213,20 +251,11 @@ def _manners(tokens: int) -> list[dict[str, Any]]:
     return [{"temperature": 0.0, "max_tokens": tokens}, {"temperature": 0.0, **newer}, newer]
 
 
-def _reply(answer: Any, address: str) -> Reply:
-    choices = answer.choices if isinstance(answer.choices, list) else []
-    message = getattr(choices[0], "message", None) if choices else None
-    if message is None:
-        raise JudgeError(f"what {address} answers has no `choices`, as OpenAI's API has", hint="check `--judge`")
-    counts = [getattr(answer.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-    are_counts = all(isinstance(count, int) and 0 <= count < 2**40 for count in counts)
-    text = message.content if isinstance(message.content, str) else ""
-    return Reply(
-        text.encode("utf-8", "replace").decode(),
-        str(answer.model)[:200] if answer.model else None,
-        (counts[0], counts[1]) if are_counts else None,  # type: ignore[arg-type]
-        getattr(choices[0], "finish_reason", None) != "length",
-    )
+def _text(content: object) -> str:
+    """Return the text of a reply: a string, or a list of parts of which some are text."""
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _address(url: str) -> tuple[str, str]:
@@ -246,15 +275,6 @@ def _address(url: str) -> tuple[str, str]:
         raise ConfigError(f"`--judge {url}` is no address of a server", hint=hint)
     path = parts.path.rstrip("/").removesuffix(PLACE).rstrip("/") or "/v1"
     return f"{parts.scheme}://{parts.netloc}{path}", host
-
-
-def is_private(host: str) -> bool:
-    """Tell whether a host is this machine or one of a private network, as far as its name says."""
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        last = host.rstrip(".").rpartition(".")[2].lower()
-        return "." not in host.rstrip(".") or last in ("local", "internal", "localhost", "lan", "home", "svc", "corp")
 
 
 def public_name(name: str) -> str:
