@@ -150,14 +150,15 @@ def adopt(config: AdoptConfig) -> None:
 
 @command(MergeConfig)
 def merge(config: MergeConfig) -> None:
-    """Merge an adapter into its base, and check that the model gives the adapter's log-probabilities."""
+    """Merge one adapter or several into their base, and check that the model gives their log-probabilities."""
     from hubdpo.model.merge.merge import merge as run
 
     with machine_errors([config.output_dir], lambda: ("the output folder is unchanged", AGAIN)):
         manifest = run(config)
+    merged = "the adapter's" if len(config.adapter) == 1 else f"those of {len(config.adapter):,} adapters together"
     console.result(
         f"{config.output_dir}: {manifest.parameters:,} weights in {manifest.dtype}; log-probabilities differ from "
-        f"the adapter's by {manifest.check.largest_difference:.2g} at most",
+        f"{merged} by {manifest.check.largest_difference:.2g} at most",
         {"output_dir": str(config.output_dir), **manifest.model_dump(mode="json")},
         identifier=str(config.output_dir),
     )

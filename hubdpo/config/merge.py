@@ -25,6 +25,8 @@ SAME_RANK = ("linear", "ties", "dare_linear", "dare_ties", "magnitude_prune")
 """Those that combine the factors of adapters, and not their products."""
 SEVERAL = ("weights", "combination_type", "density", "majority_sign_method", "seed")
 """Options of a merge of several adapters."""
+MOST_WEIGHT = 100.0
+"""Largest weight of an adapter: far beyond what any combination has, and within what 16 bits hold."""
 
 
 class MergeConfig(Config):
@@ -87,6 +89,10 @@ class MergeConfig(Config):
                 f"{counted(several, 'adapter')} and {counted(len(weights), 'weight')} are given",
                 hint=" ".join([f"--weights {1 / several:.3g}"] * several),
             )
+        if (wrong := next((each for each in weights if not abs(each) <= MOST_WEIGHT), None)) is not None:  # also NaN
+            raise Unfit(f"{wrong:g} is no weight: {-MOST_WEIGHT:g} to {MOST_WEIGHT:g} are", hint="--weights 0.5")
+        if weights and not any(weights):
+            raise Unfit("all weights are 0, which would give the base itself", hint="give one above 0")
         prunes = self.combination_type not in ("cat", "linear", "svd")
         if prunes and self.density is None:
             raise Unfit(f"`{self.combination_type}` needs the share of values that it keeps", hint="--density 0.5")

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -219,7 +220,7 @@ def _harness(failure: str, task: str) -> Iterator[None]:
             raise
         raise ConfigError(
             f"lm-evaluation-harness {failure} `{task}`: {type(problem).__name__}: {first_line(problem)}",
-            hint=f"lm_eval validate --tasks {task}",
+            hint=f"lm_eval validate --tasks {shlex.quote(task)}",
         ) from problem
     finally:
         logger.setLevel(level)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from hubdpo.artefacts.manifests.benchmarks import Benchmark, Benchmarks, Metric
+from hubdpo.artefacts.manifests.evaluation import Sample
 from hubdpo.artefacts.manifests.health import AnswerHealth, Drawing, Health, Holds, LanguageChange, Lengths, Likelihood
 from hubdpo.artefacts.manifests.intervals import Interval
 from hubdpo.artefacts.manifests.sweep import Divergence
 from tests.cards.made import adapter_card, findings_in, report
+from tests.cards.test_cards_judged import judged
 
 
 def around(value: float, width: float) -> Interval:
@@ -123,3 +125,19 @@ def test_benchmarks_stand_beside_those_of_the_base() -> None:
 def test_without_benchmarks_the_card_says_so() -> None:
     assert "No public benchmark was run, so effects on knowledge" in plain(adapter_card(evaluation=report()))
     assert "No public benchmark" not in adapter_card()
+
+
+def test_a_card_has_one_empty_line_between_its_parts_and_all_of_those_in_samples() -> None:
+    sample = Sample(prompt="p", base="a\n\n\n\nb", adapter="```\n\n\n\nc")
+    card = adapter_card(evaluation=report(health=health(), judged=judged(), samples=[sample]))
+    prose, *parts = card.split("````text")
+    assert len(parts) == 1
+    sample_text, after = parts[0].split("````\n")
+    assert "a\n\n\n\nb" in sample_text and "```\n\n\n\nc" in sample_text
+    assert "\n\n\n" not in f"{prose}text{after}"
+
+
+def test_random_numbers_are_of_answers_that_are_drawn() -> None:
+    greedy = answers(drawing=Drawing(max_new_tokens=256, do_sample=False))
+    card = plain(adapter_card(evaluation=report(health=health(answers=greedy))))
+    assert "greedily, as the base's generation config says; to 3" in card and "random numbers" not in card

@@ -31,7 +31,7 @@ def test_a_card_shows_the_win_rates_beside_what_they_are_worth() -> None:
     assert "| win rate of the adapter, a tie being half a win | 61.7 % (45.0–76.0) |" in text
     assert "| … at equal length | 55.0 % (36.0–73.0) |" in text
     assert "| verdicts for the answer in the first place | 55.0 % |" in text
-    assert "with the generation settings of the base model, loaded in bfloat16." in text
+    assert "with the generation settings of the base model, loaded in bfloat16." in " ".join(text.split())
     by = "by `judge-70b` (its server says `judge-70b-0426`) on api.example.com, by the rubric `helpful`, version 1"
     assert by in " ".join(text.split())
     assert "p = 0.21. That is not significant" in text

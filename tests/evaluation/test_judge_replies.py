@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hubdpo.config import EvaluateConfig
-from hubdpo.errors import JudgeError
+from hubdpo.errors import ConfigError, JudgeError
 from hubdpo.evaluation.judge import server as judge_server
 from hubdpo.evaluation.judge.ask import VERDICTS
 from hubdpo.evaluation.judge.hosts import is_private
@@ -111,3 +111,16 @@ def test_private_hosts(host: str) -> None:
 @pytest.mark.parametrize("host", PUBLIC)
 def test_a_host_counts_by_the_address_that_it_means(host: str) -> None:
     assert not is_private(host)
+
+
+@pytest.mark.parametrize("host", ["\u00fc..x", "a\x00b", "x" * 70])
+def test_a_name_that_no_host_has_is_one_line(host: str, pauses: list[float]) -> None:
+    with pytest.raises((ConfigError, JudgeError)) as caught:
+        open_panel(EvaluateConfig(model="run", judge=f"http://{host}:9/v1", judge_model="judge-1"))
+    assert caught.value.hint
+    assert pauses == []
+
+
+def test_a_rubric_whose_name_no_file_has_is_refused() -> None:
+    with pytest.raises(ConfigError, match="there is no rubric `rrr"):
+        open_panel(EvaluateConfig(model="run", judge="http://127.0.0.1:9/v1", judge_model="m", rubric="r" * 5000))

@@ -93,6 +93,16 @@ def test_what_llama_cpp_cannot_run_is_refused_before_the_converter_starts(
     assert (problem.hint is None) == (field == "modules_to_save")  # which `hubdpo merge` refuses too
 
 
+def test_the_command_of_a_hint_can_be_pasted(tmp_path: Path, tiny_base: Path) -> None:
+    folder = write_converters(tmp_path / "llama.cpp", "")
+    made = adapter(tmp_path / "my adapter; x", tiny_base, use_dora=True)
+    problem = refusal(model=made, output=tmp_path / "made.gguf", llama_cpp=folder)
+    assert problem.hint == f"hubdpo merge '{made}' -o merged, and export that"
+    (tmp_path / "a folder").mkdir()
+    problem = refusal(model=made, output=tmp_path / "a folder", llama_cpp=folder)
+    assert problem.hint == f"-o '{tmp_path}/a folder/model.gguf'"
+
+
 def test_a_base_in_4_bits_is_refused(tmp_path: Path, tiny_base: Path, converters: Path) -> None:
     base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
     config = json.loads((base / "config.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,10 @@ REFUSED: list[tuple[tuple[str, ...], dict[str, Any], str, str]] = [
     ),
     (("one", "two"), {"weights": [1, 1], "combination_type": "ties"}, "needs the share of values", "--density 0.5"),
     (("one", "two"), {"weights": [1, 1], "density": 0.5}, "so `--density` has no effect", "leave it out, or"),
+    (("one", "two"), {"weights": [math.nan, 1]}, "nan is no weight: -100 to 100 are", "--weights 0.5"),
+    (("one", "two"), {"weights": [1, math.inf]}, "inf is no weight", "--weights 0.5"),
+    (("one", "two"), {"weights": [1, -1e30]}, "-1e\\+30 is no weight", "--weights 0.5"),
+    (("one", "two"), {"weights": [0, 0]}, "all weights are 0, which would give the base", "give one above 0"),
     (("one", "dora"), {"weights": [1, 1]}, "`dora` is DoRA", "merge it alone"),
 ]  # fmt: skip
 

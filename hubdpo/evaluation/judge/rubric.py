@@ -27,7 +27,11 @@ class Rubric:
 def read_rubric(given: str) -> Rubric:
     """Read a rubric of the package by its name, or else a file. Raise ConfigError if that is not possible."""
     path = FOLDER / f"{given}.md" if given in NAMES else Path(given)
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        is_there = False
+    if not is_there:
         raise ConfigError(
             f"there is no rubric `{given}`, and no file of this name",
             hint=f"--rubric {NAMES[0]} (or {', '.join(NAMES[1:])}), or the path of a text file",

@@ -198,6 +198,8 @@ class Judge:
                 f"no answer from {self.address} ({type(problem).__name__})",
                 hint=f"check that it runs there, or use fewer `--judge-requests`, {AGAIN}",
             )
+        if isinstance(problem, http().InvalidURL) or type(problem) is UnicodeError:  # of IDNA
+            return ConfigError(f"`--judge {self.address}` is no address of a server", hint=USUAL)
         if isinstance(problem, ValueError):
             return JudgeError(f"what {self.address} answers is not JSON as of OpenAI's API", hint=USUAL)
         return problem

@@ -32,6 +32,7 @@ from hubdpo.artefacts.formats.safetensors_header import read_shapes
 from hubdpo.cards.model.programs import NOT_MERGED
 from hubdpo.cards.model.serving import LLAMA_CPP, Adapter, problems
 from hubdpo.config.export import ExportConfig
+from hubdpo.config.flags import quoted
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import takes
 from hubdpo.errors import ArtefactError, ConfigError
@@ -86,7 +87,7 @@ def export(config: ExportConfig) -> Exported:
 
 def _check_output(output: Path) -> None:
     if output.is_dir():
-        raise ConfigError(f"`{output}` is a folder", hint=f"-o {output / 'model.gguf'}")
+        raise ConfigError(f"`{output}` is a folder", hint=f"-o {quoted(output / 'model.gguf')}")
     if output.exists() and not is_gguf(output):
         raise ConfigError(f"`{output}` exists and is not a GGUF file", hint="give another `--output`")
 
@@ -102,7 +103,9 @@ def _adapter(config: ExportConfig, snapshot: Snapshot, script: Path) -> Exported
         if LLAMA_CPP in one.breaks and one.field != SCALED_HERE and (one.field != "lm_head" or tied):
             raise ArtefactError(
                 f"llama.cpp cannot run this adapter: `{one.field}` {one.message}",
-                hint=None if one.field in NOT_MERGED else f"hubdpo merge {config.model} -o merged, and export that",
+                hint=None
+                if one.field in NOT_MERGED
+                else f"hubdpo merge {quoted(config.model)} -o merged, and export that",
             )
     with _scratch(config.output) as (scratch, made):
         staged = scratch / (snapshot.name.rstrip("/").rpartition("/")[2] or "adapter")
