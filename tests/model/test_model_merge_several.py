@@ -159,6 +159,17 @@ def test_adapters_of_two_bases_or_precisions_are_refused_by_name(
         hubdpo.merge([runs["one"], run_dir], tmp_path / "m", weights=[1, 1])
 
 
+def test_weights_that_an_adapter_may_not_fit_are_told(
+    tiny_base: Path, tiny_base_repo: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hubdpo.adopt(sft_adapter(tiny_base, tmp_path / "out"), tmp_path / "unknown", base=tiny_base_repo)
+    hubdpo.merge([run_dir, tmp_path / "unknown"], tmp_path / "m", weights=[0.5, 0.5])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "`unknown` is merged into NF4 weights; it is not known whether it was trained on them" in said
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert ", NF4 weights, de-quantised |" in card
+
+
 def test_record_card_licence_and_lineage_have_every_adapter(
     runs: dict[str, Path], dataset_dir: Path, run_dir: Path, repo_id: str, tmp_path: Path
 ) -> None:

@@ -114,6 +114,9 @@ def _check_combination(config: MergeConfig, sources: list[Source]) -> None:
     if len(precisions) > 1 and config.base_weights == "as-trained":
         nf4, other = (next(source.ref.name for source in sources if source.run.in_4bit is way) for way in (True, False))
         raise ConfigError(f"`{nf4}` was trained on NF4 weights, and `{other}` was not", hint="--base-weights original")
+    if True in precisions and config.base_weights == "as-trained":
+        for name in (source.ref.name for source in sources if source.run.in_4bit is None):
+            console.warn(f"`{name}` is merged into NF4 weights; it is not known whether it was trained on them")
     for source in sources:
         if source.adapter.config.get("use_dora"):
             raise ConfigError(
