@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -115,6 +116,17 @@ def test_a_folder_is_named_as_it_is() -> None:
     assert "LORA_ADAPTERS=one=/runs/one" in codes[TGI]
     assert 'load_adapter("/runs/one")' in codes[TRANSFORMERS]
     assert "hf download me" not in "".join(codes.values())
+
+
+def test_the_commands_of_a_folder_can_be_pasted() -> None:
+    for files in (FILES, (*FILES, "run.json")):
+        made = Adapter(CONFIG, SHAPES, files, 'my "runs"/a; b', None)
+        for program in programs(made, []):
+            if program.language == "python":
+                assert '"my \\"runs\\"/a; b"' in program.code
+            else:
+                words = shlex.split(program.code.replace("\\\n", ""), comments=False)
+                assert any('my "runs"/a; b' in word for word in words) and "b" not in words
 
 
 def test_a_base_that_nobody_else_has_is_left_open() -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +27,7 @@ from hubdpo.cards.model.serving import (
     Problem,
     vllm_rank,
 )
+from hubdpo.config.flags import quoted
 from hubdpo.config.repo_id import is_repo_id
 
 TRANSFORMERS_SERVE, OLLAMA, MLX = "transformers serve", "Ollama", "MLX"
@@ -64,10 +67,11 @@ class Program:
 class _Names(NamedTuple):
     """How the commands name the adapter and its base."""
 
-    place: str
-    """USER/NAME or a folder."""
+    literal: str
+    """USER/NAME or a folder, as Python writes it; the others are words of a shell."""
     tag: str | None
     name: str
+    """What files are called that the commands make."""
     base: str
     """The base, with `--revision` where it is pinned."""
     base_name: str
@@ -99,7 +103,7 @@ def _codes(adapter: Adapter) -> Iterator[tuple[str, str, str]]:
     yield TRANSFORMERS, "python", _transformers(adapter, names)
     yield VLLM, "bash", _vllm(adapter, names)
     yield LLAMA_CPP, "bash", _llama_cpp(names)
-    launcher = f"LORA_ADAPTERS={names.source if adapter.on_the_hub else f'{names.name}={names.place}'}"
+    launcher = f"LORA_ADAPTERS={names.source if adapter.on_the_hub else f'{names.name}={names.folder}'}"
     yield TGI, "bash", f"{launcher} \\\n  text-generation-launcher --model-id {names.base}"
     merge = _merge(adapter, names)
     yield TRANSFORMERS_SERVE, "bash", f"{merge}\ntransformers serve ./{names.name}-merged"
@@ -135,9 +139,10 @@ def _names(adapter: Adapter) -> _Names:
     revision = f" --revision {tag}" if tag else ""
     fetched = adapter.on_the_hub
     return _Names(
-        place=place, tag=tag, name=adapter.name, base=f"{base} --revision {commit}" if commit else base,
-        base_name=base.rpartition("/")[2], source=f"{place}@{tag}" if tag else place,
-        folder="./adapter" if fetched else place,
+        literal=json.dumps(place, ensure_ascii=False), tag=tag, name=re.sub(r"[^\w.-]+", "-", adapter.name),
+        base=f"{base} --revision {commit}" if commit else base,
+        base_name=base.rpartition("/")[2], source=quoted(f"{place}@{tag}" if tag else place),
+        folder="./adapter" if fetched else quoted(place),
         fetch=f"hf download {place}{revision} --local-dir adapter\n" if fetched else "",
     )  # fmt: skip
 
@@ -148,7 +153,7 @@ def _peft(names: _Names) -> str:
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
-{f'adapter, tag = "{names.place}", "{names.tag}"' if names.tag else f'adapter = "{names.place}"'}
+{f'adapter, tag = {names.literal}, "{names.tag}"' if names.tag else f"adapter = {names.literal}"}
 model = AutoPeftModelForCausalLM.from_pretrained(adapter{pinned}, dtype="auto", device_map="auto")
 tokenizer = AutoTokenizer.from_pretrained(adapter{pinned})
 chat = [{{"role": "user", "content": "{QUESTION}"}}]
@@ -165,7 +170,7 @@ def _transformers(adapter: Adapter, names: _Names) -> str:
 from transformers import AutoModelForCausalLM
 
 model = AutoModelForCausalLM.from_pretrained("{base}"{base_pinned})
-model.load_adapter("{names.place}"{adapter_pinned})"""
+model.load_adapter({names.literal}{adapter_pinned})"""
 
 
 def _vllm(adapter: Adapter, names: _Names) -> str:
