@@ -12,11 +12,13 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
 
 import hubdpo
 from hubdpo.artefacts.folders.lineage import ancestors
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.cli.app import app
 from hubdpo.errors import ConfigError, LicenceError
 from tests.near import assert_near
 from tests.training.sft import sft_adapter
@@ -181,6 +183,9 @@ def test_record_card_licence_and_lineage_have_every_adapter(
     ]  # fmt: skip
     again = hubdpo.merge(places, merged, weights=[0.75, 0.5], base_weights="original", dtype="float32")
     assert again == made  # up to date
+    options = ["--weights", "0.75", "--weights", "0.5", "--base-weights", "original", "--dtype", "float32"]
+    done = CliRunner().invoke(app, ["merge", *map(str, places), "--output-dir", str(merged), *options])
+    assert "differ from those of 2 adapters together by" in " ".join(done.output.split())
     with pytest.raises(ConfigError, match="holds another merge"):
         hubdpo.merge(places, merged, weights=[0.5, 0.5], base_weights="original", dtype="float32")
     hubdpo.push(merged, repo_id, version="1.0.0")
