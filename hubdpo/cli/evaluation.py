@@ -32,9 +32,10 @@ def evaluate(config: EvaluateConfig) -> None:
         hint = stop.hint if isinstance(stop, Stopped) else "run the same command again: it goes on from what is kept"
         raise Stopped(hint) from None
     _show(report)
+    noun = "held-out pair" if report.dataset is None or report.dataset.is_held_out else "pair"
     console.result(
         f"{folder}: adapter {report.adapter_accuracy.value:.1%}, base {report.base_accuracy.value:.1%}, "
-        f"longer answer {report.longer_answer_accuracy.value:.1%} of {counted(report.pairs, 'held-out pair')}",
+        f"longer answer {report.longer_answer_accuracy.value:.1%} of {counted(report.pairs, noun)}",
         {"model": config.model, "output_dir": str(folder), **report.model_dump(mode="json")},
         identifier=str(folder),
     )
@@ -49,7 +50,7 @@ def _show(report: EvalReport) -> None:
     from hubdpo.cards.model.ranked import HEADINGS, OTHER_HEADINGS, other_rows, ranking_rows
 
     first = report.dataset.name if report.dataset is not None else ""
-    sets = [(first, report, report.original), *((f.dataset.name, f.as_trained, f.original) for f in report.further)]
+    sets = [(first, report.original, report), *((f.dataset.name, f.original, f.as_trained) for f in report.further)]
     console.table(list(HEADINGS), [row for each in sets for row in ranking_rows(*each)])
     if others := [row for each in sets for row in other_rows(*each)]:
         console.table(list(OTHER_HEADINGS), others)

@@ -15,7 +15,7 @@ class SubjectOptions(Config):
     panel = "What is evaluated"
 
     model: Annotated[str, Cli(argument=True, metavar="RUN|DIR|USER/NAME[@REV]", call_type=str | Path)] = Field(
-        description="A run folder, a release, or any PEFT adapter or merged model."
+        min_length=1, description="A run folder, a release, or any PEFT adapter or merged model."
     )
     dataset: Annotated[list[str], Cli(metavar="DATASET", call_type=str | Path | list[str | Path])] = Field(
         [],

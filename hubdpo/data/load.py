@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -9,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from hubdpo.artefacts.folders.kinds import read_dataset_folder
 from hubdpo.artefacts.folders.walk import files_below
+from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.artefacts.manifests.manifest import CARD_FILE, PREPARE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import DatasetRef
 from hubdpo.cards.model.card import citation_of
 from hubdpo.config.takes import plain
+from hubdpo.data.pairs.extras import example_of, whole
 from hubdpo.data.raw.raw_file import ENDINGS
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.open import open_snapshot
@@ -53,6 +58,14 @@ class Split:
                         return
                     yield batch.slice(0, left).to_pylist()
                     left -= batch.num_rows
+
+    def hashes(self, limit: int | None = None) -> Iterator[bytes]:
+        """Yield a hash of each pair, as its messages say: datasets have two types of columns for them."""
+        for batch in self.batches(COLUMNS, limit):
+            for row in batch:
+                example = example_of(row)
+                messages = [list(map(whole, side)) for side in (example.prompt, example.chosen, example.rejected)]
+                yield hashlib.sha256(orjson.dumps(messages, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 @plain

@@ -33,7 +33,7 @@ from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import EvaluateConfig
 from hubdpo.config.flags import flags
 from hubdpo.config.takes import takes
-from hubdpo.errors import TrainingError
+from hubdpo.errors import ConfigError, TrainingError
 from hubdpo.evaluation.beside import Beside, judged_by, look_beside
 from hubdpo.evaluation.earlier import with_earlier
 from hubdpo.evaluation.held_out import HeldOut, look_at, read
@@ -88,9 +88,22 @@ def evaluate_into_folder(config: EvaluateConfig) -> Evaluated:
     with alone_in(folder) if (folder / RUN_FILE).is_file() else nullcontext():
         subject = find_subject(config)
         output = subject.output_dir(config)
+        _check_output(output, subject)
         with alone_in(output) if output != folder else nullcontext():
             report = _evaluate(config, subject, output)
     return Evaluated(report, output, subject.is_run_folder and output == folder)
+
+
+def _check_output(output: Path, subject: Subject) -> None:
+    """Raise ConfigError for an output that is a file, or has the evaluation of another model."""
+    hint = "give another folder with `--output-dir`"
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"`{output}` is a file, and the results need a folder", hint=hint)
+    if output == subject.folder or not (output / EVAL_FILE).exists():
+        return
+    model = EvalReport.read(output / EVAL_FILE).model
+    if model is not None and model.sha256 != subject.ref.sha256:
+        raise ConfigError(f"`{output}` has the evaluation of another model, {model.place}", hint=hint)
 
 
 def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalReport:
@@ -108,7 +121,8 @@ def _evaluate(config: EvaluateConfig, subject: Subject, output: Path) -> EvalRep
     tokenizer = read_tokenizer(tokenizer_folder, subject.template_kwargs)
     tasks = find_tasks(config.lm_eval)
     pairs = sum(len(held_out.test.rows) for held_out in sets)
-    console.info(f"{console.counted(pairs, 'held-out pair')}, {base.ref.name} on {device}")
+    noun = "held-out pair" if all(held_out.dataset.is_held_out for held_out in sets) else "pair"
+    console.info(f"{console.counted(pairs, noun)}, {base.ref.name} on {device}")
 
     # 3. the original weights first: answers and benchmarks are those of the weights that other programs load
     scores, scored = Kept(output / EVALUATION_FOLDER / SCORES_FILE, SCORES), dict[Weights, list[Scored]]()

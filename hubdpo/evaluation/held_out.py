@@ -11,7 +11,7 @@ from hubdpo.config import EvaluateConfig
 from hubdpo.data.encoded.encoded import EncodedSplit, encoded
 from hubdpo.data.encoded.encoding import Encoding
 from hubdpo.data.load import Split, look_at_dataset, open_dataset
-from hubdpo.errors import ArtefactError
+from hubdpo.errors import ArtefactError, ConfigError, HubError
 from hubdpo.evaluation.subject import Subject
 
 MAX_LENGTH = 1024
@@ -36,8 +36,8 @@ class HeldOut(NamedTuple):
 def look_at(name: str, subject: Subject) -> Found:
     """Find a dataset and the split of it that was held out, without reading it.
 
-    A dataset with a train split alone is scored too, if it is not the one of the training. Raise ArtefactError when
-    nothing of it was held out.
+    A dataset with a train split alone is scored too, if it is not the one of the training. Raise ArtefactError for that
+    one.
     """
     manifest, pinned = look_at_dataset(name, trains=False)
     if manifest.splits.get("test"):
@@ -47,9 +47,7 @@ def look_at(name: str, subject: Subject) -> Found:
     trained_on = data.fingerprint if data is not None else None
     if not manifest.splits.get("train") or manifest.fingerprint == trained_on:
         raise ArtefactError("the dataset has no test split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
-    console.info(
-        f"{name} has no test split; its train split is scored, which the training of another dataset did not see"
-    )
+    console.info(f"{name} has no test split; its train split is scored")
     return Found(pinned, "train")
 
 
@@ -61,13 +59,59 @@ def read(config: EvaluateConfig, subject: Subject, tokenizer: Path, found: list[
     encoding = Encoding.of(
         tokenizer, template=None, template_kwargs=subject.template_kwargs, max_length=limit, prompt_budget=budget
     )
-    sets = []
+    source = subject.run or subject.merge
+    data, sets = source.dataset if source is not None else None, []
     for name, part in found:
         splits, ref = open_dataset(name, trains=False)
+        is_own = data is not None and ref.fingerprint == data.fingerprint
         dataset = EvaluatedDataset(
-            name=ref.name, repo_id=ref.repo_id, revision=ref.revision, fingerprint=ref.fingerprint, split=part
-        )
+            name=ref.name, repo_id=ref.repo_id, revision=ref.revision, fingerprint=ref.fingerprint, split=part,
+            in_train=0 if is_own and part == "test" else None,
+        )  # fmt: skip
         if splits[part].pairs > config.max_pairs:
             console.info(f"the first {config.max_pairs:,} of {splits[part].pairs:,} pairs of {ref.name} are scored")
         sets.append(HeldOut(dataset, splits[part], encoded(splits[part], encoding, limit=config.max_pairs)))
-    return sets
+    return _with_seen(config, subject, sets)
+
+
+def _with_seen(config: EvaluateConfig, subject: Subject, sets: list[HeldOut]) -> list[HeldOut]:
+    """Count the pairs of each dataset that the training data have as well, where those can be had, and tell of them."""
+    others = [held_out for held_out in sets if held_out.dataset.in_train is None]
+    if not others:
+        return sets
+    train = _train_split(subject)
+    if train is None:
+        names = console.listed([f"`{held_out.dataset.name}`" for held_out in others])
+        console.warn(f"it is not known whether the training saw the pairs of {names}")
+        return sets
+    pairs = {held_out.dataset.fingerprint: set(held_out.split.hashes(config.max_pairs)) for held_out in others}
+    seen: dict[str, set[bytes]] = {fingerprint: set() for fingerprint in pairs}
+    for pair in train.hashes():
+        for fingerprint, of in pairs.items():
+            if pair in of:
+                seen[fingerprint].add(pair)
+    found = []
+    for held_out in sets:
+        data, count = held_out.dataset, len(seen.get(held_out.dataset.fingerprint, ()))
+        if data.in_train is None:
+            data = data.model_copy(update={"in_train": count})
+        if count:
+            console.warn(
+                f"{console.counted(count, 'pair')} of `{data.name}` were in the training data, so what is measured on "
+                "them is not held out"
+            )
+        found.append(held_out._replace(dataset=data))
+    return found
+
+
+def _train_split(subject: Subject) -> Split | None:
+    """Return the train split of the training data, None where they are not known or cannot be had any more."""
+    source = subject.run or subject.merge
+    data = source.dataset if source is not None else None
+    if data is None or subject.trained_on is None:
+        return None
+    try:
+        splits, ref = open_dataset(subject.trained_on)
+    except (ArtefactError, ConfigError, HubError):
+        return None
+    return splits["train"] if ref.fingerprint == data.fingerprint else None

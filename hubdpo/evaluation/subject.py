@@ -18,7 +18,7 @@ from hubdpo.artefacts.folders.model_files import (
 )
 from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.formats.bounded import JsonObject, shortened
-from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE, fingerprint
+from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE, fingerprint, sha256_file
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
 from hubdpo.config import EvaluateConfig
@@ -78,24 +78,36 @@ class Subject:
         """Return the folder for the results: that of the option, the run folder, or one named after the model."""
         if config.output_dir is not None:
             return config.output_dir
-        return self.folder if self.is_run_folder else Path(f"evaluation-{self.ref.name.rpartition('/')[2]}")
+        if self.is_run_folder:
+            return self.folder
+        version = self.ref.version or (self.ref.revision or "")[:12]
+        return Path("-".join(filter(None, ["evaluation", self.ref.name.replace("/", "-"), version])))
 
     def datasets(self, config: EvaluateConfig) -> list[str]:
         """Return the datasets to evaluate on. Raise ConfigError where none is given and none is known."""
         if config.dataset:
-            return list(dict.fromkeys(config.dataset))
-        source = self.run or self.merge
-        data = source.dataset if source is not None else None
-        if data is not None and data.repo_id:
-            return [f"{data.repo_id}@{data.revision}"]
-        if self.is_run_folder and (local := remembered_folder(self.folder, "dataset")) is not None:
-            return [str(local)]
+            # a folder counts once, however it is spelled
+            places = {Path(name).resolve() if Path(name).is_dir() else name: name for name in config.dataset}
+            return list(places.values())
+        if (known := self.trained_on) is not None:
+            return [known]
+        data = self.run.dataset if self.run is not None else None
         if self.is_run_folder and data is not None:
             raise ConfigError(f"the dataset folder `{data.name}` is gone", hint="give it with `--dataset DIR`")
         raise ConfigError(
             f"`{config.model}` does not say where the pairs are that were held out",
             hint="add `--dataset DIR`, or `--dataset USER/NAME`",
         )
+
+    @property
+    def trained_on(self) -> str | None:
+        """What to open for the data of the training: a repo at its commit, or a folder of this machine."""
+        source = self.run or self.merge
+        data = source.dataset if source is not None else None
+        if data is not None and data.repo_id:
+            return f"{data.repo_id}@{data.revision}"
+        local = remembered_folder(self.folder, "dataset") if self.is_run_folder else None
+        return str(local) if local is not None else None
 
     def in_4bit(self, config: EvaluateConfig) -> bool:
         """Return whether the training had the base in NF4, by its run, else by the option.
@@ -123,11 +135,11 @@ def find_subject(config: EvaluateConfig) -> Subject:
         folder = files.fetch(ADAPTER_PATTERNS)
         run = read_run(folder, but=EVALUATED_FILES) if is_local else read_run(folder, but=NOT_LOADED, hint=AGAIN)
         check_adapter_files(folder)
-        return Subject(_ref(files), folder, is_local, run=run)
+        return Subject(_ref(files, folder), folder, is_local, run=run)
     if ADAPTER_CONFIG in files.files:
         folder = files.fetch(ADAPTER_PATTERNS)
         check_adapter_files(folder)
-        return Subject(_ref(files), folder, is_local)
+        return Subject(_ref(files, folder), folder, is_local)
     if CONFIG not in files.files:
         raise ArtefactError(
             f"`{config.model}` holds neither an adapter nor a model: it has no {ADAPTER_CONFIG} and no {CONFIG}",
@@ -135,17 +147,17 @@ def find_subject(config: EvaluateConfig) -> Subject:
         )
     if MERGE_FILE not in files.files and config.model_name_or_path is None:
         raise ConfigError(f"`{config.model}` is a whole model, and names no base to compare with", hint=GIVE_BASE)
-    return Subject(_ref(files), files.fetch(BASE_PATTERNS), is_local, merge=files.merge, is_whole=True)
+    folder = files.fetch(BASE_PATTERNS)
+    return Subject(_ref(files, folder), folder, is_local, merge=files.merge, is_whole=True)
 
 
-def _ref(files: Snapshot) -> AdapterRef:
-    weights = ADAPTER_WEIGHTS if ADAPTER_WEIGHTS in files.files else CONFIG
+def _ref(files: Snapshot, folder: Path) -> AdapterRef:
     name = files.name if files.commit else Path(files.name).resolve().name
-    path = files.path(weights) or files.fetch([weights]) / weights
+    is_adapter = (folder / ADAPTER_WEIGHTS).is_file()
     return AdapterRef(
         name=name, repo_id=name if files.commit else None, revision=files.commit,
         version=files.revision if parse_tag(files.revision or "") else None,
-        sha256=FolderSnapshot(path.parent).digest(weights),
+        sha256=sha256_file(folder / ADAPTER_WEIGHTS) if is_adapter else content_key(folder, WHOLE),
     )  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def test_names_of_a_judge_cannot_change_the_card() -> None:
 def test_quotes_stand_in_the_card_where_the_report_has_them(outcome: Any) -> None:
     quote = Quote(prompt="[user]\nTell me ``` something", base="", adapter="# Sure", outcome=outcome)
     text = adapter_card(evaluation=report(quoted=Quoted(of=32, seed=0, weights="bfloat16", quotes=[quote])))
-    assert "1 of the 32 held-out prompts that both models answered, drawn by chance" in text
+    assert "1 of the 32 prompts that both models answered, drawn by chance" in text
     assert "````text\n[user]\nTell me ``` something\n\n[base] (empty answer)\n\n[adapter] # Sure" in text
     assert ("[judge] the adapter's answer is better" in text) == (outcome is not None)
     assert not findings_in(text)

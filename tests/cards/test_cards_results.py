@@ -61,15 +61,20 @@ def test_differences_have_their_intervals() -> None:
 
 
 def test_further_datasets_are_rows_of_a_table_and_of_the_model_index() -> None:
-    code = EvaluatedDataset(name="acme/code", repo_id="acme/code", revision=SHA, fingerprint="e" * 64, split="train")
-    mine = EvaluatedDataset(name="my | pairs", fingerprint="d" * 64)
+    code = EvaluatedDataset(
+        name="acme/code", repo_id="acme/code", revision=SHA, fingerprint="e" * 64, split="train", in_train=0
+    )
+    mine = EvaluatedDataset(name="my | pairs", fingerprint="d" * 64, in_train=3)
     further = [
         FurtherDataset(dataset=code, as_trained=ranking(55, weights="NF4"), original=ranking(57)),
         FurtherDataset(dataset=mine, as_trained=ranking(40)),
     ]
     card = adapter_card(evaluation=report(further=further))
     rows = re.findall(r"^\| `.*(?:NF4|bfloat16) \|.*$", card, re.MULTILINE)
-    assert [row.split(" | ")[0] for row in rows] == [f"| `acme/code` at `{SHA}`"] * 2 + ["| `my pairs`"]
+    assert [row.split(" | ")[0] for row in rows] == [
+        *[f"| `acme/code` at `{SHA}`, split `train`"] * 2,
+        "| `my pairs`, split `test`, 3 of which were in the training data",
+    ]
     assert not findings_in(card)
     results = ModelCard(card).data.eval_results
     assert [(each.dataset_name, each.dataset_split) for each in results] == [

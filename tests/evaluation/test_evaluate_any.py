@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from huggingface_hub import HfApi
@@ -85,7 +86,7 @@ def test_a_release_is_evaluated_where_it_is(
     monkeypatch.chdir(tmp_path)
     found = evaluate(f"{repo_id}@v1.0.0", dataset=dataset_dir, **FAST)
     same_ranking(found, report)
-    assert EvalReport.read(tmp_path / f"evaluation-{repo_id.partition('/')[2]}" / "eval.json") == found
+    assert EvalReport.read(tmp_path / f"evaluation-{repo_id.replace('/', '-')}-v1.0.0" / "eval.json") == found
 
 
 def test_an_adapter_of_another_tool_is_measured_as_that_of_the_run(
@@ -333,4 +334,63 @@ def test_the_terminal_shows_every_dataset_state_and_adapter(
     lines = [line.split() for line in done.output.splitlines()]
     shown = [(line[0], "NF4," in line[1:4]) for line in lines if line and line[0] in ("prepared", "turned")]
     # of base and adapter, then of the other adapter and the adapter
-    assert shown == [("prepared", True), ("prepared", False), ("turned", True), ("turned", False)] * 2
+    assert shown == [("prepared", False), ("prepared", True), ("turned", False), ("turned", True)] * 2
+
+
+def retrained_data(dataset_dir: Path, folder: Path) -> Path:
+    """The pairs that the run was trained on, prepared once more, with one that it never saw."""
+    rows = pq.read_table(next((dataset_dir / "data").glob("train-*.parquet"))).to_pylist()
+    rows = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in rows[:7]]
+    rows.append({"prompt": "Is this one new?", "chosen": "It is.", "rejected": "No."})
+    prepare(rows, folder, test_size=0)
+    return folder
+
+
+def test_pairs_that_the_training_saw_are_counted_and_not_called_held_out(
+    run_dir: Path, dataset_dir: Path, repo_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    data = retrained_data(dataset_dir, tmp_path / "again")
+    found = evaluate(run, dataset=data, base_weights="original", max_answers=0)
+    assert found.dataset is not None
+    assert (found.dataset.in_train, found.dataset.is_held_out, found.pairs) == (7, False, 8)
+    assert "7 pairs of `again` were in the training data" in " ".join(capsys.readouterr().err.split())
+    push(folder=run, repo=repo_id, version="1.0.0")
+    card = " ".join((run / "README.md").read_text().split())
+    assert "of 8 pairs of `again`, 7 of which were in the training data" in card
+    assert "held-out pairs" not in card.partition("## Files")[0]
+    assert "Preference ranking (held out)" not in card
+
+
+def test_what_the_training_saw_may_not_be_known(
+    foreign: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = evaluate(foreign, dataset=dataset_dir, base_weights="original", output_dir=tmp_path / "out", **FAST)
+    assert found.dataset is not None
+    assert (found.dataset.in_train, found.dataset.is_held_out) == (None, False)
+    assert "not known whether the training saw the pairs of `prepared`" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_test_split_of_the_training_data_is_held_out(run_dir: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    found = evaluate(
+        run_dir, dataset=[dataset_dir, f"{dataset_dir}/"], base_weights="original", output_dir=tmp_path / "out", **FAST
+    )
+    assert found.dataset is not None
+    assert (found.dataset.in_train, found.dataset.is_held_out) == (0, True)
+    assert found.further == []  # the same folder twice
+
+
+def test_the_evaluation_of_another_model_is_not_overwritten(
+    foreign: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = {"dataset": dataset_dir, "base_weights": "original", **FAST}
+    first = evaluate(foreign, **options)
+    weights = load_file(foreign / "adapter_model.safetensors")
+    save_file({name: -weight for name, weight in weights.items()}, foreign / "adapter_model.safetensors")
+    with pytest.raises(ConfigError, match="`evaluation-foreign` has the evaluation of another model"):
+        evaluate(foreign, **options)
+    assert EvalReport.read(tmp_path / "evaluation-foreign" / "eval.json") == first
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file"):
+        evaluate(foreign, output_dir=tmp_path / "file", **options)

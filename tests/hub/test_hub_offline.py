@@ -24,7 +24,7 @@ from hubdpo.hub.open import find_types, open_snapshot
 from hubdpo.hub.reference import RepoRef
 from hubdpo.loopback.faults import Fault, Faults, Kind
 from hubdpo.model.bases.find import find_base
-from hubdpo.model.merge import merge as merging
+from hubdpo.model.merge import sources as merging
 from hubdpo.release.diff.diff import diff
 from hubdpo.release.inspect import inspect
 
@@ -77,9 +77,9 @@ USES: dict[str, Callable[[dict[str, str], str, Path], object]] = {
         file.name for file in find_sources([f"hf://datasets/{names['data']}@{TAG}/data"], str(out))
     ],
     "base of train": lambda names, base, out: find_base(base).ref,
-    "merge": lambda names, base, out: merging._find(
+    "merge": lambda names, base, out: merging.find_sources(
         MergeConfig.build({"adapter": f"{names['adapter']}@{TAG}", "output_dir": str(out / "merged")})
-    ).ref,
+    )[0].ref,
     "diff": lambda names, base, out: diff(f"{names['data']}@{TAG}", names["data"]).summary,
 }  # fmt: skip
 

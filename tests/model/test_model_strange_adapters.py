@@ -16,7 +16,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.config import MergeConfig
 from hubdpo.errors import ArtefactError, ConfigError, HubError, NoSuchRevision
 from hubdpo.model.adapters import load
-from hubdpo.model.merge import merge as merging
+from hubdpo.model.merge.sources import find_sources
 from tests.release.made import record_files
 
 
@@ -64,7 +64,7 @@ def test_a_release_does_not_choose_a_base_on_this_machine(
 
     monkeypatch.setattr(load, "load_on_base", take)
     hubdpo.load_adapter(repo)
-    source = merging._find(MergeConfig.build({"adapter": repo, "output_dir": str(tmp_path / "merged")}))
+    (source,) = find_sources(MergeConfig.build({"adapter": repo, "output_dir": str(tmp_path / "merged")}))
     assert tmp_path / "mine" not in [*used, source.base]
     assert len(used) == 1
 

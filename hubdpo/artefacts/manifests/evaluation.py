@@ -121,6 +121,14 @@ class EvaluatedDataset(Part):
     revision: str | None = None
     fingerprint: str
     split: str = "test"
+    in_train: Count | None = None
+    """Its pairs that the training data have as well, none of the test split of these data; None where it is not known
+    what the training data are."""
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether the training is known to have seen none of its pairs."""
+        return self.in_train == 0
 
 
 class FurtherDataset(Part):

@@ -19,7 +19,7 @@ class Rubric(Part):
     """The criteria that the judge was given; `version` is None for a file of the user's own that names none."""
 
     name: str
-    version: int | None = None
+    version: Count | None = None
     sha256: Sha256
 
 

@@ -59,12 +59,12 @@ def beside_sentences(health: Health) -> list[str]:
         nats = _around(far.interval or far.value, ".4f")
         sentences.append(
             f"The KL divergence of the adapter from the base is {nats} nats a token, "
-            f"over {counted(far.tokens, 'token')} of the answers of {counted(far.pairs, 'held-out pair')}."
+            f"over {counted(far.tokens, 'token')} of the answers of {counted(far.pairs, 'pair')}."
         )
     if answers is None:
         return sentences
     sentences.append(
-        f"Both answered {counted(answers.prompts, 'held-out prompt')} {_drawn(answers.drawing)}; to {answers.equal:,} "
+        f"Both answered {counted(answers.prompts, 'prompt')} {_drawn(answers.drawing)}; to {answers.equal:,} "
         "of them they gave the same answer."
     )
     if answers.not_asked:

@@ -22,7 +22,15 @@ from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods_o
 from hubdpo.cards.model.judged import judge_words, judged_rows, judged_sentences, quoted_samples
 from hubdpo.cards.model.programs import MLX, TRANSFORMERS_SERVE, programs
 from hubdpo.cards.model.proofs import read_file, read_proofs
-from hubdpo.cards.model.ranked import further_rows, headline, lacks_original, measured_on, model_index, states
+from hubdpo.cards.model.ranked import (
+    further_rows,
+    headline,
+    lacks_original,
+    measured_on,
+    model_index,
+    pairs_in_words,
+    states,
+)
 from hubdpo.cards.model.rounds import adapter_words, data_words, round_rows, with_others
 from hubdpo.cards.model.serving import LLAMA_CPP, Adapter, problems, vllm_rank
 from hubdpo.cards.render import Front, render
@@ -169,7 +177,8 @@ def _results(run: RunManifest, report: EvalReport) -> dict[str, object]:
     first, measured = headline(report)
     said, quoted = report.judged, report.quoted
     return {
-        "headline": first, "headline_on": measured, "states": states(run, report), "further": further_rows(report),
+        "headline": first, "headline_on": measured, "headline_pairs": pairs_in_words(run, report, first),
+        "states": states(run, report), "further": further_rows(report),
         "measured_on": measured_on(run, report), "lacks_original": lacks_original(run, report),
         "judge_words": said and judge_words(said), "judged_rows": judged_rows(said) if said else [],
         "judged_sentences": judged_sentences(said) if said else [], "quotes": quoted_samples(quoted) if quoted else [],

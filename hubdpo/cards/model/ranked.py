@@ -14,7 +14,6 @@ from hubdpo.console import counted
 
 NF4 = "NF4"
 """How the words for a quantised base begin."""
-TASK = {"type": "text-generation", "name": "Preference ranking (held out)"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ HEADINGS = ("dataset", "pairs", "base in", "base", "adapter", "difference", "p")
 def further_rows(report: EvalReport) -> list[Row]:
     """Return the cells under HEADINGS for each further dataset and state of the base."""
     return [
-        row for each in report.further for row in ranking_rows(_place(each.dataset), each.as_trained, each.original)
+        row for each in report.further for row in ranking_rows(_further(each.dataset), each.original, each.as_trained)
     ]
 
 
@@ -94,10 +93,33 @@ def other_rows(name: str, *rankings: Ranking | None) -> list[Row]:
 def measured_on(run: RunManifest, report: EvalReport) -> str:
     """Say which pairs were scored."""
     data, pairs = report.dataset, counted(report.pairs, "pair")
-    trained_on = run.dataset.fingerprint if run.dataset is not None else None
-    if data is None or data.fingerprint == trained_on:
+    if data is None or _is_of_training(run, data):
         return f"the {pairs} of the held-out split `{report.split}`, which shares no prompt with the training split"
-    return f"{pairs} of the split `{report.split}` of {_place(data)}"
+    return f"{pairs} of the split `{report.split}` of {_place(data)}{_seen(data)}"
+
+
+def pairs_in_words(run: RunManifest, report: EvalReport, ranking: Ranking) -> str:
+    """Name the pairs of the results that a card begins with, and their data if those are not of the training."""
+    data = report.dataset
+    if data is None or _is_of_training(run, data):
+        return counted(ranking.pairs, "held-out pair")
+    return f"{counted(ranking.pairs, 'held-out pair' if data.is_held_out else 'pair')} of {_place(data)}{_seen(data)}"
+
+
+def _is_of_training(run: RunManifest, data: EvaluatedDataset) -> bool:
+    """Tell whether the pairs are those that the training held out of its own data."""
+    return run.dataset is not None and data.fingerprint == run.dataset.fingerprint
+
+
+def _seen(data: EvaluatedDataset) -> str:
+    """Say how many of the pairs the training saw."""
+    if data.in_train is None:
+        return ", of which it is not known whether the training saw them"
+    return f", {data.in_train:,} of which were in the training data" if data.in_train else ""
+
+
+def _further(data: EvaluatedDataset) -> str:
+    return f"{_place(data)}, split `{data.split}`{_seen(data)}"
 
 
 def model_index(run: RunManifest, report: EvalReport) -> list[Front]:
@@ -122,8 +144,10 @@ def _result(run: RunManifest, data: EvaluatedDataset, ranking: Ranking, original
         metrics.append(("DPO implicit-reward accuracy", ranking.reward_accuracy))
     if original is not None:
         metrics.append((f"{metrics[0][0]}, base not quantised", original.adapter_accuracy))
+    is_held_out = data.is_held_out or not data.fingerprint or _is_of_training(run, data)
     shown = [{"type": "accuracy", "name": name, "value": round(value.value, 4)} for name, value in metrics]
-    return {"task": dict(TASK), "dataset": dataset, "metrics": shown}
+    task = {"type": "text-generation", "name": f"Preference ranking{' (held out)' * is_held_out}"}
+    return {"task": task, "dataset": dataset, "metrics": shown}
 
 
 def _heading(run: RunManifest, ranking: Ranking) -> str:

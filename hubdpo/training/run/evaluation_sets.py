@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import orjson
 
 from hubdpo import console
-from hubdpo.artefacts.formats.messages import COLUMNS
 from hubdpo.artefacts.manifests.run import DatasetRef, EvaluationSet
 from hubdpo.config import TrainConfig
 from hubdpo.data.encoded.encoded import encoded
 from hubdpo.data.encoded.encoding import Encoding
 from hubdpo.data.encoded.rows import TokenRows
 from hubdpo.data.load import Split, open_dataset
-from hubdpo.data.pairs.extras import example_of, whole
 from hubdpo.data.tokens.tokenize import Account
 from hubdpo.errors import ConfigError
 from hubdpo.training.pair_values import with_values
@@ -42,7 +35,7 @@ def load_sets(
     """
     sets = {name: _load(config, name, place, encoding) for name, place in config.evaluation_sets.items()}
     if sets:
-        for pair in _pairs(train):
+        for pair in train.hashes():
             for each in sets.values():
                 if pair in each.pairs:
                     each.in_train.add(pair)
@@ -70,16 +63,4 @@ def _load(config: TrainConfig, name: str, place: str, encoding: Encoding) -> _Se
     rows, account = with_values(found.rows, split, config, f"{name} {split.name}"), found.account
     if not len(rows):
         raise ConfigError(f"no pair of `{place}` is left: {'; '.join(account.dropped())}", hint=account.hint())
-    return _Set(ref, split, frozenset(_pairs(split, config.max_eval_pairs)), rows, account)
-
-
-def _pairs(split: Split, limit: int | None = None) -> Iterator[bytes]:
-    """Yield a hash of each pair, as its messages say: datasets have two types of columns for them."""
-    for batch in split.batches(COLUMNS, limit):
-        yield from map(_hash, batch)
-
-
-def _hash(row: Mapping[str, Any]) -> bytes:
-    example = example_of(row)
-    messages = [list(map(whole, side)) for side in (example.prompt, example.chosen, example.rejected)]
-    return hashlib.sha256(orjson.dumps(messages, option=orjson.OPT_SORT_KEYS)).digest()
+    return _Set(ref, split, frozenset(split.hashes(config.max_eval_pairs)), rows, account)
