@@ -137,3 +137,11 @@ def test_random_numbers_are_of_answers_that_are_drawn() -> None:
     greedy = answers(drawing=Drawing(max_new_tokens=256, do_sample=False))
     card = plain(adapter_card(evaluation=report(health=health(answers=greedy))))
     assert "greedily, as the base's generation config says; to 3" in card and "random numbers" not in card
+
+
+def test_a_judge_of_answers_that_were_cut_is_qualified() -> None:
+    words = "0.0 % of the base model's answers and 18.8 % of the adapter's were cut at 256 tokens"
+    assert words in plain(adapter_card(evaluation=report(health=health(), judged=judged())))
+    ended = answers(unended=Holds.of([False] * 32, [False] * 32))
+    card = plain(adapter_card(evaluation=report(health=health(answers=ended), judged=judged())))
+    assert "were cut at" not in card

@@ -126,7 +126,7 @@ def test_a_whole_model_becomes_a_file_of_the_type_asked_for(
         ("raise NotImplementedError('BPE pre-tokenizer was not recognized - update it')", "pre-tokenizer was not"),
         ("raise ModuleNotFoundError(\"No module named 'sentencepiece'\")", "the Python package `sentencepiece`"),
         ("file.write_bytes(file.read_bytes()[:-1])", "cannot be used: it is truncated"),
-        ("file.unlink()", "cannot be used"),
+        ("file.unlink()", "the converter wrote no file"),
         (
             "data = file.read_bytes(); file.write_bytes(data.replace(b'adapter', b'another', 1))",
             "is of type another, the weights ask for adapter",

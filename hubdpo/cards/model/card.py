@@ -176,12 +176,14 @@ def _results(run: RunManifest, report: EvalReport) -> dict[str, object]:
     """Return the values of the template that tell how the models rank pairs."""
     first, measured = headline(report)
     said, quoted = report.judged, report.quoted
+    answers = report.health.answers if report.health is not None else None
     return {
         "headline": first, "headline_on": measured, "headline_pairs": pairs_in_words(run, report, first),
         "states": states(run, report), "further": further_rows(report),
         "measured_on": measured_on(run, report), "lacks_original": lacks_original(run, report),
         "judge_words": said and judge_words(said), "judged_rows": judged_rows(said) if said else [],
-        "judged_sentences": judged_sentences(said) if said else [], "quotes": quoted_samples(quoted) if quoted else [],
+        "judged_sentences": judged_sentences(said, answers) if said else [],
+        "quotes": quoted_samples(quoted) if quoted else [],
         **beside_values(report),
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hubdpo.artefacts.manifests.health import AnswerHealth
 from hubdpo.artefacts.manifests.judged import Judged, Rate
 from hubdpo.artefacts.manifests.quoted import Quote, Quoted
 from hubdpo.cards.fences import fence, one_line, wrapped
@@ -56,8 +57,11 @@ def judged_rows(report: Judged) -> list[Row]:
     ]
 
 
-def judged_sentences(report: Judged) -> list[str]:
-    """Say whether the difference is significant, what was left out, and what the judge cost."""
+def judged_sentences(report: Judged, answers: AnswerHealth | None = None) -> list[str]:
+    """Say whether the difference is significant, what was left out, and what the judge cost.
+
+    `answers` tells how many of the judged answers were cut.
+    """
     sentences = []
     if report.sign_test_p is not None:
         sentence = f"Sign test on the prompts that are not tied: p = {probability(report.sign_test_p)}."
@@ -65,6 +69,12 @@ def judged_sentences(report: Judged) -> list[str]:
         sentences.append(sentence + ("" if is_sure else f" That is not significant at the {CHANCE:.0%} level."))
     if report.length_controlled is None and report.win_rate is not None:
         sentences.append("The lengths of these answers do not tell what the rate would be at equal length.")
+    if answers is not None and max(answers.unended.base.value, answers.unended.adapter.value) > 0:
+        sentences.append(
+            f"{percent(answers.unended.base.value)} of the base model's answers and "
+            f"{percent(answers.unended.adapter.value)} of the adapter's were cut at {answers.drawing.max_new_tokens:,} "
+            "tokens, before they ended."
+        )
     left_out = [
         f"{counted(number, 'prompt')} {why}"
         for number, why in (

@@ -194,6 +194,8 @@ def _scratch(output: Path) -> Iterator[tuple[Path, Path]]:
 def _read(made: Path) -> Header:
     try:
         return read_gguf(made)
+    except FileNotFoundError:
+        raise ArtefactError("the converter wrote no file", hint="use a newer llama.cpp") from None
     except (OSError, ValueError) as problem:
         raise ArtefactError(f"the converter's file cannot be used: {problem}", hint="use a newer llama.cpp") from None
 
