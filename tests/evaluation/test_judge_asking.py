@@ -23,25 +23,16 @@ from hubdpo.artefacts.manifests.answered import Answered, Said
 from hubdpo.artefacts.manifests.judged import Judged
 from hubdpo.config import EvaluateConfig
 from hubdpo.errors import ConfigError, JudgeError
-from hubdpo.evaluation.judge import server as judge_server
 from hubdpo.evaluation.judge.ask import VERDICTS
 from hubdpo.evaluation.judge.judged import judged, open_panel
 from hubdpo.evaluation.judge.server import Judge
 from hubdpo.evaluation.kept import Kept
-from hubdpo.hub import retry
 from tests.evaluation.judge_server import JudgeServer, Seen, first, longer, serving
 
 KEY = "sk-this-is-no-real-key-0123456789abcdef"
 
 
-@pytest.fixture(autouse=True)
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, in seconds; none of them takes any time. No key is set."""
-    made: list[float] = []
-    monkeypatch.setattr(retry, "pause", made.append)
-    for name in judge_server.KEYS:
-        monkeypatch.delenv(name, raising=False)
-    return made
+pytestmark = pytest.mark.usefixtures("pauses")
 
 
 def answers(*texts: str) -> list[Said]:

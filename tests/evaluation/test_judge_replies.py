@@ -8,24 +8,14 @@ import pytest
 
 from hubdpo.config import EvaluateConfig
 from hubdpo.errors import ConfigError, JudgeError
-from hubdpo.evaluation.judge import server as judge_server
 from hubdpo.evaluation.judge.ask import VERDICTS
 from hubdpo.evaluation.judge.hosts import is_private
 from hubdpo.evaluation.judge.judged import judged, open_panel
 from hubdpo.evaluation.kept import Kept
-from hubdpo.hub import retry
 from tests.evaluation.judge_server import longer, serving
 from tests.evaluation.test_judge_asking import KEY, answers, judge_by, pairs_of
 
-
-@pytest.fixture(autouse=True)
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, in seconds; none of them takes any time. No key is set."""
-    made: list[float] = []
-    monkeypatch.setattr(retry, "pause", made.append)
-    for name in judge_server.KEYS:
-        monkeypatch.delenv(name, raising=False)
-    return made
+pytestmark = pytest.mark.usefixtures("pauses")
 
 
 def test_a_server_that_quotes_the_key_does_not_get_it_into_files_or_messages(
