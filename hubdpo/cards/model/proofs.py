@@ -35,12 +35,11 @@ class Proof:
 
     @property
     def words(self) -> str:
-        near = (
-            "" if self.largest_difference is None
-            else f", log-probabilities within {self.largest_difference:.1g} nats"
-        )  # fmt: skip
+        near = f", log-probabilities within {self.largest_difference:.1g} nats" if self.largest_difference else ""
+        if self.largest_difference == 0:
+            near = ", and so are the log-probabilities"
         parted = "" if self.lead is None else f"; they part where its two best are {self.lead:.1g} nats apart"
-        return f"{self.version}: {self.equal} of {self.tokens} greedy tokens are PEFT's{parted}{near}"
+        return f"{self.version}: {self.equal} of {self.tokens} greedy tokens are as with PEFT{parted}{near}"
 
 
 @functools.cache
