@@ -8,7 +8,8 @@ complete.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,15 +31,17 @@ from hubdpo.cards.model.plots import write_plots
 from hubdpo.config import AdoptConfig
 from hubdpo.config.base import Values
 from hubdpo.config.chat_template import recorded
+from hubdpo.config.flags import quoted
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import takes
 from hubdpo.data.load import reference_to
 from hubdpo.data.tokens.encoder import ChatEncoder
-from hubdpo.errors import ConfigError, DataError, UnsupportedBase
+from hubdpo.errors import ConfigError, DataError, HubdpoError, UnsupportedBase
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Shapes, Snapshot
+from hubdpo.model.adapters.check import check_on_base
 from hubdpo.model.adapters.config import canonical_adapter_config
-from hubdpo.model.adapters.fit import check_shapes
+from hubdpo.model.adapters.fit import check_shapes, modules_in
 from hubdpo.model.adapters.load import attach_adapter
 from hubdpo.model.bases.files import weight_shapes
 from hubdpo.model.bases.find import copy_base_files, find_base
@@ -84,7 +87,7 @@ def adopt(config: AdoptConfig) -> RunManifest:
         return ready
 
     # 2. record how it answers on its base, and write the folder
-    with workspace(str(config.output_dir), last=RUN_FILE) as space:
+    with workspace(str(config.output_dir), last=RUN_FILE) as space, _errors_name(config.adapter, str(space.new)):
         manifest = _adopted(config, found, facts, options, base, looked, dataset, Path(space.new))
         places = {"adapter": config.adapter, "model_name_or_path": base, "dataset": place}
         write_places(Path(space.new), {name: value for name, value in places.items() if value is not None})
@@ -115,7 +118,8 @@ def _adopted(
         hubdpo_version=__version__, status="complete", config=options, dataset=dataset, base=base.ref,
         adopted=Adopted(
             source=found.ref, tool=facts.tool, tool_version=facts.tool_version, method=facts.method,
-            named_base=facts.named_base, named_data=facts.datasets, own_tokenizer=looked.tokenizer.own,
+            named_base=facts.named_base, named_revision=facts.named_revision, named_data=facts.datasets,
+            own_tokenizer=looked.tokenizer.own,
             license=(licence_of(found.folder)["license"] or "")[:200] or None, read=facts.read,
             left_out=found.left_out(facts.read),
         ),
@@ -126,7 +130,7 @@ def _adopted(
     if manifest.end_of_turn is not None:
         write_stops(new, manifest.end_of_turn)
     known, unknown = known_and_unknown(manifest)
-    console.info(f"known     {', '.join(known)}")
+    console.info(f"known     {'; '.join(known)}")
     console.info(f"unknown   {', '.join(unknown) or 'nothing'}")
 
     device, in_4bit = pick_device(config.device), bool(manifest.in_4bit)
@@ -145,6 +149,18 @@ def _adopted(
     return manifest
 
 
+@contextmanager
+def _errors_name(adapter: str, scratch: str) -> Iterator[None]:
+    """Let errors in the body name the adapter, and not the scratch folder with its copy, which is gone after them."""
+    try:
+        yield
+    except HubdpoError as problem:
+        problem.message = problem.message.replace(scratch, adapter)
+        problem.args = (problem.message,)
+        problem.hint = problem.hint and problem.hint.replace(quoted(scratch), quoted(adapter))
+        raise
+
+
 def _base_of(config: AdoptConfig, found: Found, facts: Facts) -> str:
     """Return the base to take: that of the option, else the one that adapter_config.json names, at its revision.
 
@@ -152,10 +168,10 @@ def _base_of(config: AdoptConfig, found: Found, facts: Facts) -> str:
     """
     settings, name = found.adapter.config, found.ref.name
     named, revision = settings.get("base_model_name_or_path"), settings.get("revision")
-    quoted = shortened(repr(named), 100)
+    called = shortened(repr(named), 100)
     if config.base is not None:
         if config.base.partition("@")[0] != named:
-            console.info(f"base      {config.base}; {ADAPTER_CONFIG} of `{name}` names {quoted}")
+            console.info(f"base      {config.base}; {ADAPTER_CONFIG} of `{name}` names {called}")
         return config.base
     if facts.named_base is not None and not Path(facts.named_base).is_dir():
         at = f"@{revision}" if isinstance(revision, str) and revision else ""
@@ -168,7 +184,7 @@ def _base_of(config: AdoptConfig, found: Found, facts: Facts) -> str:
         console.info(f"base      {named}, which the adapter names")
         return named
     state = "is a path of another machine" if isinstance(named, str) and not is_repo_id(named) else "cannot be had"
-    raise ConfigError(f"`{name}` names the base {quoted}, which {state}", hint=GIVE_BASE)
+    raise ConfigError(f"`{name}` names the base {called}, which {state}", hint=GIVE_BASE)
 
 
 def _look_at(base: str, found: Found) -> _Looked:
@@ -178,6 +194,7 @@ def _look_at(base: str, found: Found) -> _Looked:
         raise UnsupportedBase(f"`{base}` is an adapter, not a base model", hint=GIVE_BASE)
     shapes = weight_shapes(files)
     check_shapes(found.ref.name, found.adapter.shapes, files.name, shapes, hint=GIVE_BASE)
+    check_on_base(found.adapter, modules_in(shapes))
     return _Looked(files, shapes, choose(found.folder, found.ref.name, files, shapes))
 
 

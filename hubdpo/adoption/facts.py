@@ -23,6 +23,7 @@ from hubdpo.config import TrainConfig
 from hubdpo.config.base import Values
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.roles import Role
+from hubdpo.config.schedules import SCHEDULES
 from hubdpo.config.train import TRAINERS
 from hubdpo.config.trainers.table import of_other_trainer, options_told
 from hubdpo.errors import ArtefactError
@@ -31,6 +32,8 @@ FOUR_BITS = "-bnb-4bit"
 """End of the names of bases that are stored in NF4."""
 TOLD_ELSEWHERE = {"chat_template", "init_lora_weights", "eval_dataset", "report_to", "run_name", "project"}
 """Options that config files name and that are not taken from there."""
+OTHER_SCHEDULES = {"greedy", "one_cycle", "rex"}
+"""Schedules of transformers and axolotl that hubdpo does not have."""
 MOST_CONFIGS, LONGEST = 10, 1_000
 """Config files to look at, and characters of an option's value."""
 
@@ -46,6 +49,7 @@ class Facts:
     options: Values = field(default_factory=dict)
     datasets: list[str] = field(default_factory=list)
     named_base: str | None = None
+    named_revision: str | None = None
     steps: int | None = None
     seconds: float | None = None
     log: list[JsonObject] = field(default_factory=list)
@@ -84,7 +88,8 @@ def gather(found: Found) -> Facts:
 
 def _from_adapter_config(facts: Facts, found: Found) -> None:
     config = found.adapter.config
-    alpha, layers = config.get("lora_alpha") or 8, config.get("layers_to_transform")  # PEFT's default, as that of `r`
+    alpha, layers = config.get("lora_alpha"), config.get("layers_to_transform")
+    alpha = 8 if alpha is None else alpha  # PEFT's default, as that of `r`
     facts.options = {
         "lora_r": config.get("r") or 8, "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
         "lora_dropout": config.get("lora_dropout") or 0.0,
@@ -93,6 +98,8 @@ def _from_adapter_config(facts: Facts, found: Found) -> None:
         "use_rslora": bool(config.get("use_rslora")), "use_dora": bool(config.get("use_dora")),
     }  # fmt: skip
     named, mapping = config.get("base_model_name_or_path"), config.get("auto_mapping")
+    if isinstance(revision := config.get("revision"), str) and revision:
+        facts.named_revision = revision[:200]
     if isinstance(named, str) and is_repo_id(named, owner_required=False):
         facts.named_base = named
         if named.endswith(FOUR_BITS):
@@ -149,13 +156,17 @@ def _from_state(facts: Facts, found: Found) -> None:
     state = read_object(found.state_folder / STATE)
     if type(steps := state.get("global_step")) is int and 0 <= steps < 2**53:
         facts.steps = steps
-    history = state.get("log_history")
+    history, endless = state.get("log_history"), 0
     for line in history if isinstance(history, list) else []:
         numbers = (
             {name: value for name, value in line.items() if type(value) in (int, float)} if _has_step(line) else {}
         )
-        facts.log += [{"step": numbers.pop("step"), **numbers}] if numbers else []
-    facts.seconds = facts.last.get("train_runtime")
+        finite = {name: value for name, value in numbers.items() if abs(value) < 2**1023}  # JSON has no others
+        endless += len(numbers) - len(finite)
+        facts.log += [{"step": finite.pop("step"), **finite}] if finite else []
+    if endless:
+        console.warn(f"left out of the log: {console.counted(endless, 'number')} of `{STATE}`, as not finite")
+    facts.seconds = _seconds(facts.last.get("train_runtime"))
     inside = found.state_folder.name + "/" if found.state_folder != found.folder else ""
     facts.read.append(inside + STATE)
 
@@ -168,10 +179,13 @@ def _from_results(facts: Facts, found: Found) -> None:
     for name in RESULTS:
         if name not in found.files.files:
             continue
-        seconds = read_object(found.folder / name).get("train_runtime")
-        if facts.seconds is None and isinstance(seconds, float) and math.isfinite(seconds):
-            facts.seconds = seconds
+        seconds = _seconds(read_object(found.folder / name).get("train_runtime"))
+        facts.seconds = seconds if facts.seconds is None else facts.seconds
         facts.read.append(name)
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and 0 <= value < 2**53 else None
 
 
 def _value(name: str, value: Any) -> Any:
@@ -181,6 +195,8 @@ def _value(name: str, value: Any) -> Any:
         adapter: TypeAdapter[Any] = TypeAdapter(Annotated[of.annotation, *of.metadata])  # type: ignore[arg-type]
         known = adapter.validate_python(value)
     except ValidationError:
+        return None
+    if name == "lr_scheduler_type" and known not in {*SCHEDULES, *OTHER_SCHEDULES}:
         return None
     fits = abs(known) < 2**53 if isinstance(known, (int, float)) else len(str(known)) <= LONGEST  # not of NaN either
     return known if fits else None

@@ -29,6 +29,7 @@ RENAMED = {
     "train_batch_size": "per_device_train_batch_size", "num_devices": "num_processes",
     "num_epochs": "num_train_epochs", "training_steps": "max_steps", "lr_scheduler_warmup_ratio": "warmup_ratio",
 }  # fmt: skip
+ALWAYS_LISTED = {"learning_rate", "train_batch_size", "eval_batch_size", "seed"}
 
 
 class Told(NamedTuple):
@@ -69,12 +70,17 @@ def yaml_object(text: str) -> JsonObject:
 
 
 def _options(body: str) -> Values:
-    """Return the hyperparameters that transformers' Trainer lists. It leaves out a device and a step that are one."""
+    """Return the hyperparameters that transformers' Trainer lists.
+
+    It leaves out devices and steps of accumulation where they are one, and has ALWAYS_LISTED in every list of its own.
+    """
     _, found, after = body.partition(_SETTINGS)
     listed = {match[1]: match[2] for match in _SETTING.finditer(after.partition("\n##")[0])}
     if not found or "learning_rate" not in listed:
         return {}
-    options: Values = {"gradient_accumulation_steps": "1", "num_processes": "1"}
+    options: Values = {}
+    if listed.keys() >= ALWAYS_LISTED:
+        options = {"gradient_accumulation_steps": "1", "num_processes": "1"}
     options |= {name: listed[name] for name in SAME_NAME if name in listed}
     options |= {name: listed[theirs] for theirs, name in RENAMED.items() if theirs in listed}
     if warmup := listed.get("lr_scheduler_warmup_steps"):  # since transformers 5 a share may stand here as well

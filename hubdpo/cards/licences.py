@@ -60,7 +60,8 @@ def adapter_licence(
 
     A relative link becomes a URL in the base's repo, at its commit. Raise LicenceError if the base model's licence is
     unknown, the licence of the data, or of the adapter to `start` from or its data, or of one that was `adopted`,
-    forbids commercial use or derivatives, or an `other` licence has no name or link.
+    forbids commercial use or derivatives, an adopted one states another licence than its base, or an `other` licence
+    has no name or link.
     """
     if given:
         return _with_link(Licence(given, name, link, given=True), base)
@@ -80,6 +81,13 @@ def adapter_licence(
                 f"{what} has the licence `{licence}`, which restricts models made from it",
                 hint=f"add `--license {licence}` to publish under the same restrictions, or take another adapter",
             )
+    if adopted is not None and adopted.license and adopted.license.casefold() != base.license.casefold():
+        raise LicenceError(
+            f"the card of the adapter `{adopted.source.name}` states the licence `{one_line(adopted.license)}`, and "
+            f"that of its base `{base.license}`",
+            hint="add `--license ID` with the one that you publish it under"
+            + ("; LLaMA-Factory writes `other` into every card" if adopted.license == "other" else ""),
+        )
     return _with_link(Licence(base.license, name or base.license_name, link or base.license_link), base)
 
 

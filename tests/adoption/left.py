@@ -43,6 +43,7 @@ datasets:
 The following hyperparameters were used during training:
 - learning_rate: 5e-06
 - train_batch_size: 2
+- eval_batch_size: 8
 - gradient_accumulation_steps: 4
 - num_devices: 8
 - seed: 42
@@ -73,6 +74,7 @@ This model is a tuned version of the base on pairs.
 The following hyperparameters were used during training:
 - learning_rate: 0.001
 - train_batch_size: 4
+- eval_batch_size: 8
 - seed: 7
 - optimizer: Use OptimizerNames.ADAMW_TORCH_FUSED with betas=(0.9,0.999) and epsilon=1e-08 and optimizer_args=none
 - lr_scheduler_type: cosine

@@ -14,6 +14,7 @@ from huggingface_hub import HfApi
 
 import hubdpo
 from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.cards.model.adopted import commit_words
 from hubdpo.errors import ArtefactError, ConfigError, HubdpoError, LicenceError
 from tests.adoption import left
 from tests.training.sft import change, sft_adapter
@@ -163,6 +164,48 @@ def test_what_is_no_lora_is_refused(
         hubdpo.adopt(adapter, tmp_path / "run", base=tiny_base_repo)
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"r": 2}, "`r` of adapter_config.json is 2, and `model.layers.0.mlp.down_proj` in .* has rank 4"),
+        ({"rank_pattern": {"v_proj": 8}}, "is {'v_proj': 8}, and `model.layers.0.self_attn.v_proj` in .* has rank 4"),
+        ({"use_dora": True}, "`use_dora` .* is True, and adapter_model.safetensors holds no magnitude of `model"),
+        ({"modules_to_save": ["lm_head"]}, "`modules_to_save` .* is 'lm_head', and .* holds no tensor of it"),
+    ],
+    ids=str,
+)
+def test_a_config_that_does_not_fit_its_weights_is_refused_before_the_base_is_loaded(
+    adapter: Path,
+    tiny_base_repo: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    keys: dict[str, Any],
+    words: str,
+) -> None:
+    monkeypatch.setattr("hubdpo.adoption.adopt.find_base", None)
+    change(adapter, **keys)
+    with pytest.raises(ArtefactError, match=words) as caught:
+        hubdpo.adopt(adapter, tmp_path / "run", base=tiny_base_repo)
+    assert str(adapter) in str(caught.value)
+
+
+def test_magnitudes_that_the_config_does_not_name_are_never_left_out(
+    tiny_base: Path, tiny_base_repo: str, tmp_path: Path
+) -> None:
+    change(sft_adapter(tiny_base, tmp_path / "out", use_dora=True), use_dora=False)
+    with pytest.raises(ArtefactError, match=r"`use_dora` .* is False, and .* holds a magnitude of"):
+        hubdpo.adopt(tmp_path / "out", tmp_path / "run", base=tiny_base_repo)
+
+
+def test_an_error_of_a_library_names_the_folder_that_was_given(
+    adapter: Path, tiny_base_repo: str, tmp_path: Path
+) -> None:
+    change(adapter, target_modules=["q_proj"], exclude_modules=["q_proj"])
+    with pytest.raises(ArtefactError) as caught:
+        hubdpo.adopt(adapter, tmp_path / "run", base=tiny_base_repo)
+    assert str(adapter) in str(caught.value) and "hubdpo-tmp" not in f"{caught.value} {caught.value.hint}"
+
+
 def test_weights_in_a_pickle_alone_are_refused(adapter: Path, tiny_base_repo: str, tmp_path: Path) -> None:
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     with pytest.raises(ArtefactError, match="weights in any other form are not opened"):
@@ -224,15 +267,16 @@ def test_an_adopted_adapter_is_evaluated_published_verified_compared_and_merged(
     run = Path(shutil.copytree(adopted, tmp_path / "run"))
     report = hubdpo.evaluate(run, dataset=[str(dataset_dir)])
     assert report.pairs > 0
-    hubdpo.push(run, repo_id, version="1.0.0")
+    hubdpo.push(run, repo_id, version="1.0.0", license="apache-2.0")
     assert hubdpo.verify(f"{repo_id}@v1.0.0").probes.exact
     card = (run / "README.md").read_text()
     assert "as in training" not in card
     for words in ("trained by LLaMA-Factory", "| β | not known |", "| data | not known |", "hubdpo adopt out --base"):
         assert words in card
     assert "/mnt/data" not in card
+    assert "the commit with which the adapter was adopted; its own files name none" in card
     hubdpo.merge(f"{repo_id}@v1.0.0", tmp_path / "merged", dtype="float32")
-    hubdpo.push(tmp_path / "merged", f"{repo_id}-merged", version="1.0.0")
+    hubdpo.push(tmp_path / "merged", f"{repo_id}-merged", version="1.0.0", license="apache-2.0")
     assert "trained by a method that is not known" in (tmp_path / "merged" / "README.md").read_text()
     changes = hubdpo.diff(str(run_dir), f"{repo_id}@v1.0.0")
     assert changes.lineage["trained by"].after == "LLaMA-Factory"
@@ -247,6 +291,31 @@ def test_the_licence_of_the_adapter_itself_holds_as_well(adopted: Path, repo_id:
     manifest.model_copy(update={"adopted": restricted}).write(run / "run.json")
     with pytest.raises(LicenceError, match="the adapter `out`, which was adopted, has the licence `cc-by-nc-4.0`"):
         hubdpo.push(run, repo_id, version="1.0.0")
+
+
+def test_a_licence_of_its_own_that_is_not_the_bases_is_asked_for(adopted: Path, repo_id: str) -> None:
+    with pytest.raises(LicenceError, match="`out` states the licence `other`, and that of its base `apache-2.0`") as on:
+        hubdpo.push(adopted, repo_id, version="1.0.0")
+    assert "add `--license ID`" in str(on.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("base", "revision", "words"),
+    [
+        ("alice/base", "b" * 40, "that the adapter was trained on"),
+        ("alice/base", None, "with which the adapter was adopted; its own files name none"),
+        ("alice/base", "main", "with which the adapter was adopted; its own files name `main`"),
+        ("alice/other", "b" * 40, f"with which the adapter was adopted; its own files name `{'b' * 40}`"),
+    ],
+)
+def test_a_commit_is_the_trainings_only_where_the_adapter_names_it(
+    adopted: Path, base: str, revision: str | None, words: str
+) -> None:
+    run = RunManifest.read(adopted / "run.json")
+    assert run.adopted is not None
+    told = run.adopted.model_copy(update={"named_base": base, "named_revision": revision})
+    on = run.base.model_copy(update={"repo_id": "alice/base", "revision": "b" * 40})
+    assert commit_words(run.model_copy(update={"adopted": told, "base": on})) == words
 
 
 @pytest.mark.slow

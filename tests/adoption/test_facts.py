@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hubdpo.adoption.facts import Facts, gather
+from hubdpo.adoption.facts import Facts, gather, log_lines
 from hubdpo.adoption.find import find_adapter
 from hubdpo.adoption.readme import read_card
 from hubdpo.errors import ArtefactError
@@ -123,11 +123,38 @@ def test_a_state_that_makes_no_sense_tells_nothing(adapter: Path, state: str) ->
     assert (facts.steps, facts.log) == (None, [])
 
 
-def test_a_loss_that_is_not_a_number_stays_in_the_log_and_is_no_last_value(adapter: Path) -> None:
-    (adapter / "trainer_state.json").write_text('{"log_history": [{"step": 1, "loss": NaN, "grad_norm": 2.0}]}')
+def test_a_number_that_json_does_not_have_is_not_in_the_log(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = '{"step": 1, "loss": NaN, "grad_norm": Infinity, "learning_rate": 0.1}'
+    (adapter / "trainer_state.json").write_text(f'{{"log_history": [{line}]}}')
     facts = facts_of(adapter)
-    assert facts.log[0]["grad_norm"] == facts.last["grad_norm"] == 2.0
-    assert "loss" not in facts.last
+    assert log_lines(facts) == '{"step": 1, "learning_rate": 0.1}\n'
+    assert facts.last == {"learning_rate": 0.1}
+    assert "left out of the log: 2 numbers of `trainer_state.json`, as not finite" in capsys.readouterr().err
+
+
+def test_a_time_below_zero_is_none(adapter: Path) -> None:
+    (adapter / "trainer_state.json").write_text('{"log_history": [{"step": 1, "train_runtime": -5}]}')
+    (adapter / "all_results.json").write_text('{"train_runtime": -5.0}')
+    assert facts_of(adapter).seconds is None
+
+
+@pytest.mark.parametrize("alpha", [0, -2.0])
+def test_an_alpha_of_zero_is_not_the_default(adapter: Path, alpha: float) -> None:
+    assert facts_of(change(adapter, lora_alpha=alpha)).options["lora_alpha"] == alpha
+
+
+def test_devices_are_counted_only_where_the_trainer_wrote_its_whole_list(adapter: Path) -> None:
+    (adapter / "README.md").write_text("### Training hyperparameters\n\n- learning_rate: 0.5\n")
+    assert not {"gradient_accumulation_steps", "num_processes"} & facts_of(adapter).options.keys()
+    (adapter / "README.md").write_text(left.LLAMA_FACTORY)
+    assert facts_of(adapter).options["gradient_accumulation_steps"] == 1
+
+
+@pytest.mark.parametrize(("schedule", "known"), [("banana", None), ("cosine", "cosine"), ("rex", "rex")])
+def test_a_schedule_is_one_of_those_that_there_are(adapter: Path, schedule: str, known: str | None) -> None:
+    text = f"### Training hyperparameters\n\n- learning_rate: 0.5\n- lr_scheduler_type: {schedule}\n"
+    (adapter / "README.md").write_text(text)
+    assert facts_of(adapter).options.get("lr_scheduler_type") == known
 
 
 NO_VALUES = [

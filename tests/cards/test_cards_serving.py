@@ -129,6 +129,12 @@ def test_the_commands_of_a_folder_can_be_pasted() -> None:
                 assert any('my "runs"/a; b' in word for word in words) and "b" not in words
 
 
+def test_a_name_for_files_and_servers_is_one_plain_word() -> None:
+    made = Adapter(CONFIG, SHAPES, FILES, "/my runs/ad'opted $(x) ü/")
+    assert made.name == "ad-opted-x"
+    assert "--outfile ad-opted-x-lora.gguf" in {one.name: one.code for one in programs(made, [])}[LLAMA_CPP]
+
+
 def test_a_base_that_nobody_else_has_is_left_open() -> None:
     codes = {
         program.name: program.code for program in programs(adapter({"base_model_name_or_path": "/home/me/Qwen2"}), [])

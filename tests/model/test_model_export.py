@@ -78,7 +78,7 @@ def test_a_rank_stabilised_adapter_keeps_its_scale(tmp_path: Path, tiny_base: Pa
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"use_dora": True}, "use_dora"),
+        ({"use_qalora": True}, "use_qalora"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"alpha_pattern": {"q_proj": 4}}, "alpha_pattern"),
     ],
@@ -95,7 +95,7 @@ def test_what_llama_cpp_cannot_run_is_refused_before_the_converter_starts(
 
 def test_the_command_of_a_hint_can_be_pasted(tmp_path: Path, tiny_base: Path) -> None:
     folder = write_converters(tmp_path / "llama.cpp", "")
-    made = adapter(tmp_path / "my adapter; x", tiny_base, use_dora=True)
+    made = adapter(tmp_path / "my adapter; x", tiny_base, use_qalora=True)
     problem = refusal(model=made, output=tmp_path / "made.gguf", llama_cpp=folder)
     assert problem.hint == f"hubdpo merge '{made}' -o merged, and export that"
     (tmp_path / "a folder").mkdir()

@@ -102,8 +102,12 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "a rank that is true": (config(r=True), "a whole number above 0"),
     "a rank that is text": (config(r="8"), "a whole number above 0"),
     "a rank that is no number": (config(r=float("nan")), "NaN instead of a number"),
-    "a rank for one module": (config(rank_pattern={"q_proj": 10**6}), "size mismatch for base_model"),
-    "a rank of 30 digits for one module": (config(rank_pattern={"q_proj": 10**30}), "cannot be loaded"),
+    "a rank for one module": (
+        config(rank_pattern={"q_proj": 10**6}), "{'q_proj': 1000000}, and `model.layers.0.self_attn.q_proj` in",
+    ),
+    "a rank of 30 digits for one module": (
+        config(rank_pattern={"q_proj": 10**30}), "adapter_model.safetensors has rank 16",
+    ),
     "a rank of 0 for one module": (config(rank_pattern={"q_proj": 0}), "at most 1,000 whole numbers above 0"),
     "a rank for one module, from the base": (
         config(rank_pattern={"q_proj": 10**6}, init_lora_weights="pissa"), "the largest rank in adapter_model",
@@ -124,7 +128,7 @@ ROWS: dict[str, tuple[Edit, str]] = {
     "tokens to act from that no tensor holds": (
         config(alora_invocation_tokens=[2**31]), "is [2147483648], and it must be a list of token ids",
     ),
-    "a rank beside ranks": (config(r=10**6, rank_pattern={"x": 1}), "cannot be loaded"),
+    "a rank beside ranks": (config(r=10**6, rank_pattern={"x": 1}), "`r` of adapter_config.json is 1000000"),
     "a rank beside ranks, from the base": (
         config(r=10**6, rank_pattern={"x": 1}, init_lora_weights="pissa"), "the largest rank",
     ),

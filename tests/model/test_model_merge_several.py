@@ -170,6 +170,9 @@ def test_weights_that_an_adapter_may_not_fit_are_told(
     assert "`unknown` is merged into NF4 weights; it is not known whether it was trained on them" in said
     card = (tmp_path / "m" / "README.md").read_text()
     assert ", NF4 weights, de-quantised |" in card
+    assert "method not known; data not known; quantisation of the base model in training not known |" in card
+    assert "quantisation of the base model in training NF4 |" in card
+    assert "trained with DPO and a method that is not known on" in card
 
 
 def test_record_card_licence_and_lineage_have_every_adapter(

@@ -38,6 +38,8 @@ class MergedAdapter(Part):
     started_from: StartRef | None = None
     adopted: Adopted | None = None
     method: str | None = None
+    in_4bit: bool | None = None
+    """Whether the base was quantised to NF4 in its training; None where it is not known."""
 
 
 class MergeManifest(Manifest):

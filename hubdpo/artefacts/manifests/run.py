@@ -162,6 +162,8 @@ class Adopted(Part):
     """The method that the files name, such as DPO."""
     named_base: str | None = None
     """The base that its adapter_config.json names, which may be a path of the machine that trained it."""
+    named_revision: str | None = None
+    """The revision of the base that it names."""
     named_data: list[str] = Field(default_factory=list)
     """Names of datasets in its files, which nobody has looked up."""
     license: str | None = None

@@ -24,11 +24,14 @@ def facts_of(run: RunManifest) -> list[Row]:
     if run.adopted is None:
         raise ValueError("the run is hubdpo's own")
     adopted, known = run.adopted, run.config
-    named = adopted.named_base
+    named = adopted.named_base and f"`{one_line(adopted.named_base)}`"
+    if named and adopted.named_revision != run.base.revision:
+        named += f" at `{one_line(adopted.named_revision)}`" if adopted.named_revision else ", without a commit"
+    is_same = (adopted.named_base, adopted.named_revision) == (run.base.repo_id, run.base.revision)
     return [
         ("trained by", adopted.words),
         ("adopted from", _source(run)),
-        *([("base model by its own files", f"`{one_line(named)}`")] if named not in (None, run.base.repo_id) else []),
+        *([("base model by its own files", named)] if named and not is_same else []),
         ("data", data_words(run.dataset) + (", as its publisher says" if run.dataset is not None else "")),
         *([("data by its own files", ", ".join(f"`{one_line(name)}`" for name in adopted.named_data))]
           if adopted.named_data else []),
@@ -43,6 +46,15 @@ def facts_of(run: RunManifest) -> list[Row]:
         ("software", ", ".join(f"{one_line(name)} {one_line(at)}" for name, at in run.versions.items()) or UNKNOWN),
         ("hardware", _value(run.device)),
     ]  # fmt: skip
+
+
+def commit_words(run: RunManifest) -> str:
+    """Say which commit of the base a release names. Only for an own run, or as its files say, is it the training's."""
+    adopted = run.adopted
+    if adopted is None or (adopted.named_base, adopted.named_revision) == (run.base.repo_id, run.base.revision):
+        return "that the adapter was trained on"
+    named = f"name `{one_line(adopted.named_revision)}`" if adopted.named_revision else "name none"
+    return f"with which the adapter was adopted; its own files {named}"
 
 
 def known_and_unknown(run: RunManifest) -> tuple[list[str], list[str]]:

@@ -16,7 +16,7 @@ from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.commands import adopt_command, train_command
 from hubdpo.cards.fences import fence, one_line, visible, wrapped
 from hubdpo.cards.licences import Licence, data_remark
-from hubdpo.cards.model.adopted import facts_of
+from hubdpo.cards.model.adopted import IN_4BIT, commit_words, facts_of
 from hubdpo.cards.model.beside import beside_values
 from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods_of
 from hubdpo.cards.model.judged import judge_words, judged_rows, judged_sentences, quoted_samples
@@ -127,7 +127,7 @@ def render_model_card(
         data_name=one_line(data.name) if data is not None else "",
         evaluation=evaluation, **(_results(run, evaluation) if evaluation is not None else {}),
         curve=curve_rows(log, taken=run.chosen.step if run.chosen else None), referenced=run.is_compared,
-        method=method_of(run), facts=facts_of(run) if run.adopted is not None else [],
+        commit_words=commit_words(run), method=method_of(run), facts=facts_of(run) if run.adopted is not None else [],
         read=[one_line(name) for name in (run.adopted.read if run.adopted is not None else ())],
         left_out=[one_line(name) for name in (run.adopted.left_out if run.adopted is not None else ())],
         objective=[one_line(f"{name} {value}") for name, value in shown.items()],
@@ -201,7 +201,8 @@ def render_merged_card(manifest: MergeManifest, *, repo: str, version: str, lice
         template_kwargs=visible("".join(f", {name}={value!r}" for name, value in kwargs)),
         repo=repo, name=repo.partition("/")[2], tag=f"v{version}", m=manifest, base=manifest.base,
         data=manifest.dataset, adapter=manifest.adapter, licence=licence, parts=manifest.parts,
-        words=adapter_words, data_words=data_words, with_others=with_others, combined_with=_combined_with(manifest),
+        words=adapter_words, data_words=data_words, with_others=with_others, in_4bit=IN_4BIT,
+        method=_merged_method(manifest), combined_with=_combined_with(manifest),
         remark=_remarks(manifest), date=read_file()["date"],
         tested=[f"{one.program}, {one.version}" for one in read_proofs().values() if one.program in RUN_MERGED],
         started_from=adapter_words(manifest.started_from) if manifest.started_from is not None else None,
@@ -217,6 +218,13 @@ def _combined_with(manifest: MergeManifest) -> str:
     names += ["seed"] if "dare" in kind else []
     exact = ", the weighted sum of their changes" if kind == "cat" else ""
     return f"`{kind}`{exact}{''.join(f', {name} `{config[name]}`' for name in names)} (PEFT's `add_weighted_adapter`)"
+
+
+def _merged_method(manifest: MergeManifest) -> str:
+    unknown = "a method that is not known"
+    if manifest.method is None:
+        return f"by {unknown}"
+    return f"with {manifest.method}{'' if all(part.method for part in manifest.parts) else f' and {unknown}'}"
 
 
 def _remarks(manifest: MergeManifest) -> str:

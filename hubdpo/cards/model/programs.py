@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -139,7 +138,7 @@ def _names(adapter: Adapter) -> _Names:
     revision = f" --revision {tag}" if tag else ""
     fetched = adapter.on_the_hub
     return _Names(
-        literal=json.dumps(place, ensure_ascii=False), tag=tag, name=re.sub(r"[^\w.-]+", "-", adapter.name),
+        literal=json.dumps(place, ensure_ascii=False), tag=tag, name=adapter.name,
         base=f"{base} --revision {commit}" if commit else base,
         base_name=base.rpartition("/")[2], source=quoted(f"{place}@{tag}" if tag else place),
         folder="./adapter" if fetched else quoted(place),

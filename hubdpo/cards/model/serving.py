@@ -96,7 +96,9 @@ class Adapter:
 
     @property
     def name(self) -> str:
-        return self.location.rstrip("/").rpartition("/")[2] or "adapter"
+        """A name for files and servers, which is one word in a shell."""
+        last = self.location.rstrip("/").rpartition("/")[2]
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "adapter"
 
     @property
     def on_the_hub(self) -> bool:

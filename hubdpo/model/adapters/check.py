@@ -19,6 +19,7 @@ from hubdpo import console
 from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hubdpo.artefacts.formats.bounded import JsonObject, shortened
 from hubdpo.artefacts.formats.safetensors_header import read_shapes
+from hubdpo.config.flags import quoted
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.client import called
 from hubdpo.model.adapters import trial
@@ -124,6 +125,7 @@ def check_adapter_files(folder: Path) -> CheckedAdapter:
         _check_ranks(adapter)
         _check_tokens_and_layers(adapter)
         _try_patterns(config, adapter.modules)
+        _check_each_module(adapter)
     return adapter
 
 
@@ -148,7 +150,7 @@ def _errors_name(name: str) -> Iterator[None]:
     try:
         yield
     except ArtefactError as problem:
-        hint = f"hubdpo inspect {name}, and tell its owner"
+        hint = f"hubdpo inspect {quoted(name)}, and tell its owner"
         raise ArtefactError(f"`{name}`: {problem.message}", hint=hint) from None
 
 
@@ -207,6 +209,32 @@ def _check_ranks(adapter: CheckedAdapter) -> None:
     if adapter.is_built_in_full and (largest := max([rank, *pattern.values()])) > max(ranks):
         field, value = ("r", rank) if rank == largest else ("rank_pattern", pattern)
         raise _refused(field, value, limit)
+
+
+def _check_each_module(adapter: CheckedAdapter) -> None:
+    """Compare ranks and DoRA of the config with the weights of each module, after its patterns have been tried.
+
+    PEFT finds another rank only once the base is loaded, and leaves magnitudes out without a word.
+    """
+    config = adapter.config
+    rank, pattern, has_dora = config.get("r") or 8, config.get("rank_pattern") or {}, bool(config.get("use_dora"))
+    with_magnitude = {name.partition(".lora_")[0] for name in adapter.shapes if ".lora_magnitude_vector" in name}
+    for name, shape in adapter.shapes.items():
+        path, _, part = name.partition(".lora_")
+        if len(shape) < 2 or not part.startswith(("A", "B", "embedding_A", "embedding_B")):
+            continue
+        module = path.removeprefix("base_model.model.")
+        if has_dora != (path in with_magnitude):
+            holds = "a" if path in with_magnitude else "no"
+            raise _refused("use_dora", has_dora, f"{ADAPTER_WEIGHTS} holds {holds} magnitude of `{module}`")
+        # parameters of experts share one matrix, and block-diagonal ones are stored in parts
+        if config.get("target_parameters") or config.get("use_bdlora"):
+            continue
+        key = next((key for key in pattern if re.match(rf"(.*\.)?({key})$", module)), None)  # as PEFT matches it
+        has = shape[0] if part.startswith(("A", "embedding_A")) else shape[1]
+        if has != (rank if key is None else pattern[key]):
+            field, value = ("r", rank) if key is None else ("rank_pattern", {key: pattern[key]})
+            raise _refused(field, value, f"`{module}` in {ADAPTER_WEIGHTS} has rank {has}")
 
 
 def _check_tokens_and_layers(adapter: CheckedAdapter) -> None:

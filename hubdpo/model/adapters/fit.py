@@ -35,6 +35,13 @@ def check_shapes(name: str, shapes: Mapping[str, tuple[int, ...]], base: str, st
         raise ConfigError(f"the adapter `{name}` does not fit `{base}`, which has no `{absent[0]}`", hint=hint)
 
 
+def modules_in(stored: Shapes) -> list[str]:
+    """Return the names of a base's modules, as far as its weights tell; of a head that is tied they do not."""
+    parts = [tensor.split(".") for tensor in stored]
+    paths = {".".join(names[:length]) for names in parts for length in range(1, len(names))}
+    return sorted({*paths, "lm_head"})
+
+
 def _check_whole(name: str, weight: str, shape: tuple[int, ...], base: str, stored: Shapes, *, hint: str) -> None:
     """Raise ConfigError for a weight of the base, saved with the adapter, of another shape than in the base."""
     has = stored.get(weight, shape)

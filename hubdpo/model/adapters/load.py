@@ -13,6 +13,7 @@ from hubdpo.artefacts.folders.model_files import ADAPTER_CONFIG, ADAPTER_PATTERN
 from hubdpo.artefacts.formats.bounded import shortened
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest
+from hubdpo.config.flags import quoted
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.config.takes import plain
 from hubdpo.errors import ArtefactError, ConfigError
@@ -114,7 +115,7 @@ def attach_adapter(base: PreTrainedModel, folder: Path) -> PeftModel:
         raise ArtefactError(
             f"{ADAPTER_CONFIG} of `{called(folder)}` asks for {console.counted(len(missing), 'tensor')} that its "
             f"weights lack, `{missing[0]}` first",
-            hint=f"hubdpo inspect {called(folder)}, and tell its owner",
+            hint=f"hubdpo inspect {quoted(called(folder))}, and tell its owner",
         )
     restore_bits(model, folder / ADAPTER_WEIGHTS)
     return model

@@ -44,7 +44,7 @@ class Source(NamedTuple):
         run = self.run
         return MergedAdapter(
             adapter=self.ref, weight=self.weight, dataset=run.dataset, started_from=run.started_from,
-            adopted=run.adopted, method=method_of(run),
+            adopted=run.adopted, method=method_of(run), in_4bit=run.in_4bit,
         )  # fmt: skip
 
 
