@@ -62,6 +62,7 @@ def test_what_is_not_taken_is_named(
     assert "1 checkpoint: checkpoint-2" in said
     assert not (tmp_path / "run" / "training_args.bin").exists()
     assert "names '/mnt/data/base'" in said
+    assert "known     trained by: LLaMA-Factory; " in said
     assert "unknown   " in said and "β" in said.partition("unknown   ")[2].partition("\n")[0]
 
 

@@ -60,7 +60,7 @@ def commit_words(run: RunManifest) -> str:
 def known_and_unknown(run: RunManifest) -> tuple[list[str], list[str]]:
     """Return what is known of the training of an adopted adapter, with its values, and the names of what is not."""
     facts = {name: value.replace("`", "") for name, value in facts_of(run) if name != "adopted from"}
-    known = [f"{name} {value}" for name, value in facts.items() if UNKNOWN not in value]
+    known = [f"{name}: {value}" for name, value in facts.items() if UNKNOWN not in value]
     return known, [name for name, value in facts.items() if UNKNOWN in value]
 
 
