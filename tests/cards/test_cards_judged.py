@@ -42,7 +42,7 @@ def test_a_card_shows_the_win_rates_beside_what_they_are_worth() -> None:
 
 def test_a_card_without_a_judge_says_nothing_of_one() -> None:
     text = adapter_card(evaluation=report())
-    assert "judge" not in text and "### Held-out prompts" not in text
+    assert "judge" not in text and "### Prompts and answers" not in text
 
 
 def test_nothing_that_was_judged_is_no_rate() -> None:

@@ -99,7 +99,7 @@ def test_with_consent_the_card_quotes_some_and_the_judge_is_not_asked_again(
     assert report.judged == EvalReport.read(judged_run / "eval.json").judged
     assert report.quoted is not None and len(report.quoted.quotes) == 4
     card = published(folder, repo_id, "1.0.0")["README.md"].decode()
-    assert "### Held-out prompts" in card
+    assert "### Prompts and answers" in card
     assert all(quote.prompt.split("\n")[1] in card for quote in report.quoted.quotes)
 
 
