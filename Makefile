@@ -138,4 +138,4 @@ build: setup  ## Build the wheel and the source archive
 	$(BIN)/python -m build --no-isolation
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .venv-lowest .venv-deepspeed .venv-newest .venv-llamafactory .venv-downstream demo-run dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-deepspeed .venv-newest .venv-llamafactory .venv-llamacpp .venv-downstream demo-run judge-real dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
