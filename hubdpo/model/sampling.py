@@ -94,8 +94,9 @@ def generate(
     from transformers import GenerationConfig, LogitsProcessorList
 
     longest, filler = max(map(len, prompts)), sampling.stops[0] if sampling.stops else 0
-    # (batch, longest); padding is on the left, so that every answer begins at the same position
-    ids = torch.tensor([[filler] * (longest - len(each)) + list(each) for each in prompts], device=model.device)
+    # (batch, longest); padding is on the left, so that every answer begins at the same position, and repeats a token of
+    # the prompt: in older versions of transformers the penalty of repetition counts hidden ids as well
+    ids = torch.tensor([[each[0]] * (longest - len(each)) + list(each) for each in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(each)) + [1] * len(each) for each in prompts], device=model.device)
     greedy = GenerationConfig(
         do_sample=False, max_new_tokens=sampling.max_new_tokens, eos_token_id=list(sampling.stops) or None,

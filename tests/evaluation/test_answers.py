@@ -101,6 +101,15 @@ def test_an_answer_does_not_depend_on_its_neighbours(model: PreTrainedModel) -> 
     assert generate(model, prompts[:1], [4], sampling) != together[:1]
 
 
+def test_padding_is_not_taken_for_words_that_were_said(model: PreTrainedModel) -> None:
+    """A penalty of repetition counts all tokens before; a filler among them would make an end less likely."""
+    likeliest = generate(model, [[5, 6, 7]], [0], Sampling(1, (), repetition_penalty=5.0))[0].ids[0]
+    sampling = Sampling(12, (likeliest,), repetition_penalty=5.0)
+    alone = generate(model, [[5, 6, 7]], [0], sampling)
+    assert alone[0].ended
+    assert generate(model, [[5, 6, 7], list(range(20, 60))], [0, 0], sampling)[:1] == alone
+
+
 def test_tokens_are_drawn_with_their_probabilities() -> None:
     shares = torch.tensor([0.6, 0.0, 0.3, 0.1])
     draw = _Draw(range(4000), torch.device("cpu"))
