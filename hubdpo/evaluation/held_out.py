@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,11 +62,14 @@ def read(config: EvaluateConfig, subject: Subject, tokenizer: Path, found: list[
     )
     source = subject.run or subject.merge
     data, sets = source.dataset if source is not None else None, []
+    named: Counter[str] = Counter()
     for name, part in found:
         splits, ref = open_dataset(name, trains=False)
+        named[ref.name] += 1
         is_own = data is not None and ref.fingerprint == data.fingerprint
         dataset = EvaluatedDataset(
-            name=ref.name, repo_id=ref.repo_id, revision=ref.revision, fingerprint=ref.fingerprint, split=part,
+            name=f"{ref.name} ({named[ref.name]})" if named[ref.name] > 1 else ref.name, repo_id=ref.repo_id,
+            revision=ref.revision, fingerprint=ref.fingerprint, split=part,
             in_train=0 if is_own and part == "test" else None,
         )  # fmt: skip
         if splits[part].pairs > config.max_pairs:

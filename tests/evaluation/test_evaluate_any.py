@@ -380,6 +380,15 @@ def test_the_test_split_of_the_training_data_is_held_out(run_dir: Path, dataset_
     assert found.further == []  # the same folder twice
 
 
+def test_folders_of_one_name_are_told_apart(run_dir: Path, dataset_dir: Path, other_data: Path, tmp_path: Path) -> None:
+    same = Path(shutil.copytree(other_data, tmp_path / dataset_dir.name))
+    found = evaluate(
+        run_dir, dataset=[dataset_dir, same], base_weights="original", output_dir=tmp_path / "out", **FAST
+    )  # fmt: skip
+    assert found.dataset is not None
+    assert [found.dataset.name, *(each.dataset.name for each in found.further)] == ["prepared", "prepared (2)"]
+
+
 def test_the_evaluation_of_another_model_is_not_overwritten(
     foreign: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
