@@ -12,7 +12,9 @@ from hubdpo import console
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Hide transformers' bars and warnings, deprecations, and bitsandbytes' warnings in the body; restore all after it.
+    """Hide transformers' bars and warnings, deprecations, bitsandbytes' warnings, and what PEFT corrects by itself.
+
+    All of it is restored after the body.
 
     A verbosity of transformers other than the default stays. Not its `disable_progress_bar`: it also turns off the bars
     of huggingface_hub.
@@ -29,6 +31,8 @@ def without_chatter() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             console.ignore_deprecations()
+            # in NF4, GPT-2 has linear layers in place of its own kind; PEFT follows the base that is there
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
             yield
     finally:
         of_transformers.set_tqdm_hook(bars)

@@ -147,7 +147,7 @@ def test_what_cannot_be_evaluated_is_refused_before_torch_is_imported(run_dir: P
         (3, ["evaluate", str(run_dir), "--dataset", "moved"], "`moved` is a run, not a dataset"),
         (3, ["inspect", "all.jsonl"], "`all.jsonl` is a file, not a folder"),
         (2, ["evaluate", "moved"], "is gone"),
-        (3, ["evaluate", "moved", "--dataset", "all"], "the dataset has no test split"),
+        (2, ["evaluate", "moved", "--dataset", "all", "--against", "moved"], "is the adapter that is evaluated"),
         (4, ["evaluate", "moved", "--dataset", "mistyped/all"], "there is no folder `mistyped/all` here"),
     ]
     assert_told_early(mistakes, tmp_path)
