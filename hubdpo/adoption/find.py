@@ -22,7 +22,6 @@ from hubdpo.config.flags import quoted
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import Snapshot
-from hubdpo.hub.versions import parse_tag
 from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files
 
 STATE = "trainer_state.json"
@@ -76,11 +75,7 @@ def find_adapter(name: str) -> Found:
         raise _no_adapter(name, files)
     folder = files.fetch([*ADAPTER_PATTERNS, *OF_TRAINING])
     adapter = check_adapter_files(folder)
-    ref = AdapterRef(
-        name=files.name if files.commit else folder.resolve().name, repo_id=files.name if files.commit else None,
-        revision=files.commit, version=files.revision if parse_tag(files.revision or "") else None,
-        sha256=file_entry(folder / ADAPTER_WEIGHTS).sha256,
-    )  # fmt: skip
+    ref = files.as_adapter(file_entry(folder / ADAPTER_WEIGHTS).sha256)
     return Found(ref, files, adapter, _with_state(folder, files, ref.sha256))
 
 

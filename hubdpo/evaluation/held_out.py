@@ -43,8 +43,7 @@ def look_at(name: str, subject: Subject) -> Found:
     manifest, pinned = look_at_dataset(name, trains=False)
     if manifest.splits.get("test"):
         return Found(pinned, "test")
-    source = subject.run or subject.merge
-    data = source.dataset if source is not None else None
+    data = subject.training_data
     trained_on = data.fingerprint if data is not None else None
     if not manifest.splits.get("train") or manifest.fingerprint == trained_on:
         raise ArtefactError("the dataset has no test split", hint="hubdpo prepare SOURCE -o DIR --test-size 0.05")
@@ -60,8 +59,7 @@ def read(config: EvaluateConfig, subject: Subject, tokenizer: Path, found: list[
     encoding = Encoding.of(
         tokenizer, template=None, template_kwargs=subject.template_kwargs, max_length=limit, prompt_budget=budget
     )
-    source = subject.run or subject.merge
-    data, sets = source.dataset if source is not None else None, []
+    data, sets = subject.training_data, []
     named: Counter[str] = Counter()
     for name, part in found:
         splits, ref = open_dataset(name, trains=False)
@@ -110,8 +108,7 @@ def _with_seen(config: EvaluateConfig, subject: Subject, sets: list[HeldOut]) ->
 
 def _train_split(subject: Subject) -> Split | None:
     """Return the train split of the training data, None where they are not known or cannot be had any more."""
-    source = subject.run or subject.merge
-    data = source.dataset if source is not None else None
+    data = subject.training_data
     if data is None or subject.trained_on is None:
         return None
     try:

@@ -20,13 +20,12 @@ from hubdpo.artefacts.folders.run_folder import remembered_folder
 from hubdpo.artefacts.formats.bounded import JsonObject, shortened
 from hubdpo.artefacts.manifests.manifest import MERGE_FILE, RUN_FILE, fingerprint, sha256_file
 from hubdpo.artefacts.manifests.merge import MergeManifest
-from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
+from hubdpo.artefacts.manifests.run import AdapterRef, DatasetRef, RunManifest
 from hubdpo.config import EvaluateConfig
 from hubdpo.config.repo_id import is_repo_id
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
 from hubdpo.hub.snapshot import FolderSnapshot, Snapshot
-from hubdpo.hub.versions import parse_tag
 from hubdpo.model.adapters.check import check_adapter_files
 from hubdpo.model.adapters.start import StartAdapter, find_start
 from hubdpo.model.bases.find import Base, base_folder, find_base, named_as_base
@@ -77,7 +76,8 @@ class Subject:
     def output_dir(self, config: EvaluateConfig) -> Path:
         """Return the folder for the results: that of the option, the run folder, or one named after the model."""
         if config.output_dir is not None:
-            return config.output_dir
+            is_own = self.is_run_folder and config.output_dir.resolve() == self.folder.resolve()
+            return self.folder if is_own else config.output_dir
         if self.is_run_folder:
             return self.folder
         version = self.ref.version or (self.ref.revision or "")[:12]
@@ -91,7 +91,7 @@ class Subject:
             return list(places.values())
         if (known := self.trained_on) is not None:
             return [known]
-        data = self.run.dataset if self.run is not None else None
+        data = self.training_data
         if self.is_run_folder and data is not None:
             raise ConfigError(f"the dataset folder `{data.name}` is gone", hint="give it with `--dataset DIR`")
         raise ConfigError(
@@ -100,12 +100,16 @@ class Subject:
         )
 
     @property
+    def training_data(self) -> DatasetRef | None:
+        """The dataset of the training, where it is known."""
+        source = self.run or self.merge
+        return source.dataset if source is not None else None
+
+    @property
     def trained_on(self) -> str | None:
         """What to open for the data of the training: a repo at its commit, or a folder of this machine."""
-        source = self.run or self.merge
-        data = source.dataset if source is not None else None
-        if data is not None and data.repo_id:
-            return f"{data.repo_id}@{data.revision}"
+        if (data := self.training_data) is not None and data.repo_id:
+            return data.place
         local = remembered_folder(self.folder, "dataset") if self.is_run_folder else None
         return str(local) if local is not None else None
 
@@ -152,13 +156,8 @@ def find_subject(config: EvaluateConfig) -> Subject:
 
 
 def _ref(files: Snapshot, folder: Path) -> AdapterRef:
-    name = files.name if files.commit else Path(files.name).resolve().name
-    is_adapter = (folder / ADAPTER_WEIGHTS).is_file()
-    return AdapterRef(
-        name=name, repo_id=name if files.commit else None, revision=files.commit,
-        version=files.revision if parse_tag(files.revision or "") else None,
-        sha256=sha256_file(folder / ADAPTER_WEIGHTS) if is_adapter else content_key(folder, WHOLE),
-    )  # fmt: skip
+    weights = folder / ADAPTER_WEIGHTS
+    return files.as_adapter(sha256_file(weights) if weights.is_file() else content_key(folder, WHOLE))
 
 
 def content_key(folder: Path, patterns: tuple[str, ...]) -> str:

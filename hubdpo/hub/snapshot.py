@@ -32,9 +32,10 @@ from hubdpo.artefacts.manifests.manifest import (
 )
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
-from hubdpo.artefacts.manifests.run import RunManifest
+from hubdpo.artefacts.manifests.run import AdapterRef, RunManifest
 from hubdpo.errors import ArtefactError
 from hubdpo.hub.reference import RepoType
+from hubdpo.hub.versions import parse_tag
 
 M = TypeVar("M", bound=Manifest)
 Shapes = dict[str, tuple[int, ...]]
@@ -87,6 +88,13 @@ class Snapshot(ABC):
     @abstractmethod
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file (64 hex digits), or what a repo has in its place: a git blob id (40 digits)."""
+
+    def as_adapter(self, sha256: str) -> AdapterRef:
+        """Return the reference to an adapter in these files whose weights have this hash, as manifests record it."""
+        if self.commit is None:
+            return AdapterRef(name=Path(self.name).resolve().name, sha256=sha256)
+        version = self.revision if parse_tag(self.revision or "") else None
+        return AdapterRef(name=self.name, repo_id=self.name, revision=self.commit, version=version, sha256=sha256)
 
     def text(self, name: str) -> str:
         """Return the content of a small text file, with invalid UTF-8 replaced."""

@@ -403,3 +403,12 @@ def test_the_evaluation_of_another_model_is_not_overwritten(
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is a file"):
         evaluate(foreign, output_dir=tmp_path / "file", **options)
+
+
+def test_the_run_folder_may_be_named_as_the_output(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    monkeypatch.chdir(tmp_path)
+    found = evaluate("run", output_dir=run, base_weights="original", max_answers=0)
+    assert EvalReport.read(run / "eval.json") == found

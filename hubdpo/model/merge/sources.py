@@ -17,7 +17,6 @@ from hubdpo.config import MergeConfig
 from hubdpo.config.merge import SAME_RANK
 from hubdpo.errors import ArtefactError, ConfigError
 from hubdpo.hub.open import open_snapshot
-from hubdpo.hub.versions import parse_tag
 from hubdpo.model.adapters.check import CheckedAdapter, check_adapter_files
 from hubdpo.model.bases.find import base_folder
 from hubdpo.model.untrusted import AGAIN
@@ -76,11 +75,7 @@ def _find(name: str, weight: float) -> Source:
         )
     run = read_run(folder, but=NOT_LOADED, hint=None if sha is None else AGAIN)
     checked = check_adapter_files(folder)
-    ref = AdapterRef(
-        name=adapter.name if sha else folder.resolve().name, repo_id=adapter.name if sha else None, revision=sha,
-        version=adapter.revision if parse_tag(adapter.revision or "") else None,
-        sha256=(run.files.get(ADAPTER_WEIGHTS) or file_entry(folder / ADAPTER_WEIGHTS)).sha256,
-    )  # fmt: skip
+    ref = adapter.as_adapter((run.files.get(ADAPTER_WEIGHTS) or file_entry(folder / ADAPTER_WEIGHTS)).sha256)
     # a release could name any folder of this machine, so only a local run is asked where its base is
     return Source(checked, ref, run, base_folder(run.base, folder if sha is None else None), weight)
 
