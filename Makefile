@@ -10,7 +10,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest packages storm mutants judge-real upstream downstream gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory bench-sweep bench-view pictures format build clean
+.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest docs packages storm mutants judge-real upstream downstream gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory bench-sweep bench-view pictures format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -64,6 +64,10 @@ test-newest:  ## Run demo and tests on what pip gives today
 	.venv-newest/bin/python -m pip freeze
 	.venv-newest/bin/hubdpo demo --output-dir .venv-newest/demo
 	.venv-newest/bin/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+
+# warnings are errors: dead links, unknown headings, pages that no list of contents names
+docs: setup  ## Build the pages of docs/ as a site in docs/_build, and check every link
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build
 
 packages: setup  ## Install the wheel, and the source archive, on every Python that is here, and run the demo
 	$(BIN)/python tests/check_packages.py
@@ -138,4 +142,4 @@ build: setup  ## Build the wheel and the source archive
 	$(BIN)/python -m build --no-isolation
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .venv-lowest .venv-deepspeed .venv-newest .venv-llamafactory .venv-llamacpp .venv-downstream demo-run judge-real dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-deepspeed .venv-newest .venv-llamafactory .venv-llamacpp .venv-downstream demo-run judge-real dist htmlcov docs/_build .coverage* .pytest_cache .mypy_cache .ruff_cache
