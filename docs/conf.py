@@ -1,4 +1,4 @@
-"""Build the pages of docs/ as a site. They are Markdown that a code host shows as it is; `make docs` checks every link."""
+"""Build the pages of docs/, Markdown that a code host shows as it is, as a site. `make docs` checks every link."""
 
 from hubdpo.version import __version__
 

@@ -1,0 +1,61 @@
+"""What the commands of the pages find when no command before them made it: files, folders and repos of a Hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+USER, TOKEN = "USER", "hf_of_the_docs"
+BASES = ("Qwen/Qwen2-7B-Instruct", "Qwen/Qwen2-0.5B-Instruct")
+DATA, ADAPTER = f"{USER}/preferences", f"{USER}/qwen2-7b-dpo"
+PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")
+ACCOUNTS = {"tokens": [f"{USER}:{TOKEN}:write"], "orgs": [f"Qwen:{USER}", f"team:{USER}"]}
+
+
+def make_files(folder: Path) -> None:
+    """Write the raw files, in the shapes that the pages describe."""
+    turns = [
+        {
+            "prompt": [{"role": "user", "content": f"Question {i}: what is {i} plus one?"}],
+            "chosen": [{"role": "assistant", "content": f"It is {i + 1}, gladly."}],
+            "rejected": [{"role": "assistant", "content": f"No idea about {i}."}],
+        }
+        for i in range(60)
+    ]
+    asked = [
+        {"question": f"What is {i} plus one?", "good_answer": f"It is {i + 1}.", "bad_answer": f"No idea about {i}."}
+        for i in range(60)
+    ]
+    for name, rows in {"pairs": turns, "rows": asked}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def make_folders_and_repos(folder: Path) -> None:
+    """Make dataset, run, merged model and sweep in `folder`, and their releases on the Hub of this process."""
+    from huggingface_hub import HfApi
+
+    import hubdpo
+    from hubdpo.demo.tiny_base import make_tiny_base
+
+    api, base = HfApi(), make_tiny_base(folder / "tiny-base")
+    for name in BASES:
+        api.create_repo(name)
+        api.upload_folder(repo_id=name, folder_path=str(base))
+    shutil.rmtree(base)
+    hubdpo.prepare([str(folder / "pairs.jsonl")], folder / "data", license="mit", test_size=0.2)
+    for name in (DATA, f"{USER}/pairs"):
+        hubdpo.push(folder / "data", name, version="1.0.0", check="hashes")
+    few = {"model_name_or_path": BASES[0], "dataset": f"{DATA}@v1.0.0", "max_steps": 2, "max_length": 256}
+    for version, rate in (("1.0.0", 1e-2), ("1.1.0", 2e-2)):
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        hubdpo.train(output_dir=folder / "run", learning_rate=rate, **few)
+        hubdpo.push(folder / "run", ADAPTER, version=version, check="hashes")
+        (folder / "run" / "release.json").unlink()
+    for name in ("DIR", "out"):  # adapters of another tool
+        (folder / name).mkdir()
+        for file in PEFT_FILES:
+            shutil.copy(folder / "run" / file, folder / name / file)
+    hubdpo.merge(folder / "run", folder / "merged", dtype="float32")
+    hubdpo.sweep(output_dir=folder / "sweep", beta=[0.1, 0.2], **few)
+    (folder / "data" / "release.json").unlink()
