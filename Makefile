@@ -10,7 +10,7 @@ SHOWN = awk '/^ +(Downloading|Using cached) / && !/metadata/ { print "  " $$0; f
 	/^Installing collected/ { print "  installing them, about a minute"; fflush() } \
 	/^ready$$/ { done = 1 } END { exit !done }'
 
-.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest docs packages storm mutants judge-real upstream downstream gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory bench-sweep bench-view pictures format build clean
+.PHONY: help setup stub demo test test-one coverage test-lowest test-deepspeed test-newest docs reference packages storm mutants judge-real upstream downstream gpu-check lint bench .venv-llamafactory bench-train bench-prepare bench-push bench-memory bench-sweep bench-view pictures format build clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -137,6 +137,9 @@ format: setup  ## Rewrite the code in the project's style
 
 stub: setup  ## Write the signatures for editors, hubdpo/__init__.pyi, after a change of the options
 	$(BIN)/python -m tests.public_stub
+
+reference: setup  ## Write the pages of docs/reference that come from the code, after a change of options or manifests
+	$(BIN)/python -m tests.reference
 
 build: setup  ## Build the wheel and the source archive
 	$(BIN)/python -m build --no-isolation
