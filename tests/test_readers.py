@@ -26,6 +26,7 @@ OURS = {
     "model/adapters/trial_child.py": "what our own process is told",
     "cards/model/plots.py": "the log of this run",
     "training/run/resume.py": "the state of this run's own checkpoint",
+    "version.py": "what the installer wrote beside this package",
     "training/run/record.py": "the log of this run, and what PEFT wrote just now",
 }
 LOOPBACK = "loopback"

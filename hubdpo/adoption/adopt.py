@@ -52,7 +52,7 @@ from hubdpo.model.memory import room_for_base
 from hubdpo.model.probes import record_probes
 from hubdpo.model.tokenizer.load import read_tokenizer
 from hubdpo.model.tokenizer.own_template import template_for, write_template
-from hubdpo.version import __version__
+from hubdpo.version import __version__, requirement
 
 GIVE_BASE = "add `--base USER/NAME` with the model that it was trained on"
 
@@ -115,7 +115,8 @@ def _adopted(
         template = template_for(config.chat_template, tokenizer)
         write_template(template, new)
     manifest = RunManifest(
-        hubdpo_version=__version__, status="complete", config=options, dataset=dataset, base=base.ref,
+        hubdpo_version=__version__, hubdpo_from=requirement(), status="complete", config=options, dataset=dataset,
+        base=base.ref,
         adopted=Adopted(
             source=found.ref, tool=facts.tool, tool_version=facts.tool_version, method=facts.method,
             named_base=facts.named_base, named_revision=facts.named_revision, named_data=facts.datasets,

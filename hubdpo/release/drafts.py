@@ -38,6 +38,7 @@ from hubdpo.artefacts.manifests.manifest import (
 from hubdpo.artefacts.manifests.merge import read_merged_folder
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
 from hubdpo.artefacts.manifests.run import BaseRef, RunManifest, read_log
+from hubdpo.cards.getting import pip_line
 from hubdpo.cards.licences import adapter_licence, merged_licence
 from hubdpo.cards.lint.body import LOCAL_PATH
 from hubdpo.cards.lint.lint import require_sound_card
@@ -50,6 +51,7 @@ from hubdpo.model.adapters.config import canonical_adapter_config
 from hubdpo.model.tokenizer.chat_template import content_rules
 from hubdpo.release.snapshot import Content, ReleaseSnapshot
 from hubdpo.secrets import find_secrets
+from hubdpo.version import __version__, requirement
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,7 +103,8 @@ def dataset_draft(config: PushConfig) -> Draft:
     text = read_text(folder / CARD_FILE)
 
     def card(version: str) -> str:
-        return loading_release(text, config.repo, f"v{version}")
+        get = pip_line(requirement()) if manifest.hubdpo_version == __version__ else ""
+        return loading_release(text, config.repo, f"v{version}", get)
 
     check_texts(files, quoting=(CARD_FILE,))
     # the kept sections are checked later, when it is known which other files the repo has

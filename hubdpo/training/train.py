@@ -62,7 +62,7 @@ from hubdpo.training.step.liger import of_family
 from hubdpo.training.step.reference import reference_identity
 from hubdpo.training.step.sharded import ready_to_score
 from hubdpo.training.step.trainer import SharedPrefixDPOTrainer, make_trainer, say_groups, use_cached_reference
-from hubdpo.version import __version__, library_versions
+from hubdpo.version import __version__, library_versions, requirement
 
 
 def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
@@ -142,7 +142,8 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
     trainer.use_limits(measured)
     config = resume.fill_auto(config, dataclasses.asdict(measured))
     manifest = RunManifest(
-        hubdpo_version=__version__, status="running", config=published_config(config), dataset=dataset, base=base.ref,
+        hubdpo_version=__version__, hubdpo_from=requirement(), status="running",
+        config=published_config(config), dataset=dataset, base=base.ref,
         started_from=started_from, versions=library_versions(), device=_device_name(device), sharding=sharding,
         seed=config.seed, planned_steps=steps, tokenization=dict(sorted(account.counts.items())),
         end_of_turn=unstopped(base.folder, account.end_of_turn), stock_forward=stock_forward,

@@ -31,7 +31,17 @@ def test_its_header_says_what_the_job_needs() -> None:
     header = parse_uv_script_header(text)
     assert header is not None
     assert (header.secrets, header.flavor, header.timeout) == (["HF_TOKEN"], "l40sx1", "12h")
-    assert re.search(r'^# dependencies = \["hubdpo"\]$', text, re.MULTILINE)
+    # `--with` says where hubdpo is: its bare name may be that of somebody else's package on an index
+    assert re.search(r"^# dependencies = \[\]$", text, re.MULTILINE)
+
+
+def test_a_job_without_hubdpo_ends_with_the_option_that_it_lacks(tmp_path: Path) -> None:
+    command = [sys.executable, "-S", "-P", str(SCRIPT), "--push-to", "alice/x"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={"PATH": ""})
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: the job has no hubdpo", 'hint: hf jobs uv run --with "hubdpo @ ADDRESS" hf_job.py ...',
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("token", "message"), [(None, "no HF_TOKEN"), ("read", "may only read"), ("no", "refuses")])

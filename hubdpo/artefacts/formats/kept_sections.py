@@ -28,6 +28,8 @@ _LOAD = re.compile(
     rf'^(?:{re.escape(LOAD_HERE)}|data = load_dataset\("[\w.-]+/[\w.-]+", revision="[\w.+-]+"\))$', re.MULTILINE
 )
 """The line of a dataset card that loads the data; publishing rewrites it."""
+_GET = re.compile(r'^(?:pip install "hubdpo[^"\n]+"  )?(# made with hubdpo [\w.+]+)$', re.MULTILINE)
+"""The line of a dataset card that tells the version of hubdpo; publishing puts a command that gets it before it."""
 _HEADING = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 
 
@@ -138,15 +140,19 @@ def join_card(card: Card) -> str:
     return "\n".join(out) + "\n"
 
 
-def loading_release(text: str, repo: str, tag: str) -> str:
-    """Return a dataset card with a load line for a release."""
+def loading_release(text: str, repo: str, tag: str, get: str = "") -> str:
+    """Return a dataset card with a load line for a release, and with the command that gets hubdpo, if there is one."""
+    text = _GET.sub(lambda line: f"{get}  {line[1]}" if get else line[1], text, count=1)
     line = f'data = load_dataset("{repo}", revision="{tag}")'
     return _LOAD.sub(lambda _: line, text, count=1)
 
 
 def loading_here(text: str) -> str:
-    """Return a dataset card with the load line for the local folder."""
-    return _LOAD.sub(lambda _: LOAD_HERE, text, count=1)
+    """Return a dataset card with the load line for the local folder, and without a command that gets hubdpo.
+
+    So the same rows give the same card, however hubdpo was installed.
+    """
+    return _GET.sub(r"\1", _LOAD.sub(lambda _: LOAD_HERE, text, count=1), count=1)
 
 
 def kept_of(path: Path) -> tuple[Section, ...]:

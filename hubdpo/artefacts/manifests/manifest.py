@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from hubdpo.artefacts.formats.bounded import check_size, parse_json, read_bytes, shortened
 from hubdpo.errors import ArtefactError
+from hubdpo.version import REQUIREMENT
 
 PREPARE_FILE = "prepare.json"
 RUN_FILE = "run.json"
@@ -55,6 +56,8 @@ def _finite(value: float, info: ValidationInfo) -> float:
     return value
 
 
+Requirement = Annotated[str, Field(pattern=f"^{REQUIREMENT}$")]
+"""How to get the hubdpo that wrote it, see `hubdpo.version.requirement`; None in manifests of 0.4 and earlier."""
 Number = Annotated[float, AfterValidator(_finite)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 

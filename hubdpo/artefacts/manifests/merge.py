@@ -7,7 +7,16 @@ from pathlib import Path
 from pydantic import Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject
-from hubdpo.artefacts.manifests.manifest import MERGE_FILE, Count, Files, Manifest, Number, Part, verify_files
+from hubdpo.artefacts.manifests.manifest import (
+    MERGE_FILE,
+    Count,
+    Files,
+    Manifest,
+    Number,
+    Part,
+    Requirement,
+    verify_files,
+)
 from hubdpo.artefacts.manifests.run import AdapterRef, Adopted, BaseRef, DatasetRef, StartRef
 
 
@@ -46,6 +55,7 @@ class MergeManifest(Manifest):
     """`merge.json` of a merged model, written last."""
 
     hubdpo_version: str
+    hubdpo_from: Requirement | None = None
     adapter: AdapterRef
     """The first adapter, where there are several."""
     adapters: list[MergedAdapter] = Field(default_factory=list)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_json, read_text
-from hubdpo.artefacts.manifests.manifest import Count, Files, Manifest, Number, Part, Sha256
+from hubdpo.artefacts.manifests.manifest import Count, Files, Manifest, Number, Part, Requirement, Sha256
 from hubdpo.config.objective import uses_reference
 
 
@@ -194,6 +194,7 @@ class RunManifest(Manifest):
     """`run.json`; the folder is complete once `status` says so."""
 
     hubdpo_version: str
+    hubdpo_from: Requirement | None = None
     status: Literal["running", "complete"]
     config: JsonObject
     """Options by name; of an adopted adapter those that are known."""

@@ -15,6 +15,7 @@ from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.commands import adopt_command, train_command
 from hubdpo.cards.fences import fence, one_line, visible, wrapped
+from hubdpo.cards.getting import in_words, name_and_version, pip_line
 from hubdpo.cards.licences import Licence, data_remark
 from hubdpo.cards.model.adopted import IN_4BIT, commit_words, facts_of
 from hubdpo.cards.model.beside import beside_values
@@ -137,6 +138,8 @@ def render_model_card(
         vllm_rank=vllm_rank(adapter.rank), lora_kind=_lora_kind(run),
         template_kwargs=fence(json.dumps(run.template_kwargs, sort_keys=True), "json"),
         remark=data_remark(data.license if data is not None else None, run.started_from, run.adopted),
+        hubdpo=name_and_version(run.hubdpo_version, run.hubdpo_from), pip_line=pip_line(run.hubdpo_from),
+        getting=in_words(run.hubdpo_version, run.hubdpo_from),
         reproduce=train_command(run) if run.adopted is None else adopt_command(run),
         files={name: text for name, text in files.items() if name in release.files or name == "hubdpo.json"},
         reference=_reference(run), with_others=with_others,
@@ -203,6 +206,7 @@ def render_merged_card(manifest: MergeManifest, *, repo: str, version: str, lice
         data=manifest.dataset, adapter=manifest.adapter, licence=licence, parts=manifest.parts,
         words=adapter_words, data_words=data_words, with_others=with_others, in_4bit=IN_4BIT,
         method=_merged_method(manifest), combined_with=_combined_with(manifest),
+        hubdpo=name_and_version(manifest.hubdpo_version, manifest.hubdpo_from), pip_line=pip_line(manifest.hubdpo_from),
         remark=_remarks(manifest), date=read_file()["date"],
         tested=[f"{one.program}, {one.version}" for one in read_proofs().values() if one.program in RUN_MERGED],
         started_from=adapter_words(manifest.started_from) if manifest.started_from is not None else None,

@@ -37,7 +37,7 @@ from hubdpo.model.merge.sources import Source, find_sources
 from hubdpo.model.merge.weights import plan_weights, write_weights
 from hubdpo.model.probes import record_probes
 from hubdpo.model.untrusted import read_json
-from hubdpo.version import __version__
+from hubdpo.version import __version__, requirement
 
 
 @takes(MergeConfig, "adapter", "output_dir")
@@ -93,7 +93,7 @@ def _merged(config: MergeConfig, sources: list[Source], new: Path, publish: Call
     names = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file())
     parts = [each.record for each in sources]
     manifest = MergeManifest(
-        hubdpo_version=__version__, adapter=source.ref, adapters=parts, base=source.run.base,
+        hubdpo_version=__version__, hubdpo_from=requirement(), adapter=source.ref, adapters=parts, base=source.run.base,
         dataset=parts[0].dataset if all(part.dataset == parts[0].dataset for part in parts) else None,
         started_from=parts[0].started_from if len(parts) == 1 else None, config=_lasting(config), dtype=config.dtype,
         dequantised=in_4bit, parameters=parameters,

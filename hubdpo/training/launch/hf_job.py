@@ -1,13 +1,16 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["hubdpo"]
+# dependencies = []
 #
 # [tool.hf-jobs]
 # flavor = "l40sx1"
 # timeout = "12h"
 # secrets = ["HF_TOKEN"]
 # ///
-"""Train on HF Jobs and publish the adapter: `hf jobs uv run hf_job.py --push-to USER/NAME OPTIONS OF hubdpo train`.
+"""Train on HF Jobs and publish the adapter: `hf jobs uv run --with "hubdpo @ ADDRESS" hf_job.py OPTIONS`.
+
+ADDRESS is that of a wheel, or `git+` and that of a repository, which the job can reach. OPTIONS are those of
+`hubdpo train`, and `--push-to USER/NAME`.
 
 A job's disk is deleted when the job ends, so only the release stays. With `-o` in a mounted volume the checkpoints stay
 too, and the same command with `--resume` continues from them. A token that is missing or may only read, which would
@@ -21,7 +24,12 @@ import os
 import subprocess
 import sys
 
-from hubdpo import console
+try:
+    from hubdpo import console
+except ModuleNotFoundError as missing:
+    if missing.name != "hubdpo":
+        raise
+    sys.exit('error: the job has no hubdpo\nhint: hf jobs uv run --with "hubdpo @ ADDRESS" hf_job.py ...')
 
 
 def main(arguments: list[str]) -> int:
