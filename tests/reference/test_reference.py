@@ -6,16 +6,24 @@ import ast
 import re
 from pathlib import Path
 
+import pydantic
+
 import hubdpo
 from hubdpo.cli.command import MODELS
 from tests.reference import commands, exit_codes
 from tests.reference.pages import REFERENCE, pages
 
 PACKAGE = Path(hubdpo.__file__).parent
+PYDANTIC_IS_PINNED = f"pydantic=={pydantic.VERSION}\n" in (PACKAGE.parent / "constraints.txt").read_text(
+    encoding="utf-8"
+)
+WITHOUT_SCHEMAS = {name for name in pages() if not name.startswith(("schemas/", "manifests"))}
+"""Pages that do not depend on how a version of pydantic words its schemas."""
 
 
 def test_the_generated_pages_are_fresh() -> None:
-    stale = [name for name, text in pages().items() if not _is(REFERENCE / name, text)]
+    made = {name: text for name, text in pages().items() if name in WITHOUT_SCHEMAS or PYDANTIC_IS_PINNED}
+    stale = [name for name, text in made.items() if not _is(REFERENCE / name, text)]
     assert stale == [], "make reference"
 
 
