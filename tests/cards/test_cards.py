@@ -105,7 +105,7 @@ def test_the_shape_of_rows_claims_nothing_about_their_source(
     manifest = prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "out", test_size=0)
     card = DatasetCard.load(tmp_path / "out" / "README.md")
     assert (manifest.converter, manifest.license, manifest.language) == (name, None, [])
-    assert card.data.pretty_name == "Preference pairs"
+    assert card.data.pretty_name == "Preference pairs of raw.jsonl"
     assert not {"license", "language", "source_datasets"} & card.data.to_dict().keys()
     assert "It is not recorded who wrote the answers, who compared them, and with what instructions." in card.text
     assert "## Citation" not in card.text

@@ -20,6 +20,8 @@ LONGEST_MESSAGE = 600
 """Characters of a message that a sample shows."""
 MOST_MESSAGES = 6
 """Messages of a prompt that a sample shows."""
+MOST_NAMED = 2
+"""Sources that a title names one by one."""
 SIDES = ("prompt", "chosen", "rejected")
 TAKEN_OVER = ("pretty_name", "source_datasets", "license_name", "license_link")
 """Fields of the source's card that are copied to the dataset's card."""
@@ -41,9 +43,12 @@ def render_dataset_card(
     samples: Sequence[Example],
     split_bytes: Mapping[str, int],
     plots: Sequence[str] = (),
+    passed_over: Mapping[str, int] | None = None,
 ) -> str:
-    """Return the card of a dataset folder. Samples are untrusted text, so they are fenced."""
-    title = str(manifest.config.get("name") or card.facts.get("pretty_name") or _title(card))
+    """Return the card of a dataset folder. Samples are untrusted text, so they are fenced.
+
+    `passed_over` counts the pairs that were drawn for a sample and are not shown, by reason."""
+    title = str(manifest.config.get("name") or card.facts.get("pretty_name") or _title(manifest, card))
     shipped = shipped_files() if manifest.config.get("card") else []
     command = prepare_command(manifest, shipped_cards={p.stem: p.read_text(encoding="utf-8") for p in shipped})
     in_memory = [split_in_memory(source.name) for source in manifest.sources]
@@ -57,7 +62,8 @@ def render_dataset_card(
             f"{count:,} {'has' if count == 1 else 'have'} {EXTRAS[kind]}"
             for kind, count in manifest.extras.items() if kind in EXTRAS
         ],
-        samples=[fence(_sample(sample)) for sample in samples], command=command, own_card=OWN_CARD in command,
+        samples=[fence(_sample(sample)) for sample in samples], passed_over=list((passed_over or {}).items()),
+        command=command, own_card=OWN_CARD in command,
         config_file=fence(text.rstrip(), "yaml") if (text := config_file(manifest)) else "",
         in_memory=[one_line(split) for split in in_memory if split is not None],
         columns=[(one_line(name), meaning) for name, meaning in manifest.columns.items()],
@@ -73,9 +79,14 @@ def render_dataset_card(
     )  # fmt: skip
 
 
-def _title(card: SourceCard) -> str:
+def _title(manifest: PrepareManifest, card: SourceCard) -> str:
+    """Return a title that names the Hub datasets or else the files of the source; rows in memory have no name."""
     ids = card.facts.get("source_datasets") or []
-    return f"Preference pairs of {ids[0]}" if len(ids) == 1 else "Preference pairs"
+    files = [s.name.rpartition("/")[2] for s in manifest.sources if split_in_memory(s.name) is None]
+    names = list(dict.fromkeys(map(str, ids or files)))
+    if len(names) > MOST_NAMED:
+        return f"Preference pairs of {names[0]} and {len(names) - 1} other {'datasets' if ids else 'files'}"
+    return f"Preference pairs of {' and '.join(names)}" if names else "Preference pairs"
 
 
 def _front_matter(manifest: PrepareManifest, card: SourceCard, title: str, split_bytes: Mapping[str, int]) -> Front:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pyarrow.parquet as pq
-
 from hubdpo.artefacts.folders import storage
 from hubdpo.artefacts.folders.workspace import Workspace
 from hubdpo.artefacts.formats.kept_sections import Card, Section, join_card
@@ -13,13 +11,10 @@ from hubdpo.cards.dataset.card import render_dataset_card
 from hubdpo.cards.dataset.plots import draw_dataset_plots
 from hubdpo.cards.dataset.source_card import SourceCard
 from hubdpo.cards.render import template
-from hubdpo.data.pairs.example import PreferenceExample
-from hubdpo.data.pairs.extras import example_of
 from hubdpo.data.prepare.folder import UNFINISHED
+from hubdpo.data.prepare.samples import draw_samples
 from hubdpo.data.prepare.shards import ShardTask, write_shard
 from hubdpo.data.prepare.workers import Engine
-
-SAMPLES = 2
 
 
 def write_folder(
@@ -51,8 +46,11 @@ def write_folder(
         storage.secure(task.path)
     entries |= {name: _entry(space, name) for name in plots}
     manifest = manifest.model_copy(update={"files": entries})
+    first = [task.path for split, task in tasks if split == tasks[0][0]]
+    samples = draw_samples(first, int(manifest.config.get("seed", 0)))
     text = render_dataset_card(
-        manifest, card=card, samples=_samples(tasks[0][1].path), split_bytes=split_bytes, plots=sorted(plots),
+        manifest, card=card, samples=samples.pairs, passed_over=samples.passed_over,
+        split_bytes=split_bytes, plots=sorted(plots),
     )  # fmt: skip
     _write(space, CARD_FILE, join_card(Card(text, sections)).encode())
     manifest = manifest.model_copy(update={"files": {**entries, CARD_FILE: card_entry(text)}})
@@ -70,17 +68,3 @@ def _write(space: Workspace, name: str, data: bytes) -> None:
 def _entry(space: Workspace, name: str) -> FileEntry:
     path = storage.join(space.new, name)
     return FileEntry(sha256=storage.sha256(path), size=storage.size_of(path))
-
-
-def _samples(path: str) -> list[PreferenceExample]:
-    """Return the first pairs of a shard that differ: a weight writes one several times."""
-    with storage.open_read(path) as stream:
-        table = pq.ParquetFile(stream).read_row_group(0)
-    samples: list[PreferenceExample] = []
-    for at in range(table.num_rows):
-        example = example_of(table.slice(at, 1).to_pylist()[0])
-        if example not in samples:
-            samples.append(example)
-        if len(samples) == SAMPLES:
-            break
-    return samples

@@ -1,0 +1,57 @@
+"""The pairs that a dataset card shows, and its title."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdpo import prepare
+from tests.data.made import lines, rows
+
+
+def made(tmp_path: Path, values: list[dict[str, Any]], **options: Any) -> str:
+    (tmp_path / "helpful.jsonl").write_bytes(lines(values))
+    prepare(source=str(tmp_path / "helpful.jsonl"), output_dir=tmp_path / "out", test_size=0, **options)
+    return (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def samples_of(card: str) -> list[str]:
+    return re.findall(r"```text\n(.*?)\n```", card.split("## Samples")[1], re.DOTALL)
+
+
+def test_samples_are_drawn_from_all_rows_by_the_seed(tmp_path: Path) -> None:
+    drawn = [samples_of(made(tmp_path, rows(300), seed=seed, overwrite=True)) for seed in (1, 2, 1)]
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert not any(re.search(r"question [01]\b", sample) for sample in drawn[0])
+
+
+def test_samples_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+    one, two = (samples_of(made(tmp_path, rows(40), num_proc=workers, overwrite=True)) for workers in (1, 2))
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [("the key is hf_" + "aB3dE6gH9j" * 3 + "kLmN", "with a credential"), ("you Bitch", "with coarse words")],
+)
+def test_a_pair_that_a_card_should_not_quote_is_passed_over_and_counted(
+    answer: str, reason: str, tmp_path: Path
+) -> None:
+    pair = {"prompt": "why", "chosen": answer, "rejected": "no"}
+    card = made(tmp_path, [pair], scan="none")
+    assert (samples_of(card), answer in card) == ([], False)
+    assert f"None of the pairs that were drawn is shown.\n1 pair {reason} was passed over." in card
+
+
+def test_the_title_names_the_file(tmp_path: Path) -> None:
+    assert "\n# Preference pairs of helpful.jsonl\n" in made(tmp_path, rows(3))
+
+
+def test_the_title_of_many_files_names_the_first(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.jsonl").write_bytes(lines(rows(3)))
+    prepare(source=str(tmp_path / "*.jsonl"), output_dir=tmp_path / "out", test_size=0)
+    assert "\n# Preference pairs of 0.jsonl and 2 other files\n" in (tmp_path / "out" / "README.md").read_text()
