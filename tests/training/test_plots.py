@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,21 @@ def test_the_legends_cover_no_curve() -> None:
 def test_the_ticks_are_whole_steps(steps: int) -> None:
     figure = draw({"loss": {"loss": [(step, 0.7) for step in range(1, steps + 1)]}})
     assert all(tick.is_integer() for tick in figure.axes[0].get_xticks())
+
+
+@pytest.mark.parametrize(
+    ("panel", "first", "levels"),
+    [
+        ("loss", 0.69, [math.log(2)]),
+        ("loss", 2.5, []),
+        ("accuracies", 0.9, [0.5]),
+        ("margins", 1.0, [0.0]),
+        ("logps", -9, []),
+    ],
+)
+def test_a_line_shows_where_answers_are_not_told_apart(panel: str, first: float, levels: list[float]) -> None:
+    axes = draw({panel: {panel: [(1, first), (2, first)]}}).axes[0]
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"] == levels
 
 
 def test_what_was_logged_is_drawn_the_same_bytes_each_time(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from hubdpo.artefacts.manifests.prepare import PrepareManifest
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
-COLOURS = {"prompt": "#666666", "chosen": "#1b7f3b", "rejected": "#b3362b"}
+COLOURS = {"prompt": "#888888", "chosen": "#0072b2", "rejected": "#e69f00"}
+"""Chosen and rejected can be told apart with every kind of colour vision (Okabe and Ito 2008)."""
 SPLIT_COLOURS = {"train": "#2f5d8a", "test": "#c98a1b"}
 PLOT = "plots/lengths.png"
 INK, FAINT = "#222222", "#e4e4e4"
@@ -28,12 +29,11 @@ Point = tuple[float, float]
 
 
 class Outline(NamedTuple):
-    """A histogram: the share of the pairs in each bin; the line of the second split is thin."""
+    """A histogram: the share of the pairs in each bin."""
 
     edges: list[float]
     shares: list[float]
     colour: str
-    width: int
 
 
 def draw_dataset_plots(manifest: PrepareManifest) -> dict[str, bytes]:
@@ -88,32 +88,34 @@ class _Axes:
 
 
 def _draw_lengths(draw: ImageDraw, manifest: PrepareManifest) -> None:
-    """Draw the lengths of prompts, chosen and rejected answers as outlines, on a logarithmic scale of characters."""
+    """Draw the lengths of prompts, chosen and rejected answers as outlines, on a logarithmic scale of characters.
+
+    Only the largest split is drawn: the table above the picture has the lengths of all, and six outlines are a tangle.
+    """
+    split, statistics = max(manifest.statistics.items(), key=lambda item: item[1]["pairs"])
     outlines = []
-    for number, statistics in enumerate(manifest.statistics.values()):
-        for side, colour in COLOURS.items():
-            histogram = statistics["histograms"][side]
-            shares = [count / statistics["pairs"] for count in histogram["counts"]]
-            outlines.append(Outline(histogram["edges"], shares, colour, 1 if number else 2))
+    for side, colour in COLOURS.items():
+        histogram = statistics["histograms"][side]
+        shares = [count / statistics["pairs"] for count in histogram["counts"]]
+        outlines.append(Outline(histogram["edges"], shares, colour))
     low = math.log(min(next(edge for edge, share in zip(o.edges, o.shares, strict=False) if share) for o in outlines))
     high = math.log(max(outline.edges[-1] for outline in outlines))
     axes = _Axes(
         draw, 52, 520, max(max(outline.shares) for outline in outlines) * 1.06,
         lambda value: (math.log(value) - low) / (high - low),
     )  # fmt: skip
-    for edges, shares, colour, width in outlines:
+    for edges, shares, colour in outlines:
         bins = [bin_ for bin_ in zip(edges, edges[1:], shares, strict=False) if math.log(bin_[0]) >= low]
         points: list[Point] = [(axes.x(bins[0][0]), axes.y(0))]
         for left, right, share in bins:
             points += [(axes.x(left), axes.y(share)), (axes.x(right), axes.y(share))]
         points.append((axes.x(edges[-1]), axes.y(0)))
-        draw.line(points, fill=colour, width=width)
+        draw.line(points, fill=colour, width=2)
     for power in range(math.ceil(high / math.log(10)) + 1):
         for digit in range(1, 10):
             if low <= math.log(digit * 10**power) <= high:
                 axes.tick(digit * 10**power, f"{10**power:,}" if digit == 1 else None)
-    title = "share of the pairs" + (" (thin lines: test)" if len(manifest.splits) > 1 else "")
-    axes.finish(title, "characters", COLOURS)
+    axes.finish(f"share of the {split} pairs", "characters", COLOURS)
 
 
 def _draw_turns(draw: ImageDraw, manifest: PrepareManifest) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hubdpo.artefacts.formats.bounded import read_text
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Sample
-from hubdpo.artefacts.manifests.manifest import CARD_FILE
+from hubdpo.artefacts.manifests.manifest import CARD_FILE, CURVES_FILE
 from hubdpo.artefacts.manifests.merge import MergeManifest
 from hubdpo.artefacts.manifests.run import RunManifest
 from hubdpo.cards.commands import adopt_command, train_command
@@ -69,6 +69,8 @@ ADOPTED = {
 """In place of lines of FILES, for an adapter that another tool trained."""
 RUN_MERGED = (TRANSFORMERS_SERVE, LLAMA_CPP, MLX)
 """Programs that `make downstream` runs a merged model in."""
+PLOT_WIDTH = 900
+"""Width of a picture in a card, in pixels of the page; the files have twice as many, for sharp screens."""
 LONGEST_CITATION = 4_000
 """Longest citation of a dataset, in characters."""
 
@@ -133,7 +135,7 @@ def render_model_card(
         left_out=[one_line(name) for name in (run.adopted.left_out if run.adopted is not None else ())],
         objective=[one_line(f"{name} {value}") for name, value in shown.items()],
         samples=[fence(_sample(sample)) for sample in (evaluation.samples if evaluation else ())],
-        plots="\n\n".join(f"![{Path(path).stem} over the steps]({path})" for path in plots),
+        plots="\n\n".join(map(_picture, plots)),
         programs={program.name: program for program in programs(adapter, known)}, problems=known, proofs=read_file(),
         vllm_rank=vllm_rank(adapter.rank), lora_kind=_lora_kind(run),
         template_kwargs=fence(json.dumps(run.template_kwargs, sort_keys=True), "json"),
@@ -147,6 +149,12 @@ def render_model_card(
         rounds=round_rows(run.rounds) if run.started_from is not None else [],
         papers=_papers(run), bibtex=fence("\n".join(filter(None, entries)), "bibtex"),
     )  # fmt: skip
+
+
+def _picture(path: str) -> str:
+    """Return a plot at half its size; those of hubdpo 0.2, one for each panel, are shown as they are."""
+    label = f"{Path(path).stem} over the steps"
+    return f'<img src="{path}" width="{PLOT_WIDTH}" alt="{label}">' if path == CURVES_FILE else f"![{label}]({path})"
 
 
 def _reference(run: RunManifest) -> str:

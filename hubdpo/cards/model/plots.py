@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hubdpo.artefacts.manifests.manifest import CURVES_FILE, METRICS_FILE, write_atomic
 
@@ -18,6 +20,14 @@ PANELS = {
     "margins": ("rewards/margins",),
     "logps": ("logps/chosen", "logps/rejected"),
 }
+LEVELS = {"loss": (math.log(2), "ln 2"), "accuracies": (0.5, "0.5"), "margins": (0.0, "0")}
+"""A value of each panel to compare its curves with, and its name: where a model does not tell the answers apart."""
+NEAR = 0.1
+"""How far from ln 2 a loss may begin to be one that is ln 2 where the answers are not told apart."""
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+"""Colours that can be told apart with every kind of colour vision (Okabe and Ito 2008)."""
+SHOWN_DPI = 100
+"""Dots per inch at which a card shows the picture, which has twice as many for sharp screens."""
 Series = dict[str, list[tuple[int, float]]]
 
 
@@ -53,7 +63,7 @@ def write_plots(run: Path, *, chosen: int | None = None) -> Path | None:
     path.parent.mkdir(exist_ok=True)
     # without a version in it, the same run gives the same bytes
     png = io.BytesIO()
-    draw(panels, chosen=chosen).savefig(png, dpi=100, metadata={"Software": None})
+    draw(panels, chosen=chosen).savefig(png, dpi=2 * SHOWN_DPI, metadata={"Software": None})
     write_atomic(path, png.getvalue())
     return path
 
@@ -79,11 +89,15 @@ def _draw_panel(axes: Axes, title: str, series: Series) -> None:
     colours: dict[str, str] = {}
     for label, points in series.items():
         held_out = " " in label
-        colour = colours.setdefault(label.removeprefix("held-out "), f"C{len(colours)}")
+        colour = colours.setdefault(label.removeprefix("held-out "), COLOURS[len(colours) % len(COLOURS)])
         style = {"marker": "o", "markersize": 4} if held_out else {"alpha": 0.6}
         axes.plot(*zip(*points, strict=True), label=label, color=colour, **style)
+    level, name = LEVELS.get(title, (None, ""))
+    first = next(iter(series.values()))[0][1]
+    if level is not None and (title != "loss" or abs(first - level) < NEAR):
+        axes.axhline(level, color="grey", linestyle="--", linewidth=1, label=name, zorder=1)
     axes.set(xlabel="step", ylabel=title)
-    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     _name_curves(axes)
 
