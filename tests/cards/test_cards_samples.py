@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from hubdpo import prepare
 from tests.data.made import lines, rows
@@ -55,3 +56,11 @@ def test_the_title_of_many_files_names_the_first(tmp_path: Path) -> None:
         (tmp_path / f"{number}.jsonl").write_bytes(lines(rows(3)))
     prepare(source=str(tmp_path / "*.jsonl"), output_dir=tmp_path / "out", test_size=0)
     assert "\n# Preference pairs of 0.jsonl and 2 other files\n" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_picture_has_twice_the_pixels_at_which_the_card_shows_it(tmp_path: Path) -> None:
+    card = made(tmp_path, rows(3))
+    shown = re.search(r'<img src="(plots/lengths.png)" width="(\d+)"', card)
+    assert shown is not None
+    with Image.open(tmp_path / "out" / shown[1]) as picture:
+        assert picture.width == 2 * int(shown[2])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubdpo.artefacts.manifests.prepare import PrepareManifest
@@ -22,6 +22,8 @@ SPLIT_COLOURS = {"train": "#2f5d8a", "test": "#c98a1b"}
 PLOT = "plots/lengths.png"
 INK, FAINT = "#222222", "#e4e4e4"
 SIZE = 880, 300
+SCALE = 2
+"""Pixels of the file for each pixel of SIZE, at which the card shows it: enough for sharp screens."""
 TICKS = 5
 """Most intervals between the ticks of the vertical axis."""
 
@@ -40,20 +42,39 @@ def draw_dataset_plots(manifest: PrepareManifest) -> dict[str, bytes]:
     """Return PNGs by their path in the dataset folder: histograms of text lengths and of messages in a prompt."""
     from PIL import Image, ImageDraw, ImageFont
 
-    image = Image.new("RGB", SIZE, "white")
-    draw = ImageDraw.Draw(image)
-    draw.font = ImageFont.load_default(12)
+    image = Image.new("RGB", (SCALE * SIZE[0], SCALE * SIZE[1]), "white")
+    draw = _Sharp(ImageDraw.Draw(image))
+    draw.on.font = ImageFont.load_default(12 * SCALE)
     _draw_lengths(draw, manifest)
     _draw_turns(draw, manifest)
     png = io.BytesIO()
-    image.save(png, format="png", dpi=(110, 110))
+    image.save(png, format="png", dpi=(110 * SCALE, 110 * SCALE))
     return {PLOT: png.getvalue()}
+
+
+class _Sharp:
+    """Draws in pixels of SIZE on a picture with SCALE times as many."""
+
+    def __init__(self, on: ImageDraw) -> None:
+        self.on = on
+
+    def line(self, points: Sequence[Point], *, fill: str, width: int = 1) -> None:
+        self.on.line([(x * SCALE, y * SCALE) for x, y in points], fill=fill, width=width * SCALE)
+
+    def rectangle(self, points: Sequence[Point], *, fill: str) -> None:
+        self.on.rectangle([(x * SCALE, y * SCALE) for x, y in points], fill=fill)
+
+    def text(self, at: Point, text: str, *, fill: str, anchor: str) -> None:
+        self.on.text((at[0] * SCALE, at[1] * SCALE), text, fill=fill, anchor=anchor)
+
+    def textlength(self, text: str) -> float:
+        return self.on.textlength(text) / SCALE
 
 
 class _Axes:
     """Axes in pixels: shares from 0 to `top` upwards; `scale` maps a value on the horizontal axis to 0 to 1."""
 
-    def __init__(self, draw: ImageDraw, left: int, right: int, top: float, scale: Callable[[float], float]) -> None:
+    def __init__(self, draw: _Sharp, left: int, right: int, top: float, scale: Callable[[float], float]) -> None:
         self.draw, self.left, self.right, self.upper, self.lower = draw, left, right, 34, SIZE[1] - 46
         self._top, self._scale = top, scale
         step = _step(top)
@@ -87,7 +108,7 @@ class _Axes:
             x -= 14
 
 
-def _draw_lengths(draw: ImageDraw, manifest: PrepareManifest) -> None:
+def _draw_lengths(draw: _Sharp, manifest: PrepareManifest) -> None:
     """Draw the lengths of prompts, chosen and rejected answers as outlines, on a logarithmic scale of characters.
 
     Only the largest split is drawn: the table above the picture has the lengths of all, and six outlines are a tangle.
@@ -118,7 +139,7 @@ def _draw_lengths(draw: ImageDraw, manifest: PrepareManifest) -> None:
     axes.finish(f"share of the {split} pairs", "characters", COLOURS)
 
 
-def _draw_turns(draw: ImageDraw, manifest: PrepareManifest) -> None:
+def _draw_turns(draw: _Sharp, manifest: PrepareManifest) -> None:
     """Draw a bar for each number of messages in a prompt, with the splits side by side."""
     shares = {
         split: {int(turns): count / statistics["pairs"] for turns, count in statistics["turns"].items()}
