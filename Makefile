@@ -94,7 +94,7 @@ judge-real: setup  ## Let a model judge a run, kill it in the middle, go on (mak
 upstream: setup  ## Run the clients' own tests against serve-hub (a quarter of an hour, 50 MB from the package index)
 	$(BIN)/python -m tests.upstream huggingface_hub datasets peft
 
-# with `--write`, the result goes into the package, for the cards, and into docs/serving.md
+# with `--write`, the result goes into the package, for the cards, and into docs/how-to/serve.md
 downstream: setup  ## Run the commands of a card in PEFT, vLLM, llama.cpp, MLX and others, and compare (half an hour, 5 GB)
 	$(BIN)/python -m tests.downstream --write
 

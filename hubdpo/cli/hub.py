@@ -72,7 +72,7 @@ def serve_hub(
 
     Set HF_ENDPOINT to the printed address, and HF_TOKEN. Any Hub client
     then works with this server, through Xet or (HF_HUB_DISABLE_XET=1) LFS.
-    In a browser, the address has pages of all repos (docs/view.md).
+    In a browser, the address has pages of all repos (docs/how-to/view.md).
 
     All data lives in DIR; to back it up, stop the server and copy DIR.
     Tokens come from --token-file, HUBDPO_HUB_TOKENS (space-separated) or

@@ -120,16 +120,19 @@ def _cell(value: object) -> str:
 @command()
 def load(
     adapter: Annotated[str, typer.Argument(help="A release, or a run folder.", metavar="USER/NAME[@vX.Y.Z]")],
+    text: Annotated[str | None, typer.Argument(help="The user message.", metavar="[PROMPT]")] = None,
     prompt: Annotated[
-        str, typer.Option("--prompt", "-p", metavar="TEXT", help="The user message.")
-    ] = "Hello! Who are you?",
+        str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="The same, as an option.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum tokens of the answer.")] = 64,
 ) -> None:
     """Load an adapter on its pinned base and answer one prompt, greedily."""
+    if text is not None and prompt is not None:
+        raise ConfigError("two prompts are given", hint="leave `--prompt` out, or the text after the adapter")
     from hubdpo.model.adapters.load import answer, load_adapter
 
-    loaded = load_adapter(adapter)
-    text = answer(loaded, prompt, max_new_tokens=max_new_tokens)
-    if not text.strip():
+    asked = text or prompt or "Hello! Who are you?"
+    answered = answer(load_adapter(adapter), asked, max_new_tokens=max_new_tokens)
+    if not answered.strip():
         console.warn("the answer is empty")
-    console.result(text, {"adapter": adapter, "prompt": prompt, "answer": text}, identifier=text)
+    console.result(answered, {"adapter": adapter, "prompt": asked, "answer": answered}, identifier=answered)

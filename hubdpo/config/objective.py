@@ -17,7 +17,7 @@ TRL_LOSSES = (
     "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 )  # fmt: skip
 REFERENCE_FREE = {"simpo": "SimPO", "cpo": "CPO", "orpo": "ORPO"}
-"""Losses that compare the answers under the policy alone, with the names of their papers; see docs/training.md."""
+"""Losses that compare the answers under the policy alone, with the names of their papers; see docs/how-to/losses.md."""
 LOSS_TYPES = (*TRL_LOSSES, *REFERENCE_FREE)
 
 WHOLE_BATCH_LOSSES = frozenset({"aot", "aot_unpaired"})

@@ -93,7 +93,7 @@ def main() -> None:
     machine = f"{len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
     report = {"machine": machine, "results": results}
     REPORT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    tables.put("bench-view", tables.view_table(report), tables.PAGES)
+    tables.put("bench-view", tables.view_table(report))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
-PAGES = HERE.parents[1] / "docs" / "view.md"
+MEASUREMENTS = HERE.parents[1] / "docs" / "explanation" / "measurements.md"
 
 
 def prepare_table(report: dict[str, Any]) -> str:
@@ -141,6 +141,33 @@ def gpu_table(report: dict[str, Any]) -> str:
     )
 
 
+PAIRS = 10_000
+WAYS = {
+    "hubdpo": "`hubdpo train`, which fills the memory of the card (`auto`)",
+    "hubdpo --reference cached": "the same with `--reference cached`",
+    "hubdpo --reference cached, all layers recomputed": "with `--reference cached --gradient-checkpointing`",
+    "hubdpo, 8 pairs a pass, all layers recomputed": "with `--per-device-train-batch-size 8 --gradient-checkpointing`",
+    "TRL defaults": "for comparison: TRL with its defaults",
+}
+"""Rows of the table for people who ask whether it fits, by the arms of gpu.json."""
+
+
+def needs_table(report: dict[str, Any]) -> str:
+    """Return Markdown of gpu.json: memory, and minutes for 10,000 pairs, of a 7B base."""
+    arms = {arm["arm"]: arm for arm in report["arm"] if arm["ok"]}
+    lines = [f"| Qwen2-7B in NF4 | GPU memory | {PAIRS:,} pairs |", "|---|---:|---:|"]
+    lines += [
+        f"| {said} | {arms[name]['peak_gb']:.0f} GB | {PAIRS / arms[name]['pairs_per_s'] / 60:.0f} min |"
+        for name, said in WAYS.items()
+    ]
+    tokens = arms["hubdpo"]["tokens_per_s"] / arms["hubdpo"]["pairs_per_s"]
+    note = (
+        f"Measured on one {report['card']['name']} at the lengths of HH-RLHF, {tokens:.0f} tokens a pair with the "
+        "prompt counted for each answer. Longer pairs take more of both."
+    )
+    return "\n".join([*lines, "", note])
+
+
 def push_table(report: dict[str, Any]) -> str:
     """Return Markdown of push.json: the cost of a verified release compared with a bare upload."""
     lines = [
@@ -249,7 +276,7 @@ def view_table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"Measured on {report['machine']}."])
 
 
-def put(name: str, table: str, page: Path = README) -> None:
+def put(name: str, table: str, page: Path = MEASUREMENTS) -> None:
     """Replace a table in a page."""
     text = page.read_text(encoding="utf-8")
     place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -263,11 +290,18 @@ TABLES = {
     "storm": storm_text,
     "memory": memory_table,
     "sweep": sweep_table,
+    "view": view_table,
 }
 
+
+def put_gpu(report: dict[str, Any]) -> None:
+    """Write what gpu.json has into the page of measurements, and its short form into the README."""
+    put("gpu", gpu_table(report))
+    put("gpu-needs", needs_table(report), README)
+
+
 if __name__ == "__main__":
-    put("gpu", gpu_table(json.loads((HERE / "gpu.json").read_text(encoding="utf-8"))))
+    put_gpu(json.loads((HERE / "gpu.json").read_text(encoding="utf-8")))
     for name, table in TABLES.items():
         put(f"bench-{name}", table(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))))
-    put("bench-view", view_table(json.loads((HERE / "view.json").read_text(encoding="utf-8"))), PAGES)
-    sys.stdout.write(f"wrote {README.name} and {PAGES.name}\n")
+    sys.stdout.write(f"wrote {README.name} and {MEASUREMENTS.name}\n")

@@ -98,3 +98,19 @@ def test_every_command_has_help(runner: CliRunner, name: str) -> None:
     done = runner.invoke(app, [name, "--help"])
     assert done.exit_code == 0
     assert f"hubdpo {name}" in done.stdout or f"{name} [OPTIONS]" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["What is it?"], ["--prompt", "What is it?"], ["-p", "What is it?"]])
+def test_load_takes_the_prompt_as_a_word_or_an_option(
+    words: list[str], runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hubdpo.model.adapters import load
+
+    monkeypatch.setattr(load, "load_adapter", lambda adapter: adapter)
+    monkeypatch.setattr(load, "answer", lambda loaded, prompt, *, max_new_tokens: f"{loaded}: {prompt}")
+    assert runner.invoke(app, ["load", "run", *words]).stdout == "run: What is it?\n"
+
+
+def test_load_refuses_two_prompts_before_it_loads(runner: CliRunner) -> None:
+    done = runner.invoke(app, ["load", "run", "one", "--prompt", "two"])
+    assert (done.exit_code, "two prompts are given" in done.stderr) == (2, True)

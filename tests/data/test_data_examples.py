@@ -1,4 +1,4 @@
-"""The files that the README and docs/data.md describe are read as they say."""
+"""The files that the pages about data describe are read as they say."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from hubdpo.config.description import PLACES, Description, SourceConfig
 from tests.data.made import lines
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-SECTION = README.partition("### I have a file like this")[2].partition("\n### ")[0]
+FORMATS, GUIDE = (
+    (ROOT / "docs" / "how-to" / name).read_text(encoding="utf-8") for name in ("formats.md", "describe.md")
+)
+SECTION = FORMATS.partition("## I have a file like this")[2].partition("\n## ")[0]
 EXAMPLES = re.findall(r"^\| (`\{.*\}`) \| `(.*)` \|$", SECTION, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("row", "options"), EXAMPLES)
-def test_a_file_of_the_readme_is_read(row: str, options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_the_page_is_read(row: str, options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [html.unescape(text) for text in re.findall(r"`([^`]+)`", row)]
     Path("rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
@@ -36,7 +37,7 @@ def test_a_file_of_the_readme_is_read(row: str, options: str, tmp_path: Path, mo
     assert [pair[side][-1]["content"] for side in ("prompt", "chosen", "rejected")] == ["Q", "good", "bad"]
 
 
-def test_the_readme_has_eight_examples_or_more() -> None:
+def test_the_page_has_eight_examples_or_more() -> None:
     assert len(EXAMPLES) >= 8
 
 

@@ -7,10 +7,23 @@ import shutil
 from pathlib import Path
 
 USER, TOKEN = "USER", "hf_of_the_docs"
-BASES = ("Qwen/Qwen2-7B-Instruct", "Qwen/Qwen2-0.5B-Instruct")
+BASES = ("Qwen/Qwen2-7B-Instruct", "Qwen/Qwen2-0.5B-Instruct", "HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-2-7b-hf")
+WITHOUT_TEMPLATE = BASES[2:]
 DATA, ADAPTER = f"{USER}/preferences", f"{USER}/qwen2-7b-dpo"
+OTHER_ADAPTERS = (f"{USER}/qwen2-7b-sft", f"{USER}/sft-adapter")
 PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")
-ACCOUNTS = {"tokens": [f"{USER}:{TOKEN}:write"], "orgs": [f"Qwen:{USER}", f"team:{USER}"]}
+OWNERS = ("Qwen", "HuggingFaceTB", "meta-llama", "openbmb", "team")
+ACCOUNTS = {"tokens": [f"{USER}:{TOKEN}:write"], "orgs": [f"{owner}:{USER}" for owner in OWNERS]}
+RUN = f"""\
+model-name-or-path: {BASES[0]}
+dataset: {DATA}@v1.0.0
+output-dir: run
+max-steps: 2
+"""
+OWN_TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 
 
 def make_files(folder: Path) -> None:
@@ -27,8 +40,21 @@ def make_files(folder: Path) -> None:
         {"question": f"What is {i} plus one?", "good_answer": f"It is {i + 1}.", "bad_answer": f"No idea about {i}."}
         for i in range(60)
     ]
-    for name, rows in {"pairs": turns, "rows": asked}.items():
+    scored = [
+        {
+            "instruction": row["question"],
+            "completions": [
+                {"response": f"{row['good_answer']} {note}", "overall_score": score}
+                for note, score in (("Gladly.", 9.0), ("I think.", 7.0), ("Perhaps.", 4.0), ("Or not.", 2.0))
+            ],
+            "trust": 0.5 + i % 2,
+        }
+        for i, row in enumerate(asked)
+    ]
+    for name, rows in {"pairs": turns, "rows": asked, "ultra": scored}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "run.yaml").write_text(RUN, encoding="utf-8")
+    (folder / "own.jinja").write_text(OWN_TEMPLATE, encoding="utf-8")
 
 
 def make_folders_and_repos(folder: Path) -> None:
@@ -40,18 +66,28 @@ def make_folders_and_repos(folder: Path) -> None:
 
     api, base = HfApi(), make_tiny_base(folder / "tiny-base")
     for name in BASES:
+        if name in WITHOUT_TEMPLATE:
+            (base / "chat_template.jinja").unlink(missing_ok=True)
         api.create_repo(name)
         api.upload_folder(repo_id=name, folder_path=str(base))
     shutil.rmtree(base)
     hubdpo.prepare([str(folder / "pairs.jsonl")], folder / "data", license="mit", test_size=0.2)
-    for name in (DATA, f"{USER}/pairs"):
+    for name in (DATA, f"{USER}/pairs", f"{USER}/more", f"{USER}/hard"):
         hubdpo.push(folder / "data", name, version="1.0.0", check="hashes")
+    api.create_repo("openbmb/UltraFeedback", repo_type="dataset")
+    api.upload_file(
+        repo_id="openbmb/UltraFeedback", repo_type="dataset", path_in_repo="train.jsonl",
+        path_or_fileobj=str(folder / "ultra.jsonl"),
+    )  # fmt: skip
     few = {"model_name_or_path": BASES[0], "dataset": f"{DATA}@v1.0.0", "max_steps": 2, "max_length": 256}
     for version, rate in (("1.0.0", 1e-2), ("1.1.0", 2e-2)):
         shutil.rmtree(folder / "run", ignore_errors=True)
         hubdpo.train(output_dir=folder / "run", learning_rate=rate, **few)
-        hubdpo.push(folder / "run", ADAPTER, version=version, check="hashes")
-        (folder / "run" / "release.json").unlink()
+        for name in (ADAPTER, *OTHER_ADAPTERS) if version == "1.0.0" else (ADAPTER,):
+            hubdpo.push(folder / "run", name, version=version, check="hashes")
+            (folder / "run" / "release.json").unlink()
+    for name in ("run-a", "run-b"):
+        shutil.copytree(folder / "run", folder / name)
     for name in ("DIR", "out"):  # adapters of another tool
         (folder / name).mkdir()
         for file in PEFT_FILES:

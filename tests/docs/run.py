@@ -80,7 +80,8 @@ class Page:
                         self._run_command(command, servers)
 
     def _run_python(self, block: Block) -> None:
-        self._provide(re.findall(r"[\w./@-]+", block.text))
+        made = re.findall(r'output_dir="(\w+)"', block.text)
+        self._provide([word for word in re.findall(r"[\w./@-]+", block.text) if word not in made])
         try:
             with captured():
                 exec(compile(block.text, f"{block.page.name}:{block.line}", "exec"), self._names)
@@ -96,6 +97,7 @@ class Page:
                 self._variables[assigned[1]] = self._shell(command, f'{command.text}\nprintf %s "${assigned[1]}"')
             return
         if words[0] == "hubdpo" and len(words) > 1:
+            self._provide([word for word in words if word.endswith((".yaml", ".yml"))])
             made = self._cleared(words) if words[1] in MAKES and not GO_ON & {*words} else []
             self._provide([word for word in words if word not in made])
             if words[1] == "push":
@@ -111,7 +113,11 @@ class Page:
 
     def _cleared(self, words: list[str]) -> list[str]:
         """Remove what a command writes, and return its name: a page may show several ways to make one folder."""
-        made = [value for option, value in zip(words, words[1:], strict=False) if option in OUTPUTS]
+        given = dict(zip(words, words[1:], strict=False))
+        made = [given[option] for option in OUTPUTS if option in given]
+        if not made and (config := self._folder / given.get("--config", "-")).is_file():
+            options = yaml.safe_load(config.read_text(encoding="utf-8"))
+            made = [options[name] for name in ("output-dir", "output_dir") if name in options]
         for path in (self._folder / value for value in made):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         return made

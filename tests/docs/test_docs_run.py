@@ -1,10 +1,31 @@
-"""What the pages tell people to type."""
+"""Every command and Python block of README and docs does what a reader expects: it ends well."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
-from tests.docs.pages import PAGES, ROOT, Block, commands, not_run, reason_not_to_run, shell_commands
+import pytest
+
+from tests.docs.pages import PAGES, ROOT, Block, blocks, commands, not_run, reason_not_to_run, shell_commands
+
+RUN = [page for page in PAGES if any(block.language in ("bash", "console", "python", "yaml") for block in blocks(page))]
+
+
+@pytest.fixture(scope="module")
+def props(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that keeps what the commands find, made by the first page."""
+    return tmp_path_factory.mktemp("docs") / "props"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN, ids=[str(page.relative_to(ROOT)) for page in RUN])
+def test_all_of_a_page_runs(page: Path, props: Path) -> None:
+    command = [sys.executable, "-m", "tests.docs", "--props", str(props), str(page)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_not_run_is_still_in_a_page() -> None:

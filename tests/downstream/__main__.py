@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("programs", nargs="*", help="run these alone, such as PEFT or vLLM (default: all)")
     parser.add_argument("--work", type=Path, help="folder for models and results (default: a new one)")
     parser.add_argument("--tiny", action="store_true", help="a random model in place of a real one: minutes faster")
-    parser.add_argument("--write", action="store_true", help="write the result into the package and docs/serving.md")
+    parser.add_argument("--write", action="store_true", help="write the result into package and docs")
     options = parser.parse_args()
     work = (options.work or Path(tempfile.mkdtemp(prefix="downstream-"))).resolve()
     work.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The table of what ran: printed, kept in the package for the statement of cards, and written into docs/serving.md."""
+"""The table of what ran: printed, kept in the package for the statement of cards, and written into the docs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hubdpo.version import __version__
 from tests.downstream.environments import ROOT
 
 FILE = Path(proofs.__file__).with_name(PROOFS_FILE)
-DOCS = ROOT / "docs" / "serving.md"
+DOCS = ROOT / "docs" / "how-to" / "serve.md"
 BEGIN, END = "<!-- written by `make downstream` -->", "<!-- to here -->"
 NOT_RUN = {
     "TGI": "no package of it can be installed with pip",
@@ -44,7 +44,7 @@ def cells(proof: Proof) -> tuple[str, ...]:
 
 
 def write(found: Sequence[Proof], model: str, effect: str) -> None:
-    """Write the result into the package, and its table into docs/serving.md."""
+    """Write the result into the package, and its table into docs/how-to/serve.md."""
     content = {
         "date": datetime.date.today().isoformat(), "hubdpo": __version__, "model": model, "effect": effect,
         "programs": [asdict(proof) for proof in found], "not_run": NOT_RUN,

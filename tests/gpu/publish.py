@@ -1,4 +1,4 @@
-"""Write what a GPU check found into tests/benchmarks/gpu.json, and its table into the README.
+"""Write what a GPU check found into tests/benchmarks/gpu.json, and its tables into README and docs.
 
     python -m tests.gpu.publish gpu-check [ANOTHER ...]
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     report = report_of(parser.parse_args().folders)
     REPORT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    tables.put("gpu", tables.gpu_table(report))
+    tables.put_gpu(report)
 
 
 if __name__ == "__main__":
