@@ -13,7 +13,9 @@ from tests.reference import commands
 
 
 def options(name: str) -> set[str]:
-    return {flag for parameter in commands.COMMANDS[name].params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    return {
+        flag for parameter in commands.COMMANDS[name].params for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
 
 
 OPTIONS = {option for name in commands.names() for option in options(name)} | {"--version", "--help"}

@@ -28,7 +28,7 @@ def messages() -> Iterator[re.Pattern[str]]:
             if len(re.findall(r"[^\W\d]", "".join(constants))) >= LEAST_LETTERS:
                 texts = [str(part.value) if isinstance(part, ast.Constant) else None for part in parts]
                 yield re.compile(
-                    "".join(".+" if text is None else re.escape(_plain(text)) for text in texts), re.DOTALL
+                    "".join(".*" if text is None else re.escape(_plain(text)) for text in texts), re.DOTALL
                 )
 
 
