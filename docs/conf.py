@@ -12,6 +12,8 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"hubdpo {__version__}"
 html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["style.css"]
 
 myst_enable_extensions = ["html_admonition", "attrs_block"]
 myst_heading_anchors = 4
