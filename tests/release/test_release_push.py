@@ -166,15 +166,19 @@ def test_a_token_without_the_right_is_told(data: Path) -> None:
     assert caught.value.exit_code == 4
 
 
-def test_a_dataset_whose_samples_hold_a_secret_is_not_sent(tmp_path: Path, repo_id: str) -> None:
+def test_a_dataset_whose_card_holds_a_secret_is_not_sent(tmp_path: Path, repo_id: str) -> None:
+    """Rows may keep what looks like one; the card, whose samples never show it, may not."""
     from hubdpo import prepare
 
     secret = "hf_" + "a" * 34
     (tmp_path / "raw.jsonl").write_text(f'{{"prompt": "{secret}", "chosen": "a", "rejected": "b"}}\n')
     prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", test_size=0)
+    card = tmp_path / "out" / "README.md"
+    assert secret not in card.read_text(encoding="utf-8")
+    with card.open("a", encoding="utf-8") as stream:
+        stream.write(f"\n<!-- hubdpo:keep -->\n{secret}\n<!-- /hubdpo:keep -->\n")
     with pytest.raises(ArtefactError, match=r"README.md. holds a Hugging Face Token") as caught:
         push(folder=tmp_path / "out", repo=repo_id, version="1.0.0", secrets="keep")
-    assert "--scan secrets" in (caught.value.hint or "")
     assert secret not in str(caught.value)
 
 
