@@ -250,5 +250,5 @@ def test_pictures_show_the_data(tmp_path: Path) -> None:
     assert len(set(pictures)) == 4
     for png in pictures:
         with Image.open(io.BytesIO(png)) as picture:
-            assert picture.size == (880, 300)
+            assert picture.size == (1760, 600)
             assert len(picture.convert("RGB").getcolors(1 << 16) or []) > 5
