@@ -120,7 +120,7 @@ def _cell(value: object) -> str:
 @command()
 def load(
     adapter: Annotated[str, typer.Argument(help="A release, or a run folder.", metavar="USER/NAME[@vX.Y.Z]")],
-    text: Annotated[str | None, typer.Argument(help="The user message.", metavar="[PROMPT]")] = None,
+    text: Annotated[str | None, typer.Argument(help="The user message.", metavar="PROMPT")] = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="The same, as an option.")
     ] = None,
@@ -131,7 +131,7 @@ def load(
         raise ConfigError("two prompts are given", hint="leave `--prompt` out, or the text after the adapter")
     from hubdpo.model.adapters.load import answer, load_adapter
 
-    asked = text or prompt or "Hello! Who are you?"
+    asked = next((given for given in (text, prompt) if given is not None), "Hello! Who are you?")
     answered = answer(load_adapter(adapter), asked, max_new_tokens=max_new_tokens)
     if not answered.strip():
         console.warn("the answer is empty")

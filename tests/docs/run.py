@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 
@@ -137,7 +138,7 @@ class Page:
         from hubdpo.cli.app import main
 
         code: object = 0
-        with captured() as said, _argv(words), _environment(self._variables):
+        with captured() as said, patch.object(sys, "argv", words), patch.dict(os.environ, self._variables):
             try:
                 main()
             except SystemExit as end:
@@ -222,26 +223,6 @@ def captured() -> Iterator[io.StringIO]:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         yield said
-
-
-@contextlib.contextmanager
-def _argv(words: list[str]) -> Iterator[None]:
-    before, sys.argv = sys.argv, words
-    try:
-        yield
-    finally:
-        sys.argv = before
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _last(text: str) -> str:

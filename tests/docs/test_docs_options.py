@@ -20,11 +20,10 @@ def options(name: str) -> set[str]:
 
 OPTIONS = {option for name in commands.names() for option in options(name)} | {"--version", "--help"}
 OF_OTHERS = {
-    "--chat-template", "--config_file", "--deepspeed_config_file", "--dtype", "--enable-lora", "--gguf", "--local-dir",
-    "--lora", "--lora-modules", "--max-lora-rank", "--max-model-len", "--enforce-eager", "--max-num-seqs",
-    "--num_processes",    "--use_deepspeed", "--outtype",
+    "--config_file", "--deepspeed_config_file", "--enforce-eager", "--local-dir", "--max-model-len", "--max-num-seqs",
+    "--num_processes", "--use_deepspeed",
 }  # fmt: skip
-"""Options of accelerate, vLLM, llama.cpp and others that pages name."""
+"""Options of accelerate, `hf` and vLLM that pages name."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
@@ -37,9 +36,17 @@ def test_commands_and_options_that_a_page_types_exist(page: Path) -> None:
             assert flags <= options(words[1]) | {"--help"}, command.place
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_options_that_a_page_mentions_exist(page: Path) -> None:
+def mentioned(page: Path) -> set[str]:
+    """Return the options in the code of a page's sentences and tables."""
     inline = [child.content for token in MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))
               for child in token.children or () if child.type == "code_inline"]  # fmt: skip
-    named = {flag for code in inline for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", code)}
-    assert named - OPTIONS <= OF_OTHERS
+    return {flag for code in inline for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", code)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_options_that_a_page_mentions_exist(page: Path) -> None:
+    assert mentioned(page) - OPTIONS <= OF_OTHERS
+
+
+def test_each_option_of_other_programs_is_mentioned() -> None:
+    assert {flag for page in PAGES for flag in mentioned(page)} - OPTIONS == OF_OTHERS

@@ -179,6 +179,7 @@ def test_a_dataset_whose_card_holds_a_secret_is_not_sent(tmp_path: Path, repo_id
         stream.write(f"\n<!-- hubdpo:keep -->\n{secret}\n<!-- /hubdpo:keep -->\n")
     with pytest.raises(ArtefactError, match=r"README.md. holds a Hugging Face Token") as caught:
         push(folder=tmp_path / "out", repo=repo_id, version="1.0.0", secrets="keep")
+    assert "--scan secrets" in (caught.value.hint or "")
     assert secret not in str(caught.value)
 
 
