@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.benchmarks import tables
 from tests.gpu.check import ROOT, STEPS, summarise
 from tests.gpu.findings import RESULTS, Check, read_findings
 from tests.gpu.publish import report_of
@@ -129,8 +127,3 @@ def test_the_report_keeps_the_last_of_each_step(tmp_path: Path) -> None:
         "not to the end": ["kernels"], "arm": [{"arm": "hubdpo", "ok": True, "pairs_per_s": 2.0}],
         "matmul_tflops": 700.0,
     }  # fmt: skip
-
-
-def test_the_readme_has_the_table_of_the_committed_figures() -> None:
-    report = json.loads((ROOT / "tests" / "benchmarks" / "gpu.json").read_text(encoding="utf-8"))
-    assert tables.gpu_table(report) in (ROOT / "README.md").read_text(encoding="utf-8")
