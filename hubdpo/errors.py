@@ -4,15 +4,15 @@
     ├── ConfigError             2   an option, a YAML key, a missing argument
     │   └── UnsupportedBase     2   a base model that cannot be trained on
     ├── DataError               3   raw data that cannot be read, or whose format is unknown
-    ├── ArtefactError           3   a dataset or run folder that is incomplete or was edited
-    ├── TrainingError           8   out of memory, or a loss that is not finite
+    ├── ArtefactError           3   a folder, a release or a model that is incomplete or was edited
+    ├── TrainingError           8   out of memory, a loss that is not finite, or a process that ended
     │   └── ResumeMismatch      8   options of a resumed run have changed
     ├── MachineError            9   this machine: disk space, permissions, memory, limits
     ├── JudgeError             10   the judge of answers refused, or did not answer
     └── HubError                4   the Hub refused, or did not answer
         ├── NoSuchRevision      4   no such branch, tag or commit
         ├── VersionTaken        5   the tag exists with different content
-        ├── VerificationFailed  6   the download differs from the upload
+        ├── VerificationFailed  6   files or log-probabilities are not those that were recorded
         └── LicenceError        7   the licence is unknown or forbids the release
 
 Exit code 1 is reserved for bugs, which keep their traceback. Errors are raised where the facts are known, and caught

@@ -36,7 +36,7 @@ def evaluate(config: EvaluateConfig) -> None:
     console.result(
         f"{folder}: adapter {report.adapter_accuracy.value:.1%}, base {report.base_accuracy.value:.1%}, "
         f"longer answer {report.longer_answer_accuracy.value:.1%} of {counted(report.pairs, noun)}",
-        {"model": config.model, "output_dir": str(folder), **report.model_dump(mode="json")},
+        {"output_dir": str(folder), **report.model_dump(mode="json")},
         identifier=str(folder),
     )
     if is_run:

@@ -6,20 +6,22 @@ from tests.reference.markdown import prose, table
 from tests.reference.schemas import MANIFESTS, Schema, schema
 
 WRITTEN_BY = {
-    "prepare.json": ("`hubdpo prepare`", "yes", "What a dataset folder was made of, and how."),
+    "prepare.json": ("`hubdpo prepare`", "yes", "What a dataset was made of, and how."),
     "run.json": ("`hubdpo train`, `sweep`, `adopt`", "yes", "What was trained, on what, and with which options."),
     "eval.json": ("`hubdpo train`, `evaluate`", "yes", "How base and adapter rank the held-out pairs."),
-    "probes.json": ("`hubdpo train`, `adopt`, `merge`", "yes", "Log-probabilities to compare after loading."),
-    "merge.json": ("`hubdpo merge`", "yes", "The parts of a merged model, and how closely it matches the adapter."),
-    "sweep.json": ("`hubdpo sweep`", "no", "The runs of a sweep, and which is the best."),
-    "hubdpo.json": ("`hubdpo push`", "yes, by `push` alone", "Every file of a release by hash."),
+    "probes.json": ("`hubdpo train`, `adopt`, `merge`", "yes", "Log-probabilities that `verify` compares."),
+    "merge.json": ("`hubdpo merge`", "yes", "What was merged, and how closely the model matches."),
+    "sweep.json": ("`hubdpo sweep`", "no", "The runs of a sweep, and how they rank the held-out pairs."),
+    "hubdpo.json": ("`hubdpo push`", "yes, by `push` alone", "Every file of a release with its hash."),
     "release.json": ("`hubdpo push`", "no", "The receipt of a push, in the folder that was pushed."),
 }
 HEAD = """# Manifests
 
-Stages hand over plain files, and each folder has a JSON file that says what is in it. Such a manifest is written last:
-a folder without it is not complete. Names of base and data are names of the Hub, or of a folder, never a path of the
-machine. A file without a later field, as an earlier version wrote it, can still be read; an unknown field is refused.
+Stages hand over plain files, and each folder has a JSON file, its manifest, that says what is in it. A dataset folder
+is complete once it has `prepare.json`, a merged model once it has `merge.json`, and a run once `status` in its
+`run.json` is `complete`. A manifest names a base, an adapter or data by a repo of the Hub or the name of a folder,
+without its path on the machine. Fields that are not always there are newer, or apply to some folders only; a field at
+the top of a file that this version does not know is refused.
 
 """
 

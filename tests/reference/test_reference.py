@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pydantic
 
 import hubdpo
+from hubdpo.artefacts.manifests.bundle import Release
 from hubdpo.cli.command import MODELS
+from hubdpo.model.export.export import Exported
+from hubdpo.release.diff.diff import Diff
+from hubdpo.release.inspect import Inspection
+from hubdpo.release.list import Listed
+from hubdpo.release.verify.verify import Verified
 from tests.reference import commands, exit_codes
 from tests.reference.pages import REFERENCE, pages
 
@@ -19,6 +26,28 @@ PYDANTIC_IS_PINNED = f"pydantic=={pydantic.VERSION}\n" in (PACKAGE.parent / "con
 )
 WITHOUT_SCHEMAS = {name for name in pages() if not name.startswith(("schemas/", "manifests"))}
 """Pages that do not depend on how a version of pydantic words its schemas."""
+PARTS = {
+    "serve-hub": ["_serve", "_collect_garbage", "_list_tokens", "_revoke"], "doctor": ["_device", "_hub"],
+    "demo": ["_say_how_to_go_on", "main"],
+}  # fmt: skip
+"""Further functions that make what a command prints with `--json`."""
+MODULES = [*sorted((PACKAGE / "cli").glob("*.py")), PACKAGE / "demo" / "road.py", PACKAGE / "demo" / "reader.py"]
+PARSED = [node for path in MODULES for node in ast.parse(path.read_text()).body]
+FUNCTIONS = {node.name: node for node in PARSED if isinstance(node, ast.FunctionDef)}
+OF_OBJECTS: dict[str, set[str]] = {
+    "push": {
+        str(ast.literal_eval(item))
+        for node in ast.walk(FUNCTIONS["push"])
+        if isinstance(node, ast.Set)
+        for item in node.elts
+    },
+    "verify": set(Verified.model_fields) - set(Release.model_fields),
+    "versions": {field.name for field in fields(Listed)},
+    "diff": {field.name for field in fields(Diff)},
+    "inspect": set(Inspection("", "dataset", None, {}, []).as_dict()),
+    "export": {field.name for field in fields(Exported)},
+}
+"""Keys of the objects that a command prints, beside those of a manifest."""
 
 
 def test_the_generated_pages_are_fresh() -> None:
@@ -60,30 +89,25 @@ def test_every_option_has_a_description() -> None:
         assert [key for key, field in model.model_fields.items() if not field.description] == [], name
 
 
-def test_every_key_that_a_command_prints_as_json_is_on_its_page() -> None:
+def test_the_page_of_a_command_has_the_keys_that_it_prints_as_json_and_no_others() -> None:
     for name in commands.names():
-        printed = _keys_of_results(name.replace("-", "_"))
         told = set(re.findall(r"`(\w+)`", commands.RESULTS[name]["json"]))
-        assert printed - told == set(), name
+        assert told == _keys_in_functions(name) | OF_OBJECTS.get(name, set()), name
 
 
-def _keys_of_results(function: str) -> set[str]:
-    """Return the keys of the dicts that a command, or a function of its module that it is made of, hands over."""
-    for path in sorted((PACKAGE / "cli").glob("*.py")):
-        bodies = {node.name: node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
-        if function in bodies:
-            own = [bodies[function]]
-            if function == "serve_hub":
-                own += [bodies[name] for name in ("_serve", "_collect_garbage", "_list_tokens", "_revoke")]
-            calls = [
-                node
-                for body in own
-                for node in ast.walk(body)
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "result"
-            ]
-            dicts = [call.args[1] for call in calls if len(call.args) > 1 and isinstance(call.args[1], ast.Dict)]
-            return {str(key.value) for given in dicts for key in given.keys if isinstance(key, ast.Constant)}
-    raise AssertionError(f"no function of the command line is called {function}")
+def _keys_in_functions(name: str) -> set[str]:
+    """Return the keys of the dicts in the function of a command, and in those of its module that make its result."""
+    others, keys = PARTS.get(name, []), set[str]()
+    for function in [name.replace("-", "_"), *others]:
+        body = FUNCTIONS[function]
+        keys |= {
+            str(key.value)
+            for node in ast.walk(body)
+            if isinstance(node, ast.Dict)
+            for key in node.keys
+            if isinstance(key, ast.Constant) and str(key.value).isidentifier()
+        }
+    return keys
 
 
 def test_the_page_of_exit_codes_has_every_error() -> None:

@@ -17,7 +17,7 @@ class Metric(Part):
 
     name: str
     filter: str | None = None
-    """What the harness did to the answers before, None for nothing."""
+    """The harness's filter that the answers went through; None for none."""
     base: Number
     base_stderr: Number | None = None
     adapter: Number

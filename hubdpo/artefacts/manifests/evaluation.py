@@ -52,7 +52,7 @@ class OtherScores(BaseModel):
     accuracy: Accuracy
     margin: Interval
     accuracy_gain: Interval
-    """Accuracy of the adapter less that of the other, paired."""
+    """Accuracy of the evaluated adapter less that of the other, on the same pairs."""
     margin_gain: Interval
     only_adapter_right: Count
     only_other_right: Count
@@ -70,38 +70,38 @@ class Ranking(BaseModel):
     """How the base was loaded: `NF4, computed in bfloat16`, or the type of its weights; None in hubdpo 0.4 and earlier,
     where it was as in training."""
     reward_accuracy: Accuracy
-    """By DPO implicit reward (arXiv 2305.18290, eq. 5)."""
+    """Share of pairs ranked correctly by DPO's implicit reward (arXiv 2305.18290, eq. 5)."""
     reward_margin: Number
     base_accuracy: Accuracy
-    """By length-normalised log-likelihood under the base."""
+    """The same by log-likelihood per token under the base."""
     adapter_accuracy: Accuracy
-    """By length-normalised log-likelihood under the adapter."""
+    """The same by log-likelihood per token with the adapter."""
     longer_answer_accuracy: Accuracy
-    """Of the trivial baseline that picks the answer with more tokens."""
+    """The same for always picking the answer with more tokens."""
     base_margin: Number
     """Mean of log-probability per token, chosen minus rejected, in nats, under the base."""
     adapter_margin: Number
     base_summed_accuracy: Accuracy | None = None
-    """By log-likelihood of the whole answer, not divided by its length, under the base."""
+    """Accuracy by log-likelihood of the whole answer, not divided by its length, under the base."""
     adapter_summed_accuracy: Accuracy | None = None
     only_adapter_right: Count | None = None
-    """Pairs that the adapter ranks correctly and the base does not, length-normalised."""
+    """Pairs that the adapter ranks correctly and the base does not, by log-likelihood per token."""
     only_base_right: Count | None = None
     mcnemar_p: Share | None = None
     """p of the exact McNemar test, base against adapter on the same pairs, two-sided."""
     accuracy_gain: Interval | None = None
-    """Accuracy of the adapter less that of the base, length-normalised and paired."""
+    """`adapter_accuracy` less `base_accuracy`, with its interval from the same pairs."""
     margin_gain: Interval | None = None
-    """Margin of the adapter less that of the base in nats per token, paired."""
+    """`adapter_margin` less `base_margin`, with its interval from the same pairs."""
     reward_interval: Interval | None = None
-    """The mean reward margin again, with its interval."""
+    """`reward_margin` again, with its interval."""
     chosen_longer: Stratum | None = None
-    """Pairs whose chosen answer has more tokens; None without such pairs."""
+    """Accuracies of the pairs whose chosen answer has more tokens; None if there are none."""
     chosen_shorter: Stratum | None = None
     start: StartScores | None = None
-    """Of the adapter that training started from, where it is the reference of the rewards; None where the base is."""
+    """How the adapter that training started from ranks them, where rewards are against it; otherwise None."""
     other: OtherScores | None = None
-    """Of the adapter that `EvalReport.against` names."""
+    """How the adapter ranks them that `against` names."""
 
     def balanced(self, model: Literal["base", "adapter"]) -> Accuracy | None:
         """Return the mean accuracy of both strata, in which always picking the longer answer scores 50 %.
@@ -136,7 +136,7 @@ class FurtherDataset(Part):
 
     dataset: EvaluatedDataset
     as_trained: Ranking
-    """On the base as for the first dataset."""
+    """How the models rank it, on the base as for the first dataset."""
     original: Ranking | None = None
 
 
@@ -147,10 +147,10 @@ class EvalReport(Ranking, Manifest):
     model: AdapterRef | None = None
     """What was evaluated; None after a training, and in hubdpo 0.4 and earlier."""
     dataset: EvaluatedDataset | None = None
-    """None in hubdpo 0.4 and earlier: that of the run."""
+    """The first dataset; None in hubdpo 0.4 and earlier, where it was that of the run."""
     original: Ranking | None = None
-    """The same pairs on the original weights of the base, which other programs load; None where those were trained on,
-    or were not measured."""
+    """The same pairs on the original weights of the base, which other programs load; None where training used those, or
+    they were not measured."""
     against: AdapterRef | None = None
     """The other adapter that ranked these pairs too."""
     further: list[FurtherDataset] = Field(default_factory=list)
@@ -164,7 +164,7 @@ class EvalReport(Ranking, Manifest):
     quoted: Quoted | None = None
     """Some of these answers, where the publisher consents (`--publish-samples`)."""
     benchmarks: Benchmarks | None = None
-    """None where no task was asked for."""
+    """What lm-evaluation-harness measured; None where no task was asked for."""
 
 
 class Probe(BaseModel):
@@ -185,4 +185,4 @@ class Probes(Manifest):
     chat_template_kwargs: JsonObject | None = None
     """Variables with which the chat template rendered the prompts."""
     end_of_turn: str | None = None
-    """The token after each answer; None for the tokenizer's end of text."""
+    """The token after each answer; None if it is the tokenizer's end-of-text token."""

@@ -38,7 +38,7 @@ class Lengths(Part):
 
 
 class Holds(Part):
-    """Of how many answers something holds, by base and adapter to the same prompts, and McNemar's exact test."""
+    """How many answers of base and adapter to the same prompts have a property, with McNemar's exact test."""
 
     prompts: Count
     base: Accuracy
@@ -58,12 +58,12 @@ class Holds(Part):
 
 
 class Drawing(Part):
-    """How answers were drawn: the settings of the base's generation config."""
+    """How answers were generated: the settings of the base's generation config."""
 
     max_new_tokens: Count
     do_sample: bool
     temperature: Number | None = None
-    """None, as the others, where it does not count: greedy answers are not drawn."""
+    """Sampling temperature; None, like the three below, for greedy answers."""
     top_k: Count | None = None
     top_p: Number | None = None
     min_p: Number | None = None
@@ -71,7 +71,7 @@ class Drawing(Part):
 
 
 class LanguageChange(Part):
-    """An answer in another language than its prompt, as ISO 639 codes, and how often the adapter gave such a one."""
+    """Languages of a prompt and its answer, as ISO 639 codes, and how often the adapter changed so."""
 
     prompt: LanguageCode
     answer: LanguageCode
@@ -83,21 +83,21 @@ class AnswerHealth(Part):
 
     prompts: Count
     not_asked: Count = 0
-    """Prompts that were drawn and are too long, or that the chat template refuses."""
+    """Prompts that were drawn but not asked: too long, or refused by the chat template."""
     drawing: Drawing
     equal: Count
     """Prompts to which both gave the same answer."""
     lengths: Lengths
     unended: Holds
-    """Answers that had not ended after `max_new_tokens`."""
+    """Answers that were cut off at `max_new_tokens`."""
     other_language: Holds | None = None
-    """Answers in another language than their prompt, where all three can be told; None where none can."""
+    """Answers in another language than their prompt, where all three languages can be told; None where none can."""
     language_changes: Annotated[list[LanguageChange], Field(max_length=MOST_CHANGES)] = Field(default_factory=list)
-    """The most frequent ones of the adapter."""
+    """The adapter's most frequent changes of language."""
     refusals: Holds
     """Answers that begin like a refusal."""
     refusal_list: Count
-    """Version of the list of such beginnings."""
+    """Version of the list of these beginnings."""
 
 
 class Health(Part):
@@ -106,6 +106,6 @@ class Health(Part):
     weights: str | None = None
     likelihood: Likelihood | None = None
     divergence: Divergence | None = None
-    """From the base, also of an adapter whose reference is another one."""
+    """Divergence of the adapter from the base, also where another adapter was its reference in training."""
     answers: AnswerHealth | None = None
-    """None where no prompt was answered."""
+    """What both answered to held-out prompts; None where they answered none."""

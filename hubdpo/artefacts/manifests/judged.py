@@ -37,7 +37,7 @@ class Judged(Part):
     """
 
     model: str
-    """Name of the judge, as it was asked for; of a path the last part."""
+    """Name of the judge, as `--judge-model` gives it; of a path the last part."""
     served: str | None = None
     """Name of the judge as its server says it."""
     host: str | None = None
@@ -46,32 +46,32 @@ class Judged(Part):
     """Day of the report, UTC."""
     rubric: Rubric
     weights: str | None = None
-    """How the base was loaded that both answered on."""
+    """How the base was loaded for the answers."""
     prompts: Count
     """Prompts of the first dataset that both models answered."""
     seed: Count
-    """Of the draw of the prompts."""
+    """Seed with which the prompts were drawn."""
     wins: Count
     losses: Count
     ties: Count
     equal: Count
-    """Ties of answers that are the same, about which the judge was not asked."""
+    """Ties between identical answers, about which the judge was not asked."""
     order_decided: Count
     """Ties because the verdict changed with the order."""
     unparsed: Count
     """Prompts left out because a verdict could not be read, twice."""
     refused: Count
-    """Prompts left out because the judge's server refused them, such as too long ones."""
+    """Prompts left out because the judge's server refused them, for example as too long."""
     win_rate: Rate | None = None
-    """None without a prompt that was judged."""
+    """Rate of the judged prompts that the adapter wins; None if no prompt was judged."""
     length_controlled: Rate | None = None
-    """The rate where both answers have the same length; None where that cannot be told from the lengths there are."""
+    """Win rate expected of answers of equal length; None where these lengths cannot tell."""
     sign_test_p: Share | None = None
-    """Of the exact sign test on the prompts that are no ties, two-sided."""
+    """p of the exact sign test on the prompts that are no ties, two-sided."""
     longer: Share | None = None
     """Share of the judged prompts whose longer answer is the adapter's."""
     mean_tokens_longer: Number | None = None
-    """Mean length of the adapter's answers less that of the base's, in tokens, where judged."""
+    """Mean tokens of the adapter's answers less those of the base's, on the judged prompts."""
     order_agreement: Share | None = None
     """Share of the pairs shown in both orders with the same verdict in both."""
     first_place: Share | None = None
@@ -81,11 +81,11 @@ class Judged(Part):
     refusals: PerModel
     """Answers that begin like a refusal, by the list of `health`."""
     cut: Count
-    """Prompts of which the judge saw a part of the conversation or of an answer."""
+    """Prompts of which the judge saw a shortened conversation or answer."""
     verdicts: Count
-    """Verdicts that were read or not, two for each pair shown."""
+    """Verdicts that the judge gave, readable or not, two for each pair shown."""
     asked_again: Count
-    """Verdicts that could not be read at first."""
+    """Verdicts that were asked for again, because the first reply could not be read."""
     prompt_tokens: Count | None = None
-    """As the server counts them; None where it did not say so for each request."""
+    """Tokens of the judge's prompts, as the server counts them; None if it did not count those of every request."""
     completion_tokens: Count | None = None

@@ -27,7 +27,7 @@ class MergeCheck(Part):
     mean_difference: Number
     largest_difference: Number
     tolerance: Number
-    """Upper bound that `largest_difference` had to meet."""
+    """Bound that `largest_difference` had to stay within."""
     noise: Number | None = None
     """Largest difference that 16-bit rounding alone makes on the merged model; 0 if everything is float32."""
     adapter_effect: Number
@@ -35,7 +35,7 @@ class MergeCheck(Part):
     share_lost: Number
     """Root mean square of the difference between merged model and adapter, relative to `adapter_effect`."""
     compared_in: str
-    """Data type in which the adapter was computed."""
+    """Data type in which the adapter was computed for the comparison."""
 
 
 class MergedAdapter(Part):
@@ -73,7 +73,7 @@ class MergeManifest(Manifest):
     method: str | None = "DPO"
     """What the adapter was trained with; None where it is not known."""
     chat_template_kwargs: JsonObject | None = None
-    """Variables of the chat template in training."""
+    """Variables with which training rendered the chat template."""
     check: MergeCheck
     files: Files
     """Every published file except `merge.json` and the card."""

@@ -36,9 +36,9 @@ class Source(BaseModel):
     read: Count | None = None
     kept: Count | None = None
     repeated: Count = 0
-    """Pairs among `kept` that were written once more, by the weight of the source."""
+    """Pairs of `kept` that are copies, because the source has a weight above 1."""
     pairs: dict[str, Count] = Field(default_factory=dict)
-    """Pairs among `kept` in each split, where they follow those of the sources before."""
+    """Pairs of `kept` by split; in the files they follow those of the earlier sources."""
     address: str | None = None
     dropped: dict[str, Count] = Field(default_factory=dict)
 
@@ -101,9 +101,9 @@ class PrepareManifest(Manifest):
     config: JsonObject
     funnel: Funnel
     changed: dict[str, Count] = Field(default_factory=dict)
-    """Kept rows that were changed, by change (for example `stripped_leading_newlines`)."""
+    """Kept rows whose texts were changed, by kind of change (such as `stripped_leading_newlines`)."""
     repaired: dict[str, Count] = Field(default_factory=dict)
-    """Rows that were repaired to be readable, kept or not, by repair (for example `nan_as_null`)."""
+    """Rows that had to be repaired to be read, kept or not, by kind of repair (such as `nan_as_null`)."""
     extras: dict[str, Count] = Field(default_factory=dict)
     """Kept rows that have more than text: `tools`, `tool_calls`, `reasoning_content`, or `other` members of messages.
 
@@ -115,7 +115,7 @@ class PrepareManifest(Manifest):
     """Rows with a value in an unused column of the source, by column."""
     template_markers: dict[str, Markers] = Field(default_factory=dict)
     text_markers: dict[str, dict[str, Markers]] = Field(default_factory=dict)
-    """Markers in `prompts` and `answers`, by the other KINDS; `template_markers` are those of chat templates."""
+    """Other markers by kind (`speakers`, `tool_calls`, `media`, `repeats`), each in `prompts` and in `answers`."""
     secrets: dict[str, Count] = Field(default_factory=dict)
     """Credentials found, by kind."""
     max_length: Count | None = None
@@ -129,7 +129,7 @@ class PrepareManifest(Manifest):
     license: str | None = None
     language: list[str] = Field(default_factory=list)
     files: Files = Field(default_factory=dict)
-    """Every published file except `prepare.json`; the card by its generated part, see `card_entry`."""
+    """Every published file except `prepare.json`; of the card only its generated part, as you may edit the rest."""
     fingerprint: str
     """Hash of hubdpo's version, the sources and the options that affect the data; equal hashes mean equal bytes."""
 

@@ -22,5 +22,5 @@ class Quoted(Part):
     """Answered prompts from which they were drawn."""
     seed: Count
     weights: str | None = None
-    """How the base was loaded that both answered on."""
+    """How the base was loaded for the answers."""
     quotes: list[Quote]

@@ -59,7 +59,7 @@ class Round(Part):
 
     started_from: AdapterRef | None = None
     dataset: DatasetRef | None = None
-    """None where it is not known, as the losses and steps may be of an adapter that another tool trained."""
+    """None where it is not known, which an adapter of another tool alone may have."""
     base: str
     base_revision: str | None = None
     losses: list[str] = Field(default_factory=lambda: ["sigmoid"])
@@ -71,7 +71,7 @@ class StartRef(AdapterRef):
 
     license: str | None = None
     rounds: list[Round] = Field(default_factory=list)
-    """Newest first. Of an adapter of another tool none is known, and of one that began at it the first is missing."""
+    """Newest first. None is known of an adapter of another tool, nor the first one of an adapter that began from it."""
 
 
 class Ancestor(Part):
@@ -87,7 +87,7 @@ class Ancestor(Part):
     started_from: StartRef | None = None
     """The adapter that the training of the merged one started from."""
     others: list[AdapterRef] = Field(default_factory=list)
-    """Further adapters that were merged with it, and the weights of all."""
+    """Further adapters that were merged with it."""
     weights: list[Number] = Field(default_factory=list)
 
 
@@ -197,12 +197,12 @@ class RunManifest(Manifest):
     hubdpo_from: Requirement | None = None
     status: Literal["running", "complete"]
     config: JsonObject
-    """Options by name; of an adopted adapter those that are known."""
+    """Options of the run by name; of an adopted adapter those that are known."""
     dataset: DatasetRef | None = None
     """The data of the training; None where they are not known, which an adopted adapter alone may have."""
     base: BaseRef
     adopted: Adopted | None = None
-    """Set where another tool trained the adapter; what is not known of it is None, or not in `config`."""
+    """Where another tool trained the adapter, what is known of it; None for a training of hubdpo."""
     started_from: StartRef | None = None
     """The adapter that training started from; None where it started from the base alone."""
     versions: dict[str, str]
@@ -215,18 +215,18 @@ class RunManifest(Manifest):
     planned_steps: Count | None = None
     """Total steps of the learning rate schedule; None in runs of hubdpo 0.2 and earlier."""
     changes: list[Change] = Field(default_factory=list)
-    """In order; `config`, `versions` and `device` are those of the last start."""
+    """What each resumption changed, in order; `config`, `versions` and `device` are those of the last start."""
     evaluation_sets: dict[str, EvaluationSet] = Field(default_factory=dict)
-    """By name; those of the last start."""
+    """The further datasets that `--eval-dataset` names, by name; those of the last start."""
     end_of_turn: EndOfTurn | None = None
-    """None if the base's generation config already stops at it."""
+    """The token that ends an answer; None if the base's generation config already stops at it."""
     selection: Selection | None = None
     """Its place in the sweep that it belongs to; None for a run of its own."""
     stock_forward: str | None = None
-    """Why the run took TRL's own forward pass, where the packed one was asked for."""
+    """Why the run used TRL's own forward pass instead of the packed one; None where it did not."""
     steps: Count | None = 0
     chosen: ChosenStep | None = None
-    """None if the adapter is that of the last step."""
+    """The checkpoint whose adapter was taken; None if it is that of the last step."""
     train_seconds: Number | None = None
     tokens_per_second: Number | None = None
     peak_memory_bytes: Count | None = None
