@@ -194,7 +194,9 @@ class CardOptions(Config):
     )
     name: str | None = Field(None, description="Title of the dataset card.")
     license: str | None = Field(None, description="Licence of the data, a Hub id such as cc-by-sa-4.0.")
-    language: list[str] = Field(default_factory=list, description="Language code of the data; repeatable.")
+    language: list[str] = Field(
+        default_factory=list, description="Language code of the data; repeatable. By default it is found in the rows."
+    )
 
 
 class EngineOptions(Config):

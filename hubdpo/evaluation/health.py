@@ -26,10 +26,10 @@ from hubdpo.artefacts.manifests.health import (
 )
 from hubdpo.artefacts.manifests.intervals import Interval
 from hubdpo.data.encoded.rows import TokenRows
+from hubdpo.data.language import language_of
 from hubdpo.data.pairs.extras import whole
 from hubdpo.evaluation.answers import Answer, Answers, Prompt
 from hubdpo.evaluation.divergence import MOST_PAIRS, kl_between
-from hubdpo.evaluation.language import language_of
 from hubdpo.evaluation.models import ADAPTER, BASE, Models
 from hubdpo.evaluation.refusals import list_version, refuses
 

@@ -6,6 +6,7 @@ import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -14,9 +15,17 @@ from pydantic import ValidationError
 import hubdpo
 from hubdpo.artefacts.manifests.bundle import Bundle, Release
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
-from hubdpo.artefacts.manifests.manifest import FileEntry, Manifest, file_entry, fingerprint, verify_files, write_atomic
+from hubdpo.artefacts.manifests.manifest import (
+    MAX_TEXT_LENGTH,
+    FileEntry,
+    Manifest,
+    file_entry,
+    fingerprint,
+    verify_files,
+    write_atomic,
+)
 from hubdpo.artefacts.manifests.merge import MergeManifest
-from hubdpo.artefacts.manifests.prepare import Funnel, PrepareManifest
+from hubdpo.artefacts.manifests.prepare import Funnel, PrepareManifest, ToldLanguages
 from hubdpo.artefacts.manifests.run import RunManifest, read_log
 from hubdpo.artefacts.manifests.sweep import SweepManifest
 from hubdpo.errors import ArtefactError
@@ -122,6 +131,27 @@ def test_a_manifest_of_a_newer_version_asks_for_an_upgrade() -> None:
     with pytest.raises(ArtefactError, match="another version of hubdpo .schema_version 99, here 1") as caught:
         PrepareManifest.parse(b'{"schema_version": 99}', "prepare.json")
     assert caught.value.hint == "pip install --upgrade hubdpo"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"by": "[x](http://x)"},
+        {"by": "x" * 101},
+        {"split": "x" * (MAX_TEXT_LENGTH + 1)},
+        {"pairs": -1},
+        {"texts": 2**53 + 1},
+        {"languages": {"en": -1}},
+        {"languages": {"`en`": 1}},
+        {"languages": {a + b: 1 for a in "abcdefghi" for b in ascii_lowercase}},
+    ],
+    ids=str,
+)
+def test_told_languages_are_bounded(changes: dict[str, Any]) -> None:
+    values = {"by": "py3langid 0.4.0", "split": "train", "pairs": 2, "texts": 4, "languages": {"en": 3, "yue": 1}}
+    assert ToldLanguages.model_validate(values).ranked == [("en", 3), ("yue", 1)]
+    with pytest.raises(ValidationError):
+        ToldLanguages.model_validate(values | changes)
 
 
 @pytest.mark.parametrize("bad", ["junk", "[1]"])

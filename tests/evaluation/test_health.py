@@ -12,11 +12,11 @@ import pytest
 from hubdpo.artefacts.manifests.answered import ANSWERED_FILE, from_lines, to_lines
 from hubdpo.artefacts.manifests.evaluation import EvalReport
 from hubdpo.artefacts.manifests.health import AnswerHealth
+from hubdpo.data.language import language_of
 from hubdpo.errors import ArtefactError
 from hubdpo.evaluation import refusals
 from hubdpo.evaluation.answers import Answer, Answers, Prompt
 from hubdpo.evaluation.health import health_of_answers, likelihood_of, side_by_side
-from hubdpo.evaluation.language import language_of
 from hubdpo.evaluation.refusals import list_version, refuses
 from hubdpo.model.sampling import Sampling
 

@@ -8,10 +8,9 @@ from typing import Annotated, Self
 from pydantic import Field
 
 from hubdpo.artefacts.manifests.intervals import Accuracy, Interval, mcnemar
-from hubdpo.artefacts.manifests.manifest import Count, Number, Part, Share
+from hubdpo.artefacts.manifests.manifest import Count, LanguageCode, Number, Part, Share
 from hubdpo.artefacts.manifests.sweep import Divergence
 
-LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 MOST_CHANGES = 5
 
 

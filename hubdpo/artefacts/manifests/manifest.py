@@ -60,6 +60,8 @@ Requirement = Annotated[str, Field(pattern=f"^{REQUIREMENT}$")]
 """How to get the hubdpo that wrote it, see `hubdpo.version.requirement`; None in manifests of 0.4 and earlier."""
 Number = Annotated[float, AfterValidator(_finite)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+"""A language by ISO 639-1 or 639-3."""
 
 MAX_TEXT_LENGTH = 10_000
 """Characters of a name, licence, citation or other fact in a manifest; samples and rows may be longer."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from hubdpo.artefacts.formats.bounded import JsonObject
 from hubdpo.artefacts.formats.kept_sections import loading_here, split_card
-from hubdpo.artefacts.manifests.manifest import Count, FileEntry, Files, Manifest, bytes_entry
+from hubdpo.artefacts.manifests.manifest import Count, FileEntry, Files, LanguageCode, Manifest, Part, bytes_entry
 
+MOST_LANGUAGES = 200
 IN_MEMORY = "rows in memory"
 """Name of a source that is no file; for rows of several splits `rows in memory (SPLIT)`."""
 
@@ -85,6 +87,30 @@ class Funnel(BaseModel):
         return self.read + self.added == self.kept + self.joined + sum(self.dropped.values())
 
 
+class ToldLanguages(Part):
+    """The languages of texts that were drawn from a split: the last message of each prompt, and the chosen answer."""
+
+    by: Annotated[str, Field(pattern=r"^[\w .+-]{1,100}$")]
+    """What told them, with its version."""
+    split: str
+    pairs: Count
+    """Pairs that were drawn, with the seed of the dataset."""
+    texts: Count
+    """Different texts of these pairs."""
+    languages: Annotated[dict[LanguageCode, Count], Field(max_length=MOST_LANGUAGES)] = Field(default_factory=dict)
+    """Texts by language. The others are too short, code or formulas, or not sure."""
+
+    @property
+    def told(self) -> int:
+        """Texts whose language was told."""
+        return sum(self.languages.values())
+
+    @property
+    def ranked(self) -> list[tuple[str, int]]:
+        """Languages with their texts, the most frequent first."""
+        return sorted(self.languages.items(), key=lambda item: (-item[1], item[0]))
+
+
 def card_entry(text: str) -> FileEntry:
     """Return the entry of a card's generated part: kept sections, the changelog and the load line may change."""
     return bytes_entry(loading_here(split_card(text).generated).encode())
@@ -128,6 +154,8 @@ class PrepareManifest(Manifest):
     statistics: JsonObject = Field(default_factory=dict)
     license: str | None = None
     language: list[str] = Field(default_factory=list)
+    told_languages: ToldLanguages | None = None
+    """From what `language` was found; None where it was stated, and in hubdpo 0.4 and earlier."""
     files: Files = Field(default_factory=dict)
     """Every published file except `prepare.json`; of the card only its generated part, as you may edit the rest."""
     fingerprint: str

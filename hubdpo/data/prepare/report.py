@@ -151,6 +151,8 @@ def report(manifest: PrepareManifest, *, dry_run: bool) -> None:
     _report_nulls(manifest)
     _report_split(manifest)
     report_remarks(manifest)
+    if (told := manifest.told_languages) and (codes := " ".join(manifest.language)):
+        console.info(f"the card names the language {codes}, told from {told.told} texts; `--language` states another")
     if funnel.dropped and not dry_run:
         console.info(f"each dropped row is named in {REJECTED_FILE}")
 

@@ -11,8 +11,11 @@ from hubdpo.cards.dataset.card import render_dataset_card
 from hubdpo.cards.dataset.plots import draw_dataset_plots
 from hubdpo.cards.dataset.source_card import SourceCard
 from hubdpo.cards.render import template
+from hubdpo.data.language import teller
+from hubdpo.data.prepare.draw import draw_pairs
 from hubdpo.data.prepare.folder import UNFINISHED
-from hubdpo.data.prepare.samples import draw_samples
+from hubdpo.data.prepare.languages import named_languages, tell_languages
+from hubdpo.data.prepare.samples import choose_samples
 from hubdpo.data.prepare.shards import ShardTask, write_shard
 from hubdpo.data.prepare.workers import Engine
 
@@ -32,9 +35,11 @@ def write_folder(
     storage.make_folder(storage.join(space.new, "data"))
     tasks = [(split, task) for split, planned in shards.items() for task in planned]
     results = engine.map(write_shard, [task for _, task in tasks])
-    # drawing and compiling the template need no worker, so they are done while the shards are written
+    # this needs no worker, so it is done while the shards are written
     plots = draw_dataset_plots(manifest)
     template("dataset.md")
+    if not manifest.language:
+        teller()
     for name, picture in plots.items():
         storage.make_folder(storage.join(space.new, "plots"))
         _write(space, name, picture)
@@ -45,9 +50,13 @@ def write_folder(
         entries[f"data/{task.path.rsplit('/', 1)[1]}"] = FileEntry(sha256=written.sha256, size=written.size)
         storage.secure(task.path)
     entries |= {name: _entry(space, name) for name in plots}
-    manifest = manifest.model_copy(update={"files": entries})
-    first = [task.path for split, task in tasks if split == tasks[0][0]]
-    samples = draw_samples(first, int(manifest.config.get("seed", 0)))
+    first = tasks[0][0]
+    drawn = draw_pairs([task.path for split, task in tasks if split == first], int(manifest.config.get("seed", 0)))
+    told = None if manifest.language else tell_languages(drawn, first)
+    samples = choose_samples(drawn)
+    manifest = manifest.model_copy(
+        update={"files": entries, "told_languages": told, "language": manifest.language or named_languages(told)}
+    )
     text = render_dataset_card(
         manifest, card=card, samples=samples.pairs, passed_over=samples.passed_over,
         split_bytes=split_bytes, plots=sorted(plots),
