@@ -30,7 +30,8 @@ TEXTS = {
     "sr": ("Kako da sačuvam bosiljak tokom zime u stanu?", "Stavite ga na sunčan prozor i zalivajte ga redovno."),
     "code": (
         "def f(xs): return [x * x for x in xs if x > 0]  # ?",
-        "def f(xs):\n    out = []\n    for x in xs:\n        if x > 0:\n            out.append(x ** 2)\n    return out",
+        "def open_files(paths):\n    with open(paths[0]) as first:\n"
+        "        return [first.read(), *(open(path).read() for path in paths[1:])]",
     ),
     "maths": (r"\int_0^1 x^2 \, dx = \frac{a}{b}, \quad a + b = ?", r"\[ \frac{1}{3} \Rightarrow a + b = 1 + 3 = 4 \]"),
 }
