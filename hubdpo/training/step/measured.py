@@ -74,9 +74,9 @@ class MeasuredDPOTrainer(NamedEvaluations, ShardedDPOTrainer):
             if not -float("inf") < value < float("inf"):
                 rows = ", ".join(map(str, one.rows)) or "unknown"
                 saved = any(Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+                kept = "the last complete checkpoint is kept" if saved else "nothing was saved yet"
                 raise TrainingError(
-                    f"the loss is {value} at step {one.step}, in rows {rows} of the {one.split} split; "
-                    + ("the last complete checkpoint is kept" if saved else "nothing was saved yet"),
+                    f"the loss is {value} at step {one.step}, in rows {rows} of the {one.split} split; {kept}",
                     hint="look at those rows; a lower `--learning-rate`"
                     + (" is another run, with an `--output-dir` of its own" if saved else " may help"),
                 )
