@@ -24,7 +24,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "getting torch $(TORCH), the largest part: 0.2 GB for the CPU, 2.5 GB and more for CUDA"
 	@$(BIN)/python -m pip install "torch==$(TORCH)"
 	@echo "getting the other pinned packages, 0.3 GB in all"
-	@{ $(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev,docs]" && echo ready; } | $(SHOWN)
+	@{ $(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev,docs,notebook]" && echo ready; } | $(SHOWN)
 	@touch $@
 
 demo: setup  ## Run the whole road on this machine: prepare, train, push, load

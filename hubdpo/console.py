@@ -1,9 +1,14 @@
-"""Write results to stdout and everything else to stderr, free of credentials and of terminal control characters."""
+"""Write results to stdout and everything else to stderr, free of credentials and of terminal control characters.
+
+In a notebook everything goes to stdout: a cell shows stderr as a fault.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -13,7 +18,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -57,6 +62,10 @@ spell: ContextVar[Spelling] = ContextVar("spell", default=lambda text, *, is_hin
 
 LOG_WIDTH = 160
 """Columns of a table that is not written to a terminal."""
+CELL_WIDTH = 100
+"""Columns of a cell's output in a notebook."""
+REDRAWN_EVERY = 0.25
+"""Seconds between two states of a bar in a notebook."""
 MAX_WARNING_LENGTH = 500
 """Characters of a library's warning that are shown."""
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -116,6 +125,23 @@ def _stderr() -> Console:
     return Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
+def _console() -> Console:
+    console = _stderr()
+    if console.is_jupyter:
+        return _plain(sys.stdout)  # rich would write HTML, an output for each line
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = LOG_WIDTH  # a log has no edge at which to fold the cells
+    return console
+
+
+def _plain(file: TextIO) -> Console:
+    """Return a console without control codes, for which kernels ask by FORCE_COLOR and which cells show as they are."""
+    return Console(
+        file=file, width=CELL_WIDTH, highlight=False, soft_wrap=True, force_jupyter=False, force_terminal=False,
+        color_system=None,
+    )  # fmt: skip
+
+
 def result(line: str, data: Mapping[str, object], *, identifier: str | None = None) -> None:
     """Write the result of a command to stdout: `line` for people, `data` as JSON, or `identifier` when quiet.
 
@@ -140,14 +166,14 @@ def info(*lines: str) -> None:
 def show(*lines: str) -> None:
     """Write each argument as a line to stderr, as it is: rows of the user's data."""
     if not output.is_quiet:
-        _stderr().print(Text("\n".join(map(one_line, lines))))
+        _console().print(Text("\n".join(map(one_line, lines))))
 
 
 def warn(line: str) -> None:
     if output.listener is not None:
         output.listener(one_line(spell.get()(line)))
     if not output.errors_only:
-        _stderr().print(Text.assemble(("warning: ", "yellow"), one_line(spell.get()(line))))
+        _console().print(Text.assemble(("warning: ", "yellow"), one_line(spell.get()(line))))
 
 
 @contextmanager
@@ -180,7 +206,7 @@ def library_warnings() -> Iterator[None]:
 
 
 def error(line: str) -> None:
-    _stderr().print(Text.assemble(("error: ", "bold red"), one_line(line)))
+    _console().print(Text.assemble(("error: ", "bold red"), one_line(line)))
 
 
 def bug(trace: str) -> None:
@@ -191,7 +217,7 @@ def bug(trace: str) -> None:
 def hint(line: str) -> None:
     """Write the next command to type to stderr."""
     if not output.is_quiet:
-        _stderr().print(Text.assemble(("hint: ", "cyan"), one_line(spell.get()(line, is_hint=True))))
+        _console().print(Text.assemble(("hint: ", "cyan"), one_line(spell.get()(line, is_hint=True))))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
@@ -204,26 +230,51 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
         drawn.add_column(Text(one_line(name)), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(one_line(str(cell))) for cell in row))
-    console = _stderr()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = LOG_WIDTH  # a log has no edge at which to fold the cells
-    console.print(drawn)
+    _console().print(drawn)
+
+
+class _CellBar(Progress):
+    """A bar in a cell of a notebook: one output, updated in place, which needs no widgets and stays when it is done."""
+
+    _shown: Any = None
+    _drawn_at = -math.inf
+
+    def start(self) -> None:
+        from IPython.display import display
+
+        self._shown = display(self._bundle(), raw=True, display_id=True)
+
+    def stop(self) -> None:
+        self._shown.update(self._bundle(), raw=True)
+
+    def update(self, *args: Any, **values: Any) -> None:
+        super().update(*args, **values)
+        if self.get_time() - self._drawn_at >= REDRAWN_EVERY:
+            self._shown.update(self._bundle(), raw=True)
+
+    def _bundle(self) -> dict[str, str]:
+        self._drawn_at, text = self.get_time(), io.StringIO()
+        _plain(text).print(self.get_renderable())
+        return {"text/plain": text.getvalue().rstrip()}
 
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Progress]:
-    """Show a progress bar on stderr during the body, if stderr is a terminal.
+    """Show a progress bar during the body, on a terminal or in the cell of a notebook.
 
     Advance it with `bar.update(bar.task_ids[0], advance=n, note=text)`.
     """
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
-        TextColumn("{task.fields[note]}", markup=False), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False), TimeRemainingColumn(elapsed_when_finished=True),
     )  # fmt: skip
     console = _stderr()
-    hidden = not console.is_terminal or output.is_quiet
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        bar.add_task(one_line(description), total=total, note="")
+    # FORCE_COLOR makes rich take a pipe for a terminal, and a log would fill with bars
+    hidden = output.is_quiet or not (console.is_jupyter or sys.stderr.isatty())
+    kind = _CellBar if console.is_jupyter and not hidden else Progress
+    bar = kind(*columns, console=console, transient=True, disable=hidden)
+    bar.add_task(one_line(description), total=total, note="")
+    with bar:
         yield bar
 
 

@@ -96,6 +96,15 @@ def test_the_bars_text_is_neither_escape_nor_markup() -> None:
     assert not any(column.markup for column in own)
 
 
+def test_a_pipe_gets_no_bar_where_colours_are_forced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with console.progress("counting", 1) as bar:
+        bar.update(bar.task_ids[0], advance=1)
+    assert not "".join(capsys.readouterr())
+
+
 @pytest.mark.parametrize("form", [console.Format.json, console.Format.quiet])
 def test_formats_for_programs_hold_no_escape_and_json_keeps_its_value(
     form: console.Format, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -13,7 +13,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path, PureWindowsPath
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
@@ -65,6 +65,8 @@ LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 MAX_TEXT_LENGTH = 10_000
 """Characters of a name, licence, citation or other fact in a manifest; samples and rows may be longer."""
+MAX_SHOWN = 80
+"""Characters of a field in a notebook."""
 
 
 class Part(BaseModel):
@@ -103,6 +105,11 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), str_max_length=MAX_TEXT_LENGTH)
 
     schema_version: Literal[1] = 1
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print it in a notebook: a line for each field, where `repr` would fill the cell."""
+        lines = [f"{name} = {shortened(repr(value), MAX_SHOWN)}" for name, value in self if value not in (None, [], {})]
+        printer.text("\n  ".join([type(self).__name__, *lines]))
 
     def write(self, path: Path) -> None:
         write_atomic(path, canonical_json(self.model_dump(mode="json")))
