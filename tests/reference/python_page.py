@@ -22,9 +22,10 @@ import hubdpo
 print(hubdpo.__version__)
 ```
 
-Progress and warnings go to stderr. A function raises a `HubdpoError`, with the attributes `message` and `hint`, for
-everything that a user can cause or meet: see [Exit codes](exit-codes.md) for the classes. Interrupted work that can be
-continued raises `hubdpo.errors.Stopped`, a `KeyboardInterrupt`, whose `hint` is the command for it.
+Progress and warnings go to stderr, in a notebook to the output of the cell. A function raises a `HubdpoError`, with
+the attributes `message` and `hint`, for everything that a user can cause or meet: see [Exit codes](exit-codes.md) for
+the classes. Interrupted work that can be continued raises `hubdpo.errors.Stopped`, a `KeyboardInterrupt`, whose
+`hint` is the command for it.
 """
 
 
