@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.needs import NEEDS, needs_table
+
 HERE = Path(__file__).parent
-README = HERE.parents[1] / "README.md"
 MEASUREMENTS = HERE.parents[1] / "docs" / "explanation" / "measurements.md"
 
 
@@ -141,33 +142,6 @@ def gpu_table(report: dict[str, Any]) -> str:
     )
 
 
-PAIRS = 10_000
-WAYS = {
-    "hubdpo": "`hubdpo train`, which fills the memory of the card (`auto`)",
-    "hubdpo --reference cached": "the same with `--reference cached`",
-    "hubdpo --reference cached, all layers recomputed": "with `--reference cached --gradient-checkpointing`",
-    "hubdpo, 8 pairs a pass, all layers recomputed": "with `--per-device-train-batch-size 8 --gradient-checkpointing`",
-    "TRL defaults": "for comparison: TRL with its defaults",
-}
-"""Rows of the table for people who ask whether it fits, by the arms of gpu.json."""
-
-
-def needs_table(report: dict[str, Any]) -> str:
-    """Return Markdown of gpu.json: memory, and minutes for 10,000 pairs, of a 7B base."""
-    arms = {arm["arm"]: arm for arm in report["arm"] if arm["ok"]}
-    lines = [f"| Qwen2-7B in NF4 | GPU memory | {PAIRS:,} pairs |", "|---|---:|---:|"]
-    lines += [
-        f"| {said} | {arms[name]['peak_gb']:.0f} GB | {PAIRS / arms[name]['pairs_per_s'] / 60:.0f} min |"
-        for name, said in WAYS.items()
-    ]
-    tokens = arms["hubdpo"]["tokens_per_s"] / arms["hubdpo"]["pairs_per_s"]
-    note = (
-        f"Measured on one {report['card']['name']} at the lengths of HH-RLHF, {tokens:.0f} tokens a pair with the "
-        "prompt counted for each answer. Longer pairs take more of both."
-    )
-    return "\n".join([*lines, "", note])
-
-
 def push_table(report: dict[str, Any]) -> str:
     """Return Markdown of push.json: the cost of a verified release compared with a bare upload."""
     lines = [
@@ -295,13 +269,14 @@ TABLES = {
 
 
 def put_gpu(report: dict[str, Any]) -> None:
-    """Write what gpu.json has into the page of measurements, and its short form into the README."""
+    """Write what gpu.json has into the page of measurements, and its short form into each README."""
     put("gpu", gpu_table(report))
-    put("gpu-needs", needs_table(report), README)
+    for page, words in NEEDS.items():
+        put("gpu-needs", needs_table(report, words), page)
 
 
 if __name__ == "__main__":
     put_gpu(json.loads((HERE / "gpu.json").read_text(encoding="utf-8")))
     for name, table in TABLES.items():
         put(f"bench-{name}", table(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))))
-    sys.stdout.write(f"wrote {README.name} and {MEASUREMENTS.name}\n")
+    sys.stdout.write(f"wrote {', '.join(page.name for page in (*NEEDS, MEASUREMENTS))}\n")

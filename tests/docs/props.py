@@ -12,7 +12,13 @@ WITHOUT_TEMPLATE = BASES[2:]
 DATA, ADAPTER = f"{USER}/preferences", f"{USER}/qwen2-7b-dpo"
 OTHER_ADAPTERS = (f"{USER}/qwen2-7b-sft", f"{USER}/sft-adapter")
 PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")
-OWNERS = ("Qwen", "HuggingFaceTB", "meta-llama", "openbmb", "team")
+OWNERS = ("Qwen", "HuggingFaceTB", "meta-llama", "openbmb", "lvwerra", "trl-lib", "team")
+SOURCES = {
+    "openbmb/UltraFeedback": {"train.jsonl": "ultra"},
+    "lvwerra/stack-exchange-paired": {"data/rl/train.jsonl": "stack"},
+    "trl-lib/hh-rlhf-helpful-base": {"data/train.jsonl": "talks", "data/test.jsonl": "later-talks"},
+}
+"""Datasets of the Hub, with the raw file that each of their files is."""
 ACCOUNTS = {"tokens": [f"{USER}:{TOKEN}:write"], "orgs": [f"{owner}:{USER}" for owner in OWNERS]}
 RUN = f"""\
 model-name-or-path: {BASES[0]}
@@ -51,7 +57,24 @@ def make_files(folder: Path) -> None:
         }
         for i, row in enumerate(asked)
     ]
-    for name, rows in {"pairs": turns, "rows": asked, "ultra": scored}.items():
+    voted = [
+        {
+            "qid": i, "question": row["question"], "date": "2015/01/02", "metadata": [f"https://example.com/{i}"],
+            "response_j": row["good_answer"], "response_k": row["bad_answer"],
+        }
+        for i, row in enumerate(asked)
+    ]  # fmt: skip
+    talks = [
+        {
+            **row,
+            "prompt": [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hi!"}, *row["prompt"]],
+        }
+        for row in turns
+    ]
+    files = {
+        "pairs": turns, "rows": asked, "ultra": scored, "stack": voted, "talks": talks[:40], "later-talks": talks[40:],
+    }  # fmt: skip
+    for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (folder / "run.yaml").write_text(RUN, encoding="utf-8")
     (folder / "own.jinja").write_text(OWN_TEMPLATE, encoding="utf-8")
@@ -74,11 +97,11 @@ def make_folders_and_repos(folder: Path) -> None:
     hubdpo.prepare([str(folder / "pairs.jsonl")], folder / "data", license="mit", test_size=0.2)
     for name in (DATA, f"{USER}/pairs", f"{USER}/more", f"{USER}/hard"):
         hubdpo.push(folder / "data", name, version="1.0.0", check="hashes")
-    api.create_repo("openbmb/UltraFeedback", repo_type="dataset")
-    api.upload_file(
-        repo_id="openbmb/UltraFeedback", repo_type="dataset", path_in_repo="train.jsonl",
-        path_or_fileobj=str(folder / "ultra.jsonl"),
-    )  # fmt: skip
+    for name, files in SOURCES.items():
+        api.create_repo(name, repo_type="dataset")
+        for path, file in files.items():
+            raw = folder / f"{file}.jsonl"
+            api.upload_file(repo_id=name, repo_type="dataset", path_in_repo=path, path_or_fileobj=str(raw))
     few = {"model_name_or_path": BASES[0], "dataset": f"{DATA}@v1.0.0", "max_steps": 2, "max_length": 256}
     for version, rate in (("1.0.0", 1e-2), ("1.1.0", 2e-2)):
         shutil.rmtree(folder / "run", ignore_errors=True)
