@@ -97,7 +97,7 @@ def prepare(
     dry_run: bool = False,
     describe: bool = False,
     explain: int = 0,
-    format: str | None = None,
+    converter: str | None = None,
     map: str | list[str] | dict[str, str] | None = None,
     pairs: Literal["best-worst", "best-each", "adjacent", "all"] = "best-worst",
     min_margin: float = 0.0,

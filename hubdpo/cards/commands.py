@@ -25,10 +25,10 @@ def prepare_command(manifest: PrepareManifest, *, shipped_cards: Mapping[str, st
     `shipped_cards` maps the names of shipped cards to their text: any other card is the user's own, OWN_CARD. Sources
     that have descriptions of their own are in CONFIG.
     """
-    config = dict(manifest.config)
+    config = manifest.options
     card, model, described = (config.pop(name, None) for name in ("card", "model", "sources"))
     if not described and config.get("map") is None and "," not in manifest.converter:
-        config["format"] = manifest.converter
+        config["converter"] = manifest.converter
     if model:
         config["model"] = model["name"] + (f"@{model['revision']}" if model["revision"] else "")
     if config.get("chat_template"):
@@ -46,7 +46,7 @@ def config_file(manifest: PrepareManifest) -> str:
     """Return the text of CONFIG: the sources with their descriptions, "" if they have none of their own."""
     addresses = {source.name: source.address or source.name for source in manifest.sources}
     items = []
-    for item in manifest.config.get("sources") or ():
+    for item in manifest.options.get("sources") or ():
         paths = list(dict.fromkeys(addresses.get(name, name) for name in item["path"]))
         keys = {name: value for name, value in item.items() if name != "path"}
         paths = paths if len(paths) <= MOST_SOURCES else ["SOURCES"]

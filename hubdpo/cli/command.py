@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import os
@@ -21,7 +22,7 @@ from hubdpo.cli.help import starting_with
 from hubdpo.cli.signals import stopped_by
 from hubdpo.config import Config
 from hubdpo.config.base import flag_of, item_type, near_option
-from hubdpo.errors import HubdpoError, Stopped
+from hubdpo.errors import ConfigError, HubdpoError, Stopped
 from hubdpo.machine.endings import LAUNCHED, leave_error
 from hubdpo.machine.refusals import Place, machine_error
 
@@ -30,9 +31,13 @@ CONFIG = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="YAML file of options; flags override it.")
 ]
 FORMAT = Annotated[
-    console.Format | None,
+    str | None,
     typer.Option(
-        "--format", metavar="|".join(console.Format), help="Output format of the result.", rich_help_panel=PANEL
+        "--format",
+        metavar="|".join(console.Format),
+        help="Output format of the result.",
+        rich_help_panel=PANEL,
+        autocompletion=starting_with(console.Format),
     ),
 ]
 JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=PANEL)]
@@ -55,16 +60,17 @@ def command(model: type[Config] | None = None) -> Callable[[Body], Body]:
     """Turn a function into a command, named after the function, that Typer can register.
 
     With a `model` the function takes one config: the fields of the model become options, beside `--config`. Without
-    one, the function's own Typer parameters are used. Every command also gets `--json`, `--quiet` and, unless the model
-    has a `format` field, `--format`; errors are reported by `error_boundary`.
+    one, the function's own Typer parameters are used. Every command also gets `--format`, `--json` and `--quiet`;
+    errors are reported by `error_boundary`.
     """
 
     def decorate(body: Body) -> Body:
-        def run(*, json: bool, quiet: bool, **options: Any) -> None:
-            output = None if model is not None and "format" in model.model_fields else options.pop("format")
-            if json or quiet:
-                output = console.Format.json if json else console.Format.quiet
+        def run(*, format: str | None, json: bool, quiet: bool, **options: Any) -> None:
+            given = console.Format.json if json else console.Format.quiet if quiet else format
+            output = next((known for known in console.Format if known == given), None)
             with console.written_as(output, as_typed=True), error_boundary() as folders:
+                if given and output is None:
+                    raise _no_output_format(given, model)
                 if model is None:
                     body(**options)
                     return
@@ -80,8 +86,7 @@ def command(model: type[Config] | None = None) -> Callable[[Body], Body]:
             options = [(name, field) for name, field in model.model_fields.items() if not model.cli(name).file_only]
             parameters = [_parameter(model, name, field) for name, field in options]
             parameters.append(_keyword("config", annotation=CONFIG))
-        if model is None or "format" not in model.model_fields:
-            parameters.append(_keyword("format", annotation=FORMAT))
+        parameters.append(_keyword("format", annotation=FORMAT))
         parameters += [_keyword(n, annotation=kind, default=False) for n, kind in (("json", JSON), ("quiet", QUIET))]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__name__, run.__doc__ = body.__name__, body.__doc__
@@ -135,6 +140,15 @@ def error_boundary() -> Iterator[list[Place]]:
             if known.hint:
                 console.hint(known.hint)
         raise typer.Exit(known.exit_code) from None
+
+
+def _no_output_format(given: str, model: type[Config] | None) -> ConfigError:
+    """Return the error for a word after `--format`: slightly misspelt, or a converter, as it named one until 0.4."""
+    near = difflib.get_close_matches(given, console.Format, n=1)
+    hint = f"--format {near[0]}" if near else f"one of: {', '.join(console.Format)}"
+    if not near and model is not None and "converter" in model.model_fields:
+        hint = f"--converter {shlex.quote(given)}"
+    return ConfigError(f"`--format` is the output format, and there is no `{given}`", hint=hint)
 
 
 def _parameter(model: type[Config], name: str, field: FieldInfo) -> inspect.Parameter:

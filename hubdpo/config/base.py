@@ -33,6 +33,8 @@ ALIASES = {
     "source": "path", "labels": "first", "run_dir": "model",
 }  # fmt: skip
 """Names of other trainers, and common slips, for the suggestion after an unknown option."""
+RENAMED = {"format": "converter"}
+"""Options of earlier versions, by their names then."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ class Config(BaseModel):
             for key, value in layer.items():
                 name = str(key).replace("-", "_")
                 if name not in cls.model_fields:
+                    if (now := RENAMED.get(name)) in cls.model_fields:
+                        in_yaml, given = origin or cls.in_yaml, str(value)
+                        written = as_key(now, given) if in_yaml else f"{flag_of(now)} {shlex.quote(given)}"
+                        raise ConfigError(f"option `{key}`{origin} is now `{now}`", hint=written)
                     known = sorted(cls.model_fields)
                     raise unknown_option(f"unknown option{origin}: `{key}`", name, known, cls._where_listed())
                 if origins.get(name) == origin:

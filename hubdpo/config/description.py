@@ -37,7 +37,7 @@ VALUES = Annotated[list[str], Cli(metavar="VALUE", call_type=str | int | list[st
 
 
 class Description(Config):
-    """Where things are in a row. Without any of `PLACES`, the format is given or detected."""
+    """Where things are in a row. Without any of `PLACES`, the converter is given or detected."""
 
     panel = "Description of the source"
 
@@ -109,7 +109,9 @@ class Description(Config):
                 raise Unfit(f"{item!r} cannot be a value", hint="give a text or a number, or a list of them")
         return [str(item) for item in items]
 
-    @field_validator(*PLACES, "role_key", "content_key", "rows", "path", "format", "split", "name", check_fields=False)
+    @field_validator(
+        *PLACES, "role_key", "content_key", "rows", "path", "converter", "split", "name", check_fields=False
+    )
     @classmethod
     def _filled(cls, value: list[str] | str | float | None, info: ValidationInfo) -> list[str] | str | float | None:
         for item in value if isinstance(value, list) else [value] if isinstance(value, str) else ():
@@ -222,7 +224,7 @@ class Description(Config):
 
     @property
     def names_columns(self) -> bool:
-        """Whether the columns are described, so that no format is needed."""
+        """Whether the columns are described, so that no converter is needed."""
         return bool(self.chosen or self.answers or self.answer)
 
     def meanings(self, normalize: Callable[[str], str]) -> dict[str, str] | None:
@@ -247,7 +249,7 @@ class SourceConfig(Description):
     in_yaml = True
 
     path: list[str] = Field(min_length=1, description="Files, folders, globs or addresses, as SOURCE.")
-    format: str | None = Field(None, description="Converter to use instead of columns.")
+    converter: str | None = Field(None, description="Converter to use instead of columns.")
     split: str | float | None = Field(
         None,
         description="`train` or `test` for all rows, the share of prompts to hold out, or as `--split`: `published`, "
@@ -277,9 +279,10 @@ class SourceConfig(Description):
 
     @model_validator(mode="after")
     def _consistent_source(self) -> Self:
-        if self.format is not None and self.names_columns:
+        if self.converter is not None and self.names_columns:
             raise Unfit(
-                f"both `format` and columns are given: {self.format}", hint="leave `format` out, or the columns"
+                f"both `converter` and columns are given: {self.converter}",
+                hint="leave `converter` out, or the columns",
             )
         if isinstance(self.split, float) and not 0 <= self.split < 1:
             raise Unfit(f"`split` is no share: {self.split:g}", hint="a share to hold out, such as 0.05 or 5%")

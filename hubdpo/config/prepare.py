@@ -68,7 +68,7 @@ class FolderOptions(Config):
 class FormatOptions(Config):
     panel = "Format of the source"
 
-    format: str | None = Field(None, description="Converter to use; by default it is detected from the rows.")
+    converter: str | None = Field(None, description="Converter to use; by default it is detected from the rows.")
     map: Annotated[str | None, Cli(call_type=str | list[str] | dict[str, str] | None)] = Field(
         None,
         description="Columns to use: prompt=question,chosen=good,rejected=bad, or prompt=q,first=a1,second=a2,vote=v; "
@@ -214,8 +214,8 @@ class PrepareConfig(
 ):
     @model_validator(mode="after")
     def _described_once(self) -> Self:
-        """Check that the columns are given once: by `sources`, a format, `--map` or their own options."""
-        of_source = {*Description.model_fields, "format", "map", "labels"}
+        """Check that the columns are given once: by `sources`, a converter, `--map` or their own options."""
+        of_source = {*Description.model_fields, "converter", "map", "labels"}
         if self.sources and (given := sorted(of_source & self.model_fields_set)):
             name = given[0]
             raise Unfit(f"`{name}` is given beside `sources`", hint=f"move `{name}` into the items of `sources`")
@@ -224,8 +224,8 @@ class PrepareConfig(
                 f"both SOURCE and `sources` are given: {self.source[0]}",
                 hint=f"add `path: {self.source[0]}` to `sources`",
             )
-        if self.names_columns and (self.map or self.format not in (None, "columns")):
-            other = "--map" if self.map else "--format"
+        if self.names_columns and (self.map or self.converter not in (None, "columns")):
+            other = "--map" if self.map else "--converter"
             raise Unfit(f"both `{other}` and columns are given", hint=f"leave `{other}` out, or the columns")
         if self.labels and any(getattr(self, name) for name in MEANINGS):
             raise Unfit("the values are given twice: by `--labels` as well", hint="leave `--labels` out")

@@ -85,7 +85,9 @@ def content_hashes(snapshot: Snapshot) -> dict[str, str]:
 
 
 def config_of(snapshot: Snapshot) -> Options:
-    manifest = snapshot.prepare or snapshot.run or snapshot.merge
+    if snapshot.prepare:
+        return snapshot.prepare.options  # an option that has another name now has not changed
+    manifest = snapshot.run or snapshot.merge
     return manifest.config if manifest else {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,8 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from hubdpo import prepare
+from hubdpo import load_preferences, prepare
+from hubdpo.artefacts.manifests.manifest import PREPARE_FILE
+from hubdpo.artefacts.manifests.prepare import PrepareManifest
+from hubdpo.cards.commands import config_file, prepare_command
 from hubdpo.cli.app import app
+from hubdpo.hub.snapshot import FolderSnapshot
+from hubdpo.release.changelog import changed_options, config_of
 from tests.data.made import contents, lines, rows
 from tests.data.made_tools import TOOL, call, calls, row, say
 
@@ -50,6 +56,23 @@ def test_the_command_of_described_sources_makes_the_same_dataset(
     done = CliRunner().invoke(app, words[1:])
     assert done.exit_code == 0, done.stderr
     assert contents(tmp_path / "data") == contents(tmp_path / "out")
+
+
+def test_a_manifest_with_the_option_format_of_earlier_versions_gives_the_commands_of_now(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(rows(9)))
+    one = prepare(source=str(tmp_path / "a.jsonl"), output_dir=tmp_path / "one", converter="preference")
+    described = {"path": str(tmp_path / "a.jsonl"), "converter": "preference"}
+    two = prepare(sources=[described], output_dir=tmp_path / "two")
+    for folder, manifest in ((tmp_path / "one", one), (tmp_path / "two", two)):
+        before = json.loads((folder / PREPARE_FILE).read_text())
+        config = json.dumps(before["config"]).replace('"converter":', '"format":')
+        (folder / PREPARE_FILE).write_text(json.dumps({**before, "config": json.loads(config)}))
+        read = PrepareManifest.read(folder / PREPARE_FILE)
+        assert "format" in read.config
+        assert prepare_command(read, shipped_cards={}) == prepare_command(manifest, shipped_cards={})
+        assert config_file(read) == config_file(manifest)
+        assert changed_options(config_of(FolderSnapshot(folder)), manifest.config) == {}
+        load_preferences(folder)
 
 
 def test_a_pair_that_is_written_twice_is_one_sample(tmp_path: Path) -> None:

@@ -61,11 +61,11 @@ def test_an_argument_is_named_as_it_stands_in_the_usage(work: Path, repo: str) -
         (["odd.jsonl"], 3, ["left"]),
         (["broken.jsonl.gz"], 3, ["broken.jsonl.gz"]),
         (["movie.mp4"], 3, ["movie.mp4"]),
-        (["good.jsonl", "--format", "hh-rlfh"], 2, ["hh-rlfh", "hh-rlhf"]),
+        (["good.jsonl", "--converter", "hh-rlfh"], 2, ["hh-rlfh", "hh-rlhf"]),
         (["good.jsonl", "--config", "typo.yaml"], 2, ["test_sise", "test_size"]),
         (["good.jsonl", "--config", "none.yaml"], 2, ["none.yaml"]),
         (["good.jsonl", "--test-size", "1.5"], 2, ["--test-size"]),
-        (["good.jsonl", "--format", "columns", "--map", "prompt=nope,chosen=chosen,rejected=rejected"], 3, ["nope"]),
+        (["good.jsonl", "--converter", "columns", "--map", "prompt=nope,chosen=chosen,rejected=rejected"], 3, ["nope"]),
     ],
 )
 def test_prepare_refuses(work: Path, arguments: list[str], code: int, words: list[str]) -> None:

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from hubdpo import console
 from hubdpo.cli.app import app, spell
+from hubdpo.cli.command import MODELS
+from hubdpo.data.converters import NAMES
 
 
 @pytest.fixture
@@ -125,3 +127,25 @@ def test_load_asks_an_empty_prompt_that_is_given(
 def test_load_refuses_two_prompts_before_it_loads(runner: CliRunner) -> None:
     done = runner.invoke(app, ["load", "run", "one", "--prompt", "two"])
     assert (done.exit_code, "two prompts are given" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "stack-exchange"])
+def test_a_converter_after_format_as_before_gets_its_option_now(runner: CliRunner, raw: Path, name: str) -> None:
+    done = runner.invoke(app, ["prepare", str(raw), "--format", name])
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1] == f"hint: --converter {name}"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [("prepare SOURCE --format jsn", "--format json"), ("train --format xml", "one of: human, json, quiet")],
+)
+def test_no_format_of_output_gets_one(runner: CliRunner, words: str, hint: str) -> None:
+    done = runner.invoke(app, words.split())
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, f"hint: {hint}")
+
+
+def test_no_option_of_a_command_is_called_as_one_of_its_output() -> None:
+    assert MODELS
+    for model in MODELS.values():
+        assert {"format", "json", "quiet", "config"}.isdisjoint(model.model_fields)

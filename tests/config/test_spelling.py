@@ -43,7 +43,7 @@ def test_a_message_from_python_names_arguments(text: str, spelled: str) -> None:
         ("--extend --max-steps 40", "extend=True, max_steps=40"),
         ("leave `--no-load-in-4bit` out", "leave `load_in_4bit=False` out"),
         ("--lr-scheduler-kwargs '{\"min_lr\": 5e-07}'", "lr_scheduler_kwargs={'min_lr': 5e-07}"),
-        ("--map prompt=q,chosen=a, or --format columns", 'map="prompt=q,chosen=a", or format="columns"'),
+        ("--map prompt=q,chosen=a, or --converter columns", 'map="prompt=q,chosen=a", or converter="columns"'),
         ("--map 'prompt=\"q, r\"'", "map='prompt=\"q, r\"'"),
         ("--answers a --answers 'b c' --vote v", 'answers=["a", "b c"], vote="v"'),
         ("--device cpu, or hubdpo train --device cuda", 'device="cpu", or hubdpo train --device cuda'),

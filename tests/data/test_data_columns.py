@@ -100,7 +100,7 @@ def test_rows_taken_together_give_what_each_gives_alone(
     for few in (4, 10**9):
         monkeypatch.setattr(convert_piece, "FEW", few)
         folder = tmp_path / str(few)
-        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=folder, format=name, test_size=0.2, **options)
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=folder, converter=name, test_size=0.2, **options)
         made.append(contents(folder))
     assert made[0] == made[1]
     reasons = {json.loads(loss)["reason"] for loss in made[0]["rejected.jsonl"].splitlines()}

@@ -146,7 +146,7 @@ def test_two_formats_that_fit_are_an_error_that_names_both() -> None:
     both = {**ROWS["preference"][0], **ROWS["stack-exchange-paired"][0]}
     with pytest.raises(DataError, match="preference.*stack-exchange-paired") as caught:
         detect([both])
-    assert caught.value.hint == "--format preference or --format stack-exchange-paired"
+    assert caught.value.hint == "--converter preference or --converter stack-exchange-paired"
 
 
 def test_broken_rows_do_not_hide_the_format() -> None:

@@ -83,7 +83,7 @@ SHAPES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "strengths": (
         [{"prompt": "Q", "response_1": "good", "response_2": "bad", "preference_strength": -2},
          {"prompt": "R", "response_1": "bad", "response_2": "good", "preference_strength": 1}],
-        {"format": "voted"},
+        {"converter": "voted"},
     ),
     "labelled answers": (
         [{"prompt": "Q", "completion": "good", "label": True}, {"prompt": "Q", "completion": "bad", "label": False}],
@@ -92,7 +92,7 @@ SHAPES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "annotated tasks": (
         [{"data": {"prompt": "Q", "answer1": "good", "answer2": "bad"}, "annotations": [
             {"result": [{"type": "pairwise", "to_name": "answer1,answer2", "value": {"selected": "left"}}]}]}],
-        {"format": "label-studio"},
+        {"converter": "label-studio"},
     ),
 }  # fmt: skip
 

@@ -162,7 +162,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({**SIDES, "vote": "v", "first": "...", "second": 1}, "not filled in", "look it up"),
     ({**PAIR, "prompt": "..."}, "not filled in", "name a column"),
     ({**PAIR, "roles": {"x": "boss"}}, "no known role", "system, user"),
-    ({**PAIR, "format": "preference"}, "format", "leave"),
+    ({**PAIR, "converter": "preference"}, "converter", "leave"),
 ]
 
 

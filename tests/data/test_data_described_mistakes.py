@@ -27,6 +27,8 @@ WRITTEN = {
     "labels in an item": (f"{ITEM}labels: first=1,second=2\n", "unknown option: `labels`", "did you mean `first`"),
     "an unknown key": (f"{ITEM}zzz: 1\n", "unknown option: `zzz`", "the keys are: path, prompt, .*max_rows"),
     "no path in a list": ("sources:\n- path: []\n", "option `path`", "path: VALUE"),
+    "an old name": (f"{TOP}format: voted\n", "option `format` in `.*` is now `converter`", "^converter: voted$"),
+    "an old name in an item": (f"{ITEM}format: voted\n", "1 of `sources`: .*`format` is now", "^converter: voted$"),
     "an empty path": ("sources:\n- path: ''\n", "option `path` is not valid: it is empty", "leave `path` out"),
     "an empty name": (f"{ITEM}name: ' '\n", "option `name` is not valid: it is empty", "leave `name` out"),
     "an empty split": (f"{TOP}split: ''\n", "option `split` in .* is not valid: it is empty", "leave `split` out"),

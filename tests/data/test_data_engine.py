@@ -141,7 +141,7 @@ def test_an_array_is_read_item_by_item(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_broken_array_says_where(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "raw.json").write_text(text)
     with pytest.raises(DataError, match=message):
-        prepare(source=str(tmp_path / "raw.json"), output_dir=tmp_path / "out", format="preference")
+        prepare(source=str(tmp_path / "raw.json"), output_dir=tmp_path / "out", converter="preference")
 
 
 def test_one_broken_item_of_an_array_is_one_loss(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_20_000_damaged_lines_are_each_kept_or_counted(tmp_path: Path) -> None:
     # more than one value on a line, or bytes that are no text, are losses like any other
     (tmp_path / "raw.jsonl").write_bytes(data.replace(b"\0", b"\x01") + b"\n" + lines(rows(3)))
     for name in ("preference", "voted", "scored", "sharegpt"):
-        manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / name, format=name)
+        manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / name, converter=name)
         assert manifest is not None
         assert manifest.funnel.adds_up()
         losses = (tmp_path / name / "rejected.jsonl").read_bytes().splitlines()

@@ -131,7 +131,7 @@ def test_nothing_tells_where_the_rows_lay(tmp_path: Path) -> None:
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes()
     card = (tmp_path / "out" / "README.md").read_text()
-    call = "prepare(rows, 'data', format='preference', dedupe='none', name='Mine')"
+    call = "prepare(rows, 'data', converter='preference', dedupe='none', name='Mine')"
     assert f"```python\nfrom hubdpo import prepare\n\n{call}\n```" in card
     assert "hubdpo prepare" not in card.partition("## How it was made")[2].partition("| rows |")[0]
     assert "| `rows in memory` |" in card

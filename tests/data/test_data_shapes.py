@@ -203,7 +203,7 @@ def test_typed_parts_of_text_are_joined_and_others_refused() -> None:
 def test_rows_with_one_answer_among_rows_with_several_are_told(tmp_path: Path) -> None:
     lines = (FIXTURES / "ultrafeedback.jsonl").read_text() + (FIXTURES / "helpsteer2.jsonl").read_text()
     (tmp_path / "raw.jsonl").write_text(lines)
-    manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", format="scored")
+    manifest = prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", converter="scored")
     assert manifest is not None
     assert manifest.funnel.dropped["mixed_shapes"] == 15
 

@@ -113,7 +113,7 @@ def test_each_source_is_told_with_its_converter_and_counts(tmp_path: Path, capsy
     assert "detected sharegpt in b.jsonl: 12 of the first 12" in said
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| `b.jsonl` | `sharegpt` | 12 | 7 |" in card
-    assert "--format" not in card.split("## How it was made")[1].split("```")[1]
+    assert "--converter" not in card.split("## How it was made")[1].split("```")[1]
 
 
 def test_a_source_that_comes_late_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ GIVES_NOTHING = {
     "another shape": ([{"prompt": "p", "completion": "c"}], {}, "no converter fits"),
     "a format that does not fit": (
         [sharegpt(9)],
-        {"format": "preference"},
+        {"converter": "preference"},
         r"b.jsonl: none of 1 rows .*`conversations`",
     ),
     "ties alone": ([TIE, {**TIE, "prompt": "q"}], {}, "b.jsonl: none of 2 rows can be used: tie 2"),

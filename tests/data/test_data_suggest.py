@@ -59,7 +59,7 @@ NAMED = {
 @pytest.mark.parametrize("names", NAMED)
 def test_the_map_is_filled_in_from_the_names(names: tuple[str, ...]) -> None:
     told, options = suggested([row(*names), row(*names)])
-    assert (told, options) == ("", f"--format columns --map {shlex.quote(NAMED[names])}")
+    assert (told, options) == ("", f"--converter columns --map {shlex.quote(NAMED[names])}")
     parse_map(NAMED[names])
 
 
@@ -78,7 +78,7 @@ def test_a_suggested_map_can_be_pasted(tmp_path: Path) -> None:
 def test_a_system_column_goes_along() -> None:
     _, options = suggested([row("system", "instruction", "chosen_response", "rejected_response")])
     named = "prompt=instruction,chosen=chosen_response,rejected=rejected_response,system=system"
-    assert options == f"--format columns --map {named}"
+    assert options == f"--converter columns --map {named}"
     parse_map(named)
 
 
@@ -95,7 +95,7 @@ def test_of_two_answers_and_a_vote_no_better_one_is_guessed(value: dict[str, Any
     prompt, first, second, vote = value
     assert f"two answers, `{first}` and `{second}`, and perhaps a vote, `{vote}` ({value[vote]})" in told
     mapping = shlex.quote(f"prompt={prompt},first={first},second={second},vote={vote}")
-    assert options == f"--format columns --map {mapping}{labels}"
+    assert options == f"--converter columns --map {mapping}{labels}"
     parse_map(shlex.split(options)[3])
 
 
@@ -106,7 +106,7 @@ def test_another_word_is_no_misspelt_one(name: str) -> None:
 
 def test_of_two_answers_one_may_be_misspelt() -> None:
     _, options = suggested([row("prompt", "reponse_a", "response_b", winner="A")])
-    assert options == "--format columns --map prompt=prompt,first=reponse_a,second=response_b,vote=winner"
+    assert options == "--converter columns --map prompt=prompt,first=reponse_a,second=response_b,vote=winner"
 
 
 def test_the_votes_of_several_people_are_taken_together() -> None:
@@ -178,7 +178,7 @@ def test_rows_with_a_score_each_are_read_as_the_hint_says(tmp_path: Path) -> Non
 def test_one_answer_and_several_worse_ones_are_no_vote(names: tuple[str, ...], said: str) -> None:
     told, options = suggested([row(*names)])
     assert all(f"`{name}`" in told for name in names[1:])
-    assert options == f"--format columns --map {shlex.quote(said)}"
+    assert options == f"--converter columns --map {shlex.quote(said)}"
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_rows_with_one_answer_are_told_so(tmp_path: Path, value: dict[str, Any])
         ("e.csv", b"prompt,chosen,rejected\na,b\n", "line 2 is the first: .* it has fewer values", "sed -n 2p e.csv"),
     ],
 )
-@pytest.mark.parametrize("options", [{}, {"format": "preference"}, {"map": "prompt=a,chosen=b,rejected=c"}])
+@pytest.mark.parametrize("options", [{}, {"converter": "preference"}, {"map": "prompt=a,chosen=b,rejected=c"}])
 def test_a_file_without_a_row_says_which_line_failed_and_why(
     tmp_path: Path, name: str, data: bytes, message: str, hint: str, options: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -354,14 +354,14 @@ TWO = {"prompt": "q", "response_a": "x", "response_b": "y"}
     ("row", "given", "told", "hint"),
     [
         (TWO, "unpaired", "no row has one answer with a label, .*nothing that says which is better", "DPO needs"),
-        ({**TWO, "winner": "a"}, "unpaired", "the rows have `prompt`, `response_a`, `response_b`", "--format voted"),
-        ({**TWO, "label": 1}, "unpaired", "no row has one answer", "--format voted"),
-        (row("prompt", "chosen", "rejected"), "scored", "no row has answers with scores", "--format preference"),
+        ({**TWO, "winner": "a"}, "unpaired", "the rows have `prompt`, `response_a`, `response_b`", "--converter voted"),
+        ({**TWO, "label": 1}, "unpaired", "no row has one answer", "--converter voted"),
+        (row("prompt", "chosen", "rejected"), "scored", "no row has answers with scores", "--converter preference"),
         (
             row("query", "good", "bad"),
             "openai",
             "no row has input",
-            "--format columns --map prompt=query,chosen=good,rejected=bad",
+            "--converter columns --map prompt=query,chosen=good,rejected=bad",
         ),
         (
             row("prompt", "response", my_rating=5),
@@ -376,7 +376,7 @@ def test_a_format_of_another_shape_gets_the_one_that_fits(
 ) -> None:
     (tmp_path / "raw.jsonl").write_bytes(lines([row] * 3))
     with pytest.raises(DataError, match=told) as caught:
-        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", format=given)
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", converter=given)
     assert (caught.value.hint or "").startswith(hint)
 
 
@@ -384,7 +384,7 @@ def test_a_label_beside_two_answers_calls_one_answer_good(tmp_path: Path) -> Non
     values = [{**TWO, "label": 1}, {"prompt": "q", "completion": "x", "label": 5}]
     (tmp_path / "raw.jsonl").write_bytes(lines(values))
     with pytest.raises(DataError, match="nothing says whether a label") as caught:
-        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", format="unpaired")
+        prepare(source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", converter="unpaired")
     assert "--labels good=...,bad=..." in (caught.value.hint or "")
 
 

@@ -277,7 +277,7 @@ def test_columns_of_unknown_names_with_a_vote_get_options_that_work(tmp_path: Pa
     hint = caught.value.hint or ""
     assert "chosen" not in hint
     options = shlex.split(hint)
-    assert options[:3:2] + options[4:5] == ["--format", "--map", "--labels"]
+    assert options[:3:2] + options[4:5] == ["--converter", "--map", "--labels"]
     prepare(
         source=str(tmp_path / "raw.jsonl"), output_dir=tmp_path / "out", map=options[3], labels=options[5], test_size=0
     )

@@ -49,12 +49,12 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", [*CONVERTERS, "columns"])
 def test_what_is_sent_to_workers_pickles(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "check_format", lambda *_: None)
+    monkeypatch.setattr(looks, "check_converter", lambda *_: None)
     (tmp_path / "raw.jsonl").write_bytes(lines([{**row, "a": 1} for row in rows(3)]))  # a score, for `--score-field a`
     pieces = cut(RawFile(str(tmp_path / "raw.jsonl"), "raw.jsonl", str(tmp_path / "raw.jsonl")))
     mapped = {"map": "prompt=prompt,chosen=chosen,rejected=rejected"} if name == "columns" else {}
     for options in CHOICES:
-        config = PrepareConfig(source=["raw.jsonl"], output_dir="out", format=name, **mapped, **options)
+        config = PrepareConfig(source=["raw.jsonl"], output_dir="out", converter=name, **mapped, **options)
         files = looks.look_at_files(config, described_sources(config), pieces)
         task = Task(0, pieces[0], *rules.make_rules(config, files, pieces, None, str(tmp_path)))
         assert pickle.loads(pickle.dumps(task)).rules.config == config

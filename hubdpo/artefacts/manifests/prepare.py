@@ -162,6 +162,18 @@ class PrepareManifest(Manifest):
     """Hash of hubdpo's version, the sources and the options that affect the data; equal hashes mean equal bytes."""
 
     @property
+    def options(self) -> JsonObject:
+        """The recorded options to give again, by their names now: `converter` was `format` until 0.4."""
+        named = _by_names_now(self.config)
+        if "sources" in named:
+            named["sources"] = [_by_names_now(item) for item in named["sources"] or ()]
+        return named
+
+    @property
     def repeated(self) -> int:
         """Pairs that were written once more, by the weight of their source; `funnel.added` counts them as well."""
         return sum(source.repeated for source in self.sources)
+
+
+def _by_names_now(options: JsonObject) -> JsonObject:
+    return {"converter" if name == "format" else name: value for name, value in options.items()}

@@ -1,7 +1,7 @@
 """Write the description of rows: what a converter was found to read, or what a person has still to fill in.
 
-A description is never trusted: the first rows are converted by it as well as by the format, and unless both give the
-same pairs, the format itself is the description.
+A description is never trusted: the first rows are converted by it as well as by the converter, and unless both give
+the same pairs, the converter itself is the description.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ MOST_VALUES = 8
 
 
 def describe(name: str, rows: Sequence[Row], how: ConvertOptions) -> Keys:
-    """Return the columns that the converter `name` reads in these rows, or the format where columns cannot say it."""
+    """Return the columns that the converter `name` reads in these rows, or `converter` where columns cannot say it."""
     columns = COLUMNS[name](rows) if name in COLUMNS and rows else None
     if columns is None or how.score_field is not None:
-        return {"format": name}
+        return {"converter": name}
     keys = {**columns, **beside(rows, columns)}
     for values in ({}, _values(name, keys, rows, how)):
         if values is not None and _agrees({**keys, **values}, CONVERTERS[name].bind(how), rows, how):
             return {**keys, **values}
-    return {"format": name}
+    return {"converter": name}
 
 
 def _agrees(keys: Keys, convert: Convert, rows: Sequence[Row], how: ConvertOptions) -> bool:
-    """Whether a description gives the same pairs as a format."""
+    """Whether a description gives the same pairs as a converter."""
     own = compiled(keys, how)
     return all(_made(own, row) == _made(convert, row) for row in rows)
 
@@ -68,7 +68,7 @@ def beside(rows: Sequence[Row], columns: Keys) -> Keys:
 
 
 def _values(name: str, keys: Keys, rows: Sequence[Row], how: ConvertOptions) -> Keys | None:
-    """Return what the values of a vote or label mean, as the format reads them; None if that is not one to one."""
+    """Return what the values of a vote or label mean, as the converter reads them; None if that is not one to one."""
     column = keys.get("vote") or keys.get("label")
     if not isinstance(column, str) or column in STRENGTHS:
         return None

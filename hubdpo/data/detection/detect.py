@@ -105,12 +105,12 @@ def detect_all(looks: Sequence[Look], *, alone: bool = True) -> list[str]:
     return names
 
 
-def check_format(name: str, convert: Convert, looks: Sequence[Look]) -> None:
-    """Raise DataError if no row has the shape that `--format` names, with the format or the options that fit."""
+def check_converter(name: str, convert: Convert, looks: Sequence[Look]) -> None:
+    """Raise DataError if no row has the shape that `--converter` names, with the converter or the options that fit."""
     files = [file for file in looks if file.examples]
     if any(file.hits(name) or first_converted(convert, file.examples) is not None for file in files) or not files:
         return
-    raise _unfit(files[0], f"no row has {CONVERTERS[name].evidence}, which `--format {name}` reads")
+    raise _unfit(files[0], f"no row has {CONVERTERS[name].evidence}, which `--converter {name}` reads")
 
 
 def first_converted(convert: Convert, rows: Iterable[Row]) -> Converted | None:
@@ -147,7 +147,7 @@ def _no_converter(file: Look, certain: dict[str, list[Look]]) -> DataError:
         fitting = "; ".join(f"{name} ({file.hits(name)} of {file.seen}), {_reads(file, name)}" for name in file.by_use)
         return DataError(
             f"{where}several converters fit these rows: {fitting}",
-            hint=" or ".join(f"--format {name}" for name in file.by_use),
+            hint=" or ".join(f"--converter {name}" for name in file.by_use),
         )
     return _unfit(file, f"{where}no converter fits")
 
@@ -160,8 +160,8 @@ def _reads(file: Look, name: str) -> str:
 
 
 def _unfit(file: Look, problem: str) -> DataError:
-    """Return the error for rows of another shape, with the formats that fit or options that may read them."""
-    fitting = " or ".join(f"--format {name}" for name in file.fitting)
+    """Return the error for rows of another shape, with the converters that fit or options that may read them."""
+    fitting = " or ".join(f"--converter {name}" for name in file.fitting)
     suggestion = Suggestion(advice=fitting) if fitting else suggest(file.examples)
     hint = f"hubdpo prepare --describe {shlex.quote(file.source)} > data.yaml"
     if not file.source or file.source.startswith(IN_MEMORY):

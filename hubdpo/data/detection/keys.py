@@ -19,10 +19,10 @@ from hubdpo.data.detection.format_columns import Keys
 
 _VALUE = r"""(?![-,;])(?:'[^']*'|"[^"]*"|[^\s;'"`]+)+|-\d+"""
 _NAMES = "|".join(
-    name.replace("_", "-") for name in ("format", "map", "labels", "score_field", *Description.model_fields)
+    name.replace("_", "-") for name in ("converter", "map", "labels", "score_field", *Description.model_fields)
 )
 _OPTION = re.compile(rf"--({_NAMES}) ({_VALUE})")
-_OPTIONS = re.compile(rf"(?:--format columns ?)?--(?:{_NAMES}) (?:{_VALUE})(?: --(?:{_NAMES}) (?:{_VALUE}))*")
+_OPTIONS = re.compile(rf"(?:--converter columns ?)?--(?:{_NAMES}) (?:{_VALUE})(?: --(?:{_NAMES}) (?:{_VALUE}))*")
 
 
 def compiled(keys: Keys, how: ConvertOptions) -> Convert:
@@ -67,7 +67,7 @@ def as_options(keys: Keys) -> str:
     """Return the options for a description: `--map` and `--labels` where they say it."""
     columns, found = as_map(keys), list[str]()
     if columns is not None:
-        found += ["--format columns --map", shlex.quote(write_pairs(columns.items()))]
+        found += ["--converter columns --map", shlex.quote(write_pairs(columns.items()))]
     for key, value in keys.items():
         said_by_map = columns is not None and (key in columns or key == "answers")
         if said_by_map or (key in MEANINGS and _both_sides(keys)):
@@ -99,7 +99,7 @@ def _keys_of(options: str) -> Keys:
             keys |= columns_of_map(value)
         elif name == "roles":
             keys[name] = dict(read_pairs(value))
-        elif (name, value) != ("format", "columns"):
+        elif (name, value) != ("converter", "columns"):
             pairs = read_pairs(value) if name == "labels" else [(name.replace("-", "_"), value)]
             for key, one in pairs:
                 keys[key] = [*keys.get(key, []), one]

@@ -17,12 +17,12 @@ from hubdpo.data.detection.keys import compiled, is_open, plain_keys
 from hubdpo.data.detection.suggest import suggest
 from hubdpo.data.pairs.example import PreferenceExample, Rejection, Row, ScoredAnswer
 from hubdpo.data.pairs.extras import CALLS, dumped, members_of
-from hubdpo.data.prepare.looks import LookedAt, formats_of
+from hubdpo.data.prepare.looks import LookedAt, converters_of
 from hubdpo.data.raw.inner_rows import items_in
 from hubdpo.errors import DataError
 from hubdpo.secrets import find_secrets, redact
 
-OF_SOURCE = {*Description.model_fields, "source", "sources", "format", "map", "labels"}
+OF_SOURCE = {*Description.model_fields, "source", "sources", "converter", "map", "labels"}
 """Options that a description says by itself."""
 OF_THE_RUN = {"describe", "dry_run", "explain", "engine", "num_proc"}
 """Options of one run."""
@@ -55,7 +55,7 @@ def describe_files(config: PrepareConfig, files: Sequence[LookedAt]) -> None:
     found: list[Found] = []
     for file in files:
         try:
-            (name,) = formats_of(config, [file])
+            (name,) = converters_of(config, [file])
             found.append(_found(file, name, _keys(file, name)))
         except DataError as problem:
             console.warn(problem.message)
@@ -80,7 +80,7 @@ def report_detected(files: Sequence[LookedAt], formats: Sequence[str]) -> None:
         return
     shown: list[tuple[Keys, LookedAt, str]] = []
     for file, name in zip(files, formats, strict=True):
-        if file.described.columns is None and file.described.source.format is None and file.rows:
+        if file.described.columns is None and file.described.source.converter is None and file.rows:
             keys = _keys(file, name)
             if all(keys != other for other, *_ in shown):
                 shown.append((keys, file, name))
@@ -92,7 +92,7 @@ def report_detected(files: Sequence[LookedAt], formats: Sequence[str]) -> None:
 def _keys(file: LookedAt, name: str) -> Keys:
     """Return the description of a file that the converter `name` reads: the one given, or else what was detected."""
     source = file.described.source
-    if file.described.columns is not None or source.format is not None:
+    if file.described.columns is not None or source.converter is not None:
         return plain_keys(source.model_dump(exclude_defaults=True, exclude={"path"}))
     return describe(name, file.seen.examples, file.described.how)
 
@@ -120,7 +120,7 @@ def _candidates(config: PrepareConfig, file: LookedAt) -> Found:
 
 def _given(config: PrepareConfig, file: LookedAt) -> Keys:
     """Return what was said of a source: what its votes mean, where its rows are, how many to keep."""
-    given = file.described.source.model_dump(exclude_defaults=True, exclude={"path", "format"})
+    given = file.described.source.model_dump(exclude_defaults=True, exclude={"path", "converter"})
     for value, meaning in (file.described.how.labels or {}).items() if config.labels is not None else ():
         given[meaning] = [*given.get(meaning, []), value]
     return plain_keys(given)

@@ -36,13 +36,13 @@ class DescribedSource:
 
     source: SourceConfig
     columns: Columns | None
-    """None if a format is given or detected."""
+    """None if a converter is given or detected."""
     how: ConvertOptions
     mapping: dict[str, str] | None = None
     """The columns as `--map` names them, if it does."""
 
     def converter(self, name: str) -> Converter:
-        """Return the converter of the described columns, or the one of a format."""
+        """Return the converter of the described columns, or the one of that name."""
         return converter(self.columns) if self.columns is not None else CONVERTERS[name]
 
     def cut(self, file: RawFile, max_line_bytes: int) -> list[Piece]:
@@ -61,21 +61,21 @@ def described_sources(config: PrepareConfig) -> list[DescribedSource]:
     ]
 
 
-def check_formats(config: PrepareConfig, described: Sequence[DescribedSource]) -> None:
-    """Raise ConfigError for a format that is unknown, or that does not go with the other options."""
+def check_converters(config: PrepareConfig, described: Sequence[DescribedSource]) -> None:
+    """Raise ConfigError for a converter that is unknown, or that does not go with the other options."""
     for source in described:
-        name = source.source.format
+        name = source.source.converter
         if name is not None and name not in NAMES:
             near = difflib.get_close_matches(name, NAMES, n=1)
+            hint = f"did you mean `--converter {near[0]}`?" if near else f"the converters are: {', '.join(NAMES)}"
             with in_item(config, source):
-                raise ConfigError(
-                    f"unknown format: {name}",
-                    hint=f"did you mean `--format {near[0]}`?" if near else f"the formats are: {', '.join(NAMES)}",
-                )
-        if source.columns is None and NAME in (name, config.format):
-            raise ConfigError(f"`--format {NAME}` needs the columns", hint=f"--format {NAME} {HINT}")
-    if config.format not in (None, NAME) and config.map is not None:
-        raise ConfigError("`--map` is read by `--format columns` alone", hint=f"leave `--format {config.format}` out")
+                raise ConfigError(f"unknown converter: {name}", hint=hint)
+        if source.columns is None and NAME in (name, config.converter):
+            raise ConfigError(f"`--converter {NAME}` needs the columns", hint=f"--converter {NAME} {HINT}")
+    if config.converter not in (None, NAME) and config.map is not None:
+        raise ConfigError(
+            "`--map` is read by `--converter columns` alone", hint=f"leave `--converter {config.converter}` out"
+        )
 
 
 def find_described(described: Sequence[DescribedSource], scratch: str) -> list[RawFile]:
@@ -100,8 +100,8 @@ def source_of_rows(
 def _of_options(config: PrepareConfig) -> SourceConfig:
     values = {name: getattr(config, name) for name in Description.model_fields}
     values |= columns_of_map(config.map) if config.map is not None else {}
-    named = config.format if config.format != NAME else None
-    return SourceConfig.model_construct(**values, path=config.source, format=named)
+    named = config.converter if config.converter != NAME else None
+    return SourceConfig.model_construct(**values, path=config.source, converter=named)
 
 
 def _options(config: PrepareConfig, source: SourceConfig) -> ConvertOptions:

@@ -76,7 +76,7 @@ NEXT_STEPS = {
     "ambiguous_vote": "a vote such as `A` names one side, and the model or the answer of the other side is called the "
     "same; write the side that won, such as first, into the vote, or the models into columns of other names",
     "histories_differ": "the conversations differ before their last turns, or do not begin with the prompt; where they "
-    "hold all of it, `--format implicit-prompt` takes it from them; else their answers answer different prompts",
+    "hold all of it, `--converter implicit-prompt` takes it from them; else their answers answer different prompts",
     "same_model": "the vote names the model of both answers; name the side that won, such as model_a",
     "identical_answers": "two answers that are the same text teach nothing",
     "unknown_role": "a role is one of system, user, assistant, or a name that stands for one, such as human and gpt; "
@@ -119,7 +119,7 @@ def next_step(dropped: Counter[str], config: PrepareConfig) -> str:
     """Return a hint about dropped rows, from their reasons and the options in use."""
     if "unknown_label" in dropped:
         return NEXT_STEPS["unknown_label"]
-    look = "look at rows with `--explain 3`, and name their format with `--format` or `--map`"
+    look = "look at rows with `--explain 3`, and name their converter with `--converter`, or their columns with `--map`"
     reason = main_reason(dropped) if dropped else ""
     option, value, instead = DONE.get(reason, ("", None, ""))
     return instead if option and getattr(config, option) == value else NEXT_STEPS.get(reason, look)

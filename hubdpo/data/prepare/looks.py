@@ -9,7 +9,7 @@ from itertools import islice
 from hubdpo.config import PrepareConfig
 from hubdpo.data.clean.screen import opened_row
 from hubdpo.data.converters.formats.described import NAME
-from hubdpo.data.detection.detect import MOST_ROWS, Look, check_format, detect_all, look
+from hubdpo.data.detection.detect import MOST_ROWS, Look, check_converter, detect_all, look
 from hubdpo.data.pairs.example import Row
 from hubdpo.data.prepare.described import DescribedSource, in_item
 from hubdpo.data.prepare.dropped import unreadable
@@ -48,7 +48,7 @@ def look_at_files(
     return files
 
 
-def formats_of(config: PrepareConfig, files: Sequence[LookedAt]) -> list[str]:
+def converters_of(config: PrepareConfig, files: Sequence[LookedAt]) -> list[str]:
     """Return the name of the converter of each file: the one given or described, or the one detected.
 
     Files of one source are looked at together. Raise DataError for a file that no converter reads.
@@ -58,17 +58,18 @@ def formats_of(config: PrepareConfig, files: Sequence[LookedAt]) -> list[str]:
     for index, described in sources.items():
         own = [number for number, file in enumerate(files) if file.pieces[0].file.described == index]
         with in_item(config, described):
-            names |= zip(own, _formats(described, [files[n].seen for n in own], alone=len(sources) == 1), strict=True)
+            looks = [files[number].seen for number in own]
+            names |= zip(own, _converters(described, looks, alone=len(sources) == 1), strict=True)
     return [names[number] for number in range(len(files))]
 
 
-def _formats(described: DescribedSource, looks: list[Look], *, alone: bool) -> list[str]:
-    name = described.source.format
+def _converters(described: DescribedSource, looks: list[Look], *, alone: bool) -> list[str]:
+    name = described.source.converter
     if described.columns is not None:
         return [NAME] * len(looks)
     if name is None:
         return detect_all(looks, alone=alone)
-    check_format(name, described.converter(name).bind(described.how), looks)
+    check_converter(name, described.converter(name).bind(described.how), looks)
     return [name] * len(looks)
 
 

@@ -37,7 +37,7 @@ from hubdpo.data.prepare.convert_piece import Task, convert_piece
 from hubdpo.data.prepare.describe import describe_files
 from hubdpo.data.prepare.described import (
     DescribedSource,
-    check_formats,
+    check_converters,
     described_sources,
     find_described,
     source_of_rows,
@@ -103,7 +103,7 @@ def prepare(config: PrepareConfig, rows: RowSets | None = None) -> PrepareManife
         if not only_look:
             check_is_ours(config.output_dir)
         described = described_sources(config)
-        check_formats(config, described)
+        check_converters(config, described)
         files = find_described(described, space.scratch) if rows is None else write_rows(rows, space.scratch)
         if rows is None and not config.stops_early:
             check_is_no_source(config.output_dir, [file for file in files if file.name != STDIN])
@@ -180,7 +180,7 @@ def _prepare(
         manifest = PrepareManifest(
             hubdpo_version=__version__,
             converter=", ".join(converters),
-            detected=any(some.columns is None and some.source.format is None for some in described),
+            detected=any(some.columns is None and some.source.converter is None for some in described),
             sources=[account.record(s) for account, s in zip(accounts, sources, strict=True)],
             config=settings,
             funnel=funnel,

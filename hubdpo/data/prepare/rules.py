@@ -26,7 +26,7 @@ from hubdpo.data.detection.names import near_name
 from hubdpo.data.pairs.example import ScoredAnswer
 from hubdpo.data.prepare.describe import report_detected
 from hubdpo.data.prepare.described import DescribedSource, in_item
-from hubdpo.data.prepare.looks import LookedAt, formats_of
+from hubdpo.data.prepare.looks import LookedAt, converters_of
 from hubdpo.data.raw.pieces import Piece, PieceReader
 from hubdpo.data.raw.split_names import SplitColumn, has_published_split, split_of
 from hubdpo.data.tokens.tokenizer import Model, encoder_of, find_model
@@ -109,10 +109,10 @@ def make_rules(
         raise ConfigError(
             f"`--keep {clash[0]}` would change how trainers read the rows", hint="rename the column in the source"
         )
-    formats = formats_of(config, files)
+    names = converters_of(config, files)
     if not config.explain:
-        report_detected(files, formats)
-    converters = [file.described.converter(name) for file, name in zip(files, formats, strict=True)]
+        report_detected(files, names)
+    converters = [file.described.converter(name) for file, name in zip(files, names, strict=True)]
     for file in files:
         _warn_of_split_column(file, config)
     _warn_of_unused_options(config, files, converters)
