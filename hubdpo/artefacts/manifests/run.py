@@ -9,16 +9,27 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_json, read_text
+from hubdpo.artefacts.manifests.base_memory import BaseMemory
 from hubdpo.artefacts.manifests.manifest import Count, Files, Manifest, Number, Part, Requirement, Sha256
 from hubdpo.config.objective import uses_reference
 
 
-class DatasetRef(Part):
-    """The dataset of a run: on the Hub `repo_id` and `revision`, a commit; otherwise only the name of a folder."""
+class Ref(Part):
+    """What a run needs: on the Hub `repo_id` and `revision`, a commit; otherwise only the name of a folder."""
 
     name: str
     repo_id: str | None = None
     revision: str | None = None
+
+    @property
+    def place(self) -> str:
+        """What to type for it: its repo at the commit, else the name that its folder had."""
+        return f"{self.repo_id}@{self.revision}" if self.repo_id else self.name
+
+
+class DatasetRef(Ref):
+    """The dataset of a run."""
+
     fingerprint: str
     license: str | None = None
     language: list[str] = Field(default_factory=list)
@@ -28,30 +39,17 @@ class DatasetRef(Part):
     test_pairs: Count
 
     @property
-    def place(self) -> str:
-        """What to type for it: its repo at the commit, else the name that its folder had."""
-        return f"{self.repo_id}@{self.revision}" if self.repo_id else self.name
-
-    @property
     def label(self) -> str:
         """Its name, with the beginning of its commit."""
         return f"{self.name}@{self.revision[:12]}" if self.revision else self.name
 
 
-class AdapterRef(Part):
-    """An adapter: a release (`revision` is its commit, `version` its tag), a repo at a commit, or a folder."""
+class AdapterRef(Ref):
+    """An adapter: a release (`version` is its tag), a repo at a commit, or a folder."""
 
-    name: str
-    repo_id: str | None = None
-    revision: str | None = None
     version: str | None = None
     sha256: Sha256
     """Hash of the adapter weights."""
-
-    @property
-    def place(self) -> str:
-        """What to type for it: its repo at the commit, else the name that its folder had."""
-        return f"{self.repo_id}@{self.revision}" if self.repo_id else self.name
 
 
 class Round(Part):
@@ -91,17 +89,16 @@ class Ancestor(Part):
     weights: list[Number] = Field(default_factory=list)
 
 
-class BaseRef(Part):
-    """The base model. `revision` is a commit; it and `repo_id` are None for a local folder without a Hub id."""
+class BaseRef(Ref):
+    """The base model."""
 
-    name: str
-    repo_id: str | None = None
-    revision: str | None = None
     license: str | None = None
     license_name: str | None = None
     license_link: str | None = None
     made_by: list[Ancestor] = Field(default_factory=list)
     """The merges that produced this base, newest first."""
+    memory: BaseMemory | None = None
+    """None where its weights are stored in 4 bits, and in runs of hubdpo 0.4 and earlier."""
 
 
 class Change(Part):

@@ -85,7 +85,8 @@ def find_base(
         files = _downloaded(repo, BASE_PATTERNS, NEEDED)
         ref = BaseRef(name=repo.name, repo_id=repo.name, revision=repo.commit)
     facts = check_base(files, load_in_4bit=load_in_4bit, needs_template=needs_template)
-    ref = ref.model_copy(update={"made_by": ancestors(files.folder), **licence_of(files.folder)})
+    stated = {"made_by": ancestors(files.folder), "memory": facts.memory, **licence_of(files.folder)}
+    ref = ref.model_copy(update=stated)
     return Base(ref, files.folder, facts)
 
 

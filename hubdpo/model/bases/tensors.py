@@ -12,6 +12,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from hubdpo import console
+from hubdpo.artefacts.manifests.base_memory import BaseMemory
 from hubdpo.config.train_groups import EXPERT_LAYERS
 from hubdpo.errors import UnsupportedBase
 from hubdpo.hub.snapshot import Shapes
@@ -23,6 +24,7 @@ HEAD = re.compile(r"(?:^|\.)(lm_head|embed_out|output|output_layer)\.weight$")
 NORM = re.compile(r"norm\d*\.weight$")
 EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 ROUTER = re.compile(r"(^|\.)(router|\w*gate)(\.|$)")
+KEYS, VALUES = ".k_proj.weight", ".v_proj.weight"
 FETCH_BOTH = "fetch config.json and the weights again"
 
 
@@ -77,6 +79,32 @@ def expert_values(shapes: Shapes) -> int:
 
 def _is_stack(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[1] > 1  # it is 1 in the convolution of a single channel
+
+
+def memory_of(config: Mapping[str, object], shapes: Shapes, linear: Set[str]) -> BaseMemory | None:
+    """Return what the base takes in memory; None for weights that are stored in 4 bits, whose shapes are packed."""
+    if config.get("quantization_config"):
+        return None
+    values = sum(math.prod(shapes[f"{name}.weight"]) for name in linear)
+    others = sum(map(math.prod, shapes.values())) - values
+    return BaseMemory(linear_values=values, other_values=others, cache_values=cache_values(config, shapes))
+
+
+def cache_values(config: Mapping[str, object], shapes: Shapes) -> int | None:
+    """Return how many keys and values the cache holds for a token: the rows of all projections that make them.
+
+    None unless every layer has one projection for keys and one for values, and keeps them for all tokens.
+    """
+    text = config.get("text_config")
+    stated = {**config, **(text if isinstance(text, dict) else {})}
+    kinds = stated.get("layer_types") or []
+    windowed = bool(stated.get("sliding_window")) and stated.get("use_sliding_window") is not False
+    if set(kinds) != {"full_attention"} if isinstance(kinds, list) and kinds else windowed:
+        return None
+    if any(stated.get(name) for name in ("num_kv_shared_layers", "attention_chunk_size", "kv_lora_rank")):
+        return None
+    made = [[shape[0] for name, shape in shapes.items() if name.endswith(end)] for end in (KEYS, VALUES)]
+    return sum(map(sum, made)) if len(made[0]) == len(made[1]) == layer_count(config) else None
 
 
 def check_tensors(name: str, config: Mapping[str, object], shapes: Shapes) -> None:
@@ -137,12 +165,13 @@ class BaseFacts:
     linear_layers: frozenset[str]
     has_head: bool = False
     expert_values: int = 0
+    memory: BaseMemory | None = None
 
     @classmethod
     def of(cls, name: str, config: Mapping[str, object], shapes: Shapes) -> BaseFacts:
         has_head = any(HEAD.search(tensor) for tensor in shapes)
         linear = linear_layers(shapes, embedding_of(config, shapes))
-        return cls(name, config, linear, has_head, expert_values(shapes))
+        return cls(name, config, linear, has_head, expert_values(shapes), memory_of(config, shapes, linear))
 
     @property
     def layers(self) -> int | None:
