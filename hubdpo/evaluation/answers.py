@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
@@ -22,6 +23,7 @@ from hubdpo.data.pairs.extras import dumped, prompt_of
 from hubdpo.data.tokens.encoder import ChatEncoder
 from hubdpo.evaluation.kept import Kept, Stored, key_of
 from hubdpo.evaluation.models import ADAPTER, BASE, WORDS, Models
+from hubdpo.model.device import hardware_name
 from hubdpo.model.log_probs import causal_lm
 from hubdpo.model.sampling import Generated, Sampling, generate, left_out_settings
 
@@ -49,12 +51,22 @@ class Prompt:
     tools: str = ""
 
 
+class Took(BaseModel):
+    """What an answer took: its part of the seconds of its batch, so many answers `at_once`, and on which hardware."""
+
+    seconds: float
+    at_once: Count
+    device: str
+
+
 class AnswerLine(BaseModel):
     """A kept answer, and beside it for readers the row and the model."""
 
     text: str
     tokens: Count
     ended: bool
+    took: Took | None = None
+    """None in answers of hubdpo 0.4 and earlier."""
 
 
 ANSWERS = TypeAdapter(AnswerLine)
@@ -70,6 +82,7 @@ class Answer:
     """Without the stop token."""
     ended: bool
     """Whether the model ended it, within the tokens that it had."""
+    took: Took | None = field(default=None, compare=False)
 
 
 class Answers(NamedTuple):
@@ -158,6 +171,7 @@ def answers_of(
     """
     keys = [key_of("answer", model_key, each.ids, sampling.facts()) for each in asked]
     missing = {key for key in keys if kept.get(key) is None}
+    hardware = hardware_name(model.device.type)
     # the longest first, so that memory runs out at once if at all; the batches are those of all prompts, also where
     # some are kept, because numbers are rounded otherwise in a batch of another shape
     ordered = sorted(zip(asked, keys, strict=True), key=lambda each: -len(each[0].ids))
@@ -167,9 +181,12 @@ def answers_of(
             new = [(each, key) for each, key in batch if key in missing]
             if new:
                 ids = [each.ids for each, _ in new]
+                began = time.perf_counter()
                 generated = generate(model, ids, list(map(_seed, ids)), sampling)
+                seconds = (time.perf_counter() - began) / len(new)
+                took = Took(seconds=seconds, at_once=len(new), device=hardware).model_dump()
                 results = [
-                    Stored(key, _result(each.prompt, name, tokenizer, made))
+                    Stored(key, {**_result(each.prompt, name, tokenizer, made), "took": took})
                     for (each, key), made in zip(new, generated, strict=True)
                 ]
                 kept.add(*results)
@@ -217,4 +234,5 @@ def _result(prompt: Prompt, name: str, tokenizer: PreTrainedTokenizerBase, made:
 
 def _answer(prompt: Prompt, result: Mapping[str, Any]) -> Answer:
     # the row is that of this dataset: the same prompt may have been another row of another one
-    return Answer(prompt.row, result["text"], result["tokens"], result["ended"])
+    took = Took.model_validate(result["took"]) if result.get("took") else None
+    return Answer(prompt.row, result["text"], result["tokens"], result["ended"], took)

@@ -23,6 +23,7 @@ from hubdpo.artefacts.manifests.health import (
     LanguageChange,
     Lengths,
     Likelihood,
+    Speed,
 )
 from hubdpo.artefacts.manifests.intervals import Interval
 from hubdpo.data.encoded.rows import TokenRows
@@ -111,4 +112,19 @@ def health_of_answers(answers: Answers, compared: Sequence[Answered]) -> AnswerH
         ],
         refusals=Holds.of([said.refuses for said in base], [said.refuses for said in adapter]),
         refusal_list=list_version(),
+        speed=speed_of(answers.of[ADAPTER]),
+    )  # fmt: skip
+
+
+def speed_of(answers: Sequence[Answer]) -> Speed | None:
+    """Return the speed of the answers that were timed, on the hardware that gave most of them; None without any."""
+    timed = [(answer, answer.took) for answer in answers if answer.took is not None]
+    devices = Counter(took.device for _, took in timed)
+    if not devices:
+        return None
+    device = devices.most_common(1)[0][0]
+    here = [(answer, took) for answer, took in timed if took.device == device]
+    return Speed(
+        tokens=sum(answer.tokens + answer.ended for answer, _ in here), seconds=sum(took.seconds for _, took in here),
+        at_once=max(took.at_once for _, took in here), device=device,
     )  # fmt: skip

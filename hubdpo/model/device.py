@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -72,6 +73,24 @@ def compute_dtype(device: str, wanted: str = "auto") -> torch.dtype:
     if wanted == "auto":
         wanted = "bfloat16" if has_bfloat16 else "float32"
     return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+
+
+def hardware_name(device: str) -> str:
+    """Return the name of the GPU, or of the processor with the number of threads that compute."""
+    import torch
+
+    if device == "cuda":
+        return str(torch.cuda.get_device_name())
+    threads = torch.get_num_threads()
+    return f"{processor_name()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def processor_name() -> str:
+    """Return the processor's name, by which libraries choose their kernels."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return name[1].strip() if name else platform.processor() or platform.machine()
 
 
 @contextmanager

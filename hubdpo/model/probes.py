@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-import platform
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubdpo.artefacts.manifests.evaluation import Probe, Probes
 from hubdpo.errors import ArtefactError, HubdpoError, UnsupportedBase, VerificationFailed
+from hubdpo.model.device import processor_name
 from hubdpo.model.log_probs import answer_log_probs, causal_lm
 from hubdpo.model.tokenizer.chat_template import control_tokens
 from hubdpo.model.tokenizer.rendering import rendered
@@ -194,7 +192,7 @@ def _environment(model: PreTrainedModel | PeftModel, *, load_in_4bit: bool) -> d
 
     device = model.device.type
     packages = ("torch", "transformers", "peft", "bitsandbytes")
-    processor = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    processor = f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
     return {
         "device": device,
         "hardware": torch.cuda.get_device_name() if device == "cuda" else processor,
@@ -203,11 +201,3 @@ def _environment(model: PreTrainedModel | PeftModel, *, load_in_4bit: bool) -> d
         "load_in_4bit": str(load_in_4bit),
         **{name: importlib.metadata.version(name) for name in packages},
     }
-
-
-def _processor() -> str:
-    """Return the processor's name, by which libraries choose their kernels."""
-    path = Path("/proc/cpuinfo")
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return name[1].strip() if name else platform.processor() or platform.machine()

@@ -13,12 +13,15 @@ import pytest
 from pydantic import ValidationError
 
 import hubdpo
+from hubdpo.artefacts.manifests.base_memory import BaseMemory
 from hubdpo.artefacts.manifests.bundle import Bundle, Release
 from hubdpo.artefacts.manifests.evaluation import EvalReport, Probes
+from hubdpo.artefacts.manifests.health import Speed
 from hubdpo.artefacts.manifests.manifest import (
     MAX_TEXT_LENGTH,
     FileEntry,
     Manifest,
+    Part,
     file_entry,
     fingerprint,
     verify_files,
@@ -152,6 +155,24 @@ def test_told_languages_are_bounded(changes: dict[str, Any]) -> None:
     assert ToldLanguages.model_validate(values).ranked == [("en", 3), ("yue", 1)]
     with pytest.raises(ValidationError):
         ToldLanguages.model_validate(values | changes)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "bad"),
+    [
+        (BaseMemory, {"linear_values": 1, "other_values": 1}, {"linear_values": -1}),
+        (BaseMemory, {"linear_values": 1, "other_values": 1}, {"other_values": 2**53 + 1}),
+        (BaseMemory, {"linear_values": 1, "other_values": 1}, {"cache_values": -1}),
+        (Speed, {"tokens": 1, "seconds": 1.0, "at_once": 1, "device": "L4"}, {"seconds": 0.0}),
+        (Speed, {"tokens": 1, "seconds": 1.0, "at_once": 1, "device": "L4"}, {"tokens": -1}),
+        (Speed, {"tokens": 1, "seconds": 1.0, "at_once": 1, "device": "L4"}, {"device": "x" * (MAX_TEXT_LENGTH + 1)}),
+    ],
+    ids=str,
+)
+def test_numbers_of_a_part_are_bounded(part: type[Part], values: dict[str, Any], bad: dict[str, Any]) -> None:
+    part.model_validate(values)
+    with pytest.raises(ValidationError):
+        part.model_validate(values | bad)
 
 
 @pytest.mark.parametrize("bad", ["junk", "[1]"])

@@ -25,6 +25,7 @@ from hubdpo.evaluation.answers import (
 )
 from hubdpo.evaluation.kept import Kept
 from hubdpo.evaluation.models import Models
+from hubdpo.model.device import hardware_name
 from hubdpo.model.generation import answer_chat
 from hubdpo.model.sampling import Generated, Sampling, _Draw, generate
 
@@ -56,6 +57,17 @@ def answer(
         Sampling.of(model, max_new_tokens=12, end_of_turn=encoder.end_of_turn[1]),
         kept=Kept(folder / ANSWERS_FILE, ANSWERS), model_key=key, batch_size=batch_size, name="base",
     )  # fmt: skip
+
+
+def test_an_answer_has_its_part_of_the_time_of_its_batch(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 100, 6))
+    monkeypatch.setattr(answers.time, "perf_counter", lambda: next(clock))
+    took = [each.took for each in answer(model, tokenizer, tmp_path, batch_size=3)]
+    assert {(each.seconds, each.at_once) for each in took if each} == {(2.0, 3), (6.0, 1)}
+    assert {each.device for each in took if each} == {hardware_name("cpu")}
+    assert answer(model, tokenizer, tmp_path, batch_size=3)[0].took == took[0]
 
 
 def ask_both(

@@ -11,12 +11,12 @@ import pytest
 
 from hubdpo.artefacts.manifests.answered import ANSWERED_FILE, from_lines, to_lines
 from hubdpo.artefacts.manifests.evaluation import EvalReport
-from hubdpo.artefacts.manifests.health import AnswerHealth
+from hubdpo.artefacts.manifests.health import AnswerHealth, Speed
 from hubdpo.data.language import language_of
 from hubdpo.errors import ArtefactError
 from hubdpo.evaluation import refusals
-from hubdpo.evaluation.answers import Answer, Answers, Prompt
-from hubdpo.evaluation.health import health_of_answers, likelihood_of, side_by_side
+from hubdpo.evaluation.answers import Answer, Answers, Prompt, Took
+from hubdpo.evaluation.health import health_of_answers, likelihood_of, side_by_side, speed_of
 from hubdpo.evaluation.refusals import list_version, refuses
 from hubdpo.model.sampling import Sampling
 
@@ -64,6 +64,20 @@ def test_answers_that_do_not_end_are_counted() -> None:
     assert (found.unended.base.value, found.unended.adapter.value) == (0.25, 1)
     assert (found.unended.only_base, found.unended.only_adapter) == (0, 3)
     assert found.unended.mcnemar_p == 0.25
+
+
+def test_the_speed_is_that_of_the_answers_that_were_timed_on_one_machine() -> None:
+    here, there = (Took(seconds=2.0, at_once=at_once, device=name) for at_once, name in ((2, "L4"), (4, "H100")))
+    last = here.model_copy(update={"at_once": 1})
+    timed = [
+        Answer(0, "", 10, True, here),
+        Answer(1, "", 8, False, here),
+        Answer(2, "", 9, True, there),
+        Answer(3, "", 3, True, last),
+    ]
+    speed = speed_of([*timed, Answer(4, "", 7, True)])
+    assert speed == Speed(tokens=10 + 1 + 8 + 3 + 1, seconds=6.0, at_once=2, device="L4")
+    assert speed_of([Answer(4, "", 7, True)]) is None
 
 
 def test_prompts_that_were_not_asked_are_counted() -> None:

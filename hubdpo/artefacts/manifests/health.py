@@ -69,6 +69,18 @@ class Drawing(Part):
     repetition_penalty: Number = 1.0
 
 
+class Speed(Part):
+    """How fast the adapter answered, beside its base in transformers: not merged, and not in a server."""
+
+    tokens: Count
+    """Of all answers that were timed on this hardware, with their stop tokens."""
+    seconds: Annotated[Number, Field(gt=0)]
+    at_once: Count
+    """Most answers of a batch."""
+    device: str
+    """Name of the GPU, or of the processor with its threads."""
+
+
 class LanguageChange(Part):
     """Languages of a prompt and its answer, as ISO 639 codes, and how often the adapter changed so."""
 
@@ -97,6 +109,8 @@ class AnswerHealth(Part):
     """Answers that begin like a refusal."""
     refusal_list: Count
     """Version of the list of these beginnings."""
+    speed: Speed | None = None
+    """Of the adapter; None where its answers were not timed."""
 
 
 class Health(Part):

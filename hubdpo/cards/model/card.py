@@ -21,6 +21,7 @@ from hubdpo.cards.model.adopted import IN_4BIT, commit_words, facts_of
 from hubdpo.cards.model.beside import beside_values
 from hubdpo.cards.model.citations import QLORA, TRL, Paper, method_of, methods_of
 from hubdpo.cards.model.judged import judge_words, judged_rows, judged_sentences, quoted_samples
+from hubdpo.cards.model.needs import memory_rows, memory_words, merged_words, speed_words
 from hubdpo.cards.model.programs import MLX, TRANSFORMERS_SERVE, programs
 from hubdpo.cards.model.proofs import read_file, read_proofs
 from hubdpo.cards.model.ranked import (
@@ -138,6 +139,7 @@ def render_model_card(
         plots="\n\n".join(map(_picture, plots)),
         programs={program.name: program for program in programs(adapter, known)}, problems=known, proofs=read_file(),
         vllm_rank=vllm_rank(adapter.rank), lora_kind=_lora_kind(run),
+        memory_rows=memory_rows(run, adapter), memory_words=memory_words(run), speed_words=speed_words(evaluation),
         template_kwargs=fence(json.dumps(run.template_kwargs, sort_keys=True), "json"),
         remark=data_remark(data.license if data is not None else None, run.started_from, run.adopted),
         hubdpo=name_and_version(run.hubdpo_version, run.hubdpo_from), pip_line=pip_line(run.hubdpo_from),
@@ -213,7 +215,7 @@ def render_merged_card(manifest: MergeManifest, *, repo: str, version: str, lice
         repo=repo, name=repo.partition("/")[2], tag=f"v{version}", m=manifest, base=manifest.base,
         data=manifest.dataset, adapter=manifest.adapter, licence=licence, parts=manifest.parts,
         words=adapter_words, data_words=data_words, with_others=with_others, in_4bit=IN_4BIT,
-        method=_merged_method(manifest), combined_with=_combined_with(manifest),
+        memory_words=merged_words(manifest), method=_merged_method(manifest), combined_with=_combined_with(manifest),
         hubdpo=name_and_version(manifest.hubdpo_version, manifest.hubdpo_from), pip_line=pip_line(manifest.hubdpo_from),
         remark=_remarks(manifest), date=read_file()["date"],
         tested=[f"{one.program}, {one.version}" for one in read_proofs().values() if one.program in RUN_MERGED],
