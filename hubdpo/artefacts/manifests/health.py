@@ -75,6 +75,7 @@ class Speed(Part):
     tokens: Count
     """Of all answers that were timed on this hardware, with their stop tokens."""
     seconds: Annotated[Number, Field(gt=0)]
+    """What these answers took, their prompts included."""
     at_once: Count
     """Most answers of a batch."""
     device: str
