@@ -219,7 +219,7 @@ def test_a_merge_of_a_release_is_published_and_loads_plainly(
     assert (data["base_model"], data["base_model_relation"]) == (made.base.repo_id, "merge")
     assert (data["library_name"], data["license"]) == ("transformers", "apache-2.0")
     assert repo_id in card.text
-    assert re.search(r"The weights take [\d.]+ [kM]B of memory, and the cache [\d.]+ kB for each 1,000 tokens", card.text)
+    assert re.search(r"weights take [\d.]+ [kM]B of memory, and the cache [\d.]+ kB for each 1,000 tokens", card.text)
     assert "| v1.0.0 | this release | first release |" in card.text
     assert HfApi().model_info(f"{repo_id}-merged").library_name == "transformers"
     (block,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
