@@ -15,6 +15,7 @@ from pathlib import Path
 from hubdpo import console
 from hubdpo.loopback.server import LoopbackHub
 from hubdpo.view.hub.pages import HubPages
+from tests.docs.hubs import Hubs
 from tests.docs.pages import PAGES, ROOT
 from tests.docs.props import ACCOUNTS, TOKEN, make_files, make_folders_and_repos
 from tests.docs.run import Page, captured
@@ -48,13 +49,13 @@ def main() -> int:
         if not made:  # the Hub has stopped, and its folder is complete
             shutil.copytree(Path(scratch) / "hub", props / "hub")
         port = int(hub.endpoint.rpartition(":")[2])  # HF_ENDPOINT has been read
-        with LoopbackHub(Path(scratch) / "hub", port=port, pages=HubPages()):
-            failed = [page for page in options.pages or PAGES if not _ran(page.resolve(), props, Path(scratch))]
+        with Hubs(Path(scratch) / "hub", port) as hubs:
+            failed = [page for page in options.pages or PAGES if not _ran(page.resolve(), props, Path(scratch), hubs)]
     return 1 if failed else 0
 
 
-def _ran(page: Path, props: Path, scratch: Path) -> bool:
-    failed = Page(props, Path(tempfile.mkdtemp(dir=scratch))).run(page)
+def _ran(page: Path, props: Path, scratch: Path, hubs: Hubs) -> bool:
+    failed = Page(props, Path(tempfile.mkdtemp(dir=scratch)), hubs).run(page)
     os.chdir(ROOT)
     for fault in failed:
         print(f"FAILED {fault}", file=sys.stderr)  # noqa: T201

@@ -1,4 +1,8 @@
-"""Run the blocks of a page in order, in a folder of its own, against the Hub of this process."""
+"""Run the blocks of a page in order, in a folder of its own, against the Hubs of this process.
+
+A page that sets HF_ENDPOINT to this machine has a Hub of its own from there on, on which is what the page puts there. A
+command of huggingface.co leaves it.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,7 @@ from unittest.mock import patch
 
 import yaml
 
+from tests.docs.hubs import Hubs
 from tests.docs.pages import Block, Command, blocks, commands, not_run, reason_not_to_run
 
 ASSIGNED = re.compile(r"(?:export )?([A-Za-z_]\w*)=")
@@ -27,6 +32,8 @@ NAMED = re.compile(r"# ([\w./-]+\.(?:ya?ml|jsonl?|py|jinja|toml))\n")
 """First line of a block that is a file."""
 OURS = ("HF_ENDPOINT", "HF_TOKEN", "HF_HOME")
 """Variables of this process, which a page that sets them does not change."""
+OWN_HUB = re.compile(r"export HF_ENDPOINT=http://127\.0\.0\.1\b")
+OF_THE_PUBLIC_HUB = re.compile(r"hf (auth login|download)\b")
 MAKES = ("prepare", "train", "sweep", "adopt", "merge", "export")
 OUTPUTS = ("-o", "--output-dir", "--output")
 SERVES = ("serve-hub", "view")
@@ -43,8 +50,8 @@ class Failed(Exception):
 class Page:
     """The folder in which a page is read, with what its blocks have set so far."""
 
-    def __init__(self, props: Path, folder: Path) -> None:
-        self._props, self._folder = props, folder
+    def __init__(self, props: Path, folder: Path, hubs: Hubs) -> None:
+        self._props, self._folder, self._hubs = props, folder, hubs
         self._variables: dict[str, str] = {}
         self._names: dict[str, Any] = {"__name__": "page"}
         self._reasons = not_run()
@@ -53,6 +60,7 @@ class Page:
     def run(self, page: Path) -> list[Failed]:
         """Run all blocks, and return what failed."""
         os.chdir(self._folder)
+        self._hubs.public()
         for block in blocks(page):
             with self._noted():
                 self._run_block(block)
@@ -90,6 +98,10 @@ class Page:
             raise Failed(f"{block.page}:{block.line}: {traceback.format_exc()}") from None
 
     def _run_command(self, command: Command, servers: contextlib.ExitStack) -> None:
+        if OWN_HUB.match(command.text):
+            self._hubs.own()
+        elif OF_THE_PUBLIC_HUB.match(command.text):
+            self._hubs.public()
         if reason_not_to_run(command, self._reasons):
             return
         words = command.words

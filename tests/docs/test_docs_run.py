@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.hubs import Hubs
 from tests.docs.pages import PAGES, ROOT, Block, blocks, commands, not_run, reason_not_to_run, shell_commands
+from tests.docs.run import Page
 
 RUN = [page for page in PAGES if any(block.language in ("bash", "console", "python", "yaml") for block in blocks(page))]
 
@@ -46,3 +48,26 @@ def test_a_command_may_go_on_over_lines_and_have_a_comment() -> None:
         (8, ["hubdpo", "push", "run", "USER/x"]),
         (11, ["hf", "version"]),
     ]
+
+
+class Recorded(Hubs):
+    """Hubs that nobody asks."""
+
+    def __init__(self) -> None:
+        self.turns: list[str] = []
+
+    def public(self) -> None:
+        self.turns.append("public")
+
+    def own(self) -> None:
+        self.turns.append("own")
+
+
+def test_a_page_with_a_hub_of_its_own_reads_nothing_of_the_public_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, hubs = tmp_path / "page.md", Recorded()
+    page.write_text("```bash\nexport HF_ENDPOINT=http://127.0.0.1:8800\nls\nhf auth login\n```\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert not Page(tmp_path, tmp_path, hubs).run(page)
+    assert hubs.turns == ["public", "own", "public"]
