@@ -56,6 +56,7 @@ from hubdpo.training.run.output_folder import (
 from hubdpo.training.run.record import CheckpointMarker, MetricsFile, gather_adapter, published_config, save_adapter
 from hubdpo.training.run.resume import EarlierRun, OwnOptions, find_earlier_run
 from hubdpo.training.run.steps import StepLines, StopAtStep
+from hubdpo.training.run.tracked import TrackedRuns
 from hubdpo.training.schedule import Epoch, check_rates, print_extension, print_plan
 from hubdpo.training.sharding import check_sharding
 from hubdpo.training.step.liger import of_family
@@ -121,7 +122,7 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
         print_extension(config, before=earlier.planned, now=steps, warmup_steps=warmup_steps, reached=earlier.step)
 
     # 4. load the base, build the trainer, and try the longest pairs
-    metrics, lines, stopping = MetricsFile(folder), StepLines(), StopAtStep()
+    metrics, lines, stopping, tracked = MetricsFile(folder), StepLines(), StopAtStep(), TrackedRuns(config.report_to)
     model = common.base(config, device)
     transformers.set_seed(config.seed)  # after the base, which another run may have loaded
     place = tempfile.TemporaryDirectory(prefix="hubdpo-dry-run-") if config.dry_run else contextlib.nullcontext(folder)
@@ -131,7 +132,7 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
             model, tokenizer,
             train_rows, pairs.evaluated if len(pairs.evaluated) else None, device=device,
             steps=steps, warmup_steps=warmup_steps, start=start, sets=pairs.sets,
-            callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), Selection(config), stopping],
+            callbacks=[metrics, lines, CheckpointMarker(), OwnOptions(), Selection(config), stopping, tracked],
         )  # fmt: skip
     trainer.check_sharded(sharding)
     common.once(f"groups of {config.group_prompts}", lambda: say_groups(config, trainer))
@@ -212,6 +213,7 @@ def train(config: TrainConfig, common: Common, journal: Journal) -> RunManifest:
             "train_seconds": round(seconds, 2),
             "tokens_per_second": round(tokens / seconds, 1) if tokens and not checkpoint else None,
             "peak_memory_bytes": _peak_memory(device),
+            "tracked": tracked.runs,
             "metrics": last,
             "files": entries_of(folder, RUN_FILES),
         }

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from hubdpo.artefacts.formats.bounded import JsonObject, parse_json, read_text
 from hubdpo.artefacts.manifests.base_memory import BaseMemory
 from hubdpo.artefacts.manifests.manifest import Count, Files, Manifest, Number, Part, Requirement, Sha256
+from hubdpo.artefacts.manifests.tracked_run import MOST_TRACKED, TrackedRun
 from hubdpo.config.objective import uses_reference
 
 
@@ -227,6 +228,8 @@ class RunManifest(Manifest):
     train_seconds: Number | None = None
     tokens_per_second: Number | None = None
     peak_memory_bytes: Count | None = None
+    tracked: Annotated[list[TrackedRun], Field(max_length=MOST_TRACKED)] = Field(default_factory=list)
+    """Trackers that show the run to others."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """Last logged value of each TRL metric."""
     files: Files = Field(default_factory=dict)

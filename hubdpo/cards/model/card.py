@@ -54,6 +54,10 @@ FILES = {
     "hubdpo.json": "SHA-256 of every file",
 }
 
+TRACKER_NAMES = {
+    "wandb": "Weights & Biases", "trackio": "Trackio", "mlflow": "MLflow", "swanlab": "SwanLab", "comet_ml": "Comet",
+    "clearml": "ClearML",
+}  # fmt: skip
 BIBTEX = re.compile(r"^```bibtex\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 SHOWN = {"loss_type", "beta", "reference", "reference_adapter"}
 """Options of the loss that every card shows; the others where they differ from their defaults."""
@@ -139,6 +143,7 @@ def render_model_card(
         plots="\n\n".join(map(_picture, plots)),
         programs={program.name: program for program in programs(adapter, known)}, problems=known, proofs=read_file(),
         vllm_rank=vllm_rank(adapter.rank), lora_kind=_lora_kind(run),
+        tracked=" and ".join(f"[{TRACKER_NAMES.get(one.tracker, one.tracker)}]({one.url})" for one in run.tracked),
         memory_rows=memory_rows(run, adapter), memory_words=memory_words(run), speed_words=speed_words(evaluation),
         template_kwargs=fence(json.dumps(run.template_kwargs, sort_keys=True), "json"),
         remark=data_remark(data.license if data is not None else None, run.started_from, run.adopted),
@@ -179,6 +184,8 @@ def _front_matter(run: RunManifest, evaluation: EvalReport | None, release: Rele
     front["tags"] = [f"base_model:adapter:{run.base.repo_id}", "lora", *_tags(run), "transformers", "hubdpo"]
     if run.in_4bit:
         front["tags"].insert(2, "qlora")
+    # the Hub shows this Space in the tab of training metrics
+    front["tags"] += [f"trackio:{one.url}" for one in run.tracked if one.tracker == "trackio"]
     if evaluation is not None:
         front["metrics"] = ["accuracy"]
         front["model-index"] = [{"name": release.name, "results": model_index(run, evaluation)}]
