@@ -71,7 +71,7 @@ def tracked_runs(names: Sequence[str]) -> list[TrackedRun]:
     return found
 
 
-class TrackedRuns(TrainerCallback):  # type: ignore[misc]
+class TrackedRuns(TrainerCallback):
     """Asks once training has begun, when the trackers, whose callbacks come first, have opened the run."""
 
     def __init__(self, names: Sequence[str]) -> None:
