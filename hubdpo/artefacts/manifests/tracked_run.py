@@ -43,3 +43,4 @@ class TrackedRun(Part):
     tracker: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
     """Its name, as `--report-to` takes it."""
     url: Annotated[str, Field(max_length=500), AfterValidator(_is_public)]
+    """The address, without a query."""
