@@ -24,7 +24,14 @@ from __future__ import annotations
 from hubdpo.secrets import cleaned
 
 
-class HubdpoError(Exception):
+class Explained(BaseException):
+    """An exception that a notebook shows as its message and its hint: the cell has the call, and the rest is ours."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}", *self.__notes__]
+
+
+class HubdpoError(Explained, Exception):
     """An error with a one-sentence message, and a `hint` with the next thing to type; credentials are redacted."""
 
     exit_code = 1
@@ -101,9 +108,10 @@ class BugElsewhere(Exception):
     """A bug in a process that this process launched; the text is its traceback."""
 
 
-class Stopped(KeyboardInterrupt):
+class Stopped(Explained, KeyboardInterrupt):
     """Ctrl-C during work that can be continued; `hint` is the command for it."""
 
     def __init__(self, hint: str) -> None:
         super().__init__("stopped")
         self.hint = cleaned(hint)
+        self.__notes__ = [f"hint: {self.hint}"]

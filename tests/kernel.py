@@ -27,11 +27,11 @@ def read(path: Path) -> Any:
     return found
 
 
-def executed(notebook: Any, folder: Path) -> list[list[Any]]:
+def executed(notebook: Any, folder: Path, *, may_fail: bool = False) -> list[list[Any]]:
     """Run all cells in a folder, and return the outputs of each code cell as a reader sees them at the end."""
     client = _packages("nbclient").NotebookClient(
         notebook, timeout=LIMIT, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
-        coalesce_streams=True,
+        coalesce_streams=True, allow_errors=may_fail,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))  # so that nothing is left in the home folder

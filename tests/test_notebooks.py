@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hubdpo.errors import Stopped
 from tests import kernel
 
 STAGES = """\
@@ -63,3 +64,16 @@ def test_a_bar_is_redrawn_a_few_times_a_second(tmp_path: Path) -> None:
     assert "counting" in bar
     assert "100% so far" in bar
     assert 3 <= int(states) <= 12
+
+
+def test_a_mistake_is_shown_as_its_message_and_hint(tmp_path: Path) -> None:
+    cell = "import hubdpo\n\nhubdpo.prepare('nowhere.jsonl', 'data')"
+    (outputs,) = kernel.executed(kernel.notebook(cell), tmp_path, may_fail=True)
+    message, hint = outputs[-1].traceback
+    assert message.startswith("DataError: ")
+    assert "nowhere.jsonl" in message
+    assert hint.startswith("hint: ")
+
+
+def test_an_interrupted_cell_shows_how_to_go_on() -> None:
+    assert Stopped("train(resume=True)")._render_traceback_() == ["Stopped: stopped", "hint: train(resume=True)"]
