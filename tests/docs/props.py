@@ -26,6 +26,17 @@ dataset: {DATA}@v1.0.0
 output-dir: run
 max-steps: 2
 """
+THEIRS = f"""\
+model_name_or_path: {BASES[0]}
+stage: dpo
+finetuning_type: lora
+lora_rank: 8
+dataset: dpo_en_demo
+template: qwen
+pref_beta: 0.1
+max_steps: 2
+"""
+"""A config file of LLaMA-Factory."""
 OWN_TEMPLATE = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -77,6 +88,7 @@ def make_files(folder: Path) -> None:
     for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (folder / "run.yaml").write_text(RUN, encoding="utf-8")
+    (folder / "theirs.yaml").write_text(THEIRS, encoding="utf-8")
     (folder / "own.jinja").write_text(OWN_TEMPLATE, encoding="utf-8")
 
 
