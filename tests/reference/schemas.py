@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -58,8 +59,11 @@ def docstrings(model: type[BaseModel]) -> dict[str, str]:
 def meaning(model: str, field: str) -> str | None:
     """Return what a field means: its docstring, else the words of meanings.toml; None if neither says it."""
     own = MEANINGS.get(model, {}).get(field) or docstrings(models()[model]).get(field) or MEANINGS["any"].get(field)
-    # in a file, None is null
-    return own and own.replace("None ", "null ").replace("None,", "null,").replace("None;", "null;")
+    return own and _in_json(own)
+
+
+def _in_json(words: str) -> str:
+    return re.sub(r"\bNone\b", "null", words)
 
 
 def schema(name: str) -> Schema:
@@ -81,7 +85,7 @@ def text(name: str) -> str:
 
 
 def _describe(made: Schema, model: str) -> None:
-    made["description"] = " ".join((models()[model].__doc__ or "").split()).replace("None ", "null ")
+    made["description"] = _in_json(" ".join((models()[model].__doc__ or "").split()))
     for field, value in made["properties"].items():
         value.pop("title", None)
         if (words := meaning(model, field)) is not None:

@@ -28,7 +28,7 @@ class Metric(Part):
 
 
 class Benchmark(Part):
-    """A task, or a group of them, by the harness's name and version. `sha256` is the hash of a task's own file."""
+    """A task of the harness, or a group of them."""
 
     name: str
     version: str | None = None
@@ -39,7 +39,7 @@ class Benchmark(Part):
 
 
 class Benchmarks(Part):
-    """`weights` says how the base was loaded, as in `Ranking`. The chat template was not applied."""
+    """What lm-evaluation-harness measured, without a chat template."""
 
     harness: str
     """Version of lm-evaluation-harness."""

@@ -20,7 +20,7 @@ from hubdpo.artefacts.manifests.run import AdapterRef
 
 
 class Stratum(BaseModel):
-    """Length-normalised log-likelihood accuracy among some of the pairs."""
+    """Accuracy among some of the pairs, by log-likelihood per token."""
 
     pairs: Count
     base: Accuracy
@@ -62,7 +62,7 @@ class OtherScores(BaseModel):
 class Ranking(BaseModel):
     """How base and adapter rank pairs. A pair counts as right if the chosen answer scores higher than the rejected one.
 
-    Rewards are those against the reference of the run: the base, or the adapter that it started from.
+    Rewards are relative to the reference of the run: the base, or the adapter that it started from.
     """
 
     pairs: Count
@@ -99,7 +99,7 @@ class Ranking(BaseModel):
     """Accuracies of the pairs whose chosen answer has more tokens; None if there are none."""
     chosen_shorter: Stratum | None = None
     start: StartScores | None = None
-    """How the adapter that training started from ranks them, where rewards are against it; otherwise None."""
+    """How the adapter that training started from ranks them, where rewards are relative to it; None otherwise."""
     other: OtherScores | None = None
     """How the adapter ranks them that `against` names."""
 

@@ -15,7 +15,7 @@ MOST_CHANGES = 5
 
 
 class Likelihood(Part):
-    """Mean of -log p per token of the chosen answers, in nats; a perplexity is its exponential."""
+    """Mean negative log-probability per token of the chosen answers, in nats; a perplexity is its exponential."""
 
     pairs: Count
     tokens: Count
@@ -115,7 +115,7 @@ class AnswerHealth(Part):
 
 
 class Health(Part):
-    """What changed beside the ranking. `weights` says how the base was loaded, as in `Ranking`."""
+    """What changed beside the ranking."""
 
     weights: str | None = None
     likelihood: Likelihood | None = None

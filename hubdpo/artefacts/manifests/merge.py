@@ -62,7 +62,7 @@ class MergeManifest(Manifest):
     """All of them, in order; none in merges of hubdpo 0.4 and earlier, which had one."""
     base: BaseRef
     dataset: DatasetRef | None = None
-    """None where the data of the adapter are not known, and where several adapters have several."""
+    """The data of the training; None where they are not known, and where several adapters have several."""
     started_from: StartRef | None = None
     """The adapter that the training of this one started from."""
     config: JsonObject

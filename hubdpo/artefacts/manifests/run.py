@@ -58,7 +58,7 @@ class Round(Part):
 
     started_from: AdapterRef | None = None
     dataset: DatasetRef | None = None
-    """None where it is not known, which an adapter of another tool alone may have."""
+    """The data; None where they are not known, which an adapter of another tool alone may have."""
     base: str
     base_revision: str | None = None
     losses: list[str] = Field(default_factory=lambda: ["sigmoid"])
@@ -70,7 +70,7 @@ class StartRef(AdapterRef):
 
     license: str | None = None
     rounds: list[Round] = Field(default_factory=list)
-    """Newest first. None is known of an adapter of another tool, nor the first one of an adapter that began from it."""
+    """Newest first, as far as they are known: that of another tool is not."""
 
 
 class Ancestor(Part):
@@ -99,7 +99,7 @@ class BaseRef(Ref):
     made_by: list[Ancestor] = Field(default_factory=list)
     """The merges that produced this base, newest first."""
     memory: BaseMemory | None = None
-    """None where its weights are stored in 4 bits, and in runs of hubdpo 0.4 and earlier."""
+    """What its memory depends on; None where its weights are stored in 4 bits, and in hubdpo 0.4 and earlier."""
 
 
 class Change(Part):
@@ -132,7 +132,7 @@ class EvaluationSet(Part):
 
 
 class ChosenStep(Part):
-    """The checkpoint whose adapter was taken: the best `of` so many in a metric of the test split."""
+    """The checkpoint whose adapter was taken, as the best in a metric of the test split."""
 
     step: Count
     metric: str
@@ -150,7 +150,7 @@ class Selection(Part):
 
 
 class Adopted(Part):
-    """An adapter that another tool trained, of which a run folder was made: where it was, and who is known to be it."""
+    """An adapter that another tool trained, of which a run folder was made: where it was, and what its files tell."""
 
     source: AdapterRef
     tool: str | None = None
@@ -165,7 +165,7 @@ class Adopted(Part):
     named_data: list[str] = Field(default_factory=list)
     """Names of datasets in its files, which nobody has looked up."""
     license: str | None = None
-    """That of the adapter's own card."""
+    """Licence that the adapter's own card states."""
     own_tokenizer: bool = False
     """Whether the folder's tokenizer is the adapter's own; otherwise its files are those of the base."""
     read: list[str] = Field(default_factory=list)

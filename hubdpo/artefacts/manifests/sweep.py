@@ -25,19 +25,19 @@ class SweptRun(Part):
     """A run of a sweep, in the folder of its name; figures are those of the held-out pairs, as far as there are any."""
 
     name: Annotated[str, Field(pattern=r"^[\w+-][\w.+-]*$")]
-    """Also that of its folder."""
+    """Name of the run, and of its folder."""
     values: JsonObject
     """The options in which it differs from the other runs."""
     status: Literal["waiting", "complete", "failed"] = "waiting"
     reason: str | None = None
     """Why it failed."""
     in_grid: bool = True
-    """False for a run that the last command no longer named."""
+    """Whether the grid of the last command still has it."""
     adapter: Sha256 | None = None
     """Hash of the adapter weights that were measured."""
     pairs: Count | None = None
     accuracy: Accuracy | None = None
-    """By DPO's implicit reward."""
+    """Share of the held-out pairs that it ranks correctly, by DPO's implicit reward."""
     margin: Number | None = None
     """Mean reward margin, in units of the run's own beta."""
     divergence: Divergence | None = None
