@@ -29,7 +29,7 @@ def fence(text: str, language: str = "text") -> str:
     return f"{ticks}{language}\n{text}\n{ticks}"
 
 
-def wrapped(text: str, columns: int = 100) -> str:
+def wrapped(text: str, columns: int = 88) -> str:
     """Break long lines, at a space unless the line would be too short; a wide character takes two columns."""
     return "\n".join(line for long in text.split("\n") for line in _broken(long, columns))
 

@@ -181,7 +181,7 @@ def test_a_long_row_shows_all_three_of_its_parts(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_text(json.dumps(row) + "\n")
     prepare(source=[str(tmp_path / "raw.jsonl")], output_dir=tmp_path / "out", test_size=0)
     text = (tmp_path / "out" / "README.md").read_text()
-    assert all(f"[{part}] {part[0] * 80}" in text for part in ("chosen", "rejected"))
+    assert all(f"[{part}] {part[0] * 70}" in text for part in ("chosen", "rejected"))
     assert max(map(len, text.split("## Samples")[1].splitlines())) <= 120
 
 

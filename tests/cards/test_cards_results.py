@@ -29,7 +29,7 @@ def test_the_card_begins_with_what_its_code_loads() -> None:
     assert "**61.0 %** of 100 held-out pairs" in card
     assert "on the original weights, which the code below loads" in card
     assert card.index("**Original weights of the base (bfloat16), as the code above loads them**") < card.index(
-        "**Base quantised as in training (NF4, computed in bfloat16)**"
+        "<summary>Base quantised as in training (NF4, computed in bfloat16)</summary>"
     )
     assert "on which neither model was measured" not in card
 

@@ -12,6 +12,8 @@ from PIL import Image
 from hubdpo import prepare
 from tests.data.made import lines, rows
 
+PERSONAL = "with what may be a telephone number or an e-mail address"
+
 
 def made(tmp_path: Path, values: list[dict[str, Any]], **options: Any) -> str:
     (tmp_path / "helpful.jsonl").write_bytes(lines(values))
@@ -36,7 +38,15 @@ def test_samples_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
-    [("the key is hf_" + "aB3dE6gH9j" * 3 + "kLmN", "with a credential"), ("you Bitch", "with coarse words")],
+    [
+        ("the key is hf_" + "aB3dE6gH9j" * 3 + "kLmN", "with a credential"),
+        ("you Bitch", "with coarse words"),
+        ("so eine Scheiße", "with coarse words"),
+        ("你这个傻逼", "with coarse words"),
+        ("call +1 917-444-0321", PERSONAL),
+        ("call (030) 5557 1234", PERSONAL),
+        ("ask jo.doe@example.org", PERSONAL),
+    ],
 )
 def test_a_pair_that_a_card_should_not_quote_is_passed_over_and_counted(
     answer: str, reason: str, tmp_path: Path
@@ -45,6 +55,19 @@ def test_a_pair_that_a_card_should_not_quote_is_passed_over_and_counted(
     card = made(tmp_path, [pair], scan="none")
     assert (samples_of(card), answer in card) == ([], False)
     assert f"None of the pairs that were drawn is shown.\n1 pair {reason} was passed over." in card
+
+
+@pytest.mark.parametrize("answer", ["on 2026-11-28 at 10:00", "pi is 3.14159, not 3.2", "Pick the Shiitake, grapes."])
+def test_dates_and_other_words_are_quoted(answer: str, tmp_path: Path) -> None:
+    assert answer in made(tmp_path, [{"prompt": "why", "chosen": answer, "rejected": "no"}])
+
+
+def test_a_pair_that_a_weight_repeats_is_not_shown_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(rows(2)))
+    sources = [{"path": str(tmp_path / "a.jsonl"), "weight": 20}]
+    prepare(sources=sources, output_dir=tmp_path / "out", test_size=0)
+    first, second = samples_of((tmp_path / "out" / "README.md").read_text(encoding="utf-8"))
+    assert first != second
 
 
 def test_the_title_names_the_file(tmp_path: Path) -> None:

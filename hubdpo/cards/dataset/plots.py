@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"prompt": "#888888", "chosen": "#0072b2", "rejected": "#e69f00"}
 """Chosen and rejected can be told apart with every kind of colour vision (Okabe and Ito 2008)."""
-SPLIT_COLOURS = {"train": "#2f5d8a", "test": "#c98a1b"}
+SPLIT_COLOURS = {"train": "#009e73", "test": "#cc79a7"}
 PLOT = "plots/lengths.png"
 INK, FAINT = "#222222", "#e4e4e4"
 SIZE = 880, 300

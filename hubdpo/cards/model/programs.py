@@ -153,10 +153,12 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
 {f'adapter, tag = {names.literal}, "{names.tag}"' if names.tag else f"adapter = {names.literal}"}
-model = AutoPeftModelForCausalLM.from_pretrained(adapter{pinned}, dtype="auto", device_map="auto")
+load = dict(dtype="auto", device_map="auto")
+model = AutoPeftModelForCausalLM.from_pretrained(adapter{pinned}, **load)
 tokenizer = AutoTokenizer.from_pretrained(adapter{pinned})
 chat = [{{"role": "user", "content": "{QUESTION}"}}]
-inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+options = dict(add_generation_prompt=True, return_tensors="pt", return_dict=True)
+inputs = tokenizer.apply_chat_template(chat, **options)
 answer = model.generate(**inputs.to(model.device), max_new_tokens=64)
 print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
 

@@ -12,10 +12,16 @@ from hubdpo.secrets import find_secrets
 
 SHOWN = 2
 COARSE = re.compile(
-    r"\b(?:(?:mother)?fuck|shit|bitch|cunt|whore|slut|porn|nigg|faggot|retard|rape|rapist|suicid|kill (?:your|my)self)",
+    r"\b(?:(?:mother)?fuck|shit|bitch|cunt|whore|slut|porn|nigg|faggot|retard|rape|rapist|suicid|kill (?:your|my)self"
+    r"|fick|fotze|hure|schei(?:ß|ss)|putain|salope|encul|nique|puta|mierda|joder|coño|maric[oó]n|caralho|foder"
+    r"|cazzo|puttana|stronz|vaffancul|бля|хуй|пизд|еба[тлн])"
+    r"|操你|傻逼|他妈的|婊子|强奸|自杀|レイプ|自殺|씨발|강간|자살",
     re.IGNORECASE,
 )
-"""Words that a card does not quote, and beginnings of such words."""
+"""Words that a card does not quote, and beginnings of such words, in a few languages."""
+MAIL = re.compile(r"[\w.+-]+@[\w-]+\.\w")
+NUMBER = re.compile(r"\+?\(?\d(?:[ ().-]{0,2}\d){8,14}(?!\d)")
+"""A number of 9 to 15 digits, in groups or not, as telephone numbers are written (ITU-T E.164)."""
 
 
 @dataclass(frozen=True)
@@ -45,4 +51,6 @@ def _unfit(example: PreferenceExample) -> str | None:
     text = "\n".join([example.tools, *(value for message in messages for value in message.values())])
     if find_secrets(text):
         return "with a credential"
+    if MAIL.search(text) or NUMBER.search(text):
+        return "with what may be a telephone number or an e-mail address"
     return "with coarse words" if COARSE.search(text) else None
