@@ -22,9 +22,9 @@ from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
+from hubdpo.layout import table_lines
 from hubdpo.secrets import cleaned
 
 
@@ -61,7 +61,7 @@ spell: ContextVar[Spelling] = ContextVar("spell", default=lambda text, *, is_hin
 """How the options in a line are spelled, which is written for the command line."""
 
 LOG_WIDTH = 160
-"""Columns of a table that is not written to a terminal."""
+"""Columns for a table that is not written to a terminal."""
 CELL_WIDTH = 100
 """Columns of a cell's output in a notebook."""
 REDRAWN_EVERY = 0.25
@@ -130,7 +130,7 @@ def _console() -> Console:
     if console.is_jupyter:
         return _plain(sys.stdout)  # rich would write HTML, an output for each line
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = LOG_WIDTH  # a log has no edge at which to fold the cells
+        console.width = LOG_WIDTH  # a log has no edge
     return console
 
 
@@ -221,16 +221,15 @@ def hint(line: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
+    """Write a table to stderr. Every cell stays whole, so that it can be copied: see `table_lines`."""
     if output.is_quiet:
         return
-    drawn = Table(
-        title=None if title is None else Text(one_line(title)), title_justify="left", box=None, pad_edge=False
-    )
-    for i, name in enumerate(columns):
-        drawn.add_column(Text(one_line(name)), justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(Text(one_line(str(cell))) for cell in row))
-    _console().print(drawn)
+    console = _console()
+    cells = [[one_line(str(cell)) for cell in row] for row in rows]
+    heading, *lines = table_lines([*map(one_line, columns)], cells, console.width)
+    shown = [Text(one_line(title), "italic")] if title is not None else []
+    shown += [Text(heading, "bold")] if heading else []
+    console.print(Text("\n").join([*shown, *map(Text, lines)]))
 
 
 class _CellBar(Progress):

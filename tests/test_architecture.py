@@ -12,8 +12,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hubdpo"
 FLOORS = (
-    "version", "secrets", "errors", "console", "machine", "config", "artefacts", "loopback", "hub", "cards", "model",
-    "data", "adoption", "evaluation", "training", "release", "view", "demo", "cli",
+    "version", "secrets", "errors", "layout", "console", "machine", "config", "artefacts", "loopback", "hub", "cards",
+    "model", "data", "adoption", "evaluation", "training", "release", "view", "demo", "cli",
 )  # fmt: skip
 """The rooms from the ground up: a module imports from lower ones alone, and no two are on the same floor."""
 DRAWERS = {
