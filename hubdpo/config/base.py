@@ -7,13 +7,14 @@ import functools
 import json
 import re
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from hubdpo import console
 from hubdpo.config.spelling import Value, as_key, respell, respelled
@@ -66,6 +67,11 @@ class Unfit(ValueError):
         self.hint = hint
 
 
+NOT_A = {
+    "int_parsing": "a whole number", "int_type": "a whole number", "int_from_float": "a whole number",
+    "float_parsing": "a number", "float_type": "a number",
+}  # fmt: skip
+"""What a value is not, by pydantic's type of the error."""
 LONGEST_SHOWN = 200
 MOST_LISTED = 10
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -99,35 +105,56 @@ class Config(BaseModel):
     def build(cls, options: Mapping[str, object], *, file: Path | None = None) -> Self:
         """Validate `options` over those of the flat YAML `file`. `-` and `_` are the same in names; None means unset.
 
-        Raise ConfigError, naming the option and the file, for an unknown name, one that is given twice, a value out of
-        bounds, a credential, or text that is not UTF-8.
+        Raise ConfigError, naming the options and the file, for names that are unknown or given twice, values that are
+        needed or out of bounds, a credential, or text that is not UTF-8. All unknown names, missing options and bad
+        values are told at once.
         """
         values: Values = {}
         keys: dict[str, str] = {}
         origins: dict[str, str] = {}
+        known = sorted(cls.model_fields)
+        problems: list[ConfigError] = []
+        stand_ins: Values = {}
         layers = [(cls._of_file(read_yaml(file), file, options), f" in `{file}`")] if file is not None else []
         for layer, origin in [*layers, (options, "")]:
+            unknown: list[str] = []
             for key, value in layer.items():
                 name = str(key).replace("-", "_")
                 if name not in cls.model_fields:
                     if (now := RENAMED.get(name)) in cls.model_fields:
                         in_yaml, given = origin or cls.in_yaml, str(value)
                         written = as_key(now, given) if in_yaml else f"{flag_of(now)} {shlex.quote(given)}"
-                        raise ConfigError(f"option `{key}`{origin} is now `{now}`", hint=written)
-                    known = sorted(cls.model_fields)
-                    raise unknown_option(f"unknown option{origin}: `{key}`", name, known, cls._where_listed())
+                        problems.append(ConfigError(f"option `{key}`{origin} is now `{now}`", hint=written))
+                        stand_ins[now] = value
+                        continue
+                    unknown.append(str(key))
+                    stand_ins[near_option(name, known) or ""] = value
+                    continue
                 if origins.get(name) == origin:
                     raise ConfigError(
                         f"`{name}`{origin} is given twice: `{keys[name]}` and `{key}`", hint="keep one of them"
                     )
                 if value is not None:
                     values[name], keys[name], origins[name] = value, str(key), origin
+            if unknown:
+                problems.append(unknown_options(unknown, known, cls._where_listed(), origin))
+        stand_ins = {name: value for name, value in stand_ins.items() if name and name not in values}
         try:
             for name, value in values.items():
                 cls._check_recordable(name, value, origins[name])
-            return cls._validated(values, origins)
-        except (ConfigError, ValidationError) as problem:
-            error = cls._invalid(problem, origins) if isinstance(problem, ValidationError) else problem
+            given = {**stand_ins, **values}
+            if missing := [name for name in cls.model_fields if name not in given and cls.is_needed(name, given)]:
+                problems.append(cls._missing(missing, values))
+                stand_ins |= {name: cls.cli(name).metavar or "VALUE" for name in missing}
+            validated = cls._validated({**stand_ins, **values}, origins)
+            if not problems:
+                return validated
+        except ValidationError as problem:
+            problems += cls._invalid(problem, origins, told=stand_ins)
+        except ConfigError as problem:
+            # what stands in for the options that are told already may be what it is about
+            problems = problems or [problem]
+        error = problems[0] if len(problems) == 1 else _joined(problems)
 
         def as_given(name: str, value: Value) -> str | None:
             return as_key(keys[name], value) if origins.get(name) else None
@@ -160,9 +187,9 @@ class Config(BaseModel):
                 raise Unfit(f"`{name}` is a set, which has no order", hint=f"give `{name}` as a list")
             if type(plain[name]) in (str, int, float):
                 plain[name] = [plain[name]]
-        for name in cls.model_fields:
-            if not plain.get(name) and cls.cli(name).needed_unless and cls.is_needed(name, plain):
-                raise cls._missing(name, plain)
+        named = [name for name in cls.model_fields if cls.cli(name).needed_unless and not plain.get(name)]
+        if missing := [name for name in named if cls.is_needed(name, plain)]:
+            raise cls._missing(missing, plain)
         return plain
 
     @classmethod
@@ -210,22 +237,30 @@ class Config(BaseModel):
             )
 
     @classmethod
-    def _invalid(cls, problem: ValidationError, origins: Mapping[str, str]) -> ConfigError:
-        """Return the first error of a validation as one line."""
-        first = problem.errors()[0]
-        hint = getattr(first.get("ctx", {}).get("error"), "hint", None)
-        message = str(first["msg"]).removeprefix("Value error, ")
-        if not first["loc"]:
+    def _invalid(
+        cls, problem: ValidationError, origins: Mapping[str, str], told: Collection[str] = ()
+    ) -> list[ConfigError]:
+        """Return the first error of each field of a validation, each as one line, without the fields that are `told`."""
+        firsts = {str(error["loc"][0]) if error["loc"] else "": error for error in reversed(problem.errors())}
+        return [cls._one_invalid(firsts[name], origins) for name in reversed(firsts) if name not in told]
+
+    @classmethod
+    def _one_invalid(cls, error: ErrorDetails, origins: Mapping[str, str]) -> ConfigError:
+        hint = getattr(error.get("ctx", {}).get("error"), "hint", None)
+        message = str(error["msg"]).removeprefix("Value error, ")
+        if not error["loc"]:
             return ConfigError(message, hint=hint or f"see `hubdpo {cls._command()} --help`")
-        name = str(first["loc"][0])
-        if first["type"] == "missing":
-            return cls._missing(name, first["input"])
-        if (cls.in_yaml or origins.get(name)) and not hint and first["type"] in ("string_type", "list_type"):
-            hint = _quotes_hint("" if len(first["loc"]) > 1 else f"{name}: ", first["input"])
-        if isinstance(first["input"], list) and first["input"] and all(isinstance(row, dict) for row in first["input"]):
+        name, given = str(error["loc"][0]), error["input"]
+        if error["type"] == "missing":
+            return cls._missing([name], given)
+        if (cls.in_yaml or origins.get(name)) and not hint and error["type"] in ("string_type", "list_type"):
+            hint = _quotes_hint("" if len(error["loc"]) > 1 else f"{name}: ", given)
+        if isinstance(given, list) and given and all(isinstance(row, dict) for row in given):
             hint = hint or "rows go to `hubdpo.prepare` first; give the folder that it wrote"
+        kind = NOT_A.get(error["type"])
+        why = f"{_shown(given)} is not {kind}" if kind else f"{message}: {_shown(given)}"
         return ConfigError(
-            f"{cls._called(name, origins.get(name, ''))} is not valid: {message}: {_shown(first['input'])}",
+            f"{cls._called(name, origins.get(name, ''))} is not valid: {why}",
             hint=hint or cls._step(name, origins.get(name, "")),
         )
 
@@ -259,19 +294,21 @@ class Config(BaseModel):
         return f"`{called}` is needed: {meaning[:1].lower()}{meaning[1:]}".rstrip(".")
 
     @classmethod
-    def _missing(cls, name: str, given: Values) -> ConfigError:
-        """Return the error for a required option or argument without a value."""
-        if not cls.cli(name).argument:
-            value = (cls.cli(name).metavar or "VALUE").partition("|")[0]
-            return ConfigError(f"option `{flag_of(name)}` is needed", hint=f"add `{flag_of(name)} {value}`")
-        metavars = {field: cls.cli(field).metavar or "" for field in cls.model_fields if cls.cli(field).argument}
+    def _missing(cls, names: Sequence[str], given: Values) -> ConfigError:
+        """Return the error for required options and arguments without a value."""
+        form = {name: (cls.cli(name).metavar or "VALUE").partition("|")[0] for name in cls.model_fields}
+        flags = [f"{flag_of(name)} {form[name]}" for name in names if not cls.cli(name).argument]
+        called = [f"`{cls.cli(name).metavar if cls.cli(name).argument else flag_of(name)}`" for name in names]
+        if len(flags) == len(names):
+            subject = f"option {called[0]} is" if len(called) == 1 else f"options {_and(called)} are"
+            return ConfigError(f"{subject} needed", hint=f"add `{' '.join(flags)}`")
         words = []
-        for field, metavar in metavars.items():
+        for field in (name for name in form if cls.cli(name).argument):
             values = given[field] if isinstance(given.get(field), list) else [given.get(field)]
-            words += [shlex.quote(str(value)) for value in values] if field in given else [metavar.partition("|")[0]]
+            words += [shlex.quote(str(value)) for value in values] if field in given else [form[field]]
         return ConfigError(
-            cls.needed(name, metavars[name]),
-            hint=f"hubdpo {cls._command()} {' '.join(words)}",
+            cls.needed(names[0], called[0].strip("`")) if len(names) == 1 else f"{_and(called)} are needed",
+            hint=" ".join(["hubdpo", cls._command(), *words, *flags]),
         )
 
     @classmethod
@@ -282,6 +319,16 @@ class Config(BaseModel):
     @classmethod
     def _command(cls) -> str:
         return cls.__name__.removesuffix("Config").lower()
+
+
+def _joined(problems: Sequence[ConfigError]) -> ConfigError:
+    """Return several errors as one line, and what to do about each."""
+    hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
+    return ConfigError("; ".join(problem.message for problem in problems), hint="; ".join(hints))
+
+
+def _and(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _plain(value: object) -> object:
@@ -296,11 +343,16 @@ def item_type(annotation: Any) -> Any:
     return next((get_args(kind)[0] for kind in (annotation, *get_args(annotation)) if get_origin(kind) is list), None)
 
 
-def unknown_option(message: str, name: str, known: Collection[str], where: str) -> ConfigError:
-    """Return the error for an unknown option: with the nearest name, with all if they are few, or `where` they are."""
-    if near := near_option(name, known):
-        return ConfigError(message, hint=f"did you mean `{near}`?")
-    return ConfigError(message, hint=where if len(known) > MOST_LISTED else f"the options are: {', '.join(known)}")
+def unknown_options(names: Sequence[str], known: Collection[str], where: str, origin: str = "") -> ConfigError:
+    """Return the error for unknown options: with the nearest names, or with all if they are few, or `where` they are."""
+    message = f"unknown option{'s' * (len(names) > 1)}{origin}: {_and([f'`{name}`' for name in names])}"
+    near = {name: near_option(name.replace("-", "_"), known) for name in names}
+    if len(names) == 1 and near[names[0]]:
+        return ConfigError(message, hint=f"did you mean `{near[names[0]]}`?")
+    steps = [f"rename `{name}` to `{found}`" for name, found in near.items() if found]
+    if not all(near.values()):
+        steps.append(where if len(known) > MOST_LISTED else f"the options are: {', '.join(known)}")
+    return ConfigError(message, hint="; ".join(steps))
 
 
 def near_option(name: str, known: Collection[str]) -> str | None:

@@ -59,7 +59,9 @@ def respelled(text: str, fields: Mapping[str, FieldInfo], form: Form, *, is_hint
         found: dict[str, list[re.Match[str]]] = {}
         for one in _OPTION.finditer(match[0]):
             found.setdefault(one["name"], []).append(one)
-        return (", " if is_code else " ").join(repeated(same, is_code=is_code) for same in found.values())
+        spelled = [repeated(same, is_code=is_code) for same in found.values()]
+        is_kept = spelled == [" ".join(one[0] for one in same) for same in found.values()]
+        return match[0] if is_kept else (", " if is_code else " ").join(spelled)
 
     return _IN_TEXT.sub(options, text)
 

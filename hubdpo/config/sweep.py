@@ -105,7 +105,7 @@ class SweepConfig(TrainConfig):
         try:
             config = TrainConfig.model_validate(values)
         except ValidationError as problem:
-            error, place = cls._invalid(problem, origins), problem.errors()[0]["loc"]
+            error, place = cls._invalid(problem, origins)[0], problem.errors()[0]["loc"]
             if place and place[0] not in own:
                 raise error from None
             raise ConfigError(f"{error.message}; this is the run `{name_of(own)}`", hint=error.hint) from None

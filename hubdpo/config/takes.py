@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from pydantic.fields import FieldInfo
 
 from hubdpo import console
-from hubdpo.config.base import Config, Values, item_type, unknown_option
+from hubdpo.config.base import Config, Values, item_type, unknown_options
 from hubdpo.config.spelling import as_keyword, respell, respelled
 from hubdpo.errors import ConfigError, HubdpoError
 
@@ -74,8 +74,8 @@ def plain(function: Callable[P, ResultT]) -> Callable[P, ResultT]:
     @functools.wraps(function)
     def call(*arguments: P.args, **options: P.kwargs) -> ResultT:
         named = [*known.parameters]
-        for option in options.keys() - named:
-            raise unknown_option(f"unknown option: `{option}`", option, named, f"help(hubdpo.{name})")
+        if unknown := [option for option in options if option not in named]:
+            raise unknown_options(unknown, named, f"help(hubdpo.{name})")
         try:
             known.bind(*arguments, **options)
         except TypeError as problem:

@@ -37,15 +37,21 @@ def test_an_unknown_key_names_the_file_and_the_nearest_option(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("config", "given", "message", "hint"),
     [
-        (PushConfig, {"folder": "run"}, "`USER/NAME` is needed: repo to publish to", "hubdpo push run USER/NAME"),
+        (
+            PushConfig,
+            {"folder": "run", "version": "1.0.0"},
+            "`USER/NAME` is needed: repo to publish to",
+            "hubdpo push run USER/NAME",
+        ),
+        (PushConfig, {"folder": "run"}, "`USER/NAME` and `--version` are needed", "hubdpo push run USER/NAME --version"),
         (EvaluateConfig, {}, "`RUN|DIR|USER/NAME[@REV]` is needed: a run folder", "hubdpo evaluate RUN"),
         (PrepareConfig, {"source": ["a b", "c"]}, "option `--output-dir` is needed", "add `--output-dir DIR`"),
         (PrepareConfig, {"output_dir": "out"}, "`SOURCE...` is needed: files, folders", "hubdpo prepare SOURCE..."),
         (
             TrainConfig,
             {"dataset": "data"},
-            "option `--model-name-or-path` is needed",
-            "add `--model-name-or-path VALUE`",
+            "options `--model-name-or-path` and `--output-dir` are needed",
+            "add `--model-name-or-path VALUE --output-dir DIR`",
         ),
     ],
 )
@@ -55,7 +61,7 @@ def test_what_is_missing_is_named_as_it_is_typed(
     with pytest.raises(ConfigError) as caught:
         config.build(given)
     assert caught.value.message.startswith(message)
-    assert caught.value.hint == hint
+    assert str(caught.value.hint).startswith(hint)
 
 
 @pytest.mark.parametrize(
@@ -325,6 +331,29 @@ def test_what_names_no_values_is_refused(name: str, value: object, message: str)
         PrepareConfig.build({"source": "x", "output_dir": "d", name: value})
 
 
+def test_all_mistakes_of_a_file_and_a_call_are_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("learning_rte: 1e-5\nyarn: 2\nbeta: strong\nlora_r: 0\n")
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.build({"dataset_name": "data", "output_dir": "run"}, file=file)
+    message, hint = caught.value.message, str(caught.value.hint)
+    assert f"unknown options in `{file}`: `learning_rte` and `yarn`" in message
+    assert "unknown option: `dataset_name`" in message
+    assert f"`beta` in `{file}` is not valid: 'strong' is not a number" in message
+    assert f"`lora_r` in `{file}` is not valid" in message
+    assert "option `--model-name-or-path` is needed" in message
+    assert "rename `learning_rte` to `learning_rate`" in hint
+    assert "did you mean `dataset`?" in hint
+    assert "add `--model-name-or-path VALUE`" in hint
+
+
+def test_what_is_misspelt_is_not_called_missing_as_well() -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.build({"model": "me/base", "dataset_name": "data", "output_dir": "run"})
+    assert caught.value.message == "unknown options: `model` and `dataset_name`"
+    assert caught.value.hint == "rename `model` to `model_name_or_path`; rename `dataset_name` to `dataset`"
+
+
 def test_an_unknown_option_of_many_is_looked_up_in_the_help() -> None:
     with pytest.raises(ConfigError, match="unknown option: `yarn`") as caught:
         TrainConfig.build({**TRAIN, "yarn": 2})
@@ -355,7 +384,7 @@ def test_quotes_that_nothing_needs_are_part_of_a_value() -> None:
         ({"seed": True}, "True is not a number", "`--seed 42` is the default"),
         ({"beta": False}, "False is not a number", "`--beta 0.1` is the default"),
         ({"reference": "x"}, "'online' or 'cached'", "one of: online, cached"),
-        ({"max_prompt_length": "x"}, "valid integer", "give another value, or leave `--max-prompt-length` out"),
+        ({"max_prompt_length": "x"}, "'x' is not a whole number", "give another value, or leave `--max-prompt-length` out"),
         ({"dry_run": "x"}, "valid boolean", "`--dry-run` or `--no-dry-run`"),
         ({"output_dir": 5}, "not a valid path", "--output-dir dir"),
         ({"dataset": [{"prompt": "a"}]}, "valid string", "rows go to `hubdpo.prepare` first"),
